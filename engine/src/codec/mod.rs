@@ -1,0 +1,11 @@
+//! Checked reading and writing of bytes.
+
+/// The one error for bytes that are not what their format says.
+pub mod corrupt;
+/// A cursor over bytes that never reads past their end.
+pub mod cursor;
+/// Variable-length integers as Go's `encoding/binary` writes them.
+pub mod varint;
+
+pub use corrupt::Corrupt;
+pub use cursor::Cursor;

@@ -1,0 +1,10 @@
+//! The engine of uru: bytes to answers.
+//!
+//! Modules are declared in the order in which data flows and import only from those above them.
+//! The engine knows no socket, no HTTP, no gRPC and no object store: bytes that are not local it
+//! asks for with a read plan.
+
+/// Checked reading and writing of bytes and bits; one error for what is corrupt.
+pub mod codec;
+/// Labels, times, ids, values, histograms, columns and errors: the nouns of everything below.
+pub mod model;

@@ -1,0 +1,23 @@
+//! The nouns that every other module speaks of.
+
+/// Samples as columns.
+pub mod columns;
+/// One closed kind for every error that leaves the engine.
+pub mod error;
+/// Native histograms, integer and float.
+pub mod histogram;
+/// Ids of blocks and series.
+pub mod id;
+/// Sorted label sets and their order.
+pub mod labels;
+/// Times, ranges and resolutions.
+pub mod time;
+/// Sample values and the stale marker.
+pub mod value;
+
+pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
+pub use error::{Error, ErrorKind};
+pub use histogram::{CounterReset, FloatHistogram, Histogram, Span};
+pub use id::{BlockId, SeriesRef};
+pub use labels::{Labels, LabelsBuilder};
+pub use time::{Resolution, TimeRange, TimestampMs};
