@@ -8,3 +8,5 @@
 pub mod codec;
 /// Labels, times, ids, values, histograms, columns and errors: the nouns of everything below.
 pub mod model;
+/// Kernels chosen at run time by what the machine can do, each with a scalar twin.
+pub mod simd;

@@ -1,0 +1,60 @@
+//! Kernels with one scalar twin each, chosen once per process by what the machine can do.
+//!
+//! A kernel is a folder `{mod, scalar, avx2, avx512}.rs`: `scalar` is the specification, the others
+//! have its signature, and `mod` dispatches on an [`Isa`]. Unsafe code is allowed here.
+
+/// Words of bitmaps: and, or, and-not, counts, and the numbers of the set bits.
+pub mod bitmap;
+/// Intersection and difference of ascending lists.
+pub mod intersect;
+/// Integers of a fixed number of bits.
+pub mod unpack;
+
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are written for, in ascending order of what it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// What every machine of the target has: the twins that are the specification.
+    Scalar,
+    /// AVX2, BMI1, BMI2 and POPCNT.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ, VL, VBMI2 and VPOPCNTDQ, and all of [`Isa::Avx2`].
+    Avx512,
+}
+
+/// The widest instruction set of this machine, looked up once per process.
+pub fn isa() -> Isa {
+    static FOUND: OnceLock<Isa> = OnceLock::new();
+    *FOUND.get_or_init(detect)
+}
+
+/// All instruction sets of this machine, scalar first: what tests and benches run a kernel on.
+pub fn isas() -> impl Iterator<Item = Isa> {
+    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|candidate| *candidate <= isa())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Isa {
+    let avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("avx512vpopcntdq");
+    match (avx2, avx512) {
+        (true, true) => Isa::Avx512,
+        (true, false) => Isa::Avx2,
+        _ => Isa::Scalar,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Isa {
+    Isa::Scalar
+}
