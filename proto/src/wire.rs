@@ -1,0 +1,200 @@
+//! Protobuf fields read from borrowed bytes: nothing is copied, nothing is indexed unchecked.
+
+use std::fmt;
+
+/// Bytes that are no message of the expected kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The message that was being read.
+    pub message: &'static str,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed {}: {}", self.message, self.reason)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The value of one field as its wire type gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 1, little-endian.
+    Fixed64(u64),
+    /// Wire type 2: a string, bytes, a message or packed numbers.
+    Bytes(&'a [u8]),
+    /// Wire type 5, little-endian.
+    Fixed32(u32),
+}
+
+impl<'a> Value<'a> {
+    /// The integer of a varint field; 0 for another wire type, as an absent field would be.
+    pub fn varint(self) -> u64 {
+        match self {
+            Self::Varint(value) => value,
+            _ => 0,
+        }
+    }
+
+    /// The double of a fixed field; 0 for another wire type.
+    pub fn double(self) -> f64 {
+        match self {
+            Self::Fixed64(bits) => f64::from_bits(bits),
+            _ => 0.0,
+        }
+    }
+
+    /// The bytes of a length-delimited field; empty for another wire type.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            _ => &[],
+        }
+    }
+}
+
+/// Reads the fields of one message in the order in which they were written.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    message: &'static str,
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `bytes`, a message called `message`.
+    pub fn new(message: &'static str, bytes: &'a [u8]) -> Self {
+        Self { message, rest: bytes }
+    }
+
+    /// An error in this message.
+    pub fn malformed(&self, reason: &'static str) -> Malformed {
+        Malformed { message: self.message, reason }
+    }
+
+    /// The next field's number and value; `None` at the end.
+    #[inline]
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let number = u32::try_from(key >> 3).map_err(|_| self.malformed("field number above 2^32"))?;
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
+            2 => {
+                let len = self.varint()?;
+                let len = usize::try_from(len).map_err(|_| self.malformed("length above the address space"))?;
+                Value::Bytes(self.split(len)?)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
+            _ => return Err(self.malformed("unknown wire type")),
+        };
+        Ok(Some((number, value)))
+    }
+
+    /// The text of a string field.
+    #[inline]
+    pub fn text(&self, value: Value<'a>) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(value.bytes()).map_err(|_| self.malformed("string is not UTF-8"))
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let (value, rest) = split_varint(self.rest).ok_or_else(|| self.malformed("varint is cut off or too long"))?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    #[inline]
+    fn split(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.malformed("field is cut off"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.malformed("field is cut off"))?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+}
+
+/// The varint at the start of `bytes` and what follows it; `None` when it is cut off or longer than
+/// ten bytes. Bits above the 64th are dropped, as upstream's decoders do.
+pub fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (at, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f).wrapping_shl(7 * at as u32);
+        if *byte < 0x80 {
+            return Some((value, bytes.get(at + 1..)?));
+        }
+    }
+    None
+}
+
+/// Appends `value` as a varint.
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Bytes that [`put_varint`] appends.
+#[inline]
+pub fn varint_len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_of_every_length_come_back() {
+        for shift in 0..64 {
+            for value in [1u64 << shift, u64::MAX >> shift] {
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, value);
+                assert_eq!(bytes.len(), varint_len(value));
+                assert_eq!(split_varint(&bytes), Some((value, &[][..])));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_cut_anywhere_is_an_error_or_ends_at_a_field() {
+        let bytes = [0x08, 0x96, 0x01, 0x12, 0x03, b'a', b'b', b'c', 0x19, 1, 2, 3, 4, 5, 6, 7, 8, 0x25, 1, 2, 3, 4];
+        let field_ends = [0, 3, 8, 17, 22];
+        for cut in 0..=bytes.len() {
+            let mut fields = Fields::new("test", &bytes[..cut]);
+            let outcome = loop {
+                match fields.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break true,
+                    Err(_) => break false,
+                }
+            };
+            assert_eq!(outcome, field_ends.contains(&cut), "{cut}");
+        }
+    }
+}
