@@ -4,9 +4,13 @@
 //! The engine knows no socket, no HTTP, no gRPC and no object store: bytes that are not local it
 //! asks for with a read plan.
 
-/// Checked reading and writing of bytes and bits; one error for what is corrupt.
-pub mod codec;
 /// Labels, times, ids, values, histograms, columns and errors: the nouns of everything below.
 pub mod model;
 /// Kernels chosen at run time by what the machine can do, each with a scalar twin.
 pub mod simd;
+/// Checked reading and writing of bytes and bits; one error for what is corrupt.
+pub mod codec;
+/// Local files, read and written in batches through io_uring or pread.
+pub mod io;
+/// Cores: their threads, mailboxes and lanes.
+pub mod shard;

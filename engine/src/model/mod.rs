@@ -1,5 +1,7 @@
 //! The nouns that every other module speaks of.
 
+/// The process's memory budget.
+pub mod budget;
 /// Samples as columns.
 pub mod columns;
 /// One closed kind for every error that leaves the engine.
@@ -15,6 +17,7 @@ pub mod time;
 /// Sample values and the stale marker.
 pub mod value;
 
+pub use budget::{Budget, BudgetUsage, Reservation};
 pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
 pub use error::{Error, ErrorKind};
 pub use histogram::{CounterReset, FloatHistogram, Histogram, Span};

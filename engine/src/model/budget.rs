@@ -1,0 +1,322 @@
+//! The process's memory budget: what requests hold is counted before it is allocated, so that the
+//! process never grows past its limit.
+//!
+//! A request is admitted by an estimate ([`Budget::admit`] waits its turn, first come first
+//! served), grows its reservation as it learns more ([`Reservation::grow`] never waits, as waiting
+//! while holding memory would deadlock), and gives everything back when the reservation is dropped.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::error::{Error, ErrorKind};
+
+/// A number of bytes that all requests share.
+#[derive(Debug)]
+pub struct Budget {
+    name: &'static str,
+    limit: u64,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+/// Bytes held by one request; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+/// A request's turn in the queue for memory; dropping it leaves the queue.
+#[derive(Debug)]
+pub struct Admission {
+    budget: Arc<Budget>,
+    bytes: u64,
+    ticket: Option<u64>,
+}
+
+/// What a budget has given out and refused, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetUsage {
+    /// The limit, in bytes.
+    pub limit: u64,
+    /// Bytes held now.
+    pub used: u64,
+    /// Most bytes ever held at once.
+    pub peak: u64,
+    /// Requests that are waiting now.
+    pub waiting: usize,
+    /// Requests that had to wait.
+    pub waited: u64,
+    /// Requests refused, among them those that gave up waiting.
+    pub refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: u64,
+    peak: u64,
+    waited: u64,
+    refused: u64,
+    next_ticket: u64,
+    queue: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    waker: Option<Waker>,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes, named after the flag that sets it.
+    pub fn new(name: &'static str, limit: u64) -> Arc<Self> {
+        Arc::new(Self { name, limit, state: Mutex::default(), freed: Condvar::new() })
+    }
+
+    /// A turn in the queue for `bytes`: a future, or [`Admission::wait`] for a thread.
+    pub fn admit(self: &Arc<Self>, bytes: u64) -> Admission {
+        Admission { budget: Arc::clone(self), bytes, ticket: None }
+    }
+
+    /// `bytes` at once, or an error that names the limit.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Error> {
+        let mut state = self.lock();
+        if state.take(self.limit, bytes) {
+            return Ok(Reservation { budget: Arc::clone(self), bytes });
+        }
+        state.refused += 1;
+        Err(self.refusal(&state, bytes))
+    }
+
+    /// What is held, waited for and refused.
+    pub fn usage(&self) -> BudgetUsage {
+        let state = self.lock();
+        BudgetUsage {
+            limit: self.limit,
+            used: state.used,
+            peak: state.peak,
+            waiting: state.queue.len(),
+            waited: state.waited,
+            refused: state.refused,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self, state: &State, bytes: u64) -> Error {
+        let message = format!("{bytes} bytes wanted, {} of {} bytes are in use", state.used, self.limit);
+        Error::limit(self.name, message)
+    }
+
+    fn release(&self, bytes: u64) {
+        let mut state = self.lock();
+        assert!(bytes <= state.used, "a reservation gives back no more than was taken");
+        state.used -= bytes;
+        self.wake_first(state);
+    }
+
+    /// Wakes whoever is first in the queue; they take what they need themselves.
+    fn wake_first(&self, mut state: MutexGuard<'_, State>) {
+        let waker = state.queue.front_mut().and_then(|first| first.waker.take());
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.freed.notify_all();
+    }
+}
+
+impl State {
+    fn take(&mut self, limit: u64, bytes: u64) -> bool {
+        let Some(used) = self.used.checked_add(bytes).filter(|used| *used <= limit) else { return false };
+        self.used = used;
+        self.peak = self.peak.max(used);
+        true
+    }
+}
+
+impl Admission {
+    /// Blocks the thread until the bytes are there or `deadline` has passed.
+    pub fn wait(mut self, deadline: Instant) -> Result<Reservation, Error> {
+        let budget = Arc::clone(&self.budget);
+        let mut state = budget.lock();
+        loop {
+            if let Some(outcome) = self.try_take(&mut state, None) {
+                budget.wake_first(state);
+                return outcome;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let refusal = budget.refusal(&state, self.bytes);
+                drop(state);
+                return Err(Error::new(ErrorKind::Limit, format!("{refusal} until the deadline")));
+            }
+            state = budget.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes the bytes when it is this request's turn and they are there; queues up otherwise.
+    fn try_take(&mut self, state: &mut State, waker: Option<&Waker>) -> Option<Result<Reservation, Error>> {
+        if self.bytes > self.budget.limit {
+            state.refused += 1;
+            let message = format!("{} bytes wanted, the limit is {} bytes", self.bytes, self.budget.limit);
+            return Some(Err(Error::limit(self.budget.name, message)));
+        }
+        let first = state.queue.front().map(|waiter| waiter.ticket);
+        let my_turn = first.is_none() || first == self.ticket;
+        if my_turn && state.take(self.budget.limit, self.bytes) {
+            if self.ticket.take().is_some() {
+                state.queue.pop_front();
+            }
+            return Some(Ok(Reservation { budget: Arc::clone(&self.budget), bytes: self.bytes }));
+        }
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            let ticket = state.next_ticket;
+            state.next_ticket += 1;
+            state.waited += 1;
+            state.queue.push_back(Waiter { ticket, waker: None });
+            ticket
+        });
+        if let Some(waiter) = state.queue.iter_mut().find(|waiter| waiter.ticket == ticket) {
+            waiter.waker = waker.cloned();
+        }
+        None
+    }
+}
+
+impl Future for Admission {
+    type Output = Result<Reservation, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let budget = Arc::clone(&self.budget);
+        let mut state = budget.lock();
+        match self.try_take(&mut state, Some(context.waker())) {
+            Some(outcome) => {
+                budget.wake_first(state);
+                Poll::Ready(outcome)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut state = self.budget.lock();
+        state.queue.retain(|waiter| waiter.ticket != ticket);
+        state.refused += 1;
+        self.budget.wake_first(state);
+    }
+}
+
+impl Reservation {
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes `bytes` more at once, or fails with an error that names the limit.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Error> {
+        let mut state = self.budget.lock();
+        if !state.take(self.budget.limit, bytes) {
+            state.refused += 1;
+            return Err(self.budget.refusal(&state, bytes));
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives `bytes` back, or all there is when that is less.
+    pub fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.release(bytes);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.release(self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    #[test]
+    fn what_is_dropped_can_be_taken_again() {
+        let budget = Budget::new("--store.memory-limit", 100);
+        let mut held = budget.reserve(60).unwrap();
+        held.grow(40).unwrap();
+        let refused = budget.reserve(1).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Limit);
+        assert!(refused.message().starts_with("--store.memory-limit: 1 bytes wanted, 100 of 100"), "{refused}");
+        assert!(held.grow(1).is_err());
+        held.shrink(50);
+        drop(budget.reserve(50).unwrap());
+        drop(held);
+        let usage = budget.usage();
+        assert_eq!((usage.used, usage.peak, usage.refused), (0, 100, 2));
+    }
+
+    #[test]
+    fn a_request_waits_until_another_ends_and_gives_up_at_its_deadline() {
+        let budget = Budget::new("--store.memory-limit", 100);
+        let held = budget.reserve(80).unwrap();
+        let error = budget.admit(50).wait(soon()).unwrap_err();
+        assert!(error.message().contains("until the deadline"), "{error}");
+        assert_eq!(budget.usage().waiting, 0);
+        let waiting = budget.admit(50);
+        let thread = std::thread::spawn(move || waiting.wait(Instant::now() + Duration::from_secs(30)));
+        while budget.usage().waiting == 0 {
+            std::thread::yield_now();
+        }
+        drop(held);
+        assert_eq!(thread.join().unwrap().unwrap().bytes(), 50);
+    }
+
+    #[test]
+    fn a_large_request_is_not_overtaken_for_ever_and_one_over_the_limit_is_refused_at_once() {
+        let budget = Budget::new("--store.memory-limit", 100);
+        assert!(budget.admit(101).wait(Instant::now() + Duration::from_secs(30)).is_err());
+        let held = budget.reserve(50).unwrap();
+        let mut large = budget.admit(90);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut large).poll(&mut context).is_pending());
+        let mut small = budget.admit(10);
+        assert!(Pin::new(&mut small).poll(&mut context).is_pending(), "the queue is first come first served");
+        drop(held);
+        assert!(Pin::new(&mut small).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut large).poll(&mut context).is_ready());
+        assert!(Pin::new(&mut small).poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn leaving_the_queue_lets_the_next_in() {
+        let budget = Budget::new("--store.memory-limit", 100);
+        let _held = budget.reserve(50).unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut large = budget.admit(90);
+        let mut small = budget.admit(10);
+        assert!(Pin::new(&mut large).poll(&mut context).is_pending());
+        assert!(Pin::new(&mut small).poll(&mut context).is_pending());
+        drop(large);
+        assert!(Pin::new(&mut small).poll(&mut context).is_ready());
+    }
+}
