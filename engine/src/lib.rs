@@ -6,13 +6,15 @@
 
 /// Labels, times, ids, values, histograms, columns and errors: the nouns of everything below.
 pub mod model;
-/// Postings: sets of the series of a block as dense ordinals, and their algebra.
-pub mod postings;
 /// Kernels chosen at run time by what the machine can do, each with a scalar twin.
 pub mod simd;
 /// Checked reading and writing of bytes and bits; one error for what is corrupt.
 pub mod codec;
 /// Local files, read and written in batches through io_uring or pread.
 pub mod io;
+/// Postings: sets of the series of a block as dense ordinals, and their algebra.
+pub mod postings;
+/// One series of several replicas: penalty, chain, and overlapping chunks set apart.
+pub mod dedup;
 /// Cores: their threads, mailboxes and lanes.
 pub mod shard;
