@@ -14,6 +14,8 @@ pub mod codec;
 pub mod io;
 /// Postings: sets of the series of a block as dense ordinals, and their algebra.
 pub mod postings;
+/// What a block's index says: the TSDB's index file, Thanos' index-header, the column index.
+pub mod index;
 /// One series of several replicas: penalty, chain, and overlapping chunks set apart.
 pub mod dedup;
 /// Cores: their threads, mailboxes and lanes.

@@ -4,6 +4,8 @@
 pub mod corrupt;
 /// A cursor over bytes that never reads past their end.
 pub mod cursor;
+/// Length, content and CRC-32C: the frame of most parts of a TSDB's files.
+pub mod section;
 /// Variable-length integers as Go's `encoding/binary` writes them.
 pub mod varint;
 

@@ -1,4 +1,4 @@
-//! Ids: a block's ULID and a series' place within its block.
+//! Ids: a block's ULID, and the places of series and chunks within their block.
 
 use std::fmt;
 use std::str::FromStr;
@@ -62,8 +62,30 @@ impl fmt::Debug for BlockId {
 
 /// A reference to a series within one index: for TSDB index v2 the byte offset divided by 16, for
 /// v1 the byte offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SeriesRef(pub u64);
+
+/// A reference to a chunk within one block: the number of its segment file, counted from 0, in the
+/// upper 32 bits, the byte in it at which the chunk starts in the lower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ChunkRef(pub u64);
+
+impl ChunkRef {
+    /// The chunk that starts at byte `offset` of segment `segment` (0 is the file `000001`).
+    pub fn new(segment: u32, offset: u32) -> Self {
+        Self((u64::from(segment) << 32) | u64::from(offset))
+    }
+
+    /// The segment file, counted from 0.
+    pub fn segment(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The byte of the segment file at which the chunk starts.
+    pub fn offset(self) -> u32 {
+        self.0 as u32
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ pub mod columns;
 pub mod error;
 /// Native histograms, integer and float.
 pub mod histogram;
-/// Ids of blocks and series.
+/// Ids of blocks, series and chunks.
 pub mod id;
 /// Sorted label sets and their order.
 pub mod labels;
@@ -21,6 +21,6 @@ pub use budget::{Budget, BudgetUsage, Reservation};
 pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
 pub use error::{Error, ErrorKind};
 pub use histogram::{CounterReset, FloatHistogram, Histogram, Span};
-pub use id::{BlockId, SeriesRef};
+pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
 pub use time::{Resolution, TimeRange, TimestampMs};

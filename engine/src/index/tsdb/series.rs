@@ -1,0 +1,172 @@
+//! Series entries: labels as symbols, chunks as times and places.
+//!
+//! ```text
+//! ┌───────────────────────────────────────────────────────────────┐
+//! │ len <uvarint>                                                 │
+//! ├───────────────────────────────────────────────────────────────┤
+//! │ label count <uvarint>                                         │
+//! │   name <uvarint>  value <uvarint>              of each label  │
+//! │ chunk count <uvarint>                                         │
+//! │   min <varint>  max - min <uvarint>  ref <uvarint>    first   │
+//! │   min - max before <uvarint>  max - min <uvarint>             │
+//! │     ref - ref before <varint>                  of the others  │
+//! ├───────────────────────────────────────────────────────────────┤
+//! │ crc32c of what lies between <4b>                              │
+//! └───────────────────────────────────────────────────────────────┘
+//! ```
+
+use super::source::{Source, Window};
+use super::symbols::{SymbolRef, Symbols};
+use super::{SERIES_ALIGN, Version};
+use crate::codec::{Corrupt, Cursor, section, varint};
+use crate::index::ChunkMeta;
+use crate::model::{ChunkRef, Error, Labels, SeriesRef};
+
+const WHAT: &str = "series entry";
+
+/// Most bytes of one entry: some ten million chunks.
+const ENTRY_LEN_MAX: u64 = 256 << 20;
+
+/// One series: reuse it from entry to entry, its vectors keep their room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Series {
+    /// How postings refer to it.
+    pub series_ref: SeriesRef,
+    /// Names and values in the order of the file, which is that of names. All are in the symbol table.
+    pub labels: Vec<(SymbolRef, SymbolRef)>,
+    /// Chunks in the order of the file, which is that of times where the index is sound.
+    pub chunks: Vec<ChunkMeta>,
+    /// Bytes of the entry, its length and checksum among them.
+    pub entry_len: usize,
+}
+
+impl Series {
+    /// The labels as text.
+    pub fn labels(&self, symbols: &Symbols) -> Labels {
+        Labels::from_sorted(self.labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value))))
+    }
+
+    /// Replaces this by the entry in `content`: what lies between length and checksum, `offset` the
+    /// byte at which it starts.
+    pub(super) fn decode(
+        &mut self,
+        content: &[u8],
+        offset: u64,
+        symbols: &Symbols,
+        version: Version,
+    ) -> Result<(), Corrupt> {
+        self.labels.clear();
+        self.chunks.clear();
+        let mut cursor = Cursor::new(WHAT, content, offset);
+        let label_count = announced(&mut cursor, "labels", 2)?;
+        for _ in 0..label_count {
+            let name = symbol(&mut cursor, symbols, version)?;
+            let value = symbol(&mut cursor, symbols, version)?;
+            self.labels.push((name, value));
+        }
+        let chunk_count = announced(&mut cursor, "chunks", 3)?;
+        decode_chunks(&mut cursor, chunk_count, &mut self.chunks)
+    }
+}
+
+/// The number of things that follow, of at least `bytes_min` bytes each.
+fn announced(cursor: &mut Cursor<'_>, things: &str, bytes_min: u64) -> Result<usize, Corrupt> {
+    let count = cursor.uvarint()?;
+    if count > cursor.remaining() as u64 / bytes_min {
+        return Err(cursor.corrupt(format!("{count} {things} announced, {} bytes left", cursor.remaining())));
+    }
+    Ok(count as usize)
+}
+
+fn symbol(cursor: &mut Cursor<'_>, symbols: &Symbols, version: Version) -> Result<SymbolRef, Corrupt> {
+    let stored = cursor.uvarint()?;
+    symbols.resolve(stored, version).ok_or_else(|| cursor.corrupt(format!("there is no symbol {stored}")))
+}
+
+/// Times wrap as in Prometheus: an index with absurd ones is read, and verification tells.
+fn decode_chunks(cursor: &mut Cursor<'_>, count: usize, chunks: &mut Vec<ChunkMeta>) -> Result<(), Corrupt> {
+    let (mut max_time, mut chunk_ref) = (0i64, 0u64);
+    for at in 0..count {
+        let step = if at == 0 { cursor.varint()? } else { cursor.uvarint()? as i64 };
+        let min_time = max_time.wrapping_add(step);
+        max_time = min_time.wrapping_add(cursor.uvarint()? as i64);
+        let step = if at == 0 { cursor.uvarint()? } else { cursor.varint()? as u64 };
+        chunk_ref = chunk_ref.wrapping_add(step);
+        chunks.push(ChunkMeta { min_time, max_time, chunk_ref: ChunkRef(chunk_ref) });
+    }
+    Ok(())
+}
+
+/// All series of an index in the order of the file, which is that of their labels.
+#[derive(Debug)]
+pub struct SeriesScan<'s, S: ?Sized> {
+    window: Window<'s, S>,
+    symbols: &'s Symbols,
+    version: Version,
+    at: u64,
+    end: u64,
+}
+
+impl<'s, S: Source + ?Sized> SeriesScan<'s, S> {
+    /// The entries between bytes `start` and `end` of `source`.
+    pub(super) fn new(source: &'s S, symbols: &'s Symbols, version: Version, range: (u64, u64)) -> Self {
+        Self { window: Window::new(source, WHAT), symbols, version, at: range.0, end: range.1 }
+    }
+
+    /// Replaces `series` by the next one; false when there is none left.
+    pub fn next(&mut self, series: &mut Series) -> Result<bool, Error> {
+        self.skip_padding()?;
+        if self.at >= self.end {
+            return Ok(false);
+        }
+        if !self.at.is_multiple_of(self.version.series_unit()) {
+            let reason = format!("series are aligned to {SERIES_ALIGN} bytes");
+            return Err(Corrupt::new(WHAT, self.at, reason).into());
+        }
+        self.at = self.read_at(self.at, series)?;
+        Ok(true)
+    }
+
+    /// The byte of the file at which the next entry is looked for.
+    pub fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// Replaces `series` by the entry at byte `offset` and returns the byte after it.
+    pub(super) fn read_at(&mut self, offset: u64, series: &mut Series) -> Result<u64, Error> {
+        if offset >= self.end {
+            return Err(Corrupt::new(WHAT, offset, format!("the series end at byte {}", self.end)).into());
+        }
+        let start = self.window.up_to(offset, varint::LEN_MAX, self.end)?;
+        let mut cursor = Cursor::new(WHAT, start, offset);
+        let len = cursor.uvarint()?;
+        let content_offset = cursor.offset();
+        let entry_end = content_offset.checked_add(len).and_then(|end| end.checked_add(4));
+        let within = |end: &u64| *end <= self.end && *end - offset <= ENTRY_LEN_MAX;
+        let Some(entry_end) = entry_end.filter(within) else {
+            let reason = format!("{len} bytes announced, the series end at byte {}", self.end);
+            return Err(Corrupt::new(WHAT, offset, reason).into());
+        };
+        let bytes = self.window.bytes(content_offset, len as usize + 4)?;
+        let mut cursor = Cursor::new(WHAT, bytes, content_offset);
+        let content = cursor.bytes(len as usize)?;
+        section::check(WHAT, offset, content, cursor.u32_be()?)?;
+        series.decode(content, content_offset, self.symbols, self.version)?;
+        series.series_ref = SeriesRef(offset / self.version.series_unit());
+        series.entry_len = (entry_end - offset) as usize;
+        Ok(entry_end)
+    }
+
+    fn skip_padding(&mut self) -> Result<(), Error> {
+        while self.at < self.end {
+            let bytes = self.window.up_to(self.at, SERIES_ALIGN as usize, self.end)?;
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            let done = zeros < bytes.len();
+            self.at += zeros as u64;
+            if done {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

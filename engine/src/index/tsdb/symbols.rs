@@ -1,0 +1,157 @@
+//! The symbol table: every label name and value once, ascending.
+//!
+//! ```text
+//! section content: count <4b be>, then count times: len <uvarint>, text <len b, UTF-8>
+//! ```
+
+use super::Version;
+use super::source::{Source, Window};
+use crate::codec::{Corrupt, Cursor};
+use crate::model::Error;
+
+const WHAT: &str = "symbol table";
+
+/// A symbol's place in the table of its index, counted from 0. As symbols ascend, so do their
+/// places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SymbolRef(pub u32);
+
+/// All symbols of an index, in one piece of memory.
+#[derive(Clone, Debug, Default)]
+pub struct Symbols {
+    /// The symbols one after the other.
+    text: String,
+    /// Where each symbol ends in `text`.
+    ends: Vec<u32>,
+    /// Of version 1: the byte of the file at which each symbol's entry starts.
+    entry_offsets: Vec<u32>,
+}
+
+impl Symbols {
+    /// Reads and checks the table that starts at byte `offset` of `source`.
+    pub fn read<S: Source + ?Sized>(source: &S, offset: u64, version: Version) -> Result<Self, Error> {
+        let mut window = Window::new(source, WHAT);
+        Ok(Self::decode(window.section(offset)?, offset + 4, version)?)
+    }
+
+    /// The table in `content`, the content of a section that starts at byte `offset` of its file.
+    pub fn decode(content: &[u8], offset: u64, version: Version) -> Result<Self, Corrupt> {
+        let mut cursor = Cursor::new(WHAT, content, offset);
+        let count = cursor.u32_be()? as usize;
+        if count > cursor.remaining() {
+            return Err(cursor.corrupt(format!("{count} symbols announced, {} bytes left", cursor.remaining())));
+        }
+        let mut symbols = Self {
+            text: String::with_capacity(cursor.remaining() - count),
+            ends: Vec::with_capacity(count),
+            entry_offsets: Vec::new(),
+        };
+        let mut last: Option<&str> = None;
+        for _ in 0..count {
+            let entry_offset = cursor.offset();
+            let symbol = cursor.string()?;
+            if last.is_some_and(|last| last >= symbol) {
+                return Err(cursor.corrupt(format!("symbol {symbol:?} does not come after {last:?}")));
+            }
+            last = Some(symbol);
+            symbols.text.push_str(symbol);
+            symbols.ends.push(symbols.text.len() as u32);
+            if version == Version::V1 {
+                let entry_offset = u32::try_from(entry_offset);
+                symbols.entry_offsets.push(entry_offset.map_err(|_| cursor.corrupt("symbol lies beyond 4 GiB"))?);
+            }
+        }
+        Ok(symbols)
+    }
+
+    /// Number of symbols.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no symbol.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The symbol at `place`, which is less than [`Symbols::len`]: series entries give no other.
+    pub fn get(&self, place: SymbolRef) -> &str {
+        let at = place.0 as usize;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        &self.text[start..self.ends[at] as usize]
+    }
+
+    /// The place of `symbol`; `None` when it is not in the table.
+    pub fn find(&self, symbol: &str) -> Option<SymbolRef> {
+        let (mut low, mut high) = (0, self.len() as u32);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(SymbolRef(middle)).cmp(symbol) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(SymbolRef(middle)),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// All symbols, ascending.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        (0..self.len() as u32).map(|at| self.get(SymbolRef(at)))
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.text.capacity() + (self.ends.capacity() + self.entry_offsets.capacity()) * size_of::<u32>()
+    }
+
+    /// The place of the symbol that a series entry of `version` refers to as `stored`.
+    pub(super) fn resolve(&self, stored: u64, version: Version) -> Option<SymbolRef> {
+        match version {
+            Version::V2 => (stored < self.ends.len() as u64).then_some(SymbolRef(stored as u32)),
+            Version::V1 => {
+                let stored = u32::try_from(stored).ok()?;
+                self.entry_offsets.binary_search(&stored).ok().map(|at| SymbolRef(at as u32))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(symbols: &[&str]) -> Vec<u8> {
+        let mut content = (symbols.len() as u32).to_be_bytes().to_vec();
+        for symbol in symbols {
+            content.push(symbol.len() as u8);
+            content.extend_from_slice(symbol.as_bytes());
+        }
+        content
+    }
+
+    #[test]
+    fn symbols_are_found_by_place_and_by_text() {
+        let symbols = Symbols::decode(&table(&["", "a", "bb", "ccc"]), 9, Version::V2).unwrap();
+        assert_eq!(symbols.iter().collect::<Vec<_>>(), ["", "a", "bb", "ccc"]);
+        assert_eq!(symbols.find("bb"), Some(SymbolRef(2)));
+        assert_eq!(symbols.find("b"), None);
+        assert_eq!(symbols.resolve(4, Version::V2), None);
+    }
+
+    #[test]
+    fn version_1_refers_to_symbols_by_their_byte() {
+        let symbols = Symbols::decode(&table(&["a", "bb"]), 9, Version::V1).unwrap();
+        assert_eq!(symbols.resolve(13, Version::V1), Some(SymbolRef(0)));
+        assert_eq!(symbols.resolve(15, Version::V1), Some(SymbolRef(1)));
+        assert_eq!(symbols.resolve(14, Version::V1), None);
+    }
+
+    #[test]
+    fn a_table_out_of_order_or_with_too_many_symbols_is_refused() {
+        let error = Symbols::decode(&table(&["b", "a"]), 0, Version::V2).unwrap_err();
+        assert!(error.reason.contains("does not come after"), "{error}");
+        assert!(Symbols::decode(&[0xff; 8], 0, Version::V2).is_err());
+        assert!(Symbols::decode(&[0, 0, 0, 1, 2, 0xff, 0xfe], 0, Version::V2).is_err());
+    }
+}
