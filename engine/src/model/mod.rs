@@ -12,6 +12,12 @@ pub mod histogram;
 pub mod id;
 /// Sorted label sets and their order.
 pub mod labels;
+/// Conditions on label values.
+pub mod matcher;
+/// Regexps in Go's RE2 syntax.
+pub mod regexp;
+/// Strings of bytes and Go's quoting.
+pub mod text;
 /// Times, ranges and resolutions.
 pub mod time;
 /// Sample values and the stale marker.
@@ -23,4 +29,7 @@ pub use error::{Error, ErrorKind};
 pub use histogram::{CounterReset, FloatHistogram, Histogram, Span};
 pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
+pub use matcher::{MatchKind, Matcher};
+pub use regexp::Regexp;
+pub use text::ByteString;
 pub use time::{Resolution, TimeRange, TimestampMs};
