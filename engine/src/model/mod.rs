@@ -6,6 +6,8 @@ pub mod budget;
 pub mod columns;
 /// One closed kind for every error that leaves the engine.
 pub mod error;
+/// Floats as text, as Go writes them.
+pub mod float_text;
 /// Native histograms, integer and float.
 pub mod histogram;
 /// Ids of blocks, series and chunks.

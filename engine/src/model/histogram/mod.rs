@@ -2,6 +2,24 @@
 
 use std::sync::Arc;
 
+mod arithmetic;
+mod bounds;
+mod bucket;
+mod custom;
+mod kahan;
+mod layout;
+mod reset;
+mod text;
+mod trim;
+mod validate;
+mod zero;
+
+pub use arithmetic::{Combined, MixedSchemas};
+pub use bounds::{SCHEMA_MAX, SCHEMA_MIN, bound, exponential_bound};
+pub use bucket::{Bucket, Spread};
+pub use kahan::{KahanMean, KahanSum, kahan_add};
+pub use trim::Trim;
+
 /// The schema whose bucket bounds are given one by one (`custom_values`).
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
@@ -111,4 +129,86 @@ fn absolute(deltas: &[i64]) -> Vec<f64> {
             Some(*count as f64)
         })
         .collect()
+}
+
+impl FloatHistogram {
+    /// Whether both hold the same data, float bits compared: NaNs equal themselves, and spans may
+    /// be cut differently. The counter reset hint is not compared.
+    pub fn same_data(&self, other: &Self) -> bool {
+        let same = |left: &[f64], right: &[f64]| {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| left.to_bits() == right.to_bits())
+        };
+        self.schema == other.schema
+            && same(&[self.count, self.sum, self.zero_count], &[other.count, other.sum, other.zero_count])
+            && self.zero_threshold == other.zero_threshold
+            && (!self.uses_custom_buckets() || self.custom_values == other.custom_values)
+            && same(&self.positive_buckets, &other.positive_buckets)
+            && same(&self.negative_buckets, &other.negative_buckets)
+            && bucket::Indexes::new(&self.positive_spans, usize::MAX)
+                .eq(bucket::Indexes::new(&other.positive_spans, usize::MAX))
+            && bucket::Indexes::new(&self.negative_spans, usize::MAX)
+                .eq(bucket::Indexes::new(&other.negative_spans, usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A histogram with positive buckets and small integer counts, made from `seed`.
+    pub(super) fn random(seed: u64) -> FloatHistogram {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |limit: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) % limit
+        };
+        let mut histogram = FloatHistogram { schema: below(4) as i32 - 1, ..FloatHistogram::default() };
+        for at in 0..below(5) {
+            let offset = if at == 0 { below(20) as i32 - 10 } else { below(4) as i32 };
+            let length = below(4) as u32;
+            histogram.positive_spans.push(Span { offset, length });
+            for _ in 0..length {
+                histogram.positive_buckets.push(below(5) as f64);
+            }
+        }
+        histogram.count = histogram.positive_buckets.iter().sum();
+        histogram
+    }
+
+    #[test]
+    fn buckets_walked_backwards_are_those_walked_forwards() {
+        for seed in 0..300 {
+            let histogram = random(seed);
+            let forwards: Vec<_> = histogram.all().collect();
+            let mut backwards: Vec<_> = histogram.all().rev().collect();
+            backwards.reverse();
+            assert_eq!(forwards, backwards, "seed {seed}");
+            assert_eq!(forwards.len(), histogram.positive_buckets.len());
+        }
+    }
+
+    #[test]
+    fn spans_that_promise_more_buckets_than_there_are_do_no_harm() {
+        let histogram = FloatHistogram {
+            positive_spans: vec![Span { offset: i32::MAX, length: 3 }, Span { offset: 5, length: 9 }],
+            positive_buckets: vec![1.0, 2.0],
+            ..FloatHistogram::default()
+        };
+        assert_eq!(histogram.all().count(), 2);
+        assert_eq!(histogram.all().rev().count(), 2);
+    }
+
+    #[test]
+    fn equality_of_data_looks_at_bits_and_places() {
+        let with = |sum, spans: &[(i32, u32)]| FloatHistogram {
+            sum,
+            positive_spans: spans.iter().map(|(offset, length)| Span { offset: *offset, length: *length }).collect(),
+            positive_buckets: vec![1.0, 2.0],
+            ..FloatHistogram::default()
+        };
+        assert!(with(f64::NAN, &[(0, 2)]).same_data(&with(f64::NAN, &[(0, 1), (0, 0), (0, 1)])));
+        assert!(!with(1.0, &[(0, 2)]).same_data(&with(1.0, &[(0, 1), (1, 1)])));
+    }
 }

@@ -1,0 +1,198 @@
+//! Floats as text, as Go's `strconv` writes them: the shortest digits that read back as the same
+//! float, laid out in one of its notations.
+
+/// How the digits of a float are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// Never an exponent (Go's `f`): values of instant vectors in text.
+    Fixed,
+    /// An exponent from 1e+21 on and below 1e-06, else none: Prometheus' JSON.
+    Json,
+    /// An exponent from 1e+06 on and below 1e-04 (Go's `g`): annotations and histograms in text.
+    General,
+}
+
+/// `value` as Prometheus' JSON has it, without the quotes.
+pub fn format_float(value: f64) -> String {
+    format_float_as(value, Notation::Json)
+}
+
+/// `value` in `notation`.
+pub fn format_float_as(value: f64, notation: Notation) -> String {
+    let mut out = Vec::with_capacity(24);
+    push_float(&mut out, value, notation);
+    out.into_iter().map(char::from).collect()
+}
+
+/// `value` as the value of a label: as OpenMetrics has it, always with a point or an exponent.
+pub fn format_label_float(value: f64) -> String {
+    let mut text = format_float_as(value, Notation::General);
+    if value.is_finite() && !text.contains(['.', 'e']) {
+        text.push_str(".0");
+    }
+    text
+}
+
+/// Appends `value` in `notation` as ASCII.
+pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
+    if !value.is_finite() {
+        let text: &[u8] = match value {
+            f64::INFINITY => b"+Inf",
+            f64::NEG_INFINITY => b"-Inf",
+            _ => b"NaN",
+        };
+        return out.extend_from_slice(text);
+    }
+    let mut buffer = zmij::Buffer::new();
+    let decimal = Decimal::parse(buffer.format_finite(value).as_bytes());
+    if value.is_sign_negative() {
+        out.push(b'-');
+    }
+    let (least, most) = match notation {
+        Notation::Fixed => (i32::MIN, i32::MAX),
+        Notation::Json => (-6, 21),
+        Notation::General => (-4, 6),
+    };
+    // The exponent of scientific notation is one less than the place of the point.
+    let exponent = decimal.point - 1;
+    if decimal.is_zero() || (least..most).contains(&exponent) {
+        decimal.push_fixed(out);
+    } else {
+        decimal.push_scientific(out, exponent);
+    }
+}
+
+/// `0.d1d2d3… * 10^point` with digits that neither start nor end in zero.
+struct Decimal {
+    digits: [u8; 32],
+    len: usize,
+    point: i32,
+}
+
+impl Decimal {
+    /// Reads digits with an optional point and exponent, of which the sign is skipped.
+    fn parse(text: &[u8]) -> Self {
+        let mut decimal = Self { digits: [0; 32], len: 0, point: 0 };
+        let mut point_seen = false;
+        for (at, byte) in text.iter().enumerate() {
+            match byte {
+                b'-' => {}
+                b'.' => point_seen = true,
+                b'e' => {
+                    decimal.point += exponent_of(&text[at + 1..]);
+                    break;
+                }
+                digit => {
+                    if !point_seen {
+                        decimal.point += 1;
+                    }
+                    if decimal.len == 0 && *digit == b'0' {
+                        decimal.point -= 1;
+                    } else if decimal.len < decimal.digits.len() {
+                        decimal.digits[decimal.len] = *digit;
+                        decimal.len += 1;
+                    }
+                }
+            }
+        }
+        while decimal.len > 0 && decimal.digits[decimal.len - 1] == b'0' {
+            decimal.len -= 1;
+        }
+        decimal
+    }
+
+    fn is_zero(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push_fixed(&self, out: &mut Vec<u8>) {
+        if self.is_zero() {
+            return out.push(b'0');
+        }
+        let digits = &self.digits[..self.len];
+        if self.point <= 0 {
+            out.extend_from_slice(b"0.");
+            out.resize(out.len() + self.point.unsigned_abs() as usize, b'0');
+            return out.extend_from_slice(digits);
+        }
+        let point = self.point as usize;
+        if point >= digits.len() {
+            out.extend_from_slice(digits);
+            return out.resize(out.len() + point - digits.len(), b'0');
+        }
+        out.extend_from_slice(&digits[..point]);
+        out.push(b'.');
+        out.extend_from_slice(&digits[point..]);
+    }
+
+    fn push_scientific(&self, out: &mut Vec<u8>, exponent: i32) {
+        out.push(self.digits[0]);
+        if self.len > 1 {
+            out.push(b'.');
+            out.extend_from_slice(&self.digits[1..self.len]);
+        }
+        out.push(b'e');
+        out.push(if exponent < 0 { b'-' } else { b'+' });
+        let magnitude = exponent.unsigned_abs();
+        if magnitude >= 100 {
+            out.push(b'0' + (magnitude / 100) as u8);
+        }
+        out.push(b'0' + (magnitude / 10 % 10) as u8);
+        out.push(b'0' + (magnitude % 10) as u8);
+    }
+}
+
+fn exponent_of(text: &[u8]) -> i32 {
+    let value = text.iter().filter(|byte| byte.is_ascii_digit()).fold(0, |sum, byte| sum * 10 + i32::from(byte - b'0'));
+    if text.first() == Some(&b'-') { -value } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_written_as_go_writes_them() {
+        let cases: [(f64, &str, &str, &str); 17] = [
+            (0.0, "0", "0", "0"),
+            (-0.0, "-0", "-0", "-0"),
+            (1.0, "1", "1", "1"),
+            (-1.5, "-1.5", "-1.5", "-1.5"),
+            (100.0, "100", "100", "100"),
+            (0.1 + 0.2, "0.30000000000000004", "0.30000000000000004", "0.30000000000000004"),
+            (1e20, "100000000000000000000", "100000000000000000000", "1e+20"),
+            (1e21, "1000000000000000000000", "1e+21", "1e+21"),
+            (1.5e300, &format!("15{}", "0".repeat(299)), "1.5e+300", "1.5e+300"),
+            (1e-6, "0.000001", "0.000001", "1e-06"),
+            (1.25e-7, "0.000000125", "1.25e-07", "1.25e-07"),
+            (0.0001, "0.0001", "0.0001", "0.0001"),
+            (0.00001, "0.00001", "0.00001", "1e-05"),
+            (123456.0, "123456", "123456", "123456"),
+            (1e6, "1000000", "1000000", "1e+06"),
+            (1234567.0, "1234567", "1234567", "1.234567e+06"),
+            (f64::INFINITY, "+Inf", "+Inf", "+Inf"),
+        ];
+        for (value, fixed, json, general) in cases {
+            assert_eq!(format_float_as(value, Notation::Fixed), fixed);
+            assert_eq!(format_float(value), json);
+            assert_eq!(format_float_as(value, Notation::General), general);
+        }
+        assert_eq!(format_float(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn what_was_written_reads_back_as_the_same_float() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let value = f64::from_bits(bits);
+            if value.is_finite() {
+                for notation in [Notation::Fixed, Notation::Json, Notation::General] {
+                    assert_eq!(format_float_as(value, notation).parse::<f64>().unwrap().to_bits(), bits);
+                }
+            }
+        }
+    }
+}
