@@ -12,6 +12,8 @@ pub mod simd;
 pub mod codec;
 /// Local files, read and written in batches through io_uring or pread.
 pub mod io;
+/// What lies in a bucket: object names, meta.json, markers, which blocks there are.
+pub mod bucket;
 /// Postings: sets of the series of a block as dense ordinals, and their algebra.
 pub mod postings;
 /// What a block's index says: the TSDB's index file, Thanos' index-header, the column index.

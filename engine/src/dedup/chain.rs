@@ -113,7 +113,7 @@ mod tests {
     fn every_timestamp_comes_once_and_in_order() {
         assert_eq!(times(&[&[1, 3, 5], &[1, 2, 5, 6], &[], &[0, 6, 7]]), [0, 1, 2, 3, 5, 6, 7]);
         assert_eq!(times(&[&[], &[1], &[1]]), [1]);
-        assert_eq!(times(&[]), []);
+        assert!(times(&[]).is_empty());
     }
 
     #[test]
