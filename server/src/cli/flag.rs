@@ -1,0 +1,94 @@
+//! What a flag is: its name, kind, default and standing, as data.
+
+/// What a flag's value is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `--name` and `--no-name`.
+    Switch,
+    /// Any text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Float,
+    /// A duration, as Prometheus or Go writes it.
+    Duration,
+    /// A size in bytes, such as `250MB`.
+    Bytes,
+    /// A point in time: RFC 3339, or a duration relative to now.
+    Time,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Text; the flag may come again.
+    List,
+}
+
+/// What uru does with a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has its meaning.
+    Used,
+    /// It is accepted, so that a deployment's command line works as it is, and said to be without
+    /// effect for this reason.
+    NoEffect(&'static str),
+}
+
+/// One flag.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Without the dashes.
+    pub name: &'static str,
+    /// What its value is made of.
+    pub kind: Kind,
+    /// As it would be written on the command line; empty when there is none.
+    pub default: &'static str,
+    /// One sentence for `--help`.
+    pub help: &'static str,
+    /// Whether it has an effect.
+    pub standing: Standing,
+    /// Whether `--help` leaves it out.
+    pub hidden: bool,
+}
+
+impl Flag {
+    /// A flag that has its meaning.
+    pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
+        Self { name, kind, default, help, standing: Standing::Used, hidden: false }
+    }
+
+    /// A flag that is accepted and has no effect, for the reason `why`.
+    pub const fn without_effect(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            default,
+            help: "Accepted, without effect.",
+            standing: Standing::NoEffect(why),
+            hidden: false,
+        }
+    }
+
+    /// The same flag, left out of `--help`.
+    pub const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+}
+
+/// A component as the command line knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subcommand {
+    /// The word after `uru`.
+    pub name: &'static str,
+    /// One sentence for `--help`.
+    pub about: &'static str,
+    /// Its flags, in groups that components share.
+    pub flags: &'static [&'static [Flag]],
+}
+
+impl Subcommand {
+    /// All flags of the component.
+    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
+        self.flags.iter().flat_map(|group| group.iter())
+    }
+}

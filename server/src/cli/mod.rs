@@ -1,0 +1,221 @@
+//! The command line: Thanos' flags, in kingpin's manner of writing, as data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+/// What a flag is.
+pub mod flag;
+/// The flags that components share.
+pub mod flags;
+/// Values of flags.
+pub mod parse;
+
+pub use flag::{Flag, Kind, Standing, Subcommand};
+pub use parse::TimeOrDuration;
+
+/// The values of one component's flags; each has passed the check of its kind.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    values: BTreeMap<&'static str, Vec<String>>,
+    no_effect: Vec<(&'static str, &'static str)>,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The component.
+    pub component: &'static str,
+    /// Its flags.
+    pub values: Values,
+}
+
+/// The command line's grammar, made of the components' flags.
+pub fn command(components: &'static [Subcommand]) -> Command {
+    let mut command = Command::new("uru")
+        .about("Metrics in object storage, stored and queried as columns; a drop-in for Thanos")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true);
+    for arg in flags::GLOBAL.iter().flat_map(args) {
+        command = command.arg(arg.global(true));
+    }
+    for component in components {
+        let mut sub = Command::new(component.name).about(component.about);
+        for arg in component.flags().flat_map(args) {
+            sub = sub.arg(arg);
+        }
+        command = command.subcommand(sub);
+    }
+    command
+}
+
+/// Reads `words`, the first of which is the program's name.
+pub fn parse(
+    components: &'static [Subcommand],
+    words: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<Invocation, clap::Error> {
+    let mut grammar = command(components);
+    let matches = grammar.try_get_matches_from_mut(words)?;
+    let (name, matches) = matches.subcommand().expect("the grammar requires a subcommand");
+    let component = components.iter().find(|known| known.name == name).expect("the grammar knows these components");
+    let mut values = Values::default();
+    for flag in flags::GLOBAL.iter().chain(component.flags()) {
+        values.take(flag, matches).map_err(|why| {
+            let message = format!("--{}: {why}", flag.name);
+            grammar.error(clap::error::ErrorKind::ValueValidation, message)
+        })?;
+    }
+    Ok(Invocation { component: component.name, values })
+}
+
+/// Kingpin's form of a flag: `--name=value`, `--name value`; a switch is `--name` or `--no-name`.
+fn args(flag: &'static Flag) -> Vec<Arg> {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
+    match flag.kind {
+        Kind::Switch => {
+            let negated = Arg::new(format!("no-{}", flag.name))
+                .long(format!("no-{}", flag.name))
+                .hide(true)
+                .action(ArgAction::SetTrue)
+                .overrides_with(flag.name);
+            let arg = arg
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .value_parser(["true", "false"])
+                .overrides_with(format!("no-{}", flag.name));
+            vec![arg, negated]
+        }
+        Kind::List => vec![arg.action(ArgAction::Append).value_name("VALUE")],
+        Kind::Word(words) => vec![with_default(arg.value_parser(words.to_vec()), flag)],
+        _ => vec![with_default(arg.value_name("VALUE").allow_hyphen_values(true), flag)],
+    }
+}
+
+fn with_default(arg: Arg, flag: &'static Flag) -> Arg {
+    if flag.default.is_empty() { arg } else { arg.default_value(flag.default) }
+}
+
+impl Values {
+    /// The text of a flag; `None` when it was not given and has no default.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.list(name).last().map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// All texts of a flag that may come again.
+    pub fn list(&self, name: &str) -> &[String] {
+        self.values.get(name).unwrap_or_else(|| panic!("the component declares a flag --{name}"))
+    }
+
+    /// Whether a switch is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.text(name) == Some("true")
+    }
+
+    /// A whole number.
+    pub fn integer(&self, name: &str) -> u64 {
+        self.checked(name).parse().expect("whole numbers are checked when flags are parsed")
+    }
+
+    /// A duration.
+    pub fn duration(&self, name: &str) -> Duration {
+        parse::parse_duration(self.checked(name)).expect("durations are checked when flags are parsed")
+    }
+
+    /// A size in bytes.
+    pub fn bytes(&self, name: &str) -> u64 {
+        parse::parse_bytes(self.checked(name)).expect("sizes are checked when flags are parsed")
+    }
+
+    /// A point in time.
+    pub fn time(&self, name: &str) -> TimeOrDuration {
+        parse::parse_time(self.checked(name)).expect("times are checked when flags are parsed")
+    }
+
+    /// The flags that were given and have no effect, each with the reason.
+    pub fn no_effect(&self) -> &[(&'static str, &'static str)] {
+        &self.no_effect
+    }
+
+    fn checked(&self, name: &str) -> &str {
+        self.text(name).unwrap_or_else(|| panic!("the flag --{name} has a default"))
+    }
+
+    fn take(&mut self, flag: &'static Flag, matches: &ArgMatches) -> Result<(), String> {
+        let mut values: Vec<String> = match flag.kind {
+            Kind::Switch if matches.get_flag(&format!("no-{}", flag.name)) => vec!["false".into()],
+            _ => matches.get_many::<String>(flag.name).map(|all| all.cloned().collect()).unwrap_or_default(),
+        };
+        if values.is_empty() && !flag.default.is_empty() {
+            values.push(flag.default.to_owned());
+        }
+        for value in values.iter().filter(|value| !value.is_empty()) {
+            check(flag.kind, value)?;
+        }
+        let given = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
+        if let (true, Standing::NoEffect(why)) = (given, flag.standing) {
+            self.no_effect.push((flag.name, why));
+        }
+        self.values.insert(flag.name, values);
+        Ok(())
+    }
+}
+
+fn check(kind: Kind, value: &str) -> Result<(), String> {
+    match kind {
+        Kind::Switch | Kind::Text | Kind::Word(_) | Kind::List => Ok(()),
+        Kind::Integer => value.parse::<u64>().map(drop).map_err(|_| format!("{value:?} is not a whole number")),
+        Kind::Float => value.parse::<f64>().map(drop).map_err(|_| format!("{value:?} is not a number")),
+        Kind::Duration => parse::parse_duration(value).map(drop),
+        Kind::Bytes => parse::parse_bytes(value).map(drop),
+        Kind::Time => parse::parse_time(value).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPONENTS: &[Subcommand] = &[Subcommand {
+        name: "store",
+        about: "",
+        flags: &[
+            &[
+                Flag::new("on", Kind::Switch, "true", ""),
+                Flag::new("off", Kind::Switch, "false", ""),
+                Flag::without_effect("old", Kind::Text, "x", "it is old"),
+                Flag::new("label", Kind::List, "", ""),
+            ],
+            flags::SELECTOR,
+        ],
+    }];
+
+    fn values(line: &str) -> Result<Values, clap::Error> {
+        parse(COMPONENTS, line.split(' ').map(Into::into)).map(|invocation| invocation.values)
+    }
+
+    #[test]
+    fn switches_are_negated_and_lists_repeat() {
+        let found = values("uru --log.level=debug store --no-on --off --label a --label=b --min-time=-2w").unwrap();
+        assert!(!found.is_on("on") && found.is_on("off"));
+        assert_eq!(found.list("label"), ["a", "b"]);
+        assert_eq!(found.text("log.level"), Some("debug"));
+        assert_eq!(found.time("min-time"), TimeOrDuration::FromNow(-14 * 86_400_000));
+        assert!(found.no_effect().is_empty());
+    }
+
+    #[test]
+    fn a_flag_without_effect_is_accepted_and_named() {
+        assert_eq!(values("uru store --old=y").unwrap().no_effect(), [("old", "it is old")]);
+    }
+
+    #[test]
+    fn a_bad_value_names_its_flag() {
+        let error = values("uru store --max-time=yesterday").unwrap_err().to_string();
+        assert!(error.contains("--max-time") && error.contains("yesterday"), "{error}");
+        assert!(values("uru store --nonsense").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! Configuration values: checked once, before a port is bound.
+
+/// Configuration that is given in a file or on the command line itself.
+pub mod content;
+
+/// What is wrong with the configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The flag that it came by.
+    pub flag: String,
+    /// What is wrong and what to change.
+    pub why: String,
+}
+
+impl ConfigError {
+    /// An error in the value of `--flag`.
+    pub fn new(flag: &str, why: impl Into<String>) -> Self {
+        Self { flag: flag.to_owned(), why: why.into() }
+    }
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "--{}: {}", self.flag, self.why)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads a YAML document; the error names line and column.
+pub fn from_yaml<T: serde::de::DeserializeOwned>(flag: &str, text: &str) -> Result<T, ConfigError> {
+    serde_saphyr::from_str(text).map_err(|error| ConfigError::new(flag, error.to_string()))
+}

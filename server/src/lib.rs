@@ -1,0 +1,13 @@
+//! The process: flags, configuration, object stores, gRPC and HTTP, and the components that wire
+//! them to the engine.
+
+#![forbid(unsafe_code)]
+
+/// The command line: flags as data.
+pub mod cli;
+/// Configuration values.
+pub mod config;
+/// Buckets.
+pub mod objstore;
+/// Logs and metrics.
+pub mod telemetry;

@@ -1,0 +1,270 @@
+//! One bucket: the operations that components need, counted, with errors that name the object.
+
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::model::{Error, ErrorKind};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    Attributes, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, WriteMultipart,
+};
+use prometheus_client::registry::Registry;
+
+use super::config::{BucketConfig, Provider};
+use super::metrics::BucketMetrics;
+use super::s3;
+
+/// Objects above this many bytes are uploaded in parts of it.
+const PART_BYTES: usize = 64 << 20;
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name, without the bucket's prefix.
+    pub name: String,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Unix milliseconds of its last change.
+    pub modified: i64,
+}
+
+/// A bucket; clones share one client.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+    folder: Option<PathBuf>,
+    name: String,
+    attributes: Attributes,
+    part_bytes: usize,
+    metrics: BucketMetrics,
+}
+
+impl Bucket {
+    /// Opens the bucket that `config` describes; a folder is created when it doesn't exist.
+    pub fn open(config: &BucketConfig, registry: &mut Registry) -> Result<Self, Error> {
+        let mut attributes = Attributes::new();
+        let mut part_bytes = PART_BYTES;
+        let (store, folder, name): (Arc<dyn ObjectStore>, _, _) = match &config.provider {
+            Provider::Filesystem(directory) => {
+                let failed = |error: &dyn std::fmt::Display| {
+                    Error::new(ErrorKind::Unavailable, format!("bucket folder {}: {error}", directory.display()))
+                };
+                std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+                let directory = directory.canonicalize().map_err(|error| failed(&error))?;
+                let store = LocalFileSystem::new_with_prefix(&directory).map_err(|error| failed(&error))?;
+                let name = format!("fs: {}", directory.display());
+                (Arc::new(store), Some(directory), name)
+            }
+            Provider::S3(s3) => {
+                attributes = s3::upload_attributes(s3);
+                part_bytes = s3.part_size.map_or(PART_BYTES, |bytes| (bytes as usize).max(5 << 20));
+                if s3.disable_multipart {
+                    part_bytes = usize::MAX;
+                }
+                let store = s3::open(s3).map_err(|why| Error::invalid(format!("bucket {}: {why}", s3.bucket)))?;
+                (Arc::new(store), None, s3.bucket.clone())
+            }
+        };
+        let folder = folder.map(|folder| folder.join(&config.prefix));
+        let metrics = BucketMetrics::register(registry, &name);
+        Ok(Self { store, prefix: config.prefix.clone(), folder, name, attributes, part_bytes, metrics })
+    }
+
+    /// The bucket's name, for logs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder that holds the objects as files, where the bucket is one.
+    pub fn folder(&self) -> Option<&FilePath> {
+        self.folder.as_deref()
+    }
+
+    /// Every object whose name starts with the folder `within`, given to `each` as they come; all
+    /// objects when it is empty.
+    pub async fn list(&self, within: &str, mut each: impl FnMut(ObjectInfo)) -> Result<(), Error> {
+        let path = self.path(within);
+        let prefix_len = if self.prefix.is_empty() { 0 } else { self.prefix.len() + 1 };
+        let timer = self.metrics.begin("iter");
+        let mut found = self.store.list(Some(&path).filter(|path| !path.as_ref().is_empty()));
+        while let Some(object) = found.next().await {
+            match object {
+                Ok(object) => each(ObjectInfo {
+                    name: object.location.as_ref().get(prefix_len..).unwrap_or_default().to_owned(),
+                    len: object.size,
+                    modified: object.last_modified.timestamp_millis(),
+                }),
+                // A folder that doesn't exist holds no objects.
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(error) => {
+                    timer.failed();
+                    return Err(self.error("cannot list", within, &error));
+                }
+            }
+        }
+        timer.done(0);
+        Ok(())
+    }
+
+    /// The whole object; `None` when there is none.
+    pub async fn get(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        let timer = self.metrics.begin("get");
+        let found = async { self.store.get(&self.path(name)).await?.bytes().await }.await;
+        match found {
+            Ok(bytes) => {
+                timer.done(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
+            Err(object_store::Error::NotFound { .. }) => {
+                timer.done(0);
+                Ok(None)
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot get", name, &error))
+            }
+        }
+    }
+
+    /// The bytes `range` of an object.
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, Error> {
+        let timer = self.metrics.begin("get_range");
+        let wanted = range.end.saturating_sub(range.start);
+        let place = || format!("cannot get bytes {}..{} of", range.start, range.end);
+        match self.store.get_range(&self.path(name), range.clone()).await {
+            Ok(bytes) if bytes.len() as u64 == wanted => {
+                timer.done(wanted);
+                Ok(bytes)
+            }
+            Ok(bytes) => {
+                timer.failed();
+                let message = format!("bucket {}: {} {name}: {} bytes came", self.name, place(), bytes.len());
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error(&place(), name, &error))
+            }
+        }
+    }
+
+    /// The object as it comes, piece by piece.
+    pub async fn get_stream(
+        &self,
+        name: &str,
+    ) -> Result<impl futures_util::Stream<Item = Result<Bytes, Error>> + use<>, Error> {
+        let timer = self.metrics.begin("get");
+        match self.store.get(&self.path(name)).await {
+            Ok(found) => {
+                timer.done(found.meta.size);
+                let (bucket, name) = (self.clone(), name.to_owned());
+                Ok(found.into_stream().map_err(move |error| bucket.error("cannot get the rest of", &name, &error)))
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot get", name, &error))
+            }
+        }
+    }
+
+    /// Writes an object, in parts when it is large; it is visible only when it is whole.
+    pub async fn upload(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        let timer = self.metrics.begin("upload");
+        let path = self.path(name);
+        let sent = if bytes.len() <= self.part_bytes {
+            let options = PutOptions { attributes: self.attributes.clone(), ..PutOptions::default() };
+            self.store.put_opts(&path, PutPayload::from(bytes), options).await.map(drop)
+        } else {
+            self.upload_parts(&path, bytes).await
+        };
+        match sent {
+            Ok(()) => {
+                timer.done(0);
+                Ok(())
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot upload", name, &error))
+            }
+        }
+    }
+
+    /// Deletes an object; one that doesn't exist is no error.
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        let timer = self.metrics.begin("delete");
+        match self.store.delete(&self.path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                timer.done(0);
+                Ok(())
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot delete", name, &error))
+            }
+        }
+    }
+
+    async fn upload_parts(&self, path: &Path, bytes: Bytes) -> object_store::Result<()> {
+        let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
+        let upload = self.store.put_multipart_opts(path, options).await?;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, self.part_bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            writer.wait_for_capacity(4).await?;
+            writer.put(rest.split_to(rest.len().min(self.part_bytes)));
+        }
+        writer.finish().await.map(drop)
+    }
+
+    fn path(&self, name: &str) -> Path {
+        match (self.prefix.as_str(), name) {
+            ("", name) => Path::from(name),
+            (prefix, "") => Path::from(prefix),
+            (prefix, name) => Path::from(format!("{prefix}/{name}")),
+        }
+    }
+
+    fn error(&self, what: &str, name: &str, error: &dyn std::fmt::Display) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("bucket {}: {what} {name}: {error}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn objects_of_a_folder_are_written_listed_read_and_deleted_below_the_prefix() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = BucketConfig::filesystem(folder.path());
+        config.prefix = "team/a".into();
+        let mut registry = Registry::default();
+        let bucket = Bucket::open(&config, &mut registry).unwrap();
+        run(async {
+            bucket.list("", |_| panic!("an empty bucket holds nothing")).await.unwrap();
+            bucket.upload("x/meta.json", Bytes::from_static(b"0123456789")).await.unwrap();
+            assert!(folder.path().join("team/a/x/meta.json").is_file());
+            let mut names = Vec::new();
+            bucket.list("", |object| names.push((object.name, object.len))).await.unwrap();
+            assert_eq!(names, [("x/meta.json".to_owned(), 10)]);
+            assert_eq!(bucket.get_range("x/meta.json", 2..5).await.unwrap(), "234");
+            let error = bucket.get_range("x/meta.json", 8..20).await.unwrap_err();
+            assert!(error.to_string().contains("x/meta.json"), "{error}");
+            assert_eq!(bucket.get("y").await.unwrap(), None);
+            bucket.delete("x/meta.json").await.unwrap();
+            bucket.delete("x/meta.json").await.unwrap();
+            assert_eq!(bucket.get("x/meta.json").await.unwrap(), None);
+        });
+        let text = crate::telemetry::metrics::render(&registry, "").1;
+        assert!(text.contains("operation=\"upload\"} 1"), "{text}");
+    }
+}

@@ -1,0 +1,314 @@
+//! The YAML that describes a bucket, with Thanos' keys; a key that is not known is an error that
+//! names its line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::cli::parse::parse_duration;
+use crate::config::{ConfigError, from_yaml};
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BucketConfig {
+    /// Where it is.
+    pub provider: Provider,
+    /// What stands before every object's name; without slashes at either end.
+    pub prefix: String,
+}
+
+/// Where a bucket is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Provider {
+    /// A folder.
+    Filesystem(PathBuf),
+    /// S3, or a server that speaks its protocol.
+    S3(Box<S3Config>),
+}
+
+/// The keys of a bucket of type S3.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct S3Config {
+    pub bucket: String,
+    pub endpoint: String,
+    pub region: String,
+    pub disable_dualstack: bool,
+    pub aws_sdk_auth: bool,
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: String,
+    pub insecure: bool,
+    pub signature_version2: bool,
+    pub put_user_metadata: BTreeMap<String, String>,
+    pub http_config: HttpConfig,
+    pub trace: TraceConfig,
+    pub list_objects_version: String,
+    pub bucket_lookup_type: LookupType,
+    pub send_content_md5: Option<bool>,
+    pub disable_multipart: bool,
+    pub part_size: Option<u64>,
+    pub sse_config: SseConfig,
+    pub sts_endpoint: String,
+    pub max_retries: usize,
+}
+
+/// How a bucket's name gets into the URL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LookupType {
+    /// In the host at AWS, in the path elsewhere.
+    #[default]
+    Auto,
+    /// In the host.
+    #[serde(rename = "virtual-hosted")]
+    VirtualHosted,
+    /// In the path.
+    Path,
+}
+
+/// The HTTP client of a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct HttpConfig {
+    pub idle_conn_timeout: Option<PromDuration>,
+    pub response_header_timeout: Option<PromDuration>,
+    pub insecure_skip_verify: bool,
+    pub tls_handshake_timeout: Option<PromDuration>,
+    pub expect_continue_timeout: Option<PromDuration>,
+    pub max_idle_conns: Option<usize>,
+    pub max_idle_conns_per_host: Option<usize>,
+    pub max_conns_per_host: Option<usize>,
+    pub tls_config: TlsConfig,
+    pub disable_compression: bool,
+}
+
+/// TLS of a bucket's HTTP client.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct TlsConfig {
+    pub ca_file: String,
+    pub cert_file: String,
+    pub key_file: String,
+    pub server_name: String,
+    pub insecure_skip_verify: bool,
+}
+
+/// Tracing of a bucket's requests.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct TraceConfig {
+    pub enable: bool,
+}
+
+/// Encryption by the server.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct SseConfig {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub kms_key_id: String,
+    pub kms_encryption_context: BTreeMap<String, String>,
+    pub encryption_key: String,
+}
+
+/// A duration as Prometheus writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PromDuration(pub std::time::Duration);
+
+impl TryFrom<String> for PromDuration {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_duration(&text).map(Self)
+    }
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<C> {
+    #[serde(rename = "type")]
+    _kind: String,
+    config: C,
+    #[serde(default)]
+    prefix: String,
+    #[serde(default, rename = "hedging_config")]
+    _hedging: Option<Hedging>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct Hedging {
+    #[serde(rename = "enabled")]
+    _enabled: bool,
+    #[serde(rename = "up_to")]
+    _up_to: u32,
+    #[serde(rename = "quantile")]
+    _quantile: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filesystem {
+    directory: PathBuf,
+}
+
+const ELSEWHERE: [&str; 8] = ["GCS", "AZURE", "SWIFT", "COS", "ALIYUNOSS", "BOS", "OCI", "OBS"];
+
+impl BucketConfig {
+    /// Reads the YAML that came by `flag`.
+    pub fn parse(flag: &str, text: &str) -> Result<Self, ConfigError> {
+        let kind: Kind = from_yaml(flag, text)?;
+        match kind.kind.to_ascii_uppercase().as_str() {
+            "FILESYSTEM" => {
+                let document: Document<Filesystem> = from_yaml(flag, text)?;
+                if document.config.directory.as_os_str().is_empty() {
+                    return Err(ConfigError::new(flag, "config.directory is missing: the folder that is the bucket"));
+                }
+                Self::new(flag, Provider::Filesystem(document.config.directory), &document.prefix)
+            }
+            "S3" => {
+                let document: Document<S3Config> = from_yaml(flag, text)?;
+                document.config.check().map_err(|why| ConfigError::new(flag, why))?;
+                Self::new(flag, Provider::S3(Box::new(document.config)), &document.prefix)
+            }
+            known if ELSEWHERE.contains(&known) => Err(ConfigError::new(
+                flag,
+                format!("type {known} is not supported: use S3 (most providers speak it) or FILESYSTEM"),
+            )),
+            "" => Err(ConfigError::new(flag, "type is missing: S3 or FILESYSTEM")),
+            other => Err(ConfigError::new(flag, format!("type {other:?} is not known: use S3 or FILESYSTEM"))),
+        }
+    }
+
+    /// A folder as a bucket.
+    pub fn filesystem(directory: impl Into<PathBuf>) -> Self {
+        Self { provider: Provider::Filesystem(directory.into()), prefix: String::new() }
+    }
+
+    fn new(flag: &str, provider: Provider, prefix: &str) -> Result<Self, ConfigError> {
+        let prefix = prefix.trim_matches('/');
+        if prefix.split('/').any(|part| part == ".." || part == ".") {
+            return Err(ConfigError::new(flag, format!("prefix {prefix:?} must not hold . or ..")));
+        }
+        Ok(Self { provider, prefix: prefix.to_owned() })
+    }
+}
+
+impl S3Config {
+    fn check(&self) -> Result<(), String> {
+        let both = "give both access_key and secret_key, or neither to take credentials from the environment";
+        let wrong = [
+            (self.bucket.is_empty(), "config.bucket is missing"),
+            (self.endpoint.is_empty(), "config.endpoint is missing, for example s3.eu-west-1.amazonaws.com"),
+            (self.aws_sdk_auth && !self.access_key.is_empty(), "aws_sdk_auth and access_key exclude each other"),
+            (self.access_key.is_empty() != self.secret_key.is_empty(), both),
+            (self.signature_version2, "signature_version2 is not supported: version 4 is what servers speak"),
+            (self.list_objects_version == "v1", "list_objects_version v1 is not supported: use v2"),
+        ];
+        if let Some((_, why)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            return Err(why.to_owned());
+        }
+        if !matches!(self.list_objects_version.as_str(), "" | "v2") {
+            return Err(format!("list_objects_version {:?} is not known: use v2", self.list_objects_version));
+        }
+        let sse = &self.sse_config;
+        match sse.kind.as_str() {
+            "" | "SSE-S3" => Ok(()),
+            "SSE-KMS" if sse.kms_key_id.is_empty() => Err("sse_config.kms_key_id is missing for SSE-KMS".into()),
+            "SSE-C" if sse.encryption_key.is_empty() => Err("sse_config.encryption_key is missing for SSE-C".into()),
+            "SSE-KMS" | "SSE-C" => Ok(()),
+            other => Err(format!("sse_config.type {other:?} is not known: use SSE-S3, SSE-KMS or SSE-C")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY_S3_KEY: &str = "
+type: S3
+config:
+  bucket: metrics
+  endpoint: s3.example.com
+  region: eu-1
+  disable_dualstack: true
+  aws_sdk_auth: false
+  access_key: a
+  secret_key: b
+  session_token: c
+  insecure: true
+  signature_version2: false
+  put_user_metadata: {X-Amz-Acl: private}
+  http_config:
+    idle_conn_timeout: 1m30s
+    response_header_timeout: 2m
+    insecure_skip_verify: true
+    tls_handshake_timeout: 10s
+    expect_continue_timeout: 1s
+    max_idle_conns: 100
+    max_idle_conns_per_host: 100
+    max_conns_per_host: 0
+    tls_config: {ca_file: '', cert_file: '', key_file: '', server_name: '', insecure_skip_verify: false}
+    disable_compression: false
+  trace: {enable: true}
+  list_objects_version: v2
+  bucket_lookup_type: virtual-hosted
+  send_content_md5: true
+  disable_multipart: false
+  part_size: 67108864
+  sse_config: {type: SSE-S3, kms_key_id: '', kms_encryption_context: {}, encryption_key: ''}
+  sts_endpoint: ''
+  max_retries: 3
+prefix: /team/a/
+hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
+";
+
+    #[test]
+    fn every_key_of_s3_is_read() {
+        let config = BucketConfig::parse("objstore.config", EVERY_S3_KEY).unwrap();
+        assert_eq!(config.prefix, "team/a");
+        let Provider::S3(s3) = config.provider else { panic!("the type is S3") };
+        assert_eq!(s3.bucket_lookup_type, LookupType::VirtualHosted);
+        assert_eq!(s3.http_config.idle_conn_timeout.unwrap().0.as_secs(), 90);
+        assert_eq!((s3.part_size, s3.max_retries), (Some(64 << 20), 3));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let text = "type: S3\nconfig:\n  bucket: a\n  endpoint: b\n  acces_key: c\n";
+        let error = BucketConfig::parse("objstore.config", text).unwrap_err().to_string();
+        assert!(error.contains("acces_key") && error.contains('5') && error.contains("--objstore.config"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_or_contradictory_is_said() {
+        for (text, word) in [
+            ("config: {}", "type is missing"),
+            ("type: GCS\nconfig: {bucket: a}", "GCS is not supported"),
+            ("type: FILESYSTEM\nconfig: {directory: ''}", "config.directory"),
+            ("type: S3\nconfig: {bucket: a}", "config.endpoint"),
+            ("type: S3\nconfig: {bucket: a, endpoint: b, access_key: c}", "both access_key and secret_key"),
+            ("type: S3\nconfig: {bucket: a, endpoint: b, sse_config: {type: SSE-X}}", "SSE-X"),
+            ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: a/../b", ".."),
+        ] {
+            let error = BucketConfig::parse("objstore.config", text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

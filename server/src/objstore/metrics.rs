@@ -1,0 +1,90 @@
+//! `thanos_objstore_*`: counts and durations of a bucket's operations.
+
+use std::time::Instant;
+
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::metrics::{Counters, Histograms, MetricLabels, duration_histogram};
+
+const OPERATIONS: [&str; 7] = ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
+
+/// The metrics of one bucket.
+#[derive(Clone, Debug)]
+pub struct BucketMetrics {
+    bucket: String,
+    operations: Counters,
+    failures: Counters,
+    fetched_bytes: Counters,
+    durations: Histograms,
+}
+
+impl BucketMetrics {
+    /// Registers the metrics of the bucket called `bucket`.
+    pub fn register(registry: &mut Registry, bucket: &str) -> Self {
+        let metrics = Self {
+            bucket: bucket.to_owned(),
+            operations: Counters::default(),
+            failures: Counters::default(),
+            fetched_bytes: Counters::default(),
+            durations: Histograms::new_with_constructor(duration_histogram),
+        };
+        for operation in OPERATIONS {
+            let labels = metrics.labels(operation);
+            drop(metrics.operations.get_or_create(&labels));
+            drop(metrics.failures.get_or_create(&labels));
+            drop(metrics.fetched_bytes.get_or_create(&labels));
+        }
+        registry.register(
+            "thanos_objstore_bucket_operations",
+            "Total number of all attempted operations against a bucket",
+            metrics.operations.clone(),
+        );
+        registry.register(
+            "thanos_objstore_bucket_operation_failures",
+            "Total number of operations against a bucket that failed and were not expected to",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "thanos_objstore_bucket_operation_fetched_bytes",
+            "Total number of bytes fetched from bucket, per operation",
+            metrics.fetched_bytes.clone(),
+        );
+        registry.register(
+            "thanos_objstore_bucket_operation_duration_seconds",
+            "Duration of successful operations against the bucket per operation",
+            metrics.durations.clone(),
+        );
+        metrics
+    }
+
+    /// An operation begins.
+    pub(super) fn begin(&self, operation: &'static str) -> Timer<'_> {
+        self.operations.get_or_create(&self.labels(operation)).inc();
+        Timer { metrics: self, operation, started: Instant::now() }
+    }
+
+    fn labels(&self, operation: &str) -> MetricLabels {
+        vec![("bucket", self.bucket.clone()), ("operation", operation.to_owned())]
+    }
+}
+
+/// An operation that has begun.
+pub(super) struct Timer<'a> {
+    metrics: &'a BucketMetrics,
+    operation: &'static str,
+    started: Instant,
+}
+
+impl Timer<'_> {
+    /// The operation ended well and fetched `bytes`.
+    pub(super) fn done(self, bytes: u64) {
+        let labels = self.metrics.labels(self.operation);
+        self.metrics.durations.get_or_create(&labels).observe(self.started.elapsed().as_secs_f64());
+        self.metrics.fetched_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// The operation failed.
+    pub(super) fn failed(self) {
+        self.metrics.failures.get_or_create(&self.metrics.labels(self.operation)).inc();
+    }
+}

@@ -1,0 +1,13 @@
+//! Buckets: their configuration, and the operations that components need of them.
+
+/// One bucket.
+pub mod bucket;
+/// The YAML that describes a bucket.
+pub mod config;
+/// Counts and durations of operations.
+pub mod metrics;
+/// Buckets of S3 and what speaks its protocol.
+mod s3;
+
+pub use bucket::{Bucket, ObjectInfo};
+pub use config::BucketConfig;

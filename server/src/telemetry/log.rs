@@ -1,0 +1,125 @@
+//! Log lines, one for each event, in logfmt or JSON, as Thanos writes them.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::cli::parse::format_rfc3339;
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `ts=… caller=… level=… msg=… key=value`.
+    Logfmt,
+    /// The same fields as a JSON object.
+    Json,
+}
+
+/// Sends every event of at least `level` to standard error. `level` and `format` are words that the
+/// command line knows.
+pub fn start(level: &str, format: &str) {
+    let filter = match level {
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "debug" => LevelFilter::DEBUG,
+        _ => LevelFilter::INFO,
+    };
+    let format = if format == "json" { Format::Json } else { Format::Logfmt };
+    let subscriber = tracing_subscriber::registry().with(Lines { format }.with_filter(Ours(filter)));
+    // A second start in one process keeps the first; tests do that.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Our events from `0` on, those of libraries only when they are at least warnings.
+struct Ours(LevelFilter);
+
+impl<S: Subscriber> tracing_subscriber::layer::Filter<S> for Ours {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: &Context<'_, S>) -> bool {
+        let ours = metadata.target().starts_with("server") || metadata.target().starts_with("uru");
+        *metadata.level() <= if ours { self.0 } else { self.0.min(LevelFilter::WARN) }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.0)
+    }
+}
+
+struct Lines {
+    format: Format,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let file = metadata.file().and_then(|path| path.rsplit('/').next()).unwrap_or("");
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let head = [
+            ("ts", format_rfc3339(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))),
+            ("caller", format!("{file}:{}", metadata.line().unwrap_or(0))),
+            ("level", metadata.level().as_str().to_ascii_lowercase()),
+            ("msg", fields.message),
+        ];
+        let all = head.iter().map(|(key, value)| (*key, value.as_str()));
+        let all = all.chain(fields.pairs.iter().map(|(key, value)| (*key, value.as_str())));
+        let line = match self.format {
+            Format::Logfmt => logfmt(all),
+            Format::Json => json(all),
+        };
+        // A log that can't be written has nowhere else to go.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    pairs: Vec<(&'static str, String)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.message),
+            name => self.pairs.push((name, value.to_owned())),
+        }
+    }
+}
+
+fn logfmt<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut line = String::new();
+    for (key, value) in fields {
+        let space = if line.is_empty() { "" } else { " " };
+        let plain = !value.is_empty() && value.chars().all(|c| c > ' ' && c != '=' && c != '"' && c != '\u{7f}');
+        // Writing to a string can't fail.
+        let _ = if plain { write!(line, "{space}{key}={value}") } else { write!(line, "{space}{key}={value:?}") };
+    }
+    line.push('\n');
+    line
+}
+
+fn json<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let object: serde_json::Map<_, _> = fields.map(|(key, value)| (key.to_owned(), value.into())).collect();
+    format!("{}\n", serde_json::Value::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_spaces_or_quotes_are_quoted() {
+        let line = logfmt([("level", "info"), ("msg", "a \"b\""), ("empty", "")].into_iter());
+        assert_eq!(line, "level=info msg=\"a \\\"b\\\"\" empty=\"\"\n");
+    }
+}

@@ -1,0 +1,158 @@
+//! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The labels of a metric: names and values.
+pub type MetricLabels = Vec<(&'static str, String)>;
+
+/// A counter for each set of labels.
+pub type Counters = Family<MetricLabels, Counter>;
+
+/// A gauge for each set of labels.
+pub type Gauges = Family<MetricLabels, Gauge>;
+
+/// A gauge of seconds or ratios.
+pub type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// A histogram for each set of labels, all with the same buckets.
+pub type Histograms = Family<MetricLabels, Histogram, fn() -> Histogram>;
+
+/// Upper bounds that Thanos uses for the durations of a request, in seconds.
+pub const DURATION_BUCKETS: [f64; 14] = [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
+
+/// The content type of OpenMetrics.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The content type of Prometheus' text format.
+pub const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A histogram of request durations in seconds.
+pub fn duration_histogram() -> Histogram {
+    Histogram::new(DURATION_BUCKETS)
+}
+
+/// A registry that already knows the process and the build.
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    let build = Gauges::default();
+    build
+        .get_or_create(&vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("goversion", String::new()),
+            ("branch", String::new()),
+            ("revision", String::new()),
+        ])
+        .set(1);
+    registry.register("thanos_build_info", "Version of this build", build);
+    registry.register_collector(Box::new(Process));
+    registry
+}
+
+/// All metrics as text; `accept` is the request's Accept header. Returns the content type and body.
+pub fn render(registry: &Registry, accept: &str) -> (&'static str, String) {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a string can't fail");
+    if accept.contains("application/openmetrics-text") {
+        return (OPENMETRICS, text);
+    }
+    (PROMETHEUS_TEXT, to_prometheus_text(&text))
+}
+
+/// OpenMetrics names a counter without `_total` in its comments and ends with a comment of its own;
+/// Prometheus' older format doesn't.
+fn to_prometheus_text(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len());
+    let mut help = None;
+    for line in openmetrics.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+            continue;
+        }
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let kind = if kind == "unknown" { "untyped" } else { kind };
+            if let Some((_, words)) = help.take().filter(|(helped, _)| *helped == name) {
+                let _ = writeln!(text, "# HELP {name}{suffix} {words}");
+            }
+            let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
+            continue;
+        }
+        text.push_str(line.split_once(" # ").map_or(line, |(sample, _exemplar)| sample));
+        text.push('\n');
+    }
+    text
+}
+
+/// What the kernel knows about this process.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(process) = read_process() else { return Ok(()) };
+        let mut counter = |name: &str, help: &str, unit: Option<&Unit>, value: f64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, unit, counter.metric_type())?)
+        };
+        counter("process_cpu", "Total user and system CPU time.", Some(&Unit::Seconds), process.cpu_seconds)?;
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        gauge("process_resident_memory_bytes", "Resident memory size in bytes.", process.resident_bytes)?;
+        gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", process.virtual_bytes)?;
+        gauge("process_open_fds", "Number of open file descriptors.", process.open_fds)
+    }
+}
+
+struct ProcessNumbers {
+    cpu_seconds: f64,
+    resident_bytes: f64,
+    virtual_bytes: f64,
+    open_fds: f64,
+}
+
+/// Reads `/proc/self`; `None` where there is none. The kernel counts CPU time in hundredths of a
+/// second and memory in pages of 4 KiB on every platform that this is built for.
+fn read_process() -> Option<ProcessNumbers> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let after_name: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| after_name.get(at).and_then(|text| text.parse::<f64>().ok());
+    Some(ProcessNumbers {
+        cpu_seconds: (number(11)? + number(12)?) / 100.0,
+        virtual_bytes: number(20)?,
+        resident_bytes: number(21)? * 4096.0,
+        open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as f64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_name_counters_as_their_readers_expect() {
+        let mut registry = Registry::default();
+        let counter = Counters::default();
+        counter.get_or_create(&vec![("op", "get".to_owned())]).inc_by(3);
+        registry.register("thanos_x", "Things", counter);
+        let (_, open) = render(&registry, "application/openmetrics-text;version=1.0.0");
+        assert!(open.contains("# TYPE thanos_x counter") && open.ends_with("# EOF\n"), "{open}");
+        let (kind, old) = render(&registry, "*/*");
+        assert_eq!(kind, PROMETHEUS_TEXT);
+        let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\nthanos_x_total{op=\"get\"} 3\n";
+        assert_eq!(old, expected);
+    }
+}

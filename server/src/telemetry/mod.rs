@@ -1,0 +1,6 @@
+//! Logs, metrics and profiles of the process.
+
+/// Log lines in logfmt or JSON.
+pub mod log;
+/// The registry of metrics and its text formats.
+pub mod metrics;
