@@ -20,5 +20,7 @@ pub mod postings;
 pub mod index;
 /// One series of several replicas: penalty, chain, and overlapping chunks set apart.
 pub mod dedup;
+/// Prometheus' query language over columns.
+pub mod promql;
 /// Cores: their threads, mailboxes and lanes.
 pub mod shard;

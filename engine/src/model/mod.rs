@@ -4,6 +4,8 @@
 pub mod budget;
 /// Samples as columns.
 pub mod columns;
+/// Durations as Prometheus writes them.
+pub mod duration;
 /// One closed kind for every error that leaves the engine.
 pub mod error;
 /// Floats as text, as Go writes them.
@@ -27,6 +29,7 @@ pub mod value;
 
 pub use budget::{Budget, BudgetUsage, Reservation};
 pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
+pub use duration::DurationNs;
 pub use error::{Error, ErrorKind};
 pub use histogram::{CounterReset, FloatHistogram, Histogram, Span};
 pub use id::{BlockId, ChunkRef, SeriesRef};
