@@ -39,6 +39,8 @@ pub mod source;
 pub mod symbols;
 /// The table of contents.
 pub mod toc;
+/// Writing an index.
+pub mod writer;
 
 pub use offsets::{OffsetTable, OffsetTableScan, PostingsOffset};
 pub use reader::Reader;
@@ -46,6 +48,7 @@ pub use series::{Series, SeriesScan};
 pub use source::{FileSource, Source};
 pub use symbols::{SymbolRef, Symbols};
 pub use toc::Toc;
+pub use writer::{IndexWritten, Writer};
 
 /// The first four bytes of an index file.
 pub const MAGIC: u32 = 0xbaaa_d700;

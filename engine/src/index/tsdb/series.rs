@@ -43,18 +43,32 @@ pub struct Series {
 impl Series {
     /// The labels as text.
     pub fn labels(&self, symbols: &Symbols) -> Labels {
-        Labels::from_sorted(self.labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value))))
+        labels(&self.labels, symbols)
     }
 
-    /// Replaces this by the entry in `content`: what lies between length and checksum, `offset` the
-    /// byte at which it starts.
-    pub(super) fn decode(
+    /// Replaces this by the entry at the start of `bytes`, which start at byte `offset` of the index
+    /// file; fails when the entry is not whole.
+    pub fn decode_entry(
         &mut self,
-        content: &[u8],
+        bytes: &[u8],
         offset: u64,
         symbols: &Symbols,
         version: Version,
     ) -> Result<(), Corrupt> {
+        let mut cursor = Cursor::new(WHAT, bytes, offset);
+        let len = cursor.uvarint()?;
+        let content_offset = cursor.offset();
+        let content = cursor.bytes(usize::try_from(len).unwrap_or(usize::MAX))?;
+        section::check(WHAT, offset, content, cursor.u32_be()?)?;
+        self.decode(content, content_offset, symbols, version)?;
+        self.series_ref = SeriesRef(offset / version.series_unit());
+        self.entry_len = (cursor.offset() - offset) as usize;
+        Ok(())
+    }
+
+    /// Replaces this by the entry in `content`: what lies between length and checksum, `offset` the
+    /// byte at which it starts.
+    fn decode(&mut self, content: &[u8], offset: u64, symbols: &Symbols, version: Version) -> Result<(), Corrupt> {
         self.labels.clear();
         self.chunks.clear();
         let mut cursor = Cursor::new(WHAT, content, offset);
@@ -66,6 +80,38 @@ impl Series {
         }
         let chunk_count = announced(&mut cursor, "chunks", 3)?;
         decode_chunks(&mut cursor, chunk_count, &mut self.chunks)
+    }
+}
+
+/// Labels as text.
+pub(super) fn labels(labels: &[(SymbolRef, SymbolRef)], symbols: &Symbols) -> Labels {
+    Labels::from_sorted(labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value))))
+}
+
+/// Appends the content of an entry of version 2; `chunks` ascend.
+pub(super) fn encode(labels: &[(SymbolRef, SymbolRef)], chunks: &[ChunkMeta], out: &mut Vec<u8>) {
+    varint::encode_u64(labels.len() as u64, out);
+    for (name, value) in labels {
+        varint::encode_u64(u64::from(name.0), out);
+        varint::encode_u64(u64::from(value.0), out);
+    }
+    varint::encode_u64(chunks.len() as u64, out);
+    let mut before: Option<&ChunkMeta> = None;
+    for chunk in chunks {
+        let duration = chunk.max_time.wrapping_sub(chunk.min_time) as u64;
+        match before {
+            None => {
+                varint::encode_i64(chunk.min_time, out);
+                varint::encode_u64(duration, out);
+                varint::encode_u64(chunk.chunk_ref.0, out);
+            }
+            Some(before) => {
+                varint::encode_u64(chunk.min_time.wrapping_sub(before.max_time) as u64, out);
+                varint::encode_u64(duration, out);
+                varint::encode_i64(chunk.chunk_ref.0.wrapping_sub(before.chunk_ref.0) as i64, out);
+            }
+        }
+        before = Some(chunk);
     }
 }
 
@@ -147,13 +193,8 @@ impl<'s, S: Source + ?Sized> SeriesScan<'s, S> {
             let reason = format!("{len} bytes announced, the series end at byte {}", self.end);
             return Err(Corrupt::new(WHAT, offset, reason).into());
         };
-        let bytes = self.window.bytes(content_offset, len as usize + 4)?;
-        let mut cursor = Cursor::new(WHAT, bytes, content_offset);
-        let content = cursor.bytes(len as usize)?;
-        section::check(WHAT, offset, content, cursor.u32_be()?)?;
-        series.decode(content, content_offset, self.symbols, self.version)?;
-        series.series_ref = SeriesRef(offset / self.version.series_unit());
-        series.entry_len = (entry_end - offset) as usize;
+        let bytes = self.window.bytes(offset, (entry_end - offset) as usize)?;
+        series.decode_entry(bytes, offset, self.symbols, self.version)?;
         Ok(entry_end)
     }
 

@@ -64,6 +64,20 @@ impl Symbols {
         Ok(symbols)
     }
 
+    /// The table of `symbols`, which ascend strictly; of at most 4 GiB.
+    pub fn from_sorted<T: AsRef<str>>(symbols: impl IntoIterator<Item = T>) -> Self {
+        let mut table = Self::default();
+        for symbol in symbols {
+            let symbol = symbol.as_ref();
+            let last = table.len().checked_sub(1).map(|at| table.get(SymbolRef(at as u32)));
+            assert!(last.is_none_or(|last| last < symbol), "symbol {symbol:?} comes after {last:?}");
+            table.text.push_str(symbol);
+            let end = u32::try_from(table.text.len());
+            table.ends.push(end.expect("the symbols of a block have at most 4 GiB"));
+        }
+        table
+    }
+
     /// Number of symbols.
     pub fn len(&self) -> usize {
         self.ends.len()

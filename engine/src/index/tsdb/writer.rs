@@ -1,0 +1,445 @@
+//! Writing an index file, version 2, from front to back: symbols, series in the order of their
+//! labels, then what follows from them. The bytes are those that Prometheus writes.
+//!
+//! In memory stay the symbols and, as deltas of variable length, the postings: some two bytes for
+//! each label of each series.
+
+use std::io::Write;
+
+use super::series;
+use super::symbols::{SymbolRef, Symbols};
+use super::toc::Toc;
+use super::{HEADER_LEN, MAGIC, SERIES_ALIGN, Version, postings};
+use crate::codec::{section, varint};
+use crate::index::ChunkMeta;
+use crate::model::{Error, ErrorKind, Labels, SeriesRef};
+
+/// Bytes that are gathered before they are written.
+const BUFFER_LEN: usize = 1 << 20;
+
+/// Largest index file: what 4-byte references reach in units of 16 bytes.
+const INDEX_LEN_MAX: u64 = 16 * u32::MAX as u64;
+
+/// No list.
+const NONE: u32 = u32::MAX;
+
+/// An index in the making.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: Output<W>,
+    symbols: Symbols,
+    toc: Toc,
+    postings: PostingsLists,
+    before: Vec<(SymbolRef, SymbolRef)>,
+    chunk_ref_before: u64,
+    stats: IndexWritten,
+    entry: Vec<u8>,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexWritten {
+    /// Bytes of the file.
+    pub len: u64,
+    /// Number of series.
+    pub series: u64,
+    /// Number of chunks.
+    pub chunks: u64,
+    /// Bytes of the largest series entry, its length and checksum among them.
+    pub series_len_max: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// An index into `out` of series whose names and values all are among `symbols`.
+    pub fn create(out: W, symbols: Symbols) -> Result<Self, Error> {
+        let mut out = Output { out, buffer: Vec::with_capacity(BUFFER_LEN + (64 << 10)), flushed: 0 };
+        out.buffer.extend_from_slice(&MAGIC.to_be_bytes());
+        out.buffer.push(Version::V2.number());
+        write_symbols(&mut out, &symbols)?;
+        let toc = Toc { symbols: HEADER_LEN as u64, series: out.offset(), ..Toc::default() };
+        let postings = PostingsLists::new(symbols.len());
+        Ok(Self {
+            out,
+            symbols,
+            toc,
+            postings,
+            before: Vec::new(),
+            chunk_ref_before: 0,
+            stats: IndexWritten::default(),
+            entry: Vec::new(),
+        })
+    }
+
+    /// The symbols that labels refer to.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Appends a series, which comes after all series before it, as do its chunks. Returns how
+    /// postings refer to it.
+    pub fn add_series(&mut self, labels: &[(SymbolRef, SymbolRef)], chunks: &[ChunkMeta]) -> Result<SeriesRef, Error> {
+        if labels <= self.before.as_slice() && self.stats.series > 0 {
+            let text = |labels: &[(SymbolRef, SymbolRef)]| series::labels(labels, &self.symbols);
+            return Err(unordered(format!("{} does not come after {}", text(labels), text(&self.before))));
+        }
+        self.check_chunks(labels, chunks)?;
+        self.out.pad(SERIES_ALIGN);
+        let offset = self.out.offset();
+        if offset > INDEX_LEN_MAX {
+            return Err(Error::limit("index size", format!("the index would exceed {INDEX_LEN_MAX} bytes")));
+        }
+        let series_ref = (offset / SERIES_ALIGN) as u32;
+        self.entry.clear();
+        series::encode(labels, chunks, &mut self.entry);
+        varint::encode_u64(self.entry.len() as u64, &mut self.out.buffer);
+        self.out.buffer.extend_from_slice(&self.entry);
+        self.out.buffer.extend_from_slice(&section::checksum(&self.entry).to_be_bytes());
+        self.stats.series_len_max = self.stats.series_len_max.max(self.out.offset() - offset);
+        self.stats.series += 1;
+        self.stats.chunks += chunks.len() as u64;
+        self.postings.add(labels, series_ref);
+        self.before.clear();
+        self.before.extend_from_slice(labels);
+        self.out.flush_full()?;
+        Ok(SeriesRef(u64::from(series_ref)))
+    }
+
+    /// Appends a series as [`Writer::add_series`] does, its labels given as text.
+    pub fn add_labels(&mut self, labels: &Labels, chunks: &[ChunkMeta]) -> Result<SeriesRef, Error> {
+        let mut resolved = Vec::with_capacity(labels.len());
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let likely = self.before.get(at).copied();
+            let find = |text: &str, likely: Option<SymbolRef>| match likely {
+                Some(symbol) if self.symbols.get(symbol) == text => Ok(symbol),
+                _ => self.symbols.find(text).ok_or_else(|| {
+                    Error::new(ErrorKind::Bug, format!("{text:?} of series {labels} is not among the symbols"))
+                }),
+            };
+            resolved.push((find(name, likely.map(|pair| pair.0))?, find(value, likely.map(|pair| pair.1))?));
+        }
+        self.add_series(&resolved, chunks)
+    }
+
+    /// Writes postings, postings offset table and table of contents, and flushes.
+    pub fn finish(mut self) -> Result<(IndexWritten, W), Error> {
+        self.toc.label_indices = self.out.offset();
+        self.toc.postings = self.out.offset();
+        self.out.pad(4);
+        let offsets = self.write_postings()?;
+        self.toc.label_offset_table = self.out.offset();
+        self.toc.postings_offset_table = self.out.offset();
+        self.write_offset_table(&offsets)?;
+        self.toc.encode(&mut self.out.buffer);
+        self.stats.len = self.out.offset();
+        self.out.flush()?;
+        Ok((self.stats, self.out.out))
+    }
+
+    fn check_chunks(&mut self, labels: &[(SymbolRef, SymbolRef)], chunks: &[ChunkMeta]) -> Result<(), Error> {
+        let mut chunk_ref_before = self.chunk_ref_before;
+        let mut max_time_before = None;
+        for chunk in chunks {
+            let fault = if chunk.chunk_ref.0 < chunk_ref_before {
+                Some(format!("chunk reference {} comes after {chunk_ref_before}", chunk.chunk_ref.0))
+            } else if chunk.max_time < chunk.min_time {
+                Some(format!("a chunk ends at {} before it starts at {}", chunk.max_time, chunk.min_time))
+            } else {
+                let overlapped = max_time_before.filter(|before| chunk.min_time <= *before);
+                overlapped
+                    .map(|before| format!("a chunk starts at {}, the one before ends at {before}", chunk.min_time))
+            };
+            if let Some(fault) = fault {
+                return Err(unordered(format!("{}: {fault}", series::labels(labels, &self.symbols))));
+            }
+            chunk_ref_before = chunk.chunk_ref.0;
+            max_time_before = Some(chunk.max_time);
+        }
+        self.chunk_ref_before = chunk_ref_before;
+        Ok(())
+    }
+
+    /// Writes all lists in the order of the offset table; returns each list and where it starts.
+    fn write_postings(&mut self) -> Result<Vec<(u32, u64)>, Error> {
+        let order = self.postings.order();
+        let mut offsets = Vec::with_capacity(order.len());
+        let (mut refs, mut content) = (Vec::new(), Vec::new());
+        for list in order {
+            offsets.push((list, self.out.offset()));
+            refs.clear();
+            self.postings.lists[list as usize].decode(&mut refs);
+            content.clear();
+            postings::encode(&refs, &mut content);
+            section::encode(&content, &mut self.out.buffer);
+            self.out.flush_full()?;
+        }
+        Ok(offsets)
+    }
+
+    fn write_offset_table(&mut self, offsets: &[(u32, u64)]) -> Result<(), Error> {
+        let text_len = |text: &str| varint::len_u64(text.len() as u64) + text.len();
+        let entry_len = |&(list, offset): &(u32, u64)| {
+            let (name, value) = self.postings.label(list, &self.symbols);
+            (1 + text_len(name) + text_len(value) + varint::len_u64(offset)) as u64
+        };
+        let len = 4 + offsets.iter().map(entry_len).sum::<u64>();
+        let len = section_len("postings offset table", len)?;
+        self.out.buffer.extend_from_slice(&len.to_be_bytes());
+        let count = (offsets.len() as u32).to_be_bytes();
+        self.out.buffer.extend_from_slice(&count);
+        let mut checksum = section::checksum(&count);
+        for &(list, offset) in offsets {
+            let start = self.out.buffer.len();
+            let (name, value) = self.postings.label(list, &self.symbols);
+            self.out.buffer.push(2);
+            for text in [name, value] {
+                varint::encode_u64(text.len() as u64, &mut self.out.buffer);
+                self.out.buffer.extend_from_slice(text.as_bytes());
+            }
+            varint::encode_u64(offset, &mut self.out.buffer);
+            checksum = section::checksum_append(checksum, &self.out.buffer[start..]);
+            self.out.flush_full()?;
+        }
+        self.out.buffer.extend_from_slice(&checksum.to_be_bytes());
+        Ok(())
+    }
+}
+
+fn unordered(message: String) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("index writer: {message}"))
+}
+
+fn section_len(what: &str, len: u64) -> Result<u32, Error> {
+    u32::try_from(len).map_err(|_| Error::limit("index size", format!("the {what} would hold {len} bytes")))
+}
+
+fn write_symbols<W: Write>(out: &mut Output<W>, symbols: &Symbols) -> Result<(), Error> {
+    let len =
+        4 + symbols.iter().map(|symbol| (varint::len_u64(symbol.len() as u64) + symbol.len()) as u64).sum::<u64>();
+    let len = section_len("symbol table", len)?;
+    out.buffer.extend_from_slice(&len.to_be_bytes());
+    let count = (symbols.len() as u32).to_be_bytes();
+    out.buffer.extend_from_slice(&count);
+    let mut checksum = section::checksum(&count);
+    for symbol in symbols.iter() {
+        let start = out.buffer.len();
+        varint::encode_u64(symbol.len() as u64, &mut out.buffer);
+        out.buffer.extend_from_slice(symbol.as_bytes());
+        checksum = section::checksum_append(checksum, &out.buffer[start..]);
+        out.flush_full()?;
+    }
+    out.buffer.extend_from_slice(&checksum.to_be_bytes());
+    Ok(())
+}
+
+/// Bytes on their way out.
+#[derive(Debug)]
+struct Output<W> {
+    out: W,
+    buffer: Vec<u8>,
+    flushed: u64,
+}
+
+impl<W: Write> Output<W> {
+    fn offset(&self) -> u64 {
+        self.flushed + self.buffer.len() as u64
+    }
+
+    fn pad(&mut self, align: u64) {
+        let zeros = self.offset().next_multiple_of(align) - self.offset();
+        self.buffer.resize(self.buffer.len() + zeros as usize, 0);
+    }
+
+    fn flush_full(&mut self) -> Result<(), Error> {
+        if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let written = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
+        written.map_err(|error| Error::new(ErrorKind::Unavailable, format!("writing the index: {error}")))?;
+        self.flushed += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// All postings lists in the making.
+#[derive(Debug)]
+struct PostingsLists {
+    /// The first, number 0, is that of all series.
+    lists: Vec<List>,
+    /// For each symbol the first list of which it is the value; the others are chained by `next`, for
+    /// hardly ever is one symbol the value of several names.
+    by_value: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct List {
+    name: u32,
+    value: u32,
+    next: u32,
+    last: u32,
+    /// Differences between references, the first to 0.
+    deltas: Vec<u8>,
+}
+
+impl List {
+    fn new(name: u32, value: u32, next: u32) -> Self {
+        Self { name, value, next, last: 0, deltas: Vec::new() }
+    }
+
+    fn push(&mut self, series_ref: u32) {
+        varint::encode_u64(u64::from(series_ref - self.last), &mut self.deltas);
+        self.last = series_ref;
+    }
+
+    fn decode(&self, refs: &mut Vec<u32>) {
+        let (mut at, mut series_ref) = (0, 0);
+        while let Some((delta, len)) = varint::decode_u64(&self.deltas[at..]) {
+            series_ref += delta as u32;
+            refs.push(series_ref);
+            at += len;
+        }
+    }
+}
+
+impl PostingsLists {
+    fn new(symbol_count: usize) -> Self {
+        Self { lists: vec![List::new(NONE, NONE, NONE)], by_value: vec![NONE; symbol_count] }
+    }
+
+    fn add(&mut self, labels: &[(SymbolRef, SymbolRef)], series_ref: u32) {
+        self.lists[0].push(series_ref);
+        for (name, value) in labels {
+            let list = self.list(name.0, value.0);
+            self.lists[list as usize].push(series_ref);
+        }
+    }
+
+    fn list(&mut self, name: u32, value: u32) -> u32 {
+        let first = self.by_value[value as usize];
+        let mut list = first;
+        while list != NONE && self.lists[list as usize].name != name {
+            list = self.lists[list as usize].next;
+        }
+        if list == NONE {
+            list = self.lists.len() as u32;
+            self.lists.push(List::new(name, value, first));
+            self.by_value[value as usize] = list;
+        }
+        list
+    }
+
+    /// The lists in the order of the offset table: all series first, then by name and value.
+    fn order(&self) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.lists.len() as u32).collect();
+        order[1..].sort_unstable_by_key(|list| {
+            let list = &self.lists[*list as usize];
+            (list.name, list.value)
+        });
+        order
+    }
+
+    fn label<'a>(&self, list: u32, symbols: &'a Symbols) -> (&'a str, &'a str) {
+        let list = &self.lists[list as usize];
+        if list.name == NONE {
+            ("", "")
+        } else {
+            (symbols.get(SymbolRef(list.name)), symbols.get(SymbolRef(list.value)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FileSource, Reader, Series};
+    use super::*;
+    use crate::model::ChunkRef;
+
+    fn rewrite(bytes: &[u8]) -> (IndexWritten, Vec<u8>) {
+        let reader = Reader::open(bytes).unwrap();
+        let mut writer = Writer::create(Vec::new(), Symbols::from_sorted(reader.symbols().iter())).unwrap();
+        let (mut scan, mut series) = (reader.series(), Series::default());
+        while scan.next(&mut series).unwrap() {
+            let series_ref = if series.series_ref.0 % 2 == 0 {
+                writer.add_series(&series.labels, &series.chunks).unwrap()
+            } else {
+                writer.add_labels(&series.labels(reader.symbols()), &series.chunks).unwrap()
+            };
+            assert_eq!(series_ref, series.series_ref);
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn an_index_is_written_byte_for_byte_as_prometheus_and_thanos_write_it() {
+        let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden"));
+        if !root.exists() {
+            assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{} is not there", root.display());
+            return eprintln!("SKIPPED: {} is not there", root.display());
+        }
+        for set in
+            ["blocks/k8s", "blocks/native", "blocks/churn", "blocks/long", "thanos/long", "thanos/ha", "thanos/churn"]
+        {
+            for block in std::fs::read_dir(root.join(set)).unwrap() {
+                let bytes = std::fs::read(block.unwrap().path().join("index")).unwrap();
+                let (written, again) = rewrite(&bytes);
+                assert!(again == bytes, "{set}");
+                assert_eq!(written.len, bytes.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_larger_than_the_buffer_comes_back_from_a_file() {
+        let values: Vec<String> = (0..40_000).map(|at| format!("value-{at:06}-{}", "x".repeat(at % 90))).collect();
+        let symbols =
+            Symbols::from_sorted(["instance", "job", "uru"].iter().copied().chain(values.iter().map(String::as_str)));
+        let path = std::env::temp_dir().join(format!("uru-index-writer-{}", std::process::id()));
+        let mut writer = Writer::create(std::fs::File::create(&path).unwrap(), symbols).unwrap();
+        for (at, value) in values.iter().enumerate() {
+            let chunk = ChunkMeta { min_time: -5, max_time: at as i64, chunk_ref: ChunkRef(at as u64) };
+            writer.add_labels(&Labels::from_pairs([("instance", value.as_str()), ("job", "uru")]), &[chunk]).unwrap();
+        }
+        let (written, _) = writer.finish().unwrap();
+        assert!(written.len > 3 * BUFFER_LEN as u64, "{written:?}");
+        let reader = Reader::open(FileSource::open(&path).unwrap()).unwrap();
+        let (mut scan, mut series, mut count) = (reader.series(), Series::default(), 0);
+        while scan.next(&mut series).unwrap() {
+            assert_eq!(series.labels(reader.symbols()).get("instance"), Some(values[count].as_str()));
+            assert_eq!(
+                series.chunks,
+                [ChunkMeta { min_time: -5, max_time: count as i64, chunk_ref: ChunkRef(count as u64) }]
+            );
+            count += 1;
+        }
+        let table = reader.offset_table().unwrap();
+        let mut refs = Vec::new();
+        assert!(reader.postings(&table, ("job", "uru"), &mut refs).unwrap());
+        assert_eq!((count, refs.len()), (values.len(), values.len()));
+        assert_eq!(reader.label_values(&table, "instance").unwrap(), values);
+        for at in [0, 1, 31, 32, 33, 39_999] {
+            refs.clear();
+            assert!(reader.postings(&table, ("instance", &values[at]), &mut refs).unwrap());
+            assert_eq!(refs.len(), 1);
+        }
+        assert!(!reader.postings(&table, ("instance", "value-"), &mut refs).unwrap());
+        assert!(!reader.postings(&table, ("instance", "zzz"), &mut refs).unwrap());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn series_and_chunks_out_of_order_are_refused() {
+        let mut writer = Writer::create(Vec::new(), Symbols::from_sorted(["a", "b"])).unwrap();
+        let chunk = |min_time, max_time, at| ChunkMeta { min_time, max_time, chunk_ref: ChunkRef(at) };
+        let (a, b) = (Labels::from_pairs([("a", "a")]), Labels::from_pairs([("b", "b")]));
+        writer.add_labels(&b, &[chunk(1, 2, 8), chunk(3, 3, 9)]).unwrap();
+        let error = writer.add_labels(&a, &[]).unwrap_err();
+        assert_eq!(error.message(), r#"index writer: {a="a"} does not come after {b="b"}"#);
+        let c = Labels::from_pairs([("b", "b"), ("c", "c")]);
+        assert_eq!(writer.add_labels(&c, &[]).unwrap_err().kind(), ErrorKind::Bug);
+        let d = [(SymbolRef(1), SymbolRef(1)), (SymbolRef(1), SymbolRef(1))];
+        for chunks in [vec![chunk(1, 2, 3)], vec![chunk(2, 1, 10)], vec![chunk(1, 2, 10), chunk(2, 3, 11)]] {
+            assert!(writer.add_series(&d, &chunks).unwrap_err().message().contains("chunk"), "{chunks:?}");
+        }
+    }
+}
