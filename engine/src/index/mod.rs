@@ -1,6 +1,8 @@
 //! What a block's index says: which series there are, where their chunks lie, which series have a
 //! label.
 
+/// Thanos' binary index-header.
+pub mod header;
 /// The TSDB's index file, versions 1 and 2.
 pub mod tsdb;
 

@@ -4,10 +4,16 @@
 //! section content: count <4b be>, then count times: series ref <4b be>, ascending
 //! ```
 
-use crate::codec::{Corrupt, Cursor};
+use crate::codec::{Corrupt, Cursor, section};
 
 /// The part's name in errors.
 pub(super) const WHAT: &str = "postings list";
+
+/// Appends the references of the list whose section is at the start of `bytes`, which start at byte
+/// `offset` of the index file.
+pub fn decode_section(bytes: &[u8], offset: u64, refs: &mut Vec<u32>) -> Result<(), Corrupt> {
+    decode(section::decode(WHAT, bytes, offset)?, offset + 4, refs)
+}
 
 /// Appends the references in `content`, a section's content that starts at byte `offset`.
 pub fn decode(content: &[u8], offset: u64, refs: &mut Vec<u32>) -> Result<(), Corrupt> {

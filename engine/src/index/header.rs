@@ -1,0 +1,300 @@
+//! Thanos' binary index-header: the parts of an index file that find postings lists, cut out of it.
+//!
+//! ```text
+//! ┌───────────────────────────────────────────────────────────────────────────┐
+//! │ magic baaad792 <4b>  version 1 <1b>  version of the index <1b>            │   0
+//! │ byte of the index at which its postings offset table starts <8b>          │   6
+//! ├───────────────────────────────────────────────────────────────────────────┤
+//! │ bytes of the index from its symbol table to its first series              │  14
+//! │ bytes of the index from its postings offset table to its end              │
+//! ├───────────────────────────────────────────────────────────────────────────┤
+//! │ byte of the header at which the symbol table starts <8b>                  │  -20
+//! │ byte of the header at which the postings offset table starts <8b>         │  -12
+//! │ crc32c of these two <4b>                                                  │  -4
+//! └───────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! It is a local cache of what lies in the bucket; the series and the postings themselves are read
+//! from there.
+
+use std::io::Write;
+use std::ops::{ControlFlow, Range};
+
+use super::tsdb::offsets::PostingsRange;
+use super::tsdb::source::{Source, Window};
+use super::tsdb::toc::TOC_LEN;
+use super::tsdb::{self, OffsetTable, Symbols, Toc, Version};
+use crate::codec::{Corrupt, Cursor, section};
+use crate::model::{Error, ErrorKind};
+
+/// The first four bytes of an index-header.
+pub const MAGIC: u32 = 0xbaaa_d792;
+
+/// The only version of index-headers.
+const VERSION: u8 = 1;
+
+/// Bytes before the symbol table.
+const HEADER_LEN: usize = 4 + 1 + 1 + 8;
+
+/// Bytes after the copied parts.
+const FOOTER_LEN: usize = 8 + 8 + 4;
+
+/// Bytes that are copied at once.
+const COPY_LEN: usize = 256 << 10;
+
+const WHAT: &str = "index-header";
+
+/// Which bytes of an index file go into its index-header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The index file's version.
+    pub version: Version,
+    /// From the symbol table to the first series.
+    pub symbols: Range<u64>,
+    /// From the postings offset table to the end of the file.
+    pub tail: Range<u64>,
+}
+
+impl Plan {
+    /// What to take of an index file of `index_len` bytes: `first` are its first
+    /// [`tsdb::HEADER_LEN`] bytes, `last` its last [`TOC_LEN`].
+    pub fn decode(first: &[u8], last: &[u8], index_len: u64) -> Result<Self, Error> {
+        let version = tsdb::reader::decode_header(first)?;
+        let toc_offset = index_len.saturating_sub(TOC_LEN as u64);
+        let toc = Toc::decode(last, toc_offset)?;
+        let (symbols, tail) = (toc.symbols..toc.series, toc.postings_offset_table..index_len);
+        if symbols.start > symbols.end || symbols.end > toc_offset || tail.start > toc_offset {
+            let reason = format!("symbols at {symbols:?} and postings offset table at {tail:?} of {index_len} bytes");
+            return Err(Corrupt::new("table of contents", toc_offset, reason).into());
+        }
+        Ok(Self { version, symbols, tail })
+    }
+
+    /// What comes before the copied bytes.
+    pub fn header(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&[VERSION, self.version.number()]);
+        bytes.extend_from_slice(&self.tail.start.to_be_bytes());
+        bytes
+    }
+
+    /// What comes after the copied bytes.
+    pub fn footer(&self) -> Vec<u8> {
+        let symbols = HEADER_LEN as u64;
+        let mut bytes = symbols.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&(symbols + self.symbols.end - self.symbols.start).to_be_bytes());
+        let stored = section::checksum(&bytes);
+        bytes.extend_from_slice(&stored.to_be_bytes());
+        bytes
+    }
+}
+
+/// Writes the index-header of the index file `index`.
+pub fn write<S: Source, W: Write>(index: &S, out: &mut W) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("writing the {WHAT}: {error}"));
+    let mut window = Window::new(index, WHAT);
+    let first = window.bytes(0, tsdb::HEADER_LEN)?.to_vec();
+    let toc_offset = index.len().saturating_sub(TOC_LEN as u64);
+    let plan = Plan::decode(&first, window.bytes(toc_offset, TOC_LEN)?, index.len())?;
+    out.write_all(&plan.header()).map_err(failed)?;
+    for part in [&plan.symbols, &plan.tail] {
+        let mut at = part.start;
+        while at < part.end {
+            let bytes = window.up_to(at, COPY_LEN, part.end)?;
+            out.write_all(bytes).map_err(failed)?;
+            at += bytes.len() as u64;
+        }
+    }
+    out.write_all(&plan.footer()).and_then(|()| out.flush()).map_err(failed)
+}
+
+/// An opened index-header.
+#[derive(Debug)]
+pub struct Reader<S> {
+    source: S,
+    version: Version,
+    toc: Toc,
+    symbols: Symbols,
+    table: OffsetTable,
+}
+
+impl<S: Source> Reader<S> {
+    /// Reads and checks all of `source`; in memory stay the symbols and a sample of the postings
+    /// offset table.
+    pub fn open(source: S) -> Result<Self, Error> {
+        let len = source.len();
+        if len < (HEADER_LEN + TOC_LEN + FOOTER_LEN) as u64 {
+            return Err(Corrupt::new(WHAT, 0, format!("the file has {len} bytes")).into());
+        }
+        let mut window = Window::new(&source, WHAT);
+        let (version, lists_end) = decode_header(window.bytes(0, HEADER_LEN)?)?;
+        let footer_offset = len - FOOTER_LEN as u64;
+        let (symbols_offset, table_offset) = decode_footer(window.bytes(footer_offset, FOOTER_LEN)?, footer_offset)?;
+        let toc_offset = footer_offset - TOC_LEN as u64;
+        let toc = Toc::decode(window.bytes(toc_offset, TOC_LEN)?, toc_offset)?;
+        window = Window::new(&source, "symbol table");
+        let symbols = Symbols::decode(window.section(symbols_offset)?, toc.symbols.saturating_add(4), version)?;
+        let table = OffsetTable::read(&source, table_offset, lists_end, version)?;
+        Ok(Self { source, version, toc, symbols, table })
+    }
+
+    /// The index file's version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Where the parts of the index file lie.
+    pub fn toc(&self) -> &Toc {
+        &self.toc
+    }
+
+    /// All label names and values.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Label names, ascending.
+    pub fn label_names(&self) -> impl Iterator<Item = &str> {
+        self.table.label_names()
+    }
+
+    /// How many values the label called `name` has.
+    pub fn value_count(&self, name: &str) -> u32 {
+        self.table.value_count(name)
+    }
+
+    /// Where in the index file the postings list of `name` and `value` lies; `None` when no series has
+    /// that label. Name and value both empty give all series.
+    pub fn find(&self, name: &str, value: &str) -> Result<Option<PostingsRange>, Error> {
+        self.table.find(&self.source, name, value)
+    }
+
+    /// Calls `visit` with the values of `name`, ascending, from the first that is not less than `from`
+    /// on, and where their postings lists lie, until it breaks.
+    pub fn visit_values(
+        &self,
+        name: &str,
+        from: &str,
+        visit: impl FnMut(&str, PostingsRange) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.table.visit_values(&self.source, name, from, visit)
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.symbols.heap_bytes() + self.table.heap_bytes()
+    }
+}
+
+/// The version of the index and where its postings lists end at the latest.
+fn decode_header(bytes: &[u8]) -> Result<(Version, u64), Corrupt> {
+    let mut cursor = Cursor::new(WHAT, bytes, 0);
+    let magic = cursor.u32_be()?;
+    if magic != MAGIC {
+        return Err(Corrupt::new(WHAT, 0, format!("magic is {magic:08x}, not {MAGIC:08x}")));
+    }
+    let (version, index_version) = (cursor.u8()?, cursor.u8()?);
+    if version != VERSION {
+        return Err(Corrupt::new(WHAT, 4, format!("version is {version}, known is {VERSION}")));
+    }
+    let index_version = match index_version {
+        1 => Version::V1,
+        2 => Version::V2,
+        other => return Err(Corrupt::new(WHAT, 5, format!("version of the index is {other}, known are 1 and 2"))),
+    };
+    Ok((index_version, cursor.u64_be()?))
+}
+
+/// Where symbol table and postings offset table start.
+fn decode_footer(bytes: &[u8], offset: u64) -> Result<(u64, u64), Corrupt> {
+    let mut cursor = Cursor::new(WHAT, bytes, offset);
+    let parts = (cursor.u64_be()?, cursor.u64_be()?);
+    let content = Cursor::new(WHAT, bytes, offset).bytes(FOOTER_LEN - 4)?;
+    section::check(WHAT, offset, content, cursor.u32_be()?)?;
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::tsdb::postings;
+
+    fn golden(path: &str) -> Option<Vec<u8>> {
+        let path = format!("{}/../../shared/golden/{path}", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(&path).ok();
+        if bytes.is_none() {
+            assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{path} is not there");
+            eprintln!("SKIPPED: {path} is not there");
+        }
+        bytes
+    }
+
+    const K8S: &str = "blocks/k8s/01M7YFY7H37F9ZH8ZQ1CX44W25/index";
+
+    #[test]
+    fn an_index_header_is_written_byte_for_byte_as_thanos_writes_it() {
+        let (Some(index), Some(expected)) = (golden(K8S), golden("thanos/k8s.index-header")) else { return };
+        let mut header = Vec::new();
+        write(&index, &mut header).unwrap();
+        assert!(header == expected);
+    }
+
+    #[test]
+    fn a_header_answers_as_its_index_does() {
+        for path in [K8S, "upstream/index_format_v1/index"] {
+            let Some(index) = golden(path) else { return };
+            let mut header = Vec::new();
+            write(&index, &mut header).unwrap();
+            let header = Reader::open(header).unwrap();
+            let index = tsdb::Reader::open(index).unwrap();
+            let table = index.offset_table().unwrap();
+            assert_eq!(header.toc(), index.toc());
+            assert!(header.symbols().iter().eq(index.symbols().iter()));
+            assert!(header.label_names().eq(table.label_names()));
+            for name in header.label_names() {
+                let mut values = Vec::new();
+                let visit = |value: &str, range| {
+                    assert_eq!(table.find(index.source(), name, value).unwrap(), Some(range));
+                    values.push(value.to_owned());
+                    ControlFlow::Continue(())
+                };
+                header.visit_values(name, "", visit).unwrap();
+                assert_eq!(values, index.label_values(&table, name).unwrap());
+                let all = header.find("", "").unwrap();
+                assert_eq!(all, table.find(index.source(), "", "").unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_lies_within_its_range() {
+        let Some(index) = golden(K8S) else { return };
+        let mut header = Vec::new();
+        write(&index, &mut header).unwrap();
+        let header = Reader::open(header).unwrap();
+        for name in header.label_names().chain([""]) {
+            let visit = |_: &str, range: PostingsRange| {
+                let bytes = &index[range.start as usize..range.end as usize];
+                let mut refs = Vec::new();
+                assert!(postings::decode_section(bytes, range.start, &mut refs).is_ok(), "{name}: {range:?}");
+                ControlFlow::Continue(())
+            };
+            header.visit_values(name, "", visit).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_or_a_cut_is_refused() {
+        let Some(index) = golden("upstream/index_format_v1/index") else { return };
+        let mut sound = Vec::new();
+        write(&index, &mut sound).unwrap();
+        for at in 0..sound.len() {
+            assert!(Reader::open(&sound[..at]).is_err(), "{at} bytes");
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            if let Err(error) = Reader::open(bytes) {
+                assert_eq!(error.kind(), ErrorKind::Corrupt);
+            }
+        }
+    }
+}
