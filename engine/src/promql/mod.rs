@@ -2,3 +2,5 @@
 
 /// Text to tree and back.
 pub mod syntax;
+/// Histograms, classic and native: what functions compute from them.
+pub mod histogram;
