@@ -11,3 +11,5 @@ pub mod config;
 pub mod objstore;
 /// Logs and metrics.
 pub mod telemetry;
+/// What a process knows of its peers.
+pub mod cluster;

@@ -1,0 +1,196 @@
+//! The hashrings file: JSON as Thanos reads it.
+
+use engine::model::Error;
+use serde::Deserialize;
+
+use super::glob;
+
+/// Port that an endpoint's Cap'n Proto address gets when none is given.
+const CAPNPROTO_PORT: u16 = 19391;
+
+/// How a ring places series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// The hash modulo the number of endpoints.
+    Hashmod,
+    /// Consistent hashing.
+    Ketama,
+}
+
+/// How the tenants of a ring are matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum TenantMatcher {
+    /// By equality.
+    #[default]
+    #[serde(rename = "exact", alias = "")]
+    Exact,
+    /// As file name patterns: `*`, `?`, `[a-z]`.
+    #[serde(rename = "glob")]
+    Glob,
+}
+
+/// One receiver.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "EndpointForm")]
+pub struct Endpoint {
+    /// Its gRPC address, `host:port`.
+    pub address: String,
+    /// Its Cap'n Proto address, `host:port`.
+    pub capnproto_address: String,
+    /// Its availability zone; empty when none is given.
+    pub az: String,
+}
+
+/// One ring.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HashringConfig {
+    /// Name, for metrics and messages.
+    #[serde(default)]
+    pub hashring: String,
+    /// Tenants that it serves; all when there is none.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// How `tenants` are matched.
+    #[serde(default)]
+    pub tenant_matcher_type: TenantMatcher,
+    /// Its receivers.
+    pub endpoints: Vec<Endpoint>,
+    /// How it places series; the command line decides when absent.
+    #[serde(default)]
+    pub algorithm: Option<Algorithm>,
+    /// External labels that its receivers' blocks carry in addition.
+    #[serde(default)]
+    pub external_labels: std::collections::BTreeMap<String, String>,
+    /// Whether each tenant gets a part of the ring only.
+    #[serde(default)]
+    pub shuffle_sharding_config: ShuffleSharding,
+}
+
+/// How large a part of the ring a tenant gets.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ShuffleSharding {
+    /// Receivers for each tenant; 0 turns shuffle sharding off.
+    pub shard_size: usize,
+    /// Tenants remembered by upstream; accepted, as all tenants are remembered here.
+    pub cache_size: usize,
+    /// Whether zones are ignored.
+    pub zone_awareness_disabled: bool,
+    /// Tenants with another size.
+    pub overrides: Vec<ShuffleShardingOverride>,
+}
+
+/// Tenants with another number of receivers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ShuffleShardingOverride {
+    /// Receivers for each of the tenants.
+    pub shard_size: usize,
+    /// The tenants.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// How `tenants` are matched; upstream applies no override without it.
+    #[serde(default)]
+    pub tenant_matcher_type: TenantMatcher,
+}
+
+/// The rings of a hashrings file. Errors name line and column, or the ring.
+pub fn parse(json: &[u8]) -> Result<Vec<HashringConfig>, Error> {
+    let configs: Vec<HashringConfig> =
+        serde_json::from_slice(json).map_err(|error| Error::invalid(format!("hashrings file: {error}")))?;
+    if configs.is_empty() {
+        return Err(Error::invalid("hashrings file: it lists no hashring; add one with its endpoints"));
+    }
+    for config in &configs {
+        if config.endpoints.is_empty() {
+            return Err(Error::invalid(format!("hashrings file: hashring {:?} has no endpoints", config.hashring)));
+        }
+        let patterns = config.tenants.iter().filter(|_| config.tenant_matcher_type == TenantMatcher::Glob);
+        for pattern in patterns {
+            glob::matches(pattern, "").ok_or_else(|| {
+                let message = format!("hashrings file: hashring {:?}: bad pattern {pattern:?}", config.hashring);
+                Error::invalid(message)
+            })?;
+        }
+    }
+    Ok(configs)
+}
+
+impl HashringConfig {
+    /// Whether the ring serves `tenant`.
+    pub fn takes(&self, tenant: &str) -> bool {
+        self.tenants.is_empty() || self.tenant_matcher_type.matches(&self.tenants, tenant)
+    }
+}
+
+impl ShuffleSharding {
+    /// Receivers that `tenant` gets.
+    pub fn shard_size_of(&self, tenant: &str) -> usize {
+        let special =
+            self.overrides.iter().find(|special| special.tenant_matcher_type.matches(&special.tenants, tenant));
+        special.map_or(self.shard_size, |special| special.shard_size)
+    }
+}
+
+impl TenantMatcher {
+    fn matches(self, tenants: &[String], tenant: &str) -> bool {
+        tenants.iter().any(|known| match self {
+            Self::Exact => known == tenant,
+            Self::Glob => glob::matches(known, tenant) == Some(true),
+        })
+    }
+}
+
+/// An endpoint as it may stand in the file: its address alone or an object.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EndpointForm {
+    Address(String),
+    Object {
+        address: String,
+        #[serde(default)]
+        capnproto_address: String,
+        #[serde(default)]
+        az: String,
+    },
+}
+
+impl TryFrom<EndpointForm> for Endpoint {
+    type Error = &'static str;
+
+    fn try_from(form: EndpointForm) -> Result<Self, Self::Error> {
+        let (address, capnproto_address, az) = match form {
+            EndpointForm::Address(address) => (address, String::new(), String::new()),
+            EndpointForm::Object { address, capnproto_address, az } => (address, capnproto_address, az),
+        };
+        if address.is_empty() {
+            return Err("endpoint address must be set");
+        }
+        let host = address.split(':').next().unwrap_or_default();
+        let capnproto_address =
+            if capnproto_address.is_empty() { format!("{host}:{CAPNPROTO_PORT}") } else { capnproto_address };
+        Ok(Self { address, capnproto_address, az })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_may_be_addresses_or_objects() {
+        let json = r#"[{"endpoints": ["h:1", {"address": "i:2", "capnproto_address": "i:3", "az": "z"}]}]"#;
+        let endpoints = parse(json.as_bytes()).unwrap().remove(0).endpoints;
+        assert_eq!((endpoints[0].capnproto_address.as_str(), endpoints[0].az.as_str()), ("h:19391", ""));
+        assert_eq!((endpoints[1].capnproto_address.as_str(), endpoints[1].az.as_str()), ("i:3", "z"));
+    }
+
+    #[test]
+    fn what_is_no_hashrings_file_is_refused() {
+        for json in ["", "[]", "{}", r#"[{"endpoints": []}]"#, r#"[{"endpoints": [""]}]"#] {
+            assert!(parse(json.as_bytes()).is_err(), "{json}");
+        }
+        let glob = r#"[{"tenants": ["[a"], "tenant_matcher_type": "glob", "endpoints": ["h:1"]}]"#;
+        assert!(parse(glob.as_bytes()).unwrap_err().message().contains("bad pattern"));
+    }
+}

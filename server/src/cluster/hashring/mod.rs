@@ -1,0 +1,193 @@
+//! Which receivers a series of a tenant belongs to, byte for byte as Thanos decides it, so that
+//! routers and receivers of both kinds agree within one ring.
+//!
+//! A hashrings file is an ordered list of rings; the first whose tenants match serves a tenant, and
+//! a ring without tenants matches all. Within a ring the series' hash ([`series_hash`]) picks the
+//! receiver for each replica.
+
+mod config;
+mod glob;
+mod go_rand;
+mod ketama;
+mod shuffle;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use engine::model::Error;
+use xxhash_rust::xxh64::Xxh64;
+
+pub use config::{Algorithm, Endpoint, HashringConfig, ShuffleSharding, ShuffleShardingOverride, TenantMatcher, parse};
+use ketama::Ketama;
+use shuffle::Shuffle;
+
+/// Tenants whose ring is remembered; the memory is emptied when full.
+const TENANTS_REMEMBERED_MAX: usize = 10_000;
+
+/// The hash that places a series: XXH64 of the tenant and each name and value, every one followed
+/// by the byte 0xff.
+pub fn series_hash<'a>(tenant: &str, labels: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
+    let mut hash = Xxh64::new(0);
+    hash.update(tenant.as_bytes());
+    hash.update(&[0xff]);
+    for (name, value) in labels {
+        hash.update(name);
+        hash.update(&[0xff]);
+        hash.update(value);
+        hash.update(&[0xff]);
+    }
+    hash.digest()
+}
+
+/// All rings of a hashrings file.
+#[derive(Debug)]
+pub struct Hashrings {
+    rings: Vec<(HashringConfig, Ring)>,
+    remembered: Mutex<HashMap<String, Placement>>,
+}
+
+/// The receivers of one tenant.
+#[derive(Clone, Debug)]
+pub enum Placement {
+    /// Endpoints by address; replica `n` of hash `h` is endpoint `(h + n) mod endpoints`.
+    Hashmod(Arc<[Endpoint]>),
+    /// Consistent hashing over sections of the endpoints.
+    Ketama(Arc<Ketama>),
+}
+
+#[derive(Debug)]
+enum Ring {
+    Fixed(Placement),
+    Shuffled(Shuffle),
+}
+
+impl Hashrings {
+    /// The rings of `configs`; `algorithm` where a ring names none. Errors name the ring and what to
+    /// change.
+    pub fn new(algorithm: Algorithm, replication_factor: usize, configs: Vec<HashringConfig>) -> Result<Self, Error> {
+        let rings = configs
+            .into_iter()
+            .map(|config| {
+                let ring = Ring::new(&config, algorithm, replication_factor)
+                    .map_err(|error| error.within(format_args!("hashring {:?}", config.hashring)))?;
+                Ok((config, ring))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { rings, remembered: Mutex::default() })
+    }
+
+    /// The receivers of `tenant`. Invalid when no ring takes it.
+    pub fn placement(&self, tenant: &str) -> Result<Placement, Error> {
+        let mut remembered = self.remembered.lock().expect("no code panics while it holds this lock");
+        if let Some(placement) = remembered.get(tenant) {
+            return Ok(placement.clone());
+        }
+        let (_, ring) = self
+            .rings
+            .iter()
+            .find(|(config, _)| config.takes(tenant))
+            .ok_or_else(|| Error::invalid(format!("no matching hashring to handle tenant {tenant:?}")))?;
+        let placement = match ring {
+            Ring::Fixed(placement) => placement.clone(),
+            Ring::Shuffled(shuffle) => Placement::Ketama(Arc::new(shuffle.ring_of(tenant)?)),
+        };
+        if remembered.len() >= TENANTS_REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(tenant.to_owned(), placement.clone());
+        Ok(placement)
+    }
+
+    /// The rings as configured.
+    pub fn configs(&self) -> impl Iterator<Item = &HashringConfig> {
+        self.rings.iter().map(|(config, _)| config)
+    }
+}
+
+impl Ring {
+    fn new(config: &HashringConfig, fallback: Algorithm, replication_factor: usize) -> Result<Self, Error> {
+        let shuffled = config.shuffle_sharding_config.shard_size > 0;
+        match config.algorithm.unwrap_or(fallback) {
+            Algorithm::Hashmod if shuffled => Err(Error::invalid(
+                "hashmod does not support shuffle sharding: use ketama or remove shuffle_sharding_config",
+            )),
+            Algorithm::Hashmod if config.endpoints.iter().any(|endpoint| !endpoint.az.is_empty()) => {
+                Err(Error::invalid("hashmod does not support availability zones: use ketama or remove az"))
+            }
+            Algorithm::Hashmod => {
+                let mut endpoints = config.endpoints.clone();
+                endpoints.sort_by(|left, right| left.address.cmp(&right.address));
+                Ok(Self::Fixed(Placement::Hashmod(endpoints.into())))
+            }
+            Algorithm::Ketama => {
+                let ring = Ketama::new(config.endpoints.clone(), replication_factor)?;
+                if !shuffled {
+                    return Ok(Self::Fixed(Placement::Ketama(Arc::new(ring))));
+                }
+                Ok(Self::Shuffled(Shuffle::new(ring, config.shuffle_sharding_config.clone(), replication_factor)?))
+            }
+        }
+    }
+}
+
+impl Placement {
+    /// The receiver of replica `n` (from 0) of a series with `hash`. Unavailable when the ring has
+    /// too few receivers.
+    pub fn endpoint(&self, hash: u64, n: usize) -> Result<&Endpoint, Error> {
+        let found = match self {
+            Self::Hashmod(endpoints) if n >= endpoints.len() => None,
+            Self::Hashmod(endpoints) => endpoints.get((hash.wrapping_add(n as u64) % endpoints.len() as u64) as usize),
+            Self::Ketama(ring) => ring.endpoint(hash, n),
+        };
+        found.ok_or_else(|| {
+            let message = format!("insufficient nodes; have {}, want {}", self.endpoints().len(), n + 1);
+            Error::new(engine::model::ErrorKind::Unavailable, message)
+        })
+    }
+
+    /// All receivers of the ring.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        match self {
+            Self::Hashmod(endpoints) => endpoints,
+            Self::Ketama(ring) => ring.endpoints(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rings(json: &str, algorithm: Algorithm, replication_factor: usize) -> Result<Hashrings, Error> {
+        Hashrings::new(algorithm, replication_factor, parse(json.as_bytes())?)
+    }
+
+    #[test]
+    fn the_first_ring_that_takes_a_tenant_serves_it() {
+        let json = r#"[{"tenants": ["a"], "endpoints": ["x:1"]},
+                       {"tenants": ["team-*"], "tenant_matcher_type": "glob", "endpoints": ["y:1"]},
+                       {"endpoints": ["z:1"]}]"#;
+        let rings = rings(json, Algorithm::Hashmod, 1).unwrap();
+        for (tenant, address) in [("a", "x:1"), ("team-b", "y:1"), ("b", "z:1")] {
+            assert_eq!(rings.placement(tenant).unwrap().endpoint(0, 0).unwrap().address, address);
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_no_ring_takes_and_a_replica_too_many_are_errors() {
+        let rings = rings(r#"[{"tenants": ["a"], "endpoints": ["x:1"]}]"#, Algorithm::Hashmod, 1).unwrap();
+        let error = rings.placement("b").unwrap_err();
+        assert_eq!(error.message(), "no matching hashring to handle tenant \"b\"");
+        let error = rings.placement("a").unwrap().endpoint(7, 1).unwrap_err();
+        assert_eq!(error.message(), "insufficient nodes; have 1, want 2");
+    }
+
+    #[test]
+    fn what_hashmod_cannot_do_is_refused_with_a_way_out() {
+        let zones =
+            rings(r#"[{"hashring": "r", "endpoints": [{"address": "x:1", "az": "a"}]}]"#, Algorithm::Hashmod, 1);
+        assert!(zones.unwrap_err().message().contains("hashring \"r\": hashmod does not support availability zones"));
+        let few = rings(r#"[{"endpoints": ["x:1"]}]"#, Algorithm::Ketama, 2);
+        assert!(few.unwrap_err().message().contains("fewer endpoints (1) than the replication factor (2)"));
+    }
+}

@@ -1,0 +1,87 @@
+//! Shuffle sharding: each tenant gets a few receivers of the ring, chosen by its name, as Cortex
+//! and Thanos choose them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::model::Error;
+use md5::{Digest, Md5};
+
+use super::config::{Endpoint, ShuffleSharding};
+use super::go_rand::GoRand;
+use super::ketama::{Ketama, Section, section_at};
+
+/// A ring that gives each tenant a part of itself.
+#[derive(Debug)]
+pub struct Shuffle {
+    ring: Ketama,
+    config: ShuffleSharding,
+    replication_factor: usize,
+}
+
+impl Shuffle {
+    /// Parts of `ring` as `config` says.
+    pub fn new(ring: Ketama, config: ShuffleSharding, replication_factor: usize) -> Result<Self, Error> {
+        let endpoints = ring.endpoints().len();
+        if config.shard_size > endpoints {
+            return Err(Error::invalid(format!(
+                "shuffle_sharding_config: shard_size {} is larger than the number of endpoints ({endpoints})",
+                config.shard_size
+            )));
+        }
+        Ok(Self { ring, config, replication_factor })
+    }
+
+    /// The ring of `tenant`'s receivers.
+    pub fn ring_of(&self, tenant: &str) -> Result<Ketama, Error> {
+        let mut zones: BTreeMap<&str, BTreeSet<&Endpoint>> = BTreeMap::new();
+        for endpoint in self.ring.endpoints() {
+            zones.entry(self.zone_of(endpoint)).or_default().insert(endpoint);
+        }
+        let size = self.config.shard_size_of(tenant);
+        let of_each_zone = size.div_ceil(zones.len());
+        let mut chosen = Vec::new();
+        for (zone, endpoints) in zones {
+            if of_each_zone > endpoints.len() {
+                return Err(Error::invalid(format!(
+                    "shard size {size} is larger than number of nodes in AZ {zone} ({})",
+                    endpoints.len()
+                )));
+            }
+            self.choose(tenant, zone, of_each_zone, &mut chosen);
+        }
+        Ketama::new(chosen, self.replication_factor)
+    }
+
+    fn zone_of<'a>(&self, endpoint: &'a Endpoint) -> &'a str {
+        if self.config.zone_awareness_disabled { "" } else { &endpoint.az }
+    }
+
+    /// Appends `count` endpoints of `zone`: from random points of the ring on, the next that is not
+    /// chosen yet.
+    fn choose(&self, tenant: &str, zone: &str, count: usize, chosen: &mut Vec<Endpoint>) {
+        let endpoint_of = |section: &Section| &self.ring.endpoints()[section.endpoint as usize];
+        let in_zone = |section: &&Section| self.zone_of(endpoint_of(section)) == zone;
+        let sections: Vec<Section> = self.ring.sections().iter().filter(in_zone).copied().collect();
+        let mut random = GoRand::new(seed(tenant, zone));
+        let mut taken = BTreeSet::new();
+        for _ in 0..count {
+            let start = section_at(&sections, random.next_u64());
+            let mut onwards = sections.iter().cycle().skip(start).take(sections.len());
+            if let Some(section) = onwards.find(|section| taken.insert(section.endpoint)) {
+                chosen.push(endpoint_of(section).clone());
+            }
+        }
+    }
+}
+
+/// The first eight bytes of the MD5 of the tenant and, after a zero byte, its zone if it has one.
+fn seed(tenant: &str, zone: &str) -> i64 {
+    let mut hash = Md5::new();
+    hash.update(tenant.as_bytes());
+    if !zone.is_empty() {
+        hash.update([0]);
+        hash.update(zone.as_bytes());
+    }
+    let digest: [u8; 16] = hash.finalize().into();
+    (u128::from_be_bytes(digest) >> 64) as i64
+}

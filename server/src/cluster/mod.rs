@@ -1,0 +1,4 @@
+//! What a process knows of its peers.
+
+/// Which receivers a series belongs to.
+pub mod hashring;

@@ -1,0 +1,148 @@
+// The HTTP API of uru, Prometheus and Thanos as the pages use it.
+
+function meta(name: string): string {
+  return document.querySelector<HTMLMetaElement>(`meta[name="${name}"]`)?.content ?? "";
+}
+
+/** Path below which everything is served, without a slash at its end. */
+export const prefix = meta("uru-prefix").replace(/\/+$/, "");
+
+/** The subcommand that serves the page: "query", "store", "compact", "all-in-one". */
+export const component = meta("uru-component");
+
+export type Labels = Record<string, string>;
+export type HistogramBucket = [number, string, string, string];
+export type HistogramValue = { count: string; sum: string; buckets?: HistogramBucket[] };
+export type Series = {
+  metric: Labels;
+  values?: [number, string][];
+  histograms?: [number, HistogramValue][];
+};
+export type Instant = { metric: Labels; value?: [number, string]; histogram?: [number, HistogramValue] };
+export type Operator = {
+  name?: string;
+  executionTime?: string;
+  totalSamples?: number;
+  peakSamples?: number;
+  series?: number;
+  bytes?: number;
+  children?: Operator[];
+};
+export type QueryData = { analysis?: Operator } & (
+  | { resultType: "vector"; result: Instant[] }
+  | { resultType: "matrix"; result: Series[] }
+  | { resultType: "scalar"; result: [number, string] }
+  | { resultType: "string"; result: [number, string] }
+);
+export type Endpoint = {
+  name: string;
+  lastCheck: string;
+  lastError: string | null;
+  labelSets: Labels[] | null;
+  minTime: number;
+  maxTime: number;
+};
+export type Block = {
+  ulid: string;
+  minTime: number;
+  maxTime: number;
+  stats: { numSamples: number; numSeries: number; numChunks: number };
+  compaction: { level: number; sources?: string[]; parents?: { ulid: string }[] };
+  thanos: { labels?: Labels; downsample?: { resolution: number }; source?: string };
+};
+export type Blocks = { label: string; blocks: Block[] | null; refreshedAt: string; err: unknown };
+export type Alert = {
+  labels: Labels;
+  annotations: Labels;
+  state: string;
+  activeAt?: string;
+  value: string;
+  partialResponseStrategy?: string;
+};
+export type Rule = {
+  type: "alerting" | "recording";
+  name: string;
+  query: string;
+  health: string;
+  state?: string;
+  duration?: number;
+  labels?: Labels;
+  annotations?: Labels;
+  alerts?: Alert[];
+  lastError?: string;
+  evaluationTime?: number;
+  lastEvaluation?: string;
+};
+export type RuleGroup = { name: string; file: string; interval: number; rules: Rule[] };
+export type Target = {
+  labels: Labels;
+  discoveredLabels: Labels;
+  scrapePool: string;
+  scrapeUrl: string;
+  health: string;
+  lastError: string;
+  lastScrape: string;
+  lastScrapeDuration: number;
+};
+export type Targets = { activeTargets: Target[] | null; droppedTargets: { discoveredLabels: Labels }[] | null };
+
+export type Answer<T> = { data: T; warnings: string[]; infos: string[] };
+
+/** An answer that says what went wrong, in the server's words. */
+export class ApiError extends Error {
+  constructor(
+    readonly errorType: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+type Envelope<T> = {
+  status: string;
+  data: T;
+  errorType?: string;
+  error?: string;
+  warnings?: string[];
+  infos?: string[];
+};
+
+/** GET `/api/v1/<path>`; throws ApiError. */
+export async function get<T>(
+  path: string,
+  params: Record<string, string | string[]> = {},
+  signal?: AbortSignal,
+): Promise<Answer<T>> {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    for (const one of Array.isArray(value) ? value : [value]) if (one !== "") query.append(name, one);
+  }
+  const text = query.toString();
+  return read(await fetch(`${prefix}/api/v1/${path}${text && "?" + text}`, { signal: signal ?? null }));
+}
+
+/** POST a form to `/api/v1/<path>`; throws ApiError. */
+export async function post<T>(path: string, form: Record<string, string>): Promise<Answer<T>> {
+  return read(await fetch(`${prefix}/api/v1/${path}`, { method: "POST", body: new URLSearchParams(form) }));
+}
+
+async function read<T>(response: Response): Promise<Answer<T>> {
+  let envelope: Envelope<T>;
+  try {
+    envelope = await response.json();
+  } catch {
+    throw new ApiError("internal", `${response.status} ${response.statusText}: the answer is not JSON`);
+  }
+  if (envelope.status !== "success") {
+    throw new ApiError(envelope.errorType ?? "internal", envelope.error ?? response.statusText);
+  }
+  return { data: envelope.data, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [] };
+}
+
+/** A series as PromQL writes it. */
+export function seriesName(metric: Labels): string {
+  const { __name__: name, ...rest } = metric;
+  const labels = Object.entries(rest).map(([label, value]) => `${label}=${JSON.stringify(value)}`);
+  if (labels.length === 0) return name ?? "{}";
+  return `${name ?? ""}{${labels.join(", ")}}`;
+}

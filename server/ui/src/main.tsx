@@ -1,0 +1,100 @@
+// Mounts the page that the address names below a header with navigation and theme.
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { component, prefix } from "./api";
+import { AlertsPage } from "./pages/alerts";
+import { BlocksPage } from "./pages/blocks";
+import { FlagsPage, StatusPage } from "./pages/status";
+import { QueryPage } from "./pages/query";
+import { RulesPage } from "./pages/rules";
+import { StoresPage } from "./pages/stores";
+import { TargetsPage } from "./pages/targets";
+
+const ALL = [
+  { path: "/graph", title: "Query", page: QueryPage },
+  { path: "/alerts", title: "Alerts", page: AlertsPage },
+  { path: "/rules", title: "Rules", page: RulesPage },
+  { path: "/targets", title: "Targets", page: TargetsPage },
+  { path: "/stores", title: "Stores", page: StoresPage },
+  { path: "/blocks", title: "Blocks", page: BlocksPage },
+  { path: "/status", title: "Status", page: StatusPage },
+  { path: "/flags", title: "Flags", page: FlagsPage },
+];
+const BUCKET_ONLY = ["/blocks", "/status", "/flags"];
+const QUERIER_ONLY = (path: string) => path !== "/blocks";
+const PAGES = ALL.filter(({ path }) => {
+  if (component === "store" || component === "compact" || component === "bucket") return BUCKET_ONLY.includes(path);
+  return component === "query" ? QUERIER_ONLY(path) : true;
+});
+
+type Theme = "light" | "dark";
+
+function preferredTheme(): Theme {
+  const saved = localStorage.getItem("uru-theme");
+  if (saved === "light" || saved === "dark") return saved;
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+function App() {
+  const [path, setPath] = useState(location.pathname.slice(prefix.length));
+  const [theme, setTheme] = useState(preferredTheme);
+  useEffect(() => {
+    document.documentElement.dataset.theme = theme;
+  }, [theme]);
+  useEffect(() => {
+    const moved = () => setPath(location.pathname.slice(prefix.length));
+    addEventListener("popstate", moved);
+    return () => removeEventListener("popstate", moved);
+  }, []);
+  const current = PAGES.find((page) => path.startsWith(page.path)) ?? PAGES[0]!;
+  useEffect(() => {
+    document.title = `${current.title} · uru`;
+  }, [current]);
+  const go = (event: MouseEvent, to: string) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    history.pushState(null, "", prefix + to);
+    setPath(to);
+  };
+  const toggleTheme = () => {
+    const other = theme === "dark" ? "light" : "dark";
+    localStorage.setItem("uru-theme", other);
+    setTheme(other);
+  };
+  const Page = current.page;
+  return (
+    <>
+      <a class="skip" href="#main">
+        Skip to content
+      </a>
+      <header>
+        <a class="brand" href={`${prefix}/`} onClick={(event) => go(event, PAGES[0]!.path)}>
+          uru
+        </a>
+        <nav aria-label="Pages">
+          {PAGES.map((page) => (
+            <a
+              key={page.path}
+              href={prefix + page.path}
+              aria-current={page === current ? "page" : undefined}
+              onClick={(event) => go(event, page.path)}
+            >
+              {page.title}
+            </a>
+          ))}
+        </nav>
+        <button class="quiet" onClick={toggleTheme} aria-label={`Switch to ${theme === "dark" ? "light" : "dark"} theme`}>
+          {theme === "dark" ? "Light" : "Dark"}
+        </button>
+      </header>
+      <main id="main">
+        <Page key={current.path} />
+      </main>
+    </>
+  );
+}
+
+render(<App />, document.getElementById("root")!);

@@ -1,0 +1,103 @@
+// Parts that several pages are made of.
+
+import type { ComponentChildren } from "preact";
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { get, type Answer, type Labels } from "./api";
+
+export type Loaded<T> = { answer?: Answer<T>; error?: Error; loading: boolean; reload: () => void };
+
+/** What `/api/v1/<path>` answers; asked for again by `reload`. */
+export function useApi<T>(path: string, params: Record<string, string> = {}): Loaded<T> {
+  const [state, setState] = useState<{ answer?: Answer<T>; error?: Error; loading: boolean }>({ loading: true });
+  const [turn, setTurn] = useState(0);
+  const query = JSON.stringify(params);
+  useEffect(() => {
+    const abort = new AbortController();
+    setState((before) => ({ ...before, loading: true }));
+    get<T>(path, JSON.parse(query), abort.signal).then(
+      (answer) => setState({ answer, loading: false }),
+      (error) => abort.signal.aborted || setState({ error, loading: false }),
+    );
+    return () => abort.abort();
+  }, [path, query, turn]);
+  const reload = useCallback(() => setTurn((before) => before + 1), []);
+  return { ...state, reload };
+}
+
+export function Page(props: { title: string; loaded?: Loaded<unknown>; children?: ComponentChildren; aside?: ComponentChildren }) {
+  const { title, loaded, children, aside } = props;
+  return (
+    <section class="page" aria-busy={loaded?.loading ?? false}>
+      <div class="title">
+        <h1>{title}</h1>
+        {aside}
+        {loaded && (
+          <button class="quiet" onClick={loaded.reload} disabled={loaded.loading}>
+            Reload
+          </button>
+        )}
+      </div>
+      {loaded?.error && <Message kind="error">{loaded.error.message}</Message>}
+      {loaded?.answer?.warnings.map((warning) => <Message kind="warning">{warning}</Message>)}
+      {loaded && !loaded.answer && !loaded.error ? <p class="muted">Loading…</p> : children}
+    </section>
+  );
+}
+
+export function Message(props: { kind: "error" | "warning" | "info"; children: ComponentChildren }) {
+  return (
+    <div class={`message ${props.kind}`} role={props.kind === "error" ? "alert" : "status"}>
+      {props.children}
+    </div>
+  );
+}
+
+export function LabelSet(props: { labels: Labels | null | undefined }) {
+  const pairs = Object.entries(props.labels ?? {});
+  if (pairs.length === 0) return <span class="muted">no labels</span>;
+  return (
+    <span class="labels">
+      {pairs.map(([name, value]) => (
+        <span class="label" key={name}>
+          {name}=<b>{value}</b>
+        </span>
+      ))}
+    </span>
+  );
+}
+
+export function Badge(props: { kind: "good" | "bad" | "soso" | "plain"; children: ComponentChildren }) {
+  return <span class={`badge ${props.kind}`}>{props.children}</span>;
+}
+
+/** A text box that narrows a list. */
+export function Filter(props: { value: string; onChange: (value: string) => void; what: string }) {
+  return (
+    <input
+      class="filter"
+      type="search"
+      placeholder={`Filter ${props.what}`}
+      aria-label={`Filter ${props.what}`}
+      value={props.value}
+      onInput={(event) => props.onChange(event.currentTarget.value)}
+    />
+  );
+}
+
+/** Rows of names and values. */
+export function Facts(props: { facts: Record<string, unknown> }) {
+  return (
+    <div class="scroll">
+      <table class="facts">
+        <tbody>
+          {Object.entries(props.facts).map(([name, value]) => (
+            <tr key={name}>
+              <th scope="row">{name}</th>
+              <td>{typeof value === "object" ? JSON.stringify(value) : String(value)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

@@ -1,0 +1,83 @@
+// A PromQL editor: highlighting, completion from the API, linting.
+
+import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from "@codemirror/autocomplete";
+import { defaultKeymap, history, historyKeymap, insertNewlineAndIndent } from "@codemirror/commands";
+import { HighlightStyle, bracketMatching, indentOnInput, syntaxHighlighting } from "@codemirror/language";
+import { lintKeymap } from "@codemirror/lint";
+import { EditorState, Prec } from "@codemirror/state";
+import { EditorView, keymap, placeholder } from "@codemirror/view";
+import { tags } from "@lezer/highlight";
+import { PromQLExtension } from "@prometheus-io/codemirror-promql";
+import { useEffect, useRef } from "preact/hooks";
+import { prefix } from "../api";
+
+const colours = HighlightStyle.define([
+  { tag: [tags.keyword, tags.operatorKeyword, tags.modifier], color: "var(--code-keyword)" },
+  { tag: [tags.function(tags.variableName), tags.name], color: "var(--code-name)" },
+  { tag: tags.labelName, color: "var(--code-label)" },
+  { tag: tags.string, color: "var(--code-string)" },
+  { tag: tags.number, color: "var(--code-number)" },
+  { tag: tags.comment, color: "var(--muted)", fontStyle: "italic" },
+]);
+
+type Props = { value: string; onChange: (value: string) => void; onRun: () => void };
+
+export function Editor(props: Props) {
+  const holder = useRef<HTMLDivElement>(null);
+  const view = useRef<EditorView | null>(null);
+  const latest = useRef(props);
+  latest.current = props;
+  useEffect(() => {
+    const promql = new PromQLExtension().activateLinter(true).setComplete({ remote: { url: prefix } });
+    const run = () => {
+      latest.current.onRun();
+      return true;
+    };
+    const editor = new EditorView({
+      parent: holder.current!,
+      state: EditorState.create({
+        doc: latest.current.value,
+        extensions: [
+          history(),
+          indentOnInput(),
+          bracketMatching(),
+          closeBrackets(),
+          autocompletion(),
+          EditorView.lineWrapping,
+          syntaxHighlighting(colours),
+          promql.asExtension(),
+          placeholder("PromQL expression; Enter runs it, Shift+Enter starts a line"),
+          Prec.high(
+            keymap.of([
+              { key: "Shift-Enter", run: insertNewlineAndIndent },
+            ]),
+          ),
+          keymap.of([
+            ...closeBracketsKeymap,
+            ...completionKeymap,
+            { key: "Enter", run },
+            ...defaultKeymap,
+            ...historyKeymap,
+            ...lintKeymap,
+          ]),
+          EditorView.contentAttributes.of({ "aria-label": "PromQL expression" }),
+          EditorView.updateListener.of((update) => {
+            if (update.docChanged) latest.current.onChange(update.state.doc.toString());
+          }),
+        ],
+      }),
+    });
+    view.current = editor;
+    return () => {
+      editor.destroy();
+      promql.destroy();
+    };
+  }, []);
+  useEffect(() => {
+    const editor = view.current;
+    if (editor && editor.state.doc.toString() !== props.value) {
+      editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: props.value } });
+    }
+  }, [props.value]);
+  return <div class="editor" ref={holder} />;
+}

@@ -1,0 +1,74 @@
+// The panels of the query page and how they stand in the address, so that a link shows the same.
+
+export type Tab = "table" | "graph" | "explain";
+
+export type Panel = {
+  key: number;
+  expr: string;
+  tab: Tab;
+  range: string;
+  end: string;
+  step: string;
+  stacked: boolean;
+  dedup: boolean;
+  partial: boolean;
+  resolution: string;
+};
+
+let nextKey = 1;
+
+export function newPanel(): Panel {
+  return {
+    key: nextKey++,
+    expr: "",
+    tab: "graph",
+    range: "1h",
+    end: "",
+    step: "",
+    stacked: false,
+    dedup: true,
+    partial: true,
+    resolution: "0s",
+  };
+}
+
+const TABS: Tab[] = ["graph", "table", "explain"];
+
+/** Panels of an address such as "?g0.expr=up&g0.tab=1"; one empty panel when there is none. */
+export function readPanels(search: string): Panel[] {
+  const params = new URLSearchParams(search);
+  const panels: Panel[] = [];
+  for (let at = 0; params.has(`g${at}.expr`); at++) {
+    const read = (name: string) => params.get(`g${at}.${name}`);
+    const panel = newPanel();
+    panel.expr = read("expr") ?? "";
+    panel.tab = TABS[Number(read("tab") ?? "0")] ?? "graph";
+    panel.range = read("range_input") ?? panel.range;
+    panel.end = read("end_input") ?? panel.end;
+    panel.step = read("step_input") ?? panel.step;
+    panel.stacked = read("stacked") === "1";
+    panel.dedup = read("deduplicate") !== "0";
+    panel.partial = read("partial_response") !== "0";
+    panel.resolution = read("max_source_resolution") ?? panel.resolution;
+    panels.push(panel);
+  }
+  return panels.length > 0 ? panels : [newPanel()];
+}
+
+/** The address of `panels`. */
+export function writePanels(panels: Panel[]): string {
+  const params = new URLSearchParams();
+  panels.forEach((panel, at) => {
+    const write = (name: string, value: string) => params.set(`g${at}.${name}`, value);
+    write("expr", panel.expr);
+    write("tab", String(TABS.indexOf(panel.tab)));
+    write("range_input", panel.range);
+    if (panel.end) write("end_input", panel.end);
+    if (panel.step) write("step_input", panel.step);
+    if (panel.stacked) write("stacked", "1");
+    if (!panel.dedup) write("deduplicate", "0");
+    if (!panel.partial) write("partial_response", "0");
+    if (panel.resolution !== "0s") write("max_source_resolution", panel.resolution);
+  });
+  return `?${params}`;
+}

@@ -1,0 +1,65 @@
+// Times and durations as people type and read them.
+
+const UNITS: [string, number][] = [
+  ["y", 365 * 86400],
+  ["w", 7 * 86400],
+  ["d", 86400],
+  ["h", 3600],
+  ["m", 60],
+  ["s", 1],
+  ["ms", 0.001],
+];
+
+/** Seconds of a Prometheus duration such as "1h30m" or of a plain number; null when it is neither. */
+export function parseDuration(text: string): number | null {
+  const trimmed = text.trim();
+  if (/^\d+(\.\d+)?$/.test(trimmed)) return Number(trimmed);
+  if (!/^(\d+(ms|[ywdhms]))+$/.test(trimmed)) return null;
+  let seconds = 0;
+  for (const [, amount, unit] of trimmed.matchAll(/(\d+)(ms|[ywdhms])/g)) {
+    seconds += Number(amount) * (UNITS.find(([name]) => name === unit)?.[1] ?? 0);
+  }
+  return seconds;
+}
+
+/** Seconds as a Prometheus duration. */
+export function formatDuration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)}ms`;
+  let rest = Math.round(seconds);
+  let text = "";
+  for (const [unit, size] of UNITS) {
+    if (size >= 1 && unit !== "w" && rest >= size) {
+      text += Math.floor(rest / size) + unit;
+      rest %= size;
+    }
+  }
+  return text || "0s";
+}
+
+/** Unix seconds as "2026-01-31 12:00:00" in UTC. */
+export function formatTime(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ");
+}
+
+/** Unix milliseconds for a table; the ends of time in words. */
+export function formatTimeMs(ms: number): string {
+  if (ms <= -62135596800000 || ms <= -9e15) return "the beginning";
+  if (ms >= 9e15) return "now and later";
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? String(ms) : formatTime(ms / 1000);
+}
+
+/** Unix seconds of "2026-01-31 12:00[:00]" in UTC; null when it is not one. */
+export function parseTime(text: string): number | null {
+  const match = /^(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?$/.exec(text.trim());
+  if (!match) return null;
+  const ms = Date.parse(`${match[1]}T${match[2]}${match[3] ?? ":00"}Z`);
+  return Number.isNaN(ms) ? null : ms / 1000;
+}
+
+/** How long ago an RFC 3339 time was. */
+export function ago(time: string): string {
+  const seconds = (Date.now() - Date.parse(time)) / 1000;
+  if (!Number.isFinite(seconds) || seconds > 1e9) return "never";
+  return seconds < 1 ? "just now" : `${formatDuration(seconds)} ago`;
+}
