@@ -1,10 +1,20 @@
 //! What a block's index says: which series there are, where their chunks lie, which series have a
 //! label.
 
+/// The questions that are asked of an index, whichever form it has.
+pub mod block_index;
+/// The column index: ours, made to be scanned.
+pub mod column;
 /// Thanos' binary index-header.
 pub mod header;
+/// Labels of one series at a time.
+pub mod labels;
+mod select;
 /// The TSDB's index file, versions 1 and 2.
 pub mod tsdb;
+
+pub use block_index::{BlockIndex, ChunkColumns};
+pub use labels::SeriesLabels;
 
 use crate::model::ChunkRef;
 

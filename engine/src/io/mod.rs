@@ -21,8 +21,12 @@ use crate::model::{Error, ErrorKind};
 pub mod faulty;
 /// An open file, shared by all shards.
 pub mod file;
+/// Files mapped into memory.
+pub mod mmap;
 /// `pread` and `pwrite`: the fallback.
 pub mod pread;
+/// Files that appear whole or not at all.
+pub mod replace;
 /// io_uring.
 pub mod uring;
 

@@ -1,0 +1,73 @@
+//! The questions that are asked of a block's index, whichever form it has.
+
+use super::{ChunkMeta, SeriesLabels};
+use crate::model::{Error, Matcher, TimeRange};
+use crate::postings::Ordinals;
+
+/// The index of one block. A series is known by an *ordinal*: a number that ascends in label order.
+/// In the column index ordinals are 0..n without gaps; in the TSDB index they are the series
+/// references, and there are gaps.
+pub trait BlockIndex: Send + Sync {
+    /// All series.
+    fn all(&self) -> Result<Ordinals, Error>;
+
+    /// False when no series can match: some `=` matcher wants a value that the block doesn't have.
+    /// Cheap: most blocks that don't have the value are told by a filter.
+    fn may_match(&self, matchers: &[Matcher]) -> bool;
+
+    /// The series that all `matchers` match; all series where there is none. An absent label is an
+    /// empty one.
+    fn select(&self, matchers: &[Matcher]) -> Result<Ordinals, Error>;
+
+    /// Names of the labels that `series` have, ascending; of all series when `None`.
+    fn label_names(&self, series: Option<&Ordinals>) -> Result<Vec<String>, Error>;
+
+    /// The first `limit` values of the label called `name` that `series` have, ascending; of all
+    /// series when `None`.
+    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<Vec<String>, Error>;
+
+    /// Replaces `labels` by those of the series `ordinal`.
+    fn labels(&self, ordinal: u32, labels: &mut SeriesLabels) -> Result<(), Error>;
+
+    /// Appends to `chunks`, for each of `ordinals`, the chunks that share a millisecond with `range`,
+    /// in the order of the index.
+    fn chunks(&self, ordinals: &[u32], range: TimeRange, chunks: &mut ChunkColumns) -> Result<(), Error>;
+
+    /// Appends, for each of `ordinals`, the id of its value of the label called `name`: 0 when it has
+    /// none. Equal ids are equal values, within this index and label.
+    fn value_ids(&self, name: &str, ordinals: &[u32], ids: &mut Vec<u32>) -> Result<(), Error>;
+
+    /// Appends the value that has `id` among those of the label called `name`; nothing for 0.
+    fn append_value(&self, name: &str, id: u32, value: &mut String) -> Result<(), Error>;
+
+    /// Bytes on the heap.
+    fn heap_bytes(&self) -> usize;
+}
+
+/// Chunks of many series, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChunkColumns {
+    /// For each series, where its chunks end in the columns.
+    pub ends: Vec<u32>,
+    /// Times and places.
+    pub metas: Vec<ChunkMeta>,
+    /// Bytes from the start of the chunk to the start of the next in the same segment file; 0 when
+    /// the index doesn't tell. Whoever reads the chunk checks its own length.
+    pub lens: Vec<u32>,
+}
+
+impl ChunkColumns {
+    /// Forgets all series and keeps the room.
+    pub fn clear(&mut self) {
+        self.ends.clear();
+        self.metas.clear();
+        self.lens.clear();
+    }
+
+    /// Times, places and lengths of the chunks of series number `at`.
+    pub fn of(&self, at: usize) -> (&[ChunkMeta], &[u32]) {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        let range = start..self.ends[at] as usize;
+        (&self.metas[range.clone()], &self.lens[range])
+    }
+}

@@ -1,0 +1,30 @@
+//! Files mapped into memory, read-only.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+/// A whole file as bytes. The file must not be made shorter while it is mapped: uru only maps files
+/// of its own data folder, which it replaces and never edits.
+#[derive(Debug)]
+pub struct Mmap(memmap2::Mmap);
+
+impl Mmap {
+    /// Maps the file at `path`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // SAFETY: files that uru maps are replaced by renaming and never edited in place, as the
+        // type's documentation demands.
+        let mapped = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Self(mapped))
+    }
+}
+
+impl Deref for Mmap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
