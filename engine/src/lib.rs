@@ -18,6 +18,8 @@ pub mod bucket;
 pub mod postings;
 /// What a block's index says: the TSDB's index file, Thanos' index-header, the column index.
 pub mod index;
+/// Sample batches and step batches: columns of many series.
+pub mod batch;
 /// Blocks on local disk: tombstones, writing, verification.
 pub mod block;
 /// One series of several replicas: penalty, chain, and overlapping chunks set apart.

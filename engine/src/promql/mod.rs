@@ -1,6 +1,273 @@
 //! Prometheus' query language over columns.
+//!
+//! ```text
+//! text ─ syntax ─> tree ─ plan ─> operators ─ exec ─> rows over steps ─> value
+//!                                   │
+//!                                 source   (blocks, heads, stores: anything that gives series)
+//! ```
 
 /// Text to tree and back.
 pub mod syntax;
-/// Histograms, classic and native: what functions compute from them.
+/// The functions of the language.
+pub mod function;
+/// Where samples come from.
+pub mod source;
+/// From tree to operators.
+pub mod plan;
+/// Warnings and infos.
+pub mod annotations;
+/// Rows over steps and the values of queries.
+pub mod value;
+/// Limits of a query.
+pub mod budget;
+/// What operators did.
+pub mod explain;
+/// What is computed from histograms.
 pub mod histogram;
+/// Operators at work.
+pub mod exec;
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::batch::StepGrid;
+use crate::model::Error;
+
+use annotations::{Annotations, Severity};
+use budget::{Budget, Patience};
+use exec::{CounterEvidence, Evaluator, NameRemoval, Query, StartTimestamps};
+use explain::{Explained, Profile};
+use plan::{Build, Node, Operator, ValueKind};
+use source::{Part, Source};
+use syntax::Expr;
+use value::{Matrix, QueryValue};
+
+/// How queries are evaluated.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Milliseconds that an instant selector looks back.
+    pub lookback_ms: i64,
+    /// Samples that one query may hold in memory.
+    pub samples_max: u64,
+    /// Bytes that one query may hold in memory.
+    pub bytes_max: u64,
+    /// Milliseconds between the steps of a subquery that says none.
+    pub default_step_ms: i64,
+    /// When metric names are dropped.
+    pub name_removal: NameRemoval,
+    /// By what counters are recognised.
+    pub counter_evidence: CounterEvidence,
+    /// Whether start timestamps take part in rates.
+    pub starts: StartTimestamps,
+}
+
+/// What one request says beside its query.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// When and by whom the query is ended.
+    pub patience: Patience,
+    /// Another lookback delta, in milliseconds.
+    pub lookback_ms: Option<i64>,
+}
+
+/// The steps of a range query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeSteps {
+    /// First step (Unix milliseconds).
+    pub start: i64,
+    /// Last step at most (Unix milliseconds).
+    pub end: i64,
+    /// Milliseconds between steps, above 0.
+    pub step: i64,
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug)]
+pub struct QueryResult {
+    /// The value.
+    pub value: QueryValue,
+    /// Warnings, with their place in the query.
+    pub warnings: Vec<String>,
+    /// Infos, with their place in the query.
+    pub infos: Vec<String>,
+    /// What the query cost.
+    pub stats: QueryStats,
+    /// The operators and what each did.
+    pub explained: Explained,
+}
+
+/// What a query cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Samples that sources gave.
+    pub samples_read: u64,
+    /// Most samples in memory at a time.
+    pub peak_samples: u64,
+}
+
+/// At which point a query failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The query is not understood, or not of a type that can be answered.
+    Prepare,
+    /// The query is understood and its evaluation failed.
+    Execute,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryError {
+    /// At which point it happened.
+    pub stage: Stage,
+    /// What happened.
+    pub error: Error,
+}
+
+/// Evaluates queries.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    options: Options,
+}
+
+/// A query and its syntax tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Parsed<'a> {
+    /// The query as it was written, for the places of warnings.
+    pub text: &'a str,
+    /// Its tree.
+    pub expr: &'a Expr,
+}
+
+/// When a query is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Once, at a time in Unix milliseconds.
+    Instant(i64),
+    /// At steps.
+    Range(RangeSteps),
+}
+
+impl Default for Options {
+    /// Prometheus' defaults.
+    fn default() -> Self {
+        Self {
+            lookback_ms: 5 * 60 * 1000,
+            samples_max: 50_000_000,
+            bytes_max: u64::MAX,
+            default_step_ms: 60 * 1000,
+            name_removal: NameRemoval::Immediate,
+            counter_evidence: CounterEvidence::Name,
+            starts: StartTimestamps::Ignored,
+        }
+    }
+}
+
+impl Engine {
+    /// An engine with `options`.
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// Its options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Evaluates `query`.
+    pub fn evaluate(
+        &self,
+        query: Parsed<'_>,
+        when: When,
+        source: &dyn Source,
+        context: &Context,
+    ) -> Result<QueryResult, QueryError> {
+        let kind = query.expr.value_type();
+        let in_range = matches!(kind, syntax::ValueType::Scalar | syntax::ValueType::Vector);
+        if matches!(when, When::Range(_)) && !in_range {
+            let kind = kind.documented();
+            let message =
+                format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+            return Err(QueryError { stage: Stage::Prepare, error: Error::invalid(message) });
+        }
+        self.run((query.text, query.expr), when, source, context)
+    }
+
+    /// The operators of `expr` without evaluating them.
+    pub fn explain(&self, expr: &Expr, when: When) -> Result<Explained, QueryError> {
+        let (node, _) = self.plan(expr, when)?;
+        Ok(Profile::new(0).explain(&node))
+    }
+
+    fn plan(&self, expr: &Expr, when: When) -> Result<(Node, usize), QueryError> {
+        let (start, end, step) = match when {
+            When::Instant(time) => (time, time, 0),
+            When::Range(steps) => (steps.start, steps.end, steps.step),
+        };
+        let build = Build { start, end, step, default_step: self.options.default_step_ms };
+        plan::build(&build, expr).map_err(|error| QueryError { stage: Stage::Prepare, error })
+    }
+
+    fn run(
+        &self,
+        (text, expr): (&str, &Expr),
+        when: When,
+        source: &dyn Source,
+        context: &Context,
+    ) -> Result<QueryResult, QueryError> {
+        let (node, operators) = self.plan(expr, when)?;
+        let options = &self.options;
+        let query = Query {
+            source,
+            lookback: context.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(options.lookback_ms),
+            name_removal: options.name_removal,
+            counter_evidence: options.counter_evidence,
+            starts: options.starts,
+            budget: Budget::new(options.samples_max, options.bytes_max, &context.patience),
+            annotations: Mutex::new(Annotations::default()),
+            warnings: Mutex::new(Vec::new()),
+            profile: Profile::new(operators),
+        };
+        let value = evaluate(&query, &node, when).map_err(|error| QueryError { stage: Stage::Execute, error })?;
+        let stats = QueryStats { samples_read: query.budget.samples_read(), peak_samples: query.budget.peak_samples() };
+        let explained = query.profile.explain(&node);
+        let annotations = query.annotations.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings = query.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+        warnings.extend(annotations.render(Severity::Warning, text));
+        let infos = annotations.render(Severity::Info, text);
+        Ok(QueryResult { value, warnings, infos, stats, explained })
+    }
+}
+
+fn evaluate(query: &Query<'_>, node: &Node, when: When) -> Result<QueryValue, Error> {
+    let steps = match when {
+        When::Instant(time) => StepGrid::instant(time),
+        When::Range(steps) => StepGrid::range(steps.start, steps.end, steps.step),
+    };
+    let eval = Evaluator { query, steps, part: Part::WHOLE };
+    match (&node.operator, node.kind()) {
+        (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.clone())),
+        (Operator::Samples(argument), _) => {
+            let samples = exec::samples(&eval, argument)?;
+            Ok(QueryValue::Samples(samples))
+        }
+        (_, ValueKind::Scalar) if matches!(when, When::Instant(_)) => {
+            Ok(QueryValue::Scalar(steps, exec::scalar_value(&eval, node)?))
+        }
+        _ => {
+            let rows = finish(&eval, eval.eval(node)?)?;
+            Ok(match when {
+                When::Instant(_) => QueryValue::Vector(steps, rows),
+                When::Range(_) => QueryValue::Matrix(steps, rows.sorted()),
+            })
+        }
+    }
+}
+
+/// Takes names that were to be dropped at the end, and rows that hold nothing.
+fn finish(eval: &Evaluator<'_>, rows: Matrix) -> Result<Matrix, Error> {
+    let mut rows = rows.without_empty_rows();
+    for row in rows.rows.iter_mut().filter(|row| row.drop_name) {
+        row.labels = value::without_metadata(&row.labels);
+    }
+    eval.query.budget.check()?;
+    exec::merge_same_labels(rows)
+}

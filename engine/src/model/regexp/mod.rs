@@ -1,5 +1,7 @@
 //! Regexps in Go's RE2 syntax, matched against whole strings.
 
+mod expand;
+
 use std::str;
 
 use regex_automata::meta;

@@ -1,0 +1,120 @@
+//! Sample batches: many series, each with its own timestamps, in a few columns.
+//!
+//! ```text
+//! series            0           1      2
+//! float_ends        5           7      7
+//! floats       t t t t t | t t |          timestamps and values
+//! histogram_ends    0       0      3
+//! histograms                     t t t    timestamps and histograms
+//! ```
+
+use std::sync::Arc;
+
+use crate::model::{FloatColumns, FloatHistogram, Labels};
+
+/// Native histograms of several series, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct HistogramPoints {
+    /// Unix milliseconds.
+    pub timestamps: Vec<i64>,
+    /// Histograms, stale ones (by their sum) among them.
+    pub values: Vec<Arc<FloatHistogram>>,
+}
+
+/// Many series with their stored samples. Sources append the samples of one series to `floats`
+/// and `histograms`, then call [`SampleBatch::finish_series`].
+#[derive(Clone, Debug, Default)]
+pub struct SampleBatch {
+    /// Labels of each series.
+    pub labels: Vec<Arc<Labels>>,
+    /// Float samples of all series; stale markers among them.
+    pub floats: FloatColumns,
+    /// Start timestamps of the float samples: as long as `floats`, or empty when none is known.
+    pub float_starts: Vec<i64>,
+    /// Histogram samples of all series.
+    pub histograms: HistogramPoints,
+    /// Start timestamps of the histograms: as long as `histograms`, or empty.
+    pub histogram_starts: Vec<i64>,
+    float_ends: Vec<usize>,
+    histogram_ends: Vec<usize>,
+}
+
+/// The samples of one series of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesSamples<'a> {
+    /// Labels.
+    pub labels: &'a Arc<Labels>,
+    /// Unix milliseconds of the float samples, ascending.
+    pub timestamps: &'a [i64],
+    /// Float samples.
+    pub values: &'a [f64],
+    /// Start timestamps of the float samples, or empty.
+    pub starts: &'a [i64],
+    /// Unix milliseconds of the histograms, ascending.
+    pub histogram_timestamps: &'a [i64],
+    /// Histograms.
+    pub histograms: &'a [Arc<FloatHistogram>],
+    /// Start timestamps of the histograms, or empty.
+    pub histogram_starts: &'a [i64],
+}
+
+impl SampleBatch {
+    /// Number of finished series.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether no series is finished.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Number of samples, a histogram counted as one.
+    pub fn samples(&self) -> usize {
+        self.floats.len() + self.histograms.timestamps.len()
+    }
+
+    /// Ends the series whose samples were appended since the last call.
+    pub fn finish_series(&mut self, labels: Arc<Labels>) {
+        self.labels.push(labels);
+        self.float_ends.push(self.floats.len());
+        self.histogram_ends.push(self.histograms.timestamps.len());
+    }
+
+    /// Removes all series and keeps the room.
+    pub fn clear(&mut self) {
+        self.labels.clear();
+        self.floats.clear();
+        self.float_starts.clear();
+        self.histograms.timestamps.clear();
+        self.histograms.values.clear();
+        self.histogram_starts.clear();
+        self.float_ends.clear();
+        self.histogram_ends.clear();
+    }
+
+    /// The samples of series `at`.
+    pub fn series(&self, at: usize) -> SeriesSamples<'_> {
+        let floats = range(&self.float_ends, at);
+        let histograms = range(&self.histogram_ends, at);
+        SeriesSamples {
+            labels: &self.labels[at],
+            timestamps: &self.floats.timestamps[floats.clone()],
+            values: &self.floats.values[floats.clone()],
+            starts: self.float_starts.get(floats).unwrap_or(&[]),
+            histogram_timestamps: &self.histograms.timestamps[histograms.clone()],
+            histograms: &self.histograms.values[histograms.clone()],
+            histogram_starts: self.histogram_starts.get(histograms).unwrap_or(&[]),
+        }
+    }
+
+    /// All series in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = SeriesSamples<'_>> {
+        (0..self.len()).map(|at| self.series(at))
+    }
+}
+
+fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {
+    let start = if at == 0 { 0 } else { ends[at - 1] };
+    start..ends[at]
+}

@@ -1,0 +1,250 @@
+//! Step batches: many series on shared steps, a row of values and a validity bitmap for each.
+//!
+//! ```text
+//! steps        0   1   2   3  …
+//! row 0 values v   v   v   v      floats, one per step; undefined where not valid
+//!       valid  1   0   1   1      64 steps per word
+//! row 1 values …
+//! histograms   (step, histogram) per row, only of rows that have any
+//! ```
+//! A step of a row holds a float, a histogram or nothing, never both.
+
+use std::sync::Arc;
+
+use crate::model::FloatHistogram;
+
+use super::bitmap;
+
+/// Steps of an evaluation: `count` times from `start`, `interval` apart (Unix milliseconds). An
+/// interval of 0 repeats one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepGrid {
+    /// The first step.
+    pub start: i64,
+    /// Milliseconds between steps.
+    pub interval: i64,
+    /// Number of steps.
+    pub count: usize,
+}
+
+/// What one step of one row holds.
+#[derive(Clone, Debug)]
+pub enum Cell {
+    /// No sample.
+    Empty,
+    /// A float.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// Rows of values over one grid of steps.
+#[derive(Clone, Debug, Default)]
+pub struct StepBatch {
+    steps: usize,
+    words: usize,
+    values: Vec<f64>,
+    valid: Vec<u64>,
+    histograms: Vec<Vec<(u32, Arc<FloatHistogram>)>>,
+}
+
+impl StepGrid {
+    /// A single step.
+    pub fn instant(at: i64) -> Self {
+        Self { start: at, interval: 1, count: 1 }
+    }
+
+    /// Steps from `start` to at most `end`, `interval` apart; none when they are reversed.
+    pub fn range(start: i64, end: i64, interval: i64) -> Self {
+        let interval = interval.max(1);
+        let count = if end < start { 0 } else { ((end - start) / interval) as usize + 1 };
+        Self { start, interval, count }
+    }
+
+    /// Time of step `at`.
+    #[inline]
+    pub fn time(&self, at: usize) -> i64 {
+        self.start + self.interval * at as i64
+    }
+
+    /// The last step; the first when there is none.
+    pub fn end(&self) -> i64 {
+        self.time(self.count.saturating_sub(1))
+    }
+
+    /// The same steps, `offset` milliseconds earlier; all at `pinned` minus the offset when given.
+    pub fn shifted(&self, offset: i64, pinned: Option<i64>) -> Self {
+        match pinned {
+            Some(at) => Self { start: at - offset, interval: 0, count: self.count },
+            None => Self { start: self.start - offset, ..*self },
+        }
+    }
+}
+
+impl StepBatch {
+    /// A batch without rows over `steps` steps.
+    pub fn new(steps: usize) -> Self {
+        Self { steps, words: bitmap::words(steps), ..Self::default() }
+    }
+
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.valid.len().checked_div(self.words).unwrap_or(0)
+    }
+
+    /// Appends an empty row and gives its index.
+    pub fn push_row(&mut self) -> usize {
+        let row = self.rows();
+        self.values.resize(self.values.len() + self.steps, 0.0);
+        self.valid.resize(self.valid.len() + self.words, 0);
+        if !self.histograms.is_empty() {
+            self.histograms.push(Vec::new());
+        }
+        row
+    }
+
+    /// Removes the last row.
+    pub fn pop_row(&mut self) {
+        let rows = self.rows().saturating_sub(1);
+        self.values.truncate(rows * self.steps);
+        self.valid.truncate(rows * self.words);
+        self.histograms.truncate(rows);
+    }
+
+    /// Appends row `row` of `other`, which has as many steps.
+    pub fn push_copy(&mut self, other: &Self, row: usize) -> usize {
+        self.push_parts(other.values(row), other.valid(row), other.histograms(row))
+    }
+
+    /// Appends a row of `values` where `valid`, and `histograms` by step.
+    pub fn push_parts(&mut self, values: &[f64], valid: &[u64], histograms: &[(u32, Arc<FloatHistogram>)]) -> usize {
+        let row = self.rows();
+        self.values.extend_from_slice(values);
+        self.valid.extend_from_slice(valid);
+        if !histograms.is_empty() {
+            self.histograms.resize_with(row, Vec::new);
+            self.histograms.push(histograms.to_vec());
+        } else if !self.histograms.is_empty() {
+            self.histograms.push(Vec::new());
+        }
+        row
+    }
+
+    /// Appends all rows of `other`, which has as many steps.
+    pub fn append(&mut self, other: &mut Self) {
+        let rows = self.rows();
+        if !other.histograms.is_empty() {
+            self.histograms.resize_with(rows, Vec::new);
+            self.histograms.append(&mut other.histograms);
+        } else if !self.histograms.is_empty() {
+            self.histograms.resize_with(rows + other.rows(), Vec::new);
+        }
+        self.values.append(&mut other.values);
+        self.valid.append(&mut other.valid);
+    }
+
+    /// Removes all rows and keeps the room.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.valid.clear();
+        self.histograms.clear();
+    }
+
+    /// Values of row `row`, defined where valid.
+    #[inline]
+    pub fn values(&self, row: usize) -> &[f64] {
+        &self.values[row * self.steps..(row + 1) * self.steps]
+    }
+
+    /// Which steps of row `row` hold a float.
+    #[inline]
+    pub fn valid(&self, row: usize) -> &[u64] {
+        &self.valid[row * self.words..(row + 1) * self.words]
+    }
+
+    /// Values and validity of row `row`, to be written.
+    #[inline]
+    pub fn row_mut(&mut self, row: usize) -> (&mut [f64], &mut [u64]) {
+        (
+            &mut self.values[row * self.steps..(row + 1) * self.steps],
+            &mut self.valid[row * self.words..(row + 1) * self.words],
+        )
+    }
+
+    /// Histograms of row `row`, by ascending step.
+    pub fn histograms(&self, row: usize) -> &[(u32, Arc<FloatHistogram>)] {
+        self.histograms.get(row).map_or(&[], Vec::as_slice)
+    }
+
+    /// Histograms of row `row`, to be written; steps must stay ascending.
+    pub fn histograms_mut(&mut self, row: usize) -> &mut Vec<(u32, Arc<FloatHistogram>)> {
+        if self.histograms.is_empty() {
+            self.histograms.resize_with(self.rows().max(row + 1), Vec::new);
+        }
+        &mut self.histograms[row]
+    }
+
+    /// Removes the histograms of all rows.
+    pub fn clear_histograms(&mut self) {
+        self.histograms.clear();
+    }
+
+    /// Whether any row holds a histogram.
+    pub fn has_histograms(&self) -> bool {
+        self.histograms.iter().any(|row| !row.is_empty())
+    }
+
+    /// Which steps of row `row` hold a float or a histogram.
+    pub fn present(&self, row: usize) -> Vec<u64> {
+        let mut bits = self.valid(row).to_vec();
+        for (step, _) in self.histograms(row) {
+            bitmap::set(&mut bits, *step as usize);
+        }
+        bits
+    }
+
+    /// Whether row `row` holds anything.
+    pub fn occupied(&self, row: usize) -> bool {
+        bitmap::any(self.valid(row)) || !self.histograms(row).is_empty()
+    }
+
+    /// Samples of all rows, a histogram counted by its size (see [`FloatHistogram`]).
+    pub fn samples(&self) -> usize {
+        bitmap::count(&self.valid) + self.histograms.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Bytes that the batch occupies.
+    pub fn heap_bytes(&self) -> usize {
+        self.values.len() * 8 + self.valid.len() * 8
+    }
+
+    /// What step `step` of row `row` holds.
+    pub fn cell(&self, row: usize, step: usize) -> Cell {
+        if bitmap::get(self.valid(row), step) {
+            return Cell::Float(self.values(row)[step]);
+        }
+        let histograms = self.histograms(row);
+        match histograms.binary_search_by_key(&(step as u32), |(step, _)| *step) {
+            Ok(at) => Cell::Histogram(Arc::clone(&histograms[at].1)),
+            Err(_) => Cell::Empty,
+        }
+    }
+
+    /// Puts `cell` into an empty step of row `row`; steps of one row must come in ascending order.
+    pub fn push_cell(&mut self, row: usize, step: usize, cell: Cell) {
+        match cell {
+            Cell::Empty => {}
+            Cell::Float(value) => {
+                let (values, valid) = self.row_mut(row);
+                values[step] = value;
+                bitmap::set(valid, step);
+            }
+            Cell::Histogram(histogram) => self.histograms_mut(row).push((step as u32, histogram)),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Warnings and infos that come with an answer, in Prometheus' words.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// How loud an annotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The answer may be wrong.
+    Warning,
+    /// Something to know.
+    Info,
+}
+
+/// One warning or info, with the place in the query that caused it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Annotation {
+    severity: Severity,
+    text: String,
+    position: usize,
+    detail: Detail,
+}
+
+/// What some annotations count while they are merged.
+#[derive(Clone, Debug, PartialEq)]
+enum Detail {
+    None,
+    Monotonicity(Monotonicity),
+    Overlaps(u64),
+}
+
+/// Where counts of a classic histogram had to be made monotonic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Monotonicity {
+    /// First step (Unix milliseconds).
+    pub min_time: i64,
+    /// Last step (Unix milliseconds).
+    pub max_time: i64,
+    /// Lowest upper bound that was raised.
+    pub min_bucket: f64,
+    /// Highest upper bound that was raised.
+    pub max_bucket: f64,
+    /// Largest difference that was removed.
+    pub max_diff: f64,
+    /// Number of fixed samples.
+    pub samples: u64,
+}
+
+/// The operation that two histograms took part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistogramOperation {
+    /// `+`
+    Addition,
+    /// `-`
+    Subtraction,
+    /// An aggregation, over series or time.
+    Aggregation,
+}
+
+/// All annotations of an answer, each text once.
+#[derive(Clone, Debug, Default)]
+pub struct Annotations {
+    entries: Vec<Annotation>,
+    known: HashMap<String, usize>,
+}
+
+const RATIO: &str = "ratio value should be between -1 and 1";
+const QUANTILE: &str = "quantile value should be between 0 and 1";
+const MIXED: &str = "encountered a mix of histograms and floats for";
+const MONOTONICITY: &str = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
+
+impl Annotation {
+    fn warning(text: impl fmt::Display, position: usize) -> Self {
+        Self { severity: Severity::Warning, text: format!("PromQL warning: {text}"), position, detail: Detail::None }
+    }
+
+    fn info(text: impl fmt::Display, position: usize) -> Self {
+        Self { severity: Severity::Info, text: format!("PromQL info: {text}"), position, detail: Detail::None }
+    }
+
+    /// How loud it is.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// A quantile outside of [0, 1].
+    pub fn invalid_quantile(quantile: f64, position: usize) -> Self {
+        Self::warning(format_args!("{QUANTILE}, got {}", Short(quantile)), position)
+    }
+
+    /// A ratio outside of [-1, 1].
+    pub fn invalid_ratio(ratio: f64, capped: f64, position: usize) -> Self {
+        Self::warning(format_args!("{RATIO}, got {}, capping to {}", Short(ratio), Short(capped)), position)
+    }
+
+    /// A classic bucket whose bound is no number.
+    pub fn bad_bucket_label(metric: &str, label: &str, position: usize) -> Self {
+        let text = format!("bucket label \"le\" is missing or has a malformed value of {}", Quoted(label));
+        Self::warning(with_metric(&text, metric), position)
+    }
+
+    /// A window with floats and histograms.
+    pub fn mixed_floats_histograms(metric: &str, position: usize) -> Self {
+        Self::warning(format_args!("{MIXED} metric name {}", Quoted(metric)), position)
+    }
+
+    /// An aggregation over floats and histograms.
+    pub fn mixed_floats_histograms_aggregation(position: usize) -> Self {
+        Self::warning(format_args!("{MIXED} aggregation"), position)
+    }
+
+    /// Classic and native histogram of the same series.
+    pub fn mixed_classic_native(metric: &str, position: usize) -> Self {
+        Self::warning(with_metric("vector contains a mix of classic and native histograms", metric), position)
+    }
+
+    /// A gauge histogram under a counter's function.
+    pub fn native_histogram_not_counter(metric: &str, position: usize) -> Self {
+        Self::warning(format_args!("this native histogram metric is not a counter: {}", Quoted(metric)), position)
+    }
+
+    /// A counter histogram under a gauge's function.
+    pub fn native_histogram_not_gauge(metric: &str, position: usize) -> Self {
+        Self::warning(format_args!("this native histogram metric is not a gauge: {}", Quoted(metric)), position)
+    }
+
+    /// Exponential and custom buckets that meet.
+    pub fn mixed_exponential_custom(metric: &str, position: usize) -> Self {
+        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+        Self::warning(format_args!("{text} {}", Quoted(metric)), position)
+    }
+
+    /// Histograms whose buckets do not fit under a binary operator.
+    pub fn incompatible_bucket_layout(operator: &str, position: usize) -> Self {
+        Self::warning(format_args!("incompatible bucket layout encountered for binary operator {operator}"), position)
+    }
+
+    /// `sort` in a range query.
+    pub fn sort_in_range_query(position: usize) -> Self {
+        Self::warning("sort is ineffective for range queries since results are always ordered by labels", position)
+    }
+
+    /// A rate of something that does not look like a counter.
+    pub fn possible_non_counter(metric: &str, position: usize) -> Self {
+        let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
+        Self::info(format_args!("{text} {}", Quoted(metric)), position)
+    }
+
+    /// A rate of something whose type label is not a counter's.
+    pub fn possible_non_counter_label(metric: &str, kind: &str, position: usize) -> Self {
+        let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
+        Self::info(format_args!("{text}, got {}: {}", Quoted(kind), Quoted(metric)), position)
+    }
+
+    /// A classic histogram whose counts were not monotonic.
+    pub fn forced_monotonicity(metric: &str, detail: Monotonicity, position: usize) -> Self {
+        let plain = Self::info(with_metric(MONOTONICITY, metric), position);
+        Self { detail: Detail::Monotonicity(detail), ..plain }
+    }
+
+    /// Operands that a binary operator does not take.
+    pub fn incompatible_types(left: &str, operator: &str, right: &str, position: usize) -> Self {
+        let text = "incompatible sample types encountered for binary operator";
+        Self::info(format_args!("{text} {}: {left} {operator} {right}", Quoted(operator)), position)
+    }
+
+    /// A histogram in an aggregation that takes floats only.
+    pub fn histogram_ignored_in_aggregation(aggregation: &str, position: usize) -> Self {
+        Self::info(format_args!("ignored histogram in {aggregation} aggregation"), position)
+    }
+
+    /// Histograms in a window of a function that takes floats only.
+    pub fn histogram_ignored_in_mixed_range(metric: &str, position: usize) -> Self {
+        let text = "ignored histograms in a range containing both floats and histograms for metric name";
+        Self::info(format_args!("{text} {}", Quoted(metric)), position)
+    }
+
+    /// A quantile that NaN observations made NaN.
+    pub fn native_histogram_quantile_nan_result(metric: &str, position: usize) -> Self {
+        let text = "input to histogram_quantile has NaN observations, result is NaN";
+        Self::info(with_metric(text, metric), position)
+    }
+
+    /// A quantile that NaN observations moved.
+    pub fn native_histogram_quantile_nan_skew(metric: &str, position: usize) -> Self {
+        let text = "input to histogram_quantile has NaN observations, result is skewed higher";
+        Self::info(with_metric(text, metric), position)
+    }
+
+    /// A fraction that leaves NaN observations out.
+    pub fn native_histogram_fraction_nans(metric: &str, position: usize) -> Self {
+        let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
+        Self::info(with_metric(text, metric), position)
+    }
+
+    /// Histograms of which one had a reset and the other none.
+    pub fn counter_reset_collision(operation: HistogramOperation, position: usize) -> Self {
+        Self::warning(format_args!("conflicting counter resets during histogram {operation}"), position)
+    }
+
+    /// Custom buckets that were made to fit.
+    pub fn mismatched_custom_buckets(operation: HistogramOperation, position: usize) -> Self {
+        Self::info(format_args!("mismatched custom buckets were reconciled during {operation}"), position)
+    }
+
+    /// A sample that starts before the one before it.
+    pub fn start_time_overlap(metric: &str, position: usize) -> Self {
+        let text = "sample has start time that overlaps with previous sample timestamp for metric";
+        let plain = Self::warning(format_args!("{text} {}", Quoted(metric)), position);
+        Self { detail: Detail::Overlaps(1), ..plain }
+    }
+
+    /// The text that Prometheus prints beside an answer to `query`, with line and column.
+    pub fn render(&self, query: &str) -> String {
+        let place = place(query, self.position);
+        match &self.detail {
+            Detail::Overlaps(count) if *count > 1 => format!("{} ({count} occurrences) ({place})", self.text),
+            Detail::None | Detail::Overlaps(_) => format!("{} ({place})", self.text),
+            Detail::Monotonicity(detail) => format!(
+                "{}, from buckets {} to {}, with a max diff of {}, over {} samples from {} to {} ({place})",
+                self.text,
+                Short(detail.min_bucket),
+                Short(detail.max_bucket),
+                TwoDigits(detail.max_diff),
+                detail.samples,
+                Rfc3339(detail.min_time),
+                Rfc3339(detail.max_time),
+            ),
+        }
+    }
+
+    fn merge(&mut self, newer: Self) {
+        self.position = newer.position;
+        match (&mut self.detail, newer.detail) {
+            (Detail::Overlaps(count), Detail::Overlaps(more)) => *count += more,
+            (Detail::Monotonicity(old), Detail::Monotonicity(new)) => {
+                old.min_time = old.min_time.min(new.min_time);
+                old.max_time = old.max_time.max(new.max_time);
+                old.min_bucket = old.min_bucket.min(new.min_bucket);
+                old.max_bucket = old.max_bucket.max(new.max_bucket);
+                old.max_diff = old.max_diff.max(new.max_diff);
+                old.samples += new.samples;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Annotations {
+    /// Adds one; a text that is known already is merged with it.
+    pub fn add(&mut self, annotation: Annotation) {
+        match self.known.get(&annotation.text) {
+            Some(at) => self.entries[*at].merge(annotation),
+            None => {
+                self.known.insert(annotation.text.clone(), self.entries.len());
+                self.entries.push(annotation);
+            }
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: Self) {
+        for annotation in other.entries {
+            self.add(annotation);
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All of one severity as printed beside an answer to `query`.
+    pub fn render(&self, severity: Severity, query: &str) -> Vec<String> {
+        let wanted = self.entries.iter().filter(|annotation| annotation.severity == severity);
+        wanted.map(|annotation| annotation.render(query)).collect()
+    }
+}
+
+impl fmt::Display for HistogramOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Addition => "addition",
+            Self::Subtraction => "subtraction",
+            Self::Aggregation => "aggregation",
+        })
+    }
+}
+
+fn with_metric(text: &str, metric: &str) -> String {
+    if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", Quoted(metric)) }
+}
+
+/// Line and column of byte `position` of `query`, both from 1.
+pub fn place(query: &str, position: usize) -> String {
+    if query.is_empty() {
+        return "unknown position".to_owned();
+    }
+    let Some(before) = query.as_bytes().get(..position) else {
+        return "invalid position".to_owned();
+    };
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    format!("{line}:{}", position - line_start + 1)
+}
+
+/// A string as Go's `%q` prints it.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for char in self.0.chars() {
+            match char {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\t' => f.write_str("\\t")?,
+                '\r' => f.write_str("\\r")?,
+                char if (char as u32) < 0x20 || char as u32 == 0x7f => write!(f, "\\x{:02x}", char as u32)?,
+                char => write!(f, "{char}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+/// A float as Go's `%g` prints it.
+pub(crate) struct Short(pub(crate) f64);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.0;
+        if value.is_nan() {
+            return f.write_str("NaN");
+        }
+        if value.is_infinite() {
+            return f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+        }
+        let scientific = format!("{value:e}");
+        let exponent: i32 = scientific.rsplit('e').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if (-4..6).contains(&exponent) {
+            return write!(f, "{value}");
+        }
+        let mantissa = scientific.split('e').next().unwrap_or("");
+        let sign = if exponent < 0 { '-' } else { '+' };
+        write!(f, "{mantissa}e{sign}{:02}", exponent.abs())
+    }
+}
+
+/// A float as Go's `%.2g` prints it.
+struct TwoDigits(f64);
+
+impl fmt::Display for TwoDigits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.is_finite() {
+            return Short(self.0).fmt(f);
+        }
+        let scientific = format!("{:.1e}", self.0);
+        let rounded: f64 = scientific.parse().unwrap_or(self.0);
+        let exponent: i32 = scientific.rsplit('e').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if (-4..2).contains(&exponent) {
+            return write!(f, "{rounded}");
+        }
+        let mantissa = scientific.split('e').next().unwrap_or("").trim_end_matches('0').trim_end_matches('.');
+        let sign = if exponent < 0 { '-' } else { '+' };
+        write!(f, "{mantissa}e{sign}{:02}", exponent.abs())
+    }
+}
+
+/// Unix milliseconds as RFC 3339 in UTC, to the second.
+struct Rfc3339(i64);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = super::exec::calendar::Date::from_unix(self.0.div_euclid(1000));
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+            date.year, date.month, date.day, date.hour, date.minute, date.second
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_kept_once_with_its_last_position() {
+        let mut all = Annotations::default();
+        all.add(Annotation::invalid_quantile(1.5, 0));
+        all.add(Annotation::invalid_quantile(1.5, 3));
+        all.add(Annotation::possible_non_counter("x", 0));
+        assert_eq!(
+            all.render(Severity::Warning, "a\nbcd"),
+            ["PromQL warning: quantile value should be between 0 and 1, got 1.5 (2:2)"]
+        );
+        assert_eq!(all.render(Severity::Info, "a").len(), 1);
+    }
+
+    #[test]
+    fn floats_are_printed_as_go_does() {
+        let shown: Vec<String> =
+            [1e21, 123456.0, 0.0001, 0.00001, -2.5, 1e-7].map(|value| Short(value).to_string()).into();
+        assert_eq!(shown, ["1e+21", "123456", "0.0001", "1e-05", "-2.5", "1e-07"]);
+        assert_eq!(TwoDigits(123.0).to_string(), "1.2e+02");
+        assert_eq!(TwoDigits(0.5).to_string(), "0.5");
+        assert_eq!(TwoDigits(1.96).to_string(), "2");
+    }
+}

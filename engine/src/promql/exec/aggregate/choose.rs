@@ -1,0 +1,232 @@
+//! `topk`, `bottomk`, `limitk` and `limit_ratio`: series chosen from their groups, step by step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::batch::Cell;
+use crate::model::{Error, FloatHistogram, Labels};
+
+use super::super::super::annotations::Annotation;
+use super::super::super::plan::{Aggregate, AggregateOperator as A};
+use super::super::super::value::{Matrix, RowLabels};
+use super::super::Evaluator;
+use super::super::group::Groups;
+use super::{check_count, extremes};
+
+/// A sample that may be chosen.
+#[derive(Clone, Debug)]
+struct Candidate {
+    value: f64,
+    row: u32,
+    histogram: Option<Arc<FloatHistogram>>,
+}
+
+/// The rows that `aggregate` chooses.
+pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<Matrix, Error> {
+    if !wants_any(eval, aggregate, params)? {
+        return Ok(Matrix::new(eval.count()));
+    }
+    let mut choice = Choice {
+        eval,
+        aggregate,
+        params,
+        groups: Groups::new(&aggregate.grouping),
+        rows: Vec::new(),
+        heaps: Vec::new(),
+    };
+    eval.stream(&aggregate.input, &mut |batch| {
+        for row in 0..batch.len() {
+            choice.row(batch, row);
+        }
+        Ok(())
+    })?;
+    Ok(choice.finish())
+}
+
+/// Whether the parameters choose anything at all; fails when they are no such numbers.
+fn wants_any(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<bool, Error> {
+    let (min, max, nan) = extremes(params);
+    if aggregate.operator != A::LimitRatio {
+        if max < 1.0 {
+            return Ok(false);
+        }
+        check_count(params)?;
+        return Ok(true);
+    }
+    if max == 0.0 && min == 0.0 {
+        return Ok(false);
+    }
+    if nan {
+        return Err(Error::invalid("Ratio value is NaN"));
+    }
+    let position = aggregate.param.as_ref().map_or(0, |param| param.position);
+    if max > 1.0 {
+        eval.query.annotate(Annotation::invalid_ratio(max, 1.0, position));
+    }
+    if min < -1.0 {
+        eval.query.annotate(Annotation::invalid_ratio(min, -1.0, position));
+    }
+    Ok(true)
+}
+
+struct Choice<'a> {
+    eval: &'a Evaluator<'a>,
+    aggregate: &'a Aggregate,
+    params: &'a [f64],
+    groups: Groups<'a>,
+    rows: Vec<RowLabels>,
+    /// For each group and step what is chosen so far.
+    heaps: Vec<Vec<Candidate>>,
+}
+
+impl Choice<'_> {
+    fn row(&mut self, batch: &Matrix, row: usize) {
+        let labels = &batch.rows[row];
+        let steps = self.eval.count();
+        let group = self.groups.find(labels, labels.drop_name && !self.eval.query.delays_names());
+        let cells = (group + 1) * steps;
+        if self.heaps.len() < cells {
+            self.heaps.resize_with(cells, Vec::new);
+        }
+        let number = self.rows.len() as u32;
+        self.rows.push(labels.clone());
+        let sampled = (self.aggregate.operator == A::LimitRatio).then(|| sample_offset(&labels.labels));
+        for (step, value) in batch.floats(row) {
+            self.offer(group * steps + step, Candidate { value, row: number, histogram: None }, sampled);
+        }
+        for (step, histogram) in batch.histograms(row) {
+            if matches!(self.aggregate.operator, A::Topk | A::Bottomk) {
+                let name = self.aggregate.operator.name();
+                let position = self.aggregate.position;
+                self.eval.query.annotate(Annotation::histogram_ignored_in_aggregation(name, position));
+                continue;
+            }
+            let histogram = Some(Arc::clone(histogram));
+            let candidate = Candidate { value: 0.0, row: number, histogram };
+            self.offer(group * steps + *step as usize, candidate, sampled);
+        }
+    }
+
+    fn offer(&mut self, cell: usize, candidate: Candidate, sampled: Option<f64>) {
+        let param = self.params[cell % self.eval.count()];
+        let heap = &mut self.heaps[cell];
+        match self.aggregate.operator {
+            A::LimitRatio => {
+                let ratio = param.clamp(-1.0, 1.0);
+                let offset = sampled.unwrap_or(0.0);
+                if (ratio >= 0.0 && offset < ratio) || (ratio < 0.0 && offset >= 1.0 + ratio) {
+                    heap.push(candidate);
+                }
+            }
+            A::Limitk => {
+                if (heap.len() as i64) < param as i64 {
+                    heap.push(candidate);
+                }
+            }
+            A::Topk => offer_to_heap(heap, param as i64, candidate, |left, right| left < right),
+            _ => offer_to_heap(heap, param as i64, candidate, |left, right| left > right),
+        }
+    }
+
+    fn finish(mut self) -> Matrix {
+        let steps = self.eval.count();
+        let ranked: fn(f64, f64) -> bool = match self.aggregate.operator {
+            A::Topk => |left, right| left > right,
+            _ => |left, right| left < right,
+        };
+        if matches!(self.aggregate.operator, A::Topk | A::Bottomk) {
+            for heap in &mut self.heaps {
+                rank(heap, ranked);
+            }
+        }
+        let mut out = Matrix::new(steps);
+        let mut placed = BTreeMap::new();
+        for group in 0..self.heaps.len().checked_div(steps).unwrap_or(0) {
+            for step in 0..steps {
+                for chosen in &self.heaps[group * steps + step] {
+                    let labels = &self.rows[chosen.row as usize];
+                    let row = *placed.entry(chosen.row).or_insert_with(|| out.push_row(labels.clone()));
+                    let cell = match &chosen.histogram {
+                        Some(histogram) => Cell::Histogram(Arc::clone(histogram)),
+                        None => Cell::Float(chosen.value),
+                    };
+                    out.cells.push_cell(row, step, cell);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Keeps the `k` candidates that no other one `below`, the lowest of them first, as a binary heap
+/// in which NaN is lowest.
+fn offer_to_heap(heap: &mut Vec<Candidate>, k: i64, candidate: Candidate, below: impl Fn(f64, f64) -> bool) {
+    if k < 1 {
+        return;
+    }
+    let lower = |left: &Candidate, right: &Candidate| left.value.is_nan() || below(left.value, right.value);
+    if (heap.len() as i64) < k {
+        heap.push(candidate);
+        let mut at = heap.len() - 1;
+        while at > 0 && lower(&heap[at], &heap[(at - 1) / 2]) {
+            heap.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+        return;
+    }
+    let lowest = heap[0].value;
+    if !(below(lowest, candidate.value) || (lowest.is_nan() && !candidate.value.is_nan())) {
+        return;
+    }
+    heap[0] = candidate;
+    let mut at = 0;
+    loop {
+        let mut child = 2 * at + 1;
+        if child >= heap.len() {
+            return;
+        }
+        if child + 1 < heap.len() && lower(&heap[child + 1], &heap[child]) {
+            child += 1;
+        }
+        if !lower(&heap[child], &heap[at]) {
+            return;
+        }
+        heap.swap(at, child);
+        at = child;
+    }
+}
+
+/// Best first, NaN last.
+fn rank(heap: &mut [Candidate], better: fn(f64, f64) -> bool) {
+    heap.sort_by(|left, right| {
+        let (left, right) = (left.value, right.value);
+        if left.is_nan() || right.is_nan() {
+            left.is_nan().cmp(&right.is_nan())
+        } else if better(left, right) {
+            std::cmp::Ordering::Less
+        } else if better(right, left) {
+            std::cmp::Ordering::Greater
+        } else {
+            std::cmp::Ordering::Equal
+        }
+    });
+}
+
+/// Where in [0, 1) a series lies: the hash of its labels, as Prometheus computes it.
+fn sample_offset(labels: &Labels) -> f64 {
+    let mut bytes = Vec::new();
+    let mut push = |text: &str| {
+        let size = text.len();
+        if size < 255 {
+            bytes.push(size as u8);
+        } else {
+            bytes.extend_from_slice(&[255, size as u8, (size >> 8) as u8, (size >> 16) as u8]);
+        }
+        bytes.extend_from_slice(text.as_bytes());
+    };
+    for (name, value) in labels.iter() {
+        push(name);
+        push(value);
+    }
+    xxhash_rust::xxh64::xxh64(&bytes, 0) as f64 / u64::MAX as f64
+}

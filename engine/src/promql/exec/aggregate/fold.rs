@@ -1,0 +1,313 @@
+//! The state of simple aggregations: for each group a few rows over the steps.
+//!
+//! ```text
+//!            sum, avg          stddev, stdvar    min, max   count, group
+//! primary    sum (or mean)     sum of squares    extreme
+//! secondary  compensation      mean
+//! counts     samples           samples                      samples
+//! ```
+
+use crate::batch::bitmap;
+
+use super::super::super::plan::AggregateOperator as A;
+use super::super::math::kahan_add;
+use super::native::NativeState;
+
+/// State of all groups.
+#[derive(Debug)]
+pub struct State {
+    operator: A,
+    steps: usize,
+    words: usize,
+    primary: Vec<f64>,
+    secondary: Vec<f64>,
+    counts: Vec<f64>,
+    seen: Vec<u64>,
+    /// Where a mean is moved instead of a sum divided; empty while nothing has overflowed.
+    incremental: Vec<u64>,
+    unnamed: Vec<bool>,
+    /// Histograms of `sum` and `avg`.
+    pub native: NativeState,
+}
+
+impl State {
+    /// No groups over `steps` steps.
+    pub fn new(operator: A, steps: usize) -> Self {
+        Self {
+            operator,
+            steps,
+            words: bitmap::words(steps),
+            primary: Vec::new(),
+            secondary: Vec::new(),
+            counts: Vec::new(),
+            seen: Vec::new(),
+            incremental: Vec::new(),
+            unnamed: Vec::new(),
+            native: NativeState::new(operator),
+        }
+    }
+
+    /// Makes room for `groups` groups.
+    pub fn grow(&mut self, groups: usize) {
+        if groups <= self.unnamed.len() {
+            return;
+        }
+        let cells = groups * self.steps;
+        self.unnamed.resize(groups, false);
+        self.seen.resize(groups * self.words, 0);
+        match self.operator {
+            A::Min | A::Max => self.primary.resize(cells, f64::NAN),
+            A::Sum => {
+                self.primary.resize(cells, 0.0);
+                self.secondary.resize(cells, 0.0);
+            }
+            A::Avg | A::Stddev | A::Stdvar => {
+                self.primary.resize(cells, 0.0);
+                self.secondary.resize(cells, 0.0);
+                self.counts.resize(cells, 0.0);
+            }
+            _ => self.counts.resize(cells, 0.0),
+        }
+        if !self.incremental.is_empty() {
+            self.incremental.resize(groups * self.words, 0);
+        }
+    }
+
+    /// Remembers that a member of `group` is to lose its name.
+    pub fn mark_unnamed(&mut self, group: usize) {
+        self.unnamed[group] = true;
+    }
+
+    /// Whether a member of `group` is to lose its name.
+    pub fn unnamed(&self, group: usize) -> bool {
+        self.unnamed[group]
+    }
+
+    /// Takes a row into `group`.
+    pub fn add_floats(&mut self, group: usize, values: &[f64], valid: &[u64]) {
+        let cells = group * self.steps..(group + 1) * self.steps;
+        let seen = &mut self.seen[group * self.words..(group + 1) * self.words];
+        match self.operator {
+            A::Sum => {
+                let sums = (&mut self.primary[cells.clone()], &mut self.secondary[cells]);
+                each_run(valid, |run| sum_run(&mut sums.0[run.clone()], &mut sums.1[run.clone()], &values[run]));
+            }
+            A::Min => {
+                let least = &mut self.primary[cells];
+                each_run(valid, |run| pick_run(&mut least[run.clone()], &values[run], |kept, new| kept > new));
+            }
+            A::Max => {
+                let most = &mut self.primary[cells];
+                each_run(valid, |run| pick_run(&mut most[run.clone()], &values[run], |kept, new| kept < new));
+            }
+            A::Avg => return self.add_means(group, values, valid),
+            A::Stddev | A::Stdvar => {
+                let squares = &mut self.primary[cells.clone()];
+                let means = &mut self.secondary[cells.clone()];
+                let counts = &mut self.counts[cells];
+                for step in bitmap::ones(valid) {
+                    counts[step] += 1.0;
+                    let delta = values[step] - means[step];
+                    means[step] += delta / counts[step];
+                    squares[step] += delta * (values[step] - means[step]);
+                }
+            }
+            _ => {
+                let counts = &mut self.counts[cells];
+                each_run(valid, |run| counts[run].iter_mut().for_each(|count| *count += 1.0));
+            }
+        }
+        bitmap::union(seen, valid);
+    }
+
+    /// Takes one sample into `group`.
+    pub fn add_floats_at(&mut self, group: usize, step: usize, value: f64) {
+        let mut valid = vec![0; self.words];
+        bitmap::set(&mut valid, step);
+        let mut values = vec![0.0; self.steps];
+        values[step] = value;
+        self.add_floats(group, &values, &valid);
+    }
+
+    fn add_means(&mut self, group: usize, values: &[f64], valid: &[u64]) {
+        let cells = group * self.steps..(group + 1) * self.steps;
+        let words = group * self.words..(group + 1) * self.words;
+        let (sums, comps) = (&mut self.primary[cells.clone()], &mut self.secondary[cells.clone()]);
+        let counts = &mut self.counts[cells];
+        let overflows = sums.iter().zip(values).any(|(sum, value)| (sum + value).is_infinite());
+        if self.incremental.is_empty() && !overflows {
+            each_run(valid, |run| {
+                sum_run(&mut sums[run.clone()], &mut comps[run.clone()], &values[run.clone()]);
+                counts[run].iter_mut().for_each(|count| *count += 1.0);
+            });
+        } else {
+            self.incremental.resize(self.seen.len(), 0);
+            let incremental = &mut self.incremental[words.clone()];
+            for step in bitmap::ones(valid) {
+                counts[step] += 1.0;
+                let state = MeanState { sum: &mut sums[step], c: &mut comps[step], count: counts[step] };
+                if bitmap::get(incremental, step) || state.would_overflow(values[step]) {
+                    state.move_mean(values[step], bitmap::get(incremental, step));
+                    bitmap::set(incremental, step);
+                } else {
+                    (*state.sum, *state.c) = kahan_add(values[step], *state.sum, *state.c);
+                }
+            }
+        }
+        bitmap::union(&mut self.seen[words], valid);
+    }
+
+    /// Takes group `from` of `other` into `group`.
+    pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
+        let theirs = &other.seen[from * self.words..(from + 1) * self.words];
+        for step in bitmap::ones(theirs) {
+            let (to, at) = (group * self.steps + step, from * self.steps + step);
+            match self.operator {
+                A::Sum | A::Avg => {
+                    (self.primary[to], self.secondary[to]) =
+                        kahan_add(other.primary[at], self.primary[to], self.secondary[to]);
+                    if self.primary[to].is_finite() {
+                        self.secondary[to] += other.secondary[at];
+                    }
+                    if self.operator == A::Avg {
+                        self.counts[to] += other.counts[at];
+                    }
+                }
+                A::Min => pick(&mut self.primary[to], other.primary[at], |kept, new| kept > new),
+                A::Max => pick(&mut self.primary[to], other.primary[at], |kept, new| kept < new),
+                A::Stddev | A::Stdvar => self.merge_variance(to, other, at),
+                _ => self.counts[to] += other.counts[at],
+            }
+        }
+        bitmap::union(&mut self.seen[group * self.words..(group + 1) * self.words], theirs);
+        self.unnamed[group] |= other.unnamed[from];
+        self.native.merge(group, &other.native, from);
+    }
+
+    fn merge_variance(&mut self, to: usize, other: &Self, at: usize) {
+        let (mine, theirs) = (self.counts[to], other.counts[at]);
+        let delta = other.secondary[at] - self.secondary[to];
+        let total = mine + theirs;
+        if mine == 0.0 {
+            self.primary[to] = other.primary[at];
+            self.secondary[to] = other.secondary[at];
+        } else {
+            self.primary[to] += other.primary[at] + delta * delta * mine * theirs / total;
+            self.secondary[to] += delta * theirs / total;
+        }
+        self.counts[to] = total;
+    }
+
+    /// Writes the result of `group`.
+    pub fn finish(&self, group: usize, values: &mut [f64], valid: &mut [u64]) {
+        let at = group * self.steps;
+        valid.copy_from_slice(&self.seen[group * self.words..(group + 1) * self.words]);
+        for (step, value) in values.iter_mut().enumerate() {
+            let cell = at + step;
+            *value = match self.operator {
+                A::Sum => self.primary[cell] + self.secondary[cell],
+                A::Avg if self.is_incremental(group, step) => self.primary[cell] + self.secondary[cell],
+                A::Avg => self.primary[cell] / self.counts[cell] + self.secondary[cell] / self.counts[cell],
+                A::Stdvar => self.primary[cell] / self.counts[cell],
+                A::Stddev => (self.primary[cell] / self.counts[cell]).sqrt(),
+                A::Min | A::Max => self.primary[cell],
+                A::Count => self.counts[cell],
+                _ => 1.0,
+            };
+        }
+    }
+
+    fn is_incremental(&self, group: usize, step: usize) -> bool {
+        let words = self.incremental.get(group * self.words..(group + 1) * self.words);
+        words.is_some_and(|words| bitmap::get(words, step))
+    }
+}
+
+/// One mean: `sum` is the sum, or the mean itself once the sum would overflow.
+struct MeanState<'a> {
+    sum: &'a mut f64,
+    c: &'a mut f64,
+    count: f64,
+}
+
+impl MeanState<'_> {
+    /// Whether the next value makes the sum infinite. The first value is taken as it is.
+    fn would_overflow(&self, value: f64) -> bool {
+        self.count > 1.0 && (*self.sum + value).is_infinite()
+    }
+
+    fn move_mean(self, value: f64, already_moving: bool) {
+        if !already_moving {
+            *self.sum /= self.count - 1.0;
+            *self.c /= self.count - 1.0;
+        }
+        let q = (self.count - 1.0) / self.count;
+        (*self.sum, *self.c) = kahan_add(value / self.count, q * *self.sum, q * *self.c);
+    }
+}
+
+/// Calls `f` with each run of set bits, at most a word long.
+#[inline]
+fn each_run(valid: &[u64], mut f: impl FnMut(std::ops::Range<usize>)) {
+    for (word, bits) in valid.iter().enumerate() {
+        let mut left = *bits;
+        let mut base = word * 64;
+        while left != 0 {
+            let skip = left.trailing_zeros() as usize;
+            left >>= skip;
+            let run = left.trailing_ones() as usize;
+            f(base + skip..base + skip + run);
+            base += skip + run;
+            left = if run == 64 { 0 } else { left >> run };
+        }
+    }
+}
+
+/// `sums[i], comps[i] = kahan_add(values[i], sums[i], comps[i])`
+#[inline]
+fn sum_run(sums: &mut [f64], comps: &mut [f64], values: &[f64]) {
+    for ((sum, comp), value) in sums.iter_mut().zip(comps).zip(values) {
+        (*sum, *comp) = kahan_add(*value, *sum, *comp);
+    }
+}
+
+/// Replaces what `gives_way` or is NaN.
+#[inline]
+fn pick_run(kept: &mut [f64], values: &[f64], gives_way: impl Fn(f64, f64) -> bool) {
+    for (kept, value) in kept.iter_mut().zip(values) {
+        pick(kept, *value, &gives_way);
+    }
+}
+
+/// Replaces `kept` where it `gives_way` or is NaN.
+#[inline(always)]
+fn pick(kept: &mut f64, value: f64, gives_way: impl Fn(f64, f64) -> bool) {
+    if gives_way(*kept, value) || kept.is_nan() {
+        *kept = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_exactly_the_set_bits() {
+        let valid = [0b1110_0101, u64::MAX, 1 << 63];
+        let mut covered = Vec::new();
+        each_run(&valid, |run| covered.extend(run));
+        assert_eq!(covered, bitmap::ones(&valid).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_mean_survives_the_overflow_of_its_sum() {
+        let mut state = State::new(A::Avg, 1);
+        state.grow(1);
+        for value in [f64::MAX, f64::MAX, f64::MAX / 2.0] {
+            state.add_floats(0, &[value], &[1]);
+        }
+        let (mut values, mut valid) = ([0.0], [0]);
+        state.finish(0, &mut values, &mut valid);
+        assert!((values[0] / (f64::MAX / 6.0 * 5.0) - 1.0).abs() < 1e-12, "{}", values[0]);
+    }
+}

@@ -1,0 +1,219 @@
+//! Aggregations over series: rows flow by, groups stay.
+
+mod choose;
+mod fold;
+mod native;
+mod values;
+
+use std::sync::Arc;
+
+use crate::batch::bitmap;
+use crate::model::Error;
+
+use super::super::annotations::{Annotation, Short};
+use super::super::plan::{Aggregate, AggregateOperator as A, Node, Operator, RangeArgument, Select};
+use super::super::source::{Part, SelectRequest};
+use super::super::value::{Matrix, RowLabels};
+use super::group::Groups;
+use super::{Evaluator, scalar};
+
+/// The rows of an aggregation, one for each group or chosen series.
+pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
+    let mark = eval.query.budget.samples_held();
+    let params = match &aggregate.param {
+        Some(param) if aggregate.operator != A::CountValues => scalar::eval(eval, param)?,
+        _ => Vec::new(),
+    };
+    let result = match aggregate.operator {
+        A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => choose::eval(eval, aggregate, &params),
+        A::CountValues => values::count_values(eval, aggregate),
+        A::Quantile => values::quantile(eval, aggregate, &params),
+        _ => fold(eval, aggregate),
+    }?;
+    eval.query.budget.settle_samples(mark, result.cells.samples())?;
+    Ok(result)
+}
+
+/// Aggregations that need no more than a few numbers for each group and step.
+fn fold(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
+    let parts = parts_of(eval, &aggregate.input);
+    if parts <= 1 {
+        return fold_part(eval, aggregate).map(|fold| fold.finish());
+    }
+    let folds = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..parts)
+            .map(|index| {
+                let part = Evaluator { part: Part { index, count: parts }, ..*eval };
+                scope.spawn(move || fold_part_detached(&part, aggregate))
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
+    });
+    let mut whole: Option<Fold<'_>> = None;
+    for part in folds {
+        let part =
+            part.map_err(|_| Error::new(crate::model::ErrorKind::Bug, "a worker of an aggregation panicked"))??;
+        match &mut whole {
+            None => whole = Some(Fold::resume(eval, aggregate, part)),
+            Some(whole) => whole.merge(&part),
+        }
+    }
+    Ok(whole.map_or_else(|| Matrix::new(eval.count()), Fold::finish))
+}
+
+fn fold_part<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fold<'a>, Error> {
+    let mut fold = Fold::new(eval, aggregate);
+    eval.stream(&aggregate.input, &mut |batch| {
+        fold.rows(batch);
+        Ok(())
+    })?;
+    Ok(fold)
+}
+
+fn fold_part_detached(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Partial, Error> {
+    fold_part(eval, aggregate).map(|fold| Partial { labels: fold.groups.labels.clone(), state: fold.state })
+}
+
+/// What one part of the series came to.
+struct Partial {
+    labels: Vec<Arc<crate::model::Labels>>,
+    state: fold::State,
+}
+
+/// Into how many parts the series that `node` streams can be cut.
+fn parts_of(eval: &Evaluator<'_>, node: &Node) -> usize {
+    if eval.count() == 0 || !eval.streams(node) {
+        return 1;
+    }
+    let of_select = |select: &Select| {
+        let range = crate::model::TimeRange::new(eval.steps.start, eval.steps.end());
+        let request = SelectRequest { matchers: &select.matchers, range, hints: &select.hints, part: Part::WHOLE };
+        eval.query.source.parts(&request)
+    };
+    match &node.operator {
+        Operator::Select(select) => of_select(select),
+        Operator::OverTime(call) => match &call.argument {
+            RangeArgument::Select(select, _) => of_select(select),
+            RangeArgument::Subquery(_) => 1,
+        },
+        Operator::Float(_, args) if args[0].distinct_without_name() => parts_of(eval, &args[0]),
+        Operator::Histogram(_, input) | Operator::Negate(input) if input.distinct_without_name() => {
+            parts_of(eval, input)
+        }
+        _ => 1,
+    }
+}
+
+/// An aggregation in progress.
+struct Fold<'a> {
+    eval: &'a Evaluator<'a>,
+    aggregate: &'a Aggregate,
+    groups: Groups<'a>,
+    state: fold::State,
+}
+
+impl<'a> Fold<'a> {
+    fn new(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Self {
+        let groups = Groups::new(&aggregate.grouping);
+        Self { eval, aggregate, groups, state: fold::State::new(aggregate.operator, eval.count()) }
+    }
+
+    /// A fold that goes on from what a part came to.
+    fn resume(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate, part: Partial) -> Self {
+        let mut groups = Groups::new(&aggregate.grouping);
+        for labels in &part.labels {
+            groups.find(&RowLabels::plain(Arc::clone(labels)), false);
+        }
+        Self { eval, aggregate, groups, state: part.state }
+    }
+
+    fn merge(&mut self, part: &Partial) {
+        for (from, labels) in part.labels.iter().enumerate() {
+            let group = self.groups.find(&RowLabels::plain(Arc::clone(labels)), false);
+            self.state.grow(group + 1);
+            self.state.merge(group, &part.state, from);
+        }
+    }
+
+    fn rows(&mut self, batch: &Matrix) {
+        let delayed = self.eval.query.delays_names();
+        let histograms = batch.cells.has_histograms();
+        for (row, labels) in batch.rows.iter().enumerate() {
+            let group = self.groups.find(labels, labels.drop_name && !delayed);
+            self.state.grow(group + 1);
+            if delayed && labels.drop_name {
+                self.state.mark_unnamed(group);
+            }
+            self.state.add_floats(group, batch.cells.values(row), batch.cells.valid(row));
+            if histograms {
+                self.add_histograms(group, batch, row);
+            }
+        }
+    }
+
+    fn add_histograms(&mut self, group: usize, batch: &Matrix, row: usize) {
+        let position = self.aggregate.input.position;
+        for (step, histogram) in batch.cells.histograms(row) {
+            match self.aggregate.operator {
+                A::Count | A::Group => self.state.add_floats_at(group, *step as usize, 1.0),
+                A::Sum | A::Avg => {
+                    let query = self.eval.query;
+                    let metric = batch.rows[row].labels.metric_name();
+                    self.state.native.add((group, *step), histogram, |note| query.annotate(note.at(metric, position)));
+                }
+                other => {
+                    let name = other.name();
+                    self.eval.query.annotate(Annotation::histogram_ignored_in_aggregation(name, position));
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> Matrix {
+        let Self { eval, aggregate, groups, mut state } = self;
+        let position = aggregate.input.position;
+        let mut out = Matrix::new(eval.count());
+        let native = std::mem::take(&mut state.native);
+        for (group, labels) in groups.labels.iter().enumerate() {
+            let row = out.push_row(RowLabels { labels: Arc::clone(labels), drop_name: state.unnamed(group) });
+            let (values, valid) = out.cells.row_mut(row);
+            state.finish(group, values, valid);
+        }
+        for ((group, step), histogram) in native.finish() {
+            let (_, valid) = out.cells.row_mut(group);
+            if bitmap::get(valid, step as usize) {
+                bitmap::clear(valid, step as usize);
+                eval.query.annotate(Annotation::mixed_floats_histograms_aggregation(position));
+            } else if let Some((histogram, collided)) = histogram {
+                if collided {
+                    let operation = super::super::annotations::HistogramOperation::Aggregation;
+                    eval.query.annotate(Annotation::counter_reset_collision(operation, position));
+                }
+                out.cells.histograms_mut(group).push((step, Arc::new(histogram)));
+            }
+        }
+        out.without_empty_rows()
+    }
+}
+
+/// The largest and smallest of `params` and whether one is NaN.
+fn extremes(params: &[f64]) -> (f64, f64, bool) {
+    let max = params.iter().fold(-f64::MAX, |max, value| super::math::max(max, *value));
+    let min = params.iter().fold(f64::MAX, |min, value| super::math::min(min, *value));
+    (min, max, params.iter().any(|value| value.is_nan()))
+}
+
+/// Fails when `k` is no number of series.
+fn check_count(params: &[f64]) -> Result<(), Error> {
+    let (min, max, nan) = extremes(params);
+    if nan {
+        return Err(Error::invalid("Parameter value is NaN"));
+    }
+    if min <= -9_223_372_036_854_775_808.0 {
+        return Err(Error::invalid(format!("Scalar value {} underflows int64", Short(min))));
+    }
+    if max >= 9_223_372_036_854_774_784.0 {
+        return Err(Error::invalid(format!("Scalar value {} overflows int64", Short(max))));
+    }
+    Ok(())
+}

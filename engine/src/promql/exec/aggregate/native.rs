@@ -1,0 +1,184 @@
+//! Sums and means of native histograms, one for each group and step.
+
+use std::collections::BTreeMap;
+
+use crate::model::histogram::{Combined, KahanMean, KahanSum, MixedSchemas};
+use crate::model::{CounterReset, FloatHistogram};
+
+use super::super::super::annotations::{Annotation, HistogramOperation};
+use super::super::super::plan::AggregateOperator as A;
+
+/// State of all groups and steps that have seen a histogram.
+#[derive(Debug, Default)]
+pub struct NativeState {
+    means: bool,
+    cells: BTreeMap<(usize, u32), Cell>,
+}
+
+#[derive(Clone, Debug)]
+struct Cell {
+    total: Option<Total>,
+    reset_seen: bool,
+    no_reset_seen: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Total {
+    Sum(Box<KahanSum>),
+    Mean(Box<KahanMean>, f64),
+    /// The sum of means that were taken as often as their histograms, and how many that were.
+    Weighted(Box<KahanSum>, f64),
+}
+
+/// What was noteworthy when a histogram was added.
+#[derive(Clone, Copy, Debug)]
+pub enum Note {
+    /// Exponential and custom buckets met.
+    Mixed,
+    /// Custom buckets were made to fit.
+    Reconciled,
+}
+
+impl Note {
+    /// The annotation, for a series of `metric` in an expression at `position`.
+    pub fn at(self, metric: &str, position: usize) -> Annotation {
+        match self {
+            Self::Mixed => Annotation::mixed_exponential_custom(metric, position),
+            Self::Reconciled => Annotation::mismatched_custom_buckets(HistogramOperation::Aggregation, position),
+        }
+    }
+}
+
+impl NativeState {
+    /// No group yet.
+    pub fn new(operator: A) -> Self {
+        Self { means: operator == A::Avg, cells: BTreeMap::new() }
+    }
+
+    /// Takes a histogram into a group (and step).
+    pub fn add(&mut self, at: (usize, u32), histogram: &FloatHistogram, note: impl Fn(Note)) {
+        let means = self.means;
+        match self.cells.entry(at) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let first = histogram.clone();
+                let total = if means {
+                    Total::Mean(Box::new(KahanMean::new(first)), 1.0)
+                } else {
+                    Total::Sum(Box::new(KahanSum::new(first)))
+                };
+                let mut cell = Cell { total: Some(total), reset_seen: false, no_reset_seen: false };
+                cell.see(histogram);
+                entry.insert(cell);
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let cell = entry.get_mut();
+                let Some(total) = &mut cell.total else { return };
+                match total.add(histogram) {
+                    Ok(combined) if combined.bounds_reconciled => note(Note::Reconciled),
+                    Ok(_) => {}
+                    Err(MixedSchemas) => {
+                        note(Note::Mixed);
+                        cell.total = None;
+                        return;
+                    }
+                }
+                cell.see(histogram);
+            }
+        }
+    }
+
+    /// Takes group `from` of `other` into `group`.
+    pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
+        for ((_, step), theirs) in other.cells.range((from, 0)..=(from, u32::MAX)) {
+            match self.cells.get_mut(&(group, *step)) {
+                None => drop(self.cells.insert((group, *step), theirs.clone())),
+                Some(mine) => mine.merge(theirs),
+            }
+        }
+    }
+
+    /// For each group and step the result, `None` where the buckets did not fit, and whether counter
+    /// resets were in conflict.
+    pub fn finish(self) -> impl Iterator<Item = ((usize, u32), Option<(FloatHistogram, bool)>)> {
+        self.cells.into_iter().map(|(at, cell)| {
+            let collided = cell.reset_seen && cell.no_reset_seen;
+            let result = cell.total.map(|total| {
+                let mut histogram = total.finish();
+                histogram.compact(0);
+                (histogram, collided)
+            });
+            (at, result)
+        })
+    }
+}
+
+impl Cell {
+    fn see(&mut self, histogram: &FloatHistogram) {
+        self.reset_seen |= histogram.counter_reset == CounterReset::Yes;
+        self.no_reset_seen |= histogram.counter_reset == CounterReset::No;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.reset_seen |= other.reset_seen;
+        self.no_reset_seen |= other.no_reset_seen;
+        let (Some(mine), Some(theirs)) = (&mut self.total, &other.total) else {
+            self.total = None;
+            return;
+        };
+        if mine.absorb(theirs).is_err() {
+            self.total = None;
+        }
+    }
+}
+
+impl Total {
+    fn add(&mut self, histogram: &FloatHistogram) -> Result<Combined, MixedSchemas> {
+        match self {
+            Self::Sum(sum) => sum.add(histogram),
+            Self::Mean(mean, count) => {
+                *count += 1.0;
+                mean.add(histogram)
+            }
+            Self::Weighted(sum, count) => {
+                *count += 1.0;
+                sum.add(histogram)
+            }
+        }
+    }
+
+    fn absorb(&mut self, other: &Self) -> Result<(), MixedSchemas> {
+        if let (Self::Sum(mine), Self::Sum(theirs)) = (&mut *self, other) {
+            return mine.add(&theirs.as_ref().clone().finish()).map(|_| ());
+        }
+        let (mine, count) = self.clone().weighted();
+        let (theirs, more) = other.clone().weighted();
+        let mut sum = KahanSum::new(mine);
+        sum.add(&theirs)?;
+        *self = Self::Weighted(Box::new(sum), count + more);
+        Ok(())
+    }
+
+    /// The sum that a mean stands for, and of how many histograms.
+    fn weighted(self) -> (FloatHistogram, f64) {
+        match self {
+            Self::Sum(sum) => (sum.finish(), 1.0),
+            Self::Weighted(sum, count) => (sum.finish(), count),
+            Self::Mean(mean, count) => {
+                let mut histogram = mean.finish();
+                histogram.mul(count);
+                (histogram, count)
+            }
+        }
+    }
+
+    fn finish(self) -> FloatHistogram {
+        match self {
+            Self::Sum(sum) => sum.finish(),
+            Self::Mean(mean, _) => mean.finish(),
+            Self::Weighted(mut sum, count) => {
+                sum.div(count);
+                sum.finish()
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Binary operators: between numbers, between a vector and a number, between vectors.
+
+mod matching;
+mod operation;
+mod sets;
+
+use crate::batch::{Cell, bitmap};
+use crate::model::Error;
+
+use super::super::plan::{Binary, BinaryOperator as B, Comparison, Node, ValueKind};
+use super::super::value::Matrix;
+use super::{Evaluator, RowSink, scalar};
+
+pub use operation::float_operation;
+
+/// The rows of an operation between two vectors.
+pub fn eval(eval: &Evaluator<'_>, node: &Node, binary: &Binary) -> Result<Matrix, Error> {
+    let mark = eval.query.budget.samples_held();
+    let left = eval.eval(&binary.left)?;
+    let right = eval.eval(&binary.right)?;
+    let result = if binary.operator.is_set() {
+        sets::eval(eval, binary, (&left, &right))
+    } else {
+        matching::eval(eval, node, binary, (left, right))
+    }?;
+    eval.query.budget.settle_samples(mark, result.cells.samples())?;
+    Ok(result)
+}
+
+/// Streams an operation between a vector and a number.
+pub fn stream_with_scalar(
+    eval: &Evaluator<'_>,
+    node: &Node,
+    binary: &Binary,
+    sink: &mut RowSink<'_>,
+) -> Result<(), Error> {
+    let vector_first = binary.left.kind() == ValueKind::Vector;
+    let (vector, number) = if vector_first { (&binary.left, &binary.right) } else { (&binary.right, &binary.left) };
+    let numbers = scalar::eval(eval, number)?;
+    let side = if vector_first { Side::Left } else { Side::Right };
+    let mut change = |batch: &mut Matrix| {
+        let histograms = batch.cells.has_histograms();
+        for row in 0..batch.len() {
+            let native = if histograms { batch.cells.histograms(row).to_vec() } else { Vec::new() };
+            let (values, valid) = batch.cells.row_mut(row);
+            float_row(binary, side, (values, valid), &numbers, |note| eval.query.annotate(note.at(node.position)));
+            if !native.is_empty() {
+                batch.cells.histograms_mut(row).clear();
+                native_row(eval, (node, binary), (side, &numbers), (batch, row, &native));
+            }
+        }
+        Ok(())
+    };
+    if binary.operator.drops_name() || binary.comparison == Comparison::Bool {
+        eval.stream_renamed(vector, &mut change, sink)
+    } else {
+        eval.stream(vector, &mut |batch| {
+            change(batch)?;
+            sink(batch)
+        })
+    }
+}
+
+/// On which side of the operator the vector stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// The floats of one row; the number takes the other side.
+fn float_row(
+    binary: &Binary,
+    side: Side,
+    (values, valid): (&mut [f64], &mut [u64]),
+    numbers: &[f64],
+    note: impl Fn(operation::Note),
+) {
+    if matches!(binary.operator, B::TrimLower | B::TrimUpper) {
+        if bitmap::any(valid) {
+            note(operation::Note::incompatible("float", binary.operator, "float"));
+        }
+        valid.fill(0);
+        return;
+    }
+    let operands = match side {
+        Side::Left => operation::Operands::VectorFirst,
+        Side::Right => operation::Operands::NumberFirst,
+    };
+    operation::apply_row(binary, operands, (values, valid), numbers);
+}
+
+/// The histograms of one row against numbers, written back into the row.
+fn native_row(
+    eval: &Evaluator<'_>,
+    (node, binary): (&Node, &Binary),
+    (side, numbers): (Side, &[f64]),
+    (batch, row, native): (&mut Matrix, usize, &[(u32, std::sync::Arc<crate::model::FloatHistogram>)]),
+) {
+    for (step, histogram) in native {
+        let step = *step as usize;
+        let vector = Cell::Histogram(std::sync::Arc::clone(histogram));
+        let number = Cell::Float(numbers[step]);
+        let (left, right) = if side == Side::Left { (vector, number) } else { (number, vector) };
+        let outcome = operation::element(binary.operator, &left, &right);
+        if let Some(note) = outcome.error {
+            // An operation that gives nothing says why; one that gives something says nothing.
+            eval.query.annotate(note.at(node.position));
+            continue;
+        }
+        let cell = match (binary.comparison, outcome.keep) {
+            (Comparison::Bool, keep) => Cell::Float(f64::from(u8::from(keep))),
+            (Comparison::Filter, true) => outcome.cell,
+            (Comparison::Filter, false) => continue,
+        };
+        batch.cells.push_cell(row, step, cell);
+    }
+}

@@ -1,0 +1,154 @@
+//! Rows found again by their labels: groups as integers, and rows that become one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::batch::bitmap;
+use crate::model::labels::METRIC_NAME;
+use crate::model::{Error, Labels};
+
+use super::super::plan::Grouping;
+use super::super::value::{Matrix, RowLabels, is_metadata_label};
+
+/// What a label set becomes when nothing distinguishes two rows any more.
+const SAME_LABELS: &str = "vector cannot contain metrics with the same labelset";
+
+/// Numbers the groups of rows, in the order in which they appear.
+#[derive(Debug)]
+pub struct Groups<'a> {
+    grouping: &'a Grouping,
+    known: HashMap<Box<[u8]>, usize>,
+    by_pointer: HashMap<(usize, bool), (usize, Arc<Labels>)>,
+    key: Vec<u8>,
+    /// Labels of each group.
+    pub labels: Vec<Arc<Labels>>,
+}
+
+impl<'a> Groups<'a> {
+    /// No group yet.
+    pub fn new(grouping: &'a Grouping) -> Self {
+        Self { grouping, known: HashMap::new(), by_pointer: HashMap::new(), key: Vec::new(), labels: Vec::new() }
+    }
+
+    /// The group of a row. A row that is marked to lose its name (`unnamed`) counts as without.
+    pub fn find(&mut self, row: &RowLabels, unnamed: bool) -> usize {
+        let pointer = (Arc::as_ptr(&row.labels) as usize, unnamed);
+        if Arc::strong_count(&row.labels) > 1
+            && let Some((group, _)) = self.by_pointer.get(&pointer)
+        {
+            return *group;
+        }
+        let group = self.find_by_labels(&row.labels, unnamed);
+        if Arc::strong_count(&row.labels) > 1 && self.by_pointer.len() < POINTERS_MAX {
+            self.by_pointer.insert(pointer, (group, Arc::clone(&row.labels)));
+        }
+        group
+    }
+
+    fn find_by_labels(&mut self, labels: &Labels, unnamed: bool) -> usize {
+        self.key.clear();
+        for (name, value) in kept(self.grouping, labels, unnamed) {
+            self.key.extend_from_slice(name.as_bytes());
+            self.key.push(0xff);
+            self.key.extend_from_slice(value.as_bytes());
+            self.key.push(0xff);
+        }
+        if let Some(group) = self.known.get(self.key.as_slice()) {
+            return *group;
+        }
+        let group = self.labels.len();
+        self.labels.push(Arc::new(Labels::from_sorted(kept(self.grouping, labels, unnamed))));
+        self.known.insert(self.key.as_slice().into(), group);
+        group
+    }
+}
+
+/// Shared label sets that are remembered by address.
+const POINTERS_MAX: usize = 4096;
+
+/// The labels that tell groups apart.
+fn kept<'l>(
+    grouping: &'l Grouping,
+    labels: &'l Labels,
+    unnamed: bool,
+) -> impl Iterator<Item = (&'l str, &'l str)> + 'l {
+    labels.iter().filter(move |(name, _)| {
+        if unnamed && is_metadata_label(name) {
+            return false;
+        }
+        match grouping {
+            Grouping::By(names) => names.iter().any(|wanted| wanted == name),
+            Grouping::Without(names) => *name != METRIC_NAME && !names.iter().any(|unwanted| unwanted == name),
+        }
+    })
+}
+
+/// Rows under construction that are found by their labels.
+#[derive(Debug, Default)]
+pub struct Merged {
+    known: HashMap<Arc<Labels>, usize>,
+    /// The rows.
+    pub rows: Matrix,
+}
+
+impl Merged {
+    /// No rows over `steps` steps.
+    pub fn new(steps: usize) -> Self {
+        Self { known: HashMap::new(), rows: Matrix::new(steps) }
+    }
+
+    /// The row with `labels`, which is made when there is none.
+    pub fn row(&mut self, labels: &RowLabels) -> usize {
+        if let Some(row) = self.known.get(&labels.labels) {
+            return *row;
+        }
+        let row = self.rows.push_row(labels.clone());
+        self.known.insert(Arc::clone(&labels.labels), row);
+        row
+    }
+
+    /// Adds row `row` of `other`; fails when a step would hold two samples.
+    pub fn add(&mut self, labels: &RowLabels, other: &Matrix, row: usize) -> Result<(), Error> {
+        let Some(to) = self.known.get(&labels.labels).copied() else {
+            self.known.insert(Arc::clone(&labels.labels), self.rows.len());
+            self.rows.rows.push(labels.clone());
+            self.rows.cells.push_copy(&other.cells, row);
+            return Ok(());
+        };
+        let taken = self.rows.cells.present(to);
+        let coming = other.cells.present(row);
+        if bitmap::first_common(&taken, &coming).is_some() {
+            return Err(same_labels());
+        }
+        let (values, valid) = self.rows.cells.row_mut(to);
+        for step in bitmap::ones(other.cells.valid(row)) {
+            values[step] = other.cells.values(row)[step];
+        }
+        bitmap::union(valid, other.cells.valid(row));
+        let histograms = other.cells.histograms(row);
+        if !histograms.is_empty() {
+            let all = self.rows.cells.histograms_mut(to);
+            all.extend_from_slice(histograms);
+            all.sort_by_key(|(step, _)| *step);
+        }
+        Ok(())
+    }
+}
+
+/// Rows with the same labels become one; fails when a step would hold two samples.
+pub fn merge_same_labels(rows: Matrix) -> Result<Matrix, Error> {
+    let mut seen = std::collections::HashSet::with_capacity(rows.len());
+    if rows.rows.iter().all(|row| seen.insert(&row.labels)) {
+        return Ok(rows);
+    }
+    let mut merged = Merged::new(rows.steps());
+    for (row, labels) in rows.rows.iter().enumerate() {
+        merged.add(labels, &rows, row)?;
+    }
+    Ok(merged.rows)
+}
+
+/// Two samples of one series at one step.
+pub fn same_labels() -> Error {
+    Error::invalid(SAME_LABELS)
+}

@@ -1,0 +1,54 @@
+//! `label_replace` and `label_join`: labels made of other labels.
+
+use std::sync::Arc;
+
+use crate::model::labels::METRIC_NAME;
+use crate::model::regexp::Regexp;
+use crate::model::{Error, Labels, LabelsBuilder};
+
+use super::super::plan::{LabelJoin, LabelReplace, Node};
+use super::super::value::{Matrix, RowLabels};
+use super::{Evaluator, group};
+
+/// `label_replace`
+pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Result<Matrix, Error> {
+    let bad = |_| Error::invalid(format!("invalid regular expression in label_replace(): {}", call.pattern));
+    let regexp = Regexp::new_anchored(&call.pattern.as_str().into()).map_err(bad)?;
+    check("destination", "label_replace", &call.destination)?;
+    let mut rows = eval.eval(input)?;
+    for row in &mut rows.rows {
+        let source = row.labels.get(&call.source).unwrap_or("");
+        if let Some(value) = regexp.expand(source, &call.replacement) {
+            *row = with_label(row, &call.destination, &value);
+        }
+    }
+    group::merge_same_labels(rows)
+}
+
+/// `label_join`
+pub fn join(eval: &Evaluator<'_>, input: &Node, call: &LabelJoin) -> Result<Matrix, Error> {
+    for source in &call.sources {
+        check("source", "label_join", source)?;
+    }
+    check("destination", "label_join", &call.destination)?;
+    let mut rows = eval.eval(input)?;
+    for row in &mut rows.rows {
+        let values: Vec<&str> = call.sources.iter().map(|source| row.labels.get(source).unwrap_or("")).collect();
+        *row = with_label(row, &call.destination, &values.join(&call.separator));
+    }
+    group::merge_same_labels(rows)
+}
+
+fn check(role: &str, function: &str, name: &str) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::invalid(format!("invalid {role} label name in {function}(): {name}")));
+    }
+    Ok(())
+}
+
+fn with_label(row: &RowLabels, name: &str, value: &str) -> RowLabels {
+    let mut builder = LabelsBuilder::from_labels(&row.labels);
+    builder.set(name, value);
+    let labels: Arc<Labels> = Arc::new(builder.build());
+    RowLabels { labels, drop_name: row.drop_name && name != METRIC_NAME }
+}

@@ -1,0 +1,250 @@
+//! Functions over time for windows that hold histograms, start timestamps, or samples around their
+//! bounds: window by window.
+
+mod extended;
+/// Between two samples.
+pub mod interpolate;
+mod native;
+mod rates;
+
+use std::sync::Arc;
+
+use crate::batch::{Cell, SampleBatch, SeriesSamples, StepGrid, Windows, bitmap};
+use crate::model::value::is_stale_nan;
+use crate::model::{Error, FloatHistogram};
+
+use super::super::annotations::Annotation;
+use super::super::function::RangeFunction as F;
+use super::super::plan::Extension;
+use super::over_time::{self, RangeInput, RowOut};
+use super::{Query, StartTimestamps};
+
+/// The samples of a series without stale ones.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Unix milliseconds of the floats.
+    pub timestamps: Vec<i64>,
+    values: Vec<f64>,
+    starts: Vec<i64>,
+    /// Unix milliseconds of the histograms.
+    pub histogram_timestamps: Vec<i64>,
+    histograms: Vec<Arc<FloatHistogram>>,
+    histogram_starts: Vec<i64>,
+}
+
+/// The samples of one window.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Unix milliseconds of the floats.
+    pub timestamps: &'a [i64],
+    /// Floats.
+    pub values: &'a [f64],
+    /// Start timestamps of the floats, or empty.
+    pub starts: &'a [i64],
+    /// Unix milliseconds of the histograms.
+    pub histogram_timestamps: &'a [i64],
+    /// Histograms.
+    pub histograms: &'a [Arc<FloatHistogram>],
+    /// Start timestamps of the histograms, or empty.
+    pub histogram_starts: &'a [i64],
+}
+
+/// Times of a window in Unix milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Where the window ends, after offset and `@`.
+    pub end: i64,
+    /// The step of the evaluation.
+    pub step: i64,
+}
+
+/// A function and where it is applied.
+pub struct Function<'a> {
+    /// The query, for its annotations.
+    pub query: &'a Query<'a>,
+    /// The function.
+    pub function: F,
+    /// Metric name of the series.
+    pub metric: &'a str,
+    /// Byte of the query at which the first argument begins.
+    pub first_position: usize,
+    /// Length of the window in milliseconds.
+    pub range: i64,
+    /// Whether samples around the bounds count.
+    pub extension: Extension,
+}
+
+impl Samples {
+    /// The samples of `series` that are not stale.
+    pub fn live(series: &SeriesSamples<'_>) -> Self {
+        let mut out = Self::default();
+        for (at, value) in series.values.iter().enumerate() {
+            if !is_stale_nan(*value) {
+                out.timestamps.push(series.timestamps[at]);
+                out.values.push(*value);
+                out.starts.extend(series.starts.get(at));
+            }
+        }
+        for (at, histogram) in series.histograms.iter().enumerate() {
+            if !is_stale_nan(histogram.sum) {
+                out.histogram_timestamps.push(series.histogram_timestamps[at]);
+                out.histograms.push(Arc::clone(histogram));
+                out.histogram_starts.extend(series.histogram_starts.get(at));
+            }
+        }
+        out
+    }
+
+    /// The window of these floats and histograms.
+    pub fn window(&self, floats: std::ops::Range<usize>, histograms: std::ops::Range<usize>) -> Window<'_> {
+        Window {
+            timestamps: &self.timestamps[floats.clone()],
+            values: &self.values[floats.clone()],
+            starts: self.starts.get(floats).unwrap_or(&[]),
+            histogram_timestamps: &self.histogram_timestamps[histograms.clone()],
+            histograms: &self.histograms[histograms.clone()],
+            histogram_starts: self.histogram_starts.get(histograms).unwrap_or(&[]),
+        }
+    }
+}
+
+impl Window<'_> {
+    /// Whether floats and histograms come together.
+    pub fn is_mixed(&self) -> bool {
+        !self.values.is_empty() && !self.histograms.is_empty()
+    }
+}
+
+impl Function<'_> {
+    /// Adds a warning or info.
+    pub fn note(&self, annotation: Annotation) {
+        self.query.annotate(annotation);
+    }
+
+    /// Whether start timestamps take part.
+    pub fn uses_starts(&self) -> bool {
+        self.query.starts == StartTimestamps::Used
+    }
+
+    /// The result for one window.
+    pub fn apply(&self, window: &Window<'_>, times: Times, params: &[f64]) -> Result<Cell, Error> {
+        Ok(match self.function {
+            F::Rate | F::Increase | F::Delta if self.extension != Extension::None => {
+                extended::rate(self, window, times.end)
+            }
+            F::Rate | F::Increase | F::Delta => rates::rate(self, window, times.end),
+            F::Irate | F::Idelta => rates::instant(self, window),
+            F::Changes | F::Resets => rates::count(self, window, times.end),
+            F::Sum | F::Avg if window.is_mixed() => {
+                self.note(Annotation::mixed_floats_histograms(self.metric, self.first_position));
+                Cell::Empty
+            }
+            F::Sum if window.values.is_empty() => native::sum(self, window.histograms),
+            F::Avg if window.values.is_empty() => native::mean(self, window.histograms),
+            F::Count => Cell::Float((window.values.len() + window.histograms.len()) as f64),
+            F::Present | F::Absent => Cell::Float(1.0),
+            F::First | F::TsOfFirst => self.end_of(window, End::First),
+            F::Last | F::TsOfLast => self.end_of(window, End::Last),
+            _ => self.floats_only(window, times, params)?,
+        })
+    }
+
+    /// The first or last sample of a window, or its time.
+    fn end_of(&self, window: &Window<'_>, end: End) -> Cell {
+        let pick = |length: usize| match end {
+            End::First => 0,
+            End::Last => length.saturating_sub(1),
+        };
+        let float = window.timestamps.get(pick(window.timestamps.len())).copied();
+        let histogram = window.histogram_timestamps.get(pick(window.histogram_timestamps.len())).copied();
+        let float_wins = match (float, histogram) {
+            (Some(float), Some(histogram)) => match end {
+                End::First => float < histogram,
+                End::Last => histogram < float,
+            },
+            (float, _) => float.is_some(),
+        };
+        if matches!(self.function, F::TsOfFirst | F::TsOfLast) {
+            let time = if float_wins { float } else { histogram };
+            return time.map_or(Cell::Empty, |time| Cell::Float(time as f64 / 1000.0));
+        }
+        if float_wins {
+            return Cell::Float(window.values[pick(window.values.len())]);
+        }
+        Cell::Histogram(Arc::clone(&window.histograms[pick(window.histograms.len())]))
+    }
+
+    /// Functions that look at floats only, and say so when there were histograms.
+    fn floats_only(&self, window: &Window<'_>, times: Times, params: &[f64]) -> Result<Cell, Error> {
+        if window.values.is_empty() {
+            if self.function == F::DoubleExponentialSmoothing {
+                over_time::check_factors(params[0], params[1])?;
+            }
+            return Ok(Cell::Empty);
+        }
+        if !window.histograms.is_empty() {
+            self.note(Annotation::histogram_ignored_in_mixed_range(self.metric, self.first_position));
+        }
+        let whole = Windows { starts: vec![0], ends: vec![window.values.len() as u32] };
+        let params: Vec<Vec<f64>> = params.iter().map(|param| vec![*param]).collect();
+        let input = RangeInput {
+            timestamps: window.timestamps,
+            values: window.values,
+            windows: &whole,
+            reference: &StepGrid::instant(times.end),
+            steps: &StepGrid::instant(times.step),
+            range: self.range,
+            params: &params,
+        };
+        let (mut values, mut valid) = ([0.0], [0]);
+        over_time::apply(self.function, &input, &mut RowOut { values: &mut values, valid: &mut valid })?;
+        Ok(if bitmap::any(&valid) { Cell::Float(values[0]) } else { Cell::Empty })
+    }
+}
+
+/// Which sample of a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    First,
+    Last,
+}
+
+/// Appends the samples of a range selector in `(from, to]`, with those at the bounds when the
+/// selector is extended.
+pub fn range_samples(
+    series: &SeriesSamples<'_>,
+    extension: Extension,
+    (from, to): (i64, i64),
+    out: &mut SampleBatch,
+) -> Result<(), Error> {
+    let all = Samples::live(series);
+    if extension == Extension::None {
+        let within = |times: &[i64]| {
+            let start = times.partition_point(|time| *time <= from);
+            start..times.partition_point(|time| *time <= to).max(start)
+        };
+        let floats = within(&all.timestamps);
+        let histograms = within(&all.histogram_timestamps);
+        if floats.is_empty() && histograms.is_empty() {
+            return Ok(());
+        }
+        out.floats.timestamps.extend_from_slice(&all.timestamps[floats.clone()]);
+        out.floats.values.extend_from_slice(&all.values[floats]);
+        out.histograms.timestamps.extend_from_slice(&all.histogram_timestamps[histograms.clone()]);
+        out.histograms.values.extend_from_slice(&all.histograms[histograms]);
+        out.finish_series(Arc::clone(series.labels));
+        return Ok(());
+    }
+    if !all.histograms.is_empty() {
+        let word = if extension == Extension::Anchored { "anchored" } else { "smoothed" };
+        return Err(Error::invalid(format!("{word} modifier is not supported with histograms")));
+    }
+    let extended = extended::extend(&all.timestamps, &all.values, extension, (from, to));
+    if !extended.is_empty() {
+        for (time, value) in extended {
+            out.floats.push(time, value);
+        }
+        out.finish_series(Arc::clone(series.labels));
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Evaluation: operators over all steps at once, batch of series by batch of series.
+//!
+//! Operators that work on one series at a time *stream*: they hand batches of rows to a sink as
+//! their input comes in, so that `sum(rate(x[5m]))` never holds more than a batch of rates. All
+//! others *evaluate* to a whole matrix.
+
+mod absent;
+mod aggregate;
+mod binary;
+/// Dates in UTC.
+pub mod calendar;
+mod elementwise;
+mod group;
+mod histogram;
+mod info;
+mod labels;
+/// Float arithmetic with Go's and Prometheus' corner cases.
+pub mod math;
+mod mixed;
+mod over_time;
+mod range;
+mod scalar;
+mod selector;
+mod sort;
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use crate::batch::StepGrid;
+use crate::model::Error;
+
+use super::annotations::{Annotation, Annotations};
+use super::budget::Budget;
+use super::explain::Profile;
+use super::plan::{Call, Node, Operator, ValueKind};
+use super::source::{Part, Source};
+use super::value::{Matrix, RowLabels, without_metadata};
+
+pub(super) use group::merge_same_labels;
+pub(super) use range::samples;
+pub(super) use scalar::eval as scalar_value;
+
+/// Takes batches of rows; it may take their contents.
+pub(super) type RowSink<'s> = dyn FnMut(&mut Matrix) -> Result<(), Error> + 's;
+
+/// What all operators of a query share.
+pub(super) struct Query<'a> {
+    /// Where samples come from.
+    pub source: &'a dyn Source,
+    /// How far back an instant selector looks, in milliseconds.
+    pub lookback: i64,
+    /// When metric names are dropped.
+    pub name_removal: NameRemoval,
+    /// Whether `__type__` decides what a counter is.
+    pub counter_evidence: CounterEvidence,
+    /// Whether start timestamps are looked at.
+    pub starts: StartTimestamps,
+    /// What the query may use.
+    pub budget: Budget,
+    /// Warnings and infos so far.
+    pub annotations: Mutex<Annotations>,
+    /// Warnings of the source.
+    pub warnings: Mutex<Vec<String>>,
+    /// What each operator did.
+    pub profile: Profile,
+}
+
+/// When metric names are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum NameRemoval {
+    /// By each operator.
+    #[default]
+    Immediate,
+    /// At the end of the query.
+    Delayed,
+}
+
+/// By what a counter is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CounterEvidence {
+    /// The suffix of its name.
+    #[default]
+    Name,
+    /// Its `__type__` label.
+    TypeLabel,
+}
+
+/// Whether start timestamps take part in rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum StartTimestamps {
+    /// They do not.
+    #[default]
+    Ignored,
+    /// They do.
+    Used,
+}
+
+/// Evaluates operators over one grid of steps.
+#[derive(Clone, Copy)]
+pub(super) struct Evaluator<'a> {
+    /// What all operators share.
+    pub query: &'a Query<'a>,
+    /// The steps.
+    pub steps: StepGrid,
+    /// Which part of the series selectors give.
+    pub part: Part,
+}
+
+impl Query<'_> {
+    /// Adds a warning or info.
+    pub fn annotate(&self, annotation: Annotation) {
+        self.annotations.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(annotation);
+    }
+
+    /// Whether metric names are dropped at the end only.
+    pub fn delays_names(&self) -> bool {
+        self.name_removal == NameRemoval::Delayed
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    /// Number of steps.
+    pub fn count(&self) -> usize {
+        self.steps.count
+    }
+
+    /// The same evaluator over other steps.
+    pub fn over(&self, steps: StepGrid) -> Self {
+        Self { steps, ..*self }
+    }
+
+    /// The whole result of `node`, a vector; a scalar becomes a row without labels.
+    pub fn eval(&self, node: &Node) -> Result<Matrix, Error> {
+        self.query.budget.check()?;
+        if self.streams(node) {
+            let mut all = Matrix::new(self.count());
+            self.stream(node, &mut |batch| {
+                all.append(batch);
+                Ok(())
+            })?;
+            return Ok(all);
+        }
+        let started = Instant::now();
+        let result = self.eval_whole(node)?;
+        self.query.profile.record(node.id, started.elapsed(), &result);
+        Ok(result)
+    }
+
+    fn eval_whole(&self, node: &Node) -> Result<Matrix, Error> {
+        if node.kind() == ValueKind::Scalar {
+            return scalar::as_matrix(self, node);
+        }
+        match &node.operator {
+            Operator::Aggregate(aggregate) => aggregate::eval(self, aggregate),
+            Operator::Binary(binary) => binary::eval(self, node, binary),
+            Operator::StepInvariant(input) => self.eval_once(input),
+            Operator::OverTime(call) => absent::eval_over_time(self, call),
+            Operator::Float(function, _) => Ok(elementwise::calendar_of_steps(&self.steps, *function)),
+            Operator::Call(call, args) => self.eval_call(node, call, args),
+            _ => Err(Error::new(crate::model::ErrorKind::Bug, "an operator that streams was evaluated whole")),
+        }
+    }
+
+    fn eval_call(&self, node: &Node, call: &Call, args: &[Node]) -> Result<Matrix, Error> {
+        match call {
+            Call::Vector => scalar::as_matrix(self, &args[0]),
+            Call::Timestamp => selector::timestamps(self, &args[0]),
+            Call::StartTimestamp => selector::start_timestamps(self, &args[0]),
+            Call::Absent => absent::eval(self, &args[0]),
+            Call::Sort(order) => sort::by_value(self, node, &args[0], *order),
+            Call::SortByLabel(order, names) => sort::by_label(self, node, &args[0], (*order, names)),
+            Call::LabelReplace(replace) => labels::replace(self, &args[0], replace),
+            Call::LabelJoin(join) => labels::join(self, &args[0], join),
+            Call::HistogramQuantile => histogram::quantile(self, &args[0], &args[1]),
+            Call::HistogramQuantiles(label) => histogram::quantiles(self, label, args),
+            Call::HistogramFraction => histogram::fraction(self, args),
+            Call::Info(matchers, time) => info::eval(self, &args[0], (matchers.as_deref(), *time)),
+            Call::Time | Call::Pi | Call::Scalar | Call::MaxOf | Call::MinOf => scalar::as_matrix(self, node),
+        }
+    }
+
+    /// Evaluates what does not depend on the step at the first step and repeats it.
+    fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
+        let once = self.over(StepGrid { count: 1, ..self.steps }).eval(input)?;
+        let mut out = Matrix::new(self.count());
+        for (row, labels) in once.rows.iter().enumerate() {
+            let cell = once.cell(row, 0);
+            let to = out.push_row(labels.clone());
+            for step in 0..self.count() {
+                out.cells.push_cell(to, step, cell.clone());
+            }
+        }
+        self.query.budget.hold_samples(out.cells.samples().saturating_sub(once.cells.samples()))?;
+        Ok(out)
+    }
+
+    /// Whether `node` gives its rows batch by batch.
+    pub fn streams(&self, node: &Node) -> bool {
+        match &node.operator {
+            Operator::Select(_) => true,
+            Operator::OverTime(call) => call.function != super::function::RangeFunction::Absent,
+            Operator::Float(_, args) => !args.is_empty(),
+            Operator::Histogram(..) => true,
+            Operator::Negate(input) => input.kind() == ValueKind::Vector,
+            Operator::Binary(binary) => {
+                (binary.left.kind() == ValueKind::Scalar) != (binary.right.kind() == ValueKind::Scalar)
+            }
+            _ => false,
+        }
+    }
+
+    /// Hands the rows of `node` to `sink`, batch by batch where that is possible.
+    pub fn stream(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
+        if !self.streams(node) {
+            return sink(&mut self.eval(node)?);
+        }
+        let started = Instant::now();
+        let mut inside = std::time::Duration::ZERO;
+        let mut counted = |batch: &mut Matrix| {
+            self.query.budget.check()?;
+            self.query.profile.count(node.id, batch);
+            let entered = Instant::now();
+            let result = sink(batch);
+            inside += entered.elapsed();
+            result
+        };
+        let result = match &node.operator {
+            Operator::Select(select) => selector::stream(self, select, &mut counted),
+            Operator::OverTime(call) => range::stream(self, call, &mut counted),
+            Operator::Float(function, args) => elementwise::stream(self, *function, args, &mut counted),
+            Operator::Histogram(function, input) => histogram::stream(self, *function, input, &mut counted),
+            Operator::Negate(input) => elementwise::negate(self, input, &mut counted),
+            Operator::Binary(binary) => binary::stream_with_scalar(self, node, binary, &mut counted),
+            _ => Ok(()),
+        };
+        self.query.profile.add_time(node.id, started.elapsed().saturating_sub(inside));
+        result
+    }
+
+    /// Applies `change` to the rows of `input` and takes their names away.
+    fn stream_renamed(&self, input: &Node, change: &mut RowSink<'_>, sink: &mut RowSink<'_>) -> Result<(), Error> {
+        if self.query.delays_names() || input.distinct_without_name() {
+            return self.stream(input, &mut |batch| {
+                change(batch)?;
+                self.drop_names(batch);
+                sink(batch)
+            });
+        }
+        let mut all = self.eval(input)?;
+        change(&mut all)?;
+        self.drop_names(&mut all);
+        sink(&mut group::merge_same_labels(all)?)
+    }
+
+    /// Takes metric name, type and unit from all rows, or marks them for the end of the query.
+    pub fn drop_names(&self, rows: &mut Matrix) {
+        for row in &mut rows.rows {
+            *row = self.renamed(row);
+        }
+    }
+
+    /// A row's labels without its name, or marked for the end of the query.
+    pub fn renamed(&self, row: &RowLabels) -> RowLabels {
+        if self.query.delays_names() || row.drop_name {
+            return RowLabels { labels: row.labels.clone(), drop_name: true };
+        }
+        RowLabels::plain(without_metadata(&row.labels))
+    }
+}

@@ -1,0 +1,125 @@
+//! Compensated sums, averages and variances of windows.
+//!
+//! Short windows are summed from their first sample, as Prometheus does. Long windows that overlap
+//! are summed by two stacks: suffix sums of what will leave, one running sum of what came since;
+//! nothing is ever subtracted, so nothing is lost.
+
+use super::super::math::kahan_add;
+use super::{RangeInput, RowOut};
+
+/// Average number of samples in a window from which on two stacks are used.
+const LONG_WINDOW: usize = 64;
+
+pub fn sum(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
+    if is_long(input) {
+        let mut stacks = Stacks::default();
+        input.each(1, out, |_, range| {
+            let (sum, c) = stacks.slide_to(input.values, range);
+            if sum.is_infinite() { sum } else { sum + c }
+        });
+        return;
+    }
+    input.each(1, out, |_, range| {
+        let window = &input.values[range];
+        let (sum, c) = window.iter().fold((0.0, 0.0), |(sum, c), value| kahan_add(*value, sum, c));
+        if sum.is_infinite() { sum } else { sum + c }
+    });
+}
+
+pub fn avg(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
+    if is_long(input) {
+        let mut stacks = Stacks::default();
+        input.each(1, out, |_, range| {
+            let count = range.len() as f64;
+            let (sum, c) = stacks.slide_to(input.values, range.clone());
+            if sum.is_infinite() { mean(&input.values[range]) } else { sum / count + c / count }
+        });
+        return;
+    }
+    input.each(1, out, |_, range| mean(&input.values[range]));
+}
+
+pub fn variance(input: &RangeInput<'_>, out: &mut RowOut<'_>, result: impl Fn(f64) -> f64) {
+    input.each(1, out, |_, range| {
+        let (mut count, mut mean, mut c_mean, mut aux, mut c_aux) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for value in &input.values[range] {
+            count += 1.0;
+            let delta = value - (mean + c_mean);
+            (mean, c_mean) = kahan_add(delta / count, mean, c_mean);
+            (aux, c_aux) = kahan_add(delta * (value - (mean + c_mean)), aux, c_aux);
+        }
+        result((aux + c_aux) / count)
+    });
+}
+
+/// The mean: directly while the sum is finite, incrementally from where it would overflow.
+pub fn mean(window: &[f64]) -> f64 {
+    let (mut sum, mut c) = (window[0], 0.0);
+    for (at, value) in window.iter().enumerate().skip(1) {
+        let (next, next_c) = kahan_add(*value, sum, c);
+        if next.is_infinite() {
+            return incremental_mean(window, at, (sum, c));
+        }
+        (sum, c) = (next, next_c);
+    }
+    let count = window.len() as f64;
+    sum / count + c / count
+}
+
+#[cold]
+fn incremental_mean(window: &[f64], from: usize, (sum, c): (f64, f64)) -> f64 {
+    let mut mean = sum / from as f64;
+    let mut c = c / from as f64;
+    for (at, value) in window.iter().enumerate().skip(from) {
+        let count = (at + 1) as f64;
+        let q = (count - 1.0) / count;
+        (mean, c) = kahan_add(value / count, q * mean, q * c);
+    }
+    mean + c
+}
+
+fn is_long(input: &RangeInput<'_>) -> bool {
+    let total = input.windows.total();
+    total > LONG_WINDOW * input.windows.len() && total > 2 * input.values.len()
+}
+
+/// The sum of a sliding window.
+#[derive(Default)]
+struct Stacks {
+    /// `suffixes[i]`: sum of the samples from `base + i` up to `middle`.
+    suffixes: Vec<(f64, f64)>,
+    base: usize,
+    middle: usize,
+    end: usize,
+    back: (f64, f64),
+}
+
+impl Stacks {
+    fn slide_to(&mut self, samples: &[f64], range: std::ops::Range<usize>) -> (f64, f64) {
+        if range.start >= self.middle {
+            self.rebuild(samples, range.clone());
+        }
+        for value in &samples[self.end..range.end] {
+            self.back = kahan_add(*value, self.back.0, self.back.1);
+        }
+        self.end = range.end;
+        let front = self.suffixes[range.start - self.base];
+        if self.end == self.middle {
+            return front;
+        }
+        let (sum, c) = kahan_add(self.back.0, front.0, front.1);
+        (sum, if sum.is_infinite() { 0.0 } else { c + self.back.1 })
+    }
+
+    fn rebuild(&mut self, samples: &[f64], range: std::ops::Range<usize>) {
+        let mut total = (0.0, 0.0);
+        self.suffixes.clear();
+        for value in samples[range.clone()].iter().rev() {
+            total = kahan_add(*value, total.0, total.1);
+            self.suffixes.push(total);
+        }
+        self.suffixes.reverse();
+        (self.base, self.middle, self.end) = (range.start, range.end, range.end);
+        self.back = (0.0, 0.0);
+    }
+}

@@ -1,0 +1,313 @@
+//! Functions over time: range selectors and subqueries, cut into windows, one row per series.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows};
+use crate::model::value::is_stale_nan;
+use crate::model::{CounterReset, Error, Labels, TimeRange};
+
+use super::super::annotations::Annotation;
+use super::super::function::RangeFunction;
+use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subquery};
+use super::super::value::{Matrix, RowLabels, without_metadata};
+use super::over_time::{self, RangeInput, RowOut};
+use super::{CounterEvidence, Evaluator, RowSink, StartTimestamps, mixed, scalar, selector};
+
+/// Streams the rows of a function over time.
+pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> Result<(), Error> {
+    check_extension(call)?;
+    let mut pass = Pass::new(eval, call)?;
+    match &call.argument {
+        RangeArgument::Select(select, range) => {
+            if eval.count() == 0 {
+                return Ok(());
+            }
+            let wanted = sample_range(eval, select, *range);
+            selector::fetch(eval, select, wanted, &mut |batch| {
+                pass.rows(batch, &[])?;
+                sink(&mut pass.out)
+            })
+        }
+        RangeArgument::Subquery(subquery) => {
+            let (batch, drops) = run_subquery(eval, subquery)?;
+            pass.rows(&batch, &drops)?;
+            eval.query.budget.release_samples(batch.samples());
+            sink(&mut pass.out)
+        }
+    }
+}
+
+/// Times of the samples that the windows of a range selector may hold.
+fn sample_range(eval: &Evaluator<'_>, select: &Select, range: i64) -> TimeRange {
+    let reference = eval.steps.shifted(select.offset, select.at);
+    let (before, after) = around(select.extension, eval.query.lookback);
+    TimeRange::new(reference.start - range - before + 1, reference.end() + after)
+}
+
+/// Milliseconds around a window whose samples count too.
+fn around(extension: Extension, lookback: i64) -> (i64, i64) {
+    match extension {
+        Extension::None => (0, 0),
+        Extension::Anchored => (lookback, 0),
+        Extension::Smoothed => (lookback, lookback),
+    }
+}
+
+fn check_extension(call: &OverTime) -> Result<(), Error> {
+    let RangeArgument::Select(select, _) = &call.argument else { return Ok(()) };
+    use RangeFunction as F;
+    let rates = matches!(call.function, F::Rate | F::Increase | F::Delta);
+    let (word, known, names) = match select.extension {
+        Extension::None => return Ok(()),
+        Extension::Anchored => (
+            "anchored",
+            rates || matches!(call.function, F::Changes | F::Resets),
+            "changes, delta, increase, rate, resets",
+        ),
+        Extension::Smoothed => ("smoothed", rates, "delta, increase, rate"),
+    };
+    if known {
+        return Ok(());
+    }
+    let name = call.function.name();
+    Err(Error::invalid(format!("{word} modifier can only be used with: {names} - not with {name}")))
+}
+
+/// One evaluation of a function over time.
+struct Pass<'a> {
+    eval: &'a Evaluator<'a>,
+    call: &'a OverTime,
+    reference: StepGrid,
+    range: i64,
+    extension: Extension,
+    params: Vec<Vec<f64>>,
+    windows: Windows,
+    histogram_windows: Windows,
+    live: Live,
+    seen: Option<HashSet<Arc<Labels>>>,
+    out: Matrix,
+}
+
+impl<'a> Pass<'a> {
+    fn new(eval: &'a Evaluator<'a>, call: &'a OverTime) -> Result<Self, Error> {
+        let params = call.params.iter().map(|param| scalar::eval(eval, param)).collect::<Result<_, _>>()?;
+        let (offset, at, range, extension) = match &call.argument {
+            RangeArgument::Select(select, range) => (select.offset, select.at, *range, select.extension),
+            RangeArgument::Subquery(subquery) => (subquery.offset, subquery.at, subquery.range, Extension::None),
+        };
+        let distinct = match &call.argument {
+            RangeArgument::Select(select, _) => select.has_one_name() || call.function.keeps_name(),
+            RangeArgument::Subquery(subquery) => call.function.keeps_name() || subquery.input.distinct_without_name(),
+        };
+        Ok(Self {
+            eval,
+            call,
+            reference: eval.steps.shifted(offset, at),
+            range,
+            extension,
+            params,
+            windows: Windows::default(),
+            histogram_windows: Windows::default(),
+            live: Live::default(),
+            seen: (!distinct && !eval.query.delays_names()).then(HashSet::new),
+            out: Matrix::new(eval.count()),
+        })
+    }
+
+    /// Evaluates all series of `batch` into `self.out`. Where `drops` is set, the series' name is
+    /// to be dropped anyway.
+    fn rows(&mut self, batch: &SampleBatch, drops: &[bool]) -> Result<(), Error> {
+        self.out.clear();
+        for (at, series) in batch.iter().enumerate() {
+            let drop_name = !self.call.function.keeps_name() || drops.get(at).copied().unwrap_or(false);
+            self.row(&series, drop_name)?;
+        }
+        self.eval.query.budget.hold_samples(self.out.cells.samples())
+    }
+
+    fn row(&mut self, series: &SeriesSamples<'_>, drop_name: bool) -> Result<(), Error> {
+        let row = self.out.push_row(RowLabels::plain(Arc::clone(series.labels)));
+        let plain = series.histograms.is_empty()
+            && self.extension == Extension::None
+            && (self.eval.query.starts == StartTimestamps::Ignored || series.starts.is_empty());
+        if plain {
+            let (timestamps, values) = self.live.floats(series);
+            self.windows.find(&self.reference, self.range, timestamps);
+            let input = RangeInput {
+                timestamps,
+                values,
+                windows: &self.windows,
+                reference: &self.reference,
+                steps: &self.eval.steps,
+                range: self.range,
+                params: &self.params,
+            };
+            let (values, valid) = self.out.cells.row_mut(row);
+            over_time::apply(self.call.function, &input, &mut RowOut { values, valid })?;
+        } else {
+            self.mixed_row(series, row)?;
+        }
+        if !self.out.cells.occupied(row) {
+            self.out.rows.pop();
+            self.out.cells.pop_row();
+            return Ok(());
+        }
+        self.note_counter(series, row);
+        self.label_row(row, drop_name)
+    }
+
+    /// A series that has histograms or start timestamps, or whose windows are extended.
+    fn mixed_row(&mut self, series: &SeriesSamples<'_>, row: usize) -> Result<(), Error> {
+        let all = mixed::Samples::live(series);
+        let (before, after) = around(self.extension, self.eval.query.lookback);
+        let bounds = (-self.range - before, after);
+        self.windows.find_between(&self.reference, bounds, &all.timestamps);
+        self.histogram_windows.find_between(&self.reference, bounds, &all.histogram_timestamps);
+        let function = mixed::Function {
+            query: self.eval.query,
+            function: self.call.function,
+            metric: series.labels.metric_name(),
+            first_position: self.call.first_position,
+            range: self.range,
+            extension: self.extension,
+        };
+        for step in 0..self.eval.count() {
+            let floats = self.windows.range(step);
+            let histograms = self.histogram_windows.range(step);
+            if floats.is_empty() && histograms.is_empty() {
+                continue;
+            }
+            let params: Vec<f64> = self.params.iter().map(|param| param[step]).collect();
+            let window = all.window(floats, histograms);
+            let times = mixed::Times { end: self.reference.time(step), step: self.eval.steps.time(step) };
+            let cell = function.apply(&window, times, &params)?;
+            self.out.cells.push_cell(row, step, cell);
+        }
+        Ok(())
+    }
+
+    /// Says so when a rate is taken of what does not look like a counter.
+    fn note_counter(&self, series: &SeriesSamples<'_>, row: usize) {
+        if !matches!(self.call.function, RangeFunction::Rate | RangeFunction::Increase)
+            || !crate::batch::bitmap::any(self.out.cells.valid(row))
+        {
+            return;
+        }
+        let position = self.call.first_position;
+        let name = series.labels.metric_name();
+        let query = self.eval.query;
+        if name.is_empty() {
+            return;
+        }
+        if query.counter_evidence == CounterEvidence::TypeLabel {
+            let kind = series.labels.get("__type__").unwrap_or("");
+            if kind != "counter" && kind != "histogram" {
+                query.annotate(Annotation::possible_non_counter_label(name, kind, position));
+            }
+        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
+            query.annotate(Annotation::possible_non_counter(name, position));
+        }
+    }
+
+    fn label_row(&mut self, row: usize, drop_name: bool) -> Result<(), Error> {
+        let labels = &mut self.out.rows[row];
+        if drop_name {
+            if self.eval.query.delays_names() || (self.call.names == Names::Mark && self.seen.is_none()) {
+                labels.drop_name = true;
+            } else {
+                labels.labels = without_metadata(&labels.labels);
+            }
+        }
+        if let Some(seen) = &mut self.seen
+            && !seen.insert(Arc::clone(&labels.labels))
+        {
+            return Err(Error::invalid("vector cannot contain metrics with the same labelset"));
+        }
+        Ok(())
+    }
+}
+
+/// Scratch for the samples of a series without its stale markers.
+#[derive(Default)]
+struct Live {
+    timestamps: Vec<i64>,
+    values: Vec<f64>,
+}
+
+impl Live {
+    fn floats<'a>(&'a mut self, series: &SeriesSamples<'a>) -> (&'a [i64], &'a [f64]) {
+        if !series.values.iter().any(|value| is_stale_nan(*value)) {
+            return (series.timestamps, series.values);
+        }
+        self.timestamps.clear();
+        self.values.clear();
+        for (time, value) in series.timestamps.iter().zip(series.values) {
+            if !is_stale_nan(*value) {
+                self.timestamps.push(*time);
+                self.values.push(*value);
+            }
+        }
+        (&self.timestamps, &self.values)
+    }
+}
+
+/// Steps on which a subquery is evaluated: multiples of its step, those that any window can hold.
+pub fn subquery_steps(steps: &StepGrid, subquery: &Subquery) -> StepGrid {
+    let reference = steps.shifted(subquery.offset, subquery.at);
+    let before = reference.start - subquery.range;
+    let mut start = subquery.step * (before / subquery.step);
+    if start <= before {
+        start += subquery.step;
+    }
+    StepGrid::range(start, reference.end(), subquery.step)
+}
+
+/// Evaluates a subquery: its samples, and which of its series are to lose their names.
+pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(SampleBatch, Vec<bool>), Error> {
+    let steps = subquery_steps(&eval.steps, subquery);
+    let mut batch = SampleBatch::default();
+    if steps.count == 0 || eval.count() == 0 {
+        return Ok((batch, Vec::new()));
+    }
+    let rows = eval.over(steps).eval(&subquery.input)?;
+    let mut drops = Vec::with_capacity(rows.len());
+    for row in 0..rows.len() {
+        for (step, value) in rows.floats(row) {
+            batch.floats.push(steps.time(step), value);
+        }
+        for (step, histogram) in rows.histograms(row) {
+            batch.histograms.timestamps.push(steps.time(*step as usize));
+            let certain = matches!(histogram.counter_reset, CounterReset::Yes | CounterReset::No);
+            batch.histograms.values.push(if certain {
+                let mut unsure = (**histogram).clone();
+                unsure.counter_reset = CounterReset::Unknown;
+                Arc::new(unsure)
+            } else {
+                Arc::clone(histogram)
+            });
+        }
+        batch.finish_series(Arc::clone(&rows.rows[row].labels));
+        drops.push(rows.rows[row].drop_name);
+    }
+    Ok((batch, drops))
+}
+
+/// The samples of a range vector that no function is applied to.
+pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleBatch, Error> {
+    match argument {
+        RangeArgument::Subquery(subquery) => Ok(run_subquery(eval, subquery)?.0),
+        RangeArgument::Select(select, range) => {
+            let wanted = sample_range(eval, select, *range);
+            let end = eval.steps.shifted(select.offset, select.at).end();
+            let mut out = SampleBatch::default();
+            selector::fetch(eval, select, wanted, &mut |batch| {
+                for series in batch.iter() {
+                    mixed::range_samples(&series, select.extension, (end - range, end), &mut out)?;
+                }
+                eval.query.budget.hold_samples(batch.samples())
+            })?;
+            Ok(out)
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Instant selectors: the newest sample of each series at each step.
+
+use std::sync::Arc;
+
+use crate::batch::{Cell, SeriesSamples, StepGrid, align, bitmap};
+use crate::model::value::is_stale_nan;
+use crate::model::{Error, TimeRange};
+
+use super::super::annotations::Annotation;
+use super::super::plan::{Extension, Node, Operator, Select};
+use super::super::source::{BatchSink, SelectRequest};
+use super::super::value::{Matrix, RowLabels};
+use super::mixed::interpolate;
+use super::{Evaluator, RowSink, StartTimestamps, group};
+
+/// Asks the source for the samples of `select` in `range`.
+pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut BatchSink<'_>) -> Result<(), Error> {
+    let request = SelectRequest { matchers: &select.matchers, range, hints: &select.hints, part: eval.part };
+    let selected = eval.query.source.select(&request, &mut |batch| {
+        eval.query.budget.check()?;
+        eval.query.budget.count_read(batch.samples());
+        sink(batch)
+    })?;
+    let mut warnings = eval.query.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    for warning in selected.warnings {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    Ok(())
+}
+
+/// Streams the rows of an instant selector.
+pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> Result<(), Error> {
+    let reference = eval.steps.shifted(select.offset, select.at);
+    let lookback = eval.query.lookback;
+    let after = if select.extension == Extension::Smoothed { lookback } else { 0 };
+    if reference.count == 0 {
+        return Ok(());
+    }
+    let range = TimeRange::new(reference.start - lookback + 1 - after.min(1), reference.end() + after);
+    let mut out = Matrix::new(eval.count());
+    let mut picks = Picks::default();
+    fetch(eval, select, range, &mut |batch| {
+        out.clear();
+        for series in batch.iter() {
+            let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
+            if select.extension == Extension::Smoothed {
+                smooth(eval, (&reference, select.position), &series, &mut out);
+            } else {
+                picks.align(&reference, lookback, &series, &mut out);
+            }
+            if !out.cells.occupied(row) {
+                out.rows.pop();
+                out.cells.pop_row();
+            }
+        }
+        eval.query.budget.hold_samples(out.cells.samples())?;
+        sink(&mut out)
+    })
+}
+
+/// Scratch of an alignment.
+#[derive(Default)]
+struct Picks {
+    floats: Vec<u32>,
+    histograms: Vec<u32>,
+}
+
+impl Picks {
+    /// Chooses the newest sample of `series` for each step.
+    fn choose(&mut self, reference: &StepGrid, lookback: i64, series: &SeriesSamples<'_>) {
+        align::latest(reference, lookback, series.timestamps, &mut self.floats);
+        self.histograms.clear();
+        if !series.histograms.is_empty() {
+            align::latest(reference, lookback, series.histogram_timestamps, &mut self.histograms);
+            align::newer(series, &mut self.floats, &mut self.histograms);
+        }
+    }
+
+    /// Fills the last row of `out`.
+    fn align(&mut self, reference: &StepGrid, lookback: i64, series: &SeriesSamples<'_>, out: &mut Matrix) {
+        self.choose(reference, lookback, series);
+        let row = out.len() - 1;
+        let (values, valid) = out.cells.row_mut(row);
+        align::gather(&self.floats, series.values, values, valid);
+        if !self.histograms.is_empty() {
+            align::gather_histograms(&self.histograms, series.histograms, out.cells.histograms_mut(row));
+        }
+    }
+}
+
+/// `timestamp(v)`: of a selector the times of its samples, otherwise those of the steps.
+pub fn timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
+    let mut out = match &input.operator {
+        Operator::Select(select) => sample_times(eval, select, |series, pick| series.timestamps[pick])?,
+        _ => {
+            let mut rows = eval.eval(input)?;
+            for row in 0..rows.len() {
+                let present = rows.cells.present(row);
+                let (values, valid) = rows.cells.row_mut(row);
+                valid.copy_from_slice(&present);
+                for (step, value) in values.iter_mut().enumerate() {
+                    *value = eval.steps.time(step) as f64 / 1000.0;
+                }
+            }
+            rows.cells.clear_histograms();
+            rows
+        }
+    };
+    eval.drop_names(&mut out);
+    group::merge_same_labels(out)
+}
+
+/// `start_timestamp(v)`: the start timestamps of a selector's samples, when they are used.
+pub fn start_timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
+    let mut out = match &input.operator {
+        Operator::Select(select) if eval.query.starts == StartTimestamps::Used => {
+            sample_times(eval, select, |series, pick| series.starts.get(pick).copied().unwrap_or(0))?
+        }
+        _ => Matrix::new(eval.count()),
+    };
+    eval.drop_names(&mut out);
+    group::merge_same_labels(out)
+}
+
+fn sample_times(
+    eval: &Evaluator<'_>,
+    select: &Select,
+    time: impl Fn(&SeriesSamples<'_>, usize) -> i64,
+) -> Result<Matrix, Error> {
+    let reference = eval.steps.shifted(select.offset, select.at);
+    let mut out = Matrix::new(eval.count());
+    if reference.count == 0 {
+        return Ok(out);
+    }
+    // Upstream remembers samples for one millisecond less than it looks back; both agree.
+    let lookback = eval.query.lookback;
+    let range = TimeRange::new(reference.start - lookback + 1, reference.end());
+    let mut picks = Picks::default();
+    fetch(eval, select, range, &mut |batch| {
+        for series in batch.iter() {
+            let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
+            picks.choose(&reference, lookback, &series);
+            let as_floats = histogram_times(&series);
+            let (values, valid) = out.cells.row_mut(row);
+            for (step, pick) in picks.floats.iter().enumerate() {
+                if let Some(value) = series.values.get(*pick as usize) {
+                    if !is_stale_nan(*value) {
+                        values[step] = time(&series, *pick as usize) as f64 / 1000.0;
+                        bitmap::set(valid, step);
+                    }
+                } else if let Some(pick) = picks.histograms.get(step).map(|pick| *pick as usize)
+                    && series.histograms.get(pick).is_some_and(|histogram| !is_stale_nan(histogram.sum))
+                {
+                    values[step] = time(&as_floats, pick) as f64 / 1000.0;
+                    bitmap::set(valid, step);
+                }
+            }
+        }
+        eval.query.budget.hold_samples(batch.len() * reference.count)
+    })?;
+    Ok(out)
+}
+
+/// The histograms of a series seen as its samples.
+fn histogram_times<'a>(series: &SeriesSamples<'a>) -> SeriesSamples<'a> {
+    SeriesSamples { timestamps: series.histogram_timestamps, starts: series.histogram_starts, ..*series }
+}
+
+/// Fills the last row of `out` with values interpolated between the samples around each step.
+fn smooth(
+    eval: &Evaluator<'_>,
+    (reference, position): (&StepGrid, usize),
+    series: &SeriesSamples<'_>,
+    out: &mut Matrix,
+) {
+    let lookback = eval.query.lookback;
+    let row = out.len() - 1;
+    let floats: Vec<(i64, f64)> = live(series.timestamps, series.values, |value| is_stale_nan(*value));
+    let histograms = live(series.histogram_timestamps, series.histograms, |value| is_stale_nan(value.sum));
+    for step in 0..reference.count {
+        let time = reference.time(step);
+        let floats = within(&floats, time - lookback, time + lookback);
+        let histograms = within(&histograms, time - lookback, time + lookback);
+        if !floats.is_empty() && !histograms.is_empty() {
+            eval.query.annotate(Annotation::mixed_floats_histograms(series.labels.metric_name(), position));
+            continue;
+        }
+        let cell = if histograms.is_empty() {
+            smooth_float(floats, time)
+        } else {
+            interpolate::at(eval.query, (series.labels.metric_name(), position), histograms, time)
+        };
+        out.cells.push_cell(row, step, cell);
+    }
+}
+
+fn live<T: Clone>(timestamps: &[i64], values: &[T], is_stale: impl Fn(&T) -> bool) -> Vec<(i64, T)> {
+    let pairs = timestamps.iter().copied().zip(values.iter().cloned());
+    pairs.filter(|(_, value)| !is_stale(value)).collect()
+}
+
+/// The samples in `(from, to]`.
+fn within<T>(samples: &[(i64, T)], from: i64, to: i64) -> &[(i64, T)] {
+    let start = samples.partition_point(|(time, _)| *time <= from);
+    let end = samples.partition_point(|(time, _)| *time <= to).max(start);
+    &samples[start..end]
+}
+
+fn smooth_float(floats: &[(i64, f64)], time: i64) -> Cell {
+    let next = floats.partition_point(|(at, _)| *at < time);
+    match (next.checked_sub(1).map(|at| floats[at]), floats.get(next)) {
+        (_, Some((at, value))) if *at == time => Cell::Float(*value),
+        (Some(before), Some(after)) => Cell::Float(interpolate::float(before, *after, time)),
+        (Some((_, value)), None) => Cell::Float(value),
+        (None, _) => Cell::Empty,
+    }
+}

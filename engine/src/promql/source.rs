@@ -1,0 +1,155 @@
+//! Where samples come from: blocks, heads, remote stores, or memory.
+
+use std::sync::Arc;
+
+use crate::batch::SampleBatch;
+use crate::model::matcher::Matcher;
+use crate::model::{Error, Labels, TimeRange};
+
+/// What a selector asks of its source.
+#[derive(Clone, Debug)]
+pub struct SelectRequest<'a> {
+    /// All must match.
+    pub matchers: &'a [Matcher],
+    /// Samples wanted (Unix milliseconds, both ends included). More may be given.
+    pub range: TimeRange,
+    /// What the query does with the samples.
+    pub hints: &'a Hints,
+    /// Which part of the series is wanted.
+    pub part: Part,
+}
+
+/// What a query does with the samples of a selector; a source may do less work for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hints {
+    /// Name of the nearest function or aggregation around the selector; empty when there is none.
+    pub function: String,
+    /// Length of the windows in milliseconds; 0 for an instant selector.
+    pub range_ms: i64,
+    /// Milliseconds between steps; 0 for an instant query.
+    pub step_ms: i64,
+    /// Labels that the nearest aggregation groups by or leaves out.
+    pub grouping: Vec<String>,
+    /// Whether `grouping` is of `by`.
+    pub by: bool,
+    /// The only labels that the query looks at, when that is known; series may come without the
+    /// others, several of them with the same labels.
+    pub projection: Option<Vec<String>>,
+    /// Whether only count and sum of native histograms are looked at.
+    pub histogram_stats: bool,
+}
+
+/// A share of the series: part `index` of `count`, all parts in label order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 0.
+    pub index: usize,
+    /// At least 1.
+    pub count: usize,
+}
+
+/// What else a source has to say.
+#[derive(Clone, Debug, Default)]
+pub struct Selected {
+    /// Warnings, as of stores that did not answer.
+    pub warnings: Vec<String>,
+}
+
+/// What takes the batches of a selection; it may take the batch's contents and must not expect
+/// them to stay.
+pub type BatchSink<'a> = dyn FnMut(&mut SampleBatch) -> Result<(), Error> + 'a;
+
+/// Gives series by matchers. Shared by the cores that work on a query.
+pub trait Source: Sync {
+    /// Into how many parts the selection can be cut for parallel work.
+    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
+        1
+    }
+
+    /// Hands the matching series to `sink`, sorted by their labels, in batches of a size that
+    /// stays in the cache. Each series comes once, whole, its samples in time order.
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error>;
+}
+
+impl Part {
+    /// All series.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// The share of `0..total` that the part stands for.
+    pub fn share(self, total: usize) -> std::ops::Range<usize> {
+        total * self.index / self.count..total * (self.index + 1) / self.count
+    }
+}
+
+/// Series in memory, for tests and small answers.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySource {
+    series: SampleBatch,
+    parts: usize,
+}
+
+/// Series of one batch of a [`MemorySource`].
+const BATCH_SERIES: usize = 128;
+
+impl MemorySource {
+    /// A source of the series of `batch`, which are put in order.
+    pub fn new(batch: &SampleBatch) -> Self {
+        let mut order: Vec<usize> = (0..batch.len()).collect();
+        order.sort_by(|left, right| batch.labels[*left].cmp(&batch.labels[*right]));
+        let mut series = SampleBatch::default();
+        for at in order {
+            copy_series(batch, at, TimeRange::ALL, &mut series);
+        }
+        Self { series, parts: 1 }
+    }
+
+    /// The same source, cut into `parts`.
+    pub fn with_parts(self, parts: usize) -> Self {
+        Self { parts, ..self }
+    }
+
+    /// Labels of all series, in order.
+    pub fn labels(&self) -> &[Arc<Labels>] {
+        &self.series.labels
+    }
+}
+
+impl Source for MemorySource {
+    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
+        self.parts.max(1)
+    }
+
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        let matches = |labels: &Labels| {
+            request.matchers.iter().all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or("")))
+        };
+        let found: Vec<usize> = (0..self.series.len()).filter(|at| matches(&self.series.labels[*at])).collect();
+        let mut batch = SampleBatch::default();
+        for chosen in found[request.part.share(found.len())].chunks(BATCH_SERIES) {
+            batch.clear();
+            for at in chosen {
+                copy_series(&self.series, *at, request.range, &mut batch);
+            }
+            sink(&mut batch)?;
+        }
+        Ok(Selected::default())
+    }
+}
+
+/// Appends the samples of series `at` that lie in `range`.
+fn copy_series(from: &SampleBatch, at: usize, range: TimeRange, to: &mut SampleBatch) {
+    let series = from.series(at);
+    let within = |timestamps: &[i64]| {
+        let start = timestamps.partition_point(|time| *time < range.min_time);
+        start..timestamps.partition_point(|time| *time <= range.max_time).max(start)
+    };
+    let floats = within(series.timestamps);
+    to.floats.timestamps.extend_from_slice(&series.timestamps[floats.clone()]);
+    to.floats.values.extend_from_slice(&series.values[floats.clone()]);
+    to.float_starts.extend_from_slice(series.starts.get(floats).unwrap_or(&[]));
+    let histograms = within(series.histogram_timestamps);
+    to.histograms.timestamps.extend_from_slice(&series.histogram_timestamps[histograms.clone()]);
+    to.histograms.values.extend_from_slice(&series.histograms[histograms.clone()]);
+    to.histogram_starts.extend_from_slice(series.histogram_starts.get(histograms).unwrap_or(&[]));
+    to.finish_series(Arc::clone(series.labels));
+}

@@ -1,0 +1,162 @@
+//! What an evaluation gives: rows of labelled series over steps, and the answer of a query.
+
+use std::sync::Arc;
+
+use crate::batch::{Cell, SampleBatch, StepBatch, StepGrid, bitmap};
+use crate::model::labels::METRIC_NAME;
+use crate::model::{FloatHistogram, Labels};
+
+/// Labels of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowLabels {
+    /// The labels, metadata labels included unless they were dropped at once.
+    pub labels: Arc<Labels>,
+    /// Whether metric name, type and unit are to be dropped at the end of the query.
+    pub drop_name: bool,
+}
+
+/// Labelled rows over the steps of an evaluation.
+#[derive(Clone, Debug, Default)]
+pub struct Matrix {
+    /// Labels of each row.
+    pub rows: Vec<RowLabels>,
+    /// Values of each row.
+    pub cells: StepBatch,
+}
+
+/// The value of a query.
+#[derive(Clone, Debug)]
+pub enum QueryValue {
+    /// A number for each step; of an instant query there is one.
+    Scalar(StepGrid, Vec<f64>),
+    /// A string, at one time (Unix milliseconds).
+    Text(i64, String),
+    /// The instant vector of one step.
+    Vector(StepGrid, Matrix),
+    /// Rows over the steps of a range query, sorted by their labels.
+    Matrix(StepGrid, Matrix),
+    /// The stored samples that an instant query's range selector chose.
+    Samples(SampleBatch),
+}
+
+impl RowLabels {
+    /// Labels that keep their name.
+    pub fn plain(labels: Arc<Labels>) -> Self {
+        Self { labels, drop_name: false }
+    }
+}
+
+impl Matrix {
+    /// No rows over `steps` steps.
+    pub fn new(steps: usize) -> Self {
+        Self { rows: Vec::new(), cells: StepBatch::new(steps) }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Number of steps.
+    pub fn steps(&self) -> usize {
+        self.cells.steps()
+    }
+
+    /// Removes all rows and keeps the room.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.cells.clear();
+    }
+
+    /// Appends an empty row and gives its index.
+    pub fn push_row(&mut self, labels: RowLabels) -> usize {
+        self.rows.push(labels);
+        self.cells.push_row()
+    }
+
+    /// Appends a copy of row `row` of `other`.
+    pub fn push_copy(&mut self, other: &Self, row: usize) {
+        self.rows.push(other.rows[row].clone());
+        self.cells.push_copy(&other.cells, row);
+    }
+
+    /// Appends all rows of `other`.
+    pub fn append(&mut self, other: &mut Self) {
+        self.rows.append(&mut other.rows);
+        self.cells.append(&mut other.cells);
+    }
+
+    /// Which steps any row holds something at.
+    pub fn present_anywhere(&self) -> Vec<u64> {
+        let mut bits = vec![0; bitmap::words(self.steps())];
+        for row in 0..self.len() {
+            bitmap::union(&mut bits, self.cells.valid(row));
+            for (step, _) in self.cells.histograms(row) {
+                bitmap::set(&mut bits, *step as usize);
+            }
+        }
+        bits
+    }
+
+    /// The same rows in the order of `order`, which names each row at most once.
+    pub fn reordered(&self, order: &[usize]) -> Self {
+        let mut out = Self::new(self.steps());
+        for row in order {
+            out.push_copy(self, *row);
+        }
+        out
+    }
+
+    /// Without rows that hold nothing.
+    pub fn without_empty_rows(self) -> Self {
+        if (0..self.len()).all(|row| self.cells.occupied(row)) {
+            return self;
+        }
+        let kept: Vec<usize> = (0..self.len()).filter(|row| self.cells.occupied(*row)).collect();
+        self.reordered(&kept)
+    }
+
+    /// Rows sorted by their labels.
+    pub fn sorted(self) -> Self {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        if order.is_sorted_by(|left, right| self.rows[*left].labels <= self.rows[*right].labels) {
+            return self;
+        }
+        order.sort_by(|left, right| self.rows[*left].labels.cmp(&self.rows[*right].labels));
+        self.reordered(&order)
+    }
+
+    /// The floats of row `row` with their steps.
+    pub fn floats(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let values = self.cells.values(row);
+        bitmap::ones(self.cells.valid(row)).map(move |step| (step, values[step]))
+    }
+
+    /// The histograms of row `row` with their steps.
+    pub fn histograms(&self, row: usize) -> &[(u32, Arc<FloatHistogram>)] {
+        self.cells.histograms(row)
+    }
+
+    /// What row `row` holds at `step`.
+    pub fn cell(&self, row: usize, step: usize) -> Cell {
+        self.cells.cell(row, step)
+    }
+}
+
+/// Whether `name` is the metric name or one of the labels for its type and unit.
+pub fn is_metadata_label(name: &str) -> bool {
+    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+}
+
+/// `labels` without metric name, type and unit.
+pub fn without_metadata(labels: &Arc<Labels>) -> Arc<Labels> {
+    if !labels.iter().any(|(name, _)| is_metadata_label(name)) {
+        return Arc::clone(labels);
+    }
+    Arc::new(Labels::from_sorted(labels.iter().filter(|(name, _)| !is_metadata_label(name))))
+}
