@@ -18,6 +18,8 @@ pub mod bucket;
 pub mod postings;
 /// What a block's index says: the TSDB's index file, Thanos' index-header, the column index.
 pub mod index;
+/// Chunks of samples and the segment files that hold them: decoded into columns, encoded from columns.
+pub mod chunk;
 /// Sample batches and step batches: columns of many series.
 pub mod batch;
 /// Blocks on local disk: tombstones, writing, verification.

@@ -1,5 +1,7 @@
-//! Checked reading and writing of bytes.
+//! Checked reading and writing of bytes and bits.
 
+/// Bits, most significant first.
+pub mod bits;
 /// The one error for bytes that are not what their format says.
 pub mod corrupt;
 /// A cursor over bytes that never reads past their end.

@@ -5,10 +5,14 @@
 
 /// Words of bitmaps: and, or, and-not, counts, and the numbers of the set bits.
 pub mod bitmap;
+/// The checksum of chunks, index sections and WAL records.
+pub mod crc32c;
 /// Intersection and difference of ascending lists.
 pub mod intersect;
 /// Integers of a fixed number of bits.
 pub mod unpack;
+/// Samples of XOR chunks.
+pub mod xor;
 
 use std::sync::OnceLock;
 

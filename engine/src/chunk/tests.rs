@@ -1,0 +1,121 @@
+//! Chunks that Prometheus and Thanos made: read, and written again to the same bytes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::model::FloatColumns;
+
+/// The segment files below `folder` of the golden data; none, said loudly, where that is absent.
+fn segments(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden")).join(folder);
+    if !root.exists() {
+        assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{} is absent", root.display());
+        eprintln!("SKIPPED: {} is absent", root.display());
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if folder.ends_with("chunks") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no segment below {folder}");
+    found
+}
+
+/// Calls `visit` with each chunk of all segments below `folder`; gives how many there were.
+fn each_chunk(folder: &str, mut visit: impl FnMut(segment::Chunk<'_>)) -> usize {
+    let mut count = 0;
+    for path in segments(folder) {
+        let bytes = fs::read(&path).unwrap();
+        for chunk in segment::chunks(&bytes) {
+            visit(chunk.unwrap_or_else(|error| panic!("{}: {error}", path.display())).1);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn xor_chunks_of_prometheus_are_written_again_to_the_same_bytes() {
+    for folder in ["blocks", "thanos"] {
+        each_chunk(folder, |chunk| {
+            if chunk.encoding != Encoding::Xor {
+                return;
+            }
+            let mut columns = FloatColumns::default();
+            xor::decode(chunk.data, &mut columns).unwrap();
+            let mut data = Vec::new();
+            xor::encode(&columns.timestamps, &columns.values, &mut data);
+            assert_eq!(data, chunk.data);
+        });
+    }
+}
+
+#[test]
+fn segments_of_prometheus_are_written_again_to_the_same_bytes() {
+    for path in segments("blocks") {
+        let bytes = fs::read(&path).unwrap();
+        let folder = std::env::temp_dir().join(format!("uru-segment-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let mut writer = segment::Writer::new(folder.clone(), segment::SEGMENT_BYTES_MAX);
+        for chunk in segment::chunks(&bytes) {
+            let (offset, chunk) = chunk.unwrap();
+            let written = writer.append(chunk.encoding, chunk.data).unwrap();
+            assert_eq!(written.pack(), offset);
+        }
+        assert_eq!(writer.finish().unwrap(), [bytes.len() as u64]);
+        let written = fs::read(folder.join(segment::file_name(0))).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(written == bytes, "{} differs", path.display());
+    }
+}
+
+#[test]
+fn a_full_segment_is_followed_by_another() {
+    let folder = std::env::temp_dir().join(format!("uru-segments-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let mut writer = segment::Writer::new(folder.clone(), 100);
+    let refs: Vec<_> = (0..4).map(|_| writer.append(Encoding::Xor, &[7; 30]).unwrap()).collect();
+    let lens = writer.finish().unwrap();
+    let name = |at| folder.join(segment::file_name(at));
+    let found: Vec<_> = (0..2).map(|at| segment::chunks(&fs::read(name(at)).unwrap()).count()).collect();
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(refs.iter().map(|at| (at.segment, at.offset)).collect::<Vec<_>>(), [(0, 8), (0, 44), (1, 8), (1, 44)]);
+    assert_eq!(lens, [80, 80]);
+    assert_eq!(found, [2, 2]);
+}
+
+#[test]
+fn a_damaged_chunk_is_refused_with_its_offset_and_the_reason() {
+    let mut bytes = segment::MAGIC.to_vec();
+    bytes.extend([segment::VERSION, 0, 0, 0]);
+    segment::encode(Encoding::Xor, &[1, 2, 3], &mut bytes);
+    let error = |bytes: &[u8]| segment::chunks(bytes).find_map(Result::err).unwrap().to_string();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            if !(5..8).contains(&at) {
+                assert!(segment::chunks(&damaged).any(|chunk| chunk.is_err()), "byte {at} bit {bit}");
+            }
+        }
+    }
+    let mut damaged = bytes.clone();
+    damaged[8] = 200;
+    damaged[9] = 1;
+    assert_eq!(error(&damaged), "chunk segment at byte 8: chunk of 200 bytes announced, room for 2");
+    damaged = bytes.clone();
+    damaged[10] ^= 1;
+    assert!(error(&damaged).starts_with("chunk segment at byte 8: chunk's stored checksum "));
+    assert!(segment::read_at(&bytes[9..], 9, 8).is_err());
+    assert!(segment::read_at(&bytes, 0, 3).is_err());
+    assert!(segment::read_at(&bytes, 0, u64::MAX).is_err());
+}

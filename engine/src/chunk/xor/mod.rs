@@ -1,0 +1,71 @@
+//! Float samples: timestamps as differences of differences, values xored with the one before.
+//!
+//! ```text
+//! count u16 BE │ t0 varint │ v0 f64 BE │ t1-t0 uvarint │ v1 value │ dod2 time │ v2 value │ … │ 0 to 7 zeros
+//!
+//! time   0                      the same difference as before
+//!        10    14 bits          -8191 to 8192        two's complement, except that the smallest
+//!        110   17 bits          -65535 to 65536      number stands for the one above the largest
+//!        1110  20 bits          -524287 to 524288
+//!        1111  64 bits
+//! value  0                      the same value as before
+//!        10    payload          as wide and as far from the right as the last payload
+//!        11    zeros:5 width:6 payload    zeros before it (at most 31), its width (0 for 64)
+//! ```
+
+mod append;
+mod encode;
+
+pub use append::Appender;
+pub use encode::encode;
+
+use crate::codec::Corrupt;
+use crate::model::FloatColumns;
+use crate::simd::xor::{self as kernel, Fault};
+
+/// Bytes of the count in front of the samples.
+pub const HEADER_LEN: usize = 2;
+
+/// Samples that a chunk can hold.
+pub const SAMPLES_MAX: usize = u16::MAX as usize;
+
+/// The shortest first sample ends here: a count, a timestamp and a value.
+const SECOND_SAMPLE_AT_MIN: usize = HEADER_LEN + 1 + 8;
+/// The shortest sample takes two bits.
+const SAMPLES_PER_BYTE_MAX: usize = 4;
+
+/// Number of samples that the header of `data` announces, checked against what can be there.
+pub fn count(data: &[u8]) -> Result<usize, Corrupt> {
+    let Some(header) = data.first_chunk::<HEADER_LEN>() else {
+        return Err(Corrupt::new("XOR chunk", 0, format!("{} bytes, too few for a count", data.len())));
+    };
+    let count = usize::from(u16::from_be_bytes(*header));
+    let most = match data.len().checked_sub(SECOND_SAMPLE_AT_MIN) {
+        Some(rest) => 1 + rest * SAMPLES_PER_BYTE_MAX,
+        None => 0,
+    };
+    if count > most {
+        return Err(Corrupt::new("XOR chunk", 0, format!("{count} samples announced in {} bytes", data.len())));
+    }
+    Ok(count)
+}
+
+/// Appends the samples of the chunk `data` to `columns`; on an error nothing is appended.
+pub fn decode(data: &[u8], columns: &mut FloatColumns) -> Result<(), Corrupt> {
+    let count = count(data)?;
+    let start = columns.len();
+    columns.timestamps.resize(start + count, 0);
+    columns.values.resize(start + count, 0.0);
+    kernel::scalar::decode(data, &mut columns.timestamps[start..], &mut columns.values[start..]).map_err(|fault| {
+        columns.timestamps.truncate(start);
+        columns.values.truncate(start);
+        corrupt(fault)
+    })
+}
+
+fn corrupt(fault: Fault) -> Corrupt {
+    Corrupt::new("XOR chunk", fault.offset as u64, fault.reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! One chunk after the other, one sample after the other, with a branch for each kind of field: the
+//! specification, and the fastest way without AVX-512.
+
+use super::Fault;
+
+/// Bytes that hold the longest sample without a wide timestamp field, from any bit on.
+const WINDOW: usize = 16;
+/// Bytes at the end of a chunk that are decoded from a copy with zeros behind it.
+const TAIL: usize = 32;
+
+/// Where a chunk stands between two samples.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    /// Next bit.
+    at: usize,
+    time: i64,
+    delta: i64,
+    value: u64,
+    /// Bits of the payload of a value, 1 to 64.
+    width: u32,
+    /// Zeros below the payload; over 63 in a chunk that lies, whose payload then counts as 0.
+    below: u32,
+}
+
+/// Decodes the chunk `data`, whose header announces as many samples as `times` and `values` have
+/// room for, to Unix milliseconds and values.
+pub fn decode(data: &[u8], times: &mut [i64], values: &mut [f64]) -> Result<(), Fault> {
+    let ([first_time, times @ ..], [first_value, values @ ..]) = (times, values) else { return Ok(()) };
+    let (mut state, second_at) = first(data)?;
+    (*first_time, *first_value) = (state.time, f64::from_bits(state.value));
+    let ([second_time, times @ ..], [second_value, values @ ..]) = (times, values) else { return Ok(()) };
+    second(data, second_at, &mut state)?;
+    (*second_time, *second_value) = (state.time, f64::from_bits(state.value));
+    rest(data, state, times, values)
+}
+
+/// The first sample, and where the second starts.
+fn first(data: &[u8]) -> Result<(State, usize), Fault> {
+    let (raw, at) = uvarint(data, 2)?;
+    let time = ((raw >> 1) as i64) ^ -((raw & 1) as i64);
+    let Some(value) = data.get(at..).and_then(<[u8]>::first_chunk) else { return Err(short(data)) };
+    Ok((State { at: 0, time, delta: 0, value: u64::from_be_bytes(*value), width: 64, below: 0 }, at + 8))
+}
+
+/// The second sample: its timestamp is a plain difference.
+fn second(data: &[u8], at: usize, state: &mut State) -> Result<(), Fault> {
+    let (delta, at) = uvarint(data, at)?;
+    let tail = data.get(at..).unwrap_or(&[]);
+    let mut window = [0u8; WINDOW];
+    let len = tail.len().min(WINDOW);
+    window[..len].copy_from_slice(&tail[..len]);
+    state.at = at * 8;
+    state.delta = delta as i64;
+    state.time = state.time.wrapping_add(state.delta);
+    value_field(u128::from_be_bytes(window), 0, state);
+    if state.at > data.len() * 8 { Err(short(data)) } else { Ok(()) }
+}
+
+/// All samples from the third on.
+fn rest(data: &[u8], mut state: State, times: &mut [i64], values: &mut [f64]) -> Result<(), Fault> {
+    let done = run(data, data.len() * 8, &mut state, times, values);
+    let (times, values) = (&mut times[done..], &mut values[done..]);
+    if times.is_empty() {
+        return Ok(());
+    }
+    let start = state.at / 8;
+    let Some(tail) = data.get(start..).filter(|tail| tail.len() <= TAIL) else { return Err(short(data)) };
+    let mut padded = [0u8; 2 * TAIL];
+    padded[..tail.len()].copy_from_slice(tail);
+    state.at %= 8;
+    let done = run(&padded, tail.len() * 8, &mut state, times, values);
+    if done < times.len() || state.at > tail.len() * 8 { Err(short(data)) } else { Ok(()) }
+}
+
+/// Decodes samples until there is no room for more, bit `limit` is reached, or too few bytes follow
+/// to read a sample without looking. Gives how many it decoded.
+fn run(bytes: &[u8], limit: usize, state: &mut State, times: &mut [i64], values: &mut [f64]) -> usize {
+    let mut now = *state;
+    let mut done = 0;
+    for (time, value) in times.iter_mut().zip(values) {
+        let Some(mut window) = window(bytes, now.at) else { break };
+        if now.at >= limit {
+            break;
+        }
+        let mut after = now;
+        let control = (window >> 64) as u64;
+        let skip = if control >> 63 == 0 {
+            1
+        } else if control >> 62 == 0b10 {
+            after.delta = after.delta.wrapping_add(dod(control << 2, 14));
+            16
+        } else {
+            let (change, len) = wide_dod(window);
+            after.delta = after.delta.wrapping_add(change);
+            after.at += len;
+            let Some(behind) = self::window(bytes, after.at) else { break };
+            window = behind;
+            0
+        };
+        after.time = after.time.wrapping_add(after.delta);
+        value_field(window, skip, &mut after);
+        (*time, *value) = (after.time, f64::from_bits(after.value));
+        now = after;
+        done += 1;
+    }
+    *state = now;
+    done
+}
+
+/// The bits from bit `at` on; at least 121 of them.
+#[inline(always)]
+fn window(bytes: &[u8], at: usize) -> Option<u128> {
+    let window = bytes.get(at / 8..)?.first_chunk::<WINDOW>()?;
+    Some(u128::from_be_bytes(*window) << (at % 8))
+}
+
+/// Decodes the value field that is `skip` bits into `window`, and moves behind it.
+#[inline(always)]
+fn value_field(window: u128, skip: u32, state: &mut State) {
+    let control = (window << skip >> 64) as u64;
+    let len = if control >> 63 == 0 {
+        state.at += (skip + 1) as usize;
+        return;
+    } else if control >> 62 == 0b10 {
+        skip + 2
+    } else {
+        let above = (control >> 57) as u32 & 31;
+        let width = (control >> 51) as u32 & 63;
+        state.width = if width == 0 { 64 } else { width };
+        state.below = 64u32.wrapping_sub(above + state.width);
+        skip + 13
+    };
+    let payload = (window << len >> 64) as u64 >> (64 - state.width);
+    state.value ^= payload.checked_shl(state.below).unwrap_or(0);
+    state.at += (len + state.width) as usize;
+}
+
+/// The difference of two deltas in the highest `len` bits of `bits`: two's complement, except that
+/// the smallest number stands for the one above the largest.
+#[inline(always)]
+fn dod(bits: u64, len: u32) -> i64 {
+    let ones = (1i64 << (64 - len)) - 1;
+    -(ones.wrapping_sub(bits as i64) >> (64 - len))
+}
+
+/// A difference of two deltas of 17, 20 or 64 bits at the start of `window`, and the bits it takes.
+#[cold]
+fn wide_dod(window: u128) -> (i64, usize) {
+    let control = (window >> 64) as u64;
+    match control >> 60 {
+        0b1111 => ((window << 4 >> 64) as i64, 68),
+        0b1110 => (dod(control << 4, 20), 24),
+        _ => (dod(control << 3, 17), 20),
+    }
+}
+
+/// The variable-length integer at byte `at`, and the byte after it.
+fn uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
+    let mut value = 0u64;
+    for (place, byte) in data.get(at..).unwrap_or(&[]).iter().take(10).enumerate() {
+        if place == 9 && *byte > 1 {
+            return Err(Fault { offset: at, reason: Fault::VARINT });
+        }
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if *byte < 0x80 {
+            return Ok((value, at + place + 1));
+        }
+    }
+    Err(short(data))
+}
+
+fn short(data: &[u8]) -> Fault {
+    Fault { offset: data.len(), reason: Fault::SHORT }
+}
