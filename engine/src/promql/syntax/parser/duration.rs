@@ -5,7 +5,7 @@ use super::super::token::{Preprocessor, Token, TokenKind};
 use super::{Parsed, Parser};
 
 /// Seconds that still are nanoseconds of 64 bits.
-const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
 /// How tightly an operator binds, from 1; 0 for what is no arithmetic.
 fn precedence(op: BinaryOp) -> u8 {

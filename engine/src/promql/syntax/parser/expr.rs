@@ -30,6 +30,15 @@ fn precedence(op: BinaryOp) -> u8 {
 /// The precedence of `^`, the only operator that binds more tightly than a sign.
 const POW: u8 = 6;
 
+/// `by (…)` or `without (…)`.
+#[derive(Default)]
+struct AggregationModifier {
+    without: bool,
+    grouping: Vec<String>,
+    /// The byte after it.
+    closing: usize,
+}
+
 impl Parser<'_> {
     /// An expression up to where it can't go on.
     pub(super) fn expr(&mut self) -> Parsed<Typed> {
@@ -127,11 +136,10 @@ impl Parser<'_> {
     fn aggregation(&mut self, op: AggregateOp, name: Token) -> Parsed<Typed> {
         let modifier = self.aggregation_modifier()?;
         let (args, end) = self.call_args()?;
-        let (without, grouping) = match modifier {
+        let AggregationModifier { without, grouping, closing } = match modifier {
             Some(modifier) => modifier,
             None => self.aggregation_modifier()?.unwrap_or_default(),
         };
-        let (grouping, closing) = grouping;
         let range = TextRange { start: name.range.start, end: end.max(closing) };
         let mut args = args.into_iter();
         if args.len() == 0 {
@@ -153,15 +161,15 @@ impl Parser<'_> {
         Ok(self.checker().aggregate(Grouped { op, grouping, without, range }, param, expr))
     }
 
-    /// `by (…)` or `without (…)` with the byte where it ends.
-    fn aggregation_modifier(&mut self) -> Parsed<Option<(bool, (Vec<String>, usize))>> {
+    fn aggregation_modifier(&mut self) -> Parsed<Option<AggregationModifier>> {
         let without = match self.peek()?.kind {
             TokenKind::Keyword(Keyword::By) => false,
             TokenKind::Keyword(Keyword::Without) => true,
             _ => return Ok(None),
         };
         self.next()?;
-        Ok(Some((without, self.grouping_labels()?)))
+        let (grouping, closing) = self.grouping_labels()?;
+        Ok(Some(AggregationModifier { without, grouping, closing }))
     }
 
     fn call(&mut self, name: Token) -> Parsed<Typed> {

@@ -18,7 +18,7 @@ fn queries_print_in_canonical_form() {
         ("0x1f + 1_000 + 017 + 5m", "31 + 1000 + 15 + 5m"),
         (r#""\xff" # comment"#, r#""\xff""#),
         ("a[(step() + 5m) * 2:1m] offset -(3m)", "a[(step() + 5m) * 2:1m] offset -(3m)"),
-        ("a </ 1 + on (b) fill (2) c offset (5m)", "a </ 1 + on (b) fill (2) c offset (5m)"),
+        ("a </ b + on (b) fill (2) c offset (5m)", "a </ b + on (b) fill (2) c offset (5m)"),
         ("a + on(b) group_left fill_right(-1) c", "a + on (b) group_left () fill_right (-1) c"),
     ] {
         assert_eq!(parse(query, Options::ALL).unwrap().to_string(), printed, "{query}");
