@@ -22,8 +22,10 @@ pub mod index;
 pub mod chunk;
 /// Sample batches and step batches: columns of many series.
 pub mod batch;
-/// Blocks on local disk: tombstones, writing, verification.
+/// Blocks: opened ones and the set of all, tombstones, writing, verification.
 pub mod block;
+/// One request over many blocks to one sorted answer.
+pub mod select;
 /// One series of several replicas: penalty, chain, and overlapping chunks set apart.
 pub mod dedup;
 /// Prometheus' query language over columns.

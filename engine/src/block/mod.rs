@@ -1,4 +1,15 @@
-//! Blocks: what was deleted from them, writing them, verifying them.
+//! Blocks: those that can be asked, and the set of all of them; what was deleted from them, writing
+//! them, verifying them.
 
+/// An opened block.
+pub mod opened;
+/// Labels and chunk places of many series.
+pub mod series;
+/// All blocks, by external labels and resolution.
+pub mod set;
 /// Deleted ranges.
 pub mod tombstones;
+
+pub use opened::{BlockInfo, ChunkSource, Detail, OpenedBlock, Segments, SeriesScratch};
+pub use series::{ChunkPlace, LabelView, SeriesBatch};
+pub use set::{BlockSet, Chosen};

@@ -22,6 +22,8 @@ pub mod marker;
 pub mod meta;
 /// Names of a block's objects.
 pub mod name;
+/// Read plans: which byte ranges to read so that all wanted pieces are there.
+pub mod plan;
 
 pub use go_time::GoTime;
 pub use listing::{BlockListing, BlockObjects};

@@ -10,7 +10,13 @@
 //! Architecture invariant: shards share nothing mutable. What crosses is an owned message over a
 //! bounded channel; a full channel is back-pressure and is counted.
 
+/// Requests split over the shards.
+pub mod gather;
 /// The mailbox, its lanes and the thread that empties it.
 pub mod pool;
 
+pub use gather::{Answer, Fetcher, Fetching, Selector, SeriesStream, Setting, block_on};
 pub use pool::{Background, Job, Options, Pool, PoolCounters, Progress, ShardContext};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! A block that can be asked. Immutable; shared by `Arc` between cores and requests.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use crate::io::File;
+use crate::model::{BlockId, Error, ErrorKind, Labels, Resolution, TimeRange};
+
+use crate::bucket::Meta;
+use crate::index::{BlockIndex, ChunkColumns, SeriesLabels};
+
+use super::series::ChunkPlace;
+
+/// Name under which block matchers see a block's id, as in Thanos' relabelling.
+pub const BLOCK_ID_LABEL: &str = "__block_id";
+
+/// What a chunk is guessed to have at most where the index doesn't say, in bytes: Thanos' figure.
+const CHUNK_BYTES_GUESS: u32 = 16_000;
+
+/// What a block is, as its meta.json says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Its id.
+    pub id: BlockId,
+    /// First millisecond that it covers.
+    pub min_time: i64,
+    /// First millisecond that it no longer covers.
+    pub max_time: i64,
+    /// Milliseconds between samples; 0 for raw data.
+    pub resolution: Resolution,
+    /// Number of its series.
+    pub series: u64,
+    /// Labels that all its series have besides their own.
+    pub external_labels: Labels,
+}
+
+/// How much of a series is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Labels of the series that have a chunk in the time range.
+    Labels,
+    /// Labels, and all chunks that share a millisecond with the time range.
+    Chunks,
+}
+
+/// Buffers for looking up series; of one thread.
+#[derive(Debug, Default)]
+pub struct SeriesScratch {
+    labels: SeriesLabels,
+    chunks: ChunkColumns,
+    places: Vec<ChunkPlace>,
+}
+
+/// Where a block's chunks are.
+#[derive(Debug)]
+pub enum ChunkSource {
+    /// In local segment files, which shards read themselves.
+    Local(Segments),
+    /// Elsewhere: the caller fetches what read plans ask for. Lengths of the segments, in bytes.
+    Remote(Vec<u64>),
+}
+
+/// Local segment files, opened when they are first read.
+#[derive(Debug)]
+pub struct Segments {
+    files: Vec<(PathBuf, OnceLock<Arc<File>>)>,
+}
+
+/// An opened block.
+pub struct OpenedBlock {
+    info: BlockInfo,
+    index: Arc<dyn BlockIndex>,
+    chunks: ChunkSource,
+    chunk_bytes: u64,
+    extension: OnceLock<Option<String>>,
+}
+
+impl BlockInfo {
+    /// What a block's meta.json says.
+    pub fn from_meta(meta: &Meta) -> Self {
+        Self {
+            id: meta.ulid,
+            min_time: meta.min_time,
+            max_time: meta.max_time,
+            resolution: meta.resolution(),
+            series: meta.stats.num_series,
+            external_labels: meta.external_labels(),
+        }
+    }
+}
+
+impl Segments {
+    /// The segment files `paths`, in their order.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { files: paths.into_iter().map(|path| (path, OnceLock::new())).collect() }
+    }
+
+    /// Segment number `at`, from 0.
+    pub fn file(&self, at: u32) -> Result<&Arc<File>, Error> {
+        let Some((path, opened)) = self.files.get(at as usize) else {
+            let message = format!("chunks/{:06}: the index points into a segment that isn't there", at + 1);
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        };
+        if let Some(file) = opened.get() {
+            return Ok(file);
+        }
+        let file = Arc::new(File::open(path)?);
+        Ok(opened.get_or_init(|| file))
+    }
+
+    /// Number of segments.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there is no segment.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.iter().filter_map(|(path, _)| Some(std::fs::metadata(path).ok()?.len())).sum()
+    }
+}
+
+impl OpenedBlock {
+    /// The block that `info` describes, with its index and chunks.
+    pub fn new(info: BlockInfo, index: Arc<dyn BlockIndex>, chunks: ChunkSource) -> Self {
+        let chunk_bytes = match &chunks {
+            ChunkSource::Local(segments) => segments.bytes(),
+            ChunkSource::Remote(lengths) => lengths.iter().sum(),
+        };
+        Self { info, index, chunks, chunk_bytes, extension: OnceLock::new() }
+    }
+
+    /// What the block is.
+    pub fn info(&self) -> &BlockInfo {
+        &self.info
+    }
+
+    /// Its id.
+    pub fn id(&self) -> BlockId {
+        self.info.id
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &dyn BlockIndex {
+        &*self.index
+    }
+
+    /// Where its chunks are.
+    pub fn chunks(&self) -> &ChunkSource {
+        &self.chunks
+    }
+
+    /// Bytes of all its segments.
+    pub fn chunk_bytes(&self) -> u64 {
+        self.chunk_bytes
+    }
+
+    /// Whether a sample of the block may lie in `range`.
+    pub fn overlaps(&self, range: TimeRange) -> bool {
+        self.info.min_time <= range.max_time && range.min_time < self.info.max_time
+    }
+
+    /// Calls `each` with the place in `ordinals`, labels and chunks of every series that has a chunk
+    /// in `range`, in order.
+    pub fn visit_series(
+        &self,
+        ordinals: &[u32],
+        range: TimeRange,
+        scratch: &mut SeriesScratch,
+        mut each: impl FnMut(usize, &SeriesLabels, &[ChunkPlace]),
+    ) -> Result<(), Error> {
+        let SeriesScratch { labels, chunks, places } = scratch;
+        chunks.clear();
+        self.index.chunks(ordinals, range, chunks)?;
+        for (at, ordinal) in ordinals.iter().enumerate() {
+            chunk_places(chunks, at, places);
+            if !places.is_empty() {
+                self.index.labels(*ordinal, labels)?;
+                each(at, labels, places);
+            }
+        }
+        Ok(())
+    }
+
+    /// An error in this block, with its id before it.
+    pub fn place(&self, error: Error) -> Error {
+        error.within(format_args!("block {}", self.info.id))
+    }
+
+    /// Of the series whose labels begin with all labels of another series, the least name of the
+    /// label that comes next; `None` where there is no such pair.
+    ///
+    /// Adding an external label keeps the order of a block's series unless its name is greater
+    /// than this one: `{a}` comes before `{a, b}`, but `{a, c}` after `{a, b, c}`. Looks at every
+    /// series once, when it is first asked.
+    pub fn least_extension(&self) -> Result<Option<&str>, Error> {
+        if let Some(known) = self.extension.get() {
+            return Ok(known.as_deref());
+        }
+        let found = find_least_extension(&*self.index)?;
+        Ok(self.extension.get_or_init(|| found).as_deref())
+    }
+}
+
+impl std::fmt::Debug for OpenedBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedBlock").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+fn find_least_extension(index: &dyn BlockIndex) -> Result<Option<String>, Error> {
+    let mut least: Option<String> = None;
+    let (mut before, mut here) = (SeriesLabels::default(), SeriesLabels::default());
+    for (at, ordinal) in index.all()?.into_list().into_iter().enumerate() {
+        std::mem::swap(&mut before, &mut here);
+        index.labels(ordinal, &mut here)?;
+        if at == 0 || before.len() >= here.len() || !before.iter().eq(here.iter().take(before.len())) {
+            continue;
+        }
+        if let Some((name, _)) = here.iter().nth(before.len())
+            && least.as_deref().is_none_or(|known| name < known)
+        {
+            least = Some(name.to_owned());
+        }
+    }
+    Ok(least)
+}
+
+/// Where the index says that chunks are; guesses lengths that it doesn't know.
+fn chunk_places(columns: &ChunkColumns, at: usize, places: &mut Vec<ChunkPlace>) {
+    let (metas, lens) = columns.of(at);
+    places.clear();
+    places.extend(metas.iter().zip(lens).map(|(meta, len)| ChunkPlace {
+        min_time: meta.min_time,
+        max_time: meta.max_time,
+        segment: meta.chunk_ref.segment(),
+        offset: meta.chunk_ref.offset(),
+        len: if *len == 0 { CHUNK_BYTES_GUESS } else { *len },
+    }));
+}

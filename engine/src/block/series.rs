@@ -1,0 +1,229 @@
+//! Many series at once: their labels in one text, their chunks in one list.
+//!
+//! ```text
+//! text    n a m e v a l u e n a m e v a l u e …
+//! ends          ^         ^       ^         ^     two per label
+//! series  first label and first chunk of each, and one more at the end
+//! ```
+
+use std::cmp::Ordering;
+
+use crate::model::Labels;
+
+/// Where a chunk lies and which times it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ChunkPlace {
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// Number of the segment file, from 0.
+    pub segment: u32,
+    /// Byte within it at which the chunk's length starts.
+    pub offset: u32,
+    /// Bytes from there to the end of its checksum; where the index doesn't say, a guess that may
+    /// be short.
+    pub len: u32,
+}
+
+/// Labels and chunk places of a run of series.
+#[derive(Clone, Debug)]
+pub struct SeriesBatch {
+    text: String,
+    ends: Vec<u32>,
+    chunks: Vec<ChunkPlace>,
+    series: Vec<Start>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    label: u32,
+    chunk: u32,
+}
+
+/// The labels of one series of a batch, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelView<'a> {
+    text: &'a str,
+    start: u32,
+    ends: &'a [u32],
+}
+
+impl Default for SeriesBatch {
+    fn default() -> Self {
+        let series = vec![Start { label: 0, chunk: 0 }];
+        Self { text: String::new(), ends: Vec::new(), chunks: Vec::new(), series }
+    }
+}
+
+impl SeriesBatch {
+    /// Number of finished series.
+    pub fn len(&self) -> usize {
+        self.series.len() - 1
+    }
+
+    /// Whether there is no finished series.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes all series and keeps the room.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.chunks.clear();
+        self.series.truncate(1);
+    }
+
+    /// Appends a label to the series that is being made; names ascend.
+    #[inline]
+    pub fn push_label(&mut self, name: &str, value: &str) {
+        self.text.push_str(name);
+        self.ends.push(self.text.len() as u32);
+        self.text.push_str(value);
+        self.ends.push(self.text.len() as u32);
+    }
+
+    /// Appends a chunk to the series that is being made.
+    #[inline]
+    pub fn push_chunk(&mut self, chunk: ChunkPlace) {
+        self.chunks.push(chunk);
+    }
+
+    /// Appends chunks to the series that is being made.
+    pub fn push_chunks(&mut self, chunks: &[ChunkPlace]) {
+        self.chunks.extend_from_slice(chunks);
+    }
+
+    /// Finishes the series that is being made.
+    #[inline]
+    pub fn finish_series(&mut self) {
+        self.series.push(Start { label: self.ends.len() as u32 / 2, chunk: self.chunks.len() as u32 });
+    }
+
+    /// Removes the last finished series.
+    pub fn pop_series(&mut self) {
+        assert!(!self.is_empty(), "there is a series to be removed");
+        self.series.pop();
+        let last = self.series[self.series.len() - 1];
+        self.ends.truncate(2 * last.label as usize);
+        self.text.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self.chunks.truncate(last.chunk as usize);
+    }
+
+    /// The labels of series `at`.
+    #[inline]
+    pub fn labels(&self, at: usize) -> LabelView<'_> {
+        self.label_span(self.series[at].label, self.series[at + 1].label)
+    }
+
+    /// The chunks of series `at`, in time order.
+    pub fn chunks(&self, at: usize) -> &[ChunkPlace] {
+        &self.chunks[self.series[at].chunk as usize..self.series[at + 1].chunk as usize]
+    }
+
+    /// Chunks of all series.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Bytes of the labels and chunk places.
+    pub fn content_bytes(&self) -> usize {
+        self.text.len() + self.chunks.len() * size_of::<ChunkPlace>()
+    }
+
+    /// Bytes that the batch occupies on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.text.capacity()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.chunks.capacity() * size_of::<ChunkPlace>()
+            + self.series.capacity() * size_of::<Start>()
+    }
+
+    fn label_span(&self, first: u32, end: u32) -> LabelView<'_> {
+        let (first, end) = (2 * first as usize, 2 * end as usize);
+        let start = if first == 0 { 0 } else { self.ends[first - 1] };
+        LabelView { text: &self.text, start, ends: &self.ends[first..end] }
+    }
+}
+
+impl<'a> LabelView<'a> {
+    /// Number of labels.
+    pub fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    /// Whether there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Names and values in ascending order of names.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone {
+        let LabelView { text, start, ends } = self;
+        (0..ends.len() / 2).map(move |at| {
+            let start = if at == 0 { start } else { ends[2 * at - 1] } as usize;
+            let (middle, end) = (ends[2 * at] as usize, ends[2 * at + 1] as usize);
+            (&text[start..middle], &text[middle..end])
+        })
+    }
+
+    /// The value of the label called `name`.
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Order by name, then value, label by label; a set comes before those that extend it.
+    pub fn compare(self, other: LabelView<'_>) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+
+    /// Whether `other` has all labels of this set first, and then more.
+    pub fn is_strict_prefix_of(self, other: LabelView<'_>) -> bool {
+        let shared = self.len();
+        if shared >= other.len() {
+            return false;
+        }
+        // Neighbours in label order usually differ at the end.
+        (0..shared).rev().all(|at| self.label(at) == other.label(at))
+    }
+
+    /// Label number `at`.
+    pub fn label(self, at: usize) -> (&'a str, &'a str) {
+        let start = if at == 0 { self.start } else { self.ends[2 * at - 1] } as usize;
+        let (middle, end) = (self.ends[2 * at] as usize, self.ends[2 * at + 1] as usize);
+        (&self.text[start..middle], &self.text[middle..end])
+    }
+
+    /// An owned copy.
+    pub fn to_labels(self) -> Labels {
+        Labels::from_sorted(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_come_back_with_their_labels_and_chunks() {
+        let mut batch = SeriesBatch::default();
+        batch.push_label("a", "1");
+        batch.push_chunk(ChunkPlace { min_time: 5, ..ChunkPlace::default() });
+        batch.finish_series();
+        batch.push_label("dropped", "x");
+        batch.push_chunk(ChunkPlace::default());
+        batch.finish_series();
+        batch.pop_series();
+        batch.push_label("a", "1");
+        batch.push_label("b", "2");
+        batch.finish_series();
+        assert_eq!(batch.len(), 2);
+        assert_eq!(batch.chunks(0).len(), 1);
+        assert!(batch.chunks(1).is_empty());
+        assert_eq!(batch.labels(1).to_labels().to_string(), r#"{a="1", b="2"}"#);
+        assert!(batch.labels(0).is_strict_prefix_of(batch.labels(1)));
+        assert!(!batch.labels(1).is_strict_prefix_of(batch.labels(0)));
+        assert_eq!(batch.labels(0).compare(batch.labels(1)), Ordering::Less);
+    }
+}

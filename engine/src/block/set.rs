@@ -1,0 +1,165 @@
+//! All blocks that can be asked, grouped as Thanos groups them: by external labels, then resolution.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::Matcher;
+use crate::model::{BlockId, Labels, Resolution, TimeRange};
+
+use super::opened::{BLOCK_ID_LABEL, OpenedBlock};
+
+/// Resolutions that Thanos writes, the coarsest first.
+const RESOLUTIONS: [Resolution; 3] = [Resolution::ONE_HOUR, Resolution::FIVE_MINUTES, Resolution::RAW];
+
+/// An immutable set of blocks; a sync makes a new one.
+#[derive(Clone, Debug, Default)]
+pub struct BlockSet {
+    groups: BTreeMap<Labels, [Vec<Arc<OpenedBlock>>; 3]>,
+    blocks: BTreeMap<BlockId, Arc<OpenedBlock>>,
+}
+
+/// A block that a request must ask, and those of its matchers that are not about external labels.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The block.
+    pub block: Arc<OpenedBlock>,
+    /// What its series must match.
+    pub matchers: Arc<[Matcher]>,
+}
+
+impl BlockSet {
+    /// The set of `blocks`. Blocks of a resolution that Thanos doesn't write are left out.
+    pub fn new(blocks: impl IntoIterator<Item = Arc<OpenedBlock>>) -> Self {
+        let mut set = Self::default();
+        for block in blocks {
+            let info = block.info();
+            let Some(level) = RESOLUTIONS.iter().position(|known| *known == info.resolution) else { continue };
+            set.groups.entry(info.external_labels.clone()).or_default()[level].push(Arc::clone(&block));
+            set.blocks.insert(block.id(), block);
+        }
+        for group in set.groups.values_mut() {
+            for level in group {
+                level.sort_by_key(|block| (block.info().min_time, block.info().max_time, block.id()));
+                level.dedup_by_key(|block| block.id());
+            }
+        }
+        set
+    }
+
+    /// All blocks, by id.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &Arc<OpenedBlock>> {
+        self.blocks.values()
+    }
+
+    /// The block called `id`.
+    pub fn get(&self, id: BlockId) -> Option<&Arc<OpenedBlock>> {
+        self.blocks.get(&id)
+    }
+
+    /// Number of blocks.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there is no block.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// External label sets, ascending, each with the time range its blocks cover (closed).
+    pub fn label_sets(&self) -> impl Iterator<Item = (&Labels, TimeRange)> {
+        self.groups.iter().map(|(labels, levels)| {
+            let mut range = TimeRange::new(i64::MAX, i64::MIN);
+            for block in levels.iter().flatten() {
+                range.min_time = range.min_time.min(block.info().min_time);
+                range.max_time = range.max_time.max(block.info().max_time);
+            }
+            (labels, range)
+        })
+    }
+
+    /// The blocks that answer for `range`: of each external label set the coarsest resolution up to
+    /// `max_resolution`, its gaps filled with finer ones. `block_matchers` see the external labels
+    /// and `__block_id`.
+    pub fn choose(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        max_resolution: Resolution,
+        block_matchers: &[Matcher],
+    ) -> Vec<Chosen> {
+        let mut chosen = Vec::new();
+        for (labels, levels) in &self.groups {
+            let Some(rest) = strip_external(matchers, labels) else { continue };
+            let rest: Arc<[Matcher]> = rest.into();
+            let first = RESOLUTIONS.iter().position(|level| *level <= max_resolution).unwrap_or(RESOLUTIONS.len() - 1);
+            let mut found = Vec::new();
+            cover(&levels[first..], range, &mut found);
+            // A fine block beside two coarse ones fills the gaps on both its sides.
+            let mut seen = std::collections::BTreeSet::new();
+            found.retain(|block| seen.insert(block.id()) && matches_block(block_matchers, block));
+            chosen.extend(found.into_iter().map(|block| Chosen { block, matchers: Arc::clone(&rest) }));
+        }
+        chosen
+    }
+
+    /// All blocks that may have a sample in `range`, of any resolution: what label names and values
+    /// are taken from.
+    pub fn overlapping(&self, matchers: &[Matcher], range: TimeRange, block_matchers: &[Matcher]) -> Vec<Chosen> {
+        let mut chosen = Vec::new();
+        for (labels, levels) in &self.groups {
+            let Some(rest) = strip_external(matchers, labels) else { continue };
+            let rest: Arc<[Matcher]> = rest.into();
+            for block in levels.iter().flatten() {
+                if block.overlaps(range) && matches_block(block_matchers, block) {
+                    chosen.push(Chosen { block: Arc::clone(block), matchers: Arc::clone(&rest) });
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// `matchers` without those about `labels`; `None` when one of these doesn't match.
+fn strip_external(matchers: &[Matcher], labels: &Labels) -> Option<Vec<Matcher>> {
+    let mut rest = Vec::new();
+    for matcher in matchers {
+        match labels.get(matcher.name()) {
+            Some(value) if !matcher.matches(value) => return None,
+            Some(_) => {}
+            None => rest.push(matcher.clone()),
+        }
+    }
+    Some(rest)
+}
+
+fn matches_block(matchers: &[Matcher], block: &OpenedBlock) -> bool {
+    matchers.iter().all(|matcher| {
+        if matcher.name() == BLOCK_ID_LABEL {
+            return matcher.matches(&block.id().to_string());
+        }
+        matcher.matches(block.info().external_labels.get(matcher.name()).unwrap_or(""))
+    })
+}
+
+/// Appends blocks of the coarsest of `levels`, and between them blocks of the finer ones.
+fn cover(levels: &[Vec<Arc<OpenedBlock>>], range: TimeRange, found: &mut Vec<Arc<OpenedBlock>>) {
+    let Some((coarsest, finer)) = levels.split_first() else { return };
+    if range.min_time > range.max_time {
+        return;
+    }
+    let mut start = range.min_time;
+    for block in coarsest {
+        let info = block.info();
+        if info.max_time <= range.min_time {
+            continue;
+        }
+        if info.min_time > range.max_time {
+            break;
+        }
+        cover(finer, TimeRange::new(start, info.min_time.saturating_sub(1)), found);
+        found.push(Arc::clone(block));
+        start = start.max(info.max_time);
+    }
+    cover(finer, TimeRange::new(start, range.max_time), found);
+}

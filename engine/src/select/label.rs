@@ -1,0 +1,120 @@
+//! Label names and label values over many blocks: answered by the indexes alone.
+
+use std::collections::BTreeSet;
+
+use crate::block::{Chosen, OpenedBlock};
+use crate::index::ChunkColumns;
+use crate::model::{Error, Matcher, TimeRange};
+use crate::postings::Ordinals;
+
+use super::plan::Failure;
+use super::request::Limits;
+
+/// Series whose chunks are looked at in one go.
+const LOOKUP_SERIES: usize = 4096;
+
+/// A request for label names, or for the values of one label.
+#[derive(Clone, Debug)]
+pub struct LabelRequest {
+    /// The label whose values are wanted; `None` for the names.
+    pub name: Option<String>,
+    /// Only blocks that overlap this range; where there are matchers, only series with a chunk in it.
+    pub range: TimeRange,
+    /// What series must match, external labels among them.
+    pub matchers: Vec<Matcher>,
+    /// Labels that are dropped.
+    pub without_labels: Vec<String>,
+    /// Strings wanted at most; 0 for all.
+    pub limit: usize,
+    /// What the external labels and `__block_id` of blocks must match.
+    pub block_matchers: Vec<Matcher>,
+}
+
+/// Names or values, ascending, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelAnswer {
+    /// Names or values.
+    pub strings: Vec<String>,
+    /// Blocks that could not answer.
+    pub failures: Vec<Failure>,
+}
+
+impl LabelRequest {
+    /// What one block has to say.
+    pub fn ask(&self, chosen: &Chosen, limits: &Limits) -> Result<Vec<String>, Error> {
+        let block = &*chosen.block;
+        let series = match self.series(chosen, limits)? {
+            Some(series) if series.is_empty() => return Ok(Vec::new()),
+            series => series,
+        };
+        match &self.name {
+            None => self.names(block, series.as_ref()),
+            Some(name) => self.values(block, name, series.as_ref()),
+        }
+    }
+
+    /// The series that the answer is taken from; `None` for all, where there is no matcher.
+    fn series(&self, chosen: &Chosen, limits: &Limits) -> Result<Option<Ordinals>, Error> {
+        if chosen.matchers.is_empty() {
+            return Ok(None);
+        }
+        let index = chosen.block.index();
+        if !index.may_match(&chosen.matchers) {
+            return Ok(Some(Ordinals::empty()));
+        }
+        let found = index.select(&chosen.matchers)?;
+        limits.touch_series(found.len() as u64)?;
+        let info = chosen.block.info();
+        if self.range.min_time <= info.min_time && info.max_time.saturating_sub(1) <= self.range.max_time {
+            return Ok(Some(found));
+        }
+        let mut within = Vec::new();
+        let mut chunks = ChunkColumns::default();
+        for part in found.into_list().chunks(LOOKUP_SERIES) {
+            chunks.clear();
+            index.chunks(part, self.range, &mut chunks)?;
+            let mut start = 0;
+            for (ordinal, end) in part.iter().zip(&chunks.ends) {
+                if *end > start {
+                    within.push(*ordinal);
+                }
+                start = *end;
+            }
+        }
+        Ok(Some(Ordinals::List(within)))
+    }
+
+    fn names(&self, block: &OpenedBlock, series: Option<&Ordinals>) -> Result<Vec<String>, Error> {
+        let mut names: BTreeSet<String> = block.index().label_names(series)?.into_iter().collect();
+        names.extend(block.info().external_labels.iter().map(|(name, _)| name.to_owned()));
+        for without in &self.without_labels {
+            names.remove(without);
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn values(&self, block: &OpenedBlock, name: &str, series: Option<&Ordinals>) -> Result<Vec<String>, Error> {
+        if self.without_labels.iter().any(|without| without == name) {
+            return Ok(Vec::new());
+        }
+        if let Some(value) = block.info().external_labels.get(name) {
+            return Ok(vec![value.to_owned()]);
+        }
+        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
+        block.index().label_values(name, series, limit)
+    }
+
+    /// The answers of several blocks as one.
+    pub fn merge(&self, answers: impl IntoIterator<Item = Result<Vec<String>, Failure>>) -> LabelAnswer {
+        let mut strings = BTreeSet::new();
+        let mut failures = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(found) => strings.extend(found),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
+        LabelAnswer { strings: strings.into_iter().take(limit).collect(), failures }
+    }
+}

@@ -1,0 +1,317 @@
+//! Which series of which blocks answer a request, in which order, cut into ranges that shards work
+//! on side by side.
+//!
+//! ```text
+//! source 0   o o o o|o o o o|o o o o      ordinals in the order of the answer
+//! source 1     o o o|  o    |o o o o o    cut at the same labels
+//!           0       1       2             positions
+//! ```
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+use std::time::Instant;
+
+use crate::block::{Chosen, Detail, LabelView, OpenedBlock, SeriesBatch};
+use crate::index::SeriesLabels;
+use crate::model::{BlockId, Error, ErrorKind, TimeRange};
+
+use super::request::{Limits, Request};
+use super::shape::{Order, Shape};
+use super::stats::Stats;
+
+/// Chunk bytes that a range is made to have, at most and at least.
+const RANGE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=768 << 10;
+
+/// Bytes that a series counts for besides its chunks.
+const SERIES_BYTES: u64 = 384;
+
+/// Most series of a range.
+const RANGE_SERIES_MAX: u64 = 8192;
+
+/// Series of a batch that is made to be sorted.
+const SORT_SERIES: usize = 4096;
+
+/// A part of the answer that is missing, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The block that could not answer.
+    pub block: BlockId,
+    /// What happened; names block, file, offset and reason.
+    pub error: Error,
+}
+
+/// The series of one block that answer a request.
+#[derive(Debug)]
+pub struct Source {
+    pub(super) block: Arc<OpenedBlock>,
+    pub(super) shape: Shape,
+    pub(super) ordinals: Vec<u32>,
+    order: Order,
+}
+
+/// A place within an answer: of each source, the number of series that come before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position(pub(super) Box<[u32]>);
+
+/// A request, the series that answer it, and the ranges they are cut into.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) request: Request,
+    pub(super) limits: Arc<Limits>,
+    pub(super) sources: Vec<Source>,
+    positions: Vec<Position>,
+    failures: Vec<Failure>,
+    stats: Stats,
+    canceled: Arc<AtomicBool>,
+}
+
+/// Buffers for the labels of one series: its own, and in their final form.
+type Scratch = (SeriesLabels, SeriesBatch);
+
+/// What finding a block's series gave.
+pub type Found = Result<Source, Failure>;
+
+impl Source {
+    /// Finds the series of a block that answer `request`. The error of a limit ends the request;
+    /// any other is the block's own.
+    pub fn find(chosen: Chosen, request: &Request, limits: &Limits) -> Result<Found, Error> {
+        let block = Arc::clone(&chosen.block);
+        match Self::find_in(chosen, request, limits) {
+            Ok(source) => {
+                limits.touch_series(source.ordinals.len() as u64)?;
+                Ok(Ok(source))
+            }
+            Err(error) if error.kind() == ErrorKind::Limit => Err(error),
+            Err(error) => Ok(Err(Failure { block: block.id(), error: block.place(error) })),
+        }
+    }
+
+    fn find_in(chosen: Chosen, request: &Request, limits: &Limits) -> Result<Self, Error> {
+        let Chosen { block, matchers } = chosen;
+        let shape = Shape::new(request, &block.info().external_labels);
+        // As in Thanos: without a matcher on a block's own labels none of its series is found.
+        if matchers.is_empty() || !block.index().may_match(&matchers) {
+            return Ok(Self { block, shape, ordinals: Vec::new(), order: Order::Kept });
+        }
+        let mut ordinals = block.index().select(&matchers)?.into_list();
+        let mut order = Order::Kept;
+        if ordinals.len() > 1 {
+            order = shape.order(&block.index().label_names(None)?, block.least_extension()?);
+            if order == Order::Changed {
+                let _held = limits.hold(ordinals.len() as u64 * SERIES_BYTES)?;
+                ordinals = sort_ordinals(&block, &shape, &ordinals)?;
+            }
+        }
+        Ok(Self { block, shape, ordinals, order })
+    }
+
+    /// The labels, in their final form, of the series at `place` in the order of the answer.
+    fn labels_at<'b>(&self, place: u32, scratch: &'b mut Scratch) -> Result<LabelView<'b>, Error> {
+        let (own, shaped) = scratch;
+        shaped.clear();
+        self.block.index().labels(self.ordinals[place as usize], own)?;
+        self.shape.append(own.iter(), &[], shaped);
+        Ok(shaped.labels(0))
+    }
+
+    /// The first place from `from` on whose labels are not less than `labels`; gallops.
+    fn lower_bound(&self, labels: LabelView<'_>, from: u32) -> Result<u32, Error> {
+        let mut scratch = Scratch::default();
+        let count = self.ordinals.len() as u32;
+        let mut is_less = |place: u32| -> Result<bool, Error> {
+            Ok(self.labels_at(place, &mut scratch)?.compare(labels) == Ordering::Less)
+        };
+        let (mut low, mut step) = (from, 1u32);
+        let mut high = from;
+        while high < count && is_less(high)? {
+            low = high + 1;
+            high = high.saturating_add(step);
+            step = step.saturating_mul(2);
+        }
+        high = high.min(count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_less(middle)? {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// About how many bytes of chunks a series has in `range`.
+    fn chunk_bytes_per_series(&self, range: TimeRange) -> u64 {
+        let info = self.block.info();
+        let (start, end) = (info.min_time.max(range.min_time), info.max_time.min(range.max_time.saturating_add(1)));
+        let covered = end.saturating_sub(start).max(1) as f64;
+        let whole = info.max_time.saturating_sub(info.min_time).max(1) as f64;
+        let series = info.series.max(1);
+        let bytes = self.block.chunk_bytes() as f64 * (covered / whole).min(1.0);
+        // At least one chunk is read whole, however short the range.
+        (bytes / series as f64) as u64 + 64
+    }
+}
+
+impl Plan {
+    /// Cuts what was found into ranges, about `parallel` or more of them when there is enough.
+    pub fn new(request: Request, limits: Arc<Limits>, found: Vec<Found>, parallel: usize) -> Self {
+        let mut plan = Self {
+            request,
+            limits,
+            sources: Vec::new(),
+            positions: Vec::new(),
+            failures: Vec::new(),
+            stats: Stats { blocks_queried: found.len() as u64, ..Stats::default() },
+            canceled: Arc::default(),
+        };
+        for outcome in found {
+            match outcome {
+                Ok(source) if source.ordinals.is_empty() => {}
+                Ok(source) => plan.sources.push(source),
+                Err(failure) => plan.failures.push(failure),
+            }
+        }
+        plan.stats.postings_touched = plan.sources.iter().map(|source| source.ordinals.len() as u64).sum();
+        plan.stats.postings_touched_bytes = 4 * plan.stats.postings_touched;
+        let started = Instant::now();
+        while let Err(failure) = plan.cut(parallel) {
+            plan.sources.retain(|source| source.block.id() != failure.block);
+            plan.failures.push(failure);
+        }
+        plan.stats.index_ns = started.elapsed().as_nanos() as u64;
+        plan
+    }
+
+    /// The request.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Number of ranges.
+    pub fn range_count(&self) -> usize {
+        self.positions.len().saturating_sub(1)
+    }
+
+    /// Where range `at` starts, and where it ends.
+    pub fn range(&self, at: usize) -> (&Position, &Position) {
+        (&self.positions[at], &self.positions[at + 1])
+    }
+
+    /// Series found in all blocks; the same series in several counts as often.
+    pub fn series_count(&self) -> u64 {
+        self.stats.postings_touched
+    }
+
+    /// Blocks that could not say which of their series match.
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    /// What finding the series has touched.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Ids of the blocks that have a part in the answer.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
+        self.sources.iter().map(|source| source.block.id())
+    }
+
+    /// Bytes that the plan holds.
+    pub fn heap_bytes(&self) -> u64 {
+        let ordinals: usize = self.sources.iter().map(|source| source.ordinals.capacity()).sum();
+        (4 * (ordinals + self.positions.len() * self.sources.len())) as u64
+    }
+
+    /// A flag that ends work on the plan's ranges once it is set.
+    pub fn canceled(&self) -> &Arc<AtomicBool> {
+        &self.canceled
+    }
+
+    pub(super) fn is_canceled(&self) -> bool {
+        self.canceled.load(Atomic::Relaxed)
+    }
+
+    fn cut(&mut self, parallel: usize) -> Result<(), Failure> {
+        self.positions.clear();
+        let Some(widest) = (0..self.sources.len()).max_by_key(|at| self.sources[*at].ordinals.len()) else {
+            return Ok(());
+        };
+        let ranges = self.range_estimate(parallel);
+        let count = self.sources[widest].ordinals.len() as u64;
+        let mut last = Position(vec![0; self.sources.len()].into());
+        self.positions.push(last.clone());
+        let mut scratch = Scratch::default();
+        for number in 1..ranges.min(count) {
+            let place = (count * number / ranges.min(count)) as u32;
+            let position = self.position_at(widest, place, &last, &mut scratch)?;
+            if position != last {
+                last = position;
+                self.positions.push(last.clone());
+            }
+        }
+        let end = Position(self.sources.iter().map(|source| source.ordinals.len() as u32).collect());
+        if end != last {
+            self.positions.push(end);
+        }
+        Ok(())
+    }
+
+    /// The position of the labels at `place` of source `widest`; not before `last`.
+    fn position_at(
+        &self,
+        widest: usize,
+        place: u32,
+        last: &Position,
+        scratch: &mut Scratch,
+    ) -> Result<Position, Failure> {
+        let failed = |source: &Source, error| Failure { block: source.block.id(), error: source.block.place(error) };
+        let from = &self.sources[widest];
+        if self.sources.len() == 1 && from.order == Order::Kept {
+            return Ok(Position([place].into()));
+        }
+        let labels = from.labels_at(place, scratch).map_err(|error| failed(from, error))?;
+        let mut places = Vec::with_capacity(self.sources.len());
+        for (at, source) in self.sources.iter().enumerate() {
+            // Where labels are dropped, equal ones may follow each other; they belong to one range.
+            let exact = at == widest && source.order == Order::Kept;
+            let found = if exact { Ok(place) } else { source.lower_bound(labels, last.0[at]) };
+            places.push(found.map_err(|error| failed(source, error))?);
+        }
+        Ok(Position(places.into()))
+    }
+
+    fn range_estimate(&self, parallel: usize) -> u64 {
+        let (mut bytes, mut series) = (0u64, 0u64);
+        for source in &self.sources {
+            let count = source.ordinals.len() as u64;
+            series = series.max(count);
+            bytes += count * SERIES_BYTES;
+            if self.request.detail == Detail::Chunks {
+                bytes += count * source.chunk_bytes_per_series(self.request.range);
+            }
+        }
+        let wanted = (bytes / (4 * parallel.max(1) as u64)).clamp(*RANGE_BYTES.start(), *RANGE_BYTES.end());
+        (bytes / wanted).max(series / RANGE_SERIES_MAX) + 1
+    }
+}
+
+/// `ordinals` in the order of their final labels.
+fn sort_ordinals(block: &OpenedBlock, shape: &Shape, ordinals: &[u32]) -> Result<Vec<u32>, Error> {
+    let mut runs = Vec::with_capacity(ordinals.len().div_ceil(SORT_SERIES));
+    let mut own = SeriesLabels::default();
+    for part in ordinals.chunks(SORT_SERIES) {
+        let mut shaped = SeriesBatch::default();
+        for ordinal in part {
+            block.index().labels(*ordinal, &mut own)?;
+            shape.append(own.iter(), &[], &mut shaped);
+        }
+        runs.push(shaped);
+    }
+    let labels = |place: u32| runs[place as usize / SORT_SERIES].labels(place as usize % SORT_SERIES);
+    let mut places: Vec<u32> = (0..ordinals.len() as u32).collect();
+    places.sort_by(|left, right| labels(*left).compare(labels(*right)));
+    Ok(places.into_iter().map(|place| ordinals[place as usize]).collect())
+}

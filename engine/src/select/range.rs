@@ -1,0 +1,410 @@
+//! One range of an answer: prepared from the blocks' indexes, then encoded from its chunks' bytes.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::block::{ChunkSource, Detail, OpenedBlock, SeriesBatch, SeriesScratch};
+use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
+use crate::io::{self, BlockIo, Read};
+use crate::model::{BlockId, Error, ErrorKind};
+
+use super::chunks::{RECORD_BYTES_MAX, Record, record_len, settle};
+use super::merge::{Merged, merge};
+use super::plan::{Failure, Plan, Position};
+use super::sink::{ChunkSet, FrameSink};
+use super::stats::Stats;
+
+/// Chunk bytes after which a range is ended early and taken up again from there.
+const BYTES_MAX: u64 = io::WINDOW_BYTES as u64;
+
+/// How many times the bytes of the chunks a read plan may have.
+const WASTE_FACTOR_MAX: u64 = 4;
+
+/// A range whose series are known and whose chunks are not read yet.
+#[derive(Debug)]
+pub struct Prepared {
+    runs: Vec<SeriesBatch>,
+    merged: Merged,
+    /// Series of `merged` that belong to this range.
+    series: usize,
+    files: Vec<FilePlace>,
+    wanted: Vec<Wanted>,
+    read: ReadPlan,
+    fetched: Vec<Result<Bytes, Error>>,
+    output: Output,
+}
+
+/// A wanted chunk, or why it isn't there.
+type RecordResult<'a> = Result<Record<'a>, Error>;
+
+/// A segment of a source's block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FilePlace {
+    source: u32,
+    segment: u32,
+}
+
+/// Bytes that the caller must fetch, as they aren't local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteRange {
+    /// The block.
+    pub block: BlockId,
+    /// Number of the segment, from 0.
+    pub segment: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// What became of a range besides its frames.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// Series that went to the sink.
+    pub series: u64,
+    /// Parts of the answer that are missing.
+    pub failures: Vec<Failure>,
+    /// Where to go on, when the range was ended early.
+    pub next: Option<Position>,
+    /// What it has touched.
+    pub stats: Stats,
+}
+
+/// What encoding gave.
+pub enum Outcome {
+    /// The range is done.
+    Done(Output),
+    /// Chunks are longer than the index guessed: fetch again and encode again.
+    Fetch(Box<Prepared>),
+}
+
+impl Prepared {
+    /// Looks up the series from `start` to `end`, of which at most `series_max` are wanted.
+    pub fn new(plan: &Plan, (start, end): (&Position, &Position), series_max: u64) -> Result<Self, Error> {
+        let started = Instant::now();
+        let mut output = Output::default();
+        let mut scratch = Scratch::default();
+        let mut runs = Vec::with_capacity(plan.sources.len());
+        let mut places = Vec::with_capacity(plan.sources.len());
+        for source in 0..plan.sources.len() {
+            if plan.is_canceled() {
+                return Err(canceled());
+            }
+            let (run, own) = scratch.run(plan, (source, start.0[source], end.0[source]), &mut output);
+            runs.push(run);
+            places.push(own);
+        }
+        output.stats.index_ns = started.elapsed().as_nanos() as u64;
+        let merged = merge(&runs);
+        let mut prepared = Self {
+            series: 0,
+            runs,
+            merged,
+            files: Vec::new(),
+            wanted: Vec::new(),
+            read: ReadPlan::default(),
+            fetched: Vec::new(),
+            output,
+        };
+        prepared.take_series(plan, series_max);
+        prepared.output.next = prepared.next_position(end, &places);
+        plan.limits.answer(prepared.series as u64, prepared.wanted.len() as u64)?;
+        prepared.plan_reads(plan);
+        plan.limits.read_bytes(prepared.read.bytes)?;
+        Ok(prepared)
+    }
+
+    /// What the caller must fetch before [`Prepared::encode`]; nothing when all chunks are local.
+    pub fn remote_ranges(&self, plan: &Plan) -> Vec<RemoteRange> {
+        let remote = self.read.ranges.iter().filter(|range| !self.is_local(plan, range.file));
+        remote
+            .map(|range| {
+                let file = self.files[range.file as usize];
+                let block = plan.sources[file.source as usize].block.id();
+                RemoteRange { block, segment: file.segment, offset: range.offset, len: range.len }
+            })
+            .collect()
+    }
+
+    /// Takes what was fetched, in the order of [`Prepared::remote_ranges`].
+    pub fn set_fetched(&mut self, fetched: Vec<Result<Bytes, Error>>) {
+        self.fetched = fetched;
+    }
+
+    /// About how many bytes the range's frames will have.
+    pub fn bytes_estimate(&self) -> usize {
+        let chunks: u64 = self.wanted.iter().map(|chunk| chunk.len).sum();
+        chunks as usize + self.series * 320 + self.wanted.len() * 24
+    }
+
+    /// Reads what is local, checks all chunks and hands the series to `sink`.
+    pub fn encode(mut self, plan: &Plan, io: &mut dyn BlockIo, sink: &mut dyn FrameSink) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        if plan.is_canceled() {
+            return Err(canceled());
+        }
+        let files = self.open_local(plan);
+        let (reads, owners) = self.local_reads(&files);
+        let batch = io.read(&reads);
+        self.output.stats.read_ns += started.elapsed().as_nanos() as u64;
+        let merging = Instant::now();
+        let slices = self.slices(&files, (&batch, &owners));
+        let short = match self.records(&slices) {
+            Ok(records) => {
+                let mut output = self.output.clone();
+                self.encode_series(plan, &records, (sink, &mut output))?;
+                output.stats.merge_ns += merging.elapsed().as_nanos() as u64;
+                return Ok(Outcome::Done(output));
+            }
+            Err(short) => short,
+        };
+        for (at, len) in short {
+            self.wanted[at].len = len;
+        }
+        self.fetched.clear();
+        self.plan_reads(plan);
+        plan.limits.read_bytes(self.read.bytes)?;
+        Ok(Outcome::Fetch(Box::new(self)))
+    }
+
+    /// Takes series until there are enough of them or of their chunks' bytes.
+    fn take_series(&mut self, plan: &Plan, series_max: u64) {
+        let mut bytes = 0u64;
+        while self.series < self.merged.len() && (self.series as u64) < series_max && bytes < BYTES_MAX {
+            for entry in self.merged.group(self.series) {
+                if plan.request.detail == Detail::Labels {
+                    break;
+                }
+                for chunk in self.runs[entry.run as usize].chunks(entry.at as usize) {
+                    let place = FilePlace { source: entry.run, segment: chunk.segment };
+                    let known = self.files.iter().rposition(|known| *known == place);
+                    let file = known.unwrap_or_else(|| {
+                        self.files.push(place);
+                        self.files.len() - 1
+                    });
+                    let len = u64::from(chunk.len);
+                    self.wanted.push(Wanted { file: file as u32, offset: u64::from(chunk.offset), len });
+                    bytes += len;
+                }
+            }
+            self.series += 1;
+        }
+    }
+
+    /// Where the next range must start: at the first series of each run that was not taken.
+    fn next_position(&self, end: &Position, places: &[Vec<u32>]) -> Option<Position> {
+        if self.series == self.merged.len() {
+            return None;
+        }
+        let mut next = end.clone();
+        for entry in self.merged.entries_after(self.series).iter().rev() {
+            next.0[entry.run as usize] = places[entry.run as usize][entry.at as usize];
+        }
+        Some(next)
+    }
+
+    fn plan_reads(&mut self, plan: &Plan) {
+        let gap = |file: u32| if self.is_local(plan, file) { LOCAL_GAP_BYTES_MAX } else { REMOTE_GAP_BYTES_MAX };
+        self.read = coalesce(&self.wanted, gap);
+        let wanted: u64 = self.wanted.iter().map(|chunk| chunk.len).sum();
+        if self.read.bytes > WASTE_FACTOR_MAX * wanted + BYTES_MAX {
+            self.read = coalesce(&self.wanted, |_| LOCAL_GAP_BYTES_MAX);
+        }
+        let stats = &mut self.output.stats;
+        stats.chunks_fetched += self.wanted.len() as u64;
+        stats.chunks_fetched_bytes += self.read.bytes;
+        stats.chunks_fetches += self.read.ranges.len() as u64;
+    }
+
+    fn block<'p>(&self, plan: &'p Plan, file: u32) -> &'p OpenedBlock {
+        &plan.sources[self.files[file as usize].source as usize].block
+    }
+
+    fn is_local(&self, plan: &Plan, file: u32) -> bool {
+        matches!(self.block(plan, file).chunks(), ChunkSource::Local(_))
+    }
+
+    /// The local file of each of `files`; `None` for those elsewhere.
+    fn open_local<'p>(&self, plan: &'p Plan) -> Vec<Option<Result<&'p io::File, Error>>> {
+        (0..self.files.len() as u32)
+            .map(|file| match self.block(plan, file).chunks() {
+                ChunkSource::Local(segments) => {
+                    Some(segments.file(self.files[file as usize].segment).map(|opened| &**opened))
+                }
+                ChunkSource::Remote(_) => None,
+            })
+            .collect()
+    }
+
+    /// Reads of the ranges that are local, cut at their files' ends, and which range each is of.
+    fn local_reads<'f>(&self, files: &[Option<Result<&'f io::File, Error>>]) -> (Vec<Read<'f>>, Vec<usize>) {
+        let mut reads = Vec::new();
+        let mut owners = Vec::new();
+        for (at, range) in self.read.ranges.iter().enumerate() {
+            if let Some(Ok(file)) = &files[range.file as usize] {
+                reads.push(Read { file, offset: range.offset, len: local_len(range, file) });
+                owners.push(at);
+            }
+        }
+        (reads, owners)
+    }
+
+    /// The bytes of each range, or why they are not there.
+    fn slices<'b>(
+        &'b self,
+        files: &[Option<Result<&io::File, Error>>],
+        (batch, owners): (&io::Batch<'b>, &[usize]),
+    ) -> Vec<Result<&'b [u8], Error>> {
+        let mut fetched = self.fetched.iter();
+        let mut local = owners.iter().enumerate().peekable();
+        let mut failures = batch.failures.iter().peekable();
+        let mut rest = batch.bytes;
+        let mut slices = Vec::with_capacity(self.read.ranges.len());
+        for (at, range) in self.read.ranges.iter().enumerate() {
+            let slice = match &files[range.file as usize] {
+                None => match fetched.next() {
+                    Some(Ok(bytes)) => Ok(&bytes[..]),
+                    Some(Err(error)) => Err(error.clone()),
+                    None => Err(Error::new(ErrorKind::Bug, "a read plan was not fetched whole")),
+                },
+                Some(Err(error)) => Err(error.clone()),
+                Some(Ok(file)) => {
+                    let index = local.next_if(|(_, owner)| **owner == at).map_or(0, |(index, _)| index);
+                    let (own, behind) = rest.split_at(local_len(range, file));
+                    rest = behind;
+                    match failures.next_if(|failure| failure.index == index) {
+                        Some(failure) => Err(failure.to_error(file)),
+                        None => Ok(own),
+                    }
+                }
+            };
+            slices.push(slice);
+        }
+        slices
+    }
+
+    /// The checked record of each wanted chunk. Where the index guessed too short, the lengths that
+    /// are needed instead.
+    fn records<'b>(&self, slices: &[Result<&'b [u8], Error>]) -> Result<Vec<RecordResult<'b>>, Vec<(usize, u64)>> {
+        let mut short = Vec::new();
+        let mut records = Vec::with_capacity(self.wanted.len());
+        for (at, (wanted, place)) in self.wanted.iter().zip(&self.read.places).enumerate() {
+            let record = slices[place.range as usize].clone().and_then(|slice| {
+                let bytes = slice.get(place.start as usize..).unwrap_or(&[]);
+                let needed = record_len(bytes).filter(|len| *len <= RECORD_BYTES_MAX);
+                // What is longer than its file, or than what was asked for last time, is damaged.
+                if let Some(needed) = needed.filter(|needed| *needed > bytes.len() as u64 && *needed > wanted.len) {
+                    short.push((at, needed));
+                }
+                Record::decode(bytes, wanted.offset).map_err(|corrupt| {
+                    let file = self.files[wanted.file as usize];
+                    Error::from(corrupt).within(format_args!("chunks/{:06}", file.segment + 1))
+                })
+            });
+            records.push(record);
+        }
+        if short.is_empty() { Ok(records) } else { Err(short) }
+    }
+
+    fn encode_series(
+        &self,
+        plan: &Plan,
+        records: &[RecordResult<'_>],
+        (sink, output): (&mut dyn FrameSink, &mut Output),
+    ) -> Result<(), Error> {
+        let mut sets: Vec<ChunkSet<'_>> = Vec::new();
+        let mut next = records.iter().zip(&self.wanted);
+        for group in 0..self.series {
+            sets.clear();
+            let entries = self.merged.group(group);
+            for entry in entries.iter().filter(|_| plan.request.detail == Detail::Chunks) {
+                let block = &plan.sources[entry.run as usize].block;
+                let chunks = self.runs[entry.run as usize].chunks(entry.at as usize);
+                for (chunk, (record, wanted)) in chunks.iter().zip(&mut next) {
+                    output.stats.chunks_touched += 1;
+                    output.stats.chunks_touched_bytes += wanted.len;
+                    match record {
+                        Ok(record) => {
+                            let times = (chunk.min_time, chunk.max_time);
+                            let set = record.to_set(times, plan.request.aggregates);
+                            sets.push(set.map_err(|error| block.place(error))?);
+                        }
+                        Err(error) => output.fail(block, error.clone()),
+                    }
+                }
+            }
+            settle(&mut sets);
+            if sets.is_empty() && plan.request.detail == Detail::Chunks {
+                continue;
+            }
+            output.series += 1;
+            output.stats.merged_series += 1;
+            output.stats.merged_chunks += sets.len() as u64;
+            sink.series(self.runs[entries[0].run as usize].labels(entries[0].at as usize), &sets)?;
+        }
+        Ok(())
+    }
+}
+
+impl Output {
+    /// Notes that a block failed; once for each block.
+    fn fail(&mut self, block: &OpenedBlock, error: Error) {
+        if self.failures.iter().all(|known| known.block != block.id()) {
+            self.failures.push(Failure { block: block.id(), error: block.place(error) });
+        }
+    }
+}
+
+/// Buffers that are used for one source after the other.
+#[derive(Default)]
+struct Scratch {
+    series: SeriesScratch,
+    hashed: Vec<u8>,
+}
+
+impl Scratch {
+    /// The series of places `start..end` of a source that have a chunk in the range and belong to
+    /// the shard, in their final form; and the place of each.
+    fn run(
+        &mut self,
+        plan: &Plan,
+        (source, start, end): (usize, u32, u32),
+        output: &mut Output,
+    ) -> (SeriesBatch, Vec<u32>) {
+        let source = &plan.sources[source];
+        let request = &plan.request;
+        let ordinals = &source.ordinals[start as usize..end as usize];
+        let (mut run, mut places) = (SeriesBatch::default(), Vec::new());
+        if ordinals.is_empty() {
+            return (run, places);
+        }
+        let Self { series, hashed } = self;
+        let looked_up = source.block.visit_series(ordinals, request.range, series, |at, labels, chunks| {
+            let chunks = if request.detail == Detail::Chunks { chunks } else { &[] };
+            source.shape.append(labels.iter(), chunks, &mut run);
+            let last = run.len() - 1;
+            if request.shard.as_ref().is_some_and(|shard| !shard.contains(run.labels(last), hashed)) {
+                run.pop_series();
+            } else {
+                places.push(start + at as u32);
+            }
+        });
+        if let Err(error) = looked_up {
+            output.fail(&source.block, error);
+            return (SeriesBatch::default(), Vec::new());
+        }
+        output.stats.series_touched += ordinals.len() as u64;
+        output.stats.series_touched_bytes += run.content_bytes() as u64;
+        (run, places)
+    }
+}
+
+/// Bytes of a range that its file has.
+fn local_len(range: &Range, file: &io::File) -> usize {
+    range.len.min(file.len().saturating_sub(range.offset)) as usize
+}
+
+fn canceled() -> Error {
+    Error::new(ErrorKind::Canceled, "the caller went away")
+}

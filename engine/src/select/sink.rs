@@ -1,0 +1,87 @@
+//! Where an answer's series go: an encoder of wire frames, or whatever else takes them.
+
+use crate::block::LabelView;
+use crate::chunk::Encoding;
+use crate::model::Error;
+
+use super::request::Aggregate;
+
+/// A chunk's data, borrowed: what lies between the encoding byte and the checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkData<'a> {
+    /// XOR, histogram or float histogram; other encodings have been re-encoded.
+    pub encoding: Encoding,
+    /// The data.
+    pub data: &'a [u8],
+}
+
+/// The chunks of one range of time: raw, or aggregates of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSet<'a> {
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// Raw, count, sum, min, max, counter.
+    pub parts: [Option<ChunkData<'a>>; 6],
+}
+
+/// Takes the series of an answer, in order.
+pub trait FrameSink {
+    /// Takes one series: labels ascending by name, chunks ascending by time.
+    fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error>;
+
+    /// Bytes taken so far.
+    fn len(&self) -> usize;
+
+    /// Whether nothing was taken so far.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whole frames of all that was taken.
+    fn take(&mut self) -> Vec<u8>;
+}
+
+/// Makes a sink for each range of an answer.
+pub trait SinkFactory: Send + Sync {
+    /// A sink for a range; `bytes` is about how much it will take.
+    fn sink(&self, bytes: usize) -> Box<dyn FrameSink>;
+}
+
+impl<'a> ChunkSet<'a> {
+    /// A set of samples as they were scraped.
+    pub fn raw(min_time: i64, max_time: i64, chunk: ChunkData<'a>) -> Self {
+        Self { min_time, max_time, parts: [Some(chunk), None, None, None, None, None] }
+    }
+
+    /// A set without a chunk yet.
+    pub fn empty(min_time: i64, max_time: i64) -> Self {
+        Self { min_time, max_time, parts: [None; 6] }
+    }
+
+    /// Samples as they were scraped.
+    pub fn raw_part(&self) -> Option<ChunkData<'a>> {
+        self.parts[0]
+    }
+
+    /// The part that holds `aggregate`.
+    pub fn part(&self, aggregate: Aggregate) -> Option<ChunkData<'a>> {
+        self.parts[aggregate as usize]
+    }
+
+    /// Sets the part that holds `aggregate`.
+    pub fn set_part(&mut self, aggregate: Aggregate, chunk: ChunkData<'a>) {
+        self.parts[aggregate as usize] = Some(chunk);
+    }
+
+    /// The bytes of all parts, in their order: what sets of the same times are sorted by.
+    pub fn data(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        self.parts.into_iter().map(|part| part.map(|chunk| chunk.data))
+    }
+
+    /// Whether no chunk is there.
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(Option::is_none)
+    }
+}

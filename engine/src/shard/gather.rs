@@ -1,0 +1,385 @@
+//! A request split over the shards, and its answer gathered in order.
+//!
+//! ```text
+//! edge    admit ─ find ──────────── cut ─ range 0, 1, 2 … ──▶ frames in order
+//! shards          find │ find │ …   cut   one range each, a few ahead of the reader
+//! ```
+//!
+//! The reader's pace is the work's: a range is sent to a shard when an earlier one is taken, so what
+//! is in work is bounded and accounted for before it starts. Dropping the stream ends the work.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use crate::block::{BlockSet, Chosen};
+use crate::model::{BlockId, Budget, Error, ErrorKind, Reservation};
+use crate::select::{
+    Failure, Found, LabelAnswer, LabelRequest, Limits, Outcome, Output, Plan, Position, Prepared, RemoteRange, Request,
+    SinkFactory, Source, Stats,
+};
+
+use super::pool::{Pool, ShardContext};
+
+/// Bytes that a range in work is admitted with: chunks as they were read, and their frames.
+pub const RANGE_BYTES: u64 = 3 << 20;
+
+/// Ranges in work for each shard: one being worked on, one waiting.
+const RANGES_PER_SHARD: usize = 2;
+
+/// Gets bytes that are not local. What it does may wait; it runs where the stream is read.
+pub trait Fetcher: Send + Sync {
+    /// The bytes of each of `ranges`, in their order; a range may be shorter where its object ends.
+    fn fetch(&self, ranges: Vec<RemoteRange>) -> Fetching;
+}
+
+/// Bytes on their way.
+pub type Fetching = Pin<Box<dyn Future<Output = Vec<Result<Bytes, Error>>> + Send>>;
+
+/// Runs requests on the shards within the process' memory.
+#[derive(Clone)]
+pub struct Selector {
+    /// The shards.
+    pub pool: Arc<Pool>,
+    /// The process' memory.
+    pub budget: Arc<Budget>,
+}
+
+/// What a request is answered with, besides the blocks.
+pub struct Setting {
+    /// What ends the request.
+    pub limits: Limits,
+    /// What makes frames of series.
+    pub sinks: Arc<dyn SinkFactory>,
+    /// Where bytes come from that are not local.
+    pub fetcher: Option<Arc<dyn Fetcher>>,
+}
+
+/// A part of an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Whole frames, in order after those of the part before.
+    pub frames: Vec<u8>,
+    /// Series in them.
+    pub series: u64,
+    /// Blocks that failed while these frames were made.
+    pub failures: Vec<Failure>,
+}
+
+/// An answer that is being made, a few ranges ahead of its reader.
+pub struct SeriesStream {
+    shared: Arc<Shared>,
+    slots: VecDeque<Slot>,
+    next_range: usize,
+    slots_max: usize,
+    series_left: u64,
+    stats: Stats,
+    is_over: bool,
+    reservation: Reservation,
+}
+
+struct Shared {
+    pool: Arc<Pool>,
+    plan: Plan,
+    sinks: Arc<dyn SinkFactory>,
+    fetcher: Option<Arc<dyn Fetcher>>,
+    budget: Arc<Budget>,
+}
+
+/// A range that is done.
+type Finished = Result<Box<(Answer, Output)>, Error>;
+
+/// A range in work.
+struct Slot {
+    work: Pin<Box<dyn Future<Output = Finished> + Send>>,
+    done: Option<Finished>,
+    end: Position,
+}
+
+/// A step of a range on its shard.
+enum Step {
+    Done(Box<(Answer, Output)>),
+    Fetch(Box<Prepared>),
+}
+
+/// What a shard is to do for a range.
+enum Work {
+    Start(Position, Position, u64),
+    Resume(Box<Prepared>),
+}
+
+impl Selector {
+    /// Finds the series of `blocks` that answer `request`: waits for memory, then for the shards.
+    pub async fn select(&self, blocks: &BlockSet, request: Request, setting: Setting) -> Result<SeriesStream, Error> {
+        let slots_max = if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() };
+        let reservation = self.budget.admit(RANGE_BYTES * slots_max as u64).await?;
+        let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
+        let limits = Arc::new(setting.limits.within(&self.budget));
+        let parallel = self.pool.len();
+        let parts = parallel.min(chosen.len()).max(1);
+        let mut waiting = Vec::with_capacity(parts);
+        let mut chosen = chosen.into_iter();
+        for part in 0..parts {
+            let count = chosen.len().div_ceil(parts - part);
+            let share: Vec<_> = chosen.by_ref().take(count).collect();
+            let (request, limits) = (request.clone(), Arc::clone(&limits));
+            waiting.push(call(&self.pool, move |_| -> Result<Vec<Found>, Error> {
+                share.into_iter().map(|chosen| Source::find(chosen, &request, &limits)).collect()
+            })?);
+        }
+        let mut found = Vec::new();
+        for part in waiting {
+            found.extend(answer(part.recv_async().await)??);
+        }
+        let plan = call(&self.pool, move |_| Plan::new(request, limits, found, parallel))?;
+        let plan = answer(plan.recv_async().await)?;
+        SeriesStream::new(self, plan, setting.sinks, (setting.fetcher, reservation, slots_max))
+    }
+
+    /// Label names or values over `blocks`. The error of a limit ends the request; others are their
+    /// block's own.
+    pub async fn labels(&self, blocks: &BlockSet, request: LabelRequest, limits: Limits) -> Result<LabelAnswer, Error> {
+        let chosen = blocks.overlapping(&request.matchers, request.range, &request.block_matchers);
+        let (request, limits) = (Arc::new(request), Arc::new(limits.within(&self.budget)));
+        let parts = self.pool.len().min(chosen.len()).max(1);
+        let mut waiting = Vec::with_capacity(parts);
+        let mut chosen = chosen.into_iter();
+        for part in 0..parts {
+            let count = chosen.len().div_ceil(parts - part);
+            let share: Vec<_> = chosen.by_ref().take(count).collect();
+            let (request, limits) = (Arc::clone(&request), Arc::clone(&limits));
+            waiting.push(call(&self.pool, move |_| -> Result<Vec<_>, Error> {
+                let ask =
+                    |chosen: &Chosen| match request.ask(chosen, &limits) {
+                        Err(error) if error.kind() == ErrorKind::Limit => Err(error),
+                        answer => Ok(answer
+                            .map_err(|error| Failure { block: chosen.block.id(), error: chosen.block.place(error) })),
+                    };
+                share.iter().map(ask).collect()
+            })?);
+        }
+        let mut answers = Vec::new();
+        for part in waiting {
+            answers.extend(answer(part.recv_async().await)??);
+        }
+        Ok(request.merge(answers))
+    }
+}
+
+impl SeriesStream {
+    fn new(
+        selector: &Selector,
+        plan: Plan,
+        sinks: Arc<dyn SinkFactory>,
+        (fetcher, mut reservation, slots_max): (Option<Arc<dyn Fetcher>>, Reservation, usize),
+    ) -> Result<Self, Error> {
+        let slots_max = slots_max.min(plan.range_count().max(1));
+        reservation.grow(plan.heap_bytes())?;
+        let needed = RANGE_BYTES * slots_max as u64 + plan.heap_bytes();
+        reservation.shrink(reservation.bytes().saturating_sub(needed));
+        let limit = plan.request().limit;
+        Ok(Self {
+            slots: VecDeque::with_capacity(slots_max),
+            next_range: 0,
+            slots_max,
+            series_left: if limit == 0 { u64::MAX } else { limit },
+            stats: *plan.stats(),
+            is_over: false,
+            reservation,
+            shared: Arc::new(Shared {
+                pool: Arc::clone(&selector.pool),
+                plan,
+                sinks,
+                fetcher,
+                budget: Arc::clone(&selector.budget),
+            }),
+        })
+    }
+
+    /// The next part of the answer; `None` at its end. An error ends it.
+    pub async fn next(&mut self) -> Option<Result<Answer, Error>> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// [`SeriesStream::next`] for those who poll.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Answer, Error>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        self.fill();
+        for slot in self.slots.iter_mut().filter(|slot| slot.done.is_none()) {
+            if let Poll::Ready(outcome) = slot.work.as_mut().poll(context) {
+                slot.done = Some(outcome);
+            }
+        }
+        let Some(front) = self.slots.front_mut() else {
+            self.is_over = true;
+            return Poll::Ready(None);
+        };
+        let Some(outcome) = front.done.take() else { return Poll::Pending };
+        let slot = self.slots.pop_front();
+        match outcome {
+            Ok(finished) => {
+                let (answer, output) = *finished;
+                self.take(&answer, output, slot.map(|slot| slot.end));
+                // What was freed is put to work before the caller sends this part away.
+                self.fill();
+                Poll::Ready(Some(Ok(answer)))
+            }
+            Err(error) => {
+                self.is_over = true;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    /// Blocks that could not say which of their series match; known before the first part.
+    pub fn failures(&self) -> &[Failure] {
+        self.shared.plan.failures()
+    }
+
+    /// Ids of the blocks that have a part in the answer.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
+        self.shared.plan.blocks()
+    }
+
+    /// What the parts taken so far have touched.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Bytes that the request holds of the process' memory.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reservation.bytes()
+    }
+
+    fn take(&mut self, answer: &Answer, mut output: Output, end: Option<Position>) {
+        output.stats.frame_bytes = answer.frames.len() as u64;
+        self.stats.add(&output.stats);
+        self.series_left = self.series_left.saturating_sub(answer.series);
+        if self.series_left == 0 {
+            self.slots.clear();
+            self.next_range = self.shared.plan.range_count();
+            return;
+        }
+        if let (Some(next), Some(end)) = (output.next, end) {
+            let slot = self.slot(next, end);
+            self.slots.push_front(slot);
+        }
+    }
+
+    /// Puts ranges to work as long as there is room for them.
+    fn fill(&mut self) {
+        while self.slots.len() < self.slots_max && self.next_range < self.shared.plan.range_count() {
+            let (start, end) = self.shared.plan.range(self.next_range);
+            let slot = self.slot(start.clone(), end.clone());
+            self.slots.push_back(slot);
+            self.next_range += 1;
+        }
+    }
+
+    /// A range in work: its first step is on its way to a shard when this returns.
+    fn slot(&self, start: Position, end: Position) -> Slot {
+        let shared = Arc::clone(&self.shared);
+        let first = shared.step(Work::Start(start, end.clone(), self.series_left));
+        let work = Box::pin(async move {
+            let mut waiting = first?;
+            loop {
+                match answer(waiting.recv_async().await)?? {
+                    Step::Done(finished) => return Ok(finished),
+                    Step::Fetch(mut prepared) => {
+                        let ranges = prepared.remote_ranges(&shared.plan);
+                        let Some(fetcher) = &shared.fetcher else {
+                            return Err(Error::new(ErrorKind::Bug, "a block is not local and nothing can fetch it"));
+                        };
+                        prepared.set_fetched(fetcher.fetch(ranges).await);
+                        waiting = shared.step(Work::Resume(prepared))?;
+                    }
+                }
+            }
+        });
+        Slot { work, done: None, end }
+    }
+}
+
+impl Drop for SeriesStream {
+    fn drop(&mut self) {
+        self.shared.plan.canceled().store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn step(self: &Arc<Self>, work: Work) -> Result<flume::Receiver<Result<Step, Error>>, Error> {
+        let shared = Arc::clone(self);
+        call(&self.pool, move |context| shared.run(work, context))
+    }
+
+    /// One step of a range, on a shard.
+    fn run(&self, work: Work, context: &mut ShardContext) -> Result<Step, Error> {
+        let mut prepared = match work {
+            Work::Start(start, end, series_max) => {
+                let prepared = Box::new(Prepared::new(&self.plan, (&start, &end), series_max)?);
+                if !prepared.remote_ranges(&self.plan).is_empty() {
+                    return Ok(Step::Fetch(prepared));
+                }
+                prepared
+            }
+            Work::Resume(prepared) => prepared,
+        };
+        loop {
+            let estimate = prepared.bytes_estimate();
+            // A few series of very many chunks: more than what every range is admitted with.
+            let _oversize = self.budget.reserve((2 * estimate as u64).saturating_sub(RANGE_BYTES))?;
+            let mut sink = self.sinks.sink(estimate);
+            match prepared.encode(&self.plan, context.io(), &mut *sink)? {
+                Outcome::Done(mut output) => {
+                    let failures = std::mem::take(&mut output.failures);
+                    let answer = Answer { frames: sink.take(), series: output.series, failures };
+                    return Ok(Step::Done(Box::new((answer, output))));
+                }
+                Outcome::Fetch(longer) if longer.remote_ranges(&self.plan).is_empty() => prepared = longer,
+                Outcome::Fetch(longer) => return Ok(Step::Fetch(longer)),
+            }
+        }
+    }
+}
+
+/// Runs `job` on some shard; its result comes through the channel.
+pub fn call<T: Send + 'static>(
+    pool: &Pool,
+    job: impl FnOnce(&mut ShardContext) -> T + Send + 'static,
+) -> Result<flume::Receiver<T>, Error> {
+    let (sender, receiver) = flume::bounded(1);
+    // Whoever asked may have gone away; then nobody takes the result.
+    pool.send(pool.any(), move |context| drop(sender.send(job(context))))?;
+    Ok(receiver)
+}
+
+/// What a job gave; a job that gave nothing has panicked.
+pub fn answer<T>(received: Result<T, flume::RecvError>) -> Result<T, Error> {
+    received.map_err(|_| Error::new(ErrorKind::Bug, "a shard's job panicked; its request fails alone"))
+}
+
+/// Runs `future` on the calling thread, which must not be a shard.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
