@@ -83,9 +83,10 @@ impl Series {
     }
 }
 
-/// Labels as text.
+/// Labels as text. Prometheus up to 2.8 could write the labels of a series out of order.
 pub(super) fn labels(labels: &[(SymbolRef, SymbolRef)], symbols: &Symbols) -> Labels {
-    Labels::from_sorted(labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value))))
+    let text = labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value)));
+    if labels.is_sorted_by(|a, b| a.0 < b.0) { Labels::from_sorted(text) } else { Labels::from_pairs(text) }
 }
 
 /// Appends the content of an entry of version 2; `chunks` ascend.
