@@ -13,3 +13,13 @@ pub mod objstore;
 pub mod telemetry;
 /// What a process knows of its peers.
 pub mod cluster;
+/// Which blocks a bucket holds.
+pub mod sync;
+/// Threads that wait for sockets and object stores.
+pub mod edge;
+/// What the process answers: gRPC and HTTP.
+pub mod api;
+/// The store gateway.
+pub mod gateway;
+/// The components that wire all of this.
+pub mod component;

@@ -12,6 +12,8 @@ pub mod flag;
 pub mod flags;
 /// Values of flags.
 pub mod parse;
+/// The flags of the store gateway.
+pub mod store;
 
 pub use flag::{Flag, Kind, Standing, Subcommand};
 pub use parse::TimeOrDuration;

@@ -2,6 +2,8 @@
 
 /// Configuration that is given in a file or on the command line itself.
 pub mod content;
+/// How much memory there is.
+pub mod memory;
 
 /// What is wrong with the configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@ mod hints;
 mod print;
 mod times;
 
-use crate::model::ByteString;
 use crate::model::matcher::Matcher;
 
 use super::function::{FloatFunction, HistogramFunction, RangeFunction};
@@ -47,7 +46,7 @@ pub enum Operator {
     /// A number.
     Number(f64),
     /// A string.
-    Text(ByteString),
+    Text(String),
     /// The newest samples of series.
     Select(Box<Select>),
     /// A range vector that no function is applied to.
@@ -202,24 +201,24 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelReplace {
     /// Label that is set.
-    pub destination: ByteString,
+    pub destination: String,
     /// What it is set to, with `$1` for groups.
     pub replacement: String,
     /// Label that is read.
     pub source: String,
     /// Pattern that must match all of it.
-    pub pattern: ByteString,
+    pub pattern: String,
 }
 
 /// Arguments of `label_join`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelJoin {
     /// Label that is set.
-    pub destination: ByteString,
+    pub destination: String,
     /// What stands between the values.
     pub separator: String,
     /// Labels that are read.
-    pub sources: Vec<ByteString>,
+    pub sources: Vec<String>,
 }
 
 /// Operators of aggregations.

@@ -1,0 +1,216 @@
+//! One call: its message read, its answer written.
+//!
+//! ```text
+//! message  compressed? (1 byte) | length (u32 BE) | protobuf
+//! answer   messages, then trailers: grpc-status, grpc-message
+//! ```
+
+use std::io::Read as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use prost::Message;
+use proto::series::GRPC_PREFIX_LEN;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::Call;
+
+/// A message with the bytes that are known of it beforehand.
+#[derive(Debug)]
+pub struct Incoming<M> {
+    /// The message.
+    pub message: M,
+    /// Who asks, for metrics and logs.
+    pub tenant: String,
+    /// How long the caller waits; none: as long as it takes.
+    pub timeout: Option<Duration>,
+    /// Headers of the request.
+    pub headers: HeaderMap,
+}
+
+/// Most bytes of a request that asks for something; requests that bring samples have a limit of
+/// their own.
+pub const QUESTION_BYTES_MAX: usize = 64 << 20;
+
+/// The tenant of a request that names none, as in Thanos.
+const DEFAULT_TENANT: &str = "default-tenant";
+
+/// Reads the one message of a call, of up to `bytes_max` bytes once it is decompressed.
+pub async fn read<M: Message + Default>(request: Call, bytes_max: usize) -> Result<Incoming<M>, Status> {
+    let (parts, body) = request.into_parts();
+    let body = http_body_util::Limited::new(body, bytes_max.saturating_add(GRPC_PREFIX_LEN));
+    let bytes = body.collect().await.map_err(|error| {
+        Status::new(Code::ResourceExhausted, format!("cannot read a request of up to {bytes_max} bytes: {error}"))
+    })?;
+    let message = unframe(&parts.headers, bytes.to_bytes(), bytes_max)?;
+    let message =
+        M::decode(message).map_err(|error| Status::internal(format!("cannot decode the request: {error}")))?;
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let tenant = header("thanos-tenant").filter(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT).to_owned();
+    let timeout = header("grpc-timeout").and_then(parse_timeout);
+    Ok(Incoming { message, tenant, timeout, headers: parts.headers })
+}
+
+/// The answer of a call that has one message.
+pub fn reply<M: Message>(result: Result<M, Status>) -> Response<Body> {
+    match result {
+        Ok(message) => {
+            let len = message.encoded_len();
+            let mut bytes = BytesMut::with_capacity(len + GRPC_PREFIX_LEN);
+            bytes.put_u8(0);
+            bytes.put_u32(len as u32);
+            message.encode_raw(&mut bytes);
+            respond(Once { message: Some(bytes.freeze()), is_done: false })
+        }
+        Err(status) => status.into_http(),
+    }
+}
+
+/// Runs a call for at most the time that its caller waits.
+pub async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    match timeout {
+        None => work.await,
+        Some(timeout) => tokio::time::timeout(timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("not done within {timeout:?}")))),
+    }
+}
+
+/// A response with `body`, which ends with trailers.
+pub fn respond(body: impl http_body::Body<Data = Bytes, Error = Status> + Send + 'static) -> Response<Body> {
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn unframe(headers: &HeaderMap, mut bytes: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<GRPC_PREFIX_LEN>() else {
+        return Err(Status::internal("the request holds no message"));
+    };
+    let [compressed, len @ ..] = *prefix;
+    if u32::from_be_bytes(len) as usize != rest.len() {
+        return Err(Status::internal("the request holds half a message or more than one"));
+    }
+    let message = bytes.split_off(GRPC_PREFIX_LEN);
+    if compressed == 0 {
+        return Ok(message);
+    }
+    let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut plain = Vec::new();
+    let read = match encoding {
+        "gzip" => flate2::read::GzDecoder::new(&*message).take(bytes_max as u64 + 1).read_to_end(&mut plain),
+        "snappy" => snap::read::FrameDecoder::new(&*message).take(bytes_max as u64 + 1).read_to_end(&mut plain),
+        other => {
+            let mut status = Status::unimplemented(format!("compression {other:?} is not known"));
+            let known = "identity,gzip,snappy".parse().expect("a list of names is a header");
+            status.metadata_mut().insert("grpc-accept-encoding", known);
+            return Err(status);
+        }
+    };
+    read.map_err(|error| Status::internal(format!("cannot decompress the request: {error}")))?;
+    if plain.len() > bytes_max {
+        return Err(Status::resource_exhausted(format!("the request is larger than {bytes_max} bytes")));
+    }
+    Ok(plain.into())
+}
+
+/// gRPC's form of a timeout: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number: u64 = text.get(..text.len() - unit.len_utf8()).filter(|digits| digits.len() <= 8)?.parse().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(number * 3600),
+        'M' => Duration::from_secs(number * 60),
+        'S' => Duration::from_secs(number),
+        'm' => Duration::from_millis(number),
+        'u' => Duration::from_micros(number),
+        'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// The trailers of a call that ends with `status`.
+pub fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // A message that can't be a header: the code alone is better than nothing.
+        trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+    }
+    trailers
+}
+
+/// One message and its trailers.
+struct Once {
+    message: Option<Bytes>,
+    is_done: bool,
+}
+
+impl http_body::Body for Once {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(message) = self.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        if self.is_done {
+            return Poll::Ready(None);
+        }
+        self.is_done = true;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers(&Status::ok(""))))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(compressed: u8, bytes: &[u8]) -> Bytes {
+        let mut framed = vec![compressed];
+        framed.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+        framed.extend_from_slice(bytes);
+        framed.into()
+    }
+
+    #[test]
+    fn snappy_requests_are_read_and_bombs_are_refused() {
+        let plain = vec![7u8; 100_000];
+        let mut writer = snap::write::FrameEncoder::new(Vec::new());
+        std::io::Write::write_all(&mut writer, &plain).unwrap();
+        let packed = writer.into_inner().unwrap();
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-encoding"),
+            HeaderValue::from_static("snappy"),
+        )]);
+        assert_eq!(unframe(&headers, framed(1, &packed), 200_000).unwrap(), plain);
+        assert_eq!(unframe(&headers, framed(1, &packed), 99_999).unwrap_err().code(), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn broken_frames_are_errors() {
+        let headers = HeaderMap::new();
+        for bytes in [&[][..], &[0, 0, 0], &[0, 0, 0, 0, 2, 1], &[0, 0, 0, 0, 1, 1, 1]] {
+            assert!(unframe(&headers, Bytes::copy_from_slice(bytes), 100).is_err());
+        }
+        assert_eq!(unframe(&headers, framed(1, &[1]), 100).unwrap_err().code(), Code::Unimplemented);
+    }
+
+    #[test]
+    fn timeouts_have_units() {
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("2M"), Some(Duration::from_secs(120)));
+        for text in ["", "m", "1x", "999999999S"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! HTTP: what every component answers.
+
+/// Health, readiness and metrics.
+pub mod common;

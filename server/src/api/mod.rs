@@ -1,0 +1,8 @@
+//! What the process answers: gRPC and HTTP.
+
+/// From kinds of errors to what each protocol calls them.
+pub mod error;
+/// gRPC.
+pub mod grpc;
+/// HTTP.
+pub mod http;

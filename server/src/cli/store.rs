@@ -1,0 +1,89 @@
+//! Flags of the store gateway, with Thanos' names and defaults.
+
+use super::flag::{Flag, Kind};
+
+const HEADER: &str = "the column index takes the place of the index-header";
+const CACHE: &str = "the column index answers without a cache, and chunks are cached by the system";
+const UI: &str = "the store serves the block viewer's API and no pages";
+
+/// The gateway itself.
+pub const STORE: &[Flag] = &[
+    Flag::new("data-dir", Kind::Text, "./data", "Folder for column indexes and copies of metas; it may be lost."),
+    Flag::new(
+        "store.memory-limit",
+        Kind::Text,
+        "",
+        "Memory that requests share, such as 2GB; empty: half of what there is.",
+    ),
+    Flag::new(
+        "io.mode",
+        Kind::Word(&["auto", "io_uring", "pread"]),
+        "auto",
+        "How files are read and sockets waited for.",
+    ),
+    Flag::new("store.grpc.series-max-concurrency", Kind::Integer, "20", "Series calls that run at once; 0: no limit."),
+    Flag::new(
+        "store.grpc.series-sample-limit",
+        Kind::Integer,
+        "0",
+        "Most samples read for one Series call; 0: no limit.",
+    ),
+    Flag::new(
+        "store.grpc.touched-series-limit",
+        Kind::Integer,
+        "0",
+        "Most series found for one Series call; 0: no limit.",
+    ),
+    Flag::new(
+        "store.grpc.downloaded-bytes-limit",
+        Kind::Bytes,
+        "0",
+        "Most bytes read for one Series call; 0: no limit.",
+    ),
+    Flag::new("sync-block-duration", Kind::Duration, "15m", "Time between two syncs with the bucket."),
+    Flag::new("block-sync-concurrency", Kind::Integer, "20", "Blocks that are opened at once."),
+    Flag::new("block-meta-fetch-concurrency", Kind::Integer, "32", "Metas that are fetched at once."),
+    Flag::new("consistency-delay", Kind::Duration, "0s", "Least age of blocks that are served."),
+    Flag::new(
+        "ignore-deletion-marks-delay",
+        Kind::Duration,
+        "24h",
+        "Time for which a block marked for deletion is served.",
+    ),
+    Flag::new("bucket-web-label", Kind::Text, "", "External label by which the block viewer groups."),
+    Flag::without_effect("chunk-pool-size", Kind::Bytes, "2GB", "memory is bounded by --store.memory-limit"),
+    Flag::without_effect("cache-index-header", Kind::Switch, "true", HEADER),
+    Flag::without_effect("index-cache-size", Kind::Bytes, "250MB", CACHE),
+    Flag::without_effect("index-cache.config-file", Kind::Text, "", CACHE),
+    Flag::without_effect("index-cache.config", Kind::Text, "", CACHE),
+    Flag::without_effect("store.caching-bucket.config-file", Kind::Text, "", CACHE).hidden(),
+    Flag::without_effect("store.caching-bucket.config", Kind::Text, "", CACHE).hidden(),
+    Flag::without_effect("matcher-cache-size", Kind::Integer, "0", "compiling a matcher costs less than a lookup"),
+    Flag::without_effect(
+        "block-discovery-strategy",
+        Kind::Word(&["concurrent", "recursive"]),
+        "concurrent",
+        "one recursive listing shows all that is needed",
+    ),
+    Flag::without_effect(
+        "objstore-parquet.config-file",
+        Kind::Text,
+        "",
+        "there is no parquet gateway to hand blocks to",
+    ),
+    Flag::without_effect("objstore-parquet.config", Kind::Text, "", "there is no parquet gateway to hand blocks to"),
+    Flag::without_effect("store.enable-index-header-lazy-reader", Kind::Switch, "false", HEADER),
+    Flag::without_effect("store.index-header-lazy-download-strategy", Kind::Word(&["eager", "lazy"]), "eager", HEADER),
+    Flag::without_effect("store.index-header-lazy-reader-idle-timeout", Kind::Duration, "5m", HEADER).hidden(),
+    Flag::without_effect("store.index-header-posting-offsets-in-mem-sampling", Kind::Integer, "32", HEADER).hidden(),
+    Flag::without_effect("store.enable-lazy-expanded-postings", Kind::Switch, "false", HEADER),
+    Flag::without_effect("store.posting-group-max-key-series-ratio", Kind::Float, "100", HEADER),
+    Flag::without_effect("debug.series-batch-size", Kind::Integer, "10000", "batches are sized by bytes").hidden(),
+    Flag::without_effect("debug.estimated-max-series-size", Kind::Bytes, "64KiB", HEADER).hidden(),
+    Flag::without_effect("debug.estimated-max-chunk-size", Kind::Bytes, "16000", HEADER).hidden(),
+    Flag::without_effect("web.disable", Kind::Switch, "false", UI),
+    Flag::without_effect("web.external-prefix", Kind::Text, "", UI),
+    Flag::without_effect("web.prefix-header", Kind::Text, "", UI),
+    Flag::without_effect("web.disable-cors", Kind::Switch, "false", UI),
+    Flag::without_effect("disable-admin-operations", Kind::Switch, "false", "the store has no admin operations"),
+];

@@ -1,0 +1,22 @@
+//! The components: what each of Thanos' subcommands starts. Wiring only.
+
+/// Everything in one process over a folder.
+pub mod all_in_one;
+/// Serving HTTP and gRPC until the signal to end.
+pub mod process;
+/// The store gateway.
+pub mod store;
+
+use crate::cli::{Invocation, Subcommand};
+
+/// Every component, as the command line knows it.
+pub const COMPONENTS: &[Subcommand] = &[all_in_one::SUBCOMMAND, store::SUBCOMMAND];
+
+/// Runs a component until it is told to end. The error is a sentence for whoever started it.
+pub fn run(invocation: &Invocation) -> Result<(), String> {
+    match invocation.component {
+        "all-in-one" => all_in_one::run(&invocation.values),
+        "store" => store::run(&invocation.values),
+        other => unreachable!("the command line knows no component {other}"),
+    }
+}

@@ -1,0 +1,205 @@
+//! What every component does alike: it binds its ports before anything else, serves HTTP at once and
+//! gRPC when it is ready, and ends in order when it is told to.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use engine::io;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use crate::api::grpc::measure::{GrpcMetrics, Measured};
+use crate::api::http::common::{self, Health, Readiness};
+use crate::cli::Values;
+use crate::config::ConfigError;
+use crate::edge::serve::{ServeOptions, serve};
+use crate::edge::tls::{TlsOptions, TlsServer};
+use crate::edge::{self, Listeners, Runtime, Shutdown};
+
+/// Edge threads: more than a few only take turns on the same sockets.
+const EDGE_THREADS_MAX: usize = 4;
+
+/// The ports of a process and how they are served.
+pub struct Ports {
+    runtime: Runtime,
+    threads: usize,
+    http: Listeners,
+    grpc: Listeners,
+    http_options: ServeOptions,
+    grpc_options: ServeOptions,
+}
+
+/// What a process serves.
+#[derive(Clone)]
+pub struct Services {
+    /// Over HTTP, besides what every component has.
+    pub http: Router,
+    /// Over gRPC, besides reflection and health.
+    pub grpc: Routes,
+}
+
+/// A process that serves.
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+    trigger: edge::ShutdownTrigger,
+    ready: watch::Sender<bool>,
+    health: Health,
+}
+
+/// The mode of I/O that the flags name.
+pub fn io_mode(values: &Values) -> io::Mode {
+    match values.text("io.mode") {
+        Some("io_uring") => io::Mode::Uring,
+        Some("pread") => io::Mode::Pread,
+        _ => io::Mode::Auto,
+    }
+}
+
+impl Ports {
+    /// Binds the ports that the flags name.
+    pub fn bind(values: &Values) -> Result<Self, ConfigError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(EDGE_THREADS_MAX);
+        let address = |flag: &str| values.text(flag).unwrap_or_default().to_owned();
+        let bind = |flag: &str| Listeners::bind(&address(flag), threads).map_err(|why| ConfigError::new(flag, why));
+        Ok(Self {
+            runtime: Runtime::choose(io_mode(values)),
+            threads,
+            http_options: ServeOptions {
+                tls: None,
+                connection_age_max: Duration::ZERO,
+                grace: values.duration("http-grace-period"),
+            },
+            grpc_options: ServeOptions {
+                tls: grpc_tls(values)?,
+                connection_age_max: values.duration("grpc-server-max-connection-age"),
+                grace: values.duration("grpc-grace-period"),
+            },
+            http: bind("http-address")?,
+            grpc: bind("grpc-address")?,
+        })
+    }
+
+    /// What drives the edge's threads.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    /// Where HTTP is served.
+    pub fn http_address(&self) -> std::net::SocketAddr {
+        self.http.address()
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_address(&self) -> std::net::SocketAddr {
+        self.grpc.address()
+    }
+
+    /// Starts the edge's threads. `registry` holds all metrics of the process.
+    pub fn start(
+        mut self,
+        services: &Services,
+        (health, metrics): (Health, GrpcMetrics),
+        registry: Arc<Registry>,
+    ) -> Result<Running, String> {
+        let (trigger, shutdown) = edge::shutdown();
+        let (ready, is_ready) = watch::channel(false);
+        let router = services.http.clone().merge(common::routes(health.clone(), registry));
+        let mut threads = Vec::new();
+        for number in 0..self.threads {
+            let (Some(http), Some(grpc)) = (self.http.take(), self.grpc.take()) else { break };
+            let service = Measured::new(services.grpc.clone(), metrics.clone());
+            let http = (http, router.clone(), self.http_options.clone(), shutdown.clone());
+            let grpc = (grpc, service, self.grpc_options.clone(), shutdown.clone());
+            let (is_ready, mut ends) = (is_ready.clone(), shutdown.clone());
+            let body = move || async move {
+                let serve_http = async move {
+                    let (socket, service, options, shutdown) = http;
+                    match edge::listener(socket) {
+                        Ok(listener) => serve(listener, service, options, shutdown).await,
+                        Err(error) => tracing::error!(%error, "cannot serve HTTP"),
+                    }
+                };
+                let serve_grpc = async move {
+                    let (socket, service, options, shutdown) = grpc;
+                    if !wait(is_ready, &mut ends).await {
+                        return;
+                    }
+                    match edge::listener(socket) {
+                        Ok(listener) => serve(listener, service, options, shutdown).await,
+                        Err(error) => tracing::error!(%error, "cannot serve gRPC"),
+                    }
+                };
+                tokio::join!(serve_http, serve_grpc);
+            };
+            let thread = self.runtime.spawn(format!("edge-{number}"), body);
+            threads.push(thread.map_err(|error| format!("cannot start an edge thread: {error}"))?);
+        }
+        Ok(Running { threads, trigger, ready, health })
+    }
+}
+
+impl Running {
+    /// The process can answer: gRPC is served from now on.
+    pub fn set_ready(&self) {
+        self.ready.send_replace(true);
+        self.health.set_ready(Readiness::Ready);
+    }
+
+    /// Ends: no new requests, and time for those under way.
+    pub fn end(self) {
+        self.health.set_ready(Readiness::NotReady);
+        self.trigger.begin();
+        for thread in self.threads {
+            // A thread that panicked has logged it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn interrupted() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals can't be waited for: end the process with SIGKILL");
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "caught signal, exiting");
+}
+
+async fn wait(mut is_ready: watch::Receiver<bool>, ends: &mut Shutdown) -> bool {
+    tokio::select! {
+        outcome = is_ready.wait_for(|ready| *ready) => outcome.is_ok(),
+        () = ends.begun() => false,
+    }
+}
+
+fn grpc_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {
+    let file = |flag: &str| values.text(flag).map(std::path::PathBuf::from);
+    let flag = "grpc-server-tls-cert";
+    let (certificate, key) = match (file(flag), file("grpc-server-tls-key"), file("grpc-server-tls-client-ca")) {
+        (None, None, None) => return Ok(None),
+        (Some(certificate), Some(key), _) => (certificate, key),
+        (None, None, Some(_)) => {
+            let why = "when a client CA is used a server key and certificate must also be provided";
+            return Err(ConfigError::new("grpc-server-tls-client-ca", why));
+        }
+        _ => return Err(ConfigError::new(flag, "both server key and certificate must be provided")),
+    };
+    let options = TlsOptions {
+        certificate,
+        key,
+        client_ca: file("grpc-server-tls-client-ca"),
+        version_min: values.text("grpc-server-tls-min-version").unwrap_or("1.3").to_owned(),
+        ciphers: values.list("grpc-server-tls-ciphers").to_vec(),
+        curves: values.list("grpc-server-tls-curves").to_vec(),
+        protocols: vec![b"h2".to_vec()],
+    };
+    TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(flag, why))
+}

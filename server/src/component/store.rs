@@ -1,0 +1,249 @@
+//! `uru store`: the blocks of a bucket over the StoreAPI.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::io;
+use engine::model::{Budget, Error};
+use engine::shard::{Options, Pool, Selector};
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+
+use super::process::{self, Ports, Services};
+use crate::api::grpc::info::InfoService;
+use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::http::common::Health;
+use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
+use crate::config::{ConfigError, content, memory};
+use crate::gateway::blocks::{Blocks, Syncer};
+use crate::gateway::load::Loader;
+use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService, http};
+use crate::objstore::{Bucket, BucketConfig};
+use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
+use crate::telemetry::metrics;
+
+/// The component as the command line knows it.
+pub const SUBCOMMAND: Subcommand = Subcommand {
+    name: "store",
+    about: "Store gateway: serves the blocks of a bucket over the StoreAPI",
+    flags: &[
+        store::STORE,
+        flags::HTTP_SERVER,
+        flags::GRPC_SERVER,
+        flags::OBJSTORE,
+        flags::SELECTOR,
+        flags::STORE_LIMITS,
+        flags::REQUEST_LOGGING,
+    ],
+};
+
+/// Pause between two attempts of the first sync.
+const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
+
+/// Time after which the first sync is given up.
+const FIRST_SYNC_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The share of memory that requests may use where no flag says otherwise: the rest is for column
+/// indexes, sockets and the system's cache of files.
+const MEMORY_SHARE: u64 = 2;
+
+/// What the flags of a store come to.
+pub struct StoreConfig {
+    /// The bucket.
+    pub bucket: BucketConfig,
+    /// Where column indexes and copies of metas are kept.
+    pub data_dir: PathBuf,
+    /// Bytes that requests share.
+    pub memory_limit: u64,
+    /// How files are read.
+    pub io: io::Mode,
+    /// What ends a request.
+    pub limits: RequestLimits,
+    /// Series requests that run at once; 0: any number.
+    pub series_concurrency: u64,
+    /// Time between syncs.
+    pub sync_interval: Duration,
+    /// Blocks that are opened at once.
+    pub block_concurrency: usize,
+    /// Metas that are fetched at once.
+    pub meta_concurrency: usize,
+    /// Which blocks count.
+    pub filters: Filters,
+    /// What is served: from, to.
+    pub times: (TimeOrDuration, TimeOrDuration),
+    /// External label by which a viewer groups blocks.
+    pub web_label: String,
+}
+
+/// A store that is wired and not synced yet.
+pub struct Store {
+    /// Answers requests.
+    pub gateway: Arc<Gateway>,
+    /// Keeps the open blocks those of the bucket.
+    pub syncer: Syncer,
+    /// Time between syncs.
+    pub sync_interval: Duration,
+}
+
+/// Runs the component until it is told to end.
+pub fn run(values: &Values) -> Result<(), String> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let bucket = content::read(values, "objstore.config", &environment).map_err(|error| error.to_string())?;
+    let Some(bucket) = bucket else {
+        return Err("--objstore.config-file: give the YAML that describes the bucket, for example\n  \
+                    --objstore.config='{type: FILESYSTEM, config: {directory: ./bucket}}'"
+            .into());
+    };
+    let bucket = BucketConfig::parse("objstore.config", &bucket).map_err(|error| error.to_string())?;
+    let config = StoreConfig::parse(values, bucket).map_err(|error| error.to_string())?;
+    serve(values, config, |_| {})
+}
+
+/// Serves the store that `config` describes; `started` is told when requests can be answered.
+pub fn serve(values: &Values, config: StoreConfig, started: impl FnOnce(&Gateway)) -> Result<(), String> {
+    let ports = Ports::bind(values).map_err(|error| error.to_string())?;
+    let mut registry = metrics::registry();
+    let health = Health::register(&mut registry);
+    let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let web_label = config.web_label.clone();
+    let store = Store::wire(config, &mut registry).map_err(|error| error.to_string())?;
+    let runtime = ports.runtime();
+    tracing::info!(
+        http = %ports.http_address(),
+        grpc = %ports.grpc_address(),
+        bucket = store.gateway.bucket.name(),
+        edge = runtime.name(),
+        shards = store.gateway.selector.pool.len(),
+        io = store.gateway.selector.pool.io_name(),
+        "starting store"
+    );
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = reflection().build_v1().map_err(|error| format!("gRPC reflection: {error}"))?;
+    let v1alpha = reflection().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone()));
+    let grpc = Routes::new(StoreService::new(Arc::clone(&store.gateway)))
+        .add_service(InfoService::new(info))
+        .add_service(health_service)
+        .add_service(v1)
+        .add_service(v1alpha)
+        .prepare();
+    let services = Services { http: http::routes(Arc::clone(&store.gateway), web_label), grpc };
+    let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
+    let outcome = runtime.run(async {
+        let begin = Instant::now();
+        store.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
+        tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        running.set_ready();
+        started(&store.gateway);
+        tokio::select! {
+            () = store.sync_forever() => {}
+            () = process::interrupted() => {}
+        }
+        Ok(())
+    });
+    running.end();
+    outcome
+}
+
+impl StoreConfig {
+    /// Reads the flags.
+    pub fn parse(values: &Values, bucket: BucketConfig) -> Result<Self, ConfigError> {
+        let times = (values.time("min-time"), values.time("max-time"));
+        let now = crate::gateway::blocks::now();
+        if times.0.resolve(now) > times.1.resolve(now) {
+            let (min, max) = (values.text("min-time").unwrap_or(""), values.text("max-time").unwrap_or(""));
+            let why = format!("invalid argument: --min-time '{min}' can't be greater than --max-time '{max}'");
+            return Err(ConfigError::new("min-time", why));
+        }
+        let memory_limit = match values.text("store.memory-limit") {
+            Some(text) => parse::parse_bytes(text).map_err(|why| ConfigError::new("store.memory-limit", why))?,
+            None => memory::available() / MEMORY_SHARE,
+        };
+        Ok(Self {
+            bucket,
+            data_dir: PathBuf::from(values.text("data-dir").unwrap_or("./data")),
+            memory_limit,
+            io: process::io_mode(values),
+            limits: RequestLimits {
+                series: values.integer("store.limits.request-series"),
+                samples: values.integer("store.limits.request-samples"),
+                touched_series: values.integer("store.grpc.touched-series-limit"),
+                chunk_samples: values.integer("store.grpc.series-sample-limit"),
+                downloaded_bytes: values.bytes("store.grpc.downloaded-bytes-limit"),
+            },
+            series_concurrency: values.integer("store.grpc.series-max-concurrency"),
+            sync_interval: values.duration("sync-block-duration"),
+            block_concurrency: values.integer("block-sync-concurrency") as usize,
+            meta_concurrency: values.integer("block-meta-fetch-concurrency") as usize,
+            filters: Filters {
+                min_time: times.0,
+                max_time: times.1,
+                consistency_delay: values.duration("consistency-delay"),
+                ignore_deletion_marks_delay: values.duration("ignore-deletion-marks-delay"),
+                ..Filters::all()
+            },
+            times,
+            web_label: values.text("bucket-web-label").unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl Store {
+    /// Starts the shards and connects everything; `registry` gets all metrics.
+    pub fn wire(config: StoreConfig, registry: &mut Registry) -> Result<Self, Error> {
+        let bucket = Bucket::open(&config.bucket, registry)?;
+        let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
+        let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
+        let budget = Budget::new("--store.memory-limit", config.memory_limit);
+        let gate = usize::try_from(config.series_concurrency).ok().filter(|max| *max > 0);
+        let fetch = FetchOptions { data_dir: Some(config.data_dir.clone()), concurrency: config.meta_concurrency };
+        let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(registry));
+        let loader = Loader::new(bucket.clone(), config.data_dir, config.block_concurrency, store_metrics.clone());
+        let gateway = Gateway {
+            blocks: Blocks::default(),
+            selector: Selector { pool, budget },
+            bucket,
+            limits: config.limits,
+            gate: gate.map(|max| Arc::new(Semaphore::new(max))),
+            min_time: config.times.0,
+            max_time: config.times.1,
+            metrics: store_metrics.clone(),
+        };
+        Ok(Self {
+            gateway: Arc::new(gateway),
+            syncer: Syncer { fetcher, filters: config.filters, loader, metrics: store_metrics },
+            sync_interval: config.sync_interval,
+        })
+    }
+
+    /// The first sync, tried again for a while when it fails.
+    pub async fn sync_first(&self) -> Result<(), Error> {
+        let begin = Instant::now();
+        loop {
+            match self.syncer.sync_first(&self.gateway.blocks).await {
+                Ok(()) => return Ok(()),
+                Err(error) if begin.elapsed() >= FIRST_SYNC_TIME_MAX => return Err(error),
+                Err(error) => tracing::warn!(%error, "first sync failed, trying again"),
+            }
+            tokio::time::sleep(FIRST_SYNC_PAUSE).await;
+        }
+    }
+
+    /// Syncs on the interval, for ever.
+    pub async fn sync_forever(&self) {
+        loop {
+            tokio::time::sleep(self.sync_interval).await;
+            if let Err(error) = self.syncer.sync(&self.gateway.blocks).await {
+                tracing::warn!(%error, "syncing blocks failed");
+            }
+        }
+    }
+}

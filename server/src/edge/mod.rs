@@ -1,0 +1,160 @@
+//! The edge: threads that only wait for sockets and object stores. Each runs tokio-uring, or plain
+//! tokio where io_uring is forbidden, and listens on the same ports.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use engine::io::{self, Support};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Accepting connections and serving HTTP on them.
+pub mod serve;
+/// TLS whose certificates are read again when their files change.
+pub mod tls;
+
+/// What drives an edge thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// tokio-uring.
+    Uring,
+    /// tokio alone.
+    Tokio,
+}
+
+impl Runtime {
+    /// What `mode` and this machine allow.
+    pub fn choose(mode: io::Mode) -> Self {
+        match (mode, io::probe()) {
+            (io::Mode::Pread, _) | (_, Support::Denied(_)) => Self::Tokio,
+            (_, Support::Uring) => Self::Uring,
+        }
+    }
+
+    /// Its name, for a log line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "tokio-uring",
+            Self::Tokio => "tokio",
+        }
+    }
+
+    /// Runs `future` on the calling thread.
+    pub fn run<F: Future>(self, future: F) -> F::Output {
+        match self {
+            Self::Uring => tokio_uring::start(future),
+            Self::Tokio => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.expect("a thread can wait for sockets and timers");
+                tokio::task::LocalSet::new().block_on(&runtime, future)
+            }
+        }
+    }
+
+    /// Runs the future that `make` makes on a thread of its own.
+    pub fn spawn<F, M>(self, name: String, make: M) -> std::io::Result<JoinHandle<()>>
+    where
+        F: Future<Output = ()>,
+        M: FnOnce() -> F + Send + 'static,
+    {
+        std::thread::Builder::new().name(name).spawn(move || self.run(make()))
+    }
+}
+
+/// A socket that several threads listen on: each has its own queue of new connections, which the
+/// kernel fills in turn.
+#[derive(Debug)]
+pub struct Listeners {
+    sockets: Vec<std::net::TcpListener>,
+    address: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds `address` (`host:port`) for `threads` threads. Port 0 is any free port.
+    pub fn bind(address: &str, threads: usize) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("cannot listen on {address}: {error}");
+        let mut resolved = resolve(address).map_err(failed)?;
+        let mut sockets = Vec::new();
+        for _ in 0..threads.max(1) {
+            let socket =
+                Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+            socket.set_reuse_address(true).map_err(failed)?;
+            socket.set_reuse_port(true).map_err(failed)?;
+            socket.set_nonblocking(true).map_err(failed)?;
+            socket.bind(&resolved.into()).map_err(failed)?;
+            socket.listen(1024).map_err(failed)?;
+            let listener = std::net::TcpListener::from(socket);
+            resolved = listener.local_addr().map_err(failed)?;
+            sockets.push(listener);
+        }
+        Ok(Self { sockets, address: resolved })
+    }
+
+    /// What was bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The listener of one more thread; to be called on that thread's runtime.
+    pub fn take(&mut self) -> Option<std::net::TcpListener> {
+        self.sockets.pop()
+    }
+}
+
+/// Gives a bound listener to the runtime of the calling thread.
+pub fn listener(socket: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    TcpListener::from_std(socket)
+}
+
+/// The address that `host:port` names; an empty host is every address.
+fn resolve(address: &str) -> std::io::Result<SocketAddr> {
+    use std::net::ToSocketAddrs;
+    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    let none = || std::io::Error::other("the name has no address");
+    full.to_socket_addrs()?.next().ok_or_else(none)
+}
+
+/// A signal that the process is to end; clones share it.
+#[derive(Clone, Debug)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+/// Gives the signal.
+#[derive(Debug)]
+pub struct ShutdownTrigger(watch::Sender<bool>);
+
+/// A signal and the hand that gives it.
+pub fn shutdown() -> (ShutdownTrigger, Shutdown) {
+    let (sender, receiver) = watch::channel(false);
+    (ShutdownTrigger(sender), Shutdown(receiver))
+}
+
+impl ShutdownTrigger {
+    /// The process is to end.
+    pub fn begin(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Shutdown {
+    /// Waits for the signal.
+    pub async fn begun(&mut self) {
+        // A trigger that is gone is an end too.
+        let _ = self.0.wait_for(|ends| *ends).await;
+    }
+
+    /// Whether the signal was given.
+    pub fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Sleeps; whether the time passed before the signal came.
+    pub async fn sleep(&mut self, time: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(time) => true,
+            () = self.begun() => false,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Which blocks are open: an immutable set that a sync replaces.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use engine::block::BlockSet;
+use engine::bucket::Meta;
+use engine::model::{BlockId, Error};
+
+use super::load::Loader;
+use super::metrics::StoreMetrics;
+use crate::sync::{Fetcher, Filters, SyncedBlock};
+
+/// The blocks that are open.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    current: RwLock<Arc<Current>>,
+}
+
+/// One state of the blocks.
+#[derive(Debug, Default)]
+pub struct Current {
+    /// The blocks.
+    pub set: Arc<BlockSet>,
+    /// What the meta.json of each says.
+    pub metas: BTreeMap<BlockId, Arc<Meta>>,
+    /// When it was seen in the bucket, in Unix milliseconds; 0: not yet.
+    pub refreshed: i64,
+    /// Why some blocks could not be seen, if so.
+    pub error: Option<String>,
+}
+
+/// Keeps the open blocks those of a bucket.
+pub struct Syncer {
+    /// Sees which blocks there are.
+    pub fetcher: Fetcher,
+    /// Says which of them count.
+    pub filters: Filters,
+    /// Opens them.
+    pub loader: Loader,
+    /// Counts them.
+    pub metrics: StoreMetrics,
+}
+
+impl Blocks {
+    /// The blocks that are open now.
+    pub fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, current: Current) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    }
+}
+
+impl Syncer {
+    /// Opens blocks that are new and closes those that are gone. Fails when the bucket can't be seen
+    /// whole; new blocks are opened even then.
+    pub async fn sync(&self, blocks: &Blocks) -> Result<(), Error> {
+        let view = match self.fetcher.fetch(&self.filters).await {
+            Ok(view) => view,
+            Err(error) => {
+                let old = blocks.current();
+                let (set, metas) = (Arc::clone(&old.set), old.metas.clone());
+                blocks.replace(Current { set, metas, refreshed: old.refreshed, error: Some(error.to_string()) });
+                return Err(error);
+            }
+        };
+        let old = blocks.current();
+        let new: Vec<&SyncedBlock> =
+            view.blocks.iter().filter(|(id, _)| old.set.get(**id).is_none()).map(|(_, block)| block).collect();
+        let opened = self.loader.open_all(new).await;
+        let stays = |id: BlockId| view.blocks.contains_key(&id) || view.incomplete.is_some();
+        let kept = old.set.blocks().filter(|block| stays(block.id())).cloned();
+        let set = BlockSet::new(kept.chain(opened));
+        let gone: Vec<BlockId> = old.set.blocks().map(|block| block.id()).filter(|id| !stays(*id)).collect();
+        let mut metas = old.metas.clone();
+        metas.extend(view.blocks.iter().map(|(id, block)| (*id, Arc::clone(&block.meta))));
+        metas.retain(|id, _| set.get(*id).is_some());
+        self.metrics.blocks_loaded.set(i64::try_from(set.len()).unwrap_or(i64::MAX));
+        let error = view.incomplete.as_ref().map(ToString::to_string);
+        blocks.replace(Current { set: Arc::new(set), metas, refreshed: now(), error });
+        for id in gone {
+            self.loader.remove(id);
+            self.metrics.block_drops.inc();
+            tracing::info!(block = %id, "dropped outdated block");
+        }
+        view.incomplete.map_or(Ok(()), |error| Err(error.within("incomplete view of the bucket")))
+    }
+
+    /// The first sync: afterwards local files of blocks that are not open are removed.
+    pub async fn sync_first(&self, blocks: &Blocks) -> Result<(), Error> {
+        self.sync(blocks).await?;
+        let current = blocks.current();
+        self.loader.remove_others(|id| current.set.get(id).is_some());
+        Ok(())
+    }
+}
+
+/// Unix milliseconds.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

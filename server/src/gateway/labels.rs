@@ -1,0 +1,104 @@
+//! Label names and label values: found on the shards, answered in Thanos' words.
+
+use engine::model::{Error, ErrorKind, TimeRange};
+use engine::select::{Failure, LabelAnswer, LabelRequest};
+use prost::{Message, Name};
+use prost_types::Any;
+use proto::hintspb::{
+    Block, LabelNamesRequestHints, LabelNamesResponseHints, LabelValuesRequestHints, LabelValuesResponseHints,
+};
+use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse};
+use tonic::{Code, Status};
+
+use super::Gateway;
+use super::request::{self, Partial};
+use crate::api::error::block_status;
+use crate::api::grpc::call::Incoming;
+
+/// Names or values, warnings, and the blocks that were asked.
+type Found = (Vec<String>, Vec<String>, Vec<Block>);
+
+impl Gateway {
+    /// Answers a LabelNames request.
+    pub async fn label_names(&self, incoming: Incoming<LabelNamesRequest>) -> Result<LabelNamesResponse, Status> {
+        let Incoming { message, tenant, .. } = incoming;
+        let hints: Option<LabelNamesRequestHints> =
+            request::parse_hints(message.hints.as_ref(), "label names").map_err(invalid)?;
+        let wants_hints = hints.is_some();
+        let block_matchers = hints.map(|hints| hints.block_matchers).unwrap_or_default();
+        let request = LabelRequest {
+            name: None,
+            range: TimeRange::new(message.start, message.end),
+            without_labels: message.without_replica_labels,
+            ..parse((&message.matchers, &block_matchers), message.limit)?
+        };
+        let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
+        let (names, warnings, queried_blocks) = self.labels(request, partial, &tenant).await?;
+        let hints = wants_hints.then(|| any(&LabelNamesResponseHints { queried_blocks }));
+        Ok(LabelNamesResponse { names, warnings, hints })
+    }
+
+    /// Answers a LabelValues request.
+    pub async fn label_values(&self, incoming: Incoming<LabelValuesRequest>) -> Result<LabelValuesResponse, Status> {
+        let Incoming { message, tenant, .. } = incoming;
+        let hints: Option<LabelValuesRequestHints> =
+            request::parse_hints(message.hints.as_ref(), "label values").map_err(invalid)?;
+        let wants_hints = hints.is_some();
+        let block_matchers = hints.map(|hints| hints.block_matchers).unwrap_or_default();
+        let request = LabelRequest {
+            name: Some(message.label),
+            range: TimeRange::new(message.start, message.end),
+            without_labels: message.without_replica_labels,
+            ..parse((&message.matchers, &block_matchers), message.limit)?
+        };
+        let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
+        let (values, warnings, queried_blocks) = self.labels(request, partial, &tenant).await?;
+        let hints = wants_hints.then(|| any(&LabelValuesResponseHints { queried_blocks }));
+        Ok(LabelValuesResponse { values, warnings, hints })
+    }
+
+    async fn labels(&self, request: LabelRequest, partial: Partial, tenant: &str) -> Result<Found, Status> {
+        let blocks = self.blocks.current();
+        let asked = blocks.set.overlapping(&request.matchers, request.range, &request.block_matchers);
+        let asked = asked.iter().map(|chosen| Block { id: chosen.block.id().to_string() }).collect();
+        let answer = self.selector.labels(&blocks.set, request, self.request_limits()).await;
+        let LabelAnswer { strings, failures } = answer.map_err(|error| self.refuse_labels(&error, tenant))?;
+        let mut warnings = Vec::new();
+        for Failure { block, error } in failures {
+            tracing::warn!(%block, %error, "a block failed to answer");
+            if partial == Partial::Abort {
+                return Err(self.refuse_labels(&error, tenant));
+            }
+            warnings.push(error.message().to_owned());
+        }
+        Ok((strings, warnings, asked))
+    }
+
+    fn refuse_labels(&self, error: &Error, tenant: &str) -> Status {
+        match error.kind() {
+            ErrorKind::Limit => self.refuse(error, tenant),
+            _ => block_status(error, Code::Internal),
+        }
+    }
+}
+
+/// What requests for names and for values have in common.
+fn parse((matchers, block_matchers): (&[LabelMatcher], &[LabelMatcher]), limit: i64) -> Result<LabelRequest, Status> {
+    let translate = |error: Error| invalid(error.within("translate request labels matchers"));
+    Ok(LabelRequest {
+        name: None,
+        range: TimeRange::ALL,
+        matchers: request::parse_matchers(matchers).map_err(translate)?,
+        without_labels: Vec::new(),
+        limit: usize::try_from(limit).unwrap_or(0),
+        block_matchers: request::parse_block_matchers(block_matchers).map_err(invalid)?,
+    })
+}
+
+fn invalid(error: Error) -> Status {
+    Status::invalid_argument(error.message())
+}
+
+fn any<M: Message + Name>(message: &M) -> Any {
+    Any { type_url: M::type_url(), value: message.encode_to_vec() }
+}

@@ -1,0 +1,200 @@
+//! `thanos_bucket_store_*`: which blocks are open and what requests have touched.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::select::Stats;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::metrics::{Counters, FloatGauge, Histograms, MetricLabels, duration_histogram};
+
+/// The metrics of a gateway. Their names are Thanos'; clones share them.
+#[derive(Clone, Debug)]
+pub struct StoreMetrics {
+    /// Blocks that were about to be opened.
+    pub block_loads: Counter,
+    /// Blocks that could not be opened.
+    pub block_load_failures: Counter,
+    /// Blocks that were closed because they no longer count.
+    pub block_drops: Counter,
+    /// Closed blocks whose local files could not be removed.
+    pub block_drop_failures: Counter,
+    /// Blocks that are open.
+    pub blocks_loaded: Gauge,
+    /// Column indexes that were built.
+    pub index_builds: Counter,
+    /// Column indexes that were found damaged and built anew.
+    pub index_rebuilds: Counter,
+    last_loaded: FloatGauge,
+    load_duration: Histogram,
+    data_touched: Histograms,
+    data_fetched: Histograms,
+    data_size_touched: Histograms,
+    data_size_fetched: Histograms,
+    blocks_queried: Histograms,
+    get_all_duration: Histograms,
+    merge_duration: Histograms,
+    result_series: Histograms,
+    queries_dropped: Counters,
+    gate_duration: Histogram,
+    gate_in_flight: Gauge,
+}
+
+/// How a Series request went.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesRun {
+    /// What it has touched.
+    pub stats: Stats,
+    /// From its turn to the first part of the answer being in work.
+    pub prepare: Duration,
+    /// From there to the end.
+    pub merge: Duration,
+}
+
+fn counts() -> Histogram {
+    Histogram::new(exponential_buckets(200.0, 2.0, 15))
+}
+
+fn sizes() -> Histogram {
+    Histogram::new(exponential_buckets(1024.0, 2.0, 15))
+}
+
+fn blocks() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 2.0, 10))
+}
+
+fn results() -> Histogram {
+    Histogram::new(exponential_buckets(100.0, 2.0, 15))
+}
+
+impl StoreMetrics {
+    /// Registers the metrics; `gate_max` is the number of Series requests that run at once.
+    pub fn register(registry: &mut Registry, gate_max: u64) -> Self {
+        let metrics = Self {
+            block_loads: Counter::default(),
+            block_load_failures: Counter::default(),
+            block_drops: Counter::default(),
+            block_drop_failures: Counter::default(),
+            blocks_loaded: Gauge::default(),
+            index_builds: Counter::default(),
+            index_rebuilds: Counter::default(),
+            last_loaded: FloatGauge::default(),
+            load_duration: Histogram::new([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0]),
+            data_touched: Histograms::new_with_constructor(counts),
+            data_fetched: Histograms::new_with_constructor(counts),
+            data_size_touched: Histograms::new_with_constructor(sizes),
+            data_size_fetched: Histograms::new_with_constructor(sizes),
+            blocks_queried: Histograms::new_with_constructor(blocks),
+            get_all_duration: Histograms::new_with_constructor(duration_histogram),
+            merge_duration: Histograms::new_with_constructor(duration_histogram),
+            result_series: Histograms::new_with_constructor(results),
+            queries_dropped: Counters::default(),
+            gate_duration: duration_histogram(),
+            gate_in_flight: Gauge::default(),
+        };
+        metrics.register_blocks(registry.sub_registry_with_prefix("thanos_bucket_store"));
+        metrics.register_requests(registry.sub_registry_with_prefix("thanos_bucket_store"));
+        let max: Gauge = Gauge::default();
+        max.set(i64::try_from(gate_max).unwrap_or(i64::MAX));
+        let gate = registry.sub_registry_with_prefix("thanos_bucket_store_series_gate");
+        gate.register("queries_max", "Maximum number of concurrent queries", max);
+        gate.register(
+            "queries_in_flight",
+            "Number of queries that are currently in flight",
+            metrics.gate_in_flight.clone(),
+        );
+        gate.register(
+            "duration_seconds",
+            "How many seconds queries waited for their turn",
+            metrics.gate_duration.clone(),
+        );
+        metrics
+    }
+
+    fn register_blocks(&self, registry: &mut Registry) {
+        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("block_loads", "Total number of remote block loading attempts", &self.block_loads);
+        counter("block_load_failures", "Total number of failed block loading attempts", &self.block_load_failures);
+        counter("block_drops", "Total number of local blocks that were dropped", &self.block_drops);
+        counter(
+            "block_drop_failures",
+            "Total number of local blocks that failed to be dropped",
+            &self.block_drop_failures,
+        );
+        counter("column_index_builds", "Total number of column indexes that were built", &self.index_builds);
+        counter("column_index_rebuilds", "Total number of damaged column indexes built anew", &self.index_rebuilds);
+        registry.register("blocks_loaded", "Number of currently loaded blocks", self.blocks_loaded.clone());
+        let help = "Timestamp when last block got loaded";
+        registry.register("blocks_last_loaded_timestamp_seconds", help, self.last_loaded.clone());
+        let help = "The total time taken to load a block in seconds";
+        registry.register("block_load_duration_seconds", help, self.load_duration.clone());
+    }
+
+    fn register_requests(&self, registry: &mut Registry) {
+        let mut family = |name: &str, help: &str, family: &Histograms| registry.register(name, help, family.clone());
+        family("series_data_touched", "Items of a data type touched by a Series request", &self.data_touched);
+        family("series_data_fetched", "Items of a data type fetched by a Series request", &self.data_fetched);
+        family("series_data_size_touched_bytes", "Size of items touched by a Series request", &self.data_size_touched);
+        family("series_data_size_fetched_bytes", "Size of items fetched by a Series request", &self.data_size_fetched);
+        family("series_blocks_queried", "Number of blocks touched by a Series request", &self.blocks_queried);
+        family("series_get_all_duration_seconds", "Time until all blocks are prepared", &self.get_all_duration);
+        family("series_merge_duration_seconds", "Time to merge the answers of all blocks", &self.merge_duration);
+        family("series_result_series", "Number of series in the result of a Series request", &self.result_series);
+        let help = "Number of queries that were dropped due to the limit";
+        registry.register("queries_dropped", help, self.queries_dropped.clone());
+    }
+
+    /// A block was opened in `time`.
+    pub fn block_loaded(&self, time: Duration) {
+        self.load_duration.observe(time.as_secs_f64());
+        self.last_loaded.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+
+    /// A Series request got its turn after `waited`.
+    pub fn gate_passed(&self, waited: Duration) -> InFlight {
+        self.gate_duration.observe(waited.as_secs_f64());
+        self.gate_in_flight.inc();
+        InFlight(self.gate_in_flight.clone())
+    }
+
+    /// A request of `tenant` hit the limit of `reason`.
+    pub fn query_dropped(&self, reason: &str, tenant: &str) {
+        let labels = vec![("reason", reason.to_owned()), ("tenant", tenant.to_owned())];
+        self.queries_dropped.get_or_create(&labels).inc();
+    }
+
+    /// A Series request of `tenant` has ended.
+    pub fn series_done(&self, run: &SeriesRun, tenant: &str) {
+        let of_tenant: MetricLabels = vec![("tenant", tenant.to_owned())];
+        let stats = &run.stats;
+        self.blocks_queried.get_or_create(&of_tenant).observe(stats.blocks_queried as f64);
+        self.get_all_duration.get_or_create(&of_tenant).observe(run.prepare.as_secs_f64());
+        self.merge_duration.get_or_create(&of_tenant).observe(run.merge.as_secs_f64());
+        self.result_series.get_or_create(&of_tenant).observe(stats.merged_series as f64);
+        let items = [
+            ("postings", stats.postings_touched, stats.postings_touched, stats.postings_touched_bytes),
+            ("series", stats.series_touched, stats.series_touched, stats.series_touched_bytes),
+            ("chunks", stats.chunks_touched, stats.chunks_fetched, stats.chunks_touched_bytes),
+        ];
+        for (data_type, touched, fetched, touched_bytes) in items {
+            let labels = vec![("data_type", data_type.to_owned()), ("tenant", tenant.to_owned())];
+            let fetched_bytes = if data_type == "chunks" { stats.chunks_fetched_bytes } else { touched_bytes };
+            self.data_touched.get_or_create(&labels).observe(touched as f64);
+            self.data_fetched.get_or_create(&labels).observe(fetched as f64);
+            self.data_size_touched.get_or_create(&labels).observe(touched_bytes as f64);
+            self.data_size_fetched.get_or_create(&labels).observe(fetched_bytes as f64);
+        }
+    }
+}
+
+/// A Series request under way.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,69 @@
+//! The store gateway: the blocks of a bucket, answered for over the StoreAPI.
+
+/// Which blocks are open; syncing them with the bucket.
+pub mod blocks;
+/// Bytes of blocks that are not local.
+pub mod fetch;
+/// Frames that shards write.
+pub mod frames;
+/// The block viewer's API.
+pub mod http;
+/// Label names and label values.
+pub mod labels;
+/// Opening a block: its column index, its chunks.
+pub mod load;
+/// `thanos_bucket_store_*`.
+pub mod metrics;
+/// From wire messages to the engine's requests.
+pub mod request;
+/// Series.
+pub mod series;
+/// thanos.Store and thanos.info.Info over a gateway.
+pub mod service;
+
+use std::sync::Arc;
+
+use engine::shard::Selector;
+use tokio::sync::Semaphore;
+
+pub use blocks::Blocks;
+pub use metrics::StoreMetrics;
+pub use service::{GatewayInfo, StoreService};
+
+use crate::cli::TimeOrDuration;
+use crate::objstore::Bucket;
+
+/// What ends a request; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// `--store.limits.request-series`.
+    pub series: u64,
+    /// `--store.limits.request-samples`.
+    pub samples: u64,
+    /// `--store.grpc.touched-series-limit`.
+    pub touched_series: u64,
+    /// `--store.grpc.series-sample-limit`.
+    pub chunk_samples: u64,
+    /// `--store.grpc.downloaded-bytes-limit`.
+    pub downloaded_bytes: u64,
+}
+
+/// A gateway; shared by all connections.
+pub struct Gateway {
+    /// The blocks that are open.
+    pub blocks: Blocks,
+    /// Runs requests on the shards.
+    pub selector: Selector,
+    /// Where the blocks are.
+    pub bucket: Bucket,
+    /// What ends a request.
+    pub limits: RequestLimits,
+    /// Series requests that run at once; none: any number.
+    pub gate: Option<Arc<Semaphore>>,
+    /// Nothing before this is answered.
+    pub min_time: TimeOrDuration,
+    /// Nothing after this is answered.
+    pub max_time: TimeOrDuration,
+    /// What requests have done.
+    pub metrics: StoreMetrics,
+}

@@ -1,0 +1,248 @@
+//! Series: an answer whose frames shards make; the edge passes them on as they come.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use engine::model::{Error, ErrorKind};
+use engine::select::{Failure, Limits, Stats};
+use engine::shard::{SeriesStream, Setting};
+use http::{HeaderMap, Response};
+use http_body::Frame;
+use prost::{Message, Name};
+use proto::hintspb::{Block, QueryStats, SeriesRequestHints, SeriesResponseHints};
+use proto::series::FrameWriter;
+use proto::thanos::SeriesRequest;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::Gateway;
+use super::fetch::BucketFetcher;
+use super::frames::Frames;
+use super::metrics::{InFlight, SeriesRun};
+use super::request::{self, Partial};
+use crate::api::error::block_status;
+use crate::api::grpc::call::{self, Incoming};
+
+impl Gateway {
+    /// Answers a Series request.
+    pub async fn series(self: &Arc<Self>, incoming: Incoming<SeriesRequest>) -> Response<Body> {
+        let timeout = incoming.timeout;
+        match call::within(timeout, self.begin_series(incoming)).await {
+            Ok(body) => call::respond(body),
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn begin_series(self: &Arc<Self>, incoming: Incoming<SeriesRequest>) -> Result<SeriesBody, Status> {
+        let Incoming { message, tenant, timeout, .. } = incoming;
+        let waiting = Instant::now();
+        let permit = match &self.gate {
+            Some(gate) => Some(Arc::clone(gate).acquire_owned().await.expect("the gate is never closed")),
+            None => None,
+        };
+        let turn = Turn { _permit: permit, _in_flight: self.metrics.gate_passed(waiting.elapsed()) };
+        let invalid = |error: Error| Status::invalid_argument(error.message());
+        let hints: Option<SeriesRequestHints> =
+            request::parse_hints(message.hints.as_ref(), "series").map_err(invalid)?;
+        let block_matchers = hints.as_ref().map_or(&[][..], |hints| &hints.block_matchers);
+        let block_matchers = request::parse_block_matchers(block_matchers).map_err(invalid)?;
+        let request = request::parse_series(&message, self.times(), block_matchers).map_err(invalid)?;
+        let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
+        let blocks = Arc::clone(&self.blocks.current().set);
+        let setting = Setting {
+            limits: self.request_limits(),
+            sinks: Arc::new(Frames { batch_series_max: request.batch_series_max }),
+            fetcher: Some(Arc::new(BucketFetcher { bucket: self.bucket.clone(), blocks: Arc::clone(&blocks) })),
+        };
+        let started = Instant::now();
+        let stream =
+            self.selector.select(&blocks, request, setting).await.map_err(|error| self.refuse(&error, &tenant))?;
+        let mut body = SeriesBody {
+            gateway: Arc::clone(self),
+            stream,
+            tenant,
+            partial,
+            hints,
+            ready: FrameWriter::new(0),
+            deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout.saturating_sub(waiting.elapsed())))),
+            state: State::Streaming,
+            prepare: started.elapsed(),
+            started: Instant::now(),
+            _turn: turn,
+        };
+        let failures = body.stream.failures().to_vec();
+        body.note_failures(&failures)?;
+        Ok(body)
+    }
+
+    /// The status of a request that an error ends.
+    pub(super) fn refuse(&self, error: &Error, tenant: &str) -> Status {
+        if error.kind() == ErrorKind::Limit {
+            let limit = error.message();
+            let reason = ["samples", "series", "bytes"].into_iter().find(|reason| limit.contains(reason));
+            self.metrics.query_dropped(
+                if limit.contains("sample-limit") { "chunks" } else { reason.unwrap_or("memory") },
+                tenant,
+            );
+        }
+        block_status(error, Code::Aborted)
+    }
+
+    pub(super) fn request_limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        limits.series_max = self.limits.series;
+        limits.samples_max = self.limits.samples;
+        limits.touched_series_max = self.limits.touched_series;
+        limits.chunk_samples_max = self.limits.chunk_samples;
+        limits.bytes_max = self.limits.downloaded_bytes;
+        limits
+    }
+}
+
+/// A request's place among those that run at once.
+struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+    _in_flight: InFlight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Streaming,
+    Trailers,
+    Done,
+}
+
+/// The body of a Series answer: frames as shards make them, warnings between them, hints after
+/// them, then the trailers.
+struct SeriesBody {
+    gateway: Arc<Gateway>,
+    stream: SeriesStream,
+    tenant: String,
+    partial: Partial,
+    hints: Option<SeriesRequestHints>,
+    /// Frames that the edge itself makes.
+    ready: FrameWriter,
+    deadline: Option<Pin<Box<Sleep>>>,
+    state: State,
+    prepare: Duration,
+    started: Instant,
+    _turn: Turn,
+}
+
+impl SeriesBody {
+    /// Turns failed blocks into warnings, or the first of them into the end of the request.
+    fn note_failures(&mut self, failures: &[Failure]) -> Result<(), Status> {
+        for failure in failures {
+            tracing::warn!(block = %failure.block, error = %failure.error, "a block failed to answer");
+            if self.partial == Partial::Abort {
+                return Err(self.gateway.refuse(&failure.error, &self.tenant));
+            }
+            self.ready.warning(failure.error.message());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, status: &Status) -> Frame<Bytes> {
+        self.state = State::Done;
+        let run = SeriesRun { stats: *self.stream.stats(), prepare: self.prepare, merge: self.started.elapsed() };
+        self.gateway.metrics.series_done(&run, &self.tenant);
+        let trailers: HeaderMap = call::trailers(status);
+        Frame::trailers(trailers)
+    }
+
+    /// The frame after all series: only for those who sent hints themselves, as Thanos' store sends
+    /// none.
+    fn write_hints(&mut self) {
+        let Some(asked) = &self.hints else { return };
+        let stats =
+            asked.enable_query_stats.then(|| to_hints(self.stream.stats(), (self.prepare, self.started.elapsed())));
+        let queried_blocks = self.stream.blocks().map(|id| Block { id: id.to_string() }).collect();
+        let hints = SeriesResponseHints { queried_blocks, query_stats: stats };
+        self.ready.hints(&SeriesResponseHints::type_url(), &hints.encode_to_vec());
+    }
+
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
+    }
+}
+
+impl http_body::Body for SeriesBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        loop {
+            if !this.ready.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(this.ready.take().into()))));
+            }
+            match this.state {
+                State::Done => return Poll::Ready(None),
+                State::Trailers => return Poll::Ready(Some(Ok(this.end(&Status::ok(""))))),
+                State::Streaming => {}
+            }
+            if this.is_late(context) {
+                return Poll::Ready(Some(Ok(this.end(&Status::deadline_exceeded("the caller's time is over")))));
+            }
+            match std::task::ready!(this.stream.poll_next(context)) {
+                Some(Ok(answer)) => {
+                    if let Err(status) = this.note_failures(&answer.failures) {
+                        return Poll::Ready(Some(Ok(this.end(&status))));
+                    }
+                    if !answer.frames.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(answer.frames.into()))));
+                    }
+                }
+                Some(Err(error)) => {
+                    let status = this.gateway.refuse(&error, &this.tenant);
+                    return Poll::Ready(Some(Ok(this.end(&status))));
+                }
+                None => {
+                    this.write_hints();
+                    this.state = State::Trailers;
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.state == State::Done
+    }
+}
+
+/// The engine's counters under the names of Thanos' hints.
+fn to_hints(stats: &Stats, (prepare, merge): (Duration, Duration)) -> QueryStats {
+    let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let duration = |time: Duration| {
+        Some(prost_types::Duration { seconds: count(time.as_secs()), nanos: time.subsec_nanos() as i32 })
+    };
+    QueryStats {
+        blocks_queried: count(stats.blocks_queried),
+        merged_series_count: count(stats.merged_series),
+        merged_chunks_count: count(stats.merged_chunks),
+        postings_touched: count(stats.postings_touched),
+        postings_touched_size_sum: count(stats.postings_touched_bytes),
+        postings_to_fetch: 0,
+        postings_fetched: 0,
+        postings_fetched_size_sum: 0,
+        postings_fetch_count: 0,
+        series_touched: count(stats.series_touched),
+        series_touched_size_sum: count(stats.series_touched_bytes),
+        series_fetched: 0,
+        series_fetched_size_sum: 0,
+        series_fetch_count: 0,
+        chunks_touched: count(stats.chunks_touched),
+        chunks_touched_size_sum: count(stats.chunks_touched_bytes),
+        chunks_fetched: count(stats.chunks_fetched),
+        chunks_fetched_size_sum: count(stats.chunks_fetched_bytes),
+        chunks_fetch_count: count(stats.chunks_fetches),
+        data_downloaded_size_sum: count(stats.chunks_fetched_bytes),
+        get_all_duration: duration(prepare),
+        merge_duration: duration(merge),
+    }
+}

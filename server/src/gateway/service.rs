@@ -1,0 +1,137 @@
+//! thanos.Store and thanos.info.Info over a gateway.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::model::{Labels, TimeRange};
+use http::Response;
+use proto::thanos::info::{InfoResponse, StoreInfo, TsdbInfo};
+use proto::thanos::{Label, ZLabelSet};
+use tonic::Status;
+use tonic::body::Body;
+
+use super::{Gateway, blocks};
+use crate::api::grpc::info::Describe;
+use crate::api::grpc::{Call, call, grpc_service};
+use crate::api::http::common::Health;
+
+/// thanos.Store.
+#[derive(Clone)]
+pub struct StoreService {
+    gateway: Arc<Gateway>,
+}
+
+impl StoreService {
+    /// Answers for `gateway`.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway }
+    }
+
+    async fn answer(&self, request: Call) -> Response<Body> {
+        let gateway = &self.gateway;
+        let max = call::QUESTION_BYTES_MAX;
+        match request.uri().path() {
+            "/thanos.Store/Series" => match call::read(request, max).await {
+                Ok(incoming) => gateway.series(incoming).await,
+                Err(status) => status.into_http(),
+            },
+            "/thanos.Store/LabelNames" => call::reply(
+                async {
+                    let incoming = call::read(request, max).await?;
+                    call::within(incoming.timeout, gateway.label_names(incoming)).await
+                }
+                .await,
+            ),
+            "/thanos.Store/LabelValues" => call::reply(
+                async {
+                    let incoming = call::read(request, max).await?;
+                    call::within(incoming.timeout, gateway.label_values(incoming)).await
+                }
+                .await,
+            ),
+            path => Status::unimplemented(format!("{path} is not known")).into_http(),
+        }
+    }
+}
+
+grpc_service!(StoreService, "thanos.Store");
+
+impl Gateway {
+    /// The times that are served now.
+    pub fn times(&self) -> TimeRange {
+        let now = blocks::now();
+        TimeRange::new(self.min_time.resolve(now), self.max_time.resolve(now))
+    }
+
+    /// What the endpoint says of its blocks.
+    pub fn store_info(&self) -> (Vec<ZLabelSet>, StoreInfo) {
+        let current = self.blocks.current();
+        let mut whole = TimeRange::new(i64::MAX, i64::MIN);
+        let mut groups: BTreeMap<&Labels, Vec<TimeRange>> = BTreeMap::new();
+        for info in current.set.blocks().map(|block| block.info()) {
+            whole.min_time = whole.min_time.min(info.min_time);
+            whole.max_time = whole.max_time.max(info.max_time);
+            groups.entry(&info.external_labels).or_default().push(TimeRange::new(info.min_time, info.max_time));
+        }
+        let (mut label_sets, mut tsdb_infos) = (Vec::new(), Vec::new());
+        for (labels, mut ranges) in groups {
+            label_sets.push(to_set(labels));
+            ranges.sort_by_key(|range| (range.min_time, range.max_time));
+            tsdb_infos.extend(join(&ranges).into_iter().map(|range| TsdbInfo {
+                labels: Some(to_set(labels)),
+                min_time: range.min_time,
+                max_time: range.max_time,
+            }));
+        }
+        let served = super::request::clamp(whole, self.times());
+        let store = StoreInfo {
+            min_time: served.min_time,
+            max_time: served.max_time,
+            supports_sharding: true,
+            supports_without_replica_labels: true,
+            tsdb_infos,
+            supports_projections: true,
+        };
+        (label_sets, store)
+    }
+}
+
+/// The Info answer of a store gateway.
+pub struct GatewayInfo {
+    gateway: Arc<Gateway>,
+    health: Health,
+}
+
+impl GatewayInfo {
+    /// Describes `gateway` once it is ready.
+    pub fn new(gateway: Arc<Gateway>, health: Health) -> Self {
+        Self { gateway, health }
+    }
+}
+
+impl Describe for GatewayInfo {
+    fn describe(&self) -> Result<InfoResponse, Status> {
+        if !self.health.is_ready() {
+            return Err(Status::unknown("Not ready"));
+        }
+        let (label_sets, store) = self.gateway.store_info();
+        Ok(InfoResponse { label_sets, component_type: "store".into(), store: Some(store), ..InfoResponse::default() })
+    }
+}
+
+/// `ranges`, ascending, with those that touch made one: to those who choose where to ask, they are.
+fn join(ranges: &[TimeRange]) -> Vec<TimeRange> {
+    let mut joined: Vec<TimeRange> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.min_time <= last.max_time => last.max_time = last.max_time.max(range.max_time),
+            _ => joined.push(*range),
+        }
+    }
+    joined
+}
+
+fn to_set(labels: &Labels) -> ZLabelSet {
+    let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
+    ZLabelSet { labels: labels.iter().map(label).collect() }
+}

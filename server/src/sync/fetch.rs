@@ -1,0 +1,292 @@
+//! One recursive listing shows every block, its objects and its markers; metas are read from
+//! memory, then from disk, and only then from the bucket, several at once.
+//!
+//! ```text
+//! <data dir>/meta-syncer/<ULID>/meta.json     a copy of each meta of the bucket
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use engine::bucket::marker::Marker;
+use engine::bucket::{BlockObject, DeletionMark, Meta, ObjectName};
+use engine::model::{BlockId, Error, ErrorKind};
+use futures_util::{StreamExt, stream};
+
+use super::filter::Filters;
+use super::metrics::{State, SyncMetrics, Tally};
+use crate::objstore::{Bucket, ObjectInfo};
+
+/// A block's objects as a listing shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockFiles {
+    /// Length in bytes of each object.
+    pub objects: BTreeMap<BlockObject, u64>,
+    /// Unix milliseconds of meta.json's last change.
+    pub meta_modified: i64,
+}
+
+impl BlockFiles {
+    /// Lengths of the segment files, in their order; a file that is missing is 0 bytes long.
+    pub fn segments(&self) -> Vec<u64> {
+        let mut lengths = Vec::new();
+        for (object, len) in &self.objects {
+            if let BlockObject::Segment(at) = object {
+                lengths.resize(*at as usize, 0);
+                lengths.push(*len);
+            }
+        }
+        lengths
+    }
+
+    /// Length of an object; `None` when there is none.
+    pub fn len_of(&self, object: BlockObject) -> Option<u64> {
+        self.objects.get(&object).copied()
+    }
+}
+
+/// A block that is whole.
+#[derive(Clone, Debug)]
+pub struct SyncedBlock {
+    /// Its meta.json.
+    pub meta: Arc<Meta>,
+    /// Its objects.
+    pub files: BlockFiles,
+    /// Its deletion mark.
+    pub deletion_mark: Option<DeletionMark>,
+}
+
+/// What a sync has seen.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Blocks that count.
+    pub blocks: BTreeMap<BlockId, SyncedBlock>,
+    /// Blocks without a meta.json, or with one that can't be understood, and what is wrong.
+    pub partial: BTreeMap<BlockId, String>,
+    /// Why blocks are missing from this view, when some metas could not be read. Nothing must be
+    /// dropped for being absent from such a view.
+    pub incomplete: Option<Error>,
+    /// What became of all blocks.
+    pub tally: Tally,
+}
+
+/// How metas are fetched.
+#[derive(Clone, Debug)]
+pub struct FetchOptions {
+    /// Where copies of metas are kept; none: nowhere.
+    pub data_dir: Option<PathBuf>,
+    /// Metas that are read from the bucket at once.
+    pub concurrency: usize,
+}
+
+/// Sees which blocks a bucket holds.
+pub struct Fetcher {
+    bucket: Bucket,
+    cache_dir: Option<PathBuf>,
+    concurrency: usize,
+    metrics: SyncMetrics,
+    seen: Mutex<HashMap<BlockId, Seen>>,
+}
+
+#[derive(Clone)]
+struct Seen {
+    modified: i64,
+    meta: Arc<Meta>,
+}
+
+/// What reading a meta came to.
+enum Read {
+    Meta(Arc<Meta>),
+    Gone,
+    Corrupted(Error),
+    Failed(Error),
+}
+
+impl Fetcher {
+    /// A fetcher that has seen nothing yet.
+    pub fn new(bucket: Bucket, options: &FetchOptions, metrics: SyncMetrics) -> Self {
+        Self {
+            bucket,
+            cache_dir: options.data_dir.as_ref().map(|dir| dir.join("meta-syncer")),
+            concurrency: options.concurrency.max(1),
+            metrics,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// What the bucket holds now, as far as `filters` let it through. Fails only when the bucket
+    /// can't be listed.
+    pub async fn fetch(&self, filters: &Filters) -> Result<View, Error> {
+        self.metrics.begin();
+        let started = Instant::now();
+        let view = self.fetch_all(filters).await;
+        self.metrics.end(started.elapsed(), view.as_ref().ok().map(|view| &view.tally));
+        let view = view?;
+        tracing::info!(
+            duration_ms = started.elapsed().as_millis() as u64,
+            returned = view.blocks.len(),
+            partial = view.partial.len(),
+            failed = view.tally.of(State::Failed),
+            "synchronized block metadata"
+        );
+        Ok(view)
+    }
+
+    async fn fetch_all(&self, filters: &Filters) -> Result<View, Error> {
+        let mut listed: BTreeMap<BlockId, BlockFiles> = BTreeMap::new();
+        self.bucket.list("", |object| note(&mut listed, &object)).await?;
+        let mut view = View::default();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reads = listed.into_iter().map(|(id, files)| {
+            let seen = seen.get(&id).cloned();
+            async move {
+                let read = self.read(id, &files, seen).await;
+                let mark = self.deletion_mark(id, &files).await;
+                (id, files, read, mark)
+            }
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(self.concurrency);
+        while let Some((id, files, read, mark)) = reads.next().await {
+            view.take(id, files, (read, mark));
+        }
+        if view.incomplete.is_none() {
+            self.remember(&view);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        filters.apply(&mut view.blocks, i64::try_from(now).unwrap_or(i64::MAX), &mut view.tally);
+        let is_kept = |block: &&SyncedBlock| block.files.len_of(BlockObject::NoCompactMark).is_some();
+        view.tally.add_many(State::MarkedForNoCompaction, view.blocks.values().filter(is_kept).count());
+        view.tally.add_many(State::Loaded, view.blocks.len());
+        Ok(view)
+    }
+
+    async fn read(&self, id: BlockId, files: &BlockFiles, seen: Option<Seen>) -> Read {
+        let Some(len) = files.len_of(BlockObject::Meta) else { return Read::Gone };
+        if let Some(seen) = seen.filter(|seen| seen.modified == files.meta_modified) {
+            return Read::Meta(seen.meta);
+        }
+        if let Some(meta) = self.read_copy(id, len) {
+            return Read::Meta(meta);
+        }
+        let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+        let bytes = match self.bucket.get(&name).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Read::Gone,
+            Err(error) => return Read::Failed(error),
+        };
+        match parse(id, &bytes) {
+            Ok(meta) => {
+                self.write_copy(id, &bytes);
+                Read::Meta(Arc::new(meta))
+            }
+            Err(error) => Read::Corrupted(error),
+        }
+    }
+
+    /// The copy on disk; `None` when there is none of this length or it is damaged.
+    fn read_copy(&self, id: BlockId, len: u64) -> Option<Arc<Meta>> {
+        let bytes = std::fs::read(self.copy_path(id)?).ok()?;
+        if bytes.len() as u64 != len {
+            return None;
+        }
+        parse(id, &bytes).ok().map(Arc::new)
+    }
+
+    fn write_copy(&self, id: BlockId, bytes: &[u8]) {
+        let Some(path) = self.copy_path(id) else { return };
+        if let Err(error) = write_whole(&path, bytes) {
+            tracing::warn!(block = %id, %error, "cannot keep a copy of meta.json");
+        }
+    }
+
+    /// Where the copy of a block's meta is; none for a bucket that is a folder itself.
+    fn copy_path(&self, id: BlockId) -> Option<PathBuf> {
+        if self.bucket.folder().is_some() {
+            return None;
+        }
+        Some(self.cache_dir.as_ref()?.join(id.to_string()).join("meta.json"))
+    }
+
+    /// The deletion mark; one that can't be read or understood is none, with a warning: the block
+    /// stays rather than goes.
+    async fn deletion_mark(&self, id: BlockId, files: &BlockFiles) -> Option<DeletionMark> {
+        files.len_of(BlockObject::DeletionMark)?;
+        let name = ObjectName { block: id, object: BlockObject::DeletionMark }.to_string();
+        let mark = match self.bucket.get(&name).await {
+            Ok(bytes) => DeletionMark::parse(&bytes?),
+            Err(error) => Err(error),
+        };
+        mark.inspect_err(|error| tracing::warn!(block = %id, %error, "cannot read deletion-mark.json")).ok()
+    }
+
+    /// Keeps what a complete view has seen, and forgets copies of blocks that are gone.
+    fn remember(&self, view: &View) {
+        let seen = view
+            .blocks
+            .iter()
+            .map(|(id, block)| (*id, Seen { modified: block.files.meta_modified, meta: Arc::clone(&block.meta) }));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.collect();
+        let Some(dir) = &self.cache_dir else { return };
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let id = entry.file_name().to_str().and_then(|name| name.parse::<BlockId>().ok());
+            if id.is_some_and(|id| !view.blocks.contains_key(&id))
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(path = %entry.path().display(), %error, "cannot remove a copy that is not needed");
+            }
+        }
+    }
+}
+
+impl View {
+    fn take(&mut self, id: BlockId, files: BlockFiles, (read, deletion_mark): (Read, Option<DeletionMark>)) {
+        match read {
+            Read::Meta(meta) => drop(self.blocks.insert(id, SyncedBlock { meta, files, deletion_mark })),
+            Read::Gone => {
+                self.tally.add(State::NoMeta);
+                self.partial.insert(id, "there is no meta.json".into());
+            }
+            Read::Corrupted(error) => {
+                tracing::warn!(block = %id, %error, "block left out");
+                self.tally.add(State::Corrupted);
+                self.partial.insert(id, error.to_string());
+            }
+            Read::Failed(error) => {
+                tracing::warn!(block = %id, %error, "cannot read meta.json");
+                self.tally.add(State::Failed);
+                self.incomplete.get_or_insert(error);
+            }
+        }
+    }
+}
+
+fn note(listed: &mut BTreeMap<BlockId, BlockFiles>, object: &ObjectInfo) {
+    if let Some(name) = ObjectName::parse(&object.name) {
+        let files = listed.entry(name.block).or_default();
+        files.objects.insert(name.object, object.len);
+        if name.object == BlockObject::Meta {
+            files.meta_modified = object.modified;
+        }
+    }
+}
+
+fn parse(id: BlockId, bytes: &[u8]) -> Result<Meta, Error> {
+    let meta = Meta::parse(bytes).map_err(|error| error.within(id))?;
+    if meta.ulid != id {
+        let message = format!("{id}: meta.json is that of block {}", meta.ulid);
+        return Err(Error::new(ErrorKind::Corrupt, message));
+    }
+    Ok(meta)
+}
+
+/// Writes a file beside its place and moves it there.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let beside = path.with_extension("tmp");
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(beside, path)
+}

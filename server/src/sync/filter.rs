@@ -1,0 +1,189 @@
+//! Filters over a view, in Thanos' order: time, labels, freshness, deletion marks, duplicates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use engine::bucket::Meta;
+use engine::bucket::meta::source;
+use engine::model::{BlockId, Labels, LabelsBuilder};
+
+use super::fetch::SyncedBlock;
+use super::metrics::{State, Tally};
+use crate::cli::TimeOrDuration;
+
+/// Name under which relabelling sees a block's id.
+pub const BLOCK_ID_LABEL: &str = "__block_id";
+
+/// Sources whose blocks are never too fresh: they replace others, which go away.
+const NEVER_FRESH: [&str; 3] = [source::COMPACTOR, "compactor.repair", "bucket.repair"];
+
+/// Which blocks count.
+pub struct Filters {
+    /// Blocks that end before this are left out.
+    pub min_time: TimeOrDuration,
+    /// Blocks that begin after this are left out.
+    pub max_time: TimeOrDuration,
+    /// Whether relabelling keeps a block with these labels, its id among them.
+    pub keeps: Box<dyn Fn(&Labels) -> bool + Send + Sync>,
+    /// Blocks younger than this are left out.
+    pub consistency_delay: Duration,
+    /// Blocks marked for deletion longer than this ago are left out.
+    pub ignore_deletion_marks_delay: Duration,
+}
+
+impl Filters {
+    /// Leaves nothing out but duplicates.
+    pub fn all() -> Self {
+        Self {
+            min_time: TimeOrDuration::At(i64::MIN),
+            max_time: TimeOrDuration::At(i64::MAX),
+            keeps: Box::new(|_| true),
+            consistency_delay: Duration::ZERO,
+            ignore_deletion_marks_delay: Duration::MAX,
+        }
+    }
+
+    /// Leaves out of `blocks` those that don't count when it is `now` (Unix milliseconds).
+    pub fn apply(&self, blocks: &mut BTreeMap<BlockId, SyncedBlock>, now: i64, tally: &mut Tally) {
+        let (min_time, max_time) = (self.min_time.resolve(now), self.max_time.resolve(now));
+        let mut leave_out = |state: State, keeps: &dyn Fn(BlockId, &SyncedBlock) -> bool| {
+            let before = blocks.len();
+            blocks.retain(|id, block| keeps(*id, block));
+            tally.add_many(state, before - blocks.len());
+        };
+        leave_out(State::TimeExcluded, &|_, block| block.meta.max_time >= min_time && block.meta.min_time <= max_time);
+        leave_out(State::LabelExcluded, &|id, block| {
+            let mut labels = LabelsBuilder::from_labels(&block.meta.external_labels());
+            labels.set(BLOCK_ID_LABEL, &id.to_string());
+            (self.keeps)(&labels.build())
+        });
+        leave_out(State::TooFresh, &|id, block| !is_too_fresh(id, &block.meta, now, self.consistency_delay));
+        let delay = i64::try_from(self.ignore_deletion_marks_delay.as_secs()).unwrap_or(i64::MAX);
+        leave_out(State::MarkedForDeletion, &|_, block| {
+            let marked = block.deletion_mark.as_ref();
+            marked.is_none_or(|mark| (now / 1000).saturating_sub(mark.deletion_time) <= delay)
+        });
+        let duplicates = duplicates(blocks);
+        tally.add_many(State::Duplicate, duplicates.len());
+        blocks.retain(|id, _| !duplicates.contains(id));
+    }
+}
+
+fn is_too_fresh(id: BlockId, meta: &Meta, now: i64, delay: Duration) -> bool {
+    let thanos = meta.thanos.as_ref();
+    let made = i64::try_from(id.time_ms()).unwrap_or(i64::MAX);
+    let since = thanos.and_then(|thanos| thanos.upload_time.unix_ms()).unwrap_or(made);
+    let is_exempt = thanos.is_some_and(|thanos| NEVER_FRESH.contains(&thanos.source.as_str()));
+    !is_exempt && i128::from(now.saturating_sub(since)) < i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
+}
+
+/// A block and the blocks it was made of.
+type Sourced = (BTreeSet<BlockId>, BlockId);
+
+/// Blocks whose sources are all among the sources of another block of the same labels and
+/// resolution. Of blocks with equal sources the oldest stays.
+fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeSet<BlockId> {
+    let mut groups: BTreeMap<(i64, Labels), Vec<Sourced>> = BTreeMap::new();
+    for (id, block) in blocks {
+        let sources = block.meta.compaction.sources.iter().copied().collect();
+        let key = (block.meta.resolution().0, block.meta.external_labels());
+        groups.entry(key).or_default().push((sources, *id));
+    }
+    let mut found = BTreeSet::new();
+    for group in groups.values_mut() {
+        group.sort_by_key(|(sources, id)| (std::cmp::Reverse(sources.len()), *id));
+        // A block that covers another shares each of its sources, so one source leads to all that may.
+        let mut covering: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
+        for at in 0..group.len() {
+            let (sources, id) = &group[at];
+            let candidates = match sources.first() {
+                Some(source) => covering.get(source).map_or(&[][..], Vec::as_slice),
+                None => &[],
+            };
+            // A block without sources says nothing of what it was made of.
+            if candidates.iter().any(|parent| sources.is_subset(&group[*parent].0)) {
+                found.insert(*id);
+            } else {
+                sources.iter().for_each(|source| covering.entry(*source).or_default().push(at));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::bucket::DeletionMark;
+
+    use super::*;
+    use crate::sync::BlockFiles;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn id(seed: u8) -> BlockId {
+        BlockId::from_parts(NOW as u64 - 3_600_000, u128::from(seed))
+    }
+
+    fn block(seed: u8, label: &str, sources: &[u8]) -> (BlockId, SyncedBlock) {
+        let sources: Vec<String> = sources.iter().map(|source| format!("{:?}", id(*source).to_string())).collect();
+        let text = format!(
+            r#"{{"ulid":"{}","minTime":1000,"maxTime":2000,"version":1,"compaction":{{"level":1,"sources":[{}]}},
+            "thanos":{{"labels":{{"a":"{label}"}},"downsample":{{"resolution":0}},"source":"sidecar"}}}}"#,
+            id(seed),
+            sources.join(",")
+        );
+        let meta = Arc::new(Meta::parse(text.as_bytes()).unwrap());
+        (id(seed), SyncedBlock { meta, files: BlockFiles::default(), deletion_mark: None })
+    }
+
+    fn kept(filters: &Filters, blocks: impl IntoIterator<Item = (BlockId, SyncedBlock)>) -> (Vec<u128>, Tally) {
+        let mut blocks = blocks.into_iter().collect();
+        let mut tally = Tally::default();
+        filters.apply(&mut blocks, NOW, &mut tally);
+        (blocks.keys().map(|id| id.0 & 0xff).collect(), tally)
+    }
+
+    #[test]
+    fn blocks_made_of_the_same_sources_are_duplicates_within_their_labels() {
+        let blocks = [
+            block(1, "x", &[1]),
+            block(2, "x", &[2]),
+            block(3, "x", &[1, 2]),
+            block(4, "y", &[1]),
+            block(5, "x", &[5]),
+        ];
+        let (left, tally) = kept(&Filters::all(), blocks);
+        assert_eq!((left, tally.of(State::Duplicate)), (vec![3, 4, 5], 2));
+    }
+
+    #[test]
+    fn each_filter_leaves_out_what_it_is_for() {
+        let mut filters = Filters::all();
+        filters.min_time = TimeOrDuration::At(2001);
+        assert_eq!(kept(&filters, [block(1, "x", &[1])]).1.of(State::TimeExcluded), 1);
+
+        filters = Filters::all();
+        filters.keeps = Box::new(|labels| labels.get("a") == Some("x") && labels.get("__block_id").is_some());
+        assert_eq!(kept(&filters, [block(1, "x", &[1]), block(2, "y", &[2])]).0, [1]);
+
+        filters = Filters::all();
+        filters.consistency_delay = Duration::from_secs(3601);
+        assert_eq!(kept(&filters, [block(1, "x", &[1])]).1.of(State::TooFresh), 1);
+        filters.consistency_delay = Duration::from_secs(3599);
+        assert_eq!(kept(&filters, [block(1, "x", &[1])]).0, [1]);
+    }
+
+    #[test]
+    fn a_deletion_mark_counts_after_its_delay() {
+        let mut marked = block(1, "x", &[1]);
+        let mark = DeletionMark { id: marked.0, version: 1, details: String::new(), deletion_time: NOW / 1000 - 60 };
+        marked.1.deletion_mark = Some(mark);
+        let mut filters = Filters::all();
+        filters.ignore_deletion_marks_delay = Duration::from_secs(60);
+        assert_eq!(kept(&filters, [marked.clone()]).0, [1]);
+        filters.ignore_deletion_marks_delay = Duration::from_secs(59);
+        assert_eq!(kept(&filters, [marked]).1.of(State::MarkedForDeletion), 1);
+    }
+}

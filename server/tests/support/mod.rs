@@ -1,0 +1,232 @@
+//! What the tests of the process share: starting it, waiting for it, asking it, ending it.
+
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use proto::thanos::series_response::Result as Frame;
+use proto::thanos::{Series, SeriesRequest, SeriesResponse};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_prost::ProstCodec;
+
+/// Longest time that a process may take to be ready.
+const READY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A running `uru`, ended when dropped.
+pub struct Uru {
+    child: Child,
+    /// Where it serves HTTP, `127.0.0.1:port`.
+    pub http: String,
+    /// Where it serves gRPC.
+    pub grpc: String,
+    log: Arc<Mutex<String>>,
+}
+
+/// The folder of shared data beside the project; `None`, said loudly, when it isn't there. With
+/// URU_REQUIRE_ALL=1 its absence is a failure.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path);
+    if full.exists() {
+        return Some(full);
+    }
+    assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{} is required", full.display());
+    eprintln!("SKIPPED: {} is not there", full.display());
+    None
+}
+
+/// The modes of I/O that every behaviour is tested in.
+pub const IO_MODES: [&str; 2] = ["auto", "pread"];
+
+impl Uru {
+    /// Starts a component with `flags` on free ports and waits until it is ready.
+    pub fn start(component: &str, flags: &[&str]) -> Self {
+        let mut uru = Self::spawn(component, flags);
+        let begin = Instant::now();
+        while get(&uru.http, "/-/ready").is_none_or(|(status, _)| status != 200) {
+            let ended = uru.child.try_wait().unwrap();
+            assert!(ended.is_none() && begin.elapsed() < READY_TIME_MAX, "not ready: {ended:?}\n{}", uru.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        uru
+    }
+
+    /// Starts a component and waits until its ports are bound.
+    pub fn spawn(component: &str, flags: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_uru"))
+            .args([component, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--log.level=debug"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, addresses) = std::sync::mpsc::channel();
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let (Some(http), Some(grpc)) = (field(&line, "http="), field(&line, "grpc=")) {
+                    // Only the first such line is waited for.
+                    let _ = sender.send((http, grpc));
+                }
+                let mut log = written.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let (http, grpc) = addresses.recv_timeout(READY_TIME_MAX).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("no ports were bound\n{}", log.lock().unwrap())
+        });
+        Self { child, http, grpc, log }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Asks over HTTP; returns status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        get(&self.http, path).expect("the process answers")
+    }
+
+    /// The value of the first sample whose line starts with `start`.
+    pub fn metric(&self, start: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        text.lines().find(|line| line.starts_with(start))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// A gRPC connection; to be made within a runtime.
+    pub async fn connect(&self) -> Channel {
+        let endpoint = Channel::from_shared(format!("http://{}", self.grpc)).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    /// Asks it to end and waits until it has.
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Uru {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of uru:\n{}", self.log());
+        }
+    }
+}
+
+fn field(line: &str, key: &str) -> Option<String> {
+    let (_, rest) = line.split_once(key)?;
+    Some(rest.split(' ').next()?.to_owned())
+}
+
+/// A GET over a connection of its own; `None` when nobody answers.
+pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// Runs a future on a runtime of its own.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Copies a block into a bucket, with these external labels and resolution in its meta.json.
+pub fn copy_block(from: &Path, bucket: &Path, labels: &[(&str, &str)]) -> PathBuf {
+    let to = bucket.join(from.file_name().unwrap());
+    copy_folder(from, &to);
+    let path = to.join("meta.json");
+    let mut meta: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    if meta.get("thanos").is_none() {
+        let labels: serde_json::Map<_, _> =
+            labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        meta["thanos"] = serde_json::json!({
+            "version": 1, "labels": labels, "downsample": {"resolution": 0}, "source": "sidecar",
+        });
+    }
+    std::fs::write(&path, serde_json::to_vec(&meta).unwrap()).unwrap();
+    to
+}
+
+/// Copies a folder and all that is in it; the copies may be written to.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::write(&target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+/// The folders of blocks in `folder`, in order.
+pub fn blocks_in(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.join("meta.json").is_file());
+    found.sort();
+    found
+}
+
+/// A call with one answer.
+pub async fn unary<Q, A>(channel: &Channel, path: &'static str, request: Q) -> Result<A, Status>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
+    let mut client = Grpc::new(channel.clone()).max_decoding_message_size(1 << 30);
+    client.ready().await.unwrap();
+    let codec: ProstCodec<Q, A> = ProstCodec::default();
+    Ok(client.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
+}
+
+/// The frames of a Series call.
+pub async fn frames(channel: &Channel, request: SeriesRequest) -> Result<Vec<SeriesResponse>, Status> {
+    let mut client = Grpc::new(channel.clone()).max_decoding_message_size(1 << 30);
+    client.ready().await.unwrap();
+    let codec: ProstCodec<SeriesRequest, SeriesResponse> = ProstCodec::default();
+    let path = PathAndQuery::from_static("/thanos.Store/Series");
+    let mut stream = client.server_streaming(Request::new(request), path, codec).await?.into_inner();
+    let mut frames = Vec::new();
+    while let Some(frame) = stream.message().await? {
+        frames.push(frame);
+    }
+    Ok(frames)
+}
+
+/// The series of a Series call, out of frames and batches; and its warnings.
+pub async fn series(channel: &Channel, request: SeriesRequest) -> Result<(Vec<Series>, Vec<String>), Status> {
+    let (mut found, mut warnings) = (Vec::new(), Vec::new());
+    for frame in frames(channel, request).await? {
+        match frame.result {
+            Some(Frame::Series(series)) => found.push(series),
+            Some(Frame::Batch(batch)) => found.extend(batch.series),
+            Some(Frame::Warning(warning)) => warnings.push(warning),
+            Some(Frame::Hints(_)) | None => {}
+        }
+    }
+    Ok((found, warnings))
+}
