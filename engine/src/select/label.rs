@@ -8,7 +8,7 @@ use crate::model::{Error, Matcher, TimeRange};
 use crate::postings::Ordinals;
 
 use super::plan::Failure;
-use super::request::Limits;
+use super::request::Meter;
 
 /// Series whose chunks are looked at in one go.
 const LOOKUP_SERIES: usize = 4096;
@@ -41,9 +41,9 @@ pub struct LabelAnswer {
 
 impl LabelRequest {
     /// What one block has to say.
-    pub fn ask(&self, chosen: &Chosen, limits: &Limits) -> Result<Vec<String>, Error> {
+    pub fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<Vec<String>, Error> {
         let block = &*chosen.block;
-        let series = match self.series(chosen, limits)? {
+        let series = match self.series(chosen, meter)? {
             Some(series) if series.is_empty() => return Ok(Vec::new()),
             series => series,
         };
@@ -54,7 +54,7 @@ impl LabelRequest {
     }
 
     /// The series that the answer is taken from; `None` for all, where there is no matcher.
-    fn series(&self, chosen: &Chosen, limits: &Limits) -> Result<Option<Ordinals>, Error> {
+    fn series(&self, chosen: &Chosen, meter: &Meter) -> Result<Option<Ordinals>, Error> {
         if chosen.matchers.is_empty() {
             return Ok(None);
         }
@@ -63,7 +63,7 @@ impl LabelRequest {
             return Ok(Some(Ordinals::empty()));
         }
         let found = index.select(&chosen.matchers)?;
-        limits.touch_series(found.len() as u64)?;
+        meter.touch_series(found.len() as u64)?;
         let info = chosen.block.info();
         if self.range.min_time <= info.min_time && info.max_time.saturating_sub(1) <= self.range.max_time {
             return Ok(Some(found));

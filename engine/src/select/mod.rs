@@ -33,6 +33,6 @@ pub mod stats;
 pub use label::{LabelAnswer, LabelRequest};
 pub use plan::{Failure, Found, Plan, Position, Source};
 pub use range::{Outcome, Output, Prepared, RemoteRange};
-pub use request::{Aggregate, Aggregates, Hashed, Limits, Projection, Request, ShardInfo};
+pub use request::{Aggregate, Aggregates, Hashed, Limits, Meter, Projection, Request, ShardInfo};
 pub use sink::{ChunkData, ChunkSet, FrameSink, SinkFactory};
 pub use stats::Stats;

@@ -16,7 +16,7 @@ use crate::block::{Chosen, Detail, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
 use crate::model::{BlockId, Error, ErrorKind, TimeRange};
 
-use super::request::{Limits, Request};
+use super::request::{Meter, Request};
 use super::shape::{Order, Shape};
 use super::stats::Stats;
 
@@ -58,7 +58,7 @@ pub struct Position(pub(super) Box<[u32]>);
 #[derive(Debug)]
 pub struct Plan {
     pub(super) request: Request,
-    pub(super) limits: Arc<Limits>,
+    pub(super) meter: Arc<Meter>,
     pub(super) sources: Vec<Source>,
     positions: Vec<Position>,
     failures: Vec<Failure>,
@@ -75,11 +75,11 @@ pub type Found = Result<Source, Failure>;
 impl Source {
     /// Finds the series of a block that answer `request`. The error of a limit ends the request;
     /// any other is the block's own.
-    pub fn find(chosen: Chosen, request: &Request, limits: &Limits) -> Result<Found, Error> {
+    pub fn find(chosen: Chosen, request: &Request, meter: &Meter) -> Result<Found, Error> {
         let block = Arc::clone(&chosen.block);
-        match Self::find_in(chosen, request, limits) {
+        match Self::find_in(chosen, request, meter) {
             Ok(source) => {
-                limits.touch_series(source.ordinals.len() as u64)?;
+                meter.touch_series(source.ordinals.len() as u64)?;
                 Ok(Ok(source))
             }
             Err(error) if error.kind() == ErrorKind::Limit => Err(error),
@@ -87,7 +87,7 @@ impl Source {
         }
     }
 
-    fn find_in(chosen: Chosen, request: &Request, limits: &Limits) -> Result<Self, Error> {
+    fn find_in(chosen: Chosen, request: &Request, meter: &Meter) -> Result<Self, Error> {
         let Chosen { block, matchers } = chosen;
         let shape = Shape::new(request, &block.info().external_labels);
         // As in Thanos: without a matcher on a block's own labels none of its series is found.
@@ -99,7 +99,7 @@ impl Source {
         if ordinals.len() > 1 {
             order = shape.order(&block.index().label_names(None)?, block.least_extension()?);
             if order == Order::Changed {
-                let _held = limits.hold(ordinals.len() as u64 * SERIES_BYTES)?;
+                let _held = meter.hold(ordinals.len() as u64 * SERIES_BYTES)?;
                 ordinals = sort_ordinals(&block, &shape, &ordinals)?;
             }
         }
@@ -156,10 +156,10 @@ impl Source {
 
 impl Plan {
     /// Cuts what was found into ranges, about `parallel` or more of them when there is enough.
-    pub fn new(request: Request, limits: Arc<Limits>, found: Vec<Found>, parallel: usize) -> Self {
+    pub fn new(request: Request, meter: Arc<Meter>, found: Vec<Found>, parallel: usize) -> Self {
         let mut plan = Self {
             request,
-            limits,
+            meter,
             sources: Vec::new(),
             positions: Vec::new(),
             failures: Vec::new(),

@@ -109,9 +109,9 @@ impl Prepared {
         };
         prepared.take_series(plan, series_max);
         prepared.output.next = prepared.next_position(end, &places);
-        plan.limits.answer(prepared.series as u64, prepared.wanted.len() as u64)?;
+        plan.meter.answer(prepared.series as u64, prepared.wanted.len() as u64)?;
         prepared.plan_reads(plan);
-        plan.limits.read_bytes(prepared.read.bytes)?;
+        plan.meter.read_bytes(prepared.read.bytes)?;
         Ok(prepared)
     }
 
@@ -164,7 +164,7 @@ impl Prepared {
         }
         self.fetched.clear();
         self.plan_reads(plan);
-        plan.limits.read_bytes(self.read.bytes)?;
+        plan.meter.read_bytes(self.read.bytes)?;
         Ok(Outcome::Fetch(Box::new(self)))
     }
 

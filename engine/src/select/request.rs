@@ -89,8 +89,8 @@ pub struct Projection {
     pub hash_label: String,
 }
 
-/// What ends a request; 0 is no limit. Shared by all ranges of the request.
-#[derive(Debug, Default)]
+/// What ends a request; 0 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `--store.limits.request-series`: series of the answer.
     pub series_max: u64,
@@ -102,7 +102,13 @@ pub struct Limits {
     pub chunk_samples_max: u64,
     /// `--store.grpc.downloaded-bytes-limit`: bytes read.
     pub bytes_max: u64,
-    budget: Option<Arc<Budget>>,
+}
+
+/// What a request has used of its limits; shared by all of its ranges.
+#[derive(Debug)]
+pub struct Meter {
+    limits: Limits,
+    budget: Arc<Budget>,
     series: AtomicU64,
     samples: AtomicU64,
     touched: AtomicU64,
@@ -167,34 +173,41 @@ impl ShardInfo {
     }
 }
 
-impl Limits {
-    /// The same limits, and that of the process' memory.
-    pub fn within(self, budget: &Arc<Budget>) -> Self {
-        Self { budget: Some(Arc::clone(budget)), ..self }
+impl Meter {
+    /// Nothing used yet of `limits` and of the process' memory.
+    pub fn new(limits: Limits, budget: &Arc<Budget>) -> Self {
+        Self {
+            limits,
+            budget: Arc::clone(budget),
+            series: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            touched: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
     }
 
     /// Counts series found in a block.
     pub fn touch_series(&self, count: u64) -> Result<(), Error> {
-        charge(&self.touched, count, self.touched_series_max, ("--store.grpc.touched-series-limit", "series"))
+        charge(&self.touched, count, self.limits.touched_series_max, ("--store.grpc.touched-series-limit", "series"))
     }
 
     /// Counts series of the answer and their chunks.
     pub fn answer(&self, series: u64, chunks: u64) -> Result<(), Error> {
         let samples = chunks * SAMPLES_PER_CHUNK;
-        charge(&self.series, series, self.series_max, ("--store.limits.request-series", "series"))?;
+        charge(&self.series, series, self.limits.series_max, ("--store.limits.request-series", "series"))?;
         let total = self.samples.load(Ordering::Relaxed);
-        charge(&self.samples, samples, self.samples_max, ("--store.limits.request-samples", "samples"))?;
-        over(total + samples, self.chunk_samples_max, ("--store.grpc.series-sample-limit", "samples"))
+        charge(&self.samples, samples, self.limits.samples_max, ("--store.limits.request-samples", "samples"))?;
+        over(total + samples, self.limits.chunk_samples_max, ("--store.grpc.series-sample-limit", "samples"))
     }
 
     /// Holds `bytes` of the process' memory until what is returned is dropped.
-    pub fn hold(&self, bytes: u64) -> Result<Option<Reservation>, Error> {
-        self.budget.as_ref().map(|budget| budget.reserve(bytes)).transpose()
+    pub fn hold(&self, bytes: u64) -> Result<Reservation, Error> {
+        self.budget.reserve(bytes)
     }
 
     /// Counts bytes that are about to be read.
     pub fn read_bytes(&self, bytes: u64) -> Result<(), Error> {
-        charge(&self.bytes, bytes, self.bytes_max, ("--store.grpc.downloaded-bytes-limit", "bytes"))
+        charge(&self.bytes, bytes, self.limits.bytes_max, ("--store.grpc.downloaded-bytes-limit", "bytes"))
     }
 }
 

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use crate::block::{BlockSet, Chosen};
 use crate::model::{BlockId, Budget, Error, ErrorKind, Reservation};
 use crate::select::{
-    Failure, Found, LabelAnswer, LabelRequest, Limits, Outcome, Output, Plan, Position, Prepared, RemoteRange, Request,
-    SinkFactory, Source, Stats,
+    Failure, Found, LabelAnswer, LabelRequest, Limits, Meter, Outcome, Output, Plan, Position, Prepared, RemoteRange,
+    Request, SinkFactory, Source, Stats,
 };
 
 use super::pool::{Pool, ShardContext};
@@ -119,7 +119,7 @@ impl Selector {
         let slots_max = if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() };
         let reservation = self.budget.admit(RANGE_BYTES * slots_max as u64).await?;
         let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
-        let limits = Arc::new(setting.limits.within(&self.budget));
+        let meter = Arc::new(Meter::new(setting.limits, &self.budget));
         let parallel = self.pool.len();
         let parts = parallel.min(chosen.len()).max(1);
         let mut waiting = Vec::with_capacity(parts);
@@ -127,16 +127,16 @@ impl Selector {
         for part in 0..parts {
             let count = chosen.len().div_ceil(parts - part);
             let share: Vec<_> = chosen.by_ref().take(count).collect();
-            let (request, limits) = (request.clone(), Arc::clone(&limits));
+            let (request, meter) = (request.clone(), Arc::clone(&meter));
             waiting.push(call(&self.pool, move |_| -> Result<Vec<Found>, Error> {
-                share.into_iter().map(|chosen| Source::find(chosen, &request, &limits)).collect()
+                share.into_iter().map(|chosen| Source::find(chosen, &request, &meter)).collect()
             })?);
         }
         let mut found = Vec::new();
         for part in waiting {
             found.extend(answer(part.recv_async().await)??);
         }
-        let plan = call(&self.pool, move |_| Plan::new(request, limits, found, parallel))?;
+        let plan = call(&self.pool, move |_| Plan::new(request, meter, found, parallel))?;
         let plan = answer(plan.recv_async().await)?;
         SeriesStream::new(self, plan, setting.sinks, (setting.fetcher, reservation, slots_max))
     }
@@ -145,17 +145,17 @@ impl Selector {
     /// block's own.
     pub async fn labels(&self, blocks: &BlockSet, request: LabelRequest, limits: Limits) -> Result<LabelAnswer, Error> {
         let chosen = blocks.overlapping(&request.matchers, request.range, &request.block_matchers);
-        let (request, limits) = (Arc::new(request), Arc::new(limits.within(&self.budget)));
+        let (request, meter) = (Arc::new(request), Arc::new(Meter::new(limits, &self.budget)));
         let parts = self.pool.len().min(chosen.len()).max(1);
         let mut waiting = Vec::with_capacity(parts);
         let mut chosen = chosen.into_iter();
         for part in 0..parts {
             let count = chosen.len().div_ceil(parts - part);
             let share: Vec<_> = chosen.by_ref().take(count).collect();
-            let (request, limits) = (Arc::clone(&request), Arc::clone(&limits));
+            let (request, meter) = (Arc::clone(&request), Arc::clone(&meter));
             waiting.push(call(&self.pool, move |_| -> Result<Vec<_>, Error> {
                 let ask =
-                    |chosen: &Chosen| match request.ask(chosen, &limits) {
+                    |chosen: &Chosen| match request.ask(chosen, &meter) {
                         Err(error) if error.kind() == ErrorKind::Limit => Err(error),
                         answer => Ok(answer
                             .map_err(|error| Failure { block: chosen.block.id(), error: chosen.block.place(error) })),

@@ -1,74 +1,22 @@
-//! Whole requests over whole blocks, on shards.
+//! Requests that were recorded with their answers from Thanos over the golden blocks.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::*;
-use crate::block::{BlockInfo, BlockSet, ChunkSource, Detail, LabelView, OpenedBlock, Segments};
+use super::{Series, Set, request, run, selector};
+use crate::block::{BlockInfo, BlockSet, ChunkSource, Detail, OpenedBlock, Segments};
 use crate::bucket::Meta;
 use crate::index::column;
 use crate::index::tsdb::{self, FileSource};
 use crate::io;
 use crate::model::matcher::MatchKind;
-use crate::model::{Budget, Error, Labels, Matcher, Resolution, TimeRange};
-use crate::select::{
-    Aggregate, Aggregates, ChunkSet, FrameSink, Hashed, LabelRequest, Limits, Request, ShardInfo, SinkFactory,
-};
+use crate::model::{Labels, Matcher, Resolution, TimeRange};
+use crate::select::{Aggregate, Hashed, LabelRequest, Limits, Request, ShardInfo};
+use crate::shard::block_on;
 
-/// A chunk set of an answer: times, and for each part its place, encoding and data.
-type Set = (i64, i64, Vec<(usize, u8, Vec<u8>)>);
-
-/// Series of an answer, in the order in which they came.
-pub(super) type Series = Vec<(Labels, Vec<Set>)>;
-
-/// Keeps the series of a range; its "frames" are a ticket for them.
-#[derive(Default)]
-struct Kept {
-    ranges: Mutex<Vec<Series>>,
-}
-
-struct KeepingSink {
-    all: Arc<Kept>,
-    own: Series,
-}
-
-impl FrameSink for KeepingSink {
-    fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
-        let sets = chunks.iter().map(|set| {
-            let parts = set
-                .parts
-                .iter()
-                .enumerate()
-                .filter_map(|(at, part)| part.map(|chunk| (at, chunk.encoding.byte(), chunk.data.to_vec())));
-            (set.min_time, set.max_time, parts.collect())
-        });
-        self.own.push((labels.to_labels(), sets.collect()));
-        Ok(())
-    }
-
-    fn len(&self) -> usize {
-        self.own.len()
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        let mut ranges = self.all.ranges.lock().unwrap();
-        ranges.push(std::mem::take(&mut self.own));
-        (ranges.len() - 1).to_le_bytes().to_vec()
-    }
-}
-
-struct Keeping(Arc<Kept>);
-
-impl SinkFactory for Keeping {
-    fn sink(&self, _bytes: usize) -> Box<dyn FrameSink> {
-        Box::new(KeepingSink { all: Arc::clone(&self.0), own: Vec::new() })
-    }
-}
-
-pub(super) fn golden(path: &str) -> Option<PathBuf> {
+fn golden(path: &str) -> Option<PathBuf> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden")).join(path);
     if path.exists() {
         return Some(path);
@@ -78,14 +26,14 @@ pub(super) fn golden(path: &str) -> Option<PathBuf> {
     None
 }
 
-pub(super) fn block_folders(folder: &Path) -> Vec<PathBuf> {
+fn block_folders(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| path.join("meta.json").exists());
     found.sort();
     found
 }
 
-pub(super) fn open_block(folder: &Path, external: &[(&str, &str)]) -> Arc<OpenedBlock> {
+fn open_block(folder: &Path, external: &[(&str, &str)]) -> Arc<OpenedBlock> {
     let meta = Meta::parse(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
     let mut info = BlockInfo::from_meta(&meta);
     info.external_labels = Labels::from_pairs(external.iter().copied());
@@ -98,52 +46,12 @@ pub(super) fn open_block(folder: &Path, external: &[(&str, &str)]) -> Arc<Opened
     Arc::new(OpenedBlock::new(info, index, ChunkSource::Local(Segments::new(segments))))
 }
 
-pub(super) fn selector(shards: usize, mode: io::Mode) -> Selector {
-    let options = Options { shards: NonZeroUsize::new(shards), io: mode, ..Options::default() };
-    Selector { pool: Pool::start(&options).unwrap(), budget: Budget::new("--store.memory-limit", 1 << 30) }
-}
-
-pub(super) fn request(range: TimeRange, matchers: Vec<Matcher>) -> Request {
-    Request {
-        range,
-        matchers,
-        detail: Detail::Chunks,
-        max_resolution: Resolution::RAW,
-        aggregates: Aggregates::default(),
-        shard: None,
-        without_labels: Vec::new(),
-        limit: 0,
-        batch_series_max: 0,
-        block_matchers: Vec::new(),
-        projection: None,
-    }
-}
-
-/// Runs a request to its end.
-pub(super) fn run(selector: &Selector, blocks: &BlockSet, request: Request) -> Result<Series, Error> {
-    let kept = Arc::<Kept>::default();
-    let setting = Setting { limits: Limits::default(), sinks: Arc::new(Keeping(Arc::clone(&kept))), fetcher: None };
-    block_on(async {
-        let mut stream = selector.select(blocks, request, setting).await?;
-        let mut series = Series::new();
-        while let Some(part) = stream.next().await {
-            let part = part?;
-            if let Some(failure) = part.failures.first() {
-                return Err(failure.error.clone());
-            }
-            let ticket = usize::from_le_bytes(part.frames.try_into().unwrap());
-            series.append(&mut kept.ranges.lock().unwrap()[ticket]);
-        }
-        Ok(series)
-    })
-}
-
 fn strings(value: &Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
 }
 
-pub(super) fn matchers_of(recorded: &Value) -> Vec<Matcher> {
+fn matchers_of(recorded: &Value) -> Vec<Matcher> {
     let kinds = [MatchKind::Eq, MatchKind::NotEq, MatchKind::Re, MatchKind::NotRe];
     let items = recorded["Matchers"].as_array().map(Vec::as_slice).unwrap_or_default();
     items

@@ -1,0 +1,301 @@
+//! Random blocks, answered by the shards and by a naive merge of 30 lines.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::block::{BlockInfo, ChunkSource, OpenedBlock};
+use crate::chunk::{Encoding, segment, xor};
+use crate::index::{ChunkMeta, column, tsdb};
+use crate::model::matcher::MatchKind;
+use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
+use crate::select::RemoteRange;
+
+/// Series of a block: labels, and of each chunk its first time and number of samples.
+type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
+
+#[derive(Clone, Debug)]
+struct Model {
+    external: Labels,
+    content: Content,
+    /// Distinguishes the samples of replicas.
+    tint: i64,
+}
+
+/// Chunks in memory behind a fetcher, and how often it was asked.
+#[derive(Default)]
+struct Remote {
+    segments: HashMap<BlockId, Vec<u8>>,
+    asked: AtomicU64,
+    broken: Option<BlockId>,
+}
+
+struct Remotely(Arc<Remote>);
+
+impl Fetcher for Remotely {
+    fn fetch(&self, ranges: Vec<RemoteRange>) -> Fetching {
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
+        let bytes = |range: &RemoteRange| {
+            if self.0.broken == Some(range.block) {
+                return Err(Error::new(ErrorKind::Unavailable, "chunks/000001: the bucket answered 503"));
+            }
+            let segment = &self.0.segments[&range.block];
+            let end = segment.len().min((range.offset + range.len) as usize);
+            Ok(Bytes::copy_from_slice(&segment[range.offset as usize..end]))
+        };
+        let answer: Vec<_> = ranges.iter().map(bytes).collect();
+        Box::pin(async move { answer })
+    }
+}
+
+fn chunk_data(start: i64, count: i64, tint: i64) -> Vec<u8> {
+    let times: Vec<i64> = (0..count).map(|at| start + at * 10).collect();
+    let values: Vec<f64> = times.iter().map(|time| (time + tint) as f64).collect();
+    let mut data = Vec::new();
+    xor::encode(&times, &values, &mut data);
+    data
+}
+
+/// The block that `model` describes, with its chunks in a segment of its own.
+fn open(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
+    let mut segment = segment::MAGIC.to_vec();
+    segment.extend_from_slice(&[segment::VERSION, 0, 0, 0]);
+    let symbols: BTreeSet<&str> =
+        model.content.keys().flat_map(|labels| labels.iter().flat_map(|(name, value)| [name, value])).collect();
+    let mut writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(symbols)).unwrap();
+    for (labels, chunks) in &model.content {
+        let metas: Vec<ChunkMeta> = chunks
+            .iter()
+            .map(|(start, count)| {
+                let chunk_ref = ChunkRef::new(0, segment.len() as u32);
+                segment::encode(Encoding::Xor, &chunk_data(*start, *count, model.tint), &mut segment);
+                ChunkMeta { min_time: *start, max_time: start + (count - 1) * 10, chunk_ref }
+            })
+            .collect();
+        writer.add_labels(labels, &metas).unwrap();
+    }
+    let (written, index) = writer.finish().unwrap();
+    let index = tsdb::Reader::open(index).unwrap();
+    let columns = column::build_in_memory(&index).unwrap();
+    let index = column::Reader::from_bytes(columns, column::Check::Everything).unwrap();
+    let info = BlockInfo {
+        id: BlockId::from_parts(1, number),
+        min_time: 0,
+        max_time: 10_000,
+        resolution: Resolution::RAW,
+        series: written.series,
+        external_labels: model.external.clone(),
+    };
+    let chunks = ChunkSource::Remote(vec![segment.len() as u64]);
+    (Arc::new(OpenedBlock::new(info, Arc::new(index), chunks)), segment)
+}
+
+fn open_all(models: &[Model]) -> (BlockSet, Remote) {
+    let mut remote = Remote::default();
+    let mut blocks = Vec::new();
+    for (number, model) in models.iter().enumerate() {
+        let (block, segment) = open(number as u128 + 1, model);
+        remote.segments.insert(block.id(), segment);
+        blocks.push(block);
+    }
+    (BlockSet::new(blocks), remote)
+}
+
+/// What the answer must be, computed with a sorted map.
+fn naive(models: &[Model], request: &Request) -> Series {
+    let mut merged: BTreeMap<Labels, BTreeSet<Set>> = BTreeMap::new();
+    for model in models {
+        for (own, chunks) in &model.content {
+            let mut labels = LabelsBuilder::from_labels(own);
+            for (name, value) in model.external.iter() {
+                labels.set(name, value);
+            }
+            if !request.matchers.iter().all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or(""))) {
+                continue;
+            }
+            for name in &request.without_labels {
+                labels.remove(name);
+            }
+            let within = chunks.iter().map(|(start, count)| (*start, *count, start + (count - 1) * 10));
+            for (start, count, end) in
+                within.filter(|(start, _, end)| request.range.overlaps(TimeRange::new(*start, *end)))
+            {
+                let part = (0, Encoding::Xor.byte(), chunk_data(start, count, model.tint));
+                merged.entry(labels.build()).or_default().insert((start, end, vec![part]));
+            }
+        }
+    }
+    merged.into_iter().map(|(labels, sets)| (labels, sets.into_iter().collect())).collect()
+}
+
+fn run_remote(selector: &Selector, blocks: &BlockSet, request: Request, remote: Remote) -> Result<Series, Error> {
+    run_with(selector, blocks, request, Some(Arc::new(Remotely(Arc::new(remote)))))
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    // Some sets begin with all labels of others, and some have names that external labels have too.
+    let value = || prop::option::weighted(0.5, 0u8..3);
+    ("[xy]", value(), value(), value(), value()).prop_map(|(a, b, d, r, z)| {
+        let text = |value: Option<u8>| value.map_or(String::new(), |value| value.to_string());
+        Labels::from_pairs([("a", a), ("b", text(b)), ("d", text(d)), ("r", text(r)), ("z", text(z))])
+    })
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let chunks = prop::collection::vec((1i64..50, 1i64..5), 1..4).prop_map(|gaps| {
+        let mut start = 0;
+        let place = |(gap, count): (i64, i64)| {
+            start += gap * 10;
+            let placed = (start, count);
+            start += count * 10;
+            placed
+        };
+        gaps.into_iter().map(place).collect::<Vec<_>>()
+    });
+    prop::collection::btree_map(labels(), chunks, 0..25)
+}
+
+fn model() -> impl Strategy<Value = Model> {
+    let external = prop::collection::btree_map("[bcez]", "[pq]", 0..3);
+    (external, content(), 0i64..2).prop_map(|(external, content, tint)| Model {
+        external: Labels::from_pairs(external),
+        content,
+        tint,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn many_blocks_answer_as_a_naive_merge_does(
+        models in prop::collection::vec(model(), 1..5),
+        without in prop::collection::vec("[bcrz]", 0..3),
+        from in 0i64..600,
+        length in 0i64..600,
+    ) {
+        let (blocks, remote) = open_all(&models);
+        let matchers = vec![Matcher::new(MatchKind::Re, "a", "x|y").unwrap()];
+        let mut request = request(TimeRange::new(from, from + length), matchers);
+        request.without_labels = without;
+        let expected = naive(&models, &request);
+        let found = run_remote(&selector(2, io::Mode::Pread), &blocks, request, remote).unwrap();
+        prop_assert_eq!(found, expected);
+    }
+}
+
+/// `count` series of ten chunks, enough of them for many ranges.
+fn large(count: usize) -> Model {
+    let chunks: Vec<(i64, i64)> = (0..10).map(|at| (at * 900, 60)).collect();
+    let series =
+        (0..count).map(|at| (Labels::from_pairs([("a", "x".to_owned()), ("n", format!("{at:06}"))]), chunks.clone()));
+    Model { external: Labels::from_pairs([("replica", "1")]), content: series.collect(), tint: 0 }
+}
+
+fn all_series() -> Request {
+    request(TimeRange::ALL, vec![Matcher::equal("a", "x")])
+}
+
+#[test]
+fn a_limit_gives_the_first_series_and_no_more() {
+    let models = [large(300)];
+    let (blocks, remote) = open_all(&models);
+    let request = Request { limit: 7, ..all_series() };
+    let found = run_remote(&selector(2, io::Mode::Pread), &blocks, request, remote).unwrap();
+    assert_eq!(found, naive(&models, &all_series())[..7]);
+}
+
+#[test]
+fn dropping_the_answer_ends_the_work_and_gives_the_memory_back() {
+    let (blocks, remote) = open_all(&[large(20_000)]);
+    let remote = Arc::new(remote);
+    let selector = selector(2, io::Mode::Pread);
+    let setting = Setting {
+        limits: Limits::default(),
+        sinks: Arc::new(Keeping(Arc::default())),
+        fetcher: Some(Arc::new(Remotely(Arc::clone(&remote)))),
+    };
+    let mut stream = block_on(selector.select(&blocks, all_series(), setting)).unwrap();
+    assert!(stream.reserved_bytes() > 0);
+    assert!(block_on(stream.next()).unwrap().unwrap().series > 0);
+    drop(stream);
+    let asked = remote.asked.load(Ordering::Relaxed);
+    assert!(asked <= 10, "{asked} ranges were fetched for one that was read");
+    while selector.budget.usage().used > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_block_whose_bucket_fails_is_named_and_the_others_answer() {
+    let models = [large(200), Model { external: Labels::from_pairs([("replica", "2")]), ..large(200) }];
+    let (blocks, mut remote) = open_all(&models);
+    let broken = BlockId::from_parts(1, 2);
+    remote.broken = Some(broken);
+    let kept = Arc::<Kept>::default();
+    let setting = Setting {
+        limits: Limits::default(),
+        sinks: Arc::new(Keeping(Arc::clone(&kept))),
+        fetcher: Some(Arc::new(Remotely(Arc::new(remote)))),
+    };
+    let selector = selector(2, io::Mode::Pread);
+    let (series, failures) = block_on(async {
+        let mut stream = selector.select(&blocks, all_series(), setting).await.unwrap();
+        let (mut series, mut failures) = (0, Vec::new());
+        while let Some(part) = stream.next().await {
+            let part = part.unwrap();
+            series += part.series;
+            failures.extend(part.failures);
+        }
+        (series, failures)
+    });
+    assert_eq!(series, 200);
+    assert!(failures.iter().all(|failure| failure.block == broken));
+    let message = failures[0].error.to_string();
+    assert_eq!(message, format!("block {broken}: chunks/000001: the bucket answered 503"));
+}
+
+#[test]
+fn limits_end_a_request_by_name() {
+    let (blocks, _) = open_all(&[large(500)]);
+    let selector = selector(2, io::Mode::Pread);
+    let cases = [
+        (Limits { series_max: 100, ..Limits::default() }, "--store.limits.request-series"),
+        (Limits { samples_max: 1200, ..Limits::default() }, "--store.limits.request-samples"),
+        (Limits { touched_series_max: 499, ..Limits::default() }, "--store.grpc.touched-series-limit"),
+        (Limits { chunk_samples_max: 1200, ..Limits::default() }, "--store.grpc.series-sample-limit"),
+        (Limits { bytes_max: 1000, ..Limits::default() }, "--store.grpc.downloaded-bytes-limit"),
+    ];
+    for (limits, flag) in cases {
+        let (_, remote) = open_all(&[large(500)]);
+        let setting = Setting {
+            limits,
+            sinks: Arc::new(Keeping(Arc::default())),
+            fetcher: Some(Arc::new(Remotely(Arc::new(remote)))),
+        };
+        let error = block_on(async {
+            let mut stream = selector.select(&blocks, all_series(), setting).await?;
+            while let Some(part) = stream.next().await {
+                part?;
+            }
+            Ok::<(), Error>(())
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.message().starts_with(flag), "{error}");
+    }
+}
+
+#[test]
+fn a_request_waits_for_memory_and_is_refused_when_it_can_never_have_it() {
+    let (blocks, remote) = open_all(&[large(10)]);
+    let mut small = selector(2, io::Mode::Pread);
+    small.budget = Budget::new("--store.memory-limit", 1 << 20);
+    let error = run_remote(&small, &blocks, all_series(), remote).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.message().starts_with("--store.memory-limit"), "{error}");
+}
