@@ -1,0 +1,193 @@
+//! Chunks of native histograms, integer and float alike: a layout that all of them share, then one
+//! run of fields for each.
+//!
+//! ```text
+//! count u16 BE │ counter reset u8 │ layout │ sample │ sample │ … │ 0 to 7 zeros
+//!
+//! counter reset   of the highest two bits: 00 unknown, 10 before this chunk, 01 none, 11 gauges
+//! ```
+//!
+//! A histogram whose sum is the stale marker has neither counts nor buckets; nothing but others of
+//! the kind may follow it. How samples look is said in `chunk::histogram` and
+//! `chunk::float_histogram`.
+
+mod appender;
+/// How one side of a histogram becomes as wide as that of another.
+pub mod inserts;
+/// What all histograms of a chunk share.
+pub mod layout;
+/// Integers in buckets of widths.
+pub mod varbit;
+/// Floats xored with what they were before.
+pub mod xored;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::codec::Corrupt;
+use crate::codec::bits::{BitReader, BitWriter};
+use crate::model::{CounterReset, Span};
+
+pub use appender::Appender;
+use layout::Layout;
+
+/// Bytes in front of the layout.
+pub const HEADER_LEN: usize = 3;
+/// Samples that a chunk can hold.
+pub const SAMPLES_MAX: usize = u16::MAX as usize;
+/// Bits of the shortest sample.
+const SAMPLE_BITS_MIN: usize = 4;
+
+/// Why a histogram does not go into the chunk before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The chunk is one of gauges and the histogram a counter.
+    GaugeBefore,
+    /// The histogram itself says that there was a reset.
+    SaidReset,
+    /// The last histogram of the chunk is stale and this one is not.
+    StaleBefore,
+    /// Schema or zero threshold changed.
+    LayoutChange,
+    /// A count fell, a bucket in use is gone, or custom bounds changed.
+    Reset,
+}
+
+/// The fields of a histogram that both kinds have.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a, B> {
+    /// What is known of a reset before it.
+    pub counter_reset: CounterReset,
+    /// Resolution, or -53 for custom bounds.
+    pub schema: i32,
+    /// Width of the zero bucket.
+    pub zero_threshold: f64,
+    /// Sum of all observations.
+    pub sum: f64,
+    /// Where the positive buckets lie, and the buckets.
+    pub positive: (&'a [Span], &'a [B]),
+    /// Where the negative buckets lie, and the buckets.
+    pub negative: (&'a [Span], &'a [B]),
+    /// Bounds of custom buckets.
+    pub custom_values: &'a Arc<[f64]>,
+}
+
+/// A kind of native histogram, integer or float.
+pub trait Native: Clone + Debug {
+    /// A bucket as the histogram holds it.
+    type Bucket: Copy;
+    /// A bucket's absolute count.
+    type Count: Copy + PartialOrd + Default;
+    /// What coding of the next sample depends on.
+    type State: Clone + Debug + Default;
+    /// What an error calls a chunk of these.
+    const WHAT: &'static str;
+    /// Bits that a bucket takes at least in the first sample.
+    const BUCKET_BITS_MIN: usize;
+
+    /// The fields that both kinds have.
+    fn fields(&self) -> Fields<'_, Self::Bucket>;
+    /// The same histogram with other buckets.
+    fn with_sides(&self, positive: (Vec<Span>, Vec<Self::Count>), negative: (Vec<Span>, Vec<Self::Count>)) -> Self;
+    /// The absolute counts of `buckets`.
+    fn absolute(buckets: &[Self::Bucket]) -> Vec<Self::Count>;
+    /// The absolute counts of the positive and negative buckets of the last sample.
+    fn last_counts(state: &Self::State) -> (Vec<Self::Count>, Vec<Self::Count>);
+    /// The sum of the last sample.
+    fn last_sum(state: &Self::State) -> f64;
+    /// Whether the number of all observations fell since the last sample.
+    fn count_fell(&self, state: &Self::State) -> bool;
+    /// Whether the number of observations in the zero bucket fell since the last sample.
+    fn zero_count_fell(&self, state: &Self::State) -> bool;
+    /// What is known of a reset at the start of a chunk that was cut for `cause`.
+    fn reset_when_cut(cause: Cause) -> CounterReset;
+    /// What is known of a reset at the start of a chunk that was begun after another, to which its
+    /// first histogram could have been appended, or not for a cause.
+    fn reset_after(cause: Option<Cause>) -> CounterReset;
+    /// Appends the first sample, at `time`, behind the layout.
+    fn put_first(&self, time: i64, state: &mut Self::State, writer: &mut BitWriter<'_>);
+    /// Appends a sample that is not the first.
+    fn put_next(&self, time: i64, state: &mut Self::State, writer: &mut BitWriter<'_>);
+    /// Reads the first sample.
+    fn read_first(layout: &Layout, reader: &mut BitReader<'_>) -> Self::State;
+    /// Reads a sample that is not the first.
+    fn read_next(state: &mut Self::State, reader: &mut BitReader<'_>);
+    /// The time and the histogram that were read last.
+    fn take(state: &Self::State, layout: &Layout, counter_reset: CounterReset) -> (i64, Self);
+}
+
+/// The byte that stands for what is known of a reset.
+pub fn reset_byte(counter_reset: CounterReset) -> u8 {
+    match counter_reset {
+        CounterReset::Unknown => 0,
+        CounterReset::No => 0b0100_0000,
+        CounterReset::Yes => 0b1000_0000,
+        CounterReset::Gauge => 0b1100_0000,
+    }
+}
+
+/// What is known of a reset, of the highest two bits of `byte`.
+pub fn reset_of(byte: u8) -> CounterReset {
+    match byte >> 6 {
+        0b00 => CounterReset::Unknown,
+        0b01 => CounterReset::No,
+        0b10 => CounterReset::Yes,
+        _ => CounterReset::Gauge,
+    }
+}
+
+/// What the sample number `at` of a chunk says of a reset before it: a chunk's first sample doesn't
+/// know, as the chunk before it may be another one by now.
+pub fn reset_of_sample(chunk: CounterReset, at: usize) -> CounterReset {
+    match chunk {
+        CounterReset::Gauge => CounterReset::Gauge,
+        _ if at > 0 => CounterReset::No,
+        _ => CounterReset::Unknown,
+    }
+}
+
+/// The number of samples of the chunk `data` and what it says of a reset before it.
+pub fn header<N: Native>(data: &[u8]) -> Result<(usize, CounterReset), Corrupt> {
+    let Some([high, low, flags]) = data.first_chunk::<HEADER_LEN>() else {
+        return Err(Corrupt::new(N::WHAT, 0, format!("{} bytes, too few for a header", data.len())));
+    };
+    let count = usize::from(u16::from_be_bytes([*high, *low]));
+    if count > (data.len() - HEADER_LEN) * 8 / SAMPLE_BITS_MIN {
+        return Err(Corrupt::new(N::WHAT, 0, format!("{count} samples announced in {} bytes", data.len())));
+    }
+    Ok((count, reset_of(*flags)))
+}
+
+/// Calls `push` with the samples of the chunk `data`; after an error, with those before it.
+pub fn decode<N: Native>(data: &[u8], mut push: impl FnMut(i64, N)) -> Result<(), Corrupt> {
+    let (count, counter_reset) = header::<N>(data)?;
+    if count == 0 {
+        return Ok(());
+    }
+    let mut reader = BitReader::new(N::WHAT, data, HEADER_LEN);
+    let layout = Layout::read(&mut reader, N::BUCKET_BITS_MIN)?;
+    let mut state = N::read_first(&layout, &mut reader);
+    for at in 0..count {
+        if at > 0 {
+            N::read_next(&mut state, &mut reader);
+        }
+        reader.check()?;
+        let (time, histogram) = N::take(&state, &layout, reset_of_sample(counter_reset, at));
+        push(time, histogram);
+    }
+    Ok(())
+}
+
+/// Appends to `out` the data of a chunk of histograms of one layout, before which `counter_reset` is
+/// known.
+///
+/// # Panics
+/// When there are more timestamps than histograms or the reverse, or more than [`SAMPLES_MAX`].
+pub fn encode<N: Native>(timestamps: &[i64], values: &[N], counter_reset: CounterReset, out: &mut Vec<u8>) {
+    assert_eq!(timestamps.len(), values.len(), "a chunk has as many histograms as timestamps");
+    let mut appender = Appender::<N>::with_reset(counter_reset);
+    for (time, value) in timestamps.iter().zip(values) {
+        appender.push(*time, value);
+    }
+    out.extend_from_slice(appender.data());
+}
