@@ -1,6 +1,8 @@
 //! Blocks: those that can be asked, and the set of all of them; what was deleted from them, writing
 //! them, verifying them.
 
+/// What an index says of its own soundness.
+pub mod health;
 /// An opened block.
 pub mod opened;
 /// Labels and chunk places of many series.
@@ -9,6 +11,10 @@ pub mod series;
 pub mod set;
 /// Deleted ranges.
 pub mod tombstones;
+/// Checking all of a block.
+pub mod verify;
+/// Writing a block.
+pub mod writer;
 
 pub use opened::{BlockInfo, ChunkSource, Detail, OpenedBlock, Segments, SeriesScratch};
 pub use series::{ChunkPlace, LabelView, SeriesBatch};

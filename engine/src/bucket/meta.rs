@@ -241,6 +241,20 @@ pub struct IndexStats {
 }
 
 impl Meta {
+    /// The description of a block cut from a head, of samples from `min_time` to before `max_time`.
+    pub fn new(ulid: BlockId, min_time: i64, max_time: i64) -> Self {
+        Self {
+            ulid,
+            min_time,
+            max_time,
+            stats: Stats::default(),
+            compaction: Compaction { level: 1, sources: vec![ulid], ..Compaction::default() },
+            version: VERSION,
+            thanos: None,
+            others: Map::new(),
+        }
+    }
+
     /// The meta.json in `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let corrupt = |message: String| Error::new(ErrorKind::Corrupt, format!("meta.json: {message}"));

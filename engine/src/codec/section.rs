@@ -8,18 +8,19 @@
 
 use super::corrupt::Corrupt;
 use super::cursor::Cursor;
+use crate::simd::crc32c::{crc32c, crc32c_append};
 
 /// Bytes of a section that are not content: its length and its checksum.
 pub const FRAME_LEN: usize = 8;
 
 /// The CRC-32C of `bytes`.
 pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+    crc32c(bytes)
 }
 
 /// The CRC-32C of what has the checksum `before`, followed by `bytes`.
 pub fn checksum_append(before: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(before, bytes)
+    crc32c_append(before, bytes)
 }
 
 /// Compares a stored checksum with the one of `content`, a part called `what` whose content starts

@@ -7,13 +7,18 @@ pub mod block_index;
 pub mod column;
 /// Thanos' binary index-header.
 pub mod header;
+/// The TSDB's index asked through its index-header.
+pub mod header_index;
 /// Labels of one series at a time.
 pub mod labels;
+/// A source that is far away, in pages.
+pub mod pages;
 mod select;
 /// The TSDB's index file, versions 1 and 2.
 pub mod tsdb;
 
 pub use block_index::{BlockIndex, ChunkColumns};
+pub use header_index::HeaderIndex;
 pub use labels::SeriesLabels;
 
 use crate::model::ChunkRef;

@@ -44,6 +44,8 @@ use value::{Matrix, QueryValue};
 /// How queries are evaluated.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which experimental syntax is understood.
+    pub syntax: syntax::Options,
     /// Milliseconds that an instant selector looks back.
     pub lookback_ms: i64,
     /// Samples that one query may hold in memory.
@@ -150,6 +152,7 @@ impl Default for Options {
     /// Prometheus' defaults.
     fn default() -> Self {
         Self {
+            syntax: syntax::Options::default(),
             lookback_ms: 5 * 60 * 1000,
             samples_max: 50_000_000,
             bytes_max: u64::MAX,
@@ -172,7 +175,37 @@ impl Engine {
         &self.options
     }
 
-    /// Evaluates `query`.
+    /// Evaluates `query` at `time` (Unix milliseconds).
+    pub fn instant(
+        &self,
+        query: &str,
+        time: i64,
+        source: &dyn Source,
+        context: &Context,
+    ) -> Result<QueryResult, QueryError> {
+        let expr = self.parse(query)?;
+        self.evaluate(Parsed { text: query, expr: &expr }, When::Instant(time), source, context)
+    }
+
+    /// Evaluates `query` at all `steps`.
+    pub fn range(
+        &self,
+        query: &str,
+        steps: RangeSteps,
+        source: &dyn Source,
+        context: &Context,
+    ) -> Result<QueryResult, QueryError> {
+        let expr = self.parse(query)?;
+        self.evaluate(Parsed { text: query, expr: &expr }, When::Range(steps), source, context)
+    }
+
+    /// The tree of `query`; fails with the place of what is wrong, in Prometheus' words.
+    pub fn parse(&self, query: &str) -> Result<Expr, QueryError> {
+        syntax::parse(query, self.options.syntax)
+            .map_err(|error| QueryError { stage: Stage::Prepare, error: Error::invalid(error.to_string()) })
+    }
+
+    /// Evaluates a query whose tree is known.
     pub fn evaluate(
         &self,
         query: Parsed<'_>,
@@ -244,7 +277,7 @@ fn evaluate(query: &Query<'_>, node: &Node, when: When) -> Result<QueryValue, Er
     };
     let eval = Evaluator { query, steps, part: Part::WHOLE };
     match (&node.operator, node.kind()) {
-        (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.clone())),
+        (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.to_string_lossy())),
         (Operator::Samples(argument), _) => {
             let samples = exec::samples(&eval, argument)?;
             Ok(QueryValue::Samples(samples))

@@ -3,9 +3,18 @@
 //! The kernel is crc-fast's, which folds with carry-less multiplication as wide as the machine has
 //! and looks up what that is once per process.
 
+use crc_fast::{CrcAlgorithm, Digest};
+
 /// The CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
+}
+
+/// The CRC-32C of what has the checksum `before`, followed by `bytes`.
+pub fn crc32c_append(before: u32, bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!before));
+    digest.update(bytes);
+    digest.finalize() as u32
 }
 
 /// As [`crc32c`], bit by bit: the specification.
@@ -25,6 +34,14 @@ mod tests {
     fn the_check_value_of_the_catalogue_is_met() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c_scalar(b"123456789"), 0xe306_9283);
+    }
+
+    proptest! {
+        #[test]
+        fn a_checksum_goes_on_where_the_one_before_ended(bytes: Vec<u8>, cut: prop::sample::Index) {
+            let (head, tail) = bytes.split_at(cut.index(bytes.len() + 1));
+            prop_assert_eq!(crc32c_append(crc32c(head), tail), crc32c(&bytes));
+        }
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use super::build::Builder;
 use super::*;
 use crate::codec::varint;
 use crate::index::tsdb::{self, FileSource, SymbolRef, Symbols, Version};
-use crate::index::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels};
+use crate::index::{BlockIndex, ChunkColumns, ChunkMeta, HeaderIndex, SeriesLabels, header};
 use crate::model::{ChunkRef, ErrorKind, Labels, MatchKind, Matcher, SeriesRef, TimeRange};
 use crate::postings::Ordinals;
 
@@ -57,21 +57,22 @@ fn naive_chunks(chunks: &[ChunkMeta], range: TimeRange) -> Vec<ChunkMeta> {
 
 /// Everything that can be asked, compared with what the list of series says.
 fn compare(index: &dyn BlockIndex, series: &[Series], matchers: &[Vec<Matcher>]) {
-    assert_eq!(index.all().unwrap().len(), series.len());
+    let ordinals = index.all().unwrap().into_list();
+    assert_eq!(ordinals.len(), series.len());
     let mut buffer = SeriesLabels::default();
-    for (at, (labels, _)) in series.iter().enumerate() {
-        assert_eq!(&labels_of(index, at as u32, &mut buffer), labels, "series {at}");
+    for (ordinal, (labels, _)) in ordinals.iter().zip(series) {
+        assert_eq!(&labels_of(index, *ordinal, &mut buffer), labels, "series {ordinal}");
     }
     for matchers in matchers {
-        let expected = naive_select(series, matchers);
+        let expected: Vec<u32> = naive_select(series, matchers).into_iter().map(|at| ordinals[at as usize]).collect();
         let found = index.select(matchers).unwrap();
         assert_eq!(found.clone().into_list(), expected, "{matchers:?}");
         assert!(expected.is_empty() || index.may_match(matchers), "{matchers:?}");
-        compare_labels(index, series, &found);
+        let series = ordinals.iter().copied().zip(series.iter().map(|(labels, _)| labels)).collect();
+        compare_labels(index, &series, &found);
     }
     let times = series.iter().flat_map(|(_, chunks)| chunks.iter().map(|chunk| chunk.min_time));
     let middle = times.clone().min().zip(times.max()).map_or(0, |(low, high)| low.midpoint(high));
-    let ordinals: Vec<u32> = (0..series.len() as u32).collect();
     for range in [TimeRange::ALL, TimeRange::new(middle, middle + 1000), TimeRange::new(1, 0)] {
         let mut chunks = ChunkColumns::default();
         index.chunks(&ordinals, range, &mut chunks).unwrap();
@@ -81,11 +82,11 @@ fn compare(index: &dyn BlockIndex, series: &[Series], matchers: &[Vec<Matcher>])
     }
 }
 
-fn compare_labels(index: &dyn BlockIndex, series: &[Series], within: &Ordinals) {
+fn compare_labels(index: &dyn BlockIndex, series: &BTreeMap<u32, &Labels>, within: &Ordinals) {
     let list = within.clone().into_list();
     let mut expected: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for ordinal in &list {
-        for (name, value) in series[*ordinal as usize].0.iter() {
+        for (name, value) in series[ordinal].iter() {
             expected.entry(name).or_default().insert(value);
         }
     }
@@ -97,7 +98,7 @@ fn compare_labels(index: &dyn BlockIndex, series: &[Series], within: &Ordinals) 
         for (ordinal, id) in list.iter().zip(ids) {
             let mut value = String::new();
             index.append_value(name, id, &mut value).unwrap();
-            assert_eq!(value, series[*ordinal as usize].0.get(name).unwrap_or(""));
+            assert_eq!(value, series[ordinal].get(name).unwrap_or(""));
         }
     }
 }
@@ -316,6 +317,20 @@ fn golden_blocks_are_answered_as_their_tsdb_index_says() {
         let bytes = build_in_memory(&index).unwrap();
         let column = Reader::from_bytes(bytes, Check::Everything).unwrap();
         compare(&column, &series, &golden_matchers(&series));
+    }
+}
+
+#[test]
+fn golden_blocks_are_answered_through_their_index_header_as_well() {
+    for path in golden_indexes() {
+        let file = FileSource::open(&path).unwrap();
+        let mut header = Vec::new();
+        header::write(&file, &mut header).unwrap();
+        let series = read_series(&tsdb::Reader::open(FileSource::open(&path).unwrap()).unwrap());
+        let index = HeaderIndex::new(header::Reader::open(header).unwrap(), file);
+        let mut matchers = golden_matchers(&series);
+        matchers.truncate(40);
+        compare(&index, &series, &matchers);
     }
 }
 

@@ -335,7 +335,11 @@ impl OffsetTable {
 }
 
 /// Appends the references of the postings list at byte `offset` of `source`, an index file.
-pub(super) fn read_postings<S: Source + ?Sized>(source: &S, offset: u64, refs: &mut Vec<u32>) -> Result<(), Error> {
+pub(in crate::index) fn read_postings<S: Source + ?Sized>(
+    source: &S,
+    offset: u64,
+    refs: &mut Vec<u32>,
+) -> Result<(), Error> {
     let mut window = Window::new(source, postings::WHAT);
     Ok(postings::decode(window.section(offset)?, offset + 4, refs)?)
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::offsets::{OffsetTable, OffsetTableScan, read_postings};
-use super::series::{Series, SeriesScan};
+use super::series::{Series, SeriesScan, read_series};
 use super::source::{Source, Window};
 use super::symbols::Symbols;
 use super::toc::{TOC_LEN, Toc};
@@ -85,12 +85,7 @@ impl<S: Source> Reader<S> {
 
     /// Replaces `series` by the one that postings refer to as `series_ref`.
     pub fn series_at(&self, series_ref: SeriesRef, series: &mut Series) -> Result<(), Error> {
-        let offset = series_ref.0.saturating_mul(self.version.series_unit());
-        if offset < self.toc.series {
-            let reason = format!("the series start at byte {}", self.toc.series);
-            return Err(Corrupt::new("series entry", offset, reason).into());
-        }
-        self.series().read_at(offset, series).map(drop)
+        read_series(&self.source, (&self.toc, &self.symbols, self.version), series_ref, series)
     }
 
     /// The entries of the postings offset table in the order of the file.

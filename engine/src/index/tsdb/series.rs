@@ -17,7 +17,7 @@
 
 use super::source::{Source, Window};
 use super::symbols::{SymbolRef, Symbols};
-use super::{SERIES_ALIGN, Version};
+use super::{SERIES_ALIGN, Toc, Version};
 use crate::codec::{Corrupt, Cursor, section, varint};
 use crate::index::ChunkMeta;
 use crate::model::{ChunkRef, Error, Labels, SeriesRef};
@@ -83,9 +83,10 @@ impl Series {
     }
 }
 
-/// Labels as text.
+/// Labels as text. Prometheus up to 2.8 could write the labels of a series out of order.
 pub(super) fn labels(labels: &[(SymbolRef, SymbolRef)], symbols: &Symbols) -> Labels {
-    Labels::from_sorted(labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value))))
+    let text = labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value)));
+    if labels.is_sorted_by(|a, b| a.0 < b.0) { Labels::from_sorted(text) } else { Labels::from_pairs(text) }
 }
 
 /// Appends the content of an entry of version 2; `chunks` ascend.
@@ -143,6 +144,24 @@ fn decode_chunks(cursor: &mut Cursor<'_>, count: usize, chunks: &mut Vec<ChunkMe
     Ok(())
 }
 
+/// Replaces `series` by the one that postings refer to as `series_ref`, read from the index file
+/// `source` that has these parts.
+pub(in crate::index) fn read_series<S: Source + ?Sized>(
+    source: &S,
+    (toc, symbols, version): (&Toc, &Symbols, Version),
+    series_ref: SeriesRef,
+    series: &mut Series,
+) -> Result<(), Error> {
+    let offset = series_ref.0.saturating_mul(version.series_unit());
+    if offset < toc.series {
+        let reason = format!("the series start at byte {}", toc.series);
+        return Err(Corrupt::new(WHAT, offset, reason).into());
+    }
+    let window = Window::glance(source, WHAT);
+    let end = toc.series_end(source.len());
+    SeriesScan { window, symbols, version, at: offset, end }.read_at(offset, series).map(drop)
+}
+
 /// All series of an index in the order of the file, which is that of their labels.
 #[derive(Debug)]
 pub struct SeriesScan<'s, S: ?Sized> {
@@ -179,7 +198,7 @@ impl<'s, S: Source + ?Sized> SeriesScan<'s, S> {
     }
 
     /// Replaces `series` by the entry at byte `offset` and returns the byte after it.
-    pub(super) fn read_at(&mut self, offset: u64, series: &mut Series) -> Result<u64, Error> {
+    fn read_at(&mut self, offset: u64, series: &mut Series) -> Result<u64, Error> {
         if offset >= self.end {
             return Err(Corrupt::new(WHAT, offset, format!("the series end at byte {}", self.end)).into());
         }

@@ -11,6 +11,9 @@ use crate::model::{Error, ErrorKind};
 /// Bytes that a window over a file reads at once.
 const WINDOW_LEN: usize = 256 * 1024;
 
+/// Bytes that a glance at one place reads at once.
+const GLANCE_LEN: usize = 1024;
+
 /// Bytes that can be read at any place.
 pub trait Source {
     /// Number of bytes.
@@ -99,12 +102,19 @@ pub struct Window<'s, S: ?Sized> {
     what: &'static str,
     buffer: Vec<u8>,
     start: u64,
+    /// Bytes that are read at least, where there are as many.
+    read_len: usize,
 }
 
 impl<'s, S: Source + ?Sized> Window<'s, S> {
     /// A window over `source`, looking at a part called `what`.
     pub fn new(source: &'s S, what: &'static str) -> Self {
-        Self { source, what, buffer: Vec::new(), start: 0 }
+        Self { source, what, buffer: Vec::new(), start: 0, read_len: WINDOW_LEN }
+    }
+
+    /// A window that looks at one place and no further.
+    pub fn glance(source: &'s S, what: &'static str) -> Self {
+        Self { read_len: GLANCE_LEN, ..Self::new(source, what) }
     }
 
     /// The part that is looked at.
@@ -124,7 +134,7 @@ impl<'s, S: Source + ?Sized> Window<'s, S> {
         let buffered_end = self.start + self.buffer.len() as u64;
         if offset < self.start || offset + len as u64 > buffered_end {
             let left = usize::try_from(file_len - offset).unwrap_or(usize::MAX);
-            self.buffer.resize(len.max(WINDOW_LEN).min(left), 0);
+            self.buffer.resize(len.max(self.read_len).min(left), 0);
             self.start = offset;
             if let Err(error) = self.source.read_at(offset, &mut self.buffer) {
                 self.buffer.clear();

@@ -69,6 +69,21 @@ impl KahanSum {
         Ok(self.sum.combine(other, 1.0, Some(compensation)))
     }
 
+    /// Adds another sum with what was lost from it.
+    pub fn merge(&mut self, other: &Self) -> Result<Combined, MixedSchemas> {
+        let combined = self.add(&other.sum)?;
+        if let Some(lost) = &other.compensation {
+            let mut addend = other.sum.clone();
+            addend.zero_count = lost.zero_count;
+            addend.count = lost.count;
+            addend.sum = lost.sum;
+            addend.positive_buckets.copy_from_slice(&lost.positive);
+            addend.negative_buckets.copy_from_slice(&lost.negative);
+            self.add(&addend)?;
+        }
+        Ok(combined)
+    }
+
     /// Multiplies the sum and its compensation.
     pub fn mul(&mut self, factor: f64) {
         self.sum.mul(factor);
@@ -141,6 +156,31 @@ impl KahanMean {
         })
     }
 
+    /// Takes the histograms of another mean into this one.
+    pub fn merge(&mut self, other: &Self) -> Result<Combined, MixedSchemas> {
+        let total = self.count + other.count;
+        if !self.incremental && !other.incremental {
+            let mut tried = self.state.clone();
+            let combined = tried.merge(&other.state)?;
+            if !tried.sum.has_overflow() {
+                (self.state, self.count) = (tried, total);
+                return Ok(combined);
+            }
+        }
+        let mut theirs = other.state.clone();
+        if !other.incremental {
+            theirs.div(other.count);
+        }
+        if !self.incremental {
+            self.state.div(self.count);
+            self.incremental = true;
+        }
+        theirs.mul(other.count / total);
+        self.state.mul(self.count / total);
+        self.count = total;
+        self.state.merge(&theirs)
+    }
+
     /// The mean with its compensation added.
     pub fn finish(mut self) -> FloatHistogram {
         if !self.incremental {
@@ -162,5 +202,16 @@ mod tests {
         }
         assert_eq!(sum + lost, 2.0);
         assert_eq!(kahan_add(f64::MAX, f64::MAX, 1.0), (f64::INFINITY, 0.0));
+    }
+
+    #[test]
+    fn merged_sums_keep_what_each_has_lost() {
+        let of = |sum: f64| FloatHistogram { sum, count: 1.0, ..FloatHistogram::default() };
+        let mut left = KahanSum::new(of(1e100));
+        left.add(&of(1.0)).unwrap();
+        let mut right = KahanSum::new(of(2.0));
+        right.add(&of(-1e100)).unwrap();
+        left.merge(&right).unwrap();
+        assert_eq!(left.finish().sum, 3.0);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::labels::METRIC_NAME;
 use crate::model::regexp::Regexp;
-use crate::model::{Error, Labels, LabelsBuilder};
+use crate::model::{ByteString, Error, Labels, LabelsBuilder};
 
 use super::super::plan::{LabelJoin, LabelReplace, Node};
 use super::super::value::{Matrix, RowLabels};
@@ -12,14 +12,16 @@ use super::{Evaluator, group};
 
 /// `label_replace`
 pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Result<Matrix, Error> {
-    let bad = |_| Error::invalid(format!("invalid regular expression in label_replace(): {}", call.pattern));
-    let regexp = Regexp::new_anchored(&call.pattern.as_str().into()).map_err(bad)?;
-    check("destination", "label_replace", &call.destination)?;
+    let bad = |_| {
+        Error::invalid(format!("invalid regular expression in label_replace(): {}", call.pattern.to_string_lossy()))
+    };
+    let regexp = Regexp::new_anchored(&call.pattern).map_err(bad)?;
+    let destination = check("destination", "label_replace", &call.destination)?;
     let mut rows = eval.eval(input)?;
     for row in &mut rows.rows {
         let source = row.labels.get(&call.source).unwrap_or("");
         if let Some(value) = regexp.expand(source, &call.replacement) {
-            *row = with_label(row, &call.destination, &value);
+            *row = with_label(row, destination, &value);
         }
     }
     group::merge_same_labels(rows)
@@ -27,23 +29,23 @@ pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Resul
 
 /// `label_join`
 pub fn join(eval: &Evaluator<'_>, input: &Node, call: &LabelJoin) -> Result<Matrix, Error> {
-    for source in &call.sources {
-        check("source", "label_join", source)?;
-    }
-    check("destination", "label_join", &call.destination)?;
+    let sources = call.sources.iter().map(|source| check("source", "label_join", source));
+    let sources = sources.collect::<Result<Vec<&str>, Error>>()?;
+    let destination = check("destination", "label_join", &call.destination)?;
     let mut rows = eval.eval(input)?;
     for row in &mut rows.rows {
-        let values: Vec<&str> = call.sources.iter().map(|source| row.labels.get(source).unwrap_or("")).collect();
-        *row = with_label(row, &call.destination, &values.join(&call.separator));
+        let values: Vec<&str> = sources.iter().map(|source| row.labels.get(source).unwrap_or("")).collect();
+        *row = with_label(row, destination, &values.join(&call.separator));
     }
     group::merge_same_labels(rows)
 }
 
-fn check(role: &str, function: &str, name: &str) -> Result<(), Error> {
-    if name.is_empty() {
-        return Err(Error::invalid(format!("invalid {role} label name in {function}(): {name}")));
-    }
-    Ok(())
+/// `name` when a label can have it: not empty, and UTF-8.
+fn check<'a>(role: &str, function: &str, name: &'a ByteString) -> Result<&'a str, Error> {
+    name.as_str().filter(|name| !name.is_empty()).ok_or_else(|| {
+        let name = name.to_string_lossy();
+        Error::invalid(format!("invalid {role} label name in {function}(): {name}"))
+    })
 }
 
 fn with_label(row: &RowLabels, name: &str, value: &str) -> RowLabels {

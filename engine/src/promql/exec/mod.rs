@@ -22,6 +22,7 @@ mod range;
 mod scalar;
 mod selector;
 mod sort;
+mod stats;
 
 use std::sync::Mutex;
 use std::time::Instant;

@@ -154,6 +154,7 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         self.note_counter(series, row);
+        self.note_quantile(row);
         self.label_row(row, drop_name)
     }
 
@@ -207,6 +208,19 @@ impl<'a> Pass<'a> {
             }
         } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
             query.annotate(Annotation::possible_non_counter(name, position));
+        }
+    }
+
+    /// Says so when a quantile is taken that is none.
+    fn note_quantile(&self, row: usize) {
+        if self.call.function != RangeFunction::Quantile {
+            return;
+        }
+        for step in crate::batch::bitmap::ones(self.out.cells.valid(row)) {
+            let quantile = self.params[0][step];
+            if !(0.0..=1.0).contains(&quantile) {
+                self.eval.query.annotate(Annotation::invalid_quantile(quantile, self.call.first_position));
+            }
         }
     }
 

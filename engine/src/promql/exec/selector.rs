@@ -11,7 +11,7 @@ use super::super::plan::{Extension, Node, Operator, Select};
 use super::super::source::{BatchSink, SelectRequest};
 use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
-use super::{Evaluator, RowSink, StartTimestamps, group};
+use super::{Evaluator, RowSink, StartTimestamps, group, stats};
 
 /// Asks the source for the samples of `select` in `range`.
 pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut BatchSink<'_>) -> Result<(), Error> {
@@ -19,6 +19,9 @@ pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut
     let selected = eval.query.source.select(&request, &mut |batch| {
         eval.query.budget.check()?;
         eval.query.budget.count_read(batch.samples());
+        if select.hints.histogram_stats {
+            stats::strip(batch, range.min_time);
+        }
         sink(batch)
     })?;
     let mut warnings = eval.query.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

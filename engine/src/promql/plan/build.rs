@@ -61,6 +61,35 @@ struct Around {
     grouping: Vec<String>,
     by: bool,
     step: Option<i64>,
+    buckets: Buckets,
+}
+
+/// Whether buckets of native histograms are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Buckets {
+    /// No function says that they are not.
+    #[default]
+    Unclear,
+    /// Only count and sum are.
+    Unused,
+    /// A function further out needs them.
+    Used,
+}
+
+impl Buckets {
+    /// What is known within a call of `function`.
+    fn within(self, function: &str) -> Self {
+        match function {
+            _ if self == Self::Used => self,
+            "histogram_count" | "histogram_sum" | "histogram_avg" => Self::Unused,
+            "histogram_quantile"
+            | "histogram_quantiles"
+            | "histogram_fraction"
+            | "histogram_stddev"
+            | "histogram_stdvar" => Self::Used,
+            _ => self,
+        }
+    }
 }
 
 /// An operator, whether it depends on the step, and whether it is worth evaluating once if not.
@@ -92,7 +121,7 @@ impl Builder<'_> {
         let finish = |operator, invariant, wrap| Built { node: Node { id, position, operator }, invariant, wrap };
         Ok(match expr {
             Expr::Number(number) => finish(Operator::Number(number.value), true, false),
-            Expr::String(text) => finish(Operator::Text(text.value.to_string_lossy()), true, false),
+            Expr::String(text) => finish(Operator::Text(text.value.clone()), true, false),
             Expr::Paren(paren) => return self.node(&paren.expr),
             Expr::Vector(vector) => {
                 let select = self.select(vector, 0)?;
@@ -150,7 +179,7 @@ impl Builder<'_> {
                 grouping: self.around.grouping.clone(),
                 by: self.around.by,
                 projection: None,
-                histogram_stats: false,
+                histogram_stats: self.around.buckets == Buckets::Unused,
             },
             text: selector_text(vector),
             position: vector.range.start,
@@ -197,9 +226,10 @@ impl Builder<'_> {
             0 => self.build.default_step.max(1),
             step => step,
         };
-        let outside = self.around.step.replace(step);
+        let around = Around { step: Some(step), buckets: Buckets::Used, ..self.around.clone() };
+        let outside = std::mem::replace(&mut self.around, around);
         let inner = self.node(&node.expr)?;
-        self.around.step = outside;
+        self.around = outside;
         let input = if inner.invariant { self.once(inner.node) } else { inner.node };
         Ok(Subquery { input, range, step, offset, at: self.pinned(node.at) })
     }
@@ -210,6 +240,7 @@ impl Builder<'_> {
             grouping: node.grouping.clone(),
             by: !node.without,
             step: self.around.step,
+            buckets: self.around.buckets,
         };
         let outside = std::mem::replace(&mut self.around, around);
         let input = self.node(node.expr.without_parens())?;
@@ -227,7 +258,9 @@ impl Builder<'_> {
     }
 
     fn binary(&mut self, node: &ast::Binary) -> Result<(Binary, bool), Error> {
-        let plain = Around { step: self.around.step, ..Around::default() };
+        let trims = matches!(node.op, ast::BinaryOp::TrimLower | ast::BinaryOp::TrimUpper);
+        let buckets = if trims { Buckets::Used } else { self.around.buckets };
+        let plain = Around { step: self.around.step, buckets, ..Around::default() };
         let outside = std::mem::replace(&mut self.around, plain);
         let left = self.node(&node.lhs)?;
         let right = self.node(&node.rhs)?;
@@ -249,7 +282,12 @@ impl Builder<'_> {
         if let Some(value) = self.query_constant(name) {
             return Ok((Operator::Number(value), true, false));
         }
-        let around = Around { function: name.to_owned(), grouping: Vec::new(), by: false, step: self.around.step };
+        let around = Around {
+            function: name.to_owned(),
+            step: self.around.step,
+            buckets: self.around.buckets.within(name),
+            ..Around::default()
+        };
         let outside = std::mem::replace(&mut self.around, around);
         let built = match RangeFunction::from_name(name) {
             Some(function) => self.over_time(function, call),
@@ -330,10 +368,11 @@ fn only(args: Vec<Node>) -> Result<Node, Error> {
 
 /// Functions that are neither over time nor sample by sample.
 fn special(name: &str, args: Vec<Node>, call: &ast::Call) -> Result<Operator, Error> {
-    let text = |at: usize| match args.get(at).map(|arg| &arg.operator) {
+    let bytes = |at: usize| match args.get(at).map(|arg| &arg.operator) {
         Some(Operator::Text(text)) => Ok(text.clone()),
         _ => Err(Error::new(ErrorKind::Bug, format!("argument {at} of {name} is no string"))),
     };
+    let text = |at: usize| bytes(at).map(|bytes| bytes.to_string_lossy());
     let texts = |from: usize| (from..args.len()).map(&text).collect::<Result<Vec<_>, _>>();
     let special = match name {
         "time" => Call::Time,
@@ -350,14 +389,16 @@ fn special(name: &str, args: Vec<Node>, call: &ast::Call) -> Result<Operator, Er
         "sort_by_label" => Call::SortByLabel(Order::Ascending, texts(1)?),
         "sort_by_label_desc" => Call::SortByLabel(Order::Descending, texts(1)?),
         "label_replace" => Call::LabelReplace(Box::new(LabelReplace {
-            destination: text(1)?,
+            destination: bytes(1)?,
             replacement: text(2)?,
             source: text(3)?,
-            pattern: text(4)?,
+            pattern: bytes(4)?,
         })),
-        "label_join" => {
-            Call::LabelJoin(Box::new(LabelJoin { destination: text(1)?, separator: text(2)?, sources: texts(3)? }))
-        }
+        "label_join" => Call::LabelJoin(Box::new(LabelJoin {
+            destination: bytes(1)?,
+            separator: text(2)?,
+            sources: (3..args.len()).map(bytes).collect::<Result<_, _>>()?,
+        })),
         "histogram_quantile" => Call::HistogramQuantile,
         "histogram_quantiles" => Call::HistogramQuantiles(text(1)?),
         "histogram_fraction" => Call::HistogramFraction,

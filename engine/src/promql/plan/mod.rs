@@ -8,6 +8,7 @@ mod hints;
 mod print;
 mod times;
 
+use crate::model::ByteString;
 use crate::model::matcher::Matcher;
 
 use super::function::{FloatFunction, HistogramFunction, RangeFunction};
@@ -46,7 +47,7 @@ pub enum Operator {
     /// A number.
     Number(f64),
     /// A string.
-    Text(String),
+    Text(ByteString),
     /// The newest samples of series.
     Select(Box<Select>),
     /// A range vector that no function is applied to.
@@ -201,24 +202,24 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelReplace {
     /// Label that is set.
-    pub destination: String,
+    pub destination: ByteString,
     /// What it is set to, with `$1` for groups.
     pub replacement: String,
     /// Label that is read.
     pub source: String,
     /// Pattern that must match all of it.
-    pub pattern: String,
+    pub pattern: ByteString,
 }
 
 /// Arguments of `label_join`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelJoin {
     /// Label that is set.
-    pub destination: String,
+    pub destination: ByteString,
     /// What stands between the values.
     pub separator: String,
     /// Labels that are read.
-    pub sources: Vec<String>,
+    pub sources: Vec<ByteString>,
 }
 
 /// Operators of aggregations.

@@ -22,7 +22,7 @@ impl Node {
     pub fn describe(&self) -> String {
         match &self.operator {
             Operator::Number(value) => format!("number {value}"),
-            Operator::Text(text) => format!("string {text:?}"),
+            Operator::Text(text) => format!("string {:?}", text.to_string_lossy()),
             Operator::Select(select) => format!("select {}", select.text),
             Operator::Samples(argument) => format!("range {}", argument.describe()),
             Operator::OverTime(call) => format!("{} over {}", call.function.name(), call.argument.describe()),

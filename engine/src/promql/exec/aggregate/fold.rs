@@ -163,16 +163,8 @@ impl State {
         for step in bitmap::ones(theirs) {
             let (to, at) = (group * self.steps + step, from * self.steps + step);
             match self.operator {
-                A::Sum | A::Avg => {
-                    (self.primary[to], self.secondary[to]) =
-                        kahan_add(other.primary[at], self.primary[to], self.secondary[to]);
-                    if self.primary[to].is_finite() {
-                        self.secondary[to] += other.secondary[at];
-                    }
-                    if self.operator == A::Avg {
-                        self.counts[to] += other.counts[at];
-                    }
-                }
+                A::Sum => self.merge_sum(to, other, at),
+                A::Avg => self.merge_mean((group, step), other, (from, step)),
                 A::Min => pick(&mut self.primary[to], other.primary[at], |kept, new| kept > new),
                 A::Max => pick(&mut self.primary[to], other.primary[at], |kept, new| kept < new),
                 A::Stddev | A::Stdvar => self.merge_variance(to, other, at),
@@ -182,6 +174,39 @@ impl State {
         bitmap::union(&mut self.seen[group * self.words..(group + 1) * self.words], theirs);
         self.unnamed[group] |= other.unnamed[from];
         self.native.merge(group, &other.native, from);
+    }
+
+    fn merge_sum(&mut self, to: usize, other: &Self, at: usize) {
+        (self.primary[to], self.secondary[to]) = kahan_add(other.primary[at], self.primary[to], self.secondary[to]);
+        if self.primary[to].is_finite() {
+            self.secondary[to] += other.secondary[at];
+        }
+    }
+
+    fn merge_mean(&mut self, (group, step): (usize, usize), other: &Self, (from, at_step): (usize, usize)) {
+        let (to, at) = (group * self.steps + step, from * self.steps + at_step);
+        let (mine, theirs) = (self.counts[to], other.counts[at]);
+        let total = mine + theirs;
+        let moving = (self.is_incremental(group, step), other.is_incremental(from, at_step));
+        let sum = self.primary[to] + other.primary[at];
+        if mine == 0.0 {
+            self.primary[to] = other.primary[at];
+            self.secondary[to] = other.secondary[at];
+        } else if moving == (false, false) && !sum.is_infinite() {
+            self.merge_sum(to, other, at);
+        } else {
+            let own = if moving.0 { mine / total } else { 1.0 / total };
+            let share = if moving.1 { theirs / total } else { 1.0 / total };
+            (self.primary[to], self.secondary[to]) =
+                kahan_add(other.primary[at] * share, self.primary[to] * own, self.secondary[to] * own);
+            self.secondary[to] += other.secondary[at] * share;
+        }
+        let summed = moving == (false, false) && (mine == 0.0 || !sum.is_infinite());
+        if !summed {
+            self.incremental.resize(self.seen.len(), 0);
+            bitmap::set(&mut self.incremental[group * self.words..(group + 1) * self.words], step);
+        }
+        self.counts[to] = total;
     }
 
     fn merge_variance(&mut self, to: usize, other: &Self, at: usize) {

@@ -25,9 +25,7 @@ struct Cell {
 #[derive(Clone, Debug)]
 enum Total {
     Sum(Box<KahanSum>),
-    Mean(Box<KahanMean>, f64),
-    /// The sum of means that were taken as often as their histograms, and how many that were.
-    Weighted(Box<KahanSum>, f64),
+    Mean(Box<KahanMean>),
 }
 
 /// What was noteworthy when a histogram was added.
@@ -62,7 +60,7 @@ impl NativeState {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let first = histogram.clone();
                 let total = if means {
-                    Total::Mean(Box::new(KahanMean::new(first)), 1.0)
+                    Total::Mean(Box::new(KahanMean::new(first)))
                 } else {
                     Total::Sum(Box::new(KahanSum::new(first)))
                 };
@@ -125,7 +123,7 @@ impl Cell {
             self.total = None;
             return;
         };
-        if mine.absorb(theirs).is_err() {
+        if mine.merge(theirs).is_err() {
             self.total = None;
         }
     }
@@ -135,50 +133,22 @@ impl Total {
     fn add(&mut self, histogram: &FloatHistogram) -> Result<Combined, MixedSchemas> {
         match self {
             Self::Sum(sum) => sum.add(histogram),
-            Self::Mean(mean, count) => {
-                *count += 1.0;
-                mean.add(histogram)
-            }
-            Self::Weighted(sum, count) => {
-                *count += 1.0;
-                sum.add(histogram)
-            }
+            Self::Mean(mean) => mean.add(histogram),
         }
     }
 
-    fn absorb(&mut self, other: &Self) -> Result<(), MixedSchemas> {
-        if let (Self::Sum(mine), Self::Sum(theirs)) = (&mut *self, other) {
-            return mine.add(&theirs.as_ref().clone().finish()).map(|_| ());
-        }
-        let (mine, count) = self.clone().weighted();
-        let (theirs, more) = other.clone().weighted();
-        let mut sum = KahanSum::new(mine);
-        sum.add(&theirs)?;
-        *self = Self::Weighted(Box::new(sum), count + more);
-        Ok(())
-    }
-
-    /// The sum that a mean stands for, and of how many histograms.
-    fn weighted(self) -> (FloatHistogram, f64) {
-        match self {
-            Self::Sum(sum) => (sum.finish(), 1.0),
-            Self::Weighted(sum, count) => (sum.finish(), count),
-            Self::Mean(mean, count) => {
-                let mut histogram = mean.finish();
-                histogram.mul(count);
-                (histogram, count)
-            }
+    fn merge(&mut self, other: &Self) -> Result<Combined, MixedSchemas> {
+        match (self, other) {
+            (Self::Sum(mine), Self::Sum(theirs)) => mine.merge(theirs),
+            (Self::Mean(mine), Self::Mean(theirs)) => mine.merge(theirs),
+            _ => Err(MixedSchemas),
         }
     }
 
     fn finish(self) -> FloatHistogram {
         match self {
             Self::Sum(sum) => sum.finish(),
-            Self::Mean(mean, _) => mean.finish(),
-            Self::Weighted(mut sum, count) => {
-                sum.div(count);
-                sum.finish()
-            }
+            Self::Mean(mean) => mean.finish(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::bitmap;
 use crate::model::float_text::{Notation, format_float_as};
+use crate::model::text::Quoted;
 use crate::model::{Error, Labels, LabelsBuilder};
 
 use super::super::super::annotations::Annotation;
@@ -72,8 +73,13 @@ fn note_quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {
 /// How often each value occurs in each group at each step.
 pub fn count_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
     let label = match aggregate.param.as_ref().map(|param| &param.operator) {
-        Some(Operator::Text(label)) if !label.is_empty() => label.as_str(),
-        Some(Operator::Text(label)) => return Err(Error::invalid(format!("invalid label name {label:?}"))),
+        Some(Operator::Text(label)) => match label.as_str().filter(|label| !label.is_empty()) {
+            Some(label) => label,
+            None => {
+                let name = Quoted(label.as_bytes());
+                return Err(Error::invalid(format!("invalid label name {name}")));
+            }
+        },
         _ => return Err(Error::invalid("count_values needs the name of a label")),
     };
     let grouping = match &aggregate.grouping {

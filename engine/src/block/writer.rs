@@ -1,0 +1,234 @@
+//! Writing a block: series in the order of their labels, each with its chunks; the folder appears
+//! under its name when everything in it is durable.
+//!
+//! ```text
+//! <parent>/<ULID>.tmp-for-creation/   while it is written
+//! <parent>/<ULID>/chunks/000001 …     segment files
+//! <parent>/<ULID>/index               version 2
+//! <parent>/<ULID>/tombstones          only without the section `thanos`: buckets have none
+//! <parent>/<ULID>/meta.json           last
+//! ```
+//!
+//! Memory grows with symbols and postings alone.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::tombstones::Tombstones;
+use crate::bucket::Meta;
+use crate::bucket::meta::{File as MetaFile, IndexStats, Stats};
+use crate::bucket::name::{self, BlockObject, segment_name};
+use crate::chunk::{Encoding, segment};
+use crate::codec::{Corrupt, Cursor};
+use crate::index::ChunkMeta;
+use crate::index::tsdb::{IndexWritten, SERIES_ALIGN, SymbolRef, Symbols, Writer};
+use crate::model::{BlockId, ChunkRef, Error, ErrorKind, Labels, SeriesRef, TimeRange};
+
+/// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
+pub const TMP_SUFFIX: &str = ".tmp-for-creation";
+
+/// A chunk to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkData<'a> {
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// How `data` is encoded.
+    pub encoding: Encoding,
+    /// What lies between encoding byte and checksum.
+    pub data: &'a [u8],
+}
+
+/// A block in the making; its folder is removed when it is dropped unfinished.
+#[derive(Debug)]
+pub struct BlockWriter {
+    folder: Folder,
+    segments: segment::Writer,
+    index: Writer<File>,
+    stats: Stats,
+    time_range: Option<TimeRange>,
+    chunk_len_max: u64,
+    metas: Vec<ChunkMeta>,
+}
+
+impl BlockWriter {
+    /// Starts the block `id` in the folder `parent`; the names and values of its series all are among
+    /// `symbols`.
+    pub fn create(parent: &Path, id: BlockId, symbols: Symbols) -> Result<Self, Error> {
+        let folder = Folder::create(parent, id)?;
+        let index_path = folder.path.join(name::INDEX);
+        let index = File::create_new(&index_path).map_err(|error| failed(&index_path, &error))?;
+        let segments = segment::Writer::new(folder.path.join(name::CHUNKS), segment::SEGMENT_BYTES_MAX);
+        Ok(Self {
+            folder,
+            segments,
+            index: Writer::create(index, symbols)?,
+            stats: Stats::default(),
+            time_range: None,
+            chunk_len_max: 0,
+            metas: Vec::new(),
+        })
+    }
+
+    /// The symbols that labels refer to.
+    pub fn symbols(&self) -> &Symbols {
+        self.index.symbols()
+    }
+
+    /// The times of all chunks so far; `None` when there are none.
+    pub fn time_range(&self) -> Option<TimeRange> {
+        self.time_range
+    }
+
+    /// Counts of what was written so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Appends a series, which comes after all before it; its chunks ascend and do not overlap.
+    pub fn add_series(
+        &mut self,
+        labels: &[(SymbolRef, SymbolRef)],
+        chunks: &[ChunkData<'_>],
+    ) -> Result<SeriesRef, Error> {
+        self.add_chunks(chunks)?;
+        self.index.add_series(labels, &self.metas)
+    }
+
+    /// Appends a series as [`BlockWriter::add_series`] does, its labels given as text.
+    pub fn add_labels(&mut self, labels: &Labels, chunks: &[ChunkData<'_>]) -> Result<SeriesRef, Error> {
+        self.add_chunks(chunks)?;
+        self.index.add_labels(labels, &self.metas)
+    }
+
+    fn add_chunks(&mut self, chunks: &[ChunkData<'_>]) -> Result<(), Error> {
+        self.metas.clear();
+        self.stats.num_series += 1;
+        for chunk in chunks {
+            let samples = u64::from(sample_count(chunk.encoding, chunk.data)?);
+            let appended = self.segments.append(chunk.encoding, chunk.data);
+            let at = appended.map_err(|error| failed(&self.folder.path.join(name::CHUNKS), &error))?;
+            let chunk_ref = ChunkRef::new(at.segment, at.offset);
+            self.metas.push(ChunkMeta { min_time: chunk.min_time, max_time: chunk.max_time, chunk_ref });
+            self.stats.num_chunks += 1;
+            self.stats.num_samples += samples;
+            match chunk.encoding {
+                Encoding::Xor | Encoding::Xor2 => self.stats.num_float_samples += samples,
+                Encoding::Aggr => {}
+                _ => self.stats.num_histogram_samples += samples,
+            }
+            self.chunk_len_max = self.chunk_len_max.max(segment::record_len(chunk.data.len()) as u64);
+            let range = self.time_range.get_or_insert(TimeRange::new(chunk.min_time, chunk.max_time));
+            range.min_time = range.min_time.min(chunk.min_time);
+            range.max_time = range.max_time.max(chunk.max_time);
+        }
+        Ok(())
+    }
+
+    /// Makes the block durable and gives it its name. `meta` describes it but for what is known here:
+    /// counts, files and sizes are filled in. Returns the whole description.
+    pub fn finish(self, mut meta: Meta) -> Result<Meta, Error> {
+        let Self { folder, segments, index, stats, chunk_len_max, .. } = self;
+        assert_eq!(meta.ulid, folder.id, "a block is described under its own id");
+        let segment_lens = segments.finish().map_err(|error| failed(&folder.path, &error))?;
+        let (written, index_file) = index.finish()?;
+        index_file.sync_all().map_err(|error| failed(&folder.path.join(name::INDEX), &error))?;
+        meta.stats = stats;
+        if meta.thanos.is_none() {
+            folder.write(name::TOMBSTONES, &Tombstones::default().to_bytes())?;
+        }
+        describe(&mut meta, &segment_lens, written, chunk_len_max);
+        folder.write(name::META, &meta.to_json())?;
+        folder.publish()?;
+        Ok(meta)
+    }
+}
+
+/// Says in the section `thanos` which files there are and how large their parts get.
+fn describe(meta: &mut Meta, segment_lens: &[u64], index: IndexWritten, chunk_len_max: u64) {
+    let Some(thanos) = &mut meta.thanos else { return };
+    let segments = 0..segment_lens.len() as u32;
+    thanos.segment_files = segments.map(segment_name).collect();
+    let segment = |(at, len): (usize, &u64)| MetaFile {
+        rel_path: BlockObject::Segment(at as u32).to_string(),
+        size_bytes: *len,
+        hash: None,
+    };
+    thanos.files = segment_lens.iter().enumerate().map(segment).collect();
+    thanos.files.push(MetaFile { rel_path: name::INDEX.to_owned(), size_bytes: index.len, hash: None });
+    thanos.files.push(MetaFile { rel_path: name::META.to_owned(), ..MetaFile::default() });
+    thanos.index_stats = IndexStats {
+        series_max_size: index.series_len_max.next_multiple_of(SERIES_ALIGN),
+        chunk_max_size: chunk_len_max,
+    };
+}
+
+/// Number of samples of a chunk; of aggregates the number of windows, as their counts say.
+pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, Corrupt> {
+    let mut cursor = Cursor::new("chunk", data, 0);
+    if encoding == Encoding::Aggr {
+        if cursor.uvarint()? == 0 {
+            return Ok(0);
+        }
+        cursor.u8()?;
+    }
+    cursor.u16_be()
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
+}
+
+/// The folder of a block in the making.
+#[derive(Debug)]
+struct Folder {
+    id: BlockId,
+    parent: PathBuf,
+    path: PathBuf,
+    published: bool,
+}
+
+impl Folder {
+    fn create(parent: &Path, id: BlockId) -> Result<Self, Error> {
+        let path = parent.join(format!("{id}{TMP_SUFFIX}"));
+        let removed = match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let created = removed.and_then(|()| fs::create_dir_all(path.join(name::CHUNKS)));
+        created.map_err(|error| failed(&path, &error))?;
+        Ok(Self { id, parent: parent.to_owned(), path, published: false })
+    }
+
+    fn write(&self, file: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path.join(file);
+        let write = || {
+            fs::write(&path, bytes)?;
+            File::open(&path)?.sync_all()
+        };
+        write().map_err(|error| failed(&path, &error))
+    }
+
+    fn publish(mut self) -> Result<(), Error> {
+        let path = self.parent.join(self.id.to_string());
+        let publish = || {
+            File::open(&self.path)?.sync_all()?;
+            fs::rename(&self.path, &path)?;
+            File::open(&self.parent)?.sync_all()
+        };
+        publish().map_err(|error| failed(&path, &error))?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.published {
+            // What stays behind is removed when a block of this id is written again.
+            drop(fs::remove_dir_all(&self.path));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A source that is far away, read in pages of which the last few are kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::tsdb;
+use crate::model::{Error, ErrorKind};
+
+/// Bytes of a page.
+const PAGE: usize = 128 * 1024;
+
+/// Pages that are kept: 2 MiB for a source.
+const KEPT: usize = 16;
+
+/// The bytes of `source`, through a small cache. What is larger than a page is read around it.
+#[derive(Debug)]
+pub struct Pages<S> {
+    source: S,
+    /// Numbers and bytes of pages, the one used last at the end.
+    kept: Mutex<Vec<(u64, Arc<[u8]>)>>,
+}
+
+impl<S: tsdb::Source> Pages<S> {
+    /// Nothing kept yet.
+    pub fn new(source: S) -> Self {
+        Self { source, kept: Mutex::new(Vec::new()) }
+    }
+
+    /// Bytes that are kept.
+    pub fn heap_bytes(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, page)| page.len()).sum()
+    }
+
+    /// Page number `number`. Fetched without the lock: two may fetch the same page.
+    fn page(&self, number: u64) -> Result<Arc<[u8]>, Error> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = lock();
+            if let Some(at) = kept.iter().rposition(|(known, _)| *known == number) {
+                let found = kept.remove(at);
+                kept.push(found);
+                return Ok(kept[kept.len() - 1].1.clone());
+            }
+        }
+        let start = number * PAGE as u64;
+        let mut bytes = vec![0; (self.source.len() - start).min(PAGE as u64) as usize];
+        self.source.read_at(start, &mut bytes)?;
+        let page: Arc<[u8]> = bytes.into();
+        let mut kept = lock();
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push((number, page.clone()));
+        Ok(page)
+    }
+}
+
+impl<S: tsdb::Source> tsdb::Source for Pages<S> {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn in_memory(&self) -> Option<&[u8]> {
+        self.source.in_memory()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        let wanted = <[u8]>::len(out);
+        if wanted > PAGE {
+            return self.source.read_at(offset, out);
+        }
+        let mut done = 0;
+        while done < wanted {
+            let at = offset + done as u64;
+            let page = self.page(at / PAGE as u64)?;
+            let rest = page.get((at % PAGE as u64) as usize..).unwrap_or_default();
+            let len = <[u8]>::len(rest).min(wanted - done);
+            if len == 0 {
+                let message = format!("bytes from {offset} on are asked for, the source has {}", self.source.len());
+                return Err(Error::new(ErrorKind::Bug, message));
+            }
+            out[done..done + len].copy_from_slice(&rest[..len]);
+            done += len;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::index::tsdb::Source;
+
+    struct Counted(Vec<u8>, AtomicUsize);
+
+    impl Source for Counted {
+        fn len(&self) -> u64 {
+            self.0.as_slice().len() as u64
+        }
+
+        fn in_memory(&self) -> Option<&[u8]> {
+            None
+        }
+
+        fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            out.copy_from_slice(&self.0[offset as usize..][..<[u8]>::len(out)]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn pages_give_the_bytes_of_the_source_and_are_read_once() {
+        let bytes: Vec<u8> = (0..3 * PAGE + 100).map(|at| (at % 251) as u8).collect();
+        let pages = Pages::new(Counted(bytes.clone(), AtomicUsize::new(0)));
+        for (offset, len) in [(0, 10), (5, 10), (PAGE - 5, 10), (PAGE + 1, PAGE), (3 * PAGE + 90, 10)] {
+            let mut out = vec![0; len];
+            pages.read_at(offset as u64, &mut out).unwrap();
+            assert_eq!(out, &bytes[offset..offset + len]);
+        }
+        assert_eq!(pages.source.1.load(Ordering::Relaxed), 4);
+        let mut out = vec![0; 2 * PAGE];
+        pages.read_at(1, &mut out).unwrap();
+        assert_eq!(out, &bytes[1..1 + 2 * PAGE]);
+        assert!(pages.read_at(3 * PAGE as u64 + 99, &mut [0; 2]).is_err());
+    }
+}
