@@ -1,67 +1,51 @@
-//! Replacement templates: `$1`, `${name}` and `$$`, as Go expands them.
+//! Templates of replacements, as Go's `regexp.Expand` reads them.
 
-use super::Regexp;
-
-impl Regexp {
-    /// `template` with the groups that the pattern finds in `text` put in; `None` when the pattern
-    /// does not match. A group that is not there is empty.
-    pub fn expand(&self, text: &str, template: &str) -> Option<String> {
-        let mut groups = self.regex.create_captures();
-        self.regex.captures(text, &mut groups);
-        if !groups.is_match() {
-            return None;
-        }
-        let group = |name: &str| {
-            let span = match name.parse::<usize>() {
-                Ok(index) => groups.get_group(index),
-                Err(_) => groups.get_group_by_name(name),
+/// `template` with its references replaced by what `group` says of the group's number. `names` are
+/// those of the groups from 1. A reference to a group that is not, or took no part, is replaced by
+/// nothing; `$$` is a dollar, and so is one that no name follows.
+pub(super) fn expand<'t>(template: &str, names: &[String], group: impl Fn(usize) -> Option<&'t str>) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = reference(rest) {
+            rest = after;
+            let found = match number(name) {
+                Some(number) => group(number),
+                None => {
+                    let named = names.iter().enumerate().filter(|(_, known)| *known == name);
+                    named.into_iter().find_map(|(at, _)| group(at + 1))
+                }
             };
-            span.map_or("", |span| &text[span.range()])
-        };
-        let mut out = String::new();
-        let mut rest = template;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
-            if let Some(after) = rest.strip_prefix('$') {
-                out.push('$');
-                rest = after;
-            } else if let Some((name, after)) = reference(rest) {
-                out.push_str(group(name));
-                rest = after;
-            } else {
-                out.push('$');
-            }
+            out.push_str(found.unwrap_or_default());
+        } else {
+            out.push('$');
         }
-        out.push_str(rest);
-        Some(out)
     }
+    out.push_str(rest);
+    out
 }
 
-/// The name of the group at the start of `text`, and what follows it.
+/// The name after a dollar and what follows it.
 fn reference(text: &str) -> Option<(&str, &str)> {
-    let is_word = |char: char| char.is_alphanumeric() || char == '_';
-    let (inner, braced) = match text.strip_prefix('{') {
-        Some(inner) => (inner, true),
-        None => (text, false),
+    let is_name = |char: char| char == '_' || char.is_alphanumeric();
+    let (braced, inner) = match text.strip_prefix('{') {
+        Some(inner) => (true, inner),
+        None => (false, text),
     };
-    let end = inner.find(|char| !is_word(char)).unwrap_or(inner.len());
-    let (name, after) = inner.split_at(end);
+    let (name, rest) = inner.split_at(inner.find(|char| !is_name(char)).unwrap_or(inner.len()));
     if name.is_empty() {
         return None;
     }
-    if braced { Some((name, after.strip_prefix('}')?)) } else { Some((name, after)) }
+    Some((name, if braced { rest.strip_prefix('}')? } else { rest }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_put_in_by_number_and_name() {
-        let regexp = Regexp::new_anchored(&"(.*)-(?P<last>.*)".into()).unwrap();
-        assert_eq!(regexp.expand("a-b", "$1/${2}x/$last/$$/$9").as_deref(), Some("a/bx/b/$/"));
-        assert_eq!(regexp.expand("a-b", "$1x").as_deref(), Some(""));
-        assert_eq!(regexp.expand("ab", "$1"), None);
-    }
+/// The number of a group, unless `name` is no plain number.
+fn number(name: &str) -> Option<usize> {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name.len() == 1 || !name.starts_with('0'));
+    if is_number && name.len() <= 8 { name.parse().ok() } else { None }
 }

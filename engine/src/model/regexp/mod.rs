@@ -1,61 +1,116 @@
 //! Regexps in Go's RE2 syntax, matched against whole strings.
+//!
+//! The syntax is parsed here, as the `regex` crate's differs from Go's in many small things, and the
+//! tree runs on that crate's automata. Regexps are anchored and `.` matches newlines: Prometheus
+//! compiles `^(?s:…)$`. Character classes are those of Unicode 15.0, as in Go 1.26.
 
+mod class;
+mod compile;
 mod expand;
+mod node;
+mod parse;
+mod shape;
+#[cfg(test)]
+mod tests;
 
-use std::str;
-
-use regex_automata::meta;
+use regex_automata::{Anchored, Input, meta};
 
 use super::error::Error;
 use super::text::ByteString;
 
+use shape::{SET_MAX, Shape};
+
 /// A compiled regexp that matches whole strings, as Prometheus' matchers do.
 #[derive(Debug)]
 pub struct Regexp {
-    regex: meta::Regex,
-    set: Option<Vec<String>>,
-    prefix: String,
+    shape: Shape,
+    automaton: Option<meta::Regex>,
+    /// Names of the groups from 1; empty for those without.
+    names: Vec<String>,
 }
 
 impl Regexp {
     /// Compiles `^(?s:pattern)$`; fails in Go's words.
     pub fn new_anchored(pattern: &ByteString) -> Result<Self, Error> {
-        let bad = |words: &str| Error::invalid(format!("error parsing regexp: {words}"));
-        let text = str::from_utf8(pattern).map_err(|_| bad("invalid UTF-8"))?;
-        if let Some(operator) = text.chars().next().filter(|first| "*+?".contains(*first)) {
-            return Err(bad(&format!("missing argument to repetition operator: `{operator}`")));
+        if let Some(set) = literal_alternatives(pattern) {
+            return Ok(Self { shape: Shape::Set(set), automaton: None, names: Vec::new() });
         }
-        let regex = meta::Regex::new(&format!("^(?s:{text})$")).map_err(|error| bad(&error.to_string()))?;
-        let literals: Vec<&str> = text.split('|').collect();
-        let set = literals.iter().all(|literal| is_literal(literal)).then(|| {
-            let mut set: Vec<String> = literals.iter().map(|literal| (*literal).to_owned()).collect();
-            set.sort();
-            set.dedup();
-            set
-        });
-        Ok(Self { regex, set, prefix: String::new() })
+        let text = std::str::from_utf8(pattern).map_err(|error| {
+            let rest = pattern.get(error.valid_up_to()..).unwrap_or_default();
+            parse::fail("invalid UTF-8", &String::from_utf8_lossy(rest))
+        })?;
+        let parsed = parse::parse(text)?;
+        let shape = shape::shape(&parsed.node);
+        let needs_automaton = !parsed.names.is_empty() || matches!(shape, Shape::Other { .. });
+        let automaton = if needs_automaton {
+            let too_large = || parse::fail("expression too large", text);
+            Some(compile::compile(&parsed.node).ok_or_else(too_large)?)
+        } else {
+            None
+        };
+        Ok(Self { shape, automaton, names: parsed.names })
     }
 
     /// Whether the whole of `text` matches.
     pub fn is_match(&self, text: &str) -> bool {
-        match &self.set {
-            Some(set) => set.binary_search_by(|known| known.as_str().cmp(text)).is_ok(),
-            None => self.regex.is_match(text),
+        match (self.shape.matches(text), &self.automaton) {
+            (Some(matches), _) => matches,
+            (None, Some(automaton)) => automaton.is_match(Input::new(text).anchored(Anchored::Yes)),
+            (None, None) => false,
         }
     }
 
     /// The only strings that match, ascending, when they are at most 256.
     pub fn set_matches(&self) -> Option<&[String]> {
-        self.set.as_deref().filter(|set| set.len() <= 256)
+        match &self.shape {
+            Shape::Set(set) if set.len() <= SET_MAX => Some(set),
+            _ => None,
+        }
     }
 
     /// What every string that matches starts with.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        match &self.shape {
+            Shape::Around { before: None, literal, .. } => literal,
+            Shape::Other { prefix, .. } => prefix,
+            _ => "",
+        }
+    }
+
+    /// What every string that matches ends with.
+    pub fn suffix(&self) -> &str {
+        match &self.shape {
+            Shape::Around { after: None, literal, .. } => literal,
+            Shape::Other { suffix, .. } => suffix,
+            _ => "",
+        }
+    }
+
+    /// `template` with `$1`, `$name` and `${name}` replaced by the groups of `text`, as Go's `Expand`
+    /// does; `None` when the whole of `text` does not match.
+    pub fn expand(&self, text: &str, template: &str) -> Option<String> {
+        let Some(automaton) = &self.automaton else {
+            return self.is_match(text).then(|| expand::expand(template, &self.names, |at| (at == 0).then_some(text)));
+        };
+        let mut groups = automaton.create_captures();
+        automaton.captures(Input::new(text).anchored(Anchored::Yes), &mut groups);
+        if !groups.is_match() {
+            return None;
+        }
+        let group = |at| groups.get_group(at).and_then(|span| text.get(span.start..span.end));
+        Some(expand::expand(template, &self.names, group))
     }
 }
 
-/// Whether no character of `text` has a meaning in a regexp.
-fn is_literal(text: &str) -> bool {
-    !text.bytes().any(|byte| br"\.+*?()|[]{}^$".contains(&byte))
+/// The alternatives of a pattern that has no special character but `|`, ascending. Those that are
+/// not UTF-8 equal no string and are left out.
+fn literal_alternatives(pattern: &[u8]) -> Option<Vec<String>> {
+    if pattern.iter().any(|byte| br"\.+*?()[]{}^$".contains(byte)) {
+        return None;
+    }
+    let alternatives = pattern.split(|byte| *byte == b'|');
+    let mut set: Vec<String> = alternatives.filter_map(|literal| String::from_utf8(literal.to_vec()).ok()).collect();
+    set.sort_unstable();
+    set.dedup();
+    Some(set)
 }
