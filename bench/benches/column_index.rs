@@ -1,0 +1,146 @@
+//! Building the column index of a million series, its size and peak memory, and asking it.
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use bench::fleet;
+use criterion::{Criterion, criterion_group, criterion_main};
+use engine::index::column::{self, Check};
+use engine::index::tsdb::{self, FileSource};
+use engine::index::{BlockIndex, ChunkColumns, SeriesLabels};
+use engine::model::{MatchKind, Matcher, TimeRange};
+use engine::postings::Ordinals;
+
+const SERIES: usize = 1_000_000;
+
+/// Where the files of this run are; removed when it ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("uru-bench-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder for temporary files can be made");
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left in the folder of temporary files does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// KiB that `/proc/self/status` gives for `key`; 0 where there is no such file.
+fn status_kib(key: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+}
+
+fn build(criterion: &mut Criterion) {
+    let folder = Folder::new();
+    let (tsdb_path, column_path) = (folder.file("index"), folder.file("column-index"));
+    let out = File::create(&tsdb_path).expect("the index file can be made");
+    fleet::write_index(&fleet::labels(SERIES), out).expect("the fleet's series ascend");
+    // Resets the peak that the kernel remembers; where it can't, the peak includes the generator's.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+    let before = status_kib("VmRSS");
+    let built = build_once(&tsdb_path, &column_path);
+    let peak = status_kib("VmHWM").saturating_sub(before);
+    let tsdb_bytes = fs::metadata(&tsdb_path).expect("the index file is there").len();
+    println!(
+        "{SERIES} series: TSDB index {tsdb_bytes} bytes, column index {} bytes ({:.1} %), memory grew by at most {} MiB",
+        built.file_bytes,
+        built.file_bytes as f64 * 100.0 / tsdb_bytes as f64,
+        peak / 1024
+    );
+    let index = column::Reader::open(&column_path, Check::Everything).expect("the file is sound");
+    print_sizes(&index);
+    let mut group = criterion.benchmark_group("column index of 1M series");
+    group.sample_size(10).throughput(criterion::Throughput::Elements(SERIES as u64));
+    group.bench_function("build", |bencher| bencher.iter(|| build_once(&tsdb_path, &column_path)));
+    group.bench_function("check", |bencher| {
+        bencher.iter(|| column::Reader::open(&column_path, Check::Everything));
+    });
+    group.finish();
+    ask(&index, criterion);
+}
+
+fn build_once(tsdb_path: &std::path::Path, column_path: &std::path::Path) -> column::Built {
+    let index = tsdb::Reader::open(FileSource::open(tsdb_path).expect("the index file is there"));
+    column::build(&index.expect("the index is sound"), column_path).expect("the column index can be built")
+}
+
+fn print_sizes(index: &column::Reader) {
+    let mut sizes: Vec<(column::layout::Kind, usize)> = Vec::new();
+    for (kind, bytes) in index.sizes() {
+        match sizes.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, sum)) => *sum += bytes,
+            None => sizes.push((kind, bytes)),
+        }
+    }
+    sizes.iter().for_each(|(kind, bytes)| println!("  {}: {bytes} bytes", kind.name()));
+}
+
+fn ask(index: &column::Reader, criterion: &mut Criterion) {
+    let of = |kind, name: &str, value: &str| Matcher::new(kind, name, value).expect("the matcher is sound");
+    let questions = [
+        ("one name", vec![of(MatchKind::Eq, "__name__", "queue_ratio_04")]),
+        (
+            "name and namespace",
+            vec![of(MatchKind::Eq, "__name__", "process_bytes_00"), of(MatchKind::Eq, "namespace", "team-07")],
+        ),
+        (
+            "name and a regexp of pods",
+            vec![of(MatchKind::Eq, "__name__", "process_bytes_00"), of(MatchKind::Re, "pod", "svc-1.*-.*a")],
+        ),
+        ("not one namespace", vec![of(MatchKind::NotEq, "namespace", "team-07")]),
+        ("36 %: all buckets", vec![of(MatchKind::Re, "__name__", "http_.*_bucket")]),
+    ];
+    let mut group = criterion.benchmark_group("select");
+    for (name, matchers) in &questions {
+        group.bench_function(*name, |bencher| bencher.iter(|| index.select(black_box(matchers))));
+    }
+    group.finish();
+    let all = BlockIndex::all(index).expect("all series are known").into_list();
+    let some = &all[400_000..500_000];
+    let mut group = criterion.benchmark_group("100k series");
+    group.throughput(criterion::Throughput::Elements(some.len() as u64)).sample_size(20);
+    group.bench_function("labels", |bencher| {
+        let mut labels = SeriesLabels::default();
+        bencher.iter(|| some.iter().filter(|ordinal| index.labels(**ordinal, &mut labels).is_ok()).count());
+    });
+    group.bench_function("chunks", |bencher| {
+        let mut chunks = ChunkColumns::default();
+        bencher.iter(|| {
+            chunks.clear();
+            index.chunks(some, TimeRange::ALL, &mut chunks)
+        });
+    });
+    group.bench_function("value ids", |bencher| {
+        let mut ids = Vec::new();
+        bencher.iter(|| {
+            ids.clear();
+            index.value_ids("pod", some, &mut ids)
+        });
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("label values with a matcher");
+    let matcher = [of(MatchKind::Re, "__name__", "http_.*_bucket")];
+    group.bench_function("pod", |bencher| {
+        bencher.iter(|| {
+            let series = index.select(&matcher).unwrap_or(Ordinals::empty());
+            index.label_values("pod", Some(&series), usize::MAX)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, build);
+criterion_main!(benches);

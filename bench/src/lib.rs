@@ -1,0 +1,4 @@
+//! What the benches work on.
+
+/// Indexes of a fleet of pods.
+pub mod fleet;
