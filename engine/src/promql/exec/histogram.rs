@@ -9,7 +9,7 @@ use crate::model::{Error, FloatHistogram, Labels, LabelsBuilder};
 
 use super::super::annotations::{Annotation, Monotonicity};
 use super::super::function::HistogramFunction;
-use super::super::histogram::{Note, Notes, classic, native};
+use super::super::histogram::{Notes, classic, native};
 use super::super::plan::Node;
 use super::super::value::{Matrix, RowLabels};
 use super::group::{Merged, same_labels};
@@ -191,11 +191,7 @@ impl<'a> Out<'a> {
     fn note(&self, notes: Notes, labels: &RowLabels) {
         let metric = labels.labels.metric_name();
         for note in notes.iter() {
-            self.eval.query.annotate(match note {
-                Note::QuantileIsNan => Annotation::native_histogram_quantile_nan_result(metric, self.position),
-                Note::QuantileIsSkewed => Annotation::native_histogram_quantile_nan_skew(metric, self.position),
-                _ => Annotation::native_histogram_fraction_nans(metric, self.position),
-            });
+            self.eval.query.annotate(note.at(metric, self.position));
         }
     }
 }

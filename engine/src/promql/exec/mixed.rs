@@ -4,7 +4,6 @@
 mod extended;
 /// Between two samples.
 pub mod interpolate;
-mod native;
 mod rates;
 
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use crate::model::{Error, FloatHistogram};
 
 use super::super::annotations::Annotation;
 use super::super::function::RangeFunction as F;
+use super::super::histogram::{self, Difference, Notes, RateRange, SeriesRates};
 use super::super::plan::Extension;
 use super::over_time::{self, RangeInput, RowOut};
 use super::{Query, StartTimestamps};
@@ -121,6 +121,48 @@ impl Function<'_> {
         self.query.annotate(annotation);
     }
 
+    /// The histogram that `compute` gives, with annotations for what was noteworthy.
+    fn noting(&self, compute: impl FnOnce(&mut Notes) -> Option<FloatHistogram>) -> Cell {
+        let mut notes = Notes::default();
+        let result = compute(&mut notes);
+        for note in notes.iter() {
+            self.note(note.at(self.metric, self.first_position));
+        }
+        result.map_or(Cell::Empty, |histogram| Cell::Histogram(Arc::new(histogram)))
+    }
+
+    /// Which difference the function is; that of a gauge for all but rates.
+    fn difference(&self) -> Difference {
+        match self.function {
+            F::Rate | F::Irate => Difference::Rate,
+            F::Increase => Difference::Increase,
+            _ => Difference::Delta,
+        }
+    }
+
+    /// The window that ends at `end`.
+    fn rate_range(&self, end: i64) -> RateRange {
+        RateRange { start: end - self.range, end, seconds: self.range as f64 / 1000.0 }
+    }
+
+    /// The resets between the histograms of a series, where the function is a rate between samples.
+    pub fn rates<'s>(&self, all: &'s Samples) -> Option<SeriesRates<'s, Arc<FloatHistogram>>> {
+        let plain = self.extension == Extension::None && !all.histograms.is_empty();
+        let starts = if self.uses_starts() { all.histogram_starts.as_slice() } else { &[] };
+        (plain && matches!(self.function, F::Rate | F::Increase | F::Delta))
+            .then(|| SeriesRates::new(&all.histogram_timestamps, &all.histograms, starts, self.difference()))
+    }
+
+    /// The rate over a window of histograms that ends at `end`.
+    pub fn histogram_rate(
+        &self,
+        rates: &SeriesRates<'_, Arc<FloatHistogram>>,
+        window: std::ops::Range<usize>,
+        end: i64,
+    ) -> Cell {
+        self.noting(|notes| rates.over(window, self.rate_range(end), notes))
+    }
+
     /// Whether start timestamps take part.
     pub fn uses_starts(&self) -> bool {
         self.query.starts == StartTimestamps::Used
@@ -139,8 +181,8 @@ impl Function<'_> {
                 self.note(Annotation::mixed_floats_histograms(self.metric, self.first_position));
                 Cell::Empty
             }
-            F::Sum if window.values.is_empty() => native::sum(self, window.histograms),
-            F::Avg if window.values.is_empty() => native::mean(self, window.histograms),
+            F::Sum if window.values.is_empty() => self.noting(|notes| histogram::sum(window.histograms, notes)),
+            F::Avg if window.values.is_empty() => self.noting(|notes| histogram::avg(window.histograms, notes)),
             F::Count => Cell::Float((window.values.len() + window.histograms.len()) as f64),
             F::Present | F::Absent => Cell::Float(1.0),
             F::First | F::TsOfFirst => self.end_of(window, End::First),

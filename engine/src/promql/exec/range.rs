@@ -173,10 +173,16 @@ impl<'a> Pass<'a> {
             range: self.range,
             extension: self.extension,
         };
+        let rates = function.rates(&all);
         for step in 0..self.eval.count() {
             let floats = self.windows.range(step);
             let histograms = self.histogram_windows.range(step);
             if floats.is_empty() && histograms.is_empty() {
+                continue;
+            }
+            if let Some(rates) = rates.as_ref().filter(|_| floats.is_empty()) {
+                let cell = function.histogram_rate(rates, histograms, self.reference.time(step));
+                self.out.cells.push_cell(row, step, cell);
                 continue;
             }
             let params: Vec<f64> = self.params.iter().map(|param| param[step]).collect();

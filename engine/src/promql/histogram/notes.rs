@@ -1,5 +1,7 @@
 //! What is noteworthy about a computation: which annotations a query gets for it.
 
+use super::super::annotations::{Annotation, HistogramOperation};
+
 /// One annotation, without its metric name and position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -35,6 +37,26 @@ pub struct Notes {
 }
 
 impl Note {
+    /// The annotation, for a series of `metric` in an expression at `position`.
+    pub fn at(self, metric: &str, position: usize) -> Annotation {
+        let reconciled = |operation| Annotation::mismatched_custom_buckets(operation, position);
+        match self {
+            Self::MixedExponentialCustom => Annotation::mixed_exponential_custom(metric, position),
+            Self::NotCounter => Annotation::native_histogram_not_counter(metric, position),
+            Self::NotGauge => Annotation::native_histogram_not_gauge(metric, position),
+            Self::ReconciledByAddition => reconciled(HistogramOperation::Addition),
+            Self::ReconciledBySubtraction => reconciled(HistogramOperation::Subtraction),
+            Self::ReconciledByAggregation => reconciled(HistogramOperation::Aggregation),
+            Self::CounterResetCollision => {
+                Annotation::counter_reset_collision(HistogramOperation::Aggregation, position)
+            }
+            Self::StartOverlap => Annotation::start_time_overlap(metric, position),
+            Self::QuantileIsNan => Annotation::native_histogram_quantile_nan_result(metric, position),
+            Self::QuantileIsSkewed => Annotation::native_histogram_quantile_nan_skew(metric, position),
+            Self::NansInNoFraction => Annotation::native_histogram_fraction_nans(metric, position),
+        }
+    }
+
     const ALL: [Self; 11] = [
         Self::MixedExponentialCustom,
         Self::NotCounter,

@@ -36,7 +36,7 @@ pub struct RateRange {
 /// Whether start timestamps say that a counter began anew between two samples, each given as
 /// (start timestamp, timestamp) in Unix milliseconds.
 pub fn is_start_reset(before: (i64, i64), now: (i64, i64)) -> bool {
-    if before.0 == now.0 || now.0 == 0 || now.0 >= now.1 || now.0 < before.1 {
+    if now.0 == 0 || now.0 >= now.1 || now.0 < before.1 {
         return false;
     }
     // A sample that starts at the one before it follows a reset if that one's own start was known:

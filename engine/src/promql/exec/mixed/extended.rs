@@ -1,16 +1,12 @@
 //! `anchored` and `smoothed` windows: their bounds have values of their own.
 
-use std::sync::Arc;
-
 use crate::batch::Cell;
-use crate::model::histogram::MixedSchemas;
-use crate::model::{CounterReset, FloatHistogram};
 
 use super::super::super::annotations::Annotation;
 use super::super::super::function::RangeFunction as F;
+use super::super::super::histogram::{Boundary, ExtendedRange};
 use super::super::super::plan::Extension;
-use super::interpolate::{self, Nature};
-use super::rates::{add, subtract};
+use super::interpolate;
 use super::{Function, Window};
 
 /// The samples of a window between which its bounds lie.
@@ -39,11 +35,17 @@ pub fn rate(function: &Function<'_>, window: &Window<'_>, end: i64) -> Cell {
         function.note(Annotation::mixed_floats_histograms(function.metric, function.first_position));
         return Cell::Empty;
     }
-    let bounds = (end - function.range, end);
     if window.histograms.is_empty() {
+        let bounds = (end - function.range, end);
         return floats(function, window, bounds).map_or(Cell::Empty, Cell::Float);
     }
-    histograms(function, window, bounds).map_or(Cell::Empty, |histogram| Cell::Histogram(Arc::new(histogram)))
+    let extended = ExtendedRange {
+        timestamps: window.histogram_timestamps,
+        histograms: window.histograms,
+        boundary: if function.extension == Extension::Anchored { Boundary::Anchored } else { Boundary::Smoothed },
+        range: function.rate_range(end),
+    };
+    function.noting(|notes| extended.rate(function.difference(), notes))
 }
 
 /// Values at both bounds.
@@ -116,110 +118,4 @@ pub fn extend(times: &[i64], values: &[f64], extension: Extension, bounds: (i64,
     out.extend(inside(times, span, bounds).map(|at| (times[at], values[at])));
     out.push((bounds.1, right));
     out
-}
-
-fn histograms(function: &Function<'_>, window: &Window<'_>, bounds: (i64, i64)) -> Option<FloatHistogram> {
-    let (times, points) = (window.histogram_timestamps, window.histograms);
-    let span = Span::find(times, function.extension, bounds)?;
-    let counter = function.function != F::Delta;
-    if !check(function, &points[span.first..=span.last], counter) {
-        return None;
-    }
-    let smoothed = function.extension == Extension::Smoothed;
-    let left = if smoothed && times[span.first] < bounds.0 {
-        between(function, window, (span.first, span.first + 1), bounds.0)?
-    } else {
-        (*points[span.first]).clone()
-    };
-    let right = if smoothed && span.last > 0 && times[span.last] > bounds.1 {
-        between(function, window, (span.last - 1, span.last), bounds.1)?
-    } else {
-        (*points[span.last]).clone()
-    };
-    let is_gauge = |histogram: &FloatHistogram| histogram.counter_reset == CounterReset::Gauge;
-    if !(counter || is_gauge(&left) && is_gauge(&right)) {
-        function.note(Annotation::native_histogram_not_gauge(function.metric, function.first_position));
-    }
-    let mut result = right.clone();
-    if !subtract(function, &mut result, &left) {
-        return None;
-    }
-    if counter && let Some(correction) = correction(function, window, span, (&left, &right), bounds.0)? {
-        add(function, &mut result, &correction).then_some(())?;
-    }
-    if function.function == F::Rate {
-        result.div(function.range as f64 / 1000.0);
-    }
-    result.counter_reset = CounterReset::Gauge;
-    result.compact(0);
-    Some(result)
-}
-
-/// Whether all histograms have the same kind of buckets; says when one is a gauge.
-fn check(function: &Function<'_>, points: &[Arc<FloatHistogram>], counter: bool) -> bool {
-    let position = function.first_position;
-    for point in points {
-        if point.uses_custom_buckets() != points[0].uses_custom_buckets() {
-            function.note(Annotation::mixed_exponential_custom(function.metric, position));
-            return false;
-        }
-        if counter && point.counter_reset == CounterReset::Gauge {
-            function.note(Annotation::native_histogram_not_counter(function.metric, position));
-        }
-    }
-    true
-}
-
-fn between(
-    function: &Function<'_>,
-    window: &Window<'_>,
-    (before, after): (usize, usize),
-    time: i64,
-) -> Option<FloatHistogram> {
-    let at = |index: usize| (window.histogram_timestamps[index], &*window.histograms[index]);
-    let nature = if function.function == F::Delta { Nature::Gauge } else { Nature::Counter };
-    match interpolate::histogram(at(before), at(after), time, nature) {
-        Ok((histogram, reconciled)) => {
-            interpolate::note(function.query, reconciled, function.first_position);
-            Some(histogram)
-        }
-        Err(MixedSchemas) => {
-            function.note(Annotation::mixed_exponential_custom(function.metric, function.first_position));
-            None
-        }
-    }
-}
-
-/// What resets within the window took away: the outer `None` when histograms did not combine.
-fn correction(
-    function: &Function<'_>,
-    window: &Window<'_>,
-    span: Span,
-    (left, right): (&FloatHistogram, &FloatHistogram),
-    begin: i64,
-) -> Option<Option<FloatHistogram>> {
-    let points = window.histograms;
-    let mut first = span.first + 1;
-    let mut previous = left;
-    let spans_begin = function.extension == Extension::Smoothed && window.histogram_timestamps[span.first] < begin;
-    if spans_begin && points[span.first + 1].detect_reset(&points[span.first]) {
-        // The interpolation at the start has dealt with this reset.
-        previous = &points[span.first + 1];
-        first += 1;
-    }
-    if first > span.last {
-        return Some(None);
-    }
-    let mut total: Option<FloatHistogram> = None;
-    let between = points[first..span.last].iter().map(Arc::as_ref);
-    for point in between.chain([right]) {
-        if point.detect_reset(previous) {
-            match &mut total {
-                None => total = Some(previous.clone()),
-                Some(total) => add(function, total, previous).then_some(())?,
-            }
-        }
-        previous = point;
-    }
-    Some(total)
 }

@@ -15,7 +15,7 @@ use crate::model::Error;
 
 use super::super::function::RangeFunction;
 
-pub use rate::{Extrapolation, RateKind, extrapolate, is_start_reset, starts_overlap};
+pub use rate::{Extrapolation, RateKind, extrapolate};
 pub use trend::check_factors;
 
 /// One series with its windows.

@@ -113,20 +113,3 @@ pub fn instant(input: &RangeInput<'_>, kind: RateKind, out: &mut RowOut<'_>) {
         out.set(step, if per_second { difference / (interval as f64 / 1000.0) } else { difference });
     }
 }
-
-/// Whether start timestamps say that a counter began anew between two samples, each given as
-/// (start timestamp, timestamp) in Unix milliseconds.
-pub fn is_start_reset(before: (i64, i64), now: (i64, i64)) -> bool {
-    if before.0 == now.0 || now.0 == 0 || now.0 >= now.1 || now.0 < before.1 {
-        return false;
-    }
-    if now.0 > before.1 {
-        return true;
-    }
-    before.0 <= before.1 && before.0 != 0 && before.0 != before.1
-}
-
-/// Whether a sample says it began before the sample before it was taken.
-pub fn starts_overlap(before: (i64, i64), start: i64) -> bool {
-    start != 0 && start < before.1 && start != before.0
-}
