@@ -18,36 +18,26 @@ mod encode;
 
 pub use append::Appender;
 pub use encode::encode;
+pub use kernel::{Batch, HEADER_LEN};
 
 use crate::codec::Corrupt;
 use crate::model::FloatColumns;
+use crate::simd;
 use crate::simd::xor::{self as kernel, Fault};
-
-/// Bytes of the count in front of the samples.
-pub const HEADER_LEN: usize = 2;
 
 /// Samples that a chunk can hold.
 pub const SAMPLES_MAX: usize = u16::MAX as usize;
 
-/// The shortest first sample ends here: a count, a timestamp and a value.
-const SECOND_SAMPLE_AT_MIN: usize = HEADER_LEN + 1 + 8;
-/// The shortest sample takes two bits.
-const SAMPLES_PER_BYTE_MAX: usize = 4;
-
 /// Number of samples that the header of `data` announces, checked against what can be there.
 pub fn count(data: &[u8]) -> Result<usize, Corrupt> {
-    let Some(header) = data.first_chunk::<HEADER_LEN>() else {
-        return Err(Corrupt::new("XOR chunk", 0, format!("{} bytes, too few for a count", data.len())));
-    };
-    let count = usize::from(u16::from_be_bytes(*header));
-    let most = match data.len().checked_sub(SECOND_SAMPLE_AT_MIN) {
-        Some(rest) => 1 + rest * SAMPLES_PER_BYTE_MAX,
-        None => 0,
-    };
-    if count > most {
-        return Err(Corrupt::new("XOR chunk", 0, format!("{count} samples announced in {} bytes", data.len())));
-    }
-    Ok(count)
+    kernel::count(data).map_err(corrupt)
+}
+
+/// Decodes `chunks` into `batch`, whose samples are replaced, with the widest instructions that the
+/// machine has. Batches of 64 to 256 chunks stay in the caches. An error names the chunk by its
+/// place; what the batch holds then is of no use.
+pub fn decode_batch(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, Corrupt)> {
+    kernel::decode_batch(simd::isa(), chunks, batch).map_err(|(at, fault)| (at, corrupt(fault)))
 }
 
 /// Appends the samples of the chunk `data` to `columns`; on an error nothing is appended.

@@ -1,7 +1,7 @@
 //! One chunk after the other, one sample after the other, with a branch for each kind of field: the
 //! specification, and the fastest way without AVX-512.
 
-use super::Fault;
+use super::{Batch, Fault, HEADER_LEN};
 
 /// Bytes that hold the longest sample without a wide timestamp field, from any bit on.
 const WINDOW: usize = 16;
@@ -10,33 +10,51 @@ const TAIL: usize = 32;
 
 /// Where a chunk stands between two samples.
 #[derive(Clone, Copy, Debug)]
-struct State {
+pub(super) struct State {
     /// Next bit.
-    at: usize,
-    time: i64,
-    delta: i64,
-    value: u64,
+    pub(super) at: usize,
+    pub(super) time: i64,
+    pub(super) delta: i64,
+    pub(super) value: u64,
     /// Bits of the payload of a value, 1 to 64.
-    width: u32,
+    pub(super) width: u32,
     /// Zeros below the payload; over 63 in a chunk that lies, whose payload then counts as 0.
-    below: u32,
+    pub(super) below: u32,
+}
+
+/// Decodes `chunks` into the room that `batch` has for them.
+pub(super) fn decode_batch(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, Fault)> {
+    for (at, data) in chunks.iter().enumerate() {
+        let (times, values) = batch.slots(at);
+        decode(data, times, values).map_err(|fault| (at, fault))?;
+    }
+    Ok(())
 }
 
 /// Decodes the chunk `data`, whose header announces as many samples as `times` and `values` have
 /// room for, to Unix milliseconds and values.
 pub fn decode(data: &[u8], times: &mut [i64], values: &mut [f64]) -> Result<(), Fault> {
-    let ([first_time, times @ ..], [first_value, values @ ..]) = (times, values) else { return Ok(()) };
+    match head(data, times, values)? {
+        Some(state) => rest(data, state, &mut times[2..], &mut values[2..]),
+        None => Ok(()),
+    }
+}
+
+/// Decodes the first two samples, which are coded differently; gives the state behind them when
+/// there are more.
+pub(super) fn head(data: &[u8], times: &mut [i64], values: &mut [f64]) -> Result<Option<State>, Fault> {
+    let ([first_time, times @ ..], [first_value, values @ ..]) = (times, values) else { return Ok(None) };
     let (mut state, second_at) = first(data)?;
     (*first_time, *first_value) = (state.time, f64::from_bits(state.value));
-    let ([second_time, times @ ..], [second_value, values @ ..]) = (times, values) else { return Ok(()) };
+    let ([second_time, times @ ..], [second_value, ..]) = (times, values) else { return Ok(None) };
     second(data, second_at, &mut state)?;
     (*second_time, *second_value) = (state.time, f64::from_bits(state.value));
-    rest(data, state, times, values)
+    Ok(Some(state).filter(|_| !times.is_empty()))
 }
 
 /// The first sample, and where the second starts.
 fn first(data: &[u8]) -> Result<(State, usize), Fault> {
-    let (raw, at) = uvarint(data, 2)?;
+    let (raw, at) = uvarint(data, HEADER_LEN)?;
     let time = ((raw >> 1) as i64) ^ -((raw & 1) as i64);
     let Some(value) = data.get(at..).and_then(<[u8]>::first_chunk) else { return Err(short(data)) };
     Ok((State { at: 0, time, delta: 0, value: u64::from_be_bytes(*value), width: 64, below: 0 }, at + 8))
@@ -74,7 +92,7 @@ fn rest(data: &[u8], mut state: State, times: &mut [i64], values: &mut [f64]) ->
 
 /// Decodes samples until there is no room for more, bit `limit` is reached, or too few bytes follow
 /// to read a sample without looking. Gives how many it decoded.
-fn run(bytes: &[u8], limit: usize, state: &mut State, times: &mut [i64], values: &mut [f64]) -> usize {
+pub(super) fn run(bytes: &[u8], limit: usize, state: &mut State, times: &mut [i64], values: &mut [f64]) -> usize {
     let mut now = *state;
     let mut done = 0;
     for (time, value) in times.iter_mut().zip(values) {

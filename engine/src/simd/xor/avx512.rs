@@ -1,0 +1,452 @@
+//! Sixteen chunks side by side: two vectors of eight lanes, a chunk in each lane.
+//!
+//! Chunks of about one length are taken together. Each is copied behind the other with zeros after
+//! it, so that any lane may read a window of 16 bytes from any bit up to [`SLACK`] behind its end.
+//! One step decodes one sample in all lanes:
+//!
+//! ```text
+//! window   p                                  128 bits from the lane's byte on
+//!          │dod 1 or 16│control 1, 2 or 13│payload up to 64│
+//! ```
+//! The window covers control bits and payload, so a step takes one load for each lane. Timestamp
+//! fields of 17, 20 and 64 bits are decoded lane by lane; a group with many of them is given to the
+//! scalar decoder. So is each chunk whose lane was found behind its end too early: only the scalar
+//! decoder says that a chunk is corrupt. After eight steps the samples are transposed and stored.
+
+use std::arch::x86_64::{
+    __m512i, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_castsi128_si256, _mm256_inserti128_si256,
+    _mm512_add_epi64, _mm512_and_si512, _mm512_castsi256_si512, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64,
+    _mm512_mask_storeu_epi64, _mm512_mask_sub_epi64, _mm512_mask_xor_epi64, _mm512_min_epu64, _mm512_movepi64_mask,
+    _mm512_set1_epi64, _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shldv_epi64, _mm512_shuffle_epi8,
+    _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srli_epi64,
+    _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+};
+
+use super::scalar::{self, State};
+use super::{Batch, Fault};
+
+const LANES: usize = 8;
+const GROUP: usize = 2 * LANES;
+/// Steps between two stores.
+const STEPS: usize = 8;
+/// Zeros behind each copied chunk. A lane is at most a cut sample (19 bytes) and seven samples of
+/// two bits behind its end when it reads a window of 16 bytes.
+const SLACK: usize = 64;
+/// A group of fewer chunks is not worth the lanes.
+const GROUP_MIN: usize = 5;
+/// Lengths that are told apart when chunks are put in order, in steps of eight samples.
+const LENGTHS: usize = 64;
+/// Wide timestamp fields that a group may have, and one more for so many samples of a lane.
+const WIDE_MAX: usize = 4;
+const SAMPLES_PER_WIDE: usize = 32;
+const CACHE_LINE: usize = 64;
+
+/// The state of eight lanes.
+#[derive(Clone, Copy)]
+struct Lanes {
+    /// Next bit within the copies.
+    at: __m512i,
+    time: __m512i,
+    delta: __m512i,
+    value: __m512i,
+    /// 64 less the width of a payload.
+    unused: __m512i,
+    /// Zeros below the payload.
+    below: __m512i,
+}
+
+/// One chunk of a group.
+#[derive(Clone, Copy)]
+struct Lane {
+    chunk: usize,
+    /// Its first sample that is not decoded yet, within the columns.
+    start: usize,
+    /// Samples that are not decoded yet.
+    left: usize,
+    /// The bit behind its copy.
+    end: u64,
+    state: State,
+}
+
+/// As [`scalar::decode_batch`].
+///
+/// # Safety
+/// The machine has AVX-512 F, BW, DQ, VL and VBMI2.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
+pub unsafe fn decode(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, Fault)> {
+    let order = sort(batch);
+    let mut group = Vec::with_capacity(GROUP);
+    batch.copies.clear();
+    let mut taken = 0;
+    while taken < order.len() || !group.is_empty() {
+        while group.len() < GROUP && taken < order.len() {
+            if let Some(ahead) = order.get(taken + GROUP) {
+                prefetch(chunks[*ahead as usize]);
+            }
+            if let Some(lane) = begin(chunks, order[taken] as usize, batch)? {
+                group.push(lane);
+            }
+            taken += 1;
+        }
+        if group.len() < GROUP_MIN {
+            for lane in &group {
+                decode_alone(chunks, lane.chunk, batch)?;
+            }
+        } else {
+            // SAFETY: the caller promises the features; `begin` copied each lane's chunk.
+            unsafe { decode_group(chunks, &group, batch)? };
+        }
+        group.clear();
+        batch.copies.clear();
+    }
+    batch.order = order;
+    Ok(())
+}
+
+/// Chunks in descending order of their lengths.
+fn sort(batch: &mut Batch) -> Vec<u32> {
+    let mut order = std::mem::take(&mut batch.order);
+    let key = |at: usize| LENGTHS - 1 - (batch.range(at).len().saturating_sub(2).div_ceil(STEPS)).min(LENGTHS - 1);
+    let mut places = [0u32; LENGTHS];
+    for at in 0..batch.len() {
+        places[key(at)] += 1;
+    }
+    let mut next = 0;
+    for place in &mut places {
+        next += std::mem::replace(place, next);
+    }
+    order.clear();
+    order.resize(batch.len(), 0);
+    for at in 0..batch.len() {
+        let place = &mut places[key(at)];
+        order[*place as usize] = at as u32;
+        *place += 1;
+    }
+    order
+}
+
+fn prefetch(data: &[u8]) {
+    for line in data.chunks(CACHE_LINE) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+/// Decodes what comes before the lanes start, and copies the chunk; `None` when nothing is left.
+fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch) -> Result<Option<Lane>, (usize, Fault)> {
+    let data = chunks[chunk];
+    let range = batch.range(chunk);
+    let (times, values) = batch.slots(chunk);
+    let Some(mut state) = scalar::head(data, times, values).map_err(|fault| (chunk, fault))? else { return Ok(None) };
+    if is_constant(data, &state, times.len() - 2) {
+        let mut time = state.time;
+        for slot in &mut times[2..] {
+            time = time.wrapping_add(state.delta);
+            *slot = time;
+        }
+        values[2..].fill(f64::from_bits(state.value));
+        return Ok(None);
+    }
+    let (start, left) = (range.start + 2, range.len() - 2);
+    state.at += batch.copies.len() * 8;
+    batch.copies.extend_from_slice(data);
+    let end = batch.copies.len() as u64 * 8;
+    batch.copies.extend_from_slice(&[0; SLACK]);
+    Ok(Some(Lane { chunk, start, left, end, state }))
+}
+
+/// Whether all `left` samples behind `state` are two zeros.
+fn is_constant(data: &[u8], state: &State, left: usize) -> bool {
+    let bits = data.len() * 8 - state.at;
+    let Some(([first, rest @ ..], true)) =
+        data.get(state.at / 8..).map(|bytes| (bytes, (2 * left..2 * left + 8).contains(&bits)))
+    else {
+        return false;
+    };
+    first << (state.at % 8) == 0 && rest.iter().all(|byte| *byte == 0)
+}
+
+fn decode_alone(chunks: &[&[u8]], chunk: usize, batch: &mut Batch) -> Result<(), (usize, Fault)> {
+    let (times, values) = batch.slots(chunk);
+    scalar::decode(chunks[chunk], times, values).map_err(|fault| (chunk, fault))
+}
+
+/// Decodes a group of [`GROUP_MIN`] to [`GROUP`] chunks.
+///
+/// # Safety
+/// As for [`decode`]; [`begin`] copied each lane's chunk.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
+unsafe fn decode_group(chunks: &[&[u8]], group: &[Lane], batch: &mut Batch) -> Result<(), (usize, Fault)> {
+    let lane = |at: usize| group.get(at).unwrap_or(&group[0]);
+    let mut low = Lanes::load(|at| lane(at).state);
+    let mut high = Lanes::load(|at| lane(LANES + at).state);
+    let ends_low = load(|at| lane(at).end);
+    let ends_high = load(|at| lane(LANES + at).end);
+    let lefts_low = load(|at| lane(at).left as u64);
+    let lefts_high = load(|at| lane(LANES + at).left as u64);
+    let longest = group.iter().map(|lane| lane.left).max().unwrap_or(0);
+    let shortest = if group.len() == GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
+    let mut wide_left = WIDE_MAX + longest / SAMPLES_PER_WIDE;
+    let mut suspects = 0u32;
+    let mut rows = Rows::default();
+    let copies = std::mem::take(&mut batch.copies);
+    let mut done = 0;
+    while done < longest {
+        for step in 0..STEPS {
+            // SAFETY: each lane is within its copy or less than `SLACK` less a window behind it.
+            let wide = unsafe { low.step(&copies) };
+            if wide {
+                wide_left = wide_left.saturating_sub(1);
+                low.step_wide(&copies);
+            }
+            // SAFETY: as above.
+            let wide = unsafe { high.step(&copies) };
+            if wide {
+                wide_left = wide_left.saturating_sub(1);
+                high.step_wide(&copies);
+            }
+            rows.set(step, &low, &high);
+        }
+        let suspects_low = low.clamp(ends_low, lefts_low, done);
+        suspects |= u32::from(suspects_low) | u32::from(high.clamp(ends_high, lefts_high, done)) << LANES;
+        if wide_left == 0 {
+            break;
+        }
+        rows.store(group, done, done + STEPS <= shortest, batch);
+        done += STEPS;
+    }
+    batch.copies = copies;
+    for (at, lane) in group.iter().enumerate() {
+        if wide_left == 0 || suspects >> at & 1 == 1 {
+            decode_alone(chunks, lane.chunk, batch)?;
+        }
+    }
+    Ok(())
+}
+
+#[target_feature(enable = "avx512f")]
+fn load(lane: impl Fn(usize) -> u64) -> __m512i {
+    let lanes: [u64; LANES] = std::array::from_fn(lane);
+    // SAFETY: the array is 64 readable bytes.
+    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn lanes_of(vector: __m512i) -> [u64; LANES] {
+    let mut lanes = [0; LANES];
+    // SAFETY: the array is 64 writable bytes.
+    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), vector) };
+    lanes
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn all(value: i64) -> __m512i {
+    _mm512_set1_epi64(value)
+}
+
+impl Lanes {
+    #[target_feature(enable = "avx512f")]
+    fn load(state: impl Fn(usize) -> State) -> Self {
+        Self {
+            at: load(|at| state(at).at as u64),
+            time: load(|at| state(at).time as u64),
+            delta: load(|at| state(at).delta as u64),
+            value: load(|at| state(at).value),
+            unused: load(|at| u64::from(64 - state(at).width)),
+            below: load(|at| state(at).below as i32 as u64),
+        }
+    }
+
+    /// The 128 bits from each lane's byte on, as their higher and lower halves.
+    ///
+    /// # Safety
+    /// 16 bytes of `copies` follow each lane's byte.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+    #[inline]
+    unsafe fn windows(&self, copies: &[u8]) -> (__m512i, __m512i) {
+        let bytes = lanes_of(_mm512_srli_epi64::<3>(self.at));
+        // SAFETY: the caller promises 16 bytes behind each lane's byte.
+        let window = |lane: usize| unsafe { _mm_loadu_si128(copies.as_ptr().add(bytes[lane] as usize).cast()) };
+        let pair = |first: usize, second: usize| {
+            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(window(first)), window(second))
+        };
+        let even = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(pair(0, 2)), pair(4, 6));
+        let odd = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(pair(1, 3)), pair(5, 7));
+        let swap = _mm512_set4_epi32(0x0809_0a0b, 0x0c0d_0e0f, 0x0001_0203, 0x0405_0607);
+        let (even, odd) = (_mm512_shuffle_epi8(even, swap), _mm512_shuffle_epi8(odd, swap));
+        (_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd))
+    }
+
+    /// Decodes a sample in each lane, unless one of them has a wide timestamp field: then nothing
+    /// changes and `true` is given.
+    ///
+    /// # Safety
+    /// 16 bytes of `copies` follow each lane's byte.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2")]
+    #[inline]
+    unsafe fn step(&mut self, copies: &[u8]) -> bool {
+        // SAFETY: the caller promises what `windows` asks for.
+        let (high, low) = unsafe { self.windows(copies) };
+        let bit = _mm512_and_si512(self.at, all(7));
+        let field = _mm512_shldv_epi64(high, low, bit);
+        let two_ones = all(0b11 << 62);
+        if _mm512_cmpge_epu64_mask(field, two_ones) != 0 {
+            return true;
+        }
+        let has_dod = _mm512_movepi64_mask(field);
+        let negated = _mm512_sub_epi64(all((1 << 50) - 1), _mm512_slli_epi64::<2>(field));
+        self.delta = _mm512_mask_sub_epi64(self.delta, has_dod, self.delta, _mm512_srai_epi64::<50>(negated));
+        self.time = _mm512_add_epi64(self.time, self.delta);
+
+        let dod_len = _mm512_mask_blend_epi64(has_dod, all(1), all(16));
+        let control = _mm512_sllv_epi64(field, dod_len);
+        let changed = _mm512_movepi64_mask(control);
+        let new_window = _mm512_cmpge_epu64_mask(control, two_ones);
+        let above = _mm512_and_si512(_mm512_srli_epi64::<57>(control), all(31));
+        let width_negated = _mm512_sub_epi64(_mm512_setzero_si512(), _mm512_srli_epi64::<51>(control));
+        let unused = _mm512_and_si512(width_negated, all(63));
+        self.unused = _mm512_mask_mov_epi64(self.unused, new_window, unused);
+        self.below = _mm512_mask_sub_epi64(self.below, new_window, unused, above);
+
+        let mut len = _mm512_add_epi64(dod_len, all(1));
+        len = _mm512_mask_add_epi64(len, changed, len, all(1));
+        len = _mm512_mask_add_epi64(len, new_window, len, all(11));
+        let payload = _mm512_shldv_epi64(high, low, _mm512_add_epi64(bit, len));
+        let payload = _mm512_sllv_epi64(_mm512_srlv_epi64(payload, self.unused), self.below);
+        self.value = _mm512_mask_xor_epi64(self.value, changed, self.value, payload);
+        let after = _mm512_add_epi64(self.at, len);
+        let width = _mm512_sub_epi64(all(64), self.unused);
+        self.at = _mm512_mask_add_epi64(after, changed, after, width);
+        false
+    }
+
+    /// Decodes a sample in each lane, one lane after the other.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn step_wide(&mut self, copies: &[u8]) {
+        *self = Self::stepped_wide(*self, copies);
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "avx512f")]
+    fn stepped_wide(before: Self, copies: &[u8]) -> Self {
+        let (at, time, delta) = (lanes_of(before.at), lanes_of(before.time), lanes_of(before.delta));
+        let (value, unused, below) = (lanes_of(before.value), lanes_of(before.unused), lanes_of(before.below));
+        let states: [State; LANES] = std::array::from_fn(|lane| {
+            let mut state = State {
+                at: at[lane] as usize,
+                time: time[lane] as i64,
+                delta: delta[lane] as i64,
+                value: value[lane],
+                width: 64 - unused[lane] as u32,
+                below: below[lane] as u32,
+            };
+            scalar::run(copies, usize::MAX, &mut state, &mut [0], &mut [0.0]);
+            state
+        });
+        Self::load(|lane| states[lane])
+    }
+
+    /// Moves lanes that are behind their ends back to them; gives those that may have needed more
+    /// than there was for one of their own samples. `done` samples were decoded before the last
+    /// steps, and `lefts` are to be decoded in all.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn clamp(&mut self, ends: __m512i, lefts: __m512i, done: usize) -> u8 {
+        // Steps that went on behind the lane's last sample took at least two bits each, and exactly
+        // two where only zeros followed.
+        let steps_end = all((done + STEPS) as i64);
+        let own_end = _mm512_min_epu64(lefts, steps_end);
+        let beyond = _mm512_min_epu64(_mm512_sub_epi64(steps_end, own_end), all(STEPS as i64));
+        let most = _mm512_add_epi64(ends, _mm512_slli_epi64::<1>(beyond));
+        let suspects = _mm512_cmpgt_epu64_mask(self.at, most);
+        self.at = _mm512_min_epu64(self.at, ends);
+        suspects
+    }
+}
+
+/// The samples of the last steps: a row for each step.
+struct Rows {
+    times: [[[u64; LANES]; STEPS]; 2],
+    values: [[[u64; LANES]; STEPS]; 2],
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self { times: [[[0; LANES]; STEPS]; 2], values: [[[0; LANES]; STEPS]; 2] }
+    }
+}
+
+impl Rows {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn set(&mut self, step: usize, low: &Lanes, high: &Lanes) {
+        self.times[0][step] = lanes_of(low.time);
+        self.times[1][step] = lanes_of(high.time);
+        self.values[0][step] = lanes_of(low.value);
+        self.values[1][step] = lanes_of(high.value);
+    }
+
+    /// Stores the rows to the columns of each lane, from its sample number `done` on. With `whole`
+    /// every lane has room for all steps.
+    #[target_feature(enable = "avx512f")]
+    fn store(&self, group: &[Lane], done: usize, whole: bool, batch: &mut Batch) {
+        for (half, lanes) in group.chunks(LANES).enumerate() {
+            let times = transpose(&self.times[half]);
+            let values = transpose(&self.values[half]);
+            for (lane, (time, value)) in lanes.iter().zip(times.iter().zip(&values)) {
+                let room = lane.left.saturating_sub(done).min(STEPS);
+                if room == 0 {
+                    continue;
+                }
+                let start = lane.start + done;
+                let time_slots = &mut batch.times[start..start + room];
+                let value_slots = &mut batch.values[start..start + room];
+                if whole {
+                    // SAFETY: `whole` says that eight samples are left, so `time_slots` holds eight.
+                    unsafe { _mm512_storeu_si512(time_slots.as_mut_ptr().cast(), *time) };
+                    // SAFETY: as above, for `value_slots`.
+                    unsafe { _mm512_storeu_si512(value_slots.as_mut_ptr().cast(), *value) };
+                } else {
+                    let mask = (0xffu16 >> (STEPS - room)) as u8;
+                    // SAFETY: the mask has as many bits as `time_slots` has places.
+                    unsafe { _mm512_mask_storeu_epi64(time_slots.as_mut_ptr(), mask, *time) };
+                    // SAFETY: the mask has as many bits as `value_slots` has places.
+                    unsafe { _mm512_mask_storeu_epi64(value_slots.as_mut_ptr().cast(), mask, *value) };
+                }
+            }
+        }
+    }
+}
+
+/// Rows of eight lanes to lanes of eight rows.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn transpose(rows: &[[u64; LANES]; STEPS]) -> [__m512i; LANES] {
+    // SAFETY: a row is 64 readable bytes.
+    let row = |at: usize| unsafe { _mm512_loadu_si512(rows[at].as_ptr().cast()) };
+    let even = |pair: usize| _mm512_unpacklo_epi64(row(2 * pair), row(2 * pair + 1));
+    let odd = |pair: usize| _mm512_unpackhi_epi64(row(2 * pair), row(2 * pair + 1));
+    let quads = |first: __m512i, second: __m512i, third: __m512i, fourth: __m512i| {
+        let (low_02, low_13) = (
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(first, second),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(first, second),
+        );
+        let (high_02, high_13) = (
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(third, fourth),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(third, fourth),
+        );
+        [
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(low_02, high_02),
+            _mm512_shuffle_i64x2::<0b10_00_10_00>(low_13, high_13),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(low_02, high_02),
+            _mm512_shuffle_i64x2::<0b11_01_11_01>(low_13, high_13),
+        ]
+    };
+    let evens = quads(even(0), even(1), even(2), even(3));
+    let odds = quads(odd(0), odd(1), odd(2), odd(3));
+    [evens[0], odds[0], evens[1], odds[1], evens[2], odds[2], evens[3], odds[3]]
+}
