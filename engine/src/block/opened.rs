@@ -194,13 +194,12 @@ impl OpenedBlock {
     /// label that comes next; `None` where there is no such pair.
     ///
     /// Adding an external label keeps the order of a block's series unless its name is greater
-    /// than this one: `{a}` comes before `{a, b}`, but `{a, c}` after `{a, b, c}`. Looks at every
-    /// series once, when it is first asked.
+    /// than this one: `{a}` comes before `{a, b}`, but `{a, c}` after `{a, b, c}`.
     pub fn least_extension(&self) -> Result<Option<&str>, Error> {
         if let Some(known) = self.extension.get() {
             return Ok(known.as_deref());
         }
-        let found = find_least_extension(&*self.index)?;
+        let found = self.index.least_extension()?;
         Ok(self.extension.get_or_init(|| found).as_deref())
     }
 }
@@ -209,24 +208,6 @@ impl std::fmt::Debug for OpenedBlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OpenedBlock").field("info", &self.info).finish_non_exhaustive()
     }
-}
-
-fn find_least_extension(index: &dyn BlockIndex) -> Result<Option<String>, Error> {
-    let mut least: Option<String> = None;
-    let (mut before, mut here) = (SeriesLabels::default(), SeriesLabels::default());
-    for (at, ordinal) in index.all()?.into_list().into_iter().enumerate() {
-        std::mem::swap(&mut before, &mut here);
-        index.labels(ordinal, &mut here)?;
-        if at == 0 || before.len() >= here.len() || !before.iter().eq(here.iter().take(before.len())) {
-            continue;
-        }
-        if let Some((name, _)) = here.iter().nth(before.len())
-            && least.as_deref().is_none_or(|known| name < known)
-        {
-            least = Some(name.to_owned());
-        }
-    }
-    Ok(least)
 }
 
 /// Where the index says that chunks are; guesses lengths that it doesn't know.

@@ -40,6 +40,26 @@ pub trait BlockIndex: Send + Sync {
     /// Appends the value that has `id` among those of the label called `name`; nothing for 0.
     fn append_value(&self, name: &str, id: u32, value: &mut String) -> Result<(), Error>;
 
+    /// The least label name by which a series goes on where the one before it ends: of `{a}`, `{a, c}`
+    /// it is `c`. Series with one more label that all of them get stay in order when its name is not
+    /// greater. Looks at all series unless the index has noted it.
+    fn least_extension(&self) -> Result<Option<String>, Error> {
+        let mut least: Option<String> = None;
+        let (mut before, mut here) = (SeriesLabels::default(), SeriesLabels::default());
+        for (at, ordinal) in self.all()?.into_list().into_iter().enumerate() {
+            std::mem::swap(&mut before, &mut here);
+            self.labels(ordinal, &mut here)?;
+            if at == 0 || before.len() >= here.len() || !before.iter().eq(here.iter().take(before.len())) {
+                continue;
+            }
+            let name = here.iter().nth(before.len()).map_or("", |(name, _)| name);
+            if least.as_deref().is_none_or(|known| name < known) {
+                least = Some(name.to_owned());
+            }
+        }
+        Ok(least)
+    }
+
     /// Bytes on the heap.
     fn heap_bytes(&self) -> usize;
 }

@@ -102,6 +102,10 @@ impl BlockIndex for Reader {
         Ok(())
     }
 
+    fn least_extension(&self) -> Result<Option<String>, Error> {
+        Ok(self.extension().map(|label| self.label_name(label).to_owned()))
+    }
+
     fn heap_bytes(&self) -> usize {
         self.heap()
     }

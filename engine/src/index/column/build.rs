@@ -128,6 +128,8 @@ pub(super) struct Builder {
     /// Name and label of each place in the last series: neighbours mostly have the same names.
     places: Vec<(SymbolRef, u32)>,
     before: Vec<(SymbolRef, SymbolRef)>,
+    /// The least name by which a series goes on where the one before it ends.
+    least_extension: Option<SymbolRef>,
     chunks: ChunkWriter,
 }
 
@@ -147,6 +149,10 @@ impl Builder {
         }
         if ordinal >= (u32::MAX - 1) as usize {
             return Err(corrupt("is more than a block may have"));
+        }
+        if ordinal > 0 && series.labels.starts_with(&self.before) {
+            let name = series.labels.get(self.before.len()).map(|label| label.0);
+            self.least_extension = self.least_extension.into_iter().chain(name).min();
         }
         self.before.clone_from(&series.labels);
         self.places.resize(series.labels.len().max(self.places.len()), (SymbolRef(u32::MAX), 0));
@@ -174,6 +180,8 @@ impl Builder {
         self.labels.sort_unstable_by_key(|label| label.name);
         let mut directory = Vec::new();
         varint::encode_u64(self.labels.len() as u64, &mut directory);
+        let extension = self.labels.iter().position(|label| Some(label.name) == self.least_extension);
+        let extension = extension.map_or(0, |at| at + 1);
         let mut scratch = Scratch::default();
         for (number, label) in self.labels.into_iter().enumerate() {
             let name = symbols.get(label.name);
@@ -184,6 +192,7 @@ impl Builder {
             varint::encode_u64(label.ids.len().div_ceil(FRAME) as u64, &mut directory);
             write_label(label, number as u32, symbols, &mut scratch, &mut writer)?;
         }
+        varint::encode_u64(extension as u64, &mut directory);
         writer.section(Kind::Labels, 0, &directory)?;
         let chunks = self.chunks.finish(&mut writer)?;
         let (_, file_bytes) = writer.finish(series, chunks)?;

@@ -16,6 +16,8 @@
 //! labels: number <uvarint>, then for each, ascending by name:
 //!         name (length <uvarint>, bytes)  values <uvarint>
 //!         first frame in which a series has it <uvarint>  frames <uvarint>
+//!         then the number of the label with the least name by which a series goes on where the
+//!         one before it ends, plus 1 <uvarint>; 0 where none does
 //! ```
 
 mod answers;

@@ -49,6 +49,7 @@ pub struct Reader {
     bytes: Bytes,
     toc: Toc,
     labels: Vec<Label>,
+    least_extension: Option<u32>,
     checked: Vec<AtomicBool>,
     number: u64,
 }
@@ -72,9 +73,10 @@ impl Reader {
         let toc = Toc::decode(bytes.slice())?;
         let checked = toc.sections.iter().map(|_| AtomicBool::new(false)).collect();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mut reader = Self { bytes, toc, labels: Vec::new(), checked, number };
+        let mut reader = Self { bytes, toc, labels: Vec::new(), least_extension: None, checked, number };
         let labels = reader.section(reader.required(Kind::Labels, 0)?)?;
-        reader.labels = decode_labels(labels, &reader.toc)?;
+        let decoded = decode_labels(labels, &reader.toc)?;
+        (reader.labels, reader.least_extension) = decoded;
         for kind in CHUNK_KINDS {
             reader.required(kind, 0)?;
         }
@@ -97,6 +99,12 @@ impl Reader {
     /// Bytes of the file, by what they hold.
     pub fn sizes(&self) -> impl Iterator<Item = (Kind, usize)> {
         self.toc.sections.iter().map(|section| (section.kind, section.range.len()))
+    }
+
+    /// The number of the label with the least name by which a series goes on where the one before it
+    /// ends.
+    pub(super) fn extension(&self) -> Option<u32> {
+        self.least_extension
     }
 
     /// A number that no other index of the process has.
@@ -251,7 +259,9 @@ fn frames_of(len: u64) -> usize {
     usize::try_from(len.div_ceil(FRAME as u64)).unwrap_or(usize::MAX)
 }
 
-fn decode_labels(bytes: &[u8], toc: &Toc) -> Result<Vec<Label>, Corrupt> {
+/// The labels, and the number of the one with the least name by which a series goes on where the one
+/// before it ends.
+fn decode_labels(bytes: &[u8], toc: &Toc) -> Result<(Vec<Label>, Option<u32>), Corrupt> {
     let mut cursor = Cursor::new(Kind::Labels.name(), bytes, 0);
     let count = cursor.count()?;
     let mut labels: Vec<Label> = Vec::with_capacity(count);
@@ -270,7 +280,10 @@ fn decode_labels(bytes: &[u8], toc: &Toc) -> Result<Vec<Label>, Corrupt> {
         let (first_frame, frames) = (first_frame as usize, frames as usize);
         labels.push(Label { name: name.into(), values: values as u32, first_frame, frames, sections });
     }
-    Ok(labels)
+    match cursor.uvarint()? {
+        number if number > count as u64 => Err(cursor.corrupt(format!("there is no label number {number}"))),
+        number => Ok((labels, (number as u32).checked_sub(1))),
+    }
 }
 
 /// The column of value ids of a label: it covers the frames in which a series has the label.

@@ -57,6 +57,12 @@ fn naive_chunks(chunks: &[ChunkMeta], range: TimeRange) -> Vec<ChunkMeta> {
 
 /// Everything that can be asked, compared with what the list of series says.
 fn compare(index: &dyn BlockIndex, series: &[Series], matchers: &[Vec<Matcher>]) {
+    let extension = |pair: &[Series]| {
+        let (before, here) = (&pair[0].0, &pair[1].0);
+        let goes_on = before.len() < here.len() && before.iter().eq(here.iter().take(before.len()));
+        here.iter().nth(before.len()).filter(|_| goes_on).map(|(name, _)| name.to_owned())
+    };
+    assert_eq!(index.least_extension().unwrap(), series.windows(2).filter_map(extension).min());
     let ordinals = index.all().unwrap().into_list();
     assert_eq!(ordinals.len(), series.len());
     let mut buffer = SeriesLabels::default();
