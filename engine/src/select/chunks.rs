@@ -1,5 +1,6 @@
 //! Chunks: from the bytes of a segment to what the wire carries.
 
+use crate::chunk::aggr::{self, AggrChunk};
 use crate::chunk::{Encoding, segment};
 use crate::codec::{Corrupt, varint};
 use crate::model::{Error, ErrorKind};
@@ -20,8 +21,8 @@ pub enum Record<'a> {
     Stored(ChunkData<'a>),
     /// In another encoding than it is stored.
     Recoded(Encoding, Vec<u8>),
-    /// Count, sum, min, max and counter.
-    Aggregated([Option<ChunkData<'a>>; 5]),
+    /// Count, sum, min, max and counter of windows.
+    Aggregated(AggrChunk<'a>),
 }
 
 /// Bytes that the record at the start of `bytes` has by its own word; `None` when not even its length
@@ -39,6 +40,10 @@ impl<'a> Record<'a> {
             Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram => {
                 Ok(Self::Stored(ChunkData { encoding: chunk.encoding, data: chunk.data }))
             }
+            Encoding::Aggr => aggr::split(chunk.data).map(Self::Aggregated).map_err(|corrupt| {
+                let reason = format!("at byte {} of its data: {}", corrupt.offset, corrupt.reason);
+                Corrupt::new(corrupt.what, offset, reason)
+            }),
             other => Err(Corrupt::new("chunk", offset, format!("encoding {other:?} has no form on the wire"))),
         }
     }
@@ -53,15 +58,25 @@ impl<'a> Record<'a> {
             Self::Aggregated(parts) => {
                 let mut set = ChunkSet::empty(min_time, max_time);
                 for aggregate in aggregates.iter() {
-                    let Some(part) = parts[aggregate as usize - Aggregate::Count as usize] else {
+                    let Some(part) = parts.get(stored(aggregate)) else {
                         let message = format!("aggregate {} does not exist", aggregate.name());
                         return Err(Error::new(ErrorKind::Invalid, message));
                     };
-                    set.set_part(aggregate, part);
+                    set.set_part(aggregate, ChunkData { encoding: part.encoding, data: part.data });
                 }
                 Ok(set)
             }
         }
+    }
+}
+
+fn stored(aggregate: Aggregate) -> aggr::Aggregate {
+    match aggregate {
+        Aggregate::Count => aggr::Aggregate::Count,
+        Aggregate::Sum => aggr::Aggregate::Sum,
+        Aggregate::Min => aggr::Aggregate::Min,
+        Aggregate::Max => aggr::Aggregate::Max,
+        Aggregate::Counter => aggr::Aggregate::Counter,
     }
 }
 

@@ -197,3 +197,9 @@ fn recorded_requests_over_a_raw_block_get_the_recorded_series_and_bytes() {
 fn recorded_requests_over_native_histograms_get_the_recorded_series_and_bytes() {
     replay("native", &["blocks/native"], io::Mode::Auto);
 }
+
+#[test]
+fn recorded_requests_over_downsampled_blocks_get_the_recorded_series_and_bytes() {
+    replay("downsampled-5m", &["blocks/long", "thanos/long"], io::Mode::Auto);
+    replay("downsampled-1h", &["blocks/long", "thanos/long"], io::Mode::Pread);
+}
