@@ -19,6 +19,8 @@ pub mod sync;
 pub mod edge;
 /// What the process answers: gRPC and HTTP.
 pub mod api;
+/// Many endpoints as one.
+pub mod fanout;
 /// The store gateway.
 pub mod gateway;
 /// The components that wire all of this.

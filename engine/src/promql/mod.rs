@@ -12,6 +12,8 @@ pub mod syntax;
 pub mod function;
 /// Where samples come from.
 pub mod source;
+/// From chunks to samples.
+pub mod assemble;
 /// From tree to operators.
 pub mod plan;
 /// Warnings and infos.

@@ -6,3 +6,5 @@ pub mod error;
 pub mod grpc;
 /// HTTP.
 pub mod http;
+/// The web interface.
+pub mod ui;

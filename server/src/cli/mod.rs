@@ -12,6 +12,8 @@ pub mod flag;
 pub mod flags;
 /// Values of flags.
 pub mod parse;
+/// The flags of the querier.
+pub mod query;
 /// The flags of the store gateway.
 pub mod store;
 
@@ -115,6 +117,11 @@ impl Values {
     /// Whether a switch is on.
     pub fn is_on(&self, name: &str) -> bool {
         self.text(name) == Some("true")
+    }
+
+    /// Every flag with its texts.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        self.values.iter().map(|(name, texts)| (*name, texts.as_slice()))
     }
 
     /// A whole number.

@@ -2,6 +2,8 @@
 
 /// Everything in one process over a folder.
 pub mod all_in_one;
+/// The querier.
+pub mod query;
 /// Serving HTTP and gRPC until the signal to end.
 pub mod process;
 /// The store gateway.
@@ -10,12 +12,13 @@ pub mod store;
 use crate::cli::{Invocation, Subcommand};
 
 /// Every component, as the command line knows it.
-pub const COMPONENTS: &[Subcommand] = &[all_in_one::SUBCOMMAND, store::SUBCOMMAND];
+pub const COMPONENTS: &[Subcommand] = &[all_in_one::SUBCOMMAND, query::SUBCOMMAND, store::SUBCOMMAND];
 
 /// Runs a component until it is told to end. The error is a sentence for whoever started it.
 pub fn run(invocation: &Invocation) -> Result<(), String> {
     match invocation.component {
         "all-in-one" => all_in_one::run(&invocation.values),
+        "query" => query::run(&invocation.values),
         "store" => store::run(&invocation.values),
         other => unreachable!("the command line knows no component {other}"),
     }

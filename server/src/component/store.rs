@@ -1,9 +1,11 @@
 //! `uru store`: the blocks of a bucket over the StoreAPI.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use engine::io;
 use engine::model::{Budget, Error};
 use engine::shard::{Options, Pool, Selector};
@@ -15,6 +17,7 @@ use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::common::Health;
+use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
 use crate::config::{ConfigError, content, memory};
 use crate::gateway::blocks::{Blocks, Syncer};
@@ -98,11 +101,38 @@ pub fn run(values: &Values) -> Result<(), String> {
     };
     let bucket = BucketConfig::parse("objstore.config", &bucket).map_err(|error| error.to_string())?;
     let config = StoreConfig::parse(values, bucket).map_err(|error| error.to_string())?;
-    serve(values, config, |_| {})
+    serve(values, config, &Alone)
 }
 
-/// Serves the store that `config` describes; `started` is told when requests can be answered.
-pub fn serve(values: &Values, config: StoreConfig, started: impl FnOnce(&Gateway)) -> Result<(), String> {
+/// What runs in the process of a store beside it.
+pub trait Companion {
+    /// What is served over HTTP besides the store's own; gRPC is served at `grpc`.
+    fn routes(&self, grpc: SocketAddr) -> Router;
+
+    /// Told when requests can be answered.
+    fn started(&self, gateway: &Gateway);
+
+    /// What is done for ever.
+    fn work(&self) -> impl Future<Output = ()>;
+}
+
+/// Nothing beside the store.
+struct Alone;
+
+impl Companion for Alone {
+    fn routes(&self, _: SocketAddr) -> Router {
+        ui::routes("", "store")
+    }
+
+    fn started(&self, _: &Gateway) {}
+
+    fn work(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+}
+
+/// Serves the store that `config` describes, and its companion.
+pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -> Result<(), String> {
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry);
@@ -134,7 +164,8 @@ pub fn serve(values: &Values, config: StoreConfig, started: impl FnOnce(&Gateway
         .add_service(v1)
         .add_service(v1alpha)
         .prepare();
-    let services = Services { http: http::routes(Arc::clone(&store.gateway), web_label), grpc };
+    let routes = http::routes(Arc::clone(&store.gateway), web_label).merge(companion.routes(ports.grpc_address()));
+    let services = Services { http: routes, grpc };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
         let begin = Instant::now();
@@ -142,9 +173,10 @@ pub fn serve(values: &Values, config: StoreConfig, started: impl FnOnce(&Gateway
         tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
         running.set_ready();
-        started(&store.gateway);
+        companion.started(&store.gateway);
         tokio::select! {
             () = store.sync_forever() => {}
+            () = companion.work() => {}
             () = process::interrupted() => {}
         }
         Ok(())

@@ -2,3 +2,5 @@
 
 /// Health, readiness and metrics.
 pub mod common;
+/// Prometheus' HTTP API.
+pub mod query;

@@ -6,7 +6,8 @@
 //! receiver for each replica.
 
 mod config;
-mod glob;
+/// File name patterns.
+pub mod glob;
 mod go_rand;
 mod ketama;
 mod shuffle;

@@ -1,0 +1,431 @@
+//! From the chunks of a series, its replicas' among them, to its samples.
+//!
+//! ```text
+//! chunks ─ set apart ─> replicas ─ decode ─> timelines ─ dedup ─> one timeline ─> batch
+//! ```
+//! What of a downsampled chunk is read follows from the function around the selector, as in
+//! Thanos' querier; how replicas are merged is in [`crate::dedup`].
+
+use std::sync::Arc;
+
+use crate::batch::SampleBatch;
+use crate::chunk::{Encoding, float_histogram, histogram, xor};
+use crate::dedup::penalty::{Adjust, Replica};
+use crate::dedup::{Pick, chain, overlap, penalty};
+use crate::model::{
+    Error, ErrorKind, FloatColumns, FloatHistogram, FloatHistogramColumns, HistogramColumns, Labels, TimeRange,
+};
+use crate::select::{Aggregate, Aggregates, ChunkData, ChunkSet};
+
+/// What is read of a downsampled chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// One aggregate.
+    One(Aggregate),
+    /// Sum divided by count.
+    Average,
+}
+
+/// How replicas become one series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merging {
+    /// Chunks are read one after the other; what lies before the end of an earlier one is skipped.
+    Nothing,
+    /// `--deduplication.func=penalty`
+    Penalty,
+    /// `--deduplication.func=chain`
+    Chain,
+}
+
+/// What becomes of the resets of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resets {
+    Kept,
+    Removed,
+}
+
+/// Makes samples of chunks; its columns are used again for each series.
+#[derive(Debug)]
+pub struct Assembler {
+    range: TimeRange,
+    reading: Reading,
+    merging: Merging,
+    timelines: Vec<Timeline>,
+    decoded: Timeline,
+    integers: HistogramColumns,
+    floats: FloatHistogramColumns,
+    counts: FloatColumns,
+}
+
+/// Samples of one replica: floats and histograms on one column of times.
+#[derive(Clone, Debug, Default)]
+struct Timeline {
+    timestamps: Vec<i64>,
+    /// NaN where the sample is a histogram.
+    values: Vec<f64>,
+    /// The histograms and the samples that they are, ascending.
+    histograms: Vec<(u32, Arc<FloatHistogram>)>,
+}
+
+impl Reading {
+    /// What Thanos reads for a selector below `function`.
+    pub fn of_function(function: &str) -> Self {
+        match function {
+            "min" => Self::One(Aggregate::Min),
+            "max" => Self::One(Aggregate::Max),
+            "count" => Self::One(Aggregate::Count),
+            "increase" | "rate" | "irate" | "resets" | "xincrease" | "xrate" => Self::One(Aggregate::Counter),
+            _ if function.starts_with("min_") => Self::One(Aggregate::Min),
+            _ if function.starts_with("max_") => Self::One(Aggregate::Max),
+            _ if function.starts_with("count_") => Self::One(Aggregate::Count),
+            _ if function.starts_with("sum_") => Self::One(Aggregate::Sum),
+            _ => Self::Average,
+        }
+    }
+
+    /// The aggregates to ask for.
+    pub fn aggregates(self) -> Aggregates {
+        match self {
+            Self::One(aggregate) => Aggregates::default().with(aggregate),
+            Self::Average => Aggregates::default().with(Aggregate::Count).with(Aggregate::Sum),
+        }
+    }
+}
+
+impl Assembler {
+    /// Samples within `range`, read as `function` needs them.
+    pub fn new(range: TimeRange, function: &str, merging: Merging) -> Self {
+        Self {
+            range,
+            reading: Reading::of_function(function),
+            merging,
+            timelines: Vec::new(),
+            decoded: Timeline::default(),
+            integers: HistogramColumns::default(),
+            floats: FloatHistogramColumns::default(),
+            counts: FloatColumns::default(),
+        }
+    }
+
+    /// Appends the series of `labels` with the samples of `chunks`, which ascend by their first
+    /// sample. Corrupt when a chunk is.
+    pub fn append(
+        &mut self,
+        labels: Arc<Labels>,
+        chunks: &[ChunkSet<'_>],
+        batch: &mut SampleBatch,
+    ) -> Result<(), Error> {
+        let replicas = self.set_apart(chunks);
+        let count = replicas.iter().max().map_or(1, |last| *last as usize + 1);
+        self.timelines.iter_mut().for_each(Timeline::clear);
+        self.timelines.resize_with(count.max(self.timelines.len()), Timeline::default);
+        let adjust = self.adjust(&labels, count);
+        let is_downsampled = chunks.iter().any(|set| set.raw_part().is_none());
+        let is_counter = self.reading == Reading::One(Aggregate::Counter);
+        let resets = match adjust {
+            Adjust::Counters => Resets::Removed,
+            Adjust::Nothing if is_downsampled && is_counter => Resets::Removed,
+            Adjust::Nothing => Resets::Kept,
+        };
+        for replica in 0..count {
+            let own = chunks.iter().zip(&replicas).filter(|(_, of)| **of as usize == replica).map(|(set, _)| set);
+            self.read(own, replica, resets)?;
+        }
+        if count == 1 {
+            self.timelines[0].append_to(batch);
+        } else {
+            self.merge(count, adjust, batch);
+        }
+        batch.finish_series(labels);
+        Ok(())
+    }
+
+    /// The replica of each chunk.
+    fn set_apart(&self, chunks: &[ChunkSet<'_>]) -> Vec<u32> {
+        if self.merging == Merging::Nothing {
+            return vec![0; chunks.len()];
+        }
+        let ranges: Vec<TimeRange> = chunks.iter().map(|set| TimeRange::new(set.min_time, set.max_time)).collect();
+        overlap::split(&ranges)
+    }
+
+    /// Whether a switch of replicas is to keep a counter from falling. Only what is named like a
+    /// counter is one: lifted gauges give rates that no replica has.
+    fn adjust(&self, labels: &Labels, replicas: usize) -> Adjust {
+        let is_counter = |name: &str| ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
+        let lifts = self.merging == Merging::Penalty && self.reading == Reading::One(Aggregate::Counter);
+        if lifts && replicas > 1 && is_counter(labels.metric_name()) { Adjust::Counters } else { Adjust::Nothing }
+    }
+
+    /// Reads the chunks of one replica to its timeline.
+    fn read<'c>(
+        &mut self,
+        chunks: impl Iterator<Item = &'c ChunkSet<'c>>,
+        replica: usize,
+        resets: Resets,
+    ) -> Result<(), Error> {
+        let mut counter = Counter::default();
+        for set in chunks {
+            self.decoded.clear();
+            self.decode(set)?;
+            let timeline = &mut self.timelines[replica];
+            if resets == Resets::Removed {
+                counter.remove_resets(&mut self.decoded);
+            }
+            timeline.extend_after_last(&self.decoded);
+        }
+        self.timelines[replica].keep(self.range);
+        Ok(())
+    }
+
+    fn decode(&mut self, set: &ChunkSet<'_>) -> Result<(), Error> {
+        let missing = || Error::new(ErrorKind::Corrupt, "no valid chunk found");
+        match (set.raw_part(), self.reading) {
+            (Some(raw), _) => self.decode_part(raw),
+            (None, Reading::One(aggregate)) => self.decode_part(set.part(aggregate).ok_or_else(missing)?),
+            (None, Reading::Average) => {
+                self.decode_part(set.part(Aggregate::Sum).ok_or_else(missing)?)?;
+                self.counts.clear();
+                xor::decode(set.part(Aggregate::Count).ok_or_else(missing)?.data, &mut self.counts)?;
+                self.decoded.divide(&self.counts)
+            }
+        }
+    }
+
+    /// Appends the samples of one chunk to `decoded`.
+    fn decode_part(&mut self, chunk: ChunkData<'_>) -> Result<(), Error> {
+        match chunk.encoding {
+            Encoding::Xor => {
+                let mut columns = FloatColumns {
+                    timestamps: std::mem::take(&mut self.decoded.timestamps),
+                    values: std::mem::take(&mut self.decoded.values),
+                };
+                let result = xor::decode(chunk.data, &mut columns);
+                self.decoded.timestamps = columns.timestamps;
+                self.decoded.values = columns.values;
+                result?;
+            }
+            Encoding::Histogram => {
+                self.integers.timestamps.clear();
+                self.integers.values.clear();
+                histogram::decode(chunk.data, &mut self.integers)?;
+                let histograms = self.integers.values.iter().map(crate::model::Histogram::to_float);
+                self.decoded.push_histograms(&self.integers.timestamps, histograms);
+            }
+            Encoding::FloatHistogram => {
+                self.floats.timestamps.clear();
+                self.floats.values.clear();
+                float_histogram::decode(chunk.data, &mut self.floats)?;
+                self.decoded.push_histograms(&self.floats.timestamps, self.floats.values.drain(..));
+            }
+            other => {
+                return Err(Error::new(ErrorKind::Corrupt, format!("a chunk of encoding {other:?} cannot be read")));
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, count: usize, adjust: Adjust, batch: &mut SampleBatch) {
+        let (mut picks, mut values): (Vec<Pick>, Vec<f64>) = (Vec::new(), Vec::new());
+        let timelines = &self.timelines[..count];
+        if self.merging == Merging::Chain {
+            let columns: Vec<&[i64]> = timelines.iter().map(|timeline| timeline.timestamps.as_slice()).collect();
+            chain::merge(&columns, &mut picks);
+            values.extend(picks.iter().map(|pick| timelines[pick.replica as usize].values[pick.sample as usize]));
+        } else {
+            let replicas: Vec<Replica<'_>> = timelines
+                .iter()
+                .map(|timeline| Replica { timestamps: &timeline.timestamps, values: &timeline.values })
+                .collect();
+            penalty::merge(&replicas, adjust, &mut picks, &mut values);
+        }
+        for (pick, value) in picks.iter().zip(values) {
+            let timeline = &timelines[pick.replica as usize];
+            timeline.push_sample(pick.sample, value, batch);
+        }
+    }
+}
+
+impl Timeline {
+    fn clear(&mut self) {
+        self.timestamps.clear();
+        self.values.clear();
+        self.histograms.clear();
+    }
+
+    fn push_histograms(&mut self, timestamps: &[i64], histograms: impl Iterator<Item = FloatHistogram>) {
+        for (timestamp, histogram) in timestamps.iter().zip(histograms) {
+            self.histograms.push((self.timestamps.len() as u32, Arc::new(histogram)));
+            self.timestamps.push(*timestamp);
+            self.values.push(f64::NAN);
+        }
+    }
+
+    /// Divides sums by counts of the same times.
+    fn divide(&mut self, counts: &FloatColumns) -> Result<(), Error> {
+        if self.timestamps != counts.timestamps {
+            return Err(Error::new(ErrorKind::Corrupt, "sum and count timestamps not aligned"));
+        }
+        for (value, count) in self.values.iter_mut().zip(&counts.values) {
+            *value /= count;
+        }
+        for (at, histogram) in &mut self.histograms {
+            Arc::make_mut(histogram).div(counts.values[*at as usize]);
+        }
+        Ok(())
+    }
+
+    /// Appends the samples of `other` that come after the last one here.
+    fn extend_after_last(&mut self, other: &Self) {
+        let last = self.timestamps.last().copied();
+        let skip = last.map_or(0, |last| other.timestamps.partition_point(|time| *time <= last));
+        let base = self.timestamps.len();
+        self.timestamps.extend_from_slice(&other.timestamps[skip..]);
+        self.values.extend_from_slice(&other.values[skip..]);
+        let kept = other.histograms.iter().filter(|(at, _)| *at as usize >= skip);
+        self.histograms.extend(kept.map(|(at, found)| ((*at as usize - skip + base) as u32, Arc::clone(found))));
+    }
+
+    /// Drops what lies outside of `range`.
+    fn keep(&mut self, range: TimeRange) {
+        let start = self.timestamps.partition_point(|time| *time < range.min_time);
+        let end = self.timestamps.partition_point(|time| *time <= range.max_time).max(start);
+        self.timestamps.truncate(end);
+        self.values.truncate(end);
+        self.timestamps.drain(..start);
+        self.values.drain(..start);
+        self.histograms.retain_mut(|(at, _)| {
+            let is_within = (start..end).contains(&(*at as usize));
+            *at = at.wrapping_sub(start as u32);
+            is_within
+        });
+    }
+
+    fn append_to(&self, batch: &mut SampleBatch) {
+        if self.histograms.is_empty() {
+            batch.floats.timestamps.extend_from_slice(&self.timestamps);
+            batch.floats.values.extend_from_slice(&self.values);
+            return;
+        }
+        for (sample, value) in self.values.iter().enumerate() {
+            self.push_sample(sample as u32, *value, batch);
+        }
+    }
+
+    /// Appends one sample: the histogram that stands there, else `value`.
+    fn push_sample(&self, sample: u32, value: f64, batch: &mut SampleBatch) {
+        let timestamp = self.timestamps[sample as usize];
+        match self.histograms.binary_search_by_key(&sample, |(at, _)| *at) {
+            Ok(found) => {
+                batch.histograms.timestamps.push(timestamp);
+                batch.histograms.values.push(Arc::clone(&self.histograms[found].1));
+            }
+            Err(_) => batch.floats.push(timestamp, value),
+        }
+    }
+}
+
+/// A counter that is made to never fall, over the chunks of a series. The last sample of a
+/// downsampled counter chunk repeats the time before it and carries the value before resets were
+/// removed.
+#[derive(Debug, Default)]
+struct Counter {
+    total: f64,
+    last: Option<(i64, f64)>,
+}
+
+impl Counter {
+    /// Takes the resets out of the floats of `samples`, and NaNs and samples that do not advance.
+    fn remove_resets(&mut self, samples: &mut Timeline) {
+        let mut kept = Timeline::default();
+        let mut histograms = samples.histograms.iter().peekable();
+        for (at, (timestamp, value)) in samples.timestamps.iter().zip(&samples.values).enumerate() {
+            if let Some((_, histogram)) = histograms.next_if(|(of, _)| *of as usize == at) {
+                kept.push_histograms(&[*timestamp], std::iter::once(histogram.as_ref().clone()));
+                continue;
+            }
+            match self.last {
+                _ if value.is_nan() => continue,
+                None => self.total = *value,
+                Some((time, _)) if *timestamp == time => {
+                    self.last = Some((time, *value));
+                    continue;
+                }
+                Some((time, _)) if *timestamp < time => continue,
+                Some((_, before)) => self.total += if *value >= before { value - before } else { *value },
+            }
+            self.last = Some((*timestamp, *value));
+            kept.timestamps.push(*timestamp);
+            kept.values.push(self.total);
+        }
+        *samples = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(samples: &[(i64, f64)]) -> Vec<u8> {
+        let (timestamps, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
+        let mut data = Vec::new();
+        xor::encode(&timestamps, &values, &mut data);
+        data
+    }
+
+    fn chunk(data: &[u8]) -> ChunkData<'_> {
+        ChunkData { encoding: Encoding::Xor, data }
+    }
+
+    fn assembled(assembler: &mut Assembler, name: &str, chunks: &[ChunkSet<'_>]) -> Vec<(i64, f64)> {
+        let mut batch = SampleBatch::default();
+        let labels = Arc::new(Labels::from_pairs([("__name__", name)]));
+        assembler.append(labels, chunks, &mut batch).unwrap();
+        let series = batch.series(0);
+        series.timestamps.iter().copied().zip(series.values.iter().copied()).collect()
+    }
+
+    #[test]
+    fn overlapping_chunks_of_one_series_never_go_back_in_time() {
+        let (first, second) = (encoded(&[(10, 1.0), (20, 2.0)]), encoded(&[(15, 9.0), (20, 9.0), (30, 3.0)]));
+        let chunks = [ChunkSet::raw(10, 20, chunk(&first)), ChunkSet::raw(15, 30, chunk(&second))];
+        let mut assembler = Assembler::new(TimeRange::new(11, 30), "", Merging::Nothing);
+        assert_eq!(assembled(&mut assembler, "a", &chunks), [(20, 2.0), (30, 3.0)]);
+    }
+
+    #[test]
+    fn averages_are_sums_divided_by_counts() {
+        let (sum, count) = (encoded(&[(10, 6.0), (20, 9.0)]), encoded(&[(10, 3.0), (20, 2.0)]));
+        let mut set = ChunkSet::empty(10, 20);
+        set.set_part(Aggregate::Sum, chunk(&sum));
+        set.set_part(Aggregate::Count, chunk(&count));
+        let mut assembler = Assembler::new(TimeRange::ALL, "avg_over_time", Merging::Nothing);
+        assert_eq!(assembled(&mut assembler, "a", &[set]), [(10, 2.0), (20, 4.5)]);
+        let mut assembler = Assembler::new(TimeRange::ALL, "sum_over_time", Merging::Nothing);
+        assert_eq!(assembled(&mut assembler, "a", &[set]), [(10, 6.0), (20, 9.0)]);
+    }
+
+    #[test]
+    fn downsampled_counters_know_a_reset_between_chunks() {
+        let (first, second) =
+            (encoded(&[(10, 5.0), (20, 9.0), (20, 4.0)]), encoded(&[(30, 2.0), (40, 3.0), (40, 3.0)]));
+        let set = |data, min, max| {
+            let mut set = ChunkSet::empty(min, max);
+            set.set_part(Aggregate::Counter, data);
+            set
+        };
+        let chunks = [set(chunk(&first), 10, 20), set(chunk(&second), 30, 40)];
+        let mut assembler = Assembler::new(TimeRange::ALL, "rate", Merging::Nothing);
+        assert_eq!(assembled(&mut assembler, "a", &chunks), [(10, 5.0), (20, 9.0), (30, 11.0), (40, 12.0)]);
+    }
+
+    #[test]
+    fn a_lagging_replica_of_a_counter_is_lifted_and_that_of_a_gauge_is_not() {
+        let ahead = encoded(&[(10_000, 10.0), (20_000, 20.0), (30_000, 30.0)]);
+        let behind = encoded(&[(10_100, 5.0), (20_100, 15.0), (50_100, 25.0)]);
+        let chunks = [ChunkSet::raw(10_000, 30_000, chunk(&ahead)), ChunkSet::raw(10_100, 50_100, chunk(&behind))];
+        let mut assembler = Assembler::new(TimeRange::ALL, "rate", Merging::Penalty);
+        assert_eq!(assembled(&mut assembler, "a_total", &chunks)[3], (50_100, 30.0));
+        assert_eq!(assembled(&mut assembler, "a", &chunks)[3], (50_100, 25.0));
+    }
+}

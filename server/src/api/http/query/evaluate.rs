@@ -1,0 +1,179 @@
+//! `query`, `query_range` and their explanations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::Response;
+use engine::model::{Error, ErrorKind};
+use engine::promql::budget::Patience;
+use engine::promql::syntax::{self, Expr};
+use engine::promql::{Context, Parsed, QueryResult, RangeSteps, When};
+use serde_json::json;
+
+use super::Api;
+use super::backend::Scope;
+use super::json::{Completeness, analysis, plan, push_value};
+use super::params::{Flag, Params, now_ms};
+use super::respond::{Failure, enveloped, success};
+use super::tree::narrow;
+
+/// Most steps of a range query.
+const STEPS_MAX: i64 = 11_000;
+
+/// A request that is understood.
+pub(crate) struct Asked {
+    /// The query as it was written.
+    pub text: String,
+    /// Its tree.
+    pub expr: Expr,
+    /// When it is evaluated.
+    pub when: When,
+    /// How it wants its series.
+    pub scope: Scope,
+}
+
+pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    let asked = asked(&api, &params, instant_when(&params)?)?;
+    answer(api, params, asked).await
+}
+
+pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    let asked = asked(&api, &params, range_when(&api, &params)?)?;
+    answer(api, params, asked).await
+}
+
+pub(super) async fn explain_instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    let when = if params.first("step").is_empty() { instant_when(&params)? } else { range_when(&api, &params)? };
+    explain(&api, &params, when)
+}
+
+pub(super) async fn explain_range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    explain(&api, &params, range_when(&api, &params)?)
+}
+
+fn explain(api: &Api, params: &Params, when: When) -> Result<Response, Failure> {
+    let asked = asked(api, params, when)?;
+    let explained = api.engine.explain(&asked.expr, asked.when)?;
+    Ok(success(&plan(&explained), &[]))
+}
+
+fn instant_when(params: &Params) -> Result<When, Failure> {
+    Ok(When::Instant(params.time("time", now_ms())?))
+}
+
+fn range_when(api: &Api, params: &Params) -> Result<When, Failure> {
+    let required = |name: &str| match params.first(name) {
+        "" => Err(Failure::bad_data(format!("invalid parameter {name:?}: cannot parse \"\" to a valid timestamp"))),
+        _ => params.time(name, 0),
+    };
+    let (start, end) = (required("start")?, required("end")?);
+    if end < start {
+        return Err(Failure::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+    }
+    let seconds = ((end - start) / 1000 / 250).max(api.settings.default_step.as_secs() as i64);
+    let step = params.duration("step", seconds * 1000)?;
+    if step <= 0 {
+        let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(Failure::bad_data(format!("invalid parameter \"step\": {text}")));
+    }
+    if (end - start) / step > STEPS_MAX {
+        return Err(Failure::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    Ok(When::Range(RangeSteps { start, end, step }))
+}
+
+fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
+    let text = params.first("query").to_owned();
+    let mut expr = syntax::parse(&text, api.syntax)
+        .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))?;
+    if let Some(tenant) = params.tenant_matcher(api)? {
+        narrow(&mut expr, &tenant);
+    }
+    let auto_resolution_ms = match when {
+        When::Instant(_) => 0,
+        When::Range(steps) => steps.step / 5,
+    };
+    let scope = params.scope(api, auto_resolution_ms)?;
+    Ok(Asked { text, expr, when, scope })
+}
+
+async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response, Failure> {
+    let limit = params.limit()?;
+    let lookback_ms = params.duration("lookback_delta", 0)?;
+    let timeout_ms = params.duration("timeout", i64::MAX)?;
+    let stats = params.first("stats").to_owned();
+    let wants_analysis = params.flag("analyze", Flag::Off)?;
+    let timeout = api.settings.timeout.min(Duration::from_millis(timeout_ms.max(0) as u64));
+    let deadline = Instant::now() + timeout;
+    let result = evaluate(&api, asked, (deadline, lookback_ms)).await?;
+    let mut data = Vec::with_capacity(4096);
+    let completeness = push_value(&mut data, &result.value, limit);
+    if !stats.is_empty() {
+        data.extend_from_slice(format!(",\"stats\":{}", stats_json(&result)).as_bytes());
+    }
+    if wants_analysis == Flag::On {
+        data.extend_from_slice(format!(",\"analysis\":{}", analysis(&result.explained)).as_bytes());
+    }
+    data.push(b'}');
+    let mut warnings = result.warnings;
+    if completeness == Completeness::Truncated {
+        warnings.push("results truncated due to limit".to_owned());
+    }
+    Ok(enveloped(data, &warnings, &result.infos))
+}
+
+fn stats_json(result: &QueryResult) -> serde_json::Value {
+    let seconds = result.explained.seconds;
+    json!({
+        "timings": {
+            "evalTotalTime": seconds,
+            "resultSortTime": 0,
+            "queryPreparationTime": 0,
+            "innerEvalTime": seconds,
+            "execQueueTime": 0,
+            "execTotalTime": seconds,
+        },
+        "samples": {
+            "totalQueryableSamples": result.stats.samples_read,
+            "peakSamples": result.stats.peak_samples,
+        },
+    })
+}
+
+/// Evaluates on a thread of its own, as a query computes and waits for sources; when the caller goes
+/// away the query is told and ends at its next batch.
+pub(crate) async fn evaluate(
+    api: &Arc<Api>,
+    asked: Asked,
+    (deadline, lookback_ms): (Instant, i64),
+) -> Result<QueryResult, Failure> {
+    let canceled = Canceling(Arc::new(AtomicBool::new(false)));
+    let patience = Patience { deadline: Some(deadline), canceled: Arc::clone(&canceled.0) };
+    let context = Context { patience, lookback_ms: (lookback_ms > 0).then_some(lookback_ms) };
+    let turn = tokio::time::timeout_at(deadline.into(), api.gate.acquire()).await;
+    let _turn = match turn {
+        Ok(turn) => turn.map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?,
+        Err(_) => return Err(Error::new(ErrorKind::Deadline, "query timed out in query queue").into()),
+    };
+    let shared = Arc::clone(api);
+    let running = tokio::task::spawn_blocking(move || {
+        let source = shared.backend.source(&asked.scope);
+        let parsed = Parsed { text: &asked.text, expr: &asked.expr };
+        shared.engine.evaluate(parsed, asked.when, source.as_ref(), &context)
+    });
+    let result = running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?;
+    Ok(result?)
+}
+
+/// Cancels a query when it is dropped.
+struct Canceling(Arc<AtomicBool>);
+
+impl Drop for Canceling {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,90 @@
+//! `series`, `labels` and `label/<name>/values`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::backend::{Found, Wanted};
+use super::params::Params;
+use super::respond::{Failure, success};
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    if params.all("match[]").is_empty() {
+        return Err(Failure::bad_data("no match[] parameter provided"));
+    }
+    let wanted = wanted(&api, &params)?;
+    let found = api.backend.series(&params.scope(&api, 0)?, &wanted).await?;
+    let series = found.data.iter().map(|labels| {
+        let pairs = labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
+        Value::Object(pairs.collect::<Map<_, _>>())
+    });
+    Ok(truncated(series.collect(), found.warnings, wanted.limit))
+}
+
+pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    let wanted = wanted(&api, &params)?;
+    let Found { data, warnings } = api.backend.label_names(&params.scope(&api, 0)?, &wanted).await?;
+    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, wanted.limit))
+}
+
+pub(super) async fn values(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, Failure> {
+    let name = unescape(&name).ok_or_else(|| Failure::bad_data(format!("invalid label name: {name:?}")))?;
+    let wanted = wanted(&api, &params)?;
+    let Found { data, warnings } = api.backend.label_values(&params.scope(&api, 0)?, &name, &wanted).await?;
+    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, wanted.limit))
+}
+
+fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
+    let range = params.range(api.settings.metadata_range)?;
+    Ok(Wanted { matchers: params.matchers(api)?, range, limit: params.limit()? })
+}
+
+fn truncated(mut data: Vec<Value>, mut warnings: Vec<String>, limit: usize) -> Response {
+    if limit > 0 && data.len() > limit {
+        data.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    success(&json!(data), &warnings)
+}
+
+/// A label name of a path: `U__` starts names whose other characters are written `_<hex>_`, and `__`
+/// is an underscore. `None` when it is empty or malformed.
+fn unescape(name: &str) -> Option<String> {
+    let Some(escaped) = name.strip_prefix("U__") else {
+        return (!name.is_empty()).then(|| name.to_owned());
+    };
+    let mut parts = escaped.split('_');
+    let mut plain = parts.next()?.to_owned();
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            plain.push('_');
+        } else {
+            plain.push(char::from_u32(u32::from_str_radix(part, 16).ok()?)?);
+        }
+        plain.push_str(parts.next()?);
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn escaped_names_are_plain_again() {
+        assert_eq!(unescape("job").as_deref(), Some("job"));
+        assert_eq!(unescape("U__http_2e_status__code").as_deref(), Some("http.status_code"));
+        assert_eq!(unescape("U___1f600_").as_deref(), Some("😀"));
+        assert_eq!(unescape(""), None);
+        assert_eq!(unescape("U__a_zz_"), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! Prometheus' HTTP API with Thanos' extra parameters.
+
+/// What answers: local blocks, or endpoints.
+pub mod backend;
+pub(crate) mod evaluate;
+mod federated;
+mod json;
+mod labels;
+mod params;
+pub(crate) mod respond;
+mod status;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::routing::{MethodRouter, get};
+use engine::promql::Engine;
+use engine::promql::syntax;
+use tokio::sync::Semaphore;
+
+use backend::Backend;
+
+/// What the API needs to answer.
+pub struct Api {
+    /// Where series come from.
+    pub backend: Arc<dyn Backend>,
+    /// What evaluates queries.
+    pub engine: Engine,
+    /// Which experimental syntax is understood.
+    pub syntax: syntax::Options,
+    /// Limits and defaults.
+    pub settings: Settings,
+    /// Queries at work (`--query.max-concurrent`).
+    pub gate: Semaphore,
+}
+
+/// Limits and defaults of the API.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Longest time of a query.
+    pub timeout: Duration,
+    /// Labels that tell replicas apart.
+    pub replica_labels: Vec<String>,
+    /// Whether endpoints that fail give a warning by default.
+    pub partial_response: bool,
+    /// Whether queries read downsampled data by themselves.
+    pub auto_downsampling: bool,
+    /// Step of a range query that says none, at least.
+    pub default_step: Duration,
+    /// How far back labels and series are looked up by default; zero for all time.
+    pub metadata_range: Duration,
+    /// Flags as given or by default, for the status page.
+    pub flags: BTreeMap<String, String>,
+    /// When the process started.
+    pub started: SystemTime,
+    /// Header that names the tenant.
+    pub tenant_header: String,
+    /// Tenant of requests without that header.
+    pub default_tenant: String,
+    /// Label that every selector is narrowed to the tenant by; none when tenancy is not enforced.
+    pub tenant_label: Option<String>,
+}
+
+/// The routes below `/api/v1`.
+pub fn routes(api: Arc<Api>) -> Router {
+    let asked: [(&str, MethodRouter<Arc<Api>>); 8] = [
+        ("/query", get(evaluate::instant).post(evaluate::instant)),
+        ("/query_range", get(evaluate::range).post(evaluate::range)),
+        ("/query_explain", get(evaluate::explain_instant).post(evaluate::explain_instant)),
+        ("/query_range_explain", get(evaluate::explain_range).post(evaluate::explain_range)),
+        ("/format_query", get(tree::format).post(tree::format)),
+        ("/series", get(labels::series).post(labels::series)),
+        ("/labels", get(labels::names).post(labels::names)),
+        ("/query_exemplars", get(federated::exemplars).post(federated::exemplars)),
+    ];
+    let mut router = Router::new()
+        .route("/label/{name}/values", get(labels::values))
+        .route("/stores", get(federated::stores))
+        .route("/rules", get(federated::rules))
+        .route("/alerts", get(federated::alerts))
+        .route("/targets", get(federated::targets))
+        .route("/metadata", get(federated::metadata))
+        .route("/status/buildinfo", get(status::build))
+        .route("/status/runtimeinfo", get(status::runtime))
+        .route("/status/flags", get(status::flags))
+        .route("/status/config", get(status::config))
+        .route("/status/tsdb", get(status::tsdb));
+    for (path, methods) in asked {
+        router = router.route(path, methods);
+    }
+    Router::new().nest("/api/v1", router.with_state(api)).layer(axum::middleware::from_fn(respond::with_cors))
+}

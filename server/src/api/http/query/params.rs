@@ -1,0 +1,246 @@
+//! Parameters of a request: from the address and, of a POST, from its form.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use engine::model::duration::parse_duration;
+use engine::model::matcher::Matcher;
+use engine::model::{Error, TimeRange};
+use engine::promql::syntax;
+use http::{HeaderMap, Method};
+
+use super::Api;
+use super::backend::{OnFailure, Scope};
+use super::respond::Failure;
+
+/// Largest form in bytes (`ParseForm` of Go's net/http).
+const FORM_BYTES_MAX: usize = 10 << 20;
+
+/// All parameters of a request, those of its form first.
+#[derive(Clone, Debug, Default)]
+pub struct Params {
+    values: HashMap<String, Vec<String>>,
+    order: Vec<(String, String)>,
+    headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let mut params = Self { headers: request.headers().clone(), ..Self::default() };
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if request.method() == Method::POST {
+            let form = Bytes::from_request(request, state)
+                .await
+                .map_err(|error| Failure::bad_data(format!("parse form: {error}")))?;
+            if form.len() > FORM_BYTES_MAX {
+                return Err(Failure::bad_data(format!("parse form: it is larger than {FORM_BYTES_MAX} bytes")));
+            }
+            params.extend(&form);
+        }
+        params.extend(query.as_bytes());
+        Ok(params)
+    }
+}
+
+impl Params {
+    fn extend(&mut self, form: &[u8]) {
+        for (name, value) in form_urlencoded::parse(form) {
+            self.order.push((name.to_string(), value.to_string()));
+            self.values.entry(name.into_owned()).or_default().push(value.into_owned());
+        }
+    }
+
+    /// The first value of `name`; empty when there is none.
+    pub fn first(&self, name: &str) -> &str {
+        self.values.get(name).and_then(|values| values.first()).map_or("", String::as_str)
+    }
+
+    /// All values of `name`.
+    pub fn all(&self, name: &str) -> &[String] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// All parameters in the order in which they came.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        self.order.clone()
+    }
+
+    /// The time called `name` in Unix milliseconds; `fallback` when absent.
+    pub fn time(&self, name: &str, fallback: i64) -> Result<i64, Failure> {
+        match self.first(name) {
+            "" => Ok(fallback),
+            text => parse_time(text)
+                .ok_or_else(|| format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp"))
+                .map_err(Failure::bad_data),
+        }
+    }
+
+    /// The duration called `name` in milliseconds; `fallback` when absent.
+    pub fn duration(&self, name: &str, fallback: i64) -> Result<i64, Failure> {
+        match self.first(name) {
+            "" => Ok(fallback),
+            text => parse_duration_ms(text)
+                .ok_or_else(|| format!("invalid parameter {name:?}: cannot parse {text:?} to a valid duration"))
+                .map_err(Failure::bad_data),
+        }
+    }
+
+    /// The truth value called `name`; `fallback` when absent.
+    pub fn flag(&self, name: &str, fallback: Flag) -> Result<Flag, Failure> {
+        match self.first(name) {
+            "" => Ok(fallback),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Flag::On),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Flag::Off),
+            text => Err(Failure::bad_data(format!("invalid parameter {name:?}: {text:?} is neither true nor false"))),
+        }
+    }
+
+    /// The number called `limit`; 0 for none.
+    pub fn limit(&self) -> Result<usize, Failure> {
+        match self.first("limit") {
+            "" => Ok(0),
+            text => match text.parse::<i64>() {
+                Ok(limit) => usize::try_from(limit)
+                    .map_err(|_| Failure::bad_data("invalid parameter \"limit\": limit must be non-negative")),
+                Err(_) => Err(Failure::bad_data(format!(
+                    "invalid parameter \"limit\": cannot parse {text:?} to a valid limit"
+                ))),
+            },
+        }
+    }
+
+    /// `start` and `end`; without them the last `back`, or all time.
+    pub fn range(&self, back: Duration) -> Result<TimeRange, Failure> {
+        let now = now_ms();
+        let from = if back.is_zero() { i64::MIN } else { now - back.as_millis() as i64 };
+        let range = TimeRange::new(self.time("start", from)?, self.time("end", now)?);
+        if range.max_time < range.min_time {
+            return Err(Failure::bad_data("end timestamp must not be before start time"));
+        }
+        Ok(range)
+    }
+
+    /// The tenant of the request.
+    pub fn tenant(&self, api: &Api) -> String {
+        let named = self.headers.get(&api.settings.tenant_header).and_then(|value| value.to_str().ok());
+        named.filter(|tenant| !tenant.is_empty()).unwrap_or(&api.settings.default_tenant).to_owned()
+    }
+
+    /// The selectors of `match[]`, narrowed to the tenant where tenancy is enforced.
+    pub fn matchers(&self, api: &Api) -> Result<Vec<Vec<Matcher>>, Failure> {
+        let mut sets = selectors(self.all("match[]"), "match[]")?;
+        if let Some(tenant) = self.tenant_matcher(api)? {
+            if sets.is_empty() {
+                sets.push(Vec::new());
+            }
+            sets.iter_mut().for_each(|set| set.push(tenant.clone()));
+        }
+        Ok(sets)
+    }
+
+    /// The matcher that every selector gets where tenancy is enforced.
+    pub fn tenant_matcher(&self, api: &Api) -> Result<Option<Matcher>, Failure> {
+        let Some(label) = &api.settings.tenant_label else { return Ok(None) };
+        Ok(Some(Matcher::equal(label.as_str(), self.tenant(api).as_str())))
+    }
+
+    /// How the request wants its series; automatic downsampling reads data of `auto_resolution_ms`.
+    pub fn scope(&self, api: &Api, auto_resolution_ms: i64) -> Result<Scope, Failure> {
+        let settings = &api.settings;
+        let given = self.all("replicaLabels[]");
+        let replica_labels = if given.is_empty() { settings.replica_labels.clone() } else { given.to_vec() };
+        let partial = if settings.partial_response { Flag::On } else { Flag::Off };
+        let max_resolution_ms = match self.first("max_source_resolution") {
+            "auto" => auto_resolution_ms,
+            "" if settings.auto_downsampling => auto_resolution_ms,
+            _ => self.duration("max_source_resolution", 0)?,
+        };
+        if max_resolution_ms < 0 {
+            let text = "negative 'max_source_resolution' is not accepted. Try a positive integer";
+            return Err(Failure::bad_data(text));
+        }
+        Ok(Scope {
+            replica_labels: if self.flag("dedup", Flag::On)? == Flag::On { replica_labels } else { Vec::new() },
+            on_failure: match self.flag("partial_response", partial)? {
+                Flag::On => OnFailure::Warn,
+                Flag::Off => OnFailure::Abort,
+            },
+            max_resolution_ms,
+            store_matchers: selectors(self.all("storeMatch[]"), "storeMatch[]")?,
+            tenant: self.tenant(api),
+        })
+    }
+}
+
+/// A truth value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// True.
+    On,
+    /// False.
+    Off,
+}
+
+/// Now, in Unix milliseconds.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+fn selectors(texts: &[String], name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
+    let parse = |text: &String| {
+        syntax::parse_selector(text)
+            .map_err(|error| Failure::bad_data(format!("invalid parameter {name:?}: {}", Error::from(error))))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// Unix milliseconds of a number of seconds or an RFC 3339 time.
+fn parse_time(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        let whole = seconds.trunc();
+        let fraction = ((seconds - whole) * 1000.0).round();
+        let ms = whole * 1000.0 + fraction;
+        return (ms.abs() < i64::MAX as f64).then_some(ms as i64);
+    }
+    let text = text.replacen(' ', "+", 1);
+    let time = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339).ok()?;
+    Some(time.unix_timestamp_nanos().div_euclid(1_000_000) as i64)
+}
+
+/// Milliseconds of a number of seconds or a Prometheus duration.
+fn parse_duration_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ms = seconds * 1000.0;
+        return (ms.abs() < (i64::MAX / 1_000_000) as f64).then_some(ms as i64);
+    }
+    parse_duration(text).ok().map(|duration| duration.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc_3339() {
+        assert_eq!(parse_time("1789984800.5"), Some(1_789_984_800_500));
+        assert_eq!(parse_time("-1.001"), Some(-1001));
+        assert_eq!(parse_time("2026-09-21T10:00:00Z"), Some(1_789_984_800_000));
+        assert_eq!(parse_time("2026-09-21T12:00:00.25+02:00"), Some(1_789_984_800_250));
+        assert_eq!(parse_time("2026-09-21T12:00:00 02:00"), Some(1_789_984_800_000));
+        for text in ["", "now", "1e400", "2026-09-21"] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds_or_prometheus_durations() {
+        assert_eq!(parse_duration_ms("1.5"), Some(1500));
+        assert_eq!(parse_duration_ms("1h30m"), Some(5_400_000));
+        assert_eq!(parse_duration_ms("1x"), None);
+        assert_eq!(parse_duration_ms("1e30"), None);
+    }
+}

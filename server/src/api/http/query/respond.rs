@@ -1,0 +1,127 @@
+//! Envelopes: `{"status":"success","data":…}` and `{"status":"error",…}`.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use engine::model::{Error, ErrorKind};
+use engine::promql::{QueryError, Stage};
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::Value;
+
+use crate::api::error;
+
+/// A request that failed, in Prometheus' terms.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    status: StatusCode,
+    error_type: &'static str,
+    message: String,
+}
+
+impl Failure {
+    /// A request that is wrong.
+    pub fn bad_data(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error_type: "bad_data", message: message.into() }
+    }
+
+    /// The same over gRPC.
+    pub fn status(&self) -> tonic::Status {
+        let code = match self.error_type {
+            "bad_data" => tonic::Code::InvalidArgument,
+            "canceled" => tonic::Code::Cancelled,
+            "timeout" => tonic::Code::DeadlineExceeded,
+            "execution" => tonic::Code::Aborted,
+            _ => tonic::Code::Internal,
+        };
+        tonic::Status::new(code, self.message.clone())
+    }
+
+    /// A request that is right and could not be carried out.
+    pub fn execution(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, error_type: "execution", message: message.into() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let names = error::names(error.kind());
+        Self { status: names.status, error_type: names.error_type, message: error.message().to_owned() }
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(failed: QueryError) -> Self {
+        let message = failed.error.message();
+        match (failed.stage, failed.error.kind()) {
+            (Stage::Execute, ErrorKind::Canceled | ErrorKind::Deadline | ErrorKind::Bug) => failed.error.into(),
+            (Stage::Execute, _) => Self::execution(message),
+            (Stage::Prepare, _) => Self::bad_data(message),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({
+            "status": "error",
+            "errorType": self.error_type,
+            "error": self.message,
+        });
+        json(self.status, body.to_string().into_bytes(), Caching::No)
+    }
+}
+
+/// Whether a cache may keep an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// It may.
+    Yes,
+    /// It may not: an error, or an answer with warnings.
+    No,
+}
+
+/// `data` in an envelope.
+pub fn success(data: &Value, warnings: &[String]) -> Response {
+    enveloped(data.to_string().into_bytes(), warnings, &[])
+}
+
+/// `data`, JSON already, in an envelope.
+pub fn enveloped(data: Vec<u8>, warnings: &[String], infos: &[String]) -> Response {
+    let mut body = Vec::with_capacity(data.len() + 64);
+    body.extend_from_slice(br#"{"status":"success","data":"#);
+    body.extend_from_slice(&data);
+    for (name, notes) in [("warnings", warnings), ("infos", infos)] {
+        if !notes.is_empty() {
+            body.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(notes)).as_bytes());
+        }
+    }
+    body.push(b'}');
+    json(StatusCode::OK, body, if warnings.is_empty() { Caching::Yes } else { Caching::No })
+}
+
+fn json(status: StatusCode, body: Vec<u8>, caching: Caching) -> Response {
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response();
+    if caching == Caching::No {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Lets pages of any origin read the API, as Prometheus does, and answers their preflights.
+pub async fn with_cors(request: Request, next: Next) -> Response {
+    let mut response = match *request.method() {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => next.run(request).await,
+    };
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Authorization, Content-Type, Origin"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Date"),
+    ];
+    for (name, value) in allowed {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

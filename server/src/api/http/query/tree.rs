@@ -1,0 +1,66 @@
+//! Work on syntax trees: printing, and narrowing to a tenant.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use engine::model::matcher::Matcher;
+use engine::promql::syntax::ast::Expr;
+use engine::promql::syntax::{parse, prettify};
+use serde_json::Value;
+
+use super::Api;
+use super::params::Params;
+use super::respond::{Failure, success};
+
+pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    Ok(success(&Value::from(prettify(&parsed(&api, &params)?)), &[]))
+}
+
+fn parsed(api: &Api, params: &Params) -> Result<Expr, Failure> {
+    parse(params.first("query"), api.syntax)
+        .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))
+}
+
+/// Gives every selector below `expr` the matcher `tenant` in place of its own for that label.
+pub(super) fn narrow(expr: &mut Expr, tenant: &Matcher) {
+    let selector = match expr {
+        Expr::Vector(selector) => Some(selector.as_mut()),
+        Expr::Matrix(matrix) => Some(&mut matrix.selector),
+        _ => None,
+    };
+    if let Some(selector) = selector {
+        selector.matchers.retain(|matcher| matcher.name() != tenant.name());
+        selector.matchers.push(tenant.clone());
+    }
+    match expr {
+        Expr::Aggregate(aggregate) => {
+            narrow(&mut aggregate.expr, tenant);
+            aggregate.param.iter_mut().for_each(|param| narrow(param, tenant));
+        }
+        Expr::Binary(binary) => {
+            narrow(&mut binary.lhs, tenant);
+            narrow(&mut binary.rhs, tenant);
+        }
+        Expr::Call(call) => call.args.iter_mut().for_each(|argument| narrow(argument, tenant)),
+        Expr::Subquery(subquery) => narrow(&mut subquery.expr, tenant),
+        Expr::Paren(paren) => narrow(&mut paren.expr, tenant),
+        Expr::Unary(unary) => narrow(&mut unary.expr, tenant),
+        Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_selector_is_narrowed_and_another_tenant_is_replaced() {
+        let query = "sum(rate(a{tenant=\"b\"}[5m])) / on () max_over_time(c[1h:1m]) + -(d)";
+        let mut expr = parse(query, engine::promql::syntax::Options::default()).unwrap();
+        narrow(&mut expr, &Matcher::equal("tenant", "a"));
+        let narrowed = expr.to_string();
+        assert_eq!(narrowed.matches("tenant=\"a\"").count(), 3, "{narrowed}");
+        assert_eq!(narrowed.matches("tenant=").count(), 3, "{narrowed}");
+    }
+}

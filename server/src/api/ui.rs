@@ -1,0 +1,71 @@
+//! The web interface: its bundle, embedded in the binary.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use rust_embed::RustEmbed;
+
+/// The bundle that `server/ui` builds.
+#[derive(RustEmbed)]
+#[folder = "ui/dist"]
+struct Bundle;
+
+/// Addresses at which the pages are found; the page chooses by the address.
+const PAGES: [&str; 9] =
+    ["/graph", "/query", "/alerts", "/rules", "/targets", "/stores", "/blocks", "/status", "/flags"];
+
+/// The pages and their assets. `prefix` is the path below which a browser sees the process, without
+/// a slash at its end; `component` is what the process is.
+pub fn routes(prefix: &str, component: &'static str) -> Router {
+    let page = Bundle::get("index.html").map_or_else(String::new, |file| String::from_utf8_lossy(&file.data).into());
+    let page = page.replace("__URU_PREFIX__", &escaped(prefix)).replace("__URU_COMPONENT__", component);
+    let first = format!("{prefix}{}", if component == "store" { "/blocks" } else { "/graph" });
+    let mut router =
+        Router::new().route("/", get(move || async move { Redirect::to(&first) })).route("/assets/{file}", get(asset));
+    for path in PAGES {
+        let page = page.clone();
+        let html = move || async move { ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page) };
+        router = router.route(path, get(html));
+    }
+    router
+}
+
+async fn asset(Path(file): Path<String>) -> Response {
+    let kind = match file.rsplit('.').next() {
+        Some("js") => "text/javascript",
+        Some("css") => "text/css",
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    match Bundle::get(&file) {
+        Some(found) => {
+            let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
+            (headers, found.data.into_owned()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// `text` for an attribute of HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundle_is_embedded() {
+        assert!(Bundle::get("app.js").is_some_and(|file| file.data.len() > 10_000));
+        assert!(Bundle::get("app.css").is_some());
+        let page = String::from_utf8(Bundle::get("index.html").unwrap().data.into_owned()).unwrap();
+        assert!(page.contains("__URU_PREFIX__/assets/app.js"));
+    }
+
+    #[test]
+    fn a_prefix_cannot_leave_its_attribute() {
+        assert_eq!(escaped("/a\"><script>"), "/a&quot;>&lt;script>");
+    }
+}

@@ -1,0 +1,101 @@
+//! Flags of the querier, with Thanos' names and defaults.
+
+use super::flag::{Flag, Kind};
+
+const ENGINE: &str = "one engine evaluates every query";
+const TELEMETRY: &str = "query durations are a histogram with fixed buckets";
+
+/// How queries are evaluated and answered.
+pub const EVALUATION: &[Flag] = &[
+    Flag::new("query.timeout", Kind::Duration, "2m", "Longest time of a query."),
+    Flag::new("query.max-concurrent", Kind::Integer, "20", "Queries that run at once."),
+    Flag::new("query.max-samples", Kind::Integer, "50000000", "Most samples that a query may hold in memory."),
+    Flag::new("query.memory-limit", Kind::Bytes, "0", "Most bytes that a query may hold in memory; 0: no limit."),
+    Flag::new("query.lookback-delta", Kind::Duration, "5m", "How far back an instant selector looks for a sample."),
+    Flag::new("query.default-evaluation-interval", Kind::Duration, "1m", "Step of subqueries that say none."),
+    Flag::new("query.default-step", Kind::Duration, "1s", "Least step of range queries that say none."),
+    Flag::new("query.metadata.default-time-range", Kind::Duration, "0s", "How far back labels are looked up; 0: all."),
+    Flag::new("query.replica-label", Kind::List, "", "Label that tells replicas apart; may come again."),
+    Flag::new("deduplication.func", Kind::Word(&["penalty", "chain"]), "penalty", "How replicas become one series."),
+    Flag::new("query.auto-downsampling", Kind::Switch, "false", "Read downsampled data where the step allows it."),
+    Flag::new("query.partial-response", Kind::Switch, "true", "Answer, with a warning, while an endpoint fails."),
+    Flag::new("query.tenant-header", Kind::Text, "THANOS-TENANT", "Header that names the tenant."),
+    Flag::new("query.default-tenant-id", Kind::Text, "default-tenant", "Tenant of requests without that header."),
+    Flag::new("query.enforce-tenancy", Kind::Switch, "false", "Narrow every selector to the tenant."),
+    Flag::new("query.tenant-label-name", Kind::Text, "tenant_id", "Label that holds the tenant."),
+    Flag::new("enable-feature", Kind::List, "", "Feature, of Prometheus or Thanos, that is off by default."),
+    Flag::new(
+        "web.route-prefix",
+        Kind::Text,
+        "",
+        "Path below which HTTP is served; empty: that of the external prefix.",
+    ),
+];
+
+/// What is asked.
+pub const ENDPOINTS: &[Flag] = &[
+    Flag::new("endpoint", Kind::List, "", "Endpoint, host:port, or dns+, dnssrv+ and a name; may come again."),
+    Flag::new("endpoint-strict", Kind::List, "", "Endpoint that is asked even while it does not answer."),
+    Flag::new("endpoint-group", Kind::List, "", "Endpoints of one name that hold the same; one of them is asked."),
+    Flag::new("endpoint-group-strict", Kind::List, "", "Group of endpoints that is asked even while none answers."),
+    Flag::new("endpoint.sd-config-file", Kind::Text, "", "File of endpoints, read again when endpoints are."),
+    Flag::new("endpoint.sd-config", Kind::Text, "", "The endpoints themselves, instead of the file."),
+    Flag::new("endpoint.info-timeout", Kind::Duration, "5s", "Longest time of an Info call, and time between two."),
+    Flag::new(
+        "store.sd-files",
+        Kind::List,
+        "",
+        "File of addresses, as Prometheus' file_sd; * in its name matches any.",
+    ),
+    Flag::new(
+        "store.response-timeout",
+        Kind::Duration,
+        "0ms",
+        "Longest time between two frames of an endpoint; 0: any.",
+    ),
+    Flag::new(
+        "selector-label",
+        Kind::List,
+        "",
+        "Label that this querier adds to what it says of itself: name=\"value\".",
+    ),
+    Flag::new("web.external-prefix", Kind::Text, "", "Path below which a browser sees HTTP."),
+    Flag::new("io.mode", Kind::Word(&["auto", "io_uring", "pread"]), "auto", "How sockets are waited for."),
+    Flag::without_effect(
+        "query.mode",
+        Kind::Word(&["local", "distributed"]),
+        "local",
+        "endpoints are asked for series",
+    ),
+    Flag::without_effect("query.promql-engine", Kind::Word(&["prometheus", "thanos"]), "prometheus", ENGINE),
+    Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", "use the anchored modifier instead"),
+    Flag::without_effect("query.max-concurrent-select", Kind::Integer, "4", "selectors of a query are read in turn"),
+    Flag::without_effect("query.conn-metric.label", Kind::List, "", "connections are counted by all labels"),
+    Flag::without_effect("query.partition-label", Kind::List, "", "endpoints are asked for series"),
+    Flag::without_effect("query.active-query-path", Kind::Text, "", "running queries are not written to a file"),
+    Flag::without_effect("query.tenant-certificate-field", Kind::Text, "", "tenants are named by the header"),
+    Flag::without_effect("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
+    Flag::without_effect("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),
+    Flag::without_effect("query.telemetry.request-series-seconds-quantiles", Kind::List, "", TELEMETRY),
+    Flag::without_effect("alert.query-url", Kind::Text, "", "the querier writes no links to itself"),
+    Flag::without_effect("store.sd-interval", Kind::Duration, "5m", "files are read before every Info round"),
+    Flag::without_effect("store.sd-dns-interval", Kind::Duration, "30s", "names are resolved before every Info round"),
+    Flag::without_effect("endpoint.sd-config-reload-interval", Kind::Duration, "5m", "read before every Info round"),
+    Flag::without_effect("store.unhealthy-timeout", Kind::Duration, "5m", "it is five minutes"),
+    Flag::without_effect("web.prefix-header", Kind::Text, "", "pages use the external prefix"),
+    Flag::without_effect("web.disable-cors", Kind::Switch, "false", "the API may be read by pages of any origin"),
+    Flag::without_effect("grpc-compression", Kind::Word(&["none", "snappy"]), "none", "frames are not compressed"),
+    Flag::without_effect("selector.relabel-config-file", Kind::Text, "", "every endpoint's data is read"),
+    Flag::without_effect("selector.relabel-config", Kind::Text, "", "every endpoint's data is read"),
+];
+
+/// How endpoints are connected to.
+pub const GRPC_CLIENT: &[Flag] = &[
+    Flag::new("grpc-client-tls-secure", Kind::Switch, "false", "Connect to endpoints with TLS."),
+    Flag::new("grpc-client-tls-cert", Kind::Text, "", "Certificate to show to endpoints, a file."),
+    Flag::new("grpc-client-tls-key", Kind::Text, "", "Key of that certificate, a file."),
+    Flag::new("grpc-client-tls-ca", Kind::Text, "", "CA to verify endpoints against, a file; empty: the system's."),
+    Flag::new("grpc-client-server-name", Kind::Text, "", "Name that endpoints' certificates must have."),
+    Flag::without_effect("grpc-client-tls-skip-verify", Kind::Switch, "false", "certificates are always verified"),
+    Flag::without_effect("grpc-client-tls-min-version", Kind::Text, "1.3", "TLS 1.2 is the least version"),
+];

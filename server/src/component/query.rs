@@ -1,0 +1,238 @@
+//! `uru query`: PromQL over endpoints.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use engine::model::Labels;
+use engine::promql::assemble::Merging;
+use engine::promql::exec::NameRemoval;
+use engine::promql::{self, Engine, syntax};
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+use super::process::{self, Ports, Services};
+use crate::api::grpc::info::InfoService;
+use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::http::common::Health;
+use crate::api::http::query::backend::Backend;
+use crate::api::http::query::{self, Api, Settings};
+use crate::api::ui;
+use crate::cli::{Subcommand, Values, flags, query as query_flags};
+use crate::config::ConfigError;
+use crate::fanout::discovery::{self, Discovery, Presence, Source};
+use crate::fanout::endpoints::Dialing;
+use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
+use crate::telemetry::metrics;
+
+/// The component as the command line knows it.
+pub const SUBCOMMAND: Subcommand = Subcommand {
+    name: "query",
+    about: "Querier: PromQL, the HTTP API and the web interface over endpoints",
+    flags: &[
+        query_flags::EVALUATION,
+        query_flags::ENDPOINTS,
+        query_flags::GRPC_CLIENT,
+        flags::HTTP_SERVER,
+        flags::GRPC_SERVER,
+        flags::STORE_LIMITS,
+        flags::REQUEST_LOGGING,
+    ],
+};
+
+/// Runs the component until it is told to end.
+pub fn run(values: &Values) -> Result<(), String> {
+    let discovery = discovery(values).map_err(|error| error.to_string())?;
+    let dialing = dialing(values).map_err(|error| error.to_string())?;
+    let own_labels = own_labels(values).map_err(|error| error.to_string())?;
+    let ports = Ports::bind(values).map_err(|error| error.to_string())?;
+    let mut registry = metrics::registry();
+    let health = Health::register(&mut registry);
+    let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let runtime = ports.runtime();
+    tracing::info!(http = %ports.http_address(), grpc = %ports.grpc_address(), edge = runtime.name(), "starting querier");
+    let values = values.clone();
+    runtime.run(async move {
+        let endpoints = Arc::new(EndpointSet::new(discovery, dialing));
+        let proxy = Proxy {
+            endpoints: Arc::clone(&endpoints),
+            frame_timeout: Some(values.duration("store.response-timeout")).filter(|timeout| !timeout.is_zero()),
+            own_labels,
+        };
+        let fanout = fanout(&values, proxy.clone());
+        let api = Arc::new(api(&values, Arc::new(fanout)));
+        let prefixes = Prefixes::of(&values);
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let info = Arc::new(serve::ProxyInfo { proxy: proxy.clone() });
+        let grpc = Routes::new(serve::store(proxy))
+            .add_service(serve::query(Arc::clone(&api)))
+            .add_service(InfoService::new(info))
+            .add_service(health_service)
+            .prepare();
+        let services = Services { http: http_routes(&api, &prefixes, "query"), grpc };
+        let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
+        report(&endpoints.refresh().await);
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        running.set_ready();
+        tokio::select! {
+            () = keep_refreshed(&endpoints, values.duration("endpoint.info-timeout")) => {}
+            () = process::interrupted() => {}
+        }
+        running.end();
+        Ok(())
+    })
+}
+
+/// Keeps `endpoints` what they are, for ever.
+pub async fn keep_refreshed(endpoints: &EndpointSet, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        report(&endpoints.refresh().await);
+    }
+}
+
+/// Logs what went wrong with addresses.
+pub fn report(problems: &[String]) {
+    for problem in problems {
+        tracing::warn!(problem, "endpoints could not be found");
+    }
+}
+
+/// Endpoints as the API's backend.
+pub fn fanout(values: &Values, proxy: Proxy) -> Fanout {
+    let merging = if values.text("deduplication.func") == Some("chain") { Merging::Chain } else { Merging::Penalty };
+    Fanout { proxy, merging }
+}
+
+/// The API that the flags describe.
+pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
+    let features: Vec<&str> = values.list("enable-feature").iter().flat_map(|list| list.split(',')).collect();
+    let has = |name: &str| features.contains(&name);
+    let ms = |name: &str| i64::try_from(values.duration(name).as_millis()).unwrap_or(i64::MAX);
+    let options = promql::Options {
+        lookback_ms: ms("query.lookback-delta"),
+        samples_max: values.integer("query.max-samples"),
+        bytes_max: match values.bytes("query.memory-limit") {
+            0 => u64::MAX,
+            limit => limit,
+        },
+        default_step_ms: ms("query.default-evaluation-interval"),
+        name_removal: if has("promql-delayed-name-removal") { NameRemoval::Delayed } else { NameRemoval::Immediate },
+        ..promql::Options::default()
+    };
+    Api {
+        backend,
+        engine: Engine::new(options),
+        syntax: syntax::Options {
+            experimental_functions: has("promql-experimental-functions"),
+            duration_expressions: has("promql-duration-expr"),
+            extended_range_selectors: has("promql-extended-range-selectors"),
+            fill_modifiers: has("promql-binop-fill-modifiers"),
+        },
+        gate: Semaphore::new(values.integer("query.max-concurrent").max(1) as usize),
+        settings: settings(values),
+    }
+}
+
+fn settings(values: &Values) -> Settings {
+    let labels = values.list("query.replica-label").iter().flat_map(|list| list.split(','));
+    let word = |name: &str| values.text(name).unwrap_or_default().to_owned();
+    Settings {
+        timeout: values.duration("query.timeout"),
+        replica_labels: labels.filter(|label| !label.is_empty()).map(str::to_owned).collect(),
+        partial_response: values.is_on("query.partial-response"),
+        auto_downsampling: values.is_on("query.auto-downsampling"),
+        default_step: values.duration("query.default-step"),
+        metadata_range: values.duration("query.metadata.default-time-range"),
+        flags: listed(values),
+        started: SystemTime::now(),
+        tenant_header: word("query.tenant-header"),
+        default_tenant: word("query.default-tenant-id"),
+        tenant_label: values.is_on("query.enforce-tenancy").then(|| word("query.tenant-label-name")),
+    }
+}
+
+fn listed(values: &Values) -> BTreeMap<String, String> {
+    values.all().map(|(name, given)| (name.to_owned(), given.join(","))).collect()
+}
+
+/// Where HTTP is served, and where a browser sees it.
+#[derive(Clone, Debug)]
+pub struct Prefixes {
+    route: String,
+    external: String,
+}
+
+impl Prefixes {
+    /// The prefixes that the flags name.
+    pub fn of(values: &Values) -> Self {
+        let path = |name: &str| {
+            let text = values.text(name).unwrap_or_default().trim_matches('/');
+            if text.is_empty() { String::new() } else { format!("/{text}") }
+        };
+        let external = path("web.external-prefix");
+        let route = if values.text("web.route-prefix").is_some() { path("web.route-prefix") } else { external.clone() };
+        Self { route, external }
+    }
+}
+
+/// The API and the pages below their prefix.
+pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str) -> Router {
+    let routes = query::routes(Arc::clone(api)).merge(ui::routes(&prefixes.external, component));
+    if prefixes.route.is_empty() { routes } else { Router::new().nest(&prefixes.route, routes) }
+}
+
+fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
+    let of = |flag: &str, presence: Presence| -> Vec<Source> {
+        values.list(flag).iter().map(|address| Source { address: address.clone(), presence }).collect()
+    };
+    let mut given = of("endpoint", Presence::WhenHealthy);
+    given.extend(of("endpoint-group", Presence::WhenHealthy));
+    given.extend(of("endpoint-strict", Presence::Always));
+    given.extend(of("endpoint-group-strict", Presence::Always));
+    if let Some(text) = values.text("endpoint.sd-config") {
+        let found = discovery::parse_config(text);
+        given.extend(found.map_err(|error| ConfigError::new("endpoint.sd-config", error.to_string()))?);
+    }
+    let files = values.list("store.sd-files").iter().filter(|file| !file.is_empty()).cloned().collect();
+    given.retain(|source| !source.address.is_empty());
+    Ok(Discovery { given, files, config_file: values.text("endpoint.sd-config-file").map(PathBuf::from) })
+}
+
+fn dialing(values: &Values) -> Result<Dialing, ConfigError> {
+    let info_timeout = values.duration("endpoint.info-timeout");
+    if !values.is_on("grpc-client-tls-secure") {
+        return Ok(Dialing { tls: None, info_timeout });
+    }
+    let read = |flag: &'static str| -> Result<Option<String>, ConfigError> {
+        let Some(path) = values.text(flag) else { return Ok(None) };
+        let text = std::fs::read_to_string(path);
+        text.map(Some).map_err(|error| ConfigError::new(flag, format!("{path}: {error}")))
+    };
+    let mut tls = ClientTlsConfig::new();
+    tls = match read("grpc-client-tls-ca")? {
+        Some(ca) => tls.ca_certificate(Certificate::from_pem(ca)),
+        None => tls.with_native_roots(),
+    };
+    if let (Some(certificate), Some(key)) = (read("grpc-client-tls-cert")?, read("grpc-client-tls-key")?) {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    if let Some(name) = values.text("grpc-client-server-name") {
+        tls = tls.domain_name(name);
+    }
+    Ok(Dialing { tls: Some(tls), info_timeout })
+}
+
+fn own_labels(values: &Values) -> Result<Labels, ConfigError> {
+    let mut pairs = Vec::new();
+    for text in values.list("selector-label").iter().filter(|text| !text.is_empty()) {
+        let bad = || ConfigError::new("selector-label", format!("{text:?} is not name=\"value\""));
+        let (name, value) = text.split_once('=').ok_or_else(bad)?;
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).ok_or_else(bad)?;
+        pairs.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(Labels::from_pairs(pairs))
+}

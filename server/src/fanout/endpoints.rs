@@ -1,0 +1,238 @@
+//! Endpoints and what they say of themselves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use engine::model::{Error, Labels, TimeRange};
+use futures_util::future::join_all;
+use proto::thanos::info::info_client::InfoClient;
+use proto::thanos::info::{InfoRequest, InfoResponse};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+
+use super::discovery::{Discovery, Presence};
+
+/// How long after its last good answer an endpoint is still listed.
+const UNHEALTHY_LISTED: Duration = Duration::from_secs(5 * 60);
+
+/// How connections to endpoints are made.
+#[derive(Clone, Debug, Default)]
+pub struct Dialing {
+    /// TLS; none for plain text.
+    pub tls: Option<ClientTlsConfig>,
+    /// Longest time of an Info call.
+    pub info_timeout: Duration,
+}
+
+/// All endpoints.
+#[derive(Debug)]
+pub struct EndpointSet {
+    discovery: Discovery,
+    dialing: Dialing,
+    peers: RwLock<BTreeMap<String, Arc<Peer>>>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: String,
+    /// The connection, made when first used.
+    pub channel: Channel,
+    presence: Presence,
+    state: RwLock<State>,
+}
+
+/// What is known of an endpoint.
+#[derive(Clone, Debug, Default)]
+struct State {
+    info: Option<Arc<InfoResponse>>,
+    label_sets: Arc<Vec<Labels>>,
+    checked: Option<SystemTime>,
+    answered: Option<SystemTime>,
+    error: Option<String>,
+}
+
+/// An API that endpoints may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// StoreAPI.
+    Store,
+    /// Rules.
+    Rules,
+    /// Targets.
+    Targets,
+    /// Metric metadata.
+    Metadata,
+    /// Exemplars.
+    Exemplars,
+    /// Queries.
+    Query,
+    /// Cardinality.
+    Status,
+}
+
+impl EndpointSet {
+    /// The endpoints that `discovery` finds; none before the first [`EndpointSet::refresh`].
+    pub fn new(discovery: Discovery, dialing: Dialing) -> Self {
+        Self { discovery, dialing, peers: RwLock::default() }
+    }
+
+    /// Resolves addresses and asks every endpoint what it holds; what went wrong with addresses.
+    pub async fn refresh(&self) -> Vec<String> {
+        let (addresses, mut problems) = self.discovery.addresses().await;
+        let mut peers = BTreeMap::new();
+        let known = self.all();
+        for (address, presence) in addresses {
+            let peer = known.iter().find(|peer| peer.address == address && peer.presence == presence);
+            match peer
+                .map_or_else(|| Peer::new(&address, presence, &self.dialing).map(Arc::new), |peer| Ok(Arc::clone(peer)))
+            {
+                Ok(peer) => drop(peers.insert(address, peer)),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        join_all(peers.values().map(|peer| peer.check(self.dialing.info_timeout))).await;
+        *self.peers.write().unwrap_or_else(PoisonError::into_inner) = peers;
+        problems
+    }
+
+    /// Refreshes every `interval` for ever, `problems` taking what went wrong.
+    pub async fn keep_refreshed(&self, interval: Duration, problems: impl Fn(&str)) {
+        loop {
+            self.refresh().await.iter().for_each(|problem| problems(problem));
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    /// Every endpoint.
+    pub fn all(&self) -> Vec<Arc<Peer>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The endpoints that serve `api` and answer, or are to be asked all the same.
+    pub fn serving(&self, api: Api) -> Vec<Arc<Peer>> {
+        self.all().into_iter().filter(|peer| peer.serves(api)).collect()
+    }
+
+    /// Endpoints by kind, as Thanos' `/api/v1/stores` lists them.
+    pub fn listing(&self) -> Value {
+        let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for peer in self.all() {
+            let state = peer.state();
+            let long_gone = state.answered.is_none_or(|time| time.elapsed().unwrap_or_default() > UNHEALTHY_LISTED);
+            if state.error.is_some() && long_gone && peer.presence == Presence::WhenHealthy && state.info.is_some() {
+                continue;
+            }
+            let kind = state.info.as_ref().map_or("unknown", |info| info.component_type.as_str());
+            kinds.entry(kind.to_owned()).or_default().push(peer.listing(&state));
+        }
+        json!(kinds)
+    }
+}
+
+impl Peer {
+    fn new(address: &str, presence: Presence, dialing: &Dialing) -> Result<Self, Error> {
+        let scheme = if dialing.tls.is_some() { "https" } else { "http" };
+        let bad = |error: tonic::transport::Error| Error::invalid(format!("endpoint {address:?}: {error}"));
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+            .map_err(bad)?
+            .connect_timeout(dialing.info_timeout)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .tcp_nodelay(true);
+        if let Some(tls) = &dialing.tls {
+            endpoint = endpoint.tls_config(tls.clone()).map_err(bad)?;
+        }
+        Ok(Self { address: address.to_owned(), channel: endpoint.connect_lazy(), presence, state: RwLock::default() })
+    }
+
+    async fn check(&self, timeout: Duration) {
+        let asked = InfoClient::new(self.channel.clone());
+        let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
+        let answer = tokio::time::timeout(timeout, asked).await;
+        let now = SystemTime::now();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.checked = Some(now);
+        match answer {
+            Ok(Ok(answer)) => {
+                let info = answer.into_inner();
+                state.label_sets = Arc::new(info.label_sets.iter().map(labels).collect());
+                state.info = Some(Arc::new(info));
+                state.answered = Some(now);
+                state.error = None;
+            }
+            Ok(Err(status)) => state.error = Some(format!("{}: {}", status.code(), status.message())),
+            Err(_) => state.error = Some(format!("no answer to Info within {timeout:?}")),
+        }
+    }
+
+    /// Whether the endpoint serves `api` and is to be asked.
+    pub fn serves(&self, api: Api) -> bool {
+        let state = self.state();
+        let Some(info) = &state.info else { return self.presence == Presence::Always && api == Api::Store };
+        let serves = match api {
+            Api::Store => info.store.is_some(),
+            Api::Rules => info.rules.is_some(),
+            Api::Targets => info.targets.is_some(),
+            Api::Metadata => info.metric_metadata.is_some(),
+            Api::Exemplars => info.exemplars.is_some(),
+            Api::Query => info.query.is_some(),
+            Api::Status => info.status.is_some(),
+        };
+        serves && (state.error.is_none() || self.presence == Presence::Always)
+    }
+
+    /// External label sets; none for an endpoint that says nothing of them.
+    pub fn label_sets(&self) -> Arc<Vec<Labels>> {
+        self.state().label_sets
+    }
+
+    /// The times that the endpoint's StoreAPI covers.
+    pub fn range(&self) -> TimeRange {
+        let state = self.state();
+        let store = state.info.as_ref().and_then(|info| info.store.as_ref());
+        store.map_or(TimeRange::ALL, |store| TimeRange::new(store.min_time, store.max_time))
+    }
+
+    /// Whether the endpoint leaves replica labels out by itself and keeps the order then.
+    pub fn drops_replica_labels(&self) -> bool {
+        let state = self.state();
+        let store = state.info.as_ref().and_then(|info| info.store.as_ref());
+        store.is_some_and(|store| store.supports_without_replica_labels)
+    }
+
+    /// What the endpoint said of itself last.
+    pub fn info(&self) -> Option<Arc<InfoResponse>> {
+        self.state().info
+    }
+
+    fn state(&self) -> State {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn listing(&self, state: &State) -> Value {
+        let sets = state.label_sets.iter().map(|set| {
+            let pairs = set.iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
+            Value::Object(pairs.collect())
+        });
+        let range = self.range();
+        let checked = state.checked.unwrap_or(SystemTime::UNIX_EPOCH);
+        json!({
+            "name": self.address,
+            "lastCheck": OffsetDateTime::from(checked).format(&Rfc3339).unwrap_or_default(),
+            "lastError": state.error,
+            "labelSets": sets.collect::<Vec<_>>(),
+            "minTime": range.min_time,
+            "maxTime": range.max_time,
+        })
+    }
+}
+
+/// The labels of a label set on the wire.
+pub fn labels(set: &proto::thanos::ZLabelSet) -> Labels {
+    Labels::from_pairs(set.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())))
+}

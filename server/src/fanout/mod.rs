@@ -1,0 +1,29 @@
+//! Many endpoints as one: who they are, what they answer, merged.
+//!
+//! ```text
+//! addresses ─ resolve ─> endpoints ─ Info every 5 s ─> what each holds
+//! request ─ prune by time and labels ─> streams ─ k-way merge ─> series in order ─> samples
+//! ```
+
+/// The backend of the HTTP API over endpoints.
+pub mod backend;
+/// Addresses: given, from files, by DNS.
+pub mod discovery;
+/// Endpoints and what they say of themselves.
+pub mod endpoints;
+mod federated;
+/// Several sorted streams of series as one.
+pub mod merge;
+/// Requests to endpoints.
+pub mod proxy;
+mod rules;
+/// The querier as an endpoint itself.
+pub mod serve;
+/// Where queries read.
+pub mod source;
+/// Frames of one endpoint.
+pub mod stream;
+
+pub use backend::Fanout;
+pub use endpoints::{EndpointSet, Peer};
+pub use proxy::Proxy;

@@ -1,0 +1,114 @@
+//! Where queries read: the merged series of endpoints, as columns.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::batch::SampleBatch;
+use engine::model::{Error, ErrorKind};
+use engine::promql::assemble::{Assembler, Merging, Reading};
+use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
+use engine::select::ChunkSet;
+use proto::thanos::{Func, Grouping, QueryHints, SeriesRequest};
+use tokio::runtime::Handle;
+
+use super::merge::Merge;
+use super::proxy::{Proxy, SeriesAsked};
+use super::stream::aggregate_number;
+use crate::api::http::query::backend::Scope;
+
+/// Series of a batch that is handed on.
+const BATCH_SERIES: usize = 128;
+
+/// Series of one frame that endpoints are asked for.
+const FRAME_SERIES: i64 = 64;
+
+/// The label that a store with projections puts a series' hash into.
+const SERIES_HASH_LABEL: &str = "__cf_series_hash__";
+
+/// Reads from endpoints. `select` waits on the calling thread.
+pub struct RemoteSource {
+    /// Who asks.
+    pub proxy: Proxy,
+    /// How the request wants its series.
+    pub scope: Scope,
+    /// How replicas become one series.
+    pub merging: Merging,
+    /// The runtime whose sockets the endpoints answer on.
+    pub runtime: Handle,
+    /// When to give up.
+    pub deadline: Option<Instant>,
+}
+
+impl Source for RemoteSource {
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        self.runtime.block_on(self.read(request, sink))
+    }
+}
+
+impl RemoteSource {
+    async fn read(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        let merging = if self.scope.replica_labels.is_empty() { Merging::Nothing } else { self.merging };
+        let mut assembler = Assembler::new(request.range, &request.hints.function, merging);
+        let mut merge = self.proxy.series(&self.scope, self.asked(request)).await?;
+        let mut batch = SampleBatch::default();
+        while let Some(series) = self.in_time(&mut merge).await? {
+            let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(|chunk| chunk.as_set()).collect();
+            assembler.append(Arc::new(series.labels.clone()), &sets, &mut batch)?;
+            if batch.len() == BATCH_SERIES {
+                sink(&mut batch)?;
+                batch.clear();
+            }
+        }
+        if !batch.is_empty() {
+            sink(&mut batch)?;
+        }
+        Ok(Selected { warnings: merge.take_warnings() })
+    }
+
+    async fn in_time(&self, merge: &mut Merge) -> Result<Option<super::stream::RemoteSeries>, Error> {
+        match self.deadline {
+            None => merge.next().await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), merge.next())
+                .await
+                .map_err(|_| Error::new(ErrorKind::Deadline, "query timed out while it read from its endpoints"))?,
+        }
+    }
+
+    fn asked(&self, request: &SelectRequest<'_>) -> SeriesAsked {
+        let hints = request.hints;
+        let aggregates = Reading::of_function(&hints.function).aggregates();
+        let request_rest = SeriesRequest {
+            max_resolution_window: max_resolution(self.scope.max_resolution_ms, hints),
+            aggregates: aggregates.iter().map(aggregate_number).collect(),
+            step: hints.step_ms,
+            range: hints.range_ms,
+            query_hints: Some(query_hints(hints)),
+            response_batch_size: FRAME_SERIES,
+            ..SeriesRequest::default()
+        };
+        SeriesAsked { matchers: request.matchers.to_vec(), range: request.range, request: request_rest }
+    }
+}
+
+/// The coarsest resolution that will do: functions over two samples need two of them in a window.
+fn max_resolution(wanted: i64, hints: &Hints) -> i64 {
+    const TWO_SAMPLES: [&str; 9] =
+        ["rate", "increase", "delta", "irate", "idelta", "deriv", "predict_linear", "xrate", "xincrease"];
+    if hints.range_ms > 0 && TWO_SAMPLES.contains(&hints.function.as_str()) {
+        wanted.min(hints.range_ms / 2)
+    } else {
+        wanted
+    }
+}
+
+fn query_hints(hints: &Hints) -> QueryHints {
+    QueryHints {
+        step_millis: hints.step_ms,
+        func: Some(Func { name: hints.function.clone() }),
+        grouping: Some(Grouping { by: hints.by, labels: hints.grouping.clone() }),
+        range: Some(proto::thanos::Range { millis: hints.range_ms }),
+        projection_labels: Vec::new(),
+        projection_include: false,
+        series_hash_label_name: SERIES_HASH_LABEL.to_owned(),
+    }
+}

@@ -1,0 +1,255 @@
+//! The frames of one endpoint's Series call, as owned series that share the frames' bytes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use engine::chunk::Encoding;
+use engine::model::{Error, ErrorKind, Labels};
+use engine::select::{Aggregate, ChunkData, ChunkSet};
+use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status, Streaming};
+
+use super::endpoints::Peer;
+
+/// One series of an endpoint.
+#[derive(Clone, Debug)]
+pub struct RemoteSeries {
+    /// Labels, ascending.
+    pub labels: Labels,
+    /// Chunks in the order in which they came.
+    pub chunks: Vec<RemoteChunk>,
+}
+
+/// The chunks of one range of time; they share the bytes of their frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteChunk {
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// Raw, count, sum, min, max, counter.
+    pub parts: [Option<(ChunkKind, Bytes)>; 6],
+}
+
+const PARTS: [AggrPart; 6] =
+    [AggrPart::Raw, AggrPart::Count, AggrPart::Sum, AggrPart::Min, AggrPart::Max, AggrPart::Counter];
+
+impl RemoteChunk {
+    /// The same, borrowed.
+    pub fn as_set(&self) -> ChunkSet<'_> {
+        let mut set = ChunkSet::empty(self.min_time, self.max_time);
+        for (part, found) in set.parts.iter_mut().zip(&self.parts) {
+            *part = found.as_ref().map(|(kind, data)| ChunkData { encoding: encoding(*kind), data });
+        }
+        set
+    }
+}
+
+fn encoding(kind: ChunkKind) -> Encoding {
+    match kind {
+        ChunkKind::Xor => Encoding::Xor,
+        ChunkKind::Histogram => Encoding::Histogram,
+        ChunkKind::FloatHistogram => Encoding::FloatHistogram,
+    }
+}
+
+/// The series of one endpoint, read frame by frame.
+pub struct SeriesStream {
+    address: String,
+    frames: Streaming<Bytes>,
+    waiting: VecDeque<RemoteSeries>,
+    frame_timeout: Option<Duration>,
+    last: Option<Labels>,
+    dropped_labels: Vec<String>,
+}
+
+/// What a stream gives.
+#[derive(Debug)]
+pub enum Item {
+    /// A series.
+    Series(RemoteSeries),
+    /// A warning of the endpoint.
+    Warning(String),
+}
+
+impl SeriesStream {
+    /// Calls Series of `peer`. Labels of `dropped` are taken out of every series that has them.
+    pub async fn open(
+        peer: &Peer,
+        request: Request<proto::thanos::SeriesRequest>,
+        frame_timeout: Option<Duration>,
+        dropped: Vec<String>,
+    ) -> Result<Self, Error> {
+        let failed = |status: Status| failure(&peer.address, &status);
+        let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(usize::MAX);
+        client.ready().await.map_err(|error| failed(Status::unavailable(error.to_string())))?;
+        let path = http::uri::PathAndQuery::from_static("/thanos.Store/Series");
+        let call = client.server_streaming(request, path, RawCodec);
+        let answer = match frame_timeout {
+            None => call.await,
+            Some(timeout) => {
+                let late = |_| Status::deadline_exceeded(format!("no answer within {timeout:?}"));
+                tokio::time::timeout(timeout, call).await.map_err(late).and_then(|answer| answer)
+            }
+        };
+        Ok(Self {
+            address: peer.address.clone(),
+            frames: answer.map_err(failed)?.into_inner(),
+            waiting: VecDeque::new(),
+            frame_timeout,
+            last: None,
+            dropped_labels: dropped,
+        })
+    }
+
+    /// The address of the endpoint.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The next item; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Item>, Error> {
+        loop {
+            if let Some(series) = self.waiting.pop_front() {
+                self.check_order(&series)?;
+                return Ok(Some(Item::Series(series)));
+            }
+            let frame = match self.frame_timeout {
+                None => self.frames.message().await,
+                Some(timeout) => {
+                    let late = |_| Status::deadline_exceeded(format!("failed to receive any data in {timeout:?}"));
+                    tokio::time::timeout(timeout, self.frames.message()).await.map_err(late).and_then(|frame| frame)
+                }
+            };
+            let Some(frame) = frame.map_err(|status| failure(&self.address, &status))? else { return Ok(None) };
+            if let Some(warning) = self.read(&frame)? {
+                return Ok(Some(Item::Warning(warning)));
+            }
+        }
+    }
+
+    /// Takes the series of `frame`; gives its warning, if it is one.
+    fn read(&mut self, frame: &Bytes) -> Result<Option<String>, Error> {
+        let bad = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Corrupt, format!("endpoint {}: {error}", self.address))
+        };
+        match scan(frame).map_err(|error| bad(&error))? {
+            ResponseView::Series(view) => {
+                let series = self.owned(frame, view).map_err(|error| bad(&error))?;
+                self.waiting.push_back(series);
+            }
+            ResponseView::Batch(batch) => {
+                for view in batch {
+                    let series = view.and_then(|view| self.owned(frame, view)).map_err(|error| bad(&error))?;
+                    self.waiting.push_back(series);
+                }
+            }
+            ResponseView::Warning(text) => return Ok(Some(text.to_owned())),
+            ResponseView::Hints(_) | ResponseView::Unknown => {}
+        }
+        Ok(None)
+    }
+
+    fn owned(&self, frame: &Bytes, view: SeriesView<'_>) -> Result<RemoteSeries, proto::wire::Malformed> {
+        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
+        let mut chunks = Vec::new();
+        view.read(
+            |name, value| {
+                if !self.dropped_labels.iter().any(|dropped| dropped == name) {
+                    pairs.push((name, value));
+                }
+            },
+            |set| {
+                let part = |part| set.part(part).map(|chunk: ChunkView<'_>| (chunk.kind, frame.slice_ref(chunk.data)));
+                chunks.push(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts: PARTS.map(part) });
+            },
+        )?;
+        let is_sorted = pairs.is_sorted_by(|left, right| left.0 < right.0);
+        let labels = if is_sorted { Labels::from_sorted(pairs) } else { Labels::from_pairs(pairs) };
+        Ok(RemoteSeries { labels, chunks })
+    }
+
+    fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {
+        if let Some(last) = &self.last
+            && self.dropped_labels.is_empty()
+            && series.labels < *last
+        {
+            let message =
+                format!("endpoint {}: series {} came after {last}: they must ascend", self.address, series.labels);
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        self.last = Some(series.labels.clone());
+        Ok(())
+    }
+}
+
+/// What went wrong with an endpoint.
+pub fn failure(address: &str, status: &Status) -> Error {
+    let kind = match status.code() {
+        tonic::Code::InvalidArgument => ErrorKind::Invalid,
+        tonic::Code::ResourceExhausted => ErrorKind::Limit,
+        tonic::Code::Cancelled => ErrorKind::Canceled,
+        tonic::Code::DeadlineExceeded => ErrorKind::Deadline,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(
+        kind,
+        format!("receive series from {address}: rpc error: code = {:?} desc = {}", status.code(), status.message()),
+    )
+}
+
+/// Messages as they are on the wire, to be read by hand.
+#[derive(Clone, Copy, Debug)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = proto::thanos::SeriesRequest;
+    type Decode = Bytes;
+    type Encoder = MessageEncoder;
+    type Decoder = RawDecoder;
+
+    fn encoder(&mut self) -> MessageEncoder {
+        MessageEncoder
+    }
+
+    fn decoder(&mut self) -> RawDecoder {
+        RawDecoder
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct MessageEncoder;
+
+impl Encoder for MessageEncoder {
+    type Item = proto::thanos::SeriesRequest;
+    type Error = Status;
+
+    fn encode(&mut self, item: Self::Item, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        prost::Message::encode(&item, out).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RawDecoder;
+
+impl Decoder for RawDecoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// An [`Aggregate`] of the engine as the wire numbers it.
+pub fn aggregate_number(aggregate: Aggregate) -> i32 {
+    match aggregate {
+        Aggregate::Count => 1,
+        Aggregate::Sum => 2,
+        Aggregate::Min => 3,
+        Aggregate::Max => 4,
+        Aggregate::Counter => 5,
+    }
+}
