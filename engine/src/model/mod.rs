@@ -20,6 +20,8 @@ pub mod labels;
 pub mod matcher;
 /// Regexps in Go's RE2 syntax.
 pub mod regexp;
+/// Rules that rewrite label sets.
+pub mod relabel;
 /// Strings of bytes and Go's quoting.
 pub mod text;
 /// Times, ranges and resolutions.

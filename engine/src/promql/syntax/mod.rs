@@ -12,6 +12,7 @@ pub mod ast;
 mod error;
 /// Functions and their signatures.
 pub mod functions;
+mod json;
 mod lexer;
 mod literal;
 mod options;
@@ -24,6 +25,7 @@ mod typed;
 pub use ast::{Expr, TextRange};
 pub use error::ParseError;
 pub use functions::{FUNCTIONS, Function, ValueType, function};
+pub use json::to_json;
 pub use options::Options;
 pub use parser::{HEIGHT_MAX, NESTING_MAX, parse, parse_metric, parse_selector};
 pub use pretty::prettify;
