@@ -35,8 +35,17 @@ pub(super) fn shape(node: &Node) -> Shape {
         _ => (None, rest),
     };
     let literal = literal_run(middle.iter());
-    if literal.chars().count() == middle.len() && (before.is_some() || after.is_some()) {
-        return Shape::Around { before, literal, after };
+    if literal.chars().count() == middle.len() {
+        match (before, after) {
+            (None, None) => {}
+            // `.+.+` wants two characters, of which bytes tell nothing.
+            (Some(before), Some(after)) if literal.is_empty() => {
+                if before + after <= 1 {
+                    return Shape::Around { before: Some(before + after), literal, after: None };
+                }
+            }
+            _ => return Shape::Around { before, literal, after },
+        }
     }
     let prefix = literal_run(nodes.iter());
     let suffix: String = literal_run(nodes.iter().rev()).chars().rev().collect();
