@@ -69,15 +69,24 @@ impl SampleBatch {
         self.labels.is_empty()
     }
 
-    /// Number of samples, a histogram counted as one.
+    /// Number of samples of all finished series, a histogram counted as one.
     pub fn samples(&self) -> usize {
-        self.floats.len() + self.histograms.timestamps.len()
+        let last = |ends: &[usize]| ends.last().copied().unwrap_or(0);
+        last(&self.float_ends) + last(&self.histogram_ends)
     }
 
     /// Ends the series whose samples were appended since the last call.
     pub fn finish_series(&mut self, labels: Arc<Labels>) {
         self.labels.push(labels);
         self.float_ends.push(self.floats.len());
+        self.histogram_ends.push(self.histograms.timestamps.len());
+    }
+
+    /// Ends a series of floats alone, which lie in the float columns up to `end`; the columns may be
+    /// longer.
+    pub fn finish_floats(&mut self, labels: Arc<Labels>, end: usize) {
+        self.labels.push(labels);
+        self.float_ends.push(end);
         self.histogram_ends.push(self.histograms.timestamps.len());
     }
 

@@ -14,6 +14,8 @@ pub mod function;
 pub mod source;
 /// From chunks to samples.
 pub mod assemble;
+/// Series of opened blocks.
+pub mod blocks;
 /// From tree to operators.
 pub mod plan;
 /// Warnings and infos.

@@ -52,6 +52,16 @@ impl Batch {
         (&self.times[range.clone()], &self.values[range])
     }
 
+    /// Gives the columns away for others, to be swapped back once they are read: they may be longer
+    /// than [`Batch::sample_count`].
+    pub fn swap_columns(&mut self, timestamps: &mut Vec<i64>, values: &mut Vec<f64>) {
+        std::mem::swap(&mut self.times, timestamps);
+        std::mem::swap(&mut self.values, values);
+        let whole = self.times.len().min(self.values.len());
+        self.times.truncate(whole);
+        self.values.truncate(whole);
+    }
+
     /// Number of samples of all chunks.
     pub fn sample_count(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)

@@ -1,0 +1,314 @@
+//! Series of opened blocks, decoded where the chunks are.
+//!
+//! ```text
+//! plan of a selection ─ cut into ranges ─> parts ─ read, check, decode ─> sample batches
+//! ```
+//! Chunks of floats are decoded many at a time, lane by lane, into the columns that the query's
+//! operators read. A source serves one query: it plans each of the query's selections once and keeps the plan for
+//! all parts that read it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::batch::SampleBatch;
+use crate::block::{BlockSet, Detail, LabelView};
+use crate::chunk::{Encoding, xor};
+use crate::io::{self, BlockIo};
+use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
+use crate::select::{
+    ChunkData, ChunkSet, Failure, FrameSink, Limits, Meter, Outcome, Plan, Prepared, RemoteRange, Request,
+    Source as Found,
+};
+
+use super::assemble::{Assembler, Merging, Reading};
+use super::source::{BatchSink, SelectRequest, Selected, Source};
+
+/// Samples of a batch: what stays in a core's cache.
+const BATCH_SAMPLES: usize = 16_384;
+
+/// Gets bytes of chunks that are not local, and waits for them. The bytes are those of each range,
+/// in order.
+pub type Fetch = dyn Fn(&[RemoteRange]) -> Vec<Result<Bytes, Error>> + Send + Sync;
+
+/// What of the blocks a query sees.
+#[derive(Clone)]
+pub struct Scope {
+    /// Labels that tell replicas apart; they are dropped.
+    pub replica_labels: Vec<String>,
+    /// How replicas become one series.
+    pub merging: Merging,
+    /// The coarsest resolution that will do.
+    pub max_resolution: Resolution,
+    /// What ends the request.
+    pub limits: Limits,
+    /// The process' memory.
+    pub budget: Arc<Budget>,
+    /// Cores that work on the query.
+    pub cores: usize,
+    /// Gets what is not local; without it such chunks are missing.
+    pub fetch: Option<Arc<Fetch>>,
+}
+
+/// The blocks as the source of one query.
+pub struct BlockSource {
+    blocks: Arc<BlockSet>,
+    scope: Scope,
+    meter: Arc<Meter>,
+    plans: Mutex<HashMap<PlanKey, Arc<Plan>>>,
+}
+
+/// What a plan depends on: matchers as text, time range, function.
+type PlanKey = (String, TimeRange, String);
+
+impl Default for Scope {
+    /// Raw data, no replicas, one core.
+    fn default() -> Self {
+        Self {
+            replica_labels: Vec::new(),
+            merging: Merging::Nothing,
+            max_resolution: Resolution::RAW,
+            limits: Limits::default(),
+            budget: Budget::new("query.memory-bytes-max", u64::MAX),
+            cores: 1,
+            fetch: None,
+        }
+    }
+}
+
+impl BlockSource {
+    /// A source of what `scope` shows of `blocks`.
+    pub fn new(blocks: Arc<BlockSet>, scope: Scope) -> Self {
+        let meter = Arc::new(Meter::new(scope.limits, &scope.budget));
+        Self { blocks, scope, meter, plans: Mutex::default() }
+    }
+
+    fn plan(&self, request: &SelectRequest<'_>) -> Result<Arc<Plan>, Error> {
+        let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
+        let key = (matchers.join(","), request.range, request.hints.function.clone());
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.get(&key) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(self.find(request)?);
+        plans.insert(key, Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    fn find(&self, request: &SelectRequest<'_>) -> Result<Plan, Error> {
+        let wanted = Request {
+            range: request.range,
+            matchers: request.matchers.to_vec(),
+            detail: Detail::Chunks,
+            max_resolution: self.scope.max_resolution,
+            aggregates: Reading::of_function(&request.hints.function).aggregates(),
+            shard: None,
+            without_labels: self.scope.replica_labels.clone(),
+            limit: 0,
+            batch_series_max: 0,
+            block_matchers: Vec::new(),
+            projection: None,
+        };
+        let chosen = self.blocks.choose(&wanted.matchers, wanted.range, wanted.max_resolution, &[]);
+        let found = chosen.into_iter().map(|chosen| Found::find(chosen, &wanted, &self.meter));
+        let found = found.collect::<Result<Vec<_>, Error>>()?;
+        Ok(Plan::new(wanted, Arc::clone(&self.meter), found, self.scope.cores))
+    }
+
+    /// Reads one range of a plan, series after series.
+    fn read_range(
+        &self,
+        plan: &Plan,
+        range: usize,
+        (io, decoder): (&mut dyn BlockIo, &mut Decoder<'_, '_>),
+        selected: &mut Selected,
+    ) -> Result<(), Error> {
+        let (start, end) = plan.range(range);
+        let mut start = start.clone();
+        loop {
+            let mut prepared = Prepared::new(plan, (&start, end), u64::MAX)?;
+            let output = loop {
+                let wanted = prepared.remote_ranges(plan);
+                if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {
+                    prepared.set_fetched(fetch(&wanted));
+                }
+                match prepared.encode(plan, io, decoder)? {
+                    Outcome::Done(output) => break output,
+                    Outcome::Fetch(again) => prepared = *again,
+                }
+            };
+            warn(&output.failures, selected);
+            match output.next {
+                Some(next) => start = next,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn warn(failures: &[Failure], selected: &mut Selected) {
+    for failure in failures {
+        let warning = failure.error.to_string();
+        if !selected.warnings.contains(&warning) {
+            selected.warnings.push(warning);
+        }
+    }
+}
+
+impl Source for BlockSource {
+    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
+        self.scope.cores.max(1)
+    }
+
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        let plan = self.plan(request)?;
+        let mut selected = Selected::default();
+        warn(plan.failures(), &mut selected);
+        let mut io = io::open(io::Mode::Pread)?;
+        let assembler = Assembler::new(request.range, &request.hints.function, self.scope.merging);
+        let mut decoder = Decoder::new(assembler, request.hints.projection.as_deref(), sink);
+        for range in request.part.share(plan.range_count()) {
+            self.read_range(&plan, range, (&mut *io, &mut decoder), &mut selected)?;
+        }
+        decoder.flush()?;
+        Ok(selected)
+    }
+}
+
+/// Turns series of chunks into sample batches.
+struct Decoder<'p, 's> {
+    assembler: Assembler,
+    projection: Option<&'p [String]>,
+    /// Label sets that a projection has made before, by their text.
+    known: HashMap<Box<[u8]>, Arc<Labels>>,
+    key: Vec<u8>,
+    batch: SampleBatch,
+    waiting: Waiting,
+    sink: &'p mut BatchSink<'s>,
+}
+
+/// Series of floats whose chunks are decoded together.
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Where in `bytes` each chunk ends.
+    chunk_ends: Vec<usize>,
+    /// Labels of each series, and the number of chunks up to its last.
+    series: Vec<(Arc<Labels>, usize)>,
+    samples: usize,
+    decoded: xor::Batch,
+}
+
+impl<'p, 's> Decoder<'p, 's> {
+    fn new(assembler: Assembler, projection: Option<&'p [String]>, sink: &'p mut BatchSink<'s>) -> Self {
+        let (known, key) = (HashMap::new(), Vec::new());
+        let (batch, waiting) = (SampleBatch::default(), Waiting::default());
+        Self { assembler, projection, known, key, batch, waiting, sink }
+    }
+
+    /// Hands everything to the sink.
+    fn flush(&mut self) -> Result<(), Error> {
+        if !self.batch.is_empty() {
+            (self.sink)(&mut self.batch)?;
+            self.batch.clear();
+        }
+        if self.waiting.series.is_empty() {
+            return Ok(());
+        }
+        self.waiting.decode(&mut self.batch)?;
+        let result = (self.sink)(&mut self.batch);
+        self.waiting.take_back(&mut self.batch);
+        result
+    }
+
+    fn labels(&mut self, labels: LabelView<'_>) -> Arc<Labels> {
+        let Some(wanted) = self.projection else { return Arc::new(labels.to_labels()) };
+        let kept = || labels.iter().filter(|(name, _)| wanted.iter().any(|wanted| wanted == name));
+        self.key.clear();
+        for (name, value) in kept() {
+            self.key.extend_from_slice(name.as_bytes());
+            self.key.push(0xff);
+            self.key.extend_from_slice(value.as_bytes());
+            self.key.push(0xff);
+        }
+        if let Some(known) = self.known.get(self.key.as_slice()) {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(Labels::from_sorted(kept()));
+        self.known.insert(self.key.as_slice().into(), Arc::clone(&made));
+        made
+    }
+}
+
+impl FrameSink for Decoder<'_, '_> {
+    fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
+        let labels = self.labels(labels);
+        if follow_each_other(chunks) {
+            if !self.batch.is_empty() {
+                self.flush()?;
+            }
+            self.waiting.push(labels, chunks)?;
+        } else {
+            if !self.waiting.series.is_empty() {
+                self.flush()?;
+            }
+            self.assembler.append(labels, chunks, &mut self.batch)?;
+        }
+        if self.len() >= BATCH_SAMPLES { self.flush() } else { Ok(()) }
+    }
+
+    fn len(&self) -> usize {
+        self.batch.samples() + self.waiting.samples
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
+        for chunk in chunks.iter().filter_map(|set| set.raw_part()) {
+            self.samples += xor::count(chunk.data)?;
+            self.bytes.extend_from_slice(chunk.data);
+            self.chunk_ends.push(self.bytes.len());
+        }
+        self.series.push((labels, self.chunk_ends.len()));
+        Ok(())
+    }
+
+    /// Decodes all chunks into the columns of `batch`, which is empty.
+    fn decode(&mut self, batch: &mut SampleBatch) -> Result<(), Error> {
+        let mut chunks = Vec::with_capacity(self.chunk_ends.len());
+        let mut start = 0;
+        for end in &self.chunk_ends {
+            chunks.push(&self.bytes[start..*end]);
+            start = *end;
+        }
+        xor::decode_batch(&chunks, &mut self.decoded)
+            .map_err(|(_, corrupt)| Error::new(ErrorKind::Corrupt, corrupt.to_string()))?;
+        for (labels, chunks) in self.series.drain(..) {
+            let end = chunks.checked_sub(1).map_or(0, |last| self.decoded.range(last).end);
+            batch.finish_floats(labels, end);
+        }
+        self.decoded.swap_columns(&mut batch.floats.timestamps, &mut batch.floats.values);
+        self.bytes.clear();
+        self.chunk_ends.clear();
+        self.samples = 0;
+        Ok(())
+    }
+
+    /// Takes the columns back from `batch`, which is then empty.
+    fn take_back(&mut self, batch: &mut SampleBatch) {
+        self.decoded.swap_columns(&mut batch.floats.timestamps, &mut batch.floats.values);
+        batch.clear();
+    }
+}
+
+/// Whether the chunks are floats as they were scraped, none of them beginning before the one before
+/// it has ended.
+fn follow_each_other(chunks: &[ChunkSet<'_>]) -> bool {
+    let is_float = |set: &ChunkSet<'_>| matches!(set.raw_part(), Some(ChunkData { encoding: Encoding::Xor, .. }));
+    chunks.iter().all(is_float) && chunks.windows(2).all(|pair| pair[0].max_time < pair[1].min_time)
+}
