@@ -49,6 +49,27 @@ pub fn decode(data: &[u8], columns: &mut FloatHistogramColumns) -> Result<(), Co
     decoded
 }
 
+/// As [`decode`], of a chunk with start timestamps, which are appended to `starts` in Unix
+/// milliseconds, 0 where they are not known. Gives what the chunk says of a reset before it.
+pub fn decode_with_starts(
+    data: &[u8],
+    columns: &mut FloatHistogramColumns,
+    starts: &mut Vec<i64>,
+) -> Result<CounterReset, Corrupt> {
+    let lens = (columns.timestamps.len(), starts.len());
+    let decoded = native::decode_with_starts(data, |start, time, histogram| {
+        starts.push(start);
+        columns.timestamps.push(time);
+        columns.values.push(histogram);
+    });
+    if decoded.is_err() {
+        columns.timestamps.truncate(lens.0);
+        columns.values.truncate(lens.0);
+        starts.truncate(lens.1);
+    }
+    decoded
+}
+
 /// Appends to `out` the data of a chunk of histograms of one layout, before which `counter_reset` is
 /// known. Histograms of changing layouts go through an [`Appender`].
 ///
@@ -191,13 +212,17 @@ impl Native for FloatHistogram {
         }
     }
 
-    fn take(state: &State, layout: &Layout, counter_reset: CounterReset) -> (i64, Self) {
+    fn last_time(state: &State) -> i64 {
+        state.time
+    }
+
+    fn take(state: &State, layout: &Layout, counter_reset: CounterReset) -> Self {
         let sum = state.sum.value;
         if is_stale_nan(sum) {
-            return (state.time, Self { sum, ..Self::default() });
+            return Self { sum, ..Self::default() };
         }
         let (positive, negative) = Self::last_counts(state);
-        let histogram = Self {
+        Self {
             counter_reset,
             schema: layout.schema,
             zero_threshold: layout.zero_threshold,
@@ -209,7 +234,6 @@ impl Native for FloatHistogram {
             positive_buckets: positive,
             negative_buckets: negative,
             custom_values: Arc::clone(&layout.custom_values),
-        };
-        (state.time, histogram)
+        }
     }
 }

@@ -69,6 +69,27 @@ pub fn decode(data: &[u8], columns: &mut HistogramColumns) -> Result<(), Corrupt
     decoded
 }
 
+/// As [`decode`], of a chunk with start timestamps, which are appended to `starts` in Unix
+/// milliseconds, 0 where they are not known. Gives what the chunk says of a reset before it.
+pub fn decode_with_starts(
+    data: &[u8],
+    columns: &mut HistogramColumns,
+    starts: &mut Vec<i64>,
+) -> Result<CounterReset, Corrupt> {
+    let lens = (columns.timestamps.len(), starts.len());
+    let decoded = native::decode_with_starts(data, |start, time, histogram| {
+        starts.push(start);
+        columns.timestamps.push(time);
+        columns.values.push(histogram);
+    });
+    if decoded.is_err() {
+        columns.timestamps.truncate(lens.0);
+        columns.values.truncate(lens.0);
+        starts.truncate(lens.1);
+    }
+    decoded
+}
+
 /// Appends to `out` the data of a chunk of histograms of one layout, before which `counter_reset` is
 /// known. Histograms of changing layouts go through an [`Appender`].
 ///
@@ -209,14 +230,18 @@ impl Native for Histogram {
         }
     }
 
-    fn take(state: &State, layout: &Layout, counter_reset: CounterReset) -> (i64, Self) {
+    fn last_time(state: &State) -> i64 {
+        state.time.value
+    }
+
+    fn take(state: &State, layout: &Layout, counter_reset: CounterReset) -> Self {
         let sum = state.sum.value;
         if is_stale_nan(sum) {
-            return (state.time.value, Self { sum, ..Self::default() });
+            return Self { sum, ..Self::default() };
         }
         let (positive, negative) = state.buckets.split_at(state.positive_len);
         let values = |buckets: &[Tracked]| buckets.iter().map(|bucket| bucket.value).collect();
-        let histogram = Self {
+        Self {
             counter_reset,
             schema: layout.schema,
             zero_threshold: layout.zero_threshold,
@@ -228,8 +253,7 @@ impl Native for Histogram {
             positive_buckets: values(positive),
             negative_buckets: values(negative),
             custom_values: Arc::clone(&layout.custom_values),
-        };
-        (state.time.value, histogram)
+        }
     }
 }
 

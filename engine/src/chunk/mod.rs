@@ -13,12 +13,18 @@ pub mod float_histogram;
 pub mod histogram;
 /// What both kinds of native histograms have in common.
 pub mod native;
+mod reencode;
 /// Segment files: chunks behind each other, each with a checksum.
 pub mod segment;
+/// Start timestamps, behind each sample of the encodings that have them.
+pub mod start;
 /// Float samples.
 pub mod xor;
+/// Float samples with start timestamps.
+pub mod xor2;
 
 pub use encoding::Encoding;
+pub use reencode::reencode_for_storeapi;
 
 #[cfg(test)]
 mod tests;

@@ -169,3 +169,83 @@ fn a_damaged_chunk_is_refused_with_its_offset_and_the_reason() {
     assert!(segment::read_at(&bytes, 0, 3).is_err());
     assert!(segment::read_at(&bytes, 0, u64::MAX).is_err());
 }
+
+/// Lines of the fixture: encoding, start timestamps, data, data without start timestamps.
+fn start_timestamp_chunks() -> Vec<(Encoding, Vec<i64>, Vec<u8>, Vec<u8>)> {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+    let lines = include_str!("testdata/start_timestamps.txt").lines().filter(|line| !line.starts_with('#'));
+    let chunks = lines.map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let starts = fields[1].split(',').map(|start| start.parse().unwrap()).collect();
+        (Encoding::parse(fields[0].parse().unwrap(), 0).unwrap(), starts, hex(fields[2]), hex(fields[3]))
+    });
+    chunks.collect()
+}
+
+fn decode_starts(encoding: Encoding, data: &[u8]) -> Result<Vec<i64>, crate::codec::Corrupt> {
+    let mut starts = Vec::new();
+    match encoding {
+        Encoding::Xor2 => xor2::decode(data, &mut FloatColumns::default(), &mut starts)?,
+        Encoding::HistogramSt => {
+            histogram::decode_with_starts(data, &mut HistogramColumns::default(), &mut starts)?;
+        }
+        _ => {
+            float_histogram::decode_with_starts(data, &mut FloatHistogramColumns::default(), &mut starts)?;
+        }
+    }
+    Ok(starts)
+}
+
+#[test]
+fn chunks_with_start_timestamps_become_those_that_prometheus_makes_without() {
+    for (encoding, starts, data, without) in start_timestamp_chunks() {
+        assert_eq!(decode_starts(encoding, &data).unwrap(), starts, "{encoding}");
+        let mut out = Vec::new();
+        let (plain, found) = reencode_for_storeapi(encoding, &data, &mut out).unwrap();
+        assert_eq!(found, without, "{encoding} of {} samples", starts.len());
+        let mut nothing = Vec::new();
+        assert_eq!(reencode_for_storeapi(plain, &without, &mut nothing).unwrap(), (plain, &without[..]));
+    }
+}
+
+#[test]
+fn damaged_chunks_of_every_encoding_give_samples_or_an_error() {
+    for (encoding, _, data, without) in start_timestamp_chunks() {
+        let plain = reencode_for_storeapi(encoding, &data, &mut Vec::new()).unwrap().0;
+        for (encoding, data) in [(encoding, data), (plain, without)] {
+            for bit in 0..data.len() * 8 {
+                let mut damaged = data.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let _ = decode_any(encoding, &damaged);
+                let _ = decode_any(encoding, &damaged[..bit / 8]);
+            }
+        }
+    }
+}
+
+/// Decodes a chunk of any encoding.
+fn decode_any(encoding: Encoding, data: &[u8]) -> Result<(), crate::codec::Corrupt> {
+    match encoding {
+        Encoding::Xor => xor::decode(data, &mut FloatColumns::default()),
+        Encoding::Histogram => histogram::decode(data, &mut HistogramColumns::default()),
+        Encoding::FloatHistogram => float_histogram::decode(data, &mut FloatHistogramColumns::default()),
+        Encoding::Aggr => aggr::split(data).map(|_| ()),
+        Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt => {
+            decode_starts(encoding, data).map(|_| ())
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_in_any_encoding_give_samples_or_an_error(
+        data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        encoding in 1..=6u8,
+    ) {
+        let encoding = Encoding::parse(encoding, 0).unwrap();
+        let _ = decode_any(encoding, &data);
+        let _ = reencode_for_storeapi(encoding, &data, &mut Vec::new());
+    }
+}

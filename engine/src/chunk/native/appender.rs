@@ -15,7 +15,6 @@ pub struct Appender<N: Native> {
     data: Vec<u8>,
     end: BitEnd,
     count: u16,
-    last_time: i64,
     layout: Layout,
     state: N::State,
 }
@@ -42,7 +41,6 @@ impl<N: Native> Appender<N> {
             data: vec![0, 0, reset_byte(counter_reset)],
             end: BitEnd::default(),
             count: 0,
-            last_time: 0,
             layout: Layout::default(),
             state: N::State::default(),
         }
@@ -119,7 +117,7 @@ impl<N: Native> Appender<N> {
 
     /// Timestamp of the last histogram, in Unix milliseconds; 0 without one.
     pub fn last_time(&self) -> i64 {
-        self.last_time
+        N::last_time(&self.state)
     }
 
     /// What is known of a reset before the chunk.
@@ -157,7 +155,6 @@ impl<N: Native> Appender<N> {
         }
         self.end = writer.finish();
         self.count += 1;
-        self.last_time = time;
         let count = self.count.to_be_bytes();
         self.data.iter_mut().zip(count).for_each(|(byte, count)| *byte = count);
     }

@@ -5,6 +5,9 @@
 //! count u16 BE │ counter reset u8 │ layout │ sample │ sample │ … │ 0 to 7 zeros
 //!
 //! counter reset   of the highest two bits: 00 unknown, 10 before this chunk, 01 none, 11 gauges
+//!
+//! with start timestamps:
+//! counter reset:2 count:14 │ start header u8 │ layout │ sample │ start │ sample │ start │ … │ 0 to 7 zeros
 //! ```
 //!
 //! A histogram whose sum is the stale marker has neither counts nor buckets; nothing but others of
@@ -28,6 +31,7 @@ use crate::codec::Corrupt;
 use crate::codec::bits::{BitReader, BitWriter};
 use crate::model::{CounterReset, Span};
 
+use super::start::StartReader;
 pub use appender::Appender;
 use layout::Layout;
 
@@ -35,6 +39,8 @@ use layout::Layout;
 pub const HEADER_LEN: usize = 3;
 /// Samples that a chunk can hold.
 pub const SAMPLES_MAX: usize = u16::MAX as usize;
+/// The bits of the first two bytes that hold the count when what is known of a reset shares them.
+const COUNT_MASK_WITH_STARTS: u16 = 0x3fff;
 /// Bits of the shortest sample.
 const SAMPLE_BITS_MIN: usize = 4;
 
@@ -112,8 +118,10 @@ pub trait Native: Clone + Debug {
     fn read_first(layout: &Layout, reader: &mut BitReader<'_>) -> Self::State;
     /// Reads a sample that is not the first.
     fn read_next(state: &mut Self::State, reader: &mut BitReader<'_>);
-    /// The time and the histogram that were read last.
-    fn take(state: &Self::State, layout: &Layout, counter_reset: CounterReset) -> (i64, Self);
+    /// The timestamp of the last sample.
+    fn last_time(state: &Self::State) -> i64;
+    /// The histogram that was read last.
+    fn take(state: &Self::State, layout: &Layout, counter_reset: CounterReset) -> Self;
 }
 
 /// The byte that stands for what is known of a reset.
@@ -148,32 +156,64 @@ pub fn reset_of_sample(chunk: CounterReset, at: usize) -> CounterReset {
 
 /// The number of samples of the chunk `data` and what it says of a reset before it.
 pub fn header<N: Native>(data: &[u8]) -> Result<(usize, CounterReset), Corrupt> {
-    let Some([high, low, flags]) = data.first_chunk::<HEADER_LEN>() else {
-        return Err(Corrupt::new(N::WHAT, 0, format!("{} bytes, too few for a header", data.len())));
-    };
-    let count = usize::from(u16::from_be_bytes([*high, *low]));
+    let [high, low, flags] = header_bytes::<N>(data)?;
+    let count = usize::from(u16::from_be_bytes([high, low]));
     if count > (data.len() - HEADER_LEN) * 8 / SAMPLE_BITS_MIN {
         return Err(Corrupt::new(N::WHAT, 0, format!("{count} samples announced in {} bytes", data.len())));
     }
-    Ok((count, reset_of(*flags)))
+    Ok((count, reset_of(flags)))
 }
 
-/// Calls `push` with the samples of the chunk `data`; after an error, with those before it.
+fn header_bytes<N: Native>(data: &[u8]) -> Result<[u8; HEADER_LEN], Corrupt> {
+    let header = data.first_chunk::<HEADER_LEN>().copied();
+    header.ok_or_else(|| Corrupt::new(N::WHAT, 0, format!("{} bytes, too few for a header", data.len())))
+}
+
+/// The same of a chunk with start timestamps, whose count shares two bytes with what is known of a
+/// reset; and its start timestamps.
+fn header_with_starts<N: Native>(data: &[u8]) -> Result<(usize, CounterReset, StartReader), Corrupt> {
+    let [high, low, start] = header_bytes::<N>(data)?;
+    let count = usize::from(u16::from_be_bytes([high, low]) & COUNT_MASK_WITH_STARTS);
+    Ok((count, reset_of(high), StartReader::new(start)))
+}
+
+/// Calls `push` with the timestamps and histograms of the chunk `data`; after an error, with those
+/// before it.
 pub fn decode<N: Native>(data: &[u8], mut push: impl FnMut(i64, N)) -> Result<(), Corrupt> {
     let (count, counter_reset) = header::<N>(data)?;
+    decode_samples(data, (count, counter_reset, StartReader::default()), |_, time, histogram| push(time, histogram))
+}
+
+/// Calls `push` with the start timestamps, timestamps and histograms of the chunk `data`, whose
+/// encoding is the one with start timestamps; gives what it says of a reset before it.
+pub fn decode_with_starts<N: Native>(data: &[u8], push: impl FnMut(i64, i64, N)) -> Result<CounterReset, Corrupt> {
+    let header = header_with_starts::<N>(data)?;
+    decode_samples(data, header, push)?;
+    Ok(header.1)
+}
+
+fn decode_samples<N: Native>(
+    data: &[u8],
+    header: (usize, CounterReset, StartReader),
+    mut push: impl FnMut(i64, i64, N),
+) -> Result<(), Corrupt> {
+    let (count, counter_reset, mut starts) = header;
     if count == 0 {
         return Ok(());
     }
     let mut reader = BitReader::new(N::WHAT, data, HEADER_LEN);
     let layout = Layout::read(&mut reader, N::BUCKET_BITS_MIN)?;
     let mut state = N::read_first(&layout, &mut reader);
+    let mut before = 0;
     for at in 0..count {
         if at > 0 {
             N::read_next(&mut state, &mut reader);
         }
+        let time = N::last_time(&state);
+        let start = starts.read(&mut reader, at, (before, time))?;
         reader.check()?;
-        let (time, histogram) = N::take(&state, &layout, reset_of_sample(counter_reset, at));
-        push(time, histogram);
+        push(start, time, N::take(&state, &layout, reset_of_sample(counter_reset, at)));
+        before = time;
     }
     Ok(())
 }
