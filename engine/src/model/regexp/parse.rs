@@ -1,9 +1,6 @@
 //! Go's RE2 syntax to a tree, with Go's errors.
 
-use regex_syntax::hir::ClassUnicode;
-
 use super::super::error::Error;
-use super::class;
 use super::node::{Look, Node};
 
 /// How deep groups may nest.
@@ -22,8 +19,8 @@ pub(super) struct Parsed {
 
 /// Flags in force.
 #[derive(Clone, Copy)]
-struct Flags {
-    fold: bool,
+pub(super) struct Flags {
+    pub fold: bool,
     multi_line: bool,
     dot_newline: bool,
     swap_greed: bool,
@@ -37,15 +34,15 @@ struct Frame {
     branch: Vec<Node>,
 }
 
-struct Parser<'a> {
-    pattern: &'a str,
-    at: usize,
-    flags: Flags,
+pub(super) struct Parser<'a> {
+    pub pattern: &'a str,
+    pub at: usize,
+    pub flags: Flags,
     frames: Vec<Frame>,
     names: Vec<String>,
 }
 
-type Step<T = ()> = Result<T, Error>;
+pub(super) type Step<T = ()> = Result<T, Error>;
 
 /// Parses `pattern` with `.` matching newlines, as Prometheus wants it.
 pub(super) fn parse(pattern: &str) -> Result<Parsed, Error> {
@@ -88,32 +85,32 @@ impl Frame {
 }
 
 impl<'a> Parser<'a> {
-    fn rest(&self) -> &'a str {
+    pub(super) fn rest(&self) -> &'a str {
         self.pattern.get(self.at..).unwrap_or_default()
     }
 
-    fn peek(&self) -> Option<char> {
+    pub(super) fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
 
-    fn next(&mut self) -> Option<char> {
+    pub(super) fn next(&mut self) -> Option<char> {
         let char = self.peek()?;
         self.at += char.len_utf8();
         Some(char)
     }
 
     /// What was read since `start`.
-    fn since(&self, start: usize) -> &'a str {
+    pub(super) fn since(&self, start: usize) -> &'a str {
         self.pattern.get(start..self.at).unwrap_or_default()
     }
 
-    fn push(&mut self, node: Node) {
+    pub(super) fn push(&mut self, node: Node) {
         if let Some(frame) = self.frames.last_mut() {
             frame.branch.push(node);
         }
     }
 
-    fn push_literal(&mut self, char: char) {
+    pub(super) fn push_literal(&mut self, char: char) {
         let fold = self.flags.fold;
         self.push(Node::Literal { char, fold });
     }
@@ -304,209 +301,6 @@ impl<'a> Parser<'a> {
         self.at += end + 2;
         Some((min, max))
     }
-
-    fn backslash(&mut self) -> Step {
-        let rest = self.rest();
-        let second = rest.chars().nth(1);
-        let look = match second {
-            Some('A') => Some(Look::TextStart),
-            Some('z') => Some(Look::TextEnd),
-            Some('b') => Some(Look::WordBoundary),
-            Some('B') => Some(Look::NotWordBoundary),
-            _ => None,
-        };
-        if let Some(look) = look {
-            self.at += 2;
-            self.push(Node::Look(look));
-            return Ok(());
-        }
-        match second {
-            Some('C') => return Err(fail("invalid escape sequence", "\\C")),
-            Some('Q') => {
-                let quoted = rest.get(2..).unwrap_or_default();
-                let (literal, skipped) = match quoted.split_once("\\E") {
-                    Some((literal, _)) => (literal, literal.len() + 4),
-                    None => (quoted, quoted.len() + 2),
-                };
-                self.at += skipped;
-                literal.chars().for_each(|char| self.push_literal(char));
-                return Ok(());
-            }
-            _ => {}
-        }
-        if let Some(class) = self.escaped_class()? {
-            self.push(Node::Class(class));
-            return Ok(());
-        }
-        let code = self.escape()?;
-        match char::from_u32(code) {
-            Some(char) => self.push_literal(char),
-            None => self.push(Node::Class(ClassUnicode::empty())),
-        }
-        Ok(())
-    }
-
-    /// `\pL`, `\p{Greek}`, `\d` and their like; nothing is read when it is none of these.
-    fn escaped_class(&mut self) -> Step<Option<ClassUnicode>> {
-        let start = self.at;
-        let Some(letter) = self.rest().strip_prefix('\\').and_then(|tail| tail.chars().next()) else {
-            return Ok(None);
-        };
-        if let Some((class, negate)) = class::perl(letter) {
-            self.at += 2;
-            return Ok(Some(self.adjusted(class, negate)));
-        }
-        if !matches!(letter, 'p' | 'P') {
-            return Ok(None);
-        }
-        self.at += 2;
-        let rest = self.rest();
-        let name = match self.next() {
-            Some('{') => {
-                let whole = self.pattern.get(start..).unwrap_or_default();
-                let end = rest.find('}').ok_or_else(|| fail("invalid character class range", whole))?;
-                self.at += end;
-                rest.get(1..end).unwrap_or_default()
-            }
-            Some(char) => rest.get(..char.len_utf8()).unwrap_or_default(),
-            None => "",
-        };
-        let (name, negated) = name.strip_prefix('^').map_or((name, false), |name| (name, true));
-        let class = class::unicode(name).ok_or_else(|| fail("invalid character class range", self.since(start)))?;
-        Ok(Some(self.adjusted(class, negated != (letter == 'P'))))
-    }
-
-    /// `class` with its other cases when case is ignored, then negated when `negate`.
-    fn adjusted(&self, mut class: ClassUnicode, negate: bool) -> ClassUnicode {
-        if self.flags.fold {
-            class.case_fold_simple();
-        }
-        if negate {
-            class.negate();
-        }
-        class
-    }
-
-    /// The code of an escaped character.
-    fn escape(&mut self) -> Step<u32> {
-        let start = self.at;
-        self.next();
-        let Some(char) = self.next() else { return Err(fail("trailing backslash at end of expression", "")) };
-        let code = match char {
-            '0'..='7' => self.octal(char),
-            'x' => self.hexadecimal(),
-            'a' => Some(7),
-            'f' => Some(12),
-            'n' => Some(10),
-            'r' => Some(13),
-            't' => Some(9),
-            'v' => Some(11),
-            _ if char.is_ascii() && !char.is_ascii_alphanumeric() => Some(u32::from(char)),
-            _ => None,
-        };
-        code.ok_or_else(|| fail("invalid escape sequence", self.since(start)))
-    }
-
-    fn octal(&mut self, first: char) -> Option<u32> {
-        let is_octal = |char: &char| matches!(char, '0'..='7');
-        if first != '0' && !self.peek().is_some_and(|char| is_octal(&char)) {
-            return None;
-        }
-        let mut code = first.to_digit(8)?;
-        for _ in 0..2 {
-            let Some(digit) = self.peek().filter(is_octal) else { break };
-            self.next();
-            code = code * 8 + digit.to_digit(8)?;
-        }
-        Some(code)
-    }
-
-    fn hexadecimal(&mut self) -> Option<u32> {
-        let first = self.next()?;
-        if first != '{' {
-            let second = self.next();
-            return Some(first.to_digit(16)? * 16 + second?.to_digit(16)?);
-        }
-        let (mut code, mut digits) = (0u32, 0);
-        loop {
-            let char = self.next()?;
-            if char == '}' {
-                return (digits > 0).then_some(code);
-            }
-            code = code * 16 + char.to_digit(16)?;
-            if code > u32::from(char::MAX) {
-                return None;
-            }
-            digits += 1;
-        }
-    }
-
-    /// A class in brackets.
-    fn bracketed(&mut self) -> Step<ClassUnicode> {
-        let start = self.at;
-        self.next();
-        let negate = self.peek() == Some('^');
-        if negate {
-            self.next();
-        }
-        let mut class = ClassUnicode::empty();
-        let mut is_first = true;
-        while is_first || self.peek() != Some(']') {
-            is_first = false;
-            let item = match self.named_class()? {
-                Some(item) => item,
-                None => match self.escaped_class()? {
-                    Some(item) => item,
-                    None => self.class_range(start)?,
-                },
-            };
-            class.union(&item);
-        }
-        self.next();
-        if negate {
-            class.negate();
-        }
-        Ok(class)
-    }
-
-    /// `[:alpha:]`; nothing is read when it is none.
-    fn named_class(&mut self) -> Step<Option<ClassUnicode>> {
-        let rest = self.rest();
-        let Some(end) = rest.strip_prefix("[:").and_then(|tail| tail.find(":]")) else { return Ok(None) };
-        let name = rest.get(2..end + 2).unwrap_or_default();
-        let whole = rest.get(..end + 4).unwrap_or_default();
-        let (name, negate) = name.strip_prefix('^').map_or((name, false), |name| (name, true));
-        let class = class::posix(name).ok_or_else(|| fail("invalid character class range", whole))?;
-        self.at += end + 4;
-        Ok(Some(self.adjusted(class, negate)))
-    }
-
-    /// A character or a range of them; `class` is where the class starts.
-    fn class_range(&mut self, class: usize) -> Step<ClassUnicode> {
-        let start = self.at;
-        let low = self.class_char(class)?;
-        let mut high = low;
-        let rest = self.rest();
-        if rest.starts_with('-') && rest.len() >= 2 && !rest.starts_with("-]") {
-            self.next();
-            high = self.class_char(class)?;
-            if high < low {
-                return Err(fail("invalid character class range", self.since(start)));
-            }
-        }
-        Ok(self.adjusted(class::range(low, high), false))
-    }
-
-    fn class_char(&mut self, class: usize) -> Step<u32> {
-        match self.peek() {
-            None => Err(fail("missing closing ]", self.pattern.get(class..).unwrap_or_default())),
-            Some('\\') => self.escape(),
-            Some(char) => {
-                self.next();
-                Ok(u32::from(char))
-            }
-        }
-    }
 }
 
 /// A number of repetitions; leading zeros are none, too large a number is `u64::MAX`.
@@ -534,7 +328,7 @@ fn repeats_at_most(node: &Node, most: u32) -> bool {
         Node::Repeat { min, max, node, .. } => {
             let is_counted = !matches!((min, max), (0 | 1, None) | (0, Some(1)));
             let count = if is_counted { max.unwrap_or(*min) } else { 0 };
-            count <= most && repeats_at_most(node, if count > 0 { most / count } else { most })
+            count <= most && repeats_at_most(node, most.checked_div(count).unwrap_or(most))
         }
         Node::Capture(_, node) => repeats_at_most(node, most),
         Node::Concat(nodes) | Node::Alternate(nodes) => nodes.iter().all(|node| repeats_at_most(node, most)),

@@ -1,7 +1,7 @@
 //! Text to tokens. What a character means depends on the brackets around it, as in Prometheus:
 //! keywords are none inside braces, and square brackets know only durations and arithmetic.
 
-use crate::model::text::{Quoted, QuotedChar, is_printable};
+use crate::model::text::QuotedChar;
 
 use super::ast::{BinaryOp, TextRange};
 use super::error::ParseError;
@@ -20,9 +20,9 @@ enum Mode {
 pub(super) struct Lexer<'a> {
     query: &'a str,
     /// Where the next character is read.
-    at: usize,
+    pub(super) at: usize,
     /// Where the token being read starts.
-    start: usize,
+    pub(super) start: usize,
     /// Bytes of the character read last; 0 at the end.
     width: usize,
     mode: Mode,
@@ -32,9 +32,10 @@ pub(super) struct Lexer<'a> {
     seen_duration: bool,
 }
 
-type Lexed = Result<Token, ParseError>;
+pub(super) type Lexed = Result<Token, ParseError>;
 
-const END: char = char::REPLACEMENT_CHARACTER;
+/// What stands for the end in errors, as in Go.
+pub(super) const END: char = char::REPLACEMENT_CHARACTER;
 
 impl<'a> Lexer<'a> {
     pub fn new(query: &'a str) -> Self {
@@ -77,11 +78,11 @@ impl<'a> Lexer<'a> {
         self.start = self.at;
     }
 
-    fn peek(&self) -> Option<char> {
+    pub(super) fn peek(&self) -> Option<char> {
         self.query.get(self.at..)?.chars().next()
     }
 
-    fn next(&mut self) -> Option<char> {
+    pub(super) fn next(&mut self) -> Option<char> {
         let char = self.peek();
         self.width = char.map_or(0, char::len_utf8);
         self.at += self.width;
@@ -89,12 +90,12 @@ impl<'a> Lexer<'a> {
     }
 
     /// Undoes the last `next`; once only.
-    fn backup(&mut self) {
+    pub(super) fn backup(&mut self) {
         self.at -= self.width;
         self.width = 0;
     }
 
-    fn accept(&mut self, allowed: &str) -> bool {
+    pub(super) fn accept(&mut self, allowed: &str) -> bool {
         let accepted = self.peek().is_some_and(|char| allowed.contains(char));
         if accepted {
             self.next();
@@ -102,11 +103,11 @@ impl<'a> Lexer<'a> {
         accepted
     }
 
-    fn is(&self, allowed: &str) -> bool {
+    pub(super) fn is(&self, allowed: &str) -> bool {
         self.peek().is_some_and(|char| allowed.contains(char))
     }
 
-    fn emit(&mut self, kind: TokenKind) -> Lexed {
+    pub(super) fn emit(&mut self, kind: TokenKind) -> Lexed {
         let token = Token { kind, range: TextRange { start: self.start, end: self.at } };
         self.start = self.at;
         Ok(token)
@@ -116,11 +117,11 @@ impl<'a> Lexer<'a> {
         self.emit(TokenKind::Operator(op))
     }
 
-    fn error(&self, message: impl Into<String>) -> ParseError {
+    pub(super) fn error(&self, message: impl Into<String>) -> ParseError {
         ParseError::new(self.query, TextRange { start: self.start, end: self.query.len() }, message)
     }
 
-    fn text(&self) -> &'a str {
+    pub(super) fn text(&self) -> &'a str {
         self.query.get(self.start..self.at).unwrap_or_default()
     }
 
@@ -327,133 +328,7 @@ impl<'a> Lexer<'a> {
             }
         }
     }
-
-    /// Whether `first`, just read, begins a number.
-    fn starts_number(&self, first: char) -> bool {
-        first.is_ascii_digit() || (first == '.' && self.peek().is_some_and(|char| char.is_ascii_digit()))
-    }
-
-    fn number_or_duration(&mut self) -> Lexed {
-        self.at = self.start;
-        if self.number() {
-            return self.emit(TokenKind::Number);
-        }
-        if self.duration_units() {
-            self.backup();
-            return self.emit(TokenKind::Duration);
-        }
-        Err(self.error(format!("bad number or duration syntax: {}", Quoted(self.text().as_bytes()))))
-    }
-
-    /// Reads units and further numbers after a first number; on success one character too many.
-    fn duration_units(&mut self) -> bool {
-        if !self.accept("smhdwy") {
-            return false;
-        }
-        self.accept("s");
-        while self.accept(DIGITS) {
-            while self.accept(DIGITS) {}
-            if !self.accept("smhdw") {
-                return false;
-            }
-            self.accept("s");
-        }
-        !self.next().is_some_and(is_alphanumeric)
-    }
-
-    /// Reads what looks like a number; the parser finds out whether it is one.
-    fn number(&mut self) -> bool {
-        let mut digits = DIGITS;
-        if self.accept("0") && self.accept("xX") {
-            self.accept("_");
-            digits = HEX_DIGITS;
-        }
-        self.accept(".");
-        self.accept(digits);
-        let (mut seen_dot, mut seen_exponent) = (false, false);
-        while self.is(digits) || self.is("._eE") {
-            if (self.is(".") && seen_dot) || (self.is("eE") && seen_exponent) {
-                self.next();
-                return false;
-            }
-            if self.accept(".") {
-                seen_dot = true;
-                if self.accept("_.") || digits == HEX_DIGITS {
-                    return false;
-                }
-            } else if self.accept("eE") {
-                seen_exponent = true;
-                self.accept("+-");
-                if self.accept("._eE") || self.peek().is_none() {
-                    return false;
-                }
-            } else if self.accept("_") {
-                if self.accept("._eE") || self.peek().is_none() {
-                    return false;
-                }
-            } else {
-                while self.accept(digits) {}
-            }
-        }
-        self.at > self.start && !self.peek().is_some_and(is_alphanumeric)
-    }
-
-    fn string(&mut self, quote: char) -> Lexed {
-        loop {
-            match self.next() {
-                Some('\\') => self.escape(quote)?,
-                Some(END) => return Err(self.error("invalid UTF-8 rune")),
-                None | Some('\n') => return Err(self.error("unterminated quoted string")),
-                Some(char) if char == quote => return self.emit(TokenKind::String),
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn raw_string(&mut self) -> Lexed {
-        loop {
-            match self.next() {
-                Some(END) => return Err(self.error("invalid UTF-8 rune")),
-                None => return Err(self.error("unterminated raw string")),
-                Some('`') => return self.emit(TokenKind::String),
-                Some(_) => {}
-            }
-        }
-    }
-
-    fn escape(&mut self, quote: char) -> Result<(), ParseError> {
-        let not_terminated = "escape sequence not terminated";
-        let (count, base, most) = match self.next() {
-            Some('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\') => return Ok(()),
-            Some(char) if char == quote => return Ok(()),
-            Some('0'..='7') => {
-                self.backup();
-                (3, 8, 255)
-            }
-            Some('x') => (2, 16, 255),
-            Some('u') => (4, 16, 0x10_ffff),
-            Some('U') => (8, 16, 0x10_ffff),
-            None => return Err(self.error(not_terminated)),
-            Some(char) => return Err(self.error(format!("unknown escape sequence {}", named(char)))),
-        };
-        let mut code = 0u32;
-        for _ in 0..count {
-            let Some(char) = self.next() else { return Err(self.error(not_terminated)) };
-            let digit = char.to_digit(base).ok_or_else(|| {
-                let char = named(char);
-                self.error(format!("illegal character {char} in escape sequence"))
-            })?;
-            code = code.wrapping_mul(base).wrapping_add(digit);
-        }
-        if code > most || (0xd800..0xe000).contains(&code) {
-            return Err(self.error("escape sequence is an invalid Unicode code point"));
-        }
-        Ok(())
-    }
 }
-
-const DIGITS: &str = "0123456789";
-const HEX_DIGITS: &str = "0123456789abcdefABCDEF";
 
 fn arithmetic(char: char) -> BinaryOp {
     match char {
@@ -466,12 +341,6 @@ fn arithmetic(char: char) -> BinaryOp {
     }
 }
 
-/// As Go's `%#U`.
-fn named(char: char) -> String {
-    let code = u32::from(char);
-    if is_printable(char) { format!("U+{code:04X} '{char}'") } else { format!("U+{code:04X}") }
-}
-
 fn is_space(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\n' | '\r')
 }
@@ -480,7 +349,7 @@ fn is_alpha(char: char) -> bool {
     char == '_' || char.is_ascii_alphabetic()
 }
 
-fn is_alphanumeric(char: char) -> bool {
+pub(super) fn is_alphanumeric(char: char) -> bool {
     char == '_' || char.is_ascii_alphanumeric()
 }
 

@@ -15,10 +15,12 @@ pub mod functions;
 mod json;
 mod lexer;
 mod literal;
+mod operator;
 mod options;
 mod parser;
 mod pretty;
 mod print;
+mod scan;
 mod token;
 mod typed;
 
