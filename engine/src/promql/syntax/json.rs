@@ -154,7 +154,9 @@ fn binary(object: &mut Object<'_>, node: &Binary) {
 }
 
 fn write_matching(out: &mut String, matching: &VectorMatching) {
-    let number = |value: Option<f64>| value.map_or_else(|| "null".to_owned(), format_float);
+    // JSON has no word for NaN and infinities; upstream's answer fails on them.
+    let number =
+        |value: Option<f64>| value.filter(|value| value.is_finite()).map_or_else(|| "null".to_owned(), format_float);
     let mut object = Object::new(out);
     object.text("card", matching.cardinality.as_str());
     object.with("fillValues", |out| {
@@ -237,23 +239,28 @@ fn write_duration_number(out: &mut String, literal: &NumberLiteral) {
     object.text("val", &format_float_as(literal.value, Notation::Fixed)).end();
 }
 
-/// A string in quotes; invalid bytes become U+FFFD.
+/// A string in quotes; an invalid byte becomes the escape of U+FFFD.
 fn write_string(out: &mut String, bytes: &[u8]) {
     out.push('"');
-    for char in String::from_utf8_lossy(bytes).chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\0'..='\x1f' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(char)));
-            }
-            _ => out.push(char),
-        }
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|char| write_char(out, char));
+        chunk.invalid().iter().for_each(|_| out.push_str("\\ufffd"));
     }
     out.push('"');
+}
+
+fn write_char(out: &mut String, char: char) {
+    match char {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\0'..='\x1f' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+            out.push_str(&format!("\\u{:04x}", u32::from(char)));
+        }
+        _ => out.push(char),
+    }
 }
 
 #[cfg(test)]
@@ -282,7 +289,13 @@ mod tests {
                 r#""rhs":{"type":"numberLiteral","val":"0.0000002"},"type":"binaryExpr"}"#
             )
         );
-        for query in ["sum without(a) (b @ 3)", "topk(1, a + on (b) group_left fill (1) c)", "abs(a)[5m:1m] @ end()"] {
+        assert_eq!(json(r#""\xff\n""#), r#"{"type":"stringLiteral","val":"\ufffd\n"}"#);
+        for query in [
+            "a + fill(NaN) b",
+            "sum without(a) (b @ 3)",
+            "topk(1, a + on (b) group_left fill (1) c)",
+            "abs(a)[5m:1m] @ end()",
+        ] {
             let value: serde_json::Value = serde_json::from_str(&json(query)).unwrap();
             assert!(value["type"].is_string());
         }
