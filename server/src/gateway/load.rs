@@ -163,8 +163,9 @@ impl Loader {
     }
 }
 
+/// Checks every section, so that a damaged file is built anew here and not told to a request.
 async fn open_index(path: PathBuf) -> Result<column::Reader, Error> {
-    blocking(move || column::Reader::open(&path, Check::OnFirstUse)).await
+    blocking(move || column::Reader::open(&path, Check::Everything)).await
 }
 
 /// Runs what takes CPU or waits for the disk on a thread where it may.
