@@ -4,35 +4,48 @@ use std::fs;
 use std::sync::Arc;
 
 use engine::batch::{Cell, SampleBatch};
+use engine::block::BlockSet;
+use engine::promql::blocks::{BlockSource, Scope};
 use engine::promql::exec::{NameRemoval, StartTimestamps};
-use engine::promql::source::MemorySource;
+use engine::promql::source::{MemorySource, Source};
 use engine::promql::value::QueryValue;
 use engine::promql::{self, Context, Engine, Options, Parsed, RangeSteps, syntax};
 use tests::promqltest::{Answer, Evaluator, Sample, Series, Value, When, run};
 use tests::shared;
+use tests::written::WrittenBlock;
 
-/// The engine over series in memory, cut into so many parts.
+/// Where the series of a script are.
+enum Place {
+    /// In memory, cut into so many parts.
+    Memory(usize, MemorySource),
+    /// In a block, read by so many cores.
+    Block(usize, WrittenBlock),
+}
+
+/// The engine over the series of a script.
 struct Local {
     engine: Engine,
-    source: MemorySource,
-    parts: usize,
+    place: Place,
 }
 
 impl Local {
-    fn new(parts: usize) -> Self {
+    fn new(place: Place) -> Self {
         let options = Options {
             samples_max: 10_000,
             name_removal: NameRemoval::Delayed,
             starts: StartTimestamps::Used,
             ..Options::default()
         };
-        Self { engine: Engine::new(options), source: MemorySource::default(), parts }
+        Self { engine: Engine::new(options), place }
     }
 }
 
 impl Evaluator for Local {
     fn load(&mut self, series: &SampleBatch) {
-        self.source = MemorySource::new(series).with_parts(self.parts);
+        match &mut self.place {
+            Place::Memory(parts, source) => *source = MemorySource::new(series).with_parts(*parts),
+            Place::Block(_, block) => *block = WrittenBlock::new(series),
+        }
     }
 
     fn evaluate(&self, query: &str, when: When) -> Result<Answer, String> {
@@ -42,7 +55,16 @@ impl Evaluator for Local {
             When::Range { start, end, step } => promql::When::Range(RangeSteps { start, end, step }),
         };
         let query = Parsed { text: query, expr: &expr };
-        let result = self.engine.evaluate(query, when, &self.source, &Context::default());
+        let block_source;
+        let source: &dyn Source = match &self.place {
+            Place::Memory(_, source) => source,
+            Place::Block(cores, written) => {
+                let blocks = Arc::new(BlockSet::new([Arc::clone(&written.block)]));
+                block_source = BlockSource::new(blocks, Scope { cores: *cores, ..Scope::default() });
+                &block_source
+            }
+        };
+        let result = self.engine.evaluate(query, when, source, &Context::default());
         let result = result.map_err(|error| error.error.message().to_owned())?;
         Ok(Answer { value: value_of(result.value), warnings: result.warnings, infos: result.infos })
     }
@@ -89,14 +111,24 @@ fn value_of(value: QueryValue) -> Value {
 fn hold_to(file: &str) {
     let Some(path) = shared(&format!("promqltest/{file}.test")) else { return };
     let text = fs::read_to_string(path).unwrap();
-    for parts in [1, 3] {
-        let report = run(&text, &mut Local::new(parts)).unwrap_or_else(|error| panic!("{file}.test: {error}"));
+    let empty = SampleBatch::default;
+    let mut ways = vec![
+        ("in memory", Place::Memory(1, MemorySource::default())),
+        ("in memory, in three parts", Place::Memory(3, MemorySource::default())),
+    ];
+    // Blocks are written without start timestamps.
+    if !text.contains("@st") {
+        ways.push(("from a block", Place::Block(1, WrittenBlock::new(&empty()))));
+        ways.push(("from a block, by three cores", Place::Block(3, WrittenBlock::new(&empty()))));
+    }
+    for (way, place) in ways {
+        let report = run(&text, &mut Local::new(place)).unwrap_or_else(|error| panic!("{file}.test: {error}"));
         assert!(report.cases > 0, "{file}.test has cases");
         for failure in &report.failures {
-            eprintln!("{file}.test:{}: {}: {}", failure.line, failure.query, failure.reason);
+            eprintln!("{file}.test:{}: {way}: {}: {}", failure.line, failure.query, failure.reason);
         }
         let (failed, cases) = (report.failures.len(), report.cases);
-        assert!(failed == 0, "{file}.test: {failed} of {cases} cases failed with {parts} parts");
+        assert!(failed == 0, "{file}.test: {failed} of {cases} cases failed {way}");
     }
 }
 
