@@ -133,6 +133,11 @@ impl OpenedBlock {
         Self { info, index, chunks, chunk_bytes, extension: OnceLock::new() }
     }
 
+    /// The same block with its chunks elsewhere.
+    pub fn with_chunks(&self, chunks: ChunkSource) -> Self {
+        Self::new(self.info.clone(), Arc::clone(&self.index), chunks)
+    }
+
     /// What the block is.
     pub fn info(&self) -> &BlockInfo {
         &self.info

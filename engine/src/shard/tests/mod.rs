@@ -9,6 +9,8 @@ use crate::io;
 use crate::model::{Budget, Error, Labels, Matcher, Resolution, TimeRange};
 use crate::select::{Aggregates, ChunkSet, FrameSink, Limits, Request, SinkFactory};
 
+/// Local blocks on disks that fail.
+mod faults;
 /// Recorded answers of Thanos.
 mod golden;
 /// Random blocks against a naive merge; faults, limits, cancellation.

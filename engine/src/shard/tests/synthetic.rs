@@ -19,7 +19,7 @@ use crate::select::RemoteRange;
 type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
 
 #[derive(Clone, Debug)]
-struct Model {
+pub(super) struct Model {
     external: Labels,
     content: Content,
     /// Distinguishes the samples of replicas.
@@ -61,7 +61,7 @@ fn chunk_data(start: i64, count: i64, tint: i64) -> Vec<u8> {
 }
 
 /// The block that `model` describes, with its chunks in a segment of its own.
-fn open(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
+pub(super) fn open(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
     let mut segment = segment::MAGIC.to_vec();
     segment.extend_from_slice(&[segment::VERSION, 0, 0, 0]);
     let symbols: BTreeSet<&str> =
@@ -106,7 +106,7 @@ fn open_all(models: &[Model]) -> (BlockSet, Remote) {
 }
 
 /// What the answer must be, computed with a sorted map.
-fn naive(models: &[Model], request: &Request) -> Series {
+pub(super) fn naive(models: &[Model], request: &Request) -> Series {
     let mut merged: BTreeMap<Labels, BTreeSet<Set>> = BTreeMap::new();
     for model in models {
         for (own, chunks) in &model.content {
@@ -189,14 +189,14 @@ proptest! {
 }
 
 /// `count` series of ten chunks, enough of them for many ranges.
-fn large(count: usize) -> Model {
+pub(super) fn large(count: usize) -> Model {
     let chunks: Vec<(i64, i64)> = (0..10).map(|at| (at * 900, 60)).collect();
     let series =
         (0..count).map(|at| (Labels::from_pairs([("a", "x".to_owned()), ("n", format!("{at:06}"))]), chunks.clone()));
     Model { external: Labels::from_pairs([("replica", "1")]), content: series.collect(), tint: 0 }
 }
 
-fn all_series() -> Request {
+pub(super) fn all_series() -> Request {
     request(TimeRange::ALL, vec![Matcher::equal("a", "x")])
 }
 

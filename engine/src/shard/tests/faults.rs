@@ -1,0 +1,122 @@
+//! Disks that fail, lie and lose the ends of files: requests over local blocks through faulty I/O.
+
+use std::path::PathBuf;
+
+use super::synthetic::{all_series, large, naive, open};
+use super::*;
+use crate::block::{Chosen, ChunkSource, OpenedBlock, Segments};
+use crate::io::faulty::{Fault, Faulty};
+use crate::model::ErrorKind;
+use crate::select::{Failure, Meter, Outcome, Plan, Prepared, Source};
+
+/// A block whose one segment is a real file, removed at the end.
+struct LocalBlock {
+    folder: PathBuf,
+    block: Arc<OpenedBlock>,
+}
+
+impl LocalBlock {
+    fn new(name: &str, number: u128, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let folder = std::env::temp_dir().join(format!("uru-faults-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("chunks")).unwrap();
+        let (remote, mut segment) = open(number, &large(400));
+        change(&mut segment);
+        let path = folder.join("chunks/000001");
+        std::fs::write(&path, segment).unwrap();
+        Self { folder, block: Arc::new(remote.with_chunks(ChunkSource::Local(Segments::new([path])))) }
+    }
+}
+
+impl Drop for LocalBlock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Runs all ranges of a request on this thread.
+fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Failure>) {
+    let meter = Arc::new(Meter::new(Limits::default(), &Budget::new("--store.memory-limit", 1 << 30)));
+    let request = all_series();
+    let chosen = Chosen { block: Arc::clone(block), matchers: request.matchers.clone().into() };
+    let found = vec![Source::find(chosen, &request, &meter).unwrap()];
+    let plan = Plan::new(request, meter, found, 2);
+    let kept = Arc::<Kept>::default();
+    let mut failures = Vec::new();
+    let mut starts: Vec<_> =
+        (0..plan.range_count()).map(|at| plan.range(at)).map(|(a, b)| (a.clone(), b.clone())).collect();
+    while let Some((start, end)) = starts.pop() {
+        let mut prepared = Box::new(Prepared::new(&plan, (&start, &end), u64::MAX).unwrap());
+        let mut sink = Keeping(Arc::clone(&kept)).sink(0);
+        loop {
+            match prepared.encode(&plan, io, &mut *sink).unwrap() {
+                Outcome::Fetch(longer) => prepared = longer,
+                Outcome::Done(output) => {
+                    failures.extend(output.failures);
+                    starts.extend(output.next.map(|next| (next, end)));
+                    break;
+                }
+            }
+        }
+        sink.take();
+    }
+    let mut series: Series = kept.ranges.lock().unwrap().drain(..).flatten().collect();
+    series.sort();
+    (series, failures)
+}
+
+fn pread() -> Box<dyn io::BlockIo> {
+    io::open(io::Mode::Pread).unwrap()
+}
+
+#[test]
+fn whatever_a_disk_does_what_is_answered_is_right_and_the_rest_is_named() {
+    let local = LocalBlock::new("disk", 7, |_| {});
+    let expected = naive(&[large(400)], &all_series());
+    assert_eq!(run_on(&mut *pread(), &local.block).0, expected);
+    for fault in [Fault::Error, Fault::Truncated, Fault::BitFlip] {
+        for seed in 1..6 {
+            let mut io = Faulty::new(pread(), fault, 2, seed * 7919);
+            let (series, failures) = run_on(&mut io, &local.block);
+            assert!(!failures.is_empty() || series == expected, "{fault:?} {seed}");
+            for failure in &failures {
+                let message = failure.error.to_string();
+                assert!(message.starts_with(&format!("block {}: ", local.block.id())), "{message}");
+                assert!(message.contains("000001") && message.contains("at byte "), "{message}");
+            }
+            for (labels, sets) in &series {
+                let right = &expected.iter().find(|(known, _)| known == labels).unwrap().1;
+                assert!(sets.iter().all(|set| right.contains(set)), "{fault:?} {seed}: {labels}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_was_cut_gives_the_chunks_that_are_left() {
+    let local = LocalBlock::new("cut", 8, |segment| segment.truncate(segment.len() / 2));
+    let (series, failures) = run_on(&mut *pread(), &local.block);
+    assert!(series.len() > 150 && series.len() < 250, "{}", series.len());
+    assert!(failures.iter().all(|failure| failure.error.kind() == ErrorKind::Corrupt), "{failures:?}");
+}
+
+#[test]
+fn a_chunk_that_lies_about_its_length_fails_alone() {
+    for lie in [0x00, 0x7f, 0xff] {
+        let local = LocalBlock::new(&format!("lie-{lie}"), 9, |segment| segment[8] = lie);
+        let (series, failures) = run_on(&mut *pread(), &local.block);
+        assert_eq!(series.len(), 400);
+        assert_eq!(series.iter().map(|(_, sets)| sets.len()).sum::<usize>(), 3999);
+        assert_eq!(failures.len(), 1);
+        assert!(failures[0].error.message().contains("chunks/000001: chunk segment at byte 8:"), "{failures:?}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_fails_its_block_by_name() {
+    let local = LocalBlock::new("gone", 10, |_| {});
+    std::fs::remove_file(local.folder.join("chunks/000001")).unwrap();
+    let (series, failures) = run_on(&mut *pread(), &local.block);
+    assert!(series.is_empty());
+    assert_eq!(failures[0].error.kind(), ErrorKind::Unavailable);
+    assert!(failures[0].error.message().contains("cannot open"), "{failures:?}");
+}
