@@ -163,3 +163,78 @@ fn cover(levels: &[Vec<Arc<OpenedBlock>>], range: TimeRange, found: &mut Vec<Arc
     }
     cover(finer, TimeRange::new(start, range.max_time), found);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::opened::{BlockInfo, ChunkSource};
+    use super::*;
+    use crate::index::{column, tsdb};
+
+    /// An empty block; its number is its id.
+    fn block(number: u128, (min_time, max_time): (i64, i64), resolution: Resolution, zone: &str) -> Arc<OpenedBlock> {
+        let writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(Vec::<&str>::new())).unwrap();
+        let index = tsdb::Reader::open(writer.finish().unwrap().1).unwrap();
+        let columns = column::build_in_memory(&index).unwrap();
+        let index = column::Reader::from_bytes(columns, column::Check::Everything).unwrap();
+        let external_labels = Labels::from_pairs([("zone", zone)]);
+        let info = BlockInfo { id: BlockId(number), min_time, max_time, resolution, series: 0, external_labels };
+        Arc::new(OpenedBlock::new(info, Arc::new(index), ChunkSource::Remote(Vec::new())))
+    }
+
+    fn ids(chosen: &[Chosen]) -> Vec<u128> {
+        chosen.iter().map(|chosen| chosen.block.id().0).collect()
+    }
+
+    fn choose(set: &BlockSet, range: (i64, i64), resolution: Resolution) -> Vec<u128> {
+        let matchers = [Matcher::equal("zone", "a")];
+        ids(&set.choose(&matchers, TimeRange::new(range.0, range.1), resolution, &[]))
+    }
+
+    #[test]
+    fn the_coarsest_resolution_answers_and_finer_ones_fill_its_gaps() {
+        let (raw, five, hour) = (Resolution::RAW, Resolution::FIVE_MINUTES, Resolution::ONE_HOUR);
+        let set = BlockSet::new([
+            block(1, (0, 100), raw, "a"),
+            block(2, (100, 200), raw, "a"),
+            block(3, (200, 300), raw, "a"),
+            block(4, (300, 400), raw, "a"),
+            block(5, (0, 100), five, "a"),
+            block(6, (100, 300), five, "a"),
+            block(7, (100, 200), hour, "a"),
+            block(8, (0, 400), raw, "b"),
+        ]);
+        assert_eq!(choose(&set, (0, 399), raw), [1, 2, 3, 4]);
+        assert_eq!(choose(&set, (0, 399), Resolution(299_999)), [1, 2, 3, 4]);
+        assert_eq!(choose(&set, (0, 399), five), [5, 6, 4]);
+        assert_eq!(choose(&set, (0, 399), hour), [5, 7, 6, 4]);
+        assert_eq!(choose(&set, (120, 150), hour), [7]);
+        assert_eq!(choose(&set, (150, 20), hour), [0u128; 0]);
+    }
+
+    #[test]
+    fn a_block_ends_before_its_max_time_and_its_last_millisecond_is_its_own() {
+        let raw = Resolution::RAW;
+        let set = BlockSet::new([block(1, (0, 100), raw, "a"), block(2, (100, 200), raw, "a")]);
+        assert_eq!(choose(&set, (99, 99), raw), [1]);
+        assert_eq!(choose(&set, (100, 100), raw), [2]);
+        assert_eq!(choose(&set, (99, 100), raw), [1, 2]);
+        assert_eq!(choose(&set, (200, 300), raw), [0u128; 0]);
+    }
+
+    #[test]
+    fn a_fine_block_that_fills_two_gaps_is_asked_once() {
+        let set = BlockSet::new([
+            block(1, (0, 400), Resolution::RAW, "a"),
+            block(2, (100, 200), Resolution::FIVE_MINUTES, "a"),
+        ]);
+        assert_eq!(choose(&set, (0, 399), Resolution::FIVE_MINUTES), [1, 2]);
+    }
+
+    #[test]
+    fn block_matchers_see_external_labels_and_the_id() {
+        let set = BlockSet::new([block(1, (0, 9), Resolution::RAW, "a"), block(2, (0, 9), Resolution::RAW, "b")]);
+        let ask = |matcher: Matcher| ids(&set.choose(&[], TimeRange::ALL, Resolution::RAW, &[matcher]));
+        assert_eq!(ask(Matcher::equal(BLOCK_ID_LABEL, BlockId(2).to_string())), [2]);
+        assert_eq!(ask(Matcher::equal("zone", "a")), [1]);
+    }
+}

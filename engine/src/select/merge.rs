@@ -27,15 +27,26 @@ struct Head<'a> {
     entry: Entry,
 }
 
-/// Merges `runs`, each sorted by labels; equal labels may also follow each other within a run.
-pub fn merge(runs: &[SeriesBatch]) -> Merged {
+/// Whether equal labels may follow each other within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// No run has equal labels twice.
+    Distinct,
+    /// A run may have, as labels that told its series apart were dropped.
+    Repeated,
+}
+
+/// Merges `runs`, each sorted by labels.
+pub fn merge(runs: &[SeriesBatch], within: Within) -> Merged {
     let mut merged = Merged::default();
     let mut filled = runs.iter().enumerate().filter(|(_, run)| !run.is_empty());
     match (filled.next(), filled.next()) {
         (None, _) => {}
         (Some((only, run)), None) => {
             for at in 0..run.len() {
-                let same = at > 0 && run.labels(at).compare(run.labels(at - 1)) == Ordering::Equal;
+                let same = within == Within::Repeated
+                    && at > 0
+                    && run.labels(at).compare(run.labels(at - 1)) == Ordering::Equal;
                 merged.push(Entry { run: only as u32, at: at as u32 }, same);
             }
         }
@@ -156,7 +167,7 @@ mod tests {
                 .collect();
             expected.sort();
             let batches: Vec<SeriesBatch> = runs.iter().map(|run| batch(run)).collect();
-            let merged = merge(&batches);
+            let merged = merge(&batches, Within::Repeated);
             let mut found = Vec::new();
             let mut before: Option<Labels> = None;
             for group in 0..merged.len() {

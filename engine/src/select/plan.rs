@@ -16,6 +16,7 @@ use crate::block::{Chosen, Detail, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
 use crate::model::{BlockId, Error, ErrorKind, TimeRange};
 
+use super::merge::Within;
 use super::request::{Meter, Request};
 use super::shape::{Order, Shape};
 use super::stats::Stats;
@@ -228,6 +229,11 @@ impl Plan {
     /// A flag that ends work on the plan's ranges once it is set.
     pub fn canceled(&self) -> &Arc<AtomicBool> {
         &self.canceled
+    }
+
+    pub(super) fn within(&self) -> Within {
+        let kept = self.sources.iter().all(|source| source.order == Order::Kept);
+        if kept { Within::Distinct } else { Within::Repeated }
     }
 
     pub(super) fn is_canceled(&self) -> bool {

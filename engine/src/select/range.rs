@@ -96,7 +96,7 @@ impl Prepared {
             places.push(own);
         }
         output.stats.index_ns = started.elapsed().as_nanos() as u64;
-        let merged = merge(&runs);
+        let merged = merge(&runs, plan.within());
         let mut prepared = Self {
             series: 0,
             runs,

@@ -13,7 +13,7 @@ use crate::chunk::{Encoding, segment, xor};
 use crate::index::{ChunkMeta, column, tsdb};
 use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
-use crate::select::RemoteRange;
+use crate::select::{Hashed, Projection, RemoteRange};
 
 /// Series of a block: labels, and of each chunk its first time and number of samples.
 type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
@@ -298,4 +298,20 @@ fn a_request_waits_for_memory_and_is_refused_when_it_can_never_have_it() {
     let error = run_remote(&small, &blocks, all_series(), remote).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     assert!(error.message().starts_with("--store.memory-limit"), "{error}");
+}
+
+#[test]
+fn a_projection_keeps_the_labels_that_are_looked_at_and_a_hash_that_tells_series_apart() {
+    let models = [large(50), Model { external: Labels::from_pairs([("replica", "2")]), ..large(50) }];
+    let (blocks, remote) = open_all(&models);
+    let kept = Hashed::By(vec!["a".to_owned()]);
+    let projection = Some(Projection { kept, hash_label: "__series_hash__".to_owned() });
+    let request = Request { projection, ..all_series() };
+    let found = run_remote(&selector(2, io::Mode::Pread), &blocks, request, remote).unwrap();
+    assert_eq!(found.len(), 100);
+    assert!(found.is_sorted_by(|left, right| left.0 < right.0));
+    for (labels, sets) in &found {
+        let names: Vec<&str> = labels.iter().map(|(name, _)| name).collect();
+        assert_eq!((names.as_slice(), sets.len()), (&["__series_hash__", "a"][..], 10));
+    }
 }
