@@ -1,7 +1,7 @@
 //! Chunks: from the bytes of a segment to what the wire carries.
 
 use crate::chunk::aggr::{self, AggrChunk};
-use crate::chunk::{Encoding, segment};
+use crate::chunk::{Encoding, reencode_for_storeapi, segment};
 use crate::codec::{Corrupt, varint};
 use crate::model::{Error, ErrorKind};
 
@@ -36,15 +36,20 @@ impl<'a> Record<'a> {
     /// Reads the record at the start of `bytes`, which start at byte `offset` of their segment.
     pub fn decode(bytes: &'a [u8], offset: u64) -> Result<Self, Corrupt> {
         let chunk = segment::read_at(bytes, offset, offset)?;
+        let within = |corrupt: Corrupt| {
+            let reason = format!("at byte {} of its data: {}", corrupt.offset, corrupt.reason);
+            Corrupt::new(corrupt.what, offset, reason)
+        };
         match chunk.encoding {
             Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram => {
                 Ok(Self::Stored(ChunkData { encoding: chunk.encoding, data: chunk.data }))
             }
-            Encoding::Aggr => aggr::split(chunk.data).map(Self::Aggregated).map_err(|corrupt| {
-                let reason = format!("at byte {} of its data: {}", corrupt.offset, corrupt.reason);
-                Corrupt::new(corrupt.what, offset, reason)
-            }),
-            other => Err(Corrupt::new("chunk", offset, format!("encoding {other:?} has no form on the wire"))),
+            Encoding::Aggr => aggr::split(chunk.data).map(Self::Aggregated).map_err(within),
+            other => {
+                let mut data = Vec::new();
+                let plain = reencode_for_storeapi(other, chunk.data, &mut data).map(|(encoding, _)| encoding);
+                plain.map(|encoding| Self::Recoded(encoding, data)).map_err(within)
+            }
         }
     }
 
@@ -90,5 +95,46 @@ pub fn settle(sets: &mut Vec<ChunkSet<'_>>) {
     if !sets.is_sorted_by(|left, right| key(left) < key(right)) {
         sets.sort_by(|left, right| key(left).cmp(&key(right)).then_with(|| left.data().cmp(right.data())));
         sets.dedup();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn encodings_that_the_wire_lacks_go_out_as_prometheus_writes_the_same_samples() {
+        let lines = include_str!("../chunk/testdata/start_timestamps.txt").lines();
+        for line in lines.filter(|line| !line.starts_with('#')) {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let encoding = Encoding::parse(fields[0].parse().unwrap(), 0).unwrap();
+            let mut bytes = Vec::new();
+            segment::encode(encoding, &hex(fields[2]), &mut bytes);
+            assert_eq!(record_len(&bytes), Some(bytes.len() as u64));
+            let record = Record::decode(&bytes, 8).unwrap();
+            let set = record.to_set((1, 2), Aggregates::default()).unwrap();
+            let plain = [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram][encoding.byte() as usize - 4];
+            assert_eq!(set.raw_part(), Some(ChunkData { encoding: plain, data: &hex(fields[3]) }));
+        }
+    }
+
+    #[test]
+    fn an_aggregate_that_a_chunk_lacks_is_an_error_and_one_that_nobody_wants_is_not() {
+        let sum = aggr::Part { encoding: Encoding::Xor, data: &[0, 0] };
+        let mut parts = AggrChunk::default();
+        parts.set(aggr::Aggregate::Sum, sum);
+        let (mut data, mut bytes) = (Vec::new(), Vec::new());
+        aggr::encode(&parts, &mut data);
+        segment::encode(Encoding::Aggr, &data, &mut bytes);
+        let record = Record::decode(&bytes, 8).unwrap();
+        let wanted = Aggregates::default().with(Aggregate::Sum);
+        assert!(record.to_set((1, 2), wanted).unwrap().part(Aggregate::Sum).is_some());
+        assert!(record.to_set((1, 2), Aggregates::default()).unwrap().is_empty());
+        let error = record.to_set((1, 2), wanted.with(Aggregate::Min)).unwrap_err();
+        assert_eq!(error.message(), "aggregate min does not exist");
     }
 }
