@@ -8,6 +8,7 @@ use crate::model::value::is_stale_nan;
 use super::bitmap;
 use super::sample::SeriesSamples;
 use super::step::StepGrid;
+use super::window::bounds;
 
 /// Where no sample was found.
 pub const NONE: u32 = u32::MAX;
@@ -15,15 +16,10 @@ pub const NONE: u32 = u32::MAX;
 /// For each time of `grid` the index of the newest of `timestamps` in `(time - lookback, time]`,
 /// or [`NONE`].
 pub fn latest(grid: &StepGrid, lookback: i64, timestamps: &[i64], picks: &mut Vec<u32>) {
-    picks.clear();
-    let mut next = 0usize;
-    for step in 0..grid.count {
-        let time = grid.time(step);
-        while next < timestamps.len() && timestamps[next] <= time {
-            next += 1;
-        }
-        let found = next > 0 && timestamps[next - 1] > time - lookback;
-        picks.push(if found { next as u32 - 1 } else { NONE });
+    bounds(grid, 0, timestamps, picks);
+    for (step, pick) in picks.iter_mut().enumerate() {
+        let newest = pick.checked_sub(1).filter(|at| timestamps[*at as usize] > grid.time(step) - lookback);
+        *pick = newest.unwrap_or(NONE);
     }
 }
 

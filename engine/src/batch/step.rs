@@ -213,14 +213,17 @@ impl StepBatch {
         bitmap::any(self.valid(row)) || !self.histograms(row).is_empty()
     }
 
-    /// Samples of all rows, a histogram counted by its size (see [`FloatHistogram`]).
+    /// Samples of all rows. A histogram counts as many as floats with their times have its size,
+    /// as in Prometheus.
     pub fn samples(&self) -> usize {
-        bitmap::count(&self.valid) + self.histograms.iter().map(Vec::len).sum::<usize>()
+        let native = self.histograms.iter().flatten().map(|(_, histogram)| (histogram_bytes(histogram) + 8) / 16);
+        bitmap::count(&self.valid) + native.sum::<usize>()
     }
 
     /// Bytes that the batch occupies.
     pub fn heap_bytes(&self) -> usize {
-        self.values.len() * 8 + self.valid.len() * 8
+        let native = self.histograms.iter().flatten().map(|(_, histogram)| histogram_bytes(histogram));
+        self.values.len() * 8 + self.valid.len() * 8 + native.sum::<usize>()
     }
 
     /// What step `step` of row `row` holds.
@@ -247,4 +250,12 @@ impl StepBatch {
             Cell::Histogram(histogram) => self.histograms_mut(row).push((step as u32, histogram)),
         }
     }
+}
+
+/// Bytes of a histogram: its struct with six slices, as Prometheus counts it, and what they hold.
+fn histogram_bytes(histogram: &FloatHistogram) -> usize {
+    const FIXED: usize = 168;
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    let counts = histogram.positive_buckets.len() + histogram.negative_buckets.len();
+    FIXED + 8 * (spans + counts + histogram.custom_values.len())
 }

@@ -19,8 +19,14 @@ impl Windows {
 
     /// As [`Windows::find`] for the windows `(time + from, time + to]`.
     pub fn find_between(&mut self, grid: &StepGrid, (from, to): (i64, i64), timestamps: &[i64]) {
-        bounds(grid, from, timestamps, &mut self.starts);
         bounds(grid, to, timestamps, &mut self.ends);
+        // Where the window is as long as some steps, it starts where an earlier one ended.
+        let length = to - from;
+        let steps =
+            if grid.interval > 0 && length % grid.interval == 0 { (length / grid.interval) as usize } else { 0 };
+        let own = if steps == 0 { grid.count } else { steps.min(grid.count) };
+        bounds(&StepGrid { count: own, ..*grid }, from, timestamps, &mut self.starts);
+        self.starts.extend_from_slice(&self.ends[..grid.count - own]);
     }
 
     /// Number of windows.
@@ -39,28 +45,55 @@ impl Windows {
         self.starts[step] as usize..self.ends[step] as usize
     }
 
+    /// Samples in the widest window.
+    pub fn widest(&self) -> usize {
+        self.starts.iter().zip(&self.ends).map(|(start, end)| (end - start) as usize).max().unwrap_or(0)
+    }
+
     /// Samples in all windows together.
     pub fn total(&self) -> usize {
         self.starts.iter().zip(&self.ends).map(|(start, end)| (end - start) as usize).sum()
     }
 }
 
-/// For each time of `grid` the number of `timestamps` that are at most `time + shift`.
-fn bounds(grid: &StepGrid, shift: i64, timestamps: &[i64], out: &mut Vec<u32>) {
+/// For each time of `grid` the number of `timestamps` that are at most `time + shift`. Samples are
+/// about as regular as steps, so each search starts where the last one's advance leads.
+pub(super) fn bounds(grid: &StepGrid, shift: i64, timestamps: &[i64], out: &mut Vec<u32>) {
     out.clear();
-    let mut next = 0usize;
+    let (mut before, mut advance) = (0usize, 0usize);
     for step in 0..grid.count {
         let limit = grid.time(step).saturating_add(shift);
-        while next < timestamps.len() && timestamps[next] <= limit {
-            next += 1;
+        let mut at = (before + advance).min(timestamps.len());
+        while at < timestamps.len() && timestamps[at] <= limit {
+            at += 1;
         }
-        out.push(next as u32);
+        while at > before && timestamps[at - 1] > limit {
+            at -= 1;
+        }
+        advance = at - before;
+        before = at;
+        out.push(at as u32);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_of_whole_steps_start_where_earlier_ones_end() {
+        let timestamps: Vec<i64> = (0..200).map(|at| at * 7 + at % 3).chain([2000, 2001, 2500]).collect();
+        for (range, interval, count) in [(60, 20, 90), (20, 20, 5), (50, 20, 70), (400, 20, 10), (60, 60, 1)] {
+            let grid = StepGrid { start: 13, interval, count };
+            let mut windows = Windows::default();
+            windows.find(&grid, range, &timestamps);
+            for step in 0..count {
+                let end = grid.time(step);
+                let at_most = |limit: i64| timestamps.partition_point(|time| *time <= limit);
+                assert_eq!(windows.range(step), at_most(end - range)..at_most(end), "{range} {interval} {step}");
+            }
+        }
+    }
 
     #[test]
     fn windows_are_open_on_the_left_and_closed_on_the_right() {

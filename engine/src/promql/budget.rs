@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::batch::StepBatch;
 use crate::model::{Error, ErrorKind};
 
 /// Where Prometheus says a limit was hit.
@@ -20,6 +21,13 @@ pub struct Budget {
     peak: AtomicU64,
     bytes: AtomicU64,
     read: AtomicU64,
+}
+
+/// Samples and bytes in memory at one point of a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    samples: u64,
+    bytes: u64,
 }
 
 /// When and by whom a query is ended.
@@ -70,6 +78,13 @@ impl Budget {
         Ok(())
     }
 
+    /// Fails when `count` samples beside those that are held are too many.
+    pub fn pass_samples(&self, count: usize) -> Result<(), Error> {
+        self.hold_samples(count)?;
+        self.release_samples(count);
+        Ok(())
+    }
+
     /// Lets go of `count` samples.
     pub fn release_samples(&self, count: usize) {
         let _ = self
@@ -77,16 +92,18 @@ impl Budget {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| Some(held.saturating_sub(count as u64)));
     }
 
-    /// Samples that are in memory now.
-    pub fn samples_held(&self) -> u64 {
-        self.samples.load(Ordering::Relaxed)
+    /// What is in memory now.
+    pub fn held(&self) -> Held {
+        Held { samples: self.samples.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 
-    /// Goes back to the `mark` that [`Budget::samples_held`] gave, then holds `count` more: the inputs
-    /// of an operator are gone, its result stays.
-    pub fn settle_samples(&self, mark: u64, count: usize) -> Result<(), Error> {
-        self.samples.store(mark, Ordering::Relaxed);
-        self.hold_samples(count)
+    /// Goes back to what [`Budget::held`] said, then holds `result`: the inputs of an operator are
+    /// gone, its result stays.
+    pub fn settle(&self, before: Held, result: &StepBatch) -> Result<(), Error> {
+        self.samples.store(before.samples, Ordering::Relaxed);
+        self.bytes.store(before.bytes, Ordering::Relaxed);
+        self.hold_bytes(result.heap_bytes())?;
+        self.hold_samples(result.samples())
     }
 
     /// Counts `count` bytes that stay in memory.
@@ -97,11 +114,6 @@ impl Budget {
             return Err(Error::limit("query.memory-bytes-max", message));
         }
         Ok(())
-    }
-
-    /// Lets go of `count` bytes.
-    pub fn release_bytes(&self, count: usize) {
-        self.bytes.fetch_sub(count as u64, Ordering::Relaxed);
     }
 
     /// Counts `count` samples that were read from the source.

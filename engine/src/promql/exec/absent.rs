@@ -23,7 +23,7 @@ pub fn eval(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
         Operator::Select(select) => labels_of(&select.matchers),
         _ => Labels::default(),
     };
-    Ok(row_of_ones(eval, labels, &present, false))
+    Ok(row_of_ones(eval, RowLabels::plain(Arc::new(labels)), &present))
 }
 
 /// `absent_over_time(m)`, and other functions over time as a whole.
@@ -37,15 +37,16 @@ pub fn eval_over_time(eval: &Evaluator<'_>, call: &OverTime) -> Result<Matrix, E
         RangeArgument::Select(select, _) => labels_of(&select.matchers),
         RangeArgument::Subquery(_) => Labels::default(),
     };
-    Ok(row_of_ones(eval, labels, &present, eval.query.delays_names()))
+    let labels = RowLabels { labels: Arc::new(labels), drop_name: eval.query.delays_names() };
+    Ok(row_of_ones(eval, labels, &present))
 }
 
-fn row_of_ones(eval: &Evaluator<'_>, labels: Labels, present: &[u64], drop_name: bool) -> Matrix {
+fn row_of_ones(eval: &Evaluator<'_>, labels: RowLabels, present: &[u64]) -> Matrix {
     let mut out = Matrix::new(eval.count());
     if bitmap::all(present, eval.count()) {
         return out;
     }
-    let row = out.push_row(RowLabels { labels: Arc::new(labels), drop_name });
+    let row = out.push_row(labels);
     let (values, valid) = out.cells.row_mut(row);
     values.fill(1.0);
     bitmap::fill(valid, eval.count());

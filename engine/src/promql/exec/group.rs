@@ -9,16 +9,34 @@ use crate::model::{Error, Labels};
 
 use super::super::plan::Grouping;
 use super::super::value::{Matrix, RowLabels, is_metadata_label};
+use super::Evaluator;
 
 /// What a label set becomes when nothing distinguishes two rows any more.
 const SAME_LABELS: &str = "vector cannot contain metrics with the same labelset";
+
+/// Which labels of a row count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// All.
+    Whole,
+    /// All but metric name, type and unit.
+    Unnamed,
+}
+
+impl View {
+    /// How operators see `row`: one that is marked to lose its name has none any more, unless names
+    /// stay to the end of the query.
+    pub fn of(eval: &Evaluator<'_>, row: &RowLabels) -> Self {
+        if row.drop_name && !eval.query.delays_names() { Self::Unnamed } else { Self::Whole }
+    }
+}
 
 /// Numbers the groups of rows, in the order in which they appear.
 #[derive(Debug)]
 pub struct Groups<'a> {
     grouping: &'a Grouping,
     known: HashMap<Box<[u8]>, usize>,
-    by_pointer: HashMap<(usize, bool), (usize, Arc<Labels>)>,
+    by_pointer: HashMap<(usize, View), (usize, Arc<Labels>)>,
     key: Vec<u8>,
     /// Labels of each group.
     pub labels: Vec<Arc<Labels>>,
@@ -30,24 +48,24 @@ impl<'a> Groups<'a> {
         Self { grouping, known: HashMap::new(), by_pointer: HashMap::new(), key: Vec::new(), labels: Vec::new() }
     }
 
-    /// The group of a row. A row that is marked to lose its name (`unnamed`) counts as without.
-    pub fn find(&mut self, row: &RowLabels, unnamed: bool) -> usize {
-        let pointer = (Arc::as_ptr(&row.labels) as usize, unnamed);
+    /// The group of a row.
+    pub fn find(&mut self, row: &RowLabels, view: View) -> usize {
+        let pointer = (Arc::as_ptr(&row.labels) as usize, view);
         if Arc::strong_count(&row.labels) > 1
             && let Some((group, _)) = self.by_pointer.get(&pointer)
         {
             return *group;
         }
-        let group = self.find_by_labels(&row.labels, unnamed);
+        let group = self.find_by_labels(&row.labels, view);
         if Arc::strong_count(&row.labels) > 1 && self.by_pointer.len() < POINTERS_MAX {
             self.by_pointer.insert(pointer, (group, Arc::clone(&row.labels)));
         }
         group
     }
 
-    fn find_by_labels(&mut self, labels: &Labels, unnamed: bool) -> usize {
+    fn find_by_labels(&mut self, labels: &Labels, view: View) -> usize {
         self.key.clear();
-        for (name, value) in kept(self.grouping, labels, unnamed) {
+        for (name, value) in kept(self.grouping, labels, view) {
             self.key.extend_from_slice(name.as_bytes());
             self.key.push(0xff);
             self.key.extend_from_slice(value.as_bytes());
@@ -57,7 +75,7 @@ impl<'a> Groups<'a> {
             return *group;
         }
         let group = self.labels.len();
-        self.labels.push(Arc::new(Labels::from_sorted(kept(self.grouping, labels, unnamed))));
+        self.labels.push(Arc::new(Labels::from_sorted(kept(self.grouping, labels, view))));
         self.known.insert(self.key.as_slice().into(), group);
         group
     }
@@ -67,13 +85,9 @@ impl<'a> Groups<'a> {
 const POINTERS_MAX: usize = 4096;
 
 /// The labels that tell groups apart.
-fn kept<'l>(
-    grouping: &'l Grouping,
-    labels: &'l Labels,
-    unnamed: bool,
-) -> impl Iterator<Item = (&'l str, &'l str)> + 'l {
+fn kept<'l>(grouping: &'l Grouping, labels: &'l Labels, view: View) -> impl Iterator<Item = (&'l str, &'l str)> + 'l {
     labels.iter().filter(move |(name, _)| {
-        if unnamed && is_metadata_label(name) {
+        if view == View::Unnamed && is_metadata_label(name) {
             return false;
         }
         match grouping {

@@ -136,6 +136,7 @@ impl<'a> Evaluator<'a> {
         if self.streams(node) {
             let mut all = Matrix::new(self.count());
             self.stream(node, &mut |batch| {
+                self.query.budget.hold_bytes(batch.cells.heap_bytes())?;
                 all.append(batch);
                 Ok(())
             })?;

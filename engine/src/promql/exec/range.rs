@@ -74,6 +74,13 @@ fn check_extension(call: &OverTime) -> Result<(), Error> {
     Err(Error::invalid(format!("{word} modifier can only be used with: {names} - not with {name}")))
 }
 
+/// Whether a row's metric name outlives the function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Kept,
+    Lost,
+}
+
 /// One evaluation of a function over time.
 struct Pass<'a> {
     eval: &'a Evaluator<'a>,
@@ -121,12 +128,12 @@ impl<'a> Pass<'a> {
         self.out.clear();
         for (at, series) in batch.iter().enumerate() {
             let drop_name = !self.call.function.keeps_name() || drops.get(at).copied().unwrap_or(false);
-            self.row(&series, drop_name)?;
+            self.row(&series, if drop_name { Naming::Lost } else { Naming::Kept })?;
         }
         self.eval.query.budget.hold_samples(self.out.cells.samples())
     }
 
-    fn row(&mut self, series: &SeriesSamples<'_>, drop_name: bool) -> Result<(), Error> {
+    fn row(&mut self, series: &SeriesSamples<'_>, naming: Naming) -> Result<(), Error> {
         let row = self.out.push_row(RowLabels::plain(Arc::clone(series.labels)));
         let plain = series.histograms.is_empty()
             && self.extension == Extension::None
@@ -134,6 +141,7 @@ impl<'a> Pass<'a> {
         if plain {
             let (timestamps, values) = self.live.floats(series);
             self.windows.find(&self.reference, self.range, timestamps);
+            self.eval.query.budget.pass_samples(self.windows.widest())?;
             let input = RangeInput {
                 timestamps,
                 values,
@@ -155,7 +163,7 @@ impl<'a> Pass<'a> {
         }
         self.note_counter(series, row);
         self.note_quantile(row);
-        self.label_row(row, drop_name)
+        self.label_row(row, naming)
     }
 
     /// A series that has histograms or start timestamps, or whose windows are extended.
@@ -230,9 +238,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn label_row(&mut self, row: usize, drop_name: bool) -> Result<(), Error> {
+    fn label_row(&mut self, row: usize, naming: Naming) -> Result<(), Error> {
         let labels = &mut self.out.rows[row];
-        if drop_name {
+        if naming == Naming::Lost {
             if self.eval.query.delays_names() || (self.call.names == Names::Mark && self.seen.is_none()) {
                 labels.drop_name = true;
             } else {

@@ -10,7 +10,7 @@ use super::super::super::annotations::Annotation;
 use super::super::super::plan::{Aggregate, AggregateOperator as A};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::Evaluator;
-use super::super::group::Groups;
+use super::super::group::{Groups, View};
 use super::{check_count, extremes};
 
 /// A sample that may be chosen.
@@ -83,7 +83,7 @@ impl Choice<'_> {
     fn row(&mut self, batch: &Matrix, row: usize) {
         let labels = &batch.rows[row];
         let steps = self.eval.count();
-        let group = self.groups.find(labels, labels.drop_name && !self.eval.query.delays_names());
+        let group = self.groups.find(labels, View::of(self.eval, labels));
         let cells = (group + 1) * steps;
         if self.heaps.len() < cells {
             self.heaps.resize_with(cells, Vec::new);

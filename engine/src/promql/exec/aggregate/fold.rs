@@ -145,9 +145,12 @@ impl State {
             let incremental = &mut self.incremental[words.clone()];
             for step in bitmap::ones(valid) {
                 counts[step] += 1.0;
-                let state = MeanState { sum: &mut sums[step], c: &mut comps[step], count: counts[step] };
-                if bitmap::get(incremental, step) || state.would_overflow(values[step]) {
-                    state.move_mean(values[step], bitmap::get(incremental, step));
+                let mut state = MeanState { sum: &mut sums[step], c: &mut comps[step], count: counts[step] };
+                if bitmap::get(incremental, step) {
+                    state.move_mean(values[step]);
+                } else if state.would_overflow(values[step]) {
+                    state.start_moving();
+                    state.move_mean(values[step]);
                     bitmap::set(incremental, step);
                 } else {
                     (*state.sum, *state.c) = kahan_add(values[step], *state.sum, *state.c);
@@ -261,11 +264,13 @@ impl MeanState<'_> {
         self.count > 1.0 && (*self.sum + value).is_infinite()
     }
 
-    fn move_mean(self, value: f64, already_moving: bool) {
-        if !already_moving {
-            *self.sum /= self.count - 1.0;
-            *self.c /= self.count - 1.0;
-        }
+    /// Turns the sum of all values but the next into their mean.
+    fn start_moving(&mut self) {
+        *self.sum /= self.count - 1.0;
+        *self.c /= self.count - 1.0;
+    }
+
+    fn move_mean(self, value: f64) {
         let q = (self.count - 1.0) / self.count;
         (*self.sum, *self.c) = kahan_add(value / self.count, q * *self.sum, q * *self.c);
     }

@@ -14,12 +14,12 @@ use super::super::annotations::{Annotation, Short};
 use super::super::plan::{Aggregate, AggregateOperator as A, Node, Operator, RangeArgument, Select};
 use super::super::source::{Part, SelectRequest};
 use super::super::value::{Matrix, RowLabels};
-use super::group::Groups;
+use super::group::{Groups, View};
 use super::{Evaluator, scalar};
 
 /// The rows of an aggregation, one for each group or chosen series.
 pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
-    let mark = eval.query.budget.samples_held();
+    let before = eval.query.budget.held();
     let params = match &aggregate.param {
         Some(param) if aggregate.operator != A::CountValues => scalar::eval(eval, param)?,
         _ => Vec::new(),
@@ -30,7 +30,7 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error
         A::Quantile => values::quantile(eval, aggregate, &params),
         _ => fold(eval, aggregate),
     }?;
-    eval.query.budget.settle_samples(mark, result.cells.samples())?;
+    eval.query.budget.settle(before, &result.cells)?;
     Ok(result)
 }
 
@@ -122,14 +122,14 @@ impl<'a> Fold<'a> {
     fn resume(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate, part: Partial) -> Self {
         let mut groups = Groups::new(&aggregate.grouping);
         for labels in &part.labels {
-            groups.find(&RowLabels::plain(Arc::clone(labels)), false);
+            groups.find(&RowLabels::plain(Arc::clone(labels)), View::Whole);
         }
         Self { eval, aggregate, groups, state: part.state }
     }
 
     fn merge(&mut self, part: &Partial) {
         for (from, labels) in part.labels.iter().enumerate() {
-            let group = self.groups.find(&RowLabels::plain(Arc::clone(labels)), false);
+            let group = self.groups.find(&RowLabels::plain(Arc::clone(labels)), View::Whole);
             self.state.grow(group + 1);
             self.state.merge(group, &part.state, from);
         }
@@ -139,7 +139,7 @@ impl<'a> Fold<'a> {
         let delayed = self.eval.query.delays_names();
         let histograms = batch.cells.has_histograms();
         for (row, labels) in batch.rows.iter().enumerate() {
-            let group = self.groups.find(labels, labels.drop_name && !delayed);
+            let group = self.groups.find(labels, View::of(self.eval, labels));
             self.state.grow(group + 1);
             if delayed && labels.drop_name {
                 self.state.mark_unnamed(group);

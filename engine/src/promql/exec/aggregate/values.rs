@@ -11,7 +11,7 @@ use crate::model::{Error, Labels, LabelsBuilder};
 use super::super::super::annotations::Annotation;
 use super::super::super::plan::{Aggregate, Grouping, Operator};
 use super::super::super::value::{Matrix, RowLabels};
-use super::super::group::{Groups, Merged};
+use super::super::group::{Groups, Merged, View};
 use super::super::{Evaluator, math};
 use super::extremes;
 
@@ -24,7 +24,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
     let mut values: Vec<Vec<f64>> = Vec::new();
     eval.stream(&aggregate.input, &mut |batch| {
         for (row, labels) in batch.rows.iter().enumerate() {
-            let group = groups.find(labels, labels.drop_name && !eval.query.delays_names());
+            let group = groups.find(labels, View::of(eval, labels));
             if values.len() < (group + 1) * steps {
                 values.resize_with((group + 1) * steps, Vec::new);
                 unnamed.resize(group + 1, false);
@@ -116,7 +116,7 @@ fn counted(groups: &mut Groups<'_>, labels: &Labels, label: &str, text: &str) ->
     let mut builder = LabelsBuilder::from_labels(labels);
     builder.set(label, text);
     let with_value = RowLabels::plain(Arc::new(builder.build()));
-    let group = groups.find(&with_value, false);
+    let group = groups.find(&with_value, View::Whole);
     RowLabels::plain(Arc::clone(&groups.labels[group]))
 }
 
