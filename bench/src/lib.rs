@@ -2,3 +2,5 @@
 
 /// Indexes of a fleet of pods.
 pub mod fleet;
+/// Scraped samples.
+pub mod scrapes;

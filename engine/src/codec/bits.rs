@@ -118,23 +118,76 @@ pub struct BitEnd {
     pub used: u8,
 }
 
+/// Where the next bit of a slice goes, and the bits before it that do not fill a byte yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BitPlace {
+    /// The byte that holds the first pending bit.
+    at: usize,
+    /// Pending bits, left-aligned; fewer than eight.
+    pending: u64,
+    pending_len: u32,
+}
+
+impl BitPlace {
+    /// Bytes that must follow the byte of the first pending bit.
+    pub const ROOM: usize = 8;
+
+    /// The first bit of byte `at`.
+    pub fn at_byte(at: usize) -> Self {
+        Self { at, pending: 0, pending_len: 0 }
+    }
+
+    /// The byte that holds the next bit.
+    pub fn byte(self) -> usize {
+        self.at
+    }
+
+    /// Writes the low `len` bits of `value`, whose other bits are zero, to `out`; `len` is 1 to 56.
+    /// Gives the place behind them. Without [`BitPlace::ROOM`] bytes nothing is written.
+    #[inline(always)]
+    #[must_use]
+    pub fn put(self, out: &mut [u8], value: u64, len: u32) -> Self {
+        debug_assert!((1..=56).contains(&len) && value >> len == 0, "{value:#x} does not fit into {len} of 56 bits");
+        let pending = self.pending | value << (64 - self.pending_len - len);
+        if let Some(slot) = out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            *slot = pending.to_be_bytes();
+        }
+        let total = self.pending_len + len;
+        Self { at: self.at + (total / 8) as usize, pending: pending << (total & !7), pending_len: total % 8 }
+    }
+
+    /// As [`BitPlace::put`], of 1 to 64 bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn put_wide(self, out: &mut [u8], value: u64, len: u32) -> Self {
+        if len > 56 {
+            return self.put(out, value >> 32, len - 32).put(out, value & 0xffff_ffff, 32);
+        }
+        self.put(out, value, len)
+    }
+
+    /// The length of what was written in whole bytes, and where the last of them ends.
+    pub fn end(self) -> (usize, BitEnd) {
+        (self.at + usize::from(self.pending_len > 0), BitEnd { used: self.pending_len as u8 })
+    }
+}
+
+/// Bytes that a vector is filled up with when it is too short for a write.
+const SPARE: usize = 64;
+
 /// Appends bits to a vector. Until [`BitWriter::finish`] the vector holds more bytes than were
 /// written.
 #[derive(Debug)]
 pub struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// The byte that holds the first pending bit.
-    at: usize,
-    /// Pending bits, left-aligned; fewer than eight between calls.
-    pending: u64,
-    pending_len: u32,
+    place: BitPlace,
 }
 
 impl<'a> BitWriter<'a> {
     /// A writer that starts at the byte after the last of `out`.
     pub fn new(out: &'a mut Vec<u8>) -> Self {
-        let at = out.len();
-        Self { out, at, pending: 0, pending_len: 0 }
+        let place = BitPlace::at_byte(out.len());
+        Self { out, place }
     }
 
     /// A writer that goes on where another has ended.
@@ -143,9 +196,8 @@ impl<'a> BitWriter<'a> {
         if end.used > 0
             && let Some(last) = writer.out.last()
         {
-            writer.at -= 1;
-            writer.pending = u64::from(*last) << 56;
-            writer.pending_len = u32::from(end.used);
+            let pending = u64::from(*last) << 56;
+            writer.place = BitPlace { at: writer.place.at - 1, pending, pending_len: u32::from(end.used) };
         }
         writer
     }
@@ -153,19 +205,20 @@ impl<'a> BitWriter<'a> {
     /// Appends the low `len` bits of `value`, whose other bits are zero; `len` is 1 to 56.
     #[inline]
     pub fn put(&mut self, value: u64, len: u32) {
-        debug_assert!((1..=56).contains(&len) && value >> len == 0, "{value:#x} does not fit into {len} of 56 bits");
-        let pending = self.pending | value << (64 - self.pending_len - len);
-        let end = self.at + 8;
+        let end = self.place.at + BitPlace::ROOM;
+        if end > self.out.len() {
+            self.grow(end + SPARE);
+        }
+        self.place = self.place.put(self.out, value, len);
+    }
+
+    /// Where the next bit goes and the bytes it goes to, at least `room` of them from there on.
+    pub fn reserve(&mut self, room: usize) -> (&mut BitPlace, &mut [u8]) {
+        let end = self.place.at + room;
         if end > self.out.len() {
             self.grow(end);
         }
-        if let Some(slot) = self.out.get_mut(self.at..end) {
-            slot.copy_from_slice(&pending.to_be_bytes());
-        }
-        let total = self.pending_len + len;
-        self.at += (total / 8) as usize;
-        self.pending = pending << (total & !7);
-        self.pending_len = total % 8;
+        (&mut self.place, self.out)
     }
 
     /// Appends the low `len` bits of `value`, whose other bits are zero; `len` is 1 to 64.
@@ -201,13 +254,14 @@ impl<'a> BitWriter<'a> {
 
     /// Cuts the vector to what was written, the last byte filled with zeros.
     pub fn finish(self) -> BitEnd {
-        self.out.truncate(self.at + usize::from(self.pending_len > 0));
-        BitEnd { used: self.pending_len as u8 }
+        let (len, end) = self.place.end();
+        self.out.truncate(len);
+        end
     }
 
     #[cold]
     fn grow(&mut self, end: usize) {
-        self.out.resize(end.max(self.out.len() + self.out.len() / 4 + 64), 0);
+        self.out.resize(end, 0);
     }
 }
 

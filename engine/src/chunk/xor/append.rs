@@ -4,7 +4,7 @@ use crate::codec::Corrupt;
 use crate::codec::bits::{BitEnd, BitWriter};
 use crate::model::FloatColumns;
 
-use super::encode::{self, State};
+use super::encode::{self, Field, State};
 use super::{HEADER_LEN, SAMPLES_MAX, decode};
 
 /// A chunk that grows sample by sample; its data is whole after each.
@@ -46,12 +46,14 @@ impl Appender {
             1 => {
                 encode::second_time(time, &mut self.state, &mut self.data);
                 let mut writer = BitWriter::new(&mut self.data);
-                encode::put_value(0, 0, value, &mut self.state, &mut writer);
+                let (place, bytes) = writer.reserve(encode::SAMPLE_ROOM);
+                (*place, self.state) = encode::put_value(Field::NONE, value, self.state, (*place, bytes));
                 self.end = writer.finish();
             }
             _ => {
                 let mut writer = BitWriter::resume(&mut self.data, self.end);
-                encode::put_sample(time, value, &mut self.state, &mut writer);
+                let (place, bytes) = writer.reserve(encode::SAMPLE_ROOM);
+                (*place, self.state) = encode::put_sample(time, value, self.state, (*place, bytes));
                 self.end = writer.finish();
             }
         }

@@ -1,12 +1,17 @@
 //! Samples to a chunk, one field after the other.
 
-use crate::codec::bits::BitWriter;
+use crate::codec::bits::{BitPlace, BitWriter};
 use crate::codec::varint;
 
 use super::SAMPLES_MAX;
 
 /// Longest payload that goes out in one write with the fields before it.
 const JOINED_MAX: u32 = 56 - 16 - 13;
+
+/// Bytes that must be there for the longest sample: 145 bits, seven before them, and a write's room.
+pub(super) const SAMPLE_ROOM: usize = 32;
+/// Samples that are written between two looks at the room.
+const RUN: usize = 16;
 
 /// What encoding of the next sample depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +40,20 @@ pub fn encode(timestamps: &[i64], values: &[f64], out: &mut Vec<u8>) {
     assert!(timestamps.len() <= SAMPLES_MAX, "{} samples do not fit into one chunk", timestamps.len());
     out.extend_from_slice(&(timestamps.len() as u16).to_be_bytes());
     let mut state = State::START;
-    let mut samples = timestamps.iter().zip(values);
-    if let Some((time, value)) = samples.next() {
-        first(*time, value.to_bits(), &mut state, out);
-    }
-    let Some((time, value)) = samples.next() else { return };
-    second_time(*time, &mut state, out);
+    let ([first_time, times @ ..], [first_value, values @ ..]) = (timestamps, values) else { return };
+    first(*first_time, first_value.to_bits(), &mut state, out);
+    let ([second_time, times @ ..], [second_value, values @ ..]) = (times, values) else { return };
+    self::second_time(*second_time, &mut state, out);
     let mut writer = BitWriter::new(out);
-    put_value(0, 0, value.to_bits(), &mut state, &mut writer);
-    for (time, value) in samples {
-        put_sample(*time, value.to_bits(), &mut state, &mut writer);
+    let (place, bytes) = writer.reserve(SAMPLE_ROOM);
+    (*place, state) = put_value(Field::NONE, second_value.to_bits(), state, (*place, bytes));
+    for (times, values) in times.chunks(RUN).zip(values.chunks(RUN)) {
+        let (place, bytes) = writer.reserve(RUN * SAMPLE_ROOM);
+        let mut now = *place;
+        for (time, value) in times.iter().zip(values) {
+            (now, state) = put_sample(*time, value.to_bits(), state, (now, bytes));
+        }
+        *place = now;
     }
     writer.finish();
 }
@@ -64,61 +73,78 @@ pub(super) fn second_time(time: i64, state: &mut State, out: &mut Vec<u8>) {
     varint::encode_u64(state.delta as u64, out);
 }
 
-/// A sample from the third on.
-#[inline(always)]
-pub(super) fn put_sample(time: i64, value: u64, state: &mut State, writer: &mut BitWriter<'_>) {
-    let delta = time.wrapping_sub(state.time);
-    let change = delta.wrapping_sub(state.delta);
-    state.time = time;
-    state.delta = delta;
-    let (field, len) = if change == 0 {
-        (0, 1)
-    } else if in_range(change, 14) {
-        (0b10 << 14 | (change as u64 & 0x3fff), 16)
-    } else {
-        put_wide_change(change, writer);
-        (0, 0)
-    };
-    put_value(field, len, value, state, writer);
+/// Bits that are to be written together with those behind them.
+#[derive(Clone, Copy)]
+pub(super) struct Field {
+    bits: u64,
+    len: u32,
 }
 
-/// The value field of `value` behind `field`, which is `field_len` bits long.
+impl Field {
+    /// No bits.
+    pub(super) const NONE: Self = Self { bits: 0, len: 0 };
+
+    #[inline(always)]
+    fn then(self, bits: u64, len: u32) -> Self {
+        Self { bits: self.bits << len | bits, len: self.len + len }
+    }
+}
+
+/// A sample from the third on; gives the place and the state behind it.
 #[inline(always)]
-pub(super) fn put_value(field: u64, field_len: u32, value: u64, state: &mut State, writer: &mut BitWriter<'_>) {
+pub(super) fn put_sample(time: i64, value: u64, state: State, to: (BitPlace, &mut [u8])) -> (BitPlace, State) {
+    let (place, bytes) = to;
+    let delta = time.wrapping_sub(state.time);
+    let change = delta.wrapping_sub(state.delta);
+    let state = State { time, delta, ..state };
+    if change == 0 {
+        put_value(Field { bits: 0, len: 1 }, value, state, (place, bytes))
+    } else if in_range(change, 14) {
+        let field = Field { bits: 0b10 << 14 | (change as u64 & 0x3fff), len: 16 };
+        put_value(field, value, state, (place, bytes))
+    } else {
+        let place = put_wide_change(change, place, bytes);
+        put_value(Field::NONE, value, state, (place, bytes))
+    }
+}
+
+/// The value field of `value` behind `field`; gives the place and the state behind it.
+#[inline(always)]
+pub(super) fn put_value(field: Field, value: u64, state: State, to: (BitPlace, &mut [u8])) -> (BitPlace, State) {
+    let (place, bytes) = to;
     let xor = value ^ state.value;
-    state.value = value;
+    let mut state = State { value, ..state };
     if xor == 0 {
-        return writer.put(field << 1, field_len + 1);
+        return (place.put(bytes, field.bits << 1, field.len + 1), state);
     }
     let above = (xor.leading_zeros() as u8).min(31);
     let below = xor.trailing_zeros() as u8;
-    let (field, field_len) = if above >= state.above && below >= state.below {
-        (field << 2 | 0b10, field_len + 2)
+    let field = if above >= state.above && below >= state.below {
+        field.then(0b10, 2)
     } else {
-        state.above = above;
-        state.below = below;
-        let width = u64::from(64 - above - below) & 63;
-        (field << 13 | 0b11 << 11 | u64::from(above) << 6 | width, field_len + 13)
+        (state.above, state.below) = (above, below);
+        field.then(0b11 << 11 | u64::from(above) << 6 | u64::from(64 - above - below) & 63, 13)
     };
     let width = 64 - u32::from(state.above) - u32::from(state.below);
     let payload = xor >> state.below;
-    if width <= JOINED_MAX {
-        writer.put(field << width | payload, field_len + width);
+    let place = if width <= JOINED_MAX {
+        let field = field.then(payload, width);
+        place.put(bytes, field.bits, field.len)
     } else {
-        writer.put(field, field_len);
-        writer.put_wide(payload, width);
-    }
+        place.put(bytes, field.bits, field.len).put_wide(bytes, payload, width)
+    };
+    (place, state)
 }
 
 #[cold]
-fn put_wide_change(change: i64, writer: &mut BitWriter<'_>) {
+#[inline(never)]
+fn put_wide_change(change: i64, place: BitPlace, bytes: &mut [u8]) -> BitPlace {
     if in_range(change, 17) {
-        writer.put(0b110 << 17 | (change as u64 & 0x1_ffff), 20);
+        place.put(bytes, 0b110 << 17 | (change as u64 & 0x1_ffff), 20)
     } else if in_range(change, 20) {
-        writer.put(0b1110 << 20 | (change as u64 & 0xf_ffff), 24);
+        place.put(bytes, 0b1110 << 20 | (change as u64 & 0xf_ffff), 24)
     } else {
-        writer.put(0b1111, 4);
-        writer.put_wide(change as u64, 64);
+        place.put(bytes, 0b1111, 4).put_wide(bytes, change as u64, 64)
     }
 }
 
