@@ -1,6 +1,5 @@
 //! From the text of a script to its commands.
 
-use engine::model::Labels;
 use engine::model::duration::parse_duration;
 use regex_automata::meta::Regex;
 
@@ -151,7 +150,7 @@ fn load(head: &str, body: &[&str]) -> Result<Load, String> {
     let (word, step) = head.split_once(char::is_whitespace).ok_or("load needs a step")?;
     let mut load =
         Load { step: duration(step.trim())?, with_custom_buckets: word.ends_with("_with_nhcb"), series: Vec::new() };
-    let mut starts: Option<(Labels, Vec<Option<i64>>)> = None;
+    let mut starts: Option<series::Starts> = None;
     for line in body {
         if let Some(parsed) = series::parse_starts(line) {
             starts = Some(parsed?);

@@ -32,6 +32,9 @@ pub struct Sequence {
     pub points: Vec<Point>,
 }
 
+/// A series and the start timestamps of its points, as offsets in milliseconds to their times.
+pub type Starts = (Labels, Vec<Option<i64>>);
+
 /// Points that one item may stand for.
 const POINTS_MAX: usize = 1_000_000;
 
@@ -48,7 +51,7 @@ pub fn parse(line: &str) -> Result<Sequence, String> {
 
 /// Parses the line of start timestamps `metric@st 0s -1m_x2 …`; each is an offset in milliseconds
 /// to its sample's time. `None` when it is no such line.
-pub fn parse_starts(line: &str) -> Option<Result<(Labels, Vec<Option<i64>>), String>> {
+pub fn parse_starts(line: &str) -> Option<Result<Starts, String>> {
     let (metric, offsets) = line.split_once([' ', '\t'])?;
     let metric = metric.strip_suffix("@st")?;
     Some((|| {
