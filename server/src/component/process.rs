@@ -15,7 +15,7 @@ use tonic::service::Routes;
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
 use crate::api::http::common::{self, Health, Readiness};
 use crate::cli::Values;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, web};
 use crate::edge::serve::{ServeOptions, serve};
 use crate::edge::tls::{TlsOptions, TlsServer};
 use crate::edge::{self, Listeners, Runtime, Shutdown};
@@ -69,7 +69,7 @@ impl Ports {
             runtime: Runtime::choose(io_mode(values)),
             threads,
             http_options: ServeOptions {
-                tls: None,
+                tls: http_tls(values)?,
                 connection_age_max: Duration::ZERO,
                 grace: values.duration("http-grace-period"),
             },
@@ -201,5 +201,15 @@ fn grpc_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {
         curves: values.list("grpc-server-tls-curves").to_vec(),
         protocols: vec![b"h2".to_vec()],
     };
+    TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(flag, why))
+}
+
+fn http_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {
+    let flag = "http.config";
+    let Some(path) = values.text(flag) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(flag, format!("cannot read {path:?}: {error}")))?;
+    let options = web::parse(flag, &text)?;
+    let Some(options) = options else { return Ok(None) };
     TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(flag, why))
 }

@@ -4,6 +4,8 @@
 pub mod content;
 /// How much memory there is.
 pub mod memory;
+/// TLS of the HTTP server.
+pub mod web;
 
 /// What is wrong with the configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,7 +70,7 @@ impl Bucket {
                 (Arc::new(store), None, s3.bucket.clone())
             }
         };
-        let folder = folder.map(|folder| folder.join(&config.prefix));
+        let folder = folder.map(|folder| if config.prefix.is_empty() { folder } else { folder.join(&config.prefix) });
         let metrics = BucketMetrics::register(registry, &name);
         Ok(Self { store, prefix: config.prefix.clone(), folder, name, attributes, part_bytes, metrics })
     }

@@ -230,3 +230,42 @@ pub async fn series(channel: &Channel, request: SeriesRequest) -> Result<(Vec<Se
     }
     Ok((found, warnings))
 }
+
+/// A block of our own: `series` series called `up` with an hour of samples each minute, written by
+/// the engine. Returns its folder.
+pub fn write_block(bucket: &Path, seed: u128, (series, start): (usize, i64)) -> PathBuf {
+    use engine::block::writer::{BlockWriter, ChunkData};
+    use engine::bucket::Meta;
+    use engine::chunk::{Encoding, xor};
+    use engine::index::tsdb::Symbols;
+    use engine::model::{BlockId, Labels};
+
+    let id = BlockId::from_parts(start as u64, seed);
+    let values: Vec<String> = (0..series).map(|number| format!("i-{number:04}")).collect();
+    let mut symbols: Vec<&str> = vec!["", "__name__", "instance", "up"];
+    symbols.extend(values.iter().map(String::as_str));
+    symbols.sort_unstable();
+    std::fs::create_dir_all(bucket).unwrap();
+    let mut writer = BlockWriter::create(bucket, id, Symbols::from_sorted(symbols)).unwrap();
+    let times: Vec<i64> = (0..60).map(|minute| start + minute * 60_000).collect();
+    for (number, value) in values.iter().enumerate() {
+        let samples: Vec<f64> = (0..60).map(|minute| (number * 100 + minute) as f64).collect();
+        let mut data = Vec::new();
+        xor::encode(&times, &samples, &mut data);
+        let chunk = ChunkData { min_time: times[0], max_time: times[59], encoding: Encoding::Xor, data: &data };
+        let labels = Labels::from_pairs([("__name__", "up"), ("instance", value.as_str())]);
+        writer.add_labels(&labels, &[chunk]).unwrap();
+    }
+    let meta = serde_json::json!({
+        "ulid": id.to_string(), "minTime": start, "maxTime": times[59] + 1, "version": 1,
+        "compaction": {"level": 1, "sources": [id.to_string()]},
+        "thanos": {"version": 1, "labels": {"cluster": "c1"}, "downsample": {"resolution": 0}, "source": "sidecar"},
+    });
+    writer.finish(Meta::parse(meta.to_string().as_bytes()).unwrap()).unwrap();
+    bucket.join(id.to_string())
+}
+
+/// A request for all series and chunks of all time.
+pub fn everything() -> SeriesRequest {
+    SeriesRequest { min_time: i64::MIN, max_time: i64::MAX, ..SeriesRequest::default() }
+}

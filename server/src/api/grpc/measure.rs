@@ -134,8 +134,11 @@ impl Drop for Measure {
     fn drop(&mut self) {
         self.metrics.durations.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
         // A body that was dropped before its trailers: the caller has gone.
-        let code = format!("{:?}", self.code.unwrap_or(Code::Cancelled));
-        let code = if code == "Cancelled" { "Canceled".to_owned() } else { code };
+        let code = match self.code.unwrap_or(Code::Cancelled) {
+            Code::Ok => "OK".to_owned(),
+            Code::Cancelled => "Canceled".to_owned(),
+            code => format!("{code:?}"),
+        };
         let mut labels = std::mem::take(&mut self.labels);
         labels.insert(0, ("grpc_code", code));
         self.metrics.handled.get_or_create(&labels).inc();

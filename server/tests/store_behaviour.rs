@@ -1,0 +1,226 @@
+//! What the store gateway does with requests and blocks, good and bad, over blocks of our own.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use prost::{Message, Name};
+use proto::hintspb::{SeriesRequestHints, SeriesResponseHints};
+use proto::thanos::info::{InfoRequest, InfoResponse};
+use proto::thanos::series_response::Result as Frame;
+use proto::thanos::{
+    LabelMatcher, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse, SeriesRequest,
+    ShardInfo,
+};
+use support::{IO_MODES, Uru, everything, frames, run, series, unary, write_block};
+use tonic::Code;
+
+const START: i64 = 1_700_000_000_000;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    bucket: PathBuf,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = folder.path().join("bucket");
+        std::fs::create_dir_all(&bucket).unwrap();
+        Self { folder, bucket }
+    }
+
+    fn start(&self, flags: &[&str]) -> Uru {
+        let objstore =
+            format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", self.bucket.display());
+        let data_dir = format!("--data-dir={}", self.data_dir().display());
+        Uru::start("store", &[&[objstore.as_str(), data_dir.as_str()], flags].concat())
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+}
+
+fn matcher(kind: i32, name: &str, value: &str) -> LabelMatcher {
+    LabelMatcher { r#type: kind, name: name.into(), value: value.into() }
+}
+
+#[test]
+fn series_come_in_order_batched_limited_sharded_and_without_replica_labels() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (500, START));
+    for mode in IO_MODES {
+        let uru = fixture.start(&[&format!("--io.mode={mode}")]);
+        run(async {
+            let channel = uru.connect().await;
+            let (all, _) = series(&channel, everything()).await.unwrap();
+            let names =
+                |series: &proto::thanos::Series| series.labels.iter().map(|label| label.value.clone()).collect();
+            let values: Vec<Vec<String>> = all.iter().map(names).collect();
+            assert!(values.len() == 500 && values.is_sorted());
+            assert_eq!(values[7], ["up", "c1", "i-0007"]);
+
+            let batched = SeriesRequest { response_batch_size: 64, ..everything() };
+            let batches = frames(&channel, batched.clone()).await.unwrap();
+            assert!(batches.len() < 20, "{} frames", batches.len());
+            assert!(series(&channel, batched).await.unwrap().0 == all);
+
+            let limited = SeriesRequest { limit: 3, ..everything() };
+            assert!(series(&channel, limited).await.unwrap().0 == all[..3]);
+
+            let mut sharded = 0;
+            for shard_index in 0..3 {
+                let shard = ShardInfo { shard_index, total_shards: 3, by: true, labels: vec!["instance".into()] };
+                let request = SeriesRequest { shard_info: Some(shard), ..everything() };
+                sharded += series(&channel, request).await.unwrap().0.len();
+            }
+            assert_eq!(sharded, 500);
+
+            let without = SeriesRequest { without_replica_labels: vec!["cluster".into()], ..everything() };
+            assert_eq!(series(&channel, without).await.unwrap().0[0].labels.len(), 2);
+        });
+        assert!(uru.terminate().success());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_in_thanos_words() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (50, START));
+    let uru = fixture.start(&["--store.limits.request-series=10"]);
+    run(async {
+        let channel = uru.connect().await;
+        let bad = SeriesRequest { matchers: vec![matcher(2, "instance", "(")], ..everything() };
+        let status = series(&channel, bad).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("error parsing regexp: missing closing )"), "{status}");
+
+        let names = LabelNamesRequest { matchers: vec![matcher(2, "instance", "(")], ..Default::default() };
+        let answer: Result<LabelNamesResponse, _> = unary(&channel, "/thanos.Store/LabelNames", names).await;
+        let status = answer.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("translate request labels matchers: "), "{status}");
+
+        let reversed = SeriesRequest { min_time: 10, max_time: 5, ..SeriesRequest::default() };
+        assert_eq!(series(&channel, reversed).await.unwrap().0, []);
+
+        let status = series(&channel, everything()).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().contains("--store.limits.request-series"), "{status}");
+        let few = SeriesRequest { matchers: vec![matcher(2, "instance", "i-000.")], ..everything() };
+        assert_eq!(series(&channel, few).await.unwrap().0.len(), 10);
+    });
+    assert_eq!(uru.metric("thanos_bucket_store_queries_dropped_total{reason=\"series\""), Some(1.0));
+}
+
+#[test]
+fn info_health_and_hints_say_what_there_is() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (5, START));
+    write_block(&fixture.bucket, 2, (5, START + 3_600_000));
+    let uru = fixture.start(&[]);
+    run(async {
+        let channel = uru.connect().await;
+        let info: InfoResponse = unary(&channel, "/thanos.info.Info/Info", InfoRequest {}).await.unwrap();
+        let store = info.store.unwrap();
+        assert_eq!(info.component_type, "store");
+        assert!(store.supports_sharding && store.supports_without_replica_labels && store.supports_projections);
+        assert_eq!((store.min_time, store.max_time), (START, START + 3_600_000 + 59 * 60_000 + 1));
+        assert_eq!((info.label_sets.len(), store.tsdb_infos.len()), (1, 2));
+
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+        let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(answer.into_inner().status, 1);
+
+        let id = "__block_id";
+        let hints = SeriesRequestHints { block_matchers: vec![matcher(2, id, ".+")], enable_query_stats: true };
+        let any = prost_types::Any { type_url: SeriesRequestHints::type_url(), value: hints.encode_to_vec() };
+        let found = frames(&channel, SeriesRequest { hints: Some(any), ..everything() }).await.unwrap();
+        let Some(Frame::Hints(any)) = &found.last().unwrap().result else { panic!("hints come last") };
+        let hints = SeriesResponseHints::decode(&*any.value).unwrap();
+        assert_eq!(hints.queried_blocks.len(), 2);
+        assert_eq!(hints.query_stats.unwrap().merged_series_count, 5);
+    });
+    let (status, blocks) = uru.get("/api/v1/blocks");
+    assert!(status == 200 && blocks.contains("\"numSeries\":5"), "{blocks}");
+    assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(2.0));
+    assert_eq!(uru.metric("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Series\""), Some(1.0));
+}
+
+#[test]
+fn blocks_come_and_go_with_the_bucket() {
+    let fixture = Fixture::new();
+    let first = write_block(&fixture.bucket, 1, (5, START));
+    std::fs::create_dir_all(fixture.bucket.join("01M7YFZP7XEVXZPFAJ3G00DZX3/chunks")).unwrap();
+    std::fs::write(fixture.bucket.join("01M7YFZP7XEVXZPFAJ3G00DZX3/index"), b"half").unwrap();
+    let uru = fixture.start(&["--sync-block-duration=50ms", "--ignore-deletion-marks-delay=0s"]);
+    let loaded = "thanos_bucket_store_blocks_loaded";
+    assert_eq!(uru.metric(loaded), Some(1.0));
+    assert_eq!(uru.metric("thanos_blocks_meta_synced{state=\"no-meta-json\"}"), Some(1.0));
+    write_block(&fixture.bucket, 2, (5, START + 3_600_000));
+    wait(|| uru.metric(loaded) == Some(2.0));
+    let id = first.file_name().unwrap().to_str().unwrap();
+    let mark = format!("{{\"id\":\"{id}\",\"version\":1,\"deletion_time\":1700000000}}");
+    std::fs::write(first.join("deletion-mark.json"), mark).unwrap();
+    wait(|| uru.metric(loaded) == Some(1.0));
+    assert_eq!(uru.metric("thanos_bucket_store_block_drops_total"), Some(1.0));
+    assert!(!fixture.data_dir().join(id).exists());
+}
+
+#[test]
+fn a_damaged_chunk_fails_its_block_alone() {
+    let fixture = Fixture::new();
+    let damaged = write_block(&fixture.bucket, 1, (5, START));
+    write_block(&fixture.bucket, 2, (5, START + 3_600_000));
+    let segment = damaged.join("chunks/000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let uru = fixture.start(&[]);
+    run(async {
+        let channel = uru.connect().await;
+        let (found, warnings) = series(&channel, everything()).await.unwrap();
+        assert_eq!(found.len(), 5);
+        let id = damaged.file_name().unwrap().to_str().unwrap();
+        assert!(warnings[0].contains(id) && warnings[0].contains("chunks/000001"), "{warnings:?}");
+        let abort = SeriesRequest { partial_response_strategy: 1, ..everything() };
+        assert_eq!(series(&channel, abort).await.unwrap_err().code(), Code::Aborted);
+    });
+}
+
+#[test]
+fn a_damaged_column_index_is_built_anew_and_a_broken_index_leaves_its_block_out() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (5, START));
+    let broken = write_block(&fixture.bucket, 2, (5, START + 3_600_000));
+    std::fs::write(broken.join("index"), b"no index").unwrap();
+    drop(fixture.start(&[]));
+    let folder = blocks_with_index(&fixture.data_dir()).remove(0);
+    let mut bytes = std::fs::read(folder.join("column-index")).unwrap();
+    let end = bytes.len() - 4;
+    bytes[end] ^= 1;
+    std::fs::write(folder.join("column-index"), bytes).unwrap();
+    let uru = fixture.start(&[]);
+    assert_eq!(uru.metric("thanos_bucket_store_column_index_rebuilds_total"), Some(1.0));
+    assert_eq!(uru.metric("thanos_bucket_store_block_load_failures_total"), Some(1.0));
+    run(async {
+        let request = LabelValuesRequest { label: "instance".into(), end: i64::MAX, ..Default::default() };
+        let channel = uru.connect().await;
+        let answer: LabelValuesResponse = unary(&channel, "/thanos.Store/LabelValues", request).await.unwrap();
+        assert_eq!(answer.values.len(), 5);
+    });
+}
+
+fn blocks_with_index(data_dir: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().path());
+    folders.filter(|folder| folder.join("column-index").is_file()).collect()
+}
+
+fn wait(condition: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !condition() {
+        assert!(begin.elapsed().as_secs() < 30, "the condition never held");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
