@@ -1,55 +1,107 @@
-//! A bucket of S3: an S3 server in this process, the same blocks as in a folder, the same answers.
+//! A bucket of S3: an S3 server that the test starts, the same blocks as in a folder, the same answers.
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use proto::thanos::{LabelMatcher, LabelValuesRequest, LabelValuesResponse, SeriesRequest};
-use support::{Uru, copy_folder, everything, run, series, unary, write_block};
+use server::objstore::{Bucket, BucketConfig};
+use support::{Uru, everything, get, run, series, unary, write_block};
 
 const START: i64 = 1_700_000_000_000;
 
-/// Serves the folder `root`, whose folders are buckets, over S3 until the test's end.
-fn serve_s3(root: &Path) -> (String, tokio::runtime::Runtime) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-    builder.set_auth(s3s::auth::SimpleAuth::from_single("key", "secret"));
-    let service = builder.build();
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    runtime.spawn(async move {
-        loop {
-            let Ok((socket, _)) = listener.accept().await else { return };
-            let service = service.clone();
-            tokio::spawn(async move {
-                let server = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-                let _ = server.serve_connection(hyper_util::rt::TokioIo::new(socket), service).await;
-            });
-        }
-    });
-    (address, runtime)
+/// moto, an S3 server; ended when dropped.
+struct Moto {
+    child: Child,
+    address: String,
 }
 
-fn flags(endpoint: &str, data_dir: &Path) -> [String; 2] {
-    let config = format!(
+impl Moto {
+    /// Starts it; `None`, said loudly, where it isn't installed (`pip install 'moto[server]'`).
+    fn start() -> Option<Self> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let program = path.split(':').map(|folder| Path::new(folder).join("moto_server")).find(|path| path.is_file());
+        let Some(program) = program else {
+            assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "moto_server is required");
+            eprintln!("SKIPPED: moto_server is not on the PATH");
+            return None;
+        };
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = free.port().to_string();
+        let mut command = Command::new(program);
+        command.args(["-H", "127.0.0.1", "-p", &port]).stdout(Stdio::null()).stderr(Stdio::null());
+        let moto = Self { child: command.spawn().unwrap(), address: free.to_string() };
+        let begin = Instant::now();
+        while get(&moto.address, "/moto-api/").is_none() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "moto_server never answered");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        moto.create_bucket();
+        Some(moto)
+    }
+
+    fn create_bucket(&self) {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(&self.address).unwrap();
+        let request = "PUT /metrics HTTP/1.1\r\nHost: s3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Uploads every file of `folder`, under its path.
+fn upload(config: &str, folder: &Path) {
+    let config = BucketConfig::parse("objstore.config", config).unwrap();
+    let bucket = Bucket::open(&config, &mut prometheus_client::registry::Registry::default()).unwrap();
+    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
+    run(async {
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+                    bucket.upload(name, std::fs::read(&path).unwrap().into()).await.unwrap();
+                }
+            }
+        }
+    });
+}
+
+fn config(endpoint: &str) -> String {
+    format!(
         "{{type: S3, config: {{bucket: metrics, endpoint: '{endpoint}', insecure: true, access_key: key, \
          secret_key: secret, max_retries: 1}}, prefix: team/a}}"
-    );
-    [format!("--objstore.config={config}"), format!("--data-dir={}", data_dir.display())]
+    )
 }
 
 #[test]
 fn blocks_in_s3_are_answered_as_blocks_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let (bucket, root) = (folder.path().join("bucket"), folder.path().join("s3"));
+    let Some(moto) = Moto::start() else { return };
+    let bucket = folder.path().join("bucket");
     write_block(&bucket, 1, (300, START));
     write_block(&bucket, 2, (200, START + 3_600_000));
-    copy_folder(&bucket, &root.join("metrics/team/a"));
-    let (endpoint, s3) = serve_s3(&root);
+    upload(&config(&moto.address), &bucket);
     let local = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
     let data_dir = format!("--data-dir={}", folder.path().join("local").display());
     let in_folder = Uru::start("store", &[&local, &data_dir]);
-    let flags = flags(&endpoint, &folder.path().join("data"));
+    let flags = [
+        format!("--objstore.config={}", config(&moto.address)),
+        format!("--data-dir={}", folder.path().join("data").display()),
+    ];
     let in_s3 = Uru::start("store", &[&flags[0], &flags[1]]);
     run(async {
         let (left, right) = (in_folder.connect().await, in_s3.connect().await);
@@ -74,7 +126,7 @@ fn blocks_in_s3_are_answered_as_blocks_in_a_folder() {
     assert_eq!(again.metric(got), Some(0.0));
 
     // A bucket that is away: a warning, or an error, that names the block; the process goes on.
-    s3.shutdown_background();
+    drop(moto);
     run(async {
         let channel = again.connect().await;
         let matcher = LabelMatcher { r#type: 0, name: "instance".into(), value: "i-0007".into() };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use engine::io;
-use engine::model::{Budget, Error};
+use engine::model::{Budget, Error, Labels, relabel};
 use engine::shard::{Options, Pool, Selector};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
@@ -19,7 +19,7 @@ use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::common::Health;
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
-use crate::config::{ConfigError, content, memory};
+use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::Loader;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService, http};
@@ -218,6 +218,7 @@ impl StoreConfig {
             filters: Filters {
                 min_time: times.0,
                 max_time: times.1,
+                keeps: selector(values)?,
                 consistency_delay: values.duration("consistency-delay"),
                 ignore_deletion_marks_delay: values.duration("ignore-deletion-marks-delay"),
                 ..Filters::all()
@@ -226,6 +227,20 @@ impl StoreConfig {
             web_label: values.text("bucket-web-label").unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// Whether the rules of `--selector.relabel-config` keep a block of these labels: one that is dropped
+/// or loses all labels is left out.
+fn selector(values: &Values) -> Result<Box<dyn Fn(&Labels) -> bool + Send + Sync>, ConfigError> {
+    let flag = "selector.relabel-config";
+    let environment = |name: &str| std::env::var(name).ok();
+    let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
+        return Ok(Box::new(|_| true));
+    };
+    let rules: Vec<relabel::Config> = from_yaml(flag, &text)?;
+    let rules = rules.into_iter().map(relabel::Rule::new).collect::<Result<Vec<_>, _>>();
+    let rules = rules.map_err(|error| ConfigError::new(flag, error.message()))?;
+    Ok(Box::new(move |labels| relabel::relabel(&rules, labels).is_some_and(|left| !left.is_empty())))
 }
 
 impl Store {
