@@ -231,3 +231,6 @@ pub fn encode<N: Native>(timestamps: &[i64], values: &[N], counter_reset: Counte
     }
     out.extend_from_slice(appender.data());
 }
+
+#[cfg(test)]
+mod tests;
