@@ -3,6 +3,8 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::model::{Error, ErrorKind};
 
 /// An open file; shared by `Arc`, read at offsets, without a position.
@@ -11,6 +13,20 @@ pub struct File {
     inner: std::fs::File,
     path: PathBuf,
     len: u64,
+}
+
+/// Lets the process hold as many files open as its hard limit allows, and says how many these are.
+///
+/// Segments stay open once they have been read, and a store of 10,000 blocks has more of them than
+/// the 1,024 files that a shell's soft limit grants.
+pub fn raise_open_files_max() -> Option<u64> {
+    let mut limits = getrlimit(Resource::Nofile);
+    if limits.current != limits.maximum {
+        limits.current = limits.maximum;
+        // Where it may not be raised, the limit stays as it is.
+        let _ = setrlimit(Resource::Nofile, limits);
+    }
+    getrlimit(Resource::Nofile).current
 }
 
 impl File {

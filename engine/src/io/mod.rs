@@ -30,7 +30,7 @@ pub mod replace;
 /// io_uring.
 pub mod uring;
 
-pub use file::File;
+pub use file::{File, raise_open_files_max};
 
 /// Bytes of a window.
 pub const WINDOW_BYTES: usize = 1 << 20;

@@ -159,3 +159,9 @@ fn injected_faults_come_back_from_the_same_seed() {
     assert!(failed.is_empty());
     assert_ne!(bytes, run(Fault::Truncated, 1).0);
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_once_and_stays() {
+    let raised = raise_open_files_max();
+    assert_eq!(raise_open_files_max(), raised);
+}

@@ -117,8 +117,10 @@ impl ShardContext {
 }
 
 impl Pool {
-    /// Starts the shards, each pinned to a core of its own as long as there are enough.
+    /// Starts the shards, each pinned to a core of its own as long as there are enough, and raises
+    /// the process' limit of open files for them.
     pub fn start(options: &Options) -> Result<Arc<Self>, Error> {
+        io::raise_open_files_max();
         let cores = allowed_cores();
         let count = options.shards.map_or(cores.len().max(1), NonZeroUsize::get);
         let mut shards = Vec::with_capacity(count);
