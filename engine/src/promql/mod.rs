@@ -308,3 +308,6 @@ fn finish(eval: &Evaluator<'_>, rows: Matrix) -> Result<Matrix, Error> {
     eval.query.budget.check()?;
     exec::merge_same_labels(rows)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! What holds for every query: limits end it in Prometheus' words, and its operators account for
+//! what they did.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::batch::SampleBatch;
+use crate::model::{ErrorKind, Labels};
+
+use super::source::MemorySource;
+use super::value::QueryValue;
+use super::{Context, Engine, Options, RangeSteps, Stage};
+
+const HOUR: RangeSteps = RangeSteps { start: 0, end: 3_600_000, step: 60_000 };
+
+/// Four counters in two groups, a sample every 15 s for an hour.
+fn counters() -> MemorySource {
+    let mut batch = SampleBatch::default();
+    for series in 0..4 {
+        for at in 0..240 {
+            batch.floats.push(at * 15_000, (at * (series + 1)) as f64);
+        }
+        let (group, instance) = ((series % 2).to_string(), series.to_string());
+        let labels = [("__name__", "a_total"), ("group", &group), ("instance", &instance)];
+        batch.finish_series(Arc::new(Labels::from_pairs(labels)));
+    }
+    MemorySource::new(&batch)
+}
+
+#[test]
+fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
+    let engine = Engine::new(Options::default());
+    let rows = |parts| {
+        let source = counters().with_parts(parts);
+        let result = engine.range("sum by (group) (rate(a_total[5m]))", HOUR, &source, &Context::default()).unwrap();
+        let QueryValue::Matrix(_, rows) = result.value else { panic!("a range query gives a matrix") };
+        (0..rows.len()).map(|row| rows.floats(row).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(1).len(), 2);
+    for (whole, parted) in rows(1).concat().into_iter().zip(rows(3).concat()) {
+        assert_eq!(whole.0, parted.0);
+        assert!((whole.1 - parted.1).abs() <= 1e-12 * whole.1.abs(), "{whole:?} {parted:?}");
+    }
+}
+
+#[test]
+fn too_many_samples_end_a_query_in_prometheus_words() {
+    let engine = Engine::new(Options { samples_max: 100, ..Options::default() });
+    let failed = engine.range("a_total", HOUR, &counters(), &Context::default()).unwrap_err();
+    let words = "query processing would load too many samples into memory in query execution";
+    assert_eq!((failed.stage, failed.error.kind(), failed.error.message()), (Stage::Execute, ErrorKind::Limit, words));
+    assert!(engine.instant("sum(a_total)", 60_000, &counters(), &Context::default()).is_ok());
+}
+
+#[test]
+fn a_canceled_query_and_one_out_of_time_end() {
+    let engine = Engine::new(Options::default());
+    let context = Context::default();
+    context.patience.canceled.store(true, Ordering::Relaxed);
+    let failed = engine.instant("a_total", 0, &counters(), &context).unwrap_err();
+    assert_eq!(failed.error.kind(), ErrorKind::Canceled);
+    let mut context = Context::default();
+    context.patience.deadline = Some(Instant::now());
+    let failed = engine.instant("a_total", 0, &counters(), &context).unwrap_err();
+    assert_eq!(failed.error.message(), "query timed out in query execution");
+}
+
+#[test]
+fn operators_account_for_their_series_and_samples() {
+    let engine = Engine::new(Options::default());
+    let result = engine.range("sum by (group) (rate(a_total[5m]))", HOUR, &counters(), &Context::default()).unwrap();
+    let sum = &result.explained;
+    assert_eq!((sum.name.as_str(), sum.series), ("sum by (group)", 2));
+    assert_eq!((sum.children.len(), sum.children[0].series), (1, 4));
+    assert!(sum.children[0].samples > sum.samples && result.stats.samples_read >= 4 * 240);
+}
+
+#[test]
+fn a_range_vector_is_no_range_query() {
+    let engine = Engine::new(Options::default());
+    let failed = engine.range("a_total[5m]", HOUR, &counters(), &Context::default()).unwrap_err();
+    let words = "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
+    assert_eq!((failed.stage, failed.error.message()), (Stage::Prepare, words));
+}
