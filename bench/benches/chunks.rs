@@ -87,7 +87,7 @@ fn encode(criterion: &mut Criterion) {
 fn checksum(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("crc32c");
     for len in [500usize, 64 << 10] {
-        let bytes: Vec<u8> = (0..len).map(|at| (at * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..len).map(|at| ((at * 31) >> 3) as u8).collect();
         group.throughput(Throughput::Bytes(len as u64));
         group.bench_function(BenchmarkId::new("fast", len), |bencher| {
             bencher.iter(|| crc32c::crc32c(black_box(&bytes)));

@@ -170,8 +170,10 @@ fn a_damaged_chunk_is_refused_with_its_offset_and_the_reason() {
     assert!(segment::read_at(&bytes, 0, u64::MAX).is_err());
 }
 
-/// Lines of the fixture: encoding, start timestamps, data, data without start timestamps.
-fn start_timestamp_chunks() -> Vec<(Encoding, Vec<i64>, Vec<u8>, Vec<u8>)> {
+/// A line of the fixture: encoding, start timestamps, data, data without start timestamps.
+type StartChunk = (Encoding, Vec<i64>, Vec<u8>, Vec<u8>);
+
+fn start_timestamp_chunks() -> Vec<StartChunk> {
     let hex = |text: &str| -> Vec<u8> {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
     };
