@@ -221,7 +221,6 @@ impl StoreConfig {
                 keeps: selector(values)?,
                 consistency_delay: values.duration("consistency-delay"),
                 ignore_deletion_marks_delay: values.duration("ignore-deletion-marks-delay"),
-                ..Filters::all()
             },
             times,
             web_label: values.text("bucket-web-label").unwrap_or_default().to_owned(),
@@ -229,9 +228,12 @@ impl StoreConfig {
     }
 }
 
+/// Tells by a block's labels whether it is kept.
+type Keeps = Box<dyn Fn(&Labels) -> bool + Send + Sync>;
+
 /// Whether the rules of `--selector.relabel-config` keep a block of these labels: one that is dropped
 /// or loses all labels is left out.
-fn selector(values: &Values) -> Result<Box<dyn Fn(&Labels) -> bool + Send + Sync>, ConfigError> {
+fn selector(values: &Values) -> Result<Keeps, ConfigError> {
     let flag = "selector.relabel-config";
     let environment = |name: &str| std::env::var(name).ok();
     let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
