@@ -62,6 +62,7 @@ impl Drop for Moto {
 
 /// Uploads every file of `folder`, under its path.
 fn upload(config: &str, folder: &Path) {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
     let config = BucketConfig::parse("objstore.config", config).unwrap();
     let bucket = Bucket::open(&config, &mut prometheus_client::registry::Registry::default()).unwrap();
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
