@@ -50,6 +50,9 @@ pub use symbols::{SymbolRef, Symbols};
 pub use toc::Toc;
 pub use writer::{IndexWritten, Writer};
 
+#[cfg(test)]
+mod tests;
+
 /// The first four bytes of an index file.
 pub const MAGIC: u32 = 0xbaaa_d700;
 
