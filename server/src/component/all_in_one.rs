@@ -16,6 +16,7 @@ use crate::fanout::discovery::{Discovery, Presence, Source};
 use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Proxy};
 use crate::gateway::Gateway;
+use crate::gateway::query::GatewayBackend;
 use crate::objstore::BucketConfig;
 
 /// Time between two looks at what the store holds.
@@ -53,7 +54,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     store::serve(values, config, &Querier { values, http, grpc, endpoints: OnceLock::new() })
 }
 
-/// The querier beside the store: it reads from the process' own StoreAPI.
+/// The querier beside the store: queries read its blocks, all else its StoreAPI.
 struct Querier<'a> {
     values: &'a Values,
     http: String,
@@ -62,14 +63,16 @@ struct Querier<'a> {
 }
 
 impl Companion for Querier<'_> {
-    fn routes(&self, grpc: SocketAddr) -> Router {
+    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>) -> Router {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, grpc.port())).to_string();
         let given = vec![Source { address, presence: Presence::WhenHealthy }];
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
         let proxy = Proxy { endpoints, frame_timeout: None, own_labels: Labels::default() };
-        let api = Arc::new(query::api(self.values, Arc::new(query::fanout(self.values, proxy))));
+        let fanout = query::fanout(self.values, proxy);
+        let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
+        let api = Arc::new(query::api(self.values, Arc::new(backend)));
         query::http_routes(&api, &Prefixes::of(self.values), "all-in-one")
     }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use engine::io;
 use engine::model::{Budget, Error, Labels, relabel};
+use engine::promql::assemble::Merging;
+use engine::promql::{self, Engine, syntax};
 use engine::shard::{Options, Pool, Selector};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
@@ -17,11 +19,16 @@ use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::common::Health;
+use crate::api::http::query::{Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
 use crate::config::{ConfigError, content, from_yaml, memory};
+use crate::fanout::discovery::Discovery;
+use crate::fanout::endpoints::Dialing;
+use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::Loader;
+use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService, http};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
@@ -47,6 +54,9 @@ const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
 
 /// Time after which the first sync is given up.
 const FIRST_SYNC_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Queries over gRPC that run at once, as many as a querier runs.
+const QUERIES_MAX: usize = 20;
 
 /// The share of memory that requests may use where no flag says otherwise: the rest is for column
 /// indexes, sockets and the system's cache of files.
@@ -107,7 +117,7 @@ pub fn run(values: &Values) -> Result<(), String> {
 /// What runs in the process of a store beside it.
 pub trait Companion {
     /// What is served over HTTP besides the store's own; gRPC is served at `grpc`.
-    fn routes(&self, grpc: SocketAddr) -> Router;
+    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>) -> Router;
 
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
@@ -120,7 +130,7 @@ pub trait Companion {
 struct Alone;
 
 impl Companion for Alone {
-    fn routes(&self, _: SocketAddr) -> Router {
+    fn routes(&self, _: SocketAddr, _: &Arc<Gateway>) -> Router {
         ui::routes("", "store")
     }
 
@@ -159,12 +169,14 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone()));
     let grpc = Routes::new(StoreService::new(Arc::clone(&store.gateway)))
+        .add_service(serve::query(Arc::new(query_api(&store.gateway))))
         .add_service(InfoService::new(info))
         .add_service(health_service)
         .add_service(v1)
         .add_service(v1alpha)
         .prepare();
-    let routes = http::routes(Arc::clone(&store.gateway), web_label).merge(companion.routes(ports.grpc_address()));
+    let routes = http::routes(Arc::clone(&store.gateway), web_label)
+        .merge(companion.routes(ports.grpc_address(), &store.gateway));
     let services = Services { http: routes, grpc };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
@@ -183,6 +195,20 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     });
     running.end();
     outcome
+}
+
+/// Queries over the gateway's blocks, with Prometheus' defaults and all syntax.
+fn query_api(gateway: &Arc<Gateway>) -> Api {
+    let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
+    let proxy = Proxy { endpoints, frame_timeout: None, own_labels: Labels::default() };
+    let fanout = Fanout { proxy, merging: Merging::Penalty };
+    Api {
+        backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
+        engine: Engine::new(promql::Options::default()),
+        syntax: syntax::Options::ALL,
+        settings: Settings::default(),
+        gate: Semaphore::new(QUERIES_MAX),
+    }
 }
 
 impl StoreConfig {

@@ -14,6 +14,8 @@ pub mod labels;
 pub mod load;
 /// `thanos_bucket_store_*`.
 pub mod metrics;
+/// Queries over the blocks.
+pub mod query;
 /// From wire messages to the engine's requests.
 pub mod request;
 /// Series.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::model::{Labels, TimeRange};
 use http::Response;
-use proto::thanos::info::{InfoResponse, StoreInfo, TsdbInfo};
+use proto::thanos::info::{InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
 use proto::thanos::{Label, ZLabelSet};
 use tonic::Status;
 use tonic::body::Body;
@@ -115,7 +115,13 @@ impl Describe for GatewayInfo {
             return Err(Status::unknown("Not ready"));
         }
         let (label_sets, store) = self.gateway.store_info();
-        Ok(InfoResponse { label_sets, component_type: "store".into(), store: Some(store), ..InfoResponse::default() })
+        Ok(InfoResponse {
+            label_sets,
+            component_type: "store".into(),
+            store: Some(store),
+            query: Some(QueryApiInfo {}),
+            ..InfoResponse::default()
+        })
     }
 }
 

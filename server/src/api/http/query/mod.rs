@@ -64,13 +64,33 @@ pub struct Settings {
     pub tenant_label: Option<String>,
 }
 
+impl Default for Settings {
+    /// The defaults of Thanos' querier.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(2 * 60),
+            replica_labels: Vec::new(),
+            partial_response: true,
+            auto_downsampling: false,
+            default_step: Duration::from_secs(1),
+            metadata_range: Duration::ZERO,
+            flags: BTreeMap::new(),
+            started: SystemTime::now(),
+            tenant_header: "THANOS-TENANT".to_owned(),
+            default_tenant: "default-tenant".to_owned(),
+            tenant_label: None,
+        }
+    }
+}
+
 /// The routes below `/api/v1`.
 pub fn routes(api: Arc<Api>) -> Router {
-    let asked: [(&str, MethodRouter<Arc<Api>>); 8] = [
+    let asked: [(&str, MethodRouter<Arc<Api>>); 9] = [
         ("/query", get(evaluate::instant).post(evaluate::instant)),
         ("/query_range", get(evaluate::range).post(evaluate::range)),
         ("/query_explain", get(evaluate::explain_instant).post(evaluate::explain_instant)),
         ("/query_range_explain", get(evaluate::explain_range).post(evaluate::explain_range)),
+        ("/parse_query", get(tree::parsed_tree).post(tree::parsed_tree)),
         ("/format_query", get(tree::format).post(tree::format)),
         ("/series", get(labels::series).post(labels::series)),
         ("/labels", get(labels::names).post(labels::names)),

@@ -6,15 +6,19 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::model::matcher::Matcher;
 use engine::promql::syntax::ast::Expr;
-use engine::promql::syntax::{parse, prettify};
+use engine::promql::syntax::{parse, prettify, to_json};
 use serde_json::Value;
 
 use super::Api;
 use super::params::Params;
-use super::respond::{Failure, success};
+use super::respond::{Failure, enveloped, success};
 
 pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     Ok(success(&Value::from(prettify(&parsed(&api, &params)?)), &[]))
+}
+
+pub(super) async fn parsed_tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    Ok(enveloped(to_json(&parsed(&api, &params)?).into_bytes(), &[], &[]))
 }
 
 fn parsed(api: &Api, params: &Params) -> Result<Expr, Failure> {

@@ -1,0 +1,100 @@
+//! Queries over a gateway's own blocks, decoded where the chunks are; what else the API asks goes
+//! over the StoreAPI.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use engine::model::{Error, ErrorKind, Labels, Resolution};
+use engine::promql::assemble::Merging;
+use engine::promql::blocks::{self, BlockSource};
+use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
+use engine::select::RemoteRange;
+use engine::shard::Fetcher;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use super::Gateway;
+use super::fetch::BucketFetcher;
+use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, Wanted};
+use crate::fanout::Fanout;
+
+/// A gateway as the backend of queries.
+#[derive(Clone)]
+pub struct GatewayBackend {
+    /// Whose blocks are read.
+    pub gateway: Arc<Gateway>,
+    /// What answers everything but queries, and queries that choose endpoints.
+    pub fanout: Fanout,
+}
+
+/// Blocks whose failures end the query or only warn.
+struct LocalSource {
+    blocks: BlockSource,
+    on_failure: OnFailure,
+}
+
+impl Source for LocalSource {
+    fn parts(&self, request: &SelectRequest<'_>) -> usize {
+        self.blocks.parts(request)
+    }
+
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        let selected = self.blocks.select(request, sink)?;
+        match (selected.warnings.first(), self.on_failure) {
+            (Some(warning), OnFailure::Abort) => Err(Error::new(ErrorKind::Unavailable, warning.as_str())),
+            _ => Ok(selected),
+        }
+    }
+}
+
+impl GatewayBackend {
+    fn scope(&self, scope: &Scope) -> blocks::Scope {
+        let set = Arc::clone(&self.gateway.blocks.current().set);
+        let fetcher = BucketFetcher { bucket: self.gateway.bucket.clone(), blocks: set };
+        let runtime = Handle::current();
+        let fetch = move |ranges: &[RemoteRange]| -> Vec<Result<Bytes, Error>> {
+            runtime.block_on(fetcher.fetch(ranges.to_vec()))
+        };
+        blocks::Scope {
+            replica_labels: scope.replica_labels.clone(),
+            merging: if scope.replica_labels.is_empty() { Merging::Nothing } else { self.fanout.merging },
+            max_resolution: Resolution(scope.max_resolution_ms),
+            limits: self.gateway.request_limits(),
+            budget: Arc::clone(&self.gateway.selector.budget),
+            cores: self.gateway.selector.pool.len(),
+            fetch: Some(Arc::new(fetch)),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for GatewayBackend {
+    fn source(&self, scope: &Scope) -> Box<dyn Source + Send> {
+        if !scope.store_matchers.is_empty() {
+            return self.fanout.source(scope);
+        }
+        let set = Arc::clone(&self.gateway.blocks.current().set);
+        Box::new(LocalSource { blocks: BlockSource::new(set, self.scope(scope)), on_failure: scope.on_failure })
+    }
+
+    async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {
+        self.fanout.series(scope, wanted).await
+    }
+
+    async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
+        self.fanout.label_names(scope, wanted).await
+    }
+
+    async fn label_values(&self, scope: &Scope, name: &str, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
+        self.fanout.label_values(scope, name, wanted).await
+    }
+
+    fn endpoints(&self) -> Value {
+        self.fanout.endpoints()
+    }
+
+    async fn federated(&self, scope: &Scope, what: Federated) -> Result<Found<Value>, Error> {
+        self.fanout.federated(scope, what).await
+    }
+}
