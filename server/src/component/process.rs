@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
-use crate::api::http::common::{self, Health, Readiness};
+use crate::api::http::health::{self, Health, Readiness};
 use crate::cli::Values;
 use crate::config::{ConfigError, web};
 use crate::edge::serve::{ServeOptions, serve};
@@ -107,7 +107,7 @@ impl Ports {
     ) -> Result<Running, String> {
         let (trigger, shutdown) = edge::shutdown();
         let (ready, is_ready) = watch::channel(false);
-        let router = services.http.clone().merge(common::routes(health.clone(), registry));
+        let router = services.http.clone().merge(health::routes(health.clone(), registry));
         let mut threads = Vec::new();
         for number in 0..self.threads {
             let (Some(http), Some(grpc)) = (self.http.take(), self.grpc.take()) else { break };

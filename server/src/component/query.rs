@@ -17,7 +17,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
-use crate::api::http::common::Health;
+use crate::api::http::health::Health;
 use crate::api::http::query::backend::Backend;
 use crate::api::http::query::{self, Api, Settings};
 use crate::api::ui;

@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
-use crate::api::http::common::Health;
+use crate::api::http::health::Health;
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use super::{Gateway, blocks};
 use crate::api::grpc::info::Describe;
 use crate::api::grpc::{Call, call, grpc_service};
-use crate::api::http::common::Health;
+use crate::api::http::health::Health;
 
 /// thanos.Store.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! HTTP: what every component answers.
 
 /// Health, readiness and metrics.
-pub mod common;
+pub mod health;
 /// Prometheus' HTTP API.
 pub mod query;
