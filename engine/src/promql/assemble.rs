@@ -119,17 +119,19 @@ impl Assembler {
         let count = replicas.iter().max().map_or(1, |last| *last as usize + 1);
         self.timelines.iter_mut().for_each(Timeline::clear);
         self.timelines.resize_with(count.max(self.timelines.len()), Timeline::default);
-        let adjust = self.adjust(&labels, count);
-        let is_downsampled = chunks.iter().any(|set| set.raw_part().is_none());
         let is_counter = self.reading == Reading::One(Aggregate::Counter);
-        let resets = match adjust {
-            Adjust::Counters => Resets::Removed,
-            Adjust::Nothing if is_downsampled && is_counter => Resets::Removed,
-            Adjust::Nothing => Resets::Kept,
-        };
+        let is_downsampled = chunks.iter().any(|set| set.raw_part().is_none());
+        let resets = if is_downsampled && is_counter { Resets::Removed } else { Resets::Kept };
         for replica in 0..count {
             let own = chunks.iter().zip(&replicas).filter(|(_, of)| **of as usize == replica).map(|(set, _)| set);
             self.read(own, replica, resets)?;
+        }
+        let adjust = self.adjust(&labels, count);
+        for timeline in &mut self.timelines[..count] {
+            if (adjust, resets) == (Adjust::Counters, Resets::Kept) {
+                Counter::default().remove_resets(timeline);
+            }
+            timeline.keep(self.range);
         }
         if count == 1 {
             self.timelines[0].append_to(batch);
@@ -149,12 +151,16 @@ impl Assembler {
         overlap::split(&ranges)
     }
 
-    /// Whether a switch of replicas is to keep a counter from falling. Only what is named like a
-    /// counter is one: lifted gauges give rates that no replica has.
+    /// Whether a switch of replicas is to keep a counter from falling. Lifted gauges give rates that no
+    /// replica has, so only what is named like a counter, or rises like one, is lifted.
     fn adjust(&self, labels: &Labels, replicas: usize) -> Adjust {
-        let is_counter = |name: &str| ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
         let lifts = self.merging == Merging::Penalty && self.reading == Reading::One(Aggregate::Counter);
-        if lifts && replicas > 1 && is_counter(labels.metric_name()) { Adjust::Counters } else { Adjust::Nothing }
+        if !lifts || replicas == 1 {
+            return Adjust::Nothing;
+        }
+        let is_named_so = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| labels.metric_name().ends_with(end));
+        let is_counter = is_named_so || self.timelines[..replicas].iter().all(Timeline::rises);
+        if is_counter { Adjust::Counters } else { Adjust::Nothing }
     }
 
     /// Reads the chunks of one replica to its timeline.
@@ -174,7 +180,6 @@ impl Assembler {
             }
             timeline.extend_after_last(&self.decoded);
         }
-        self.timelines[replica].keep(self.range);
         Ok(())
     }
 
@@ -273,6 +278,12 @@ impl Timeline {
             Arc::make_mut(histogram).div(counts.values[*at as usize]);
         }
         Ok(())
+    }
+
+    /// Whether the values rise at least ten times for each time that they fall, as a counter's do.
+    fn rises(&self) -> bool {
+        let count = |is: fn(f64, f64) -> bool| self.values.windows(2).filter(|pair| is(pair[0], pair[1])).count();
+        count(|before, after| after > before) >= 10 * count(|before, after| after < before)
     }
 
     /// Appends the samples of `other` that come after the last one here.
@@ -421,11 +432,14 @@ mod tests {
 
     #[test]
     fn a_lagging_replica_of_a_counter_is_lifted_and_that_of_a_gauge_is_not() {
-        let ahead = encoded(&[(10_000, 10.0), (20_000, 20.0), (30_000, 30.0)]);
+        let ahead = encoded(&[(10_000, 31.0), (20_000, 20.0), (30_000, 30.0)]);
         let behind = encoded(&[(10_100, 5.0), (20_100, 15.0), (50_100, 25.0)]);
         let chunks = [ChunkSet::raw(10_000, 30_000, chunk(&ahead)), ChunkSet::raw(10_100, 50_100, chunk(&behind))];
         let mut assembler = Assembler::new(TimeRange::ALL, "rate", Merging::Penalty);
-        assert_eq!(assembled(&mut assembler, "a_total", &chunks)[3], (50_100, 30.0));
+        assert_eq!(assembled(&mut assembler, "a_total", &chunks)[3], (50_100, 61.0));
         assert_eq!(assembled(&mut assembler, "a", &chunks)[3], (50_100, 25.0));
+        let rising = encoded(&[(10_000, 10.0), (20_000, 20.0), (30_000, 30.0)]);
+        let chunks = [ChunkSet::raw(10_000, 30_000, chunk(&rising)), chunks[1]];
+        assert_eq!(assembled(&mut assembler, "a", &chunks)[3], (50_100, 30.0));
     }
 }
