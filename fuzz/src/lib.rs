@@ -1,0 +1,190 @@
+//! Fuzz targets: every decoder of bytes from outside as a function of bytes that must not panic.
+//! Any fuzzing engine can call them; `tests/replay.rs` does without one.
+
+#![forbid(unsafe_code)]
+
+/// Inputs that our own writers write, which mutations start from.
+pub mod seeds;
+
+use engine::block::tombstones::Tombstones;
+use engine::bucket::marker::Marker;
+use engine::bucket::{DeletionMark, Meta, NoCompactMark, NoDownsampleMark, ObjectName};
+use engine::chunk::{aggr, float_histogram, histogram, segment, xor, xor2};
+use engine::index::{BlockIndex, SeriesLabels, column, header, tsdb};
+use engine::model::regexp::Regexp;
+use engine::model::relabel::{Config, Rule, relabel};
+use engine::model::{ByteString, FloatColumns, FloatHistogramColumns, HistogramColumns, Labels};
+use engine::promql::syntax;
+use prost::Message;
+use proto::series::{AggrPart, ResponseView, SeriesView, scan};
+
+/// A function of bytes that must not panic.
+pub type Target = fn(&[u8]);
+
+/// Every target with its name, which is that of its corpus too.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("aggr_chunk", aggr_chunk),
+    ("chunk_segment", chunk_segment),
+    ("column_index", column_index),
+    ("float_histogram_chunk", float_histogram_chunk),
+    ("histogram_chunk", histogram_chunk),
+    ("index_header", index_header),
+    ("index_postings", index_postings),
+    ("index_symbols", index_symbols),
+    ("marker", marker),
+    ("meta_json", meta_json),
+    ("object_name", object_name),
+    ("promql", promql),
+    ("regexp", regexp),
+    ("relabel_json", relabel_json),
+    ("series_frame", series_frame),
+    ("series_request", series_request),
+    ("tombstones", tombstones),
+    ("tsdb_index", tsdb_index),
+    ("xor2_chunk", xor2_chunk),
+    ("xor_chunk", xor_chunk),
+];
+
+/// An aggregates chunk and the XOR chunks in it.
+pub fn aggr_chunk(data: &[u8]) {
+    let Ok(chunk) = aggr::split(data) else { return };
+    for part in aggr::Aggregate::ALL.into_iter().filter_map(|aggregate| chunk.get(aggregate)) {
+        xor_chunk(part.data);
+    }
+}
+
+/// A file of chunks.
+pub fn chunk_segment(data: &[u8]) {
+    segment::chunks(data).for_each(drop);
+}
+
+/// A column index: each section is checked, then what its series are is asked.
+pub fn column_index(data: &[u8]) {
+    let Ok(index) = column::Reader::from_bytes(data.to_vec(), column::Check::OnFirstUse) else { return };
+    let mut labels = SeriesLabels::default();
+    for ordinal in index.all().map(|all| all.into_list()).unwrap_or_default() {
+        let _ = index.labels(ordinal, &mut labels);
+    }
+    for name in index.label_names(None).unwrap_or_default() {
+        let _ = index.label_values(&name, None, 10);
+    }
+}
+
+/// A chunk of float histograms, without and with start timestamps.
+pub fn float_histogram_chunk(data: &[u8]) {
+    let _ = float_histogram::decode(data, &mut FloatHistogramColumns::default());
+    let _ = float_histogram::decode_with_starts(data, &mut FloatHistogramColumns::default(), &mut Vec::new());
+}
+
+/// A chunk of integer histograms, without and with start timestamps.
+pub fn histogram_chunk(data: &[u8]) {
+    let _ = histogram::decode(data, &mut HistogramColumns::default());
+    let _ = histogram::decode_with_starts(data, &mut HistogramColumns::default(), &mut Vec::new());
+}
+
+/// An index-header and the lookups that queries make in it.
+pub fn index_header(data: &[u8]) {
+    let Ok(header) = header::Reader::open(data) else { return };
+    for name in header.label_names() {
+        let _ = header.find(name, "a");
+    }
+}
+
+/// The content of a postings list, behind its checksum.
+pub fn index_postings(data: &[u8]) {
+    let _ = tsdb::postings::decode(data, 0, &mut Vec::new());
+}
+
+/// The content of a symbol table, behind its checksum, in both versions.
+pub fn index_symbols(data: &[u8]) {
+    let _ = tsdb::Symbols::decode(data, 0, tsdb::Version::V1);
+    let _ = tsdb::Symbols::decode(data, 0, tsdb::Version::V2);
+}
+
+/// Each of the markers beside meta.json.
+pub fn marker(data: &[u8]) {
+    let _ = DeletionMark::parse(data);
+    let _ = NoCompactMark::parse(data);
+    let _ = NoDownsampleMark::parse(data);
+}
+
+/// A meta.json; one that is read can be written.
+pub fn meta_json(data: &[u8]) {
+    if let Ok(meta) = Meta::parse(data) {
+        let _ = meta.to_json();
+    }
+}
+
+/// The name of an object in a bucket.
+pub fn object_name(data: &[u8]) {
+    let _ = ObjectName::parse(&String::from_utf8_lossy(data));
+}
+
+/// A query; one that is read can be printed, and what is printed can be read.
+pub fn promql(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok(query) = syntax::parse(&text, syntax::Options::default()) else { return };
+    let printed = query.to_string();
+    if let Err(error) = syntax::parse(&printed, syntax::Options::default()) {
+        panic!("{text:?} is printed as {printed:?}, which is no query: {error}");
+    }
+}
+
+/// A regexp of a matcher.
+pub fn regexp(data: &[u8]) {
+    if let Ok(regexp) = Regexp::new_anchored(&ByteString::from(data.to_vec())) {
+        regexp.is_match("prometheus");
+        regexp.is_match("");
+    }
+}
+
+/// Relabel rules, applied.
+pub fn relabel_json(data: &[u8]) {
+    let Ok(configs) = serde_json::from_slice::<Vec<Config>>(data) else { return };
+    let Ok(rules) = configs.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>() else { return };
+    relabel(&rules, &Labels::from_pairs([("__name__", "up"), ("job", "node"), ("zone", "é")]));
+}
+
+/// A StoreAPI answer without its gRPC prefix.
+pub fn series_frame(data: &[u8]) {
+    let read = |series: SeriesView<'_>| {
+        let _ = series.read(|_, _| {}, |chunk| _ = chunk.part(AggrPart::Raw));
+    };
+    match scan(data) {
+        Ok(ResponseView::Series(series)) => read(series),
+        Ok(ResponseView::Batch(batch)) => batch.map_while(Result::ok).for_each(read),
+        _ => {}
+    }
+}
+
+/// A StoreAPI request.
+pub fn series_request(data: &[u8]) {
+    let _ = proto::thanos::SeriesRequest::decode(data);
+}
+
+/// A file of tombstones.
+pub fn tombstones(data: &[u8]) {
+    let _ = Tombstones::parse(data);
+}
+
+/// An index file: its series, its postings and the table that finds them.
+pub fn tsdb_index(data: &[u8]) {
+    let Ok(index) = tsdb::Reader::open(data) else { return };
+    let _ = column::build_in_memory(&index);
+    if let Ok(table) = index.offset_table() {
+        let _ = index.postings(&table, ("job", "a"), &mut Vec::new());
+        let _ = index.label_values(&table, "job");
+    }
+}
+
+/// A XOR2 chunk.
+pub fn xor2_chunk(data: &[u8]) {
+    let _ = xor2::decode(data, &mut FloatColumns::default(), &mut Vec::new());
+}
+
+/// A XOR chunk: decoded alone, and among others.
+pub fn xor_chunk(data: &[u8]) {
+    let alone = xor::decode(data, &mut FloatColumns::default());
+    let together = xor::decode_batch(&[data; 9], &mut xor::Batch::default());
+    assert_eq!(alone.is_ok(), together.is_ok(), "alone {alone:?}, together {together:?}");
+}

@@ -1,0 +1,138 @@
+//! Inputs of the binary targets, as our own writers write them.
+
+use engine::block::tombstones::Tombstones;
+use engine::bucket::Meta;
+use engine::chunk::native::Appender;
+use engine::chunk::{Encoding, aggr, segment, xor};
+use engine::index::{ChunkMeta, column, header, tsdb};
+use engine::model::{BlockId, ChunkRef, FloatHistogram, Histogram, Labels, SeriesRef, Span, TimeRange};
+use prost::Message;
+use proto::series::{AggrPart, ChunkKind, ChunkSet, FrameWriter, GRPC_PREFIX_LEN};
+
+/// The inputs of the target called `name`; none where its corpus consists of files.
+pub fn of(name: &str) -> Vec<Vec<u8>> {
+    match name {
+        "aggr_chunk" => vec![aggr_chunk()],
+        "chunk_segment" => vec![chunk_segment()],
+        "column_index" => vec![column_index()],
+        "float_histogram_chunk" => vec![float_histogram_chunk()],
+        "histogram_chunk" => vec![histogram_chunk()],
+        "index_header" => vec![index_header()],
+        "index_postings" => vec![vec![0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 9]],
+        "index_symbols" => vec![b"\x00\x00\x00\x03\x00\x01a\x03job".to_vec()],
+        "meta_json" => vec![Meta::new(BlockId::from_parts(1, 2), 0, 7_200_000).to_json()],
+        "series_frame" => vec![series_frame(0), series_frame(8)],
+        "series_request" => vec![series_request()],
+        "tombstones" => vec![tombstones()],
+        "tsdb_index" => vec![tsdb_index()],
+        "xor2_chunk" | "xor_chunk" => vec![xor_chunk()],
+        _ => Vec::new(),
+    }
+}
+
+fn xor_chunk() -> Vec<u8> {
+    let times: Vec<i64> = (0..40).map(|at| 1_700_000_000_000 + at * 15_000 + at % 3).collect();
+    let values: Vec<f64> = (0..40).map(|at| f64::from(at * at) / 3.0).collect();
+    let mut data = Vec::new();
+    xor::encode(&times, &values, &mut data);
+    data
+}
+
+fn aggr_chunk() -> Vec<u8> {
+    let (data, mut out) = (xor_chunk(), Vec::new());
+    let mut chunk = aggr::AggrChunk::default();
+    for aggregate in [aggr::Aggregate::Count, aggr::Aggregate::Max] {
+        chunk.set(aggregate, aggr::Part { encoding: Encoding::Xor, data: &data });
+    }
+    aggr::encode(&chunk, &mut out);
+    out
+}
+
+fn chunk_segment() -> Vec<u8> {
+    let mut bytes = segment::MAGIC.to_vec();
+    bytes.extend_from_slice(&[segment::VERSION, 0, 0, 0]);
+    segment::encode(Encoding::Xor, &xor_chunk(), &mut bytes);
+    segment::encode(Encoding::Aggr, &aggr_chunk(), &mut bytes);
+    bytes
+}
+
+fn histogram_chunk() -> Vec<u8> {
+    let mut appender = Appender::<Histogram>::default();
+    for at in 0..10 {
+        let histogram = Histogram {
+            count: 3 + at,
+            sum: 1.5,
+            positive_spans: vec![Span { offset: 1, length: 2 }],
+            positive_buckets: vec![1, 1 + at as i64],
+            ..Histogram::default()
+        };
+        appender.append(at as i64 * 1000, &histogram);
+    }
+    appender.into_data()
+}
+
+fn float_histogram_chunk() -> Vec<u8> {
+    let mut appender = Appender::<FloatHistogram>::default();
+    for at in 0..10 {
+        let histogram = FloatHistogram {
+            count: 3.0 + at as f64,
+            sum: 1.5,
+            positive_spans: vec![Span { offset: 1, length: 2 }],
+            positive_buckets: vec![1.0, 2.0 + at as f64],
+            ..FloatHistogram::default()
+        };
+        appender.append(at * 1000, &histogram);
+    }
+    appender.into_data()
+}
+
+fn tsdb_index() -> Vec<u8> {
+    let symbols = tsdb::Symbols::from_sorted(["__name__", "a", "b", "job", "up"]);
+    let mut index = tsdb::Writer::create(Vec::new(), symbols).expect("memory takes what is written");
+    for (at, job) in ["a", "b"].into_iter().enumerate() {
+        let chunk = ChunkMeta { min_time: 0, max_time: 600_000, chunk_ref: ChunkRef::new(0, 8 + 100 * at as u32) };
+        let labels = Labels::from_pairs([("__name__", "up"), ("job", job)]);
+        index.add_labels(&labels, &[chunk]).expect("series ascend");
+    }
+    index.finish().expect("memory takes what is written").1
+}
+
+fn column_index() -> Vec<u8> {
+    let index = tsdb::Reader::open(tsdb_index()).expect("what was written can be read");
+    column::build_in_memory(&index).expect("what was written can be read")
+}
+
+fn index_header() -> Vec<u8> {
+    let mut out = Vec::new();
+    header::write(&tsdb_index(), &mut out).expect("what was written can be read");
+    out
+}
+
+fn tombstones() -> Vec<u8> {
+    let mut tombstones = Tombstones::default();
+    tombstones.add(SeriesRef(3), TimeRange::new(10, 20));
+    tombstones.add(SeriesRef(700), TimeRange::new(-5, i64::MAX));
+    tombstones.to_bytes()
+}
+
+fn series_frame(batch_series_max: usize) -> Vec<u8> {
+    let data = xor_chunk();
+    let mut frames = FrameWriter::new(batch_series_max);
+    let chunk = proto::series::ChunkRef { kind: ChunkKind::Xor, data: &data };
+    let chunks = [ChunkSet::new(0, 600_000).with(AggrPart::Raw, chunk)];
+    frames.series([("__name__", "up"), ("job", "a")].into_iter(), &chunks);
+    frames.close_batch();
+    frames.take().split_off(GRPC_PREFIX_LEN)
+}
+
+fn series_request() -> Vec<u8> {
+    let matcher = proto::thanos::LabelMatcher { r#type: 2, name: "job".to_owned(), value: "a|b".to_owned() };
+    let request = proto::thanos::SeriesRequest {
+        min_time: -1,
+        max_time: 600_000,
+        matchers: vec![matcher],
+        without_replica_labels: vec!["replica".to_owned()],
+        ..Default::default()
+    };
+    request.encode_to_vec()
+}
