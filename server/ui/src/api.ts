@@ -48,7 +48,7 @@ export type Block = {
   maxTime: number;
   stats: { numSamples: number; numSeries: number; numChunks: number };
   compaction: { level: number; sources?: string[]; parents?: { ulid: string }[] };
-  thanos: { labels?: Labels; downsample?: { resolution: number }; source?: string };
+  thanos?: { labels?: Labels; downsample?: { resolution: number }; source?: string };
 };
 export type Blocks = { label: string; blocks: Block[] | null; refreshedAt: string; err: unknown };
 export type Alert = {

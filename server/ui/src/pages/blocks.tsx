@@ -13,8 +13,8 @@ type Stream = { labels: Labels; resolution: number; blocks: Block[] };
 function streams(blocks: Block[]): Stream[] {
   const groups = new Map<string, Stream>();
   for (const block of blocks) {
-    const labels = block.thanos.labels ?? {};
-    const resolution = block.thanos.downsample?.resolution ?? 0;
+    const labels = block.thanos?.labels ?? {};
+    const resolution = block.thanos?.downsample?.resolution ?? 0;
     const key = JSON.stringify([Object.entries(labels).sort(), resolution]);
     if (!groups.has(key)) groups.set(key, { labels, resolution, blocks: [] });
     groups.get(key)!.blocks.push(block);
@@ -28,7 +28,7 @@ export function BlocksPage() {
   const [chosen, setChosen] = useState<Block>();
   const loaded = useApi<Blocks>("blocks", { view });
   const all = loaded.answer?.data.blocks ?? [];
-  const shown = all.filter((block) => `${block.ulid} ${JSON.stringify(block.thanos.labels)}`.includes(filter));
+  const shown = all.filter((block) => `${block.ulid} ${JSON.stringify(block.thanos?.labels)}`.includes(filter));
   const min = Math.min(...shown.map((block) => block.minTime));
   const max = Math.max(...shown.map((block) => block.maxTime));
   const aside = (
@@ -118,7 +118,7 @@ function Details({ block, onClose, onMarked }: { block: Block; onClose: () => vo
     ["Series", block.stats.numSeries.toLocaleString("en")],
     ["Samples", block.stats.numSamples.toLocaleString("en")],
     ["Chunks", block.stats.numChunks.toLocaleString("en")],
-    ["Source", block.thanos.source ?? ""],
+    ["Source", block.thanos?.source ?? ""],
     ["Sources", (block.compaction.sources ?? []).join(", ")],
   ];
   return (
@@ -135,7 +135,7 @@ function Details({ block, onClose, onMarked }: { block: Block; onClose: () => vo
         </button>
       </div>
       {message && <Message kind={message.kind}>{message.text}</Message>}
-      <LabelSet labels={block.thanos.labels} />
+      <LabelSet labels={block.thanos?.labels} />
       <table class="facts">
         <tbody>
           {facts.map(([name, value]) => (
