@@ -77,6 +77,9 @@ impl Listeners {
     pub fn bind(address: &str, threads: usize) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot listen on {address}: {error}");
         let mut resolved = resolve(address).map_err(failed)?;
+        // Threads share the port; with another process it must not be shared, which the kernel would
+        // allow, so a socket that shares nothing has to succeed first.
+        drop(std::net::TcpListener::bind(resolved).map_err(failed)?);
         let mut sockets = Vec::new();
         for _ in 0..threads.max(1) {
             let socket =
@@ -156,5 +159,17 @@ impl Shutdown {
             () = tokio::time::sleep(time) => true,
             () = self.begun() => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_served_already_is_refused() {
+        let first = Listeners::bind("127.0.0.1:0", 2).unwrap();
+        let error = Listeners::bind(&first.address().to_string(), 2).unwrap_err();
+        assert!(error.contains("cannot listen on 127.0.0.1:"), "{error}");
     }
 }
