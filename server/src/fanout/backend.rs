@@ -29,7 +29,6 @@ impl Backend for Fanout {
             scope: scope.clone(),
             merging: self.merging,
             runtime: Handle::current(),
-            deadline: None,
         })
     }
 

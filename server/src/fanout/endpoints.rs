@@ -100,14 +100,6 @@ impl EndpointSet {
         problems
     }
 
-    /// Refreshes every `interval` for ever, `problems` taking what went wrong.
-    pub async fn keep_refreshed(&self, interval: Duration, problems: impl Fn(&str)) {
-        loop {
-            self.refresh().await.iter().for_each(|problem| problems(problem));
-            tokio::time::sleep(interval).await;
-        }
-    }
-
     /// Every endpoint.
     pub fn all(&self) -> Vec<Arc<Peer>> {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::model::matcher::{MatchKind, Matcher};
-use engine::model::{Error, ErrorKind, Labels, TimeRange};
+use engine::model::{Error, Labels, TimeRange};
 use futures_util::future::join_all;
 use proto::thanos::store_client::StoreClient;
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
@@ -223,18 +223,6 @@ pub fn wire_matcher(matcher: &Matcher) -> LabelMatcher {
         MatchKind::NotRe => 3,
     };
     LabelMatcher { r#type: kind, name: matcher.name().to_owned(), value: matcher.value().to_string_lossy() }
-}
-
-/// A matcher of the wire.
-pub fn matcher(wire: &LabelMatcher) -> Result<Matcher, Error> {
-    let kind = match wire.r#type {
-        0 => MatchKind::Eq,
-        1 => MatchKind::NotEq,
-        2 => MatchKind::Re,
-        3 => MatchKind::NotRe,
-        other => return Err(Error::new(ErrorKind::Invalid, format!("unknown matcher type {other}"))),
-    };
-    Matcher::new(kind, wire.name.as_str(), wire.value.as_str())
 }
 
 fn strategy(on_failure: OnFailure) -> PartialResponseStrategy {

@@ -16,7 +16,7 @@ use proto::thanos::info::{InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
 use proto::thanos::query_server::{Query, QueryServer};
 use proto::thanos::store_server::{Store, StoreServer};
 use proto::thanos::{
-    AggrChunk, Chunk, Label, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse,
+    AggrChunk, Chunk, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse,
     QueryRangeRequest, QueryRangeResponse, QueryRequest, QueryResponse, QueryStats, Series, SeriesRequest,
     SeriesResponse, ZLabelSet, query_range_response, query_response, series_response,
 };
@@ -24,10 +24,11 @@ use tonic::{Request, Response, Status};
 
 use super::endpoints::{Api as EndpointApi, Peer};
 use super::merge::Merge;
-use super::proxy::{Proxy, SeriesAsked, matcher};
+use super::proxy::{Proxy, SeriesAsked};
 use super::stream::{RemoteChunk, RemoteSeries};
 use crate::api::error;
 use crate::api::grpc::info::Describe;
+use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
 use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
 use crate::api::http::query::evaluate::{Asked, evaluate};
@@ -75,7 +76,7 @@ impl Describe for ProxyInfo {
             tsdb_infos.extend(infos(peer));
         }
         if label_sets.is_empty() && !self.proxy.own_labels.is_empty() {
-            label_sets.push(to_set(&self.proxy.own_labels));
+            label_sets.push(label_set(&self.proxy.own_labels));
         }
         label_sets.sort_by_key(|set| format!("{set:?}"));
         label_sets.dedup();
@@ -98,21 +99,13 @@ impl Describe for ProxyInfo {
 
 impl ProxyInfo {
     fn with_own(&self, set: &Labels) -> ZLabelSet {
-        to_set(&Labels::from_pairs(set.iter().chain(self.proxy.own_labels.iter())))
+        label_set(&Labels::from_pairs(set.iter().chain(self.proxy.own_labels.iter())))
     }
 }
 
 fn infos(peer: &Peer) -> Vec<TsdbInfo> {
     let info = peer.info();
     info.and_then(|info| info.store.as_ref().map(|store| store.tsdb_infos.clone())).unwrap_or_default()
-}
-
-fn to_set(labels: &Labels) -> ZLabelSet {
-    ZLabelSet { labels: wire_labels(labels) }
-}
-
-fn wire_labels(labels: &Labels) -> Vec<Label> {
-    labels.iter().map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() }).collect()
 }
 
 fn scope<T>(request: &Request<T>, strategy: i32, replica_labels: &[String]) -> Scope {
@@ -138,7 +131,7 @@ impl Store for ProxyStore {
         let asked = request.get_ref();
         let scope = scope(&request, asked.partial_response_strategy, &asked.without_replica_labels);
         let matchers: Vec<_> =
-            asked.matchers.iter().map(matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
+            asked.matchers.iter().map(parse_matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
         let range = TimeRange::new(asked.min_time, asked.max_time);
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
         let merge = self.proxy.series(&scope, asked).await.map_err(|error| status(&error))?;
@@ -167,7 +160,8 @@ impl Store for ProxyStore {
 }
 
 fn wanted(matchers: &[proto::thanos::LabelMatcher], (start, end): (i64, i64), limit: i64) -> Result<Wanted, Status> {
-    let matchers: Vec<_> = matchers.iter().map(matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
+    let matchers: Vec<_> =
+        matchers.iter().map(parse_matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
     let limit = usize::try_from(limit).unwrap_or(0);
     Ok(Wanted { matchers: vec![matchers], range: TimeRange::new(start, end), limit })
 }
@@ -293,7 +287,7 @@ fn query_scope(
     (max_resolution_seconds, tenant): (i64, String),
 ) -> Result<Scope, Status> {
     let labels = if replica_labels.is_empty() { api.settings.replica_labels.clone() } else { replica_labels };
-    let sets = store_matchers.iter().map(|set| set.label_matchers.iter().map(matcher).collect());
+    let sets = store_matchers.iter().map(|set| set.label_matchers.iter().map(parse_matcher).collect());
     Ok(Scope {
         replica_labels: if dedup { labels } else { Vec::new() },
         on_failure: if partial { OnFailure::Warn } else { OnFailure::Abort },

@@ -1,17 +1,15 @@
 //! Where queries read: the merged series of endpoints, as columns.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine::batch::SampleBatch;
-use engine::model::{Error, ErrorKind};
+use engine::model::Error;
 use engine::promql::assemble::{Assembler, Merging, Reading};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
 use engine::select::ChunkSet;
 use proto::thanos::{Func, Grouping, QueryHints, SeriesRequest};
 use tokio::runtime::Handle;
 
-use super::merge::Merge;
 use super::proxy::{Proxy, SeriesAsked};
 use super::stream::aggregate_number;
 use crate::api::http::query::backend::Scope;
@@ -35,8 +33,6 @@ pub struct RemoteSource {
     pub merging: Merging,
     /// The runtime whose sockets the endpoints answer on.
     pub runtime: Handle,
-    /// When to give up.
-    pub deadline: Option<Instant>,
 }
 
 impl Source for RemoteSource {
@@ -51,7 +47,7 @@ impl RemoteSource {
         let mut assembler = Assembler::new(request.range, &request.hints.function, merging);
         let mut merge = self.proxy.series(&self.scope, self.asked(request)).await?;
         let mut batch = SampleBatch::default();
-        while let Some(series) = self.in_time(&mut merge).await? {
+        while let Some(series) = merge.next().await? {
             let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(|chunk| chunk.as_set()).collect();
             assembler.append(Arc::new(series.labels.clone()), &sets, &mut batch)?;
             if batch.len() == BATCH_SERIES {
@@ -63,15 +59,6 @@ impl RemoteSource {
             sink(&mut batch)?;
         }
         Ok(Selected { warnings: merge.take_warnings() })
-    }
-
-    async fn in_time(&self, merge: &mut Merge) -> Result<Option<super::stream::RemoteSeries>, Error> {
-        match self.deadline {
-            None => merge.next().await,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), merge.next())
-                .await
-                .map_err(|_| Error::new(ErrorKind::Deadline, "query timed out while it read from its endpoints"))?,
-        }
     }
 
     fn asked(&self, request: &SelectRequest<'_>) -> SeriesAsked {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use engine::block::BlockSet;
 use engine::model::{Error, ErrorKind, Labels, Resolution};
 use engine::promql::assemble::Merging;
 use engine::promql::blocks::{self, BlockSource};
@@ -49,9 +50,8 @@ impl Source for LocalSource {
 }
 
 impl GatewayBackend {
-    fn scope(&self, scope: &Scope) -> blocks::Scope {
-        let set = Arc::clone(&self.gateway.blocks.current().set);
-        let fetcher = BucketFetcher { bucket: self.gateway.bucket.clone(), blocks: set };
+    fn scope(&self, scope: &Scope, set: &Arc<BlockSet>) -> blocks::Scope {
+        let fetcher = BucketFetcher { bucket: self.gateway.bucket.clone(), blocks: Arc::clone(set) };
         let runtime = Handle::current();
         let fetch = move |ranges: &[RemoteRange]| -> Vec<Result<Bytes, Error>> {
             runtime.block_on(fetcher.fetch(ranges.to_vec()))
@@ -75,7 +75,8 @@ impl Backend for GatewayBackend {
             return self.fanout.source(scope);
         }
         let set = Arc::clone(&self.gateway.blocks.current().set);
-        Box::new(LocalSource { blocks: BlockSource::new(set, self.scope(scope)), on_failure: scope.on_failure })
+        let local = self.scope(scope, &set);
+        Box::new(LocalSource { blocks: BlockSource::new(set, local), on_failure: scope.on_failure })
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {

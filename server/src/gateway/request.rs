@@ -1,11 +1,13 @@
 //! From wire messages to the engine's requests, with the words Thanos' store has for what is wrong.
 
 use engine::block::Detail;
-use engine::model::{Error, MatchKind, Matcher, Resolution, TimeRange};
+use engine::model::{Error, Matcher, Resolution, TimeRange};
 use engine::select::{Aggregate, Aggregates, Hashed, Projection, Request, ShardInfo};
 use prost::{Message, Name};
 use prost_types::Any;
 use proto::thanos::{self, LabelMatcher, PartialResponseStrategy, SeriesRequest};
+
+use crate::api::grpc::wire::parse_matcher;
 
 /// What becomes of a request of which a block fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +76,6 @@ pub fn parse_hints<M: Message + Name + Default>(hints: Option<&Any>, of: &str) -
 /// The matchers of hints.
 pub fn parse_block_matchers(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
     parse_matchers(matchers).map_err(|error| error.within("translate request hints labels matchers"))
-}
-
-fn parse_matcher(matcher: &LabelMatcher) -> Result<Matcher, Error> {
-    let kind = match thanos::label_matcher::Type::try_from(matcher.r#type) {
-        Ok(thanos::label_matcher::Type::Eq) => MatchKind::Eq,
-        Ok(thanos::label_matcher::Type::Neq) => MatchKind::NotEq,
-        Ok(thanos::label_matcher::Type::Re) => MatchKind::Re,
-        Ok(thanos::label_matcher::Type::Nre) => MatchKind::NotRe,
-        Err(_) => return Err(Error::invalid(format!("unrecognized label matcher type {}", matcher.r#type))),
-    };
-    Matcher::new(kind, matcher.name.as_str(), matcher.value.as_str())
 }
 
 /// The share of all series; `None` for all of them.

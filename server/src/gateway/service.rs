@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use engine::model::{Labels, TimeRange};
 use http::Response;
+use proto::thanos::ZLabelSet;
 use proto::thanos::info::{InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
-use proto::thanos::{Label, ZLabelSet};
 use tonic::Status;
 use tonic::body::Body;
 
 use super::{Gateway, blocks};
 use crate::api::grpc::info::Describe;
+use crate::api::grpc::wire::label_set;
 use crate::api::grpc::{Call, call, grpc_service};
 use crate::api::http::health::Health;
 
@@ -75,10 +76,10 @@ impl Gateway {
         }
         let (mut label_sets, mut tsdb_infos) = (Vec::new(), Vec::new());
         for (labels, mut ranges) in groups {
-            label_sets.push(to_set(labels));
+            label_sets.push(label_set(labels));
             ranges.sort_by_key(|range| (range.min_time, range.max_time));
             tsdb_infos.extend(join(&ranges).into_iter().map(|range| TsdbInfo {
-                labels: Some(to_set(labels)),
+                labels: Some(label_set(labels)),
                 min_time: range.min_time,
                 max_time: range.max_time,
             }));
@@ -135,9 +136,4 @@ fn join(ranges: &[TimeRange]) -> Vec<TimeRange> {
         }
     }
     joined
-}
-
-fn to_set(labels: &Labels) -> ZLabelSet {
-    let label = |(name, value): (&str, &str)| Label { name: name.to_owned(), value: value.to_owned() };
-    ZLabelSet { labels: labels.iter().map(label).collect() }
 }

@@ -7,6 +7,8 @@ pub mod call;
 pub mod info;
 /// Counting calls; a panic fails its own call alone.
 pub mod measure;
+/// Labels and matchers on the wire.
+pub mod wire;
 
 use std::future::Future;
 use std::pin::Pin;
