@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use server::{cli, component, telemetry};
@@ -11,7 +12,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(component::COMPONENTS, std::env::args_os()) {
-        Ok(invocation) => invocation,
+        Ok(cli::Task::Run(invocation)) => invocation,
+        Ok(cli::Task::Print(page)) => return print(&page),
         Err(error) => error.exit(),
     };
     let word = |flag: &str| invocation.values.text(flag).unwrap_or_default();
@@ -29,5 +31,13 @@ fn main() -> ExitCode {
             tracing::error!(error = why, "exiting");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Writes `page` to the standard output.
+fn print(page: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(page) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

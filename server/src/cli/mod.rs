@@ -10,6 +10,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 pub mod flag;
 /// The flags that components share.
 pub mod flags;
+/// Headings of `--help`.
+mod heading;
+/// Completion scripts and manual pages.
+mod pages;
 /// Values of flags.
 pub mod parse;
 /// The flags of the querier.
@@ -36,6 +40,15 @@ pub struct Invocation {
     pub values: Values,
 }
 
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// A component is to run.
+    Run(Invocation),
+    /// This page is to be printed.
+    Print(Vec<u8>),
+}
+
 /// The command line's grammar, made of the components' flags.
 pub fn command(components: &'static [Subcommand]) -> Command {
     let mut command = Command::new("uru")
@@ -53,17 +66,20 @@ pub fn command(components: &'static [Subcommand]) -> Command {
         }
         command = command.subcommand(sub);
     }
-    command
+    pages::with_pages(command)
 }
 
 /// Reads `words`, the first of which is the program's name.
 pub fn parse(
     components: &'static [Subcommand],
     words: impl IntoIterator<Item = std::ffi::OsString>,
-) -> Result<Invocation, clap::Error> {
+) -> Result<Task, clap::Error> {
     let mut grammar = command(components);
     let matches = grammar.try_get_matches_from_mut(words)?;
     let (name, matches) = matches.subcommand().expect("the grammar requires a subcommand");
+    if let Some(page) = pages::asked(&grammar, name, matches) {
+        return page.map(Task::Print);
+    }
     let component = components.iter().find(|known| known.name == name).expect("the grammar knows these components");
     let mut values = Values::default();
     for flag in flags::GLOBAL.iter().chain(component.flags()) {
@@ -72,12 +88,12 @@ pub fn parse(
             grammar.error(clap::error::ErrorKind::ValueValidation, message)
         })?;
     }
-    Ok(Invocation { component: component.name, values })
+    Ok(Task::Run(Invocation { component: component.name, values }))
 }
 
 /// Kingpin's form of a flag: `--name=value`, `--name value`; a switch is `--name` or `--no-name`.
 fn args(flag: &'static Flag) -> Vec<Arg> {
-    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(heading::of(flag)).hide(flag.hidden);
     match flag.kind {
         Kind::Switch => {
             let negated = Arg::new(format!("no-{}", flag.name))
@@ -203,7 +219,29 @@ mod tests {
     }];
 
     fn values(line: &str) -> Result<Values, clap::Error> {
-        parse(COMPONENTS, line.split(' ').map(Into::into)).map(|invocation| invocation.values)
+        parse(COMPONENTS, line.split(' ').map(Into::into)).map(|task| match task {
+            Task::Run(invocation) => invocation.values,
+            Task::Print(page) => panic!("a page of {} bytes", page.len()),
+        })
+    }
+
+    fn page(line: &str) -> String {
+        match parse(COMPONENTS, line.split(' ').map(Into::into)).unwrap() {
+            Task::Print(page) => String::from_utf8(page).unwrap(),
+            Task::Run(invocation) => panic!("{} was to run", invocation.component),
+        }
+    }
+
+    #[test]
+    fn completion_and_manual_pages_know_every_component_and_flag() {
+        for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+            let script = page(&format!("uru completion {shell}"));
+            assert!(script.contains("store") && script.contains("label"), "{shell}");
+        }
+        assert!(page("uru man").contains("uru\\-store"));
+        assert!(page("uru man store").contains("\\-\\-min\\-time"));
+        let error = parse(COMPONENTS, ["uru", "man", "nonsense"].map(Into::into)).unwrap_err().to_string();
+        assert!(error.contains("nonsense"), "{error}");
     }
 
     #[test]

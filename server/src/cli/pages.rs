@@ -1,0 +1,51 @@
+//! What the command line's grammar prints of itself: completion for shells, and manual pages.
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+
+/// The subcommand that prints a shell's completion script.
+const COMPLETION: &str = "completion";
+
+/// The subcommand that prints a manual page.
+const MANUAL: &str = "man";
+
+/// The grammar with the subcommands that print pages.
+pub fn with_pages(command: Command) -> Command {
+    let shell = Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell));
+    let page = Arg::new("component").value_name("COMPONENT").help("The component; without one the page of uru.");
+    command
+        .subcommand(Command::new(COMPLETION).about("Prints the completion script of a shell").arg(shell))
+        .subcommand(Command::new(MANUAL).about("Prints a manual page, as roff").arg(page))
+}
+
+/// The page that `matches` of the subcommand `name` ask for; `None` when it prints none.
+pub fn asked(grammar: &Command, name: &str, matches: &ArgMatches) -> Option<Result<Vec<u8>, clap::Error>> {
+    match name {
+        COMPLETION => Some(Ok(completion(grammar, *matches.get_one::<Shell>("shell").expect("it is required")))),
+        MANUAL => Some(manual(grammar, matches.get_one::<String>("component").map(String::as_str))),
+        _ => None,
+    }
+}
+
+fn completion(grammar: &Command, shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut grammar.clone(), grammar.get_name(), &mut script);
+    script
+}
+
+fn manual(grammar: &Command, component: Option<&str>) -> Result<Vec<u8>, clap::Error> {
+    let command = match component {
+        None => grammar.clone(),
+        Some(name) => {
+            let unknown = || {
+                let message = format!("no component is called {name:?}; uru --help lists them");
+                grammar.clone().error(clap::error::ErrorKind::InvalidValue, message)
+            };
+            let found = grammar.find_subcommand(name).ok_or_else(unknown)?;
+            found.clone().name(format!("uru-{name}")).bin_name(format!("uru {name}"))
+        }
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page)?;
+    Ok(page)
+}
