@@ -7,8 +7,22 @@ use clap::{Parser, Subcommand};
 
 /// Blocks shaped like a Kubernetes fleet.
 mod blocks;
+/// Processes run to their end.
+mod commands;
+/// Sides asked in turn, and what they took.
+mod compare;
+/// Calls over gRPC.
+mod grpc;
 /// Random numbers from a seed.
 mod random;
+/// Processes under measurement.
+mod side;
+/// Questions to store gateways.
+mod store;
+/// What processes use.
+mod usage;
+/// Protocol Buffers, as far as questions and answers need them.
+mod wire;
 
 /// Data for measurements, and measurements.
 #[derive(Parser)]
@@ -23,11 +37,21 @@ enum Command {
     /// Write blocks shaped like a Kubernetes fleet: counters, gauges, constants, classic and native
     /// histograms.
     Blocks(blocks::Args),
+    /// Run command lines to their end, in turn, and compare what they took.
+    Run(commands::Args),
+    /// Ask store gateways over the same bucket the same questions.
+    Store(store::Args),
+    /// Serve answers out of files over gRPC; what `store` holds answers against.
+    #[command(hide = true)]
+    Copy(store::copy::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Blocks(args) => blocks::run(&args),
+        Command::Blocks(args) => blocks::run(&args).map_err(|error| error.to_string()),
+        Command::Run(args) => commands::run(&args),
+        Command::Store(args) => store::run(&args),
+        Command::Copy(args) => store::copy::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

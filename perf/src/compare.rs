@@ -1,0 +1,177 @@
+//! Several sides asked the same, in turn and often: least and median of each figure, and ratios.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::json;
+
+/// Figures of one side for one question, one of each run.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// Time until the answer was whole.
+    pub wall: Vec<Duration>,
+    /// CPU time of the process.
+    pub cpu: Vec<Duration>,
+    /// Most resident memory of the process in bytes.
+    pub peak_bytes: Vec<u64>,
+}
+
+/// Least and median of a figure.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The one in the middle.
+    pub median: f64,
+}
+
+impl Spread {
+    /// Of at least one figure; zeros of none.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |at: usize| sorted.get(at).copied().unwrap_or_default();
+        Self { min: at(0), median: at(sorted.len() / 2) }
+    }
+}
+
+impl Runs {
+    /// Adds a run.
+    pub fn push(&mut self, wall: Duration, cpu: Duration, peak_bytes: u64) {
+        self.wall.push(wall);
+        self.cpu.push(cpu);
+        self.peak_bytes.push(peak_bytes);
+    }
+
+    /// Milliseconds until the answer was whole.
+    pub fn wall_ms(&self) -> Spread {
+        Spread::of(self.wall.iter().map(|wall| wall.as_secs_f64() * 1e3))
+    }
+
+    /// Milliseconds of CPU.
+    pub fn cpu_ms(&self) -> Spread {
+        Spread::of(self.cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e3))
+    }
+
+    /// The most memory of all runs in MiB.
+    pub fn peak_mib(&self) -> f64 {
+        self.peak_bytes.iter().max().copied().unwrap_or_default() as f64 / f64::from(1 << 20)
+    }
+}
+
+/// One question and the figures of each side, the first of which the others are held against.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was asked.
+    pub question: String,
+    /// What the answer holds, in words.
+    pub answer: String,
+    /// Names of sides and their figures.
+    pub sides: Vec<(String, Runs)>,
+}
+
+/// Asks every side in turn, `rounds` times; who is first changes from round to round.
+pub fn interleave<S>(
+    sides: &mut [S],
+    rounds: usize,
+    mut ask: impl FnMut(&mut S) -> Result<(Duration, Duration, u64), String>,
+) -> Result<Vec<Runs>, String> {
+    let mut runs = vec![Runs::default(); sides.len()];
+    for round in 0..rounds {
+        for turn in 0..sides.len() {
+            let at = (round + turn) % sides.len();
+            let (wall, cpu, peak_bytes) = ask(&mut sides[at])?;
+            runs[at].push(wall, cpu, peak_bytes);
+        }
+    }
+    Ok(runs)
+}
+
+/// The rows as a table for people: medians, and how many times the first side's the others' are.
+pub fn table(rows: &[Row]) -> String {
+    let mut lines = vec![
+        ["question", "answer", "side", "min ms", "median ms", "CPU ms", "peak MiB", "ratios"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for row in rows {
+        for (at, (name, runs)) in row.sides.iter().enumerate() {
+            let (wall, cpu) = (runs.wall_ms(), runs.cpu_ms());
+            let ratios = match row.sides.first() {
+                Some((_, first)) if at > 0 => ratios(first, runs),
+                _ => String::new(),
+            };
+            let figure = |figure: f64| format!("{figure:.2}");
+            let once = |text: &str| if at == 0 { text.to_owned() } else { String::new() };
+            let (min, median) = (figure(wall.min), figure(wall.median));
+            let (cpu, peak) = (figure(cpu.median), format!("{:.0}", runs.peak_mib()));
+            lines.push(vec![once(&row.question), once(&row.answer), name.clone(), min, median, cpu, peak, ratios]);
+        }
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let mut cells = String::new();
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let is_number = (3..7).contains(&column);
+            // Writing to a string does not fail.
+            let _ = if is_number { write!(cells, "{cell:>width$}  ") } else { write!(cells, "{cell:<width$}  ") };
+        }
+        text.push_str(cells.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn ratios(first: &Runs, other: &Runs) -> String {
+    let times = |ours: f64, theirs: f64| if ours > 0.0 { format!("{:.1}x", theirs / ours) } else { "-".into() };
+    let wall = times(first.wall_ms().median, other.wall_ms().median);
+    let cpu = times(first.cpu_ms().median, other.cpu_ms().median);
+    format!("{wall} time, {cpu} CPU, {} memory", times(first.peak_mib(), other.peak_mib()))
+}
+
+/// The rows for programs: one JSON object a line for each question and side.
+pub fn json_lines(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        for (name, runs) in &row.sides {
+            let (wall, cpu) = (runs.wall_ms(), runs.cpu_ms());
+            let line = json!({
+                "question": row.question, "answer": row.answer, "side": name, "runs": runs.wall.len(),
+                "wall_ms": {"min": wall.min, "median": wall.median},
+                "cpu_ms": {"min": cpu.min, "median": cpu.median},
+                "peak_mib": runs.peak_mib(),
+            });
+            text.push_str(&line.to_string());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_take_turns_and_are_held_against_the_first() {
+        let mut order = Vec::new();
+        let mut sides = [1u64, 10];
+        let runs = interleave(&mut sides, 3, |side| {
+            order.push(*side);
+            Ok((Duration::from_millis(*side), Duration::from_millis(2 * *side), *side << 20))
+        });
+        let runs = runs.unwrap();
+        assert_eq!(order, [1, 10, 10, 1, 1, 10]);
+        assert_eq!(runs[1].wall_ms(), Spread { min: 10.0, median: 10.0 });
+        let sides = ["uru", "peer"].iter().map(|name| (*name).to_owned()).zip(runs).collect();
+        let rows = [Row { question: "all".into(), answer: "5 series".into(), sides }];
+        let text = table(&rows);
+        assert!(
+            text.ends_with("peer   10.00      10.00   20.00        10  10.0x time, 10.0x CPU, 10.0x memory\n"),
+            "{text}"
+        );
+        assert_eq!(json_lines(&rows).lines().count(), 2);
+    }
+}

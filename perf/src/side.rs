@@ -1,0 +1,269 @@
+//! A side of a comparison: a command line, the process that runs it, and what that process has used.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::usage::{self, Usage};
+
+/// Longest time that a process may take until it is ready.
+const READY_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Time that a process has to end when it is told to; it is killed afterwards.
+const END_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at a process.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A command line in the making.
+#[derive(Clone, Debug)]
+pub struct CommandLine {
+    words: Vec<String>,
+}
+
+impl CommandLine {
+    /// Splits `text` at spaces; quotes, single or double, hold words together.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (mut words, mut word, mut quote, mut is_open) = (Vec::new(), String::new(), None, false);
+        for c in text.chars() {
+            match (c, quote) {
+                (_, Some(open)) if c == open => quote = None,
+                ('"' | '\'', None) => (quote, is_open) = (Some(c), true),
+                (c, None) if c.is_whitespace() => {
+                    if std::mem::take(&mut is_open) {
+                        words.push(std::mem::take(&mut word));
+                    }
+                }
+                _ => {
+                    word.push(c);
+                    is_open = true;
+                }
+            }
+        }
+        if quote.is_some() {
+            return Err(format!("command line {text:?}: a quote is not closed"));
+        }
+        if is_open {
+            words.push(word);
+        }
+        if words.is_empty() {
+            return Err("a command line is empty: give a program and its arguments".into());
+        }
+        Ok(Self { words })
+    }
+
+    /// The program `uru` that was built beside this one, or of the search path, with these words.
+    pub fn uru(words: &[&str]) -> Self {
+        let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("uru")));
+        let program = beside.filter(|path| path.is_file()).map_or("uru".into(), |path| path.display().to_string());
+        Self { words: std::iter::once(program).chain(words.iter().map(|word| (*word).to_owned())).collect() }
+    }
+
+    /// The value of the flag `--name`; when the line does not say one, it gets `value`.
+    pub fn flag(&mut self, name: &str, value: &str) -> String {
+        let (alone, with_value) = (format!("--{name}"), format!("--{name}="));
+        for (at, word) in self.words.iter().enumerate() {
+            if let Some(said) = word.strip_prefix(&with_value) {
+                return said.to_owned();
+            }
+            if *word == alone {
+                return self.words.get(at + 1).cloned().unwrap_or_default();
+            }
+        }
+        self.words.push(format!("{with_value}{value}"));
+        value.to_owned()
+    }
+
+    /// Whether the line says one of the flags.
+    pub fn has_flag(&self, names: &[&str]) -> bool {
+        self.words.iter().any(|word| {
+            let name = word.trim_start_matches("--").split('=').next().unwrap_or_default();
+            word.starts_with("--") && names.contains(&name)
+        })
+    }
+
+    fn spawn(&self, log: &Path) -> Result<Child, String> {
+        let failed = |error: std::io::Error| format!("cannot start {}: {error}", self.words[0]);
+        let log = File::create(log).map_err(failed)?;
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).stdin(Stdio::null());
+        command.stdout(log.try_clone().map_err(failed)?).stderr(log).spawn().map_err(failed)
+    }
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.words.join(" "))
+    }
+}
+
+/// `127.0.0.1` with a port that nobody listens on.
+pub fn free_address() -> Result<String, String> {
+    let found = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    found.map(|address| address.to_string()).map_err(|error| format!("there is no free port: {error}"))
+}
+
+/// A process that runs until it is dropped.
+pub struct Side {
+    /// Its name in tables.
+    pub name: String,
+    /// Its process.
+    child: Child,
+    log: PathBuf,
+    /// A folder of its own, gone with it.
+    scratch: TempDir,
+}
+
+impl Side {
+    /// A folder for a process that [`Side::start`] is to start.
+    pub fn scratch() -> Result<TempDir, String> {
+        TempDir::new().map_err(|error| format!("there is no room for scratch files: {error}"))
+    }
+
+    /// Starts `command`, whose files are in `scratch`.
+    pub fn start(name: &str, command: &CommandLine, scratch: TempDir) -> Result<Self, String> {
+        let log = scratch.path().join("log");
+        Ok(Self { name: name.to_owned(), child: command.spawn(&log)?, log, scratch })
+    }
+
+    /// Waits until `GET path` at `address` answers 200; returns how long that took.
+    pub fn wait_ready(&mut self, address: &str, path: &str) -> Result<Duration, String> {
+        let begin = Instant::now();
+        while get(address, path).is_none_or(|(status, _)| status != 200) {
+            let ended = self.child.try_wait().map_err(|error| format!("{}: {error}", self.name))?;
+            if ended.is_some() || begin.elapsed() > READY_TIME_MAX {
+                let why = ended.map_or("is not ready".into(), |status| format!("has ended: {status}"));
+                return Err(format!("{} {why}; its log ends with\n{}", self.name, self.log_end()));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(begin.elapsed())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its own folder.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// CPU time and peak memory up to now.
+    pub fn usage(&self) -> Result<Usage, String> {
+        usage::of(self.pid()).map_err(|error| format!("{}: {error}; its log ends with\n{}", self.name, self.log_end()))
+    }
+
+    /// From now on the peak of memory is that of what follows.
+    pub fn reset_peak(&self) -> Result<(), String> {
+        usage::reset_peak(self.pid()).map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// The last lines that it has logged.
+    pub fn log_end(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        // Asked first, as a process that is killed leaves its files locked or unwritten.
+        let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        let begin = Instant::now();
+        while asked.is_ok() && begin.elapsed() < END_TIME_MAX {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+        // The process may have ended in between.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a process used that has run to its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finished {
+    /// From start to end.
+    pub wall: Duration,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// Runs `command` to its end; its output goes to `scratch`. A status other than 0 is an error.
+pub fn run_to_end(name: &str, command: &CommandLine, scratch: &Path) -> Result<Finished, String> {
+    let log = scratch.join("log");
+    let begin = Instant::now();
+    let mut child = command.spawn(&log)?;
+    let mut used = Usage::default();
+    // A process that has ended keeps its CPU time until it is waited for, its memory it does not.
+    while let Ok(now) = usage::of(child.id()) {
+        used = Usage { cpu: now.cpu.max(used.cpu), peak_bytes: now.peak_bytes.max(used.peak_bytes) };
+        if usage::has_ended(child.id()) {
+            break;
+        }
+        std::thread::sleep(POLL);
+    }
+    let wall = begin.elapsed();
+    let status = child.wait().map_err(|error| format!("{name}: {error}"))?;
+    if !status.success() {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        return Err(format!("{name} has ended: {status}\n{text}"));
+    }
+    Ok(Finished { wall, usage: used })
+}
+
+/// A GET over a connection of its own: status and body; `None` when nobody answers.
+pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_split_at_spaces_outside_quotes() {
+        let line = CommandLine::parse("thanos store  --config='{type: F}' \"--a=b c\" ''").unwrap();
+        assert_eq!(line.words, ["thanos", "store", "--config={type: F}", "--a=b c", ""]);
+        assert!(CommandLine::parse("thanos 'x").is_err());
+        assert!(CommandLine::parse("  ").is_err());
+    }
+
+    #[test]
+    fn a_flag_that_is_said_stays_and_one_that_is_not_is_added() {
+        let mut line = CommandLine::parse("uru store --http-address=127.0.0.1:1 --grpc-address 127.0.0.1:2").unwrap();
+        assert_eq!(line.flag("http-address", "x"), "127.0.0.1:1");
+        assert_eq!(line.flag("grpc-address", "x"), "127.0.0.1:2");
+        assert_eq!(line.flag("data-dir", "d"), "d");
+        assert_eq!(line.words.last().unwrap(), "--data-dir=d");
+        assert!(line.has_flag(&["data-dir"]) && !line.has_flag(&["objstore.config"]));
+    }
+
+    #[test]
+    fn a_process_that_has_run_to_its_end_has_used_memory() {
+        let scratch = TempDir::new().unwrap();
+        let finished = run_to_end("sleep", &CommandLine::parse("sleep 0.05").unwrap(), scratch.path()).unwrap();
+        assert!(finished.usage.peak_bytes > 0, "{finished:?}");
+        let error = run_to_end("false", &CommandLine::parse("false").unwrap(), scratch.path()).unwrap_err();
+        assert!(error.contains("exit status: 1"), "{error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Store gateways over the same bucket, asked the same questions over gRPC: uru, a peer when one is
+//! named, and a plain copy of the answers' bytes through the same stack.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::compare::{self, Row};
+use crate::grpc::Client;
+use crate::side::{CommandLine, Side, free_address};
+
+use answer::Answer;
+use questions::Question;
+
+/// What answers hold.
+mod answer;
+/// A server of bytes that are there already.
+pub mod copy;
+/// What is asked.
+mod questions;
+
+/// Time that questions are warmed up for at most, before they are timed.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Who is asked what.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder with the bucket: blocks with a section `thanos` in their meta.json, as
+    /// `perf blocks --label cluster=c1` writes them.
+    #[arg(long)]
+    bucket: PathBuf,
+    /// Command line of a peer, for example "thanos store". Flags for its bucket, its folder and its
+    /// addresses are added unless it says them.
+    #[arg(long)]
+    peer_cmd: Option<String>,
+    /// Command line of uru; otherwise the program beside this one.
+    #[arg(long)]
+    uru_cmd: Option<String>,
+    /// How often each side is asked each question.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Only questions whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Start of what is asked for, Unix milliseconds.
+    #[arg(long, default_value_t = 1_789_984_800_000)]
+    start: u64,
+    /// End of what is asked for, Unix milliseconds.
+    #[arg(long, default_value_t = 1_789_992_000_000)]
+    end: u64,
+    /// Print JSON lines instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A side and the connection to it.
+struct Asked {
+    side: Side,
+    client: Client,
+}
+
+/// Runs the comparison.
+pub fn run(args: &Args) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot wait for sockets: {error}"))?;
+    let bucket = args.bucket.canonicalize().map_err(|error| format!("{}: {error}", args.bucket.display()))?;
+    let uru = args.uru_cmd.as_deref().map(CommandLine::parse).transpose()?;
+    let mut sides = vec![start_store(&runtime, "uru", uru.unwrap_or_else(|| CommandLine::uru(&["store"])), &bucket)?];
+    if let Some(peer) = &args.peer_cmd {
+        sides.push(start_store(&runtime, "peer", CommandLine::parse(peer)?, &bucket)?);
+    }
+    sides.push(start_copy(&runtime)?);
+    let mut rows = Vec::new();
+    for question in questions::all(args.start, args.end).iter().filter(|asked| asked.name.contains(&args.only)) {
+        rows.push(measure(&runtime, &mut sides, question, args.rounds)?);
+        if !args.json {
+            eprintln!("asked: {}", question.name);
+        }
+    }
+    print!("{}", if args.json { compare::json_lines(&rows) } else { compare::table(&rows) });
+    Ok(())
+}
+
+/// Starts a store gateway over `bucket` and waits until it answers.
+fn start_store(runtime: &Runtime, name: &str, mut command: CommandLine, bucket: &Path) -> Result<Asked, String> {
+    let scratch = Side::scratch()?;
+    if !command.has_flag(&["objstore.config", "objstore.config-file"]) {
+        let config = format!("{{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+        command.flag("objstore.config", &config);
+    }
+    command.flag("data-dir", &scratch.path().join("data").display().to_string());
+    let http = command.flag("http-address", &free_address()?);
+    let grpc = command.flag("grpc-address", &free_address()?);
+    let mut side = Side::start(name, &command, scratch)?;
+    let took = side.wait_ready(&http, "/-/ready")?;
+    let usage = side.usage()?;
+    eprintln!(
+        "{name}: ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
+        took.as_secs_f64(),
+        usage.cpu.as_secs_f64(),
+        usage.peak_bytes >> 20
+    );
+    Ok(Asked { side, client: connect(runtime, &grpc)? })
+}
+
+fn start_copy(runtime: &Runtime) -> Result<Asked, String> {
+    let scratch: TempDir = Side::scratch()?;
+    let own = std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))?;
+    let mut command = CommandLine::parse(&format!("'{}' copy", own.display()))?;
+    command.flag("answers", &scratch.path().display().to_string());
+    let address = command.flag("address", &free_address()?);
+    let side = Side::start("copy", &command, scratch)?;
+    Ok(Asked { side, client: connect(runtime, &address)? })
+}
+
+/// Connects as soon as the other end listens.
+fn connect(runtime: &Runtime, address: &str) -> Result<Client, String> {
+    let begin = Instant::now();
+    loop {
+        match runtime.block_on(Client::connect(address)) {
+            Err(_) if begin.elapsed() < Duration::from_secs(10) => std::thread::sleep(Duration::from_millis(5)),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Asks every side once and holds their answers against each other, then asks in turn.
+fn measure(runtime: &Runtime, sides: &mut [Asked], question: &Question, rounds: usize) -> Result<Row, String> {
+    let mut expected: Option<(Answer, Vec<u8>)> = None;
+    let copy = sides.len() - 1;
+    for (at, asked) in sides.iter_mut().enumerate() {
+        if let (true, Some((_, bytes))) = (at == copy, &expected) {
+            let path = asked.side.folder().join(file_name(question));
+            std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let mut bytes = Vec::new();
+        runtime.block_on(asked.ask(question, |piece| bytes.extend_from_slice(piece)))?;
+        let answer = Answer::read(question.call, &bytes);
+        match &expected {
+            None => expected = Some((answer, bytes)),
+            Some((first, _)) if *first != answer => {
+                return Err(format!("{}: {} answers {answer:?}, uru {first:?}", question.name, asked.side.name));
+            }
+            Some(_) => {}
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < WARM_UP {
+            runtime.block_on(asked.ask(question, |_| {}))?;
+        }
+        asked.side.reset_peak()?;
+    }
+    let (answer, bytes) = expected.ok_or("there is no side to ask")?;
+    let runs = compare::interleave(sides, rounds, |asked| {
+        let before = asked.side.usage()?;
+        let (begin, mut received) = (Instant::now(), 0);
+        runtime.block_on(asked.ask(question, |piece| received += piece.len()))?;
+        let wall = begin.elapsed();
+        let after = asked.side.usage()?;
+        if asked.side.name == "uru" && received != bytes.len() {
+            return Err(format!("{}: an answer of {received} bytes after one of {}", question.name, bytes.len()));
+        }
+        Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
+    })?;
+    let sides = sides.iter().map(|asked| asked.side.name.clone()).zip(runs).collect();
+    Ok(Row { question: question.name.clone(), answer: answer.describe(bytes.len()), sides })
+}
+
+impl Asked {
+    async fn ask(&mut self, question: &Question, each: impl FnMut(&[u8])) -> Result<(), String> {
+        let headers = [(copy::ANSWER_HEADER, file_name(question))];
+        self.client.call(question.call.path(), &headers, &question.request, each).await
+    }
+}
+
+/// The file in which a question's answer lies for the copy.
+fn file_name(question: &Question) -> String {
+    question.name.replace([' ', ','], "-")
+}
