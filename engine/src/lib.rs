@@ -30,5 +30,7 @@ pub mod select;
 pub mod dedup;
 /// Prometheus' query language over columns.
 pub mod promql;
+/// Better blocks: planning, merging, downsampling, retention, cleaning.
+pub mod compact;
 /// Cores: their threads, mailboxes and lanes.
 pub mod shard;

@@ -26,6 +26,10 @@ pub mod source {
     pub const COMPACTOR: &str = "compactor";
     /// Cut from the results of rules.
     pub const RULER: &str = "ruler";
+    /// Mended by a compactor.
+    pub const COMPACTOR_REPAIR: &str = "compactor.repair";
+    /// Mended by a tool.
+    pub const BUCKET_REPAIR: &str = "bucket.repair";
     /// Rewritten by a tool.
     pub const BUCKET_REWRITE: &str = "bucket.rewrite";
     /// Uploaded by a tool.
@@ -294,6 +298,28 @@ impl Meta {
     pub fn time_range(&self) -> TimeRange {
         TimeRange::new(self.min_time, self.max_time.saturating_sub(1).max(self.min_time))
     }
+}
+
+/// What Prometheus says of the block `ulid` that is merged of the blocks `metas`, one at least: times,
+/// level, sources and parents.
+///
+/// # Panics
+/// When there is no block.
+pub fn merged(ulid: BlockId, metas: &[&Meta]) -> Meta {
+    let first = metas.first().expect("a block is merged of one block at least");
+    let mut meta = Meta::new(ulid, first.min_time, first.max_time);
+    meta.compaction = Compaction::default();
+    for source in metas {
+        meta.min_time = meta.min_time.min(source.min_time);
+        meta.max_time = meta.max_time.max(source.max_time);
+        meta.compaction.level = meta.compaction.level.max(source.compaction.level + 1);
+        meta.compaction.sources.extend_from_slice(&source.compaction.sources);
+        let (min_time, max_time) = (source.min_time, source.max_time);
+        meta.compaction.parents.push(Parent { ulid: source.ulid, min_time, max_time });
+    }
+    meta.compaction.sources.sort_unstable();
+    meta.compaction.sources.dedup();
+    meta
 }
 
 fn is_zero(number: &u64) -> bool {
