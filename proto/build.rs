@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "api/query/querypb/query.proto",
     "exemplars/exemplarspb/rpc.proto",
     "info/infopb/rpc.proto",
     "io/prometheus/write/v2/types.proto",
     "metadata/metadatapb/rpc.proto",
+    "otlp/metrics.proto",
     "rules/rulespb/rpc.proto",
     "status/statuspb/rpc.proto",
     "store/hintspb/hints.proto",

@@ -17,6 +17,7 @@ use engine::model::{ByteString, FloatColumns, FloatHistogramColumns, HistogramCo
 use engine::promql::syntax;
 use prost::Message;
 use proto::series::{AggrPart, ResponseView, SeriesView, scan};
+use proto::write;
 
 /// A function of bytes that must not panic.
 pub type Target = fn(&[u8]);
@@ -34,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("marker", marker),
     ("meta_json", meta_json),
     ("object_name", object_name),
+    ("otlp_request", otlp_request),
     ("promql", promql),
     ("regexp", regexp),
     ("relabel_json", relabel_json),
@@ -41,6 +43,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("series_request", series_request),
     ("tombstones", tombstones),
     ("tsdb_index", tsdb_index),
+    ("write_forwarded", write_forwarded),
+    ("write_v1", write_v1),
+    ("write_v2", write_v2),
     ("xor2_chunk", xor2_chunk),
     ("xor_chunk", xor_chunk),
 ];
@@ -120,6 +125,11 @@ pub fn object_name(data: &[u8]) {
     let _ = ObjectName::parse(&String::from_utf8_lossy(data));
 }
 
+/// An OTLP request.
+pub fn otlp_request(data: &[u8]) {
+    let _ = proto::otlp::MetricsRequest::decode(data);
+}
+
 /// A query; one that is read can be printed, and what is printed can be read.
 pub fn promql(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -175,6 +185,54 @@ pub fn tsdb_index(data: &[u8]) {
         let _ = index.postings(&table, ("job", "a"), &mut Vec::new());
         let _ = index.label_values(&table, "job");
     }
+}
+
+/// What a receiver forwards to another.
+pub fn write_forwarded(data: &[u8]) {
+    let Ok((tenants, _)) = write::scan_forwarded(data) else { return };
+    for tenant in tenants {
+        let _ = tenant.read(&mut Rewritten::default());
+    }
+}
+
+/// A remote write request of version 1.
+pub fn write_v1(data: &[u8]) {
+    let _ = write::scan_v1(data, &mut Rewritten::default());
+}
+
+/// A remote write request of version 2.
+pub fn write_v2(data: &[u8]) {
+    let _ = write::scan_v2(data, &mut Rewritten::default());
+}
+
+/// Writes what it is given again, as receivers do that forward.
+#[derive(Default)]
+struct Rewritten {
+    bytes: Vec<u8>,
+}
+
+impl<'a> write::Sink<'a> for Rewritten {
+    fn series(&mut self, labels: &write::LabelPairs<'a>, encoded: Option<write::Encoded<'a>>) {
+        self.bytes.clear();
+        labels.iter().for_each(|(name, value)| write::put_label(&mut self.bytes, name, value));
+        if let Some(encoded) = encoded {
+            assert_eq!(encoded.bytes, self.bytes, "plain labels are written as they were read");
+        }
+    }
+
+    fn sample(&mut self, sample: write::Sample) {
+        write::put_sample(&mut self.bytes, sample);
+    }
+
+    fn histogram(&mut self, histogram: write::Histogram) {
+        write::put_histogram(&mut self.bytes, &histogram);
+    }
+
+    fn exemplar(&mut self, labels: &write::LabelPairs<'a>, _: write::Exemplar) {
+        labels.iter().for_each(|(name, value)| write::put_label(&mut self.bytes, name, value));
+    }
+
+    fn metadata(&mut self, _: write::Metadata<'a>) {}
 }
 
 /// A XOR2 chunk.

@@ -7,7 +7,11 @@ use engine::chunk::{Encoding, aggr, segment, xor};
 use engine::index::{ChunkMeta, column, header, tsdb};
 use engine::model::{BlockId, ChunkRef, FloatHistogram, Histogram, Labels, SeriesRef, Span, TimeRange};
 use prost::Message;
+use proto::prometheus_copy::{self, BucketSpan, Exemplar, Sample, TimeSeries};
 use proto::series::{AggrPart, ChunkKind, ChunkSet, FrameWriter, GRPC_PREFIX_LEN};
+use proto::thanos::{Label, TimeSeriesTenantTuple, WriteRequest};
+use proto::write::put_message;
+use proto::{otlp, write_v2};
 
 /// The inputs of the target called `name`; none where its corpus consists of files.
 pub fn of(name: &str) -> Vec<Vec<u8>> {
@@ -25,9 +29,69 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "series_request" => vec![series_request()],
         "tombstones" => vec![tombstones()],
         "tsdb_index" => vec![tsdb_index()],
+        "otlp_request" => vec![otlp_request()],
+        "write_forwarded" => vec![write_forwarded()],
+        "write_v1" => vec![write_v1()],
+        "write_v2" => vec![write_v2()],
         "xor2_chunk" | "xor_chunk" => vec![xor_chunk()],
         _ => Vec::new(),
     }
+}
+
+fn write_series() -> TimeSeries {
+    let label = |name: &str, value: &str| Label { name: name.into(), value: value.into() };
+    TimeSeries {
+        labels: vec![label("__name__", "up"), label("job", "node")],
+        samples: vec![Sample { value: 1.5, timestamp: 1_700_000_000_000 }],
+        exemplars: vec![Exemplar { labels: vec![label("id", "7")], value: 2.0, timestamp: 9 }],
+        histograms: vec![write_histogram()],
+    }
+}
+
+fn write_histogram() -> prometheus_copy::Histogram {
+    prometheus_copy::Histogram {
+        count: Some(prometheus_copy::histogram::Count::CountInt(3)),
+        positive_spans: vec![BucketSpan { offset: -1, length: 2 }],
+        positive_deltas: vec![2, -1],
+        custom_values: vec![0.5],
+        timestamp: 9,
+        ..prometheus_copy::Histogram::default()
+    }
+}
+
+fn write_v1() -> Vec<u8> {
+    let mut request = Vec::new();
+    put_message(&mut request, 1, &write_series().encode_to_vec());
+    put_message(&mut request, 3, &prometheus_copy::MetricMetadata::default().encode_to_vec());
+    request
+}
+
+fn write_v2() -> Vec<u8> {
+    let series = write_v2::TimeSeries {
+        labels_refs: vec![1, 2, 3, 4],
+        samples: vec![write_v2::Sample { value: 1.0, timestamp: 9, start_timestamp: 3 }],
+        histograms: vec![write_v2::Histogram::decode(&*write_histogram().encode_to_vec()).unwrap_or_default()],
+        exemplars: vec![write_v2::Exemplar { labels_refs: vec![3, 4], value: 1.0, timestamp: 9 }],
+        metadata: Some(write_v2::Metadata { r#type: 1, help_ref: 2, unit_ref: 0 }),
+    };
+    let symbols = ["", "__name__", "up", "job", "node"].map(str::to_owned).to_vec();
+    write_v2::Request { symbols, timeseries: vec![series] }.encode_to_vec()
+}
+
+fn write_forwarded() -> Vec<u8> {
+    let tuple = TimeSeriesTenantTuple { timeseries: vec![write_series()], tenant: "a".into() };
+    let request = WriteRequest { replica: 1, timeseries_tenant_data: vec![tuple], ..WriteRequest::default() };
+    request.encode_to_vec()
+}
+
+fn otlp_request() -> Vec<u8> {
+    let attributes = vec![otlp::KeyValue { key: "service.name".into(), value: None }];
+    let point = otlp::NumberPoint { time_unix_nano: 5, attributes: attributes.clone(), ..otlp::NumberPoint::default() };
+    let gauge = otlp::metric::Data::Gauge(otlp::Gauge { data_points: vec![point] });
+    let metric = otlp::Metric { name: "up".into(), data: Some(gauge), ..otlp::Metric::default() };
+    let resource = Some(otlp::Resource { attributes });
+    let scope_metrics = vec![otlp::ScopeMetrics { metrics: vec![metric] }];
+    otlp::MetricsRequest { resource_metrics: vec![otlp::ResourceMetrics { resource, scope_metrics }] }.encode_to_vec()
 }
 
 fn xor_chunk() -> Vec<u8> {

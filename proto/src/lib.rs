@@ -6,6 +6,9 @@
 /// Reading protobuf fields from borrowed bytes.
 pub mod wire;
 
+/// Remote write: both versions, and what receivers forward to each other.
+pub mod write;
+
 /// gRPC frames of the StoreAPI's `SeriesResponse`, written from and read as borrowed parts.
 pub mod series;
 
@@ -36,6 +39,12 @@ pub mod prometheus_copy {
 #[allow(missing_docs, clippy::all)]
 pub mod write_v2 {
     tonic::include_proto!("io.prometheus.write.v2");
+}
+
+/// OTLP metrics.
+#[allow(missing_docs, clippy::all)]
+pub mod otlp {
+    tonic::include_proto!("otlp");
 }
 
 /// The encoded `FileDescriptorSet` of every schema, for gRPC reflection.

@@ -1,0 +1,115 @@
+//! Remote write, both versions, read in one pass from the request's bytes: nothing is copied, and
+//! what has a lying length is an error that names its offset.
+//!
+//! ```text
+//! v1  prometheus.WriteRequest
+//!     0x0a length TimeSeries …            0x1a length MetricMetadata …
+//!     TimeSeries  0x0a Label … 0x12 Sample … 0x1a Exemplar … 0x22 Histogram …
+//! v2  io.prometheus.write.v2.Request
+//!     0x22 length symbol …                0x2a length TimeSeries …
+//!     TimeSeries  0x0a refs 0x12 Sample … 0x1a Histogram … 0x22 Exemplar … 0x2a Metadata
+//! ```
+//!
+//! What is found goes to a [`Sink`], series by series. Labels come as bytes in the order of the
+//! request: whether they are sorted, unique and UTF-8 is for the sink to say. The labels of a series
+//! come before all else of it, as every sender writes fields in the order of their numbers.
+
+mod cursor;
+mod encode;
+mod forward;
+mod histogram;
+mod v1;
+mod v2;
+
+use std::fmt;
+
+pub use encode::{put_double, put_label, put_message, put_sample, put_text};
+pub use forward::{TenantSeries, scan_forwarded};
+pub use histogram::{Buckets, Count, Histogram, ResetHint, put_histogram};
+pub use v1::scan as scan_v1;
+pub use v2::{REFS_MAX, scan as scan_v2};
+
+/// Bytes that are no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Where, in bytes from the start of the request.
+    pub offset: usize,
+    /// What is wrong there.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed write request at byte {}: {}", self.offset, self.reason)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// A float sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Unix milliseconds.
+    pub time: i64,
+    /// Its value; NaNs keep their bits.
+    pub value: f64,
+    /// Unix milliseconds at which counting began; 0 when not given.
+    pub start: i64,
+}
+
+/// An exemplar without its labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Exemplar {
+    /// Unix milliseconds.
+    pub time: i64,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Names and values in the order of the request.
+pub type LabelPairs<'a> = [(&'a [u8], &'a [u8])];
+
+/// The labels of a series as they lie in a request of version 1: consecutive `labels` fields, each
+/// of a name and then a value shorter than 128 bytes.
+///
+/// ```text
+/// ( 0x0a length { 0x0a length name 0x12 length value } ) …
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded<'a> {
+    /// Where, in bytes from the start of the request.
+    pub offset: usize,
+    /// The fields.
+    pub bytes: &'a [u8],
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metadata<'a> {
+    /// The kind of metric: 0 unknown, 1 counter, 2 gauge, 3 histogram, 4 gauge histogram,
+    /// 5 summary, 6 info, 7 state set; both versions number them alike.
+    pub kind: u8,
+    /// The metric family, of version 1; empty in version 2, where the series before is meant.
+    pub family: &'a [u8],
+    /// One sentence.
+    pub help: &'a [u8],
+    /// Its unit.
+    pub unit: &'a [u8],
+}
+
+/// Takes what a request holds, in the order in which it is written.
+pub trait Sink<'a> {
+    /// The next series begins; `encoded` where its labels lie in that form.
+    fn series(&mut self, labels: &LabelPairs<'a>, encoded: Option<Encoded<'a>>);
+    /// A float sample of the series.
+    fn sample(&mut self, sample: Sample);
+    /// A native histogram of the series.
+    fn histogram(&mut self, histogram: Histogram);
+    /// An exemplar of the series.
+    fn exemplar(&mut self, labels: &LabelPairs<'a>, exemplar: Exemplar);
+    /// What a metric is: between series in version 1, within one in version 2.
+    fn metadata(&mut self, metadata: Metadata<'a>);
+}
+
+#[cfg(test)]
+mod tests;

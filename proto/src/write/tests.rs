@@ -1,0 +1,212 @@
+//! Requests written by the generated code and read by the scanners; requests that lie.
+
+use prost::Message;
+
+use super::*;
+use crate::prometheus_copy::{self as copied, histogram};
+use crate::{thanos, write_v2};
+
+/// Everything that a request holds, as text: what two ways of reading it must agree on.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl<'a> Sink<'a> for Lines {
+    fn series(&mut self, labels: &LabelPairs<'a>, encoded: Option<Encoded<'a>>) {
+        self.0.push("series".into());
+        self.0.extend(labels.iter().map(|(name, value)| format!("{}={}", text(name), text(value))));
+        if let Some(encoded) = encoded {
+            let mut series = Vec::new();
+            labels.iter().for_each(|(name, value)| put_label(&mut series, name, value));
+            assert_eq!(encoded.bytes, series);
+        }
+    }
+    fn sample(&mut self, sample: Sample) {
+        self.0.push(format!("{} {} {}", sample.time, sample.value, sample.start));
+    }
+    fn histogram(&mut self, histogram: Histogram) {
+        self.0.push(format!("{histogram:?}"));
+    }
+    fn exemplar(&mut self, labels: &LabelPairs<'a>, exemplar: Exemplar) {
+        self.0.extend(labels.iter().map(|(name, value)| format!("# {}={}", text(name), text(value))));
+        self.0.push(format!("# {} {}", exemplar.time, exemplar.value));
+    }
+    fn metadata(&mut self, metadata: Metadata<'a>) {
+        self.0.push(format!("{} {} {}", metadata.kind, text(metadata.help), text(metadata.unit)));
+    }
+}
+
+fn wire_label(name: &str, value: &str) -> thanos::Label {
+    thanos::Label { name: name.into(), value: value.into() }
+}
+
+fn long() -> String {
+    "x".repeat(300)
+}
+
+fn wire_series() -> copied::TimeSeries {
+    copied::TimeSeries {
+        labels: vec![wire_label("__name__", "up"), wire_label("path", &long()), wire_label("empty", "")],
+        samples: vec![copied::Sample { value: 1.5, timestamp: -7 }, copied::Sample { value: -0.0, timestamp: 1 << 41 }],
+        exemplars: vec![copied::Exemplar { labels: vec![wire_label("id", "7")], value: 2.0, timestamp: 9 }],
+        histograms: vec![wire_histogram()],
+    }
+}
+
+fn wire_histogram() -> copied::Histogram {
+    copied::Histogram {
+        count: Some(histogram::Count::CountInt(12)),
+        zero_count: Some(histogram::ZeroCount::ZeroCountInt(1)),
+        sum: 3.5,
+        schema: -4,
+        zero_threshold: 0.001,
+        positive_spans: vec![copied::BucketSpan { offset: -3, length: 2 }],
+        positive_deltas: vec![5, -2],
+        negative_spans: vec![copied::BucketSpan { offset: 300, length: 1 }],
+        negative_deltas: vec![1 << 40],
+        reset_hint: 3,
+        timestamp: 77,
+        custom_values: vec![0.5, f64::MAX],
+        ..copied::Histogram::default()
+    }
+}
+
+fn lines_of(scan: impl FnOnce(&mut Lines) -> Result<(), Malformed>) -> Vec<String> {
+    let mut lines = Lines::default();
+    scan(&mut lines).unwrap();
+    lines.0
+}
+
+/// A request of version 2 with the same content as `wire_series`.
+fn v2_request() -> write_v2::Request {
+    let symbols = ["", "__name__", "up", "path", &long(), "empty", "id", "7", "help", "bytes"];
+    let histogram = write_v2::Histogram::decode(&*wire_histogram().encode_to_vec()).unwrap();
+    let samples = wire_series().samples.into_iter().map(|sample| write_v2::Sample {
+        value: sample.value,
+        timestamp: sample.timestamp,
+        start_timestamp: 0,
+    });
+    write_v2::Request {
+        symbols: symbols.map(str::to_owned).to_vec(),
+        timeseries: vec![write_v2::TimeSeries {
+            labels_refs: vec![1, 2, 3, 4, 5, 0],
+            samples: samples.collect(),
+            histograms: vec![histogram],
+            exemplars: vec![write_v2::Exemplar { labels_refs: vec![6, 7], value: 2.0, timestamp: 9 }],
+            metadata: Some(write_v2::Metadata { r#type: 1, help_ref: 8, unit_ref: 9 }),
+        }],
+    }
+}
+
+fn v1_bytes() -> Vec<u8> {
+    let mut request = Vec::new();
+    put_message(&mut request, 1, &wire_series().encode_to_vec());
+    let metadata = copied::MetricMetadata {
+        r#type: 1,
+        metric_family_name: "up".into(),
+        help: "help".into(),
+        unit: "bytes".into(),
+    };
+    put_message(&mut request, 3, &metadata.encode_to_vec());
+    request
+}
+
+#[test]
+fn both_versions_of_one_series_read_alike() {
+    let first = lines_of(|lines| scan_v1(&v1_bytes(), lines));
+    let bytes = v2_request().encode_to_vec();
+    let second = lines_of(|lines| scan_v2(&bytes, lines));
+    assert_eq!(first.len(), second.len());
+    for line in &first {
+        assert!(second.contains(line), "{line} is not in {second:?}");
+    }
+    assert!(first.contains(&"1 help bytes".into()) && first.contains(&"-7 1.5 0".into()), "{first:?}");
+    assert!(first.iter().any(|line| line.contains("Integer(12)")), "{first:?}");
+}
+
+#[test]
+fn what_our_encoder_writes_the_generated_code_reads() {
+    let mut read = None;
+    struct One<'b>(&'b mut Option<Histogram>);
+    impl<'a> Sink<'a> for One<'_> {
+        fn series(&mut self, _: &LabelPairs<'a>, _: Option<Encoded<'a>>) {}
+        fn sample(&mut self, _: Sample) {}
+        fn histogram(&mut self, histogram: Histogram) {
+            *self.0 = Some(histogram);
+        }
+        fn exemplar(&mut self, _: &LabelPairs<'a>, _: Exemplar) {}
+        fn metadata(&mut self, _: Metadata<'a>) {}
+    }
+    scan_v1(&v1_bytes(), &mut One(&mut read)).unwrap();
+    let mut written = Vec::new();
+    put_histogram(&mut written, &read.unwrap());
+    assert_eq!(copied::Histogram::decode(&*written).unwrap(), wire_histogram());
+    let mut series = Vec::new();
+    put_label(&mut series, b"a", b"");
+    put_sample(&mut series, Sample { time: -1, value: 2.0, start: 0 });
+    let series = copied::TimeSeries::decode(&*series).unwrap();
+    assert_eq!((series.labels, series.samples[0].timestamp), (vec![wire_label("a", "")], -1));
+}
+
+#[test]
+fn a_start_timestamp_is_read_and_written() {
+    let sample = Sample { time: 1000, value: 1.0, start: 400 };
+    let mut series = Vec::new();
+    put_sample(&mut series, sample);
+    let mut request = Vec::new();
+    put_message(&mut request, 1, &series);
+    assert_eq!(lines_of(|lines| scan_v1(&request, lines))[1], "1000 1 400");
+}
+
+#[test]
+fn forwarded_requests_of_both_forms_name_their_tenants() {
+    let series = wire_series();
+    let old = thanos::WriteRequest {
+        timeseries: vec![series.clone()],
+        tenant: "a".into(),
+        replica: 2,
+        ..thanos::WriteRequest::default()
+    };
+    let tuple = thanos::TimeSeriesTenantTuple { timeseries: vec![series], tenant: "b".into() };
+    let new =
+        thanos::WriteRequest { timeseries_tenant_data: vec![tuple.clone(), tuple], ..thanos::WriteRequest::default() };
+    let (old, new) = (old.encode_to_vec(), new.encode_to_vec());
+    let (tenants, replica) = scan_forwarded(&old).unwrap();
+    assert_eq!((tenants.len(), tenants[0].tenant, replica), (1, &b"a"[..], 2));
+    let lines = lines_of(|lines| tenants[0].read(lines));
+    let (tenants, replica) = scan_forwarded(&new).unwrap();
+    assert_eq!((tenants.len(), tenants[1].tenant, replica), (2, &b"b"[..], 0));
+    assert_eq!(lines_of(|lines| tenants[1].read(lines)), lines);
+    assert!(scan_forwarded(&[]).unwrap().0.is_empty());
+}
+
+#[test]
+fn a_length_that_lies_is_an_error_at_its_offset() {
+    let error = scan_v1(&[0x0a, 3, 0x0a, 9, 0], &mut Lines::default()).unwrap_err();
+    assert_eq!(error.to_string(), "malformed write request at byte 3: a length goes beyond its message");
+    let error = scan_v1(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], &mut Lines::default());
+    assert_eq!(error.unwrap_err().offset, 1);
+    let error = scan_v2(&[0x2a, 4, 0x0a, 2, 5, 5], &mut Lines::default()).unwrap_err();
+    assert_eq!((error.offset, error.reason), (2, "a reference is no symbol"));
+}
+
+#[test]
+fn a_request_cut_or_changed_anywhere_never_panics() {
+    for (bytes, version) in [(v1_bytes(), 1), (v2_request().encode_to_vec(), 2)] {
+        let read = |bytes: &[u8]| match version {
+            1 => scan_v1(bytes, &mut Lines::default()),
+            _ => scan_v2(bytes, &mut Lines::default()),
+        };
+        for cut in 0..bytes.len() {
+            let _ = read(&bytes[..cut]);
+            let mut damaged = bytes.clone();
+            for bit in 0..8 {
+                damaged[cut] = bytes[cut] ^ 1 << bit;
+                let _ = read(&damaged);
+            }
+        }
+    }
+}
