@@ -21,6 +21,8 @@ pub mod edge;
 pub mod api;
 /// Many endpoints as one.
 pub mod fanout;
+/// Samples on their way in.
+pub mod ingest;
 /// The store gateway.
 pub mod gateway;
 /// The components that wire all of this.

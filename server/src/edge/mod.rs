@@ -11,6 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+/// Certificates that clients present.
+pub mod certificate;
 /// Accepting connections and serving HTTP on them.
 pub mod serve;
 /// TLS whose certificates are read again when their files change.

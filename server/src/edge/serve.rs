@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tower::Service;
 
 use super::Shutdown;
+use super::certificate::{Certified, ClientCertificate};
 use super::tls::TlsServer;
 
 /// Bytes that a stream may have in flight before its sender waits for the peer: with less, a
@@ -98,7 +99,11 @@ where
     let age_max = options.connection_age_max;
     let Some(tls) = &options.tls else { return drive(stream, service, age_max, shutdown).await };
     match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-        Ok(Ok(stream)) => drive(stream, service, age_max, shutdown).await,
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let service = Certified { inner: service, certificate: certificate.map(ClientCertificate::new) };
+            drive(stream, service, age_max, shutdown).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }

@@ -43,18 +43,24 @@ const DEFAULT_TENANT: &str = "default-tenant";
 
 /// Reads the one message of a call, of up to `bytes_max` bytes once it is decompressed.
 pub async fn read<M: Message + Default>(request: Call, bytes_max: usize) -> Result<Incoming<M>, Status> {
+    let (message, headers) = read_bytes(request, bytes_max).await?;
+    let message =
+        M::decode(message).map_err(|error| Status::internal(format!("cannot decode the request: {error}")))?;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let tenant = header("thanos-tenant").filter(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT).to_owned();
+    let timeout = header("grpc-timeout").and_then(parse_timeout);
+    Ok(Incoming { message, tenant, timeout, headers })
+}
+
+/// [`read`] without decoding the message, for those who read it from its bytes; with the headers.
+pub async fn read_bytes(request: Call, bytes_max: usize) -> Result<(Bytes, HeaderMap), Status> {
     let (parts, body) = request.into_parts();
     let body = http_body_util::Limited::new(body, bytes_max.saturating_add(GRPC_PREFIX_LEN));
     let bytes = body.collect().await.map_err(|error| {
         Status::new(Code::ResourceExhausted, format!("cannot read a request of up to {bytes_max} bytes: {error}"))
     })?;
     let message = unframe(&parts.headers, bytes.to_bytes(), bytes_max)?;
-    let message =
-        M::decode(message).map_err(|error| Status::internal(format!("cannot decode the request: {error}")))?;
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let tenant = header("thanos-tenant").filter(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT).to_owned();
-    let timeout = header("grpc-timeout").and_then(parse_timeout);
-    Ok(Incoming { message, tenant, timeout, headers: parts.headers })
+    Ok((message, parts.headers))
 }
 
 /// The answer of a call that has one message.

@@ -1,0 +1,152 @@
+//! Bodies of requests: read up to a limit, decompressed up to a limit, whatever they claim.
+
+use std::io::Read as _;
+
+use bytes::Buf as _;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+
+/// A body that can't be used, with the status that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl BodyError {
+    fn bad(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    fn too_large(bytes_max: u64) -> Self {
+        let message = format!("write request too large: more than {bytes_max} bytes (--receive.request-bytes-max)");
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message }
+    }
+}
+
+/// Reads a body of at most `bytes_max` bytes.
+pub async fn read<B>(headers: &HeaderMap, body: B, bytes_max: u64) -> Result<Vec<u8>, BodyError>
+where
+    B: http_body::Body<Data = bytes::Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let claimed = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+    if claimed.is_some_and(|len| len > bytes_max) {
+        return Err(BodyError::too_large(bytes_max));
+    }
+    // A claim alone gets no memory: as much as has come is kept, and room for a usual request.
+    let mut bytes = Vec::with_capacity(claimed.unwrap_or(0).min(1 << 20) as usize);
+    let mut body = std::pin::pin!(body);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyError::bad(format!("read compressed request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if (bytes.len() + data.remaining()) as u64 > bytes_max {
+            return Err(BodyError::too_large(bytes_max));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Decompresses a remote write body: snappy unless the header says zstd, as senders of both versions
+/// agree on snappy. `bytes_max` bounds the result before memory is taken for it.
+pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    match encoding(headers) {
+        "" | "snappy" => unpack_snappy(bytes, bytes_max),
+        "zstd" => {
+            let mut decoder = ruzstd::decoding::StreamingDecoder::new(bytes)
+                .map_err(|error| BodyError::bad(format!("zstd decode error: {error}")))?;
+            read_bounded(&mut decoder, bytes_max, "zstd")
+        }
+        other => Err(BodyError {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            message: format!("content encoding {other:?} is not known: send snappy or zstd"),
+        }),
+    }
+}
+
+/// Decompresses an OTLP body: gzip or nothing.
+pub fn decompress_otlp(headers: &HeaderMap, bytes: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    match encoding(headers) {
+        "" | "identity" if bytes.len() <= bytes_max => Ok(bytes),
+        "" | "identity" => Err(BodyError::too_large(bytes_max as u64)),
+        "gzip" => read_bounded(&mut flate2::read::GzDecoder::new(&*bytes), bytes_max, "gzip"),
+        other => {
+            Err(BodyError::bad(format!("unsupported compression: {other}. Only \"gzip\" or no compression supported")))
+        }
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+fn unpack_snappy(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    let bad = |error: snap::Error| BodyError::bad(format!("snappy decode error: {error}"));
+    let len = snap::raw::decompress_len(bytes).map_err(bad)?;
+    if len > bytes_max {
+        return Err(BodyError::too_large(bytes_max as u64));
+    }
+    // Snappy packs at most 64 bytes into 3: a claim beyond that is a lie, and gets no memory.
+    if len / 22 > bytes.len() {
+        return Err(BodyError::bad("snappy decode error: the claimed length can't come from so few bytes"));
+    }
+    let mut plain = vec![0; len];
+    let written = snap::raw::Decoder::new().decompress(bytes, &mut plain).map_err(bad)?;
+    plain.truncate(written);
+    Ok(plain)
+}
+
+fn read_bounded(from: &mut dyn std::io::Read, bytes_max: usize, what: &str) -> Result<Vec<u8>, BodyError> {
+    let mut plain = Vec::new();
+    from.take(bytes_max as u64 + 1)
+        .read_to_end(&mut plain)
+        .map_err(|error| BodyError::bad(format!("{what} decode error: {error}")))?;
+    if plain.len() > bytes_max { Err(BodyError::too_large(bytes_max as u64)) } else { Ok(plain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(encoding: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())])
+    }
+
+    #[test]
+    fn bodies_of_each_encoding_are_decompressed_up_to_the_limit() {
+        let plain = vec![7u8; 10_000];
+        let snappy = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+        let zstd = ruzstd::encoding::compress_to_vec(&*plain, ruzstd::encoding::CompressionLevel::Fastest);
+        for (name, packed) in [("snappy", &snappy), ("zstd", &zstd)] {
+            assert_eq!(decompress(&headers(name), packed, 10_000).unwrap(), plain, "{name}");
+            let error = decompress(&headers(name), packed, 9_999).unwrap_err();
+            assert_eq!(error.status, 413, "{name}");
+            assert_eq!(decompress(&headers(name), &packed[..packed.len() / 2], 10_000).unwrap_err().status, 400);
+        }
+        assert_eq!(decompress(&headers("br"), &snappy, 10_000).unwrap_err().status, 415);
+        assert_eq!(decompress_otlp(&HeaderMap::new(), plain.clone(), 10_000).unwrap(), plain);
+        assert_eq!(decompress_otlp(&HeaderMap::new(), plain, 9_999).unwrap_err().status, 413);
+    }
+
+    #[test]
+    fn a_snappy_body_that_claims_more_than_it_can_hold_gets_no_memory() {
+        // 1 GiB claimed by five bytes, then nothing.
+        let bomb = [0x80, 0x80, 0x80, 0x80, 0x04];
+        assert_eq!(decompress(&headers("snappy"), &bomb, 1 << 20).unwrap_err().status, 413);
+        assert!(decompress(&headers("snappy"), &bomb, 2 << 30).unwrap_err().message.contains("can't come from"));
+    }
+
+    #[test]
+    fn a_body_longer_than_allowed_is_refused_whether_it_says_so_or_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = || http_body_util::Full::new(bytes::Bytes::from_static(b"0123456789"));
+        let honest = HeaderMap::from_iter([(header::CONTENT_LENGTH, "10".parse().unwrap())]);
+        for headers in [HeaderMap::new(), honest] {
+            assert_eq!(runtime.block_on(read(&headers, body(), 10)).unwrap(), b"0123456789");
+            assert_eq!(runtime.block_on(read(&headers, body(), 9)).unwrap_err().status, 413);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a tenant may send: the limits file, read again while the process runs.
+
+mod active;
+mod config;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::ConfigError;
+use crate::telemetry::metrics::{Counters, Gauges};
+
+pub use active::{ActiveSeries, MetaMonitor};
+pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
+
+/// Time between two questions to meta-monitoring, as in Thanos.
+pub const META_MONITORING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What ends a request, with the words Thanos answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// `size_bytes_limit`.
+    Size,
+    /// `series_limit`.
+    Series,
+    /// `samples_limit`.
+    Samples,
+    /// `head_series_limit`.
+    ActiveSeries,
+}
+
+impl Exceeded {
+    /// The answer's text.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Size => "write request too large: size_bytes_limit of the tenant in --receive.limits-config",
+            Self::Series => "too many timeseries: series_limit of the tenant in --receive.limits-config",
+            Self::Samples => "too many samples: samples_limit of the tenant in --receive.limits-config",
+            Self::ActiveSeries => {
+                "tenant is above active series limit: head_series_limit of the tenant in --receive.limits-config"
+            }
+        }
+    }
+
+    /// The answer's status.
+    pub fn status(self) -> http::StatusCode {
+        match self {
+            Self::ActiveSeries => http::StatusCode::TOO_MANY_REQUESTS,
+            Self::Size | Self::Series | Self::Samples => http::StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Size => "body_size",
+            Self::Series => "series",
+            Self::Samples => "samples",
+            Self::ActiveSeries => "head_series",
+        }
+    }
+}
+
+/// Holds requests to the limits.
+pub struct Limiter {
+    current: RwLock<Arc<Current>>,
+    metrics: LimitMetrics,
+    /// Series that tenants have, where meta-monitoring says so.
+    pub active: ActiveSeries,
+}
+
+/// The limits and the gate that they name.
+struct Current {
+    config: LimitsConfig,
+    gate: Option<Arc<Semaphore>>,
+}
+
+/// Metrics of limits.
+#[derive(Clone, Debug, Default)]
+struct LimitMetrics {
+    hit: Counters,
+    configured: Gauges,
+    head_limit: Gauges,
+    head_limited: Counters,
+    reloads: Counters,
+    reload_errors: Counters,
+    meta_errors: Counters,
+}
+
+impl LimitMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let prefix = "thanos_receive";
+        let mut counter = |name: &str, help: &str, counter: &Counters| {
+            registry.register(format!("{prefix}_{name}"), help, counter.clone());
+        };
+        counter("write_limits_hit", "Requests that were refused by a limit", &metrics.hit);
+        counter(
+            "head_series_limited_requests",
+            "The total number of remote write requests that have been dropped due to active series limiting",
+            &metrics.head_limited,
+        );
+        counter("limits_config_reload", "How many times the limit configuration was reloaded", &metrics.reloads);
+        counter(
+            "limits_config_reload_err",
+            "How many times the limit configuration failed to reload",
+            &metrics.reload_errors,
+        );
+        counter(
+            "metamonitoring_failed_queries",
+            "The total number of meta-monitoring queries that failed while limiting",
+            &metrics.meta_errors,
+        );
+        registry.register(format!("{prefix}_write_limits"), "The configured write limits", metrics.configured.clone());
+        registry.register(
+            format!("{prefix}_head_series_limit"),
+            "The configured limit for active (head) series of tenants",
+            metrics.head_limit.clone(),
+        );
+        for plain in [&metrics.reloads, &metrics.reload_errors, &metrics.meta_errors] {
+            plain.get_or_create(&Vec::new()).inc_by(0);
+        }
+        metrics
+    }
+
+    fn publish(&self, config: &LimitsConfig) {
+        let set = |tenant: &str, limit: &'static str, value: u64| {
+            let labels = vec![("tenant", tenant.to_owned()), ("limit", limit.to_owned())];
+            self.configured.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        for tenant in std::iter::once("").chain(config.tenants()) {
+            let limits = config.request_limits(tenant);
+            set(tenant, "body_size", limits.size_bytes);
+            set(tenant, "series", limits.series);
+            set(tenant, "samples", limits.samples);
+            let head = i64::try_from(config.head_series_limit(tenant)).unwrap_or(i64::MAX);
+            self.head_limit.get_or_create(&vec![("tenant", tenant.to_owned())]).set(head);
+        }
+    }
+}
+
+impl Limiter {
+    /// Holds requests to `config`.
+    pub fn new(config: LimitsConfig, registry: &mut Registry) -> Self {
+        let metrics = LimitMetrics::register(registry);
+        metrics.publish(&config);
+        Self { current: RwLock::new(Arc::new(Current::new(config))), metrics, active: ActiveSeries::default() }
+    }
+
+    /// Takes changed limits; a text that can't be read leaves them as they were, and is counted.
+    pub fn reload(&self, text: &str) -> Result<(), ConfigError> {
+        self.metrics.reloads.get_or_create(&Vec::new()).inc();
+        match LimitsConfig::parse(text) {
+            Ok(config) => {
+                self.metrics.publish(&config);
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Current::new(config));
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.reload_errors.get_or_create(&Vec::new()).inc();
+                Err(error)
+            }
+        }
+    }
+
+    /// A file of limits could not be read.
+    pub fn reload_failed(&self) {
+        self.metrics.reload_errors.get_or_create(&Vec::new()).inc();
+    }
+
+    /// Waits for a turn where `max_concurrency` says how many requests run at once.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let gate = self.current().gate.clone()?;
+        gate.acquire_owned().await.ok()
+    }
+
+    /// Whether a body of so many bytes may be read.
+    pub fn size(&self, tenant: &str, bytes: u64) -> Result<(), Exceeded> {
+        let max = self.current().config.request_limits(tenant).size_bytes;
+        self.check(tenant, Exceeded::Size, (bytes, max))
+    }
+
+    /// Most bytes that a body of the tenant may have, also when it doesn't say how long it is.
+    pub fn size_max(&self, tenant: &str) -> u64 {
+        match self.current().config.request_limits(tenant).size_bytes {
+            0 => u64::MAX,
+            max => max,
+        }
+    }
+
+    /// Whether a request of so many series and samples may be written.
+    pub fn content(&self, tenant: &str, series: u64, samples: u64) -> Result<(), Exceeded> {
+        let limits = self.current().config.request_limits(tenant);
+        self.check(tenant, Exceeded::Series, (series, limits.series))?;
+        self.check(tenant, Exceeded::Samples, (samples, limits.samples))
+    }
+
+    /// Whether the tenant has fewer series than its limit. Where meta-monitoring is not configured
+    /// `known` says how many the process itself holds.
+    pub fn active_series(&self, tenant: &str, known: impl FnOnce() -> u64) -> Result<(), Exceeded> {
+        let current = self.current();
+        let max = current.config.head_series_limit(tenant);
+        if max == 0 {
+            return Ok(());
+        }
+        let series = match current.config.meta_monitoring() {
+            Some(_) => self.active.series(tenant).unwrap_or(0),
+            None => known(),
+        };
+        if series < max {
+            return Ok(());
+        }
+        self.metrics.head_limited.get_or_create(&vec![("tenant", tenant.to_owned())]).inc();
+        Err(Exceeded::ActiveSeries)
+    }
+
+    /// Most series that the tenant may have in this process; 0 is no limit. Meta-monitoring counts
+    /// what all receivers hold, which this one doesn't know.
+    pub fn series_max(&self, tenant: &str) -> u64 {
+        let current = self.current();
+        if current.config.meta_monitoring().is_some() { 0 } else { current.config.head_series_limit(tenant) }
+    }
+
+    /// Whom to ask for active series.
+    pub fn meta_monitoring(&self) -> Option<MetaMonitoring> {
+        let current = self.current();
+        current.config.has_head_series_limit().then(|| current.config.meta_monitoring().cloned()).flatten()
+    }
+
+    /// A question to meta-monitoring failed.
+    pub fn meta_monitoring_failed(&self) {
+        self.metrics.meta_errors.get_or_create(&Vec::new()).inc();
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check(&self, tenant: &str, what: Exceeded, (found, max): (u64, u64)) -> Result<(), Exceeded> {
+        if max == 0 || found <= max {
+            return Ok(());
+        }
+        let labels = vec![("tenant", tenant.to_owned()), ("limit", what.label().to_owned())];
+        self.metrics.hit.get_or_create(&labels).inc();
+        Err(what)
+    }
+}
+
+impl Current {
+    fn new(config: LimitsConfig) -> Self {
+        let gate = config.concurrency_max().map(|max| Arc::new(Semaphore::new(max)));
+        Self { config, gate }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: &str = "write:\n  default:\n    request: {size_bytes_limit: 100, series_limit: 10}\n    \
+                          head_series_limit: 5\n  tenants:\n    big: {request: {series_limit: 0}, head_series_limit: 0}\n";
+
+    #[test]
+    fn tenants_inherit_what_they_do_not_set() {
+        let limiter = Limiter::new(LimitsConfig::parse(LIMITS).unwrap(), &mut Registry::default());
+        assert_eq!(limiter.size("a", 101), Err(Exceeded::Size));
+        assert_eq!(limiter.size("big", 101), Err(Exceeded::Size));
+        assert_eq!(limiter.content("a", 11, 0), Err(Exceeded::Series));
+        assert_eq!(limiter.content("big", 1_000_000, 1_000_000), Ok(()));
+        assert_eq!(limiter.active_series("a", || 4), Ok(()));
+        assert_eq!(limiter.active_series("a", || 5), Err(Exceeded::ActiveSeries));
+        assert_eq!(limiter.active_series("big", || 5), Ok(()));
+        assert_eq!(Exceeded::ActiveSeries.status(), 429);
+        assert_eq!(Exceeded::Series.status(), 413);
+    }
+
+    #[test]
+    fn limits_that_cannot_be_read_leave_the_old_ones() {
+        let limiter = Limiter::new(LimitsConfig::default(), &mut Registry::default());
+        assert_eq!(limiter.content("a", 11, 0), Ok(()));
+        limiter.reload(LIMITS).unwrap();
+        assert!(limiter.reload("write: [").is_err());
+        assert_eq!(limiter.content("a", 11, 0), Err(Exceeded::Series));
+    }
+
+    #[test]
+    fn the_gate_lets_as_many_requests_through_as_it_says() {
+        let limits = "write: {global: {max_concurrency: 1}}";
+        let limiter = Limiter::new(LimitsConfig::parse(limits).unwrap(), &mut Registry::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let first = limiter.turn().await;
+            assert!(tokio::time::timeout(Duration::from_millis(1), limiter.turn()).await.is_err());
+            drop(first);
+            assert!(limiter.turn().await.is_some());
+        });
+    }
+}

@@ -1,0 +1,159 @@
+//! `thanos_receive_*`, and how long each stage of a request takes.
+
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
+
+/// Upper bounds of the numbers of series and samples of a request, as in Thanos.
+const SIZES: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0];
+
+/// Upper bounds of a request's seconds, as in Thanos.
+const SECONDS: [f64; 20] = [
+    0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0, 4.0, 5.0,
+];
+
+/// What a request does, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for the body.
+    Receive,
+    /// Decompressing it.
+    Decompress,
+    /// Reading it, checking labels and hashing them.
+    Parse,
+    /// Placing series on receivers and writing what goes to each.
+    Route,
+    /// Waiting for other receivers.
+    Forward,
+    /// Waiting for the shards: lookup, append, WAL and fsync.
+    Append,
+}
+
+/// Every stage with its name.
+const STAGES: [(Stage, &str); 6] = [
+    (Stage::Receive, "receive"),
+    (Stage::Decompress, "decompress"),
+    (Stage::Parse, "parse"),
+    (Stage::Route, "route"),
+    (Stage::Forward, "forward"),
+    (Stage::Append, "append"),
+];
+
+/// Metrics of a receiver; clones share them.
+#[derive(Clone, Debug)]
+pub struct ReceiveMetrics {
+    /// Requests forwarded to other receivers.
+    pub forward_requests: Counters,
+    /// Replications, and whether a quorum was met.
+    pub replications: Counters,
+    /// Calls of `RemoteWrite` under way.
+    pub pending: Gauge,
+    write_timeseries: Histograms,
+    write_samples: Histograms,
+    requests: Counters,
+    durations: Histograms,
+    stages: [Counter<f64, AtomicU64>; STAGES.len()],
+}
+
+fn sizes() -> Histogram {
+    Histogram::new(SIZES)
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl ReceiveMetrics {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry, replication_factor: usize) -> Self {
+        let stage_seconds = Family::<MetricLabels, Counter<f64, AtomicU64>>::default();
+        let stages = STAGES.map(|(_, name)| stage_seconds.get_or_create(&vec![("stage", name.to_owned())]).clone());
+        let metrics = Self {
+            forward_requests: Counters::default(),
+            replications: Counters::default(),
+            pending: Gauge::default(),
+            write_timeseries: Histograms::new_with_constructor(sizes),
+            write_samples: Histograms::new_with_constructor(sizes),
+            requests: Counters::default(),
+            durations: Histograms::new_with_constructor(seconds),
+            stages,
+        };
+        let factor = Gauges::default();
+        factor.get_or_create(&Vec::new()).set(i64::try_from(replication_factor.max(1)).unwrap_or(i64::MAX));
+        for result in ["success", "error"] {
+            let labels = vec![("result", result.to_owned())];
+            metrics.forward_requests.get_or_create(&labels).inc_by(0);
+            metrics.replications.get_or_create(&labels).inc_by(0);
+        }
+        let name = |name: &str| format!("thanos_receive_{name}");
+        registry.register(name("forward_requests"), "The number of forward requests", metrics.forward_requests.clone());
+        registry.register(
+            name("replications"),
+            "The number of replication operations done by the receiver; it succeeds when a quorum is met",
+            metrics.replications.clone(),
+        );
+        registry.register(
+            name("replication_factor"),
+            "The number of times to replicate incoming write requests",
+            factor,
+        );
+        registry.register(
+            name("write_timeseries"),
+            "The number of timeseries received in the incoming write requests",
+            metrics.write_timeseries.clone(),
+        );
+        registry.register(
+            name("write_samples"),
+            "The number of samples received in the incoming write requests",
+            metrics.write_samples.clone(),
+        );
+        registry.register(
+            name("pending_write_requests"),
+            "The number of pending write requests",
+            metrics.pending.clone(),
+        );
+        registry.register("http_requests", "Tracks the number of HTTP requests", metrics.requests.clone());
+        registry.register(
+            "http_request_duration_seconds",
+            "Tracks the latencies for HTTP requests",
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "uru_receive_stage_seconds",
+            "Seconds that write requests spent in each stage",
+            stage_seconds,
+        );
+        metrics
+    }
+
+    /// A request of `tenant` was answered with `code`.
+    pub fn written(&self, (code, tenant): (u16, &str), (series, samples): (u64, u64)) {
+        let labels = vec![("code", code.to_string()), ("tenant", tenant.to_owned())];
+        self.write_timeseries.get_or_create(&labels).observe(series as f64);
+        self.write_samples.get_or_create(&labels).observe(samples as f64);
+    }
+
+    /// A request to a handler was answered.
+    pub fn answered(&self, handler: &'static str, (code, tenant): (u16, &str), time: Duration) {
+        let labels = vec![
+            ("code", code.to_string()),
+            ("handler", handler.to_owned()),
+            ("method", "post".to_owned()),
+            ("tenant", tenant.to_owned()),
+        ];
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&labels).observe(time.as_secs_f64());
+    }
+
+    /// Time that passed in a stage since `begin`.
+    pub fn stage(&self, stage: Stage, begin: Instant) {
+        self.stages[stage as usize].inc_by(begin.elapsed().as_secs_f64());
+    }
+}

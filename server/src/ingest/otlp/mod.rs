@@ -1,0 +1,101 @@
+//! OTLP metrics as Prometheus sees them: every point becomes samples of series, written as a remote
+//! write request of version 1, which then goes the way of all requests.
+
+mod attributes;
+mod exponential;
+mod names;
+mod points;
+mod series;
+
+use prost::Message;
+use proto::otlp::metric::Data;
+use proto::otlp::{Metric, MetricsRequest, Resource, Temporality};
+
+use series::SeriesSet;
+
+/// How metrics are translated, as `uru receive` is told by flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// Whether each resource becomes a sample of `target_info`.
+    pub target_info: TargetInfo,
+    /// Attributes of the resource that become labels of its series.
+    pub promoted: Vec<String>,
+}
+
+/// Whether each resource becomes a sample of `target_info`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TargetInfo {
+    /// It does.
+    #[default]
+    Written,
+    /// It doesn't.
+    LeftOut,
+}
+
+/// The flag of a point that has no value: its series ends.
+const NO_RECORDED_VALUE: u32 = 1;
+
+/// The stale marker of Prometheus.
+const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+
+/// Translates an encoded `ExportMetricsServiceRequest` into a remote write request of version 1. The
+/// error is a sentence for the sender, whose request will never succeed.
+pub fn translate(request: &[u8], translation: &Translation) -> Result<Vec<u8>, String> {
+    let request = MetricsRequest::decode(request).map_err(|error| format!("cannot decode the request: {error}"))?;
+    let (mut set, mut problems) = (SeriesSet::default(), Vec::new());
+    for resource_metrics in &request.resource_metrics {
+        let nothing = Resource::default();
+        let resource = resource_metrics.resource.as_ref().unwrap_or(&nothing);
+        let mut newest = 0;
+        for metric in resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
+            newest = newest.max(points::newest(metric));
+            let context = Context { resource, translation, name: names::metric_name(metric) };
+            if let Err(problem) = check(metric).and_then(|()| points::translate(metric, &context, &mut set)) {
+                problems.push(problem);
+            }
+        }
+        if translation.target_info == TargetInfo::Written {
+            attributes::target_info(resource, newest, &mut set);
+        }
+    }
+    match problems.as_slice() {
+        [] => Ok(set.into_request()),
+        [one] => Err(one.clone()),
+        many => Err(format!("{} errors: {}", many.len(), many.join("; "))),
+    }
+}
+
+/// What the points of a metric have in common.
+struct Context<'a> {
+    resource: &'a Resource,
+    translation: &'a Translation,
+    name: String,
+}
+
+/// Deltas can't be stored, and a metric without points is an exporter's mistake.
+fn check(metric: &Metric) -> Result<(), String> {
+    let cumulative = Temporality::Cumulative as i32;
+    let (temporality, points) = match &metric.data {
+        Some(Data::Gauge(gauge)) => (cumulative, gauge.data_points.len()),
+        Some(Data::Sum(sum)) => (sum.aggregation_temporality, sum.data_points.len()),
+        Some(Data::Histogram(found)) => (found.aggregation_temporality, found.data_points.len()),
+        Some(Data::ExponentialHistogram(found)) => (found.aggregation_temporality, found.data_points.len()),
+        Some(Data::Summary(summary)) => (cumulative, summary.data_points.len()),
+        None => (Temporality::Unspecified as i32, 0),
+    };
+    if temporality != cumulative {
+        return Err(format!("invalid temporality for metric {:?}: it must be cumulative", metric.name));
+    }
+    if points == 0 {
+        return Err(format!("empty data points. {} is dropped", metric.name));
+    }
+    Ok(())
+}
+
+/// Unix milliseconds of Unix nanoseconds.
+fn milliseconds(nanoseconds: u64) -> i64 {
+    nanoseconds as i64 / 1_000_000
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Series in the making, by their labels; written as a remote write request.
+
+use std::collections::BTreeMap;
+
+use proto::otlp::{Exemplar, exemplar};
+use proto::write::{self, Sample, put_double, put_label, put_message, put_sample};
+
+use super::attributes::text;
+use super::milliseconds;
+
+/// Labels of a series, by name.
+pub(super) type LabelMap = BTreeMap<String, String>;
+
+/// Characters that all labels of an exemplar may have.
+const EXEMPLAR_CHARS_MAX: usize = 128;
+
+/// All series of a request.
+#[derive(Debug, Default)]
+pub(super) struct SeriesSet {
+    series: BTreeMap<LabelMap, Series>,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    samples: Vec<Sample>,
+    histograms: Vec<write::Histogram>,
+    /// Encoded exemplars.
+    exemplars: Vec<Vec<u8>>,
+}
+
+impl SeriesSet {
+    pub(super) fn sample(&mut self, labels: LabelMap, sample: Sample) {
+        self.series.entry(labels).or_default().samples.push(sample);
+    }
+
+    pub(super) fn histogram(&mut self, labels: LabelMap, histogram: write::Histogram) {
+        self.series.entry(labels).or_default().histograms.push(histogram);
+    }
+
+    pub(super) fn exemplar(&mut self, labels: LabelMap, exemplar: &Exemplar) {
+        self.series.entry(labels).or_default().exemplars.push(encode_exemplar(exemplar));
+    }
+
+    /// The series as a remote write request of version 1.
+    pub(super) fn into_request(self) -> Vec<u8> {
+        let (mut request, mut message, mut histogram_bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for (labels, series) in self.series {
+            message.clear();
+            for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
+                put_label(&mut message, name.as_bytes(), value.as_bytes());
+            }
+            series.samples.iter().for_each(|sample| put_sample(&mut message, *sample));
+            series.exemplars.iter().for_each(|exemplar| put_message(&mut message, 3, exemplar));
+            for histogram in &series.histograms {
+                histogram_bytes.clear();
+                write::put_histogram(&mut histogram_bytes, histogram);
+                put_message(&mut message, 4, &histogram_bytes);
+            }
+            put_message(&mut request, 1, &message);
+        }
+        request
+    }
+}
+
+/// The value of an exemplar.
+pub(super) fn exemplar_value(exemplar: &Exemplar) -> f64 {
+    match exemplar.value {
+        Some(exemplar::Value::AsDouble(value)) => value,
+        Some(exemplar::Value::AsInt(value)) => value as f64,
+        None => 0.0,
+    }
+}
+
+/// Trace and span first; attributes only where all of them fit.
+fn encode_exemplar(exemplar: &Exemplar) -> Vec<u8> {
+    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let is_set = |id: &[u8]| id.iter().any(|byte| *byte != 0);
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for (name, id) in [("trace_id", &exemplar.trace_id), ("span_id", &exemplar.span_id)] {
+        if is_set(id) {
+            labels.push((name.into(), hex(id)));
+        }
+    }
+    let attributes: Vec<(String, String)> =
+        exemplar.filtered_attributes.iter().map(|found| (found.key.clone(), text(found.value.as_ref()))).collect();
+    let chars = |labels: &[(String, String)]| -> usize {
+        labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum()
+    };
+    if chars(&labels) + chars(&attributes) <= EXEMPLAR_CHARS_MAX {
+        labels.extend(attributes);
+    }
+    let mut bytes = Vec::new();
+    labels.iter().for_each(|(name, value)| put_label(&mut bytes, name.as_bytes(), value.as_bytes()));
+    put_double(&mut bytes, 2, exemplar_value(exemplar));
+    bytes.push(3 << 3);
+    proto::wire::put_varint(&mut bytes, milliseconds(exemplar.time_unix_nano) as u64);
+    bytes
+}

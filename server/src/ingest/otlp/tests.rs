@@ -1,0 +1,199 @@
+//! Metrics of each kind, and what Prometheus would make of them.
+
+use proto::otlp::any_value::Value;
+use proto::otlp::{
+    AnyValue, Buckets, Exemplar, ExponentialHistogram, ExponentialPoint, Gauge, Histogram, HistogramPoint, KeyValue,
+    NumberPoint, Quantile, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryPoint, exemplar, number_point,
+};
+use proto::prometheus_copy::TimeSeries;
+use proto::write;
+
+use super::*;
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    attribute(key, Value::StringValue(value.into()))
+}
+
+fn request(metrics: Vec<Metric>) -> Vec<u8> {
+    let resource = Resource {
+        attributes: vec![
+            text("service.name", "cart"),
+            text("service.namespace", "shop"),
+            text("service.instance.id", "i-1"),
+            text("k8s.pod.name", "cart-7"),
+        ],
+    };
+    let scope_metrics = vec![ScopeMetrics { metrics }];
+    MetricsRequest { resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics }] }
+        .encode_to_vec()
+}
+
+/// The series of a translated request, each as one line.
+fn lines(translated: &[u8]) -> Vec<String> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Request {
+        #[prost(message, repeated, tag = "1")]
+        series: Vec<TimeSeries>,
+    }
+    let request = Request::decode(translated).unwrap();
+    let line = |series: &TimeSeries| {
+        let labels: Vec<String> = series.labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+        let samples: Vec<String> =
+            series.samples.iter().map(|sample| format!("{}@{}", sample.value, sample.timestamp)).collect();
+        let more = format!("h{} e{}", series.histograms.len(), series.exemplars.len());
+        format!("{} {} {more}", labels.join(","), samples.join(","))
+    };
+    request.series.iter().map(line).collect()
+}
+
+fn metric(name: &str, unit: &str, data: Data) -> Metric {
+    Metric { name: name.into(), description: String::new(), unit: unit.into(), data: Some(data) }
+}
+
+fn number(value: i64, attributes: Vec<KeyValue>) -> NumberPoint {
+    NumberPoint {
+        time_unix_nano: 5_000_000_000,
+        value: Some(number_point::Value::AsInt(value)),
+        attributes,
+        ..NumberPoint::default()
+    }
+}
+
+fn sum(points: Vec<NumberPoint>, temporality: Temporality) -> Data {
+    Data::Sum(Sum { data_points: points, aggregation_temporality: temporality as i32, is_monotonic: true })
+}
+
+#[test]
+fn names_carry_units_and_what_the_metric_is() {
+    let gauge = || Data::Gauge(Gauge::default());
+    let counter = || sum(Vec::new(), Temporality::Cumulative);
+    for (name, unit, data, expected) in [
+        ("http.server.duration", "ms", gauge(), "http_server_duration_milliseconds"),
+        ("requests", "1", counter(), "requests_total"),
+        ("system.io", "By", counter(), "system_io_bytes_total"),
+        ("system.io.bytes", "By", counter(), "system_io_bytes_total"),
+        ("cpu.utilization", "1", gauge(), "cpu_utilization_ratio"),
+        ("speed", "m/s", gauge(), "speed_meters_per_second"),
+        ("items", "{item}", gauge(), "items"),
+        ("2xx__count", "", gauge(), "_2xx_count"),
+        ("total.done", "", counter(), "done_total"),
+    ] {
+        assert_eq!(names::metric_name(&metric(name, unit, data)), expected, "{name} {unit}");
+    }
+}
+
+#[test]
+fn label_names_are_made_valid() {
+    for (name, expected) in
+        [("http.method", "http_method"), ("1st", "key_1st"), ("__x..y__", "__x_y__"), ("a--b", "a_b"), ("é", "")]
+    {
+        assert_eq!(names::label_name(name).unwrap_or_default(), expected, "{name}");
+    }
+}
+
+#[test]
+fn numbers_get_their_resource_and_target_info_the_rest_of_it() {
+    let point = number(7, vec![text("b.c", "2"), text("b-c", "1"), attribute("ok", Value::BoolValue(true))]);
+    let bytes = request(vec![metric("jobs", "", sum(vec![point], Temporality::Cumulative))]);
+    let translation = Translation { promoted: vec!["k8s.pod.name".into()], ..Translation::default() };
+    assert_eq!(
+        lines(&translate(&bytes, &translation).unwrap()),
+        [
+            "__name__=jobs_total,b_c=1;2,instance=i-1,job=shop/cart,k8s_pod_name=cart-7,ok=true 7@5000 h0 e0",
+            "__name__=target_info,instance=i-1,job=shop/cart,k8s_pod_name=cart-7 1@5000 h0 e0",
+        ]
+    );
+    let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
+    assert_eq!(lines(&translate(&bytes, &without).unwrap()).len(), 1);
+}
+
+#[test]
+fn histograms_and_summaries_become_series_with_cumulative_buckets() {
+    let exemplar = Exemplar { value: Some(exemplar::Value::AsDouble(0.7)), ..Exemplar::default() };
+    let point = HistogramPoint {
+        time_unix_nano: 1_000_000,
+        count: 6,
+        sum: Some(2.5),
+        bucket_counts: vec![1, 2, 3],
+        explicit_bounds: vec![0.5, 1.0],
+        exemplars: vec![exemplar],
+        ..HistogramPoint::default()
+    };
+    let histogram = Histogram { data_points: vec![point], aggregation_temporality: Temporality::Cumulative as i32 };
+    let quantile_values = vec![Quantile { quantile: 0.99, value: 3.0 }];
+    let point = SummaryPoint { count: 2, sum: 9.0, quantile_values, flags: 1, ..SummaryPoint::default() };
+    let bytes = request(vec![
+        metric("h", "s", Data::Histogram(histogram)),
+        metric("s", "", Data::Summary(Summary { data_points: vec![point] })),
+    ]);
+    let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
+    let found: Vec<String> = lines(&translate(&bytes, &without).unwrap())
+        .iter()
+        .map(|line| line.replace(",instance=i-1,job=shop/cart", ""))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "__name__=h_seconds_bucket,le=+Inf 6@1 h0 e0",
+            "__name__=h_seconds_bucket,le=0.5 1@1 h0 e0",
+            "__name__=h_seconds_bucket,le=1 3@1 h0 e1",
+            "__name__=h_seconds_count 6@1 h0 e0",
+            "__name__=h_seconds_sum 2.5@1 h0 e0",
+            "__name__=s,quantile=0.99 NaN@0 h0 e0",
+            "__name__=s_count NaN@0 h0 e0",
+            "__name__=s_sum NaN@0 h0 e0",
+        ]
+    );
+}
+
+#[test]
+fn exponential_buckets_become_spans() {
+    let buckets = |offset, counts: &[u64]| Some(Buckets { offset, bucket_counts: counts.to_vec() });
+    let point = |scale, positive| ExponentialPoint { scale, positive, count: 9, ..ExponentialPoint::default() };
+    let native = exponential::to_native(&point(0, buckets(-2, &[1, 0, 0, 4, 0, 0, 0, 2]))).unwrap();
+    assert_eq!(native.positive.spans, [(-1, 4), (3, 1)]);
+    assert_eq!(native.positive.deltas, [1, -1, 0, 4, -2]);
+    let native = exponential::to_native(&point(9, buckets(0, &[1, 2, 3]))).unwrap();
+    assert_eq!((native.schema, native.positive.spans, native.positive.deltas), (8, vec![(1, 2)], vec![3, 0]));
+    assert!(exponential::to_native(&point(-5, None)).unwrap_err().contains("Scale must be >= -4"));
+    let data = ExponentialHistogram {
+        data_points: vec![point(0, buckets(0, &[9]))],
+        aggregation_temporality: Temporality::Cumulative as i32,
+    };
+    let bytes = request(vec![metric("e", "", Data::ExponentialHistogram(data))]);
+    let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
+    assert_eq!(lines(&translate(&bytes, &without).unwrap()), ["__name__=e,instance=i-1,job=shop/cart  h1 e0"]);
+}
+
+#[test]
+fn deltas_and_empty_metrics_are_refused_by_name() {
+    let delta = request(vec![metric("d", "", sum(vec![number(1, Vec::new())], Temporality::Delta))]);
+    let error = translate(&delta, &Translation::default()).unwrap_err();
+    assert!(error.contains("invalid temporality for metric \"d\""), "{error}");
+    let empty = request(vec![metric("g", "", Data::Gauge(Gauge::default()))]);
+    assert!(translate(&empty, &Translation::default()).unwrap_err().contains("empty data points. g is dropped"));
+    assert!(translate(&[0x0a, 5, 1], &Translation::default()).is_err());
+}
+
+#[test]
+fn what_is_translated_is_a_request_that_the_scanner_reads() {
+    struct Count(usize);
+    impl<'a> write::Sink<'a> for Count {
+        fn series(&mut self, _: &write::LabelPairs<'a>, encoded: Option<write::Encoded<'a>>) {
+            assert!(encoded.is_some());
+            self.0 += 1;
+        }
+        fn sample(&mut self, _: write::Sample) {}
+        fn histogram(&mut self, _: write::Histogram) {}
+        fn exemplar(&mut self, _: &write::LabelPairs<'a>, _: write::Exemplar) {}
+        fn metadata(&mut self, _: write::Metadata<'a>) {}
+    }
+    let bytes = request(vec![metric("jobs", "", sum(vec![number(7, Vec::new())], Temporality::Cumulative))]);
+    let mut count = Count(0);
+    write::scan_v1(&translate(&bytes, &Translation::default()).unwrap(), &mut count).unwrap();
+    assert_eq!(count.0, 2);
+}

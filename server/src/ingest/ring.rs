@@ -1,0 +1,240 @@
+//! The hashrings file, read again while the process runs: a file that can't be used leaves the rings
+//! as they were.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use md5::{Digest, Md5};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::cluster::hashring::{Algorithm, Hashrings, parse};
+use crate::telemetry::metrics::{Counters, FloatGauge, Gauges};
+
+/// Least time between two looks at the file: a change is seen after this, whatever the refresh
+/// interval, as upstream is told of changes by the system.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the rings come from.
+#[derive(Clone, Debug)]
+pub enum RingSource {
+    /// A file (`--receive.hashrings-file`), read again on this interval and when it changes.
+    File(PathBuf, Duration),
+    /// The command line (`--receive.hashrings`).
+    Text(String),
+    /// None: there is this receiver alone.
+    Alone,
+}
+
+/// The rings now.
+pub struct Rings {
+    source: RingSource,
+    algorithm: Algorithm,
+    replication_factor: usize,
+    current: RwLock<Option<Arc<Hashrings>>>,
+    metrics: RingMetrics,
+}
+
+#[derive(Clone, Debug, Default)]
+struct RingMetrics {
+    refreshes: Counters,
+    changes: Counters,
+    errors: Counters,
+    nodes: Gauges,
+    tenants: Gauges,
+    hash: FloatGauge,
+    successful: Gauge,
+    success_time: FloatGauge,
+}
+
+impl RingMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for (name, help, counter) in [
+            (
+                "hashrings_file_refreshes",
+                "The number of refreshes of the hashrings configuration file",
+                &metrics.refreshes,
+            ),
+            (
+                "hashrings_file_changes",
+                "The number of times the hashrings configuration file has changed",
+                &metrics.changes,
+            ),
+            (
+                "hashrings_file_errors",
+                "The number of errors watching the hashrings configuration file",
+                &metrics.errors,
+            ),
+        ] {
+            counter.get_or_create(&Vec::new()).inc_by(0);
+            registry.register(format!("thanos_receive_{name}"), help, counter.clone());
+        }
+        registry.register("thanos_receive_hashring_nodes", "The number of nodes per hashring", metrics.nodes.clone());
+        registry.register(
+            "thanos_receive_hashring_tenants",
+            "The number of tenants per hashring",
+            metrics.tenants.clone(),
+        );
+        registry.register(
+            "thanos_receive_config_hash",
+            "Hash of the currently loaded hashring configuration file",
+            metrics.hash.clone(),
+        );
+        registry.register(
+            "thanos_receive_config_last_reload_successful",
+            "Whether the last hashring configuration file reload attempt was successful",
+            metrics.successful.clone(),
+        );
+        registry.register(
+            "thanos_receive_config_last_reload_success_timestamp_seconds",
+            "Timestamp of the last successful hashring configuration file reload",
+            metrics.success_time.clone(),
+        );
+        metrics
+    }
+
+    fn loaded(&self, text: &str, rings: &Hashrings) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.successful.set(1);
+        self.success_time.set(since.as_secs_f64());
+        // As Thanos: the first six bytes of the MD5 as a number.
+        let digest = Md5::digest(text.as_bytes());
+        let hash = digest.iter().take(6).enumerate().fold(0u64, |hash, (at, byte)| hash | u64::from(*byte) << (8 * at));
+        self.hash.set(hash as f64);
+        self.nodes.clear();
+        self.tenants.clear();
+        for config in rings.configs() {
+            let labels = vec![("name", config.hashring.clone())];
+            self.nodes.get_or_create(&labels).set(config.endpoints.len() as i64);
+            self.tenants.get_or_create(&labels).set(config.tenants.len() as i64);
+        }
+    }
+}
+
+impl Rings {
+    /// Reads the rings for the first time; the error names the flag's value and what to change.
+    pub fn open(
+        source: RingSource,
+        (algorithm, replication_factor): (Algorithm, usize),
+        registry: &mut Registry,
+    ) -> Result<Self, String> {
+        let rings = Self {
+            source,
+            algorithm,
+            replication_factor,
+            current: RwLock::default(),
+            metrics: RingMetrics::register(registry),
+        };
+        match &rings.source {
+            RingSource::Alone => {}
+            RingSource::Text(text) => rings.load(text)?,
+            // A file that is not there yet may come: until then no request can be placed.
+            RingSource::File(path, _) => {
+                if let Err(error) = rings.read().and_then(|text| rings.load(&text)) {
+                    if path.exists() {
+                        return Err(error);
+                    }
+                    tracing::warn!(file = %path.display(), error, "waiting for the hashrings file");
+                }
+            }
+        }
+        Ok(rings)
+    }
+
+    /// The rings; `None` while there are none.
+    pub fn current(&self) -> Option<Arc<Hashrings>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows the file for ever; `changed` is told of new rings.
+    pub async fn watch(&self, mut changed: impl FnMut()) {
+        let RingSource::File(path, interval) = &self.source else { return std::future::pending().await };
+        let mut last = self.read().unwrap_or_default();
+        let mut stamp = modified(path);
+        let mut waited = Duration::ZERO;
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            waited += LOOK_INTERVAL;
+            let now = modified(path);
+            if now == stamp && waited < *interval {
+                continue;
+            }
+            (stamp, waited) = (now, Duration::ZERO);
+            self.metrics.refreshes.get_or_create(&Vec::new()).inc();
+            match self.read() {
+                Ok(text) if text == last && self.current().is_some() => {}
+                Ok(text) => {
+                    self.metrics.changes.get_or_create(&Vec::new()).inc();
+                    match self.load(&text) {
+                        Ok(()) => {
+                            tracing::info!(file = %path.display(), "took changed hashrings");
+                            changed();
+                        }
+                        Err(error) => self.failed(&error),
+                    }
+                    last = text;
+                }
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    fn failed(&self, error: &str) {
+        self.metrics.errors.get_or_create(&Vec::new()).inc();
+        self.metrics.successful.set(0);
+        tracing::error!(error, "cannot use the hashrings file, keeping the old rings");
+    }
+
+    fn read(&self) -> Result<String, String> {
+        let RingSource::File(path, _) = &self.source else { return Ok(String::new()) };
+        std::fs::read_to_string(path).map_err(|error| format!("hashrings file {}: {error}", path.display()))
+    }
+
+    fn load(&self, text: &str) -> Result<(), String> {
+        let configs = parse(text.as_bytes()).map_err(|error| error.message().to_owned())?;
+        let rings = Hashrings::new(self.algorithm, self.replication_factor, configs)
+            .map_err(|error| error.message().to_owned())?;
+        self.metrics.loaded(text, &rings);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rings));
+        Ok(())
+    }
+}
+
+fn modified(path: &std::path::Path) -> Option<(SystemTime, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(source: RingSource) -> Result<Rings, String> {
+        Rings::open(source, (Algorithm::Hashmod, 1), &mut Registry::default())
+    }
+
+    #[test]
+    fn a_file_that_breaks_leaves_the_rings_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rings.json");
+        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
+        let rings = open(RingSource::File(path.clone(), Duration::from_secs(60))).unwrap();
+        assert!(rings.load("[]").is_err());
+        assert_eq!(rings.current().unwrap().configs().count(), 1);
+        rings.load(r#"[{"tenants": ["a"], "endpoints": ["a:1"]}, {"endpoints": ["b:1"]}]"#).unwrap();
+        assert_eq!(rings.current().unwrap().configs().count(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet_is_waited_for_and_a_bad_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rings.json");
+        let source = RingSource::File(path.clone(), Duration::from_secs(60));
+        assert!(open(source.clone()).unwrap().current().is_none());
+        std::fs::write(&path, "{").unwrap();
+        assert!(open(source).is_err());
+        assert!(open(RingSource::Alone).unwrap().current().is_none());
+    }
+}
