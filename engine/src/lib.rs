@@ -24,6 +24,10 @@ pub mod chunk;
 pub mod batch;
 /// Blocks: opened ones and the set of all, tombstones, writing, verification.
 pub mod block;
+/// The write-ahead log: what was acknowledged, on disk before it was.
+pub mod wal;
+/// The writable block of one tenant: series, samples as they come, reads while it grows.
+pub mod head;
 /// One request over many blocks to one sorted answer.
 pub mod select;
 /// One series of several replicas: penalty, chain, and overlapping chunks set apart.

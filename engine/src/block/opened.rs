@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
 use crate::io::File;
 use crate::model::{BlockId, Error, ErrorKind, Labels, Resolution, TimeRange};
 
@@ -58,6 +60,8 @@ pub enum ChunkSource {
     Local(Segments),
     /// Elsewhere: the caller fetches what read plans ask for. Lengths of the segments, in bytes.
     Remote(Vec<u64>),
+    /// In memory: the bytes of the segments.
+    Memory(Vec<Bytes>),
 }
 
 /// Local segment files, opened when they are first read.
@@ -129,6 +133,7 @@ impl OpenedBlock {
         let chunk_bytes = match &chunks {
             ChunkSource::Local(segments) => segments.bytes(),
             ChunkSource::Remote(lengths) => lengths.iter().sum(),
+            ChunkSource::Memory(segments) => segments.iter().map(|segment| segment.len() as u64).sum(),
         };
         Self { info, index, chunks, chunk_bytes, extension: OnceLock::new() }
     }

@@ -121,7 +121,7 @@ impl BlockSet {
 }
 
 /// `matchers` without those about `labels`; `None` when one of these doesn't match.
-fn strip_external(matchers: &[Matcher], labels: &Labels) -> Option<Vec<Matcher>> {
+pub fn strip_external(matchers: &[Matcher], labels: &Labels) -> Option<Vec<Matcher>> {
     let mut rest = Vec::new();
     for matcher in matchers {
         match labels.get(matcher.name()) {

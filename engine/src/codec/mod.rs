@@ -6,6 +6,8 @@ pub mod bits;
 pub mod corrupt;
 /// A cursor over bytes that never reads past their end.
 pub mod cursor;
+/// Label sets as bytes in one canonical form.
+pub mod labels;
 /// Length, content and CRC-32C: the frame of most parts of a TSDB's files.
 pub mod section;
 /// Variable-length integers as Go's `encoding/binary` writes them.
@@ -13,3 +15,4 @@ pub mod varint;
 
 pub use corrupt::Corrupt;
 pub use cursor::Cursor;
+pub use labels::EncodedLabels;

@@ -10,7 +10,7 @@ const TEXT_MAX: usize = 16 << 20;
 
 /// Where a remembered text lies. Texts are never empty, so an empty span is one not remembered yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     start: u32,
     len: u32,
 }
@@ -30,7 +30,7 @@ pub struct SeriesLabels {
     pairs: Vec<(Span, Span)>,
     index: u64,
     pub(super) gathered: Gathered,
-    pub(super) symbols: HashMap<SymbolRef, Span>,
+    pub(crate) symbols: HashMap<SymbolRef, Span>,
 }
 
 impl SeriesLabels {
@@ -55,7 +55,7 @@ impl SeriesLabels {
     }
 
     /// Starts the labels of another series of the index that has the number `index`.
-    pub(super) fn begin(&mut self, index: u64) {
+    pub(crate) fn begin(&mut self, index: u64) {
         self.pairs.clear();
         if self.index != index || self.text.len() > TEXT_MAX {
             self.index = index;
@@ -66,14 +66,14 @@ impl SeriesLabels {
     }
 
     /// Remembers what `write` appends.
-    pub(super) fn remember(&mut self, write: impl FnOnce(&mut String)) -> Span {
+    pub(crate) fn remember(&mut self, write: impl FnOnce(&mut String)) -> Span {
         let start = self.text.len();
         write(&mut self.text);
         Span { start: start as u32, len: (self.text.len() - start) as u32 }
     }
 
     /// Appends a label.
-    pub(super) fn push(&mut self, name: Span, value: Span) {
+    pub(crate) fn push(&mut self, name: Span, value: Span) {
         self.pairs.push((name, value));
     }
 

@@ -13,7 +13,7 @@ pub mod header_index;
 pub mod labels;
 /// A source that is far away, in pages.
 pub mod pages;
-mod select;
+pub(crate) mod select;
 /// The TSDB's index file, versions 1 and 2.
 pub mod tsdb;
 

@@ -16,7 +16,7 @@ const LOOKUP_COST: usize = 2;
 const VALUE_COST: usize = 30;
 
 /// What the evaluation of matchers asks of an index.
-pub(super) trait Lookup {
+pub(crate) trait Lookup {
     /// What finds the postings of one value of a label.
     type Value: Clone;
 
@@ -44,7 +44,7 @@ pub(super) trait Lookup {
 }
 
 /// Values of a label.
-pub(super) enum Values<V> {
+pub(crate) enum Values<V> {
     /// All there are.
     All,
     /// These.
@@ -53,7 +53,7 @@ pub(super) enum Values<V> {
 
 /// What a step does with the series that have one of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Only they stay.
     Keep,
     /// They go.
@@ -61,7 +61,7 @@ pub(super) enum Effect {
 }
 
 /// A matcher on the values of its label.
-pub(super) struct Step<'m, V> {
+pub(crate) struct Step<'m, V> {
     /// The label.
     pub name: &'m str,
     /// Values.
@@ -71,7 +71,7 @@ pub(super) struct Step<'m, V> {
 }
 
 /// The series that all `matchers` match.
-pub(super) fn select<L: Lookup>(index: &L, matchers: &[Matcher]) -> Result<Ordinals, Error> {
+pub(crate) fn select<L: Lookup>(index: &L, matchers: &[Matcher]) -> Result<Ordinals, Error> {
     let mut steps = Vec::with_capacity(matchers.len());
     for matcher in matchers {
         match plan(index, matcher)? {

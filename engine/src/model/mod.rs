@@ -33,7 +33,7 @@ pub use budget::{Budget, BudgetUsage, Reservation};
 pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
 pub use duration::DurationNs;
 pub use error::{Error, ErrorKind};
-pub use histogram::{CounterReset, FloatHistogram, Histogram, Span};
+pub use histogram::{CounterReset, FloatHistogram, Histogram, HistogramValue, Span};
 pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchKind, Matcher};

@@ -38,6 +38,16 @@ pub struct Prepared {
 /// A wanted chunk, or why it isn't there.
 type RecordResult<'a> = Result<Record<'a>, Error>;
 
+/// Where the bytes of a segment come from.
+enum Origin<'p> {
+    /// A local file.
+    File(Result<&'p io::File, Error>),
+    /// Memory.
+    Memory(&'p [u8]),
+    /// Whoever runs the plan.
+    Fetched,
+}
+
 /// A segment of a source's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FilePlace {
@@ -222,27 +232,30 @@ impl Prepared {
     }
 
     fn is_local(&self, plan: &Plan, file: u32) -> bool {
-        matches!(self.block(plan, file).chunks(), ChunkSource::Local(_))
+        !matches!(self.block(plan, file).chunks(), ChunkSource::Remote(_))
     }
 
-    /// The local file of each of `files`; `None` for those elsewhere.
-    fn open_local<'p>(&self, plan: &'p Plan) -> Vec<Option<Result<&'p io::File, Error>>> {
-        (0..self.files.len() as u32)
-            .map(|file| match self.block(plan, file).chunks() {
-                ChunkSource::Local(segments) => {
-                    Some(segments.file(self.files[file as usize].segment).map(|opened| &**opened))
+    /// Where the bytes of each of `files` come from.
+    fn open_local<'p>(&self, plan: &'p Plan) -> Vec<Origin<'p>> {
+        let open = |file: u32| {
+            let segment = self.files[file as usize].segment;
+            match self.block(plan, file).chunks() {
+                ChunkSource::Local(segments) => Origin::File(segments.file(segment).map(|opened| &**opened)),
+                ChunkSource::Memory(segments) => {
+                    Origin::Memory(segments.get(segment as usize).map_or(&[], |segment| &segment[..]))
                 }
-                ChunkSource::Remote(_) => None,
-            })
-            .collect()
+                ChunkSource::Remote(_) => Origin::Fetched,
+            }
+        };
+        (0..self.files.len() as u32).map(open).collect()
     }
 
     /// Reads of the ranges that are local, cut at their files' ends, and which range each is of.
-    fn local_reads<'f>(&self, files: &[Option<Result<&'f io::File, Error>>]) -> (Vec<Read<'f>>, Vec<usize>) {
+    fn local_reads<'f>(&self, files: &[Origin<'f>]) -> (Vec<Read<'f>>, Vec<usize>) {
         let mut reads = Vec::new();
         let mut owners = Vec::new();
         for (at, range) in self.read.ranges.iter().enumerate() {
-            if let Some(Ok(file)) = &files[range.file as usize] {
+            if let Origin::File(Ok(file)) = &files[range.file as usize] {
                 reads.push(Read { file, offset: range.offset, len: local_len(range, file) });
                 owners.push(at);
             }
@@ -253,7 +266,7 @@ impl Prepared {
     /// The bytes of each range, or why they are not there.
     fn slices<'b>(
         &'b self,
-        files: &[Option<Result<&io::File, Error>>],
+        files: &[Origin<'b>],
         (batch, owners): (&io::Batch<'b>, &[usize]),
     ) -> Vec<Result<&'b [u8], Error>> {
         let mut fetched = self.fetched.iter();
@@ -263,13 +276,17 @@ impl Prepared {
         let mut slices = Vec::with_capacity(self.read.ranges.len());
         for (at, range) in self.read.ranges.iter().enumerate() {
             let slice = match &files[range.file as usize] {
-                None => match fetched.next() {
+                Origin::Fetched => match fetched.next() {
                     Some(Ok(bytes)) => Ok(&bytes[..]),
                     Some(Err(error)) => Err(error.clone()),
                     None => Err(Error::new(ErrorKind::Bug, "a read plan was not fetched whole")),
                 },
-                Some(Err(error)) => Err(error.clone()),
-                Some(Ok(file)) => {
+                Origin::Memory(segment) => {
+                    let start = segment.len().min(range.offset as usize);
+                    Ok(&segment[start..segment.len().min(start + range.len as usize)])
+                }
+                Origin::File(Err(error)) => Err(error.clone()),
+                Origin::File(Ok(file)) => {
                     let index = local.next_if(|(_, owner)| **owner == at).map_or(0, |(index, _)| index);
                     let (own, behind) = rest.split_at(local_len(range, file));
                     rest = behind;

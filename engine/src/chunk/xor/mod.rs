@@ -15,10 +15,12 @@
 
 mod append;
 mod encode;
+mod tail;
 
 pub use append::Appender;
 pub use encode::encode;
 pub use kernel::{Batch, HEADER_LEN};
+pub use tail::Tail;
 
 use crate::codec::Corrupt;
 use crate::model::FloatColumns;

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::error::Error;
+use super::value::is_stale_nan;
+
 mod arithmetic;
 mod bounds;
 mod bucket;
@@ -100,6 +103,44 @@ pub struct FloatHistogram {
     pub negative_buckets: Vec<f64>,
     /// Upper bounds of custom buckets, ascending, without the last (+Inf); empty otherwise.
     pub custom_values: Arc<[f64]>,
+}
+
+/// A histogram of either kind, as it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HistogramValue {
+    /// Of integer counts.
+    Integer(Box<Histogram>),
+    /// Of float counts.
+    Float(Box<FloatHistogram>),
+}
+
+impl HistogramValue {
+    /// Whether it is consistent, in Prometheus' words; a stale one always is.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self {
+            _ if self.is_stale() => Ok(()),
+            Self::Integer(histogram) => histogram.validate(),
+            Self::Float(histogram) => histogram.validate(),
+        }
+    }
+
+    /// Whether its sum is the stale marker.
+    pub fn is_stale(&self) -> bool {
+        is_stale_nan(match self {
+            Self::Integer(histogram) => histogram.sum,
+            Self::Float(histogram) => histogram.sum,
+        })
+    }
+
+    /// Whether both are of one kind and hold the same data, floats compared bit by bit; what they say
+    /// of resets is not compared.
+    pub fn same_data(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Integer(left), Self::Integer(right)) => left.to_float().same_data(&right.to_float()),
+            (Self::Float(left), Self::Float(right)) => left.same_data(right),
+            _ => false,
+        }
+    }
 }
 
 impl Histogram {

@@ -1,0 +1,140 @@
+//! Label sets as bytes in one canonical form, the one that remote write 1 carries them in: a hash of
+//! the bytes is a hash of the labels, and equal bytes are equal labels.
+//!
+//! ```text
+//! label   0a │ len varint │ 0a │ len varint │ name │ 12 │ len varint │ value
+//! labels  label │ label │ …          names ascend strictly, neither names nor values are empty
+//! ```
+
+use super::Corrupt;
+use super::varint;
+
+const WHAT: &str = "encoded labels";
+const LABEL: u8 = 0x0a;
+const NAME: u8 = 0x0a;
+const VALUE: u8 = 0x12;
+
+/// A label set in canonical form, borrowed. Bytes that are not in that form end the set early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodedLabels<'a>(pub &'a [u8]);
+
+/// Names and values of an [`EncodedLabels`], as bytes.
+#[derive(Clone, Debug)]
+pub struct EncodedIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> EncodedLabels<'a> {
+    /// Checks that `bytes` are labels in canonical form.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Corrupt> {
+        let mut iter = EncodedIter { rest: bytes };
+        let (mut before, mut len): (&[u8], usize) = (b"", 0);
+        for (name, value) in &mut iter {
+            if name <= before || value.is_empty() {
+                return Err(Corrupt::new(WHAT, len as u64, "names do not ascend, or a value is empty"));
+            }
+            if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+                return Err(Corrupt::new(WHAT, len as u64, "a name or a value is not UTF-8"));
+            }
+            len += label_len(name.len(), value.len());
+            before = name;
+        }
+        if iter.rest.is_empty() && len == bytes.len() && len > 0 {
+            return Ok(Self(bytes));
+        }
+        let at = bytes.len() - iter.rest.len();
+        Err(Corrupt::new(WHAT, at as u64, format!("not in canonical form, {} bytes in all", bytes.len())))
+    }
+
+    /// Names and values as bytes, in order.
+    pub fn iter(self) -> EncodedIter<'a> {
+        EncodedIter { rest: self.0 }
+    }
+
+    /// Names and values as text, in order; ends where bytes are not UTF-8.
+    pub fn pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+        self.iter().map_while(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
+    }
+
+    /// Appends a label to `out`.
+    #[inline]
+    pub fn push(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        let inner = field_len(name.len()) + field_len(value.len());
+        out.push(LABEL);
+        varint::encode_u64(inner as u64, out);
+        for (tag, text) in [(NAME, name), (VALUE, value)] {
+            out.push(tag);
+            varint::encode_u64(text.len() as u64, out);
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+fn field_len(text_len: usize) -> usize {
+    1 + varint::len_u64(text_len as u64) + text_len
+}
+
+fn label_len(name_len: usize, value_len: usize) -> usize {
+    field_len(field_len(name_len) + field_len(value_len))
+}
+
+impl<'a> Iterator for EncodedIter<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (label, rest) = field(LABEL, self.rest)?;
+        let (name, behind) = field(NAME, label)?;
+        let (value, []) = field(VALUE, behind)? else { return None };
+        self.rest = rest;
+        Some((name, value))
+    }
+}
+
+/// The content of the field `tag` at the start of `bytes`, and what comes after it.
+#[inline]
+fn field(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [found, len, ..] = bytes else { return None };
+    if *found != tag {
+        return None;
+    }
+    if *len < 0x80 {
+        return bytes.get(2..)?.split_at_checked(usize::from(*len));
+    }
+    let (len, used) = varint::decode_u64(&bytes[1..])?;
+    bytes.get(1 + used..)?.split_at_checked(usize::try_from(len).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        pairs.iter().for_each(|(name, value)| EncodedLabels::push(name.as_bytes(), value.as_bytes(), &mut out));
+        out
+    }
+
+    #[test]
+    fn labels_come_back_and_every_cut_is_noticed() {
+        let long = "x".repeat(300);
+        let pairs = [("__name__", "up"), ("instance", long.as_str()), ("job", "é")];
+        let bytes = encode(&pairs);
+        let labels = EncodedLabels::parse(&bytes).unwrap();
+        assert_eq!(labels.pairs().collect::<Vec<_>>(), pairs);
+        for end in 0..bytes.len() {
+            let cut = EncodedLabels::parse(&bytes[..end]);
+            assert_eq!(cut.is_ok(), end == encode(&pairs[..1]).len() || end == encode(&pairs[..2]).len(), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_canonical_is_refused() {
+        for pairs in [&[("b", "1"), ("a", "1")][..], &[("a", "1"), ("a", "1")], &[("a", "")], &[("", "a")], &[]] {
+            assert!(EncodedLabels::parse(&encode(pairs)).is_err(), "{pairs:?}");
+        }
+        // A length of two bytes where one is enough.
+        assert!(EncodedLabels::parse(&[0x0a, 0x86, 0x00, 0x0a, 1, b'a', 0x12, 1, b'b']).is_err());
+        assert!(EncodedLabels::parse(&[0x0a, 6, 0x0a, 1, 0xff, 0x12, 1, b'b']).is_err());
+    }
+}

@@ -1,0 +1,527 @@
+//! Samples into series: which series they belong to, whether they are taken, and the records of what
+//! was.
+//!
+//! Series of a batch are taken [`AHEAD`] at a time, in passes over them: where in the table they are,
+//! which lines they have, what their labels are; each pass asks for the memory that the next one
+//! needs, so that misses overlap.
+
+use super::exemplars::Kept;
+use super::out_of_order::{Inserted, OutOfOrder};
+use super::series::{Line, Meta, NATIVE};
+use super::{Head, OwnedMetadata, WriteBatch};
+use crate::codec::EncodedLabels;
+use crate::model::HistogramValue;
+use crate::model::histogram::Histogram;
+use crate::model::value::is_stale_nan;
+use crate::simd::prefetch;
+use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
+use crate::wal::{Order, Recorder};
+
+/// Series of one pass.
+const AHEAD: usize = 64;
+
+/// Labels that a series has at most; the names of more don't fit where their number is noted.
+pub const LABELS_MAX: usize = u16::MAX as usize;
+
+/// What ends an append besides what the head itself knows.
+#[derive(Clone, Copy, Debug)]
+pub struct AppendLimits {
+    /// Samples after this time (Unix milliseconds) are too far in the future.
+    pub time_max: i64,
+    /// Series that may still be created.
+    pub series_left: u64,
+}
+
+/// Why a sample or exemplar was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Earlier than the latest sample of its series.
+    OutOfOrder,
+    /// Earlier than what the head still takes.
+    OutOfBounds,
+    /// Out of order and behind the out-of-order window.
+    TooOld,
+    /// There is a sample of another value at its time.
+    DuplicateTimestamp,
+    /// After the time that samples may have.
+    TooFarInFuture,
+    /// Its series is new and there may be no more.
+    SeriesLimit,
+    /// The histogram is not consistent.
+    InvalidHistogram,
+    /// The exemplar is earlier than the latest of its series.
+    ExemplarOutOfOrder,
+    /// The labels of the exemplar are too long.
+    ExemplarTooLong,
+    /// Exemplars are not kept.
+    ExemplarDisabled,
+    /// The exemplar's series has no samples.
+    ExemplarWithoutSeries,
+}
+
+/// A sample or exemplar that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Number of its series within the batch.
+    pub series: u32,
+    /// Unix milliseconds.
+    pub time: i64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteReport {
+    /// Floats taken.
+    pub samples: u64,
+    /// Histograms taken.
+    pub histograms: u64,
+    /// Exemplars taken.
+    pub exemplars: u64,
+    /// Of all these, those that were there already.
+    pub duplicates: u64,
+    /// Series that are new.
+    pub series_created: u64,
+    /// Floats and histograms that were not taken.
+    pub rejected: Vec<Rejected>,
+    /// Exemplars that were not taken.
+    pub rejected_exemplars: Vec<Rejected>,
+}
+
+impl WriteReport {
+    /// Adds what became of another part of the batch.
+    pub fn add(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.histograms += other.histograms;
+        self.exemplars += other.exemplars;
+        self.duplicates += other.duplicates;
+        self.series_created += other.series_created;
+        self.rejected.extend(other.rejected);
+        self.rejected_exemplars.extend(other.rejected_exemplars);
+    }
+}
+
+/// What is to be done with a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    InOrder,
+    Late,
+    /// It is there.
+    Duplicate,
+    Refused(Reason),
+}
+
+/// Buffers that are used again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scratch {
+    kept: FloatRows,
+    late: FloatRows,
+    created: Vec<(u32, u32)>,
+}
+
+/// What one batch appends, until it is recorded.
+struct Pass<'a> {
+    batch: &'a WriteBatch,
+    limits: AppendLimits,
+    /// No sample before this is taken in order.
+    floor: i64,
+    report: WriteReport,
+    tenant: u32,
+    recorder: &'a mut Recorder,
+    scratch: Scratch,
+    natives: Vec<(u32, i64, &'a HistogramValue)>,
+    late_natives: Vec<(u32, i64, &'a HistogramValue)>,
+    exemplars: Vec<ExemplarRecord<'a>>,
+    metadata: Vec<MetadataRecord<'a>>,
+}
+
+impl<'a> Pass<'a> {
+    /// Records what was taken since the last time.
+    fn record(&mut self) {
+        let batch = self.batch;
+        let labels = |(row, number): &(u32, u32)| (*number, batch.labels(*row));
+        self.recorder.series(self.tenant, self.scratch.created.iter().map(labels));
+        self.recorder.floats(self.tenant, Order::Kept, &self.scratch.kept);
+        self.recorder.floats(self.tenant, Order::Broken, &self.scratch.late);
+        self.recorder.histograms(self.tenant, Order::Kept, self.natives.drain(..));
+        self.recorder.histograms(self.tenant, Order::Broken, self.late_natives.drain(..));
+        self.scratch.created.clear();
+        self.scratch.kept.clear();
+        self.scratch.late.clear();
+    }
+
+    /// Notes a float that was taken in order. Replay takes floats and histograms in the order in which
+    /// they are recorded, so that neither overtakes the other.
+    #[inline]
+    fn keep_float(&mut self, number: u32, time: i64, value: f64) {
+        if !self.natives.is_empty() {
+            self.record();
+        }
+        self.scratch.kept.push(number, time, value);
+        self.report.samples += 1;
+    }
+
+    fn keep_native(&mut self, number: u32, time: i64, value: &'a HistogramValue) {
+        if !self.scratch.kept.refs.is_empty() {
+            self.record();
+        }
+        self.natives.push((number, time, value));
+        self.report.histograms += 1;
+    }
+}
+
+impl Head {
+    /// Appends the series numbered `rows` of `batch`; what was taken goes to `recorder` as the tenant
+    /// numbered `tenant`.
+    pub fn append(
+        &mut self,
+        (batch, rows): (&WriteBatch, &[u32]),
+        limits: AppendLimits,
+        (tenant, recorder): (u32, &mut Recorder),
+    ) -> WriteReport {
+        let mut pass = Pass {
+            batch,
+            limits,
+            floor: self.floor(),
+            report: WriteReport::default(),
+            tenant,
+            recorder,
+            scratch: std::mem::take(&mut self.scratch),
+            natives: Vec::new(),
+            late_natives: Vec::new(),
+            exemplars: Vec::new(),
+            metadata: Vec::new(),
+        };
+        for part in rows.chunks(AHEAD) {
+            self.fetch_ahead(batch, part);
+            for row in part {
+                self.append_series(*row, &mut pass);
+            }
+        }
+        pass.record();
+        pass.recorder.exemplars(tenant, &pass.exemplars);
+        pass.recorder.metadata(tenant, &pass.metadata);
+        self.scratch = pass.scratch;
+        pass.report
+    }
+
+    /// The time before which samples are not taken in order now: what is in blocks, and what is more
+    /// than half a block behind the latest sample.
+    fn floor(&self) -> i64 {
+        self.min_valid_time.max(self.max_time.saturating_sub(self.options.block_range_ms / 2))
+    }
+
+    /// Asks for the memory that appending to the series numbered `part` touches.
+    fn fetch_ahead(&self, batch: &WriteBatch, part: &[u32]) {
+        let mut found = [u32::MAX; AHEAD];
+        part.iter().for_each(|row| self.table.prefetch(batch.hash(*row).0));
+        for (row, found) in part.iter().zip(&mut found) {
+            let Some(id) = self.table.find(batch.hash(*row).0, |_| true) else { continue };
+            *found = id;
+            prefetch(&self.lines[id as usize]);
+            prefetch(&self.metas[id as usize]);
+        }
+        for id in found.iter().filter(|id| **id != u32::MAX) {
+            let meta = &self.metas[*id as usize];
+            if let Some(first) = self.pairs.get(meta.labels_at as usize) {
+                prefetch(first);
+            }
+            if let Some(last) = self.lines[*id as usize].data.last() {
+                prefetch(last);
+            }
+        }
+    }
+
+    fn append_series(&mut self, row: u32, pass: &mut Pass<'_>) {
+        let batch = pass.batch;
+        let labels = batch.labels(row);
+        let Some(id) = self.find_series(batch.hash(row).0, labels).or_else(|| self.create_wanted(row, pass)) else {
+            return;
+        };
+        let number = self.metas[id as usize].wal_ref;
+        let samples = batch.samples(row);
+        for (time, value) in samples.times.iter().zip(samples.values) {
+            self.append_float(id, (row, number), (*time, *value), pass);
+        }
+        for histogram in batch.histograms(row) {
+            self.append_native(id, (row, number), (histogram.time, &histogram.value), pass);
+        }
+        for exemplar in batch.exemplars(row) {
+            let value = (exemplar.time, exemplar.value);
+            let reason = match self.exemplars.push(id, value, exemplar.labels) {
+                Kept::New => {
+                    self.stats.exemplars += 1;
+                    pass.report.exemplars += 1;
+                    pass.exemplars.push((number, exemplar.time, exemplar.value, exemplar.labels));
+                    continue;
+                }
+                Kept::Same => {
+                    pass.report.exemplars += 1;
+                    pass.report.duplicates += 1;
+                    continue;
+                }
+                Kept::OutOfOrder => Reason::ExemplarOutOfOrder,
+                Kept::TooLong => Reason::ExemplarTooLong,
+                Kept::Disabled => Reason::ExemplarDisabled,
+            };
+            pass.report.rejected_exemplars.push(Rejected { series: row, time: exemplar.time, reason });
+        }
+        for metadata in batch.metadata(row) {
+            let name = labels.pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
+            let Some((_, name)) = name else { continue };
+            let (kind, help, unit) = (metadata.kind, metadata.help, metadata.unit);
+            if self.note_metadata(name, OwnedMetadata { kind, help: help.to_owned(), unit: unit.to_owned() }) {
+                pass.metadata.push(MetadataRecord { kind: kind as u8, name, help, unit });
+            }
+        }
+    }
+
+    /// The series of these labels.
+    #[inline]
+    pub(super) fn find_series(&self, hash: u64, labels: EncodedLabels<'_>) -> Option<u32> {
+        self.table.find(hash, |id| self.has_labels(id, labels))
+    }
+
+    #[inline]
+    fn has_labels(&self, id: u32, labels: EncodedLabels<'_>) -> bool {
+        let mut wanted = labels.iter();
+        for pair in self.pairs_of(id).chunks_exact(2) {
+            let Some((name, value)) = wanted.next() else { return false };
+            if self.symbols.get(pair[0]) != name || self.symbols.get(pair[1]) != value {
+                return false;
+            }
+        }
+        wanted.next().is_none()
+    }
+
+    /// Creates the series of `row` when it has a sample that would be taken.
+    #[cold]
+    fn create_wanted(&mut self, row: u32, pass: &mut Pass<'_>) -> Option<u32> {
+        let batch = pass.batch;
+        let times = batch.samples(row).times.iter().copied();
+        let times = times.chain(batch.histograms(row).iter().map(|histogram| histogram.time));
+        let labels = batch.labels(row);
+        let has_room = self.symbols.has_room(labels.0.len()) && self.pairs.len() < u32::MAX as usize - LABELS_MAX;
+        let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
+        let refusal = |time: i64| match self.bounds(time, pass) {
+            Some(reason) => Some(reason),
+            None => limit.then_some(Reason::SeriesLimit),
+        };
+        if times.clone().any(|time| refusal(time).is_none()) {
+            let id = self.create_series(batch.hash(row).0, labels, self.next_ref);
+            pass.scratch.created.push((row, self.metas[id as usize].wal_ref));
+            pass.report.series_created += 1;
+            return Some(id);
+        }
+        let rejected = times.filter_map(|time| Some(Rejected { series: row, time, reason: refusal(time)? }));
+        let rejected: Vec<Rejected> = rejected.collect();
+        pass.report.rejected.extend(rejected);
+        let orphans = batch.exemplars(row).map(|exemplar| Rejected {
+            series: row,
+            time: exemplar.time,
+            reason: Reason::ExemplarWithoutSeries,
+        });
+        pass.report.rejected_exemplars.extend(orphans);
+        None
+    }
+
+    /// Adds a series, which isn't there, under the number `wal_ref`.
+    pub(super) fn create_series(&mut self, hash: u64, labels: EncodedLabels<'_>, wal_ref: u32) -> u32 {
+        let id = self.metas.len() as u32;
+        let labels_at = self.pairs.len() as u32;
+        for (name, value) in labels.iter() {
+            let (name, value) = (self.symbols.intern(name), self.symbols.intern(value));
+            self.pairs.extend_from_slice(&[name, value]);
+            self.postings.add(name, value, id);
+        }
+        self.next_ref = self.next_ref.max(wal_ref.wrapping_add(1));
+        self.lines.push(Line::default());
+        self.metas.push(Meta {
+            hash,
+            labels_at,
+            wal_ref,
+            labels: ((self.pairs.len() - labels_at as usize) / 2) as u16,
+            closed: Vec::new(),
+            native: None,
+            out_of_order: None,
+        });
+        let metas = &self.metas;
+        self.table.insert(hash, id, |id| metas[id as usize].hash);
+        self.stats.series += 1;
+        self.stats.series_created += 1;
+        id
+    }
+
+    /// Why a sample at `time` is refused whatever its series; `None` when it isn't.
+    fn bounds(&self, time: i64, pass: &Pass<'_>) -> Option<Reason> {
+        let window = self.options.out_of_order_window_ms;
+        if time > pass.limits.time_max {
+            return Some(Reason::TooFarInFuture);
+        }
+        if time >= pass.floor || window > 0 && time >= self.max_time.saturating_sub(window) {
+            return None;
+        }
+        Some(if window > 0 { Reason::TooOld } else { Reason::OutOfBounds })
+    }
+
+    /// Where a sample at `time` of series `id` goes; `same` says whether one at the time of the last is
+    /// that one.
+    #[inline]
+    fn place(&self, id: u32, time: i64, pass: &Pass<'_>, same: impl FnOnce(&Line, &Meta) -> bool) -> Place {
+        let line = &self.lines[id as usize];
+        if time > line.tail.last_time() && time >= pass.floor && time <= pass.limits.time_max {
+            return Place::InOrder;
+        }
+        if let Some(reason) = self.bounds(time, pass) {
+            return Place::Refused(reason);
+        }
+        if time == line.tail.last_time() && time >= pass.floor {
+            let same = same(line, &self.metas[id as usize]);
+            return if same { Place::Duplicate } else { Place::Refused(Reason::DuplicateTimestamp) };
+        }
+        let window = self.options.out_of_order_window_ms;
+        if window == 0 {
+            return Place::Refused(Reason::OutOfOrder);
+        }
+        let in_window = time >= self.max_time.saturating_sub(window);
+        if in_window { Place::Late } else { Place::Refused(Reason::TooOld) }
+    }
+
+    #[inline]
+    fn append_float(&mut self, id: u32, (row, number): (u32, u32), (time, value): (i64, f64), pass: &mut Pass<'_>) {
+        let was_native = self.lines[id as usize].tail.mark == NATIVE;
+        if was_native && is_stale_nan(value) {
+            // A series of histograms ends as such.
+            return self.append_stale_native(id, (row, number), time, pass);
+        }
+        let same = |line: &Line, _: &Meta| !was_native && line.tail.last_bits() == value.to_bits();
+        match self.place(id, time, pass, same) {
+            Place::InOrder => {
+                self.push_float(id, time, value);
+                self.note_sample(time);
+                pass.keep_float(number, time, value);
+            }
+            Place::Late => {
+                let late = self.metas[id as usize].out_of_order.get_or_insert_default();
+                let inserted = late.insert_float(time, value);
+                if inserted == Inserted::New {
+                    pass.scratch.late.push(number, time, value);
+                }
+                self.note_late((row, time), inserted, pass);
+                pass.report.samples += u64::from(inserted != Inserted::Conflict);
+            }
+            Place::Duplicate => {
+                pass.report.samples += 1;
+                pass.report.duplicates += 1;
+            }
+            Place::Refused(reason) => pass.report.rejected.push(Rejected { series: row, time, reason }),
+        }
+    }
+
+    #[cold]
+    fn append_stale_native(&mut self, id: u32, (row, number): (u32, u32), time: i64, pass: &mut Pass<'_>) {
+        let value = f64::from_bits(crate::model::value::STALE_NAN_BITS);
+        let stale = HistogramValue::Integer(Box::new(Histogram { sum: value, ..Histogram::default() }));
+        let same = |_: &Line, meta: &Meta| meta.native.as_ref().is_some_and(|open| open.last().is_stale());
+        match self.place(id, time, pass, same) {
+            Place::InOrder => {
+                self.push_native(id, time, &stale);
+                self.note_sample(time);
+                // Recorded as the float that it was; replay comes through here again.
+                pass.keep_float(number, time, value);
+            }
+            Place::Duplicate => {
+                pass.report.samples += 1;
+                pass.report.duplicates += 1;
+            }
+            Place::Late => pass.report.rejected.push(Rejected { series: row, time, reason: Reason::OutOfOrder }),
+            Place::Refused(reason) => pass.report.rejected.push(Rejected { series: row, time, reason }),
+        }
+    }
+
+    fn append_native<'a>(
+        &mut self,
+        id: u32,
+        (row, number): (u32, u32),
+        (time, value): (i64, &'a HistogramValue),
+        pass: &mut Pass<'a>,
+    ) {
+        if value.validate().is_err() {
+            return pass.report.rejected.push(Rejected { series: row, time, reason: Reason::InvalidHistogram });
+        }
+        let same = |_: &Line, meta: &Meta| meta.native.as_ref().is_some_and(|open| open.last().same_data(value));
+        match self.place(id, time, pass, same) {
+            Place::InOrder => {
+                self.push_native(id, time, value);
+                self.note_sample(time);
+                pass.keep_native(number, time, value);
+            }
+            Place::Late => {
+                let late = self.metas[id as usize].out_of_order.get_or_insert_default();
+                let inserted = late.insert_native(time, value);
+                if inserted == Inserted::New {
+                    pass.late_natives.push((number, time, value));
+                }
+                self.note_late((row, time), inserted, pass);
+                pass.report.histograms += u64::from(inserted != Inserted::Conflict);
+            }
+            Place::Duplicate => {
+                pass.report.histograms += 1;
+                pass.report.duplicates += 1;
+            }
+            Place::Refused(reason) => pass.report.rejected.push(Rejected { series: row, time, reason }),
+        }
+    }
+
+    fn note_late(&mut self, (row, time): (u32, i64), inserted: Inserted, pass: &mut Pass<'_>) {
+        match inserted {
+            Inserted::New => {
+                self.stats.samples += 1;
+                self.stats.samples_out_of_order += 1;
+                self.min_time = self.min_time.min(time);
+            }
+            Inserted::Same => pass.report.duplicates += 1,
+            Inserted::Conflict => {
+                pass.report.rejected.push(Rejected { series: row, time, reason: Reason::DuplicateTimestamp });
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn note_sample(&mut self, time: i64) {
+        self.stats.samples += 1;
+        self.max_time = self.max_time.max(time);
+        self.min_time = self.min_time.min(time);
+    }
+
+    /// Notes what is said of the metric `name`; whether it is new.
+    pub(super) fn note_metadata(&mut self, name: &str, metadata: OwnedMetadata) -> bool {
+        let name = self.symbols.intern(name.as_bytes());
+        if self.metadata.get(&name) == Some(&metadata) {
+            return false;
+        }
+        self.metadata.insert(name, metadata);
+        true
+    }
+
+    /// Appends a late sample again that was recorded as such.
+    pub(super) fn replay_late(&mut self, id: u32, time: i64, value: &LateValue<'_>) {
+        let late: &mut OutOfOrder = self.metas[id as usize].out_of_order.get_or_insert_default();
+        let inserted = match value {
+            LateValue::Float(value) => late.insert_float(time, *value),
+            LateValue::Native(value) => late.insert_native(time, value),
+        };
+        if inserted == Inserted::New {
+            self.stats.samples += 1;
+            self.stats.samples_out_of_order += 1;
+            self.min_time = self.min_time.min(time);
+        }
+    }
+}
+
+/// A late sample of either kind.
+pub(super) enum LateValue<'a> {
+    Float(f64),
+    Native(&'a HistogramValue),
+}

@@ -1,0 +1,408 @@
+//! One tenant's part of a write request, owned and in columns, as it crosses to the shards.
+//!
+//! ```text
+//! body        of the request, when the labels of series lie there in canonical form
+//! text        else these labels; labels of exemplars, help and unit of metadata
+//! series      hash, place of its labels, and where its samples, histograms and exemplars end
+//! samples     times │ values │ start timestamps
+//! ```
+//! Series are told apart by a hash of their canonical form ([`EncodedLabels`]).
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::codec::EncodedLabels;
+use crate::model::HistogramValue;
+
+/// A hash of a series' labels, the same in every process: which partition a series belongs to
+/// follows from it, and where a head looks for it first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SeriesHash(pub u64);
+
+/// One tenant's part of one request.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    /// Where the labels of series lie; `None` for the text.
+    body: Option<Vec<u8>>,
+    text: Vec<u8>,
+    series: Vec<Row>,
+    times: Vec<i64>,
+    values: Vec<f64>,
+    starts: Vec<i64>,
+    histograms: Vec<HistogramRow>,
+    exemplars: Vec<ExemplarRow>,
+    metadata: Vec<MetadataRow>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    hash: u64,
+    labels: Place,
+    samples_end: u32,
+    histograms_end: u32,
+    exemplars_end: u32,
+    metadata_end: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: u32,
+    len: u32,
+}
+
+/// A histogram of a batch.
+#[derive(Clone, Debug)]
+pub struct HistogramRow {
+    /// Unix milliseconds.
+    pub time: i64,
+    /// Start timestamp in Unix milliseconds; 0 when it is not known.
+    pub start: i64,
+    /// The histogram.
+    pub value: HistogramValue,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ExemplarRow {
+    time: i64,
+    value: f64,
+    labels: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct MetadataRow {
+    kind: MetricKind,
+    help: Place,
+    unit: Place,
+}
+
+/// An exemplar of a batch, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Exemplar<'a> {
+    /// Unix milliseconds.
+    pub time: i64,
+    /// Its value.
+    pub value: f64,
+    /// Its own labels; there may be none.
+    pub labels: EncodedLabels<'a>,
+}
+
+/// What is said of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata<'a> {
+    /// Its type.
+    pub kind: MetricKind,
+    /// What it means.
+    pub help: &'a str,
+    /// In what it is counted.
+    pub unit: &'a str,
+}
+
+/// The type of a metric, numbered as remote write 1 and 2 number them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum MetricKind {
+    /// Not said.
+    #[default]
+    Unknown = 0,
+    /// Only rises.
+    Counter = 1,
+    /// Rises and falls.
+    Gauge = 2,
+    /// Counts in buckets.
+    Histogram = 3,
+    /// Counts in buckets that fall too.
+    GaugeHistogram = 4,
+    /// Quantiles.
+    Summary = 5,
+    /// Labels of something that is.
+    Info = 6,
+    /// One of a set of states.
+    StateSet = 7,
+}
+
+/// Samples of one series of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// Unix milliseconds.
+    pub times: &'a [i64],
+    /// Values.
+    pub values: &'a [f64],
+    /// Start timestamps, or empty when none is known.
+    pub starts: &'a [i64],
+}
+
+impl SeriesHash {
+    /// The hash of a series.
+    #[inline]
+    pub fn of(labels: EncodedLabels<'_>) -> Self {
+        Self(xxh3_64(labels.0))
+    }
+
+    /// Which of `partitions` the series belongs to.
+    #[inline]
+    pub fn partition(self, partitions: usize) -> usize {
+        (((self.0 >> 32) * partitions as u64) >> 32) as usize
+    }
+}
+
+impl MetricKind {
+    /// The kind numbered `number`; unknown for numbers of the future.
+    pub fn from_number(number: u64) -> Self {
+        const ALL: [MetricKind; 8] = [
+            MetricKind::Unknown,
+            MetricKind::Counter,
+            MetricKind::Gauge,
+            MetricKind::Histogram,
+            MetricKind::GaugeHistogram,
+            MetricKind::Summary,
+            MetricKind::Info,
+            MetricKind::StateSet,
+        ];
+        usize::try_from(number).ok().and_then(|number| ALL.get(number).copied()).unwrap_or_default()
+    }
+
+    /// Its name in Prometheus' API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+            Self::Summary => "summary",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says in which bytes the labels of all series lie that [`WriteBatch::push_encoded_series`] has
+    /// started.
+    ///
+    /// # Panics
+    /// When they are longer than half of what 32 bits can point into.
+    pub fn set_body(&mut self, body: Vec<u8>) {
+        assert!(body.len() < i32::MAX as usize, "a request's body is bounded well below 2 GiB");
+        self.body = Some(body);
+    }
+
+    /// Starts a series of `labels`, which ascend strictly by name, none of them empty. Gives its
+    /// number.
+    pub fn push_series<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> u32 {
+        let labels = self.push_labels(labels);
+        let hash = SeriesHash::of(EncodedLabels(self.text(labels)));
+        self.start_series(hash, labels)
+    }
+
+    /// Starts a series whose labels, in canonical form as whoever parsed them has seen, lie at byte
+    /// `at` of what will be the body. A batch has no other series besides such. Gives its number.
+    #[inline]
+    pub fn push_encoded_series(&mut self, at: usize, labels: EncodedLabels<'_>) -> u32 {
+        let place = Place { at: at as u32, len: labels.0.len() as u32 };
+        self.start_series(SeriesHash::of(labels), place)
+    }
+
+    /// Appends a sample at `time` (Unix milliseconds) to the series that was started last.
+    #[inline]
+    pub fn push_sample(&mut self, time: i64, value: f64) {
+        self.times.push(time);
+        self.values.push(value);
+        if !self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        self.last().samples_end += 1;
+    }
+
+    /// The start timestamp (Unix milliseconds) of the sample pushed last.
+    pub fn push_start(&mut self, start: i64) {
+        if start == 0 && self.starts.is_empty() {
+            return;
+        }
+        self.starts.resize(self.times.len(), 0);
+        if let Some(last) = self.starts.last_mut() {
+            *last = start;
+        }
+    }
+
+    /// Appends a histogram at `time`, counting since `start` (0 when it is not known), to the series
+    /// that was started last.
+    pub fn push_histogram(&mut self, time: i64, start: i64, value: HistogramValue) {
+        self.histograms.push(HistogramRow { time, start, value });
+        self.last().histograms_end += 1;
+    }
+
+    /// Appends an exemplar to the series that was started last.
+    pub fn push_exemplar<'a>(&mut self, time: i64, value: f64, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let labels = self.push_labels(labels);
+        self.exemplars.push(ExemplarRow { time, value, labels });
+        self.last().exemplars_end += 1;
+    }
+
+    /// Says what the metric of the series that was started last is.
+    pub fn push_metadata(&mut self, metadata: Metadata<'_>) {
+        let help = self.push_text(metadata.help.as_bytes());
+        let unit = self.push_text(metadata.unit.as_bytes());
+        self.metadata.push(MetadataRow { kind: metadata.kind, help, unit });
+        self.last().metadata_end += 1;
+    }
+
+    /// Number of series.
+    pub fn series_len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Number of float samples.
+    pub fn samples_len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Number of histograms.
+    pub fn histograms_len(&self) -> usize {
+        self.histograms.len()
+    }
+
+    /// Number of exemplars.
+    pub fn exemplars_len(&self) -> usize {
+        self.exemplars.len()
+    }
+
+    /// Whether nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// The labels of series number `series`.
+    #[inline]
+    pub fn labels(&self, series: u32) -> EncodedLabels<'_> {
+        let place = self.series[series as usize].labels;
+        EncodedLabels(match &self.body {
+            None => self.text(place),
+            Some(body) => &body[place.at as usize..][..place.len as usize],
+        })
+    }
+
+    /// The hash of series number `series`.
+    #[inline]
+    pub fn hash(&self, series: u32) -> SeriesHash {
+        SeriesHash(self.series[series as usize].hash)
+    }
+
+    /// The float samples of series number `series`.
+    #[inline]
+    pub fn samples(&self, series: u32) -> Samples<'_> {
+        let range = self.range(series, |row| row.samples_end);
+        Samples {
+            times: &self.times[range.clone()],
+            values: &self.values[range.clone()],
+            starts: self.starts.get(range).unwrap_or(&[]),
+        }
+    }
+
+    /// The histograms of series number `series`.
+    #[inline]
+    pub fn histograms(&self, series: u32) -> &[HistogramRow] {
+        &self.histograms[self.range(series, |row| row.histograms_end)]
+    }
+
+    /// The exemplars of series number `series`.
+    pub fn exemplars(&self, series: u32) -> impl Iterator<Item = Exemplar<'_>> {
+        self.exemplars[self.range(series, |row| row.exemplars_end)].iter().map(|row| Exemplar {
+            time: row.time,
+            value: row.value,
+            labels: EncodedLabels(self.text(row.labels)),
+        })
+    }
+
+    /// What is said of the metric of series number `series`.
+    pub fn metadata(&self, series: u32) -> impl Iterator<Item = Metadata<'_>> {
+        let text = |place| std::str::from_utf8(self.text(place)).unwrap_or("");
+        let rows = &self.metadata[self.range(series, |row| row.metadata_end)];
+        rows.iter().map(move |row| Metadata { kind: row.kind, help: text(row.help), unit: text(row.unit) })
+    }
+
+    fn range(&self, series: u32, end: impl Fn(&Row) -> u32) -> Range<usize> {
+        let start = if series == 0 { 0 } else { end(&self.series[series as usize - 1]) };
+        start as usize..end(&self.series[series as usize]) as usize
+    }
+
+    fn text(&self, place: Place) -> &[u8] {
+        &self.text[place.at as usize..][..place.len as usize]
+    }
+
+    fn push_labels<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Place {
+        let at = self.text.len();
+        for (name, value) in labels {
+            EncodedLabels::push(name.as_bytes(), value.as_bytes(), &mut self.text);
+        }
+        Place { at: at as u32, len: (self.text.len() - at) as u32 }
+    }
+
+    fn push_text(&mut self, text: &[u8]) -> Place {
+        let at = self.text.len();
+        self.text.extend_from_slice(text);
+        Place { at: at as u32, len: text.len() as u32 }
+    }
+
+    fn start_series(&mut self, hash: SeriesHash, labels: Place) -> u32 {
+        self.series.push(Row {
+            hash: hash.0,
+            labels,
+            samples_end: self.times.len() as u32,
+            histograms_end: self.histograms.len() as u32,
+            exemplars_end: self.exemplars.len() as u32,
+            metadata_end: self.metadata.len() as u32,
+        });
+        self.series.len() as u32 - 1
+    }
+
+    fn last(&mut self) -> &mut Row {
+        self.series.last_mut().expect("a series is started before what belongs to it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_pushed_comes_back_with_its_series() {
+        let mut batch = WriteBatch::new();
+        batch.push_series([("__name__", "up"), ("job", "a")]);
+        batch.push_sample(1, 1.0);
+        batch.push_sample(2, 2.0);
+        batch.push_start(7);
+        batch.push_exemplar(2, 0.5, [("trace_id", "x")]);
+        batch.push_series([("__name__", "up"), ("job", "b")]);
+        batch.push_sample(3, 3.0);
+        batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: "is up", unit: "" });
+        assert_eq!((batch.samples(0).values, batch.samples(0).starts), (&[1.0, 2.0][..], &[0, 7][..]));
+        assert_eq!((batch.samples(1).times, batch.samples(1).starts), (&[3][..], &[0][..]));
+        assert_eq!(batch.exemplars(0).map(|exemplar| exemplar.time).collect::<Vec<_>>(), [2]);
+        assert_eq!((batch.exemplars(1).count(), batch.metadata(0).count()), (0, 0));
+        assert_eq!(batch.metadata(1).next().unwrap().help, "is up");
+        assert_eq!(batch.labels(1).pairs().collect::<Vec<_>>(), [("__name__", "up"), ("job", "b")]);
+        assert_ne!(batch.hash(0), batch.hash(1));
+    }
+
+    #[test]
+    fn labels_in_a_request_hash_as_labels_that_were_copied() {
+        let mut copied = WriteBatch::new();
+        copied.push_series([("__name__", "up"), ("job", "a")]);
+        let mut text = b"xyz".to_vec();
+        text.extend_from_slice(copied.labels(0).0);
+        let end = text.len();
+        let mut borrowed = WriteBatch::new();
+        borrowed.push_encoded_series(3, EncodedLabels(&text[3..end]));
+        borrowed.set_body(text);
+        assert_eq!(borrowed.hash(0), copied.hash(0));
+        assert_eq!(borrowed.labels(0), copied.labels(0));
+        assert!((0..7).contains(&borrowed.hash(0).partition(7)));
+    }
+}

@@ -1,0 +1,265 @@
+//! Samples leave a head for blocks: they are frozen, written as one block for all heads of a tenant,
+//! verified, and dropped from the heads.
+//!
+//! ```text
+//! freeze ─ excerpts of all shards ─> write, verify, rename ─> truncate
+//!    └─ nothing from before is taken in order any more
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::Head;
+use super::excerpt::Excerpt;
+use super::index::Postings;
+use super::out_of_order;
+use super::series::Closed;
+use super::symbols::Symbols;
+use super::table::SeriesTable;
+use crate::block::verify::verify;
+use crate::block::writer::{BlockWriter, ChunkData};
+use crate::bucket::Meta;
+use crate::index::tsdb::{self, SymbolRef};
+use crate::model::{Error, ErrorKind};
+use crate::wal::CutKind;
+
+/// What a block of late samples says in its meta.json, as Prometheus does.
+pub const OUT_OF_ORDER_HINT: &str = "from-out-of-order";
+
+impl Head {
+    /// Ends all chunks that start before `until` (Unix milliseconds) and takes no sample from before it
+    /// in order any more; gives these chunks.
+    pub fn freeze(&mut self, until: i64) -> Excerpt {
+        self.min_valid_time = self.min_valid_time.max(until);
+        for id in 0..self.metas.len() as u32 {
+            let line = &self.lines[id as usize];
+            if line.tail.count() > 0 && crate::chunk::xor::Tail::first_time(&line.data) < until {
+                self.close_float(id);
+                self.lines[id as usize].data = Vec::new();
+            }
+            if self.metas[id as usize].native.as_ref().is_some_and(|open| open.min_time < until) {
+                self.close_native(id);
+            }
+        }
+        let ids: Vec<u32> = (0..self.metas.len() as u32).collect();
+        self.excerpt_of(&ids, |id, chunks| {
+            let closed = self.metas[id as usize].closed.iter();
+            chunks.extend(closed.filter(|chunk| chunk.min_time < until).cloned());
+        })
+    }
+
+    /// Drops the chunks that start before `until`, which were frozen and are in a block, and the
+    /// series that nothing is left of.
+    pub fn truncate(&mut self, until: i64) {
+        self.min_valid_time = self.min_valid_time.max(until);
+        for meta in &mut self.metas {
+            let (chunks, bytes) = (&mut self.stats.chunks, &mut self.stats.chunk_bytes);
+            meta.closed.retain(|chunk| {
+                let stays = chunk.min_time >= until;
+                *chunks -= u64::from(!stays);
+                *bytes -= if stays { 0 } else { chunk.data.len() as u64 };
+                stays
+            });
+            meta.closed.shrink_to_fit();
+        }
+        self.collect_garbage();
+    }
+
+    /// Late samples so far, all of which go into blocks.
+    pub fn freeze_late(&mut self) -> Excerpt {
+        let late: Vec<u32> = (0..self.metas.len() as u32)
+            .filter(|id| self.metas[*id as usize].out_of_order.as_ref().is_some_and(|late| !late.is_empty()))
+            .collect();
+        let frozen: Vec<Vec<Closed>> = late
+            .iter()
+            .map(|id| self.metas[*id as usize].out_of_order.as_mut().map_or_else(Vec::new, |late| late.freeze()))
+            .collect();
+        self.excerpt_of(&late, |id, chunks| {
+            if let Ok(at) = late.binary_search(&id) {
+                chunks.extend_from_slice(&frozen[at]);
+            }
+        })
+    }
+
+    /// Drops the late samples that were frozen, when they are in blocks.
+    pub fn truncate_late(&mut self) {
+        for meta in &mut self.metas {
+            if let Some(late) = &mut meta.out_of_order {
+                late.drop_frozen();
+                if late.is_empty() {
+                    meta.out_of_order = None;
+                }
+            }
+        }
+        self.collect_garbage();
+    }
+
+    /// Keeps the late samples that were frozen: no block came of them.
+    pub fn thaw_late(&mut self) {
+        for late in self.metas.iter_mut().filter_map(|meta| meta.out_of_order.as_mut()) {
+            late.thaw();
+        }
+    }
+
+    /// Whether there are late samples.
+    pub fn has_late(&self) -> bool {
+        self.metas.iter().any(|meta| meta.out_of_order.as_ref().is_some_and(|late| !late.is_empty()))
+    }
+
+    /// Removes series without chunks and what only they used, and finds out anew when samples start.
+    fn collect_garbage(&mut self) {
+        self.min_time = i64::MAX;
+        let mut renumbered: Vec<Option<u32>> = Vec::with_capacity(self.metas.len());
+        let mut alive = 0;
+        for id in 0..self.metas.len() as u32 {
+            let start = self.start_of(id);
+            self.min_time = self.min_time.min(start.unwrap_or(i64::MAX));
+            renumbered.push(start.map(|_| alive));
+            alive += u32::from(start.is_some());
+        }
+        if alive as usize == self.metas.len() {
+            return;
+        }
+        self.stats.series_removed += self.metas.len() as u64 - u64::from(alive);
+        self.stats.series = u64::from(alive);
+        self.renumber(&renumbered);
+    }
+
+    /// Unix milliseconds of the first sample of series `id`; `None` when it has none.
+    fn start_of(&self, id: u32) -> Option<i64> {
+        let (meta, line) = (&self.metas[id as usize], &self.lines[id as usize]);
+        let late = meta.out_of_order.as_ref().and_then(|late| late.chunks().first().map(|chunk| chunk.min_time));
+        let open = (line.tail.count() > 0).then(|| crate::chunk::xor::Tail::first_time(&line.data));
+        let native = meta.native.as_ref().map(|open| open.min_time);
+        let closed = meta.closed.first().map(|chunk| chunk.min_time);
+        [late, closed, native, open].into_iter().flatten().min()
+    }
+
+    /// Gives every series its number in `renumbered`, in order; those without one go.
+    fn renumber(&mut self, renumbered: &[Option<u32>]) {
+        let (mut symbols, mut postings, mut table) = (Symbols::default(), Postings::default(), SeriesTable::default());
+        let mut pairs = Vec::new();
+        let lines = std::mem::take(&mut self.lines);
+        let metas = std::mem::take(&mut self.metas);
+        for ((mut meta, line), new) in metas.into_iter().zip(lines).zip(renumbered) {
+            let Some(id) = *new else { continue };
+            let old = &self.pairs[meta.labels_at as usize..][..2 * usize::from(meta.labels)];
+            meta.labels_at = pairs.len() as u32;
+            for pair in old.chunks_exact(2) {
+                let name = symbols.intern(self.symbols.get(pair[0]));
+                let value = symbols.intern(self.symbols.get(pair[1]));
+                postings.add(name, value, id);
+                pairs.extend_from_slice(&[name, value]);
+            }
+            let hash = meta.hash;
+            self.metas.push(meta);
+            self.lines.push(line);
+            let metas = &self.metas;
+            table.insert(hash, id, |id| metas[id as usize].hash);
+        }
+        let metadata = std::mem::take(&mut self.metadata);
+        for (name, metadata) in metadata {
+            self.metadata.insert(symbols.intern(self.symbols.get(name)), metadata);
+        }
+        self.exemplars.renumber(renumbered);
+        (self.symbols, self.postings, self.table, self.pairs) = (symbols, postings, table, pairs);
+    }
+}
+
+/// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of `meta` as
+/// the block that `meta` describes, into the folder `parent`, and verifies it. `None` when there are
+/// none.
+pub fn write_block(parent: &Path, excerpts: &[Excerpt], kind: CutKind, meta: Meta) -> Result<Option<Meta>, Error> {
+    let range = (meta.min_time, meta.max_time);
+    let chunks_of = |excerpt: &Excerpt, at: usize| -> Vec<Closed> {
+        let chunks = excerpt.chunks(at);
+        match kind {
+            CutKind::InOrder => {
+                chunks.iter().filter(|chunk| (range.0..range.1).contains(&chunk.min_time)).cloned().collect()
+            }
+            CutKind::OutOfOrder => out_of_order::merge(chunks, range),
+        }
+    };
+    let has_chunks = |excerpt: &Excerpt, at: usize| {
+        excerpt.chunks(at).iter().any(|chunk| chunk.min_time < range.1 && chunk.max_time >= range.0)
+    };
+    let series: Vec<Vec<usize>> =
+        excerpts.iter().map(|excerpt| (0..excerpt.len()).filter(|at| has_chunks(excerpt, *at)).collect()).collect();
+    let symbols = SymbolTable::new(excerpts, &series);
+    if series.iter().all(Vec::is_empty) {
+        return Ok(None);
+    }
+    let id = meta.ulid;
+    let mut writer = BlockWriter::create(parent, id, tsdb::Symbols::from_sorted(symbols.all.iter()))?;
+    let mut next = vec![0; excerpts.len()];
+    while let Some((from, labels)) = symbols.least(excerpts, &series, &next) {
+        let at = series[from][next[from]];
+        next[from] += 1;
+        let chunks = chunks_of(&excerpts[from], at);
+        let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
+        if !data.is_empty() {
+            writer.add_series(&labels, &data)?;
+        }
+    }
+    if writer.stats().num_samples == 0 {
+        return Ok(None);
+    }
+    let meta = writer.finish(meta)?;
+    let dir = parent.join(id.to_string());
+    let report = verify(&dir)?;
+    if report.is_sound() {
+        return Ok(Some(meta));
+    }
+    let first = report.faults.first().cloned().unwrap_or_else(|| format!("{:?}", report.health));
+    // What was just written and is wrong must not be read; the samples stay in the head.
+    drop(std::fs::remove_dir_all(&dir));
+    Err(Error::new(ErrorKind::Bug, format!("{}: the block that was cut is not sound: {first}", dir.display())))
+}
+
+fn chunk_data(chunk: &Closed) -> ChunkData<'_> {
+    let (min_time, max_time, encoding) = (chunk.min_time, chunk.max_time, chunk.encoding);
+    ChunkData { min_time, max_time, encoding, data: &chunk.data }
+}
+
+/// The symbols of several excerpts as one ascending table.
+struct SymbolTable<'a> {
+    all: Vec<&'a str>,
+    /// Of each excerpt, where its symbols are in the table.
+    places: Vec<Vec<SymbolRef>>,
+}
+
+impl<'a> SymbolTable<'a> {
+    /// The symbols of these series of each excerpt.
+    fn new(excerpts: &'a [Excerpt], series: &[Vec<usize>]) -> Self {
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        for (excerpt, series) in excerpts.iter().zip(series) {
+            let mut seen = vec![false; excerpt.symbols().len()];
+            for (name, value) in series.iter().flat_map(|at| excerpt.labels(*at)) {
+                for symbol in [*name, *value] {
+                    if !std::mem::replace(&mut seen[symbol as usize], true) {
+                        used.insert(excerpt.symbol(symbol));
+                    }
+                }
+            }
+        }
+        let all: Vec<&str> = used.into_iter().collect();
+        let place = |symbol: &str| SymbolRef(all.partition_point(|known| *known < symbol) as u32);
+        let places = excerpts.iter().map(|excerpt| excerpt.symbols().map(place).collect()).collect();
+        Self { all, places }
+    }
+
+    /// The excerpt with the least labels among those at `next`, and these labels.
+    fn least(
+        &self,
+        excerpts: &[Excerpt],
+        series: &[Vec<usize>],
+        next: &[usize],
+    ) -> Option<(usize, Vec<(SymbolRef, SymbolRef)>)> {
+        let labels = |from: usize| -> Option<Vec<(SymbolRef, SymbolRef)>> {
+            let at = *series[from].get(next[from])?;
+            let place = |symbol: &u32| self.places[from][*symbol as usize];
+            Some(excerpts[from].labels(at).iter().map(|(name, value)| (place(name), place(value))).collect())
+        };
+        (0..excerpts.len()).filter_map(|from| Some((from, labels(from)?))).min_by(|left, right| left.1.cmp(&right.1))
+    }
+}

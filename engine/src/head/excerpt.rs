@@ -1,0 +1,167 @@
+//! A copy of some series of a head, in the order of their labels: what readers and cuts work on while
+//! the head grows.
+//!
+//! ```text
+//! symbols  ascending, so that series are compared by the numbers of their symbols
+//! series   ──> pairs of symbols
+//!          └─> chunks, closed ones shared with the head
+//! ```
+
+use super::Head;
+use super::series::Closed;
+use crate::model::{Error, Matcher, TimeRange};
+
+/// Some series with some of their chunks.
+#[derive(Clone, Debug, Default)]
+pub struct Excerpt {
+    text: String,
+    ends: Vec<u32>,
+    pairs: Vec<(u32, u32)>,
+    series: Vec<Ends>,
+    chunks: Vec<Closed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    labels: u32,
+    chunks: u32,
+}
+
+impl Excerpt {
+    /// Number of series.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether there is no series.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Symbols, ascending.
+    pub fn symbols(&self) -> impl ExactSizeIterator<Item = &str> {
+        (0..self.ends.len() as u32).map(|symbol| self.symbol(symbol))
+    }
+
+    /// The text of a symbol.
+    pub fn symbol(&self, symbol: u32) -> &str {
+        let start = if symbol == 0 { 0 } else { self.ends[symbol as usize - 1] };
+        &self.text[start as usize..self.ends[symbol as usize] as usize]
+    }
+
+    /// Symbols of the names and values of series `at`.
+    pub fn labels(&self, at: usize) -> &[(u32, u32)] {
+        let start = if at == 0 { 0 } else { self.series[at - 1].labels };
+        &self.pairs[start as usize..self.series[at].labels as usize]
+    }
+
+    /// Chunks of series `at` in the order of their start; late ones may overlap others.
+    pub fn chunks(&self, at: usize) -> &[Closed] {
+        &self.chunks[self.chunk_start(at)..self.series[at].chunks as usize]
+    }
+
+    /// Chunks of all series before series `at`.
+    pub(super) fn chunk_start(&self, at: usize) -> usize {
+        if at == 0 { 0 } else { self.series[at - 1].chunks as usize }
+    }
+
+    /// Times of the first and the last sample; `None` without chunks.
+    pub fn time_range(&self) -> Option<TimeRange> {
+        let min_time = self.chunks.iter().map(|chunk| chunk.min_time).min()?;
+        let max_time = self.chunks.iter().map(|chunk| chunk.max_time).max()?;
+        Some(TimeRange::new(min_time, max_time))
+    }
+
+    /// Bytes on the heap, shared chunks among them.
+    pub fn heap_bytes(&self) -> usize {
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.data.len() + size_of::<Closed>()).sum();
+        self.text.len() + self.ends.len() * 4 + self.pairs.len() * 8 + self.series.len() * 8 + chunks
+    }
+}
+
+impl Head {
+    /// The series that all `matchers` match and that have a chunk in `range`, with these chunks.
+    pub fn excerpt(&self, matchers: &[Matcher], range: TimeRange) -> Result<Excerpt, Error> {
+        let found = self.select(matchers)?;
+        Ok(self.excerpt_of(&found, |id, chunks| {
+            let overlaps = |chunk: &Closed| range.overlaps(TimeRange::new(chunk.min_time, chunk.max_time));
+            let meta = &self.metas[id as usize];
+            chunks.extend(meta.closed.iter().filter(|chunk| overlaps(chunk)).cloned());
+            let native = meta.native.as_ref().filter(|open| open.last_time() >= range.min_time);
+            chunks.extend(native.map(|open| open.to_chunk()).filter(overlaps));
+            let line = &self.lines[id as usize];
+            if line.tail.last_time() >= range.min_time {
+                chunks.extend(line.open_chunk().filter(overlaps));
+            }
+            if let Some(late) = &meta.out_of_order {
+                chunks.extend(late.chunks().into_iter().filter(overlaps));
+                chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
+            }
+        }))
+    }
+
+    /// The series numbered `ids` for which `chunks_of` gives chunks.
+    pub(super) fn excerpt_of(&self, ids: &[u32], mut chunks_of: impl FnMut(u32, &mut Vec<Closed>)) -> Excerpt {
+        let mut chunks = Vec::new();
+        let mut found: Vec<(u32, u32, u32)> = Vec::new();
+        for id in ids {
+            let start = chunks.len() as u32;
+            let mut own = Vec::new();
+            chunks_of(*id, &mut own);
+            chunks.append(&mut own);
+            if chunks.len() as u32 > start {
+                found.push((*id, start, chunks.len() as u32));
+            }
+        }
+        let ranks = self.rank_symbols(found.iter().map(|(id, ..)| *id));
+        let mut excerpt = Excerpt::default();
+        for symbol in &ranks.order {
+            excerpt.text.push_str(self.symbols.text(*symbol));
+            excerpt.ends.push(excerpt.text.len() as u32);
+        }
+        let mut pairs: Vec<(u32, u32)> = Vec::new();
+        let mut places: Vec<(u32, u32, u32, u32)> = Vec::with_capacity(found.len());
+        for (id, start, end) in found {
+            let first = pairs.len() as u32;
+            let ranked = |symbol: u32| ranks.of_symbol[symbol as usize] - 1;
+            pairs.extend(self.pairs_of(id).chunks_exact(2).map(|pair| (ranked(pair[0]), ranked(pair[1]))));
+            places.push((first, pairs.len() as u32, start, end));
+        }
+        let labels = |place: &(u32, u32, u32, u32)| &pairs[place.0 as usize..place.1 as usize];
+        places.sort_unstable_by(|left, right| labels(left).cmp(labels(right)));
+        for place in &places {
+            excerpt.pairs.extend_from_slice(labels(place));
+            excerpt.chunks.extend_from_slice(&chunks[place.2 as usize..place.3 as usize]);
+            let (labels, chunks) = (excerpt.pairs.len() as u32, excerpt.chunks.len() as u32);
+            excerpt.series.push(Ends { labels, chunks });
+        }
+        excerpt
+    }
+
+    /// The symbols of the series numbered `ids` in the order of their texts.
+    fn rank_symbols(&self, ids: impl Iterator<Item = u32>) -> Ranks {
+        let mut of_symbol = vec![0u32; self.symbols.len()];
+        let mut order = Vec::new();
+        for id in ids {
+            for symbol in self.pairs_of(id) {
+                let seen = &mut of_symbol[*symbol as usize];
+                if *seen == 0 {
+                    *seen = 1;
+                    order.push(*symbol);
+                }
+            }
+        }
+        order.sort_unstable_by(|left, right| self.symbols.get(*left).cmp(self.symbols.get(*right)));
+        for (rank, symbol) in order.iter().enumerate() {
+            of_symbol[*symbol as usize] = rank as u32 + 1;
+        }
+        Ranks { of_symbol, order }
+    }
+}
+
+/// Symbols in the order of their texts.
+struct Ranks {
+    /// Of each symbol its place in `order` plus 1; 0 for those that aren't there.
+    of_symbol: Vec<u32>,
+    order: Vec<u32>,
+}

@@ -1,0 +1,113 @@
+//! Matchers to series of a head, through the same evaluation as those of blocks.
+
+use std::collections::BTreeSet;
+
+use super::{Head, SeriesExemplars};
+use crate::index::select::{self, Lookup, Step, Values};
+use crate::model::{Error, Labels, Matcher, TimeRange};
+use crate::postings::{Ordinals, Union};
+
+impl Head {
+    /// Numbers of the series that all `matchers` match, ascending.
+    pub(super) fn select(&self, matchers: &[Matcher]) -> Result<Vec<u32>, Error> {
+        Ok(select::select(self, matchers)?.into_list())
+    }
+
+    /// Exemplars in `range` of the series that all of some of `selectors` match.
+    pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<SeriesExemplars>, Error> {
+        let mut ids = BTreeSet::new();
+        for matchers in selectors {
+            ids.extend(self.select(matchers)?);
+        }
+        let found = ids.into_iter().map(|id| SeriesExemplars {
+            series: Labels::from_sorted(self.labels_of(id)),
+            exemplars: self.exemplars.of(id, range),
+        });
+        Ok(found.filter(|series| !series.exemplars.is_empty()).collect())
+    }
+
+    /// Names of the labels that the series matching `matchers` have; of all series without matchers.
+    pub fn label_names(&self, matchers: &[Matcher]) -> Result<BTreeSet<String>, Error> {
+        let mut symbols = BTreeSet::new();
+        if matchers.is_empty() {
+            symbols.extend(self.postings.names().map(|(name, _)| name));
+        } else {
+            for id in self.select(matchers)? {
+                symbols.extend(self.pairs_of(id).iter().copied().step_by(2));
+            }
+        }
+        Ok(symbols.into_iter().map(|symbol| self.symbols.text(symbol).to_owned()).collect())
+    }
+
+    /// Values of the label `name` that the series matching `matchers` have; of all series without
+    /// matchers.
+    pub fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<BTreeSet<String>, Error> {
+        let Some(name) = self.symbols.find(name.as_bytes()) else { return Ok(BTreeSet::new()) };
+        let mut symbols = BTreeSet::new();
+        if matchers.is_empty() {
+            symbols.extend(self.postings.values_of(name).iter().map(|place| self.postings.symbol(*place)));
+        } else {
+            for id in self.select(matchers)? {
+                let pairs = self.pairs_of(id).chunks_exact(2);
+                symbols.extend(pairs.filter(|pair| pair[0] == name).map(|pair| pair[1]));
+            }
+        }
+        Ok(symbols.into_iter().map(|symbol| self.symbols.text(symbol).to_owned()).collect())
+    }
+}
+
+impl Lookup for Head {
+    type Value = u32;
+
+    fn all(&self) -> Result<Ordinals, Error> {
+        Ok(Ordinals::all(self.metas.len() as u32))
+    }
+
+    fn has_label(&self, name: &str) -> bool {
+        self.symbols.find(name.as_bytes()).is_some_and(|name| !self.postings.values_of(name).is_empty())
+    }
+
+    fn find(&self, name: &str, value: &str) -> Result<Option<u32>, Error> {
+        let symbols = (self.symbols.find(name.as_bytes()), self.symbols.find(value.as_bytes()));
+        let (Some(name), Some(value)) = symbols else { return Ok(None) };
+        Ok(self.postings.find(name, value))
+    }
+
+    fn visit(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(&str, u32)) -> Result<(), Error> {
+        let Some(name) = self.symbols.find(name.as_bytes()) else { return Ok(()) };
+        for place in self.postings.values_of(name) {
+            let text = self.symbols.text(self.postings.symbol(*place));
+            if text.starts_with(prefix) {
+                visit(text, *place);
+            }
+        }
+        Ok(())
+    }
+
+    fn estimate(&self, name: &str, values: &Values<u32>) -> Result<usize, Error> {
+        let lens = |places: &[u32]| places.iter().map(|place| self.postings.list(*place).len()).sum();
+        Ok(match (values, self.symbols.find(name.as_bytes())) {
+            (Values::Some(places), _) => lens(places),
+            (Values::All, Some(name)) => lens(self.postings.values_of(name)),
+            (Values::All, None) => 0,
+        })
+    }
+
+    fn postings(&self, name: &str, values: &Values<u32>) -> Result<Ordinals, Error> {
+        let places = match (values, self.symbols.find(name.as_bytes())) {
+            (Values::Some(places), _) => places.as_slice(),
+            (Values::All, Some(name)) => self.postings.values_of(name),
+            (Values::All, None) => &[],
+        };
+        if let [place] = places {
+            return Ok(Ordinals::from(self.postings.list(*place).to_vec()));
+        }
+        let mut union = Union::new(self.metas.len() as u32);
+        places.iter().for_each(|place| union.add_list(self.postings.list(*place)));
+        Ok(union.finish())
+    }
+
+    fn sift(&self, _step: &Step<'_, u32>, _candidates: &Ordinals) -> Result<Option<Ordinals>, Error> {
+        Ok(None)
+    }
+}

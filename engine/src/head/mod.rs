@@ -1,0 +1,192 @@
+//! The writable block of one tenant on one shard: series, their chunks as they grow, and the inverted
+//! index over them.
+//!
+//! ```text
+//! write batch ─ hash ─> table ─> series ─┬─ line   what an append touches: one cache line
+//!                                        ├─ meta   labels, closed chunks, out-of-order samples
+//!                                        └─ postings of its labels, once
+//! view        <─ matchers, range ─ index of what was found, chunks copied: an ordinary block
+//! ```
+//!
+//! A head is owned by one thread. Readers get a [`view`]: a copy that stays as it is while the head
+//! grows. Chunks are cut where Prometheus' TSDB cuts them, so that blocks come out as its own do.
+
+/// Samples into series, and which are refused.
+pub mod append;
+/// A tenant's part of a write request.
+pub mod batch;
+/// Counts of series by their labels.
+pub mod cardinality;
+mod chunks;
+/// Blocks out of heads.
+pub mod cut;
+/// Copies of some series.
+pub mod excerpt;
+mod exemplars;
+mod index;
+mod lookup;
+mod native;
+mod out_of_order;
+/// Records onto a head.
+pub mod replay;
+mod series;
+mod symbols;
+mod table;
+/// What readers get.
+pub mod view;
+
+use std::collections::HashMap;
+
+pub use append::{AppendLimits, Reason, Rejected, WriteReport};
+pub use batch::{Metadata, MetricKind, SeriesHash, WriteBatch};
+pub use exemplars::{ExemplarValue, SeriesExemplars};
+
+use exemplars::ExemplarRing;
+use index::Postings;
+use series::{Line, Meta};
+use symbols::Symbols;
+use table::SeriesTable;
+
+/// What a head is given when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Milliseconds of a block; chunks end where blocks do.
+    pub block_range_ms: i64,
+    /// How far behind the latest sample others may still come, in milliseconds; 0 when they may not.
+    pub out_of_order_window_ms: i64,
+    /// Exemplars that are kept; 0 for none.
+    pub exemplars_max: usize,
+}
+
+/// One tenant's series on one shard.
+pub struct Head {
+    options: Options,
+    symbols: Symbols,
+    table: SeriesTable,
+    lines: Vec<Line>,
+    metas: Vec<Meta>,
+    /// Symbols of names and values of all series, in label order.
+    pairs: Vec<u32>,
+    postings: Postings,
+    exemplars: ExemplarRing,
+    metadata: HashMap<u32, OwnedMetadata>,
+    /// No sample before this is taken in order: a block has been cut up to here.
+    min_valid_time: i64,
+    /// Time of the latest sample ever appended; the earliest time there is without one.
+    max_time: i64,
+    /// Time of the earliest sample there is, or before it; the latest time there is without one.
+    min_time: i64,
+    next_ref: u32,
+    stats: HeadStats,
+    scratch: append::Scratch,
+}
+
+/// Counts of a head, kept as it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadStats {
+    /// Series.
+    pub series: u64,
+    /// Series ever created.
+    pub series_created: u64,
+    /// Series removed because nothing was left of them.
+    pub series_removed: u64,
+    /// Chunks, open ones among them.
+    pub chunks: u64,
+    /// Bytes of closed chunks' data.
+    pub chunk_bytes: u64,
+    /// Samples appended, histograms among them.
+    pub samples: u64,
+    /// Of these, out of order.
+    pub samples_out_of_order: u64,
+    /// Exemplars appended.
+    pub exemplars: u64,
+}
+
+/// What is said of a metric, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedMetadata {
+    /// Its type.
+    pub kind: MetricKind,
+    /// What it means.
+    pub help: String,
+    /// In what it is counted.
+    pub unit: String,
+}
+
+impl Head {
+    /// An empty head that takes no sample in order from before `min_valid_time`.
+    pub fn new(options: Options, min_valid_time: i64) -> Self {
+        assert!(options.block_range_ms > 0, "blocks cover some time");
+        Self {
+            options,
+            symbols: Symbols::default(),
+            table: SeriesTable::default(),
+            lines: Vec::new(),
+            metas: Vec::new(),
+            pairs: Vec::new(),
+            postings: Postings::default(),
+            exemplars: ExemplarRing::new(options.exemplars_max),
+            metadata: HashMap::new(),
+            min_valid_time,
+            max_time: i64::MIN,
+            min_time: i64::MAX,
+            next_ref: 0,
+            stats: HeadStats::default(),
+            scratch: append::Scratch::default(),
+        }
+    }
+
+    /// Counts.
+    pub fn stats(&self) -> &HeadStats {
+        &self.stats
+    }
+
+    /// Times of the earliest and the latest sample; `None` without samples.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        (self.min_time <= self.max_time).then_some((self.min_time, self.max_time))
+    }
+
+    /// The time before which no sample is taken in order.
+    pub fn min_valid_time(&self) -> i64 {
+        self.min_valid_time
+    }
+
+    /// What is said of metrics, by metric name.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &OwnedMetadata)> {
+        self.metadata.iter().map(|(name, metadata)| (self.symbols.text(*name), metadata))
+    }
+
+    /// Bytes on the heap, chunks among them.
+    pub fn heap_bytes(&self) -> usize {
+        let open: usize = self.lines.iter().map(|line| line.data.capacity()).sum();
+        let own: usize = self.metas.iter().map(Meta::heap_bytes).sum();
+        self.symbols.heap_bytes()
+            + self.table.heap_bytes()
+            + self.postings.heap_bytes()
+            + self.lines.capacity() * size_of::<Line>()
+            + self.metas.capacity() * size_of::<Meta>()
+            + self.pairs.capacity() * size_of::<u32>()
+            + open
+            + own
+    }
+
+    /// The labels of series `id`, as text.
+    fn labels_of(&self, id: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let pairs = self.pairs_of(id).chunks_exact(2);
+        pairs.map(|pair| (self.symbols.text(pair[0]), self.symbols.text(pair[1])))
+    }
+
+    fn pairs_of(&self, id: u32) -> &[u32] {
+        let meta = &self.metas[id as usize];
+        &self.pairs[meta.labels_at as usize..][..2 * usize::from(meta.labels)]
+    }
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

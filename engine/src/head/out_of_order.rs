@@ -1,0 +1,201 @@
+//! Samples that came late: sorted while they are few, then chunks of their own, which may overlap
+//! those in order and each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::native;
+use super::series::Closed;
+use crate::chunk::{Encoding, xor};
+use crate::model::{FloatColumns, HistogramValue};
+
+/// Late samples of a series that are kept sorted before they become a chunk; Prometheus' figure.
+const PENDING_MAX: usize = 32;
+/// Samples of a chunk of a block.
+const CHUNK_SAMPLES: usize = 120;
+
+/// What became of a late sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inserted {
+    /// It is new.
+    New,
+    /// It is there already.
+    Same,
+    /// There is another at its time.
+    Conflict,
+}
+
+/// Late samples of one series.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OutOfOrder {
+    floats: FloatColumns,
+    natives: Vec<(i64, HistogramValue)>,
+    closed: Vec<Closed>,
+    /// The first of `closed` that go into a block that is being cut.
+    cutting: usize,
+}
+
+impl OutOfOrder {
+    pub(super) fn insert_float(&mut self, time: i64, value: f64) -> Inserted {
+        if self.natives.iter().any(|(known, _)| *known == time) {
+            return Inserted::Conflict;
+        }
+        let at = self.floats.timestamps.partition_point(|known| *known < time);
+        if self.floats.timestamps.get(at) == Some(&time) {
+            let same = self.floats.values[at].to_bits() == value.to_bits();
+            return if same { Inserted::Same } else { Inserted::Conflict };
+        }
+        self.floats.timestamps.insert(at, time);
+        self.floats.values.insert(at, value);
+        if self.floats.len() >= PENDING_MAX {
+            self.close();
+        }
+        Inserted::New
+    }
+
+    pub(super) fn insert_native(&mut self, time: i64, value: &HistogramValue) -> Inserted {
+        if self.floats.timestamps.binary_search(&time).is_ok() {
+            return Inserted::Conflict;
+        }
+        match self.natives.binary_search_by_key(&time, |(known, _)| *known) {
+            Ok(at) if self.natives[at].1.same_data(value) => Inserted::Same,
+            Ok(_) => Inserted::Conflict,
+            Err(at) => {
+                self.natives.insert(at, (time, value.clone()));
+                if self.natives.len() >= PENDING_MAX {
+                    self.close();
+                }
+                Inserted::New
+            }
+        }
+    }
+
+    /// Chunks of all late samples, in the order of their start; they may overlap.
+    pub(super) fn chunks(&self) -> Vec<Closed> {
+        let mut chunks = self.closed.clone();
+        self.encode_pending(&mut chunks);
+        chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
+        chunks
+    }
+
+    /// Takes note that all samples so far go into a block; gives them.
+    pub(super) fn freeze(&mut self) -> Vec<Closed> {
+        self.close();
+        self.cutting = self.closed.len();
+        self.closed.clone()
+    }
+
+    /// Forgets the samples that were frozen; they are in a block.
+    pub(super) fn drop_frozen(&mut self) {
+        self.closed.drain(..self.cutting);
+        self.cutting = 0;
+    }
+
+    /// Keeps all samples: no block came of them.
+    pub(super) fn thaw(&mut self) {
+        self.cutting = 0;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.natives.is_empty() && self.closed.is_empty()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let closed: usize = self.closed.iter().map(|chunk| chunk.data.len() + size_of::<Closed>()).sum();
+        size_of::<Self>() + 16 * self.floats.timestamps.capacity() + 400 * self.natives.len() + closed
+    }
+
+    fn close(&mut self) {
+        let mut chunks = std::mem::take(&mut self.closed);
+        self.encode_pending(&mut chunks);
+        self.closed = chunks;
+        self.floats.clear();
+        self.natives.clear();
+    }
+
+    fn encode_pending(&self, chunks: &mut Vec<Closed>) {
+        encode_floats(&self.floats, chunks);
+        native::encode(self.natives.iter().map(|(time, value)| (*time, value)), chunks);
+    }
+}
+
+fn encode_floats(floats: &FloatColumns, chunks: &mut Vec<Closed>) {
+    let times = floats.timestamps.chunks(CHUNK_SAMPLES);
+    for (times, values) in times.zip(floats.values.chunks(CHUNK_SAMPLES)) {
+        let mut data = Vec::new();
+        xor::encode(times, values, &mut data);
+        let (min_time, max_time) = (times[0], times[times.len() - 1]);
+        chunks.push(Closed { min_time, max_time, encoding: Encoding::Xor, data: Arc::from(data) });
+    }
+}
+
+/// A sample of either kind.
+#[derive(Clone, Debug)]
+enum Sample {
+    Float(f64),
+    Native(HistogramValue),
+}
+
+/// The samples of `chunks` from `min_time` to before `max_time` as chunks that follow each other; of
+/// samples at one time the first stays.
+pub(super) fn merge(chunks: &[Closed], (min_time, max_time): (i64, i64)) -> Vec<Closed> {
+    let mut samples: BTreeMap<i64, Sample> = BTreeMap::new();
+    let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
+    for chunk in chunks.iter().filter(|chunk| chunk.min_time < max_time && chunk.max_time >= min_time) {
+        floats.clear();
+        natives.clear();
+        if chunk.encoding == Encoding::Xor {
+            // A head's own chunk can be decoded.
+            let _ = xor::decode(&chunk.data, &mut floats);
+        } else {
+            native::decode(chunk, &mut natives);
+        }
+        for (time, value) in floats.timestamps.iter().zip(&floats.values) {
+            samples.entry(*time).or_insert(Sample::Float(*value));
+        }
+        for (time, value) in natives.drain(..) {
+            samples.entry(time).or_insert(Sample::Native(value));
+        }
+    }
+    let mut merged = Vec::new();
+    let mut natives: Vec<(i64, HistogramValue)> = Vec::new();
+    floats.clear();
+    for (time, sample) in samples.into_iter().filter(|(time, _)| (min_time..max_time).contains(time)) {
+        match sample {
+            Sample::Float(value) => {
+                native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut merged);
+                natives.clear();
+                floats.push(time, value);
+            }
+            Sample::Native(value) => {
+                encode_floats(&floats, &mut merged);
+                floats.clear();
+                natives.push((time, value));
+            }
+        }
+    }
+    encode_floats(&floats, &mut merged);
+    native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut merged);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_samples_are_sorted_and_told_apart() {
+        let mut late = OutOfOrder::default();
+        for at in (0..100).rev() {
+            assert_eq!(late.insert_float(at, at as f64), Inserted::New);
+        }
+        assert_eq!(late.insert_float(1, 1.0), Inserted::Same);
+        assert_eq!(late.insert_float(1, 2.0), Inserted::Conflict);
+        assert_eq!(late.chunks().len(), 4);
+        let merged = merge(&late.freeze(), (10, 50));
+        assert_eq!(merged.iter().map(|chunk| (chunk.min_time, chunk.max_time)).collect::<Vec<_>>(), [(10, 49)]);
+        assert_eq!(late.insert_float(1, 2.0), Inserted::New);
+        late.drop_frozen();
+        assert_eq!(late.chunks().len(), 1);
+    }
+}

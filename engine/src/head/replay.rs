@@ -1,0 +1,164 @@
+//! Records onto a head: what was taken once is taken again, what is there already is skipped.
+
+use super::Head;
+use super::append::LateValue;
+use super::batch::SeriesHash;
+use super::series::NATIVE;
+use crate::codec::EncodedLabels;
+use crate::model::HistogramValue;
+use crate::model::histogram::Histogram;
+use crate::model::value::is_stale_nan;
+use crate::simd::prefetch;
+use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
+use crate::wal::{Cut, CutKind, CutPhase, Order};
+
+use super::{MetricKind, OwnedMetadata};
+
+/// Samples whose series are asked for ahead.
+const AHEAD: usize = 32;
+
+/// No series has this number.
+const NONE: u32 = u32::MAX;
+
+/// A head that records are applied to.
+#[derive(Debug)]
+pub struct Replay {
+    head: Head,
+    /// The series that each number in the log stands for.
+    ids: Vec<u32>,
+    /// Records of series that the log never named; a log that was cut where it may be has none.
+    pub unknown: u64,
+}
+
+impl Replay {
+    /// Goes on with `head`.
+    pub fn new(head: Head) -> Self {
+        let mut replay = Self { head, ids: Vec::new(), unknown: 0 };
+        for id in 0..replay.head.metas.len() as u32 {
+            replay.bind(replay.head.metas[id as usize].wal_ref, id);
+        }
+        replay
+    }
+
+    /// The head as the records have made it.
+    pub fn finish(self) -> Head {
+        self.head
+    }
+
+    /// The head so far.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Gives series their numbers.
+    pub fn series(&mut self, series: &[(u32, EncodedLabels<'_>)]) {
+        for (number, labels) in series {
+            let hash = SeriesHash::of(*labels).0;
+            let known = self.head.find_series(hash, *labels);
+            let id = known.unwrap_or_else(|| self.head.create_series(hash, *labels, *number));
+            self.head.metas[id as usize].wal_ref = *number;
+            self.head.next_ref = self.head.next_ref.max(number.wrapping_add(1));
+            self.bind(*number, id);
+        }
+    }
+
+    /// Appends floats.
+    pub fn floats(&mut self, order: Order, rows: &FloatRows) {
+        for (at, ((number, time), value)) in rows.refs.iter().zip(&rows.times).zip(&rows.values).enumerate() {
+            if let Some(line) = rows.refs.get(at + AHEAD).and_then(|ahead| self.id(*ahead)) {
+                prefetch(&self.head.lines[line as usize]);
+            }
+            let Some(id) = self.id(*number) else {
+                self.unknown += 1;
+                continue;
+            };
+            match order {
+                Order::Broken => self.head.replay_late(id, *time, &LateValue::Float(*value)),
+                Order::Kept => self.float(id, *time, *value),
+            }
+        }
+    }
+
+    fn float(&mut self, id: u32, time: i64, value: f64) {
+        let tail = &self.head.lines[id as usize].tail;
+        if time <= tail.last_time() || time < self.head.min_valid_time {
+            return;
+        }
+        if tail.mark == NATIVE && is_stale_nan(value) {
+            let stale = HistogramValue::Integer(Box::new(Histogram { sum: value, ..Histogram::default() }));
+            self.head.push_native(id, time, &stale);
+        } else {
+            self.head.push_float(id, time, value);
+        }
+        self.head.note_sample(time);
+    }
+
+    /// Appends histograms.
+    pub fn histograms(&mut self, order: Order, rows: &[(u32, i64, HistogramValue)]) {
+        for (number, time, value) in rows {
+            let Some(id) = self.id(*number) else {
+                self.unknown += 1;
+                continue;
+            };
+            if order == Order::Broken {
+                self.head.replay_late(id, *time, &LateValue::Native(value));
+            } else if *time > self.head.lines[id as usize].tail.last_time() && *time >= self.head.min_valid_time {
+                self.head.push_native(id, *time, value);
+                self.head.note_sample(*time);
+            }
+        }
+    }
+
+    /// Appends exemplars.
+    pub fn exemplars(&mut self, rows: &[ExemplarRecord<'_>]) {
+        for (number, time, value, labels) in rows {
+            if let Some(id) = self.id(*number) {
+                self.head.exemplars.push(id, (*time, *value), *labels);
+            }
+        }
+    }
+
+    /// Says what metrics are.
+    pub fn metadata(&mut self, rows: &[MetadataRecord<'_>]) {
+        for row in rows {
+            let kind = MetricKind::from_number(u64::from(row.kind));
+            let metadata = OwnedMetadata { kind, help: row.help.to_owned(), unit: row.unit.to_owned() };
+            self.head.note_metadata(row.name, metadata);
+        }
+    }
+
+    /// Samples leave the head, when `is_there` says that the blocks appeared.
+    pub fn cut(&mut self, cut: &Cut, is_there: impl FnOnce() -> bool) {
+        match (cut.kind, cut.phase == CutPhase::Done || is_there()) {
+            (CutKind::InOrder, true) => {
+                self.head.freeze(cut.until);
+                self.head.truncate(cut.until);
+            }
+            (CutKind::OutOfOrder, true) => {
+                if cut.phase == CutPhase::Intended {
+                    self.head.freeze_late();
+                }
+                self.head.truncate_late();
+            }
+            // Frozen until the cut is done: what comes late in between stays.
+            (CutKind::OutOfOrder, false) => drop(self.head.freeze_late()),
+            (CutKind::InOrder, false) => {}
+        }
+        self.ids.clear();
+        for id in 0..self.head.metas.len() as u32 {
+            self.bind(self.head.metas[id as usize].wal_ref, id);
+        }
+    }
+
+    fn id(&self, number: u32) -> Option<u32> {
+        self.ids.get(number as usize).copied().filter(|id| *id != NONE)
+    }
+
+    fn bind(&mut self, number: u32, id: u32) {
+        if self.ids.len() <= number as usize {
+            // Numbers are given one after the other; one far ahead is still only as long as the head.
+            self.ids.resize(number as usize + 1, NONE);
+        }
+        self.ids[number as usize] = id;
+    }
+}

@@ -1,0 +1,324 @@
+//! A head against a naive twin, a map from labels to samples: what is taken and what is refused, what
+//! reads give, what a replay of the records gives, what blocks hold.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::excerpt::Excerpt;
+use super::replay::Replay;
+use super::*;
+use crate::bucket::Meta;
+use crate::model::{BlockId, FloatColumns, FloatHistogram, Histogram, HistogramValue, Matcher, Span, TimeRange};
+use crate::wal::{CutKind, Record, Recorder, records};
+
+const RANGE: i64 = 7_200_000;
+const OPTIONS: Options = Options { block_range_ms: RANGE, out_of_order_window_ms: 600_000, exemplars_max: 100 };
+const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };
+
+/// A sample of the twin: the bits of a float, or the count of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Twin {
+    Float(u64),
+    Integer(u64),
+    FloatNative(u64),
+}
+
+type TwinSeries = BTreeMap<i64, Twin>;
+
+/// One append of a random run.
+#[derive(Clone, Debug)]
+struct Step {
+    series: u8,
+    time: i64,
+    value: Twin,
+}
+
+fn histogram(count: u64) -> Histogram {
+    Histogram {
+        count,
+        sum: count as f64,
+        positive_spans: vec![Span { offset: (count % 3) as i32, length: 1 }],
+        positive_buckets: vec![count as i64],
+        ..Histogram::default()
+    }
+}
+
+fn push(batch: &mut WriteBatch, step: &Step) {
+    let series = step.series.to_string();
+    batch.push_series([("__name__", "metric"), ("series", series.as_str())]);
+    match step.value {
+        Twin::Float(bits) => batch.push_sample(step.time, f64::from_bits(bits)),
+        Twin::Integer(count) => {
+            batch.push_histogram(step.time, 0, HistogramValue::Integer(Box::new(histogram(count))));
+        }
+        Twin::FloatNative(count) => {
+            batch.push_histogram(step.time, 0, HistogramValue::Float(Box::new(histogram(count).to_float())));
+        }
+    }
+}
+
+fn append(head: &mut Head, batch: &WriteBatch, recorder: &mut Recorder) -> WriteReport {
+    let rows: Vec<u32> = (0..batch.series_len() as u32).collect();
+    head.append((batch, &rows), LIMITS, (1, recorder))
+}
+
+fn read(excerpt: &Excerpt) -> BTreeMap<String, TwinSeries> {
+    let mut all = BTreeMap::new();
+    for at in 0..excerpt.len() {
+        let name = excerpt.labels(at).iter().map(|(_, value)| excerpt.symbol(*value)).next_back().unwrap().to_owned();
+        let series: &mut TwinSeries = all.entry(name).or_default();
+        for chunk in excerpt.chunks(at) {
+            let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
+            if chunk.encoding == crate::chunk::Encoding::Xor {
+                crate::chunk::xor::decode(&chunk.data, &mut floats).unwrap();
+            } else {
+                native::decode(chunk, &mut natives);
+            }
+            let floats =
+                floats.timestamps.iter().zip(&floats.values).map(|(time, value)| (*time, Twin::Float(value.to_bits())));
+            let natives = natives.iter().map(|(time, value)| match value {
+                // A stale float that ends a series of histograms has become one.
+                value if value.is_stale() => (*time, Twin::Float(crate::model::value::STALE_NAN_BITS)),
+                HistogramValue::Integer(value) => (*time, Twin::Integer(value.count)),
+                HistogramValue::Float(value) => (*time, Twin::FloatNative(value.count as u64)),
+            });
+            let times: Vec<(i64, Twin)> = floats.chain(natives).collect();
+            assert_eq!((times[0].0, times[times.len() - 1].0), (chunk.min_time, chunk.max_time));
+            for (time, value) in times {
+                assert!(series.insert(time, value).is_none(), "two samples at {time}");
+            }
+        }
+    }
+    all
+}
+
+fn read_all(head: &Head) -> BTreeMap<String, TwinSeries> {
+    read(&head.excerpt(&[Matcher::equal("__name__", "metric")], TimeRange::ALL).unwrap())
+}
+
+fn replay(bytes: &[u8]) -> Head {
+    let mut replay = Replay::new(Head::new(OPTIONS, i64::MIN));
+    for record in records(bytes, 0) {
+        match record.unwrap() {
+            Record::Series(_, series) => replay.series(&series),
+            Record::Floats(_, order, rows) => replay.floats(order, &rows),
+            Record::Histograms(_, order, rows) => replay.histograms(order, &rows),
+            Record::Exemplars(_, rows) => replay.exemplars(&rows),
+            Record::Metadata(_, rows) => replay.metadata(&rows),
+            Record::Cut(_, cut) => replay.cut(&cut, || false),
+            Record::Tenant(..) | Record::Removed(_) => {}
+        }
+    }
+    assert_eq!(replay.unknown, 0);
+    replay.finish()
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let value = prop_oneof![
+        8 => any::<u32>().prop_map(|value| Twin::Float(f64::from(value).to_bits())),
+        1 => Just(Twin::Float(crate::model::value::STALE_NAN_BITS)),
+        1 => (1..50u64).prop_map(Twin::Integer),
+        1 => (1..50u64).prop_map(Twin::FloatNative),
+    ];
+    let step = (0..4u8, -1_000i64..60_000, value).prop_map(|(series, time, value)| Step { series, time, value });
+    prop::collection::vec(step, 1..400).prop_map(|mut steps| {
+        // Time goes on by 15 s a step, give or take.
+        for (at, step) in steps.iter_mut().enumerate() {
+            step.time += at as i64 * 15_000;
+        }
+        steps
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_taken_is_read_and_replayed_and_what_is_refused_is_not(steps in steps(), batch_len in 1..20usize) {
+        let mut head = Head::new(OPTIONS, i64::MIN);
+        let mut twin: BTreeMap<String, TwinSeries> = BTreeMap::new();
+        let mut log = Recorder::default();
+        for part in steps.chunks(batch_len) {
+            let mut batch = WriteBatch::new();
+            part.iter().for_each(|step| push(&mut batch, step));
+            let report = append(&mut head, &batch, &mut log);
+            prop_assert_eq!(report.samples + report.histograms + report.rejected.len() as u64, part.len() as u64);
+            for (at, step) in part.iter().enumerate() {
+                let rejected = report.rejected.iter().find(|rejected| rejected.series == at as u32);
+                let series = twin.entry(step.series.to_string()).or_default();
+                match rejected {
+                    None => {
+                        series.insert(step.time, step.value);
+                    }
+                    Some(rejected) if rejected.reason == Reason::DuplicateTimestamp => {
+                        prop_assert!(series.contains_key(&step.time), "{rejected:?}");
+                    }
+                    Some(rejected) => prop_assert!(
+                        matches!(rejected.reason, Reason::TooOld | Reason::OutOfOrder), "{rejected:?}"
+                    ),
+                }
+            }
+        }
+        twin.retain(|_, series| !series.is_empty());
+        let found = read_all(&head);
+        let counts = |all: &BTreeMap<String, TwinSeries>| all.values().map(BTreeMap::len).sum::<usize>();
+        prop_assert_eq!(counts(&found), counts(&twin));
+        for (series, found) in &found {
+            for (at, value) in found {
+                prop_assert_eq!(Some(value), twin[series].get(at), "{} of {}", at, series);
+            }
+        }
+        prop_assert_eq!(&read_all(&replay(log.bytes())), &twin);
+        // Records that are replayed twice change nothing.
+        let twice = [log.bytes(), log.bytes()].concat();
+        prop_assert_eq!(&read_all(&replay(&twice)), &twin);
+    }
+}
+
+fn fill(head: &mut Head, times: impl Iterator<Item = i64>) {
+    let mut log = Recorder::default();
+    for time in times {
+        let mut batch = WriteBatch::new();
+        for series in 0..3 {
+            push(&mut batch, &Step { series, time, value: Twin::Float((time as f64).to_bits()) });
+        }
+        assert_eq!(append(head, &batch, &mut log).rejected, []);
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("uru-head-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn chunks_hold_120_samples_and_end_with_the_block() {
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    fill(&mut head, (0..600).map(|at| at * 15_000));
+    let excerpt = head.excerpt(&[Matcher::equal("series", "1")], TimeRange::ALL).unwrap();
+    let starts: Vec<i64> = excerpt.chunks(0).iter().map(|chunk| chunk.min_time / 15_000).collect();
+    assert_eq!(starts, [0, 120, 240, 360, 480]);
+    let range = TimeRange::new(130 * 15_000, 140 * 15_000);
+    let some = head.excerpt(&[Matcher::equal("series", "1")], range).unwrap();
+    assert_eq!((some.len(), some.chunks(0).len()), (1, 1));
+    assert!(head.excerpt(&[Matcher::equal("series", "9")], TimeRange::ALL).unwrap().is_empty());
+}
+
+#[test]
+fn a_frozen_part_becomes_a_sound_block_and_leaves_the_head() {
+    let folder = Folder::new("cut");
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    fill(&mut head, (0..700).map(|at| at * 15_000));
+    let frozen = head.freeze(RANGE);
+    let id = BlockId::from_parts(1, 1);
+    let meta = cut::write_block(&folder.0, &[frozen], CutKind::InOrder, Meta::new(id, 0, RANGE)).unwrap().unwrap();
+    assert_eq!((meta.stats.num_series, meta.stats.num_samples, meta.stats.num_chunks), (3, 3 * 480, 12));
+    head.truncate(RANGE);
+    let left = read_all(&head);
+    assert!(left.values().all(|series| series.len() == 220 && *series.first_key_value().unwrap().0 == RANGE));
+    let (mut batch, mut log) = (WriteBatch::new(), Recorder::default());
+    push(&mut batch, &Step { series: 9, time: RANGE - 1, value: Twin::Float(0) });
+    assert_eq!(append(&mut head, &batch, &mut log).rejected[0].reason, Reason::TooOld);
+    assert!(log.bytes().is_empty());
+    head.freeze(i64::MAX);
+    head.truncate(i64::MAX);
+    assert_eq!(
+        (head.stats().series, head.stats().chunks, head.stats().chunk_bytes, head.time_range()),
+        (0, 0, 0, None)
+    );
+}
+
+#[test]
+fn late_samples_get_a_block_of_their_own_and_later_ones_stay() {
+    let folder = Folder::new("late");
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    fill(&mut head, (0..100).map(|at| at * 15_000));
+    let late = |head: &mut Head, time| {
+        let (mut batch, mut log) = (WriteBatch::new(), Recorder::default());
+        push(&mut batch, &Step { series: 1, time, value: Twin::Float(7) });
+        append(head, &batch, &mut log).rejected
+    };
+    for at in 0..50 {
+        assert_eq!(late(&mut head, 1_400_000 - 7 * at), []);
+    }
+    let frozen = head.freeze_late();
+    assert_eq!(late(&mut head, 1_300_001), []);
+    let meta = Meta::new(BlockId::from_parts(1, 2), 0, RANGE);
+    let meta = cut::write_block(&folder.0, &[frozen], CutKind::OutOfOrder, meta).unwrap().unwrap();
+    assert_eq!((meta.stats.num_series, meta.stats.num_samples), (1, 50));
+    head.truncate_late();
+    assert_eq!(read_all(&head)["1"].len(), 101);
+}
+
+#[test]
+fn the_same_sample_again_is_a_duplicate_and_another_value_is_a_conflict() {
+    let mut head = Head::new(Options { out_of_order_window_ms: 0, ..OPTIONS }, i64::MIN);
+    let mut log = Recorder::default();
+    let mut one = |time, value| {
+        let mut batch = WriteBatch::new();
+        push(&mut batch, &Step { series: 1, time, value });
+        append(&mut head, &batch, &mut log)
+    };
+    assert_eq!(one(10_000_000, Twin::Float(1)).samples, 1);
+    assert_eq!(one(10_000_000, Twin::Float(1)).duplicates, 1);
+    for (time, value, reason) in [
+        (10_000_000, Twin::Float(2), Reason::DuplicateTimestamp),
+        (10_000_000, Twin::Integer(2), Reason::DuplicateTimestamp),
+        (9_999_999, Twin::Float(1), Reason::OutOfOrder),
+        (6_399_999, Twin::Float(1), Reason::OutOfBounds),
+    ] {
+        assert_eq!(one(time, value).rejected, [Rejected { series: 0, time, reason }]);
+    }
+    assert_eq!(one(10_000_001, Twin::Integer(5)).histograms, 1);
+    assert_eq!(one(10_000_001, Twin::Integer(5)).duplicates, 1);
+}
+
+#[test]
+fn limits_name_what_they_refuse() {
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    let mut batch = WriteBatch::new();
+    for series in 0..3 {
+        push(&mut batch, &Step { series, time: 5, value: Twin::Float(0) });
+    }
+    batch.push_exemplar(5, 1.0, [("trace_id", "a")]);
+    let limits = AppendLimits { time_max: 10, series_left: 2 };
+    let report = head.append((&batch, &[0, 1, 2]), limits, (1, &mut Recorder::default()));
+    assert_eq!((report.samples, report.series_created, report.rejected[0].reason), (2, 2, Reason::SeriesLimit));
+    assert_eq!(report.rejected_exemplars[0].reason, Reason::ExemplarWithoutSeries);
+    let mut late = WriteBatch::new();
+    push(&mut late, &Step { series: 0, time: 11, value: Twin::Float(0) });
+    let broken = FloatHistogram { positive_buckets: vec![1.0], ..FloatHistogram::default() };
+    late.push_histogram(6, 0, HistogramValue::Float(Box::new(broken)));
+    let report = head.append((&late, &[0]), limits, (1, &mut Recorder::default()));
+    let reasons: Vec<Reason> = report.rejected.iter().map(|rejected| rejected.reason).collect();
+    assert_eq!(reasons, [Reason::TooFarInFuture, Reason::InvalidHistogram]);
+}
+
+#[test]
+fn names_and_values_and_counts_come_from_the_index() {
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    fill(&mut head, [0].into_iter());
+    let names = |matchers: &[Matcher]| head.label_names(matchers).unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(names(&[]), ["__name__", "series"]);
+    assert_eq!(names(&[Matcher::equal("series", "7")]), Vec::<String>::new());
+    let values = |matchers: &[Matcher]| head.label_values("series", matchers).unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!((values(&[]).len(), values(&[Matcher::equal("series", "2")])), (3, vec!["2".to_owned()]));
+    let mut counts = cardinality::LabelCounts::default();
+    head.count_labels(&mut counts);
+    let greatest = counts.greatest(1);
+    assert_eq!((greatest.label_pairs, greatest.series_by_metric_name[0].value), (4, 3));
+    assert_eq!(greatest.values_by_label_name[0].name, "series");
+}

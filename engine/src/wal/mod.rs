@@ -1,0 +1,22 @@
+//! The write-ahead log of one partition: everything that was acknowledged and is in no block yet.
+//!
+//! ```text
+//! <wal>/00000007.snapshot   what the heads held when segment 7 began, or a little more
+//! <wal>/00000007            segment: frames
+//! <wal>/00000008            the segment that is written
+//! ```
+//! A commit is one frame: the records of all requests that waited together, compressed, with one
+//! checksum, written with one write and made durable with one sync. Replay reads the newest
+//! snapshot, then the segments from its number on. Records may be replayed onto a state that has
+//! them already; whoever applies them skips what is there.
+//!
+//! Architecture invariant: a frame is only written after the frame before it is durable (unless
+//! that was given up by name). So a damaged frame with a whole one behind it was damaged later, which
+//! is an error; one with nothing behind it is the end of a write that nobody was told of.
+
+mod histogram;
+
+/// What a frame holds.
+pub mod record;
+
+pub use record::{Cut, CutKind, CutPhase, Order, Record, Recorder, records};

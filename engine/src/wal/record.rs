@@ -1,0 +1,472 @@
+//! Records: what one request did to one tenant's head.
+//!
+//! ```text
+//! record      kind u8 │ len uvarint │ body
+//!
+//! 1 tenant      number uvarint │ name                        before anything else of the tenant
+//! 2 series      tenant │ count │ (ref delta │ labels)…       labels: len uvarint, canonical form
+//! 3 floats      tenant │ order u8 │ count │ ref deltas │ time deltas │ eight planes of count bytes
+//! 4 histograms  tenant │ order u8 │ count │ (ref delta │ time delta │ histogram)…
+//! 5 exemplars   tenant │ count │ (ref delta │ time delta │ value f64 LE │ labels)…
+//! 6 metadata    tenant │ count │ (kind u8 │ name │ help │ unit)…
+//! 7 cut         tenant │ phase u8 │ kind u8 │ until varint │ count │ (block id u128 LE)…
+//! 8 removed     tenant
+//!
+//! histogram     kind u8: 0 integer, 1 float │ reset u8 │ schema │ zero threshold f64 │ zero count │ count │ sum f64
+//!               │ spans │ spans │ buckets │ buckets │ bounds
+//! ```
+//! Deltas are zigzag, to the value before in the record. Strings have their length in front. Plane `n`
+//! of the floats holds byte `n` of each value, the least significant first: most are zero and
+//! compress to nothing.
+
+use crate::codec::{Corrupt, Cursor, EncodedLabels, varint};
+use crate::model::{BlockId, HistogramValue};
+
+use super::histogram;
+
+const WHAT: &str = "WAL record";
+
+const TENANT: u8 = 1;
+const SERIES: u8 = 2;
+const FLOATS: u8 = 3;
+const HISTOGRAMS: u8 = 4;
+const EXEMPLARS: u8 = 5;
+const METADATA: u8 = 6;
+const CUT: u8 = 7;
+const REMOVED: u8 = 8;
+
+/// Whether samples came in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// After all samples of their series.
+    Kept,
+    /// Late.
+    Broken,
+}
+
+/// How far a cut has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutPhase {
+    /// The blocks are about to appear: done if they are there.
+    Intended,
+    /// The blocks are there.
+    Done,
+}
+
+/// Which samples a cut is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutKind {
+    /// Those in order.
+    InOrder,
+    /// Late ones that came before the cut was intended.
+    OutOfOrder,
+}
+
+/// Samples leave a head for blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// How far it has come.
+    pub phase: CutPhase,
+    /// Which samples.
+    pub kind: CutKind,
+    /// Samples in order from before this time (Unix milliseconds).
+    pub until: i64,
+    /// The blocks.
+    pub blocks: Vec<BlockId>,
+}
+
+/// An exemplar: series, time, value, labels.
+pub type ExemplarRecord<'a> = (u32, i64, f64, EncodedLabels<'a>);
+
+/// What is said of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataRecord<'a> {
+    /// The number of its type.
+    pub kind: u8,
+    /// The metric's name.
+    pub name: &'a str,
+    /// What it means.
+    pub help: &'a str,
+    /// In what it is counted.
+    pub unit: &'a str,
+}
+
+/// One record. Tenants and series go by the numbers that were given to them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record<'a> {
+    /// From here on the tenant has this number.
+    Tenant(u32, &'a str),
+    /// From here on the series have these numbers.
+    Series(u32, Vec<(u32, EncodedLabels<'a>)>),
+    /// Floats: series, times, values, all of one length.
+    Floats(u32, Order, FloatRows),
+    /// Histograms: series, time, value.
+    Histograms(u32, Order, Vec<(u32, i64, HistogramValue)>),
+    /// Exemplars.
+    Exemplars(u32, Vec<ExemplarRecord<'a>>),
+    /// Metadata.
+    Metadata(u32, Vec<MetadataRecord<'a>>),
+    /// Samples leave the head.
+    Cut(u32, Cut),
+    /// The tenant is gone.
+    Removed(u32),
+}
+
+/// Floats of many series, in columns of one length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FloatRows {
+    /// Series.
+    pub refs: Vec<u32>,
+    /// Unix milliseconds.
+    pub times: Vec<i64>,
+    /// Values.
+    pub values: Vec<f64>,
+}
+
+impl FloatRows {
+    /// Appends a sample.
+    #[inline]
+    pub fn push(&mut self, series: u32, time: i64, value: f64) {
+        self.refs.push(series);
+        self.times.push(time);
+        self.values.push(value);
+    }
+
+    /// Removes all samples and keeps the room.
+    pub fn clear(&mut self) {
+        self.refs.clear();
+        self.times.clear();
+        self.values.clear();
+    }
+}
+
+/// Records in the making, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    out: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Recorder {
+    /// The records so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Takes the records so far.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Gives a tenant its number.
+    pub fn tenant(&mut self, tenant: u32, name: &str) {
+        self.body.clear();
+        varint::encode_u64(u64::from(tenant), &mut self.body);
+        put_text(name.as_bytes(), &mut self.body);
+        self.finish(TENANT);
+    }
+
+    /// Gives series their numbers.
+    pub fn series<'a>(&mut self, tenant: u32, series: impl ExactSizeIterator<Item = (u32, EncodedLabels<'a>)>) {
+        if series.len() == 0 {
+            return;
+        }
+        self.start(tenant, None, series.len());
+        let mut deltas = Deltas::default();
+        for (number, labels) in series {
+            deltas.put_ref(number, &mut self.body);
+            put_text(labels.0, &mut self.body);
+        }
+        self.finish(SERIES);
+    }
+
+    /// Appends floats.
+    pub fn floats(&mut self, tenant: u32, order: Order, rows: &FloatRows) {
+        if rows.refs.is_empty() {
+            return;
+        }
+        self.start(tenant, Some(order), rows.refs.len());
+        let mut deltas = Deltas::default();
+        rows.refs.iter().for_each(|number| deltas.put_ref(*number, &mut self.body));
+        rows.times.iter().for_each(|time| deltas.put_time(*time, &mut self.body));
+        for plane in 0..8 {
+            self.body.extend(rows.values.iter().map(|value| (value.to_bits() >> (8 * plane)) as u8));
+        }
+        self.finish(FLOATS);
+    }
+
+    /// Appends histograms.
+    pub fn histograms<'a>(
+        &mut self,
+        tenant: u32,
+        order: Order,
+        rows: impl ExactSizeIterator<Item = (u32, i64, &'a HistogramValue)>,
+    ) {
+        if rows.len() == 0 {
+            return;
+        }
+        self.start(tenant, Some(order), rows.len());
+        let mut deltas = Deltas::default();
+        for (number, time, value) in rows {
+            deltas.put_ref(number, &mut self.body);
+            deltas.put_time(time, &mut self.body);
+            histogram::encode(value, &mut self.body);
+        }
+        self.finish(HISTOGRAMS);
+    }
+
+    /// Appends exemplars.
+    pub fn exemplars(&mut self, tenant: u32, rows: &[ExemplarRecord<'_>]) {
+        if rows.is_empty() {
+            return;
+        }
+        self.start(tenant, None, rows.len());
+        let mut deltas = Deltas::default();
+        for (number, time, value, labels) in rows {
+            deltas.put_ref(*number, &mut self.body);
+            deltas.put_time(*time, &mut self.body);
+            self.body.extend_from_slice(&value.to_le_bytes());
+            put_text(labels.0, &mut self.body);
+        }
+        self.finish(EXEMPLARS);
+    }
+
+    /// Says what metrics are.
+    pub fn metadata(&mut self, tenant: u32, rows: &[MetadataRecord<'_>]) {
+        if rows.is_empty() {
+            return;
+        }
+        self.start(tenant, None, rows.len());
+        for row in rows {
+            self.body.push(row.kind);
+            [row.name, row.help, row.unit].iter().for_each(|text| put_text(text.as_bytes(), &mut self.body));
+        }
+        self.finish(METADATA);
+    }
+
+    /// Notes a cut.
+    pub fn cut(&mut self, tenant: u32, cut: &Cut) {
+        self.body.clear();
+        varint::encode_u64(u64::from(tenant), &mut self.body);
+        self.body.push(cut.phase as u8);
+        self.body.push(cut.kind as u8);
+        varint::encode_i64(cut.until, &mut self.body);
+        varint::encode_u64(cut.blocks.len() as u64, &mut self.body);
+        cut.blocks.iter().for_each(|block| self.body.extend_from_slice(&block.0.to_le_bytes()));
+        self.finish(CUT);
+    }
+
+    /// Notes that a tenant is gone.
+    pub fn removed(&mut self, tenant: u32) {
+        self.body.clear();
+        varint::encode_u64(u64::from(tenant), &mut self.body);
+        self.finish(REMOVED);
+    }
+
+    fn start(&mut self, tenant: u32, order: Option<Order>, count: usize) {
+        self.body.clear();
+        varint::encode_u64(u64::from(tenant), &mut self.body);
+        self.body.extend(order.map(|order| order as u8));
+        varint::encode_u64(count as u64, &mut self.body);
+    }
+
+    fn finish(&mut self, kind: u8) {
+        self.out.push(kind);
+        varint::encode_u64(self.body.len() as u64, &mut self.out);
+        self.out.extend_from_slice(&self.body);
+    }
+}
+
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    varint::encode_u64(text.len() as u64, out);
+    out.extend_from_slice(text);
+}
+
+/// The values before, which the next ones are differences to.
+#[derive(Default)]
+struct Deltas {
+    number: i64,
+    time: i64,
+}
+
+impl Deltas {
+    fn put_ref(&mut self, number: u32, out: &mut Vec<u8>) {
+        varint::encode_i64(i64::from(number) - self.number, out);
+        self.number = i64::from(number);
+    }
+
+    fn put_time(&mut self, time: i64, out: &mut Vec<u8>) {
+        varint::encode_i64(time.wrapping_sub(self.time), out);
+        self.time = time;
+    }
+
+    fn take_ref(&mut self, cursor: &mut Cursor<'_>) -> Result<u32, Corrupt> {
+        self.number = self.number.wrapping_add(cursor.varint()?);
+        u32::try_from(self.number).map_err(|_| cursor.corrupt(format!("{} is no series", self.number)))
+    }
+
+    fn take_time(&mut self, cursor: &mut Cursor<'_>) -> Result<i64, Corrupt> {
+        self.time = self.time.wrapping_add(cursor.varint()?);
+        Ok(self.time)
+    }
+}
+
+/// The records in `bytes`, which lie at byte `offset` of their frame; ends after an error.
+pub fn records(bytes: &[u8], offset: u64) -> impl Iterator<Item = Result<Record<'_>, Corrupt>> {
+    let mut cursor = Some(Cursor::new(WHAT, bytes, offset));
+    std::iter::from_fn(move || {
+        let reader = cursor.as_mut().filter(|reader| reader.remaining() > 0)?;
+        let record = decode(reader);
+        if record.is_err() {
+            cursor = None;
+        }
+        Some(record)
+    })
+}
+
+fn decode<'a>(cursor: &mut Cursor<'a>) -> Result<Record<'a>, Corrupt> {
+    let kind = cursor.u8()?;
+    let len = cursor.count()?;
+    let offset = cursor.offset();
+    let mut body = Cursor::new(WHAT, cursor.bytes(len)?, offset);
+    let tenant = u32::try_from(body.uvarint()?).map_err(|_| body.corrupt("no such tenant"))?;
+    let record = match kind {
+        TENANT => Record::Tenant(tenant, body.string()?),
+        SERIES => Record::Series(tenant, decode_series(&mut body)?),
+        FLOATS => Record::Floats(tenant, decode_order(&mut body)?, decode_floats(&mut body)?),
+        HISTOGRAMS => Record::Histograms(tenant, decode_order(&mut body)?, decode_histograms(&mut body)?),
+        EXEMPLARS => Record::Exemplars(tenant, decode_exemplars(&mut body)?),
+        METADATA => Record::Metadata(tenant, decode_metadata(&mut body)?),
+        CUT => Record::Cut(tenant, decode_cut(&mut body)?),
+        REMOVED => Record::Removed(tenant),
+        _ => return Err(body.corrupt(format!("record of kind {kind} is not known"))),
+    };
+    match body.remaining() {
+        0 => Ok(record),
+        left => Err(body.corrupt(format!("{left} bytes behind the record's end"))),
+    }
+}
+
+fn decode_order(body: &mut Cursor<'_>) -> Result<Order, Corrupt> {
+    match body.u8()? {
+        0 => Ok(Order::Kept),
+        1 => Ok(Order::Broken),
+        other => Err(body.corrupt(format!("order {other} is not known"))),
+    }
+}
+
+fn decode_series<'a>(body: &mut Cursor<'a>) -> Result<Vec<(u32, EncodedLabels<'a>)>, Corrupt> {
+    let (count, mut deltas) = (body.count()?, Deltas::default());
+    (0..count)
+        .map(|_| {
+            let number = deltas.take_ref(body)?;
+            let len = body.count()?;
+            Ok((number, EncodedLabels::parse(body.bytes(len)?)?))
+        })
+        .collect()
+}
+
+fn decode_floats(body: &mut Cursor<'_>) -> Result<FloatRows, Corrupt> {
+    let (count, mut deltas) = (body.count()?, Deltas::default());
+    let refs = (0..count).map(|_| deltas.take_ref(body)).collect::<Result<_, _>>()?;
+    let times = (0..count).map(|_| deltas.take_time(body)).collect::<Result<_, _>>()?;
+    let planes = body.bytes(8 * count)?;
+    let byte = |at: usize, plane: usize| u64::from(planes[plane * count + at]) << (8 * plane);
+    let value = |at: usize| f64::from_bits((0..8).map(|plane| byte(at, plane)).sum());
+    Ok(FloatRows { refs, times, values: (0..count).map(value).collect() })
+}
+
+fn decode_histograms(body: &mut Cursor<'_>) -> Result<Vec<(u32, i64, HistogramValue)>, Corrupt> {
+    let (count, mut deltas) = (body.count()?, Deltas::default());
+    (0..count).map(|_| Ok((deltas.take_ref(body)?, deltas.take_time(body)?, histogram::decode(body)?))).collect()
+}
+
+fn decode_exemplars<'a>(body: &mut Cursor<'a>) -> Result<Vec<ExemplarRecord<'a>>, Corrupt> {
+    let (count, mut deltas) = (body.count()?, Deltas::default());
+    (0..count)
+        .map(|_| {
+            let (number, time) = (deltas.take_ref(body)?, deltas.take_time(body)?);
+            let value = f64::from_bits(body.u64_le()?);
+            let len = body.count()?;
+            let labels = if len == 0 { EncodedLabels(&[]) } else { EncodedLabels::parse(body.bytes(len)?)? };
+            Ok((number, time, value, labels))
+        })
+        .collect()
+}
+
+fn decode_metadata<'a>(body: &mut Cursor<'a>) -> Result<Vec<MetadataRecord<'a>>, Corrupt> {
+    let count = body.count()?;
+    let row = |body: &mut Cursor<'a>| {
+        Ok(MetadataRecord { kind: body.u8()?, name: body.string()?, help: body.string()?, unit: body.string()? })
+    };
+    (0..count).map(|_| row(body)).collect()
+}
+
+fn decode_cut(body: &mut Cursor<'_>) -> Result<Cut, Corrupt> {
+    let phase = match body.u8()? {
+        0 => CutPhase::Intended,
+        1 => CutPhase::Done,
+        other => return Err(body.corrupt(format!("phase {other} of a cut is not known"))),
+    };
+    let kind = match body.u8()? {
+        0 => CutKind::InOrder,
+        1 => CutKind::OutOfOrder,
+        other => return Err(body.corrupt(format!("cut of kind {other} is not known"))),
+    };
+    let until = body.varint()?;
+    let count = body.count()?;
+    let block = |body: &mut Cursor<'_>| Ok(BlockId(u128::from(body.u64_le()?) | u128::from(body.u64_le()?) << 64));
+    let blocks = (0..count).map(|_| block(body)).collect::<Result<_, Corrupt>>()?;
+    Ok(Cut { phase, kind, until, blocks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_no_cut_of_them_is_taken_for_whole() {
+        let mut labels = Vec::new();
+        EncodedLabels::push(b"__name__", b"up", &mut labels);
+        let series = vec![(7, EncodedLabels(&labels)), (3, EncodedLabels(&labels))];
+        let mut rows = FloatRows::default();
+        for at in 0..50 {
+            rows.push(100 - at, 1_700_000_000_000 + i64::from(at % 3), f64::from(at) * 1.5);
+        }
+        let histograms: Vec<(u32, i64, HistogramValue)> =
+            histogram::examples().into_iter().enumerate().map(|(at, value)| (at as u32, -5, value)).collect();
+        let cut = Cut {
+            phase: CutPhase::Done,
+            kind: CutKind::OutOfOrder,
+            until: -1,
+            blocks: vec![BlockId::from_parts(1, 2), BlockId(u128::MAX >> 1)],
+        };
+        let exemplars = vec![(1, 2, 0.5, EncodedLabels(&labels)), (1, 2, 0.5, EncodedLabels(&[]))];
+        let metadata = vec![MetadataRecord { kind: 2, name: "up", help: "é", unit: "" }];
+        let mut recorder = Recorder::default();
+        recorder.tenant(1, "team-a");
+        recorder.series(1, series.clone().into_iter());
+        recorder.floats(1, Order::Kept, &rows);
+        recorder.floats(1, Order::Kept, &FloatRows::default());
+        let borrowed: Vec<_> = histograms.iter().map(|(number, time, value)| (*number, *time, value)).collect();
+        recorder.histograms(1, Order::Broken, borrowed.into_iter());
+        recorder.exemplars(1, &exemplars);
+        recorder.metadata(1, &metadata);
+        recorder.cut(1, &cut);
+        recorder.removed(1);
+        let expected = [
+            Record::Tenant(1, "team-a"),
+            Record::Series(1, series),
+            Record::Floats(1, Order::Kept, rows),
+            Record::Histograms(1, Order::Broken, histograms.clone()),
+            Record::Exemplars(1, exemplars),
+            Record::Metadata(1, metadata),
+            Record::Cut(1, cut),
+            Record::Removed(1),
+        ];
+        let bytes = recorder.bytes();
+        assert_eq!(records(bytes, 0).collect::<Result<Vec<_>, _>>().unwrap(), expected);
+        let whole = (0..bytes.len()).filter(|end| records(&bytes[..*end], 0).all(|record| record.is_ok())).count();
+        assert_eq!(whole, expected.len());
+    }
+}
