@@ -3,6 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+/// Configuration files, which the process parses.
+#[cfg(feature = "process")]
+pub mod files;
 /// Inputs that our own writers write, which mutations start from.
 pub mod seeds;
 
@@ -27,7 +30,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("aggr_chunk", aggr_chunk),
     ("chunk_segment", chunk_segment),
     ("column_index", column_index),
+    #[cfg(feature = "process")]
+    ("endpoints_yaml", files::endpoints_yaml),
     ("float_histogram_chunk", float_histogram_chunk),
+    #[cfg(feature = "process")]
+    ("hashrings_json", files::hashrings_json),
     ("histogram_chunk", histogram_chunk),
     ("index_header", index_header),
     ("index_postings", index_postings),
@@ -35,10 +42,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("marker", marker),
     ("meta_json", meta_json),
     ("object_name", object_name),
+    #[cfg(feature = "process")]
+    ("objstore_yaml", files::objstore_yaml),
     ("otlp_request", otlp_request),
     ("promql", promql),
     ("regexp", regexp),
     ("relabel_json", relabel_json),
+    #[cfg(feature = "process")]
+    ("relabel_yaml", files::relabel_yaml),
     ("series_frame", series_frame),
     ("series_request", series_request),
     ("tombstones", tombstones),
@@ -152,6 +163,11 @@ pub fn regexp(data: &[u8]) {
 pub fn relabel_json(data: &[u8]) {
     let Ok(configs) = serde_json::from_slice::<Vec<Config>>(data) else { return };
     let Ok(rules) = configs.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>() else { return };
+    apply(rules);
+}
+
+/// Relabel rules on labels of some shapes.
+fn apply(rules: Vec<Rule>) {
     relabel(&rules, &Labels::from_pairs([("__name__", "up"), ("job", "node"), ("zone", "é")]));
 }
 

@@ -12,7 +12,7 @@ use proto::thanos::{
     LabelMatcher, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse, SeriesRequest,
     ShardInfo,
 };
-use support::{IO_MODES, Uru, everything, frames, run, series, unary, write_block};
+use support::{IO_MODES, Uru, everything, frames, run, series, unary, wait, write_block};
 use tonic::Code;
 
 const START: i64 = 1_700_000_000_000;
@@ -215,12 +215,4 @@ fn a_damaged_column_index_is_built_anew_and_a_broken_index_leaves_its_block_out(
 fn blocks_with_index(data_dir: &Path) -> Vec<PathBuf> {
     let folders = std::fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().path());
     folders.filter(|folder| folder.join("column-index").is_file()).collect()
-}
-
-fn wait(condition: impl Fn() -> bool) {
-    let begin = std::time::Instant::now();
-    while !condition() {
-        assert!(begin.elapsed().as_secs() < 30, "the condition never held");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
 }

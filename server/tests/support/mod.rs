@@ -147,6 +147,15 @@ pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
 }
 
+/// Waits until `condition` holds.
+pub fn wait(condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < READY_TIME_MAX, "the condition never held");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Runs a future on a runtime of its own.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
