@@ -15,6 +15,8 @@ mod compare;
 mod grpc;
 /// Random numbers from a seed.
 mod random;
+/// All measurements on one page.
+mod report;
 /// Processes under measurement.
 mod side;
 /// Questions to store gateways.
@@ -39,6 +41,8 @@ enum Command {
     Blocks(blocks::Args),
     /// Run command lines to their end, in turn, and compare what they took.
     Run(commands::Args),
+    /// Measure everything and write a page with plots.
+    Report(report::Args),
     /// Ask store gateways over the same bucket the same questions.
     Store(store::Args),
     /// Serve answers out of files over gRPC; what `store` holds answers against.
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Blocks(args) => blocks::run(&args).map_err(|error| error.to_string()),
         Command::Run(args) => commands::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Copy(args) => store::copy::run(&args),
     };
