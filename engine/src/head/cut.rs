@@ -101,6 +101,26 @@ impl Head {
         }
     }
 
+    /// Times of the first and the last sample in order; `None` without any.
+    pub fn range_in_order(&self) -> Option<(i64, i64)> {
+        let start = |id: u32| {
+            let (meta, line) = (&self.metas[id as usize], &self.lines[id as usize]);
+            let open = (line.tail.count() > 0).then(|| crate::chunk::xor::Tail::first_time(&line.data));
+            let native = meta.native.as_ref().map(|open| open.min_time);
+            meta.closed.first().map(|chunk| chunk.min_time).or(native).or(open)
+        };
+        let first = (0..self.metas.len() as u32).filter_map(start).min()?;
+        Some((first, self.max_time))
+    }
+
+    /// Times of the first and the last late sample; `None` without any.
+    pub fn range_late(&self) -> Option<(i64, i64)> {
+        let late = self.metas.iter().filter_map(|meta| meta.out_of_order.as_ref());
+        let chunks: Vec<Closed> = late.flat_map(|late| late.chunks()).collect();
+        let first = chunks.iter().map(|chunk| chunk.min_time).min()?;
+        Some((first, chunks.iter().map(|chunk| chunk.max_time).max()?))
+    }
+
     /// Whether there are late samples.
     pub fn has_late(&self) -> bool {
         self.metas.iter().any(|meta| meta.out_of_order.as_ref().is_some_and(|late| !late.is_empty()))

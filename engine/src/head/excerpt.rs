@@ -8,6 +8,7 @@
 //! ```
 
 use super::Head;
+use super::out_of_order;
 use super::series::Closed;
 use crate::model::{Error, Matcher, TimeRange};
 
@@ -55,7 +56,7 @@ impl Excerpt {
         &self.pairs[start as usize..self.series[at].labels as usize]
     }
 
-    /// Chunks of series `at` in the order of their start; late ones may overlap others.
+    /// Chunks of series `at` in the order of their start; frozen late ones may overlap each other.
     pub fn chunks(&self, at: usize) -> &[Closed] {
         &self.chunks[self.chunk_start(at)..self.series[at].chunks as usize]
     }
@@ -96,6 +97,7 @@ impl Head {
             if let Some(late) = &meta.out_of_order {
                 chunks.extend(late.chunks().into_iter().filter(overlaps));
                 chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
+                *chunks = apart(std::mem::take(chunks));
             }
         }))
     }
@@ -157,6 +159,25 @@ impl Head {
         }
         Ranks { of_symbol, order }
     }
+}
+
+/// `chunks`, ascending by their start, with those that share times made into ones that don't.
+fn apart(chunks: Vec<Closed>) -> Vec<Closed> {
+    let (mut made, mut group): (Vec<Closed>, Vec<Closed>) = (Vec::new(), Vec::new());
+    let mut end = i64::MIN;
+    let mut settle = |group: &mut Vec<Closed>| match group.len() {
+        0 | 1 => made.append(group),
+        _ => made.extend(out_of_order::merge(&std::mem::take(group), (i64::MIN, i64::MAX))),
+    };
+    for chunk in chunks {
+        if chunk.min_time > end {
+            settle(&mut group);
+        }
+        end = end.max(chunk.max_time);
+        group.push(chunk);
+    }
+    settle(&mut group);
+    made
 }
 
 /// Symbols in the order of their texts.

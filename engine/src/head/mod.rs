@@ -30,6 +30,8 @@ mod out_of_order;
 /// Records onto a head.
 pub mod replay;
 mod series;
+/// Heads to records and back.
+pub mod snapshot;
 mod symbols;
 mod table;
 /// What readers get.

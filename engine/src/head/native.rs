@@ -115,6 +115,27 @@ impl OpenNative {
         self.to_chunk()
     }
 
+    /// The open chunk that `chunk` was, so that appends go on in it; `None` when it can't be decoded
+    /// or is empty.
+    pub(super) fn resume(chunk: &Closed, end_is_computed: bool) -> Option<Self> {
+        let (appender, last) = match chunk.encoding {
+            Encoding::Histogram => {
+                let mut columns = HistogramColumns::default();
+                histogram::decode(&chunk.data, &mut columns).ok()?;
+                let last = HistogramValue::Integer(Box::new(columns.values.pop()?));
+                (Kind::Integer(histogram::Appender::resume(&chunk.data).ok()?), last)
+            }
+            Encoding::FloatHistogram => {
+                let mut columns = FloatHistogramColumns::default();
+                float_histogram::decode(&chunk.data, &mut columns).ok()?;
+                let last = HistogramValue::Float(Box::new(columns.values.pop()?));
+                (Kind::Float(float_histogram::Appender::resume(&chunk.data).ok()?), last)
+            }
+            _ => return None,
+        };
+        Some(Self { appender, last, min_time: chunk.min_time, end_is_computed })
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         size_of::<Self>() + 3 * self.data().len()
     }

@@ -100,6 +100,10 @@ impl OutOfOrder {
         self.floats.is_empty() && self.natives.is_empty() && self.closed.is_empty()
     }
 
+    pub(super) fn push_closed(&mut self, chunk: Closed) {
+        self.closed.push(chunk);
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let closed: usize = self.closed.iter().map(|chunk| chunk.data.len() + size_of::<Closed>()).sum();
         size_of::<Self>() + 16 * self.floats.timestamps.capacity() + 400 * self.natives.len() + closed

@@ -150,7 +150,11 @@ impl Replay {
         }
     }
 
-    fn id(&self, number: u32) -> Option<u32> {
+    pub(super) fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+
+    pub(super) fn id(&self, number: u32) -> Option<u32> {
         self.ids.get(number as usize).copied().filter(|id| *id != NONE)
     }
 

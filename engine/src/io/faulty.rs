@@ -13,6 +13,10 @@ pub enum Fault {
     Truncated,
     /// One bit of the bytes is flipped.
     BitFlip,
+    /// A part of what is written arrives, then the disk answers EIO.
+    Torn,
+    /// What is written arrives, then the sync answers EIO.
+    Unsynced,
 }
 
 /// Reads through another implementation and breaks some of them.
@@ -30,6 +34,26 @@ impl Faulty {
     pub fn new(inner: Box<dyn BlockIo>, fault: Fault, one_in: u64, seed: u64) -> Self {
         assert!(one_in > 0, "one read in none cannot be broken");
         Self { inner, fault, one_in, state: seed | 1, bytes: Vec::new(), failures: Vec::new() }
+    }
+
+    /// Breaks the write, if it is one of those.
+    fn break_write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
+        let drawn = self.draw();
+        if !drawn.is_multiple_of(self.one_in) {
+            return Ok(());
+        }
+        let part = |write: &Write<'_>| (drawn >> 8) as usize % (write.bytes.len() + 1);
+        match self.fault {
+            Fault::Error => {}
+            Fault::Torn => {
+                for write in writes {
+                    self.inner.write(&[Write { bytes: &write.bytes[..part(write)], ..*write }])?;
+                }
+            }
+            Fault::Unsynced => self.inner.write(writes)?,
+            Fault::Truncated | Fault::BitFlip => return Ok(()),
+        }
+        Err(Failure { index: 0, offset: 0, source: io::Error::from_raw_os_error(5) })
     }
 
     /// The next number of a xorshift generator.
@@ -64,6 +88,7 @@ impl BlockIo for Faulty {
                     Fault::Truncated => {
                         self.failures.push(Failure { index, offset, source: io::ErrorKind::UnexpectedEof.into() });
                     }
+                    Fault::Torn | Fault::Unsynced => {}
                     Fault::BitFlip => self.bytes[start + (drawn >> 8) as usize % read.len] ^= 1 << (drawn >> 60 & 7),
                 }
             }
@@ -73,10 +98,13 @@ impl BlockIo for Faulty {
         Batch { bytes: &self.bytes, failures: &self.failures }
     }
 
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
+        self.break_write(writes)?;
+        self.inner.write(writes)
+    }
+
     fn write_and_sync(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
-        if self.fault == Fault::Error && self.draw().is_multiple_of(self.one_in) {
-            return Err(Failure { index: 0, offset: 0, source: io::Error::from_raw_os_error(5) });
-        }
+        self.break_write(writes)?;
         self.inner.write_and_sync(writes)
     }
 

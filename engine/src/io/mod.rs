@@ -128,6 +128,9 @@ pub trait BlockIo {
     /// Writes a batch, then makes every file in it durable (`fdatasync`), each once: a group commit.
     fn write_and_sync(&mut self, writes: &[Write<'_>]) -> Result<(), Failure>;
 
+    /// Writes a batch without making it durable.
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure>;
+
     /// What it is, for one log line and a metric: "io_uring" or "pread".
     fn name(&self) -> &'static str;
 

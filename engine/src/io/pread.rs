@@ -47,12 +47,17 @@ impl BlockIo for Pread {
         Batch { bytes: self.room.filled(total), failures: &self.failures }
     }
 
-    fn write_and_sync(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
+    fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
         for (index, write) in writes.iter().enumerate() {
             let failed = |source| Failure { index, offset: write.offset, source };
             write.file.inner().write_all_at(write.bytes, write.offset).map_err(failed)?;
             self.counters.bytes_written += write.bytes.len() as u64;
         }
+        Ok(())
+    }
+
+    fn write_and_sync(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
+        self.write(writes)?;
         for (index, write) in writes.iter().enumerate() {
             if writes[..index].iter().any(|before| std::ptr::eq(before.file, write.file)) {
                 continue;

@@ -12,10 +12,13 @@
 
 /// Requests split over the shards.
 pub mod gather;
+/// Heads and logs over the shards.
+pub mod ingest;
 /// The mailbox, its lanes and the thread that empties it.
 pub mod pool;
 
 pub use gather::{Answer, Fetcher, Fetching, Selector, SeriesStream, Setting, block_on};
+pub use ingest::{Flush, Ingest, IngestOptions};
 pub use pool::{Background, Job, Options, Pool, PoolCounters, Progress, ShardContext};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Shards: threads that run jobs sent to them, urgent ones first, background ones in slices.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
 
+use super::ingest::Partition;
 use crate::io::{self, BlockIo};
 use crate::model::{Error, ErrorKind};
 
@@ -46,7 +48,11 @@ pub struct ShardContext {
     shard: usize,
     io: Box<dyn BlockIo>,
     slice_end: Option<Instant>,
+    partitions: HashMap<PartitionKey, Partition>,
 }
+
+/// A partition: the number of its [`Ingest`](super::Ingest) and its own.
+pub(super) type PartitionKey = (u64, usize);
 
 /// All shards of the process.
 pub struct Pool {
@@ -97,7 +103,7 @@ impl Default for Options {
 impl ShardContext {
     /// A context of its own for a thread that is no shard: tests and tools.
     pub fn standalone(io: Box<dyn BlockIo>) -> Self {
-        Self { shard: 0, io, slice_end: None }
+        Self { shard: 0, io, slice_end: None, partitions: HashMap::new() }
     }
 
     /// Number of this shard, from 0.
@@ -108,6 +114,22 @@ impl ShardContext {
     /// The shard's own way to local files.
     pub fn io(&mut self) -> &mut dyn BlockIo {
         &mut *self.io
+    }
+
+    /// The partition `key` of those that this shard owns.
+    pub(super) fn partition(&mut self, key: PartitionKey) -> Result<&mut Partition, Error> {
+        let closed = || Error::new(ErrorKind::Unavailable, "ingestion is closed: send again after the restart");
+        self.partitions.get_mut(&key).ok_or_else(closed)
+    }
+
+    /// Makes the shard the owner of a partition.
+    pub(super) fn place_partition(&mut self, key: PartitionKey, partition: Partition) {
+        self.partitions.insert(key, partition);
+    }
+
+    /// Takes a partition from the shard.
+    pub(super) fn take_partition(&mut self, key: PartitionKey) -> Option<Partition> {
+        self.partitions.remove(&key)
     }
 
     /// Whether background work has used its slice up and should return [`Progress::More`].
@@ -218,7 +240,7 @@ impl Shard {
             match io::open(mode) {
                 Ok(io) => {
                     let _ = ready.send(Ok(io.name()));
-                    let context = ShardContext { shard, io, slice_end: None };
+                    let context = ShardContext { shard, io, slice_end: None, partitions: HashMap::new() };
                     Loop { context, urgent: urgent_inbox, background: background_inbox, counters: own }.run();
                 }
                 Err(error) => drop(ready.send(Err(error))),

@@ -14,9 +14,15 @@
 //! that was given up by name). So a damaged frame with a whole one behind it was damaged later, which
 //! is an error; one with nothing behind it is the end of a write that nobody was told of.
 
+/// Files of frames, written and read.
+pub mod frame;
+/// What lies in the folder of a log.
+pub mod folder;
 mod histogram;
-
 /// What a frame holds.
 pub mod record;
+/// The thread that writes.
+pub mod writer;
 
 pub use record::{Cut, CutKind, CutPhase, Order, Record, Recorder, records};
+pub use writer::{Durability, WalCounters, Writer};

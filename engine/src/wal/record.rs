@@ -11,6 +11,8 @@
 //! 6 metadata    tenant │ count │ (kind u8 │ name │ help │ unit)…
 //! 7 cut         tenant │ phase u8 │ kind u8 │ until varint │ count │ (block id u128 LE)…
 //! 8 removed     tenant
+//! 9 chunks      tenant │ count │ (ref delta │ kind u8 │ encoding u8 │ first │ last │ end varint │ data)…     in snapshots
+//! 10 state      tenant │ min valid time varint │ max time varint │ next ref uvarint                         in snapshots
 //!
 //! histogram     kind u8: 0 integer, 1 float │ reset u8 │ schema │ zero threshold f64 │ zero count │ count │ sum f64
 //!               │ spans │ spans │ buckets │ buckets │ bounds
@@ -19,6 +21,7 @@
 //! of the floats holds byte `n` of each value, the least significant first: most are zero and
 //! compress to nothing.
 
+use crate::chunk::Encoding;
 use crate::codec::{Corrupt, Cursor, EncodedLabels, varint};
 use crate::model::{BlockId, HistogramValue};
 
@@ -34,6 +37,8 @@ const EXEMPLARS: u8 = 5;
 const METADATA: u8 = 6;
 const CUT: u8 = 7;
 const REMOVED: u8 = 8;
+const CHUNKS: u8 = 9;
+const STATE: u8 = 10;
 
 /// Whether samples came in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +96,47 @@ pub struct MetadataRecord<'a> {
     pub unit: &'a str,
 }
 
+/// What a chunk is to its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// It has ended.
+    Closed,
+    /// It grows.
+    Open,
+    /// Its samples came late.
+    Late,
+}
+
+/// A chunk of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkRecord<'a> {
+    /// Its series.
+    pub series: u32,
+    /// What it is to its series.
+    pub kind: ChunkKind,
+    /// How `data` is encoded.
+    pub encoding: Encoding,
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// When an open chunk is to end, in Unix milliseconds.
+    pub next_at: i64,
+    /// The chunk's data.
+    pub data: &'a [u8],
+}
+
+/// What a snapshot says of a head besides its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadState {
+    /// No sample before this is taken in order.
+    pub min_valid_time: i64,
+    /// Time of the latest sample.
+    pub max_time: i64,
+    /// The number of the next new series.
+    pub next_ref: u32,
+}
+
 /// One record. Tenants and series go by the numbers that were given to them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record<'a> {
@@ -110,6 +156,10 @@ pub enum Record<'a> {
     Cut(u32, Cut),
     /// The tenant is gone.
     Removed(u32),
+    /// Chunks of a snapshot, those of a series in their order.
+    Chunks(u32, Vec<ChunkRecord<'a>>),
+    /// The head of a snapshot, before its series.
+    State(u32, HeadState),
 }
 
 /// Floats of many series, in columns of one length.
@@ -263,6 +313,34 @@ impl Recorder {
         self.finish(REMOVED);
     }
 
+    /// Appends chunks of a snapshot.
+    pub fn chunks<'a>(&mut self, tenant: u32, chunks: impl ExactSizeIterator<Item = ChunkRecord<'a>>) {
+        if chunks.len() == 0 {
+            return;
+        }
+        self.start(tenant, None, chunks.len());
+        let mut deltas = Deltas::default();
+        for chunk in chunks {
+            deltas.put_ref(chunk.series, &mut self.body);
+            self.body.extend_from_slice(&[chunk.kind as u8, chunk.encoding.byte()]);
+            for time in [chunk.min_time, chunk.max_time, chunk.next_at] {
+                varint::encode_i64(time, &mut self.body);
+            }
+            put_text(chunk.data, &mut self.body);
+        }
+        self.finish(CHUNKS);
+    }
+
+    /// Describes the head of a snapshot.
+    pub fn state(&mut self, tenant: u32, state: &HeadState) {
+        self.body.clear();
+        varint::encode_u64(u64::from(tenant), &mut self.body);
+        varint::encode_i64(state.min_valid_time, &mut self.body);
+        varint::encode_i64(state.max_time, &mut self.body);
+        varint::encode_u64(u64::from(state.next_ref), &mut self.body);
+        self.finish(STATE);
+    }
+
     fn start(&mut self, tenant: u32, order: Option<Order>, count: usize) {
         self.body.clear();
         varint::encode_u64(u64::from(tenant), &mut self.body);
@@ -339,6 +417,8 @@ fn decode<'a>(cursor: &mut Cursor<'a>) -> Result<Record<'a>, Corrupt> {
         METADATA => Record::Metadata(tenant, decode_metadata(&mut body)?),
         CUT => Record::Cut(tenant, decode_cut(&mut body)?),
         REMOVED => Record::Removed(tenant),
+        CHUNKS => Record::Chunks(tenant, decode_chunks(&mut body)?),
+        STATE => Record::State(tenant, decode_state(&mut body)?),
         _ => return Err(body.corrupt(format!("record of kind {kind} is not known"))),
     };
     match body.remaining() {
@@ -420,6 +500,30 @@ fn decode_cut(body: &mut Cursor<'_>) -> Result<Cut, Corrupt> {
     Ok(Cut { phase, kind, until, blocks })
 }
 
+fn decode_chunks<'a>(body: &mut Cursor<'a>) -> Result<Vec<ChunkRecord<'a>>, Corrupt> {
+    let (count, mut deltas) = (body.count()?, Deltas::default());
+    let mut chunk = || {
+        let series = deltas.take_ref(body)?;
+        let kind = match body.u8()? {
+            0 => ChunkKind::Closed,
+            1 => ChunkKind::Open,
+            2 => ChunkKind::Late,
+            other => return Err(body.corrupt(format!("chunk of kind {other} is not known"))),
+        };
+        let encoding = Encoding::parse(body.u8()?, body.offset())?;
+        let (min_time, max_time, next_at) = (body.varint()?, body.varint()?, body.varint()?);
+        let len = body.count()?;
+        Ok(ChunkRecord { series, kind, encoding, min_time, max_time, next_at, data: body.bytes(len)? })
+    };
+    (0..count).map(|_| chunk()).collect()
+}
+
+fn decode_state(body: &mut Cursor<'_>) -> Result<HeadState, Corrupt> {
+    let (min_valid_time, max_time) = (body.varint()?, body.varint()?);
+    let next_ref = u32::try_from(body.uvarint()?).map_err(|_| body.corrupt("no such series"))?;
+    Ok(HeadState { min_valid_time, max_time, next_ref })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,6 +558,18 @@ mod tests {
         recorder.metadata(1, &metadata);
         recorder.cut(1, &cut);
         recorder.removed(1);
+        let chunk = ChunkRecord {
+            series: 9,
+            kind: ChunkKind::Late,
+            encoding: Encoding::Xor,
+            min_time: -1,
+            max_time: 5,
+            next_at: i64::MAX,
+            data: b"data",
+        };
+        recorder.chunks(1, [chunk].into_iter());
+        let state = HeadState { min_valid_time: i64::MIN, max_time: 5, next_ref: 7 };
+        recorder.state(1, &state);
         let expected = [
             Record::Tenant(1, "team-a"),
             Record::Series(1, series),
@@ -463,6 +579,8 @@ mod tests {
             Record::Metadata(1, metadata),
             Record::Cut(1, cut),
             Record::Removed(1),
+            Record::Chunks(1, vec![chunk]),
+            Record::State(1, state),
         ];
         let bytes = recorder.bytes();
         assert_eq!(records(bytes, 0).collect::<Result<Vec<_>, _>>().unwrap(), expected);

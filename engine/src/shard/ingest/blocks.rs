@@ -1,0 +1,131 @@
+//! Local blocks: those cut from the heads, until they are deleted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{Ingest, OWN_FOLDER, check_tenant};
+use crate::block::writer::TMP_SUFFIX;
+use crate::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
+use crate::bucket::Meta;
+use crate::bucket::name::{self, BlockObject};
+use crate::index::column::{self, Check};
+use crate::index::tsdb::{FileSource, Reader};
+use crate::model::{BlockId, Error, ErrorKind, Labels};
+
+/// A block on local disk.
+#[derive(Clone, Debug)]
+pub struct LocalBlock {
+    /// Its description.
+    pub meta: Meta,
+    /// Its folder.
+    pub path: PathBuf,
+    opened: Arc<OpenedBlock>,
+}
+
+/// Local blocks of one tenant.
+#[derive(Debug, Default)]
+pub(super) struct LocalBlocks(RwLock<BTreeMap<BlockId, LocalBlock>>);
+
+impl LocalBlocks {
+    pub(super) fn all(&self) -> Vec<LocalBlock> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn insert(&self, block: LocalBlock) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(block.meta.ulid, block);
+    }
+
+    fn remove(&self, id: BlockId) -> Option<LocalBlock> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+}
+
+impl LocalBlock {
+    /// The block, to be asked.
+    pub fn opened(&self) -> &Arc<OpenedBlock> {
+        &self.opened
+    }
+
+    /// Opens the block in the folder `path`; its column index lies at `index`, built when it isn't there
+    /// or is damaged.
+    pub(super) fn open(path: PathBuf, index: &Path, external_labels: Labels) -> Result<Self, Error> {
+        let meta_path = path.join(name::META);
+        let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", meta_path.display()));
+        let meta = Meta::parse(&std::fs::read(&meta_path).map_err(failed)?)?;
+        let columns = match column::Reader::open(index, Check::Everything) {
+            Ok(columns) => columns,
+            Err(_) => {
+                let reader = Reader::open(FileSource::open(&path.join(name::INDEX))?)?;
+                column::build(&reader, index)?;
+                column::Reader::open(index, Check::Everything)?
+            }
+        };
+        let segments = (0..).map(|segment| path.join(BlockObject::Segment(segment).to_string()));
+        let segments = Segments::new(segments.take_while(|segment| segment.exists()));
+        let info = BlockInfo { external_labels, ..BlockInfo::from_meta(&meta) };
+        let opened = Arc::new(OpenedBlock::new(info, Arc::new(columns), ChunkSource::Local(segments)));
+        Ok(Self { meta, path, opened })
+    }
+}
+
+impl Ingest {
+    /// Local blocks of `tenant`, by id.
+    pub fn local_blocks(&self, tenant: &str) -> Vec<LocalBlock> {
+        self.known(tenant).map_or_else(Vec::new, |tenant| tenant.blocks.all())
+    }
+
+    /// Deletes a local block: it is no longer read, then its folder goes, meta.json first.
+    pub fn delete_block(&self, tenant: &str, id: BlockId) -> Result<(), Error> {
+        let Some(block) = self.known(tenant).and_then(|tenant| tenant.blocks.remove(id)) else { return Ok(()) };
+        let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", block.path.display()));
+        std::fs::remove_file(block.path.join(name::META)).map_err(failed)?;
+        std::fs::remove_dir_all(&block.path).map_err(failed)?;
+        // A column index that stays behind is removed at the next start.
+        let _ = std::fs::remove_file(self.index_path(id));
+        Ok(())
+    }
+
+    pub(super) fn index_path(&self, id: BlockId) -> PathBuf {
+        self.options.data_dir.join(OWN_FOLDER).join("index").join(id.to_string())
+    }
+
+    /// Opens all blocks in the folders of tenants; removes what was not finished.
+    pub(super) fn load_blocks(&self) -> Result<(), Error> {
+        let data = &self.options.data_dir;
+        let failed = |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", data.display()));
+        std::fs::create_dir_all(data.join(OWN_FOLDER).join("index")).map_err(failed)?;
+        for folder in std::fs::read_dir(data).map_err(failed)? {
+            let folder = folder.map_err(failed)?;
+            let name = folder.file_name();
+            let Some(tenant) = name.to_str().filter(|name| check_tenant(name).is_ok()) else { continue };
+            if folder.path().is_dir() {
+                self.load_tenant(&Arc::from(tenant), &folder.path()).map_err(|error| error.within(tenant))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_tenant(&self, tenant: &Arc<str>, folder: &Path) -> Result<(), Error> {
+        let failed =
+            |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", folder.display()));
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(TMP_SUFFIX) {
+                std::fs::remove_dir_all(entry.path()).map_err(failed)?;
+                continue;
+            }
+            let Ok(id) = name.parse::<BlockId>() else { continue };
+            if !entry.path().join(self::name::META).exists() {
+                // Its deletion was cut off.
+                std::fs::remove_dir_all(entry.path()).map_err(failed)?;
+                continue;
+            }
+            let tenant = self.tenant(tenant)?;
+            tenant.blocks.insert(LocalBlock::open(entry.path(), &self.index_path(id), tenant.labels.clone())?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Heads to blocks, one at a time; then snapshots, so that the logs stay short.
+//!
+//! ```text
+//! freeze ─> intent in all logs ─> block, verified, renamed ─> done in all logs ─> truncate ─> snapshot
+//! ```
+//! A crash before the rename leaves the samples in the heads; after it, replay finds the block and
+//! drops them.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::blocks::LocalBlock;
+use super::{Ingest, Tenant, now_ms};
+use crate::bucket::Meta;
+use crate::bucket::meta::{Thanos, source};
+use crate::head::cut::{OUT_OF_ORDER_HINT, write_block};
+use crate::head::excerpt::Excerpt;
+use crate::model::{BlockId, Error, ErrorKind};
+use crate::shard::gather::answer;
+use crate::wal::folder::write_snapshot;
+use crate::wal::{Cut, CutKind, CutPhase};
+
+/// What is to become blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Times of blocks that are over, with half a block's time after them.
+    Due,
+    /// Everything, the last block as far as there are samples.
+    All,
+}
+
+/// A block that was cut.
+#[derive(Clone, Debug)]
+pub struct CutBlock {
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// Its description.
+    pub meta: Meta,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+impl Ingest {
+    /// Cuts what is to become blocks, of one tenant or of all; gives the new blocks, which are read
+    /// from then on.
+    pub async fn flush(self: &Arc<Self>, tenant: Option<&str>, what: Flush) -> Result<Vec<CutBlock>, Error> {
+        let tenant = tenant.map(str::to_owned);
+        self.on_thread("flush", move |ingest| {
+            let _one_at_a_time = ingest.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+            let names = match &tenant {
+                Some(tenant) => vec![Arc::from(tenant.as_str())],
+                None => ingest.tenants(),
+            };
+            let mut blocks = Vec::new();
+            let mut has_cut = false;
+            for name in names {
+                let Some(tenant) = ingest.known(&name) else { continue };
+                has_cut |= ingest.flush_tenant(&tenant, what, &mut blocks)?;
+            }
+            if has_cut {
+                ingest.snapshot_all()?;
+            }
+            Ok(blocks)
+        })
+        .await
+    }
+
+    /// Takes a snapshot of all heads; appends after it are refused. To be called before the process ends.
+    pub async fn close(self: &Arc<Self>) -> Result<(), Error> {
+        self.is_closed.store(true, Ordering::Release);
+        self.snapshot().await
+    }
+
+    /// Takes a snapshot of all heads, so that a start reads that instead of the logs so far.
+    pub async fn snapshot(self: &Arc<Self>) -> Result<(), Error> {
+        self.on_thread("snapshot", |ingest| {
+            let _one_at_a_time = ingest.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+            ingest.snapshot_all()
+        })
+        .await
+    }
+
+    /// Forgets `tenant`, whose heads must be empty, and removes its folder with all of its blocks.
+    pub async fn remove_tenant(self: &Arc<Self>, tenant: &str) -> Result<(), Error> {
+        let name = tenant.to_owned();
+        self.on_thread("remove", move |ingest| {
+            let _one_at_a_time = ingest.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(tenant) = ingest.known(&name) else { return Ok(()) };
+            if tenant.stats().series > 0 {
+                return Err(Error::invalid(format!("tenant {name} has series in its head: flush it first")));
+            }
+            for partition in 0..ingest.partitions() {
+                let (sender, receiver) = flume::bounded(1);
+                let own = name.clone();
+                ingest.ask(partition, move |partition| partition.remove(&own, move |done| drop(sender.send(done))))?;
+                answer(receiver.recv())??;
+            }
+            ingest.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&*name);
+            let dir = ingest.tenant_dir(&name);
+            match std::fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::new(ErrorKind::Unavailable, format!("{}: {error}", dir.display())))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Runs `work` on a thread of its own; waits for it without blocking.
+    async fn on_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &str,
+        work: impl FnOnce(&Arc<Self>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, receiver) = flume::bounded(1);
+        let ingest = Arc::clone(self);
+        let body = move || {
+            let outcome = work(&ingest);
+            drop(ingest);
+            drop(sender.send(outcome));
+        };
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        spawned.map_err(|error| Error::new(ErrorKind::Unavailable, format!("no thread for {name}: {error}")))?;
+        let panicked = |_| Error::new(ErrorKind::Bug, "maintenance of heads panicked");
+        receiver.recv_async().await.map_err(panicked)?
+    }
+
+    /// Cuts what is due of one tenant; whether heads have changed.
+    fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
+        let range_ms = self.options.block_range_ms;
+        let mut has_cut = false;
+        loop {
+            let ranges = self.change_all(tenant, |head| head.range_in_order())?;
+            let start = ranges.iter().flatten().map(|range| range.0).min();
+            let end = ranges.iter().flatten().map(|range| range.1).max();
+            let (Some(start), Some(end)) = (start, end) else { break };
+            let until = start.div_euclid(range_ms).saturating_add(1).saturating_mul(range_ms);
+            let is_due = end.saturating_sub(start) > range_ms / 2 * 3;
+            let until = match what {
+                Flush::Due if !is_due => break,
+                Flush::Due => until,
+                Flush::All => until.min(end.saturating_add(1)),
+            };
+            self.cut_in_order(tenant, (start, until), blocks)?;
+            has_cut = true;
+        }
+        if has_cut || what == Flush::All {
+            has_cut |= self.cut_late(tenant, blocks)?;
+        }
+        Ok(has_cut)
+    }
+
+    fn cut_in_order(
+        &self,
+        tenant: &Arc<Tenant>,
+        (start, until): (i64, i64),
+        blocks: &mut Vec<CutBlock>,
+    ) -> Result<(), Error> {
+        let excerpts = self.change_all(tenant, move |head| head.freeze(until))?;
+        let meta = self.meta(tenant, (start, until), CutKind::InOrder);
+        let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
+        self.record_cut(tenant, &cut)?;
+        let written = write_block(&self.tenant_dir(&tenant.name), &excerpts, CutKind::InOrder, meta)?;
+        self.finish_cut(tenant, written.into_iter().collect(), cut, blocks)?;
+        self.change_all(tenant, move |head| head.truncate(until))?;
+        Ok(())
+    }
+
+    /// Cuts late samples into blocks of their own, one for each block's time; whether there were any.
+    fn cut_late(&self, tenant: &Arc<Tenant>, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
+        let range_ms = self.options.block_range_ms;
+        let excerpts = self.change_all(tenant, |head| head.freeze_late())?;
+        let mut starts = BTreeMap::new();
+        for range in excerpts.iter().filter_map(Excerpt::time_range) {
+            let (first, last) = (range.min_time.div_euclid(range_ms), range.max_time.div_euclid(range_ms));
+            for number in first..=last {
+                let start = number * range_ms;
+                let span = (start, start + range_ms);
+                starts.entry(start).or_insert_with(|| self.meta(tenant, span, CutKind::OutOfOrder));
+            }
+        }
+        if starts.is_empty() {
+            return Ok(false);
+        }
+        let dir = self.tenant_dir(&tenant.name);
+        let until = starts.keys().next_back().map_or(0, |start| start + range_ms);
+        // The block of the latest sample comes last: when it is there, so are all others.
+        let ids = starts.values().map(|meta| meta.ulid).collect();
+        let intent = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until, blocks: ids };
+        self.record_cut(tenant, &intent)?;
+        let mut written = Vec::new();
+        for meta in starts.into_values() {
+            match write_block(&dir, &excerpts, CutKind::OutOfOrder, meta) {
+                Ok(meta) => written.extend(meta),
+                Err(error) => {
+                    self.change_all(tenant, |head| head.thaw_late())?;
+                    return Err(error);
+                }
+            }
+        }
+        self.finish_cut(tenant, written, intent, blocks)?;
+        self.change_all(tenant, |head| head.truncate_late())?;
+        Ok(true)
+    }
+
+    /// Makes new blocks readable and records that they are there.
+    fn finish_cut(
+        &self,
+        tenant: &Arc<Tenant>,
+        written: Vec<Meta>,
+        cut: Cut,
+        blocks: &mut Vec<CutBlock>,
+    ) -> Result<(), Error> {
+        for meta in &written {
+            let path = self.tenant_dir(&tenant.name).join(meta.ulid.to_string());
+            let index = self.index_path(meta.ulid);
+            tenant.blocks.insert(LocalBlock::open(path.clone(), &index, tenant.labels.clone())?);
+            blocks.push(CutBlock { tenant: Arc::clone(&tenant.name), meta: meta.clone(), path });
+        }
+        let ids = written.iter().map(|meta| meta.ulid).collect();
+        self.record_cut(tenant, &Cut { phase: CutPhase::Done, blocks: ids, ..cut })
+    }
+
+    /// Records `cut` in all logs, durably.
+    fn record_cut(&self, tenant: &Arc<Tenant>, cut: &Cut) -> Result<(), Error> {
+        let mut waiting = Vec::new();
+        for partition in 0..self.partitions() {
+            let (sender, receiver) = flume::bounded(1);
+            let (name, cut) = (Arc::clone(&tenant.name), cut.clone());
+            self.ask(partition, move |own| own.record_cut(&name, &cut, move |done| drop(sender.send(done))))?;
+            waiting.push(receiver);
+        }
+        waiting.into_iter().try_for_each(|receiver| answer(receiver.recv())?)
+    }
+
+    /// What `change` gives of the tenant's head of each partition.
+    fn change_all<T: Send + 'static>(
+        &self,
+        tenant: &Arc<Tenant>,
+        change: impl Fn(&mut crate::head::Head) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, Error> {
+        let mut waiting = Vec::new();
+        for partition in 0..self.partitions() {
+            let (tenant, change) = (Arc::clone(tenant), change.clone());
+            waiting.push(self.ask(partition, move |own| own.change(&tenant, change))?);
+        }
+        let mut all = Vec::new();
+        for receiver in waiting {
+            all.extend(answer(receiver.recv())??);
+        }
+        Ok(all)
+    }
+
+    fn meta(&self, tenant: &Tenant, (min_time, max_time): (i64, i64), kind: CutKind) -> Meta {
+        let random = || u128::from(std::collections::hash_map::RandomState::new().build_hasher().finish());
+        let id = BlockId::from_parts(now_ms().max(0) as u64, random() << 64 | random());
+        let mut meta = Meta::new(id, min_time, max_time);
+        if kind == CutKind::OutOfOrder {
+            meta.compaction.hints.push(OUT_OF_ORDER_HINT.to_owned());
+        }
+        let labels = tenant.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        meta.thanos =
+            Some(Thanos { version: Some(1), labels, source: source::RECEIVE.to_owned(), ..Thanos::default() });
+        meta
+    }
+
+    /// A snapshot of each partition: a new segment first, then the heads part by part between other work.
+    fn snapshot_all(&self) -> Result<(), Error> {
+        for partition in 0..self.partitions() {
+            let (sender, receiver) = flume::bounded(1);
+            self.writers[partition].rotate(move |number| drop(sender.send(number)));
+            let number = answer(receiver.recv())??;
+            let names = self.ask(partition, |own| own.heads.keys().map(Arc::clone).collect::<Vec<_>>())?;
+            let names: Arc<[Arc<str>]> = answer(names.recv())??.into();
+            let mut at = Some((0, 0));
+            let folder = self.options.data_dir.join(super::OWN_FOLDER).join("wal").join(format!("{partition:03}"));
+            write_snapshot(&folder, number, || {
+                let Some(from) = at else { return Ok(None) };
+                let names = Arc::clone(&names);
+                let part = self.ask(partition, move |own| own.snapshot_part(&names, from))?;
+                let (records, next) = answer(part.recv())??;
+                at = next;
+                Ok(Some(records))
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,397 @@
+//! Ingestion: heads of all tenants over the shards, each shard's part with a log of its own.
+//!
+//! ```text
+//! <data>/.uru/wal/<partition>/    log of one partition, see [`crate::wal`]
+//! <data>/.uru/index/<ULID>        column indexes of local blocks
+//! <data>/<tenant>/<ULID>/         blocks, as Thanos receive lays them out
+//! ```
+//! A *partition* is a log and the heads of all tenants for the series whose hash falls on it. It is
+//! owned by one shard; there are as many as there were shards when the folder was made.
+//!
+//! ```text
+//! batch ─ rows by hash ─> shards: append to heads, record ─> log: group commit ─> report
+//! ```
+//! Architecture invariants: nothing is reported before it is durable; a panic while a head changes ends
+//! the process, which replays.
+
+mod blocks;
+mod flush;
+mod open;
+mod partition;
+mod read;
+mod source;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use blocks::LocalBlock;
+pub use flush::{CutBlock, Flush};
+pub use partition::Partition;
+pub use read::ViewRequest;
+pub use source::HeadSource;
+
+use super::pool::{Pool, ShardContext};
+use crate::head::{self, AppendLimits, WriteBatch, WriteReport};
+use crate::io;
+use crate::model::{Error, ErrorKind, Labels, LabelsBuilder};
+use crate::wal::folder::Replayed;
+use crate::wal::writer::OpenIo;
+use crate::wal::{Durability, WalCounters, Writer};
+use blocks::LocalBlocks;
+
+/// The folder within the data folder that is no tenant's.
+pub const OWN_FOLDER: &str = ".uru";
+
+/// Longest name of a tenant, in bytes: it is the name of a folder.
+pub const TENANT_BYTES_MAX: usize = 150;
+
+/// How ingestion is set up.
+#[derive(Clone, Debug)]
+pub struct IngestOptions {
+    /// Where everything lies.
+    pub data_dir: PathBuf,
+    /// External labels of all tenants.
+    pub external_labels: Labels,
+    /// The external label that names the tenant; empty for none.
+    pub tenant_label: String,
+    /// Milliseconds of a block.
+    pub block_range_ms: i64,
+    /// How far behind the latest sample others may come, in milliseconds; 0 when they may not.
+    pub out_of_order_window_ms: i64,
+    /// How far after now samples may be, in milliseconds; 0 for any time.
+    pub too_far_in_future_ms: i64,
+    /// Exemplars kept of each tenant; 0 for none.
+    pub exemplars_max: usize,
+    /// Series of each tenant; 0 for any number.
+    pub series_max: u64,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// How logs are written.
+    pub io: io::Mode,
+}
+
+/// What one request is limited to besides the options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteLimits {
+    /// Series of the tenant; 0 for any number.
+    pub series_max: u64,
+}
+
+/// Counts of a tenant's heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantStats {
+    /// Series.
+    pub series: u64,
+    /// Series ever created.
+    pub series_created: u64,
+    /// Series removed.
+    pub series_removed: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Bytes of closed chunks.
+    pub chunk_bytes: u64,
+    /// Samples appended since the start.
+    pub samples: u64,
+    /// Of these, out of order.
+    pub samples_out_of_order: u64,
+    /// Exemplars appended since the start.
+    pub exemplars: u64,
+    /// Unix milliseconds of the first sample; the latest time there is without samples.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample; the earliest time there is without samples.
+    pub max_time: i64,
+}
+
+/// What ingestion has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IngestCounters {
+    /// What the logs have done, over all partitions.
+    pub wal: WalCounters,
+    /// Partitions that take nothing any more as their log could not be written.
+    pub broken_partitions: u64,
+    /// What was replayed when it was opened, over all partitions.
+    pub replayed_frames: u64,
+    /// Bytes of records replayed.
+    pub replayed_bytes: u64,
+    /// Bytes of writes that had been cut off, removed.
+    pub torn_bytes: u64,
+    /// Milliseconds that opening took.
+    pub open_ms: u64,
+}
+
+/// What is known of a tenant without asking a shard.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    name: Arc<str>,
+    labels: Labels,
+    parts: Vec<PartStats>,
+    blocks: LocalBlocks,
+}
+
+/// Counts of one head, as its shard last published them.
+#[derive(Debug)]
+pub(super) struct PartStats {
+    counts: [AtomicU64; 8],
+    min_time: AtomicI64,
+    max_time: AtomicI64,
+}
+
+/// Heads, logs and local blocks of all tenants.
+pub struct Ingest {
+    pool: Arc<Pool>,
+    options: IngestOptions,
+    /// Tells partitions of several of these on one pool apart.
+    number: u64,
+    writers: Vec<Arc<Writer>>,
+    tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
+    maintenance: Mutex<()>,
+    is_closed: AtomicBool,
+    replayed: Vec<Replayed>,
+    open_ms: u64,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./data"),
+            external_labels: Labels::default(),
+            tenant_label: String::new(),
+            block_range_ms: 2 * 3600 * 1000,
+            out_of_order_window_ms: 0,
+            too_far_in_future_ms: 0,
+            exemplars_max: 0,
+            series_max: 0,
+            durability: Durability::Fsync,
+            io: io::Mode::Auto,
+        }
+    }
+}
+
+impl IngestOptions {
+    fn head(&self) -> head::Options {
+        head::Options {
+            block_range_ms: self.block_range_ms,
+            out_of_order_window_ms: self.out_of_order_window_ms,
+            exemplars_max: self.exemplars_max,
+        }
+    }
+
+    fn labels_of(&self, tenant: &str) -> Labels {
+        let mut labels = LabelsBuilder::from_labels(&self.external_labels);
+        if !self.tenant_label.is_empty() {
+            labels.set(&self.tenant_label, tenant);
+        }
+        labels.build()
+    }
+
+    fn open_io(&self) -> OpenIo {
+        let mode = self.io;
+        Box::new(move || io::open(mode))
+    }
+}
+
+impl Default for PartStats {
+    fn default() -> Self {
+        Self { counts: Default::default(), min_time: AtomicI64::new(i64::MAX), max_time: AtomicI64::new(i64::MIN) }
+    }
+}
+
+impl PartStats {
+    /// Publishes the counts of `head`.
+    pub(super) fn publish(&self, head: &head::Head) {
+        let stats = head.stats();
+        let counts = [
+            stats.series,
+            stats.series_created,
+            stats.series_removed,
+            stats.chunks,
+            stats.chunk_bytes,
+            stats.samples,
+            stats.samples_out_of_order,
+            stats.exemplars,
+        ];
+        self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
+        let (min_time, max_time) = head.time_range().unwrap_or((i64::MAX, i64::MIN));
+        self.min_time.store(min_time, Ordering::Relaxed);
+        self.max_time.store(max_time, Ordering::Relaxed);
+    }
+}
+
+impl Tenant {
+    fn stats(&self) -> TenantStats {
+        let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
+        TenantStats {
+            series: sum(0),
+            series_created: sum(1),
+            series_removed: sum(2),
+            chunks: sum(3),
+            chunk_bytes: sum(4),
+            samples: sum(5),
+            samples_out_of_order: sum(6),
+            exemplars: sum(7),
+            min_time: self.parts.iter().map(|part| part.min_time.load(Ordering::Relaxed)).min().unwrap_or(i64::MAX),
+            max_time: self.parts.iter().map(|part| part.max_time.load(Ordering::Relaxed)).max().unwrap_or(i64::MIN),
+        }
+    }
+}
+
+impl Ingest {
+    /// Appends `batch` to the heads of `tenant`; reports when what was taken is durable. After an error
+    /// nothing is acknowledged, and the whole batch may be sent again.
+    pub async fn append(
+        &self,
+        tenant: &Arc<str>,
+        batch: WriteBatch,
+        limits: WriteLimits,
+    ) -> Result<WriteReport, Error> {
+        let tenant = self.tenant(tenant)?;
+        let limits = self.append_limits(&tenant, limits);
+        let batch = Arc::new(batch);
+        let mut waiting = Vec::new();
+        for (partition, rows) in self.rows_by_partition(&batch).into_iter().enumerate().filter(|(_, r)| !r.is_empty()) {
+            let (sender, receiver) = flume::bounded(1);
+            let (tenant, batch, number) = (Arc::clone(&tenant), Arc::clone(&batch), self.number);
+            self.pool.send(partition, move |context| {
+                let reply = move |outcome| drop(sender.send(outcome));
+                match context.partition((number, partition)) {
+                    Ok(own) => own.append(&tenant, (&batch, &rows), limits, reply),
+                    Err(error) => reply(Err(error)),
+                }
+            })?;
+            waiting.push(receiver);
+        }
+        let mut report = WriteReport::default();
+        for receiver in waiting {
+            report.add(super::gather::answer(receiver.recv_async().await)??);
+        }
+        Ok(report)
+    }
+
+    /// Names of all tenants with heads or local blocks.
+    pub fn tenants(&self) -> Vec<Arc<str>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = tenants.keys().map(Arc::clone).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Counts of the heads of `tenant`; `None` when there is no such tenant.
+    pub fn stats(&self, tenant: &str) -> Option<TenantStats> {
+        Some(self.known(tenant)?.stats())
+    }
+
+    /// External labels of the series of `tenant`.
+    pub fn external_labels(&self, tenant: &str) -> Labels {
+        self.options.labels_of(tenant)
+    }
+
+    /// What was done.
+    pub fn counters(&self) -> IngestCounters {
+        let mut counters = IngestCounters { open_ms: self.open_ms, ..IngestCounters::default() };
+        for writer in &self.writers {
+            let own = writer.counters();
+            counters.broken_partitions += u64::from(writer.is_broken());
+            counters.wal.commits += own.commits;
+            counters.wal.frames += own.frames;
+            counters.wal.raw_bytes += own.raw_bytes;
+            counters.wal.bytes += own.bytes;
+            counters.wal.write_us += own.write_us;
+            counters.wal.failed += own.failed;
+        }
+        for replayed in &self.replayed {
+            counters.replayed_frames += replayed.frames;
+            counters.replayed_bytes += replayed.bytes;
+            counters.torn_bytes += replayed.torn_bytes;
+        }
+        counters
+    }
+
+    /// Number of partitions.
+    pub fn partitions(&self) -> usize {
+        self.writers.len()
+    }
+
+    fn append_limits(&self, tenant: &Tenant, limits: WriteLimits) -> AppendLimits {
+        let max = [self.options.series_max, limits.series_max].into_iter().filter(|max| *max > 0).min();
+        let left = max.map_or(u64::MAX, |max| max.saturating_sub(tenant.stats().series));
+        let future = self.options.too_far_in_future_ms;
+        let time_max = if future > 0 { now_ms().saturating_add(future) } else { i64::MAX };
+        AppendLimits { time_max, series_left: left }
+    }
+
+    fn rows_by_partition(&self, batch: &WriteBatch) -> Vec<Vec<u32>> {
+        let partitions = self.partitions();
+        let mut rows = vec![Vec::with_capacity(batch.series_len() / partitions + 16); partitions];
+        for row in 0..batch.series_len() as u32 {
+            rows[batch.hash(row).partition(partitions)].push(row);
+        }
+        rows
+    }
+
+    /// The tenant of this name, made when it is new.
+    fn tenant(&self, name: &Arc<str>) -> Result<Arc<Tenant>, Error> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Unavailable, "ingestion is closed: send again after the restart"));
+        }
+        if let Some(known) = self.known(name) {
+            return Ok(known);
+        }
+        check_tenant(name)?;
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        let made = tenants.entry(Arc::clone(name)).or_insert_with(|| {
+            let parts = (0..self.partitions()).map(|_| PartStats::default()).collect();
+            let labels = self.options.labels_of(name);
+            Arc::new(Tenant { name: Arc::clone(name), labels, parts, blocks: LocalBlocks::default() })
+        });
+        Ok(Arc::clone(made))
+    }
+
+    fn known(&self, tenant: &str) -> Option<Arc<Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+    }
+
+    fn tenant_dir(&self, tenant: &str) -> PathBuf {
+        self.options.data_dir.join(tenant)
+    }
+
+    /// Runs `job` on partition number `partition`; its result comes through the channel.
+    fn ask<T: Send + 'static>(
+        &self,
+        partition: usize,
+        job: impl FnOnce(&mut Partition) -> T + Send + 'static,
+    ) -> Result<flume::Receiver<Result<T, Error>>, Error> {
+        let (sender, receiver) = flume::bounded(1);
+        let number = self.number;
+        self.pool.send(partition, move |context: &mut ShardContext| {
+            let outcome = context.partition((number, partition)).map(job);
+            // Whoever asked may have gone away.
+            drop(sender.send(outcome));
+        })?;
+        Ok(receiver)
+    }
+}
+
+/// Unix milliseconds now.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Whether `tenant` can be the name of a folder.
+fn check_tenant(tenant: &str) -> Result<(), Error> {
+    let broken = tenant.is_empty()
+        || tenant.len() > TENANT_BYTES_MAX
+        || tenant.starts_with('.')
+        || tenant.chars().any(|c| c == '/' || c == '\\' || c.is_control());
+    if broken {
+        return Err(Error::invalid(format!(
+            "tenant {tenant:?} can't be the name of a folder: 1 to {TENANT_BYTES_MAX} bytes, no slash, no dot in front"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Opening: all logs are replayed side by side, then the shards get their partitions.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
+
+use super::partition::{OwnedHead, Partition};
+use super::{Ingest, IngestOptions, OWN_FOLDER};
+use crate::bucket::name;
+use crate::head::Head;
+use crate::head::replay::Replay;
+use crate::model::{BlockId, Error, ErrorKind};
+use crate::shard::pool::Pool;
+use crate::wal::folder::{Replayed, replay};
+use crate::wal::writer::{OpenIo, Place};
+use crate::wal::{CutPhase, Record, Recorder, Writer};
+
+/// Heads that a log has made, by tenant, and the next number of a tenant.
+struct Heads {
+    heads: HashMap<Arc<str>, OwnedHead>,
+    next_number: u32,
+    replayed: Replayed,
+}
+
+impl Ingest {
+    /// Opens the folder of `options`, made when it isn't there; replays its logs. Blocks the calling
+    /// thread, which must not be a shard.
+    pub fn open(pool: &Arc<Pool>, options: IngestOptions) -> Result<Arc<Self>, Error> {
+        let open = |_| options.open_io();
+        Self::open_with(pool, options.clone(), open)
+    }
+
+    /// As [`Ingest::open`]; the log of each partition is written through what `open_io` gives for it.
+    pub fn open_with(
+        pool: &Arc<Pool>,
+        options: IngestOptions,
+        open_io: impl Fn(usize) -> OpenIo,
+    ) -> Result<Arc<Self>, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let started = Instant::now();
+        let wal = options.data_dir.join(OWN_FOLDER).join("wal");
+        let count = make_partitions(&wal, pool.len())?;
+        let folders: Vec<_> = (0..count).map(|partition| wal.join(format!("{partition:03}"))).collect();
+        let all: Vec<Result<Heads, Error>> = std::thread::scope(|scope| {
+            let options = &options;
+            let read = |folder: &'_ PathBuf| {
+                let folder = folder.clone();
+                scope.spawn(move || replay_heads(&folder, options))
+            };
+            let threads: Vec<_> = folders.iter().map(read).collect();
+            let panicked = || Err(Error::new(ErrorKind::Bug, "a replay panicked"));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        });
+        let all = all.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        let mut writers = Vec::with_capacity(count);
+        for (partition, (folder, heads)) in folders.into_iter().zip(&all).enumerate() {
+            let place = Place { folder, segment: heads.replayed.next_segment, durability: options.durability };
+            writers.push(Arc::new(Writer::start(place, open_io(partition))?));
+        }
+        let ingest = Arc::new(Self {
+            pool: Arc::clone(pool),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            writers,
+            tenants: RwLock::default(),
+            maintenance: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
+            open_ms: 0,
+            options,
+        });
+        for (index, heads) in all.into_iter().enumerate() {
+            ingest.place_partition(index, heads)?;
+        }
+        ingest.load_blocks()?;
+        let mut ingest = ingest;
+        if let Some(own) = Arc::get_mut(&mut ingest) {
+            own.open_ms = started.elapsed().as_millis() as u64;
+        }
+        Ok(ingest)
+    }
+
+    fn place_partition(&self, index: usize, heads: Heads) -> Result<(), Error> {
+        for (name, own) in &heads.heads {
+            self.tenant(name)?.parts[index].publish(&own.head);
+        }
+        let partition = Partition {
+            index,
+            options: self.options.head(),
+            heads: heads.heads,
+            next_number: heads.next_number,
+            writer: Arc::clone(&self.writers[index]),
+            recorder: Recorder::default(),
+        };
+        let number = self.number;
+        self.pool.send(index, move |context| context.place_partition((number, index), partition))
+    }
+}
+
+impl Drop for Ingest {
+    /// Takes the partitions from the shards and waits until their logs are written.
+    fn drop(&mut self) {
+        for index in 0..self.writers.len() {
+            let (sender, receiver) = flume::bounded(1);
+            let number = self.number;
+            let taken = self.pool.send(index, move |context| {
+                drop(context.take_partition((number, index)));
+                let _ = sender.send(());
+            });
+            if taken.is_ok() {
+                let _ = receiver.recv();
+            }
+        }
+    }
+}
+
+/// The folders of the partitions below `wal`, made when there are none; gives their number.
+fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
+    let failed = |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", wal.display()));
+    std::fs::create_dir_all(wal).map_err(failed)?;
+    let mut count = 0;
+    while wal.join(format!("{count:03}")).is_dir() {
+        count += 1;
+    }
+    if count == 0 {
+        for partition in 0..shards {
+            std::fs::create_dir(wal.join(format!("{partition:03}"))).map_err(failed)?;
+        }
+        std::fs::File::open(wal).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        count = shards;
+    }
+    Ok(count)
+}
+
+/// Replays the log in `folder`.
+fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> {
+    let mut names: HashMap<u32, Arc<str>> = HashMap::new();
+    let mut heads: HashMap<u32, Replay> = HashMap::new();
+    let mut next_number = 0;
+    let unknown = |tenant: u32| {
+        Error::new(ErrorKind::Corrupt, format!("{}: tenant number {tenant} was never named", folder.display()))
+    };
+    let replayed = replay(folder, |record| {
+        let tenant = tenant_of(&record);
+        if let Record::Tenant(number, name) = record {
+            next_number = next_number.max(number + 1);
+            if names.insert(number, Arc::from(name)).is_none() {
+                heads.insert(number, Replay::new(Head::new(options.head(), i64::MIN)));
+            }
+            return Ok(());
+        }
+        if let Record::Removed(number) = record {
+            names.remove(&number);
+            heads.remove(&number);
+            return Ok(());
+        }
+        let name = names.get(&tenant).ok_or_else(|| unknown(tenant))?;
+        let head = heads.get_mut(&tenant).ok_or_else(|| unknown(tenant))?;
+        match record {
+            Record::Tenant(..) | Record::Removed(_) => {}
+            Record::Series(_, series) => head.series(&series),
+            Record::Floats(_, order, rows) => head.floats(order, &rows),
+            Record::Histograms(_, order, rows) => head.histograms(order, &rows),
+            Record::Exemplars(_, rows) => head.exemplars(&rows),
+            Record::Metadata(_, rows) => head.metadata(&rows),
+            Record::State(_, state) => head.state(&state),
+            Record::Chunks(_, chunks) => head.chunks(&chunks)?,
+            Record::Cut(_, cut) => {
+                let folder = options.data_dir.join(&**name);
+                let outcome = if cut.phase == CutPhase::Intended { settle_cut(&folder, &cut.blocks) } else { Ok(true) };
+                let is_done = outcome?;
+                head.cut(&cut, || is_done);
+            }
+        }
+        Ok(())
+    })?;
+    let named = heads.into_iter().filter_map(|(number, replay)| {
+        let mut head = replay.finish();
+        head.thaw_late();
+        Some((names.remove(&number)?, OwnedHead { number, head }))
+    });
+    Ok(Heads { heads: named.collect(), next_number, replayed })
+}
+
+/// Whether the blocks of a cut that was intended are there: the last one comes last. If it isn't, those
+/// before it go, as their samples are still in the head.
+fn settle_cut(folder: &Path, blocks: &[BlockId]) -> Result<bool, Error> {
+    let Some((last, others)) = blocks.split_last() else { return Ok(false) };
+    if folder.join(last.to_string()).join(name::META).exists() {
+        return Ok(true);
+    }
+    for block in others.iter().map(|id| folder.join(id.to_string())).filter(|block| block.exists()) {
+        let removed = std::fs::remove_file(block.join(name::META)).and_then(|()| std::fs::remove_dir_all(&block));
+        removed.map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", block.display())))?;
+    }
+    Ok(false)
+}
+
+fn tenant_of(record: &Record<'_>) -> u32 {
+    match record {
+        Record::Tenant(tenant, _)
+        | Record::Series(tenant, _)
+        | Record::Floats(tenant, ..)
+        | Record::Histograms(tenant, ..)
+        | Record::Exemplars(tenant, _)
+        | Record::Metadata(tenant, _)
+        | Record::Cut(tenant, _)
+        | Record::Removed(tenant)
+        | Record::Chunks(tenant, _)
+        | Record::State(tenant, _) => *tenant,
+    }
+}

@@ -1,0 +1,132 @@
+//! One partition, as its shard owns it: the heads of all tenants and the way to their log.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Tenant;
+use crate::head::{AppendLimits, Head, Options, WriteBatch, WriteReport};
+use crate::model::{Error, ErrorKind};
+use crate::wal::{Cut, Recorder, Writer};
+
+/// Heads and log of one partition.
+pub struct Partition {
+    pub(super) index: usize,
+    pub(super) options: Options,
+    pub(super) heads: HashMap<Arc<str>, OwnedHead>,
+    pub(super) next_number: u32,
+    pub(super) writer: Arc<Writer>,
+    pub(super) recorder: Recorder,
+}
+
+/// The head of one tenant and the number that its log knows it by.
+pub(super) struct OwnedHead {
+    pub(super) number: u32,
+    pub(super) head: Head,
+}
+
+/// Ends the process when a panic passes: what a head or log is then, nobody knows; replay does.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+impl Partition {
+    /// Appends the series numbered `rows` of `batch`; `reply` is called when what was taken is durable.
+    pub(super) fn append(
+        &mut self,
+        tenant: &Tenant,
+        (batch, rows): (&WriteBatch, &[u32]),
+        limits: AppendLimits,
+        reply: impl FnOnce(Result<WriteReport, Error>) + Send + 'static,
+    ) {
+        let _guard = EndOnPanic;
+        if self.writer.is_broken() {
+            return reply(Err(refusal()));
+        }
+        let (mut recorder, index) = (std::mem::take(&mut self.recorder), self.index);
+        let own = self.head(&tenant.name, &mut recorder);
+        let report = own.head.append((batch, rows), limits, (own.number, &mut recorder));
+        tenant.parts[index].publish(&own.head);
+        self.recorder = recorder;
+        // A sample that was there already may still be on its way to the disk, so that also a request
+        // that changed nothing waits for those before it.
+        let records = self.recorder.take();
+        self.writer.commit(records, Box::new(move |durable| reply(durable.map(|()| report))));
+    }
+
+    /// Records that samples of `tenant` leave its head; `done` is called when that is durable.
+    pub(super) fn record_cut(
+        &mut self,
+        tenant: &str,
+        cut: &Cut,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) {
+        let _guard = EndOnPanic;
+        if let Some(own) = self.heads.get(tenant) {
+            self.recorder.cut(own.number, cut);
+        }
+        self.writer.commit(self.recorder.take(), Box::new(done));
+    }
+
+    /// Changes the head of `tenant`; `None` when it has none.
+    pub(super) fn change<T>(&mut self, tenant: &Tenant, change: impl FnOnce(&mut Head) -> T) -> Option<T> {
+        let _guard = EndOnPanic;
+        let own = self.heads.get_mut(&tenant.name)?;
+        let changed = change(&mut own.head);
+        tenant.parts[self.index].publish(&own.head);
+        Some(changed)
+    }
+
+    /// The head of `tenant`; `None` when it has none.
+    pub(super) fn look(&self, tenant: &str) -> Option<&Head> {
+        Some(&self.heads.get(tenant)?.head)
+    }
+
+    /// Forgets `tenant`, durably when `done` is called.
+    pub(super) fn remove(&mut self, tenant: &str, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
+        let _guard = EndOnPanic;
+        if let Some(own) = self.heads.remove(tenant) {
+            self.recorder.removed(own.number);
+        }
+        self.writer.commit(self.recorder.take(), Box::new(done));
+    }
+
+    /// The next part of a snapshot of all heads: those of the tenants `names`, from series `from` of the
+    /// first on. Gives the records and where to go on.
+    pub(super) fn snapshot_part(&self, names: &[Arc<str>], at: (usize, u32)) -> (Vec<u8>, Option<(usize, u32)>) {
+        let (tenant, from) = at;
+        let Some(name) = names.get(tenant) else { return (Vec::new(), None) };
+        let mut recorder = Recorder::default();
+        let next = self.heads.get(name).and_then(|own| {
+            if from == 0 {
+                recorder.tenant(own.number, name);
+            }
+            own.head.snapshot_part(own.number, from, &mut recorder)
+        });
+        let next = match next {
+            Some(from) => Some((tenant, from)),
+            None => (tenant + 1 < names.len()).then_some((tenant + 1, 0)),
+        };
+        (recorder.take(), next)
+    }
+
+    fn head(&mut self, tenant: &Arc<str>, recorder: &mut Recorder) -> &mut OwnedHead {
+        let (options, next_number) = (self.options, &mut self.next_number);
+        self.heads.entry(Arc::clone(tenant)).or_insert_with(|| {
+            let number = *next_number;
+            *next_number += 1;
+            recorder.tenant(number, tenant);
+            OwnedHead { number, head: Head::new(options, i64::MIN) }
+        })
+    }
+}
+
+fn refusal() -> Error {
+    let message = "the WAL could not be written (its disk is full or has failed): nothing is taken until a restart";
+    Error::new(ErrorKind::Unavailable, message)
+}

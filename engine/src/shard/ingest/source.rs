@@ -1,0 +1,61 @@
+//! Heads and local blocks as the source of one PromQL query.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Ingest, ViewRequest};
+use crate::model::{Error, TimeRange};
+use crate::promql::assemble::Merging;
+use crate::promql::blocks::{BlockSource, Scope};
+use crate::promql::source::{BatchSink, SelectRequest, Selected, Source};
+use crate::shard::gather::block_on;
+
+/// The source of one query. Each of the query's selections gets one view, whichever core asks first; it
+/// must not be asked from a shard.
+pub struct HeadSource {
+    ingest: Arc<Ingest>,
+    scope: Scope,
+    tenants: Option<Vec<Arc<str>>>,
+    views: Mutex<HashMap<ViewKey, Arc<BlockSource>>>,
+}
+
+/// What a view depends on: matchers as text, and the time range.
+type ViewKey = (String, TimeRange);
+
+impl Ingest {
+    /// The heads and local blocks of `tenants`, or of all, as `scope` shows them.
+    pub fn source(self: &Arc<Self>, tenants: Option<Vec<Arc<str>>>, mut scope: Scope) -> HeadSource {
+        if scope.merging == Merging::Nothing {
+            // Blocks of late samples overlap the others.
+            scope.merging = Merging::Chain;
+        }
+        HeadSource { ingest: Arc::clone(self), scope, tenants, views: Mutex::default() }
+    }
+}
+
+impl HeadSource {
+    fn view(&self, request: &SelectRequest<'_>) -> Result<Arc<BlockSource>, Error> {
+        let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
+        let key = (matchers.join(","), request.range);
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(&key) {
+            return Ok(Arc::clone(view));
+        }
+        let wanted =
+            ViewRequest { tenants: self.tenants.clone(), matchers: request.matchers.to_vec(), range: request.range };
+        let set = block_on(self.ingest.view(&wanted))?;
+        let view = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
+        views.insert(key, Arc::clone(&view));
+        Ok(view)
+    }
+}
+
+impl Source for HeadSource {
+    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
+        self.scope.cores.max(1)
+    }
+
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        self.view(request)?.select(request, sink)
+    }
+}

@@ -1,0 +1,369 @@
+//! Ingestion as a whole: what is acknowledged is there after any end of the process, blocks hold what
+//! the heads held, and queries don't see where samples are.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::batch::SampleBatch;
+use crate::io::BlockIo;
+use crate::io::faulty::{Fault, Faulty};
+use crate::model::{Matcher, TimeRange};
+use crate::promql::blocks::Scope;
+use crate::promql::source::{Hints, Part, SelectRequest, Source};
+use crate::shard::gather::{Selector, block_on};
+use crate::shard::pool;
+use crate::wal::folder::{list, segment_path};
+
+const STEP: i64 = 15_000;
+const RANGE: i64 = 7_200_000;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("uru-ingest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn options(&self) -> IngestOptions {
+        IngestOptions {
+            data_dir: self.0.clone(),
+            external_labels: Labels::from_pairs([("receive", "0")]),
+            tenant_label: "tenant_id".to_owned(),
+            out_of_order_window_ms: 600_000,
+            exemplars_max: 10,
+            io: io::Mode::Pread,
+            ..IngestOptions::default()
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn pool(shards: usize) -> Arc<Pool> {
+    let options = pool::Options { shards: NonZeroUsize::new(shards), io: io::Mode::Pread, ..pool::Options::default() };
+    Pool::start(&options).unwrap()
+}
+
+fn tenant() -> Arc<str> {
+    Arc::from("team-a")
+}
+
+/// A batch of `series` series with one sample each; the value tells the sample's time.
+fn batch(series: u32, time: i64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for at in 0..series {
+        let number = format!("{at:03}");
+        batch.push_series([("__name__", "metric"), ("series", number.as_str())]);
+        batch.push_sample(time, (time + i64::from(at)) as f64);
+    }
+    batch
+}
+
+fn append(ingest: &Ingest, series: u32, time: i64) -> Result<WriteReport, Error> {
+    block_on(ingest.append(&tenant(), batch(series, time), WriteLimits::default()))
+}
+
+/// All samples by series, through PromQL's source.
+fn read(ingest: &Arc<Ingest>) -> BTreeMap<String, Vec<i64>> {
+    let source = ingest.source(None, Scope::default());
+    let hints = Hints::default();
+    let matchers = [Matcher::equal("__name__", "metric"), Matcher::equal("tenant_id", "team-a")];
+    let request =
+        SelectRequest { matchers: &matchers, range: TimeRange::new(0, i64::MAX), hints: &hints, part: Part::WHOLE };
+    let mut all = BTreeMap::new();
+    let mut sink = |batch: &mut SampleBatch| -> Result<(), Error> {
+        for series in batch.iter() {
+            assert_eq!(series.labels.get("receive"), Some("0"));
+            let name = series.labels.get("series").unwrap().to_owned();
+            let number: i64 = name.parse().unwrap();
+            let values: Vec<i64> = series.values.iter().map(|value| *value as i64 - number).collect();
+            assert_eq!(values, series.timestamps);
+            assert!(all.insert(name, values).is_none(), "a series comes once");
+        }
+        Ok(())
+    };
+    let selected = source.select(&request, &mut sink).unwrap();
+    assert_eq!(selected.warnings, Vec::<String>::new());
+    all
+}
+
+fn expect(all: &BTreeMap<String, Vec<i64>>, series: usize, times: &[i64]) {
+    assert_eq!(all.len(), series);
+    for (name, found) in all {
+        assert_eq!(found, times, "series {name}");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_start_from_the_log_and_from_a_snapshot() {
+    let folder = Folder::new();
+    let times: Vec<i64> = (1..200).map(|at| at * STEP).collect();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    for time in &times[..100] {
+        assert_eq!(append(&ingest, 50, *time).unwrap().samples, 50);
+    }
+    expect(&read(&ingest), 50, &times[..100]);
+    drop(ingest);
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    assert!(ingest.counters().replayed_frames > 0);
+    expect(&read(&ingest), 50, &times[..100]);
+    for time in &times[100..] {
+        append(&ingest, 50, *time).unwrap();
+    }
+    block_on(ingest.close()).unwrap();
+    assert!(append(&ingest, 50, 0).unwrap_err().message().contains("closed"));
+    drop(ingest);
+    // The folder keeps its number of partitions whatever the number of shards.
+    let ingest = Ingest::open(&pool(3), folder.options()).unwrap();
+    assert_eq!(ingest.partitions(), 2);
+    expect(&read(&ingest), 50, &times);
+    assert_eq!(append(&ingest, 50, times[198]).unwrap().duplicates, 50);
+    assert_eq!(ingest.stats("team-a").unwrap().series, 50);
+}
+
+#[test]
+fn blocks_are_cut_when_due_and_queries_see_no_difference() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    let times: Vec<i64> = (1..1100).map(|at| at * STEP).collect();
+    for time in &times {
+        append(&ingest, 10, *time).unwrap();
+    }
+    let before = read(&ingest);
+    let cut = block_on(ingest.flush(None, Flush::Due)).unwrap();
+    assert_eq!(cut.len(), 1);
+    let meta = &cut[0].meta;
+    assert_eq!((meta.min_time, meta.max_time, meta.stats.num_series), (STEP, RANGE, 10));
+    assert_eq!(meta.thanos.as_ref().unwrap().labels["tenant_id"], "team-a");
+    assert_eq!(cut[0].path, folder.0.join("team-a").join(meta.ulid.to_string()));
+    assert_eq!(read(&ingest), before);
+    assert!(block_on(ingest.flush(None, Flush::Due)).unwrap().is_empty());
+    drop(ingest);
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    assert_eq!(read(&ingest), before);
+    let all = block_on(ingest.flush(Some("team-a"), Flush::All)).unwrap();
+    let ranges: Vec<_> = all.iter().map(|block| (block.meta.min_time, block.meta.max_time)).collect();
+    assert_eq!(ranges, [(RANGE, 2 * RANGE), (2 * RANGE, 1099 * STEP + 1)]);
+    assert_eq!(read(&ingest), before);
+    assert_eq!((ingest.stats("team-a").unwrap().series, ingest.local_blocks("team-a").len()), (0, 3));
+    let answer = |request| {
+        let selector = Selector { pool: Arc::clone(&ingest.pool), budget: crate::model::Budget::new("test", u64::MAX) };
+        block_on(ingest.labels(&selector, request, crate::select::Limits::default())).unwrap().strings
+    };
+    let names = crate::select::LabelRequest {
+        name: None,
+        range: TimeRange::ALL,
+        matchers: Vec::new(),
+        without_labels: Vec::new(),
+        limit: 0,
+        block_matchers: Vec::new(),
+    };
+    assert_eq!(answer(names), ["__name__", "receive", "series", "tenant_id"]);
+    block_on(ingest.remove_tenant("team-a")).unwrap();
+    assert!(!folder.0.join("team-a").exists());
+    drop(ingest);
+    assert!(Ingest::open(&pool(2), folder.options()).unwrap().tenants().is_empty());
+}
+
+#[test]
+fn late_samples_go_into_blocks_of_their_own() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    let times: Vec<i64> = (1..100).map(|at| at * STEP).collect();
+    for time in &times {
+        append(&ingest, 10, *time).unwrap();
+    }
+    let late: Vec<i64> = (70..90).map(|at| at * STEP + 1).collect();
+    for time in late.iter().rev() {
+        assert_eq!(append(&ingest, 10, *time).unwrap().samples, 10);
+    }
+    let before = read(&ingest);
+    assert_eq!(before["000"].len(), times.len() + late.len());
+    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
+    let hints: Vec<usize> = blocks.iter().map(|block| block.meta.compaction.hints.len()).collect();
+    assert_eq!(hints, [0, 1]);
+    assert_eq!(blocks[1].meta.stats.num_samples, 10 * late.len() as u64);
+    assert_eq!(read(&ingest), before);
+    drop(ingest);
+    assert_eq!(read(&Ingest::open(&pool(1), folder.options()).unwrap()), before);
+}
+
+#[test]
+fn a_tenant_that_is_no_folder_is_refused_and_limits_hold_over_partitions() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    for name in ["", ".uru", "a/b", "..", &"x".repeat(151)] {
+        let refused = block_on(ingest.append(&Arc::from(name), batch(1, 1), WriteLimits::default()));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{name}");
+    }
+    append(&ingest, 5, STEP).unwrap();
+    let limits = WriteLimits { series_max: 5 };
+    let report = block_on(ingest.append(&tenant(), batch(20, 2 * STEP), limits)).unwrap();
+    assert_eq!((report.samples, report.rejected.len()), (5, 15));
+    assert_eq!(block_on(ingest.cardinality("team-a", 2)).unwrap().series_by_metric_name[0].value, 5);
+}
+
+#[test]
+fn reads_see_whole_samples_while_writes_go_on() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    append(&ingest, 20, STEP).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for at in 2..1_300 {
+                append(&ingest, 20, at * STEP).unwrap();
+                if at % 400 == 0 {
+                    block_on(ingest.flush(None, Flush::Due)).unwrap();
+                }
+            }
+        });
+        let mut seen = 0;
+        while !writer.is_finished() {
+            for times in read(&ingest).values() {
+                let expected: Vec<i64> = (1..=times.len() as i64).map(|at| at * STEP).collect();
+                assert_eq!(*times, expected);
+                seen = seen.max(times.len());
+            }
+        }
+        assert!(seen > 0);
+    });
+}
+
+/// Opens the folder with a disk that fails, appends until it does, then opens it with a sound disk: what
+/// was acknowledged is there, once.
+fn survives(fault: Fault, seed: u64) {
+    let folder = Folder::new();
+    let pool = pool(2);
+    let open_io = |partition: usize| -> OpenIo {
+        Box::new(move || {
+            let disk: Box<dyn BlockIo> = io::open(io::Mode::Pread)?;
+            // The first write begins the segment; a start that fails is no test of what comes after.
+            Ok(Box::new(Faulty::new(disk, fault, 12, seed * 2 + partition as u64)))
+        })
+    };
+    let Ok(ingest) = Ingest::open_with(&pool, folder.options(), open_io) else { return };
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    for at in 1..60 {
+        match append(&ingest, 8, at * STEP) {
+            Ok(report) => {
+                assert_eq!(report.samples, 8);
+                acknowledged.push(at * STEP);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    let broken = ingest.counters().broken_partitions;
+    assert_eq!(broken > 0, refused > 0, "a log that failed refuses");
+    drop(ingest);
+    let ingest = Ingest::open(&pool, folder.options()).unwrap();
+    for (name, times) in read(&ingest) {
+        assert!(times.is_sorted_by(|left, right| left < right), "series {name} has a sample twice");
+        let missing: Vec<_> = acknowledged.iter().filter(|time| times.binary_search(time).is_err()).collect();
+        assert!(missing.is_empty(), "series {name} lost {missing:?}, seed {seed}, {fault:?}");
+    }
+    append(&ingest, 8, 1_000 * STEP).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn no_failure_of_the_disk_loses_what_was_acknowledged(seed in any::<u32>()) {
+        for fault in [Fault::Error, Fault::Torn, Fault::Unsynced] {
+            survives(fault, u64::from(seed));
+        }
+    }
+
+    #[test]
+    fn a_log_cut_anywhere_in_its_last_segment_gives_what_came_before_the_cut(cut in 0.0..1.0f64) {
+        let folder = Folder::new();
+        let times: Vec<i64> = (1..20).map(|at| at * STEP).collect();
+        let ingest = Ingest::open(&pool(1), folder.options()).unwrap();
+        for time in &times {
+            append(&ingest, 5, *time).unwrap();
+        }
+        drop(ingest);
+        let wal = folder.0.join(".uru/wal/000");
+        let path = segment_path(&wal, *list(&wal).unwrap().segments.last().unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..(bytes.len() as f64 * cut) as usize]).unwrap();
+        let ingest = Ingest::open(&pool(1), folder.options()).unwrap();
+        let all = read(&ingest);
+        let first = all.values().next().cloned().unwrap_or_default();
+        prop_assert!(times.starts_with(&first));
+        prop_assert!(all.values().all(|times| *times == first));
+    }
+}
+
+/// Copies `from` to `to`, as a crash at this moment would leave it.
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_log_and_block_loses_and_doubles_nothing() {
+    let (folder, early, late) = (Folder::new(), Folder::new(), Folder::new());
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    for at in 1..800 {
+        append(&ingest, 10, at * STEP).unwrap();
+    }
+    let before = read(&ingest);
+    copy_tree(&folder.0, &early.0);
+    let block = block_on(ingest.flush(None, Flush::Due)).unwrap().remove(0);
+    drop(ingest);
+    copy_tree(&folder.0, &late.0);
+    // The crash comes after the cut was intended: with the block, and without it.
+    let cut = crate::wal::Cut {
+        phase: crate::wal::CutPhase::Intended,
+        kind: crate::wal::CutKind::InOrder,
+        until: RANGE,
+        blocks: vec![block.meta.ulid],
+    };
+    for is_there in [false, true] {
+        let crashed = Folder::new();
+        copy_tree(&early.0, &crashed.0);
+        for partition in 0..2 {
+            let wal = crashed.0.join(format!(".uru/wal/{partition:03}"));
+            let mut bytes = crate::wal::frame::HEADER.to_vec();
+            let mut recorder = crate::wal::Recorder::default();
+            recorder.cut(0, &cut);
+            crate::wal::frame::encode(recorder.bytes(), &mut bytes);
+            let last = *list(&wal).unwrap().segments.last().unwrap();
+            std::fs::write(segment_path(&wal, last + 1), bytes).unwrap();
+        }
+        if is_there {
+            copy_tree(&block.path, &crashed.0.join("team-a").join(block.meta.ulid.to_string()));
+        }
+        let ingest = Ingest::open(&pool(2), crashed.options()).unwrap();
+        assert_eq!(read(&ingest), before, "{is_there}");
+        let chunks = ingest.stats("team-a").unwrap().chunks;
+        assert_eq!(chunks, if is_there { 30 } else { 70 }, "{is_there}");
+    }
+    assert_eq!(read(&Ingest::open(&pool(2), late.options()).unwrap()), before);
+}

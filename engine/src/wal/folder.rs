@@ -1,0 +1,275 @@
+//! The folder of a log: which files there are, replay of all of them, snapshots.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::frame::{self, End, HEADER, Tail};
+use super::record::{Record, records};
+use crate::io::replace;
+use crate::model::{Error, ErrorKind};
+
+/// What the name of a snapshot ends in.
+const SNAPSHOT_SUFFIX: &str = ".snapshot";
+
+/// The files of a log, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Segments, ascending.
+    pub segments: Vec<u64>,
+    /// Snapshots, ascending; one holds what was in the segments before its number.
+    pub snapshots: Vec<u64>,
+}
+
+/// What a replay has read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// The number of the segment to be written next.
+    pub next_segment: u64,
+    /// Segments read.
+    pub segments: u64,
+    /// Frames read.
+    pub frames: u64,
+    /// Bytes of records read.
+    pub bytes: u64,
+    /// Bytes of a write that was cut off, removed from the last segment.
+    pub torn_bytes: u64,
+}
+
+/// The path of segment `number`.
+pub fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:08}"))
+}
+
+/// The path of snapshot `number`.
+pub fn snapshot_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:08}{SNAPSHOT_SUFFIX}"))
+}
+
+fn unavailable(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
+}
+
+/// What lies in `folder`; files of other names are left alone.
+pub fn list(folder: &Path) -> Result<Listing, Error> {
+    let mut listing = Listing::default();
+    for entry in fs::read_dir(folder).map_err(|error| unavailable(folder, &error))? {
+        let name = entry.map_err(|error| unavailable(folder, &error))?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Ok(number) = name.parse() {
+            listing.segments.push(number);
+        } else if let Some(number) = name.strip_suffix(SNAPSHOT_SUFFIX).and_then(|number| number.parse().ok()) {
+            listing.snapshots.push(number);
+        }
+    }
+    listing.segments.sort_unstable();
+    listing.snapshots.sort_unstable();
+    Ok(listing)
+}
+
+/// Calls `visit` with all records of the newest snapshot and of the segments from its number on.
+/// The end of a write that was cut off is removed from the last segment; other damage, and a segment
+/// that is missing, is an error that names the file.
+pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Error>) -> Result<Replayed, Error> {
+    let listing = list(folder)?;
+    let mut replayed = Replayed::default();
+    let first = listing.snapshots.last().copied();
+    if let Some(number) = first {
+        let path = snapshot_path(folder, number);
+        frame::scan_file(&path, Tail::MustBeWhole, |at, bytes| {
+            replayed.frames += 1;
+            replayed.bytes += bytes.len() as u64;
+            records(bytes, at).try_for_each(|record| visit(record?))
+        })?;
+    }
+    let segments: Vec<u64> = listing.segments.into_iter().filter(|number| Some(*number) >= first).collect();
+    if let Some(gap) = segments.windows(2).find(|pair| pair[1] != pair[0] + 1) {
+        let missing = segment_path(folder, gap[0] + 1);
+        return Err(Error::new(ErrorKind::Corrupt, format!("{}: the segment is missing", missing.display())));
+    }
+    if let (Some(first), Some(found)) = (first, segments.first())
+        && *found != first
+    {
+        let missing = segment_path(folder, first);
+        return Err(Error::new(ErrorKind::Corrupt, format!("{}: the segment is missing", missing.display())));
+    }
+    for number in &segments {
+        let path = segment_path(folder, *number);
+        let tail = if Some(number) == segments.last() { Tail::MayBeTorn } else { Tail::MustBeWhole };
+        let end = frame::scan_file(&path, tail, |at, bytes| {
+            replayed.frames += 1;
+            replayed.bytes += bytes.len() as u64;
+            records(bytes, at).try_for_each(|record| visit(record?)).map_err(|error| error.within(path.display()))
+        })?;
+        replayed.segments += 1;
+        if let End::Torn(at) = end {
+            replayed.torn_bytes = repair(&path, at)?;
+        }
+    }
+    replayed.next_segment = segments.last().map_or(first.unwrap_or(0), |last| last + 1);
+    Ok(replayed)
+}
+
+/// Cuts the file at byte `at`, from where on nobody was told of what it holds; gives the bytes cut.
+fn repair(path: &Path, at: u64) -> Result<u64, Error> {
+    let cut = || {
+        let mut file = fs::OpenOptions::new().write(true).open(path)?;
+        let len = file.metadata()?.len();
+        file.set_len(at)?;
+        if at < HEADER.len() as u64 {
+            file.set_len(0)?;
+            file.write_all(&HEADER)?;
+        }
+        file.sync_all()?;
+        Ok(len - at)
+    };
+    cut().map_err(|error| unavailable(path, &error))
+}
+
+/// Writes the snapshot `number`, whose records come from `next` part by part until it gives none; it
+/// is there when it is whole. Then removes all files that it makes needless.
+pub fn write_snapshot(
+    folder: &Path,
+    number: u64,
+    mut next: impl FnMut() -> Result<Option<Vec<u8>>, Error>,
+) -> Result<u64, Error> {
+    let path = snapshot_path(folder, number);
+    let (mut failure, mut written) = (None, HEADER.len() as u64);
+    let outcome = replace::write_whole(&path, |file| {
+        file.write_all(&HEADER)?;
+        let mut frame = Vec::new();
+        loop {
+            match next() {
+                Ok(Some(records)) if records.is_empty() => {}
+                Ok(Some(records)) => {
+                    frame.clear();
+                    frame::encode(&records, &mut frame);
+                    file.write_all(&frame)?;
+                    written += frame.len() as u64;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    let message = error.message().to_owned();
+                    failure = Some(error);
+                    return Err(std::io::Error::other(message));
+                }
+            }
+        }
+    });
+    match (outcome, failure) {
+        (_, Some(error)) => return Err(error),
+        (Err(error), None) => return Err(unavailable(&path, &error)),
+        (Ok(()), None) => {}
+    }
+    remove_before(folder, number)?;
+    Ok(written)
+}
+
+/// Removes the segments and snapshots before `number`, oldest first.
+fn remove_before(folder: &Path, number: u64) -> Result<(), Error> {
+    let listing = list(folder)?;
+    let segments = listing.segments.into_iter().filter(|old| *old < number).map(|old| segment_path(folder, old));
+    let snapshots = listing.snapshots.into_iter().filter(|old| *old < number).map(|old| snapshot_path(folder, old));
+    for path in snapshots.chain(segments) {
+        fs::remove_file(&path).map_err(|error| unavailable(&path, &error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{FloatRows, Order, Recorder};
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("uru-wal-{name}-{}", std::process::id()));
+            drop(fs::remove_dir_all(&path));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, number: u64, times: std::ops::Range<i64>) {
+            let mut bytes = HEADER.to_vec();
+            for time in times {
+                frame::encode(&floats(time), &mut bytes);
+            }
+            fs::write(segment_path(&self.0, number), bytes).unwrap();
+        }
+
+        fn read(&self) -> Result<(Vec<i64>, Replayed), Error> {
+            let mut times = Vec::new();
+            let replayed = replay(&self.0, |record| {
+                let Record::Floats(_, _, rows) = record else { return Ok(()) };
+                times.extend(rows.times);
+                Ok(())
+            })?;
+            Ok((times, replayed))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn floats(time: i64) -> Vec<u8> {
+        let (mut rows, mut recorder) = (FloatRows::default(), Recorder::default());
+        rows.push(1, time, 1.0);
+        recorder.floats(1, Order::Kept, &rows);
+        recorder.take()
+    }
+
+    #[test]
+    fn a_torn_tail_is_removed_once_and_what_comes_later_is_whole() {
+        let folder = Folder::new("torn");
+        folder.write(0, 0..3);
+        folder.write(1, 3..6);
+        let path = segment_path(&folder.0, 1);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let (times, replayed) = folder.read().unwrap();
+        assert_eq!((times, replayed.next_segment), (vec![0, 1, 2, 3, 4], 2));
+        assert!(replayed.torn_bytes > 0);
+        folder.write(2, 6..7);
+        let (times, replayed) = folder.read().unwrap();
+        assert_eq!((times, replayed.torn_bytes), (vec![0, 1, 2, 3, 4, 6], 0));
+    }
+
+    #[test]
+    fn a_segment_that_is_damaged_missing_or_cut_in_the_middle_of_the_log_is_named() {
+        let folder = Folder::new("damaged");
+        for number in 0..3 {
+            folder.write(number, 0..2);
+        }
+        let path = segment_path(&folder.0, 1);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = folder.read().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("00000001"), "{error}");
+        fs::remove_file(&path).unwrap();
+        assert!(folder.read().unwrap_err().message().contains("00000001: the segment is missing"));
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_what_came_before_it() {
+        let folder = Folder::new("snapshot");
+        folder.write(0, 0..3);
+        folder.write(1, 3..5);
+        let mut parts = vec![floats(100), Vec::new(), floats(101)].into_iter();
+        write_snapshot(&folder.0, 1, || Ok(parts.next())).unwrap();
+        assert_eq!(folder.read().unwrap().0, [100, 101, 3, 4]);
+        assert_eq!(list(&folder.0).unwrap(), Listing { segments: vec![1], snapshots: vec![1] });
+        let failed = write_snapshot(&folder.0, 2, || Err(Error::new(ErrorKind::Unavailable, "no")));
+        assert_eq!(failed.unwrap_err().message(), "no");
+        assert_eq!(list(&folder.0).unwrap(), Listing { segments: vec![1], snapshots: vec![1] });
+        let path = snapshot_path(&folder.0, 1);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(folder.read().unwrap_err().message().contains("00000001.snapshot"));
+    }
+}

@@ -1,0 +1,197 @@
+//! Frames: what was written with one write and made durable with one sync; and the files of them.
+//!
+//! ```text
+//! file    magic 75 72 75 77 │ version u8 │ three zeros │ frame │ frame │ …
+//! frame   stored u32 LE │ raw u32 LE │ CRC-32C of the eight bytes before and what is stored, u32 LE │ stored
+//! ```
+//! What is stored is `raw` bytes of records in `stored` bytes of snappy's block format.
+
+use std::path::Path;
+
+use crate::codec::{Corrupt, Cursor};
+use crate::model::{Error, ErrorKind};
+use crate::simd::crc32c::{crc32c, crc32c_append};
+
+/// The first bytes of a file.
+pub const HEADER: [u8; 8] = [0x75, 0x72, 0x75, 0x77, 1, 0, 0, 0];
+/// Bytes of a frame before what is stored.
+pub const FRAME_HEADER_LEN: usize = 12;
+/// Most bytes of records in a frame.
+pub const RAW_BYTES_MAX: usize = 256 << 20;
+
+const WHAT: &str = "WAL frame";
+
+/// How a file ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a whole frame.
+    Whole,
+    /// With a part of a frame, or of the header, that starts at this byte.
+    Torn(u64),
+}
+
+/// Whether a file may end in the middle of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// It is the last of its log, so that a write into it may have been cut off.
+    MayBeTorn,
+    /// It was finished.
+    MustBeWhole,
+}
+
+/// Appends a frame of `records` to `out`.
+///
+/// # Panics
+/// When there are more than [`RAW_BYTES_MAX`] bytes of records.
+pub fn encode(records: &[u8], out: &mut Vec<u8>) {
+    assert!(records.len() <= RAW_BYTES_MAX, "a frame holds at most {RAW_BYTES_MAX} bytes of records");
+    let start = out.len();
+    out.resize(start + FRAME_HEADER_LEN + snap::raw::max_compress_len(records.len()), 0);
+    let stored = snap::raw::Encoder::new().compress(records, &mut out[start + FRAME_HEADER_LEN..]);
+    let stored = stored.expect("there is room for what compresses worst");
+    out.truncate(start + FRAME_HEADER_LEN + stored);
+    out[start..start + 4].copy_from_slice(&(stored as u32).to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&(records.len() as u32).to_le_bytes());
+    let checksum = crc32c_append(crc32c(&out[start..start + 8]), &out[start + FRAME_HEADER_LEN..]);
+    out[start + 8..start + FRAME_HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Calls `visit` with the byte at which each frame of the file `bytes` starts and with its records.
+/// Damage that no cut-off write explains is an error.
+pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
+    if bytes.len() < HEADER.len() {
+        let fits = HEADER.starts_with(bytes) || bytes.iter().all(|byte| *byte == 0);
+        if tail == Tail::MayBeTorn && fits {
+            return Ok(End::Torn(0));
+        }
+        return Err(Corrupt::new("WAL file", 0, format!("{} bytes, too few for a header", bytes.len())).into());
+    }
+    if !bytes.starts_with(&HEADER) {
+        let reason = format!("starts with {:02x?} instead of {HEADER:02x?}", &bytes[..HEADER.len()]);
+        return Err(Corrupt::new("WAL file", 0, reason).into());
+    }
+    let mut at = HEADER.len();
+    let mut raw = Vec::new();
+    while at < bytes.len() {
+        let (stored, end) = match checked(bytes, at) {
+            Ok(found) => found,
+            Err(corrupt) if tail == Tail::MustBeWhole => return Err(corrupt.into()),
+            Err(corrupt) => return torn(bytes, at, corrupt),
+        };
+        decompress(stored, at, &mut raw)?;
+        visit(at as u64, &raw)?;
+        at = end;
+    }
+    Ok(End::Whole)
+}
+
+/// What is wrong at byte `at` is the end of a cut-off write, unless a whole frame comes behind it.
+fn torn(bytes: &[u8], at: usize, corrupt: Corrupt) -> Result<End, Error> {
+    match (at + 1..bytes.len()).find(|behind| checked(bytes, *behind).is_ok()) {
+        None => Ok(End::Torn(at as u64)),
+        Some(behind) => {
+            let message = format!("{corrupt}; a whole frame follows at byte {behind}, so this is no cut-off write");
+            Err(Error::new(ErrorKind::Corrupt, message))
+        }
+    }
+}
+
+/// What the frame at byte `at` stores, its checksum found right, and where the frame ends.
+fn checked(bytes: &[u8], at: usize) -> Result<(&[u8], usize), Corrupt> {
+    let mut cursor = Cursor::new(WHAT, bytes.get(at..).unwrap_or(&[]), at as u64);
+    let header = cursor.bytes(8)?;
+    let (stored_len, raw_len) = lens(header);
+    let stored_checksum = cursor.u32_le()?;
+    if stored_len == 0 || raw_len > RAW_BYTES_MAX {
+        return Err(Corrupt::new(WHAT, at as u64, format!("{stored_len} bytes stored for {raw_len}")));
+    }
+    let stored = cursor.bytes(stored_len)?;
+    let computed = crc32c_append(crc32c(header), stored);
+    if computed != stored_checksum {
+        let reason = format!("stored checksum {stored_checksum:08x}, computed {computed:08x}");
+        return Err(Corrupt::new(WHAT, at as u64, reason));
+    }
+    Ok((stored, at + FRAME_HEADER_LEN + stored_len))
+}
+
+fn lens(header: &[u8]) -> (usize, usize) {
+    let word =
+        |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_le_bytes(*word));
+    (word(0) as usize, word(4) as usize)
+}
+
+fn decompress(stored: &[u8], at: usize, raw: &mut Vec<u8>) -> Result<(), Corrupt> {
+    let failed = |error: snap::Error| Corrupt::new(WHAT, at as u64, error.to_string());
+    let len = snap::raw::decompress_len(stored).map_err(failed)?;
+    if len > RAW_BYTES_MAX {
+        return Err(Corrupt::new(WHAT, at as u64, format!("{len} bytes announced")));
+    }
+    raw.clear();
+    raw.resize(len, 0);
+    snap::raw::Decoder::new().decompress(stored, raw).map_err(failed)?;
+    Ok(())
+}
+
+/// As [`scan`], of the file at `path`, which errors name.
+pub fn scan_file(path: &Path, tail: Tail, visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
+    let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()));
+    let bytes = std::fs::read(path).map_err(failed)?;
+    scan(&bytes, tail, visit).map_err(|error| error.within(path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(frames: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = HEADER.to_vec();
+        frames.iter().for_each(|records| encode(records, &mut bytes));
+        bytes
+    }
+
+    fn read(bytes: &[u8], tail: Tail) -> Result<(Vec<Vec<u8>>, End), Error> {
+        let mut frames = Vec::new();
+        let end = scan(bytes, tail, |_, records| {
+            frames.push(records.to_vec());
+            Ok(())
+        })?;
+        Ok((frames, end))
+    }
+
+    #[test]
+    fn every_cut_is_a_torn_tail_of_the_last_file_and_an_error_of_others() {
+        let frames: [&[u8]; 3] = [b"first first first", b"second", &[7; 1000]];
+        let whole = file(&frames);
+        let ends = [8, file(&frames[..1]).len(), file(&frames[..2]).len(), whole.len()];
+        for cut in 0..=whole.len() {
+            let (found, end) = read(&whole[..cut], Tail::MayBeTorn).unwrap();
+            let count = ends.iter().filter(|end| **end <= cut).count();
+            assert_eq!(found, frames[..count.saturating_sub(1)], "{cut}");
+            assert_eq!(end == End::Whole, ends.contains(&cut), "{cut}");
+            assert_eq!(read(&whole[..cut], Tail::MustBeWhole).is_ok(), ends.contains(&cut), "{cut}");
+        }
+    }
+
+    #[test]
+    fn damage_with_a_whole_frame_behind_it_is_an_error_that_says_where() {
+        let whole = file(&[b"first first first", b"second", b"third"]);
+        let second = file(&[b"first first first"]).len();
+        for at in 8..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            let last = at >= file(&[b"first first first", b"second"]).len();
+            let read = read(&bytes, Tail::MayBeTorn);
+            assert_eq!(read.is_ok(), last, "{at}");
+            if at >= second && !last {
+                let message = read.unwrap_err().message().to_owned();
+                assert!(
+                    message.starts_with(&format!("WAL frame at byte {second}")) || message.contains("frame"),
+                    "{message}"
+                );
+            }
+        }
+        let mut zeros = whole;
+        zeros.extend_from_slice(&[0; 100]);
+        assert!(matches!(read(&zeros, Tail::MayBeTorn).unwrap().1, End::Torn(_)));
+    }
+}

@@ -1,0 +1,325 @@
+//! The thread that writes a log: takes all commits that wait, writes them as one frame, makes it
+//! durable, then tells all of them.
+//!
+//! After a write or sync that failed nothing is written any more: what the file holds is not known,
+//! and the pages that could not be written may be gone. Whoever asks is refused until a restart has
+//! replayed what there is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::folder::segment_path;
+use super::frame::{self, HEADER};
+use crate::io::{BlockIo, File, Write};
+use crate::model::{Error, ErrorKind};
+
+/// Bytes of a segment after which the next one is begun.
+pub const SEGMENT_BYTES_MAX: u64 = 128 << 20;
+
+/// Bytes of records that one frame takes before others have to wait.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// How often a relaxed log is made durable.
+const RELAXED_SYNC: Duration = Duration::from_secs(1);
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// It is on disk.
+    #[default]
+    Fsync,
+    /// It was given to the operating system, and is on disk a second later: a crash of the machine, not
+    /// of the process, loses up to a second of acknowledged samples.
+    Relaxed,
+}
+
+/// Called when a commit is durable, or will never be.
+pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// Opens what the writer's thread writes through.
+pub type OpenIo = Box<dyn FnOnce() -> Result<Box<dyn BlockIo>, Error> + Send>;
+
+enum Message {
+    Commit(Vec<u8>, Done),
+    Rotate(Box<dyn FnOnce(Result<u64, Error>) + Send>),
+}
+
+/// What a writer has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalCounters {
+    /// Commits asked for.
+    pub commits: u64,
+    /// Frames written, each for all commits that waited.
+    pub frames: u64,
+    /// Bytes of records.
+    pub raw_bytes: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Microseconds spent in writing and syncing.
+    pub write_us: u64,
+    /// Commits that failed.
+    pub failed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_broken: AtomicBool,
+    commits: AtomicU64,
+    frames: AtomicU64,
+    raw_bytes: AtomicU64,
+    bytes: AtomicU64,
+    write_us: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A log that is written.
+pub struct Writer {
+    messages: Option<Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+/// Where a log goes on.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The folder, which exists.
+    pub folder: PathBuf,
+    /// The number of the segment to begin.
+    pub segment: u64,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+}
+
+impl Writer {
+    /// Begins a segment at `place`, written through what `open` gives to the writer's thread.
+    pub fn start(place: Place, open: OpenIo) -> Result<Self, Error> {
+        let (messages, inbox) = unbounded();
+        let (ready, is_ready) = crossbeam_channel::bounded(1);
+        let shared = Arc::<Shared>::default();
+        let own = Arc::clone(&shared);
+        let body = move || {
+            let opened = open().and_then(|mut io| {
+                let file = begin(&place, &mut *io)?;
+                Ok((io, file))
+            });
+            match opened {
+                Err(error) => drop(ready.send(Err(error))),
+                Ok((io, file)) => {
+                    let _ = ready.send(Ok(()));
+                    let (frame, end) = (Vec::new(), HEADER.len() as u64);
+                    Loop { io, file, end, frame, place, inbox, shared: own, dirty_since: None }.run();
+                }
+            }
+        };
+        let failed = |why: String| Error::new(ErrorKind::Unavailable, format!("the WAL's thread did not start: {why}"));
+        let thread = std::thread::Builder::new().name("wal".to_owned()).spawn(body);
+        let thread = thread.map_err(|error| failed(error.to_string()))?;
+        is_ready.recv().map_err(|_| failed("it ended".to_owned()))??;
+        Ok(Self { messages: Some(messages), thread: Some(thread), shared })
+    }
+
+    /// Appends `records`, which may be none; `done` is called after all that was committed before is
+    /// durable and this is too.
+    pub fn commit(&self, records: Vec<u8>, done: Done) {
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.send(Message::Commit(records, done));
+    }
+
+    /// Begins another segment; `done` gets its number.
+    pub fn rotate(&self, done: impl FnOnce(Result<u64, Error>) + Send + 'static) {
+        self.send(Message::Rotate(Box::new(done)));
+    }
+
+    /// Whether a write has failed, so that nothing is written any more.
+    pub fn is_broken(&self) -> bool {
+        self.shared.is_broken.load(Ordering::Acquire)
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> WalCounters {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WalCounters {
+            commits: load(&self.shared.commits),
+            frames: load(&self.shared.frames),
+            raw_bytes: load(&self.shared.raw_bytes),
+            bytes: load(&self.shared.bytes),
+            write_us: load(&self.shared.write_us),
+            failed: load(&self.shared.failed),
+        }
+    }
+
+    fn send(&self, message: Message) {
+        let messages = self.messages.as_ref().expect("the channel is open as long as the writer lives");
+        if let Err(unsent) = messages.send(message) {
+            // The thread has ended, which it does by a panic alone; that ends the process elsewhere.
+            match unsent.0 {
+                Message::Commit(_, done) => done(Err(broken())),
+                Message::Rotate(done) => done(Err(broken())),
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Writes what was committed, then ends the thread.
+    fn drop(&mut self) {
+        self.messages = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn broken() -> Error {
+    let message = "the WAL could not be written before; nothing is taken until a restart has replayed it";
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+/// Creates the segment of `place`, durably.
+fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<File, Error> {
+    let file = File::create(segment_path(&place.folder, place.segment))?;
+    let write = Write { file: &file, offset: 0, bytes: &HEADER };
+    io.write_and_sync(&[write]).map_err(|failure| failure.to_error(&file))?;
+    let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", place.folder.display())))?;
+    Ok(file)
+}
+
+/// The writer's thread.
+struct Loop {
+    io: Box<dyn BlockIo>,
+    file: File,
+    /// Where the next frame goes.
+    end: u64,
+    frame: Vec<u8>,
+    place: Place,
+    inbox: Receiver<Message>,
+    shared: Arc<Shared>,
+    /// Since when a relaxed log holds what is not durable.
+    dirty_since: Option<Instant>,
+}
+
+impl Loop {
+    fn run(mut self) {
+        while let Some(message) = self.next() {
+            match message {
+                Message::Rotate(done) => done(self.rotate()),
+                Message::Commit(records, done) => {
+                    let (records, waiting, rotate) = self.gather(records, done);
+                    self.commit(&records, waiting);
+                    if let Some(done) = rotate {
+                        done(self.rotate());
+                    }
+                }
+            }
+        }
+        if self.dirty_since.is_some() {
+            // Nobody waits for it; replay finds what there is.
+            let _ = self.sync();
+        }
+    }
+
+    /// The next message; `None` when there will be none. Keeps a relaxed log durable meanwhile.
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            let Some(since) = self.dirty_since else { return self.inbox.recv().ok() };
+            let left = RELAXED_SYNC.saturating_sub(since.elapsed());
+            match self.inbox.recv_timeout(left) {
+                Ok(message) if !left.is_zero() => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                other => {
+                    if self.sync().is_err() {
+                        self.shared.is_broken.store(true, Ordering::Release);
+                    }
+                    if let Ok(message) = other {
+                        return Some(message);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All commits that wait, as one; and a rotation that came behind them.
+    #[expect(clippy::type_complexity, reason = "a rotation's callback is named nowhere else")]
+    fn gather(
+        &self,
+        mut records: Vec<u8>,
+        done: Done,
+    ) -> (Vec<u8>, Vec<Done>, Option<Box<dyn FnOnce(Result<u64, Error>) + Send>>) {
+        let mut waiting = vec![done];
+        while records.len() < GROUP_BYTES_MAX {
+            match self.inbox.try_recv() {
+                Ok(Message::Commit(more, done)) => {
+                    records.extend_from_slice(&more);
+                    waiting.push(done);
+                }
+                Ok(Message::Rotate(done)) => return (records, waiting, Some(done)),
+                Err(_) => break,
+            }
+        }
+        (records, waiting, None)
+    }
+
+    fn commit(&mut self, records: &[u8], waiting: Vec<Done>) {
+        let outcome = if self.shared.is_broken.load(Ordering::Acquire) { Err(broken()) } else { self.write(records) };
+        if outcome.is_err() {
+            self.shared.is_broken.store(true, Ordering::Release);
+            self.shared.failed.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+        }
+        waiting.into_iter().for_each(|done| done(outcome.clone()));
+    }
+
+    fn write(&mut self, records: &[u8]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        if self.end > SEGMENT_BYTES_MAX {
+            self.rotate()?;
+        }
+        let started = Instant::now();
+        self.frame.clear();
+        // One frame each where several together are more than a frame may hold.
+        frame::encode(records, &mut self.frame);
+        let write = Write { file: &self.file, offset: self.end, bytes: &self.frame };
+        let written = match self.place.durability {
+            Durability::Fsync => self.io.write_and_sync(&[write]),
+            Durability::Relaxed => {
+                self.dirty_since.get_or_insert(started);
+                self.io.write(&[write])
+            }
+        };
+        written.map_err(|failure| failure.to_error(&self.file))?;
+        self.end += self.frame.len() as u64;
+        self.shared.frames.fetch_add(1, Ordering::Relaxed);
+        self.shared.raw_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
+        self.shared.write_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.dirty_since = None;
+        let nothing = Write { file: &self.file, offset: self.end, bytes: &[] };
+        self.io.write_and_sync(&[nothing]).map_err(|failure| failure.to_error(&self.file))
+    }
+
+    fn rotate(&mut self) -> Result<u64, Error> {
+        if self.shared.is_broken.load(Ordering::Acquire) {
+            return Err(broken());
+        }
+        if self.dirty_since.is_some() {
+            self.sync()?;
+        }
+        self.place.segment += 1;
+        self.file = begin(&self.place, &mut *self.io)?;
+        self.end = HEADER.len() as u64;
+        Ok(self.place.segment)
+    }
+}
