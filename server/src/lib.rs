@@ -15,6 +15,8 @@ pub mod telemetry;
 pub mod cluster;
 /// Which blocks a bucket holds.
 pub mod sync;
+/// The upkeep of a bucket: marks, deletion, moving blocks.
+pub mod upkeep;
 /// Threads that wait for sockets and object stores.
 pub mod edge;
 /// What the process answers: gRPC and HTTP.
@@ -25,5 +27,7 @@ pub mod fanout;
 pub mod ingest;
 /// The store gateway.
 pub mod gateway;
+/// Tools that look at a bucket and mend it by hand.
+pub mod tools;
 /// The components that wire all of this.
 pub mod component;

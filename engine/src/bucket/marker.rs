@@ -92,11 +92,9 @@ pub trait Marker: Serialize + DeserializeOwned {
         Ok(marker)
     }
 
-    /// The marker's bytes.
+    /// The marker's bytes, on one line as Thanos writes them.
     fn to_json(&self) -> Vec<u8> {
-        let mut bytes = go_json::to_vec(self);
-        bytes.push(b'\n');
-        bytes
+        go_json::to_line(self)
     }
 }
 
@@ -139,6 +137,11 @@ mod tests {
             reason: reason::OUT_OF_ORDER_CHUNKS.to_owned(),
         };
         assert_eq!(NoCompactMark::parse(&mark.to_json()).unwrap(), mark);
+        let expected = concat!(
+            r#"{"id":"01M7YFY7H37F9ZH8ZQ1CX44W25","version":1,"no_compact_time":1700000000,"#,
+            r#""reason":"block-index-out-of-order-chunk"}"#
+        );
+        assert_eq!(String::from_utf8(mark.to_json()).unwrap(), expected);
     }
 
     #[test]

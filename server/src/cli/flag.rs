@@ -48,12 +48,14 @@ pub struct Flag {
     pub standing: Standing,
     /// Whether `--help` leaves it out.
     pub hidden: bool,
+    /// The letter that stands for it after one dash.
+    pub short: Option<char>,
 }
 
 impl Flag {
     /// A flag that has its meaning.
     pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
-        Self { name, kind, default, help, standing: Standing::Used, hidden: false }
+        Self { name, kind, default, help, standing: Standing::Used, hidden: false, short: None }
     }
 
     /// A flag that is accepted and has no effect, for the reason `why`.
@@ -65,6 +67,7 @@ impl Flag {
             help: "Accepted, without effect.",
             standing: Standing::NoEffect(why),
             hidden: false,
+            short: None,
         }
     }
 
@@ -73,12 +76,18 @@ impl Flag {
         self.hidden = true;
         self
     }
+
+    /// The same flag, with a letter that stands for it.
+    pub const fn short(mut self, letter: char) -> Self {
+        self.short = Some(letter);
+        self
+    }
 }
 
 /// A component as the command line knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Subcommand {
-    /// The word after `uru`.
+    /// The word after `uru`; several words for a command of a command.
     pub name: &'static str,
     /// One sentence for `--help`.
     pub about: &'static str,
@@ -90,5 +99,28 @@ impl Subcommand {
     /// All flags of the component.
     pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
         self.flags.iter().flat_map(|group| group.iter())
+    }
+}
+
+/// A command that only has commands below it.
+#[derive(Clone, Copy, Debug)]
+pub struct Branch {
+    /// The words after `uru`.
+    pub name: &'static str,
+    /// One sentence for `--help`.
+    pub about: &'static str,
+    /// Flags that may stand before or after the name of a command below it.
+    pub flags: &'static [&'static [Flag]],
+}
+
+impl Branch {
+    /// All flags of the branch.
+    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
+        self.flags.iter().flat_map(|group| group.iter())
+    }
+
+    /// Whether `name` is a command below this one.
+    pub fn holds(&self, name: &str) -> bool {
+        name.strip_prefix(self.name).is_some_and(|rest| rest.starts_with(' '))
     }
 }

@@ -48,13 +48,20 @@ pub const OBJSTORE: &[Flag] = &[
     Flag::new("objstore.config", Kind::Text, "", "The YAML that describes the bucket; instead of the file."),
 ];
 
-/// Which blocks of the bucket are seen.
-pub const SELECTOR: &[Flag] = &[
+/// Which times of the bucket are seen.
+pub const TIME_RANGE: &[Flag] = &[
     Flag::new("min-time", Kind::Time, "0000-01-01T00:00:00Z", "Start of the time range to serve."),
     Flag::new("max-time", Kind::Time, "9999-12-31T23:59:59Z", "End of the time range to serve."),
+];
+
+/// Which labels of the bucket are seen.
+pub const RELABEL: &[Flag] = &[
     Flag::new("selector.relabel-config-file", Kind::Text, "", "Path to relabel configuration that selects blocks."),
     Flag::new("selector.relabel-config", Kind::Text, "", "Relabel configuration that selects blocks."),
 ];
+
+/// Which blocks of the bucket are seen.
+pub const SELECTOR: &[Flag] = &[TIME_RANGE[0], TIME_RANGE[1], RELABEL[0], RELABEL[1]];
 
 /// Limits on one StoreAPI request.
 pub const STORE_LIMITS: &[Flag] = &[

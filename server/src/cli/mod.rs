@@ -8,6 +8,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// What a flag is.
 pub mod flag;
+/// The flags of the compactor.
+pub mod compact;
 /// The flags that components share.
 pub mod flags;
 /// Headings of `--help`.
@@ -20,8 +22,10 @@ pub mod parse;
 pub mod query;
 /// The flags of the store gateway.
 pub mod store;
+/// The flags of the tools.
+pub mod tools;
 
-pub use flag::{Flag, Kind, Standing, Subcommand};
+pub use flag::{Branch, Flag, Kind, Standing, Subcommand};
 pub use parse::TimeOrDuration;
 
 /// The values of one component's flags; each has passed the check of its kind.
@@ -59,14 +63,32 @@ pub fn command(components: &'static [Subcommand]) -> Command {
     for arg in flags::GLOBAL.iter().flat_map(args) {
         command = command.arg(arg.global(true));
     }
+    pages::with_pages(branch(command, components, ""))
+}
+
+/// `command` with all commands whose names begin with `path`, which is empty or ends in a space.
+fn branch(mut command: Command, components: &'static [Subcommand], path: &str) -> Command {
+    let mut known: Vec<&str> = Vec::new();
     for component in components {
-        let mut sub = Command::new(component.name).about(component.about);
-        for arg in component.flags().flat_map(args) {
-            sub = sub.arg(arg);
+        let Some(rest) = component.name.strip_prefix(path) else { continue };
+        let Some((word, _)) = rest.split_once(' ') else {
+            let leaf = Command::new(rest).about(component.about);
+            command = command.subcommand(component.flags().flat_map(args).fold(leaf, Command::arg));
+            continue;
+        };
+        if known.contains(&word) {
+            continue;
         }
-        command = command.subcommand(sub);
+        known.push(word);
+        let name = format!("{path}{word}");
+        let mut below = Command::new(word).subcommand_required(true).arg_required_else_help(true);
+        if let Some(found) = tools::BRANCHES.iter().find(|branch| branch.name == name) {
+            below = below.about(found.about);
+            below = found.flags().flat_map(args).fold(below, |below, arg| below.arg(arg.global(true)));
+        }
+        command = command.subcommand(branch(below, components, &format!("{name} ")));
     }
-    pages::with_pages(command)
+    command
 }
 
 /// Reads `words`, the first of which is the program's name.
@@ -75,14 +97,20 @@ pub fn parse(
     words: impl IntoIterator<Item = std::ffi::OsString>,
 ) -> Result<Task, clap::Error> {
     let mut grammar = command(components);
-    let matches = grammar.try_get_matches_from_mut(words)?;
-    let (name, matches) = matches.subcommand().expect("the grammar requires a subcommand");
-    if let Some(page) = pages::asked(&grammar, name, matches) {
+    let all = grammar.try_get_matches_from_mut(words)?;
+    let (first, below) = all.subcommand().expect("the grammar requires a subcommand");
+    if let Some(page) = pages::asked(&grammar, first, below) {
         return page.map(Task::Print);
     }
+    let (mut name, mut matches) = (String::new(), &all);
+    while let Some((word, below)) = matches.subcommand() {
+        name = if name.is_empty() { word.to_owned() } else { format!("{name} {word}") };
+        matches = below;
+    }
     let component = components.iter().find(|known| known.name == name).expect("the grammar knows these components");
+    let above = tools::BRANCHES.iter().filter(|branch| branch.holds(component.name)).flat_map(Branch::flags);
     let mut values = Values::default();
-    for flag in flags::GLOBAL.iter().chain(component.flags()) {
+    for flag in flags::GLOBAL.iter().chain(above).chain(component.flags()) {
         values.take(flag, matches).map_err(|why| {
             let message = format!("--{}: {why}", flag.name);
             grammar.error(clap::error::ErrorKind::ValueValidation, message)
@@ -94,6 +122,7 @@ pub fn parse(
 /// Kingpin's form of a flag: `--name=value`, `--name value`; a switch is `--name` or `--no-name`.
 fn args(flag: &'static Flag) -> Vec<Arg> {
     let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(heading::of(flag)).hide(flag.hidden);
+    let arg = flag.short.map_or(arg.clone(), |letter| arg.short(letter));
     match flag.kind {
         Kind::Switch => {
             let negated = Arg::new(format!("no-{}", flag.name))
@@ -123,6 +152,11 @@ impl Values {
     /// The text of a flag; `None` when it was not given and has no default.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.list(name).last().map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Whether the component has such a flag.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// All texts of a flag that may come again.

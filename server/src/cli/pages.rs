@@ -41,8 +41,9 @@ fn manual(grammar: &Command, component: Option<&str>) -> Result<Vec<u8>, clap::E
                 let message = format!("no component is called {name:?}; uru --help lists them");
                 grammar.clone().error(clap::error::ErrorKind::InvalidValue, message)
             };
-            let found = grammar.find_subcommand(name).ok_or_else(unknown)?;
-            found.clone().name(format!("uru-{name}")).bin_name(format!("uru {name}"))
+            let found = name.split(' ').try_fold(grammar, |above, word| above.find_subcommand(word));
+            let found = found.ok_or_else(unknown)?;
+            found.clone().name(format!("uru-{}", name.replace(' ', "-"))).bin_name(format!("uru {name}"))
         }
     };
     let mut page = Vec::new();

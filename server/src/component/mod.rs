@@ -8,11 +8,28 @@ pub mod query;
 pub mod process;
 /// The store gateway.
 pub mod store;
+/// The tools.
+pub mod tools;
+/// The block viewer.
+mod viewer;
 
 use crate::cli::{Invocation, Subcommand};
 
 /// Every component, as the command line knows it.
-pub const COMPONENTS: &[Subcommand] = &[all_in_one::SUBCOMMAND, query::SUBCOMMAND, store::SUBCOMMAND];
+pub const COMPONENTS: &[Subcommand] = &[
+    all_in_one::SUBCOMMAND,
+    query::SUBCOMMAND,
+    store::SUBCOMMAND,
+    tools::CLEANUP,
+    tools::INSPECT,
+    tools::LS,
+    tools::MARK,
+    tools::replicate::SUBCOMMAND,
+    tools::RETENTION,
+    tools::UPLOAD,
+    tools::web::SUBCOMMAND,
+    tools::RULES_CHECK,
+];
 
 /// Runs a component until it is told to end. The error is a sentence for whoever started it.
 pub fn run(invocation: &Invocation) -> Result<(), String> {
@@ -20,6 +37,9 @@ pub fn run(invocation: &Invocation) -> Result<(), String> {
         "all-in-one" => all_in_one::run(&invocation.values),
         "query" => query::run(&invocation.values),
         "store" => store::run(&invocation.values),
-        other => unreachable!("the command line knows no component {other}"),
+        other => match tools::run(other, &invocation.values) {
+            Some(outcome) => outcome,
+            None => unreachable!("the command line knows no component {other}"),
+        },
     }
 }

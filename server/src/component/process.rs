@@ -28,9 +28,8 @@ pub struct Ports {
     runtime: Runtime,
     threads: usize,
     http: Listeners,
-    grpc: Listeners,
     http_options: ServeOptions,
-    grpc_options: ServeOptions,
+    grpc: Option<(Listeners, ServeOptions)>,
 }
 
 /// What a process serves.
@@ -38,7 +37,7 @@ pub struct Ports {
 pub struct Services {
     /// Over HTTP, besides what every component has.
     pub http: Router,
-    /// Over gRPC, besides reflection and health.
+    /// Over gRPC, besides reflection and health; not used by a component without a gRPC server.
     pub grpc: Routes,
 }
 
@@ -52,7 +51,8 @@ pub struct Running {
 
 /// The mode of I/O that the flags name.
 pub fn io_mode(values: &Values) -> io::Mode {
-    match values.text("io.mode") {
+    let mode = if values.has("io.mode") { values.text("io.mode") } else { None };
+    match mode {
         Some("io_uring") => io::Mode::Uring,
         Some("pread") => io::Mode::Pread,
         _ => io::Mode::Auto,
@@ -60,11 +60,22 @@ pub fn io_mode(values: &Values) -> io::Mode {
 }
 
 impl Ports {
-    /// Binds the ports that the flags name.
+    /// Binds the ports that the flags name; that of gRPC where the component has one.
     pub fn bind(values: &Values) -> Result<Self, ConfigError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(EDGE_THREADS_MAX);
         let address = |flag: &str| values.text(flag).unwrap_or_default().to_owned();
         let bind = |flag: &str| Listeners::bind(&address(flag), threads).map_err(|why| ConfigError::new(flag, why));
+        let http = bind("http-address")?;
+        let grpc = if values.has("grpc-address") {
+            let options = ServeOptions {
+                tls: grpc_tls(values)?,
+                connection_age_max: values.duration("grpc-server-max-connection-age"),
+                grace: values.duration("grpc-grace-period"),
+            };
+            Some((bind("grpc-address")?, options))
+        } else {
+            None
+        };
         Ok(Self {
             runtime: Runtime::choose(io_mode(values)),
             threads,
@@ -73,13 +84,8 @@ impl Ports {
                 connection_age_max: Duration::ZERO,
                 grace: values.duration("http-grace-period"),
             },
-            grpc_options: ServeOptions {
-                tls: grpc_tls(values)?,
-                connection_age_max: values.duration("grpc-server-max-connection-age"),
-                grace: values.duration("grpc-grace-period"),
-            },
-            http: bind("http-address")?,
-            grpc: bind("grpc-address")?,
+            http,
+            grpc,
         })
     }
 
@@ -93,9 +99,15 @@ impl Ports {
         self.http.address()
     }
 
-    /// Where gRPC is served.
+    /// Where gRPC is served; the component has a gRPC server.
     pub fn grpc_address(&self) -> std::net::SocketAddr {
-        self.grpc.address()
+        self.grpc.as_ref().expect("the component declares --grpc-address").0.address()
+    }
+
+    /// Starts the threads of a component without a gRPC server.
+    pub fn start_http(self, http: Router, health: Health, registry: Registry) -> Result<Running, String> {
+        let services = Services { http, grpc: Routes::default() };
+        self.start(&services, (health, GrpcMetrics::register(&mut Registry::default())), Arc::new(registry))
     }
 
     /// Starts the edge's threads. `registry` holds all metrics of the process.
@@ -110,10 +122,11 @@ impl Ports {
         let router = services.http.clone().merge(health::routes(health.clone(), registry));
         let mut threads = Vec::new();
         for number in 0..self.threads {
-            let (Some(http), Some(grpc)) = (self.http.take(), self.grpc.take()) else { break };
+            let Some(http) = self.http.take() else { break };
+            let grpc = self.grpc.as_mut().and_then(|(listeners, options)| Some((listeners.take()?, options.clone())));
             let service = Measured::new(services.grpc.clone(), metrics.clone());
             let http = (http, router.clone(), self.http_options.clone(), shutdown.clone());
-            let grpc = (grpc, service, self.grpc_options.clone(), shutdown.clone());
+            let grpc = grpc.map(|(socket, options)| (socket, service, options, shutdown.clone()));
             let (is_ready, mut ends) = (is_ready.clone(), shutdown.clone());
             let body = move || async move {
                 let serve_http = async move {
@@ -124,7 +137,7 @@ impl Ports {
                     }
                 };
                 let serve_grpc = async move {
-                    let (socket, service, options, shutdown) = grpc;
+                    let Some((socket, service, options, shutdown)) = grpc else { return };
                     if !wait(is_ready, &mut ends).await {
                         return;
                     }

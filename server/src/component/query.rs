@@ -155,7 +155,7 @@ fn settings(values: &Values) -> Settings {
     }
 }
 
-fn listed(values: &Values) -> BTreeMap<String, String> {
+pub(super) fn listed(values: &Values) -> BTreeMap<String, String> {
     values.all().map(|(name, given)| (name.to_owned(), given.join(","))).collect()
 }
 
@@ -177,12 +177,21 @@ impl Prefixes {
         let route = if values.text("web.route-prefix").is_some() { path("web.route-prefix") } else { external.clone() };
         Self { route, external }
     }
+
+    /// The path below which a browser sees the process.
+    pub fn external(&self) -> &str {
+        &self.external
+    }
+
+    /// `routes` below the path at which HTTP is served.
+    pub fn nest(&self, routes: Router) -> Router {
+        if self.route.is_empty() { routes } else { Router::new().nest(&self.route, routes) }
+    }
 }
 
 /// The API and the pages below their prefix.
 pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str) -> Router {
-    let routes = query::routes(Arc::clone(api)).merge(ui::routes(&prefixes.external, component));
-    if prefixes.route.is_empty() { routes } else { Router::new().nest(&prefixes.route, routes) }
+    prefixes.nest(query::routes(Arc::clone(api)).merge(ui::routes(&prefixes.external, component)))
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {

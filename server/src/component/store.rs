@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use engine::io;
-use engine::model::{Budget, Error, Labels, relabel};
+use engine::model::{Budget, Error, Labels};
 use engine::promql::assemble::Merging;
 use engine::promql::{self, Engine, syntax};
 use engine::shard::{Options, Pool, Selector};
@@ -22,7 +22,7 @@ use crate::api::http::health::Health;
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
-use crate::config::{ConfigError, content, from_yaml, memory};
+use crate::config::{ConfigError, content, memory, selector};
 use crate::fanout::discovery::Discovery;
 use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
@@ -31,7 +31,7 @@ use crate::gateway::load::Loader;
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService, http};
 use crate::objstore::{Bucket, BucketConfig};
-use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
+use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::telemetry::metrics;
 
 /// The component as the command line knows it.
@@ -244,31 +244,15 @@ impl StoreConfig {
             filters: Filters {
                 min_time: times.0,
                 max_time: times.1,
-                keeps: selector(values)?,
+                keeps: selector::keeps(values)?,
                 consistency_delay: values.duration("consistency-delay"),
                 ignore_deletion_marks_delay: values.duration("ignore-deletion-marks-delay"),
+                duplicates: Duplicates::LeftOut,
             },
             times,
             web_label: values.text("bucket-web-label").unwrap_or_default().to_owned(),
         })
     }
-}
-
-/// Tells by a block's labels whether it is kept.
-type Keeps = Box<dyn Fn(&Labels) -> bool + Send + Sync>;
-
-/// Whether the rules of `--selector.relabel-config` keep a block of these labels: one that is dropped
-/// or loses all labels is left out.
-fn selector(values: &Values) -> Result<Keeps, ConfigError> {
-    let flag = "selector.relabel-config";
-    let environment = |name: &str| std::env::var(name).ok();
-    let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
-        return Ok(Box::new(|_| true));
-    };
-    let rules: Vec<relabel::Config> = from_yaml(flag, &text)?;
-    let rules = rules.into_iter().map(relabel::Rule::new).collect::<Result<Vec<_>, _>>();
-    let rules = rules.map_err(|error| ConfigError::new(flag, error.message()))?;
-    Ok(Box::new(move |labels| relabel::relabel(&rules, labels).is_some_and(|left| !left.is_empty())))
 }
 
 impl Store {

@@ -4,6 +4,8 @@
 pub mod content;
 /// How much memory there is.
 pub mod memory;
+/// Which blocks a component sees.
+pub mod selector;
 /// TLS of the HTTP server.
 pub mod web;
 

@@ -1,5 +1,7 @@
 //! One bucket: the operations that components need, counted, with errors that name the object.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -20,6 +22,16 @@ use super::s3;
 
 /// Objects above this many bytes are uploaded in parts of it.
 const PART_BYTES: usize = 64 << 20;
+
+/// Objects above this many bytes that come piece by piece are uploaded in parts of it, or of more where their number would grow
+/// beyond [`PARTS_MAX`].
+pub const PIECE_PART_BYTES: usize = 8 << 20;
+
+/// Most parts of one object; S3 takes 10,000.
+pub const PARTS_MAX: usize = 9000;
+
+/// Parts of one object that are under way at once.
+const PARTS_UNDER_WAY: usize = 2;
 
 /// An object as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +69,8 @@ impl Bucket {
                 std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
                 let directory = directory.canonicalize().map_err(|error| failed(&error))?;
                 let store = LocalFileSystem::new_with_prefix(&directory).map_err(|error| failed(&error))?;
+                // A folder that stays behind empty looks to Thanos like a block that is half uploaded.
+                let store = store.with_automatic_cleanup(true);
                 let name = format!("fs: {}", directory.display());
                 (Arc::new(store), Some(directory), name)
             }
@@ -73,6 +87,19 @@ impl Bucket {
         let folder = folder.map(|folder| if config.prefix.is_empty() { folder } else { folder.join(&config.prefix) });
         let metrics = BucketMetrics::register(registry, &name);
         Ok(Self { store, prefix: config.prefix.clone(), folder, name, attributes, part_bytes, metrics })
+    }
+
+    /// A bucket over a store that somebody else has opened.
+    pub fn over(store: Arc<dyn ObjectStore>, name: &str, registry: &mut Registry) -> Self {
+        Self {
+            store,
+            prefix: String::new(),
+            folder: None,
+            name: name.to_owned(),
+            attributes: Attributes::new(),
+            part_bytes: PART_BYTES,
+            metrics: BucketMetrics::register(registry, name),
+        }
     }
 
     /// The bucket's name, for logs.
@@ -194,6 +221,104 @@ impl Bucket {
         }
     }
 
+    /// The length of an object in bytes; `None` when there is none.
+    pub async fn len_of(&self, name: &str) -> Result<Option<u64>, Error> {
+        let timer = self.metrics.begin("attributes");
+        match self.store.head(&self.path(name)).await {
+            Ok(found) => {
+                timer.done(0);
+                Ok(Some(found.size))
+            }
+            Err(object_store::Error::NotFound { .. }) => {
+                timer.done(0);
+                Ok(None)
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot look for", name, &error))
+            }
+        }
+    }
+
+    /// Whether there is such an object.
+    pub async fn exists(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.len_of(name).await?.is_some())
+    }
+
+    /// Begins to upload an object whose bytes come piece by piece, in parts of `part_bytes`.
+    pub async fn begin_upload(&self, name: &str, part_bytes: usize) -> Result<Upload, Error> {
+        let timer = self.metrics.begin("upload");
+        let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
+        match self.store.put_multipart_opts(&self.path(name), options).await {
+            Ok(upload) => {
+                timer.done(0);
+                let writer = WriteMultipart::new_with_chunk_size(upload, part_bytes);
+                Ok(Upload { writer, bucket: self.clone(), name: name.to_owned() })
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot upload", name, &error))
+            }
+        }
+    }
+
+    /// Writes the object into a new file at `path`; returns its length. There being no such object is
+    /// an error.
+    pub async fn download_file(&self, name: &str, path: &FilePath) -> Result<u64, Error> {
+        let mut file = File::create(path).map_err(|error| self.local(path, &error))?;
+        let mut pieces = self.get_stream(name).await?;
+        let mut len = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            file.write_all(&piece).map_err(|error| self.local(path, &error))?;
+            len += piece.len() as u64;
+        }
+        Ok(len)
+    }
+
+    /// Uploads the file at `path`, which is not changed afterwards. In a bucket that is a folder on the
+    /// same file system the object is a second name of the file; elsewhere it is sent in parts of
+    /// bounded size. It is visible only when it is whole.
+    pub async fn upload_file(&self, name: &str, path: &FilePath) -> Result<(), Error> {
+        if self.link(name, path) {
+            return Ok(());
+        }
+        let mut file = File::open(path).map_err(|error| self.local(path, &error))?;
+        let len = file.metadata().map_err(|error| self.local(path, &error))?.len() as usize;
+        if len <= PIECE_PART_BYTES || self.part_bytes == usize::MAX {
+            let mut bytes = Vec::with_capacity(len);
+            file.read_to_end(&mut bytes).map_err(|error| self.local(path, &error))?;
+            return self.upload(name, bytes.into()).await;
+        }
+        let part_bytes = PIECE_PART_BYTES.max(len / PARTS_MAX);
+        let mut upload = self.begin_upload(name, part_bytes).await?;
+        loop {
+            let mut part = Vec::with_capacity(part_bytes);
+            let read = (&mut file).take(part_bytes as u64).read_to_end(&mut part);
+            let written = match read.map_err(|error| self.local(path, &error)) {
+                Ok(0) => return upload.finish().await,
+                Ok(_) => upload.write(part.into()).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                upload.abort().await;
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes the file at `path` an object without copying it; whether that could be done.
+    fn link(&self, name: &str, path: &FilePath) -> bool {
+        let Some(folder) = &self.folder else { return false };
+        let target = folder.join(name);
+        let timer = self.metrics.begin("upload");
+        let made = target.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let linked = made.and_then(|()| std::fs::hard_link(path, &target)).is_ok();
+        // What can't be linked is copied, which is counted as an operation of its own.
+        timer.done(0);
+        linked
+    }
+
     /// Deletes an object; one that doesn't exist is no error.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
         let timer = self.metrics.begin("delete");
@@ -229,8 +354,40 @@ impl Bucket {
         }
     }
 
+    fn local(&self, path: &FilePath, error: &std::io::Error) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
+    }
+
     fn error(&self, what: &str, name: &str, error: &dyn std::fmt::Display) -> Error {
         Error::new(ErrorKind::Unavailable, format!("bucket {}: {what} {name}: {error}", self.name))
+    }
+}
+
+/// An object that is being uploaded; it is visible only when it is finished.
+pub struct Upload {
+    writer: WriteMultipart,
+    bucket: Bucket,
+    name: String,
+}
+
+impl Upload {
+    /// Appends bytes, once few enough are under way.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
+        let ready = self.writer.wait_for_capacity(PARTS_UNDER_WAY).await;
+        ready.map_err(|error| self.bucket.error("cannot upload", &self.name, &error))?;
+        self.writer.put(bytes);
+        Ok(())
+    }
+
+    /// Ends it: the object is there.
+    pub async fn finish(self) -> Result<(), Error> {
+        let finished = self.writer.finish().await;
+        finished.map(drop).map_err(|error| self.bucket.error("cannot upload", &self.name, &error))
+    }
+
+    /// Gives it up; what was sent is of no use, and what can't be taken back is left to the store.
+    pub async fn abort(self) {
+        let _ = self.writer.abort().await;
     }
 }
 
@@ -240,6 +397,39 @@ mod tests {
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_file_is_uploaded_in_parts_and_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        let bytes: Vec<u8> = (0..PIECE_PART_BYTES + 12_345).map(|at| (at / 7) as u8).collect();
+        std::fs::write(&from, &bytes).unwrap();
+        let memory = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Bucket::over(memory, "memory", &mut Registry::default());
+        run(async {
+            bucket.upload_file("a/index", &from).await.unwrap();
+            assert_eq!(bucket.download_file("a/index", &to).await.unwrap(), bytes.len() as u64);
+            assert!(std::fs::read(&to).unwrap() == bytes);
+            assert!(bucket.download_file("a/other", &to).await.is_err());
+        });
+    }
+
+    #[test]
+    fn a_file_becomes_an_object_of_a_folder_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from");
+        let bucket =
+            Bucket::open(&BucketConfig::filesystem(folder.path().join("b")), &mut Registry::default()).unwrap();
+        run(async {
+            for content in ["one", "two"] {
+                // A new file each time: one that was uploaded is not changed.
+                drop(std::fs::remove_file(&from));
+                std::fs::write(&from, content).unwrap();
+                bucket.upload_file("a/b/c", &from).await.unwrap();
+                assert_eq!(bucket.get("a/b/c").await.unwrap().unwrap(), content);
+            }
+        });
     }
 
     #[test]
@@ -260,7 +450,10 @@ mod tests {
             let error = bucket.get_range("x/meta.json", 8..20).await.unwrap_err();
             assert!(error.to_string().contains("x/meta.json"), "{error}");
             assert_eq!(bucket.get("y").await.unwrap(), None);
+            assert_eq!(bucket.len_of("x/meta.json").await.unwrap(), Some(10));
+            assert!(!bucket.exists("y").await.unwrap());
             bucket.delete("x/meta.json").await.unwrap();
+            assert!(!folder.path().join("team/a/x").exists(), "no empty folder stays behind");
             bucket.delete("x/meta.json").await.unwrap();
             assert_eq!(bucket.get("x/meta.json").await.unwrap(), None);
         });

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::cli::Values;
 use crate::cli::parse::parse_duration;
-use crate::config::{ConfigError, from_yaml};
+use crate::config::{ConfigError, content, from_yaml};
 
 /// A bucket.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,6 +194,17 @@ impl BucketConfig {
             "" => Err(ConfigError::new(flag, "type is missing: S3 or FILESYSTEM")),
             other => Err(ConfigError::new(flag, format!("type {other:?} is not known: use S3 or FILESYSTEM"))),
         }
+    }
+
+    /// The bucket that the pair of flags `flag-file` and `flag` describes; one of them must be given.
+    pub fn given(values: &Values, flag: &str) -> Result<Self, ConfigError> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let Some(text) = content::read(values, flag, &environment)? else {
+            let example = format!("--{flag}='{{type: FILESYSTEM, config: {{directory: ./bucket}}}}'");
+            let why = format!("give the YAML that describes the bucket, for example\n  {example}");
+            return Err(ConfigError::new(&format!("{flag}-file"), why));
+        };
+        Self::parse(flag, &text)
     }
 
     /// A folder as a bucket.

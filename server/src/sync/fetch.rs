@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::marker::Marker;
+use engine::bucket::name;
 use engine::bucket::{BlockObject, DeletionMark, Meta, ObjectName};
 use engine::model::{BlockId, Error, ErrorKind};
 use futures_util::{StreamExt, stream};
@@ -26,6 +27,8 @@ pub struct BlockFiles {
     pub objects: BTreeMap<BlockObject, u64>,
     /// Unix milliseconds of meta.json's last change.
     pub meta_modified: i64,
+    /// Unix milliseconds of the last change of any object, those that are no block's among them.
+    pub modified: i64,
 }
 
 impl BlockFiles {
@@ -58,13 +61,26 @@ pub struct SyncedBlock {
     pub deletion_mark: Option<DeletionMark>,
 }
 
+/// A block that is not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialBlock {
+    /// What is wrong.
+    pub why: String,
+    /// Unix milliseconds of the last change of its objects.
+    pub modified: i64,
+}
+
 /// What a sync has seen.
 #[derive(Debug, Default)]
 pub struct View {
     /// Blocks that count.
     pub blocks: BTreeMap<BlockId, SyncedBlock>,
-    /// Blocks without a meta.json, or with one that can't be understood, and what is wrong.
-    pub partial: BTreeMap<BlockId, String>,
+    /// Blocks without a meta.json, or with one that can't be understood.
+    pub partial: BTreeMap<BlockId, PartialBlock>,
+    /// Blocks with a deletion mark, whether they count or not.
+    pub marked: BTreeMap<BlockId, DeletionMark>,
+    /// Blocks that were left out because others hold the same.
+    pub duplicates: Vec<BlockId>,
     /// Why blocks are missing from this view, when some metas could not be read. Nothing must be
     /// dropped for being absent from such a view.
     pub incomplete: Option<Error>,
@@ -155,7 +171,8 @@ impl Fetcher {
             self.remember(&view);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        filters.apply(&mut view.blocks, i64::try_from(now).unwrap_or(i64::MAX), &mut view.tally);
+        let seen = filters.apply(&mut view.blocks, i64::try_from(now).unwrap_or(i64::MAX), &mut view.tally);
+        (view.marked, view.duplicates) = (seen.marked, seen.duplicates);
         let is_kept = |block: &&SyncedBlock| block.files.len_of(BlockObject::NoCompactMark).is_some();
         view.tally.add_many(State::MarkedForNoCompaction, view.blocks.values().filter(is_kept).count());
         view.tally.add_many(State::Loaded, view.blocks.len());
@@ -246,12 +263,13 @@ impl View {
             Read::Meta(meta) => drop(self.blocks.insert(id, SyncedBlock { meta, files, deletion_mark })),
             Read::Gone => {
                 self.tally.add(State::NoMeta);
-                self.partial.insert(id, "there is no meta.json".into());
+                let why = "there is no meta.json".to_owned();
+                self.partial.insert(id, PartialBlock { why, modified: files.modified });
             }
             Read::Corrupted(error) => {
                 tracing::warn!(block = %id, %error, "block left out");
                 self.tally.add(State::Corrupted);
-                self.partial.insert(id, error.to_string());
+                self.partial.insert(id, PartialBlock { why: error.to_string(), modified: files.modified });
             }
             Read::Failed(error) => {
                 tracing::warn!(block = %id, %error, "cannot read meta.json");
@@ -262,13 +280,16 @@ impl View {
     }
 }
 
+/// Takes an object into account. One that is none of a block's own still shows that its folder is there.
 fn note(listed: &mut BTreeMap<BlockId, BlockFiles>, object: &ObjectInfo) {
-    if let Some(name) = ObjectName::parse(&object.name) {
-        let files = listed.entry(name.block).or_default();
-        files.objects.insert(name.object, object.len);
-        if name.object == BlockObject::Meta {
-            files.meta_modified = object.modified;
-        }
+    let Some((folder, path)) = object.name.split_once('/') else { return };
+    let Some(block) = name::block_folder(folder) else { return };
+    let files = listed.entry(block).or_default();
+    files.modified = files.modified.max(object.modified);
+    let Some(kind) = BlockObject::parse(path) else { return };
+    files.objects.insert(kind, object.len);
+    if kind == BlockObject::Meta {
+        files.meta_modified = object.modified;
     }
 }
 

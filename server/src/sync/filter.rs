@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use engine::bucket::Meta;
 use engine::bucket::meta::source;
+use engine::bucket::{DeletionMark, Meta};
 use engine::model::{BlockId, Labels, LabelsBuilder};
 
 use super::fetch::SyncedBlock;
@@ -29,6 +29,26 @@ pub struct Filters {
     pub consistency_delay: Duration,
     /// Blocks marked for deletion longer than this ago are left out.
     pub ignore_deletion_marks_delay: Duration,
+    /// Blocks whose sources are all among those of another.
+    pub duplicates: Duplicates,
+}
+
+/// What becomes of blocks whose sources are all among those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// They are left out.
+    LeftOut,
+    /// They count.
+    Kept,
+}
+
+/// What filters have seen on their way.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Every block with a deletion mark that got as far as the filter of marks.
+    pub marked: BTreeMap<BlockId, DeletionMark>,
+    /// Blocks that were left out because others hold the same.
+    pub duplicates: Vec<BlockId>,
 }
 
 impl Filters {
@@ -40,11 +60,12 @@ impl Filters {
             keeps: Box::new(|_| true),
             consistency_delay: Duration::ZERO,
             ignore_deletion_marks_delay: Duration::MAX,
+            duplicates: Duplicates::LeftOut,
         }
     }
 
     /// Leaves out of `blocks` those that don't count when it is `now` (Unix milliseconds).
-    pub fn apply(&self, blocks: &mut BTreeMap<BlockId, SyncedBlock>, now: i64, tally: &mut Tally) {
+    pub fn apply(&self, blocks: &mut BTreeMap<BlockId, SyncedBlock>, now: i64, tally: &mut Tally) -> Seen {
         let (min_time, max_time) = (self.min_time.resolve(now), self.max_time.resolve(now));
         let mut leave_out = |state: State, keeps: &dyn Fn(BlockId, &SyncedBlock) -> bool| {
             let before = blocks.len();
@@ -58,15 +79,29 @@ impl Filters {
             (self.keeps)(&labels.build())
         });
         leave_out(State::TooFresh, &|id, block| !is_too_fresh(id, &block.meta, now, self.consistency_delay));
-        let delay = i64::try_from(self.ignore_deletion_marks_delay.as_secs()).unwrap_or(i64::MAX);
-        leave_out(State::MarkedForDeletion, &|_, block| {
-            let marked = block.deletion_mark.as_ref();
-            marked.is_none_or(|mark| (now / 1000).saturating_sub(mark.deletion_time) <= delay)
+        let mut seen = Seen::default();
+        seen.marked.extend(blocks.iter().filter_map(|(id, block)| Some((*id, block.deletion_mark.clone()?))));
+        let before = blocks.len();
+        blocks.retain(|_, block| match &block.deletion_mark {
+            Some(mark) => !is_older(mark, self.ignore_deletion_marks_delay, now),
+            None => true,
         });
-        let duplicates = duplicates(blocks);
-        tally.add_many(State::Duplicate, duplicates.len());
-        blocks.retain(|id, _| !duplicates.contains(id));
+        tally.add_many(State::MarkedForDeletion, before - blocks.len());
+        if self.duplicates == Duplicates::LeftOut {
+            let duplicates = duplicates(blocks);
+            tally.add_many(State::Duplicate, duplicates.len());
+            blocks.retain(|id, _| !duplicates.contains(id));
+            seen.duplicates.extend(duplicates);
+        }
+        seen
     }
+}
+
+/// Whether a block was marked longer ago than `delay` when it is `now`, in Unix milliseconds; marks carry
+/// whole seconds, so without a delay every mark has come of age.
+pub fn is_older(mark: &DeletionMark, delay: Duration, now: i64) -> bool {
+    let age = i128::from(now) - i128::from(mark.deletion_time) * 1000;
+    delay.is_zero() || age > i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
 }
 
 fn is_too_fresh(id: BlockId, meta: &Meta, now: i64, delay: Duration) -> bool {
@@ -154,8 +189,12 @@ mod tests {
             block(4, "y", &[1]),
             block(5, "x", &[5]),
         ];
-        let (left, tally) = kept(&Filters::all(), blocks);
+        let (left, tally) = kept(&Filters::all(), blocks.clone());
         assert_eq!((left, tally.of(State::Duplicate)), (vec![3, 4, 5], 2));
+        let seen = Filters::all().apply(&mut blocks.clone().into_iter().collect(), NOW, &mut Tally::default());
+        assert_eq!(seen.duplicates, [id(1), id(2)]);
+        let all = Filters { duplicates: Duplicates::Kept, ..Filters::all() };
+        assert_eq!(kept(&all, blocks).0, [1, 2, 3, 4, 5]);
     }
 
     #[test]
@@ -184,6 +223,8 @@ mod tests {
         filters.ignore_deletion_marks_delay = Duration::from_secs(60);
         assert_eq!(kept(&filters, [marked.clone()]).0, [1]);
         filters.ignore_deletion_marks_delay = Duration::from_secs(59);
-        assert_eq!(kept(&filters, [marked]).1.of(State::MarkedForDeletion), 1);
+        assert_eq!(kept(&filters, [marked.clone()]).1.of(State::MarkedForDeletion), 1);
+        let seen = filters.apply(&mut [marked].into_iter().collect(), NOW, &mut Tally::default());
+        assert_eq!(seen.marked.keys().collect::<Vec<_>>(), [&id(1)]);
     }
 }

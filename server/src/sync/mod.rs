@@ -8,6 +8,6 @@ pub mod filter;
 /// `thanos_blocks_meta_*`.
 pub mod metrics;
 
-pub use fetch::{BlockFiles, FetchOptions, Fetcher, SyncedBlock, View};
-pub use filter::Filters;
+pub use fetch::{BlockFiles, FetchOptions, Fetcher, PartialBlock, SyncedBlock, View};
+pub use filter::{Duplicates, Filters};
 pub use metrics::{State, SyncMetrics};

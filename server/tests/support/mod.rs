@@ -90,6 +90,54 @@ impl Uru {
         Self { child, http, grpc, log }
     }
 
+    /// Starts a component that serves HTTP alone, with `words` before its address, and waits until it is
+    /// ready.
+    pub fn start_http(words: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_uru"))
+            .args(words)
+            .args(["--http-address=127.0.0.1:0", "--log.level=debug"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, addresses) = std::sync::mpsc::channel();
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some(http) = field(&line, " http=") {
+                    // Only the first such line is waited for.
+                    let _ = sender.send(http);
+                }
+                let mut log = written.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let http = addresses.recv_timeout(READY_TIME_MAX).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("no port was bound\n{}", log.lock().unwrap())
+        });
+        let uru = Self { child, http, grpc: String::new(), log };
+        uru.wait_for("/-/ready", "OK");
+        uru
+    }
+
+    /// Asks over HTTP until the answer holds `text`; returns it.
+    pub fn wait_for(&self, path: &str, text: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let answer = get(&self.http, path);
+            if let Some((200, body)) = answer.as_ref().filter(|(_, body)| body.contains(text)) {
+                return body.clone();
+            }
+            assert!(begin.elapsed() < READY_TIME_MAX, "{path}: {answer:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -154,6 +202,27 @@ pub fn wait(condition: impl Fn() -> bool) {
         assert!(begin.elapsed() < READY_TIME_MAX, "the condition never held");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A POST of a form over a connection of its own; `None` when nobody answers.
+pub fn post(address: &str, path: &str, form: &str) -> Option<(u16, String)> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// What the meta.json of a block says.
+pub fn meta_of(block: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(block.join("meta.json")).unwrap()).unwrap()
 }
 
 /// Runs a future on a runtime of its own.

@@ -49,8 +49,15 @@ export type Block = {
   stats: { numSamples: number; numSeries: number; numChunks: number };
   compaction: { level: number; sources?: string[]; parents?: { ulid: string }[] };
   thanos?: { labels?: Labels; downsample?: { resolution: number }; source?: string };
+  marks?: string[];
 };
-export type Blocks = { label: string; blocks: Block[] | null; refreshedAt: string; err: unknown };
+export type Blocks = {
+  label: string;
+  blocks: Block[] | null;
+  refreshedAt: string;
+  err: unknown;
+  adminOperations?: boolean;
+};
 export type Alert = {
   labels: Labels;
   annotations: Labels;

@@ -1,5 +1,7 @@
 //! HTTP: what every component answers.
 
+/// The block viewer's API.
+pub mod blocks;
 /// Health, readiness and metrics.
 pub mod health;
 /// Prometheus' HTTP API.

@@ -1,16 +1,28 @@
-// The blocks of the bucket over time: a lane for each stream, coloured by level and resolution.
+// The blocks of the bucket over time: lanes for each stream of blocks, coloured by level, narrower the
+// coarser they are, with their marks.
 
 import { useState } from "preact/hooks";
 import { post, type Block, type Blocks, type Labels } from "../api";
-import { Filter, LabelSet, Message, Page, useApi } from "../parts";
-import { formatDuration, formatTimeMs } from "../time";
+import { Badge, Filter, LabelSet, Message, Page, useApi } from "../parts";
+import { ago, formatDuration, formatTimeMs } from "../time";
 
 const RESOLUTIONS: Record<number, string> = { 0: "raw", 300000: "5 m", 3600000: "1 h" };
 const VIEWS = ["global", "loaded"];
+const MARKS: Record<string, string> = {
+  deletion: "marked for deletion",
+  "no-compact": "left out of compaction",
+  "no-downsample": "left out of downsampling",
+};
 
 type Stream = { labels: Labels; resolution: number; blocks: Block[] };
 
-function streams(blocks: Block[]): Stream[] {
+/** What the filter looks into. */
+function words(block: Block): string {
+  return `${block.ulid} ${JSON.stringify(block.thanos?.labels)} ${(block.marks ?? []).join(" ")} level-${block.compaction.level}`;
+}
+
+/** The streams; those with the same value of the grouping label stand together. */
+function streams(blocks: Block[], label: string): Stream[] {
   const groups = new Map<string, Stream>();
   for (const block of blocks) {
     const labels = block.thanos?.labels ?? {};
@@ -19,7 +31,10 @@ function streams(blocks: Block[]): Stream[] {
     if (!groups.has(key)) groups.set(key, { labels, resolution, blocks: [] });
     groups.get(key)!.blocks.push(block);
   }
-  return [...groups.entries()].sort(([left], [right]) => left.localeCompare(right)).map(([, stream]) => stream);
+  const rank = (stream: Stream, key: string) => `${label ? (stream.labels[label] ?? "") : ""}\u0000${key}`;
+  return [...groups.entries()]
+    .sort(([leftKey, left], [rightKey, right]) => rank(left, leftKey).localeCompare(rank(right, rightKey)))
+    .map(([, stream]) => stream);
 }
 
 export function BlocksPage() {
@@ -27,8 +42,10 @@ export function BlocksPage() {
   const [filter, setFilter] = useState("");
   const [chosen, setChosen] = useState<Block>();
   const loaded = useApi<Blocks>("blocks", { view });
-  const all = loaded.answer?.data.blocks ?? [];
-  const shown = all.filter((block) => `${block.ulid} ${JSON.stringify(block.thanos?.labels)}`.includes(filter));
+  const data = loaded.answer?.data;
+  const all = data?.blocks ?? [];
+  const shown = all.filter((block) => words(block).includes(filter));
+  const current = chosen && (all.find((block) => block.ulid === chosen.ulid) ?? chosen);
   const min = Math.min(...shown.map((block) => block.minTime));
   const max = Math.max(...shown.map((block) => block.maxTime));
   const aside = (
@@ -45,6 +62,8 @@ export function BlocksPage() {
   );
   return (
     <Page title="Blocks" loaded={loaded} aside={aside}>
+      {data?.err && <Message kind="error">{String(data.err)}</Message>}
+      {data && <p class="muted">Seen {ago(data.refreshedAt)}</p>}
       {all.length === 0 && <p class="muted">The bucket has no whole block yet.</p>}
       {shown.length > 0 && (
         <>
@@ -52,18 +71,43 @@ export function BlocksPage() {
             <span>{formatTimeMs(min)}</span>
             <span>{formatTimeMs(max)}</span>
           </div>
-          {streams(shown).map((stream) => (
+          <Legend blocks={shown} />
+          {streams(shown, data?.label ?? "").map((stream) => (
             <div class="stream" key={JSON.stringify([stream.labels, stream.resolution])}>
               <div>
-                <LabelSet labels={stream.labels} /> <span class="muted">{RESOLUTIONS[stream.resolution]} · {stream.blocks.length} blocks</span>
+                <LabelSet labels={stream.labels} />{" "}
+                <span class="muted">
+                  {RESOLUTIONS[stream.resolution]} · {stream.blocks.length} blocks
+                </span>
               </div>
               <Lanes blocks={stream.blocks} min={min} max={max} onChoose={setChosen} />
             </div>
           ))}
         </>
       )}
-      {chosen && <Details block={chosen} onClose={() => setChosen(undefined)} onMarked={loaded.reload} />}
+      {current && (
+        <Details
+          key={current.ulid}
+          block={current}
+          admin={data?.adminOperations ?? false}
+          onClose={() => setChosen(undefined)}
+          onMarked={loaded.reload}
+        />
+      )}
     </Page>
+  );
+}
+
+function Legend({ blocks }: { blocks: Block[] }) {
+  const levels = [...new Set(blocks.map((block) => Math.min(block.compaction.level, 4)))].sort();
+  return (
+    <div class="controls muted" aria-label="Legend">
+      {levels.map((level) => (
+        <span class="check" key={level}>
+          <i class={`swatch level-${level}`} /> level {level === 4 ? "4 and above" : level}
+        </span>
+      ))}
+    </div>
   );
 }
 
@@ -82,10 +126,10 @@ function Lanes(props: { blocks: Block[]; min: number; max: number; onChoose: (bl
           {lane.map((block) => (
             <button
               key={block.ulid}
-              class={`block level-${Math.min(block.compaction.level, 4)}`}
+              class={`block level-${Math.min(block.compaction.level, 4)}${block.marks?.length ? " marked" : ""}`}
               style={{ left: share(block.minTime - props.min), width: share(block.maxTime - block.minTime) }}
-              title={block.ulid}
-              aria-label={`Block ${block.ulid}, level ${block.compaction.level}`}
+              title={[block.ulid, ...(block.marks ?? []).map((mark) => MARKS[mark] ?? mark)].join("\n")}
+              aria-label={[`Block ${block.ulid}`, `level ${block.compaction.level}`, ...(block.marks ?? [])].join(", ")}
               onClick={() => props.onChoose(block)}
             >
               {block.compaction.level}
@@ -97,7 +141,8 @@ function Lanes(props: { blocks: Block[]; min: number; max: number; onChoose: (bl
   );
 }
 
-function Details({ block, onClose, onMarked }: { block: Block; onClose: () => void; onMarked: () => void }) {
+function Details(props: { block: Block; admin: boolean; onClose: () => void; onMarked: () => void }) {
+  const { block, admin, onClose, onMarked } = props;
   const [message, setMessage] = useState<{ kind: "error" | "info"; text: string }>();
   const mark = (action: string, words: string) => {
     if (!confirm(`Mark block ${block.ulid} for ${words}?`)) return;
@@ -109,16 +154,20 @@ function Details({ block, onClose, onMarked }: { block: Block; onClose: () => vo
       (error: Error) => setMessage({ kind: "error", text: error.message }),
     );
   };
-  const download = `data:application/json,${encodeURIComponent(JSON.stringify(block, null, "\t"))}`;
+  const { marks, ...meta } = block;
+  const download = `data:application/json,${encodeURIComponent(JSON.stringify(meta, null, "\t"))}`;
+  const has = (name: string) => marks?.includes(name) ?? false;
   const facts: [string, string][] = [
     ["From (UTC)", formatTimeMs(block.minTime)],
     ["To (UTC)", formatTimeMs(block.maxTime)],
     ["Range", formatDuration((block.maxTime - block.minTime) / 1000)],
+    ["Resolution", RESOLUTIONS[block.thanos?.downsample?.resolution ?? 0] ?? "unknown"],
     ["Level", String(block.compaction.level)],
     ["Series", block.stats.numSeries.toLocaleString("en")],
     ["Samples", block.stats.numSamples.toLocaleString("en")],
     ["Chunks", block.stats.numChunks.toLocaleString("en")],
     ["Source", block.thanos?.source ?? ""],
+    ["Parents", (block.compaction.parents ?? []).map((parent) => parent.ulid).join(", ")],
     ["Sources", (block.compaction.sources ?? []).join(", ")],
   ];
   return (
@@ -128,14 +177,27 @@ function Details({ block, onClose, onMarked }: { block: Block; onClose: () => vo
         <a class="button" href={download} download={`${block.ulid}-meta.json`}>
           Download meta.json
         </a>
-        <button onClick={() => mark("DELETION", "deletion")}>Mark for deletion</button>
-        <button onClick={() => mark("NO_COMPACTION", "no compaction")}>Mark for no compaction</button>
+        {admin && (
+          <>
+            <button disabled={has("deletion")} onClick={() => mark("DELETION", "deletion")}>
+              Mark for deletion
+            </button>
+            <button disabled={has("no-compact")} onClick={() => mark("NO_COMPACTION", "no compaction")}>
+              Mark for no compaction
+            </button>
+          </>
+        )}
         <button class="quiet" onClick={onClose} aria-label="Close">
           ✕
         </button>
       </div>
       {message && <Message kind={message.kind}>{message.text}</Message>}
-      <LabelSet labels={block.thanos?.labels} />
+      <LabelSet labels={block.thanos?.labels} />{" "}
+      {(marks ?? []).map((name) => (
+        <Badge kind={name === "deletion" ? "bad" : "soso"} key={name}>
+          {MARKS[name] ?? name}
+        </Badge>
+      ))}
       <table class="facts">
         <tbody>
           {facts.map(([name, value]) => (

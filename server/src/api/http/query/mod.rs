@@ -8,7 +8,8 @@ mod json;
 mod labels;
 mod params;
 pub(crate) mod respond;
-mod status;
+/// What runs: build, run time, flags.
+pub mod status;
 mod tree;
 
 use std::collections::BTreeMap;

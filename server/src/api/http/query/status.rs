@@ -1,9 +1,13 @@
 //! What runs: build, run time, flags.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::get;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -12,6 +16,24 @@ use super::Api;
 use super::backend::Federated;
 use super::params::Params;
 use super::respond::{Failure, success};
+
+/// What a component that answers no queries says of itself.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Flags as given or by default.
+    pub flags: BTreeMap<String, String>,
+    /// When the process started.
+    pub started: SystemTime,
+}
+
+/// The routes below `/api/v1/status` of a component that answers no queries.
+pub fn routes(status: Arc<Status>) -> Router {
+    Router::new()
+        .route("/api/v1/status/buildinfo", get(build))
+        .route("/api/v1/status/runtimeinfo", get(|State(own): State<Arc<Status>>| async move { running(own.started) }))
+        .route("/api/v1/status/flags", get(|State(own): State<Arc<Status>>| async move { listed(&own.flags) }))
+        .with_state(status)
+}
 
 pub(super) async fn build() -> Response {
     let build = json!({
@@ -27,15 +49,22 @@ pub(super) async fn build() -> Response {
 }
 
 pub(super) async fn runtime(State(api): State<Arc<Api>>) -> Response {
-    let started = OffsetDateTime::from(api.settings.started).format(&Rfc3339).unwrap_or_default();
-    let directory = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runtime = json!({ "startTime": started, "CWD": directory, "cores": cores });
-    success(&runtime, &[])
+    running(api.settings.started)
 }
 
 pub(super) async fn flags(State(api): State<Arc<Api>>) -> Response {
-    success(&json!(api.settings.flags), &[])
+    listed(&api.settings.flags)
+}
+
+fn running(started: SystemTime) -> Response {
+    let started = OffsetDateTime::from(started).format(&Rfc3339).unwrap_or_default();
+    let directory = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    success(&json!({ "startTime": started, "CWD": directory, "cores": cores }), &[])
+}
+
+fn listed(flags: &BTreeMap<String, String>) -> Response {
+    success(&json!(flags), &[])
 }
 
 pub(super) async fn config() -> Response {

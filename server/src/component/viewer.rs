@@ -1,0 +1,24 @@
+//! The block viewer as components serve it: its API, what the process is, and its pages.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+
+use super::query::{Prefixes, listed};
+use crate::api::http::blocks::{BlockViewer, Origins};
+use crate::api::http::query::status::{self, Status};
+use crate::api::ui;
+use crate::cli::Values;
+
+/// What a browser sees of a component whose pages show blocks.
+pub fn routes(viewer: &BlockViewer, values: &Values, component: &'static str) -> Router {
+    let origins = if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All };
+    let prefixes = Prefixes::of(values);
+    let status = Status { flags: listed(values), started: SystemTime::now() };
+    let routes = viewer
+        .routes(origins)
+        .merge(status::routes(Arc::new(status)))
+        .merge(ui::routes(prefixes.external(), component));
+    prefixes.nest(routes)
+}

@@ -1,0 +1,39 @@
+//! Which blocks a component sees, by relabelling rules over their external labels.
+
+use engine::model::Labels;
+use engine::model::relabel::{self, Action, Rule};
+
+use super::{ConfigError, content, from_yaml};
+use crate::cli::Values;
+
+/// Tells by a block's labels whether it is kept.
+pub type Keeps = Box<dyn Fn(&Labels) -> bool + Send + Sync>;
+
+/// Actions that can only keep or drop; others could change what a block's labels are.
+const ACTIONS: [Action; 3] = [Action::Keep, Action::Drop, Action::HashMod];
+
+/// Whether the rules of `--selector.relabel-config` keep a block of these labels: one that is dropped
+/// or loses all labels is left out. A component without the flag keeps all.
+pub fn keeps(values: &Values) -> Result<Keeps, ConfigError> {
+    let flag = "selector.relabel-config";
+    if !values.has(flag) {
+        return Ok(Box::new(|_| true));
+    }
+    let environment = |name: &str| std::env::var(name).ok();
+    let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
+        return Ok(Box::new(|_| true));
+    };
+    let rules = rules(flag, &text)?;
+    if let Some(other) = rules.iter().map(|rule| rule.config().action).find(|action| !ACTIONS.contains(action)) {
+        let why = format!("action {} is not supported here: use keep, drop or hashmod", other.as_str());
+        return Err(ConfigError::new(flag, why));
+    }
+    Ok(Box::new(move |labels| relabel::relabel(&rules, labels).is_some_and(|left| !left.is_empty())))
+}
+
+/// The relabelling rules in `text`, which came by `flag`.
+pub fn rules(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
+    let configs: Vec<relabel::Config> = from_yaml(flag, text)?;
+    let rules = configs.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
+    rules.map_err(|error| ConfigError::new(flag, error.message()))
+}

@@ -1,0 +1,16 @@
+//! Tools that look at a bucket and mend it by hand; what they print is what Thanos' tools print.
+
+/// Values as Go prints them.
+pub mod go_text;
+/// `inspect`: a table of blocks.
+pub mod inspect;
+/// `ls`: a line for each block.
+pub mod ls;
+/// `replicate`: blocks copied into another bucket.
+pub mod replicate;
+/// `rules-check`: whether files of rules are valid.
+pub mod rules;
+/// Rows as a table, as comma-separated and as tab-separated values.
+pub mod table;
+/// `upload-blocks`: local blocks put into a bucket.
+pub mod upload;

@@ -1,0 +1,31 @@
+//! Deleting a block: meta.json first, so that no reader takes what is left for a whole block; the
+//! deletion mark last, so that a deletion that was broken off is known as one.
+
+use engine::bucket::{BlockObject, ObjectName};
+use engine::model::{BlockId, Error};
+
+use crate::objstore::Bucket;
+
+/// Deletes a block and everything else in its folder.
+pub async fn delete(bucket: &Bucket, id: BlockId) -> Result<(), Error> {
+    let name = |object| ObjectName { block: id, object }.to_string();
+    let (meta, mark) = (name(BlockObject::Meta), name(BlockObject::DeletionMark));
+    let mut others = Vec::new();
+    bucket.list(&id.to_string(), |object| others.push(object.name)).await?;
+    let mut ends = [false, false];
+    others.retain(|object| {
+        ends[0] |= *object == meta;
+        ends[1] |= *object == mark;
+        *object != meta && *object != mark
+    });
+    if ends[0] {
+        bucket.delete(&meta).await?;
+    }
+    for object in others {
+        bucket.delete(&object).await?;
+    }
+    if ends[1] {
+        bucket.delete(&mark).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Moving blocks between a bucket and folders: segments, then index, then meta.json, so that a block is
+//! visible only when it is whole.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use engine::bucket::meta::{File as MetaFile, FileHash};
+use engine::bucket::{BlockObject, GoTime, Meta, ObjectName, name};
+use engine::model::{Error, ErrorKind};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use ring::digest::{Context, SHA256};
+
+use crate::objstore::Bucket;
+
+/// Bytes that are hashed at a time.
+const HASH_BYTES: usize = 1 << 20;
+
+/// Which hash of each file stands in meta.json.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashFunc {
+    /// None.
+    #[default]
+    None,
+    /// SHA-256.
+    Sha256,
+}
+
+/// How blocks are moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// The hash of uploaded files.
+    pub hash: HashFunc,
+    /// Files of a block that are moved at once.
+    pub concurrency: usize,
+}
+
+/// Whether a block must say who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It must have external labels.
+    Labelled,
+    /// It may be Prometheus' own.
+    Any,
+}
+
+impl HashFunc {
+    /// The function that `--hash-func` names.
+    pub fn parse(word: &str) -> Self {
+        if word == "SHA256" { Self::Sha256 } else { Self::None }
+    }
+}
+
+impl Transfer {
+    /// Uploads the block in the folder `dir`, which `meta` describes; its list of files and its time of
+    /// upload are filled in. Returns the meta.json that was uploaded.
+    pub async fn upload(&self, bucket: &Bucket, dir: &Path, mut meta: Meta, origin: Origin) -> Result<Meta, Error> {
+        let id = meta.ulid;
+        if origin == Origin::Labelled && meta.thanos.as_ref().is_none_or(|thanos| thanos.labels.is_empty()) {
+            return Err(Error::invalid(format!("block {id}: empty external labels are not allowed for Thanos block")));
+        }
+        let files = self.files(dir)?;
+        let object = |path: &str| format!("{id}/{path}");
+        let uploads = files
+            .iter()
+            .filter(|file| file.rel_path.starts_with(name::CHUNKS))
+            .map(|file| async { bucket.upload_file(&object(&file.rel_path), &dir.join(&file.rel_path)).await });
+        stream::iter(uploads).buffer_unordered(self.concurrency.max(1)).try_collect::<Vec<()>>().await?;
+        bucket.upload_file(&object(name::INDEX), &dir.join(name::INDEX)).await?;
+        if let Some(thanos) = &mut meta.thanos {
+            thanos.files = files;
+            thanos.upload_time = GoTime::from_unix_nanos(i128::from(super::now_ms()) * 1_000_000);
+        }
+        bucket.upload(&object(name::META), Bytes::from(meta.to_json())).await?;
+        Ok(meta)
+    }
+
+    /// Puts the files of the block that `meta` describes into the folder `dir`, meta.json last. A file
+    /// that is there with the hash that `meta` tells is not fetched again.
+    pub async fn download(&self, bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<(), Error> {
+        let id = meta.ulid;
+        let local = |error: std::io::Error| unavailable(dir, &error);
+        std::fs::create_dir_all(dir.join(name::CHUNKS)).map_err(local)?;
+        let mut listed = Vec::new();
+        bucket.list(&id.to_string(), |object| listed.push(object)).await?;
+        let wanted = listed.iter().filter_map(|object| {
+            let kind = ObjectName::parse(&object.name)?.object;
+            matches!(kind, BlockObject::Segment(_) | BlockObject::Index).then_some((kind.to_string(), object.len))
+        });
+        let known = meta.thanos.as_ref().map_or(&[][..], |thanos| thanos.files.as_slice());
+        let fetches = wanted.map(|(path, len)| async move {
+            let told = known.iter().find(|file| file.rel_path == path);
+            let to = dir.join(&path);
+            if told.is_some_and(|told| is_there(&to, told)) {
+                return Ok(());
+            }
+            let len = told.map(|told| told.size_bytes).filter(|len| *len > 0).unwrap_or(len);
+            let came = bucket.download_file(&format!("{id}/{path}"), &to).await?;
+            if came == len {
+                return Ok(());
+            }
+            let message = format!("block {id}: {path}: {came} bytes came, it has {len}");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        });
+        stream::iter(fetches).buffer_unordered(self.concurrency.max(1)).try_collect::<Vec<()>>().await?;
+        std::fs::write(dir.join(name::META), meta.to_json()).map_err(local)
+    }
+
+    /// The files of the block in the folder `dir` as meta.json tells them.
+    fn files(&self, dir: &Path) -> Result<Vec<MetaFile>, Error> {
+        let chunks = dir.join(name::CHUNKS);
+        let entries = std::fs::read_dir(&chunks).map_err(|error| unavailable(&chunks, &error))?;
+        let mut paths = entries
+            .map(|entry| Ok(format!("{}/{}", name::CHUNKS, entry?.file_name().to_string_lossy())))
+            .collect::<Result<Vec<_>, std::io::Error>>()
+            .map_err(|error| unavailable(&chunks, &error))?;
+        paths.sort();
+        paths.push(name::INDEX.to_owned());
+        let mut files = Vec::new();
+        for rel_path in paths {
+            let path = dir.join(&rel_path);
+            let found = std::fs::metadata(&path).map_err(|error| unavailable(&path, &error))?;
+            let hash = match self.hash {
+                HashFunc::None => None,
+                HashFunc::Sha256 => Some(sha256(&path).map_err(|error| unavailable(&path, &error))?),
+            };
+            files.push(MetaFile { rel_path, size_bytes: found.len(), hash });
+        }
+        files.push(MetaFile { rel_path: name::META.to_owned(), ..MetaFile::default() });
+        Ok(files)
+    }
+}
+
+/// The folder in which the block lies that `meta` describes: its own one where the bucket is a folder,
+/// otherwise `dir`, into which it is fetched.
+pub async fn fetched(transfer: &Transfer, bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<PathBuf, Error> {
+    if let Some(folder) = bucket.folder() {
+        return Ok(folder.join(meta.ulid.to_string()));
+    }
+    transfer.download(bucket, meta, dir).await?;
+    Ok(dir.to_owned())
+}
+
+/// Whether the file at `path` is the one that meta.json tells, by its hash.
+fn is_there(path: &Path, told: &MetaFile) -> bool {
+    let Some(hash) = told.hash.as_ref().filter(|hash| hash.func == "SHA256") else { return false };
+    sha256(path).is_ok_and(|found| found.value == hash.value)
+}
+
+fn sha256(path: &Path) -> std::io::Result<FileHash> {
+    let (mut file, mut context) = (File::open(path)?, Context::new(&SHA256));
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        context.update(&buffer[..read]);
+    }
+    let value = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(FileHash { func: "SHA256".to_owned(), value })
+}
+
+fn unavailable(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::bucket::meta::Thanos;
+    use engine::model::BlockId;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_block_comes_back_with_hashes_and_only_what_changed_is_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::create_dir_all(from.join("chunks")).unwrap();
+        std::fs::write(from.join("chunks/000001"), "segment").unwrap();
+        std::fs::write(from.join("index"), "abc").unwrap();
+        let labels = [("a".to_owned(), "b".to_owned())].into();
+        let thanos = Some(Thanos { labels, ..Thanos::default() });
+        let meta = Meta { thanos, ..Meta::new(BlockId::from_parts(1, 2), 0, 10) };
+        let memory = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Bucket::over(memory, "memory", &mut Registry::default());
+        let transfer = Transfer { hash: HashFunc::Sha256, concurrency: 2 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let uploaded = transfer.upload(&bucket, &from, meta.clone(), Origin::Labelled).await.unwrap();
+            let index = &uploaded.thanos.as_ref().unwrap().files[1];
+            let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+            assert_eq!(index.hash.as_ref().unwrap().value, expected);
+            transfer.download(&bucket, &uploaded, &to).await.unwrap();
+            assert_eq!(std::fs::read(to.join("chunks/000001")).unwrap(), b"segment");
+            std::fs::write(to.join("index"), "abd").unwrap();
+            bucket.delete(&format!("{}/chunks/000001", meta.ulid)).await.unwrap();
+            transfer.download(&bucket, &uploaded, &to).await.unwrap();
+            assert_eq!(std::fs::read(to.join("index")).unwrap(), b"abc");
+            let unlabelled = Meta { thanos: None, ..meta.clone() };
+            let error = transfer.upload(&bucket, &from, unlabelled, Origin::Labelled).await.unwrap_err();
+            assert!(error.message().contains("external labels"), "{error}");
+        });
+    }
+}

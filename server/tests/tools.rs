@@ -1,0 +1,204 @@
+//! `uru tools …` over golden blocks prints and does what `thanos tools …` printed and did.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::{blocks_in, copy_block, get, shared};
+
+/// What `thanos tools bucket inspect` printed of the blocks `churn` and the downsampled ones of `long`.
+const INSPECTED: &str = "\
+|            ULID            |         FROM         |        UNTIL         |     RANGE     |  UNTIL-DOWN   | #SERIES | #SAMPLES | #CHUNKS | COMP-LEVEL | COMP-FAILED |        LABELS        | RESOLUTION |  SOURCE   |
+|----------------------------|----------------------|----------------------|---------------|---------------|---------|----------|---------|------------|-------------|----------------------|------------|-----------|
+| 01M7YFY8G6VN538AX46T8NB0BW | 2026-09-04T00:00:21Z | 2026-09-14T23:59:21Z | 263h59m0.003s | -23h59m0.003s | 100     | 316,800  | 2,300   | 1          | false       | cluster=c1,replica=a | 5m0s       | compactor |
+| 01M7YFY8WFBRF0ZPSVGENYZ2CX | 2026-09-04T00:00:21Z | 2026-09-14T23:59:21Z | 263h59m0.003s | -             | 100     | 26,500   | 300     | 1          | false       | cluster=c1,replica=a | 1h0m0s     | compactor |
+| 01M7YFZP7XEVXZPFAJ3G00DZX3 | 2026-09-21T10:00:12Z | 2026-09-21T11:59:44Z | 1h59m31.771s  | 38h0m28.229s  | 300     | 72,000   | 659     | 1          | false       | cluster=c1,replica=a | 0s         | sidecar   |
+| 01M7YFZP92YHE8FHFXR3MBA6GA | 2026-09-21T12:00:02Z | 2026-09-21T13:59:52Z | 1h59m49.824s  | 38h0m10.176s  | 300     | 72,000   | 653     | 1          | false       | cluster=c1,replica=a | 0s         | sidecar   |
+| 01M7YFZPA408NR1P9ZV9RYRKMN | 2026-09-21T14:00:05Z | 2026-09-21T15:59:54Z | 1h59m48.778s  | 38h0m11.222s  | 300     | 72,000   | 657     | 1          | false       | cluster=c1,replica=a | 0s         | sidecar   |
+| 01M7YFZPB7TCST0ZACWKPZDYZM | 2026-09-21T16:00:14Z | 2026-09-21T17:59:50Z | 1h59m36.194s  | 38h0m23.806s  | 300     | 72,000   | 662     | 1          | false       | cluster=c1,replica=a | 0s         | sidecar   |
+| 01M7YFZPCANYGPCT1W64PGYX5S | 2026-09-21T18:00:02Z | 2026-09-21T19:59:41Z | 1h59m39.483s  | 38h0m20.517s  | 300     | 72,000   | 657     | 1          | false       | cluster=c1,replica=a | 0s         | sidecar   |
+| 01M7YFZPD9297W9EM8XG723ZJR | 2026-09-21T20:00:02Z | 2026-09-21T21:59:55Z | 1h59m52.591s  | 38h0m7.409s   | 300     | 72,000   | 657     | 1          | false       | cluster=c1,replica=a | 0s         | sidecar   |
+";
+
+const WIDE: &str = "01M7YFZPB7TCST0ZACWKPZDYZM -- 2026-09-21T16:00:14Z - 2026-09-21T17:59:50Z Diff: 1h59m36s, \
+                    Compaction: 1, Downsample: 0, Source: sidecar";
+
+/// A bucket of the golden blocks `churn` and of what Thanos made of `long`.
+fn bucket(folder: &Path) -> Option<()> {
+    let (churn, long) = (shared("golden/blocks/churn")?, shared("golden/thanos/long")?);
+    for block in blocks_in(&churn).iter().chain(&blocks_in(&long)) {
+        let resolution = support::meta_of(block)["thanos"]["downsample"]["resolution"].as_i64();
+        if block.starts_with(&churn) || resolution != Some(0) {
+            copy_block(block, folder, &[("cluster", "c1"), ("replica", "a")]);
+        }
+    }
+    Some(())
+}
+
+/// Runs `uru tools` over a bucket.
+fn tools(words: &[&str], bucket: &Path) -> Output {
+    let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", bucket.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uru"));
+    command.arg("tools").args(words).stdin(Stdio::null());
+    if words[0] == "bucket" {
+        command.arg(config);
+    }
+    command.output().unwrap()
+}
+
+fn text(words: &[&str], bucket: &Path) -> String {
+    let output = tools(words, bucket);
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(!String::from_utf8_lossy(&output.stderr).contains('\r'), "there is no progress bar in a pipe");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn error(words: &[&str], bucket: &Path) -> String {
+    let output = tools(words, bucket);
+    assert!(!output.status.success(), "{words:?} is refused");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn blocks_are_listed_and_inspected_as_thanos_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    if bucket(path).is_none() {
+        return;
+    }
+    assert_eq!(text(&["bucket", "inspect"], path), INSPECTED);
+    let csv = text(&["bucket", "inspect", "--output=csv", "--sort-by=#SAMPLES", "-l", "cluster=\"c1\""], path);
+    let first = "01M7YFY8WFBRF0ZPSVGENYZ2CX,2026-09-04T00:00:21Z,2026-09-14T23:59:21Z,263h59m0.003s,-,100,\"26,500\",\
+                 300,1,false,\"cluster=c1,replica=a\",1h0m0s,compactor";
+    assert_eq!(csv.lines().nth(1), Some(first));
+    assert!(text(&["bucket", "ls", "--output=wide"], path).lines().any(|line| line == WIDE));
+    assert_eq!(text(&["bucket", "ls"], path).lines().count(), 8);
+    let narrowed = ["bucket", "ls", "--min-time=2026-09-21T20:30:00Z", "-o", "{{.ULID}} {{.Thanos.Labels}}"];
+    assert_eq!(text(&narrowed, path), "01M7YFZPD9297W9EM8XG723ZJR map[cluster:c1 replica:a]\n");
+    let selected = "--selector.relabel-config=[{action: keep, source_labels: [cluster], regex: c2}]";
+    assert_eq!(text(&["bucket", "ls", selected], path), "");
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&[narrowed[0], "ls", narrowed[2], "-o", "json"], path)).unwrap();
+    assert_eq!(json["ulid"], "01M7YFZPD9297W9EM8XG723ZJR");
+    assert!(error(&["bucket", "ls", "-o", "{{range .X}}"], path).contains("range"));
+    assert!(error(&["bucket", "inspect", "--sort-by=X"], path).contains("there is no column X"));
+}
+
+#[test]
+fn marked_blocks_are_left_out_and_cleaned_after_their_delay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let block = support::write_block(path, 1, (2, 0));
+    let id = block.file_name().unwrap().to_str().unwrap().to_owned();
+    let id = format!("--id={id}");
+    assert!(error(&["bucket", "mark", &id, "--marker=deletion-mark.json"], path).contains("--details"));
+    for marker in ["deletion-mark.json", "no-compact-mark.json", "no-downsample-mark.json"] {
+        text(&["bucket", "mark", &id, &format!("--marker={marker}"), "--details=it is old"], path);
+        let mark: serde_json::Value = serde_json::from_slice(&std::fs::read(block.join(marker)).unwrap()).unwrap();
+        assert_eq!((&mark["details"], &mark["version"]), (&"it is old".into(), &1.into()));
+    }
+    text(&["bucket", "mark", &id, "--marker=no-compact-mark.json", "--remove"], path);
+    assert!(!block.join("no-compact-mark.json").exists());
+    assert_eq!(text(&["bucket", "ls", "--exclude-delete"], path), "");
+    text(&["bucket", "cleanup"], path);
+    assert!(block.join("meta.json").exists(), "the mark is younger than 48 h");
+    let mark = std::fs::read_to_string(block.join("deletion-mark.json")).unwrap();
+    let mut mark: serde_json::Value = serde_json::from_str(&mark).unwrap();
+    mark["deletion_time"] = (mark["deletion_time"].as_i64().unwrap() - 49 * 3600).into();
+    std::fs::write(block.join("deletion-mark.json"), mark.to_string()).unwrap();
+    text(&["bucket", "cleanup"], path);
+    assert!(!block.exists(), "the block and its folder are gone");
+}
+
+#[test]
+fn blocks_past_their_retention_are_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = support::write_block(path, 1, (2, 0));
+    let new = support::write_block(path, 2, (2, 3_000_000_000_000));
+    text(&["bucket", "retention", "--retention.resolution-5m=1d"], path);
+    assert!(!old.join("deletion-mark.json").exists());
+    text(&["bucket", "retention", "--retention.resolution-raw=1d"], path);
+    let mark = std::fs::read_to_string(old.join("deletion-mark.json")).unwrap();
+    assert!(mark.contains("block exceeding retention of 24h0m0s"), "{mark}");
+    assert!(!new.join("deletion-mark.json").exists());
+}
+
+#[test]
+fn local_blocks_are_uploaded_once_and_replicated_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (local, first, second) =
+        (folder.path().join("local"), folder.path().join("first"), folder.path().join("second"));
+    let block = support::write_block(&local, 1, (2, 0));
+    let name = block.file_name().unwrap();
+    let path = format!("--path={}", local.display());
+    assert!(error(&["bucket", "upload-blocks", &path], &first).contains("--label"));
+    for _ in 0..2 {
+        text(&["bucket", "upload-blocks", &path, "--label=replica=\"a\""], &first);
+    }
+    let shipped: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(local.join("thanos.shipper.json")).unwrap()).unwrap();
+    assert_eq!(shipped["uploaded"][0], name.to_str().unwrap());
+    let meta = support::meta_of(&first.join(name));
+    assert_eq!(
+        (&meta["thanos"]["labels"]["replica"], &meta["thanos"]["source"]),
+        (&"a".into(), &"bucket.upload".into())
+    );
+    let to = format!("--objstore-to.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", second.display());
+    let replicate = |flags: &[&str]| {
+        let words = ["bucket", "replicate", "--single-run", "--http-address=127.0.0.1:0", &to];
+        text(&[&words[..], flags].concat(), &first);
+    };
+    replicate(&["--matcher=replica=\"b\""]);
+    replicate(&["--compaction=2"]);
+    replicate(&["--resolution=5m"]);
+    assert!(!second.join(name).exists());
+    replicate(&["--matcher=replica=~\"a|b\""]);
+    for file in ["meta.json", "index", "chunks/000001"] {
+        let read = |bucket: &Path| std::fs::read(bucket.join(name).join(file)).unwrap();
+        assert!(read(&first) == read(&second), "{file}");
+    }
+}
+
+#[test]
+fn the_viewer_shows_blocks_with_their_marks_and_marks_them_unless_that_is_disabled() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = support::write_block(folder.path(), 1, (2, 0));
+    let id = block.file_name().unwrap().to_str().unwrap();
+    let config =
+        format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", folder.path().display());
+    for flag in ["--disable-admin-operations", "--no-disable-admin-operations"] {
+        let web = support::Uru::start_http(&["tools", "bucket", "web", &config, flag, "--label=cluster"]);
+        let shown = web.wait_for("/api/v1/blocks?view=global", id);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["data"]["label"], "cluster");
+        assert_eq!(shown["data"]["blocks"][0]["marks"], serde_json::json!([]));
+        let (status, answer) =
+            support::post(&web.http, "/api/v1/blocks/mark", &format!("id={id}&action=DELETION&detail=x")).unwrap();
+        let is_allowed = flag.starts_with("--no-");
+        assert_eq!(
+            (status, block.join("deletion-mark.json").exists()),
+            (if is_allowed { 200 } else { 400 }, is_allowed)
+        );
+        assert!(is_allowed || answer.contains("Admin operations are disabled"), "{answer}");
+        let (status, _) = support::post(&web.http, "/api/v1/blocks/mark", &format!("id={id}&action=OTHER")).unwrap();
+        assert_eq!(status, 400);
+        assert_eq!(get(&web.http, "/blocks").unwrap().0, 200);
+        assert!(get(&web.http, "/api/v1/status/flags").unwrap().1.contains("disable-admin-operations"));
+    }
+    let web = support::Uru::start_http(&["tools", "bucket", "web", &config]);
+    assert!(web.wait_for("/api/v1/blocks", id).contains("\"marks\":[\"deletion\"]"));
+}
+
+#[test]
+fn files_of_rules_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("good.yaml"), "groups: [{name: a, rules: [{record: b, expr: up}]}]").unwrap();
+    std::fs::write(folder.path().join("bad.yaml"), "groups: [{name: a, rules: [{record: b, expr: 'up('}]}]").unwrap();
+    let pattern = |name: &str| format!("--rules={}", folder.path().join(name).display());
+    text(&["rules-check", &pattern("good.*")], folder.path());
+    let why = error(&["rules-check", &pattern("good.*"), &pattern("*.yaml")], folder.path());
+    assert!(why.contains("bad.yaml") && why.contains("could not parse expression"), "{why}");
+    assert!(error(&["rules-check", &pattern("none*")], folder.path()).contains("matching file not found"));
+}
