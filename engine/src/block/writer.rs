@@ -41,6 +41,21 @@ pub struct ChunkData<'a> {
     pub data: &'a [u8],
 }
 
+/// A chunk whose record is written already.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkRecord {
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// How it is encoded.
+    pub encoding: Encoding,
+    /// Its samples, see [`sample_count`].
+    pub samples: u16,
+    /// Bytes of its record: length, encoding, data and checksum.
+    pub len: u32,
+}
+
 /// A block in the making; its folder is removed when it is dropped unfinished.
 #[derive(Debug)]
 pub struct BlockWriter {
@@ -87,6 +102,11 @@ impl BlockWriter {
         &self.stats
     }
 
+    /// The counts that meta.json will tell, to be corrected where another block's are told.
+    pub fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
     /// Appends a series, which comes after all before it; its chunks ascend and do not overlap.
     pub fn add_series(
         &mut self,
@@ -103,27 +123,55 @@ impl BlockWriter {
         self.index.add_labels(labels, &self.metas)
     }
 
+    /// Appends a series as [`BlockWriter::add_series`] does, its chunks given as `records`, which lie
+    /// one behind the other and are as `chunks` says.
+    pub fn add_records(
+        &mut self,
+        labels: &[(SymbolRef, SymbolRef)],
+        records: &[u8],
+        chunks: &[ChunkRecord],
+    ) -> Result<SeriesRef, Error> {
+        self.metas.clear();
+        self.stats.num_series += 1;
+        let mut rest = records;
+        for chunk in chunks {
+            let (record, behind) = rest.split_at(chunk.len as usize);
+            let appended = self.segments.append_record(record);
+            self.count_chunk(*chunk, appended)?;
+            rest = behind;
+        }
+        self.index.add_series(labels, &self.metas)
+    }
+
     fn add_chunks(&mut self, chunks: &[ChunkData<'_>]) -> Result<(), Error> {
         self.metas.clear();
         self.stats.num_series += 1;
-        for chunk in chunks {
-            let samples = u64::from(sample_count(chunk.encoding, chunk.data)?);
-            let appended = self.segments.append(chunk.encoding, chunk.data);
-            let at = appended.map_err(|error| failed(&self.folder.path.join(name::CHUNKS), &error))?;
-            let chunk_ref = ChunkRef::new(at.segment, at.offset);
-            self.metas.push(ChunkMeta { min_time: chunk.min_time, max_time: chunk.max_time, chunk_ref });
-            self.stats.num_chunks += 1;
-            self.stats.num_samples += samples;
-            match chunk.encoding {
-                Encoding::Xor | Encoding::Xor2 => self.stats.num_float_samples += samples,
-                Encoding::Aggr => {}
-                _ => self.stats.num_histogram_samples += samples,
-            }
-            self.chunk_len_max = self.chunk_len_max.max(segment::record_len(chunk.data.len()) as u64);
-            let range = self.time_range.get_or_insert(TimeRange::new(chunk.min_time, chunk.max_time));
-            range.min_time = range.min_time.min(chunk.min_time);
-            range.max_time = range.max_time.max(chunk.max_time);
+        for &ChunkData { min_time, max_time, encoding, data } in chunks {
+            let samples = sample_count(encoding, data)?;
+            let appended = self.segments.append(encoding, data);
+            let len = segment::record_len(data.len()) as u32;
+            self.count_chunk(ChunkRecord { min_time, max_time, encoding, samples, len }, appended)?;
         }
+        Ok(())
+    }
+
+    /// Takes a chunk that was appended into account.
+    fn count_chunk(&mut self, chunk: ChunkRecord, appended: io::Result<segment::ChunkRef>) -> Result<(), Error> {
+        let at = appended.map_err(|error| failed(&self.folder.path.join(name::CHUNKS), &error))?;
+        let chunk_ref = ChunkRef::new(at.segment, at.offset);
+        self.metas.push(ChunkMeta { min_time: chunk.min_time, max_time: chunk.max_time, chunk_ref });
+        let samples = u64::from(chunk.samples);
+        self.stats.num_chunks += 1;
+        self.stats.num_samples += samples;
+        match chunk.encoding {
+            Encoding::Xor | Encoding::Xor2 => self.stats.num_float_samples += samples,
+            Encoding::Aggr => {}
+            _ => self.stats.num_histogram_samples += samples,
+        }
+        self.chunk_len_max = self.chunk_len_max.max(u64::from(chunk.len));
+        let range = self.time_range.get_or_insert(TimeRange::new(chunk.min_time, chunk.max_time));
+        range.min_time = range.min_time.min(chunk.min_time);
+        range.max_time = range.max_time.max(chunk.max_time);
         Ok(())
     }
 

@@ -168,7 +168,18 @@ impl Writer {
 
     /// Writes a chunk and gives where it lies.
     pub fn append(&mut self, encoding: Encoding, data: &[u8]) -> io::Result<ChunkRef> {
-        let most = LENGTH_LEN_MAX + (ENCODING_LEN + data.len() + CHECKSUM_LEN) as u64;
+        let mut record = std::mem::take(&mut self.record);
+        record.clear();
+        encode(encoding, data, &mut record);
+        let appended = self.append_record(&record);
+        self.record = record;
+        appended
+    }
+
+    /// Writes the whole record of a chunk, as [`encode`] gives it, and gives where it lies.
+    pub fn append_record(&mut self, record: &[u8]) -> io::Result<ChunkRef> {
+        // As Prometheus does, a length is taken for as long as it can get.
+        let most = LENGTH_LEN_MAX - 1 + record.len() as u64;
         let full = self.lens.last().is_some_and(|len| *len > HEADER_LEN as u64 && len + most > self.segment_bytes_max);
         if full || self.file.is_none() {
             self.cut()?;
@@ -177,10 +188,8 @@ impl Writer {
             return Err(io::Error::other("no segment is open"));
         };
         let offset = u32::try_from(*len).map_err(|_| io::Error::other("a segment ends before byte 2^32"))?;
-        self.record.clear();
-        encode(encoding, data, &mut self.record);
-        file.write_all(&self.record)?;
-        *len += self.record.len() as u64;
+        file.write_all(record)?;
+        *len += record.len() as u64;
         Ok(ChunkRef { segment: (self.lens.len() - 1) as u32, offset })
     }
 

@@ -5,6 +5,8 @@
 
 /// Samples of all replicas in time order, each timestamp once.
 pub mod chain;
+/// Penalty over the overlapping chunks of one series.
+pub mod fold;
 /// Overlapping chunks of one series set apart into replicas.
 pub mod overlap;
 /// One replica at a time, switching only over gaps.

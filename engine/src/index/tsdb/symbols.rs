@@ -4,6 +4,9 @@
 //! section content: count <4b be>, then count times: len <uvarint>, text <len b, UTF-8>
 //! ```
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::Version;
 use super::source::{Source, Window};
 use crate::codec::{Corrupt, Cursor};
@@ -76,6 +79,29 @@ impl Symbols {
             table.ends.push(end.expect("the symbols of a block have at most 4 GiB"));
         }
         table
+    }
+
+    /// One table of all symbols of `tables`, and for each of these tables the places of its symbols in
+    /// it. Fails when they have more than 4 GiB together.
+    pub fn merge(tables: &[&Self]) -> Result<(Self, Vec<Vec<SymbolRef>>), Error> {
+        let mut merged = Self::default();
+        let mut places: Vec<Vec<SymbolRef>> = tables.iter().map(|table| Vec::with_capacity(table.len())).collect();
+        let next = |table: usize, places: &[Vec<SymbolRef>]| {
+            let at = places[table].len();
+            (at < tables[table].len()).then(|| Reverse((tables[table].get(SymbolRef(at as u32)), table)))
+        };
+        let mut heap: BinaryHeap<_> = (0..tables.len()).filter_map(|table| next(table, &places)).collect();
+        while let Some(Reverse((symbol, table))) = heap.pop() {
+            let last = merged.len().checked_sub(1).map(|at| merged.get(SymbolRef(at as u32)));
+            if last != Some(symbol) {
+                merged.text.push_str(symbol);
+                let end = u32::try_from(merged.text.len());
+                merged.ends.push(end.map_err(|_| Error::limit("symbols of a block", "they would exceed 4 GiB"))?);
+            }
+            places[table].push(SymbolRef(merged.len() as u32 - 1));
+            heap.extend(next(table, &places));
+        }
+        Ok((merged, places))
     }
 
     /// Number of symbols.
@@ -151,6 +177,14 @@ mod tests {
         assert_eq!(symbols.find("bb"), Some(SymbolRef(2)));
         assert_eq!(symbols.find("b"), None);
         assert_eq!(symbols.resolve(4, Version::V2), None);
+    }
+
+    #[test]
+    fn merged_tables_hold_each_symbol_once_and_say_where_each_went() {
+        let [a, b, c] = [&["", "a", "c"][..], &["b", "c", "d"], &[]].map(Symbols::from_sorted);
+        let (merged, places) = Symbols::merge(&[&a, &b, &c]).unwrap();
+        assert_eq!(merged.iter().collect::<Vec<_>>(), ["", "a", "b", "c", "d"]);
+        assert_eq!(places, [[0, 1, 3].map(SymbolRef).to_vec(), [2, 3, 4].map(SymbolRef).to_vec(), vec![]]);
     }
 
     #[test]

@@ -1,0 +1,218 @@
+//! Raw floats to the five aggregates, columns to columns.
+
+use super::window::{Extent, RAW_STEP_MS, batch_len, window_end};
+use crate::chunk::aggr::{self, AggrChunk, Aggregate, Part};
+use crate::chunk::{Encoding, xor};
+use crate::compact::output::Made;
+use crate::model::value::is_stale_nan;
+
+/// The aggregates of a run of windows: columns of one length.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    /// Last millisecond of each window.
+    pub(super) times: Vec<i64>,
+    /// Number of samples.
+    pub(super) counts: Vec<f64>,
+    /// Their sum.
+    pub(super) sums: Vec<f64>,
+    /// The smallest.
+    pub(super) mins: Vec<f64>,
+    /// The largest.
+    pub(super) maxs: Vec<f64>,
+    /// The last, resets since the first sample of the run removed.
+    pub(super) counters: Vec<f64>,
+}
+
+impl Windows {
+    fn clear(&mut self) {
+        let Self { times, counts, sums, mins, maxs, counters } = self;
+        times.clear();
+        for column in [counts, sums, mins, maxs, counters] {
+            column.clear();
+        }
+    }
+
+    /// Replaces the windows by those of `times` and `values`, which are of one length and hold no NaN.
+    pub(super) fn reduce(&mut self, times: &[i64], values: &[f64], resolution: i64) {
+        self.clear();
+        let (Some(last_time), Some(first)) = (times.last(), values.first()) else { return };
+        let (mut before, mut counter) = (*first, *first);
+        let mut at = 0;
+        while at < times.len() {
+            let end = window_end(times[at], resolution).min(*last_time);
+            let (mut sum, mut min, mut max) = (0.0, f64::MAX, -f64::MAX);
+            let start = at;
+            for (time, value) in times[start..].iter().zip(&values[start..]) {
+                // The first sample of a window is always in it.
+                if *time > end && at > start {
+                    break;
+                }
+                let value = *value;
+                sum += value;
+                min = if value < min { value } else { min };
+                max = if value > max { value } else { max };
+                let rise = if value < before { value } else { value - before };
+                counter = if at == 0 { value } else { counter + rise };
+                before = value;
+                at += 1;
+            }
+            self.times.push(end);
+            self.counts.push((at - start) as f64);
+            self.sums.push(sum);
+            self.mins.push(min);
+            self.maxs.push(max);
+            self.counters.push(counter);
+        }
+    }
+}
+
+/// Room for downsampling floats.
+#[derive(Debug, Default)]
+pub(super) struct Floats {
+    windows: Windows,
+    times: Vec<i64>,
+    values: Vec<f64>,
+    clean_times: Vec<i64>,
+    clean_values: Vec<f64>,
+    parts: [Vec<u8>; 5],
+    data: Vec<u8>,
+}
+
+impl Floats {
+    /// Downsamples the samples of one series, whose chunks end at `chunk_ends`.
+    pub(super) fn downsample(
+        &mut self,
+        (times, values): (&[i64], &[f64]),
+        chunk_ends: impl Iterator<Item = usize>,
+        resolution: i64,
+        made: &mut Made,
+    ) {
+        let has_nan = values.iter().fold(false, |any, value| any | value.is_nan());
+        if !has_nan && times.is_sorted() {
+            self.batches((times, values), resolution, made);
+            return;
+        }
+        let (mut clean_times, mut clean_values) =
+            (std::mem::take(&mut self.clean_times), std::mem::take(&mut self.clean_values));
+        clean_times.clear();
+        clean_values.clear();
+        let mut start = 0;
+        for end in chunk_ends {
+            let mut last = i64::MIN;
+            for (time, value) in times[start..end].iter().zip(&values[start..end]) {
+                // Stale markers and samples that go back in time are left out.
+                if !is_stale_nan(*value) && *time >= last {
+                    clean_times.push(*time);
+                    clean_values.push(*value);
+                    last = *time;
+                }
+            }
+            start = end;
+        }
+        self.batches((&clean_times, &clean_values), resolution, made);
+        (self.clean_times, self.clean_values) = (clean_times, clean_values);
+    }
+
+    fn batches(&mut self, (mut times, mut values): (&[i64], &[f64]), resolution: i64, made: &mut Made) {
+        let [min_time, max_time] = match *times {
+            [] => return,
+            [only] => [only, only],
+            [first, .., last] => [first, last],
+        };
+        let extent = Extent { min_time, max_time, samples: times.len() };
+        let samples = times.len() / extent.chunks(RAW_STEP_MS, resolution) + 1;
+        while !times.is_empty() {
+            let len = batch_len(times, samples, resolution);
+            let (batch_times, batch_values) = (&times[..len], &values[..len]);
+            if batch_values.iter().fold(false, |any, value| any | value.is_nan()) {
+                let (mut own_times, mut own_values) =
+                    (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+                let number = |at: &usize| !batch_values[*at].is_nan();
+                own_times.clear();
+                own_times.extend((0..len).filter(number).map(|at| batch_times[at]));
+                own_values.clear();
+                own_values.extend((0..len).filter(number).map(|at| batch_values[at]));
+                self.chunk(&own_times, &own_values, resolution, made);
+                (self.times, self.values) = (own_times, own_values);
+            } else {
+                self.chunk(batch_times, batch_values, resolution, made);
+            }
+            (times, values) = (&times[len..], &values[len..]);
+        }
+    }
+
+    /// Makes one chunk of all samples.
+    fn chunk(&mut self, times: &[i64], values: &[f64], resolution: i64, made: &mut Made) {
+        self.windows.reduce(times, values, resolution);
+        let (Some(first), Some(last)) = (times.first().zip(values.first()), values.last()) else { return };
+        self.encode((*first.0, *first.1), *last, made);
+    }
+
+    /// Encodes the windows; the counter starts with the first raw sample and ends with the last raw
+    /// value, so that what follows knows of a reset between chunks.
+    fn encode(&mut self, first: (i64, f64), last: f64, made: &mut Made) {
+        let Windows { times, counts, sums, mins, maxs, counters } = &mut self.windows;
+        let [count_part, sum_part, min_part, max_part, counter_part] = &mut self.parts;
+        let columns = [(counts, count_part), (sums, sum_part), (mins, min_part), (maxs, max_part)];
+        for (values, part) in columns {
+            part.clear();
+            xor::encode(times, values, part);
+        }
+        let (min_time, max_time) = (times[0], times[times.len() - 1]);
+        let samples = times.len() as u16;
+        times.insert(0, first.0);
+        times.push(max_time);
+        counters.insert(0, first.1);
+        counters.push(last);
+        counter_part.clear();
+        xor::encode(times, counters, counter_part);
+        let mut chunk = AggrChunk::default();
+        for (aggregate, part) in Aggregate::ALL.into_iter().zip(&self.parts) {
+            chunk.set(aggregate, Part { encoding: Encoding::Xor, data: part });
+        }
+        self.data.clear();
+        aggr::encode(&chunk, &mut self.data);
+        made.encode((min_time, max_time), (Encoding::Aggr, &self.data), samples);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::window::for_each;
+    use super::*;
+
+    proptest! {
+        /// Against a reduction that looks at one window and one aggregate at a time.
+        #[test]
+        fn every_aggregate_is_that_of_its_window(
+            steps in prop::collection::vec((0..90_000i64, prop_oneof![Just(0.0), -5.0..5.0f64, 0.0..1e9f64]), 1..200),
+            start in 0..1_000_000i64,
+        ) {
+            let (mut times, mut values, mut time) = (Vec::new(), Vec::new(), start);
+            for (step, value) in steps {
+                time += step;
+                times.push(time);
+                values.push(value);
+            }
+            let mut windows = Windows::default();
+            windows.reduce(&times, &values, 300_000);
+            let mut at = 0;
+            for_each(&times, 300_000, |end, range| {
+                let within = &values[range.clone()];
+                assert_eq!(windows.times[at], end);
+                assert_eq!(windows.counts[at], within.len() as f64);
+                assert_eq!(windows.sums[at], within.iter().fold(0.0, |sum, value| sum + value));
+                assert_eq!(windows.mins[at], within.iter().copied().fold(f64::MAX, f64::min));
+                assert_eq!(windows.maxs[at], within.iter().copied().fold(-f64::MAX, f64::max));
+                let counter = values[..range.end].windows(2).fold(values[0], |counter, pair| {
+                    counter + if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] }
+                });
+                assert_eq!(windows.counters[at], counter);
+                at += 1;
+            });
+            prop_assert_eq!(at, windows.times.len());
+        }
+    }
+}
