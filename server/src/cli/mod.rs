@@ -20,6 +20,8 @@ mod pages;
 pub mod parse;
 /// The flags of the querier.
 pub mod query;
+/// The flags of the receiver.
+pub mod receive;
 /// The flags of the store gateway.
 pub mod store;
 /// The flags of the tools.

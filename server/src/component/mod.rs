@@ -6,6 +6,8 @@ pub mod all_in_one;
 pub mod query;
 /// Serving HTTP and gRPC until the signal to end.
 pub mod process;
+/// The receiver.
+pub mod receive;
 /// The store gateway.
 pub mod store;
 /// The tools.
@@ -19,6 +21,7 @@ use crate::cli::{Invocation, Subcommand};
 pub const COMPONENTS: &[Subcommand] = &[
     all_in_one::SUBCOMMAND,
     query::SUBCOMMAND,
+    receive::SUBCOMMAND,
     store::SUBCOMMAND,
     tools::CLEANUP,
     tools::INSPECT,
@@ -36,6 +39,7 @@ pub fn run(invocation: &Invocation) -> Result<(), String> {
     match invocation.component {
         "all-in-one" => all_in_one::run(&invocation.values),
         "query" => query::run(&invocation.values),
+        "receive" => receive::run(&invocation.values),
         "store" => store::run(&invocation.values),
         other => match tools::run(other, &invocation.values) {
             Some(outcome) => outcome,

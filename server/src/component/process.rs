@@ -30,6 +30,7 @@ pub struct Ports {
     http: Listeners,
     http_options: ServeOptions,
     grpc: Option<(Listeners, ServeOptions)>,
+    writes: Option<(Listeners, ServeOptions)>,
 }
 
 /// What a process serves.
@@ -39,6 +40,8 @@ pub struct Services {
     pub http: Router,
     /// Over gRPC, besides reflection and health; not used by a component without a gRPC server.
     pub grpc: Routes,
+    /// Over HTTP at the address for remote write, where there is one.
+    pub writes: Option<Router>,
 }
 
 /// A process that serves.
@@ -68,7 +71,7 @@ impl Ports {
         let http = bind("http-address")?;
         let grpc = if values.has("grpc-address") {
             let options = ServeOptions {
-                tls: grpc_tls(values)?,
+                tls: server_tls(values, ("grpc-server", &[b"h2"]))?,
                 connection_age_max: values.duration("grpc-server-max-connection-age"),
                 grace: values.duration("grpc-grace-period"),
             };
@@ -86,7 +89,26 @@ impl Ports {
             },
             http,
             grpc,
+            writes: None,
         })
+    }
+
+    /// Binds the address for remote write too.
+    pub fn with_writes(mut self, values: &Values) -> Result<Self, ConfigError> {
+        let flag = "remote-write.address";
+        let address = values.text(flag).unwrap_or_default();
+        let listeners = Listeners::bind(address, self.threads).map_err(|why| ConfigError::new(flag, why))?;
+        let options = ServeOptions {
+            tls: server_tls(values, ("remote-write.server", &[b"h2", b"http/1.1"]))?,
+            ..self.http_options.clone()
+        };
+        self.writes = Some((listeners, options));
+        Ok(self)
+    }
+
+    /// Where remote write is taken, if so.
+    pub fn write_address(&self) -> Option<std::net::SocketAddr> {
+        self.writes.as_ref().map(|(listeners, _)| listeners.address())
     }
 
     /// What drives the edge's threads.
@@ -106,7 +128,7 @@ impl Ports {
 
     /// Starts the threads of a component without a gRPC server.
     pub fn start_http(self, http: Router, health: Health, registry: Registry) -> Result<Running, String> {
-        let services = Services { http, grpc: Routes::default() };
+        let services = Services { http, grpc: Routes::default(), writes: None };
         self.start(&services, (health, GrpcMetrics::register(&mut Registry::default())), Arc::new(registry))
     }
 
@@ -127,13 +149,18 @@ impl Ports {
             let service = Measured::new(services.grpc.clone(), metrics.clone());
             let http = (http, router.clone(), self.http_options.clone(), shutdown.clone());
             let grpc = grpc.map(|(socket, options)| (socket, service, options, shutdown.clone()));
+            let writes = match (&mut self.writes, &services.writes) {
+                (Some((listeners, options)), Some(router)) => {
+                    listeners.take().map(|socket| (socket, router.clone(), options.clone(), shutdown.clone()))
+                }
+                _ => None,
+            };
             let (is_ready, mut ends) = (is_ready.clone(), shutdown.clone());
             let body = move || async move {
-                let serve_http = async move {
-                    let (socket, service, options, shutdown) = http;
-                    match edge::listener(socket) {
-                        Ok(listener) => serve(listener, service, options, shutdown).await,
-                        Err(error) => tracing::error!(%error, "cannot serve HTTP"),
+                let serve_http = serve_routes(http);
+                let serve_writes = async move {
+                    if let Some(writes) = writes {
+                        serve_routes(writes).await;
                     }
                 };
                 let serve_grpc = async move {
@@ -146,7 +173,7 @@ impl Ports {
                         Err(error) => tracing::error!(%error, "cannot serve gRPC"),
                     }
                 };
-                tokio::join!(serve_http, serve_grpc);
+                tokio::join!(serve_http, serve_grpc, serve_writes);
             };
             let thread = self.runtime.spawn(format!("edge-{number}"), body);
             threads.push(thread.map_err(|error| format!("cannot start an edge thread: {error}"))?);
@@ -186,6 +213,14 @@ pub async fn interrupted() {
     tracing::info!(signal = name, "caught signal, exiting");
 }
 
+/// Serves HTTP on one socket until the signal to end.
+async fn serve_routes((socket, routes, options, shutdown): (std::net::TcpListener, Router, ServeOptions, Shutdown)) {
+    match edge::listener(socket) {
+        Ok(listener) => serve(listener, routes, options, shutdown).await,
+        Err(error) => tracing::error!(%error, "cannot serve HTTP"),
+    }
+}
+
 async fn wait(mut is_ready: watch::Receiver<bool>, ends: &mut Shutdown) -> bool {
     tokio::select! {
         outcome = is_ready.wait_for(|ready| *ready) => outcome.is_ok(),
@@ -193,28 +228,29 @@ async fn wait(mut is_ready: watch::Receiver<bool>, ends: &mut Shutdown) -> bool 
     }
 }
 
-fn grpc_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {
-    let file = |flag: &str| values.text(flag).map(std::path::PathBuf::from);
-    let flag = "grpc-server-tls-cert";
-    let (certificate, key) = match (file(flag), file("grpc-server-tls-key"), file("grpc-server-tls-client-ca")) {
+/// TLS of the flags that start with `prefix`, offering `protocols`.
+fn server_tls(values: &Values, (prefix, protocols): (&str, &[&[u8]])) -> Result<Option<Arc<TlsServer>>, ConfigError> {
+    let name = |rest: &str| format!("{prefix}-tls-{rest}");
+    let file = |rest: &str| values.text(&name(rest)).map(std::path::PathBuf::from);
+    let (certificate, key) = match (file("cert"), file("key"), file("client-ca")) {
         (None, None, None) => return Ok(None),
         (Some(certificate), Some(key), _) => (certificate, key),
         (None, None, Some(_)) => {
             let why = "when a client CA is used a server key and certificate must also be provided";
-            return Err(ConfigError::new("grpc-server-tls-client-ca", why));
+            return Err(ConfigError::new(&name("client-ca"), why));
         }
-        _ => return Err(ConfigError::new(flag, "both server key and certificate must be provided")),
+        _ => return Err(ConfigError::new(&name("cert"), "both server key and certificate must be provided")),
     };
     let options = TlsOptions {
         certificate,
         key,
-        client_ca: file("grpc-server-tls-client-ca"),
-        version_min: values.text("grpc-server-tls-min-version").unwrap_or("1.3").to_owned(),
-        ciphers: values.list("grpc-server-tls-ciphers").to_vec(),
-        curves: values.list("grpc-server-tls-curves").to_vec(),
-        protocols: vec![b"h2".to_vec()],
+        client_ca: file("client-ca"),
+        version_min: values.text(&name("min-version")).unwrap_or("1.3").to_owned(),
+        ciphers: values.list(&name("ciphers")).to_vec(),
+        curves: values.list(&name("curves")).to_vec(),
+        protocols: protocols.iter().map(|protocol| protocol.to_vec()).collect(),
     };
-    TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(flag, why))
+    TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(&name("cert"), why))
 }
 
 fn http_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {

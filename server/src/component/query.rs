@@ -72,7 +72,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(InfoService::new(info))
             .add_service(health_service)
             .prepare();
-        let services = Services { http: http_routes(&api, &prefixes, "query"), grpc };
+        let services = Services { http: http_routes(&api, &prefixes, "query"), grpc, writes: None };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
         report(&endpoints.refresh().await);
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;

@@ -167,7 +167,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     let v1 = reflection().build_v1().map_err(|error| format!("gRPC reflection: {error}"))?;
     let v1alpha = reflection().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone()));
+    let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone(), "store"));
     let grpc = Routes::new(StoreService::new(Arc::clone(&store.gateway)))
         .add_service(serve::query(Arc::new(query_api(&store.gateway))))
         .add_service(InfoService::new(info))
@@ -177,7 +177,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
         .prepare();
     let routes = http::routes(Arc::clone(&store.gateway), web_label)
         .merge(companion.routes(ports.grpc_address(), &store.gateway));
-    let services = Services { http: routes, grpc };
+    let services = Services { http: routes, grpc, writes: None };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
         let begin = Instant::now();
@@ -268,6 +268,7 @@ impl Store {
         let loader = Loader::new(bucket.clone(), config.data_dir, config.block_concurrency, store_metrics.clone());
         let gateway = Gateway {
             blocks: Blocks::default(),
+            ingest: None,
             selector: Selector { pool, budget },
             bucket,
             limits: config.limits,

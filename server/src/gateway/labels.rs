@@ -61,8 +61,11 @@ impl Gateway {
         let blocks = self.blocks.current();
         let asked = blocks.set.overlapping(&request.matchers, request.range, &request.block_matchers);
         let asked = asked.iter().map(|chosen| Block { id: chosen.block.id().to_string() }).collect();
-        let answer = self.selector.labels(&blocks.set, request, self.request_limits()).await;
-        let LabelAnswer { strings, failures } = answer.map_err(|error| self.refuse_labels(&error, tenant))?;
+        let answer = self.selector.labels(&blocks.set, request.clone(), self.request_limits()).await;
+        let mut answer = answer.map_err(|error| self.refuse_labels(&error, tenant))?;
+        let added = self.add_kept_labels(request, &mut answer).await;
+        added.map_err(|error| self.refuse_labels(&error, tenant))?;
+        let LabelAnswer { strings, failures } = answer;
         let mut warnings = Vec::new();
         for Failure { block, error } in failures {
             tracing::warn!(%block, %error, "a block failed to answer");

@@ -16,6 +16,8 @@ pub mod load;
 pub mod metrics;
 /// Queries over the blocks.
 pub mod query;
+/// What is kept beside the bucket's blocks.
+mod held;
 /// From wire messages to the engine's requests.
 pub mod request;
 /// Series.
@@ -33,6 +35,7 @@ pub use metrics::StoreMetrics;
 pub use service::{GatewayInfo, StoreService};
 
 use crate::cli::TimeOrDuration;
+use crate::ingest::Held;
 use crate::objstore::Bucket;
 
 /// What ends a request; 0 is no limit.
@@ -54,6 +57,8 @@ pub struct RequestLimits {
 pub struct Gateway {
     /// The blocks that are open.
     pub blocks: Blocks,
+    /// What the process itself ingests, where it does.
+    pub ingest: Option<Held>,
     /// Runs requests on the shards.
     pub selector: Selector,
     /// Where the blocks are.

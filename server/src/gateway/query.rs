@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use super::Gateway;
 use super::fetch::BucketFetcher;
+use super::held::KeptSource;
 use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, Wanted};
 use crate::fanout::Fanout;
 
@@ -30,12 +31,12 @@ pub struct GatewayBackend {
 }
 
 /// Blocks whose failures end the query or only warn.
-struct LocalSource {
-    blocks: BlockSource,
+struct LocalSource<S> {
+    blocks: S,
     on_failure: OnFailure,
 }
 
-impl Source for LocalSource {
+impl<S: Source> Source for LocalSource<S> {
     fn parts(&self, request: &SelectRequest<'_>) -> usize {
         self.blocks.parts(request)
     }
@@ -76,6 +77,10 @@ impl Backend for GatewayBackend {
         }
         let set = Arc::clone(&self.gateway.blocks.current().set);
         let local = self.scope(scope, &set);
+        if let Some(ingest) = self.gateway.kept() {
+            let source = KeptSource { bucket: set, ingest: Arc::clone(ingest), scope: local };
+            return Box::new(LocalSource { blocks: source, on_failure: scope.on_failure });
+        }
         Box::new(LocalSource { blocks: BlockSource::new(set, local), on_failure: scope.on_failure })
     }
 

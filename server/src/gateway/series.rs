@@ -53,7 +53,8 @@ impl Gateway {
         let block_matchers = request::parse_block_matchers(block_matchers).map_err(invalid)?;
         let request = request::parse_series(&message, self.times(), block_matchers).map_err(invalid)?;
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
-        let blocks = Arc::clone(&self.blocks.current().set);
+        let blocks = self.holding(&request.matchers, request.range).await;
+        let blocks = blocks.map_err(|error| self.refuse(&error, &tenant))?;
         let setting = Setting {
             limits: self.request_limits(),
             sinks: Arc::new(Frames { batch_series_max: request.batch_series_max }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::model::{Labels, TimeRange};
 use http::Response;
 use proto::thanos::ZLabelSet;
-use proto::thanos::info::{InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
+use proto::thanos::info::{ExemplarsInfo, InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -68,18 +68,22 @@ impl Gateway {
     pub fn store_info(&self) -> (Vec<ZLabelSet>, StoreInfo) {
         let current = self.blocks.current();
         let mut whole = TimeRange::new(i64::MAX, i64::MIN);
-        let mut groups: BTreeMap<&Labels, Vec<TimeRange>> = BTreeMap::new();
+        let mut groups: BTreeMap<Labels, Vec<TimeRange>> = self.kept_ranges();
+        for range in groups.values().flatten() {
+            whole.min_time = whole.min_time.min(range.min_time);
+            whole.max_time = whole.max_time.max(range.max_time);
+        }
         for info in current.set.blocks().map(|block| block.info()) {
             whole.min_time = whole.min_time.min(info.min_time);
             whole.max_time = whole.max_time.max(info.max_time);
-            groups.entry(&info.external_labels).or_default().push(TimeRange::new(info.min_time, info.max_time));
+            groups.entry(info.external_labels.clone()).or_default().push(TimeRange::new(info.min_time, info.max_time));
         }
         let (mut label_sets, mut tsdb_infos) = (Vec::new(), Vec::new());
         for (labels, mut ranges) in groups {
-            label_sets.push(label_set(labels));
+            label_sets.push(label_set(&labels));
             ranges.sort_by_key(|range| (range.min_time, range.max_time));
             tsdb_infos.extend(join(&ranges).into_iter().map(|range| TsdbInfo {
-                labels: Some(label_set(labels)),
+                labels: Some(label_set(&labels)),
                 min_time: range.min_time,
                 max_time: range.max_time,
             }));
@@ -101,12 +105,13 @@ impl Gateway {
 pub struct GatewayInfo {
     gateway: Arc<Gateway>,
     health: Health,
+    component: &'static str,
 }
 
 impl GatewayInfo {
-    /// Describes `gateway` once it is ready.
-    pub fn new(gateway: Arc<Gateway>, health: Health) -> Self {
-        Self { gateway, health }
+    /// Describes `gateway`, which is part of a `component`, once it is ready.
+    pub fn new(gateway: Arc<Gateway>, health: Health, component: &'static str) -> Self {
+        Self { gateway, health, component }
     }
 }
 
@@ -118,9 +123,10 @@ impl Describe for GatewayInfo {
         let (label_sets, store) = self.gateway.store_info();
         Ok(InfoResponse {
             label_sets,
-            component_type: "store".into(),
+            component_type: self.component.into(),
             store: Some(store),
             query: Some(QueryApiInfo {}),
+            exemplars: self.gateway.ingest.as_ref().map(|_| ExemplarsInfo { min_time: i64::MIN, max_time: i64::MAX }),
             ..InfoResponse::default()
         })
     }

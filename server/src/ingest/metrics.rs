@@ -3,21 +3,24 @@
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use engine::shard::ingest::TenantStats;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::Held;
 use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
 const SIZES: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0];
 
 /// Upper bounds of a request's seconds, as in Thanos.
-const SECONDS: [f64; 20] = [
-    0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0, 4.0, 5.0,
-];
+const SECONDS: [f64; 20] =
+    [0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0, 4.0, 5.0];
 
 /// What a request does, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,5 +158,82 @@ impl ReceiveMetrics {
     /// Time that passed in a stage since `begin`.
     pub fn stage(&self, stage: Stage, begin: Instant) {
         self.stages[stage as usize].inc_by(begin.elapsed().as_secs_f64());
+    }
+}
+
+/// `prometheus_tsdb_head_*` of each tenant, read when they are asked for.
+#[derive(Debug)]
+pub struct HeadMetrics {
+    held: HeldDebug,
+}
+
+/// What is kept; its contents are no text.
+struct HeldDebug(Held);
+
+impl std::fmt::Debug for HeldDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+/// A gauge or counter of a tenant's heads.
+type OfTenant = (&'static str, &'static str, Kind, fn(&TenantStats) -> i64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+const OF_TENANT: [OfTenant; 6] = [
+    ("prometheus_tsdb_head_series", "Total number of series in the head block", Kind::Gauge, |stats| {
+        stats.series as i64
+    }),
+    ("prometheus_tsdb_head_chunks", "Total number of chunks in the head block", Kind::Gauge, |stats| {
+        stats.chunks as i64
+    }),
+    ("prometheus_tsdb_head_min_time", "Minimum time bound of the head block", Kind::Gauge, |stats| stats.min_time),
+    ("prometheus_tsdb_head_max_time", "Maximum timestamp of the head block", Kind::Gauge, |stats| stats.max_time),
+    ("prometheus_tsdb_head_samples_appended", "Total number of appended samples", Kind::Counter, |stats| {
+        stats.samples as i64
+    }),
+    ("prometheus_tsdb_head_series_created", "Total number of series created in the head", Kind::Counter, |stats| {
+        stats.series_created as i64
+    }),
+];
+
+impl HeadMetrics {
+    /// Registers the metrics of what `held` will keep.
+    pub fn register(registry: &mut Registry, held: &Held) {
+        registry.register_collector(Box::new(Self { held: HeldDebug(Held::clone(held)) }));
+    }
+}
+
+impl Collector for HeadMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(ingest) = self.held.0.get() else { return Ok(()) };
+        let tenants = ingest.tenants();
+        for (name, help, kind, value) in OF_TENANT {
+            let (gauges, counters) = (Gauges::default(), Counters::default());
+            for tenant in &tenants {
+                let Some(stats) = ingest.stats(tenant) else { continue };
+                let labels = vec![("tenant", tenant.to_string())];
+                match kind {
+                    Kind::Gauge => {
+                        gauges.get_or_create(&labels).set(value(&stats));
+                    }
+                    Kind::Counter => {
+                        counters.get_or_create(&labels).inc_by(value(&stats).max(0) as u64);
+                    }
+                }
+            }
+            match kind {
+                Kind::Gauge => gauges.encode(encoder.encode_descriptor(name, help, None, gauges.metric_type())?)?,
+                Kind::Counter => {
+                    counters.encode(encoder.encode_descriptor(name, help, None, counters.metric_type())?)?
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -160,6 +160,18 @@ impl Uru {
         endpoint.connect().await.unwrap()
     }
 
+    /// Where it takes remote write.
+    pub fn write_address(&self) -> String {
+        let log = self.log();
+        log.lines().find_map(|line| field(line, "write=")).expect("a receiver logs where it takes remote write")
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Asks it to end and waits until it has.
     pub fn terminate(mut self) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();

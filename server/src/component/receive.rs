@@ -1,0 +1,483 @@
+//! `uru receive`: takes remote write and OTLP, keeps samples, places them on other receivers, ships
+//! blocks, and answers for what it keeps.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use engine::model::relabel::{self, Rule};
+use engine::model::{Budget, Labels};
+use engine::promql::assemble::Merging;
+use engine::promql::{self, Engine, syntax};
+use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
+use engine::wal::Durability;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+use super::process::{self, Ports, Services};
+use crate::api::grpc::info::InfoService;
+use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::http::health::Health;
+use crate::api::http::query::{Api, Settings};
+use crate::api::ui;
+use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, receive};
+use crate::cluster::hashring::Algorithm;
+use crate::config::{ConfigError, content, from_yaml, memory};
+use crate::edge::certificate::SubjectField;
+use crate::fanout::discovery::Discovery;
+use crate::fanout::endpoints::Dialing;
+use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
+use crate::gateway::blocks::Blocks;
+use crate::gateway::query::GatewayBackend;
+use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
+use crate::ingest::exemplars::ExemplarsService;
+use crate::ingest::forward::{Compression, ForwardOptions, Peers};
+use crate::ingest::limits::{Limiter, LimitsConfig, META_MONITORING_INTERVAL, MetaMonitor};
+use crate::ingest::metrics::{HeadMetrics, ReceiveMetrics};
+use crate::ingest::otlp::{TargetInfo, Translation};
+use crate::ingest::ring::{RingSource, Rings};
+use crate::ingest::service::WriteableStore;
+use crate::ingest::ship::{Retention, ShipMetrics, Shipper};
+use crate::ingest::tenant::Tenancy;
+use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver};
+use crate::objstore::{Bucket, BucketConfig};
+use crate::telemetry::metrics;
+
+/// The component as the command line knows it.
+pub const SUBCOMMAND: Subcommand = Subcommand {
+    name: "receive",
+    about: "Receiver: takes remote write and OTLP, and serves and ships what it keeps",
+    flags: &[
+        receive::REMOTE_WRITE,
+        receive::RECEIVE,
+        receive::TSDB,
+        receive::READING,
+        flags::HTTP_SERVER,
+        flags::GRPC_SERVER,
+        flags::OBJSTORE,
+        flags::STORE_LIMITS,
+        flags::REQUEST_LOGGING,
+    ],
+};
+
+/// Time between two looks for blocks that are due and blocks to ship, as in Thanos.
+const SHIP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Queries over gRPC that run at once, as many as a querier runs.
+const QUERIES_MAX: usize = 20;
+
+/// What the flags of a receiver come to.
+pub struct ReceiveConfig {
+    options: ReceiveOptions,
+    ingest: IngestOptions,
+    limits: LimitsConfig,
+    limits_file: Option<PathBuf>,
+    limits_interval: Duration,
+    relabel: Vec<Rule>,
+    rings: RingSource,
+    algorithm: Algorithm,
+    forward: ForwardOptions,
+    bucket: Option<BucketConfig>,
+    retention: Retention,
+    memory_limit: u64,
+    request_limits: RequestLimits,
+    io: engine::io::Mode,
+}
+
+/// Runs the component until it is told to end.
+pub fn run(values: &Values) -> Result<(), String> {
+    let config = ReceiveConfig::parse(values).map_err(|error| error.to_string())?;
+    let ports = Ports::bind(values).and_then(|ports| ports.with_writes(values)).map_err(|error| error.to_string())?;
+    let mut registry = metrics::registry();
+    let health = Health::register(&mut registry);
+    let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let wired = Wired::new(config, &mut registry)?;
+    let runtime = ports.runtime();
+    tracing::info!(
+        http = %ports.http_address(),
+        grpc = %ports.grpc_address(),
+        write = %ports.write_address().map(|address| address.to_string()).unwrap_or_default(),
+        mode = wired.receiver.options.mode.name(),
+        edge = runtime.name(),
+        shards = wired.gateway.selector.pool.len(),
+        "starting receiver"
+    );
+    runtime.run(async {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let info = Arc::new(GatewayInfo::new(Arc::clone(&wired.gateway), health.clone(), "receive"));
+        let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
+            .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))
+            .add_service(ExemplarsService::new(Arc::clone(&wired.held)).into_server())
+            .add_service(serve::query(Arc::new(query_api(&wired.gateway))))
+            .add_service(InfoService::new(info))
+            .add_service(health_service)
+            .prepare();
+        let services = Services {
+            http: ui::routes("", "receive").merge(ingest::status::routes(&wired.held, &wired.receiver.options.tenancy)),
+            grpc,
+            writes: Some(ingest::http::routes(&wired.receiver)),
+        };
+        let running = ports.start(&services, (health.clone(), grpc_metrics), Arc::new(registry))?;
+        let shipper = wired.open().await?;
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        running.set_ready();
+        tracing::info!("receiver is ready");
+        tokio::select! {
+            () = wired.follow_rings() => {}
+            () = wired.follow_limits() => {}
+            () = wired.ask_meta_monitoring() => {}
+            () = work(shipper.as_ref(), wired.held.get()) => {}
+            () = process::interrupted() => {}
+        }
+        running.end();
+        close(shipper.as_ref(), wired.held.get()).await;
+        Ok(())
+    })
+}
+
+/// Cuts blocks that are due, ships them and prunes tenants, for ever.
+pub async fn work(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>) {
+    let (Some(shipper), Some(ingest)) = (shipper, ingest) else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(SHIP_INTERVAL).await;
+        if let Err(error) = ingest.flush(None, Flush::Due).await {
+            tracing::error!(%error, "cutting blocks failed, trying again");
+        }
+        shipper.sync().await;
+        shipper.prune().await;
+    }
+}
+
+/// The end: where there is a bucket, everything is cut and shipped, as upstream does; then the heads
+/// are snapshot for the next start.
+pub async fn close(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>) {
+    let (Some(shipper), Some(ingest)) = (shipper, ingest) else { return };
+    if shipper.has_bucket() {
+        if let Err(error) = ingest.flush(None, Flush::All).await {
+            tracing::error!(%error, "cutting the last blocks failed; the WAL keeps their samples");
+        }
+        shipper.sync().await;
+    }
+    if let Err(error) = ingest.close().await {
+        tracing::error!(%error, "closing the heads failed; the WAL keeps their samples");
+    }
+}
+
+/// A receiver that is wired, and keeps nothing yet.
+pub struct Wired {
+    /// Takes requests.
+    pub receiver: Arc<Receiver>,
+    /// Answers for what is kept.
+    pub gateway: Arc<Gateway>,
+    /// What is kept, once it is open.
+    pub held: Held,
+    ingest: IngestOptions,
+    bucket: Option<Bucket>,
+    retention: Retention,
+    ship_metrics: ShipMetrics,
+    limits_file: Option<PathBuf>,
+    limits_interval: Duration,
+}
+
+impl Wired {
+    fn new(config: ReceiveConfig, registry: &mut Registry) -> Result<Self, String> {
+        let text = |error: engine::model::Error| error.message().to_owned();
+        let held: Held = Arc::new(OnceLock::new());
+        let factor = config.options.replication_factor;
+        let receiver = Receiver {
+            limiter: Limiter::new(config.limits, registry),
+            relabel: config.relabel,
+            rings: Rings::open(config.rings, (config.algorithm, factor), registry)?,
+            peers: Peers::new(config.forward),
+            metrics: ReceiveMetrics::register(registry, factor),
+            ingest: Arc::clone(&held),
+            options: config.options,
+        };
+        HeadMetrics::register(registry, &held);
+        let pool = Pool::start(&Options { io: config.io, ..Options::default() }).map_err(text)?;
+        let budget = Budget::new("--store.memory-limit", config.memory_limit);
+        // Everything that is answered lies on this disk: nothing is fetched from the bucket.
+        let local = BucketConfig::filesystem(&config.ingest.data_dir);
+        let gateway = Gateway {
+            blocks: Blocks::default(),
+            ingest: Some(Arc::clone(&held)),
+            selector: Selector { pool, budget },
+            bucket: Bucket::open(&local, &mut Registry::default()).map_err(text)?,
+            limits: config.request_limits,
+            gate: None,
+            min_time: TimeOrDuration::At(i64::MIN),
+            max_time: TimeOrDuration::At(i64::MAX),
+            metrics: StoreMetrics::register(registry, 0),
+        };
+        let bucket = config.bucket.map(|bucket| Bucket::open(&bucket, registry)).transpose().map_err(text)?;
+        Ok(Self {
+            receiver: Arc::new(receiver),
+            gateway: Arc::new(gateway),
+            held,
+            ingest: config.ingest,
+            bucket,
+            retention: config.retention,
+            ship_metrics: ShipMetrics::register(registry),
+            limits_file: config.limits_file,
+            limits_interval: config.limits_interval,
+        })
+    }
+
+    /// Replays what the last process left; a router keeps nothing.
+    async fn open(&self) -> Result<Option<Shipper>, String> {
+        if !self.receiver.options.mode.ingests() {
+            return Ok(None);
+        }
+        let (pool, options) = (Arc::clone(&self.gateway.selector.pool), self.ingest.clone());
+        let data_dir = options.data_dir.clone();
+        let begin = std::time::Instant::now();
+        let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
+        let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;
+        tracing::info!(duration = ?begin.elapsed(), tenants = opened.tenants().len(), "opened the heads");
+        let ingest = self.held.get_or_init(|| opened);
+        let more = (self.retention, self.ship_metrics.clone());
+        Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, self.bucket.clone(), more)))
+    }
+
+    async fn follow_rings(&self) {
+        let receiver = &self.receiver;
+        receiver
+            .rings
+            .watch(|| {
+                let rings = receiver.rings.current();
+                let endpoints: Vec<&str> = rings
+                    .iter()
+                    .flat_map(|rings| rings.configs())
+                    .flat_map(|config| &config.endpoints)
+                    .map(|endpoint| &*endpoint.address)
+                    .collect();
+                receiver.peers.reset(|address| endpoints.contains(&address));
+            })
+            .await;
+    }
+
+    async fn follow_limits(&self) {
+        let Some(path) = &self.limits_file else { return std::future::pending().await };
+        let read = || std::fs::read_to_string(path);
+        let mut last = read().unwrap_or_default();
+        loop {
+            tokio::time::sleep(self.limits_interval).await;
+            match read() {
+                Ok(text) if text == last => {}
+                Ok(text) => {
+                    match self.receiver.limiter.reload(&text) {
+                        Ok(()) => tracing::info!(file = %path.display(), "took changed limits"),
+                        Err(error) => tracing::error!(%error, "cannot use the limits, keeping the old ones"),
+                    }
+                    last = text;
+                }
+                Err(error) => {
+                    self.receiver.limiter.reload_failed();
+                    tracing::error!(file = %path.display(), %error, "cannot read the limits, keeping the old ones");
+                }
+            }
+        }
+    }
+
+    async fn ask_meta_monitoring(&self) {
+        let monitor = match MetaMonitor::new() {
+            Ok(monitor) => monitor,
+            Err(error) => {
+                tracing::error!(error, "meta-monitoring can't be asked");
+                return std::future::pending().await;
+            }
+        };
+        loop {
+            if let Some(from) = self.receiver.limiter.meta_monitoring() {
+                match monitor.ask(&from).await {
+                    Ok(found) => self.receiver.limiter.active.set(found),
+                    Err(error) => {
+                        self.receiver.limiter.meta_monitoring_failed();
+                        tracing::error!(error, "meta-monitoring did not answer");
+                    }
+                }
+            }
+            tokio::time::sleep(META_MONITORING_INTERVAL).await;
+        }
+    }
+}
+
+/// Queries over what is kept, with Prometheus' defaults and all syntax.
+fn query_api(gateway: &Arc<Gateway>) -> Api {
+    let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
+    let proxy = Proxy { endpoints, frame_timeout: None, own_labels: Labels::default() };
+    let fanout = Fanout { proxy, merging: Merging::Penalty };
+    Api {
+        backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
+        engine: Engine::new(promql::Options::default()),
+        syntax: syntax::Options::ALL,
+        settings: Settings::default(),
+        gate: Semaphore::new(QUERIES_MAX),
+    }
+}
+
+impl ReceiveConfig {
+    /// Reads the flags.
+    pub fn parse(values: &Values) -> Result<Self, ConfigError> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let external_labels = external_labels(values)?;
+        if external_labels.is_empty() {
+            let why = "no external labels configured for receive: give at least one that tells this receiver from \
+                       others, for example --label='receive_replica=\"0\"'";
+            return Err(ConfigError::new("label", why));
+        }
+        let (mode, rings, local_endpoint) = rings(values)?;
+        let bucket = content::read(values, "objstore.config", &environment)?.filter(|text| !text.trim().is_empty());
+        let limits = content::read(values, "receive.limits-config", &environment)?.unwrap_or_default();
+        let memory_limit = match values.text("store.memory-limit") {
+            Some(text) => parse::parse_bytes(text).map_err(|why| ConfigError::new("store.memory-limit", why))?,
+            None => memory::available() / 2,
+        };
+        Ok(Self {
+            options: receive_options(values, mode, local_endpoint),
+            ingest: ingest_options(values, external_labels),
+            limits: LimitsConfig::parse(&limits)?,
+            limits_file: values.text("receive.limits-config-file").map(PathBuf::from),
+            limits_interval: values.duration("receive.limits-config-reload-timer").max(Duration::from_millis(100)),
+            relabel: relabel_rules(values, &environment)?,
+            rings,
+            algorithm: match values.text("receive.hashrings-algorithm") {
+                Some("ketama") => Algorithm::Ketama,
+                _ => Algorithm::Hashmod,
+            },
+            forward: forward_options(values)?,
+            bucket: bucket.map(|text| BucketConfig::parse("objstore.config", &text)).transpose()?,
+            retention: Retention {
+                age: values.duration("tsdb.retention"),
+                bytes_max: values.bytes("tsdb.max-retention-bytes"),
+            },
+            memory_limit,
+            request_limits: RequestLimits {
+                series: values.integer("store.limits.request-series"),
+                samples: values.integer("store.limits.request-samples"),
+                ..RequestLimits::default()
+            },
+            io: process::io_mode(values),
+        })
+    }
+}
+
+/// Who sends, and what becomes of it.
+fn receive_options(values: &Values, mode: Mode, local_endpoint: String) -> ReceiveOptions {
+    let word = |flag: &str| values.text(flag).unwrap_or_default().to_owned();
+    let promoted = values.list("receive.otlp-promote-resource-attributes").iter();
+    let target_info = values.is_on("receive.otlp-enable-target-info");
+    ReceiveOptions {
+        mode,
+        tenancy: Tenancy {
+            header: word("receive.tenant-header"),
+            default: word("receive.default-tenant-id"),
+            field: values.text("receive.tenant-certificate-field").and_then(SubjectField::parse),
+        },
+        split_label: values.text("receive.split-tenant-label-name").map(str::to_owned),
+        replica_header: word("receive.replica-header"),
+        replication_factor: values.integer("receive.replication-factor").max(1) as usize,
+        local_endpoint,
+        request_bytes_max: values.bytes("receive.request-bytes-max").min(1 << 30) as usize,
+        forward_timeout: values.duration("receive-forward-timeout"),
+        translation: Translation {
+            target_info: if target_info { TargetInfo::Written } else { TargetInfo::LeftOut },
+            promoted: promoted.filter(|name| !name.is_empty()).cloned().collect(),
+        },
+    }
+}
+
+/// How samples are kept.
+fn ingest_options(values: &Values, external_labels: Labels) -> IngestOptions {
+    let ms = |flag: &str| i64::try_from(values.duration(flag).as_millis()).unwrap_or(i64::MAX);
+    IngestOptions {
+        data_dir: PathBuf::from(values.text("tsdb.path").unwrap_or("./data")),
+        external_labels,
+        tenant_label: values.text("receive.tenant-label-name").unwrap_or_default().to_owned(),
+        block_range_ms: ms("tsdb.min-block-duration").max(1),
+        out_of_order_window_ms: ms("tsdb.out-of-order.time-window"),
+        too_far_in_future_ms: ms("tsdb.too-far-in-future.time-window"),
+        exemplars_max: values.integer("tsdb.max-exemplars") as usize,
+        series_max: 0,
+        durability: match values.text("tsdb.wal-durability") {
+            Some("relaxed") => Durability::Relaxed,
+            _ => Durability::Fsync,
+        },
+        io: process::io_mode(values),
+    }
+}
+
+/// What a receiver does follows from its flags, as in Thanos: with rings and an address of its own it
+/// places and keeps, with rings alone it places, without rings it keeps.
+fn rings(values: &Values) -> Result<(Mode, RingSource, String), ConfigError> {
+    let interval = values.duration("receive.hashrings-file-refresh-interval");
+    let source = match (values.text("receive.hashrings-file"), values.text("receive.hashrings")) {
+        (Some(_), Some(_)) => {
+            let why = "give either --receive.hashrings-file or --receive.hashrings, not both";
+            return Err(ConfigError::new("receive.hashrings", why));
+        }
+        (Some(path), None) => RingSource::File(PathBuf::from(path), interval),
+        (None, Some(text)) => RingSource::Text(text.to_owned()),
+        (None, None) => return Ok((Mode::Ingestor, RingSource::Alone, String::new())),
+    };
+    Ok(match values.text("receive.local-endpoint") {
+        Some(endpoint) => (Mode::RouterIngestor, source, endpoint.to_owned()),
+        None => (Mode::Router, source, String::new()),
+    })
+}
+
+/// Labels as `name="value"`.
+fn external_labels(values: &Values) -> Result<Labels, ConfigError> {
+    let mut pairs = Vec::new();
+    for text in values.list("label").iter().filter(|text| !text.is_empty()) {
+        let bad = || ConfigError::new("label", format!("{text:?} is not name=\"value\""));
+        let (name, value) = text.split_once('=').ok_or_else(bad)?;
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).ok_or_else(bad)?;
+        pairs.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(Labels::from_pairs(pairs))
+}
+
+fn relabel_rules(values: &Values, environment: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Rule>, ConfigError> {
+    let flag = "receive.relabel-config";
+    let Some(text) = content::read(values, flag, environment)?.filter(|text| !text.trim().is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let rules: Vec<relabel::Config> = from_yaml(flag, &text)?;
+    let rules = rules.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
+    rules.map_err(|error| ConfigError::new(flag, error.message()))
+}
+
+fn forward_options(values: &Values) -> Result<ForwardOptions, ConfigError> {
+    let read = |flag: &'static str| -> Result<Option<String>, ConfigError> {
+        let Some(path) = values.text(flag) else { return Ok(None) };
+        let text = std::fs::read_to_string(path);
+        text.map(Some).map_err(|error| ConfigError::new(flag, format!("{path}: {error}")))
+    };
+    let mut tls = None;
+    if values.is_on("remote-write.client-tls-secure") {
+        let mut config = match read("remote-write.client-tls-ca")? {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        let identity = (read("remote-write.client-tls-cert")?, read("remote-write.client-tls-key")?);
+        if let (Some(certificate), Some(key)) = identity {
+            config = config.identity(Identity::from_pem(certificate, key));
+        }
+        if let Some(name) = values.text("remote-write.client-server-name") {
+            config = config.domain_name(name);
+        }
+        tls = Some(config);
+    }
+    Ok(ForwardOptions {
+        tls,
+        compression: match values.text("receive.grpc-compression") {
+            Some("none") => Compression::None,
+            _ => Compression::Snappy,
+        },
+        workers: values.integer("receive.forward.async-workers") as usize,
+        pause_max: values.duration("receive-forward-max-backoff"),
+    })
+}

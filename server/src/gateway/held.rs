@@ -1,0 +1,81 @@
+//! The heads and local blocks of a process that ingests, seen together with the blocks of its bucket.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::block::BlockSet;
+use engine::model::{Error, Labels, Matcher, TimeRange};
+use engine::promql::blocks::{BlockSource, Scope};
+use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
+use engine::select::{LabelAnswer, LabelRequest};
+use engine::shard::ingest::ViewRequest;
+use engine::shard::{Ingest, block_on};
+
+use super::Gateway;
+
+impl Gateway {
+    /// The heads and local blocks, where they are open.
+    pub fn kept(&self) -> Option<&Arc<Ingest>> {
+        self.ingest.as_ref()?.get()
+    }
+
+    /// The blocks that a request must ask: the bucket's, and what is kept here as it is now.
+    pub async fn holding(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<BlockSet>, Error> {
+        let current = Arc::clone(&self.blocks.current().set);
+        let Some(ingest) = self.kept() else { return Ok(current) };
+        let request = ViewRequest { tenants: None, matchers: matchers.to_vec(), range };
+        Ok(Arc::new(together(&current, &ingest.view(&request).await?)))
+    }
+
+    /// Adds names or values of what is kept to those of the bucket's blocks.
+    pub(super) async fn add_kept_labels(&self, request: LabelRequest, found: &mut LabelAnswer) -> Result<(), Error> {
+        let Some(ingest) = self.kept() else { return Ok(()) };
+        let limit = request.limit;
+        let more = ingest.labels(&self.selector, request, self.request_limits()).await?;
+        found.failures.extend(more.failures);
+        found.strings.extend(more.strings);
+        found.strings.sort_unstable();
+        found.strings.dedup();
+        if limit > 0 {
+            found.strings.truncate(limit);
+        }
+        Ok(())
+    }
+
+    /// The external labels of what is kept and the times that it covers.
+    pub(super) fn kept_ranges(&self) -> BTreeMap<Labels, Vec<TimeRange>> {
+        let mut ranges: BTreeMap<Labels, Vec<TimeRange>> = BTreeMap::new();
+        let Some(ingest) = self.kept() else { return ranges };
+        for tenant in ingest.tenants() {
+            let of_tenant = ranges.entry(ingest.external_labels(&tenant)).or_default();
+            if let Some(stats) = ingest.stats(&tenant).filter(|stats| stats.min_time <= stats.max_time) {
+                of_tenant.push(TimeRange::new(stats.min_time, i64::MAX));
+            }
+            let blocks = ingest.local_blocks(&tenant);
+            of_tenant.extend(blocks.iter().map(|block| TimeRange::new(block.meta.min_time, block.meta.max_time)));
+        }
+        ranges
+    }
+}
+
+fn together(bucket: &BlockSet, kept: &BlockSet) -> BlockSet {
+    // A block that was shipped is in both, and counts once.
+    BlockSet::new(kept.blocks().chain(bucket.blocks()).cloned())
+}
+
+/// The bucket's blocks and what is kept, as the source of one query: each selection sees the heads as
+/// they are when it is made.
+pub(super) struct KeptSource {
+    pub(super) bucket: Arc<BlockSet>,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) scope: Scope,
+}
+
+impl Source for KeptSource {
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        let wanted = ViewRequest { tenants: None, matchers: request.matchers.to_vec(), range: request.range };
+        let view = block_on(self.ingest.view(&wanted))?;
+        let set = Arc::new(together(&self.bucket, &view));
+        BlockSource::new(set, self.scope.clone()).select(request, sink)
+    }
+}

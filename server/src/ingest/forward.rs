@@ -1,0 +1,233 @@
+//! Forwarding over gRPC to other receivers, with upstream's framing and compression, and back-off
+//! from those that are away.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body_util::{BodyExt as _, Full};
+use proto::series::GRPC_PREFIX_LEN;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
+use tower::{Service as _, ServiceExt as _};
+
+use super::refusal::Refusal;
+
+const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
+
+/// First pause after a receiver was away.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// How requests are compressed (`--receive.grpc-compression`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// As a stream of snappy frames.
+    Snappy,
+    /// Not at all.
+    None,
+}
+
+/// How connections to receivers are made.
+#[derive(Clone, Debug)]
+pub struct ForwardOptions {
+    /// TLS; none for plain text.
+    pub tls: Option<ClientTlsConfig>,
+    /// How requests are compressed.
+    pub compression: Compression,
+    /// Requests to one receiver that are under way at once (`--receive.forward.async-workers`).
+    pub workers: usize,
+    /// Longest pause after a receiver was away.
+    pub pause_max: Duration,
+}
+
+/// Connections to receivers, made when first used.
+pub struct Peers {
+    options: ForwardOptions,
+    peers: Mutex<HashMap<String, Arc<Peer>>>,
+}
+
+struct Peer {
+    channel: Channel,
+    workers: Semaphore,
+    away: Mutex<Away>,
+}
+
+/// How often in a row a receiver was away, and until when it is left alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Away {
+    attempts: u32,
+    until: Option<Instant>,
+}
+
+impl Peers {
+    /// No connection yet.
+    pub fn new(options: ForwardOptions) -> Self {
+        Self { options, peers: Mutex::default() }
+    }
+
+    /// Forgets receivers that `keeps` doesn't name, and every back-off.
+    pub fn reset(&self, keeps: impl Fn(&str) -> bool) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|address, _| keeps(address));
+        for peer in peers.values() {
+            *peer.away.lock().unwrap_or_else(PoisonError::into_inner) = Away::default();
+        }
+    }
+
+    /// Sends an encoded `thanos.WriteRequest`. One that is in its pause is not asked.
+    pub async fn send(&self, address: &str, message: &[u8]) -> Result<(), Refusal> {
+        let peer = self.peer(address)?;
+        if peer.is_in_pause() {
+            return Err(Refusal::unavailable(format!("backing off forward request for endpoint {address}")));
+        }
+        let framed = frame(message, self.options.compression);
+        let _turn = peer.workers.acquire().await.expect("the semaphore is never closed");
+        match call(peer.channel.clone(), framed, self.options.compression).await {
+            Ok(()) => {
+                *peer.away.lock().unwrap_or_else(PoisonError::into_inner) = Away::default();
+                Ok(())
+            }
+            Err(status) => {
+                if status.code() == Code::Unavailable {
+                    peer.note_away(self.options.pause_max);
+                }
+                Err(Refusal::from_grpc(&status, address))
+            }
+        }
+    }
+
+    fn peer(&self, address: &str) -> Result<Arc<Peer>, Refusal> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get(address) {
+            return Ok(Arc::clone(peer));
+        }
+        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        let bad = |error: tonic::transport::Error| Refusal::unavailable(format!("endpoint {address:?}: {error}"));
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+            .map_err(bad)?
+            .connect_timeout(Duration::from_secs(5))
+            .initial_connection_window_size(16 << 20)
+            .tcp_nodelay(true);
+        if let Some(tls) = &self.options.tls {
+            endpoint = endpoint.tls_config(tls.clone()).map_err(bad)?;
+        }
+        let peer = Arc::new(Peer {
+            channel: endpoint.connect_lazy(),
+            workers: Semaphore::new(self.options.workers.max(1)),
+            away: Mutex::default(),
+        });
+        peers.insert(address.to_owned(), Arc::clone(&peer));
+        Ok(peer)
+    }
+}
+
+impl Peer {
+    fn is_in_pause(&self) -> bool {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Doubles the pause, up to `pause_max`.
+    fn note_away(&self, pause_max: Duration) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = PAUSE_MIN.saturating_mul(1 << away.attempts.min(16)).min(pause_max);
+        away.attempts += 1;
+        away.until = Some(Instant::now() + pause);
+    }
+}
+
+fn frame(message: &[u8], compression: Compression) -> Bytes {
+    let mut framed = Vec::with_capacity(message.len() + GRPC_PREFIX_LEN);
+    framed.extend_from_slice(&[u8::from(compression == Compression::Snappy), 0, 0, 0, 0]);
+    match compression {
+        Compression::None => framed.extend_from_slice(message),
+        Compression::Snappy => {
+            let mut encoder = snap::write::FrameEncoder::new(&mut framed);
+            encoder.write_all(message).and_then(|()| encoder.flush()).expect("a vector takes every byte");
+        }
+    }
+    let len = (framed.len() - GRPC_PREFIX_LEN) as u32;
+    framed[1..GRPC_PREFIX_LEN].copy_from_slice(&len.to_be_bytes());
+    framed.into()
+}
+
+/// One call without an answer besides its status.
+async fn call(mut channel: Channel, framed: Bytes, compression: Compression) -> Result<(), Status> {
+    let mut request = http::Request::post(PATH).version(http::Version::HTTP_2);
+    if let Some(headers) = request.headers_mut() {
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("te", HeaderValue::from_static("trailers"));
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+        if compression == Compression::Snappy {
+            headers.insert("grpc-encoding", HeaderValue::from_static("snappy"));
+        }
+    }
+    let body = Body::new(Full::new(framed).map_err(|never| match never {}));
+    let request = request.body(body).map_err(|error| Status::internal(error.to_string()))?;
+    let away = |error: tonic::transport::Error| Status::unavailable(chain(&error));
+    let response = channel.ready().await.map_err(away)?.call(request).await.map_err(away)?;
+    let (parts, body) = response.into_parts();
+    if let Some(status) = Status::from_header_map(&parts.headers) {
+        return outcome(status);
+    }
+    let collected = body.collect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    match collected.trailers().and_then(Status::from_header_map) {
+        Some(status) => outcome(status),
+        None => Err(Status::unavailable(format!("the answer has no gRPC status; HTTP status {}", parts.status))),
+    }
+}
+
+fn outcome(status: Status) -> Result<(), Status> {
+    if status.code() == Code::Ok { Ok(()) } else { Err(status) }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_is_away_is_left_alone_for_a_while() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            drop(listener);
+            let options = ForwardOptions {
+                tls: None,
+                compression: Compression::Snappy,
+                workers: 1,
+                pause_max: Duration::from_secs(60),
+            };
+            let peers = Peers::new(options);
+            let refused = peers.send(&address, b"").await.unwrap_err();
+            assert_eq!(refused.status(), 503);
+            assert!(!refused.message.contains("backing off"), "{refused:?}");
+            assert!(peers.send(&address, b"").await.unwrap_err().message.contains("backing off"));
+            peers.reset(|_| true);
+            assert!(!peers.send(&address, b"").await.unwrap_err().message.contains("backing off"));
+        });
+    }
+
+    #[test]
+    fn frames_carry_their_length_and_whether_they_are_compressed() {
+        assert_eq!(&frame(b"abc", Compression::None)[..], b"\0\0\0\0\x03abc");
+        let packed = frame(&[7; 1000], Compression::Snappy);
+        assert_eq!((packed[0], packed.len() < 200), (1, true));
+    }
+}

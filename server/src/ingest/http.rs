@@ -1,0 +1,299 @@
+//! The HTTP handlers: remote write of both versions and OTLP.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use engine::head::{WriteBatch, WriteReport};
+use engine::shard::ingest::WriteLimits;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+
+use super::body::{self, BodyError};
+use super::intake::{Counts, Protocol, Taken, take};
+use super::metrics::Stage;
+use super::otlp;
+use super::refusal::{Refusal, judge};
+use super::{Receiver, limits::Exceeded};
+use crate::edge::certificate::ClientCertificate;
+
+/// What the sender of a request that can be taken later should wait.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+const VERSION: &str = "x-prometheus-remote-write-version";
+const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const HISTOGRAMS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+
+/// The routes of a receiver.
+pub fn routes(receiver: &Arc<Receiver>) -> Router {
+    Router::new()
+        .route("/api/v1/receive", post(receive).with_state(Arc::clone(receiver)))
+        .route("/api/v1/otlp", post(receive_otlp).with_state(Arc::clone(receiver)))
+        .route("/api/v1/otlp/v1/metrics", post(receive_otlp).with_state(Arc::clone(receiver)))
+}
+
+async fn receive(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response {
+    receiver.measured("receive", request, Form::RemoteWrite).await
+}
+
+async fn receive_otlp(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response {
+    receiver.measured("otlp", request, Form::Otlp).await
+}
+
+/// What a request holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    RemoteWrite,
+    Otlp,
+}
+
+/// What was written of a request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    samples: u64,
+    histograms: u64,
+    exemplars: u64,
+}
+
+impl Written {
+    fn all(counts: Counts) -> Self {
+        Self { samples: counts.samples, histograms: counts.histograms, exemplars: counts.exemplars }
+    }
+}
+
+/// An answer in the making.
+struct Answer {
+    protocol: Protocol,
+    counts: Counts,
+    written: Written,
+    refusal: Option<Refusal>,
+}
+
+/// A request that was refused before it was read.
+struct Refused {
+    status: StatusCode,
+    message: String,
+}
+
+impl From<BodyError> for Refused {
+    fn from(error: BodyError) -> Self {
+        Self { status: error.status, message: error.message }
+    }
+}
+
+impl From<Exceeded> for Refused {
+    fn from(exceeded: Exceeded) -> Self {
+        Self { status: exceeded.status(), message: exceeded.message().to_owned() }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: refusal.status(), message: refusal.message }
+    }
+}
+
+impl Refused {
+    fn bad(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+}
+
+impl Receiver {
+    async fn measured(self: &Arc<Self>, handler: &'static str, request: Request<Body>, form: Form) -> Response {
+        let begin = Instant::now();
+        let certificate = request.extensions().get::<ClientCertificate>();
+        let (tenant, outcome) = match self.options.tenancy.tenant(request.headers(), certificate) {
+            Ok(tenant) => {
+                let outcome = self.handle(&tenant, request, form).await;
+                (tenant, outcome)
+            }
+            Err(why) => (String::new(), Err(Refused::bad(why))),
+        };
+        let response = match outcome {
+            Ok(answer) => {
+                let response = respond(&answer);
+                let status = response.status().as_u16();
+                self.metrics.written((status, &tenant), (answer.counts.series, answer.counts.samples));
+                response
+            }
+            Err(refused) => {
+                tracing::debug!(tenant, status = refused.status.as_u16(), error = refused.message, "refused a request");
+                with_retry((refused.status, refused.message).into_response())
+            }
+        };
+        self.metrics.answered(handler, (response.status().as_u16(), &tenant), begin.elapsed());
+        response
+    }
+
+    async fn handle(self: &Arc<Self>, tenant: &str, request: Request<Body>, form: Form) -> Result<Answer, Refused> {
+        let (parts, body) = request.into_parts();
+        // A tenant above its limit takes no turn from others.
+        self.limiter.active_series(tenant, || self.series_of(tenant))?;
+        let protocol = match form {
+            Form::RemoteWrite => protocol(&parts.headers).map_err(Refused::bad)?,
+            Form::Otlp => check_otlp(&parts.headers).map(|()| Protocol::V1).map_err(Refused::bad)?,
+        };
+        let replica = replica(&parts.headers, &self.options.replica_header).map_err(Refused::bad)?;
+        let _turn = self.limiter.turn().await;
+        let begin = Instant::now();
+        let size_max = self.limiter.size_max(tenant);
+        let bytes_max = size_max.min(self.options.request_bytes_max as u64);
+        let packed = match body::read(&parts.headers, body, bytes_max).await {
+            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE && size_max == bytes_max => {
+                self.limiter.size(tenant, u64::MAX)?;
+                return Err(error.into());
+            }
+            read => read?,
+        };
+        self.metrics.stage(Stage::Receive, begin);
+        let begin = Instant::now();
+        let request = match form {
+            Form::RemoteWrite => body::decompress(&parts.headers, &packed, self.options.request_bytes_max)?,
+            Form::Otlp => {
+                let plain = body::decompress_otlp(&parts.headers, packed, self.options.request_bytes_max)?;
+                otlp::translate(&plain, &self.options.translation).map_err(Refused::bad)?
+            }
+        };
+        self.limiter.size(tenant, request.len() as u64)?;
+        self.metrics.stage(Stage::Decompress, begin);
+        self.write(tenant, (protocol, request), replica).await
+    }
+
+    /// Writes a request of one tenant, here or wherever its series belong.
+    async fn write(
+        self: &Arc<Self>,
+        tenant: &str,
+        (protocol, request): (Protocol, Vec<u8>),
+        replica: u64,
+    ) -> Result<Answer, Refused> {
+        let begin = Instant::now();
+        if !self.keeps_all() {
+            let routed = self.route(tenant, protocol, &request)?;
+            self.metrics.stage(Stage::Parse, begin);
+            let counts = routed.counts;
+            self.limiter.content(tenant, counts.series, counts.samples)?;
+            let refusal = self.write_routed(routed, replica).await.err();
+            let written = if refusal.is_none() { Written::all(counts) } else { Written::default() };
+            return Ok(Answer { protocol, counts, written, refusal });
+        }
+        let Taken { batch, counts, bad } = take(protocol, request).map_err(|error| Refused::bad(error.to_string()))?;
+        self.metrics.stage(Stage::Parse, begin);
+        self.limiter.content(tenant, counts.series, counts.samples)?;
+        let report = self.append(tenant, batch).await?;
+        let written = Written { samples: report.samples, histograms: report.histograms, exemplars: report.exemplars };
+        Ok(Answer { protocol, counts, written, refusal: judge(bad, &report) })
+    }
+
+    /// Hands a batch to the shards; what is reported is durable.
+    pub async fn append(&self, tenant: &str, batch: WriteBatch) -> Result<WriteReport, Refusal> {
+        let Some(ingest) = self.ingest.get() else {
+            return Err(Refusal::unavailable("the heads are not open yet"));
+        };
+        if batch.is_empty() {
+            return Ok(WriteReport::default());
+        }
+        let begin = Instant::now();
+        let limits = WriteLimits { series_max: self.limiter.series_max(tenant) };
+        let report = ingest.append(&Arc::from(tenant), batch, limits).await.map_err(Refusal::from)?;
+        self.metrics.stage(Stage::Append, begin);
+        Ok(report)
+    }
+
+    /// Series that the tenant has here.
+    pub fn series_of(&self, tenant: &str) -> u64 {
+        self.ingest.get().and_then(|ingest| ingest.stats(tenant)).map_or(0, |stats| stats.series)
+    }
+}
+
+fn respond(answer: &Answer) -> Response {
+    let mut response = match &answer.refusal {
+        None => StatusCode::OK.into_response(),
+        Some(refusal) => with_retry((refusal.status(), refusal.message.clone()).into_response()),
+    };
+    if answer.protocol == Protocol::V2 {
+        let Written { samples, histograms, exemplars } = answer.written;
+        let headers = response.headers_mut();
+        for (name, count) in
+            [(SAMPLES_WRITTEN, samples), (HISTOGRAMS_WRITTEN, histograms), (EXEMPLARS_WRITTEN, exemplars)]
+        {
+            headers.insert(name, HeaderValue::from(count));
+        }
+    }
+    response
+}
+
+fn with_retry(mut response: Response) -> Response {
+    if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
+/// The protocol that the headers name; as upstream, version 1 when they name no version.
+fn protocol(headers: &HeaderMap) -> Result<Protocol, String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let content: String = text("content-type").chars().filter(|c| !c.is_whitespace()).collect();
+    match content.as_str() {
+        "application/x-protobuf;proto=io.prometheus.write.v2.Request" => Ok(Protocol::V2),
+        "application/x-protobuf" | "application/x-protobuf;proto=prometheus.WriteRequest" => Ok(Protocol::V1),
+        _ if !text(VERSION).starts_with("2.") => Ok(Protocol::V1),
+        "" => Err("missing Content-Type header".into()),
+        _ => Err("required headers Content-Type and/or X-Prometheus-Remote-Write-Version not found".into()),
+    }
+}
+
+fn check_otlp(headers: &HeaderMap) -> Result<(), String> {
+    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    match content.split(';').next().unwrap_or("").trim() {
+        "application/x-protobuf" => Ok(()),
+        other => Err(format!("unsupported content type: {other}, supported: [application/x-protobuf]")),
+    }
+}
+
+/// Which replica a request is, from 1; 0 when it is none.
+fn replica(headers: &HeaderMap, name: &str) -> Result<u64, String> {
+    match headers.get(name).filter(|value| !value.is_empty()) {
+        None => Ok(0),
+        Some(value) => {
+            let number = value.to_str().ok().and_then(|text| text.parse().ok());
+            number.ok_or_else(|| "could not parse replica header".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(content: &'static str, version: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
+        headers.insert(VERSION, HeaderValue::from_static(version));
+        headers
+    }
+
+    #[test]
+    fn the_protocol_is_told_by_the_content_type() {
+        let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        assert_eq!(protocol(&headers(v2, "2.0.0")), Ok(Protocol::V2));
+        assert_eq!(protocol(&headers("application/x-protobuf", "0.1.0")), Ok(Protocol::V1));
+        assert_eq!(protocol(&headers("application/x-protobuf", "2.0.0")), Ok(Protocol::V1));
+        assert_eq!(protocol(&HeaderMap::new()), Ok(Protocol::V1));
+        assert!(protocol(&headers("text/plain", "2.0.0")).is_err());
+    }
+
+    #[test]
+    fn a_replica_is_a_number() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(replica(&headers, "THANOS-REPLICA"), Ok(0));
+        headers.insert("thanos-replica", HeaderValue::from_static("2"));
+        assert_eq!(replica(&headers, "THANOS-REPLICA"), Ok(2));
+        headers.insert("thanos-replica", HeaderValue::from_static("x"));
+        assert!(replica(&headers, "THANOS-REPLICA").is_err());
+    }
+}

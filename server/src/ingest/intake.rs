@@ -1,0 +1,312 @@
+//! From a request's bytes to a batch of the engine: labels are checked, series with bad ones left
+//! out and counted, and what is good goes to the shards without being copied series by series.
+
+use engine::codec::EncodedLabels;
+use engine::head::{Metadata, MetricKind, WriteBatch};
+use engine::model::HistogramValue;
+use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
+use proto::write::{self, Count, Encoded, Exemplar, LabelPairs, Malformed, ResetHint, Sample, Sink};
+
+use super::refusal::BadLabels;
+
+/// Most labels of a series: one with more is no series but an attack or a mistake, and is left out.
+pub const LABELS_MAX: usize = 10_000;
+
+/// Which of the protocols a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest`.
+    V1,
+    /// `io.prometheus.write.v2.Request`.
+    V2,
+}
+
+impl Protocol {
+    /// Reads `request` into `sink`.
+    pub fn scan<'a>(self, request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
+        match self {
+            Self::V1 => write::scan_v1(request, sink),
+            Self::V2 => write::scan_v2(request, sink),
+        }
+    }
+}
+
+/// What a request holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Series, bad ones among them.
+    pub series: u64,
+    /// Float samples.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+}
+
+/// A request ready for the engine.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The good series.
+    pub batch: WriteBatch,
+    /// What the request held.
+    pub counts: Counts,
+    /// What was left out.
+    pub bad: BadLabels,
+}
+
+/// Takes a whole request of one tenant.
+pub fn take(protocol: Protocol, request: Vec<u8>) -> Result<Taken, Malformed> {
+    if protocol == Protocol::V1 {
+        // Labels lie in the request as the engine wants them: it becomes the batch's body.
+        let mut intake = Intake::new(Place::InBody);
+        protocol.scan(&request, &mut intake)?;
+        let Intake { mut taken, met_unplain, .. } = intake;
+        if !met_unplain {
+            taken.batch.set_body(request);
+            return Ok(taken);
+        }
+    }
+    let mut intake = Intake::new(Place::Copied);
+    protocol.scan(&request, &mut intake)?;
+    Ok(intake.taken)
+}
+
+/// Takes the series of one tenant out of a forwarded request.
+pub fn take_forwarded(series: write::TenantSeries<'_>) -> Result<Taken, Malformed> {
+    let mut intake = Intake::new(Place::Copied);
+    series.read(&mut intake)?;
+    Ok(intake.taken)
+}
+
+/// Where labels of the batch lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the request's own bytes, which become the batch's body.
+    InBody,
+    /// Copied, series by series.
+    Copied,
+}
+
+/// Fills a batch.
+struct Intake {
+    taken: Taken,
+    place: Place,
+    /// A series came whose labels can't be used where they lie.
+    met_unplain: bool,
+    /// Whether the current series is left out.
+    is_bad: bool,
+}
+
+impl Intake {
+    fn new(place: Place) -> Self {
+        Self { taken: Taken::default(), place, met_unplain: false, is_bad: false }
+    }
+}
+
+impl<'a> Sink<'a> for Intake {
+    #[inline]
+    fn series(&mut self, labels: &LabelPairs<'a>, encoded: Option<Encoded<'a>>) {
+        self.taken.counts.series += 1;
+        self.is_bad = !check_labels(labels, encoded, &mut self.taken.bad);
+        if self.is_bad {
+            return;
+        }
+        match (self.place, encoded) {
+            (Place::InBody, Some(encoded)) => {
+                self.taken.batch.push_encoded_series(encoded.offset, EncodedLabels(encoded.bytes));
+            }
+            (Place::InBody, None) => {
+                self.met_unplain = true;
+                self.is_bad = true;
+            }
+            (Place::Copied, _) => {
+                self.taken.batch.push_series(texts(labels));
+            }
+        }
+    }
+
+    #[inline]
+    fn sample(&mut self, sample: Sample) {
+        self.taken.counts.samples += 1;
+        if !self.is_bad {
+            self.taken.batch.push_sample(sample.time, sample.value);
+            self.taken.batch.push_start(sample.start);
+        }
+    }
+
+    fn histogram(&mut self, histogram: write::Histogram) {
+        self.taken.counts.histograms += 1;
+        if !self.is_bad {
+            let (time, start) = (histogram.time, histogram.start);
+            self.taken.batch.push_histogram(time, start, to_engine(histogram));
+        }
+    }
+
+    fn exemplar(&mut self, labels: &LabelPairs<'a>, exemplar: Exemplar) {
+        self.taken.counts.exemplars += 1;
+        let is_text = labels.iter().all(|(name, value)| is_utf8(name) && is_utf8(value));
+        if !self.is_bad && is_text {
+            let mut labels: Vec<(&str, &str)> = texts(labels).collect();
+            labels.sort_unstable();
+            labels.dedup_by(|left, right| left.0 == right.0);
+            self.taken.batch.push_exemplar(exemplar.time, exemplar.value, labels);
+        }
+    }
+
+    fn metadata(&mut self, metadata: write::Metadata<'a>) {
+        // Of version 1 it comes without a series, and there is nothing to keep it with.
+        if self.is_bad || !metadata.family.is_empty() || self.taken.batch.is_empty() {
+            return;
+        }
+        if let (Ok(help), Ok(unit)) = (std::str::from_utf8(metadata.help), std::str::from_utf8(metadata.unit)) {
+            let kind = MetricKind::from_number(u64::from(metadata.kind));
+            if kind != MetricKind::Unknown || !help.is_empty() || !unit.is_empty() {
+                self.taken.batch.push_metadata(Metadata { kind, help, unit });
+            }
+        }
+    }
+}
+
+fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// Labels that were seen to be UTF-8, as text.
+fn texts<'a>(labels: &LabelPairs<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    labels.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
+}
+
+/// Whether names ascend strictly, nothing is empty and all is UTF-8; what is wrong is counted.
+#[inline]
+fn check_labels(labels: &LabelPairs<'_>, encoded: Option<Encoded<'_>>, bad: &mut BadLabels) -> bool {
+    // Keys and lengths of plain labels are below 128, so that the encoded run is ASCII when its
+    // strings are.
+    let is_ascii = encoded.is_some_and(|encoded| encoded.bytes.is_ascii());
+    if !is_ascii && !labels.iter().all(|(name, value)| is_utf8(name) && is_utf8(value)) {
+        bad.not_utf8 += 1;
+        return false;
+    }
+    if labels.is_empty() || labels.len() > LABELS_MAX {
+        *if labels.is_empty() { &mut bad.empty } else { &mut bad.too_many } += 1;
+        return false;
+    }
+    let mut last: &[u8] = &[];
+    for (name, value) in labels {
+        let broken = if name.is_empty() || value.is_empty() {
+            &mut bad.empty
+        } else if *name > last {
+            last = name;
+            continue;
+        } else if *name == last {
+            &mut bad.duplicate
+        } else {
+            &mut bad.out_of_order
+        };
+        *broken += 1;
+        return false;
+    }
+    true
+}
+
+/// The engine's form of a histogram. What is inconsistent in it the engine refuses.
+fn to_engine(found: write::Histogram) -> HistogramValue {
+    let spans = |spans: Vec<(i32, u32)>| spans.into_iter().map(|(offset, length)| Span { offset, length }).collect();
+    let counter_reset = match found.reset {
+        ResetHint::Unknown => CounterReset::Unknown,
+        ResetHint::Yes => CounterReset::Yes,
+        ResetHint::No => CounterReset::No,
+        ResetHint::Gauge => CounterReset::Gauge,
+    };
+    let float = |count: Count| match count {
+        Count::Float(count) => count,
+        Count::Integer(count) => count as f64,
+    };
+    let Count::Integer(count) = found.count else {
+        return HistogramValue::Float(Box::new(FloatHistogram {
+            counter_reset,
+            schema: found.schema,
+            zero_threshold: found.zero_threshold,
+            zero_count: float(found.zero_count),
+            count: float(found.count),
+            sum: found.sum,
+            positive_spans: spans(found.positive.spans),
+            negative_spans: spans(found.negative.spans),
+            positive_buckets: found.positive.counts,
+            negative_buckets: found.negative.counts,
+            custom_values: found.custom_values.into(),
+        }));
+    };
+    HistogramValue::Integer(Box::new(Histogram {
+        counter_reset,
+        schema: found.schema,
+        zero_threshold: found.zero_threshold,
+        zero_count: match found.zero_count {
+            Count::Integer(count) => count,
+            Count::Float(count) => count as u64,
+        },
+        count,
+        sum: found.sum,
+        positive_spans: spans(found.positive.spans),
+        negative_spans: spans(found.negative.spans),
+        positive_buckets: found.positive.deltas,
+        negative_buckets: found.negative.deltas,
+        custom_values: found.custom_values.into(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::write::{put_label, put_message, put_sample};
+
+    use super::*;
+
+    fn request(series: &[&[(&str, &str)]]) -> Vec<u8> {
+        let mut request = Vec::new();
+        for labels in series {
+            let mut message = Vec::new();
+            labels.iter().for_each(|(name, value)| put_label(&mut message, name.as_bytes(), value.as_bytes()));
+            put_sample(&mut message, Sample { time: 5, value: 1.0, start: 0 });
+            put_message(&mut request, 1, &message);
+        }
+        request
+    }
+
+    #[test]
+    fn series_with_bad_labels_are_left_out_and_counted() {
+        let bytes = request(&[
+            &[("__name__", "up"), ("job", "a")],
+            &[("job", "a"), ("__name__", "up")],
+            &[("a", "1"), ("a", "2")],
+            &[("a", "")],
+            &[],
+            &[("__name__", "é")],
+        ]);
+        let taken = take(Protocol::V1, bytes).unwrap();
+        assert_eq!(taken.bad, BadLabels { out_of_order: 1, duplicate: 1, empty: 2, ..BadLabels::default() });
+        assert_eq!((taken.counts.series, taken.counts.samples), (6, 6));
+        assert_eq!((taken.batch.series_len(), taken.batch.samples_len()), (2, 2));
+        let mut damaged = request(&[&[("__name__", "up!")]]);
+        let at = damaged.iter().position(|byte| *byte == b'!').unwrap();
+        damaged[at] = 0xff;
+        assert_eq!(take(Protocol::V1, damaged).unwrap().bad.not_utf8, 1);
+    }
+
+    #[test]
+    fn long_labels_make_the_request_be_copied_and_hash_alike() {
+        let long = "x".repeat(200);
+        let plain: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
+        let both = take(Protocol::V1, request(&[plain, &[("__name__", &long)]])).unwrap();
+        assert_eq!((both.counts.series, both.batch.series_len()), (2, 2));
+        let alone = take(Protocol::V1, request(&[plain])).unwrap();
+        assert_eq!(both.batch.hash(0), alone.batch.hash(0));
+    }
+
+    #[test]
+    fn a_million_labels_on_one_series_are_left_out() {
+        let names: Vec<String> = (0..1_000_000).map(|at| format!("l{at:07}")).collect();
+        let labels: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let taken = take(Protocol::V1, request(&[&labels])).unwrap();
+        assert_eq!((taken.batch.series_len(), taken.bad.too_many), (0, 1));
+    }
+}

@@ -1,0 +1,210 @@
+//! Why a request is refused, and what its sender is told, in HTTP and in gRPC.
+
+use std::collections::BTreeMap;
+
+use engine::head::{Reason, WriteReport};
+use engine::model::{Error, ErrorKind};
+use http::StatusCode;
+use tonic::{Code, Status};
+
+/// What the sender should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusalKind {
+    /// Send again later: a receiver is away or its disk fails.
+    Unavailable,
+    /// Send less or wait: a limit of the tenant.
+    Limit,
+    /// Do not send again: other samples are there, or they are too old.
+    Conflict,
+    /// Do not send again: it will never be taken.
+    Invalid,
+    /// A bug here.
+    Internal,
+}
+
+/// A refused request. Of several reasons, the one that asks for another attempt is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the sender should do.
+    pub kind: RefusalKind,
+    /// What was wrong with what.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A request that will never be taken.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Invalid, message: message.into() }
+    }
+
+    /// A request that may be taken later.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Unavailable, message: message.into() }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self.kind {
+            RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::Limit => StatusCode::TOO_MANY_REQUESTS,
+            RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::Invalid => StatusCode::BAD_REQUEST,
+            RefusalKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The status of a call between receivers, as Thanos' receivers read it.
+    pub fn grpc(&self) -> Status {
+        let code = match self.kind {
+            RefusalKind::Unavailable => Code::Unavailable,
+            RefusalKind::Limit => Code::ResourceExhausted,
+            RefusalKind::Conflict => Code::AlreadyExists,
+            RefusalKind::Invalid => Code::InvalidArgument,
+            RefusalKind::Internal => Code::Internal,
+        };
+        Status::new(code, self.message.as_str())
+    }
+
+    /// What another receiver refused.
+    pub fn from_grpc(status: &Status, endpoint: &str) -> Self {
+        let kind = match status.code() {
+            Code::AlreadyExists => RefusalKind::Conflict,
+            Code::ResourceExhausted => RefusalKind::Limit,
+            Code::InvalidArgument => RefusalKind::Invalid,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => RefusalKind::Unavailable,
+            _ => RefusalKind::Internal,
+        };
+        let message = format!("forwarding request to endpoint {endpoint}: {}: {}", status.code(), status.message());
+        Self { kind, message }
+    }
+
+    /// One refusal of several: the kind that comes first in [`RefusalKind`], and every message once.
+    pub fn merge(refusals: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut messages: BTreeMap<String, ()> = BTreeMap::new();
+        let mut kind = None;
+        for refusal in refusals {
+            kind = Some(kind.map_or(refusal.kind, |kind: RefusalKind| kind.min(refusal.kind)));
+            messages.insert(refusal.message, ());
+        }
+        let count = messages.len();
+        let text = messages.into_keys().collect::<Vec<_>>().join("; ");
+        let message = if count > 1 { format!("{count} errors: {text}") } else { text };
+        kind.map(|kind| Self { kind, message })
+    }
+}
+
+/// An error of the engine: nothing was acknowledged.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Invalid => RefusalKind::Invalid,
+            ErrorKind::Limit => RefusalKind::Limit,
+            ErrorKind::Unavailable | ErrorKind::Canceled | ErrorKind::Deadline => RefusalKind::Unavailable,
+            ErrorKind::Corrupt | ErrorKind::Bug => RefusalKind::Internal,
+        };
+        Self { kind, message: error.message().to_owned() }
+    }
+}
+
+/// Series that were left out before they reached the engine, by what was wrong with their labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BadLabels {
+    /// Names not in ascending order.
+    pub out_of_order: u64,
+    /// A name twice.
+    pub duplicate: u64,
+    /// A name or value that is empty, or no label at all.
+    pub empty: u64,
+    /// A name or value that is not UTF-8.
+    pub not_utf8: u64,
+    /// More labels than [`super::intake::LABELS_MAX`].
+    pub too_many: u64,
+}
+
+impl BadLabels {
+    fn refusals(self) -> impl Iterator<Item = Refusal> {
+        use RefusalKind::{Conflict, Invalid};
+        let kinds = [
+            (self.out_of_order, Conflict, "out of order labels"),
+            (self.duplicate, Conflict, "label set contains multiple label with the same name"),
+            (self.empty, Conflict, "label set contains a label with empty name or value"),
+            (self.not_utf8, Invalid, "label set contains a label that is not UTF-8"),
+            (self.too_many, Invalid, "label set contains more than 10000 labels"),
+        ];
+        kinds
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, kind, what)| Refusal { kind, message: format!("add {count} series: {what}") })
+    }
+}
+
+/// What became of a request whose good samples are durable: nothing to say, or what was left out.
+pub fn judge(bad: BadLabels, report: &WriteReport) -> Option<Refusal> {
+    let mut counts: BTreeMap<&'static str, (RefusalKind, &'static str, u64)> = BTreeMap::new();
+    for (rejected, of) in report
+        .rejected
+        .iter()
+        .map(|found| (found, "samples"))
+        .chain(report.rejected_exemplars.iter().map(|found| (found, "exemplars")))
+    {
+        // Exemplars that are not kept are no fault of the sender.
+        if let Some((kind, what)) = words(rejected.reason) {
+            counts.entry(what).or_insert((kind, of, 0)).2 += 1;
+        }
+    }
+    let rejected = counts
+        .into_iter()
+        .map(|(what, (kind, of, count))| Refusal { kind, message: format!("add {count} {of}: {what}") });
+    Refusal::merge(bad.refusals().chain(rejected))
+}
+
+/// The kind of a rejection and Thanos' words for it.
+fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
+    use RefusalKind::{Conflict, Invalid, Limit};
+    Some(match reason {
+        Reason::OutOfOrder => (Conflict, "out of order sample"),
+        Reason::OutOfBounds => (Conflict, "out of bounds"),
+        Reason::TooOld => (Conflict, "too old sample"),
+        Reason::DuplicateTimestamp => (Conflict, "duplicate sample for timestamp"),
+        Reason::TooFarInFuture => (Conflict, "out of bounds: later than --tsdb.too-far-in-future.time-window allows"),
+        Reason::SeriesLimit => {
+            (Limit, "tenant is above active series limit: head_series_limit of the tenant in --receive.limits-config")
+        }
+        Reason::InvalidHistogram => (Invalid, "invalid native histogram"),
+        Reason::ExemplarOutOfOrder => (Conflict, "out of order exemplar"),
+        Reason::ExemplarTooLong => (Conflict, "label length for exemplar exceeds maximum of 128 UTF-8 characters"),
+        Reason::ExemplarDisabled | Reason::ExemplarWithoutSeries => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_reasons_the_one_that_asks_for_another_attempt_is_told() {
+        let conflict = Refusal { kind: RefusalKind::Conflict, message: "b".into() };
+        let merged = Refusal::merge([conflict.clone(), Refusal::unavailable("a"), conflict]).unwrap();
+        assert_eq!((merged.status().as_u16(), merged.message.as_str()), (503, "2 errors: a; b"));
+        assert_eq!(Refusal::merge([]), None);
+    }
+
+    #[test]
+    fn series_without_good_labels_are_conflicts_and_without_utf8_invalid() {
+        let report = WriteReport::default();
+        let bad = BadLabels { out_of_order: 2, ..BadLabels::default() };
+        let refusal = judge(bad, &report).unwrap();
+        assert_eq!((refusal.status().as_u16(), &*refusal.message), (409, "add 2 series: out of order labels"));
+        let bad = BadLabels { not_utf8: 1, ..BadLabels::default() };
+        assert_eq!(judge(bad, &report).unwrap().status(), 400);
+        assert_eq!(judge(BadLabels::default(), &report), None);
+    }
+
+    #[test]
+    fn receivers_understand_each_other() {
+        for kind in [RefusalKind::Unavailable, RefusalKind::Limit, RefusalKind::Conflict, RefusalKind::Invalid] {
+            let refusal = Refusal { kind, message: String::new() };
+            assert_eq!(Refusal::from_grpc(&refusal.grpc(), "a:1").kind, kind);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A small scraper: the process' own metrics in Prometheus' text format as a write request, so that a
+//! process that ingests has something to show at once.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::write::{Sample, put_label, put_message, put_sample};
+
+/// Time between two scrapes.
+pub const INTERVAL: Duration = Duration::from_secs(15);
+
+/// Unix milliseconds.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The samples of `text` at `time` as a remote write request of version 1, each with the labels of
+/// `target`; and `up`. Lines that are no samples are left out.
+pub fn to_request(text: &str, target: &[(&str, &str)], time: i64) -> Vec<u8> {
+    let mut request = Vec::new();
+    let mut push = |name: &str, labels: Vec<(String, String)>, value: f64| {
+        let mut labels = labels;
+        labels.retain(|(name, value)| !value.is_empty() && !target.iter().any(|(known, _)| known == name));
+        labels.push(("__name__".into(), name.to_owned()));
+        labels.extend(target.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        labels.sort_unstable();
+        labels.dedup_by(|left, right| left.0 == right.0);
+        let mut message = Vec::new();
+        labels.iter().for_each(|(name, value)| put_label(&mut message, name.as_bytes(), value.as_bytes()));
+        put_sample(&mut message, Sample { time, value, start: 0 });
+        put_message(&mut request, 1, &message);
+    };
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((name, labels, value)) = parse(line) {
+            push(name, labels, value);
+        }
+    }
+    push("up", Vec::new(), 1.0);
+    request
+}
+
+/// Names and values of labels.
+type Pairs = Vec<(String, String)>;
+
+/// The name, labels and value of one line.
+fn parse(line: &str) -> Option<(&str, Pairs, f64)> {
+    let name_len = line.find(['{', ' '])?;
+    let (name, mut rest) = line.split_at(name_len);
+    let mut labels = Vec::new();
+    if let Some(inner) = rest.strip_prefix('{') {
+        rest = inner;
+        while !rest.starts_with('}') {
+            let (label, after) = rest.split_once("=\"")?;
+            let (value, after) = unquote(after)?;
+            labels.push((label.trim_start_matches(',').to_owned(), value));
+            rest = after;
+        }
+        rest = rest.strip_prefix('}')?;
+    }
+    let value = rest.trim().split(' ').next()?;
+    let value = match value {
+        "+Inf" => f64::INFINITY,
+        "-Inf" => f64::NEG_INFINITY,
+        value => value.parse().ok()?,
+    };
+    (!name.is_empty()).then_some((name, labels, value))
+}
+
+/// The text up to the closing quote, and what follows it.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, text.get(at + 1..)?)),
+            '\\' => match chars.next()?.1 {
+                'n' => value.push('\n'),
+                other => value.push(other),
+            },
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::intake::{Protocol, take};
+
+    #[test]
+    fn lines_are_samples_with_the_labels_of_their_target() {
+        let text =
+            "# HELP a x\na_total{b=\"x \\\"y\\\"\\n\",job=\"other\"} 3\nc 1.5e3\nbroken{\nbucket{le=\"+Inf\"} +Inf\n";
+        let request = to_request(text, &[("job", "uru"), ("instance", "here")], 9);
+        let taken = take(Protocol::V1, request).unwrap();
+        let labels = |series| -> Vec<(String, String)> {
+            taken.batch.labels(series).pairs().map(|(name, value)| (name.into(), value.into())).collect()
+        };
+        assert_eq!(taken.batch.series_len(), 4);
+        let expected = [("__name__", "a_total"), ("b", "x \"y\"\n"), ("instance", "here"), ("job", "uru")];
+        assert_eq!(labels(0), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(taken.batch.samples(1).values, [1500.0]);
+        assert_eq!(taken.batch.samples(2).values, [f64::INFINITY]);
+        assert_eq!(labels(3)[0].1, "up");
+    }
+}

@@ -1,0 +1,72 @@
+//! `thanos.WriteableStore`: what other receivers forward.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use proto::thanos::WriteResponse;
+use proto::write::scan_forwarded;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::intake::take_forwarded;
+use super::refusal::{Refusal, judge};
+use super::{Mode, Receiver};
+use crate::api::grpc::{Call, call, grpc_service};
+
+/// The service.
+#[derive(Clone)]
+pub struct WriteableStore {
+    receiver: Arc<Receiver>,
+}
+
+impl WriteableStore {
+    /// Writes to `receiver`.
+    pub fn new(receiver: Arc<Receiver>) -> Self {
+        Self { receiver }
+    }
+
+    async fn answer(&self, request: Call) -> Response<Body> {
+        match request.uri().path() {
+            "/thanos.WriteableStore/RemoteWrite" => {
+                let receiver = &self.receiver;
+                let read = call::read_bytes(request, receiver.options.request_bytes_max).await;
+                receiver.metrics.pending.inc();
+                let written = match read {
+                    Ok((message, _)) => receiver.write_forwarded(message).await.map_err(|refusal| refusal.grpc()),
+                    Err(status) => Err(status),
+                };
+                receiver.metrics.pending.dec();
+                call::reply(written.map(|()| WriteResponse {}))
+            }
+            path => Status::unimplemented(format!("{path} is not known")).into_http(),
+        }
+    }
+}
+
+grpc_service!(WriteableStore, "thanos.WriteableStore");
+
+impl Receiver {
+    /// Writes what another receiver forwarded.
+    async fn write_forwarded(self: &Arc<Self>, message: Bytes) -> Result<(), Refusal> {
+        let (tenants, replica) = scan_forwarded(&message).map_err(|error| Refusal::invalid(error.to_string()))?;
+        if tenants.is_empty() {
+            return Ok(());
+        }
+        if self.options.mode != Mode::Ingestor {
+            let replica = u64::try_from(replica).map_err(|_| Refusal::invalid("bad replica"))?;
+            let routed = self.route_forwarded(&tenants)?;
+            return self.write_routed(routed, replica).await;
+        }
+        let mut refusals = Vec::new();
+        for series in tenants {
+            let tenant = self.forwarded_tenant(series.tenant)?;
+            let taken = take_forwarded(series).map_err(|error| Refusal::invalid(error.to_string()))?;
+            match self.append(&tenant, taken.batch).await {
+                Ok(report) => refusals.extend(judge(taken.bad, &report)),
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        Refusal::merge(refusals).map_or(Ok(()), Err)
+    }
+}

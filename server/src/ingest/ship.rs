@@ -1,0 +1,323 @@
+//! Blocks of tenants on their way to the bucket, and off the disk.
+//!
+//! ```text
+//! <tsdb.path>/<tenant>/<ULID>/           a block, whole
+//! <tsdb.path>/<tenant>/thanos.shipper.json   {"version": 1, "uploaded": [ULID, …]}
+//! ```
+//! Chunks and index go first, meta.json last: a block is visible when it is whole. What failed or was
+//! cut off by a crash is sent again; a block whose meta.json is in the bucket is there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::bucket::Meta;
+use engine::model::{BlockId, Error, ErrorKind};
+use engine::shard::{Flush, Ingest};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+
+use crate::objstore::Bucket;
+use crate::telemetry::metrics::{Counters, Gauges};
+
+/// The file that says which blocks of a tenant are in the bucket.
+const SHIPPER_FILE: &str = "thanos.shipper.json";
+
+/// The content of that file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Shipped {
+    version: u32,
+    #[serde(default)]
+    uploaded: BTreeSet<BlockId>,
+}
+
+/// Local blocks are kept this long and up to this size.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// `--tsdb.retention`; zero: for ever.
+    pub age: Duration,
+    /// `--tsdb.max-retention-bytes` of each tenant; 0: no limit.
+    pub bytes_max: u64,
+}
+
+/// Ships blocks, and deletes those that have been kept long enough.
+pub struct Shipper {
+    ingest: Arc<Ingest>,
+    data_dir: PathBuf,
+    bucket: Option<Bucket>,
+    retention: Retention,
+    metrics: ShipMetrics,
+}
+
+/// Metrics of shipping; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct ShipMetrics {
+    syncs: Counters,
+    sync_failures: Counters,
+    uploads: Counters,
+    upload_failures: Counters,
+    waiting: Gauges,
+    local_bytes: Gauges,
+    dropped: Counters,
+}
+
+impl ShipMetrics {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for (name, help, counter) in [
+            ("thanos_shipper_dir_syncs", "Total number of dir syncs", &metrics.syncs),
+            ("thanos_shipper_dir_sync_failures", "Total number of failed dir syncs", &metrics.sync_failures),
+            ("thanos_shipper_uploads", "Total number of uploaded blocks", &metrics.uploads),
+            ("thanos_shipper_upload_failures", "Total number of block upload failures", &metrics.upload_failures),
+            (
+                "uru_receive_blocks_dropped_unshipped",
+                "Blocks that --tsdb.max-retention-bytes deleted before they could be uploaded",
+                &metrics.dropped,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "uru_receive_blocks_waiting",
+            "Blocks of a tenant that wait to be uploaded",
+            metrics.waiting.clone(),
+        );
+        registry.register("uru_receive_local_bytes", "Bytes of a tenant's local blocks", metrics.local_bytes.clone());
+        metrics
+    }
+}
+
+impl Shipper {
+    /// Ships the blocks of `ingest`, which lie in `data_dir`.
+    pub fn new(ingest: Arc<Ingest>, data_dir: &Path, bucket: Option<Bucket>, more: (Retention, ShipMetrics)) -> Self {
+        let (retention, metrics) = more;
+        Self { ingest, data_dir: data_dir.to_owned(), bucket, retention, metrics }
+    }
+
+    /// Whether blocks are shipped anywhere.
+    pub fn has_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// Ships what is there, then deletes what may go. What fails is logged, counted and tried again by
+    /// the next call.
+    pub async fn sync(&self) {
+        for tenant in self.ingest.tenants() {
+            let labels = vec![("tenant", tenant.to_string())];
+            self.metrics.syncs.get_or_create(&labels).inc();
+            if let Err(error) = self.sync_tenant(&tenant).await {
+                self.metrics.sync_failures.get_or_create(&labels).inc();
+                tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
+            }
+        }
+    }
+
+    async fn sync_tenant(&self, tenant: &str) -> Result<(), Error> {
+        let folder = self.data_dir.join(tenant);
+        let mut shipped = read_shipped(&folder);
+        let mut failed = None;
+        let mut blocks = self.ingest.local_blocks(tenant);
+        blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
+        // What is gone locally need not be remembered, as upstream forgets it.
+        let known: BTreeSet<BlockId> = blocks.iter().map(|block| block.meta.ulid).collect();
+        shipped.uploaded.retain(|id| known.contains(id));
+        let labels = vec![("tenant", tenant.to_owned())];
+        if let Some(bucket) = &self.bucket {
+            for block in &blocks {
+                if shipped.uploaded.contains(&block.meta.ulid) {
+                    continue;
+                }
+                match upload(bucket, &block.path, &block.meta).await {
+                    Ok(()) => {
+                        shipped.uploaded.insert(block.meta.ulid);
+                        write_shipped(&folder, &shipped)?;
+                        self.metrics.uploads.get_or_create(&labels).inc();
+                        tracing::info!(tenant, block = %block.meta.ulid, "uploaded block");
+                    }
+                    Err(error) => {
+                        self.metrics.upload_failures.get_or_create(&labels).inc();
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        write_shipped(&folder, &shipped)?;
+        let sizes: Vec<(BlockId, i64, u64)> =
+            blocks.iter().map(|block| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path))).collect();
+        let gone = self.delete_old(tenant, &sizes, &shipped)?;
+        let left = sizes.iter().filter(|(id, ..)| !gone.contains(id));
+        let waiting = left.clone().filter(|(id, ..)| self.bucket.is_some() && !shipped.uploaded.contains(id)).count();
+        self.metrics.waiting.get_or_create(&labels).set(waiting as i64);
+        let bytes: u64 = left.map(|(.., bytes)| bytes).sum();
+        self.metrics.local_bytes.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Deletes blocks that are old and in the bucket, and the oldest of those beyond the size.
+    fn delete_old(
+        &self,
+        tenant: &str,
+        blocks: &[(BlockId, i64, u64)],
+        shipped: &Shipped,
+    ) -> Result<BTreeSet<BlockId>, Error> {
+        let is_safe = |id: &BlockId| self.bucket.is_none() || shipped.uploaded.contains(id);
+        let mut gone = BTreeSet::new();
+        for (id, max_time, _) in blocks {
+            if is_past(*max_time, self.retention.age) && is_safe(id) {
+                gone.insert(*id);
+            }
+        }
+        let mut bytes: u64 = blocks.iter().filter(|(id, ..)| !gone.contains(id)).map(|(.., bytes)| bytes).sum();
+        for (id, _, size) in blocks {
+            if self.retention.bytes_max == 0 || bytes <= self.retention.bytes_max {
+                break;
+            }
+            if gone.insert(*id) {
+                bytes -= size;
+                if !is_safe(id) {
+                    self.metrics.dropped.get_or_create(&vec![("tenant", tenant.to_owned())]).inc();
+                    tracing::error!(
+                        tenant,
+                        block = %id,
+                        "deleting a block that could not be uploaded: --tsdb.max-retention-bytes is reached"
+                    );
+                }
+            }
+        }
+        for id in &gone {
+            self.ingest.delete_block(tenant, *id)?;
+            tracing::info!(tenant, block = %id, "deleted local block");
+        }
+        Ok(gone)
+    }
+
+    /// Removes tenants that have sent nothing for longer than blocks are kept and of whom nothing is
+    /// left to ship.
+    pub async fn prune(&self) {
+        if self.retention.age.is_zero() {
+            return;
+        }
+        for tenant in self.ingest.tenants() {
+            let Some(stats) = self.ingest.stats(&tenant) else { continue };
+            let is_idle = stats.series == 0 || is_past(stats.max_time, self.retention.age);
+            if !is_idle || stats.samples == 0 {
+                continue;
+            }
+            if let Err(error) = self.ingest.flush(Some(&tenant), Flush::All).await {
+                tracing::warn!(%tenant, %error, "flushing an idle tenant failed, trying again");
+                continue;
+            }
+            if let Err(error) = self.sync_tenant(&tenant).await {
+                tracing::warn!(%tenant, %error, "shipping an idle tenant's blocks failed, trying again");
+                continue;
+            }
+            if self.ingest.local_blocks(&tenant).is_empty() {
+                match self.ingest.remove_tenant(&tenant).await {
+                    Ok(()) => tracing::info!(%tenant, "pruned tenant"),
+                    Err(error) => tracing::warn!(%tenant, %error, "pruning a tenant failed, trying again"),
+                }
+            }
+        }
+    }
+}
+
+/// Whether a time in Unix milliseconds is longer ago than `age`; never when that is zero.
+fn is_past(time: i64, age: Duration) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    !age.is_zero() && time < (now.as_millis() as i64).saturating_sub(age_ms)
+}
+
+/// Uploads a block: its files, then its meta.json.
+async fn upload(bucket: &Bucket, folder: &Path, meta: &Meta) -> Result<(), Error> {
+    let id = meta.ulid;
+    let meta_name = format!("{id}/meta.json");
+    // After a crash between upload and note.
+    if bucket.get(&meta_name).await?.is_some() {
+        return Ok(());
+    }
+    for name in files(folder)? {
+        let path = folder.join(&name);
+        let bytes = tokio::fs::read(&path).await.map_err(|error| failed(&path, &error))?;
+        bucket.upload(&format!("{id}/{name}"), bytes.into()).await?;
+    }
+    let path = folder.join("meta.json");
+    let bytes = tokio::fs::read(&path).await.map_err(|error| failed(&path, &error))?;
+    bucket.upload(&meta_name, bytes.into()).await
+}
+
+/// The files of a block besides meta.json, chunks first. Tombstones stay, as upstream leaves them.
+fn files(folder: &Path) -> Result<Vec<String>, Error> {
+    let chunks = folder.join("chunks");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&chunks).map_err(|error| failed(&chunks, &error))? {
+        let entry = entry.map_err(|error| failed(&chunks, &error))?;
+        names.push(format!("chunks/{}", entry.file_name().to_string_lossy()));
+    }
+    names.sort();
+    names.push("index".into());
+    Ok(names)
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let bytes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => folder_bytes(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
+}
+
+/// Which blocks of a tenant are in the bucket. A file that can't be read is as none: the bucket knows.
+fn read_shipped(folder: &Path) -> Shipped {
+    let text = std::fs::read(folder.join(SHIPPER_FILE)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or(Shipped { version: 1, uploaded: BTreeSet::new() })
+}
+
+/// Replaces the file, as upstream writes it: indented by tabs.
+fn write_shipped(folder: &Path, shipped: &Shipped) -> Result<(), Error> {
+    if *shipped == read_shipped(folder) && folder.join(SHIPPER_FILE).exists() || !folder.exists() {
+        return Ok(());
+    }
+    let path = folder.join(SHIPPER_FILE);
+    let mut text = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, indent);
+    shipped.serialize(&mut writer).expect("ids are text");
+    text.push(b'\n');
+    let written = engine::io::replace::write_whole(&path, |file| std::io::Write::write_all(file, &text));
+    written.map_err(|error| failed(&path, &error))
+}
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_shipped_blocks_is_upstreams() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read_shipped(folder.path()).uploaded.len(), 0);
+        let uploaded = BTreeSet::from([BlockId::from_parts(1, 2)]);
+        let shipped = Shipped { version: 1, uploaded };
+        write_shipped(folder.path(), &shipped).unwrap();
+        assert_eq!(read_shipped(folder.path()), shipped);
+        let text = std::fs::read_to_string(folder.path().join(SHIPPER_FILE)).unwrap();
+        assert!(text.starts_with("{\n\t\"version\": 1,\n\t\"uploaded\": [\n\t\t\""), "{text}");
+        std::fs::write(folder.path().join(SHIPPER_FILE), "{").unwrap();
+        assert_eq!(read_shipped(folder.path()).uploaded.len(), 0);
+    }
+
+    #[test]
+    fn nothing_is_past_when_blocks_are_kept_for_ever() {
+        assert!(!is_past(0, Duration::ZERO));
+        assert!(is_past(0, Duration::from_secs(1)));
+        assert!(!is_past(i64::MAX, Duration::from_secs(1)));
+    }
+}
