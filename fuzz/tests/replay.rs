@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fuzz::{TARGETS, seeds};
 
@@ -74,6 +75,32 @@ fn no_decoder_panics_on_its_corpus_or_on_mutations_of_it() {
                 if catch_unwind(|| target(&mutated)).is_err() {
                     failures.push(format!("{name}: {file}, seed {seed}: {:?}", String::from_utf8_lossy(&mutated)));
                 }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} inputs panic:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Seconds for which new mutations are drawn; more are for a longer run by hand.
+const SECONDS_VARIABLE: &str = "URU_FUZZ_SECONDS";
+
+#[test]
+fn no_decoder_panics_on_mutations_drawn_anew_for_as_long_as_the_run_may_take() {
+    let seconds = std::env::var(SECONDS_VARIABLE).ok().map_or(1, |text| text.parse().expect("a number of seconds"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let inputs: Vec<_> = TARGETS.iter().map(|(name, target)| (name, target, inputs(name))).collect();
+    let mut failures = Vec::new();
+    for seed in first.. {
+        if Instant::now() > end {
+            break;
+        }
+        for (name, target, inputs) in &inputs {
+            let (file, bytes) = &inputs[seed as usize % inputs.len()];
+            // Changes of changes go further from what our writers write.
+            let mutated = mutate(&mutate(bytes, seed), seed ^ 0x5bd1_e995);
+            if catch_unwind(|| target(&mutated)).is_err() {
+                failures.push(format!("{name}: {file}, seed {seed}: {}", mutated.escape_ascii()));
             }
         }
     }
