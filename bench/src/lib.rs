@@ -4,3 +4,5 @@
 pub mod fleet;
 /// Scraped samples.
 pub mod scrapes;
+/// Write requests of a fleet.
+pub mod writes;

@@ -13,11 +13,14 @@ use engine::block::tombstones::Tombstones;
 use engine::bucket::marker::Marker;
 use engine::bucket::{DeletionMark, Meta, NoCompactMark, NoDownsampleMark, ObjectName};
 use engine::chunk::{aggr, float_histogram, histogram, segment, xor, xor2};
+use engine::head::replay::Replay;
+use engine::head::{self, Head};
 use engine::index::{BlockIndex, SeriesLabels, column, header, tsdb};
 use engine::model::regexp::Regexp;
 use engine::model::relabel::{Config, Rule, relabel};
-use engine::model::{ByteString, FloatColumns, FloatHistogramColumns, HistogramColumns, Labels};
+use engine::model::{ByteString, FloatColumns, FloatHistogramColumns, HistogramColumns, Labels, Matcher, TimeRange};
 use engine::promql::syntax;
+use engine::wal::{Record, frame, records};
 use prost::Message;
 use proto::series::{AggrPart, ResponseView, SeriesView, scan};
 use proto::write;
@@ -54,6 +57,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("series_request", series_request),
     ("tombstones", tombstones),
     ("tsdb_index", tsdb_index),
+    ("wal_file", wal_file),
+    ("wal_records", wal_records),
     ("write_forwarded", write_forwarded),
     ("write_v1", write_v1),
     ("write_v2", write_v2),
@@ -249,6 +254,35 @@ impl<'a> write::Sink<'a> for Rewritten {
     }
 
     fn metadata(&mut self, _: write::Metadata<'a>) {}
+}
+
+/// A segment or snapshot of a log, with a tail that may be torn.
+pub fn wal_file(data: &[u8]) {
+    let _ = frame::scan(data, frame::Tail::MayBeTorn, |_, bytes| {
+        wal_records(bytes);
+        Ok(())
+    });
+}
+
+/// Records of a log, applied to a head; one that takes them can be read.
+pub fn wal_records(data: &[u8]) {
+    let options = head::Options { block_range_ms: 7_200_000, out_of_order_window_ms: 600_000, exemplars_max: 10 };
+    let mut replay = Replay::new(Head::new(options, i64::MIN));
+    for record in records(data, 0).map_while(Result::ok) {
+        match record {
+            Record::Tenant(..) | Record::Removed(_) => {}
+            Record::Series(_, series) => replay.series(&series),
+            Record::Floats(_, order, rows) => replay.floats(order, &rows),
+            Record::Histograms(_, order, rows) => replay.histograms(order, &rows),
+            Record::Exemplars(_, rows) => replay.exemplars(&rows),
+            Record::Metadata(_, rows) => replay.metadata(&rows),
+            Record::State(_, state) => replay.state(&state),
+            Record::Chunks(_, chunks) => drop(replay.chunks(&chunks)),
+            Record::Cut(_, cut) => replay.cut(&cut, || true),
+        }
+    }
+    let matchers = [Matcher::equal("__name__", "up")];
+    let _ = replay.finish().excerpt(&matchers, TimeRange::ALL);
 }
 
 /// A XOR2 chunk.

@@ -4,8 +4,10 @@ use engine::block::tombstones::Tombstones;
 use engine::bucket::Meta;
 use engine::chunk::native::Appender;
 use engine::chunk::{Encoding, aggr, segment, xor};
+use engine::head::{self, AppendLimits, Head, Metadata, MetricKind, WriteBatch};
 use engine::index::{ChunkMeta, column, header, tsdb};
-use engine::model::{BlockId, ChunkRef, FloatHistogram, Histogram, Labels, SeriesRef, Span, TimeRange};
+use engine::model::{BlockId, ChunkRef, FloatHistogram, Histogram, HistogramValue, Labels, SeriesRef, Span, TimeRange};
+use engine::wal::{Cut, CutKind, CutPhase, Recorder, frame};
 use prost::Message;
 use proto::prometheus_copy::{self, BucketSpan, Exemplar, Sample, TimeSeries};
 use proto::series::{AggrPart, ChunkKind, ChunkSet, FrameWriter, GRPC_PREFIX_LEN};
@@ -28,6 +30,8 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "series_frame" => vec![series_frame(0), series_frame(8)],
         "series_request" => vec![series_request()],
         "tombstones" => vec![tombstones()],
+        "wal_file" => vec![wal_file()],
+        "wal_records" => vec![wal_records()],
         "tsdb_index" => vec![tsdb_index()],
         "otlp_request" => vec![otlp_request()],
         "write_forwarded" => vec![write_forwarded()],
@@ -177,6 +181,41 @@ fn tombstones() -> Vec<u8> {
     tombstones.add(SeriesRef(3), TimeRange::new(10, 20));
     tombstones.add(SeriesRef(700), TimeRange::new(-5, i64::MAX));
     tombstones.to_bytes()
+}
+
+/// Records of a batch with all that a batch can have, and a snapshot of the head that took it.
+fn wal_records() -> Vec<u8> {
+    let mut batch = WriteBatch::new();
+    batch.push_series([("__name__", "up"), ("job", "a")]);
+    (0..40).for_each(|at| batch.push_sample(at * 15_000, f64::from(at as u8)));
+    batch.push_sample(7, 1.0);
+    batch.push_exemplar(8, 0.5, [("trace_id", "x")]);
+    batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: "is up", unit: "" });
+    batch.push_series([("__name__", "latency")]);
+    let histogram = Histogram {
+        count: 3,
+        positive_spans: vec![Span { offset: 1, length: 1 }],
+        positive_buckets: vec![3],
+        ..Histogram::default()
+    };
+    batch.push_histogram(9, 0, HistogramValue::Integer(Box::new(histogram.clone())));
+    batch.push_histogram(10, 0, HistogramValue::Float(Box::new(histogram.to_float())));
+    let options = head::Options { block_range_ms: 7_200_000, out_of_order_window_ms: 600_000, exemplars_max: 10 };
+    let (mut head, mut recorder) = (Head::new(options, i64::MIN), Recorder::default());
+    let limits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };
+    recorder.tenant(1, "team-a");
+    head.append((&batch, &[0, 1]), limits, (1, &mut recorder));
+    head.snapshot_part(1, 0, &mut recorder);
+    let cut = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until: 5, blocks: vec![BlockId(7)] };
+    recorder.cut(1, &cut);
+    recorder.take()
+}
+
+fn wal_file() -> Vec<u8> {
+    let mut bytes = frame::HEADER.to_vec();
+    frame::encode(&wal_records(), &mut bytes);
+    frame::encode(&wal_records(), &mut bytes);
+    bytes
 }
 
 fn series_frame(batch_series_max: usize) -> Vec<u8> {

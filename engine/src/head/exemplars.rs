@@ -133,7 +133,8 @@ impl ExemplarRing {
 
     /// All exemplars in the order they came: series, time, value, labels.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, i64, f64, EncodedLabels<'_>)> {
-        let start = if self.slots.len() < self.max { 0 } else { (self.appended % self.max as u64) as usize };
+        let is_full = self.max > 0 && self.slots.len() == self.max;
+        let start = if is_full { (self.appended % self.max as u64) as usize } else { 0 };
         let (late, early) = self.slots.split_at(start.min(self.slots.len()));
         early.iter().chain(late).map(|slot| (slot.series, slot.time, slot.value, EncodedLabels(&slot.labels)))
     }
@@ -174,6 +175,7 @@ mod tests {
         assert_eq!(ring.push(1, (9, 8.0), EncodedLabels(&labels)), Kept::OutOfOrder);
         assert_eq!(ring.push(1, (10, 0.0), EncodedLabels(&encode("a", &"x".repeat(200)))), Kept::TooLong);
         assert_eq!(ExemplarRing::new(0).push(1, (9, 9.0), EncodedLabels(&labels)), Kept::Disabled);
+        assert_eq!(ExemplarRing::new(0).iter().count(), 0, "none are kept by default");
         ring.renumber(&[Some(0), None]);
         assert_eq!((times(&ring, 0), times(&ring, 1)), (vec![6, 8], vec![]));
         let mut one = ExemplarRing::new(1);

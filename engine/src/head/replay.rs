@@ -20,20 +20,25 @@ const AHEAD: usize = 32;
 /// No series has this number.
 const NONE: u32 = u32::MAX;
 
+/// Numbers of one page.
+const PAGE: usize = 4096;
+
 /// A head that records are applied to.
 #[derive(Debug)]
 pub struct Replay {
     head: Head,
-    /// The series that each number in the log stands for.
-    ids: Vec<u32>,
-    /// Records of series that the log never named; a log that was cut where it may be has none.
+    /// The series that each number in the log stands for, in pages: numbers ascend, but may start
+    /// anywhere.
+    pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// Samples of series that the log never named, and histograms that no head would take; a log that was
+    /// cut where it may be has none.
     pub unknown: u64,
 }
 
 impl Replay {
     /// Goes on with `head`.
     pub fn new(head: Head) -> Self {
-        let mut replay = Self { head, ids: Vec::new(), unknown: 0 };
+        let mut replay = Self { head, pages: Vec::new(), unknown: 0 };
         for id in 0..replay.head.metas.len() as u32 {
             replay.bind(replay.head.metas[id as usize].wal_ref, id);
         }
@@ -100,7 +105,9 @@ impl Replay {
                 self.unknown += 1;
                 continue;
             };
-            if order == Order::Broken {
+            if value.validate().is_err() {
+                self.unknown += 1;
+            } else if order == Order::Broken {
                 self.head.replay_late(id, *time, &LateValue::Native(value));
             } else if *time > self.head.lines[id as usize].tail.last_time() && *time >= self.head.min_valid_time {
                 self.head.push_native(id, *time, value);
@@ -144,7 +151,7 @@ impl Replay {
             (CutKind::OutOfOrder, false) => drop(self.head.freeze_late()),
             (CutKind::InOrder, false) => {}
         }
-        self.ids.clear();
+        self.pages.clear();
         for id in 0..self.head.metas.len() as u32 {
             self.bind(self.head.metas[id as usize].wal_ref, id);
         }
@@ -155,14 +162,15 @@ impl Replay {
     }
 
     pub(super) fn id(&self, number: u32) -> Option<u32> {
-        self.ids.get(number as usize).copied().filter(|id| *id != NONE)
+        let page = self.pages.get(number as usize / PAGE)?.as_ref()?;
+        Some(page[number as usize % PAGE]).filter(|id| *id != NONE)
     }
 
     fn bind(&mut self, number: u32, id: u32) {
-        if self.ids.len() <= number as usize {
-            // Numbers are given one after the other; one far ahead is still only as long as the head.
-            self.ids.resize(number as usize + 1, NONE);
+        let page = number as usize / PAGE;
+        if self.pages.len() <= page {
+            self.pages.resize(page + 1, None);
         }
-        self.ids[number as usize] = id;
+        self.pages[page].get_or_insert_with(|| Box::new([NONE; PAGE]))[number as usize % PAGE] = id;
     }
 }
