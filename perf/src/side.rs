@@ -209,7 +209,7 @@ pub fn run_to_end(name: &str, command: &CommandLine, scratch: &Path) -> Result<F
     let mut used = Usage::default();
     // A process that has ended keeps its CPU time until it is waited for, its memory it does not.
     while let Ok(now) = usage::of(child.id()) {
-        used = Usage { cpu: now.cpu.max(used.cpu), peak_bytes: now.peak_bytes.max(used.peak_bytes) };
+        used = Usage { peak_bytes: now.peak_bytes.max(used.peak_bytes), ..now };
         if usage::has_ended(child.id()) {
             break;
         }

@@ -16,10 +16,23 @@ const TICK: Duration = Duration::from_millis(10);
 /// CPU time and memory of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Time on a CPU since its start, user's and system's.
+    /// Time on a CPU since its start, user's and system's, in ticks of 10 ms.
     pub cpu: Duration,
+    /// The same of the threads that are, exactly; a thread that ends takes its own along.
+    pub threads_cpu: Duration,
     /// Most resident memory in bytes.
     pub peak_bytes: u64,
+}
+
+impl Usage {
+    /// CPU time from `before` to this: exact, unless a thread has ended in between.
+    pub fn cpu_since(&self, before: &Self) -> Duration {
+        let coarse = self.cpu.saturating_sub(before.cpu);
+        match self.threads_cpu.checked_sub(before.threads_cpu) {
+            Some(exact) if coarse <= exact + 2 * TICK => exact,
+            _ => coarse,
+        }
+    }
 }
 
 /// What process `pid` has used up to now.
@@ -27,7 +40,7 @@ pub fn of(pid: u32) -> Result<Usage, String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(|error| gone(pid, &error))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
     let peak_kib: u64 = peak.unwrap_or_default();
-    Ok(Usage { cpu: cpu(pid)?, peak_bytes: peak_kib << 10 })
+    Ok(Usage { cpu: cpu(pid)?, threads_cpu: threads_cpu(pid)?, peak_bytes: peak_kib << 10 })
 }
 
 /// Makes the memory of now the most.
@@ -40,8 +53,7 @@ pub fn has_ended(pid: u32) -> bool {
     stat(pid).is_none_or(|fields| fields.first().is_some_and(|state| state == "Z"))
 }
 
-/// The exact time of the threads that are, or the coarse one of all that ever were, whichever is more.
-fn cpu(pid: u32) -> Result<Duration, String> {
+fn threads_cpu(pid: u32) -> Result<Duration, String> {
     let mut exact = Duration::ZERO;
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| gone(pid, &error))?;
     for thread in threads.flatten() {
@@ -50,10 +62,14 @@ fn cpu(pid: u32) -> Result<Duration, String> {
         let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default();
         exact += Duration::from_nanos(nanos);
     }
+    Ok(exact)
+}
+
+fn cpu(pid: u32) -> Result<Duration, String> {
     let fields = stat(pid).ok_or_else(|| format!("process {pid} is gone"))?;
     // utime and stime are fields 14 and 15; the first of these is field 3.
     let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u32>().ok()).unwrap_or_default();
-    Ok(exact.max(TICK * (ticks(11) + ticks(12))))
+    Ok(TICK * (ticks(11) + ticks(12)))
 }
 
 /// The fields of `/proc/<pid>/stat` from the state on; the name before may hold spaces.
@@ -75,7 +91,7 @@ mod tests {
         let before = of(std::process::id()).unwrap();
         let filled = std::hint::black_box(vec![1u8; 32 << 20]);
         let after = of(std::process::id()).unwrap();
-        assert!(after.cpu > before.cpu, "{before:?} {after:?}");
+        assert!(after.cpu_since(&before) > Duration::ZERO, "{before:?} {after:?}");
         assert!(after.peak_bytes >= 32 << 20, "{after:?} after {} bytes", filled.len());
         drop(filled);
         reset_peak(std::process::id()).unwrap();

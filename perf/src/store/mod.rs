@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::compare::{self, Row};
 use crate::grpc::Client;
-use crate::side::{CommandLine, Side, free_address};
+use crate::side::{CommandLine, Side, free_address, get};
 
 use answer::Answer;
 use questions::Question;
@@ -95,6 +95,9 @@ fn start_store(runtime: &Runtime, name: &str, mut command: CommandLine, bucket: 
     let grpc = command.flag("grpc-address", &free_address()?);
     let mut side = Side::start(name, &command, scratch)?;
     let took = side.wait_ready(&http, "/-/ready")?;
+    while get(&http, "/metrics").is_some_and(|(_, text)| is_building(&text)) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let usage = side.usage()?;
     eprintln!(
         "{name}: ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
@@ -103,6 +106,12 @@ fn start_store(runtime: &Runtime, name: &str, mut command: CommandLine, bucket: 
         usage.peak_bytes >> 20
     );
     Ok(Asked { side, client: connect(runtime, &grpc)? })
+}
+
+/// Whether uru still builds column indexes in the background, as its metrics tell.
+fn is_building(metrics: &str) -> bool {
+    let pending = metrics.lines().find_map(|line| line.strip_prefix("thanos_bucket_store_column_indexes_pending "));
+    pending.is_some_and(|pending| pending.trim() != "0")
 }
 
 fn start_copy(runtime: &Runtime) -> Result<Asked, String> {
@@ -161,7 +170,7 @@ fn measure(runtime: &Runtime, sides: &mut [Asked], question: &Question, rounds: 
         if asked.side.name == "uru" && received != bytes.len() {
             return Err(format!("{}: an answer of {received} bytes after one of {}", question.name, bytes.len()));
         }
-        Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
+        Ok((wall, after.cpu_since(&before), after.peak_bytes))
     })?;
     let sides = sides.iter().map(|asked| asked.side.name.clone()).zip(runs).collect();
     Ok(Row { question: question.name.clone(), answer: answer.describe(bytes.len()), sides })
