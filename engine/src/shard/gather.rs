@@ -32,6 +32,9 @@ pub const RANGE_BYTES: u64 = 3 << 20;
 /// Ranges in work for each shard: one being worked on, one waiting.
 const RANGES_PER_SHARD: usize = 2;
 
+/// Parts of an answer that were taken and wait to be sent, such as in an HTTP/2 connection.
+const PARTS_SENT: usize = 1;
+
 /// Gets bytes that are not local. What it does may wait; it runs where the stream is read.
 pub trait Fetcher: Send + Sync {
     /// The bytes of each of `ranges`, in their order; a range may be shorter where its object ends.
@@ -117,7 +120,7 @@ impl Selector {
     /// Finds the series of `blocks` that answer `request`: waits for memory, then for the shards.
     pub async fn select(&self, blocks: &BlockSet, request: Request, setting: Setting) -> Result<SeriesStream, Error> {
         let slots_max = if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() };
-        let reservation = self.budget.admit(RANGE_BYTES * slots_max as u64).await?;
+        let reservation = self.budget.admit(RANGE_BYTES * (slots_max + PARTS_SENT) as u64).await?;
         let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
         let meter = Arc::new(Meter::new(setting.limits, &self.budget));
         let parallel = self.pool.len();
@@ -180,7 +183,7 @@ impl SeriesStream {
     ) -> Result<Self, Error> {
         let slots_max = slots_max.min(plan.range_count().max(1));
         reservation.grow(plan.heap_bytes())?;
-        let needed = RANGE_BYTES * slots_max as u64 + plan.heap_bytes();
+        let needed = RANGE_BYTES * (slots_max + PARTS_SENT) as u64 + plan.heap_bytes();
         reservation.shrink(reservation.bytes().saturating_sub(needed));
         let limit = plan.request().limit;
         Ok(Self {

@@ -16,6 +16,13 @@ pub const STORE: &[Flag] = &[
         "Memory that requests share, such as 2GB; empty: half of what there is.",
     ),
     Flag::new(
+        "store.index",
+        Kind::Word(&["column", "header"]),
+        "column",
+        "Local form of indexes: column, built from the whole index, or header, Thanos' index-header, which takes less \
+         disk and reads the rest from the bucket.",
+    ),
+    Flag::new(
         "io.mode",
         Kind::Word(&["auto", "io_uring", "pread"]),
         "auto",

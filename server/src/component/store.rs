@@ -27,7 +27,7 @@ use crate::fanout::discovery::Discovery;
 use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
-use crate::gateway::load::Loader;
+use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService, http};
 use crate::objstore::{Bucket, BucketConfig};
@@ -68,6 +68,8 @@ pub struct StoreConfig {
     pub bucket: BucketConfig,
     /// Where column indexes and copies of metas are kept.
     pub data_dir: PathBuf,
+    /// Local form of indexes.
+    pub index: IndexForm,
     /// Bytes that requests share.
     pub memory_limit: u64,
     /// How files are read.
@@ -228,6 +230,10 @@ impl StoreConfig {
         Ok(Self {
             bucket,
             data_dir: PathBuf::from(values.text("data-dir").unwrap_or("./data")),
+            index: match values.text("store.index") {
+                Some("header") => IndexForm::Header,
+                _ => IndexForm::Column,
+            },
             memory_limit,
             io: process::io_mode(values),
             limits: RequestLimits {
@@ -265,7 +271,9 @@ impl Store {
         let gate = usize::try_from(config.series_concurrency).ok().filter(|max| *max > 0);
         let fetch = FetchOptions { data_dir: Some(config.data_dir.clone()), concurrency: config.meta_concurrency };
         let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(registry));
-        let loader = Loader::new(bucket.clone(), config.data_dir, config.block_concurrency, store_metrics.clone());
+        let loader = Loader::new(bucket.clone(), config.data_dir, store_metrics.clone())
+            .concurrency(config.block_concurrency)
+            .form(config.index);
         let gateway = Gateway {
             blocks: Blocks::default(),
             ingest: None,
@@ -297,13 +305,16 @@ impl Store {
         }
     }
 
-    /// Syncs on the interval, for ever.
+    /// Syncs on the interval and builds column indexes of new blocks meanwhile, for ever.
     pub async fn sync_forever(&self) {
-        loop {
-            tokio::time::sleep(self.sync_interval).await;
-            if let Err(error) = self.syncer.sync(&self.gateway.blocks).await {
-                tracing::warn!(%error, "syncing blocks failed");
+        let syncing = async {
+            loop {
+                tokio::time::sleep(self.sync_interval).await;
+                if let Err(error) = self.syncer.sync(&self.gateway.blocks).await {
+                    tracing::warn!(%error, "syncing blocks failed");
+                }
             }
-        }
+        };
+        tokio::join!(syncing, self.syncer.keep_building(&self.gateway.blocks));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use engine::block::BlockSet;
+use engine::block::{BlockSet, OpenedBlock};
 use engine::bucket::Meta;
 use engine::model::{BlockId, Error};
 
@@ -48,6 +48,15 @@ impl Blocks {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Puts blocks in the place of those with the same ids; what is not open any more stays closed.
+    fn swap(&self, opened: Vec<Arc<OpenedBlock>>) {
+        let old = self.current();
+        let opened: BTreeMap<BlockId, Arc<OpenedBlock>> = opened.into_iter().map(|block| (block.id(), block)).collect();
+        let set = BlockSet::new(old.set.blocks().map(|block| opened.get(&block.id()).unwrap_or(block)).cloned());
+        let (metas, error) = (old.metas.clone(), old.error.clone());
+        self.replace(Current { set: Arc::new(set), metas, refreshed: old.refreshed, error });
+    }
+
     fn replace(&self, current: Current) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     }
@@ -70,6 +79,8 @@ impl Syncer {
         let new: Vec<&SyncedBlock> =
             view.blocks.iter().filter(|(id, _)| old.set.get(**id).is_none()).map(|(_, block)| block).collect();
         let opened = self.loader.open_all(new).await;
+        // Column indexes may have been built while blocks were opened.
+        let old = blocks.current();
         let stays = |id: BlockId| view.blocks.contains_key(&id) || view.incomplete.is_some();
         let kept = old.set.blocks().filter(|block| stays(block.id())).cloned();
         let set = BlockSet::new(kept.chain(opened));
@@ -86,6 +97,14 @@ impl Syncer {
             tracing::info!(block = %id, "dropped outdated block");
         }
         view.incomplete.map_or(Ok(()), |error| Err(error.within("incomplete view of the bucket")))
+    }
+
+    /// Builds column indexes of blocks that were opened through their index-header, as such blocks
+    /// come, for ever.
+    pub async fn keep_building(&self, blocks: &Blocks) {
+        loop {
+            self.loader.build_pending(|opened| blocks.swap(opened)).await;
+        }
     }
 
     /// The first sync: afterwards local files of blocks that are not open are removed.

@@ -3,22 +3,25 @@
 //!
 //! ```text
 //! <data dir>/<ULID>/column-index      built from the block's index
+//! <data dir>/<ULID>/index-header      Thanos' index-header, until the column index is built or for good
 //! <data dir>/<ULID>/index.part        an index on its way here from an object store
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use engine::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use engine::bucket::{BlockObject, ObjectName};
+use engine::index::BlockIndex;
 use engine::index::column::{self, Check};
 use engine::index::tsdb::{self, FileSource};
 use engine::model::{BlockId, Error, ErrorKind};
 use futures_util::{StreamExt, stream};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
+use super::header::Headers;
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::sync::SyncedBlock;
@@ -29,21 +32,63 @@ const COLUMN_INDEX: &str = "column-index";
 /// Name of an index that is not whole yet.
 const PART: &str = "index.part";
 
+/// Indexes up to this many bytes are built when their block is opened: that takes no longer than
+/// opening it twice.
+const FOREGROUND_INDEX_BYTES_MAX: u64 = 512 << 10;
+
+/// Time between two replacements of blocks whose column indexes were built.
+const SWAP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The local form of blocks' indexes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexForm {
+    /// Column indexes; until that of a new block is built, its index-header answers.
+    #[default]
+    Column,
+    /// Index-headers.
+    Header,
+}
+
 /// Opens blocks, several at once.
 pub struct Loader {
     bucket: Bucket,
     data_dir: PathBuf,
     concurrency: usize,
+    form: IndexForm,
     /// Column indexes that are built at once.
     builds: Semaphore,
+    headers: Headers,
+    /// Blocks whose column index is yet to be built.
+    pending: Mutex<Vec<SyncedBlock>>,
+    has_pending: Notify,
     metrics: StoreMetrics,
 }
 
 impl Loader {
-    /// A loader that keeps its files under `data_dir` and opens `concurrency` blocks at once.
-    pub fn new(bucket: Bucket, data_dir: PathBuf, concurrency: usize, metrics: StoreMetrics) -> Self {
+    /// A loader that keeps its files under `data_dir`.
+    pub fn new(bucket: Bucket, data_dir: PathBuf, metrics: StoreMetrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { bucket, data_dir, concurrency: concurrency.max(1), builds: Semaphore::new(cores), metrics }
+        Self {
+            headers: Headers::new(bucket.clone()),
+            bucket,
+            data_dir,
+            concurrency: 1,
+            form: IndexForm::default(),
+            builds: Semaphore::new(cores),
+            pending: Mutex::default(),
+            has_pending: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// The same loader, opening so many blocks at once.
+    pub fn concurrency(self, concurrency: usize) -> Self {
+        Self { concurrency: concurrency.max(1), ..self }
+    }
+
+    /// The same loader, with another form of indexes.
+    pub fn form(self, form: IndexForm) -> Self {
+        Self { form, ..self }
     }
 
     /// Opens `blocks`; those that can't be opened are left out, with a warning each.
@@ -88,9 +133,42 @@ impl Loader {
         }
     }
 
+    /// Waits for blocks whose column index is yet to be built, builds it for all of them, and gives
+    /// those that were built to `swap`.
+    pub async fn build_pending(&self, mut swap: impl FnMut(Vec<Arc<OpenedBlock>>)) {
+        self.has_pending.notified().await;
+        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let building = pending.iter().map(|block| async move {
+            let built = self.columns(block.meta.ulid, block).await;
+            self.metrics.indexes_pending.dec();
+            match built {
+                Ok(index) => Some(Arc::new(self.opened(block, index))),
+                Err(error) => {
+                    tracing::warn!(block = %block.meta.ulid, %error, "building a column index failed, its index-header goes on answering");
+                    None
+                }
+            }
+        });
+        let mut building = std::pin::pin!(stream::iter(building).buffer_unordered(self.concurrency));
+        let (mut built, mut swapped) = (Vec::new(), Instant::now());
+        while let Some(block) = building.next().await {
+            built.extend(block);
+            if swapped.elapsed() >= SWAP_INTERVAL {
+                swap(std::mem::take(&mut built));
+                swapped = Instant::now();
+            }
+        }
+        swap(built);
+    }
+
     async fn open(&self, block: &SyncedBlock) -> Result<OpenedBlock, Error> {
         let id = block.meta.ulid;
         let index = self.index(id, block).await.map_err(|error| error.within(format_args!("block {id}")))?;
+        Ok(self.opened(block, index))
+    }
+
+    fn opened(&self, block: &SyncedBlock, index: Arc<dyn BlockIndex>) -> OpenedBlock {
+        let id = block.meta.ulid;
         let chunks = match self.bucket.folder() {
             Some(folder) => {
                 let count = block.files.segments().len() as u32;
@@ -99,14 +177,38 @@ impl Loader {
             }
             None => ChunkSource::Remote(block.files.segments()),
         };
-        Ok(OpenedBlock::new(BlockInfo::from_meta(&block.meta), Arc::new(index), chunks))
+        OpenedBlock::new(BlockInfo::from_meta(&block.meta), index, chunks)
     }
 
-    async fn index(&self, id: BlockId, block: &SyncedBlock) -> Result<column::Reader, Error> {
+    /// The block's index in the form that it has now: column indexes of large new blocks are built
+    /// later.
+    async fn index(&self, id: BlockId, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
+        let index_len = block.files.len_of(BlockObject::Index);
+        let is_built = || self.folder(id).join(COLUMN_INDEX).exists();
+        let is_large = index_len.is_some_and(|len| len > FOREGROUND_INDEX_BYTES_MAX);
+        if self.form == IndexForm::Column && (is_built() || !is_large) {
+            return self.columns(id, block).await;
+        }
+        let len = index_len.ok_or_else(|| Error::new(ErrorKind::Corrupt, "there is no index"))?;
+        let header = self.headers.open(id, len, self.folder(id)).await;
+        match (header, self.form) {
+            (Ok(header), IndexForm::Column) => {
+                self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(block.clone());
+                self.metrics.indexes_pending.inc();
+                self.has_pending.notify_one();
+                Ok(header)
+            }
+            // Building the column index says what is wrong, or gets by without what is damaged.
+            (Err(_), IndexForm::Column) => self.columns(id, block).await,
+            (header, IndexForm::Header) => header,
+        }
+    }
+
+    async fn columns(&self, id: BlockId, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
         let path = self.folder(id).join(COLUMN_INDEX);
         if path.exists() {
             match open_index(path.clone()).await {
-                Ok(index) => return Ok(index),
+                Ok(index) => return Ok(Arc::new(index)),
                 Err(error) => {
                     self.metrics.index_rebuilds.inc();
                     tracing::warn!(block = %id, %error, "column index is damaged, building it anew");
@@ -132,7 +234,7 @@ impl Loader {
             }
         }
         self.metrics.index_builds.inc();
-        open_index(path).await
+        Ok(Arc::new(open_index(path).await?))
     }
 
     /// Builds the column index at `to` from the index file at `from`, off the edge's threads.
@@ -169,7 +271,9 @@ async fn open_index(path: PathBuf) -> Result<column::Reader, Error> {
 }
 
 /// Runs what takes CPU or waits for the disk on a thread where it may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let finished = tokio::task::spawn_blocking(work).await;
     finished.unwrap_or_else(|error| Err(Error::new(ErrorKind::Bug, format!("opening a block panicked: {error}"))))
 }

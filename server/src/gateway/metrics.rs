@@ -25,6 +25,8 @@ pub struct StoreMetrics {
     pub blocks_loaded: Gauge,
     /// Column indexes that were built.
     pub index_builds: Counter,
+    /// Blocks that are answered through their index-header until their column index is built.
+    pub indexes_pending: Gauge,
     /// Column indexes that were found damaged and built anew.
     pub index_rebuilds: Counter,
     last_loaded: FloatGauge,
@@ -80,6 +82,7 @@ impl StoreMetrics {
             blocks_loaded: Gauge::default(),
             index_builds: Counter::default(),
             index_rebuilds: Counter::default(),
+            indexes_pending: Gauge::default(),
             last_loaded: FloatGauge::default(),
             load_duration: Histogram::new([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0]),
             data_touched: Histograms::new_with_constructor(counts),
@@ -126,6 +129,8 @@ impl StoreMetrics {
         counter("column_index_builds", "Total number of column indexes that were built", &self.index_builds);
         counter("column_index_rebuilds", "Total number of damaged column indexes built anew", &self.index_rebuilds);
         registry.register("blocks_loaded", "Number of currently loaded blocks", self.blocks_loaded.clone());
+        let help = "Number of blocks whose column index is yet to be built";
+        registry.register("column_indexes_pending", help, self.indexes_pending.clone());
         let help = "Timestamp when last block got loaded";
         registry.register("blocks_last_loaded_timestamp_seconds", help, self.last_loaded.clone());
         let help = "The total time taken to load a block in seconds";

@@ -6,6 +6,8 @@ pub mod blocks;
 pub mod fetch;
 /// Frames that shards write.
 pub mod frames;
+/// Indexes that are answered through Thanos' index-header.
+pub mod header;
 /// The block viewer's API.
 pub mod http;
 /// Label names and label values.

@@ -216,7 +216,8 @@ impl http_body::Body for SeriesBody {
     }
 }
 
-/// The engine's counters under the names of Thanos' hints.
+/// The engine's counters under the names of Thanos' hints. Nothing of an index is kept between
+/// requests, so what is touched of it is read each time: once for each block.
 fn to_hints(stats: &Stats, (prepare, merge): (Duration, Duration)) -> QueryStats {
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let duration = |time: Duration| {
@@ -228,15 +229,15 @@ fn to_hints(stats: &Stats, (prepare, merge): (Duration, Duration)) -> QueryStats
         merged_chunks_count: count(stats.merged_chunks),
         postings_touched: count(stats.postings_touched),
         postings_touched_size_sum: count(stats.postings_touched_bytes),
-        postings_to_fetch: 0,
-        postings_fetched: 0,
-        postings_fetched_size_sum: 0,
-        postings_fetch_count: 0,
+        postings_to_fetch: count(stats.postings_touched),
+        postings_fetched: count(stats.postings_touched),
+        postings_fetched_size_sum: count(stats.postings_touched_bytes),
+        postings_fetch_count: count(stats.blocks_queried),
         series_touched: count(stats.series_touched),
         series_touched_size_sum: count(stats.series_touched_bytes),
-        series_fetched: 0,
-        series_fetched_size_sum: 0,
-        series_fetch_count: 0,
+        series_fetched: count(stats.series_touched),
+        series_fetched_size_sum: count(stats.series_touched_bytes),
+        series_fetch_count: count(stats.blocks_queried),
         chunks_touched: count(stats.chunks_touched),
         chunks_touched_size_sum: count(stats.chunks_touched_bytes),
         chunks_fetched: count(stats.chunks_fetched),
