@@ -14,11 +14,13 @@ use tonic::service::Routes;
 
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
 use crate::api::http::health::{self, Health, Readiness};
+use crate::api::http::measure::{self, Watch};
 use crate::cli::Values;
 use crate::config::{ConfigError, web};
 use crate::edge::serve::{ServeOptions, serve};
 use crate::edge::tls::{TlsOptions, TlsServer};
 use crate::edge::{self, Listeners, Runtime, Shutdown};
+use crate::telemetry::requests::RequestLog;
 
 /// Edge threads: more than a few only take turns on the same sockets.
 const EDGE_THREADS_MAX: usize = 4;
@@ -31,6 +33,7 @@ pub struct Ports {
     http_options: ServeOptions,
     grpc: Option<(Listeners, ServeOptions)>,
     writes: Option<(Listeners, ServeOptions)>,
+    requests: Arc<RequestLog>,
 }
 
 /// What a process serves.
@@ -87,6 +90,7 @@ impl Ports {
                 connection_age_max: Duration::ZERO,
                 grace: values.duration("http-grace-period"),
             },
+            requests: Arc::new(RequestLog::of(values)?),
             http,
             grpc,
             writes: None,
@@ -141,12 +145,14 @@ impl Ports {
     ) -> Result<Running, String> {
         let (trigger, shutdown) = edge::shutdown();
         let (ready, is_ready) = watch::channel(false);
+        let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
         let router = services.http.clone().merge(health::routes(health.clone(), registry));
+        let router = router.layer(axum::middleware::from_fn_with_state(watch, measure::watch));
         let mut threads = Vec::new();
         for number in 0..self.threads {
             let Some(http) = self.http.take() else { break };
             let grpc = self.grpc.as_mut().and_then(|(listeners, options)| Some((listeners.take()?, options.clone())));
-            let service = Measured::new(services.grpc.clone(), metrics.clone());
+            let service = Measured::new(services.grpc.clone(), metrics.clone(), Arc::clone(&self.requests));
             let http = (http, router.clone(), self.http_options.clone(), shutdown.clone());
             let grpc = grpc.map(|(socket, options)| (socket, service, options, shutdown.clone()));
             let writes = match (&mut self.writes, &services.writes) {

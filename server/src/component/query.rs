@@ -51,6 +51,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry);
+    health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), grpc = %ports.grpc_address(), edge = runtime.name(), "starting querier");

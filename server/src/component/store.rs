@@ -148,6 +148,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry);
+    health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
     let web_label = config.web_label.clone();
     let store = Store::wire(config, &mut registry).map_err(|error| error.to_string())?;

@@ -2,5 +2,7 @@
 
 /// Log lines in logfmt or JSON.
 pub mod log;
+/// Which requests are logged.
+pub mod requests;
 /// The registry of metrics and its text formats.
 pub mod metrics;

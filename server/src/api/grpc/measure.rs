@@ -1,9 +1,10 @@
-//! Counts calls under the names that Go's gRPC middleware has for them; a panic fails its own call
-//! alone.
+//! Counts calls under the names that Go's gRPC middleware has for them and logs those that
+//! `--request.logging-config` names; a panic fails its own call alone.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use crate::telemetry::metrics::{Counters, Histograms, MetricLabels, duration_histogram};
+use crate::telemetry::requests::{Decision, RequestLog};
 
 /// Metrics of all gRPC services of the process.
 #[derive(Clone, Debug)]
@@ -56,12 +58,13 @@ impl GrpcMetrics {
 pub struct Measured<S> {
     inner: S,
     metrics: GrpcMetrics,
+    log: Arc<RequestLog>,
 }
 
 impl<S> Measured<S> {
-    /// Counts the calls of `inner`.
-    pub fn new(inner: S, metrics: GrpcMetrics) -> Self {
-        Self { inner, metrics }
+    /// Counts the calls of `inner` and logs those that `log` names.
+    pub fn new(inner: S, metrics: GrpcMetrics, log: Arc<RequestLog>) -> Self {
+        Self { inner, metrics, log }
     }
 }
 
@@ -79,7 +82,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = Measure::begin(&self.metrics, request.uri().path());
+        let call = Measure::begin(&self.metrics, request.uri().path(), &self.log);
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
             let response = match answer.await {
@@ -104,10 +107,12 @@ struct Measure {
     labels: MetricLabels,
     started: Instant,
     code: Option<Code>,
+    decision: Decision,
 }
 
 impl Measure {
-    fn begin(metrics: &GrpcMetrics, path: &str) -> Self {
+    fn begin(metrics: &GrpcMetrics, path: &str, log: &RequestLog) -> Self {
+        let decision = log.grpc(path);
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         let kind = if matches!(method, "Series" | "Query" | "QueryRange" | "ServerReflectionInfo" | "Watch") {
             "server_stream"
@@ -120,7 +125,40 @@ impl Measure {
             ("grpc_type", kind.to_owned()),
         ];
         metrics.started.get_or_create(&labels).inc();
-        Self { metrics: metrics.clone(), labels, started: Instant::now(), code: None }
+        if decision == Decision::StartAndEnd {
+            tracing::debug!(
+                protocol = "grpc",
+                grpc.component = "server",
+                grpc.service = service,
+                grpc.method = method,
+                grpc.method_type = kind,
+                "started call"
+            );
+        }
+        Self { metrics: metrics.clone(), labels, started: Instant::now(), code: None, decision }
+    }
+
+    fn log_end(&self, code: &str) {
+        let [(_, method), (_, service), (_, kind)] = &self.labels[..] else { return };
+        let time_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    protocol = "grpc",
+                    grpc.component = "server",
+                    grpc.service = service,
+                    grpc.method = method,
+                    grpc.method_type = kind,
+                    grpc.code = code,
+                    grpc.time_ms = time_ms,
+                    "finished call"
+                )
+            };
+        }
+        match code {
+            "Unknown" | "Unimplemented" | "Internal" | "DataLoss" => line!(error),
+            _ => line!(debug),
+        }
     }
 
     fn note(&mut self, headers: &HeaderMap) {
@@ -139,6 +177,9 @@ impl Drop for Measure {
             Code::Cancelled => "Canceled".to_owned(),
             code => format!("{code:?}"),
         };
+        if self.decision != Decision::Nothing {
+            self.log_end(&code);
+        }
         let mut labels = std::mem::take(&mut self.labels);
         labels.insert(0, ("grpc_code", code));
         self.metrics.handled.get_or_create(&labels).inc();

@@ -10,6 +10,7 @@ use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
 use prometheus_client::registry::Registry;
 
+use super::measure::HttpMetrics;
 use crate::telemetry::metrics::{self, Gauges};
 
 /// Whether the process is healthy and ready; clones share it.
@@ -17,6 +18,7 @@ use crate::telemetry::metrics::{self, Gauges};
 pub struct Health {
     is_ready: Arc<AtomicBool>,
     status: Gauges,
+    requests: HttpMetrics,
 }
 
 impl Health {
@@ -38,6 +40,11 @@ impl Health {
         let is_ready = readiness == Readiness::Ready;
         self.is_ready.store(is_ready, Ordering::Release);
         self.status.get_or_create(&vec![("check", "ready".to_owned())]).set(i64::from(is_ready));
+    }
+
+    /// What counts requests of the HTTP API; published by components that count no others themselves.
+    pub fn requests(&self) -> &HttpMetrics {
+        &self.requests
     }
 
     /// Whether requests can be answered.

@@ -4,5 +4,7 @@
 pub mod blocks;
 /// Health, readiness and metrics.
 pub mod health;
+/// Counting and logging requests.
+pub mod measure;
 /// Prometheus' HTTP API.
 pub mod query;

@@ -37,6 +37,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry);
+    health.requests().register(&mut registry);
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let viewer = BlockViewer::new(bucket.clone(), values.text("label").unwrap_or_default(), admin);

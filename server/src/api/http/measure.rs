@@ -1,0 +1,210 @@
+//! Counts requests of the HTTP API under the names that Thanos has for them, and logs those that
+//! `--request.logging-config` names.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, header};
+use http_body::Body as _;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
+use crate::telemetry::requests::{Decision, RequestLog};
+
+/// Upper bounds of the durations of requests, in seconds.
+const DURATION_BUCKETS: [f64; 17] =
+    [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0, 720.0];
+
+/// Metrics of the HTTP API; clones share them.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    requests: Counters,
+    durations: Histograms,
+    in_flight: Gauges,
+    request_sizes: Histograms,
+    response_sizes: Histograms,
+}
+
+/// What is done with each request.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Counts it.
+    pub metrics: HttpMetrics,
+    /// Says whether it is logged.
+    pub log: Arc<RequestLog>,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        Self {
+            requests: Counters::default(),
+            durations: Histograms::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            in_flight: Gauges::default(),
+            request_sizes: Histograms::new_with_constructor(|| Histogram::new([])),
+            response_sizes: Histograms::new_with_constructor(|| Histogram::new([])),
+        }
+    }
+}
+
+impl HttpMetrics {
+    /// Publishes the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Tracks the number of HTTP requests", self.requests.clone());
+        let help = "Tracks the latencies for HTTP requests";
+        registry.register("http_request_duration_seconds", help, self.durations.clone());
+        registry.register(
+            "http_inflight_requests",
+            "Current number of HTTP requests under way",
+            self.in_flight.clone(),
+        );
+        let help = "Tracks the size of HTTP requests";
+        registry.register("http_request_size_bytes", help, self.request_sizes.clone());
+        let help = "Tracks the size of HTTP responses";
+        registry.register("http_response_size_bytes", help, self.response_sizes.clone());
+    }
+
+    fn done(&self, (handler, method): (&str, &str), response: &Response, (begin, request_bytes): (Instant, u64)) {
+        let labels = labels(handler, method, response.status().as_u16());
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&labels).observe(begin.elapsed().as_secs_f64());
+        self.request_sizes.get_or_create(&labels).observe(request_bytes as f64);
+        if let Some(bytes) = response.body().size_hint().exact() {
+            self.response_sizes.get_or_create(&labels).observe(bytes as f64);
+        }
+    }
+}
+
+fn labels(handler: &str, method: &str, code: u16) -> MetricLabels {
+    vec![("code", code.to_string()), ("handler", handler.to_owned()), ("method", method.to_owned())]
+}
+
+/// Counts and logs one request; requests for anything but the API pass untouched.
+pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> Response {
+    let handler = request.extensions().get::<MatchedPath>().and_then(|path| handler(path.as_str()));
+    let Some(handler) = handler else { return next.run(request).await };
+    let begin = Instant::now();
+    let method = request.method().as_str().to_ascii_lowercase();
+    let request_bytes = request.body().size_hint().exact().unwrap_or_default();
+    let call = Call::of(&request);
+    let decision = watch.log.http(&call.target, &call.host);
+    if decision == Decision::StartAndEnd && watch.log.writes_http(200) {
+        call.log_start(&handler);
+    }
+    let flight = vec![("handler", handler.clone()), ("method", method.clone())];
+    let in_flight = watch.metrics.in_flight.get_or_create(&flight).clone();
+    in_flight.inc();
+    let under_way = UnderWay(in_flight);
+    let response = next.run(request).await;
+    drop(under_way);
+    watch.metrics.done((&handler, &method), &response, (begin, request_bytes));
+    let status = response.status().as_u16();
+    if decision != Decision::Nothing && watch.log.writes_http(status) {
+        call.log_end(&handler, status, begin);
+    }
+    response
+}
+
+/// Counted as under way until it is dropped, also when its caller goes away.
+struct UnderWay(prometheus_client::metrics::gauge::Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What is logged of a request.
+struct Call {
+    method: String,
+    target: String,
+    host: String,
+    id: String,
+    agent: String,
+    from: String,
+}
+
+impl Call {
+    fn of(request: &Request) -> Self {
+        let target = request.uri().to_string();
+        let headers = request.headers();
+        Self {
+            method: format!("{} {target}", request.method()),
+            host: text(headers, header::HOST.as_str()),
+            id: text(headers, "x-request-id"),
+            agent: text(headers, header::USER_AGENT.as_str()),
+            from: text(headers, "x-forwarded-for"),
+            target,
+        }
+    }
+
+    fn log_start(&self, handler: &str) {
+        tracing::debug!(
+            protocol = "http",
+            http.component = "server",
+            http.method = self.method,
+            http.request_id = self.id,
+            http.user_agent = self.agent,
+            thanos.method_name = handler,
+            "started call"
+        );
+    }
+
+    fn log_end(&self, handler: &str, status: u16, begin: Instant) {
+        let time_ms = begin.elapsed().as_secs_f64() * 1e3;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    protocol = "http",
+                    http.component = "server",
+                    http.method = self.method,
+                    http.request_id = self.id,
+                    http.user_agent = self.agent,
+                    http.status_code = status,
+                    http.time_ms = time_ms,
+                    http.remote_addr = self.from,
+                    thanos.method_name = handler,
+                    "finished call"
+                )
+            };
+        }
+        if (200..500).contains(&status) { line!(debug) } else { line!(error) }
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Thanos' name of what answers a path of the API; `None` for what is no API.
+fn handler(path: &str) -> Option<String> {
+    let (_, rest) = path.split_once("/api/v1/")?;
+    Some(match rest {
+        "labels" => "label_names".to_owned(),
+        rest => {
+            let words: Vec<&str> = rest.split('/').filter(|word| !word.is_empty() && !word.starts_with('{')).collect();
+            words.join("_")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_have_the_names_that_thanos_gives_them() {
+        for (path, name) in [
+            ("/api/v1/query_range", Some("query_range")),
+            ("/prefix/api/v1/label/{name}/values", Some("label_values")),
+            ("/api/v1/labels", Some("label_names")),
+            ("/api/v1/blocks", Some("blocks")),
+            ("/metrics", None),
+        ] {
+            assert_eq!(handler(path).as_deref(), name, "{path}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Local forms of indexes, buckets that fail, memory under load, and what is counted and logged of
+//! requests.
+
+mod support;
+#[path = "support/s3.rs"]
+mod s3;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use proto::thanos::SeriesRequest;
+use s3::{FakeS3, Fault};
+use support::{Uru, everything, run, series, write_block};
+
+const START: i64 = 1_700_000_000_000;
+
+/// Series of a block whose index is too large to be built while its block is opened.
+const MANY: usize = 9_999;
+
+fn folder_config(bucket: &Path) -> String {
+    format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display())
+}
+
+fn data_dir(folder: &Path) -> String {
+    format!("--data-dir={}", folder.display())
+}
+
+fn has_file(folder: &Path, name: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().flatten().any(|block| block.path().join(name).is_file())
+}
+
+#[test]
+fn an_index_header_answers_as_the_column_index_does_over_folders_and_s3() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (300, START));
+    write_block(&bucket, 2, (200, START + 3_600_000));
+    let fake = FakeS3::start(&bucket);
+    let local = folder_config(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    let dirs = ["columns", "header", "remote"].map(|name| folder.path().join(name));
+    let header = "--store.index=header";
+    let columns = Uru::start("store", &[&local, &data_dir(&dirs[0])]);
+    let others = [
+        Uru::start("store", &[&local, header, &data_dir(&dirs[1])]),
+        Uru::start("store", &[&remote, header, &data_dir(&dirs[2])]),
+    ];
+    run(async {
+        let expected = columns.connect().await;
+        for (uru, dir) in others.iter().zip(&dirs[1..]) {
+            assert!(has_file(dir, "index-header") && !has_file(dir, "column-index"));
+            let found = uru.connect().await;
+            for request in [everything(), SeriesRequest { skip_chunks: true, ..everything() }] {
+                let (expected, _) = series(&expected, request.clone()).await.unwrap();
+                let (found, warnings) = series(&found, request).await.unwrap();
+                assert!(warnings.is_empty(), "{warnings:?}");
+                assert!(found.len() == 300 && found == expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_new_block_answers_before_and_after_its_column_index_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));
+    write_block(&bucket, 1, (MANY, START));
+    let uru = Uru::start("store", &[&folder_config(&bucket), &data_dir(&data)]);
+    run(async {
+        let channel = uru.connect().await;
+        let (before, _) = series(&channel, everything()).await.unwrap();
+        assert_eq!(before.len(), MANY);
+        let begin = Instant::now();
+        while uru.metric("thanos_bucket_store_column_index_builds_total") != Some(1.0)
+            || uru.metric("thanos_bucket_store_column_indexes_pending") != Some(0.0)
+        {
+            assert!(begin.elapsed() < Duration::from_secs(60), "the column index is not built");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(has_file(&data, "column-index") && has_file(&data, "index-header"));
+        let (after, _) = series(&channel, everything()).await.unwrap();
+        assert!(before == after);
+    });
+    // A second start finds the column index.
+    drop(uru);
+    let again = Uru::start("store", &[&folder_config(&bucket), &data_dir(&data)]);
+    assert_eq!(again.metric("thanos_bucket_store_column_index_builds_total"), Some(0.0));
+}
+
+#[test]
+fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let block = write_block(&bucket, 1, (50, START));
+    let block = block.file_name().unwrap().to_str().unwrap();
+    let fake = FakeS3::start(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    let uru = Uru::start("store", &[&remote, &data_dir(&folder.path().join("data"))]);
+    run(async {
+        let channel = uru.connect().await;
+        for fault in [Fault::Unavailable, Fault::HalfBody, Fault::Short, Fault::Silence] {
+            fake.set(fault);
+            let (found, warnings) = series(&channel, everything()).await.unwrap();
+            assert!(found.is_empty() && !warnings.is_empty(), "{fault:?}: {} series", found.len());
+            let named = |text: &str| text.contains(block) && text.contains("chunks/000001") && text.contains("bytes ");
+            assert!(warnings.iter().all(|warning| named(warning)), "{fault:?}: {warnings:?}");
+            let strict = SeriesRequest { partial_response_strategy: 1, ..everything() };
+            let error = series(&channel, strict).await.unwrap_err();
+            assert!(named(error.message()), "{fault:?}: {error}");
+            let (labels, _) = series(&channel, SeriesRequest { skip_chunks: true, ..everything() }).await.unwrap();
+            assert_eq!(labels.len(), 50, "{fault:?}");
+        }
+        fake.set(Fault::Nothing);
+        let (found, warnings) = series(&channel, everything()).await.unwrap();
+        assert!(found.len() == 50 && warnings.is_empty(), "{warnings:?}");
+    });
+}
+
+#[test]
+fn a_burst_of_wide_requests_stays_within_the_memory_limit() {
+    const LIMIT: f64 = 64e6;
+    /// Sockets, connections, indexes and the allocator's own room.
+    const MARGIN: f64 = 160e6;
+    const REQUESTS: usize = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    for seed in 0..4 {
+        write_block(&bucket, seed, (MANY, START + seed as i64 * 3_600_000));
+    }
+    let (config, data) = (folder_config(&bucket), data_dir(&folder.path().join("data")));
+    let (limit, gate) = ("--store.memory-limit=64MB", "--store.grpc.series-max-concurrency=0");
+    let uru = Uru::start("store", &[&config, &data, limit, gate]);
+    let resident = || uru.metric("process_resident_memory_bytes").unwrap();
+    let before = resident();
+    run(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..REQUESTS {
+            let channel = uru.connect().await;
+            tasks.spawn(async move { series(&channel, everything()).await.map(|(found, _)| found.len()) });
+        }
+        while let Some(done) = tasks.join_next().await {
+            match done.unwrap() {
+                Ok(found) => assert_eq!(found, MANY),
+                Err(status) => assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}"),
+            }
+            let grown = resident() - before;
+            assert!(grown < LIMIT + MARGIN, "grown by {grown} bytes");
+        }
+    });
+}
+
+#[test]
+fn requests_are_counted_and_logged_as_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (3, START));
+    let log = "--request.logging-config={options: {level: DEBUG, decision: {log_start: true, log_end: true}}}";
+    let uru = Uru::start("store", &[&folder_config(&bucket), &data_dir(&folder.path().join("data")), log]);
+    assert_eq!(uru.get("/api/v1/blocks").0, 200);
+    let requests = "http_requests_total{code=\"200\",handler=\"blocks\",method=\"get\"}";
+    assert_eq!(uru.metric(requests), Some(1.0));
+    assert_eq!(uru.metric("http_request_duration_seconds_count{code=\"200\",handler=\"blocks\""), Some(1.0));
+    run(async { series(&uru.connect().await, everything()).await.unwrap() });
+    let begin = Instant::now();
+    let line = |message: &str, field: &str| {
+        uru.log().lines().any(|line| line.contains(&format!("msg=\"{message}\"")) && line.contains(field))
+    };
+    for (message, field) in [
+        ("started call", "grpc.method=Series"),
+        ("finished call", "grpc.code=OK"),
+        ("started call", "thanos.method_name=blocks"),
+        ("finished call", "http.status_code=200"),
+    ] {
+        while !line(message, field) {
+            assert!(begin.elapsed() < Duration::from_secs(30), "no line {message} {field} in\n{}", uru.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! An S3 server in the test's own process: it serves a folder, and fails on demand.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+
+/// How requests for segments go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They don't.
+    Nothing,
+    /// 503.
+    Unavailable,
+    /// The connection ends in the middle of the body.
+    HalfBody,
+    /// Fewer bytes than were asked for, as if the object were shorter.
+    Short,
+    /// No answer until the fault is over.
+    Silence,
+}
+
+/// The server; its threads end with the test's process.
+pub struct FakeS3 {
+    /// Where it listens, `127.0.0.1:port`.
+    pub address: String,
+    fault: Arc<(Mutex<Fault>, Condvar)>,
+}
+
+impl FakeS3 {
+    /// Serves the files of `folder` as the bucket `metrics`.
+    pub fn start(folder: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let fault = Arc::new((Mutex::new(Fault::Nothing), Condvar::new()));
+        let (folder, shared) = (folder.to_owned(), Arc::clone(&fault));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (folder, fault) = (folder.clone(), Arc::clone(&shared));
+                // A client that goes away in the middle is what some tests are about.
+                std::thread::spawn(move || drop(serve(&stream, &folder, &fault)));
+            }
+        });
+        Self { address, fault }
+    }
+
+    /// From now on requests for segments go wrong like this.
+    pub fn set(&self, fault: Fault) {
+        *self.fault.0.lock().unwrap() = fault;
+        self.fault.1.notify_all();
+    }
+
+    /// The YAML of the bucket.
+    pub fn config(&self) -> String {
+        format!(
+            "{{type: S3, config: {{bucket: metrics, endpoint: '{}', insecure: true, access_key: key, \
+             secret_key: secret, max_retries: 1, http_config: {{response_header_timeout: 500ms}}}}}}",
+            self.address
+        )
+    }
+}
+
+fn serve(mut stream: &TcpStream, folder: &Path, fault: &(Mutex<Fault>, Condvar)) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut range = None;
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((from, to)) = line.strip_prefix("range: bytes=").and_then(|range| range.split_once('-')) {
+            range = Some((from.parse::<usize>().unwrap(), to.parse::<usize>().unwrap() + 1));
+        }
+    }
+    let target = first.split(' ').nth(1).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if query.contains("list-type=2") {
+        let body = listing(folder);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        return stream.write_all((head + &body).as_bytes());
+    }
+    let name = path.strip_prefix("/metrics/").unwrap_or_default();
+    let Ok(bytes) = std::fs::read(folder.join(name)) else {
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let len = bytes.len();
+    let (from, mut to) = range.unwrap_or((0, len));
+    let mut now = *fault.0.lock().unwrap();
+    if !name.contains("/chunks/") {
+        now = Fault::Nothing;
+    }
+    if now == Fault::Silence {
+        let waiting = fault.1.wait_while(fault.0.lock().unwrap(), |fault| *fault == Fault::Silence);
+        drop(waiting.unwrap());
+    }
+    if now == Fault::Unavailable {
+        let answer = "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return stream.write_all(answer.as_bytes());
+    }
+    if now == Fault::Short {
+        to = from + (to - from) / 2;
+    }
+    let body = &bytes[from..to.min(len)];
+    let mut head = match range {
+        Some(_) => format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{}/{len}\r\n", to - 1),
+        None => "HTTP/1.1 200 OK\r\n".to_owned(),
+    };
+    head.push_str("ETag: \"e\"\r\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\nConnection: close\r\n");
+    write!(head, "Content-Length: {}\r\n\r\n", body.len()).unwrap();
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(if now == Fault::HalfBody { &body[..body.len() / 2] } else { body })
+}
+
+fn listing(folder: &Path) -> String {
+    let mut text = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
+    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let key = path.strip_prefix(folder).unwrap().display();
+            let size = entry.metadata().unwrap().len();
+            write!(
+                text,
+                "<Contents><Key>{key}</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified><ETag>\"e\"</ETag>\
+                 <Size>{size}</Size></Contents>"
+            )
+            .unwrap();
+        }
+    }
+    text + "</ListBucketResult>"
+}
