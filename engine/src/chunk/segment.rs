@@ -33,7 +33,8 @@ pub const SEGMENT_BYTES_MAX: u64 = 512 << 20;
 const HEADER: [u8; HEADER_LEN] = [MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], VERSION, 0, 0, 0];
 const LENGTH_LEN_MAX: u64 = 5;
 const ENCODING_LEN: usize = 1;
-const CHECKSUM_LEN: usize = 4;
+/// Bytes of the checksum behind a chunk's data.
+pub const CHECKSUM_LEN: usize = 4;
 const WHAT: &str = "chunk segment";
 
 /// Where a chunk lies within a block.

@@ -10,8 +10,9 @@
 
 use super::source::{SourceBlock, record_len};
 use crate::bucket::name::BlockObject;
+use crate::chunk::Encoding;
 use crate::chunk::segment::{self, Chunk};
-use crate::codec::varint;
+use crate::codec::{Corrupt, varint};
 use crate::index::tsdb::Source;
 use crate::model::{ChunkRef, Error};
 
@@ -41,11 +42,13 @@ struct ReadRange {
     at: usize,
 }
 
-/// Where a chunk's record lies in what was read.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where a chunk lies in what was read, found sound.
+#[derive(Clone, Copy, Debug)]
 struct Record {
     at: usize,
     len: usize,
+    data_len: usize,
+    encoding: Encoding,
 }
 
 /// A chunk that is wanted: the place of its block among the sources, and where it lies in it.
@@ -71,7 +74,8 @@ impl Fetched {
             done.map_err(|error| block.place(error, BlockObject::Segment(read.segment)))?;
         }
         self.records.clear();
-        self.records.resize(wanted.len(), Record::default());
+        let empty = Record { at: 0, len: segment::record_len(0), data_len: 0, encoding: Encoding::Xor };
+        self.records.resize(wanted.len(), empty);
         let mut read = 0;
         for at in 0..self.order.len() {
             let place = self.order[at] as usize;
@@ -94,15 +98,15 @@ impl Fetched {
 
     /// The record of chunk number `at` of those wanted.
     pub fn record(&self, at: usize) -> &[u8] {
-        let Record { at, len } = self.records[at];
+        let Record { at, len, .. } = self.records[at];
         &self.bytes[at..at + len]
     }
 
-    /// Chunk number `at` of those wanted, which is found sound.
-    pub fn chunk(&self, at: usize, wanted: Wanted, block: &SourceBlock) -> Result<Chunk<'_>, Error> {
-        let offset = u64::from(wanted.chunk_ref.offset());
-        segment::read_at(self.record(at), offset, offset)
-            .map_err(|corrupt| block.place(corrupt.into(), BlockObject::Segment(wanted.chunk_ref.segment())))
+    /// Chunk number `at` of those wanted.
+    pub fn chunk(&self, at: usize) -> Chunk<'_> {
+        let Record { len, data_len, encoding, .. } = self.records[at];
+        let end = len - segment::CHECKSUM_LEN;
+        Chunk { encoding, data: &self.record(at)[end - data_len..end], len }
     }
 
     /// Which ranges to read.
@@ -121,7 +125,7 @@ impl Fetched {
             let file_len = block.segment(segment)?.len();
             if start < segment::HEADER_LEN as u64 || start >= file_len {
                 let reason = format!("no chunk can start here, only from {} to {file_len}", segment::HEADER_LEN);
-                let corrupt = crate::codec::Corrupt::new("chunk segment", start, reason);
+                let corrupt = Corrupt::new("chunk segment", start, reason);
                 return Err(block.place(corrupt.into(), BlockObject::Segment(segment)));
             }
             let end = (start + TAIL_BYTES).min(file_len);
@@ -141,23 +145,23 @@ impl Fetched {
         Ok(())
     }
 
-    /// Where the record of the chunk `chunk_ref` lies in read number `read`; reads it alone when it is
-    /// longer than what was read.
+    /// Where the chunk `chunk_ref` lies in read number `read`, its checksum found right; reads it alone
+    /// when it is longer than what was read.
     fn locate(&mut self, block: &SourceBlock, read: usize, chunk_ref: ChunkRef) -> Result<Record, Error> {
         let range = self.reads[read];
         let start = u64::from(chunk_ref.offset());
         let file = block.segment(chunk_ref.segment())?;
-        let at = range.at + (start - range.start) as usize;
+        let mut at = range.at + (start - range.start) as usize;
         let have = (range.end - start) as usize;
         let head = &self.bytes[at..at + have.min(varint::LEN_MAX)];
         let len = record_len(head, start, file.len() - start)?;
-        if len <= have {
-            return Ok(Record { at, len });
+        if len > have {
+            at = self.bytes.len();
+            self.bytes.resize(at + len, 0);
+            file.read_at(start, &mut self.bytes[at..])?;
         }
-        let at = self.bytes.len();
-        self.bytes.resize(at + len, 0);
-        file.read_at(start, &mut self.bytes[at..])?;
-        Ok(Record { at, len })
+        let chunk = segment::read_at(&self.bytes[at..at + len], start, start)?;
+        Ok(Record { at, len, data_len: chunk.data.len(), encoding: chunk.encoding })
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn run<W: Work>(threads: usize, work: &W, ends: &mut impl Ends<W::Job
     if threads == 0 {
         let (mut worker, mut job) = (work.worker(), W::Job::default());
         while ends.fill(&mut job)? {
-            work.work(&mut worker, &mut job)?;
+            work_caught(work, &mut worker, &mut job)?;
             ends.take(&mut job)?;
         }
         return Ok(());
@@ -77,12 +77,17 @@ fn run_worker<W: Work>(work: &W, waiting: &Receiver<Numbered<W::Job>>, results: 
     run_in_background();
     let mut worker = work.worker();
     for (number, mut job) in waiting {
-        let worked = catch_unwind(AssertUnwindSafe(|| work.work(&mut worker, &mut job)));
-        let worked = worked.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let worked = work_caught(work, &mut worker, &mut job);
         if results.send((number, job, worked)).is_err() {
             break;
         }
     }
+}
+
+/// Works on a job; a panic is an error of that job.
+fn work_caught<W: Work>(work: &W, worker: &mut W::Worker, job: &mut W::Job) -> Result<(), Error> {
+    let worked = catch_unwind(AssertUnwindSafe(|| work.work(worker, job)));
+    worked.unwrap_or_else(|panic| Err(panicked(&*panic)))
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
@@ -177,8 +182,11 @@ mod tests {
     fn an_error_and_a_panic_of_one_job_end_the_run() {
         let mut ends = Numbers { next: 78, end: 200, taken: Vec::new() };
         assert_eq!(run(2, &Double, &mut ends).unwrap_err().message(), "job 88");
-        let mut ends = Numbers { next: 0, end: 200, taken: Vec::new() };
-        let error = run(2, &Double, &mut ends).unwrap_err();
-        assert_eq!((error.kind(), error.message()), (ErrorKind::Bug, "a thread of the compaction panicked: job 77"));
+        for threads in [0, 2] {
+            let mut ends = Numbers { next: 0, end: 200, taken: Vec::new() };
+            let error = run(threads, &Double, &mut ends).unwrap_err();
+            let expected = (ErrorKind::Bug, "a thread of the compaction panicked: job 77");
+            assert_eq!((error.kind(), error.message()), expected);
+        }
     }
 }

@@ -123,10 +123,8 @@ impl Work for Downsample<'_> {
         fetched.fetch(self.sources, wanted)?;
         made.stats.bytes_read += fetched.bytes_read();
         made.stats.chunks_decoded += wanted.len() as u64;
-        let chunks: Result<Vec<_>, Error> = (0..wanted.len())
-            .map(|at| fetched.chunk(at, wanted[at], &self.sources[wanted[at].source as usize]))
-            .collect();
-        let mut act = Act { work: self, slice, chunks: &chunks?, batch, floats, histograms };
+        let chunks: Vec<_> = (0..wanted.len()).map(|at| fetched.chunk(at)).collect();
+        let mut act = Act { work: self, slice, chunks: &chunks, batch, floats, histograms };
         let mut at = 0;
         while at < slice.len() {
             at = act.run(at, made)?;

@@ -29,7 +29,7 @@ enum Place {
     /// As it was fetched: its place among the chunks of the slice.
     Fetched(u32),
     /// Without what was deleted: its record among those that were made anew.
-    Cut { start: u32, end: u32 },
+    Cut { start: u32, end: u32, data_len: u32 },
 }
 
 /// What the items of a slice are made from.
@@ -53,10 +53,9 @@ impl<'a> Origin<'a> {
         Wanted { source: chunk.source, chunk_ref: chunk.meta.chunk_ref }
     }
 
-    /// Chunk number `chunk` of the slice, which is found sound.
-    pub(super) fn chunk(&self, chunk: u32) -> Result<Chunk<'a>, Error> {
-        let wanted = self.wanted(chunk);
-        self.fetched.chunk(chunk as usize, wanted, &self.sources[wanted.source as usize])
+    /// Chunk number `chunk` of the slice.
+    fn chunk(&self, chunk: u32) -> Chunk<'a> {
+        self.fetched.chunk(chunk as usize)
     }
 
     /// An error in what chunk number `chunk` of the slice holds.
@@ -104,17 +103,18 @@ impl Items {
     pub(super) fn record<'a>(&'a self, item: Item, origin: Origin<'a>) -> &'a [u8] {
         match item.place {
             Place::Fetched(chunk) => origin.fetched.record(chunk as usize),
-            Place::Cut { start, end } => &self.cut[start as usize..end as usize],
+            Place::Cut { start, end, .. } => &self.cut[start as usize..end as usize],
         }
     }
 
-    /// The chunk of an item, which was checked when the item was added.
-    pub(super) fn chunk<'a>(&'a self, item: Item, origin: Origin<'a>) -> Result<Chunk<'a>, Error> {
+    /// The chunk of an item.
+    pub(super) fn chunk<'a>(&'a self, item: Item, origin: Origin<'a>) -> Chunk<'a> {
         match item.place {
             Place::Fetched(chunk) => origin.chunk(chunk),
-            Place::Cut { start, end } => {
-                let header = segment::HEADER_LEN as u64;
-                Ok(segment::read_at(&self.cut[start as usize..end as usize], header, header)?)
+            Place::Cut { start, end, data_len } => {
+                let behind = end as usize - segment::CHECKSUM_LEN;
+                let data = &self.cut[behind - data_len as usize..behind];
+                Chunk { encoding: item.encoding, data, len: (end - start) as usize }
             }
         }
     }
@@ -142,7 +142,7 @@ impl Items {
             let range = TimeRange::new(meta.min_time, meta.max_time);
             let whole = origin.range.min_time <= range.min_time && range.max_time <= origin.range.max_time;
             if whole && !deleted.iter().any(|deleted| deleted.overlaps(range)) {
-                let encoding = origin.chunk(chunk)?.encoding;
+                let encoding = origin.chunk(chunk).encoding;
                 let times = (meta.min_time, meta.max_time);
                 self.items.push(Item { times, encoding, place: Place::Fetched(chunk) });
             } else {
@@ -166,7 +166,7 @@ impl Items {
         origin: Origin<'_>,
         stats: &mut JobStats,
     ) -> Result<(), Error> {
-        let read = origin.chunk(chunk)?;
+        let read = origin.chunk(chunk);
         let stays = |time: i64| origin.range.contains(time) && !deleted.iter().any(|deleted| deleted.contains(time));
         stats.chunks_decoded += 1;
         let cut = if read.encoding == Encoding::Aggr {
@@ -209,6 +209,7 @@ impl ChunkSink for Items {
     fn chunk(&mut self, times: (i64, i64), chunk: (Encoding, &[u8]), _samples: u16) {
         let start = self.cut.len() as u32;
         segment::encode(chunk.0, chunk.1, &mut self.cut);
-        self.items.push(Item { times, encoding: chunk.0, place: Place::Cut { start, end: self.cut.len() as u32 } });
+        let place = Place::Cut { start, end: self.cut.len() as u32, data_len: chunk.1.len() as u32 };
+        self.items.push(Item { times, encoding: chunk.0, place });
     }
 }

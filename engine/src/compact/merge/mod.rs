@@ -248,7 +248,7 @@ impl Act<'_> {
         for step in steps {
             match step {
                 Step::Copy(item) => {
-                    let chunk = self.items.chunk(*item, self.origin)?;
+                    let chunk = self.items.chunk(*item, self.origin);
                     let copied = made.copy(item.times, self.items.record(*item, self.origin), chunk);
                     copied.map_err(|corrupt| self.items.place(*item, corrupt, self.origin))?;
                 }
@@ -275,7 +275,7 @@ impl Act<'_> {
             let group = &self.overlapping[*start as usize..*end as usize];
             if is_floats(group) {
                 for item in group {
-                    chunks.push(self.items.chunk(*item, self.origin)?.data);
+                    chunks.push(self.items.chunk(*item, self.origin).data);
                     of.push(*item);
                 }
             }
@@ -324,9 +324,8 @@ impl Act<'_> {
     fn merge_others(&mut self, group: &[Item], made: &mut Made) -> Result<(), Error> {
         made.stats.chunks_decoded += group.len() as u64;
         if group.iter().all(|item| item.encoding == Encoding::Aggr) {
-            let chunks: Result<Vec<&[u8]>, Error> =
-                group.iter().map(|item| Ok(self.items.chunk(*item, self.origin)?.data)).collect();
-            let merged = aggregates::merge(&chunks?, self.replicas, made);
+            let chunks: Vec<&[u8]> = group.iter().map(|item| self.items.chunk(*item, self.origin).data).collect();
+            let merged = aggregates::merge(&chunks, self.replicas, made);
             return merged.map_err(|(at, corrupt)| self.items.place(group[at], corrupt, self.origin));
         }
         let (mut samples, mut ranges) = (Samples::default(), Vec::new());
@@ -335,7 +334,7 @@ impl Act<'_> {
         let order = if base_last { [others, base] } else { [base, others] };
         for item in order.into_iter().flatten() {
             let start = samples.times.len();
-            let chunk = self.items.chunk(*item, self.origin)?;
+            let chunk = self.items.chunk(*item, self.origin);
             let decoded = samples.decode(chunk.encoding, chunk.data);
             decoded.map_err(|corrupt| self.items.place(*item, corrupt, self.origin))?;
             ranges.push(start..samples.times.len());
