@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 mod blocks;
 /// Processes run to their end.
 mod commands;
+/// Compactors over copies of a bucket.
+mod compact;
 /// Sides asked in turn, and what they took.
 mod compare;
 /// Calls over gRPC.
@@ -43,6 +45,8 @@ enum Command {
     Run(commands::Args),
     /// Measure everything and write a page with plots.
     Report(report::Args),
+    /// Compact copies of the same bucket, in turn, and compare what it took.
+    Compact(compact::Args),
     /// Ask store gateways over the same bucket the same questions.
     Store(store::Args),
     /// Serve answers out of files over gRPC; what `store` holds answers against.
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Command::Blocks(args) => blocks::run(&args).map_err(|error| error.to_string()),
         Command::Run(args) => commands::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Compact(args) => compact::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Copy(args) => store::copy::run(&args),
     };

@@ -27,6 +27,8 @@ pub mod fanout;
 pub mod ingest;
 /// The store gateway.
 pub mod gateway;
+/// Better blocks: merging, downsampling, letting go.
+pub mod compactor;
 /// Tools that look at a bucket and mend it by hand.
 pub mod tools;
 /// The components that wire all of this.

@@ -21,7 +21,6 @@ pub const COMPACTION: &[Flag] = &[
     Flag::new("compact.blocks-fetch-concurrency", Kind::Integer, "1", "Blocks of a compaction fetched at once."),
     Flag::new("downsample.concurrency", Kind::Integer, "1", "Blocks that are downsampled at once."),
     Flag::new("delete-delay", Kind::Duration, "48h", "Time from a block's deletion mark to its deletion."),
-    Flag::new("deduplication.func", Kind::Word(&["", "penalty"]), "", "How replicas become one; empty: equal samples."),
     Flag::new("deduplication.replica-label", Kind::List, "", "External label that tells replicas apart; may repeat."),
     Flag::new("compact.enable-vertical-compaction", Kind::Switch, "false", "Merge blocks that overlap.").hidden(),
     Flag::new("compact.block-max-index-size", Kind::Bytes, "64GB", "Greatest index of a compacted block.").hidden(),
@@ -37,8 +36,10 @@ pub const COMPACTION: &[Flag] = &[
     Flag::new("debug.max-compaction-level", Kind::Integer, "4", "0=1h, 1=2h, 2=8h, 3=48h, 4=336h.").hidden(),
 ];
 
-/// Which blocks are seen, and where they are shown.
+/// What a process that also answers queries has flags of its own for: replicas, which blocks are seen,
+/// and where they are shown.
 pub const SCOPE: &[Flag] = &[
+    Flag::new("deduplication.func", Kind::Word(&["", "penalty"]), "", "How replicas become one; empty: equal samples."),
     Flag::new("consistency-delay", Kind::Duration, "30m", "Least age of blocks that are worked on."),
     Flag::new("block-meta-fetch-concurrency", Kind::Integer, "32", "Metas that are fetched at once."),
     Flag::new("block-viewer.global.sync-block-interval", Kind::Duration, "1m", "Time between two looks of the viewer."),

@@ -92,5 +92,5 @@ pub const STORE: &[Flag] = &[
     Flag::without_effect("web.external-prefix", Kind::Text, "", UI),
     Flag::without_effect("web.prefix-header", Kind::Text, "", UI),
     Flag::without_effect("web.disable-cors", Kind::Switch, "false", UI),
-    Flag::without_effect("disable-admin-operations", Kind::Switch, "false", "the store has no admin operations"),
+    Flag::new("disable-admin-operations", Kind::Switch, "false", "Refuse to mark blocks over HTTP."),
 ];

@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use axum::Router;
 use engine::model::Labels;
+use prometheus_client::registry::Registry;
 
+use super::compact::{self, Schedule};
 use super::query::{self, Prefixes};
 use super::store::{self, Companion, StoreConfig};
-use crate::cli::{Subcommand, Values, flags, query as query_flags, store as store_flags};
+use crate::cli::{Subcommand, Values, compact as compact_flags, flags, query as query_flags, store as store_flags};
+use crate::compactor::metrics::CompactMetrics;
+use crate::compactor::syncer::Syncer;
+use crate::compactor::{Compactor, Settings, Stop, run_compactor};
 use crate::config::content;
 use crate::fanout::discovery::{Discovery, Presence, Source};
 use crate::fanout::endpoints::Dialing;
@@ -18,9 +23,16 @@ use crate::fanout::{EndpointSet, Proxy};
 use crate::gateway::Gateway;
 use crate::gateway::query::GatewayBackend;
 use crate::objstore::BucketConfig;
+use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
 /// Time between two looks at what the store holds.
 const INFO_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two runs of the compactor.
+const COMPACT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Least age of blocks that the compactor works on: a folder may be copied into the bucket file by file.
+const CONSISTENCY_DELAY_MIN: Duration = Duration::from_secs(30 * 60);
 
 /// The component as the command line knows it: it takes the flags of all that it starts.
 pub const SUBCOMMAND: Subcommand = Subcommand {
@@ -29,6 +41,9 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     flags: &[
         store_flags::STORE,
         query_flags::EVALUATION,
+        compact_flags::COMPACTION,
+        compact_flags::HASH,
+        compact_flags::RETENTION,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
         flags::OBJSTORE,
@@ -51,19 +66,27 @@ pub fn run(values: &Values) -> Result<(), String> {
     config.data_dir = data_dir.join("store");
     let address = |flag: &str| values.text(flag).unwrap_or_default().replace("0.0.0.0", "127.0.0.1");
     let (http, grpc) = (address("http-address"), address("grpc-address"));
-    store::serve(values, config, &Querier { values, http, grpc, endpoints: OnceLock::new() })
+    let work = data_dir.join("compact");
+    let settings = compact::settings(values, work).map_err(|error| error.to_string())?;
+    let companions =
+        Companions { values, http, grpc, endpoints: OnceLock::new(), settings, compactor: OnceLock::new() };
+    store::serve(values, config, &companions)
 }
 
-/// The querier beside the store: queries read its blocks, all else its StoreAPI.
-struct Querier<'a> {
+/// What runs beside the store: the querier, whose queries read the store's blocks and all else its
+/// StoreAPI, and the compactor, on threads below the priority of queries.
+struct Companions<'a> {
     values: &'a Values,
     http: String,
     grpc: String,
     endpoints: OnceLock<Arc<EndpointSet>>,
+    settings: Settings,
+    compactor: OnceLock<Arc<Compactor>>,
 }
 
-impl Companion for Querier<'_> {
-    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>) -> Router {
+impl Companion for Companions<'_> {
+    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
+        self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, grpc.port())).to_string();
         let given = vec![Source { address, presence: Presence::WhenHealthy }];
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
@@ -73,7 +96,7 @@ impl Companion for Querier<'_> {
         let fanout = query::fanout(self.values, proxy);
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
         let api = Arc::new(query::api(self.values, Arc::new(backend)));
-        query::http_routes(&api, &Prefixes::of(self.values), "all-in-one")
+        Ok(query::http_routes(&api, &Prefixes::of(self.values), "all-in-one"))
     }
 
     fn started(&self, gateway: &Gateway) {
@@ -82,8 +105,51 @@ impl Companion for Querier<'_> {
 
     async fn work(&self) {
         let Some(endpoints) = self.endpoints.get() else { return std::future::pending().await };
-        query::report(&endpoints.refresh().await);
-        query::keep_refreshed(endpoints, INFO_INTERVAL).await;
+        let Some(compactor) = self.compactor.get().cloned() else { return std::future::pending().await };
+        let stop = StopOnDrop(compactor.stop());
+        let schedule = Schedule { interval: Some(COMPACT_INTERVAL), ..compact::schedule(self.values) };
+        let compacting = async {
+            let outcome = run_compactor(move || async move { compact::keep_compacting(&compactor, &schedule).await });
+            if let Err(error) = outcome.await.map_err(|error| error.to_string()).flatten() {
+                tracing::error!(error, "the compactor has ended, queries go on");
+            }
+            std::future::pending::<()>().await;
+        };
+        let refreshing = async {
+            query::report(&endpoints.refresh().await);
+            query::keep_refreshed(endpoints, INFO_INTERVAL).await;
+        };
+        tokio::join!(compacting, refreshing);
+        drop(stop);
+    }
+}
+
+/// Tells the compactor to end when nobody waits for it any more.
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+impl Companions<'_> {
+    /// The compactor of the store's bucket.
+    fn compactor(&self, gateway: &Gateway, registry: &mut Registry) -> Compactor {
+        let bucket = gateway.bucket.clone();
+        let filters = Filters {
+            consistency_delay: self.values.duration("consistency-delay").max(CONSISTENCY_DELAY_MIN),
+            ignore_deletion_marks_delay: self.settings.delete_delay / 2,
+            replica_labels: compact::replica_labels(self.values),
+            ..Filters::all()
+        };
+        let metrics = CompactMetrics::register(registry);
+        metrics.consistency_delay.set(filters.consistency_delay.as_secs_f64());
+        let concurrency = self.values.integer("block-meta-fetch-concurrency") as usize;
+        let fetch = FetchOptions { data_dir: None, concurrency };
+        // The store's own metrics of syncs have the same names, so those of the compactor are not published.
+        let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut Registry::default()));
+        Compactor::new(bucket, Syncer::new(fetcher, filters, None, None), self.settings.clone(), metrics)
     }
 }
 

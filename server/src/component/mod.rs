@@ -2,6 +2,8 @@
 
 /// Everything in one process over a folder.
 pub mod all_in_one;
+/// The compactor.
+pub mod compact;
 /// The querier.
 pub mod query;
 /// Serving HTTP and gRPC until the signal to end.
@@ -20,16 +22,21 @@ use crate::cli::{Invocation, Subcommand};
 /// Every component, as the command line knows it.
 pub const COMPONENTS: &[Subcommand] = &[
     all_in_one::SUBCOMMAND,
+    compact::SUBCOMMAND,
+    tools::downsample::COMPONENT,
     query::SUBCOMMAND,
     receive::SUBCOMMAND,
     store::SUBCOMMAND,
     tools::CLEANUP,
+    tools::downsample::SUBCOMMAND,
     tools::INSPECT,
     tools::LS,
     tools::MARK,
     tools::replicate::SUBCOMMAND,
     tools::RETENTION,
+    tools::mend::REWRITE,
     tools::UPLOAD,
+    tools::mend::VERIFY,
     tools::web::SUBCOMMAND,
     tools::RULES_CHECK,
 ];
@@ -38,6 +45,7 @@ pub const COMPONENTS: &[Subcommand] = &[
 pub fn run(invocation: &Invocation) -> Result<(), String> {
     match invocation.component {
         "all-in-one" => all_in_one::run(&invocation.values),
+        "compact" => compact::run(&invocation.values),
         "query" => query::run(&invocation.values),
         "receive" => receive::run(&invocation.values),
         "store" => store::run(&invocation.values),

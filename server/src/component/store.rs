@@ -18,18 +18,19 @@ use tonic::service::Routes;
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
 use crate::api::http::health::Health;
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
-use crate::config::{ConfigError, content, memory, selector};
+use crate::config::{ConfigError, memory, selector};
 use crate::fanout::discovery::Discovery;
 use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
-use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService, http};
+use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::telemetry::metrics;
@@ -104,22 +105,16 @@ pub struct Store {
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let bucket = content::read(values, "objstore.config", &environment).map_err(|error| error.to_string())?;
-    let Some(bucket) = bucket else {
-        return Err("--objstore.config-file: give the YAML that describes the bucket, for example\n  \
-                    --objstore.config='{type: FILESYSTEM, config: {directory: ./bucket}}'"
-            .into());
-    };
-    let bucket = BucketConfig::parse("objstore.config", &bucket).map_err(|error| error.to_string())?;
+    let bucket = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
     let config = StoreConfig::parse(values, bucket).map_err(|error| error.to_string())?;
     serve(values, config, &Alone)
 }
 
 /// What runs in the process of a store beside it.
 pub trait Companion {
-    /// What is served over HTTP besides the store's own; gRPC is served at `grpc`.
-    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>) -> Router;
+    /// What is served over HTTP besides the store's own; gRPC is served at `grpc`. Its metrics go into
+    /// `registry`.
+    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String>;
 
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
@@ -132,8 +127,8 @@ pub trait Companion {
 struct Alone;
 
 impl Companion for Alone {
-    fn routes(&self, _: SocketAddr, _: &Arc<Gateway>) -> Router {
-        ui::routes("", "store")
+    fn routes(&self, _: SocketAddr, _: &Arc<Gateway>, _: &mut Registry) -> Result<Router, String> {
+        Ok(ui::routes("", "store"))
     }
 
     fn started(&self, _: &Gateway) {}
@@ -150,6 +145,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     let health = Health::register(&mut registry);
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let web_label = config.web_label.clone();
     let store = Store::wire(config, &mut registry).map_err(|error| error.to_string())?;
     let runtime = ports.runtime();
@@ -178,19 +174,21 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
         .add_service(v1)
         .add_service(v1alpha)
         .prepare();
-    let routes = http::routes(Arc::clone(&store.gateway), web_label)
-        .merge(companion.routes(ports.grpc_address(), &store.gateway));
+    let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
+    let routes = viewer.routes(Origins::All);
+    let routes = routes.merge(companion.routes(ports.grpc_address(), &store.gateway, &mut registry)?);
     let services = Services { http: routes, grpc, writes: None };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
         let begin = Instant::now();
         store.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
         tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
+        show(&viewer, &store.gateway);
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
         running.set_ready();
         companion.started(&store.gateway);
         tokio::select! {
-            () = store.sync_forever() => {}
+            () = store.sync_forever(&viewer) => {}
             () = companion.work() => {}
             () = process::interrupted() => {}
         }
@@ -198,6 +196,17 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     });
     running.end();
     outcome
+}
+
+/// Shows the blocks that are open; for a store both views are the same.
+fn show(viewer: &BlockViewer, gateway: &Gateway) {
+    let current = gateway.blocks.current();
+    for view in [View::Loaded, View::Global] {
+        viewer.show(view, &current.synced);
+        if let Some(error) = &current.error {
+            viewer.show_error(view, error);
+        }
+    }
 }
 
 /// Queries over the gateway's blocks, with Prometheus' defaults and all syntax.
@@ -254,6 +263,7 @@ impl StoreConfig {
                 keeps: selector::keeps(values)?,
                 consistency_delay: values.duration("consistency-delay"),
                 ignore_deletion_marks_delay: values.duration("ignore-deletion-marks-delay"),
+                replica_labels: Vec::new(),
                 duplicates: Duplicates::LeftOut,
             },
             times,
@@ -306,14 +316,16 @@ impl Store {
         }
     }
 
-    /// Syncs on the interval and builds column indexes of new blocks meanwhile, for ever.
-    pub async fn sync_forever(&self) {
+    /// Syncs on the interval and builds column indexes of new blocks meanwhile, for ever; `viewer` shows
+    /// what is open.
+    pub async fn sync_forever(&self, viewer: &BlockViewer) {
         let syncing = async {
             loop {
                 tokio::time::sleep(self.sync_interval).await;
                 if let Err(error) = self.syncer.sync(&self.gateway.blocks).await {
                     tracing::warn!(%error, "syncing blocks failed");
                 }
+                show(viewer, &self.gateway);
             }
         };
         tokio::join!(syncing, self.syncer.keep_building(&self.gateway.blocks));

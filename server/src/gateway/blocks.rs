@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use engine::block::{BlockSet, OpenedBlock};
-use engine::bucket::Meta;
 use engine::model::{BlockId, Error};
 
 use super::load::Loader;
@@ -22,8 +21,8 @@ pub struct Blocks {
 pub struct Current {
     /// The blocks.
     pub set: Arc<BlockSet>,
-    /// What the meta.json of each says.
-    pub metas: BTreeMap<BlockId, Arc<Meta>>,
+    /// What the bucket holds of each.
+    pub synced: BTreeMap<BlockId, SyncedBlock>,
     /// When it was seen in the bucket, in Unix milliseconds; 0: not yet.
     pub refreshed: i64,
     /// Why some blocks could not be seen, if so.
@@ -53,8 +52,8 @@ impl Blocks {
         let old = self.current();
         let opened: BTreeMap<BlockId, Arc<OpenedBlock>> = opened.into_iter().map(|block| (block.id(), block)).collect();
         let set = BlockSet::new(old.set.blocks().map(|block| opened.get(&block.id()).unwrap_or(block)).cloned());
-        let (metas, error) = (old.metas.clone(), old.error.clone());
-        self.replace(Current { set: Arc::new(set), metas, refreshed: old.refreshed, error });
+        let (synced, error) = (old.synced.clone(), old.error.clone());
+        self.replace(Current { set: Arc::new(set), synced, refreshed: old.refreshed, error });
     }
 
     fn replace(&self, current: Current) {
@@ -70,8 +69,8 @@ impl Syncer {
             Ok(view) => view,
             Err(error) => {
                 let old = blocks.current();
-                let (set, metas) = (Arc::clone(&old.set), old.metas.clone());
-                blocks.replace(Current { set, metas, refreshed: old.refreshed, error: Some(error.to_string()) });
+                let (set, synced) = (Arc::clone(&old.set), old.synced.clone());
+                blocks.replace(Current { set, synced, refreshed: old.refreshed, error: Some(error.to_string()) });
                 return Err(error);
             }
         };
@@ -85,12 +84,12 @@ impl Syncer {
         let kept = old.set.blocks().filter(|block| stays(block.id())).cloned();
         let set = BlockSet::new(kept.chain(opened));
         let gone: Vec<BlockId> = old.set.blocks().map(|block| block.id()).filter(|id| !stays(*id)).collect();
-        let mut metas = old.metas.clone();
-        metas.extend(view.blocks.iter().map(|(id, block)| (*id, Arc::clone(&block.meta))));
-        metas.retain(|id, _| set.get(*id).is_some());
+        let mut synced = old.synced.clone();
+        synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
+        synced.retain(|id, _| set.get(*id).is_some());
         self.metrics.blocks_loaded.set(i64::try_from(set.len()).unwrap_or(i64::MAX));
         let error = view.incomplete.as_ref().map(ToString::to_string);
-        blocks.replace(Current { set: Arc::new(set), metas, refreshed: now(), error });
+        blocks.replace(Current { set: Arc::new(set), synced, refreshed: now(), error });
         for id in gone {
             self.loader.remove(id);
             self.metrics.block_drops.inc();

@@ -8,8 +8,6 @@ pub mod fetch;
 pub mod frames;
 /// Indexes that are answered through Thanos' index-header.
 pub mod header;
-/// The block viewer's API.
-pub mod http;
 /// Label names and label values.
 pub mod labels;
 /// Opening a block: its column index, its chunks.

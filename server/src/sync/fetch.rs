@@ -61,6 +61,19 @@ pub struct SyncedBlock {
     pub deletion_mark: Option<DeletionMark>,
 }
 
+impl SyncedBlock {
+    /// The markers that lie beside the block, by what they are for.
+    pub fn marks(&self) -> Vec<&'static str> {
+        let marks = [
+            (BlockObject::DeletionMark, "deletion"),
+            (BlockObject::NoCompactMark, "no-compact"),
+            (BlockObject::NoDownsampleMark, "no-downsample"),
+        ];
+        let found = marks.iter().filter(|(object, _)| self.files.len_of(*object).is_some());
+        found.map(|(_, name)| *name).collect()
+    }
+}
+
 /// A block that is not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialBlock {
@@ -173,6 +186,7 @@ impl Fetcher {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let seen = filters.apply(&mut view.blocks, i64::try_from(now).unwrap_or(i64::MAX), &mut view.tally);
         (view.marked, view.duplicates) = (seen.marked, seen.duplicates);
+        self.metrics.set_modified(i64::try_from(seen.labels_removed).unwrap_or(i64::MAX));
         let is_kept = |block: &&SyncedBlock| block.files.len_of(BlockObject::NoCompactMark).is_some();
         view.tally.add_many(State::MarkedForNoCompaction, view.blocks.values().filter(is_kept).count());
         view.tally.add_many(State::Loaded, view.blocks.len());

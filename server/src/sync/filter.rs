@@ -1,10 +1,12 @@
 //! Filters over a view, in Thanos' order: time, labels, freshness, deletion marks, duplicates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::bucket::meta::source;
 use engine::bucket::{DeletionMark, Meta};
+use engine::compact::group::drop_replica_labels;
 use engine::model::{BlockId, Labels, LabelsBuilder};
 
 use super::fetch::SyncedBlock;
@@ -29,6 +31,8 @@ pub struct Filters {
     pub consistency_delay: Duration,
     /// Blocks marked for deletion longer than this ago are left out.
     pub ignore_deletion_marks_delay: Duration,
+    /// External labels that blocks lose, so that replicas are told apart no longer.
+    pub replica_labels: Vec<String>,
     /// Blocks whose sources are all among those of another.
     pub duplicates: Duplicates,
 }
@@ -49,6 +53,8 @@ pub struct Seen {
     pub marked: BTreeMap<BlockId, DeletionMark>,
     /// Blocks that were left out because others hold the same.
     pub duplicates: Vec<BlockId>,
+    /// Replica labels that were taken from blocks.
+    pub labels_removed: usize,
 }
 
 impl Filters {
@@ -60,6 +66,7 @@ impl Filters {
             keeps: Box::new(|_| true),
             consistency_delay: Duration::ZERO,
             ignore_deletion_marks_delay: Duration::MAX,
+            replica_labels: Vec::new(),
             duplicates: Duplicates::LeftOut,
         }
     }
@@ -87,6 +94,11 @@ impl Filters {
             None => true,
         });
         tally.add_many(State::MarkedForDeletion, before - blocks.len());
+        if !self.replica_labels.is_empty() {
+            for block in blocks.values_mut() {
+                seen.labels_removed += drop_replica_labels(Arc::make_mut(&mut block.meta), &self.replica_labels);
+            }
+        }
         if self.duplicates == Duplicates::LeftOut {
             let duplicates = duplicates(blocks);
             tally.add_many(State::Duplicate, duplicates.len());
@@ -148,10 +160,6 @@ fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeSet<BlockId> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use engine::bucket::DeletionMark;
-
     use super::*;
     use crate::sync::BlockFiles;
 
@@ -195,6 +203,15 @@ mod tests {
         assert_eq!(seen.duplicates, [id(1), id(2)]);
         let all = Filters { duplicates: Duplicates::Kept, ..Filters::all() };
         assert_eq!(kept(&all, blocks).0, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn replicas_are_the_same_once_their_label_is_gone() {
+        let filters = Filters { replica_labels: vec!["a".into()], ..Filters::all() };
+        let mut blocks = [block(1, "x", &[1]), block(2, "y", &[1])].into_iter().collect();
+        let seen = filters.apply(&mut blocks, NOW, &mut Tally::default());
+        assert_eq!((seen.labels_removed, blocks.len()), (2, 1));
+        assert_eq!(blocks[&id(1)].meta.external_labels().get("a"), Some("deduped"));
     }
 
     #[test]

@@ -8,9 +8,13 @@ pub mod inspect;
 pub mod ls;
 /// `replicate`: blocks copied into another bucket.
 pub mod replicate;
+/// `rewrite`: blocks written anew with series deleted or relabelled.
+pub mod rewrite;
 /// `rules-check`: whether files of rules are valid.
 pub mod rules;
 /// Rows as a table, as comma-separated and as tab-separated values.
 pub mod table;
 /// `upload-blocks`: local blocks put into a bucket.
 pub mod upload;
+/// `verify`: what is wrong with blocks, and mending it.
+pub mod verify;

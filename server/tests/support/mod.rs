@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+/// An object store that fails at a chosen call.
+pub mod faulty;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

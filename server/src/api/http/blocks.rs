@@ -8,8 +8,8 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use engine::bucket::Meta;
 use engine::bucket::marker::reason;
-use engine::bucket::{BlockObject, Meta};
 use engine::model::BlockId;
 use serde::{Deserialize, Serialize};
 
@@ -130,13 +130,7 @@ impl BlockViewer {
 
 impl Row {
     fn of(block: &SyncedBlock) -> Self {
-        let marks = [
-            (BlockObject::DeletionMark, "deletion"),
-            (BlockObject::NoCompactMark, "no-compact"),
-            (BlockObject::NoDownsampleMark, "no-downsample"),
-        ];
-        let found = marks.iter().filter(|(object, _)| block.files.len_of(*object).is_some());
-        Self { meta: Arc::clone(&block.meta), marks: found.map(|(_, name)| *name).collect() }
+        Self { meta: Arc::clone(&block.meta), marks: block.marks() }
     }
 }
 

@@ -1,6 +1,10 @@
 //! `uru tools …`: what each tool does with its flags. Those that end by themselves run on the calling
 //! thread; `web`, `replicate` and `downsample` serve HTTP beside their work.
 
+/// `downsample`.
+pub mod downsample;
+/// `verify` and `rewrite`.
+pub mod mend;
 /// `replicate`.
 pub mod replicate;
 /// `web`.
@@ -28,7 +32,7 @@ use crate::upkeep::transfer::{HashFunc, Transfer};
 use crate::upkeep::{mark, now_ms};
 
 /// Metas that are fetched at once where no flag says it.
-const META_CONCURRENCY: usize = 32;
+pub(super) const META_CONCURRENCY: usize = 32;
 
 const BUCKET: &str = "the bucket";
 
@@ -90,6 +94,9 @@ pub fn run(name: &str, values: &Values) -> Option<Result<(), String>> {
         "tools bucket mark" => run_mark(values),
         "tools bucket retention" => run_retention(values),
         "tools bucket upload-blocks" => run_upload(values),
+        "downsample" | "tools bucket downsample" => downsample::run(values),
+        "tools bucket verify" => mend::run_verify(values),
+        "tools bucket rewrite" => mend::run_rewrite(values),
         "tools bucket replicate" => replicate::run(values),
         "tools bucket web" => web::run(values),
         "tools rules-check" => run_rules_check(values),

@@ -1,0 +1,60 @@
+//! Threads for work that takes processor time, below the priority of all others, so that queries in the
+//! same process keep their latency.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use engine::compact::run_in_background;
+use engine::model::{Error, ErrorKind};
+use tokio::sync::oneshot;
+
+/// Does `work` on a thread of its own and waits for it without keeping the caller's thread busy. Work
+/// that panics is an error.
+pub(super) async fn apart<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = oneshot::channel();
+    let body = move || {
+        run_in_background();
+        // The caller may have gone: then nobody asks for the result.
+        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map_err(|error| Error::new(ErrorKind::Unavailable, format!("cannot start a thread: {error}")))?;
+    match receiver.await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(panic)) => {
+            let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Err(Error::new(ErrorKind::Bug, format!("{name} panicked: {text}")))
+        }
+        Err(_) => Err(Error::new(ErrorKind::Bug, format!("{name} ended without a result"))),
+    }
+}
+
+/// Runs the future that `make` makes on a background thread that waits for sockets and files, until it
+/// ends; waits for it.
+pub async fn run_compactor<T, F>(make: impl FnOnce() -> F + Send + 'static) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a thread can wait for sockets and timers").block_on(make())
+    };
+    apart("compactor", body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_its_own_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(apart("merge", || panic!("no {}", 5))).unwrap_err();
+        assert_eq!(error.message(), "merge panicked: no 5");
+        assert_eq!(runtime.block_on(run_compactor(|| async { 7 })).unwrap(), 7);
+    }
+}

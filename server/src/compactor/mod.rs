@@ -1,0 +1,293 @@
+//! The compactor: runs over the blocks of a bucket again and again, each time merging what belongs
+//! together, downsampling what is long enough, marking what is past its retention and cleaning up.
+//!
+//! Whatever breaks off a run leaves a bucket that the next run mends: a result is visible only when it
+//! is whole, its sources are marked only then, and what is marked is deleted after a delay.
+
+/// Threads for work that takes processor time, below the priority of all others.
+mod background;
+/// Raw data to five minutes to an hour.
+mod downsample;
+/// One group of blocks.
+mod group;
+/// `thanos_compact_*`.
+pub mod metrics;
+/// Which blocks there are to work on.
+pub mod syncer;
+/// What went wrong, by what to do about it.
+pub mod trouble;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::bucket::BlockObject;
+use engine::compact::backlog::{Backlog, compactions_left, deletions_left, downsamples_left};
+use engine::compact::group::{Group, groups};
+use engine::compact::plan::Planner;
+use engine::compact::retention::{Downsampling, Retention};
+use engine::compact::source::Malformed;
+use engine::compact::{Replicas, Watch};
+use engine::model::{BlockId, Error};
+use futures_util::{StreamExt, stream};
+
+use self::group::Outcome;
+use self::metrics::CompactMetrics;
+use self::syncer::Syncer;
+use self::trouble::{Trouble, Troubles};
+use crate::objstore::Bucket;
+use crate::sync::View;
+use crate::upkeep::transfer::Transfer;
+use crate::upkeep::{clean, mark, now_ms};
+
+pub use background::run_compactor;
+
+/// What becomes of blocks with chunks out of order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfOrder {
+    /// Their group halts.
+    Halt,
+    /// They are marked for no compaction, and their group goes on.
+    Mark,
+}
+
+/// How blocks are worked on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder for blocks in the making.
+    pub data_dir: PathBuf,
+    /// What is merged.
+    pub planner: Planner,
+    /// How replicas become one.
+    pub replicas: Replicas,
+    /// Whether blocks are downsampled.
+    pub downsampling: Downsampling,
+    /// How long blocks are kept.
+    pub retention: Retention,
+    /// Time from a block's deletion mark to its deletion.
+    pub delete_delay: Duration,
+    /// How files are moved.
+    pub transfer: Transfer,
+    /// Blocks of a merge that are fetched at once.
+    pub fetches: usize,
+    /// Groups that are merged at once.
+    pub merges: usize,
+    /// Blocks that are downsampled at once.
+    pub downsamples: usize,
+    /// Threads besides its own that each merge or downsampling uses.
+    pub threads: usize,
+    /// Blocks with chunks out of order.
+    pub out_of_order: OutOfOrder,
+    /// Indexes with labels out of order.
+    pub malformed: Malformed,
+}
+
+/// Works on the blocks of a bucket.
+pub struct Compactor {
+    bucket: Bucket,
+    syncer: Syncer,
+    settings: Settings,
+    metrics: CompactMetrics,
+    /// Groups and blocks that are left alone until their blocks change, and what they were.
+    halted: Mutex<BTreeMap<String, Vec<BlockId>>>,
+    cleaning: tokio::sync::Mutex<()>,
+    stop: Stop,
+}
+
+/// Tells work under way to end; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Work is to end.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Watch for Stop {
+    fn is_canceled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Compactor {
+    /// A compactor of the blocks of `bucket` that `syncer` sees.
+    pub fn new(bucket: Bucket, syncer: Syncer, settings: Settings, metrics: CompactMetrics) -> Self {
+        metrics.delete_delay.set(settings.delete_delay.as_secs_f64());
+        Self {
+            bucket,
+            syncer,
+            settings,
+            metrics,
+            halted: Mutex::default(),
+            cleaning: Default::default(),
+            stop: Stop::default(),
+        }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &CompactMetrics {
+        &self.metrics
+    }
+
+    /// Tells its work to end.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Does everything that there is to do. A group or block that can't be worked on is left behind, and
+    /// everything else goes on; the error tells of all that was left.
+    pub async fn run_once(&self) -> Result<(), Troubles> {
+        let mut troubles = Troubles::default();
+        troubles.take(self.merge_all().await);
+        if self.settings.downsampling == Downsampling::Enabled {
+            troubles.take(self.downsample_twice().await);
+        }
+        troubles.take(self.retain().await.map_err(Troubles::retry));
+        troubles.take(self.clean_partial().await.map_err(Troubles::retry));
+        self.metrics.halted.set(i64::from(!self.lock_halted().is_empty()));
+        troubles.into_result()
+    }
+
+    /// Downsamples everything that is to be: what the first pass makes of raw data, the second one makes
+    /// coarser.
+    pub async fn downsample_twice(&self) -> Result<(), Troubles> {
+        let mut troubles = Troubles::default();
+        for pass in ["first", "second"] {
+            tracing::info!(pass, "start pass of downsampling");
+            troubles.take(self.downsample_all().await);
+        }
+        tracing::info!("downsampling iterations done");
+        troubles.into_result()
+    }
+
+    /// Deletes what broken-off uploads have left.
+    pub async fn clean_partial(&self) -> Result<(), Error> {
+        let _one = self.cleaning.lock().await;
+        let view = self.syncer.latest();
+        clean::partial_uploads(&self.bucket, &view, &self.metrics.clean).await;
+        self.metrics.cleanups.inc();
+        Ok(())
+    }
+
+    /// Counts what is left to do, and publishes it.
+    pub async fn count_backlog(&self) -> Result<Backlog, Error> {
+        let view = self.syncer.sync().await?;
+        let metas = syncer::metas(&view);
+        let groups = groups(metas.iter().cloned());
+        let (compactions, compaction_blocks) =
+            compactions_left(&groups, &self.settings.planner, &syncer::marked(&view, BlockObject::NoCompactMark));
+        let downsample_blocks = match self.settings.downsampling {
+            Downsampling::Enabled => downsamples_left(&groups)?,
+            Downsampling::Disabled => 0,
+        };
+        let deletion_blocks = deletions_left(&metas, &self.settings.retention, now_ms());
+        let backlog = Backlog { compactions, compaction_blocks, downsample_blocks, deletion_blocks };
+        self.metrics.publish_backlog(&backlog);
+        Ok(backlog)
+    }
+
+    /// Merges until no group has anything left.
+    async fn merge_all(&self) -> Result<(), Troubles> {
+        let mut troubles = Troubles::default();
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        loop {
+            tracing::info!("start sync of metas");
+            let view = self.syncer.sync().await.map_err(Troubles::retry)?;
+            let deleted = clean::marked(&self.bucket, &view, self.settings.delete_delay, &self.metrics.clean).await;
+            let deleted = deleted.map_err(Troubles::retry)?;
+            self.collect_garbage(&view, &deleted).await.map_err(Troubles::retry)?;
+            let marked = syncer::marked(&view, BlockObject::NoCompactMark);
+            let mut groups = groups(syncer::metas(&view));
+            self.forget_changed(&groups);
+            self.clear_work(&groups);
+            groups.retain(|group| group.metas.len() > 1 && !failed.contains(&group.key) && !self.is_halted(&group.key));
+            tracing::info!(groups = groups.len(), "start of compactions");
+            let marked = &marked;
+            let runs = groups.iter().map(|group| async move { (group, self.merge_group(group, marked).await) });
+            let mut runs = stream::iter(runs).buffer_unordered(self.settings.merges.max(1));
+            let mut again = false;
+            while let Some((group, outcome)) = runs.next().await {
+                match outcome {
+                    Ok(outcome) => again |= outcome == Outcome::Again,
+                    Err(trouble) => {
+                        self.leave_behind(&group.key, group.metas.iter().map(|meta| meta.ulid).collect(), &trouble);
+                        failed.insert(group.key.clone());
+                        troubles.push(trouble.within(format_args!("group {}", group.key)));
+                    }
+                }
+            }
+            if !again || self.stop.is_canceled() {
+                tracing::info!("compaction iterations done");
+                return troubles.into_result();
+            }
+        }
+    }
+
+    /// Marks blocks for deletion whose data others hold.
+    async fn collect_garbage(&self, view: &View, deleted: &BTreeSet<BlockId>) -> Result<(), Error> {
+        let begin = Instant::now();
+        for id in &view.duplicates {
+            if view.marked.contains_key(id) || deleted.contains(id) {
+                continue;
+            }
+            tracing::info!(block = %id, "marking outdated block for deletion");
+            let marked = mark::for_deletion(&self.bucket, *id, "outdated block").await;
+            let marked = marked.map_err(|error| {
+                self.metrics.garbage_failures.inc();
+                error.within(format_args!("mark block {id} for deletion"))
+            })?;
+            self.metrics.count_deletion_mark(marked);
+            self.metrics.garbage_blocks.inc();
+        }
+        self.metrics.garbage_collections.inc();
+        self.metrics.garbage_duration.observe(begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Marks blocks for deletion that are past their retention.
+    async fn retain(&self) -> Result<(), Error> {
+        let view = self.syncer.sync().await?;
+        let now = now_ms();
+        for (id, block) in &view.blocks {
+            let Some(details) = self.settings.retention.expired(&block.meta, now) else { continue };
+            if block.deletion_mark.is_none() {
+                tracing::info!(%id, details, "applying retention: marking block for deletion");
+                self.metrics.count_deletion_mark(mark::for_deletion(&self.bucket, *id, &details).await?);
+            }
+        }
+        tracing::info!("optional retention apply done");
+        Ok(())
+    }
+
+    /// Leaves a group or block alone from now on, when its trouble asks for it.
+    fn leave_behind(&self, key: &str, blocks: Vec<BlockId>, trouble: &Trouble) {
+        if let Trouble::Halt(error) = trouble {
+            tracing::error!(group = key, %error, "critical error detected; halting this group, others go on");
+            self.lock_halted().insert(key.to_owned(), blocks);
+            self.metrics.halted.set(1);
+        } else {
+            tracing::warn!(group = key, error = %trouble, "cannot be worked on now, tried again in the next run");
+        }
+    }
+
+    fn is_halted(&self, key: &str) -> bool {
+        self.lock_halted().contains_key(key)
+    }
+
+    /// Tries groups again whose blocks are no longer those with which they halted.
+    fn forget_changed(&self, groups: &[Group]) {
+        self.lock_halted().retain(|key, blocks| {
+            let now = groups.iter().find(|group| group.key == *key);
+            let ids = now.map(|group| group.metas.iter().map(|meta| meta.ulid).collect::<Vec<_>>());
+            key.starts_with(downsample::HALTED_PREFIX) || ids.as_ref() == Some(&*blocks)
+        });
+    }
+
+    fn lock_halted(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<BlockId>>> {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

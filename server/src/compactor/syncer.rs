@@ -1,0 +1,79 @@
+//! Which blocks there are to work on.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::bucket::{BlockObject, Meta};
+use engine::model::{BlockId, Error, ErrorKind};
+
+use crate::api::http::blocks::{BlockViewer, View as Viewed};
+use crate::sync::{Fetcher, Filters, View};
+
+/// Sees the blocks that a compactor works on.
+pub struct Syncer {
+    fetcher: Fetcher,
+    filters: Filters,
+    /// Longest time of a sync; none for no limit.
+    time_max: Option<Duration>,
+    viewer: Option<BlockViewer>,
+    latest: Mutex<Arc<View>>,
+    one: tokio::sync::Mutex<()>,
+}
+
+impl Syncer {
+    /// A syncer that has seen nothing; `viewer` shows what it sees.
+    pub fn new(fetcher: Fetcher, filters: Filters, time_max: Option<Duration>, viewer: Option<BlockViewer>) -> Self {
+        Self { fetcher, filters, time_max, viewer, latest: Mutex::default(), one: Default::default() }
+    }
+
+    /// What the bucket holds now. A view from which blocks are missing is an error: what is not there
+    /// could be taken for what is gone. A sync that began earlier is not shared: it may not have seen what
+    /// the caller has just written.
+    pub async fn sync(&self) -> Result<Arc<View>, Error> {
+        let _one = self.one.lock().await;
+        let fetched = self.fetch().await;
+        if let (Err(error), Some(viewer)) = (&fetched, &self.viewer) {
+            viewer.show_error(Viewed::Loaded, &error.to_string());
+        }
+        let view = Arc::new(fetched?);
+        if let Some(viewer) = &self.viewer {
+            viewer.show(Viewed::Loaded, &view.blocks);
+        }
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        Ok(view)
+    }
+
+    /// What was seen last.
+    pub fn latest(&self) -> Arc<View> {
+        Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn fetch(&self) -> Result<View, Error> {
+        let fetch = self.fetcher.fetch(&self.filters);
+        let view = match self.time_max {
+            None => fetch.await?,
+            Some(time) => tokio::time::timeout(time, fetch).await.unwrap_or_else(|_| {
+                let message = format!("the bucket was not seen within {time:?}, the time of --wait-interval");
+                Err(Error::new(ErrorKind::Deadline, message))
+            })?,
+        };
+        match view.incomplete {
+            Some(error) => Err(error.within("incomplete view")),
+            None => Ok(view),
+        }
+    }
+}
+
+/// What the blocks of a view say of themselves. Those without external labels are left out: nobody knows
+/// whose they are, so what is made of them would not be accepted by any reader.
+pub fn metas(view: &View) -> Vec<Arc<Meta>> {
+    let has_labels = |meta: &Meta| meta.thanos.as_ref().is_some_and(|thanos| !thanos.labels.is_empty());
+    view.blocks.values().filter(|block| has_labels(&block.meta)).map(|block| Arc::clone(&block.meta)).collect()
+}
+
+/// The blocks of a view that have a marker.
+pub fn marked(view: &View, object: BlockObject) -> BTreeSet<BlockId> {
+    let has = view.blocks.iter().filter(|(_, block)| block.files.len_of(object).is_some());
+    has.map(|(id, _)| *id).collect()
+}
