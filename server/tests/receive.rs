@@ -1,0 +1,245 @@
+//! A receiver as its senders and readers see it: what is written is read back, what is bad is refused
+//! with Thanos' status, what was acknowledged survives the process.
+
+mod support;
+#[path = "support/write.rs"]
+mod write;
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use proto::write_v2;
+use support::{Uru, shared};
+use write::{Samples, WriteRequest, body, float_series, labels_text, post, samples, stored, write};
+
+/// External labels that every receiver of these tests adds.
+const EXTERNAL: [&str; 2] = ["receive", "tenant_id"];
+
+/// Some time in the present, in Unix milliseconds.
+const NOW: i64 = 1_790_000_000_000;
+
+fn start(data: &std::path::Path, more: &[&str]) -> Uru {
+    let path = format!("--tsdb.path={}", data.display());
+    let mut flags =
+        vec![path.as_str(), "--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0", "--tsdb.retention=0d"];
+    flags.extend(more);
+    Uru::start("receive", &flags)
+}
+
+/// The float samples of a recorded request.
+fn recorded(request: &WriteRequest, into: &mut Samples) {
+    for series in &request.timeseries {
+        let of_series = into.entry(labels_text(&series.labels, &[])).or_default();
+        of_series.extend(series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())));
+    }
+}
+
+/// A recorded request of version 2 as one of version 1.
+fn to_v1(request: &write_v2::Request) -> WriteRequest {
+    let symbol = |at: u32| request.symbols[at as usize].clone();
+    let series = request.timeseries.iter().map(|series| {
+        let labels: Vec<(String, String)> =
+            series.labels_refs.chunks(2).map(|pair| (symbol(pair[0]), symbol(pair[1]))).collect();
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let samples: Vec<(i64, f64)> = series.samples.iter().map(|sample| (sample.timestamp, sample.value)).collect();
+        float_series(&labels, &samples)
+    });
+    WriteRequest { timeseries: series.collect() }
+}
+
+fn read_back_whole(version: u8) {
+    let Some(folder) = shared("golden/remote-write") else { return };
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--tsdb.max-exemplars=1000"]);
+    let (mut expected, mut histograms) = (Samples::new(), 0);
+    for number in 1..=6 {
+        let name = format!("v{version}-{number:02}");
+        let bytes = std::fs::read(folder.join(format!("{name}.bin"))).unwrap();
+        let text = std::fs::read(folder.join(format!("{name}.headers.json"))).unwrap();
+        let headers: BTreeMap<String, String> = serde_json::from_slice(&text).unwrap();
+        let sent: Vec<(&str, &str)> = headers
+            .iter()
+            .filter(|(name, _)| name.starts_with("Content-") && *name != "Content-Length" || name.starts_with("X-"))
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        let answer = post(&uru.write_address(), "/api/v1/receive", &sent, &bytes).unwrap();
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+        let plain = snap::raw::Decoder::new().decompress_vec(&bytes).unwrap();
+        if version == 1 {
+            let request = WriteRequest::decode(&*plain).unwrap();
+            histograms += request.timeseries.iter().map(|series| series.histograms.len()).sum::<usize>();
+            recorded(&request, &mut expected);
+        } else {
+            let request = write_v2::Request::decode(&*plain).unwrap();
+            let count = |of: fn(&write_v2::TimeSeries) -> usize| request.timeseries.iter().map(of).sum::<usize>();
+            let written = |kind: &str| answer.headers[&format!("x-prometheus-remote-write-{kind}-written")].clone();
+            assert_eq!(written("samples"), count(|series| series.samples.len()).to_string());
+            assert_eq!(written("histograms"), count(|series| series.histograms.len()).to_string());
+            histograms += count(|series| series.histograms.len());
+            recorded(&to_v1(&request), &mut expected);
+        }
+    }
+    expected.retain(|_, samples| !samples.is_empty());
+    let found = stored(&uru, ".+");
+    let of_histograms = |kind: i32| kind == 1 || kind == 2;
+    let chunks = found.iter().flat_map(|series| &series.chunks).filter_map(|chunk| chunk.raw.as_ref());
+    let stored_histograms: usize = chunks
+        .filter(|raw| of_histograms(raw.r#type))
+        .map(|raw| usize::from(u16::from_be_bytes([raw.data[0], raw.data[1]])))
+        .sum();
+    assert_eq!(stored_histograms, histograms);
+    assert!(histograms > 0);
+    let mut found = samples(&found, &EXTERNAL);
+    found.retain(|_, samples| !samples.is_empty());
+    assert_eq!(found.len(), expected.len());
+    for (labels, samples) in &expected {
+        assert_eq!(found.get(labels), Some(samples), "{labels}");
+    }
+}
+
+#[test]
+fn requests_of_a_real_prometheus_are_read_back_whole_version_1() {
+    read_back_whole(1);
+}
+
+#[test]
+fn requests_of_a_real_prometheus_are_read_back_whole_version_2() {
+    read_back_whole(2);
+}
+
+#[test]
+fn what_is_bad_is_refused_with_the_status_that_thanos_gives() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--tsdb.too-far-in-future.time-window=1h"]);
+    let up = |samples: &[(i64, f64)]| float_series(&[("__name__", "up"), ("job", "a")], samples);
+    assert_eq!(write(&uru, "", &[up(&[(NOW, 1.0)])]).status, 200);
+    let conflict = |series, words: &str| {
+        let answer = write(&uru, "", &[series]);
+        assert_eq!(answer.status, 409, "{}", answer.body);
+        assert!(answer.body.contains(words), "{}", answer.body);
+    };
+    conflict(up(&[(NOW, 2.0)]), "add 1 samples: duplicate sample for timestamp");
+    conflict(up(&[(NOW - 1, 1.0)]), "out of order sample");
+    conflict(up(&[(NOW - 86_400_000, 1.0)]), "out of bounds");
+    conflict(up(&[(4_000_000_000_000, 1.0)]), "out of bounds");
+    conflict(float_series(&[("b", "1"), ("a", "1")], &[(NOW, 1.0)]), "add 1 series: out of order labels");
+    conflict(float_series(&[("a", "1"), ("a", "2")], &[(NOW, 1.0)]), "same name");
+    conflict(float_series(&[("a", "")], &[(NOW, 1.0)]), "empty name or value");
+    // The same sample again is no conflict, and good series of a bad request are kept.
+    assert_eq!(write(&uru, "", &[up(&[(NOW, 1.0)])]).status, 200);
+    let good = float_series(&[("__name__", "good")], &[(NOW, 5.0)]);
+    assert_eq!(write(&uru, "", &[up(&[(NOW, 9.0)]), good]).status, 409);
+    assert_eq!(stored(&uru, "good").len(), 1);
+    let raw = |headers: &[(&str, &str)], bytes: &[u8]| {
+        post(&uru.write_address(), "/api/v1/receive", headers, bytes).unwrap().status
+    };
+    let snappy = [("Content-Encoding", "snappy")];
+    assert_eq!(raw(&snappy, b"\x80\x80\x80\x80\x04"), 413);
+    assert_eq!(raw(&snappy, b"no snappy"), 400);
+    let cut = body(&[up(&[(NOW, 1.0)])]);
+    assert_eq!(raw(&snappy, &cut[..cut.len() - 3]), 400);
+    let lying = snap::raw::Encoder::new().compress_vec(&[0x0a, 0x7f, 1]).unwrap();
+    assert_eq!(raw(&snappy, &lying), 400);
+    assert_eq!(raw(&[("THANOS-TENANT", "../up")], &cut), 400);
+    assert_eq!(raw(&[("THANOS-REPLICA", "x")], &cut), 400);
+    assert_eq!(raw(&[("Content-Encoding", "br")], &cut), 415);
+    assert_eq!(raw(&snappy, &body(&[])), 200);
+}
+
+#[test]
+fn a_tenant_over_its_limit_is_refused_and_others_are_not() {
+    let data = tempfile::tempdir().unwrap();
+    let limits = "--receive.limits-config={write: {default: {request: {series_limit: 2, samples_limit: 3}}, \
+                  tenants: {small: {head_series_limit: 1}, tiny: {request: {size_bytes_limit: 10}}}}}";
+    let uru = start(data.path(), &[limits]);
+    let series = |name: &str, count: i64| {
+        let samples: Vec<(i64, f64)> = (0..count).map(|at| (NOW + at, 1.0)).collect();
+        float_series(&[("__name__", name)], &samples)
+    };
+    let many = [series("a", 1), series("b", 1), series("c", 1)];
+    assert_eq!(write(&uru, "big", &many).status, 413);
+    assert_eq!(write(&uru, "big", &[series("a", 4)]).status, 413);
+    assert_eq!(write(&uru, "tiny", &[series("a", 1)]).status, 413);
+    assert_eq!(write(&uru, "small", &[series("a", 1)]).status, 200);
+    let limited = write(&uru, "small", &[series("b", 1)]);
+    assert_eq!(limited.status, 429, "{}", limited.body);
+    assert!(limited.headers.contains_key("retry-after"));
+    assert_eq!(write(&uru, "big", &[series("a", 3)]).status, 200);
+    assert_eq!(uru.metric("thanos_receive_head_series_limited_requests_total{tenant=\"small\"}"), Some(1.0));
+    let tenants: Vec<String> = stored(&uru, "a")
+        .iter()
+        .filter_map(|series| series.labels.iter().find(|label| label.name == "tenant_id"))
+        .map(|label| label.value.clone())
+        .collect();
+    assert_eq!(tenants, ["big", "small"]);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill_and_none_twice() {
+    let data = tempfile::tempdir().unwrap();
+    let rounds: usize = std::env::var("URU_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let mut expected = Samples::new();
+    let mut time = NOW;
+    for round in 0..rounds {
+        let uru = start(data.path(), &[]);
+        for at in 0..20 + 7 * (round % 5) {
+            time += 1000;
+            let names: Vec<String> = (0..50).map(|series| format!("s{series:02}")).collect();
+            let series: Vec<_> = names
+                .iter()
+                .map(|name| float_series(&[("__name__", "crash"), ("name", name)], &[(time, at as f64)]))
+                .collect();
+            assert_eq!(write(&uru, "", &series).status, 200);
+            recorded(&WriteRequest { timeseries: series }, &mut expected);
+        }
+        uru.kill();
+    }
+    let uru = start(data.path(), &[]);
+    assert_eq!(samples(&stored(&uru, "crash"), &EXTERNAL), expected);
+}
+
+#[test]
+fn series_are_placed_on_a_ring_and_one_receiver_of_three_may_be_away() {
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut receivers: Vec<Uru> = folders.iter().map(|folder| start(folder.path(), &[])).collect();
+    let addresses: Vec<String> = receivers.iter().map(|uru| format!("\"{}\"", uru.grpc)).collect();
+    let rings = format!("--receive.hashrings=[{{\"endpoints\": [{}]}}]", addresses.join(","));
+    let data = tempfile::tempdir().unwrap();
+    let flags = [&*rings, "--receive.hashrings-algorithm=ketama", "--receive.replication-factor=3"];
+    let router = start(data.path(), &flags);
+    let series = |time: i64| -> Vec<_> {
+        let names: Vec<String> = (0..20).map(|number| format!("r{number:02}")).collect();
+        names.iter().map(|name| float_series(&[("__name__", "ring"), ("name", name)], &[(time, 1.0)])).collect()
+    };
+    let answer = write(&router, "team", &series(NOW));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let mut expected = Samples::new();
+    recorded(&WriteRequest { timeseries: series(NOW) }, &mut expected);
+    receivers.remove(0).kill();
+    assert_eq!(write(&router, "team", &series(NOW + 1000)).status, 200);
+    recorded(&WriteRequest { timeseries: series(NOW + 1000) }, &mut expected);
+    // Two of three are a quorum, so that what is acknowledged is on both that are left.
+    for uru in &receivers {
+        assert_eq!(samples(&stored(uru, "ring"), &EXTERNAL), expected);
+    }
+    receivers.remove(0).kill();
+    let answer = write(&router, "team", &series(NOW + 2000));
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(router.metric("thanos_receive_forward_requests_total{result=\"error\"}").unwrap() >= 1.0);
+}
+
+#[test]
+fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
+    let data = tempfile::tempdir().unwrap();
+    let rules = "--receive.relabel-config=[{source_labels: [drop], regex: 'yes', action: drop}, \
+                 {regex: 'pod', action: labeldrop}]";
+    let uru = start(data.path(), &[rules, "--receive.split-tenant-label-name=team"]);
+    let series = [
+        float_series(&[("__name__", "x"), ("pod", "p"), ("team", "red")], &[(NOW, 1.0)]),
+        float_series(&[("__name__", "x"), ("drop", "yes")], &[(NOW, 2.0)]),
+        float_series(&[("__name__", "x"), ("job", "a")], &[(NOW, 3.0)]),
+    ];
+    assert_eq!(write(&uru, "", &series).status, 200);
+    let found: Vec<String> = stored(&uru, "x").iter().map(|series| labels_text(&series.labels, &["receive"])).collect();
+    assert_eq!(found, ["__name__=\"x\",job=\"a\",tenant_id=\"default-tenant\"", "__name__=\"x\",tenant_id=\"red\""]);
+}
