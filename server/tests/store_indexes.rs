@@ -118,17 +118,17 @@ fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes(
 
 #[test]
 fn a_burst_of_wide_requests_stays_within_the_memory_limit() {
-    const LIMIT: f64 = 64e6;
+    const LIMIT: f64 = 32e6;
     /// Sockets, connections, indexes and the allocator's own room.
-    const MARGIN: f64 = 160e6;
-    const REQUESTS: usize = 24;
+    const MARGIN: f64 = 80e6;
+    const REQUESTS: usize = 16;
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");
-    for seed in 0..4 {
+    for seed in 0..2 {
         write_block(&bucket, seed, (MANY, START + seed as i64 * 3_600_000));
     }
     let (config, data) = (folder_config(&bucket), data_dir(&folder.path().join("data")));
-    let (limit, gate) = ("--store.memory-limit=64MB", "--store.grpc.series-max-concurrency=0");
+    let (limit, gate) = ("--store.memory-limit=32MB", "--store.grpc.series-max-concurrency=0");
     let uru = Uru::start("store", &[&config, &data, limit, gate]);
     let resident = || uru.metric("process_resident_memory_bytes").unwrap();
     let before = resident();
