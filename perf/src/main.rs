@@ -17,6 +17,8 @@ mod compare;
 mod grpc;
 /// Random numbers from a seed.
 mod random;
+/// Receivers fed with remote write.
+mod receive;
 /// All measurements on one page.
 mod report;
 /// Processes under measurement.
@@ -47,6 +49,8 @@ enum Command {
     Report(report::Args),
     /// Compact copies of the same bucket, in turn, and compare what it took.
     Compact(compact::Args),
+    /// Feed receivers the same remote write requests.
+    Receive(receive::Args),
     /// Ask store gateways over the same bucket the same questions.
     Store(store::Args),
     /// Serve answers out of files over gRPC; what `store` holds answers against.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Compact(args) => compact::run(&args),
+        Command::Receive(args) => receive::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Copy(args) => store::copy::run(&args),
     };

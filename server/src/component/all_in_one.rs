@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::compact::{self, Schedule};
 use super::query::{self, Prefixes};
-use super::store::{self, Companion, StoreConfig};
+use super::store::{self, Addresses, Companion, StoreConfig};
 use crate::cli::{Subcommand, Values, compact as compact_flags, flags, query as query_flags, store as store_flags};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
@@ -22,6 +22,8 @@ use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Proxy};
 use crate::gateway::Gateway;
 use crate::gateway::query::GatewayBackend;
+use crate::ingest::Held;
+use crate::ingest::own::Ingesting;
 use crate::objstore::BucketConfig;
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
@@ -37,7 +39,7 @@ const CONSISTENCY_DELAY_MIN: Duration = Duration::from_secs(30 * 60);
 /// The component as the command line knows it: it takes the flags of all that it starts.
 pub const SUBCOMMAND: Subcommand = Subcommand {
     name: "all-in-one",
-    about: "Everything in one process, over a bucket in the folder ./data/bucket",
+    about: "Everything in one process, over a bucket in the folder ./data/bucket; it ingests and scrapes itself",
     flags: &[
         store_flags::STORE,
         query_flags::EVALUATION,
@@ -68,13 +70,22 @@ pub fn run(values: &Values) -> Result<(), String> {
     let (http, grpc) = (address("http-address"), address("grpc-address"));
     let work = data_dir.join("compact");
     let settings = compact::settings(values, work).map_err(|error| error.to_string())?;
-    let companions =
-        Companions { values, http, grpc, endpoints: OnceLock::new(), settings, compactor: OnceLock::new() };
+    let held = Held::default();
+    config.held = Some(Arc::clone(&held));
+    let companions = Companions {
+        values,
+        http,
+        grpc,
+        endpoints: OnceLock::new(),
+        settings,
+        compactor: OnceLock::new(),
+        ingesting: Ingesting { held, data_dir: data_dir.join("receive"), started: OnceLock::new() },
+    };
     store::serve(values, config, &companions)
 }
 
 /// What runs beside the store: the querier, whose queries read the store's blocks and all else its
-/// StoreAPI, and the compactor, on threads below the priority of queries.
+/// StoreAPI, the compactor, on threads below the priority of queries, and ingestion.
 struct Companions<'a> {
     values: &'a Values,
     http: String,
@@ -82,12 +93,13 @@ struct Companions<'a> {
     endpoints: OnceLock<Arc<EndpointSet>>,
     settings: Settings,
     compactor: OnceLock<Arc<Compactor>>,
+    ingesting: Ingesting,
 }
 
 impl Companion for Companions<'_> {
-    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
+    fn routes(&self, addresses: Addresses, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
         self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, grpc.port())).to_string();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, addresses.grpc.port())).to_string();
         let given = vec![Source { address, presence: Presence::WhenHealthy }];
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
@@ -96,7 +108,8 @@ impl Companion for Companions<'_> {
         let fanout = query::fanout(self.values, proxy);
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
         let api = Arc::new(query::api(self.values, Arc::new(backend)));
-        Ok(query::http_routes(&api, &Prefixes::of(self.values), "all-in-one"))
+        let writes = self.ingesting.routes(addresses.http, gateway, registry);
+        Ok(query::http_routes(&api, &Prefixes::of(self.values), "all-in-one").merge(writes))
     }
 
     fn started(&self, gateway: &Gateway) {
@@ -119,8 +132,12 @@ impl Companion for Companions<'_> {
             query::report(&endpoints.refresh().await);
             query::keep_refreshed(endpoints, INFO_INTERVAL).await;
         };
-        tokio::join!(compacting, refreshing);
+        tokio::join!(compacting, refreshing, self.ingesting.work());
         drop(stop);
+    }
+
+    async fn close(&self) {
+        self.ingesting.close().await;
     }
 }
 
@@ -160,6 +177,7 @@ fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
         "uru serves {blocks} blocks of the bucket {}\n  \
          StoreAPI      grpc://{grpc}   (give it to a querier: --endpoint={grpc})\n  \
          queries, UI   http://{http}/\n  \
+         remote write  http://{http}/api/v1/receive   (it scrapes itself already)\n  \
          metrics       http://{http}/metrics\n  \
          open blocks   http://{http}/api/v1/blocks\n",
         gateway.bucket.name(),

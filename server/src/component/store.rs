@@ -31,6 +31,7 @@ use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
+use crate::ingest::Held;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::telemetry::metrics;
@@ -91,6 +92,8 @@ pub struct StoreConfig {
     pub times: (TimeOrDuration, TimeOrDuration),
     /// External label by which a viewer groups blocks.
     pub web_label: String,
+    /// What the process ingests beside the store, where it does.
+    pub held: Option<Held>,
 }
 
 /// A store that is wired and not synced yet.
@@ -112,22 +115,34 @@ pub fn run(values: &Values) -> Result<(), String> {
 
 /// What runs in the process of a store beside it.
 pub trait Companion {
-    /// What is served over HTTP besides the store's own; gRPC is served at `grpc`. Its metrics go into
-    /// `registry`.
-    fn routes(&self, grpc: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String>;
+    /// What is served over HTTP besides the store's own; HTTP and gRPC are served at `addresses`. Its
+    /// metrics go into `registry`.
+    fn routes(&self, addresses: Addresses, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String>;
 
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
 
     /// What is done for ever.
     fn work(&self) -> impl Future<Output = ()>;
+
+    /// What is done at the end.
+    fn close(&self) -> impl Future<Output = ()>;
+}
+
+/// Where the process serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// gRPC.
+    pub grpc: SocketAddr,
 }
 
 /// Nothing beside the store.
 struct Alone;
 
 impl Companion for Alone {
-    fn routes(&self, _: SocketAddr, _: &Arc<Gateway>, _: &mut Registry) -> Result<Router, String> {
+    fn routes(&self, _: Addresses, _: &Arc<Gateway>, _: &mut Registry) -> Result<Router, String> {
         Ok(ui::routes("", "store"))
     }
 
@@ -136,6 +151,8 @@ impl Companion for Alone {
     fn work(&self) -> impl Future<Output = ()> {
         std::future::pending()
     }
+
+    async fn close(&self) {}
 }
 
 /// Serves the store that `config` describes, and its companion.
@@ -174,9 +191,10 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
         .add_service(v1)
         .add_service(v1alpha)
         .prepare();
+    let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
     let routes = viewer.routes(Origins::All);
-    let routes = routes.merge(companion.routes(ports.grpc_address(), &store.gateway, &mut registry)?);
+    let routes = routes.merge(companion.routes(addresses, &store.gateway, &mut registry)?);
     let services = Services { http: routes, grpc, writes: None };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
@@ -195,6 +213,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
         Ok(())
     });
     running.end();
+    runtime.run(companion.close());
     outcome
 }
 
@@ -268,6 +287,7 @@ impl StoreConfig {
             },
             times,
             web_label: values.text("bucket-web-label").unwrap_or_default().to_owned(),
+            held: None,
         })
     }
 }
@@ -287,7 +307,7 @@ impl Store {
             .form(config.index);
         let gateway = Gateway {
             blocks: Blocks::default(),
-            ingest: None,
+            ingest: config.held,
             selector: Selector { pool, budget },
             bucket,
             limits: config.limits,

@@ -27,6 +27,8 @@ pub mod otlp;
 pub mod refusal;
 /// The hashrings file, read again while the process runs.
 pub mod ring;
+/// Ingestion as a part of another component.
+pub mod own;
 /// Placing series on receivers, and the quorum of replicas.
 pub mod route;
 /// The process' own metrics as a write request.

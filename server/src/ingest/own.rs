@@ -1,0 +1,163 @@
+//! Ingestion as a part of another component: remote write at its HTTP port, and its own metrics scraped.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use engine::model::Labels;
+use engine::shard::{Flush, Ingest, IngestOptions, Pool};
+use prometheus_client::registry::Registry;
+
+use super::forward::{Compression, ForwardOptions, Peers};
+use super::intake::{Protocol, take};
+use super::limits::{Limiter, LimitsConfig};
+use super::metrics::{HeadMetrics, ReceiveMetrics};
+use super::otlp::Translation;
+use super::ring::{RingSource, Rings};
+use super::ship::{Retention, ShipMetrics, Shipper};
+use super::tenant::Tenancy;
+use super::{Held, Mode, ReceiveOptions, Receiver, scrape};
+use crate::cluster::hashring::Algorithm;
+use crate::gateway::Gateway;
+use crate::objstore::Bucket;
+
+/// The tenant of requests that name none.
+const TENANT: &str = "default-tenant";
+
+/// Time between two looks for blocks that are due and blocks to ship.
+const SHIP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long local blocks stay after they are in the bucket.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Ingestion that runs beside a store.
+pub struct Ingesting {
+    /// What is kept, once it is open.
+    pub held: Held,
+    /// Where it lies.
+    pub data_dir: PathBuf,
+    /// What was started with the routes.
+    pub started: OnceLock<Started>,
+}
+
+/// Ingestion that takes requests.
+pub struct Started {
+    receiver: Arc<Receiver>,
+    pool: Arc<Pool>,
+    bucket: Bucket,
+    ship_metrics: ShipMetrics,
+    http: SocketAddr,
+}
+
+impl Ingesting {
+    /// Where requests are taken.
+    pub fn routes(&self, http: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Router {
+        let tenancy = Tenancy { header: "THANOS-TENANT".into(), default: TENANT.into(), field: None };
+        let rings = Rings::open(RingSource::Alone, (Algorithm::Ketama, 1), registry);
+        let forward =
+            ForwardOptions { tls: None, compression: Compression::None, workers: 1, pause_max: Duration::ZERO };
+        let receiver = Arc::new(Receiver {
+            options: ReceiveOptions {
+                mode: Mode::Ingestor,
+                tenancy,
+                split_label: None,
+                replica_header: "THANOS-REPLICA".into(),
+                replication_factor: 1,
+                local_endpoint: String::new(),
+                request_bytes_max: 128 << 20,
+                forward_timeout: Duration::from_secs(5),
+                translation: Translation::default(),
+            },
+            ingest: Arc::clone(&self.held),
+            limiter: Limiter::new(LimitsConfig::default(), registry),
+            relabel: Vec::new(),
+            rings: rings.expect("no ring is no file that could be wrong"),
+            peers: Peers::new(forward),
+            metrics: ReceiveMetrics::register(registry, 1),
+        });
+        HeadMetrics::register(registry, &self.held);
+        let routes = super::http::routes(&receiver);
+        self.started.get_or_init(|| Started {
+            receiver,
+            pool: Arc::clone(&gateway.selector.pool),
+            bucket: gateway.bucket.clone(),
+            ship_metrics: ShipMetrics::register(registry),
+            http,
+        });
+        routes
+    }
+
+    /// Opens what the last process left, then scrapes, cuts and ships, for ever.
+    pub async fn work(&self) {
+        let Some(started) = self.started.get() else { return std::future::pending().await };
+        let options = IngestOptions {
+            data_dir: self.data_dir.clone(),
+            external_labels: Labels::from_pairs([("receive", "all-in-one")]),
+            tenant_label: "tenant_id".into(),
+            ..IngestOptions::default()
+        };
+        let pool = Arc::clone(&started.pool);
+        let ingest = match tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await {
+            Ok(Ok(ingest)) => ingest,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot open what was ingested; nothing is taken");
+                return std::future::pending().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "opening what was ingested failed; nothing is taken");
+                return std::future::pending().await;
+            }
+        };
+        let ingest = self.held.get_or_init(|| ingest);
+        tokio::join!(started.scrape(), started.ship(ingest, &self.data_dir));
+    }
+
+    /// Keeps the heads for the next start.
+    pub async fn close(&self) {
+        if let Some(ingest) = self.held.get()
+            && let Err(error) = ingest.close().await
+        {
+            tracing::error!(%error, "closing the heads failed; the WAL keeps their samples");
+        }
+    }
+}
+
+impl Started {
+    async fn scrape(&self) {
+        let instance = format!("127.0.0.1:{}", self.http.port());
+        let url = format!("http://{instance}/metrics");
+        let client = reqwest::Client::new();
+        let target = [("job", "uru"), ("instance", instance.as_str())];
+        loop {
+            let text = async { client.get(&url).send().await?.text().await }.await;
+            match text {
+                Ok(text) => self.keep(&text, &target).await,
+                Err(error) => tracing::warn!(%error, "scraping the process' own metrics failed"),
+            }
+            tokio::time::sleep(scrape::INTERVAL).await;
+        }
+    }
+
+    async fn keep(&self, text: &str, target: &[(&str, &str)]) {
+        let request = scrape::to_request(text, target, scrape::now());
+        let taken = take(Protocol::V1, request).expect("the scraper writes requests that can be read");
+        if let Err(refusal) = self.receiver.append(TENANT, taken.batch).await {
+            tracing::warn!(error = refusal.message, "keeping the process' own metrics failed");
+        }
+    }
+
+    async fn ship(&self, ingest: &Arc<Ingest>, data_dir: &std::path::Path) {
+        let retention = Retention { age: KEPT, bytes_max: 0 };
+        let more = (retention, self.ship_metrics.clone());
+        let shipper = Shipper::new(Arc::clone(ingest), data_dir, Some(self.bucket.clone()), more);
+        loop {
+            tokio::time::sleep(SHIP_INTERVAL).await;
+            if let Err(error) = ingest.flush(None, Flush::Due).await {
+                tracing::error!(%error, "cutting blocks failed, trying again");
+            }
+            shipper.sync().await;
+        }
+    }
+}
