@@ -184,13 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn replicas_scraped_together_stay_with_the_first() {
+    fn replicas_scraped_together_are_taken_chunk_by_chunk_and_not_mixed() {
         let chunk = |start: i64| (0..120).map(|at| start + at * 15_000).collect::<Vec<_>>();
         let timelines: Vec<_> = [0, 3_000, 1_800_000, 1_803_000].map(chunk).to_vec();
         let mut fold = Fold::default();
         for _ in 0..2 {
             let picks = folded(&mut fold, &timelines);
-            assert_eq!(picks, (0..120).chain(240..360).collect::<Vec<_>>());
+            assert_eq!(picks, specified(&timelines));
+            let switches = picks.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+            assert_eq!(switches, 1, "{picks:?}");
             assert!(fold.times().is_sorted());
         }
     }

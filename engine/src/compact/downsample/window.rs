@@ -79,7 +79,8 @@ mod tests {
         let extent = |days: i64, samples| Extent { min_time: 0, max_time: days * day, samples };
         assert_eq!(extent(0, 1).chunks(RAW_STEP_MS, 300_000), 1);
         assert_eq!(extent(1, 1440).chunks(RAW_STEP_MS, 300_000), 3);
-        assert_eq!(extent(1, 700).chunks(RAW_STEP_MS, 300_000), 1);
+        assert_eq!(extent(1, 700).chunks(RAW_STEP_MS, 300_000), 2, "141 windows");
+        assert_eq!(extent(1, 695).chunks(RAW_STEP_MS, 300_000), 1, "140 windows");
         assert_eq!(extent(14, 100_000).chunks(RAW_STEP_MS, 300_000), 29);
         assert_eq!(extent(14, 4032).chunks(300_000, 3_600_000), 3);
     }
