@@ -9,12 +9,19 @@ pub mod bitmap;
 pub mod crc32c;
 /// Intersection and difference of ascending lists.
 pub mod intersect;
+/// Rates of windows.
+pub mod rate;
+/// Rows of floats folded into others.
+pub mod reduce;
 /// Integers of a fixed number of bits.
 pub mod unpack;
+/// Sums over the windows of a series.
+pub mod windows;
 /// Samples of XOR chunks.
 pub mod xor;
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An instruction set that kernels are written for, in ascending order of what it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,15 +34,33 @@ pub enum Isa {
     Avx512,
 }
 
-/// The widest instruction set of this machine, looked up once per process.
+/// What [`limit_to`] leaves, as the number of an [`Isa`].
+static WIDEST: AtomicU8 = AtomicU8::new(u8::MAX);
+
+/// The instruction set that kernels run on: the widest of this machine, looked up once per process,
+/// unless [`limit_to`] has said less.
 pub fn isa() -> Isa {
-    static FOUND: OnceLock<Isa> = OnceLock::new();
-    *FOUND.get_or_init(detect)
+    match WIDEST.load(Ordering::Relaxed) {
+        0 => Isa::Scalar,
+        1 => Isa::Avx2.min(machine()),
+        _ => machine(),
+    }
 }
 
 /// All instruction sets of this machine, scalar first: what tests and benches run a kernel on.
 pub fn isas() -> impl Iterator<Item = Isa> {
-    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|candidate| *candidate <= isa())
+    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|candidate| *candidate <= machine())
+}
+
+/// From now on the whole process uses nothing wider than `isa`: for tests that run everything on each.
+pub fn limit_to(isa: Isa) {
+    WIDEST.store(isa as u8, Ordering::Relaxed);
+}
+
+/// The widest instruction set of this machine.
+fn machine() -> Isa {
+    static FOUND: OnceLock<Isa> = OnceLock::new();
+    *FOUND.get_or_init(detect)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -92,37 +92,99 @@ fn rest(data: &[u8], mut state: State, times: &mut [i64], values: &mut [f64]) ->
 
 /// Decodes samples until there is no room for more, bit `limit` is reached, or too few bytes follow
 /// to read a sample without looking. Gives how many it decoded.
+///
+/// Where a sample ends follows from its control bits and the width before it, so with the branches
+/// guessed right the next sample's bits are read before this one's payload is there.
 pub(super) fn run(bytes: &[u8], limit: usize, state: &mut State, times: &mut [i64], values: &mut [f64]) -> usize {
+    let Some(last) = bytes.len().checked_sub(WINDOW) else { return 0 };
+    let limit = limit.min(last * 8 + 8);
     let mut now = *state;
     let mut done = 0;
     for (time, value) in times.iter_mut().zip(values) {
-        let Some(mut window) = window(bytes, now.at) else { break };
         if now.at >= limit {
             break;
         }
-        let mut after = now;
-        let control = (window >> 64) as u64;
+        let control = word(bytes, now.at);
         let skip = if control >> 63 == 0 {
             1
         } else if control >> 62 == 0b10 {
-            after.delta = after.delta.wrapping_add(dod(control << 2, 14));
+            now.delta = now.delta.wrapping_add(dod(control << 2, 14));
             16
         } else {
-            let (change, len) = wide_dod(window);
-            after.delta = after.delta.wrapping_add(change);
-            after.at += len;
-            let Some(behind) = self::window(bytes, after.at) else { break };
-            window = behind;
-            0
+            // A copy, so that what is hot stays in registers.
+            let mut after = now;
+            if !wide_sample(bytes, &mut after) {
+                break;
+            }
+            now = after;
+            (*time, *value) = (now.time, f64::from_bits(now.value));
+            done += 1;
+            continue;
         };
-        after.time = after.time.wrapping_add(after.delta);
-        value_field(window, skip, &mut after);
-        (*time, *value) = (after.time, f64::from_bits(after.value));
-        now = after;
+        now.time = now.time.wrapping_add(now.delta);
+        let field = control << skip;
+        if field >> 63 == 0 {
+            now.at += skip + 1;
+        } else {
+            let mut len = skip + 2;
+            if field >> 62 == 0b11 {
+                (now.width, now.below) = new_width(field);
+                len = skip + 13;
+            }
+            let payload = bits(bytes, now.at + len, now.width);
+            now.value ^= payload.checked_shl(now.below).unwrap_or(0);
+            now.at += len + now.width as usize;
+        }
+        (*time, *value) = (now.time, f64::from_bits(now.value));
         done += 1;
     }
     *state = now;
     done
+}
+
+/// One sample whose timestamp is wide; false where too few bytes follow.
+#[cold]
+#[inline(never)]
+fn wide_sample(bytes: &[u8], state: &mut State) -> bool {
+    let Some(found) = window(bytes, state.at) else { return false };
+    let (change, len) = wide_dod(found);
+    state.delta = state.delta.wrapping_add(change);
+    state.at += len;
+    let Some(behind) = window(bytes, state.at) else { return false };
+    state.time = state.time.wrapping_add(state.delta);
+    value_field(behind, 0, state);
+    true
+}
+
+/// The bits from bit `at` on; at least 57 of them. The byte that holds it is followed by seven more.
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let start = at / 8;
+    debug_assert!(start + 8 <= bytes.len(), "eight bytes are there");
+    // SAFETY: `run` reads samples only while `WINDOW` bytes follow the first one's, of which a control
+    // field and a payload's first eight bytes end before the thirteenth: `at` is at most 7 + 29 bits in.
+    let word = unsafe { bytes.as_ptr().add(start).cast::<u64>().read_unaligned() };
+    u64::from_be(word) << (at % 8)
+}
+
+/// `width` bits from bit `at` on, 1 to 64.
+#[inline(always)]
+fn bits(bytes: &[u8], at: usize, width: u32) -> u64 {
+    let mut found = word(bytes, at);
+    if width > 57 {
+        let behind = u64::from(bytes.get(at / 8 + 8).copied().unwrap_or(0));
+        found |= behind << (at % 8) >> 8;
+    }
+    found >> (64 - width)
+}
+
+/// Width of the payload and zeros below it, as the control field of a new window says.
+#[inline(always)]
+fn new_width(control: u64) -> (u32, u32) {
+    let above = (control >> 57) as u32 & 31;
+    let width = (control >> 51) as u32 & 63;
+    let width = if width == 0 { 64 } else { width };
+    (width, 64u32.wrapping_sub(above + width))
 }
 
 /// The bits from bit `at` on; at least 121 of them.
@@ -142,10 +204,7 @@ fn value_field(window: u128, skip: u32, state: &mut State) {
     } else if control >> 62 == 0b10 {
         skip + 2
     } else {
-        let above = (control >> 57) as u32 & 31;
-        let width = (control >> 51) as u32 & 63;
-        state.width = if width == 0 { 64 } else { width };
-        state.below = 64u32.wrapping_sub(above + state.width);
+        (state.width, state.below) = new_width(control);
         skip + 13
     };
     let payload = (window << len >> 64) as u64 >> (64 - state.width);

@@ -1,0 +1,23 @@
+//! Lanes of windows, compiled for AVX-512: eight windows side by side.
+
+use super::{Lines, Ranges, Sums, lanes};
+
+const LANES: usize = 8;
+
+/// As [`super::scalar::sums`].
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+pub fn sums(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
+    lanes::sums::<LANES>(values, ranges, out);
+}
+
+/// As [`super::scalar::squares`].
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+pub fn squares(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
+    lanes::squares::<LANES>(values, ranges, out);
+}
+
+/// As [`super::scalar::lines`].
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+pub fn lines(samples: (&[f64], &[f64]), ranges: Ranges<'_>, origins: &[f64], out: &mut Lines) {
+    lanes::lines::<LANES>(samples, ranges, origins, out);
+}

@@ -1,0 +1,121 @@
+//! Windows side by side: what all of them have is added lane by lane, the rest window by window.
+
+// A lane is a place in several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
+use super::scalar::{Line, Spread, add};
+use super::{Lines, Ranges, Sums};
+
+/// The windows from `at` on: first samples, lengths, and the least of these.
+#[inline(always)]
+fn block<const LANES: usize>(ranges: Ranges<'_>, at: usize) -> ([usize; LANES], [usize; LANES], usize) {
+    let (mut starts, mut lens) = ([0; LANES], [0; LANES]);
+    let mut least = usize::MAX;
+    for lane in 0..LANES {
+        let (start, end) = ranges.of(at + lane);
+        (starts[lane], lens[lane]) = (start, end.saturating_sub(start));
+        least = least.min(lens[lane]);
+    }
+    (starts, lens, least)
+}
+
+/// Sample number `number` of each window.
+#[inline(always)]
+fn gather<const LANES: usize>(column: &[f64], starts: &[usize; LANES], number: usize) -> [f64; LANES] {
+    std::array::from_fn(|lane| column[starts[lane] + number])
+}
+
+#[inline(always)]
+pub(super) fn sums<const LANES: usize>(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
+    let whole = ranges.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let (starts, lens, least) = block::<LANES>(ranges, at);
+        if least == 0 {
+            super::scalar::sums_of(values, ranges, at..at + LANES, out);
+            continue;
+        }
+        let (mut sums, mut lost) = (gather(values, &starts, 0), [0.0; LANES]);
+        for number in 1..least {
+            let row = gather(values, &starts, number);
+            for lane in 0..LANES {
+                (sums[lane], lost[lane]) = add(row[lane], (sums[lane], lost[lane]));
+            }
+        }
+        for lane in 0..LANES {
+            let rest = &values[starts[lane] + least..starts[lane] + lens[lane]];
+            let sum = rest.iter().fold((sums[lane], lost[lane]), |sum, value| add(*value, sum));
+            (out.sums[at + lane], out.lost[at + lane]) = sum;
+        }
+    }
+    super::scalar::sums_of(values, ranges, whole..ranges.len(), out);
+}
+
+#[inline(always)]
+pub(super) fn squares<const LANES: usize>(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
+    let whole = ranges.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let (starts, lens, least) = block::<LANES>(ranges, at);
+        let (mut means, mut mean_lost) = ([0.0; LANES], [0.0; LANES]);
+        let (mut sums, mut lost) = ([0.0; LANES], [0.0; LANES]);
+        for number in 0..least {
+            let row = gather(values, &starts, number);
+            for lane in 0..LANES {
+                let mut spread = Spread {
+                    count: number as f64,
+                    mean: (means[lane], mean_lost[lane]),
+                    squares: (sums[lane], lost[lane]),
+                };
+                spread.add(row[lane]);
+                ((means[lane], mean_lost[lane]), (sums[lane], lost[lane])) = (spread.mean, spread.squares);
+            }
+        }
+        for lane in 0..LANES {
+            let (mean, squares) = ((means[lane], mean_lost[lane]), (sums[lane], lost[lane]));
+            let mut spread = Spread { count: least as f64, mean, squares };
+            let rest = &values[starts[lane] + least..starts[lane] + lens[lane]];
+            rest.iter().for_each(|value| spread.add(*value));
+            (out.sums[at + lane], out.lost[at + lane]) = spread.squares;
+        }
+    }
+    super::scalar::squares_of(values, ranges, whole..ranges.len(), out);
+}
+
+#[inline(always)]
+pub(super) fn lines<const LANES: usize>(
+    (times, values): (&[f64], &[f64]),
+    ranges: Ranges<'_>,
+    origins: &[f64],
+    out: &mut Lines,
+) {
+    let whole = ranges.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let (starts, lens, least) = block::<LANES>(ranges, at);
+        let origin: [f64; LANES] = std::array::from_fn(|lane| origins[at + lane]);
+        let mut sums = [[0.0; LANES]; 8];
+        for number in 0..least {
+            let (time, y) = (gather(times, &starts, number), gather(values, &starts, number));
+            for lane in 0..LANES {
+                let mut line = line_of(&sums, lane);
+                line.add(time[lane], origin[lane], y[lane]);
+                (sums[0][lane], sums[1][lane]) = line.x;
+                (sums[2][lane], sums[3][lane]) = line.y;
+                (sums[4][lane], sums[5][lane]) = line.xy;
+                (sums[6][lane], sums[7][lane]) = line.xx;
+            }
+        }
+        for lane in 0..LANES {
+            let mut line = line_of(&sums, lane);
+            for number in starts[lane] + least..starts[lane] + lens[lane] {
+                line.add(times[number], origin[lane], values[number]);
+            }
+            line.store(at + lane, out);
+        }
+    }
+    super::scalar::lines_of((times, values), ranges, (origins, whole..ranges.len()), out);
+}
+
+#[inline(always)]
+fn line_of<const LANES: usize>(sums: &[[f64; LANES]; 8], lane: usize) -> Line {
+    let pair = |at: usize| (sums[at][lane], sums[at + 1][lane]);
+    Line { x: pair(0), y: pair(2), xy: pair(4), xx: pair(6) }
+}
