@@ -104,12 +104,13 @@ fn in_memory() -> MemorySource {
     MemorySource::new(&all)
 }
 
-fn answers(source: &dyn Source) -> Vec<String> {
+fn answers(source: Arc<dyn Source>) -> Vec<String> {
     let engine = Engine::new(Options::default());
     let when = When::Range(RangeSteps { start: 0, end: STEPS * STEP, step: 61_000 });
     let answer = |query: &&str| {
         let expr = syntax::parse(query, syntax::Options::default()).unwrap();
-        let result = engine.evaluate(Parsed { text: query, expr: &expr }, when, source, &Context::default()).unwrap();
+        let asked = Parsed { text: query, expr: &expr };
+        let result = engine.evaluate(asked, when, Arc::clone(&source), &Context::default()).unwrap();
         format!("{query}: {:?}", result.value)
     };
     QUERIES.iter().map(answer).collect()
@@ -119,11 +120,11 @@ fn answers(source: &dyn Source) -> Vec<String> {
 fn queries_over_heads_and_blocks_answer_as_over_memory() {
     let folder = Folder::new("ingest-promql");
     let pool = Pool::start(&shard::Options::default()).unwrap();
-    let expected = answers(&in_memory());
+    let expected = answers(Arc::new(in_memory()));
     let ingest = open(&pool, &folder.0);
     fill(&ingest);
     let check = |ingest: &Arc<Ingest>, stage: &str| {
-        let found = answers(&ingest.source(None, Scope::default()));
+        let found = answers(Arc::new(ingest.source(None, Scope::default())));
         for (found, expected) in found.iter().zip(&expected) {
             assert_eq!(found, expected, "{stage}");
         }

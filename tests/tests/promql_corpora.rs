@@ -1,15 +1,18 @@
 //! Prometheus' PromQL corpora: every case of every file, through every way of execution.
 
 use std::fs;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::{Cell, SampleBatch};
 use engine::block::BlockSet;
 use engine::promql::blocks::{BlockSource, Scope};
 use engine::promql::exec::{NameRemoval, StartTimestamps};
-use engine::promql::source::{MemorySource, Source};
+use engine::promql::source::{Cores, MemorySource, Source, Threads};
 use engine::promql::value::QueryValue;
 use engine::promql::{self, Context, Engine, Options, Parsed, RangeSteps, syntax};
+use engine::shard::{self, Pool};
+use engine::simd::{self, Isa};
 use tests::promqltest::{Answer, Evaluator, Sample, Series, Value, When, run};
 use tests::shared;
 use tests::written::WrittenBlock;
@@ -17,9 +20,9 @@ use tests::written::WrittenBlock;
 /// Where the series of a script are.
 enum Place {
     /// In memory, cut into so many parts.
-    Memory(usize, MemorySource),
-    /// In a block, read by so many cores.
-    Block(usize, WrittenBlock),
+    Memory(usize, Arc<MemorySource>),
+    /// In a block, read by whoever asks or by cores.
+    Block(Option<Arc<dyn Cores>>, WrittenBlock),
 }
 
 /// The engine over the series of a script.
@@ -43,7 +46,7 @@ impl Local {
 impl Evaluator for Local {
     fn load(&mut self, series: &SampleBatch) {
         match &mut self.place {
-            Place::Memory(parts, source) => *source = MemorySource::new(series).with_parts(*parts),
+            Place::Memory(parts, source) => *source = Arc::new(MemorySource::new(series).with_parts(*parts)),
             Place::Block(_, block) => *block = WrittenBlock::new(series),
         }
     }
@@ -55,13 +58,11 @@ impl Evaluator for Local {
             When::Range { start, end, step } => promql::When::Range(RangeSteps { start, end, step }),
         };
         let query = Parsed { text: query, expr: &expr };
-        let block_source;
-        let source: &dyn Source = match &self.place {
-            Place::Memory(_, source) => source,
+        let source: Arc<dyn Source> = match &self.place {
+            Place::Memory(_, source) => source.clone(),
             Place::Block(cores, written) => {
                 let blocks = Arc::new(BlockSet::new([Arc::clone(&written.block)]));
-                block_source = BlockSource::new(blocks, Scope { cores: *cores, ..Scope::default() });
-                &block_source
+                Arc::new(BlockSource::new(blocks, Scope { cores: cores.clone(), ..Scope::default() }))
             }
         };
         let result = self.engine.evaluate(query, when, source, &Context::default());
@@ -107,29 +108,49 @@ fn value_of(value: QueryValue) -> Value {
     }
 }
 
-/// Runs one file and panics with every case that fails.
+/// The instruction set is the whole process': one file at a time is held to its cases.
+static INSTRUCTIONS: Mutex<()> = Mutex::new(());
+
+/// So many shards, as the process has them.
+fn shards(count: usize) -> Arc<dyn Cores> {
+    let options = shard::Options { shards: NonZeroUsize::new(count), ..shard::Options::default() };
+    Pool::start(&options).unwrap()
+}
+
+/// Runs one file through every way of execution and panics with every case that fails.
 fn hold_to(file: &str) {
     let Some(path) = shared(&format!("promqltest/{file}.test")) else { return };
     let text = fs::read_to_string(path).unwrap();
-    let empty = SampleBatch::default;
-    let mut ways = vec![
-        ("in memory", Place::Memory(1, MemorySource::default())),
-        ("in memory, in three parts", Place::Memory(3, MemorySource::default())),
-    ];
-    // Blocks are written without start timestamps.
-    if !text.contains("@st") {
-        ways.push(("from a block", Place::Block(1, WrittenBlock::new(&empty()))));
-        ways.push(("from a block, by three cores", Place::Block(3, WrittenBlock::new(&empty()))));
-    }
-    for (way, place) in ways {
-        let report = run(&text, &mut Local::new(place)).unwrap_or_else(|error| panic!("{file}.test: {error}"));
-        assert!(report.cases > 0, "{file}.test has cases");
-        for failure in &report.failures {
-            eprintln!("{file}.test:{}: {way}: {}: {}", failure.line, failure.query, failure.reason);
+    let _alone = INSTRUCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    for isa in simd::isas() {
+        simd::limit_to(isa);
+        let block = |cores| Place::Block(cores, WrittenBlock::new(&SampleBatch::default()));
+        let mut ways = vec![
+            ("in memory", Place::Memory(1, Arc::default())),
+            ("in memory, in three parts", Place::Memory(3, Arc::default())),
+        ];
+        // Blocks are written without start timestamps.
+        if !text.contains("@st") {
+            ways.push(("from a block", block(None)));
+            ways.push(("from a block, by one shard", block(Some(shards(1)))));
+            ways.push(("from a block, by three shards", block(Some(shards(3)))));
+            ways.push(("from a block, by threads", block(Some(Arc::new(Threads(2))))));
         }
-        let (failed, cases) = (report.failures.len(), report.cases);
-        assert!(failed == 0, "{file}.test: {failed} of {cases} cases failed {way}");
+        for (way, place) in ways {
+            hold_way_to((file, &text), &format!("{way}, {isa:?}"), place);
+        }
     }
+    simd::limit_to(Isa::Avx512);
+}
+
+fn hold_way_to((file, text): (&str, &str), way: &str, place: Place) {
+    let report = run(text, &mut Local::new(place)).unwrap_or_else(|error| panic!("{file}.test: {error}"));
+    assert!(report.cases > 0, "{file}.test has cases");
+    for failure in &report.failures {
+        eprintln!("{file}.test:{}: {way}: {}: {}", failure.line, failure.query, failure.reason);
+    }
+    let (failed, cases) = (report.failures.len(), report.cases);
+    assert!(failed == 0, "{file}.test: {failed} of {cases} cases failed {way}");
 }
 
 macro_rules! corpus {

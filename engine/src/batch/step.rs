@@ -138,6 +138,10 @@ impl StepBatch {
     /// Appends all rows of `other`, which has as many steps.
     pub fn append(&mut self, other: &mut Self) {
         let rows = self.rows();
+        if rows == 0 {
+            std::mem::swap(self, other);
+            return other.clear();
+        }
         if !other.histograms.is_empty() {
             self.histograms.resize_with(rows, Vec::new);
             self.histograms.append(&mut other.histograms);

@@ -195,6 +195,27 @@ impl OpenedBlock {
         Ok(())
     }
 
+    /// Calls `each` with the place in `ordinals` and the chunks of every series that has a chunk in
+    /// `range`, in order.
+    pub fn visit_chunks(
+        &self,
+        ordinals: &[u32],
+        range: TimeRange,
+        scratch: &mut SeriesScratch,
+        mut each: impl FnMut(usize, &[ChunkPlace]),
+    ) -> Result<(), Error> {
+        let SeriesScratch { chunks, places, .. } = scratch;
+        chunks.clear();
+        self.index.chunks(ordinals, range, chunks)?;
+        for at in 0..ordinals.len() {
+            chunk_places(chunks, at, places);
+            if !places.is_empty() {
+                each(at, places);
+            }
+        }
+        Ok(())
+    }
+
     /// An error in this block, with its id before it.
     pub fn place(&self, error: Error) -> Error {
         error.within(format_args!("block {}", self.info.id))

@@ -44,7 +44,12 @@ pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
         return out.extend_from_slice(text);
     }
     let mut buffer = zmij::Buffer::new();
-    let decimal = Decimal::parse(buffer.format_finite(value).as_bytes());
+    let text = buffer.format_finite(value).as_bytes();
+    if notation != Notation::General && !text.contains(&b'e') {
+        // Neither so small nor so large that any other notation had an exponent.
+        return out.extend_from_slice(text.strip_suffix(b".0").unwrap_or(text));
+    }
+    let decimal = Decimal::parse(text);
     if value.is_sign_negative() {
         out.push(b'-');
     }

@@ -20,6 +20,9 @@ pub struct Labels {
     ends: Box<[u32]>,
 }
 
+/// Room in which most sets are made without growing.
+const TEXT_BYTES: usize = 256;
+
 impl Labels {
     /// The set of `pairs`, in any order. Of a name that comes twice the last value stays.
     pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
@@ -32,8 +35,8 @@ impl Labels {
 
     /// The set of `pairs`, which ascend strictly by name.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut text = String::new();
-        let mut ends = Vec::new();
+        let mut text = String::with_capacity(TEXT_BYTES);
+        let mut ends = Vec::with_capacity(TEXT_BYTES / 8);
         for (name, value) in pairs {
             text.push_str(name);
             ends.push(text.len() as u32);

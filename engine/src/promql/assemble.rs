@@ -115,6 +115,13 @@ impl Assembler {
         chunks: &[ChunkSet<'_>],
         batch: &mut SampleBatch,
     ) -> Result<(), Error> {
+        if follow_each_other(chunks) {
+            for chunk in chunks.iter().filter_map(ChunkSet::raw_part) {
+                xor::decode(chunk.data, &mut batch.floats)?;
+            }
+            batch.finish_series(labels);
+            return Ok(());
+        }
         let replicas = self.set_apart(chunks);
         let count = replicas.iter().max().map_or(1, |last| *last as usize + 1);
         self.timelines.iter_mut().for_each(Timeline::clear);
@@ -249,6 +256,13 @@ impl Assembler {
             timeline.push_sample(pick.sample, value, batch);
         }
     }
+}
+
+/// Whether the chunks are floats as they were scraped, none of them beginning before the one before
+/// it has ended.
+pub(super) fn follow_each_other(chunks: &[ChunkSet<'_>]) -> bool {
+    let is_float = |set: &ChunkSet<'_>| matches!(set.raw_part(), Some(ChunkData { encoding: Encoding::Xor, .. }));
+    chunks.iter().all(is_float) && chunks.windows(2).all(|pair| pair[0].max_time < pair[1].min_time)
 }
 
 impl Timeline {

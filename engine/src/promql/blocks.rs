@@ -14,16 +14,17 @@ use bytes::Bytes;
 
 use crate::batch::SampleBatch;
 use crate::block::{BlockSet, Detail, LabelView};
-use crate::chunk::{Encoding, xor};
+use crate::chunk::xor;
 use crate::io::{self, BlockIo};
 use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
+use crate::select::plan::Naming;
 use crate::select::{
-    ChunkData, ChunkSet, Failure, FrameSink, Limits, Meter, Outcome, Plan, Prepared, RemoteRange, Request,
+    ChunkSet, Classes, Failure, FrameSink, Limits, Meter, Outcome, Plan, Prepared, RemoteRange, Request,
     Source as Found,
 };
 
-use super::assemble::{Assembler, Merging, Reading};
-use super::source::{BatchSink, SelectRequest, Selected, Source};
+use super::assemble::{Assembler, Merging, Reading, follow_each_other};
+use super::source::{BatchSink, Cores, SelectRequest, Selected, Shares, Source, Threads};
 
 /// Samples of a batch: what stays in a core's cache.
 const BATCH_SAMPLES: usize = 16_384;
@@ -45,8 +46,8 @@ pub struct Scope {
     pub limits: Limits,
     /// The process' memory.
     pub budget: Arc<Budget>,
-    /// Cores that work on the query.
-    pub cores: usize,
+    /// Cores that work on the query; without any, whoever asks reads all of it.
+    pub cores: Option<Arc<dyn Cores>>,
     /// Gets what is not local; without it such chunks are missing.
     pub fetch: Option<Arc<Fetch>>,
 }
@@ -59,11 +60,11 @@ pub struct BlockSource {
     plans: Mutex<HashMap<PlanKey, Arc<Plan>>>,
 }
 
-/// What a plan depends on: matchers as text, time range, function.
-type PlanKey = (String, TimeRange, String);
+/// What a plan depends on: matchers as text, time range, function, whether labels are left out.
+type PlanKey = (String, TimeRange, String, bool);
 
 impl Default for Scope {
-    /// Raw data, no replicas, one core.
+    /// Raw data, no replicas, no cores.
     fn default() -> Self {
         Self {
             replica_labels: Vec::new(),
@@ -71,7 +72,7 @@ impl Default for Scope {
             max_resolution: Resolution::RAW,
             limits: Limits::default(),
             budget: Budget::new("query.memory-bytes-max", u64::MAX),
-            cores: 1,
+            cores: None,
             fetch: None,
         }
     }
@@ -86,7 +87,8 @@ impl BlockSource {
 
     fn plan(&self, request: &SelectRequest<'_>) -> Result<Arc<Plan>, Error> {
         let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
-        let key = (matchers.join(","), request.range, request.hints.function.clone());
+        let hints = request.hints;
+        let key = (matchers.join(","), request.range, hints.function.clone(), hints.projection.is_some());
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(&key) {
             return Ok(Arc::clone(plan));
@@ -113,7 +115,12 @@ impl BlockSource {
         let chosen = self.blocks.choose(&wanted.matchers, wanted.range, wanted.max_resolution, &[]);
         let found = chosen.into_iter().map(|chosen| Found::find(chosen, &wanted, &self.meter));
         let found = found.collect::<Result<Vec<_>, Error>>()?;
-        Ok(Plan::new(wanted, Arc::clone(&self.meter), found, self.scope.cores))
+        let parallel = self.scope.cores.as_ref().map_or(1, |cores| cores.count());
+        let mut plan = Plan::new(wanted, Arc::clone(&self.meter), found, parallel);
+        if request.hints.projection.is_some() {
+            plan.leave_labels_out();
+        }
+        Ok(plan)
     }
 
     /// Reads one range of a plan, series after series.
@@ -157,18 +164,37 @@ fn warn(failures: &[Failure], selected: &mut Selected) {
 }
 
 impl Source for BlockSource {
-    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
-        self.scope.cores.max(1)
+    /// Parts go to the cores; to threads of their own where bytes must be waited for.
+    fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
+        let Some(cores) = &self.scope.cores else { return Ok(None) };
+        let plan = self.plan(request)?;
+        let parts = cores.count().min(plan.range_count());
+        let waits = !plan.is_local();
+        let cores = if waits { Arc::new(Threads(parts)) } else { Arc::clone(cores) };
+        Ok((parts > 0).then_some((cores, parts)))
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
         let plan = self.plan(request)?;
         let mut selected = Selected::default();
         warn(plan.failures(), &mut selected);
-        let mut io = io::open(io::Mode::Pread)?;
+        if plan.range_count() == 0 {
+            return Ok(selected);
+        }
         let assembler = Assembler::new(request.range, &request.hints.function, self.scope.merging);
+        let ranges = request.part.share(plan.range_count());
         let mut decoder = Decoder::new(assembler, request.hints.projection.as_deref(), sink);
-        for range in request.part.share(plan.range_count()) {
+        if let (Naming::Places, Some(wanted)) = (plan.naming(), &request.hints.projection) {
+            decoder.classes = plan.classes(ranges.clone(), wanted)?;
+            decoder.class_labels = decoder.classes.labels().iter().cloned().map(Arc::new).collect();
+        }
+        let mut own = None;
+        let mut lent = request.files.0.map(|files| files.borrow_mut());
+        let io: &mut dyn BlockIo = match &mut lent {
+            Some(lent) => &mut ***lent,
+            None => &mut **own.insert(io::open(io::Mode::Pread)?),
+        };
+        for range in ranges {
             self.read_range(&plan, range, (&mut *io, &mut decoder), &mut selected)?;
         }
         decoder.flush()?;
@@ -180,6 +206,9 @@ impl Source for BlockSource {
 struct Decoder<'p, 's> {
     assembler: Assembler,
     projection: Option<&'p [String]>,
+    /// Of a plan that leaves labels out, the classes of its series and their labels.
+    classes: Classes,
+    class_labels: Vec<Arc<Labels>>,
     /// Label sets that a projection has made before, by their text.
     known: HashMap<Box<[u8]>, Arc<Labels>>,
     key: Vec<u8>,
@@ -204,7 +233,8 @@ impl<'p, 's> Decoder<'p, 's> {
     fn new(assembler: Assembler, projection: Option<&'p [String]>, sink: &'p mut BatchSink<'s>) -> Self {
         let (known, key) = (HashMap::new(), Vec::new());
         let (batch, waiting) = (SampleBatch::default(), Waiting::default());
-        Self { assembler, projection, known, key, batch, waiting, sink }
+        let (classes, class_labels) = (Classes::default(), Vec::new());
+        Self { assembler, projection, classes, class_labels, known, key, batch, waiting, sink }
     }
 
     /// Hands everything to the sink.
@@ -220,6 +250,21 @@ impl<'p, 's> Decoder<'p, 's> {
         let result = (self.sink)(&mut self.batch);
         self.waiting.take_back(&mut self.batch);
         result
+    }
+
+    fn take_series(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
+        if follow_each_other(chunks) {
+            if !self.batch.is_empty() {
+                self.flush()?;
+            }
+            self.waiting.push(labels, chunks)?;
+        } else {
+            if !self.waiting.series.is_empty() {
+                self.flush()?;
+            }
+            self.assembler.append(labels, chunks, &mut self.batch)?;
+        }
+        if self.len() >= BATCH_SAMPLES { self.flush() } else { Ok(()) }
     }
 
     fn labels(&mut self, labels: LabelView<'_>) -> Arc<Labels> {
@@ -244,18 +289,12 @@ impl<'p, 's> Decoder<'p, 's> {
 impl FrameSink for Decoder<'_, '_> {
     fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
         let labels = self.labels(labels);
-        if follow_each_other(chunks) {
-            if !self.batch.is_empty() {
-                self.flush()?;
-            }
-            self.waiting.push(labels, chunks)?;
-        } else {
-            if !self.waiting.series.is_empty() {
-                self.flush()?;
-            }
-            self.assembler.append(labels, chunks, &mut self.batch)?;
-        }
-        if self.len() >= BATCH_SAMPLES { self.flush() } else { Ok(()) }
+        self.take_series(labels, chunks)
+    }
+
+    fn series_at(&mut self, place: u32, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
+        let labels = Arc::clone(&self.class_labels[self.classes.of(place)]);
+        self.take_series(labels, chunks)
     }
 
     fn len(&self) -> usize {
@@ -266,7 +305,6 @@ impl FrameSink for Decoder<'_, '_> {
         Vec::new()
     }
 }
-
 impl Waiting {
     fn push(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
         for chunk in chunks.iter().filter_map(|set| set.raw_part()) {
@@ -304,11 +342,4 @@ impl Waiting {
         self.decoded.swap_columns(&mut batch.floats.timestamps, &mut batch.floats.values);
         batch.clear();
     }
-}
-
-/// Whether the chunks are floats as they were scraped, none of them beginning before the one before
-/// it has ended.
-fn follow_each_other(chunks: &[ChunkSet<'_>]) -> bool {
-    let is_float = |set: &ChunkSet<'_>| matches!(set.raw_part(), Some(ChunkData { encoding: Encoding::Xor, .. }));
-    chunks.iter().all(is_float) && chunks.windows(2).all(|pair| pair[0].max_time < pair[1].min_time)
 }

@@ -165,6 +165,11 @@ impl RangeFunction {
         matches!(self, Self::First | Self::Last)
     }
 
+    /// Whether the result is extrapolated to the bounds of the windows.
+    pub fn is_extrapolated(self) -> bool {
+        matches!(self, Self::Rate | Self::Increase | Self::Delta)
+    }
+
     const ALL: &[(&str, Self)] = &[
         ("rate", Self::Rate),
         ("increase", Self::Increase),

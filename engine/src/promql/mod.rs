@@ -22,6 +22,8 @@ pub mod plan;
 pub mod annotations;
 /// Rows over steps and the values of queries.
 pub mod value;
+/// Values as Prometheus' JSON.
+pub mod json;
 /// Limits of a query.
 pub mod budget;
 /// What operators did.
@@ -31,7 +33,7 @@ pub mod histogram;
 /// Operators at work.
 pub mod exec;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::StepGrid;
 use crate::model::Error;
@@ -41,7 +43,7 @@ use budget::{Budget, Patience};
 use exec::{CounterEvidence, Evaluator, NameRemoval, Query, StartTimestamps};
 use explain::{Explained, Profile};
 use plan::{Build, Node, Operator, ValueKind};
-use source::{Part, Source};
+use source::{Files, Part, Source};
 use syntax::Expr;
 use value::{Matrix, QueryValue};
 
@@ -184,7 +186,7 @@ impl Engine {
         &self,
         query: &str,
         time: i64,
-        source: &dyn Source,
+        source: Arc<dyn Source>,
         context: &Context,
     ) -> Result<QueryResult, QueryError> {
         let expr = self.parse(query)?;
@@ -196,7 +198,7 @@ impl Engine {
         &self,
         query: &str,
         steps: RangeSteps,
-        source: &dyn Source,
+        source: Arc<dyn Source>,
         context: &Context,
     ) -> Result<QueryResult, QueryError> {
         let expr = self.parse(query)?;
@@ -214,7 +216,7 @@ impl Engine {
         &self,
         query: Parsed<'_>,
         when: When,
-        source: &dyn Source,
+        source: Arc<dyn Source>,
         context: &Context,
     ) -> Result<QueryResult, QueryError> {
         let kind = query.expr.value_type();
@@ -247,12 +249,13 @@ impl Engine {
         &self,
         (text, expr): (&str, &Expr),
         when: When,
-        source: &dyn Source,
+        source: Arc<dyn Source>,
         context: &Context,
     ) -> Result<QueryResult, QueryError> {
         let (node, operators) = self.plan(expr, when)?;
         let options = &self.options;
-        let query = Query {
+        let query = Arc::new(Query {
+            root: node,
             source,
             lookback: context.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(options.lookback_ms),
             name_removal: options.name_removal,
@@ -262,24 +265,25 @@ impl Engine {
             annotations: Mutex::new(Annotations::default()),
             warnings: Mutex::new(Vec::new()),
             profile: Profile::new(operators),
-        };
-        let value = evaluate(&query, &node, when).map_err(|error| QueryError { stage: Stage::Execute, error })?;
+        });
+        let value = evaluate(&query, when).map_err(|error| QueryError { stage: Stage::Execute, error })?;
         let stats = QueryStats { samples_read: query.budget.samples_read(), peak_samples: query.budget.peak_samples() };
-        let explained = query.profile.explain(&node);
-        let annotations = query.annotations.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut warnings = query.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let explained = query.profile.explain(&query.root);
+        let annotations = query.annotations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings = std::mem::take(&mut *query.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         warnings.extend(annotations.render(Severity::Warning, text));
         let infos = annotations.render(Severity::Info, text);
         Ok(QueryResult { value, warnings, infos, stats, explained })
     }
 }
 
-fn evaluate(query: &Query<'_>, node: &Node, when: When) -> Result<QueryValue, Error> {
+fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
+    let node = &query.root;
     let steps = match when {
         When::Instant(time) => StepGrid::instant(time),
         When::Range(steps) => StepGrid::range(steps.start, steps.end, steps.step),
     };
-    let eval = Evaluator { query, steps, part: Part::WHOLE };
+    let eval = Evaluator { query, steps, part: Part::WHOLE, files: Files::default() };
     match (&node.operator, node.kind()) {
         (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.to_string_lossy())),
         (Operator::Samples(argument), _) => {

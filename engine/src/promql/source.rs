@@ -1,10 +1,13 @@
 //! Where samples come from: blocks, heads, remote stores, or memory.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::SampleBatch;
+use crate::io::{self, BlockIo};
 use crate::model::matcher::Matcher;
-use crate::model::{Error, Labels, TimeRange};
+use crate::model::{Error, ErrorKind, Labels, TimeRange};
 
 /// What a selector asks of its source.
 #[derive(Clone, Debug)]
@@ -17,7 +20,36 @@ pub struct SelectRequest<'a> {
     pub hints: &'a Hints,
     /// Which part of the series is wanted.
     pub part: Part,
+    /// The files of the core that asks.
+    pub files: Files<'a>,
 }
+
+/// How the core that works on a query reads local files; nothing where no core of [`Cores`] does.
+#[derive(Clone, Copy, Default)]
+pub struct Files<'a>(pub Option<&'a OwnFiles>);
+
+/// A core's own way to local files.
+pub type OwnFiles = RefCell<Box<dyn BlockIo>>;
+
+/// Work for one core, which lends its way to local files.
+pub type CoreJob = Box<dyn FnOnce(&OwnFiles) + Send>;
+
+/// Cores that work on one query side by side. Jobs own what they work on, and never wait for each
+/// other.
+pub trait Cores: Send + Sync {
+    /// How many there are, at least 1.
+    fn count(&self) -> usize;
+
+    /// Sends `job` to one of them, each in turn.
+    fn send(&self, job: CoreJob) -> Result<(), Error>;
+}
+
+/// The cores that share a selection, and the number of parts that it is cut into.
+pub type Shares = (Arc<dyn Cores>, usize);
+
+/// A thread of its own for each job: for sources that wait, and for tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads(pub usize);
 
 /// What a query does with the samples of a selector; a source may do less work for it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,15 +92,39 @@ pub struct Selected {
 pub type BatchSink<'a> = dyn FnMut(&mut SampleBatch) -> Result<(), Error> + 'a;
 
 /// Gives series by matchers. Shared by the cores that work on a query.
-pub trait Source: Sync {
-    /// Into how many parts the selection can be cut for parallel work.
-    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
-        1
+pub trait Source: Send + Sync {
+    /// The cores to whom the parts of the selection go, and how many parts there are; `None` where
+    /// whoever asks reads all of it.
+    fn cores(&self, _request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
+        Ok(None)
     }
 
     /// Hands the matching series to `sink`, sorted by their labels, in batches of a size that
     /// stays in the cache. Each series comes once, whole, its samples in time order.
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error>;
+}
+
+impl fmt::Debug for Files<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Files(lent)" } else { "Files(none)" })
+    }
+}
+
+impl Cores for Threads {
+    fn count(&self) -> usize {
+        self.0.max(1)
+    }
+
+    fn send(&self, job: CoreJob) -> Result<(), Error> {
+        let run = move || {
+            if let Ok(files) = io::open(io::Mode::Pread) {
+                job(&RefCell::new(files));
+            }
+        };
+        let started = std::thread::Builder::new().name("query".to_owned()).spawn(run);
+        let failed = |error| Error::new(ErrorKind::Unavailable, format!("a query's thread did not start: {error}"));
+        started.map(drop).map_err(failed)
+    }
 }
 
 impl Part {
@@ -115,8 +171,9 @@ impl MemorySource {
 }
 
 impl Source for MemorySource {
-    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
-        self.parts.max(1)
+    fn cores(&self, _request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
+        let cores = Arc::new(Threads(self.parts));
+        Ok((self.parts > 1).then_some((cores, self.parts)))
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {

@@ -32,8 +32,8 @@ fn counters() -> MemorySource {
 fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
     let engine = Engine::new(Options::default());
     let rows = |parts| {
-        let source = counters().with_parts(parts);
-        let result = engine.range("sum by (group) (rate(a_total[5m]))", HOUR, &source, &Context::default()).unwrap();
+        let source = Arc::new(counters().with_parts(parts));
+        let result = engine.range("sum by (group) (rate(a_total[5m]))", HOUR, source, &Context::default()).unwrap();
         let QueryValue::Matrix(_, rows) = result.value else { panic!("a range query gives a matrix") };
         (0..rows.len()).map(|row| rows.floats(row).collect::<Vec<_>>()).collect::<Vec<_>>()
     };
@@ -47,10 +47,10 @@ fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
 #[test]
 fn too_many_samples_end_a_query_in_prometheus_words() {
     let engine = Engine::new(Options { samples_max: 100, ..Options::default() });
-    let failed = engine.range("a_total", HOUR, &counters(), &Context::default()).unwrap_err();
+    let failed = engine.range("a_total", HOUR, Arc::new(counters()), &Context::default()).unwrap_err();
     let words = "query processing would load too many samples into memory in query execution";
     assert_eq!((failed.stage, failed.error.kind(), failed.error.message()), (Stage::Execute, ErrorKind::Limit, words));
-    assert!(engine.instant("sum(a_total)", 60_000, &counters(), &Context::default()).is_ok());
+    assert!(engine.instant("sum(a_total)", 60_000, Arc::new(counters()), &Context::default()).is_ok());
 }
 
 #[test]
@@ -58,18 +58,19 @@ fn a_canceled_query_and_one_out_of_time_end() {
     let engine = Engine::new(Options::default());
     let context = Context::default();
     context.patience.canceled.store(true, Ordering::Relaxed);
-    let failed = engine.instant("a_total", 0, &counters(), &context).unwrap_err();
+    let failed = engine.instant("a_total", 0, Arc::new(counters()), &context).unwrap_err();
     assert_eq!(failed.error.kind(), ErrorKind::Canceled);
     let mut context = Context::default();
     context.patience.deadline = Some(Instant::now());
-    let failed = engine.instant("a_total", 0, &counters(), &context).unwrap_err();
+    let failed = engine.instant("a_total", 0, Arc::new(counters()), &context).unwrap_err();
     assert_eq!(failed.error.message(), "query timed out in query execution");
 }
 
 #[test]
 fn operators_account_for_their_series_and_samples() {
     let engine = Engine::new(Options::default());
-    let result = engine.range("sum by (group) (rate(a_total[5m]))", HOUR, &counters(), &Context::default()).unwrap();
+    let result =
+        engine.range("sum by (group) (rate(a_total[5m]))", HOUR, Arc::new(counters()), &Context::default()).unwrap();
     let sum = &result.explained;
     assert_eq!((sum.name.as_str(), sum.series), ("sum by (group)", 2));
     assert_eq!((sum.children.len(), sum.children[0].series), (1, 4));
@@ -79,7 +80,7 @@ fn operators_account_for_their_series_and_samples() {
 #[test]
 fn a_range_vector_is_no_range_query() {
     let engine = Engine::new(Options::default());
-    let failed = engine.range("a_total[5m]", HOUR, &counters(), &Context::default()).unwrap_err();
+    let failed = engine.range("a_total[5m]", HOUR, Arc::new(counters()), &Context::default()).unwrap_err();
     let words = "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
     assert_eq!((failed.stage, failed.error.message()), (Stage::Prepare, words));
 }

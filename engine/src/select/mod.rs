@@ -13,6 +13,8 @@
 
 /// Chunks: from bytes that were read to what the wire carries.
 pub mod chunks;
+/// Series by a few of their labels.
+pub mod classes;
 /// Label names and label values over many blocks.
 pub mod label;
 /// Several sorted runs of series as one.
@@ -30,6 +32,7 @@ pub mod sink;
 /// What a request has touched.
 pub mod stats;
 
+pub use classes::Classes;
 pub use label::{LabelAnswer, LabelRequest};
 pub use plan::{Failure, Found, Plan, Position, Source};
 pub use range::{Outcome, Output, Prepared, RemoteRange};

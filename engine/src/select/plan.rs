@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use std::time::Instant;
 
-use crate::block::{Chosen, Detail, LabelView, OpenedBlock, SeriesBatch};
+use crate::block::{Chosen, ChunkSource, Detail, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
 use crate::model::{BlockId, Error, ErrorKind, TimeRange};
 
@@ -65,6 +65,17 @@ pub struct Plan {
     failures: Vec<Failure>,
     stats: Stats,
     canceled: Arc<AtomicBool>,
+    naming: Naming,
+}
+
+/// What sinks get to know of series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Naming {
+    /// Their labels.
+    #[default]
+    Labels,
+    /// Their places in the order of the answer.
+    Places,
 }
 
 /// Buffers for the labels of one series: its own, and in their final form.
@@ -166,6 +177,7 @@ impl Plan {
             failures: Vec::new(),
             stats: Stats { blocks_queried: found.len() as u64, ..Stats::default() },
             canceled: Arc::default(),
+            naming: Naming::Labels,
         };
         for outcome in found {
             match outcome {
@@ -198,6 +210,25 @@ impl Plan {
     /// Where range `at` starts, and where it ends.
     pub fn range(&self, at: usize) -> (&Position, &Position) {
         (&self.positions[at], &self.positions[at + 1])
+    }
+
+    /// Leaves the labels of series out where nothing but the sink needs them: when all come from one
+    /// block, in its order. From then on sinks get places.
+    pub fn leave_labels_out(&mut self) {
+        let is_simple = matches!(self.sources.as_slice(), [only] if only.order == Order::Kept);
+        if is_simple && self.request.shard.is_none() {
+            self.naming = Naming::Places;
+        }
+    }
+
+    /// What sinks get to know of series.
+    pub fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    /// Whether all chunks lie in local files.
+    pub fn is_local(&self) -> bool {
+        self.sources.iter().all(|source| matches!(source.block.chunks(), ChunkSource::Local(_)))
     }
 
     /// Series found in all blocks; the same series in several counts as often.

@@ -10,8 +10,8 @@ use crate::io::{self, BlockIo, Read};
 use crate::model::{BlockId, Error, ErrorKind};
 
 use super::chunks::{RECORD_BYTES_MAX, Record, record_len, settle};
-use super::merge::{Merged, merge};
-use super::plan::{Failure, Plan, Position};
+use super::merge::{Entry, Merged, merge};
+use super::plan::{Failure, Naming, Plan, Position};
 use super::sink::{ChunkSet, FrameSink};
 use super::stats::Stats;
 
@@ -26,6 +26,8 @@ const WASTE_FACTOR_MAX: u64 = 4;
 pub struct Prepared {
     runs: Vec<SeriesBatch>,
     merged: Merged,
+    /// Of a plan that leaves labels out, the places of the series of its only run.
+    places: Vec<u32>,
     /// Series of `merged` that belong to this range.
     series: usize,
     files: Vec<FilePlace>,
@@ -108,6 +110,7 @@ impl Prepared {
         output.stats.index_ns = started.elapsed().as_nanos() as u64;
         let merged = merge(&runs, plan.within());
         let mut prepared = Self {
+            places: Vec::new(),
             series: 0,
             runs,
             merged,
@@ -119,6 +122,9 @@ impl Prepared {
         };
         prepared.take_series(plan, series_max);
         prepared.output.next = prepared.next_position(end, &places);
+        if plan.naming() == Naming::Places {
+            prepared.places = places.pop().unwrap_or_default();
+        }
         plan.meter.answer(prepared.series as u64, prepared.wanted.len() as u64)?;
         prepared.plan_reads(plan);
         plan.meter.read_bytes(prepared.read.bytes)?;
@@ -358,7 +364,11 @@ impl Prepared {
             output.series += 1;
             output.stats.merged_series += 1;
             output.stats.merged_chunks += sets.len() as u64;
-            sink.series(self.runs[entries[0].run as usize].labels(entries[0].at as usize), &sets)?;
+            let Entry { run, at } = entries[0];
+            match plan.naming() {
+                Naming::Labels => sink.series(self.runs[run as usize].labels(at as usize), &sets)?,
+                Naming::Places => sink.series_at(self.places[at as usize], &sets)?,
+            }
         }
         Ok(())
     }
@@ -397,6 +407,20 @@ impl Scratch {
             return (run, places);
         }
         let Self { series, hashed } = self;
+        if plan.naming() == Naming::Places {
+            let looked_up = source.block.visit_chunks(ordinals, request.range, series, |at, chunks| {
+                run.push_chunks(chunks);
+                run.finish_series();
+                places.push(start + at as u32);
+            });
+            return match looked_up {
+                Ok(()) => (run, places),
+                Err(error) => {
+                    output.fail(&source.block, error);
+                    (SeriesBatch::default(), Vec::new())
+                }
+            };
+        }
         let looked_up = source.block.visit_series(ordinals, request.range, series, |at, labels, chunks| {
             let chunks = if request.detail == Detail::Chunks { chunks } else { &[] };
             source.shape.append(labels.iter(), chunks, &mut run);

@@ -2,7 +2,7 @@
 
 use crate::block::LabelView;
 use crate::chunk::Encoding;
-use crate::model::Error;
+use crate::model::{Error, ErrorKind};
 
 use super::request::Aggregate;
 
@@ -30,6 +30,11 @@ pub struct ChunkSet<'a> {
 pub trait FrameSink {
     /// Takes one series: labels ascending by name, chunks ascending by time.
     fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error>;
+
+    /// Takes one series of a plan that leaves labels out: its place in the order of the answer.
+    fn series_at(&mut self, place: u32, _chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
+        Err(Error::new(ErrorKind::Bug, format!("series {place} comes without labels to a sink that needs them")))
+    }
 
     /// Bytes taken so far.
     fn len(&self) -> usize;

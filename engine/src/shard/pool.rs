@@ -1,5 +1,6 @@
 //! Shards: threads that run jobs sent to them, urgent ones first, background ones in slices.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
 use super::ingest::Partition;
 use crate::io::{self, BlockIo};
 use crate::model::{Error, ErrorKind};
+use crate::promql::source::{CoreJob, Cores, OwnFiles};
 
 /// Longest time that background work keeps a shard from urgent work.
 pub const SLICE: Duration = Duration::from_millis(1);
@@ -46,7 +48,7 @@ pub struct Options {
 /// What a job may use of the shard it runs on.
 pub struct ShardContext {
     shard: usize,
-    io: Box<dyn BlockIo>,
+    io: OwnFiles,
     slice_end: Option<Instant>,
     partitions: HashMap<PartitionKey, Partition>,
 }
@@ -103,7 +105,7 @@ impl Default for Options {
 impl ShardContext {
     /// A context of its own for a thread that is no shard: tests and tools.
     pub fn standalone(io: Box<dyn BlockIo>) -> Self {
-        Self { shard: 0, io, slice_end: None, partitions: HashMap::new() }
+        Self { shard: 0, io: RefCell::new(io), slice_end: None, partitions: HashMap::new() }
     }
 
     /// Number of this shard, from 0.
@@ -113,7 +115,7 @@ impl ShardContext {
 
     /// The shard's own way to local files.
     pub fn io(&mut self) -> &mut dyn BlockIo {
-        &mut *self.io
+        &mut **self.io.get_mut()
     }
 
     /// The partition `key` of those that this shard owns.
@@ -209,6 +211,16 @@ impl Pool {
     }
 }
 
+impl Cores for Pool {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn send(&self, job: CoreJob) -> Result<(), Error> {
+        Self::send(self, self.any(), move |context| job(&context.io))
+    }
+}
+
 impl Drop for Pool {
     /// Lets every shard finish what it was sent, then ends the threads.
     fn drop(&mut self) {
@@ -240,7 +252,8 @@ impl Shard {
             match io::open(mode) {
                 Ok(io) => {
                     let _ = ready.send(Ok(io.name()));
-                    let context = ShardContext { shard, io, slice_end: None, partitions: HashMap::new() };
+                    let context =
+                        ShardContext { shard, io: RefCell::new(io), slice_end: None, partitions: HashMap::new() };
                     Loop { context, urgent: urgent_inbox, background: background_inbox, counters: own }.run();
                 }
                 Err(error) => drop(ready.send(Err(error))),

@@ -1,5 +1,7 @@
 //! The backend of the HTTP API over endpoints.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use engine::model::{Error, Labels};
 use engine::promql::assemble::Merging;
@@ -23,8 +25,8 @@ pub struct Fanout {
 
 #[async_trait]
 impl Backend for Fanout {
-    fn source(&self, scope: &Scope) -> Box<dyn Source + Send> {
-        Box::new(RemoteSource {
+    fn source(&self, scope: &Scope) -> Arc<dyn Source> {
+        Arc::new(RemoteSource {
             proxy: self.proxy.clone(),
             scope: scope.clone(),
             merging: self.merging,

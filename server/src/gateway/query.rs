@@ -9,7 +9,7 @@ use engine::block::BlockSet;
 use engine::model::{Error, ErrorKind, Labels, Resolution};
 use engine::promql::assemble::Merging;
 use engine::promql::blocks::{self, BlockSource};
-use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
+use engine::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source};
 use engine::select::RemoteRange;
 use engine::shard::Fetcher;
 use serde_json::Value;
@@ -37,8 +37,8 @@ struct LocalSource<S> {
 }
 
 impl<S: Source> Source for LocalSource<S> {
-    fn parts(&self, request: &SelectRequest<'_>) -> usize {
-        self.blocks.parts(request)
+    fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
+        self.blocks.cores(request)
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
@@ -63,7 +63,7 @@ impl GatewayBackend {
             max_resolution: Resolution(scope.max_resolution_ms),
             limits: self.gateway.request_limits(),
             budget: Arc::clone(&self.gateway.selector.budget),
-            cores: self.gateway.selector.pool.len(),
+            cores: Some(self.gateway.selector.pool.clone()),
             fetch: Some(Arc::new(fetch)),
         }
     }
@@ -71,7 +71,7 @@ impl GatewayBackend {
 
 #[async_trait]
 impl Backend for GatewayBackend {
-    fn source(&self, scope: &Scope) -> Box<dyn Source + Send> {
+    fn source(&self, scope: &Scope) -> Arc<dyn Source> {
         if !scope.store_matchers.is_empty() {
             return self.fanout.source(scope);
         }
@@ -79,9 +79,9 @@ impl Backend for GatewayBackend {
         let local = self.scope(scope, &set);
         if let Some(ingest) = self.gateway.kept() {
             let source = KeptSource { bucket: set, ingest: Arc::clone(ingest), scope: local };
-            return Box::new(LocalSource { blocks: source, on_failure: scope.on_failure });
+            return Arc::new(LocalSource { blocks: source, on_failure: scope.on_failure });
         }
-        Box::new(LocalSource { blocks: BlockSource::new(set, local), on_failure: scope.on_failure })
+        Arc::new(LocalSource { blocks: BlockSource::new(set, local), on_failure: scope.on_failure })
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {

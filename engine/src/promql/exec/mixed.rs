@@ -61,7 +61,7 @@ pub struct Times {
 /// A function and where it is applied.
 pub struct Function<'a> {
     /// The query, for its annotations.
-    pub query: &'a Query<'a>,
+    pub query: &'a Query,
     /// The function.
     pub function: F,
     /// Metric name of the series.
@@ -229,17 +229,23 @@ impl Function<'_> {
         }
         let whole = Windows { starts: vec![0], ends: vec![window.values.len() as u32] };
         let params: Vec<Vec<f64>> = params.iter().map(|param| vec![*param]).collect();
+        let mut spans = over_time::Spans::default();
+        if self.function.is_extrapolated() {
+            spans.find(&whole, window.timestamps, (&StepGrid::instant(times.end), self.range));
+        }
         let input = RangeInput {
             timestamps: window.timestamps,
             values: window.values,
+            falls: true,
             windows: &whole,
-            reference: &StepGrid::instant(times.end),
+            spans: &spans,
             steps: &StepGrid::instant(times.step),
             range: self.range,
             params: &params,
         };
         let (mut values, mut valid) = ([0.0], [0]);
-        over_time::apply(self.function, &input, &mut RowOut { values: &mut values, valid: &mut valid })?;
+        let mut out = RowOut { values: &mut values, valid: &mut valid };
+        over_time::apply(self.function, &input, &mut over_time::Scratch::default(), &mut out)?;
         Ok(if bitmap::any(&valid) { Cell::Float(values[0]) } else { Cell::Empty })
     }
 }

@@ -9,6 +9,7 @@ mod aggregate;
 mod binary;
 /// Dates in UTC.
 pub mod calendar;
+mod cores;
 mod elementwise;
 mod group;
 mod histogram;
@@ -24,7 +25,7 @@ mod selector;
 mod sort;
 mod stats;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::batch::StepGrid;
@@ -34,7 +35,7 @@ use super::annotations::{Annotation, Annotations};
 use super::budget::Budget;
 use super::explain::Profile;
 use super::plan::{Call, Node, Operator, ValueKind};
-use super::source::{Part, Source};
+use super::source::{Files, Part, Source};
 use super::value::{Matrix, RowLabels, without_metadata};
 
 pub(super) use group::merge_same_labels;
@@ -44,10 +45,12 @@ pub(super) use scalar::eval as scalar_value;
 /// Takes batches of rows; it may take their contents.
 pub(super) type RowSink<'s> = dyn FnMut(&mut Matrix) -> Result<(), Error> + 's;
 
-/// What all operators of a query share.
-pub(super) struct Query<'a> {
+/// What all operators of a query share, on whatever core they run.
+pub(super) struct Query {
+    /// All operators.
+    pub root: Node,
     /// Where samples come from.
-    pub source: &'a dyn Source,
+    pub source: Arc<dyn Source>,
     /// How far back an instant selector looks, in milliseconds.
     pub lookback: i64,
     /// When metric names are dropped.
@@ -100,14 +103,16 @@ pub enum StartTimestamps {
 #[derive(Clone, Copy)]
 pub(super) struct Evaluator<'a> {
     /// What all operators share.
-    pub query: &'a Query<'a>,
+    pub query: &'a Arc<Query>,
     /// The steps.
     pub steps: StepGrid,
     /// Which part of the series selectors give.
     pub part: Part,
+    /// The files of the core that the evaluator runs on.
+    pub files: Files<'a>,
 }
 
-impl Query<'_> {
+impl Query {
     /// Adds a warning or info.
     pub fn annotate(&self, annotation: Annotation) {
         self.annotations.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(annotation);
@@ -134,6 +139,13 @@ impl<'a> Evaluator<'a> {
     pub fn eval(&self, node: &Node) -> Result<Matrix, Error> {
         self.query.budget.check()?;
         if self.streams(node) {
+            if let Some(cut) = cores::cut(self, node)? {
+                let mut all = Matrix::new(self.count());
+                for mut rows in cut.run(self, node, cores::rows)? {
+                    all.append(&mut rows);
+                }
+                return Ok(all);
+            }
             let mut all = Matrix::new(self.count());
             self.stream(node, &mut |batch| {
                 self.query.budget.hold_bytes(batch.cells.heap_bytes())?;
@@ -153,7 +165,7 @@ impl<'a> Evaluator<'a> {
             return scalar::as_matrix(self, node);
         }
         match &node.operator {
-            Operator::Aggregate(aggregate) => aggregate::eval(self, aggregate),
+            Operator::Aggregate(aggregate) => aggregate::eval(self, node, aggregate),
             Operator::Binary(binary) => binary::eval(self, node, binary),
             Operator::StepInvariant(input) => self.eval_once(input),
             Operator::OverTime(call) => absent::eval_over_time(self, call),
@@ -215,6 +227,9 @@ impl<'a> Evaluator<'a> {
     pub fn stream(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
         if !self.streams(node) {
             return sink(&mut self.eval(node)?);
+        }
+        if let Some(cut) = cores::cut(self, node)? {
+            return cut.run(self, node, cores::rows)?.iter_mut().try_for_each(sink);
         }
         let started = Instant::now();
         let mut inside = std::time::Duration::ZERO;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows};
 use crate::model::value::is_stale_nan;
 use crate::model::{CounterReset, Error, Labels, TimeRange};
+use crate::simd;
 
 use super::super::annotations::Annotation;
 use super::super::function::RangeFunction;
 use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subquery};
 use super::super::value::{Matrix, RowLabels, without_metadata};
-use super::over_time::{self, RangeInput, RowOut};
+use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
 use super::{CounterEvidence, Evaluator, RowSink, StartTimestamps, mixed, scalar, selector};
 
 /// Streams the rows of a function over time.
@@ -39,7 +40,7 @@ pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> 
 }
 
 /// Times of the samples that the windows of a range selector may hold.
-fn sample_range(eval: &Evaluator<'_>, select: &Select, range: i64) -> TimeRange {
+pub fn sample_range(eval: &Evaluator<'_>, select: &Select, range: i64) -> TimeRange {
     let reference = eval.steps.shifted(select.offset, select.at);
     let (before, after) = around(select.extension, eval.query.lookback);
     TimeRange::new(reference.start - range - before + 1, reference.end() + after)
@@ -89,7 +90,12 @@ struct Pass<'a> {
     range: i64,
     extension: Extension,
     params: Vec<Vec<f64>>,
+    /// Times of the samples that `windows` and `spans` are of: the series of one target share them.
+    known: Vec<i64>,
     windows: Windows,
+    spans: Spans,
+    scratch: Scratch,
+    extended_windows: Windows,
     histogram_windows: Windows,
     live: Live,
     seen: Option<HashSet<Arc<Labels>>>,
@@ -114,7 +120,11 @@ impl<'a> Pass<'a> {
             range,
             extension,
             params,
+            known: Vec::new(),
             windows: Windows::default(),
+            spans: Spans::default(),
+            scratch: Scratch::default(),
+            extended_windows: Windows::default(),
             histogram_windows: Windows::default(),
             live: Live::default(),
             seen: (!distinct && !eval.query.delays_names()).then(HashSet::new),
@@ -139,20 +149,27 @@ impl<'a> Pass<'a> {
             && self.extension == Extension::None
             && (self.eval.query.starts == StartTimestamps::Ignored || series.starts.is_empty());
         if plain {
-            let (timestamps, values) = self.live.floats(series);
-            self.windows.find(&self.reference, self.range, timestamps);
-            self.eval.query.budget.pass_samples(self.windows.widest())?;
+            let (timestamps, values, falls) = self.live.floats(series);
+            if self.known != timestamps {
+                self.windows.find(&self.reference, self.range, timestamps);
+                self.eval.query.budget.pass_samples(self.windows.widest())?;
+                if self.call.function.is_extrapolated() {
+                    self.spans.find(&self.windows, timestamps, (&self.reference, self.range));
+                }
+                timestamps.clone_into(&mut self.known);
+            }
             let input = RangeInput {
                 timestamps,
                 values,
+                falls,
                 windows: &self.windows,
-                reference: &self.reference,
+                spans: &self.spans,
                 steps: &self.eval.steps,
                 range: self.range,
                 params: &self.params,
             };
             let (values, valid) = self.out.cells.row_mut(row);
-            over_time::apply(self.call.function, &input, &mut RowOut { values, valid })?;
+            over_time::apply(self.call.function, &input, &mut self.scratch, &mut RowOut { values, valid })?;
         } else {
             self.mixed_row(series, row)?;
         }
@@ -171,7 +188,7 @@ impl<'a> Pass<'a> {
         let all = mixed::Samples::live(series);
         let (before, after) = around(self.extension, self.eval.query.lookback);
         let bounds = (-self.range - before, after);
-        self.windows.find_between(&self.reference, bounds, &all.timestamps);
+        self.extended_windows.find_between(&self.reference, bounds, &all.timestamps);
         self.histogram_windows.find_between(&self.reference, bounds, &all.histogram_timestamps);
         let function = mixed::Function {
             query: self.eval.query,
@@ -183,7 +200,7 @@ impl<'a> Pass<'a> {
         };
         let rates = function.rates(&all);
         for step in 0..self.eval.count() {
-            let floats = self.windows.range(step);
+            let floats = self.extended_windows.range(step);
             let histograms = self.histogram_windows.range(step);
             if floats.is_empty() && histograms.is_empty() {
                 continue;
@@ -264,9 +281,11 @@ struct Live {
 }
 
 impl Live {
-    fn floats<'a>(&'a mut self, series: &SeriesSamples<'a>) -> (&'a [i64], &'a [f64]) {
-        if !series.values.iter().any(|value| is_stale_nan(*value)) {
-            return (series.timestamps, series.values);
+    /// Times and values of the samples, and whether one may be less than the one before it.
+    fn floats<'a>(&'a mut self, series: &SeriesSamples<'a>) -> (&'a [i64], &'a [f64], bool) {
+        let found = simd::reduce::survey(simd::isa(), series.values);
+        if !found.is_stale {
+            return (series.timestamps, series.values, found.falls);
         }
         self.timestamps.clear();
         self.values.clear();
@@ -276,7 +295,7 @@ impl Live {
                 self.values.push(*value);
             }
         }
-        (&self.timestamps, &self.values)
+        (&self.timestamps, &self.values, true)
     }
 }
 

@@ -13,10 +13,23 @@ use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
 use super::{Evaluator, RowSink, StartTimestamps, group, stats};
 
+/// What is asked of the source for the samples of `select` in `range`.
+pub fn request<'r>(eval: &Evaluator<'r>, select: &'r Select, range: TimeRange) -> SelectRequest<'r> {
+    SelectRequest { matchers: &select.matchers, range, hints: &select.hints, part: eval.part, files: eval.files }
+}
+
+/// Times of the samples that an instant selector may give; `None` when there is no step.
+pub fn sample_range(eval: &Evaluator<'_>, select: &Select) -> Option<TimeRange> {
+    let reference = eval.steps.shifted(select.offset, select.at);
+    let lookback = eval.query.lookback;
+    let after = if select.extension == Extension::Smoothed { lookback } else { 0 };
+    (reference.count > 0)
+        .then(|| TimeRange::new(reference.start - lookback + 1 - after.min(1), reference.end() + after))
+}
+
 /// Asks the source for the samples of `select` in `range`.
 pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut BatchSink<'_>) -> Result<(), Error> {
-    let request = SelectRequest { matchers: &select.matchers, range, hints: &select.hints, part: eval.part };
-    let selected = eval.query.source.select(&request, &mut |batch| {
+    let selected = eval.query.source.select(&request(eval, select, range), &mut |batch| {
         eval.query.budget.check()?;
         eval.query.budget.count_read(batch.samples());
         if select.hints.histogram_stats {
@@ -37,11 +50,7 @@ pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut
 pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> Result<(), Error> {
     let reference = eval.steps.shifted(select.offset, select.at);
     let lookback = eval.query.lookback;
-    let after = if select.extension == Extension::Smoothed { lookback } else { 0 };
-    if reference.count == 0 {
-        return Ok(());
-    }
-    let range = TimeRange::new(reference.start - lookback + 1 - after.min(1), reference.end() + after);
+    let Some(range) = sample_range(eval, select) else { return Ok(()) };
     let mut out = Matrix::new(eval.count());
     let mut picks = Picks::default();
     fetch(eval, select, range, &mut |batch| {

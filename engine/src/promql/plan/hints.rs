@@ -21,7 +21,11 @@ pub fn push_down(aggregate: &mut Aggregate) {
         }
         Grouping::Without(_) => None,
     };
-    mark(&mut aggregate.input, wanted);
+    match &mut aggregate.input.operator {
+        // What lies between may have to tell series apart that differ in name only; here nothing does.
+        Operator::Select(select) => select.hints.projection = wanted,
+        _ => mark(&mut aggregate.input, wanted),
+    }
 }
 
 fn mark(node: &mut Node, wanted: Option<Vec<String>>) {

@@ -1,4 +1,4 @@
-//! Operators in words, for `explain`.
+//! Operators and what lies below them: found by their number, and in words for `explain`.
 
 use super::{Call, Grouping, Node, Operator, Order, RangeArgument};
 
@@ -16,6 +16,23 @@ impl Node {
             }
             Operator::Binary(binary) => vec![&binary.left, &binary.right],
         }
+    }
+
+    /// The operator number `id`, when it is this one or below it.
+    pub fn find(&self, id: usize) -> Option<&Self> {
+        if self.id == id { Some(self) } else { self.inputs().into_iter().find_map(|input| input.find(id)) }
+    }
+
+    /// Whether neither this operator nor one below it reads series.
+    pub fn is_free_of_series(&self) -> bool {
+        let reads = match &self.operator {
+            Operator::Select(_) => true,
+            Operator::Samples(argument) => matches!(**argument, RangeArgument::Select(..)),
+            Operator::OverTime(call) => matches!(call.argument, RangeArgument::Select(..)),
+            Operator::Call(Call::Info(..), _) => true,
+            _ => false,
+        };
+        !reads && self.inputs().into_iter().all(Self::is_free_of_series)
     }
 
     /// The operator in a few words.

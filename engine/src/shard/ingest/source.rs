@@ -7,11 +7,11 @@ use super::{Ingest, ViewRequest};
 use crate::model::{Error, TimeRange};
 use crate::promql::assemble::Merging;
 use crate::promql::blocks::{BlockSource, Scope};
-use crate::promql::source::{BatchSink, SelectRequest, Selected, Source};
+use crate::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source};
 use crate::shard::gather::block_on;
 
-/// The source of one query. Each of the query's selections gets one view, whichever core asks first; it
-/// must not be asked from a shard.
+/// The source of one query. Each of the query's selections gets one view, made where the query is cut
+/// into parts: a shard must not be the first to ask.
 pub struct HeadSource {
     ingest: Arc<Ingest>,
     scope: Scope,
@@ -51,8 +51,9 @@ impl HeadSource {
 }
 
 impl Source for HeadSource {
-    fn parts(&self, _request: &SelectRequest<'_>) -> usize {
-        self.scope.cores.max(1)
+    /// Makes the view, so that no shard has to wait for it.
+    fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
+        self.view(request)?.cores(request)
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {

@@ -14,7 +14,7 @@ use crate::io::BlockIo;
 use crate::io::faulty::{Fault, Faulty};
 use crate::model::{Matcher, TimeRange};
 use crate::promql::blocks::Scope;
-use crate::promql::source::{Hints, Part, SelectRequest, Source};
+use crate::promql::source::{Files, Hints, Part, SelectRequest, Source};
 use crate::shard::gather::{Selector, block_on};
 use crate::shard::pool;
 use crate::wal::folder::{list, segment_path};
@@ -82,8 +82,8 @@ fn read(ingest: &Arc<Ingest>) -> BTreeMap<String, Vec<i64>> {
     let source = ingest.source(None, Scope::default());
     let hints = Hints::default();
     let matchers = [Matcher::equal("__name__", "metric"), Matcher::equal("tenant_id", "team-a")];
-    let request =
-        SelectRequest { matchers: &matchers, range: TimeRange::new(0, i64::MAX), hints: &hints, part: Part::WHOLE };
+    let (range, files) = (TimeRange::new(0, i64::MAX), Files::default());
+    let request = SelectRequest { matchers: &matchers, range, hints: &hints, part: Part::WHOLE, files };
     let mut all = BTreeMap::new();
     let mut sink = |batch: &mut SampleBatch| -> Result<(), Error> {
         for series in batch.iter() {

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::batch::bitmap;
+use crate::simd::{self, reduce};
 
 use super::super::super::plan::AggregateOperator as A;
 use super::super::math::kahan_add;
@@ -87,18 +88,21 @@ impl State {
     pub fn add_floats(&mut self, group: usize, values: &[f64], valid: &[u64]) {
         let cells = group * self.steps..(group + 1) * self.steps;
         let seen = &mut self.seen[group * self.words..(group + 1) * self.words];
+        let isa = simd::isa();
         match self.operator {
             A::Sum => {
                 let sums = (&mut self.primary[cells.clone()], &mut self.secondary[cells]);
-                each_run(valid, |run| sum_run(&mut sums.0[run.clone()], &mut sums.1[run.clone()], &values[run]));
+                each_run(valid, self.steps, |run| {
+                    reduce::sum(isa, &mut sums.0[run.clone()], &mut sums.1[run.clone()], &values[run]);
+                });
             }
             A::Min => {
                 let least = &mut self.primary[cells];
-                each_run(valid, |run| pick_run(&mut least[run.clone()], &values[run], |kept, new| kept > new));
+                each_run(valid, self.steps, |run| reduce::least(isa, &mut least[run.clone()], &values[run]));
             }
             A::Max => {
                 let most = &mut self.primary[cells];
-                each_run(valid, |run| pick_run(&mut most[run.clone()], &values[run], |kept, new| kept < new));
+                each_run(valid, self.steps, |run| reduce::greatest(isa, &mut most[run.clone()], &values[run]));
             }
             A::Avg => return self.add_means(group, values, valid),
             A::Stddev | A::Stdvar => {
@@ -114,7 +118,7 @@ impl State {
             }
             _ => {
                 let counts = &mut self.counts[cells];
-                each_run(valid, |run| counts[run].iter_mut().for_each(|count| *count += 1.0));
+                each_run(valid, self.steps, |run| counts[run].iter_mut().for_each(|count| *count += 1.0));
             }
         }
         bitmap::union(seen, valid);
@@ -136,8 +140,8 @@ impl State {
         let counts = &mut self.counts[cells];
         let overflows = sums.iter().zip(values).any(|(sum, value)| (sum + value).is_infinite());
         if self.incremental.is_empty() && !overflows {
-            each_run(valid, |run| {
-                sum_run(&mut sums[run.clone()], &mut comps[run.clone()], &values[run.clone()]);
+            each_run(valid, self.steps, |run| {
+                reduce::sum(simd::isa(), &mut sums[run.clone()], &mut comps[run.clone()], &values[run.clone()]);
                 counts[run].iter_mut().for_each(|count| *count += 1.0);
             });
         } else {
@@ -276,9 +280,12 @@ impl MeanState<'_> {
     }
 }
 
-/// Calls `f` with each run of set bits, at most a word long.
+/// Calls `f` with each run of set bits, at most a word long unless all of the `count` bits are set.
 #[inline]
-fn each_run(valid: &[u64], mut f: impl FnMut(std::ops::Range<usize>)) {
+fn each_run(valid: &[u64], count: usize, mut f: impl FnMut(std::ops::Range<usize>)) {
+    if bitmap::all(valid, count) {
+        return f(0..count);
+    }
     for (word, bits) in valid.iter().enumerate() {
         let mut left = *bits;
         let mut base = word * 64;
@@ -290,22 +297,6 @@ fn each_run(valid: &[u64], mut f: impl FnMut(std::ops::Range<usize>)) {
             base += skip + run;
             left = if run == 64 { 0 } else { left >> run };
         }
-    }
-}
-
-/// `sums[i], comps[i] = kahan_add(values[i], sums[i], comps[i])`
-#[inline]
-fn sum_run(sums: &mut [f64], comps: &mut [f64], values: &[f64]) {
-    for ((sum, comp), value) in sums.iter_mut().zip(comps).zip(values) {
-        (*sum, *comp) = kahan_add(*value, *sum, *comp);
-    }
-}
-
-/// Replaces what `gives_way` or is NaN.
-#[inline]
-fn pick_run(kept: &mut [f64], values: &[f64], gives_way: impl Fn(f64, f64) -> bool) {
-    for (kept, value) in kept.iter_mut().zip(values) {
-        pick(kept, *value, &gives_way);
     }
 }
 
@@ -325,7 +316,7 @@ mod tests {
     fn runs_cover_exactly_the_set_bits() {
         let valid = [0b1110_0101, u64::MAX, 1 << 63];
         let mut covered = Vec::new();
-        each_run(&valid, |run| covered.extend(run));
+        each_run(&valid, 192, |run| covered.extend(run));
         assert_eq!(covered, bitmap::ones(&valid).collect::<Vec<_>>());
     }
 

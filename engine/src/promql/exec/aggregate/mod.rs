@@ -11,14 +11,13 @@ use crate::batch::bitmap;
 use crate::model::Error;
 
 use super::super::annotations::{Annotation, Short};
-use super::super::plan::{Aggregate, AggregateOperator as A, Node, Operator, RangeArgument, Select};
-use super::super::source::{Part, SelectRequest};
+use super::super::plan::{Aggregate, AggregateOperator as A, Node, Operator};
 use super::super::value::{Matrix, RowLabels};
 use super::group::{Groups, View};
-use super::{Evaluator, scalar};
+use super::{Evaluator, cores, scalar};
 
 /// The rows of an aggregation, one for each group or chosen series.
-pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
+pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
     let before = eval.query.budget.held();
     let params = match &aggregate.param {
         Some(param) if aggregate.operator != A::CountValues => scalar::eval(eval, param)?,
@@ -28,31 +27,19 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error
         A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => choose::eval(eval, aggregate, &params),
         A::CountValues => values::count_values(eval, aggregate),
         A::Quantile => values::quantile(eval, aggregate, &params),
-        _ => fold(eval, aggregate),
+        _ => fold(eval, node, aggregate),
     }?;
     eval.query.budget.settle(before, &result.cells)?;
     Ok(result)
 }
 
 /// Aggregations that need no more than a few numbers for each group and step.
-fn fold(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
-    let parts = parts_of(eval, &aggregate.input);
-    if parts <= 1 {
-        return fold_part(eval, aggregate).map(|fold| fold.finish());
-    }
-    let folds = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..parts)
-            .map(|index| {
-                let part = Evaluator { part: Part { index, count: parts }, ..*eval };
-                scope.spawn(move || fold_part_detached(&part, aggregate))
-            })
-            .collect();
-        workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
-    });
+fn fold(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
+    let Some(cut) = cores::cut(eval, &aggregate.input)? else {
+        return fold_rows(eval, aggregate).map(Fold::finish);
+    };
     let mut whole: Option<Fold<'_>> = None;
-    for part in folds {
-        let part =
-            part.map_err(|_| Error::new(crate::model::ErrorKind::Bug, "a worker of an aggregation panicked"))??;
+    for part in cut.run(eval, node, fold_part)? {
         match &mut whole {
             None => whole = Some(Fold::resume(eval, aggregate, part)),
             Some(whole) => whole.merge(&part),
@@ -61,7 +48,7 @@ fn fold(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
     Ok(whole.map_or_else(|| Matrix::new(eval.count()), Fold::finish))
 }
 
-fn fold_part<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fold<'a>, Error> {
+fn fold_rows<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fold<'a>, Error> {
     let mut fold = Fold::new(eval, aggregate);
     eval.stream(&aggregate.input, &mut |batch| {
         fold.rows(batch);
@@ -70,38 +57,19 @@ fn fold_part<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fo
     Ok(fold)
 }
 
-fn fold_part_detached(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Partial, Error> {
-    fold_part(eval, aggregate).map(|fold| Partial { labels: fold.groups.labels.clone(), state: fold.state })
+/// What the aggregation `node` makes of one part of the series.
+fn fold_part(eval: &Evaluator<'_>, node: &Node) -> Result<Partial, Error> {
+    let Operator::Aggregate(aggregate) = &node.operator else {
+        return Err(Error::new(crate::model::ErrorKind::Bug, "a part was folded by what is no aggregation"));
+    };
+    let Fold { groups, state, .. } = fold_rows(eval, aggregate)?;
+    Ok(Partial { labels: groups.labels, state })
 }
 
 /// What one part of the series came to.
 struct Partial {
     labels: Vec<Arc<crate::model::Labels>>,
     state: fold::State,
-}
-
-/// Into how many parts the series that `node` streams can be cut.
-fn parts_of(eval: &Evaluator<'_>, node: &Node) -> usize {
-    if eval.count() == 0 || !eval.streams(node) {
-        return 1;
-    }
-    let of_select = |select: &Select| {
-        let range = crate::model::TimeRange::new(eval.steps.start, eval.steps.end());
-        let request = SelectRequest { matchers: &select.matchers, range, hints: &select.hints, part: Part::WHOLE };
-        eval.query.source.parts(&request)
-    };
-    match &node.operator {
-        Operator::Select(select) => of_select(select),
-        Operator::OverTime(call) => match &call.argument {
-            RangeArgument::Select(select, _) => of_select(select),
-            RangeArgument::Subquery(_) => 1,
-        },
-        Operator::Float(_, args) if args[0].distinct_without_name() => parts_of(eval, &args[0]),
-        Operator::Histogram(_, input) | Operator::Negate(input) if input.distinct_without_name() => {
-            parts_of(eval, input)
-        }
-        _ => 1,
-    }
 }
 
 /// An aggregation in progress.

@@ -1,6 +1,7 @@
 //! Arithmetic and comparisons between vectors: rows find each other by a signature of their labels,
 //! computed once; what happens at each step is then a question of bitmaps.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -139,6 +140,14 @@ struct Join<'a> {
     out: Merged,
 }
 
+/// The floats of an operand at all steps.
+fn floats(side: &Matrix, operand: Operand, steps: usize) -> Cow<'_, [f64]> {
+    match operand {
+        Operand::Row(row) => Cow::Borrowed(side.cells.values(row)),
+        Operand::Fill(value) => Cow::Owned(vec![value; steps]),
+    }
+}
+
 /// One side of a match: a row, or a number that stands for a missing one.
 #[derive(Clone, Copy)]
 enum Operand {
@@ -266,17 +275,13 @@ impl Join<'_> {
             return self.compute_cells(many, one, mask);
         }
         let steps = self.eval.count();
-        let floats = |side: &Matrix, operand| match operand {
-            Operand::Row(row) => side.cells.values(row).to_vec(),
-            Operand::Fill(value) => vec![value; steps],
-        };
+        let (many_side, one_side) = (self.many, self.one);
+        let of_many = floats(many_side, many, steps);
+        let of_one = floats(one_side, one, steps);
         let (values, valid) = self.scratch.cells.row_mut(0);
         valid.copy_from_slice(mask);
-        let (left, right) = if self.matching.cardinality == Cardinality::OneToMany {
-            (floats(self.one, one), floats(self.many, many))
-        } else {
-            (floats(self.many, many), floats(self.one, one))
-        };
+        let is_swapped = self.matching.cardinality == Cardinality::OneToMany;
+        let (left, right) = if is_swapped { (of_one, of_many) } else { (of_many, of_one) };
         values.copy_from_slice(&left);
         operation::apply_row(self.binary, Operands::VectorFirst, (values, valid), &right);
         mask.to_vec()
@@ -315,19 +320,16 @@ impl Join<'_> {
     }
 
     fn result_labels(&self, many: Operand, one: Operand) -> Labels {
-        let signature_of = |side: &Matrix, row: usize| self.matching.labels.of(&side.rows[row].labels);
-        let (many_labels, one_labels) = match (many, one) {
-            (Operand::Row(many), Operand::Row(one)) => {
-                ((*self.many.rows[many].labels).clone(), (*self.one.rows[one].labels).clone())
-            }
-            (Operand::Row(many), Operand::Fill(_)) => {
-                ((*self.many.rows[many].labels).clone(), signature_of(self.many, many))
-            }
-            (Operand::Fill(_), Operand::Row(one)) => {
-                (signature_of(self.one, one), (*self.one.rows[one].labels).clone())
-            }
-            (Operand::Fill(_), Operand::Fill(_)) => (Labels::default(), Labels::default()),
+        let of_row = |side: &'_ Matrix, operand| match operand {
+            Operand::Row(row) => Some(Arc::clone(&side.rows[row].labels)),
+            Operand::Fill(_) => None,
         };
+        let signature = |labels: &Option<Arc<Labels>>| {
+            Arc::new(labels.as_ref().map(|labels| self.matching.labels.of(labels)).unwrap_or_default())
+        };
+        let (of_many, of_one) = (of_row(self.many, many), of_row(self.one, one));
+        let many_labels = of_many.clone().unwrap_or_else(|| signature(&of_one));
+        let one_labels = of_one.unwrap_or_else(|| signature(&of_many));
         let unnamed = self.binary.operator.drops_name()
             || (self.binary.comparison == Comparison::Bool && !self.eval.query.delays_names());
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;

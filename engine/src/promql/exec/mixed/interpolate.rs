@@ -20,12 +20,7 @@ pub fn counter(before: (i64, f64), after: (i64, f64), time: i64) -> f64 {
 }
 
 /// The histogram of a smoothed instant selector at `time`.
-pub fn at(
-    query: &Query<'_>,
-    (metric, position): (&str, usize),
-    samples: &[(i64, Arc<FloatHistogram>)],
-    time: i64,
-) -> Cell {
+pub fn at(query: &Query, (metric, position): (&str, usize), samples: &[(i64, Arc<FloatHistogram>)], time: i64) -> Cell {
     let next = samples.partition_point(|(at, _)| *at < time);
     let before = next.checked_sub(1).map(|at| &samples[at]);
     match (before, samples.get(next)) {

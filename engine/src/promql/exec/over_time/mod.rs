@@ -12,10 +12,11 @@ mod trend;
 
 use crate::batch::{StepGrid, Windows, bitmap};
 use crate::model::Error;
+use crate::simd;
 
 use super::super::function::RangeFunction;
 
-pub use rate::{Extrapolation, RateKind, extrapolate};
+pub use rate::{Extrapolation, RateKind, Spans, extrapolate};
 pub use trend::check_factors;
 
 /// One series with its windows.
@@ -25,16 +26,26 @@ pub struct RangeInput<'a> {
     pub timestamps: &'a [i64],
     /// Samples.
     pub values: &'a [f64],
+    /// Whether a sample is less than the one before it.
+    pub falls: bool,
     /// A window for each step.
     pub windows: &'a Windows,
-    /// Ends of the windows: the steps after offset and `@`.
-    pub reference: &'a StepGrid,
+    /// How far the windows reach, for rates.
+    pub spans: &'a Spans,
     /// Steps of the evaluation.
     pub steps: &'a StepGrid,
     /// Length of the windows in milliseconds.
     pub range: i64,
     /// Scalar arguments, one value for each step.
     pub params: &'a [Vec<f64>],
+}
+
+/// Room that is used for one series after the other.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    ends: simd::rate::Ends,
+    sums: simd::windows::Sums,
+    lines: trend::Lines,
 }
 
 /// A row to be filled.
@@ -62,6 +73,11 @@ impl<'a> RangeInput<'a> {
         &self.values[self.windows.range(step)]
     }
 
+    /// The windows as kernels take them.
+    fn ranges(&self) -> simd::windows::Ranges<'a> {
+        simd::windows::Ranges { starts: &self.windows.starts, ends: &self.windows.ends }
+    }
+
     /// Calls `f` for each window that has at least `least` samples and sets what it gives.
     #[inline]
     fn each(&self, least: usize, out: &mut RowOut<'_>, mut f: impl FnMut(usize, std::ops::Range<usize>) -> f64) {
@@ -75,18 +91,23 @@ impl<'a> RangeInput<'a> {
 }
 
 /// Evaluates `function` for all windows of one series.
-pub fn apply(function: RangeFunction, input: &RangeInput<'_>, out: &mut RowOut<'_>) -> Result<(), Error> {
+pub fn apply(
+    function: RangeFunction,
+    input: &RangeInput<'_>,
+    scratch: &mut Scratch,
+    out: &mut RowOut<'_>,
+) -> Result<(), Error> {
     use RangeFunction as F;
     match function {
-        F::Rate => rate::rate(input, RateKind::Rate, out),
-        F::Increase => rate::rate(input, RateKind::Increase, out),
-        F::Delta => rate::rate(input, RateKind::Delta, out),
+        F::Rate => rate::rate(input, RateKind::Rate, &mut scratch.ends, out),
+        F::Increase => rate::rate(input, RateKind::Increase, &mut scratch.ends, out),
+        F::Delta => rate::rate(input, RateKind::Delta, &mut scratch.ends, out),
         F::Irate => rate::instant(input, RateKind::Rate, out),
         F::Idelta => rate::instant(input, RateKind::Delta, out),
-        F::Sum => sums::sum(input, out),
-        F::Avg => sums::avg(input, out),
-        F::Stddev => sums::variance(input, out, f64::sqrt),
-        F::Stdvar => sums::variance(input, out, |variance| variance),
+        F::Sum => sums::sum(input, &mut scratch.sums, out),
+        F::Avg => sums::avg(input, &mut scratch.sums, out),
+        F::Stddev => sums::variance(input, &mut scratch.sums, out, f64::sqrt),
+        F::Stdvar => sums::variance(input, &mut scratch.sums, out, |variance| variance),
         F::Count => input.each(1, out, |_, range| range.len() as f64),
         F::Present | F::Absent => input.each(1, out, |_, _| 1.0),
         F::Min => extrema::min(input, out),
@@ -101,8 +122,8 @@ pub fn apply(function: RangeFunction, input: &RangeInput<'_>, out: &mut RowOut<'
         F::Mad => order::median_deviation(input, out),
         F::Changes => counts::changes(input, out),
         F::Resets => counts::resets(input, out),
-        F::Deriv => trend::deriv(input, out),
-        F::PredictLinear => trend::predict_linear(input, out),
+        F::Deriv => trend::deriv(input, &mut scratch.lines, out),
+        F::PredictLinear => trend::predict_linear(input, &mut scratch.lines, out),
         F::DoubleExponentialSmoothing => return trend::double_exponential_smoothing(input, out),
     }
     Ok(())

@@ -1,5 +1,9 @@
 //! Rates of counters and differences of gauges, extrapolated to the bounds of the window.
 
+use crate::batch::{StepGrid, Windows, bitmap};
+use crate::simd;
+use crate::simd::rate::{Ends, Sign};
+
 use super::{RangeInput, RowOut};
 
 /// What is made of the difference between the samples of a window.
@@ -33,33 +37,82 @@ pub struct Extrapolation {
     pub to_zero: Option<f64>,
 }
 
-pub fn rate(input: &RangeInput<'_>, kind: RateKind, out: &mut RowOut<'_>) {
-    let resets = if kind.is_counter() { resets(input.values) } else { Vec::new() };
+/// How far the windows of a series reach beyond their samples: it depends on the samples' times alone,
+/// which the series of one target share.
+#[derive(Debug, Default)]
+pub struct Spans {
+    reach: simd::rate::Reach,
+    /// First and last sample of each window; 0 where there are less than two.
+    firsts: Vec<u32>,
+    lasts: Vec<u32>,
+    /// Windows of two samples at least, as a bitmap.
+    valid: Vec<u64>,
+}
+
+impl Spans {
+    /// Finds the spans of `windows` of samples at `timestamps`, which end at the steps of `reference`.
+    pub fn find(&mut self, windows: &Windows, timestamps: &[i64], (reference, range): (&StepGrid, i64)) {
+        let len = windows.len();
+        let Self { reach, firsts, lasts, valid } = self;
+        reach.resize(len);
+        for column in [&mut *firsts, &mut *lasts] {
+            column.clear();
+            column.resize(len, 0);
+        }
+        valid.clear();
+        valid.resize(bitmap::words(len), 0);
+        for step in 0..len {
+            let window = windows.range(step);
+            if window.len() < 2 {
+                continue;
+            }
+            let last = window.end - 1;
+            let (first_time, last_time, end) = (timestamps[window.start], timestamps[last], reference.time(step));
+            reach.intervals[step] = (last - window.start) as f64;
+            reach.sampled[step] = (last_time - first_time) as f64;
+            reach.to_start[step] = (first_time - (end - range)) as f64;
+            reach.to_end[step] = (end - last_time) as f64;
+            (firsts[step], lasts[step]) = (window.start as u32, last as u32);
+            bitmap::set(valid, step);
+        }
+        simd::rate::reach(simd::isa(), reach);
+    }
+}
+
+pub fn rate(input: &RangeInput<'_>, kind: RateKind, ends: &mut Ends, out: &mut RowOut<'_>) {
+    let Spans { reach, firsts, lasts, valid } = input.spans;
+    if !bitmap::any(valid) {
+        return;
+    }
+    let values = input.values;
+    ends.first.clear();
+    ends.first.extend(firsts.iter().map(|first| values[*first as usize]));
+    ends.difference.clear();
+    ends.difference.extend(lasts.iter().zip(&ends.first).map(|(last, first)| values[*last as usize] - first));
+    if kind.is_counter() && input.falls {
+        add_resets(values, (firsts, lasts), &mut ends.difference);
+    }
+    let seconds = if kind == RateKind::Rate { input.range as f64 / 1000.0 } else { 1.0 };
+    let sign = if kind.is_counter() { Sign::Counter } else { Sign::Gauge };
+    simd::rate::rates(simd::isa(), reach, ends, simd::rate::Kind { sign, seconds }, out.values);
+    out.valid.copy_from_slice(valid);
+}
+
+/// Adds to the difference of each window the samples before its resets.
+fn add_resets(values: &[f64], (firsts, lasts): (&[u32], &[u32]), differences: &mut [f64]) {
+    let resets = resets(values);
     let mut corrections = resets.as_slice();
-    let seconds = input.range as f64 / 1000.0;
-    input.each(2, out, |step, range| {
-        let (first, last) = (range.start, range.end - 1);
-        let mut difference = input.values[last] - input.values[first];
-        while corrections.first().is_some_and(|at| *at as usize <= first) {
+    for ((first, last), difference) in firsts.iter().zip(lasts).zip(differences) {
+        if last == first {
+            continue;
+        }
+        while corrections.first().is_some_and(|at| at <= first) {
             corrections = &corrections[1..];
         }
-        for at in corrections.iter().take_while(|at| **at as usize <= last) {
-            difference += input.values[*at as usize - 1];
+        for at in corrections.iter().take_while(|at| *at <= last) {
+            *difference += values[*at as usize - 1];
         }
-        let end = input.reference.time(step);
-        let (first_time, last_time) = (input.timestamps[first], input.timestamps[last]);
-        let start_value = input.values[first];
-        let sampled = (last_time - first_time) as f64 / 1000.0;
-        let rises = kind.is_counter() && difference > 0.0 && start_value >= 0.0;
-        let factor = extrapolate(&Extrapolation {
-            bounds: (end - input.range, end),
-            samples: (first_time, last_time),
-            intervals: last - first,
-            to_zero: rises.then(|| sampled * (start_value / difference)),
-        });
-        let factor = if kind == RateKind::Rate { factor / seconds } else { factor };
-        difference * factor
-    });
+    }
 }
 
 /// By what a difference between samples is multiplied to cover the whole window.

@@ -4,13 +4,16 @@
 //! are summed by two stacks: suffix sums of what will leave, one running sum of what came since;
 //! nothing is ever subtracted, so nothing is lost.
 
+use crate::simd;
+use crate::simd::windows::{self, Sums};
+
 use super::super::math::kahan_add;
 use super::{RangeInput, RowOut};
 
 /// Average number of samples in a window from which on two stacks are used.
 const LONG_WINDOW: usize = 64;
 
-pub fn sum(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
+pub fn sum(input: &RangeInput<'_>, sums: &mut Sums, out: &mut RowOut<'_>) {
     if is_long(input) {
         let mut stacks = Stacks::default();
         input.each(1, out, |_, range| {
@@ -19,14 +22,14 @@ pub fn sum(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
         });
         return;
     }
-    input.each(1, out, |_, range| {
-        let window = &input.values[range];
-        let (sum, c) = window.iter().fold((0.0, 0.0), |(sum, c), value| kahan_add(*value, sum, c));
+    windows::sums(simd::isa(), input.values, input.ranges(), sums);
+    input.each(1, out, |step, _| {
+        let (sum, c) = (sums.sums[step], sums.lost[step]);
         if sum.is_infinite() { sum } else { sum + c }
     });
 }
 
-pub fn avg(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
+pub fn avg(input: &RangeInput<'_>, sums: &mut Sums, out: &mut RowOut<'_>) {
     if is_long(input) {
         let mut stacks = Stacks::default();
         input.each(1, out, |_, range| {
@@ -36,20 +39,17 @@ pub fn avg(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
         });
         return;
     }
-    input.each(1, out, |_, range| mean(&input.values[range]));
+    windows::sums(simd::isa(), input.values, input.ranges(), sums);
+    input.each(1, out, |step, range| {
+        let (sum, c, count) = (sums.sums[step], sums.lost[step], range.len() as f64);
+        // A sum that became infinite on its way is none to divide.
+        if sum.is_finite() { sum / count + c / count } else { mean(&input.values[range]) }
+    });
 }
 
-pub fn variance(input: &RangeInput<'_>, out: &mut RowOut<'_>, result: impl Fn(f64) -> f64) {
-    input.each(1, out, |_, range| {
-        let (mut count, mut mean, mut c_mean, mut aux, mut c_aux) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for value in &input.values[range] {
-            count += 1.0;
-            let delta = value - (mean + c_mean);
-            (mean, c_mean) = kahan_add(delta / count, mean, c_mean);
-            (aux, c_aux) = kahan_add(delta * (value - (mean + c_mean)), aux, c_aux);
-        }
-        result((aux + c_aux) / count)
-    });
+pub fn variance(input: &RangeInput<'_>, sums: &mut Sums, out: &mut RowOut<'_>, result: impl Fn(f64) -> f64) {
+    windows::squares(simd::isa(), input.values, input.ranges(), sums);
+    input.each(1, out, |step, range| result((sums.sums[step] + sums.lost[step]) / range.len() as f64));
 }
 
 /// The mean: directly while the sum is finite, incrementally from where it would overflow.

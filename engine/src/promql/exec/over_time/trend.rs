@@ -2,44 +2,61 @@
 
 use crate::model::Error;
 
-use super::super::math::kahan_add;
+use crate::simd::{self, windows};
+
 use super::{RangeInput, RowOut};
 
-pub fn deriv(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
-    input.each(2, out, |_, range| {
-        let timestamps = &input.timestamps[range.clone()];
-        regression(timestamps, &input.values[range], timestamps[0]).0
-    });
+/// Room for the lines of one series after the other.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// Milliseconds since the first sample.
+    times: Vec<f64>,
+    origins: Vec<f64>,
+    sums: windows::Lines,
 }
 
-pub fn predict_linear(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
+impl Lines {
+    /// The sums of all lines, with the origin of window `step` at `origin(step, its first sample)`
+    /// (Unix milliseconds).
+    fn find(&mut self, input: &RangeInput<'_>, origin: impl Fn(usize, usize) -> i64) {
+        let first = input.timestamps.first().copied().unwrap_or(0);
+        self.times.clear();
+        self.times.extend(input.timestamps.iter().map(|time| (time - first) as f64));
+        self.origins.clear();
+        self.origins.extend((0..input.windows.len()).map(|step| {
+            let window = input.windows.range(step);
+            if window.is_empty() { 0.0 } else { (origin(step, window.start) - first) as f64 }
+        }));
+        windows::lines(simd::isa(), (&self.times, input.values), input.ranges(), &self.origins, &mut self.sums);
+    }
+
+    /// Slope per second and value at its origin of the least-squares line of window `step`, whose samples
+    /// are `values`.
+    fn line(&self, step: usize, values: &[f64]) -> (f64, f64) {
+        let first = values[0];
+        if values[1..].iter().all(|value| *value == first) {
+            return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+        }
+        let n = values.len() as f64;
+        let (x, y, xy, xx) = (self.sums.x[step], self.sums.y[step], self.sums.xy[step], self.sums.xx[step]);
+        let covariance = xy - x * y / n;
+        let variance = xx - x * x / n;
+        let slope = covariance / variance;
+        (slope, y / n - slope * x / n)
+    }
+}
+
+pub fn deriv(input: &RangeInput<'_>, lines: &mut Lines, out: &mut RowOut<'_>) {
+    lines.find(input, |_, first| input.timestamps[first]);
+    input.each(2, out, |step, range| lines.line(step, &input.values[range]).0);
+}
+
+pub fn predict_linear(input: &RangeInput<'_>, lines: &mut Lines, out: &mut RowOut<'_>) {
+    lines.find(input, |step, _| input.steps.time(step));
     input.each(2, out, |step, range| {
-        let now = input.steps.time(step);
-        let (slope, intercept) = regression(&input.timestamps[range.clone()], &input.values[range], now);
+        let (slope, intercept) = lines.line(step, &input.values[range]);
         slope * input.params[0][step] + intercept
     });
-}
-
-/// Slope per second and value at `origin` (Unix milliseconds) of the least-squares line.
-fn regression(timestamps: &[i64], values: &[f64], origin: i64) -> (f64, f64) {
-    let first = values[0];
-    if values[1..].iter().all(|value| *value == first) {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
-    }
-    let (mut x_sum, mut y_sum, mut xy_sum, mut xx_sum) = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
-    for (time, y) in timestamps.iter().zip(values) {
-        let x = (time - origin) as f64 / 1e3;
-        x_sum = kahan_add(x, x_sum.0, x_sum.1);
-        y_sum = kahan_add(*y, y_sum.0, y_sum.1);
-        xy_sum = kahan_add(x * y, xy_sum.0, xy_sum.1);
-        xx_sum = kahan_add(x * x, xx_sum.0, xx_sum.1);
-    }
-    let n = values.len() as f64;
-    let [x, y, xy, xx] = [x_sum, y_sum, xy_sum, xx_sum].map(|(sum, c)| sum + c);
-    let covariance = xy - x * y / n;
-    let variance = xx - x * x / n;
-    let slope = covariance / variance;
-    (slope, y / n - slope * x / n)
 }
 
 pub fn double_exponential_smoothing(input: &RangeInput<'_>, out: &mut RowOut<'_>) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! What the API asks: local blocks, or endpoints behind a fan-out.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use engine::model::matcher::Matcher;
 use engine::model::{Error, Labels, TimeRange};
@@ -69,7 +71,7 @@ pub enum Federated {
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Where queries of `scope` read; its `select` blocks and runs outside of the edge threads.
-    fn source(&self, scope: &Scope) -> Box<dyn Source + Send>;
+    fn source(&self, scope: &Scope) -> Arc<dyn Source>;
 
     /// Series, by labels.
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error>;

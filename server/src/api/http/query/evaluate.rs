@@ -16,7 +16,7 @@ use super::Api;
 use super::backend::Scope;
 use super::json::{Completeness, analysis, plan, push_value};
 use super::params::{Flag, Params, now_ms};
-use super::respond::{Failure, enveloped, success};
+use super::respond::{Failure, OPENING, closed, success};
 use super::tree::narrow;
 
 /// Most steps of a range query.
@@ -111,6 +111,7 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     let deadline = Instant::now() + timeout;
     let result = evaluate(&api, asked, (deadline, lookback_ms)).await?;
     let mut data = Vec::with_capacity(4096);
+    data.extend_from_slice(OPENING);
     let completeness = push_value(&mut data, &result.value, limit);
     if !stats.is_empty() {
         data.extend_from_slice(format!(",\"stats\":{}", stats_json(&result)).as_bytes());
@@ -123,7 +124,7 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     if completeness == Completeness::Truncated {
         warnings.push("results truncated due to limit".to_owned());
     }
-    Ok(enveloped(data, &warnings, &result.infos))
+    Ok(closed(data, &warnings, &result.infos))
 }
 
 fn stats_json(result: &QueryResult) -> serde_json::Value {
@@ -163,7 +164,7 @@ pub(crate) async fn evaluate(
     let running = tokio::task::spawn_blocking(move || {
         let source = shared.backend.source(&asked.scope);
         let parsed = Parsed { text: &asked.text, expr: &asked.expr };
-        shared.engine.evaluate(parsed, asked.when, source.as_ref(), &context)
+        shared.engine.evaluate(parsed, asked.when, source, &context)
     });
     let result = running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?;
     Ok(result?)

@@ -88,9 +88,17 @@ pub fn success(data: &Value, warnings: &[String]) -> Response {
 
 /// `data`, JSON already, in an envelope.
 pub fn enveloped(data: Vec<u8>, warnings: &[String], infos: &[String]) -> Response {
-    let mut body = Vec::with_capacity(data.len() + 64);
-    body.extend_from_slice(br#"{"status":"success","data":"#);
+    let mut body = Vec::with_capacity(data.len() + OPENING.len() + 64);
+    body.extend_from_slice(OPENING);
     body.extend_from_slice(&data);
+    closed(body, warnings, infos)
+}
+
+/// What an answer begins with, before its data.
+pub const OPENING: &[u8] = br#"{"status":"success","data":"#;
+
+/// A body that begins with [`OPENING`] and data, ended and answered.
+pub fn closed(mut body: Vec<u8>, warnings: &[String], infos: &[String]) -> Response {
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             body.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(notes)).as_bytes());

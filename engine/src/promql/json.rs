@@ -1,0 +1,286 @@
+//! Values of queries as Prometheus' JSON, written straight from columns.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use crate::batch::StepGrid;
+use crate::model::float_text::{Notation, push_float};
+use crate::model::{FloatHistogram, Labels};
+
+use super::value::{Matrix, QueryValue};
+
+/// Appends `{"resultType":…,"result":…` without the closing brace; at most `limit` series when it is
+/// not 0. Whether series were left out.
+pub fn push_value(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -> Completeness {
+    let kind: &[u8] = match value {
+        QueryValue::Scalar(steps, _) if steps.count > 1 => b"matrix",
+        QueryValue::Scalar(..) => b"scalar",
+        QueryValue::Text(..) => b"string",
+        QueryValue::Vector(..) => b"vector",
+        QueryValue::Matrix(..) | QueryValue::Samples(_) => b"matrix",
+    };
+    out.extend_from_slice(b"{\"resultType\":\"");
+    out.extend_from_slice(kind);
+    out.extend_from_slice(b"\",\"result\":");
+    match value {
+        QueryValue::Scalar(steps, values) => {
+            push_point(out, steps.time(0), |out| push_quoted(out, values.first().copied().unwrap_or(f64::NAN)));
+            Completeness::Whole
+        }
+        QueryValue::Text(time, text) => {
+            push_point(out, *time, |out| push_string(out, text));
+            Completeness::Whole
+        }
+        QueryValue::Vector(steps, rows) => push_rows(out, limited(rows.len(), limit), |out, row| {
+            push_vector_row(out, rows, (row, steps.time(0)));
+        }),
+        QueryValue::Matrix(steps, rows) => push_matrix(out, (steps, rows), limited(rows.len(), limit)),
+        QueryValue::Samples(batch) => push_rows(out, limited(batch.len(), limit), |out, at| {
+            let series = batch.series(at);
+            push_metric(out, series.labels);
+            push_floats(out, series.timestamps.iter().copied().zip(series.values.iter().copied()));
+            let histograms = series.histograms.iter().map(AsRef::as_ref);
+            push_histograms(out, series.histogram_timestamps.iter().copied().zip(histograms));
+        }),
+    }
+}
+
+/// Whether all series are in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// They are.
+    Whole,
+    /// A limit left some out.
+    Truncated,
+}
+
+fn limited(rows: usize, limit: usize) -> (usize, Completeness) {
+    if limit > 0 && rows > limit { (limit, Completeness::Truncated) } else { (rows, Completeness::Whole) }
+}
+
+fn push_rows(
+    out: &mut Vec<u8>,
+    (rows, completeness): (usize, Completeness),
+    push: impl Fn(&mut Vec<u8>, usize),
+) -> Completeness {
+    out.push(b'[');
+    for row in 0..rows {
+        if row > 0 {
+            out.push(b',');
+        }
+        out.push(b'{');
+        push(out, row);
+        out.push(b'}');
+    }
+    out.push(b']');
+    completeness
+}
+
+/// Samples from which on the rows of a matrix are written by several threads.
+const PARALLEL_SAMPLES: usize = 1 << 14;
+
+/// Appends the rows of a matrix, shares of them side by side when they are many.
+fn push_matrix(
+    out: &mut Vec<u8>,
+    (steps, rows): (&StepGrid, &Matrix),
+    (count, completeness): (usize, Completeness),
+) -> Completeness {
+    let times = StepTexts::new(steps);
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(count);
+    out.push(b'[');
+    if cores < 2 || count * steps.count < PARALLEL_SAMPLES {
+        push_matrix_rows(out, (steps, &times, rows), 0..count);
+    } else {
+        let share = |core: usize| count * core / cores..count * (core + 1) / cores;
+        let write = |core| {
+            let mut text = Vec::new();
+            push_matrix_rows(&mut text, (steps, &times, rows), share(core));
+            text
+        };
+        let write = &write;
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..cores).map(|core| scope.spawn(move || write(core))).collect();
+            push_matrix_rows(out, (steps, &times, rows), share(0));
+            for other in others {
+                out.push(b',');
+                out.append(&mut other.join().expect("writing text does not panic"));
+            }
+        });
+    }
+    out.push(b']');
+    completeness
+}
+
+fn push_matrix_rows(out: &mut Vec<u8>, (steps, times, rows): (&StepGrid, &StepTexts, &Matrix), share: Range<usize>) {
+    out.reserve(share.len() * (steps.count * POINT_BYTES + 256));
+    for row in share.clone() {
+        out.extend_from_slice(if row > share.start { b",{" } else { b"{" });
+        push_metric(out, &rows.rows[row].labels);
+        let mut opening: &[u8] = b",\"values\":[";
+        for (step, value) in rows.floats(row) {
+            out.extend_from_slice(opening);
+            opening = b",";
+            out.extend_from_slice(times.of(step));
+            push_float(out, value, Notation::Json);
+            out.extend_from_slice(b"\"]");
+        }
+        if opening.len() == 1 {
+            out.push(b']');
+        }
+        let histograms = rows.histograms(row).iter();
+        push_histograms(out, histograms.map(|(step, found)| (steps.time(*step as usize), found.as_ref())));
+        out.push(b'}');
+    }
+}
+
+/// About how much text a point is.
+const POINT_BYTES: usize = 36;
+
+/// What stands before the value of each step: `[1789984800,"`.
+struct StepTexts {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl StepTexts {
+    fn new(steps: &StepGrid) -> Self {
+        let (mut text, mut ends) = (Vec::with_capacity(16 * steps.count), Vec::with_capacity(steps.count + 1));
+        ends.push(0);
+        for step in 0..steps.count {
+            text.push(b'[');
+            push_time(&mut text, steps.time(step));
+            text.extend_from_slice(b",\"");
+            ends.push(text.len());
+        }
+        Self { text, ends }
+    }
+
+    fn of(&self, step: usize) -> &[u8] {
+        &self.text[self.ends[step]..self.ends[step + 1]]
+    }
+}
+
+fn push_vector_row(out: &mut Vec<u8>, rows: &Matrix, (row, time): (usize, i64)) {
+    push_metric(out, &rows.rows[row].labels);
+    if let Some((_, value)) = rows.floats(row).next() {
+        out.extend_from_slice(b",\"value\":");
+        push_point(out, time, |out| push_quoted(out, value));
+    } else if let Some((_, histogram)) = rows.histograms(row).first() {
+        out.extend_from_slice(b",\"histogram\":");
+        push_point(out, time, |out| histogram.push_json(out));
+    }
+}
+
+fn push_floats(out: &mut Vec<u8>, points: impl Iterator<Item = (i64, f64)>) {
+    push_points(out, b",\"values\":", points, push_quoted);
+}
+
+fn push_histograms<'a>(out: &mut Vec<u8>, points: impl Iterator<Item = (i64, &'a FloatHistogram)>) {
+    push_points(out, b",\"histograms\":", points, |out, histogram| histogram.push_json(out));
+}
+
+/// Appends `name` and the list of `points`, or nothing when there is no point.
+fn push_points<T>(
+    out: &mut Vec<u8>,
+    name: &[u8],
+    points: impl Iterator<Item = (i64, T)>,
+    push: impl Fn(&mut Vec<u8>, T),
+) {
+    let mut opening = name;
+    for (time, value) in points {
+        out.extend_from_slice(opening);
+        if opening == name {
+            out.push(b'[');
+        }
+        opening = b",";
+        push_point(out, time, |out| push(out, value));
+    }
+    if opening != name {
+        out.push(b']');
+    }
+}
+
+fn push_point(out: &mut Vec<u8>, time: i64, push: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b'[');
+    push_time(out, time);
+    out.push(b',');
+    push(out);
+    out.push(b']');
+}
+
+/// Unix milliseconds as seconds with as many decimals as needed.
+fn push_time(out: &mut Vec<u8>, time: i64) {
+    if time < 0 {
+        out.push(b'-');
+    }
+    let (seconds, ms) = (time.unsigned_abs() / 1000, time.unsigned_abs() % 1000);
+    out.extend_from_slice(seconds.to_string().as_bytes());
+    if ms != 0 {
+        out.extend_from_slice(format!(".{ms:03}").as_bytes());
+    }
+}
+
+fn push_quoted(out: &mut Vec<u8>, value: f64) {
+    out.push(b'"');
+    push_float(out, value, Notation::Json);
+    out.push(b'"');
+}
+
+fn push_metric(out: &mut Vec<u8>, labels: &Labels) {
+    out.extend_from_slice(b"\"metric\":{");
+    for (at, (name, value)) in labels.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        push_string(out, name);
+        out.push(b':');
+        push_string(out, value);
+    }
+    out.push(b'}');
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(&mut *out, text).expect("a string can always be written to a vector");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::promql::value::RowLabels;
+
+    use super::*;
+
+    #[test]
+    fn many_rows_are_written_as_each_of_them_is_alone() {
+        let steps = StepGrid::range(1_000, 1_000 + 99 * 500, 500);
+        let mut rows = Matrix::new(steps.count);
+        for at in 0..400 {
+            let labels = Arc::new(Labels::from_pairs([("at", format!("{at:03}"))]));
+            let row = rows.push_row(RowLabels::plain(labels));
+            for step in (0..steps.count).filter(|step| !(step + row).is_multiple_of(3)) {
+                rows.cells.push_cell(row, step, crate::batch::Cell::Float(step as f64 / (row + 1) as f64));
+            }
+        }
+        let alone = |row: usize| {
+            let mut out = Vec::new();
+            push_metric(&mut out, &rows.rows[row].labels);
+            push_floats(&mut out, rows.floats(row).map(|(step, value)| (steps.time(step), value)));
+            String::from_utf8(out).unwrap()
+        };
+        let expected: Vec<String> = (0..400).map(|row| format!("{{{}}}", alone(row))).collect();
+        let mut out = Vec::new();
+        push_value(&mut out, &QueryValue::Matrix(steps, rows.clone()), 0);
+        let whole = String::from_utf8(out).unwrap();
+        assert_eq!(whole, format!("{{\"resultType\":\"matrix\",\"result\":[{}]", expected.join(",")));
+    }
+
+    #[test]
+    fn times_have_the_decimals_that_they_need() {
+        for (time, text) in [(0, "0"), (1500, "1.500"), (-1, "-0.001"), (1_789_984_800_000, "1789984800")] {
+            let mut out = Vec::new();
+            push_time(&mut out, time);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Series told apart by a few of their labels only: each a number, its class, so that nobody reads,
+//! copies or compares the others.
+//!
+//! ```text
+//! series   0   1   2   3   4          value ids of "namespace"   3 3 7 3 7
+//! class    0   1   2   0   2          value ids of "le"          1 2 1 1 1
+//! labels   {3, 1}  {3, 2}  {7, 1}     one for each class, in the order in which they appear
+//! ```
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
+
+use crate::model::{Error, Labels};
+
+use super::plan::Plan;
+
+/// Series and their classes.
+#[derive(Clone, Debug, Default)]
+pub struct Classes {
+    /// Place of the first series in the order of the answer.
+    first: u32,
+    /// The class of each series.
+    numbers: Vec<u32>,
+    /// The labels of each class.
+    labels: Vec<Labels>,
+}
+
+impl Classes {
+    /// Labels of all classes.
+    pub fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    /// The class of the series at `place` in the order of the answer.
+    #[inline]
+    pub fn of(&self, place: u32) -> usize {
+        self.numbers[(place - self.first) as usize] as usize
+    }
+}
+
+impl Plan {
+    /// The classes that the labels called `names` (ascending) make of the series of `ranges`, of a
+    /// plan whose labels are left out.
+    pub fn classes(&self, ranges: Range<usize>, names: &[String]) -> Result<Classes, Error> {
+        let (Some(source), false) = (self.sources.first(), ranges.is_empty()) else { return Ok(Classes::default()) };
+        let (first, end) = (self.range(ranges.start).0.0[0], self.range(ranges.end - 1).1.0[0]);
+        let ordinals = &source.ordinals[first as usize..end as usize];
+        let index = source.block.index();
+        let place = |error| source.block.place(error);
+        let external = source.shape.external();
+        let mut numbers = vec![0u32; ordinals.len()];
+        // Of each class, the value ids that make it.
+        let mut members: Vec<Vec<u32>> = vec![Vec::new()];
+        let stored = |name: &&String| external.get(name).is_none() && !source.shape.drops(name);
+        let stored: Vec<&String> = names.iter().filter(stored).collect();
+        let mut ids = Vec::with_capacity(ordinals.len());
+        for name in &stored {
+            ids.clear();
+            index.value_ids(name, ordinals, &mut ids).map_err(place)?;
+            members = split(&mut numbers, &ids, &members);
+        }
+        let mut labels = Vec::with_capacity(members.len());
+        let mut value = String::new();
+        for ids in &members {
+            let mut pairs: Vec<(&str, String)> = Vec::with_capacity(names.len());
+            for (name, id) in stored.iter().zip(ids).filter(|(_, id)| **id != 0) {
+                value.clear();
+                index.append_value(name, *id, &mut value).map_err(place)?;
+                pairs.push((name, value.clone()));
+            }
+            let added = external.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == name));
+            pairs.extend(added.map(|(name, value)| (name, value.to_owned())));
+            labels.push(Labels::from_pairs(pairs));
+        }
+        Ok(Classes { first, numbers, labels })
+    }
+}
+
+/// Splits the classes `numbers` by `ids`: gives what makes the new ones, of which `members` say it of
+/// the old ones.
+fn split(numbers: &mut [u32], ids: &[u32], members: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    let mut known: HashMap<u64, u32, BuildHasherDefault<Mixed>> = HashMap::default();
+    let mut made: Vec<Vec<u32>> = Vec::new();
+    let mut last = (u64::MAX, 0);
+    for (number, id) in numbers.iter_mut().zip(ids) {
+        let key = u64::from(*number) << 32 | u64::from(*id);
+        if key != last.0 {
+            let class = *known.entry(key).or_insert_with(|| {
+                let mut own = members[*number as usize].clone();
+                own.push(*id);
+                made.push(own);
+                made.len() as u32 - 1
+            });
+            last = (key, class);
+        }
+        *number = last.1;
+    }
+    made
+}
+
+/// Hashes one number: our own ids, which nobody chooses to collide.
+#[derive(Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_numbered_as_they_appear_and_split_by_every_label() {
+        let mut numbers = vec![0; 5];
+        let members = split(&mut numbers, &[3, 3, 7, 3, 7], &[Vec::new()]);
+        assert_eq!((numbers.as_slice(), members.len()), (&[0, 0, 1, 0, 1][..], 2));
+        let members = split(&mut numbers, &[1, 2, 1, 1, 1], &members);
+        assert_eq!((numbers, members), (vec![0, 1, 2, 0, 2], vec![vec![3, 1], vec![3, 2], vec![7, 1]]));
+    }
+}
