@@ -15,6 +15,8 @@ mod compact;
 mod compare;
 /// Calls over gRPC.
 mod grpc;
+/// Questions in PromQL.
+mod query;
 /// Random numbers from a seed.
 mod random;
 /// Receivers fed with remote write.
@@ -51,6 +53,8 @@ enum Command {
     Compact(compact::Args),
     /// Feed receivers the same remote write requests.
     Receive(receive::Args),
+    /// Ask queriers over the same blocks the same PromQL.
+    Query(query::Args),
     /// Ask store gateways over the same bucket the same questions.
     Store(store::Args),
     /// Serve answers out of files over gRPC; what `store` holds answers against.
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Compact(args) => compact::run(&args),
         Command::Receive(args) => receive::run(&args),
+        Command::Query(args) => query::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Copy(args) => store::copy::run(&args),
     };
