@@ -4,6 +4,10 @@
 
 /// An object store that fails at a chosen call.
 pub mod faulty;
+/// Chromium.
+pub mod browser;
+/// Endpoints that misbehave.
+pub mod endpoint;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -63,7 +67,9 @@ impl Uru {
 
     /// Starts a component and waits until its ports are bound.
     pub fn spawn(component: &str, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_uru"))
+        // Another build of the program is tested by naming it.
+        let program = std::env::var("URU_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_uru").to_owned());
+        let mut child = Command::new(program)
             .args([component, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--log.level=debug"])
             .args(flags)
             .stdin(Stdio::null())

@@ -22,9 +22,12 @@ const colours = HighlightStyle.define([
 
 type Props = { value: string; onChange: (value: string) => void; onRun: () => void };
 
+/**
+ * `value` is what it begins with. Later values are not written back: while someone types quickly,
+ * what comes round through the page is older than what the editor holds.
+ */
 export function Editor(props: Props) {
   const holder = useRef<HTMLDivElement>(null);
-  const view = useRef<EditorView | null>(null);
   const latest = useRef(props);
   latest.current = props;
   useEffect(() => {
@@ -67,17 +70,10 @@ export function Editor(props: Props) {
         ],
       }),
     });
-    view.current = editor;
     return () => {
       editor.destroy();
       promql.destroy();
     };
   }, []);
-  useEffect(() => {
-    const editor = view.current;
-    if (editor && editor.state.doc.toString() !== props.value) {
-      editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: props.value } });
-    }
-  }, [props.value]);
   return <div class="editor" ref={holder} />;
 }

@@ -95,13 +95,7 @@ function Controls({ panel, set }: { panel: Panel; set: (change: Partial<Panel>) 
   };
   return (
     <div class="controls">
-      <div class="tabs" role="tablist" aria-label="View">
-        {TABS.map(([tab, title]) => (
-          <button role="tab" aria-selected={panel.tab === tab} onClick={() => set({ tab })} key={tab}>
-            {title}
-          </button>
-        ))}
-      </div>
+      <Views tab={panel.tab} onChange={(tab) => set({ tab })} />
       {panel.tab === "graph" && (
         <span class="group">
           <button class="quiet" aria-label="Shorter range" onClick={() => scale(0.5)}>−</button>
@@ -126,6 +120,27 @@ function Controls({ panel, set }: { panel: Panel; set: (change: Partial<Panel>) 
           <option value={value} key={value}>{title}</option>
         ))}
       </select>
+    </div>
+  );
+}
+
+/** The views as tabs: one of them takes the focus, arrow keys go to the others. */
+function Views({ tab, onChange }: { tab: Tab; onChange: (tab: Tab) => void }) {
+  const onKeyDown = (event: KeyboardEvent & { currentTarget: HTMLElement }) => {
+    const by = { ArrowRight: 1, ArrowLeft: TABS.length - 1 }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const next = (TABS.findIndex(([name]) => name === tab) + by) % TABS.length;
+    onChange(TABS[next]![0]);
+    (event.currentTarget.children[next] as HTMLElement).focus();
+  };
+  return (
+    <div class="tabs" role="tablist" aria-label="View" onKeyDown={onKeyDown}>
+      {TABS.map(([name, title]) => (
+        <button role="tab" aria-selected={tab === name} tabIndex={tab === name ? 0 : -1} onClick={() => onChange(name)} key={name}>
+          {title}
+        </button>
+      ))}
     </div>
   );
 }

@@ -1,0 +1,390 @@
+//! An endpoint in this process that answers what it is told to, truthfully or not: it can hang, send
+//! half a frame or far too much, and it knows who asked and whether anybody still waits.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use prost::Message;
+use proto::thanos::info::info_server::{Info, InfoServer};
+use proto::thanos::info::{ExemplarsInfo, InfoRequest, InfoResponse, MetricMetadataInfo, RulesInfo, StatusInfo};
+use proto::thanos::info::{StoreInfo, TargetsInfo};
+use proto::thanos::{
+    ExemplarsRequest, ExemplarsResponse, MetricMetadataRequest, MetricMetadataResponse, RulesRequest, RulesResponse,
+    SeriesRequest, SeriesResponse, TargetsRequest, TargetsResponse, TsdbStatisticsRequest, TsdbStatisticsResponse,
+    ZLabelSet, exemplars_server, metadata_server, rules_server, series_response, status_server, targets_server,
+};
+use server::edge::serve::{ServeOptions, serve};
+use server::edge::{self, Listeners, Runtime, ShutdownTrigger};
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+/// Longest time that a test waits for calls to come or go.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// One step of an answer to Series.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Not even headers, for ever.
+    Mute,
+    /// A message.
+    Send(SeriesResponse),
+    /// Bytes in place of a message.
+    Bytes(Bytes),
+    /// Bytes again and again, for ever.
+    Flood(Bytes),
+    /// Nothing more, and no end.
+    Hang,
+    /// The stream breaks without an end.
+    Break,
+    /// The end, with a status.
+    End(Code, &'static str),
+}
+
+/// What an endpoint answers.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// What it says of itself.
+    pub info: InfoResponse,
+    /// Series, step by step; a script without an end ends well.
+    pub series: Vec<Step>,
+    /// Rules.
+    pub rules: Vec<RulesResponse>,
+    /// Targets.
+    pub targets: Vec<TargetsResponse>,
+    /// Metadata.
+    pub metadata: Vec<MetricMetadataResponse>,
+    /// Exemplars.
+    pub exemplars: Vec<ExemplarsResponse>,
+    /// Cardinalities.
+    pub statistics: Vec<TsdbStatisticsResponse>,
+}
+
+impl Answers {
+    /// The answers of a store of all times below one external label set.
+    pub fn store(labels: &[(&str, &str)], series: Vec<Step>) -> Self {
+        let labels = labels.iter().map(|(name, value)| label(name, value)).collect();
+        let store = StoreInfo {
+            min_time: i64::MIN,
+            max_time: i64::MAX,
+            supports_without_replica_labels: true,
+            ..StoreInfo::default()
+        };
+        let info = InfoResponse {
+            label_sets: vec![ZLabelSet { labels }],
+            component_type: "store".into(),
+            store: Some(store),
+            ..InfoResponse::default()
+        };
+        Self { info, series, ..Self::default() }
+    }
+
+    /// The same endpoint, which says that it serves the APIs beside series too.
+    pub fn with_federation(mut self) -> Self {
+        self.info.component_type = "sidecar".into();
+        self.info.rules = Some(RulesInfo {});
+        self.info.targets = Some(TargetsInfo {});
+        self.info.metric_metadata = Some(MetricMetadataInfo {});
+        self.info.exemplars = Some(ExemplarsInfo { min_time: i64::MIN, max_time: i64::MAX });
+        self.info.status = Some(StatusInfo {});
+        self
+    }
+}
+
+/// A label on the wire.
+pub fn label(name: &str, value: &str) -> proto::thanos::Label {
+    proto::thanos::Label { name: name.into(), value: value.into() }
+}
+
+/// A frame of one series with one raw chunk of these samples.
+pub fn series_frame(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> SeriesResponse {
+    let (times, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
+    let mut data = Vec::new();
+    engine::chunk::xor::encode(&times, &values, &mut data);
+    let raw = proto::thanos::Chunk { r#type: 0, data: data.into(), hash: 0 };
+    let chunk = proto::thanos::AggrChunk {
+        min_time: times[0],
+        max_time: times[times.len() - 1],
+        raw: Some(raw),
+        ..proto::thanos::AggrChunk::default()
+    };
+    let series = proto::thanos::Series {
+        labels: labels.iter().map(|(name, value)| label(name, value)).collect(),
+        chunks: vec![chunk],
+    };
+    SeriesResponse { result: Some(series_response::Result::Series(series)) }
+}
+
+/// A message with its gRPC prefix.
+pub fn framed(message: &impl Message) -> Bytes {
+    let bytes = message.encode_to_vec();
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(bytes.len() as u32);
+    frame.extend_from_slice(&bytes);
+    frame.freeze()
+}
+
+/// A running endpoint, ended when dropped.
+pub struct Endpoint {
+    /// Where it answers, `127.0.0.1:port`.
+    pub address: String,
+    seen: Arc<Seen>,
+    trigger: ShutdownTrigger,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who asked.
+#[derive(Debug, Default)]
+struct Seen {
+    state: Mutex<Calls>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    open: usize,
+    series: Vec<(SeriesRequest, HeaderMap)>,
+}
+
+impl Endpoint {
+    /// Starts an endpoint on a free port.
+    pub fn start(answers: Answers) -> Self {
+        let mut listeners = Listeners::bind("127.0.0.1:0", 1).unwrap();
+        let address = listeners.address().to_string();
+        let socket = listeners.take().unwrap();
+        let (trigger, shutdown) = edge::shutdown();
+        let seen = Arc::new(Seen::default());
+        let service = Service { answers: Arc::new(answers), seen: Arc::clone(&seen) };
+        let body = move || async move {
+            let routes = Routes::new(InfoServer::new(service.clone()))
+                .add_service(rules_server::RulesServer::new(service.clone()))
+                .add_service(targets_server::TargetsServer::new(service.clone()))
+                .add_service(metadata_server::MetadataServer::new(service.clone()))
+                .add_service(exemplars_server::ExemplarsServer::new(service.clone()))
+                .add_service(status_server::StatusServer::new(service.clone()))
+                .add_service(service)
+                .prepare();
+            let options = ServeOptions { tls: None, connection_age_max: Duration::ZERO, grace: Duration::ZERO };
+            serve(edge::listener(socket).unwrap(), routes, options, shutdown).await;
+        };
+        let thread = Runtime::Tokio.spawn("endpoint".into(), body).unwrap();
+        Self { address, seen, trigger, thread: Some(thread) }
+    }
+
+    /// Waits until a Series call is under way.
+    pub fn wait_for_a_call(&self) {
+        self.wait_until("a call comes", |calls| calls.open > 0);
+    }
+
+    /// Waits until no Series call is under way any more: whoever asked has ended it.
+    pub fn wait_for_the_end_of_calls(&self) {
+        self.wait_until("all calls end", |calls| calls.open == 0);
+    }
+
+    /// Series requests so far, with their metadata.
+    pub fn requests(&self) -> Vec<(SeriesRequest, HeaderMap)> {
+        self.seen.state.lock().unwrap().series.clone()
+    }
+
+    fn wait_until(&self, what: &str, is_true: impl Fn(&Calls) -> bool) {
+        let calls = self.seen.state.lock().unwrap();
+        let waited = self.seen.changed.wait_timeout_while(calls, WAIT_MAX, |calls| !is_true(calls)).unwrap();
+        assert!(!waited.1.timed_out(), "{what}: never");
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.trigger.begin();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    answers: Arc<Answers>,
+    seen: Arc<Seen>,
+}
+
+/// A Series call under way.
+struct Open(Arc<Seen>);
+
+impl Open {
+    fn begin(seen: &Arc<Seen>, request: SeriesRequest, headers: HeaderMap) -> Self {
+        let mut calls = seen.state.lock().unwrap();
+        calls.open += 1;
+        calls.series.push((request, headers));
+        seen.changed.notify_all();
+        Self(Arc::clone(seen))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap().open -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl tonic::server::NamedService for Service {
+    const NAME: &'static str = "thanos.Store";
+}
+
+impl tower::Service<Request<Body>> for Service {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if !request.uri().path().ends_with("/Series") {
+                return Ok(Status::unimplemented("only Series is answered").into_http());
+            }
+            let (parts, body) = request.into_parts();
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let request = SeriesRequest::decode(bytes.get(5..).unwrap_or_default()).unwrap();
+            let open = Open::begin(&service.seen, request, parts.headers);
+            let steps: VecDeque<Step> = service.answers.series.iter().cloned().collect();
+            if matches!(steps.front(), Some(Step::Mute)) {
+                std::future::pending::<()>().await;
+            }
+            let mut response = Response::new(Body::new(Script { steps, is_done: false, _open: open }));
+            response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            Ok(response)
+        })
+    }
+}
+
+/// An answer to Series, step by step.
+struct Script {
+    steps: VecDeque<Step>,
+    is_done: bool,
+    _open: Open,
+}
+
+impl http_body::Body for Script {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_done {
+            return Poll::Ready(None);
+        }
+        let end = |code: Code, text: &str| {
+            let mut trailers = HeaderMap::new();
+            Status::new(code, text).add_header(&mut trailers).unwrap();
+            Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        };
+        match self.steps.pop_front() {
+            Some(Step::Send(message)) => Poll::Ready(Some(Ok(Frame::data(framed(&message))))),
+            Some(Step::Bytes(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Some(Step::Flood(bytes)) => {
+                self.steps.push_front(Step::Flood(bytes.clone()));
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            // Nobody wakes this body again: it is dropped when the caller goes away.
+            Some(Step::Hang | Step::Mute) => {
+                self.steps.push_front(Step::Hang);
+                Poll::Pending
+            }
+            Some(Step::Break) => {
+                self.is_done = true;
+                Poll::Ready(Some(Err(Status::internal("broken on purpose"))))
+            }
+            Some(Step::End(code, text)) => {
+                self.is_done = true;
+                end(code, text)
+            }
+            None => {
+                self.is_done = true;
+                end(Code::Ok, "")
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Info for Service {
+    async fn info(&self, _: tonic::Request<InfoRequest>) -> Result<tonic::Response<InfoResponse>, Status> {
+        Ok(tonic::Response::new(self.answers.info.clone()))
+    }
+}
+
+/// A stream of recorded messages.
+type Recorded<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, Status>> + Send>>;
+
+fn recorded<T: Clone + Send + 'static>(messages: &[T]) -> Result<tonic::Response<Recorded<T>>, Status> {
+    let messages: Vec<Result<T, Status>> = messages.iter().cloned().map(Ok).collect();
+    Ok(tonic::Response::new(Box::pin(futures_util::stream::iter(messages))))
+}
+
+#[tonic::async_trait]
+impl rules_server::Rules for Service {
+    type RulesStream = Recorded<RulesResponse>;
+
+    async fn rules(&self, _: tonic::Request<RulesRequest>) -> Result<tonic::Response<Self::RulesStream>, Status> {
+        recorded(&self.answers.rules)
+    }
+}
+
+#[tonic::async_trait]
+impl targets_server::Targets for Service {
+    type TargetsStream = Recorded<TargetsResponse>;
+
+    async fn targets(&self, _: tonic::Request<TargetsRequest>) -> Result<tonic::Response<Self::TargetsStream>, Status> {
+        recorded(&self.answers.targets)
+    }
+}
+
+#[tonic::async_trait]
+impl metadata_server::Metadata for Service {
+    type MetricMetadataStream = Recorded<MetricMetadataResponse>;
+
+    async fn metric_metadata(
+        &self,
+        _: tonic::Request<MetricMetadataRequest>,
+    ) -> Result<tonic::Response<Self::MetricMetadataStream>, Status> {
+        recorded(&self.answers.metadata)
+    }
+}
+
+#[tonic::async_trait]
+impl exemplars_server::Exemplars for Service {
+    type ExemplarsStream = Recorded<ExemplarsResponse>;
+
+    async fn exemplars(
+        &self,
+        _: tonic::Request<ExemplarsRequest>,
+    ) -> Result<tonic::Response<Self::ExemplarsStream>, Status> {
+        recorded(&self.answers.exemplars)
+    }
+}
+
+#[tonic::async_trait]
+impl status_server::Status for Service {
+    type TSDBStatisticsStream = Recorded<TsdbStatisticsResponse>;
+
+    async fn tsdb_statistics(
+        &self,
+        _: tonic::Request<TsdbStatisticsRequest>,
+    ) -> Result<tonic::Response<Self::TSDBStatisticsStream>, Status> {
+        recorded(&self.answers.statistics)
+    }
+}
