@@ -48,6 +48,7 @@ enum Resets {
 #[derive(Debug)]
 pub struct Assembler {
     range: TimeRange,
+    extent: TimeRange,
     reading: Reading,
     merging: Merging,
     timelines: Vec<Timeline>,
@@ -97,6 +98,7 @@ impl Assembler {
     pub fn new(range: TimeRange, function: &str, merging: Merging) -> Self {
         Self {
             range,
+            extent: range,
             reading: Reading::of_function(function),
             merging,
             timelines: Vec::new(),
@@ -105,6 +107,12 @@ impl Assembler {
             floats: FloatHistogramColumns::default(),
             counts: FloatColumns::default(),
         }
+    }
+
+    /// The same, with replicas merged from the start of `extent` on: which one is followed depends on
+    /// where the merge begins.
+    pub fn merging_over(self, extent: TimeRange) -> Self {
+        Self { extent, ..self }
     }
 
     /// Appends the series of `labels` with the samples of `chunks`, which ascend by their first
@@ -134,11 +142,12 @@ impl Assembler {
             self.read(own, replica, resets)?;
         }
         let adjust = self.adjust(&labels, count);
+        let kept = if count == 1 { self.range } else { self.extent };
         for timeline in &mut self.timelines[..count] {
             if (adjust, resets) == (Adjust::Counters, Resets::Kept) {
                 Counter::default().remove_resets(timeline);
             }
-            timeline.keep(self.range);
+            timeline.keep(kept);
         }
         if count == 1 {
             self.timelines[0].append_to(batch);
@@ -253,6 +262,9 @@ impl Assembler {
         }
         for (pick, value) in picks.iter().zip(values) {
             let timeline = &timelines[pick.replica as usize];
+            if !self.range.contains(timeline.timestamps[pick.sample as usize]) {
+                continue;
+            }
             timeline.push_sample(pick.sample, value, batch);
         }
     }

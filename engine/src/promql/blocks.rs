@@ -71,7 +71,7 @@ impl Default for Scope {
             merging: Merging::Nothing,
             max_resolution: Resolution::RAW,
             limits: Limits::default(),
-            budget: Budget::new("query.memory-bytes-max", u64::MAX),
+            budget: Budget::new("query.memory-limit", u64::MAX),
             cores: None,
             fetch: None,
         }
@@ -181,7 +181,8 @@ impl Source for BlockSource {
         if plan.range_count() == 0 {
             return Ok(selected);
         }
-        let assembler = Assembler::new(request.range, &request.hints.function, self.scope.merging);
+        let assembler =
+            Assembler::new(request.range, &request.hints.function, self.scope.merging).merging_over(request.extent);
         let ranges = request.part.share(plan.range_count());
         let mut decoder = Decoder::new(assembler, request.hints.projection.as_deref(), sink);
         if let (Naming::Places, Some(wanted)) = (plan.naming(), &request.hints.projection) {

@@ -111,7 +111,7 @@ impl Budget {
         let now = self.bytes.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
         if now > self.bytes_max {
             let message = format!("this query needs more than {} bytes of memory", self.bytes_max);
-            return Err(Error::limit("query.memory-bytes-max", message));
+            return Err(Error::limit("query.memory-limit", message));
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ use annotations::{Annotations, Severity};
 use budget::{Budget, Patience};
 use exec::{CounterEvidence, Evaluator, NameRemoval, Query, StartTimestamps};
 use explain::{Explained, Profile};
-use plan::{Build, Node, Operator, ValueKind};
+use plan::{Build, Operator, Plan, ValueKind};
 use source::{Files, Part, Source};
 use syntax::Expr;
 use value::{Matrix, QueryValue};
@@ -232,16 +232,16 @@ impl Engine {
 
     /// The operators of `expr` without evaluating them.
     pub fn explain(&self, expr: &Expr, when: When) -> Result<Explained, QueryError> {
-        let (node, _) = self.plan(expr, when)?;
-        Ok(Profile::new(0).explain(&node))
+        let plan = self.plan(expr, when, self.options.lookback_ms)?;
+        Ok(Profile::new(0).explain(&plan.root))
     }
 
-    fn plan(&self, expr: &Expr, when: When) -> Result<(Node, usize), QueryError> {
+    fn plan(&self, expr: &Expr, when: When, lookback: i64) -> Result<Plan, QueryError> {
         let (start, end, step) = match when {
             When::Instant(time) => (time, time, 0),
             When::Range(steps) => (steps.start, steps.end, steps.step),
         };
-        let build = Build { start, end, step, default_step: self.options.default_step_ms };
+        let build = Build { start, end, step, default_step: self.options.default_step_ms, lookback };
         plan::build(&build, expr).map_err(|error| QueryError { stage: Stage::Prepare, error })
     }
 
@@ -252,12 +252,14 @@ impl Engine {
         source: Arc<dyn Source>,
         context: &Context,
     ) -> Result<QueryResult, QueryError> {
-        let (node, operators) = self.plan(expr, when)?;
         let options = &self.options;
+        let lookback = context.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(options.lookback_ms);
+        let Plan { root: node, operators, extent } = self.plan(expr, when, lookback)?;
         let query = Arc::new(Query {
             root: node,
             source,
-            lookback: context.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(options.lookback_ms),
+            lookback,
+            extent,
             name_removal: options.name_removal,
             counter_evidence: options.counter_evidence,
             starts: options.starts,

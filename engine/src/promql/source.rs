@@ -16,6 +16,9 @@ pub struct SelectRequest<'a> {
     pub matchers: &'a [Matcher],
     /// Samples wanted (Unix milliseconds, both ends included). More may be given.
     pub range: TimeRange,
+    /// The same of all selectors of the query together: replicas are merged from its start, so that
+    /// each selector of a query follows the same replica.
+    pub extent: TimeRange,
     /// What the query does with the samples.
     pub hints: &'a Hints,
     /// Which part of the series is wanted.

@@ -3,14 +3,14 @@
 use super::flag::{Flag, Kind};
 
 const ENGINE: &str = "one engine evaluates every query";
-const TELEMETRY: &str = "query durations are a histogram with fixed buckets";
+const TELEMETRY: &str = "Bounds of the histogram of selections; empty: Thanos' defaults.";
 
 /// How queries are evaluated and answered.
 pub const EVALUATION: &[Flag] = &[
     Flag::new("query.timeout", Kind::Duration, "2m", "Longest time of a query."),
     Flag::new("query.max-concurrent", Kind::Integer, "20", "Queries that run at once."),
     Flag::new("query.max-samples", Kind::Integer, "50000000", "Most samples that a query may hold in memory."),
-    Flag::new("query.memory-limit", Kind::Bytes, "0", "Most bytes that a query may hold in memory; 0: no limit."),
+    Flag::new("query.memory-limit", Kind::Bytes, "0", "Most bytes that a query may hold in memory; 0: half of it."),
     Flag::new("query.lookback-delta", Kind::Duration, "5m", "How far back an instant selector looks for a sample."),
     Flag::new("query.default-evaluation-interval", Kind::Duration, "1m", "Step of subqueries that say none."),
     Flag::new("query.default-step", Kind::Duration, "1s", "Least step of range queries that say none."),
@@ -61,22 +61,32 @@ pub const ENDPOINTS: &[Flag] = &[
     ),
     Flag::new("web.external-prefix", Kind::Text, "", "Path below which a browser sees HTTP."),
     Flag::new("io.mode", Kind::Word(&["auto", "io_uring", "pread"]), "auto", "How sockets are waited for."),
-    Flag::without_effect(
+    Flag::new(
         "query.mode",
         Kind::Word(&["local", "distributed"]),
         "local",
-        "endpoints are asked for series",
+        "Who evaluates: the querier, or endpoints their share.",
     ),
     Flag::without_effect("query.promql-engine", Kind::Word(&["prometheus", "thanos"]), "prometheus", ENGINE),
     Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", "use the anchored modifier instead"),
     Flag::without_effect("query.max-concurrent-select", Kind::Integer, "4", "selectors of a query are read in turn"),
-    Flag::without_effect("query.conn-metric.label", Kind::List, "", "connections are counted by all labels"),
-    Flag::without_effect("query.partition-label", Kind::List, "", "endpoints are asked for series"),
+    Flag::new(
+        "query.conn-metric.label",
+        Kind::List,
+        "external_labels,store_type",
+        "Labels that connections are counted by.",
+    ),
+    Flag::without_effect(
+        "query.partition-label",
+        Kind::List,
+        "",
+        "all labels but those of replicas tell endpoints apart",
+    ),
     Flag::without_effect("query.active-query-path", Kind::Text, "", "running queries are not written to a file"),
     Flag::without_effect("query.tenant-certificate-field", Kind::Text, "", "tenants are named by the header"),
-    Flag::without_effect("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
-    Flag::without_effect("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),
-    Flag::without_effect("query.telemetry.request-series-seconds-quantiles", Kind::List, "", TELEMETRY),
+    Flag::new("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
+    Flag::new("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),
+    Flag::new("query.telemetry.request-series-seconds-quantiles", Kind::List, "", TELEMETRY),
     Flag::without_effect("alert.query-url", Kind::Text, "", "the querier writes no links to itself"),
     Flag::without_effect("store.sd-interval", Kind::Duration, "5m", "files are read before every Info round"),
     Flag::without_effect("store.sd-dns-interval", Kind::Duration, "30s", "names are resolved before every Info round"),
@@ -85,8 +95,8 @@ pub const ENDPOINTS: &[Flag] = &[
     Flag::without_effect("web.prefix-header", Kind::Text, "", "pages use the external prefix"),
     Flag::without_effect("web.disable-cors", Kind::Switch, "false", "the API may be read by pages of any origin"),
     Flag::without_effect("grpc-compression", Kind::Word(&["none", "snappy"]), "none", "frames are not compressed"),
-    Flag::without_effect("selector.relabel-config-file", Kind::Text, "", "every endpoint's data is read"),
-    Flag::without_effect("selector.relabel-config", Kind::Text, "", "every endpoint's data is read"),
+    Flag::new("selector.relabel-config-file", Kind::Text, "", "File of relabelling that selects endpoints' data."),
+    Flag::new("selector.relabel-config", Kind::Text, "", "Relabelling that selects endpoints' data by labels."),
 ];
 
 /// How endpoints are connected to.

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use engine::model::Labels;
 use prometheus_client::registry::Registry;
 
 use super::compact::{self, Schedule};
@@ -104,7 +103,7 @@ impl Companion for Companions<'_> {
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
-        let proxy = Proxy { endpoints, frame_timeout: None, own_labels: Labels::default() };
+        let proxy = Proxy::new(endpoints, query::bytes_max(self.values));
         let fanout = query::fanout(self.values, proxy);
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
         let api = Arc::new(query::api(self.values, Arc::new(backend)));

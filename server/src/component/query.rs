@@ -6,26 +6,30 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use engine::model::Labels;
+use engine::model::{Labels, relabel};
 use engine::promql::assemble::Merging;
 use engine::promql::exec::NameRemoval;
 use engine::promql::{self, Engine, syntax};
-use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
 use crate::api::http::query::backend::Backend;
+use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{self, Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::fanout::discovery::{self, Discovery, Presence, Source};
 use crate::fanout::endpoints::Dialing;
-use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
+use crate::fanout::metrics::{FanoutMetrics, TelemetryBuckets};
+use crate::fanout::proxy::CallLimits;
+use crate::fanout::selector::Selector;
+use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
 use crate::telemetry::metrics;
 
 /// The component as the command line knows it.
@@ -48,23 +52,34 @@ pub fn run(values: &Values) -> Result<(), String> {
     let discovery = discovery(values).map_err(|error| error.to_string())?;
     let dialing = dialing(values).map_err(|error| error.to_string())?;
     let own_labels = own_labels(values).map_err(|error| error.to_string())?;
+    let rules = rules(values).map_err(|error| error.to_string())?;
+    let fanout_metrics = FanoutMetrics::new(telemetry(values), listed_words(values, "query.conn-metric.label"));
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry);
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
+    fanout_metrics.register(&mut registry);
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), grpc = %ports.grpc_address(), edge = runtime.name(), "starting querier");
     let values = values.clone();
     runtime.run(async move {
-        let endpoints = Arc::new(EndpointSet::new(discovery, dialing));
+        let endpoints = Arc::new(EndpointSet::new(discovery, dialing).counted_by(fanout_metrics.clone()));
         let proxy = Proxy {
-            endpoints: Arc::clone(&endpoints),
             frame_timeout: Some(values.duration("store.response-timeout")).filter(|timeout| !timeout.is_zero()),
             own_labels,
+            selector: Arc::new(Selector::new(rules)),
+            limits: CallLimits {
+                series: values.integer("store.limits.request-series"),
+                samples: values.integer("store.limits.request-samples"),
+            },
+            metrics: fanout_metrics,
+            ..Proxy::new(Arc::clone(&endpoints), bytes_max(&values))
         };
-        let fanout = fanout(&values, proxy.clone());
+        let mode = if values.text("query.mode") == Some("distributed") { Mode::Distributed } else { Mode::Local };
+        let fanout = Fanout { mode, ..fanout(&values, proxy.clone()) };
         let api = Arc::new(api(&values, Arc::new(fanout)));
+        api.gate.register(&mut registry);
         let prefixes = Prefixes::of(&values);
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let info = Arc::new(serve::ProxyInfo { proxy: proxy.clone() });
@@ -102,10 +117,18 @@ pub fn report(problems: &[String]) {
     }
 }
 
-/// Endpoints as the API's backend.
+/// Endpoints as the API's backend, for queries that are evaluated here.
 pub fn fanout(values: &Values, proxy: Proxy) -> Fanout {
     let merging = if values.text("deduplication.func") == Some("chain") { Merging::Chain } else { Merging::Penalty };
-    Fanout { proxy, merging }
+    Fanout { proxy, merging, mode: Mode::Local }
+}
+
+/// Most bytes that one query holds: what the flag says, or half of the memory there is.
+pub fn bytes_max(values: &Values) -> u64 {
+    match values.bytes("query.memory-limit") {
+        0 => memory::available() / 2,
+        limit => limit,
+    }
 }
 
 /// The API that the flags describe.
@@ -116,10 +139,7 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
     let options = promql::Options {
         lookback_ms: ms("query.lookback-delta"),
         samples_max: values.integer("query.max-samples"),
-        bytes_max: match values.bytes("query.memory-limit") {
-            0 => u64::MAX,
-            limit => limit,
-        },
+        bytes_max: bytes_max(values),
         default_step_ms: ms("query.default-evaluation-interval"),
         name_removal: if has("promql-delayed-name-removal") { NameRemoval::Delayed } else { NameRemoval::Immediate },
         ..promql::Options::default()
@@ -133,9 +153,40 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
             extended_range_selectors: has("promql-extended-range-selectors"),
             fill_modifiers: has("promql-binop-fill-modifiers"),
         },
-        gate: Semaphore::new(values.integer("query.max-concurrent").max(1) as usize),
+        gate: Gate::new(values.integer("query.max-concurrent").max(1) as usize),
         settings: settings(values),
     }
+}
+
+/// The words of a flag that may come again and that has lists, parted by commas.
+fn listed_words(values: &Values, flag: &str) -> Vec<String> {
+    let words = values.list(flag).iter().flat_map(|list| list.split(','));
+    words.map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+fn telemetry(values: &Values) -> TelemetryBuckets {
+    let bounds = |what: &str, fallback: Vec<f64>| {
+        let words = listed_words(values, &format!("query.telemetry.request-{what}-quantiles"));
+        let given: Vec<f64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+        if given.is_empty() { fallback } else { given }
+    };
+    let TelemetryBuckets { seconds, samples, series } = TelemetryBuckets::default();
+    TelemetryBuckets {
+        seconds: bounds("duration-seconds", seconds),
+        samples: bounds("samples", samples),
+        series: bounds("series-seconds", series),
+    }
+}
+
+fn rules(values: &Values) -> Result<Vec<relabel::Rule>, ConfigError> {
+    let flag = "selector.relabel-config";
+    let environment = |name: &str| std::env::var(name).ok();
+    let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let rules: Vec<relabel::Config> = from_yaml(flag, &text)?;
+    let rules = rules.into_iter().map(relabel::Rule::new).collect::<Result<Vec<_>, _>>();
+    rules.map_err(|error| ConfigError::new(flag, error.message()))
 }
 
 fn settings(values: &Values) -> Settings {
@@ -192,7 +243,8 @@ impl Prefixes {
 
 /// The API and the pages below their prefix.
 pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str) -> Router {
-    prefixes.nest(query::routes(Arc::clone(api)).merge(ui::routes(&prefixes.external, component)))
+    let routes = query::routes(Arc::clone(api)).merge(ui::routes(&prefixes.external, component));
+    prefixes.nest(routes.layer(axum::middleware::from_fn(with_codings)))
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {

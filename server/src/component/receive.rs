@@ -12,7 +12,6 @@ use engine::promql::{self, Engine, syntax};
 use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -20,6 +19,7 @@ use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::health::Health;
+use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, receive};
@@ -28,7 +28,7 @@ use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
 use crate::fanout::discovery::Discovery;
 use crate::fanout::endpoints::Dialing;
-use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
+use crate::fanout::{self, EndpointSet, Fanout, Proxy, serve};
 use crate::gateway::blocks::Blocks;
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
@@ -307,14 +307,14 @@ impl Wired {
 /// Queries over what is kept, with Prometheus' defaults and all syntax.
 fn query_api(gateway: &Arc<Gateway>) -> Api {
     let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
-    let proxy = Proxy { endpoints, frame_timeout: None, own_labels: Labels::default() };
-    let fanout = Fanout { proxy, merging: Merging::Penalty };
+    let proxy = Proxy::new(endpoints, gateway.selector.budget.usage().limit);
+    let fanout = Fanout { proxy, merging: Merging::Penalty, mode: fanout::Mode::Local };
     Api {
         backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
         engine: Engine::new(promql::Options::default()),
         syntax: syntax::Options::ALL,
         settings: Settings::default(),
-        gate: Semaphore::new(QUERIES_MAX),
+        gate: Gate::new(QUERIES_MAX),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use engine::io;
-use engine::model::{Budget, Error, Labels};
+use engine::model::{Budget, Error};
 use engine::promql::assemble::Merging;
 use engine::promql::{self, Engine, syntax};
 use engine::shard::{Options, Pool, Selector};
@@ -20,13 +20,14 @@ use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
 use crate::api::http::health::Health;
+use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui;
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
 use crate::config::{ConfigError, memory, selector};
 use crate::fanout::discovery::Discovery;
 use crate::fanout::endpoints::Dialing;
-use crate::fanout::{EndpointSet, Fanout, Proxy, serve};
+use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
@@ -231,14 +232,15 @@ fn show(viewer: &BlockViewer, gateway: &Gateway) {
 /// Queries over the gateway's blocks, with Prometheus' defaults and all syntax.
 fn query_api(gateway: &Arc<Gateway>) -> Api {
     let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
-    let proxy = Proxy { endpoints, frame_timeout: None, own_labels: Labels::default() };
-    let fanout = Fanout { proxy, merging: Merging::Penalty };
+    let bytes_max = gateway.selector.budget.usage().limit;
+    let proxy = Proxy::new(endpoints, bytes_max);
+    let fanout = Fanout { proxy, merging: Merging::Penalty, mode: Mode::Local };
     Api {
         backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
         engine: Engine::new(promql::Options::default()),
         syntax: syntax::Options::ALL,
         settings: Settings::default(),
-        gate: Semaphore::new(QUERIES_MAX),
+        gate: Gate::new(QUERIES_MAX),
     }
 }
 

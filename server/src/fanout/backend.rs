@@ -6,13 +6,16 @@ use async_trait::async_trait;
 use engine::model::{Error, Labels};
 use engine::promql::assemble::Merging;
 use engine::promql::source::Source;
+use engine::promql::syntax::Expr;
 use proto::thanos::SeriesRequest;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+use super::distributed::distribute;
 use super::proxy::{Proxy, SeriesAsked};
 use super::source::RemoteSource;
-use crate::api::http::query::backend::{Backend, Federated, Found, Scope, Wanted};
+use crate::api::http::query::backend::{Backend, Federated, Found, Question, Scope, Wanted};
+use crate::api::http::query::ending::Ending;
 
 /// Endpoints as a backend.
 #[derive(Clone, Debug)]
@@ -21,26 +24,60 @@ pub struct Fanout {
     pub proxy: Proxy,
     /// How replicas become one series (`--deduplication.func`).
     pub merging: Merging,
+    /// Who evaluates (`--query.mode`).
+    pub mode: Mode,
+}
+
+/// Who evaluates queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The querier, over series.
+    Local,
+    /// Endpoints do their share of aggregations.
+    Distributed,
+}
+
+impl Fanout {
+    fn remote(&self, scope: &Scope, ending: &Ending) -> RemoteSource {
+        RemoteSource {
+            proxy: self.proxy.clone(),
+            scope: scope.clone(),
+            ending: ending.clone(),
+            merging: self.merging,
+            runtime: Handle::current(),
+        }
+    }
 }
 
 #[async_trait]
 impl Backend for Fanout {
-    fn source(&self, scope: &Scope) -> Arc<dyn Source> {
-        Arc::new(RemoteSource {
-            proxy: self.proxy.clone(),
-            scope: scope.clone(),
-            merging: self.merging,
-            runtime: Handle::current(),
-        })
+    fn source(&self, scope: &Scope, ending: &Ending) -> Arc<dyn Source> {
+        Arc::new(self.remote(scope, ending))
+    }
+
+    fn plan(&self, asked: Question<'_>, scope: &Scope, ending: &Ending) -> (Option<Expr>, Arc<dyn Source>) {
+        let remote = self.remote(scope, ending);
+        if self.mode == Mode::Local {
+            return (None, Arc::new(remote));
+        }
+        match distribute(remote, (asked.expr, asked.when, asked.lookback_ms)) {
+            Ok((left, source)) => (Some(left), Arc::new(source)),
+            Err(remote) => (None, Arc::from(remote as Box<dyn Source>)),
+        }
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {
-        let (mut all, mut warnings) = (Vec::new(), Vec::new());
+        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), 0);
         for matchers in &wanted.matchers {
             let request = SeriesRequest { skip_chunks: true, limit: wanted.limit as i64, ..SeriesRequest::default() };
             let asked = SeriesAsked { matchers: matchers.clone(), range: wanted.range, request };
             let mut merge = self.proxy.series(scope, asked).await?;
             while let Some(series) = merge.next().await? {
+                held += series.labels.heap_bytes() as u64;
+                if held > self.proxy.bytes_max {
+                    let message = format!("the series of this request need more than {} bytes", self.proxy.bytes_max);
+                    return Err(Error::limit("query.memory-limit", message));
+                }
                 all.push(series.labels);
             }
             warnings.extend(merge.take_warnings());

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use engine::model::Error;
 use serde::Deserialize;
 
+use super::metrics::FanoutMetrics;
+
 /// An address that endpoints are found by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
@@ -56,7 +58,7 @@ struct ConfigEndpoint {
 
 impl Discovery {
     /// Every address now, resolved, each once; and what could not be read or resolved.
-    pub async fn addresses(&self) -> (BTreeMap<String, Presence>, Vec<String>) {
+    pub async fn addresses(&self, metrics: &FanoutMetrics) -> (BTreeMap<String, Presence>, Vec<String>) {
         let mut problems = Vec::new();
         let mut sources = self.given.clone();
         for pattern in &self.files {
@@ -78,9 +80,15 @@ impl Discovery {
         }
         let mut addresses = BTreeMap::new();
         for source in sources {
+            if source.address.starts_with("dns") && source.address.contains('+') {
+                metrics.lookups.inc();
+            }
             match resolve(&source.address).await {
                 Ok(found) => addresses.extend(found.into_iter().map(|address| (address, source.presence))),
-                Err(error) => problems.push(error.to_string()),
+                Err(error) => {
+                    metrics.lookup_failures.inc();
+                    problems.push(error.to_string());
+                }
             }
         }
         (addresses, problems)
@@ -166,7 +174,8 @@ mod tests {
         std::fs::write(folder.path().join("a.yaml"), "- targets: [\"c:3\", \"d:4\"]\n").unwrap();
         std::fs::write(folder.path().join("b.yaml"), "- targets: 7\n").unwrap();
         let files = vec![folder.path().join("*.yaml").display().to_string()];
-        let (addresses, problems) = Discovery { files, ..Discovery::default() }.addresses().await;
+        let (addresses, problems) =
+            Discovery { files, ..Discovery::default() }.addresses(&FanoutMetrics::default()).await;
         assert_eq!(addresses.keys().collect::<Vec<_>>(), ["c:3", "d:4"]);
         assert!(problems[0].contains("b.yaml"), "{problems:?}");
     }

@@ -14,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::discovery::{Discovery, Presence};
+use super::metrics::FanoutMetrics;
 
 /// How long after its last good answer an endpoint is still listed.
 const UNHEALTHY_LISTED: Duration = Duration::from_secs(5 * 60);
@@ -32,6 +33,7 @@ pub struct Dialing {
 pub struct EndpointSet {
     discovery: Discovery,
     dialing: Dialing,
+    metrics: FanoutMetrics,
     peers: RwLock<BTreeMap<String, Arc<Peer>>>,
 }
 
@@ -78,12 +80,17 @@ pub enum Api {
 impl EndpointSet {
     /// The endpoints that `discovery` finds; none before the first [`EndpointSet::refresh`].
     pub fn new(discovery: Discovery, dialing: Dialing) -> Self {
-        Self { discovery, dialing, peers: RwLock::default() }
+        Self { discovery, dialing, metrics: FanoutMetrics::default(), peers: RwLock::default() }
+    }
+
+    /// The same endpoints, counted by `metrics`.
+    pub fn counted_by(self, metrics: FanoutMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Resolves addresses and asks every endpoint what it holds; what went wrong with addresses.
     pub async fn refresh(&self) -> Vec<String> {
-        let (addresses, mut problems) = self.discovery.addresses().await;
+        let (addresses, mut problems) = self.discovery.addresses(&self.metrics).await;
         let mut peers = BTreeMap::new();
         let known = self.all();
         for (address, presence) in addresses {
@@ -96,6 +103,12 @@ impl EndpointSet {
             }
         }
         join_all(peers.values().map(|peer| peer.check(self.dialing.info_timeout))).await;
+        let healthy = peers.values().filter(|peer| peer.is_healthy());
+        self.metrics.connected(healthy.map(|peer| {
+            let sets: Vec<String> = peer.label_sets().iter().map(Labels::to_string).collect();
+            let kind = peer.info().map_or_else(String::new, |info| info.component_type.clone());
+            (sets.join(","), kind)
+        }));
         *self.peers.write().unwrap_or_else(PoisonError::into_inner) = peers;
         problems
     }
@@ -160,6 +173,12 @@ impl Peer {
             Ok(Err(status)) => state.error = Some(format!("{}: {}", status.code(), status.message())),
             Err(_) => state.error = Some(format!("no answer to Info within {timeout:?}")),
         }
+    }
+
+    /// Whether the endpoint answered when it was asked last.
+    fn is_healthy(&self) -> bool {
+        let state = self.state();
+        state.info.is_some() && state.error.is_none()
     }
 
     /// Whether the endpoint serves `api` and is to be asked.

@@ -54,6 +54,7 @@ pub async fn gather<M, P, F, A>(
     split: impl Fn(M) -> Option<Result<P, String>>,
 ) -> Result<Found<Vec<P>>, Error>
 where
+    M: prost::Message,
     F: Fn(Arc<Peer>) -> A,
     A: Future<Output = Result<Streaming<M>, Status>>,
 {
@@ -63,8 +64,13 @@ where
         async move {
             let read = async {
                 let mut stream = answer.await?;
-                let mut messages = Vec::new();
+                let (mut messages, mut held) = (Vec::new(), 0);
                 while let Some(message) = stream.message().await? {
+                    held += message.encoded_len() as u64;
+                    if held > proxy.bytes_max {
+                        let text = format!("the answer is larger than {} bytes (query.memory-limit)", proxy.bytes_max);
+                        return Err(Status::resource_exhausted(text));
+                    }
                     messages.push(message);
                 }
                 Ok(messages)
@@ -116,9 +122,16 @@ async fn targets(proxy: &Proxy, scope: &Scope, params: &[(String, String)]) -> R
         "dropped" => 2,
         _ => 0,
     };
+    let bytes_max = proxy.frame_bytes_max();
     let call = |peer: Arc<Peer>| {
         let request = with_tenant(TargetsRequest { state, ..TargetsRequest::default() }, &scope.tenant);
-        async move { Ok(TargetsClient::new(peer.channel.clone()).targets(request).await?.into_inner()) }
+        async move {
+            Ok(TargetsClient::new(peer.channel.clone())
+                .max_decoding_message_size(bytes_max)
+                .targets(request)
+                .await?
+                .into_inner())
+        }
     };
     let found = gather(proxy, scope, (Api::Targets, call), |message: proto::thanos::TargetsResponse| {
         message.result.map(|result| match result {
@@ -172,10 +185,17 @@ fn active_target(target: &ActiveTarget, dropped: &[String]) -> Value {
 async fn metadata(proxy: &Proxy, scope: &Scope, params: &[(String, String)]) -> Result<Found<Value>, Error> {
     let limit = first(params, "limit").parse().unwrap_or(-1);
     let metric = first(params, "metric").to_owned();
+    let bytes_max = proxy.frame_bytes_max();
     let call = |peer: Arc<Peer>| {
         let request = MetricMetadataRequest { metric: metric.clone(), limit, ..MetricMetadataRequest::default() };
         let request = with_tenant(request, &scope.tenant);
-        async move { Ok(MetadataClient::new(peer.channel.clone()).metric_metadata(request).await?.into_inner()) }
+        async move {
+            Ok(MetadataClient::new(peer.channel.clone())
+                .max_decoding_message_size(bytes_max)
+                .metric_metadata(request)
+                .await?
+                .into_inner())
+        }
     };
     let found = gather(proxy, scope, (Api::Metadata, call), |message: proto::thanos::MetricMetadataResponse| {
         message.result.map(|result| match result {
@@ -204,10 +224,17 @@ async fn exemplars(proxy: &Proxy, scope: &Scope, params: &[(String, String)]) ->
     let ms = |name: &str, fallback: i64| first(params, name).parse::<f64>().map_or(fallback, |at| (at * 1000.0) as i64);
     let (start, end) = (ms("start", i64::MIN), ms("end", i64::MAX));
     let query = first(params, "query").to_owned();
+    let bytes_max = proxy.frame_bytes_max();
     let call = |peer: Arc<Peer>| {
         let request = ExemplarsRequest { query: query.clone(), start, end, ..ExemplarsRequest::default() };
         let request = with_tenant(request, &scope.tenant);
-        async move { Ok(ExemplarsClient::new(peer.channel.clone()).exemplars(request).await?.into_inner()) }
+        async move {
+            Ok(ExemplarsClient::new(peer.channel.clone())
+                .max_decoding_message_size(bytes_max)
+                .exemplars(request)
+                .await?
+                .into_inner())
+        }
     };
     let found = gather(proxy, scope, (Api::Exemplars, call), |message: proto::thanos::ExemplarsResponse| {
         message.result.map(|result| match result {
@@ -247,10 +274,17 @@ fn merged_exemplars(parts: &[ExemplarData], dropped: &[String]) -> Value {
 
 async fn statistics(proxy: &Proxy, scope: &Scope, params: &[(String, String)]) -> Result<Found<Value>, Error> {
     let limit = first(params, "limit").parse().unwrap_or(10);
+    let bytes_max = proxy.frame_bytes_max();
     let call = |peer: Arc<Peer>| {
         let request = TsdbStatisticsRequest { limit, ..TsdbStatisticsRequest::default() };
         let request = with_tenant(request, &scope.tenant);
-        async move { Ok(StatusClient::new(peer.channel.clone()).tsdb_statistics(request).await?.into_inner()) }
+        async move {
+            Ok(StatusClient::new(peer.channel.clone())
+                .max_decoding_message_size(bytes_max)
+                .tsdb_statistics(request)
+                .await?
+                .into_inner())
+        }
     };
     let found = gather(proxy, scope, (Api::Status, call), |message: proto::thanos::TsdbStatisticsResponse| {
         message.result.map(|result| match result {

@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-use engine::model::Error;
+use engine::model::{Error, ErrorKind};
+use futures_util::future::join_all;
 
 use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
 use crate::api::http::query::backend::OnFailure;
@@ -14,9 +15,18 @@ use crate::api::http::query::backend::OnFailure;
 pub struct Merge {
     streams: Vec<Feed>,
     heads: BinaryHeap<Head>,
-    on_failure: OnFailure,
+    failing: Failing,
     warnings: Vec<String>,
     started: bool,
+}
+
+/// What ends a merge, and what only warns.
+#[derive(Clone, Copy, Debug)]
+pub struct Failing {
+    /// What becomes of an endpoint that fails.
+    pub on_failure: OnFailure,
+    /// Most bytes of one series, and of all series of an endpoint that has to be put in order.
+    pub bytes_max: u64,
 }
 
 /// Where the series of one endpoint come from.
@@ -55,24 +65,27 @@ impl Ord for Head {
 
 impl Merge {
     /// The merge of `streams`; `warnings` are those of endpoints that did not open.
-    pub fn new(streams: Vec<Feed>, on_failure: OnFailure, warnings: Vec<String>) -> Self {
-        Self { heads: BinaryHeap::with_capacity(streams.len()), streams, on_failure, warnings, started: false }
+    pub fn new(streams: Vec<Feed>, failing: Failing, warnings: Vec<String>) -> Self {
+        Self { heads: BinaryHeap::with_capacity(streams.len()), streams, failing, warnings, started: false }
     }
 
     /// The next series; `None` at the end. An error ends it.
     pub async fn next(&mut self) -> Result<Option<RemoteSeries>, Error> {
         if !self.started {
             self.started = true;
-            for stream in 0..self.streams.len() {
-                if let Some(series) = self.advance(stream).await? {
-                    self.heads.push(Head { series, stream });
-                }
-            }
+            self.start().await?;
         }
         let Some(mut merged) = self.take_least().await? else { return Ok(None) };
+        let mut held = bytes(&merged);
         while self.heads.peek().is_some_and(|head| head.series.labels == merged.labels) {
             if let Some(more) = self.take_least().await? {
+                held += bytes(&more);
                 merged.chunks.extend(more.chunks);
+                if held > self.failing.bytes_max {
+                    settle(&mut merged.chunks);
+                    held = bytes(&merged);
+                }
+                within(held, self.failing.bytes_max, || format!("series {}", merged.labels))?;
             }
         }
         settle(&mut merged.chunks);
@@ -89,32 +102,55 @@ impl Merge {
         if self.warnings.is_empty() { None } else { Some(self.warnings.remove(0)) }
     }
 
+    /// Waits for the first series of every stream at once.
+    async fn start(&mut self) -> Result<(), Error> {
+        let on_failure = self.failing.on_failure;
+        let firsts = join_all(self.streams.iter_mut().map(async |feed| {
+            let mut warnings = Vec::new();
+            (feed.advance(on_failure, &mut warnings).await, warnings)
+        }));
+        for (stream, (first, warnings)) in firsts.await.into_iter().enumerate() {
+            self.warnings.extend(warnings);
+            self.heads.extend(first?.map(|series| Head { series, stream }));
+        }
+        Ok(())
+    }
+
     async fn take_least(&mut self) -> Result<Option<RemoteSeries>, Error> {
         let Some(stream) = self.heads.peek().map(|head| head.stream) else { return Ok(None) };
-        let next = self.advance(stream).await?;
+        let next = self.streams[stream].advance(self.failing.on_failure, &mut self.warnings).await?;
         let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
         Ok(Some(match next {
             Some(series) => std::mem::replace(&mut head.series, series),
             None => PeekMut::pop(head).series,
         }))
     }
+}
 
-    async fn advance(&mut self, stream: usize) -> Result<Option<RemoteSeries>, Error> {
-        let live = match &mut self.streams[stream] {
-            Feed::Sorted(series) => return Ok(series.next()),
-            Feed::Live(live) => live,
+impl Feed {
+    /// The next series; what goes wrong ends the feed with a warning, or the whole merge.
+    async fn advance(
+        &mut self,
+        on_failure: OnFailure,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<RemoteSeries>, Error> {
+        let live = match self {
+            Self::Sorted(series) => return Ok(series.next()),
+            Self::Live(live) => live,
         };
         loop {
-            match (live.next().await, self.on_failure) {
+            match (live.next().await, on_failure) {
                 (Ok(None), _) => return Ok(None),
                 (Ok(Some(Item::Series(series))), _) => return Ok(Some(series)),
-                (Ok(Some(Item::Warning(text))), OnFailure::Warn) => self.warnings.push(text),
+                (Ok(Some(Item::Warning(text))), OnFailure::Warn) => warnings.push(text),
                 (Ok(Some(Item::Warning(text))), OnFailure::Abort) => {
-                    return Err(Error::new(engine::model::ErrorKind::Unavailable, text));
+                    return Err(Error::new(ErrorKind::Unavailable, text));
                 }
                 (Err(error), OnFailure::Abort) => return Err(error),
                 (Err(error), OnFailure::Warn) => {
-                    self.warnings.push(error.to_string());
+                    warnings.push(error.to_string());
+                    // What comes after a failure can't be trusted, and the endpoint needn't send it.
+                    *self = Self::Sorted(Vec::new().into_iter());
                     return Ok(None);
                 }
             }
@@ -122,17 +158,37 @@ impl Merge {
     }
 }
 
-/// All series of a stream, in order.
-pub async fn collect(mut stream: SeriesStream, warnings: &mut Vec<String>) -> Result<Vec<RemoteSeries>, Error> {
-    let mut all = Vec::new();
+/// All series of a stream, in order. Limit when they are larger than `bytes_max`.
+pub async fn collect(
+    mut stream: SeriesStream,
+    bytes_max: u64,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<RemoteSeries>, Error> {
+    let (mut all, mut held) = (Vec::new(), 0);
     while let Some(item) = stream.next().await? {
         match item {
-            Item::Series(series) => all.push(series),
+            Item::Series(series) => {
+                held += bytes(&series);
+                within(held, bytes_max, || format!("what endpoint {} sends, to be put in order,", stream.address()))?;
+                all.push(series);
+            }
             Item::Warning(text) => warnings.push(text),
         }
     }
     all.sort_by(|left: &RemoteSeries, right: &RemoteSeries| left.labels.cmp(&right.labels));
     Ok(all)
+}
+
+/// Bytes of a series that is held.
+fn bytes(series: &RemoteSeries) -> u64 {
+    series.labels.heap_bytes() as u64 + series.chunks.iter().map(RemoteChunk::data_bytes).sum::<u64>()
+}
+
+fn within(held: u64, bytes_max: u64, what: impl Fn() -> String) -> Result<(), Error> {
+    if held <= bytes_max {
+        return Ok(());
+    }
+    Err(Error::limit("query.memory-limit", format!("{} is larger than {bytes_max} bytes", what())))
 }
 
 /// Puts chunks in order of time and takes out those that came before, byte for byte.

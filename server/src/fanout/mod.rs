@@ -9,6 +9,7 @@
 pub mod backend;
 /// Addresses: given, from files, by DNS.
 pub mod discovery;
+mod distributed;
 /// Endpoints and what they say of themselves.
 pub mod endpoints;
 mod federated;
@@ -16,7 +17,12 @@ mod federated;
 pub mod merge;
 /// Requests to endpoints.
 pub mod proxy;
+/// What is counted.
+pub mod metrics;
+mod push;
 mod rules;
+/// Which data of endpoints is answered from.
+pub mod selector;
 /// The querier as an endpoint itself.
 pub mod serve;
 /// Where queries read.
@@ -24,6 +30,6 @@ pub mod source;
 /// Frames of one endpoint.
 pub mod stream;
 
-pub use backend::Fanout;
+pub use backend::{Fanout, Mode};
 pub use endpoints::{EndpointSet, Peer};
 pub use proxy::Proxy;

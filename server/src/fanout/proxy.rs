@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::model::matcher::{MatchKind, Matcher};
-use engine::model::{Error, Labels, TimeRange};
+use engine::model::{Error, ErrorKind, Labels, TimeRange};
 use futures_util::future::join_all;
 use proto::thanos::store_client::StoreClient;
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
 use tonic::{Request, Status};
 
 use super::endpoints::{Api, EndpointSet, Peer};
-use super::merge::{Feed, Merge, collect};
-use super::stream::{SeriesStream, failure};
+use super::merge::{Failing, Feed, Merge, collect};
+use super::metrics::FanoutMetrics;
+use super::selector::{Selector, Share};
+use super::stream::{SeriesStream, StreamLimits, failure};
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
 
 /// Asks endpoints.
@@ -22,8 +24,25 @@ pub struct Proxy {
     pub endpoints: Arc<EndpointSet>,
     /// Longest time between two frames of an endpoint (`--store.response-timeout`); none for any.
     pub frame_timeout: Option<Duration>,
+    /// Most bytes of one request that are held at a time (`--query.memory-limit`).
+    pub bytes_max: u64,
     /// Labels of the proxy itself (`--selector-label`).
     pub own_labels: Labels,
+    /// Which data of endpoints is answered from (`--selector.relabel-config`).
+    pub selector: Arc<Selector>,
+    /// Most that one Series call to the proxy gives.
+    pub limits: CallLimits,
+    /// What is counted.
+    pub metrics: FanoutMetrics,
+}
+
+/// Most that one Series call gives; 0 for any number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallLimits {
+    /// Series (`--store.limits.request-series`).
+    pub series: u64,
+    /// Samples (`--store.limits.request-samples`), 120 to each chunk.
+    pub samples: u64,
 }
 
 /// What is asked of endpoints' StoreAPI.
@@ -38,12 +57,28 @@ pub struct SeriesAsked {
 }
 
 impl Proxy {
+    /// Asks `endpoints` with all the time in the world, for all that they have.
+    pub fn new(endpoints: Arc<EndpointSet>, bytes_max: u64) -> Self {
+        Self {
+            endpoints,
+            frame_timeout: None,
+            bytes_max,
+            own_labels: Labels::default(),
+            selector: Arc::default(),
+            limits: CallLimits::default(),
+            metrics: FanoutMetrics::default(),
+        }
+    }
+
     /// Series of all endpoints that can have some, merged.
     pub async fn series(&self, scope: &Scope, asked: SeriesAsked) -> Result<Merge, Error> {
+        let failing = Failing { on_failure: scope.on_failure, bytes_max: self.bytes_max };
         let peers = self.chosen(scope, &asked.matchers, asked.range);
         if peers.is_empty() {
-            let warnings = vec!["No StoreAPIs matched for this query".to_owned()];
-            return Ok(Merge::new(Vec::new(), scope.on_failure, warnings));
+            if scope.on_failure == OnFailure::Abort && self.endpoints.serving(Api::Store).is_empty() {
+                return Err(Error::new(ErrorKind::Unavailable, "No StoreAPIs available"));
+            }
+            return Ok(Merge::new(Vec::new(), failing, Vec::new()));
         }
         let matchers = self.foreign(&asked.matchers);
         let request = SeriesRequest {
@@ -55,7 +90,12 @@ impl Proxy {
             without_replica_labels: scope.replica_labels.clone(),
             ..asked.request
         };
-        let opened = join_all(peers.iter().map(|peer| self.open(peer, scope, request.clone()))).await;
+        let opened = join_all(peers.iter().map(|(peer, narrowing)| {
+            let mut request = request.clone();
+            request.matchers.extend(narrowing.iter().map(wire_matcher));
+            self.open(peer, scope, request)
+        }));
+        let opened = opened.await;
         let (mut feeds, mut warnings) = (Vec::new(), Vec::new());
         for feed in opened {
             match (feed, scope.on_failure) {
@@ -67,20 +107,27 @@ impl Proxy {
                 (Err(error), OnFailure::Abort) => return Err(error),
             }
         }
-        Ok(Merge::new(feeds, scope.on_failure, warnings))
+        Ok(Merge::new(feeds, failing, warnings))
     }
 
     async fn open(&self, peer: &Peer, scope: &Scope, request: SeriesRequest) -> Result<(Feed, Vec<String>), Error> {
         let resort = !scope.replica_labels.is_empty() && !peer.drops_replica_labels();
         let dropped = if resort { scope.replica_labels.clone() } else { Vec::new() };
         let request = with_tenant(request, &scope.tenant);
-        let stream = SeriesStream::open(peer, request, self.frame_timeout, dropped).await?;
+        let limits = StreamLimits { frame_timeout: self.frame_timeout, frame_bytes_max: self.frame_bytes_max() };
+        let stream = SeriesStream::open(peer, request, limits, dropped).await?;
         if !resort {
             return Ok((Feed::Live(Box::new(stream)), Vec::new()));
         }
         let mut warnings = Vec::new();
-        let series = collect(stream, &mut warnings).await?;
+        let series = collect(stream, self.bytes_max, &mut warnings).await?;
         Ok((Feed::Sorted(series.into_iter()), warnings))
+    }
+
+    /// Most bytes of one message: what gRPC in Go allows, or less where less may be held. Room for a
+    /// message is made before it comes, on its sender's word alone.
+    pub fn frame_bytes_max(&self) -> usize {
+        usize::try_from(self.bytes_max).unwrap_or(usize::MAX).min(i32::MAX as usize)
     }
 
     /// Names of labels over all endpoints, sorted.
@@ -96,7 +143,7 @@ impl Proxy {
                 limit: wanted.limit as i64,
                 ..LabelNamesRequest::default()
             };
-            let client = StoreClient::new(peer.channel.clone()).max_decoding_message_size(usize::MAX);
+            let client = StoreClient::new(peer.channel.clone()).max_decoding_message_size(self.frame_bytes_max());
             let request = with_tenant(request, &scope.tenant);
             async move {
                 let mut client = client;
@@ -123,7 +170,7 @@ impl Proxy {
                 limit: wanted.limit as i64,
                 ..LabelValuesRequest::default()
             };
-            let client = StoreClient::new(peer.channel.clone()).max_decoding_message_size(usize::MAX);
+            let client = StoreClient::new(peer.channel.clone()).max_decoding_message_size(self.frame_bytes_max());
             let request = with_tenant(request, &scope.tenant);
             async move {
                 let mut client = client;
@@ -145,8 +192,8 @@ impl Proxy {
         let sets = if wanted.matchers.is_empty() { vec![Vec::new()] } else { wanted.matchers.clone() };
         let mut calls = Vec::new();
         for set in &sets {
-            for peer in self.chosen(scope, set, wanted.range) {
-                let call = ask(&peer, self.foreign(set).iter().map(wire_matcher).collect());
+            for (peer, narrowing) in self.chosen(scope, set, wanted.range) {
+                let call = ask(&peer, self.foreign(set).iter().chain(&narrowing).map(wire_matcher).collect());
                 let timeout = self.frame_timeout;
                 calls.push(async move {
                     let answer = match timeout {
@@ -176,8 +223,9 @@ impl Proxy {
         Ok(Found { data: all, warnings })
     }
 
-    /// Endpoints that can have series of `matchers` in `range`.
-    pub fn chosen(&self, scope: &Scope, matchers: &[Matcher], range: TimeRange) -> Vec<Arc<Peer>> {
+    /// Endpoints that can have series of `matchers` in `range`, each with what its series have to match
+    /// besides.
+    pub fn chosen(&self, scope: &Scope, matchers: &[Matcher], range: TimeRange) -> Vec<(Arc<Peer>, Vec<Matcher>)> {
         let own = matchers.iter().all(|matcher| match self.own_labels.get(matcher.name()) {
             Some(value) => matcher.matches(value),
             None => true,
@@ -189,7 +237,16 @@ impl Proxy {
                 scope.store_matchers.is_empty() || scope.store_matchers.iter().any(|set| is_named(peer, set));
             own && asked_for && peer.range().overlaps(range) && may_hold(&peer.label_sets())
         });
-        peers
+        let chosen = peers.into_iter().filter_map(|peer| match self.selector.share(&peer.label_sets()) {
+            Ok(Share::Whole) => Some((peer, Vec::new())),
+            Ok(Share::Part(matchers)) => Some((peer, matchers)),
+            Ok(Share::Nothing) => None,
+            Err(error) => {
+                tracing::warn!(endpoint = peer.address, %error, "selecting its data failed");
+                None
+            }
+        });
+        chosen.collect()
     }
 
     /// Matchers that are not answered by the proxy's own labels.

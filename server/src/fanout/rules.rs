@@ -27,9 +27,16 @@ pub async fn ask(proxy: &Proxy, scope: &Scope, params: &[(String, String)]) -> R
         rule_group: all(params, "rule_group[]"),
         file: all(params, "file[]"),
     };
+    let bytes_max = proxy.frame_bytes_max();
     let call = |peer: Arc<Peer>| {
         let request = with_tenant(request.clone(), &scope.tenant);
-        async move { Ok(RulesClient::new(peer.channel.clone()).rules(request).await?.into_inner()) }
+        async move {
+            Ok(RulesClient::new(peer.channel.clone())
+                .max_decoding_message_size(bytes_max)
+                .rules(request)
+                .await?
+                .into_inner())
+        }
     };
     let found = gather(proxy, scope, (Api::Rules, call), |message: proto::thanos::RulesResponse| {
         message.result.map(|result| match result {

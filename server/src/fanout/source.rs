@@ -1,6 +1,7 @@
 //! Where queries read: the merged series of endpoints, as columns.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use engine::batch::SampleBatch;
 use engine::model::Error;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use super::proxy::{Proxy, SeriesAsked};
 use super::stream::aggregate_number;
 use crate::api::http::query::backend::Scope;
+use crate::api::http::query::ending::Ending;
 
 /// Series of a batch that is handed on.
 const BATCH_SERIES: usize = 128;
@@ -29,6 +31,8 @@ pub struct RemoteSource {
     pub proxy: Proxy,
     /// How the request wants its series.
     pub scope: Scope,
+    /// When whoever asks has no use for more.
+    pub ending: Ending,
     /// How replicas become one series.
     pub merging: Merging,
     /// The runtime whose sockets the endpoints answer on.
@@ -37,27 +41,33 @@ pub struct RemoteSource {
 
 impl Source for RemoteSource {
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        self.runtime.block_on(self.read(request, sink))
+        self.runtime.block_on(self.ending.race(self.read(request, sink)))
     }
 }
 
 impl RemoteSource {
     async fn read(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
         let merging = if self.scope.replica_labels.is_empty() { Merging::Nothing } else { self.merging };
-        let mut assembler = Assembler::new(request.range, &request.hints.function, merging);
+        let mut assembler =
+            Assembler::new(request.range, &request.hints.function, merging).merging_over(request.extent);
+        let (begin, mut counts) = (Instant::now(), (0, 0));
         let mut merge = self.proxy.series(&self.scope, self.asked(request)).await?;
         let mut batch = SampleBatch::default();
         while let Some(series) = merge.next().await? {
             let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(|chunk| chunk.as_set()).collect();
             assembler.append(Arc::new(series.labels.clone()), &sets, &mut batch)?;
+            counts.0 += 1;
             if batch.len() == BATCH_SERIES {
+                counts.1 += batch.samples() as u64;
                 sink(&mut batch)?;
                 batch.clear();
             }
         }
         if !batch.is_empty() {
+            counts.1 += batch.samples() as u64;
             sink(&mut batch)?;
         }
+        self.proxy.metrics.selected(begin.elapsed(), counts);
         Ok(Selected { warnings: merge.take_warnings() })
     }
 

@@ -8,6 +8,7 @@ use engine::chunk::Encoding;
 use engine::model::{Error, ErrorKind, Labels};
 use engine::select::{Aggregate, ChunkData, ChunkSet};
 use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
+use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status, Streaming};
 
@@ -37,6 +38,11 @@ const PARTS: [AggrPart; 6] =
     [AggrPart::Raw, AggrPart::Count, AggrPart::Sum, AggrPart::Min, AggrPart::Max, AggrPart::Counter];
 
 impl RemoteChunk {
+    /// Bytes of its data.
+    pub fn data_bytes(&self) -> u64 {
+        self.parts.iter().flatten().map(|(_, data)| data.len() as u64).sum()
+    }
+
     /// The same, borrowed.
     pub fn as_set(&self) -> ChunkSet<'_> {
         let mut set = ChunkSet::empty(self.min_time, self.max_time);
@@ -61,8 +67,26 @@ pub struct SeriesStream {
     frames: Streaming<Bytes>,
     waiting: VecDeque<RemoteSeries>,
     frame_timeout: Option<Duration>,
+    /// When the last frame was taken, or the call began.
+    silent_since: Instant,
     last: Option<Labels>,
     dropped_labels: Vec<String>,
+}
+
+/// What ends a stream before its end.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    /// Longest time between two frames; none for any.
+    pub frame_timeout: Option<Duration>,
+    /// Most bytes of a frame.
+    pub frame_bytes_max: usize,
+}
+
+/// Time in which a frame that has arrived is handed over.
+const PROMPT: Duration = Duration::from_millis(20);
+
+fn silence(timeout: Duration) -> String {
+    format!("failed to receive any data in {timeout:?} (--store.response-timeout)")
 }
 
 /// What a stream gives.
@@ -79,18 +103,20 @@ impl SeriesStream {
     pub async fn open(
         peer: &Peer,
         request: Request<proto::thanos::SeriesRequest>,
-        frame_timeout: Option<Duration>,
+        limits: StreamLimits,
         dropped: Vec<String>,
     ) -> Result<Self, Error> {
+        let StreamLimits { frame_timeout, frame_bytes_max } = limits;
         let failed = |status: Status| failure(&peer.address, &status);
-        let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(usize::MAX);
+        let silent_since = Instant::now();
+        let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(frame_bytes_max);
         client.ready().await.map_err(|error| failed(Status::unavailable(error.to_string())))?;
         let path = http::uri::PathAndQuery::from_static("/thanos.Store/Series");
         let call = client.server_streaming(request, path, RawCodec);
         let answer = match frame_timeout {
             None => call.await,
             Some(timeout) => {
-                let late = |_| Status::deadline_exceeded(format!("no answer within {timeout:?}"));
+                let late = |_| Status::deadline_exceeded(silence(timeout));
                 tokio::time::timeout(timeout, call).await.map_err(late).and_then(|answer| answer)
             }
         };
@@ -99,6 +125,7 @@ impl SeriesStream {
             frames: answer.map_err(failed)?.into_inner(),
             waiting: VecDeque::new(),
             frame_timeout,
+            silent_since,
             last: None,
             dropped_labels: dropped,
         })
@@ -116,13 +143,17 @@ impl SeriesStream {
                 self.check_order(&series)?;
                 return Ok(Some(Item::Series(series)));
             }
+            // What was sent while nobody looked lies ready, so silence counts from the last frame on: of
+            // several endpoints that hang, each is waited for at the same time.
             let frame = match self.frame_timeout {
                 None => self.frames.message().await,
                 Some(timeout) => {
-                    let late = |_| Status::deadline_exceeded(format!("failed to receive any data in {timeout:?}"));
-                    tokio::time::timeout(timeout, self.frames.message()).await.map_err(late).and_then(|frame| frame)
+                    let late = |_| Status::deadline_exceeded(silence(timeout));
+                    let end = (self.silent_since + timeout).max(Instant::now() + PROMPT);
+                    tokio::time::timeout_at(end, self.frames.message()).await.map_err(late).and_then(|frame| frame)
                 }
             };
+            self.silent_since = Instant::now();
             let Some(frame) = frame.map_err(|status| failure(&self.address, &status))? else { return Ok(None) };
             if let Some(warning) = self.read(&frame)? {
                 return Ok(Some(Item::Warning(warning)));
@@ -190,8 +221,7 @@ pub fn failure(address: &str, status: &Status) -> Error {
     let kind = match status.code() {
         tonic::Code::InvalidArgument => ErrorKind::Invalid,
         tonic::Code::ResourceExhausted => ErrorKind::Limit,
-        tonic::Code::Cancelled => ErrorKind::Canceled,
-        tonic::Code::DeadlineExceeded => ErrorKind::Deadline,
+        // Also when the endpoint's time was over, or it gave up: the query's own time isn't.
         _ => ErrorKind::Unavailable,
     };
     Error::new(

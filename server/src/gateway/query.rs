@@ -19,6 +19,7 @@ use super::Gateway;
 use super::fetch::BucketFetcher;
 use super::held::KeptSource;
 use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, Wanted};
+use crate::api::http::query::ending::Ending;
 use crate::fanout::Fanout;
 
 /// A gateway as the backend of queries.
@@ -51,11 +52,12 @@ impl<S: Source> Source for LocalSource<S> {
 }
 
 impl GatewayBackend {
-    fn scope(&self, scope: &Scope, set: &Arc<BlockSet>) -> blocks::Scope {
+    fn scope(&self, scope: &Scope, ending: &Ending, set: &Arc<BlockSet>) -> blocks::Scope {
         let fetcher = BucketFetcher { bucket: self.gateway.bucket.clone(), blocks: Arc::clone(set) };
-        let runtime = Handle::current();
+        let (runtime, ending) = (Handle::current(), ending.clone());
         let fetch = move |ranges: &[RemoteRange]| -> Vec<Result<Bytes, Error>> {
-            runtime.block_on(fetcher.fetch(ranges.to_vec()))
+            let fetched = runtime.block_on(ending.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
+            fetched.unwrap_or_else(|error| ranges.iter().map(|_| Err(error.clone())).collect())
         };
         blocks::Scope {
             replica_labels: scope.replica_labels.clone(),
@@ -71,12 +73,12 @@ impl GatewayBackend {
 
 #[async_trait]
 impl Backend for GatewayBackend {
-    fn source(&self, scope: &Scope) -> Arc<dyn Source> {
+    fn source(&self, scope: &Scope, ending: &Ending) -> Arc<dyn Source> {
         if !scope.store_matchers.is_empty() {
-            return self.fanout.source(scope);
+            return self.fanout.source(scope, ending);
         }
         let set = Arc::clone(&self.gateway.blocks.current().set);
-        let local = self.scope(scope, &set);
+        let local = self.scope(scope, ending, &set);
         if let Some(ingest) = self.gateway.kept() {
             let source = KeptSource { bucket: set, ingest: Arc::clone(ingest), scope: local };
             return Arc::new(LocalSource { blocks: source, on_failure: scope.on_failure });

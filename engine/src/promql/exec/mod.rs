@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::batch::StepGrid;
-use crate::model::Error;
+use crate::model::{Error, TimeRange};
 
 use super::annotations::{Annotation, Annotations};
 use super::budget::Budget;
@@ -53,6 +53,8 @@ pub(super) struct Query {
     pub source: Arc<dyn Source>,
     /// How far back an instant selector looks, in milliseconds.
     pub lookback: i64,
+    /// Times of the samples that the query may look at.
+    pub extent: TimeRange,
     /// When metric names are dropped.
     pub name_removal: NameRemoval,
     /// Whether `__type__` decides what a counter is.

@@ -15,7 +15,14 @@ use super::{Evaluator, RowSink, StartTimestamps, group, stats};
 
 /// What is asked of the source for the samples of `select` in `range`.
 pub fn request<'r>(eval: &Evaluator<'r>, select: &'r Select, range: TimeRange) -> SelectRequest<'r> {
-    SelectRequest { matchers: &select.matchers, range, hints: &select.hints, part: eval.part, files: eval.files }
+    SelectRequest {
+        matchers: &select.matchers,
+        range,
+        extent: eval.query.extent,
+        hints: &select.hints,
+        part: eval.part,
+        files: eval.files,
+    }
 }
 
 /// Times of the samples that an instant selector may give; `None` when there is no step.

@@ -1,12 +1,13 @@
 //! From the syntax tree to operators.
 
 use crate::model::labels::METRIC_NAME;
-use crate::model::{DurationNs, Error, ErrorKind};
+use crate::model::{DurationNs, Error, ErrorKind, TimeRange};
 
 use super::super::function::{FloatFunction, HistogramFunction, RangeFunction};
 use super::super::source::Hints;
 use super::super::syntax::ast::{self, At, Expr};
 use super::duration::{Allowed, milliseconds};
+use super::extent::{Extent, Reach};
 use super::{
     Aggregate, Binary, Call, Comparison, Extension, InfoTime, LabelJoin, LabelReplace, Names, Node, Operator, Order,
     OverTime, RangeArgument, Select, Subquery, fold, hints,
@@ -23,14 +24,27 @@ pub struct Build {
     pub step: i64,
     /// Milliseconds between the steps of a subquery that says none.
     pub default_step: i64,
+    /// Milliseconds that an instant selector looks back.
+    pub lookback: i64,
 }
 
-/// The plan of `expr` and how many operators it has.
-pub fn build(build: &Build, expr: &Expr) -> Result<(Node, usize), Error> {
-    let mut builder = Builder { build, next: 0, around: Around::default() };
+/// A query as operators.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The operator that gives the answer.
+    pub root: Node,
+    /// How many operators there are.
+    pub operators: usize,
+    /// Times of the samples that its selectors may look at (Unix milliseconds).
+    pub extent: TimeRange,
+}
+
+/// The plan of `expr`.
+pub fn build(build: &Build, expr: &Expr) -> Result<Plan, Error> {
+    let mut builder = Builder { build, next: 0, around: Around::default(), extent: Extent::default() };
     let built = builder.node(expr)?;
     let root = if built.wrap { builder.once(built.node) } else { built.node };
-    Ok((root, builder.next))
+    Ok(Plan { root, operators: builder.next, extent: builder.extent.range() })
 }
 
 /// Functions whose result depends on the step even when their arguments do not.
@@ -52,6 +66,7 @@ struct Builder<'a> {
     build: &'a Build,
     next: usize,
     around: Around,
+    extent: Extent,
 }
 
 /// What stands around the expression that is being built.
@@ -62,6 +77,7 @@ struct Around {
     by: bool,
     step: Option<i64>,
     buckets: Buckets,
+    subqueries: Reach,
 }
 
 /// Whether buckets of native histograms are looked at.
@@ -158,15 +174,18 @@ impl Builder<'_> {
         })
     }
 
-    fn select(&self, vector: &ast::VectorSelector, range: i64) -> Result<Select, Error> {
+    fn select(&mut self, vector: &ast::VectorSelector, range: i64) -> Result<Select, Error> {
         let offset = match &vector.offset_expr {
             Some(expr) => milliseconds(self.build, expr, Allowed::Any)?,
             None => whole_milliseconds(vector.offset),
         };
+        let at = self.pinned(vector.at);
+        let own = Reach { at, offset, back: if range == 0 { self.build.lookback } else { range } };
+        self.extent.take(self.around.subqueries.within((self.build.start, self.build.end), own));
         Ok(Select {
             matchers: vector.matchers.clone(),
             offset,
-            at: self.pinned(vector.at),
+            at,
             extension: match vector.extension {
                 None => Extension::None,
                 Some(ast::Extension::Anchored) => Extension::Anchored,
@@ -226,12 +245,14 @@ impl Builder<'_> {
             0 => self.build.default_step.max(1),
             step => step,
         };
-        let around = Around { step: Some(step), buckets: Buckets::Used, ..self.around.clone() };
+        let at = self.pinned(node.at);
+        let subqueries = self.around.subqueries.of_subquery(Reach { at, offset, back: range });
+        let around = Around { step: Some(step), buckets: Buckets::Used, subqueries, ..self.around.clone() };
         let outside = std::mem::replace(&mut self.around, around);
         let inner = self.node(&node.expr)?;
         self.around = outside;
         let input = if inner.invariant { self.once(inner.node) } else { inner.node };
-        Ok(Subquery { input, range, step, offset, at: self.pinned(node.at) })
+        Ok(Subquery { input, range, step, offset, at })
     }
 
     fn aggregate(&mut self, node: &ast::Aggregate) -> Result<(Aggregate, bool, bool), Error> {
@@ -241,6 +262,7 @@ impl Builder<'_> {
             by: !node.without,
             step: self.around.step,
             buckets: self.around.buckets,
+            subqueries: self.around.subqueries,
         };
         let outside = std::mem::replace(&mut self.around, around);
         let input = self.node(node.expr.without_parens())?;
@@ -260,7 +282,8 @@ impl Builder<'_> {
     fn binary(&mut self, node: &ast::Binary) -> Result<(Binary, bool), Error> {
         let trims = matches!(node.op, ast::BinaryOp::TrimLower | ast::BinaryOp::TrimUpper);
         let buckets = if trims { Buckets::Used } else { self.around.buckets };
-        let plain = Around { step: self.around.step, buckets, ..Around::default() };
+        let subqueries = self.around.subqueries;
+        let plain = Around { step: self.around.step, buckets, subqueries, ..Around::default() };
         let outside = std::mem::replace(&mut self.around, plain);
         let left = self.node(&node.lhs)?;
         let right = self.node(&node.rhs)?;
@@ -286,6 +309,7 @@ impl Builder<'_> {
             function: name.to_owned(),
             step: self.around.step,
             buckets: self.around.buckets.within(name),
+            subqueries: self.around.subqueries,
             ..Around::default()
         };
         let outside = std::mem::replace(&mut self.around, around);

@@ -3,6 +3,7 @@
 
 mod build;
 mod duration;
+mod extent;
 mod fold;
 mod hints;
 mod print;
@@ -14,7 +15,7 @@ use crate::model::matcher::Matcher;
 use super::function::{FloatFunction, HistogramFunction, RangeFunction};
 use super::source::Hints;
 
-pub use build::{Build, build};
+pub use build::{Build, Plan, build};
 pub use times::InfoTime;
 
 /// What an operator gives.

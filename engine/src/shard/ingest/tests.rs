@@ -80,10 +80,10 @@ fn append(ingest: &Ingest, series: u32, time: i64) -> Result<WriteReport, Error>
 /// All samples by series, through PromQL's source.
 fn read(ingest: &Arc<Ingest>) -> BTreeMap<String, Vec<i64>> {
     let source = ingest.source(None, Scope::default());
-    let hints = Hints::default();
+    let (hints, range) = (Hints::default(), TimeRange::new(0, i64::MAX));
     let matchers = [Matcher::equal("__name__", "metric"), Matcher::equal("tenant_id", "team-a")];
-    let (range, files) = (TimeRange::new(0, i64::MAX), Files::default());
-    let request = SelectRequest { matchers: &matchers, range, hints: &hints, part: Part::WHOLE, files };
+    let files = Files::default();
+    let request = SelectRequest { matchers: &matchers, range, extent: range, hints: &hints, part: Part::WHOLE, files };
     let mut all = BTreeMap::new();
     let mut sink = |batch: &mut SampleBatch| -> Result<(), Error> {
         for series in batch.iter() {

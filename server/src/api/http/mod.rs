@@ -2,6 +2,8 @@
 
 /// The block viewer's API.
 pub mod blocks;
+/// Compressed bodies.
+pub mod coding;
 /// Health, readiness and metrics.
 pub mod health;
 /// Counting and logging requests.

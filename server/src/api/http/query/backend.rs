@@ -5,8 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use engine::model::matcher::Matcher;
 use engine::model::{Error, Labels, TimeRange};
+use engine::promql::When;
 use engine::promql::source::Source;
+use engine::promql::syntax::Expr;
 use serde_json::Value;
+
+use super::ending::Ending;
 
 /// How a request wants its series.
 #[derive(Clone, Debug)]
@@ -67,11 +71,29 @@ pub enum Federated {
     TsdbStatus(Vec<(String, String)>),
 }
 
+/// A query as a backend is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Its tree.
+    pub expr: &'a Expr,
+    /// When it is evaluated.
+    pub when: When,
+    /// Milliseconds that an instant selector looks back.
+    pub lookback_ms: i64,
+}
+
 /// Answers for everything below the HTTP API.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// Where queries of `scope` read; its `select` blocks and runs outside of the edge threads.
-    fn source(&self, scope: &Scope) -> Arc<dyn Source>;
+    /// Where queries of `scope` read until `ending`; its `select` blocks and runs outside of the edge
+    /// threads.
+    fn source(&self, scope: &Scope, ending: &Ending) -> Arc<dyn Source>;
+
+    /// The same for one query: what of it is left to evaluate when others have done their share, and
+    /// where that reads; no expression when it is all of it.
+    fn plan(&self, _: Question<'_>, scope: &Scope, ending: &Ending) -> (Option<Expr>, Arc<dyn Source>) {
+        (None, self.source(scope, ending))
+    }
 
     /// Series, by labels.
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error>;

@@ -1,19 +1,18 @@
 //! `query`, `query_range` and their explanations.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
 use engine::model::{Error, ErrorKind};
-use engine::promql::budget::Patience;
 use engine::promql::syntax::{self, Expr};
 use engine::promql::{Context, Parsed, QueryResult, RangeSteps, When};
 use serde_json::json;
 
 use super::Api;
-use super::backend::Scope;
+use super::backend::{Question, Scope};
+use super::ending::Ending;
 use super::json::{Completeness, analysis, plan, push_value};
 use super::params::{Flag, Params, now_ms};
 use super::respond::{Failure, OPENING, closed, success};
@@ -146,35 +145,23 @@ fn stats_json(result: &QueryResult) -> serde_json::Value {
 }
 
 /// Evaluates on a thread of its own, as a query computes and waits for sources; when the caller goes
-/// away the query is told and ends at its next batch.
+/// away the query is told: what waits for endpoints ends at once, what computes at its next batch.
 pub(crate) async fn evaluate(
     api: &Arc<Api>,
     asked: Asked,
     (deadline, lookback_ms): (Instant, i64),
 ) -> Result<QueryResult, Failure> {
-    let canceled = Canceling(Arc::new(AtomicBool::new(false)));
-    let patience = Patience { deadline: Some(deadline), canceled: Arc::clone(&canceled.0) };
-    let context = Context { patience, lookback_ms: (lookback_ms > 0).then_some(lookback_ms) };
-    let turn = tokio::time::timeout_at(deadline.into(), api.gate.acquire()).await;
-    let _turn = match turn {
-        Ok(turn) => turn.map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?,
-        Err(_) => return Err(Error::new(ErrorKind::Deadline, "query timed out in query queue").into()),
-    };
+    let (ending, _caller) = Ending::at(deadline);
+    let context = Context { patience: ending.patience(), lookback_ms: (lookback_ms > 0).then_some(lookback_ms) };
+    let _turn = api.gate.enter(deadline).await?;
     let shared = Arc::clone(api);
     let running = tokio::task::spawn_blocking(move || {
-        let source = shared.backend.source(&asked.scope);
-        let parsed = Parsed { text: &asked.text, expr: &asked.expr };
+        let lookback_ms = context.lookback_ms.unwrap_or(shared.engine.options().lookback_ms);
+        let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
+        let (left, source) = shared.backend.plan(question, &asked.scope, &ending);
+        let parsed = Parsed { text: &asked.text, expr: left.as_ref().unwrap_or(&asked.expr) };
         shared.engine.evaluate(parsed, asked.when, source, &context)
     });
     let result = running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?;
     Ok(result?)
-}
-
-/// Cancels a query when it is dropped.
-struct Canceling(Arc<AtomicBool>);
-
-impl Drop for Canceling {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

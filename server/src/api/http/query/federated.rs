@@ -26,7 +26,8 @@ pub(super) async fn rules(State(api): State<Arc<Api>>, params: Params) -> Result
 
 pub(super) async fn alerts(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let wanted = Federated::Rules(vec![("type".to_owned(), "alert".to_owned())]);
-    let found = api.backend.federated(&params.scope(&api, 0)?, wanted).await?;
+    let scope = params.scope(&api, 0)?;
+    let found = api.within(api.backend.federated(&scope, wanted)).await?;
     let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
     let rules = list(&found.data, "groups").into_iter().flat_map(|group| list(&group, "rules"));
     let alerts: Vec<Value> = rules.flat_map(|rule| list(&rule, "alerts")).collect();
@@ -60,6 +61,7 @@ pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Re
 }
 
 async fn answer(api: &Api, params: &Params, wanted: Federated) -> Result<Response, Failure> {
-    let found = api.backend.federated(&params.scope(api, 0)?, wanted).await?;
+    let scope = params.scope(api, 0)?;
+    let found = api.within(api.backend.federated(&scope, wanted)).await?;
     Ok(success(&found.data, &found.warnings))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use engine::model::{Error, ErrorKind};
 use serde_json::{Map, Value, json};
 
 use super::Api;
@@ -18,7 +19,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
     let wanted = wanted(&api, &params)?;
-    let found = api.backend.series(&params.scope(&api, 0)?, &wanted).await?;
+    let found = looked_up(&api, api.backend.series(&params.scope(&api, 0)?, &wanted)).await?;
     let series = found.data.iter().map(|labels| {
         let pairs = labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
         Value::Object(pairs.collect::<Map<_, _>>())
@@ -28,7 +29,8 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let wanted = wanted(&api, &params)?;
-    let Found { data, warnings } = api.backend.label_names(&params.scope(&api, 0)?, &wanted).await?;
+    let scope = params.scope(&api, 0)?;
+    let Found { data, warnings } = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
     Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, wanted.limit))
 }
 
@@ -39,8 +41,18 @@ pub(super) async fn values(
 ) -> Result<Response, Failure> {
     let name = unescape(&name).ok_or_else(|| Failure::bad_data(format!("invalid label name: {name:?}")))?;
     let wanted = wanted(&api, &params)?;
-    let Found { data, warnings } = api.backend.label_values(&params.scope(&api, 0)?, &name, &wanted).await?;
+    let scope = params.scope(&api, 0)?;
+    let Found { data, warnings } = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
     Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, wanted.limit))
+}
+
+/// What `work` gives; that an endpoint failed is an error of execution here, as in Thanos.
+async fn looked_up<T>(api: &Api, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    let as_execution = |error: Error| match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Corrupt => Error::new(ErrorKind::Limit, error.message()),
+        _ => error,
+    };
+    api.within(async { work.await.map_err(as_execution) }).await
 }
 
 fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {

@@ -2,11 +2,17 @@
 
 /// What answers: local blocks, or endpoints.
 pub mod backend;
+/// When requests end.
+pub mod ending;
 pub(crate) mod evaluate;
 mod federated;
+/// Turns of queries.
+pub mod gate;
 mod json;
 mod labels;
 mod params;
+mod read;
+mod read_frames;
 pub(crate) mod respond;
 /// What runs: build, run time, flags.
 pub mod status;
@@ -17,12 +23,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
+use backend::Backend;
+use engine::model::{Error, ErrorKind};
 use engine::promql::Engine;
 use engine::promql::syntax;
-use tokio::sync::Semaphore;
-
-use backend::Backend;
+use gate::Gate;
+use respond::Failure;
 
 /// What the API needs to answer.
 pub struct Api {
@@ -35,7 +42,7 @@ pub struct Api {
     /// Limits and defaults.
     pub settings: Settings,
     /// Queries at work (`--query.max-concurrent`).
-    pub gate: Semaphore,
+    pub gate: Gate,
 }
 
 /// Limits and defaults of the API.
@@ -84,6 +91,16 @@ impl Default for Settings {
     }
 }
 
+impl Api {
+    /// What `work` gives within the time that a query may take: endpoints that hang don't hold a
+    /// request for ever.
+    async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+        let timeout = self.settings.timeout;
+        let late = |_| Err(Error::new(ErrorKind::Deadline, format!("no answer within {timeout:?} (--query.timeout)")));
+        Ok(tokio::time::timeout(timeout, work).await.unwrap_or_else(late)?)
+    }
+}
+
 /// The routes below `/api/v1`.
 pub fn routes(api: Arc<Api>) -> Router {
     let asked: [(&str, MethodRouter<Arc<Api>>); 9] = [
@@ -99,6 +116,7 @@ pub fn routes(api: Arc<Api>) -> Router {
     ];
     let mut router = Router::new()
         .route("/label/{name}/values", get(labels::values))
+        .route("/read", post(read::read))
         .route("/stores", get(federated::stores))
         .route("/rules", get(federated::rules))
         .route("/alerts", get(federated::alerts))

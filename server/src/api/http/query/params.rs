@@ -47,6 +47,13 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 }
 
 impl Params {
+    /// The parameters of a request whose body is not a form.
+    pub fn of_head(head: &http::request::Parts) -> Self {
+        let mut params = Self { headers: head.headers.clone(), ..Self::default() };
+        params.extend(head.uri.query().unwrap_or_default().as_bytes());
+        params
+    }
+
     fn extend(&mut self, form: &[u8]) {
         for (name, value) in form_urlencoded::parse(form) {
             self.order.push((name.to_string(), value.to_string()));

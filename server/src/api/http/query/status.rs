@@ -72,6 +72,8 @@ pub(super) async fn config() -> Response {
 }
 
 pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let found = api.backend.federated(&params.scope(&api, 0)?, Federated::TsdbStatus(params.pairs())).await?;
+    let scope = params.scope(&api, 0)?;
+    let wanted = Federated::TsdbStatus(params.pairs());
+    let found = api.within(api.backend.federated(&scope, wanted)).await?;
     Ok(success(&found.data, &found.warnings))
 }

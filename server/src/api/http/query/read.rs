@@ -1,0 +1,206 @@
+//! Remote read: series over Prometheus' protocol, as samples or as a stream of chunks.
+//!
+//! ```text
+//! request   snappy block of ReadRequest
+//! samples   snappy block of ReadResponse
+//! chunks    frame after frame: length (uvarint) | CRC-32C of the message (u32 BE) | ChunkedReadResponse
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use engine::batch::SampleBatch;
+use engine::model::matcher::{MatchKind, Matcher};
+use engine::model::{Error, ErrorKind, TimeRange};
+use engine::promql::source::{BatchSink, Files, Hints, Part, SelectRequest, Source};
+use http::{StatusCode, header};
+use http_body_util::BodyExt;
+use prost::Message;
+use proto::prometheus_copy::read_request::ResponseType;
+use proto::prometheus_copy::{Query, QueryResult, ReadRequest, ReadResponse, label_matcher};
+use tokio::sync::mpsc;
+
+use super::Api;
+use super::backend::Scope;
+use super::ending::{Caller, Ending};
+use super::params::Params;
+use super::read_frames::{Frames, samples};
+use super::respond::Failure;
+
+/// Most bytes of a request, compressed and not, as in Prometheus.
+const REQUEST_BYTES_MAX: usize = 32 << 20;
+
+/// Frames that wait for the one who reads.
+const FRAMES_WAITING: usize = 4;
+
+/// The media type of samples.
+const SAMPLES_TYPE: &str = "application/x-protobuf";
+
+/// The media type of a stream of chunks.
+const CHUNKS_TYPE: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+
+/// One query that is understood.
+struct Asked {
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+    hints: Hints,
+}
+
+pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let params = Params::of_head(&parts);
+    let scope = params.scope(&api, 0)?;
+    let limited = http_body_util::Limited::new(body, REQUEST_BYTES_MAX);
+    let body = limited.collect().await.map_err(|error| {
+        Failure::bad_data(format!("cannot read a request of up to {REQUEST_BYTES_MAX} bytes: {error}"))
+    })?;
+    let request = decode(&body.to_bytes())?;
+    let kind = accepted(&request)?;
+    let tenant = params.tenant_matcher(&api)?;
+    let mut asked = request.queries.iter().map(Asked::parse).collect::<Result<Vec<_>, _>>()?;
+    asked.iter_mut().for_each(|asked| asked.matchers.extend(tenant.clone()));
+    let (ending, caller) = Ending::at(Instant::now() + api.settings.timeout);
+    match kind {
+        ResponseType::Samples => as_samples(api, asked, (scope, ending, caller)).await,
+        ResponseType::StreamedXorChunks => Ok(as_chunks(api, asked, (scope, ending, caller))),
+    }
+}
+
+fn decode(packed: &[u8]) -> Result<ReadRequest, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::bad_data(format!("remote read request: {error}"));
+    let len = snap::raw::decompress_len(packed).map_err(|error| bad(&error))?;
+    if len > REQUEST_BYTES_MAX {
+        return Err(bad(&format!("it decodes to {len} bytes, the limit is {REQUEST_BYTES_MAX}")));
+    }
+    let plain = snap::raw::Decoder::new().decompress_vec(packed).map_err(|error| bad(&error))?;
+    ReadRequest::decode(plain.as_slice()).map_err(|error| bad(&error))
+}
+
+/// The first kind of answer that the request accepts and that there is; samples when it says none.
+fn accepted(request: &ReadRequest) -> Result<ResponseType, Failure> {
+    if request.accepted_response_types.is_empty() {
+        return Ok(ResponseType::Samples);
+    }
+    let mut known = request.accepted_response_types.iter().filter_map(|kind| ResponseType::try_from(*kind).ok());
+    known.next().ok_or_else(|| Failure::bad_data("server does not support any of the requested response types"))
+}
+
+impl Asked {
+    fn parse(query: &Query) -> Result<Self, Failure> {
+        let matcher = |matcher: &proto::prometheus_copy::LabelMatcher| {
+            let kind = match label_matcher::Type::try_from(matcher.r#type) {
+                Ok(label_matcher::Type::Eq) => MatchKind::Eq,
+                Ok(label_matcher::Type::Neq) => MatchKind::NotEq,
+                Ok(label_matcher::Type::Re) => MatchKind::Re,
+                Ok(label_matcher::Type::Nre) => MatchKind::NotRe,
+                Err(_) => return Err(Error::invalid(format!("invalid matcher type {}", matcher.r#type))),
+            };
+            Matcher::new(kind, matcher.name.as_str(), matcher.value.as_str())
+        };
+        let matchers = query.matchers.iter().map(matcher).collect::<Result<Vec<_>, _>>()?;
+        let hints = query.hints.as_ref().map(|hints| Hints {
+            function: hints.func.clone(),
+            range_ms: hints.range_ms,
+            step_ms: hints.step_ms,
+            grouping: hints.grouping.clone(),
+            by: hints.by,
+            ..Hints::default()
+        });
+        let range = TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms);
+        Ok(Self { matchers, range, hints: hints.unwrap_or_default() })
+    }
+
+    fn select(&self, source: &dyn Source, sink: &mut BatchSink<'_>) -> Result<(), Error> {
+        let Self { matchers, range, hints } = self;
+        let (part, files) = (Part::WHOLE, Files::default());
+        let request = SelectRequest { matchers, range: *range, extent: *range, hints, part, files };
+        source.select(&request, sink).map(|_| ())
+    }
+}
+
+/// What a request is answered within.
+type Bounds = (Scope, Ending, Caller);
+
+async fn as_samples(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<Response, Failure> {
+    let (scope, ending, _caller) = bounds;
+    let samples_max = api.engine.options().samples_max;
+    let running = tokio::task::spawn_blocking(move || {
+        let source = api.backend.source(&scope, &ending);
+        let (mut results, mut count) = (Vec::new(), 0);
+        for asked in &asked {
+            let mut result = QueryResult::default();
+            asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
+                for series in batch.iter().map(|series| samples(&series, asked.range)) {
+                    count += (series.samples.len() + series.histograms.len()) as u64;
+                    if count > samples_max {
+                        let message = format!("exceeded sample limit ({samples_max})");
+                        return Err(Error::limit("query.max-samples", message));
+                    }
+                    result.timeseries.push(series);
+                }
+                Ok(())
+            })?;
+            results.push(result);
+        }
+        let plain = ReadResponse { results }.encode_to_vec();
+        snap::raw::Encoder::new().compress_vec(&plain).map_err(|error| Error::new(ErrorKind::Bug, error.to_string()))
+    });
+    let packed =
+        running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("remote read failed: {error}")))??;
+    let headers = [(header::CONTENT_TYPE, SAMPLES_TYPE), (header::CONTENT_ENCODING, "snappy")];
+    Ok((StatusCode::OK, headers, packed).into_response())
+}
+
+/// Streams frames as they are made. An error after the first frame breaks the stream off, as the
+/// status has gone out by then.
+fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Response {
+    let (scope, ending, caller) = bounds;
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(FRAMES_WAITING);
+    tokio::task::spawn_blocking(move || {
+        let source = api.backend.source(&scope, &ending);
+        let send = |frame: Bytes| {
+            let gone = |_| Error::new(ErrorKind::Canceled, "whoever read by remote read has gone");
+            sender.blocking_send(Ok(frame)).map_err(gone)
+        };
+        for (index, asked) in asked.iter().enumerate() {
+            let mut frames = Frames::new(index as i64, asked.range);
+            let sent = asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
+                batch.iter().try_for_each(|series| frames.push(&series, &send))
+            });
+            if let Err(error) = sent {
+                tracing::warn!(%error, "remote read failed");
+                // Nobody to tell when the reader has gone.
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
+        }
+    });
+    let stream = futures_util::stream::unfold((receiver, caller), |(mut receiver, caller)| async move {
+        Some((receiver.recv().await?, (receiver, caller)))
+    });
+    ([(header::CONTENT_TYPE, CHUNKS_TYPE)], Body::from_stream(stream)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_decode_to_too_much_are_refused() {
+        let bomb = snap::raw::Encoder::new().compress_vec(&vec![0; REQUEST_BYTES_MAX + 1]).unwrap();
+        let refused = decode(&bomb).unwrap_err();
+        assert!(format!("{refused:?}").contains("the limit is 33554432"), "{refused:?}");
+        assert!(decode(b"\xff\xff\xff").is_err());
+    }
+
+    #[test]
+    fn the_first_kind_that_there_is_is_answered() {
+        let asks = |kinds: &[i32]| accepted(&ReadRequest { accepted_response_types: kinds.to_vec(), queries: vec![] });
+        assert_eq!(asks(&[]).unwrap(), ResponseType::Samples);
+        assert_eq!(asks(&[7, 1, 0]).unwrap(), ResponseType::StreamedXorChunks);
+        assert!(asks(&[7]).is_err());
+    }
+}

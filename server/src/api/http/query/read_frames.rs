@@ -1,0 +1,167 @@
+//! Series of a batch as remote read has them: samples, or chunks in frames.
+
+use axum::body::Bytes;
+use engine::batch::SeriesSamples;
+use engine::chunk::native::Appender;
+use engine::chunk::xor;
+use engine::model::{Error, FloatHistogram, TimeRange};
+use prost::Message;
+use prost::bytes::{BufMut, BytesMut};
+use proto::prometheus_copy::chunk::Encoding;
+use proto::prometheus_copy::{Chunk, ChunkedReadResponse, ChunkedSeries, Sample, TimeSeries};
+
+use crate::api::grpc::wire::wire_labels;
+use crate::fanout::serve::wire_histogram;
+
+/// Samples of a chunk, as Prometheus cuts them.
+const CHUNK_SAMPLES: usize = 120;
+
+/// Bytes of chunks after which a frame is sent, as in Prometheus.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// The samples of `series` within `range`.
+pub fn samples(series: &SeriesSamples<'_>, range: TimeRange) -> TimeSeries {
+    let is_within = |time: i64| (range.min_time..=range.max_time).contains(&time);
+    let floats = series.timestamps.iter().zip(series.values).filter(|(time, _)| is_within(**time));
+    let histograms = series.histogram_timestamps.iter().zip(series.histograms).filter(|(time, _)| is_within(**time));
+    TimeSeries {
+        labels: wire_labels(series.labels),
+        samples: floats.map(|(time, value)| Sample { value: *value, timestamp: *time }).collect(),
+        histograms: histograms.map(|(time, found)| wire_histogram(found, *time)).collect(),
+        ..TimeSeries::default()
+    }
+}
+
+/// Makes frames of the series of one query.
+pub struct Frames {
+    query_index: i64,
+    range: TimeRange,
+}
+
+impl Frames {
+    /// Frames of query `query_index` of a request; samples outside of `range` are left out.
+    pub fn new(query_index: i64, range: TimeRange) -> Self {
+        Self { query_index, range }
+    }
+
+    /// Gives the frames of one series to `send`; a series without samples has none.
+    pub fn push(
+        &mut self,
+        series: &SeriesSamples<'_>,
+        send: &impl Fn(Bytes) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut chunks = self.float_chunks(series);
+        chunks.extend(self.histogram_chunks(series));
+        chunks.sort_by_key(|chunk| chunk.min_time_ms);
+        let labels = wire_labels(series.labels);
+        let (mut waiting, mut bytes) = (Vec::new(), 0);
+        let mut chunks = chunks.into_iter().peekable();
+        while let Some(chunk) = chunks.next() {
+            bytes += chunk.data.len();
+            waiting.push(chunk);
+            if bytes >= FRAME_BYTES || chunks.peek().is_none() {
+                bytes = 0;
+                let series = ChunkedSeries { labels: labels.clone(), chunks: std::mem::take(&mut waiting) };
+                let message = ChunkedReadResponse { chunked_series: vec![series], query_index: self.query_index };
+                send(frame(&message))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_within(&self, time: i64) -> bool {
+        (self.range.min_time..=self.range.max_time).contains(&time)
+    }
+
+    fn float_chunks(&self, series: &SeriesSamples<'_>) -> Vec<Chunk> {
+        let start = series.timestamps.partition_point(|time| *time < self.range.min_time);
+        let end = series.timestamps.partition_point(|time| *time <= self.range.max_time).max(start);
+        let times = series.timestamps[start..end].chunks(CHUNK_SAMPLES);
+        let values = series.values[start..end].chunks(CHUNK_SAMPLES);
+        let chunk = |(times, values): (&[i64], &[f64])| {
+            let mut data = Vec::new();
+            xor::encode(times, values, &mut data);
+            chunk(Encoding::Xor, (times[0], times[times.len() - 1]), data)
+        };
+        times.zip(values).map(chunk).collect()
+    }
+
+    fn histogram_chunks(&self, series: &SeriesSamples<'_>) -> Vec<Chunk> {
+        let found = series.histogram_timestamps.iter().zip(series.histograms);
+        let mut chunks = Vec::new();
+        let mut appender = Appender::<FloatHistogram>::default();
+        let mut times = (0, 0);
+        for (time, histogram) in found.filter(|(time, _)| self.is_within(**time)) {
+            if appender.len() == CHUNK_SAMPLES {
+                let next = Appender::after(&appender, *time, histogram);
+                let full = std::mem::replace(&mut appender, next);
+                chunks.push(chunk(Encoding::FloatHistogram, times, full.into_data()));
+                times = (*time, *time);
+                continue;
+            }
+            if appender.is_empty() {
+                times.0 = *time;
+            }
+            if let Some(finished) = appender.append(*time, histogram) {
+                chunks.push(chunk(Encoding::FloatHistogram, times, finished));
+                times.0 = *time;
+            }
+            times.1 = *time;
+        }
+        if !appender.is_empty() {
+            chunks.push(chunk(Encoding::FloatHistogram, times, appender.into_data()));
+        }
+        chunks
+    }
+}
+
+fn chunk(encoding: Encoding, (min_time_ms, max_time_ms): (i64, i64), data: Vec<u8>) -> Chunk {
+    Chunk { min_time_ms, max_time_ms, r#type: encoding.into(), data }
+}
+
+fn frame(message: &ChunkedReadResponse) -> Bytes {
+    let len = message.encoded_len();
+    let mut out = BytesMut::with_capacity(len + 14);
+    prost::encoding::encode_varint(len as u64, &mut out);
+    let bytes = message.encode_to_vec();
+    out.put_u32(engine::simd::crc32c::crc32c(&bytes));
+    out.extend_from_slice(&bytes);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    use engine::batch::SampleBatch;
+    use engine::model::Labels;
+
+    use super::*;
+
+    #[test]
+    fn a_long_series_is_cut_into_chunks_and_each_sample_comes_once() {
+        let mut batch = SampleBatch::default();
+        (0..500).for_each(|at| batch.floats.push(at * 1000, at as f64));
+        batch.finish_series(Arc::new(Labels::from_pairs([("a", "b")])));
+        let sent = RefCell::new(Vec::new());
+        let mut frames = Frames::new(3, TimeRange::new(10_000, 400_000));
+        let send = |frame: Bytes| {
+            sent.borrow_mut().push(frame);
+            Ok(())
+        };
+        frames.push(&batch.series(0), &send).unwrap();
+        let [frame] = sent.into_inner().try_into().unwrap();
+        let mut rest: &[u8] = &frame;
+        let len = prost::encoding::decode_varint(&mut rest).unwrap() as usize;
+        let (sum, message) = rest.split_first_chunk::<4>().unwrap();
+        assert_eq!((message.len(), u32::from_be_bytes(*sum)), (len, engine::simd::crc32c::crc32c(message)));
+        let message = ChunkedReadResponse::decode(message).unwrap();
+        assert_eq!(message.query_index, 3);
+        let chunks = &message.chunked_series[0].chunks;
+        assert_eq!(chunks.len(), 4);
+        let mut read = engine::model::FloatColumns::default();
+        chunks.iter().for_each(|chunk| xor::decode(&chunk.data, &mut read).unwrap());
+        assert_eq!(read.timestamps, (10..=400).map(|at| at * 1000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,146 @@
+//! What the fan-out counts, under Thanos' names.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::telemetry::metrics::{Gauges, MetricLabels};
+
+/// Bytes of the label `external_labels` at most, as in Thanos.
+const EXTERNAL_LABELS_BYTES_MAX: usize = 1000;
+
+/// Metrics of a fan-out; clones share them.
+#[derive(Clone, Debug)]
+pub struct FanoutMetrics {
+    connections: Gauges,
+    /// Names that were resolved.
+    pub lookups: Counter,
+    /// Names that could not be resolved.
+    pub lookup_failures: Counter,
+    selects: Family<MetricLabels, Histogram, Buckets>,
+    buckets: TelemetryBuckets,
+    connection_labels: Vec<String>,
+}
+
+/// Bounds of the histogram of selections and of its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetryBuckets {
+    /// Seconds (`--query.telemetry.request-duration-seconds-quantiles`).
+    pub seconds: Vec<f64>,
+    /// Samples (`--query.telemetry.request-samples-quantiles`).
+    pub samples: Vec<f64>,
+    /// Series (`--query.telemetry.request-series-seconds-quantiles`).
+    pub series: Vec<f64>,
+}
+
+impl Default for TelemetryBuckets {
+    /// Thanos' defaults.
+    fn default() -> Self {
+        Self {
+            seconds: vec![0.1, 0.25, 0.75, 1.25, 1.75, 2.5, 3.0, 5.0, 10.0],
+            samples: vec![100.0, 1000.0, 10_000.0, 100_000.0, 1_000_000.0],
+            series: vec![10.0, 100.0, 1000.0, 10_000.0, 100_000.0],
+        }
+    }
+}
+
+/// Makes histograms of the same bounds.
+#[derive(Clone, Debug)]
+struct Buckets(Vec<f64>);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+impl Default for FanoutMetrics {
+    fn default() -> Self {
+        let labels = ["external_labels", "store_type"].map(str::to_owned).to_vec();
+        Self::new(TelemetryBuckets::default(), labels)
+    }
+}
+
+impl FanoutMetrics {
+    /// Metrics with these bounds, connections told apart by these labels.
+    pub fn new(buckets: TelemetryBuckets, connection_labels: Vec<String>) -> Self {
+        Self {
+            connections: Gauges::default(),
+            lookups: Counter::default(),
+            lookup_failures: Counter::default(),
+            selects: Family::new_with_constructor(Buckets(buckets.seconds.clone())),
+            buckets,
+            connection_labels,
+        }
+    }
+
+    /// Publishes them.
+    pub fn register(&self, registry: &mut Registry) {
+        let name = "thanos_store_nodes_grpc_connections";
+        registry.register(name, "Number of gRPC connections to healthy endpoints", self.connections.clone());
+        let prefix = "thanos_query_store_apis_dns";
+        registry.register(format!("{prefix}_lookups"), "Names that were resolved", self.lookups.clone());
+        registry.register(
+            format!("{prefix}_failures"),
+            "Names that could not be resolved",
+            self.lookup_failures.clone(),
+        );
+        registry.register(
+            "thanos_store_api_query_duration_seconds",
+            "Seconds that selections from endpoints took, by how much they gave",
+            self.selects.clone(),
+        );
+    }
+
+    /// Healthy endpoints now: the external label sets of each, as text, and its kind.
+    pub fn connected(&self, endpoints: impl Iterator<Item = (String, String)>) {
+        self.connections.clear();
+        for (mut external, kind) in endpoints {
+            let end =
+                (0..=EXTERNAL_LABELS_BYTES_MAX.min(external.len())).rev().find(|at| external.is_char_boundary(*at));
+            external.truncate(end.unwrap_or(0));
+            let mut labels = vec![("external_labels", external), ("store_type", kind)];
+            labels.retain(|(name, _)| self.connection_labels.iter().any(|wanted| wanted == name));
+            self.connections.get_or_create(&labels).inc();
+        }
+    }
+
+    /// One selection of `series` with `samples` samples took `time`.
+    pub fn selected(&self, time: Duration, (series, samples): (u64, u64)) {
+        let labels = vec![
+            ("series_le", bound(&self.buckets.series, series)),
+            ("samples_le", bound(&self.buckets.samples, samples)),
+        ];
+        self.selects.get_or_create(&labels).observe(time.as_secs_f64());
+    }
+}
+
+/// The first bound that `count` does not exceed.
+fn bound(bounds: &[f64], count: u64) -> String {
+    let found = bounds.iter().find(|bound| count as f64 <= **bound);
+    found.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_those_of_now_and_counted_by_labels() {
+        let metrics = FanoutMetrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let endpoint = |labels: &str, kind: &str| (labels.to_owned(), kind.to_owned());
+        metrics.connected([endpoint("{a=\"1\"}", "store"), endpoint("{a=\"1\"}", "store")].into_iter());
+        metrics.connected([endpoint("{a=\"1\"}", "store"), endpoint(&"ä".repeat(800), "rule")].into_iter());
+        metrics.selected(Duration::from_millis(200), (5, 2_000_000));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let line = "thanos_store_nodes_grpc_connections{external_labels=\"{a=\\\"1\\\"}\",store_type=\"store\"} 1";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("thanos_store_api_query_duration_seconds_count{series_le=\"10\",samples_le=\"+Inf\"} 1"));
+    }
+}

@@ -1,0 +1,255 @@
+//! Which aggregations endpoints can do themselves (`--query.mode=distributed`), and the query that is
+//! left when they have.
+//!
+//! ```text
+//! sum by (a) (rate(b[5m])) / c
+//!    │ each endpoint: sum by (a) (rate(b[5m]))
+//! sum by (a) ({__uru_pushed__="0"}) / c
+//! ```
+
+use std::sync::Arc;
+
+use engine::model::matcher::Matcher;
+use engine::model::{ByteString, Labels};
+use engine::promql::syntax::ValueType;
+use engine::promql::syntax::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, TextRange, VectorSelector};
+
+use super::endpoints::Peer;
+
+/// The label of a selector that stands for an aggregation which endpoints do; its value is the
+/// number of the aggregation.
+pub const PUSHED: &str = "__uru_pushed__";
+
+/// The label that keeps what endpoints answered apart until it is put together.
+pub const ENDPOINT: &str = "__uru_endpoint__";
+
+/// An aggregation and who does it.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    /// The query for the endpoints.
+    pub text: String,
+    /// Who is asked; each has series that no other one has.
+    pub peers: Vec<Arc<Peer>>,
+}
+
+/// Finds who can do an aggregation: all endpoints that may have series of these selectors, each list
+/// of matchers one selector; `None` when one of them can't, or when two may have the same series.
+pub type Choose<'a> = dyn Fn(&[&[Matcher]]) -> Option<Vec<Arc<Peer>>> + 'a;
+
+/// Takes out of `expr` what endpoints can do.
+pub fn push(expr: &mut Expr, choose: &Choose<'_>) -> Vec<Pushed> {
+    let mut pushed = Vec::new();
+    visit(expr, choose, &mut pushed);
+    pushed
+}
+
+fn visit(expr: &mut Expr, choose: &Choose<'_>, pushed: &mut Vec<Pushed>) {
+    if let Expr::Aggregate(aggregate) = expr
+        && let Some(left) = replace(aggregate, choose, pushed)
+    {
+        *expr = left;
+        return;
+    }
+    match expr {
+        Expr::Aggregate(node) => {
+            visit(&mut node.expr, choose, pushed);
+            node.param.iter_mut().for_each(|param| visit(param, choose, pushed));
+        }
+        Expr::Binary(node) => {
+            visit(&mut node.lhs, choose, pushed);
+            visit(&mut node.rhs, choose, pushed);
+        }
+        Expr::Call(node) => node.args.iter_mut().for_each(|argument| visit(argument, choose, pushed)),
+        Expr::Paren(node) => visit(&mut node.expr, choose, pushed),
+        Expr::Unary(node) => visit(&mut node.expr, choose, pushed),
+        // The steps of a subquery are not those of the query, which endpoints are asked for.
+        Expr::Subquery(_) | Expr::Matrix(_) | Expr::Vector(_) | Expr::Number(_) | Expr::String(_) => {}
+    }
+}
+
+/// What is left of an aggregation when endpoints do their share; `None` when they can't.
+fn replace(node: &Aggregate, choose: &Choose<'_>, pushed: &mut Vec<Pushed>) -> Option<Expr> {
+    use AggregateOp::{Avg, Count, Group, Max, Min, Sum};
+    if !matches!(node.op, Avg | Count | Group | Max | Min | Sum) {
+        return None;
+    }
+    let mut selectors = Vec::new();
+    if !is_of_single_series(&node.expr, &mut selectors) || selectors.is_empty() {
+        return None;
+    }
+    let peers = choose(&selectors)?;
+    let mut share = |partial: AggregateOp, whole: AggregateOp| {
+        let asked = Aggregate { op: partial, ..node.clone() };
+        let number = pushed.len();
+        pushed.push(Pushed { text: Expr::Aggregate(Box::new(asked)).to_string(), peers: peers.clone() });
+        let mut grouping = node.grouping.clone();
+        if node.without {
+            grouping.push(ENDPOINT.to_owned());
+        }
+        let expr = stand_in(number, node.range);
+        Expr::Aggregate(Box::new(Aggregate { op: whole, expr, grouping, ..node.clone() }))
+    };
+    Some(match node.op {
+        Avg => {
+            let (lhs, rhs) = (share(Sum, Sum), share(Count, Sum));
+            let matching = Some(Default::default());
+            Expr::Binary(Box::new(Binary { op: BinaryOp::Div, lhs, rhs, matching, return_bool: false }))
+        }
+        Count => share(Count, Sum),
+        op => share(op, op),
+    })
+}
+
+fn stand_in(number: usize, range: TextRange) -> Expr {
+    let value: ByteString = number.to_string().as_str().into();
+    Expr::Vector(Box::new(VectorSelector {
+        name: String::new(),
+        matchers: vec![Matcher::equal(PUSHED, value)],
+        offset: Default::default(),
+        offset_expr: None,
+        at: None,
+        extension: None,
+        range,
+    }))
+}
+
+/// Functions whose result for a series depends on other series, or is there without any.
+const OVER_MANY: [&str; 10] = [
+    "absent",
+    "absent_over_time",
+    "info",
+    "label_join",
+    "label_replace",
+    "scalar",
+    "sort",
+    "sort_desc",
+    "sort_by_label",
+    "sort_by_label_desc",
+];
+
+/// Whether each series of `expr` comes of series of one endpoint; gathers its selectors.
+fn is_of_single_series<'e>(expr: &'e Expr, selectors: &mut Vec<&'e [Matcher]>) -> bool {
+    match expr {
+        Expr::Vector(selector) => {
+            selectors.push(&selector.matchers);
+            selector.offset_expr.is_none() && selector.extension.is_none()
+        }
+        Expr::Matrix(matrix) => {
+            selectors.push(&matrix.selector.matchers);
+            let selector = &matrix.selector;
+            matrix.window_expr.is_none() && selector.offset_expr.is_none() && selector.extension.is_none()
+        }
+        Expr::Subquery(subquery) => {
+            let is_plain = subquery.window_expr.is_none() && subquery.offset_expr.is_none();
+            // Without a step of its own it takes the default of whoever evaluates it.
+            let has_step = subquery.step_expr.is_none() && subquery.step != Default::default();
+            is_plain && has_step && is_of_single_series(&subquery.expr, selectors)
+        }
+        Expr::Paren(paren) => is_of_single_series(&paren.expr, selectors),
+        Expr::Unary(unary) => is_of_single_series(&unary.expr, selectors),
+        Expr::Call(call) => {
+            let vectors = call.args.iter().filter(|argument| is_vector(argument)).count();
+            let plain = call.args.iter().filter(|argument| !is_vector(argument));
+            vectors == 1
+                && !OVER_MANY.contains(&call.function.name)
+                && plain.clone().all(is_constant)
+                && call
+                    .args
+                    .iter()
+                    .filter(|argument| is_vector(argument))
+                    .all(|one| is_of_single_series(one, selectors))
+        }
+        Expr::Binary(binary) => match (is_vector(&binary.lhs), is_vector(&binary.rhs)) {
+            (true, false) => is_constant(&binary.rhs) && is_of_single_series(&binary.lhs, selectors),
+            (false, true) => is_constant(&binary.lhs) && is_of_single_series(&binary.rhs, selectors),
+            _ => false,
+        },
+        Expr::Aggregate(_) | Expr::Number(_) | Expr::String(_) => false,
+    }
+}
+
+fn is_vector(expr: &Expr) -> bool {
+    matches!(expr.value_type(), ValueType::Vector | ValueType::Matrix)
+}
+
+/// Whether `expr` has no selector below it.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Vector(_) | Expr::Matrix(_) => false,
+        other => other.children().into_iter().all(is_constant),
+    }
+}
+
+/// Whether no series can be below both lists of external label sets: each pair of sets has a label,
+/// no replica label, with two values.
+pub fn are_apart(one: &[Labels], other: &[Labels], replica_labels: &[String]) -> bool {
+    let differ = |one: &Labels, other: &Labels| {
+        one.iter().any(|(name, value)| {
+            !replica_labels.iter().any(|replica| replica == name) && other.get(name).is_some_and(|found| found != value)
+        })
+    };
+    !one.is_empty() && !other.is_empty() && one.iter().all(|one| other.iter().all(|other| differ(one, other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::promql::syntax::{Options, parse};
+
+    use super::*;
+
+    /// What endpoints are asked, and what is left.
+    fn pushed(query: &str) -> (Vec<String>, String) {
+        let mut expr = parse(query, Options::ALL).unwrap();
+        let found = push(&mut expr, &|_| Some(Vec::new()));
+        (found.into_iter().map(|pushed| pushed.text).collect(), expr.to_string())
+    }
+
+    #[test]
+    fn aggregations_of_single_series_are_pushed_down() {
+        let (asked, left) = pushed("sum by (a) (rate(b[5m])) / on (a) group_left () c");
+        assert_eq!(asked, ["sum by (a) (rate(b[5m]))"]);
+        assert_eq!(left, "sum by (a) ({__uru_pushed__=\"0\"}) / on (a) group_left () c");
+        let (asked, left) = pushed("count without (a) (b > 1)");
+        assert_eq!((asked[0].as_str(), asked.len()), ("count without (a) (b > 1)", 1));
+        assert_eq!(left, "sum without (a, __uru_endpoint__) ({__uru_pushed__=\"0\"})");
+        let (asked, left) = pushed("avg(b) + max(max by (c) (d))");
+        assert_eq!(asked, ["sum(b)", "count(b)", "max by (c) (d)"]);
+        assert_eq!(
+            left,
+            "sum({__uru_pushed__=\"0\"}) / sum({__uru_pushed__=\"1\"}) + max(max by (c) ({__uru_pushed__=\"2\"}))"
+        );
+    }
+
+    #[test]
+    fn what_needs_series_of_several_endpoints_stays() {
+        for query in [
+            "quantile(0.9, a)",
+            "topk(3, a)",
+            "a + b",
+            "sum(a / b)",
+            "sum(absent(a))",
+            "sum(label_replace(a, \"b\", \"\", \"c\", \"\"))",
+            "max_over_time(sum(a)[5m:1m])",
+            "sum(max_over_time(a[5m:]))",
+            "sum(a * scalar(b))",
+            "sum(vector(1))",
+        ] {
+            let (asked, _) = pushed(query);
+            assert!(asked.is_empty(), "{query}: {asked:?}");
+        }
+        assert_eq!(pushed("stddev(sum by (a) (b))").0, ["sum by (a) (b)"]);
+    }
+
+    #[test]
+    fn endpoints_are_apart_when_a_label_that_is_no_replicas_differs() {
+        let set = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
+        let replica = ["replica".to_owned()];
+        let (a, b) = ([set(&[("cluster", "a"), ("replica", "1")])], [set(&[("cluster", "b"), ("replica", "1")])]);
+        let again = [set(&[("cluster", "a"), ("replica", "2")])];
+        assert!(are_apart(&a, &b, &replica));
+        assert!(!are_apart(&a, &again, &replica));
+        assert!(are_apart(&a, &again, &[]));
+        assert!(!are_apart(&a, &[set(&[("other", "x")])], &[]));
+        assert!(!are_apart(&a, &[], &[]));
+    }
+}

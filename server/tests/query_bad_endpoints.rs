@@ -1,0 +1,201 @@
+//! Endpoints that hang, lie, break off or send far too much: a query ends in time, says what went
+//! wrong, and answers with what the others have.
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use bytes::Bytes;
+use proto::thanos::{SeriesResponse, series_response};
+use serde_json::Value;
+use support::Uru;
+use support::endpoint::{Answers, Endpoint, Step, framed, series_frame};
+use tonic::Code;
+
+/// A time near which every endpoint here has a sample.
+const NOW: i64 = 1_789_984_800;
+
+fn up(instance: &str) -> Step {
+    Step::Send(series_frame(&[("__name__", "up"), ("instance", instance)], &[(NOW * 1000, 1.0)]))
+}
+
+fn endpoint(name: &str, series: Vec<Step>) -> Endpoint {
+    Endpoint::start(Answers::store(&[("store", name)], series))
+}
+
+fn querier(endpoints: &[&Endpoint], flags: &[&str]) -> Uru {
+    let addresses: Vec<String> = endpoints.iter().map(|found| format!("--endpoint={}", found.address)).collect();
+    let all: Vec<&str> = addresses.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+    Uru::start("query", &all)
+}
+
+fn ask(uru: &Uru, path: &str) -> (u16, Value) {
+    let (status, body) = uru.get(path);
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+fn query(uru: &Uru, rest: &str) -> (u16, Value) {
+    ask(uru, &format!("/api/v1/query?query=up&time={NOW}{rest}"))
+}
+
+/// The instances of an answer, and its warnings.
+fn found(answer: &Value) -> (Vec<String>, Vec<String>) {
+    let series = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let instances = series.iter().map(|one| one["metric"]["instance"].as_str().unwrap().to_owned());
+    let warnings = answer["warnings"].as_array().into_iter().flatten();
+    (instances.collect(), warnings.map(|text| text.as_str().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn a_query_ends_at_its_timeout_whatever_its_endpoints_do() {
+    for hangs in [vec![Step::Mute], vec![Step::Hang], vec![up("a"), Step::Hang]] {
+        let hung = endpoint("hung", hangs);
+        let uru = querier(&[&hung], &["--query.timeout=1s"]);
+        let (status, answer) = query(&uru, "");
+        assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+        assert!(answer["error"].as_str().unwrap().starts_with("query timed out in "), "{answer}");
+        hung.wait_for_the_end_of_calls();
+        // Another timeout of the request itself, and what is asked of labels and series.
+        let (status, answer) = query(&uru, "&timeout=100ms");
+        assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+        let (status, answer) = ask(&uru, "/api/v1/series?match[]=up");
+        assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+        hung.wait_for_the_end_of_calls();
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_ends_the_work_at_the_endpoints() {
+    let hung = endpoint("hung", vec![up("a"), Step::Hang]);
+    let uru = querier(&[&hung], &["--query.timeout=1h"]);
+    for path in ["query?query=up", "query_range?query=up&start=0&end=60&step=1", "series?match[]=up"] {
+        let mut client = TcpStream::connect(&uru.http).unwrap();
+        client.write_all(format!("GET /api/v1/{path} HTTP/1.1\r\nHost: uru\r\n\r\n").as_bytes()).unwrap();
+        hung.wait_for_a_call();
+        drop(client);
+        hung.wait_for_the_end_of_calls();
+    }
+}
+
+#[test]
+fn silent_endpoints_are_left_out_after_the_response_timeout() {
+    let well = endpoint("well", vec![up("well")]);
+    let silent = [vec![Step::Mute], vec![Step::Hang], vec![up("before"), Step::Hang]];
+    let silent = silent.map(|steps| endpoint("silent", steps));
+    let all = [&well, &silent[0], &silent[1], &silent[2]];
+    let uru = querier(&all, &["--store.response-timeout=300ms", "--query.timeout=1h"]);
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["before".to_owned(), "well".to_owned()]), "{answer}");
+    for hung in &silent {
+        let said = warnings.iter().find(|text| text.contains(&hung.address)).unwrap_or_else(|| panic!("{answer}"));
+        assert!(said.contains("failed to receive any data in 300ms (--store.response-timeout)"), "{said}");
+        hung.wait_for_the_end_of_calls();
+    }
+    let (status, answer) = query(&uru, "&partial_response=false");
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+    // Labels are asked for over unary calls, with the same patience.
+    let (status, answer) = ask(&uru, "/api/v1/labels?partial_response=false");
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+}
+
+#[test]
+fn what_is_broken_is_a_warning_and_the_rest_is_answered() {
+    let half: Bytes = {
+        let whole = framed(&series_frame(&[("__name__", "up"), ("instance", "half")], &[(NOW * 1000, 1.0)]));
+        whole.slice(..whole.len() / 2)
+    };
+    let huge = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
+    let garbage = framed(&prost_types::Any { type_url: "x".repeat(100), value: vec![0xff; 100] });
+    let warned = SeriesResponse { result: Some(series_response::Result::Warning("a block is gone".into())) };
+    let kinds: Vec<(&str, Vec<Step>, &str)> = vec![
+        ("half a frame", vec![up("before"), Step::Bytes(half), Step::Break], "endpoint"),
+        ("a frame of 4 GiB", vec![Step::Bytes(huge), Step::Hang], "OutOfRange"),
+        ("no protobuf", vec![Step::Bytes(garbage)], "endpoint"),
+        ("a broken stream", vec![up("before"), Step::Break], "Internal"),
+        ("a status", vec![up("before"), Step::End(Code::ResourceExhausted, "too many series")], "too many series"),
+        ("unsorted series", vec![up("b"), up("a")], "they must ascend"),
+        ("a warning", vec![Step::Send(warned)], "a block is gone"),
+    ];
+    let well = endpoint("well", vec![up("well")]);
+    for (what, steps, said) in kinds {
+        let broken = endpoint("broken", steps);
+        let uru = querier(&[&well, &broken], &["--query.memory-limit=64MiB"]);
+        let (status, answer) = query(&uru, "");
+        assert_eq!(status, 200, "{what}: {answer}");
+        let (instances, warnings) = found(&answer);
+        assert!(instances.contains(&"well".to_owned()), "{what}: {answer}");
+        let is_said = warnings.iter().any(|text| text.contains(said));
+        assert!(is_said || said == "endpoint" && !warnings.is_empty(), "{what}: {answer}");
+        let (status, answer) = query(&uru, "&partial_response=0");
+        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{what}: {answer}");
+        broken.wait_for_the_end_of_calls();
+    }
+}
+
+#[test]
+fn an_endpoint_that_sends_without_end_is_stopped_at_a_limit_of_memory() {
+    let chunk = framed(&series_frame(&[("__name__", "up"), ("instance", "a")], &[(NOW * 1000, 1.0)]));
+    let flood = |answers: Answers| Endpoint::start(answers);
+    let mut large = Vec::new();
+    for part in 0..20 {
+        let samples: Vec<(i64, f64)> = (0..5000).map(|at| (NOW * 1000 + at, (part * at) as f64 * 1.37)).collect();
+        large.extend_from_slice(&framed(&series_frame(&[("__name__", "up"), ("instance", "a")], &samples)));
+    }
+    let large = Bytes::from(large);
+    // Chunks that come twice count once: all of these together are larger than what may be held.
+    let limit = format!("--query.memory-limit={}", large.len() / 2);
+    let orderly = flood(Answers::store(&[("store", "a")], vec![Step::Flood(large)]));
+    let mut unordered = Answers::store(&[("store", "b")], vec![Step::Flood(chunk)]);
+    unordered.info.store.as_mut().unwrap().supports_without_replica_labels = false;
+    let unordered = flood(unordered);
+    for endless in [&orderly, &unordered] {
+        let uru = querier(&[endless], &[&limit, "--query.replica-label=replica", "--query.timeout=1h"]);
+        let (status, answer) = query(&uru, "&partial_response=0");
+        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains("query.memory-limit"), "{answer}");
+        endless.wait_for_the_end_of_calls();
+        assert!(uru.metric("process_resident_memory_bytes").unwrap() < 1e9);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_is_not_waited_for() {
+    let well = endpoint("well", vec![up("well")]);
+    // A port that nobody listens on: it was bound a moment ago.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let strict = format!("--endpoint-strict={gone}");
+    let uru = querier(&[&well], &[&strict]);
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["well".to_owned()]), "{answer}");
+    assert!(warnings.iter().any(|text| text.contains(&gone.to_string())), "a strict endpoint is asked: {answer}");
+    let loose = querier(&[&well], &[&format!("--endpoint={gone}")]);
+    let (status, answer) = query(&loose, "&partial_response=0");
+    assert_eq!((status, found(&answer)), (200, (vec!["well".to_owned()], Vec::new())), "{answer}");
+}
+
+#[test]
+fn queries_over_limits_fail_as_prometheus_lets_them_fail() {
+    let hung = endpoint("hung", vec![up("a"), Step::Hang]);
+    let well = endpoint("well", vec![up("a"), up("b")]);
+    let uru = querier(&[&well], &["--query.max-samples=1"]);
+    let (status, answer) = query(&uru, "");
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.contains("query processing would load too many samples into memory"), "{said}");
+    let (status, answer) = ask(&uru, "/api/v1/query_range?query=up&start=0&end=11001&step=1");
+    assert_eq!((status, &answer["errorType"]), (400, &"bad_data".into()), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("11,000 points per timeseries"), "{answer}");
+    let (status, answer) = ask(&uru, "/api/v1/query?query=sum(");
+    assert_eq!((status, &answer["errorType"]), (400, &"bad_data".into()), "{answer}");
+
+    let busy = querier(&[&hung], &["--query.max-concurrent=1", "--query.timeout=1h"]);
+    let mut first = TcpStream::connect(&busy.http).unwrap();
+    first.write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
+    hung.wait_for_a_call();
+    let (status, answer) = query(&busy, "&timeout=100ms");
+    assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+    assert_eq!(answer["error"], "query timed out in query queue");
+}

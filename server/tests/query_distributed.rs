@@ -1,0 +1,94 @@
+//! `--query.mode=distributed`: endpoints do their share of aggregations where that gives the same
+//! answer, and are asked for series where it doesn't.
+
+mod support;
+
+use serde_json::Value;
+use support::{Uru, write_block};
+
+const START: i64 = 1_700_000_040_000;
+
+/// A store of one block of `series` series below this external label set.
+fn store(folder: &std::path::Path, labels: &[(&str, &str)], series: usize) -> Uru {
+    let bucket = folder.join("bucket");
+    let block = write_block(&bucket, series as u128, (series, START));
+    let path = block.join("meta.json");
+    let mut meta: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let labels: serde_json::Map<_, _> = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    meta["thanos"]["labels"] = Value::Object(labels);
+    std::fs::write(&path, serde_json::to_vec(&meta).unwrap()).unwrap();
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.join("data").display())])
+}
+
+fn querier(stores: &[&Uru], mode: &str) -> Uru {
+    let mut flags: Vec<String> = stores.iter().map(|store| format!("--endpoint={}", store.grpc)).collect();
+    flags.extend([format!("--query.mode={mode}"), "--query.replica-label=replica".to_owned()]);
+    Uru::start("query", &flags.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn ask(uru: &Uru, query: &str) -> [Value; 2] {
+    let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+    let (start, end) = (START / 1000, START / 1000 + 3600);
+    let paths = [format!("query?time={end}&{form}"), format!("query_range?start={start}&end={end}&step=300&{form}")];
+    paths.map(|path| {
+        let (status, body) = uru.get(&format!("/api/v1/{path}"));
+        assert_eq!(status, 200, "{query}: {body}");
+        let mut answer: Value = serde_json::from_str(&body).unwrap();
+        assert!(answer["warnings"].is_null(), "{query}: {body}");
+        let result = answer["data"]["result"].as_array_mut().unwrap();
+        result.sort_by_key(|series| series["metric"].to_string());
+        answer["data"].take()
+    })
+}
+
+/// How often a store was asked for answers to queries.
+fn queries(store: &Uru) -> f64 {
+    let (_, text) = store.get("/metrics");
+    let handled = text
+        .lines()
+        .filter(|line| line.starts_with("grpc_server_handled_total") && line.contains("grpc_service=\"thanos.Query\""));
+    handled.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn endpoints_that_have_nothing_in_common_do_their_share() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stores = [store(one.path(), &[("cluster", "a")], 5), store(two.path(), &[("cluster", "b")], 9)];
+    let both = [&stores[0], &stores[1]];
+    let (local, distributed) = (querier(&both, "local"), querier(&both, "distributed"));
+    for (query, is_pushed) in [
+        ("sum(up)", true),
+        ("sum by (cluster) (rate(up[10m]))", true),
+        ("avg by (instance) (up)", true),
+        ("count without (instance) (up > 100)", true),
+        ("max(up) - min(up)", true),
+        ("group by (cluster) (up)", true),
+        ("sum(up offset 10m) / count(up @ end())", true),
+        ("topk(2, sum by (cluster) (up))", true),
+        ("sum(up{cluster=\"a\"})", true),
+        // A series that ends leaves nothing behind where one looks back.
+        ("sum by (instance) (up < 130)", true),
+        ("quantile(0.5, up)", false),
+        ("max_over_time(sum(up)[10m:1m])", false),
+        ("up", false),
+    ] {
+        let before = queries(&stores[0]);
+        assert_eq!(ask(&distributed, query), ask(&local, query), "{query}");
+        assert_eq!(queries(&stores[0]) > before, is_pushed, "{query}");
+    }
+}
+
+#[test]
+fn endpoints_that_may_have_the_same_series_are_asked_for_series() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stores = [
+        store(one.path(), &[("cluster", "a"), ("replica", "1")], 5),
+        store(two.path(), &[("cluster", "a"), ("replica", "2")], 9),
+    ];
+    let uru = querier(&[&stores[0], &stores[1]], "distributed");
+    let [instant, _] = ask(&uru, "count(up)");
+    // Five of the nine series are there twice.
+    assert_eq!(instant["result"][0]["value"][1], "9");
+    assert_eq!(queries(&stores[0]) + queries(&stores[1]), 0.0);
+}

@@ -1,0 +1,175 @@
+//! Remote read: Debian's Prometheus reads from uru, in chunks and in samples, and answers as uru does.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use prost::Message;
+use proto::prometheus_copy::{LabelMatcher, Query, ReadRequest, ReadResponse};
+use serde_json::Value;
+use support::{Uru, blocks_in, copy_block, get, shared};
+
+/// A running Prometheus, ended when dropped.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts a Prometheus that has nothing of its own and reads from `uru`; `None`, said loudly, where
+    /// it isn't installed.
+    fn start(uru: &Uru) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("prometheus.yml");
+        let url = format!("http://{}/api/v1/read", uru.http);
+        std::fs::write(&config, format!("remote_read:\n- url: {url}\n  read_recent: true\n")).unwrap();
+        let started = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match started {
+            Ok(child) => child,
+            Err(error) => {
+                assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "prometheus is required: {error}");
+                eprintln!("SKIPPED: prometheus cannot be started: {error}");
+                return None;
+            }
+        };
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut address = None;
+        // The address is said first, then that requests are answered.
+        for line in lines.by_ref() {
+            if let Some((_, rest)) =
+                line.split_once("\"Listening on\"").and_then(|(_, rest)| rest.split_once("address="))
+            {
+                address = rest.split(' ').next().map(str::to_owned);
+            }
+            if line.contains("Server is ready to receive web requests") {
+                break;
+            }
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Self { child, address: address.expect("prometheus says its address"), _folder: folder })
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn all_in_one(block: &str) -> Option<(Uru, tempfile::TempDir)> {
+    let golden = shared(&format!("golden/blocks/{block}"))?;
+    let folder = tempfile::tempdir().unwrap();
+    for block in blocks_in(&golden) {
+        copy_block(&block, &folder.path().join("bucket"), &[("cluster", "c1")]);
+    }
+    Some((Uru::start("all-in-one", &[&format!("--data-dir={}", folder.path().display())]), folder))
+}
+
+/// What is answered to a query: each series and its value.
+fn answer(address: &str, query: &str, time: i64) -> Vec<(String, Value)> {
+    let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+    let (status, body) = get(address, &format!("/api/v1/query?time={time}&{form}")).unwrap();
+    let body = body.lines().find(|line| line.starts_with('{')).unwrap_or(&body).to_owned();
+    let answer: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert_eq!(status, 200, "{query}: {answer}");
+    let mut found: Vec<(String, Value)> = answer["data"]["result"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|series| {
+            let value = if series["value"].is_null() { &series["histogram"] } else { &series["value"] };
+            (series["metric"].to_string(), value.clone())
+        })
+        .collect();
+    found.sort_by(|left, right| left.0.cmp(&right.0));
+    found
+}
+
+/// The time of the last sample of the golden blocks, Unix seconds.
+fn end_of(block: &str) -> i64 {
+    let folder = &blocks_in(&shared(&format!("golden/blocks/{block}")).unwrap())[0];
+    let meta: Value = serde_json::from_slice(&std::fs::read(folder.join("meta.json")).unwrap()).unwrap();
+    meta["maxTime"].as_i64().unwrap() / 1000 - 1
+}
+
+#[test]
+fn prometheus_reads_floats_and_native_histograms() {
+    for (block, queries) in [
+        (
+            "k8s",
+            &["sum by (namespace) (rate(http_request_duration_seconds_count[5m]))", "count({namespace=\"team-01\"})"],
+        ),
+        ("native", &["count by (__name__) ({__name__=~\".+\"})", "sum(histogram_count({__name__=~\".+\"}))"]),
+    ] {
+        let Some((uru, _folder)) = all_in_one(block) else { return };
+        let Some(prometheus) = Prometheus::start(&uru) else { return };
+        for query in queries {
+            let time = end_of(block);
+            let theirs = answer(&prometheus.address, query, time);
+            assert!(!theirs.is_empty(), "{query} has an answer");
+            assert_eq!(theirs, answer(&uru.http, query, time), "{query}");
+        }
+    }
+}
+
+/// Posts a request; the status, head and body of the answer.
+fn post(uru: &Uru, request: &ReadRequest) -> (u16, String, Vec<u8>) {
+    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+    let mut stream = TcpStream::connect(&uru.http).unwrap();
+    let head = format!(
+        "POST /api/v1/read HTTP/1.1\r\nHost: uru\r\nConnection: close\r\nContent-Encoding: snappy\r\n\
+         Content-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head, answer.split_off(end + 4))
+}
+
+#[test]
+fn samples_are_answered_to_those_who_ask_for_them_and_limits_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = 1_700_000_000_000;
+    support::write_block(&folder.path().join("bucket"), 1, (3, start));
+    let data_dir = format!("--data-dir={}", folder.path().display());
+    let uru = Uru::start("all-in-one", &[&data_dir, "--query.max-samples=100"]);
+    let up = LabelMatcher { r#type: 0, name: "__name__".into(), value: "up".into() };
+    let of = |from: i64, to: i64| Query {
+        start_timestamp_ms: start + from * 60_000,
+        end_timestamp_ms: start + to * 60_000,
+        matchers: vec![up.clone()],
+        hints: None,
+    };
+    let request = ReadRequest { queries: vec![of(10, 19), of(50, 100)], accepted_response_types: Vec::new() };
+    let (status, head, body) = post(&uru, &request);
+    assert_eq!(status, 200, "{head}");
+    assert!(head.to_lowercase().contains("content-type: application/x-protobuf"), "{head}");
+    let plain = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+    let answer = ReadResponse::decode(plain.as_slice()).unwrap();
+    let counts = |at: usize| answer.results[at].timeseries.iter().map(|one| one.samples.len()).collect::<Vec<_>>();
+    assert_eq!((counts(0), counts(1)), (vec![10; 3], vec![10; 3]));
+    assert_eq!(answer.results[0].timeseries[2].samples[0].value, 210.0);
+    let labels: Vec<&str> = answer.results[0].timeseries[0].labels.iter().map(|label| label.name.as_str()).collect();
+    assert_eq!(labels, ["__name__", "cluster", "instance"]);
+
+    let (status, head, body) = post(&uru, &ReadRequest { queries: vec![of(0, 59)], ..ReadRequest::default() });
+    assert_eq!(status, 422, "{head}");
+    assert!(String::from_utf8_lossy(&body).contains("exceeded sample limit (100)"), "{head}");
+    let unknown = ReadRequest { accepted_response_types: vec![9], ..request };
+    assert_eq!(post(&uru, &unknown).0, 400);
+}
