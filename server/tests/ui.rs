@@ -20,7 +20,7 @@ fn all_in_one() -> (Uru, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let hour_ago = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 - 3_600_000;
     write_block(&folder.path().join("bucket"), 1, (3, hour_ago - hour_ago % 60_000));
-    let uru = Uru::start("all-in-one", &[&format!("--data-dir={}", folder.path().display())]);
+    let uru = Uru::start("all-in-one", &["--no-self-scrape", &format!("--data-dir={}", folder.path().display())]);
     (uru, folder)
 }
 

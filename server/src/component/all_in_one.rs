@@ -11,7 +11,9 @@ use prometheus_client::registry::Registry;
 use super::compact::{self, Schedule};
 use super::query::{self, Prefixes};
 use super::store::{self, Addresses, Companion, StoreConfig};
-use crate::cli::{Subcommand, Values, compact as compact_flags, flags, query as query_flags, store as store_flags};
+use crate::cli::{
+    Flag, Kind, Subcommand, Values, compact as compact_flags, flags, query as query_flags, store as store_flags,
+};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
 use crate::compactor::{Compactor, Settings, Stop, run_compactor};
@@ -51,6 +53,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         flags::SELECTOR,
         flags::STORE_LIMITS,
         flags::REQUEST_LOGGING,
+        &[Flag::new("self-scrape", Kind::Switch, "true", "Scrape the process' own metrics.")],
     ],
 };
 
@@ -78,7 +81,12 @@ pub fn run(values: &Values) -> Result<(), String> {
         endpoints: OnceLock::new(),
         settings,
         compactor: OnceLock::new(),
-        ingesting: Ingesting { held, data_dir: data_dir.join("receive"), started: OnceLock::new() },
+        ingesting: Ingesting {
+            held,
+            data_dir: data_dir.join("receive"),
+            scrapes_itself: values.is_on("self-scrape"),
+            started: OnceLock::new(),
+        },
     };
     store::serve(values, config, &companions)
 }
@@ -176,7 +184,7 @@ fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
         "uru serves {blocks} blocks of the bucket {}\n  \
          StoreAPI      grpc://{grpc}   (give it to a querier: --endpoint={grpc})\n  \
          queries, UI   http://{http}/\n  \
-         remote write  http://{http}/api/v1/receive   (it scrapes itself already)\n  \
+         remote write  http://{http}/api/v1/receive  \n  \
          metrics       http://{http}/metrics\n  \
          open blocks   http://{http}/api/v1/blocks\n",
         gateway.bucket.name(),

@@ -38,6 +38,8 @@ pub struct Ingesting {
     pub held: Held,
     /// Where it lies.
     pub data_dir: PathBuf,
+    /// Whether the process' own metrics are kept.
+    pub scrapes_itself: bool,
     /// What was started with the routes.
     pub started: OnceLock<Started>,
 }
@@ -111,7 +113,11 @@ impl Ingesting {
             }
         };
         let ingest = self.held.get_or_init(|| ingest);
-        tokio::join!(started.scrape(), started.ship(ingest, &self.data_dir));
+        if self.scrapes_itself {
+            tokio::join!(started.scrape(), started.ship(ingest, &self.data_dir));
+        } else {
+            started.ship(ingest, &self.data_dir).await;
+        }
     }
 
     /// Keeps the heads for the next start.
