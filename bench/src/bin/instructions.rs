@@ -29,6 +29,10 @@ use engine::simd::{self, Isa};
 /// Growth from which on a check fails, in hundredths.
 const GROWTH_MAX: u64 = 5;
 
+/// Settings of the C library under which a copy takes the same instructions on every machine: with
+/// `rep movsb`, which valgrind counts byte by byte, each processor has thresholds of its own.
+const SAME_COPIES: &str = "glibc.cpu.hwcaps=-ERMS,-FSRM:glibc.cpu.x86_non_temporal_threshold=0x4000000";
+
 /// Series of a batch.
 const SERIES: usize = 64;
 
@@ -76,6 +80,7 @@ fn count(stage: &str) -> Result<u64, String> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"]);
     command.arg(format!("--toggle-collect=*stage_{stage}*")).arg(own).args(["run", stage]);
+    command.env("GLIBC_TUNABLES", SAME_COPIES);
     let output = command.output().map_err(|error| format!("valgrind (Debian's package has it): {error}"))?;
     let text = String::from_utf8_lossy(&output.stderr);
     let counted = text.lines().find_map(|line| line.split("Collected :").nth(1)?.trim().parse().ok());
