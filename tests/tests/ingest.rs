@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use engine::batch::SampleBatch;
+use engine::block::BlockSet;
 use engine::head::WriteBatch;
 use engine::model::histogram::Histogram;
 use engine::model::{HistogramValue, Labels, Span};
@@ -124,8 +125,14 @@ fn queries_over_heads_and_blocks_answer_as_over_memory() {
     let ingest = open(&pool, &folder.0);
     fill(&ingest);
     let check = |ingest: &Arc<Ingest>, stage: &str| {
-        let found = answers(Arc::new(ingest.source(None, Scope::default())));
-        for (found, expected) in found.iter().zip(&expected) {
+        let on_shards = || Scope { cores: Some(pool.clone()), ..Scope::default() };
+        // As if they had been shipped, and were in a bucket too.
+        let local = ingest.local_blocks("team-a");
+        let shipped = Arc::new(BlockSet::new(local.iter().map(|block| Arc::clone(block.opened()))));
+        let alone = answers(Arc::new(ingest.source(None, Scope::default())));
+        let by_shards = answers(Arc::new(ingest.source(None, on_shards())));
+        let beside = answers(Arc::new(ingest.source(None, on_shards()).beside(shipped)));
+        for found in [alone, by_shards, beside] {
             assert_eq!(found, expected, "{stage}");
         }
     };

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use engine::block::BlockSet;
 use engine::model::{Error, Labels, Matcher, TimeRange};
-use engine::promql::blocks::{BlockSource, Scope};
-use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
 use engine::select::{LabelAnswer, LabelRequest};
+use engine::shard::Ingest;
 use engine::shard::ingest::ViewRequest;
-use engine::shard::{Ingest, block_on};
 
 use super::Gateway;
 
@@ -61,21 +59,4 @@ impl Gateway {
 fn together(bucket: &BlockSet, kept: &BlockSet) -> BlockSet {
     // A block that was shipped is in both, and counts once.
     BlockSet::new(kept.blocks().chain(bucket.blocks()).cloned())
-}
-
-/// The bucket's blocks and what is kept, as the source of one query: each selection sees the heads as
-/// they are when it is made.
-pub(super) struct KeptSource {
-    pub(super) bucket: Arc<BlockSet>,
-    pub(super) ingest: Arc<Ingest>,
-    pub(super) scope: Scope,
-}
-
-impl Source for KeptSource {
-    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        let wanted = ViewRequest { tenants: None, matchers: request.matchers.to_vec(), range: request.range };
-        let view = block_on(self.ingest.view(&wanted))?;
-        let set = Arc::new(together(&self.bucket, &view));
-        BlockSource::new(set, self.scope.clone()).select(request, sink)
-    }
 }

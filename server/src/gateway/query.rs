@@ -17,7 +17,6 @@ use tokio::runtime::Handle;
 
 use super::Gateway;
 use super::fetch::BucketFetcher;
-use super::held::KeptSource;
 use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, Wanted};
 use crate::api::http::query::ending::Ending;
 use crate::fanout::Fanout;
@@ -80,7 +79,7 @@ impl Backend for GatewayBackend {
         let set = Arc::clone(&self.gateway.blocks.current().set);
         let local = self.scope(scope, ending, &set);
         if let Some(ingest) = self.gateway.kept() {
-            let source = KeptSource { bucket: set, ingest: Arc::clone(ingest), scope: local };
+            let source = ingest.source(None, local).beside(set);
             return Arc::new(LocalSource { blocks: source, on_failure: scope.on_failure });
         }
         Arc::new(LocalSource { blocks: BlockSource::new(set, local), on_failure: scope.on_failure })

@@ -1,9 +1,10 @@
-//! Heads and local blocks as the source of one PromQL query.
+//! Heads and local blocks, also beside a bucket's, as the source of one PromQL query.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Ingest, ViewRequest};
+use crate::block::BlockSet;
 use crate::model::{Error, TimeRange};
 use crate::promql::assemble::Merging;
 use crate::promql::blocks::{BlockSource, Scope};
@@ -16,6 +17,7 @@ pub struct HeadSource {
     ingest: Arc<Ingest>,
     scope: Scope,
     tenants: Option<Vec<Arc<str>>>,
+    bucket: Arc<BlockSet>,
     views: Mutex<HashMap<ViewKey, Arc<BlockSource>>>,
 }
 
@@ -29,11 +31,17 @@ impl Ingest {
             // Blocks of late samples overlap the others.
             scope.merging = Merging::Chain;
         }
-        HeadSource { ingest: Arc::clone(self), scope, tenants, views: Mutex::default() }
+        HeadSource { ingest: Arc::clone(self), scope, tenants, bucket: Arc::default(), views: Mutex::default() }
     }
 }
 
 impl HeadSource {
+    /// The same source, which also reads the blocks of `bucket`. A block that was shipped and is still
+    /// here counts once.
+    pub fn beside(self, bucket: Arc<BlockSet>) -> Self {
+        Self { bucket, ..self }
+    }
+
     fn view(&self, request: &SelectRequest<'_>) -> Result<Arc<BlockSource>, Error> {
         let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
         let key = (matchers.join(","), request.range);
@@ -43,7 +51,8 @@ impl HeadSource {
         }
         let wanted =
             ViewRequest { tenants: self.tenants.clone(), matchers: request.matchers.to_vec(), range: request.range };
-        let set = block_on(self.ingest.view(&wanted))?;
+        let kept = block_on(self.ingest.view(&wanted))?;
+        let set = BlockSet::new(kept.blocks().chain(self.bucket.blocks()).cloned());
         let view = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
         views.insert(key, Arc::clone(&view));
         Ok(view)
