@@ -147,7 +147,9 @@ impl Ports {
         let (ready, is_ready) = watch::channel(false);
         let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
         let router = services.http.clone().merge(health::routes(health.clone(), registry));
-        let router = router.layer(axum::middleware::from_fn_with_state(watch, measure::watch));
+        let watched = axum::middleware::from_fn_with_state(watch, measure::watch);
+        let router = router.layer(watched.clone());
+        let writes_router = services.writes.clone().map(|writes| writes.layer(watched));
         let mut threads = Vec::new();
         for number in 0..self.threads {
             let Some(http) = self.http.take() else { break };
@@ -155,7 +157,7 @@ impl Ports {
             let service = Measured::new(services.grpc.clone(), metrics.clone(), Arc::clone(&self.requests));
             let http = (http, router.clone(), self.http_options.clone(), shutdown.clone());
             let grpc = grpc.map(|(socket, options)| (socket, service, options, shutdown.clone()));
-            let writes = match (&mut self.writes, &services.writes) {
+            let writes = match (&mut self.writes, &writes_router) {
                 (Some((listeners, options)), Some(router)) => {
                     listeners.take().map(|socket| (socket, router.clone(), options.clone(), shutdown.clone()))
                 }

@@ -92,6 +92,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let ports = Ports::bind(values).and_then(|ports| ports.with_writes(values)).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry);
+    health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
     let wired = Wired::new(config, &mut registry)?;
     let runtime = ports.runtime();

@@ -1,7 +1,7 @@
 //! `thanos_receive_*`, and how long each stage of a request takes.
 
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::shard::ingest::TenantStats;
 use prometheus_client::collector::Collector;
@@ -17,10 +17,6 @@ use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
 const SIZES: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0];
-
-/// Upper bounds of a request's seconds, as in Thanos.
-const SECONDS: [f64; 20] =
-    [0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0, 4.0, 5.0];
 
 /// What a request does, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +56,11 @@ pub struct ReceiveMetrics {
     pub pending: Gauge,
     write_timeseries: Histograms,
     write_samples: Histograms,
-    requests: Counters,
-    durations: Histograms,
     stages: [Counter<f64, AtomicU64>; STAGES.len()],
 }
 
 fn sizes() -> Histogram {
     Histogram::new(SIZES)
-}
-
-fn seconds() -> Histogram {
-    Histogram::new(SECONDS)
 }
 
 impl ReceiveMetrics {
@@ -84,8 +74,6 @@ impl ReceiveMetrics {
             pending: Gauge::default(),
             write_timeseries: Histograms::new_with_constructor(sizes),
             write_samples: Histograms::new_with_constructor(sizes),
-            requests: Counters::default(),
-            durations: Histograms::new_with_constructor(seconds),
             stages,
         };
         let factor = Gauges::default();
@@ -122,12 +110,6 @@ impl ReceiveMetrics {
             "The number of pending write requests",
             metrics.pending.clone(),
         );
-        registry.register("http_requests", "Tracks the number of HTTP requests", metrics.requests.clone());
-        registry.register(
-            "http_request_duration_seconds",
-            "Tracks the latencies for HTTP requests",
-            metrics.durations.clone(),
-        );
         registry.register(
             "uru_receive_stage_seconds",
             "Seconds that write requests spent in each stage",
@@ -141,18 +123,6 @@ impl ReceiveMetrics {
         let labels = vec![("code", code.to_string()), ("tenant", tenant.to_owned())];
         self.write_timeseries.get_or_create(&labels).observe(series as f64);
         self.write_samples.get_or_create(&labels).observe(samples as f64);
-    }
-
-    /// A request to a handler was answered.
-    pub fn answered(&self, handler: &'static str, (code, tenant): (u16, &str), time: Duration) {
-        let labels = vec![
-            ("code", code.to_string()),
-            ("handler", handler.to_owned()),
-            ("method", "post".to_owned()),
-            ("tenant", tenant.to_owned()),
-        ];
-        self.requests.get_or_create(&labels).inc();
-        self.durations.get_or_create(&labels).observe(time.as_secs_f64());
     }
 
     /// Time that passed in a stage since `begin`.

@@ -206,9 +206,14 @@ fn field(line: &str, key: &str) -> Option<String> {
 
 /// A GET over a connection of its own; `None` when nobody answers.
 pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    get_accepting(address, path, "*/*")
+}
+
+/// The same, for an answer of a kind.
+pub fn get_accepting(address: &str, path: &str, accept: &str) -> Option<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;

@@ -15,9 +15,12 @@ use prometheus_client::registry::Registry;
 use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
 use crate::telemetry::requests::{Decision, RequestLog};
 
-/// Upper bounds of the durations of requests, in seconds.
-const DURATION_BUCKETS: [f64; 17] =
-    [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0, 720.0];
+/// Upper bounds of the durations of requests, in seconds: those that Thanos has for queries, and those
+/// that its receiver has for writes, as both are one metric.
+const DURATION_BUCKETS: [f64; 32] = [
+    0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 1.0, 2.0, 3.0,
+    4.0, 5.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0, 720.0,
+];
 
 /// Metrics of the HTTP API; clones share them.
 #[derive(Clone, Debug)]
@@ -28,6 +31,11 @@ pub struct HttpMetrics {
     request_sizes: Histograms,
     response_sizes: Histograms,
 }
+
+/// The tenant that a request was answered for; where a response carries it, requests are counted for
+/// each tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountedTenant(pub String);
 
 /// What is done with each request.
 #[derive(Clone, Debug)]
@@ -68,7 +76,10 @@ impl HttpMetrics {
     }
 
     fn done(&self, (handler, method): (&str, &str), response: &Response, (begin, request_bytes): (Instant, u64)) {
-        let labels = labels(handler, method, response.status().as_u16());
+        let mut labels = labels(handler, method, response.status().as_u16());
+        if let Some(CountedTenant(tenant)) = response.extensions().get() {
+            labels.push(("tenant", tenant.clone()));
+        }
         self.requests.get_or_create(&labels).inc();
         self.durations.get_or_create(&labels).observe(begin.elapsed().as_secs_f64());
         self.request_sizes.get_or_create(&labels).observe(request_bytes as f64);
@@ -184,6 +195,7 @@ fn handler(path: &str) -> Option<String> {
     let (_, rest) = path.split_once("/api/v1/")?;
     Some(match rest {
         "labels" => "label_names".to_owned(),
+        "otlp/v1/metrics" => "otlp".to_owned(),
         rest => {
             let words: Vec<&str> = rest.split('/').filter(|word| !word.is_empty() && !word.starts_with('{')).collect();
             words.join("_")
@@ -202,6 +214,8 @@ mod tests {
             ("/prefix/api/v1/label/{name}/values", Some("label_values")),
             ("/api/v1/labels", Some("label_names")),
             ("/api/v1/blocks", Some("blocks")),
+            ("/api/v1/receive", Some("receive")),
+            ("/api/v1/otlp/v1/metrics", Some("otlp")),
             ("/metrics", None),
         ] {
             assert_eq!(handler(path).as_deref(), name, "{path}");

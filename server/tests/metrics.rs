@@ -1,0 +1,140 @@
+//! What every component publishes at /metrics: each family once, each series once, in both formats.
+
+mod support;
+#[allow(dead_code)]
+#[path = "support/write.rs"]
+mod write;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use support::{Uru, everything, get_accepting, run, series, wait, write_block};
+use write::{body, float_series, post};
+
+const START: i64 = 1_700_000_000_000;
+
+/// Endings that samples of a family add to its name.
+const ENDINGS: [&str; 6] = ["", "_bucket", "_sum", "_count", "_total", "_info"];
+
+/// What is wrong with an exposition; empty when nothing is.
+fn faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let (mut helped, mut typed, mut seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut family = "";
+    for line in text.lines().filter(|line| !line.is_empty() && *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let name = rest.split(' ').next().unwrap();
+            if !helped.insert(name) {
+                faults.push(format!("{name} has two lines of help"));
+            }
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap();
+            if !typed.insert(family) {
+                faults.push(format!("{family} has two types"));
+            }
+        } else if !line.starts_with('#') {
+            let sample = line.split(" # ").next().unwrap();
+            let (series, value) = sample.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            if !ENDINGS.iter().any(|ending| name.strip_suffix(ending) == Some(family)) {
+                faults.push(format!("{name} stands below the type of {family}"));
+            }
+            let mut labels: Vec<&str> = series[name.len()..].trim_matches(['{', '}']).split("\",").collect();
+            labels.sort_unstable();
+            if !seen.insert((name, labels)) {
+                faults.push(format!("{series} is there twice"));
+            }
+            if value.parse::<f64>().is_err() {
+                faults.push(format!("{series} has the value {value}"));
+            }
+        }
+    }
+    if typed.is_empty() {
+        faults.push("there is no metric".into());
+    }
+    faults
+}
+
+/// Checks both formats of a process' metrics.
+fn check(component: &str, uru: &Uru) {
+    let (_, text) = uru.get("/metrics");
+    assert_eq!(faults(&text), [""; 0], "{component}");
+    let (_, open) = get_accepting(&uru.http, "/metrics", "application/openmetrics-text").unwrap();
+    assert!(open.ends_with("# EOF\n"), "{component}");
+    assert_eq!(faults(&open), [""; 0], "{component}");
+}
+
+fn flags(folder: &Path) -> [String; 2] {
+    [
+        format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", folder.join("bucket").display()),
+        format!("--data-dir={}", folder.join("data").display()),
+    ]
+}
+
+/// Writes one sample; the request is counted once, with its tenant.
+fn write_and_count(uru: &Uru, address: &str) {
+    let bytes = body(&[float_series(&[("__name__", "up")], &[(START, 1.0)])]);
+    let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf"), ("THANOS-TENANT", "a")];
+    // The heads may be opened while others are served already; then it is 503.
+    wait(|| post(address, "/api/v1/receive", &headers, &bytes).is_some_and(|answer| answer.status == 200));
+    let (_, text) = uru.get("/metrics");
+    let is_count =
+        |line: &&str| line.starts_with("http_requests_total{code=\"200\"") && line.contains("handler=\"receive\"");
+    let counted: Vec<&str> = text.lines().filter(is_count).collect();
+    assert_eq!(counted, ["http_requests_total{code=\"200\",handler=\"receive\",method=\"post\",tenant=\"a\"} 1"]);
+}
+
+#[test]
+fn a_store_publishes_each_family_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write_block(&folder.path().join("bucket"), 1, (5, START));
+    let [bucket, data] = flags(folder.path());
+    let uru = Uru::start("store", &[&bucket, &data]);
+    run(async { series(&uru.connect().await, everything()).await.unwrap() });
+    uru.get("/api/v1/blocks");
+    check("store", &uru);
+}
+
+#[test]
+fn a_querier_publishes_each_family_once() {
+    let uru = Uru::start("query", &["--endpoint=127.0.0.1:1"]);
+    uru.get("/api/v1/query?query=up");
+    check("query", &uru);
+}
+
+#[test]
+fn a_receiver_publishes_each_family_once_and_counts_each_write_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("--tsdb.path={}", folder.path().display());
+    let more = ["--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0", "--tsdb.retention=0d"];
+    let uru = Uru::start("receive", &[&[path.as_str()], &more[..]].concat());
+    write_and_count(&uru, &uru.write_address());
+    check("receive", &uru);
+}
+
+#[test]
+fn a_compactor_publishes_each_family_once() {
+    let folder = tempfile::tempdir().unwrap();
+    write_block(&folder.path().join("bucket"), 1, (5, START));
+    let [bucket, data] = flags(folder.path());
+    let uru = Uru::start_http(&["compact", "--wait", &bucket, &data]);
+    check("compact", &uru);
+}
+
+#[test]
+fn all_in_one_publishes_each_family_once_and_counts_each_write_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("--data-dir={}", folder.path().display());
+    let uru = Uru::start("all-in-one", &["--no-self-scrape", &data]);
+    uru.get("/api/v1/query?query=up");
+    write_and_count(&uru, &uru.http);
+    check("all-in-one", &uru);
+}
+
+#[test]
+fn what_is_there_twice_is_found() {
+    let good = "# HELP a A.\n# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 1\n";
+    assert_eq!(faults(good), [""; 0]);
+    assert_eq!(faults(&good.repeat(2)).len(), 4);
+    assert_eq!(faults("# TYPE a gauge\nb 1\n").len(), 1);
+}
