@@ -1,7 +1,5 @@
 //! Sixteen chunks side by side: two vectors of eight lanes, a chunk in each lane.
 //!
-//! Chunks of about one length are taken together. Each is copied behind the other with zeros after
-//! it, so that any lane may read a window of 16 bytes from any bit up to [`SLACK`] behind its end.
 //! One step decodes one sample in all lanes:
 //!
 //! ```text
@@ -14,33 +12,21 @@
 //! decoder says that a chunk is corrupt. After eight steps the samples are transposed and stored.
 
 use std::arch::x86_64::{
-    __m512i, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_castsi128_si256, _mm256_inserti128_si256,
-    _mm512_add_epi64, _mm512_and_si512, _mm512_castsi256_si512, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask,
-    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64,
-    _mm512_mask_storeu_epi64, _mm512_mask_sub_epi64, _mm512_mask_xor_epi64, _mm512_min_epu64, _mm512_movepi64_mask,
-    _mm512_set1_epi64, _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shldv_epi64, _mm512_shuffle_epi8,
-    _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srli_epi64,
-    _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    __m512i, _mm_loadu_si128, _mm256_castsi128_si256, _mm256_inserti128_si256, _mm512_add_epi64, _mm512_and_si512,
+    _mm512_castsi256_si512, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask, _mm512_inserti64x4, _mm512_loadu_si512,
+    _mm512_mask_add_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64, _mm512_mask_storeu_epi64,
+    _mm512_mask_sub_epi64, _mm512_mask_xor_epi64, _mm512_min_epu64, _mm512_movepi64_mask, _mm512_set1_epi64,
+    _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shldv_epi64, _mm512_shuffle_epi8, _mm512_shuffle_i64x2,
+    _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srli_epi64, _mm512_srlv_epi64, _mm512_storeu_si512,
+    _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
+use super::lanes::{self, Lane, STEPS};
 use super::scalar::{self, State};
 use super::{Batch, Fault};
 
+/// Chunks of a vector.
 const LANES: usize = 8;
-const GROUP: usize = 2 * LANES;
-/// Steps between two stores.
-const STEPS: usize = 8;
-/// Zeros behind each copied chunk. A lane is at most a cut sample (19 bytes) and seven samples of
-/// two bits behind its end when it reads a window of 16 bytes.
-const SLACK: usize = 64;
-/// A group of fewer chunks is not worth the lanes.
-const GROUP_MIN: usize = 5;
-/// Lengths that are told apart when chunks are put in order, in steps of eight samples.
-const LENGTHS: usize = 64;
-/// Wide timestamp fields that a group may have, and one more for so many samples of a lane.
-const WIDE_MAX: usize = 4;
-const SAMPLES_PER_WIDE: usize = 32;
-const CACHE_LINE: usize = 64;
 
 /// The state of eight lanes.
 #[derive(Clone, Copy)]
@@ -56,128 +42,22 @@ struct Lanes {
     below: __m512i,
 }
 
-/// One chunk of a group.
-#[derive(Clone, Copy)]
-struct Lane {
-    chunk: usize,
-    /// Its first sample that is not decoded yet, within the columns.
-    start: usize,
-    /// Samples that are not decoded yet.
-    left: usize,
-    /// The bit behind its copy.
-    end: u64,
-    state: State,
-}
-
 /// As [`scalar::decode_batch`].
 ///
 /// # Safety
 /// The machine has AVX-512 F, BW, DQ, VL and VBMI2.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
 pub unsafe fn decode(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, Fault)> {
-    let order = sort(batch);
-    let mut group = Vec::with_capacity(GROUP);
-    batch.copies.clear();
-    let mut taken = 0;
-    while taken < order.len() || !group.is_empty() {
-        while group.len() < GROUP && taken < order.len() {
-            if let Some(ahead) = order.get(taken + GROUP) {
-                prefetch(chunks[*ahead as usize]);
-            }
-            if let Some(lane) = begin(chunks, order[taken] as usize, batch)? {
-                group.push(lane);
-            }
-            taken += 1;
-        }
-        if group.len() < GROUP_MIN {
-            for lane in &group {
-                decode_alone(chunks, lane.chunk, batch)?;
-            }
-        } else {
-            // SAFETY: the caller promises the features; `begin` copied each lane's chunk.
-            unsafe { decode_group(chunks, &group, batch)? };
-        }
-        group.clear();
-        batch.copies.clear();
-    }
-    batch.order = order;
-    Ok(())
+    // SAFETY: the caller promises the features; `lanes::decode` copied each lane's chunk.
+    lanes::decode(chunks, batch, |group, batch| unsafe { decode_group(group, batch) })
 }
 
-/// Chunks in descending order of their lengths.
-fn sort(batch: &mut Batch) -> Vec<u32> {
-    let mut order = std::mem::take(&mut batch.order);
-    let key = |at: usize| LENGTHS - 1 - (batch.range(at).len().saturating_sub(2).div_ceil(STEPS)).min(LENGTHS - 1);
-    let mut places = [0u32; LENGTHS];
-    for at in 0..batch.len() {
-        places[key(at)] += 1;
-    }
-    let mut next = 0;
-    for place in &mut places {
-        next += std::mem::replace(place, next);
-    }
-    order.clear();
-    order.resize(batch.len(), 0);
-    for at in 0..batch.len() {
-        let place = &mut places[key(at)];
-        order[*place as usize] = at as u32;
-        *place += 1;
-    }
-    order
-}
-
-fn prefetch(data: &[u8]) {
-    for line in data.chunks(CACHE_LINE) {
-        // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-    }
-}
-
-/// Decodes what comes before the lanes start, and copies the chunk; `None` when nothing is left.
-fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch) -> Result<Option<Lane>, (usize, Fault)> {
-    let data = chunks[chunk];
-    let range = batch.range(chunk);
-    let (times, values) = batch.slots(chunk);
-    let Some(mut state) = scalar::head(data, times, values).map_err(|fault| (chunk, fault))? else { return Ok(None) };
-    if is_constant(data, &state, times.len() - 2) {
-        let mut time = state.time;
-        for slot in &mut times[2..] {
-            time = time.wrapping_add(state.delta);
-            *slot = time;
-        }
-        values[2..].fill(f64::from_bits(state.value));
-        return Ok(None);
-    }
-    let (start, left) = (range.start + 2, range.len() - 2);
-    state.at += batch.copies.len() * 8;
-    batch.copies.extend_from_slice(data);
-    let end = batch.copies.len() as u64 * 8;
-    batch.copies.extend_from_slice(&[0; SLACK]);
-    Ok(Some(Lane { chunk, start, left, end, state }))
-}
-
-/// Whether all `left` samples behind `state` are two zeros.
-fn is_constant(data: &[u8], state: &State, left: usize) -> bool {
-    let bits = data.len() * 8 - state.at;
-    let Some(([first, rest @ ..], true)) =
-        data.get(state.at / 8..).map(|bytes| (bytes, (2 * left..2 * left + 8).contains(&bits)))
-    else {
-        return false;
-    };
-    first << (state.at % 8) == 0 && rest.iter().all(|byte| *byte == 0)
-}
-
-fn decode_alone(chunks: &[&[u8]], chunk: usize, batch: &mut Batch) -> Result<(), (usize, Fault)> {
-    let (times, values) = batch.slots(chunk);
-    scalar::decode(chunks[chunk], times, values).map_err(|fault| (chunk, fault))
-}
-
-/// Decodes a group of [`GROUP_MIN`] to [`GROUP`] chunks.
+/// Decodes a group of chunks; gives the lanes whose chunks it did not decode, one bit each.
 ///
 /// # Safety
-/// As for [`decode`]; [`begin`] copied each lane's chunk.
+/// As for [`decode`]; each lane's chunk was copied.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
-unsafe fn decode_group(chunks: &[&[u8]], group: &[Lane], batch: &mut Batch) -> Result<(), (usize, Fault)> {
+unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     let lane = |at: usize| group.get(at).unwrap_or(&group[0]);
     let mut low = Lanes::load(|at| lane(at).state);
     let mut high = Lanes::load(|at| lane(LANES + at).state);
@@ -186,8 +66,8 @@ unsafe fn decode_group(chunks: &[&[u8]], group: &[Lane], batch: &mut Batch) -> R
     let lefts_low = load(|at| lane(at).left as u64);
     let lefts_high = load(|at| lane(LANES + at).left as u64);
     let longest = group.iter().map(|lane| lane.left).max().unwrap_or(0);
-    let shortest = if group.len() == GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
-    let mut wide_left = WIDE_MAX + longest / SAMPLES_PER_WIDE;
+    let shortest = if group.len() == lanes::GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
+    let mut wide_left = lanes::wide_max(longest);
     let mut suspects = 0u32;
     let mut rows = Rows::default();
     let copies = std::mem::take(&mut batch.copies);
@@ -217,12 +97,7 @@ unsafe fn decode_group(chunks: &[&[u8]], group: &[Lane], batch: &mut Batch) -> R
         done += STEPS;
     }
     batch.copies = copies;
-    for (at, lane) in group.iter().enumerate() {
-        if wide_left == 0 || suspects >> at & 1 == 1 {
-            decode_alone(chunks, lane.chunk, batch)?;
-        }
-    }
-    Ok(())
+    if wide_left == 0 { u32::MAX } else { suspects }
 }
 
 #[target_feature(enable = "avx512f")]

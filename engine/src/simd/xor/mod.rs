@@ -1,13 +1,15 @@
 //! Samples of XOR chunks into columns, many chunks at once.
 //!
 //! Each chunk is given as its data, with the count in front; see `chunk::xor` for the layout. With
-//! AVX-512 sixteen chunks of about one length are decoded side by side, a lane each. Four lanes of
-//! AVX2 are not written: without 64-bit compares into masks and funnel shifts a step takes more than
-//! twice the instructions for half the lanes, which the scalar decoder beats.
+//! AVX-512 or AVX2 sixteen chunks of about one length are decoded side by side, a lane each.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod batch;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 /// The specification.
 pub mod scalar;
 
@@ -59,6 +61,9 @@ pub fn decode_batch(isa: Isa, chunks: &[&[u8]], batch: &mut Batch) -> Result<(),
         // SAFETY: `Isa::Avx512` is only made by `detect`, which found these features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::decode(chunks, batch) },
+        // SAFETY: as above, for `Isa::Avx2`.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::decode(chunks, batch) },
         _ => scalar::decode_batch(chunks, batch),
     }
 }
