@@ -43,6 +43,9 @@ pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
         };
         return out.extend_from_slice(text);
     }
+    if notation != Notation::General && is_short_whole(value) {
+        return push_whole(out, value);
+    }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
     if notation != Notation::General && !text.contains(&b'e') {
@@ -65,6 +68,25 @@ pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
     } else {
         decimal.push_scientific(out, exponent);
     }
+}
+
+/// Whether `value` is a whole number of at most fifteen digits: all of them are its shortest text.
+fn is_short_whole(value: f64) -> bool {
+    value.abs() < 1e15 && value as i64 as f64 == value && !(value == 0.0 && value.is_sign_negative())
+}
+
+fn push_whole(out: &mut Vec<u8>, value: f64) {
+    let mut digits = [b'0'; 16];
+    let (mut rest, mut start) = (value.abs() as u64, digits.len());
+    while start == digits.len() || rest > 0 {
+        start -= 1;
+        digits[start] += (rest % 10) as u8;
+        rest /= 10;
+    }
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 /// `0.d1d2d3… * 10^point` with digits that neither start nor end in zero.
@@ -158,12 +180,15 @@ mod tests {
 
     #[test]
     fn floats_are_written_as_go_writes_them() {
-        let cases: [(f64, &str, &str, &str); 17] = [
+        let cases: [(f64, &str, &str, &str); 20] = [
             (0.0, "0", "0", "0"),
             (-0.0, "-0", "-0", "-0"),
             (1.0, "1", "1", "1"),
             (-1.5, "-1.5", "-1.5", "-1.5"),
             (100.0, "100", "100", "100"),
+            (-42.0, "-42", "-42", "-42"),
+            (999_999_999_999_999.0, "999999999999999", "999999999999999", "9.99999999999999e+14"),
+            (-1e15, "-1000000000000000", "-1000000000000000", "-1e+15"),
             (0.1 + 0.2, "0.30000000000000004", "0.30000000000000004", "0.30000000000000004"),
             (1e20, "100000000000000000000", "100000000000000000000", "1e+20"),
             (1e21, "1000000000000000000000", "1e+21", "1e+21"),

@@ -36,7 +36,7 @@ pub use source::HeadSource;
 use super::pool::{Pool, ShardContext};
 use crate::head::{self, AppendLimits, WriteBatch, WriteReport};
 use crate::io;
-use crate::model::{Error, ErrorKind, Labels, LabelsBuilder};
+use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
 use crate::wal::folder::Replayed;
 use crate::wal::writer::OpenIo;
 use crate::wal::{Durability, WalCounters, Writer};
@@ -218,9 +218,21 @@ impl PartStats {
         self.min_time.store(min_time, Ordering::Relaxed);
         self.max_time.store(max_time, Ordering::Relaxed);
     }
+
+    /// Whether the head may have samples in `range`: all that were acknowledged were published first.
+    pub(super) fn overlaps(&self, range: TimeRange) -> bool {
+        let (min_time, max_time) = (self.min_time.load(Ordering::Relaxed), self.max_time.load(Ordering::Relaxed));
+        min_time <= range.max_time && range.min_time <= max_time
+    }
 }
 
 impl Tenant {
+    /// Partitions whose heads may have samples in `range`.
+    pub(super) fn partitions_in(&self, range: TimeRange) -> impl Iterator<Item = usize> + '_ {
+        let in_range = move |(partition, part): (usize, &PartStats)| part.overlaps(range).then_some(partition);
+        self.parts.iter().enumerate().filter_map(in_range)
+    }
+
     fn stats(&self) -> TenantStats {
         let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
         TenantStats {

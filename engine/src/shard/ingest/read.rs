@@ -38,7 +38,7 @@ impl Ingest {
                 continue;
             }
             let matchers: Arc<[Matcher]> = matchers.into();
-            for partition in 0..self.partitions() {
+            for partition in tenant.partitions_in(request.range) {
                 let (tenant, matchers, range) = (Arc::clone(tenant), Arc::clone(&matchers), request.range);
                 waiting.push(self.ask(partition, move |own| -> Result<Option<Arc<OpenedBlock>>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(None) };
@@ -67,15 +67,11 @@ impl Ingest {
         let mut waiting = Vec::new();
         for (tenant, matchers) in with_own_matchers(&tenants, &request.matchers) {
             let matchers: Arc<[Matcher]> = matchers.into();
-            for partition in 0..self.partitions() {
+            for partition in tenant.partitions_in(request.range) {
                 let (tenant, matchers) = (Arc::clone(tenant), Arc::clone(&matchers));
-                let (name, range) = (request.name.clone(), request.range);
+                let name = request.name.clone();
                 waiting.push(self.ask(partition, move |own| -> Result<BTreeSet<String>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(BTreeSet::new()) };
-                    let overlaps = head.time_range().is_some_and(|(min, max)| range.overlaps(TimeRange::new(min, max)));
-                    if !overlaps {
-                        return Ok(BTreeSet::new());
-                    }
                     let found = match &name {
                         None => head.label_names(&matchers)?,
                         Some(name) => head.label_values(name, &matchers)?,
