@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use rust_embed::RustEmbed;
 
 /// The bundle that `server/ui` builds.
@@ -16,17 +16,48 @@ struct Bundle;
 const PAGES: [&str; 9] =
     ["/graph", "/query", "/alerts", "/rules", "/targets", "/stores", "/blocks", "/status", "/flags"];
 
-/// The pages and their assets. `prefix` is the path below which a browser sees the process, without
-/// a slash at its end; `component` is what the process is.
-pub fn routes(prefix: &str, component: &'static str) -> Router {
+/// Where the path is known below which a browser sees the process.
+#[derive(Clone, Debug)]
+pub enum Prefix {
+    /// It is this one, without a slash at its end.
+    Fixed(String),
+    /// Each request names it in this header (`--web.prefix-header`).
+    OfHeader(HeaderName),
+}
+
+impl Prefix {
+    /// The process is seen where it is.
+    pub fn none() -> Self {
+        Self::Fixed(String::new())
+    }
+
+    /// The prefix of a request, without a slash at its end; empty where there is none.
+    fn of(&self, headers: &HeaderMap) -> String {
+        match self {
+            Self::Fixed(prefix) => prefix.clone(),
+            Self::OfHeader(name) => {
+                let named = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let path = named.trim_matches('/');
+                if path.is_empty() { String::new() } else { format!("/{path}") }
+            }
+        }
+    }
+}
+
+/// The pages and their assets. `component` is what the process is.
+pub fn routes(prefix: Prefix, component: &'static str) -> Router {
     let page = Bundle::get("index.html").map_or_else(String::new, |file| String::from_utf8_lossy(&file.data).into());
-    let page = page.replace("__URU_PREFIX__", &escaped(prefix)).replace("__URU_COMPONENT__", component);
-    let first = format!("{prefix}{}", if component == "store" { "/blocks" } else { "/graph" });
-    let mut router =
-        Router::new().route("/", get(move || async move { Redirect::to(&first) })).route("/assets/{file}", get(asset));
+    let page = page.replace("__URU_COMPONENT__", component);
+    let first = if component == "store" { "/blocks" } else { "/graph" };
+    let own = prefix.clone();
+    let start = move |headers: HeaderMap| async move { Redirect::to(&format!("{}{first}", own.of(&headers))) };
+    let mut router = Router::new().route("/", get(start)).route("/assets/{file}", get(asset));
     for path in PAGES {
-        let page = page.clone();
-        let html = move || async move { ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page) };
+        let (page, prefix) = (page.clone(), prefix.clone());
+        let html = move |headers: HeaderMap| async move {
+            let page = page.replace("__URU_PREFIX__", &escaped(&prefix.of(&headers)));
+            ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page)
+        };
         router = router.route(path, get(html));
     }
     router

@@ -68,7 +68,7 @@ pub const RETENTION: &[Flag] = &[
 pub const VIEWER: &[Flag] = &[
     Flag::new("web.route-prefix", Kind::Text, "", "Path below which HTTP is served; empty: the external prefix."),
     Flag::new("web.external-prefix", Kind::Text, "", "Path below which a browser sees the process."),
-    Flag::without_effect("web.prefix-header", Kind::Text, "", "pages use the external prefix"),
+    Flag::new("web.prefix-header", Kind::Text, "", "Header that says below which path a browser sees the process."),
     Flag::new("web.disable-cors", Kind::Switch, "false", "Leave out the headers that let other sites ask."),
     Flag::new("disable-admin-operations", Kind::Switch, "false", "Refuse to mark blocks over HTTP."),
 ];

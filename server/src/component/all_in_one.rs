@@ -18,8 +18,8 @@ use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
 use crate::compactor::{Compactor, Settings, Stop, run_compactor};
 use crate::config::content;
+use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{Discovery, Presence, Source};
-use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Proxy};
 use crate::gateway::Gateway;
 use crate::gateway::query::GatewayBackend;
@@ -107,7 +107,7 @@ impl Companion for Companions<'_> {
     fn routes(&self, addresses: Addresses, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
         self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, addresses.grpc.port())).to_string();
-        let given = vec![Source { address, presence: Presence::WhenHealthy }];
+        let given = vec![Source::each(address, Presence::WhenHealthy)];
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));

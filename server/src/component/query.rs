@@ -10,26 +10,30 @@ use engine::model::{Labels, relabel};
 use engine::promql::assemble::Merging;
 use engine::promql::exec::NameRemoval;
 use engine::promql::{self, Engine, syntax};
+use http::HeaderName;
 use tonic::service::Routes;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use tonic::transport::Endpoint;
 
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::http::blocks::Origins;
 use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
 use crate::api::http::query::backend::Backend;
 use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{self, Api, Settings};
-use crate::api::ui;
+use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
 use crate::config::{ConfigError, content, from_yaml, memory};
+use crate::edge::certificate::SubjectField;
+use crate::fanout::dial::{Dialing, TlsFiles, Trust};
 use crate::fanout::discovery::{self, Discovery, Presence, Source};
-use crate::fanout::endpoints::Dialing;
 use crate::fanout::metrics::{FanoutMetrics, TelemetryBuckets};
 use crate::fanout::proxy::CallLimits;
 use crate::fanout::selector::Selector;
-use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
+use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, relay, serve};
+use crate::ingest::tenant::Tenancy;
 use crate::telemetry::metrics;
 
 /// The component as the command line knows it.
@@ -83,7 +87,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let prefixes = Prefixes::of(&values);
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let info = Arc::new(serve::ProxyInfo { proxy: proxy.clone() });
-        let grpc = Routes::new(serve::store(proxy))
+        let grpc = relay::add_to(Routes::new(serve::store(proxy.clone())), &proxy)
             .add_service(serve::query(Arc::clone(&api)))
             .add_service(InfoService::new(info))
             .add_service(health_service)
@@ -197,12 +201,16 @@ fn settings(values: &Values) -> Settings {
         replica_labels: labels.filter(|label| !label.is_empty()).map(str::to_owned).collect(),
         partial_response: values.is_on("query.partial-response"),
         auto_downsampling: values.is_on("query.auto-downsampling"),
+        origins: if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All },
         default_step: values.duration("query.default-step"),
         metadata_range: values.duration("query.metadata.default-time-range"),
         flags: listed(values),
         started: SystemTime::now(),
-        tenant_header: word("query.tenant-header"),
-        default_tenant: word("query.default-tenant-id"),
+        tenancy: Tenancy {
+            header: word("query.tenant-header"),
+            default: word("query.default-tenant-id"),
+            field: values.text("query.tenant-certificate-field").and_then(SubjectField::parse),
+        },
         tenant_label: values.is_on("query.enforce-tenancy").then(|| word("query.tenant-label-name")),
     }
 }
@@ -215,7 +223,7 @@ pub(super) fn listed(values: &Values) -> BTreeMap<String, String> {
 #[derive(Clone, Debug)]
 pub struct Prefixes {
     route: String,
-    external: String,
+    external: Prefix,
 }
 
 impl Prefixes {
@@ -227,12 +235,15 @@ impl Prefixes {
         };
         let external = path("web.external-prefix");
         let route = if values.text("web.route-prefix").is_some() { path("web.route-prefix") } else { external.clone() };
-        Self { route, external }
+        // A prefix that is given stands above one that requests name.
+        let header = values.text("web.prefix-header").filter(|_| external.is_empty());
+        let header = header.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        Self { route, external: header.map_or(Prefix::Fixed(external), Prefix::OfHeader) }
     }
 
     /// The path below which a browser sees the process.
-    pub fn external(&self) -> &str {
-        &self.external
+    pub fn pages(&self) -> Prefix {
+        self.external.clone()
     }
 
     /// `routes` below the path at which HTTP is served.
@@ -243,25 +254,29 @@ impl Prefixes {
 
 /// The API and the pages below their prefix.
 pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str) -> Router {
-    let routes = query::routes(Arc::clone(api)).merge(ui::routes(&prefixes.external, component));
+    let routes = query::routes(Arc::clone(api)).merge(ui::routes(prefixes.pages(), component));
     prefixes.nest(routes.layer(axum::middleware::from_fn(with_codings)))
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
-    let of = |flag: &str, presence: Presence| -> Vec<Source> {
-        values.list(flag).iter().map(|address| Source { address: address.clone(), presence }).collect()
+    let each = |flag: &str, presence: Presence| {
+        values.list(flag).iter().map(move |address| Source::each(address.as_str(), presence)).collect::<Vec<_>>()
     };
-    let mut given = of("endpoint", Presence::WhenHealthy);
-    given.extend(of("endpoint-group", Presence::WhenHealthy));
-    given.extend(of("endpoint-strict", Presence::Always));
-    given.extend(of("endpoint-group-strict", Presence::Always));
+    let group = |flag: &str, presence: Presence| {
+        values.list(flag).iter().map(move |address| Source::group(address.as_str(), presence)).collect::<Vec<_>>()
+    };
+    let mut given = each("endpoint", Presence::WhenHealthy);
+    given.extend(group("endpoint-group", Presence::WhenHealthy));
+    given.extend(each("endpoint-strict", Presence::Always));
+    given.extend(group("endpoint-group-strict", Presence::Always));
     if let Some(text) = values.text("endpoint.sd-config") {
         let found = discovery::parse_config(text);
         given.extend(found.map_err(|error| ConfigError::new("endpoint.sd-config", error.to_string()))?);
     }
     let files = values.list("store.sd-files").iter().filter(|file| !file.is_empty()).cloned().collect();
     given.retain(|source| !source.address.is_empty());
-    Ok(Discovery { given, files, config_file: values.text("endpoint.sd-config-file").map(PathBuf::from) })
+    let injected = values.list("inject-test-addresses").to_vec();
+    Ok(Discovery { given, files, injected, config_file: values.text("endpoint.sd-config-file").map(PathBuf::from) })
 }
 
 fn dialing(values: &Values) -> Result<Dialing, ConfigError> {
@@ -269,22 +284,24 @@ fn dialing(values: &Values) -> Result<Dialing, ConfigError> {
     if !values.is_on("grpc-client-tls-secure") {
         return Ok(Dialing { tls: None, info_timeout });
     }
-    let read = |flag: &'static str| -> Result<Option<String>, ConfigError> {
-        let Some(path) = values.text(flag) else { return Ok(None) };
-        let text = std::fs::read_to_string(path);
-        text.map(Some).map_err(|error| ConfigError::new(flag, format!("{path}: {error}")))
+    let path = |flag: &str| values.text(flag).map(PathBuf::from);
+    let identity = match (path("grpc-client-tls-cert"), path("grpc-client-tls-key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            let why = "both client key and certificate must be provided";
+            return Err(ConfigError::new("grpc-client-tls-cert", why));
+        }
     };
-    let mut tls = ClientTlsConfig::new();
-    tls = match read("grpc-client-tls-ca")? {
-        Some(ca) => tls.ca_certificate(Certificate::from_pem(ca)),
-        None => tls.with_native_roots(),
+    let tls = TlsFiles {
+        ca: path("grpc-client-tls-ca"),
+        identity,
+        server_name: values.text("grpc-client-server-name").map(str::to_owned),
+        trust: if values.is_on("grpc-client-tls-skip-verify") { Trust::Anybody } else { Trust::Verified },
     };
-    if let (Some(certificate), Some(key)) = (read("grpc-client-tls-cert")?, read("grpc-client-tls-key")?) {
-        tls = tls.identity(Identity::from_pem(certificate, key));
-    }
-    if let Some(name) = values.text("grpc-client-server-name") {
-        tls = tls.domain_name(name);
-    }
+    // Whether the files can be used is said now, not when the first endpoint is connected to.
+    let tried = tls.apply(Endpoint::from_static("https://localhost"), "localhost");
+    tried.map_err(|error| ConfigError::new("grpc-client-tls-secure", error.message()))?;
     Ok(Dialing { tls: Some(tls), info_timeout })
 }
 

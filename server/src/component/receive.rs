@@ -21,13 +21,13 @@ use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::health::Health;
 use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{Api, Settings};
-use crate::api::ui;
+use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, receive};
 use crate::cluster::hashring::Algorithm;
 use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
+use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
-use crate::fanout::endpoints::Dialing;
 use crate::fanout::{self, EndpointSet, Fanout, Proxy, serve};
 use crate::gateway::blocks::Blocks;
 use crate::gateway::query::GatewayBackend;
@@ -116,7 +116,8 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(health_service)
             .prepare();
         let services = Services {
-            http: ui::routes("", "receive").merge(ingest::status::routes(&wired.held, &wired.receiver.options.tenancy)),
+            http: ui::routes(Prefix::none(), "receive")
+                .merge(ingest::status::routes(&wired.held, &wired.receiver.options.tenancy)),
             grpc,
             writes: Some(ingest::http::routes(&wired.receiver)),
         };

@@ -22,11 +22,11 @@ use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
 use crate::api::http::health::Health;
 use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{Api, Settings};
-use crate::api::ui;
+use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
 use crate::config::{ConfigError, memory, selector};
+use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
-use crate::fanout::endpoints::Dialing;
 use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::{IndexForm, Loader};
@@ -144,7 +144,7 @@ struct Alone;
 
 impl Companion for Alone {
     fn routes(&self, _: Addresses, _: &Arc<Gateway>, _: &mut Registry) -> Result<Router, String> {
-        Ok(ui::routes("", "store"))
+        Ok(ui::routes(Prefix::none(), "store"))
     }
 
     fn started(&self, _: &Gateway) {}

@@ -16,9 +16,7 @@ pub fn routes(viewer: &BlockViewer, values: &Values, component: &'static str) ->
     let origins = if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All };
     let prefixes = Prefixes::of(values);
     let status = Status { flags: listed(values), started: SystemTime::now() };
-    let routes = viewer
-        .routes(origins)
-        .merge(status::routes(Arc::new(status)))
-        .merge(ui::routes(prefixes.external(), component));
+    let routes =
+        viewer.routes(origins).merge(status::routes(Arc::new(status))).merge(ui::routes(prefixes.pages(), component));
     prefixes.nest(routes)
 }

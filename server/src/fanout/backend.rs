@@ -99,7 +99,11 @@ impl Backend for Fanout {
         self.proxy.endpoints.listing()
     }
 
+    fn configuration(&self) -> String {
+        self.proxy.endpoints.to_yaml()
+    }
+
     async fn federated(&self, scope: &Scope, what: Federated) -> Result<Found<Value>, Error> {
-        super::federated::ask(&self.proxy, scope, &what).await
+        super::answers::ask(&self.proxy, scope, &what).await
     }
 }

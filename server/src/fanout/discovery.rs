@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use engine::model::Error;
 use serde::Deserialize;
 
+use super::dial::{TlsFiles, Trust};
 use super::metrics::FanoutMetrics;
 
 /// An address that endpoints are found by.
@@ -15,6 +16,41 @@ pub struct Source {
     pub address: String,
     /// Whether the endpoint stays even while it does not answer.
     pub presence: Presence,
+    /// What becomes of several processes behind the address.
+    pub grouping: Grouping,
+    /// How it is connected to.
+    pub client: Client,
+}
+
+/// What processes behind one address are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grouping {
+    /// Endpoints of their own.
+    Each,
+    /// One endpoint: they have the same data, and each call goes to another (`--endpoint-group`).
+    Group,
+}
+
+/// How an endpoint is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Client {
+    /// As the flags `--grpc-client-*` say.
+    AsFlagsSay,
+    /// As its entry in a configuration says: with TLS or without.
+    Own(Option<TlsFiles>),
+}
+
+/// An endpoint that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whether it stays even while it does not answer.
+    pub presence: Presence,
+    /// The processes that answer for it; one, but for a group.
+    pub members: Vec<String>,
+    /// The name that certificates of members have.
+    pub host: String,
+    /// How it is connected to.
+    pub client: Client,
 }
 
 /// Whether an endpoint stays while it does not answer.
@@ -26,6 +62,9 @@ pub enum Presence {
     Always,
 }
 
+/// What each address stood for when it was resolved last.
+pub type Resolved = BTreeMap<Source, Vec<(String, Found)>>;
+
 /// All that endpoints are found by.
 #[derive(Clone, Debug, Default)]
 pub struct Discovery {
@@ -35,6 +74,8 @@ pub struct Discovery {
     pub files: Vec<String>,
     /// A file of endpoints (`--endpoint.sd-config-file`).
     pub config_file: Option<PathBuf>,
+    /// Members of every group instead of what its name stands for (`--inject-test-addresses`).
+    pub injected: Vec<String>,
 }
 
 /// One entry of a file of addresses, as Prometheus' file_sd has it.
@@ -46,6 +87,8 @@ struct Group {
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
+    default_client_config: ClientConfig,
+    #[serde(default)]
     endpoints: Vec<ConfigEndpoint>,
 }
 
@@ -54,11 +97,174 @@ struct ConfigEndpoint {
     address: String,
     #[serde(default)]
     strict: bool,
+    #[serde(default)]
+    group: bool,
+    #[serde(default)]
+    client_config: ClientConfig,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ClientConfig {
+    tls_config: TlsConfig,
+    server_name: Option<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct TlsConfig {
+    enabled: Option<bool>,
+    insecure_skip_verify: Option<bool>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+}
+
+impl ClientConfig {
+    fn says_nothing(&self) -> bool {
+        self.server_name.is_none() && self.tls_config.enabled.is_none() && !self.tls_config.is_detailed()
+    }
+
+    /// How endpoints of this entry are connected to; what it leaves out is as in `fallback`.
+    fn client(&self, fallback: &Self) -> Result<Client, Error> {
+        if self.says_nothing() && fallback.says_nothing() {
+            return Ok(Client::AsFlagsSay);
+        }
+        let (own, other) = (&self.tls_config, &fallback.tls_config);
+        // Whoever names files wants TLS.
+        let enabled = own.enabled.or(own.is_detailed().then_some(true));
+        if !enabled.or(other.enabled).unwrap_or(other.is_detailed()) {
+            return Ok(Client::Own(None));
+        }
+        let path = |own: &Option<PathBuf>, other: &Option<PathBuf>| {
+            own.clone().or_else(|| other.clone()).filter(|path| !path.as_os_str().is_empty())
+        };
+        let certificate = path(&own.cert_file, &other.cert_file);
+        let identity = match (certificate, path(&own.key_file, &other.key_file)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(Error::invalid("both client key and certificate must be provided")),
+        };
+        let skips = own.insecure_skip_verify.or(other.insecure_skip_verify).unwrap_or(false);
+        Ok(Client::Own(Some(TlsFiles {
+            ca: path(&own.ca_file, &other.ca_file),
+            identity,
+            server_name: self.server_name.clone().or_else(|| fallback.server_name.clone()),
+            trust: if skips { Trust::Anybody } else { Trust::Verified },
+        })))
+    }
+}
+
+impl TlsConfig {
+    fn is_detailed(&self) -> bool {
+        let files = [&self.cert_file, &self.key_file, &self.ca_file];
+        files.iter().any(|file| file.is_some()) || self.insecure_skip_verify.is_some()
+    }
+}
+
+impl Source {
+    /// An address whose processes are endpoints of their own.
+    pub fn each(address: impl Into<String>, presence: Presence) -> Self {
+        Self { address: address.into(), presence, grouping: Grouping::Each, client: Client::AsFlagsSay }
+    }
+
+    /// An address whose processes are one endpoint.
+    pub fn group(address: impl Into<String>, presence: Presence) -> Self {
+        Self { grouping: Grouping::Group, ..Self::each(address, presence) }
+    }
+
+    /// The name that certificates of its endpoints have.
+    fn host(&self, address: &str) -> String {
+        let name = match self.grouping {
+            Grouping::Each => address,
+            Grouping::Group => self.plain_address(),
+        };
+        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+    }
+
+    /// The address of a group without the schemes that say how it is resolved.
+    fn plain_address(&self) -> &str {
+        let address = self.address.strip_prefix("dns:///").unwrap_or(&self.address);
+        address.split_once('+').filter(|(scheme, _)| scheme.starts_with("dns")).map_or(address, |(_, rest)| rest)
+    }
+
+    /// The endpoints behind the address, each with the name that it is listed under.
+    async fn resolve(&self, injected: &[String]) -> Result<Vec<(String, Found)>, Error> {
+        let found = |members: Vec<String>, host: String| Found {
+            presence: self.presence,
+            members,
+            host,
+            client: self.client.clone(),
+        };
+        match self.grouping {
+            Grouping::Each => {
+                let addresses = resolve(&self.address).await?.into_iter();
+                Ok(addresses
+                    .map(|address| (address.clone(), found(vec![address.clone()], self.host(&address))))
+                    .collect())
+            }
+            Grouping::Group => {
+                let address = self.address.strip_prefix("dns:///").unwrap_or(&self.address);
+                let members = match (injected.is_empty(), address.contains('+')) {
+                    (false, _) => injected.to_vec(),
+                    (true, true) => resolve(address).await?,
+                    (true, false) => resolve(&format!("dns+{address}")).await?,
+                };
+                Ok(vec![(format!("thanos:///{address}"), found(members, self.host(address)))])
+            }
+        }
+    }
 }
 
 impl Discovery {
-    /// Every address now, resolved, each once; and what could not be read or resolved.
-    pub async fn addresses(&self, metrics: &FanoutMetrics) -> (BTreeMap<String, Presence>, Vec<String>) {
+    /// Every endpoint now by the name that it is listed under; and what could not be read or resolved.
+    /// A name that can't be resolved stands for what it stood for when that was written into `resolved`.
+    pub async fn endpoints(
+        &self,
+        metrics: &FanoutMetrics,
+        resolved: &mut Resolved,
+    ) -> (BTreeMap<String, Found>, Vec<String>) {
+        let (sources, mut problems) = self.sources();
+        let (mut endpoints, mut now) = (BTreeMap::new(), Resolved::new());
+        for source in sources {
+            if source.grouping == Grouping::Group || (source.address.starts_with("dns") && source.address.contains('+'))
+            {
+                metrics.lookups.inc();
+            }
+            match source.resolve(&self.injected).await {
+                Ok(found) => {
+                    endpoints.extend(found.iter().cloned());
+                    now.insert(source, found);
+                }
+                Err(error) => {
+                    metrics.lookup_failures.inc();
+                    problems.push(error.to_string());
+                    if let Some(found) = resolved.remove(&source) {
+                        endpoints.extend(found.iter().cloned());
+                        now.insert(source, found);
+                    }
+                }
+            }
+        }
+        *resolved = now;
+        (endpoints, problems)
+    }
+
+    /// What endpoints are found by now, as the YAML of an `--endpoint.sd-config`.
+    pub fn to_yaml(&self) -> String {
+        let (sources, _) = self.sources();
+        let mut text = String::from(if sources.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
+        for source in sources {
+            let (strict, group) = (source.presence == Presence::Always, source.grouping == Grouping::Group);
+            let address = serde_json::Value::from(source.address);
+            text.push_str(&format!("- address: {address}\n  strict: {strict}\n  group: {group}\n"));
+        }
+        text
+    }
+
+    /// Every address of flags and files, and what could not be read.
+    fn sources(&self) -> (Vec<Source>, Vec<String>) {
         let mut problems = Vec::new();
         let mut sources = self.given.clone();
         for pattern in &self.files {
@@ -78,20 +284,7 @@ impl Discovery {
                 Err(error) => problems.push(format!("{}: {error}", file.display())),
             }
         }
-        let mut addresses = BTreeMap::new();
-        for source in sources {
-            if source.address.starts_with("dns") && source.address.contains('+') {
-                metrics.lookups.inc();
-            }
-            match resolve(&source.address).await {
-                Ok(found) => addresses.extend(found.into_iter().map(|address| (address, source.presence))),
-                Err(error) => {
-                    metrics.lookup_failures.inc();
-                    problems.push(error.to_string());
-                }
-            }
-        }
-        (addresses, problems)
+        (sources, problems)
     }
 }
 
@@ -100,11 +293,15 @@ pub fn parse_config(text: &str) -> Result<Vec<Source>, Error> {
     let config: Config =
         serde_saphyr::from_str(text).map_err(|error| Error::invalid(format!("endpoint.sd-config: {error}")))?;
     let presence = |strict: bool| if strict { Presence::Always } else { Presence::WhenHealthy };
-    Ok(config
-        .endpoints
-        .into_iter()
-        .map(|endpoint| Source { address: endpoint.address, presence: presence(endpoint.strict) })
-        .collect())
+    let source = |endpoint: ConfigEndpoint| {
+        Ok(Source {
+            presence: presence(endpoint.strict),
+            grouping: if endpoint.group { Grouping::Group } else { Grouping::Each },
+            client: endpoint.client_config.client(&config.default_client_config)?,
+            address: endpoint.address,
+        })
+    };
+    config.endpoints.into_iter().map(source).collect()
 }
 
 fn read_group(file: &PathBuf) -> Result<Vec<Source>, Error> {
@@ -112,7 +309,7 @@ fn read_group(file: &PathBuf) -> Result<Vec<Source>, Error> {
     let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
     let groups: Vec<Group> = serde_saphyr::from_str(&text).map_err(|error| failed(&error))?;
     let targets = groups.into_iter().flat_map(|group| group.targets);
-    Ok(targets.map(|address| Source { address, presence: Presence::WhenHealthy }).collect())
+    Ok(targets.map(|address| Source::each(address, Presence::WhenHealthy)).collect())
 }
 
 /// Files whose path matches `pattern`, which may have `*` in its last part.
@@ -163,9 +360,28 @@ mod tests {
 
     #[test]
     fn a_configuration_lists_endpoints() {
-        let found = parse_config("endpoints:\n- address: a:1\n- address: dns+b:2\n  strict: true\n").unwrap();
-        assert_eq!(found[0], Source { address: "a:1".into(), presence: Presence::WhenHealthy });
-        assert_eq!(found[1], Source { address: "dns+b:2".into(), presence: Presence::Always });
+        let text = "endpoints:\n- address: a:1\n- address: dns+b:2\n  strict: true\n- address: c:3\n  group: true\n";
+        let found = parse_config(text).unwrap();
+        assert_eq!(found[0], Source::each("a:1", Presence::WhenHealthy));
+        assert_eq!(found[1], Source::each("dns+b:2", Presence::Always));
+        assert_eq!(found[2], Source::group("c:3", Presence::WhenHealthy));
+        let discovery = Discovery { given: found.clone(), ..Discovery::default() };
+        assert_eq!(parse_config(&discovery.to_yaml()).unwrap(), found);
+    }
+
+    #[test]
+    fn a_configuration_says_how_endpoints_are_connected_to() {
+        let text = "default_client_config: {tls_config: {ca_file: ca}, server_name: s}\nendpoints:\n- address: a:1\n\
+                    - address: b:2\n  client_config: {tls_config: {enabled: false}}\n\
+                    - address: c:3\n  client_config: {tls_config: {insecure_skip_verify: true}, server_name: t}\n";
+        let found = parse_config(text).unwrap();
+        let tls = TlsFiles { ca: Some("ca".into()), server_name: Some("s".into()), ..TlsFiles::default() };
+        assert_eq!(found[0].client, Client::Own(Some(tls.clone())));
+        assert_eq!(found[1].client, Client::Own(None));
+        let blind = TlsFiles { server_name: Some("t".into()), trust: Trust::Anybody, ..tls };
+        assert_eq!(found[2].client, Client::Own(Some(blind)));
+        let half = "endpoints:\n- address: a:1\n  client_config: {tls_config: {cert_file: c}}\n";
+        assert!(parse_config(half).unwrap_err().message().contains("both client key and certificate"));
     }
 
     #[tokio::test]
@@ -174,9 +390,37 @@ mod tests {
         std::fs::write(folder.path().join("a.yaml"), "- targets: [\"c:3\", \"d:4\"]\n").unwrap();
         std::fs::write(folder.path().join("b.yaml"), "- targets: 7\n").unwrap();
         let files = vec![folder.path().join("*.yaml").display().to_string()];
-        let (addresses, problems) =
-            Discovery { files, ..Discovery::default() }.addresses(&FanoutMetrics::default()).await;
-        assert_eq!(addresses.keys().collect::<Vec<_>>(), ["c:3", "d:4"]);
+        let (found, problems) = Discovery { files, ..Discovery::default() }
+            .endpoints(&FanoutMetrics::default(), &mut Resolved::new())
+            .await;
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["c:3", "d:4"]);
         assert!(problems[0].contains("b.yaml"), "{problems:?}");
+    }
+
+    #[tokio::test]
+    async fn a_group_is_one_endpoint_of_all_addresses_of_its_name() {
+        let given = vec![Source::group("dns:///localhost:4", Presence::WhenHealthy)];
+        let discovery = Discovery { given, ..Discovery::default() };
+        let (found, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut Resolved::new()).await;
+        let group = &found["thanos:///localhost:4"];
+        assert!(group.members.iter().any(|member| member == "127.0.0.1:4"), "{found:?} {problems:?}");
+        assert_eq!(group.host, "localhost");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_resolved_stands_for_what_it_stood_for() {
+        let source = Source::each("dns+no-such-host.invalid:1", Presence::WhenHealthy);
+        let discovery = Discovery { given: vec![source.clone()], ..Discovery::default() };
+        let found = Found {
+            presence: Presence::WhenHealthy,
+            members: vec!["10.0.0.1:1".into()],
+            host: "10.0.0.1".into(),
+            client: Client::AsFlagsSay,
+        };
+        let mut resolved = Resolved::from([(source, vec![("10.0.0.1:1".to_owned(), found.clone())])]);
+        for _ in 0..2 {
+            let (endpoints, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut resolved).await;
+            assert_eq!((endpoints.get("10.0.0.1:1"), problems.len()), (Some(&found), 1));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Endpoints and what they say of themselves.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use engine::model::{Error, Labels, TimeRange};
@@ -11,22 +11,13 @@ use proto::thanos::info::{InfoRequest, InfoResponse};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::discovery::{Discovery, Presence};
+use super::dial::{Dialing, Link, Member, Outcome};
+use super::discovery::{Client, Discovery, Found, Presence, Resolved};
 use super::metrics::FanoutMetrics;
 
 /// How long after its last good answer an endpoint is still listed.
 const UNHEALTHY_LISTED: Duration = Duration::from_secs(5 * 60);
-
-/// How connections to endpoints are made.
-#[derive(Clone, Debug, Default)]
-pub struct Dialing {
-    /// TLS; none for plain text.
-    pub tls: Option<ClientTlsConfig>,
-    /// Longest time of an Info call.
-    pub info_timeout: Duration,
-}
 
 /// All endpoints.
 #[derive(Debug)]
@@ -34,6 +25,7 @@ pub struct EndpointSet {
     discovery: Discovery,
     dialing: Dialing,
     metrics: FanoutMetrics,
+    resolved: Mutex<Resolved>,
     peers: RwLock<BTreeMap<String, Arc<Peer>>>,
 }
 
@@ -42,9 +34,10 @@ pub struct EndpointSet {
 pub struct Peer {
     /// Its address.
     pub address: String,
-    /// The connection, made when first used.
-    pub channel: Channel,
+    /// The way there; connections are made when first used.
+    pub channel: Link,
     presence: Presence,
+    client: Client,
     state: RwLock<State>,
 }
 
@@ -80,7 +73,13 @@ pub enum Api {
 impl EndpointSet {
     /// The endpoints that `discovery` finds; none before the first [`EndpointSet::refresh`].
     pub fn new(discovery: Discovery, dialing: Dialing) -> Self {
-        Self { discovery, dialing, metrics: FanoutMetrics::default(), peers: RwLock::default() }
+        Self {
+            discovery,
+            dialing,
+            metrics: FanoutMetrics::default(),
+            resolved: Mutex::default(),
+            peers: RwLock::default(),
+        }
     }
 
     /// The same endpoints, counted by `metrics`.
@@ -90,14 +89,20 @@ impl EndpointSet {
 
     /// Resolves addresses and asks every endpoint what it holds; what went wrong with addresses.
     pub async fn refresh(&self) -> Vec<String> {
-        let (addresses, mut problems) = self.discovery.addresses(&self.metrics).await;
+        let mut resolved = std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner));
+        let (found, mut problems) = self.discovery.endpoints(&self.metrics, &mut resolved).await;
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
         let mut peers = BTreeMap::new();
         let known = self.all();
-        for (address, presence) in addresses {
-            let peer = known.iter().find(|peer| peer.address == address && peer.presence == presence);
-            match peer
-                .map_or_else(|| Peer::new(&address, presence, &self.dialing).map(Arc::new), |peer| Ok(Arc::clone(peer)))
-            {
+        for (address, found) in found {
+            let same = |peer: &&Arc<Peer>| {
+                peer.address == address && peer.presence == found.presence && peer.client == found.client
+            };
+            let outcome = match known.iter().find(same) {
+                Some(peer) => peer.follow(&found, &self.dialing).map(|()| Arc::clone(peer)),
+                None => Peer::new(&address, &found, &self.dialing).map(Arc::new),
+            };
+            match outcome {
                 Ok(peer) => drop(peers.insert(address, peer)),
                 Err(error) => problems.push(error.to_string()),
             }
@@ -111,6 +116,11 @@ impl EndpointSet {
         }));
         *self.peers.write().unwrap_or_else(PoisonError::into_inner) = peers;
         problems
+    }
+
+    /// What endpoints are found by now, as YAML.
+    pub fn to_yaml(&self) -> String {
+        self.discovery.to_yaml()
     }
 
     /// Every endpoint.
@@ -140,38 +150,62 @@ impl EndpointSet {
 }
 
 impl Peer {
-    fn new(address: &str, presence: Presence, dialing: &Dialing) -> Result<Self, Error> {
-        let scheme = if dialing.tls.is_some() { "https" } else { "http" };
-        let bad = |error: tonic::transport::Error| Error::invalid(format!("endpoint {address:?}: {error}"));
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(bad)?
-            .connect_timeout(dialing.info_timeout)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .tcp_nodelay(true);
-        if let Some(tls) = &dialing.tls {
-            endpoint = endpoint.tls_config(tls.clone()).map_err(bad)?;
-        }
-        Ok(Self { address: address.to_owned(), channel: endpoint.connect_lazy(), presence, state: RwLock::default() })
+    fn new(address: &str, found: &Found, dialing: &Dialing) -> Result<Self, Error> {
+        let peer = Self {
+            address: address.to_owned(),
+            channel: Link::new(Vec::new()),
+            presence: found.presence,
+            client: found.client.clone(),
+            state: RwLock::default(),
+        };
+        peer.follow(found, dialing)?;
+        Ok(peer)
     }
 
+    /// Makes the processes that answer for the endpoint those that were found.
+    fn follow(&self, found: &Found, dialing: &Dialing) -> Result<(), Error> {
+        let known = self.channel.members();
+        if known.iter().map(|member| &member.address).eq(&found.members) {
+            return Ok(());
+        }
+        let dialing = match &found.client {
+            Client::AsFlagsSay => dialing.clone(),
+            Client::Own(tls) => Dialing { tls: tls.clone(), ..dialing.clone() },
+        };
+        let member = |address: &String| match known.iter().find(|member| member.address == *address) {
+            Some(member) => Ok(Arc::clone(member)),
+            None => dialing.dial(address, &found.host).map(|channel| Arc::new(Member::new(address.clone(), channel))),
+        };
+        self.channel.set_members(found.members.iter().map(member).collect::<Result<_, Error>>()?);
+        Ok(())
+    }
+
+    /// Asks every process that answers for the endpoint what it is; the first that answers counts.
     async fn check(&self, timeout: Duration) {
-        let asked = InfoClient::new(self.channel.clone());
-        let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
-        let answer = tokio::time::timeout(timeout, asked).await;
+        let answers = join_all(self.channel.members().into_iter().map(|member| async move {
+            let asked = InfoClient::new(member.channel.clone());
+            let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
+            let answer = match tokio::time::timeout(timeout, asked).await {
+                Ok(Ok(answer)) => Ok(answer.into_inner()),
+                Ok(Err(status)) => Err(format!("{}: {}", status.code(), status.message())),
+                Err(_) => Err(format!("no answer to Info within {timeout:?}")),
+            };
+            member.set_answers(if answer.is_ok() { Outcome::Answered } else { Outcome::Unavailable });
+            answer
+        }));
+        let answer = answers.await.into_iter().reduce(|first, other| if first.is_ok() { first } else { other });
         let now = SystemTime::now();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.checked = Some(now);
         match answer {
-            Ok(Ok(answer)) => {
-                let info = answer.into_inner();
+            Some(Ok(info)) => {
                 state.label_sets = Arc::new(info.label_sets.iter().map(labels).collect());
                 state.info = Some(Arc::new(info));
                 state.answered = Some(now);
                 state.error = None;
             }
-            Ok(Err(status)) => state.error = Some(format!("{}: {}", status.code(), status.message())),
-            Err(_) => state.error = Some(format!("no answer to Info within {timeout:?}")),
+            Some(Err(error)) => state.error = Some(error),
+            None => state.error = Some("the group has no members".to_owned()),
         }
     }
 

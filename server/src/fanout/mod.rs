@@ -5,8 +5,11 @@
 //! request ─ prune by time and labels ─> streams ─ k-way merge ─> series in order ─> samples
 //! ```
 
+mod answers;
 /// The backend of the HTTP API over endpoints.
 pub mod backend;
+/// Connections to endpoints.
+pub mod dial;
 /// Addresses: given, from files, by DNS.
 pub mod discovery;
 mod distributed;
@@ -20,6 +23,8 @@ pub mod proxy;
 /// What is counted.
 pub mod metrics;
 mod push;
+/// What endpoints know beside series, over gRPC.
+pub mod relay;
 mod rules;
 /// Which data of endpoints is answered from.
 pub mod selector;

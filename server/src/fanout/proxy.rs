@@ -72,6 +72,10 @@ impl Proxy {
 
     /// Series of all endpoints that can have some, merged.
     pub async fn series(&self, scope: &Scope, asked: SeriesAsked) -> Result<Merge, Error> {
+        let matchers = self.foreign(&asked.matchers);
+        if matchers.is_empty() {
+            return Err(Error::invalid("no matchers specified (excluding selector labels)"));
+        }
         let failing = Failing { on_failure: scope.on_failure, bytes_max: self.bytes_max };
         let peers = self.chosen(scope, &asked.matchers, asked.range);
         if peers.is_empty() {
@@ -80,7 +84,6 @@ impl Proxy {
             }
             return Ok(Merge::new(Vec::new(), failing, Vec::new()));
         }
-        let matchers = self.foreign(&asked.matchers);
         let request = SeriesRequest {
             min_time: asked.range.min_time,
             max_time: asked.range.max_time,
@@ -226,10 +229,7 @@ impl Proxy {
     /// Endpoints that can have series of `matchers` in `range`, each with what its series have to match
     /// besides.
     pub fn chosen(&self, scope: &Scope, matchers: &[Matcher], range: TimeRange) -> Vec<(Arc<Peer>, Vec<Matcher>)> {
-        let own = matchers.iter().all(|matcher| match self.own_labels.get(matcher.name()) {
-            Some(value) => matcher.matches(value),
-            None => true,
-        });
+        let own = self.is_own(matchers);
         let mut peers = self.endpoints.serving(Api::Store);
         peers.retain(|peer| {
             let may_hold = |sets: &[Labels]| sets.is_empty() || sets.iter().any(|set| may_match(set, matchers));
@@ -249,14 +249,19 @@ impl Proxy {
         chosen.collect()
     }
 
+    /// Whether series of the proxy, which all have its own labels, can match.
+    pub(super) fn is_own(&self, matchers: &[Matcher]) -> bool {
+        may_match(&self.own_labels, matchers)
+    }
+
     /// Matchers that are not answered by the proxy's own labels.
-    fn foreign(&self, matchers: &[Matcher]) -> Vec<Matcher> {
+    pub(super) fn foreign(&self, matchers: &[Matcher]) -> Vec<Matcher> {
         matchers.iter().filter(|matcher| self.own_labels.get(matcher.name()).is_none()).cloned().collect()
     }
 }
 
 /// Whether series below `external` labels can match.
-fn may_match(external: &Labels, matchers: &[Matcher]) -> bool {
+pub(super) fn may_match(external: &Labels, matchers: &[Matcher]) -> bool {
     matchers.iter().all(|matcher| external.get(matcher.name()).is_none_or(|value| matcher.matches(value)))
 }
 
@@ -282,7 +287,8 @@ pub fn wire_matcher(matcher: &Matcher) -> LabelMatcher {
     LabelMatcher { r#type: kind, name: matcher.name().to_owned(), value: matcher.value().to_string_lossy() }
 }
 
-fn strategy(on_failure: OnFailure) -> PartialResponseStrategy {
+/// How endpoints are told what to do when something of theirs fails.
+pub(super) fn strategy(on_failure: OnFailure) -> PartialResponseStrategy {
     match on_failure {
         OnFailure::Warn => PartialResponseStrategy::Warn,
         OnFailure::Abort => PartialResponseStrategy::Abort,

@@ -12,7 +12,10 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use proto::prometheus_copy::{self, Sample, TimeSeries};
 use proto::series::ChunkKind;
-use proto::thanos::info::{InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
+use proto::thanos::info::{
+    ExemplarsInfo, InfoResponse, MetricMetadataInfo, QueryApiInfo, RulesInfo, StatusInfo, StoreInfo, TargetsInfo,
+    TsdbInfo,
+};
 use proto::thanos::query_server::{Query, QueryServer};
 use proto::thanos::store_server::{Store, StoreServer};
 use proto::thanos::{
@@ -32,6 +35,7 @@ use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
 use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
 use crate::api::http::query::evaluate::{Asked, evaluate};
+use crate::api::http::query::{MAX_TIME, MIN_TIME};
 
 /// Samples that a chunk counts for in a limit, as in Thanos.
 const SAMPLES_PER_CHUNK: u64 = 120;
@@ -95,7 +99,11 @@ impl Describe for ProxyInfo {
                 supports_projections: false,
             }),
             query: Some(QueryApiInfo {}),
-            ..InfoResponse::default()
+            rules: Some(RulesInfo {}),
+            targets: Some(TargetsInfo {}),
+            metric_metadata: Some(MetricMetadataInfo {}),
+            exemplars: Some(ExemplarsInfo { min_time: MIN_TIME, max_time: MAX_TIME }),
+            status: Some(StatusInfo {}),
         })
     }
 }
@@ -111,7 +119,8 @@ fn infos(peer: &Peer) -> Vec<TsdbInfo> {
     info.and_then(|info| info.store.as_ref().map(|store| store.tsdb_infos.clone())).unwrap_or_default()
 }
 
-fn scope<T>(request: &Request<T>, strategy: i32, replica_labels: &[String]) -> Scope {
+/// How a request over gRPC wants what it asks for.
+pub(super) fn scope<T>(request: &Request<T>, strategy: i32, replica_labels: &[String]) -> Scope {
     let tenant = request.metadata().get("thanos-tenant").and_then(|value| value.to_str().ok());
     Scope {
         replica_labels: replica_labels.to_vec(),
@@ -309,7 +318,7 @@ impl Query for QueryService {
 
 fn tenant<T>(request: &Request<T>, api: &Api) -> String {
     let named = request.metadata().get("thanos-tenant").and_then(|value| value.to_str().ok());
-    named.unwrap_or(&api.settings.default_tenant).to_owned()
+    named.unwrap_or(&api.settings.tenancy.default).to_owned()
 }
 
 fn query_scope(

@@ -101,6 +101,10 @@ impl Backend for GatewayBackend {
         self.fanout.endpoints()
     }
 
+    fn configuration(&self) -> String {
+        self.fanout.configuration()
+    }
+
     async fn federated(&self, scope: &Scope, what: Federated) -> Result<Found<Value>, Error> {
         self.fanout.federated(scope, what).await
     }

@@ -2,8 +2,8 @@
 
 use std::pin::Pin;
 
-use engine::model::{Labels, Matcher, TimeRange};
-use engine::promql::syntax::{self, Expr};
+use engine::model::{Labels, TimeRange};
+use engine::promql::syntax;
 use futures_util::Stream;
 use proto::thanos::exemplars_server::{Exemplars, ExemplarsServer};
 use proto::thanos::{Exemplar, ExemplarData, ExemplarsRequest, ExemplarsResponse, exemplars_response};
@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::Held;
 use crate::api::error;
 use crate::api::grpc::wire::label_set;
+use crate::api::http::query::selectors_of;
 
 /// The service.
 #[derive(Clone)]
@@ -31,16 +32,6 @@ impl ExemplarsService {
     }
 }
 
-/// The selectors of a query, each as its matchers.
-fn selectors(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
-    if let Expr::Vector(selector) = expr {
-        found.push(selector.matchers.clone());
-    }
-    for child in expr.children() {
-        selectors(child, found);
-    }
-}
-
 #[tonic::async_trait]
 impl Exemplars for ExemplarsService {
     type ExemplarsStream = Pin<Box<dyn Stream<Item = Result<ExemplarsResponse, Status>> + Send>>;
@@ -50,8 +41,7 @@ impl Exemplars for ExemplarsService {
         let query = syntax::parse(&request.query, syntax::Options::ALL)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let Some(ingest) = self.held.get() else { return Err(Status::unavailable("the heads are not open yet")) };
-        let mut sets = Vec::new();
-        selectors(&query, &mut sets);
+        let sets = selectors_of(&query);
         let range = TimeRange::new(request.start, request.end);
         let found = ingest.exemplars(&sets, range).await.map_err(|error| error::status(&error))?;
         let frames = found.into_iter().map(|series| {

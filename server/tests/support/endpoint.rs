@@ -153,6 +153,22 @@ struct Seen {
 struct Calls {
     open: usize,
     series: Vec<(SeriesRequest, HeaderMap)>,
+    asked: Asked,
+}
+
+/// Requests for what endpoints know beside series.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Rules.
+    pub rules: Vec<RulesRequest>,
+    /// Targets.
+    pub targets: Vec<TargetsRequest>,
+    /// Metadata.
+    pub metadata: Vec<MetricMetadataRequest>,
+    /// Exemplars.
+    pub exemplars: Vec<ExemplarsRequest>,
+    /// Cardinalities.
+    pub statistics: Vec<TsdbStatisticsRequest>,
 }
 
 impl Endpoint {
@@ -193,6 +209,11 @@ impl Endpoint {
     /// Series requests so far, with their metadata.
     pub fn requests(&self) -> Vec<(SeriesRequest, HeaderMap)> {
         self.seen.state.lock().unwrap().series.clone()
+    }
+
+    /// Requests for what is not series so far.
+    pub fn asked(&self) -> Asked {
+        self.seen.state.lock().unwrap().asked.clone()
     }
 
     fn wait_until(&self, what: &str, is_true: impl Fn(&Calls) -> bool) {
@@ -339,7 +360,8 @@ fn recorded<T: Clone + Send + 'static>(messages: &[T]) -> Result<tonic::Response
 impl rules_server::Rules for Service {
     type RulesStream = Recorded<RulesResponse>;
 
-    async fn rules(&self, _: tonic::Request<RulesRequest>) -> Result<tonic::Response<Self::RulesStream>, Status> {
+    async fn rules(&self, request: tonic::Request<RulesRequest>) -> Result<tonic::Response<Self::RulesStream>, Status> {
+        self.seen.state.lock().unwrap().asked.rules.push(request.into_inner());
         recorded(&self.answers.rules)
     }
 }
@@ -348,7 +370,11 @@ impl rules_server::Rules for Service {
 impl targets_server::Targets for Service {
     type TargetsStream = Recorded<TargetsResponse>;
 
-    async fn targets(&self, _: tonic::Request<TargetsRequest>) -> Result<tonic::Response<Self::TargetsStream>, Status> {
+    async fn targets(
+        &self,
+        request: tonic::Request<TargetsRequest>,
+    ) -> Result<tonic::Response<Self::TargetsStream>, Status> {
+        self.seen.state.lock().unwrap().asked.targets.push(request.into_inner());
         recorded(&self.answers.targets)
     }
 }
@@ -359,8 +385,9 @@ impl metadata_server::Metadata for Service {
 
     async fn metric_metadata(
         &self,
-        _: tonic::Request<MetricMetadataRequest>,
+        request: tonic::Request<MetricMetadataRequest>,
     ) -> Result<tonic::Response<Self::MetricMetadataStream>, Status> {
+        self.seen.state.lock().unwrap().asked.metadata.push(request.into_inner());
         recorded(&self.answers.metadata)
     }
 }
@@ -371,8 +398,9 @@ impl exemplars_server::Exemplars for Service {
 
     async fn exemplars(
         &self,
-        _: tonic::Request<ExemplarsRequest>,
+        request: tonic::Request<ExemplarsRequest>,
     ) -> Result<tonic::Response<Self::ExemplarsStream>, Status> {
+        self.seen.state.lock().unwrap().asked.exemplars.push(request.into_inner());
         recorded(&self.answers.exemplars)
     }
 }
@@ -383,8 +411,9 @@ impl status_server::Status for Service {
 
     async fn tsdb_statistics(
         &self,
-        _: tonic::Request<TsdbStatisticsRequest>,
+        request: tonic::Request<TsdbStatisticsRequest>,
     ) -> Result<tonic::Response<Self::TSDBStatisticsStream>, Status> {
+        self.seen.state.lock().unwrap().asked.statistics.push(request.into_inner());
         recorded(&self.answers.statistics)
     }
 }

@@ -4,6 +4,8 @@
 
 /// An object store that fails at a chosen call.
 pub mod faulty;
+/// Certificates.
+pub mod authority;
 /// Chromium.
 pub mod browser;
 /// Endpoints that misbehave.
@@ -219,6 +221,24 @@ pub fn get_accepting(address: &str, path: &str, accept: &str) -> Option<(u16, St
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
     Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// A request with these lines in its head, over a connection of its own; status, head and body.
+pub fn request(address: &str, (method, path): (&str, &str), lines: &[&str], body: &[u8]) -> (u16, String, Vec<u8>) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{lines}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer has a head");
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), answer.split_off(end + 4))
 }
 
 /// Waits until `condition` holds.

@@ -56,19 +56,80 @@ pub struct Wanted {
     pub limit: usize,
 }
 
-/// Which things of endpoints are wanted, by HTTP parameters as they came.
+/// Which things of endpoints are wanted.
 #[derive(Clone, Debug)]
 pub enum Federated {
-    /// Rule groups: `type`, names, groups, files and matchers.
-    Rules(Vec<(String, String)>),
-    /// Scrape targets: `state`.
-    Targets(Vec<(String, String)>),
-    /// Metric metadata: `metric` and `limit`.
-    Metadata(Vec<(String, String)>),
-    /// Exemplars: `query`, `start` and `end`.
-    Exemplars(Vec<(String, String)>),
-    /// Cardinality of heads: `limit` and tenants.
-    TsdbStatus(Vec<(String, String)>),
+    /// Rule groups.
+    Rules(RulesWanted),
+    /// Scrape targets.
+    Targets(TargetState),
+    /// Metadata of metrics.
+    Metadata {
+        /// The only metric; empty for all.
+        metric: String,
+        /// Metrics at most; negative for all.
+        limit: i32,
+    },
+    /// Exemplars.
+    Exemplars {
+        /// Series must match one of these.
+        selectors: Vec<Vec<Matcher>>,
+        /// Times of the exemplars.
+        range: TimeRange,
+    },
+    /// Cardinality of heads.
+    TsdbStatus(StatisticsWanted),
+}
+
+/// Which rules are wanted; an empty list is any.
+#[derive(Clone, Debug, Default)]
+pub struct RulesWanted {
+    /// Their kind.
+    pub kind: RuleKind,
+    /// All must match the labels of a rule.
+    pub matchers: Vec<Vec<Matcher>>,
+    /// The same as text.
+    pub selectors: Vec<String>,
+    /// Names of rules.
+    pub names: Vec<String>,
+    /// Names of groups.
+    pub groups: Vec<String>,
+    /// Files of groups.
+    pub files: Vec<String>,
+}
+
+/// Kinds of rules, as the wire numbers them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuleKind {
+    /// Any.
+    #[default]
+    All = 0,
+    /// Alerting rules.
+    Alerting = 1,
+    /// Recording rules.
+    Recording = 2,
+}
+
+/// States of targets, as the wire numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetState {
+    /// Any.
+    Any = 0,
+    /// Those that are scraped.
+    Active = 1,
+    /// Those that relabelling dropped.
+    Dropped = 2,
+}
+
+/// Which cardinalities are wanted.
+#[derive(Clone, Debug)]
+pub struct StatisticsWanted {
+    /// Rows of each table at most; 0 for the default.
+    pub limit: i32,
+    /// What external labels must match.
+    pub matchers: Vec<Matcher>,
+    /// The only tenant; none for all of them together.
+    pub tenant: Option<String>,
 }
 
 /// A query as a backend is told of it.
@@ -106,6 +167,9 @@ pub trait Backend: Send + Sync {
 
     /// Endpoints by kind of component, as Thanos' `/api/v1/stores` lists them.
     fn endpoints(&self) -> Value;
+
+    /// What endpoints are found by, as YAML.
+    fn configuration(&self) -> String;
 
     /// What endpoints know beside series, as Prometheus' API has it under `data`.
     async fn federated(&self, scope: &Scope, what: Federated) -> Result<Found<Value>, Error>;

@@ -101,6 +101,10 @@ fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
 }
 
 async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response, Failure> {
+    // One engine evaluates every query, whichever of Thanos' two is named.
+    if !matches!(params.first("engine"), "" | "prometheus" | "thanos") {
+        return Err(Failure::bad_data(format!("'{}' bad engine", params.first("engine"))));
+    }
     let limit = params.limit()?;
     let lookback_ms = params.duration("lookback_delta", 0)?;
     let timeout_ms = params.duration("timeout", i64::MAX)?;

@@ -7,25 +7,35 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::backend::Federated;
-use super::params::Params;
+use super::backend::{Federated, RuleKind, RulesWanted, StatisticsWanted, TargetState};
+use super::params::{MAX_TIME, MIN_TIME, Params, selectors};
 use super::respond::{Failure, success};
+use super::tree::{narrow, selectors_of};
 
 pub(super) async fn stores(State(api): State<Arc<Api>>) -> Response {
     success(&api.backend.endpoints(), &[])
 }
 
 pub(super) async fn rules(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let kind = params.first("type").to_lowercase();
-    if !matches!(kind.as_str(), "" | "alert" | "record") {
-        return Err(Failure::bad_data(format!("invalid rules parameter type='{kind}'")));
-    }
-    let wanted = Federated::Rules(params.pairs());
-    answer(&api, &params, wanted).await
+    let kind = match params.first("type").to_lowercase().as_str() {
+        "" | "all" => RuleKind::All,
+        "alert" => RuleKind::Alerting,
+        "record" => RuleKind::Recording,
+        other => return Err(Failure::bad_data(format!("invalid rules parameter type='{other}'"))),
+    };
+    let wanted = RulesWanted {
+        kind,
+        matchers: selectors(params.all("match[]"), "match[]")?,
+        selectors: params.all("match[]").to_vec(),
+        names: params.all("rule_name[]").to_vec(),
+        groups: params.all("rule_group[]").to_vec(),
+        files: params.all("file[]").to_vec(),
+    };
+    answer(&api, &params, Federated::Rules(wanted)).await
 }
 
 pub(super) async fn alerts(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let wanted = Federated::Rules(vec![("type".to_owned(), "alert".to_owned())]);
+    let wanted = Federated::Rules(RulesWanted { kind: RuleKind::Alerting, ..RulesWanted::default() });
     let scope = params.scope(&api, 0)?;
     let found = api.within(api.backend.federated(&scope, wanted)).await?;
     let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
@@ -35,29 +45,45 @@ pub(super) async fn alerts(State(api): State<Arc<Api>>, params: Params) -> Resul
 }
 
 pub(super) async fn targets(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let state = params.first("state").to_lowercase();
-    if !matches!(state.as_str(), "" | "any" | "active" | "dropped") {
-        return Err(Failure::bad_data(format!("invalid targets parameter state='{state}'")));
-    }
-    let wanted = Federated::Targets(params.pairs());
-    answer(&api, &params, wanted).await
+    let state = match params.first("state").to_lowercase().as_str() {
+        "" | "any" => TargetState::Any,
+        "active" => TargetState::Active,
+        "dropped" => TargetState::Dropped,
+        other => return Err(Failure::bad_data(format!("invalid targets parameter state='{other}'"))),
+    };
+    answer(&api, &params, Federated::Targets(state)).await
 }
 
 pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let limit = params.first("limit");
-    if !limit.is_empty() && limit.parse::<i32>().is_err() {
-        return Err(Failure::bad_data(format!("invalid metric metadata limit='{limit}'")));
-    }
-    let wanted = Federated::Metadata(params.pairs());
-    answer(&api, &params, wanted).await
+    let limit = match params.first("limit") {
+        "" => -1,
+        text => text.parse().map_err(|_| Failure::bad_data(format!("invalid metric metadata limit='{text}'")))?,
+    };
+    let metric = params.first("metric").to_owned();
+    answer(&api, &params, Federated::Metadata { metric, limit }).await
 }
 
 pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    engine::promql::syntax::parse(params.first("query"), api.syntax)
+    let mut query = engine::promql::syntax::parse(params.first("query"), api.syntax)
         .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))?;
-    params.range(api.settings.metadata_range)?;
-    let wanted = Federated::Exemplars(params.pairs());
-    answer(&api, &params, wanted).await
+    if let Some(tenant) = params.tenant_matcher(&api)? {
+        narrow(&mut query, &tenant);
+    }
+    let range = params.range_within(MIN_TIME, MAX_TIME)?;
+    answer(&api, &params, Federated::Exemplars { selectors: selectors_of(&query), range }).await
+}
+
+pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    let limit = i32::try_from(params.limit()?)
+        .map_err(|_| Failure::bad_data(format!("limit {} overflows int32", params.first("limit"))))?;
+    let mut matchers = selectors(params.all("match[]"), "match[]")?.concat();
+    let tenant = params.tenant_matcher(&api)?;
+    matchers.extend(tenant.clone());
+    let tenant = match tenant {
+        Some(_) => Some(params.tenant(&api)?),
+        None => None,
+    };
+    answer(&api, &params, Federated::TsdbStatus(StatisticsWanted { limit, matchers, tenant })).await
 }
 
 async fn answer(api: &Api, params: &Params, wanted: Federated) -> Result<Response, Failure> {

@@ -8,7 +8,7 @@ use engine::model::{Error, ErrorKind};
 use serde_json::{Map, Value, json};
 
 use super::Api;
-use super::backend::{Found, Wanted};
+use super::backend::{Found, Scope, Wanted};
 use super::params::Params;
 use super::respond::{Failure, success};
 
@@ -24,14 +24,14 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
         let pairs = labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
         Value::Object(pairs.collect::<Map<_, _>>())
     });
-    Ok(truncated(series.collect(), found.warnings, wanted.limit))
+    Ok(truncated(series.collect(), found.warnings, params.limit()?))
 }
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let wanted = wanted(&api, &params)?;
-    let scope = params.scope(&api, 0)?;
+    let scope = with_replica_labels(params.scope(&api, 0)?);
     let Found { data, warnings } = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
-    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, wanted.limit))
+    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, params.limit()?))
 }
 
 pub(super) async fn values(
@@ -41,15 +41,23 @@ pub(super) async fn values(
 ) -> Result<Response, Failure> {
     let name = unescape(&name).ok_or_else(|| Failure::bad_data(format!("invalid label name: {name:?}")))?;
     let wanted = wanted(&api, &params)?;
-    let scope = params.scope(&api, 0)?;
+    let scope = with_replica_labels(params.scope(&api, 0)?);
     let Found { data, warnings } = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
-    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, wanted.limit))
+    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, params.limit()?))
 }
 
-/// What `work` gives; that an endpoint failed is an error of execution here, as in Thanos.
+/// Names and values of labels are those that there are, labels of replicas among them, as in Thanos.
+fn with_replica_labels(scope: Scope) -> Scope {
+    Scope { replica_labels: Vec::new(), ..scope }
+}
+
+/// What `work` gives; that an endpoint failed or can't answer is an error of execution here, as in
+/// Thanos.
 async fn looked_up<T>(api: &Api, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     let as_execution = |error: Error| match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Corrupt => Error::new(ErrorKind::Limit, error.message()),
+        ErrorKind::Invalid | ErrorKind::Unavailable | ErrorKind::Corrupt => {
+            Error::new(ErrorKind::Limit, error.message())
+        }
         _ => error,
     };
     api.within(async { work.await.map_err(as_execution) }).await
@@ -57,7 +65,12 @@ async fn looked_up<T>(api: &Api, work: impl Future<Output = Result<T, Error>>) -
 
 fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
     let range = params.range(api.settings.metadata_range)?;
-    Ok(Wanted { matchers: params.matchers(api)?, range, limit: params.limit()? })
+    // One more than wanted shows that some are left out.
+    let limit = match params.limit()? {
+        0 => 0,
+        limit => limit.saturating_add(1),
+    };
+    Ok(Wanted { matchers: params.matchers(api)?, range, limit })
 }
 
 fn truncated(mut data: Vec<Value>, mut warnings: Vec<String>, limit: usize) -> Response {

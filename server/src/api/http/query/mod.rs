@@ -31,6 +31,12 @@ use engine::promql::syntax;
 use gate::Gate;
 use respond::Failure;
 
+pub(crate) use params::{MAX_TIME, MIN_TIME};
+pub(crate) use tree::selectors_of;
+
+use super::blocks::Origins;
+use crate::ingest::tenant::Tenancy;
+
 /// What the API needs to answer.
 pub struct Api {
     /// Where series come from.
@@ -56,6 +62,8 @@ pub struct Settings {
     pub partial_response: bool,
     /// Whether queries read downsampled data by themselves.
     pub auto_downsampling: bool,
+    /// Whether pages of other origins may read the API.
+    pub origins: Origins,
     /// Step of a range query that says none, at least.
     pub default_step: Duration,
     /// How far back labels and series are looked up by default; zero for all time.
@@ -64,10 +72,8 @@ pub struct Settings {
     pub flags: BTreeMap<String, String>,
     /// When the process started.
     pub started: SystemTime,
-    /// Header that names the tenant.
-    pub tenant_header: String,
-    /// Tenant of requests without that header.
-    pub default_tenant: String,
+    /// How the tenant of a request is found.
+    pub tenancy: Tenancy,
     /// Label that every selector is narrowed to the tenant by; none when tenancy is not enforced.
     pub tenant_label: Option<String>,
 }
@@ -84,8 +90,8 @@ impl Default for Settings {
             metadata_range: Duration::ZERO,
             flags: BTreeMap::new(),
             started: SystemTime::now(),
-            tenant_header: "THANOS-TENANT".to_owned(),
-            default_tenant: "default-tenant".to_owned(),
+            tenancy: Tenancy { header: "THANOS-TENANT".to_owned(), default: "default-tenant".to_owned(), field: None },
+            origins: Origins::All,
             tenant_label: None,
         }
     }
@@ -126,9 +132,14 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/status/runtimeinfo", get(status::runtime))
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
-        .route("/status/tsdb", get(status::tsdb));
+        .route("/status/tsdb", get(federated::tsdb));
     for (path, methods) in asked {
         router = router.route(path, methods);
     }
-    Router::new().nest("/api/v1", router.with_state(api)).layer(axum::middleware::from_fn(respond::with_cors))
+    let origins = api.settings.origins;
+    let routes = Router::new().nest("/api/v1", router.with_state(api));
+    match origins {
+        Origins::All => routes.layer(axum::middleware::from_fn(respond::with_cors)),
+        Origins::Own => routes.layer(axum::middleware::from_fn(respond::with_preflight)),
+    }
 }

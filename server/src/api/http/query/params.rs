@@ -14,23 +14,32 @@ use http::{HeaderMap, Method};
 use super::Api;
 use super::backend::{OnFailure, Scope};
 use super::respond::Failure;
+use super::tree::narrow_matchers;
+use crate::edge::certificate::ClientCertificate;
 
 /// Largest form in bytes (`ParseForm` of Go's net/http).
 const FORM_BYTES_MAX: usize = 10 << 20;
+
+/// The first time that Prometheus' API knows, in Unix milliseconds.
+pub const MIN_TIME: i64 = -9_223_309_901_257_974_000;
+
+/// The last one.
+pub const MAX_TIME: i64 = 9_223_309_901_257_974_999;
 
 /// All parameters of a request, those of its form first.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
     values: HashMap<String, Vec<String>>,
-    order: Vec<(String, String)>,
     headers: HeaderMap,
+    certificate: Option<ClientCertificate>,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let mut params = Self { headers: request.headers().clone(), ..Self::default() };
+        let certificate = request.extensions().get::<ClientCertificate>().cloned();
+        let mut params = Self { headers: request.headers().clone(), certificate, ..Self::default() };
         let query = request.uri().query().unwrap_or_default().to_owned();
         if request.method() == Method::POST {
             let form = Bytes::from_request(request, state)
@@ -49,14 +58,14 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 impl Params {
     /// The parameters of a request whose body is not a form.
     pub fn of_head(head: &http::request::Parts) -> Self {
-        let mut params = Self { headers: head.headers.clone(), ..Self::default() };
+        let certificate = head.extensions.get::<ClientCertificate>().cloned();
+        let mut params = Self { headers: head.headers.clone(), certificate, ..Self::default() };
         params.extend(head.uri.query().unwrap_or_default().as_bytes());
         params
     }
 
     fn extend(&mut self, form: &[u8]) {
         for (name, value) in form_urlencoded::parse(form) {
-            self.order.push((name.to_string(), value.to_string()));
             self.values.entry(name.into_owned()).or_default().push(value.into_owned());
         }
     }
@@ -69,11 +78,6 @@ impl Params {
     /// All values of `name`.
     pub fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    /// All parameters in the order in which they came.
-    pub fn pairs(&self) -> Vec<(String, String)> {
-        self.order.clone()
     }
 
     /// The time called `name` in Unix milliseconds; `fallback` when absent.
@@ -123,8 +127,15 @@ impl Params {
     /// `start` and `end`; without them the last `back`, or all time.
     pub fn range(&self, back: Duration) -> Result<TimeRange, Failure> {
         let now = now_ms();
-        let from = if back.is_zero() { i64::MIN } else { now - back.as_millis() as i64 };
-        let range = TimeRange::new(self.time("start", from)?, self.time("end", now)?);
+        match back.is_zero() {
+            true => self.range_within(MIN_TIME, MAX_TIME),
+            false => self.range_within(now - back.as_millis() as i64, now),
+        }
+    }
+
+    /// `start` and `end`; `from` and `to` where they are absent.
+    pub fn range_within(&self, from: i64, to: i64) -> Result<TimeRange, Failure> {
+        let range = TimeRange::new(self.time("start", from)?, self.time("end", to)?);
         if range.max_time < range.min_time {
             return Err(Failure::bad_data("end timestamp must not be before start time"));
         }
@@ -132,9 +143,9 @@ impl Params {
     }
 
     /// The tenant of the request.
-    pub fn tenant(&self, api: &Api) -> String {
-        let named = self.headers.get(&api.settings.tenant_header).and_then(|value| value.to_str().ok());
-        named.filter(|tenant| !tenant.is_empty()).unwrap_or(&api.settings.default_tenant).to_owned()
+    pub fn tenant(&self, api: &Api) -> Result<String, Failure> {
+        let found = api.settings.tenancy.tenant(&self.headers, self.certificate.as_ref());
+        found.map_err(Failure::bad_data)
     }
 
     /// The selectors of `match[]`, narrowed to the tenant where tenancy is enforced.
@@ -144,7 +155,7 @@ impl Params {
             if sets.is_empty() {
                 sets.push(Vec::new());
             }
-            sets.iter_mut().for_each(|set| set.push(tenant.clone()));
+            sets.iter_mut().for_each(|set| narrow_matchers(set, &tenant));
         }
         Ok(sets)
     }
@@ -152,7 +163,7 @@ impl Params {
     /// The matcher that every selector gets where tenancy is enforced.
     pub fn tenant_matcher(&self, api: &Api) -> Result<Option<Matcher>, Failure> {
         let Some(label) = &api.settings.tenant_label else { return Ok(None) };
-        Ok(Some(Matcher::equal(label.as_str(), self.tenant(api).as_str())))
+        Ok(Some(Matcher::equal(label.as_str(), self.tenant(api)?.as_str())))
     }
 
     /// How the request wants its series; automatic downsampling reads data of `auto_resolution_ms`.
@@ -178,7 +189,7 @@ impl Params {
             },
             max_resolution_ms,
             store_matchers: selectors(self.all("storeMatch[]"), "storeMatch[]")?,
-            tenant: self.tenant(api),
+            tenant: self.tenant(api)?,
         })
     }
 }
@@ -197,7 +208,8 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-fn selectors(texts: &[String], name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
+/// The matchers of each selector of the parameter called `name`.
+pub fn selectors(texts: &[String], name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
     let parse = |text: &String| {
         syntax::parse_selector(text)
             .map_err(|error| Failure::bad_data(format!("invalid parameter {name:?}: {}", Error::from(error))))

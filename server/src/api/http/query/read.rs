@@ -29,6 +29,7 @@ use super::ending::{Caller, Ending};
 use super::params::Params;
 use super::read_frames::{Frames, samples};
 use super::respond::Failure;
+use super::tree::narrow_matchers;
 
 /// Most bytes of a request, compressed and not, as in Prometheus.
 const REQUEST_BYTES_MAX: usize = 32 << 20;
@@ -61,7 +62,9 @@ pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Resul
     let kind = accepted(&request)?;
     let tenant = params.tenant_matcher(&api)?;
     let mut asked = request.queries.iter().map(Asked::parse).collect::<Result<Vec<_>, _>>()?;
-    asked.iter_mut().for_each(|asked| asked.matchers.extend(tenant.clone()));
+    if let Some(tenant) = &tenant {
+        asked.iter_mut().for_each(|asked| narrow_matchers(&mut asked.matchers, tenant));
+    }
     let (ending, caller) = Ending::at(Instant::now() + api.settings.timeout);
     match kind {
         ResponseType::Samples => as_samples(api, asked, (scope, ending, caller)).await,

@@ -116,14 +116,19 @@ fn json(status: StatusCode, body: Vec<u8>, caching: Caching) -> Response {
     response
 }
 
-/// Lets pages of any origin read the API, as Prometheus does, and answers their preflights.
-pub async fn with_cors(request: Request, next: Next) -> Response {
-    let mut response = match *request.method() {
+/// Answers preflights, as Prometheus and Thanos do whatever is asked.
+pub async fn with_preflight(request: Request, next: Next) -> Response {
+    match *request.method() {
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         _ => next.run(request).await,
-    };
+    }
+}
+
+/// Lets pages of any origin read the API, and answers their preflights.
+pub async fn with_cors(request: Request, next: Next) -> Response {
+    let mut response = with_preflight(request, next).await;
     let allowed = [
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Authorization, Content-Type, Origin"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Accept-Encoding, Authorization, Content-Type, Origin"),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Date"),

@@ -13,9 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Api;
-use super::backend::Federated;
-use super::params::Params;
-use super::respond::{Failure, success};
+use super::respond::success;
 
 /// What a component that answers no queries says of itself.
 #[derive(Clone, Debug)]
@@ -67,13 +65,6 @@ fn listed(flags: &BTreeMap<String, String>) -> Response {
     success(&json!(flags), &[])
 }
 
-pub(super) async fn config() -> Response {
-    success(&json!({ "yaml": "" }), &[])
-}
-
-pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let scope = params.scope(&api, 0)?;
-    let wanted = Federated::TsdbStatus(params.pairs());
-    let found = api.within(api.backend.federated(&scope, wanted)).await?;
-    Ok(success(&found.data, &found.warnings))
+pub(super) async fn config(State(api): State<Arc<Api>>) -> Response {
+    success(&json!({ "yaml": api.backend.configuration() }), &[])
 }

@@ -34,8 +34,7 @@ pub(super) fn narrow(expr: &mut Expr, tenant: &Matcher) {
         _ => None,
     };
     if let Some(selector) = selector {
-        selector.matchers.retain(|matcher| matcher.name() != tenant.name());
-        selector.matchers.push(tenant.clone());
+        narrow_matchers(&mut selector.matchers, tenant);
     }
     match expr {
         Expr::Aggregate(aggregate) => {
@@ -54,9 +53,32 @@ pub(super) fn narrow(expr: &mut Expr, tenant: &Matcher) {
     }
 }
 
+/// The matchers of every selector of `expr`.
+pub(crate) fn selectors_of(expr: &Expr) -> Vec<Vec<Matcher>> {
+    match expr {
+        Expr::Vector(selector) => vec![selector.matchers.clone()],
+        Expr::Matrix(matrix) => vec![matrix.selector.matchers.clone()],
+        other => other.children().into_iter().flat_map(selectors_of).collect(),
+    }
+}
+
+/// Puts the matcher `tenant` in the place of those for its label.
+pub(super) fn narrow_matchers(matchers: &mut Vec<Matcher>, tenant: &Matcher) {
+    matchers.retain(|matcher| matcher.name() != tenant.name());
+    matchers.push(tenant.clone());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selectors_are_found_wherever_they_are() {
+        let query = "sum(rate(a{b=\"c\"}[5m])) / max_over_time(d[1h:1m]) + quantile(scalar(e), f)";
+        let expr = parse(query, engine::promql::syntax::Options::default()).unwrap();
+        let names = selectors_of(&expr);
+        assert_eq!(names.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
+    }
 
     #[test]
     fn every_selector_is_narrowed_and_another_tenant_is_replaced() {
