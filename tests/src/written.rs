@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use engine::batch::{SampleBatch, SeriesSamples};
+use engine::block::writer::{BlockWriter, ChunkData};
 use engine::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
+use engine::bucket::Meta;
 use engine::chunk::native::Appender;
 use engine::chunk::{Encoding, segment, xor};
 use engine::index::{ChunkMeta, column, tsdb};
@@ -81,6 +83,34 @@ impl WrittenBlock {
         let block = OpenedBlock::new(info, Arc::new(index), ChunkSource::Local(Segments::new([path])));
         Self { folder, block: Arc::new(block) }
     }
+}
+
+/// Writes the series of `batch` that have samples as the block `id` of `bucket`, without external
+/// labels; whether there are any. Start timestamps are lost.
+pub fn write_block(bucket: &Path, id: BlockId, batch: &SampleBatch) -> bool {
+    let mut series: Vec<_> = batch.iter().map(|series| (series.labels, chunks_of(&series))).collect();
+    series.retain(|(_, chunks)| !chunks.is_empty());
+    series.sort_by(|left, right| left.0.cmp(right.0));
+    let symbols: BTreeSet<&str> =
+        series.iter().flat_map(|(labels, _)| labels.iter().flat_map(|(name, value)| [name, value])).collect();
+    let mut writer = BlockWriter::create(bucket, id, tsdb::Symbols::from_sorted(symbols)).unwrap();
+    for (labels, chunks) in &series {
+        let data = chunks.iter().map(|chunk| ChunkData {
+            min_time: chunk.min_time,
+            max_time: chunk.max_time,
+            encoding: chunk.encoding,
+            data: &chunk.data,
+        });
+        writer.add_labels(labels, &data.collect::<Vec<_>>()).unwrap();
+    }
+    let Some(range) = writer.time_range() else { return false };
+    let meta = serde_json::json!({
+        "ulid": id.to_string(), "minTime": range.min_time, "maxTime": range.max_time + 1, "version": 1,
+        "compaction": {"level": 1, "sources": [id.to_string()]},
+        "thanos": {"version": 1, "labels": {}, "downsample": {"resolution": 0}, "source": "sidecar"},
+    });
+    writer.finish(Meta::parse(meta.to_string().as_bytes()).unwrap()).unwrap();
+    true
 }
 
 /// The samples of a series as chunks, each of one kind.

@@ -18,6 +18,8 @@
 //! also asked with its time pinned by `@` from other times, and as the middle step of a range query.
 
 mod compare;
+/// The engine over any source.
+pub mod local;
 mod pinned;
 mod run;
 /// From text to commands.
@@ -100,4 +102,56 @@ pub struct Series {
     pub floats: Vec<(i64, f64)>,
     /// Its histograms.
     pub histograms: Vec<(i64, Arc<FloatHistogram>)>,
+}
+
+/// A test for each file of the corpora: `$hold_to` is called with its name.
+#[macro_export]
+macro_rules! every_corpus {
+    ($hold_to:path) => {
+        $crate::every_corpus! { $hold_to:
+            aggregators: "aggregators",
+            at_modifier: "at_modifier",
+            collision: "collision",
+            duration_expression: "duration_expression",
+            extended_vectors: "extended_vectors",
+            fill_modifier: "fill-modifier",
+            functions: "functions",
+            histograms: "histograms",
+            info: "info",
+            limit: "limit",
+            literals: "literals",
+            name_label_dropping: "name_label_dropping",
+            native_histograms: "native_histograms",
+            operators: "operators",
+            range_queries: "range_queries",
+            selectors: "selectors",
+            staleness: "staleness",
+            start_timestamps: "start_timestamps",
+            subquery: "subquery",
+            trig_functions: "trig_functions",
+            type_and_unit: "type_and_unit",
+        }
+    };
+    ($hold_to:path: $($test:ident: $file:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $hold_to($file);
+            }
+        )*
+
+        #[test]
+        fn the_corpora_are_all_named_here() {
+            let Some(path) = $crate::shared("promqltest") else { return };
+            let mut named = vec![$(concat!($file, ".test")),*];
+            let mut found: Vec<String> = std::fs::read_dir(path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| name.ends_with(".test"))
+                .collect();
+            named.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, named);
+        }
+    };
 }
