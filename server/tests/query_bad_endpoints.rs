@@ -75,6 +75,8 @@ fn a_client_that_goes_away_ends_the_work_at_the_endpoints() {
         hung.wait_for_a_call();
         drop(client);
         hung.wait_for_the_end_of_calls();
+        // Whoever worked on the query has ended too.
+        support::wait(|| uru.metric("thanos_query_concurrent_gate_queries_in_flight") == Some(0.0));
     }
 }
 

@@ -6,8 +6,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
+use engine::chunk::native::decode;
+use engine::model::FloatHistogram;
 use prost::Message;
-use proto::prometheus_copy::{LabelMatcher, Query, ReadRequest, ReadResponse};
+use proto::prometheus_copy::histogram::Count;
+use proto::prometheus_copy::{ChunkedReadResponse, LabelMatcher, Query, ReadRequest, ReadResponse};
 use serde_json::Value;
 use support::{Uru, blocks_in, copy_block, get, shared};
 
@@ -111,21 +114,93 @@ fn end_of(block: &str) -> i64 {
     meta["maxTime"].as_i64().unwrap() / 1000 - 1
 }
 
+// Debian's Prometheus, 2.42, keeps the float samples of what it reads and drops the histograms beside
+// them, whatever it is sent: they are held to what uru itself answers below.
 #[test]
 fn prometheus_reads_floats() {
-    let queries =
-        ["sum by (namespace) (rate(http_request_duration_seconds_count[5m]))", "count({namespace=\"team-01\"})"];
+    let Some((uru, _folder)) = all_in_one("k8s") else { return };
+    let Some(prometheus) = Prometheus::start(&uru) else { return };
+    let time = end_of("k8s");
+    for query in
+        ["sum by (namespace) (rate(http_request_duration_seconds_count[5m]))", "count({namespace=\"team-01\"})"]
     {
-        let block = "k8s";
-        let Some((uru, _folder)) = all_in_one(block) else { return };
-        let Some(prometheus) = Prometheus::start(&uru) else { return };
-        for query in queries {
-            let time = end_of(block);
-            let theirs = answer(&prometheus.address, query, time);
-            assert!(!theirs.is_empty(), "{query} has an answer");
-            assert_eq!(theirs, answer(&uru.http, query, time), "{query}");
+        let theirs = answer(&prometheus.address, query, time);
+        assert!(!theirs.is_empty(), "{query} has an answer");
+        assert_eq!(theirs, answer(&uru.http, query, time), "{query}");
+    }
+}
+
+/// The messages of a stream of chunks, each of which carries the checksum that it must.
+fn chunked(mut stream: &[u8]) -> Vec<ChunkedReadResponse> {
+    let mut messages = Vec::new();
+    while !stream.is_empty() {
+        let len = prost::encoding::decode_varint(&mut stream).unwrap() as usize;
+        let (sum, rest) = stream.split_first_chunk::<4>().unwrap();
+        let (message, rest) = rest.split_at(len);
+        assert_eq!(u32::from_be_bytes(*sum), engine::simd::crc32c::crc32c(message));
+        messages.push(ChunkedReadResponse::decode(message).unwrap());
+        stream = rest;
+    }
+    messages
+}
+
+/// The body of an answer of which each part says its length.
+fn unchunked(head: &str, body: Vec<u8>) -> Vec<u8> {
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return body;
+    }
+    let (mut rest, mut whole) = (body.as_slice(), Vec::new());
+    while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        whole.extend_from_slice(&rest[end + 2..end + 2 + len]);
+        rest = &rest[end + 2 + len + 2..];
+    }
+    whole
+}
+
+#[test]
+fn native_histograms_are_read_as_samples_and_as_chunks() {
+    let Some((uru, _folder)) = all_in_one("native") else { return };
+    let time = end_of("native");
+    let metric = "rpc_latency_seconds_01";
+    let counted = answer(&uru.http, &format!("sum(count_over_time({metric}[10m]))"), time);
+    let count = counted[0].1.as_str().unwrap().split(' ').nth(1).unwrap().parse::<f64>().unwrap() as usize;
+    let summed = answer(&uru.http, &format!("histogram_count(sum(sum_over_time({metric}[10m])))"), time);
+    let sum: f64 = summed[0].1.as_str().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let asked = Query {
+        // A range of PromQL leaves its start out.
+        start_timestamp_ms: (time - 600) * 1000 + 1,
+        end_timestamp_ms: time * 1000,
+        matchers: vec![LabelMatcher { r#type: 0, name: "__name__".into(), value: metric.into() }],
+        hints: None,
+    };
+    let request = ReadRequest { queries: vec![asked], accepted_response_types: vec![0] };
+    let (status, head, body) = post(&uru, &request);
+    assert_eq!(status, 200, "{head}");
+    let plain = snap::raw::Decoder::new().decompress_vec(&unchunked(&head, body)).unwrap();
+    let read = ReadResponse::decode(plain.as_slice()).unwrap();
+    let histograms = read.results[0].timeseries.iter().flat_map(|series| &series.histograms);
+    let total: f64 = histograms
+        .clone()
+        .map(|histogram| match histogram.count {
+            Some(Count::CountFloat(count)) => count,
+            Some(Count::CountInt(count)) => count as f64,
+            None => 0.0,
+        })
+        .sum();
+    assert_eq!((histograms.count(), (total - sum).abs() < 1e-6 * sum), (count, true), "{total} {sum}");
+
+    let (status, head, body) = post(&uru, &ReadRequest { accepted_response_types: vec![1], ..request });
+    assert_eq!(status, 200, "{head}");
+    let mut counts = Vec::new();
+    for message in chunked(&unchunked(&head, body)) {
+        for chunk in message.chunked_series.iter().flat_map(|series| &series.chunks) {
+            assert_eq!(chunk.r#type, proto::prometheus_copy::chunk::Encoding::FloatHistogram as i32);
+            decode(&chunk.data, |_, histogram: FloatHistogram| counts.push(histogram.count)).unwrap();
         }
     }
+    let total: f64 = counts.iter().sum();
+    assert_eq!((counts.len(), (total - sum).abs() < 1e-6 * sum), (count, true), "{total} {sum}");
 }
 
 /// Posts a request; the status, head and body of the answer.

@@ -49,7 +49,7 @@ fn a_tenant_sees_its_own_series_in_every_api() {
     let (at, range) = (START / 1000, format!("start={}&end={}&step=60", START / 1000, START / 1000 + 600));
     for (tenant, series) in [("a", 3), ("b", 5), ("c", 0)] {
         // A tenant that is named in the query is replaced.
-        for selector in ["up", "up%7Bteam%3D%22b%22%7D", "%7Bteam%3D~%22.%2B%22%7D"] {
+        for selector in ["up", "up%7Bteam%3D%22b%22%7D", "%7B__name__%3D~%22up%22,team%3D~%22.%2B%22%7D"] {
             let found = ask(tenant, &format!("/api/v1/query?time={at}&query={selector}"));
             assert_eq!(len(&found["result"]), series, "{tenant} {selector}: {found}");
             let found = ask(tenant, &format!("/api/v1/query_range?{range}&query={selector}"));

@@ -39,6 +39,25 @@ pub struct Patience {
     pub canceled: Arc<AtomicBool>,
 }
 
+impl Patience {
+    /// Fails when the caller has gone or the time is over.
+    pub fn check(&self) -> Result<(), Error> {
+        check(&self.canceled, self.deadline)
+    }
+}
+
+fn check(canceled: &AtomicBool, deadline: Option<Instant>) -> Result<(), Error> {
+    if canceled.load(Ordering::Relaxed) {
+        let message = format!("query was canceled in {PLACE}");
+        return Err(Error::new(ErrorKind::Canceled, message));
+    }
+    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let message = format!("query timed out in {PLACE}");
+        return Err(Error::new(ErrorKind::Deadline, message));
+    }
+    Ok(())
+}
+
 impl Budget {
     /// At most `samples_max` samples and `bytes_max` bytes at a time.
     pub fn new(samples_max: u64, bytes_max: u64, patience: &Patience) -> Self {
@@ -56,15 +75,7 @@ impl Budget {
 
     /// Fails when the query was canceled or its time is over.
     pub fn check(&self) -> Result<(), Error> {
-        if self.canceled.load(Ordering::Relaxed) {
-            let message = format!("query was canceled in {PLACE}");
-            return Err(Error::new(ErrorKind::Canceled, message));
-        }
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let message = format!("query timed out in {PLACE}");
-            return Err(Error::new(ErrorKind::Deadline, message));
-        }
-        Ok(())
+        check(&self.canceled, self.deadline)
     }
 
     /// Counts `count` samples that stay in memory.

@@ -5,13 +5,24 @@ use std::ops::Range;
 
 use crate::batch::StepGrid;
 use crate::model::float_text::{Notation, push_float};
-use crate::model::{FloatHistogram, Labels};
+use crate::model::{Error, FloatHistogram, Labels};
 
+use super::budget::Patience;
 use super::value::{Matrix, QueryValue};
 
 /// Appends `{"resultType":…,"result":…` without the closing brace; at most `limit` series when it is
 /// not 0. Whether series were left out.
 pub fn push_value(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -> Completeness {
+    push_value_while(out, value, limit, &Patience::default()).expect("nobody loses patience")
+}
+
+/// [`push_value`], ended when `patience` is lost: large answers take as long as large queries.
+pub fn push_value_while(
+    out: &mut Vec<u8>,
+    value: &QueryValue,
+    limit: usize,
+    patience: &Patience,
+) -> Result<Completeness, Error> {
     let kind: &[u8] = match value {
         QueryValue::Scalar(steps, _) if steps.count > 1 => b"matrix",
         QueryValue::Scalar(..) => b"scalar",
@@ -25,17 +36,17 @@ pub fn push_value(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -> Comple
     match value {
         QueryValue::Scalar(steps, values) => {
             push_point(out, steps.time(0), |out| push_quoted(out, values.first().copied().unwrap_or(f64::NAN)));
-            Completeness::Whole
+            Ok(Completeness::Whole)
         }
         QueryValue::Text(time, text) => {
             push_point(out, *time, |out| push_string(out, text));
-            Completeness::Whole
+            Ok(Completeness::Whole)
         }
-        QueryValue::Vector(steps, rows) => push_rows(out, limited(rows.len(), limit), |out, row| {
+        QueryValue::Vector(steps, rows) => push_rows(out, limited(rows.len(), limit), patience, |out, row| {
             push_vector_row(out, rows, (row, steps.time(0)));
         }),
-        QueryValue::Matrix(steps, rows) => push_matrix(out, (steps, rows), limited(rows.len(), limit)),
-        QueryValue::Samples(batch) => push_rows(out, limited(batch.len(), limit), |out, at| {
+        QueryValue::Matrix(steps, rows) => push_matrix(out, (steps, rows), limited(rows.len(), limit), patience),
+        QueryValue::Samples(batch) => push_rows(out, limited(batch.len(), limit), patience, |out, at| {
             let series = batch.series(at);
             push_metric(out, series.labels);
             push_floats(out, series.timestamps.iter().copied().zip(series.values.iter().copied()));
@@ -58,13 +69,20 @@ fn limited(rows: usize, limit: usize) -> (usize, Completeness) {
     if limit > 0 && rows > limit { (limit, Completeness::Truncated) } else { (rows, Completeness::Whole) }
 }
 
+/// Rows that are written between two looks at the clock.
+const ROWS_UNWATCHED: usize = 32;
+
 fn push_rows(
     out: &mut Vec<u8>,
     (rows, completeness): (usize, Completeness),
+    patience: &Patience,
     push: impl Fn(&mut Vec<u8>, usize),
-) -> Completeness {
+) -> Result<Completeness, Error> {
     out.push(b'[');
     for row in 0..rows {
+        if row.is_multiple_of(ROWS_UNWATCHED) {
+            patience.check()?;
+        }
         if row > 0 {
             out.push(b',');
         }
@@ -73,7 +91,7 @@ fn push_rows(
         out.push(b'}');
     }
     out.push(b']');
-    completeness
+    Ok(completeness)
 }
 
 /// Samples from which on the rows of a matrix are written by several threads.
@@ -84,36 +102,48 @@ fn push_matrix(
     out: &mut Vec<u8>,
     (steps, rows): (&StepGrid, &Matrix),
     (count, completeness): (usize, Completeness),
-) -> Completeness {
+    patience: &Patience,
+) -> Result<Completeness, Error> {
     let times = StepTexts::new(steps);
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(count);
     out.push(b'[');
     if cores < 2 || count * steps.count < PARALLEL_SAMPLES {
-        push_matrix_rows(out, (steps, &times, rows), 0..count);
+        push_matrix_rows(out, (steps, &times, rows), 0..count, patience)?;
     } else {
         let share = |core: usize| count * core / cores..count * (core + 1) / cores;
         let write = |core| {
             let mut text = Vec::new();
-            push_matrix_rows(&mut text, (steps, &times, rows), share(core));
-            text
+            push_matrix_rows(&mut text, (steps, &times, rows), share(core), patience).map(|()| text)
         };
         let write = &write;
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..cores).map(|core| scope.spawn(move || write(core))).collect();
-            push_matrix_rows(out, (steps, &times, rows), share(0));
+            let mut written = push_matrix_rows(out, (steps, &times, rows), share(0), patience);
             for other in others {
-                out.push(b',');
-                out.append(&mut other.join().expect("writing text does not panic"));
+                let text = other.join().expect("writing text does not panic");
+                written = written.and(text).map(|mut text| {
+                    out.push(b',');
+                    out.append(&mut text);
+                });
             }
-        });
+            written
+        })?;
     }
     out.push(b']');
-    completeness
+    Ok(completeness)
 }
 
-fn push_matrix_rows(out: &mut Vec<u8>, (steps, times, rows): (&StepGrid, &StepTexts, &Matrix), share: Range<usize>) {
+fn push_matrix_rows(
+    out: &mut Vec<u8>,
+    (steps, times, rows): (&StepGrid, &StepTexts, &Matrix),
+    share: Range<usize>,
+    patience: &Patience,
+) -> Result<(), Error> {
     out.reserve(share.len() * (steps.count * POINT_BYTES + 256));
     for row in share.clone() {
+        if (row - share.start).is_multiple_of(ROWS_UNWATCHED) {
+            patience.check()?;
+        }
         out.extend_from_slice(if row > share.start { b",{" } else { b"{" });
         push_metric(out, &rows.rows[row].labels);
         let mut opening: &[u8] = b",\"values\":[";
@@ -131,6 +161,7 @@ fn push_matrix_rows(out: &mut Vec<u8>, (steps, times, rows): (&StepGrid, &StepTe
         push_histograms(out, histograms.map(|(step, found)| (steps.time(*step as usize), found.as_ref())));
         out.push(b'}');
     }
+    Ok(())
 }
 
 /// About how much text a point is.
@@ -273,6 +304,25 @@ mod tests {
         push_value(&mut out, &QueryValue::Matrix(steps, rows.clone()), 0);
         let whole = String::from_utf8(out).unwrap();
         assert_eq!(whole, format!("{{\"resultType\":\"matrix\",\"result\":[{}]", expected.join(",")));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_not_written() {
+        let steps = StepGrid::range(0, 99_000, 1_000);
+        let mut rows = Matrix::new(steps.count);
+        for at in 0..400 {
+            let row = rows.push_row(RowLabels::plain(Arc::new(Labels::from_pairs([("at", format!("{at:03}"))]))));
+            (0..steps.count).for_each(|step| rows.cells.push_cell(row, step, crate::batch::Cell::Float(1.0)));
+        }
+        let patience = Patience::default();
+        patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
+        let values = [QueryValue::Matrix(steps, rows.clone()), QueryValue::Vector(StepGrid::instant(0), rows)];
+        for value in values {
+            let mut out = Vec::new();
+            let error = push_value_while(&mut out, &value, 0, &patience).unwrap_err();
+            assert_eq!(error.kind(), crate::model::ErrorKind::Canceled);
+            assert!(out.len() < 100, "{} bytes were written", out.len());
+        }
     }
 
     #[test]

@@ -270,8 +270,8 @@ impl Query for QueryService {
         )?;
         let when = When::Instant(asked.time_seconds * 1000);
         let limits = (asked.timeout_seconds, asked.lookback_delta_seconds);
-        let result = self.evaluate(asked.query, when, scope, limits).await?;
-        let frames = frames(result).into_iter().map(|frame| {
+        let frames = self.evaluate(asked.query, when, scope, limits).await?;
+        let frames = frames.into_iter().map(|frame| {
             let result = match frame {
                 Frame::Warning(text) => query_response::Result::Warnings(text),
                 Frame::Series(series) => query_response::Result::Timeseries(series),
@@ -303,8 +303,8 @@ impl Query for QueryService {
             step: asked.interval_seconds * 1000,
         });
         let limits = (asked.timeout_seconds, asked.lookback_delta_seconds);
-        let result = self.evaluate(asked.query, when, scope, limits).await?;
-        let frames = frames(result).into_iter().map(|frame| {
+        let frames = self.evaluate(asked.query, when, scope, limits).await?;
+        let frames = frames.into_iter().map(|frame| {
             let result = match frame {
                 Frame::Warning(text) => query_range_response::Result::Warnings(text),
                 Frame::Series(series) => query_range_response::Result::Timeseries(series),
@@ -345,7 +345,7 @@ impl QueryService {
         when: When,
         scope: Scope,
         (timeout_seconds, lookback_seconds): (i64, i64),
-    ) -> Result<QueryResult, Status> {
+    ) -> Result<Vec<Frame>, Status> {
         let expr =
             syntax::parse(&text, self.api.syntax).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let timeout = match u64::try_from(timeout_seconds) {
@@ -354,7 +354,7 @@ impl QueryService {
         };
         let asked = Asked { text, expr, when, scope };
         let limits = (Instant::now() + timeout, lookback_seconds * 1000);
-        evaluate(&self.api, asked, limits).await.map_err(|failure| failure.status())
+        evaluate(&self.api, asked, limits, |result, _| Ok(frames(result))).await.map_err(|failure| failure.status())
     }
 }
 

@@ -19,19 +19,38 @@ pub fn quantile(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
 }
 
 pub fn median_deviation(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
-    let mut scratch = Vec::new();
+    let (mut sorted, mut deviations) = (Sorted::default(), Vec::new());
     input.each(1, out, |_, range| {
-        scratch.clear();
-        scratch.extend_from_slice(&input.values[range]);
-        if scratch.iter().any(|value| value.is_nan()) {
+        sorted.slide_to(input.values, range);
+        // NaN comes first.
+        if sorted.values[0].is_nan() {
             return f64::NAN;
         }
-        let median = math::quantile(0.5, &mut scratch);
-        for value in &mut scratch {
-            *value = (*value - median).abs();
-        }
-        math::quantile(0.5, &mut scratch)
+        let median = math::sorted_quantile(0.5, &sorted.values);
+        push_deviations(&sorted.values, median, &mut deviations);
+        math::sorted_quantile(0.5, &deviations)
     });
+}
+
+/// Replaces `out` by the distances of `sorted` from `median`, in order: those below it ascend towards
+/// the front and those above it towards the back, so the two are merged.
+fn push_deviations(sorted: &[f64], median: f64, out: &mut Vec<f64>) {
+    out.clear();
+    if !median.is_finite() {
+        // Infinity has no distance from itself.
+        out.extend(sorted.iter().map(|value| (value - median).abs()));
+        out.sort_unstable_by(math::nan_first);
+        return;
+    }
+    let (below, above) = sorted.split_at(sorted.partition_point(|value| *value < median));
+    let mut below = below.iter().rev().map(|value| (value - median).abs()).peekable();
+    let mut above = above.iter().map(|value| (value - median).abs()).peekable();
+    while let (Some(left), Some(right)) = (below.peek(), above.peek()) {
+        let nearer = if left <= right { below.next() } else { above.next() };
+        out.extend(nearer);
+    }
+    out.extend(below);
+    out.extend(above);
 }
 
 /// The samples of a window in order, NaN first.
@@ -60,5 +79,31 @@ impl Sorted {
             }
         }
         (self.start, self.end) = (range.start, range.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn deviations_of_a_sorted_window_are_those_of_its_samples_in_order(
+            mut values in prop::collection::vec(
+                prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(0.1), (-5..5i8).prop_map(f64::from), -1e9..1e9f64],
+                1..60,
+            ),
+        ) {
+            values.sort_unstable_by(math::nan_first);
+            let median = math::sorted_quantile(0.5, &values);
+            let mut merged = Vec::new();
+            push_deviations(&values, median, &mut merged);
+            let mut expected: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
+            expected.sort_unstable_by(math::nan_first);
+            let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&merged), bits(&expected));
+        }
     }
 }

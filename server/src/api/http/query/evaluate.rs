@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::response::Response;
 use engine::model::{Error, ErrorKind};
+use engine::promql::budget::Patience;
 use engine::promql::syntax::{self, Expr};
 use engine::promql::{Context, Parsed, QueryResult, RangeSteps, When};
 use serde_json::json;
@@ -13,7 +14,7 @@ use serde_json::json;
 use super::Api;
 use super::backend::{Question, Scope};
 use super::ending::Ending;
-use super::json::{Completeness, analysis, plan, push_value};
+use super::json::{Completeness, analysis, plan, push_value_while};
 use super::params::{Flag, Params, now_ms};
 use super::respond::{Failure, OPENING, closed, success};
 use super::tree::narrow;
@@ -112,22 +113,25 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     let wants_analysis = params.flag("analyze", Flag::Off)?;
     let timeout = api.settings.timeout.min(Duration::from_millis(timeout_ms.max(0) as u64));
     let deadline = Instant::now() + timeout;
-    let result = evaluate(&api, asked, (deadline, lookback_ms)).await?;
-    let mut data = Vec::with_capacity(4096);
-    data.extend_from_slice(OPENING);
-    let completeness = push_value(&mut data, &result.value, limit);
-    if !stats.is_empty() {
-        data.extend_from_slice(format!(",\"stats\":{}", stats_json(&result)).as_bytes());
-    }
-    if wants_analysis == Flag::On {
-        data.extend_from_slice(format!(",\"analysis\":{}", analysis(&result.explained)).as_bytes());
-    }
-    data.push(b'}');
-    let mut warnings = result.warnings;
-    if completeness == Completeness::Truncated {
-        warnings.push("results truncated due to limit".to_owned());
-    }
-    Ok(closed(data, &warnings, &result.infos))
+    let render = move |result: QueryResult, patience: &Patience| {
+        let mut data = Vec::with_capacity(4096);
+        data.extend_from_slice(OPENING);
+        let completeness = push_value_while(&mut data, &result.value, limit, patience)?;
+        if !stats.is_empty() {
+            data.extend_from_slice(format!(",\"stats\":{}", stats_json(&result)).as_bytes());
+        }
+        if wants_analysis == Flag::On {
+            data.extend_from_slice(format!(",\"analysis\":{}", analysis(&result.explained)).as_bytes());
+        }
+        data.push(b'}');
+        let mut warnings = result.warnings;
+        if completeness == Completeness::Truncated {
+            warnings.push("results truncated due to limit".to_owned());
+        }
+        Ok((data, warnings, result.infos))
+    };
+    let (data, warnings, infos) = evaluate(&api, asked, (deadline, lookback_ms), render).await?;
+    Ok(closed(data, &warnings, &infos))
 }
 
 fn stats_json(result: &QueryResult) -> serde_json::Value {
@@ -148,24 +152,27 @@ fn stats_json(result: &QueryResult) -> serde_json::Value {
     })
 }
 
-/// Evaluates on a thread of its own, as a query computes and waits for sources; when the caller goes
-/// away the query is told: what waits for endpoints ends at once, what computes at its next batch.
-pub(crate) async fn evaluate(
+/// Evaluates on a thread of its own, as a query computes and waits for sources, and makes of the result
+/// there what `render` makes of it. When the caller goes away the query is told: what waits for endpoints
+/// ends at once, what computes at its next batch.
+pub(crate) async fn evaluate<T: Send + 'static>(
     api: &Arc<Api>,
     asked: Asked,
     (deadline, lookback_ms): (Instant, i64),
-) -> Result<QueryResult, Failure> {
+    render: impl FnOnce(QueryResult, &Patience) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Failure> {
     let (ending, _caller) = Ending::at(deadline);
     let context = Context { patience: ending.patience(), lookback_ms: (lookback_ms > 0).then_some(lookback_ms) };
-    let _turn = api.gate.enter(deadline).await?;
+    let turn = api.gate.enter(deadline).await?;
     let shared = Arc::clone(api);
     let running = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let lookback_ms = context.lookback_ms.unwrap_or(shared.engine.options().lookback_ms);
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
         let (left, source) = shared.backend.plan(question, &asked.scope, &ending);
         let parsed = Parsed { text: &asked.text, expr: left.as_ref().unwrap_or(&asked.expr) };
-        shared.engine.evaluate(parsed, asked.when, source, &context)
+        let result = shared.engine.evaluate(parsed, asked.when, source, &context)?;
+        render(result, &context.patience).map_err(Failure::from)
     });
-    let result = running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?;
-    Ok(result?)
+    running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?
 }

@@ -1,7 +1,7 @@
 //! Operators as Thanos' JSON; the values of queries write their own.
 
 use engine::promql::explain::Explained;
-pub use engine::promql::json::{Completeness, push_value};
+pub use engine::promql::json::{Completeness, push_value_while};
 use serde_json::{Value, json};
 
 /// Operators as Thanos' explanation has them.
