@@ -1,8 +1,9 @@
-//! Configuration files that the process parses.
+//! Configuration files that the process parses, and OTLP that it translates.
 
 use engine::model::relabel::{Config, Rule};
 use server::cluster::hashring;
 use server::fanout::discovery;
+use server::ingest::otlp;
 use server::objstore::BucketConfig;
 
 /// A file of endpoints.
@@ -27,4 +28,14 @@ pub fn relabel_yaml(data: &[u8]) {
     if let Ok(rules) = configs.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>() {
         super::apply(rules);
     }
+}
+
+/// OTLP in JSON, as far as a write request.
+pub fn otlp_json(data: &[u8]) {
+    let _ = otlp::translate((otlp::Encoding::Json, data), &otlp::Translation::default());
+}
+
+/// OTLP in protobuf, as far as a write request.
+pub fn otlp_translated(data: &[u8]) {
+    let _ = otlp::translate((otlp::Encoding::Protobuf, data), &otlp::Translation::default());
 }

@@ -47,7 +47,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("object_name", object_name),
     #[cfg(feature = "process")]
     ("objstore_yaml", files::objstore_yaml),
+    #[cfg(feature = "process")]
+    ("otlp_json", files::otlp_json),
     ("otlp_request", otlp_request),
+    #[cfg(feature = "process")]
+    ("otlp_translated", files::otlp_translated),
     ("promql", promql),
     ("regexp", regexp),
     ("relabel_json", relabel_json),

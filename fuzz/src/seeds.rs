@@ -33,7 +33,8 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "wal_file" => vec![wal_file()],
         "wal_records" => vec![wal_records()],
         "tsdb_index" => vec![tsdb_index()],
-        "otlp_request" => vec![otlp_request()],
+        "otlp_json" => vec![OTLP_JSON.as_bytes().to_vec()],
+        "otlp_request" | "otlp_translated" => vec![otlp_request()],
         "write_forwarded" => vec![write_forwarded()],
         "write_v1" => vec![write_v1()],
         "write_v2" => vec![write_v2()],
@@ -87,6 +88,13 @@ fn write_forwarded() -> Vec<u8> {
     let request = WriteRequest { replica: 1, timeseries_tenant_data: vec![tuple], ..WriteRequest::default() };
     request.encode_to_vec()
 }
+
+const OTLP_JSON: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":
+{"stringValue":"a"}}]},"scopeMetrics":[{"metrics":[{"name":"m","sum":{"aggregationTemporality":2,"isMonotonic":true,
+"dataPoints":[{"timeUnixNano":"5","asInt":"7","exemplars":[{"traceId":"0a","asDouble":1}]}]}},{"name":"h","histogram":
+{"aggregationTemporality":2,"dataPoints":[{"count":"3","sum":4,"bucketCounts":["1",2],"explicitBounds":[0.5]}]}},
+{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":1,"scale":-1,"zeroCount":2,
+"positive":{"offset":-4,"bucketCounts":["1"]}}]}}]}]}]}"#;
 
 fn otlp_request() -> Vec<u8> {
     let attributes = vec![otlp::KeyValue { key: "service.name".into(), value: None }];

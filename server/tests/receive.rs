@@ -10,29 +10,10 @@ use std::collections::BTreeMap;
 use prost::Message;
 use proto::write_v2;
 use support::{Uru, shared};
-use write::{Samples, WriteRequest, body, float_series, labels_text, post, samples, stored, write};
-
-/// External labels that every receiver of these tests adds.
-const EXTERNAL: [&str; 2] = ["receive", "tenant_id"];
-
-/// Some time in the present, in Unix milliseconds.
-const NOW: i64 = 1_790_000_000_000;
-
-fn start(data: &std::path::Path, more: &[&str]) -> Uru {
-    let path = format!("--tsdb.path={}", data.display());
-    let mut flags =
-        vec![path.as_str(), "--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0", "--tsdb.retention=0d"];
-    flags.extend(more);
-    Uru::start("receive", &flags)
-}
-
-/// The float samples of a recorded request.
-fn recorded(request: &WriteRequest, into: &mut Samples) {
-    for series in &request.timeseries {
-        let of_series = into.entry(labels_text(&series.labels, &[])).or_default();
-        of_series.extend(series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())));
-    }
-}
+use write::{
+    EXTERNAL, NOW, Samples, WriteRequest, body, float_series, labels_text, post, recorded, samples, start, stored,
+    write,
+};
 
 /// A recorded request of version 2 as one of version 1.
 fn to_v1(request: &write_v2::Request) -> WriteRequest {

@@ -129,6 +129,8 @@ pub const TSDB: &[Flag] = &[
         "When a request is acknowledged; relaxed: before its samples are on disk, which a crash of the machine loses.",
     ),
     Flag::new("tsdb.min-block-duration", Kind::Duration, "2h", "Time that a local block covers.").hidden(),
+    Flag::new("shipper.sync-interval", Kind::Duration, "30s", "Time between two looks for blocks to cut and ship.")
+        .hidden(),
     Flag::without_effect("hash-func", Kind::Word(&["", "SHA256"]), "", "files are listed in meta.json without hashes"),
     Flag::without_effect("shipper.upload-concurrency", Kind::Integer, "0", "objects are uploaded one after the other"),
     Flag::without_effect("tsdb.max-block-duration", Kind::Duration, "2h", "local blocks are not compacted").hidden(),

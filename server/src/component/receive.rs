@@ -62,8 +62,8 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     ],
 };
 
-/// Time between two looks for blocks that are due and blocks to ship, as in Thanos.
-const SHIP_INTERVAL: Duration = Duration::from_secs(30);
+/// Least time between two looks for blocks that are due and blocks to ship.
+const SHIP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Queries over gRPC that run at once, as many as a querier runs.
 const QUERIES_MAX: usize = 20;
@@ -81,6 +81,7 @@ pub struct ReceiveConfig {
     forward: ForwardOptions,
     bucket: Option<BucketConfig>,
     retention: Retention,
+    ship_interval: Duration,
     memory_limit: u64,
     request_limits: RequestLimits,
     io: engine::io::Mode,
@@ -130,7 +131,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             () = wired.follow_rings() => {}
             () = wired.follow_limits() => {}
             () = wired.ask_meta_monitoring() => {}
-            () = work(shipper.as_ref(), wired.held.get()) => {}
+            () = work(shipper.as_ref(), wired.held.get(), wired.ship_interval) => {}
             () = process::interrupted() => {}
         }
         running.end();
@@ -140,10 +141,14 @@ pub fn run(values: &Values) -> Result<(), String> {
 }
 
 /// Cuts blocks that are due, ships them and prunes tenants, for ever.
-pub async fn work(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>) {
+pub async fn work(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>, interval: Duration) {
     let (Some(shipper), Some(ingest)) = (shipper, ingest) else { return std::future::pending().await };
     loop {
-        tokio::time::sleep(SHIP_INTERVAL).await;
+        tokio::time::sleep(interval).await;
+        let broken = ingest.counters().broken_partitions;
+        if broken > 0 {
+            tracing::error!(partitions = broken, "a WAL could not be written: its series are refused until a restart");
+        }
         if let Err(error) = ingest.flush(None, Flush::Due).await {
             tracing::error!(%error, "cutting blocks failed, trying again");
         }
@@ -178,6 +183,7 @@ pub struct Wired {
     ingest: IngestOptions,
     bucket: Option<Bucket>,
     retention: Retention,
+    ship_interval: Duration,
     ship_metrics: ShipMetrics,
     limits_file: Option<PathBuf>,
     limits_interval: Duration,
@@ -221,6 +227,7 @@ impl Wired {
             ingest: config.ingest,
             bucket,
             retention: config.retention,
+            ship_interval: config.ship_interval,
             ship_metrics: ShipMetrics::register(registry),
             limits_file: config.limits_file,
             limits_interval: config.limits_interval,
@@ -355,6 +362,7 @@ impl ReceiveConfig {
                 age: values.duration("tsdb.retention"),
                 bytes_max: values.bytes("tsdb.max-retention-bytes"),
             },
+            ship_interval: values.duration("shipper.sync-interval").max(SHIP_INTERVAL_MIN),
             memory_limit,
             request_limits: RequestLimits {
                 series: values.integer("store.limits.request-series"),

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use super::body::{self, BodyError};
 use super::intake::{Counts, Protocol, Taken, take};
 use super::metrics::Stage;
-use super::otlp;
+use super::otlp::{self, Encoding};
 use super::refusal::{Refusal, judge};
 use super::{Receiver, limits::Exceeded};
 use crate::api::http::measure::CountedTenant;
@@ -134,9 +134,9 @@ impl Receiver {
         let (parts, body) = request.into_parts();
         // A tenant above its limit takes no turn from others.
         self.limiter.active_series(tenant, || self.series_of(tenant))?;
-        let protocol = match form {
-            Form::RemoteWrite => protocol(&parts.headers).map_err(Refused::bad)?,
-            Form::Otlp => check_otlp(&parts.headers).map(|()| Protocol::V1).map_err(Refused::bad)?,
+        let (protocol, encoding) = match form {
+            Form::RemoteWrite => (protocol(&parts.headers).map_err(Refused::bad)?, Encoding::Protobuf),
+            Form::Otlp => (Protocol::V1, otlp_encoding(&parts.headers).map_err(Refused::bad)?),
         };
         let replica = replica(&parts.headers, &self.options.replica_header).map_err(Refused::bad)?;
         let _turn = self.limiter.turn().await;
@@ -156,7 +156,7 @@ impl Receiver {
             Form::RemoteWrite => body::decompress(&parts.headers, &packed, self.options.request_bytes_max)?,
             Form::Otlp => {
                 let plain = body::decompress_otlp(&parts.headers, packed, self.options.request_bytes_max)?;
-                otlp::translate(&plain, &self.options.translation).map_err(Refused::bad)?
+                otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?
             }
         };
         self.limiter.size(tenant, request.len() as u64)?;
@@ -247,11 +247,14 @@ fn protocol(headers: &HeaderMap) -> Result<Protocol, String> {
     }
 }
 
-fn check_otlp(headers: &HeaderMap) -> Result<(), String> {
+fn otlp_encoding(headers: &HeaderMap) -> Result<Encoding, String> {
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     match content.split(';').next().unwrap_or("").trim() {
-        "application/x-protobuf" => Ok(()),
-        other => Err(format!("unsupported content type: {other}, supported: [application/x-protobuf]")),
+        "application/x-protobuf" => Ok(Encoding::Protobuf),
+        "application/json" => Ok(Encoding::Json),
+        other => {
+            Err(format!("unsupported content type: {other}, supported: [application/json, application/x-protobuf]"))
+        }
     }
 }
 

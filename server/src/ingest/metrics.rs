@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use engine::shard::ingest::TenantStats;
+use engine::shard::ingest::{IngestCounters, TenantStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::Held;
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
+use crate::telemetry::metrics::{Counters, FloatGauge, Gauges, Histograms, MetricLabels};
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
 const SIZES: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0];
@@ -172,6 +172,34 @@ const OF_TENANT: [OfTenant; 6] = [
     }),
 ];
 
+/// A gauge or counter of all logs.
+type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
+
+const OF_LOGS: [OfLogs; 7] = [
+    (
+        "uru_receive_wal_broken_partitions",
+        "Partitions that refuse samples until a restart, as their WAL could not be written",
+        Kind::Gauge,
+        |counters| counters.broken_partitions as f64,
+    ),
+    ("uru_receive_wal_failed_commits", "Commits that the WAL could not make durable", Kind::Counter, |counters| {
+        counters.wal.failed as f64
+    }),
+    ("uru_receive_wal_commits", "Commits, of which several are written at once", Kind::Counter, |counters| {
+        counters.wal.commits as f64
+    }),
+    ("uru_receive_wal_writes", "Writes to the WAL, each made durable", Kind::Counter, |counters| {
+        counters.wal.frames as f64
+    }),
+    ("uru_receive_wal_bytes", "Bytes written to the WAL", Kind::Counter, |counters| counters.wal.bytes as f64),
+    ("uru_receive_wal_seconds", "Seconds spent in writing and syncing the WAL", Kind::Counter, |counters| {
+        counters.wal.write_us as f64 / 1e6
+    }),
+    ("uru_receive_open_seconds", "Seconds that replaying the WAL took at the start", Kind::Gauge, |counters| {
+        counters.open_ms as f64 / 1e3
+    }),
+];
+
 impl HeadMetrics {
     /// Registers the metrics of what `held` will keep.
     pub fn register(registry: &mut Registry, held: &Held) {
@@ -182,6 +210,21 @@ impl HeadMetrics {
 impl Collector for HeadMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(ingest) = self.held.0.get() else { return Ok(()) };
+        let counters = ingest.counters();
+        for (name, help, kind, value) in OF_LOGS {
+            match kind {
+                Kind::Gauge => {
+                    let gauge = FloatGauge::default();
+                    gauge.set(value(&counters));
+                    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+                }
+                Kind::Counter => {
+                    let counter = Counter::<f64, AtomicU64>::default();
+                    counter.inc_by(value(&counters));
+                    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+                }
+            }
+        }
         let tenants = ingest.tenants();
         for (name, help, kind, value) in OF_TENANT {
             let (gauges, counters) = (Gauges::default(), Counters::default());

@@ -201,8 +201,10 @@ impl Shipper {
         }
         for tenant in self.ingest.tenants() {
             let Some(stats) = self.ingest.stats(&tenant) else { continue };
-            let is_idle = stats.series == 0 || is_past(stats.max_time, self.retention.age);
-            if !is_idle || stats.samples == 0 {
+            // Also what was kept before the last start counts: its times are in heads and blocks.
+            let blocks = self.ingest.local_blocks(&tenant);
+            let last = blocks.iter().map(|block| block.meta.max_time).fold(stats.max_time, i64::max);
+            if !is_past(last, self.retention.age) {
                 continue;
             }
             if let Err(error) = self.ingest.flush(Some(&tenant), Flush::All).await {

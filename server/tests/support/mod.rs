@@ -57,22 +57,40 @@ pub const IO_MODES: [&str; 2] = ["auto", "pread"];
 impl Uru {
     /// Starts a component with `flags` on free ports and waits until it is ready.
     pub fn start(component: &str, flags: &[&str]) -> Self {
-        let mut uru = Self::spawn(component, flags);
+        Self::spawn(component, flags).until_ready()
+    }
+
+    /// As [`Uru::start`], within a shell that ran `before`: to limit what the process may do.
+    pub fn start_limited(before: &str, component: &str, flags: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]).arg(program());
+        Self::spawn_by(shell, component, flags).until_ready()
+    }
+
+    fn until_ready(mut self) -> Self {
         let begin = Instant::now();
-        while get(&uru.http, "/-/ready").is_none_or(|(status, _)| status != 200) {
-            let ended = uru.child.try_wait().unwrap();
-            assert!(ended.is_none() && begin.elapsed() < READY_TIME_MAX, "not ready: {ended:?}\n{}", uru.log());
+        while get(&self.http, "/-/ready").is_none_or(|(status, _)| status != 200) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && begin.elapsed() < READY_TIME_MAX, "not ready: {ended:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        uru
+        self
     }
 
     /// Starts a component and waits until its ports are bound.
     pub fn spawn(component: &str, flags: &[&str]) -> Self {
-        // Another build of the program is tested by naming it.
-        let program = std::env::var("URU_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_uru").to_owned());
-        let mut child = Command::new(program)
-            .args([component, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--log.level=debug"])
+        Self::spawn_by(Command::new(program()), component, flags)
+    }
+
+    fn spawn_by(mut command: Command, component: &str, flags: &[&str]) -> Self {
+        command.arg(component);
+        for free in ["--http-address", "--grpc-address"] {
+            if !flags.iter().any(|flag| flag.starts_with(free)) {
+                command.arg(format!("{free}=127.0.0.1:0"));
+            }
+        }
+        let mut child = command
+            .arg("--log.level=debug")
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -199,6 +217,16 @@ impl Drop for Uru {
             eprintln!("log of uru:\n{}", self.log());
         }
     }
+}
+
+/// The program; another build of it is tested by naming it.
+fn program() -> String {
+    std::env::var("URU_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_uru").to_owned())
+}
+
+/// An address that nobody listens on, to be given to a process that others must know beforehand.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 fn field(line: &str, key: &str) -> Option<String> {

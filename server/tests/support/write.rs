@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 
 use engine::chunk::xor;
 use engine::model::FloatColumns;
@@ -11,6 +12,28 @@ use proto::prometheus_copy::{Sample, TimeSeries};
 use proto::thanos::{Label, LabelMatcher, Series, SeriesRequest};
 
 use crate::support::{Uru, run, series};
+
+/// External labels that every receiver of the tests adds.
+pub const EXTERNAL: [&str; 2] = ["receive", "tenant_id"];
+
+/// Some time in the present, in Unix milliseconds.
+pub const NOW: i64 = 1_790_000_000_000;
+
+/// Starts a receiver over the folder `data`.
+pub fn start(data: &Path, more: &[&str]) -> Uru {
+    let flags = flags(data, more);
+    Uru::start("receive", &flags.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The flags of a receiver over the folder `data`.
+pub fn flags(data: &Path, more: &[&str]) -> Vec<String> {
+    let mut flags = vec![format!("--tsdb.path={}", data.display())];
+    let defaults = ["--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0", "--tsdb.retention=0d"];
+    let given = |flag: &&&str| more.iter().any(|own| own.split('=').next() == flag.split('=').next());
+    flags.extend(defaults.iter().filter(|flag| !given(flag)).map(|flag| (*flag).to_owned()));
+    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+    flags
+}
 
 /// A write request of version 1; the schema has only its series.
 #[derive(Clone, PartialEq, Message)]
@@ -75,6 +98,14 @@ pub fn write(uru: &Uru, tenant: &str, series: &[TimeSeries]) -> Answer {
         headers.push(("THANOS-TENANT", tenant));
     }
     post(&uru.write_address(), "/api/v1/receive", &headers, &body(series)).expect("the receiver answers")
+}
+
+/// The float samples of a recorded request.
+pub fn recorded(request: &WriteRequest, into: &mut Samples) {
+    for series in &request.timeseries {
+        let of_series = into.entry(labels_text(&series.labels, &[])).or_default();
+        of_series.extend(series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())));
+    }
 }
 
 /// Every series whose metric name matches, over the StoreAPI.

@@ -89,14 +89,10 @@ impl Ingest {
         self.on_thread("remove", move |ingest| {
             let _one_at_a_time = ingest.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(tenant) = ingest.known(&name) else { return Ok(()) };
-            if tenant.stats().series > 0 {
-                return Err(Error::invalid(format!("tenant {name} has series in its head: flush it first")));
-            }
-            for partition in 0..ingest.partitions() {
-                let (sender, receiver) = flume::bounded(1);
-                let own = name.clone();
-                ingest.ask(partition, move |partition| partition.remove(&own, move |done| drop(sender.send(done))))?;
-                answer(receiver.recv())??;
+            tenant.is_leaving.store(true, Ordering::Release);
+            if let Err(error) = ingest.remove_heads(&tenant) {
+                tenant.is_leaving.store(false, Ordering::Release);
+                return Err(error);
             }
             ingest.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&*name);
             let dir = ingest.tenant_dir(&name);
@@ -108,6 +104,23 @@ impl Ingest {
             }
         })
         .await
+    }
+
+    /// Removes the heads of a tenant that takes nothing any more, if they are empty: what was appended
+    /// before is in them by the time the shards answer.
+    fn remove_heads(&self, tenant: &Arc<Tenant>) -> Result<(), Error> {
+        let series: u64 = self.change_all(tenant, |head| head.stats().series)?.into_iter().sum();
+        if series > 0 {
+            let name = &tenant.name;
+            return Err(Error::invalid(format!("tenant {name} has series in its head: flush it first")));
+        }
+        for partition in 0..self.partitions() {
+            let (sender, receiver) = flume::bounded(1);
+            let name = Arc::clone(&tenant.name);
+            self.ask(partition, move |partition| partition.remove(&name, move |done| drop(sender.send(done))))?;
+            answer(receiver.recv())??;
+        }
+        Ok(())
     }
 
     /// Runs `work` on a thread of its own; waits for it without blocking.

@@ -129,6 +129,8 @@ pub(super) struct Tenant {
     labels: Labels,
     parts: Vec<PartStats>,
     blocks: LocalBlocks,
+    /// It is being removed: nothing is appended any more.
+    is_leaving: AtomicBool,
 }
 
 /// Counts of one head, as its shard last published them.
@@ -171,11 +173,12 @@ impl Default for IngestOptions {
 }
 
 impl IngestOptions {
-    fn head(&self) -> head::Options {
+    /// Options of each of a tenant's heads, one for each of `partitions`.
+    fn head(&self, partitions: usize) -> head::Options {
         head::Options {
             block_range_ms: self.block_range_ms,
             out_of_order_window_ms: self.out_of_order_window_ms,
-            exemplars_max: self.exemplars_max,
+            exemplars_max: self.exemplars_max.div_ceil(partitions),
         }
     }
 
@@ -356,7 +359,8 @@ impl Ingest {
         let made = tenants.entry(Arc::clone(name)).or_insert_with(|| {
             let parts = (0..self.partitions()).map(|_| PartStats::default()).collect();
             let labels = self.options.labels_of(name);
-            Arc::new(Tenant { name: Arc::clone(name), labels, parts, blocks: LocalBlocks::default() })
+            let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
+            Arc::new(Tenant { name, labels, parts, blocks, is_leaving })
         });
         Ok(Arc::clone(made))
     }

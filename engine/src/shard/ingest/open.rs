@@ -47,7 +47,7 @@ impl Ingest {
             let options = &options;
             let read = |folder: &'_ PathBuf| {
                 let folder = folder.clone();
-                scope.spawn(move || replay_heads(&folder, options))
+                scope.spawn(move || replay_heads(&folder, options, count))
             };
             let threads: Vec<_> = folders.iter().map(read).collect();
             let panicked = || Err(Error::new(ErrorKind::Bug, "a replay panicked"));
@@ -87,7 +87,7 @@ impl Ingest {
         }
         let partition = Partition {
             index,
-            options: self.options.head(),
+            options: self.options.head(self.writers.len()),
             heads: heads.heads,
             next_number: heads.next_number,
             writer: Arc::clone(&self.writers[index]),
@@ -133,8 +133,8 @@ fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
     Ok(count)
 }
 
-/// Replays the log in `folder`.
-fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> {
+/// Replays the log in `folder`, one of `partitions`.
+fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Result<Heads, Error> {
     let mut names: HashMap<u32, Arc<str>> = HashMap::new();
     let mut heads: HashMap<u32, Replay> = HashMap::new();
     let mut next_number = 0;
@@ -146,7 +146,7 @@ fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> 
         if let Record::Tenant(number, name) = record {
             next_number = next_number.max(number + 1);
             if names.insert(number, Arc::from(name)).is_none() {
-                heads.insert(number, Replay::new(Head::new(options.head(), i64::MIN)));
+                heads.insert(number, Replay::new(Head::new(options.head(partitions), i64::MIN)));
             }
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Tenant;
 use crate::head::{AppendLimits, Head, Options, WriteBatch, WriteReport};
@@ -47,6 +48,10 @@ impl Partition {
         let _guard = EndOnPanic;
         if self.writer.is_broken() {
             return reply(Err(refusal()));
+        }
+        if tenant.is_leaving.load(Ordering::Acquire) {
+            let message = format!("tenant {} is being removed as it was idle: send again", tenant.name);
+            return reply(Err(Error::new(ErrorKind::Unavailable, message)));
         }
         let (mut recorder, index) = (std::mem::take(&mut self.recorder), self.index);
         let own = self.head(&tenant.name, &mut recorder);

@@ -367,3 +367,31 @@ fn a_crash_between_log_and_block_loses_and_doubles_nothing() {
     }
     assert_eq!(read(&Ingest::open(&pool(2), late.options()).unwrap()), before);
 }
+
+#[test]
+fn a_tenant_that_writes_while_it_is_removed_is_refused_or_kept() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    let (names, is_over): (Vec<Arc<str>>, _) =
+        ((0..300).map(|at| Arc::from(format!("t-{at}"))).collect(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for name in ingest.tenants() {
+                    // One with series is left alone.
+                    drop(block_on(ingest.remove_tenant(&name)));
+                }
+            }
+        });
+        for name in &names {
+            match block_on(ingest.append(name, batch(5, STEP), WriteLimits::default())) {
+                Ok(report) => {
+                    assert_eq!(report.samples, 5);
+                    assert_eq!(ingest.stats(name).map(|stats| stats.series), Some(5), "{name}");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}

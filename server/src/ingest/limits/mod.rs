@@ -6,6 +6,8 @@ mod config;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -86,11 +88,48 @@ struct LimitMetrics {
     reloads: Counters,
     reload_errors: Counters,
     meta_errors: Counters,
+    gate: GateMetrics,
+}
+
+/// Requests at the gate of `max_concurrency`.
+#[derive(Clone, Debug, Default)]
+struct GateMetrics {
+    max: Gauge,
+    total: Counter,
+    in_flight: Gauge,
+}
+
+/// A request's turn, given back when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+    in_flight: Gauge,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.in_flight.dec();
+    }
+}
+
+impl GateMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let name = |name: &str| format!("thanos_receive_write_request_concurrent_gate_write_requests_{name}");
+        registry.register(name("max"), "Maximum number of concurrent write requests; 0: any", metrics.max.clone());
+        registry.register(
+            name("in_flight"),
+            "Number of write requests that are currently in flight",
+            metrics.in_flight.clone(),
+        );
+        registry.register(name("").trim_end_matches('_'), "Total number of write requests", metrics.total.clone());
+        metrics
+    }
 }
 
 impl LimitMetrics {
     fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+        let metrics = Self { gate: GateMetrics::register(registry), ..Self::default() };
         let prefix = "thanos_receive";
         let mut counter = |name: &str, help: &str, counter: &Counters| {
             registry.register(format!("{prefix}_{name}"), help, counter.clone());
@@ -129,6 +168,7 @@ impl LimitMetrics {
             let labels = vec![("tenant", tenant.to_owned()), ("limit", limit.to_owned())];
             self.configured.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
         };
+        self.gate.max.set(i64::try_from(config.concurrency_max().unwrap_or(0)).unwrap_or(i64::MAX));
         for tenant in std::iter::once("").chain(config.tenants()) {
             let limits = config.request_limits(tenant);
             set(tenant, "body_size", limits.size_bytes);
@@ -170,9 +210,13 @@ impl Limiter {
     }
 
     /// Waits for a turn where `max_concurrency` says how many requests run at once.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    pub async fn turn(&self) -> Option<Turn> {
         let gate = self.current().gate.clone()?;
-        gate.acquire_owned().await.ok()
+        self.metrics.gate.total.inc();
+        let permit = gate.acquire_owned().await.ok()?;
+        let in_flight = self.metrics.gate.in_flight.clone();
+        in_flight.inc();
+        Some(Turn { _permit: permit, in_flight })
     }
 
     /// Whether a body of so many bytes may be read.

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod exponential;
+mod json;
 mod names;
 mod points;
 mod series;
@@ -20,6 +21,15 @@ pub struct Translation {
     pub target_info: TargetInfo,
     /// Attributes of the resource that become labels of its series.
     pub promoted: Vec<String>,
+}
+
+/// How a request is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/x-protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
 }
 
 /// Whether each resource becomes a sample of `target_info`.
@@ -40,8 +50,12 @@ const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// Translates an encoded `ExportMetricsServiceRequest` into a remote write request of version 1. The
 /// error is a sentence for the sender, whose request will never succeed.
-pub fn translate(request: &[u8], translation: &Translation) -> Result<Vec<u8>, String> {
-    let request = MetricsRequest::decode(request).map_err(|error| format!("cannot decode the request: {error}"))?;
+pub fn translate((encoding, request): (Encoding, &[u8]), translation: &Translation) -> Result<Vec<u8>, String> {
+    let decoded = match encoding {
+        Encoding::Protobuf => MetricsRequest::decode(request).map_err(|error| error.to_string()),
+        Encoding::Json => json::parse(request),
+    };
+    let request = decoded.map_err(|error| format!("cannot decode the request: {error}"))?;
     let (mut set, mut problems) = (SeriesSet::default(), Vec::new());
     for resource_metrics in &request.resource_metrics {
         let nothing = Resource::default();

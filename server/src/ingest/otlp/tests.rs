@@ -101,14 +101,14 @@ fn numbers_get_their_resource_and_target_info_the_rest_of_it() {
     let bytes = request(vec![metric("jobs", "", sum(vec![point], Temporality::Cumulative))]);
     let translation = Translation { promoted: vec!["k8s.pod.name".into()], ..Translation::default() };
     assert_eq!(
-        lines(&translate(&bytes, &translation).unwrap()),
+        lines(&translate((Encoding::Protobuf, &bytes), &translation).unwrap()),
         [
             "__name__=jobs_total,b_c=1;2,instance=i-1,job=shop/cart,k8s_pod_name=cart-7,ok=true 7@5000 h0 e0",
             "__name__=target_info,instance=i-1,job=shop/cart,k8s_pod_name=cart-7 1@5000 h0 e0",
         ]
     );
     let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
-    assert_eq!(lines(&translate(&bytes, &without).unwrap()).len(), 1);
+    assert_eq!(lines(&translate((Encoding::Protobuf, &bytes), &without).unwrap()).len(), 1);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn histograms_and_summaries_become_series_with_cumulative_buckets() {
         metric("s", "", Data::Summary(Summary { data_points: vec![point] })),
     ]);
     let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
-    let found: Vec<String> = lines(&translate(&bytes, &without).unwrap())
+    let found: Vec<String> = lines(&translate((Encoding::Protobuf, &bytes), &without).unwrap())
         .iter()
         .map(|line| line.replace(",instance=i-1,job=shop/cart", ""))
         .collect();
@@ -166,17 +166,24 @@ fn exponential_buckets_become_spans() {
     };
     let bytes = request(vec![metric("e", "", Data::ExponentialHistogram(data))]);
     let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
-    assert_eq!(lines(&translate(&bytes, &without).unwrap()), ["__name__=e,instance=i-1,job=shop/cart  h1 e0"]);
+    assert_eq!(
+        lines(&translate((Encoding::Protobuf, &bytes), &without).unwrap()),
+        ["__name__=e,instance=i-1,job=shop/cart  h1 e0"]
+    );
 }
 
 #[test]
 fn deltas_and_empty_metrics_are_refused_by_name() {
     let delta = request(vec![metric("d", "", sum(vec![number(1, Vec::new())], Temporality::Delta))]);
-    let error = translate(&delta, &Translation::default()).unwrap_err();
+    let error = translate((Encoding::Protobuf, &delta), &Translation::default()).unwrap_err();
     assert!(error.contains("invalid temporality for metric \"d\""), "{error}");
     let empty = request(vec![metric("g", "", Data::Gauge(Gauge::default()))]);
-    assert!(translate(&empty, &Translation::default()).unwrap_err().contains("empty data points. g is dropped"));
-    assert!(translate(&[0x0a, 5, 1], &Translation::default()).is_err());
+    assert!(
+        translate((Encoding::Protobuf, &empty), &Translation::default())
+            .unwrap_err()
+            .contains("empty data points. g is dropped")
+    );
+    assert!(translate((Encoding::Protobuf, &[0x0a, 5, 1]), &Translation::default()).is_err());
 }
 
 #[test]
@@ -194,6 +201,6 @@ fn what_is_translated_is_a_request_that_the_scanner_reads() {
     }
     let bytes = request(vec![metric("jobs", "", sum(vec![number(7, Vec::new())], Temporality::Cumulative))]);
     let mut count = Count(0);
-    write::scan_v1(&translate(&bytes, &Translation::default()).unwrap(), &mut count).unwrap();
+    write::scan_v1(&translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap(), &mut count).unwrap();
     assert_eq!(count.0, 2);
 }

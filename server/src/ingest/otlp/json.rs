@@ -1,0 +1,325 @@
+//! OTLP in JSON: names in lower camel case, 64-bit numbers as decimal text or as numbers, ids in hex,
+//! other bytes in base64, enums as numbers or by their names. Unknown names are passed over.
+
+use std::str::FromStr;
+
+use proto::otlp::any_value::Value as Any;
+use proto::otlp::metric::Data;
+use proto::otlp::{
+    AnyValue, ArrayValue, Buckets, Exemplar, ExponentialHistogram, ExponentialPoint, Gauge, Histogram, HistogramPoint,
+    KeyValue, KeyValueList, Metric, MetricsRequest, NumberPoint, Quantile, Resource, ResourceMetrics, ScopeMetrics,
+    Sum, Summary, SummaryPoint, Temporality, exemplar, number_point,
+};
+use serde_json::{Map, Value};
+
+/// The error is a sentence about the value that can't be read.
+type Parsed<T> = Result<T, String>;
+
+/// Reads an object of some kind.
+type Read<T> = for<'a> fn(Object<'a>) -> Parsed<T>;
+
+/// Reads an `ExportMetricsServiceRequest`.
+pub(super) fn parse(text: &[u8]) -> Parsed<MetricsRequest> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let request = Object::of("the request", &value)?;
+    Ok(MetricsRequest { resource_metrics: request.list("resourceMetrics", resource_metrics)? })
+}
+
+/// An object; fields that are absent or null have the value that nothing has.
+#[derive(Clone, Copy)]
+struct Object<'a>(&'a Map<String, Value>);
+
+impl<'a> Object<'a> {
+    fn of(what: &str, value: &'a Value) -> Parsed<Self> {
+        value.as_object().map(Self).ok_or_else(|| format!("{what} is no object"))
+    }
+
+    fn get(self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn list<T>(self, name: &str, item: fn(Object<'a>) -> Parsed<T>) -> Parsed<Vec<T>> {
+        self.values(name)?.iter().map(|value| item(Object::of(name, value)?)).collect()
+    }
+
+    fn values(self, name: &str) -> Parsed<&'a [Value]> {
+        match self.get(name) {
+            None => Ok(&[]),
+            Some(value) => value.as_array().map(Vec::as_slice).ok_or_else(|| format!("{name} is no list")),
+        }
+    }
+
+    fn object<T>(self, name: &str, read: fn(Object<'a>) -> Parsed<T>) -> Parsed<Option<T>> {
+        self.get(name).map(|value| read(Object::of(name, value)?)).transpose()
+    }
+
+    fn text(self, name: &str) -> Parsed<String> {
+        match self.get(name) {
+            None => Ok(String::new()),
+            Some(value) => value.as_str().map(str::to_owned).ok_or_else(|| format!("{name} is no text")),
+        }
+    }
+
+    fn integer<T: FromStr + Default>(self, name: &str) -> Parsed<T> {
+        self.get(name).map_or_else(|| Ok(T::default()), |value| integer(name, value))
+    }
+
+    fn integers<T: FromStr>(self, name: &str) -> Parsed<Vec<T>> {
+        self.values(name)?.iter().map(|value| integer(name, value)).collect()
+    }
+
+    fn float(self, name: &str) -> Parsed<Option<f64>> {
+        self.get(name).map(|value| float(name, value)).transpose()
+    }
+
+    fn bytes_of_hex(self, name: &str) -> Parsed<Vec<u8>> {
+        let text = self.text(name)?;
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        };
+        text.as_bytes().chunks(2).map(byte).collect::<Option<_>>().ok_or_else(|| format!("{name} is not hexadecimal"))
+    }
+}
+
+fn integer<T: FromStr>(name: &str, value: &Value) -> Parsed<T> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    text.parse().map_err(|_| format!("{name} is not a whole number in its range: {value}"))
+}
+
+fn float(name: &str, value: &Value) -> Parsed<f64> {
+    let found = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => match text.as_str() {
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            text => text.parse().ok(),
+        },
+        _ => None,
+    };
+    found.ok_or_else(|| format!("{name} is no number: {value}"))
+}
+
+fn resource_metrics(from: Object<'_>) -> Parsed<ResourceMetrics> {
+    let resource =
+        |from: Object<'_>| -> Parsed<Resource> { Ok(Resource { attributes: attributes(from, "attributes")? }) };
+    Ok(ResourceMetrics {
+        resource: from.object("resource", resource)?,
+        scope_metrics: from
+            .list("scopeMetrics", |scope| Ok(ScopeMetrics { metrics: scope.list("metrics", metric)? }))?,
+    })
+}
+
+fn metric(from: Object<'_>) -> Parsed<Metric> {
+    let kinds: [(&str, Read<Data>); 5] = [
+        ("gauge", |from| Ok(Data::Gauge(Gauge { data_points: from.list(POINTS, number_point)? }))),
+        ("sum", sum),
+        ("histogram", |from| {
+            let (data_points, aggregation_temporality) = (from.list(POINTS, histogram_point)?, temporality(from)?);
+            Ok(Data::Histogram(Histogram { data_points, aggregation_temporality }))
+        }),
+        ("exponentialHistogram", |from| {
+            let (data_points, aggregation_temporality) = (from.list(POINTS, exponential_point)?, temporality(from)?);
+            Ok(Data::ExponentialHistogram(ExponentialHistogram { data_points, aggregation_temporality }))
+        }),
+        ("summary", |from| Ok(Data::Summary(Summary { data_points: from.list(POINTS, summary_point)? }))),
+    ];
+    let mut data = None;
+    for (name, read) in kinds {
+        data = from.object(name, read)?.or(data);
+    }
+    Ok(Metric { name: from.text("name")?, description: from.text("description")?, unit: from.text("unit")?, data })
+}
+
+const POINTS: &str = "dataPoints";
+const START: &str = "startTimeUnixNano";
+const TIME: &str = "timeUnixNano";
+
+fn sum(from: Object<'_>) -> Parsed<Data> {
+    Ok(Data::Sum(Sum {
+        data_points: from.list(POINTS, number_point)?,
+        aggregation_temporality: temporality(from)?,
+        is_monotonic: from.get("isMonotonic").and_then(Value::as_bool).unwrap_or(false),
+    }))
+}
+
+fn temporality(from: Object<'_>) -> Parsed<i32> {
+    let name = "aggregationTemporality";
+    match from.get(name) {
+        Some(Value::String(text)) if text == "AGGREGATION_TEMPORALITY_DELTA" => Ok(Temporality::Delta as i32),
+        Some(Value::String(text)) if text == "AGGREGATION_TEMPORALITY_CUMULATIVE" => Ok(Temporality::Cumulative as i32),
+        Some(Value::String(text)) if text == "AGGREGATION_TEMPORALITY_UNSPECIFIED" => Ok(0),
+        _ => from.integer(name),
+    }
+}
+
+fn number_point(from: Object<'_>) -> Parsed<NumberPoint> {
+    let value = match (from.float("asDouble")?, from.get("asInt")) {
+        (Some(value), _) => Some(number_point::Value::AsDouble(value)),
+        (None, Some(value)) => Some(number_point::Value::AsInt(integer("asInt", value)?)),
+        (None, None) => None,
+    };
+    Ok(NumberPoint {
+        start_time_unix_nano: from.integer(START)?,
+        time_unix_nano: from.integer(TIME)?,
+        value,
+        exemplars: from.list("exemplars", exemplar)?,
+        attributes: attributes(from, "attributes")?,
+        flags: from.integer("flags")?,
+    })
+}
+
+fn histogram_point(from: Object<'_>) -> Parsed<HistogramPoint> {
+    let bounds = from.values("explicitBounds")?.iter().map(|bound| float("explicitBounds", bound));
+    Ok(HistogramPoint {
+        start_time_unix_nano: from.integer(START)?,
+        time_unix_nano: from.integer(TIME)?,
+        count: from.integer("count")?,
+        sum: from.float("sum")?,
+        bucket_counts: from.integers("bucketCounts")?,
+        explicit_bounds: bounds.collect::<Parsed<_>>()?,
+        exemplars: from.list("exemplars", exemplar)?,
+        attributes: attributes(from, "attributes")?,
+        flags: from.integer("flags")?,
+    })
+}
+
+fn exponential_point(from: Object<'_>) -> Parsed<ExponentialPoint> {
+    let buckets = |from: Object<'_>| -> Parsed<Buckets> {
+        Ok(Buckets { offset: from.integer("offset")?, bucket_counts: from.integers("bucketCounts")? })
+    };
+    Ok(ExponentialPoint {
+        attributes: attributes(from, "attributes")?,
+        start_time_unix_nano: from.integer(START)?,
+        time_unix_nano: from.integer(TIME)?,
+        count: from.integer("count")?,
+        sum: from.float("sum")?,
+        scale: from.integer("scale")?,
+        zero_count: from.integer("zeroCount")?,
+        positive: from.object("positive", buckets)?,
+        negative: from.object("negative", buckets)?,
+        flags: from.integer("flags")?,
+        exemplars: from.list("exemplars", exemplar)?,
+    })
+}
+
+fn summary_point(from: Object<'_>) -> Parsed<SummaryPoint> {
+    let quantile = |from: Object<'_>| -> Parsed<Quantile> {
+        let (quantile, value) = (from.float("quantile")?, from.float("value")?);
+        Ok(Quantile { quantile: quantile.unwrap_or_default(), value: value.unwrap_or_default() })
+    };
+    Ok(SummaryPoint {
+        start_time_unix_nano: from.integer(START)?,
+        time_unix_nano: from.integer(TIME)?,
+        count: from.integer("count")?,
+        sum: from.float("sum")?.unwrap_or_default(),
+        quantile_values: from.list("quantileValues", quantile)?,
+        attributes: attributes(from, "attributes")?,
+        flags: from.integer("flags")?,
+    })
+}
+
+fn exemplar(from: Object<'_>) -> Parsed<Exemplar> {
+    let value = match (from.float("asDouble")?, from.get("asInt")) {
+        (Some(value), _) => Some(exemplar::Value::AsDouble(value)),
+        (None, Some(value)) => Some(exemplar::Value::AsInt(integer("asInt", value)?)),
+        (None, None) => None,
+    };
+    Ok(Exemplar {
+        time_unix_nano: from.integer(TIME)?,
+        value,
+        span_id: from.bytes_of_hex("spanId")?,
+        trace_id: from.bytes_of_hex("traceId")?,
+        filtered_attributes: attributes(from, "filteredAttributes")?,
+    })
+}
+
+fn attributes(from: Object<'_>, name: &str) -> Parsed<Vec<KeyValue>> {
+    from.list(name, |from| Ok(KeyValue { key: from.text("key")?, value: from.object("value", any_value)? }))
+}
+
+fn any_value(from: Object<'_>) -> Parsed<AnyValue> {
+    let Some((name, value)) = from.0.iter().find(|(_, value)| !value.is_null()) else {
+        return Ok(AnyValue::default());
+    };
+    let value = match name.as_str() {
+        "stringValue" => Some(Any::StringValue(from.text(name)?)),
+        "boolValue" => value.as_bool().map(Any::BoolValue),
+        "intValue" => Some(Any::IntValue(integer(name, value)?)),
+        "doubleValue" => Some(Any::DoubleValue(float(name, value)?)),
+        "bytesValue" => Some(Any::BytesValue(super::attributes::bytes_of_base64(&from.text(name)?)?)),
+        "arrayValue" => {
+            from.object(name, |list| Ok(ArrayValue { values: list.list("values", any_value)? }))?.map(Any::ArrayValue)
+        }
+        "kvlistValue" => {
+            from.object(name, |list| Ok(KeyValueList { values: attributes(list, "values")? }))?.map(Any::KvlistValue)
+        }
+        _ => None,
+    };
+    Ok(AnyValue { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_metric_is_read() {
+        let text = r#"{"resourceMetrics": [{"resource": {"attributes": [
+            {"key": "service.name", "value": {"stringValue": "cart"}},
+            {"key": "more", "value": {"arrayValue": {"values": [{"intValue": "7"}, {"bytesValue": "aGk="},
+                {"kvlistValue": {"values": [{"key": "a", "value": {"doubleValue": 0.5}}]}}, {"boolValue": true}]}}}]},
+          "scopeMetrics": [{"scope": {"name": "unknown to us"}, "metrics": [
+            {"name": "g", "unit": "s", "gauge": {"dataPoints": [{"timeUnixNano": "5000000000", "asInt": "-3"},
+                {"timeUnixNano": 6000000000, "asDouble": "NaN", "flags": 1}]}},
+            {"name": "s", "sum": {"isMonotonic": true, "aggregationTemporality": 2,
+                "dataPoints": [{"startTimeUnixNano": "1", "asDouble": 2.5, "exemplars": [
+                    {"traceId": "0AFF", "spanId": "", "asDouble": 1, "filteredAttributes": []}]}]}},
+            {"name": "h", "histogram": {"aggregationTemporality": "AGGREGATION_TEMPORALITY_CUMULATIVE",
+                "dataPoints": [{"count": "3", "sum": 4, "bucketCounts": ["1", 2], "explicitBounds": [0.5]}]}},
+            {"name": "e", "exponentialHistogram": {"aggregationTemporality": 1, "dataPoints": [
+                {"scale": -1, "zeroCount": 2, "positive": {"offset": -4, "bucketCounts": ["1"]}}]}},
+            {"name": "q", "summary": {"dataPoints": [{"quantileValues": [{"quantile": 0.5, "value": 9}]}]}}
+          ]}]}]}"#;
+        let request = parse(text.as_bytes()).unwrap();
+        let resource = &request.resource_metrics[0];
+        let attributes = &resource.resource.as_ref().unwrap().attributes;
+        assert_eq!(super::super::attributes::text(attributes[1].value.as_ref()), r#"[7,"aGk=",{"a":0.5},true]"#);
+        let metrics = &resource.scope_metrics[0].metrics;
+        let Some(Data::Gauge(gauge)) = &metrics[0].data else { panic!("{metrics:?}") };
+        assert_eq!(gauge.data_points[0].value, Some(number_point::Value::AsInt(-3)));
+        assert_eq!((gauge.data_points[1].time_unix_nano, gauge.data_points[1].flags), (6_000_000_000, 1));
+        let Some(Data::Sum(sum)) = &metrics[1].data else { panic!("{metrics:?}") };
+        assert_eq!((sum.is_monotonic, sum.aggregation_temporality), (true, 2));
+        assert_eq!(sum.data_points[0].exemplars[0].trace_id, [10, 255]);
+        let Some(Data::Histogram(histogram)) = &metrics[2].data else { panic!("{metrics:?}") };
+        assert_eq!((histogram.aggregation_temporality, &*histogram.data_points[0].bucket_counts), (2, &[1, 2][..]));
+        let Some(Data::ExponentialHistogram(found)) = &metrics[3].data else { panic!("{metrics:?}") };
+        assert_eq!((found.aggregation_temporality, found.data_points[0].scale), (1, -1));
+        assert_eq!(found.data_points[0].positive.as_ref().unwrap().offset, -4);
+        let Some(Data::Summary(summary)) = &metrics[4].data else { panic!("{metrics:?}") };
+        assert_eq!(summary.data_points[0].quantile_values[0].value, 9.0);
+    }
+
+    #[test]
+    fn values_of_another_kind_are_named() {
+        for (text, words) in [
+            (r#"[]"#, "the request is no object"),
+            (r#"{"resourceMetrics": 5}"#, "resourceMetrics is no list"),
+            (r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": 5}]}]}]}"#, "name is no text"),
+            (
+                r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"gauge": {"dataPoints": [{"flags": -1}]}}]}]}]}"#,
+                "flags is not a whole number",
+            ),
+            ("{", "EOF"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

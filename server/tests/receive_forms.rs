@@ -1,0 +1,218 @@
+//! What receivers take besides remote write in snappy: OTLP in both encodings, zstd, exemplars; and what
+//! their readers get of it.
+
+mod support;
+#[path = "support/write.rs"]
+#[allow(dead_code)]
+mod write;
+
+use std::io::Write as _;
+
+use prost::Message;
+use proto::otlp::any_value::Value;
+use proto::otlp::metric::Data;
+use proto::otlp::{
+    AnyValue, Exemplar, Gauge, Histogram, HistogramPoint, KeyValue, Metric, MetricsRequest, NumberPoint, Resource,
+    ResourceMetrics, ScopeMetrics, Sum, Temporality, exemplar, number_point,
+};
+use proto::thanos::exemplars_client::ExemplarsClient;
+use proto::thanos::{ExemplarData, ExemplarsRequest, Series, exemplars_response};
+use support::{Uru, run};
+use write::{Answer, EXTERNAL, NOW, float_series, labels_text, post, samples, start, stored};
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    let value = AnyValue { value: Some(Value::StringValue(value.into())) };
+    KeyValue { key: key.into(), value: Some(value) }
+}
+
+fn nanoseconds(milliseconds: i64) -> u64 {
+    milliseconds as u64 * 1_000_000
+}
+
+/// A counter, a gauge and a histogram with an exemplar, of one service.
+fn otlp(time: i64) -> MetricsRequest {
+    let number = |value| NumberPoint {
+        time_unix_nano: nanoseconds(time),
+        value: Some(value),
+        attributes: vec![attribute("http.method", "GET")],
+        ..NumberPoint::default()
+    };
+    let metric = |name: &str, unit: &str, data| Metric {
+        name: name.into(),
+        unit: unit.into(),
+        data: Some(data),
+        ..Metric::default()
+    };
+    let temporality = Temporality::Cumulative as i32;
+    let observed = Exemplar {
+        time_unix_nano: nanoseconds(time),
+        value: Some(exemplar::Value::AsDouble(0.3)),
+        trace_id: vec![0xab; 16],
+        ..Exemplar::default()
+    };
+    let point = HistogramPoint {
+        time_unix_nano: nanoseconds(time),
+        count: 3,
+        sum: Some(1.5),
+        bucket_counts: vec![2, 1],
+        explicit_bounds: vec![0.5],
+        exemplars: vec![observed],
+        ..HistogramPoint::default()
+    };
+    let metrics = vec![
+        metric("http.requests", "", {
+            let data_points = vec![number(number_point::Value::AsInt(7))];
+            Data::Sum(Sum { data_points, aggregation_temporality: temporality, is_monotonic: true })
+        }),
+        metric("queue", "By", Data::Gauge(Gauge { data_points: vec![number(number_point::Value::AsDouble(0.5))] })),
+        metric("latency", "s", {
+            Data::Histogram(Histogram { data_points: vec![point], aggregation_temporality: temporality })
+        }),
+    ];
+    let attributes = vec![attribute("service.name", "cart"), attribute("pod", "cart-1")];
+    let resource = Some(Resource { attributes });
+    MetricsRequest {
+        resource_metrics: vec![ResourceMetrics { resource, scope_metrics: vec![ScopeMetrics { metrics }] }],
+    }
+}
+
+/// The same in JSON, as exporters write it.
+fn otlp_json(time: i64) -> String {
+    let time = format!("\"timeUnixNano\": \"{}\"", nanoseconds(time));
+    let method = r#""attributes": [{"key": "http.method", "value": {"stringValue": "GET"}}]"#;
+    let trace = "ab".repeat(16);
+    format!(
+        r#"{{"resourceMetrics": [{{
+            "resource": {{"attributes": [{{"key": "service.name", "value": {{"stringValue": "cart"}}}},
+                {{"key": "pod", "value": {{"stringValue": "cart-1"}}}}]}},
+            "scopeMetrics": [{{"scope": {{}}, "metrics": [
+                {{"name": "http.requests", "sum": {{"aggregationTemporality": 2, "isMonotonic": true,
+                    "dataPoints": [{{{time}, "asInt": "7", {method}}}]}}}},
+                {{"name": "queue", "unit": "By", "gauge": {{"dataPoints": [{{{time}, "asDouble": 0.5, {method}}}]}}}},
+                {{"name": "latency", "unit": "s", "histogram": {{"aggregationTemporality": 2, "dataPoints": [
+                    {{{time}, "count": "3", "sum": 1.5, "bucketCounts": ["2", "1"], "explicitBounds": [0.5],
+                      "exemplars": [{{{time}, "asDouble": 0.3, "traceId": "{trace}"}}]}}]}}}}
+            ]}}]}}]}}"#
+    )
+}
+
+const EXPECTED: [&str; 7] = [
+    r#"__name__="http_requests_total",http_method="GET",job="cart" 7"#,
+    r#"__name__="latency_seconds_bucket",job="cart",le="+Inf" 3"#,
+    r#"__name__="latency_seconds_bucket",job="cart",le="0.5" 2"#,
+    r#"__name__="latency_seconds_count",job="cart" 3"#,
+    r#"__name__="latency_seconds_sum",job="cart" 1.5"#,
+    r#"__name__="queue_bytes",http_method="GET",job="cart" 0.5"#,
+    r#"__name__="target_info",job="cart",pod="cart-1" 1"#,
+];
+
+/// Each series with its only value.
+fn lines(found: &[Series], time: i64) -> Vec<String> {
+    let found = samples(found, &EXTERNAL);
+    found.into_iter().map(|(labels, samples)| format!("{labels} {}", f64::from_bits(samples[&time]))).collect()
+}
+
+fn send_otlp(uru: &Uru, content: &str, encoding: Option<&str>, body: &[u8]) -> Answer {
+    let mut headers = vec![("Content-Type", content)];
+    headers.extend(encoding.map(|encoding| ("Content-Encoding", encoding)));
+    post(&uru.write_address(), "/api/v1/otlp", &headers, body).unwrap()
+}
+
+/// What the Exemplars API says of `query`.
+fn exemplars(uru: &Uru, query: &str, (start, end): (i64, i64)) -> Vec<ExemplarData> {
+    run(async {
+        let mut client = ExemplarsClient::new(uru.connect().await);
+        let request = ExemplarsRequest { query: query.into(), start, end, ..ExemplarsRequest::default() };
+        let mut stream = client.exemplars(request).await.unwrap().into_inner();
+        let mut found = Vec::new();
+        while let Some(frame) = stream.message().await.unwrap() {
+            match frame.result {
+                Some(exemplars_response::Result::Data(data)) => found.push(data),
+                other => panic!("{other:?}"),
+            }
+        }
+        found
+    })
+}
+
+#[test]
+fn otlp_in_both_encodings_is_kept_as_prometheus_would() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--tsdb.max-exemplars=100"]);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&otlp(NOW + 1000).encode_to_vec()).unwrap();
+    let packed = packed.finish().unwrap();
+    let protobuf = "application/x-protobuf";
+    for (time, answer) in [
+        (NOW, send_otlp(&uru, protobuf, None, &otlp(NOW).encode_to_vec())),
+        (NOW + 1000, send_otlp(&uru, protobuf, Some("gzip"), &packed)),
+        (NOW + 2000, send_otlp(&uru, "application/json; charset=utf-8", None, otlp_json(NOW + 2000).as_bytes())),
+    ] {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(lines(&stored(&uru, ".+"), time), EXPECTED);
+    }
+    let found = exemplars(&uru, "latency_seconds_bucket", (NOW, NOW + 2000));
+    let labels = &found[0].series_labels.as_ref().unwrap().labels;
+    assert_eq!((found.len(), labels_text(labels, &EXTERNAL)), {
+        (1, r#"__name__="latency_seconds_bucket",job="cart",le="0.5""#.to_owned())
+    });
+    assert_eq!(found[0].exemplars.len(), 3);
+    for (content, body) in [(protobuf, "{}"), ("application/json", "{"), ("text/plain", "{}")] {
+        assert_eq!(send_otlp(&uru, content, None, body.as_bytes()).status, 400, "{content} {body}");
+    }
+    assert_eq!(send_otlp(&uru, protobuf, Some("br"), &packed).status, 400);
+}
+
+#[test]
+fn bodies_in_zstd_are_taken() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let series = [float_series(&[("__name__", "packed")], &[(NOW, 1.0), (NOW + 1, 2.0)])];
+    let request = write::WriteRequest { timeseries: series.to_vec() }.encode_to_vec();
+    let packed = ruzstd::encoding::compress_to_vec(&*request, ruzstd::encoding::CompressionLevel::Fastest);
+    let headers = [("Content-Encoding", "zstd"), ("Content-Type", "application/x-protobuf")];
+    let answer = post(&uru.write_address(), "/api/v1/receive", &headers, &packed).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let found = samples(&stored(&uru, "packed"), &EXTERNAL);
+    assert_eq!(found["__name__=\"packed\""].len(), 2);
+    let cut = post(&uru.write_address(), "/api/v1/receive", &headers, &packed[..packed.len() / 2]).unwrap();
+    assert_eq!(cut.status, 400);
+}
+
+#[test]
+fn exemplars_are_read_by_what_a_query_selects_and_when() {
+    let data = tempfile::tempdir().unwrap();
+    let write = |uru: &Uru, name: &str, time: i64| {
+        let mut series = float_series(&[("__name__", name), ("job", "a")], &[(time, 1.0)]);
+        let labels = vec![proto::thanos::Label { name: "trace_id".into(), value: format!("t{time}") }];
+        let exemplar = proto::prometheus_copy::Exemplar { labels, value: time as f64, timestamp: time };
+        series.exemplars.push(exemplar);
+        assert_eq!(write::write(uru, "", &[series]).status, 200);
+    };
+    let flags = ["--tsdb.max-exemplars=100"];
+    let uru = start(data.path(), &flags);
+    for at in 0..3 {
+        write(&uru, "a_total", NOW + at);
+        write(&uru, "b_total", NOW + at);
+    }
+    let times = |uru: &Uru, query: &str, range| -> Vec<Vec<i64>> {
+        let found = exemplars(uru, query, range);
+        found.iter().map(|data| data.exemplars.iter().map(|exemplar| exemplar.ts).collect()).collect()
+    };
+    let all = (NOW, NOW + 10);
+    assert_eq!(times(&uru, "rate(a_total[5m]) / b_total", all), [[NOW, NOW + 1, NOW + 2]; 2]);
+    assert_eq!(times(&uru, "a_total", (NOW + 2, NOW + 2)), [[NOW + 2]]);
+    assert_eq!(times(&uru, "a_total{job=\"b\"}", all), Vec::<Vec<i64>>::new());
+    let found = &exemplars(&uru, "a_total", all)[0];
+    let labels = labels_text(&found.series_labels.as_ref().unwrap().labels, &[]);
+    assert_eq!(labels, r#"__name__="a_total",job="a",receive="a",tenant_id="default-tenant""#);
+    let own = &found.exemplars[0];
+    assert_eq!(labels_text(&own.labels.as_ref().unwrap().labels, &[]), format!("trace_id=\"t{NOW}\""));
+    // They are in the log as samples are.
+    uru.kill();
+    let uru = start(data.path(), &flags);
+    assert_eq!(times(&uru, "b_total", all), [[NOW, NOW + 1, NOW + 2]]);
+    uru.terminate();
+    let uru = start(data.path(), &flags);
+    assert_eq!(times(&uru, "b_total", all), [[NOW, NOW + 1, NOW + 2]]);
+}

@@ -1,0 +1,206 @@
+//! Blocks of receivers on their way to the bucket: whole or not visible, whatever fails; kept while the
+//! bucket is away; gone when they have been kept long enough.
+
+mod support;
+#[path = "support/write.rs"]
+#[allow(dead_code)]
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use engine::head::WriteBatch;
+use engine::shard::ingest::WriteLimits;
+use engine::shard::{self, Flush, Ingest, IngestOptions, Pool};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use prometheus_client::registry::Registry;
+use server::ingest::ship::{Retention, ShipMetrics, Shipper};
+use server::objstore::Bucket;
+use support::faulty::{FAULTS, Fault, Faulty, objects, whole_blocks};
+use support::{Uru, blocks_in, run, wait};
+use write::{EXTERNAL, NOW, Samples, WriteRequest, float_series, recorded, samples, start, stored, write};
+
+const MINUTE: i64 = 60_000;
+
+/// One sample each minute from `start` on, of two series.
+fn minutes(start: i64, count: i64) -> WriteRequest {
+    let times: Vec<(i64, f64)> = (0..count).map(|at| (start + at * MINUTE, at as f64)).collect();
+    let series = |name| float_series(&[("__name__", "shipped"), ("name", name)], &times);
+    WriteRequest { timeseries: vec![series("a"), series("b")] }
+}
+
+fn samples_of(request: &WriteRequest) -> Samples {
+    let mut samples = Samples::new();
+    recorded(request, &mut samples);
+    samples
+}
+
+/// The files of a folder, by their names below it.
+fn files(folder: &Path) -> BTreeMap<String, Bytes> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, std::fs::read(&path).unwrap().into());
+            }
+        }
+    }
+    found
+}
+
+fn bucket_flag(folder: &Path) -> String {
+    format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", folder.display())
+}
+
+fn ship(ingest: &Arc<Ingest>, data: &Path, store: Arc<dyn ObjectStore>) -> Shipper {
+    let bucket = Bucket::over(store, "memory", &mut Registry::default());
+    let retention = Retention { age: Duration::ZERO, bytes_max: 0 };
+    Shipper::new(Arc::clone(ingest), data, Some(bucket), (retention, ShipMetrics::default()))
+}
+
+#[test]
+fn a_fault_at_any_call_leaves_no_part_of_a_block_visible_and_the_next_round_ships_it() {
+    let data = tempfile::tempdir().unwrap();
+    let pool = Pool::start(&shard::Options::default()).unwrap();
+    let options = IngestOptions {
+        data_dir: data.path().to_owned(),
+        external_labels: engine::model::Labels::from_pairs([("receive", "a")]),
+        block_range_ms: 10 * MINUTE,
+        ..IngestOptions::default()
+    };
+    let ingest = Ingest::open(&pool, options).unwrap();
+    run(async {
+        for minute in 0..30 {
+            let mut batch = WriteBatch::new();
+            batch.push_series([("__name__", "shipped")]);
+            batch.push_sample(minute * MINUTE, minute as f64);
+            ingest.append(&Arc::from("team"), batch, WriteLimits::default()).await.unwrap();
+        }
+        assert_eq!(ingest.flush(None, Flush::All).await.unwrap().len(), 3);
+        let counted = Faulty::new(&Arc::new(InMemory::new()), u64::MAX, Fault::Refused);
+        let calls = counted.calls();
+        ship(&ingest, data.path(), Arc::new(counted)).sync().await;
+        let calls = calls.load(Ordering::Relaxed);
+        // Of each block: is it there, its chunks, its index, its meta.json.
+        assert_eq!(calls, 3 * 4);
+        for at in 0..calls {
+            for fault in FAULTS {
+                std::fs::remove_file(data.path().join("team/thanos.shipper.json")).unwrap();
+                let store = Arc::new(InMemory::new());
+                ship(&ingest, data.path(), Arc::new(Faulty::new(&store, at, fault))).sync().await;
+                let scratch = tempfile::tempdir().unwrap();
+                // What is visible is whole.
+                let visible = whole_blocks(&objects(&store).await, scratch.path()).len();
+                assert!(visible <= 3, "call {at}, {fault:?}");
+                ship(&ingest, data.path(), Arc::clone(&store) as _).sync().await;
+                let mut local = files(&data.path().join("team"));
+                local.retain(|name, _| name != "thanos.shipper.json" && !name.ends_with("tombstones"));
+                assert!(objects(&store).await == local, "call {at}, {fault:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn blocks_wait_while_the_bucket_is_away_and_are_shipped_after_a_crash_when_it_is_back() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = bucket.path().join("bucket");
+    let flags = [&*bucket_flag(&folder), "--shipper.sync-interval=20ms", "--tsdb.min-block-duration=5m"];
+    let uru = start(data.path(), &flags);
+    // A file where the bucket's folder was: nothing can be written to it or read from it.
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    let request = minutes(NOW, 40);
+    assert_eq!(write(&uru, "team", &request.timeseries).status, 200);
+    let of_team = |name: &str| uru.metric(&format!("{name}{{tenant=\"team\"}}"));
+    wait(|| of_team("uru_receive_blocks_waiting").is_some_and(|count| count >= 6.0));
+    wait(|| of_team("thanos_shipper_upload_failures_total").is_some_and(|count| count > 6.0));
+    assert!(of_team("uru_receive_local_bytes").unwrap() > 1000.0);
+    assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&request));
+    uru.kill();
+    // Back, with a block that was half there.
+    std::fs::remove_file(&folder).unwrap();
+    let local = blocks_in(&data.path().join("team"));
+    let half = folder.join(local[0].file_name().unwrap());
+    std::fs::create_dir_all(half.join("chunks")).unwrap();
+    std::fs::write(half.join("chunks/000001"), "half").unwrap();
+    let uru = start(data.path(), &flags);
+    wait(|| uru.metric("uru_receive_blocks_waiting{tenant=\"team\"}") == Some(0.0));
+    for block in blocks_in(&data.path().join("team")) {
+        let mut local = files(&block);
+        local.remove("tombstones");
+        assert!(local == files(&folder.join(block.file_name().unwrap())), "{}", block.display());
+    }
+    assert!(blocks_in(&folder).len() >= 6);
+    assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&request));
+}
+
+#[test]
+fn without_a_bucket_to_take_them_blocks_stay_within_the_bytes_allowed_and_what_is_lost_is_counted() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = bucket.path().join("bucket");
+    let flags = [
+        &*bucket_flag(&folder),
+        "--shipper.sync-interval=20ms",
+        "--tsdb.min-block-duration=5m",
+        "--tsdb.max-retention-bytes=3KB",
+    ];
+    let uru = start(data.path(), &flags);
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    assert_eq!(write(&uru, "team", &minutes(NOW, 60).timeseries).status, 200);
+    wait(|| uru.metric("uru_receive_blocks_dropped_unshipped_total{tenant=\"team\"}").is_some_and(|count| count > 0.0));
+    wait(|| uru.metric("uru_receive_local_bytes{tenant=\"team\"}").is_some_and(|bytes| bytes <= 3072.0));
+    assert!(uru.log().contains("--tsdb.max-retention-bytes is reached"), "{}", uru.log());
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// Whether a tenant has a folder below `data`.
+fn has_folder(data: &Path, tenant: &str) -> bool {
+    data.join(tenant).exists()
+}
+
+#[test]
+fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hour = 60 * MINUTE;
+    // The last process kept a tenant that sends no more.
+    let before = start(data.path(), &[]);
+    assert_eq!(write(&before, "restarted", &minutes(now() - 5 * hour, 30).timeseries).status, 200);
+    before.terminate();
+    let flags = [&*bucket_flag(bucket.path()), "--shipper.sync-interval=20ms", "--tsdb.retention=1h"];
+    let uru = start(data.path(), &flags);
+    let old = minutes(now() - 5 * hour, 30);
+    assert_eq!(write(&uru, "old", &old.timeseries).status, 200);
+    let new = minutes(now() - hour / 2, 20);
+    assert_eq!(write(&uru, "new", &new.timeseries).status, 200);
+    let owners = || -> Vec<String> {
+        let owner = |block: &std::path::PathBuf| support::meta_of(block)["thanos"]["labels"]["tenant_id"].clone();
+        blocks_in(bucket.path()).iter().map(|block| owner(block).as_str().unwrap().to_owned()).collect()
+    };
+    wait(|| ["old", "restarted"].into_iter().all(|tenant| owners().contains(&tenant.to_owned())));
+    wait(|| !has_folder(data.path(), "old") && !has_folder(data.path(), "restarted"));
+    wait(|| uru.metric("prometheus_tsdb_head_series{tenant=\"old\"}").is_none());
+    assert!(!owners().contains(&"new".to_owned()), "{:?}", owners());
+    assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&new));
+    // A tenant that was pruned may come back.
+    assert_eq!(write(&uru, "old", &minutes(now() - hour / 2, 20).timeseries).status, 200);
+    assert_eq!(stored(&uru, "shipped").len(), 4);
+    // Without an end of its own a process leaves nothing in the bucket that is not whole.
+    let ended: Uru = uru;
+    ended.terminate();
+    let scratch = tempfile::tempdir().unwrap();
+    assert!(whole_blocks(&files(bucket.path()), scratch.path()).len() >= 4);
+}
