@@ -1,0 +1,193 @@
+//! Rings of receivers that change while samples come: none that was acknowledged is lost.
+
+mod support;
+#[path = "support/write.rs"]
+mod write;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use proto::prometheus_copy::TimeSeries;
+use support::{Uru, free_address, wait};
+use write::{EXTERNAL, NOW, Samples, WriteRequest, body, float_series, post, recorded, samples, start, stored};
+
+/// Series of each request.
+const SERIES: usize = 30;
+
+/// Request number `round` of sender number `sender`: the next sample of each of its series.
+fn request(sender: usize, round: i64) -> Vec<TimeSeries> {
+    let series = (0..SERIES).map(|number| {
+        let (name, sender) = (format!("r{number:02}"), sender.to_string());
+        let labels = [("__name__", "ring"), ("name", &*name), ("sender", &*sender)];
+        float_series(&labels, &[(NOW + 1000 * round, round as f64)])
+    });
+    series.collect()
+}
+
+/// Senders that write to `addresses` in turn until they are told to end, and what was acknowledged.
+struct Load {
+    is_over: AtomicBool,
+    acknowledged: AtomicUsize,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { is_over: AtomicBool::new(false), acknowledged: AtomicUsize::new(0) }
+    }
+
+    /// Sends until the end; a request that is not acknowledged is sent again, to the next address.
+    fn send(&self, sender: usize, addresses: &[String]) -> Samples {
+        let mut sent = Samples::new();
+        let mut attempts = sender;
+        let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        for round in 0.. {
+            let series = request(sender, round);
+            let packed = body(&series);
+            loop {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return sent;
+                }
+                attempts += 1;
+                let answer = post(&addresses[attempts % addresses.len()], "/api/v1/receive", &snappy, &packed);
+                match answer.map(|answer| answer.status) {
+                    Some(200) => break,
+                    // Away, or not yet of one mind about the ring.
+                    None | Some(500 | 503) => {}
+                    Some(other) => panic!("{other}"),
+                }
+            }
+            recorded(&WriteRequest { timeseries: series }, &mut sent);
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+        unreachable!("the rounds have no end")
+    }
+
+    /// Waits until `more` requests are acknowledged from now on.
+    fn goes_on(&self, more: usize) {
+        let until = self.acknowledged.load(Ordering::Relaxed) + more;
+        wait(|| self.acknowledged.load(Ordering::Relaxed) >= until);
+    }
+}
+
+/// Runs `change` while the senders numbered `senders` write to `addresses`; gives all that was
+/// acknowledged.
+fn under_load(addresses: &[String], senders: [usize; 2], change: impl FnOnce(&Load)) -> Samples {
+    let load = Load::new();
+    std::thread::scope(|scope| {
+        let own = &load;
+        let senders = senders.map(|sender| scope.spawn(move || own.send(sender, addresses)));
+        // Ended also when the change fails, or its failure would never be seen.
+        struct End<'a>(&'a Load);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.is_over.store(true, Ordering::Relaxed);
+            }
+        }
+        let end = End(&load);
+        load.goes_on(10);
+        change(&load);
+        drop(end);
+        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+    })
+}
+
+fn ring(endpoints: &[&str]) -> String {
+    let quoted: Vec<String> = endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    format!("[{{\"algorithm\": \"ketama\", \"endpoints\": [{}]}}]", quoted.join(","))
+}
+
+/// Replaces the hashrings file, whole.
+fn set(path: &Path, endpoints: &[&str]) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, ring(endpoints)).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+/// How many of `receivers` have each of the samples, at least.
+fn copies(expected: &Samples, receivers: &[&Uru]) -> usize {
+    let found: Vec<Samples> = receivers.iter().map(|uru| samples(&stored(uru, "ring"), &EXTERNAL)).collect();
+    let of = |labels: &String, time: &i64, value: &u64| {
+        found.iter().filter(|found| found.get(labels).and_then(|samples| samples.get(time)) == Some(value)).count()
+    };
+    let all =
+        expected.iter().flat_map(|(labels, samples)| samples.iter().map(move |(time, value)| (labels, time, value)));
+    all.map(|(labels, time, value)| of(labels, time, value)).min().unwrap()
+}
+
+fn changes(uru: &Uru) -> f64 {
+    uru.metric("thanos_receive_hashrings_file_changes_total").unwrap()
+}
+
+#[test]
+fn a_hashrings_file_that_changes_under_load_loses_nothing() {
+    let folders: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let file = folders[3].path().join("rings.json");
+    let receivers: Vec<Uru> = folders[..3].iter().map(|folder| start(folder.path(), &[])).collect();
+    let grpc: Vec<&str> = receivers.iter().map(|uru| &*uru.grpc).collect();
+    set(&file, &grpc[..1]);
+    let flag = format!("--receive.hashrings-file={}", file.display());
+    let router = start(folders[3].path(), &[&flag]);
+    let acknowledged = under_load(&[router.write_address()], [0, 1], |load| {
+        for (number, endpoints) in [&grpc[..2], &grpc[1..], &grpc[..]].into_iter().enumerate() {
+            set(&file, endpoints);
+            wait(|| changes(&router) > number as f64);
+            load.goes_on(20);
+        }
+        std::fs::write(&file, "[").unwrap();
+        wait(|| router.metric("thanos_receive_config_last_reload_successful") == Some(0.0));
+        load.goes_on(20);
+    });
+    assert!(acknowledged.values().map(|samples| samples.len()).sum::<usize>() > 90 * SERIES);
+    let all: Vec<&Uru> = receivers.iter().collect();
+    assert!(copies(&acknowledged, &all) >= 1);
+    // The last change took effect: each receiver was given something.
+    assert!(receivers.iter().all(|uru| !stored(uru, "ring").is_empty()));
+}
+
+/// A receiver that places and keeps, at the gRPC address `grpc` and the ring of `file`.
+fn member(data: &Path, file: &Path, (grpc, write): (&str, &str)) -> Uru {
+    let flags = [
+        format!("--grpc-address={grpc}"),
+        format!("--receive.local-endpoint={grpc}"),
+        format!("--remote-write.address={write}"),
+        format!("--receive.hashrings-file={}", file.display()),
+        "--receive.replication-factor=3".to_owned(),
+    ];
+    start(data, &flags.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn of_three_replicas_one_is_killed_and_comes_back_one_is_added_and_two_have_every_sample() {
+    let folders: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+    let addresses: Vec<(String, String)> = (0..4).map(|_| (free_address(), free_address())).collect();
+    let grpc: Vec<&str> = addresses.iter().map(|(grpc, _)| &**grpc).collect();
+    let writes: Vec<String> = addresses.iter().map(|(_, write)| write.clone()).collect();
+    let file = folders[4].path().join("rings.json");
+    set(&file, &grpc[..3]);
+    let join = |at: usize| member(folders[at].path(), &file, (grpc[at], &writes[at]));
+    let mut receivers: Vec<Uru> = (0..3).map(join).collect();
+    let acknowledged = under_load(&writes[..3], [0, 1], |load| {
+        for _ in 0..2 {
+            // In the middle of requests, also of those that it was sent itself.
+            receivers.remove(0).kill();
+            load.goes_on(20);
+            receivers.insert(0, join(0));
+            load.goes_on(20);
+        }
+    });
+    // Two of three are the quorum of each acknowledgement.
+    assert!(copies(&acknowledged, &receivers.iter().collect::<Vec<_>>()) >= 2);
+    assert!(receivers[1].metric("thanos_receive_replications_total{result=\"success\"}").unwrap() > 0.0);
+    receivers.push(join(3));
+    let while_added = under_load(&writes, [2, 3], |load| {
+        set(&file, &grpc);
+        wait(|| receivers.iter().all(|uru| uru.metric("thanos_receive_hashring_nodes") == Some(4.0)));
+        load.goes_on(30);
+    });
+    let settled = under_load(&writes, [4, 5], |load| load.goes_on(30));
+    let all: Vec<&Uru> = receivers.iter().collect();
+    assert!(!stored(all[3], "ring").is_empty());
+    // As long as receivers have different rings, two replicas may come to be on one of them.
+    assert!(copies(&while_added, &all) >= 1);
+    assert!(copies(&settled, &all) >= 2 && copies(&acknowledged, &all) >= 2);
+}
