@@ -2,6 +2,7 @@
 
 mod support;
 #[path = "support/write.rs"]
+#[allow(dead_code)]
 mod write;
 
 use std::path::Path;

@@ -1,0 +1,43 @@
+//! Everything in one process: it keeps what it is sent, scrapes itself, and shows both at once.
+
+mod support;
+#[path = "support/write.rs"]
+#[allow(dead_code)]
+mod write;
+
+use std::path::Path;
+
+use support::Uru;
+use write::{body, float_series, post};
+
+/// What an instant query at `time`, in seconds, answers; now without one.
+fn query(uru: &Uru, expression: &str, time: Option<i64>) -> serde_json::Value {
+    let time = time.map(|time| format!("&time={time}")).unwrap_or_default();
+    let (status, text) = uru.get(&format!("/api/v1/query?query={expression}{time}"));
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()["data"]["result"].take()
+}
+
+fn start(data: &Path) -> Uru {
+    Uru::start("all-in-one", &[&format!("--data-dir={}", data.display())])
+}
+
+#[test]
+fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path());
+    // No interval has to pass before the first scrape.
+    uru.wait_for("/api/v1/query?query=up", "\"job\":\"uru\"");
+    let own = query(&uru, "thanos_build_info", None);
+    assert_eq!(own[0]["metric"]["instance"], format!("127.0.0.1:{}", uru.http.rsplit(':').next().unwrap()));
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let sent = float_series(&[("__name__", "sent"), ("job", "a")], &[(seconds * 1000, 4.5)]);
+    let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    let answer = post(&uru.http, "/api/v1/receive", &snappy, &body(&[sent])).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(query(&uru, "sent*2", Some(seconds))[0]["value"][1], "9");
+    uru.kill();
+    let uru = start(data.path());
+    uru.wait_for(&format!("/api/v1/query?query=sent&time={seconds}"), "\"4.5\"");
+    uru.wait_for("/api/v1/query?query=count_over_time(up[1h])", "\"job\":\"uru\"");
+}
