@@ -1,12 +1,13 @@
-//! Jobs filled in order by one thread, worked on by several, and taken in order by the first again.
+//! Jobs filled in order by one thread, worked on by all, and taken in order by the first again.
 //!
 //! ```text
-//! caller    fill 1 │ fill 2 │ fill 3 │       take 1 │ fill 4 │ take 2 …
-//! worker 1          │ work 1        │ work 3 …
-//! worker 2                  │ work 2        │ work 4 …
+//! caller    fill 1 │ fill 2 │ fill 3 │ work 3      │ take 1 │ fill 4 │ take 2 …
+//! worker             │ work 1      │ work 2           │ work 4 …
 //! ```
 //!
-//! No more jobs exist at once than keep the workers busy, which bounds the memory.
+//! The caller works too when it has nothing to fill and nothing to take, so that as many threads as
+//! there are cores keep all of them busy. No more jobs exist at once than that takes, which bounds the
+//! memory.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,13 +42,13 @@ pub(super) trait Ends<J> {
     fn take(&mut self, job: &mut J) -> Result<(), Error>;
 }
 
-/// Gives the calling thread the priority of background jobs.
+/// Gives the calling thread, and all that it starts from now on, the priority of background jobs.
 pub fn run_in_background() {
     // A kernel that refuses leaves the priority as it is, and the job runs all the same.
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
-/// Runs all jobs on `threads` threads besides the caller's, on that alone when there are none.
+/// Runs all jobs on the caller's thread and on `threads` others.
 pub(super) fn run<W: Work>(threads: usize, work: &W, ends: &mut impl Ends<W::Job>) -> Result<(), Error> {
     if threads == 0 {
         let (mut worker, mut job) = (work.worker(), W::Job::default());
@@ -57,7 +58,7 @@ pub(super) fn run<W: Work>(threads: usize, work: &W, ends: &mut impl Ends<W::Job
         }
         return Ok(());
     }
-    let jobs_max = 2 * threads + 1;
+    let jobs_max = jobs_max(threads);
     std::thread::scope(|scope| {
         let (jobs, waiting) = bounded(jobs_max);
         let (results, done) = bounded(jobs_max);
@@ -65,16 +66,21 @@ pub(super) fn run<W: Work>(threads: usize, work: &W, ends: &mut impl Ends<W::Job
             let (waiting, results) = (waiting.clone(), results.clone());
             scope.spawn(move || run_worker(work, &waiting, &results));
         }
-        drop((waiting, results));
-        feed(jobs_max, ends, &jobs, &done)
+        drop(results);
+        let mut line = Line { jobs, waiting, done, early: BTreeMap::new(), free: Vec::new(), filled: 0, taken: 0 };
+        line.feed(work, ends)
     })
+}
+
+/// Jobs that exist at once: one that each thread works on, and one that it goes on with.
+fn jobs_max(threads: usize) -> usize {
+    2 * (threads + 1)
 }
 
 type Numbered<J> = (u64, Box<J>);
 type Finished<J> = (u64, Box<J>, Result<(), Error>);
 
 fn run_worker<W: Work>(work: &W, waiting: &Receiver<Numbered<W::Job>>, results: &Sender<Finished<W::Job>>) {
-    run_in_background();
     let mut worker = work.worker();
     for (number, mut job) in waiting {
         let worked = work_caught(work, &mut worker, &mut job);
@@ -96,35 +102,64 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::new(ErrorKind::Bug, format!("a thread of the compaction panicked: {text}"))
 }
 
-fn feed<J: Default>(
-    jobs_max: usize,
-    ends: &mut impl Ends<J>,
-    jobs: &Sender<Numbered<J>>,
-    done: &Receiver<Finished<J>>,
-) -> Result<(), Error> {
-    let gone = || Error::new(ErrorKind::Bug, "the threads of the compaction are gone");
-    let (mut free, mut early) = (Vec::new(), BTreeMap::new());
-    let (mut filled, mut taken, mut exhausted) = (0u64, 0u64, false);
-    loop {
-        while !exhausted && filled - taken < jobs_max as u64 {
-            let mut job: Box<J> = free.pop().unwrap_or_default();
-            exhausted = !ends.fill(&mut job)?;
-            if !exhausted {
-                jobs.send((filled, job)).map_err(|_| gone())?;
-                filled += 1;
+/// What the caller's thread knows of the jobs.
+struct Line<J> {
+    jobs: Sender<Numbered<J>>,
+    /// Jobs that nobody works on yet.
+    waiting: Receiver<Numbered<J>>,
+    done: Receiver<Finished<J>>,
+    /// Finished jobs by their numbers, before those ahead of them are taken.
+    early: BTreeMap<u64, Box<J>>,
+    /// Jobs whose room is used again.
+    free: Vec<Box<J>>,
+    filled: u64,
+    taken: u64,
+}
+
+impl<J: Default> Line<J> {
+    /// Fills, works on and takes jobs until none is left.
+    fn feed<W: Work<Job = J>>(&mut self, work: &W, ends: &mut impl Ends<J>) -> Result<(), Error> {
+        let gone = || Error::new(ErrorKind::Bug, "the threads of the compaction are gone");
+        let jobs_max = self.jobs.capacity().unwrap_or(1) as u64;
+        let (mut worker, mut exhausted) = (work.worker(), false);
+        loop {
+            while let Ok(finished) = self.done.try_recv() {
+                self.finish(finished)?;
+            }
+            self.take(ends)?;
+            if !exhausted && self.filled - self.taken < jobs_max {
+                let mut job = self.free.pop().unwrap_or_default();
+                exhausted = !ends.fill(&mut job)?;
+                if !exhausted {
+                    self.jobs.send((self.filled, job)).map_err(|_| gone())?;
+                    self.filled += 1;
+                }
+            } else if self.taken == self.filled {
+                return Ok(());
+            } else if let Ok((number, mut job)) = self.waiting.try_recv() {
+                let worked = work_caught(work, &mut worker, &mut job);
+                self.finish((number, job, worked))?;
+            } else {
+                let finished = self.done.recv().map_err(|_| gone())?;
+                self.finish(finished)?;
             }
         }
-        if taken == filled {
-            return Ok(());
-        }
-        let (number, job, worked) = done.recv().map_err(|_| gone())?;
+    }
+
+    fn finish(&mut self, (number, job, worked): Finished<J>) -> Result<(), Error> {
         worked?;
-        early.insert(number, job);
-        while let Some(mut job) = early.remove(&taken) {
+        self.early.insert(number, job);
+        Ok(())
+    }
+
+    /// Takes what is finished and next in order.
+    fn take(&mut self, ends: &mut impl Ends<J>) -> Result<(), Error> {
+        while let Some(mut job) = self.early.remove(&self.taken) {
             ends.take(&mut job)?;
-            taken += 1;
-            free.push(job);
+            self.taken += 1;
+            self.free.push(job);
         }
+        Ok(())
     }
 }
 
