@@ -9,6 +9,11 @@
 //! next                      ○  ○  ○  ○  ○
 //!            └─ stays ──┘   └ merged ┘
 //! ```
+//!
+//! Most often all of it stays and only the end of the next timeline follows. Behind a sample at `t`, `d`
+//! after the one before it, the other side is looked at from its *reach* `t + 1 + 2 d` on: as long as
+//! each sample lies within the reach of the one before it, the other side has no say. The few samples
+//! that don't are kept as *gaps*, so that a whole chunk is passed by looking at the gaps within it.
 
 /// Penalty in milliseconds before a distance between two samples is known.
 const INITIAL_PENALTY_MS: i64 = 5000;
@@ -20,28 +25,40 @@ pub struct Fold {
     picks: Vec<u32>,
     /// The latest time up to which any sample so far keeps the other side from being looked at.
     reaches: Vec<i64>,
+    /// Places of the samples that lie beyond the reach of the one before them, ascending.
+    gaps: Vec<u32>,
     tail_times: Vec<i64>,
     tail_picks: Vec<u32>,
+}
+
+/// How far the result so far is followed beside the next timeline.
+enum Followed {
+    /// To its end; then come the samples of the timeline from number `next` on.
+    Whole { next: usize },
+    /// Up to the sample number `gap`, in front of which sample number `next` of the timeline lies.
+    Until { gap: usize, next: usize },
 }
 
 /// One of two sides that are merged.
 struct Side<'a> {
     times: &'a [i64],
     at: usize,
-    penalty: i64,
 }
 
 impl Side<'_> {
-    fn seek(&mut self, after: i64) -> Option<i64> {
-        let target = after.saturating_add(self.penalty);
-        while let Some(time) = self.times.get(self.at) {
-            if *time >= target {
-                return Some(*time);
-            }
-            self.at += 1;
-        }
-        None
+    /// The next sample at `time` or later.
+    fn seek(&mut self, time: i64) -> Option<i64> {
+        self.at += self.times[self.at..].partition_point(|own| *own < time);
+        self.times.get(self.at).copied()
     }
+}
+
+/// The numbers of a run of samples.
+enum Picks<'a> {
+    /// One after the other from this one on.
+    From(u32),
+    /// These.
+    Of(&'a [u32]),
 }
 
 impl Fold {
@@ -50,6 +67,7 @@ impl Fold {
         self.times.clear();
         self.picks.clear();
         self.reaches.clear();
+        self.gaps.clear();
     }
 
     /// Unix milliseconds of the samples that stay, ascending.
@@ -69,64 +87,119 @@ impl Fold {
         let by_time = self.times.partition_point(|time| time <= first);
         let by_reach = self.reaches.partition_point(|reach| reach <= first) + 1;
         let stays = by_time.min(by_reach).min(self.times.len());
+        match self.follow(stays, times) {
+            Followed::Whole { next } => self.merge((&[], &[]), (times, next), first_pick),
+            Followed::Until { gap, next } => self.rejoin(gap, (times, next), first_pick),
+        }
+    }
+
+    /// How far the samples from number `stays` on are followed with `times` on the other side.
+    fn follow(&self, stays: usize, times: &[i64]) -> Followed {
+        let Some(last_reach) = self.reaches.last() else { return Followed::Whole { next: 0 } };
+        if stays == 0 {
+            return Followed::Until { gap: 0, next: 0 };
+        }
+        let mut other = Side { times, at: 0 };
+        let first_gap = self.gaps.partition_point(|gap| (*gap as usize) < stays);
+        for gap in self.gaps[first_gap..].iter().map(|gap| *gap as usize) {
+            if other.seek(self.reaches[gap - 1]).is_some_and(|time| time < self.times[gap]) {
+                return Followed::Until { gap, next: other.at };
+            }
+        }
+        other.seek(*last_reach);
+        Followed::Whole { next: other.at }
+    }
+
+    /// Merges the samples from number `gap` on with `times`, of which those before number `next` are
+    /// passed.
+    fn rejoin(&mut self, gap: usize, right: (&[i64], usize), first_pick: u32) {
         let (mut tail_times, mut tail_picks) =
             (std::mem::take(&mut self.tail_times), std::mem::take(&mut self.tail_picks));
         tail_times.clear();
-        tail_times.extend_from_slice(&self.times[stays..]);
+        tail_times.extend_from_slice(&self.times[gap..]);
         tail_picks.clear();
-        tail_picks.extend_from_slice(&self.picks[stays..]);
-        self.times.truncate(stays);
-        self.picks.truncate(stays);
-        self.reaches.truncate(stays);
-        self.merge((&tail_times, &tail_picks), times, first_pick);
+        tail_picks.extend_from_slice(&self.picks[gap..]);
+        self.times.truncate(gap);
+        self.picks.truncate(gap);
+        self.reaches.truncate(gap);
+        self.gaps.truncate(self.gaps.partition_point(|at| (*at as usize) < gap));
+        self.merge((&tail_times, &tail_picks), right, first_pick);
         (self.tail_times, self.tail_picks) = (tail_times, tail_picks);
     }
 
-    /// Appends what the penalty leaves of the two sides, the left one continuing the samples so far.
-    fn merge(&mut self, (left_times, left_picks): (&[i64], &[u32]), right_times: &[i64], first_pick: u32) {
-        let mut last = self.times.last().copied();
-        let mut left = Side { times: left_times, at: 0, penalty: 0 };
-        let mut right = Side { times: right_times, at: 0, penalty: self.last_penalty() };
+    /// Appends what the penalty leaves of the two sides, the left one continuing the samples so far; of
+    /// the right one the samples before number `next` are passed.
+    fn merge(
+        &mut self,
+        (left_times, left_picks): (&[i64], &[u32]),
+        (right_times, next): (&[i64], usize),
+        first_pick: u32,
+    ) {
+        let mut left = Side { times: left_times, at: 0 };
+        let mut right = Side { times: right_times, at: next };
         loop {
-            let after = last.map_or(i64::MIN, |last| last.saturating_add(1));
+            let after = self.times.last().map_or(i64::MIN, |last| last.saturating_add(1));
             let takes_left = match (left.seek(after), right.seek(after)) {
                 (None, None) => return,
                 (Some(left), right) => right.is_none_or(|right| left <= right),
                 (None, Some(_)) => false,
             };
-            let (own, other) = if takes_left { (&mut left, &mut right) } else { (&mut right, &mut left) };
-            let time = own.times[own.at];
-            let pick = if takes_left { left_picks[own.at] } else { first_pick + own.at as u32 };
-            own.at += 1;
-            own.penalty = 0;
-            if other.at < other.times.len() {
-                other.penalty = penalty(last, time);
+            let other = if takes_left {
+                left.at += self.take_run(&left.times[left.at..], Picks::Of(&left_picks[left.at..]));
+                &mut right
+            } else {
+                right.at += self.take_run(&right.times[right.at..], Picks::From(first_pick + right.at as u32));
+                &mut left
+            };
+            // What the samples of earlier runs reach lies before this one.
+            other.seek(self.reaches.last().copied().unwrap_or(i64::MIN));
+        }
+    }
+
+    /// Appends the first of `times`, which comes after all so far, and those behind it in which the other
+    /// side has no say; gives how many.
+    fn take_run(&mut self, times: &[i64], of: Picks<'_>) -> usize {
+        let Some((first, rest)) = times.split_first() else { return 0 };
+        let start = self.times.len();
+        let last = match self.times[..] {
+            [] => None,
+            [only] => Some((None, only)),
+            [.., before, last] => Some((Some(before), last)),
+        };
+        if last.is_some_and(|(before, last)| *first > reach(before, last)) {
+            self.gaps.push(start as u32);
+        }
+        let (mut before, mut reach) = (*first, reach(last.map(|(_, last)| last), *first));
+        let mut reach_max = self.reaches.last().map_or(reach, |before| reach.max(*before));
+        self.reaches.reserve(times.len());
+        self.reaches.push(reach_max);
+        self.reaches.extend(rest.iter().map_while(|time| {
+            if *time <= before || *time >= reach {
+                return None;
             }
-            self.push(time, pick);
-            last = Some(time);
+            reach = self::reach(Some(before), *time);
+            reach_max = reach_max.max(reach);
+            before = *time;
+            Some(reach_max)
+        }));
+        let len = self.reaches.len() - start;
+        self.times.extend_from_slice(&times[..len]);
+        match of {
+            Picks::From(first) => self.picks.extend(first..first + len as u32),
+            Picks::Of(picks) => self.picks.extend_from_slice(&picks[..len]),
         }
-    }
-
-    fn push(&mut self, time: i64, pick: u32) {
-        let reach = time.saturating_add(1).saturating_add(penalty(self.times.last().copied(), time));
-        self.reaches.push(self.reaches.last().map_or(reach, |before| reach.max(*before)));
-        self.times.push(time);
-        self.picks.push(pick);
-    }
-
-    /// The penalty that the sample taken last has put on the other side.
-    fn last_penalty(&self) -> i64 {
-        match self.times[..] {
-            [] => 0,
-            [only] => penalty(None, only),
-            [.., before, last] => penalty(Some(before), last),
-        }
+        len
     }
 }
 
-/// The penalty of the side that was not followed when a sample at `time` comes after one at `last`.
-fn penalty(last: Option<i64>, time: i64) -> i64 {
-    last.map_or(INITIAL_PENALTY_MS, |last| time.saturating_sub(last).saturating_mul(2))
+/// The time from which on the other side is looked at behind a sample at `time` that comes after one at
+/// `last`: behind the penalty of twice the distance.
+fn reach(last: Option<i64>, time: i64) -> i64 {
+    let penalty = last.map_or(INITIAL_PENALTY_MS, |last| {
+        let distance = time.saturating_sub(last);
+        distance.saturating_add(distance)
+    });
+    time.saturating_add(1).saturating_add(penalty)
 }
 
 #[cfg(test)]
@@ -175,11 +248,46 @@ mod tests {
         })
     }
 
+    /// Chunks of replicas that are scraped alike, with scrapes missing here and there.
+    fn replicas() -> impl Strategy<Value = Vec<Vec<i64>>> {
+        let scrape = (-20..20i64, prop_oneof![12 => Just(1i64), 2 => Just(2i64), 1 => 3..9i64]);
+        let replica = (0..15_000i64, 5..40usize, prop::collection::vec(scrape, 1..150));
+        prop::collection::vec(replica, 1..4).prop_map(|replicas| {
+            let mut chunks = Vec::new();
+            for (phase, len, scrapes) in replicas {
+                let mut slot = 0;
+                let times: Vec<i64> = scrapes
+                    .into_iter()
+                    .map(|(jitter, steps)| {
+                        slot += steps;
+                        phase + slot * 15_000 + jitter
+                    })
+                    .collect();
+                chunks.extend(times.chunks(len).map(<[i64]>::to_vec));
+            }
+            chunks.sort_by_key(|times| (times[0], times[times.len() - 1]));
+            chunks
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn folding_chunk_by_chunk_gives_what_penalty_gives(timelines in timelines()) {
             prop_assert_eq!(folded(&mut Fold::default(), &timelines), specified(&timelines));
+        }
+
+        #[test]
+        fn chunks_of_replicas_with_missing_scrapes_give_what_penalty_gives(timelines in replicas()) {
+            prop_assert_eq!(folded(&mut Fold::default(), &timelines), specified(&timelines));
+        }
+
+        #[test]
+        fn times_out_of_order_are_left_out(timelines in prop::collection::vec(prop::collection::vec(-9..99i64, 0..9), 0..5)) {
+            let mut fold = Fold::default();
+            folded(&mut fold, &timelines);
+            prop_assert!(fold.times().is_sorted_by(|a, b| a < b));
+            prop_assert_eq!(fold.times().len(), fold.picks().len());
         }
     }
 

@@ -302,7 +302,8 @@ impl Act<'_> {
                     fold.add(batch.chunk(chunk).0, batch.range(chunk).start as u32);
                 }
                 times.extend_from_slice(fold.times());
-                values.extend(fold.picks().iter().map(|pick| batch.values()[*pick as usize]));
+                let decoded = batch.values();
+                values.extend(fold.picks().iter().map(|pick| decoded[*pick as usize]));
             }
             Replicas::OneToOne => {
                 let ranges: Vec<_> =
