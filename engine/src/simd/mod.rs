@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Isa {
     /// What every machine of the target has: the twins that are the specification.
     Scalar,
-    /// AVX2, BMI1, BMI2 and POPCNT.
+    /// AVX2, BMI1, BMI2, LZCNT and POPCNT.
     Avx2,
     /// AVX-512 F, BW, CD, DQ, VL, VBMI2 and VPOPCNTDQ, and all of [`Isa::Avx2`].
     Avx512,
@@ -68,6 +68,7 @@ fn detect() -> Isa {
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
         && is_x86_feature_detected!("popcnt");
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -86,6 +87,39 @@ fn detect() -> Isa {
 #[cfg(not(target_arch = "x86_64"))]
 fn detect() -> Isa {
     Isa::Scalar
+}
+
+/// Plain code that is compiled for each instruction set by [`run_on`], which is worth it where shifts and
+/// counts of bits are most of the work. What it calls must be inlined to profit.
+pub trait Kernel {
+    /// What it gives.
+    type Output;
+
+    /// Does the work; to be marked `#[inline(always)]`.
+    fn run(self) -> Self::Output;
+}
+
+/// Runs `kernel` compiled for `isa`, which [`isa`] or [`isas`] gave.
+#[inline]
+pub fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa {
+        Isa::Scalar => kernel.run(),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: these are only made by `detect`, which found the features.
+        Isa::Avx2 | Isa::Avx512 => unsafe { run_avx2(kernel) },
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => kernel.run(),
+    }
+}
+
+/// Runs `kernel` with the features of [`Isa::Avx2`].
+///
+/// # Safety
+/// The machine has them.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
 }
 
 /// Asks for the cache line at the start of `value` ahead of its use.

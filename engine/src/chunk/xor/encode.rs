@@ -2,6 +2,7 @@
 
 use crate::codec::bits::{BitPlace, BitWriter};
 use crate::codec::varint;
+use crate::simd::{self, Isa, Kernel};
 
 use super::SAMPLES_MAX;
 
@@ -36,9 +37,35 @@ impl State {
 /// # Panics
 /// When the lengths differ or are over [`SAMPLES_MAX`].
 pub fn encode(timestamps: &[i64], values: &[f64], out: &mut Vec<u8>) {
+    encode_on(simd::isa(), timestamps, values, out);
+}
+
+/// As [`encode`], with the instructions of `isa`.
+pub(super) fn encode_on(isa: Isa, timestamps: &[i64], values: &[f64], out: &mut Vec<u8>) {
     assert_eq!(timestamps.len(), values.len(), "a chunk has as many values as timestamps");
     assert!(timestamps.len() <= SAMPLES_MAX, "{} samples do not fit into one chunk", timestamps.len());
     out.extend_from_slice(&(timestamps.len() as u16).to_be_bytes());
+    simd::run_on(isa, Samples { timestamps, values, out });
+}
+
+/// Samples to be appended to the data of a chunk, behind its count.
+struct Samples<'a> {
+    timestamps: &'a [i64],
+    values: &'a [f64],
+    out: &'a mut Vec<u8>,
+}
+
+impl Kernel for Samples<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        put_samples(self.timestamps, self.values, self.out);
+    }
+}
+
+#[inline(always)]
+fn put_samples(timestamps: &[i64], values: &[f64], out: &mut Vec<u8>) {
     let mut state = State::START;
     let ([first_time, times @ ..], [first_value, values @ ..]) = (timestamps, values) else { return };
     first(*first_time, first_value.to_bits(), &mut state, out);

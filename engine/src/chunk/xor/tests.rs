@@ -112,6 +112,17 @@ proptest! {
     }
 
     #[test]
+    fn every_isa_encodes_the_same_bytes(columns in samples()) {
+        let mut wanted = Vec::new();
+        encode::encode_on(simd::Isa::Scalar, &columns.timestamps, &columns.values, &mut wanted);
+        for isa in simd::isas() {
+            let mut data = Vec::new();
+            encode::encode_on(isa, &columns.timestamps, &columns.values, &mut data);
+            prop_assert_eq!(&data, &wanted, "{:?}", isa);
+        }
+    }
+
+    #[test]
     fn an_appender_gives_the_encoders_bytes_after_each_sample(columns in samples(), resume in 0..150usize) {
         let mut appender = Appender::default();
         for at in 0..columns.len() {
