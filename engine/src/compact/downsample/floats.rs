@@ -36,33 +36,63 @@ impl Windows {
     pub(super) fn reduce(&mut self, times: &[i64], values: &[f64], resolution: i64) {
         self.clear();
         let (Some(last_time), Some(first)) = (times.last(), values.first()) else { return };
-        let (mut before, mut counter) = (*first, *first);
+        let mut counter = Counter { before: *first, value: *first };
         let mut at = 0;
         while at < times.len() {
             let end = window_end(times[at], resolution).min(*last_time);
-            let (mut sum, mut min, mut max) = (0.0, f64::MAX, -f64::MAX);
-            let start = at;
-            for (time, value) in times[start..].iter().zip(&values[start..]) {
-                // The first sample of a window is always in it.
-                if *time > end && at > start {
-                    break;
-                }
-                let value = *value;
-                sum += value;
-                min = if value < min { value } else { min };
-                max = if value > max { value } else { max };
-                let rise = if value < before { value } else { value - before };
-                counter = if at == 0 { value } else { counter + rise };
-                before = value;
-                at += 1;
+            // The first sample of a window is always in it.
+            let len = 1 + times[at + 1..].iter().take_while(|time| **time <= end).count();
+            let (mut window, samples) = (Window::EMPTY, &values[at..at + len]);
+            let (first, rest) = samples.split_at(usize::from(at == 0));
+            first.iter().for_each(|value| window.add(*value));
+            for value in rest {
+                window.add(*value);
+                counter.add(*value);
             }
             self.times.push(end);
-            self.counts.push((at - start) as f64);
-            self.sums.push(sum);
-            self.mins.push(min);
-            self.maxs.push(max);
-            self.counters.push(counter);
+            self.counts.push(len as f64);
+            self.sums.push(window.sum);
+            self.mins.push(window.min);
+            self.maxs.push(window.max);
+            self.counters.push(counter.value);
+            at += len;
         }
+    }
+}
+
+/// One window.
+#[derive(Clone, Copy)]
+struct Window {
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Window {
+    const EMPTY: Self = Self { sum: 0.0, min: f64::MAX, max: -f64::MAX };
+
+    #[inline(always)]
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.min = if value < self.min { value } else { self.min };
+        self.max = if value > self.max { value } else { self.max };
+    }
+}
+
+/// A counter over a run of windows.
+#[derive(Clone, Copy)]
+struct Counter {
+    before: f64,
+    value: f64,
+}
+
+impl Counter {
+    #[inline(always)]
+    fn add(&mut self, value: f64) {
+        // Chosen before it is subtracted, which takes no branch: gauges fall as often as they rise.
+        let from = if value < self.before { 0.0 } else { self.before };
+        self.value += value - from;
+        self.before = value;
     }
 }
 
