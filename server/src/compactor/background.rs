@@ -1,5 +1,5 @@
-//! Threads for work that takes processor time, below the priority of all others, so that queries in the
-//! same process keep their latency.
+//! Threads for work that takes processor time. Where queries run in the same process these threads have
+//! a priority below all others, so that queries keep their latency.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +7,16 @@ use engine::compact::run_in_background;
 use engine::model::{Error, ErrorKind};
 use tokio::sync::oneshot;
 
-/// Does `work` on a thread of its own and waits for it without keeping the caller's thread busy. Work
+/// What the threads of the compactor stand behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Nothing: the process has no other work.
+    Normal,
+    /// All other threads.
+    Background,
+}
+
+/// Does `work` on a thread of its own, of the caller's priority, and waits for it without keeping the caller's thread busy. Work
 /// that panics is an error.
 pub(super) async fn apart<T: Send + 'static>(
     name: &str,
@@ -15,7 +24,6 @@ pub(super) async fn apart<T: Send + 'static>(
 ) -> Result<T, Error> {
     let (sender, receiver) = oneshot::channel();
     let body = move || {
-        run_in_background();
         // The caller may have gone: then nobody asks for the result.
         let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
     };
@@ -32,14 +40,17 @@ pub(super) async fn apart<T: Send + 'static>(
     }
 }
 
-/// Runs the future that `make` makes on a background thread that waits for sockets and files, until it
-/// ends; waits for it.
-pub async fn run_compactor<T, F>(make: impl FnOnce() -> F + Send + 'static) -> Result<T, Error>
+/// Runs the future that `make` makes on a thread of `priority` that waits for sockets and files, until it
+/// ends; waits for it. All threads that it starts have the same priority.
+pub async fn run_compactor<T, F>(priority: Priority, make: impl FnOnce() -> F + Send + 'static) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = T>,
 {
     let body = move || {
+        if priority == Priority::Background {
+            run_in_background();
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a thread can wait for sockets and timers").block_on(make())
     };
@@ -55,6 +66,6 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let error = runtime.block_on(apart("merge", || panic!("no {}", 5))).unwrap_err();
         assert_eq!(error.message(), "merge panicked: no 5");
-        assert_eq!(runtime.block_on(run_compactor(|| async { 7 })).unwrap(), 7);
+        assert_eq!(runtime.block_on(run_compactor(Priority::Background, || async { 7 })).unwrap(), 7);
     }
 }

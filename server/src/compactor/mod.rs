@@ -42,7 +42,7 @@ use crate::sync::View;
 use crate::upkeep::transfer::Transfer;
 use crate::upkeep::{clean, mark, now_ms};
 
-pub use background::run_compactor;
+pub use background::{Priority, run_compactor};
 
 /// What becomes of blocks with chunks out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::cli::{
 };
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
-use crate::compactor::{Compactor, Settings, Stop, run_compactor};
+use crate::compactor::{Compactor, Priority, Settings, Stop, run_compactor};
 use crate::config::content;
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{Discovery, Presence, Source};
@@ -129,7 +129,8 @@ impl Companion for Companions<'_> {
         let stop = StopOnDrop(compactor.stop());
         let schedule = Schedule { interval: Some(COMPACT_INTERVAL), ..compact::schedule(self.values) };
         let compacting = async {
-            let outcome = run_compactor(move || async move { compact::keep_compacting(&compactor, &schedule).await });
+            let compact = move || async move { compact::keep_compacting(&compactor, &schedule).await };
+            let outcome = run_compactor(Priority::Background, compact);
             if let Err(error) = outcome.await.map_err(|error| error.to_string()).flatten() {
                 tracing::error!(error, "the compactor has ended, queries go on");
             }

@@ -20,7 +20,7 @@ use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
-use crate::compactor::{Compactor, OutOfOrder, Settings, run_compactor};
+use crate::compactor::{Compactor, OutOfOrder, Priority, Settings, run_compactor};
 use crate::config::{ConfigError, selector};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
@@ -69,6 +69,7 @@ pub enum Halting {
 
 /// Runs the component until it is told to end, or once.
 pub fn run(values: &Values) -> Result<(), String> {
+    process::use_small_pages();
     let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
     let data_dir = PathBuf::from(values.text("data-dir").unwrap_or("./data"));
     if values.text("deduplication.func").is_some() && replica_labels(values).is_empty() {
@@ -108,7 +109,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     };
     let outcome = runtime.run(async {
         running.set_ready();
-        let work = run_compactor(move || async move {
+        let work = run_compactor(Priority::Normal, move || async move {
             let looking = async { if has_pages { look.forever().await } else { pending().await } };
             tokio::select! {
                 outcome = keep_compacting(&compactor, &schedule) => outcome,

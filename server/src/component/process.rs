@@ -55,6 +55,14 @@ pub struct Running {
     health: Health,
 }
 
+/// Asks for memory in small pages from now on. A compactor starts a thread for each step of its work, and
+/// each would clear huge pages of which it uses a corner: half of its memory, and most of what the
+/// kernel does for it.
+pub fn use_small_pages() {
+    // A kernel that refuses gives large ones, and all works the same.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// The mode of I/O that the flags name.
 pub fn io_mode(values: &Values) -> io::Mode {
     let mode = if values.has("io.mode") { values.text("io.mode") } else { None };

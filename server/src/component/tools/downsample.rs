@@ -16,7 +16,7 @@ use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags, tools};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
-use crate::compactor::{Compactor, OutOfOrder, Settings, run_compactor};
+use crate::compactor::{Compactor, OutOfOrder, Priority, Settings, run_compactor};
 use crate::component::process::{self, Ports};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
@@ -39,6 +39,7 @@ pub const COMPONENT: Subcommand = Subcommand {
 
 /// Runs until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
+    process::use_small_pages();
     let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
@@ -56,7 +57,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let stop = compactor.stop();
     let outcome = runtime.run(async {
         running.set_ready();
-        let work = run_compactor(move || async move {
+        let work = run_compactor(Priority::Normal, move || async move {
             loop {
                 if let Err(troubles) = compactor.downsample_twice().await {
                     return Err::<(), _>(format!("downsampling failed: {troubles}"));
