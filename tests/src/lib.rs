@@ -3,6 +3,8 @@
 
 /// The language of Prometheus' PromQL tests: its scripts, and how an engine is held to them.
 pub mod promqltest;
+/// Random numbers from a seed.
+pub mod random;
 /// Series written to a block and opened again.
 pub mod written;
 

@@ -24,6 +24,7 @@ use engine::model::{
     BlockId, CounterReset, Error, ErrorKind, FloatColumns, FloatHistogram, FloatHistogramColumns, Histogram,
     HistogramColumns, Labels, Resolution, Span, TimeRange,
 };
+use tests::random::Random;
 
 /// A folder that is removed in the end.
 struct Scratch(PathBuf);
@@ -41,18 +42,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// Numbers that look random and follow from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
     }
 }
 
@@ -252,7 +241,7 @@ fn with_deletions(random: &mut Random, folder: &Path, model: &mut Samples) -> So
 #[test]
 fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has() {
     for seed in 0..150 {
-        let (scratch, mut random) = (Scratch::new(), Random(seed));
+        let (scratch, mut random) = (Scratch::new(), Random::new(seed));
         let (mut models, mut sources) = (Vec::new(), Vec::new());
         for block in 0..1 + random.below(4) {
             let from = random.below(3) as i64 * 6_000;
@@ -299,7 +288,7 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
 #[test]
 fn five_minute_aggregates_are_those_of_the_samples_in_each_window() {
     for seed in 0..60 {
-        let (scratch, mut random) = (Scratch::new(), Random(seed));
+        let (scratch, mut random) = (Scratch::new(), Random::new(seed));
         let model = samples(&mut random, 0, 9_000_000, 1);
         let model: Samples = model
             .into_iter()
@@ -421,7 +410,7 @@ impl Source for Failing {
 
 #[test]
 fn a_disk_that_fails_at_any_read_ends_the_merge_and_leaves_nothing() {
-    let (scratch, mut random) = (Scratch::new(), Random(5));
+    let (scratch, mut random) = (Scratch::new(), Random::new(5));
     let folders: Vec<PathBuf> = (0..3)
         .map(|block| {
             let model = samples(&mut random, block * 4_000, block * 4_000 + 6_000, 2);

@@ -59,11 +59,10 @@ pub fn encode(records: &[u8], out: &mut Vec<u8>) {
 /// Calls `visit` with the byte at which each frame of the file `bytes` starts and with its records.
 /// Damage that no cut-off write explains is an error.
 pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
+    if tail == Tail::MayBeTorn && is_torn_header(bytes) {
+        return Ok(End::Torn(0));
+    }
     if bytes.len() < HEADER.len() {
-        let fits = HEADER.starts_with(bytes) || bytes.iter().all(|byte| *byte == 0);
-        if tail == Tail::MayBeTorn && fits {
-            return Ok(End::Torn(0));
-        }
         return Err(Corrupt::new("WAL file", 0, format!("{} bytes, too few for a header", bytes.len())).into());
     }
     if !bytes.starts_with(&HEADER) {
@@ -83,6 +82,13 @@ pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Resul
         at = end;
     }
     Ok(End::Whole)
+}
+
+/// Whether nothing was written to a file but its header, and that only in part. Its end may be there as
+/// zeros: a file can get its length before its bytes.
+fn is_torn_header(bytes: &[u8]) -> bool {
+    let arrived = bytes.iter().zip(&HEADER).take_while(|(byte, expected)| byte == expected).count();
+    !bytes.starts_with(&HEADER) && bytes.iter().skip(arrived).all(|byte| *byte == 0)
 }
 
 /// What is wrong at byte `at` is the end of a cut-off write, unless a whole frame comes behind it.
@@ -190,6 +196,13 @@ mod tests {
                 );
             }
         }
+        for arrived in 0..5 {
+            let mut header = [0; HEADER.len()];
+            header[..arrived].copy_from_slice(&HEADER[..arrived]);
+            assert_eq!(read(&header, Tail::MayBeTorn).unwrap().1, End::Torn(0), "{arrived}");
+            assert!(read(&header, Tail::MustBeWhole).is_err(), "{arrived}");
+        }
+        assert!(read(b"uruwuruw", Tail::MayBeTorn).is_err());
         let mut zeros = whole;
         zeros.extend_from_slice(&[0; 100]);
         assert!(matches!(read(&zeros, Tail::MayBeTorn).unwrap().1, End::Torn(_)));

@@ -1,7 +1,9 @@
-//! An object store that fails at a chosen call, and what a bucket's blocks hold.
+//! An object store whose calls fail as a plan says, and what a bucket's blocks hold.
 
+use std::cmp::Ordering as Order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::pending;
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -14,12 +16,12 @@ use engine::chunk::{Encoding, segment, xor};
 use engine::index::tsdb::{FileSource, Reader, Series};
 use engine::model::{BlockId, FloatColumns};
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 /// What happens at the chosen call.
@@ -35,44 +37,109 @@ pub enum Fault {
     DiedAfter,
 }
 
-/// All ways to fail.
+/// All ways to fail at one call.
 pub const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::Died, Fault::DiedAfter];
 
-/// A store in memory whose calls are counted from 0, and of which one fails.
-#[derive(Debug)]
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meets {
+    /// It is done and answered.
+    Nothing,
+    /// The same, after others have had so many turns.
+    Delay(u32),
+    /// It fails and does nothing.
+    Refused,
+    /// It is done, and its answer is lost.
+    AnswerLost,
+    /// What it answers breaks off in the middle.
+    Short,
+    /// It is never done, and nobody waits for it any more: the process has died before it.
+    Hangs,
+    /// It is done, and nobody waits for it any more: the process has died after it.
+    HangsAfter,
+}
+
+/// What becomes of the call of this number.
+pub type Plan = dyn Fn(u64) -> Meets + Send + Sync;
+
+/// A store in memory whose calls are counted from 0, and fail as planned; clones share the count.
+#[derive(Clone)]
 pub struct Faulty {
     inner: Arc<InMemory>,
     calls: Arc<AtomicU64>,
-    at: u64,
-    fault: Fault,
+    plan: Arc<Plan>,
 }
 
 impl Faulty {
     /// A view of `inner` in which the call number `at` meets `fault`.
     pub fn new(inner: &Arc<InMemory>, at: u64, fault: Fault) -> Self {
-        Self { inner: Arc::clone(inner), calls: Arc::default(), at, fault }
+        Self::planned(inner, move |call| match (call.cmp(&at), fault) {
+            (Order::Less, _) | (Order::Greater, Fault::Refused | Fault::AnswerLost) => Meets::Nothing,
+            (Order::Equal, Fault::AnswerLost | Fault::DiedAfter) => Meets::AnswerLost,
+            _ => Meets::Refused,
+        })
     }
 
-    /// How many calls there were; clones share the count.
+    /// A view of `inner` in which each call meets what `plan` says.
+    pub fn planned(inner: &Arc<InMemory>, plan: impl Fn(u64) -> Meets + Send + Sync + 'static) -> Self {
+        Self { inner: Arc::clone(inner), calls: Arc::default(), plan: Arc::new(plan) }
+    }
+
+    /// How many calls there were.
     pub fn calls(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.calls)
     }
 
-    /// Whether this call is done, and whether its answer comes.
-    fn next(&self) -> (bool, bool) {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        match (call.cmp(&self.at), self.fault) {
-            (std::cmp::Ordering::Less, _) | (std::cmp::Ordering::Greater, Fault::Refused | Fault::AnswerLost) => {
-                (true, true)
+    fn next(&self) -> Meets {
+        (self.plan)(self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Makes `call`, or not, as `meets` says.
+async fn meet<T>(meets: Meets, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match meets {
+        Meets::Nothing => call.await,
+        Meets::Delay(turns) => {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
             }
-            (std::cmp::Ordering::Equal, Fault::AnswerLost | Fault::DiedAfter) => (true, false),
-            _ => (false, false),
+            call.await
+        }
+        Meets::Refused | Meets::Short => lost(),
+        Meets::AnswerLost => {
+            call.await?;
+            lost()
+        }
+        Meets::Hangs => pending().await,
+        Meets::HangsAfter => {
+            drop(call.await);
+            pending().await
         }
     }
 }
 
 fn lost<T>() -> Result<T> {
     Err(object_store::Error::Generic { store: "faulty", source: "injected fault".into() })
+}
+
+/// `found` up to somewhere in it, then an error.
+fn short<T: Send + 'static>(found: BoxStream<'static, Result<T>>) -> BoxStream<'static, Result<T>> {
+    found.take(1).chain(stream::iter([lost()])).boxed()
+}
+
+/// The first half of the object, then an error.
+fn half(mut found: GetResult) -> GetResult {
+    if let GetResultPayload::Stream(bytes) = found.payload {
+        let bytes = bytes.map_ok(|bytes: Bytes| bytes.slice(..bytes.len() / 2)).boxed();
+        found.payload = GetResultPayload::Stream(short(bytes));
+    }
+    found
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
 }
 
 impl fmt::Display for Faulty {
@@ -84,69 +151,53 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let (is_done, is_answered) = self.next();
-        if !is_done {
-            return lost();
-        }
-        let answer = self.inner.put_opts(location, payload, opts).await?;
-        if is_answered { Ok(answer) } else { lost() }
+        meet(self.next(), self.inner.put_opts(location, payload, opts)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let (is_done, is_answered) = self.next();
-        if !is_done {
-            return lost();
-        }
-        let inner = self.inner.put_multipart_opts(location, opts).await?;
-        if !is_answered {
-            return lost();
-        }
-        let calls = Self { inner: Arc::clone(&self.inner), calls: self.calls(), ..*self };
-        Ok(Box::new(FaultyUpload { inner, calls }))
+        let inner = meet(self.next(), self.inner.put_multipart_opts(location, opts)).await?;
+        Ok(Box::new(FaultyUpload { inner, calls: self.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         match self.next() {
-            (true, true) => self.inner.get_opts(location, options).await,
-            _ => lost(),
+            Meets::Short if !options.head => self.inner.get_opts(location, options).await.map(half),
+            meets => meet(meets, self.inner.get_opts(location, options)).await,
         }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        match self.next() {
-            (true, true) => self.inner.get_ranges(location, ranges).await,
-            _ => lost(),
-        }
+        meet(self.next(), self.inner.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let (is_done, is_answered) = self.next();
-        if !is_done {
-            return futures_util::stream::iter([lost()]).boxed();
+        match self.next() {
+            Meets::Nothing | Meets::Delay(_) => self.inner.delete_stream(locations),
+            Meets::Refused | Meets::Short => stream::iter([lost()]).boxed(),
+            Meets::AnswerLost => self.inner.delete_stream(locations).map(|_| lost()).boxed(),
+            Meets::Hangs => stream::pending().boxed(),
+            Meets::HangsAfter => {
+                let deleted = self.inner.delete_stream(locations).collect::<Vec<_>>();
+                deleted.then(|_| pending()).into_stream().boxed()
+            }
         }
-        let deleted = self.inner.delete_stream(locations);
-        if is_answered { deleted } else { deleted.map(|_| lost()).boxed() }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.next() {
-            (true, true) => self.inner.list(prefix),
-            _ => futures_util::stream::iter([lost()]).boxed(),
+            Meets::Nothing | Meets::Delay(_) => self.inner.list(prefix),
+            Meets::Short => short(self.inner.list(prefix)),
+            Meets::Refused | Meets::AnswerLost => stream::iter([lost()]).boxed(),
+            Meets::Hangs | Meets::HangsAfter => stream::pending().boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        match self.next() {
-            (true, true) => self.inner.list_with_delimiter(prefix).await,
-            _ => lost(),
-        }
+        meet(self.next(), self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        match self.next() {
-            (true, true) => self.inner.copy_opts(from, to, options).await,
-            _ => lost(),
-        }
+        meet(self.next(), self.inner.copy_opts(from, to, options)).await
     }
 }
 
@@ -159,19 +210,11 @@ struct FaultyUpload {
 #[async_trait]
 impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        match self.calls.next() {
-            (true, true) => self.inner.put_part(data),
-            _ => Box::pin(async { lost() }),
-        }
+        Box::pin(meet(self.calls.next(), self.inner.put_part(data)))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let (is_done, is_answered) = self.calls.next();
-        if !is_done {
-            return lost();
-        }
-        let answer = self.inner.complete().await?;
-        if is_answered { Ok(answer) } else { lost() }
+        meet(self.calls.next(), self.inner.complete()).await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -184,7 +227,11 @@ pub type Sample = (String, i64, u64);
 
 /// Puts the blocks of a folder into a store.
 pub async fn fill(store: &InMemory, folder: &FilePath) {
-    for block in super::blocks_in(folder) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let block = entry.unwrap().path();
+        if !block.join("meta.json").is_file() {
+            continue;
+        }
         let id = block.file_name().unwrap().to_str().unwrap().to_owned();
         for path in ["index", "chunks/000001", "meta.json"] {
             let bytes = std::fs::read(block.join(path)).unwrap();
