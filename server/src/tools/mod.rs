@@ -1,5 +1,7 @@
 //! Tools that look at a bucket and mend it by hand; what they print is what Thanos' tools print.
 
+/// Templates as Go reads them.
+pub mod go_template;
 /// Values as Go prints them.
 pub mod go_text;
 /// `inspect`: a table of blocks.

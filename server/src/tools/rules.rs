@@ -7,6 +7,44 @@ use std::path::PathBuf;
 use engine::promql::syntax;
 use serde::Deserialize;
 
+use super::go_template;
+
+/// Functions that templates of alerts have besides Go's own.
+const FUNCTIONS: [&str; 28] = [
+    "args",
+    "externalURL",
+    "first",
+    "graphLink",
+    "humanize",
+    "humanize1024",
+    "humanizeDuration",
+    "humanizePercentage",
+    "humanizeTimestamp",
+    "label",
+    "match",
+    "now",
+    "parseDuration",
+    "pathPrefix",
+    "query",
+    "reReplaceAll",
+    "safeHtml",
+    "sortByLabel",
+    "stripDomain",
+    "stripPort",
+    "strvalue",
+    "tableLink",
+    "title",
+    "toDuration",
+    "toLower",
+    "toTime",
+    "toUpper",
+    "value",
+];
+
+/// What stands before every template of an alert.
+const DEFINITIONS: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}\
+                           {{$externalURL := .ExternalURL}}{{$value := .Value}}";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -80,7 +118,8 @@ pub fn check(text: &str) -> Result<usize, Vec<String>> {
         names.push(&group.name);
         if !matches!(group.partial_response_strategy.to_ascii_uppercase().as_str(), "" | "WARN" | "ABORT") {
             let given = &group.partial_response_strategy;
-            wrong.push(format!("group {:?}: unknown partial_response_strategy {given:?}: WARN or ABORT", group.name));
+            let why = "as 'partial_response_strategy'. Possible values are ABORT,WARN";
+            wrong.push(format!("group {:?}: failed to unmarshal {given:?} {why}", group.name));
         }
         wrong.extend(wrong_labels(&group.labels).map(|why| format!("group {:?}: {why}", group.name)));
         for (at, rule) in group.rules.iter().enumerate() {
@@ -120,27 +159,25 @@ impl Rule {
         wrong.extend(wrong_labels(&self.labels));
         let unnamed = self.annotations.keys().filter(|name| name.is_empty());
         wrong.extend(unnamed.map(|name| format!("invalid annotation name: {name}")));
-        let templates = self.labels.values().chain(self.annotations.values());
-        wrong.extend(templates.filter_map(|text| unclosed(text)));
+        if is_alerting {
+            let labels = self.labels.iter().map(|pair| ("label", pair));
+            let templates = labels.chain(self.annotations.iter().map(|pair| ("annotation", pair)));
+            wrong.extend(templates.filter_map(|(kind, pair)| self.wrong_template(kind, pair)));
+        }
         wrong
+    }
+
+    /// What is wrong with a label or annotation as a template.
+    fn wrong_template(&self, kind: &str, (name, text): (&String, &String)) -> Option<String> {
+        let error = go_template::check(&format!("{DEFINITIONS}{text}"), &FUNCTIONS).err()?;
+        let place = format!("{kind} {name:?}: template: __alert_{}:{}", self.alert, error.line);
+        Some(format!("{place}: {}", error.message))
     }
 }
 
 fn wrong_labels(labels: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
     let wrong = labels.keys().filter(|name| name.is_empty() || *name == "__name__");
     wrong.map(|name| format!("invalid label name: {name}"))
-}
-
-/// What is wrong with the actions of a template, as far as their ends show it.
-fn unclosed(text: &str) -> Option<String> {
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once("{{") {
-        let Some((_, after)) = after.split_once("}}") else {
-            return Some(format!("template {text:?}: unclosed action"));
-        };
-        rest = after;
-    }
-    None
 }
 
 /// The files that a pattern names, in which `*`, `?` and `[…]` stand for parts of a file's name.
@@ -233,7 +270,10 @@ groups:
             ("expr: up == 0, ", "", "'expr' must be set"),
             ("{team: x}", "{__name__: x}", "invalid label name: __name__"),
             ("job:up:sum", "job{}", "braces"),
-            ("{{ $value }}", "{{ $value", "unclosed"),
+            ("{{ $value }}", "{{ $value", "annotation \"summary\": template: __alert_Down:1: unclosed action"),
+            ("{{ $value }}", "{{ $values }}", "undefined variable \"$values\""),
+            ("{{ $value }}", "{{ $value | humanise }}", "function \"humanise\" not defined"),
+            ("for: 5m, ann", "labels: {a: '{{ if 1 }}'}, ann", "label \"a\": template: __alert_Down:1: unexpected EOF"),
             ("strategy: warn", "strategy: maybe", "partial_response_strategy"),
             ("expr: sum", "for: 5m, expr: sum", "invalid field 'for'"),
             ("interval: 30s", "interval: soon", "soon"),
