@@ -31,6 +31,7 @@ use server::ingest::otlp::Translation;
 use server::ingest::ring::{RingSource, Rings};
 use server::ingest::tenant::Tenancy;
 use server::ingest::{Mode, ReceiveOptions, Receiver, http as handlers};
+use server::telemetry::rpc::RpcMetrics;
 use support::authority::Authority;
 use support::{Uru, run, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -239,7 +240,7 @@ fn routes(ingest: Arc<Ingest>) -> Router {
         limiter: Limiter::new(LimitsConfig::default(), registry),
         relabel: Vec::new(),
         rings: Rings::open(RingSource::Alone, (Algorithm::Ketama, 1), registry).unwrap(),
-        peers: Peers::new(forward),
+        peers: Peers::new(forward, RpcMetrics::default()),
         metrics: ReceiveMetrics::register(registry, 1),
     }))
 }

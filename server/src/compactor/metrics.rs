@@ -42,6 +42,7 @@ pub struct CompactMetrics {
     pub(super) garbage_failures: Counter,
     pub(super) garbage_duration: Histogram,
     marked: Counters,
+    marked_for_deletion: Counter,
     groups: [Counters; 5],
     downsamples: Counters,
     downsample_failures: Counters,
@@ -74,6 +75,7 @@ impl CompactMetrics {
             garbage_failures: Counter::default(),
             garbage_duration: Histogram::new(GARBAGE_BUCKETS),
             marked: Counters::default(),
+            marked_for_deletion: Counter::default(),
             groups: Default::default(),
             downsamples: Counters::default(),
             downsample_failures: Counters::default(),
@@ -131,6 +133,11 @@ impl CompactMetrics {
         for ((name, help), counters) in names.into_iter().zip(&self.groups) {
             registry.register(name, help, counters.clone());
         }
+        // Thanos' dashboards ask for these by names of their own.
+        let help = "Total number of failed downsampling attempts";
+        registry.register("thanos_compact_downsample_failed", help, self.downsample_failures.clone());
+        let help = "Total number of blocks marked for deletion in compactor";
+        registry.register("thanos_compact_blocks_marked_for_deletion", help, self.marked_for_deletion.clone());
         let help = "Total number of blocks marked in compactor";
         registry.register("thanos_compact_blocks_marked", help, self.marked.clone());
         registry.register(
@@ -163,6 +170,7 @@ impl CompactMetrics {
     pub(super) fn count_deletion_mark(&self, marked: Marked) {
         if marked == Marked::Now {
             self.marked.get_or_create(&mark_labels(name::DELETION_MARK, "")).inc();
+            self.marked_for_deletion.inc();
         }
     }
 

@@ -194,12 +194,13 @@ impl Wired {
         let text = |error: engine::model::Error| error.message().to_owned();
         let held: Held = Arc::new(OnceLock::new());
         let factor = config.options.replication_factor;
+        let metrics = ReceiveMetrics::register(registry, factor);
         let receiver = Receiver {
             limiter: Limiter::new(config.limits, registry),
             relabel: config.relabel,
             rings: Rings::open(config.rings, (config.algorithm, factor), registry)?,
-            peers: Peers::new(config.forward),
-            metrics: ReceiveMetrics::register(registry, factor),
+            peers: Peers::new(config.forward, metrics.calls.clone()),
+            metrics,
             ingest: Arc::clone(&held),
             options: config.options,
         };

@@ -29,6 +29,7 @@ use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
 use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
+use crate::gateway::index_cache::IndexCacheMetrics;
 use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
@@ -299,6 +300,7 @@ impl Store {
     pub fn wire(config: StoreConfig, registry: &mut Registry) -> Result<Self, Error> {
         let bucket = Bucket::open(&config.bucket, registry)?;
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
+        IndexCacheMetrics::register(registry);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
         let gate = usize::try_from(config.series_concurrency).ok().filter(|max| *max > 0);

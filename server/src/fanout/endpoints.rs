@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use super::dial::{Dialing, Link, Member, Outcome};
 use super::discovery::{Client, Discovery, Found, Presence, Resolved};
 use super::metrics::FanoutMetrics;
+use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 /// How long after its last good answer an endpoint is still listed.
 const UNHEALTHY_LISTED: Duration = Duration::from_secs(5 * 60);
@@ -35,7 +36,7 @@ pub struct Peer {
     /// Its address.
     pub address: String,
     /// The way there; connections are made when first used.
-    pub channel: Link,
+    pub channel: Counted<Link>,
     presence: Presence,
     client: Client,
     state: RwLock<State>,
@@ -100,7 +101,7 @@ impl EndpointSet {
             };
             let outcome = match known.iter().find(same) {
                 Some(peer) => peer.follow(&found, &self.dialing).map(|()| Arc::clone(peer)),
-                None => Peer::new(&address, &found, &self.dialing).map(Arc::new),
+                None => Peer::new(&address, &found, (&self.dialing, &self.metrics.calls)).map(Arc::new),
             };
             match outcome {
                 Ok(peer) => drop(peers.insert(address, peer)),
@@ -150,10 +151,10 @@ impl EndpointSet {
 }
 
 impl Peer {
-    fn new(address: &str, found: &Found, dialing: &Dialing) -> Result<Self, Error> {
+    fn new(address: &str, found: &Found, (dialing, calls): (&Dialing, &RpcMetrics)) -> Result<Self, Error> {
         let peer = Self {
             address: address.to_owned(),
-            channel: Link::new(Vec::new()),
+            channel: Counted::new(Link::new(Vec::new()), calls.clone()),
             presence: found.presence,
             client: found.client.clone(),
             state: RwLock::default(),
@@ -164,7 +165,7 @@ impl Peer {
 
     /// Makes the processes that answer for the endpoint those that were found.
     fn follow(&self, found: &Found, dialing: &Dialing) -> Result<(), Error> {
-        let known = self.channel.members();
+        let known = self.channel.inner().members();
         if known.iter().map(|member| &member.address).eq(&found.members) {
             return Ok(());
         }
@@ -176,14 +177,14 @@ impl Peer {
             Some(member) => Ok(Arc::clone(member)),
             None => dialing.dial(address, &found.host).map(|channel| Arc::new(Member::new(address.clone(), channel))),
         };
-        self.channel.set_members(found.members.iter().map(member).collect::<Result<_, Error>>()?);
+        self.channel.inner().set_members(found.members.iter().map(member).collect::<Result<_, Error>>()?);
         Ok(())
     }
 
     /// Asks every process that answers for the endpoint what it is; the first that answers counts.
     async fn check(&self, timeout: Duration) {
-        let answers = join_all(self.channel.members().into_iter().map(|member| async move {
-            let asked = InfoClient::new(member.channel.clone());
+        let answers = join_all(self.channel.inner().members().into_iter().map(|member| async move {
+            let asked = InfoClient::new(self.channel.over(member.channel.clone()));
             let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
             let answer = match tokio::time::timeout(timeout, asked).await {
                 Ok(Ok(answer)) => Ok(answer.into_inner()),

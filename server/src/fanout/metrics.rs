@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Gauges, MetricLabels};
+use crate::telemetry::metrics::{Gauges, Labelled};
+use crate::telemetry::rpc::RpcMetrics;
 
 /// Bytes of the label `external_labels` at most, as in Thanos.
 const EXTERNAL_LABELS_BYTES_MAX: usize = 1000;
@@ -20,7 +21,9 @@ pub struct FanoutMetrics {
     pub lookups: Counter,
     /// Names that could not be resolved.
     pub lookup_failures: Counter,
-    selects: Family<MetricLabels, Histogram, Buckets>,
+    /// Calls of endpoints.
+    pub calls: RpcMetrics,
+    selects: Labelled<Histogram, Buckets>,
     buckets: TelemetryBuckets,
     connection_labels: Vec<String>,
 }
@@ -71,7 +74,8 @@ impl FanoutMetrics {
             connections: Gauges::default(),
             lookups: Counter::default(),
             lookup_failures: Counter::default(),
-            selects: Family::new_with_constructor(Buckets(buckets.seconds.clone())),
+            calls: RpcMetrics::default(),
+            selects: Labelled::new_with_constructor(Buckets(buckets.seconds.clone())),
             buckets,
             connection_labels,
         }
@@ -81,6 +85,7 @@ impl FanoutMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let name = "thanos_store_nodes_grpc_connections";
         registry.register(name, "Number of gRPC connections to healthy endpoints", self.connections.clone());
+        self.calls.register_client(registry);
         let prefix = "thanos_query_store_apis_dns";
         registry.register(format!("{prefix}_lookups"), "Names that were resolved", self.lookups.clone());
         registry.register(

@@ -6,18 +6,22 @@ use engine::model::{Error, ErrorKind};
 use engine::select::{Aggregate, ChunkSet, FrameSink, SinkFactory};
 use proto::series::{self, AggrPart, ChunkKind, ChunkRef, FrameWriter};
 
+use super::sent::{Sending, SentSizes};
+
 /// Makes writers of frames.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Frames {
     /// Series of one frame at most; 0 or 1 for one each.
     pub batch_series_max: usize,
+    /// Counts what is sent.
+    pub sent: SentSizes,
 }
 
 impl SinkFactory for Frames {
     fn sink(&self, bytes: usize) -> Box<dyn FrameSink> {
         let mut writer = FrameWriter::new(self.batch_series_max);
         writer.reserve(bytes);
-        Box::new(Writer { writer, sets: Vec::new() })
+        Box::new(Writer { writer, sets: Vec::new(), sent: self.sent.begin() })
     }
 }
 
@@ -25,14 +29,18 @@ struct Writer {
     writer: FrameWriter,
     /// Empty between series; kept for its room.
     sets: Vec<series::ChunkSet<'static>>,
+    sent: Sending,
 }
 
 impl FrameSink for Writer {
     fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
         let mut sets = reuse(std::mem::take(&mut self.sets));
+        let mut bytes = 0;
         for chunk in chunks {
             sets.push(to_wire(chunk)?);
+            bytes += len(chunk);
         }
+        self.sent.add(bytes as u64);
         self.writer.series(labels.iter(), &sets);
         self.sets = reuse(sets);
         Ok(())
@@ -51,6 +59,12 @@ impl FrameSink for Writer {
 fn reuse<'b>(mut sets: Vec<series::ChunkSet<'_>>) -> Vec<series::ChunkSet<'b>> {
     sets.clear();
     sets.into_iter().map(|_| series::ChunkSet::new(0, 0)).collect()
+}
+
+/// Bytes of the data of a set's chunks.
+fn len(set: &ChunkSet<'_>) -> usize {
+    let aggregates = Aggregate::ALL.into_iter().filter_map(|aggregate| set.part(aggregate));
+    set.raw_part().into_iter().chain(aggregates).map(|chunk| chunk.data.len()).sum()
 }
 
 fn to_wire<'a>(set: &ChunkSet<'a>) -> Result<series::ChunkSet<'a>, Error> {

@@ -8,7 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, FloatGauge, Histograms, MetricLabels, duration_histogram};
+use super::sent::SentSizes;
+use crate::telemetry::metrics::{Counters, FloatGauge, Histograms, Labelled, MetricLabels, duration_histogram};
 
 /// The metrics of a gateway. Their names are Thanos'; clones share them.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub struct StoreMetrics {
     get_all_duration: Histograms,
     merge_duration: Histograms,
     result_series: Histograms,
+    sent_sizes: Labelled<SentSizes>,
     queries_dropped: Counters,
     gate_duration: Histogram,
     gate_in_flight: Gauge,
@@ -93,6 +95,7 @@ impl StoreMetrics {
             get_all_duration: Histograms::new_with_constructor(duration_histogram),
             merge_duration: Histograms::new_with_constructor(duration_histogram),
             result_series: Histograms::new_with_constructor(results),
+            sent_sizes: Labelled::default(),
             queries_dropped: Counters::default(),
             gate_duration: duration_histogram(),
             gate_in_flight: Gauge::default(),
@@ -147,6 +150,8 @@ impl StoreMetrics {
         family("series_get_all_duration_seconds", "Time until all blocks are prepared", &self.get_all_duration);
         family("series_merge_duration_seconds", "Time to merge the answers of all blocks", &self.merge_duration);
         family("series_result_series", "Number of series in the result of a Series request", &self.result_series);
+        let help = "Size in bytes of the chunks of each series that was sent";
+        registry.register("sent_chunk_size_bytes", help, self.sent_sizes.clone());
         let help = "Number of queries that were dropped due to the limit";
         registry.register("queries_dropped", help, self.queries_dropped.clone());
     }
@@ -168,6 +173,11 @@ impl StoreMetrics {
     pub fn query_dropped(&self, reason: &str, tenant: &str) {
         let labels = vec![("reason", reason.to_owned()), ("tenant", tenant.to_owned())];
         self.queries_dropped.get_or_create(&labels).inc();
+    }
+
+    /// Counts the sizes of chunks that are sent to `tenant`.
+    pub fn sent_sizes(&self, tenant: &str) -> SentSizes {
+        self.sent_sizes.get_or_create(&vec![("tenant", tenant.to_owned())]).clone()
     }
 
     /// A Series request of `tenant` has ended.

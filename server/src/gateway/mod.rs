@@ -8,6 +8,8 @@ pub mod fetch;
 pub mod frames;
 /// Indexes that are answered through Thanos' index-header.
 pub mod header;
+/// `thanos_store_index_cache_*`.
+pub mod index_cache;
 /// Label names and label values.
 pub mod labels;
 /// Opening a block: its column index, its chunks.
@@ -20,6 +22,8 @@ pub mod query;
 mod held;
 /// From wire messages to the engine's requests.
 pub mod request;
+/// How large the chunks are that are sent.
+pub mod sent;
 /// Series.
 pub mod series;
 /// thanos.Store and thanos.info.Info over a gateway.

@@ -57,7 +57,10 @@ impl Gateway {
         let blocks = blocks.map_err(|error| self.refuse(&error, &tenant))?;
         let setting = Setting {
             limits: self.request_limits(),
-            sinks: Arc::new(Frames { batch_series_max: request.batch_series_max }),
+            sinks: Arc::new(Frames {
+                batch_series_max: request.batch_series_max,
+                sent: self.metrics.sent_sizes(&tenant),
+            }),
             fetcher: Some(Arc::new(BucketFetcher { bucket: self.bucket.clone(), blocks: Arc::clone(&blocks) })),
         };
         let started = Instant::now();

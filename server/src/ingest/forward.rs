@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::refusal::Refusal;
+use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
 
@@ -48,11 +49,12 @@ pub struct ForwardOptions {
 /// Connections to receivers, made when first used.
 pub struct Peers {
     options: ForwardOptions,
+    calls: RpcMetrics,
     peers: Mutex<HashMap<String, Arc<Peer>>>,
 }
 
 struct Peer {
-    channel: Channel,
+    channel: Counted<Channel>,
     workers: Semaphore,
     away: Mutex<Away>,
 }
@@ -65,9 +67,9 @@ struct Away {
 }
 
 impl Peers {
-    /// No connection yet.
-    pub fn new(options: ForwardOptions) -> Self {
-        Self { options, peers: Mutex::default() }
+    /// No connection yet; `calls` counts what goes over them.
+    pub fn new(options: ForwardOptions, calls: RpcMetrics) -> Self {
+        Self { options, calls, peers: Mutex::default() }
     }
 
     /// Forgets receivers that `keeps` doesn't name, and every back-off.
@@ -117,7 +119,7 @@ impl Peers {
             endpoint = endpoint.tls_config(tls.clone()).map_err(bad)?;
         }
         let peer = Arc::new(Peer {
-            channel: endpoint.connect_lazy(),
+            channel: Counted::new(endpoint.connect_lazy(), self.calls.clone()),
             workers: Semaphore::new(self.options.workers.max(1)),
             away: Mutex::default(),
         });
@@ -157,7 +159,7 @@ fn frame(message: &[u8], compression: Compression) -> Bytes {
 }
 
 /// One call without an answer besides its status.
-async fn call(mut channel: Channel, framed: Bytes, compression: Compression) -> Result<(), Status> {
+async fn call(mut channel: Counted<Channel>, framed: Bytes, compression: Compression) -> Result<(), Status> {
     let mut request = http::Request::post(PATH).version(http::Version::HTTP_2);
     if let Some(headers) = request.headers_mut() {
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
@@ -214,7 +216,7 @@ mod tests {
                 workers: 1,
                 pause_max: Duration::from_secs(60),
             };
-            let peers = Peers::new(options);
+            let peers = Peers::new(options, RpcMetrics::default());
             let refused = peers.send(&address, b"").await.unwrap_err();
             assert_eq!(refused.status(), 503);
             assert!(!refused.message.contains("backing off"), "{refused:?}");

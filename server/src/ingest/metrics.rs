@@ -7,13 +7,13 @@ use engine::shard::ingest::{IngestCounters, TenantStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::Held;
-use crate::telemetry::metrics::{Counters, FloatGauge, Gauges, Histograms, MetricLabels};
+use crate::telemetry::metrics::{Counters, FloatGauge, FloatGauges, Gauges, Histograms, SecondCounters};
+use crate::telemetry::rpc::RpcMetrics;
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
 const SIZES: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0];
@@ -56,6 +56,8 @@ pub struct ReceiveMetrics {
     pub pending: Gauge,
     write_timeseries: Histograms,
     write_samples: Histograms,
+    /// Calls of other receivers.
+    pub calls: RpcMetrics,
     stages: [Counter<f64, AtomicU64>; STAGES.len()],
 }
 
@@ -66,7 +68,7 @@ fn sizes() -> Histogram {
 impl ReceiveMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry, replication_factor: usize) -> Self {
-        let stage_seconds = Family::<MetricLabels, Counter<f64, AtomicU64>>::default();
+        let stage_seconds = SecondCounters::default();
         let stages = STAGES.map(|(_, name)| stage_seconds.get_or_create(&vec![("stage", name.to_owned())]).clone());
         let metrics = Self {
             forward_requests: Counters::default(),
@@ -74,6 +76,7 @@ impl ReceiveMetrics {
             pending: Gauge::default(),
             write_timeseries: Histograms::new_with_constructor(sizes),
             write_samples: Histograms::new_with_constructor(sizes),
+            calls: RpcMetrics::default(),
             stages,
         };
         let factor = Gauges::default();
@@ -110,6 +113,7 @@ impl ReceiveMetrics {
             "The number of pending write requests",
             metrics.pending.clone(),
         );
+        metrics.calls.register_client(registry);
         registry.register(
             "uru_receive_stage_seconds",
             "Seconds that write requests spent in each stage",
@@ -247,6 +251,13 @@ impl Collector for HeadMetrics {
                 }
             }
         }
-        Ok(())
+        let replays = FloatGauges::default();
+        for tenant in &tenants {
+            let labels = vec![("tenant", tenant.to_string())];
+            replays.get_or_create(&labels).set(ingest.counters().open_ms as f64 / 1000.0);
+        }
+        let help = "Seconds that the replay of the logs took, which are those of all tenants";
+        let name = "prometheus_tsdb_data_replay_duration_seconds";
+        replays.encode(encoder.encode_descriptor(name, help, None, replays.metric_type())?)
     }
 }

@@ -60,6 +60,7 @@ impl Ingesting {
         let rings = Rings::open(RingSource::Alone, (Algorithm::Ketama, 1), registry);
         let forward =
             ForwardOptions { tls: None, compression: Compression::None, workers: 1, pause_max: Duration::ZERO };
+        let metrics = ReceiveMetrics::register(registry, 1);
         let receiver = Arc::new(Receiver {
             options: ReceiveOptions {
                 mode: Mode::Ingestor,
@@ -76,8 +77,8 @@ impl Ingesting {
             limiter: Limiter::new(LimitsConfig::default(), registry),
             relabel: Vec::new(),
             rings: rings.expect("no ring is no file that could be wrong"),
-            peers: Peers::new(forward),
-            metrics: ReceiveMetrics::register(registry, 1),
+            peers: Peers::new(forward, metrics.calls.clone()),
+            metrics,
         });
         HeadMetrics::register(registry, &self.held);
         let routes = super::http::routes(&receiver);

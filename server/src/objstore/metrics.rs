@@ -1,10 +1,10 @@
 //! `thanos_objstore_*`: counts and durations of a bucket's operations.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, Histograms, MetricLabels, duration_histogram};
+use crate::telemetry::metrics::{Counters, FloatGauges, Histograms, MetricLabels, duration_histogram};
 
 const OPERATIONS: [&str; 7] = ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
 
@@ -16,6 +16,7 @@ pub struct BucketMetrics {
     failures: Counters,
     fetched_bytes: Counters,
     durations: Histograms,
+    last_upload: FloatGauges,
 }
 
 impl BucketMetrics {
@@ -27,7 +28,9 @@ impl BucketMetrics {
             failures: Counters::default(),
             fetched_bytes: Counters::default(),
             durations: Histograms::new_with_constructor(duration_histogram),
+            last_upload: FloatGauges::default(),
         };
+        drop(metrics.last_upload.get_or_create(&metrics.bucket_labels()));
         for operation in OPERATIONS {
             let labels = metrics.labels(operation);
             drop(metrics.operations.get_or_create(&labels));
@@ -54,6 +57,11 @@ impl BucketMetrics {
             "Duration of successful operations against the bucket per operation",
             metrics.durations.clone(),
         );
+        registry.register(
+            "thanos_objstore_bucket_last_successful_upload_time",
+            "Second timestamp of the last successful upload to the bucket",
+            metrics.last_upload.clone(),
+        );
         metrics
     }
 
@@ -61,6 +69,10 @@ impl BucketMetrics {
     pub(super) fn begin(&self, operation: &'static str) -> Timer<'_> {
         self.operations.get_or_create(&self.labels(operation)).inc();
         Timer { metrics: self, operation, started: Instant::now() }
+    }
+
+    fn bucket_labels(&self) -> MetricLabels {
+        vec![("bucket", self.bucket.clone())]
     }
 
     fn labels(&self, operation: &str) -> MetricLabels {
@@ -81,6 +93,10 @@ impl Timer<'_> {
         let labels = self.metrics.labels(self.operation);
         self.metrics.durations.get_or_create(&labels).observe(self.started.elapsed().as_secs_f64());
         self.metrics.fetched_bytes.get_or_create(&labels).inc_by(bytes);
+        if self.operation == "upload" {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.metrics.last_upload.get_or_create(&self.metrics.bucket_labels()).set(now.as_secs_f64());
+        }
     }
 
     /// The operation failed.

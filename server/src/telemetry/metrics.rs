@@ -1,30 +1,43 @@
 //! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
 
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 /// The labels of a metric: names and values.
 pub type MetricLabels = Vec<(&'static str, String)>;
 
+/// A metric for each set of labels, described even before there is one, so that a dashboard finds every
+/// name that it asks for; clones share them.
+#[derive(Clone, Debug)]
+pub struct Labelled<M, C = fn() -> M>(Family<MetricLabels, M, C>);
+
 /// A counter for each set of labels.
-pub type Counters = Family<MetricLabels, Counter>;
+pub type Counters = Labelled<Counter>;
+
+/// A counter of seconds for each set of labels.
+pub type SecondCounters = Labelled<Counter<f64, AtomicU64>>;
 
 /// A gauge for each set of labels.
-pub type Gauges = Family<MetricLabels, Gauge>;
+pub type Gauges = Labelled<Gauge>;
+
+/// A gauge of seconds or ratios for each set of labels.
+pub type FloatGauges = Labelled<FloatGauge>;
 
 /// A gauge of seconds or ratios.
 pub type FloatGauge = Gauge<f64, AtomicU64>;
 
 /// A histogram for each set of labels, all with the same buckets.
-pub type Histograms = Family<MetricLabels, Histogram, fn() -> Histogram>;
+pub type Histograms = Labelled<Histogram>;
 
 /// Upper bounds that Thanos uses for the durations of a request, in seconds.
 pub const DURATION_BUCKETS: [f64; 14] = [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
@@ -34,6 +47,41 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 
 /// The content type of Prometheus' text format.
 pub const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+impl<M, C> Labelled<M, C> {
+    /// None yet; `make` makes one.
+    pub fn new_with_constructor(make: C) -> Self {
+        Self(Family::new_with_constructor(make))
+    }
+}
+
+impl<M: Default> Default for Labelled<M> {
+    fn default() -> Self {
+        Self::new_with_constructor(M::default)
+    }
+}
+
+impl<M, C> Deref for Labelled<M, C> {
+    type Target = Family<MetricLabels, M, C>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<M, C> EncodeMetric for Labelled<M, C>
+where
+    M: EncodeMetric + TypedMetric,
+    C: MetricConstructor<M>,
+{
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
+    }
+}
 
 /// A histogram of request durations in seconds.
 pub fn duration_histogram() -> Histogram {
@@ -154,5 +202,15 @@ mod tests {
         assert_eq!(kind, PROMETHEUS_TEXT);
         let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\nthanos_x_total{op=\"get\"} 3\n";
         assert_eq!(old, expected);
+    }
+
+    #[test]
+    fn families_without_labels_yet_are_described() {
+        let mut registry = Registry::default();
+        registry.register("thanos_x", "Things", Counters::default());
+        registry.register("thanos_y_seconds", "Times", Histograms::new_with_constructor(duration_histogram));
+        let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\n\
+                        # HELP thanos_y_seconds Times.\n# TYPE thanos_y_seconds histogram\n";
+        assert_eq!(render(&registry, "*/*").1, expected);
     }
 }

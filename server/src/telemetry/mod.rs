@@ -2,6 +2,8 @@
 
 /// Log lines in logfmt or JSON.
 pub mod log;
+/// Calls over gRPC, counted.
+pub mod rpc;
 /// Which requests are logged.
 pub mod requests;
 /// The registry of metrics and its text formats.

@@ -3,52 +3,33 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
-use http_body::Frame;
+use http::{Request, Response};
 use prometheus_client::registry::Registry;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::Service;
 
-use crate::telemetry::metrics::{Counters, Histograms, MetricLabels, duration_histogram};
+use crate::telemetry::metrics::Counters;
 use crate::telemetry::requests::{Decision, RequestLog};
+use crate::telemetry::rpc::{Call, CountedBody, RpcMetrics};
 
 /// Metrics of all gRPC services of the process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GrpcMetrics {
-    started: Counters,
-    handled: Counters,
-    sent: Counters,
+    calls: RpcMetrics,
     panics: Counters,
-    durations: Histograms,
 }
 
 impl GrpcMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            started: Counters::default(),
-            handled: Counters::default(),
-            sent: Counters::default(),
-            panics: Counters::default(),
-            durations: Histograms::new_with_constructor(duration_histogram),
-        };
-        registry.register("grpc_server_started", "RPCs started on the server", metrics.started.clone());
-        registry.register("grpc_server_handled", "RPCs completed on the server", metrics.handled.clone());
-        registry.register("grpc_server_msg_sent", "Stream pieces sent by the server", metrics.sent.clone());
+        let metrics = Self::default();
+        metrics.calls.register_server(registry);
         registry.register("grpc_server_panics_recovered", "RPCs that panicked", metrics.panics.clone());
-        registry.register(
-            "grpc_server_handling_seconds",
-            "Seconds from the start of an RPC to its end on the server",
-            metrics.durations.clone(),
-        );
         metrics
     }
 }
@@ -82,50 +63,35 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = Measure::begin(&self.metrics, request.uri().path(), &self.log);
+        let mut measure = Measure::begin(Call::begin(&self.metrics.calls, request.uri().path()), &request, &self.log);
+        let panics = self.metrics.panics.clone();
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
             let response = match answer.await {
                 Ok(Ok(response)) => response,
                 Err(_) => {
-                    call.metrics.panics.get_or_create(&call.labels).inc();
+                    panics.get_or_create(measure.call.labels()).inc();
                     Status::internal("the call panicked; this is a bug").into_http()
                 }
             };
             let (parts, body) = response.into_parts();
-            let mut call = call;
             // A call without a body has its status among the headers.
-            call.note(&parts.headers);
-            Ok(Response::from_parts(parts, Body::new(MeasuredBody { inner: body, call })))
+            measure.call.note(&parts.headers);
+            Ok(Response::from_parts(parts, Body::new(CountedBody::new(body, measure))))
         })
     }
 }
 
-/// One call under way; counted as handled when it is dropped.
+/// One call under way; logged at its end, then counted.
 struct Measure {
-    metrics: GrpcMetrics,
-    labels: MetricLabels,
-    started: Instant,
-    code: Option<Code>,
+    call: Call,
     decision: Decision,
 }
 
 impl Measure {
-    fn begin(metrics: &GrpcMetrics, path: &str, log: &RequestLog) -> Self {
-        let decision = log.grpc(path);
-        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        let kind = if matches!(method, "Series" | "Query" | "QueryRange" | "ServerReflectionInfo" | "Watch") {
-            "server_stream"
-        } else {
-            "unary"
-        };
-        let labels = vec![
-            ("grpc_method", method.to_owned()),
-            ("grpc_service", service.to_owned()),
-            ("grpc_type", kind.to_owned()),
-        ];
-        metrics.started.get_or_create(&labels).inc();
-        if decision == Decision::StartAndEnd {
+    fn begin<B>(call: Call, request: &Request<B>, log: &RequestLog) -> Self {
+        let decision = log.grpc(request.uri().path());
+        if let ([(_, method), (_, service), (_, kind)], Decision::StartAndEnd) = (&call.labels()[..], decision) {
             tracing::debug!(
                 protocol = "grpc",
                 grpc.component = "server",
@@ -135,12 +101,12 @@ impl Measure {
                 "started call"
             );
         }
-        Self { metrics: metrics.clone(), labels, started: Instant::now(), code: None, decision }
+        Self { call, decision }
     }
 
     fn log_end(&self, code: &str) {
-        let [(_, method), (_, service), (_, kind)] = &self.labels[..] else { return };
-        let time_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        let [(_, method), (_, service), (_, kind)] = &self.call.labels()[..] else { return };
+        let time_ms = self.call.elapsed().as_secs_f64() * 1e3;
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -160,57 +126,18 @@ impl Measure {
             _ => line!(debug),
         }
     }
+}
 
-    fn note(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get("grpc-status") {
-            self.code = Some(Code::from_bytes(code.as_bytes()));
-        }
+impl AsMut<Call> for Measure {
+    fn as_mut(&mut self) -> &mut Call {
+        &mut self.call
     }
 }
 
 impl Drop for Measure {
     fn drop(&mut self) {
-        self.metrics.durations.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
-        // A body that was dropped before its trailers: the caller has gone.
-        let code = match self.code.unwrap_or(Code::Cancelled) {
-            Code::Ok => "OK".to_owned(),
-            Code::Cancelled => "Canceled".to_owned(),
-            code => format!("{code:?}"),
-        };
         if self.decision != Decision::Nothing {
-            self.log_end(&code);
+            self.log_end(&self.call.code());
         }
-        let mut labels = std::mem::take(&mut self.labels);
-        labels.insert(0, ("grpc_code", code));
-        self.metrics.handled.get_or_create(&labels).inc();
-    }
-}
-
-struct MeasuredBody {
-    inner: Body,
-    call: Measure,
-}
-
-impl http_body::Body for MeasuredBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            match frame.trailers_ref() {
-                Some(trailers) => self.call.note(trailers),
-                None => drop(self.call.metrics.sent.get_or_create(&self.call.labels).inc()),
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
     }
 }
