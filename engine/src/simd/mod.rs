@@ -3,6 +3,21 @@
 //! A kernel is a folder `{mod, scalar, avx2, avx512}.rs`: `scalar` is the specification, the others
 //! have its signature, and `mod` dispatches on an [`Isa`]. Unsafe code is allowed here.
 
+/// Calls the kernel of this name of the module's `scalar`, `avx2` or `avx512`.
+macro_rules! dispatch {
+    ($isa:expr, $kernel:ident($($argument:expr),*)) => {
+        match $isa {
+            // SAFETY: `Isa::Avx512` is only made by `detect`, which found these features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::$kernel($($argument),*) },
+            // SAFETY: `Isa::Avx2` is only made by `detect`, which found these features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::$kernel($($argument),*) },
+            _ => scalar::$kernel($($argument),*),
+        }
+    };
+}
+
 /// Words of bitmaps: and, or, and-not, counts, and the numbers of the set bits.
 pub mod bitmap;
 /// The checksum of chunks, index sections and WAL records.

@@ -18,15 +18,7 @@ pub fn intersect(isa: Isa, a: &[u32], b: &[u32], out: &mut Vec<u32>) {
     if short.len() * GALLOP_RATIO <= long.len() {
         return scalar::intersect_gallop(short, long, out);
     }
-    match isa {
-        // SAFETY: `Isa::Avx512` is only made by `detect`, which found these features.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512::intersect(short, long, out) },
-        // SAFETY: `Isa::Avx2` is only made by `detect`, which found these features.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::intersect(short, long, out) },
-        _ => scalar::intersect(short, long, out),
-    }
+    dispatch!(isa, intersect(short, long, out));
 }
 
 /// Appends to `out` what is in `a` and not in `b`; both ascend strictly, and so does what is
@@ -35,15 +27,7 @@ pub fn subtract(isa: Isa, a: &[u32], b: &[u32], out: &mut Vec<u32>) {
     if a.len() * GALLOP_RATIO <= b.len() || b.len() * GALLOP_RATIO <= a.len() {
         return scalar::subtract_gallop(a, b, out);
     }
-    match isa {
-        // SAFETY: `Isa::Avx512` is only made by `detect`, which found these features.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512::subtract(a, b, out) },
-        // SAFETY: `Isa::Avx2` is only made by `detect`, which found these features.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::subtract(a, b, out) },
-        _ => scalar::subtract(a, b, out),
-    }
+    dispatch!(isa, subtract(a, b, out));
 }
 
 #[cfg(test)]

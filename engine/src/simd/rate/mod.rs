@@ -11,20 +11,6 @@ pub mod scalar;
 
 use super::Isa;
 
-macro_rules! dispatch {
-    ($isa:expr, $kernel:ident($($argument:expr),*)) => {
-        match $isa {
-            // SAFETY: `Isa::Avx512` is only made by `detect`, which found these features.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::$kernel($($argument),*) },
-            // SAFETY: `Isa::Avx2` is only made by `detect`, which found these features.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::$kernel($($argument),*) },
-            _ => scalar::$kernel($($argument),*),
-        }
-    };
-}
-
 /// What is made of the difference between the samples of a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kind {

@@ -39,15 +39,8 @@ pub fn unpack(isa: Isa, packed: &[u8], width: u32, first: usize, out: &mut [u32]
     if width == 0 {
         return out.fill(0);
     }
-    match isa {
-        // SAFETY: `Isa::Avx512` is only made by `detect`; the length was checked above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512::unpack(packed, width, first, out) },
-        // SAFETY: `Isa::Avx2` is only made by `detect`; the length was checked above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::unpack(packed, width, first, out) },
-        _ => scalar::unpack(packed, width, first, out),
-    }
+    // The kernels rely on the length that was checked above.
+    dispatch!(isa, unpack(packed, width, first, out));
 }
 
 #[cfg(test)]
