@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::slice::Slice;
-use super::watch::{Progress, Watch};
+use super::pipeline::Ends;
+use super::slice::{Slice, Slicer};
+use super::watch::{self, Progress, Watch};
 use crate::block::writer::{BlockWriter, ChunkRecord, sample_count};
 use crate::bucket::Meta;
 use crate::bucket::meta::{Downsample, Stats, Thanos};
@@ -107,6 +108,27 @@ pub(super) struct Job {
     pub(super) slice: Slice,
     /// What they become.
     pub(super) made: Made,
+}
+
+/// Both ends of a job's pipeline: slices of the sources go in, what they become goes into the block.
+pub(super) struct SlicesToBlock<'a> {
+    /// Where slices come from.
+    pub(super) slicer: Slicer<'a>,
+    /// Where their chunks go.
+    pub(super) output: Output<'a>,
+    /// Says when to end.
+    pub(super) watch: &'a dyn Watch,
+}
+
+impl Ends<Job> for SlicesToBlock<'_> {
+    fn fill(&mut self, job: &mut Job) -> Result<bool, Error> {
+        watch::check(self.watch)?;
+        self.slicer.next(&mut job.slice)
+    }
+
+    fn take(&mut self, job: &mut Job) -> Result<(), Error> {
+        self.output.write(job)
+    }
 }
 
 /// Records of chunks, one behind the other, of one series behind the other.

@@ -10,12 +10,12 @@ mod window;
 
 use super::fetch::{Fetched, Wanted};
 use super::merge::SLICE_CHUNKS;
-use super::output::{Job, Made, Output, Target, Written};
-use super::pipeline::{self, Ends, Work};
+use super::output::{Job, Made, Output, SlicesToBlock, Target, Written};
+use super::pipeline::{self, Work};
 use super::samples::Samples;
 use super::slice::{Slice, Slicer};
 use super::source::SourceBlock;
-use super::watch::{self, Watch};
+use super::watch::Watch;
 use crate::bucket::Meta;
 use crate::bucket::name::BlockObject;
 use crate::chunk::{Encoding, aggr, segment, xor};
@@ -62,7 +62,7 @@ pub fn downsample(
     let (slicer, symbols) = Slicer::new(&sources, TimeRange::ALL, options.slice_chunks)?;
     let output = Output::create(target, symbols, counted.num_series, watch)?;
     let work = Downsample { sources: &sources, from, to: resolution };
-    let mut ends = DownsampleEnds { slicer, output, watch };
+    let mut ends = SlicesToBlock { slicer, output, watch };
     pipeline::run(options.threads, &work, &mut ends)?;
     // As upstream has it: counts by kind of sample stay those of the raw block.
     ends.output.finish_with(meta, |stats| {
@@ -70,23 +70,6 @@ pub fn downsample(
         stats.num_histogram_samples = counted.num_histogram_samples;
         stats.num_tombstones = counted.num_tombstones;
     })
-}
-
-struct DownsampleEnds<'a> {
-    slicer: Slicer<'a>,
-    output: Output<'a>,
-    watch: &'a dyn Watch,
-}
-
-impl Ends<Job> for DownsampleEnds<'_> {
-    fn fill(&mut self, job: &mut Job) -> Result<bool, Error> {
-        watch::check(self.watch)?;
-        self.slicer.next(&mut job.slice)
-    }
-
-    fn take(&mut self, job: &mut Job) -> Result<(), Error> {
-        self.output.write(job)
-    }
 }
 
 struct Downsample<'a> {

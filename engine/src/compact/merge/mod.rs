@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use super::aggregates;
 use super::fetch::{Fetched, Wanted};
-use super::output::{Job, JobStats, Made, Output, Target, Written};
-use super::pipeline::{self, Ends, Work};
+use super::output::{Job, JobStats, Made, Output, SlicesToBlock, Target, Written};
+use super::pipeline::{self, Work};
 use super::samples::{Encoder, SAMPLES_PER_CHUNK, Samples};
 use super::slice::Slicer;
 use super::source::SourceBlock;
-use super::watch::{self, Watch};
+use super::watch::Watch;
 use crate::bucket::Meta;
 use crate::bucket::meta::merged;
 use crate::chunk::{Encoding, xor};
@@ -130,29 +130,12 @@ fn run(
     let series_total = sources.iter().map(|source| source.meta().stats.num_series).sum();
     let output = Output::create(target, symbols, series_total, watch)?;
     let work = Merge { sources, range, replicas: options.replicas, repair: options.repair };
-    let mut ends = MergeEnds { slicer, output, watch };
+    let mut ends = SlicesToBlock { slicer, output, watch };
     pipeline::run(options.threads, &work, &mut ends)?;
     if ends.output.is_empty() {
         return Ok(Merged::Empty);
     }
     Ok(Merged::Block(Box::new(ends.output.finish(meta)?)))
-}
-
-struct MergeEnds<'a> {
-    slicer: Slicer<'a>,
-    output: Output<'a>,
-    watch: &'a dyn Watch,
-}
-
-impl Ends<Job> for MergeEnds<'_> {
-    fn fill(&mut self, job: &mut Job) -> Result<bool, Error> {
-        watch::check(self.watch)?;
-        self.slicer.next(&mut job.slice)
-    }
-
-    fn take(&mut self, job: &mut Job) -> Result<(), Error> {
-        self.output.write(job)
-    }
 }
 
 struct Merge<'a> {
