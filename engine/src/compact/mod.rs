@@ -14,7 +14,6 @@ pub mod downsample;
 mod fetch;
 /// Blocks that belong together.
 pub mod group;
-mod heap;
 /// Several blocks to one.
 pub mod merge;
 mod output;

@@ -1,9 +1,9 @@
 //! Slices: runs of series in the order of their labels, each with the series of the sources that it is
 //! made of. A slice is what one thread works on.
 
-use super::heap::Heap;
 use super::source::{Bytes, SourceBlock};
 use crate::bucket::name;
+use crate::dedup::heap::Heap;
 use crate::index::ChunkMeta;
 use crate::index::tsdb::{Series, SeriesScan, SymbolRef, Symbols};
 use crate::model::{Error, SeriesRef, TimeRange};

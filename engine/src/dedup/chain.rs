@@ -1,101 +1,50 @@
 //! All samples of all replicas in time order, each timestamp once.
 //!
 //! Which replica wins a shared timestamp follows from the order in which a binary heap of replicas
-//! is refilled; Prometheus compacts overlapping blocks this way, so the heap below moves its
-//! entries exactly as Go's `container/heap` does.
+//! is refilled; Prometheus compacts overlapping blocks this way, so the heap moves its entries
+//! exactly as Go's `container/heap` does.
 
 use super::Pick;
+use super::heap::Heap;
 
 /// Appends the samples of `replicas` (ascending timestamps in milliseconds) in time order; of equal
 /// timestamps one stays.
 pub fn merge(replicas: &[&[i64]], picks: &mut Vec<Pick>) {
-    let mut heap = Heap { replicas, at: vec![0; replicas.len()], entries: Vec::with_capacity(replicas.len()) };
+    let mut at = vec![0; replicas.len()];
+    let mut heap = Heap::default();
+    let time = |replica: usize, at: &[usize]| replicas[replica].get(at[replica]).copied();
+    let less = |at: &[usize], left: usize, right: usize| time(left, at) < time(right, at);
     for replica in 1..replicas.len() {
-        if heap.time(replica).is_some() {
-            heap.push(replica);
+        if time(replica, &at).is_some() {
+            heap.push(replica, |left, right| less(&at, *left, *right));
         }
     }
     let mut current = match replicas.first() {
         Some([_, ..]) => Some(0),
-        _ => heap.pop(),
+        _ => heap.pop(|left, right| less(&at, *left, *right)),
     };
     let mut last = None;
     while let Some(replica) = current {
-        let Some(time) = heap.time(replica) else {
-            current = heap.pop();
+        let Some(next) = time(replica, &at) else {
+            current = heap.pop(|left, right| less(&at, *left, *right));
             continue;
         };
-        if Some(time) == last {
-            heap.at[replica] += 1;
+        if Some(next) == last {
+            at[replica] += 1;
             continue;
         }
-        if heap.first_time().is_some_and(|first| first <= time) {
-            heap.push(replica);
-            current = heap.pop();
+        if heap.peek().and_then(|first| time(*first, &at)).is_some_and(|first| first <= next) {
+            heap.push(replica, |left, right| less(&at, *left, *right));
+            current = heap.pop(|left, right| less(&at, *left, *right));
             let chosen = current.expect("a heap that was just pushed to holds an entry");
-            if heap.time(chosen) == last {
+            if time(chosen, &at) == last {
                 continue;
             }
         }
         let chosen = current.expect("a replica is current until it is exhausted");
-        picks.push(Pick { replica: chosen as u32, sample: heap.at[chosen] as u32 });
-        last = heap.time(chosen);
-        heap.at[chosen] += 1;
-    }
-}
-
-/// A binary heap of replicas by the time of their next sample.
-struct Heap<'a> {
-    replicas: &'a [&'a [i64]],
-    at: Vec<usize>,
-    entries: Vec<usize>,
-}
-
-impl Heap<'_> {
-    fn time(&self, replica: usize) -> Option<i64> {
-        self.replicas[replica].get(self.at[replica]).copied()
-    }
-
-    fn first_time(&self) -> Option<i64> {
-        self.time(*self.entries.first()?)
-    }
-
-    fn less(&self, left: usize, right: usize) -> bool {
-        self.time(self.entries[left]) < self.time(self.entries[right])
-    }
-
-    fn push(&mut self, replica: usize) {
-        self.entries.push(replica);
-        let mut child = self.entries.len() - 1;
-        while child > 0 {
-            let parent = (child - 1) / 2;
-            if !self.less(child, parent) {
-                break;
-            }
-            self.entries.swap(child, parent);
-            child = parent;
-        }
-    }
-
-    fn pop(&mut self) -> Option<usize> {
-        let last = self.entries.len().checked_sub(1)?;
-        self.entries.swap(0, last);
-        let popped = self.entries.pop();
-        let mut parent = 0;
-        loop {
-            let left = 2 * parent + 1;
-            if left >= last {
-                break;
-            }
-            let right = left + 1;
-            let child = if right < last && self.less(right, left) { right } else { left };
-            if !self.less(child, parent) {
-                break;
-            }
-            self.entries.swap(parent, child);
-            parent = child;
-        }
-        popped
+        picks.push(Pick { replica: chosen as u32, sample: at[chosen] as u32 });
+        last = time(chosen, &at);
+        at[chosen] += 1;
     }
 }
 

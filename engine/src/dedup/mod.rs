@@ -7,6 +7,8 @@
 pub mod chain;
 /// Penalty over the overlapping chunks of one series.
 pub mod fold;
+/// A heap whose entries move as in Go's.
+pub(crate) mod heap;
 /// Overlapping chunks of one series set apart into replicas.
 pub mod overlap;
 /// One replica at a time, switching only over gaps.

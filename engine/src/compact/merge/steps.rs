@@ -2,8 +2,8 @@
 //! are merged. The order is that in which Prometheus and Thanos merge.
 
 use super::items::{Item, Items, Origin};
-use crate::compact::heap::Heap;
 use crate::compact::output::JobStats;
+use crate::dedup::heap::Heap;
 
 /// What is done next.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 
 /// A heap; the order is given with each call and must be the same in all.
 #[derive(Debug)]
-pub(super) struct Heap<T>(Vec<T>);
+pub(crate) struct Heap<T>(Vec<T>);
 
 impl<T> Default for Heap<T> {
     fn default() -> Self {
@@ -13,17 +13,17 @@ impl<T> Default for Heap<T> {
 
 impl<T> Heap<T> {
     /// The first entry.
-    pub(super) fn peek(&self) -> Option<&T> {
+    pub(crate) fn peek(&self) -> Option<&T> {
         self.0.first()
     }
 
     /// Removes all entries.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// Adds an entry.
-    pub(super) fn push(&mut self, entry: T, less: impl Fn(&T, &T) -> bool) {
+    pub(crate) fn push(&mut self, entry: T, less: impl Fn(&T, &T) -> bool) {
         self.0.push(entry);
         let mut child = self.0.len() - 1;
         while child > 0 {
@@ -37,7 +37,7 @@ impl<T> Heap<T> {
     }
 
     /// Removes the first entry.
-    pub(super) fn pop(&mut self, less: impl Fn(&T, &T) -> bool) -> Option<T> {
+    pub(crate) fn pop(&mut self, less: impl Fn(&T, &T) -> bool) -> Option<T> {
         let last = self.0.len().checked_sub(1)?;
         self.0.swap(0, last);
         let mut parent = 0;
