@@ -117,7 +117,7 @@ impl OpenNative {
 
     /// The open chunk that `chunk` was, so that appends go on in it; `None` when it can't be decoded
     /// or is empty.
-    pub(super) fn resume(chunk: &Closed, end_is_computed: bool) -> Option<Self> {
+    pub(super) fn resume(chunk: &Closed) -> Option<Self> {
         let (appender, last) = match chunk.encoding {
             Encoding::Histogram => {
                 let mut columns = HistogramColumns::default();
@@ -133,7 +133,7 @@ impl OpenNative {
             }
             _ => return None,
         };
-        Some(Self { appender, last, min_time: chunk.min_time, end_is_computed })
+        Some(Self { appender, last, min_time: chunk.min_time, end_is_computed: false })
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -131,7 +131,7 @@ impl Head {
                 line.next_at = record.next_at;
             }
             (ChunkKind::Open, _) => {
-                let Some(native) = OpenNative::resume(&chunk, false) else {
+                let Some(native) = OpenNative::resume(&chunk) else {
                     return Err(Corrupt::new("WAL snapshot", 0, "an open chunk of histograms can't be decoded"));
                 };
                 line.tail.mark = NATIVE;
