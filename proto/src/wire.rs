@@ -107,19 +107,7 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        match self.rest {
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.rest = rest;
-                Ok(u64::from(*byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let (value, rest) = split_varint(self.rest).ok_or_else(|| self.malformed("varint is cut off or too long"))?;
-        self.rest = rest;
-        Ok(value)
+        take_varint(&mut self.rest).ok_or_else(|| self.malformed("varint is cut off or too long"))
     }
 
     #[inline]
@@ -147,6 +135,18 @@ pub fn split_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
         }
     }
     None
+}
+
+/// Takes the varint at the start of `bytes`; `None`, with nothing taken, as [`split_varint`].
+#[inline]
+pub fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let whole = *bytes;
+    let (value, rest) = match whole {
+        [byte, rest @ ..] if *byte < 0x80 => (u64::from(*byte), rest),
+        _ => split_varint(whole)?,
+    };
+    *bytes = rest;
+    Some(value)
 }
 
 /// Appends `value` as a varint.

@@ -2,7 +2,7 @@
 //! that an error names the offset.
 
 use super::Malformed;
-use crate::wire::split_varint;
+use crate::wire::take_varint;
 
 /// Wire types, the lowest three bits of a field's key.
 pub(super) const VARINT: u64 = 0;
@@ -54,19 +54,7 @@ impl<'a> Cursor<'a> {
     /// A varint.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
-        match self.rest {
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.rest = rest;
-                Ok(u64::from(*byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let (value, rest) = split_varint(self.rest).ok_or_else(|| self.malformed("varint is cut off or too long"))?;
-        self.rest = rest;
-        Ok(value)
+        take_varint(&mut self.rest).ok_or_else(|| self.malformed("varint is cut off or too long"))
     }
 
     /// A varint in zigzag form.
