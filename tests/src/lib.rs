@@ -5,6 +5,8 @@
 pub mod promqltest;
 /// Random numbers from a seed.
 pub mod random;
+/// Folders that tests write to.
+pub mod scratch;
 /// Series written to a block and opened again.
 pub mod written;
 

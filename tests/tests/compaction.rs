@@ -13,27 +13,8 @@ use engine::compact::{
     verify_written,
 };
 use engine::model::{BlockId, ErrorKind, Resolution};
+use tests::scratch::Scratch;
 use tests::shared;
-
-/// A folder that is removed in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("uru-compaction-{name}-{}-{number}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 fn folder(path: &str) -> Option<PathBuf> {
     shared(&format!("golden/{path}"))

@@ -25,25 +25,7 @@ use engine::model::{
     HistogramColumns, Labels, Resolution, Span, TimeRange,
 };
 use tests::random::Random;
-
-/// A folder that is removed in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("uru-random-compaction-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
+use tests::scratch::Scratch;
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -241,7 +223,7 @@ fn with_deletions(random: &mut Random, folder: &Path, model: &mut Samples) -> So
 #[test]
 fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has() {
     for seed in 0..150 {
-        let (scratch, mut random) = (Scratch::new(), Random::new(seed));
+        let (scratch, mut random) = (Scratch::new("random-compaction"), Random::new(seed));
         let (mut models, mut sources) = (Vec::new(), Vec::new());
         for block in 0..1 + random.below(4) {
             let from = random.below(3) as i64 * 6_000;
@@ -288,7 +270,7 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
 #[test]
 fn five_minute_aggregates_are_those_of_the_samples_in_each_window() {
     for seed in 0..60 {
-        let (scratch, mut random) = (Scratch::new(), Random::new(seed));
+        let (scratch, mut random) = (Scratch::new("random-compaction"), Random::new(seed));
         let model = samples(&mut random, 0, 9_000_000, 1);
         let model: Samples = model
             .into_iter()
@@ -410,14 +392,14 @@ impl Source for Failing {
 
 #[test]
 fn a_disk_that_fails_at_any_read_ends_the_merge_and_leaves_nothing() {
-    let (scratch, mut random) = (Scratch::new(), Random::new(5));
+    let (scratch, mut random) = (Scratch::new("random-compaction"), Random::new(5));
     let folders: Vec<PathBuf> = (0..3)
         .map(|block| {
             let model = samples(&mut random, block * 4_000, block * 4_000 + 6_000, 2);
             write(&mut random, &scratch.0, block as u128, &model)
         })
         .collect();
-    let results = Scratch::new();
+    let results = Scratch::new("random-compaction");
     let target = target(&results.0);
     let mut whole = None;
     for reads in 0..3000 {

@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::block::verify::verify;
 use engine::block::writer::{BlockWriter, ChunkData};
@@ -16,6 +15,7 @@ use engine::chunk::aggr::{self, Aggregate};
 use engine::chunk::{Encoding, histogram, segment, xor};
 use engine::index::tsdb::{Reader, Series, Symbols};
 use engine::model::{FloatColumns, HistogramColumns, Labels};
+use tests::scratch::Scratch;
 use tests::shared;
 
 /// Sets of blocks of samples as they were scraped.
@@ -39,27 +39,6 @@ fn blocks(set: &str) -> Vec<PathBuf> {
     let mut blocks: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     blocks.sort();
     blocks
-}
-
-/// A folder that is removed in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        // The same block lies in several sets: a number keeps their folders apart.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("uru-golden-{name}-{}-{number}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
 }
 
 /// A block in memory.

@@ -2,7 +2,7 @@
 //! the blocks that are cut.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use engine::promql::source::{MemorySource, Source};
 use engine::promql::{Context, Engine, Options, Parsed, RangeSteps, When, syntax};
 use engine::shard::ingest::{Flush, Ingest, IngestOptions, WriteLimits};
 use engine::shard::{self, Pool, block_on};
+use tests::scratch::Scratch;
 
 const STEP: i64 = 15_000;
 const STEPS: i64 = 1_300;
@@ -31,23 +32,6 @@ const QUERIES: [&str; 8] = [
     "resets(requests_total[1h])",
     "topk(2, delta(requests_total[20m] offset 30m))",
 ];
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("uru-tests-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 fn open(pool: &Arc<Pool>, folder: &Path) -> Arc<Ingest> {
     let options = IngestOptions { data_dir: folder.to_owned(), ..IngestOptions::default() };
@@ -119,7 +103,7 @@ fn answers(source: Arc<dyn Source>) -> Vec<String> {
 
 #[test]
 fn queries_over_heads_and_blocks_answer_as_over_memory() {
-    let folder = Folder::new("ingest-promql");
+    let folder = Scratch::new("ingest-promql");
     let pool = Pool::start(&shard::Options::default()).unwrap();
     let expected = answers(Arc::new(in_memory()));
     let ingest = open(&pool, &folder.0);
@@ -154,7 +138,7 @@ fn promtool_reads_the_blocks_that_are_cut() {
     if !found {
         return eprintln!("SKIPPED: promtool is absent");
     }
-    let folder = Folder::new("ingest-promtool");
+    let folder = Scratch::new("ingest-promtool");
     let pool = Pool::start(&shard::Options::default()).unwrap();
     let ingest = open(&pool, &folder.0);
     fill(&ingest);
