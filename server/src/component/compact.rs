@@ -20,7 +20,7 @@ use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
-use crate::compactor::{Compactor, OutOfOrder, Priority, Settings, run_compactor};
+use crate::compactor::{Compactor, OutOfOrder, Priority, Settings, Stop, run_compactor};
 use crate::config::{ConfigError, selector};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
@@ -109,23 +109,35 @@ pub fn run(values: &Values) -> Result<(), String> {
     };
     let outcome = runtime.run(async {
         running.set_ready();
-        let work = run_compactor(Priority::Normal, move || async move {
+        work_until_interrupted(&stop, move || async move {
             let looking = async { if has_pages { look.forever().await } else { pending().await } };
             tokio::select! {
                 outcome = keep_compacting(&compactor, &schedule) => outcome,
                 () = looking => Ok(()),
             }
-        });
-        tokio::select! {
-            outcome = work => outcome.map_err(|error| error.to_string()).flatten(),
-            () = process::interrupted() => {
-                stop.set();
-                Ok(())
-            }
-        }
+        })
+        .await
     });
     running.end();
     outcome
+}
+
+/// Runs the future that `make` makes on a background thread until it ends, or until the process is told
+/// to end, which `stop` tells its work.
+pub(super) async fn work_until_interrupted<F>(
+    stop: &Stop,
+    make: impl FnOnce() -> F + Send + 'static,
+) -> Result<(), String>
+where
+    F: Future<Output = Result<(), String>>,
+{
+    tokio::select! {
+        outcome = run_compactor(Priority::Normal, make) => outcome.map_err(|error| error.to_string()).flatten(),
+        () = process::interrupted() => {
+            stop.set();
+            Ok(())
+        }
+    }
 }
 
 /// Runs the compactor by its schedule: once, or for ever.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use engine::model::relabel::{self, Rule};
 use engine::model::{Budget, Labels};
-use engine::promql::assemble::Merging;
-use engine::promql::{self, Engine, syntax};
 use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
 use prometheus_client::registry::Registry;
@@ -16,21 +14,17 @@ use tonic::service::Routes;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::process::{self, Ports, Services};
+use super::store;
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::health::Health;
-use crate::api::http::query::gate::Gate;
-use crate::api::http::query::{Api, Settings};
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, receive};
 use crate::cluster::hashring::Algorithm;
 use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
-use crate::fanout::dial::Dialing;
-use crate::fanout::discovery::Discovery;
-use crate::fanout::{self, EndpointSet, Fanout, Proxy, serve};
+use crate::fanout::serve;
 use crate::gateway::blocks::Blocks;
-use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::exemplars::ExemplarsService;
 use crate::ingest::forward::{Compression, ForwardOptions, Peers};
@@ -64,9 +58,6 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
 
 /// Least time between two looks for blocks that are due and blocks to ship.
 const SHIP_INTERVAL_MIN: Duration = Duration::from_millis(10);
-
-/// Queries over gRPC that run at once, as many as a querier runs.
-const QUERIES_MAX: usize = 20;
 
 /// What the flags of a receiver come to.
 pub struct ReceiveConfig {
@@ -112,7 +103,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
             .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))
             .add_service(ExemplarsService::new(Arc::clone(&wired.held)).into_server())
-            .add_service(serve::query(Arc::new(query_api(&wired.gateway))))
+            .add_service(serve::query(Arc::new(store::query_api(&wired.gateway))))
             .add_service(InfoService::new(info))
             .add_service(health_service)
             .prepare();
@@ -311,20 +302,6 @@ impl Wired {
             }
             tokio::time::sleep(META_MONITORING_INTERVAL).await;
         }
-    }
-}
-
-/// Queries over what is kept, with Prometheus' defaults and all syntax.
-fn query_api(gateway: &Arc<Gateway>) -> Api {
-    let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
-    let proxy = Proxy::new(endpoints, gateway.selector.budget.usage().limit);
-    let fanout = Fanout { proxy, merging: Merging::Penalty, mode: fanout::Mode::Local };
-    Api {
-        backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
-        engine: Engine::new(promql::Options::default()),
-        syntax: syntax::Options::ALL,
-        settings: Settings::default(),
-        gate: Gate::new(QUERIES_MAX),
     }
 }
 

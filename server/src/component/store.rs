@@ -231,7 +231,7 @@ fn show(viewer: &BlockViewer, gateway: &Gateway) {
 }
 
 /// Queries over the gateway's blocks, with Prometheus' defaults and all syntax.
-fn query_api(gateway: &Arc<Gateway>) -> Api {
+pub(super) fn query_api(gateway: &Arc<Gateway>) -> Api {
     let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
     let bytes_max = gateway.selector.budget.usage().limit;
     let proxy = Proxy::new(endpoints, bytes_max);

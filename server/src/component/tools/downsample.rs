@@ -16,7 +16,8 @@ use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags, tools};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
-use crate::compactor::{Compactor, OutOfOrder, Priority, Settings, run_compactor};
+use crate::compactor::{Compactor, OutOfOrder, Settings};
+use crate::component::compact::work_until_interrupted;
 use crate::component::process::{self, Ports};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
@@ -57,21 +58,15 @@ pub fn run(values: &Values) -> Result<(), String> {
     let stop = compactor.stop();
     let outcome = runtime.run(async {
         running.set_ready();
-        let work = run_compactor(Priority::Normal, move || async move {
+        work_until_interrupted(&stop, move || async move {
             loop {
                 if let Err(troubles) = compactor.downsample_twice().await {
-                    return Err::<(), _>(format!("downsampling failed: {troubles}"));
+                    return Err(format!("downsampling failed: {troubles}"));
                 }
                 tokio::time::sleep(interval).await;
             }
-        });
-        tokio::select! {
-            outcome = work => outcome.map_err(|error| error.to_string()).flatten(),
-            () = process::interrupted() => {
-                stop.set();
-                Ok(())
-            }
-        }
+        })
+        .await
     });
     running.end();
     outcome
