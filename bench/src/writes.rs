@@ -1,6 +1,6 @@
 //! Write requests of a fleet: batches of 2,000 series with one sample each, again and again.
 
-use engine::head::{AppendLimits, Head, Options, WriteBatch};
+use engine::head::{AppendLimits, Head, OUT_OF_ORDER_CAP_MAX, Options, WriteBatch};
 use engine::model::Labels;
 use engine::wal::Recorder;
 
@@ -11,7 +11,12 @@ pub const BATCH_SERIES: usize = 2_000;
 pub const INTERVAL: i64 = 15_000;
 
 /// What heads of the benches are made with.
-pub const OPTIONS: Options = Options { block_range_ms: 7_200_000, out_of_order_window_ms: 0, exemplars_max: 0 };
+pub const OPTIONS: Options = Options {
+    block_range_ms: 7_200_000,
+    out_of_order_window_ms: 0,
+    out_of_order_cap_max: OUT_OF_ORDER_CAP_MAX,
+    exemplars_max: 0,
+};
 
 /// No sample is refused.
 pub const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };

@@ -270,7 +270,12 @@ pub fn wal_file(data: &[u8]) {
 
 /// Records of a log, applied to a head; one that takes them can be read.
 pub fn wal_records(data: &[u8]) {
-    let options = head::Options { block_range_ms: 7_200_000, out_of_order_window_ms: 600_000, exemplars_max: 10 };
+    let options = head::Options {
+        block_range_ms: 7_200_000,
+        out_of_order_window_ms: 600_000,
+        out_of_order_cap_max: head::OUT_OF_ORDER_CAP_MAX,
+        exemplars_max: 10,
+    };
     let mut replay = Replay::new(Head::new(options, i64::MIN));
     for record in records(data, 0).map_while(Result::ok) {
         match record {

@@ -208,7 +208,12 @@ fn wal_records() -> Vec<u8> {
     };
     batch.push_histogram(9, 0, HistogramValue::Integer(Box::new(histogram.clone())));
     batch.push_histogram(10, 0, HistogramValue::Float(Box::new(histogram.to_float())));
-    let options = head::Options { block_range_ms: 7_200_000, out_of_order_window_ms: 600_000, exemplars_max: 10 };
+    let options = head::Options {
+        block_range_ms: 7_200_000,
+        out_of_order_window_ms: 600_000,
+        out_of_order_cap_max: head::OUT_OF_ORDER_CAP_MAX,
+        exemplars_max: 10,
+    };
     let (mut head, mut recorder) = (Head::new(options, i64::MIN), Recorder::default());
     let limits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };
     recorder.tenant(1, "team-a");

@@ -62,6 +62,12 @@ impl<'a> EncodedLabels<'a> {
         let inner = field_len(name.len()) + field_len(value.len());
         out.push(LABEL);
         varint::encode_u64(inner as u64, out);
+        Self::push_inner(name, value, out);
+    }
+
+    /// Appends what [`EncodedLabel::bytes`] of a label are to `out`.
+    #[inline]
+    pub fn push_inner(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         for (tag, text) in [(NAME, name), (VALUE, value)] {
             out.push(tag);
             varint::encode_u64(text.len() as u64, out);
@@ -78,16 +84,35 @@ fn label_len(name_len: usize, value_len: usize) -> usize {
     field_len(field_len(name_len) + field_len(value_len))
 }
 
+/// One label of an [`EncodedLabels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodedLabel<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// Both with their tags and lengths: equal bytes are equal labels.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> EncodedIter<'a> {
+    /// The next label with its own bytes.
+    #[inline]
+    pub fn next_label(&mut self) -> Option<EncodedLabel<'a>> {
+        let (bytes, rest) = field(LABEL, self.rest)?;
+        let (name, behind) = field(NAME, bytes)?;
+        let (value, []) = field(VALUE, behind)? else { return None };
+        self.rest = rest;
+        Some(EncodedLabel { name, value, bytes })
+    }
+}
+
 impl<'a> Iterator for EncodedIter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (label, rest) = field(LABEL, self.rest)?;
-        let (name, behind) = field(NAME, label)?;
-        let (value, []) = field(VALUE, behind)? else { return None };
-        self.rest = rest;
-        Some((name, value))
+        self.next_label().map(|label| (label.name, label.value))
     }
 }
 

@@ -15,4 +15,4 @@ pub mod varint;
 
 pub use corrupt::Corrupt;
 pub use cursor::Cursor;
-pub use labels::EncodedLabels;
+pub use labels::{EncodedLabel, EncodedLabels};

@@ -2,13 +2,13 @@
 //! was.
 //!
 //! Series of a batch are taken [`AHEAD`] at a time, in passes over them: where in the table they are,
-//! which lines they have, what their labels are; each pass asks for the memory that the next one
+//! which lines they have, where their chunks end; each pass asks for the memory that the next one
 //! needs, so that misses overlap.
 
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
-use super::{Head, OwnedMetadata, WriteBatch};
+use super::{Head, OwnedMetadata, SeriesCheck, SeriesHash, WriteBatch};
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
 use crate::model::histogram::Histogram;
@@ -19,6 +19,9 @@ use crate::wal::{Order, Recorder};
 
 /// Series of one pass.
 const AHEAD: usize = 64;
+
+/// No series has this number.
+const NONE: u32 = u32::MAX;
 
 /// Labels that a series has at most; the names of more don't fit where their number is noted.
 pub const LABELS_MAX: usize = u16::MAX as usize;
@@ -194,9 +197,9 @@ impl Head {
             metadata: Vec::new(),
         };
         for part in rows.chunks(AHEAD) {
-            self.fetch_ahead(batch, part);
-            for row in part {
-                self.append_series(*row, &mut pass);
+            let found = self.fetch_ahead(batch, part);
+            for (row, found) in part.iter().zip(found) {
+                self.append_series(*row, found, &mut pass);
             }
         }
         pass.record();
@@ -212,34 +215,31 @@ impl Head {
         self.min_valid_time.max(self.max_time.saturating_sub(self.options.block_range_ms / 2))
     }
 
-    /// Asks for the memory that appending to the series numbered `part` touches.
-    fn fetch_ahead(&self, batch: &WriteBatch, part: &[u32]) {
-        let mut found = [u32::MAX; AHEAD];
-        part.iter().for_each(|row| self.table.prefetch(batch.hash(*row).0));
+    /// Finds the series numbered `part`, and asks for the memory that appending to them touches.
+    fn fetch_ahead(&self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
+        let mut found = [NONE; AHEAD];
+        part.iter().for_each(|row| self.table.prefetch(batch.hash(*row)));
         for (row, found) in part.iter().zip(&mut found) {
-            let Some(id) = self.table.find(batch.hash(*row).0, |_| true) else { continue };
+            let Some(id) = self.table.find(batch.hash(*row), batch.check(*row)) else { continue };
             *found = id;
             prefetch(&self.lines[id as usize]);
-            prefetch(&self.metas[id as usize]);
+            prefetch(&self.numbers[id as usize]);
         }
-        for id in found.iter().filter(|id| **id != u32::MAX) {
-            let meta = &self.metas[*id as usize];
-            if let Some(first) = self.pairs.get(meta.labels_at as usize) {
-                prefetch(first);
-            }
+        for id in found.iter().filter(|id| **id != NONE) {
             if let Some(last) = self.lines[*id as usize].data.last() {
                 prefetch(last);
             }
         }
+        found
     }
 
-    fn append_series(&mut self, row: u32, pass: &mut Pass<'_>) {
+    /// Appends the series numbered `row`, which is series `found` unless it is new, or was when it was
+    /// looked for.
+    fn append_series(&mut self, row: u32, found: u32, pass: &mut Pass<'_>) {
         let batch = pass.batch;
-        let labels = batch.labels(row);
-        let Some(id) = self.find_series(batch.hash(row).0, labels).or_else(|| self.create_wanted(row, pass)) else {
-            return;
-        };
-        let number = self.metas[id as usize].wal_ref;
+        let known = if found == NONE { self.table.find(batch.hash(row), batch.check(row)) } else { Some(found) };
+        let Some(id) = known.or_else(|| self.create_wanted(row, pass)) else { return };
+        let number = self.numbers[id as usize];
         let samples = batch.samples(row);
         for (time, value) in samples.times.iter().zip(samples.values) {
             self.append_float(id, (row, number), (*time, *value), pass);
@@ -268,7 +268,7 @@ impl Head {
             pass.report.rejected_exemplars.push(Rejected { series: row, time: exemplar.time, reason });
         }
         for metadata in batch.metadata(row) {
-            let name = labels.pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
+            let name = batch.labels(row).pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
             let Some((_, name)) = name else { continue };
             let (kind, help, unit) = (metadata.kind, metadata.help, metadata.unit);
             if self.note_metadata(name, OwnedMetadata { kind, help: help.to_owned(), unit: unit.to_owned() }) {
@@ -279,20 +279,8 @@ impl Head {
 
     /// The series of these labels.
     #[inline]
-    pub(super) fn find_series(&self, hash: u64, labels: EncodedLabels<'_>) -> Option<u32> {
-        self.table.find(hash, |id| self.has_labels(id, labels))
-    }
-
-    #[inline]
-    fn has_labels(&self, id: u32, labels: EncodedLabels<'_>) -> bool {
-        let mut wanted = labels.iter();
-        for pair in self.pairs_of(id).chunks_exact(2) {
-            let Some((name, value)) = wanted.next() else { return false };
-            if self.symbols.get(pair[0]) != name || self.symbols.get(pair[1]) != value {
-                return false;
-            }
-        }
-        wanted.next().is_none()
+    pub(super) fn find_series(&self, labels: EncodedLabels<'_>) -> Option<u32> {
+        self.table.find(SeriesHash::of(labels), SeriesCheck::of(labels))
     }
 
     /// Creates the series of `row` when it has a sample that would be taken.
@@ -302,15 +290,15 @@ impl Head {
         let times = batch.samples(row).times.iter().copied();
         let times = times.chain(batch.histograms(row).iter().map(|histogram| histogram.time));
         let labels = batch.labels(row);
-        let has_room = self.symbols.has_room(labels.0.len()) && self.pairs.len() < u32::MAX as usize - LABELS_MAX;
+        let has_room = self.symbols.has_room(labels.0.len()) && self.places.len() < u32::MAX as usize - LABELS_MAX;
         let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
         let refusal = |time: i64| match self.bounds(time, pass) {
             Some(reason) => Some(reason),
             None => limit.then_some(Reason::SeriesLimit),
         };
         if times.clone().any(|time| refusal(time).is_none()) {
-            let id = self.create_series(batch.hash(row).0, labels, self.next_ref);
-            pass.scratch.created.push((row, self.metas[id as usize].wal_ref));
+            let id = self.create_series((batch.hash(row), batch.check(row)), labels, self.next_ref);
+            pass.scratch.created.push((row, self.numbers[id as usize]));
             pass.report.series_created += 1;
             return Some(id);
         }
@@ -327,27 +315,32 @@ impl Head {
     }
 
     /// Adds a series, which isn't there, under the number `wal_ref`.
-    pub(super) fn create_series(&mut self, hash: u64, labels: EncodedLabels<'_>, wal_ref: u32) -> u32 {
+    pub(super) fn create_series(
+        &mut self,
+        (hash, check): (SeriesHash, SeriesCheck),
+        labels: EncodedLabels<'_>,
+        wal_ref: u32,
+    ) -> u32 {
         let id = self.metas.len() as u32;
-        let labels_at = self.pairs.len() as u32;
-        for (name, value) in labels.iter() {
-            let (name, value) = (self.symbols.intern(name), self.symbols.intern(value));
-            self.pairs.extend_from_slice(&[name, value]);
-            self.postings.add(name, value, id);
+        let labels_at = self.places.len() as u32;
+        let mut rest = labels.iter();
+        while let Some(label) = rest.next_label() {
+            self.places.push(self.postings.add(label, id, &mut self.symbols));
         }
         self.next_ref = self.next_ref.max(wal_ref.wrapping_add(1));
         self.lines.push(Line::default());
+        self.numbers.push(wal_ref);
         self.metas.push(Meta {
-            hash,
+            hash: hash.0,
+            check: check.0,
             labels_at,
-            wal_ref,
-            labels: ((self.pairs.len() - labels_at as usize) / 2) as u16,
+            labels: (self.places.len() - labels_at as usize) as u16,
             closed: Vec::new(),
             native: None,
             out_of_order: None,
         });
         let metas = &self.metas;
-        self.table.insert(hash, id, |id| metas[id as usize].hash);
+        self.table.insert((hash, check), id, |id| metas[id as usize].hash);
         self.stats.series += 1;
         self.stats.series_created += 1;
         id
@@ -395,7 +388,7 @@ impl Head {
             // A series of histograms ends as such.
             return self.append_stale_native(id, (row, number), time, pass);
         }
-        let same = |line: &Line, _: &Meta| !was_native && line.tail.last_bits() == value.to_bits();
+        let same = |line: &Line, meta: &Meta| !was_native && meta.ends_with_float(line, value);
         match self.place(id, time, pass, same) {
             Place::InOrder => {
                 self.push_float(id, time, value);
@@ -404,7 +397,7 @@ impl Head {
             }
             Place::Late => {
                 let late = self.metas[id as usize].out_of_order.get_or_insert_default();
-                let inserted = late.insert_float(time, value);
+                let inserted = late.insert_float(time, value, self.options.out_of_order_cap_max);
                 if inserted == Inserted::New {
                     pass.scratch.late.push(number, time, value);
                 }
@@ -423,7 +416,7 @@ impl Head {
     fn append_stale_native(&mut self, id: u32, (row, number): (u32, u32), time: i64, pass: &mut Pass<'_>) {
         let value = f64::from_bits(crate::model::value::STALE_NAN_BITS);
         let stale = HistogramValue::Integer(Box::new(Histogram { sum: value, ..Histogram::default() }));
-        let same = |_: &Line, meta: &Meta| meta.native.as_ref().is_some_and(|open| open.last().is_stale());
+        let same = |line: &Line, meta: &Meta| meta.ends_with_native(line, |last| last.is_stale());
         match self.place(id, time, pass, same) {
             Place::InOrder => {
                 self.push_native(id, time, &stale);
@@ -450,7 +443,7 @@ impl Head {
         if value.validate().is_err() {
             return pass.report.rejected.push(Rejected { series: row, time, reason: Reason::InvalidHistogram });
         }
-        let same = |_: &Line, meta: &Meta| meta.native.as_ref().is_some_and(|open| open.last().same_data(value));
+        let same = |line: &Line, meta: &Meta| meta.ends_with_native(line, |last| last.same_data(value));
         match self.place(id, time, pass, same) {
             Place::InOrder => {
                 self.push_native(id, time, value);
@@ -459,7 +452,7 @@ impl Head {
             }
             Place::Late => {
                 let late = self.metas[id as usize].out_of_order.get_or_insert_default();
-                let inserted = late.insert_native(time, value);
+                let inserted = late.insert_native(time, value, self.options.out_of_order_cap_max);
                 if inserted == Inserted::New {
                     pass.late_natives.push((number, time, value));
                 }
@@ -508,9 +501,10 @@ impl Head {
     /// Appends a late sample again that was recorded as such.
     pub(super) fn replay_late(&mut self, id: u32, time: i64, value: &LateValue<'_>) {
         let late: &mut OutOfOrder = self.metas[id as usize].out_of_order.get_or_insert_default();
+        let cap_max = self.options.out_of_order_cap_max;
         let inserted = match value {
-            LateValue::Float(value) => late.insert_float(time, *value),
-            LateValue::Native(value) => late.insert_native(time, value),
+            LateValue::Float(value) => late.insert_float(time, *value, cap_max),
+            LateValue::Native(value) => late.insert_native(time, value, cap_max),
         };
         if inserted == Inserted::New {
             self.stats.samples += 1;

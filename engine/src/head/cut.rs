@@ -3,19 +3,19 @@
 //!
 //! ```text
 //! freeze ─ excerpts of all shards ─> write, verify, rename ─> truncate
-//!    └─ nothing from before is taken in order any more
+//!    └─ nothing from before is taken in order any more     └─ sweep
 //! ```
+//! Freezing, truncating and sweeping go over the series part by part, so that samples are taken in
+//! between.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::path::Path;
 
 use super::Head;
 use super::excerpt::Excerpt;
-use super::index::Postings;
 use super::out_of_order;
 use super::series::Closed;
-use super::symbols::Symbols;
-use super::table::SeriesTable;
 use crate::block::verify::verify;
 use crate::block::writer::{BlockWriter, ChunkData};
 use crate::bucket::Meta;
@@ -23,15 +23,20 @@ use crate::index::tsdb::{self, SymbolRef};
 use crate::model::{Error, ErrorKind};
 use crate::wal::CutKind;
 
+/// Series of one part of a freeze or truncation: what is appended waits for a part at most.
+const PART_SERIES: u32 = 1024;
+
 /// What a block of late samples says in its meta.json, as Prometheus does.
 pub const OUT_OF_ORDER_HINT: &str = "from-out-of-order";
 
 impl Head {
-    /// Ends all chunks that start before `until` (Unix milliseconds) and takes no sample from before it
-    /// in order any more; gives these chunks.
-    pub fn freeze(&mut self, until: i64) -> Excerpt {
+    /// Ends the chunks that start before `until` (Unix milliseconds) of the series from `from` on, a part
+    /// of them, and gives these chunks and where to go on; nowhere at the end. From the first part on no
+    /// sample from before `until` is taken in order any more.
+    pub fn freeze(&mut self, until: i64, from: u32) -> (Excerpt, Option<u32>) {
         self.min_valid_time = self.min_valid_time.max(until);
-        for id in 0..self.metas.len() as u32 {
+        let (ids, next) = self.part(from);
+        for id in ids.clone() {
             let line = &self.lines[id as usize];
             if line.tail.count() > 0 && crate::chunk::xor::Tail::first_time(&line.data) < until {
                 self.close_float(id);
@@ -41,18 +46,28 @@ impl Head {
                 self.close_native(id);
             }
         }
-        let ids: Vec<u32> = (0..self.metas.len() as u32).collect();
-        self.excerpt_of(&ids, |id, chunks| {
+        let ids: Vec<u32> = ids.collect();
+        let frozen = self.excerpt_of(&ids, |id, chunks| {
             let closed = self.metas[id as usize].closed.iter();
             chunks.extend(closed.filter(|chunk| chunk.min_time < until).cloned());
-        })
+        });
+        (frozen, next)
     }
 
-    /// Drops the chunks that start before `until`, which were frozen and are in a block, and the
-    /// series that nothing is left of.
-    pub fn truncate(&mut self, until: i64) {
+    /// The series of the part that begins at `from`, and where the next part begins.
+    fn part(&self, from: u32) -> (std::ops::Range<u32>, Option<u32>) {
+        let len = self.metas.len() as u32;
+        let end = len.min(from.saturating_add(PART_SERIES));
+        (from.min(end)..end, (end < len).then_some(end))
+    }
+
+    /// Drops the chunks that start before `until`, which were frozen and are in a block, of the series
+    /// from `from` on, a part of them; gives where to go on. [`Head::sweep`] removes the series that
+    /// nothing is left of.
+    pub fn truncate(&mut self, until: i64, from: u32) -> Option<u32> {
         self.min_valid_time = self.min_valid_time.max(until);
-        for meta in &mut self.metas {
+        let (ids, next) = self.part(from);
+        for meta in &mut self.metas[ids.start as usize..ids.end as usize] {
             let (chunks, bytes) = (&mut self.stats.chunks, &mut self.stats.chunk_bytes);
             meta.closed.retain(|chunk| {
                 let stays = chunk.min_time >= until;
@@ -62,7 +77,20 @@ impl Head {
             });
             meta.closed.shrink_to_fit();
         }
-        self.collect_garbage();
+        next
+    }
+
+    /// Drops all samples in order from before `until`, which are in a block, in one go.
+    pub(super) fn cut_off(&mut self, until: i64) {
+        let mut from = Some(0);
+        while let Some(start) = from {
+            from = self.freeze(until, start).1;
+        }
+        from = Some(0);
+        while let Some(start) = from {
+            from = self.truncate(until, start);
+        }
+        while self.sweep() {}
     }
 
     /// Late samples so far, all of which go into blocks.
@@ -81,7 +109,8 @@ impl Head {
         })
     }
 
-    /// Drops the late samples that were frozen, when they are in blocks.
+    /// Drops the late samples that were frozen, when they are in blocks. [`Head::sweep`] removes the
+    /// series that nothing is left of.
     pub fn truncate_late(&mut self) {
         for meta in &mut self.metas {
             if let Some(late) = &mut meta.out_of_order {
@@ -91,7 +120,6 @@ impl Head {
                 }
             }
         }
-        self.collect_garbage();
     }
 
     /// Keeps the late samples that were frozen: no block came of them.
@@ -125,65 +153,6 @@ impl Head {
     pub fn has_late(&self) -> bool {
         self.metas.iter().any(|meta| meta.out_of_order.as_ref().is_some_and(|late| !late.is_empty()))
     }
-
-    /// Removes series without chunks and what only they used, and finds out anew when samples start.
-    fn collect_garbage(&mut self) {
-        self.min_time = i64::MAX;
-        let mut renumbered: Vec<Option<u32>> = Vec::with_capacity(self.metas.len());
-        let mut alive = 0;
-        for id in 0..self.metas.len() as u32 {
-            let start = self.start_of(id);
-            self.min_time = self.min_time.min(start.unwrap_or(i64::MAX));
-            renumbered.push(start.map(|_| alive));
-            alive += u32::from(start.is_some());
-        }
-        if alive as usize == self.metas.len() {
-            return;
-        }
-        self.stats.series_removed += self.metas.len() as u64 - u64::from(alive);
-        self.stats.series = u64::from(alive);
-        self.renumber(&renumbered);
-    }
-
-    /// Unix milliseconds of the first sample of series `id`; `None` when it has none.
-    fn start_of(&self, id: u32) -> Option<i64> {
-        let (meta, line) = (&self.metas[id as usize], &self.lines[id as usize]);
-        let late = meta.out_of_order.as_ref().and_then(|late| late.chunks().first().map(|chunk| chunk.min_time));
-        let open = (line.tail.count() > 0).then(|| crate::chunk::xor::Tail::first_time(&line.data));
-        let native = meta.native.as_ref().map(|open| open.min_time);
-        let closed = meta.closed.first().map(|chunk| chunk.min_time);
-        [late, closed, native, open].into_iter().flatten().min()
-    }
-
-    /// Gives every series its number in `renumbered`, in order; those without one go.
-    fn renumber(&mut self, renumbered: &[Option<u32>]) {
-        let (mut symbols, mut postings, mut table) = (Symbols::default(), Postings::default(), SeriesTable::default());
-        let mut pairs = Vec::new();
-        let lines = std::mem::take(&mut self.lines);
-        let metas = std::mem::take(&mut self.metas);
-        for ((mut meta, line), new) in metas.into_iter().zip(lines).zip(renumbered) {
-            let Some(id) = *new else { continue };
-            let old = &self.pairs[meta.labels_at as usize..][..2 * usize::from(meta.labels)];
-            meta.labels_at = pairs.len() as u32;
-            for pair in old.chunks_exact(2) {
-                let name = symbols.intern(self.symbols.get(pair[0]));
-                let value = symbols.intern(self.symbols.get(pair[1]));
-                postings.add(name, value, id);
-                pairs.extend_from_slice(&[name, value]);
-            }
-            let hash = meta.hash;
-            self.metas.push(meta);
-            self.lines.push(line);
-            let metas = &self.metas;
-            table.insert(hash, id, |id| metas[id as usize].hash);
-        }
-        let metadata = std::mem::take(&mut self.metadata);
-        for (name, metadata) in metadata {
-            self.metadata.insert(symbols.intern(self.symbols.get(name)), metadata);
-        }
-        self.exemplars.renumber(renumbered);
-        (self.symbols, self.postings, self.table, self.pairs) = (symbols, postings, table, pairs);
-    }
 }
 
 /// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of `meta` as
@@ -211,15 +180,16 @@ pub fn write_block(parent: &Path, excerpts: &[Excerpt], kind: CutKind, meta: Met
     }
     let id = meta.ulid;
     let mut writer = BlockWriter::create(parent, id, tsdb::Symbols::from_sorted(symbols.all.iter()))?;
-    let mut next = vec![0; excerpts.len()];
-    while let Some((from, labels)) = symbols.least(excerpts, &series, &next) {
-        let at = series[from][next[from]];
-        next[from] += 1;
-        let chunks = chunks_of(&excerpts[from], at);
+    let labels = |from: usize, at: usize| symbols.labels(from, excerpts[from].labels(*series[from].get(at)?));
+    let mut heads: BinaryHeap<Reverse<(SymbolLabels, usize, usize)>> =
+        (0..excerpts.len()).filter_map(|from| Some(Reverse((labels(from, 0)?, from, 0)))).collect();
+    while let Some(Reverse((own, from, next))) = heads.pop() {
+        let chunks = chunks_of(&excerpts[from], series[from][next]);
         let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
         if !data.is_empty() {
-            writer.add_series(&labels, &data)?;
+            writer.add_series(&own, &data)?;
         }
+        heads.extend(labels(from, next + 1).map(|labels| Reverse((labels, from, next + 1))));
     }
     if writer.stats().num_samples == 0 {
         return Ok(None);
@@ -240,6 +210,9 @@ fn chunk_data(chunk: &Closed) -> ChunkData<'_> {
     let (min_time, max_time, encoding) = (chunk.min_time, chunk.max_time, chunk.encoding);
     ChunkData { min_time, max_time, encoding, data: &chunk.data }
 }
+
+/// Labels as the symbols of a block.
+type SymbolLabels = Vec<(SymbolRef, SymbolRef)>;
 
 /// The symbols of several excerpts as one ascending table.
 struct SymbolTable<'a> {
@@ -268,18 +241,9 @@ impl<'a> SymbolTable<'a> {
         Self { all, places }
     }
 
-    /// The excerpt with the least labels among those at `next`, and these labels.
-    fn least(
-        &self,
-        excerpts: &[Excerpt],
-        series: &[Vec<usize>],
-        next: &[usize],
-    ) -> Option<(usize, Vec<(SymbolRef, SymbolRef)>)> {
-        let labels = |from: usize| -> Option<Vec<(SymbolRef, SymbolRef)>> {
-            let at = *series[from].get(next[from])?;
-            let place = |symbol: &u32| self.places[from][*symbol as usize];
-            Some(excerpts[from].labels(at).iter().map(|(name, value)| (place(name), place(value))).collect())
-        };
-        (0..excerpts.len()).filter_map(|from| Some((from, labels(from)?))).min_by(|left, right| left.1.cmp(&right.1))
+    /// Labels of the excerpt number `from` by their places in the table.
+    fn labels(&self, from: usize, labels: &[(u32, u32)]) -> Option<SymbolLabels> {
+        let place = |symbol: u32| self.places[from][symbol as usize];
+        Some(labels.iter().map(|(name, value)| (place(*name), place(*value))).collect())
     }
 }

@@ -126,7 +126,7 @@ impl Head {
         for (id, start, end) in found {
             let first = pairs.len() as u32;
             let ranked = |symbol: u32| ranks.of_symbol[symbol as usize] - 1;
-            pairs.extend(self.pairs_of(id).chunks_exact(2).map(|pair| (ranked(pair[0]), ranked(pair[1]))));
+            pairs.extend(self.pairs_of(id).map(|(name, value)| (ranked(name), ranked(value))));
             places.push((first, pairs.len() as u32, start, end));
         }
         let labels = |place: &(u32, u32, u32, u32)| &pairs[place.0 as usize..place.1 as usize];
@@ -145,11 +145,11 @@ impl Head {
         let mut of_symbol = vec![0u32; self.symbols.len()];
         let mut order = Vec::new();
         for id in ids {
-            for symbol in self.pairs_of(id) {
-                let seen = &mut of_symbol[*symbol as usize];
+            for symbol in self.pairs_of(id).flat_map(|(name, value)| [name, value]) {
+                let seen = &mut of_symbol[symbol as usize];
                 if *seen == 0 {
                     *seen = 1;
-                    order.push(*symbol);
+                    order.push(symbol);
                 }
             }
         }

@@ -1,7 +1,22 @@
-//! The inverted index: from label name and value to the series that have them.
+//! The inverted index: from labels to the series that have them. A label is known by its *place* among
+//! all labels, which is also how series name their labels.
+//!
+//! ```text
+//! names    symbol │ places of its values
+//! values   name │ symbol │ series
+//! table    open addressing by the hash of a label: half of it u32 │ place plus 1 u32, 0 where it is free
+//! ```
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::symbols::Symbols;
+use crate::codec::{EncodedLabel, EncodedLabels};
+
+/// Slots of the smallest table.
+const SLOTS_MIN: usize = 64;
 
 /// Series of one label value, ascending.
 #[derive(Clone, Debug)]
@@ -13,6 +28,8 @@ enum List {
 /// A label value and its series.
 #[derive(Clone, Debug)]
 struct Value {
+    /// Which of the names.
+    name: u32,
     symbol: u32,
     list: List,
 }
@@ -51,45 +68,53 @@ impl Hasher for SymbolHasher {
 
 pub(super) type SymbolMap<V> = HashMap<u32, V, BuildHasherDefault<SymbolHasher>>;
 
-/// All postings of a head. A value is known by its place among all values of all names.
+/// All postings of a head.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Postings {
     values: Vec<Value>,
     names: Vec<Name>,
     by_name: SymbolMap<u32>,
-    by_label: HashMap<u64, u32, BuildHasherDefault<SymbolHasher>>,
+    table: Vec<(u32, u32)>,
 }
 
 impl Postings {
-    /// Adds series `id`, greater than all before, under the label of the symbols `name` and `value`.
-    pub(super) fn add(&mut self, name: u32, value: u32, id: u32) {
-        let label = key(name, value);
-        let names = &mut self.names;
-        let own = *self.by_name.entry(name).or_insert_with(|| {
-            names.push(Name { symbol: name, values: Vec::new(), series: 0 });
-            names.len() as u32 - 1
-        });
-        self.names[own as usize].series += 1;
-        match self.by_label.get(&label) {
-            Some(known) => match &mut self.values[*known as usize].list {
-                List::Many(list) => list.push(id),
-                one @ List::One(_) => {
-                    let List::One(first) = *one else { return };
-                    *one = List::Many(vec![first, id]);
+    /// Adds series `id`, greater than all before, under `label`; gives the label's place.
+    pub(super) fn add(&mut self, label: EncodedLabel<'_>, id: u32, symbols: &mut Symbols) -> u32 {
+        if (self.values.len() + 1) * 4 > self.table.len() * 3 {
+            self.grow();
+        }
+        let hash = hash_of(label.bytes);
+        match self.probe(hash, (label.name, label.value), symbols) {
+            Ok(place) => {
+                let value = &mut self.values[place as usize];
+                self.names[value.name as usize].series += 1;
+                match &mut value.list {
+                    List::Many(list) => list.push(id),
+                    one @ List::One(_) => {
+                        let List::One(first) = *one else { return place };
+                        *one = List::Many(vec![first, id]);
+                    }
                 }
-            },
-            None => {
+                place
+            }
+            Err(slot) => {
                 let place = self.values.len() as u32;
-                self.values.push(Value { symbol: value, list: List::One(id) });
-                self.names[own as usize].values.push(place);
-                self.by_label.insert(label, place);
+                let name = self.name(symbols.intern(label.name));
+                let symbol = symbols.intern(label.value);
+                self.names[name as usize].series += 1;
+                self.names[name as usize].values.push(place);
+                self.values.push(Value { name, symbol, list: List::One(id) });
+                self.table[slot] = (hash, place + 1);
+                place
             }
         }
     }
 
-    /// The place of the value.
-    pub(super) fn find(&self, name: u32, value: u32) -> Option<u32> {
-        self.by_label.get(&key(name, value)).copied()
+    /// The place of a label.
+    pub(super) fn find(&self, (name, value): (&[u8], &[u8]), symbols: &Symbols) -> Option<u32> {
+        let mut bytes = Vec::with_capacity(name.len() + value.len() + 8);
+        EncodedLabels::push_inner(name, value, &mut bytes);
+        self.probe(hash_of(&bytes), (name, value), symbols).ok()
     }
 
     /// Symbols of all names, each with the number of series that have it.
@@ -107,6 +132,13 @@ impl Postings {
         self.values[place as usize].symbol
     }
 
+    /// The symbols of the name and the value at `place`.
+    #[inline]
+    pub(super) fn label(&self, place: u32) -> (u32, u32) {
+        let value = &self.values[place as usize];
+        (self.names[value.name as usize].symbol, value.symbol)
+    }
+
     /// The series that have the value at `place`, ascending.
     pub(super) fn list(&self, place: u32) -> &[u32] {
         match &self.values[place as usize].list {
@@ -121,11 +153,55 @@ impl Postings {
             List::Many(list) => list.capacity() * size_of::<u32>(),
         });
         let names: usize = self.names.iter().map(|name| name.values.capacity() * size_of::<u32>()).sum();
-        // A map of std holds a byte beside each entry and is at most 7/8 full.
-        lists.sum::<usize>() + names + self.values.capacity() * size_of::<Value>() + self.by_label.capacity() * 20
+        let table = self.table.capacity() * size_of::<(u32, u32)>();
+        lists.sum::<usize>() + names + self.values.capacity() * size_of::<Value>() + table
+    }
+
+    /// Which of the names has this symbol; made when it is new.
+    fn name(&mut self, symbol: u32) -> u32 {
+        let names = &mut self.names;
+        *self.by_name.entry(symbol).or_insert_with(|| {
+            names.push(Name { symbol, values: Vec::new(), series: 0 });
+            names.len() as u32 - 1
+        })
+    }
+
+    /// The place of a label, or the slot where it belongs.
+    #[inline]
+    fn probe(&self, hash: u32, (name, value): (&[u8], &[u8]), symbols: &Symbols) -> Result<u32, usize> {
+        let Some(mask) = self.table.len().checked_sub(1) else { return Err(0) };
+        let mut slot = hash as usize & mask;
+        loop {
+            let (found, place) = self.table[slot];
+            if place == 0 {
+                return Err(slot);
+            }
+            if found == hash {
+                let (known_name, known_value) = self.label(place - 1);
+                if symbols.get(known_value) == value && symbols.get(known_name) == name {
+                    return Ok(place - 1);
+                }
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn grow(&mut self) {
+        let len = (self.table.len() * 2).max(SLOTS_MIN);
+        for (hash, place) in std::mem::replace(&mut self.table, vec![(0, 0); len]) {
+            if place != 0 {
+                let mut slot = hash as usize & (len - 1);
+                while self.table[slot].1 != 0 {
+                    slot = (slot + 1) & (len - 1);
+                }
+                self.table[slot] = (hash, place);
+            }
+        }
     }
 }
 
-fn key(name: u32, value: u32) -> u64 {
-    u64::from(name) << 32 | u64::from(value)
+/// Half of the hash of a label's bytes: tables have far fewer slots than it tells apart.
+#[inline]
+fn hash_of(label: &[u8]) -> u32 {
+    xxh3_64(label) as u32
 }

@@ -33,7 +33,7 @@ impl Head {
             symbols.extend(self.postings.names().map(|(name, _)| name));
         } else {
             for id in self.select(matchers)? {
-                symbols.extend(self.pairs_of(id).iter().copied().step_by(2));
+                symbols.extend(self.pairs_of(id).map(|(name, _)| name));
             }
         }
         Ok(symbols.into_iter().map(|symbol| self.symbols.text(symbol).to_owned()).collect())
@@ -48,8 +48,7 @@ impl Head {
             symbols.extend(self.postings.values_of(name).iter().map(|place| self.postings.symbol(*place)));
         } else {
             for id in self.select(matchers)? {
-                let pairs = self.pairs_of(id).chunks_exact(2);
-                symbols.extend(pairs.filter(|pair| pair[0] == name).map(|pair| pair[1]));
+                symbols.extend(self.pairs_of(id).filter(|(own, _)| *own == name).map(|(_, value)| value));
             }
         }
         Ok(symbols.into_iter().map(|symbol| self.symbols.text(symbol).to_owned()).collect())
@@ -68,9 +67,7 @@ impl Lookup for Head {
     }
 
     fn find(&self, name: &str, value: &str) -> Result<Option<u32>, Error> {
-        let symbols = (self.symbols.find(name.as_bytes()), self.symbols.find(value.as_bytes()));
-        let (Some(name), Some(value)) = symbols else { return Ok(None) };
-        Ok(self.postings.find(name, value))
+        Ok(self.postings.find((name.as_bytes(), value.as_bytes()), &self.symbols))
     }
 
     fn visit(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(&str, u32)) -> Result<(), Error> {

@@ -32,6 +32,7 @@ pub mod replay;
 mod series;
 /// Heads to records and back.
 pub mod snapshot;
+mod sweep;
 mod symbols;
 mod table;
 /// What readers get.
@@ -40,7 +41,7 @@ pub mod view;
 use std::collections::HashMap;
 
 pub use append::{AppendLimits, Reason, Rejected, WriteReport};
-pub use batch::{Metadata, MetricKind, SeriesHash, WriteBatch};
+pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch};
 pub use exemplars::{ExemplarValue, SeriesExemplars};
 
 use exemplars::ExemplarRing;
@@ -56,9 +57,14 @@ pub struct Options {
     pub block_range_ms: i64,
     /// How far behind the latest sample others may still come, in milliseconds; 0 when they may not.
     pub out_of_order_window_ms: i64,
+    /// Late samples of a series that become a chunk (`--tsdb.out-of-order.cap-max`).
+    pub out_of_order_cap_max: usize,
     /// Exemplars that are kept; 0 for none.
     pub exemplars_max: usize,
 }
+
+/// Late samples of a chunk unless something else is asked for; Prometheus' figure.
+pub const OUT_OF_ORDER_CAP_MAX: usize = 32;
 
 /// One tenant's series on one shard.
 pub struct Head {
@@ -67,8 +73,10 @@ pub struct Head {
     table: SeriesTable,
     lines: Vec<Line>,
     metas: Vec<Meta>,
-    /// Symbols of names and values of all series, in label order.
-    pairs: Vec<u32>,
+    /// How the WAL refers to each series.
+    numbers: Vec<u32>,
+    /// Places of the labels of all series, in label order.
+    places: Vec<u32>,
     postings: Postings,
     exemplars: ExemplarRing,
     metadata: HashMap<u32, OwnedMetadata>,
@@ -79,6 +87,8 @@ pub struct Head {
     /// Time of the earliest sample there is, or before it; the latest time there is without one.
     min_time: i64,
     next_ref: u32,
+    /// Set while series without samples are being removed.
+    sweep: Option<Box<sweep::Sweep>>,
     stats: HeadStats,
     scratch: append::Scratch,
 }
@@ -119,13 +129,15 @@ impl Head {
     /// An empty head that takes no sample in order from before `min_valid_time`.
     pub fn new(options: Options, min_valid_time: i64) -> Self {
         assert!(options.block_range_ms > 0, "blocks cover some time");
+        assert!(options.out_of_order_cap_max > 0, "a chunk has some samples");
         Self {
             options,
             symbols: Symbols::default(),
             table: SeriesTable::default(),
             lines: Vec::new(),
             metas: Vec::new(),
-            pairs: Vec::new(),
+            numbers: Vec::new(),
+            places: Vec::new(),
             postings: Postings::default(),
             exemplars: ExemplarRing::new(options.exemplars_max),
             metadata: HashMap::new(),
@@ -133,6 +145,7 @@ impl Head {
             max_time: i64::MIN,
             min_time: i64::MAX,
             next_ref: 0,
+            sweep: None,
             stats: HeadStats::default(),
             scratch: append::Scratch::default(),
         }
@@ -145,7 +158,9 @@ impl Head {
 
     /// Times of the earliest and the latest sample; `None` without samples.
     pub fn time_range(&self) -> Option<(i64, i64)> {
-        (self.min_time <= self.max_time).then_some((self.min_time, self.max_time))
+        let before = self.sweep.as_ref().map_or(i64::MAX, |sweep| sweep.min_time_before);
+        let min_time = self.min_time.min(before);
+        (min_time <= self.max_time).then_some((min_time, self.max_time))
     }
 
     /// The time before which no sample is taken in order.
@@ -167,20 +182,24 @@ impl Head {
             + self.postings.heap_bytes()
             + self.lines.capacity() * size_of::<Line>()
             + self.metas.capacity() * size_of::<Meta>()
-            + self.pairs.capacity() * size_of::<u32>()
+            + (self.numbers.capacity() + self.places.capacity()) * size_of::<u32>()
             + open
             + own
     }
 
     /// The labels of series `id`, as text.
     fn labels_of(&self, id: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
-        let pairs = self.pairs_of(id).chunks_exact(2);
-        pairs.map(|pair| (self.symbols.text(pair[0]), self.symbols.text(pair[1])))
+        self.pairs_of(id).map(|(name, value)| (self.symbols.text(name), self.symbols.text(value)))
     }
 
-    fn pairs_of(&self, id: u32) -> &[u32] {
+    /// The symbols of the names and values of series `id`.
+    fn pairs_of(&self, id: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+        self.places_of(id).iter().map(|place| self.postings.label(*place))
+    }
+
+    fn places_of(&self, id: u32) -> &[u32] {
         let meta = &self.metas[id as usize];
-        &self.pairs[meta.labels_at as usize..][..2 * usize::from(meta.labels)]
+        &self.places[meta.labels_at as usize..][..usize::from(meta.labels)]
     }
 }
 

@@ -9,8 +9,6 @@ use super::series::Closed;
 use crate::chunk::{Encoding, xor};
 use crate::model::{FloatColumns, HistogramValue};
 
-/// Late samples of a series that are kept sorted before they become a chunk; Prometheus' figure.
-const PENDING_MAX: usize = 32;
 /// Samples of a chunk of a block.
 const CHUNK_SAMPLES: usize = 120;
 
@@ -36,9 +34,15 @@ pub(super) struct OutOfOrder {
 }
 
 impl OutOfOrder {
-    pub(super) fn insert_float(&mut self, time: i64, value: f64) -> Inserted {
+    /// Keeps a float, unless there is a sample at its time; `pending_max` samples become a chunk.
+    pub(super) fn insert_float(&mut self, time: i64, value: f64, pending_max: usize) -> Inserted {
         if self.natives.iter().any(|(known, _)| *known == time) {
             return Inserted::Conflict;
+        }
+        match self.closed_sample(time) {
+            Some(Sample::Float(known)) if known.to_bits() == value.to_bits() => return Inserted::Same,
+            Some(_) => return Inserted::Conflict,
+            None => {}
         }
         let at = self.floats.timestamps.partition_point(|known| *known < time);
         if self.floats.timestamps.get(at) == Some(&time) {
@@ -47,22 +51,28 @@ impl OutOfOrder {
         }
         self.floats.timestamps.insert(at, time);
         self.floats.values.insert(at, value);
-        if self.floats.len() >= PENDING_MAX {
+        if self.floats.len() >= pending_max {
             self.close();
         }
         Inserted::New
     }
 
-    pub(super) fn insert_native(&mut self, time: i64, value: &HistogramValue) -> Inserted {
+    /// Keeps a histogram, as [`OutOfOrder::insert_float`] does a float.
+    pub(super) fn insert_native(&mut self, time: i64, value: &HistogramValue, pending_max: usize) -> Inserted {
         if self.floats.timestamps.binary_search(&time).is_ok() {
             return Inserted::Conflict;
+        }
+        match self.closed_sample(time) {
+            Some(Sample::Native(known)) if known.same_data(value) => return Inserted::Same,
+            Some(_) => return Inserted::Conflict,
+            None => {}
         }
         match self.natives.binary_search_by_key(&time, |(known, _)| *known) {
             Ok(at) if self.natives[at].1.same_data(value) => Inserted::Same,
             Ok(_) => Inserted::Conflict,
             Err(at) => {
                 self.natives.insert(at, (time, value.clone()));
-                if self.natives.len() >= PENDING_MAX {
+                if self.natives.len() >= pending_max {
                     self.close();
                 }
                 Inserted::New
@@ -109,6 +119,17 @@ impl OutOfOrder {
         size_of::<Self>() + 16 * self.floats.timestamps.capacity() + 400 * self.natives.len() + closed
     }
 
+    /// The sample at `time` in a chunk that has ended and is not being cut; a sender that was not
+    /// answered sends again, and a log is replayed over a snapshot.
+    fn closed_sample(&self, time: i64) -> Option<Sample> {
+        let chunks = self.closed.get(self.cutting..).unwrap_or(&[]).iter();
+        let mut samples = BTreeMap::new();
+        for chunk in chunks.filter(|chunk| (chunk.min_time..=chunk.max_time).contains(&time)) {
+            decode(chunk, &mut samples);
+        }
+        samples.remove(&time)
+    }
+
     fn close(&mut self) {
         let mut chunks = std::mem::take(&mut self.closed);
         self.encode_pending(&mut chunks);
@@ -118,14 +139,14 @@ impl OutOfOrder {
     }
 
     fn encode_pending(&self, chunks: &mut Vec<Closed>) {
-        encode_floats(&self.floats, chunks);
+        encode_floats(&self.floats, self.floats.len().max(1), chunks);
         native::encode(self.natives.iter().map(|(time, value)| (*time, value)), chunks);
     }
 }
 
-fn encode_floats(floats: &FloatColumns, chunks: &mut Vec<Closed>) {
-    let times = floats.timestamps.chunks(CHUNK_SAMPLES);
-    for (times, values) in times.zip(floats.values.chunks(CHUNK_SAMPLES)) {
+fn encode_floats(floats: &FloatColumns, samples_max: usize, chunks: &mut Vec<Closed>) {
+    let times = floats.timestamps.chunks(samples_max);
+    for (times, values) in times.zip(floats.values.chunks(samples_max)) {
         let mut data = Vec::new();
         xor::encode(times, values, &mut data);
         let (min_time, max_time) = (times[0], times[times.len() - 1]);
@@ -140,30 +161,32 @@ enum Sample {
     Native(HistogramValue),
 }
 
+/// Adds the samples of `chunk`; one that is there at its time stays.
+fn decode(chunk: &Closed, samples: &mut BTreeMap<i64, Sample>) {
+    let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
+    if chunk.encoding == Encoding::Xor {
+        // A head's own chunk can be decoded.
+        let _ = xor::decode(&chunk.data, &mut floats);
+    } else {
+        native::decode(chunk, &mut natives);
+    }
+    for (time, value) in floats.timestamps.iter().zip(&floats.values) {
+        samples.entry(*time).or_insert(Sample::Float(*value));
+    }
+    for (time, value) in natives {
+        samples.entry(time).or_insert(Sample::Native(value));
+    }
+}
+
 /// The samples of `chunks` from `min_time` to before `max_time` as chunks that follow each other; of
 /// samples at one time the first stays.
 pub(super) fn merge(chunks: &[Closed], (min_time, max_time): (i64, i64)) -> Vec<Closed> {
     let mut samples: BTreeMap<i64, Sample> = BTreeMap::new();
-    let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
     for chunk in chunks.iter().filter(|chunk| chunk.min_time < max_time && chunk.max_time >= min_time) {
-        floats.clear();
-        natives.clear();
-        if chunk.encoding == Encoding::Xor {
-            // A head's own chunk can be decoded.
-            let _ = xor::decode(&chunk.data, &mut floats);
-        } else {
-            native::decode(chunk, &mut natives);
-        }
-        for (time, value) in floats.timestamps.iter().zip(&floats.values) {
-            samples.entry(*time).or_insert(Sample::Float(*value));
-        }
-        for (time, value) in natives.drain(..) {
-            samples.entry(time).or_insert(Sample::Native(value));
-        }
+        decode(chunk, &mut samples);
     }
     let mut merged = Vec::new();
-    let mut natives: Vec<(i64, HistogramValue)> = Vec::new();
-    floats.clear();
+    let (mut floats, mut natives) = (FloatColumns::default(), Vec::<(i64, HistogramValue)>::new());
     for (time, sample) in samples.into_iter().filter(|(time, _)| (min_time..max_time).contains(time)) {
         match sample {
             Sample::Float(value) => {
@@ -172,13 +195,13 @@ pub(super) fn merge(chunks: &[Closed], (min_time, max_time): (i64, i64)) -> Vec<
                 floats.push(time, value);
             }
             Sample::Native(value) => {
-                encode_floats(&floats, &mut merged);
+                encode_floats(&floats, CHUNK_SAMPLES, &mut merged);
                 floats.clear();
                 natives.push((time, value));
             }
         }
     }
-    encode_floats(&floats, &mut merged);
+    encode_floats(&floats, CHUNK_SAMPLES, &mut merged);
     native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut merged);
     merged
 }
@@ -191,15 +214,26 @@ mod tests {
     fn late_samples_are_sorted_and_told_apart() {
         let mut late = OutOfOrder::default();
         for at in (0..100).rev() {
-            assert_eq!(late.insert_float(at, at as f64), Inserted::New);
+            assert_eq!(late.insert_float(at, at as f64, 32), Inserted::New);
         }
-        assert_eq!(late.insert_float(1, 1.0), Inserted::Same);
-        assert_eq!(late.insert_float(1, 2.0), Inserted::Conflict);
+        for at in 0..100 {
+            assert_eq!(late.insert_float(at, at as f64, 32), Inserted::Same, "{at}");
+            assert_eq!(late.insert_float(at, 1000.0, 32), Inserted::Conflict, "{at}");
+        }
         assert_eq!(late.chunks().len(), 4);
         let merged = merge(&late.freeze(), (10, 50));
         assert_eq!(merged.iter().map(|chunk| (chunk.min_time, chunk.max_time)).collect::<Vec<_>>(), [(10, 49)]);
-        assert_eq!(late.insert_float(1, 2.0), Inserted::New);
+        assert_eq!(late.insert_float(1, 2.0, 32), Inserted::New);
         late.drop_frozen();
         assert_eq!(late.chunks().len(), 1);
+    }
+
+    #[test]
+    fn chunks_have_as_many_samples_as_may_be_pending() {
+        for (pending_max, chunks) in [(1, 200), (10, 20), (200, 1)] {
+            let mut late = OutOfOrder::default();
+            (0..200).for_each(|at| assert_eq!(late.insert_float(at, 0.0, pending_max), Inserted::New));
+            assert_eq!(late.chunks().len(), chunks, "{pending_max}");
+        }
     }
 }

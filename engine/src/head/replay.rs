@@ -2,7 +2,7 @@
 
 use super::Head;
 use super::append::LateValue;
-use super::batch::SeriesHash;
+use super::batch::{SeriesCheck, SeriesHash};
 use super::series::NATIVE;
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
@@ -40,7 +40,7 @@ impl Replay {
     pub fn new(head: Head) -> Self {
         let mut replay = Self { head, pages: Vec::new(), unknown: 0 };
         for id in 0..replay.head.metas.len() as u32 {
-            replay.bind(replay.head.metas[id as usize].wal_ref, id);
+            replay.bind(replay.head.numbers[id as usize], id);
         }
         replay
     }
@@ -58,10 +58,10 @@ impl Replay {
     /// Gives series their numbers.
     pub fn series(&mut self, series: &[(u32, EncodedLabels<'_>)]) {
         for (number, labels) in series {
-            let hash = SeriesHash::of(*labels).0;
-            let known = self.head.find_series(hash, *labels);
-            let id = known.unwrap_or_else(|| self.head.create_series(hash, *labels, *number));
-            self.head.metas[id as usize].wal_ref = *number;
+            let known = self.head.find_series(*labels);
+            let hashes = || (SeriesHash::of(*labels), SeriesCheck::of(*labels));
+            let id = known.unwrap_or_else(|| self.head.create_series(hashes(), *labels, *number));
+            self.head.numbers[id as usize] = *number;
             self.head.next_ref = self.head.next_ref.max(number.wrapping_add(1));
             self.bind(*number, id);
         }
@@ -138,14 +138,14 @@ impl Replay {
     pub fn cut(&mut self, cut: &Cut, is_there: impl FnOnce() -> bool) {
         match (cut.kind, cut.phase == CutPhase::Done || is_there()) {
             (CutKind::InOrder, true) => {
-                self.head.freeze(cut.until);
-                self.head.truncate(cut.until);
+                self.head.cut_off(cut.until);
             }
             (CutKind::OutOfOrder, true) => {
                 if cut.phase == CutPhase::Intended {
                     self.head.freeze_late();
                 }
                 self.head.truncate_late();
+                while self.head.sweep() {}
             }
             // Frozen until the cut is done: what comes late in between stays.
             (CutKind::OutOfOrder, false) => drop(self.head.freeze_late()),
@@ -153,7 +153,7 @@ impl Replay {
         }
         self.pages.clear();
         for id in 0..self.head.metas.len() as u32 {
-            self.bind(self.head.metas[id as usize].wal_ref, id);
+            self.bind(self.head.numbers[id as usize], id);
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::native::OpenNative;
+use super::native::{self, OpenNative};
 use super::out_of_order::OutOfOrder;
 use crate::chunk::Encoding;
-use crate::chunk::xor::Tail;
+use crate::chunk::xor::{self, Tail};
+use crate::model::{FloatColumns, HistogramValue};
 
 /// The last sample of the series is a float.
 pub(super) const FLOAT: u8 = 0;
@@ -30,10 +31,9 @@ const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
 #[derive(Clone, Debug)]
 pub(super) struct Meta {
     pub hash: u64,
-    /// Where its symbols start.
+    pub check: u64,
+    /// Where its labels start.
     pub labels_at: u32,
-    /// How the WAL refers to it.
-    pub wal_ref: u32,
     /// Number of its labels.
     pub labels: u16,
     /// Ended chunks in the order of time.
@@ -77,6 +77,41 @@ impl Line {
 }
 
 impl Meta {
+    /// Whether the last sample is a float of this value. After a restart only its chunk may know.
+    #[cold]
+    pub(super) fn ends_with_float(&self, line: &Line, value: f64) -> bool {
+        let last = match self.last_closed(line) {
+            Some(chunk) => {
+                let mut columns = FloatColumns::default();
+                // A head's own chunk can be decoded.
+                let _ = xor::decode(&chunk.data, &mut columns);
+                columns.values.last().map(|value| value.to_bits())
+            }
+            None => Some(line.tail.last_bits()),
+        };
+        last == Some(value.to_bits())
+    }
+
+    /// Whether the last sample is a histogram that `is_it` accepts.
+    #[cold]
+    pub(super) fn ends_with_native(&self, line: &Line, is_it: impl Fn(&HistogramValue) -> bool) -> bool {
+        match (&self.native, self.last_closed(line)) {
+            (Some(open), _) => is_it(open.last()),
+            (None, Some(chunk)) => {
+                let mut values = Vec::new();
+                native::decode(chunk, &mut values);
+                values.last().is_some_and(|(_, value)| is_it(value))
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// The ended chunk that the last sample is in, if no open one holds it.
+    fn last_closed(&self, line: &Line) -> Option<&Closed> {
+        let is_open = line.tail.count() > 0 || self.native.is_some();
+        self.closed.last().filter(|chunk| !is_open && chunk.max_time == line.tail.last_time())
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let closed: usize = self.closed.iter().map(|chunk| chunk.data.len() + 16).sum();
         closed

@@ -39,7 +39,7 @@ impl Head {
             return Some(end);
         }
         // All series are named by now.
-        let number = |series: u32| self.metas[series as usize].wal_ref;
+        let number = |series: u32| self.numbers[series as usize];
         let rows: Vec<_> =
             self.exemplars.iter().map(|(series, time, value, labels)| (number(series), time, value, labels)).collect();
         recorder.exemplars(tenant, &rows);
@@ -50,22 +50,23 @@ impl Head {
         let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(ids.len()));
         let mut chunks: Vec<(u32, ChunkKind, i64, Closed)> = Vec::new();
         for id in ids.clone() {
-            for pair in self.pairs_of(id).chunks_exact(2) {
-                EncodedLabels::push(self.symbols.get(pair[0]), self.symbols.get(pair[1]), &mut text);
+            for (name, value) in self.pairs_of(id) {
+                EncodedLabels::push(self.symbols.get(name), self.symbols.get(value), &mut text);
             }
             ends.push(text.len());
             let (meta, line) = (&self.metas[id as usize], &self.lines[id as usize]);
-            let mut put = |kind, chunk| chunks.push((meta.wal_ref, kind, line.next_at, chunk));
+            let number = self.numbers[id as usize];
+            let mut put = |kind, chunk| chunks.push((number, kind, line.next_at, chunk));
             meta.closed.iter().for_each(|chunk| put(ChunkKind::Closed, chunk.clone()));
             meta.native.iter().for_each(|open| put(ChunkKind::Open, open.to_chunk()));
-            line.open_chunk().into_iter().for_each(|chunk| put(ChunkKind::Open, chunk));
+            line.open_chunk().into_iter().for_each(|chunk| put(ChunkKind::Growing(line.tail.to_state()), chunk));
             let late = meta.out_of_order.iter().flat_map(|late| late.chunks());
             late.for_each(|chunk| put(ChunkKind::Late, chunk));
         }
         let series = ids.zip(&ends).map(|(id, end)| {
             let at = id as usize;
             let start = if (at as u32).is_multiple_of(PART_SERIES) { 0 } else { ends[at % PART_SERIES as usize - 1] };
-            (self.metas[at].wal_ref, EncodedLabels(&text[start..*end]))
+            (self.numbers[at], EncodedLabels(&text[start..*end]))
         });
         recorder.series(tenant, series);
         let chunks = chunks.iter().map(|(series, kind, next_at, chunk)| ChunkRecord {
@@ -97,32 +98,41 @@ impl Replay {
                 self.unknown += 1;
                 continue;
             };
-            let chunk = Closed {
-                min_time: record.min_time,
-                max_time: record.max_time,
-                encoding: record.encoding,
-                data: Arc::from(record.data),
-            };
-            self.head_mut().restore(id, record, chunk)?;
+            self.head_mut().restore(id, record)?;
         }
         Ok(())
     }
 }
 
+/// The chunk of a record, of its own.
+fn closed(record: &ChunkRecord<'_>) -> Closed {
+    let (min_time, max_time, encoding) = (record.min_time, record.max_time, record.encoding);
+    Closed { min_time, max_time, encoding, data: Arc::from(record.data) }
+}
+
 impl Head {
-    fn restore(&mut self, id: u32, record: &ChunkRecord<'_>, chunk: Closed) -> Result<(), Corrupt> {
-        self.min_time = self.min_time.min(chunk.min_time);
-        self.max_time = self.max_time.max(chunk.max_time);
+    fn restore(&mut self, id: u32, record: &ChunkRecord<'_>) -> Result<(), Corrupt> {
+        self.min_time = self.min_time.min(record.min_time);
+        self.max_time = self.max_time.max(record.max_time);
         self.stats.chunks += u64::from(record.kind != ChunkKind::Late);
         let meta = &mut self.metas[id as usize];
         let line = &mut self.lines[id as usize];
         match (record.kind, record.encoding) {
-            (ChunkKind::Late, _) => meta.out_of_order.get_or_insert_default().push_closed(chunk),
+            (ChunkKind::Late, _) => meta.out_of_order.get_or_insert_default().push_closed(closed(record)),
             (ChunkKind::Closed, encoding) => {
-                line.tail.set_last(chunk.max_time, 0);
+                line.tail.set_last(record.max_time, 0);
                 line.tail.mark = if encoding == Encoding::Xor { FLOAT } else { NATIVE };
-                self.stats.chunk_bytes += chunk.data.len() as u64;
-                meta.closed.push(chunk);
+                self.stats.chunk_bytes += record.data.len() as u64;
+                meta.closed.push(closed(record));
+            }
+            (ChunkKind::Growing(state), Encoding::Xor) => {
+                let Some(tail) = Tail::restore(record.max_time, state, record.data) else {
+                    return Err(Corrupt::new("WAL snapshot", 0, "the end of an open chunk is not one"));
+                };
+                line.tail = tail;
+                line.data.clear();
+                line.data.extend_from_slice(record.data);
+                line.next_at = record.next_at;
             }
             (ChunkKind::Open, Encoding::Xor) => {
                 let mut columns = FloatColumns::default();
@@ -130,12 +140,12 @@ impl Head {
                 line.tail = Tail::resume(&columns.timestamps, &columns.values, &mut line.data);
                 line.next_at = record.next_at;
             }
-            (ChunkKind::Open, _) => {
-                let Some(native) = OpenNative::resume(&chunk) else {
+            (ChunkKind::Open | ChunkKind::Growing(_), _) => {
+                let Some(native) = OpenNative::resume(&closed(record)) else {
                     return Err(Corrupt::new("WAL snapshot", 0, "an open chunk of histograms can't be decoded"));
                 };
                 line.tail.mark = NATIVE;
-                line.tail.set_last(chunk.max_time, 0);
+                line.tail.set_last(record.max_time, 0);
                 line.next_at = record.next_at;
                 meta.native = Some(Box::new(native));
             }

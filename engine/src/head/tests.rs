@@ -14,7 +14,8 @@ use crate::model::{BlockId, FloatColumns, FloatHistogram, Histogram, HistogramVa
 use crate::wal::{CutKind, Record, Recorder, records};
 
 const RANGE: i64 = 7_200_000;
-const OPTIONS: Options = Options { block_range_ms: RANGE, out_of_order_window_ms: 600_000, exemplars_max: 100 };
+const OPTIONS: Options =
+    Options { block_range_ms: RANGE, out_of_order_window_ms: 600_000, out_of_order_cap_max: 32, exemplars_max: 100 };
 const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };
 
 /// A sample of the twin: the bits of a float, or the count of a histogram.
@@ -231,19 +232,20 @@ fn a_frozen_part_becomes_a_sound_block_and_leaves_the_head() {
     let folder = Folder::new("cut");
     let mut head = Head::new(OPTIONS, i64::MIN);
     fill(&mut head, (0..700).map(|at| at * 15_000));
-    let frozen = head.freeze(RANGE);
+    let (frozen, next) = head.freeze(RANGE, 0);
+    assert_eq!(next, None);
     let id = BlockId::from_parts(1, 1);
     let meta = cut::write_block(&folder.0, &[frozen], CutKind::InOrder, Meta::new(id, 0, RANGE)).unwrap().unwrap();
     assert_eq!((meta.stats.num_series, meta.stats.num_samples, meta.stats.num_chunks), (3, 3 * 480, 12));
-    head.truncate(RANGE);
+    assert_eq!(head.truncate(RANGE, 0), None);
+    while head.sweep() {}
     let left = read_all(&head);
     assert!(left.values().all(|series| series.len() == 220 && *series.first_key_value().unwrap().0 == RANGE));
     let (mut batch, mut log) = (WriteBatch::new(), Recorder::default());
     push(&mut batch, &Step { series: 9, time: RANGE - 1, value: Twin::Float(0) });
     assert_eq!(append(&mut head, &batch, &mut log).rejected[0].reason, Reason::TooOld);
     assert!(log.bytes().is_empty());
-    head.freeze(i64::MAX);
-    head.truncate(i64::MAX);
+    head.cut_off(i64::MAX);
     assert_eq!(
         (head.stats().series, head.stats().chunks, head.stats().chunk_bytes, head.time_range()),
         (0, 0, 0, None)
@@ -269,7 +271,123 @@ fn late_samples_get_a_block_of_their_own_and_later_ones_stay() {
     let meta = cut::write_block(&folder.0, &[frozen], CutKind::OutOfOrder, meta).unwrap().unwrap();
     assert_eq!((meta.stats.num_series, meta.stats.num_samples), (1, 50));
     head.truncate_late();
+    while head.sweep() {}
     assert_eq!(read_all(&head)["1"].len(), 101);
+}
+
+/// A sample of each of the series numbered `series` at `time`.
+fn many(series: impl Iterator<Item = u32>, time: i64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for number in series {
+        let number = number.to_string();
+        batch.push_series([("__name__", "metric"), ("series", number.as_str())]);
+        batch.push_sample(time, 1.0);
+    }
+    batch
+}
+
+#[test]
+fn series_that_end_are_swept_while_others_come_and_some_of_them_come_back() {
+    let mut head = Head::new(Options { out_of_order_window_ms: 0, ..OPTIONS }, i64::MIN);
+    let mut log = Recorder::default();
+    let len = 5000u32;
+    append(&mut head, &many(0..len, RANGE - 1), &mut log);
+    // Every third goes on; the others end with the block.
+    append(&mut head, &many((0..len).step_by(3), RANGE), &mut log);
+    let mut frozen = 0;
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let (part, next) = head.freeze(RANGE, start);
+        frozen += part.len();
+        from = next;
+        // What comes in between is not of the block.
+        append(&mut head, &many(0..3, RANGE + 1 + i64::from(start)), &mut log);
+    }
+    assert_eq!(frozen, len as usize);
+    from = Some(0);
+    while let Some(start) = from {
+        from = head.truncate(RANGE, start);
+    }
+    let mut expected: std::collections::BTreeSet<u32> = (0..len).step_by(3).chain(0..3).collect();
+    let mut steps = 0;
+    while head.sweep() {
+        steps += 1;
+        // One that has ended comes back, and one is new.
+        let (back, new) = (steps * 300 + 1, len + steps);
+        append(&mut head, &many([back, new].into_iter(), RANGE + 5000 + i64::from(steps)), &mut log);
+        expected.extend([back, new]);
+        assert!(head.time_range().unwrap().0 <= RANGE);
+    }
+    assert!(steps >= 5, "{steps}");
+    let found: std::collections::BTreeSet<u32> = read_all(&head).keys().map(|series| series.parse().unwrap()).collect();
+    assert_eq!(found, expected);
+    assert_eq!((head.stats().series, head.time_range().unwrap().0), (expected.len() as u64, RANGE));
+    // Everything is found by its labels, and goes on as it was.
+    for series in [0, 1, 301, 601, 4998, len + 1] {
+        let found = head.excerpt(&[Matcher::equal("series", series.to_string())], TimeRange::ALL).unwrap();
+        assert_eq!(
+            (found.len(), expected.contains(&series)),
+            (usize::from(expected.contains(&series)), found.len() == 1)
+        );
+    }
+    let report = append(&mut head, &many(expected.iter().copied(), RANGE + 9999), &mut log);
+    assert_eq!((report.samples, report.series_created), (expected.len() as u64, 0));
+    // The log gives the same head; the cut is not in it.
+    let replayed = replay(log.bytes());
+    assert_eq!(replayed.stats().series, u64::from(len + steps));
+}
+
+#[test]
+fn the_last_sample_is_known_after_a_snapshot_also_when_its_chunk_has_ended() {
+    let mut head = Head::new(Options { out_of_order_window_ms: 0, ..OPTIONS }, i64::MIN);
+    let mut log = Recorder::default();
+    for (series, value) in [(1, Twin::Float(3)), (2, Twin::Integer(4)), (3, Twin::FloatNative(5))] {
+        let mut batch = WriteBatch::new();
+        push(&mut batch, &Step { series, time: 1000, value });
+        append(&mut head, &batch, &mut log);
+    }
+    head.freeze(5000, 0);
+    let mut snapshot = Recorder::default();
+    assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+    let mut restored = replay(snapshot.bytes());
+    // Taken again as before; a head that was frozen takes nothing from before in order.
+    restored.min_valid_time = i64::MIN;
+    for (series, same, other) in [
+        (1, Twin::Float(3), Twin::Float(0)),
+        (2, Twin::Integer(4), Twin::Integer(5)),
+        (3, Twin::FloatNative(5), Twin::FloatNative(6)),
+    ] {
+        for (value, duplicates) in [(same, 1), (other, 0)] {
+            let mut batch = WriteBatch::new();
+            push(&mut batch, &Step { series, time: 1000, value });
+            let report = append(&mut restored, &batch, &mut log);
+            assert_eq!((report.duplicates, report.rejected.len() as u64), (duplicates, 1 - duplicates), "{value:?}");
+        }
+    }
+}
+
+#[test]
+fn late_samples_that_come_again_after_a_snapshot_are_not_kept_twice() {
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    fill(&mut head, (0..100).map(|at| at * 15_000));
+    let mut log = Recorder::default();
+    let late = |head: &mut Head, log: &mut Recorder, at: i64| {
+        let mut batch = WriteBatch::new();
+        push(&mut batch, &Step { series: 1, time: 1_400_000 + 7 * at, value: Twin::Float(7) });
+        append(head, &batch, log)
+    };
+    for at in 0..50 {
+        assert_eq!(late(&mut head, &mut log, at).duplicates, 0);
+    }
+    let mut snapshot = Recorder::default();
+    assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+    let mut restored = replay(snapshot.bytes());
+    let before = read_all(&restored);
+    assert_eq!(before["1"].len(), 150);
+    for at in 0..50 {
+        assert_eq!(late(&mut restored, &mut log, at).duplicates, 1, "{at}");
+    }
+    assert_eq!((read_all(&restored), restored.stats().samples_out_of_order), (before, 0));
 }
 
 #[test]

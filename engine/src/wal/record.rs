@@ -11,17 +11,19 @@
 //! 6 metadata    tenant │ count │ (kind u8 │ name │ help │ unit)…
 //! 7 cut         tenant │ phase u8 │ kind u8 │ until varint │ count │ (block id u128 LE)…
 //! 8 removed     tenant
-//! 9 chunks      tenant │ count │ (ref delta │ kind u8 │ encoding u8 │ first │ last │ end varint │ data)…     in snapshots
+//! 9 chunks      tenant │ count │ (ref delta │ kind u8 │ encoding u8 │ first │ last │ end varint │ data │ tail)…     in snapshots
 //! 10 state      tenant │ min valid time varint │ max time varint │ next ref uvarint                         in snapshots
 //!
 //! histogram     kind u8: 0 integer, 1 float │ reset u8 │ schema │ zero threshold f64 │ zero count │ count │ sum f64
 //!               │ spans │ spans │ buckets │ buckets │ bounds
+//! tail          delta varint │ value u64 LE │ above u8 │ below u8 │ used u8           of chunks of kind 3 alone
 //! ```
 //! Deltas are zigzag, to the value before in the record. Strings have their length in front. Plane `n`
 //! of the floats holds byte `n` of each value, the least significant first: most are zero and
 //! compress to nothing.
 
 use crate::chunk::Encoding;
+use crate::chunk::xor::TailState;
 use crate::codec::{Corrupt, Cursor, EncodedLabels, varint};
 use crate::model::{BlockId, HistogramValue};
 
@@ -105,6 +107,19 @@ pub enum ChunkKind {
     Open,
     /// Its samples came late.
     Late,
+    /// It grows, from this state on: nothing need be decoded to go on.
+    Growing(TailState),
+}
+
+impl ChunkKind {
+    fn number(self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Open => 1,
+            Self::Late => 2,
+            Self::Growing(_) => 3,
+        }
+    }
 }
 
 /// A chunk of a snapshot.
@@ -322,11 +337,16 @@ impl Recorder {
         let mut deltas = Deltas::default();
         for chunk in chunks {
             deltas.put_ref(chunk.series, &mut self.body);
-            self.body.extend_from_slice(&[chunk.kind as u8, chunk.encoding.byte()]);
+            self.body.extend_from_slice(&[chunk.kind.number(), chunk.encoding.byte()]);
             for time in [chunk.min_time, chunk.max_time, chunk.next_at] {
                 varint::encode_i64(time, &mut self.body);
             }
             put_text(chunk.data, &mut self.body);
+            if let ChunkKind::Growing(state) = chunk.kind {
+                varint::encode_i64(state.delta, &mut self.body);
+                self.body.extend_from_slice(&state.value.to_le_bytes());
+                self.body.extend_from_slice(&[state.above, state.below, state.used]);
+            }
         }
         self.finish(CHUNKS);
     }
@@ -504,16 +524,23 @@ fn decode_chunks<'a>(body: &mut Cursor<'a>) -> Result<Vec<ChunkRecord<'a>>, Corr
     let (count, mut deltas) = (body.count()?, Deltas::default());
     let mut chunk = || {
         let series = deltas.take_ref(body)?;
-        let kind = match body.u8()? {
-            0 => ChunkKind::Closed,
-            1 => ChunkKind::Open,
-            2 => ChunkKind::Late,
-            other => return Err(body.corrupt(format!("chunk of kind {other} is not known"))),
-        };
+        let kind = body.u8()?;
         let encoding = Encoding::parse(body.u8()?, body.offset())?;
         let (min_time, max_time, next_at) = (body.varint()?, body.varint()?, body.varint()?);
         let len = body.count()?;
-        Ok(ChunkRecord { series, kind, encoding, min_time, max_time, next_at, data: body.bytes(len)? })
+        let data = body.bytes(len)?;
+        let kind = match kind {
+            0 => ChunkKind::Closed,
+            1 => ChunkKind::Open,
+            2 => ChunkKind::Late,
+            3 => {
+                let delta = body.varint()?;
+                let value = body.u64_le()?;
+                ChunkKind::Growing(TailState { delta, value, above: body.u8()?, below: body.u8()?, used: body.u8()? })
+            }
+            other => return Err(body.corrupt(format!("chunk of kind {other} is not known"))),
+        };
+        Ok(ChunkRecord { series, kind, encoding, min_time, max_time, next_at, data })
     };
     (0..count).map(|_| chunk()).collect()
 }
@@ -567,7 +594,9 @@ mod tests {
             next_at: i64::MAX,
             data: b"data",
         };
-        recorder.chunks(1, [chunk].into_iter());
+        let state = TailState { delta: -7, value: 1 << 63, above: 3, below: 50, used: 7 };
+        let growing = ChunkRecord { series: 2, kind: ChunkKind::Growing(state), ..chunk };
+        recorder.chunks(1, [chunk, growing].into_iter());
         let state = HeadState { min_valid_time: i64::MIN, max_time: 5, next_ref: 7 };
         recorder.state(1, &state);
         let expected = [
@@ -579,7 +608,7 @@ mod tests {
             Record::Metadata(1, metadata),
             Record::Cut(1, cut),
             Record::Removed(1),
-            Record::Chunks(1, vec![chunk]),
+            Record::Chunks(1, vec![chunk, growing]),
             Record::State(1, state),
         ];
         let bytes = recorder.bytes();

@@ -121,6 +121,12 @@ pub const TSDB: &[Flag] = &[
         "0s",
         "How far behind samples may come; 0s: not at all.",
     ),
+    Flag::new(
+        "tsdb.out-of-order.cap-max",
+        Kind::Integer,
+        "0",
+        "Most samples of an out-of-order chunk, up to 255; 0: 32.",
+    ),
     Flag::new("tsdb.max-exemplars", Kind::Integer, "0", "Exemplars of each tenant; 0: none are kept."),
     Flag::new(
         "tsdb.wal-durability",
@@ -134,7 +140,6 @@ pub const TSDB: &[Flag] = &[
     Flag::without_effect("hash-func", Kind::Word(&["", "SHA256"]), "", "files are listed in meta.json without hashes"),
     Flag::without_effect("shipper.upload-concurrency", Kind::Integer, "0", "objects are uploaded one after the other"),
     Flag::without_effect("tsdb.max-block-duration", Kind::Duration, "2h", "local blocks are not compacted").hidden(),
-    Flag::without_effect("tsdb.out-of-order.cap-max", Kind::Integer, "0", "out-of-order chunks hold as many as others"),
     Flag::without_effect("tsdb.allow-overlapping-blocks", Kind::Switch, "false", "out-of-order blocks may overlap"),
     Flag::without_effect("tsdb.wal-compression", Kind::Switch, "true", "the WAL is always compressed"),
     Flag::without_effect("tsdb.no-lockfile", Kind::Switch, "false", "the folder is locked by the system"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use engine::head::OUT_OF_ORDER_CAP_MAX;
 use engine::model::relabel::{self, Rule};
 use engine::model::{Budget, Labels};
 use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
@@ -324,7 +325,7 @@ impl ReceiveConfig {
         };
         Ok(Self {
             options: receive_options(values, mode, local_endpoint),
-            ingest: ingest_options(values, external_labels),
+            ingest: ingest_options(values, external_labels)?,
             limits: LimitsConfig::parse(&limits)?,
             limits_file: values.text("receive.limits-config-file").map(PathBuf::from),
             limits_interval: values.duration("receive.limits-config-reload-timer").max(Duration::from_millis(100)),
@@ -378,14 +379,21 @@ fn receive_options(values: &Values, mode: Mode, local_endpoint: String) -> Recei
 }
 
 /// How samples are kept.
-fn ingest_options(values: &Values, external_labels: Labels) -> IngestOptions {
+fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOptions, ConfigError> {
+    let cap_max = match values.integer("tsdb.out-of-order.cap-max") {
+        0 => OUT_OF_ORDER_CAP_MAX,
+        // The bound that Prometheus has.
+        given @ 1..=255 => given as usize,
+        given => return Err(ConfigError::new("tsdb.out-of-order.cap-max", format!("{given} is more than 255"))),
+    };
     let ms = |flag: &str| i64::try_from(values.duration(flag).as_millis()).unwrap_or(i64::MAX);
-    IngestOptions {
+    Ok(IngestOptions {
         data_dir: PathBuf::from(values.text("tsdb.path").unwrap_or("./data")),
         external_labels,
         tenant_label: values.text("receive.tenant-label-name").unwrap_or_default().to_owned(),
         block_range_ms: ms("tsdb.min-block-duration").max(1),
         out_of_order_window_ms: ms("tsdb.out-of-order.time-window"),
+        out_of_order_cap_max: cap_max,
         too_far_in_future_ms: ms("tsdb.too-far-in-future.time-window"),
         exemplars_max: values.integer("tsdb.max-exemplars") as usize,
         series_max: 0,
@@ -394,7 +402,7 @@ fn ingest_options(values: &Values, external_labels: Labels) -> IngestOptions {
             _ => Durability::Fsync,
         },
         io: process::io_mode(values),
-    }
+    })
 }
 
 /// What a receiver does follows from its flags, as in Thanos: with rings and an address of its own it

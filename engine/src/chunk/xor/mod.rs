@@ -20,7 +20,7 @@ mod tail;
 pub use append::Appender;
 pub use encode::encode;
 pub use kernel::{Batch, HEADER_LEN};
-pub use tail::Tail;
+pub use tail::{Tail, TailState};
 
 use crate::codec::Corrupt;
 use crate::model::FloatColumns;

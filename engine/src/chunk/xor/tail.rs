@@ -23,6 +23,21 @@ pub struct Tail {
 
 const _: () = assert!(size_of::<Tail>() == 32, "a tail and a vector and a time are one cache line");
 
+/// What a tail knows that its chunk and the time of the last sample don't say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailState {
+    /// Milliseconds between the last two samples.
+    pub delta: i64,
+    /// Bits of the value of the last sample.
+    pub value: u64,
+    /// Zeros above the payload of a value; over 63 before the first payload.
+    pub above: u8,
+    /// Zeros below the payload of a value.
+    pub below: u8,
+    /// Bits of the last byte that are taken.
+    pub used: u8,
+}
+
 impl Default for Tail {
     /// Before the first sample; its time is the earliest there is.
     fn default() -> Self {
@@ -38,6 +53,23 @@ impl Tail {
         data.clear();
         times.iter().zip(values).for_each(|(time, value)| tail.append(*time, *value, data));
         tail
+    }
+
+    /// What [`Tail::restore`] needs besides the chunk and the time of its last sample.
+    pub fn to_state(&self) -> TailState {
+        let Self { delta, value, above, below, used, .. } = *self;
+        TailState { delta, value, above, below, used }
+    }
+
+    /// The tail of the whole chunk `data` whose last sample is at `time`, as it was when `state` was
+    /// taken of it; `None` when it is no state of any chunk.
+    pub fn restore(time: i64, state: TailState, data: &[u8]) -> Option<Self> {
+        let TailState { delta, value, above, below, used } = state;
+        let count = u16::from_be_bytes(*data.first_chunk::<HEADER_LEN>()?);
+        let has_payload = above < 64;
+        let fits = if has_payload { above + below.min(64) < 64 } else { above == 0xff && below == 0 };
+        let is_whole = data.len() > HEADER_LEN && (1..SAMPLES_MAX).contains(&usize::from(count));
+        (fits && is_whole && used < 8).then_some(Self { time, delta, value, count, above, below, used, mark: 0 })
     }
 
     /// Unix milliseconds of the last sample, also of a chunk that was ended.
@@ -153,6 +185,30 @@ mod tests {
             tail.write_count(&mut data);
             assert_eq!(data, appender.data());
             assert_eq!((tail.last_time(), tail.last_bits()), (time, value.to_bits()));
+            // What was put aside goes on in the same way.
+            tail = Tail::restore(time, tail.to_state(), &data).unwrap();
         }
+    }
+
+    #[test]
+    fn a_state_that_no_chunk_has_is_refused() {
+        let (mut tail, mut data) = (Tail::default(), Vec::new());
+        for at in 0..5 {
+            tail.append(at * 1000, at as f64 * 1.7, &mut data);
+        }
+        tail.write_count(&mut data);
+        let state = tail.to_state();
+        assert!(Tail::restore(4000, state, &data).is_some());
+        for bad in [
+            TailState { used: 8, ..state },
+            TailState { above: 64, ..state },
+            TailState { above: 32, below: 32, ..state },
+            TailState { above: 0xff, below: 1, ..state },
+        ] {
+            assert!(Tail::restore(4000, bad, &data).is_none(), "{bad:?}");
+        }
+        assert!(Tail::restore(4000, state, &data[..1]).is_none());
+        assert!(Tail::restore(4000, state, &[0, 0, 1]).is_none());
+        assert!(Tail::restore(4000, state, &[0xff, 0xff, 1]).is_none());
     }
 }

@@ -16,6 +16,7 @@ use super::blocks::LocalBlock;
 use super::{Ingest, Tenant, now_ms};
 use crate::bucket::Meta;
 use crate::bucket::meta::{Thanos, source};
+use crate::head::Head;
 use crate::head::cut::{OUT_OF_ORDER_HINT, write_block};
 use crate::head::excerpt::Excerpt;
 use crate::model::{BlockId, Error, ErrorKind};
@@ -173,14 +174,15 @@ impl Ingest {
         (start, until): (i64, i64),
         blocks: &mut Vec<CutBlock>,
     ) -> Result<(), Error> {
-        let excerpts = self.change_all(tenant, move |head| head.freeze(until))?;
+        let mut excerpts = Vec::new();
+        self.change_parts(tenant, |from| move |head: &mut Head| head.freeze(until, from), |part| excerpts.push(part))?;
         let meta = self.meta(tenant, (start, until), CutKind::InOrder);
         let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
         self.record_cut(tenant, &cut)?;
         let written = write_block(&self.tenant_dir(&tenant.name), &excerpts, CutKind::InOrder, meta)?;
         self.finish_cut(tenant, written.into_iter().collect(), cut, blocks)?;
-        self.change_all(tenant, move |head| head.truncate(until))?;
-        Ok(())
+        self.change_parts(tenant, |from| move |head: &mut Head| ((), head.truncate(until, from)), |()| {})?;
+        self.sweep(tenant)
     }
 
     /// Cuts late samples into blocks of their own, one for each block's time; whether there were any.
@@ -217,6 +219,7 @@ impl Ingest {
         }
         self.finish_cut(tenant, written, intent, blocks)?;
         self.change_all(tenant, |head| head.truncate_late())?;
+        self.sweep(tenant)?;
         Ok(true)
     }
 
@@ -248,6 +251,37 @@ impl Ingest {
             waiting.push(receiver);
         }
         waiting.into_iter().try_for_each(|receiver| answer(receiver.recv())?)
+    }
+
+    /// Removes series that nothing is left of, step by step between other work.
+    fn sweep(&self, tenant: &Arc<Tenant>) -> Result<(), Error> {
+        while self.change_all(tenant, |head| head.sweep())?.contains(&true) {}
+        Ok(())
+    }
+
+    /// Changes the tenant's head of each partition part by part, with other work in between: `change`
+    /// makes the change of the part that begins somewhere, which says where the next one does; `take` gets
+    /// what it gives.
+    fn change_parts<T: Send + 'static, C>(
+        &self,
+        tenant: &Arc<Tenant>,
+        change: impl Fn(u32) -> C,
+        mut take: impl FnMut(T),
+    ) -> Result<(), Error>
+    where
+        C: FnOnce(&mut Head) -> (T, Option<u32>) + Send + 'static,
+    {
+        for partition in 0..self.partitions() {
+            let mut from = Some(0);
+            while let Some(start) = from {
+                let (tenant, change) = (Arc::clone(tenant), change(start));
+                let changed = self.ask(partition, move |own| own.change(&tenant, change))?;
+                let Some((part, next)) = answer(changed.recv())?? else { break };
+                take(part);
+                from = next;
+            }
+        }
+        Ok(())
     }
 
     /// What `change` gives of the tenant's head of each partition.

@@ -61,6 +61,8 @@ pub struct IngestOptions {
     pub block_range_ms: i64,
     /// How far behind the latest sample others may come, in milliseconds; 0 when they may not.
     pub out_of_order_window_ms: i64,
+    /// Late samples of a series that become a chunk.
+    pub out_of_order_cap_max: usize,
     /// How far after now samples may be, in milliseconds; 0 for any time.
     pub too_far_in_future_ms: i64,
     /// Exemplars kept of each tenant; 0 for none.
@@ -163,6 +165,7 @@ impl Default for IngestOptions {
             tenant_label: String::new(),
             block_range_ms: 2 * 3600 * 1000,
             out_of_order_window_ms: 0,
+            out_of_order_cap_max: head::OUT_OF_ORDER_CAP_MAX,
             too_far_in_future_ms: 0,
             exemplars_max: 0,
             series_max: 0,
@@ -178,6 +181,7 @@ impl IngestOptions {
         head::Options {
             block_range_ms: self.block_range_ms,
             out_of_order_window_ms: self.out_of_order_window_ms,
+            out_of_order_cap_max: self.out_of_order_cap_max,
             exemplars_max: self.exemplars_max.div_ceil(partitions),
         }
     }
