@@ -15,6 +15,8 @@ mod compact;
 mod compare;
 /// Calls over gRPC.
 mod grpc;
+/// Flame graphs of processes.
+mod profile;
 /// Questions in PromQL.
 mod query;
 /// Random numbers from a seed.
@@ -36,6 +38,10 @@ mod wire;
 #[derive(Parser)]
 #[command(name = "perf", version)]
 struct Cli {
+    /// Draw a flame graph of every process that is started into this folder, with Linux' perf. Figures of
+    /// such a run are no record.
+    #[arg(long, global = true)]
+    profile: Option<std::path::PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -63,7 +69,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = Cli::parse();
+    let watched = cli.profile.as_deref().map_or(Ok(()), profile::watch_all);
+    let done = watched.and_then(|()| run(cli.command));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("perf: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), String> {
+    match command {
         Command::Blocks(args) => blocks::run(&args).map_err(|error| error.to_string()),
         Command::Run(args) => commands::run(&args),
         Command::Report(args) => report::run(&args),
@@ -72,12 +91,5 @@ fn main() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Copy(args) => store::copy::run(&args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("perf: {error}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::profile::Watched;
 use crate::usage::{self, Usage};
 
 /// Longest time that a process may take until it is ready.
@@ -113,6 +114,8 @@ pub fn free_address() -> Result<String, String> {
 pub struct Side {
     /// Its name in tables.
     pub name: String,
+    /// Draws where its time goes, if that was asked for; before the process ends.
+    watched: Option<Watched>,
     /// Its process.
     child: Child,
     log: PathBuf,
@@ -129,7 +132,8 @@ impl Side {
     /// Starts `command`, whose files are in `scratch`.
     pub fn start(name: &str, command: &CommandLine, scratch: TempDir) -> Result<Self, String> {
         let log = scratch.path().join("log");
-        Ok(Self { name: name.to_owned(), child: command.spawn(&log)?, log, scratch })
+        let child = command.spawn(&log)?;
+        Ok(Self { name: name.to_owned(), watched: Watched::begin(name, child.id()), child, log, scratch })
     }
 
     /// Waits until `GET path` at `address` answers 200; returns how long that took.
@@ -177,6 +181,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
+        self.watched = None;
         // Asked first, as a process that is killed leaves its files locked or unwritten.
         let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         let begin = Instant::now();
@@ -206,6 +211,7 @@ pub fn run_to_end(name: &str, command: &CommandLine, scratch: &Path) -> Result<F
     let log = scratch.join("log");
     let begin = Instant::now();
     let mut child = command.spawn(&log)?;
+    let watched = Watched::begin(name, child.id());
     let mut used = Usage::default();
     // A process that has ended keeps its CPU time until it is waited for, its memory it does not.
     while let Ok(now) = usage::of(child.id()) {
@@ -217,6 +223,7 @@ pub fn run_to_end(name: &str, command: &CommandLine, scratch: &Path) -> Result<F
     }
     let wall = begin.elapsed();
     let status = child.wait().map_err(|error| format!("{name}: {error}"))?;
+    drop(watched);
     if !status.success() {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         return Err(format!("{name} has ended: {status}\n{text}"));

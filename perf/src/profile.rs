@@ -1,0 +1,200 @@
+//! Where a process' time goes, drawn as a flame graph: Linux' `perf` watches it from its start to its
+//! end, what it saw is folded into a tree of calls, and the tree is drawn as an SVG.
+//!
+//! ```text
+//! perf record ─> perf script ─> stacks ─ fold ─> tree ─> <folder>/<number>-<name>.svg
+//! ```
+//! Watching costs the process something: figures of a run with `--profile` are no record.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Stacks taken of each second of CPU time.
+const FREQUENCY: &str = "199";
+
+/// How stacks are found: frames are not chained in optimized programs.
+const CALL_GRAPH: &str = "dwarf,8192";
+
+/// Pixels of the drawing's width.
+const WIDTH: f64 = 1400.0;
+
+/// Pixels of a row.
+const ROW: f64 = 17.0;
+
+/// Pixels of a letter.
+const LETTER: f64 = 6.6;
+
+/// Calls narrower than this many pixels are left out.
+const NARROWEST: f64 = 0.4;
+
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on every process that is started is watched; drawings go to `folder`.
+pub fn watch_all(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("--profile {}: {error}", folder.display()))?;
+    let found = Command::new("perf").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        return Err("--profile needs Linux' perf on the search path: install the package linux-perf".into());
+    }
+    FOLDER.get_or_init(|| folder.to_owned());
+    Ok(())
+}
+
+/// A process that is watched; the drawing is made when this is dropped.
+pub struct Watched {
+    perf: Child,
+    data: PathBuf,
+}
+
+impl Watched {
+    /// Watches process `pid`, called `name`, if that was asked for.
+    pub fn begin(name: &str, pid: u32) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let data = FOLDER.get()?.join(format!("{number:03}-{name}.data"));
+        let mut command = Command::new("perf");
+        command.args(["record", "-q", "-F", FREQUENCY, "--call-graph", CALL_GRAPH, "-p", &pid.to_string(), "-o"]);
+        let perf = command.arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        perf.map(|perf| Self { perf, data }).map_err(|error| eprintln!("perf record: {error}")).ok()
+    }
+
+    fn draw(&mut self) -> Result<(), String> {
+        // It writes what it has when it is interrupted.
+        let told = Command::new("kill").args(["-INT", &self.perf.id().to_string()]).stderr(Stdio::null()).status();
+        told.and_then(|_| self.perf.wait()).map_err(|error| error.to_string())?;
+        let script = Command::new("perf").args(["script", "-F", "comm,ip,sym", "-i"]).arg(&self.data).output();
+        let script = script.map_err(|error| error.to_string())?;
+        let tree = fold(&String::from_utf8_lossy(&script.stdout));
+        if tree.samples == 0 {
+            return Err(String::from_utf8_lossy(&script.stderr).into_owned());
+        }
+        let path = self.data.with_extension("svg");
+        std::fs::write(&path, svg(&tree)).map_err(|error| format!("{}: {error}", path.display()))?;
+        eprintln!("flame graph: {}", path.display());
+        std::fs::remove_file(&self.data).map_err(|error| format!("{}: {error}", self.data.display()))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Err(error) = self.draw() {
+            eprintln!("no flame graph of {}: {error}", self.data.display());
+        }
+    }
+}
+
+/// A call and what it called.
+#[derive(Debug, Default, PartialEq)]
+struct Call {
+    samples: u64,
+    calls: BTreeMap<String, Call>,
+}
+
+/// The tree of calls in what `perf script` prints: for each sample a line with the thread's name, a
+/// line for each frame, innermost first, and an empty line.
+fn fold(script: &str) -> Call {
+    let mut root = Call::default();
+    for sample in script.split("\n\n") {
+        let mut lines = sample.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        let Some(thread) = lines.next() else { continue };
+        let frames: Vec<&str> = lines.map(|line| line.trim().split_once(' ').map_or("?", |(_, name)| name)).collect();
+        root.samples += 1;
+        let mut at = &mut root;
+        for name in std::iter::once(thread.trim()).chain(frames.into_iter().rev()) {
+            at = at.calls.entry(name.to_owned()).or_default();
+            at.samples += 1;
+        }
+    }
+    root
+}
+
+fn depth(call: &Call) -> usize {
+    1 + call.calls.values().map(depth).max().unwrap_or(0)
+}
+
+/// The drawing: callers below what they call, each as wide as its share of the samples.
+fn svg(root: &Call) -> String {
+    let height = ROW * depth(root) as f64;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"monospace\" \
+         font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n"
+    );
+    draw(&mut out, ("all", root), (0.0, height - ROW), (WIDTH / root.samples.max(1) as f64, root.samples));
+    out.push_str("</svg>\n");
+    out
+}
+
+fn draw(out: &mut String, (name, call): (&str, &Call), (x, y): (f64, f64), (scale, all): (f64, u64)) {
+    let width = call.samples as f64 * scale;
+    if width < NARROWEST {
+        return;
+    }
+    let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let share = 100.0 * call.samples as f64 / all.max(1) as f64;
+    // The same name has the same colour wherever it stands.
+    let hue = name.bytes().fold(7_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte))) % 60;
+    let written = write!(
+        out,
+        "<g><title>{name}: {} samples, {share:.1} %</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" \
+         height=\"{:.1}\" fill=\"hsl({hue},80%,70%)\" stroke=\"#fff\" stroke-width=\"0.3\"/>",
+        call.samples,
+        ROW - 1.0
+    );
+    written.expect("writing to a string can't fail");
+    let letters = (width / LETTER) as usize;
+    if letters > 3 {
+        let shown = shortened(&name, letters);
+        let written = write!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{shown}</text>", x + 2.0, y + ROW - 5.0);
+        written.expect("writing to a string can't fail");
+    }
+    out.push_str("</g>\n");
+    let mut x = x;
+    for (name, inner) in &call.calls {
+        draw(out, (name, inner), (x, y - ROW), (scale, all));
+        x += inner.samples as f64 * scale;
+    }
+}
+
+/// As much of a name as has room; an entity is not cut.
+fn shortened(name: &str, letters: usize) -> String {
+    if name.chars().count() <= letters {
+        return name.to_owned();
+    }
+    let cut: String = name.chars().take(letters - 1).collect();
+    let whole = cut.rfind('&').filter(|at| !cut[*at..].contains(';')).map_or(cut.as_str(), |at| &cut[..at]);
+    format!("{whole}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRIPT: &str = "shard-0 \n\t ffff1 decode\n\t ffff2 select<A, B>\n\t ffff3 main\n\n\
+                          shard-0 \n\t ffff4 encode\n\t ffff2 select<A, B>\n\t ffff3 main\n\n\
+                          edge \n\t ffff5 [unknown]\n\n";
+
+    #[test]
+    fn stacks_fold_into_a_tree_of_calls() {
+        let tree = fold(SCRIPT);
+        assert_eq!(tree.samples, 3);
+        let main = &tree.calls["shard-0"].calls["main"];
+        assert_eq!((main.samples, tree.calls["edge"].samples), (2, 1));
+        assert_eq!(main.calls["select<A, B>"].calls.keys().collect::<Vec<_>>(), ["decode", "encode"]);
+        assert_eq!(fold("").samples, 0);
+    }
+
+    #[test]
+    fn a_drawing_names_every_call_and_its_share() {
+        let text = svg(&fold(SCRIPT));
+        for part in ["select&lt;A, B&gt;: 2 samples, 66.7 %", "all: 3 samples, 100.0 %", "edge", "</svg>"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert_eq!(text.matches("<g>").count(), 8);
+        assert_eq!(shortened("a&lt;b", 4), "a…");
+    }
+}
