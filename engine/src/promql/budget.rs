@@ -21,6 +21,7 @@ pub struct Budget {
     peak: AtomicU64,
     bytes: AtomicU64,
     read: AtomicU64,
+    queried: AtomicU64,
 }
 
 /// Samples and bytes in memory at one point of a query.
@@ -70,6 +71,7 @@ impl Budget {
             peak: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            queried: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +132,17 @@ impl Budget {
     /// Counts `count` samples that were read from the source.
     pub fn count_read(&self, count: usize) {
         self.read.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts `count` samples that selectors gave to steps, as Prometheus does: one that lies in several
+    /// windows counts in each.
+    pub fn count_queried(&self, count: usize) {
+        self.queried.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Samples that selectors gave to steps.
+    pub fn samples_queried(&self) -> u64 {
+        self.queried.load(Ordering::Relaxed)
     }
 
     /// Most samples that were in memory at a time.

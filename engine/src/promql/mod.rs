@@ -108,6 +108,8 @@ pub struct QueryResult {
 pub struct QueryStats {
     /// Samples that sources gave.
     pub samples_read: u64,
+    /// Samples that selectors gave to steps; one that lies in several windows counts in each.
+    pub samples_queried: u64,
     /// Most samples in memory at a time.
     pub peak_samples: u64,
 }
@@ -269,7 +271,11 @@ impl Engine {
             profile: Profile::new(operators),
         });
         let value = evaluate(&query, when).map_err(|error| QueryError { stage: Stage::Execute, error })?;
-        let stats = QueryStats { samples_read: query.budget.samples_read(), peak_samples: query.budget.peak_samples() };
+        let stats = QueryStats {
+            samples_read: query.budget.samples_read(),
+            samples_queried: query.budget.samples_queried(),
+            peak_samples: query.budget.peak_samples(),
+        };
         let explained = query.profile.explain(&query.root);
         let annotations = query.annotations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut warnings = std::mem::take(&mut *query.warnings.lock().unwrap_or_else(PoisonError::into_inner));

@@ -75,6 +75,13 @@ fn operators_account_for_their_series_and_samples() {
     assert_eq!((sum.name.as_str(), sum.series), ("sum by (group)", 2));
     assert_eq!((sum.children.len(), sum.children[0].series), (1, 4));
     assert!(sum.children[0].samples > sum.samples && result.stats.samples_read >= 4 * 240);
+    // As Prometheus counts: a selector's samples at each step, and those of each window.
+    for (query, queried) in
+        [("a_total", 4), ("rate(a_total[5m])", 80), ("sum(a_total) + max_over_time(a_total[1m])", 20)]
+    {
+        let result = engine.instant(query, 1_800_000, Arc::new(counters()), &Context::default()).unwrap();
+        assert_eq!(result.stats.samples_queried, queried, "{query}");
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub fn settle(sets: &mut Vec<ChunkSet<'_>>) {
     }
     let key = |set: &ChunkSet<'_>| (set.min_time, set.max_time);
     if !sets.is_sorted_by(|left, right| key(left) < key(right)) {
-        sets.sort_by(|left, right| key(left).cmp(&key(right)).then_with(|| left.data().cmp(right.data())));
+        sets.sort_by(ChunkSet::order);
         sets.dedup();
     }
 }
@@ -120,6 +120,21 @@ mod tests {
             let plain = [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram][encoding.byte() as usize - 4];
             assert_eq!(set.raw_part(), Some(ChunkData { encoding: plain, data: &hex(fields[3]) }));
         }
+    }
+
+    #[test]
+    fn sets_of_the_same_times_are_in_the_order_of_thanos() {
+        let set = |encoding, data: &'static [u8]| ChunkSet::raw(1, 2, ChunkData { encoding, data });
+        let mut sets = vec![
+            set(Encoding::Histogram, &[9]),
+            set(Encoding::Xor, &[1, 2]),
+            set(Encoding::Xor, &[1, 2]),
+            set(Encoding::Xor, &[3]),
+            ChunkSet::raw(0, 3, ChunkData { encoding: Encoding::Xor, data: &[0] }),
+        ];
+        settle(&mut sets);
+        let data: Vec<&[u8]> = sets.iter().map(|set| set.raw_part().unwrap().data).collect();
+        assert_eq!(data, [&[0][..], &[3], &[1, 2], &[9]]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where an answer's series go: an encoder of wire frames, or whatever else takes them.
 
+use std::cmp::Ordering;
+
 use crate::block::LabelView;
 use crate::chunk::Encoding;
 use crate::model::{Error, ErrorKind};
@@ -80,9 +82,19 @@ impl<'a> ChunkSet<'a> {
         self.parts[aggregate as usize] = Some(chunk);
     }
 
-    /// The bytes of all parts, in their order: what sets of the same times are sorted by.
-    pub fn data(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
-        self.parts.into_iter().map(|part| part.map(|chunk| chunk.data))
+    /// The order of the sets of a series, which is Thanos': by time, and of sets of the same times those
+    /// with more in their first differing part come first. Which replica a querier follows where all
+    /// begin at once depends on it.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let part = |own: Option<ChunkData<'_>>, other: Option<ChunkData<'_>>| match (own, other) {
+            (Some(own), Some(other)) => {
+                own.encoding.byte().cmp(&other.encoding.byte()).then_with(|| other.data.cmp(own.data))
+            }
+            (own, other) => other.is_some().cmp(&own.is_some()),
+        };
+        let times = (self.min_time, self.max_time).cmp(&(other.min_time, other.max_time));
+        let parts = self.parts.iter().zip(&other.parts).map(|(own, other)| part(*own, *other));
+        parts.fold(times, Ordering::then)
     }
 
     /// Whether no chunk is there.

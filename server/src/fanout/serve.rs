@@ -369,7 +369,7 @@ fn frames(result: QueryResult) -> Vec<Frame> {
     let mut frames: Vec<Frame> = result.warnings.into_iter().map(Frame::Warning).collect();
     frames.extend(series(&result.value).into_iter().map(Frame::Series));
     frames.push(Frame::Stats(QueryStats {
-        samples_total: result.stats.samples_read as i64,
+        samples_total: result.stats.samples_queried as i64,
         peak_samples: result.stats.peak_samples as i64,
     }));
     frames

@@ -93,6 +93,10 @@ struct Pass<'a> {
     /// Times of the samples that `windows` and `spans` are of: the series of one target share them.
     known: Vec<i64>,
     windows: Windows,
+    /// Samples of all of `windows`.
+    windows_total: usize,
+    /// Samples of the windows of all series of a batch.
+    queried: usize,
     spans: Spans,
     scratch: Scratch,
     extended_windows: Windows,
@@ -122,6 +126,8 @@ impl<'a> Pass<'a> {
             params,
             known: Vec::new(),
             windows: Windows::default(),
+            windows_total: 0,
+            queried: 0,
             spans: Spans::default(),
             scratch: Scratch::default(),
             extended_windows: Windows::default(),
@@ -136,10 +142,12 @@ impl<'a> Pass<'a> {
     /// to be dropped anyway.
     fn rows(&mut self, batch: &SampleBatch, drops: &[bool]) -> Result<(), Error> {
         self.out.clear();
+        self.queried = 0;
         for (at, series) in batch.iter().enumerate() {
             let drop_name = !self.call.function.keeps_name() || drops.get(at).copied().unwrap_or(false);
             self.row(&series, if drop_name { Naming::Lost } else { Naming::Kept })?;
         }
+        self.eval.query.budget.count_queried(self.queried);
         self.eval.query.budget.hold_samples(self.out.cells.samples())
     }
 
@@ -157,7 +165,9 @@ impl<'a> Pass<'a> {
                     self.spans.find(&self.windows, timestamps, (&self.reference, self.range));
                 }
                 timestamps.clone_into(&mut self.known);
+                self.windows_total = self.windows.total();
             }
+            self.queried += self.windows_total;
             let input = RangeInput {
                 timestamps,
                 values,
@@ -190,6 +200,7 @@ impl<'a> Pass<'a> {
         let bounds = (-self.range - before, after);
         self.extended_windows.find_between(&self.reference, bounds, &all.timestamps);
         self.histogram_windows.find_between(&self.reference, bounds, &all.histogram_timestamps);
+        self.queried += self.extended_windows.total() + self.histogram_windows.total();
         let function = mixed::Function {
             query: self.eval.query,
             function: self.call.function,

@@ -74,7 +74,9 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
                 out.cells.pop_row();
             }
         }
-        eval.query.budget.hold_samples(out.cells.samples())?;
+        let samples = out.cells.samples();
+        eval.query.budget.count_queried(samples);
+        eval.query.budget.hold_samples(samples)?;
         sink(&mut out)
     })
 }

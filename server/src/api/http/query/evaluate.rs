@@ -146,7 +146,7 @@ fn stats_json(result: &QueryResult) -> serde_json::Value {
             "execTotalTime": seconds,
         },
         "samples": {
-            "totalQueryableSamples": result.stats.samples_read,
+            "totalQueryableSamples": result.stats.samples_queried,
             "peakSamples": result.stats.peak_samples,
         },
     })

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use engine::model::{Error, ErrorKind};
-use serde_json::{Map, Value, json};
+use engine::model::{Error, ErrorKind, Labels};
+use serde_json::{Value, json};
 
 use super::Api;
 use super::backend::{Found, Scope, Wanted};
 use super::params::Params;
-use super::respond::{Failure, success};
+use super::respond::{Failure, enveloped, success};
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -20,11 +20,16 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
     }
     let wanted = wanted(&api, &params)?;
     let found = looked_up(&api, api.backend.series(&params.scope(&api, 0)?, &wanted)).await?;
-    let series = found.data.iter().map(|labels| {
-        let pairs = labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
-        Value::Object(pairs.collect::<Map<_, _>>())
-    });
-    Ok(truncated(series.collect(), found.warnings, params.limit()?))
+    let limit = params.limit()?;
+    let (mut series, mut warnings) = (found.data, found.warnings);
+    if limit > 0 && series.len() > limit {
+        series.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    // Many series are much text, which is written on a thread that may compute.
+    let written = tokio::task::spawn_blocking(move || series_json(&series)).await;
+    let data = written.map_err(|error| Error::new(ErrorKind::Bug, format!("writing series failed: {error}")))?;
+    Ok(enveloped(data, &warnings, &[]))
 }
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
@@ -44,6 +49,29 @@ pub(super) async fn values(
     let scope = with_replica_labels(params.scope(&api, 0)?);
     let Found { data, warnings } = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
     Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, params.limit()?))
+}
+
+/// A list of objects, one for each label set.
+fn series_json(series: &[Labels]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + series.len() * 128);
+    let push = |out: &mut Vec<u8>, text: &str| {
+        serde_json::to_writer(out, text).expect("a string can always be written to a vector");
+    };
+    out.push(b'[');
+    for (at, labels) in series.iter().enumerate() {
+        out.extend_from_slice(if at > 0 { b",{" } else { b"{" });
+        for (at, (name, value)) in labels.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            push(&mut out, name);
+            out.push(b':');
+            push(&mut out, value);
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    out
 }
 
 /// Names and values of labels are those that there are, labels of replicas among them, as in Thanos.
@@ -102,7 +130,14 @@ fn unescape(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::unescape;
+    use super::*;
+
+    #[test]
+    fn series_are_written_as_objects() {
+        let series = [Labels::from_pairs([("a", "\"b\""), ("c", "ä")]), Labels::default()];
+        assert_eq!(String::from_utf8(series_json(&series)).unwrap(), r#"[{"a":"\"b\"","c":"ä"},{}]"#);
+        assert_eq!(series_json(&[]), b"[]");
+    }
 
     #[test]
     fn escaped_names_are_plain_again() {
