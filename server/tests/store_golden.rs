@@ -37,19 +37,44 @@ fn blocks_of_one_hour_are_answered_as_recorded() {
     check("downsampled-1h.jsonl", &["blocks/long", "thanos/long"]);
 }
 
+#[test]
+fn blocks_that_were_downsampled_here_are_answered_as_those_of_thanos() {
+    let Some(golden) = shared("golden") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fill(&golden, folder.path(), &["blocks/long"]);
+    support::compact_once(&objstore(folder.path()), &folder.path().join("compact"));
+    for recorded in ["downsampled-5m.jsonl", "downsampled-1h.jsonl"] {
+        check_bucket(&golden.join("storeapi").join(recorded), folder.path());
+    }
+}
+
 fn check(recorded: &str, folders: &[&str]) {
     let Some(golden) = shared("golden") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    for blocks in folders {
-        for block in blocks_in(&golden.join(blocks)) {
-            copy_block(&block, &bucket, &LABELS);
+    fill(&golden, folder.path(), folders);
+    check_bucket(&golden.join("storeapi").join(recorded), folder.path());
+}
+
+fn objstore(folder: &Path) -> String {
+    let bucket = folder.join("bucket");
+    format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display())
+}
+
+/// Puts reference blocks into the bucket below `folder`.
+fn fill(golden: &Path, folder: &Path, sets: &[&str]) {
+    for set in sets {
+        for block in blocks_in(&golden.join(set)) {
+            copy_block(&block, &folder.join("bucket"), &LABELS);
         }
     }
-    let lines = std::fs::read_to_string(golden.join("storeapi").join(recorded)).unwrap();
+}
+
+/// Holds a store over the bucket below `folder` to what was recorded.
+fn check_bucket(recorded: &Path, folder: &Path) {
+    let lines = std::fs::read_to_string(recorded).unwrap();
+    let objstore = objstore(folder);
     for mode in IO_MODES {
-        let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
-        let data_dir = format!("--data-dir={}", folder.path().join("data").display());
+        let data_dir = format!("--data-dir={}", folder.join("data").display());
         let uru = Uru::start("store", &[&objstore, &data_dir, &format!("--io.mode={mode}")]);
         run(async {
             let channel = uru.connect().await;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use engine::bucket::Meta;
 use proto::thanos::{LabelMatcher, LabelValuesRequest, LabelValuesResponse, SeriesRequest};
 use server::objstore::{Bucket, BucketConfig};
 use support::{Uru, everything, get, run, series, unary, write_block};
@@ -62,7 +63,8 @@ impl Drop for Moto {
 
 /// Uploads every file of `folder`, under its path.
 fn upload(config: &str, folder: &Path) {
-    rustls::crypto::ring::default_provider().install_default().unwrap();
+    // Another test of this process may have done so before.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let config = BucketConfig::parse("objstore.config", config).unwrap();
     let bucket = Bucket::open(&config, &mut prometheus_client::registry::Registry::default()).unwrap();
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
@@ -81,11 +83,54 @@ fn upload(config: &str, folder: &Path) {
     });
 }
 
+/// The meta.json of every block in the bucket.
+fn metas(config: &str) -> Vec<Meta> {
+    let config = BucketConfig::parse("objstore.config", config).unwrap();
+    let bucket = Bucket::open(&config, &mut prometheus_client::registry::Registry::default()).unwrap();
+    run(async {
+        let mut names = Vec::new();
+        bucket.list("", |object| names.push(object.name)).await.unwrap();
+        let mut metas = Vec::new();
+        for name in names.iter().filter(|name| name.ends_with("/meta.json")) {
+            metas.push(Meta::parse(&bucket.get(name).await.unwrap().unwrap()).unwrap());
+        }
+        metas
+    })
+}
+
 fn config(endpoint: &str) -> String {
     format!(
         "{{type: S3, config: {{bucket: metrics, endpoint: '{endpoint}', insecure: true, access_key: key, \
          secret_key: secret, max_retries: 1}}, prefix: team/a}}"
     )
+}
+
+#[test]
+fn blocks_in_s3_are_compacted_and_answered_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(moto) = Moto::start() else { return };
+    let bucket = folder.path().join("bucket");
+    let two_hours = 2 * 3_600_000;
+    let start = START - START % (4 * two_hours);
+    for at in 0..6 {
+        write_block(&bucket, 1 + at as u128, (3, start + at * two_hours));
+    }
+    upload(&config(&moto.address), &bucket);
+    let objstore = format!("--objstore.config={}", config(&moto.address));
+    let answers = |name: &str| {
+        let data_dir = format!("--data-dir={}", folder.path().join(name).display());
+        let store = Uru::start("store", &[&objstore, &data_dir]);
+        let (found, warnings) = run(async { series(&store.connect().await, everything()).await.unwrap() });
+        assert!(warnings.is_empty(), "{warnings:?}");
+        found
+    };
+    let before = answers("before");
+    support::compact_once(&objstore, &folder.path().join("compact"));
+    let metas = metas(&config(&moto.address));
+    let mut sources: Vec<usize> = metas.iter().map(|meta| meta.compaction.sources.len()).collect();
+    sources.sort_unstable();
+    assert_eq!(sources, [1, 1, 4], "four blocks of two hours became one of eight, and are gone");
+    assert!(answers("after") == before);
 }
 
 #[test]

@@ -192,6 +192,105 @@ fn the_viewer_shows_blocks_with_their_marks_and_marks_them_unless_that_is_disabl
 }
 
 #[test]
+fn blocks_are_downsampled_to_the_bytes_that_thanos_makes() {
+    let (Some(long), Some(golden)) = (shared("golden/blocks/long"), shared("golden/thanos/long")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    copy_block(&blocks_in(&long)[0], &bucket, &[("cluster", "c1"), ("replica", "a")]);
+    let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", bucket.display());
+    let data_dir = format!("--data-dir={}", folder.path().join("work").display());
+    let uru = support::Uru::start_http(&["tools", "bucket", "downsample", &config, &data_dir]);
+    let of = |folder: &Path, resolution: i64| {
+        let is_wanted = |block: &std::path::PathBuf| {
+            support::meta_of(block)["thanos"]["downsample"]["resolution"].as_i64() == Some(resolution)
+        };
+        blocks_in(folder).into_iter().find(is_wanted)
+    };
+    support::wait(|| of(&bucket, 3_600_000).is_some());
+    drop(uru);
+    for resolution in [300_000, 3_600_000] {
+        let (own, theirs) = (of(&bucket, resolution).unwrap(), of(&golden, resolution).unwrap());
+        for file in ["index", "chunks/000001"] {
+            let same = std::fs::read(own.join(file)).unwrap() == std::fs::read(theirs.join(file)).unwrap();
+            assert!(same, "{file} of {resolution}");
+        }
+    }
+}
+
+/// A block of one series with two chunks, the second of which lies behind the block's end.
+fn block_with_a_chunk_outside(bucket: &Path) -> std::path::PathBuf {
+    use engine::block::writer::{BlockWriter, ChunkData};
+    use engine::bucket::Meta;
+    use engine::chunk::{Encoding, xor};
+    use engine::index::tsdb::Symbols;
+    use engine::model::{BlockId, Labels};
+
+    let id = BlockId::from_parts(1, 1);
+    std::fs::create_dir_all(bucket).unwrap();
+    let mut writer = BlockWriter::create(bucket, id, Symbols::from_sorted(["", "__name__", "up"])).unwrap();
+    let encoded = |times: [i64; 2]| {
+        let mut data = Vec::new();
+        xor::encode(&times, &[1.0, 2.0], &mut data);
+        (times, data)
+    };
+    let chunks = [encoded([0, 60_000]), encoded([7_200_000, 7_260_000])];
+    let chunks = chunks.each_ref().map(|([min_time, max_time], data)| ChunkData {
+        min_time: *min_time,
+        max_time: *max_time,
+        encoding: Encoding::Xor,
+        data,
+    });
+    writer.add_labels(&Labels::from_pairs([("__name__", "up")]), &chunks).unwrap();
+    let meta = serde_json::json!({
+        "ulid": id.to_string(), "minTime": 0, "maxTime": 3_600_000, "version": 1,
+        "compaction": {"level": 1, "sources": [id.to_string()]},
+        "thanos": {"version": 1, "labels": {"cluster": "c1"}, "downsample": {"resolution": 0}, "source": "sidecar"},
+    });
+    writer.finish(Meta::parse(meta.to_string().as_bytes()).unwrap()).unwrap();
+    bucket.join(id.to_string())
+}
+
+#[test]
+fn a_block_with_a_chunk_outside_of_its_time_is_found_backed_up_and_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, backup) = (folder.path().join("bucket"), folder.path().join("backup"));
+    let block = block_with_a_chunk_outside(&bucket);
+    let whole = support::write_block(&bucket, 2, (2, 7_200_000));
+    let id = block.file_name().unwrap().to_str().unwrap().to_owned();
+    let verify = |flags: &[&str]| {
+        let output = tools(&[&["bucket", "verify", "--issues=index_known_issues"], flags].concat(), &bucket);
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{log}");
+        log.lines().filter(|line| line.contains("detected issue")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let found = verify(&[]);
+    assert!(found.len() == 1 && found[0].contains(&id), "{found:?}");
+    assert!(error(&["bucket", "verify", "--repair"], &bucket).contains("--objstore-backup.config"));
+    let to = format!("--objstore-backup.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", backup.display());
+    assert_eq!(verify(&["--repair", &to]).len(), 1);
+    assert!(!block.join("meta.json").exists(), "the broken block is gone");
+    for file in ["index", "chunks/000001", "meta.json"] {
+        assert!(backup.join(&id).join(file).exists(), "{file} lies in the backup");
+    }
+    let left = blocks_in(&bucket);
+    assert!(left.len() == 2 && left.contains(&whole), "{left:?}");
+    let new = left.iter().find(|path| **path != whole).unwrap();
+    assert_eq!(support::meta_of(new)["stats"]["numSamples"], 2);
+    assert_eq!(verify(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn templates_of_rules_are_refused_in_the_words_of_thanos() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "groups: [{name: a, rules: [{alert: b, expr: up, annotations: {summary: '{{ $values }}'}}]}]";
+    std::fs::write(folder.path().join("bad.yaml"), rules).unwrap();
+    let why = error(&["rules-check", &format!("--rules={}", folder.path().join("bad.yaml").display())], folder.path());
+    let said =
+        r#"group \"a\", rule 0, \"b\": annotation \"summary\": template: __alert_b:1: undefined variable \"$values\""#;
+    assert!(why.replace('\\', "").contains(&said.replace('\\', "")), "{why}");
+}
+
+#[test]
 fn files_of_rules_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("good.yaml"), "groups: [{name: a, rules: [{record: b, expr: up}]}]").unwrap();

@@ -269,6 +269,15 @@ pub fn request(address: &str, (method, path): (&str, &str), lines: &[&str], body
     (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), answer.split_off(end + 4))
 }
 
+/// Runs `uru compact` once over a bucket, taking fresh blocks and deleting at once what it replaces.
+pub fn compact_once(objstore: &str, data_dir: &Path) {
+    let data_dir = format!("--data-dir={}", data_dir.display());
+    let flags = ["--http-address=127.0.0.1:0", "--consistency-delay=0s", "--delete-delay=0s"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uru"));
+    let output = command.arg("compact").args([objstore, &data_dir]).args(flags).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Waits until `condition` holds.
 pub fn wait(condition: impl Fn() -> bool) {
     let begin = Instant::now();
