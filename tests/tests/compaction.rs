@@ -54,7 +54,7 @@ fn assert_same(ours: &Path, golden: &Path) {
         let differs = left.iter().zip(&right).position(|(left, right)| left != right);
         assert!(left == right, "{name}/{file}: {} and {} bytes, first differing {differs:?}", left.len(), right.len());
     }
-    verify_written(ours).unwrap();
+    verify_written(ours, 1).unwrap();
     analyze(ours);
 }
 

@@ -254,7 +254,7 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
             continue;
         };
         let folder = scratch.0.join(target.id.to_string());
-        verify_written(&folder).unwrap();
+        verify_written(&folder, 1).unwrap();
         let merged = read(&folder);
         assert!(merged.keys().eq(expected.keys().copied()), "seed {seed}");
         for (labels, column) in &merged {
@@ -284,7 +284,7 @@ fn five_minute_aggregates_are_those_of_the_samples_in_each_window() {
         let source = SourceBlock::open(&folder).unwrap();
         downsample(source, Resolution::FIVE_MINUTES, &target, &options, &Unwatched).unwrap();
         let folder = scratch.0.join(target.id.to_string());
-        verify_written(&folder).unwrap();
+        verify_written(&folder, 1).unwrap();
         for (labels, windows) in read_aggregates(&folder) {
             check_windows(&labels, &model[&labels], &windows);
         }
@@ -428,5 +428,5 @@ fn a_disk_that_fails_at_any_read_ends_the_merge_and_leaves_nothing() {
         }
     }
     assert!(whole.is_some());
-    verify_written(&results.0.join(target.id.to_string())).unwrap();
+    verify_written(&results.0.join(target.id.to_string()), 1).unwrap();
 }

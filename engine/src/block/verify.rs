@@ -12,11 +12,14 @@ use crate::chunk::segment;
 use crate::codec::{Cursor, varint};
 use crate::index::ChunkMeta;
 use crate::index::tsdb::source::Window;
-use crate::index::tsdb::{FileSource, Reader, Series, Source};
+use crate::index::tsdb::{FileSource, Reader, Series, SeriesScan, Source, SymbolRef};
 use crate::model::{Error, ErrorKind, SeriesRef, TimeRange};
 
 /// Most faults that are told one by one; all are counted.
 pub const FAULTS_MAX: usize = 100;
+
+/// Chunks, or series, of a part that one thread checks.
+const PART_CHUNKS: usize = 4096;
 
 /// What was found in a block.
 #[derive(Clone, Debug, Default)]
@@ -50,50 +53,191 @@ impl Report {
 /// Reads all of the block in the folder `dir`. Fails when meta.json or index cannot be opened or the
 /// disk fails; whatever else is wrong stands in the report.
 pub fn verify(dir: &Path) -> Result<Report, Error> {
-    let within = |file: &'static str| move |error: Error| error.within(file);
-    let meta_path = dir.join(name::META);
-    let meta = std::fs::read(&meta_path)
-        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", meta_path.display())))?;
-    let meta = Meta::parse(&meta)?;
-    let index = Reader::open(FileSource::open(&dir.join(name::INDEX))?).map_err(within(name::INDEX))?;
-    let mut report = Report::default();
-    let segments = open_segments(dir, &mut report)?;
-    let mut windows: Vec<_> = segments.iter().map(|file| Window::new(file, "chunk segment")).collect();
-    let range = TimeRange::new(meta.min_time, meta.max_time);
-    let (mut scan, mut series, mut before, mut refs) = (index.series(), Series::default(), Vec::new(), Vec::new());
-    loop {
-        match scan.next(&mut series) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                report.fault(error.within(name::INDEX));
-                break;
-            }
-        }
-        report.health.add(&series, &before, range);
-        before.clone_from(&series.labels);
-        refs.push(series.series_ref);
-        for chunk in &series.chunks {
-            let place = chunk.chunk_ref;
-            let checked = match windows.get_mut(place.segment() as usize) {
-                Some(window) => check_chunk(window, chunk, segments[place.segment() as usize].len()),
-                None => Err(Error::new(ErrorKind::Corrupt, format!("there is no segment {}", place.segment()))),
-            };
-            match checked {
-                Ok((samples, len)) => {
-                    report.samples += u64::from(samples);
-                    report.chunk_len_max = report.chunk_len_max.max(len);
-                }
-                Err(error) => {
-                    let labels = series.labels(index.symbols());
-                    report.fault(format_args!("{} of {labels}: {error}", BlockObject::Segment(place.segment())));
-                }
-            }
+    let block = Verified::open(dir)?;
+    let (mut scan, mut windows, mut part) = (block.scan(), block.windows(), Part::default());
+    while scan.fill(&mut part) {
+        block.check(&mut windows, &mut part);
+        scan.take(&part);
+    }
+    Ok(scan.finish())
+}
+
+/// A block that is verified, in parts that several threads may check.
+pub struct Verified {
+    meta: Meta,
+    index: Reader<FileSource>,
+    segments: Vec<FileSource>,
+    /// What is wrong with the segments' headers.
+    opened: Report,
+}
+
+/// Windows over all segments of a block, those of one thread.
+pub type Windows<'a> = Vec<Window<'a, FileSource>>;
+
+/// Chunks that are checked together: those of a run of series.
+#[derive(Debug, Default)]
+pub struct Part {
+    labels: Vec<(SymbolRef, SymbolRef)>,
+    chunks: Vec<ChunkMeta>,
+    /// For each series, where its labels and chunks end.
+    ends: Vec<(usize, usize)>,
+    samples: u64,
+    chunk_len_max: u64,
+    faults: Vec<String>,
+    fault_count: u64,
+}
+
+impl Part {
+    fn clear(&mut self) {
+        let Self { labels, chunks, ends, samples, chunk_len_max, faults, fault_count } = self;
+        labels.clear();
+        chunks.clear();
+        ends.clear();
+        faults.clear();
+        (*samples, *chunk_len_max, *fault_count) = (0, 0, 0);
+    }
+}
+
+impl Verified {
+    /// The block in the folder `dir`. Fails when meta.json or index cannot be opened.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let within = |file: &'static str| move |error: Error| error.within(file);
+        let meta_path = dir.join(name::META);
+        let meta = std::fs::read(&meta_path)
+            .map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", meta_path.display())))?;
+        let meta = Meta::parse(&meta)?;
+        let index = Reader::open(FileSource::open(&dir.join(name::INDEX))?).map_err(within(name::INDEX))?;
+        let mut opened = Report::default();
+        let segments = open_segments(dir, &mut opened)?;
+        Ok(Self { meta, index, segments, opened })
+    }
+
+    /// Its series from the first on.
+    pub fn scan(&self) -> Scan<'_> {
+        Scan {
+            block: self,
+            series: self.index.series(),
+            next: Series::default(),
+            before: Vec::new(),
+            refs: RefSet::default(),
+            report: self.opened.clone(),
+            broken: None,
         }
     }
-    check_postings(&index, &refs, &mut report);
-    check_counts(&meta, &mut report);
-    Ok(report)
+
+    /// What [`Verified::check`] reads through.
+    pub fn windows(&self) -> Windows<'_> {
+        self.segments.iter().map(|file| Window::new(file, "chunk segment")).collect()
+    }
+
+    /// Reads all chunks of `part`.
+    pub fn check(&self, windows: &mut Windows<'_>, part: &mut Part) {
+        let (mut label_start, mut chunk_start) = (0, 0);
+        for (label_end, chunk_end) in part.ends.iter().copied() {
+            for chunk in &part.chunks[chunk_start..chunk_end] {
+                let place = chunk.chunk_ref;
+                let checked = match windows.get_mut(place.segment() as usize) {
+                    Some(window) => check_chunk(window, chunk, self.segments[place.segment() as usize].len()),
+                    None => Err(Error::new(ErrorKind::Corrupt, format!("there is no segment {}", place.segment()))),
+                };
+                match checked {
+                    Ok((samples, len)) => {
+                        part.samples += u64::from(samples);
+                        part.chunk_len_max = part.chunk_len_max.max(len);
+                    }
+                    Err(error) => {
+                        part.fault_count += 1;
+                        if part.faults.len() < FAULTS_MAX {
+                            let labels = part.labels[label_start..label_end].to_vec();
+                            let labels = Series { labels, ..Series::default() }.labels(self.index.symbols());
+                            let segment = BlockObject::Segment(place.segment());
+                            part.faults.push(format!("{segment} of {labels}: {error}"));
+                        }
+                    }
+                }
+            }
+            (label_start, chunk_start) = (label_end, chunk_end);
+        }
+    }
+}
+
+/// Reads an index and gathers what is found.
+pub struct Scan<'a> {
+    block: &'a Verified,
+    series: SeriesScan<'a, FileSource>,
+    next: Series,
+    before: Vec<(SymbolRef, SymbolRef)>,
+    refs: RefSet,
+    report: Report,
+    /// Why the index could not be read to its end.
+    broken: Option<Error>,
+}
+
+impl Scan<'_> {
+    /// Replaces `part` by the next one; false when there is none left.
+    pub fn fill(&mut self, part: &mut Part) -> bool {
+        part.clear();
+        let range = TimeRange::new(self.block.meta.min_time, self.block.meta.max_time);
+        while part.chunks.len() < PART_CHUNKS && part.ends.len() < PART_CHUNKS && self.broken.is_none() {
+            match self.series.next(&mut self.next) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.broken = Some(error);
+                    break;
+                }
+            }
+            self.report.health.add(&self.next, &self.before, range);
+            self.before.clone_from(&self.next.labels);
+            self.refs.insert(self.next.series_ref);
+            part.labels.extend_from_slice(&self.next.labels);
+            part.chunks.extend_from_slice(&self.next.chunks);
+            part.ends.push((part.labels.len(), part.chunks.len()));
+        }
+        !part.ends.is_empty()
+    }
+
+    /// Takes what was found in the part that comes next in order.
+    pub fn take(&mut self, part: &Part) {
+        self.report.samples += part.samples;
+        self.report.chunk_len_max = self.report.chunk_len_max.max(part.chunk_len_max);
+        self.report.fault_count += part.fault_count;
+        let room = FAULTS_MAX.saturating_sub(self.report.faults.len());
+        self.report.faults.extend(part.faults.iter().take(room).cloned());
+    }
+
+    /// Looks at the postings and the counts, once all parts are taken.
+    pub fn finish(mut self) -> Report {
+        if let Some(error) = self.broken {
+            self.report.fault(error.within(name::INDEX));
+        }
+        check_postings(&self.block.index, &self.refs, &mut self.report);
+        check_counts(&self.block.meta, &mut self.report);
+        self.report
+    }
+}
+
+/// Which references series have: a bit for each that is possible.
+#[derive(Debug, Default)]
+struct RefSet {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl RefSet {
+    fn insert(&mut self, series: SeriesRef) {
+        let at = series.0 as usize;
+        if at / 64 >= self.words.len() {
+            self.words.resize(at / 64 + 1, 0);
+        }
+        self.words[at / 64] |= 1 << (at % 64);
+        self.len += 1;
+    }
+
+    fn contains(&self, series: u32) -> bool {
+        let at = series as usize;
+        self.words.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
 }
 
 fn open_segments(dir: &Path, report: &mut Report) -> Result<Vec<FileSource>, Error> {
@@ -130,13 +274,13 @@ fn check_chunk(window: &mut Window<'_, FileSource>, meta: &ChunkMeta, file_len: 
 }
 
 /// The list of all series is that of the series there are, and every other list is a part of it.
-fn check_postings<S: Source>(index: &Reader<S>, series: &[SeriesRef], report: &mut Report) {
+fn check_postings<S: Source>(index: &Reader<S>, series: &RefSet, report: &mut Report) {
     if let Err(error) = compare_postings(index, series, report) {
         report.fault(error.within(name::INDEX));
     }
 }
 
-fn compare_postings<S: Source>(index: &Reader<S>, series: &[SeriesRef], report: &mut Report) -> Result<(), Error> {
+fn compare_postings<S: Source>(index: &Reader<S>, series: &RefSet, report: &mut Report) -> Result<(), Error> {
     let mut scan = index.postings_offsets()?;
     let (mut entry, mut refs) = (Default::default(), Vec::new());
     while scan.next(&mut entry)? {
@@ -145,9 +289,8 @@ fn compare_postings<S: Source>(index: &Reader<S>, series: &[SeriesRef], report: 
             report.fault(error.within(format_args!("{}: {}={:?}", name::INDEX, entry.name, entry.value)));
             continue;
         }
-        let known = |found: &u32| series.binary_search(&SeriesRef(u64::from(*found))).is_ok();
         let all = entry.name.is_empty() && entry.value.is_empty();
-        if all && refs.len() != series.len() || !refs.iter().all(known) {
+        if all && refs.len() != series.len || !refs.iter().all(|found| series.contains(*found)) {
             let label = format!("{}={:?}", entry.name, entry.value);
             report.fault(format_args!("{}: postings list of {label} names other series than there are", name::INDEX));
         }

@@ -2,17 +2,101 @@
 
 use std::path::Path;
 
-use crate::block::verify::verify;
+use super::pipeline::{self, Ends, Work};
+use crate::block::verify::{Part, Scan, Verified, Windows};
 use crate::model::{Error, ErrorKind};
 
-/// Reads all of the block in the folder `dir` back: every checksum, every reference, the order of
-/// everything and the counts. An error of kind `Corrupt` says the first thing that is wrong.
-pub fn verify_written(dir: &Path) -> Result<(), Error> {
-    let report = verify(dir)?;
+/// Reads all of the block in the folder `dir` back, on the caller's thread and `threads` others: every
+/// checksum, every reference, the order of everything and the counts. An error of kind `Corrupt` says
+/// the first thing that is wrong.
+pub fn verify_written(dir: &Path, threads: usize) -> Result<(), Error> {
+    let block = Verified::open(dir)?;
+    let mut ends = VerifyEnds(block.scan());
+    pipeline::run(threads, &Check(&block), &mut ends)?;
+    let report = ends.0.finish();
     if report.is_sound() {
         return Ok(());
     }
     let first = report.faults.first().cloned().unwrap_or_else(|| format!("{:?}", report.health));
     let message = format!("invalid result block {}: {} faults, the first: {first}", dir.display(), report.fault_count);
     Err(Error::new(ErrorKind::Corrupt, message))
+}
+
+struct VerifyEnds<'a>(Scan<'a>);
+
+impl Ends<Part> for VerifyEnds<'_> {
+    fn fill(&mut self, part: &mut Part) -> Result<bool, Error> {
+        Ok(self.0.fill(part))
+    }
+
+    fn take(&mut self, part: &mut Part) -> Result<(), Error> {
+        self.0.take(part);
+        Ok(())
+    }
+}
+
+struct Check<'a>(&'a Verified);
+
+impl<'a> Work for Check<'a> {
+    type Job = Part;
+    type Worker = Windows<'a>;
+
+    fn worker(&self) -> Windows<'a> {
+        self.0.windows()
+    }
+
+    fn work(&self, windows: &mut Windows<'a>, part: &mut Part) -> Result<(), Error> {
+        self.0.check(windows, part);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::writer::{BlockWriter, ChunkData};
+    use crate::bucket::Meta;
+    use crate::chunk::{Encoding, xor};
+    use crate::index::tsdb::Symbols;
+    use crate::model::{BlockId, Labels};
+
+    #[test]
+    fn any_number_of_threads_finds_the_same_faults() {
+        let parent = std::env::temp_dir().join(format!("uru-verify-threads-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&parent));
+        std::fs::create_dir_all(&parent).unwrap();
+        let values: Vec<String> = (0..3000).map(|at| format!("{at:05}")).collect();
+        let symbols = Symbols::from_sorted(values.iter().map(String::as_str).chain(["a"]));
+        let id = BlockId::from_parts(1, 9);
+        let mut writer = BlockWriter::create(&parent, id, symbols).unwrap();
+        for (at, value) in values.iter().enumerate() {
+            let chunks: Vec<(i64, Vec<u8>)> = (0..4)
+                .map(|chunk| {
+                    let mut data = Vec::new();
+                    xor::encode(&[chunk * 10, chunk * 10 + 9], &[at as f64, 0.5], &mut data);
+                    (chunk * 10, data)
+                })
+                .collect();
+            let chunk =
+                |(min_time, data)| ChunkData { min_time, max_time: min_time + 9, encoding: Encoding::Xor, data };
+            let chunks: Vec<_> = chunks.iter().map(|(time, data)| chunk((*time, data.as_slice()))).collect();
+            writer.add_labels(&Labels::from_pairs([("a", value.as_str())]), &chunks).unwrap();
+        }
+        writer.finish(Meta::new(id, 0, 40)).unwrap();
+        let dir = parent.join(id.to_string());
+        for threads in [0, 1, 3] {
+            verify_written(&dir, threads).unwrap();
+        }
+        let segment = dir.join("chunks/000001");
+        let mut bytes = std::fs::read(&segment).unwrap();
+        for at in (100..bytes.len()).step_by(5000) {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(&segment, &bytes).unwrap();
+        let told = [0, 1, 3].map(|threads| verify_written(&dir, threads).unwrap_err());
+        assert_eq!(told[0].kind(), ErrorKind::Corrupt);
+        assert!(told[0].message().contains("faults, the first: chunks/000001 of {a=\"0000"), "{}", told[0]);
+        assert!(told.iter().all(|error| error == &told[0]), "{told:?}");
+        std::fs::remove_dir_all(&parent).unwrap();
+    }
 }

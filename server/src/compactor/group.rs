@@ -244,8 +244,8 @@ impl Compactor {
     pub(super) async fn publish(&self, written: Written, dir: &Path) -> Result<(), Trouble> {
         let id = written.meta.ulid;
         let path = dir.join(id.to_string());
-        let verified = path.clone();
-        let checked = apart("compact-verify", move || verify_written(&verified)).await.map_err(Trouble::of)?;
+        let (verified, threads) = (path.clone(), self.settings.threads);
+        let checked = apart("compact-verify", move || verify_written(&verified, threads)).await.map_err(Trouble::of)?;
         checked.map_err(Trouble::of)?;
         let uploaded = self.settings.transfer.upload(&self.bucket, &path, written.meta, Origin::Labelled).await;
         uploaded.map_err(|error| Trouble::of(error.within(format_args!("upload of {id} failed"))))?;

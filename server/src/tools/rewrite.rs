@@ -198,7 +198,7 @@ pub fn rewrite(from: &Path, work: &Path, changes: &Changes, run: Run) -> Result<
     }
     let path = dir.join(name::META);
     std::fs::write(&path, meta.to_json()).map_err(|error| unavailable(&path, &error))?;
-    verify_written(&dir)?;
+    verify_written(&dir, 0)?;
     Ok(Rewritten { dir: Some(dir), meta, log })
 }
 

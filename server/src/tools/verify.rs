@@ -161,7 +161,7 @@ impl Verifier<'_> {
             Merged::Empty => return Err(Error::invalid("nothing would be left of the block")),
         };
         let dir = self.work.join(target.id.to_string());
-        verify_written(&dir)?;
+        verify_written(&dir, 0)?;
         TRANSFER.upload(self.bucket, &dir, written.meta, Origin::Labelled).await?;
         tracing::info!(block = %meta.ulid, new = %target.id, "safe deleting broken block");
         self.back_up_and_delete(meta, backup).await?;
