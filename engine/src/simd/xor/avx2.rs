@@ -1,16 +1,17 @@
 //! Sixteen chunks side by side: four vectors of four lanes, a chunk in each lane.
 //!
-//! A step is that of `avx512`. What AVX2 lacks is done in other ways: a condition is the sign of a
-//! field, by which lanes are blended, and a difference of 14 bits is moved by 8191, so that no shift
-//! needs a sign.
+//! As with AVX-512 a step decodes one sample in all lanes from a window of 128 bits, see
+//! [`super::lanes`]. What AVX2 lacks is made up for: masks are vectors of ones and zeros, two shifts
+//! and an or shift a window, and since no field before the payload ends behind bit 36, only the payload
+//! needs that. There is no arithmetic shift of 64 bits: the 14 bits of a timestamp field are moved up by
+//! 8191, cut to 14 bits and moved down again.
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi64, _mm256_and_si256, _mm256_blendv_pd, _mm256_castpd_si256,
-    _mm256_castsi128_si256, _mm256_castsi256_pd, _mm256_cmpgt_epi64, _mm256_inserti128_si256, _mm256_loadu_si256,
-    _mm256_movemask_pd, _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set1_epi64x, _mm256_setr_epi8,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64,
-    _mm256_srlv_epi64, _mm256_storeu_si256, _mm256_sub_epi64, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
-    _mm256_xor_si256,
+    __m256i, _mm_loadu_si128, _mm256_add_epi64, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castsi128_si256,
+    _mm256_castsi256_pd, _mm256_cmpgt_epi64, _mm256_inserti128_si256, _mm256_loadu_si256, _mm256_movemask_pd,
+    _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64, _mm256_srlv_epi64,
+    _mm256_storeu_si256, _mm256_sub_epi64, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use super::lanes::{self, GROUP, Lane, STEPS};
@@ -38,18 +39,18 @@ struct Lanes {
 /// As [`scalar::decode_batch`].
 ///
 /// # Safety
-/// The machine has AVX2, BMI1 and BMI2.
-#[target_feature(enable = "avx2,bmi1,bmi2")]
+/// The machine has AVX2, BMI1, BMI2 and LZCNT.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 pub unsafe fn decode(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, Fault)> {
-    // SAFETY: the caller promises the features; `lanes::decode` copied each lane's chunk.
+    // SAFETY: the caller promises the features.
     lanes::decode(chunks, batch, |group, batch| unsafe { decode_group(group, batch) })
 }
 
-/// Decodes a group of chunks; gives the lanes whose chunks it did not decode, one bit each.
+/// Decodes a group; gives the lanes that must be decoded again alone, as bits.
 ///
 /// # Safety
-/// As for [`decode`]; each lane's chunk was copied.
-#[target_feature(enable = "avx2,bmi1,bmi2")]
+/// As for [`decode`]; the chunks of the lanes lie among the batch's copies.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     let lane = |at: usize| group.get(at).unwrap_or(&group[0]);
     let mut vectors: [Lanes; VECTORS] = std::array::from_fn(|vector| Lanes::load(|at| lane(vector * LANES + at).state));
@@ -59,55 +60,54 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     let shortest = if group.len() == GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
     let mut wide_left = lanes::wide_max(longest);
     let mut suspects = 0u32;
-    let mut rows = Rows::default();
+    let mut rows = Rows { times: [[[0; LANES]; STEPS]; VECTORS], values: [[[0; LANES]; STEPS]; VECTORS] };
     let copies = std::mem::take(&mut batch.copies);
     let mut done = 0;
     while done < longest {
         for step in 0..STEPS {
-            for (at, vector) in vectors.iter_mut().enumerate() {
+            for (vector, lanes) in vectors.iter_mut().enumerate() {
                 // SAFETY: each lane is within its copy or less than the slack less a window behind it.
-                let wide = unsafe { vector.step(&copies) };
-                if wide {
+                if unsafe { lanes.step(&copies) } {
                     wide_left = wide_left.saturating_sub(1);
-                    vector.step_wide(&copies);
+                    *lanes = Lanes::stepped_wide(*lanes, &copies);
                 }
-                rows.times[at][step] = lanes_of(vector.time);
-                rows.values[at][step] = lanes_of(vector.value);
+                store(&mut rows.times[vector][step], lanes.time);
+                store(&mut rows.values[vector][step], lanes.value);
             }
         }
-        for (at, vector) in vectors.iter_mut().enumerate() {
-            suspects |= vector.clamp(ends[at], lefts[at], done) << (at * LANES);
+        for (vector, lanes) in vectors.iter_mut().enumerate() {
+            suspects |= lanes.clamp(ends[vector], lefts[vector], done) << (vector * LANES);
         }
         if wide_left == 0 {
+            suspects = u32::MAX;
             break;
         }
         rows.store(group, done, done + STEPS <= shortest, batch);
         done += STEPS;
     }
     batch.copies = copies;
-    if wide_left == 0 { u32::MAX } else { suspects }
+    suspects
 }
 
 #[target_feature(enable = "avx2")]
-#[inline]
 fn load(lane: impl Fn(usize) -> u64) -> __m256i {
     let lanes: [u64; LANES] = std::array::from_fn(lane);
-    load_row(&lanes)
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_row(lanes: &[u64; LANES]) -> __m256i {
     // SAFETY: the array is 32 readable bytes.
     unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn lanes_of(vector: __m256i) -> [u64; LANES] {
-    let mut lanes = [0; LANES];
+fn store(lanes: &mut [u64; LANES], vector: __m256i) {
     // SAFETY: the array is 32 writable bytes.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), vector) };
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn lanes_of(vector: __m256i) -> [u64; LANES] {
+    let mut lanes = [0; LANES];
+    store(&mut lanes, vector);
     lanes
 }
 
@@ -117,24 +117,15 @@ fn all(value: i64) -> __m256i {
     _mm256_set1_epi64x(value)
 }
 
-/// Lanes of `set` where the highest bit of `condition` is set, else of `unset`.
+/// All ones in each lane whose highest bit is set.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn blend(condition: __m256i, set: __m256i, unset: __m256i) -> __m256i {
-    let [condition, set, unset] = [condition, set, unset].map(|vector| _mm256_castsi256_pd(vector));
-    _mm256_castpd_si256(_mm256_blendv_pd(unset, set, condition))
-}
-
-/// The highest bit of each lane.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn signs(vector: __m256i) -> u32 {
-    _mm256_movemask_pd(_mm256_castsi256_pd(vector)) as u32
+fn highest(vector: __m256i) -> __m256i {
+    _mm256_cmpgt_epi64(_mm256_setzero_si256(), vector)
 }
 
 impl Lanes {
     #[target_feature(enable = "avx2")]
-    #[inline]
     fn load(state: impl Fn(usize) -> State) -> Self {
         Self {
             at: load(|at| state(at).at as u64),
@@ -156,13 +147,15 @@ impl Lanes {
         let bytes = lanes_of(_mm256_srli_epi64::<3>(self.at));
         // SAFETY: the caller promises 16 bytes behind each lane's byte.
         let window = |lane: usize| unsafe { _mm_loadu_si128(copies.as_ptr().add(bytes[lane] as usize).cast()) };
-        let pair = |first: usize, second: usize| {
-            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(window(first)), window(second))
-        };
-        let swap = _mm256_setr_epi8(
-            7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8,
+        let even = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(window(0)), window(2));
+        let odd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(window(1)), window(3));
+        let swap = _mm256_set_epi64x(
+            0x0809_0a0b_0c0d_0e0f,
+            0x0001_0203_0405_0607,
+            0x0809_0a0b_0c0d_0e0f,
+            0x0001_0203_0405_0607,
         );
-        let (even, odd) = (_mm256_shuffle_epi8(pair(0, 2), swap), _mm256_shuffle_epi8(pair(1, 3), swap));
+        let (even, odd) = (_mm256_shuffle_epi8(even, swap), _mm256_shuffle_epi8(odd, swap));
         (_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd))
     }
 
@@ -177,45 +170,42 @@ impl Lanes {
         // SAFETY: the caller promises what `windows` asks for.
         let (high, low) = unsafe { self.windows(copies) };
         let bit = _mm256_and_si256(self.at, all(7));
-        // 57 bits at least, of which the control bits are 29 at most.
+        // The lowest seven bits may be missing; at most the highest 29 are looked at.
         let field = _mm256_sllv_epi64(high, bit);
-        if signs(_mm256_and_si256(field, _mm256_slli_epi64::<1>(field))) != 0 {
+        let behind = _mm256_slli_epi64::<1>(field);
+        if _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_and_si256(field, behind))) != 0 {
             return true;
         }
+        let has_dod = highest(field);
         let moved = _mm256_add_epi64(_mm256_srli_epi64::<48>(field), all(8191));
-        let dod = _mm256_sub_epi64(_mm256_and_si256(moved, all(0x3fff)), all(8191));
-        self.delta = _mm256_add_epi64(self.delta, blend(field, dod, _mm256_setzero_si256()));
+        let change = _mm256_sub_epi64(_mm256_and_si256(moved, all(0x3fff)), all(8191));
+        self.delta = _mm256_add_epi64(self.delta, _mm256_and_si256(has_dod, change));
         self.time = _mm256_add_epi64(self.time, self.delta);
 
-        let dod_len = blend(field, all(16), all(1));
-        let control = _mm256_sllv_epi64(field, dod_len);
-        let new_window = _mm256_and_si256(control, _mm256_slli_epi64::<1>(control));
+        let dod_bits = _mm256_and_si256(has_dod, all(15));
+        let control = _mm256_sllv_epi64(behind, dod_bits);
+        let changed = highest(control);
+        let new_window = highest(_mm256_and_si256(control, _mm256_slli_epi64::<1>(control)));
         let above = _mm256_and_si256(_mm256_srli_epi64::<57>(control), all(31));
         let width_negated = _mm256_sub_epi64(_mm256_setzero_si256(), _mm256_srli_epi64::<51>(control));
         let unused = _mm256_and_si256(width_negated, all(63));
-        self.unused = blend(new_window, unused, self.unused);
-        self.below = blend(new_window, _mm256_sub_epi64(unused, above), self.below);
+        self.unused = _mm256_blendv_epi8(self.unused, unused, new_window);
+        self.below = _mm256_blendv_epi8(self.below, _mm256_sub_epi64(unused, above), new_window);
 
-        let control_len = blend(new_window, all(13), blend(control, all(2), all(1)));
-        let len = _mm256_add_epi64(dod_len, control_len);
-        let skip = _mm256_add_epi64(bit, len);
-        let from_low = _mm256_srlv_epi64(low, _mm256_sub_epi64(all(64), skip));
-        let payload = _mm256_or_si256(_mm256_sllv_epi64(high, skip), from_low);
-        let payload = _mm256_sllv_epi64(_mm256_srlv_epi64(payload, self.unused), self.below);
-        let nothing = _mm256_setzero_si256();
-        self.value = _mm256_xor_si256(self.value, blend(control, payload, nothing));
-        let width = blend(control, _mm256_sub_epi64(all(64), self.unused), nothing);
+        let len = _mm256_sub_epi64(_mm256_add_epi64(dod_bits, all(2)), changed);
+        let len = _mm256_add_epi64(len, _mm256_and_si256(new_window, all(11)));
+        let payload_at = _mm256_add_epi64(bit, len);
+        let payload_high = _mm256_sllv_epi64(high, payload_at);
+        let payload_low = _mm256_srlv_epi64(low, _mm256_sub_epi64(all(64), payload_at));
+        let payload = _mm256_srlv_epi64(_mm256_or_si256(payload_high, payload_low), self.unused);
+        let payload = _mm256_sllv_epi64(payload, self.below);
+        self.value = _mm256_xor_si256(self.value, _mm256_and_si256(changed, payload));
+        let width = _mm256_and_si256(changed, _mm256_sub_epi64(all(64), self.unused));
         self.at = _mm256_add_epi64(_mm256_add_epi64(self.at, len), width);
         false
     }
 
     /// Decodes a sample in each lane, one lane after the other.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn step_wide(&mut self, copies: &[u8]) {
-        *self = Self::stepped_wide(*self, copies);
-    }
-
     #[cold]
     #[inline(never)]
     #[target_feature(enable = "avx2")]
@@ -239,32 +229,32 @@ impl Lanes {
 
     /// Moves lanes that are behind their ends back to them; gives those that may have needed more
     /// than there was for one of their own samples. `done` samples were decoded before the last
-    /// steps, and `lefts` are to be decoded in all. No number here has its highest bit set.
+    /// steps, and `lefts` are to be decoded in all.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn clamp(&mut self, ends: __m256i, lefts: __m256i, done: usize) -> u32 {
         // Steps that went on behind the lane's last sample took at least two bits each, and exactly
         // two where only zeros followed.
-        let least = |one: __m256i, other: __m256i| blend(_mm256_cmpgt_epi64(one, other), other, one);
         let steps_end = all((done + STEPS) as i64);
         let beyond = least(_mm256_sub_epi64(steps_end, least(lefts, steps_end)), all(STEPS as i64));
         let most = _mm256_add_epi64(ends, _mm256_slli_epi64::<1>(beyond));
-        let suspects = signs(_mm256_cmpgt_epi64(self.at, most));
+        let suspects = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(self.at, most)));
         self.at = least(self.at, ends);
-        suspects
+        suspects as u32
     }
+}
+
+/// The smaller of two, lane by lane.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn least(one: __m256i, other: __m256i) -> __m256i {
+    _mm256_blendv_epi8(one, other, _mm256_cmpgt_epi64(one, other))
 }
 
 /// The samples of the last steps: a row for each step.
 struct Rows {
     times: [[[u64; LANES]; STEPS]; VECTORS],
     values: [[[u64; LANES]; STEPS]; VECTORS],
-}
-
-impl Default for Rows {
-    fn default() -> Self {
-        Self { times: [[[0; LANES]; STEPS]; VECTORS], values: [[[0; LANES]; STEPS]; VECTORS] }
-    }
 }
 
 impl Rows {
@@ -275,68 +265,57 @@ impl Rows {
         for (vector, lanes) in group.chunks(LANES).enumerate() {
             let times = transpose(&self.times[vector]);
             let values = transpose(&self.values[vector]);
-            for (lane, (times, values)) in lanes.iter().zip(times.iter().zip(&values)) {
-                let room = if whole { STEPS } else { lane.left.saturating_sub(done).min(STEPS) };
-                if room == 0 {
-                    continue;
-                }
+            for (at, lane) in lanes.iter().enumerate() {
+                let room = lane.left.saturating_sub(done).min(STEPS);
                 let start = lane.start + done;
-                store(times, &mut batch.times[start..start + room]);
-                store(values, &mut batch.values[start..start + room]);
+                if whole {
+                    let time_slots = &mut batch.times[start..start + STEPS];
+                    // SAFETY: `time_slots` holds eight numbers of 64 bits.
+                    unsafe { store_column(time_slots.as_mut_ptr().cast(), [times[0][at], times[1][at]]) };
+                    let value_slots = &mut batch.values[start..start + STEPS];
+                    // SAFETY: as above, for `value_slots`.
+                    unsafe { store_column(value_slots.as_mut_ptr().cast(), [values[0][at], values[1][at]]) };
+                } else if room > 0 {
+                    let rows = self.times[vector].iter().zip(&self.values[vector]);
+                    let slots = batch.times[start..start + room].iter_mut().zip(&mut batch.values[start..start + room]);
+                    for ((time, value), (time_row, value_row)) in slots.zip(rows) {
+                        *time = time_row[at] as i64;
+                        *value = f64::from_bits(value_row[at]);
+                    }
+                }
             }
         }
     }
 }
 
-/// Stores the first numbers of a lane: as many as `slots` has room for.
+/// Stores eight numbers.
+///
+/// # Safety
+/// There is room for them at `slots`.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store<T: Slot>(lane: &[__m256i; 2], slots: &mut [T]) {
-    if let Ok(slots) = <&mut [T; STEPS]>::try_from(&mut *slots) {
-        for (half, vector) in slots.chunks_exact_mut(LANES).zip(lane) {
-            // SAFETY: a half is 32 writable bytes of numbers for which all bits are valid.
-            unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), *vector) };
-        }
-        return;
-    }
-    let numbers = lane.map(|vector| lanes_of(vector));
-    for (slot, bits) in slots.iter_mut().zip(numbers.as_flattened()) {
-        *slot = T::from_bits(*bits);
-    }
+unsafe fn store_column(slots: *mut u64, [first, second]: [__m256i; 2]) {
+    // SAFETY: the caller promises room for eight numbers, of which these are the first four.
+    unsafe { _mm256_storeu_si256(slots.cast(), first) };
+    // SAFETY: as above, these are the last four.
+    unsafe { _mm256_storeu_si256(slots.add(LANES).cast(), second) };
 }
 
-/// What columns hold.
-trait Slot {
-    fn from_bits(bits: u64) -> Self;
-}
-
-impl Slot for i64 {
-    fn from_bits(bits: u64) -> Self {
-        bits as Self
-    }
-}
-
-impl Slot for f64 {
-    fn from_bits(bits: u64) -> Self {
-        Self::from_bits(bits)
-    }
-}
-
-/// Rows of four lanes to lanes of eight rows.
+/// Rows of four lanes to lanes of eight rows, in two halves.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn transpose(rows: &[[u64; LANES]; STEPS]) -> [[__m256i; 2]; LANES] {
-    let quads = |first: usize| {
-        let row = |at: usize| load_row(&rows[first + at]);
-        let (even_02, odd_02) = (_mm256_unpacklo_epi64(row(0), row(1)), _mm256_unpackhi_epi64(row(0), row(1)));
-        let (even_13, odd_13) = (_mm256_unpacklo_epi64(row(2), row(3)), _mm256_unpackhi_epi64(row(2), row(3)));
+fn transpose(rows: &[[u64; LANES]; STEPS]) -> [[__m256i; LANES]; 2] {
+    let half = |first: usize| {
+        // SAFETY: a row is 32 readable bytes.
+        let row = |at: usize| unsafe { _mm256_loadu_si256(rows[first + at].as_ptr().cast()) };
+        let (even_low, odd_low) = (_mm256_unpacklo_epi64(row(0), row(1)), _mm256_unpackhi_epi64(row(0), row(1)));
+        let (even_high, odd_high) = (_mm256_unpacklo_epi64(row(2), row(3)), _mm256_unpackhi_epi64(row(2), row(3)));
         [
-            _mm256_permute2x128_si256::<0x20>(even_02, even_13),
-            _mm256_permute2x128_si256::<0x20>(odd_02, odd_13),
-            _mm256_permute2x128_si256::<0x31>(even_02, even_13),
-            _mm256_permute2x128_si256::<0x31>(odd_02, odd_13),
+            _mm256_permute2x128_si256::<0x20>(even_low, even_high),
+            _mm256_permute2x128_si256::<0x20>(odd_low, odd_high),
+            _mm256_permute2x128_si256::<0x31>(even_low, even_high),
+            _mm256_permute2x128_si256::<0x31>(odd_low, odd_high),
         ]
     };
-    let (first, second) = (quads(0), quads(4));
-    std::array::from_fn(|lane| [first[lane], second[lane]])
+    [half(0), half(LANES)]
 }
