@@ -166,15 +166,19 @@ fn blocks_in_s3_are_answered_as_blocks_in_a_folder() {
     assert!(in_s3.metric(fetched).unwrap() > 0.0);
 
     // A second start reads neither metas nor indexes from the bucket.
-    drop(in_s3);
+    assert!(in_s3.terminate().success());
     let again = Uru::start("store", &[&flags[0], &flags[1]]);
     let got = "thanos_objstore_bucket_operations_total{bucket=\"metrics\",operation=\"get\"}";
     assert_eq!(again.metric(got), Some(0.0));
 
-    // A bucket that is away: a warning, or an error, that names the block; the process goes on.
+    // A bucket that is away: what is cached is answered; of what is not there is a warning, or an error,
+    // that names the block, and the process goes on.
+    let uncached = Uru::start("store", &[&flags[0], &flags[1], "--index-cache-size=0"]);
     drop(moto);
     run(async {
-        let channel = again.connect().await;
+        let (found, warnings) = series(&again.connect().await, everything()).await.unwrap();
+        assert!(found.len() == 300 && warnings.is_empty(), "{} series, {warnings:?}", found.len());
+        let channel = uncached.connect().await;
         let matcher = LabelMatcher { r#type: 0, name: "instance".into(), value: "i-0007".into() };
         let request = SeriesRequest { matchers: vec![matcher], ..everything() };
         let (_, warnings) = series(&channel, request.clone()).await.unwrap();

@@ -26,6 +26,7 @@ use server::fanout::{EndpointSet, Fanout, Mode, Proxy};
 use server::gateway::load::IndexForm;
 use server::gateway::{GatewayInfo, RequestLimits, StoreService};
 use server::objstore::BucketConfig;
+use server::objstore::cache::CacheConfig;
 use server::sync::Filters;
 use tests::promqltest::{Answer, Evaluator, When, local, run};
 use tests::written::write_block;
@@ -58,6 +59,7 @@ impl Gateway {
             data_dir: folder.path().join("data"),
             index: IndexForm::Column,
             memory_limit: BYTES_MAX,
+            cache: CacheConfig::NONE,
             io: io::Mode::Auto,
             limits: RequestLimits::default(),
             series_concurrency: 0,

@@ -158,6 +158,15 @@ impl OpenedBlock {
         &*self.index
     }
 
+    /// Number of its series, or what it is at most: meta.json's number, unless it says none or more
+    /// than the index can hold.
+    pub fn series_max(&self) -> u64 {
+        match (self.info.series, self.index.series_max()) {
+            (0, max) => max,
+            (said, max) => said.min(max),
+        }
+    }
+
     /// Where its chunks are.
     pub fn chunks(&self) -> &ChunkSource {
         &self.chunks

@@ -64,6 +64,10 @@ impl BlockIndex for ViewIndex {
         Ok(Ordinals::all(self.excerpt.len() as u32))
     }
 
+    fn series_max(&self) -> u64 {
+        self.excerpt.len() as u64
+    }
+
     fn may_match(&self, _matchers: &[Matcher]) -> bool {
         !self.excerpt.is_empty()
     }

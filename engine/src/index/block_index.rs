@@ -11,6 +11,9 @@ pub trait BlockIndex: Send + Sync {
     /// All series.
     fn all(&self) -> Result<Ordinals, Error>;
 
+    /// Number of series, or what it is at most.
+    fn series_max(&self) -> u64;
+
     /// False when no series can match: some `=` matcher wants a value that the block doesn't have.
     /// Cheap: most blocks that don't have the value are told by a filter.
     fn may_match(&self, matchers: &[Matcher]) -> bool;

@@ -89,6 +89,11 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         }
     }
 
+    /// A series takes 16 bytes of the index at least.
+    fn series_max(&self) -> u64 {
+        self.index.len() / 16
+    }
+
     fn may_match(&self, matchers: &[Matcher]) -> bool {
         matchers.iter().filter(|matcher| matcher.kind() == MatchKind::Eq && !matcher.value().is_empty()).all(
             |matcher| {

@@ -1,5 +1,6 @@
 //! A source that is far away, read in pages of which the last few are kept.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tsdb;
@@ -10,6 +11,38 @@ const PAGE: usize = 128 * 1024;
 
 /// Pages that are kept: 2 MiB for a source.
 const KEPT: usize = 16;
+
+/// What the calling thread has read of sources that are far away, since it was started. Indexes are
+/// read by the thread that asks them, so that the difference of two is what lies between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PagesRead {
+    /// Bytes.
+    pub bytes: u64,
+    /// Reads.
+    pub reads: u64,
+}
+
+thread_local! {
+    static READ: Cell<PagesRead> = const { Cell::new(PagesRead { bytes: 0, reads: 0 }) };
+}
+
+impl PagesRead {
+    /// Up to now.
+    pub fn here() -> Self {
+        READ.get()
+    }
+
+    /// Without what was read up to `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self { bytes: self.bytes - before.bytes, reads: self.reads - before.reads }
+    }
+
+    /// Counts bytes that came from afar in so many reads; called by sources.
+    pub fn add(bytes: u64, reads: u64) {
+        let before = Self::here();
+        READ.set(Self { bytes: before.bytes + bytes, reads: before.reads + reads });
+    }
+}
 
 /// The bytes of `source`, through a small cache. What is larger than a page is read around it.
 #[derive(Debug)]

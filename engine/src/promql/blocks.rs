@@ -10,8 +10,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-
 use crate::batch::SampleBatch;
 use crate::block::{BlockSet, Detail, LabelView};
 use crate::chunk::xor;
@@ -19,7 +17,7 @@ use crate::io::{self, BlockIo};
 use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
-    ChunkSet, Classes, Failure, FrameSink, Limits, Meter, Outcome, Plan, Prepared, RemoteRange, Request,
+    ChunkSet, Classes, Failure, Fetched, FrameSink, Limits, Meter, Outcome, Plan, Prepared, RemoteRange, Request,
     Source as Found,
 };
 
@@ -31,7 +29,7 @@ const BATCH_SAMPLES: usize = 16_384;
 
 /// Gets bytes of chunks that are not local, and waits for them. The bytes are those of each range,
 /// in order.
-pub type Fetch = dyn Fn(&[RemoteRange]) -> Vec<Result<Bytes, Error>> + Send + Sync;
+pub type Fetch = dyn Fn(&[RemoteRange]) -> Vec<Fetched> + Send + Sync;
 
 /// What of the blocks a query sees.
 #[derive(Clone)]
@@ -138,7 +136,7 @@ impl BlockSource {
             let output = loop {
                 let wanted = prepared.remote_ranges(plan);
                 if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {
-                    prepared.set_fetched(fetch(&wanted));
+                    prepared.set_fetched(plan, fetch(&wanted));
                 }
                 match prepared.encode(plan, io, decoder)? {
                     Outcome::Done(output) => break output,

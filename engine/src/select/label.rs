@@ -7,7 +7,7 @@ use crate::index::ChunkColumns;
 use crate::model::{Error, Matcher, TimeRange};
 use crate::postings::Ordinals;
 
-use super::plan::Failure;
+use super::plan::{FIND_BYTES_PER_SERIES, Failure};
 use super::request::Meter;
 
 /// Series whose chunks are looked at in one go.
@@ -62,6 +62,7 @@ impl LabelRequest {
         if !index.may_match(&chosen.matchers) {
             return Ok(Some(Ordinals::empty()));
         }
+        let _held = meter.hold(chosen.block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let found = index.select(&chosen.matchers)?;
         meter.touch_series(found.len() as u64)?;
         let info = chosen.block.info();

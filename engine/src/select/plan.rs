@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use crate::block::{Chosen, ChunkSource, Detail, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
-use crate::model::{BlockId, Error, ErrorKind, TimeRange};
+use crate::index::pages::PagesRead;
+use crate::model::{BlockId, Error, ErrorKind, Reservation, TimeRange};
 
 use super::merge::Within;
 use super::request::{Meter, Request};
@@ -26,6 +27,10 @@ const RANGE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=768 << 10;
 
 /// Bytes that a series counts for besides its chunks.
 const SERIES_BYTES: u64 = 384;
+
+/// Bytes for each series of a block that finding series takes meanwhile: lists and bitmaps of
+/// ordinals, and ids of values.
+pub const FIND_BYTES_PER_SERIES: u64 = 12;
 
 /// Most series of a range.
 const RANGE_SERIES_MAX: u64 = 8192;
@@ -49,6 +54,9 @@ pub struct Source {
     pub(super) shape: Shape,
     pub(super) ordinals: Vec<u32>,
     order: Order,
+    fetched: PagesRead,
+    /// Memory that the ordinals are accounted for with.
+    _held: Reservation,
 }
 
 /// A place within an answer: of each source, the number of series that come before it.
@@ -102,11 +110,17 @@ impl Source {
     fn find_in(chosen: Chosen, request: &Request, meter: &Meter) -> Result<Self, Error> {
         let Chosen { block, matchers } = chosen;
         let shape = Shape::new(request, &block.info().external_labels);
+        let before = PagesRead::here();
         // As in Thanos: without a matcher on a block's own labels none of its series is found.
         if matchers.is_empty() || !block.index().may_match(&matchers) {
-            return Ok(Self { block, shape, ordinals: Vec::new(), order: Order::Kept });
+            let (fetched, held) = (PagesRead::here().since(before), meter.hold(0)?);
+            return Ok(Self { block, shape, ordinals: Vec::new(), order: Order::Kept, fetched, _held: held });
         }
+        let mut held = meter.hold(block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let mut ordinals = block.index().select(&matchers)?.into_list();
+        let kept_bytes = (ordinals.capacity() * size_of::<u32>()) as u64;
+        held.grow(kept_bytes.saturating_sub(held.bytes()))?;
+        held.shrink(held.bytes() - kept_bytes);
         let mut order = Order::Kept;
         if ordinals.len() > 1 {
             order = shape.order(&block.index().label_names(None)?, block.least_extension()?);
@@ -115,7 +129,8 @@ impl Source {
                 ordinals = sort_ordinals(&block, &shape, &ordinals)?;
             }
         }
-        Ok(Self { block, shape, ordinals, order })
+        let fetched = PagesRead::here().since(before);
+        Ok(Self { block, shape, ordinals, order, fetched, _held: held })
     }
 
     /// The labels, in their final form, of the series at `place` in the order of the answer.
@@ -181,13 +196,15 @@ impl Plan {
         };
         for outcome in found {
             match outcome {
-                Ok(source) if source.ordinals.is_empty() => {}
-                Ok(source) => plan.sources.push(source),
+                Ok(source) => {
+                    plan.stats.add_postings(source.ordinals.len() as u64, source.fetched);
+                    if !source.ordinals.is_empty() {
+                        plan.sources.push(source);
+                    }
+                }
                 Err(failure) => plan.failures.push(failure),
             }
         }
-        plan.stats.postings_touched = plan.sources.iter().map(|source| source.ordinals.len() as u64).sum();
-        plan.stats.postings_touched_bytes = 4 * plan.stats.postings_touched;
         let started = Instant::now();
         while let Err(failure) = plan.cut(parallel) {
             plan.sources.retain(|source| source.block.id() != failure.block);
@@ -251,10 +268,9 @@ impl Plan {
         self.sources.iter().map(|source| source.block.id())
     }
 
-    /// Bytes that the plan holds.
+    /// Bytes that the plan holds besides the ordinals of its sources, which account for them.
     pub fn heap_bytes(&self) -> u64 {
-        let ordinals: usize = self.sources.iter().map(|source| source.ordinals.capacity()).sum();
-        (4 * (ordinals + self.positions.len() * self.sources.len())) as u64
+        (size_of::<u32>() * self.positions.len() * self.sources.len()) as u64
     }
 
     /// A flag that ends work on the plan's ranges once it is set.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::block::{ChunkSource, Detail, OpenedBlock, SeriesBatch, SeriesScratch};
 use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
+use crate::index::pages::PagesRead;
 use crate::io::{self, BlockIo, Read};
 use crate::model::{BlockId, Error, ErrorKind};
 
@@ -33,7 +34,7 @@ pub struct Prepared {
     files: Vec<FilePlace>,
     wanted: Vec<Wanted>,
     read: ReadPlan,
-    fetched: Vec<Result<Bytes, Error>>,
+    fetched: Vec<Fetched>,
     output: Output,
 }
 
@@ -70,6 +71,17 @@ pub struct RemoteRange {
     pub len: u64,
 }
 
+/// A range that the caller fetched.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Its bytes, or why they aren't there.
+    pub bytes: Result<Bytes, Error>,
+    /// Bytes that came from the bucket: not those that were cached, but what was read around them.
+    pub downloaded_bytes: u64,
+    /// Requests that the bucket was sent.
+    pub downloads: u64,
+}
+
 /// What became of a range besides its frames.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
@@ -86,7 +98,7 @@ pub struct Output {
 /// What encoding gave.
 pub enum Outcome {
     /// The range is done.
-    Done(Output),
+    Done(Box<Output>),
     /// Chunks are longer than the index guessed: fetch again and encode again.
     Fetch(Box<Prepared>),
 }
@@ -144,8 +156,18 @@ impl Prepared {
     }
 
     /// Takes what was fetched, in the order of [`Prepared::remote_ranges`].
-    pub fn set_fetched(&mut self, fetched: Vec<Result<Bytes, Error>>) {
+    pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>) {
+        let mut downloaded = vec![false; self.read.ranges.len()];
+        let remote = (0..self.read.ranges.len()).filter(|at| !self.is_local(plan, self.read.ranges[*at].file));
+        for (at, part) in remote.zip(&fetched) {
+            downloaded[at] = part.downloads > 0;
+        }
         self.fetched = fetched;
+        let count = self.read.places.iter().filter(|place| downloaded[place.range as usize]).count();
+        let stats = &mut self.output.stats;
+        stats.chunks_fetched += count as u64;
+        stats.chunks_fetched_bytes += self.fetched.iter().map(|part| part.downloaded_bytes).sum::<u64>();
+        stats.chunks_fetches += self.fetched.iter().map(|part| part.downloads).sum::<u64>();
     }
 
     /// About how many bytes the range's frames will have.
@@ -171,7 +193,7 @@ impl Prepared {
                 let mut output = self.output.clone();
                 self.encode_series(plan, &records, (sink, &mut output))?;
                 output.stats.merge_ns += merging.elapsed().as_nanos() as u64;
-                return Ok(Outcome::Done(output));
+                return Ok(Outcome::Done(Box::new(output)));
             }
             Err(short) => short,
         };
@@ -227,10 +249,15 @@ impl Prepared {
         if self.read.bytes > WASTE_FACTOR_MAX * wanted + BYTES_MAX {
             self.read = coalesce(&self.wanted, |_| LOCAL_GAP_BYTES_MAX);
         }
+        // What is not local is counted when it was fetched.
+        let is_file = |file: u32| matches!(self.block(plan, file).chunks(), ChunkSource::Local(_));
+        let files: Vec<&Range> = self.read.ranges.iter().filter(|range| is_file(range.file)).collect();
+        let (bytes, fetches) = (files.iter().map(|range| range.len).sum::<u64>(), files.len() as u64);
+        let chunks = self.wanted.iter().filter(|chunk| is_file(chunk.file)).count() as u64;
         let stats = &mut self.output.stats;
-        stats.chunks_fetched += self.wanted.len() as u64;
-        stats.chunks_fetched_bytes += self.read.bytes;
-        stats.chunks_fetches += self.read.ranges.len() as u64;
+        stats.chunks_fetched += chunks;
+        stats.chunks_fetched_bytes += bytes;
+        stats.chunks_fetches += fetches;
     }
 
     fn block<'p>(&self, plan: &'p Plan, file: u32) -> &'p OpenedBlock {
@@ -283,8 +310,8 @@ impl Prepared {
         for (at, range) in self.read.ranges.iter().enumerate() {
             let slice = match &files[range.file as usize] {
                 Origin::Fetched => match fetched.next() {
-                    Some(Ok(bytes)) => Ok(&bytes[..]),
-                    Some(Err(error)) => Err(error.clone()),
+                    Some(Fetched { bytes: Ok(bytes), .. }) => Ok(&bytes[..]),
+                    Some(Fetched { bytes: Err(error), .. }) => Err(error.clone()),
                     None => Err(Error::new(ErrorKind::Bug, "a read plan was not fetched whole")),
                 },
                 Origin::Memory(segment) => {
@@ -407,6 +434,7 @@ impl Scratch {
             return (run, places);
         }
         let Self { series, hashed } = self;
+        let before = PagesRead::here();
         if plan.naming() == Naming::Places {
             let looked_up = source.block.visit_chunks(ordinals, request.range, series, |at, chunks| {
                 run.push_chunks(chunks);
@@ -435,8 +463,8 @@ impl Scratch {
             output.fail(&source.block, error);
             return (SeriesBatch::default(), Vec::new());
         }
-        output.stats.series_touched += ordinals.len() as u64;
-        output.stats.series_touched_bytes += run.content_bytes() as u64;
+        let touched = (ordinals.len() as u64, run.content_bytes() as u64);
+        output.stats.add_series(touched, PagesRead::here().since(before));
         (run, places)
     }
 }

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use crate::block::{BlockSet, Chosen};
 use crate::model::{BlockId, Budget, Error, ErrorKind, Reservation};
 use crate::select::{
-    Failure, Found, LabelAnswer, LabelRequest, Limits, Meter, Outcome, Output, Plan, Position, Prepared, RemoteRange,
-    Request, SinkFactory, Source, Stats,
+    Failure, Fetched, Found, LabelAnswer, LabelRequest, Limits, Meter, Outcome, Output, Plan, Position, Prepared,
+    RemoteRange, Request, SinkFactory, Source, Stats,
 };
+
+use crate::select::plan::FIND_BYTES_PER_SERIES;
 
 use super::pool::{Pool, ShardContext};
 
@@ -42,7 +42,7 @@ pub trait Fetcher: Send + Sync {
 }
 
 /// Bytes on their way.
-pub type Fetching = Pin<Box<dyn Future<Output = Vec<Result<Bytes, Error>>> + Send>>;
+pub type Fetching = Pin<Box<dyn Future<Output = Vec<Fetched>> + Send>>;
 
 /// Runs requests on the shards within the process' memory.
 #[derive(Clone)]
@@ -120,34 +120,49 @@ impl Selector {
     /// Finds the series of `blocks` that answer `request`: waits for memory, then for the shards.
     pub async fn select(&self, blocks: &BlockSet, request: Request, setting: Setting) -> Result<SeriesStream, Error> {
         let slots_max = if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() };
-        let reservation = self.budget.admit(RANGE_BYTES * (slots_max + PARTS_SENT) as u64).await?;
         let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
+        let reservation = self.admit(RANGE_BYTES * (slots_max + PARTS_SENT) as u64, &chosen).await?;
         let meter = Arc::new(Meter::new(setting.limits, &self.budget));
         let parallel = self.pool.len();
         let parts = parallel.min(chosen.len()).max(1);
         let mut waiting = Vec::with_capacity(parts);
         let mut chosen = chosen.into_iter();
-        for part in 0..parts {
+        // A single part is found where the plan is made: one hop, not two.
+        for part in 0..if parts > 1 { parts } else { 0 } {
             let count = chosen.len().div_ceil(parts - part);
             let share: Vec<_> = chosen.by_ref().take(count).collect();
             let (request, meter) = (request.clone(), Arc::clone(&meter));
-            waiting.push(call(&self.pool, move |_| -> Result<Vec<Found>, Error> {
-                share.into_iter().map(|chosen| Source::find(chosen, &request, &meter)).collect()
-            })?);
+            waiting.push(call(&self.pool, move |_| find_all(share, &request, &meter))?);
         }
         let mut found = Vec::new();
         for part in waiting {
             found.extend(answer(part.recv_async().await)??);
         }
-        let plan = call(&self.pool, move |_| Plan::new(request, meter, found, parallel))?;
-        let plan = answer(plan.recv_async().await)?;
+        let last: Vec<_> = chosen.collect();
+        let plan = call(&self.pool, move |_| -> Result<Plan, Error> {
+            found.extend(find_all(last, &request, &meter)?);
+            Ok(Plan::new(request, meter, found, parallel))
+        })?;
+        let plan = answer(plan.recv_async().await)??;
         SeriesStream::new(self, plan, setting.sinks, (setting.fetcher, reservation, slots_max))
+    }
+
+    /// Waits for `bytes`, and until there is room to look for series in `chosen` on all shards; that
+    /// is given back at once, as each look takes what it needs.
+    async fn admit(&self, bytes: u64, chosen: &[Chosen]) -> Result<Reservation, Error> {
+        let series = chosen.iter().map(|chosen| chosen.block.series_max()).max().unwrap_or(0);
+        let sides = self.pool.len().min(chosen.len()) as u64;
+        let looking = series.saturating_mul(sides * FIND_BYTES_PER_SERIES);
+        let mut reservation = self.budget.admit(bytes.saturating_add(looking)).await?;
+        reservation.shrink(looking);
+        Ok(reservation)
     }
 
     /// Label names or values over `blocks`. The error of a limit ends the request; others are their
     /// block's own.
     pub async fn labels(&self, blocks: &BlockSet, request: LabelRequest, limits: Limits) -> Result<LabelAnswer, Error> {
         let chosen = blocks.overlapping(&request.matchers, request.range, &request.block_matchers);
+        drop(self.admit(0, if request.matchers.is_empty() { &[] } else { &chosen }).await?);
         let (request, meter) = (Arc::new(request), Arc::new(Meter::new(limits, &self.budget)));
         let parts = self.pool.len().min(chosen.len()).max(1);
         let mut waiting = Vec::with_capacity(parts);
@@ -172,6 +187,11 @@ impl Selector {
         }
         Ok(request.merge(answers))
     }
+}
+
+/// The series of each of `chosen`.
+fn find_all(chosen: Vec<Chosen>, request: &Request, meter: &Meter) -> Result<Vec<Found>, Error> {
+    chosen.into_iter().map(|chosen| Source::find(chosen, request, meter)).collect()
 }
 
 impl SeriesStream {
@@ -300,7 +320,7 @@ impl SeriesStream {
                         let Some(fetcher) = &shared.fetcher else {
                             return Err(Error::new(ErrorKind::Bug, "a block is not local and nothing can fetch it"));
                         };
-                        prepared.set_fetched(fetcher.fetch(ranges).await);
+                        prepared.set_fetched(&shared.plan, fetcher.fetch(ranges).await);
                         waiting = shared.step(Work::Resume(prepared))?;
                     }
                 }
@@ -343,7 +363,7 @@ impl Shared {
                 Outcome::Done(mut output) => {
                     let failures = std::mem::take(&mut output.failures);
                     let answer = Answer { frames: sink.take(), series: output.series, failures };
-                    return Ok(Step::Done(Box::new((answer, output))));
+                    return Ok(Step::Done(Box::new((answer, *output))));
                 }
                 Outcome::Fetch(longer) if longer.remote_ranges(&self.plan).is_empty() => prepared = longer,
                 Outcome::Fetch(longer) => return Ok(Step::Fetch(longer)),

@@ -3,7 +3,6 @@
 use super::flag::{Flag, Kind};
 
 const HEADER: &str = "the column index takes the place of the index-header";
-const CACHE: &str = "the column index answers without a cache, and chunks are cached by the system";
 const UI: &str = "the store serves the block viewer's API and no pages";
 
 /// The gateway itself.
@@ -58,13 +57,35 @@ pub const STORE: &[Flag] = &[
         "Time for which a block marked for deletion is served.",
     ),
     Flag::new("bucket-web-label", Kind::Text, "", "External label by which the block viewer groups."),
-    Flag::without_effect("chunk-pool-size", Kind::Bytes, "2GB", "memory is bounded by --store.memory-limit"),
+    Flag::new(
+        "chunk-pool-size",
+        Kind::Bytes,
+        "2GB",
+        "Chunks that are kept under --data-dir when the bucket is not a folder: the disk part of the cache; 0: none.",
+    ),
     Flag::without_effect("cache-index-header", Kind::Switch, "true", HEADER),
-    Flag::without_effect("index-cache-size", Kind::Bytes, "250MB", CACHE),
-    Flag::without_effect("index-cache.config-file", Kind::Text, "", CACHE),
-    Flag::without_effect("index-cache.config", Kind::Text, "", CACHE),
-    Flag::without_effect("store.caching-bucket.config-file", Kind::Text, "", CACHE).hidden(),
-    Flag::without_effect("store.caching-bucket.config", Kind::Text, "", CACHE).hidden(),
+    Flag::new(
+        "index-cache-size",
+        Kind::Bytes,
+        "250MB",
+        "Memory part of the cache of bucket bytes, counted within --store.memory-limit, of which it takes a quarter \
+         at most.",
+    ),
+    Flag::new("index-cache.config-file", Kind::Text, "", "File with the content of --index-cache.config."),
+    Flag::new(
+        "index-cache.config",
+        Kind::Text,
+        "",
+        "YAML of an IN-MEMORY cache, whose max_size takes the place of --index-cache-size.",
+    ),
+    Flag::new("store.caching-bucket.config-file", Kind::Text, "", "File with the content of the flag below.").hidden(),
+    Flag::new(
+        "store.caching-bucket.config",
+        Kind::Text,
+        "",
+        "YAML of an IN-MEMORY cache, whose max_size is added to the memory part of the cache of bucket bytes.",
+    )
+    .hidden(),
     Flag::without_effect("matcher-cache-size", Kind::Integer, "0", "compiling a matcher costs less than a lookup"),
     Flag::without_effect(
         "block-discovery-strategy",

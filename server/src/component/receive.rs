@@ -37,6 +37,7 @@ use crate::ingest::service::WriteableStore;
 use crate::ingest::ship::{Retention, ShipMetrics, Shipper};
 use crate::ingest::tenant::Tenancy;
 use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver};
+use crate::objstore::cache::Ranges;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::telemetry::metrics;
 
@@ -201,11 +202,13 @@ impl Wired {
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
         // Everything that is answered lies on this disk: nothing is fetched from the bucket.
         let local = BucketConfig::filesystem(&config.ingest.data_dir);
+        let local = Bucket::open(&local, &mut Registry::default()).map_err(text)?;
         let gateway = Gateway {
             blocks: Blocks::default(),
             ingest: Some(Arc::clone(&held)),
             selector: Selector { pool, budget },
-            bucket: Bucket::open(&local, &mut Registry::default()).map_err(text)?,
+            ranges: Ranges::direct(local.clone()),
+            bucket: local,
             limits: config.request_limits,
             gate: None,
             min_time: TimeOrDuration::At(i64::MIN),

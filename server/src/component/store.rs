@@ -29,11 +29,12 @@ use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
 use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
 use crate::gateway::blocks::{Blocks, Syncer};
-use crate::gateway::index_cache::IndexCacheMetrics;
 use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::Held;
+use crate::objstore::cache::metrics::CacheMetrics;
+use crate::objstore::cache::{CacheConfig, PageCache, Ranges};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::telemetry::metrics;
@@ -74,8 +75,10 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// Local form of indexes.
     pub index: IndexForm,
-    /// Bytes that requests share.
+    /// Bytes that requests and the cache share.
     pub memory_limit: u64,
+    /// Sizes of the cache of bucket bytes.
+    pub cache: CacheConfig,
     /// How files are read.
     pub io: io::Mode,
     /// What ends a request.
@@ -216,6 +219,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     });
     running.end();
     runtime.run(companion.close());
+    store.gateway.ranges.close();
     outcome
 }
 
@@ -267,6 +271,7 @@ impl StoreConfig {
                 _ => IndexForm::Column,
             },
             memory_limit,
+            cache: CacheConfig::given(values, memory_limit)?,
             io: process::io_mode(values),
             limits: RequestLimits {
                 series: values.integer("store.limits.request-series"),
@@ -300,13 +305,21 @@ impl Store {
     pub fn wire(config: StoreConfig, registry: &mut Registry) -> Result<Self, Error> {
         let bucket = Bucket::open(&config.bucket, registry)?;
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
-        IndexCacheMetrics::register(registry);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
+        let ranges = Ranges::direct(bucket.clone());
+        let ranges = if bucket.folder().is_none() {
+            let cache = PageCache::open(&config.cache, &config.data_dir, &budget, registry)?;
+            ranges.through(cache, config.cache.requests_max)
+        } else {
+            // Dashboards find a cache that is not asked.
+            drop(CacheMetrics::register(registry, &CacheConfig::NONE));
+            ranges
+        };
         let gate = usize::try_from(config.series_concurrency).ok().filter(|max| *max > 0);
         let fetch = FetchOptions { data_dir: Some(config.data_dir.clone()), concurrency: config.meta_concurrency };
         let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(registry));
-        let loader = Loader::new(bucket.clone(), config.data_dir, store_metrics.clone())
+        let loader = Loader::new((bucket.clone(), ranges.clone()), config.data_dir, store_metrics.clone())
             .concurrency(config.block_concurrency)
             .form(config.index);
         let gateway = Gateway {
@@ -314,6 +327,7 @@ impl Store {
             ingest: config.held,
             selector: Selector { pool, budget },
             bucket,
+            ranges,
             limits: config.limits,
             gate: gate.map(|max| Arc::new(Semaphore::new(max))),
             min_time: config.times.0,

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engine::block::{BlockSet, ChunkSource};
 use engine::bucket::{BlockObject, ObjectName};
-use engine::model::Error;
-use engine::select::RemoteRange;
+use engine::select::{Fetched, RemoteRange};
 use engine::shard::{Fetcher, Fetching};
 use futures_util::{StreamExt, stream};
 
-use crate::objstore::Bucket;
+use crate::objstore::cache::{RangeRead, Ranges};
 
 /// Ranges of one request that are fetched at once.
 const CONCURRENCY: usize = 32;
@@ -19,7 +17,7 @@ const CONCURRENCY: usize = 32;
 #[derive(Clone)]
 pub struct BucketFetcher {
     /// Where the segments are.
-    pub bucket: Bucket,
+    pub ranges: Ranges,
     /// The blocks that requests are about.
     pub blocks: Arc<BlockSet>,
 }
@@ -35,14 +33,17 @@ impl Fetcher for BucketFetcher {
 }
 
 impl BucketFetcher {
-    async fn fetch_one(&self, range: RemoteRange) -> Result<Bytes, Error> {
-        let name = ObjectName { block: range.block, object: BlockObject::Segment(range.segment) }.to_string();
+    async fn fetch_one(&self, range: RemoteRange) -> Fetched {
+        let name = ObjectName { block: range.block, object: BlockObject::Segment(range.segment) };
+        let segment_len = self.segment_len(&range);
         // A range that was guessed may reach past the end of its object.
-        let end = range.offset.saturating_add(range.len).min(self.segment_len(&range));
-        if end <= range.offset {
-            return Ok(Bytes::new());
+        let end = range.offset.saturating_add(range.len).min(segment_len);
+        match self.ranges.read(name, segment_len, range.offset..end).await {
+            Ok(RangeRead { bytes, downloaded_bytes, downloads }) => {
+                Fetched { bytes: Ok(bytes), downloaded_bytes, downloads }
+            }
+            Err(error) => Fetched { bytes: Err(error), downloaded_bytes: 0, downloads: 1 },
         }
-        self.bucket.get_range(&name, range.offset..end).await
     }
 
     fn segment_len(&self, range: &RemoteRange) -> u64 {

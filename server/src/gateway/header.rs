@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 
 use engine::bucket::{BlockObject, ObjectName};
+use engine::index::pages::PagesRead;
 use engine::index::tsdb::{FileSource, Source};
 use engine::index::{BlockIndex, HeaderIndex, header};
 use engine::io::replace;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::load::blocking;
 use crate::objstore::Bucket;
+use crate::objstore::cache::Ranges;
 
 /// Name of an index-header within its block's folder, as Thanos names it.
 const INDEX_HEADER: &str = "index-header";
@@ -30,24 +32,25 @@ const QUEUE_MAX: usize = 1024;
 /// Opens index-headers.
 pub struct Headers {
     bucket: Bucket,
+    ranges: Ranges,
     mover: OnceLock<Mover>,
 }
 
 impl Headers {
-    /// Index-headers of the blocks of `bucket`.
-    pub fn new(bucket: Bucket) -> Self {
-        Self { bucket, mover: OnceLock::new() }
+    /// Index-headers of the blocks of `bucket`, whose indexes are read through `ranges`.
+    pub fn new(bucket: Bucket, ranges: Ranges) -> Self {
+        Self { bucket, ranges, mover: OnceLock::new() }
     }
 
     /// The index of block `id`, of `len` bytes in the bucket, through its header in `folder`; that is
     /// written when it is not there or damaged.
     pub async fn open(&self, id: BlockId, len: u64, folder: PathBuf) -> Result<Arc<dyn BlockIndex>, Error> {
-        let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
+        let name = ObjectName { block: id, object: BlockObject::Index };
         let index = match self.bucket.folder() {
-            Some(bucket) => IndexSource::File(FileSource::open(&bucket.join(object))?),
+            Some(bucket) => IndexSource::File(FileSource::open(&bucket.join(name.to_string()))?),
             None => {
                 let mover = self.mover.get_or_init(Mover::start).clone();
-                IndexSource::Object(Box::new(IndexObject { bucket: self.bucket.clone(), object, len, mover }))
+                IndexSource::Object(Box::new(IndexObject { ranges: self.ranges.clone(), name, len, mover }))
             }
         };
         blocking(move || {
@@ -97,8 +100,8 @@ enum IndexSource {
 
 /// An index in an object store.
 struct IndexObject {
-    bucket: Bucket,
-    object: String,
+    ranges: Ranges,
+    name: ObjectName,
     len: u64,
     mover: Mover,
 }
@@ -117,12 +120,17 @@ impl Source for IndexSource {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         match self {
-            Self::File(file) => file.read_at(offset, out),
+            Self::File(file) => {
+                file.read_at(offset, out)?;
+                PagesRead::add(out.len(), 1);
+                Ok(())
+            }
             Self::Object(index) => {
-                let (bucket, object) = (index.bucket.clone(), index.object.clone());
+                let (ranges, name, len) = (index.ranges.clone(), index.name, index.len);
                 let range = offset..offset + out.len();
-                let bytes = index.mover.wait_for(async move { bucket.get_range(&object, range).await })??;
-                out.copy_from_slice(&bytes);
+                let read = index.mover.wait_for(async move { ranges.read(name, len, range).await })??;
+                PagesRead::add(read.downloaded_bytes, read.downloads);
+                out.copy_from_slice(&read.bytes);
                 Ok(())
             }
         }

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::header::Headers;
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
+use crate::objstore::cache::Ranges;
 use crate::sync::SyncedBlock;
 
 /// Name of a block's column index within its folder.
@@ -65,11 +66,12 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader that keeps its files under `data_dir`.
-    pub fn new(bucket: Bucket, data_dir: PathBuf, metrics: StoreMetrics) -> Self {
+    /// A loader that keeps its files under `data_dir`; indexes that are not read whole are read
+    /// through `ranges`.
+    pub fn new((bucket, ranges): (Bucket, Ranges), data_dir: PathBuf, metrics: StoreMetrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            headers: Headers::new(bucket.clone()),
+            headers: Headers::new(bucket.clone(), ranges),
             bucket,
             data_dir,
             concurrency: 1,

@@ -189,13 +189,24 @@ impl StoreMetrics {
         self.merge_duration.get_or_create(&of_tenant).observe(run.merge.as_secs_f64());
         self.result_series.get_or_create(&of_tenant).observe(stats.merged_series as f64);
         let items = [
-            ("postings", stats.postings_touched, stats.postings_touched, stats.postings_touched_bytes),
-            ("series", stats.series_touched, stats.series_touched, stats.series_touched_bytes),
-            ("chunks", stats.chunks_touched, stats.chunks_fetched, stats.chunks_touched_bytes),
+            (
+                "postings",
+                (stats.postings_touched, stats.postings_touched_bytes),
+                (stats.postings_fetched, stats.postings_fetched_bytes),
+            ),
+            (
+                "series",
+                (stats.series_touched, stats.series_touched_bytes),
+                (stats.series_fetched, stats.series_fetched_bytes),
+            ),
+            (
+                "chunks",
+                (stats.chunks_touched, stats.chunks_touched_bytes),
+                (stats.chunks_fetched, stats.chunks_fetched_bytes),
+            ),
         ];
-        for (data_type, touched, fetched, touched_bytes) in items {
+        for (data_type, (touched, touched_bytes), (fetched, fetched_bytes)) in items {
             let labels = vec![("data_type", data_type.to_owned()), ("tenant", tenant.to_owned())];
-            let fetched_bytes = if data_type == "chunks" { stats.chunks_fetched_bytes } else { touched_bytes };
             self.data_touched.get_or_create(&labels).observe(touched as f64);
             self.data_fetched.get_or_create(&labels).observe(fetched as f64);
             self.data_size_touched.get_or_create(&labels).observe(touched_bytes as f64);

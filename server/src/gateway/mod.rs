@@ -8,8 +8,6 @@ pub mod fetch;
 pub mod frames;
 /// Indexes that are answered through Thanos' index-header.
 pub mod header;
-/// `thanos_store_index_cache_*`.
-pub mod index_cache;
 /// Label names and label values.
 pub mod labels;
 /// Opening a block: its column index, its chunks.
@@ -41,6 +39,7 @@ pub use service::{GatewayInfo, StoreService};
 use crate::cli::TimeOrDuration;
 use crate::ingest::Held;
 use crate::objstore::Bucket;
+use crate::objstore::cache::Ranges;
 
 /// What ends a request; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +66,8 @@ pub struct Gateway {
     pub selector: Selector,
     /// Where the blocks are.
     pub bucket: Bucket,
+    /// Reads ranges of the bucket's objects, through a cache where there is one.
+    pub ranges: Ranges,
     /// What ends a request.
     pub limits: RequestLimits,
     /// Series requests that run at once; none: any number.

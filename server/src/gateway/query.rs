@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use engine::block::BlockSet;
 use engine::model::{Error, ErrorKind, Labels, Resolution};
 use engine::promql::assemble::Merging;
 use engine::promql::blocks::{self, BlockSource};
 use engine::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source};
-use engine::select::RemoteRange;
+use engine::select::{Fetched, RemoteRange};
 use engine::shard::Fetcher;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -52,11 +51,12 @@ impl<S: Source> Source for LocalSource<S> {
 
 impl GatewayBackend {
     fn scope(&self, scope: &Scope, ending: &Ending, set: &Arc<BlockSet>) -> blocks::Scope {
-        let fetcher = BucketFetcher { bucket: self.gateway.bucket.clone(), blocks: Arc::clone(set) };
+        let fetcher = BucketFetcher { ranges: self.gateway.ranges.clone(), blocks: Arc::clone(set) };
         let (runtime, ending) = (Handle::current(), ending.clone());
-        let fetch = move |ranges: &[RemoteRange]| -> Vec<Result<Bytes, Error>> {
+        let fetch = move |ranges: &[RemoteRange]| -> Vec<Fetched> {
             let fetched = runtime.block_on(ending.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
-            fetched.unwrap_or_else(|error| ranges.iter().map(|_| Err(error.clone())).collect())
+            let failed = |error: &Error| Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0 };
+            fetched.unwrap_or_else(|error| ranges.iter().map(|_| failed(&error)).collect())
         };
         blocks::Scope {
             replica_labels: scope.replica_labels.clone(),

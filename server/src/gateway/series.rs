@@ -61,7 +61,7 @@ impl Gateway {
                 batch_series_max: request.batch_series_max,
                 sent: self.metrics.sent_sizes(&tenant),
             }),
-            fetcher: Some(Arc::new(BucketFetcher { bucket: self.bucket.clone(), blocks: Arc::clone(&blocks) })),
+            fetcher: Some(Arc::new(BucketFetcher { ranges: self.ranges.clone(), blocks: Arc::clone(&blocks) })),
         };
         let started = Instant::now();
         let stream =
@@ -219,8 +219,8 @@ impl http_body::Body for SeriesBody {
     }
 }
 
-/// The engine's counters under the names of Thanos' hints. Nothing of an index is kept between
-/// requests, so what is touched of it is read each time: once for each block.
+/// The engine's counters under the names of Thanos' hints: touched is what the answer was made of,
+/// fetched what was read from the bucket for it. A column index is local, and nothing of it is fetched.
 fn to_hints(stats: &Stats, (prepare, merge): (Duration, Duration)) -> QueryStats {
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let duration = |time: Duration| {
@@ -232,21 +232,23 @@ fn to_hints(stats: &Stats, (prepare, merge): (Duration, Duration)) -> QueryStats
         merged_chunks_count: count(stats.merged_chunks),
         postings_touched: count(stats.postings_touched),
         postings_touched_size_sum: count(stats.postings_touched_bytes),
-        postings_to_fetch: count(stats.postings_touched),
-        postings_fetched: count(stats.postings_touched),
-        postings_fetched_size_sum: count(stats.postings_touched_bytes),
-        postings_fetch_count: count(stats.blocks_queried),
+        postings_to_fetch: count(stats.postings_fetched),
+        postings_fetched: count(stats.postings_fetched),
+        postings_fetched_size_sum: count(stats.postings_fetched_bytes),
+        postings_fetch_count: count(stats.postings_fetches),
         series_touched: count(stats.series_touched),
         series_touched_size_sum: count(stats.series_touched_bytes),
-        series_fetched: count(stats.series_touched),
-        series_fetched_size_sum: count(stats.series_touched_bytes),
-        series_fetch_count: count(stats.blocks_queried),
+        series_fetched: count(stats.series_fetched),
+        series_fetched_size_sum: count(stats.series_fetched_bytes),
+        series_fetch_count: count(stats.series_fetches),
         chunks_touched: count(stats.chunks_touched),
         chunks_touched_size_sum: count(stats.chunks_touched_bytes),
         chunks_fetched: count(stats.chunks_fetched),
         chunks_fetched_size_sum: count(stats.chunks_fetched_bytes),
         chunks_fetch_count: count(stats.chunks_fetches),
-        data_downloaded_size_sum: count(stats.chunks_fetched_bytes),
+        data_downloaded_size_sum: count(
+            stats.postings_fetched_bytes + stats.series_fetched_bytes + stats.chunks_fetched_bytes,
+        ),
         get_all_duration: duration(prepare),
         merge_duration: duration(merge),
     }

@@ -2,6 +2,8 @@
 
 /// One bucket.
 pub mod bucket;
+/// Bucket bytes that are kept in memory and on disk.
+pub mod cache;
 /// The YAML that describes a bucket.
 pub mod config;
 /// Counts and durations of operations.

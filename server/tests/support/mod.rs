@@ -183,6 +183,18 @@ impl Uru {
         text.lines().find(|line| line.starts_with(start))?.rsplit(' ').next()?.parse().ok()
     }
 
+    /// From now on the most memory is that of what follows.
+    pub fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// The most memory that it has had so far, in bytes.
+    pub fn peak_bytes(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells the peak");
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    }
+
     /// A gRPC connection; to be made within a runtime.
     pub async fn connect(&self) -> Channel {
         let endpoint = Channel::from_shared(format!("http://{}", self.grpc)).unwrap();
@@ -364,13 +376,18 @@ where
     Ok(client.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
 }
 
-/// The frames of a Series call.
-pub async fn frames(channel: &Channel, request: SeriesRequest) -> Result<Vec<SeriesResponse>, Status> {
+/// A Series call whose answer is yet to be read.
+pub async fn stream(channel: &Channel, request: SeriesRequest) -> Result<tonic::Streaming<SeriesResponse>, Status> {
     let mut client = Grpc::new(channel.clone()).max_decoding_message_size(1 << 30);
     client.ready().await.unwrap();
     let codec: ProstCodec<SeriesRequest, SeriesResponse> = ProstCodec::default();
     let path = PathAndQuery::from_static("/thanos.Store/Series");
-    let mut stream = client.server_streaming(Request::new(request), path, codec).await?.into_inner();
+    Ok(client.server_streaming(Request::new(request), path, codec).await?.into_inner())
+}
+
+/// The frames of a Series call.
+pub async fn frames(channel: &Channel, request: SeriesRequest) -> Result<Vec<SeriesResponse>, Status> {
+    let mut stream = stream(channel, request).await?;
     let mut frames = Vec::new();
     while let Some(frame) = stream.message().await? {
         frames.push(frame);

@@ -1,12 +1,15 @@
 //! An S3 server in the test's own process: it serves a folder, and fails on demand.
 
+#![allow(dead_code)]
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-/// How requests for segments go wrong.
+/// How requests go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// They don't.
@@ -19,13 +22,19 @@ pub enum Fault {
     Short,
     /// No answer until the fault is over.
     Silence,
+    /// There is no such object, although it is listed.
+    Absent,
 }
+
+/// What goes wrong: requests for objects whose names contain the text.
+type Wrong = (Fault, &'static str);
 
 /// The server; its threads end with the test's process.
 pub struct FakeS3 {
     /// Where it listens, `127.0.0.1:port`.
     pub address: String,
-    fault: Arc<(Mutex<Fault>, Condvar)>,
+    fault: Arc<(Mutex<Wrong>, Condvar)>,
+    range_bytes: Arc<AtomicU64>,
 }
 
 impl FakeS3 {
@@ -33,22 +42,33 @@ impl FakeS3 {
     pub fn start(folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let fault = Arc::new((Mutex::new(Fault::Nothing), Condvar::new()));
-        let (folder, shared) = (folder.to_owned(), Arc::clone(&fault));
+        let fault = Arc::new((Mutex::new((Fault::Nothing, "")), Condvar::new()));
+        let range_bytes = Arc::<AtomicU64>::default();
+        let (folder, shared, counted) = (folder.to_owned(), Arc::clone(&fault), Arc::clone(&range_bytes));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (folder, fault) = (folder.clone(), Arc::clone(&shared));
+                let (folder, fault, counted) = (folder.clone(), Arc::clone(&shared), Arc::clone(&counted));
                 // A client that goes away in the middle is what some tests are about.
-                std::thread::spawn(move || drop(serve(&stream, &folder, &fault)));
+                std::thread::spawn(move || drop(serve(&stream, &folder, (&fault, &counted))));
             }
         });
-        Self { address, fault }
+        Self { address, fault, range_bytes }
     }
 
     /// From now on requests for segments go wrong like this.
     pub fn set(&self, fault: Fault) {
-        *self.fault.0.lock().unwrap() = fault;
+        self.set_for("/chunks/", fault);
+    }
+
+    /// From now on requests for objects whose names contain `part` go wrong like this, and no others.
+    pub fn set_for(&self, part: &'static str, fault: Fault) {
+        *self.fault.0.lock().unwrap() = (fault, part);
         self.fault.1.notify_all();
+    }
+
+    /// Bytes that were asked for by range, so far.
+    pub fn range_bytes(&self) -> u64 {
+        self.range_bytes.load(Ordering::Relaxed)
     }
 
     /// The YAML of the bucket.
@@ -61,7 +81,11 @@ impl FakeS3 {
     }
 }
 
-fn serve(mut stream: &TcpStream, folder: &Path, fault: &(Mutex<Fault>, Condvar)) -> std::io::Result<()> {
+fn serve(
+    mut stream: &TcpStream,
+    folder: &Path,
+    (fault, range_bytes): (&(Mutex<Wrong>, Condvar), &AtomicU64),
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     let mut range = None;
@@ -87,13 +111,19 @@ fn serve(mut stream: &TcpStream, folder: &Path, fault: &(Mutex<Fault>, Condvar))
     };
     let len = bytes.len();
     let (from, mut to) = range.unwrap_or((0, len));
-    let mut now = *fault.0.lock().unwrap();
-    if !name.contains("/chunks/") {
+    if range.is_some() {
+        range_bytes.fetch_add((to.min(len) - from) as u64, Ordering::Relaxed);
+    }
+    let (mut now, part) = *fault.0.lock().unwrap();
+    if !name.contains(part) {
         now = Fault::Nothing;
     }
     if now == Fault::Silence {
-        let waiting = fault.1.wait_while(fault.0.lock().unwrap(), |fault| *fault == Fault::Silence);
+        let waiting = fault.1.wait_while(fault.0.lock().unwrap(), |(fault, _)| *fault == Fault::Silence);
         drop(waiting.unwrap());
+    }
+    if now == Fault::Absent {
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     if now == Fault::Unavailable {
         let answer = "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";

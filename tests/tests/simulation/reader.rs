@@ -23,6 +23,7 @@ use server::gateway::fetch::BucketFetcher;
 use server::gateway::load::Loader;
 use server::gateway::{Blocks, StoreMetrics};
 use server::objstore::Bucket;
+use server::objstore::cache::Ranges;
 use server::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
 use crate::faulty::{objects, visible_samples, whole_blocks};
@@ -33,18 +34,19 @@ use crate::world::World;
 pub fn read(world: &World) -> Found {
     let mut registry = Registry::default();
     let bucket = Bucket::over(Arc::clone(&world.store) as _, "memory", &mut registry);
+    let ranges = Ranges::direct(bucket.clone());
     let metrics = StoreMetrics::register(&mut registry, 0);
     let fetch = FetchOptions { data_dir: None, concurrency: 1 };
     let syncer = Syncer {
         fetcher: Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut registry)),
         filters: Filters::all(),
-        loader: Loader::new(bucket.clone(), world.reading_folder("store"), metrics.clone()),
+        loader: Loader::new((bucket, ranges.clone()), world.reading_folder("store"), metrics.clone()),
         metrics,
     };
     let blocks = Blocks::default();
     world.runtime.block_on(syncer.sync_first(&blocks)).unwrap();
     let set = Arc::clone(&blocks.current().set);
-    let fetcher = BucketFetcher { bucket, blocks: Arc::clone(&set) };
+    let fetcher = BucketFetcher { ranges, blocks: Arc::clone(&set) };
     let fetch = move |ranges: &[RemoteRange]| block_on(fetcher.fetch(ranges.to_vec()));
     let scope = Scope { fetch: Some(Arc::new(fetch)), ..Scope::default() };
     let source: Box<dyn Source> = match &world.ingest {

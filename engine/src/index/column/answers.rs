@@ -18,6 +18,10 @@ impl BlockIndex for Reader {
         Ok(Ordinals::all(self.series_count()))
     }
 
+    fn series_max(&self) -> u64 {
+        u64::from(self.series_count())
+    }
+
     fn may_match(&self, matchers: &[Matcher]) -> bool {
         matchers.iter().filter(|matcher| matcher.kind() == MatchKind::Eq && !matcher.value().is_empty()).all(
             |matcher| {

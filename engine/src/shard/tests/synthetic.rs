@@ -13,7 +13,7 @@ use crate::chunk::{Encoding, segment, xor};
 use crate::index::{ChunkMeta, column, tsdb};
 use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
-use crate::select::{Hashed, Projection, RemoteRange};
+use crate::select::{Fetched, Hashed, Projection, RemoteRange};
 
 /// Series of a block: labels, and of each chunk its first time and number of samples.
 type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
@@ -47,7 +47,8 @@ impl Fetcher for Remotely {
             let end = segment.len().min((range.offset + range.len) as usize);
             Ok(Bytes::copy_from_slice(&segment[range.offset as usize..end]))
         };
-        let answer: Vec<_> = ranges.iter().map(bytes).collect();
+        let fetched = |range: &RemoteRange| Fetched { bytes: bytes(range), downloaded_bytes: range.len, downloads: 1 };
+        let answer: Vec<_> = ranges.iter().map(fetched).collect();
         Box::pin(async move { answer })
     }
 }

@@ -1,0 +1,215 @@
+//! The cache under the names that Thanos has for its caching bucket, its cache in memory and its
+//! index cache. An item is a page; of the index cache those of indexes, of the caching bucket those of
+//! segments.
+
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use engine::bucket::BlockObject;
+use foyer::{Event, EventListener, HybridCache, Source};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::config::CacheConfig;
+use super::pages::PageKey;
+use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
+
+type FloatCounters = Family<MetricLabels, Counter<f64, AtomicU64>>;
+
+/// The metrics of a cache; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct CacheMetrics {
+    operation_requests: Counters,
+    operation_hits: FloatCounters,
+    requested_bytes: Counters,
+    fetched_bytes: Counters,
+    refetched_bytes: Counters,
+    memory_requests: Counters,
+    memory_hits: Counters,
+    memory_added: Counters,
+    memory_evicted: Counters,
+    memory_overflowed: Counters,
+    disk_hits: Counter,
+    index_requests: Counters,
+    index_hits: Counters,
+    index_added: Counters,
+    index_evicted: Counters,
+}
+
+/// What reading one range took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RangeTally {
+    /// Pages that it consists of.
+    pub pages: u64,
+    /// Pages that were cached.
+    pub hits: u64,
+    /// Bytes that were asked for.
+    pub requested_bytes: u64,
+    /// Bytes of cached pages.
+    pub cached_bytes: u64,
+    /// Bytes that came from the bucket.
+    pub downloaded_bytes: u64,
+    /// Bytes that came from the bucket although they were cached, as one request is less than two.
+    pub refetched_bytes: u64,
+}
+
+/// Thanos' name of the configuration that is about an object: segments are "chunks".
+fn config_of(object: BlockObject) -> &'static str {
+    if object == BlockObject::Index { "index" } else { "chunks" }
+}
+
+fn cache_name() -> MetricLabels {
+    vec![("name", "caching-bucket".to_owned())]
+}
+
+fn item_type() -> MetricLabels {
+    vec![("item_type", "Page".to_owned())]
+}
+
+impl CacheMetrics {
+    /// Registers the metrics of a cache that `config` describes.
+    pub fn register(registry: &mut Registry, config: &CacheConfig) -> Self {
+        let metrics = Self::default();
+        metrics.register_ranges(registry.sub_registry_with_prefix("thanos_store_bucket_cache"));
+        metrics.register_memory(registry.sub_registry_with_prefix("thanos_cache_inmemory"), config);
+        metrics.register_index(registry.sub_registry_with_prefix("thanos_store_index_cache"));
+        let help = "Total number of pages that were read from the disk part of the cache";
+        registry.register("uru_cache_disk_hits", help, metrics.disk_hits.clone());
+        metrics
+    }
+
+    fn register_ranges(&self, registry: &mut Registry) {
+        for object in [BlockObject::Index, BlockObject::Segment(0)] {
+            let of = |more: (&'static str, &str)| {
+                vec![("config", config_of(object).to_owned()), (more.0, more.1.to_owned())]
+            };
+            let operation = of(("operation", "get_range"));
+            drop((self.operation_requests.get_or_create(&operation), self.operation_hits.get_or_create(&operation)));
+            drop(self.requested_bytes.get_or_create(&vec![("config", config_of(object).to_owned())]));
+            for origin in ["bucket", "cache"] {
+                drop(self.fetched_bytes.get_or_create(&of(("origin", origin))));
+            }
+            drop(self.refetched_bytes.get_or_create(&of(("origin", "bucket"))));
+        }
+        let mut family = |name: &str, help: &str, family: &Counters| registry.register(name, help, family.clone());
+        family("operation_requests", "Number of ranges that were asked for", &self.operation_requests);
+        family("getrange_requested_bytes", "Total number of bytes requested via GetRange", &self.requested_bytes);
+        let help = "Total number of bytes fetched because of GetRange operation, from the bucket or the cache";
+        family("getrange_fetched_bytes", help, &self.fetched_bytes);
+        let help = "Total number of bytes fetched from the bucket despite being in cache already";
+        family("getrange_refetched_bytes", help, &self.refetched_bytes);
+        let help = "Number of ranges served from cache; a part of a range counts as that part";
+        registry.register("operation_hits", help, self.operation_hits.clone());
+    }
+
+    fn register_memory(&self, registry: &mut Registry, config: &CacheConfig) {
+        let mut family = |name: &str, help: &str, family: &Counters| {
+            drop(family.get_or_create(&cache_name()));
+            registry.register(name, help, family.clone());
+        };
+        family("requests", "Total number of requests to the cache", &self.memory_requests);
+        family("hits", "Total number of requests to the cache that were a hit", &self.memory_hits);
+        family("items_added", "Total number of items that were added to the cache", &self.memory_added);
+        family("items_evicted", "Total number of items that were evicted from memory", &self.memory_evicted);
+        let help = "Total number of items that could not be added to the cache due to being too big";
+        family("items_overflowed", help, &self.memory_overflowed);
+        for (name, help, value) in [
+            ("max_size_bytes", "Maximum number of bytes to be held in memory", config.memory_bytes),
+            ("max_item_size_bytes", "Maximum number of bytes for single entry", config.item_bytes_max),
+        ] {
+            let gauges = Gauges::default();
+            gauges.get_or_create(&cache_name()).set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, help, gauges);
+        }
+    }
+
+    fn register_index(&self, registry: &mut Registry) {
+        let mut family = |name: &str, help: &str, family: &Counters| {
+            drop(family.get_or_create(&item_type()));
+            registry.register(name, help, family.clone());
+        };
+        family("requests", "Total number of items requests to the cache", &self.index_requests);
+        family("hits", "Total number of items requests to the cache that were a hit", &self.index_hits);
+        family("items_added", "Total number of items that were added to the index cache", &self.index_added);
+        family("items_evicted", "Total number of items that were evicted from memory", &self.index_evicted);
+    }
+
+    /// A range of `object` was read.
+    pub fn range_read(&self, object: BlockObject, tally: &RangeTally) {
+        let config = || ("config", config_of(object).to_owned());
+        let operation = vec![config(), ("operation", "get_range".to_owned())];
+        self.operation_requests.get_or_create(&operation).inc();
+        self.operation_hits.get_or_create(&operation).inc_by(tally.hits as f64 / tally.pages.max(1) as f64);
+        self.requested_bytes.get_or_create(&vec![config()]).inc_by(tally.requested_bytes);
+        let origin = |origin: &str| vec![config(), ("origin", origin.to_owned())];
+        self.fetched_bytes.get_or_create(&origin("cache")).inc_by(tally.cached_bytes);
+        self.fetched_bytes.get_or_create(&origin("bucket")).inc_by(tally.downloaded_bytes);
+        self.refetched_bytes.get_or_create(&origin("bucket")).inc_by(tally.refetched_bytes);
+        self.memory_requests.get_or_create(&cache_name()).inc_by(tally.pages);
+        self.memory_hits.get_or_create(&cache_name()).inc_by(tally.hits);
+        if object == BlockObject::Index {
+            self.index_requests.get_or_create(&item_type()).inc_by(tally.pages);
+            self.index_hits.get_or_create(&item_type()).inc_by(tally.hits);
+        }
+    }
+
+    /// A page was found.
+    pub(super) fn found(&self, source: Source) {
+        if source == Source::Disk {
+            self.disk_hits.inc();
+        }
+    }
+
+    /// A page was kept.
+    pub(super) fn added(&self, key: &PageKey) {
+        self.memory_added.get_or_create(&cache_name()).inc();
+        if key.object == BlockObject::Index {
+            self.index_added.get_or_create(&item_type()).inc();
+        }
+    }
+
+    /// A page was too long to be kept.
+    pub(super) fn overflowed(&self) {
+        self.memory_overflowed.get_or_create(&cache_name()).inc();
+    }
+}
+
+impl EventListener for CacheMetrics {
+    type Key = PageKey;
+    type Value = Bytes;
+
+    fn on_leave(&self, reason: Event, key: &PageKey, _: &Bytes) {
+        if reason == Event::Evict {
+            self.memory_evicted.get_or_create(&cache_name()).inc();
+            if key.object == BlockObject::Index {
+                self.index_evicted.get_or_create(&item_type()).inc();
+            }
+        }
+    }
+}
+
+/// What the memory part holds, read when it is asked for.
+pub(super) struct Held(pub HybridCache<PageKey, Bytes>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+impl Collector for Held {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let memory = self.0.memory();
+        let mut gauge = |name: &str, help: &str, value: usize| {
+            let gauge = ConstGauge::new(value as i64);
+            let mut metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric.encode_family(&cache_name())?)
+        };
+        gauge("thanos_cache_inmemory_items", "Current number of items in memory.", memory.entries())?;
+        gauge("thanos_cache_inmemory_total_size_bytes", "Current byte size of items and their keys.", memory.usage())
+    }
+}

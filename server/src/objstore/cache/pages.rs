@@ -1,0 +1,294 @@
+//! Pages of objects, in memory and on disk.
+//!
+//! ```text
+//! <data dir>/cache/…      the disk part: every entry carries a checksum, so that a damaged one is
+//!                         as if it were not there
+//!
+//! key   block <u128> │ length of the object <u64> │ object <u32> │ length of a page <u32> │ page <u32>
+//! ```
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::bucket::BlockObject;
+use engine::model::{BlockId, Budget, Error, ErrorKind, Reservation};
+use foyer::{
+    BlockEngineConfig, Code, DefaultHasher, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
+    HybridCacheBuilderPhaseStorage, HybridCachePolicy, PsyncIoEngineConfig, RecoverMode, Spawner,
+};
+use futures_util::future::join_all;
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+
+use super::config::CacheConfig;
+use super::metrics::{CacheMetrics, Held};
+
+/// Name of the disk part's folder within the data folder.
+const FOLDER: &str = "cache";
+
+/// Bytes on their way to the disk; what comes faster than the disk takes it is kept in memory alone.
+const WRITE_BUFFER_BYTES_MAX: u64 = 8 << 20;
+
+/// With less room for them there is no disk part.
+const WRITE_BUFFER_BYTES_MIN: u64 = 1 << 20;
+
+/// Of the memory part, this part is added for bytes on their way to the disk.
+const WRITE_BUFFER_SHARE: u64 = 4;
+
+/// What the disk part evicts at once, at most.
+const EXTENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Extents that the disk part has at least.
+const EXTENTS_MIN: u64 = 16;
+
+/// Threads that wait for the disk.
+const DISK_THREADS: usize = 4;
+
+/// Parts of the memory part, each with a lock of its own.
+const LOCKS_MAX: u64 = 8;
+
+/// Which page of which object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PageKey {
+    /// The block.
+    pub block: BlockId,
+    /// Which of its objects.
+    pub object: BlockObject,
+    /// Length of the object in bytes.
+    pub object_len: u64,
+    /// Length of a page in bytes.
+    pub page_bytes: u32,
+    /// Number of the page.
+    pub page: u32,
+}
+
+/// Bytes of an encoded key.
+const KEY_BYTES: usize = 16 + 8 + 4 + 4 + 4;
+
+impl PageKey {
+    /// Bytes that the page has.
+    pub fn page_len(&self) -> u64 {
+        let start = u64::from(self.page) * u64::from(self.page_bytes);
+        self.object_len.saturating_sub(start).min(u64::from(self.page_bytes))
+    }
+
+    fn to_bytes(self) -> [u8; KEY_BYTES] {
+        let object = match self.object {
+            BlockObject::Segment(at) => at.saturating_add(1),
+            // Of a block's other objects only the index is cached.
+            _ => 0,
+        };
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..16].copy_from_slice(&self.block.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.object_len.to_le_bytes());
+        bytes[24..28].copy_from_slice(&object.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.page_bytes.to_le_bytes());
+        bytes[32..].copy_from_slice(&self.page.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        Self {
+            block: BlockId(u128::from(long(0)) | u128::from(long(8)) << 64),
+            object_len: long(16),
+            object: match word(24) {
+                0 => BlockObject::Index,
+                number => BlockObject::Segment(number - 1),
+            },
+            page_bytes: word(28),
+            page: word(32),
+        }
+    }
+}
+
+impl Code for PageKey {
+    fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
+        writer.write_all(&self.to_bytes()).map_err(foyer::Error::io_error)
+    }
+
+    fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
+        let mut bytes = [0; KEY_BYTES];
+        reader.read_exact(&mut bytes).map_err(foyer::Error::io_error)?;
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    fn estimated_size(&self) -> usize {
+        KEY_BYTES
+    }
+}
+
+/// Pages in memory and, where there is room for it, on disk.
+pub struct PageCache {
+    pages: HybridCache<PageKey, Bytes>,
+    handle: Handle,
+    /// What it counts.
+    pub metrics: CacheMetrics,
+    page_bytes: u32,
+    item_bytes_max: u64,
+    _memory: Reservation,
+}
+
+impl std::fmt::Debug for PageCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageCache").field("page_bytes", &self.page_bytes).finish_non_exhaustive()
+    }
+}
+
+impl PageCache {
+    /// Opens the cache; its disk part lies under `data_dir`. All of its memory is taken from `budget`
+    /// at once. Not to be called where futures are run. `None` where it has no room.
+    pub fn open(
+        config: &CacheConfig,
+        data_dir: &Path,
+        budget: &Arc<Budget>,
+        registry: &mut Registry,
+    ) -> Result<Option<Arc<Self>>, Error> {
+        let metrics = CacheMetrics::register(registry, config);
+        if config.memory_bytes < config.page_bytes {
+            tracing::info!("there is no cache of bucket bytes");
+            return Ok(None);
+        }
+        let buffer = (config.memory_bytes / WRITE_BUFFER_SHARE).min(WRITE_BUFFER_BYTES_MAX);
+        let has_disk = buffer >= WRITE_BUFFER_BYTES_MIN && config.disk_bytes >= EXTENTS_MIN * 2 * config.page_bytes;
+        // One buffer is filled while the other is written.
+        let memory = budget.reserve(config.memory_bytes + if has_disk { 2 * buffer } else { 0 })?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(DISK_THREADS)
+            .thread_name("cache")
+            .enable_all()
+            .build()
+            .map_err(|error| failed(data_dir, &error))?;
+        let (handle, spawner) = (runtime.handle().clone(), Spawner::from(runtime));
+        let opening = Opening { config, data_dir, spawner, metrics: &metrics, buffer: buffer as usize };
+        let pages = handle.block_on(async {
+            if has_disk {
+                match opening.with_disk().await {
+                    Ok(pages) => return Ok(pages),
+                    Err(error) => tracing::warn!(%error, "opening the disk part of the cache failed, going on without"),
+                }
+            }
+            opening.memory().build().await.map_err(|error| failed(data_dir, &error))
+        })?;
+        tracing::info!(
+            memory = config.memory_bytes,
+            disk = if pages.is_hybrid() { config.disk_bytes } else { 0 },
+            page = config.page_bytes,
+            "opened the cache of bucket bytes"
+        );
+        registry.register_collector(Box::new(Held(pages.clone())));
+        Ok(Some(Arc::new(Self {
+            pages,
+            handle,
+            metrics,
+            page_bytes: config.page_bytes as u32,
+            item_bytes_max: config.item_bytes_max,
+            _memory: memory,
+        })))
+    }
+
+    /// Length of a page in bytes.
+    pub fn page_bytes(&self) -> u32 {
+        self.page_bytes
+    }
+
+    /// The pages that are there, in the order of `keys`. What can't be read is not there.
+    pub async fn get(&self, keys: &[PageKey]) -> Vec<Option<Bytes>> {
+        let each = keys.iter().map(|key| async move {
+            if !self.pages.contains(key) {
+                return None;
+            }
+            let found = self.pages.get(key).await.inspect_err(|error| {
+                tracing::warn!(block = %key.block, %error, "cannot read a cached page, reading it from the bucket");
+            });
+            let entry = found.ok().flatten()?;
+            self.metrics.found(entry.source());
+            let page = entry.value().clone();
+            (page.len() as u64 == key.page_len()).then_some(page)
+        });
+        join_all(each).await
+    }
+
+    /// Keeps a copy of `page`.
+    pub fn insert(&self, key: PageKey, page: &[u8]) {
+        if page.len() as u64 > self.item_bytes_max {
+            self.metrics.overflowed();
+            return;
+        }
+        self.metrics.added(&key);
+        drop(self.pages.insert(key, Bytes::copy_from_slice(page)));
+    }
+
+    /// Waits until what is on its way is on disk. Not to be called where futures are run.
+    pub fn close(&self) {
+        if let Err(error) = self.handle.block_on(self.pages.close()) {
+            tracing::warn!(%error, "closing the cache of bucket bytes failed");
+        }
+    }
+}
+
+/// A cache that is being opened.
+struct Opening<'a> {
+    config: &'a CacheConfig,
+    data_dir: &'a Path,
+    spawner: Spawner,
+    metrics: &'a CacheMetrics,
+    /// Bytes on their way to the disk.
+    buffer: usize,
+}
+
+impl Opening<'_> {
+    /// The memory part.
+    fn memory(&self) -> HybridCacheBuilderPhaseStorage<PageKey, Bytes, DefaultHasher> {
+        let bytes = self.config.memory_bytes;
+        HybridCacheBuilder::new()
+            .with_name("bucket")
+            .with_policy(HybridCachePolicy::WriteOnInsertion)
+            .with_flush_on_close(false)
+            .with_event_listener(Arc::new(self.metrics.clone()))
+            .memory(bytes as usize)
+            .with_shards((bytes / (16 * self.config.page_bytes)).clamp(1, LOCKS_MAX) as usize)
+            .with_weighter(|_: &PageKey, page: &Bytes| KEY_BYTES + page.len())
+            .storage()
+            .with_spawner(self.spawner.clone())
+    }
+
+    /// Both parts.
+    async fn with_disk(&self) -> Result<HybridCache<PageKey, Bytes>, Error> {
+        let bytes = self.config.disk_bytes;
+        let folder = self.data_dir.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(|error| failed(self.data_dir, &error))?;
+        let device = FsDeviceBuilder::new(folder).with_capacity(bytes as usize).build();
+        let device = device.map_err(|error| failed(self.data_dir, &error))?;
+        let engine = BlockEngineConfig::new(device)
+            .with_block_size((bytes / EXTENTS_MIN).min(EXTENT_BYTES_MAX) as usize)
+            .with_buffer_pool_size(self.buffer)
+            .with_submit_queue_size_threshold(self.buffer);
+        let both = self.memory().with_io_engine_config(PsyncIoEngineConfig::new()).with_engine_config(engine);
+        both.with_recover_mode(RecoverMode::Quiet).build().await.map_err(|error| failed(self.data_dir, &error))
+    }
+}
+
+fn failed(data_dir: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cache of bucket bytes in {}: {error}", data_dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back_and_know_the_lengths_of_their_pages() {
+        for object in [BlockObject::Index, BlockObject::Segment(0), BlockObject::Segment(70)] {
+            let key = PageKey { block: BlockId(u128::MAX / 3), object, object_len: 250, page_bytes: 100, page: 2 };
+            assert_eq!(PageKey::from_bytes(&key.to_bytes()), key);
+            assert_eq!(key.page_len(), 50);
+            assert_eq!(PageKey { page: 1, ..key }.page_len(), 100);
+            assert_eq!(PageKey { page: 3, ..key }.page_len(), 0);
+        }
+    }
+}
