@@ -1,4 +1,4 @@
-//! What every component answers: whether it is healthy and ready, and its metrics.
+//! What every component answers: whether it is healthy and ready, its metrics and its CPU profile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, header};
 use prometheus_client::registry::Registry;
 
 use super::measure::HttpMetrics;
+use super::profile;
 use crate::telemetry::metrics::{self, Gauges};
 
 /// Whether the process is healthy and ready; clones share it.
@@ -68,6 +69,7 @@ pub fn routes(health: Health, registry: Arc<Registry>) -> Router {
         .route("/-/healthy", get(|| async { "OK" }))
         .route("/-/ready", get(ready).with_state(health))
         .route("/metrics", get(render).with_state(registry))
+        .merge(profile::routes())
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {

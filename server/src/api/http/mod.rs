@@ -8,5 +8,7 @@ pub mod coding;
 pub mod health;
 /// Counting and logging requests.
 pub mod measure;
+/// Where the process spends its CPU time.
+pub mod profile;
 /// Prometheus' HTTP API.
 pub mod query;
