@@ -136,6 +136,14 @@ impl Side {
         Ok(Self { name: name.to_owned(), watched: Watched::begin(name, child.id()), child, log, scratch })
     }
 
+    /// Ends the process and starts `command` over the same folder.
+    pub fn restart(&mut self, command: &CommandLine) -> Result<(), String> {
+        self.end();
+        self.child = command.spawn(&self.log)?;
+        self.watched = Watched::begin(&self.name, self.child.id());
+        Ok(())
+    }
+
     /// Waits until `GET path` at `address` answers 200; returns how long that took.
     pub fn wait_ready(&mut self, address: &str, path: &str) -> Result<Duration, String> {
         let begin = Instant::now();
@@ -181,6 +189,12 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Side {
+    fn end(&mut self) {
         self.watched = None;
         // Asked first, as a process that is killed leaves its files locked or unwritten.
         let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();

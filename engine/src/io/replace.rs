@@ -1,27 +1,39 @@
-//! Files that appear whole or not at all: written beside their place, synced, then renamed.
+//! Files that appear whole or not at all: written beside their place, synced unless they can be made
+//! anew, then renamed.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+/// Writes the file at `path` by `write`. On failure it is what it was before, and nothing is left behind.
+/// What is on disk after a crash of the machine is open: for files that are checked when they are read, and
+/// made anew when they are damaged.
+pub fn write_unsynced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    write_beside(path, write)
+}
+
 /// Writes the file at `path` by `write`. Until all is on disk, `path` is what it was before; on
 /// failure nothing is left behind.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    write_beside(path, |file| {
+        write(file)?;
+        file.sync_all()
+    })?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Writes a file beside `path` and moves it there.
+fn write_beside(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let beside = path.with_file_name(name);
     let written = File::create(&beside).and_then(|mut file| {
         write(&mut file)?;
-        file.sync_all()?;
         fs::rename(&beside, path)
     });
-    if written.is_err() {
-        // The write's own error says more than that of a failed removal.
-        let _ = fs::remove_file(&beside);
-        return written;
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    // The write's own error says more than that of a failed removal.
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 #[cfg(test)]
@@ -35,14 +47,17 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("uru-replace-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("file");
+        write_unsynced(&path, |file| file.write_all(b"older")).unwrap();
         write_whole(&path, |file| file.write_all(b"old")).unwrap();
-        let failed = write_whole(&path, |file| {
+        let half = |file: &mut File| {
             file.write_all(b"half")?;
             Err(io::Error::other("disk is gone"))
-        });
-        assert_eq!(failed.unwrap_err().to_string(), "disk is gone");
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        };
+        for failed in [write_whole(&path, half), write_unsynced(&path, half)] {
+            assert_eq!(failed.unwrap_err().to_string(), "disk is gone");
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        }
         fs::remove_dir_all(&folder).unwrap();
     }
 }

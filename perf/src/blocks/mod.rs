@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::block::writer::{BlockWriter, ChunkData};
 use engine::bucket::meta::{Thanos, source};
-use engine::bucket::{GoTime, Meta};
+use engine::bucket::{GoTime, Meta, name};
 use engine::index::tsdb::SymbolRef;
 use engine::model::{BlockId, Error};
 
@@ -55,6 +55,9 @@ pub struct Args {
     /// Milliseconds by which scrapes are late at most.
     #[arg(long, default_value_t = 8)]
     jitter: i64,
+    /// How often each block is there, under another id each time; all share their files.
+    #[arg(long, default_value_t = 1)]
+    copies: u64,
     /// External label, `name=value`; given at all, meta.json gets its section for Thanos.
     #[arg(long = "label", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -81,8 +84,26 @@ pub fn run(args: &Args) -> Result<(), Error> {
         };
         let meta = write(&args.out, &mut fleet, &scrapes, args)?;
         println!("{} {}", meta.ulid, meta.stats.num_samples);
+        for copy in 1..args.copies {
+            link(&args.out, &meta, copy).map_err(|error| Error::invalid(format!("{}: {error}", args.out.display())))?;
+        }
     }
     Ok(())
+}
+
+/// The block `meta` under another id: its index and segments are links.
+fn link(out: &Path, meta: &Meta, copy: u64) -> std::io::Result<()> {
+    let entropy = Random::new(&[meta.ulid.0 as u64, copy]).next();
+    let id = BlockId::from_parts(meta.max_time as u64, u128::from(entropy));
+    let (from, to) = (out.join(meta.ulid.to_string()), out.join(id.to_string()));
+    std::fs::create_dir_all(to.join(name::CHUNKS))?;
+    std::fs::hard_link(from.join(name::INDEX), to.join(name::INDEX))?;
+    for segment in std::fs::read_dir(from.join(name::CHUNKS))? {
+        let segment = segment?;
+        std::fs::hard_link(segment.path(), to.join(name::CHUNKS).join(segment.file_name()))?;
+    }
+    let text = std::fs::read_to_string(from.join(name::META))?;
+    std::fs::write(to.join(name::META), text.replace(&meta.ulid.to_string(), &id.to_string()))
 }
 
 fn write(out: &Path, fleet: &mut Fleet, scrapes: &Scrapes, args: &Args) -> Result<Meta, Error> {
@@ -178,12 +199,13 @@ mod tests {
             native: 0.3,
             churn: 0.5,
             jitter: 8,
+            copies: 2,
             labels: vec![("cluster".to_owned(), "c1".to_owned())],
         };
         run(&args).unwrap();
         let mut folders: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect();
         folders.sort();
-        assert_eq!(folders.len(), 2);
+        assert_eq!(folders.len(), 4);
         for folder in &folders {
             let report = engine::block::verify::verify(folder).unwrap();
             assert!(report.is_sound(), "{report:?}");

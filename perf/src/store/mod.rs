@@ -50,6 +50,10 @@ pub struct Args {
     /// End of what is asked for, Unix milliseconds.
     #[arg(long, default_value_t = 1_789_992_000_000)]
     end: u64,
+    /// How often each side is ended and started again over its own folder before it is asked; each start
+    /// is timed.
+    #[arg(long, default_value_t = 0)]
+    restarts: usize,
     /// Print JSON lines instead of a table.
     #[arg(long)]
     json: bool,
@@ -67,9 +71,14 @@ pub fn run(args: &Args) -> Result<(), String> {
     let runtime = runtime.map_err(|error| format!("cannot wait for sockets: {error}"))?;
     let bucket = args.bucket.canonicalize().map_err(|error| format!("{}: {error}", args.bucket.display()))?;
     let uru = args.uru_cmd.as_deref().map(CommandLine::parse).transpose()?;
-    let mut sides = vec![start_store(&runtime, "uru", uru.unwrap_or_else(|| CommandLine::uru(&["store"])), &bucket)?];
+    let mut sides = vec![start_store(
+        &runtime,
+        "uru",
+        uru.unwrap_or_else(|| CommandLine::uru(&["store"])),
+        (&bucket, args.restarts),
+    )?];
     if let Some(peer) = &args.peer_cmd {
-        sides.push(start_store(&runtime, "peer", CommandLine::parse(peer)?, &bucket)?);
+        sides.push(start_store(&runtime, "peer", CommandLine::parse(peer)?, (&bucket, args.restarts))?);
     }
     sides.push(start_copy(&runtime)?);
     let mut rows = Vec::new();
@@ -83,8 +92,13 @@ pub fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts a store gateway over `bucket` and waits until it answers.
-fn start_store(runtime: &Runtime, name: &str, mut command: CommandLine, bucket: &Path) -> Result<Asked, String> {
+/// Starts a store gateway over `bucket` and waits until it answers; then so many times again.
+fn start_store(
+    runtime: &Runtime,
+    name: &str,
+    mut command: CommandLine,
+    (bucket, restarts): (&Path, usize),
+) -> Result<Asked, String> {
     let scratch = Side::scratch()?;
     if !command.has_flag(&["objstore.config", "objstore.config-file"]) {
         let config = format!("{{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
@@ -94,17 +108,23 @@ fn start_store(runtime: &Runtime, name: &str, mut command: CommandLine, bucket: 
     let http = command.flag("http-address", &free_address()?);
     let grpc = command.flag("grpc-address", &free_address()?);
     let mut side = Side::start(name, &command, scratch)?;
-    let took = side.wait_ready(&http, "/-/ready")?;
-    while get(&http, "/metrics").is_some_and(|(_, text)| is_building(&text)) {
-        std::thread::sleep(Duration::from_millis(50));
+    for number in 0..=restarts {
+        if number > 0 {
+            side.restart(&command)?;
+        }
+        let took = side.wait_ready(&http, "/-/ready")?;
+        while get(&http, "/metrics").is_some_and(|(_, text)| is_building(&text)) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let usage = side.usage()?;
+        eprintln!(
+            "{name}: {} ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
+            if number > 0 { format!("restart {number}") } else { "first start".into() },
+            took.as_secs_f64(),
+            usage.cpu.as_secs_f64(),
+            usage.peak_bytes >> 20
+        );
     }
-    let usage = side.usage()?;
-    eprintln!(
-        "{name}: ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
-        took.as_secs_f64(),
-        usage.cpu.as_secs_f64(),
-        usage.peak_bytes >> 20
-    );
     Ok(Asked { side, client: connect(runtime, &grpc)? })
 }
 

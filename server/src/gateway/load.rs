@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
+use engine::block::OpenedBlock;
 use engine::bucket::{BlockObject, ObjectName};
 use engine::index::BlockIndex;
 use engine::index::column::{self, Check};
@@ -22,20 +22,21 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore};
 
 use super::header::Headers;
+use super::local::{COLUMN_INDEX, Disk};
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
 use crate::sync::SyncedBlock;
-
-/// Name of a block's column index within its folder.
-const COLUMN_INDEX: &str = "column-index";
 
 /// Name of an index that is not whole yet.
 const PART: &str = "index.part";
 
 /// Indexes up to this many bytes are built when their block is opened: that takes no longer than
 /// opening it twice.
-const FOREGROUND_INDEX_BYTES_MAX: u64 = 512 << 10;
+pub(super) const FOREGROUND_INDEX_BYTES_MAX: u64 = 512 << 10;
+
+/// Threads that open local blocks, for each core: they wait for the disk where it is cold.
+const THREADS_PER_CORE: usize = 4;
 
 /// Time between two replacements of blocks whose column indexes were built.
 const SWAP_INTERVAL: Duration = Duration::from_millis(250);
@@ -53,11 +54,13 @@ pub enum IndexForm {
 /// Opens blocks, several at once.
 pub struct Loader {
     bucket: Bucket,
-    data_dir: PathBuf,
+    disk: Disk,
     concurrency: usize,
     form: IndexForm,
     /// Column indexes that are built at once.
     builds: Semaphore,
+    /// Threads that open blocks whose files are local.
+    threads: usize,
     headers: Headers,
     /// Blocks whose column index is yet to be built.
     pending: Mutex<Vec<SyncedBlock>>,
@@ -72,11 +75,12 @@ impl Loader {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             headers: Headers::new(bucket.clone(), ranges),
+            disk: Disk::new(data_dir, &bucket),
             bucket,
-            data_dir,
             concurrency: 1,
             form: IndexForm::default(),
             builds: Semaphore::new(cores),
+            threads: THREADS_PER_CORE * cores,
             pending: Mutex::default(),
             has_pending: Notify::new(),
             metrics,
@@ -95,7 +99,11 @@ impl Loader {
 
     /// Opens `blocks`; those that can't be opened are left out, with a warning each.
     pub async fn open_all(&self, blocks: Vec<&SyncedBlock>) -> Vec<Arc<OpenedBlock>> {
-        let opening = blocks.into_iter().map(|block| async move {
+        let (mut opened, others) = match self.form {
+            IndexForm::Column => self.disk.open_all(blocks, self.concurrency.min(self.threads), &self.metrics).await,
+            IndexForm::Header => (Vec::new(), blocks.into_iter().cloned().collect()),
+        };
+        let opening = others.iter().map(|block| async move {
             let started = Instant::now();
             self.metrics.block_loads.inc();
             match self.open(block).await {
@@ -111,12 +119,16 @@ impl Loader {
                 }
             }
         });
-        stream::iter(opening).buffer_unordered(self.concurrency).filter_map(async |opened| opened).collect().await
+        let mut opening = std::pin::pin!(stream::iter(opening).buffer_unordered(self.concurrency));
+        while let Some(block) = opening.next().await {
+            opened.extend(block);
+        }
+        opened
     }
 
     /// Removes a block's local files.
     pub fn remove(&self, id: BlockId) {
-        let folder = self.folder(id);
+        let folder = self.disk.folder(id);
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -127,7 +139,7 @@ impl Loader {
 
     /// Removes the local files of all blocks but those that `keep` names.
     pub fn remove_others(&self, keep: impl Fn(BlockId) -> bool) {
-        for entry in std::fs::read_dir(&self.data_dir).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(self.disk.data_dir()).into_iter().flatten().flatten() {
             let id = entry.file_name().to_str().and_then(|name| name.parse::<BlockId>().ok());
             if let Some(id) = id.filter(|id| !keep(*id)) {
                 self.remove(id);
@@ -144,7 +156,7 @@ impl Loader {
             let built = self.columns(block.meta.ulid, block).await;
             self.metrics.indexes_pending.dec();
             match built {
-                Ok(index) => Some(Arc::new(self.opened(block, index))),
+                Ok(index) => Some(Arc::new(self.disk.opened(block, index))),
                 Err(error) => {
                     tracing::warn!(block = %block.meta.ulid, %error, "building a column index failed, its index-header goes on answering");
                     None
@@ -166,33 +178,20 @@ impl Loader {
     async fn open(&self, block: &SyncedBlock) -> Result<OpenedBlock, Error> {
         let id = block.meta.ulid;
         let index = self.index(id, block).await.map_err(|error| error.within(format_args!("block {id}")))?;
-        Ok(self.opened(block, index))
-    }
-
-    fn opened(&self, block: &SyncedBlock, index: Arc<dyn BlockIndex>) -> OpenedBlock {
-        let id = block.meta.ulid;
-        let chunks = match self.bucket.folder() {
-            Some(folder) => {
-                let count = block.files.segments().len() as u32;
-                let object = |segment| ObjectName { block: id, object: BlockObject::Segment(segment) }.to_string();
-                ChunkSource::Local(Segments::new((0..count).map(|segment| folder.join(object(segment)))))
-            }
-            None => ChunkSource::Remote(block.files.segments()),
-        };
-        OpenedBlock::new(BlockInfo::from_meta(&block.meta), index, chunks)
+        Ok(self.disk.opened(block, index))
     }
 
     /// The block's index in the form that it has now: column indexes of large new blocks are built
     /// later.
     async fn index(&self, id: BlockId, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
         let index_len = block.files.len_of(BlockObject::Index);
-        let is_built = || self.folder(id).join(COLUMN_INDEX).exists();
+        let is_built = || self.disk.folder(id).join(COLUMN_INDEX).exists();
         let is_large = index_len.is_some_and(|len| len > FOREGROUND_INDEX_BYTES_MAX);
         if self.form == IndexForm::Column && (is_built() || !is_large) {
             return self.columns(id, block).await;
         }
         let len = index_len.ok_or_else(|| Error::new(ErrorKind::Corrupt, "there is no index"))?;
-        let header = self.headers.open(id, len, self.folder(id)).await;
+        let header = self.headers.open(id, len, self.disk.folder(id)).await;
         match (header, self.form) {
             (Ok(header), IndexForm::Column) => {
                 self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(block.clone());
@@ -207,7 +206,7 @@ impl Loader {
     }
 
     async fn columns(&self, id: BlockId, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
-        let path = self.folder(id).join(COLUMN_INDEX);
+        let path = self.disk.folder(id).join(COLUMN_INDEX);
         if path.exists() {
             match open_index(path.clone()).await {
                 Ok(index) => return Ok(Arc::new(index)),
@@ -220,12 +219,12 @@ impl Loader {
         if block.files.len_of(BlockObject::Index).is_none() {
             return Err(Error::new(ErrorKind::Corrupt, "there is no index"));
         }
-        std::fs::create_dir_all(self.folder(id)).map_err(|error| at(&path, &error))?;
+        std::fs::create_dir_all(self.disk.folder(id)).map_err(|error| at(&path, &error))?;
         let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
         match self.bucket.folder() {
             Some(folder) => self.build(folder.join(object), &path).await?,
             None => {
-                let part = self.folder(id).join(PART);
+                let part = self.disk.folder(id).join(PART);
                 let built = match self.download(&object, &part).await {
                     Ok(()) => self.build(part.clone(), &path).await,
                     Err(error) => Err(error),
@@ -260,10 +259,6 @@ impl Loader {
             file.write_all(&bytes?).await.map_err(|error| at(to, &error))?;
         }
         file.flush().await.map_err(|error| at(to, &error))
-    }
-
-    fn folder(&self, id: BlockId) -> PathBuf {
-        self.data_dir.join(id.to_string())
     }
 }
 

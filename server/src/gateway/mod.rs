@@ -10,6 +10,8 @@ pub mod frames;
 pub mod header;
 /// Label names and label values.
 pub mod labels;
+/// Opening blocks of which all lies on the local disk.
+pub mod local;
 /// Opening a block: its column index, its chunks.
 pub mod load;
 /// `thanos_bucket_store_*`.

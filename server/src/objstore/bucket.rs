@@ -158,6 +158,26 @@ impl Bucket {
         }
     }
 
+    /// The whole object of a bucket that is a folder, on a thread that may wait for the disk; `None`
+    /// when there is none.
+    pub fn read_file(&self, folder: &FilePath, name: &str) -> Result<Option<Bytes>, Error> {
+        let timer = self.metrics.begin("get");
+        match std::fs::read(folder.join(name)) {
+            Ok(bytes) => {
+                timer.done(bytes.len() as u64);
+                Ok(Some(bytes.into()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                timer.done(0);
+                Ok(None)
+            }
+            Err(error) => {
+                timer.failed();
+                Err(self.error("cannot get", name, &error))
+            }
+        }
+    }
+
     /// The bytes `range` of an object.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, Error> {
         let timer = self.metrics.begin("get_range");

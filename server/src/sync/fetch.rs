@@ -20,6 +20,12 @@ use super::filter::Filters;
 use super::metrics::{State, SyncMetrics, Tally};
 use crate::objstore::{Bucket, ObjectInfo};
 
+/// Metas that a thread reads before it takes more.
+const READ_BATCH: usize = 64;
+
+/// Threads that read metas of a bucket that is a folder.
+const READING_THREADS_MAX: usize = 8;
+
 /// A block's objects as a listing shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockFiles {
@@ -168,10 +174,14 @@ impl Fetcher {
         self.bucket.list("", |object| note(&mut listed, &object)).await?;
         let mut view = View::default();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut local = self.read_files(&listed, &seen).await;
         let reads = listed.into_iter().map(|(id, files)| {
-            let seen = seen.get(&id).cloned();
+            let (seen, local) = (seen.get(&id).cloned(), local.remove(&id));
             async move {
-                let read = self.read(id, &files, seen).await;
+                let read = match local {
+                    Some(read) => read,
+                    None => self.read(id, &files, seen).await,
+                };
                 let mark = self.deletion_mark(id, &files).await;
                 (id, files, read, mark)
             }
@@ -214,6 +224,30 @@ impl Fetcher {
             }
             Err(error) => Read::Corrupted(error),
         }
+    }
+
+    /// Metas of a bucket that is a folder, but those seen before: a few threads read many each, as
+    /// handing one to a thread costs more than reading it.
+    async fn read_files(&self, listed: &BTreeMap<BlockId, BlockFiles>, seen: &HashMap<BlockId, Seen>) -> Metas {
+        let Some(folder) = self.bucket.folder() else { return Metas::new() };
+        let is_new = |(id, files): &(&BlockId, &BlockFiles)| {
+            files.len_of(BlockObject::Meta).is_some()
+                && seen.get(id).is_none_or(|seen| seen.modified != files.meta_modified)
+        };
+        let wanted: Vec<BlockId> = listed.iter().filter(is_new).map(|(id, _)| *id).collect();
+        let threads = self.concurrency.min(READING_THREADS_MAX);
+        let batches = wanted.chunks(READ_BATCH).map(|batch| {
+            let (bucket, folder, batch) = (self.bucket.clone(), folder.to_owned(), batch.to_vec());
+            async move {
+                let read = move || -> Vec<(BlockId, Read)> {
+                    batch.into_iter().map(|id| (id, read_file(&bucket, &folder, id))).collect()
+                };
+                // What a batch did not bring is read by itself.
+                tokio::task::spawn_blocking(read).await.unwrap_or_default()
+            }
+        });
+        let read: Vec<Vec<(BlockId, Read)>> = stream::iter(batches).buffer_unordered(threads).collect().await;
+        read.into_iter().flatten().collect()
     }
 
     /// The copy on disk; `None` when there is none of this length or it is damaged.
@@ -268,6 +302,18 @@ impl Fetcher {
                 tracing::warn!(path = %entry.path().display(), %error, "cannot remove a copy that is not needed");
             }
         }
+    }
+}
+
+/// Metas that were read.
+type Metas = HashMap<BlockId, Read>;
+
+fn read_file(bucket: &Bucket, folder: &Path, id: BlockId) -> Read {
+    let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+    match bucket.read_file(folder, &name) {
+        Ok(Some(bytes)) => parse(id, &bytes).map_or_else(Read::Corrupted, |meta| Read::Meta(Arc::new(meta))),
+        Ok(None) => Read::Gone,
+        Err(error) => Read::Failed(error),
     }
 }
 

@@ -32,11 +32,12 @@ pub struct Built {
     pub file_bytes: u64,
 }
 
-/// Builds the column index of `index` in the file at `path`, which appears whole or not at all.
+/// Builds the column index of `index` in the file at `path`, which appears whole or not at all; only a
+/// crash of the machine may leave it damaged, which its checksums tell.
 pub fn build<S: Source>(index: &tsdb::Reader<S>, path: &Path) -> Result<Built, Error> {
     let builder = scan(index)?;
     let mut built = Built::default();
-    let written = replace::write_whole(path, |file| {
+    let written = replace::write_unsynced(path, |file| {
         let mut out = io::BufWriter::with_capacity(1 << 20, file);
         built = builder.finish(index.symbols(), &mut out)?;
         out.flush()
