@@ -14,6 +14,8 @@ use proto::thanos::{
 };
 use support::{IO_MODES, Uru, everything, frames, run, series, unary, wait, write_block};
 use tonic::Code;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 const START: i64 = 1_700_000_000_000;
 
@@ -132,6 +134,21 @@ fn info_health_and_hints_say_what_there_is() {
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
         let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
         assert_eq!(answer.into_inner().status, 1);
+
+        let mut reflection =
+            tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+        let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let answer = reflection.server_reflection_info(futures_util::stream::iter([asked])).await.unwrap();
+        let answer = answer.into_inner().message().await.unwrap().unwrap().message_response;
+        let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("services are listed") };
+        let mut services: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+        services.sort_unstable();
+        let own = |name: &String| !name.starts_with("grpc.reflection.");
+        services.retain(own);
+        assert_eq!(services, ["grpc.health.v1.Health", "thanos.Query", "thanos.Store", "thanos.info.Info"]);
 
         let id = "__block_id";
         let hints = SeriesRequestHints { block_matchers: vec![matcher(2, id, ".+")], enable_query_stats: true };

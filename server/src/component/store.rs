@@ -54,6 +54,9 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     ],
 };
 
+/// Services that reflection names: those that answer.
+const SERVED: [&str; 4] = ["thanos.Store", "thanos.Query", "thanos.info.Info", "grpc.health.v1.Health"];
+
 /// Pause between two attempts of the first sync.
 const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
 
@@ -181,9 +184,10 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
         "starting store"
     );
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        SERVED.iter().fold(builder, |builder, service| builder.with_service_name(*service))
     };
     let v1 = reflection().build_v1().map_err(|error| format!("gRPC reflection: {error}"))?;
     let v1alpha = reflection().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
