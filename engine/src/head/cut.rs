@@ -80,7 +80,7 @@ impl Head {
         next
     }
 
-    /// Drops all samples in order from before `until`, which are in a block, in one go.
+    /// Drops all samples in order from before `until`, which are in a block, in one go. All series stay.
     pub(super) fn cut_off(&mut self, until: i64) {
         let mut from = Some(0);
         while let Some(start) = from {
@@ -90,7 +90,6 @@ impl Head {
         while let Some(start) = from {
             from = self.truncate(until, start);
         }
-        while self.sweep() {}
     }
 
     /// Late samples so far, all of which go into blocks.

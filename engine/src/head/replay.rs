@@ -30,6 +30,10 @@ pub struct Replay {
     /// The series that each number in the log stands for, in pages: numbers ascend, but may start
     /// anywhere.
     pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// Whether samples have left the head. Series that nothing is left of stay until the end: the head
+    /// that wrote the log swept them some time after the cut, and until then took samples under their
+    /// numbers without naming them again.
+    is_cut: bool,
     /// Samples of series that the log never named, and histograms that no head would take; a log that was
     /// cut where it may be has none.
     pub unknown: u64,
@@ -38,7 +42,7 @@ pub struct Replay {
 impl Replay {
     /// Goes on with `head`.
     pub fn new(head: Head) -> Self {
-        let mut replay = Self { head, pages: Vec::new(), unknown: 0 };
+        let mut replay = Self { head, pages: Vec::new(), is_cut: false, unknown: 0 };
         for id in 0..replay.head.metas.len() as u32 {
             replay.bind(replay.head.numbers[id as usize], id);
         }
@@ -46,7 +50,8 @@ impl Replay {
     }
 
     /// The head as the records have made it.
-    pub fn finish(self) -> Head {
+    pub fn finish(mut self) -> Head {
+        while self.is_cut && self.head.sweep() {}
         self.head
     }
 
@@ -139,21 +144,18 @@ impl Replay {
         match (cut.kind, cut.phase == CutPhase::Done || is_there()) {
             (CutKind::InOrder, true) => {
                 self.head.cut_off(cut.until);
+                self.is_cut = true;
             }
             (CutKind::OutOfOrder, true) => {
                 if cut.phase == CutPhase::Intended {
                     self.head.freeze_late();
                 }
                 self.head.truncate_late();
-                while self.head.sweep() {}
+                self.is_cut = true;
             }
             // Frozen until the cut is done: what comes late in between stays.
             (CutKind::OutOfOrder, false) => drop(self.head.freeze_late()),
             (CutKind::InOrder, false) => {}
-        }
-        self.pages.clear();
-        for id in 0..self.head.metas.len() as u32 {
-            self.bind(self.head.numbers[id as usize], id);
         }
     }
 
