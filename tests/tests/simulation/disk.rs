@@ -139,7 +139,12 @@ impl Written {
             state.look();
             return Ok(());
         }
-        match self.random.below(5) {
+        let arrives = self.random.below(5);
+        if arrives > 0 {
+            // Blocks and snapshots made themselves durable before this write began.
+            state.look();
+        }
+        match arrives {
             // Nothing has arrived: the write failed, or the sync did and the pages were dropped.
             0 => {}
             // Everything has, and only the sync failed.
