@@ -28,6 +28,8 @@ fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
     let uru = start(data.path());
     // No interval has to pass before the first scrape.
     uru.wait_for("/api/v1/query?query=up", "\"job\":\"uru\"");
+    // What a scrape finds reaches the heads of both cores one after the other.
+    uru.wait_for("/api/v1/query?query=thanos_build_info", "\"instance\"");
     let own = query(&uru, "thanos_build_info", None);
     assert_eq!(own[0]["metric"]["instance"], format!("127.0.0.1:{}", uru.http.rsplit(':').next().unwrap()));
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;

@@ -53,7 +53,7 @@ impl TypedMetric for SentSizes {
 impl EncodeMetric for SentSizes {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
-        let bounds = BOUNDS.iter().map(|bound| *bound as f64).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|bound| *bound as f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(counts[BOUNDS.len() + 1] as f64, count, &buckets, None)
