@@ -251,7 +251,7 @@ fn alerts_rules_and_targets_of_an_endpoint_are_shown() {
 
     browser.click_text("header nav a", "Rules");
     browser.wait_for_text("h2", "disks");
-    browser.click("details.rule:nth-of-type(2) summary");
+    browser.click_text("details.rule summary b", "DiskFull");
     browser.wait_for_text("details.rule[open] pre", "disk_free < 1");
     browser.type_into(".filter", "recorded");
     browser.wait("document.querySelectorAll('details.rule').length === 1");
