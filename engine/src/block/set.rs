@@ -46,6 +46,11 @@ impl BlockSet {
         set
     }
 
+    /// The blocks of both sets. One that is in both, as after it was shipped, counts once.
+    pub fn with(&self, others: &Self) -> Self {
+        Self::new(self.blocks().chain(others.blocks()).cloned())
+    }
+
     /// All blocks, by id.
     pub fn blocks(&self) -> impl ExactSizeIterator<Item = &Arc<OpenedBlock>> {
         self.blocks.values()

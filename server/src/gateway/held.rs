@@ -22,7 +22,7 @@ impl Gateway {
         let current = Arc::clone(&self.blocks.current().set);
         let Some(ingest) = self.kept() else { return Ok(current) };
         let request = ViewRequest { tenants: None, matchers: matchers.to_vec(), range };
-        Ok(Arc::new(together(&current, &ingest.view(&request).await?)))
+        Ok(Arc::new(ingest.view(&request).await?.with(&current)))
     }
 
     /// Adds names or values of what is kept to those of the bucket's blocks.
@@ -54,9 +54,4 @@ impl Gateway {
         }
         ranges
     }
-}
-
-fn together(bucket: &BlockSet, kept: &BlockSet) -> BlockSet {
-    // A block that was shipped is in both, and counts once.
-    BlockSet::new(kept.blocks().chain(bucket.blocks()).cloned())
 }

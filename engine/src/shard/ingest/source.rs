@@ -36,8 +36,7 @@ impl Ingest {
 }
 
 impl HeadSource {
-    /// The same source, which also reads the blocks of `bucket`. A block that was shipped and is still
-    /// here counts once.
+    /// The same source, which also reads the blocks of `bucket`.
     pub fn beside(self, bucket: Arc<BlockSet>) -> Self {
         Self { bucket, ..self }
     }
@@ -51,8 +50,7 @@ impl HeadSource {
         }
         let wanted =
             ViewRequest { tenants: self.tenants.clone(), matchers: request.matchers.to_vec(), range: request.range };
-        let kept = block_on(self.ingest.view(&wanted))?;
-        let set = BlockSet::new(kept.blocks().chain(self.bucket.blocks()).cloned());
+        let set = block_on(self.ingest.view(&wanted))?.with(&self.bucket);
         let view = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
         views.insert(key, Arc::clone(&view));
         Ok(view)
