@@ -15,7 +15,7 @@ use std::arch::x86_64::{
 };
 
 use super::lanes::{self, GROUP, Lane, STEPS};
-use super::scalar::{self, State};
+use super::scalar::State;
 use super::{Batch, Fault};
 
 /// Chunks of a vector.
@@ -210,20 +210,8 @@ impl Lanes {
     #[inline(never)]
     #[target_feature(enable = "avx2")]
     fn stepped_wide(before: Self, copies: &[u8]) -> Self {
-        let (at, time, delta) = (lanes_of(before.at), lanes_of(before.time), lanes_of(before.delta));
-        let (value, unused, below) = (lanes_of(before.value), lanes_of(before.unused), lanes_of(before.below));
-        let states: [State; LANES] = std::array::from_fn(|lane| {
-            let mut state = State {
-                at: at[lane] as usize,
-                time: time[lane] as i64,
-                delta: delta[lane] as i64,
-                value: value[lane],
-                width: 64 - unused[lane] as u32,
-                below: below[lane] as u32,
-            };
-            scalar::run(copies, usize::MAX, &mut state, &mut [0], &mut [0.0]);
-            state
-        });
+        let Self { at, time, delta, value, unused, below } = before;
+        let states = lanes::step_alone([at, time, delta, value, unused, below].map(|field| lanes_of(field)), copies);
         Self::load(|lane| states[lane])
     }
 

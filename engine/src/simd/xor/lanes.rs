@@ -78,6 +78,24 @@ pub(super) fn wide_max(longest: usize) -> usize {
     WIDE_MAX + longest / SAMPLES_PER_WIDE
 }
 
+/// Decodes a sample of each lane, one lane after the other; gives the states behind it. The fields are
+/// bit, time, delta, value, unused bits and zeros below the payload, each of all lanes.
+pub(super) fn step_alone<const LANES: usize>(fields: [[u64; LANES]; 6], copies: &[u8]) -> [State; LANES] {
+    let [at, time, delta, value, unused, below] = fields;
+    std::array::from_fn(|lane| {
+        let mut state = State {
+            at: at[lane] as usize,
+            time: time[lane] as i64,
+            delta: delta[lane] as i64,
+            value: value[lane],
+            width: 64 - unused[lane] as u32,
+            below: below[lane] as u32,
+        };
+        scalar::run(copies, usize::MAX, &mut state, &mut [0], &mut [0.0]);
+        state
+    })
+}
+
 /// Chunks in descending order of their lengths.
 fn sort(batch: &mut Batch) -> Vec<u32> {
     let mut order = std::mem::take(&mut batch.order);
