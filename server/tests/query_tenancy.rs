@@ -3,18 +3,12 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use prost::Message;
 use proto::prometheus_copy::{LabelMatcher, Query, ReadRequest, ReadResponse};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use support::authority::Authority;
 use support::endpoint::{Answers, Endpoint, Step, series_frame};
 use support::{Uru, request, run, write_block};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const START: i64 = 1_700_000_040_000;
 
@@ -87,26 +81,6 @@ fn a_tenant_sees_its_own_series_in_every_api() {
     assert!(body.contains("\"8\""), "without enforcement all series are seen: {body}");
 }
 
-/// A GET over TLS with a client's certificate; the body.
-async fn get(address: &str, authority: &Authority, client: &(String, String), path: &str) -> std::io::Result<String> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let chain = vec![CertificateDer::from_pem_slice(client.0.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(client.1.as_bytes()).unwrap();
-    let config = builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
-    let socket = tokio::net::TcpStream::connect(address).await?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), socket).await?;
-    let head = format!("GET {path} HTTP/1.1\r\nHost: uru\r\nTHANOS-TENANT: forged\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    let mut answer = Vec::new();
-    // A server that closes without a word of TLS has answered all the same.
-    let _ = stream.read_to_end(&mut answer).await;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
 #[test]
 fn a_certificate_names_the_tenant_and_no_header_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -133,7 +107,10 @@ fn a_certificate_names_the_tenant_and_no_header_does() {
         ],
     );
     let client = authority.issue_to("client", "team-a");
-    let ask = |path: &str| run(get(&uru.http, &authority, &client, path)).unwrap();
+    let ask = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: uru\r\nTHANOS-TENANT: forged\r\nConnection: close\r\n\r\n");
+        run(authority.exchange(&uru.http, &client, request.as_bytes())).unwrap()
+    };
     while !ask("/-/ready").starts_with("HTTP/1.1 200") {
         std::thread::yield_now();
     }

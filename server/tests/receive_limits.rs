@@ -20,9 +20,6 @@ use engine::model::Labels;
 use engine::shard::{self, Ingest, IngestOptions, Pool};
 use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use server::cluster::hashring::Algorithm;
 use server::ingest::forward::{Compression, ForwardOptions, Peers};
 use server::ingest::limits::{Limiter, LimitsConfig};
@@ -34,38 +31,21 @@ use server::ingest::{Mode, ReceiveOptions, Receiver, http as handlers};
 use server::telemetry::rpc::RpcMetrics;
 use support::authority::Authority;
 use support::{Uru, run, wait};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt as _;
 use write::{EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, recorded, samples, start, stored, write};
 
-/// A TLS connection to where `uru` takes remote write; `client` is a certificate and its key.
+/// What is answered to a remote write over TLS; `client` is a certificate and its key.
 async fn post_by_tls(
     uru: &Uru,
     authority: &Authority,
     client: &(String, String),
     body: &[u8],
-) -> Result<String, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let chain = vec![CertificateDer::from_pem_slice(client.0.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(client.1.as_bytes()).unwrap();
-    let config = builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
-    let socket = tokio::net::TcpStream::connect(uru.write_address()).await.unwrap();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(name, socket).await.map_err(|error| error.to_string())?;
+) -> std::io::Result<String> {
     let head = format!(
         "POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nTHANOS-TENANT: other\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).await.map_err(|error| error.to_string())?;
-    stream.write_all(body).await.map_err(|error| error.to_string())?;
-    let mut answer = Vec::new();
-    // A server that closes the connection needn't say so in TLS' own way.
-    let _ = stream.read_to_end(&mut answer).await;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    authority.exchange(&uru.write_address(), client, &[head.as_bytes(), body].concat()).await
 }
 
 #[test]

@@ -3,11 +3,7 @@
 mod support;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use support::authority::Authority;
 use support::{Uru, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,24 +13,8 @@ const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Shakes hands and waits for the server's first frame; returns the server's certificate.
 async fn connect(uru: &Uru, authority: &Authority, client: Option<&(String, String)>) -> Result<Vec<u8>, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let builder = builder.with_root_certificates(roots);
-    let mut config = match client {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let socket = tokio::net::TcpStream::connect(&uru.grpc).await.unwrap();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(name, socket).await.map_err(|error| error.to_string())?;
+    let connected = authority.connect(&uru.grpc, client, &[b"h2"]).await;
+    let mut stream = connected.map_err(|error| error.to_string())?;
     stream.write_all(HELLO).await.map_err(|error| error.to_string())?;
     let mut frame = [0; 9];
     stream.read_exact(&mut frame).await.map_err(|error| error.to_string())?;

@@ -1,8 +1,17 @@
-//! A certificate authority of a test.
+//! A certificate authority of a test, and connections to those that it vouches for.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Issues certificates.
 pub struct Authority {
@@ -42,5 +51,40 @@ impl Authority {
         std::fs::write(folder.join("ca.pem"), &self.pem).unwrap();
         std::fs::write(folder.join("cert.pem"), certificate).unwrap();
         std::fs::write(folder.join("key.pem"), key).unwrap();
+    }
+    /// A TLS connection to 127.0.0.1 at `address`, by the protocols of ALPN that are named; `client` is a
+    /// certificate and its key.
+    pub async fn connect(
+        &self,
+        address: &str,
+        client: Option<&(String, String)>,
+        protocols: &[&[u8]],
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        let mut config = match client {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let socket = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("127.0.0.1").unwrap(), socket).await
+    }
+
+    /// What the server at `address` answers a client with a certificate until it closes the connection.
+    pub async fn exchange(&self, address: &str, client: &(String, String), request: &[u8]) -> io::Result<String> {
+        let mut stream = self.connect(address, Some(client), &[]).await?;
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        // A server that closes the connection needn't say so in TLS' own way.
+        let _ = stream.read_to_end(&mut answer).await;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }
