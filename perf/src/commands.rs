@@ -1,6 +1,7 @@
 //! Command lines run to their end, in turn: what each took.
 
 use crate::compare::{self, Row};
+use crate::settings::Settings;
 use crate::side::{CommandLine, Side, run_to_end};
 
 /// What to run.
@@ -12,21 +13,17 @@ pub struct Args {
     /// How often each is run.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Print JSON lines instead of a table.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the commands and prints the comparison.
-pub fn run(args: &Args) -> Result<(), String> {
+pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let scratch = Side::scratch()?;
     let mut commands = args.commands.iter().map(|text| CommandLine::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let runs = compare::interleave(&mut commands, args.rounds, |command| {
-        let finished = run_to_end(&command.to_string(), command, scratch.path())?;
+        let finished = run_to_end(&command.to_string(), command, scratch.path(), None)?;
         Ok((finished.wall, finished.usage.cpu, finished.usage.peak_bytes))
     })?;
     let sides = commands.iter().map(ToString::to_string).zip(runs).collect();
     let rows = [Row { question: "run".into(), answer: "ended".into(), sides }];
-    print!("{}", if args.json { compare::json_lines(&rows) } else { compare::table(&rows) });
-    Ok(())
+    settings.tell("run", &compare::lines(&rows), &compare::table(&rows))
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use settings::Settings;
+
 /// Blocks shaped like a Kubernetes fleet.
 mod blocks;
 /// Processes run to their end.
@@ -15,8 +17,12 @@ mod compact;
 mod compare;
 /// Calls over gRPC.
 mod grpc;
-/// Flame graphs of processes.
+/// Where figures are measured.
+mod machine;
+/// Flame graphs of scenarios.
 mod profile;
+/// Programs that are started.
+mod program;
 /// Questions in PromQL.
 mod query;
 /// Random numbers from a seed.
@@ -25,6 +31,8 @@ mod random;
 mod receive;
 /// All measurements on one page.
 mod report;
+/// How measurements are told and recorded.
+mod settings;
 /// Processes under measurement.
 mod side;
 /// Questions to store gateways.
@@ -38,10 +46,8 @@ mod wire;
 #[derive(Parser)]
 #[command(name = "perf", version)]
 struct Cli {
-    /// Draw a flame graph of every process that is started into this folder, with Linux' perf. Figures of
-    /// such a run are no record.
-    #[arg(long, global = true)]
-    profile: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    flags: settings::Flags,
     #[command(subcommand)]
     command: Command,
 }
@@ -70,9 +76,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let watched = cli.profile.as_deref().map_or(Ok(()), profile::watch_all);
-    let done = watched.and_then(|()| run(cli.command));
-    match done {
+    match Settings::new(cli.flags).and_then(|settings| run(cli.command, &settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("perf: {error}");
@@ -81,15 +85,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), String> {
+fn run(command: Command, settings: &Settings) -> Result<(), String> {
     match command {
         Command::Blocks(args) => blocks::run(&args).map_err(|error| error.to_string()),
-        Command::Run(args) => commands::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Compact(args) => compact::run(&args),
-        Command::Receive(args) => receive::run(&args),
-        Command::Query(args) => query::run(&args),
-        Command::Store(args) => store::run(&args),
+        Command::Run(args) => commands::run(&args, settings),
+        Command::Report(args) => report::run(&args, settings),
+        Command::Compact(args) => compact::run(&args, settings),
+        Command::Receive(args) => receive::run(&args, settings),
+        Command::Query(args) => query::run(&args, settings),
+        Command::Store(args) => store::run(&args, settings),
         Command::Copy(args) => store::copy::run(&args),
     }
 }

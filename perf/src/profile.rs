@@ -1,8 +1,8 @@
-//! Where a process' time goes, drawn as a flame graph: Linux' `perf` watches it from its start to its
-//! end, what it saw is folded into a tree of calls, and the tree is drawn as an SVG.
+//! Where uru's time goes in one scenario, drawn as a flame graph: Linux' `perf` watches the process while
+//! the scenario lasts, what it saw is folded into a tree of calls, and the tree is drawn as an SVG.
 //!
 //! ```text
-//! perf record ─> perf script ─> stacks ─ fold ─> tree ─> <folder>/<number>-<name>.svg
+//! perf record ─> perf script ─> stacks ─ fold ─> tree ─> <folder>/<scenario>.svg
 //! ```
 //! Watching costs the process something: figures of a run with `--profile` are no record.
 
@@ -10,14 +10,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Stacks taken of each second of CPU time.
 const FREQUENCY: &str = "199";
 
 /// How stacks are found: frames are not chained in optimized programs.
-const CALL_GRAPH: &str = "dwarf,8192";
+const CALL_GRAPH: &str = "dwarf,16384";
+
+/// Least time for which a question is asked again and again while it is watched.
+const SCENE_TIME: Duration = Duration::from_secs(3);
+
+/// Longest time until the recorder watches.
+const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Pixels of the drawing's width.
 const WIDTH: f64 = 1400.0;
@@ -31,60 +36,101 @@ const LETTER: f64 = 6.6;
 /// Calls narrower than this many pixels are left out.
 const NARROWEST: f64 = 0.4;
 
-static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-
-/// From now on every process that is started is watched; drawings go to `folder`.
-pub fn watch_all(folder: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(folder).map_err(|error| format!("--profile {}: {error}", folder.display()))?;
-    let found = Command::new("perf").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !found.is_ok_and(|status| status.success()) {
-        return Err("--profile needs Linux' perf on the search path: install the package linux-perf".into());
-    }
-    FOLDER.get_or_init(|| folder.to_owned());
-    Ok(())
+/// Draws flame graphs into a folder.
+pub struct Profile {
+    folder: PathBuf,
 }
 
-/// A process that is watched; the drawing is made when this is dropped.
+impl Profile {
+    /// Into `folder`, which is made. Fails where there is no Linux' perf.
+    pub fn into_folder(folder: &Path) -> Result<Self, String> {
+        std::fs::create_dir_all(folder).map_err(|error| format!("--profile {}: {error}", folder.display()))?;
+        let found = Command::new("perf").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            return Err("--profile needs Linux' perf on the search path: install the package linux-perf".into());
+        }
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Watches process `pid` in the scenario `scene` until the drawing is asked for.
+    pub fn watch(&self, scene: &str, pid: u32) -> Result<Watched, String> {
+        let data = self.folder.join(file_name(scene)).with_extension("data");
+        let failed = |error: std::io::Error| format!("perf record of {scene}: {error}");
+        // An old file would look like that of a recorder at work.
+        drop(std::fs::remove_file(&data));
+        let mut command = Command::new("perf");
+        command.args(["record", "-q", "-F", FREQUENCY, "--call-graph", CALL_GRAPH, "-p", &pid.to_string(), "-o"]);
+        command.arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut recorder = command.spawn().map_err(failed)?;
+        // It writes the file's head when it has attached itself.
+        let begin = Instant::now();
+        while !std::fs::metadata(&data).is_ok_and(|found| found.len() > 0) {
+            let ended = recorder.try_wait().map_err(failed)?;
+            if ended.is_some() || begin.elapsed() > ATTACH_TIME_MAX {
+                drop(recorder.kill());
+                let output = recorder.wait_with_output().map_err(failed)?;
+                return Err(format!("perf record of {scene}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(Watched { recorder, data, scene: scene.to_owned() })
+    }
+
+    /// Draws what process `pid` does while `again` is called again and again.
+    pub fn draw(&self, scene: &str, pid: u32, mut again: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+        let watched = self.watch(scene, pid)?;
+        let begin = Instant::now();
+        while begin.elapsed() < SCENE_TIME {
+            again()?;
+        }
+        watched.draw()
+    }
+}
+
+fn file_name(scene: &str) -> String {
+    let name: String = scene.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    name.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// A process that is watched; the recorder ends with this.
 pub struct Watched {
-    perf: Child,
+    recorder: Child,
     data: PathBuf,
+    scene: String,
 }
 
 impl Watched {
-    /// Watches process `pid`, called `name`, if that was asked for.
-    pub fn begin(name: &str, pid: u32) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let data = FOLDER.get()?.join(format!("{number:03}-{name}.data"));
-        let mut command = Command::new("perf");
-        command.args(["record", "-q", "-F", FREQUENCY, "--call-graph", CALL_GRAPH, "-p", &pid.to_string(), "-o"]);
-        let perf = command.arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        perf.map(|perf| Self { perf, data }).map_err(|error| eprintln!("perf record: {error}")).ok()
-    }
-
-    fn draw(&mut self) -> Result<(), String> {
-        // It writes what it has when it is interrupted.
-        let told = Command::new("kill").args(["-INT", &self.perf.id().to_string()]).stderr(Stdio::null()).status();
-        told.and_then(|_| self.perf.wait()).map_err(|error| error.to_string())?;
-        let script = Command::new("perf").args(["script", "-F", "comm,ip,sym", "-i"]).arg(&self.data).output();
-        let script = script.map_err(|error| error.to_string())?;
+    /// Ends watching and draws.
+    pub fn draw(mut self) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("flame graph of {}: {error}", self.scene);
+        // It writes what it has when it is interrupted, or when the process has ended.
+        Command::new("kill")
+            .args(["-INT", &self.recorder.id().to_string()])
+            .stderr(Stdio::null())
+            .status()
+            .map_err(failed)?;
+        self.recorder.wait().map_err(failed)?;
+        // Without inlined frames, the names of which take perf minutes.
+        let mut script = Command::new("perf");
+        script.args(["script", "--no-inline", "-F", "comm,ip,sym", "-i"]).arg(&self.data);
+        let script = script.output().map_err(failed)?;
         let tree = fold(&String::from_utf8_lossy(&script.stdout));
         if tree.samples == 0 {
-            return Err(String::from_utf8_lossy(&script.stderr).into_owned());
+            let why = String::from_utf8_lossy(&script.stderr);
+            return Err(format!("flame graph of {}: no sample was taken: {}", self.scene, why.trim()));
         }
         let path = self.data.with_extension("svg");
-        std::fs::write(&path, svg(&tree)).map_err(|error| format!("{}: {error}", path.display()))?;
-        eprintln!("flame graph: {}", path.display());
-        std::fs::remove_file(&self.data).map_err(|error| format!("{}: {error}", self.data.display()))
+        std::fs::write(&path, svg(&self.scene, &tree)).map_err(failed)?;
+        eprintln!("flame graph: {} of {} samples", path.display(), tree.samples);
+        std::fs::remove_file(&self.data).map_err(failed)
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if let Err(error) = self.draw() {
-            eprintln!("no flame graph of {}: {error}", self.data.display());
-        }
+        // It has ended already, unless the scenario failed.
+        drop(self.recorder.kill());
+        drop(self.recorder.wait());
     }
 }
 
@@ -102,7 +148,8 @@ fn fold(script: &str) -> Call {
     for sample in script.split("\n\n") {
         let mut lines = sample.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
         let Some(thread) = lines.next() else { continue };
-        let frames: Vec<&str> = lines.map(|line| line.trim().split_once(' ').map_or("?", |(_, name)| name)).collect();
+        let frames: Vec<&str> =
+            lines.map(|line| line.trim().split_once(' ').map_or("?", |(_, name)| plain(name))).collect();
         root.samples += 1;
         let mut at = &mut root;
         for name in std::iter::once(thread.trim()).chain(frames.into_iter().rev()) {
@@ -113,18 +160,27 @@ fn fold(script: &str) -> Call {
     root
 }
 
+/// A function's name without the hash at its end.
+fn plain(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((plain, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => plain,
+        _ => name,
+    }
+}
+
 fn depth(call: &Call) -> usize {
     1 + call.calls.values().map(depth).max().unwrap_or(0)
 }
 
 /// The drawing: callers below what they call, each as wide as its share of the samples.
-fn svg(root: &Call) -> String {
+fn svg(scene: &str, root: &Call) -> String {
     let height = ROW * depth(root) as f64;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"monospace\" \
          font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n"
     );
-    draw(&mut out, ("all", root), (0.0, height - ROW), (WIDTH / root.samples.max(1) as f64, root.samples));
+    let scale = (WIDTH / root.samples.max(1) as f64, root.samples);
+    draw(&mut out, (&format!("all of {scene}"), root), (0.0, height - ROW), scale);
     out.push_str("</svg>\n");
     out
 }
@@ -175,7 +231,7 @@ mod tests {
     use super::*;
 
     const SCRIPT: &str = "shard-0 \n\t ffff1 decode\n\t ffff2 select<A, B>\n\t ffff3 main\n\n\
-                          shard-0 \n\t ffff4 encode\n\t ffff2 select<A, B>\n\t ffff3 main\n\n\
+                          shard-0 \n\t ffff4 encode::h0123456789abcdef\n\t ffff2 select<A, B>\n\t ffff3 main\n\n\
                           edge \n\t ffff5 [unknown]\n\n";
 
     #[test]
@@ -190,11 +246,13 @@ mod tests {
 
     #[test]
     fn a_drawing_names_every_call_and_its_share() {
-        let text = svg(&fold(SCRIPT));
-        for part in ["select&lt;A, B&gt;: 2 samples, 66.7 %", "all: 3 samples, 100.0 %", "edge", "</svg>"] {
+        let text = svg("everything", &fold(SCRIPT));
+        for part in ["select&lt;A, B&gt;: 2 samples, 66.7 %", "all of everything: 3 samples, 100.0 %", "edge", "</svg>"]
+        {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert_eq!(text.matches("<g>").count(), 8);
         assert_eq!(shortened("a&lt;b", 4), "a…");
+        assert_eq!(file_name("store: metric, all pods"), "store-metric-all-pods");
     }
 }

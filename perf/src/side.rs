@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::profile::Watched;
+use crate::profile::{Profile, Watched};
+use crate::program;
 use crate::usage::{self, Usage};
 
 /// Longest time that a process may take until it is ready.
@@ -59,11 +60,29 @@ impl CommandLine {
         Ok(Self { words })
     }
 
-    /// The program `uru` that was built beside this one, or of the search path, with these words.
-    pub fn uru(words: &[&str]) -> Self {
-        let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("uru")));
-        let program = beside.filter(|path| path.is_file()).map_or("uru".into(), |path| path.display().to_string());
-        Self { words: std::iter::once(program).chain(words.iter().map(|word| (*word).to_owned())).collect() }
+    /// The program of a component: the line that was said, or else `uru` with these words.
+    pub fn uru(said: Option<&str>, words: &[&str]) -> Result<Self, String> {
+        match said {
+            Some(line) => Self::parse(line),
+            None => Ok(Self::of(&program::uru()?, words)),
+        }
+    }
+
+    /// `program` with these words.
+    pub fn of(program: &Path, words: &[&str]) -> Self {
+        let words = words.iter().map(|word| (*word).to_owned());
+        Self { words: std::iter::once(program.display().to_string()).chain(words).collect() }
+    }
+
+    /// Adds words at the end.
+    pub fn with(mut self, words: impl IntoIterator<Item = String>) -> Self {
+        self.words.extend(words);
+        self
+    }
+
+    /// The words after the program.
+    pub fn arguments(&self) -> &[String] {
+        &self.words[1..]
     }
 
     /// The value of the flag `--name`; when the line does not say one, it gets `value`.
@@ -110,12 +129,26 @@ pub fn free_address() -> Result<String, String> {
     found.map(|address| address.to_string()).map_err(|error| format!("there is no free port: {error}"))
 }
 
+/// Copies a folder to `to`, which is not there, by links where the file system allows them.
+pub fn link_tree(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{} to {}: {error}", from.display(), to.display());
+    std::fs::create_dir_all(to).map_err(failed)?;
+    for entry in std::fs::read_dir(from).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            link_tree(&path, &target)?;
+        } else {
+            std::fs::hard_link(&path, &target).or_else(|_| std::fs::copy(&path, &target).map(drop)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// A process that runs until it is dropped.
 pub struct Side {
     /// Its name in tables.
     pub name: String,
-    /// Draws where its time goes, if that was asked for; before the process ends.
-    watched: Option<Watched>,
     /// Its process.
     child: Child,
     log: PathBuf,
@@ -133,21 +166,30 @@ impl Side {
     pub fn start(name: &str, command: &CommandLine, scratch: TempDir) -> Result<Self, String> {
         let log = scratch.path().join("log");
         let child = command.spawn(&log)?;
-        Ok(Self { name: name.to_owned(), watched: Watched::begin(name, child.id()), child, log, scratch })
+        Ok(Self { name: name.to_owned(), child, log, scratch })
     }
 
     /// Ends the process and starts `command` over the same folder.
     pub fn restart(&mut self, command: &CommandLine) -> Result<(), String> {
         self.end();
         self.child = command.spawn(&self.log)?;
-        self.watched = Watched::begin(&self.name, self.child.id());
         Ok(())
     }
 
     /// Waits until `GET path` at `address` answers 200; returns how long that took.
     pub fn wait_ready(&mut self, address: &str, path: &str) -> Result<Duration, String> {
+        self.wait_until(address, path, |status, _| status == 200)
+    }
+
+    /// Waits until the status and body of `GET path` at `address` are as they should be.
+    pub fn wait_until(
+        &mut self,
+        address: &str,
+        path: &str,
+        is_right: impl Fn(u16, &str) -> bool,
+    ) -> Result<Duration, String> {
         let begin = Instant::now();
-        while get(address, path).is_none_or(|(status, _)| status != 200) {
+        while get(address, path).is_none_or(|(status, body)| !is_right(status, &body)) {
             let ended = self.child.try_wait().map_err(|error| format!("{}: {error}", self.name))?;
             if ended.is_some() || begin.elapsed() > READY_TIME_MAX {
                 let why = ended.map_or("is not ready".into(), |status| format!("has ended: {status}"));
@@ -195,7 +237,6 @@ impl Drop for Side {
 
 impl Side {
     fn end(&mut self) {
-        self.watched = None;
         // Asked first, as a process that is killed leaves its files locked or unwritten.
         let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         let begin = Instant::now();
@@ -220,12 +261,20 @@ pub struct Finished {
     pub usage: Usage,
 }
 
-/// Runs `command` to its end; its output goes to `scratch`. A status other than 0 is an error.
-pub fn run_to_end(name: &str, command: &CommandLine, scratch: &Path) -> Result<Finished, String> {
+/// Runs `command` to its end; its output goes to `scratch`. A status other than 0 is an error. With a
+/// profile, its flame graph gets this name.
+pub fn run_to_end(
+    name: &str,
+    command: &CommandLine,
+    scratch: &Path,
+    profile: Option<(&Profile, &str)>,
+) -> Result<Finished, String> {
     let log = scratch.join("log");
     let begin = Instant::now();
-    let mut child = command.spawn(&log)?;
-    let watched = Watched::begin(name, child.id());
+    let (mut child, watched) = match profile {
+        Some((profile, scene)) => start_watched(command, &log, (profile, scene))?,
+        None => (command.spawn(&log)?, None),
+    };
     let mut used = Usage::default();
     // A process that has ended keeps its CPU time until it is waited for, its memory it does not.
     while let Ok(now) = usage::of(child.id()) {
@@ -237,18 +286,41 @@ pub fn run_to_end(name: &str, command: &CommandLine, scratch: &Path) -> Result<F
     }
     let wall = begin.elapsed();
     let status = child.wait().map_err(|error| format!("{name}: {error}"))?;
-    drop(watched);
     if !status.success() {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         return Err(format!("{name} has ended: {status}\n{text}"));
     }
+    if let Some(watched) = watched {
+        watched.draw()?;
+    }
     Ok(Finished { wall, usage: used })
 }
 
-/// A GET over a connection of its own: status and body; `None` when nobody answers.
+/// Starts a process that is watched from its first instruction: a shell stops itself, is watched, and
+/// becomes the program when it goes on.
+fn start_watched(
+    command: &CommandLine,
+    log: &Path,
+    (profile, scene): (&Profile, &str),
+) -> Result<(Child, Option<Watched>), String> {
+    let shell = CommandLine::of(Path::new("sh"), &["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
+    let mut child = shell.with(command.words.iter().cloned()).spawn(log)?;
+    while !usage::is_stopped(child.id()) && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(POLL);
+    }
+    let watched = profile.watch(scene, child.id());
+    let pid = child.id().to_string();
+    let signal = if watched.is_ok() { "-CONT" } else { "-KILL" };
+    let sent = Command::new("kill").args([signal, &pid]).status();
+    sent.map_err(|error| format!("kill {signal} {pid}: {error}"))?;
+    Ok((child, Some(watched?)))
+}
+
+/// A GET over a connection of its own, of HTTP/1.0 so that the body comes in one piece: status and body;
+/// `None` when nobody answers.
 pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
@@ -280,11 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn a_linked_folder_outlives_the_copy() {
+        let scratch = TempDir::new().unwrap();
+        let (from, to) = (scratch.path().join("a"), scratch.path().join("b"));
+        std::fs::create_dir_all(from.join("chunks")).unwrap();
+        std::fs::write(from.join("chunks/000001"), "x").unwrap();
+        link_tree(&from, &to).unwrap();
+        assert_eq!(std::fs::read_to_string(to.join("chunks/000001")).unwrap(), "x");
+        std::fs::remove_dir_all(&to).unwrap();
+        assert!(from.join("chunks/000001").is_file());
+    }
+
+    #[test]
     fn a_process_that_has_run_to_its_end_has_used_memory() {
         let scratch = TempDir::new().unwrap();
-        let finished = run_to_end("sleep", &CommandLine::parse("sleep 0.05").unwrap(), scratch.path()).unwrap();
+        let finished = run_to_end("sleep", &CommandLine::parse("sleep 0.05").unwrap(), scratch.path(), None).unwrap();
         assert!(finished.usage.peak_bytes > 0, "{finished:?}");
-        let error = run_to_end("false", &CommandLine::parse("false").unwrap(), scratch.path()).unwrap_err();
+        let error = run_to_end("false", &CommandLine::parse("false").unwrap(), scratch.path(), None).unwrap_err();
         assert!(error.contains("exit status: 1"), "{error}");
     }
 }

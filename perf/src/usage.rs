@@ -25,6 +25,15 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Of several processes together.
+    pub fn sum(all: &[Self]) -> Self {
+        all.iter().fold(Self::default(), |sum, one| Self {
+            cpu: sum.cpu + one.cpu,
+            threads_cpu: sum.threads_cpu + one.threads_cpu,
+            peak_bytes: sum.peak_bytes + one.peak_bytes,
+        })
+    }
+
     /// CPU time from `before` to this: exact, unless a thread has ended in between.
     pub fn cpu_since(&self, before: &Self) -> Duration {
         let coarse = self.cpu.saturating_sub(before.cpu);
@@ -51,6 +60,11 @@ pub fn reset_peak(pid: u32) -> Result<(), String> {
 /// Whether a process has ended and waits to be waited for.
 pub fn has_ended(pid: u32) -> bool {
     stat(pid).is_none_or(|fields| fields.first().is_some_and(|state| state == "Z"))
+}
+
+/// Whether a process was stopped by a signal and may go on.
+pub fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T"))
 }
 
 fn threads_cpu(pid: u32) -> Result<Duration, String> {

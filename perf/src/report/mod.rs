@@ -6,24 +6,33 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::{Value, json};
+use crate::program;
+use crate::settings::Settings;
 
 use page::Section;
-use plot::{Line, Plot};
+use plane::{Data, PLANES, Plane};
+use record::Record;
 
 /// The page.
 mod page;
+/// What is measured.
+mod plane;
 /// Plots.
 mod plot;
+/// Figures.
+mod record;
 
-/// Series of the blocks by which growth is shown; each is asked when it is not over `--series-max`.
+/// Series of the data by which growth is shown; each is used when it is not over `--series-max`.
 const SCALES: [usize; 7] = [10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
 
-/// Series of the block on which sides are compared.
+/// Most series of data over which all questions are asked, rather than those that show growth.
 const COMPARED_SERIES: usize = 100_000;
 
-/// Questions by which growth is shown.
-const GROWTH: [&str; 3] = ["everything", "everything, no chunks", "metric, all pods"];
+/// Series from which on growth is only sampled: fewer samples of each series, fewer rounds, uru alone.
+const SAMPLED_SERIES: usize = 1_000_001;
+
+/// Rounds where growth is only sampled.
+const SAMPLED_ROUNDS: usize = 2;
 
 /// What to measure and where to write it.
 #[derive(clap::Args)]
@@ -34,221 +43,226 @@ pub struct Args {
     /// Folder for generated blocks; those that are there from an earlier run are used again.
     #[arg(long, default_value = "target/report-data")]
     data: PathBuf,
-    /// Most series of a generated block.
-    #[arg(long, default_value_t = 1_000_000)]
+    /// Most series of the data: 1000000 takes an hour, and more is only sampled.
+    #[arg(long, default_value_t = 100_000)]
     series_max: usize,
+    /// How often each side is asked each question, and compacts or takes requests half as often.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only this measurement: store, query, receive or compact; may repeat.
+    #[arg(long)]
+    only: Vec<String>,
     /// A Thanos program to compare with.
     #[arg(long)]
     thanos: Option<PathBuf>,
-    /// How often each side is asked each question.
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
+    /// A Prometheus program to compare with; otherwise that of the search path.
+    #[arg(long)]
+    prometheus: Option<PathBuf>,
+    /// A VictoriaMetrics program to compare with; otherwise that of the search path.
+    #[arg(long)]
+    victoria_metrics: Option<PathBuf>,
+    /// The program of uru; otherwise the one beside this, which is built first when cargo runs this.
+    #[arg(long)]
+    uru: Option<PathBuf>,
 }
 
-/// Figures of one side for one question: medians unless they say otherwise.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// What was asked.
-    pub question: String,
-    /// What the answer held.
-    pub answer: String,
-    /// Who was asked.
-    pub side: String,
-    /// Series of the data, where that is what changes; otherwise 0.
-    pub scale: usize,
-    /// Least time in milliseconds.
-    pub wall_min_ms: f64,
-    /// Time in milliseconds.
-    pub wall_ms: f64,
-    /// CPU time in milliseconds.
-    pub cpu_ms: f64,
-    /// Most memory in MiB.
-    pub peak_mib: f64,
-}
-
-/// Where it was measured.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
-    /// Of the sources, when git knows it.
-    pub commit: String,
-    /// Model of the processor.
-    pub cpu: String,
-    /// Number of cores.
-    pub cores: usize,
-    /// Memory.
-    pub memory_gib: f64,
-    /// Version of the kernel.
-    pub kernel: String,
+/// Who is measured.
+struct Programs {
+    uru: PathBuf,
+    /// Flag names of peers, and their programs.
+    peers: Vec<(&'static str, PathBuf)>,
+    /// Peers that are not there, and how they would be.
+    absent: Vec<String>,
 }
 
 /// Measures everything and writes the page.
-pub fn run(args: &Args) -> Result<(), String> {
-    let machine = Machine::this();
-    let sections = vec![growth(args)?, stores(args)?];
-    fs::create_dir_all(&args.out).map_err(|error| format!("{}: {error}", args.out.display()))?;
-    let page = args.out.join("index.html");
-    fs::write(&page, page::html(&machine, &sections)).map_err(|error| format!("{}: {error}", page.display()))?;
-    write_figures(&args.out.join("results.jsonl"), &machine, &sections)?;
+pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
+    if let Some(unknown) = args.only.iter().find(|name| PLANES.iter().all(|plane| plane.name != **name)) {
+        return Err(format!("--only={unknown}: there are store, query, receive and compact"));
+    }
+    let programs = Programs::find(args)?;
+    programs.absent.iter().for_each(|absent| eprintln!("left out: {absent}"));
+    let mut sections = Vec::new();
+    for plane in PLANES.iter().filter(|plane| args.only.is_empty() || args.only.iter().any(|name| name == plane.name)) {
+        sections.push(measured(args, settings, &programs, plane)?);
+    }
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    fs::create_dir_all(&args.out).map_err(|error| failed(&args.out, error))?;
+    let (page, results) = (args.out.join("index.html"), args.out.join("results.jsonl"));
+    let notes = programs.notes();
+    fs::write(&page, page::html(&settings.machine, &notes, &sections)).map_err(|error| failed(&page, error))?;
+    write_figures(&results, settings, &sections).map_err(|error| failed(&results, error))?;
     println!("{}", page.display());
     Ok(())
 }
 
-fn write_figures(path: &Path, machine: &Machine, sections: &[Section]) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut file = fs::File::create(path).map_err(failed)?;
+fn write_figures(path: &Path, settings: &Settings, sections: &[Section]) -> std::io::Result<()> {
+    let mut file = fs::File::create(path)?;
     for section in sections {
         for record in &section.records {
-            let line = json!({
-                "section": section.title, "question": record.question, "answer": record.answer, "side": record.side,
-                "scale": record.scale, "wall_min_ms": record.wall_min_ms, "wall_ms": record.wall_ms,
-                "cpu_ms": record.cpu_ms, "peak_mib": record.peak_mib, "commit": machine.commit, "cpu": machine.cpu,
-                "cores": machine.cores,
-            });
-            writeln!(file, "{line}").map_err(failed)?;
+            writeln!(file, "{}", record.json(section.plane.name, &settings.machine))?;
         }
     }
     Ok(())
 }
 
-/// How cost grows with the number of series, of uru alone.
-fn growth(args: &Args) -> Result<Section, String> {
-    let mut records = Vec::new();
-    for series in SCALES.into_iter().filter(|series| *series <= args.series_max) {
-        let bucket = generated(args, series, "60s")?;
-        let words = ["store", "--json", "--bucket", &bucket, "--rounds", &args.rounds.to_string(), "--only", ""];
-        for record in measured(&words.map(str::to_owned))? {
-            if record.side == "uru" && GROWTH.contains(&record.question.as_str()) {
-                records.push(Record { scale: series, ..record });
+impl Programs {
+    fn find(args: &Args) -> Result<Self, String> {
+        let uru = args.uru.clone().map_or_else(program::built_uru, Ok)?;
+        let (mut peers, mut absent) = (Vec::new(), Vec::new());
+        match &args.thanos {
+            Some(thanos) => peers.push(("thanos", thanos.clone())),
+            None => absent.push("thanos: name a program with --thanos".to_owned()),
+        }
+        for (name, given) in [("prometheus", &args.prometheus), ("victoria-metrics", &args.victoria_metrics)] {
+            match given.clone().or_else(|| program::on_path(name)) {
+                Some(path) => peers.push((name, path)),
+                None => absent.push(format!("{name}: install Debian's package, or name a program with --{name}")),
             }
         }
+        Ok(Self { uru, peers, absent })
     }
-    let plot = |title: &str, y, figure: fn(&Record) -> f64| Plot {
-        title: title.to_owned(),
-        x: "series in the block",
-        y,
-        lines: GROWTH.iter().map(|question| line(question, &records, figure)).collect(),
-    };
-    let plots = vec![
-        plot("Time of an answer", "ms", |record| record.wall_ms),
-        plot("CPU of an answer", "ms", |record| record.cpu_ms),
-        plot("Memory at most", "MiB", |record| record.peak_mib),
-    ];
-    Ok(Section {
-        title: "Growth with the number of series".into(),
-        text: "Two hours at a sample a minute in one block; StoreAPI on loopback; pages in the system's cache; each \
-               question is warmed up for half a second."
-            .into(),
-        command: "perf blocks --interval 60s --label cluster=c1 --series N --out DIR; perf store --bucket DIR".into(),
-        records,
-        plots,
-    })
-}
 
-/// Store gateways beside each other.
-fn stores(args: &Args) -> Result<Section, String> {
-    let bucket = generated(args, COMPARED_SERIES.min(args.series_max), "15s")?;
-    let mut words: Vec<String> = ["store", "--json", "--bucket", &bucket].map(str::to_owned).to_vec();
-    words.extend(["--rounds".to_owned(), args.rounds.to_string()]);
-    if let Some(thanos) = &args.thanos {
-        words.extend(["--peer-cmd".to_owned(), format!("'{}' store", thanos.display())]);
+    /// Who was compared with, and who was not, for the page.
+    fn notes(&self) -> Vec<String> {
+        let version = |(name, path): &(&str, PathBuf)| {
+            let output = Command::new(path).arg("--version").output();
+            let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            format!(
+                "Compared with {name}: {}",
+                text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version")
+            )
+        };
+        let absent = self.absent.iter().map(|absent| format!("Left out: {absent}"));
+        self.peers.iter().map(version).chain(absent).collect()
     }
-    Ok(Section {
-        title: "Store gateway".into(),
-        text: "Two hours at a sample each 15 s in one block; the same series, chunks and samples are in every side's \
-               answer, which is checked before timing; warmed up; pages in the system's cache. The side called copy \
-               sends the answer's bytes from memory through the same stack."
-            .into(),
-        command: format!("perf {}", words.join(" ")),
-        records: measured(&words)?,
-        plots: Vec::new(),
-    })
 }
 
-fn line(question: &str, records: &[Record], figure: fn(&Record) -> f64) -> Line {
-    let of_question = records.iter().filter(|record| record.question == question);
-    let points = of_question.map(|record| (record.scale as f64, figure(record))).filter(|point| point.1 > 0.0);
-    Line { name: question.to_owned(), points: points.collect() }
+/// Runs a measurement over data of all sizes.
+fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'static Plane) -> Result<Section, String> {
+    let scales = SCALES.into_iter().filter(|series| *series <= args.series_max);
+    let (mut records, mut commands) = (Vec::new(), Vec::new());
+    for scale in scales {
+        let words = words(args, programs, plane, scale)?;
+        commands.push(shown(&words));
+        let with_flags = [words, vec!["--json".to_owned()], settings.record_flags()].concat();
+        for line in own(&with_flags)?.lines() {
+            records.push(Record::parse(line, scale).ok_or_else(|| format!("no figures: {line}"))?);
+        }
+    }
+    Ok(Section { plane, commands, records })
 }
 
-/// The bucket with one generated block of `series`; made unless it is there.
-fn generated(args: &Args, series: usize, interval: &str) -> Result<String, String> {
-    let bucket = args.data.join(format!("{series}-{interval}"));
+/// The words with which this program measures `plane` over `scale` series.
+fn words(args: &Args, programs: &Programs, plane: &Plane, scale: usize) -> Result<Vec<String>, String> {
+    let is_sampled = scale >= SAMPLED_SERIES;
+    let mut words = vec![plane.name.to_owned()];
+    match plane.data {
+        Data::Requests => words.extend(["--series".to_owned(), scale.to_string()]),
+        Data::Blocks { flag, count, label } => {
+            words.extend([flag.to_owned(), generated(args, (scale, count), label)?]);
+        }
+    }
+    let rounds = if plane.name == "compact" { args.rounds.div_ceil(2) } else { args.rounds };
+    let rounds = if is_sampled { SAMPLED_ROUNDS } else { rounds };
+    words.extend(["--rounds".to_owned(), rounds.to_string()]);
+    let component = if plane.name == "query" { "all-in-one --no-self-scrape" } else { plane.name };
+    words.extend(["--uru-cmd".to_owned(), format!("'{}' {component}", programs.uru.display())]);
+    if !is_sampled {
+        for (name, path) in programs.peers.iter().filter(|(name, _)| plane.peers.contains(name)) {
+            words.extend([format!("--{name}"), path.display().to_string()]);
+        }
+    }
+    if plane.name == "query" {
+        words.push("--differing=noted".to_owned());
+    }
+    if scale > COMPARED_SERIES && !plane.only.is_empty() {
+        words.extend(plane.growth.iter().flat_map(|question| [plane.only.to_owned(), (*question).to_owned()]));
+    }
+    Ok(words)
+}
+
+/// The bucket with generated blocks of `scale` series; made unless it is there.
+fn generated(args: &Args, (scale, count): (usize, usize), label: &str) -> Result<String, String> {
+    let interval = if scale >= SAMPLED_SERIES { "10m" } else { "1m" };
+    let named = if label.is_empty() { "" } else { "-labelled" };
+    let bucket = args.data.join(format!("{scale}-{count}{named}"));
+    let whole = args.data.join(format!("{scale}-{count}{named}.whole"));
     let path = bucket.display().to_string();
-    if !bucket.join("whole").is_file() {
-        let size = series.to_string();
-        let words = ["blocks", "--out", &path, "--series", &size, "--interval", interval, "--label", "cluster=c1"];
-        own(&words.map(str::to_owned))?;
-        fs::write(bucket.join("whole"), "").map_err(|error| format!("{path}: {error}"))?;
+    if !whole.is_file() {
+        drop(fs::remove_dir_all(&bucket));
+        let (scale, count) = (scale.to_string(), count.to_string());
+        let mut words = vec!["blocks", "--out", &path, "--series", &scale, "--interval", interval, "--blocks", &count];
+        if !label.is_empty() {
+            words.extend(["--label", label]);
+        }
+        own(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())?;
+        fs::write(&whole, "").map_err(|error| format!("{}: {error}", whole.display()))?;
     }
     Ok(path)
 }
 
-/// The figures that this program prints when it is run with `words`.
-fn measured(words: &[String]) -> Result<Vec<Record>, String> {
-    own(words)?.lines().map(|line| Record::parse(line).ok_or_else(|| format!("no figures: {line}"))).collect()
+/// The command line of this program with `words`.
+fn shown(words: &[String]) -> String {
+    let quoted = words.iter().map(|word| if word.contains(' ') { format!(" \"{word}\"") } else { format!(" {word}") });
+    format!("perf{}", quoted.collect::<String>())
 }
 
 /// What this program prints when it is run with `words`.
 fn own(words: &[String]) -> Result<String, String> {
-    eprintln!("perf {}", words.join(" "));
+    eprintln!("{}", shown(words));
     let program = std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))?;
     let ran = Command::new(program).args(words).stderr(std::process::Stdio::inherit()).output();
-    let output = ran.map_err(|error| format!("perf {}: {error}", words.join(" ")))?;
+    let output = ran.map_err(|error| format!("{}: {error}", shown(words)))?;
     if !output.status.success() {
-        return Err(format!("perf {}: {}", words.join(" "), output.status));
+        return Err(format!("{}: {}", shown(words), output.status));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-impl Record {
-    /// A line as `perf … --json` prints it.
-    fn parse(line: &str) -> Option<Self> {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let text = |key: &str| Some(line.get(key)?.as_str()?.to_owned());
-        let spread = |key: &str, part: &str| line.get(key)?.get(part)?.as_f64();
-        Some(Self {
-            question: text("question")?,
-            answer: text("answer")?,
-            side: text("side")?,
-            scale: 0,
-            wall_min_ms: spread("wall_ms", "min")?,
-            wall_ms: spread("wall_ms", "median")?,
-            cpu_ms: spread("cpu_ms", "median")?,
-            peak_mib: line.get("peak_mib")?.as_f64()?,
-        })
-    }
-}
-
-impl Machine {
-    /// The one that this runs on.
-    fn this() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let after = |text: &str, key: &str| {
-            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-            line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
-        };
-        let kib: f64 =
-            after(&read("/proc/meminfo"), "MemTotal").split(' ').next().unwrap_or_default().parse().unwrap_or_default();
-        let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-        Self {
-            commit: commit.map_or_else(|_| String::new(), |git| String::from_utf8_lossy(&git.stdout).trim().to_owned()),
-            cpu: after(&read("/proc/cpuinfo"), "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_gib: kib / f64::from(1 << 20),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn args(data: &Path) -> Args {
+        Args {
+            out: data.join("out"),
+            data: data.to_owned(),
+            series_max: 10_000,
+            rounds: 5,
+            only: Vec::new(),
+            thanos: Some("/bin/thanos".into()),
+            prometheus: None,
+            victoria_metrics: None,
+            uru: Some("/bin/uru".into()),
+        }
+    }
+
     #[test]
-    fn figures_that_are_printed_can_be_read() {
-        let line = r#"{"question":"q","answer":"a","side":"uru","runs":3,"wall_ms":{"min":1.0,"median":2.0},"cpu_ms":{"min":0.5,"median":0.75},"peak_mib":12.5}"#;
-        let record = Record::parse(line).unwrap();
-        assert_eq!((record.wall_ms, record.cpu_ms, record.peak_mib), (2.0, 0.75, 12.5));
-        assert_eq!(Record::parse("asked: everything"), None);
+    fn beyond_a_million_series_uru_alone_is_sampled() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let args = args(folder.path());
+        let programs = Programs::find(&args).unwrap();
+        let of = |scale| words(&args, &programs, &PLANES[2], scale).unwrap().join(" ");
+        assert!(
+            of(1_000_000)
+                .starts_with("receive --series 1000000 --rounds 5 --uru-cmd '/bin/uru' receive --thanos /bin/thanos")
+        );
+        assert_eq!(of(3_000_000), "receive --series 3000000 --rounds 2 --uru-cmd '/bin/uru' receive");
+    }
+
+    #[test]
+    fn every_question_that_shows_growth_is_one_that_is_asked() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let args = args(folder.path());
+        fs::write(folder.path().join("300000-1.whole"), "").unwrap();
+        let programs = Programs::find(&args).unwrap();
+        let query = words(&args, &programs, &PLANES[1], 300_000).unwrap().join(" ");
+        assert!(query.contains("--only range_sum_rate --only range_p99_by_ns"), "{query}");
+        let store = crate::store::question_names();
+        assert!(PLANES[0].growth.iter().all(|name| store.iter().any(|known| known == name)), "{store:?}");
+        let query = crate::query::question_names();
+        assert!(PLANES[1].growth.iter().all(|name| query.contains(name)), "{query:?}");
     }
 }

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::compare::{self, Row};
 use crate::grpc::Client;
+use crate::settings::Settings;
 use crate::side::{CommandLine, Side, free_address, get};
 
 use answer::Answer;
@@ -31,7 +32,10 @@ pub struct Args {
     /// `perf blocks --label cluster=c1` writes them.
     #[arg(long)]
     bucket: PathBuf,
-    /// Command line of a peer, for example "thanos store". Flags for its bucket, its folder and its
+    /// A Thanos program, whose `store` is compared with.
+    #[arg(long)]
+    thanos: Option<PathBuf>,
+    /// Command line of another peer, for example "thanos store --debug.name=x". Flags for its bucket, its folder and its
     /// addresses are added unless it says them.
     #[arg(long)]
     peer_cmd: Option<String>,
@@ -41,9 +45,9 @@ pub struct Args {
     /// How often each side is asked each question.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// Only questions whose names contain this.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only questions whose names contain this; may repeat.
+    #[arg(long)]
+    only: Vec<String>,
     /// Start of what is asked for, Unix milliseconds.
     #[arg(long, default_value_t = 1_789_984_800_000)]
     start: u64,
@@ -54,9 +58,6 @@ pub struct Args {
     /// is timed.
     #[arg(long, default_value_t = 0)]
     restarts: usize,
-    /// Print JSON lines instead of a table.
-    #[arg(long)]
-    json: bool,
 }
 
 /// A side and the connection to it.
@@ -66,30 +67,37 @@ struct Asked {
 }
 
 /// Runs the comparison.
-pub fn run(args: &Args) -> Result<(), String> {
+pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for sockets: {error}"))?;
     let bucket = args.bucket.canonicalize().map_err(|error| format!("{}: {error}", args.bucket.display()))?;
-    let uru = args.uru_cmd.as_deref().map(CommandLine::parse).transpose()?;
-    let mut sides = vec![start_store(
-        &runtime,
-        "uru",
-        uru.unwrap_or_else(|| CommandLine::uru(&["store"])),
-        (&bucket, args.restarts),
-    )?];
+    let mut commands = vec![("uru", CommandLine::uru(args.uru_cmd.as_deref(), &["store"])?)];
+    commands.extend(args.thanos.iter().map(|program| ("thanos", CommandLine::of(program, &["store"]))));
     if let Some(peer) = &args.peer_cmd {
-        sides.push(start_store(&runtime, "peer", CommandLine::parse(peer)?, (&bucket, args.restarts))?);
+        commands.push(("peer", CommandLine::parse(peer)?));
+    }
+    let mut sides = Vec::new();
+    for (name, command) in commands {
+        sides.push(start_store(&runtime, name, command, (&bucket, args.restarts))?);
     }
     sides.push(start_copy(&runtime)?);
     let mut rows = Vec::new();
-    for question in questions::all(args.start, args.end).iter().filter(|asked| asked.name.contains(&args.only)) {
+    let is_asked = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
+    for question in questions::all(args.start, args.end).iter().filter(|asked| is_asked(&asked.name)) {
         rows.push(measure(&runtime, &mut sides, question, args.rounds)?);
-        if !args.json {
-            eprintln!("asked: {}", question.name);
+        eprintln!("asked: {}", question.name);
+        if let (Some(profile), Some(uru)) = (&settings.profile, sides.first_mut()) {
+            let (scene, pid) = (format!("store {}", question.name), uru.side.pid());
+            profile.draw(&scene, pid, || runtime.block_on(uru.ask(question, |_| {})))?;
         }
     }
-    print!("{}", if args.json { compare::json_lines(&rows) } else { compare::table(&rows) });
-    Ok(())
+    settings.tell("store", &compare::lines(&rows), &compare::table(&rows))
+}
+
+/// Names of all questions.
+#[cfg(test)]
+pub fn question_names() -> Vec<String> {
+    questions::all(0, 1).into_iter().map(|question| question.name).collect()
 }
 
 /// Starts a store gateway over `bucket` and waits until it answers; then so many times again.

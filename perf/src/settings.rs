@@ -1,0 +1,149 @@
+//! What holds for every measurement: how its figures are told, whether they are recorded, and whether
+//! flame graphs are drawn instead.
+//!
+//! A record is a line of JSON in `<folder>/<measurement>.jsonl` for each figure:
+//!
+//! ```text
+//! {"date": …, "commit": …, "changed": …, "machine": {…}, "command": "perf store …", "figures": {…}}
+//! ```
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::machine::Machine;
+use crate::profile::Profile;
+
+/// Flags of every measurement.
+#[derive(clap::Args)]
+pub struct Flags {
+    /// Print JSON lines instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Append the figures, with commit and machine, to the records in this folder.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "perf/record",
+        conflicts_with = "profile"
+    )]
+    record: Option<PathBuf>,
+    /// Draw a flame graph of uru in each scenario into this folder, with Linux' perf. Figures of such a run
+    /// are no record.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    profile: Option<PathBuf>,
+}
+
+/// What the flags come to.
+pub struct Settings {
+    json: bool,
+    record: Option<PathBuf>,
+    /// Draws flame graphs, if that was asked for.
+    pub profile: Option<Profile>,
+    /// As it was at the start.
+    pub machine: Machine,
+    command: String,
+}
+
+impl Settings {
+    /// Looks at the machine, before anything is started on it.
+    pub fn new(flags: Flags) -> Result<Self, String> {
+        let machine = Machine::this();
+        if flags.record.is_some() && machine.is_busy() {
+            eprintln!("the machine is busy, which the record will say: load {:.2}", machine.load);
+        }
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        Ok(Self {
+            json: flags.json,
+            record: flags.record,
+            profile: flags.profile.as_deref().map(Profile::into_folder).transpose()?,
+            machine,
+            command: format!("perf {}", without_folders(&words.join(" "))),
+        })
+    }
+
+    /// Prints figures, and records them if that was asked for.
+    pub fn tell(&self, measurement: &str, lines: &[Value], table: &str) -> Result<(), String> {
+        if self.json {
+            lines.iter().for_each(|line| println!("{line}"));
+        } else {
+            print!("{table}");
+        }
+        let Some(folder) = &self.record else { return Ok(()) };
+        let path = folder.join(format!("{measurement}.jsonl"));
+        self.append(folder, &path, lines).map_err(|error| format!("{}: {error}", path.display()))?;
+        eprintln!("recorded: {}", path.display());
+        Ok(())
+    }
+
+    /// The flags with which this program, run again, records where this run does.
+    pub fn record_flags(&self) -> Vec<String> {
+        self.record.iter().map(|folder| format!("--record={}", folder.display())).collect()
+    }
+
+    fn append(&self, folder: &Path, path: &Path, lines: &[Value]) -> std::io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = File::options().create(true).append(true).open(path)?;
+        for figures in lines {
+            let line = json!({
+                "date": self.machine.date, "commit": self.machine.commit, "changed": self.machine.changed,
+                "machine": self.machine.json(), "command": self.command, "figures": figures,
+            });
+            writeln!(file, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A command line with only the last part of every path: a record is read on other machines.
+fn without_folders(command: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '=');
+    let mut text = String::new();
+    for piece in command.split_inclusive(is_end) {
+        let (word, end) = match piece.chars().next_back().filter(|c| is_end(*c)) {
+            Some(end) => (&piece[..piece.len() - end.len_utf8()], &piece[piece.len() - end.len_utf8()..]),
+            None => (piece, ""),
+        };
+        let word = word.trim_end_matches('/');
+        text.push_str(if word.contains("://") { word } else { word.rsplit('/').next().unwrap_or(word) });
+        text.push_str(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(record: PathBuf) -> Settings {
+        let machine = Machine { commit: "abc".into(), cores: 2, ..Machine::default() };
+        Settings { json: false, record: Some(record), profile: None, machine, command: "perf run a".into() }
+    }
+
+    #[test]
+    fn records_are_appended_with_commit_machine_and_command() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = settings(folder.path().join("record"));
+        for figure in [1, 2] {
+            settings.tell("run", &[json!({"wall_ms": figure})], "").unwrap();
+        }
+        let text = fs::read_to_string(folder.path().join("record/run.jsonl")).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!((&lines[1]["commit"], &lines[1]["machine"]["cores"]), (&json!("abc"), &json!(2)));
+        assert_eq!((&lines[1]["command"], &lines[1]["figures"]["wall_ms"]), (&json!("perf run a"), &json!(2)));
+    }
+
+    #[test]
+    fn a_recorded_command_names_programs_and_data_without_their_folders() {
+        assert_eq!(
+            without_folders("store --bucket=/a/b/c/ --peer-cmd '/x/thanos store' --url http://h:1/p"),
+            "store --bucket=c --peer-cmd 'thanos store' --url http://h:1/p"
+        );
+    }
+}
