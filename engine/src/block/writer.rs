@@ -9,7 +9,8 @@
 //! <parent>/<ULID>/meta.json           last
 //! ```
 //!
-//! Memory grows with symbols and postings alone.
+//! Memory grows with the symbols alone; postings go to a file without name in the folder when they are
+//! many.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,7 +23,7 @@ use crate::bucket::name::{self, BlockObject, segment_name};
 use crate::chunk::{Encoding, segment};
 use crate::codec::{Corrupt, Cursor};
 use crate::index::ChunkMeta;
-use crate::index::tsdb::{IndexWritten, SERIES_ALIGN, SymbolRef, Symbols, Writer};
+use crate::index::tsdb::{IndexWritten, POSTINGS_BYTES, SERIES_ALIGN, Spill, SymbolRef, Symbols, Writer};
 use crate::model::{BlockId, ChunkRef, Error, ErrorKind, Labels, SeriesRef, TimeRange};
 
 /// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
@@ -76,10 +77,11 @@ impl BlockWriter {
         let index_path = folder.path.join(name::INDEX);
         let index = File::create_new(&index_path).map_err(|error| failed(&index_path, &error))?;
         let segments = segment::Writer::new(folder.path.join(name::CHUNKS), segment::SEGMENT_BYTES_MAX);
+        let spill = Spill { folder: folder.path.clone(), bytes_max: POSTINGS_BYTES };
         Ok(Self {
             folder,
             segments,
-            index: Writer::create(index, symbols)?,
+            index: Writer::create_spilling(index, symbols, &spill)?,
             stats: Stats::default(),
             time_range: None,
             chunk_len_max: 0,

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pages::Pages;
 use super::select::{self, Lookup, Step, Values};
-use super::tsdb::offsets::{PostingsRange, read_postings};
+use super::tsdb::offsets::PostingsRange;
+use super::tsdb::postings;
 use super::tsdb::series::read_series;
 use super::tsdb::{Series, Source, SymbolRef};
 use super::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels, header};
@@ -51,7 +52,7 @@ impl<H: Source, I: Source> HeaderIndex<H, I> {
 
     fn list(&self, range: PostingsRange) -> Result<Vec<u32>, Error> {
         let mut refs = Vec::new();
-        read_postings(&self.index, range.start, &mut refs)?;
+        postings::read(&self.index, range.start, &mut refs)?;
         match refs.last() {
             Some(last) if *last >= self.end() => {
                 let reason = format!("reference {last} lies behind the last series");

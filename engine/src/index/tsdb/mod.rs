@@ -25,6 +25,8 @@
 //! Readers here give symbols as places in the table ([`SymbolRef`]) for both versions, and series as
 //! the file refers to them ([`crate::model::SeriesRef`]).
 
+/// Postings lists in the making.
+mod lists;
 /// The postings offset table: from label name and value to the postings list.
 pub mod offsets;
 /// One postings list.
@@ -35,6 +37,8 @@ pub mod reader;
 pub mod series;
 /// Where the bytes of an index come from: memory, or a file read piece by piece.
 pub mod source;
+/// Bytes that wait, in memory or in a file.
+mod spool;
 /// The symbol table.
 pub mod symbols;
 /// The table of contents.
@@ -42,6 +46,7 @@ pub mod toc;
 /// Writing an index.
 pub mod writer;
 
+pub use lists::{POSTINGS_BYTES, Spill};
 pub use offsets::{OffsetTable, OffsetTableScan, PostingsOffset};
 pub use reader::Reader;
 pub use series::{Series, SeriesScan};

@@ -11,12 +11,13 @@
 //! first; in version 1 they come in any order. Lists lie in the file in the order of the table, so
 //! the next entry's offset bounds a list. In memory stays one position for every 32 values.
 
+use super::Version;
 use super::source::{Source, Window};
-use super::{Version, postings};
-use crate::codec::{Corrupt, Cursor, section};
+use crate::codec::{Corrupt, Cursor, section, varint};
 use crate::model::Error;
 
-const WHAT: &str = "postings offset table";
+/// The part's name in errors.
+pub(super) const WHAT: &str = "postings offset table";
 
 /// Of so many values of a name the position of one is kept.
 const STRIDE: u32 = 32;
@@ -128,6 +129,16 @@ fn decode_at<S: Source + ?Sized>(
             Err(corrupt) => return Err(corrupt.into()),
         }
     }
+}
+
+/// Appends the entry of the list of `name` and `value`, whose section starts at byte `offset`.
+pub(super) fn encode_entry((name, value): (&str, &str), offset: u64, out: &mut Vec<u8>) {
+    out.push(2);
+    for text in [name, value] {
+        varint::encode_u64(text.len() as u64, out);
+        out.extend_from_slice(text.as_bytes());
+    }
+    varint::encode_u64(offset, out);
 }
 
 fn decode(bytes: &[u8], at: u64, entry: &mut PostingsOffset) -> Result<usize, Corrupt> {
@@ -332,14 +343,4 @@ impl OffsetTable {
         }
         Ok(())
     }
-}
-
-/// Appends the references of the postings list at byte `offset` of `source`, an index file.
-pub(in crate::index) fn read_postings<S: Source + ?Sized>(
-    source: &S,
-    offset: u64,
-    refs: &mut Vec<u32>,
-) -> Result<(), Error> {
-    let mut window = Window::new(source, postings::WHAT);
-    Ok(postings::decode(window.section(offset)?, offset + 4, refs)?)
 }

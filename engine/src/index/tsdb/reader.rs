@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use super::offsets::{OffsetTable, OffsetTableScan, read_postings};
+use super::offsets::{OffsetTable, OffsetTableScan};
 use super::series::{Series, SeriesScan, read_series};
 use super::source::{Source, Window};
 use super::symbols::Symbols;
 use super::toc::{TOC_LEN, Toc};
-use super::{HEADER_LEN, MAGIC, Version};
+use super::{HEADER_LEN, MAGIC, Version, postings};
 use crate::codec::{Corrupt, Cursor};
 use crate::model::{Error, SeriesRef};
 
@@ -109,7 +109,13 @@ impl<S: Source> Reader<S> {
 
     /// Appends the postings list whose section starts at byte `offset`.
     pub fn postings_at(&self, offset: u64, refs: &mut Vec<u32>) -> Result<(), Error> {
-        read_postings(&self.source, offset, refs)
+        postings::read(&self.source, offset, refs)
+    }
+
+    /// Calls `visit` with the references of the postings list whose section starts at byte `offset`,
+    /// piece by piece. An error says that they were not sound.
+    pub fn visit_postings_at(&self, offset: u64, visit: impl FnMut(&[u32])) -> Result<(), Error> {
+        postings::visit(&self.source, offset, visit)
     }
 
     /// The values of the label called `name`, ascending.

@@ -112,6 +112,11 @@ impl<'s, S: Source + ?Sized> Window<'s, S> {
         Self { source, what, buffer: Vec::new(), start: 0, read_len: WINDOW_LEN }
     }
 
+    /// A window that reads `read_len` bytes at once.
+    pub(super) fn sized(source: &'s S, what: &'static str, read_len: usize) -> Self {
+        Self { read_len, ..Self::new(source, what) }
+    }
+
     /// A window that looks at one place and no further.
     pub fn glance(source: &'s S, what: &'static str) -> Self {
         Self { read_len: GLANCE_LEN, ..Self::new(source, what) }

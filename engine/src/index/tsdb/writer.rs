@@ -1,15 +1,18 @@
 //! Writing an index file, version 2, from front to back: symbols, series in the order of their
 //! labels, then what follows from them. The bytes are those that Prometheus writes.
 //!
-//! In memory stay the symbols and, as deltas of variable length, the postings: some two bytes for
-//! each label of each series.
+//! In memory stay the symbols and the postings of the last series; those before them go to a file when a
+//! folder is named for it, see [`super::lists`].
 
 use std::io::Write;
 
+use super::lists::{Merge, PostingsLists, Spill};
 use super::series;
+use super::source::{Source, Window};
+use super::spool::Spool;
 use super::symbols::{SymbolRef, Symbols};
 use super::toc::Toc;
-use super::{HEADER_LEN, MAGIC, SERIES_ALIGN, Version, postings};
+use super::{HEADER_LEN, MAGIC, SERIES_ALIGN, Version, offsets, postings};
 use crate::codec::{section, varint};
 use crate::index::ChunkMeta;
 use crate::model::{Error, ErrorKind, Labels, SeriesRef};
@@ -20,8 +23,8 @@ const BUFFER_LEN: usize = 1 << 20;
 /// Largest index file: what 4-byte references reach in units of 16 bytes.
 const INDEX_LEN_MAX: u64 = 16 * u32::MAX as u64;
 
-/// No list.
-const NONE: u32 = u32::MAX;
+/// Bytes of the offset table that are copied at once.
+const COPY_BYTES: usize = 64 << 10;
 
 /// An index in the making.
 #[derive(Debug)]
@@ -30,10 +33,19 @@ pub struct Writer<W> {
     symbols: Symbols,
     toc: Toc,
     postings: PostingsLists,
+    /// The offset table's entries as they come to be.
+    table: Table,
     before: Vec<(SymbolRef, SymbolRef)>,
     chunk_ref_before: u64,
     stats: IndexWritten,
     entry: Vec<u8>,
+}
+
+/// Entries of the postings offset table.
+#[derive(Debug)]
+struct Table {
+    entries: Spool,
+    count: u32,
 }
 
 /// What was written.
@@ -50,19 +62,30 @@ pub struct IndexWritten {
 }
 
 impl<W: Write> Writer<W> {
-    /// An index into `out` of series whose names and values all are among `symbols`.
+    /// An index into `out` of series whose names and values all are among `symbols`. All postings stay
+    /// in memory until it is finished.
     pub fn create(out: W, symbols: Symbols) -> Result<Self, Error> {
+        Self::start(out, symbols, None)
+    }
+
+    /// As [`Writer::create`]; postings go to `spill` as soon as they are many.
+    pub fn create_spilling(out: W, symbols: Symbols, spill: &Spill) -> Result<Self, Error> {
+        Self::start(out, symbols, Some(spill))
+    }
+
+    fn start(out: W, symbols: Symbols, spill: Option<&Spill>) -> Result<Self, Error> {
         let mut out = Output { out, buffer: Vec::with_capacity(BUFFER_LEN + (64 << 10)), flushed: 0 };
         out.buffer.extend_from_slice(&MAGIC.to_be_bytes());
         out.buffer.push(Version::V2.number());
         write_symbols(&mut out, &symbols)?;
         let toc = Toc { symbols: HEADER_LEN as u64, series: out.offset(), ..Toc::default() };
-        let postings = PostingsLists::new(symbols.len());
+        let entries = Spool::new(spill.map(|spill| spill.folder.join("offsets.tmp")));
         Ok(Self {
             out,
+            postings: PostingsLists::new(symbols.len(), spill),
+            table: Table { entries, count: 0 },
             symbols,
             toc,
-            postings,
             before: Vec::new(),
             chunk_ref_before: 0,
             stats: IndexWritten::default(),
@@ -97,7 +120,7 @@ impl<W: Write> Writer<W> {
         self.stats.series_len_max = self.stats.series_len_max.max(self.out.offset() - offset);
         self.stats.series += 1;
         self.stats.chunks += chunks.len() as u64;
-        self.postings.add(labels, series_ref);
+        self.postings.add(labels, series_ref)?;
         self.before.clear();
         self.before.extend_from_slice(labels);
         self.out.flush_full()?;
@@ -121,18 +144,21 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes postings, postings offset table and table of contents, and flushes.
-    pub fn finish(mut self) -> Result<(IndexWritten, W), Error> {
-        self.toc.label_indices = self.out.offset();
-        self.toc.postings = self.out.offset();
-        self.out.pad(4);
-        let offsets = self.write_postings()?;
-        self.toc.label_offset_table = self.out.offset();
-        self.toc.postings_offset_table = self.out.offset();
-        self.write_offset_table(&offsets)?;
-        self.toc.encode(&mut self.out.buffer);
-        self.stats.len = self.out.offset();
-        self.out.flush()?;
-        Ok((self.stats, self.out.out))
+    pub fn finish(self) -> Result<(IndexWritten, W), Error> {
+        let Self { mut out, symbols, mut toc, postings, mut table, mut stats, .. } = self;
+        toc.label_indices = out.offset();
+        toc.postings = out.offset();
+        out.pad(4);
+        let runs = postings.finish()?;
+        write_postings(&mut out, &mut runs.merge()?, (&symbols, &mut table))?;
+        drop(runs);
+        toc.label_offset_table = out.offset();
+        toc.postings_offset_table = out.offset();
+        write_offset_table(&mut out, &table)?;
+        toc.encode(&mut out.buffer);
+        stats.len = out.offset();
+        out.flush()?;
+        Ok((stats, out.out))
     }
 
     fn check_chunks(&mut self, labels: &[(SymbolRef, SymbolRef)], chunks: &[ChunkMeta]) -> Result<(), Error> {
@@ -155,51 +181,6 @@ impl<W: Write> Writer<W> {
             max_time_before = Some(chunk.max_time);
         }
         self.chunk_ref_before = chunk_ref_before;
-        Ok(())
-    }
-
-    /// Writes all lists in the order of the offset table; returns each list and where it starts.
-    fn write_postings(&mut self) -> Result<Vec<(u32, u64)>, Error> {
-        let order = self.postings.order();
-        let mut offsets = Vec::with_capacity(order.len());
-        let (mut refs, mut content) = (Vec::new(), Vec::new());
-        for list in order {
-            offsets.push((list, self.out.offset()));
-            refs.clear();
-            self.postings.lists[list as usize].decode(&mut refs);
-            content.clear();
-            postings::encode(&refs, &mut content);
-            section::encode(&content, &mut self.out.buffer);
-            self.out.flush_full()?;
-        }
-        Ok(offsets)
-    }
-
-    fn write_offset_table(&mut self, offsets: &[(u32, u64)]) -> Result<(), Error> {
-        let text_len = |text: &str| varint::len_u64(text.len() as u64) + text.len();
-        let entry_len = |&(list, offset): &(u32, u64)| {
-            let (name, value) = self.postings.label(list, &self.symbols);
-            (1 + text_len(name) + text_len(value) + varint::len_u64(offset)) as u64
-        };
-        let len = 4 + offsets.iter().map(entry_len).sum::<u64>();
-        let len = section_len("postings offset table", len)?;
-        self.out.buffer.extend_from_slice(&len.to_be_bytes());
-        let count = (offsets.len() as u32).to_be_bytes();
-        self.out.buffer.extend_from_slice(&count);
-        let mut checksum = section::checksum(&count);
-        for &(list, offset) in offsets {
-            let start = self.out.buffer.len();
-            let (name, value) = self.postings.label(list, &self.symbols);
-            self.out.buffer.push(2);
-            for text in [name, value] {
-                varint::encode_u64(text.len() as u64, &mut self.out.buffer);
-                self.out.buffer.extend_from_slice(text.as_bytes());
-            }
-            varint::encode_u64(offset, &mut self.out.buffer);
-            checksum = section::checksum_append(checksum, &self.out.buffer[start..]);
-            self.out.flush_full()?;
-        }
-        self.out.buffer.extend_from_slice(&checksum.to_be_bytes());
         Ok(())
     }
 }
@@ -225,6 +206,57 @@ fn write_symbols<W: Write>(out: &mut Output<W>, symbols: &Symbols) -> Result<(),
         varint::encode_u64(symbol.len() as u64, &mut out.buffer);
         out.buffer.extend_from_slice(symbol.as_bytes());
         checksum = section::checksum_append(checksum, &out.buffer[start..]);
+        out.flush_full()?;
+    }
+    out.buffer.extend_from_slice(&checksum.to_be_bytes());
+    Ok(())
+}
+
+/// Writes all lists in the order of the offset table, and the entries of that to `table`.
+fn write_postings<W: Write>(
+    out: &mut Output<W>,
+    lists: &mut Merge<'_>,
+    (symbols, table): (&Symbols, &mut Table),
+) -> Result<(), Error> {
+    let mut refs = Vec::new();
+    while let Some(list) = lists.next() {
+        let label = list.label.map_or(("", ""), |(name, value)| (symbols.get(name), symbols.get(value)));
+        offsets::encode_entry(label, out.offset(), table.entries.end());
+        table.entries.settle()?;
+        table.count += 1;
+        let len = section_len("postings list", 4 + 4 * list.count)?;
+        out.buffer.extend_from_slice(&len.to_be_bytes());
+        let count = (list.count as u32).to_be_bytes();
+        out.buffer.extend_from_slice(&count);
+        let mut checksum = section::checksum(&count);
+        loop {
+            lists.take(&mut refs)?;
+            if refs.is_empty() {
+                break;
+            }
+            let start = out.buffer.len();
+            postings::encode_refs(&refs, &mut out.buffer);
+            checksum = section::checksum_append(checksum, &out.buffer[start..]);
+            out.flush_full()?;
+        }
+        out.buffer.extend_from_slice(&checksum.to_be_bytes());
+    }
+    Ok(())
+}
+
+fn write_offset_table<W: Write>(out: &mut Output<W>, table: &Table) -> Result<(), Error> {
+    let entries = &table.entries;
+    let len = section_len("postings offset table", 4 + entries.len())?;
+    out.buffer.extend_from_slice(&len.to_be_bytes());
+    let count = table.count.to_be_bytes();
+    out.buffer.extend_from_slice(&count);
+    let mut checksum = section::checksum(&count);
+    let (mut window, mut at) = (Window::new(entries, offsets::WHAT), 0);
+    while at < entries.len() {
+        let piece = window.up_to(at, COPY_BYTES, entries.len())?;
+        checksum = section::checksum_append(checksum, piece);
+        out.buffer.extend_from_slice(piece);
+        at += piece.len() as u64;
         out.flush_full()?;
     }
     out.buffer.extend_from_slice(&checksum.to_be_bytes());
@@ -262,102 +294,16 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// All postings lists in the making.
-#[derive(Debug)]
-struct PostingsLists {
-    /// The first, number 0, is that of all series.
-    lists: Vec<List>,
-    /// For each symbol the first list of which it is the value; the others are chained by `next`, for
-    /// hardly ever is one symbol the value of several names.
-    by_value: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct List {
-    name: u32,
-    value: u32,
-    next: u32,
-    last: u32,
-    /// Differences between references, the first to 0.
-    deltas: Vec<u8>,
-}
-
-impl List {
-    fn new(name: u32, value: u32, next: u32) -> Self {
-        Self { name, value, next, last: 0, deltas: Vec::new() }
-    }
-
-    fn push(&mut self, series_ref: u32) {
-        varint::encode_u64(u64::from(series_ref - self.last), &mut self.deltas);
-        self.last = series_ref;
-    }
-
-    fn decode(&self, refs: &mut Vec<u32>) {
-        let (mut at, mut series_ref) = (0, 0);
-        while let Some((delta, len)) = varint::decode_u64(&self.deltas[at..]) {
-            series_ref += delta as u32;
-            refs.push(series_ref);
-            at += len;
-        }
-    }
-}
-
-impl PostingsLists {
-    fn new(symbol_count: usize) -> Self {
-        Self { lists: vec![List::new(NONE, NONE, NONE)], by_value: vec![NONE; symbol_count] }
-    }
-
-    fn add(&mut self, labels: &[(SymbolRef, SymbolRef)], series_ref: u32) {
-        self.lists[0].push(series_ref);
-        for (name, value) in labels {
-            let list = self.list(name.0, value.0);
-            self.lists[list as usize].push(series_ref);
-        }
-    }
-
-    fn list(&mut self, name: u32, value: u32) -> u32 {
-        let first = self.by_value[value as usize];
-        let mut list = first;
-        while list != NONE && self.lists[list as usize].name != name {
-            list = self.lists[list as usize].next;
-        }
-        if list == NONE {
-            list = self.lists.len() as u32;
-            self.lists.push(List::new(name, value, first));
-            self.by_value[value as usize] = list;
-        }
-        list
-    }
-
-    /// The lists in the order of the offset table: all series first, then by name and value.
-    fn order(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.lists.len() as u32).collect();
-        order[1..].sort_unstable_by_key(|list| {
-            let list = &self.lists[*list as usize];
-            (list.name, list.value)
-        });
-        order
-    }
-
-    fn label<'a>(&self, list: u32, symbols: &'a Symbols) -> (&'a str, &'a str) {
-        let list = &self.lists[list as usize];
-        if list.name == NONE {
-            ("", "")
-        } else {
-            (symbols.get(SymbolRef(list.name)), symbols.get(SymbolRef(list.value)))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{FileSource, Reader, Series};
     use super::*;
     use crate::model::ChunkRef;
 
-    fn rewrite(bytes: &[u8]) -> (IndexWritten, Vec<u8>) {
+    fn rewrite(bytes: &[u8], spill: Option<&Spill>) -> (IndexWritten, Vec<u8>) {
         let reader = Reader::open(bytes).unwrap();
-        let mut writer = Writer::create(Vec::new(), Symbols::from_sorted(reader.symbols().iter())).unwrap();
+        let symbols = Symbols::from_sorted(reader.symbols().iter());
+        let mut writer = Writer::start(Vec::new(), symbols, spill).unwrap();
         let (mut scan, mut series) = (reader.series(), Series::default());
         while scan.next(&mut series).unwrap() {
             let series_ref = if series.series_ref.0 % 2 == 0 {
@@ -377,16 +323,22 @@ mod tests {
             assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{} is not there", root.display());
             return eprintln!("SKIPPED: {} is not there", root.display());
         }
+        let folder = std::env::temp_dir().join(format!("uru-index-spill-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let spill = Spill { folder: folder.clone(), bytes_max: 5_000 };
         for set in
             ["blocks/k8s", "blocks/native", "blocks/churn", "blocks/long", "thanos/long", "thanos/ha", "thanos/churn"]
         {
             for block in std::fs::read_dir(root.join(set)).unwrap() {
                 let bytes = std::fs::read(block.unwrap().path().join("index")).unwrap();
-                let (written, again) = rewrite(&bytes);
-                assert!(again == bytes, "{set}");
-                assert_eq!(written.len, bytes.len() as u64);
+                for spill in [None, Some(&spill)] {
+                    let (written, again) = rewrite(&bytes, spill);
+                    assert!(again == bytes, "{set}");
+                    assert_eq!(written.len, bytes.len() as u64);
+                }
             }
         }
+        std::fs::remove_dir(&folder).unwrap();
     }
 
     #[test]
