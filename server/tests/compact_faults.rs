@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine::compact::Replicas;
 use engine::compact::group::LEVELS_MS;
 use engine::compact::plan::{Planner, Vertical};
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
+use engine::compact::{Replicas, Workers};
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -43,7 +43,7 @@ fn settings(data_dir: &Path, vertical: Vertical) -> Settings {
         fetches: 1,
         merges: 1,
         downsamples: 1,
-        threads: 0,
+        workers: Workers::threads(0),
         out_of_order: OutOfOrder::Halt,
         malformed: Malformed::Refuse,
     }

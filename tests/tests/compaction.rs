@@ -2,6 +2,7 @@
 //! same bytes, with any number of threads; every result is read back by ourselves and by promtool.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::bucket::Meta;
 use engine::bucket::meta::source;
 use engine::compact::{
-    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Watch, downsample, merge,
-    verify_written,
+    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Watch, Workers, downsample,
+    merge, verify_written,
 };
 use engine::model::{BlockId, ErrorKind, Resolution};
+use engine::shard::{Options, Pool};
 use tests::scratch::Scratch;
 use tests::shared;
 
@@ -54,7 +56,7 @@ fn assert_same(ours: &Path, golden: &Path) {
         let differs = left.iter().zip(&right).position(|(left, right)| left != right);
         assert!(left == right, "{name}/{file}: {} and {} bytes, first differing {differs:?}", left.len(), right.len());
     }
-    verify_written(ours, 1).unwrap();
+    verify_written(ours, &Workers::threads(1)).unwrap();
     analyze(ours);
 }
 
@@ -85,12 +87,19 @@ fn merged(sources: &[PathBuf], target: &Target, options: MergeOptions) -> Meta {
     }
 }
 
-/// Merges with no, one and three threads and compares each result with Thanos'.
+/// The cores of a process that answers queries.
+fn lane(cores: usize) -> Workers {
+    Workers::lane(Pool::start(&Options { shards: NonZeroUsize::new(cores), ..Options::default() }).unwrap())
+}
+
+/// Merges with no, one and three threads, and in the background lane of two cores, and compares each
+/// result with Thanos'.
 fn check_merge(sources: &[PathBuf], golden: &Path, replicas: Replicas) {
-    for (threads, slice_chunks) in [(0, 2048), (1, 64), (3, 300)] {
+    let [alone, one, three] = [0, 1, 3].map(Workers::threads);
+    for (workers, slice_chunks) in [(alone, 2048), (one, 64), (three, 300), (lane(2), 2048)] {
         let scratch = Scratch::new("merge");
         let target = target(golden, &scratch.0);
-        merged(sources, &target, MergeOptions { replicas, threads, slice_chunks, ..MergeOptions::default() });
+        merged(sources, &target, MergeOptions { replicas, workers, slice_chunks, ..MergeOptions::default() });
         assert_same(&scratch.0.join(target.id.to_string()), golden);
     }
 }
@@ -136,15 +145,17 @@ fn downsampled_blocks_are_those_that_thanos_makes() {
         return;
     };
     let passes = [
-        (&raw, &five_minutes, Resolution::FIVE_MINUTES, 0),
-        (&raw, &five_minutes, Resolution::FIVE_MINUTES, 3),
-        (&five_minutes, &one_hour, Resolution::ONE_HOUR, 0),
-        (&five_minutes, &one_hour, Resolution::ONE_HOUR, 2),
+        (&raw, &five_minutes, Resolution::FIVE_MINUTES, Workers::threads(0)),
+        (&raw, &five_minutes, Resolution::FIVE_MINUTES, Workers::threads(3)),
+        (&raw, &five_minutes, Resolution::FIVE_MINUTES, lane(2)),
+        (&five_minutes, &one_hour, Resolution::ONE_HOUR, Workers::threads(0)),
+        (&five_minutes, &one_hour, Resolution::ONE_HOUR, Workers::threads(2)),
+        (&five_minutes, &one_hour, Resolution::ONE_HOUR, lane(3)),
     ];
-    for (from, golden, resolution, threads) in passes {
+    for (from, golden, resolution, workers) in passes {
         let scratch = Scratch::new("downsample");
         let target = target(golden, &scratch.0);
-        let options = DownsampleOptions { threads, ..DownsampleOptions::default() };
+        let options = DownsampleOptions { workers, ..DownsampleOptions::default() };
         downsample(SourceBlock::open(from).unwrap(), resolution, &target, &options, &Unwatched).unwrap();
         assert_same(&scratch.0.join(target.id.to_string()), golden);
     }
@@ -181,7 +192,8 @@ fn a_merge_that_is_stopped_anywhere_leaves_nothing_and_can_be_done_again() {
     let scratch = Scratch::new("stopped");
     let target = target(&golden, &scratch.0);
     for stop in 0..40 {
-        let options = MergeOptions { threads: stop % 3, slice_chunks: 100, ..MergeOptions::default() };
+        let options =
+            MergeOptions { workers: Workers::threads(stop % 3), slice_chunks: 100, ..MergeOptions::default() };
         let done = merge(open(), &target, &options, &StopAfter(AtomicU64::new(stop as u64)));
         match done {
             Err(error) => {

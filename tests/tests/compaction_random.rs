@@ -15,7 +15,7 @@ use engine::chunk::aggr::{self, Aggregate};
 use engine::chunk::{Encoding, float_histogram, histogram, segment, xor};
 use engine::compact::source::Bytes;
 use engine::compact::{
-    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, downsample, merge,
+    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Workers, downsample, merge,
     verify_written,
 };
 use engine::index::tsdb::{Reader, Series, Source, Symbols};
@@ -238,7 +238,7 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
         }
         let options = MergeOptions {
             replicas: Replicas::OneToOne,
-            threads: (seed % 3) as usize,
+            workers: Workers::threads((seed % 3) as usize),
             slice_chunks: 1 + random.below(50) as usize,
             ..MergeOptions::default()
         };
@@ -254,7 +254,7 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
             continue;
         };
         let folder = scratch.0.join(target.id.to_string());
-        verify_written(&folder, 1).unwrap();
+        verify_written(&folder, &Workers::threads(1)).unwrap();
         let merged = read(&folder);
         assert!(merged.keys().eq(expected.keys().copied()), "seed {seed}");
         for (labels, column) in &merged {
@@ -284,7 +284,7 @@ fn five_minute_aggregates_are_those_of_the_samples_in_each_window() {
         let source = SourceBlock::open(&folder).unwrap();
         downsample(source, Resolution::FIVE_MINUTES, &target, &options, &Unwatched).unwrap();
         let folder = scratch.0.join(target.id.to_string());
-        verify_written(&folder, 1).unwrap();
+        verify_written(&folder, &Workers::threads(1)).unwrap();
         for (labels, windows) in read_aggregates(&folder) {
             check_windows(&labels, &model[&labels], &windows);
         }
@@ -413,7 +413,11 @@ fn a_disk_that_fails_at_any_read_ends_the_merge_and_leaves_nothing() {
             let segments = vec![file("chunks/000001")];
             SourceBlock::new(Arc::new(meta), file("index"), segments, Tombstones::default())
         };
-        let options = MergeOptions { threads: reads as usize % 3, slice_chunks: 200, ..MergeOptions::default() };
+        let options = MergeOptions {
+            workers: Workers::threads(reads as usize % 3),
+            slice_chunks: 200,
+            ..MergeOptions::default()
+        };
         let sources: Result<Vec<_>, Error> = folders.iter().map(open).collect();
         match sources.and_then(|sources| merge(sources, &target, &options, &Unwatched)) {
             Err(error) => {
@@ -428,5 +432,5 @@ fn a_disk_that_fails_at_any_read_ends_the_merge_and_leaves_nothing() {
         }
     }
     assert!(whole.is_some());
-    verify_written(&results.0.join(target.id.to_string()), 1).unwrap();
+    verify_written(&results.0.join(target.id.to_string()), &Workers::threads(1)).unwrap();
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use engine::bucket::meta::source;
 use engine::compact::{
-    DownsampleOptions, MergeOptions, Replicas, SourceBlock, Target, Unwatched, downsample, merge, verify_written,
+    DownsampleOptions, MergeOptions, Replicas, SourceBlock, Target, Unwatched, Workers, downsample, merge,
+    verify_written,
 };
 use engine::model::{BlockId, Error, Resolution};
 
@@ -62,6 +63,7 @@ fn run(job: &str, (threads, rounds): (usize, u32), folders: &[PathBuf]) -> Resul
 }
 
 fn once(job: &str, threads: usize, folders: &[PathBuf], parent: &Path) -> Result<(), Error> {
+    let workers = Workers::threads(threads);
     let (id, labels) = (BlockId::from_parts(1, 1), BTreeMap::new());
     let target =
         Target { parent: parent.to_owned(), id, labels, extensions: Default::default(), source: source::COMPACTOR };
@@ -69,17 +71,17 @@ fn once(job: &str, threads: usize, folders: &[PathBuf], parent: &Path) -> Result
         "merge" => Replicas::OneToOne,
         "penalty" => Replicas::Penalty,
         "downsample" => {
-            let options = DownsampleOptions { threads, ..DownsampleOptions::default() };
+            let options = DownsampleOptions { workers, ..DownsampleOptions::default() };
             for folder in folders {
                 downsample(SourceBlock::open(folder)?, Resolution::FIVE_MINUTES, &target, &options, &Unwatched)?;
             }
             return Ok(());
         }
-        "verify" => return folders.iter().try_for_each(|folder| verify_written(folder, threads)),
+        "verify" => return folders.iter().try_for_each(|folder| verify_written(folder, &workers)),
         _ => return Err(Error::invalid(format!("{job} is no job"))),
     };
     let sources = folders.iter().map(|folder| SourceBlock::open(folder)).collect::<Result<Vec<_>, _>>()?;
-    let options = MergeOptions { replicas, threads, ..MergeOptions::default() };
+    let options = MergeOptions { replicas, workers, ..MergeOptions::default() };
     merge(sources, &target, &options, &Unwatched).map(drop)
 }
 

@@ -54,9 +54,9 @@ impl Report {
 /// disk fails; whatever else is wrong stands in the report.
 pub fn verify(dir: &Path) -> Result<Report, Error> {
     let block = Verified::open(dir)?;
-    let (mut scan, mut windows, mut part) = (block.scan(), block.windows(), Part::default());
+    let (mut scan, mut part) = (block.scan(), Part::default());
     while scan.fill(&mut part) {
-        block.check(&mut windows, &mut part);
+        block.check(&mut part);
         scan.take(&part);
     }
     Ok(scan.finish())
@@ -70,9 +70,6 @@ pub struct Verified {
     /// What is wrong with the segments' headers.
     opened: Report,
 }
-
-/// Windows over all segments of a block, those of one thread.
-pub type Windows<'a> = Vec<Window<'a, FileSource>>;
 
 /// Chunks that are checked together: those of a run of series.
 #[derive(Debug, Default)]
@@ -125,22 +122,15 @@ impl Verified {
         }
     }
 
-    /// What [`Verified::check`] reads through.
-    pub fn windows(&self) -> Windows<'_> {
-        self.segments.iter().map(|file| Window::new(file, "chunk segment")).collect()
-    }
-
     /// Reads all chunks of `part`.
-    pub fn check(&self, windows: &mut Windows<'_>, part: &mut Part) {
+    pub fn check(&self, part: &mut Part) {
+        // Chunks lie in the order of series, so that one segment follows the other.
+        let mut window: Option<(u32, Window<'_, FileSource>)> = None;
         let (mut label_start, mut chunk_start) = (0, 0);
         for (label_end, chunk_end) in part.ends.iter().copied() {
             for chunk in &part.chunks[chunk_start..chunk_end] {
-                let place = chunk.chunk_ref;
-                let checked = match windows.get_mut(place.segment() as usize) {
-                    Some(window) => check_chunk(window, chunk, self.segments[place.segment() as usize].len()),
-                    None => Err(Error::new(ErrorKind::Corrupt, format!("there is no segment {}", place.segment()))),
-                };
-                match checked {
+                let segment = chunk.chunk_ref.segment();
+                match self.check_chunk(&mut window, chunk) {
                     Ok((samples, len)) => {
                         part.samples += u64::from(samples);
                         part.chunk_len_max = part.chunk_len_max.max(len);
@@ -150,14 +140,30 @@ impl Verified {
                         if part.faults.len() < FAULTS_MAX {
                             let labels = part.labels[label_start..label_end].to_vec();
                             let labels = Series { labels, ..Series::default() }.labels(self.index.symbols());
-                            let segment = BlockObject::Segment(place.segment());
-                            part.faults.push(format!("{segment} of {labels}: {error}"));
+                            part.faults.push(format!("{} of {labels}: {error}", BlockObject::Segment(segment)));
                         }
                     }
                 }
             }
             (label_start, chunk_start) = (label_end, chunk_end);
         }
+    }
+
+    /// Samples and length of the chunk that `meta` refers to; `window` is over the segment read last.
+    fn check_chunk<'a>(
+        &'a self,
+        window: &mut Option<(u32, Window<'a, FileSource>)>,
+        meta: &ChunkMeta,
+    ) -> Result<(u16, u64), Error> {
+        let segment = meta.chunk_ref.segment();
+        let Some(file) = self.segments.get(segment as usize) else {
+            return Err(Error::new(ErrorKind::Corrupt, format!("there is no segment {segment}")));
+        };
+        let window = match window {
+            Some((open, window)) if *open == segment => window,
+            other => &mut other.insert((segment, Window::new(file, "chunk segment"))).1,
+        };
+        check_chunk(window, meta, file.len())
     }
 }
 
@@ -282,15 +288,19 @@ fn check_postings<S: Source>(index: &Reader<S>, series: &RefSet, report: &mut Re
 
 fn compare_postings<S: Source>(index: &Reader<S>, series: &RefSet, report: &mut Report) -> Result<(), Error> {
     let mut scan = index.postings_offsets()?;
-    let (mut entry, mut refs) = (Default::default(), Vec::new());
+    let mut entry = Default::default();
     while scan.next(&mut entry)? {
-        refs.clear();
-        if let Err(error) = index.postings_at(entry.offset, &mut refs) {
+        let (mut count, mut known) = (0, true);
+        let visited = index.visit_postings_at(entry.offset, |refs| {
+            count += refs.len();
+            known &= refs.iter().all(|found| series.contains(*found));
+        });
+        if let Err(error) = visited {
             report.fault(error.within(format_args!("{}: {}={:?}", name::INDEX, entry.name, entry.value)));
             continue;
         }
         let all = entry.name.is_empty() && entry.value.is_empty();
-        if all && refs.len() != series.len || !refs.iter().all(|found| series.contains(*found)) {
+        if all && count != series.len || !known {
             let label = format!("{}={:?}", entry.name, entry.value);
             report.fault(format_args!("{}: postings list of {label} names other series than there are", name::INDEX));
         }

@@ -29,11 +29,12 @@ pub mod source;
 mod verify;
 /// Looking at a job from outside.
 pub mod watch;
+mod workers;
 
 pub use downsample::{DownsampleOptions, downsample};
 pub use merge::{MergeOptions, Merged, Repair, Replicas, merge, repair};
 pub use output::{JobStats, Target, Written};
-pub use pipeline::run_in_background;
 pub use source::SourceBlock;
 pub use verify::verify_written;
 pub use watch::{Progress, Unwatched, Watch};
+pub use workers::{Lane, LaneWork, Workers, run_in_background};

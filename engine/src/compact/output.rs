@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::fetch::{Fetched, Wanted};
 use super::pipeline::Ends;
 use super::slice::{Slice, Slicer};
+use super::source::SourceBlock;
 use super::watch::{self, Progress, Watch};
 use crate::block::writer::{BlockWriter, ChunkRecord, sample_count};
 use crate::bucket::Meta;
@@ -106,8 +108,22 @@ pub struct Written {
 pub(super) struct Job {
     /// The series and what they are made of.
     pub(super) slice: Slice,
+    /// Their chunks.
+    pub(super) fetched: Fetched,
+    wanted: Vec<Wanted>,
     /// What they become.
     pub(super) made: Made,
+}
+
+impl Job {
+    /// Reads all chunks of the slice.
+    pub(super) fn fetch(&mut self, sources: &[SourceBlock]) -> Result<(), Error> {
+        let Self { slice, fetched, wanted, .. } = self;
+        wanted.clear();
+        wanted
+            .extend(slice.chunks.iter().map(|chunk| Wanted { source: chunk.source, chunk_ref: chunk.meta.chunk_ref }));
+        fetched.fetch(sources, wanted)
+    }
 }
 
 /// Both ends of a job's pipeline: slices of the sources go in, what they become goes into the block.
@@ -219,7 +235,7 @@ impl<'a> Output<'a> {
 
     /// Writes what a slice has become; series without chunks are left out.
     pub(super) fn write(&mut self, job: &Job) -> Result<(), Error> {
-        let Job { slice, made } = job;
+        let Job { slice, made, .. } = job;
         let mut start = (0, 0);
         for (at, end) in made.ends.iter().enumerate() {
             if start.1 < end.1 {

@@ -5,29 +5,39 @@
 //! worker             │ work 1      │ work 2           │ work 4 …
 //! ```
 //!
-//! The caller works too when it has nothing to fill and nothing to take, so that as many threads as
-//! there are cores keep all of them busy. No more jobs exist at once than that takes, which bounds the
-//! memory.
+//! With threads of its own the caller works too when it has nothing to fill and nothing to take, so that
+//! as many threads as there are cores keep all of them busy. In a process that answers queries the cores
+//! of the queries work instead, in their background lane, and the caller only reads and writes:
+//!
+//! ```text
+//! caller    fill, fetch 1 │ fill, fetch 2 │ take 1 │ fill, fetch 3 │ take 2 …
+//! core 1    query        │ work 1 │ query │ work 2 │ query
+//! ```
+//!
+//! No more jobs exist at once than that takes, which bounds the memory.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use super::workers::{Lane, LaneWork, Workers};
 use crate::model::{Error, ErrorKind};
 
-/// Niceness of the threads of background jobs: queries come first.
-const NICENESS: i32 = 10;
-
 /// What is done with each job, by any thread.
-pub(super) trait Work: Sync {
+pub(super) trait Work: Send + Sync + 'static {
     /// What is worked on; one job's room serves the next.
-    type Job: Default + Send;
+    type Job: Default + Send + 'static;
     /// What one thread keeps from job to job.
-    type Worker;
+    type Worker: Default + Send + 'static;
 
-    /// What a thread starts with.
-    fn worker(&self) -> Self::Worker;
+    /// Reads what a job needs, which may wait for a disk.
+    fn fetch(&self, _job: &mut Self::Job) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Works on a job.
     fn work(&self, worker: &mut Self::Worker, job: &mut Self::Job) -> Result<(), Error>;
@@ -42,58 +52,39 @@ pub(super) trait Ends<J> {
     fn take(&mut self, job: &mut J) -> Result<(), Error>;
 }
 
-/// Gives the calling thread, and all that it starts from now on, the priority of background jobs.
-pub fn run_in_background() {
-    // A kernel that refuses leaves the priority as it is, and the job runs all the same.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
-/// Runs all jobs on the caller's thread and on `threads` others.
-pub(super) fn run<W: Work>(threads: usize, work: &W, ends: &mut impl Ends<W::Job>) -> Result<(), Error> {
-    if threads == 0 {
-        let (mut worker, mut job) = (work.worker(), W::Job::default());
+/// Runs all jobs on the caller's thread and by `workers`.
+pub(super) fn run<W: Work>(workers: &Workers, work: &Arc<W>, ends: &mut impl Ends<W::Job>) -> Result<(), Error> {
+    let Some(lane) = workers.cores() else {
+        let (mut worker, mut job) = (W::Worker::default(), W::Job::default());
         while ends.fill(&mut job)? {
-            work_caught(work, &mut worker, &mut job)?;
+            caught(|| {
+                work.fetch(&mut job)?;
+                work.work(&mut worker, &mut job)
+            })?;
             ends.take(&mut job)?;
         }
         return Ok(());
-    }
-    let jobs_max = jobs_max(threads);
-    std::thread::scope(|scope| {
-        let (jobs, waiting) = bounded(jobs_max);
-        let (results, done) = bounded(jobs_max);
-        for _ in 0..threads {
-            let (waiting, results) = (waiting.clone(), results.clone());
-            scope.spawn(move || run_worker(work, &waiting, &results));
-        }
-        drop(results);
-        let mut line = Line { jobs, waiting, done, early: BTreeMap::new(), free: Vec::new(), filled: 0, taken: 0 };
-        line.feed(work, ends)
-    })
+    };
+    let (jobs, waiting) = bounded(jobs_max(lane.count()));
+    let (results, done) = bounded(jobs_max(lane.count()));
+    let shared = Shared { work: Arc::clone(work), waiting, results, idle: unbounded(), may_wait: workers.may_wait() };
+    let asleep = (0..lane.count()).map(|_| AtomicBool::new(true)).collect();
+    let mut line = Line { jobs, done, cores: Cores { lane, asleep, shared }, early: BTreeMap::new(), free: Vec::new() };
+    line.feed(workers.patience(), ends)
 }
 
-/// Jobs that exist at once: one that each thread works on, and one that it goes on with.
-fn jobs_max(threads: usize) -> usize {
-    2 * (threads + 1)
+/// Jobs that exist at once: one that each of `cores` and the caller works on, and one that each goes on
+/// with.
+fn jobs_max(cores: usize) -> usize {
+    2 * (cores + 1)
 }
 
 type Numbered<J> = (u64, Box<J>);
 type Finished<J> = (u64, Box<J>, Result<(), Error>);
 
-fn run_worker<W: Work>(work: &W, waiting: &Receiver<Numbered<W::Job>>, results: &Sender<Finished<W::Job>>) {
-    let mut worker = work.worker();
-    for (number, mut job) in waiting {
-        let worked = work_caught(work, &mut worker, &mut job);
-        if results.send((number, job, worked)).is_err() {
-            break;
-        }
-    }
-}
-
-/// Works on a job; a panic is an error of that job.
-fn work_caught<W: Work>(work: &W, worker: &mut W::Worker, job: &mut W::Job) -> Result<(), Error> {
-    let worked = catch_unwind(AssertUnwindSafe(|| work.work(worker, job)));
-    worked.unwrap_or_else(|panic| Err(panicked(&*panic)))
+/// Does `work`; a panic is an error of that job.
+fn caught(work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
@@ -102,63 +93,153 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::new(ErrorKind::Bug, format!("a thread of the compaction panicked: {text}"))
 }
 
-/// What the caller's thread knows of the jobs.
-struct Line<J> {
-    jobs: Sender<Numbered<J>>,
+/// What the caller and the cores share.
+struct Shared<W: Work> {
+    work: Arc<W>,
     /// Jobs that nobody works on yet.
-    waiting: Receiver<Numbered<J>>,
-    done: Receiver<Finished<J>>,
-    /// Finished jobs by their numbers, before those ahead of them are taken.
-    early: BTreeMap<u64, Box<J>>,
-    /// Jobs whose room is used again.
-    free: Vec<Box<J>>,
-    filled: u64,
-    taken: u64,
+    waiting: Receiver<Numbered<W::Job>>,
+    results: Sender<Finished<W::Job>>,
+    /// What threads keep, while they don't work.
+    idle: (Sender<W::Worker>, Receiver<W::Worker>),
+    /// Whether who works also reads what it needs; if not the caller has done it.
+    may_wait: bool,
 }
 
-impl<J: Default> Line<J> {
+impl<W: Work> Clone for Shared<W> {
+    fn clone(&self) -> Self {
+        Self {
+            work: Arc::clone(&self.work),
+            waiting: self.waiting.clone(),
+            results: self.results.clone(),
+            idle: self.idle.clone(),
+            may_wait: self.may_wait,
+        }
+    }
+}
+
+impl<W: Work> Shared<W> {
+    /// Works on a job that nobody works on yet, if there is one.
+    fn work(&self) -> Option<Finished<W::Job>> {
+        let (number, mut job) = self.waiting.try_recv().ok()?;
+        let mut worker = self.idle.1.try_recv().unwrap_or_default();
+        let worked = caught(|| {
+            if self.may_wait {
+                self.work.fetch(&mut job)?;
+            }
+            self.work.work(&mut worker, &mut job)
+        });
+        // The channel lives as long as this does.
+        let _ = self.idle.0.send(worker);
+        Some((number, job, worked))
+    }
+}
+
+/// Cores that are woken when there are jobs.
+struct Cores<'a, W: Work> {
+    lane: &'a dyn Lane,
+    /// For each core, whether it will look for jobs only when it is woken.
+    asleep: Arc<[AtomicBool]>,
+    shared: Shared<W>,
+}
+
+impl<W: Work> Cores<'_, W> {
+    /// Wakes cores that sleep.
+    fn wake(&self) {
+        for core in 0..self.asleep.len() {
+            if self.asleep[core].swap(false, Ordering::SeqCst) && self.lane.send(core, self.turn(core)).is_err() {
+                // A core that can't be woken is tried again with the next job, and the caller works.
+                self.asleep[core].store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// What core number `core` does when it is woken: one job at a time, while there are some.
+    fn turn(&self, core: usize) -> LaneWork {
+        let (shared, asleep) = (self.shared.clone(), Arc::clone(&self.asleep));
+        Box::new(move || {
+            if let Some(finished) = shared.work() {
+                // The caller may have given up: then nobody asks for the result.
+                let _ = shared.results.send(finished);
+            }
+            if !shared.waiting.is_empty() {
+                return true;
+            }
+            asleep[core].store(true, Ordering::SeqCst);
+            // A job that came in between may have been meant for this core.
+            !shared.waiting.is_empty() && asleep[core].swap(false, Ordering::SeqCst)
+        })
+    }
+}
+
+/// What the caller's thread knows of the jobs.
+struct Line<'a, W: Work> {
+    jobs: Sender<Numbered<W::Job>>,
+    done: Receiver<Finished<W::Job>>,
+    cores: Cores<'a, W>,
+    /// Finished jobs by their numbers, before those ahead of them are taken.
+    early: BTreeMap<u64, Box<W::Job>>,
+    /// Jobs whose room is used again.
+    free: Vec<Box<W::Job>>,
+}
+
+impl<W: Work> Drop for Line<'_, W> {
+    /// What is left of a run that failed is not worked on.
+    fn drop(&mut self) {
+        while self.cores.shared.waiting.try_recv().is_ok() {}
+    }
+}
+
+impl<W: Work> Line<'_, W> {
     /// Fills, works on and takes jobs until none is left.
-    fn feed<W: Work<Job = J>>(&mut self, work: &W, ends: &mut impl Ends<J>) -> Result<(), Error> {
-        let gone = || Error::new(ErrorKind::Bug, "the threads of the compaction are gone");
+    fn feed(&mut self, patience: Duration, ends: &mut impl Ends<W::Job>) -> Result<(), Error> {
         let jobs_max = self.jobs.capacity().unwrap_or(1) as u64;
-        let (mut worker, mut exhausted) = (work.worker(), false);
+        let (mut filled, mut taken, mut exhausted, mut in_vain) = (0, 0, false, false);
         loop {
             while let Ok(finished) = self.done.try_recv() {
                 self.finish(finished)?;
             }
-            self.take(ends)?;
-            if !exhausted && self.filled - self.taken < jobs_max {
+            while let Some(mut job) = self.early.remove(&taken) {
+                ends.take(&mut job)?;
+                taken += 1;
+                self.free.push(job);
+            }
+            if !exhausted && filled - taken < jobs_max {
                 let mut job = self.free.pop().unwrap_or_default();
                 exhausted = !ends.fill(&mut job)?;
                 if !exhausted {
-                    self.jobs.send((self.filled, job)).map_err(|_| gone())?;
-                    self.filled += 1;
+                    self.hand_out((filled, job))?;
+                    filled += 1;
                 }
-            } else if self.taken == self.filled {
+            } else if taken == filled {
                 return Ok(());
-            } else if let Ok((number, mut job)) = self.waiting.try_recv() {
-                let worked = work_caught(work, &mut worker, &mut job);
-                self.finish((number, job, worked))?;
             } else {
-                let finished = self.done.recv().map_err(|_| gone())?;
-                self.finish(finished)?;
+                // Waits for ever, hour by hour, when there is nothing that the caller could work on.
+                let wait = match self.cores.shared.waiting.is_empty() {
+                    true => Duration::from_secs(3600),
+                    false if in_vain => Duration::ZERO,
+                    false => patience,
+                };
+                let received = self.done.recv_timeout(wait).ok();
+                in_vain = received.is_none();
+                received.or_else(|| self.cores.shared.work()).map_or(Ok(()), |finished| self.finish(finished))?;
             }
         }
     }
 
-    fn finish(&mut self, (number, job, worked): Finished<J>) -> Result<(), Error> {
-        worked?;
-        self.early.insert(number, job);
+    fn hand_out(&self, (number, mut job): Numbered<W::Job>) -> Result<(), Error> {
+        let shared = &self.cores.shared;
+        if !shared.may_wait {
+            shared.work.fetch(&mut job)?;
+        }
+        let gone = |_| Error::new(ErrorKind::Bug, "the line of a compaction is closed");
+        self.jobs.send((number, job)).map_err(gone)?;
+        self.cores.wake();
         Ok(())
     }
 
-    /// Takes what is finished and next in order.
-    fn take(&mut self, ends: &mut impl Ends<J>) -> Result<(), Error> {
-        while let Some(mut job) = self.early.remove(&self.taken) {
-            ends.take(&mut job)?;
-            self.taken += 1;
-            self.free.push(job);
-        }
+    fn finish(&mut self, (number, job, worked): Finished<W::Job>) -> Result<(), Error> {
+        worked?;
+        self.early.insert(number, job);
         Ok(())
     }
 }
@@ -172,8 +253,6 @@ mod tests {
     impl Work for Double {
         type Job = u64;
         type Worker = ();
-
-        fn worker(&self) {}
 
         fn work(&self, (): &mut (), job: &mut u64) -> Result<(), Error> {
             assert!(*job != 77, "job 77");
@@ -204,11 +283,48 @@ mod tests {
         }
     }
 
+    /// Cores that are threads, of which `served` take work and the others never find the time.
+    struct Busy {
+        cores: Vec<Sender<LaneWork>>,
+        served: usize,
+    }
+
+    impl Busy {
+        fn workers(cores: usize, served: usize) -> Workers {
+            let start = |_| {
+                let (sender, work) = unbounded::<LaneWork>();
+                std::thread::spawn(move || work.iter().for_each(|mut work| while work() {}));
+                sender
+            };
+            Workers::lane(Arc::new(Self { cores: (0..cores).map(start).collect(), served }))
+        }
+    }
+
+    impl Lane for Busy {
+        fn count(&self) -> usize {
+            self.cores.len()
+        }
+
+        fn send(&self, core: usize, work: LaneWork) -> Result<(), Error> {
+            if core < self.served {
+                let _ = self.cores[core].send(work);
+            } else if core > self.served {
+                return Err(Error::new(ErrorKind::Unavailable, "the lane is full"));
+            }
+            Ok(())
+        }
+    }
+
+    fn all_workers() -> [Workers; 6] {
+        let [alone, one, three] = [0, 1, 3].map(Workers::threads);
+        [alone, one, three, Busy::workers(3, 3), Busy::workers(3, 1), Busy::workers(2, 0)]
+    }
+
     #[test]
     fn jobs_are_taken_in_the_order_in_which_they_were_filled() {
-        for threads in [0, 1, 3] {
+        for workers in all_workers() {
             let mut ends = Numbers { next: 0, end: 70, taken: Vec::new() };
-            run(threads, &Double, &mut ends).unwrap();
+            run(&workers, &Arc::new(Double), &mut ends).unwrap();
             assert_eq!(ends.taken, (0..70).map(|at| 2 * at).collect::<Vec<_>>());
         }
     }
@@ -216,10 +332,10 @@ mod tests {
     #[test]
     fn an_error_and_a_panic_of_one_job_end_the_run() {
         let mut ends = Numbers { next: 78, end: 200, taken: Vec::new() };
-        assert_eq!(run(2, &Double, &mut ends).unwrap_err().message(), "job 88");
-        for threads in [0, 2] {
+        assert_eq!(run(&Workers::threads(2), &Arc::new(Double), &mut ends).unwrap_err().message(), "job 88");
+        for workers in all_workers() {
             let mut ends = Numbers { next: 0, end: 200, taken: Vec::new() };
-            let error = run(threads, &Double, &mut ends).unwrap_err();
+            let error = run(&workers, &Arc::new(Double), &mut ends).unwrap_err();
             let expected = (ErrorKind::Bug, "a thread of the compaction panicked: job 77");
             assert_eq!((error.kind(), error.message()), expected);
         }

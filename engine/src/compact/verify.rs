@@ -1,18 +1,20 @@
 //! Checking a block that was written, before anybody else sees it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::pipeline::{self, Ends, Work};
-use crate::block::verify::{Part, Scan, Verified, Windows};
+use super::workers::Workers;
+use crate::block::verify::{Part, Scan, Verified};
 use crate::model::{Error, ErrorKind};
 
-/// Reads all of the block in the folder `dir` back, on the caller's thread and `threads` others: every
+/// Reads all of the block in the folder `dir` back, on the caller's thread and by `workers`: every
 /// checksum, every reference, the order of everything and the counts. An error of kind `Corrupt` says
 /// the first thing that is wrong.
-pub fn verify_written(dir: &Path, threads: usize) -> Result<(), Error> {
-    let block = Verified::open(dir)?;
-    let mut ends = VerifyEnds(block.scan());
-    pipeline::run(threads, &Check(&block), &mut ends)?;
+pub fn verify_written(dir: &Path, workers: &Workers) -> Result<(), Error> {
+    let check = Arc::new(Check(Verified::open(dir)?));
+    let mut ends = VerifyEnds(check.0.scan());
+    pipeline::run(workers, &check, &mut ends)?;
     let report = ends.0.finish();
     if report.is_sound() {
         return Ok(());
@@ -35,18 +37,14 @@ impl Ends<Part> for VerifyEnds<'_> {
     }
 }
 
-struct Check<'a>(&'a Verified);
+struct Check(Verified);
 
-impl<'a> Work for Check<'a> {
+impl Work for Check {
     type Job = Part;
-    type Worker = Windows<'a>;
+    type Worker = ();
 
-    fn worker(&self) -> Windows<'a> {
-        self.0.windows()
-    }
-
-    fn work(&self, windows: &mut Windows<'a>, part: &mut Part) -> Result<(), Error> {
-        self.0.check(windows, part);
+    fn work(&self, (): &mut (), part: &mut Part) -> Result<(), Error> {
+        self.0.check(part);
         Ok(())
     }
 }
@@ -85,7 +83,7 @@ mod tests {
         writer.finish(Meta::new(id, 0, 40)).unwrap();
         let dir = parent.join(id.to_string());
         for threads in [0, 1, 3] {
-            verify_written(&dir, threads).unwrap();
+            verify_written(&dir, &Workers::threads(threads)).unwrap();
         }
         let segment = dir.join("chunks/000001");
         let mut bytes = std::fs::read(&segment).unwrap();
@@ -93,7 +91,7 @@ mod tests {
             bytes[at] ^= 1;
         }
         std::fs::write(&segment, &bytes).unwrap();
-        let told = [0, 1, 3].map(|threads| verify_written(&dir, threads).unwrap_err());
+        let told = [0, 1, 3].map(|threads| verify_written(&dir, &Workers::threads(threads)).unwrap_err());
         assert_eq!(told[0].kind(), ErrorKind::Corrupt);
         assert!(told[0].message().contains("faults, the first: chunks/000001 of {a=\"0000"), "{}", told[0]);
         assert!(told.iter().all(|error| error == &told[0]), "{told:?}");

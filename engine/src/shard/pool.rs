@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
 
 use super::ingest::Partition;
+use crate::compact::{Lane, LaneWork};
 use crate::io::{self, BlockIo};
 use crate::model::{Error, ErrorKind};
 use crate::promql::source::{CoreJob, Cores, OwnFiles};
@@ -218,6 +219,24 @@ impl Cores for Pool {
 
     fn send(&self, job: CoreJob) -> Result<(), Error> {
         Self::send(self, self.any(), move |context| job(&context.io))
+    }
+}
+
+impl Lane for Pool {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn send(&self, core: usize, mut work: LaneWork) -> Result<(), Error> {
+        self.send_background(core, move |context| {
+            loop {
+                match work() {
+                    false => return Progress::Done,
+                    true if context.is_slice_over() => return Progress::More,
+                    true => {}
+                }
+            }
+        })
     }
 }
 
@@ -451,6 +470,23 @@ mod tests {
             answers.recv().unwrap();
         }
         stop.store(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn work_of_a_lane_is_called_until_it_is_done() {
+        let pool = pool(2, 16);
+        let (sender, answers) = bounded(1);
+        let mut left = 1000;
+        let work: LaneWork = Box::new(move || {
+            left -= 1;
+            if left == 0 {
+                sender.send(()).unwrap();
+            }
+            left > 0
+        });
+        assert_eq!(Lane::count(&*pool), 2);
+        Lane::send(&*pool, 1, work).unwrap();
+        answers.recv().unwrap();
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Compactor {
         made.map_err(|error| {
             Trouble::Retry(Error::new(ErrorKind::Unavailable, format!("{}: {error}", dir.display())))
         })?;
-        let (malformed, threads, stop) = (self.settings.malformed, self.settings.threads, self.stop());
+        let (malformed, workers, stop) = (self.settings.malformed, self.settings.workers.clone(), self.stop());
         let written = apart("downsample", move || {
             let source = SourceBlock::open(&from)?;
             let health = source.health()?;
@@ -86,7 +86,7 @@ impl Compactor {
             {
                 return Err(fault.error().clone().within("input block index not valid"));
             }
-            let options = DownsampleOptions { threads, ..DownsampleOptions::default() };
+            let options = DownsampleOptions { workers, ..DownsampleOptions::default() };
             downsample(source, resolution, &target, &options, &stop)
         });
         let written = written.await.map_err(Trouble::of)?.map_err(Trouble::of)?;

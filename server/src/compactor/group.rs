@@ -162,15 +162,20 @@ impl Compactor {
         // In their order, so that the same fault is told each time.
         let dirs = stream::iter(fetches).buffered(self.settings.fetches.max(1)).try_collect::<Vec<PathBuf>>();
         let dirs = dirs.await.map_err(|error| Trouble::Retry(error.within("download block")))?;
-        let (malformed, metas) = (self.settings.malformed, plan.to_vec());
+        let (malformed, workers) = (self.settings.malformed, self.settings.workers.clone());
+        let blocks: Vec<_> = dirs.into_iter().zip(plan.iter().cloned()).collect();
         let opened = apart("compact-open", move || {
-            let mut sources = Vec::new();
-            for (dir, meta) in dirs.iter().zip(metas) {
-                let source =
-                    SourceBlock::open(dir).map_err(|error| error.within(format_args!("block {}", meta.ulid)))?;
+            let opened = workers.map(&blocks, |(dir, meta)| {
+                let opened = SourceBlock::open(dir);
+                let source = opened.map_err(|error| error.within(format_args!("block {}", meta.ulid)))?;
                 let health = source.health()?;
+                Ok::<_, Error>((source, health))
+            });
+            let mut sources = Vec::new();
+            for (opened, (_, meta)) in opened.into_iter().zip(&blocks) {
+                let (source, health) = opened?;
                 if let Err(fault) = source.judge(&health, malformed) {
-                    return Ok(Opened::Faulty(meta, fault));
+                    return Ok(Opened::Faulty(Arc::clone(meta), fault));
                 }
                 sources.push(source);
             }
@@ -217,7 +222,7 @@ impl Compactor {
     async fn merge(&self, sources: Vec<SourceBlock>, target: Target) -> Result<Option<Written>, Trouble> {
         let options = MergeOptions {
             replicas: self.settings.replicas,
-            threads: self.settings.threads,
+            workers: self.settings.workers.clone(),
             ..MergeOptions::default()
         };
         let stop = self.stop();
@@ -244,9 +249,9 @@ impl Compactor {
     pub(super) async fn publish(&self, written: Written, dir: &Path) -> Result<(), Trouble> {
         let id = written.meta.ulid;
         let path = dir.join(id.to_string());
-        let (verified, threads) = (path.clone(), self.settings.threads);
-        let checked = apart("compact-verify", move || verify_written(&verified, threads)).await.map_err(Trouble::of)?;
-        checked.map_err(Trouble::of)?;
+        let (verified, workers) = (path.clone(), self.settings.workers.clone());
+        let checked = apart("compact-verify", move || verify_written(&verified, &workers)).await;
+        checked.map_err(Trouble::of)?.map_err(Trouble::of)?;
         let uploaded = self.settings.transfer.upload(&self.bucket, &path, written.meta, Origin::Labelled).await;
         uploaded.map_err(|error| Trouble::of(error.within(format_args!("upload of {id} failed"))))?;
         tracing::info!(block = %id, "uploaded block");

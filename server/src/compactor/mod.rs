@@ -29,7 +29,7 @@ use engine::compact::group::{Group, groups};
 use engine::compact::plan::Planner;
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
-use engine::compact::{Replicas, Watch};
+use engine::compact::{Replicas, Watch, Workers};
 use engine::model::{BlockId, Error};
 use futures_util::{StreamExt, stream};
 
@@ -76,8 +76,8 @@ pub struct Settings {
     pub merges: usize,
     /// Blocks that are downsampled at once.
     pub downsamples: usize,
-    /// Threads besides its own that each merge or downsampling uses.
-    pub threads: usize,
+    /// Who works on merges and downsampling besides the thread that each has.
+    pub workers: Workers,
     /// Blocks with chunks out of order.
     pub out_of_order: OutOfOrder,
     /// Indexes with labels out of order.

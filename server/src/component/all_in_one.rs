@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use engine::compact::Workers;
 use prometheus_client::registry::Registry;
 
 use super::compact::{self, Schedule};
@@ -92,7 +93,8 @@ pub fn run(values: &Values) -> Result<(), String> {
 }
 
 /// What runs beside the store: the querier, whose queries read the store's blocks and all else its
-/// StoreAPI, the compactor, on threads below the priority of queries, and ingestion.
+/// StoreAPI, the compactor, which works on the cores of the queries when they have nothing else to do, and
+/// ingestion.
 struct Companions<'a> {
     values: &'a Values,
     http: String,
@@ -174,7 +176,8 @@ impl Companions<'_> {
         let fetch = FetchOptions { data_dir: None, concurrency };
         // The store's own metrics of syncs have the same names, so those of the compactor are not published.
         let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut Registry::default()));
-        Compactor::new(bucket, Syncer::new(fetcher, filters, None, None), self.settings.clone(), metrics)
+        let settings = Settings { workers: Workers::lane(gateway.selector.pool.clone()), ..self.settings.clone() };
+        Compactor::new(bucket, Syncer::new(fetcher, filters, None, None), settings, metrics)
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::compact::Replicas;
 use engine::compact::group::levels;
 use engine::compact::plan::{Planner, Vertical};
 use engine::compact::retention::Downsampling;
 use engine::compact::source::Malformed;
+use engine::compact::{Replicas, Workers};
 use prometheus_client::registry::Registry;
 
 use super::process::{self, Ports};
@@ -254,7 +254,6 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = integer("compact.concurrency").max(integer("downsample.concurrency"));
     Ok(Settings {
         data_dir,
         planner: Planner {
@@ -273,7 +272,7 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
         fetches: integer("compact.blocks-fetch-concurrency"),
         merges: integer("compact.concurrency"),
         downsamples: integer("downsample.concurrency"),
-        threads: (cores / jobs).saturating_sub(1),
+        workers: Workers::threads(cores.saturating_sub(1)),
         out_of_order: match values.is_on("compact.skip-block-with-out-of-order-chunks") {
             true => OutOfOrder::Mark,
             false => OutOfOrder::Halt,

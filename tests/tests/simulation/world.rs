@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use engine::compact::Replicas;
 use engine::compact::group::LEVELS_MS;
 use engine::compact::plan::{Planner, Vertical};
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
+use engine::compact::{Replicas, Workers};
 use engine::head::Reason;
 use engine::io::Mode;
 use engine::model::{Error, ErrorKind, Labels};
@@ -389,7 +389,7 @@ fn settings(data_dir: &Path) -> Settings {
         fetches: 1,
         merges: 1,
         downsamples: 1,
-        threads: 0,
+        workers: Workers::threads(0),
         out_of_order: OutOfOrder::Halt,
         malformed: Malformed::Refuse,
     }

@@ -8,7 +8,8 @@ mod histograms;
 pub mod plan;
 mod window;
 
-use super::fetch::{Fetched, Wanted};
+use std::sync::Arc;
+
 use super::merge::SLICE_CHUNKS;
 use super::output::{Job, Made, Output, SlicesToBlock, Target, Written};
 use super::pipeline::{self, Work};
@@ -16,6 +17,7 @@ use super::samples::Samples;
 use super::slice::{Slice, Slicer};
 use super::source::SourceBlock;
 use super::watch::Watch;
+use super::workers::Workers;
 use crate::bucket::Meta;
 use crate::bucket::name::BlockObject;
 use crate::chunk::{Encoding, aggr, segment, xor};
@@ -27,17 +29,17 @@ use histograms::Histograms;
 const DECODE_CHUNKS: usize = 128;
 
 /// How blocks are downsampled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DownsampleOptions {
-    /// Threads besides the caller's.
-    pub threads: usize,
+    /// Who works besides the caller.
+    pub workers: Workers,
     /// Chunks of a slice that one thread works on: memory grows with it.
     pub slice_chunks: usize,
 }
 
 impl Default for DownsampleOptions {
     fn default() -> Self {
-        Self { threads: 0, slice_chunks: SLICE_CHUNKS }
+        Self { workers: Workers::threads(0), slice_chunks: SLICE_CHUNKS }
     }
 }
 
@@ -58,12 +60,12 @@ pub fn downsample(
     let mut meta = Meta { ulid: target.id, ..Meta::clone(old) };
     meta.thanos = Some(target.thanos(resolution));
     let counted = meta.stats.clone();
-    let sources = [source];
-    let (slicer, symbols) = Slicer::new(&sources, TimeRange::ALL, options.slice_chunks)?;
+    let work = Arc::new(Downsample { sources: [source], from, to: resolution });
+    let slice_chunks = options.workers.slice_chunks(options.slice_chunks);
+    let (slicer, symbols) = Slicer::new(&work.sources, TimeRange::ALL, slice_chunks)?;
     let output = Output::create(target, symbols, counted.num_series, watch)?;
-    let work = Downsample { sources: &sources, from, to: resolution };
     let mut ends = SlicesToBlock { slicer, output, watch };
-    pipeline::run(options.threads, &work, &mut ends)?;
+    pipeline::run(&options.workers, &work, &mut ends)?;
     // As upstream has it: counts by kind of sample stay those of the raw block.
     ends.output.finish_with(meta, |stats| {
         stats.num_float_samples = counted.num_float_samples;
@@ -72,8 +74,8 @@ pub fn downsample(
     })
 }
 
-struct Downsample<'a> {
-    sources: &'a [SourceBlock],
+struct Downsample {
+    sources: [SourceBlock; 1],
     from: Resolution,
     to: Resolution,
 }
@@ -81,33 +83,28 @@ struct Downsample<'a> {
 /// What one thread keeps from slice to slice.
 #[derive(Default)]
 struct Worker {
-    fetched: Fetched,
-    wanted: Vec<Wanted>,
     batch: xor::Batch,
     floats: Floats,
     histograms: Histograms,
 }
 
-impl Work for Downsample<'_> {
+impl Work for Downsample {
     type Job = Job;
     type Worker = Worker;
 
-    fn worker(&self) -> Worker {
-        Worker::default()
+    fn fetch(&self, job: &mut Job) -> Result<(), Error> {
+        job.fetch(&self.sources)
     }
 
     fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
-        let Worker { fetched, wanted, batch, floats, histograms } = worker;
-        let Job { slice, made } = job;
+        let Worker { batch, floats, histograms } = worker;
+        let Job { slice, fetched, made, .. } = job;
         made.clear();
-        wanted.clear();
-        wanted
-            .extend(slice.chunks.iter().map(|chunk| Wanted { source: chunk.source, chunk_ref: chunk.meta.chunk_ref }));
-        fetched.fetch(self.sources, wanted)?;
         made.stats.bytes_read += fetched.bytes_read();
-        made.stats.chunks_decoded += wanted.len() as u64;
-        let chunks: Vec<_> = (0..wanted.len()).map(|at| fetched.chunk(at)).collect();
-        let mut act = Act { work: self, slice, chunks: &chunks, batch, floats, histograms };
+        made.stats.chunks_decoded += slice.chunks.len() as u64;
+        let chunks: Vec<_> = (0..slice.chunks.len()).map(|at| fetched.chunk(at)).collect();
+        let (source, resolutions) = (&self.sources[0], (self.from, self.to));
+        let mut act = Act { source, resolutions, slice, chunks: &chunks, batch, floats, histograms };
         let mut at = 0;
         while at < slice.len() {
             at = act.run(at, made)?;
@@ -118,7 +115,9 @@ impl Work for Downsample<'_> {
 
 /// Downsampling one slice.
 struct Act<'a> {
-    work: &'a Downsample<'a>,
+    source: &'a SourceBlock,
+    /// From which to which.
+    resolutions: (Resolution, Resolution),
     slice: &'a Slice,
     chunks: &'a [segment::Chunk<'a>],
     batch: &'a mut xor::Batch,
@@ -151,12 +150,12 @@ impl Act<'_> {
         let chunk = self.slice.chunks[at];
         let error = error.into().within(format_args!("chunk at byte {}", chunk.meta.chunk_ref.offset()));
         let object = BlockObject::Segment(chunk.meta.chunk_ref.segment());
-        self.work.sources[chunk.source as usize].place(error, object)
+        self.source.place(error, object)
     }
 
     /// Downsamples series number `series` and as many after it as are decoded together; gives the next.
     fn run(&mut self, series: usize, made: &mut Made) -> Result<usize, Error> {
-        if self.work.from != Resolution::RAW {
+        if self.resolutions.0 != Resolution::RAW {
             self.aggregated(self.range(series)?, made)?;
             made.end_series();
             return Ok(series + 1);
@@ -196,7 +195,7 @@ impl Act<'_> {
         let start = samples.start;
         let columns = (&self.batch.timestamps()[samples.clone()], &self.batch.values()[samples]);
         let ends = chunks.map(|chunk| self.batch.range(chunk).end - start);
-        self.floats.downsample(columns, ends, self.work.to.0, made);
+        self.floats.downsample(columns, ends, self.resolutions.1.0, made);
     }
 
     /// Downsamples a series of which not all chunks are floats, run by run of one kind.
@@ -250,7 +249,7 @@ impl Act<'_> {
             ends.push(times.len());
         }
         made.stats.samples_decoded += times.len() as u64;
-        self.floats.downsample((&times, &values), ends.into_iter(), self.work.to.0, made);
+        self.floats.downsample((&times, &values), ends.into_iter(), self.resolutions.1.0, made);
         Ok(())
     }
 
@@ -261,7 +260,7 @@ impl Act<'_> {
             made.stats.samples_decoded += samples.times.len() as u64;
             self.histograms.extend(samples);
         }
-        self.histograms.downsample(self.work.to.0, made);
+        self.histograms.downsample(self.resolutions.1.0, made);
         Ok(())
     }
 
@@ -270,12 +269,11 @@ impl Act<'_> {
     fn aggregated(&mut self, range: std::ops::Range<usize>, made: &mut Made) -> Result<(), Error> {
         let mut raw = Made::default();
         for at in range.clone().filter(|at| self.chunks[*at].encoding != Encoding::Aggr) {
-            let to = Downsample { to: Resolution::FIVE_MINUTES, ..*self.work };
-            let chunks = self.chunks;
             let mut act = Act {
-                work: &to,
+                source: self.source,
+                resolutions: (self.resolutions.0, Resolution::FIVE_MINUTES),
                 slice: self.slice,
-                chunks,
+                chunks: self.chunks,
                 batch: &mut *self.batch,
                 floats: &mut *self.floats,
                 histograms: &mut *self.histograms,
@@ -300,7 +298,7 @@ impl Act<'_> {
                 chunks.push(aggregated::Chunk { times, place: at, parts });
             }
         }
-        let resolutions = (self.work.from.0, self.work.to.0);
+        let resolutions = (self.resolutions.0.0, self.resolutions.1.0);
         aggregated::downsample(&chunks, resolutions, made).map_err(|(at, corrupt)| self.place(at, corrupt))
     }
 }

@@ -7,7 +7,7 @@
 //! source 3                    ▐──e──▌▐─f─▌
 //! ```
 //!
-//! Memory holds the symbols of all sources, the postings of the result, and a few slices of series.
+//! Memory holds the symbols of all sources and a few slices of series.
 
 mod items;
 mod steps;
@@ -15,13 +15,13 @@ mod steps;
 use std::sync::Arc;
 
 use super::aggregates;
-use super::fetch::{Fetched, Wanted};
 use super::output::{Job, JobStats, Made, Output, SlicesToBlock, Target, Written};
 use super::pipeline::{self, Work};
 use super::samples::{Encoder, SAMPLES_PER_CHUNK, Samples};
 use super::slice::Slicer;
 use super::source::SourceBlock;
 use super::watch::Watch;
+use super::workers::Workers;
 use crate::bucket::Meta;
 use crate::bucket::meta::merged;
 use crate::chunk::{Encoding, xor};
@@ -57,21 +57,26 @@ pub enum Repair {
 }
 
 /// How blocks are merged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct MergeOptions {
     /// What becomes of samples of replicas.
     pub replicas: Replicas,
     /// What is mended.
     pub repair: Repair,
-    /// Threads besides the caller's.
-    pub threads: usize,
+    /// Who works besides the caller.
+    pub workers: Workers,
     /// Chunks of a slice that one thread works on: memory grows with it.
     pub slice_chunks: usize,
 }
 
 impl Default for MergeOptions {
     fn default() -> Self {
-        Self { replicas: Replicas::OneToOne, repair: Repair::Nothing, threads: 0, slice_chunks: SLICE_CHUNKS }
+        Self {
+            replicas: Replicas::OneToOne,
+            repair: Repair::Nothing,
+            workers: Workers::threads(0),
+            slice_chunks: SLICE_CHUNKS,
+        }
     }
 }
 
@@ -103,7 +108,7 @@ pub fn merge(
     }
     let mut meta = merged(target.id, &metas.iter().map(Arc::as_ref).collect::<Vec<_>>());
     meta.thanos = Some(target.thanos(resolution));
-    run(&sources, meta, (target, options), watch)
+    run(sources, meta, (target, options), watch)
 }
 
 /// Writes the block of `target` anew without what `repair` takes away. It keeps level and sources.
@@ -112,11 +117,11 @@ pub fn repair(source: SourceBlock, target: &Target, repair: Repair, watch: &dyn 
     let mut meta = Meta { ulid: target.id, ..Meta::clone(&old) };
     meta.compaction.deletable = false;
     meta.thanos = Some(target.thanos(old.resolution()));
-    run(&[source], meta, (target, &MergeOptions { repair, ..MergeOptions::default() }), watch)
+    run(vec![source], meta, (target, &MergeOptions { repair, ..MergeOptions::default() }), watch)
 }
 
 fn run(
-    sources: &[SourceBlock],
+    sources: Vec<SourceBlock>,
     meta: Meta,
     (target, options): (&Target, &MergeOptions),
     watch: &dyn Watch,
@@ -126,20 +131,21 @@ fn run(
         Repair::Nothing => range,
         _ => TimeRange::ALL,
     };
-    let (slicer, symbols) = Slicer::new(sources, outside, options.slice_chunks)?;
-    let series_total = sources.iter().map(|source| source.meta().stats.num_series).sum();
+    let work = Arc::new(Merge { sources, range, replicas: options.replicas, repair: options.repair });
+    let slice_chunks = options.workers.slice_chunks(options.slice_chunks);
+    let (slicer, symbols) = Slicer::new(&work.sources, outside, slice_chunks)?;
+    let series_total = work.sources.iter().map(|source| source.meta().stats.num_series).sum();
     let output = Output::create(target, symbols, series_total, watch)?;
-    let work = Merge { sources, range, replicas: options.replicas, repair: options.repair };
     let mut ends = SlicesToBlock { slicer, output, watch };
-    pipeline::run(options.threads, &work, &mut ends)?;
+    pipeline::run(&options.workers, &work, &mut ends)?;
     if ends.output.is_empty() {
         return Ok(Merged::Empty);
     }
     Ok(Merged::Block(Box::new(ends.output.finish(meta)?)))
 }
 
-struct Merge<'a> {
-    sources: &'a [SourceBlock],
+struct Merge {
+    sources: Vec<SourceBlock>,
     range: TimeRange,
     replicas: Replicas,
     repair: Repair,
@@ -148,8 +154,6 @@ struct Merge<'a> {
 /// What one thread keeps from slice to slice.
 #[derive(Default)]
 struct Worker {
-    fetched: Fetched,
-    wanted: Vec<Wanted>,
     items: Items,
     steps: Steps,
     floats: Floats,
@@ -165,24 +169,20 @@ struct Floats {
     data: Vec<u8>,
 }
 
-impl Work for Merge<'_> {
+impl Work for Merge {
     type Job = Job;
     type Worker = Worker;
 
-    fn worker(&self) -> Worker {
-        Worker::default()
+    fn fetch(&self, job: &mut Job) -> Result<(), Error> {
+        job.fetch(&self.sources)
     }
 
     fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
-        let Worker { fetched, wanted, items, steps, floats } = worker;
-        let Job { slice, made } = job;
+        let Worker { items, steps, floats } = worker;
+        let Job { slice, fetched, made, .. } = job;
         made.clear();
-        wanted.clear();
-        wanted
-            .extend(slice.chunks.iter().map(|chunk| Wanted { source: chunk.source, chunk_ref: chunk.meta.chunk_ref }));
-        fetched.fetch(self.sources, wanted)?;
         made.stats.bytes_read += fetched.bytes_read();
-        let origin = Origin { sources: self.sources, slice, fetched, range: self.range, repair: self.repair };
+        let origin = Origin { sources: &self.sources, slice, fetched, range: self.range, repair: self.repair };
         items.clear();
         steps.clear();
         for series in 0..slice.len() {

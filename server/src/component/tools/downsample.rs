@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::compact::Replicas;
 use engine::compact::group::LEVELS_MS;
 use engine::compact::plan::{INDEX_BYTES_MAX, Planner, Vertical};
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
+use engine::compact::{Replicas, Workers};
 
 use super::META_CONCURRENCY;
 use crate::api::http::health::Health;
@@ -89,7 +89,7 @@ fn settings(values: &Values) -> Settings {
         fetches: 1,
         merges: 1,
         downsamples: integer("downsample.concurrency"),
-        threads: (cores / integer("downsample.concurrency")).saturating_sub(1),
+        workers: Workers::threads(cores.saturating_sub(1)),
         out_of_order: OutOfOrder::Halt,
         malformed: Malformed::Refuse,
     }

@@ -1,0 +1,186 @@
+//! Who works on the parts of a job: threads of its own, or cores that have something else to do in the
+//! first place.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::model::{Error, ErrorKind};
+
+/// Niceness of the threads of background jobs: queries come first.
+const NICENESS: i32 = 19;
+
+/// Chunks on which a core of a lane works without interruption, which takes it up to a millisecond.
+const LANE_CHUNKS: usize = 192;
+
+/// Time without a result after which the caller works itself, for the cores may have no time for it.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Who works on the parts of a job besides the caller.
+#[derive(Clone)]
+pub struct Workers(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Nobody,
+    Threads(Arc<Crew>),
+    Lane(Arc<dyn Lane>),
+}
+
+/// Cores with a lane for work that waits until they have nothing else to do.
+pub trait Lane: Send + Sync {
+    /// Number of cores.
+    fn count(&self) -> usize;
+
+    /// Has `work` called on core number `core`, about a millisecond at a time, until it says that there is
+    /// no more to do. Fails when the lane is full or closed.
+    fn send(&self, core: usize, work: LaneWork) -> Result<(), Error>;
+}
+
+/// Work in a lane: says whether there is more to do.
+pub type LaneWork = Box<dyn FnMut() -> bool + Send>;
+
+impl Workers {
+    /// `threads` threads, which stay from job to job: what a thread leaves in memory serves the next job.
+    /// They have the priority of the caller, and do nothing else.
+    pub fn threads(threads: usize) -> Self {
+        Self(if threads == 0 { Kind::Nobody } else { Kind::Threads(Arc::new(Crew::new(threads))) })
+    }
+
+    /// Cores of a process that answers queries.
+    pub fn lane(lane: Arc<dyn Lane>) -> Self {
+        Self(Kind::Lane(lane))
+    }
+
+    /// Cores to be woken for work; `None` when the caller works alone.
+    pub(super) fn cores(&self) -> Option<&dyn Lane> {
+        match &self.0 {
+            Kind::Nobody => None,
+            Kind::Threads(crew) => Some(&**crew),
+            Kind::Lane(lane) => Some(&**lane),
+        }
+    }
+
+    /// Whether workers may wait for a disk; if not the caller does.
+    pub(super) fn may_wait(&self) -> bool {
+        !matches!(self.0, Kind::Lane(_))
+    }
+
+    /// Time that the caller waits for a result before it works on what nobody works on yet.
+    pub(super) fn patience(&self) -> Duration {
+        if self.may_wait() { Duration::ZERO } else { PATIENCE }
+    }
+
+    /// Of `chunks` that are worked on without interruption so many as these workers should take at once.
+    pub(super) fn slice_chunks(&self, chunks: usize) -> usize {
+        if self.may_wait() { chunks } else { chunks.min(LANE_CHUNKS) }
+    }
+
+    /// What `each` makes of `items`, in their order. It may wait for a disk, so that the cores of a lane
+    /// have no part in it.
+    pub fn map<T: Sync, R: Send>(&self, items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let threads = match &self.0 {
+            Kind::Threads(crew) => crew.count().min(items.len().saturating_sub(1)),
+            Kind::Nobody | Kind::Lane(_) => 0,
+        };
+        let next = AtomicUsize::new(0);
+        let run = || {
+            let turns = std::iter::from_fn(|| {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                Some((at, each(items.get(at)?)))
+            });
+            turns.collect::<Vec<_>>()
+        };
+        let mut made = std::thread::scope(|scope| {
+            let others: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+            let mut made = run();
+            for other in others {
+                made.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            made
+        });
+        made.sort_by_key(|(at, _)| *at);
+        made.into_iter().map(|(_, made)| made).collect()
+    }
+}
+
+/// Threads that do nothing else. They end with the last owner.
+struct Crew(Vec<Sender<LaneWork>>);
+
+impl Crew {
+    fn new(threads: usize) -> Self {
+        let start = |thread| {
+            let (sender, inbox) = unbounded::<LaneWork>();
+            let body = move || take_turns(&inbox);
+            // A thread that can't be started refuses its work, and the caller does it.
+            drop(std::thread::Builder::new().name(format!("compact-{thread}")).spawn(body));
+            sender
+        };
+        Self((0..threads).map(start).collect())
+    }
+}
+
+/// Does all work that comes, each a part at a time, until nobody sends any more.
+fn take_turns(inbox: &Receiver<LaneWork>) {
+    let mut turns = VecDeque::new();
+    loop {
+        match turns.is_empty() {
+            true => match inbox.recv() {
+                Ok(work) => turns.push_back(work),
+                Err(_) => return,
+            },
+            false => turns.extend(inbox.try_iter()),
+        }
+        let Some(mut work) = turns.pop_front() else { continue };
+        // Work that panics ends; who sent it sees to it that nobody waits for it.
+        if let Ok(true) = catch_unwind(AssertUnwindSafe(&mut work)) {
+            turns.push_back(work);
+        }
+    }
+}
+
+impl Lane for Crew {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn send(&self, core: usize, work: LaneWork) -> Result<(), Error> {
+        self.0[core].send(work).map_err(|_| Error::new(ErrorKind::Unavailable, "a thread of compaction is gone"))
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Nobody => write!(f, "nobody"),
+            Kind::Threads(crew) => write!(f, "{} threads", crew.count()),
+            Kind::Lane(lane) => write!(f, "the lane of {} cores", lane.count()),
+        }
+    }
+}
+
+/// Gives the calling thread, and all that it starts from now on, the priority of background jobs.
+pub fn run_in_background() {
+    // A kernel that refuses leaves the priority as it is, and the job runs all the same.
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_mapped_in_their_order() {
+        let items: Vec<u64> = (0..100).collect();
+        for threads in [0, 1, 3, 200] {
+            let doubled = Workers::threads(threads).map(&items, |item| 2 * item);
+            assert_eq!(doubled, items.iter().map(|item| 2 * item).collect::<Vec<_>>());
+        }
+        assert!(Workers::threads(3).map(&[], |item: &u64| *item).is_empty());
+    }
+}
