@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 
 use settings::Settings;
 
+/// Queries while the same process compacts.
+mod beside;
 /// Blocks shaped like a Kubernetes fleet.
 mod blocks;
 /// Processes run to their end.
@@ -63,6 +65,8 @@ enum Command {
     Report(report::Args),
     /// Compact copies of the same bucket, in turn, and compare what it took.
     Compact(compact::Args),
+    /// Ask an all-in-one while it compacts and when it does not.
+    Beside(beside::Args),
     /// Feed receivers the same remote write requests.
     Receive(receive::Args),
     /// Ask queriers over the same blocks the same PromQL.
@@ -91,6 +95,7 @@ fn run(command: Command, settings: &Settings) -> Result<(), String> {
         Command::Run(args) => commands::run(&args, settings),
         Command::Report(args) => report::run(&args, settings),
         Command::Compact(args) => compact::run(&args, settings),
+        Command::Beside(args) => beside::run(&args, settings),
         Command::Receive(args) => receive::run(&args, settings),
         Command::Query(args) => query::run(&args, settings),
         Command::Store(args) => store::run(&args, settings),

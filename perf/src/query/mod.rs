@@ -17,9 +17,9 @@ use sides::Asked;
 /// What is answered.
 mod answer;
 /// A connection that questions go over.
-mod client;
+pub mod client;
 /// What is asked.
-mod questions;
+pub mod questions;
 /// Who is asked.
 mod sides;
 

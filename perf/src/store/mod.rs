@@ -54,6 +54,9 @@ pub struct Args {
     /// End of what is asked for, Unix milliseconds.
     #[arg(long, default_value_t = 1_789_992_000_000)]
     end: u64,
+    /// Coarsest resolution that is asked for, in milliseconds; with one all aggregates are.
+    #[arg(long, default_value_t = 0)]
+    resolution: u64,
     /// How often each side is ended and started again over its own folder before it is asked; each start
     /// is timed.
     #[arg(long, default_value_t = 0)]
@@ -83,7 +86,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     sides.push(start_copy(&runtime)?);
     let mut rows = Vec::new();
     let is_asked = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
-    for question in questions::all(args.start, args.end).iter().filter(|asked| is_asked(&asked.name)) {
+    for question in questions::all((args.start, args.end), args.resolution).iter().filter(|asked| is_asked(&asked.name))
+    {
         rows.push(measure(&runtime, &mut sides, question, args.rounds)?);
         eprintln!("asked: {}", question.name);
         if let (Some(profile), Some(uru)) = (&settings.profile, sides.first_mut()) {
@@ -97,7 +101,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
 /// Names of all questions.
 #[cfg(test)]
 pub fn question_names() -> Vec<String> {
-    questions::all(0, 1).into_iter().map(|question| question.name).collect()
+    questions::all((0, 1), 0).into_iter().map(|question| question.name).collect()
 }
 
 /// Starts a store gateway over `bucket` and waits until it answers; then so many times again.

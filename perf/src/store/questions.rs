@@ -69,9 +69,16 @@ const SERIES: [(&str, Matchers<'_>); 7] = [
 
 const EVERYTHING: Matchers<'_> = &[("__name__", RE, ".+")];
 
-/// All questions about `min_time` to `max_time`, Unix milliseconds.
-pub fn all(min_time: u64, max_time: u64) -> Vec<Question> {
-    let range = || Message::default().number(1, min_time).number(2, max_time);
+/// Count, sum, minimum, maximum and counter on the wire.
+const AGGREGATES: [u8; 5] = [1, 2, 3, 4, 5];
+
+/// All questions about `min_time` to `max_time`, Unix milliseconds, and data of `resolution` milliseconds at
+/// most; 0 is raw data.
+pub fn all((min_time, max_time): (u64, u64), resolution: u64) -> Vec<Question> {
+    let range = || {
+        let range = Message::default().number(1, min_time).number(2, max_time);
+        if resolution > 0 { range.number(4, resolution).bytes(5, AGGREGATES) } else { range }
+    };
     let series = |name: String, request: Message| Question { name, call: Call::Series, request: request.finish() };
     let mut questions = Vec::new();
     for (name, matchers) in SERIES {
