@@ -45,3 +45,24 @@ fn every_flag_of_a_manifest_is_one_that_its_component_has_and_that_has_an_effect
     components.sort_unstable();
     assert_eq!(components, ["compact", "query", "receive", "store"]);
 }
+
+#[test]
+fn the_image_is_built_with_the_workspaces_compiler_from_files_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("server/deploy/Dockerfile")).unwrap();
+    let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let version = workspace.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    assert!(text.contains(&format!("FROM rust:{version}-")), "the image is not built with Rust {version}");
+    let built = "/source/target/release/uru";
+    for line in text.lines().filter(|line| line.starts_with("COPY ")) {
+        let words: Vec<&str> = line.split(' ').skip(1).filter(|word| !word.starts_with("--")).collect();
+        for source in &words[..words.len() - 1] {
+            let path = source.strip_prefix("/source/").unwrap_or(source);
+            let is_made = *source == built || text.contains(&format!("mkdir {source}"));
+            assert!(is_made || root.join(path).exists(), "{line}: there is no {path}");
+        }
+    }
+    assert!(text.contains("-p server --bin uru"), "{text}");
+    let entry = text.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
+    assert!(text.contains(&format!("COPY --from=build {built} {}", entry.trim_matches(['[', ']', '"']))), "{entry}");
+}

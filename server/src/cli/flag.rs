@@ -60,15 +60,7 @@ impl Flag {
 
     /// A flag that is accepted and has no effect, for the reason `why`.
     pub const fn without_effect(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Self {
-        Self {
-            name,
-            kind,
-            default,
-            help: "Accepted, without effect.",
-            standing: Standing::NoEffect(why),
-            hidden: false,
-            short: None,
-        }
+        Self { name, kind, default, help: why, standing: Standing::NoEffect(why), hidden: false, short: None }
     }
 
     /// The same flag, left out of `--help`.

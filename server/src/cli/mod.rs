@@ -62,7 +62,7 @@ pub fn command(components: &'static [Subcommand]) -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true);
-    for arg in flags::GLOBAL.iter().flat_map(args) {
+    for arg in flags::GLOBAL.iter().flat_map(|flag| args("", flag)) {
         command = command.arg(arg.global(true));
     }
     pages::with_pages(branch(command, components, ""))
@@ -75,7 +75,10 @@ fn branch(mut command: Command, components: &'static [Subcommand], path: &str) -
         let Some(rest) = component.name.strip_prefix(path) else { continue };
         let Some((word, _)) = rest.split_once(' ') else {
             let leaf = Command::new(rest).about(component.about);
-            command = command.subcommand(component.flags().flat_map(args).fold(leaf, Command::arg));
+            let mut flags: Vec<_> = component.flags().collect();
+            flags.sort_by_key(|flag| heading::place(component.name, flag));
+            let args = flags.into_iter().flat_map(|flag| args(component.name, flag));
+            command = command.subcommand(args.fold(leaf, Command::arg));
             continue;
         };
         if known.contains(&word) {
@@ -86,7 +89,8 @@ fn branch(mut command: Command, components: &'static [Subcommand], path: &str) -
         let mut below = Command::new(word).subcommand_required(true).arg_required_else_help(true);
         if let Some(found) = tools::BRANCHES.iter().find(|branch| branch.name == name) {
             below = below.about(found.about);
-            below = found.flags().flat_map(args).fold(below, |below, arg| below.arg(arg.global(true)));
+            let args = found.flags().flat_map(|flag| args(found.name, flag));
+            below = args.fold(below, |below, arg| below.arg(arg.global(true)));
         }
         command = command.subcommand(branch(below, components, &format!("{name} ")));
     }
@@ -121,9 +125,11 @@ pub fn parse(
     Ok(Task::Run(Invocation { component: component.name, values }))
 }
 
-/// Kingpin's form of a flag: `--name=value`, `--name value`; a switch is `--name` or `--no-name`.
-fn args(flag: &'static Flag) -> Vec<Arg> {
-    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(heading::of(flag)).hide(flag.hidden);
+/// Kingpin's form of a flag of `component`: `--name=value`, `--name value`; a switch is `--name` or
+/// `--no-name`.
+fn args(component: &str, flag: &'static Flag) -> Vec<Arg> {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
+    let arg = heading::of(component, flag).into_iter().fold(arg, Arg::help_heading);
     let arg = flag.short.map_or(arg.clone(), |letter| arg.short(letter));
     match flag.kind {
         Kind::Switch => {
@@ -135,13 +141,15 @@ fn args(flag: &'static Flag) -> Vec<Arg> {
             let arg = arg
                 .num_args(0..=1)
                 .require_equals(true)
+                .value_name("true|false")
+                .hide_possible_values(true)
                 .default_missing_value("true")
                 .value_parser(["true", "false"])
                 .overrides_with(format!("no-{}", flag.name));
             vec![arg, negated]
         }
         Kind::List => vec![arg.action(ArgAction::Append).value_name("VALUE")],
-        Kind::Word(words) => vec![with_default(arg.value_parser(words.to_vec()), flag)],
+        Kind::Word(words) => vec![with_default(arg.value_name("WORD").value_parser(words.to_vec()), flag)],
         _ => vec![with_default(arg.value_name("VALUE").allow_hyphen_values(true), flag)],
     }
 }
