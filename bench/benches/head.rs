@@ -1,7 +1,7 @@
 //! Heads: appends to series that are there and to new ones, views, replay of records, snapshots.
 
-use bench::fleet;
 use bench::writes::{BATCH_SERIES, OPTIONS, append, batches};
+use bench::{fleet, sized};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine::head::Head;
 use engine::head::replay::Replay;
@@ -23,11 +23,11 @@ fn filled(series: &[Labels], log: &mut Recorder) -> Head {
 }
 
 fn appends(criterion: &mut Criterion) {
-    let series = fleet::labels(SERIES);
+    let series = fleet::labels(sized(SERIES));
     let mut head = filled(&series, &mut Recorder::default());
     let mut group = criterion.benchmark_group("head");
     group.sample_size(10);
-    group.throughput(Throughput::Elements(SERIES as u64));
+    group.throughput(Throughput::Elements(series.len() as u64));
     let mut scrape = SCRAPES;
     group.bench_function(BenchmarkId::new("append", SERIES), |bencher| {
         bencher.iter_batched(
@@ -56,7 +56,7 @@ fn appends(criterion: &mut Criterion) {
 }
 
 fn replays(criterion: &mut Criterion) {
-    let series = fleet::labels(SERIES / 10);
+    let series = fleet::labels(sized(SERIES / 10));
     let mut log = Recorder::default();
     let head = filled(&series, &mut log);
     let samples = (series.len() * SCRAPES) as u64;

@@ -111,6 +111,18 @@ fn engine_modules_are_declared_in_the_order_in_which_data_flows() {
 }
 
 #[test]
+fn every_folder_of_the_engine_has_a_bench_of_its_name() {
+    let lib = fs::read_to_string(root().join("engine/src/lib.rs")).unwrap();
+    let manifest = fs::read_to_string(root().join("bench/Cargo.toml")).unwrap();
+    let folders = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let lacking: Vec<String> = folders
+        .filter(|folder| !manifest.contains(&format!("[[bench]]\nname = \"{folder}\"\n")))
+        .map(str::to_owned)
+        .collect();
+    assert_none("folders of the engine without a bench", &lacking);
+}
+
+#[test]
 fn the_engine_depends_on_nothing_of_networks_and_object_stores() {
     let manifest = fs::read_to_string(root().join("engine/Cargo.toml")).unwrap();
     for name in ["tokio", "hyper", "tonic", "axum", "object_store", "reqwest", "prost"] {

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use bench::fleet;
+use bench::folder::Folder;
+use bench::{fleet, sized};
 use criterion::{Criterion, criterion_group};
 use engine::index::column::{self, Check};
 use engine::index::tsdb::{self, FileSource};
@@ -15,30 +16,14 @@ use engine::postings::Ordinals;
 
 const SERIES: usize = 1_000_000;
 
+/// Series whose labels, chunks and values are asked for.
+const ASKED: usize = 100_000;
+
 /// Names the variable that tells the process to write the TSDB index there, and nothing else.
 const WRITE_TO: &str = "URU_BENCH_WRITE_INDEX_TO";
 
-/// Where the files of this run are; removed when it ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("uru-bench-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder for temporary files can be made");
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left in the folder of temporary files does no harm.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+/// Names the variable that tells of how many series.
+const SERIES_OF: &str = "URU_BENCH_INDEX_SERIES";
 
 /// KiB that `/proc/self/status` gives for `key`; 0 where there is no such file.
 fn status_kib(key: &str) -> u64 {
@@ -55,19 +40,20 @@ fn cpu_seconds() -> f64 {
 }
 
 fn build(criterion: &mut Criterion) {
-    let folder = Folder::new();
+    let folder = Folder::new("index");
     let (tsdb_path, column_path) = (folder.file("index"), folder.file("column-index"));
     // Another process writes it, so that the generator's memory isn't taken for the builder's.
     let own = std::env::current_exe().expect("the bench knows its own file");
-    let wrote = Command::new(own).env(WRITE_TO, &tsdb_path).status();
+    let wrote = Command::new(own).env(WRITE_TO, &tsdb_path).env(SERIES_OF, sized(SERIES).to_string()).status();
     assert!(wrote.is_ok_and(|status| status.success()), "the index file can be made");
     let cpu_before = cpu_seconds();
     let built = build_once(&tsdb_path, &column_path);
     let cpu = cpu_seconds() - cpu_before;
     let peak = status_kib("VmHWM");
     let tsdb_bytes = fs::metadata(&tsdb_path).expect("the index file is there").len();
+    let series = sized(SERIES);
     println!(
-        "{SERIES} series: TSDB index {tsdb_bytes} bytes, column index {} bytes ({:.1} %), built in {cpu:.2} s of CPU, {} MiB of \
+        "{series} series: TSDB index {tsdb_bytes} bytes, column index {} bytes ({:.1} %), built in {cpu:.2} s of CPU, {} MiB of \
          memory at the peak of the whole process",
         built.file_bytes,
         built.file_bytes as f64 * 100.0 / tsdb_bytes as f64,
@@ -75,14 +61,24 @@ fn build(criterion: &mut Criterion) {
     );
     let index = column::Reader::open(&column_path, Check::Everything).expect("the file is sound");
     print_sizes(&index);
-    let mut group = criterion.benchmark_group("column index of 1M series");
-    group.sample_size(10).throughput(criterion::Throughput::Elements(SERIES as u64));
+    let mut group = criterion.benchmark_group("column index");
+    group.sample_size(10).throughput(criterion::Throughput::Elements(series as u64));
     group.bench_function("build", |bencher| bencher.iter(|| build_once(&tsdb_path, &column_path)));
     group.bench_function("check", |bencher| {
         bencher.iter(|| column::Reader::open(&column_path, Check::Everything));
     });
     group.finish();
     ask(&index, criterion);
+}
+
+fn write(criterion: &mut Criterion) {
+    let labels = fleet::labels(sized(20_000));
+    let mut group = criterion.benchmark_group("tsdb index");
+    group.throughput(criterion::Throughput::Elements(labels.len() as u64)).sample_size(10);
+    group.bench_function("write", |bencher| {
+        bencher.iter(|| fleet::write_index(&labels, Vec::new()).expect("an index"));
+    });
+    group.finish();
 }
 
 fn build_once(tsdb_path: &Path, column_path: &Path) -> column::Built {
@@ -122,8 +118,8 @@ fn ask(index: &column::Reader, criterion: &mut Criterion) {
     }
     group.finish();
     let all = BlockIndex::all(index).expect("all series are known").into_list();
-    let some = &all[400_000..500_000];
-    let mut group = criterion.benchmark_group("100k series");
+    let some = &all[4 * sized(ASKED)..5 * sized(ASKED)];
+    let mut group = criterion.benchmark_group("a tenth of all series");
     group.throughput(criterion::Throughput::Elements(some.len() as u64)).sample_size(20);
     group.bench_function("labels", |bencher| {
         let mut labels = SeriesLabels::default();
@@ -155,12 +151,13 @@ fn ask(index: &column::Reader, criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, build);
+criterion_group!(benches, build, write);
 
 fn main() {
     if let Some(path) = std::env::var_os(WRITE_TO) {
         let out = File::create(path).expect("the index file can be made");
-        return fleet::write_index(&fleet::labels(SERIES), out).expect("the fleet's series ascend");
+        let series = std::env::var(SERIES_OF).ok().and_then(|series| series.parse().ok()).unwrap_or(SERIES);
+        return fleet::write_index(&fleet::labels(series), out).expect("the fleet's series ascend");
     }
     benches();
     Criterion::default().configure_from_args().final_summary();

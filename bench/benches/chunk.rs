@@ -5,6 +5,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use std::hint::black_box;
 
 use bench::scrapes::{self, Timing};
+use bench::sized;
+use engine::chunk::Encoding;
+use engine::chunk::aggr::{self, AggrChunk, Aggregate, Part};
 use engine::chunk::xor::{self, Batch};
 use engine::simd::{self, crc32c};
 
@@ -32,7 +35,7 @@ fn decode(criterion: &mut Criterion) {
     let sets = [
         ("hot_jittered", HOT_CHUNKS, Timing::Jittered),
         ("hot_regular", HOT_CHUNKS, Timing::Regular),
-        ("stream_jittered", STREAM_CHUNKS, Timing::Jittered),
+        ("stream_jittered", sized(STREAM_CHUNKS), Timing::Jittered),
     ];
     for (name, count, timing) in sets {
         let (chunks, samples) = encoded(count, timing);
@@ -99,5 +102,30 @@ fn checksum(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, encode, checksum);
+fn aggregates(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("aggr");
+    let columns = scrapes::chunks(5, 256, Timing::Regular);
+    group.throughput(Throughput::Elements(256 * 120 * 5));
+    group.bench_function("encode", |bencher| {
+        let (mut parts, mut data): ([Vec<u8>; 5], Vec<u8>) = Default::default();
+        bencher.iter(|| {
+            for columns in &columns {
+                for part in &mut parts {
+                    part.clear();
+                    xor::encode(&columns.timestamps, &columns.values, part);
+                }
+                let mut chunk = AggrChunk::default();
+                for (aggregate, part) in Aggregate::ALL.into_iter().zip(&parts) {
+                    chunk.set(aggregate, Part { encoding: Encoding::Xor, data: part });
+                }
+                data.clear();
+                aggr::encode(&chunk, &mut data);
+                black_box(&data);
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode, encode, aggregates, checksum);
 criterion_main!(benches);
