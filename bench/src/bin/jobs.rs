@@ -64,16 +64,21 @@ fn run(job: &str, (threads, rounds): (usize, u32), folders: &[PathBuf]) -> Resul
 
 fn once(job: &str, threads: usize, folders: &[PathBuf], parent: &Path) -> Result<(), Error> {
     let workers = Workers::threads(threads);
-    let (id, labels) = (BlockId::from_parts(1, 1), BTreeMap::new());
-    let target =
-        Target { parent: parent.to_owned(), id, labels, extensions: Default::default(), source: source::COMPACTOR };
+    let target = |number: usize| Target {
+        parent: parent.to_owned(),
+        id: BlockId::from_parts(1, number as u128),
+        labels: BTreeMap::new(),
+        extensions: Default::default(),
+        source: source::COMPACTOR,
+    };
     let replicas = match job {
         "merge" => Replicas::OneToOne,
         "penalty" => Replicas::Penalty,
         "downsample" => {
             let options = DownsampleOptions { workers, ..DownsampleOptions::default() };
-            for folder in folders {
-                downsample(SourceBlock::open(folder)?, Resolution::FIVE_MINUTES, &target, &options, &Unwatched)?;
+            for (number, folder) in folders.iter().enumerate() {
+                let source = SourceBlock::open(folder)?;
+                downsample(source, Resolution::FIVE_MINUTES, &target(number), &options, &Unwatched)?;
             }
             return Ok(());
         }
@@ -82,7 +87,7 @@ fn once(job: &str, threads: usize, folders: &[PathBuf], parent: &Path) -> Result
     };
     let sources = folders.iter().map(|folder| SourceBlock::open(folder)).collect::<Result<Vec<_>, _>>()?;
     let options = MergeOptions { replicas, workers, ..MergeOptions::default() };
-    merge(sources, &target, &options, &Unwatched).map(drop)
+    merge(sources, &target(0), &options, &Unwatched).map(drop)
 }
 
 /// Time that the process has been on a CPU.
@@ -97,4 +102,24 @@ fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.map_or_else(|| "unknown".to_owned(), |line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bench::blocks::{self, CHUNK_MS, Shape};
+    use bench::fleet;
+    use bench::folder::Folder;
+
+    #[test]
+    fn every_job_runs_over_several_blocks_in_several_rounds() {
+        let folder = Folder::new("jobs");
+        let labels = fleet::labels(100);
+        let write = |seed, shift| blocks::write(folder.path(), &labels, Shape { seed, shift, chunks: 1 });
+        let folders = [write(1, 0), write(2, CHUNK_MS)];
+        for job in ["merge", "penalty", "downsample", "verify"] {
+            run(job, (2, 2), &folders).unwrap();
+        }
+        assert!(run("nonsense", (1, 1), &folders).is_err());
+    }
 }
