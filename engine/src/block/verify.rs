@@ -19,7 +19,7 @@ use crate::model::{Error, ErrorKind, SeriesRef, TimeRange};
 pub const FAULTS_MAX: usize = 100;
 
 /// Chunks, or series, of a part that one thread checks.
-const PART_CHUNKS: usize = 4096;
+const PART_CHUNKS: usize = 1024;
 
 /// What was found in a block.
 #[derive(Clone, Debug, Default)]

@@ -158,7 +158,7 @@ pub struct Writer {
 }
 
 /// Bytes that are collected before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 
 impl Writer {
     /// A writer of the files of `folder`, which exists and is empty; no file is longer than

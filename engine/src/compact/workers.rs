@@ -3,9 +3,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -81,31 +80,12 @@ impl Workers {
         if self.may_wait() { chunks } else { chunks.min(LANE_CHUNKS) }
     }
 
-    /// What `each` makes of `items`, in their order. It may wait for a disk, so that the cores of a lane
-    /// have no part in it.
-    pub fn map<T: Sync, R: Send>(&self, items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
-        let threads = match &self.0 {
-            Kind::Threads(crew) => crew.count().min(items.len().saturating_sub(1)),
-            Kind::Nobody | Kind::Lane(_) => 0,
-        };
-        let next = AtomicUsize::new(0);
-        let run = || {
-            let turns = std::iter::from_fn(|| {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                Some((at, each(items.get(at)?)))
-            });
-            turns.collect::<Vec<_>>()
-        };
-        let mut made = std::thread::scope(|scope| {
-            let others: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-            let mut made = run();
-            for other in others {
-                made.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            }
-            made
-        });
-        made.sort_by_key(|(at, _)| *at);
-        made.into_iter().map(|(_, made)| made).collect()
+    /// How many threads may wait for a disk at once, the caller's among them.
+    pub fn readers(&self) -> usize {
+        match &self.0 {
+            Kind::Threads(crew) => crew.count() + 1,
+            Kind::Nobody | Kind::Lane(_) => 1,
+        }
     }
 }
 
@@ -168,19 +148,4 @@ impl fmt::Debug for Workers {
 pub fn run_in_background() {
     // A kernel that refuses leaves the priority as it is, and the job runs all the same.
     let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn items_are_mapped_in_their_order() {
-        let items: Vec<u64> = (0..100).collect();
-        for threads in [0, 1, 3, 200] {
-            let doubled = Workers::threads(threads).map(&items, |item| 2 * item);
-            assert_eq!(doubled, items.iter().map(|item| 2 * item).collect::<Vec<_>>());
-        }
-        assert!(Workers::threads(3).map(&[], |item: &u64| *item).is_empty());
-    }
 }

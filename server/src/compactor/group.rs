@@ -162,26 +162,25 @@ impl Compactor {
         // In their order, so that the same fault is told each time.
         let dirs = stream::iter(fetches).buffered(self.settings.fetches.max(1)).try_collect::<Vec<PathBuf>>();
         let dirs = dirs.await.map_err(|error| Trouble::Retry(error.within("download block")))?;
-        let (malformed, workers) = (self.settings.malformed, self.settings.workers.clone());
-        let blocks: Vec<_> = dirs.into_iter().zip(plan.iter().cloned()).collect();
-        let opened = apart("compact-open", move || {
-            let opened = workers.map(&blocks, |(dir, meta)| {
-                let opened = SourceBlock::open(dir);
-                let source = opened.map_err(|error| error.within(format_args!("block {}", meta.ulid)))?;
+        let opens = dirs.into_iter().zip(plan).map(|(dir, meta)| {
+            let id = meta.ulid;
+            apart("compact-open", move || {
+                let opened = SourceBlock::open(&dir);
+                let source = opened.map_err(|error| error.within(format_args!("block {id}")))?;
                 let health = source.health()?;
-                Ok::<_, Error>((source, health))
-            });
-            let mut sources = Vec::new();
-            for (opened, (_, meta)) in opened.into_iter().zip(&blocks) {
-                let (source, health) = opened?;
-                if let Err(fault) = source.judge(&health, malformed) {
-                    return Ok(Opened::Faulty(Arc::clone(meta), fault));
-                }
-                sources.push(source);
-            }
-            Ok::<_, Error>(Opened::Sources(sources))
+                Ok((source, health))
+            })
         });
-        opened.await.map_err(Trouble::of)?.map_err(Trouble::of)
+        let opened = stream::iter(opens).buffered(self.settings.workers.readers()).collect::<Vec<_>>().await;
+        let mut sources = Vec::new();
+        for (opened, meta) in opened.into_iter().zip(plan) {
+            let (source, health) = opened.and_then(|opened| opened).map_err(Trouble::of)?;
+            if let Err(fault) = source.judge(&health, self.settings.malformed) {
+                return Ok(Opened::Faulty(Arc::clone(meta), fault));
+            }
+            sources.push(source);
+        }
+        Ok(Opened::Sources(sources))
     }
 
     /// Does about a faulty source what can be done.

@@ -31,7 +31,7 @@ use items::{Item, Items, Origin};
 use steps::{Step, Steps};
 
 /// Chunks of a slice that one thread works on, by default.
-pub const SLICE_CHUNKS: usize = 2048;
+pub const SLICE_CHUNKS: usize = 512;
 
 /// XOR chunks that are decoded at once: enough for the lanes of the decoder, few enough for the caches.
 const DECODE_CHUNKS: usize = 192;

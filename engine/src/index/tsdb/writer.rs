@@ -18,7 +18,7 @@ use crate::index::ChunkMeta;
 use crate::model::{Error, ErrorKind, Labels, SeriesRef};
 
 /// Bytes that are gathered before they are written.
-const BUFFER_LEN: usize = 1 << 20;
+const BUFFER_LEN: usize = 256 << 10;
 
 /// Largest index file: what 4-byte references reach in units of 16 bytes.
 const INDEX_LEN_MAX: u64 = 16 * u32::MAX as u64;
