@@ -65,7 +65,7 @@ impl Fetched {
     /// checksums.
     pub fn fetch(&mut self, sources: &[SourceBlock], wanted: &[Wanted]) -> Result<(), Error> {
         self.plan(sources, wanted)?;
-        self.bytes.clear();
+        // What is there from the last fetch is overwritten, which need not be zeros.
         self.bytes.resize(self.reads.last().map_or(0, |read| read.at + (read.end - read.start) as usize), 0);
         for read in &self.reads {
             let bytes = &mut self.bytes[read.at..][..(read.end - read.start) as usize];
