@@ -202,7 +202,7 @@ fn measure(runtime: &Runtime, sides: &mut [Asked], question: &Question, rounds: 
         if asked.side.name == "uru" && received != bytes.len() {
             return Err(format!("{}: an answer of {received} bytes after one of {}", question.name, bytes.len()));
         }
-        Ok((wall, after.cpu_since(&before), after.peak_bytes))
+        Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
     })?;
     let sides = sides.iter().map(|asked| asked.side.name.clone()).zip(runs).collect();
     Ok(Row { question: question.name.clone(), answer: answer.describe(bytes.len()), sides })
