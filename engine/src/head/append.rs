@@ -218,7 +218,7 @@ impl Head {
     /// Finds the series numbered `part`, and asks for the memory that appending to them touches.
     fn fetch_ahead(&self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
         let mut found = [NONE; AHEAD];
-        part.iter().for_each(|row| self.table.prefetch(batch.hash(*row)));
+        part.iter().for_each(|row| self.table.prefetch(batch.check(*row)));
         for (row, found) in part.iter().zip(&mut found) {
             let Some(id) = self.table.find(batch.hash(*row), batch.check(*row)) else { continue };
             *found = id;
@@ -339,8 +339,7 @@ impl Head {
             native: None,
             out_of_order: None,
         });
-        let metas = &self.metas;
-        self.table.insert((hash, check), id, |id| metas[id as usize].hash);
+        self.table.insert((hash, check), id);
         self.stats.series += 1;
         self.stats.series_created += 1;
         id

@@ -67,7 +67,8 @@ impl Head {
     pub fn truncate(&mut self, until: i64, from: u32) -> Option<u32> {
         self.min_valid_time = self.min_valid_time.max(until);
         let (ids, next) = self.part(from);
-        for meta in &mut self.metas[ids.start as usize..ids.end as usize] {
+        for id in ids {
+            let meta = &mut self.metas[id as usize];
             let (chunks, bytes) = (&mut self.stats.chunks, &mut self.stats.chunk_bytes);
             meta.closed.retain(|chunk| {
                 let stays = chunk.min_time >= until;
@@ -111,7 +112,7 @@ impl Head {
     /// Drops the late samples that were frozen, when they are in blocks. [`Head::sweep`] removes the
     /// series that nothing is left of.
     pub fn truncate_late(&mut self) {
-        for meta in &mut self.metas {
+        for meta in self.metas.iter_mut() {
             if let Some(late) = &mut meta.out_of_order {
                 late.drop_frozen();
                 if late.is_empty() {

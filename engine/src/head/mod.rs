@@ -27,6 +27,7 @@ mod index;
 mod lookup;
 mod native;
 mod out_of_order;
+mod paged;
 /// Records onto a head.
 pub mod replay;
 mod series;
@@ -46,6 +47,7 @@ pub use exemplars::{ExemplarValue, SeriesExemplars};
 
 use exemplars::ExemplarRing;
 use index::Postings;
+use paged::Paged;
 use series::{Line, Meta};
 use symbols::Symbols;
 use table::SeriesTable;
@@ -71,10 +73,10 @@ pub struct Head {
     options: Options,
     symbols: Symbols,
     table: SeriesTable,
-    lines: Vec<Line>,
-    metas: Vec<Meta>,
+    lines: Paged<Line>,
+    metas: Paged<Meta>,
     /// How the WAL refers to each series.
-    numbers: Vec<u32>,
+    numbers: Paged<u32>,
     /// Places of the labels of all series, in label order.
     places: Vec<u32>,
     postings: Postings,
@@ -134,9 +136,9 @@ impl Head {
             options,
             symbols: Symbols::default(),
             table: SeriesTable::default(),
-            lines: Vec::new(),
-            metas: Vec::new(),
-            numbers: Vec::new(),
+            lines: Paged::default(),
+            metas: Paged::default(),
+            numbers: Paged::default(),
             places: Vec::new(),
             postings: Postings::default(),
             exemplars: ExemplarRing::new(options.exemplars_max),
@@ -180,9 +182,10 @@ impl Head {
         self.symbols.heap_bytes()
             + self.table.heap_bytes()
             + self.postings.heap_bytes()
-            + self.lines.capacity() * size_of::<Line>()
-            + self.metas.capacity() * size_of::<Meta>()
-            + (self.numbers.capacity() + self.places.capacity()) * size_of::<u32>()
+            + self.lines.heap_bytes()
+            + self.metas.heap_bytes()
+            + self.numbers.heap_bytes()
+            + self.places.capacity() * size_of::<u32>()
             + open
             + own
     }

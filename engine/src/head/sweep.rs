@@ -162,8 +162,6 @@ impl Kept {
             self.places.push(self.postings.add(label, new, &mut self.symbols));
         }
         let meta = &head.metas[id as usize];
-        let (olds, metas) = (&self.olds, &head.metas);
-        let hash_of = |number: u32| metas[olds[number as usize] as usize].hash;
-        self.table.insert((SeriesHash(meta.hash), SeriesCheck(meta.check)), new, hash_of);
+        self.table.insert((SeriesHash(meta.hash), SeriesCheck(meta.check)), new);
     }
 }

@@ -29,10 +29,10 @@ pub(super) struct SeriesTable {
 }
 
 impl SeriesTable {
-    /// Asks for the slot where a series of `hash` is looked for first.
+    /// Asks for the slot where a series of `check` is looked for first.
     #[inline]
-    pub(super) fn prefetch(&self, hash: SeriesHash) {
-        if let Some(slot) = self.slots.get(self.home(hash.0)) {
+    pub(super) fn prefetch(&self, check: SeriesCheck) {
+        if let Some(slot) = self.slots.get(self.home(check.0)) {
             prefetch(slot);
         }
     }
@@ -44,7 +44,7 @@ impl SeriesTable {
             return None;
         }
         let tag = (hash.0 >> 32) as u32;
-        let mut at = self.home(hash.0);
+        let mut at = self.home(check.0);
         loop {
             let slot = self.slots[at];
             if slot.number == 0 {
@@ -57,22 +57,16 @@ impl SeriesTable {
         }
     }
 
-    /// Adds `number`, which has these hashes and isn't there yet; `hash_of` gives the hashes of the
-    /// others.
-    pub(super) fn insert(
-        &mut self,
-        (hash, check): (SeriesHash, SeriesCheck),
-        number: u32,
-        hash_of: impl Fn(u32) -> u64,
-    ) {
+    /// Adds `number`, which has these hashes and isn't there yet.
+    pub(super) fn insert(&mut self, (hash, check): (SeriesHash, SeriesCheck), number: u32) {
         if (self.len + 1) * 4 > self.slots.len() * 3 {
             let old = std::mem::take(&mut self.slots);
             self.slots = vec![Slot::default(); (old.len() * 2).max(SLOTS_MIN)];
             for slot in old.into_iter().filter(|slot| slot.number != 0) {
-                self.put(hash_of(slot.number - 1), slot);
+                self.put(slot);
             }
         }
-        self.put(hash.0, Slot { tag: (hash.0 >> 32) as u32, number: number + 1, check: check.0 });
+        self.put(Slot { tag: (hash.0 >> 32) as u32, number: number + 1, check: check.0 });
         self.len += 1;
     }
 
@@ -80,18 +74,18 @@ impl SeriesTable {
         self.slots.capacity() * size_of::<Slot>()
     }
 
-    fn put(&mut self, hash: u64, slot: Slot) {
-        let mut at = self.home(hash);
+    fn put(&mut self, slot: Slot) {
+        let mut at = self.home(slot.check);
         while self.slots[at].number != 0 {
             at = (at + 1) & (self.slots.len() - 1);
         }
         self.slots[at] = slot;
     }
 
-    /// The low half of the hash says the slot, so that tags tell apart what shares one.
+    /// The check says the slot, so that growing needs nothing but the slots.
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        hash as usize & self.slots.len().wrapping_sub(1)
+    fn home(&self, check: u64) -> usize {
+        check as usize & self.slots.len().wrapping_sub(1)
     }
 }
 
@@ -100,18 +94,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_found_by_their_check_also_when_hashes_collide() {
-        let hash = |number: u32| u64::from(number % 300).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    fn numbers_are_found_by_both_hashes_also_when_slots_are_shared() {
+        let hashes = |number: u32| {
+            let check = u64::from(number % 300) << 1;
+            (SeriesHash(u64::from(number) << 32), SeriesCheck(check))
+        };
         let mut table = SeriesTable::default();
         for number in 0..1000 {
-            table.insert((SeriesHash(hash(number)), SeriesCheck(u64::from(number))), number, hash);
+            table.insert(hashes(number), number);
         }
         for number in 0..1000 {
-            let check = SeriesCheck(u64::from(number));
-            assert_eq!(table.find(SeriesHash(hash(number)), check), Some(number));
+            let (hash, check) = hashes(number);
+            assert_eq!(table.find(hash, check), Some(number));
         }
-        assert_eq!(table.find(SeriesHash(hash(5)), SeriesCheck(1001)), None);
-        assert_eq!(table.find(SeriesHash(12345), SeriesCheck(5)), None);
+        assert_eq!(table.find(SeriesHash(5 << 32), SeriesCheck(12)), None);
+        assert_eq!(table.find(SeriesHash(2000 << 32), SeriesCheck(10)), None);
         assert_eq!(SeriesTable::default().find(SeriesHash(1), SeriesCheck(1)), None);
     }
 }
