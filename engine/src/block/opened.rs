@@ -9,7 +9,7 @@ use crate::io::File;
 use crate::model::{BlockId, Error, ErrorKind, Labels, Resolution, TimeRange};
 
 use crate::bucket::Meta;
-use crate::index::{BlockIndex, ChunkColumns, SeriesLabels};
+use crate::index::{BlockIndex, ChunkColumns};
 
 use super::series::ChunkPlace;
 
@@ -45,10 +45,9 @@ pub enum Detail {
     Chunks,
 }
 
-/// Buffers for looking up series; of one thread.
+/// Buffers for looking up chunks; of one thread.
 #[derive(Debug, Default)]
-pub struct SeriesScratch {
-    labels: SeriesLabels,
+pub struct ChunkScratch {
     chunks: ChunkColumns,
     places: Vec<ChunkPlace>,
 }
@@ -182,26 +181,9 @@ impl OpenedBlock {
         self.info.min_time <= range.max_time && range.min_time < self.info.max_time
     }
 
-    /// Calls `each` with the place in `ordinals`, labels and chunks of every series that has a chunk
-    /// in `range`, in order.
-    pub fn visit_series(
-        &self,
-        ordinals: &[u32],
-        range: TimeRange,
-        scratch: &mut SeriesScratch,
-        mut each: impl FnMut(usize, &SeriesLabels, &[ChunkPlace]),
-    ) -> Result<(), Error> {
-        let SeriesScratch { labels, chunks, places } = scratch;
-        chunks.clear();
-        self.index.chunks(ordinals, range, chunks)?;
-        for (at, ordinal) in ordinals.iter().enumerate() {
-            chunk_places(chunks, at, places);
-            if !places.is_empty() {
-                self.index.labels(*ordinal, labels)?;
-                each(at, labels, places);
-            }
-        }
-        Ok(())
+    /// Whether `range` covers the block, so that every series has a chunk in it.
+    pub fn is_within(&self, range: TimeRange) -> bool {
+        range.min_time <= self.info.min_time && self.info.max_time.saturating_sub(1) <= range.max_time
     }
 
     /// Calls `each` with the place in `ordinals` and the chunks of every series that has a chunk in
@@ -210,16 +192,16 @@ impl OpenedBlock {
         &self,
         ordinals: &[u32],
         range: TimeRange,
-        scratch: &mut SeriesScratch,
-        mut each: impl FnMut(usize, &[ChunkPlace]),
+        scratch: &mut ChunkScratch,
+        mut each: impl FnMut(usize, &[ChunkPlace]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let SeriesScratch { chunks, places, .. } = scratch;
+        let ChunkScratch { chunks, places } = scratch;
         chunks.clear();
         self.index.chunks(ordinals, range, chunks)?;
         for at in 0..ordinals.len() {
             chunk_places(chunks, at, places);
             if !places.is_empty() {
-                each(at, places);
+                each(at, places)?;
             }
         }
         Ok(())

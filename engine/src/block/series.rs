@@ -1,13 +1,15 @@
 //! Many series at once: their labels in one text, their chunks in one list.
 //!
 //! ```text
-//! text    n a m e v a l u e n a m e v a l u e …
-//! ends          ^         ^       ^         ^     two per label
+//! text    label │ label │ …     each as [`LabelText`] writes it
+//! ends    of each label, where its name ends and where it ends itself
 //! series  first label and first chunk of each, and one more at the end
+//! long    numbers of the series whose text is not the encoding of their labels, ascending
 //! ```
 
 use std::cmp::Ordering;
 
+use crate::codec::{EncodedLabels, LabelText, label_text};
 use crate::model::Labels;
 
 /// Where a chunk lies and which times it covers.
@@ -30,9 +32,16 @@ pub struct ChunkPlace {
 #[derive(Clone, Debug)]
 pub struct SeriesBatch {
     text: String,
-    ends: Vec<u32>,
+    ends: Vec<Ends>,
     chunks: Vec<ChunkPlace>,
     series: Vec<Start>,
+    long: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    name: u32,
+    label: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +55,14 @@ struct Start {
 pub struct LabelView<'a> {
     text: &'a str,
     start: u32,
-    ends: &'a [u32],
+    ends: &'a [Ends],
+    is_long: bool,
 }
 
 impl Default for SeriesBatch {
     fn default() -> Self {
         let series = vec![Start { label: 0, chunk: 0 }];
-        Self { text: String::new(), ends: Vec::new(), chunks: Vec::new(), series }
+        Self { text: String::new(), ends: Vec::new(), chunks: Vec::new(), series, long: Vec::new() }
     }
 }
 
@@ -73,15 +83,33 @@ impl SeriesBatch {
         self.ends.clear();
         self.chunks.clear();
         self.series.truncate(1);
+        self.long.clear();
+    }
+
+    /// Appends a label to the series that is being made; names ascend.
+    pub fn push_label(&mut self, name: &str, value: &str) {
+        let start = self.text.len();
+        LabelText::push(name, value, &mut self.text);
+        let is_encoding = LabelText::new(&self.text[start..], name.len()).is_encoding();
+        self.end_label((start, name.len()), is_encoding);
     }
 
     /// Appends a label to the series that is being made; names ascend.
     #[inline]
-    pub fn push_label(&mut self, name: &str, value: &str) {
-        self.text.push_str(name);
-        self.ends.push(self.text.len() as u32);
-        self.text.push_str(value);
-        self.ends.push(self.text.len() as u32);
+    pub fn push_text(&mut self, label: LabelText<'_>) {
+        let start = self.text.len();
+        self.text.push_str(label.text());
+        self.end_label((start, label.name_len()), label.is_encoding());
+    }
+
+    #[inline]
+    fn end_label(&mut self, (start, name_len): (usize, usize), is_encoding: bool) {
+        let name = start + label_text::name_end(name_len);
+        self.ends.push(Ends { name: name as u32, label: self.text.len() as u32 });
+        let series = self.len() as u32;
+        if !is_encoding && self.long.last() != Some(&series) {
+            self.long.push(series);
+        }
     }
 
     /// Appends a chunk to the series that is being made.
@@ -98,7 +126,7 @@ impl SeriesBatch {
     /// Finishes the series that is being made.
     #[inline]
     pub fn finish_series(&mut self) {
-        self.series.push(Start { label: self.ends.len() as u32 / 2, chunk: self.chunks.len() as u32 });
+        self.series.push(Start { label: self.ends.len() as u32, chunk: self.chunks.len() as u32 });
     }
 
     /// Removes the last finished series.
@@ -106,15 +134,20 @@ impl SeriesBatch {
         assert!(!self.is_empty(), "there is a series to be removed");
         self.series.pop();
         let last = self.series[self.series.len() - 1];
-        self.ends.truncate(2 * last.label as usize);
-        self.text.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        self.ends.truncate(last.label as usize);
+        self.text.truncate(self.ends.last().map_or(0, |end| end.label as usize));
         self.chunks.truncate(last.chunk as usize);
+        let series = self.len() as u32;
+        self.long.pop_if(|long| *long >= series);
     }
 
     /// The labels of series `at`.
     #[inline]
     pub fn labels(&self, at: usize) -> LabelView<'_> {
-        self.label_span(self.series[at].label, self.series[at + 1].label)
+        let (first, end) = (self.series[at].label as usize, self.series[at + 1].label as usize);
+        let start = if first == 0 { 0 } else { self.ends[first - 1].label };
+        let is_long = !self.long.is_empty() && self.long.binary_search(&(at as u32)).is_ok();
+        LabelView { text: &self.text, start, ends: &self.ends[first..end], is_long }
     }
 
     /// The chunks of series `at`, in time order.
@@ -129,28 +162,22 @@ impl SeriesBatch {
 
     /// Bytes of the labels and chunk places.
     pub fn content_bytes(&self) -> usize {
-        self.text.len() + self.chunks.len() * size_of::<ChunkPlace>()
+        self.text.len() - label_text::FRAME * self.ends.len() + self.chunks.len() * size_of::<ChunkPlace>()
     }
 
     /// Bytes that the batch occupies on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.text.capacity()
-            + self.ends.capacity() * size_of::<u32>()
+            + self.ends.capacity() * size_of::<Ends>()
             + self.chunks.capacity() * size_of::<ChunkPlace>()
             + self.series.capacity() * size_of::<Start>()
-    }
-
-    fn label_span(&self, first: u32, end: u32) -> LabelView<'_> {
-        let (first, end) = (2 * first as usize, 2 * end as usize);
-        let start = if first == 0 { 0 } else { self.ends[first - 1] };
-        LabelView { text: &self.text, start, ends: &self.ends[first..end] }
     }
 }
 
 impl<'a> LabelView<'a> {
     /// Number of labels.
     pub fn len(&self) -> usize {
-        self.ends.len() / 2
+        self.ends.len()
     }
 
     /// Whether there is no label.
@@ -160,12 +187,14 @@ impl<'a> LabelView<'a> {
 
     /// Names and values in ascending order of names.
     pub fn iter(self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone {
-        let LabelView { text, start, ends } = self;
-        (0..ends.len() / 2).map(move |at| {
-            let start = if at == 0 { start } else { ends[2 * at - 1] } as usize;
-            let (middle, end) = (ends[2 * at] as usize, ends[2 * at + 1] as usize);
-            (&text[start..middle], &text[middle..end])
-        })
+        (0..self.len()).map(move |at| self.label(at))
+    }
+
+    /// The labels in their encoding; `None` where one of them is longer than its text can say.
+    #[inline]
+    pub fn encoded(self) -> Option<EncodedLabels<'a>> {
+        let end = self.ends.last().map_or(self.start, |end| end.label);
+        (!self.is_long).then(|| EncodedLabels(&self.text.as_bytes()[self.start as usize..end as usize]))
     }
 
     /// The value of the label called `name`.
@@ -189,10 +218,11 @@ impl<'a> LabelView<'a> {
     }
 
     /// Label number `at`.
+    #[inline]
     pub fn label(self, at: usize) -> (&'a str, &'a str) {
-        let start = if at == 0 { self.start } else { self.ends[2 * at - 1] } as usize;
-        let (middle, end) = (self.ends[2 * at] as usize, self.ends[2 * at + 1] as usize);
-        (&self.text[start..middle], &self.text[middle..end])
+        let start = if at == 0 { self.start } else { self.ends[at - 1].label } as usize;
+        let (name, end) = (self.ends[at].name as usize, self.ends[at].label as usize);
+        (&self.text[label_text::name_in(start, name)], &self.text[label_text::value_in(name, end)])
     }
 
     /// An owned copy.

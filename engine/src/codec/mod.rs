@@ -6,6 +6,8 @@ pub mod bits;
 pub mod corrupt;
 /// A cursor over bytes that never reads past their end.
 pub mod cursor;
+/// A label as text, which is its encoding while it is short.
+pub mod label_text;
 /// Label sets as bytes in one canonical form.
 pub mod labels;
 /// Length, content and CRC-32C: the frame of most parts of a TSDB's files.
@@ -15,4 +17,5 @@ pub mod varint;
 
 pub use corrupt::Corrupt;
 pub use cursor::Cursor;
+pub use label_text::LabelText;
 pub use labels::{EncodedLabel, EncodedLabels};

@@ -97,16 +97,7 @@ impl BlockIndex for ViewIndex {
     fn labels(&self, ordinal: u32, labels: &mut SeriesLabels) -> Result<(), Error> {
         labels.begin(self.number);
         for (name, value) in self.excerpt.labels(ordinal as usize) {
-            let mut span = |symbol: u32| match labels.symbols.get(&SymbolRef(symbol)) {
-                Some(span) => *span,
-                None => {
-                    let span = labels.remember(|text| text.push_str(self.excerpt.symbol(symbol)));
-                    labels.symbols.insert(SymbolRef(symbol), span);
-                    span
-                }
-            };
-            let (name, value) = (span(*name), span(*value));
-            labels.push(name, value);
+            labels.push_symbols((SymbolRef(*name), SymbolRef(*value)), |symbol| self.excerpt.symbol(symbol.0));
         }
         Ok(())
     }

@@ -140,16 +140,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         self.series(ordinal, &mut series)?;
         labels.begin(self.number);
         for (name, value) in &series.labels {
-            let mut span = |symbol: SymbolRef| match labels.symbols.get(&symbol) {
-                Some(span) => *span,
-                None => {
-                    let span = labels.remember(|text| text.push_str(self.header.symbols().get(symbol)));
-                    labels.symbols.insert(symbol, span);
-                    span
-                }
-            };
-            let (name, value) = (span(*name), span(*value));
-            labels.push(name, value);
+            labels.push_symbols((*name, *value), |symbol| self.header.symbols().get(symbol));
         }
         Ok(())
     }

@@ -17,8 +17,8 @@ use crate::io::{self, BlockIo};
 use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
-    ChunkSet, Classes, Failure, Fetched, FrameSink, Limits, Meter, Outcome, Plan, Prepared, RemoteRange, Request,
-    Source as Found,
+    ChunkSet, Classes, Failure, Fetched, FrameSink, LabelBuffers, Limits, Meter, Outcome, Plan, Prepared, RemoteRange,
+    Request, Source as Found,
 };
 
 use super::assemble::{Assembler, Merging, Reading, follow_each_other};
@@ -131,8 +131,9 @@ impl BlockSource {
     ) -> Result<(), Error> {
         let (start, end) = plan.range(range);
         let mut start = start.clone();
+        let mut labels = LabelBuffers::default();
         loop {
-            let mut prepared = Prepared::new(plan, (&start, end), u64::MAX)?;
+            let mut prepared = Prepared::new(plan, (&start, end), u64::MAX, &mut labels)?;
             let output = loop {
                 let wanted = prepared.remote_ranges(plan);
                 if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {

@@ -65,8 +65,7 @@ impl LabelRequest {
         let _held = meter.hold(chosen.block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let found = index.select(&chosen.matchers)?;
         meter.touch_series(found.len() as u64)?;
-        let info = chosen.block.info();
-        if self.range.min_time <= info.min_time && info.max_time.saturating_sub(1) <= self.range.max_time {
+        if chosen.block.is_within(self.range) {
             return Ok(Some(found));
         }
         let mut within = Vec::new();
@@ -107,15 +106,26 @@ impl LabelRequest {
 
     /// The answers of several blocks as one.
     pub fn merge(&self, answers: impl IntoIterator<Item = Result<Vec<String>, Failure>>) -> LabelAnswer {
-        let mut strings = BTreeSet::new();
-        let mut failures = Vec::new();
+        let (mut strings, mut failures) = (Vec::new(), Vec::new());
+        let mut is_mixed = false;
         for answer in answers {
             match answer {
-                Ok(found) => strings.extend(found),
+                Ok(found) if strings.is_empty() => strings = found,
+                Ok(found) => {
+                    is_mixed |= !found.is_empty();
+                    strings.extend(found);
+                }
                 Err(failure) => failures.push(failure),
             }
         }
-        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
-        LabelAnswer { strings: strings.into_iter().take(limit).collect(), failures }
+        if is_mixed {
+            // Runs in order, which sorting takes as such.
+            strings.sort();
+            strings.dedup();
+        }
+        if self.limit > 0 {
+            strings.truncate(self.limit);
+        }
+        LabelAnswer { strings, failures }
     }
 }

@@ -138,7 +138,7 @@ impl Source {
         let (own, shaped) = scratch;
         shaped.clear();
         self.block.index().labels(self.ordinals[place as usize], own)?;
-        self.shape.append(own.iter(), &[], shaped);
+        self.shape.append(own, &[], shaped);
         Ok(shaped.labels(0))
     }
 
@@ -359,7 +359,7 @@ fn sort_ordinals(block: &OpenedBlock, shape: &Shape, ordinals: &[u32]) -> Result
         let mut shaped = SeriesBatch::default();
         for ordinal in part {
             block.index().labels(*ordinal, &mut own)?;
-            shape.append(own.iter(), &[], &mut shaped);
+            shape.append(&own, &[], &mut shaped);
         }
         runs.push(shaped);
     }

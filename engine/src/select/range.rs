@@ -4,20 +4,24 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::block::{ChunkSource, Detail, OpenedBlock, SeriesBatch, SeriesScratch};
+use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch};
 use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
+use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
 use crate::io::{self, BlockIo, Read};
 use crate::model::{BlockId, Error, ErrorKind};
 
 use super::chunks::{RECORD_BYTES_MAX, Record, record_len, settle};
 use super::merge::{Entry, Merged, merge};
-use super::plan::{Failure, Naming, Plan, Position};
+use super::plan::{Failure, Naming, Plan, Position, Source};
 use super::sink::{ChunkSet, FrameSink};
 use super::stats::Stats;
 
 /// Chunk bytes after which a range is ended early and taken up again from there.
 const BYTES_MAX: u64 = io::WINDOW_BYTES as u64;
+
+/// Blocks of a plan whose labels stay decoded from range to range; more share their buffers.
+const LABEL_BUFFERS: usize = 4;
 
 /// How many times the bytes of the chunks a read plan may have.
 const WASTE_FACTOR_MAX: u64 = 4;
@@ -105,10 +109,15 @@ pub enum Outcome {
 
 impl Prepared {
     /// Looks up the series from `start` to `end`, of which at most `series_max` are wanted.
-    pub fn new(plan: &Plan, (start, end): (&Position, &Position), series_max: u64) -> Result<Self, Error> {
+    pub fn new(
+        plan: &Plan,
+        (start, end): (&Position, &Position),
+        series_max: u64,
+        buffers: &mut LabelBuffers,
+    ) -> Result<Self, Error> {
         let started = Instant::now();
         let mut output = Output::default();
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch { labels: buffers, chunks: ChunkScratch::default(), hashed: Vec::new() };
         let mut runs = Vec::with_capacity(plan.sources.len());
         let mut places = Vec::with_capacity(plan.sources.len());
         for source in 0..plan.sources.len() {
@@ -410,14 +419,18 @@ impl Output {
     }
 }
 
-/// Buffers that are used for one source after the other.
-#[derive(Default)]
-struct Scratch {
-    series: SeriesScratch,
+/// Labels that were decoded, kept from range to range: a buffer for each of the first blocks of a plan.
+#[derive(Debug, Default)]
+pub struct LabelBuffers([SeriesLabels; LABEL_BUFFERS]);
+
+/// What is used for one source after the other.
+struct Scratch<'b> {
+    labels: &'b mut LabelBuffers,
+    chunks: ChunkScratch,
     hashed: Vec<u8>,
 }
 
-impl Scratch {
+impl Scratch<'_> {
     /// The series of places `start..end` of a source that have a chunk in the range and belong to
     /// the shard, in their final form; and the place of each.
     fn run(
@@ -426,46 +439,61 @@ impl Scratch {
         (source, start, end): (usize, u32, u32),
         output: &mut Output,
     ) -> (SeriesBatch, Vec<u32>) {
-        let source = &plan.sources[source];
-        let request = &plan.request;
+        let (number, source) = (source, &plan.sources[source]);
         let ordinals = &source.ordinals[start as usize..end as usize];
         let (mut run, mut places) = (SeriesBatch::default(), Vec::new());
         if ordinals.is_empty() {
             return (run, places);
         }
-        let Self { series, hashed } = self;
         let before = PagesRead::here();
-        if plan.naming() == Naming::Places {
-            let looked_up = source.block.visit_chunks(ordinals, request.range, series, |at, chunks| {
+        let looked_up = if plan.naming() == Naming::Places {
+            source.block.visit_chunks(ordinals, plan.request.range, &mut self.chunks, |at, chunks| {
                 run.push_chunks(chunks);
                 run.finish_series();
                 places.push(start + at as u32);
-            });
-            return match looked_up {
-                Ok(()) => (run, places),
-                Err(error) => {
-                    output.fail(&source.block, error);
-                    (SeriesBatch::default(), Vec::new())
-                }
-            };
+                Ok(())
+            })
+        } else {
+            self.shape(plan, (number, start, ordinals), &mut run, &mut places)
+        };
+        if let Err(error) = looked_up {
+            output.fail(&source.block, error);
+            return (SeriesBatch::default(), Vec::new());
         }
-        let looked_up = source.block.visit_series(ordinals, request.range, series, |at, labels, chunks| {
-            let chunks = if request.detail == Detail::Chunks { chunks } else { &[] };
-            source.shape.append(labels.iter(), chunks, &mut run);
+        if plan.naming() == Naming::Labels {
+            let touched = (ordinals.len() as u64, run.content_bytes() as u64);
+            output.stats.add_series(touched, PagesRead::here().since(before));
+        }
+        (run, places)
+    }
+
+    /// Appends the series `ordinals`, the first of which has the place `start`, to `run`.
+    fn shape(
+        &mut self,
+        plan: &Plan,
+        (source, start, ordinals): (usize, u32, &[u32]),
+        run: &mut SeriesBatch,
+        places: &mut Vec<u32>,
+    ) -> Result<(), Error> {
+        let (request, hashed) = (&plan.request, &mut self.hashed);
+        let labels = &mut self.labels.0[source % LABEL_BUFFERS];
+        let Source { block, shape, .. } = &plan.sources[source];
+        let mut append = |at: usize, chunks: &[ChunkPlace]| {
+            block.index().labels(ordinals[at], labels)?;
+            shape.append(labels, chunks, run);
             let last = run.len() - 1;
             if request.shard.as_ref().is_some_and(|shard| !shard.contains(run.labels(last), hashed)) {
                 run.pop_series();
             } else {
                 places.push(start + at as u32);
             }
-        });
-        if let Err(error) = looked_up {
-            output.fail(&source.block, error);
-            return (SeriesBatch::default(), Vec::new());
+            Ok(())
+        };
+        match request.detail {
+            Detail::Labels if block.is_within(request.range) => (0..ordinals.len()).try_for_each(|at| append(at, &[])),
+            Detail::Labels => block.visit_chunks(ordinals, request.range, &mut self.chunks, |at, _| append(at, &[])),
+            Detail::Chunks => block.visit_chunks(ordinals, request.range, &mut self.chunks, append),
         }
-        let touched = (ordinals.len() as u64, run.content_bytes() as u64);
-        output.stats.add_series(touched, PagesRead::here().since(before));
-        (run, places)
     }
 }
 

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::block::{ChunkPlace, SeriesBatch};
+use crate::codec::LabelText;
+use crate::index::SeriesLabels;
 use crate::model::Labels;
 
 use super::request::{Projection, Request};
@@ -14,6 +16,8 @@ use super::request::{Projection, Request};
 #[derive(Clone, Debug)]
 pub struct Shape {
     external: Labels,
+    /// The external labels as text, and the length of the name of each.
+    external_texts: Vec<(String, usize)>,
     without: Vec<String>,
     projection: Option<Projection>,
 }
@@ -32,7 +36,18 @@ impl Shape {
     pub fn new(request: &Request, external: &Labels) -> Self {
         let kept = external.iter().filter(|(name, _)| request.without_labels.iter().all(|without| without != name));
         let external = Labels::from_sorted(kept);
-        Self { external, without: request.without_labels.clone(), projection: request.projection.clone() }
+        let text = |(name, value): (&str, &str)| {
+            let mut text = String::new();
+            LabelText::push(name, value, &mut text);
+            (text, name.len())
+        };
+        let external_texts = external.iter().map(text).collect();
+        Self {
+            external,
+            external_texts,
+            without: request.without_labels.clone(),
+            projection: request.projection.clone(),
+        }
     }
 
     /// The external labels that are added.
@@ -56,29 +71,20 @@ impl Shape {
     }
 
     /// Appends one series to `out`: labels in their final form, and `chunks`.
-    pub fn append<'l>(
-        &'l self,
-        own: impl Iterator<Item = (&'l str, &'l str)>,
-        chunks: &[ChunkPlace],
-        out: &mut SeriesBatch,
-    ) {
+    pub fn append(&self, own: &SeriesLabels, chunks: &[ChunkPlace], out: &mut SeriesBatch) {
         match &self.projection {
-            None => merge_labels(own, self, |name, value| out.push_label(name, value)),
+            None => self.merge_labels(own, |label| out.push_text(label)),
             Some(projection) => self.append_projected(own, projection, out),
         }
         out.push_chunks(chunks);
         out.finish_series();
     }
 
-    fn append_projected<'l>(
-        &'l self,
-        own: impl Iterator<Item = (&'l str, &'l str)>,
-        projection: &'l Projection,
-        out: &mut SeriesBatch,
-    ) {
+    fn append_projected(&self, own: &SeriesLabels, projection: &Projection, out: &mut SeriesBatch) {
         let mut all = Vec::new();
         let mut kept: Vec<(&str, Cow<'_, str>)> = Vec::new();
-        merge_labels(own, self, |name, value| {
+        self.merge_labels(own, |label| {
+            let (name, value) = (label.name(), label.value());
             all.extend_from_slice(name.as_bytes());
             all.push(0xff);
             all.extend_from_slice(value.as_bytes());
@@ -94,25 +100,22 @@ impl Shape {
         }
         kept.iter().for_each(|(name, value)| out.push_label(name, value));
     }
-}
 
-/// Calls `push` for the labels of both, ascending by name.
-#[inline]
-fn merge_labels<'a>(
-    own: impl Iterator<Item = (&'a str, &'a str)>,
-    shape: &'a Shape,
-    mut push: impl FnMut(&'a str, &'a str),
-) {
-    let mut external = shape.external.iter().peekable();
-    for (name, value) in own {
-        while let Some((added, its_value)) = external.next_if(|(added, _)| *added < name) {
-            push(added, its_value);
+    /// Calls `push` for the labels of both, ascending by name.
+    #[inline]
+    fn merge_labels<'l>(&'l self, own: &'l SeriesLabels, mut push: impl FnMut(LabelText<'l>)) {
+        let mut external =
+            self.external_texts.iter().map(|(text, name_len)| LabelText::new(text, *name_len)).peekable();
+        for label in own.texts() {
+            while let Some(added) = external.next_if(|added| added.name() < label.name()) {
+                push(added);
+            }
+            if let Some(added) = external.next_if(|added| added.name() == label.name()) {
+                push(added);
+            } else if !self.drops(label.name()) {
+                push(label);
+            }
         }
-        if let Some((added, its_value)) = external.next_if(|(added, _)| *added == name) {
-            push(added, its_value);
-        } else if !shape.drops(name) {
-            push(name, value);
-        }
+        external.for_each(push);
     }
-    external.for_each(|(name, value)| push(name, value));
 }

@@ -346,7 +346,7 @@ impl Shared {
     fn run(&self, work: Work, context: &mut ShardContext) -> Result<Step, Error> {
         let mut prepared = match work {
             Work::Start(start, end, series_max) => {
-                let prepared = Box::new(Prepared::new(&self.plan, (&start, &end), series_max)?);
+                let prepared = Box::new(Prepared::new(&self.plan, (&start, &end), series_max, context.labels())?);
                 if !prepared.remote_ranges(&self.plan).is_empty() {
                     return Ok(Step::Fetch(prepared));
                 }

@@ -16,6 +16,7 @@ use crate::compact::{Lane, LaneWork};
 use crate::io::{self, BlockIo};
 use crate::model::{Error, ErrorKind};
 use crate::promql::source::{CoreJob, Cores, OwnFiles};
+use crate::select::LabelBuffers;
 
 /// Longest time that background work keeps a shard from urgent work.
 pub const SLICE: Duration = Duration::from_millis(1);
@@ -52,6 +53,7 @@ pub struct ShardContext {
     io: OwnFiles,
     slice_end: Option<Instant>,
     partitions: HashMap<PartitionKey, Partition>,
+    labels: LabelBuffers,
 }
 
 /// A partition: the number of its [`Ingest`](super::Ingest) and its own.
@@ -106,7 +108,13 @@ impl Default for Options {
 impl ShardContext {
     /// A context of its own for a thread that is no shard: tests and tools.
     pub fn standalone(io: Box<dyn BlockIo>) -> Self {
-        Self { shard: 0, io: RefCell::new(io), slice_end: None, partitions: HashMap::new() }
+        Self {
+            shard: 0,
+            io: RefCell::new(io),
+            slice_end: None,
+            partitions: HashMap::new(),
+            labels: LabelBuffers::default(),
+        }
     }
 
     /// Number of this shard, from 0.
@@ -117,6 +125,11 @@ impl ShardContext {
     /// The shard's own way to local files.
     pub fn io(&mut self) -> &mut dyn BlockIo {
         &mut **self.io.get_mut()
+    }
+
+    /// What the shard remembers of labels that it has decoded.
+    pub fn labels(&mut self) -> &mut LabelBuffers {
+        &mut self.labels
     }
 
     /// The partition `key` of those that this shard owns.
@@ -271,8 +284,13 @@ impl Shard {
             match io::open(mode) {
                 Ok(io) => {
                     let _ = ready.send(Ok(io.name()));
-                    let context =
-                        ShardContext { shard, io: RefCell::new(io), slice_end: None, partitions: HashMap::new() };
+                    let context = ShardContext {
+                        shard,
+                        io: RefCell::new(io),
+                        slice_end: None,
+                        partitions: HashMap::new(),
+                        labels: LabelBuffers::default(),
+                    };
                     Loop { context, urgent: urgent_inbox, background: background_inbox, counters: own }.run();
                 }
                 Err(error) => drop(ready.send(Err(error))),

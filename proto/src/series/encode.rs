@@ -13,6 +13,7 @@ const BATCH_HEAD_LEN: usize = 6;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 const SERIES_KEY: u8 = 0x0a;
+const LABEL_KEY: u8 = 0x0a;
 const WARNING_KEY: u8 = 0x12;
 const HINTS_KEY: u8 = 0x1a;
 const BATCH_KEY: u8 = 0x22;
@@ -94,7 +95,9 @@ pub struct FrameWriter {
     batch_series_max: usize,
     batch_start: Option<usize>,
     batch_series: usize,
-    /// Lengths and hashes of the chunks of the series at hand, kept for their room.
+    /// Labels that come one by one, and lengths and hashes of the chunks of the series at hand; kept
+    /// for their room.
+    labels: Vec<u8>,
     sizes: Vec<SetSize>,
     hashes: Vec<u64>,
 }
@@ -114,6 +117,7 @@ impl FrameWriter {
             batch_series_max,
             batch_start: None,
             batch_series: 0,
+            labels: Vec::new(),
             sizes: Vec::new(),
             hashes: Vec::new(),
         }
@@ -135,8 +139,22 @@ impl FrameWriter {
     }
 
     /// Appends one series. `labels` ascend by name, `chunks` by time.
-    pub fn series<'l>(&mut self, labels: impl Iterator<Item = (&'l str, &'l str)> + Clone, chunks: &[ChunkSet<'_>]) {
-        let body = labels_len(labels.clone()) + self.measure(chunks);
+    pub fn series<'l>(&mut self, labels: impl Iterator<Item = (&'l str, &'l str)>, chunks: &[ChunkSet<'_>]) {
+        let mut encoded = std::mem::take(&mut self.labels);
+        encoded.clear();
+        for (name, value) in labels {
+            encoded.push(LABEL_KEY);
+            put_varint(&mut encoded, label_len(name, value) as u64);
+            put_bytes(&mut encoded, 0x0a, name.as_bytes());
+            put_bytes(&mut encoded, 0x12, value.as_bytes());
+        }
+        self.encoded_series(&encoded, chunks);
+        self.labels = encoded;
+    }
+
+    /// Appends one series. `labels` are its fields of that name, which ascend; `chunks` ascend by time.
+    pub fn encoded_series(&mut self, labels: &[u8], chunks: &[ChunkSet<'_>]) {
+        let body = labels.len() + self.measure(chunks);
         if self.batch_series_max > 1 {
             self.open_batch();
             self.out.reserve(body + 16);
@@ -147,7 +165,7 @@ impl FrameWriter {
         }
         self.out.push(SERIES_KEY);
         put_varint(&mut self.out, body as u64);
-        self.labels(labels);
+        self.out.extend_from_slice(labels);
         self.chunks(chunks);
         if let Some(start) = self.batch_start {
             self.batch_series += 1;
@@ -226,15 +244,6 @@ impl FrameWriter {
         total
     }
 
-    fn labels<'l>(&mut self, labels: impl Iterator<Item = (&'l str, &'l str)>) {
-        for (name, value) in labels {
-            self.out.push(0x0a);
-            put_varint(&mut self.out, label_len(name, value) as u64);
-            put_bytes(&mut self.out, 0x0a, name.as_bytes());
-            put_bytes(&mut self.out, 0x12, value.as_bytes());
-        }
-    }
-
     fn chunks(&mut self, chunks: &[ChunkSet<'_>]) {
         let mut hashes = self.hashes.iter();
         for (set, size) in chunks.iter().zip(&self.sizes) {
@@ -272,10 +281,6 @@ fn grpc_prefix(message: usize) -> [u8; GRPC_PREFIX_LEN] {
 fn batch_head(body: usize) -> [u8; BATCH_HEAD_LEN] {
     let group = |at: usize| ((body >> (7 * at)) & 0x7f) as u8;
     [BATCH_KEY, group(0) | 0x80, group(1) | 0x80, group(2) | 0x80, group(3) | 0x80, group(4)]
-}
-
-fn labels_len<'l>(labels: impl Iterator<Item = (&'l str, &'l str)>) -> usize {
-    labels.map(|(name, value)| field_len(label_len(name, value))).sum()
 }
 
 fn label_len(name: &str, value: &str) -> usize {

@@ -41,7 +41,10 @@ impl FrameSink for Writer {
             bytes += len(chunk);
         }
         self.sent.add(bytes as u64);
-        self.writer.series(labels.iter(), &sets);
+        match labels.encoded() {
+            Some(labels) => self.writer.encoded_series(labels.0, &sets),
+            None => self.writer.series(labels.iter(), &sets),
+        }
         self.sets = reuse(sets);
         Ok(())
     }

@@ -58,17 +58,17 @@ impl BlockIndex for Reader {
     fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<Vec<String>, Error> {
         let Some(label) = self.label(name) else { return Ok(Vec::new()) };
         let count = self.value_count(label);
-        let mut wanted = IdSet::new(count);
-        match series {
-            None => (1..=count).for_each(|id| wanted.insert(id)),
-            Some(series) => for_each_id(self.ids(label)?, series, |_, id| wanted.insert(id)),
+        let mut wanted = None;
+        if let Some(series) = series {
+            let wanted = wanted.insert(IdSet::new(count));
+            for_each_id(self.ids(label)?, series, |_, id| wanted.insert(id));
         }
         let mut values = Vec::new();
         if limit == 0 {
             return Ok(values);
         }
         self.dictionary(label)?.visit(1..count + 1, |id, value| {
-            if wanted.contains(id) {
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(id)) {
                 values.push(value.to_owned());
             }
             if values.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -17,12 +17,13 @@ pub struct Gathered {
     /// The frame that `columns` are of, counted from 1; 0 when they are of none.
     frame: usize,
     columns: Vec<Column>,
+    /// The value that was decoded last.
+    value: String,
 }
 
-/// The texts of one label that were decoded.
+/// The values of one label that were decoded.
 #[derive(Clone, Debug, Default)]
 struct Remembered {
-    name: Span,
     by_id: Vec<Span>,
     last: (u32, Span),
 }
@@ -57,19 +58,18 @@ impl Reader {
                 continue;
             }
             let label = &mut gathered.labels[column.label as usize];
-            if !label.name.is_known() {
-                label.name = out.remember(|text| text.push_str(self.label_name(column.label)));
-            }
-            let value = match label.known(id) {
-                Some(value) => value,
+            let known = match label.known(id) {
+                Some(known) => known,
                 None => {
                     let dictionary = self.dictionary(column.label)?;
-                    let value = out.remember(|text| dictionary.append(id, text));
-                    label.remember(id, dictionary.len(), value);
-                    value
+                    gathered.value.clear();
+                    dictionary.append(id, &mut gathered.value);
+                    let known = out.remember(self.label_name(column.label), &gathered.value);
+                    label.remember(id, dictionary.len(), known);
+                    known
                 }
             };
-            out.push(label.name, value);
+            out.push(known);
         }
         Ok(())
     }

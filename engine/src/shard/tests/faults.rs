@@ -7,7 +7,7 @@ use super::*;
 use crate::block::{Chosen, ChunkSource, OpenedBlock, Segments};
 use crate::io::faulty::{Fault, Faulty};
 use crate::model::ErrorKind;
-use crate::select::{Failure, Meter, Outcome, Plan, Prepared, Source};
+use crate::select::{Failure, LabelBuffers, Meter, Outcome, Plan, Prepared, Source};
 
 /// A block whose one segment is a real file, removed at the end.
 struct LocalBlock {
@@ -45,7 +45,8 @@ fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Fa
     let mut starts: Vec<_> =
         (0..plan.range_count()).map(|at| plan.range(at)).map(|(a, b)| (a.clone(), b.clone())).collect();
     while let Some((start, end)) = starts.pop() {
-        let mut prepared = Box::new(Prepared::new(&plan, (&start, &end), u64::MAX).unwrap());
+        let mut prepared =
+            Box::new(Prepared::new(&plan, (&start, &end), u64::MAX, &mut LabelBuffers::default()).unwrap());
         let mut sink = Keeping(Arc::clone(&kept)).sink(0);
         loop {
             match prepared.encode(&plan, io, &mut *sink).unwrap() {
