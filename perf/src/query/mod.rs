@@ -136,7 +136,7 @@ fn measure(runtime: &Runtime, sides: &mut [Asked], question: &Question, args: &A
         runtime.block_on(asked.client.ask(question))?;
         let wall = begin.elapsed();
         let after = asked.usage()?;
-        Ok((wall, after.cpu_since(&before), after.peak_bytes))
+        Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
     })?;
     let (answer, len) = expected.ok_or("there is no side to ask")?;
     let note: String = differing.iter().map(|(name, _)| format!(", {name} otherwise")).collect();

@@ -142,7 +142,7 @@ fn timed(
         let wall = begin.elapsed();
         let after = receiver.usage()?;
         receiver.latencies.extend(latencies);
-        Ok((wall, after.cpu_since(&before), after.peak_bytes))
+        Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
     })?;
     watched.map_or(Ok(()), |watched| watched.draw())?;
     Ok(runs)
