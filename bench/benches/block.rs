@@ -6,7 +6,7 @@ use bench::blocks::{self, Shape};
 use bench::folder::Folder;
 use bench::{fleet, sized};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use engine::block::{ChunkPlace, SeriesScratch, verify};
+use engine::block::{ChunkPlace, ChunkScratch, verify};
 use engine::index::SeriesLabels;
 use engine::model::TimeRange;
 
@@ -37,13 +37,15 @@ fn block(criterion: &mut Criterion) {
     group.bench_function("open", |bencher| bencher.iter(|| blocks::open(&written)));
     let opened = blocks::open(&written);
     let ordinals = opened.index().all().expect("all series are known").into_list();
-    let mut scratch = SeriesScratch::default();
+    let (mut scratch, mut labels) = (ChunkScratch::default(), SeriesLabels::default());
     group.bench_function("visit series", |bencher| {
         bencher.iter(|| {
-            let each = |_, labels: &SeriesLabels, chunks: &[ChunkPlace]| {
+            let each = |at: usize, chunks: &[ChunkPlace]| {
+                opened.index().labels(ordinals[at], &mut labels)?;
                 black_box((labels.len(), chunks.len()));
+                Ok(())
             };
-            opened.visit_series(&ordinals, TimeRange::ALL, &mut scratch, each).expect("a sound block");
+            opened.visit_chunks(&ordinals, TimeRange::ALL, &mut scratch, each).expect("a sound block");
         });
     });
     group.finish();
