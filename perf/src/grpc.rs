@@ -59,12 +59,12 @@ impl Client {
             request = request.header(*name, value);
         }
         let request = request.body(Full::new(Bytes::from(framed))).map_err(|error| failed(&error))?;
-        self.sender.ready().await.map_err(|error| failed(&error))?;
-        let response = self.sender.send_request(request).await.map_err(|error| failed(&error))?;
+        self.sender.ready().await.map_err(|error| failed(&why(&error)))?;
+        let response = self.sender.send_request(request).await.map_err(|error| failed(&why(&error)))?;
         let (parts, mut body) = response.into_parts();
         let mut trailers = parts.headers;
         while let Some(frame) = body.frame().await {
-            match frame.map_err(|error| failed(&error))?.into_data() {
+            match frame.map_err(|error| failed(&why(&error)))?.into_data() {
                 Ok(data) => each(data.chunk()),
                 Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
             }
@@ -77,6 +77,12 @@ impl Client {
             }
         }
     }
+}
+
+/// An error with what caused it, which hyper's own text leaves out.
+fn why(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn status(headers: &HeaderMap) -> Option<&str> {

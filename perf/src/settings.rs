@@ -53,11 +53,15 @@ pub struct Settings {
 impl Settings {
     /// Looks at the machine, before anything is started on it.
     pub fn new(flags: Flags) -> Result<Self, String> {
+        if flags.record.is_some() && cfg!(debug_assertions) {
+            return Err("--record: figures of a debug build are no record: build perf and uru with --release".into());
+        }
         let machine = Machine::this();
         if flags.record.is_some() && machine.is_busy() {
             eprintln!("the machine is busy, which the record will say: load {:.2}", machine.load);
         }
-        let words: Vec<String> = std::env::args().skip(1).collect();
+        let quoted = |word: String| if word.contains(' ') { format!("\"{word}\"") } else { word };
+        let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
         Ok(Self {
             json: flags.json,
             record: flags.record,

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -49,7 +50,16 @@ pub fn run(args: &Args) -> Result<(), String> {
             stream.set_nodelay(true).map_err(failed)?;
             let answers = Arc::clone(&answers);
             tokio::spawn(async move {
-                let service = service_fn(|request| std::future::ready(answers.answer(&request)));
+                let service = service_fn(|request: Request<Incoming>| {
+                    let answers = Arc::clone(&answers);
+                    async move {
+                        let (parts, mut body) = request.into_parts();
+                        // A stream that is answered before its request was read is reset, and a connection
+                        // with many of those is closed.
+                        while let Some(Ok(_)) = body.frame().await {}
+                        answers.answer(&parts.headers)
+                    }
+                });
                 let mut server = http2::Builder::new(TokioExecutor::new());
                 server.max_send_buf_size(SEND_BUFFER_BYTES);
                 // A connection that breaks tells its other end.
@@ -65,8 +75,8 @@ struct Answers {
 }
 
 impl Answers {
-    fn answer(&self, request: &Request<Incoming>) -> Result<Response<Pieces>, Infallible> {
-        let name = request.headers().get(ANSWER_HEADER).and_then(|name| name.to_str().ok()).unwrap_or_default();
+    fn answer(&self, headers: &HeaderMap) -> Result<Response<Pieces>, Infallible> {
+        let name = headers.get(ANSWER_HEADER).and_then(|name| name.to_str().ok()).unwrap_or_default();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = read.entry(name.to_owned()).or_insert_with(|| {
             // An answer that can't be read is empty, which the asker sees.
