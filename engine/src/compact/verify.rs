@@ -14,7 +14,9 @@ use crate::model::{Error, ErrorKind};
 pub fn verify_written(dir: &Path, workers: &Workers) -> Result<(), Error> {
     let check = Arc::new(Check(Verified::open(dir)?));
     let mut ends = VerifyEnds(check.0.scan());
-    pipeline::run(workers, &check, &mut ends)?;
+    // Checking reads files, for which the cores of a lane must not wait.
+    let alone = Workers::threads(0);
+    pipeline::run(if workers.may_wait() { workers } else { &alone }, &check, &mut ends)?;
     let report = ends.0.finish();
     if report.is_sound() {
         return Ok(());
