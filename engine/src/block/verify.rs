@@ -100,8 +100,7 @@ impl Verified {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let within = |file: &'static str| move |error: Error| error.within(file);
         let meta_path = dir.join(name::META);
-        let meta = std::fs::read(&meta_path)
-            .map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", meta_path.display())))?;
+        let meta = std::fs::read(&meta_path).map_err(|error| Error::file(&meta_path, error))?;
         let meta = Meta::parse(&meta)?;
         let index = Reader::open(FileSource::open(&dir.join(name::INDEX))?).map_err(within(name::INDEX))?;
         let mut opened = Report::default();

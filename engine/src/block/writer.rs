@@ -24,7 +24,7 @@ use crate::chunk::{Encoding, segment};
 use crate::codec::{Corrupt, Cursor};
 use crate::index::ChunkMeta;
 use crate::index::tsdb::{IndexWritten, POSTINGS_BYTES, SERIES_ALIGN, Spill, SymbolRef, Symbols, Writer};
-use crate::model::{BlockId, ChunkRef, Error, ErrorKind, Labels, SeriesRef, TimeRange};
+use crate::model::{BlockId, ChunkRef, Error, Labels, SeriesRef, TimeRange};
 
 /// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
 pub const TMP_SUFFIX: &str = ".tmp-for-creation";
@@ -75,7 +75,7 @@ impl BlockWriter {
     pub fn create(parent: &Path, id: BlockId, symbols: Symbols) -> Result<Self, Error> {
         let folder = Folder::create(parent, id)?;
         let index_path = folder.path.join(name::INDEX);
-        let index = File::create_new(&index_path).map_err(|error| failed(&index_path, &error))?;
+        let index = File::create_new(&index_path).map_err(|error| Error::file(&index_path, error))?;
         let segments = segment::Writer::new(folder.path.join(name::CHUNKS), segment::SEGMENT_BYTES_MAX);
         let spill = Spill { folder: folder.path.clone(), bytes_max: POSTINGS_BYTES };
         Ok(Self {
@@ -159,7 +159,7 @@ impl BlockWriter {
 
     /// Takes a chunk that was appended into account.
     fn count_chunk(&mut self, chunk: ChunkRecord, appended: io::Result<segment::ChunkRef>) -> Result<(), Error> {
-        let at = appended.map_err(|error| failed(&self.folder.path.join(name::CHUNKS), &error))?;
+        let at = appended.map_err(|error| Error::file(&self.folder.path.join(name::CHUNKS), error))?;
         let chunk_ref = ChunkRef::new(at.segment, at.offset);
         self.metas.push(ChunkMeta { min_time: chunk.min_time, max_time: chunk.max_time, chunk_ref });
         let samples = u64::from(chunk.samples);
@@ -182,9 +182,9 @@ impl BlockWriter {
     pub fn finish(self, mut meta: Meta) -> Result<Meta, Error> {
         let Self { folder, segments, index, stats, chunk_len_max, .. } = self;
         assert_eq!(meta.ulid, folder.id, "a block is described under its own id");
-        let segment_lens = segments.finish().map_err(|error| failed(&folder.path, &error))?;
+        let segment_lens = segments.finish().map_err(|error| Error::file(&folder.path, error))?;
         let (written, index_file) = index.finish()?;
-        index_file.sync_all().map_err(|error| failed(&folder.path.join(name::INDEX), &error))?;
+        index_file.sync_all().map_err(|error| Error::file(&folder.path.join(name::INDEX), error))?;
         meta.stats = stats;
         if meta.thanos.is_none() {
             folder.write(name::TOMBSTONES, &Tombstones::default().to_bytes())?;
@@ -227,10 +227,6 @@ pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, Corrupt> {
     cursor.u16_be()
 }
 
-fn failed(path: &Path, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
-}
-
 /// The folder of a block in the making.
 #[derive(Debug)]
 struct Folder {
@@ -248,7 +244,7 @@ impl Folder {
             _ => Ok(()),
         };
         let created = removed.and_then(|()| fs::create_dir_all(path.join(name::CHUNKS)));
-        created.map_err(|error| failed(&path, &error))?;
+        created.map_err(|error| Error::file(&path, error))?;
         Ok(Self { id, parent: parent.to_owned(), path, published: false })
     }
 
@@ -258,7 +254,7 @@ impl Folder {
             fs::write(&path, bytes)?;
             File::open(&path)?.sync_all()
         };
-        write().map_err(|error| failed(&path, &error))
+        write().map_err(|error| Error::file(&path, error))
     }
 
     fn publish(mut self) -> Result<(), Error> {
@@ -268,7 +264,7 @@ impl Folder {
             fs::rename(&self.path, &path)?;
             File::open(&self.parent)?.sync_all()
         };
-        publish().map_err(|error| failed(&path, &error))?;
+        publish().map_err(|error| Error::file(&path, error))?;
         self.published = true;
         Ok(())
     }

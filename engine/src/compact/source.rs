@@ -90,9 +90,7 @@ impl SourceFault {
 impl SourceBlock {
     /// The block in the folder `dir`: meta.json, index, segment files, and tombstones if there are any.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let failed = |path: &Path, error: &std::io::Error| {
-            Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
-        };
+        let failed = |path: &Path, error: &std::io::Error| Error::file(path, error);
         let read = |name: &str| {
             let path = dir.join(name);
             std::fs::read(&path).map_err(|error| failed(&path, &error))

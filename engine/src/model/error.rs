@@ -1,6 +1,7 @@
 //! What goes wrong, sorted by what the caller must do next.
 
 use std::fmt;
+use std::path::Path;
 
 /// How to react to an error. One table in the server maps each kind to a gRPC code, an HTTP status
 /// and Prometheus' `errorType`.
@@ -43,6 +44,11 @@ impl Error {
     /// A request that the limit called `limit` ended.
     pub fn limit(limit: &str, message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Limit, format!("{limit}: {message}"))
+    }
+
+    /// What a file system did not do with the file or folder at `path`, for now.
+    pub fn file(path: &Path, error: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
     }
 
     /// How to react.

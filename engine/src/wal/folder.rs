@@ -46,15 +46,11 @@ pub fn snapshot_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:08}{SNAPSHOT_SUFFIX}"))
 }
 
-fn unavailable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
-}
-
 /// What lies in `folder`; files of other names are left alone.
 pub fn list(folder: &Path) -> Result<Listing, Error> {
     let mut listing = Listing::default();
-    for entry in fs::read_dir(folder).map_err(|error| unavailable(folder, &error))? {
-        let name = entry.map_err(|error| unavailable(folder, &error))?.file_name();
+    for entry in fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
+        let name = entry.map_err(|error| Error::file(folder, error))?.file_name();
         let Some(name) = name.to_str() else { continue };
         if let Ok(number) = name.parse() {
             listing.segments.push(number);
@@ -112,7 +108,7 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
 
 /// Cuts the file at byte `at`, from where on nobody was told of what it holds; gives the bytes cut.
 fn repair(path: &Path, at: u64) -> Result<u64, Error> {
-    let cut = || {
+    let cut = || -> std::io::Result<u64> {
         let mut file = fs::OpenOptions::new().write(true).open(path)?;
         let len = file.metadata()?.len();
         file.set_len(at)?;
@@ -123,7 +119,7 @@ fn repair(path: &Path, at: u64) -> Result<u64, Error> {
         file.sync_all()?;
         Ok(len - at)
     };
-    cut().map_err(|error| unavailable(path, &error))
+    cut().map_err(|error| Error::file(path, error))
 }
 
 /// Writes the snapshot `number`, whose records come from `next` part by part until it gives none; it
@@ -158,7 +154,7 @@ pub fn write_snapshot(
     });
     match (outcome, failure) {
         (_, Some(error)) => return Err(error),
-        (Err(error), None) => return Err(unavailable(&path, &error)),
+        (Err(error), None) => return Err(Error::file(&path, error)),
         (Ok(()), None) => {}
     }
     remove_before(folder, number)?;
@@ -171,7 +167,7 @@ fn remove_before(folder: &Path, number: u64) -> Result<(), Error> {
     let segments = listing.segments.into_iter().filter(|old| *old < number).map(|old| segment_path(folder, old));
     let snapshots = listing.snapshots.into_iter().filter(|old| *old < number).map(|old| snapshot_path(folder, old));
     for path in snapshots.chain(segments) {
-        fs::remove_file(&path).map_err(|error| unavailable(&path, &error))?;
+        fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
     }
     Ok(())
 }

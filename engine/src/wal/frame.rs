@@ -140,7 +140,7 @@ fn decompress(stored: &[u8], at: usize, raw: &mut Vec<u8>) -> Result<(), Corrupt
 
 /// As [`scan`], of the file at `path`, which errors name.
 pub fn scan_file(path: &Path, tail: Tail, visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
-    let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()));
+    let failed = |error| Error::file(path, error);
     let bytes = std::fs::read(path).map_err(failed)?;
     scan(&bytes, tail, visit).map_err(|error| error.within(path.display()))
 }

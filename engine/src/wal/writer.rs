@@ -188,7 +188,7 @@ fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<File, Error> {
     let write = Write { file: &file, offset: 0, bytes: &HEADER };
     io.write_and_sync(&[write]).map_err(|failure| failure.to_error(&file))?;
     let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", place.folder.display())))?;
+    synced.map_err(|error| Error::file(&place.folder, error))?;
     Ok(file)
 }
 

@@ -14,7 +14,7 @@ use engine::compact::downsample::plan::{DownsamplePlan, downsamples};
 use engine::compact::downsample::{DownsampleOptions, downsample};
 use engine::compact::source::Malformed;
 use engine::compact::{SourceBlock, Target};
-use engine::model::{Error, ErrorKind};
+use engine::model::Error;
 use futures_util::{StreamExt, stream};
 
 use super::Compactor;
@@ -74,9 +74,7 @@ impl Compactor {
         };
         let begin = Instant::now();
         let made = std::fs::create_dir_all(&dir);
-        made.map_err(|error| {
-            Trouble::Retry(Error::new(ErrorKind::Unavailable, format!("{}: {error}", dir.display())))
-        })?;
+        made.map_err(|error| Trouble::Retry(Error::file(&dir, error)))?;
         let (malformed, workers, stop) = (self.settings.malformed, self.settings.workers.clone(), self.stop());
         let written = apart("downsample", move || {
             let source = SourceBlock::open(&from)?;

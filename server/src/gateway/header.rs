@@ -85,7 +85,7 @@ fn write(index: &IndexSource, folder: &Path, path: &Path) -> Result<(), Error> {
     });
     match (written, refused) {
         (_, Some(error)) => Err(error),
-        (Err(error), None) => Err(Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))),
+        (Err(error), None) => Err(Error::file(path, error)),
         (Ok(()), None) => Ok(()),
     }
 }

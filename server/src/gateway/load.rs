@@ -219,7 +219,7 @@ impl Loader {
         if block.files.len_of(BlockObject::Index).is_none() {
             return Err(Error::new(ErrorKind::Corrupt, "there is no index"));
         }
-        std::fs::create_dir_all(self.disk.folder(id)).map_err(|error| at(&path, &error))?;
+        std::fs::create_dir_all(self.disk.folder(id)).map_err(|error| Error::file(&path, error))?;
         let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
         match self.bucket.folder() {
             Some(folder) => self.build(folder.join(object), &path).await?,
@@ -254,11 +254,11 @@ impl Loader {
 
     async fn download(&self, object: &str, to: &Path) -> Result<(), Error> {
         let mut stream = std::pin::pin!(self.bucket.get_stream(object).await?);
-        let mut file = tokio::fs::File::create(to).await.map_err(|error| at(to, &error))?;
+        let mut file = tokio::fs::File::create(to).await.map_err(|error| Error::file(to, error))?;
         while let Some(bytes) = stream.next().await {
-            file.write_all(&bytes?).await.map_err(|error| at(to, &error))?;
+            file.write_all(&bytes?).await.map_err(|error| Error::file(to, error))?;
         }
-        file.flush().await.map_err(|error| at(to, &error))
+        file.flush().await.map_err(|error| Error::file(to, error))
     }
 }
 
@@ -273,8 +273,4 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let finished = tokio::task::spawn_blocking(work).await;
     finished.unwrap_or_else(|error| Err(Error::new(ErrorKind::Bug, format!("opening a block panicked: {error}"))))
-}
-
-fn at(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::Meta;
-use engine::model::{BlockId, Error, ErrorKind};
+use engine::model::{BlockId, Error};
 use engine::shard::{Flush, Ingest};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -242,11 +242,11 @@ async fn upload(bucket: &Bucket, folder: &Path, meta: &Meta) -> Result<(), Error
     }
     for name in files(folder)? {
         let path = folder.join(&name);
-        let bytes = tokio::fs::read(&path).await.map_err(|error| failed(&path, &error))?;
+        let bytes = tokio::fs::read(&path).await.map_err(|error| Error::file(&path, error))?;
         bucket.upload(&format!("{id}/{name}"), bytes.into()).await?;
     }
     let path = folder.join("meta.json");
-    let bytes = tokio::fs::read(&path).await.map_err(|error| failed(&path, &error))?;
+    let bytes = tokio::fs::read(&path).await.map_err(|error| Error::file(&path, error))?;
     bucket.upload(&meta_name, bytes.into()).await
 }
 
@@ -254,8 +254,8 @@ async fn upload(bucket: &Bucket, folder: &Path, meta: &Meta) -> Result<(), Error
 fn files(folder: &Path) -> Result<Vec<String>, Error> {
     let chunks = folder.join("chunks");
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(&chunks).map_err(|error| failed(&chunks, &error))? {
-        let entry = entry.map_err(|error| failed(&chunks, &error))?;
+    for entry in std::fs::read_dir(&chunks).map_err(|error| Error::file(&chunks, error))? {
+        let entry = entry.map_err(|error| Error::file(&chunks, error))?;
         names.push(format!("chunks/{}", entry.file_name().to_string_lossy()));
     }
     names.sort();
@@ -291,11 +291,7 @@ fn write_shipped(folder: &Path, shipped: &Shipped) -> Result<(), Error> {
     shipped.serialize(&mut writer).expect("ids are text");
     text.push(b'\n');
     let written = engine::io::replace::write_whole(&path, |file| std::io::Write::write_all(file, &text));
-    written.map_err(|error| failed(&path, &error))
-}
-
-fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
+    written.map_err(|error| Error::file(&path, error))
 }
 
 #[cfg(test)]

@@ -285,12 +285,12 @@ impl Bucket {
     /// Writes the object into a new file at `path`; returns its length. There being no such object is
     /// an error.
     pub async fn download_file(&self, name: &str, path: &FilePath) -> Result<u64, Error> {
-        let mut file = File::create(path).map_err(|error| self.local(path, &error))?;
+        let mut file = File::create(path).map_err(|error| Error::file(path, error))?;
         let mut pieces = self.get_stream(name).await?;
         let mut len = 0;
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
-            file.write_all(&piece).map_err(|error| self.local(path, &error))?;
+            file.write_all(&piece).map_err(|error| Error::file(path, error))?;
             len += piece.len() as u64;
         }
         Ok(len)
@@ -303,11 +303,11 @@ impl Bucket {
         if self.link(name, path) {
             return Ok(());
         }
-        let mut file = File::open(path).map_err(|error| self.local(path, &error))?;
-        let len = file.metadata().map_err(|error| self.local(path, &error))?.len() as usize;
+        let mut file = File::open(path).map_err(|error| Error::file(path, error))?;
+        let len = file.metadata().map_err(|error| Error::file(path, error))?.len() as usize;
         if len <= PIECE_PART_BYTES || self.part_bytes == usize::MAX {
             let mut bytes = Vec::with_capacity(len);
-            file.read_to_end(&mut bytes).map_err(|error| self.local(path, &error))?;
+            file.read_to_end(&mut bytes).map_err(|error| Error::file(path, error))?;
             return self.upload(name, bytes.into()).await;
         }
         let part_bytes = PIECE_PART_BYTES.max(len / PARTS_MAX);
@@ -315,7 +315,7 @@ impl Bucket {
         loop {
             let mut part = Vec::with_capacity(part_bytes);
             let read = (&mut file).take(part_bytes as u64).read_to_end(&mut part);
-            let written = match read.map_err(|error| self.local(path, &error)) {
+            let written = match read.map_err(|error| Error::file(path, error)) {
                 Ok(0) => return upload.finish().await,
                 Ok(_) => upload.write(part.into()).await,
                 Err(error) => Err(error),
@@ -372,10 +372,6 @@ impl Bucket {
             (prefix, "") => Path::from(prefix),
             (prefix, name) => Path::from(format!("{prefix}/{name}")),
         }
-    }
-
-    fn local(&self, path: &FilePath, error: &std::io::Error) -> Error {
-        Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
     }
 
     fn error(&self, what: &str, name: &str, error: &dyn std::fmt::Display) -> Error {

@@ -22,7 +22,7 @@ use engine::compact::{MergeOptions, Merged, SourceBlock, Target, Unwatched, Work
 use engine::index::tsdb::source::Window;
 use engine::index::tsdb::{FileSource, Series, Source, Symbols};
 use engine::model::relabel::{self, Rule};
-use engine::model::{Error, ErrorKind, Labels, Matcher, SeriesRef, TimeRange};
+use engine::model::{Error, Labels, Matcher, SeriesRef, TimeRange};
 use engine::promql::syntax;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -197,7 +197,7 @@ pub fn rewrite(from: &Path, work: &Path, changes: &Changes, run: Run) -> Result<
         (thanos.files, thanos.segment_files, thanos.index_stats) = (new.files, new.segment_files, new.index_stats);
     }
     let path = dir.join(name::META);
-    std::fs::write(&path, meta.to_json()).map_err(|error| unavailable(&path, &error))?;
+    std::fs::write(&path, meta.to_json()).map_err(|error| Error::file(&path, error))?;
     verify_written(&dir, &Workers::threads(0))?;
     Ok(Rewritten { dir: Some(dir), meta, log })
 }
@@ -215,7 +215,7 @@ fn relabelled(
     (changes, log): (&Changes, &mut String),
 ) -> Result<Vec<(PathBuf, SourceBlock)>, Error> {
     drop(std::fs::remove_dir_all(dir));
-    std::fs::create_dir_all(dir).map_err(|error| unavailable(dir, &error))?;
+    std::fs::create_dir_all(dir).map_err(|error| Error::file(dir, error))?;
     let mut layers: Vec<BTreeMap<Labels, Moved>> = Vec::new();
     let index = source.index();
     let (mut scan, mut series) = (index.series(), Series::default());
@@ -321,10 +321,6 @@ fn log_deleted(log: &mut String, labels: &Labels, ranges: &[TimeRange]) {
         // Writing to a string can't fail.
         let _ = writeln!(log, "Deleted {labels} [{}]", ranges.join(" "));
     }
-}
-
-fn unavailable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use engine::bucket::meta::{Thanos, source};
 use engine::bucket::{BlockObject, Meta, ObjectName, name};
-use engine::model::{BlockId, Error, ErrorKind, Labels};
+use engine::model::{BlockId, Error, Labels};
 use serde::{Deserialize, Serialize};
 
 use crate::objstore::Bucket;
@@ -86,15 +86,15 @@ impl Upload {
     /// The blocks of the folder, oldest samples first.
     fn metas(&self) -> Result<Vec<Meta>, Error> {
         let mut metas = Vec::new();
-        let entries = std::fs::read_dir(&self.path).map_err(|error| unavailable(&self.path, &error))?;
+        let entries = std::fs::read_dir(&self.path).map_err(|error| Error::file(&self.path, error))?;
         for entry in entries {
-            let entry = entry.map_err(|error| unavailable(&self.path, &error))?;
+            let entry = entry.map_err(|error| Error::file(&self.path, error))?;
             let path = entry.path();
             if entry.file_name().to_str().and_then(name::block_folder).is_none() || !path.is_dir() {
                 continue;
             }
             let file = path.join(name::META);
-            let bytes = std::fs::read(&file).map_err(|error| unavailable(&file, &error))?;
+            let bytes = std::fs::read(&file).map_err(|error| Error::file(&file, error))?;
             metas.push(Meta::parse(&bytes).map_err(|error| error.within(path.display()))?);
         }
         metas.sort_by_key(|meta| (meta.min_time, meta.ulid));
@@ -123,8 +123,4 @@ fn read_shipped(file: &Path) -> Vec<BlockId> {
             Vec::new()
         }
     }
-}
-
-fn unavailable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
 }

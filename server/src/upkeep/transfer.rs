@@ -80,7 +80,7 @@ impl Transfer {
     /// that is there with the hash that `meta` tells is not fetched again.
     pub async fn download(&self, bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<(), Error> {
         let id = meta.ulid;
-        let local = |error: std::io::Error| unavailable(dir, &error);
+        let local = |error: std::io::Error| Error::file(dir, error);
         std::fs::create_dir_all(dir.join(name::CHUNKS)).map_err(local)?;
         let mut listed = Vec::new();
         bucket.list(&id.to_string(), |object| listed.push(object)).await?;
@@ -110,20 +110,20 @@ impl Transfer {
     /// The files of the block in the folder `dir` as meta.json tells them.
     fn files(&self, dir: &Path) -> Result<Vec<MetaFile>, Error> {
         let chunks = dir.join(name::CHUNKS);
-        let entries = std::fs::read_dir(&chunks).map_err(|error| unavailable(&chunks, &error))?;
+        let entries = std::fs::read_dir(&chunks).map_err(|error| Error::file(&chunks, error))?;
         let mut paths = entries
             .map(|entry| Ok(format!("{}/{}", name::CHUNKS, entry?.file_name().to_string_lossy())))
             .collect::<Result<Vec<_>, std::io::Error>>()
-            .map_err(|error| unavailable(&chunks, &error))?;
+            .map_err(|error| Error::file(&chunks, error))?;
         paths.sort();
         paths.push(name::INDEX.to_owned());
         let mut files = Vec::new();
         for rel_path in paths {
             let path = dir.join(&rel_path);
-            let found = std::fs::metadata(&path).map_err(|error| unavailable(&path, &error))?;
+            let found = std::fs::metadata(&path).map_err(|error| Error::file(&path, error))?;
             let hash = match self.hash {
                 HashFunc::None => None,
-                HashFunc::Sha256 => Some(sha256(&path).map_err(|error| unavailable(&path, &error))?),
+                HashFunc::Sha256 => Some(sha256(&path).map_err(|error| Error::file(&path, error))?),
             };
             files.push(MetaFile { rel_path, size_bytes: found.len(), hash });
         }
@@ -160,10 +160,6 @@ fn sha256(path: &Path) -> std::io::Result<FileHash> {
     }
     let value = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(FileHash { func: "SHA256".to_owned(), value })
-}
-
-fn unavailable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub fn build<S: Source>(index: &tsdb::Reader<S>, path: &Path) -> Result<Built, E
         built = builder.finish(index.symbols(), &mut out)?;
         out.flush()
     });
-    written.map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())))?;
+    written.map_err(|error| Error::file(path, error))?;
     Ok(built)
 }
 

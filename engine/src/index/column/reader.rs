@@ -10,7 +10,7 @@ use super::frames::{FRAME, IdFrame, Ids, Times};
 use super::layout::{Kind, Toc};
 use crate::codec::{Corrupt, Cursor, section};
 use crate::io::mmap::Mmap;
-use crate::model::{Error, ErrorKind};
+use crate::model::Error;
 use crate::postings::{Ordinals, packed};
 
 /// When the sections of a file are compared with their checksums.
@@ -57,7 +57,7 @@ pub struct Reader {
 impl Reader {
     /// Maps the file at `path`. An error of kind Corrupt names the section: build the file anew.
     pub fn open(path: &Path, check: Check) -> Result<Self, Error> {
-        let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()));
+        let failed = |error| Error::file(path, error);
         let bytes = Bytes::Mapped(Mmap::open(path).map_err(failed)?);
         Self::new(bytes, check).map_err(|error| error.within(path.display()))
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::source::Source;
-use crate::model::{Error, ErrorKind};
+use crate::model::Error;
 
 /// Bytes that are gathered before they go to the file.
 const MEMORY_BYTES: usize = 256 << 10;
@@ -41,9 +41,9 @@ impl Spool {
         let Some(path) = self.path.as_deref().filter(|_| self.tail.len() >= MEMORY_BYTES) else { return Ok(()) };
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(nameless(path).map_err(|error| failed(path, &error))?),
+            none => none.insert(nameless(path).map_err(|error| Error::file(path, error))?),
         };
-        file.write_all(&self.tail).map_err(|error| failed(path, &error))?;
+        file.write_all(&self.tail).map_err(|error| Error::file(path, error))?;
         self.filed += self.tail.len() as u64;
         self.tail.clear();
         Ok(())
@@ -63,7 +63,7 @@ impl Source for Spool {
         let from_file = (self.filed.saturating_sub(offset)).min(<[u8]>::len(out) as u64) as usize;
         let (front, back) = out.split_at_mut(from_file);
         if let Some((file, path)) = self.file.as_ref().zip(self.path.as_deref()) {
-            file.read_exact_at(front, offset).map_err(|error| failed(path, &error))?;
+            file.read_exact_at(front, offset).map_err(|error| Error::file(path, error))?;
         }
         let start = offset.saturating_sub(self.filed) as usize;
         back.copy_from_slice(&self.tail[start..][..<[u8]>::len(back)]);
@@ -76,10 +76,6 @@ fn nameless(path: &Path) -> std::io::Result<File> {
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
     fs::remove_file(path)?;
     Ok(file)
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

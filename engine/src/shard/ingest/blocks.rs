@@ -11,7 +11,7 @@ use crate::bucket::Meta;
 use crate::bucket::name::{self, BlockObject};
 use crate::index::column::{self, Check};
 use crate::index::tsdb::{FileSource, Reader};
-use crate::model::{BlockId, Error, ErrorKind, Labels};
+use crate::model::{BlockId, Error, Labels};
 
 /// A block on local disk.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl LocalBlock {
     /// or is damaged.
     pub(super) fn open(path: PathBuf, index: &Path, external_labels: Labels) -> Result<Self, Error> {
         let meta_path = path.join(name::META);
-        let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", meta_path.display()));
+        let failed = |error| Error::file(&meta_path, error);
         let meta = Meta::parse(&std::fs::read(&meta_path).map_err(failed)?)?;
         let columns = match column::Reader::open(index, Check::Everything) {
             Ok(columns) => columns,
@@ -78,7 +78,7 @@ impl Ingest {
     /// Deletes a local block: it is no longer read, then its folder goes, meta.json first.
     pub fn delete_block(&self, tenant: &str, id: BlockId) -> Result<(), Error> {
         let Some(block) = self.known(tenant).and_then(|tenant| tenant.blocks.remove(id)) else { return Ok(()) };
-        let failed = |error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", block.path.display()));
+        let failed = |error| Error::file(&block.path, error);
         std::fs::remove_file(block.path.join(name::META)).map_err(failed)?;
         std::fs::remove_dir_all(&block.path).map_err(failed)?;
         // A column index that stays behind is removed at the next start.
@@ -93,7 +93,7 @@ impl Ingest {
     /// Opens all blocks in the folders of tenants; removes what was not finished.
     pub(super) fn load_blocks(&self) -> Result<(), Error> {
         let data = &self.options.data_dir;
-        let failed = |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", data.display()));
+        let failed = |error: std::io::Error| Error::file(data, error);
         std::fs::create_dir_all(data.join(OWN_FOLDER).join("index")).map_err(failed)?;
         for folder in std::fs::read_dir(data).map_err(failed)? {
             let folder = folder.map_err(failed)?;
@@ -107,8 +107,7 @@ impl Ingest {
     }
 
     fn load_tenant(&self, tenant: &Arc<str>, folder: &Path) -> Result<(), Error> {
-        let failed =
-            |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", folder.display()));
+        let failed = |error: std::io::Error| Error::file(folder, error);
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();

@@ -98,9 +98,7 @@ impl Ingest {
             ingest.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&*name);
             let dir = ingest.tenant_dir(&name);
             match std::fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Error::new(ErrorKind::Unavailable, format!("{}: {error}", dir.display())))
-                }
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(&dir, error)),
                 _ => Ok(()),
             }
         })

@@ -117,7 +117,7 @@ impl Drop for Ingest {
 
 /// The folders of the partitions below `wal`, made when there are none; gives their number.
 fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
-    let failed = |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", wal.display()));
+    let failed = |error: std::io::Error| Error::file(wal, error);
     std::fs::create_dir_all(wal).map_err(failed)?;
     let mut count = 0;
     while wal.join(format!("{count:03}")).is_dir() {
@@ -192,7 +192,7 @@ fn settle_cut(folder: &Path, blocks: &[BlockId]) -> Result<bool, Error> {
     }
     for block in others.iter().map(|id| folder.join(id.to_string())).filter(|block| block.exists()) {
         let removed = std::fs::remove_file(block.join(name::META)).and_then(|()| std::fs::remove_dir_all(&block));
-        removed.map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", block.display())))?;
+        removed.map_err(|error| Error::file(&block, error))?;
     }
     Ok(false)
 }
