@@ -310,10 +310,20 @@ impl Loop {
         self.io.write_and_sync(&[nothing]).map_err(|failure| failure.to_error(&self.file))
     }
 
+    /// Begins the next segment. Where that fails nothing is written any more: what may be left of the new
+    /// segment says that the one before is whole.
     fn rotate(&mut self) -> Result<u64, Error> {
         if self.shared.is_broken.load(Ordering::Acquire) {
             return Err(broken());
         }
+        let begun = self.begin_next();
+        if begun.is_err() {
+            self.shared.is_broken.store(true, Ordering::Release);
+        }
+        begun
+    }
+
+    fn begin_next(&mut self) -> Result<u64, Error> {
         if self.dirty_since.is_some() {
             self.sync()?;
         }
@@ -321,5 +331,72 @@ impl Loop {
         self.file = begin(&self.place, &mut *self.io)?;
         self.end = HEADER.len() as u64;
         Ok(self.place.segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::folder::replay;
+    use super::super::record::{FloatRows, Order, Record, Recorder};
+    use super::*;
+    use crate::io::faulty::{Fault, Faulty};
+    use crate::io::{self, Mode};
+
+    fn floats(time: i64) -> Vec<u8> {
+        let (mut rows, mut recorder) = (FloatRows::default(), Recorder::default());
+        rows.push(1, time, 1.0);
+        recorder.floats(1, Order::Kept, &rows);
+        recorder.take()
+    }
+
+    /// Times of the log in `folder`, and the segment that comes next.
+    fn replayed(folder: &std::path::Path) -> (Vec<i64>, u64) {
+        let mut times = Vec::new();
+        let read = replay(folder, |record| {
+            let Record::Floats(_, _, rows) = record else { return Ok(()) };
+            times.extend(rows.times);
+            Ok(())
+        });
+        (times, read.unwrap().next_segment)
+    }
+
+    /// Commits and rotates; gives the times that were acknowledged.
+    fn write(writer: &Writer, from: i64) -> Vec<i64> {
+        let mut acknowledged = Vec::new();
+        for time in from..from + 40 {
+            let (done, is_done) = crossbeam_channel::bounded(1);
+            if time % 3 == 0 {
+                writer.rotate(move |outcome| drop(done.send(outcome.map(drop))));
+                drop(is_done.recv().unwrap());
+                continue;
+            }
+            writer.commit(floats(time), Box::new(move |outcome| drop(done.send(outcome))));
+            acknowledged.extend(is_done.recv().unwrap().is_ok().then_some(time));
+        }
+        acknowledged
+    }
+
+    #[test]
+    fn whatever_write_fails_a_restart_reads_all_that_was_acknowledged() {
+        for (seed, fault) in
+            (0..60).flat_map(|seed| [Fault::Error, Fault::Torn, Fault::Unsynced].map(|fault| (seed, fault)))
+        {
+            let folder = std::env::temp_dir().join(format!("uru-wal-writer-{}", std::process::id()));
+            drop(std::fs::remove_dir_all(&folder));
+            std::fs::create_dir_all(&folder).unwrap();
+            let mut acknowledged = Vec::new();
+            for round in 0..4 {
+                let (times, segment) = replayed(&folder);
+                let is_there = |time: &i64| times.contains(time);
+                assert!(acknowledged.iter().all(is_there), "{fault:?} {seed}: {acknowledged:?}, but {times:?}");
+                let place = Place { folder: folder.clone(), segment, durability: Durability::Fsync };
+                let open: OpenIo =
+                    Box::new(move || Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, fault, 8, 4 * seed + round))));
+                if let Ok(writer) = Writer::start(place, open) {
+                    acknowledged.extend(write(&writer, round as i64 * 100));
+                }
+            }
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
     }
 }
