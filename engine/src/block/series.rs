@@ -171,6 +171,7 @@ impl SeriesBatch {
             + self.ends.capacity() * size_of::<Ends>()
             + self.chunks.capacity() * size_of::<ChunkPlace>()
             + self.series.capacity() * size_of::<Start>()
+            + self.long.capacity() * size_of::<u32>()
     }
 }
 

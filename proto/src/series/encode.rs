@@ -4,6 +4,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::GRPC_PREFIX_LEN;
 use crate::wire::{put_varint, varint_len};
+use crate::write::put_label;
 
 /// Bytes of a batch's key and of its length, which is written with leading zero groups so that it
 /// can be filled in when the batch is closed.
@@ -13,7 +14,6 @@ const BATCH_HEAD_LEN: usize = 6;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 const SERIES_KEY: u8 = 0x0a;
-const LABEL_KEY: u8 = 0x0a;
 const WARNING_KEY: u8 = 0x12;
 const HINTS_KEY: u8 = 0x1a;
 const BATCH_KEY: u8 = 0x22;
@@ -143,10 +143,7 @@ impl FrameWriter {
         let mut encoded = std::mem::take(&mut self.labels);
         encoded.clear();
         for (name, value) in labels {
-            encoded.push(LABEL_KEY);
-            put_varint(&mut encoded, label_len(name, value) as u64);
-            put_bytes(&mut encoded, 0x0a, name.as_bytes());
-            put_bytes(&mut encoded, 0x12, value.as_bytes());
+            put_label(&mut encoded, name.as_bytes(), value.as_bytes());
         }
         self.encoded_series(&encoded, chunks);
         self.labels = encoded;
@@ -281,10 +278,6 @@ fn grpc_prefix(message: usize) -> [u8; GRPC_PREFIX_LEN] {
 fn batch_head(body: usize) -> [u8; BATCH_HEAD_LEN] {
     let group = |at: usize| ((body >> (7 * at)) & 0x7f) as u8;
     [BATCH_KEY, group(0) | 0x80, group(1) | 0x80, group(2) | 0x80, group(3) | 0x80, group(4)]
-}
-
-fn label_len(name: &str, value: &str) -> usize {
-    field_len(name.len()) + field_len(value.len())
 }
 
 /// Bytes of a length-delimited field of `len` bytes and a one-byte key.
