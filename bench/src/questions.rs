@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::block::{BlockSet, Detail};
+use engine::block::BlockSet;
 use engine::io::Mode;
-use engine::model::{Budget, Matcher, Resolution, TimeRange};
-use engine::select::{Aggregates, Limits, Request};
+use engine::model::{Budget, Matcher, TimeRange};
+use engine::select::{Limits, Request};
 use engine::shard::{Options, Pool, Selector, Setting, block_on};
 
 use crate::frames::Copying;
@@ -24,19 +24,7 @@ pub fn selector(mode: Mode) -> Selector {
 
 /// All chunks of the series that match.
 pub fn chunks_of(matchers: Vec<Matcher>) -> Request {
-    Request {
-        range: TimeRange::ALL,
-        matchers,
-        detail: Detail::Chunks,
-        max_resolution: Resolution::RAW,
-        aggregates: Aggregates::default(),
-        shard: None,
-        without_labels: Vec::new(),
-        limit: 0,
-        batch_series_max: 0,
-        block_matchers: Vec::new(),
-        projection: None,
-    }
+    Request::new(TimeRange::ALL, matchers)
 }
 
 /// Asks, and gives the bytes of all frames.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::SampleBatch;
-use crate::block::{BlockSet, Detail, LabelView};
+use crate::block::{BlockSet, LabelView};
 use crate::chunk::xor;
 use crate::io::{self, BlockIo};
 use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
@@ -98,17 +98,10 @@ impl BlockSource {
 
     fn find(&self, request: &SelectRequest<'_>) -> Result<Plan, Error> {
         let wanted = Request {
-            range: request.range,
-            matchers: request.matchers.to_vec(),
-            detail: Detail::Chunks,
             max_resolution: self.scope.max_resolution,
             aggregates: Reading::of_function(&request.hints.function).aggregates(),
-            shard: None,
             without_labels: self.scope.replica_labels.clone(),
-            limit: 0,
-            batch_series_max: 0,
-            block_matchers: Vec::new(),
-            projection: None,
+            ..Request::new(request.range, request.matchers.to_vec())
         };
         let chosen = self.blocks.choose(&wanted.matchers, wanted.range, wanted.max_resolution, &[]);
         let found = chosen.into_iter().map(|chosen| Found::find(chosen, &wanted, &self.meter));

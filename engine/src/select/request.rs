@@ -39,6 +39,25 @@ pub struct Request {
     pub projection: Option<Projection>,
 }
 
+impl Request {
+    /// All raw chunks in `range` of the series that match.
+    pub fn new(range: TimeRange, matchers: Vec<Matcher>) -> Self {
+        Self {
+            range,
+            matchers,
+            detail: Detail::Chunks,
+            max_resolution: Resolution::RAW,
+            aggregates: Aggregates::default(),
+            shard: None,
+            without_labels: Vec::new(),
+            limit: 0,
+            batch_series_max: 0,
+            block_matchers: Vec::new(),
+            projection: None,
+        }
+    }
+}
+
 /// One of the five parts of a downsampled chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

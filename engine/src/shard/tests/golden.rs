@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Series, Set, request, run, selector};
+use super::{Series, Set, run, selector};
 use crate::block::{BlockInfo, BlockSet, ChunkSource, Detail, OpenedBlock, Segments};
 use crate::bucket::Meta;
 use crate::index::column;
@@ -65,7 +65,7 @@ fn matchers_of(recorded: &Value) -> Vec<Matcher> {
 
 fn recorded_request(recorded: &Value) -> Request {
     let range = TimeRange::new(recorded["Min"].as_i64().unwrap(), recorded["Max"].as_i64().unwrap());
-    let mut request = request(range, matchers_of(recorded));
+    let mut request = Request::new(range, matchers_of(recorded));
     if recorded["Skip"].as_bool().unwrap() {
         request.detail = Detail::Labels;
     }

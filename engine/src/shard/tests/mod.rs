@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::block::{BlockSet, Detail, LabelView};
+use crate::block::{BlockSet, LabelView};
 use crate::io;
 use crate::model::{Budget, Error, Labels, Matcher, Resolution, TimeRange};
-use crate::select::{Aggregates, ChunkSet, FrameSink, Limits, Request, SinkFactory};
+use crate::select::{ChunkSet, FrameSink, Limits, Request, SinkFactory};
 
 /// Local blocks on disks that fail.
 mod faults;
@@ -69,22 +69,6 @@ impl SinkFactory for Keeping {
 fn selector(shards: usize, mode: io::Mode) -> Selector {
     let options = Options { shards: NonZeroUsize::new(shards), io: mode, ..Options::default() };
     Selector { pool: Pool::start(&options).unwrap(), budget: Budget::new("--store.memory-limit", 1 << 30) }
-}
-
-fn request(range: TimeRange, matchers: Vec<Matcher>) -> Request {
-    Request {
-        range,
-        matchers,
-        detail: Detail::Chunks,
-        max_resolution: Resolution::RAW,
-        aggregates: Aggregates::default(),
-        shard: None,
-        without_labels: Vec::new(),
-        limit: 0,
-        batch_series_max: 0,
-        block_matchers: Vec::new(),
-        projection: None,
-    }
 }
 
 /// Runs a request to its end.

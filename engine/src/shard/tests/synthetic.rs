@@ -181,7 +181,7 @@ proptest! {
     ) {
         let (blocks, remote) = open_all(&models);
         let matchers = vec![Matcher::new(MatchKind::Re, "a", "x|y").unwrap()];
-        let mut request = request(TimeRange::new(from, from + length), matchers);
+        let mut request = Request::new(TimeRange::new(from, from + length), matchers);
         request.without_labels = without;
         let expected = naive(&models, &request);
         let mut found = run_remote(&selector(2, io::Mode::Pread), &blocks, request, remote).unwrap();
@@ -203,7 +203,7 @@ pub(super) fn large(count: usize) -> Model {
 }
 
 pub(super) fn all_series() -> Request {
-    request(TimeRange::ALL, vec![Matcher::equal("a", "x")])
+    Request::new(TimeRange::ALL, vec![Matcher::equal("a", "x")])
 }
 
 #[test]
