@@ -36,15 +36,8 @@ pub struct Args {
     /// Milliseconds between an answer and the next question.
     #[arg(long, default_value_t = 10)]
     pause: u64,
-    /// Start of the blocks, Unix seconds.
-    #[arg(long, default_value_t = 1_789_984_800)]
-    start: i64,
-    /// End of the times that are asked about, Unix seconds.
-    #[arg(long, default_value_t = 1_789_992_000)]
-    end: i64,
-    /// Seconds between steps.
-    #[arg(long, default_value_t = 60)]
-    step: i64,
+    #[command(flatten)]
+    times: questions::Times,
 }
 
 /// Milliseconds that the answers to each question took.
@@ -59,7 +52,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for sockets: {error}"))?;
     let bucket = args.bucket.canonicalize().map_err(|error| format!("{}: {error}", args.bucket.display()))?;
-    let mut questions = questions::all(args.start, args.end, args.step);
+    let mut questions = questions::all(&args.times);
     questions.retain(|question| question.name.contains(&args.only));
     if questions.is_empty() {
         return Err(format!("there is no question whose name contains {:?}", args.only));

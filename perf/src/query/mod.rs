@@ -65,15 +65,8 @@ pub struct Args {
     /// What becomes of answers that differ: some peers compute rates in ways of their own.
     #[arg(long, value_enum, default_value_t = Differing::Fails)]
     differing: Differing,
-    /// Start of the blocks, Unix seconds.
-    #[arg(long, default_value_t = 1_789_984_800)]
-    start: i64,
-    /// End of the blocks, Unix seconds.
-    #[arg(long, default_value_t = 1_789_992_000)]
-    end: i64,
-    /// Seconds between steps.
-    #[arg(long, default_value_t = 60)]
-    step: i64,
+    #[command(flatten)]
+    times: questions::Times,
 }
 
 /// What becomes of answers that differ.
@@ -92,7 +85,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let mut sides = sides::start(&runtime, args)?;
     let mut rows = Vec::new();
     let is_asked = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
-    for question in questions::all(args.start, args.end, args.step) {
+    for question in questions::all(&args.times) {
         if !is_asked(question.name) {
             continue;
         }
@@ -111,7 +104,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
 /// Names of all questions.
 #[cfg(test)]
 pub fn question_names() -> Vec<&'static str> {
-    questions::all(0, 7200, 60).iter().map(|question| question.name).collect()
+    questions::names().collect()
 }
 
 /// Asks every side once and holds their answers against each other, then asks in turn.

@@ -41,9 +41,29 @@ const RANGE: &[(&str, &str)] = &[
     ("range_deriv", "sum(deriv(process_bytes_05[10m]))"),
 ];
 
-/// All questions over blocks from `start` to `end`, in Unix seconds, with so many seconds a step.
-pub fn all(start: i64, end: i64, step: i64) -> Vec<Question> {
-    let (first, last) = (start + 600, end - 60);
+/// The times that are asked about.
+#[derive(clap::Args)]
+pub struct Times {
+    /// Start of the blocks, Unix seconds.
+    #[arg(long, default_value_t = 1_789_984_800)]
+    start: i64,
+    /// End of the times that are asked about, Unix seconds.
+    #[arg(long, default_value_t = 1_789_992_000)]
+    end: i64,
+    /// Seconds between steps.
+    #[arg(long, default_value_t = 60)]
+    step: i64,
+}
+
+/// Names of all questions.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    INSTANT.iter().chain(RANGE).map(|(name, _)| *name)
+}
+
+/// All questions over blocks of these times.
+pub fn all(times: &Times) -> Vec<Question> {
+    let (first, last, step) = (times.start + 600, times.end - 60, times.step);
     let instant = INSTANT.iter().map(|&(name, query)| {
         let form = format!("query={}&time={last}", encoded(query));
         Question { name, path: "/api/v1/query", form }
@@ -73,7 +93,7 @@ mod tests {
 
     #[test]
     fn fourteen_queries_are_asked_within_the_block() {
-        let all = all(0, 7200, 60);
+        let all = all(&Times { start: 0, end: 7200, step: 60 });
         assert_eq!(all.len(), 14);
         assert!(all[0].form.ends_with("&time=7140") && all[1].form.ends_with("&start=600&end=7140&step=60"));
         assert!(all[0].form.starts_with("query=sum%20by%20%28namespace%29"), "{}", all[0].form);
