@@ -139,23 +139,20 @@ impl Replay {
         }
     }
 
-    /// Samples leave the head, when `is_there` says that the blocks appeared.
-    pub fn cut(&mut self, cut: &Cut, is_there: impl FnOnce() -> bool) {
-        match (cut.kind, cut.phase == CutPhase::Done || is_there()) {
-            (CutKind::InOrder, true) => {
+    /// Samples leave the head when they are in blocks. Late ones are frozen from the intent on, as what
+    /// comes late after it stays.
+    pub fn cut(&mut self, cut: &Cut) {
+        match (cut.kind, cut.phase) {
+            (CutKind::InOrder, CutPhase::Intended) => {}
+            (CutKind::OutOfOrder, CutPhase::Intended) => drop(self.head.freeze_late()),
+            (CutKind::InOrder, CutPhase::Done) => {
                 self.head.cut_off(cut.until);
                 self.is_cut = true;
             }
-            (CutKind::OutOfOrder, true) => {
-                if cut.phase == CutPhase::Intended {
-                    self.head.freeze_late();
-                }
+            (CutKind::OutOfOrder, CutPhase::Done) => {
                 self.head.truncate_late();
                 self.is_cut = true;
             }
-            // Frozen until the cut is done: what comes late in between stays.
-            (CutKind::OutOfOrder, false) => drop(self.head.freeze_late()),
-            (CutKind::InOrder, false) => {}
         }
     }
 

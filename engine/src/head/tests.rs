@@ -108,7 +108,7 @@ fn replay(bytes: &[u8]) -> Head {
             Record::Histograms(_, order, rows) => replay.histograms(order, &rows),
             Record::Exemplars(_, rows) => replay.exemplars(&rows),
             Record::Metadata(_, rows) => replay.metadata(&rows),
-            Record::Cut(_, cut) => replay.cut(&cut, || false),
+            Record::Cut(_, cut) => replay.cut(&cut),
             Record::Chunks(_, chunks) => replay.chunks(&chunks).unwrap(),
             Record::State(_, state) => replay.state(&state),
             Record::Tenant(..) | Record::Removed(_) => {}

@@ -12,16 +12,19 @@ use crate::bucket::name;
 use crate::head::Head;
 use crate::head::replay::Replay;
 use crate::model::{BlockId, Error, ErrorKind};
+use crate::shard::gather::answer;
 use crate::shard::pool::Pool;
 use crate::wal::folder::{Replayed, replay};
 use crate::wal::writer::{OpenIo, Place};
-use crate::wal::{CutPhase, Record, Recorder, Writer};
+use crate::wal::{Cut, CutPhase, Record, Recorder, Writer};
 
 /// Heads that a log has made, by tenant, and the next number of a tenant.
 struct Heads {
     heads: HashMap<Arc<str>, OwnedHead>,
     next_number: u32,
     replayed: Replayed,
+    /// Cuts whose blocks are there while the log doesn't say so, with the numbers of their tenants.
+    unrecorded: Vec<(u32, Cut)>,
 }
 
 impl Ingest {
@@ -57,7 +60,9 @@ impl Ingest {
         let mut writers = Vec::with_capacity(count);
         for (partition, (folder, heads)) in folders.into_iter().zip(&all).enumerate() {
             let place = Place { folder, segment: heads.replayed.next_segment, durability: options.durability };
-            writers.push(Arc::new(Writer::start(place, open_io(partition))?));
+            let writer = Writer::start(place, open_io(partition))?;
+            record(&heads.unrecorded, &writer)?;
+            writers.push(Arc::new(writer));
         }
         let ingest = Arc::new(Self {
             pool: Arc::clone(pool),
@@ -137,7 +142,7 @@ fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
 fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Result<Heads, Error> {
     let mut names: HashMap<u32, Arc<str>> = HashMap::new();
     let mut heads: HashMap<u32, Replay> = HashMap::new();
-    let mut next_number = 0;
+    let (mut next_number, mut unrecorded) = (0, Vec::<(u32, Cut)>::new());
     let unknown = |tenant: u32| {
         Error::new(ErrorKind::Corrupt, format!("{}: tenant number {tenant} was never named", folder.display()))
     };
@@ -153,6 +158,7 @@ fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Re
         if let Record::Removed(number) = record {
             names.remove(&number);
             heads.remove(&number);
+            unrecorded.retain(|(of, _)| *of != number);
             return Ok(());
         }
         let name = names.get(&tenant).ok_or_else(|| unknown(tenant))?;
@@ -167,10 +173,13 @@ fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Re
             Record::State(_, state) => head.state(&state),
             Record::Chunks(_, chunks) => head.chunks(&chunks)?,
             Record::Cut(_, cut) => {
-                let folder = options.data_dir.join(&**name);
-                let outcome = if cut.phase == CutPhase::Intended { settle_cut(&folder, &cut.blocks) } else { Ok(true) };
-                let is_done = outcome?;
-                head.cut(&cut, || is_done);
+                unrecorded.retain(|(of, other)| *of != tenant || other.kind != cut.kind || other.until != cut.until);
+                head.cut(&cut);
+                if cut.phase == CutPhase::Intended && has_blocks(&options.data_dir.join(&**name), &cut.blocks) {
+                    let done = Cut { phase: CutPhase::Done, ..cut };
+                    head.cut(&done);
+                    unrecorded.push((tenant, done));
+                }
             }
         }
         Ok(())
@@ -180,21 +189,23 @@ fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Re
         head.thaw_late();
         Some((names.remove(&number)?, OwnedHead { number, head }))
     });
-    Ok(Heads { heads: named.collect(), next_number, replayed })
+    Ok(Heads { heads: named.collect(), next_number, replayed, unrecorded })
 }
 
-/// Whether the blocks of a cut that was intended are there: the last one comes last. If it isn't, those
-/// before it go, as their samples are still in the head.
-fn settle_cut(folder: &Path, blocks: &[BlockId]) -> Result<bool, Error> {
-    let Some((last, others)) = blocks.split_last() else { return Ok(false) };
-    if folder.join(last.to_string()).join(name::META).exists() {
-        return Ok(true);
-    }
-    for block in others.iter().map(|id| folder.join(id.to_string())).filter(|block| block.exists()) {
-        let removed = std::fs::remove_file(block.join(name::META)).and_then(|()| std::fs::remove_dir_all(&block));
-        removed.map_err(|error| Error::file(&block, error))?;
-    }
-    Ok(false)
+/// Whether the blocks of a cut that was intended are there: the last one comes last. Where it isn't, those
+/// before it stay: they may be all that is left of samples whose heads know that the cut was made, as a
+/// block that was shipped may go at any time.
+fn has_blocks(folder: &Path, blocks: &[BlockId]) -> bool {
+    blocks.last().is_some_and(|last| folder.join(last.to_string()).join(name::META).exists())
+}
+
+/// Makes it durable that `cuts` were made: a later start may not find their blocks any more.
+fn record(cuts: &[(u32, Cut)], writer: &Writer) -> Result<(), Error> {
+    let mut recorder = Recorder::default();
+    cuts.iter().for_each(|(tenant, cut)| recorder.cut(*tenant, cut));
+    let (sender, receiver) = flume::bounded(1);
+    writer.commit(recorder.take(), Box::new(move |done| drop(sender.send(done))));
+    answer(receiver.recv())?
 }
 
 fn tenant_of(record: &Record<'_>) -> u32 {

@@ -326,6 +326,48 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
+/// Writes to the logs in `folder` that `cut` is intended.
+fn intend(folder: &Folder, cut: &crate::wal::Cut) {
+    for partition in 0..2 {
+        let wal = folder.0.join(format!(".uru/wal/{partition:03}"));
+        let mut bytes = crate::wal::frame::HEADER.to_vec();
+        let mut recorder = crate::wal::Recorder::default();
+        recorder.cut(0, cut);
+        crate::wal::frame::encode(recorder.bytes(), &mut bytes);
+        let last = *list(&wal).unwrap().segments.last().unwrap();
+        std::fs::write(segment_path(&wal, last + 1), bytes).unwrap();
+    }
+}
+
+#[test]
+fn blocks_stay_though_the_last_one_of_their_cut_was_shipped_and_is_gone() {
+    let (folder, early) = (Folder::new(), Folder::new());
+    let options = IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() };
+    let ingest = Ingest::open(&pool(2), options.clone()).unwrap();
+    for at in [1000, 100, 600] {
+        append(&ingest, 10, at * STEP).unwrap();
+    }
+    copy_tree(&folder.0, &early.0);
+    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
+    drop(ingest);
+    let is_late = |block: &&CutBlock| !block.meta.compaction.hints.is_empty();
+    let late: Vec<&CutBlock> = blocks.iter().filter(is_late).collect();
+    assert_eq!(late.len(), 2);
+    let mut cut = crate::wal::Cut {
+        phase: crate::wal::CutPhase::Intended,
+        kind: crate::wal::CutKind::OutOfOrder,
+        until: 2 * RANGE,
+        blocks: late.iter().map(|block| block.meta.ulid).collect(),
+    };
+    intend(&early, &cut);
+    cut.phase = crate::wal::CutPhase::Done;
+    intend(&early, &cut);
+    let first = early.0.join("team-a").join(late[0].meta.ulid.to_string());
+    copy_tree(&late[0].path, &first);
+    let ingest = Ingest::open(&pool(2), IngestOptions { data_dir: early.0.clone(), ..options }).unwrap();
+    expect(&read(&ingest), 10, &[100 * STEP, 1000 * STEP]);
+}
+
 #[test]
 fn a_crash_between_log_and_block_loses_and_doubles_nothing() {
     let (folder, early, late) = (Folder::new(), Folder::new(), Folder::new());
@@ -348,22 +390,22 @@ fn a_crash_between_log_and_block_loses_and_doubles_nothing() {
     for is_there in [false, true] {
         let crashed = Folder::new();
         copy_tree(&early.0, &crashed.0);
-        for partition in 0..2 {
-            let wal = crashed.0.join(format!(".uru/wal/{partition:03}"));
-            let mut bytes = crate::wal::frame::HEADER.to_vec();
-            let mut recorder = crate::wal::Recorder::default();
-            recorder.cut(0, &cut);
-            crate::wal::frame::encode(recorder.bytes(), &mut bytes);
-            let last = *list(&wal).unwrap().segments.last().unwrap();
-            std::fs::write(segment_path(&wal, last + 1), bytes).unwrap();
-        }
+        intend(&crashed, &cut);
+        let place = crashed.0.join("team-a").join(block.meta.ulid.to_string());
         if is_there {
-            copy_tree(&block.path, &crashed.0.join("team-a").join(block.meta.ulid.to_string()));
+            copy_tree(&block.path, &place);
         }
         let ingest = Ingest::open(&pool(2), crashed.options()).unwrap();
         assert_eq!(read(&ingest), before, "{is_there}");
-        let chunks = ingest.stats("team-a").unwrap().chunks;
-        assert_eq!(chunks, if is_there { 30 } else { 70 }, "{is_there}");
+        let chunks = || Ingest::open(&pool(2), crashed.options()).unwrap().stats("team-a").unwrap().chunks;
+        let expected = if is_there { 30 } else { 70 };
+        assert_eq!(ingest.stats("team-a").unwrap().chunks, expected, "{is_there}");
+        drop(ingest);
+        if is_there {
+            // It was shipped and is needed no more.
+            std::fs::remove_dir_all(&place).unwrap();
+        }
+        assert_eq!(chunks(), expected, "{is_there}");
     }
     assert_eq!(read(&Ingest::open(&pool(2), late.options()).unwrap()), before);
 }
