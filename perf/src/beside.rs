@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn percentiles_stand_beside_each_other() {
-        let questions = questions::all(0, 7200, 60);
+        let questions = questions::all(&questions::Times { start: 0, end: 7200, step: 60 });
         let phase = |scale: f64| Phase {
             took: questions.iter().map(|_| (1..=100).map(|at| f64::from(at) * scale).collect()).collect(),
             wall: Duration::from_secs(2),

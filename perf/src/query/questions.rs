@@ -46,13 +46,13 @@ const RANGE: &[(&str, &str)] = &[
 pub struct Times {
     /// Start of the blocks, Unix seconds.
     #[arg(long, default_value_t = 1_789_984_800)]
-    start: i64,
+    pub start: i64,
     /// End of the times that are asked about, Unix seconds.
     #[arg(long, default_value_t = 1_789_992_000)]
-    end: i64,
+    pub end: i64,
     /// Seconds between steps.
     #[arg(long, default_value_t = 60)]
-    step: i64,
+    pub step: i64,
 }
 
 /// Names of all questions.
