@@ -20,7 +20,7 @@ use engine::model::regexp::Regexp;
 use engine::model::relabel::{Config, Rule, relabel};
 use engine::model::{ByteString, FloatColumns, FloatHistogramColumns, HistogramColumns, Labels, Matcher, TimeRange};
 use engine::promql::syntax;
-use engine::wal::{Record, frame, records};
+use engine::wal::{Cut, CutPhase, Record, frame, records};
 use prost::Message;
 use proto::series::{AggrPart, ResponseView, SeriesView, scan};
 use proto::write;
@@ -287,7 +287,10 @@ pub fn wal_records(data: &[u8]) {
             Record::Metadata(_, rows) => replay.metadata(&rows),
             Record::State(_, state) => replay.state(&state),
             Record::Chunks(_, chunks) => drop(replay.chunks(&chunks)),
-            Record::Cut(_, cut) => replay.cut(&cut, || true),
+            Record::Cut(_, cut) => {
+                replay.cut(&cut);
+                replay.cut(&Cut { phase: CutPhase::Done, ..cut });
+            }
         }
     }
     let matchers = [Matcher::equal("__name__", "up")];
