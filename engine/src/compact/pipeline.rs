@@ -15,12 +15,16 @@
 //! ```
 //!
 //! No more jobs exist at once than that takes, which bounds the memory.
+//!
+//! The caller parks until a result is there. It does not wait on the channel: a thread of the lowest
+//! priority can be pushed off its core while it holds the channel's lock, which a core that sends takes.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -67,7 +71,8 @@ pub(super) fn run<W: Work>(workers: &Workers, work: &Arc<W>, ends: &mut impl End
     };
     let (jobs, waiting) = bounded(jobs_max(lane.count()));
     let (results, done) = bounded(jobs_max(lane.count()));
-    let shared = Shared { work: Arc::clone(work), waiting, results, idle: unbounded(), may_wait: workers.may_wait() };
+    let (work, may_wait) = (Arc::clone(work), workers.may_wait());
+    let shared = Shared { work, waiting, results, caller: thread::current(), idle: unbounded(), may_wait };
     let asleep = (0..lane.count()).map(|_| AtomicBool::new(true)).collect();
     let mut line = Line { jobs, done, cores: Cores { lane, asleep, shared }, early: BTreeMap::new(), free: Vec::new() };
     line.feed(workers.patience(), ends)
@@ -99,6 +104,8 @@ struct Shared<W: Work> {
     /// Jobs that nobody works on yet.
     waiting: Receiver<Numbered<W::Job>>,
     results: Sender<Finished<W::Job>>,
+    /// Who is told that there is a result.
+    caller: Thread,
     /// What threads keep, while they don't work.
     idle: (Sender<W::Worker>, Receiver<W::Worker>),
     /// Whether who works also reads what it needs; if not the caller has done it.
@@ -111,6 +118,7 @@ impl<W: Work> Clone for Shared<W> {
             work: Arc::clone(&self.work),
             waiting: self.waiting.clone(),
             results: self.results.clone(),
+            caller: self.caller.clone(),
             idle: self.idle.clone(),
             may_wait: self.may_wait,
         }
@@ -160,6 +168,7 @@ impl<W: Work> Cores<'_, W> {
             if let Some(finished) = shared.work() {
                 // The caller may have given up: then nobody asks for the result.
                 let _ = shared.results.send(finished);
+                shared.caller.unpark();
             }
             if !shared.waiting.is_empty() {
                 return true;
@@ -219,10 +228,25 @@ impl<W: Work> Line<'_, W> {
                     false if in_vain => Duration::ZERO,
                     false => patience,
                 };
-                let received = self.done.recv_timeout(wait).ok();
+                let received = self.next_finished(wait);
                 in_vain = received.is_none();
                 received.or_else(|| self.cores.shared.work()).map_or(Ok(()), |finished| self.finish(finished))?;
             }
+        }
+    }
+
+    /// The next job that a core has finished, waited for as long as `wait`.
+    fn next_finished(&self, wait: Duration) -> Option<Finished<W::Job>> {
+        let end = Instant::now() + wait;
+        loop {
+            if let Ok(finished) = self.done.try_recv() {
+                return Some(finished);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            thread::park_timeout(left);
         }
     }
 
@@ -293,7 +317,7 @@ mod tests {
         fn workers(cores: usize, served: usize) -> Workers {
             let start = |_| {
                 let (sender, work) = unbounded::<LaneWork>();
-                std::thread::spawn(move || work.iter().for_each(|mut work| while work() {}));
+                thread::spawn(move || work.iter().for_each(|mut work| while work() {}));
                 sender
             };
             Workers::lane(Arc::new(Self { cores: (0..cores).map(start).collect(), served }))

@@ -1,4 +1,9 @@
 //! Shards: threads that run jobs sent to them, urgent ones first, background ones in slices.
+//!
+//! A shard that has nothing to do parks, and who sends it something unparks it, which takes no lock. Waiting
+//! on the channels themselves would: the one who wakes a shard holds a lock that the shard takes next, and
+//! when that is a thread of the lowest priority, which the woken shard has pushed off its core, queries wait
+//! until nothing else wants to run.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,10 +11,10 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select_biased};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::ingest::Partition;
 use crate::compact::{Lane, LaneWork};
@@ -260,10 +265,11 @@ impl Drop for Pool {
             shard.urgent = None;
             shard.background = None;
         }
-        let here = std::thread::current().id();
+        let here = thread::current().id();
         for thread in self.shards.iter_mut().filter_map(|shard| shard.thread.take()) {
             // The last owner may be a job; a shard can't wait for itself.
             if thread.thread().id() != here {
+                thread.thread().unpark();
                 let _ = thread.join();
             }
         }
@@ -297,7 +303,7 @@ impl Shard {
             }
         };
         let failed = |why: String| Error::new(ErrorKind::Unavailable, format!("shard {shard} did not start: {why}"));
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("shard-{shard}"))
             .stack_size(8 << 20)
             .spawn(body)
@@ -310,12 +316,22 @@ impl Shard {
         let lane = lane.expect("lanes are open as long as the pool lives");
         self.counters.hops.fetch_add(1, Ordering::Relaxed);
         match lane.try_send(message) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
             Err(TrySendError::Full(_)) => {
                 self.counters.mailbox_full.fetch_add(1, Ordering::Relaxed);
                 Err(Error::new(ErrorKind::Unavailable, format!("a shard's {name} mailbox is full: try again later")))
             }
             Err(TrySendError::Disconnected(_)) => Err(Error::new(ErrorKind::Bug, "a shard's thread has ended")),
+        }
+    }
+
+    /// Has the shard look at its lanes.
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 }
@@ -332,36 +348,20 @@ impl Loop {
     /// Runs jobs until the pool is dropped and both lanes are empty.
     fn run(mut self) {
         let mut current: Option<Background> = None;
-        let (mut urgent_open, mut background_open) = (true, true);
-        while urgent_open || background_open || current.is_some() {
-            match self.urgent.try_recv() {
+        loop {
+            let urgent_closed = match self.urgent.try_recv() {
                 Ok(job) => {
                     self.run_job(job);
                     continue;
                 }
-                Err(error) => urgent_open = !error.is_disconnected(),
-            }
-            if let Some(work) = current.take().or_else(|| self.background.try_recv().ok()) {
-                current = self.run_slice(work);
-                continue;
-            }
-            let (urgent, background) = (&self.urgent, &self.background);
-            match (urgent_open, background_open) {
-                (true, true) => {
-                    let job = select_biased! {
-                        recv(urgent) -> job => { urgent_open = job.is_ok(); job.ok() }
-                        recv(background) -> work => { background_open = work.is_ok(); current = work.ok(); None }
-                    };
-                    job.into_iter().for_each(|job| self.run_job(job));
-                }
-                (true, false) => match urgent.recv() {
-                    Ok(job) => self.run_job(job),
-                    Err(_) => urgent_open = false,
-                },
-                (false, _) => match background.recv() {
-                    Ok(work) => current = Some(work),
-                    Err(_) => background_open = false,
-                },
+                Err(error) => error == TryRecvError::Disconnected,
+            };
+            let work = current.take().map_or_else(|| self.background.try_recv(), Ok);
+            match work {
+                Ok(work) => current = self.run_slice(work),
+                Err(TryRecvError::Disconnected) if urgent_closed => return,
+                // What was sent since the lanes were looked at ends this at once.
+                Err(_) => thread::park(),
             }
         }
     }
@@ -403,7 +403,7 @@ impl Loop {
 fn allowed_cores() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
-        Err(_) => (0..std::thread::available_parallelism().map_or(1, NonZeroUsize::get)).collect(),
+        Err(_) => (0..thread::available_parallelism().map_or(1, NonZeroUsize::get)).collect(),
     }
 }
 
@@ -488,6 +488,36 @@ mod tests {
             answers.recv().unwrap();
         }
         stop.store(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_shard_that_waits_is_woken_by_whatever_is_sent() {
+        let pool = pool(2, 16);
+        let asking = |shard: usize| {
+            let pool = &pool;
+            move || {
+                let (sender, answers) = bounded(1);
+                for round in 0..5000 {
+                    let sender = sender.clone();
+                    if round % 2 == 0 {
+                        pool.send(shard, move |_| sender.send(round).unwrap()).unwrap();
+                    } else {
+                        let work = move |_: &mut ShardContext| {
+                            sender.send(round).unwrap();
+                            Progress::Done
+                        };
+                        pool.send_background(shard, work).unwrap();
+                    }
+                    assert_eq!(answers.recv(), Ok(round));
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for shard in [0, 0, 1] {
+                scope.spawn(asking(shard));
+            }
+        });
+        assert_eq!(pool.counters().panics, 0);
     }
 
     #[test]
