@@ -305,7 +305,7 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
             let rows = finish(&eval, eval.eval(node)?)?;
             Ok(match when {
                 When::Instant(_) => QueryValue::Vector(steps, rows),
-                When::Range(_) => QueryValue::Matrix(steps, rows.sorted()),
+                When::Range(_) => QueryValue::Matrix(steps, rows.sorted(|| query.budget.check())?),
             })
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::{Cell, SampleBatch, StepBatch, StepGrid, bitmap};
 use crate::model::labels::METRIC_NAME;
-use crate::model::{FloatHistogram, Labels};
+use crate::model::{Error, FloatHistogram, Labels};
 
 /// Labels of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,9 @@ pub struct Matrix {
     /// Values of each row.
     pub cells: StepBatch,
 }
+
+/// Rows that are copied between two looks at the caller.
+const ROWS_UNWATCHED: usize = 256;
 
 /// The value of a query.
 #[derive(Clone, Debug)]
@@ -121,14 +124,19 @@ impl Matrix {
         self.reordered(&kept)
     }
 
-    /// Rows sorted by their labels.
-    pub fn sorted(self) -> Self {
+    /// Rows sorted by their labels. Fails as soon as `check` does, which is asked between rows.
+    pub fn sorted(self, check: impl Fn() -> Result<(), Error>) -> Result<Self, Error> {
         let mut order: Vec<usize> = (0..self.len()).collect();
         if order.is_sorted_by(|left, right| self.rows[*left].labels <= self.rows[*right].labels) {
-            return self;
+            return Ok(self);
         }
         order.sort_by(|left, right| self.rows[*left].labels.cmp(&self.rows[*right].labels));
-        self.reordered(&order)
+        let mut out = Self::new(self.steps());
+        for rows in order.chunks(ROWS_UNWATCHED) {
+            check()?;
+            rows.iter().for_each(|row| out.push_copy(&self, *row));
+        }
+        Ok(out)
     }
 
     /// The floats of row `row` with their steps.

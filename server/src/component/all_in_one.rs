@@ -117,6 +117,7 @@ impl Companion for Companions<'_> {
         let fanout = query::fanout(self.values, proxy);
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
         let api = Arc::new(query::api(self.values, Arc::new(backend)));
+        api.gate.register(registry);
         let writes = self.ingesting.routes(addresses.http, gateway, registry);
         Ok(query::http_routes(&api, &Prefixes::of(self.values), "all-in-one").merge(writes))
     }

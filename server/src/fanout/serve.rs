@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::model::{Error, Labels, TimeRange};
+use engine::promql::budget::Patience;
 use engine::promql::syntax;
 use engine::promql::value::QueryValue;
 use engine::promql::{QueryResult, RangeSteps, When};
@@ -354,7 +355,7 @@ impl QueryService {
         };
         let asked = Asked { text, expr, when, scope };
         let limits = (Instant::now() + timeout, lookback_seconds * 1000);
-        evaluate(&self.api, asked, limits, |result, _| Ok(frames(result))).await.map_err(|failure| failure.status())
+        evaluate(&self.api, asked, limits, frames).await.map_err(|failure| failure.status())
     }
 }
 
@@ -365,26 +366,30 @@ enum Frame {
     Stats(QueryStats),
 }
 
-fn frames(result: QueryResult) -> Vec<Frame> {
+fn frames(result: QueryResult, patience: &Patience) -> Result<Vec<Frame>, Error> {
     let mut frames: Vec<Frame> = result.warnings.into_iter().map(Frame::Warning).collect();
-    frames.extend(series(&result.value).into_iter().map(Frame::Series));
+    for series in series(&result.value) {
+        patience.check()?;
+        frames.push(Frame::Series(series));
+    }
     frames.push(Frame::Stats(QueryStats {
         samples_total: result.stats.samples_queried as i64,
         peak_samples: result.stats.peak_samples as i64,
     }));
-    frames
+    Ok(frames)
 }
 
-fn series(value: &QueryValue) -> Vec<TimeSeries> {
+/// The series of a value, each made when it is taken.
+fn series(value: &QueryValue) -> Box<dyn Iterator<Item = TimeSeries> + '_> {
     match value {
         QueryValue::Scalar(steps, values) => {
             let samples = values.iter().enumerate();
             let samples = samples.map(|(at, value)| Sample { value: *value, timestamp: steps.time(at) }).collect();
-            vec![TimeSeries { samples, ..TimeSeries::default() }]
+            Box::new(std::iter::once(TimeSeries { samples, ..TimeSeries::default() }))
         }
-        QueryValue::Text(..) => Vec::new(),
+        QueryValue::Text(..) => Box::new(std::iter::empty()),
         QueryValue::Vector(steps, rows) | QueryValue::Matrix(steps, rows) => {
-            let row = |row: usize| TimeSeries {
+            let row = move |row: usize| TimeSeries {
                 labels: wire_labels(&rows.rows[row].labels),
                 samples: rows.floats(row).map(|(step, value)| Sample { value, timestamp: steps.time(step) }).collect(),
                 histograms: rows
@@ -394,21 +399,18 @@ fn series(value: &QueryValue) -> Vec<TimeSeries> {
                     .collect(),
                 ..TimeSeries::default()
             };
-            (0..rows.len()).map(row).collect()
+            Box::new((0..rows.len()).map(row))
         }
-        QueryValue::Samples(batch) => batch
-            .iter()
-            .map(|series| {
-                let samples = series.timestamps.iter().zip(series.values);
-                let histograms = series.histogram_timestamps.iter().zip(series.histograms);
-                TimeSeries {
-                    labels: wire_labels(series.labels),
-                    samples: samples.map(|(time, value)| Sample { value: *value, timestamp: *time }).collect(),
-                    histograms: histograms.map(|(time, histogram)| wire_histogram(histogram, *time)).collect(),
-                    ..TimeSeries::default()
-                }
-            })
-            .collect(),
+        QueryValue::Samples(batch) => Box::new(batch.iter().map(|series| {
+            let samples = series.timestamps.iter().zip(series.values);
+            let histograms = series.histogram_timestamps.iter().zip(series.histograms);
+            TimeSeries {
+                labels: wire_labels(series.labels),
+                samples: samples.map(|(time, value)| Sample { value: *value, timestamp: *time }).collect(),
+                histograms: histograms.map(|(time, histogram)| wire_histogram(histogram, *time)).collect(),
+                ..TimeSeries::default()
+            }
+        })),
     }
 }
 

@@ -195,6 +195,15 @@ impl Uru {
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
     }
 
+    /// CPU time that all of its threads have used so far, to the kernel's hundredths of a second.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name of the program, in brackets, may hold blanks.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let hundredths: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * hundredths)
+    }
+
     /// A gRPC connection; to be made within a runtime.
     pub async fn connect(&self) -> Channel {
         let endpoint = Channel::from_shared(format!("http://{}", self.grpc)).unwrap();

@@ -1,16 +1,20 @@
 //! Bodies that are compressed: requests and answers in gzip or zstd, answers as the
 //! client accepts them.
 
-use std::io::{Read, Write};
+use std::io::{self, Read};
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use engine::model::{Error, ErrorKind};
+use engine::promql::budget::Patience;
 use flate2::Compression;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
+
+use super::query::ending::compute;
 
 /// Most bytes of a compressed request, plain.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
@@ -74,12 +78,12 @@ async fn packed(response: Response, coding: Coding) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let packed = if bytes.len() < INLINE_BYTES_MAX {
-        pack(coding, &bytes)
+        pack(coding, &bytes, &Patience::default())
     } else {
         let shared = bytes.clone();
-        tokio::task::spawn_blocking(move || pack(coding, &shared)).await.unwrap_or(None)
+        compute(move |patience| pack(coding, &shared, patience)).await
     };
-    let Some(packed) = packed else { return Response::from_parts(parts, Body::from(bytes)) };
+    let Ok(packed) = packed else { return Response::from_parts(parts, Body::from(bytes)) };
     let name = if coding == Coding::Gzip { "gzip" } else { "zstd" };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     parts.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -107,15 +111,38 @@ fn accepted(headers: &HeaderMap) -> Option<Coding> {
     }
 }
 
-fn pack(coding: Coding, bytes: &[u8]) -> Option<Vec<u8>> {
-    match coding {
-        Coding::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(bytes).ok()?;
-            encoder.finish().ok()
+/// Bytes that end as soon as nobody waits for them packed: one of the encoders takes a failed read for a
+/// bug.
+struct Watched<'b> {
+    bytes: &'b [u8],
+    patience: &'b Patience,
+}
+
+/// Bytes that are packed between two looks at the caller.
+const UNWATCHED_BYTES: usize = 64 << 10;
+
+impl Read for Watched<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.patience.check().is_err() {
+            return Ok(0);
         }
-        Coding::Zstd => Some(ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)),
+        let wanted = into.len().min(UNWATCHED_BYTES);
+        self.bytes.read(&mut into[..wanted])
     }
+}
+
+fn pack(coding: Coding, bytes: &[u8], patience: &Patience) -> Result<Vec<u8>, Error> {
+    let mut watched = Watched { bytes, patience };
+    let packed = match coding {
+        Coding::Gzip => {
+            let failed = |error: io::Error| Error::new(ErrorKind::Bug, format!("packing an answer: {error}"));
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::fast());
+            io::copy(&mut watched, &mut encoder).map_err(failed)?;
+            encoder.finish().map_err(failed)?
+        }
+        Coding::Zstd => ruzstd::encoding::compress_to_vec(watched, ruzstd::encoding::CompressionLevel::Fastest),
+    };
+    patience.check().map(|()| packed)
 }
 
 fn unpack(coding: Coding, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
@@ -151,11 +178,14 @@ mod tests {
     fn what_is_packed_is_the_same_unpacked_and_bombs_are_refused() {
         let plain: Vec<u8> = (0..200_000u32).flat_map(|at| (at / 7).to_le_bytes()).collect();
         for coding in [Coding::Gzip, Coding::Zstd] {
-            let packed = pack(coding, &plain).unwrap();
+            let patience = Patience::default();
+            let packed = pack(coding, &plain, &patience).unwrap();
             assert!(packed.len() < plain.len());
             assert_eq!(unpack(coding, &packed, plain.len()).unwrap(), plain);
             assert!(unpack(coding, &packed, plain.len() - 1).unwrap_err().contains("larger than"));
             assert!(unpack(coding, b"no such thing", 100).is_err());
+            patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(pack(coding, &plain, &patience).unwrap_err().kind(), ErrorKind::Canceled);
         }
     }
 }

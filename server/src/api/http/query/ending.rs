@@ -1,5 +1,5 @@
 //! When a request ends, done or not: at its deadline, or when its caller has gone. What waits for
-//! endpoints waits for this too.
+//! endpoints waits for this too, and what computes looks at it again and again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +67,25 @@ impl Drop for Caller {
     }
 }
 
+/// Whoever waits for what a thread computes.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What `work` makes on a thread that may compute. Its patience is over when nobody waits for it any more.
+pub async fn compute<T: Send + 'static>(
+    work: impl FnOnce(&Patience) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let patience = Patience::default();
+    let _waiting = Waiting(Arc::clone(&patience.canceled));
+    let running = tokio::task::spawn_blocking(move || work(&patience));
+    running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("writing the answer failed: {error}")))?
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -86,5 +105,22 @@ mod tests {
         let waiting = tokio::spawn(async move { ending.race(std::future::pending::<Result<(), Error>>()).await });
         drop(caller);
         assert_eq!(waiting.await.unwrap().unwrap_err().kind(), ErrorKind::Canceled);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_computed_to_its_end() {
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let (sender, ended) = tokio::sync::oneshot::channel();
+        let waiting = tokio::spawn(compute(move |patience| {
+            started.send(()).unwrap();
+            while patience.check().is_ok() {
+                std::thread::yield_now();
+            }
+            sender.send(()).unwrap();
+            Ok(())
+        }));
+        is_started.await.unwrap();
+        waiting.abort();
+        ended.await.unwrap();
     }
 }

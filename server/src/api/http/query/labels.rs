@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use engine::model::{Error, ErrorKind, Labels};
+use engine::promql::budget::Patience;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::backend::{Found, Scope, Wanted};
+use super::ending::compute;
 use super::params::Params;
 use super::respond::{Failure, enveloped, success};
 
@@ -27,8 +29,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
         warnings.push(TRUNCATED.to_owned());
     }
     // Many series are much text, which is written on a thread that may compute.
-    let written = tokio::task::spawn_blocking(move || series_json(&series)).await;
-    let data = written.map_err(|error| Error::new(ErrorKind::Bug, format!("writing series failed: {error}")))?;
+    let data = compute(move |patience| series_json(&series, patience)).await?;
     Ok(enveloped(data, &warnings, &[]))
 }
 
@@ -51,14 +52,20 @@ pub(super) async fn values(
     Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, params.limit()?))
 }
 
+/// Label sets that are written between two looks at the caller.
+const SERIES_UNWATCHED: usize = 1024;
+
 /// A list of objects, one for each label set.
-fn series_json(series: &[Labels]) -> Vec<u8> {
+fn series_json(series: &[Labels], patience: &Patience) -> Result<Vec<u8>, Error> {
     let mut out = Vec::with_capacity(64 + series.len() * 128);
     let push = |out: &mut Vec<u8>, text: &str| {
         serde_json::to_writer(out, text).expect("a string can always be written to a vector");
     };
     out.push(b'[');
     for (at, labels) in series.iter().enumerate() {
+        if at.is_multiple_of(SERIES_UNWATCHED) {
+            patience.check()?;
+        }
         out.extend_from_slice(if at > 0 { b",{" } else { b"{" });
         for (at, (name, value)) in labels.iter().enumerate() {
             if at > 0 {
@@ -71,7 +78,7 @@ fn series_json(series: &[Labels]) -> Vec<u8> {
         out.push(b'}');
     }
     out.push(b']');
-    out
+    Ok(out)
 }
 
 /// Names and values of labels are those that there are, labels of replicas among them, as in Thanos.
@@ -135,8 +142,12 @@ mod tests {
     #[test]
     fn series_are_written_as_objects() {
         let series = [Labels::from_pairs([("a", "\"b\""), ("c", "ä")]), Labels::default()];
-        assert_eq!(String::from_utf8(series_json(&series)).unwrap(), r#"[{"a":"\"b\"","c":"ä"},{}]"#);
-        assert_eq!(series_json(&[]), b"[]");
+        let patience = Patience::default();
+        let text = String::from_utf8(series_json(&series, &patience).unwrap()).unwrap();
+        assert_eq!(text, r#"[{"a":"\"b\"","c":"ä"},{}]"#);
+        assert_eq!(series_json(&[], &patience).unwrap(), b"[]");
+        patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(series_json(&series, &patience).unwrap_err().kind(), ErrorKind::Canceled);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod labels;
 mod params;
 mod read;
 mod read_frames;
+mod read_samples;
 pub(crate) mod respond;
 /// What runs: build, run time, flags.
 pub mod status;

@@ -20,7 +20,7 @@ use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use prost::Message;
 use proto::prometheus_copy::read_request::ResponseType;
-use proto::prometheus_copy::{Query, QueryResult, ReadRequest, ReadResponse, label_matcher};
+use proto::prometheus_copy::{Query, ReadRequest, label_matcher};
 use tokio::sync::mpsc;
 
 use super::Api;
@@ -28,6 +28,7 @@ use super::backend::Scope;
 use super::ending::{Caller, Ending};
 use super::params::Params;
 use super::read_frames::{Frames, samples};
+use super::read_samples::Results;
 use super::respond::Failure;
 use super::tree::narrow_matchers;
 
@@ -132,24 +133,24 @@ async fn as_samples(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<
     let samples_max = api.engine.options().samples_max;
     let running = tokio::task::spawn_blocking(move || {
         let source = api.backend.source(&scope, &ending);
-        let (mut results, mut count) = (Vec::new(), 0);
+        let patience = ending.patience();
+        let (mut results, mut count) = (Results::default(), 0);
         for asked in &asked {
-            let mut result = QueryResult::default();
             asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
+                patience.check()?;
                 for series in batch.iter().map(|series| samples(&series, asked.range)) {
                     count += (series.samples.len() + series.histograms.len()) as u64;
                     if count > samples_max {
                         let message = format!("exceeded sample limit ({samples_max})");
                         return Err(Error::limit("query.max-samples", message));
                     }
-                    result.timeseries.push(series);
+                    results.push(&series);
                 }
                 Ok(())
             })?;
-            results.push(result);
+            results.finish();
         }
-        let plain = ReadResponse { results }.encode_to_vec();
-        snap::raw::Encoder::new().compress_vec(&plain).map_err(|error| Error::new(ErrorKind::Bug, error.to_string()))
+        results.pack(&patience)
     });
     let packed =
         running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("remote read failed: {error}")))??;
@@ -164,6 +165,7 @@ fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(FRAMES_WAITING);
     tokio::task::spawn_blocking(move || {
         let source = api.backend.source(&scope, &ending);
+        let patience = ending.patience();
         let send = |frame: Bytes| {
             let gone = |_| Error::new(ErrorKind::Canceled, "whoever read by remote read has gone");
             sender.blocking_send(Ok(frame)).map_err(gone)
@@ -171,6 +173,7 @@ fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Response {
         for (index, asked) in asked.iter().enumerate() {
             let mut frames = Frames::new(index as i64, asked.range);
             let sent = asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
+                patience.check()?;
                 batch.iter().try_for_each(|series| frames.push(&series, &send))
             });
             if let Err(error) = sent {
