@@ -65,8 +65,11 @@ impl Fetched {
     /// checksums.
     pub fn fetch(&mut self, sources: &[SourceBlock], wanted: &[Wanted]) -> Result<(), Error> {
         self.plan(sources, wanted)?;
+        let len = self.reads.last().map_or(0, |read| read.at + (read.end - read.start) as usize);
+        // Not twice as much as before, of which most would stay unused.
+        self.bytes.reserve_exact(len.saturating_sub(self.bytes.len()));
         // What is there from the last fetch is overwritten, which need not be zeros.
-        self.bytes.resize(self.reads.last().map_or(0, |read| read.at + (read.end - read.start) as usize), 0);
+        self.bytes.resize(len, 0);
         for read in &self.reads {
             let bytes = &mut self.bytes[read.at..][..(read.end - read.start) as usize];
             let block = &sources[read.source as usize];

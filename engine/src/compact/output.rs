@@ -159,12 +159,14 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Removes everything and keeps the room.
-    pub(super) fn clear(&mut self) {
+    /// Removes everything and keeps the room, of which there is as much as copies of `fetched` take: room
+    /// that grows step by step leaves what it was in memory.
+    pub(super) fn begin(&mut self, fetched: &Fetched) {
         self.records.clear();
+        self.records.reserve_exact(fetched.bytes_read() as usize);
         self.chunks.clear();
         self.ends.clear();
-        self.stats = JobStats::default();
+        self.stats = JobStats { bytes_read: fetched.bytes_read(), ..JobStats::default() };
     }
 
     /// Appends a chunk as it is.

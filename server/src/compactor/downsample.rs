@@ -18,7 +18,6 @@ use engine::model::Error;
 use futures_util::{StreamExt, stream};
 
 use super::Compactor;
-use super::background::apart;
 use super::group::{names_in, remove};
 use super::syncer;
 use super::trouble::{Trouble, Troubles};
@@ -76,7 +75,7 @@ impl Compactor {
         let made = std::fs::create_dir_all(&dir);
         made.map_err(|error| Trouble::Retry(Error::file(&dir, error)))?;
         let (malformed, workers, stop) = (self.settings.malformed, self.settings.workers.clone(), self.stop());
-        let written = apart("downsample", move || {
+        let written = self.threads.apart("downsample", move || {
             let source = SourceBlock::open(&from)?;
             let health = source.health()?;
             if let Err(fault) = source.judge(&health, malformed)

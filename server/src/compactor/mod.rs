@@ -42,6 +42,7 @@ use crate::sync::View;
 use crate::upkeep::transfer::Transfer;
 use crate::upkeep::{clean, mark, now_ms};
 
+use background::Threads;
 pub use background::{Priority, run_compactor};
 
 /// What becomes of blocks with chunks out of order.
@@ -93,6 +94,7 @@ pub struct Compactor {
     /// Groups and blocks that are left alone until their blocks change, and what they were.
     halted: Mutex<BTreeMap<String, Vec<BlockId>>>,
     cleaning: tokio::sync::Mutex<()>,
+    threads: Threads,
     stop: Stop,
 }
 
@@ -124,6 +126,7 @@ impl Compactor {
             metrics,
             halted: Mutex::default(),
             cleaning: Default::default(),
+            threads: Threads::default(),
             stop: Stop::default(),
         }
     }

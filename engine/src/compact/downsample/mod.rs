@@ -99,8 +99,7 @@ impl Work for Downsample {
     fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
         let Worker { batch, floats, histograms } = worker;
         let Job { slice, fetched, made, .. } = job;
-        made.clear();
-        made.stats.bytes_read += fetched.bytes_read();
+        made.begin(fetched);
         made.stats.chunks_decoded += slice.chunks.len() as u64;
         let chunks: Vec<_> = (0..slice.chunks.len()).map(|at| fetched.chunk(at)).collect();
         let (source, resolutions) = (&self.sources[0], (self.from, self.to));

@@ -180,8 +180,7 @@ impl Work for Merge {
     fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
         let Worker { items, steps, floats } = worker;
         let Job { slice, fetched, made, .. } = job;
-        made.clear();
-        made.stats.bytes_read += fetched.bytes_read();
+        made.begin(fetched);
         let origin = Origin { sources: &self.sources, slice, fetched, range: self.range, repair: self.repair };
         items.clear();
         steps.clear();
