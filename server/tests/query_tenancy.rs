@@ -2,13 +2,18 @@
 //! named by a header or by a client's certificate.
 
 mod support;
+#[path = "support/write.rs"]
+#[allow(dead_code)]
+mod write;
 
 use prost::Message;
-use proto::prometheus_copy::{LabelMatcher, Query, ReadRequest, ReadResponse};
+use proto::prometheus_copy::{self, LabelMatcher, Query, ReadRequest, ReadResponse};
+use proto::thanos::info::ExemplarsInfo;
+use proto::thanos::{Exemplar, ExemplarData, ExemplarsResponse, Label, ZLabelSet, exemplars_response};
 use serde_json::Value;
 use support::authority::Authority;
-use support::endpoint::{Answers, Endpoint, Step, series_frame};
-use support::{Uru, request, run, write_block};
+use support::endpoint::{Answers, Endpoint, Step, label, series_frame};
+use support::{Uru, request, run, wait, write_block};
 
 const START: i64 = 1_700_000_040_000;
 
@@ -79,6 +84,110 @@ fn a_tenant_sees_its_own_series_in_every_api() {
     let open = Uru::start("query", &flags);
     let (_, body) = open.get(&format!("/api/v1/query?time={at}&query=count(up)"));
     assert!(body.contains("\"8\""), "without enforcement all series are seen: {body}");
+}
+
+/// A series of a tenant with a sample and an exemplar that names the tenant.
+fn with_exemplar(tenant: &str, number: usize) -> prometheus_copy::TimeSeries {
+    let instance = format!("i-{number}");
+    let mut series = write::float_series(&[("__name__", "a_total"), ("instance", &instance)], &[(write::NOW, 1.0)]);
+    let labels = vec![Label { name: "trace_id".into(), value: tenant.into() }];
+    series.exemplars.push(prometheus_copy::Exemplar { labels, value: 1.0, timestamp: write::NOW });
+    series
+}
+
+/// What an API answers to a tenant.
+fn ask(uru: &Uru, tenant: &str, path: &str) -> (u16, Value) {
+    let (status, _, body) = request(&uru.http, ("GET", path), &[&format!("THANOS-TENANT: {tenant}")], b"");
+    let body = String::from_utf8(body).unwrap();
+    (status, serde_json::from_str(&body[body.find('{').unwrap()..=body.rfind('}').unwrap()]).unwrap())
+}
+
+/// Two tenants of one process, a with three series and b with five, seen by a querier that keeps them apart;
+/// the process keeps so many exemplars of a series.
+fn assert_exemplars_and_cardinalities_are_apart(written: &Uru, writes: &str, exemplars: usize) {
+    let head = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    for (tenant, series) in [("a", 3), ("b", 5)] {
+        let series: Vec<_> = (0..series).map(|number| with_exemplar(tenant, number)).collect();
+        let head = [&head[..], &[("THANOS-TENANT", tenant)]].concat();
+        let body = write::body(&series);
+        // The heads of an all-in-one open while it serves blocks already.
+        wait(|| {
+            let answer = write::post(writes, "/api/v1/receive", &head, &body).unwrap();
+            assert!(matches!(answer.status, 200 | 503), "{}", answer.body);
+            answer.status == 200
+        });
+    }
+    let endpoint = format!("--endpoint={}", written.grpc);
+    // A querier behind a querier is asked with the tenant's matcher, and keeps it.
+    let open = Uru::start("query", &[&endpoint]);
+    let direct = Uru::start("query", &[&endpoint, "--query.enforce-tenancy"]);
+    let second = Uru::start("query", &[&format!("--endpoint={}", open.grpc), "--query.enforce-tenancy"]);
+    let times = format!("start={}&end={}", write::NOW / 1000 - 60, write::NOW / 1000 + 60);
+    for (tenant, series) in [("a", 3), ("b", 5), ("c", 0)] {
+        for uru in [&direct, &second] {
+            for query in ["a_total", "rate(a_total%7Btenant_id%3D%22b%22%7D%5B5m%5D)", "%7Btenant_id%3D~%22.%2B%22%7D"]
+            {
+                let (status, found) = ask(uru, tenant, &format!("/api/v1/query_exemplars?query={query}&{times}"));
+                let found = found["data"].as_array().unwrap();
+                assert_eq!((status, found.len()), (200, series * exemplars), "{tenant} {query}: {found:?}");
+                for data in found {
+                    assert_eq!(data["seriesLabels"]["tenant_id"], tenant);
+                    assert_eq!(data["exemplars"][0]["labels"]["trace_id"], tenant);
+                }
+            }
+            let (status, found) = ask(uru, tenant, "/api/v1/status/tsdb");
+            if series == 0 {
+                let error = "retrieving tsdb statistics: c tenant not found";
+                assert_eq!((status, &found["errorType"], &found["error"]), (500, &"internal".into(), &error.into()));
+                continue;
+            }
+            assert_eq!((status, &found["data"]["headStats"]["numSeries"]), (200, &series.into()), "{found}");
+            let (_, other) = ask(uru, tenant, "/api/v1/status/tsdb?match[]=%7Btenant_id%3D%22b%22%7D");
+            assert_eq!(other["status"] == "success", tenant == "b", "{other}");
+        }
+    }
+    let (_, found) = ask(&open, "a", "/api/v1/status/tsdb");
+    assert_eq!(found["data"]["headStats"]["numSeries"], 8, "without enforcement all series count: {found}");
+    let (_, found) = ask(&open, "a", &format!("/api/v1/query_exemplars?query=a_total&{times}"));
+    assert_eq!(found["data"].as_array().unwrap().len(), 8 * exemplars);
+}
+
+#[test]
+fn a_tenant_sees_its_own_exemplars_and_cardinalities() {
+    let data = tempfile::tempdir().unwrap();
+    let receiver = write::start(data.path(), &["--tsdb.max-exemplars=100"]);
+    assert_exemplars_and_cardinalities_are_apart(&receiver, &receiver.write_address(), 1);
+}
+
+#[test]
+fn a_tenant_of_an_all_in_one_which_keeps_no_exemplars_sees_its_own_cardinalities() {
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--no-self-scrape", &format!("--data-dir={}", data.path().display())];
+    let uru = Uru::start("all-in-one", &flags);
+    assert_exemplars_and_cardinalities_are_apart(&uru, &uru.http, 0);
+}
+
+#[test]
+fn exemplars_of_an_endpoint_that_knows_no_tenants_are_told_apart_here() {
+    let set = |tenant: &str| ZLabelSet { labels: vec![label("tenant_id", tenant)] };
+    let mut answers = Answers::store(&[("tenant_id", "a")], Vec::new());
+    answers.info.component_type = "sidecar".into();
+    answers.info.label_sets.push(set("b"));
+    answers.info.exemplars = Some(ExemplarsInfo { min_time: i64::MIN, max_time: i64::MAX });
+    answers.exemplars = ["a", "b"]
+        .map(|tenant| {
+            let series_labels = Some(ZLabelSet { labels: vec![label("__name__", "up"), label("tenant_id", tenant)] });
+            let exemplars = vec![Exemplar { labels: Some(set(tenant)), value: 1.0, ts: 1000 }];
+            let data = ExemplarData { series_labels, exemplars };
+            ExemplarsResponse { result: Some(exemplars_response::Result::Data(data)) }
+        })
+        .to_vec();
+    let endpoint = Endpoint::start(answers);
+    let uru = Uru::start("query", &[&format!("--endpoint={}", endpoint.address), "--query.enforce-tenancy"]);
+    let (_, found) = ask(&uru, "b", "/api/v1/query_exemplars?query=up&start=0&end=10");
+    let found = found["data"].as_array().unwrap();
+    assert_eq!((found.len(), &found[0]["seriesLabels"]["tenant_id"]), (1, &"b".into()), "{found:?}");
+    assert_eq!(endpoint.asked().exemplars.pop().unwrap().query, "{__name__=\"up\"}");
 }
 
 #[test]

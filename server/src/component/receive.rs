@@ -35,6 +35,7 @@ use crate::ingest::otlp::{TargetInfo, Translation};
 use crate::ingest::ring::{RingSource, Rings};
 use crate::ingest::service::WriteableStore;
 use crate::ingest::ship::{Retention, ShipMetrics, Shipper};
+use crate::ingest::statistics::StatisticsService;
 use crate::ingest::tenant::Tenancy;
 use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver};
 use crate::objstore::cache::Ranges;
@@ -105,6 +106,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
             .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))
             .add_service(ExemplarsService::new(Arc::clone(&wired.held)).into_server())
+            .add_service(StatisticsService::new(Arc::clone(&wired.held)).into_server())
             .add_service(serve::query(Arc::new(store::query_api(&wired.gateway))))
             .add_service(InfoService::new(info))
             .add_service(health_service)

@@ -33,6 +33,8 @@ use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::Held;
+use crate::ingest::exemplars::ExemplarsService;
+use crate::ingest::statistics::StatisticsService;
 use crate::objstore::cache::metrics::CacheMetrics;
 use crate::objstore::cache::{CacheConfig, PageCache, Ranges};
 use crate::objstore::{Bucket, BucketConfig};
@@ -193,7 +195,7 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     let v1alpha = reflection().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone(), "store"));
-    let grpc = Routes::new(StoreService::new(Arc::clone(&store.gateway)))
+    let grpc = kept(&store.gateway)
         .add_service(serve::query(Arc::new(query_api(&store.gateway))))
         .add_service(InfoService::new(info))
         .add_service(health_service)
@@ -225,6 +227,15 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     runtime.run(companion.close());
     store.gateway.ranges.close();
     outcome
+}
+
+/// The StoreAPI, and what else is served of a head where there is one.
+fn kept(gateway: &Arc<Gateway>) -> Routes {
+    let routes = Routes::new(StoreService::new(Arc::clone(gateway)));
+    let Some(held) = &gateway.ingest else { return routes };
+    routes
+        .add_service(ExemplarsService::new(Arc::clone(held)).into_server())
+        .add_service(StatisticsService::new(Arc::clone(held)).into_server())
 }
 
 /// Shows the blocks that are open; for a store both views are the same.

@@ -1,6 +1,7 @@
 //! What endpoints know beside series: rules, targets, metadata, exemplars and cardinalities, as they
 //! say it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine::model::matcher::Matcher;
@@ -18,7 +19,7 @@ use proto::thanos::{
 };
 use tonic::{Status, Streaming};
 
-use super::endpoints::{Api, Peer};
+use super::endpoints::{Api, Peer, labels};
 use super::proxy::{Proxy, may_match, strategy, with_tenant};
 use super::stream::failure;
 use crate::api::http::query::backend::{Found, OnFailure, Scope};
@@ -84,13 +85,23 @@ impl Proxy {
     ) -> Result<Found<Vec<ExemplarData>>, Error> {
         let mut own = selectors.iter().filter(|matchers| self.is_own(matchers)).map(|matchers| self.foreign(matchers));
         let selectors: Vec<Vec<Matcher>> = own.by_ref().filter(|matchers| !matchers.is_empty()).collect();
-        let peers = self.endpoints.serving(Api::Exemplars).into_iter().filter_map(|peer| {
-            let knows_external_labels = peer.info().is_some_and(|info| info.component_type == "query");
-            let query = exemplars_query(&selectors, &peer.label_sets(), knows_external_labels.into())?;
+        let mut external = BTreeSet::new();
+        let mut peers = Vec::new();
+        for peer in self.endpoints.serving(Api::Exemplars) {
+            let sets = peer.label_sets();
+            external.extend(sets.iter().flat_map(Labels::iter).map(|(name, _)| name.to_owned()));
+            let knows = peer.info().is_some_and(|info| matches!(&*info.component_type, "query" | "receive"));
             let (start, end) = (range.min_time, range.max_time);
-            Some((peer, ExemplarsRequest { query, start, end, ..ExemplarsRequest::default() }))
-        });
-        ask!(self, scope, peers, ExemplarsClient.exemplars, exemplars_response { Data, Warning })
+            if let Some(query) = exemplars_query(&selectors, &sets, knows.into()) {
+                peers.push((peer, ExemplarsRequest { query, start, end, ..ExemplarsRequest::default() }));
+            }
+        }
+        let found: Result<Found<Vec<ExemplarData>>, Error> =
+            ask!(self, scope, peers, ExemplarsClient.exemplars, exemplars_response { Data, Warning });
+        let mut found = found?;
+        // An endpoint below several label sets that was asked without them answers for all of them.
+        found.data.retain(|data| is_wanted(data, &selectors, &external));
+        Ok(found)
     }
 
     fn each<Q: Clone>(&self, api: Api, request: &Q) -> Vec<(Arc<Peer>, Q)> {
@@ -98,10 +109,18 @@ impl Proxy {
     }
 }
 
+/// Whether the labels called `external` of a series with exemplars match one of `selectors`.
+fn is_wanted(data: &ExemplarData, selectors: &[Vec<Matcher>], external: &BTreeSet<String>) -> bool {
+    let series = data.series_labels.as_ref().map(labels).unwrap_or_default();
+    let matches = |matcher: &Matcher| matcher.matches(series.get(matcher.name()).unwrap_or(""));
+    let is_met = |matcher: &Matcher| !external.contains(matcher.name()) || matches(matcher);
+    selectors.iter().any(|matchers| matchers.iter().all(is_met))
+}
+
 /// Whether an endpoint matches external labels in queries for exemplars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExternalLabels {
-    /// It does: it is a querier.
+    /// It does: it is a querier or a receiver.
     Known,
     /// Its Prometheus does not know them.
     Unknown,

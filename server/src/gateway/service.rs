@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::model::{Labels, TimeRange};
 use http::Response;
 use proto::thanos::ZLabelSet;
-use proto::thanos::info::{ExemplarsInfo, InfoResponse, QueryApiInfo, StoreInfo, TsdbInfo};
+use proto::thanos::info::{ExemplarsInfo, InfoResponse, QueryApiInfo, StatusInfo, StoreInfo, TsdbInfo};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -127,6 +127,7 @@ impl Describe for GatewayInfo {
             store: Some(store),
             query: Some(QueryApiInfo {}),
             exemplars: self.gateway.ingest.as_ref().map(|_| ExemplarsInfo { min_time: i64::MIN, max_time: i64::MAX }),
+            status: self.gateway.ingest.as_ref().map(|_| StatusInfo {}),
             ..InfoResponse::default()
         })
     }

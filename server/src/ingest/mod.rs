@@ -37,6 +37,8 @@ pub mod scrape;
 pub mod service;
 /// Blocks on their way to the bucket.
 pub mod ship;
+/// `thanos.status.Status` over what is kept.
+pub mod statistics;
 /// Which labels have how many series.
 pub mod status;
 /// Who sends.
