@@ -195,7 +195,7 @@ fn check_labels(labels: &LabelPairs<'_>, encoded: Option<Encoded<'_>>, bad: &mut
     for (name, value) in labels {
         let broken = if name.is_empty() || value.is_empty() {
             &mut bad.empty
-        } else if *name > last {
+        } else if ascends(last, name) {
             last = name;
             continue;
         } else if *name == last {
@@ -207,6 +207,15 @@ fn check_labels(labels: &LabelPairs<'_>, encoded: Option<Encoded<'_>>, bad: &mut
         return false;
     }
     true
+}
+
+/// Whether `last` comes before `name`, which the first byte mostly says.
+#[inline]
+fn ascends(last: &[u8], name: &[u8]) -> bool {
+    match (last.first(), name.first()) {
+        (Some(before), Some(first)) if before != first => before < first,
+        _ => last < name,
+    }
 }
 
 /// The engine's form of a histogram. What is inconsistent in it the engine refuses.
