@@ -8,8 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use engine::io::{self, Mode};
 use engine::model::Error;
 use engine::wal::record::FloatRows;
-use engine::wal::writer::Place;
-use engine::wal::{Durability, Order, Recorder, Writer, frame, records};
+use engine::wal::{Durability, Order, Place, Recorder, Writer, frame, records};
 
 /// Samples of a commit.
 const SAMPLES: u32 = 2000;

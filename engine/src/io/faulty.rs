@@ -1,8 +1,10 @@
 //! Faults on purpose, from a seed: for tests of what a request answers when a disk fails.
 
 use std::io;
+use std::path::PathBuf;
 
-use super::{Batch, BlockIo, Failure, IoCounters, Read, Write};
+use super::{Batch, BlockIo, Failure, File, IoCounters, Read, Write};
+use crate::model::Error;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,11 @@ impl BlockIo for Faulty {
         }
         self.failures.sort_by_key(|failure| failure.index);
         Batch { bytes: &self.bytes, failures: &self.failures }
+    }
+
+    /// A part of a write is no whole block: the file is an ordinary one.
+    fn create_durable(&mut self, path: PathBuf) -> Result<File, Error> {
+        File::create(path)
     }
 
     fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {

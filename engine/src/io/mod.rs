@@ -13,10 +13,13 @@
 //! batch.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::model::{Error, ErrorKind};
 
+/// Memory for writes past the page cache.
+pub mod blocks;
 /// Injected faults, for tests of what reads do when disks fail.
 pub mod faulty;
 /// An open file, shared by all shards.
@@ -125,11 +128,17 @@ pub trait BlockIo {
     /// Reads a batch into the window.
     fn read(&mut self, reads: &[Read<'_>]) -> Batch<'_>;
 
-    /// Writes a batch, then makes every file in it durable (`fdatasync`), each once: a group commit.
+    /// Writes a batch, then makes every file in it durable (`fdatasync`), each once: a group commit. What
+    /// goes to a file of [`File::create_durable`] is whole blocks, and durable without that.
     fn write_and_sync(&mut self, writes: &[Write<'_>]) -> Result<(), Failure>;
 
     /// Writes a batch without making it durable.
     fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure>;
+
+    /// Creates `path`, which must not exist, as a file for writes that are made durable.
+    fn create_durable(&mut self, path: PathBuf) -> Result<File, Error> {
+        File::create_durable(path)
+    }
 
     /// What it is, for one log line and a metric: "io_uring" or "pread".
     fn name(&self) -> &'static str;

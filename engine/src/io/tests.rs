@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::blocks::{BLOCK_BYTES, Blocks};
 use super::faulty::{Fault, Faulty};
 use super::uring::{DEPTH, PIECE_BYTES};
 use super::*;
@@ -138,6 +139,25 @@ fn writes_are_durable_and_each_file_is_synced_once() {
         assert_eq!(io.counters().syncs, 2);
         let read_only = File::open(one.path()).unwrap();
         assert!(io.write_and_sync(&[Write { file: &read_only, offset: 0, bytes: b"x" }]).is_err());
+    }
+}
+
+#[test]
+fn whole_blocks_go_to_a_durable_file_without_a_sync() {
+    let folder = Folder::new("durable");
+    let content = noise(3 * PIECE_BYTES);
+    for (number, mut io) in implementations().into_iter().enumerate() {
+        let file = io.create_durable(folder.0.join(number.to_string())).unwrap();
+        let mut blocks = Blocks::default();
+        for (start, end) in [(0, 5000), (BLOCK_BYTES, content.len()), (0, 100)] {
+            blocks.fill(&[&content[start..end]], end - start);
+            io.write_and_sync(&[Write { file: &file, offset: start as u64, bytes: blocks.bytes() }]).unwrap();
+        }
+        assert_eq!(io.counters().syncs, if file.is_durable() { 0 } else { 3 });
+        file.truncate(content.len() as u64).unwrap();
+        let found = std::fs::read(file.path()).unwrap();
+        assert_eq!((&found[..100], &found[BLOCK_BYTES..]), (&content[..100], &content[BLOCK_BYTES..]));
+        assert!(io.create_durable(file.path().to_owned()).is_err(), "it is there already");
     }
 }
 

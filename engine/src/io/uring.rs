@@ -12,6 +12,7 @@ use std::io;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use super::blocks::Blocks;
 use super::{Batch, BlockIo, Failure, IoCounters, Place, Read, Room, Write, batch_bytes, pread::Pread};
 
 /// Operations in flight at most.
@@ -26,6 +27,8 @@ pub struct Uring {
     ring: Option<IoUring>,
     registered: bool,
     room: Room,
+    /// What is being written: memory of its own, so that giving the ring up never frees it early.
+    written: Blocks,
     failures: Vec<Failure>,
     counters: IoCounters,
     fallback: Pread,
@@ -77,6 +80,7 @@ impl Uring {
             ring: Some(ring),
             registered,
             room,
+            written: Blocks::default(),
             failures: Vec::new(),
             counters: IoCounters::default(),
             fallback: Pread::new(),
@@ -93,6 +97,7 @@ impl Uring {
         if let Some(ring) = self.ring.take() {
             std::mem::forget(ring);
             std::mem::forget(std::mem::replace(&mut self.room, Room::new()));
+            std::mem::forget(std::mem::take(&mut self.written));
         }
     }
 }
@@ -129,13 +134,13 @@ impl BlockIo for Uring {
 
     fn write_and_sync(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
         let Some(ring) = self.ring.as_mut() else { return self.fallback.write_and_sync(writes) };
-        // The kernel reads from memory of its own, so that giving the ring up never frees it early.
-        let mut memory: Vec<u8> = Vec::with_capacity(writes.iter().map(|write| write.bytes.len()).sum());
-        writes.iter().for_each(|write| memory.extend_from_slice(write.bytes));
+        let parts: Vec<&[u8]> = writes.iter().map(|write| write.bytes).collect();
+        let total = parts.iter().map(|part| part.len()).sum();
+        self.written.fill(&parts, total);
         let mut failures = Vec::new();
         let mut flight = Flight {
             ring,
-            memory: memory.as_mut_ptr(),
+            memory: self.written.bytes_mut().as_mut_ptr(),
             direction: Direction::Write,
             in_flight: 0,
             failures: &mut failures,
@@ -149,11 +154,10 @@ impl BlockIo for Uring {
             outcome = flight.run(syncs);
         }
         if let Err(source) = outcome {
-            std::mem::forget(memory);
             self.abandon();
             return Err(Failure { index: 0, offset: 0, source });
         }
-        self.counters.bytes_written += memory.len() as u64;
+        self.counters.bytes_written += total as u64;
         failures.into_iter().min_by_key(|failure| failure.index).map_or(Ok(()), Err)
     }
 
@@ -305,7 +309,7 @@ fn syncs_of_writes(writes: &[Write<'_>]) -> VecDeque<Piece> {
     let mut syncs: VecDeque<Piece> = VecDeque::new();
     for (index, write) in writes.iter().enumerate() {
         let fd = write.file.fd();
-        if syncs.iter().all(|known| known.fd != fd) {
+        if !write.file.is_durable() && syncs.iter().all(|known| known.fd != fd) {
             syncs.push_back(Piece { index: index as u32, fd, offset: write.offset, at: 0, len: 0 });
         }
     }

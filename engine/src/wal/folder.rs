@@ -98,26 +98,25 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
             records(bytes, at).try_for_each(|record| visit(record?)).map_err(|error| error.within(path.display()))
         })?;
         replayed.segments += 1;
-        if let End::Torn(at) = end {
-            replayed.torn_bytes = repair(&path, at)?;
+        if let End::Open { at, torn } = end {
+            replayed.torn_bytes = torn;
+            close(&path, at)?;
         }
     }
     replayed.next_segment = segments.last().map_or(first.unwrap_or(0), |last| last + 1);
     Ok(replayed)
 }
 
-/// Cuts the file at byte `at`, from where on nobody was told of what it holds; gives the bytes cut.
-fn repair(path: &Path, at: u64) -> Result<u64, Error> {
-    let cut = || -> std::io::Result<u64> {
+/// Cuts the file at byte `at`, from where on nobody was told of what it holds.
+fn close(path: &Path, at: u64) -> Result<(), Error> {
+    let cut = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).open(path)?;
-        let len = file.metadata()?.len();
         file.set_len(at)?;
         if at < HEADER.len() as u64 {
             file.set_len(0)?;
             file.write_all(&HEADER)?;
         }
-        file.sync_all()?;
-        Ok(len - at)
+        file.sync_all()
     };
     cut().map_err(|error| Error::file(path, error))
 }

@@ -1,7 +1,7 @@
 //! Frames: what was written with one write and made durable with one sync; and the files of them.
 //!
 //! ```text
-//! file    magic 75 72 75 77 │ version u8 │ three zeros │ frame │ frame │ …
+//! file    magic 75 72 75 77 │ version u8 │ three zeros │ frame │ frame │ … │ zeros while it is written
 //! frame   stored u32 LE │ raw u32 LE │ CRC-32C of the eight bytes before and what is stored, u32 LE │ stored
 //! ```
 //! What is stored is `raw` bytes of records in `stored` bytes of snappy's block format.
@@ -26,8 +26,14 @@ const WHAT: &str = "WAL frame";
 pub enum End {
     /// With a whole frame.
     Whole,
-    /// With a part of a frame, or of the header, that starts at this byte.
-    Torn(u64),
+    /// With something else that starts here: zeros, which are room for more, or a part of a frame or of the
+    /// header.
+    Open {
+        /// Where it starts, a byte of the file.
+        at: u64,
+        /// Bytes of a write that was cut off, up to the last one that is not zero.
+        torn: u64,
+    },
 }
 
 /// Whether a file may end in the middle of a frame.
@@ -60,7 +66,7 @@ pub fn encode(records: &[u8], out: &mut Vec<u8>) {
 /// Damage that no cut-off write explains is an error.
 pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
     if tail == Tail::MayBeTorn && is_torn_header(bytes) {
-        return Ok(End::Torn(0));
+        return Ok(open_end(bytes, 0));
     }
     if bytes.len() < HEADER.len() {
         return Err(Corrupt::new("WAL file", 0, format!("{} bytes, too few for a header", bytes.len())).into());
@@ -93,13 +99,21 @@ fn is_torn_header(bytes: &[u8]) -> bool {
 
 /// What is wrong at byte `at` is the end of a cut-off write, unless a whole frame comes behind it.
 fn torn(bytes: &[u8], at: usize, corrupt: Corrupt) -> Result<End, Error> {
-    match (at + 1..bytes.len()).find(|behind| checked(bytes, *behind).is_ok()) {
-        None => Ok(End::Torn(at as u64)),
+    // Zeros are no frame, so that one starts before the last byte that is not zero.
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    match (at + 1..written).find(|behind| checked(bytes, *behind).is_ok()) {
+        None => Ok(open_end(bytes, at)),
         Some(behind) => {
             let message = format!("{corrupt}; a whole frame follows at byte {behind}, so this is no cut-off write");
             Err(Error::new(ErrorKind::Corrupt, message))
         }
     }
+}
+
+/// The end of a file whose frames end at byte `at`.
+fn open_end(bytes: &[u8], at: usize) -> End {
+    let torn = bytes.iter().skip(at).rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    End::Open { at: at as u64, torn }
 }
 
 /// What the frame at byte `at` stores, its checksum found right, and where the frame ends.
@@ -199,12 +213,16 @@ mod tests {
         for arrived in 0..5 {
             let mut header = [0; HEADER.len()];
             header[..arrived].copy_from_slice(&HEADER[..arrived]);
-            assert_eq!(read(&header, Tail::MayBeTorn).unwrap().1, End::Torn(0), "{arrived}");
+            let torn = arrived as u64;
+            assert_eq!(read(&header, Tail::MayBeTorn).unwrap().1, End::Open { at: 0, torn }, "{arrived}");
             assert!(read(&header, Tail::MustBeWhole).is_err(), "{arrived}");
         }
         assert!(read(b"uruwuruw", Tail::MayBeTorn).is_err());
-        let mut zeros = whole;
+        let (mut zeros, end) = (whole.clone(), whole.len() as u64);
         zeros.extend_from_slice(&[0; 100]);
-        assert!(matches!(read(&zeros, Tail::MayBeTorn).unwrap().1, End::Torn(_)));
+        assert_eq!(read(&zeros, Tail::MayBeTorn).unwrap().1, End::Open { at: end, torn: 0 });
+        zeros[whole.len() + 20] = 1;
+        assert_eq!(read(&zeros, Tail::MayBeTorn).unwrap().1, End::Open { at: end, torn: 21 });
+        assert!(read(&zeros, Tail::MustBeWhole).is_err());
     }
 }

@@ -6,9 +6,10 @@
 //! <wal>/00000008            the segment that is written
 //! ```
 //! A commit is one frame: the records of all requests that waited together, compressed, with one
-//! checksum, written with one write and made durable with one sync. Replay reads the newest
-//! snapshot, then the segments from its number on. Records may be replayed onto a state that has
-//! them already; whoever applies them skips what is there.
+//! checksum, written with one write. It goes past the page cache and is durable when it is done; where the
+//! file system has no such writes, one sync follows. Replay reads the newest snapshot, then the segments
+//! from its number on. Records may be replayed onto a state that has them already; whoever applies them
+//! skips what is there.
 //!
 //! Architecture invariant: a frame is only written after the frame before it is durable (unless
 //! that was given up by name). So a damaged frame with a whole one behind it was damaged later, which
@@ -21,8 +22,10 @@ pub mod folder;
 mod histogram;
 /// What a frame holds.
 pub mod record;
+mod segment;
 /// The thread that writes.
 pub mod writer;
 
 pub use record::{Cut, CutKind, CutPhase, Order, Record, Recorder, records};
-pub use writer::{Durability, WalCounters, Writer};
+pub use segment::{Durability, Place};
+pub use writer::{WalCounters, Writer};

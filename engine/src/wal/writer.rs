@@ -5,7 +5,6 @@
 //! and the pages that could not be written may be gone. Whoever asks is refused until a restart has
 //! replayed what there is.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -13,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::folder::segment_path;
-use super::frame::{self, HEADER};
-use crate::io::{BlockIo, File, Write};
+use super::frame;
+use super::segment::{Durability, Place, Segment};
+use crate::io::BlockIo;
 use crate::model::{Error, ErrorKind};
 
 /// Bytes of a segment after which the next one is begun.
@@ -26,17 +25,6 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// How often a relaxed log is made durable.
 const RELAXED_SYNC: Duration = Duration::from_secs(1);
-
-/// What an acknowledgement means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// It is on disk.
-    #[default]
-    Fsync,
-    /// It was given to the operating system, and is on disk a second later: a crash of the machine, not
-    /// of the process, loses up to a second of acknowledged samples.
-    Relaxed,
-}
 
 /// Called when a commit is durable, or will never be.
 pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -84,17 +72,6 @@ pub struct Writer {
     shared: Arc<Shared>,
 }
 
-/// Where a log goes on.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The folder, which exists.
-    pub folder: PathBuf,
-    /// The number of the segment to begin.
-    pub segment: u64,
-    /// What an acknowledgement means.
-    pub durability: Durability,
-}
-
 impl Writer {
     /// Begins a segment at `place`, written through what `open` gives to the writer's thread.
     pub fn start(place: Place, open: OpenIo) -> Result<Self, Error> {
@@ -104,15 +81,15 @@ impl Writer {
         let own = Arc::clone(&shared);
         let body = move || {
             let opened = open().and_then(|mut io| {
-                let file = begin(&place, &mut *io)?;
-                Ok((io, file))
+                let segment = Segment::begin(&place, &mut *io)?;
+                Ok((io, segment))
             });
             match opened {
                 Err(error) => drop(ready.send(Err(error))),
-                Ok((io, file)) => {
+                Ok((io, segment)) => {
                     let _ = ready.send(Ok(()));
-                    let (frame, end) = (Vec::new(), HEADER.len() as u64);
-                    Loop { io, file, end, frame, place, inbox, shared: own, dirty_since: None }.run();
+                    let frame = Vec::new();
+                    Loop { io, segment, frame, place, inbox, shared: own, dirty_since: None }.run();
                 }
             }
         };
@@ -182,22 +159,10 @@ fn broken() -> Error {
     Error::new(ErrorKind::Unavailable, message)
 }
 
-/// Creates the segment of `place`, durably.
-fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<File, Error> {
-    let file = File::create(segment_path(&place.folder, place.segment))?;
-    let write = Write { file: &file, offset: 0, bytes: &HEADER };
-    io.write_and_sync(&[write]).map_err(|failure| failure.to_error(&file))?;
-    let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| Error::file(&place.folder, error))?;
-    Ok(file)
-}
-
 /// The writer's thread.
 struct Loop {
     io: Box<dyn BlockIo>,
-    file: File,
-    /// Where the next frame goes.
-    end: u64,
+    segment: Segment,
     frame: Vec<u8>,
     place: Place,
     inbox: Receiver<Message>,
@@ -220,9 +185,9 @@ impl Loop {
                 }
             }
         }
-        if self.dirty_since.is_some() {
+        if !self.shared.is_broken.load(Ordering::Acquire) {
             // Nobody waits for it; replay finds what there is.
-            let _ = self.sync();
+            let _ = self.segment.close();
         }
     }
 
@@ -280,23 +245,17 @@ impl Loop {
         if records.is_empty() {
             return Ok(());
         }
-        if self.end > SEGMENT_BYTES_MAX {
+        if self.segment.end() > SEGMENT_BYTES_MAX {
             self.rotate()?;
         }
         let started = Instant::now();
         self.frame.clear();
         // One frame each where several together are more than a frame may hold.
         frame::encode(records, &mut self.frame);
-        let write = Write { file: &self.file, offset: self.end, bytes: &self.frame };
-        let written = match self.place.durability {
-            Durability::Fsync => self.io.write_and_sync(&[write]),
-            Durability::Relaxed => {
-                self.dirty_since.get_or_insert(started);
-                self.io.write(&[write])
-            }
-        };
-        written.map_err(|failure| failure.to_error(&self.file))?;
-        self.end += self.frame.len() as u64;
+        if self.place.durability == Durability::Relaxed {
+            self.dirty_since.get_or_insert(started);
+        }
+        self.segment.append(&self.frame, &mut *self.io)?;
         self.shared.frames.fetch_add(1, Ordering::Relaxed);
         self.shared.raw_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
         self.shared.bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
@@ -306,8 +265,7 @@ impl Loop {
 
     fn sync(&mut self) -> Result<(), Error> {
         self.dirty_since = None;
-        let nothing = Write { file: &self.file, offset: self.end, bytes: &[] };
-        self.io.write_and_sync(&[nothing]).map_err(|failure| failure.to_error(&self.file))
+        self.segment.sync(&mut *self.io)
     }
 
     /// Begins the next segment. Where that fails nothing is written any more: what may be left of the new
@@ -324,12 +282,10 @@ impl Loop {
     }
 
     fn begin_next(&mut self) -> Result<u64, Error> {
-        if self.dirty_since.is_some() {
-            self.sync()?;
-        }
+        self.dirty_since = None;
+        self.segment.close()?;
         self.place.segment += 1;
-        self.file = begin(&self.place, &mut *self.io)?;
-        self.end = HEADER.len() as u64;
+        self.segment = Segment::begin(&self.place, &mut *self.io)?;
         Ok(self.place.segment)
     }
 }

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::block::writer::TMP_SUFFIX;
 use engine::bucket::Meta;
-use engine::io::{self, Batch, BlockIo, Failure, IoCounters, Mode, Read, Write};
-use engine::model::BlockId;
+use engine::io::{self, Batch, BlockIo, Failure, File, IoCounters, Mode, Read, Write};
+use engine::model::{BlockId, Error};
 use engine::wal::writer::OpenIo;
 use tests::random::Random;
 
@@ -157,15 +157,17 @@ impl Written {
         Err(stopped())
     }
 
-    /// Writes a part; where its length came without its pages, there are zeros.
+    /// Writes a part; where the file got its new length without its new pages, there are zeros.
     fn write_part(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
         for write in writes {
             let arrived = self.random.below(write.bytes.len() as u64 + 1) as usize;
-            let mut bytes = write.bytes[..arrived].to_vec();
-            if self.random.is_one_in(3) {
-                bytes.resize(write.bytes.len(), 0);
+            self.inner.write(&[Write { bytes: &write.bytes[..arrived], ..*write }])?;
+            let len = fs::metadata(write.file.path()).unwrap().len();
+            let end = write.offset + write.bytes.len() as u64;
+            if end > len && self.random.is_one_in(3) {
+                let zeros = vec![0; (end - len) as usize];
+                self.inner.write(&[Write { file: write.file, offset: len, bytes: &zeros }])?;
             }
-            self.inner.write(&[Write { bytes: &bytes, ..*write }])?;
         }
         Ok(())
     }
@@ -174,6 +176,10 @@ impl Written {
 impl BlockIo for Written {
     fn read(&mut self, reads: &[Read<'_>]) -> Batch<'_> {
         self.inner.read(reads)
+    }
+
+    fn create_durable(&mut self, path: PathBuf) -> Result<File, Error> {
+        File::create(path)
     }
 
     fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {

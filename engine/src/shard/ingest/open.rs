@@ -15,8 +15,8 @@ use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
 use crate::shard::pool::Pool;
 use crate::wal::folder::{Replayed, replay};
-use crate::wal::writer::{OpenIo, Place};
-use crate::wal::{Cut, CutPhase, Record, Recorder, Writer};
+use crate::wal::writer::OpenIo;
+use crate::wal::{Cut, CutPhase, Place, Record, Recorder, Writer};
 
 /// Heads that a log has made, by tenant, and the next number of a tenant.
 struct Heads {

@@ -18,6 +18,7 @@ use crate::promql::source::{Files, Hints, Part, SelectRequest, Source};
 use crate::shard::gather::{Selector, block_on};
 use crate::shard::pool;
 use crate::wal::folder::{list, segment_path};
+use crate::wal::frame::{self, End, Tail};
 
 const STEP: i64 = 15_000;
 const RANGE: i64 = 7_200_000;
@@ -330,12 +331,15 @@ fn copy_tree(from: &Path, to: &Path) {
 fn intend(folder: &Folder, cut: &crate::wal::Cut) {
     for partition in 0..2 {
         let wal = folder.0.join(format!(".uru/wal/{partition:03}"));
-        let mut bytes = crate::wal::frame::HEADER.to_vec();
+        let last = segment_path(&wal, *list(&wal).unwrap().segments.last().unwrap());
+        let mut bytes = std::fs::read(&last).unwrap();
+        if let End::Open { at, .. } = frame::scan(&bytes, Tail::MayBeTorn, |_, _| Ok(())).unwrap() {
+            bytes.truncate(at as usize);
+        }
         let mut recorder = crate::wal::Recorder::default();
         recorder.cut(0, cut);
-        crate::wal::frame::encode(recorder.bytes(), &mut bytes);
-        let last = *list(&wal).unwrap().segments.last().unwrap();
-        std::fs::write(segment_path(&wal, last + 1), bytes).unwrap();
+        frame::encode(recorder.bytes(), &mut bytes);
+        std::fs::write(&last, bytes).unwrap();
     }
 }
 

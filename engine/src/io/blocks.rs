@@ -1,0 +1,63 @@
+//! Memory for writes past the page cache, which take whole blocks from memory that is aligned like them.
+
+/// Bytes of a block: what the logical blocks of all usual disks divide.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Whole blocks in memory, aligned to their size.
+#[derive(Clone, Debug, Default)]
+pub struct Blocks {
+    blocks: Vec<Block>,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(4096))]
+struct Block([u8; BLOCK_BYTES]);
+
+impl Blocks {
+    /// Holds `parts` one after the other from now on, then zeros, `len` bytes together and up to the end
+    /// of the last block.
+    ///
+    /// # Panics
+    /// When the parts are longer than that.
+    pub fn fill(&mut self, parts: &[&[u8]], len: usize) {
+        self.blocks.resize(len.div_ceil(BLOCK_BYTES), Block([0; BLOCK_BYTES]));
+        let mut rest = self.bytes_mut();
+        for part in parts {
+            let (own, behind) = rest.split_at_mut(part.len());
+            own.copy_from_slice(part);
+            rest = behind;
+        }
+        rest.fill(0);
+    }
+
+    /// All bytes, whole blocks of them.
+    pub fn bytes(&self) -> &[u8] {
+        let len = self.blocks.len() * BLOCK_BYTES;
+        // SAFETY: a block is an array of as many bytes as it is long, without padding.
+        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), len) }
+    }
+
+    /// All bytes, to be changed.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.blocks.len() * BLOCK_BYTES;
+        // SAFETY: as above; every value of a byte is one of a block.
+        unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_filled_up_with_zeros_whatever_was_there_before() {
+        let mut blocks = Blocks::default();
+        blocks.fill(&[&[7; 5000]], 9000);
+        assert_eq!(blocks.bytes().len(), 3 * BLOCK_BYTES);
+        blocks.fill(&[b"ab", b"", b"c"], 3);
+        assert_eq!(blocks.bytes().len(), BLOCK_BYTES);
+        assert_eq!(&blocks.bytes()[..3], b"abc");
+        assert!(blocks.bytes()[3..].iter().all(|byte| *byte == 0));
+        assert_eq!(blocks.bytes().as_ptr() as usize % BLOCK_BYTES, 0);
+    }
+}

@@ -1,0 +1,162 @@
+//! The segment that is being written: whole blocks, so that a write goes past the page cache and is
+//! durable when it is done.
+//!
+//! ```text
+//! file     header │ frame │ frame │ fra… zeros ………………… │
+//!          ├ block ┼ block ┼ block ┼ block ┼ block ┼ … ┤
+//! a write                  ├ …me │ frame │ zeros ┤
+//! ```
+//! The last block is written again with what comes behind its frames; the bytes of these are the same, so
+//! that a write which is cut off between two sectors leaves them as they were. A write that needs more
+//! room makes the file longer by as much as it is long, up to [`GROWTH_BYTES_MAX`], so that most writes
+//! change no metadata of the file system. What is left of the room is cut off when the segment is closed.
+
+use std::path::PathBuf;
+
+use super::folder::segment_path;
+use super::frame::HEADER;
+use crate::io::blocks::{BLOCK_BYTES, Blocks};
+use crate::io::{BlockIo, File, Write};
+use crate::model::Error;
+
+/// Most bytes of room that a write adds.
+const GROWTH_BYTES_MAX: u64 = 1 << 20;
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// It is on disk.
+    #[default]
+    Fsync,
+    /// It was given to the operating system, and is on disk a second later: a crash of the machine, not
+    /// of the process, loses up to a second of acknowledged samples.
+    Relaxed,
+}
+
+/// Where a log goes on.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The folder, which exists.
+    pub folder: PathBuf,
+    /// The number of the segment to begin.
+    pub segment: u64,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+}
+
+/// A segment that is being written.
+pub(super) struct Segment {
+    file: File,
+    durability: Durability,
+    /// Where the next frame goes.
+    end: u64,
+    /// Where the file ends: a multiple of [`BLOCK_BYTES`].
+    room_end: u64,
+    /// What the last block holds before `end`.
+    tail: Vec<u8>,
+    blocks: Blocks,
+}
+
+impl Segment {
+    /// Creates the segment of `place`, durably.
+    pub(super) fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<Self, Error> {
+        let path = segment_path(&place.folder, place.segment);
+        let file = match place.durability {
+            Durability::Fsync => io.create_durable(path)?,
+            Durability::Relaxed => File::create(path)?,
+        };
+        let (durability, blocks) = (Durability::Fsync, Blocks::default());
+        let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
+        segment.append(&HEADER, io)?;
+        segment.durability = place.durability;
+        let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Error::file(&place.folder, error))?;
+        Ok(segment)
+    }
+
+    /// Bytes of it that are frames or the header.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Writes `bytes` behind what there is, durably unless the log is relaxed. After an error what the
+    /// file holds from [`Segment::end`] on is not known.
+    pub(super) fn append(&mut self, bytes: &[u8], io: &mut dyn BlockIo) -> Result<(), Error> {
+        let start = self.end - self.tail.len() as u64;
+        let used = self.tail.len() + bytes.len();
+        let mut end = start + used.next_multiple_of(BLOCK_BYTES) as u64;
+        if end > self.room_end {
+            end = end.max(self.room_end + self.room_end.min(GROWTH_BYTES_MAX));
+        }
+        self.blocks.fill(&[&self.tail, bytes], (end - start) as usize);
+        let write = Write { file: &self.file, offset: start, bytes: self.blocks.bytes() };
+        let written = match self.durability {
+            Durability::Fsync => io.write_and_sync(&[write]),
+            Durability::Relaxed => io.write(&[write]),
+        };
+        written.map_err(|failure| failure.to_error(&self.file))?;
+        self.end += bytes.len() as u64;
+        self.room_end = self.room_end.max(end);
+        self.tail.clear();
+        self.tail.extend_from_slice(&self.blocks.bytes()[used / BLOCK_BYTES * BLOCK_BYTES..used]);
+        Ok(())
+    }
+
+    /// Makes what was written durable.
+    pub(super) fn sync(&self, io: &mut dyn BlockIo) -> Result<(), Error> {
+        let nothing = Write { file: &self.file, offset: self.end, bytes: &[] };
+        io.write_and_sync(&[nothing]).map_err(|failure| failure.to_error(&self.file))
+    }
+
+    /// Cuts off the room that is left and makes all of it durable.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        self.file.truncate(self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{End, Tail, encode, scan};
+    use super::*;
+    use crate::io::{self, Mode};
+
+    /// Commits of all sizes, of which each is read back from what the file then holds.
+    fn holds_what_was_appended(durability: Durability) {
+        let folder = std::env::temp_dir().join(format!("uru-segment-{durability:?}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut io = io::open(Mode::Auto).unwrap();
+        let place = Place { folder: folder.clone(), segment: 3, durability };
+        let mut segment = Segment::begin(&place, &mut *io).unwrap();
+        let path = segment_path(&folder, 3);
+        let (mut expected, mut frame) = (Vec::new(), Vec::new());
+        for at in 0..60u32 {
+            let records: Vec<u8> = (0..at * at * 97 % 40_000 + 1).map(|byte| ((byte * (at + 7)) >> 3) as u8).collect();
+            frame.clear();
+            encode(&records, &mut frame);
+            segment.append(&frame, &mut *io).unwrap();
+            expected.push(records);
+            let (bytes, mut found) = (std::fs::read(&path).unwrap(), Vec::new());
+            let mut visit = |_, records: &[u8]| {
+                found.push(records.to_vec());
+                Ok(())
+            };
+            let end = scan(&bytes, Tail::MayBeTorn, &mut visit).unwrap();
+            let room = End::Open { at: segment.end(), torn: 0 };
+            assert!(end == room || end == End::Whole && segment.end() == bytes.len() as u64, "{end:?}");
+            assert_eq!(bytes.len() % BLOCK_BYTES, 0);
+            assert!(found == expected, "{durability:?}: commit {at}");
+        }
+        segment.sync(&mut *io).unwrap();
+        segment.close().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(scan(&bytes, Tail::MustBeWhole, |_, _| Ok(())).unwrap(), End::Whole);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_segment_holds_what_was_appended_and_room_until_it_is_closed() {
+        holds_what_was_appended(Durability::Fsync);
+        holds_what_was_appended(Durability::Relaxed);
+    }
+}
