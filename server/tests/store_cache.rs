@@ -6,12 +6,23 @@ mod s3;
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::bucket::{BlockObject, ObjectName};
+use engine::model::{BlockId, Budget, Error};
+use futures_util::future::try_join_all;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use prometheus_client::registry::Registry;
 use prost::{Message, Name};
 use proto::hintspb::{QueryStats, SeriesRequestHints, SeriesResponseHints};
 use proto::thanos::series_response::Result as Frame;
 use proto::thanos::{Series, SeriesRequest};
 use s3::FakeS3;
+use server::objstore::Bucket;
+use server::objstore::cache::{CacheConfig, PageCache, Ranges};
+use support::faulty::{Faulty, Meets};
 use support::{Uru, everything, frames, run, series, write_block};
 
 const START: i64 = 1_700_000_000_000;
@@ -95,6 +106,81 @@ fn without_a_disk_part_memory_alone_keeps_what_was_read() {
     assert!(ask(&uru) == first);
     assert_eq!(fixture.fake.range_bytes(), read);
     assert!(!fixture.folder.path().join("data/cache").exists());
+}
+
+/// An object of ten pages in a store whose calls meet what `plan` says, read through a cache.
+fn ten_pages(plan: impl Fn(u64) -> Meets + Send + Sync + 'static) -> (Ranges, Arc<AtomicU64>, ObjectName) {
+    let name = ObjectName { block: BlockId::from_parts(1, 1), object: BlockObject::Segment(0) };
+    let inner = Arc::new(InMemory::new());
+    let bytes: Vec<u8> = (0..10 * PAGE).map(|at| (at / 7) as u8).collect();
+    run(inner.put(&name.to_string().into(), bytes.into())).unwrap();
+    let faulty = Faulty::planned(&inner, plan);
+    let calls = faulty.calls();
+    let registry = &mut Registry::default();
+    let bucket = Bucket::over(Arc::new(faulty), "memory", registry);
+    let config = CacheConfig { memory_bytes: 1 << 20, page_bytes: PAGE, item_bytes_max: PAGE, ..CacheConfig::NONE };
+    let budget = Budget::new("--store.memory-limit", 64 << 20);
+    let cache = PageCache::open(&config, Path::new("none"), &budget, registry).unwrap();
+    (Ranges::direct(bucket).through(cache, 0), calls, name)
+}
+
+const PAGE: u64 = 1000;
+
+/// Reads a range and holds it against what the object has there.
+async fn read(ranges: &Ranges, name: ObjectName, range: std::ops::Range<u64>) -> Result<u64, Error> {
+    let found = ranges.read(name, 10 * PAGE, range.clone()).await?;
+    assert!(found.bytes.iter().copied().eq(range.map(|at| (at / 7) as u8)));
+    Ok(found.downloaded_bytes)
+}
+
+#[test]
+fn pages_that_several_need_at_once_are_fetched_once() {
+    let (ranges, calls, name) = ten_pages(|_| Meets::Delay(20));
+    run(async {
+        let first = [0..6 * PAGE, 5..6 * PAGE - 5, PAGE..PAGE + 1, 0..PAGE];
+        let downloaded = try_join_all(first.map(|range| read(&ranges, name, range))).await.unwrap();
+        assert_eq!(downloaded, [6 * PAGE, 0, 0, 0]);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        let rest = [3 * PAGE..8 * PAGE, 7 * PAGE..10 * PAGE, 0..10 * PAGE];
+        let downloaded = try_join_all(rest.map(|range| read(&ranges, name, range))).await.unwrap();
+        assert_eq!(downloaded, [2 * PAGE, 2 * PAGE, 0]);
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+        assert_eq!(read(&ranges, name, 0..10 * PAGE).await, Ok(0));
+    });
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn who_waits_for_a_fetch_that_fails_asks_for_itself() {
+    let (ranges, calls, name) = ten_pages(|call| if call == 0 { Meets::Refused } else { Meets::Delay(5) });
+    let (first, second) = run(async { tokio::join!(read(&ranges, name, 0..PAGE), read(&ranges, name, 0..2 * PAGE)) });
+    assert!(first.unwrap_err().message().contains("injected fault"));
+    assert_eq!(second, Ok(2 * PAGE));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_fetch_goes_on_when_the_first_who_needs_it_goes_away_and_ends_with_the_last() {
+    let (ranges, calls, name) = ten_pages(|call| if call == 1 { Meets::Hangs } else { Meets::Delay(20) });
+    run(async {
+        let mut first = Box::pin(read(&ranges, name, 0..PAGE));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut second = Box::pin(read(&ranges, name, 0..PAGE));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        assert_eq!(second.await, Ok(0));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        // Of one that never ends nothing is left when all have gone.
+        let mut third = Box::pin(read(&ranges, name, PAGE..2 * PAGE));
+        let mut fourth = Box::pin(read(&ranges, name, PAGE..2 * PAGE));
+        while calls.load(Ordering::Relaxed) < 2 {
+            assert!(futures_util::poll!(&mut third).is_pending() && futures_util::poll!(&mut fourth).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop((third, fourth));
+        assert_eq!(read(&ranges, name, PAGE..2 * PAGE).await, Ok(PAGE));
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+    });
 }
 
 #[test]

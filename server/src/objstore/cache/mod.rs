@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! range ─▶ pages ─▶ memory ─▶ disk ─▶ bucket     what is missing is read in few requests,
-//!                                                 and kept in memory and on disk
+//!                                                 and kept in memory and on disk; what is on
+//!                                                 its way already is waited for
 //! ```
 
 /// Sizes, as Thanos' flags give them.
 pub mod config;
+mod flights;
 /// `thanos_store_bucket_cache_*`, `thanos_store_index_cache_*`, `thanos_cache_inmemory_*`.
 pub mod metrics;
 /// Pages in memory and on disk.

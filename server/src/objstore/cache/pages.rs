@@ -213,6 +213,12 @@ impl PageCache {
         join_all(each).await
     }
 
+    /// A page that is in memory.
+    pub fn in_memory(&self, key: &PageKey) -> Option<Bytes> {
+        let page = self.pages.memory().get(key)?.value().clone();
+        (page.len() as u64 == key.page_len()).then_some(page)
+    }
+
     /// Keeps a copy of `page`.
     pub fn insert(&self, key: PageKey, page: &[u8]) {
         if page.len() as u64 > self.item_bytes_max {

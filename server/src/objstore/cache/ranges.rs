@@ -8,6 +8,7 @@ use engine::bucket::ObjectName;
 use engine::model::{Error, ErrorKind};
 use futures_util::future::try_join_all;
 
+use super::flights::{Flight, Flights};
 use super::metrics::RangeTally;
 use super::pages::{PageCache, PageKey};
 use crate::objstore::Bucket;
@@ -18,6 +19,7 @@ pub struct Ranges {
     bucket: Bucket,
     cache: Option<Arc<PageCache>>,
     requests_max: usize,
+    flights: Arc<Flights>,
 }
 
 /// A range that was read.
@@ -34,7 +36,7 @@ pub struct RangeRead {
 impl Ranges {
     /// Ranges of `bucket`'s objects, of which nothing is kept.
     pub fn direct(bucket: Bucket) -> Self {
-        Self { bucket, cache: None, requests_max: 0 }
+        Self { bucket, cache: None, requests_max: 0, flights: Arc::default() }
     }
 
     /// The same through `cache`, with at most `requests_max` requests for one range; 0: any number.
@@ -71,41 +73,109 @@ impl Ranges {
             })
             .collect();
         let mut pages = cache.get(&keys).await;
-        let runs = missing_runs(&pages, self.requests_max);
-        let place = |at: usize| (first + at as u64) * page_bytes;
-        let requests = runs.iter().map(|run| {
-            let wanted = place(run.start)..place(run.end).min(object_len);
-            async move { self.bucket.get_range(&name.to_string(), wanted).await }
-        });
-        let fetched = try_join_all(requests).await?;
+        let claim = self.claim(cache, name, (&keys, &mut pages));
         let mut tally = RangeTally {
             pages: keys.len() as u64,
-            hits: pages.iter().flatten().count() as u64,
+            hits: (pages.iter().flatten().count() + claim.joined.len()) as u64,
             requested_bytes: range.end - range.start,
             cached_bytes: pages.iter().flatten().map(|page| page.len() as u64).sum(),
-            downloaded_bytes: fetched.iter().map(|bytes| bytes.len() as u64).sum(),
+            downloaded_bytes: 0,
             refetched_bytes: 0,
         };
-        for (run, bytes) in runs.iter().zip(&fetched) {
+        let own = claim.own;
+        let mut downloads = own.len() as u64;
+        let fetched = try_join_all(own.iter().map(|(_, flight)| flight.arrived())).await?;
+        for ((run, flight), bytes) in own.iter().zip(&fetched) {
+            tally.downloaded_bytes += bytes.len() as u64;
             for at in run.clone() {
-                let start = (place(at) - place(run.start)) as usize;
-                let page = bytes.slice(start..start + keys[at].page_len() as usize);
-                match &pages[at] {
-                    Some(kept) => tally.refetched_bytes += kept.len() as u64,
-                    None => cache.insert(keys[at], &page),
-                }
-                pages[at] = Some(page);
+                tally.refetched_bytes += pages[at].as_ref().map_or(0, |kept| kept.len() as u64);
+                pages[at] = flight.page(bytes, &keys[at]);
+            }
+        }
+        for (at, flight) in &claim.joined {
+            let page = flight.arrived().await.ok().and_then(|bytes| flight.page(&bytes, &keys[*at]));
+            tally.cached_bytes += page.as_ref().map_or(0, |page| page.len() as u64);
+            pages[*at] = page;
+        }
+        // Those whose first reader has failed.
+        for run in missing_runs(&pages, 0) {
+            let bytes = fetch(self.bucket.clone(), Arc::clone(cache), name, keys[run.clone()].to_vec()).await?;
+            (downloads, tally.downloaded_bytes) = (downloads + 1, tally.downloaded_bytes + bytes.len() as u64);
+            for at in run.clone() {
+                let start = (at - run.start) * page_bytes as usize;
+                pages[at] = Some(bytes.slice(start..start + keys[at].page_len() as usize));
             }
         }
         cache.metrics.range_read(name.object, &tally);
         let offset = (range.start - first * page_bytes) as usize;
-        let bytes = match (&runs[..], &fetched[..]) {
-            ([run], [whole]) if run.len() == keys.len() => whole.clone(),
+        let bytes = match (&own[..], &fetched[..]) {
+            ([(run, _)], [whole]) if run.len() == keys.len() => whole.clone(),
             _ => join(&pages)?,
         };
         let bytes = bytes.slice(offset..offset + (range.end - range.start) as usize);
-        Ok(RangeRead { bytes, downloaded_bytes: tally.downloaded_bytes, downloads: runs.len() as u64 })
+        Ok(RangeRead { bytes, downloaded_bytes: tally.downloaded_bytes, downloads })
     }
+
+    /// Begins to fetch what of `pages` is missing and not on its way yet.
+    fn claim(
+        &self,
+        cache: &Arc<PageCache>,
+        name: ObjectName,
+        (keys, pages): (&[PageKey], &mut [Option<Bytes>]),
+    ) -> Claim {
+        let mut claim = Claim::default();
+        if pages.iter().all(Option::is_some) {
+            return claim;
+        }
+        let mut board = self.flights.board();
+        let mut wanted: Vec<Option<()>> = vec![Some(()); pages.len()];
+        for (at, key) in keys.iter().enumerate().filter(|(at, _)| pages[*at].is_none()) {
+            if let Some(flight) = board.find(key) {
+                claim.joined.push((at, flight));
+            } else if let Some(page) = cache.in_memory(key) {
+                // It has arrived since it was looked for.
+                claim.landed.push((at, page));
+            } else {
+                wanted[at] = None;
+            }
+        }
+        for run in missing_runs(&wanted, self.requests_max) {
+            let fetching = fetch(self.bucket.clone(), Arc::clone(cache), name, keys[run.clone()].to_vec());
+            claim.own.push((run.clone(), board.begin(&keys[run], fetching)));
+        }
+        drop(board);
+        claim.joined.retain(|(at, _)| claim.own.iter().all(|(run, _)| !run.contains(at)));
+        for (at, page) in claim.landed.drain(..) {
+            pages[at] = Some(page);
+        }
+        claim
+    }
+}
+
+/// Who brings the pages of a range that are not cached.
+#[derive(Default)]
+struct Claim {
+    /// Runs of pages that are fetched for this range.
+    own: Vec<(Range<usize>, Arc<Flight>)>,
+    /// Pages that are fetched for another one.
+    joined: Vec<(usize, Arc<Flight>)>,
+    /// Pages that have just arrived.
+    landed: Vec<(usize, Bytes)>,
+}
+
+/// Pages that follow each other, out of the bucket; they are kept.
+async fn fetch(bucket: Bucket, cache: Arc<PageCache>, name: ObjectName, keys: Vec<PageKey>) -> Result<Bytes, Error> {
+    let place = |key: &PageKey| u64::from(key.page) * u64::from(key.page_bytes);
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(Bytes::new()) };
+    let start = place(first);
+    let bytes = bucket.get_range(&name.to_string(), start..place(last) + last.page_len()).await?;
+    for key in &keys {
+        let at = (place(key) - start) as usize;
+        if cache.in_memory(key).is_none() {
+            cache.insert(*key, &bytes[at..at + key.page_len() as usize]);
+        }
+    }
+    Ok(bytes)
 }
 
 /// The pages one after the other.
