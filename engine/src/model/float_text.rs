@@ -43,15 +43,14 @@ pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
         };
         return out.extend_from_slice(text);
     }
-    if notation != Notation::General && is_short_whole(value) {
-        return push_whole(out, value);
+    let mut plain = PlainText::default();
+    if notation != Notation::General
+        && let Some(text) = plain.of(value)
+    {
+        return out.extend_from_slice(text);
     }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value).as_bytes();
-    if notation != Notation::General && !text.contains(&b'e') {
-        // Neither so small nor so large that any other notation had an exponent.
-        return out.extend_from_slice(text.strip_suffix(b".0").unwrap_or(text));
-    }
     let decimal = Decimal::parse(text);
     if value.is_sign_negative() {
         out.push(b'-');
@@ -70,23 +69,68 @@ pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
     }
 }
 
+/// Room for the text of a float that has no exponent in any notation but Go's `g`.
+pub struct PlainText {
+    digits: [u8; 16],
+    shortest: zmij::Buffer,
+}
+
+impl Default for PlainText {
+    fn default() -> Self {
+        Self { digits: [0; 16], shortest: zmij::Buffer::new() }
+    }
+}
+
+impl PlainText {
+    /// The text of `value`, at most 24 bytes; `None` when it is not finite or may need an exponent.
+    #[inline]
+    pub fn of(&mut self, value: f64) -> Option<&[u8]> {
+        if is_short_whole(value) {
+            return Some(self.whole(value));
+        }
+        if !value.is_finite() {
+            return None;
+        }
+        let text = self.shortest.format_finite(value).as_bytes();
+        // Without one it is neither so small nor so large that any of these notations had an exponent.
+        (!text.contains(&b'e')).then(|| text.strip_suffix(b".0").unwrap_or(text))
+    }
+
+    /// The text of a whole number of at most fifteen digits, two digits at a time.
+    fn whole(&mut self, value: f64) -> &[u8] {
+        let (mut rest, mut start) = (value.abs() as u64, self.digits.len());
+        while rest >= 10 {
+            start -= 2;
+            let pair = 2 * (rest % 100) as usize;
+            self.digits[start..start + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+            rest /= 100;
+        }
+        if rest > 0 || start == self.digits.len() {
+            start -= 1;
+            self.digits[start] = b'0' + rest as u8;
+        }
+        if value < 0.0 {
+            start -= 1;
+            self.digits[start] = b'-';
+        }
+        &self.digits[start..]
+    }
+}
+
+/// The digits of 00 to 99.
+const PAIRS: [u8; 200] = {
+    let (mut pairs, mut at) = ([b'0'; 200], 0);
+    while at < 100 {
+        pairs[2 * at] += at as u8 / 10;
+        pairs[2 * at + 1] += at as u8 % 10;
+        at += 1;
+    }
+    pairs
+};
+
 /// Whether `value` is a whole number of at most fifteen digits: all of them are its shortest text.
 fn is_short_whole(value: f64) -> bool {
     value.abs() < 1e15 && value as i64 as f64 == value && !(value == 0.0 && value.is_sign_negative())
-}
-
-fn push_whole(out: &mut Vec<u8>, value: f64) {
-    let mut digits = [b'0'; 16];
-    let (mut rest, mut start) = (value.abs() as u64, digits.len());
-    while start == digits.len() || rest > 0 {
-        start -= 1;
-        digits[start] += (rest % 10) as u8;
-        rest /= 10;
-    }
-    if value < 0.0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// `0.d1d2d3… * 10^point` with digits that neither start nor end in zero.
@@ -208,6 +252,20 @@ mod tests {
             assert_eq!(format_float_as(value, Notation::General), general);
         }
         assert_eq!(format_float(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn whole_numbers_of_all_lengths_have_their_digits() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        for round in 0..5000 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let whole = (bits % 10u64.pow(round % 16)) as i64;
+            for whole in [whole, -whole, 10i64.pow(round % 16) - 1] {
+                assert_eq!(format_float(whole as f64), whole.to_string());
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use crate::batch::StepGrid;
-use crate::model::float_text::{Notation, push_float};
+use crate::model::float_text::{Notation, PlainText, push_float};
 use crate::model::{Error, FloatHistogram, Labels};
 
 use super::budget::Patience;
@@ -146,17 +146,7 @@ fn push_matrix_rows(
         }
         out.extend_from_slice(if row > share.start { b",{" } else { b"{" });
         push_metric(out, &rows.rows[row].labels);
-        let mut opening: &[u8] = b",\"values\":[";
-        for (step, value) in rows.floats(row) {
-            out.extend_from_slice(opening);
-            opening = b",";
-            out.extend_from_slice(times.of(step));
-            push_float(out, value, Notation::Json);
-            out.extend_from_slice(b"\"]");
-        }
-        if opening.len() == 1 {
-            out.push(b']');
-        }
+        push_steps(out, times, rows.floats(row));
         let histograms = rows.histograms(row).iter();
         push_histograms(out, histograms.map(|(step, found)| (steps.time(*step as usize), found.as_ref())));
         out.push(b'}');
@@ -167,7 +157,81 @@ fn push_matrix_rows(
 /// About how much text a point is.
 const POINT_BYTES: usize = 36;
 
-/// What stands before the value of each step: `[1789984800,"`.
+/// Appends the list of the values at steps, or nothing when there is none.
+fn push_steps(out: &mut Vec<u8>, times: &StepTexts, values: impl Iterator<Item = (usize, f64)>) {
+    let (mut line, mut plain) = (Line::default(), PlainText::default());
+    // The first value has no end of another before it.
+    let mut skipped = END_OF_VALUE.len();
+    for (step, value) in values {
+        if skipped > 0 {
+            out.extend_from_slice(b",\"values\":[");
+        }
+        line.push(out, &times.of(step)[skipped..]);
+        skipped = 0;
+        if let Some(text) = plain.of(value) {
+            line.push(out, text);
+        } else {
+            line.flush(out);
+            push_float(out, value, Notation::Json);
+        }
+    }
+    line.flush(out);
+    if skipped == 0 {
+        out.extend_from_slice(b"\"]]");
+    }
+}
+
+/// Text on its way to an answer: small pieces are gathered here by copies of fixed sizes, which cost no
+/// call each.
+struct Line {
+    bytes: [u8; Self::LEN],
+    len: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { bytes: [0; Self::LEN], len: 0 }
+    }
+}
+
+impl Line {
+    const LEN: usize = 1024;
+
+    #[inline]
+    fn push(&mut self, out: &mut Vec<u8>, piece: &[u8]) {
+        if self.len + piece.len() > Self::LEN {
+            self.flush(out);
+        }
+        let Some(room) = self.bytes.get_mut(self.len..self.len + piece.len()) else {
+            return out.extend_from_slice(piece);
+        };
+        self.len += piece.len();
+        match (piece.first_chunk::<16>(), piece.last_chunk::<16>(), piece.len()) {
+            (Some(first), Some(last), ..=32) => {
+                room[..16].copy_from_slice(first);
+                let behind = room.len() - 16;
+                room[behind..].copy_from_slice(last);
+            }
+            (None, None, 8..) => {
+                let behind = room.len() - 8;
+                room[..8].copy_from_slice(&piece[..8]);
+                room[behind..].copy_from_slice(&piece[behind..]);
+            }
+            (None, None, _) => room.iter_mut().zip(piece).for_each(|(to, from)| *to = *from),
+            _ => room.copy_from_slice(piece),
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes[..self.len]);
+        self.len = 0;
+    }
+}
+
+/// What ends a value and begins the next point.
+const END_OF_VALUE: &[u8] = b"\"],";
+
+/// What stands before the value of each step, behind that of another: `"],[1789984800,"`.
 struct StepTexts {
     text: Vec<u8>,
     ends: Vec<usize>,
@@ -178,6 +242,7 @@ impl StepTexts {
         let (mut text, mut ends) = (Vec::with_capacity(16 * steps.count), Vec::with_capacity(steps.count + 1));
         ends.push(0);
         for step in 0..steps.count {
+            text.extend_from_slice(END_OF_VALUE);
             text.push(b'[');
             push_time(&mut text, steps.time(step));
             text.extend_from_slice(b",\"");
@@ -278,6 +343,8 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use std::sync::Arc;
 
+    use proptest::prelude::*;
+
     use crate::promql::value::RowLabels;
 
     use super::*;
@@ -304,6 +371,21 @@ mod tests {
         push_value(&mut out, &QueryValue::Matrix(steps, rows.clone()), 0);
         let whole = String::from_utf8(out).unwrap();
         assert_eq!(whole, format!("{{\"resultType\":\"matrix\",\"result\":[{}]", expected.join(",")));
+    }
+
+    proptest! {
+        #[test]
+        fn steps_are_written_as_each_point_is_alone(
+            values in prop::collection::vec(prop_oneof![any::<f64>(), -1e6..1e6, (-1000i32..1000).prop_map(f64::from)], 0..200),
+            (start, step) in (prop_oneof![any::<i64>().prop_map(|time| time / 4), 0i64..2_000_000_000_000], 1i64..100_000),
+        ) {
+            let steps = StepGrid::range(start, start + step * values.len() as i64, step);
+            let points = || values.iter().copied().enumerate().filter(|(at, _)| at % 7 != 3);
+            let (mut expected, mut found) = (Vec::new(), Vec::new());
+            push_floats(&mut expected, points().map(|(at, value)| (steps.time(at), value)));
+            push_steps(&mut found, &StepTexts::new(&steps), points());
+            prop_assert_eq!(String::from_utf8(found).unwrap(), String::from_utf8(expected).unwrap());
+        }
     }
 
     #[test]
