@@ -92,7 +92,7 @@ fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing(
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("limits.yaml");
     let set = |text: &str| {
-        // Whole, or a look at it could come upon an empty file: no limits.
+        // Whole, or how many looks come upon an empty file would depend on chance.
         let new = path.with_extension("new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, &path).unwrap();
@@ -119,9 +119,12 @@ fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing(
     wait(|| uru.metric("thanos_receive_limits_config_reload_err_total") == Some(1.0));
     // The head limit still stands: the tenant has two series and gets no third.
     assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 429);
+    set("");
+    wait(|| uru.metric("thanos_receive_limits_config_reload_err_total") == Some(2.0));
+    assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 429);
     assert_eq!(write(&uru, "other", &[up("a", 1), up("b", 1), up("c", 1)]).status, 200);
     set("write: {}");
-    reloads(3.0);
+    reloads(4.0);
     assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 200);
     assert_eq!(stored(&uru, "c").len(), 2);
 }

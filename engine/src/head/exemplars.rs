@@ -1,20 +1,23 @@
-//! The latest exemplars of a tenant, in a ring; those of a series are chained.
+//! The latest exemplars of a tenant; those of a series are chained.
 //!
 //! ```text
-//! ring   e e e e e e e        the next one overwrites the oldest
-//!            ^ next
+//! head of shard 0   0   2 3     6      the next one drops those that are too old, or the first
+//! head of shard 1     1     4 5   7    numbers are the tenant's: with 5 to keep, 0 to 2 are too old
 //! latest of a series ──previous──> … ──previous──> its oldest that is still there
 //! ```
+//!
+//! Heads of one tenant share nothing but the number of the next exemplar: each keeps its own as long as
+//! they are among the tenant's latest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::codec::EncodedLabels;
 use crate::model::{Labels, TimeRange};
 
 /// Most characters of an exemplar's labels, names and values together, as OpenMetrics says.
 pub const LABEL_CHARS_MAX: usize = 128;
-
-const NONE: u32 = u32::MAX;
 
 /// An exemplar.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,28 +49,47 @@ pub(super) enum Kept {
     Disabled,
 }
 
+/// Number of the next exemplar of a tenant, counted from 0 over all its heads.
+pub type ExemplarClock = Arc<AtomicU64>;
+
 #[derive(Clone, Debug)]
 struct Slot {
     series: u32,
-    previous: u32,
-    /// Number of the exemplar, from 0; tells whether `previous` was overwritten.
+    /// Place of the exemplar before it of its series.
+    previous: Option<u64>,
+    /// Its number among the tenant's.
     number: u64,
     time: i64,
     value: f64,
     labels: Box<[u8]>,
 }
 
+/// The exemplars of one head. The place of one is how many came before it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExemplarRing {
-    slots: Vec<Slot>,
+    slots: VecDeque<Slot>,
+    /// Exemplars of the tenant that are kept, those of its other heads among them.
     max: usize,
-    appended: u64,
-    latest: HashMap<u32, u32>,
+    /// Place of the first that is still there.
+    first: u64,
+    clock: ExemplarClock,
+    latest: HashMap<u32, u64>,
 }
 
 impl ExemplarRing {
     pub(super) fn new(max: usize) -> Self {
         Self { max, ..Self::default() }
+    }
+
+    /// Counts with `clock` from now on. What is there already has the ascending numbers `numbers`.
+    pub(super) fn share(&mut self, clock: ExemplarClock, numbers: &[u64]) {
+        self.clock = clock;
+        self.slots.iter_mut().zip(numbers).for_each(|(slot, number)| slot.number = *number);
+    }
+
+    /// Unix milliseconds of those that are there, in the order they came.
+    pub(super) fn times(&self) -> impl Iterator<Item = i64> {
+        self.slots.iter().map(|slot| slot.time)
     }
 
     /// Keeps an exemplar of series `series`, unless it is the same as the one before or earlier.
@@ -80,7 +102,7 @@ impl ExemplarRing {
             return Kept::TooLong;
         }
         let previous = self.latest.get(&series).copied();
-        if let Some(last) = previous.map(|at| &self.slots[at as usize]) {
+        if let Some(last) = previous.and_then(|place| self.at(place)) {
             if last.time == time && last.value.to_bits() == value.to_bits() && *last.labels == *labels.0 {
                 return Kept::Same;
             }
@@ -88,44 +110,48 @@ impl ExemplarRing {
                 return Kept::OutOfOrder;
             }
         }
-        let at = (self.appended % self.max as u64) as usize;
-        let slot = Slot {
-            series,
-            previous: previous.unwrap_or(NONE),
-            number: self.appended,
-            time,
-            value,
-            labels: labels.0.into(),
-        };
-        if at < self.slots.len() {
-            let old = std::mem::replace(&mut self.slots[at], slot);
-            if self.latest.get(&old.series) == Some(&(at as u32)) {
-                self.latest.remove(&old.series);
-            }
-            if old.series == series && self.slots[at].previous == at as u32 {
-                self.slots[at].previous = NONE;
-            }
-        } else {
-            self.slots.push(slot);
+        let number = self.clock.fetch_add(1, Ordering::Relaxed);
+        while self.slots.len() == self.max || self.slots.front().is_some_and(|slot| !self.is_kept(slot, number + 1)) {
+            self.drop_first();
         }
-        self.latest.insert(series, at as u32);
-        self.appended += 1;
+        self.add(Slot { series, previous, number, time, value, labels: labels.0.into() });
         Kept::New
+    }
+
+    fn add(&mut self, slot: Slot) {
+        self.latest.insert(slot.series, self.first + self.slots.len() as u64);
+        self.slots.push_back(slot);
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(old) = self.slots.pop_front()
+            && self.latest.get(&old.series) == Some(&self.first)
+        {
+            self.latest.remove(&old.series);
+        }
+        self.first += 1;
+    }
+
+    /// The exemplar at `place`; `None` when it is no longer there.
+    fn at(&self, place: u64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(place.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Whether an exemplar is among the latest when `next` is the number of the next one.
+    fn is_kept(&self, slot: &Slot, next: u64) -> bool {
+        slot.number + self.max as u64 >= next
     }
 
     /// The exemplars of series `series` in `range`, ascending by time.
     pub(super) fn of(&self, series: u32, range: TimeRange) -> Vec<ExemplarValue> {
-        let mut found = Vec::new();
-        let mut at = self.latest.get(&series).copied().unwrap_or(NONE);
-        let mut before = u64::MAX;
-        while let Some(slot) = self.slots.get(at as usize).filter(|slot| slot.series == series && slot.number < before)
-        {
+        let (mut found, next) = (Vec::new(), self.clock.load(Ordering::Relaxed));
+        let mut place = self.latest.get(&series).copied();
+        while let Some(slot) = place.and_then(|place| self.at(place)).filter(|slot| self.is_kept(slot, next)) {
             if range.contains(slot.time) {
                 let labels = Labels::from_sorted(EncodedLabels(&slot.labels).pairs());
                 found.push(ExemplarValue { labels, value: slot.value, time: slot.time });
             }
-            before = slot.number;
-            at = slot.previous;
+            place = slot.previous;
         }
         found.reverse();
         found
@@ -133,18 +159,21 @@ impl ExemplarRing {
 
     /// All exemplars in the order they came: series, time, value, labels.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, i64, f64, EncodedLabels<'_>)> {
-        let is_full = self.max > 0 && self.slots.len() == self.max;
-        let start = if is_full { (self.appended % self.max as u64) as usize } else { 0 };
-        let (late, early) = self.slots.split_at(start.min(self.slots.len()));
-        early.iter().chain(late).map(|slot| (slot.series, slot.time, slot.value, EncodedLabels(&slot.labels)))
+        let next = self.clock.load(Ordering::Relaxed);
+        let kept = self.slots.iter().filter(move |slot| self.is_kept(slot, next));
+        kept.map(|slot| (slot.series, slot.time, slot.value, EncodedLabels(&slot.labels)))
     }
 
     /// Gives every series its number in `renumbered`; the exemplars of those without one are dropped.
     pub(super) fn renumber(&mut self, renumbered: &[Option<u32>]) {
-        let old = std::mem::replace(self, Self::new(self.max));
-        for (series, time, value, labels) in old.iter() {
-            if let Some(series) = renumbered.get(series as usize).copied().flatten() {
-                self.push(series, (time, value), labels);
+        let (old, next) = (std::mem::take(&mut self.slots), self.clock.load(Ordering::Relaxed));
+        self.latest.clear();
+        self.first = 0;
+        for slot in old {
+            let series = renumbered.get(slot.series as usize).copied().flatten();
+            if let Some(series) = series.filter(|_| self.is_kept(&slot, next)) {
+                let previous = self.latest.get(&series).copied();
+                self.add(Slot { series, previous, ..slot });
             }
         }
     }
@@ -182,5 +211,33 @@ mod tests {
         one.push(3, (1, 1.0), EncodedLabels(&labels));
         one.push(3, (2, 1.0), EncodedLabels(&labels));
         assert_eq!(times(&one, 3), [2]);
+    }
+
+    #[test]
+    fn heads_of_one_tenant_keep_as_many_as_one_would() {
+        let clock = ExemplarClock::default();
+        let (mut rings, labels) = ([ExemplarRing::new(5), ExemplarRing::new(5)], encode("trace_id", "x"));
+        rings.iter_mut().for_each(|ring| ring.share(Arc::clone(&clock), &[]));
+        let times = |rings: &[ExemplarRing; 2]| {
+            let mut times: Vec<i64> = rings.iter().flat_map(|ring| ring.iter().map(|row| row.1)).collect();
+            let chained = rings.iter().flat_map(|ring| (0..3).flat_map(|series| ring.of(series, TimeRange::ALL)));
+            let mut chained: Vec<i64> = chained.map(|exemplar| exemplar.time).collect();
+            times.sort_unstable();
+            chained.sort_unstable();
+            assert_eq!(times, chained);
+            times
+        };
+        for (at, ring) in [0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1].into_iter().enumerate() {
+            let at = at as i64;
+            assert_eq!(rings[ring].push((at % 3) as u32, (at, 1.0), EncodedLabels(&labels)), Kept::New);
+            assert_eq!(times(&rings), ((at - 4).max(0)..=at).collect::<Vec<_>>());
+        }
+        rings[0].renumber(&[Some(2), Some(0), None]);
+        assert_eq!(times(&rings), [6, 7, 9, 10]);
+        let mut late = ExemplarRing::new(5);
+        late.push(0, (3, 1.0), EncodedLabels(&labels));
+        late.push(0, (8, 1.0), EncodedLabels(&labels));
+        late.share(clock, &[2, 9]);
+        assert_eq!(late.of(0, TimeRange::ALL).iter().map(|exemplar| exemplar.time).collect::<Vec<_>>(), [8]);
     }
 }

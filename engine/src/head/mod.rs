@@ -43,7 +43,7 @@ use std::collections::HashMap;
 
 pub use append::{AppendLimits, Reason, Rejected, WriteReport};
 pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch};
-pub use exemplars::{ExemplarValue, SeriesExemplars};
+pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 
 use exemplars::ExemplarRing;
 use index::Postings;
@@ -61,7 +61,7 @@ pub struct Options {
     pub out_of_order_window_ms: i64,
     /// Late samples of a series that become a chunk (`--tsdb.out-of-order.cap-max`).
     pub out_of_order_cap_max: usize,
-    /// Exemplars that are kept; 0 for none.
+    /// Exemplars of the tenant that are kept, those of its other heads among them; 0 for none.
     pub exemplars_max: usize,
 }
 
@@ -151,6 +151,17 @@ impl Head {
             stats: HeadStats::default(),
             scratch: append::Scratch::default(),
         }
+    }
+
+    /// Counts exemplars with the tenant's other heads from now on. Those that are there already have the
+    /// ascending numbers `numbers`.
+    pub fn share_exemplars(&mut self, clock: ExemplarClock, numbers: &[u64]) {
+        self.exemplars.share(clock, numbers);
+    }
+
+    /// Unix milliseconds of the exemplars that are there, in the order they came.
+    pub fn exemplar_times(&self) -> impl Iterator<Item = i64> {
+        self.exemplars.times()
     }
 
     /// Counts.

@@ -62,6 +62,10 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
 /// Least time between two looks for blocks that are due and blocks to ship.
 const SHIP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// Time for which a changed limits file stays as it is before it is taken: one that is being written may be
+/// cut off anywhere and still be YAML.
+const LIMITS_SETTLE: Duration = Duration::from_millis(50);
+
 /// What the flags of a receiver come to.
 pub struct ReceiveConfig {
     options: ReceiveOptions,
@@ -274,6 +278,11 @@ impl Wired {
             match read() {
                 Ok(text) if text == last => {}
                 Ok(text) => {
+                    tokio::time::sleep(LIMITS_SETTLE).await;
+                    if read().ok().as_deref() != Some(text.as_str()) {
+                        // Somebody is writing it.
+                        continue;
+                    }
                     match self.receiver.limiter.reload(&text) {
                         Ok(()) => tracing::info!(file = %path.display(), "took changed limits"),
                         Err(error) => tracing::error!(%error, "cannot use the limits, keeping the old ones"),

@@ -34,7 +34,7 @@ pub use read::ViewRequest;
 pub use source::HeadSource;
 
 use super::pool::{Pool, ShardContext};
-use crate::head::{self, AppendLimits, WriteBatch, WriteReport};
+use crate::head::{self, AppendLimits, ExemplarClock, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
 use crate::wal::folder::Replayed;
@@ -131,6 +131,8 @@ pub(super) struct Tenant {
     labels: Labels,
     parts: Vec<PartStats>,
     blocks: LocalBlocks,
+    /// Number of its next exemplar.
+    exemplar_clock: ExemplarClock,
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
 }
@@ -176,13 +178,13 @@ impl Default for IngestOptions {
 }
 
 impl IngestOptions {
-    /// Options of each of a tenant's heads, one for each of `partitions`.
-    fn head(&self, partitions: usize) -> head::Options {
+    /// Options of each of a tenant's heads.
+    fn head(&self) -> head::Options {
         head::Options {
             block_range_ms: self.block_range_ms,
             out_of_order_window_ms: self.out_of_order_window_ms,
             out_of_order_cap_max: self.out_of_order_cap_max,
-            exemplars_max: self.exemplars_max.div_ceil(partitions),
+            exemplars_max: self.exemplars_max,
         }
     }
 
@@ -364,7 +366,7 @@ impl Ingest {
             let parts = (0..self.partitions()).map(|_| PartStats::default()).collect();
             let labels = self.options.labels_of(name);
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
-            Arc::new(Tenant { name, labels, parts, blocks, is_leaving })
+            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock: ExemplarClock::default(), is_leaving })
         });
         Ok(Arc::clone(made))
     }

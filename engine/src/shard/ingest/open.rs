@@ -50,13 +50,13 @@ impl Ingest {
             let options = &options;
             let read = |folder: &'_ PathBuf| {
                 let folder = folder.clone();
-                scope.spawn(move || replay_heads(&folder, options, count))
+                scope.spawn(move || replay_heads(&folder, options))
             };
             let threads: Vec<_> = folders.iter().map(read).collect();
             let panicked = || Err(Error::new(ErrorKind::Bug, "a replay panicked"));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
         });
-        let all = all.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        let mut all = all.into_iter().collect::<Result<Vec<_>, Error>>()?;
         let mut writers = Vec::with_capacity(count);
         for (partition, (folder, heads)) in folders.into_iter().zip(&all).enumerate() {
             let place = Place { folder, segment: heads.replayed.next_segment, durability: options.durability };
@@ -75,6 +75,7 @@ impl Ingest {
             open_ms: 0,
             options,
         });
+        ingest.number_exemplars(&mut all)?;
         for (index, heads) in all.into_iter().enumerate() {
             ingest.place_partition(index, heads)?;
         }
@@ -86,13 +87,38 @@ impl Ingest {
         Ok(ingest)
     }
 
+    /// Numbers what was replayed of each tenant's exemplars in the order of time: the logs of partitions
+    /// don't tell which came first.
+    fn number_exemplars(&self, all: &mut [Heads]) -> Result<(), Error> {
+        let mut found: HashMap<Arc<str>, Vec<(i64, usize)>> = HashMap::new();
+        for (partition, heads) in all.iter().enumerate() {
+            for (name, own) in &heads.heads {
+                let times = own.head.exemplar_times().map(|time| (time, partition));
+                found.entry(Arc::clone(name)).or_default().extend(times);
+            }
+        }
+        for (name, mut times) in found {
+            times.sort_unstable();
+            let tenant = self.tenant(&name)?;
+            tenant.exemplar_clock.store(times.len() as u64, Ordering::Relaxed);
+            for (partition, heads) in all.iter_mut().enumerate() {
+                let own = times.iter().zip(0..).filter(|((_, of), _)| *of == partition);
+                let numbers: Vec<u64> = own.map(|(_, number)| number).collect();
+                if let Some(own) = heads.heads.get_mut(&name) {
+                    own.head.share_exemplars(Arc::clone(&tenant.exemplar_clock), &numbers);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn place_partition(&self, index: usize, heads: Heads) -> Result<(), Error> {
         for (name, own) in &heads.heads {
             self.tenant(name)?.parts[index].publish(&own.head);
         }
         let partition = Partition {
             index,
-            options: self.options.head(self.writers.len()),
+            options: self.options.head(),
             heads: heads.heads,
             next_number: heads.next_number,
             writer: Arc::clone(&self.writers[index]),
@@ -138,8 +164,8 @@ fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
     Ok(count)
 }
 
-/// Replays the log in `folder`, one of `partitions`.
-fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Result<Heads, Error> {
+/// Replays the log in `folder`.
+fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> {
     let mut names: HashMap<u32, Arc<str>> = HashMap::new();
     let mut heads: HashMap<u32, Replay> = HashMap::new();
     let (mut next_number, mut unrecorded) = (0, Vec::<(u32, Cut)>::new());
@@ -151,7 +177,7 @@ fn replay_heads(folder: &Path, options: &IngestOptions, partitions: usize) -> Re
         if let Record::Tenant(number, name) = record {
             next_number = next_number.max(number + 1);
             if names.insert(number, Arc::from(name)).is_none() {
-                heads.insert(number, Replay::new(Head::new(options.head(partitions), i64::MIN)));
+                heads.insert(number, Replay::new(Head::new(options.head(), i64::MIN)));
             }
             return Ok(());
         }

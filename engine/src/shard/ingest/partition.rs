@@ -54,7 +54,7 @@ impl Partition {
             return reply(Err(Error::new(ErrorKind::Unavailable, message)));
         }
         let (mut recorder, index) = (std::mem::take(&mut self.recorder), self.index);
-        let own = self.head(&tenant.name, &mut recorder);
+        let own = self.head(tenant, &mut recorder);
         let report = own.head.append((batch, rows), limits, (own.number, &mut recorder));
         tenant.parts[index].publish(&own.head);
         self.recorder = recorder;
@@ -120,13 +120,15 @@ impl Partition {
         (recorder.take(), next)
     }
 
-    fn head(&mut self, tenant: &Arc<str>, recorder: &mut Recorder) -> &mut OwnedHead {
+    fn head(&mut self, tenant: &Tenant, recorder: &mut Recorder) -> &mut OwnedHead {
         let (options, next_number) = (self.options, &mut self.next_number);
-        self.heads.entry(Arc::clone(tenant)).or_insert_with(|| {
+        self.heads.entry(Arc::clone(&tenant.name)).or_insert_with(|| {
             let number = *next_number;
             *next_number += 1;
-            recorder.tenant(number, tenant);
-            OwnedHead { number, head: Head::new(options, i64::MIN) }
+            recorder.tenant(number, &tenant.name);
+            let mut head = Head::new(options, i64::MIN);
+            head.share_exemplars(Arc::clone(&tenant.exemplar_clock), &[]);
+            OwnedHead { number, head }
         })
     }
 }

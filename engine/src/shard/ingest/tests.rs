@@ -219,6 +219,37 @@ fn a_tenant_that_is_no_folder_is_refused_and_limits_hold_over_partitions() {
 }
 
 #[test]
+fn a_tenant_keeps_its_latest_exemplars_wherever_their_series_are() {
+    let (folder, pool) = (Folder::new(), pool(3));
+    let times = |ingest: &Ingest| {
+        let selectors = [vec![Matcher::equal("__name__", "metric")]];
+        let found = block_on(ingest.exemplars(&selectors, TimeRange::ALL)).unwrap();
+        let mut times: Vec<i64> = found.iter().flat_map(|series| series.exemplars.iter().map(|one| one.time)).collect();
+        times.sort_unstable();
+        times
+    };
+    let write = |ingest: &Ingest, at: i64, series: i64| {
+        let mut batch = WriteBatch::new();
+        batch.push_series([("__name__", "metric"), ("series", format!("{series:03}").as_str())]);
+        batch.push_sample(STEP * at, 1.0);
+        batch.push_exemplar(STEP * at, 1.0, [("trace_id", "x")]);
+        assert_eq!(block_on(ingest.append(&tenant(), batch, WriteLimits::default())).unwrap().exemplars, 1);
+    };
+    let latest = |last: i64| ((last - 9).max(0)..=last).map(|at| STEP * at).collect::<Vec<_>>();
+    let ingest = Ingest::open(&pool, folder.options()).unwrap();
+    for at in 0..40 {
+        // Of one series for a while, then of many.
+        write(&ingest, at, if at < 15 { 0 } else { at % 7 });
+        assert_eq!(times(&ingest), latest(at));
+    }
+    drop(ingest);
+    let ingest = Ingest::open(&pool, folder.options()).unwrap();
+    assert_eq!(times(&ingest), latest(39));
+    write(&ingest, 40, 3);
+    assert_eq!(times(&ingest), latest(40));
+}
+
+#[test]
 fn reads_see_whole_samples_while_writes_go_on() {
     let folder = Folder::new();
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();

@@ -188,10 +188,19 @@ impl Limiter {
         Self { current: RwLock::new(Arc::new(Current::new(config))), metrics, active: ActiveSeries::default() }
     }
 
-    /// Takes changed limits; a text that can't be read leaves them as they were, and is counted.
+    /// Takes changed limits; a text that can't be read leaves them as they were, and is counted. So does an
+    /// empty one: a file that is being written is empty for a while, and would lift all limits.
     pub fn reload(&self, text: &str) -> Result<(), ConfigError> {
         self.metrics.reloads.get_or_create(&Vec::new()).inc();
-        match LimitsConfig::parse(text) {
+        let is_blank = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
+        let parsed = match text.lines().all(is_blank) {
+            true => {
+                let why = "the file is empty; to lift all limits write `write: {}`";
+                Err(ConfigError::new("receive.limits-config-file", why))
+            }
+            false => LimitsConfig::parse(text),
+        };
+        match parsed {
             Ok(config) => {
                 self.metrics.publish(&config);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Current::new(config));
@@ -324,8 +333,12 @@ mod tests {
         let limiter = Limiter::new(LimitsConfig::default(), &mut Registry::default());
         assert_eq!(limiter.content("a", 11, 0), Ok(()));
         limiter.reload(LIMITS).unwrap();
-        assert!(limiter.reload("write: [").is_err());
-        assert_eq!(limiter.content("a", 11, 0), Err(Exceeded::Series));
+        for text in ["write: [", "", "\n  \n", "# only a comment was written so far\n"] {
+            assert!(limiter.reload(text).is_err(), "{text:?}");
+            assert_eq!(limiter.content("a", 11, 0), Err(Exceeded::Series));
+        }
+        limiter.reload("write: {}").unwrap();
+        assert_eq!(limiter.content("a", 11, 0), Ok(()));
     }
 
     #[test]
