@@ -14,6 +14,8 @@
 //! core 1    query        │ work 1 │ query │ work 2 │ query
 //! ```
 //!
+//! A core does not interrupt a job, so that the caller also works on jobs that would take a core too long.
+//!
 //! No more jobs exist at once than that takes, which bounds the memory.
 //!
 //! The caller parks until a result is there. It does not wait on the channel: a thread of the lowest
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::workers::{Lane, LaneWork, Workers};
+use super::workers::{LANE_UNITS_MAX, Lane, LaneWork, Workers};
 use crate::model::{Error, ErrorKind};
 
 /// What is done with each job, by any thread.
@@ -41,6 +43,11 @@ pub(super) trait Work: Send + Sync + 'static {
     /// Reads what a job needs, which may wait for a disk.
     fn fetch(&self, _job: &mut Self::Job) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What working on a job costs once it is fetched, see [`LANE_UNITS_MAX`].
+    fn units(&self, _job: &Self::Job) -> usize {
+        0
     }
 
     /// Works on a job.
@@ -129,16 +136,22 @@ impl<W: Work> Shared<W> {
     /// Works on a job that nobody works on yet, if there is one.
     fn work(&self) -> Option<Finished<W::Job>> {
         let (number, mut job) = self.waiting.try_recv().ok()?;
+        let worked = self.work_on(&mut job);
+        Some((number, job, worked))
+    }
+
+    /// Works on `job`, which the caller has fetched unless workers may wait.
+    fn work_on(&self, job: &mut W::Job) -> Result<(), Error> {
         let mut worker = self.idle.1.try_recv().unwrap_or_default();
         let worked = caught(|| {
             if self.may_wait {
-                self.work.fetch(&mut job)?;
+                self.work.fetch(job)?;
             }
-            self.work.work(&mut worker, &mut job)
+            self.work.work(&mut worker, job)
         });
         // The channel lives as long as this does.
         let _ = self.idle.0.send(worker);
-        Some((number, job, worked))
+        worked
     }
 }
 
@@ -250,10 +263,15 @@ impl<W: Work> Line<'_, W> {
         }
     }
 
-    fn hand_out(&self, (number, mut job): Numbered<W::Job>) -> Result<(), Error> {
+    /// Gives a job to the cores; one that is too much for theirs the caller works on.
+    fn hand_out(&mut self, (number, mut job): Numbered<W::Job>) -> Result<(), Error> {
         let shared = &self.cores.shared;
         if !shared.may_wait {
             shared.work.fetch(&mut job)?;
+            if shared.work.units(&job) > LANE_UNITS_MAX {
+                let worked = shared.work_on(&mut job);
+                return self.finish((number, job, worked));
+            }
         }
         let gone = |_| Error::new(ErrorKind::Bug, "the line of a compaction is closed");
         self.jobs.send((number, job)).map_err(gone)?;
@@ -274,12 +292,22 @@ mod tests {
 
     struct Double;
 
+    thread_local! {
+        /// Whether this thread is a core of a lane.
+        static IS_CORE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
     impl Work for Double {
         type Job = u64;
         type Worker = ();
 
+        fn units(&self, job: &u64) -> usize {
+            *job as usize * LANE_UNITS_MAX / 50
+        }
+
         fn work(&self, (): &mut (), job: &mut u64) -> Result<(), Error> {
             assert!(*job != 77, "job 77");
+            assert!(!IS_CORE.get() || self.units(job) <= LANE_UNITS_MAX, "a core got a job of {}", self.units(job));
             if *job == 88 {
                 return Err(Error::invalid("job 88"));
             }
@@ -317,7 +345,10 @@ mod tests {
         fn workers(cores: usize, served: usize) -> Workers {
             let start = |_| {
                 let (sender, work) = unbounded::<LaneWork>();
-                thread::spawn(move || work.iter().for_each(|mut work| while work() {}));
+                thread::spawn(move || {
+                    IS_CORE.set(true);
+                    work.iter().for_each(|mut work| while work() {})
+                });
                 sender
             };
             Workers::lane(Arc::new(Self { cores: (0..cores).map(start).collect(), served }))

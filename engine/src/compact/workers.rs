@@ -9,13 +9,40 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::chunk::Encoding;
 use crate::model::{Error, ErrorKind};
 
 /// Niceness of the threads of background jobs: queries come first.
 const NICENESS: i32 = 19;
 
-/// Chunks on which a core of a lane works without interruption, which takes it up to a millisecond.
+/// Chunks that are cut off for a core of a lane, which works on them for less than a millisecond when they
+/// are floats.
 const LANE_CHUNKS: usize = 192;
+
+/// What decoding and encoding a chunk of floats again costs, in units; see [`LANE_UNITS_MAX`].
+const FLOAT_UNITS: usize = 8;
+
+/// What that costs of a downsampled chunk: five aggregates, each value by itself.
+const AGGR_UNITS: usize = 8 * FLOAT_UNITS;
+
+/// What that costs of a chunk of native histograms, each of which has memory of its own.
+const HISTOGRAM_UNITS: usize = 32 * FLOAT_UNITS;
+
+/// What it costs to copy a chunk.
+pub(super) const COPY_UNITS: usize = 1;
+
+/// Units that a core of a lane works on without interruption. What costs more, such as a series of a year
+/// or one of native histograms, the caller works on.
+pub(super) const LANE_UNITS_MAX: usize = 2 * LANE_CHUNKS * FLOAT_UNITS;
+
+/// What it costs to decode a chunk and encode its samples again.
+pub(super) fn units(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Xor | Encoding::Xor2 => FLOAT_UNITS,
+        Encoding::Aggr => AGGR_UNITS,
+        _ => HISTOGRAM_UNITS,
+    }
+}
 
 /// Time without a result after which the caller works itself, for the cores may have no time for it.
 const PATIENCE: Duration = Duration::from_millis(100);

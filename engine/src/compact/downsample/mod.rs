@@ -17,7 +17,7 @@ use super::samples::Samples;
 use super::slice::{Slice, Slicer};
 use super::source::SourceBlock;
 use super::watch::Watch;
-use super::workers::Workers;
+use super::workers::{self, Workers};
 use crate::bucket::Meta;
 use crate::bucket::name::BlockObject;
 use crate::chunk::{Encoding, aggr, segment, xor};
@@ -94,6 +94,10 @@ impl Work for Downsample {
 
     fn fetch(&self, job: &mut Job) -> Result<(), Error> {
         job.fetch(&self.sources)
+    }
+
+    fn units(&self, job: &Job) -> usize {
+        (0..job.slice.chunks.len()).map(|chunk| workers::units(job.fetched.chunk(chunk).encoding)).sum()
     }
 
     fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use super::samples::{Encoder, SAMPLES_PER_CHUNK, Samples};
 use super::slice::Slicer;
 use super::source::SourceBlock;
 use super::watch::Watch;
-use super::workers::Workers;
+use super::workers::{self, COPY_UNITS, Workers};
 use crate::bucket::Meta;
 use crate::bucket::meta::merged;
 use crate::chunk::{Encoding, xor};
@@ -175,6 +175,24 @@ impl Work for Merge {
 
     fn fetch(&self, job: &mut Job) -> Result<(), Error> {
         job.fetch(&self.sources)
+    }
+
+    fn units(&self, job: &Job) -> usize {
+        let (slice, fetched) = (&job.slice, &job.fetched);
+        let of_series = |series: usize| {
+            let is_copied = !slice.may_overlap(series) && self.repair != Repair::All;
+            let chunks = slice.parts(series).iter().flat_map(|part| {
+                let deleted = !self.sources[part.source as usize].tombstones().of(part.series_ref).is_empty();
+                (part.start..part.end).map(move |chunk| (chunk as usize, deleted))
+            });
+            let units = chunks.map(|(chunk, deleted)| {
+                let meta = slice.chunks[chunk].meta;
+                let whole = self.range.min_time <= meta.min_time && meta.max_time <= self.range.max_time;
+                if is_copied && whole && !deleted { COPY_UNITS } else { workers::units(fetched.chunk(chunk).encoding) }
+            });
+            units.sum::<usize>()
+        };
+        (0..slice.len()).map(of_series).sum()
     }
 
     fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
