@@ -1,6 +1,6 @@
 //! Write requests of a fleet: batches of 2,000 series with one sample each, again and again.
 
-use engine::head::{AppendLimits, Head, OUT_OF_ORDER_CAP_MAX, Options, WriteBatch};
+use engine::head::{AppendLimits, Head, OUT_OF_ORDER_CAP_MAX, Options, StartTimes, WriteBatch};
 use engine::model::Labels;
 use engine::wal::Recorder;
 
@@ -16,6 +16,7 @@ pub const OPTIONS: Options = Options {
     out_of_order_window_ms: 0,
     out_of_order_cap_max: OUT_OF_ORDER_CAP_MAX,
     exemplars_max: 0,
+    start_times: StartTimes::Dropped,
 };
 
 /// No sample is refused.

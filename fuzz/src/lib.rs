@@ -275,6 +275,7 @@ pub fn wal_records(data: &[u8]) {
         out_of_order_window_ms: 600_000,
         out_of_order_cap_max: head::OUT_OF_ORDER_CAP_MAX,
         exemplars_max: 10,
+        start_times: head::StartTimes::Dropped,
     };
     let mut replay = Replay::new(Head::new(options, i64::MIN));
     for record in records(data, 0).map_while(Result::ok) {

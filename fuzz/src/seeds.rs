@@ -213,6 +213,7 @@ fn wal_records() -> Vec<u8> {
         out_of_order_window_ms: 600_000,
         out_of_order_cap_max: head::OUT_OF_ORDER_CAP_MAX,
         exemplars_max: 10,
+        start_times: head::StartTimes::Dropped,
     };
     let (mut head, mut recorder) = (Head::new(options, i64::MIN), Recorder::default());
     let limits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };

@@ -164,6 +164,25 @@ fn otlp_in_both_encodings_is_kept_as_prometheus_would() {
 }
 
 #[test]
+fn a_counter_begins_with_a_zero_where_it_began_when_the_feature_is_on() {
+    let began = format!("\"asInt\": \"7\", \"startTimeUnixNano\": \"{}\"", nanoseconds(NOW - 500));
+    for (flags, expected) in [
+        (&[][..], vec![(NOW, 7.0), (NOW + 1000, 7.0)]),
+        (&["--enable-feature=created-timestamp-zero-ingestion"], vec![(NOW - 500, 0.0), (NOW, 7.0), (NOW + 1000, 7.0)]),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let uru = start(data.path(), flags);
+        for time in [NOW, NOW + 1000] {
+            let body = otlp_json(time).replace("\"asInt\": \"7\"", &began);
+            assert_eq!(send_otlp(&uru, "application/json", None, body.as_bytes()).status, 200);
+        }
+        let found = samples(&stored(&uru, "http_requests_total"), &EXTERNAL);
+        let found = found.into_values().flatten().map(|(time, bits)| (time, f64::from_bits(bits)));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn bodies_in_zstd_are_taken() {
     let data = tempfile::tempdir().unwrap();
     let uru = start(data.path(), &[]);

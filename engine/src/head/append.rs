@@ -8,7 +8,7 @@
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
-use super::{Head, OwnedMetadata, SeriesCheck, SeriesHash, WriteBatch};
+use super::{Head, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
 use crate::model::histogram::Histogram;
@@ -107,7 +107,7 @@ impl WriteReport {
 
 /// What is to be done with a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     InOrder,
     Late,
     /// It is there.
@@ -124,14 +124,14 @@ pub(super) struct Scratch {
 }
 
 /// What one batch appends, until it is recorded.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     batch: &'a WriteBatch,
     limits: AppendLimits,
     /// No sample before this is taken in order.
     floor: i64,
     report: WriteReport,
-    tenant: u32,
-    recorder: &'a mut Recorder,
+    pub(super) tenant: u32,
+    pub(super) recorder: &'a mut Recorder,
     scratch: Scratch,
     natives: Vec<(u32, i64, &'a HistogramValue)>,
     late_natives: Vec<(u32, i64, &'a HistogramValue)>,
@@ -141,7 +141,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Records what was taken since the last time.
-    fn record(&mut self) {
+    pub(super) fn record(&mut self) {
         let batch = self.batch;
         let labels = |(row, number): &(u32, u32)| (*number, batch.labels(*row));
         self.recorder.series(self.tenant, self.scratch.created.iter().map(labels));
@@ -157,12 +157,11 @@ impl<'a> Pass<'a> {
     /// Notes a float that was taken in order. Replay takes floats and histograms in the order in which
     /// they are recorded, so that neither overtakes the other.
     #[inline]
-    fn keep_float(&mut self, number: u32, time: i64, value: f64) {
+    pub(super) fn keep_float(&mut self, number: u32, time: i64, value: f64) {
         if !self.natives.is_empty() {
             self.record();
         }
         self.scratch.kept.push(number, time, value);
-        self.report.samples += 1;
     }
 
     fn keep_native(&mut self, number: u32, time: i64, value: &'a HistogramValue) {
@@ -241,10 +240,17 @@ impl Head {
         let Some(id) = known.or_else(|| self.create_wanted(row, pass)) else { return };
         let number = self.numbers[id as usize];
         let samples = batch.samples(row);
-        for (time, value) in samples.times.iter().zip(samples.values) {
+        let zeros = self.options.start_times == StartTimes::ZeroSamples;
+        for (at, (time, value)) in samples.times.iter().zip(samples.values).enumerate() {
+            if let Some(start) = samples.starts.get(at).filter(|_| zeros) {
+                self.append_zero(id, number, (*start, *time), pass);
+            }
             self.append_float(id, (row, number), (*time, *value), pass);
         }
         for histogram in batch.histograms(row) {
+            if zeros {
+                self.append_zero_native(id, number, histogram, pass);
+            }
             self.append_native(id, (row, number), (histogram.time, &histogram.value), pass);
         }
         for exemplar in batch.exemplars(row) {
@@ -360,7 +366,7 @@ impl Head {
     /// Where a sample at `time` of series `id` goes; `same` says whether one at the time of the last is
     /// that one.
     #[inline]
-    fn place(&self, id: u32, time: i64, pass: &Pass<'_>, same: impl FnOnce(&Line, &Meta) -> bool) -> Place {
+    pub(super) fn place(&self, id: u32, time: i64, pass: &Pass<'_>, same: impl FnOnce(&Line, &Meta) -> bool) -> Place {
         let line = &self.lines[id as usize];
         if time > line.tail.last_time() && time >= pass.floor && time <= pass.limits.time_max {
             return Place::InOrder;
@@ -393,6 +399,7 @@ impl Head {
                 self.push_float(id, time, value);
                 self.note_sample(time);
                 pass.keep_float(number, time, value);
+                pass.report.samples += 1;
             }
             Place::Late => {
                 let late = self.metas[id as usize].out_of_order.get_or_insert_default();
@@ -422,6 +429,7 @@ impl Head {
                 self.note_sample(time);
                 // Recorded as the float that it was; replay comes through here again.
                 pass.keep_float(number, time, value);
+                pass.report.samples += 1;
             }
             Place::Duplicate => {
                 pass.report.samples += 1;

@@ -38,6 +38,7 @@ mod symbols;
 mod table;
 /// What readers get.
 pub mod view;
+mod zero;
 
 use std::collections::HashMap;
 
@@ -63,6 +64,19 @@ pub struct Options {
     pub out_of_order_cap_max: usize,
     /// Exemplars of the tenant that are kept, those of its other heads among them; 0 for none.
     pub exemplars_max: usize,
+    /// What becomes of start timestamps.
+    pub start_times: StartTimes,
+}
+
+/// What becomes of the start timestamps that samples are sent with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartTimes {
+    /// They are not kept, as in Thanos.
+    #[default]
+    Dropped,
+    /// A sample of zero at the start timestamp says where a counter began, unless it is older than what the
+    /// series has (`created-timestamp-zero-ingestion` of Prometheus).
+    ZeroSamples,
 }
 
 /// Late samples of a chunk unless something else is asked for; Prometheus' figure.

@@ -14,8 +14,13 @@ use crate::model::{BlockId, FloatColumns, FloatHistogram, Histogram, HistogramVa
 use crate::wal::{Cut, CutKind, CutPhase, Record, Recorder, records};
 
 const RANGE: i64 = 7_200_000;
-const OPTIONS: Options =
-    Options { block_range_ms: RANGE, out_of_order_window_ms: 600_000, out_of_order_cap_max: 32, exemplars_max: 100 };
+const OPTIONS: Options = Options {
+    block_range_ms: RANGE,
+    out_of_order_window_ms: 600_000,
+    out_of_order_cap_max: 32,
+    exemplars_max: 100,
+    start_times: StartTimes::Dropped,
+};
 const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };
 
 /// A sample of the twin: the bits of a float, or the count of a histogram.
@@ -274,6 +279,54 @@ fn late_samples_get_a_block_of_their_own_and_later_ones_stay() {
     head.truncate_late();
     while head.sweep() {}
     assert_eq!(read_all(&head)["1"].len(), 101);
+}
+
+#[test]
+fn a_counter_that_began_behind_its_last_sample_gets_a_zero_there_when_that_is_asked_for() {
+    let batch = |kind: fn(u64) -> Twin, rows: &[(i64, i64)]| {
+        let mut batch = WriteBatch::new();
+        batch.push_series([("__name__", "metric"), ("series", "1")]);
+        for (start, time) in rows {
+            match kind(7) {
+                Twin::Float(_) => {
+                    batch.push_sample(*time, 7.0);
+                    batch.push_start(*start);
+                }
+                Twin::Integer(count) => {
+                    batch.push_histogram(*time, *start, HistogramValue::Integer(Box::new(histogram(count))));
+                }
+                Twin::FloatNative(count) => {
+                    let value = histogram(count).to_float();
+                    batch.push_histogram(*time, *start, HistogramValue::Float(Box::new(value)));
+                }
+            }
+        }
+        batch
+    };
+    let kinds = [|value| Twin::Float((value as f64).to_bits()), Twin::Integer, Twin::FloatNative];
+    for (kind, start_times) in kinds
+        .into_iter()
+        .flat_map(|kind| [StartTimes::Dropped, StartTimes::ZeroSamples].map(|start_times| (kind, start_times)))
+    {
+        let zeros = start_times == StartTimes::ZeroSamples;
+        let (mut head, mut log) = (Head::new(Options { start_times, ..OPTIONS }, i64::MIN), Recorder::default());
+        // Begun, goes on, begun again, without a beginning, and begun after itself.
+        let first = append(&mut head, &batch(kind, &[(500, 1_000), (500, 2_000), (2_500, 3_000)]), &mut log);
+        let second = append(&mut head, &batch(kind, &[(0, 4_000), (5_000, 5_000), (5_999, 6_000)]), &mut log);
+        assert_eq!([first.samples + first.histograms, second.samples + second.histograms], [3, 3]);
+        assert_eq!((first.rejected, second.rejected), (vec![], vec![]));
+        let mut expected: TwinSeries = (1..=6).map(|at| (at * 1_000, kind(7))).collect();
+        if zeros {
+            expected.extend([500, 2_500, 5_999].map(|time| (time, kind(0))));
+        }
+        assert_eq!(read_all(&head)["1"], expected);
+        assert_eq!(read_all(&replay(log.bytes()))["1"], expected);
+        // What began before all that is taken in order is left out.
+        let late = append(&mut head, &batch(kind, &[(RANGE, 2 * RANGE), (RANGE / 2, 2 * RANGE + 1)]), &mut log);
+        assert_eq!(late.rejected, vec![]);
+        let times: Vec<i64> = read_all(&head)["1"].keys().copied().filter(|time| *time > 6_000).collect();
+        assert_eq!(times, if zeros { vec![RANGE, 2 * RANGE, 2 * RANGE + 1] } else { vec![2 * RANGE, 2 * RANGE + 1] });
+    }
 }
 
 /// A sample of each of the series numbered `series` at `time`.

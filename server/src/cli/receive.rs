@@ -95,7 +95,12 @@ pub const RECEIVE: &[Flag] = &[
     Flag::without_effect("receive.capnproto-address", Kind::Text, "0.0.0.0:19391", "receivers talk protobuf"),
     Flag::without_effect("receive.grpc-service-config", Kind::Text, "", "it tunes Go's gRPC client"),
     Flag::without_effect("receive.max-artificial-delay", Kind::Duration, "0s", "it is for tests of upstream").hidden(),
-    Flag::without_effect("enable-feature", Kind::List, "", "metric names are always looked up in the index"),
+    Flag::new(
+        "enable-feature",
+        Kind::List,
+        "",
+        "Feature that is off by default: created-timestamp-zero-ingestion puts a sample of zero where a counter began.",
+    ),
     Flag::without_effect(
         "receive.lazy-retrieval-max-buffered-responses",
         Kind::Integer,

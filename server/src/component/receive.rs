@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use engine::head::OUT_OF_ORDER_CAP_MAX;
+use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::model::relabel::{self, Rule};
 use engine::model::{Budget, Labels};
 use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
@@ -61,6 +61,9 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
 
 /// Least time between two looks for blocks that are due and blocks to ship.
 const SHIP_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// The feature that puts a zero where a counter began, by Prometheus' name.
+const START_ZEROS: &str = "created-timestamp-zero-ingestion";
 
 /// Time for which a changed limits file stays as it is before it is taken: one that is being written may be
 /// cut off anywhere and still be YAML.
@@ -410,6 +413,14 @@ fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOpti
         out_of_order_cap_max: cap_max,
         too_far_in_future_ms: ms("tsdb.too-far-in-future.time-window"),
         exemplars_max: values.integer("tsdb.max-exemplars") as usize,
+        start_times: match values
+            .list("enable-feature")
+            .iter()
+            .any(|list| list.split(',').any(|one| one == START_ZEROS))
+        {
+            true => StartTimes::ZeroSamples,
+            false => StartTimes::Dropped,
+        },
         series_max: 0,
         durability: match values.text("tsdb.wal-durability") {
             Some("relaxed") => Durability::Relaxed,

@@ -34,7 +34,7 @@ pub use read::ViewRequest;
 pub use source::HeadSource;
 
 use super::pool::{Pool, ShardContext};
-use crate::head::{self, AppendLimits, ExemplarClock, WriteBatch, WriteReport};
+use crate::head::{self, AppendLimits, ExemplarClock, StartTimes, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
 use crate::wal::folder::Replayed;
@@ -67,6 +67,8 @@ pub struct IngestOptions {
     pub too_far_in_future_ms: i64,
     /// Exemplars kept of each tenant; 0 for none.
     pub exemplars_max: usize,
+    /// What becomes of start timestamps.
+    pub start_times: StartTimes,
     /// Series of each tenant; 0 for any number.
     pub series_max: u64,
     /// What an acknowledgement means.
@@ -170,6 +172,7 @@ impl Default for IngestOptions {
             out_of_order_cap_max: head::OUT_OF_ORDER_CAP_MAX,
             too_far_in_future_ms: 0,
             exemplars_max: 0,
+            start_times: StartTimes::Dropped,
             series_max: 0,
             durability: Durability::Fsync,
             io: io::Mode::Auto,
@@ -185,6 +188,7 @@ impl IngestOptions {
             out_of_order_window_ms: self.out_of_order_window_ms,
             out_of_order_cap_max: self.out_of_order_cap_max,
             exemplars_max: self.exemplars_max,
+            start_times: self.start_times,
         }
     }
 
