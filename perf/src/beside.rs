@@ -88,8 +88,12 @@ struct Asking {
 }
 
 impl Asking {
-    /// Asks `asks` questions, or until the first run of compaction has ended.
+    /// Asks `asks` questions, or until the first run of compaction has ended. Each question was asked once
+    /// before: the first answer opens blocks, which has nothing to do with what else the process does.
     fn ask(&mut self, pause: u64, asks: Option<usize>) -> Result<Phase, String> {
+        for question in &self.questions {
+            self.runtime.block_on(self.client.ask(question))?;
+        }
         let mut took = vec![Vec::new(); self.questions.len()];
         let (begin, before) = (Instant::now(), usage::of(self.side.pid())?);
         let mut looked = begin;
