@@ -10,7 +10,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -33,7 +33,7 @@ pub struct SeriesCheck(pub u64);
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     /// Where the labels of series lie; `None` for the text.
-    body: Option<Vec<u8>>,
+    body: Option<Body>,
     text: Vec<u8>,
     series: Vec<Row>,
     times: Vec<i64>,
@@ -42,6 +42,37 @@ pub struct WriteBatch {
     histograms: Vec<HistogramRow>,
     exemplars: Vec<ExemplarRow>,
     metadata: Vec<MetadataRow>,
+}
+
+/// The body of a request. The memory of bodies is used again: a process that receives has some of them at
+/// any time, all of about one length, and new memory would be filled with zeros each time.
+#[derive(Clone, Debug)]
+struct Body(Vec<u8>);
+
+/// Bodies that nobody needs any more.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// Most bodies that are kept.
+const SPARE_MAX: usize = 8;
+
+/// Most bytes of a body that is kept.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// Room for the body of a request: `len` bytes that mean nothing.
+pub fn body_room(len: usize) -> Vec<u8> {
+    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut room = spare.unwrap_or_default();
+    room.resize(len, 0);
+    room
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX && self.0.capacity() <= SPARE_BYTES_MAX {
+            spare.push(std::mem::take(&mut self.0));
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +241,7 @@ impl WriteBatch {
     /// When they are longer than half of what 32 bits can point into.
     pub fn set_body(&mut self, body: Vec<u8>) {
         assert!(body.len() < i32::MAX as usize, "a request's body is bounded well below 2 GiB");
-        self.body = Some(body);
+        self.body = Some(Body(body));
     }
 
     /// Starts a series of `labels`, which ascend strictly by name, none of them empty. Gives its
@@ -304,7 +335,7 @@ impl WriteBatch {
         let place = self.series[series as usize].labels;
         EncodedLabels(match &self.body {
             None => self.text(place),
-            Some(body) => &body[place.at as usize..][..place.len as usize],
+            Some(Body(body)) => &body[place.at as usize..][..place.len as usize],
         })
     }
 
@@ -416,6 +447,16 @@ mod tests {
         assert_eq!(batch.metadata(1).next().unwrap().help, "is up");
         assert_eq!(batch.labels(1).pairs().collect::<Vec<_>>(), [("__name__", "up"), ("job", "b")]);
         assert_ne!(batch.hash(0), batch.hash(1));
+    }
+
+    #[test]
+    fn room_for_a_body_is_as_long_as_asked_whatever_was_in_it() {
+        for len in [1000, 10, 5000, 0, 200] {
+            let room = body_room(len);
+            assert_eq!(room.len(), len);
+            WriteBatch::new().set_body(room);
+        }
+        assert!(SPARE.lock().unwrap().len() <= SPARE_MAX);
     }
 
     #[test]

@@ -43,7 +43,7 @@ mod zero;
 use std::collections::HashMap;
 
 pub use append::{AppendLimits, Reason, Rejected, WriteReport};
-pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch};
+pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch, body_room};
 pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 
 use exemplars::ExemplarRing;

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use bytes::Buf as _;
+use engine::head::body_room;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 
@@ -93,7 +94,7 @@ fn unpack_snappy(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     if len / 22 > bytes.len() {
         return Err(BodyError::bad("snappy decode error: the claimed length can't come from so few bytes"));
     }
-    let mut plain = vec![0; len];
+    let mut plain = body_room(len);
     let written = snap::raw::Decoder::new().decompress(bytes, &mut plain).map_err(bad)?;
     plain.truncate(written);
     Ok(plain)
