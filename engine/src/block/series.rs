@@ -165,6 +165,11 @@ impl SeriesBatch {
         self.text.len() - label_text::FRAME * self.ends.len() + self.chunks.len() * size_of::<ChunkPlace>()
     }
 
+    /// Bytes of the labels as they are kept.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Bytes that the batch occupies on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.text.capacity()

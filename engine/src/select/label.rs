@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::block::{Chosen, OpenedBlock};
 use crate::index::ChunkColumns;
-use crate::model::{Error, Matcher, TimeRange};
+use crate::model::{Error, Matcher, Reservation, TimeRange};
 use crate::postings::Ordinals;
 
 use super::plan::{FIND_BYTES_PER_SERIES, Failure};
@@ -31,26 +31,30 @@ pub struct LabelRequest {
 }
 
 /// Names or values, ascending, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct LabelAnswer {
     /// Names or values.
     pub strings: Vec<String>,
     /// Blocks that could not answer.
     pub failures: Vec<Failure>,
+    /// Memory that the strings are accounted for with, and their copies on the wire.
+    pub held: Vec<Reservation>,
 }
 
+/// What one block has to say, and the memory that it is accounted for with.
+pub type OfBlock = (Vec<String>, Reservation);
+
 impl LabelRequest {
-    /// What one block has to say.
-    pub fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<Vec<String>, Error> {
+    /// What one block has to say. Limit when there is no memory for it.
+    pub fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<OfBlock, Error> {
         let block = &*chosen.block;
-        let series = match self.series(chosen, meter)? {
-            Some(series) if series.is_empty() => return Ok(Vec::new()),
-            series => series,
+        let strings = match (self.series(chosen, meter)?, &self.name) {
+            (Some(series), _) if series.is_empty() => Vec::new(),
+            (series, None) => self.names(block, series.as_ref())?,
+            (series, Some(name)) => self.values(block, name, series.as_ref())?,
         };
-        match &self.name {
-            None => self.names(block, series.as_ref()),
-            Some(name) => self.values(block, name, series.as_ref()),
-        }
+        let held = meter.hold(held_bytes(&strings))?;
+        Ok((strings, held))
     }
 
     /// The series that the answer is taken from; `None` for all, where there is no matcher.
@@ -105,15 +109,19 @@ impl LabelRequest {
     }
 
     /// The answers of several blocks as one.
-    pub fn merge(&self, answers: impl IntoIterator<Item = Result<Vec<String>, Failure>>) -> LabelAnswer {
-        let (mut strings, mut failures) = (Vec::new(), Vec::new());
+    pub fn merge(&self, answers: impl IntoIterator<Item = Result<OfBlock, Failure>>) -> LabelAnswer {
+        let (mut strings, mut failures, mut held) = (Vec::new(), Vec::new(), Vec::new());
         let mut is_mixed = false;
         for answer in answers {
             match answer {
-                Ok(found) if strings.is_empty() => strings = found,
-                Ok(found) => {
-                    is_mixed |= !found.is_empty();
-                    strings.extend(found);
+                Ok((found, own)) => {
+                    held.push(own);
+                    if strings.is_empty() {
+                        strings = found;
+                    } else {
+                        is_mixed |= !found.is_empty();
+                        strings.extend(found);
+                    }
                 }
                 Err(failure) => failures.push(failure),
             }
@@ -126,6 +134,15 @@ impl LabelRequest {
         if self.limit > 0 {
             strings.truncate(self.limit);
         }
-        LabelAnswer { strings, failures }
+        LabelAnswer { strings, failures, held }
     }
+}
+
+/// Bytes of a string besides its text: its place in the list, what its allocation wastes, and its frame on
+/// the wire.
+const STRING_BYTES: usize = size_of::<String>() + 16;
+
+/// Bytes of strings, and of their copies on the wire.
+pub fn held_bytes<'s>(strings: impl IntoIterator<Item = &'s String>) -> u64 {
+    strings.into_iter().map(|string| (STRING_BYTES + 2 * string.len()) as u64).sum()
 }

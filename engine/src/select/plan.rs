@@ -125,8 +125,7 @@ impl Source {
         if ordinals.len() > 1 {
             order = shape.order(&block.index().label_names(None)?, block.least_extension()?);
             if order == Order::Changed {
-                let _held = meter.hold(ordinals.len() as u64 * SERIES_BYTES)?;
-                ordinals = sort_ordinals(&block, &shape, &ordinals)?;
+                ordinals = sort_ordinals(&block, &shape, (&ordinals, meter))?;
             }
         }
         let fetched = PagesRead::here().since(before);
@@ -351,8 +350,9 @@ impl Plan {
     }
 }
 
-/// `ordinals` in the order of their final labels.
-fn sort_ordinals(block: &OpenedBlock, shape: &Shape, ordinals: &[u32]) -> Result<Vec<u32>, Error> {
+/// `ordinals` in the order of their final labels. Limit when there is no memory for the labels of all.
+fn sort_ordinals(block: &OpenedBlock, shape: &Shape, (ordinals, meter): (&[u32], &Meter)) -> Result<Vec<u32>, Error> {
+    let mut held = meter.hold((2 * size_of_val(ordinals)) as u64)?;
     let mut runs = Vec::with_capacity(ordinals.len().div_ceil(SORT_SERIES));
     let mut own = SeriesLabels::default();
     for part in ordinals.chunks(SORT_SERIES) {
@@ -361,6 +361,7 @@ fn sort_ordinals(block: &OpenedBlock, shape: &Shape, ordinals: &[u32]) -> Result
             block.index().labels(*ordinal, &mut own)?;
             shape.append(&own, &[], &mut shaped);
         }
+        held.grow(shaped.heap_bytes() as u64)?;
         runs.push(shaped);
     }
     let labels = |place: u32| runs[place as usize / SORT_SERIES].labels(place as usize % SORT_SERIES);

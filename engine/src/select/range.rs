@@ -9,7 +9,7 @@ use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, Read
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
 use crate::io::{self, BlockIo, Read};
-use crate::model::{BlockId, Error, ErrorKind};
+use crate::model::{BlockId, Error, ErrorKind, Reservation};
 
 use super::chunks::{RECORD_BYTES_MAX, Record, record_len, settle};
 use super::merge::{Entry, Merged, merge};
@@ -19,6 +19,16 @@ use super::stats::Stats;
 
 /// Chunk bytes after which a range is ended early and taken up again from there.
 const BYTES_MAX: u64 = io::WINDOW_BYTES as u64;
+
+/// Bytes of labels and chunk places that a range is admitted with; what is more is accounted for as it is
+/// looked up.
+const LOOKED_UP_BYTES_ADMITTED: u64 = 1 << 20;
+
+/// Bytes of labels and chunk places that are accounted for at once.
+const LOOKED_UP_BYTES_STEP: u64 = 256 << 10;
+
+/// Bytes that a series takes of a frame besides its labels and chunks.
+const SERIES_FRAME_BYTES: usize = 64;
 
 /// Blocks of a plan whose labels stay decoded from range to range; more share their buffers.
 const LABEL_BUFFERS: usize = 4;
@@ -40,6 +50,8 @@ pub struct Prepared {
     read: ReadPlan,
     fetched: Vec<Fetched>,
     output: Output,
+    /// Memory that labels and chunk places are accounted for with.
+    _held: Reservation,
 }
 
 /// A wanted chunk, or why it isn't there.
@@ -117,14 +129,15 @@ impl Prepared {
     ) -> Result<Self, Error> {
         let started = Instant::now();
         let mut output = Output::default();
-        let mut scratch = Scratch { labels: buffers, chunks: ChunkScratch::default(), hashed: Vec::new() };
+        let held = LookedUp { reservation: plan.meter.hold(0)?, bytes: 0 };
+        let mut scratch = Scratch { labels: buffers, chunks: ChunkScratch::default(), hashed: Vec::new(), held };
         let mut runs = Vec::with_capacity(plan.sources.len());
         let mut places = Vec::with_capacity(plan.sources.len());
         for source in 0..plan.sources.len() {
             if plan.is_canceled() {
                 return Err(canceled());
             }
-            let (run, own) = scratch.run(plan, (source, start.0[source], end.0[source]), &mut output);
+            let (run, own) = scratch.run(plan, (source, start.0[source], end.0[source]), &mut output)?;
             runs.push(run);
             places.push(own);
         }
@@ -140,6 +153,7 @@ impl Prepared {
             read: ReadPlan::default(),
             fetched: Vec::new(),
             output,
+            _held: scratch.held.reservation,
         };
         prepared.take_series(plan, series_max);
         prepared.output.next = prepared.next_position(end, &places);
@@ -182,7 +196,10 @@ impl Prepared {
     /// About how many bytes the range's frames will have.
     pub fn bytes_estimate(&self) -> usize {
         let chunks: u64 = self.wanted.iter().map(|chunk| chunk.len).sum();
-        chunks as usize + self.series * 320 + self.wanted.len() * 24
+        let looked_up: usize = self.runs.iter().map(SeriesBatch::len).sum();
+        let labels: usize = self.runs.iter().map(SeriesBatch::text_bytes).sum();
+        let labels = labels / looked_up.max(1) * self.series.min(looked_up);
+        chunks as usize + labels + self.series * SERIES_FRAME_BYTES + self.wanted.len() * 24
     }
 
     /// Reads what is local, checks all chunks and hands the series to `sink`.
@@ -428,22 +445,43 @@ struct Scratch<'b> {
     labels: &'b mut LabelBuffers,
     chunks: ChunkScratch,
     hashed: Vec<u8>,
+    held: LookedUp,
+}
+
+/// What the labels and chunk places of a range hold of the process' memory.
+struct LookedUp {
+    reservation: Reservation,
+    /// Bytes of the sources that are done.
+    bytes: u64,
+}
+
+impl LookedUp {
+    /// Accounts for a source of which `bytes` are looked up by now.
+    #[inline]
+    fn hold(&mut self, bytes: usize) -> Result<(), Error> {
+        let wanted = (self.bytes + bytes as u64).saturating_sub(LOOKED_UP_BYTES_ADMITTED);
+        match wanted.checked_sub(self.reservation.bytes()) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.reservation.grow(more.next_multiple_of(LOOKED_UP_BYTES_STEP)),
+        }
+    }
 }
 
 impl Scratch<'_> {
     /// The series of places `start..end` of a source that have a chunk in the range and belong to
-    /// the shard, in their final form; and the place of each.
+    /// the shard, in their final form; and the place of each. Limit when they are more than there is
+    /// memory for.
     fn run(
         &mut self,
         plan: &Plan,
         (source, start, end): (usize, u32, u32),
         output: &mut Output,
-    ) -> (SeriesBatch, Vec<u32>) {
+    ) -> Result<(SeriesBatch, Vec<u32>), Error> {
         let (number, source) = (source, &plan.sources[source]);
         let ordinals = &source.ordinals[start as usize..end as usize];
         let (mut run, mut places) = (SeriesBatch::default(), Vec::new());
         if ordinals.is_empty() {
-            return (run, places);
+            return Ok((run, places));
         }
         let before = PagesRead::here();
         let looked_up = if plan.naming() == Naming::Places {
@@ -456,15 +494,20 @@ impl Scratch<'_> {
         } else {
             self.shape(plan, (number, start, ordinals), &mut run, &mut places)
         };
-        if let Err(error) = looked_up {
-            output.fail(&source.block, error);
-            return (SeriesBatch::default(), Vec::new());
+        match looked_up {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Limit => return Err(error),
+            Err(error) => {
+                output.fail(&source.block, error);
+                return Ok((SeriesBatch::default(), Vec::new()));
+            }
         }
+        self.held.bytes += run.heap_bytes() as u64;
         if plan.naming() == Naming::Labels {
             let touched = (ordinals.len() as u64, run.content_bytes() as u64);
             output.stats.add_series(touched, PagesRead::here().since(before));
         }
-        (run, places)
+        Ok((run, places))
     }
 
     /// Appends the series `ordinals`, the first of which has the place `start`, to `run`.
@@ -475,12 +518,13 @@ impl Scratch<'_> {
         run: &mut SeriesBatch,
         places: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        let (request, hashed) = (&plan.request, &mut self.hashed);
+        let (request, hashed, held) = (&plan.request, &mut self.hashed, &mut self.held);
         let labels = &mut self.labels.0[source % LABEL_BUFFERS];
         let Source { block, shape, .. } = &plan.sources[source];
         let mut append = |at: usize, chunks: &[ChunkPlace]| {
             block.index().labels(ordinals[at], labels)?;
             shape.append(labels, chunks, run);
+            held.hold(run.heap_bytes())?;
             let last = run.len() - 1;
             if request.shard.as_ref().is_some_and(|shard| !shard.contains(run.labels(last), hashed)) {
                 run.pop_series();

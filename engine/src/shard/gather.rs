@@ -84,6 +84,8 @@ pub struct SeriesStream {
     stats: Stats,
     is_over: bool,
     reservation: Reservation,
+    /// What the part that was taken last holds beyond what every part is admitted with.
+    taken: Option<Reservation>,
 }
 
 struct Shared {
@@ -94,8 +96,9 @@ struct Shared {
     budget: Arc<Budget>,
 }
 
-/// A range that is done.
-type Finished = Result<Box<(Answer, Output)>, Error>;
+/// A range that is done: its part of the answer, what became of it, and the memory that the part holds
+/// beyond [`RANGE_BYTES`].
+type Finished = Result<Box<(Answer, Output, Reservation)>, Error>;
 
 /// A range in work.
 struct Slot {
@@ -106,7 +109,7 @@ struct Slot {
 
 /// A step of a range on its shard.
 enum Step {
-    Done(Box<(Answer, Output)>),
+    Done(Box<(Answer, Output, Reservation)>),
     Fetch(Box<Prepared>),
 }
 
@@ -214,6 +217,7 @@ impl SeriesStream {
             stats: *plan.stats(),
             is_over: false,
             reservation,
+            taken: None,
             shared: Arc::new(Shared {
                 pool: Arc::clone(&selector.pool),
                 plan,
@@ -241,14 +245,15 @@ impl SeriesStream {
             }
         }
         let Some(front) = self.slots.front_mut() else {
-            self.is_over = true;
+            (self.is_over, self.taken) = (true, None);
             return Poll::Ready(None);
         };
         let Some(outcome) = front.done.take() else { return Poll::Pending };
         let slot = self.slots.pop_front();
         match outcome {
             Ok(finished) => {
-                let (answer, output) = *finished;
+                let (answer, output, held) = *finished;
+                self.taken = Some(held);
                 self.take(&answer, output, slot.map(|slot| slot.end));
                 // What was freed is put to work before the caller sends this part away.
                 self.fill();
@@ -356,14 +361,19 @@ impl Shared {
         };
         loop {
             let estimate = prepared.bytes_estimate();
-            // A few series of very many chunks: more than what every range is admitted with.
-            let _oversize = self.budget.reserve((2 * estimate as u64).saturating_sub(RANGE_BYTES))?;
+            // A few series of very many chunks, or of very long labels: more than what every range is
+            // admitted with.
+            let mut oversize = self.budget.reserve((2 * estimate as u64).saturating_sub(RANGE_BYTES))?;
             let mut sink = self.sinks.sink(estimate);
             match prepared.encode(&self.plan, context.io(), &mut *sink)? {
                 Outcome::Done(mut output) => {
                     let failures = std::mem::take(&mut output.failures);
                     let answer = Answer { frames: sink.take(), series: output.series, failures };
-                    return Ok(Step::Done(Box::new((answer, *output))));
+                    // The frames wait for their reader longer than what they were made of.
+                    let kept = (answer.frames.capacity() as u64).saturating_sub(RANGE_BYTES);
+                    oversize.grow(kept.saturating_sub(oversize.bytes()))?;
+                    oversize.shrink(oversize.bytes() - kept);
+                    return Ok(Step::Done(Box::new((answer, *output, oversize))));
                 }
                 Outcome::Fetch(longer) if longer.remote_ranges(&self.plan).is_empty() => prepared = longer,
                 Outcome::Fetch(longer) => return Ok(Step::Fetch(longer)),

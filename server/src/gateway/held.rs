@@ -31,6 +31,7 @@ impl Gateway {
         let limit = request.limit;
         let more = ingest.labels(&self.selector, request, self.request_limits()).await?;
         found.failures.extend(more.failures);
+        found.held.extend(more.held);
         found.strings.extend(more.strings);
         found.strings.sort_unstable();
         found.strings.dedup();

@@ -1,6 +1,6 @@
 //! Label names and label values: found on the shards, answered in Thanos' words.
 
-use engine::model::{Error, ErrorKind, TimeRange};
+use engine::model::{Error, ErrorKind, Reservation, TimeRange};
 use engine::select::{Failure, LabelAnswer, LabelRequest};
 use prost::{Message, Name};
 use prost_types::Any;
@@ -18,9 +18,12 @@ use crate::api::grpc::call::Incoming;
 /// Names or values, warnings, and the blocks that were asked.
 type Found = (Vec<String>, Vec<String>, Vec<Block>);
 
+/// A message, and the memory that it is accounted for with until it is sent.
+type Accounted<M> = Result<(M, Vec<Reservation>), Status>;
+
 impl Gateway {
     /// Answers a LabelNames request.
-    pub async fn label_names(&self, incoming: Incoming<LabelNamesRequest>) -> Result<LabelNamesResponse, Status> {
+    pub async fn label_names(&self, incoming: Incoming<LabelNamesRequest>) -> Accounted<LabelNamesResponse> {
         let Incoming { message, tenant, .. } = incoming;
         let hints: Option<LabelNamesRequestHints> =
             request::parse_hints(message.hints.as_ref(), "label names").map_err(invalid)?;
@@ -33,13 +36,13 @@ impl Gateway {
             ..parse((&message.matchers, &block_matchers), message.limit)?
         };
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
-        let (names, warnings, queried_blocks) = self.labels(request, partial, &tenant).await?;
+        let ((names, warnings, queried_blocks), held) = self.labels(request, partial, &tenant).await?;
         let hints = wants_hints.then(|| any(&LabelNamesResponseHints { queried_blocks }));
-        Ok(LabelNamesResponse { names, warnings, hints })
+        Ok((LabelNamesResponse { names, warnings, hints }, held))
     }
 
     /// Answers a LabelValues request.
-    pub async fn label_values(&self, incoming: Incoming<LabelValuesRequest>) -> Result<LabelValuesResponse, Status> {
+    pub async fn label_values(&self, incoming: Incoming<LabelValuesRequest>) -> Accounted<LabelValuesResponse> {
         let Incoming { message, tenant, .. } = incoming;
         let hints: Option<LabelValuesRequestHints> =
             request::parse_hints(message.hints.as_ref(), "label values").map_err(invalid)?;
@@ -52,12 +55,12 @@ impl Gateway {
             ..parse((&message.matchers, &block_matchers), message.limit)?
         };
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
-        let (values, warnings, queried_blocks) = self.labels(request, partial, &tenant).await?;
+        let ((values, warnings, queried_blocks), held) = self.labels(request, partial, &tenant).await?;
         let hints = wants_hints.then(|| any(&LabelValuesResponseHints { queried_blocks }));
-        Ok(LabelValuesResponse { values, warnings, hints })
+        Ok((LabelValuesResponse { values, warnings, hints }, held))
     }
 
-    async fn labels(&self, request: LabelRequest, partial: Partial, tenant: &str) -> Result<Found, Status> {
+    async fn labels(&self, request: LabelRequest, partial: Partial, tenant: &str) -> Accounted<Found> {
         let blocks = self.blocks.current();
         let asked = blocks.set.overlapping(&request.matchers, request.range, &request.block_matchers);
         let asked = asked.iter().map(|chosen| Block { id: chosen.block.id().to_string() }).collect();
@@ -65,7 +68,7 @@ impl Gateway {
         let mut answer = answer.map_err(|error| self.refuse_labels(&error, tenant))?;
         let added = self.add_kept_labels(request, &mut answer).await;
         added.map_err(|error| self.refuse_labels(&error, tenant))?;
-        let LabelAnswer { strings, failures } = answer;
+        let LabelAnswer { strings, failures, held } = answer;
         let mut warnings = Vec::new();
         for Failure { block, error } in failures {
             tracing::warn!(%block, %error, "a block failed to answer");
@@ -74,7 +77,7 @@ impl Gateway {
             }
             warnings.push(error.message().to_owned());
         }
-        Ok((strings, warnings, asked))
+        Ok(((strings, warnings, asked), held))
     }
 
     fn refuse_labels(&self, error: &Error, tenant: &str) -> Status {

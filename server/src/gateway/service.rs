@@ -36,14 +36,14 @@ impl StoreService {
                 Ok(incoming) => gateway.series(incoming).await,
                 Err(status) => status.into_http(),
             },
-            "/thanos.Store/LabelNames" => call::reply(
+            "/thanos.Store/LabelNames" => call::reply_accounted(
                 async {
                     let incoming = call::read(request, max).await?;
                     call::within(incoming.timeout, gateway.label_names(incoming)).await
                 }
                 .await,
             ),
-            "/thanos.Store/LabelValues" => call::reply(
+            "/thanos.Store/LabelValues" => call::reply_accounted(
                 async {
                     let incoming = call::read(request, max).await?;
                     call::within(incoming.timeout, gateway.label_values(incoming)).await

@@ -12,7 +12,7 @@ use crate::block::{BlockSet, OpenedBlock};
 use crate::head::cardinality::{Cardinality, LabelCounts};
 use crate::head::{OwnedMetadata, SeriesExemplars, view};
 use crate::model::{Error, Labels, LabelsBuilder, Matcher, TimeRange};
-use crate::select::{LabelAnswer, LabelRequest, Limits};
+use crate::select::{LabelAnswer, LabelRequest, Limits, held_bytes};
 use crate::shard::gather::{Selector, answer};
 
 /// Which part of the heads and local blocks is wanted.
@@ -92,9 +92,11 @@ impl Ingest {
         }
         let set = BlockSet::new(local_blocks(&tenants));
         let limit = if request.limit == 0 { usize::MAX } else { request.limit };
-        let blocks = selector.labels(&set, request, limits).await?;
-        strings.extend(blocks.strings);
-        Ok(LabelAnswer { strings: strings.into_iter().take(limit).collect(), failures: blocks.failures })
+        let own = selector.budget.reserve(held_bytes(&strings))?;
+        let LabelAnswer { strings: of_blocks, failures, mut held } = selector.labels(&set, request, limits).await?;
+        held.push(own);
+        strings.extend(of_blocks);
+        Ok(LabelAnswer { strings: strings.into_iter().take(limit).collect(), failures, held })
     }
 
     /// Exemplars in `range` of the series that all matchers of one of `selectors` match, with the external

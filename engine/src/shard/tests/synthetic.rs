@@ -13,7 +13,7 @@ use crate::chunk::{Encoding, segment, xor};
 use crate::index::{ChunkMeta, column, tsdb};
 use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
-use crate::select::{Fetched, Hashed, Projection, RemoteRange};
+use crate::select::{Fetched, Hashed, LabelRequest, Projection, RemoteRange};
 
 /// Series of a block: labels, and of each chunk its first time and number of samples.
 type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
@@ -304,6 +304,68 @@ fn a_request_waits_for_memory_and_is_refused_when_it_can_never_have_it() {
     let error = run_remote(&small, &blocks, all_series(), remote).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     assert!(error.message().starts_with("--store.memory-limit"), "{error}");
+}
+
+/// A block of series with a label of so many bytes each.
+fn long_labels(count: i64, bytes: usize) -> Model {
+    let series = (0..count).map(|at| {
+        let long = format!("{at:06}{}", "v".repeat(bytes));
+        (Labels::from_pairs([("a", "x".to_owned()), ("n", long)]), vec![(0, 2)])
+    });
+    Model { external: Labels::from_pairs([("replica", "1")]), content: series.collect(), tint: 0 }
+}
+
+#[test]
+fn long_labels_are_accounted_for_and_refused_by_name_where_there_is_no_memory_for_them() {
+    let model = [long_labels(6000, 4000)];
+    // Replica labels that lie before others are sorted anew, with the labels of all.
+    let requests = [all_series(), Request { without_labels: vec!["a".to_owned()], ..all_series() }];
+    for request in requests {
+        let mut limited = selector(2, io::Mode::Pread);
+        limited.budget = Budget::new("--store.memory-limit", 20 << 20);
+        let (blocks, remote) = open_all(&model);
+        let error = run_remote(&limited, &blocks, request.clone(), remote).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.message().starts_with("--store.memory-limit"), "{error}");
+        assert!(limited.budget.usage().peak <= 20 << 20);
+        let ample = selector(2, io::Mode::Pread);
+        let (blocks, remote) = open_all(&model);
+        assert_eq!(run_remote(&ample, &blocks, request, remote).unwrap().len(), 6000);
+        let labels = 6000 * 4000;
+        assert!(ample.budget.usage().peak > labels, "{:?}", ample.budget.usage());
+        for selector in [limited, ample] {
+            while selector.budget.usage().used > 0 {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn values_of_labels_are_accounted_for_as_long_as_they_are_held() {
+    let request = LabelRequest {
+        name: Some("n".to_owned()),
+        range: TimeRange::ALL,
+        matchers: Vec::new(),
+        without_labels: Vec::new(),
+        limit: 0,
+        block_matchers: Vec::new(),
+    };
+    let (blocks, _) = open_all(&[long_labels(2000, 1000), long_labels(1000, 1000)]);
+    let ample = selector(2, io::Mode::Pread);
+    let found = block_on(ample.labels(&blocks, request.clone(), Limits::default())).unwrap();
+    assert_eq!(found.strings.len(), 2000);
+    assert!(ample.budget.usage().used >= 2 * 3000 * 1006, "{:?}", ample.budget.usage());
+    drop(found);
+    assert_eq!(ample.budget.usage().used, 0);
+    let mut limited = selector(2, io::Mode::Pread);
+    limited.budget = Budget::new("--store.memory-limit", 3 << 20);
+    let error = block_on(limited.labels(&blocks, request, Limits::default())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.message().starts_with("--store.memory-limit"), "{error}");
+    while limited.budget.usage().used > 0 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -65,14 +65,19 @@ pub async fn read_bytes(request: Call, bytes_max: usize) -> Result<(Bytes, Heade
 
 /// The answer of a call that has one message.
 pub fn reply<M: Message>(result: Result<M, Status>) -> Response<Body> {
+    reply_accounted(result.map(|message| (message, ())))
+}
+
+/// The same; `held`, what the message holds of the process' memory, is dropped when it was sent.
+pub fn reply_accounted<M: Message, H: Send + Unpin + 'static>(result: Result<(M, H), Status>) -> Response<Body> {
     match result {
-        Ok(message) => {
+        Ok((message, held)) => {
             let len = message.encoded_len();
             let mut bytes = BytesMut::with_capacity(len + GRPC_PREFIX_LEN);
             bytes.put_u8(0);
             bytes.put_u32(len as u32);
             message.encode_raw(&mut bytes);
-            respond(Once { message: Some(bytes.freeze()), is_done: false })
+            respond(Once { message: Some(bytes.freeze()), is_done: false, _held: held })
         }
         Err(status) => status.into_http(),
     }
@@ -152,12 +157,13 @@ pub fn trailers(status: &Status) -> HeaderMap {
 }
 
 /// One message and its trailers.
-struct Once {
+struct Once<H> {
     message: Option<Bytes>,
     is_done: bool,
+    _held: H,
 }
 
-impl http_body::Body for Once {
+impl<H: Unpin> http_body::Body for Once<H> {
     type Data = Bytes;
     type Error = Status;
 
