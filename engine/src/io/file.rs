@@ -46,7 +46,7 @@ impl File {
     }
 
     /// Creates `path`, which must not exist, for writes of whole blocks that go past the page cache and are
-    /// durable when they are done (`O_DIRECT`, `O_DSYNC`): a fifth of the CPU of a write and a sync, and a
+    /// durable when they are done (`O_DIRECT`, `O_DSYNC`): a quarter of the CPU of a write and a sync, and a
     /// third of their time. Where the file system has no such writes, an ordinary file.
     pub fn create_durable(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();

@@ -254,13 +254,18 @@ mod tests {
         assert_eq!(format_float(f64::NAN), "NaN");
     }
 
+    /// Numbers of a xorshift generator.
+    fn noise() -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(0x9e37_79b9_7f4a_7c15u64), |bits| {
+            let bits = bits ^ (bits << 13);
+            let bits = bits ^ (bits >> 7);
+            Some(bits ^ (bits << 17))
+        })
+    }
+
     #[test]
     fn whole_numbers_of_all_lengths_have_their_digits() {
-        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
-        for round in 0..5000 {
-            bits ^= bits << 13;
-            bits ^= bits >> 7;
-            bits ^= bits << 17;
+        for (round, bits) in (0..5000).zip(noise()) {
             let whole = (bits % 10u64.pow(round % 16)) as i64;
             for whole in [whole, -whole, 10i64.pow(round % 16) - 1] {
                 assert_eq!(format_float(whole as f64), whole.to_string());
@@ -270,11 +275,7 @@ mod tests {
 
     #[test]
     fn what_was_written_reads_back_as_the_same_float() {
-        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
-        for _ in 0..20_000 {
-            bits ^= bits << 13;
-            bits ^= bits >> 7;
-            bits ^= bits << 17;
+        for bits in noise().take(20_000) {
             let value = f64::from_bits(bits);
             if value.is_finite() {
                 for notation in [Notation::Fixed, Notation::Json, Notation::General] {

@@ -172,14 +172,15 @@ fn remove_before(folder: &Path, number: u64) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::record::{FloatRows, Order, Recorder};
     use super::*;
 
-    struct Folder(PathBuf);
+    /// The folder of a log, removed at the end.
+    pub(in crate::wal) struct Folder(pub(in crate::wal) PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Self {
+        pub(in crate::wal) fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("uru-wal-{name}-{}", std::process::id()));
             drop(fs::remove_dir_all(&path));
             fs::create_dir_all(&path).unwrap();
@@ -194,7 +195,8 @@ mod tests {
             fs::write(segment_path(&self.0, number), bytes).unwrap();
         }
 
-        fn read(&self) -> Result<(Vec<i64>, Replayed), Error> {
+        /// Times of the samples in the log.
+        pub(in crate::wal) fn read(&self) -> Result<(Vec<i64>, Replayed), Error> {
             let mut times = Vec::new();
             let replayed = replay(&self.0, |record| {
                 let Record::Floats(_, _, rows) = record else { return Ok(()) };
@@ -211,7 +213,8 @@ mod tests {
         }
     }
 
-    fn floats(time: i64) -> Vec<u8> {
+    /// Records of one sample.
+    pub(in crate::wal) fn floats(time: i64) -> Vec<u8> {
         let (mut rows, mut recorder) = (FloatRows::default(), Recorder::default());
         rows.push(1, time, 1.0);
         recorder.floats(1, Order::Kept, &rows);

@@ -292,29 +292,10 @@ impl Loop {
 
 #[cfg(test)]
 mod tests {
-    use super::super::folder::replay;
-    use super::super::record::{FloatRows, Order, Record, Recorder};
+    use super::super::folder::tests::{Folder, floats};
     use super::*;
     use crate::io::faulty::{Fault, Faulty};
     use crate::io::{self, Mode};
-
-    fn floats(time: i64) -> Vec<u8> {
-        let (mut rows, mut recorder) = (FloatRows::default(), Recorder::default());
-        rows.push(1, time, 1.0);
-        recorder.floats(1, Order::Kept, &rows);
-        recorder.take()
-    }
-
-    /// Times of the log in `folder`, and the segment that comes next.
-    fn replayed(folder: &std::path::Path) -> (Vec<i64>, u64) {
-        let mut times = Vec::new();
-        let read = replay(folder, |record| {
-            let Record::Floats(_, _, rows) = record else { return Ok(()) };
-            times.extend(rows.times);
-            Ok(())
-        });
-        (times, read.unwrap().next_segment)
-    }
 
     /// Commits and rotates; gives the times that were acknowledged.
     fn write(writer: &Writer, from: i64) -> Vec<i64> {
@@ -337,22 +318,20 @@ mod tests {
         for (seed, fault) in
             (0..8).flat_map(|seed| [Fault::Error, Fault::Torn, Fault::Unsynced].map(|fault| (seed, fault)))
         {
-            let folder = std::env::temp_dir().join(format!("uru-wal-writer-{}", std::process::id()));
-            drop(std::fs::remove_dir_all(&folder));
-            std::fs::create_dir_all(&folder).unwrap();
+            let folder = Folder::new("writer");
             let mut acknowledged = Vec::new();
             for round in 0..4 {
-                let (times, segment) = replayed(&folder);
+                let (times, replayed) = folder.read().unwrap();
                 let is_there = |time: &i64| times.contains(time);
                 assert!(acknowledged.iter().all(is_there), "{fault:?} {seed}: {acknowledged:?}, but {times:?}");
-                let place = Place { folder: folder.clone(), segment, durability: Durability::Fsync };
+                let (folder, segment) = (folder.0.clone(), replayed.next_segment);
+                let place = Place { folder, segment, durability: Durability::Fsync };
                 let open: OpenIo =
                     Box::new(move || Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, fault, 8, 4 * seed + round))));
                 if let Ok(writer) = Writer::start(place, open) {
                     acknowledged.extend(write(&writer, round as i64 * 100));
                 }
             }
-            std::fs::remove_dir_all(&folder).unwrap();
         }
     }
 }
