@@ -174,6 +174,11 @@ impl Values {
         self.values.get(name).unwrap_or_else(|| panic!("the component declares a flag --{name}"))
     }
 
+    /// All words of a flag that may come again and whose texts may be several words with commas between.
+    pub fn words(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.list(name).iter().flat_map(|text| text.split(','))
+    }
+
     /// Whether a switch is on.
     pub fn is_on(&self, name: &str) -> bool {
         self.text(name) == Some("true")

@@ -283,7 +283,7 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
 
 /// The labels that tell replicas apart; each flag may name several, with commas between them.
 pub fn replica_labels(values: &Values) -> Vec<String> {
-    let names = values.list("deduplication.replica-label").iter().flat_map(|text| text.split(','));
+    let names = values.words("deduplication.replica-label");
     names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 

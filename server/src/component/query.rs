@@ -137,7 +137,7 @@ pub fn bytes_max(values: &Values) -> u64 {
 
 /// The API that the flags describe.
 pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
-    let features: Vec<&str> = values.list("enable-feature").iter().flat_map(|list| list.split(',')).collect();
+    let features: Vec<&str> = values.words("enable-feature").collect();
     let has = |name: &str| features.contains(&name);
     let ms = |name: &str| i64::try_from(values.duration(name).as_millis()).unwrap_or(i64::MAX);
     let options = promql::Options {
@@ -164,7 +164,7 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
 
 /// The words of a flag that may come again and that has lists, parted by commas.
 fn listed_words(values: &Values, flag: &str) -> Vec<String> {
-    let words = values.list(flag).iter().flat_map(|list| list.split(','));
+    let words = values.words(flag);
     words.map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
@@ -194,7 +194,7 @@ fn rules(values: &Values) -> Result<Vec<relabel::Rule>, ConfigError> {
 }
 
 fn settings(values: &Values) -> Settings {
-    let labels = values.list("query.replica-label").iter().flat_map(|list| list.split(','));
+    let labels = values.words("query.replica-label");
     let word = |name: &str| values.text(name).unwrap_or_default().to_owned();
     Settings {
         timeout: values.duration("query.timeout"),

@@ -413,13 +413,10 @@ fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOpti
         out_of_order_cap_max: cap_max,
         too_far_in_future_ms: ms("tsdb.too-far-in-future.time-window"),
         exemplars_max: values.integer("tsdb.max-exemplars") as usize,
-        start_times: match values
-            .list("enable-feature")
-            .iter()
-            .any(|list| list.split(',').any(|one| one == START_ZEROS))
-        {
-            true => StartTimes::ZeroSamples,
-            false => StartTimes::Dropped,
+        start_times: if values.words("enable-feature").any(|feature| feature == START_ZEROS) {
+            StartTimes::ZeroSamples
+        } else {
+            StartTimes::Dropped
         },
         series_max: 0,
         durability: match values.text("tsdb.wal-durability") {
