@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::step::histogram_bytes;
 use crate::model::{FloatColumns, FloatHistogram, Labels};
 
 /// Native histograms of several series, one after the other.
@@ -73,6 +74,14 @@ impl SampleBatch {
     pub fn samples(&self) -> usize {
         let last = |ends: &[usize]| ends.last().copied().unwrap_or(0);
         last(&self.float_ends) + last(&self.histogram_ends)
+    }
+
+    /// Bytes that the batch occupies; labels that series share count for each.
+    pub fn heap_bytes(&self) -> usize {
+        let labels = self.labels.iter().map(|labels| size_of::<Labels>() + labels.heap_bytes()).sum::<usize>();
+        let histograms = self.histograms.values.iter().map(|histogram| histogram_bytes(histogram)).sum::<usize>();
+        let columns = 2 * self.floats.len() + self.float_starts.len() + 2 * self.histograms.timestamps.len();
+        labels + histograms + 8 * (columns + self.histogram_starts.len() + 3 * self.len())
     }
 
     /// Ends the series whose samples were appended since the last call.

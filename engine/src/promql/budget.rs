@@ -1,11 +1,12 @@
 //! The limits of one query: samples in memory, bytes, time, and the caller's patience.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::batch::StepBatch;
-use crate::model::{Error, ErrorKind};
+use crate::model::{Error, ErrorKind, budget};
+
+use super::value::Matrix;
 
 /// Where Prometheus says a limit was hit.
 const PLACE: &str = "query execution";
@@ -14,15 +15,33 @@ const PLACE: &str = "query execution";
 #[derive(Debug)]
 pub struct Budget {
     samples_max: u64,
-    bytes_max: u64,
+    memory: Arc<Memory>,
     deadline: Option<Instant>,
     canceled: Arc<AtomicBool>,
     samples: AtomicU64,
     peak: AtomicU64,
-    bytes: AtomicU64,
     read: AtomicU64,
     queried: AtomicU64,
 }
+
+/// The bytes of one query, and their share of the process' memory; given back when it is dropped.
+#[derive(Debug)]
+pub struct Memory {
+    bytes_max: u64,
+    held: AtomicU64,
+    process: Option<Share>,
+}
+
+/// What a query has taken of the process' memory, ahead of what it holds.
+#[derive(Debug)]
+struct Share {
+    /// The reservation's bytes, so that most changes need no lock.
+    bytes: AtomicU64,
+    reservation: Mutex<budget::Reservation>,
+}
+
+/// Bytes of the process' memory that a query takes at a time.
+const SHARE_STEP: u64 = 1 << 20;
 
 /// Samples and bytes in memory at one point of a query.
 #[derive(Clone, Copy, Debug)]
@@ -59,17 +78,83 @@ fn check(canceled: &AtomicBool, deadline: Option<Instant>) -> Result<(), Error> 
     Ok(())
 }
 
+impl Memory {
+    /// At most `bytes_max` bytes at a time, which count in `process` where there is one.
+    pub fn new(bytes_max: u64, process: Option<&Arc<budget::Budget>>) -> Result<Self, Error> {
+        let process = process.map(|process| process.reserve(0)).transpose()?;
+        let share = |reservation| Share { bytes: AtomicU64::new(0), reservation: Mutex::new(reservation) };
+        Ok(Self { bytes_max, held: AtomicU64::new(0), process: process.map(share) })
+    }
+
+    /// Holds `count` bytes more. Limit, named, when the query or the process has no room for them.
+    pub fn hold(&self, count: usize) -> Result<(), Error> {
+        let now = self.held.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        if now > self.bytes_max {
+            let message = format!("this query needs more than {} bytes of memory", self.bytes_max);
+            return Err(Error::limit("query.memory-limit", message));
+        }
+        self.process.as_ref().map_or(Ok(()), |share| share.grow_to(now))
+    }
+
+    /// Lets go of `count` bytes.
+    pub fn release(&self, count: usize) {
+        let less = |held: u64| Some(held.saturating_sub(count as u64));
+        let before = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_default();
+        self.shrink_to(before.saturating_sub(count as u64));
+    }
+
+    /// From now on `bytes` are held, and no others.
+    pub fn settle(&self, bytes: u64) {
+        self.held.store(bytes, Ordering::Relaxed);
+        self.shrink_to(bytes);
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn shrink_to(&self, bytes: u64) {
+        if let Some(share) = &self.process {
+            share.shrink_to(bytes);
+        }
+    }
+}
+
+impl Share {
+    fn grow_to(&self, wanted: u64) -> Result<(), Error> {
+        if wanted <= self.bytes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = wanted.saturating_sub(reservation.bytes());
+        // Near the limit what is needed is taken and nothing ahead of it.
+        reservation.grow(missing.next_multiple_of(SHARE_STEP)).or_else(|_| reservation.grow(missing))?;
+        self.bytes.store(reservation.bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn shrink_to(&self, wanted: u64) {
+        if wanted.saturating_add(2 * SHARE_STEP) > self.bytes.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = reservation.bytes().saturating_sub(wanted.next_multiple_of(SHARE_STEP));
+        reservation.shrink(spare);
+        self.bytes.store(reservation.bytes(), Ordering::Relaxed);
+    }
+}
+
 impl Budget {
-    /// At most `samples_max` samples and `bytes_max` bytes at a time.
-    pub fn new(samples_max: u64, bytes_max: u64, patience: &Patience) -> Self {
+    /// At most `samples_max` samples at a time, in `memory`.
+    pub fn new(samples_max: u64, memory: Arc<Memory>, patience: &Patience) -> Self {
         Self {
             samples_max,
-            bytes_max,
+            memory,
             deadline: patience.deadline,
             canceled: Arc::clone(&patience.canceled),
             samples: AtomicU64::new(0),
             peak: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
             read: AtomicU64::new(0),
             queried: AtomicU64::new(0),
         }
@@ -107,26 +192,26 @@ impl Budget {
 
     /// What is in memory now.
     pub fn held(&self) -> Held {
-        Held { samples: self.samples.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        Held { samples: self.samples.load(Ordering::Relaxed), bytes: self.memory.held() }
     }
 
     /// Goes back to what [`Budget::held`] said, then holds `result`: the inputs of an operator are
     /// gone, its result stays.
-    pub fn settle(&self, before: Held, result: &StepBatch) -> Result<(), Error> {
+    pub fn settle(&self, before: Held, result: &Matrix) -> Result<(), Error> {
         self.samples.store(before.samples, Ordering::Relaxed);
-        self.bytes.store(before.bytes, Ordering::Relaxed);
+        self.memory.settle(before.bytes);
         self.hold_bytes(result.heap_bytes())?;
-        self.hold_samples(result.samples())
+        self.hold_samples(result.cells.samples())
     }
 
     /// Counts `count` bytes that stay in memory.
     pub fn hold_bytes(&self, count: usize) -> Result<(), Error> {
-        let now = self.bytes.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
-        if now > self.bytes_max {
-            let message = format!("this query needs more than {} bytes of memory", self.bytes_max);
-            return Err(Error::limit("query.memory-limit", message));
-        }
-        Ok(())
+        self.memory.hold(count)
+    }
+
+    /// The bytes of the query.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Counts `count` samples that were read from the source.
@@ -153,5 +238,40 @@ impl Budget {
     /// Samples that were read from the source.
     pub fn samples_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_counts_in_the_memory_of_the_process_until_it_is_dropped() {
+        let process = budget::Budget::new("--store.memory-limit", 10 * SHARE_STEP);
+        let memory = Memory::new(u64::MAX, Some(&process)).unwrap();
+        memory.hold(1).unwrap();
+        assert_eq!(process.usage().used, SHARE_STEP);
+        memory.hold(8 * SHARE_STEP as usize).unwrap();
+        assert_eq!(process.usage().used, 9 * SHARE_STEP);
+        let other = process.reserve(SHARE_STEP / 2).unwrap();
+        memory.hold(SHARE_STEP as usize).expect("what is left is less than a step and enough");
+        let error = memory.hold(SHARE_STEP as usize).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.message().contains("--store.memory-limit"), "{error}");
+        memory.settle(3);
+        assert_eq!(process.usage().used, SHARE_STEP + SHARE_STEP / 2);
+        drop((memory, other));
+        assert_eq!(process.usage().used, 0);
+    }
+
+    #[test]
+    fn a_query_is_held_to_its_own_limit_first() {
+        let process = budget::Budget::new("--store.memory-limit", u64::MAX);
+        let memory = Memory::new(100, Some(&process)).unwrap();
+        memory.hold(100).unwrap();
+        memory.release(50);
+        memory.hold(50).unwrap();
+        let error = memory.hold(1).unwrap_err();
+        assert!(error.message().contains("query.memory-limit"), "{error}");
     }
 }

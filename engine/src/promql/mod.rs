@@ -36,10 +36,10 @@ pub mod exec;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::StepGrid;
-use crate::model::Error;
+use crate::model::{self, Error};
 
 use annotations::{Annotations, Severity};
-use budget::{Budget, Patience};
+use budget::{Budget, Memory, Patience};
 use exec::{CounterEvidence, Evaluator, NameRemoval, Query, StartTimestamps};
 use explain::{Explained, Profile};
 use plan::{Build, Operator, Plan, ValueKind};
@@ -58,6 +58,8 @@ pub struct Options {
     pub samples_max: u64,
     /// Bytes that one query may hold in memory.
     pub bytes_max: u64,
+    /// The process' memory, which queries share with all else; none where nothing else counts.
+    pub memory: Option<Arc<model::budget::Budget>>,
     /// Milliseconds between the steps of a subquery that says none.
     pub default_step_ms: i64,
     /// When metric names are dropped.
@@ -101,6 +103,8 @@ pub struct QueryResult {
     pub stats: QueryStats,
     /// The operators and what each did.
     pub explained: Explained,
+    /// The bytes of the value, which count as long as this is kept.
+    pub memory: Arc<Memory>,
 }
 
 /// What a query cost.
@@ -164,6 +168,7 @@ impl Default for Options {
             lookback_ms: 5 * 60 * 1000,
             samples_max: 50_000_000,
             bytes_max: u64::MAX,
+            memory: None,
             default_step_ms: 60 * 1000,
             name_removal: NameRemoval::Immediate,
             counter_evidence: CounterEvidence::Name,
@@ -256,6 +261,8 @@ impl Engine {
     ) -> Result<QueryResult, QueryError> {
         let options = &self.options;
         let lookback = context.lookback_ms.filter(|lookback| *lookback > 0).unwrap_or(options.lookback_ms);
+        let memory = Memory::new(options.bytes_max, options.memory.as_ref())
+            .map_err(|error| QueryError { stage: Stage::Execute, error })?;
         let Plan { root: node, operators, extent } = self.plan(expr, when, lookback)?;
         let query = Arc::new(Query {
             root: node,
@@ -265,7 +272,7 @@ impl Engine {
             name_removal: options.name_removal,
             counter_evidence: options.counter_evidence,
             starts: options.starts,
-            budget: Budget::new(options.samples_max, options.bytes_max, &context.patience),
+            budget: Budget::new(options.samples_max, Arc::new(memory), &context.patience),
             annotations: Mutex::new(Annotations::default()),
             warnings: Mutex::new(Vec::new()),
             profile: Profile::new(operators),
@@ -277,11 +284,13 @@ impl Engine {
             peak_samples: query.budget.peak_samples(),
         };
         let explained = query.profile.explain(&query.root);
+        let memory = Arc::clone(query.budget.memory());
+        memory.settle(value.heap_bytes() as u64);
         let annotations = query.annotations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut warnings = std::mem::take(&mut *query.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         warnings.extend(annotations.render(Severity::Warning, text));
         let infos = annotations.render(Severity::Info, text);
-        Ok(QueryResult { value, warnings, infos, stats, explained })
+        Ok(QueryResult { value, warnings, infos, stats, explained, memory })
     }
 }
 

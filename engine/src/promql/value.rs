@@ -24,6 +24,9 @@ pub struct Matrix {
     pub cells: StepBatch,
 }
 
+/// Bytes of a row's labels beside their text.
+const LABELS_BYTES: usize = size_of::<RowLabels>() + size_of::<Labels>() + 2 * size_of::<usize>();
+
 /// Rows that are copied between two looks at the caller.
 const ROWS_UNWATCHED: usize = 256;
 
@@ -40,6 +43,18 @@ pub enum QueryValue {
     Matrix(StepGrid, Matrix),
     /// The stored samples that an instant query's range selector chose.
     Samples(SampleBatch),
+}
+
+impl QueryValue {
+    /// Bytes that it holds.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Scalar(_, values) => size_of_val(values.as_slice()),
+            Self::Text(_, text) => text.len(),
+            Self::Vector(_, rows) | Self::Matrix(_, rows) => rows.heap_bytes(),
+            Self::Samples(batch) => batch.heap_bytes(),
+        }
+    }
 }
 
 impl RowLabels {
@@ -63,6 +78,12 @@ impl Matrix {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Bytes that it holds; labels that rows share count for each.
+    pub fn heap_bytes(&self) -> usize {
+        let labels = self.rows.iter().map(|row| LABELS_BYTES + row.labels.heap_bytes()).sum::<usize>();
+        self.cells.heap_bytes() + labels
     }
 
     /// Number of steps.

@@ -5,12 +5,21 @@ use super::flag::{Flag, Kind};
 const ENGINE: &str = "one engine evaluates every query";
 const TELEMETRY: &str = "Bounds of the histogram of selections; empty: Thanos' defaults.";
 
-/// How queries are evaluated and answered.
-pub const EVALUATION: &[Flag] = &[
+/// What a query may take.
+pub const LIMITS: &[Flag] = &[
     Flag::new("query.timeout", Kind::Duration, "2m", "Longest time of a query."),
     Flag::new("query.max-concurrent", Kind::Integer, "20", "Queries that run at once."),
     Flag::new("query.max-samples", Kind::Integer, "50000000", "Most samples that a query may hold in memory."),
-    Flag::new("query.memory-limit", Kind::Bytes, "0", "Most bytes that a query may hold in memory; 0: half of it."),
+    Flag::new(
+        "query.memory-limit",
+        Kind::Bytes,
+        "0",
+        "Most bytes that a query may hold in memory, and of a querier all queries together; 0: half of it.",
+    ),
+];
+
+/// How queries are evaluated and answered.
+pub const EVALUATION: &[Flag] = &[
     Flag::new("query.lookback-delta", Kind::Duration, "5m", "How far back an instant selector looks for a sample."),
     Flag::new("query.default-evaluation-interval", Kind::Duration, "1m", "Step of subqueries that say none."),
     Flag::new("query.default-step", Kind::Duration, "1s", "Least step of range queries that say none."),

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use super::compact::{self, Schedule};
 use super::query::{self, Prefixes};
 use super::store::{self, Addresses, Companion, StoreConfig};
+use crate::api::http::query::Api;
 use crate::cli::{
     Flag, Kind, Subcommand, Values, compact as compact_flags, flags, query as query_flags, store as store_flags,
 };
@@ -44,6 +45,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     about: "Everything in one process, over a bucket in the folder ./data/bucket; it ingests and scrapes itself",
     flags: &[
         store_flags::STORE,
+        query_flags::LIMITS,
         query_flags::EVALUATION,
         compact_flags::COMPACTION,
         compact_flags::HASH,
@@ -106,8 +108,7 @@ struct Companions<'a> {
 }
 
 impl Companion for Companions<'_> {
-    fn routes(&self, addresses: Addresses, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
-        self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
+    fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, addresses.grpc.port())).to_string();
         let given = vec![Source::each(address, Presence::WhenHealthy)];
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
@@ -116,10 +117,18 @@ impl Companion for Companions<'_> {
         let proxy = Proxy::new(endpoints, query::bytes_max(self.values));
         let fanout = query::fanout(self.values, proxy);
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
-        let api = Arc::new(query::api(self.values, Arc::new(backend)));
-        api.gate.register(registry);
+        query::api(self.values, Arc::new(backend), Arc::clone(&gateway.selector.budget))
+    }
+
+    fn routes(
+        &self,
+        addresses: Addresses,
+        (gateway, api): (&Arc<Gateway>, &Arc<Api>),
+        registry: &mut Registry,
+    ) -> Router {
+        self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
         let writes = self.ingesting.routes(addresses.http, gateway, registry);
-        Ok(query::http_routes(&api, &Prefixes::of(self.values), "all-in-one").merge(writes))
+        query::http_routes(api, &Prefixes::of(self.values), "all-in-one").merge(writes)
     }
 
     fn started(&self, gateway: &Gateway) {

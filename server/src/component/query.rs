@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use engine::model::{Labels, relabel};
+use engine::model::{Budget, Labels, relabel};
 use engine::promql::assemble::Merging;
 use engine::promql::exec::NameRemoval;
 use engine::promql::{self, Engine, syntax};
@@ -32,15 +32,16 @@ use crate::fanout::discovery::{self, Discovery, Presence, Source};
 use crate::fanout::metrics::{FanoutMetrics, TelemetryBuckets};
 use crate::fanout::proxy::CallLimits;
 use crate::fanout::selector::Selector;
-use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, relay, serve};
+use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, queries, relay, serve};
 use crate::ingest::tenant::Tenancy;
-use crate::telemetry::metrics;
+use crate::telemetry::{self, metrics};
 
 /// The component as the command line knows it.
 pub const SUBCOMMAND: Subcommand = Subcommand {
     name: "query",
     about: "Querier: PromQL, the HTTP API and the web interface over endpoints",
     flags: &[
+        query_flags::LIMITS,
         query_flags::EVALUATION,
         query_flags::ENDPOINTS,
         query_flags::GRPC_CLIENT,
@@ -82,13 +83,15 @@ pub fn run(values: &Values) -> Result<(), String> {
         };
         let mode = if values.text("query.mode") == Some("distributed") { Mode::Distributed } else { Mode::Local };
         let fanout = Fanout { mode, ..fanout(&values, proxy.clone()) };
-        let api = Arc::new(api(&values, Arc::new(fanout)));
+        let memory = Budget::new("--query.memory-limit", bytes_max(&values));
+        telemetry::memory::register(&mut registry, &memory);
+        let api = Arc::new(api(&values, Arc::new(fanout), memory));
         api.gate.register(&mut registry);
         let prefixes = Prefixes::of(&values);
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let info = Arc::new(serve::ProxyInfo { proxy: proxy.clone() });
         let grpc = relay::add_to(Routes::new(serve::store(proxy.clone())), &proxy)
-            .add_service(serve::query(Arc::clone(&api)))
+            .add_service(queries::query(Arc::clone(&api), api.syntax))
             .add_service(InfoService::new(info))
             .add_service(health_service)
             .prepare();
@@ -135,18 +138,32 @@ pub fn bytes_max(values: &Values) -> u64 {
     }
 }
 
-/// The API that the flags describe.
-pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
+/// The limits that the flags set to queries, which share `memory` with all else in the process.
+pub fn limits(values: &Values, memory: Arc<Budget>) -> promql::Options {
+    let bytes_max = values.bytes("query.memory-limit");
+    promql::Options {
+        samples_max: values.integer("query.max-samples"),
+        bytes_max: if bytes_max == 0 { memory.usage().limit } else { bytes_max },
+        memory: Some(memory),
+        ..promql::Options::default()
+    }
+}
+
+/// The turns of queries that the flags describe.
+pub fn gate(values: &Values) -> Gate {
+    Gate::new(values.integer("query.max-concurrent").max(1) as usize)
+}
+
+/// The API that the flags describe, over queries that share `memory` with all else in the process.
+pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> Api {
     let features: Vec<&str> = values.words("enable-feature").collect();
     let has = |name: &str| features.contains(&name);
     let ms = |name: &str| i64::try_from(values.duration(name).as_millis()).unwrap_or(i64::MAX);
     let options = promql::Options {
         lookback_ms: ms("query.lookback-delta"),
-        samples_max: values.integer("query.max-samples"),
-        bytes_max: bytes_max(values),
         default_step_ms: ms("query.default-evaluation-interval"),
         name_removal: if has("promql-delayed-name-removal") { NameRemoval::Delayed } else { NameRemoval::Immediate },
-        ..promql::Options::default()
+        ..limits(values, memory)
     };
     Api {
         backend,
@@ -157,7 +174,7 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>) -> Api {
             extended_range_selectors: has("promql-extended-range-selectors"),
             fill_modifiers: has("promql-binop-fill-modifiers"),
         },
-        gate: Gate::new(values.integer("query.max-concurrent").max(1) as usize),
+        gate: gate(values),
         settings: settings(values),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::model::relabel::{self, Rule};
 use engine::model::{Budget, Labels};
+use engine::promql::syntax;
 use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
 use prometheus_client::registry::Registry;
@@ -20,11 +21,11 @@ use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::health::Health;
 use crate::api::ui::{self, Prefix};
-use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, receive};
+use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, query, receive};
 use crate::cluster::hashring::Algorithm;
 use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
-use crate::fanout::serve;
+use crate::fanout::queries;
 use crate::gateway::blocks::Blocks;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::exemplars::ExemplarsService;
@@ -40,7 +41,7 @@ use crate::ingest::tenant::Tenancy;
 use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver};
 use crate::objstore::cache::Ranges;
 use crate::objstore::{Bucket, BucketConfig};
-use crate::telemetry::metrics;
+use crate::telemetry::{self, metrics};
 
 /// The component as the command line knows it.
 pub const SUBCOMMAND: Subcommand = Subcommand {
@@ -51,6 +52,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         receive::RECEIVE,
         receive::TSDB,
         receive::READING,
+        query::LIMITS,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
         flags::OBJSTORE,
@@ -109,12 +111,14 @@ pub fn run(values: &Values) -> Result<(), String> {
     );
     runtime.run(async {
         let (reporter, health_service) = tonic_health::server::health_reporter();
+        let api = Arc::new(store::query_api(values, &wired.gateway));
+        api.gate.register(&mut registry);
         let info = Arc::new(GatewayInfo::new(Arc::clone(&wired.gateway), health.clone(), "receive"));
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
             .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))
             .add_service(ExemplarsService::new(Arc::clone(&wired.held)).into_server())
             .add_service(StatisticsService::new(Arc::clone(&wired.held)).into_server())
-            .add_service(serve::query(Arc::new(store::query_api(&wired.gateway))))
+            .add_service(queries::query(api, syntax::Options::ALL))
             .add_service(InfoService::new(info))
             .add_service(health_service)
             .prepare();
@@ -209,6 +213,7 @@ impl Wired {
         HeadMetrics::register(registry, &held);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() }).map_err(text)?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
+        telemetry::memory::register(registry, &budget);
         // Everything that is answered lies on this disk: nothing is fetched from the bucket.
         let local = BucketConfig::filesystem(&config.ingest.data_dir);
         let local = Bucket::open(&local, &mut Registry::default()).map_err(text)?;

@@ -9,25 +9,25 @@ use axum::Router;
 use engine::io;
 use engine::model::{Budget, Error};
 use engine::promql::assemble::Merging;
-use engine::promql::{self, Engine, syntax};
+use engine::promql::{Engine, syntax};
 use engine::shard::{Options, Pool, Selector};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 use super::process::{self, Ports, Services};
+use super::query;
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
 use crate::api::http::health::Health;
-use crate::api::http::query::gate::Gate;
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui::{self, Prefix};
-use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, store};
+use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, query as query_flags, store};
 use crate::config::{ConfigError, memory, selector};
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
-use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, serve};
+use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, queries};
 use crate::gateway::blocks::{Blocks, Syncer};
 use crate::gateway::load::{IndexForm, Loader};
 use crate::gateway::query::GatewayBackend;
@@ -39,7 +39,7 @@ use crate::objstore::cache::metrics::CacheMetrics;
 use crate::objstore::cache::{CacheConfig, PageCache, Ranges};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
-use crate::telemetry::metrics;
+use crate::telemetry::{self, metrics};
 
 /// The component as the command line knows it.
 pub const SUBCOMMAND: Subcommand = Subcommand {
@@ -47,6 +47,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     about: "Store gateway: serves the blocks of a bucket over the StoreAPI",
     flags: &[
         store::STORE,
+        query_flags::LIMITS,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
         flags::OBJSTORE,
@@ -64,9 +65,6 @@ const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
 
 /// Time after which the first sync is given up.
 const FIRST_SYNC_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Queries over gRPC that run at once, as many as a querier runs.
-const QUERIES_MAX: usize = 20;
 
 /// The share of memory that requests may use where no flag says otherwise: the rest is for column
 /// indexes, sockets and the system's cache of files.
@@ -120,14 +118,16 @@ pub struct Store {
 pub fn run(values: &Values) -> Result<(), String> {
     let bucket = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
     let config = StoreConfig::parse(values, bucket).map_err(|error| error.to_string())?;
-    serve(values, config, &Alone)
+    serve(values, config, &Alone { values })
 }
 
 /// What runs in the process of a store beside it.
 pub trait Companion {
-    /// What is served over HTTP besides the store's own; HTTP and gRPC are served at `addresses`. Its
-    /// metrics go into `registry`.
-    fn routes(&self, addresses: Addresses, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String>;
+    /// What answers queries, of which gRPC and HTTP let the same number in; both are served at `addresses`.
+    fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api;
+
+    /// What is served over HTTP besides the store's own. Its metrics go into `registry`.
+    fn routes(&self, addresses: Addresses, of: (&Arc<Gateway>, &Arc<Api>), registry: &mut Registry) -> Router;
 
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
@@ -149,11 +149,17 @@ pub struct Addresses {
 }
 
 /// Nothing beside the store.
-struct Alone;
+struct Alone<'a> {
+    values: &'a Values,
+}
 
-impl Companion for Alone {
-    fn routes(&self, _: Addresses, _: &Arc<Gateway>, _: &mut Registry) -> Result<Router, String> {
-        Ok(ui::routes(Prefix::none(), "store"))
+impl Companion for Alone<'_> {
+    fn api(&self, _: Addresses, gateway: &Arc<Gateway>) -> Api {
+        query_api(self.values, gateway)
+    }
+
+    fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), _: &mut Registry) -> Router {
+        ui::routes(Prefix::none(), "store")
     }
 
     fn started(&self, _: &Gateway) {}
@@ -195,17 +201,19 @@ pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -
     let v1alpha = reflection().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone(), "store"));
+    let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
+    let api = Arc::new(companion.api(addresses, &store.gateway));
+    api.gate.register(&mut registry);
     let grpc = kept(&store.gateway)
-        .add_service(serve::query(Arc::new(query_api(&store.gateway))))
+        .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))
         .add_service(InfoService::new(info))
         .add_service(health_service)
         .add_service(v1)
         .add_service(v1alpha)
         .prepare();
-    let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
     let routes = viewer.routes(Origins::All);
-    let routes = routes.merge(companion.routes(addresses, &store.gateway, &mut registry)?);
+    let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api), &mut registry));
     let services = Services { http: routes, grpc, writes: None };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
@@ -249,18 +257,18 @@ fn show(viewer: &BlockViewer, gateway: &Gateway) {
     }
 }
 
-/// Queries over the gateway's blocks, with Prometheus' defaults and all syntax.
-pub(super) fn query_api(gateway: &Arc<Gateway>) -> Api {
+/// Queries over the gateway's blocks, within the limits of the flags, with Prometheus' defaults.
+pub(super) fn query_api(values: &Values, gateway: &Arc<Gateway>) -> Api {
     let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
     let bytes_max = gateway.selector.budget.usage().limit;
     let proxy = Proxy::new(endpoints, bytes_max);
     let fanout = Fanout { proxy, merging: Merging::Penalty, mode: Mode::Local };
     Api {
         backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
-        engine: Engine::new(promql::Options::default()),
+        engine: Engine::new(query::limits(values, Arc::clone(&gateway.selector.budget))),
         syntax: syntax::Options::ALL,
-        settings: Settings::default(),
-        gate: Gate::new(QUERIES_MAX),
+        settings: Settings { timeout: values.duration("query.timeout"), ..Settings::default() },
+        gate: query::gate(values),
     }
 }
 
@@ -322,6 +330,7 @@ impl Store {
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
+        telemetry::memory::register(registry, &budget);
         let ranges = Ranges::direct(bucket.clone());
         let ranges = if bucket.folder().is_none() {
             let cache = PageCache::open(&config.cache, &config.data_dir, &budget, registry)?;

@@ -270,7 +270,7 @@ mod tests {
     use engine::promql::RangeSteps;
 
     use super::*;
-    use crate::fanout::serve::wire_histogram;
+    use crate::fanout::queries::wire_histogram;
 
     #[test]
     fn only_whole_seconds_are_asked_for() {

@@ -23,6 +23,8 @@ pub mod proxy;
 /// What is counted.
 pub mod metrics;
 mod push;
+/// Queries over gRPC.
+pub mod queries;
 /// What endpoints know beside series, over gRPC.
 pub mod relay;
 mod rules;

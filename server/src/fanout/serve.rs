@@ -1,28 +1,19 @@
-//! The querier as an endpoint itself: StoreAPI over all that it asks, queries over gRPC, Info.
+//! The querier as an endpoint itself: StoreAPI over all that it asks, and Info.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use engine::model::{Error, Labels, TimeRange};
-use engine::promql::budget::Patience;
-use engine::promql::syntax;
-use engine::promql::value::QueryValue;
-use engine::promql::{QueryResult, RangeSteps, When};
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use proto::prometheus_copy::{self, Sample, TimeSeries};
 use proto::series::ChunkKind;
 use proto::thanos::info::{
     ExemplarsInfo, InfoResponse, MetricMetadataInfo, QueryApiInfo, RulesInfo, StatusInfo, StoreInfo, TargetsInfo,
     TsdbInfo,
 };
-use proto::thanos::query_server::{Query, QueryServer};
 use proto::thanos::store_server::{Store, StoreServer};
 use proto::thanos::{
-    AggrChunk, Chunk, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse,
-    QueryRangeRequest, QueryRangeResponse, QueryRequest, QueryResponse, QueryStats, Series, SeriesRequest,
-    SeriesResponse, ZLabelSet, query_range_response, query_response, series_response,
+    AggrChunk, Chunk, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse, Series,
+    SeriesRequest, SeriesResponse, ZLabelSet, series_response,
 };
 use tonic::{Request, Response, Status};
 
@@ -33,9 +24,7 @@ use super::stream::{RemoteChunk, RemoteSeries};
 use crate::api::error;
 use crate::api::grpc::info::Describe;
 use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
-use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
-use crate::api::http::query::evaluate::{Asked, evaluate};
 use crate::api::http::query::{MAX_TIME, MIN_TIME};
 
 /// Samples that a chunk counts for in a limit, as in Thanos.
@@ -48,21 +37,10 @@ pub fn store(proxy: Proxy) -> StoreServer<ProxyStore> {
     StoreServer::new(ProxyStore { proxy }).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
 }
 
-/// thanos.Query over what answers the HTTP API.
-pub fn query(api: Arc<Api>) -> QueryServer<QueryService> {
-    QueryServer::new(QueryService { api }).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
-}
-
 /// thanos.Store over endpoints.
 #[derive(Clone, Debug)]
 pub struct ProxyStore {
     proxy: Proxy,
-}
-
-/// thanos.Query.
-#[derive(Clone)]
-pub struct QueryService {
-    api: Arc<Api>,
 }
 
 /// What the querier says of itself.
@@ -253,187 +231,4 @@ fn to_aggr(chunk: RemoteChunk) -> AggrChunk {
     };
     let [raw, count, sum, min, max, counter] = chunk.parts.map(part);
     AggrChunk { min_time: chunk.min_time, max_time: chunk.max_time, raw, count, sum, min, max, counter }
-}
-
-#[tonic::async_trait]
-impl Query for QueryService {
-    type QueryStream = Frames<QueryResponse>;
-    type QueryRangeStream = Frames<QueryRangeResponse>;
-
-    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
-        let tenant = tenant(&request, &self.api);
-        let asked = request.into_inner();
-        let scope = query_scope(
-            &self.api,
-            (asked.enable_dedup, asked.enable_partial_response),
-            (asked.replica_labels, asked.store_matchers),
-            (asked.max_resolution_seconds, tenant),
-        )?;
-        let when = When::Instant(asked.time_seconds * 1000);
-        let limits = (asked.timeout_seconds, asked.lookback_delta_seconds);
-        let frames = self.evaluate(asked.query, when, scope, limits).await?;
-        let frames = frames.into_iter().map(|frame| {
-            let result = match frame {
-                Frame::Warning(text) => query_response::Result::Warnings(text),
-                Frame::Series(series) => query_response::Result::Timeseries(series),
-                Frame::Stats(stats) => query_response::Result::Stats(stats),
-            };
-            Ok(QueryResponse { result: Some(result) })
-        });
-        Ok(Response::new(Box::pin(futures_util::stream::iter(frames))))
-    }
-
-    async fn query_range(
-        &self,
-        request: Request<QueryRangeRequest>,
-    ) -> Result<Response<Self::QueryRangeStream>, Status> {
-        let tenant = tenant(&request, &self.api);
-        let asked = request.into_inner();
-        let scope = query_scope(
-            &self.api,
-            (asked.enable_dedup, asked.enable_partial_response),
-            (asked.replica_labels, asked.store_matchers),
-            (asked.max_resolution_seconds, tenant),
-        )?;
-        if asked.interval_seconds <= 0 {
-            return Err(Status::invalid_argument("interval_seconds must be above 0"));
-        }
-        let when = When::Range(RangeSteps {
-            start: asked.start_time_seconds * 1000,
-            end: asked.end_time_seconds * 1000,
-            step: asked.interval_seconds * 1000,
-        });
-        let limits = (asked.timeout_seconds, asked.lookback_delta_seconds);
-        let frames = self.evaluate(asked.query, when, scope, limits).await?;
-        let frames = frames.into_iter().map(|frame| {
-            let result = match frame {
-                Frame::Warning(text) => query_range_response::Result::Warnings(text),
-                Frame::Series(series) => query_range_response::Result::Timeseries(series),
-                Frame::Stats(stats) => query_range_response::Result::Stats(stats),
-            };
-            Ok(QueryRangeResponse { result: Some(result) })
-        });
-        Ok(Response::new(Box::pin(futures_util::stream::iter(frames))))
-    }
-}
-
-fn tenant<T>(request: &Request<T>, api: &Api) -> String {
-    let named = request.metadata().get("thanos-tenant").and_then(|value| value.to_str().ok());
-    named.unwrap_or(&api.settings.tenancy.default).to_owned()
-}
-
-fn query_scope(
-    api: &Api,
-    (dedup, partial): (bool, bool),
-    (replica_labels, store_matchers): (Vec<String>, Vec<proto::thanos::StoreMatchers>),
-    (max_resolution_seconds, tenant): (i64, String),
-) -> Result<Scope, Status> {
-    let labels = if replica_labels.is_empty() { api.settings.replica_labels.clone() } else { replica_labels };
-    let sets = store_matchers.iter().map(|set| set.label_matchers.iter().map(parse_matcher).collect());
-    Ok(Scope {
-        replica_labels: if dedup { labels } else { Vec::new() },
-        on_failure: if partial { OnFailure::Warn } else { OnFailure::Abort },
-        max_resolution_ms: max_resolution_seconds * 1000,
-        store_matchers: sets.collect::<Result<_, Error>>().map_err(|error| status(&error))?,
-        tenant,
-    })
-}
-
-impl QueryService {
-    async fn evaluate(
-        &self,
-        text: String,
-        when: When,
-        scope: Scope,
-        (timeout_seconds, lookback_seconds): (i64, i64),
-    ) -> Result<Vec<Frame>, Status> {
-        let expr =
-            syntax::parse(&text, self.api.syntax).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let timeout = match u64::try_from(timeout_seconds) {
-            Ok(0) | Err(_) => self.api.settings.timeout,
-            Ok(seconds) => Duration::from_secs(seconds).min(self.api.settings.timeout),
-        };
-        let asked = Asked { text, expr, when, scope };
-        let limits = (Instant::now() + timeout, lookback_seconds * 1000);
-        evaluate(&self.api, asked, limits, frames).await.map_err(|failure| failure.status())
-    }
-}
-
-/// A part of the answer to a query.
-enum Frame {
-    Warning(String),
-    Series(TimeSeries),
-    Stats(QueryStats),
-}
-
-fn frames(result: QueryResult, patience: &Patience) -> Result<Vec<Frame>, Error> {
-    let mut frames: Vec<Frame> = result.warnings.into_iter().map(Frame::Warning).collect();
-    for series in series(&result.value) {
-        patience.check()?;
-        frames.push(Frame::Series(series));
-    }
-    frames.push(Frame::Stats(QueryStats {
-        samples_total: result.stats.samples_queried as i64,
-        peak_samples: result.stats.peak_samples as i64,
-    }));
-    Ok(frames)
-}
-
-/// The series of a value, each made when it is taken.
-fn series(value: &QueryValue) -> Box<dyn Iterator<Item = TimeSeries> + '_> {
-    match value {
-        QueryValue::Scalar(steps, values) => {
-            let samples = values.iter().enumerate();
-            let samples = samples.map(|(at, value)| Sample { value: *value, timestamp: steps.time(at) }).collect();
-            Box::new(std::iter::once(TimeSeries { samples, ..TimeSeries::default() }))
-        }
-        QueryValue::Text(..) => Box::new(std::iter::empty()),
-        QueryValue::Vector(steps, rows) | QueryValue::Matrix(steps, rows) => {
-            let row = move |row: usize| TimeSeries {
-                labels: wire_labels(&rows.rows[row].labels),
-                samples: rows.floats(row).map(|(step, value)| Sample { value, timestamp: steps.time(step) }).collect(),
-                histograms: rows
-                    .histograms(row)
-                    .iter()
-                    .map(|(step, histogram)| wire_histogram(histogram, steps.time(*step as usize)))
-                    .collect(),
-                ..TimeSeries::default()
-            };
-            Box::new((0..rows.len()).map(row))
-        }
-        QueryValue::Samples(batch) => Box::new(batch.iter().map(|series| {
-            let samples = series.timestamps.iter().zip(series.values);
-            let histograms = series.histogram_timestamps.iter().zip(series.histograms);
-            TimeSeries {
-                labels: wire_labels(series.labels),
-                samples: samples.map(|(time, value)| Sample { value: *value, timestamp: *time }).collect(),
-                histograms: histograms.map(|(time, histogram)| wire_histogram(histogram, *time)).collect(),
-                ..TimeSeries::default()
-            }
-        })),
-    }
-}
-
-/// A float histogram on the wire.
-pub fn wire_histogram(histogram: &engine::model::FloatHistogram, timestamp: i64) -> prometheus_copy::Histogram {
-    use prometheus_copy::histogram::{Count, ZeroCount};
-    let spans = |spans: &[engine::model::Span]| {
-        spans.iter().map(|span| prometheus_copy::BucketSpan { offset: span.offset, length: span.length }).collect()
-    };
-    prometheus_copy::Histogram {
-        count: Some(Count::CountFloat(histogram.count)),
-        sum: histogram.sum,
-        schema: histogram.schema,
-        zero_threshold: histogram.zero_threshold,
-        zero_count: Some(ZeroCount::ZeroCountFloat(histogram.zero_count)),
-        negative_spans: spans(&histogram.negative_spans),
-        negative_deltas: Vec::new(),
-        negative_counts: histogram.negative_buckets.clone(),
-        positive_spans: spans(&histogram.positive_spans),
-        positive_deltas: Vec::new(),
-        positive_counts: histogram.positive_buckets.clone(),
-        reset_hint: histogram.counter_reset as i32,
-        timestamp,
-        custom_values: histogram.custom_values.to_vec(),
-    }
 }

@@ -2,6 +2,8 @@
 
 /// Log lines in logfmt or JSON.
 pub mod log;
+/// The memory budget.
+pub mod memory;
 /// Calls over gRPC, counted.
 pub mod rpc;
 /// Which requests are logged.

@@ -45,6 +45,9 @@ pub(super) use scalar::eval as scalar_value;
 /// Takes batches of rows; it may take their contents.
 pub(super) type RowSink<'s> = dyn FnMut(&mut Matrix) -> Result<(), Error> + 's;
 
+/// Cells that a selector hands on at once, at least: few series have many of them where steps are many.
+const CELLS_MAX: usize = 1 << 17;
+
 /// What all operators of a query share, on whatever core they run.
 pub(super) struct Query {
     /// All operators.
@@ -150,7 +153,7 @@ impl<'a> Evaluator<'a> {
             }
             let mut all = Matrix::new(self.count());
             self.stream(node, &mut |batch| {
-                self.query.budget.hold_bytes(batch.cells.heap_bytes())?;
+                self.query.budget.hold_bytes(batch.heap_bytes())?;
                 all.append(batch);
                 Ok(())
             })?;

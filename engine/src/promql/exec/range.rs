@@ -13,7 +13,7 @@ use super::super::function::RangeFunction;
 use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subquery};
 use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
-use super::{CounterEvidence, Evaluator, RowSink, StartTimestamps, mixed, scalar, selector};
+use super::{CELLS_MAX, CounterEvidence, Evaluator, RowSink, StartTimestamps, mixed, scalar, selector};
 
 /// Streams the rows of a function over time.
 pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> Result<(), Error> {
@@ -25,16 +25,14 @@ pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> 
                 return Ok(());
             }
             let wanted = sample_range(eval, select, *range);
-            selector::fetch(eval, select, wanted, &mut |batch| {
-                pass.rows(batch, &[])?;
-                sink(&mut pass.out)
-            })
+            selector::fetch(eval, select, wanted, &mut |batch| pass.rows(batch, &[], sink))
         }
         RangeArgument::Subquery(subquery) => {
             let (batch, drops) = run_subquery(eval, subquery)?;
-            pass.rows(&batch, &drops)?;
+            pass.rows(&batch, &drops, sink)?;
             eval.query.budget.release_samples(batch.samples());
-            sink(&mut pass.out)
+            eval.query.budget.memory().release(batch.heap_bytes());
+            Ok(())
         }
     }
 }
@@ -138,17 +136,26 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Evaluates all series of `batch` into `self.out`. Where `drops` is set, the series' name is
-    /// to be dropped anyway.
-    fn rows(&mut self, batch: &SampleBatch, drops: &[bool]) -> Result<(), Error> {
-        self.out.clear();
-        self.queried = 0;
+    /// Hands what becomes of all series of `batch` to `sink`. Where `drops` is set, the series' name
+    /// is to be dropped anyway.
+    fn rows(&mut self, batch: &SampleBatch, drops: &[bool], sink: &mut RowSink<'_>) -> Result<(), Error> {
         for (at, series) in batch.iter().enumerate() {
             let drop_name = !self.call.function.keeps_name() || drops.get(at).copied().unwrap_or(false);
             self.row(&series, if drop_name { Naming::Lost } else { Naming::Kept })?;
+            if self.out.len() * self.out.steps() >= CELLS_MAX {
+                self.hand_on(sink)?;
+            }
         }
-        self.eval.query.budget.count_queried(self.queried);
-        self.eval.query.budget.hold_samples(self.out.cells.samples())
+        self.hand_on(sink)
+    }
+
+    /// Hands the rows so far to `sink`.
+    fn hand_on(&mut self, sink: &mut RowSink<'_>) -> Result<(), Error> {
+        self.eval.query.budget.count_queried(std::mem::take(&mut self.queried));
+        self.eval.query.budget.hold_samples(self.out.cells.samples())?;
+        let result = sink(&mut self.out);
+        self.out.clear();
+        result
     }
 
     fn row(&mut self, series: &SeriesSamples<'_>, naming: Naming) -> Result<(), Error> {
@@ -329,6 +336,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
         return Ok((batch, Vec::new()));
     }
     let rows = eval.over(steps).eval(&subquery.input)?;
+    eval.query.budget.hold_bytes(2 * size_of::<f64>() * rows.cells.samples())?;
     let mut drops = Vec::with_capacity(rows.len());
     for row in 0..rows.len() {
         for (step, value) in rows.floats(row) {
@@ -348,6 +356,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
         batch.finish_series(Arc::clone(&rows.rows[row].labels));
         drops.push(rows.rows[row].drop_name);
     }
+    eval.query.budget.memory().release(rows.heap_bytes());
     Ok((batch, drops))
 }
 
@@ -360,10 +369,12 @@ pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleB
             let end = eval.steps.shifted(select.offset, select.at).end();
             let mut out = SampleBatch::default();
             selector::fetch(eval, select, wanted, &mut |batch| {
+                eval.query.budget.hold_samples(batch.samples())?;
+                eval.query.budget.hold_bytes(batch.heap_bytes())?;
                 for series in batch.iter() {
                     mixed::range_samples(&series, select.extension, (end - range, end), &mut out)?;
                 }
-                eval.query.budget.hold_samples(batch.samples())
+                Ok(())
             })?;
             Ok(out)
         }

@@ -11,7 +11,7 @@ use super::super::plan::{Extension, Node, Operator, Select};
 use super::super::source::{BatchSink, SelectRequest};
 use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
-use super::{Evaluator, RowSink, StartTimestamps, group, stats};
+use super::{CELLS_MAX, Evaluator, RowSink, StartTimestamps, group, stats};
 
 /// What is asked of the source for the samples of `select` in `range`.
 pub fn request<'r>(eval: &Evaluator<'r>, select: &'r Select, range: TimeRange) -> SelectRequest<'r> {
@@ -60,8 +60,15 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
     let Some(range) = sample_range(eval, select) else { return Ok(()) };
     let mut out = Matrix::new(eval.count());
     let mut picks = Picks::default();
-    fetch(eval, select, range, &mut |batch| {
+    let mut hand_on = |out: &mut Matrix| {
+        let samples = out.cells.samples();
+        eval.query.budget.count_queried(samples);
+        eval.query.budget.hold_samples(samples)?;
+        let result = sink(out);
         out.clear();
+        result
+    };
+    fetch(eval, select, range, &mut |batch| {
         for series in batch.iter() {
             let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
             if select.extension == Extension::Smoothed {
@@ -73,11 +80,11 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
                 out.rows.pop();
                 out.cells.pop_row();
             }
+            if out.len() * out.steps() >= CELLS_MAX {
+                hand_on(&mut out)?;
+            }
         }
-        let samples = out.cells.samples();
-        eval.query.budget.count_queried(samples);
-        eval.query.budget.hold_samples(samples)?;
-        sink(&mut out)
+        hand_on(&mut out)
     })
 }
 
@@ -160,6 +167,7 @@ fn sample_times(
     let range = TimeRange::new(reference.start - lookback + 1, reference.end());
     let mut picks = Picks::default();
     fetch(eval, select, range, &mut |batch| {
+        eval.query.budget.hold_bytes(batch.len() * reference.count * size_of::<f64>())?;
         for series in batch.iter() {
             let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
             picks.choose(&reference, lookback, &series);

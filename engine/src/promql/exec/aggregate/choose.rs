@@ -33,12 +33,16 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Resu
         groups: Groups::new(&aggregate.grouping),
         rows: Vec::new(),
         heaps: Vec::new(),
+        candidates: 0,
     };
+    let mut held = 0;
     eval.stream(&aggregate.input, &mut |batch| {
         for row in 0..batch.len() {
             choice.row(batch, row);
         }
-        Ok(())
+        let now = choice.heap_bytes();
+        let labels = batch.heap_bytes() - batch.cells.heap_bytes();
+        eval.query.budget.hold_bytes(labels + now - std::mem::replace(&mut held, now))
     })?;
     Ok(choice.finish())
 }
@@ -77,9 +81,16 @@ struct Choice<'a> {
     rows: Vec<RowLabels>,
     /// For each group and step what is chosen so far.
     heaps: Vec<Vec<Candidate>>,
+    /// How many candidates the heaps have room for.
+    candidates: usize,
 }
 
 impl Choice<'_> {
+    /// Bytes of what is chosen so far, without labels.
+    fn heap_bytes(&self) -> usize {
+        self.candidates * size_of::<Candidate>() + self.heaps.len() * size_of::<Vec<Candidate>>()
+    }
+
     fn row(&mut self, batch: &Matrix, row: usize) {
         let labels = &batch.rows[row];
         let steps = self.eval.count();
@@ -110,6 +121,7 @@ impl Choice<'_> {
     fn offer(&mut self, cell: usize, candidate: Candidate, sampled: Option<f64>) {
         let param = self.params[cell % self.eval.count()];
         let heap = &mut self.heaps[cell];
+        let room = heap.capacity();
         match self.aggregate.operator {
             A::LimitRatio => {
                 let ratio = param.clamp(-1.0, 1.0);
@@ -126,6 +138,7 @@ impl Choice<'_> {
             A::Topk => offer_to_heap(heap, param as i64, candidate, |left, right| left < right),
             _ => offer_to_heap(heap, param as i64, candidate, |left, right| left > right),
         }
+        self.candidates += heap.capacity() - room;
     }
 
     fn finish(mut self) -> Matrix {

@@ -74,6 +74,12 @@ impl State {
         }
     }
 
+    /// Bytes that it has room for; histograms, which are few, are left out.
+    pub fn heap_bytes(&self) -> usize {
+        let cells = self.primary.capacity() + self.secondary.capacity() + self.counts.capacity();
+        8 * (cells + self.seen.capacity() + self.incremental.capacity()) + self.unnamed.capacity()
+    }
+
     /// Remembers that a member of `group` is to lose its name.
     pub fn mark_unnamed(&mut self, group: usize) {
         self.unnamed[group] = true;

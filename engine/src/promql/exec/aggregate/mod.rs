@@ -29,7 +29,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<
         A::Quantile => values::quantile(eval, aggregate, &params),
         _ => fold(eval, node, aggregate),
     }?;
-    eval.query.budget.settle(before, &result.cells)?;
+    eval.query.budget.settle(before, &result)?;
     Ok(result)
 }
 
@@ -50,9 +50,11 @@ fn fold(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matr
 
 fn fold_rows<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fold<'a>, Error> {
     let mut fold = Fold::new(eval, aggregate);
+    let mut held = 0;
     eval.stream(&aggregate.input, &mut |batch| {
         fold.rows(batch);
-        Ok(())
+        let now = fold.state.heap_bytes();
+        eval.query.budget.hold_bytes(now - std::mem::replace(&mut held, now))
     })?;
     Ok(fold)
 }

@@ -23,6 +23,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
     let mut unnamed = Vec::new();
     let mut values: Vec<Vec<f64>> = Vec::new();
     eval.stream(&aggregate.input, &mut |batch| {
+        let before = values.len();
         for (row, labels) in batch.rows.iter().enumerate() {
             let group = groups.find(labels, View::of(eval, labels));
             if values.len() < (group + 1) * steps {
@@ -38,7 +39,8 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
                 eval.query.annotate(Annotation::histogram_ignored_in_aggregation("quantile", position));
             }
         }
-        Ok(())
+        let grown = (values.len() - before) * size_of::<Vec<f64>>() + batch.cells.samples() * size_of::<f64>();
+        eval.query.budget.hold_bytes(grown)
     })?;
     let mut out = Matrix::new(steps);
     for (group, labels) in groups.labels.iter().enumerate() {

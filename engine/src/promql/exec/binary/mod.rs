@@ -23,7 +23,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node, binary: &Binary) -> Result<Matrix
     } else {
         matching::eval(eval, node, binary, (left, right))
     }?;
-    eval.query.budget.settle(before, &result.cells)?;
+    eval.query.budget.settle(before, &result)?;
     Ok(result)
 }
 

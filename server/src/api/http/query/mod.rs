@@ -32,7 +32,7 @@ use engine::promql::syntax;
 use gate::Gate;
 use respond::Failure;
 
-pub(crate) use params::{MAX_TIME, MIN_TIME};
+pub(crate) use params::{MAX_TIME, MIN_TIME, now_ms};
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;

@@ -11,7 +11,7 @@ use proto::prometheus_copy::chunk::Encoding;
 use proto::prometheus_copy::{Chunk, ChunkedReadResponse, ChunkedSeries, Sample, TimeSeries};
 
 use crate::api::grpc::wire::wire_labels;
-use crate::fanout::serve::wire_histogram;
+use crate::fanout::queries::wire_histogram;
 
 /// Samples of a chunk, as Prometheus cuts them.
 const CHUNK_SAMPLES: usize = 120;

@@ -8,6 +8,7 @@ use engine::model::{Error, ErrorKind};
 use engine::promql::{QueryError, Stage};
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
+use tonic::Code;
 
 use crate::api::error;
 
@@ -16,37 +17,34 @@ use crate::api::error;
 pub struct Failure {
     status: StatusCode,
     error_type: &'static str,
+    code: Code,
     message: String,
 }
 
 impl Failure {
     /// A request that is wrong.
     pub fn bad_data(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error_type: "bad_data", message: message.into() }
+        let (status, code) = (StatusCode::BAD_REQUEST, Code::InvalidArgument);
+        Self { status, error_type: "bad_data", code, message: message.into() }
     }
 
     /// The same over gRPC.
     pub fn status(&self) -> tonic::Status {
-        let code = match self.error_type {
-            "bad_data" => tonic::Code::InvalidArgument,
-            "canceled" => tonic::Code::Cancelled,
-            "timeout" => tonic::Code::DeadlineExceeded,
-            "execution" => tonic::Code::Aborted,
-            _ => tonic::Code::Internal,
-        };
-        tonic::Status::new(code, self.message.clone())
+        tonic::Status::new(self.code, self.message.clone())
     }
 
     /// A request that is right and could not be carried out.
     pub fn execution(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, error_type: "execution", message: message.into() }
+        let (status, code) = (StatusCode::UNPROCESSABLE_ENTITY, Code::Aborted);
+        Self { status, error_type: "execution", code, message: message.into() }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let names = error::names(error.kind());
-        Self { status: names.status, error_type: names.error_type, message: error.message().to_owned() }
+        let (status, error_type, code) = (names.status, names.error_type, names.code);
+        Self { status, error_type, code, message: error.message().to_owned() }
     }
 }
 
@@ -54,7 +52,9 @@ impl From<QueryError> for Failure {
     fn from(failed: QueryError) -> Self {
         let message = failed.error.message();
         match (failed.stage, failed.error.kind()) {
-            (Stage::Execute, ErrorKind::Canceled | ErrorKind::Deadline | ErrorKind::Bug) => failed.error.into(),
+            (Stage::Execute, ErrorKind::Canceled | ErrorKind::Deadline | ErrorKind::Bug | ErrorKind::Limit) => {
+                failed.error.into()
+            }
             (Stage::Execute, _) => Self::execution(message),
             (Stage::Prepare, _) => Self::bad_data(message),
         }

@@ -1,0 +1,148 @@
+//! The limits of queries that come over gRPC: samples, memory, time and turns, in every component that
+//! evaluates. What is over a limit ends with an error that names it, and the process goes on.
+
+mod support;
+#[allow(dead_code)]
+#[path = "support/write.rs"]
+mod write;
+
+use std::path::Path;
+
+use proto::thanos::{QueryRequest, QueryResponse, query_response};
+use support::{Uru, run, write_block};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+use write::{NOW, float_series};
+
+/// Series that every component of these tests has.
+const SERIES: usize = 2000;
+
+async fn ask(uru: &Uru, request: QueryRequest) -> Result<Vec<query_response::Result>, Status> {
+    let mut client = Grpc::new(uru.connect().await).max_decoding_message_size(usize::MAX);
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/thanos.Query/Query");
+    let codec = ProstCodec::<QueryRequest, QueryResponse>::default();
+    let mut stream = client.server_streaming(Request::new(request), path, codec).await?.into_inner();
+    let mut parts = Vec::new();
+    while let Some(message) = stream.message().await? {
+        parts.extend(message.result);
+    }
+    Ok(parts)
+}
+
+fn query(text: &str) -> QueryRequest {
+    QueryRequest { query: text.to_owned(), time_seconds: NOW / 1000, ..QueryRequest::default() }
+}
+
+/// What the only sample of an answer says.
+fn number(parts: &[query_response::Result]) -> f64 {
+    let [query_response::Result::Timeseries(series), query_response::Result::Stats(_)] = parts else {
+        panic!("{parts:?}")
+    };
+    series.samples[0].value
+}
+
+/// Starts `component`, which has [`SERIES`] series called `up`, with `flags`.
+fn start(component: &str, folder: &Path, flags: &[&str]) -> Uru {
+    if component == "receive" {
+        let uru = write::start(folder, flags);
+        let names: Vec<String> = (0..SERIES).map(|number| format!("i-{number:04}")).collect();
+        let series: Vec<_> =
+            names.iter().map(|name| float_series(&[("__name__", "up"), ("instance", name)], &[(NOW, 1.0)])).collect();
+        assert_eq!(write::write(&uru, "a", &series).status, 200);
+        return uru;
+    }
+    write_block(&folder.join("bucket"), 1, (SERIES, NOW));
+    let (bucket, data) = (folder.join("bucket"), folder.join("data"));
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    let data = format!("--data-dir={}", data.display());
+    let more: &[&str] = if component == "all-in-one" { &["--no-self-scrape"] } else { &[] };
+    Uru::start(component, &[&[objstore.as_str(), &data], more, flags].concat())
+}
+
+#[test]
+fn a_query_over_a_limit_ends_with_its_name_and_the_next_one_is_answered() {
+    for component in ["store", "all-in-one", "receive"] {
+        for (flag, code, name) in [
+            ("--query.max-samples=1000", Code::ResourceExhausted, "too many samples into memory"),
+            ("--query.memory-limit=100KB", Code::ResourceExhausted, "query.memory-limit"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let uru = start(component, folder.path(), &[flag]);
+            let refused = run(ask(&uru, query("up"))).expect_err("2,000 series are too many");
+            assert_eq!(refused.code(), code, "{component} {flag}: {refused}");
+            assert!(refused.message().contains(name), "{component} {flag}: {refused}");
+            let answer = run(ask(&uru, query("count(up{instance=~\"i-00.*\"})"))).unwrap();
+            assert_eq!(number(&answer), 100.0, "{component} {flag}");
+        }
+    }
+}
+
+#[test]
+fn a_query_that_takes_too_long_ends_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let uru = start("store", folder.path(), &["--query.timeout=0s"]);
+    let late = run(ask(&uru, query("up"))).unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+    assert!(late.message().starts_with("query timed out in "), "{late}");
+}
+
+#[test]
+fn queries_hold_memory_of_the_process_until_their_answer_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let uru = start("store", folder.path(), &["--store.memory-limit=64MB"]);
+    let matrix = QueryRequest { response_batch_size: 64, ..query("up[1h]") };
+    let answer = run(ask(&uru, matrix)).unwrap();
+    let sizes: Vec<usize> = answer
+        .iter()
+        .filter_map(|part| match part {
+            query_response::Result::TimeseriesBatch(batch) => Some(batch.series.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes.iter().sum::<usize>(), SERIES);
+    assert!(sizes.iter().all(|size| *size <= 64), "{sizes:?}");
+    let peak = uru.metric("uru_memory_peak_bytes").unwrap();
+    assert!(peak >= (SERIES * 16) as f64, "{peak}");
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+
+    // Subqueries of all series at once: far more than the process may hold, whatever the query may.
+    let large = "count_over_time(up[1h:100ms]) and on () vector(1)";
+    let refused = run(ask(&uru, query(large))).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(uru.peak_bytes() < 256e6, "{}", uru.peak_bytes());
+    assert_eq!(number(&run(ask(&uru, query("count(up)"))).unwrap()), SERIES as f64);
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+}
+
+#[test]
+fn queries_over_grpc_and_http_wait_at_one_gate_that_metrics_show() {
+    for component in ["store", "all-in-one", "receive", "query"] {
+        let folder = tempfile::tempdir().unwrap();
+        let flag = "--query.max-concurrent=3";
+        let uru =
+            if component == "query" { Uru::start("query", &[flag]) } else { start(component, folder.path(), &[flag]) };
+        run(ask(&uru, query("vector(1)"))).unwrap();
+        assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_max"), Some(3.0), "{component}");
+        assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_in_flight"), Some(0.0), "{component}");
+        assert_eq!(uru.metric("thanos_query_concurrent_gate_duration_seconds_count"), Some(1.0), "{component}");
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_exist_and_times_out_of_range_are_refused() {
+    let uru = Uru::start("query", &[]);
+    for bad in [
+        QueryRequest { engine: 9, ..query("vector(1)") },
+        QueryRequest { time_seconds: i64::MAX, ..query("vector(1)") },
+        QueryRequest { lookback_delta_seconds: i64::MAX, ..query("vector(1)") },
+        query("vector("),
+    ] {
+        assert_eq!(run(ask(&uru, bad.clone())).unwrap_err().code(), Code::InvalidArgument, "{bad:?}");
+    }
+    // No time is now.
+    let answer = run(ask(&uru, QueryRequest { time_seconds: 0, ..query("time()") })).unwrap();
+    assert!(number(&answer) > 1.7e9);
+}
