@@ -1,6 +1,8 @@
 //! What the tests that cross crates share: where reference data lies, and the language of
 //! Prometheus' PromQL tests.
 
+/// A core that gives background jobs back soon.
+pub mod impatient;
 /// The language of Prometheus' PromQL tests: its scripts, and how an engine is held to them.
 pub mod promqltest;
 /// Random numbers from a seed.

@@ -15,6 +15,7 @@ use engine::compact::{
 };
 use engine::model::{BlockId, ErrorKind, Resolution};
 use engine::shard::{Options, Pool};
+use tests::impatient::impatient;
 use tests::scratch::Scratch;
 use tests::shared;
 
@@ -92,11 +93,13 @@ fn lane(cores: usize) -> Workers {
     Workers::lane(Pool::start(&Options { shards: NonZeroUsize::new(cores), ..Options::default() }).unwrap())
 }
 
-/// Merges with no, one and three threads, and in the background lane of two cores, and compares each
-/// result with Thanos'.
+/// Merges with no, one and three threads, in the background lane of two cores, and on a core that gives
+/// jobs back all the time, and compares each result with Thanos'.
 fn check_merge(sources: &[PathBuf], golden: &Path, replicas: Replicas) {
     let [alone, one, three] = [0, 1, 3].map(Workers::threads);
-    for (workers, slice_chunks) in [(alone, 2048), (one, 64), (three, 300), (lane(2), 2048)] {
+    let [unit, some] = [1, 50].map(|units| impatient(units).0);
+    let ways = [(alone, 2048), (one, 64), (three, 300), (lane(2), 2048), (unit, 2048), (some, 2048)];
+    for (workers, slice_chunks) in ways {
         let scratch = Scratch::new("merge");
         let target = target(golden, &scratch.0);
         merged(sources, &target, MergeOptions { replicas, workers, slice_chunks, ..MergeOptions::default() });
@@ -148,9 +151,12 @@ fn downsampled_blocks_are_those_that_thanos_makes() {
         (&raw, &five_minutes, Resolution::FIVE_MINUTES, Workers::threads(0)),
         (&raw, &five_minutes, Resolution::FIVE_MINUTES, Workers::threads(3)),
         (&raw, &five_minutes, Resolution::FIVE_MINUTES, lane(2)),
+        (&raw, &five_minutes, Resolution::FIVE_MINUTES, impatient(1).0),
+        (&raw, &five_minutes, Resolution::FIVE_MINUTES, impatient(300).0),
         (&five_minutes, &one_hour, Resolution::ONE_HOUR, Workers::threads(0)),
         (&five_minutes, &one_hour, Resolution::ONE_HOUR, Workers::threads(2)),
         (&five_minutes, &one_hour, Resolution::ONE_HOUR, lane(3)),
+        (&five_minutes, &one_hour, Resolution::ONE_HOUR, impatient(1).0),
     ];
     for (from, golden, resolution, workers) in passes {
         let scratch = Scratch::new("downsample");

@@ -24,6 +24,7 @@ use engine::model::{
     BlockId, CounterReset, Error, ErrorKind, FloatColumns, FloatHistogram, FloatHistogramColumns, Histogram,
     HistogramColumns, Labels, Resolution, Span, TimeRange,
 };
+use tests::impatient::impatient;
 use tests::random::Random;
 use tests::scratch::Scratch;
 
@@ -220,6 +221,14 @@ fn with_deletions(random: &mut Random, folder: &Path, model: &mut Samples) -> So
     SourceBlock::new(Arc::new(meta), bytes("index"), vec![bytes("chunks/000001")], tombstones).unwrap()
 }
 
+/// No thread, some, or a core that works on each job a bit at a time.
+fn workers(seed: u64) -> Workers {
+    match seed % 4 {
+        threads @ 0..=2 => Workers::threads(threads as usize),
+        _ => impatient(1 + (seed % 100) as usize).0,
+    }
+}
+
 #[test]
 fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has() {
     for seed in 0..150 {
@@ -238,7 +247,7 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
         }
         let options = MergeOptions {
             replicas: Replicas::OneToOne,
-            workers: Workers::threads((seed % 3) as usize),
+            workers: workers(seed),
             slice_chunks: 1 + random.below(50) as usize,
             ..MergeOptions::default()
         };
@@ -280,7 +289,8 @@ fn five_minute_aggregates_are_those_of_the_samples_in_each_window() {
             })
             .collect();
         let folder = write(&mut random, &scratch.0, 1, &model);
-        let (target, options) = (target(&scratch.0), DownsampleOptions::default());
+        let options = DownsampleOptions { workers: workers(seed), ..DownsampleOptions::default() };
+        let target = target(&scratch.0);
         let source = SourceBlock::open(&folder).unwrap();
         downsample(source, Resolution::FIVE_MINUTES, &target, &options, &Unwatched).unwrap();
         let folder = scratch.0.join(target.id.to_string());

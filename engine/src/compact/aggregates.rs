@@ -12,11 +12,14 @@ use std::ops::Range;
 
 use super::merge::Replicas;
 use super::samples::{ChunkSink, Encoder, SAMPLES_PER_CHUNK, Samples, Value};
+use super::workers::{self, Budget};
 use crate::chunk::Encoding;
 use crate::chunk::aggr::{self, AggrChunk, Aggregate, Part};
 use crate::chunk::xor::SAMPLES_MAX;
 use crate::codec::Corrupt;
-use crate::dedup::{chain, fold::Fold};
+use crate::dedup::Pick;
+use crate::dedup::chain::Chain;
+use crate::dedup::fold::Fold;
 
 /// One aggregate of a run of chunks.
 #[derive(Debug, Default)]
@@ -84,44 +87,126 @@ pub(super) fn cut(data: &[u8], stays: &dyn Fn(i64) -> bool, sink: &mut impl Chun
     Ok(())
 }
 
-/// Merges chunks that overlap, the base first, and writes what they become.
-pub(super) fn merge(chunks: &[&[u8]], replicas: Replicas, sink: &mut impl ChunkSink) -> Result<(), (usize, Corrupt)> {
-    let split: Result<Vec<AggrChunk<'_>>, _> =
-        chunks.iter().enumerate().map(|(at, data)| aggr::split(data).map_err(|corrupt| (at, corrupt))).collect();
-    let split = split?;
-    let mut timelines: Timelines = Default::default();
-    for aggregate in Aggregate::ALL {
-        let (mut all, mut ranges) = (Timeline::default(), Vec::new());
-        // The base comes last, as upstream has it.
-        for at in (1..split.len()).chain([0]) {
-            if let Some(part) = split[at].get(aggregate) {
-                ranges.push(all.decode(aggregate, part).map_err(|corrupt| (at, corrupt))?);
+/// Merging chunks that overlap, which can be interrupted.
+#[derive(Default)]
+pub(super) struct Merging {
+    /// Number of the aggregate whose samples are decoded and picked.
+    aggregate: usize,
+    /// Chunks of which that was decoded.
+    decoded: usize,
+    all: Timeline,
+    ranges: Vec<Range<usize>>,
+    picking: Picking,
+    /// The aggregates before.
+    timelines: Timelines,
+    /// Windows that were written.
+    written: usize,
+}
+
+impl Merging {
+    /// Goes on with the merge of `chunks`, the base first, which are the same each time, and writes what
+    /// they become, until `budget` is spent; whether there is more to do.
+    pub(super) fn resume(
+        &mut self,
+        chunks: &[&[u8]],
+        replicas: Replicas,
+        sink: &mut impl ChunkSink,
+        budget: &mut Budget,
+    ) -> Result<bool, (usize, Corrupt)> {
+        while let Some(aggregate) = Aggregate::ALL.get(self.aggregate) {
+            while self.decoded < chunks.len() {
+                if budget.is_spent() {
+                    return Ok(true);
+                }
+                // The base comes last, as upstream has it.
+                let at = (self.decoded + 1) % chunks.len();
+                let split = aggr::split(chunks[at]).map_err(|corrupt| (at, corrupt))?;
+                if let Some(part) = split.get(*aggregate) {
+                    self.ranges.push(self.all.decode(*aggregate, part).map_err(|corrupt| (at, corrupt))?);
+                    budget.spend(workers::units(part.encoding));
+                }
+                self.decoded += 1;
+            }
+            if self.picking.resume(&self.all.samples.times, &self.ranges, replicas, budget) {
+                return Ok(true);
+            }
+            if !self.ranges.is_empty() {
+                self.timelines[self.aggregate] = Some(self.all.select(self.picking.picks(replicas)));
+            }
+            (self.all, self.picking, self.decoded) = (Timeline::default(), Picking::default(), 0);
+            self.ranges.clear();
+            self.aggregate += 1;
+        }
+        while let Some(written) = encode_next(&self.timelines, (self.written, SAMPLES_PER_CHUNK), sink) {
+            self.written = written;
+            budget.spend(workers::units(Encoding::Aggr));
+            if budget.is_spent() {
+                return Ok(true);
             }
         }
-        if !ranges.is_empty() {
-            let picks = pick(&all.samples.times, &ranges, replicas);
-            timelines[aggregate as usize] = Some(all.select(&picks));
+        Ok(false)
+    }
+}
+
+/// Picking the samples that stay of timelines, which can be interrupted.
+#[derive(Default)]
+pub(super) struct Picking {
+    fold: Fold,
+    /// Timelines that were folded.
+    folded: usize,
+    chain: Chain,
+    picks: Vec<u32>,
+    found: Vec<Pick>,
+}
+
+impl Picking {
+    /// Goes on with picking from timelines that lie at `ranges` of `times`, which are the same each time,
+    /// until `budget` is spent; whether there is more to do.
+    pub(super) fn resume(
+        &mut self,
+        times: &[i64],
+        ranges: &[Range<usize>],
+        replicas: Replicas,
+        budget: &mut Budget,
+    ) -> bool {
+        match replicas {
+            Replicas::Penalty => {
+                while let Some(range) = ranges.get(self.folded) {
+                    if budget.is_spent() {
+                        return true;
+                    }
+                    self.fold.add(&times[range.clone()], range.start as u32);
+                    budget.spend(workers::sample_units(range.len()));
+                    self.folded += 1;
+                }
+                false
+            }
+            Replicas::OneToOne => {
+                let timelines: Vec<&[i64]> = ranges.iter().map(|range| &times[range.clone()]).collect();
+                let has_more = self.chain.resume(&timelines, budget.samples(), &mut self.found);
+                budget.spend(workers::sample_units(self.found.len()));
+                let first = |pick: &Pick| ranges[pick.replica as usize].start as u32;
+                self.picks.extend(self.found.iter().map(|pick| first(pick) + pick.sample));
+                self.found.clear();
+                has_more
+            }
         }
     }
-    encode(&timelines, SAMPLES_PER_CHUNK, sink);
-    Ok(())
+
+    /// The numbers of the samples that stay, once all are picked.
+    pub(super) fn picks(&self, replicas: Replicas) -> &[u32] {
+        match replicas {
+            Replicas::Penalty => self.fold.picks(),
+            Replicas::OneToOne => &self.picks,
+        }
+    }
 }
 
 /// The numbers of the samples that stay of timelines that lie at `ranges` of `times`.
 pub(super) fn pick(times: &[i64], ranges: &[Range<usize>], replicas: Replicas) -> Vec<u32> {
-    match replicas {
-        Replicas::Penalty => {
-            let mut fold = Fold::default();
-            ranges.iter().for_each(|range| fold.add(&times[range.clone()], range.start as u32));
-            fold.picks().to_vec()
-        }
-        Replicas::OneToOne => {
-            let timelines: Vec<&[i64]> = ranges.iter().map(|range| &times[range.clone()]).collect();
-            let mut picks = Vec::new();
-            chain::merge(&timelines, &mut picks);
-            picks.iter().map(|pick| ranges[pick.replica as usize].start as u32 + pick.sample).collect()
-        }
-    }
+    let mut picking = Picking::default();
+    while picking.resume(times, ranges, replicas, &mut Budget::new(usize::MAX)) {}
+    picking.picks(replicas).to_vec()
 }
 
 /// A chunk that collects what an encoder gives.
@@ -138,31 +223,43 @@ impl ChunkSink for Collected {
 
 /// Writes chunks of at most `windows_max` windows each.
 pub(super) fn encode(timelines: &Timelines, windows_max: usize, sink: &mut impl ChunkSink) {
-    let Some(counts) = &timelines[Aggregate::Count as usize] else { return };
-    let times = &counts.samples.times;
-    let mut start = 0;
-    while start < times.len() {
-        let mut end = times.len().min(start + windows_max);
-        let parts = loop {
-            let (parts, cut) = encode_parts(timelines, times[start]..=times[end - 1]);
-            // A histogram that cannot follow the one before it ends the chunk of all aggregates.
-            let sooner = cut.map(|cut| start + times[start..end].partition_point(|time| *time <= cut));
-            match sooner.filter(|sooner| (start + 1..end).contains(sooner)) {
-                Some(sooner) => end = sooner,
-                None => break parts,
-            }
-        };
-        let mut chunk = AggrChunk::default();
-        for (aggregate, part) in Aggregate::ALL.into_iter().zip(&parts) {
-            if let Some((encoding, data)) = part {
-                chunk.set(aggregate, Part { encoding: *encoding, data });
-            }
-        }
-        let mut data = Vec::new();
-        aggr::encode(&chunk, &mut data);
-        sink.chunk((times[start], times[end - 1]), (Encoding::Aggr, &data), (end - start) as u16);
-        start = end;
+    let mut written = 0;
+    while let Some(next) = encode_next(timelines, (written, windows_max), sink) {
+        written = next;
     }
+}
+
+/// Writes the chunk of at most `windows_max` windows that starts with window number `start`; gives the
+/// window behind it, and nothing when there is no window.
+fn encode_next(
+    timelines: &Timelines,
+    (start, windows_max): (usize, usize),
+    sink: &mut impl ChunkSink,
+) -> Option<usize> {
+    let times = &timelines[Aggregate::Count as usize].as_ref()?.samples.times;
+    if start >= times.len() {
+        return None;
+    }
+    let mut end = times.len().min(start + windows_max);
+    let parts = loop {
+        let (parts, cut) = encode_parts(timelines, times[start]..=times[end - 1]);
+        // A histogram that cannot follow the one before it ends the chunk of all aggregates.
+        let sooner = cut.map(|cut| start + times[start..end].partition_point(|time| *time <= cut));
+        match sooner.filter(|sooner| (start + 1..end).contains(sooner)) {
+            Some(sooner) => end = sooner,
+            None => break parts,
+        }
+    };
+    let mut chunk = AggrChunk::default();
+    for (aggregate, part) in Aggregate::ALL.into_iter().zip(&parts) {
+        if let Some((encoding, data)) = part {
+            chunk.set(aggregate, Part { encoding: *encoding, data });
+        }
+    }
+    let mut data = Vec::new();
+    aggr::encode(&chunk, &mut data);
+    sink.chunk((times[start], times[end - 1]), (Encoding::Aggr, &data), (end - start) as u16);
+    Some(end)
 }
 
 type Parts = [Option<(Encoding, Vec<u8>)>; 5];

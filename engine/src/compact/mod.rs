@@ -37,4 +37,4 @@ pub use output::{JobStats, Target, Written};
 pub use source::SourceBlock;
 pub use verify::verify_written;
 pub use watch::{Progress, Unwatched, Watch};
-pub use workers::{Lane, LaneWork, Workers, run_in_background};
+pub use workers::{LANE_UNITS_MAX, Lane, LaneWork, Workers, run_in_background};

@@ -14,7 +14,8 @@
 //! core 1    query        │ work 1 │ query │ work 2 │ query
 //! ```
 //!
-//! A core does not interrupt a job, so that the caller also works on jobs that would take a core too long.
+//! Such a core works on a job for about a millisecond and gives it back, and whoever has time goes on with
+//! it: a job that is long, such as a series of a year, is many steps between which queries are answered.
 //!
 //! No more jobs exist at once than that takes, which bounds the memory.
 //!
@@ -30,14 +31,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::workers::{LANE_UNITS_MAX, Lane, LaneWork, Workers};
+use super::workers::{Lane, LaneWork, Workers};
 use crate::model::{Error, ErrorKind};
 
 /// What is done with each job, by any thread.
 pub(super) trait Work: Send + Sync + 'static {
     /// What is worked on; one job's room serves the next.
     type Job: Default + Send + 'static;
-    /// What one thread keeps from job to job.
+    /// What one job needs in between, and the next job has the room of.
     type Worker: Default + Send + 'static;
 
     /// Reads what a job needs, which may wait for a disk.
@@ -45,13 +46,9 @@ pub(super) trait Work: Send + Sync + 'static {
         Ok(())
     }
 
-    /// What working on a job costs once it is fetched, see [`LANE_UNITS_MAX`].
-    fn units(&self, _job: &Self::Job) -> usize {
-        0
-    }
-
-    /// Works on a job.
-    fn work(&self, worker: &mut Self::Worker, job: &mut Self::Job) -> Result<(), Error>;
+    /// Goes on with a job until about `units` are spent, see [`Lane::units_max`]; whether there is more to
+    /// do. The same worker comes with it again.
+    fn step(&self, worker: &mut Self::Worker, job: &mut Self::Job, units: usize) -> Result<bool, Error>;
 }
 
 /// Both ends of the pipeline, on the caller's thread.
@@ -70,7 +67,8 @@ pub(super) fn run<W: Work>(workers: &Workers, work: &Arc<W>, ends: &mut impl End
         while ends.fill(&mut job)? {
             caught(|| {
                 work.fetch(&mut job)?;
-                work.work(&mut worker, &mut job)
+                while work.step(&mut worker, &mut job, usize::MAX)? {}
+                Ok(())
             })?;
             ends.take(&mut job)?;
         }
@@ -78,8 +76,17 @@ pub(super) fn run<W: Work>(workers: &Workers, work: &Arc<W>, ends: &mut impl End
     };
     let (jobs, waiting) = bounded(jobs_max(lane.count()));
     let (results, done) = bounded(jobs_max(lane.count()));
-    let (work, may_wait) = (Arc::clone(work), workers.may_wait());
-    let shared = Shared { work, waiting, results, caller: thread::current(), idle: unbounded(), may_wait };
+    let shared = Shared(Arc::new(Common {
+        work: Arc::clone(work),
+        waiting,
+        begun: unbounded(),
+        results,
+        caller: thread::current(),
+        idle: unbounded(),
+        may_wait: workers.may_wait(),
+        units: workers.units_max(),
+        ended: AtomicBool::new(false),
+    }));
     let asleep = (0..lane.count()).map(|_| AtomicBool::new(true)).collect();
     let mut line = Line { jobs, done, cores: Cores { lane, asleep, shared }, early: BTreeMap::new(), free: Vec::new() };
     line.feed(workers.patience(), ends)
@@ -91,8 +98,15 @@ fn jobs_max(cores: usize) -> usize {
     2 * (cores + 1)
 }
 
-type Numbered<J> = (u64, Box<J>);
 type Finished<J> = (u64, Box<J>, Result<(), Error>);
+
+/// A job and its number.
+struct Task<W: Work> {
+    number: u64,
+    job: Box<W::Job>,
+    /// What it needs in between; none before it was begun.
+    worker: Option<W::Worker>,
+}
 
 /// Does `work`; a panic is an error of that job.
 fn caught(work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
@@ -106,52 +120,67 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
 }
 
 /// What the caller and the cores share.
-struct Shared<W: Work> {
+struct Common<W: Work> {
     work: Arc<W>,
-    /// Jobs that nobody works on yet.
-    waiting: Receiver<Numbered<W::Job>>,
+    /// Jobs that nobody has begun.
+    waiting: Receiver<Task<W>>,
+    /// Jobs that nobody works on, and that there is more to do of.
+    begun: (Sender<Task<W>>, Receiver<Task<W>>),
     results: Sender<Finished<W::Job>>,
     /// Who is told that there is a result.
     caller: Thread,
-    /// What threads keep, while they don't work.
+    /// What jobs needed that are finished.
     idle: (Sender<W::Worker>, Receiver<W::Worker>),
     /// Whether who works also reads what it needs; if not the caller has done it.
     may_wait: bool,
+    /// What is spent on a job before it is given back.
+    units: usize,
+    /// Whether nobody asks for results any more.
+    ended: AtomicBool,
 }
+
+struct Shared<W: Work>(Arc<Common<W>>);
 
 impl<W: Work> Clone for Shared<W> {
     fn clone(&self) -> Self {
-        Self {
-            work: Arc::clone(&self.work),
-            waiting: self.waiting.clone(),
-            results: self.results.clone(),
-            caller: self.caller.clone(),
-            idle: self.idle.clone(),
-            may_wait: self.may_wait,
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<W: Work> Shared<W> {
-    /// Works on a job that nobody works on yet, if there is one.
-    fn work(&self) -> Option<Finished<W::Job>> {
-        let (number, mut job) = self.waiting.try_recv().ok()?;
-        let worked = self.work_on(&mut job);
-        Some((number, job, worked))
+    /// Whether there is a job that nobody works on.
+    fn has_work(&self) -> bool {
+        let Common { ended, begun, waiting, .. } = &*self.0;
+        let is_left = !begun.1.is_empty() || !waiting.is_empty();
+        is_left && !ended.load(Ordering::Relaxed)
     }
 
-    /// Works on `job`, which the caller has fetched unless workers may wait.
-    fn work_on(&self, job: &mut W::Job) -> Result<(), Error> {
-        let mut worker = self.idle.1.try_recv().unwrap_or_default();
+    /// Works for a while on a job that nobody works on, if there is one; gives it when it is finished.
+    fn work(&self) -> Option<Finished<W::Job>> {
+        if self.0.ended.load(Ordering::Relaxed) {
+            return None;
+        }
+        let begun = self.0.begun.1.try_recv();
+        let Task { number, mut job, worker } = begun.or_else(|_| self.0.waiting.try_recv()).ok()?;
+        let is_new = worker.is_none();
+        let mut worker = worker.or_else(|| self.0.idle.1.try_recv().ok()).unwrap_or_default();
+        let mut has_more = false;
         let worked = caught(|| {
-            if self.may_wait {
-                self.work.fetch(job)?;
+            if is_new && self.0.may_wait {
+                self.0.work.fetch(&mut job)?;
             }
-            self.work.work(&mut worker, job)
+            has_more = self.0.work.step(&mut worker, &mut job, self.0.units)?;
+            Ok(())
         });
-        // The channel lives as long as this does.
-        let _ = self.idle.0.send(worker);
-        worked
+        // The channels live as long as this does.
+        if has_more {
+            let _ = self.0.begun.0.send(Task { number, job, worker: Some(worker) });
+            return None;
+        }
+        if worked.is_ok() {
+            let _ = self.0.idle.0.send(worker);
+        }
+        Some((number, job, worked))
     }
 }
 
@@ -174,28 +203,28 @@ impl<W: Work> Cores<'_, W> {
         }
     }
 
-    /// What core number `core` does when it is woken: one job at a time, while there are some.
+    /// What core number `core` does when it is woken: one step at a time, while there are jobs.
     fn turn(&self, core: usize) -> LaneWork {
         let (shared, asleep) = (self.shared.clone(), Arc::clone(&self.asleep));
         Box::new(move || {
             if let Some(finished) = shared.work() {
                 // The caller may have given up: then nobody asks for the result.
-                let _ = shared.results.send(finished);
-                shared.caller.unpark();
+                let _ = shared.0.results.send(finished);
+                shared.0.caller.unpark();
             }
-            if !shared.waiting.is_empty() {
+            if shared.has_work() {
                 return true;
             }
             asleep[core].store(true, Ordering::SeqCst);
             // A job that came in between may have been meant for this core.
-            !shared.waiting.is_empty() && asleep[core].swap(false, Ordering::SeqCst)
+            shared.has_work() && asleep[core].swap(false, Ordering::SeqCst)
         })
     }
 }
 
 /// What the caller's thread knows of the jobs.
 struct Line<'a, W: Work> {
-    jobs: Sender<Numbered<W::Job>>,
+    jobs: Sender<Task<W>>,
     done: Receiver<Finished<W::Job>>,
     cores: Cores<'a, W>,
     /// Finished jobs by their numbers, before those ahead of them are taken.
@@ -207,7 +236,9 @@ struct Line<'a, W: Work> {
 impl<W: Work> Drop for Line<'_, W> {
     /// What is left of a run that failed is not worked on.
     fn drop(&mut self) {
-        while self.cores.shared.waiting.try_recv().is_ok() {}
+        let common = &self.cores.shared.0;
+        common.ended.store(true, Ordering::Relaxed);
+        while common.waiting.try_recv().is_ok() || common.begun.1.try_recv().is_ok() {}
     }
 }
 
@@ -229,20 +260,21 @@ impl<W: Work> Line<'_, W> {
                 let mut job = self.free.pop().unwrap_or_default();
                 exhausted = !ends.fill(&mut job)?;
                 if !exhausted {
-                    self.hand_out((filled, job))?;
+                    self.hand_out(filled, job)?;
                     filled += 1;
                 }
             } else if taken == filled {
                 return Ok(());
             } else {
-                // Waits for ever, hour by hour, when there is nothing that the caller could work on.
-                let wait = match self.cores.shared.waiting.is_empty() {
-                    true => Duration::from_secs(3600),
-                    false if in_vain => Duration::ZERO,
-                    false => patience,
+                let has_work = self.cores.shared.has_work();
+                let wait = match has_work {
+                    // Waits for ever, hour by hour, when there is nothing that the caller could work on.
+                    false if patience.is_zero() => Duration::from_secs(3600),
+                    true if in_vain => Duration::ZERO,
+                    _ => patience,
                 };
                 let received = self.next_finished(wait);
-                in_vain = received.is_none();
+                in_vain = has_work && received.is_none();
                 received.or_else(|| self.cores.shared.work()).map_or(Ok(()), |finished| self.finish(finished))?;
             }
         }
@@ -263,18 +295,14 @@ impl<W: Work> Line<'_, W> {
         }
     }
 
-    /// Gives a job to the cores; one that is too much for theirs the caller works on.
-    fn hand_out(&mut self, (number, mut job): Numbered<W::Job>) -> Result<(), Error> {
-        let shared = &self.cores.shared;
-        if !shared.may_wait {
-            shared.work.fetch(&mut job)?;
-            if shared.work.units(&job) > LANE_UNITS_MAX {
-                let worked = shared.work_on(&mut job);
-                return self.finish((number, job, worked));
-            }
+    /// Gives a job to the cores.
+    fn hand_out(&mut self, number: u64, mut job: Box<W::Job>) -> Result<(), Error> {
+        let common = &self.cores.shared.0;
+        if !common.may_wait {
+            common.work.fetch(&mut job)?;
         }
         let gone = |_| Error::new(ErrorKind::Bug, "the line of a compaction is closed");
-        self.jobs.send((number, job)).map_err(gone)?;
+        self.jobs.send(Task { number, job, worker: None }).map_err(gone)?;
         self.cores.wake();
         Ok(())
     }
@@ -297,24 +325,28 @@ mod tests {
         static IS_CORE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     }
 
+    /// Adds one to the number as often as it is large; each costs a unit.
     impl Work for Double {
         type Job = u64;
-        type Worker = ();
+        /// What is still to be added.
+        type Worker = Option<u64>;
 
-        fn units(&self, job: &u64) -> usize {
-            *job as usize * LANE_UNITS_MAX / 50
-        }
-
-        fn work(&self, (): &mut (), job: &mut u64) -> Result<(), Error> {
-            assert!(*job != 77, "job 77");
-            assert!(!IS_CORE.get() || self.units(job) <= LANE_UNITS_MAX, "a core got a job of {}", self.units(job));
-            if *job == 88 {
+        fn step(&self, left: &mut Option<u64>, job: &mut u64, units: usize) -> Result<bool, Error> {
+            assert!(*job != 77 || left.is_some(), "job 77");
+            if *job == 88 && left.is_none() {
                 return Err(Error::invalid("job 88"));
             }
-            *job *= 2;
-            Ok(())
+            assert!(!IS_CORE.get() || units == UNITS, "a core got {units} units");
+            let some = left.unwrap_or(*job).min(units as u64);
+            let rest = left.unwrap_or(*job) - some;
+            *left = (rest > 0).then_some(rest);
+            *job += some;
+            Ok(rest > 0)
         }
     }
+
+    /// Units of a step of a core.
+    const UNITS: usize = 7;
 
     struct Numbers {
         next: u64,
@@ -367,6 +399,10 @@ mod tests {
                 return Err(Error::new(ErrorKind::Unavailable, "the lane is full"));
             }
             Ok(())
+        }
+
+        fn units_max(&self) -> usize {
+            UNITS
         }
     }
 

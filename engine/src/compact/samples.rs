@@ -20,6 +20,17 @@ pub(super) enum Value {
     FloatHistogram(Box<FloatHistogram>),
 }
 
+impl Value {
+    /// The encoding of chunks of such values.
+    pub(super) fn encoding(&self) -> Encoding {
+        match self {
+            Self::Float(_) => Encoding::Xor,
+            Self::Histogram(_) => Encoding::Histogram,
+            Self::FloatHistogram(_) => Encoding::FloatHistogram,
+        }
+    }
+}
+
 /// Samples of any kinds: two columns of one length.
 #[derive(Debug, Default)]
 pub(super) struct Samples {

@@ -65,21 +65,6 @@ impl Slice {
         &self.parts[start as usize..self.ends[at].1 as usize]
     }
 
-    /// Whether chunks of series number `at` may overlap: it has parts whose times do.
-    pub(super) fn may_overlap(&self, at: usize) -> bool {
-        let mut times: Vec<(i64, i64)> = self.parts(at).iter().map(|part| self.times(part)).collect();
-        times.sort_unstable();
-        times.windows(2).any(|pair| pair[1].0 <= pair[0].1)
-    }
-
-    /// First and last time of the chunks of a part.
-    fn times(&self, part: &Part) -> (i64, i64) {
-        let chunks = &self.chunks[part.start as usize..part.end as usize];
-        let first = chunks.iter().map(|chunk| chunk.meta.min_time).min();
-        let last = chunks.iter().map(|chunk| chunk.meta.max_time).max();
-        (first.unwrap_or(i64::MAX), last.unwrap_or(i64::MIN))
-    }
-
     fn clear(&mut self) {
         self.labels.clear();
         self.parts.clear();
@@ -191,34 +176,5 @@ impl<'a> Slicer<'a> {
             labels.sort_unstable();
         }
         Ok(true)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ChunkRef;
-
-    #[test]
-    fn parts_behind_each_other_do_not_overlap_and_others_may() {
-        let mut slice = Slice::default();
-        let series = [
-            vec![vec![(0, 9), (10, 19)], vec![(20, 29)]],
-            vec![vec![(0, 9), (50, 60)], vec![(20, 29)]],
-            vec![vec![(0, 9), (5, 7)]],
-        ];
-        for parts in series {
-            for (source, times) in parts.into_iter().enumerate() {
-                let (source, start) = (source as u32, slice.chunks.len() as u32);
-                slice.chunks.extend(times.into_iter().map(|(min_time, max_time)| SourceChunk {
-                    source,
-                    meta: ChunkMeta { min_time, max_time, chunk_ref: ChunkRef(0) },
-                }));
-                let end = slice.chunks.len() as u32;
-                slice.parts.push(Part { source, series_ref: SeriesRef(1), start, end });
-            }
-            slice.ends.push((0, slice.parts.len() as u32));
-        }
-        assert_eq!([0, 1, 2].map(|at| slice.may_overlap(at)), [false, true, false]);
     }
 }

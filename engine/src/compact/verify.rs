@@ -45,9 +45,9 @@ impl Work for Check {
     type Job = Part;
     type Worker = ();
 
-    fn work(&self, (): &mut (), part: &mut Part) -> Result<(), Error> {
+    fn step(&self, (): &mut (), part: &mut Part, _units: usize) -> Result<bool, Error> {
         self.0.check(part);
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -15,12 +15,14 @@ use crate::model::{Error, ErrorKind};
 /// Niceness of the threads of background jobs: queries come first.
 const NICENESS: i32 = 19;
 
-/// Chunks that are cut off for a core of a lane, which works on them for less than a millisecond when they
-/// are floats.
+/// Chunks that are cut off for a core of a lane.
 const LANE_CHUNKS: usize = 192;
 
 /// What decoding and encoding a chunk of floats again costs, in units; see [`LANE_UNITS_MAX`].
 const FLOAT_UNITS: usize = 8;
+
+/// Samples of a chunk of floats, most often.
+const FLOAT_SAMPLES: usize = 120;
 
 /// What that costs of a downsampled chunk: five aggregates, each value by itself.
 const AGGR_UNITS: usize = 8 * FLOAT_UNITS;
@@ -31,9 +33,9 @@ const HISTOGRAM_UNITS: usize = 32 * FLOAT_UNITS;
 /// What it costs to copy a chunk.
 pub(super) const COPY_UNITS: usize = 1;
 
-/// Units that a core of a lane works on without interruption. What costs more, such as a series of a year
-/// or one of native histograms, the caller works on.
-pub(super) const LANE_UNITS_MAX: usize = 2 * LANE_CHUNKS * FLOAT_UNITS;
+/// Units after which a core of a lane gives a job back, for less than a millisecond's work. What is longer,
+/// such as a series of a year or one of native histograms, it goes on with when no query waits.
+pub const LANE_UNITS_MAX: usize = LANE_CHUNKS * FLOAT_UNITS;
 
 /// What it costs to decode a chunk and encode its samples again.
 pub(super) fn units(encoding: Encoding) -> usize {
@@ -41,6 +43,50 @@ pub(super) fn units(encoding: Encoding) -> usize {
         Encoding::Xor | Encoding::Xor2 => FLOAT_UNITS,
         Encoding::Aggr => AGGR_UNITS,
         _ => HISTOGRAM_UNITS,
+    }
+}
+
+/// What it costs to look at `samples` floats once.
+pub(super) fn sample_units(samples: usize) -> usize {
+    (samples * FLOAT_UNITS).div_ceil(FLOAT_SAMPLES)
+}
+
+/// What may be spent on a job before it is given back, so that its core can do something else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    max: usize,
+    left: usize,
+}
+
+impl Budget {
+    /// A budget of `units`.
+    pub(super) fn new(units: usize) -> Self {
+        Self { max: units, left: units }
+    }
+
+    /// Takes what something costs, which may be more than is left.
+    pub(super) fn spend(&mut self, units: usize) {
+        self.left = self.left.saturating_sub(units);
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether something that costs `units` may be done at once.
+    pub(super) fn fits(&self, units: usize) -> bool {
+        units <= self.max
+    }
+
+    /// How many floats may be looked at.
+    pub(super) fn samples(&self) -> usize {
+        self.left.saturating_mul(FLOAT_SAMPLES / FLOAT_UNITS)
+    }
+
+    /// How many of those that cost `units` each are within what is left; one at least.
+    pub(super) fn count_of(&self, units: usize) -> usize {
+        (self.left / units).max(1)
     }
 }
 
@@ -66,6 +112,12 @@ pub trait Lane: Send + Sync {
     /// Has `work` called on core number `core`, about a millisecond at a time, until it says that there is
     /// no more to do. Fails when the lane is full or closed.
     fn send(&self, core: usize, work: LaneWork) -> Result<(), Error>;
+
+    /// What one call of the work costs at most, about: a chunk of floats costs 8, and a core of ours takes
+    /// a millisecond for some 2,000.
+    fn units_max(&self) -> usize {
+        LANE_UNITS_MAX
+    }
 }
 
 /// Work in a lane: says whether there is more to do.
@@ -102,7 +154,15 @@ impl Workers {
         if self.may_wait() { Duration::ZERO } else { PATIENCE }
     }
 
-    /// Of `chunks` that are worked on without interruption so many as these workers should take at once.
+    /// What is spent on a job before it is given back.
+    pub(super) fn units_max(&self) -> usize {
+        match &self.0 {
+            Kind::Lane(lane) => lane.units_max(),
+            Kind::Nobody | Kind::Threads(_) => usize::MAX,
+        }
+    }
+
+    /// Of `chunks` that one works on so many as these workers should take at once.
     pub(super) fn slice_chunks(&self, chunks: usize) -> usize {
         if self.may_wait() { chunks } else { chunks.min(LANE_CHUNKS) }
     }

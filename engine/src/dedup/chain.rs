@@ -10,41 +10,69 @@ use super::heap::Heap;
 /// Appends the samples of `replicas` (ascending timestamps in milliseconds) in time order; of equal
 /// timestamps one stays.
 pub fn merge(replicas: &[&[i64]], picks: &mut Vec<Pick>) {
-    let mut at = vec![0; replicas.len()];
-    let mut heap = Heap::default();
-    let time = |replica: usize, at: &[usize]| replicas[replica].get(at[replica]).copied();
-    let less = |at: &[usize], left: usize, right: usize| time(left, at) < time(right, at);
-    for replica in 1..replicas.len() {
-        if time(replica, &at).is_some() {
-            heap.push(replica, |left, right| less(&at, *left, *right));
+    Chain::default().resume(replicas, usize::MAX, picks);
+}
+
+/// A merge that can be interrupted.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// The next sample of each replica; empty before the merge has begun.
+    at: Vec<usize>,
+    heap: Heap<usize>,
+    current: Option<usize>,
+    last: Option<i64>,
+}
+
+impl Chain {
+    /// Goes on with the merge of `replicas`, which are the same each time, and looks at `samples_max` of
+    /// their samples at most; whether there are more.
+    pub fn resume(&mut self, replicas: &[&[i64]], samples_max: usize, picks: &mut Vec<Pick>) -> bool {
+        let time = |replica: usize, at: &[usize]| replicas[replica].get(at[replica]).copied();
+        let less = |at: &[usize], left: usize, right: usize| time(left, at) < time(right, at);
+        if self.at.is_empty() {
+            self.begin(replicas);
         }
-    }
-    let mut current = match replicas.first() {
-        Some([_, ..]) => Some(0),
-        _ => heap.pop(|left, right| less(&at, *left, *right)),
-    };
-    let mut last = None;
-    while let Some(replica) = current {
-        let Some(next) = time(replica, &at) else {
-            current = heap.pop(|left, right| less(&at, *left, *right));
-            continue;
-        };
-        if Some(next) == last {
-            at[replica] += 1;
-            continue;
-        }
-        if heap.peek().and_then(|first| time(*first, &at)).is_some_and(|first| first <= next) {
-            heap.push(replica, |left, right| less(&at, *left, *right));
-            current = heap.pop(|left, right| less(&at, *left, *right));
-            let chosen = current.expect("a heap that was just pushed to holds an entry");
-            if time(chosen, &at) == last {
+        let Self { at, heap, current, last } = self;
+        let mut looked_at = 0;
+        while let Some(replica) = *current {
+            if looked_at >= samples_max {
+                return true;
+            }
+            let Some(next) = time(replica, at) else {
+                *current = heap.pop(|left, right| less(at, *left, *right));
+                continue;
+            };
+            looked_at += 1;
+            if Some(next) == *last {
+                at[replica] += 1;
                 continue;
             }
+            if heap.peek().and_then(|first| time(*first, at)).is_some_and(|first| first <= next) {
+                heap.push(replica, |left, right| less(at, *left, *right));
+                *current = heap.pop(|left, right| less(at, *left, *right));
+                let chosen = current.expect("a heap that was just pushed to holds an entry");
+                if time(chosen, at) == *last {
+                    continue;
+                }
+            }
+            let chosen = current.expect("a replica is current until it is exhausted");
+            picks.push(Pick { replica: chosen as u32, sample: at[chosen] as u32 });
+            *last = time(chosen, at);
+            at[chosen] += 1;
         }
-        let chosen = current.expect("a replica is current until it is exhausted");
-        picks.push(Pick { replica: chosen as u32, sample: at[chosen] as u32 });
-        last = time(chosen, &at);
-        at[chosen] += 1;
+        false
+    }
+
+    fn begin(&mut self, replicas: &[&[i64]]) {
+        self.at.resize(replicas.len(), 0);
+        let less = |left: &usize, right: &usize| replicas[*left].first() < replicas[*right].first();
+        for (replica, _) in replicas.iter().enumerate().skip(1).filter(|(_, times)| !times.is_empty()) {
+            self.heap.push(replica, less);
+        }
+        self.current = match replicas.first() {
+            Some([_, ..]) => Some(0),
+            _ => self.heap.pop(less),
+        };
     }
 }
 
@@ -70,6 +98,19 @@ mod tests {
         let mut picks = Vec::new();
         merge(&[&[1, 2, 3], &[1, 2, 3]], &mut picks);
         assert!(picks.iter().all(|pick| pick.replica == 1), "{picks:?}");
+    }
+
+    #[test]
+    fn a_merge_that_is_interrupted_picks_the_same() {
+        let replicas: [&[i64]; 4] = [&[1, 3, 5], &[1, 2, 5, 6], &[], &[0, 6, 7]];
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
+        merge(&replicas, &mut whole);
+        for samples_max in 1..5 {
+            let mut chain = Chain::default();
+            parts.clear();
+            while chain.resume(&replicas, samples_max, &mut parts) {}
+            assert_eq!(parts, whole);
+        }
     }
 
     #[test]

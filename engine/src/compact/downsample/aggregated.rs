@@ -41,19 +41,38 @@ impl Chunk<'_> {
 /// An error and the place of the chunk that it was found in.
 pub(super) type Misplaced = (usize, Corrupt);
 
-/// Downsamples the chunks of one series, which are of `from` milliseconds, to `to` milliseconds.
-pub(super) fn downsample(chunks: &[Chunk<'_>], (from, to): (i64, i64), made: &mut Made) -> Result<(), Misplaced> {
+/// Makes a chunk of the chunks from number `start` on, of all of one series, which are of `from`
+/// milliseconds; its windows have `to` milliseconds. Gives the chunk behind those that went into it, and
+/// nothing when there is none left.
+pub(super) fn batch(
+    chunks: &[Chunk<'_>],
+    start: usize,
+    (from, to): (i64, i64),
+    made: &mut Made,
+) -> Result<Option<usize>, Misplaced> {
+    let mut run_start = 0;
     for run in chunks.chunk_by(|a, b| a.is_histogram() == b.is_histogram()) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        let samples = run.iter().map(Chunk::windows).sum();
-        let extent = Extent { min_time: first.times.0, max_time: last.times.1, samples };
-        // Chunks stay whole: their first and last counters are the raw ones, which the next needs.
-        let batch = (run.len() / extent.chunks(from, to)).max(1);
-        for part in run.chunks(batch) {
-            if first.is_histogram() { histograms(part, to, made)? } else { floats(part, to, made)? }
+        let run_end = run_start + run.len();
+        if start < run_end {
+            let extent = Extent {
+                min_time: run[0].times.0,
+                max_time: run[run.len() - 1].times.1,
+                samples: run.iter().map(Chunk::windows).sum(),
+            };
+            // Chunks stay whole: their first and last counters are the raw ones, which the next needs.
+            let batch = (run.len() / extent.chunks(from, to)).max(1);
+            let end = run_end.min(start + batch);
+            let part = &chunks[start..end];
+            if run[0].is_histogram() {
+                histograms(part, to, made)?
+            } else {
+                floats(part, to, made)?
+            }
+            return Ok(Some(end));
         }
+        run_start = run_end;
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The samples of one aggregate of all chunks, without stale markers and what goes back in time.

@@ -4,6 +4,7 @@ use super::window::{Extent, RAW_STEP_MS, batch_len, window_end};
 use crate::chunk::aggr::{self, AggrChunk, Aggregate, Part};
 use crate::chunk::{Encoding, xor};
 use crate::compact::output::Made;
+use crate::model::FloatColumns;
 use crate::model::value::is_stale_nan;
 
 /// The aggregates of a run of windows: columns of one length.
@@ -96,14 +97,39 @@ impl Counter {
     }
 }
 
+/// Whether there is nothing to be left out before windows are made, but for NaNs.
+pub(super) fn is_clean(times: &[i64], values: &[f64]) -> bool {
+    !values.iter().fold(false, |any, value| any | value.is_nan()) && times.is_sorted()
+}
+
+/// Replaces `clean` by the samples without stale markers and those that go back in time within their
+/// chunk.
+pub(super) fn clean(
+    (times, values): (&[i64], &[f64]),
+    chunk_ends: impl Iterator<Item = usize>,
+    clean: &mut FloatColumns,
+) {
+    clean.clear();
+    let mut start = 0;
+    for end in chunk_ends {
+        let mut last = i64::MIN;
+        for (time, value) in times[start..end].iter().zip(&values[start..end]) {
+            if !is_stale_nan(*value) && *time >= last {
+                clean.push(*time, *value);
+                last = *time;
+            }
+        }
+        start = end;
+    }
+}
+
 /// Room for downsampling floats.
 #[derive(Debug, Default)]
 pub(super) struct Floats {
     windows: Windows,
-    times: Vec<i64>,
-    values: Vec<f64>,
-    clean_times: Vec<i64>,
-    clean_values: Vec<f64>,
+    /// Samples of a batch that are numbers.
+    numbers: FloatColumns,
+    clean: FloatColumns,
     parts: [Vec<u8>; 5],
     data: Vec<u8>,
 }
@@ -117,58 +143,51 @@ impl Floats {
         resolution: i64,
         made: &mut Made,
     ) {
-        let has_nan = values.iter().fold(false, |any, value| any | value.is_nan());
-        if !has_nan && times.is_sorted() {
+        if is_clean(times, values) {
             self.batches((times, values), resolution, made);
             return;
         }
-        let (mut clean_times, mut clean_values) =
-            (std::mem::take(&mut self.clean_times), std::mem::take(&mut self.clean_values));
-        clean_times.clear();
-        clean_values.clear();
-        let mut start = 0;
-        for end in chunk_ends {
-            let mut last = i64::MIN;
-            for (time, value) in times[start..end].iter().zip(&values[start..end]) {
-                // Stale markers and samples that go back in time are left out.
-                if !is_stale_nan(*value) && *time >= last {
-                    clean_times.push(*time);
-                    clean_values.push(*value);
-                    last = *time;
-                }
-            }
-            start = end;
-        }
-        self.batches((&clean_times, &clean_values), resolution, made);
-        (self.clean_times, self.clean_values) = (clean_times, clean_values);
+        let mut room = std::mem::take(&mut self.clean);
+        clean((times, values), chunk_ends, &mut room);
+        self.batches((&room.timestamps, &room.values), resolution, made);
+        self.clean = room;
     }
 
-    fn batches(&mut self, (mut times, mut values): (&[i64], &[f64]), resolution: i64, made: &mut Made) {
-        let [min_time, max_time] = match *times {
-            [] => return,
-            [only] => [only, only],
-            [first, .., last] => [first, last],
-        };
-        let extent = Extent { min_time, max_time, samples: times.len() };
-        let samples = times.len() / extent.chunks(RAW_STEP_MS, resolution) + 1;
-        while !times.is_empty() {
-            let len = batch_len(times, samples, resolution);
-            let (batch_times, batch_values) = (&times[..len], &values[..len]);
-            if batch_values.iter().fold(false, |any, value| any | value.is_nan()) {
-                let (mut own_times, mut own_values) =
-                    (std::mem::take(&mut self.times), std::mem::take(&mut self.values));
-                let number = |at: &usize| !batch_values[*at].is_nan();
-                own_times.clear();
-                own_times.extend((0..len).filter(number).map(|at| batch_times[at]));
-                own_values.clear();
-                own_values.extend((0..len).filter(number).map(|at| batch_values[at]));
-                self.chunk(&own_times, &own_values, resolution, made);
-                (self.times, self.values) = (own_times, own_values);
-            } else {
-                self.chunk(batch_times, batch_values, resolution, made);
-            }
-            (times, values) = (&times[len..], &values[len..]);
+    fn batches(&mut self, columns: (&[i64], &[f64]), resolution: i64, made: &mut Made) {
+        let mut start = 0;
+        while let Some(next) = self.batch(columns, start, resolution, made) {
+            start = next;
         }
+    }
+
+    /// Makes a chunk of the samples from number `start` on, of all of a series, which are clean. Gives the
+    /// sample behind those that went into it; nothing when there is none left.
+    pub(super) fn batch(
+        &mut self,
+        (times, values): (&[i64], &[f64]),
+        start: usize,
+        resolution: i64,
+        made: &mut Made,
+    ) -> Option<usize> {
+        let extent = Extent { min_time: *times.first()?, max_time: *times.last()?, samples: times.len() };
+        let samples = times.len() / extent.chunks(RAW_STEP_MS, resolution) + 1;
+        let len = batch_len(&times[start..], samples, resolution);
+        if len == 0 {
+            return None;
+        }
+        let (times, values) = (&times[start..start + len], &values[start..start + len]);
+        if values.iter().fold(false, |any, value| any | value.is_nan()) {
+            let mut numbers = std::mem::take(&mut self.numbers);
+            numbers.clear();
+            for (time, value) in times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
+                numbers.push(*time, *value);
+            }
+            self.chunk(&numbers.timestamps, &numbers.values, resolution, made);
+            self.numbers = numbers;
+        } else {
+            self.chunk(times, values, resolution, made);
+        }
+        Some(start + len)
     }
 
     /// Makes one chunk of all samples.

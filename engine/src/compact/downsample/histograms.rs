@@ -39,28 +39,30 @@ impl Histograms {
         }
     }
 
-    /// Removes all histograms.
-    pub(super) fn clear(&mut self) {
-        self.times.clear();
-        self.values.clear();
+    /// Appends the histograms of another run of chunks.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        self.times.append(&mut other.times);
+        self.values.append(&mut other.values);
     }
 
-    /// Downsamples all histograms, which either all have custom bounds or none has.
-    pub(super) fn downsample(&self, resolution: i64, made: &mut Made) {
-        let (Some(min_time), Some(max_time)) = (self.times.first(), self.times.last()) else { return };
-        let extent = Extent { min_time: *min_time, max_time: *max_time, samples: self.times.len() };
+    /// Makes a chunk of the histograms from number `start` on, of all of a series, which either all have
+    /// custom bounds or none has. Gives the histogram behind those that went into it; nothing when there
+    /// is none left.
+    pub(super) fn batch(&self, start: usize, resolution: i64, made: &mut Made) -> Option<usize> {
+        let (min_time, max_time) = (*self.times.first()?, *self.times.last()?);
+        let extent = Extent { min_time, max_time, samples: self.times.len() };
         let samples = self.times.len() / extent.chunks(RAW_STEP_MS, resolution) + 1;
-        let mut start = 0;
-        while start < self.times.len() {
-            let end = start + batch_len(&self.times[start..], samples, resolution);
-            let mut batch = Self::default();
-            for at in (start..end).filter(|at| !self.values[*at].sum.is_nan()) {
-                batch.times.push(self.times[at]);
-                batch.values.push(self.values[at].clone());
-            }
-            batch.chunk(resolution, made);
-            start = end;
+        let end = start + batch_len(&self.times[start..], samples, resolution);
+        if end == start {
+            return None;
         }
+        let mut batch = Self::default();
+        for at in (start..end).filter(|at| !self.values[*at].sum.is_nan()) {
+            batch.times.push(self.times[at]);
+            batch.values.push(self.values[at].clone());
+        }
+        batch.chunk(resolution, made);
+        Some(end)
     }
 
     /// Makes one chunk of all histograms; more where one cannot follow another.

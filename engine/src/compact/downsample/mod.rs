@@ -6,10 +6,12 @@ mod floats;
 mod histograms;
 /// Which blocks are downsampled.
 pub mod plan;
+mod series;
 mod window;
 
 use std::sync::Arc;
 
+use super::fetch::Fetched;
 use super::merge::SLICE_CHUNKS;
 use super::output::{Job, Made, Output, SlicesToBlock, Target, Written};
 use super::pipeline::{self, Work};
@@ -17,13 +19,13 @@ use super::samples::Samples;
 use super::slice::{Slice, Slicer};
 use super::source::SourceBlock;
 use super::watch::Watch;
-use super::workers::{self, Workers};
+use super::workers::{self, Budget, Workers};
 use crate::bucket::Meta;
 use crate::bucket::name::BlockObject;
-use crate::chunk::{Encoding, aggr, segment, xor};
+use crate::chunk::{Encoding, segment, xor};
 use crate::model::{Error, ErrorKind, Resolution, TimeRange};
 use floats::Floats;
-use histograms::Histograms;
+use series::Series;
 
 /// XOR chunks that are decoded at once, at least: enough for the lanes of the decoder.
 const DECODE_CHUNKS: usize = 128;
@@ -80,12 +82,22 @@ struct Downsample {
     to: Resolution,
 }
 
-/// What one thread keeps from slice to slice.
+/// What a slice needs, and the next one has the room of.
 #[derive(Default)]
 struct Worker {
     batch: xor::Batch,
     floats: Floats,
-    histograms: Histograms,
+    place: Place,
+}
+
+/// How far a slice is.
+#[derive(Default)]
+struct Place {
+    begun: bool,
+    /// The next series.
+    series: usize,
+    /// How far that series is, when it is not done in one go.
+    long: Option<Series>,
 }
 
 impl Work for Downsample {
@@ -96,23 +108,38 @@ impl Work for Downsample {
         job.fetch(&self.sources)
     }
 
-    fn units(&self, job: &Job) -> usize {
-        (0..job.slice.chunks.len()).map(|chunk| workers::units(job.fetched.chunk(chunk).encoding)).sum()
-    }
-
-    fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
-        let Worker { batch, floats, histograms } = worker;
+    fn step(&self, worker: &mut Worker, job: &mut Job, units: usize) -> Result<bool, Error> {
+        let Worker { batch, floats, place } = worker;
         let Job { slice, fetched, made, .. } = job;
-        made.begin(fetched);
-        made.stats.chunks_decoded += slice.chunks.len() as u64;
-        let chunks: Vec<_> = (0..slice.chunks.len()).map(|at| fetched.chunk(at)).collect();
-        let (source, resolutions) = (&self.sources[0], (self.from, self.to));
-        let mut act = Act { source, resolutions, slice, chunks: &chunks, batch, floats, histograms };
-        let mut at = 0;
-        while at < slice.len() {
-            at = act.run(at, made)?;
+        if !place.begun {
+            made.begin(fetched);
+            made.stats.chunks_decoded += slice.chunks.len() as u64;
+            place.begun = true;
         }
-        Ok(())
+        let mut budget = Budget::new(units);
+        let (source, resolutions) = (&self.sources[0], (self.from, self.to));
+        let mut act = Act { source, resolutions, slice, fetched, batch, floats };
+        while place.series < slice.len() {
+            if budget.is_spent() {
+                return Ok(true);
+            }
+            if place.long.is_none() {
+                let next = act.run(place.series, made, &mut budget)?;
+                if next > place.series {
+                    place.series = next;
+                    continue;
+                }
+            }
+            let range = act.range(place.series)?;
+            let long = place.long.get_or_insert_with(|| Series::of(self.from));
+            if long.resume(range, &mut act, made, &mut budget)? {
+                return Ok(true);
+            }
+            made.end_series();
+            (place.series, place.long) = (place.series + 1, None);
+        }
+        *place = Place::default();
+        Ok(false)
     }
 }
 
@@ -122,13 +149,17 @@ struct Act<'a> {
     /// From which to which.
     resolutions: (Resolution, Resolution),
     slice: &'a Slice,
-    chunks: &'a [segment::Chunk<'a>],
+    fetched: &'a Fetched,
     batch: &'a mut xor::Batch,
     floats: &'a mut Floats,
-    histograms: &'a mut Histograms,
 }
 
-impl Act<'_> {
+impl<'a> Act<'a> {
+    /// Chunk number `at`.
+    fn chunk(&self, at: usize) -> segment::Chunk<'a> {
+        self.fetched.chunk(at)
+    }
+
     /// The places of the chunks of a series.
     fn range(&self, series: usize) -> Result<std::ops::Range<usize>, Error> {
         let [part] = self.slice.parts(series) else {
@@ -156,37 +187,42 @@ impl Act<'_> {
         self.source.place(error, object)
     }
 
-    /// Downsamples series number `series` and as many after it as are decoded together; gives the next.
-    fn run(&mut self, series: usize, made: &mut Made) -> Result<usize, Error> {
+    /// Downsamples series number `series` of raw floats and as many after it as are decoded together, as far
+    /// as that may be done in one go; gives the next.
+    fn run(&mut self, series: usize, made: &mut Made, budget: &mut Budget) -> Result<usize, Error> {
         if self.resolutions.0 != Resolution::RAW {
-            self.aggregated(self.range(series)?, made)?;
-            made.end_series();
-            return Ok(series + 1);
+            return Ok(series);
         }
-        let is_float = |chunk: &segment::Chunk<'_>| chunk.encoding == Encoding::Xor;
         let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut units = 0;
         for next in series..self.slice.len() {
             let range = self.range(next)?;
             let decoded = runs.last().map_or(0, |last| last.end - runs[0].start);
-            if decoded >= DECODE_CHUNKS || !self.chunks[range.clone()].iter().all(is_float) {
+            let with_next = (decoded + range.len()) * workers::units(Encoding::Xor);
+            let all_floats = || range.clone().all(|at| self.chunk(at).encoding == Encoding::Xor);
+            if decoded >= DECODE_CHUNKS || !budget.fits(with_next) || !all_floats() {
                 break;
             }
+            units = with_next;
             runs.push(range);
         }
-        if runs.is_empty() {
-            self.mixed(self.range(series)?, made)?;
-            made.end_series();
-            return Ok(series + 1);
-        }
-        let start = runs[0].start;
-        let all: Vec<&[u8]> = self.chunks[start..runs[runs.len() - 1].end].iter().map(|chunk| chunk.data).collect();
-        xor::decode_batch(&all, self.batch).map_err(|(at, corrupt)| self.place(start + at, corrupt))?;
-        made.stats.samples_decoded += self.batch.sample_count() as u64;
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return Ok(series) };
+        budget.spend(units);
+        let start = first.start;
+        self.decode(start..last.end, made)?;
         for run in &runs {
             self.decoded_floats(run.start - start..run.end - start, made);
             made.end_series();
         }
         Ok(series + runs.len())
+    }
+
+    /// Decodes chunks of floats into the batch.
+    fn decode(&mut self, range: std::ops::Range<usize>, made: &mut Made) -> Result<(), Error> {
+        let all: Vec<&[u8]> = range.clone().map(|at| self.chunk(at).data).collect();
+        xor::decode_batch(&all, self.batch).map_err(|(at, corrupt)| self.place(range.start + at, corrupt))?;
+        made.stats.samples_decoded += self.batch.sample_count() as u64;
+        Ok(())
     }
 
     /// Downsamples the samples of the chunks of the batch at `chunks`.
@@ -201,115 +237,11 @@ impl Act<'_> {
         self.floats.downsample(columns, ends, self.resolutions.1.0, made);
     }
 
-    /// Downsamples a series of which not all chunks are floats, run by run of one kind.
-    fn mixed(&mut self, range: std::ops::Range<usize>, made: &mut Made) -> Result<(), Error> {
-        let mut at = range.start;
-        while at < range.end {
-            let kind = self.kind(at)?;
-            let mut end = at + 1;
-            while end < range.end && self.kind(end)? == kind {
-                end += 1;
-            }
-            match kind {
-                Kind::Floats => self.floats_of(at..end, made)?,
-                Kind::Exponential | Kind::Custom => self.histograms_of(at..end, made)?,
-            }
-            at = end;
-        }
-        Ok(())
-    }
-
-    fn kind(&self, at: usize) -> Result<Kind, Error> {
-        let chunk = self.chunks[at];
-        Ok(match chunk.encoding {
-            Encoding::Xor | Encoding::Xor2 => Kind::Floats,
-            Encoding::Aggr => {
-                let error = Error::new(ErrorKind::Corrupt, "downsampled data in a raw block");
-                return Err(self.place(at, error));
-            }
-            _ => {
-                let mut histograms = Histograms::default();
-                histograms.extend(self.samples(at)?);
-                let custom = histograms.values.first().is_some_and(|first| first.uses_custom_buckets());
-                if custom { Kind::Custom } else { Kind::Exponential }
-            }
-        })
-    }
-
+    /// The samples of chunk number `at`.
     fn samples(&self, at: usize) -> Result<Samples, Error> {
-        let mut samples = Samples::default();
-        let decoded = samples.decode(self.chunks[at].encoding, self.chunks[at].data);
+        let (mut samples, chunk) = (Samples::default(), self.chunk(at));
+        let decoded = samples.decode(chunk.encoding, chunk.data);
         decoded.map_err(|corrupt| self.place(at, corrupt))?;
         Ok(samples)
     }
-
-    fn floats_of(&mut self, range: std::ops::Range<usize>, made: &mut Made) -> Result<(), Error> {
-        let (mut times, mut values, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        for at in range {
-            let samples = self.samples(at)?;
-            times.extend_from_slice(&samples.times);
-            values.extend(samples.into_floats());
-            ends.push(times.len());
-        }
-        made.stats.samples_decoded += times.len() as u64;
-        self.floats.downsample((&times, &values), ends.into_iter(), self.resolutions.1.0, made);
-        Ok(())
-    }
-
-    fn histograms_of(&mut self, range: std::ops::Range<usize>, made: &mut Made) -> Result<(), Error> {
-        self.histograms.clear();
-        for at in range {
-            let samples = self.samples(at)?;
-            made.stats.samples_decoded += samples.times.len() as u64;
-            self.histograms.extend(samples);
-        }
-        self.histograms.downsample(self.resolutions.1.0, made);
-        Ok(())
-    }
-
-    /// Downsamples a series of downsampled data. Old blocks can hold raw chunks among it, which are
-    /// downsampled to five minutes first, and empty ones, which are left out.
-    fn aggregated(&mut self, range: std::ops::Range<usize>, made: &mut Made) -> Result<(), Error> {
-        let mut raw = Made::default();
-        for at in range.clone().filter(|at| self.chunks[*at].encoding != Encoding::Aggr) {
-            let mut act = Act {
-                source: self.source,
-                resolutions: (self.resolutions.0, Resolution::FIVE_MINUTES),
-                slice: self.slice,
-                chunks: self.chunks,
-                batch: &mut *self.batch,
-                floats: &mut *self.floats,
-                histograms: &mut *self.histograms,
-            };
-            act.mixed(at..at + 1, &mut raw)?;
-            raw.end_series();
-        }
-        let mut mended = raw.series();
-        let mut chunks = Vec::new();
-        for at in range {
-            let chunk = self.chunks[at];
-            if chunk.encoding == Encoding::Aggr {
-                let parts = aggr::split(chunk.data).map_err(|corrupt| self.place(at, corrupt))?;
-                made.stats.samples_decoded +=
-                    u64::from(crate::block::writer::sample_count(chunk.encoding, chunk.data)?);
-                let meta = self.slice.chunks[at].meta;
-                chunks.push(aggregated::Chunk { times: (meta.min_time, meta.max_time), place: at, parts });
-                continue;
-            }
-            for (times, data) in mended.next().into_iter().flatten() {
-                let parts = aggr::split(data).map_err(|corrupt| self.place(at, corrupt))?;
-                chunks.push(aggregated::Chunk { times, place: at, parts });
-            }
-        }
-        let resolutions = (self.resolutions.0.0, self.resolutions.1.0);
-        aggregated::downsample(&chunks, resolutions, made).map_err(|(at, corrupt)| self.place(at, corrupt))
-    }
-}
-
-/// What a chunk holds, as far as it cannot be aggregated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Floats,
-    Exponential,
-    Custom,
 }

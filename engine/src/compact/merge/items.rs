@@ -11,6 +11,7 @@ use crate::compact::output::JobStats;
 use crate::compact::samples::{ChunkSink, Encoder, Samples};
 use crate::compact::slice::{Part, Slice};
 use crate::compact::source::SourceBlock;
+use crate::compact::workers::{self, Budget};
 use crate::dedup::overlap;
 use crate::model::{Error, TimeRange};
 
@@ -73,12 +74,15 @@ pub(super) struct Items {
     /// For each iterator of the merge, its items.
     runs: Vec<(u32, u32)>,
     cut: Vec<u8>,
+    /// Of a part that was added in part, the next chunk and its first item.
+    open: Option<(u32, usize)>,
 }
 
 impl Items {
     /// Removes everything.
     pub(super) fn clear(&mut self) {
         self.items.clear();
+        self.open = None;
         self.runs.clear();
         self.cut.clear();
     }
@@ -128,11 +132,22 @@ impl Items {
     }
 
     /// Adds the chunks of one part: without what is deleted or lies outside, and mended where asked for.
-    pub(super) fn add(&mut self, part: &Part, origin: Origin<'_>, stats: &mut JobStats) -> Result<(), Error> {
-        let start = self.items.len();
+    /// Whether all are added; when `budget` is spent, the same call goes on.
+    pub(super) fn add(
+        &mut self,
+        part: &Part,
+        origin: Origin<'_>,
+        stats: &mut JobStats,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        let (next, start) = self.open.take().unwrap_or((part.start, self.items.len()));
         let deleted = origin.sources[part.source as usize].tombstones().of(part.series_ref);
         let block = origin.sources[part.source as usize].meta();
-        for chunk in part.start..part.end {
+        for chunk in next..part.end {
+            if budget.is_spent() {
+                self.open = Some((chunk, start));
+                return Ok(false);
+            }
             let meta = origin.slice.chunks[chunk as usize].meta;
             let outside = meta.min_time >= block.max_time || meta.max_time < block.min_time;
             if origin.repair != Repair::Nothing && outside {
@@ -141,12 +156,13 @@ impl Items {
             }
             let range = TimeRange::new(meta.min_time, meta.max_time);
             let whole = origin.range.min_time <= range.min_time && range.max_time <= origin.range.max_time;
+            let encoding = origin.chunk(chunk).encoding;
             if whole && !deleted.iter().any(|deleted| deleted.overlaps(range)) {
-                let encoding = origin.chunk(chunk).encoding;
                 let times = (meta.min_time, meta.max_time);
                 self.items.push(Item { times, encoding, place: Place::Fetched(chunk) });
             } else {
                 self.add_cut(chunk, deleted, origin, stats)?;
+                budget.spend(workers::units(encoding));
             }
         }
         let end = self.items.len();
@@ -155,7 +171,7 @@ impl Items {
         } else if start < end {
             self.runs.push((start as u32, end as u32));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Adds what is left of a chunk of which a part is deleted or lies outside.

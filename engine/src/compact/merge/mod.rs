@@ -10,6 +10,7 @@
 //! Memory holds the symbols of all sources and a few slices of series.
 
 mod items;
+mod long;
 mod steps;
 
 use std::sync::Arc;
@@ -17,17 +18,18 @@ use std::sync::Arc;
 use super::aggregates;
 use super::output::{Job, JobStats, Made, Output, SlicesToBlock, Target, Written};
 use super::pipeline::{self, Work};
-use super::samples::{Encoder, SAMPLES_PER_CHUNK, Samples};
+use super::samples::SAMPLES_PER_CHUNK;
 use super::slice::Slicer;
 use super::source::SourceBlock;
 use super::watch::Watch;
-use super::workers::{self, COPY_UNITS, Workers};
+use super::workers::{self, Budget, COPY_UNITS, Workers};
 use crate::bucket::Meta;
 use crate::bucket::meta::merged;
 use crate::chunk::{Encoding, xor};
 use crate::dedup::fold::Fold;
 use crate::model::{Error, ErrorKind, TimeRange};
 use items::{Item, Items, Origin};
+use long::{Aggregates, Long, Others};
 use steps::{Step, Steps};
 
 /// Chunks of a slice that one thread works on, by default.
@@ -151,12 +153,26 @@ struct Merge {
     repair: Repair,
 }
 
-/// What one thread keeps from slice to slice.
+/// What a slice needs, and the next one has the room of.
 #[derive(Default)]
 struct Worker {
     items: Items,
     steps: Steps,
     floats: Floats,
+    place: Place,
+}
+
+/// How far a slice is.
+#[derive(Default)]
+struct Place {
+    begun: bool,
+    /// The next series and the next of its parts that become items.
+    series: usize,
+    part: usize,
+    /// The next step.
+    step: usize,
+    /// How far that step is, when it is too long for one go.
+    long: Option<Long>,
 }
 
 /// Room for merging floats.
@@ -177,46 +193,48 @@ impl Work for Merge {
         job.fetch(&self.sources)
     }
 
-    fn units(&self, job: &Job) -> usize {
-        let (slice, fetched) = (&job.slice, &job.fetched);
-        let of_series = |series: usize| {
-            let is_copied = !slice.may_overlap(series) && self.repair != Repair::All;
-            let chunks = slice.parts(series).iter().flat_map(|part| {
-                let deleted = !self.sources[part.source as usize].tombstones().of(part.series_ref).is_empty();
-                (part.start..part.end).map(move |chunk| (chunk as usize, deleted))
-            });
-            let units = chunks.map(|(chunk, deleted)| {
-                let meta = slice.chunks[chunk].meta;
-                let whole = self.range.min_time <= meta.min_time && meta.max_time <= self.range.max_time;
-                if is_copied && whole && !deleted { COPY_UNITS } else { workers::units(fetched.chunk(chunk).encoding) }
-            });
-            units.sum::<usize>()
-        };
-        (0..slice.len()).map(of_series).sum()
-    }
-
-    fn work(&self, worker: &mut Worker, job: &mut Job) -> Result<(), Error> {
-        let Worker { items, steps, floats } = worker;
+    fn step(&self, worker: &mut Worker, job: &mut Job, units: usize) -> Result<bool, Error> {
+        let Worker { items, steps, floats, place } = worker;
         let Job { slice, fetched, made, .. } = job;
-        made.begin(fetched);
+        let mut budget = Budget::new(units);
+        if !place.begun {
+            made.begin(fetched);
+            items.clear();
+            steps.clear();
+            place.begun = true;
+        }
         let origin = Origin { sources: &self.sources, slice, fetched, range: self.range, repair: self.repair };
-        items.clear();
-        steps.clear();
-        for series in 0..slice.len() {
-            for part in slice.parts(series) {
-                items.add(part, origin, &mut made.stats)?;
+        while place.series < slice.len() {
+            if let Some(part) = slice.parts(place.series).get(place.part) {
+                if !items.add(part, origin, &mut made.stats, &mut budget)? {
+                    return Ok(true);
+                }
+                place.part += 1;
+            } else {
+                steps.add_series(items, origin, &mut made.stats);
+                items.end_series();
+                (place.series, place.part) = (place.series + 1, 0);
             }
-            steps.add_series(items, origin, &mut made.stats);
-            items.end_series();
         }
         let mut act = Act { origin, items, overlapping: &steps.overlapping, replicas: self.replicas, floats };
-        let mut at = 0;
-        while at < steps.steps.len() {
-            let end = act.window_end(&steps.steps, at);
-            act.run(&steps.steps[at..end], made)?;
-            at = end;
+        while let Some(step) = steps.steps.get(place.step) {
+            if budget.is_spent() {
+                return Ok(true);
+            }
+            let end = act.window_end(&steps.steps, place.step, &mut budget);
+            if end > place.step {
+                act.run(&steps.steps[place.step..end], made)?;
+                place.step = end;
+                continue;
+            }
+            let group = act.group(step);
+            if place.long.get_or_insert_with(|| Long::of(group)).resume(group, &mut act, made, &mut budget)? {
+                return Ok(true);
+            }
+            (place.long, place.step) = (None, place.step + 1);
         }
-        Ok(())
+        *place = Place::default();
+        Ok(false)
     }
 }
 
@@ -229,17 +247,30 @@ struct Act<'a> {
     floats: &'a mut Floats,
 }
 
-impl Act<'_> {
-    /// The step after those whose floats are decoded together with those of step `at`.
-    fn window_end(&self, steps: &[Step], at: usize) -> usize {
-        let mut chunks = 0;
-        let full = steps[at..].iter().position(|step| {
-            if let Step::Merge { start, end } = step {
-                chunks += end - start;
+impl<'a> Act<'a> {
+    /// The items that a step merges.
+    fn group(&self, step: &Step) -> &'a [Item] {
+        match step {
+            Step::Merge { start, end } => &self.overlapping[*start as usize..*end as usize],
+            Step::Copy(_) | Step::EndSeries => &[],
+        }
+    }
+
+    /// The step after those whose floats are decoded together with those of step `at`; that step itself
+    /// when it must not be done in one go.
+    fn window_end(&self, steps: &[Step], at: usize, budget: &mut Budget) -> usize {
+        let (mut end, mut chunks) = (at, 0);
+        while end < steps.len() && chunks < DECODE_CHUNKS && !budget.is_spent() {
+            let group = self.group(&steps[end]);
+            let units = group.iter().map(|item| workers::units(item.encoding)).sum::<usize>().max(COPY_UNITS);
+            if !budget.fits(units) {
+                break;
             }
-            chunks as usize >= DECODE_CHUNKS
-        });
-        full.map_or(steps.len(), |full| at + full + 1)
+            budget.spend(units);
+            chunks += group.len();
+            end += 1;
+        }
+        end
     }
 
     fn run(&mut self, steps: &[Step], made: &mut Made) -> Result<(), Error> {
@@ -252,8 +283,8 @@ impl Act<'_> {
                     let copied = made.copy(item.times, self.items.record(*item, self.origin), chunk);
                     copied.map_err(|corrupt| self.items.place(*item, corrupt, self.origin))?;
                 }
-                Step::Merge { start, end } => {
-                    let group = &self.overlapping[*start as usize..*end as usize];
+                Step::Merge { .. } => {
+                    let group = self.group(step);
                     if is_floats(group) {
                         self.merge_floats(decoded..decoded + group.len(), made);
                         decoded += group.len();
@@ -271,8 +302,7 @@ impl Act<'_> {
     fn decode_floats(&mut self, steps: &[Step], stats: &mut JobStats) -> Result<(), Error> {
         let (mut chunks, mut of): (Vec<&[u8]>, Vec<Item>) = (Vec::new(), Vec::new());
         for step in steps {
-            let Step::Merge { start, end } = step else { continue };
-            let group = &self.overlapping[*start as usize..*end as usize];
+            let group = self.group(step);
             if is_floats(group) {
                 for item in group {
                     chunks.push(self.items.chunk(*item, self.origin).data);
@@ -323,33 +353,18 @@ impl Act<'_> {
 
     /// Merges chunks of which not all are floats, the base first.
     fn merge_others(&mut self, group: &[Item], made: &mut Made) -> Result<(), Error> {
-        made.stats.chunks_decoded += group.len() as u64;
-        if group.iter().all(|item| item.encoding == Encoding::Aggr) {
-            let chunks: Vec<&[u8]> = group.iter().map(|item| self.items.chunk(*item, self.origin).data).collect();
-            let merged = aggregates::merge(&chunks, self.replicas, made);
-            return merged.map_err(|(at, corrupt)| self.items.place(group[at], corrupt, self.origin));
+        let mut unbounded = Budget::new(usize::MAX);
+        if is_aggregates(group) {
+            return Aggregates::default().resume(group, self, made, &mut unbounded).map(drop);
         }
-        let (mut samples, mut ranges) = (Samples::default(), Vec::new());
-        let base_last = self.replicas == Replicas::OneToOne;
-        let (base, others) = group.split_at(1);
-        let order = if base_last { [others, base] } else { [base, others] };
-        for item in order.into_iter().flatten() {
-            let start = samples.times.len();
-            let chunk = self.items.chunk(*item, self.origin);
-            let decoded = samples.decode(chunk.encoding, chunk.data);
-            decoded.map_err(|corrupt| self.items.place(*item, corrupt, self.origin))?;
-            ranges.push(start..samples.times.len());
-        }
-        made.stats.samples_decoded += samples.times.len() as u64;
-        let mut encoder = Encoder::new(SAMPLES_PER_CHUNK);
-        for pick in aggregates::pick(&samples.times, &ranges, self.replicas) {
-            encoder.push(samples.times[pick as usize], &samples.values[pick as usize], made);
-        }
-        encoder.finish(made);
-        Ok(())
+        Others::default().resume(group, self, made, &mut unbounded).map(drop)
     }
 }
 
 fn is_floats(group: &[Item]) -> bool {
     group.iter().all(|item| item.encoding == Encoding::Xor)
+}
+
+fn is_aggregates(group: &[Item]) -> bool {
+    group.iter().all(|item| item.encoding == Encoding::Aggr)
 }
