@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::batch::SampleBatch;
 use engine::io;
-use engine::model::BlockId;
+use engine::model::{BlockId, Budget};
 use engine::promql::Engine;
 use engine::promql::assemble::Merging;
 use prometheus_client::registry::Registry;
@@ -122,7 +122,7 @@ impl Querier {
         let given = stores.iter().map(|store| Source::each(store.address.as_str(), Presence::WhenHealthy)).collect();
         let dialing = Dialing { info_timeout: QUERY_TIME_MAX, ..Dialing::default() };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
-        let proxy = Proxy::new(Arc::new(endpoints), BYTES_MAX);
+        let proxy = Proxy::new(Arc::new(endpoints), Budget::new("--query.memory-limit", BYTES_MAX));
         let fanout = Fanout { proxy, merging: Merging::Penalty, mode: Mode::Local };
         Self { runtime, engine: local::engine(), stores, fanout, loads: 0 }
     }

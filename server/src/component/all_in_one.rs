@@ -114,7 +114,7 @@ impl Companion for Companions<'_> {
         let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
-        let proxy = Proxy::new(endpoints, query::bytes_max(self.values));
+        let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));
         let fanout = query::fanout(self.values, proxy);
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
         query::api(self.values, Arc::new(backend), Arc::clone(&gateway.selector.budget))

@@ -70,6 +70,8 @@ pub fn run(values: &Values) -> Result<(), String> {
     let values = values.clone();
     runtime.run(async move {
         let endpoints = Arc::new(EndpointSet::new(discovery, dialing).counted_by(fanout_metrics.clone()));
+        let memory = Budget::new("--query.memory-limit", bytes_max(&values));
+        telemetry::memory::register(&mut registry, &memory);
         let proxy = Proxy {
             frame_timeout: Some(values.duration("store.response-timeout")).filter(|timeout| !timeout.is_zero()),
             own_labels,
@@ -79,12 +81,10 @@ pub fn run(values: &Values) -> Result<(), String> {
                 samples: values.integer("store.limits.request-samples"),
             },
             metrics: fanout_metrics,
-            ..Proxy::new(Arc::clone(&endpoints), bytes_max(&values))
+            ..Proxy::new(Arc::clone(&endpoints), Arc::clone(&memory))
         };
         let mode = if values.text("query.mode") == Some("distributed") { Mode::Distributed } else { Mode::Local };
         let fanout = Fanout { mode, ..fanout(&values, proxy.clone()) };
-        let memory = Budget::new("--query.memory-limit", bytes_max(&values));
-        telemetry::memory::register(&mut registry, &memory);
         let api = Arc::new(api(&values, Arc::new(fanout), memory));
         api.gate.register(&mut registry);
         let prefixes = Prefixes::of(&values);

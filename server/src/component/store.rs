@@ -260,8 +260,7 @@ fn show(viewer: &BlockViewer, gateway: &Gateway) {
 /// Queries over the gateway's blocks, within the limits of the flags, with Prometheus' defaults.
 pub(super) fn query_api(values: &Values, gateway: &Arc<Gateway>) -> Api {
     let endpoints = Arc::new(EndpointSet::new(Discovery::default(), Dialing::default()));
-    let bytes_max = gateway.selector.budget.usage().limit;
-    let proxy = Proxy::new(endpoints, bytes_max);
+    let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));
     let fanout = Fanout { proxy, merging: Merging::Penalty, mode: Mode::Local };
     Api {
         backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),

@@ -67,17 +67,13 @@ impl Backend for Fanout {
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {
-        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), 0);
+        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.proxy.memory.reserve(0)?);
         for matchers in &wanted.matchers {
             let request = SeriesRequest { skip_chunks: true, limit: wanted.limit as i64, ..SeriesRequest::default() };
             let asked = SeriesAsked { matchers: matchers.clone(), range: wanted.range, request };
             let mut merge = self.proxy.series(scope, asked).await?;
             while let Some(series) = merge.next().await? {
-                held += series.labels.heap_bytes() as u64;
-                if held > self.proxy.bytes_max {
-                    let message = format!("the series of this request need more than {} bytes", self.proxy.bytes_max);
-                    return Err(Error::limit("query.memory-limit", message));
-                }
+                held.grow((series.labels.heap_bytes() + size_of::<Labels>()) as u64)?;
                 all.push(series.labels);
             }
             warnings.extend(merge.take_warnings());

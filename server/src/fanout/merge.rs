@@ -4,8 +4,9 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::sync::Arc;
 
-use engine::model::{Error, ErrorKind};
+use engine::model::{Budget, Error, ErrorKind, Reservation};
 use futures_util::future::join_all;
 
 use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
@@ -33,8 +34,9 @@ pub struct Failing {
 pub enum Feed {
     /// As they arrive; they come in order.
     Live(Box<SeriesStream>),
-    /// All at once, put in order here: the endpoint can't keep the order without replica labels.
-    Sorted(std::vec::IntoIter<RemoteSeries>),
+    /// All at once, put in order here: the endpoint can't keep the order without replica labels. The
+    /// memory that they are accounted for with, where there is any.
+    Sorted(std::vec::IntoIter<RemoteSeries>, Option<Reservation>),
 }
 
 struct Head {
@@ -135,7 +137,7 @@ impl Feed {
         warnings: &mut Vec<String>,
     ) -> Result<Option<RemoteSeries>, Error> {
         let live = match self {
-            Self::Sorted(series) => return Ok(series.next()),
+            Self::Sorted(series, _) => return Ok(series.next()),
             Self::Live(live) => live,
         };
         loop {
@@ -150,7 +152,7 @@ impl Feed {
                 (Err(error), OnFailure::Warn) => {
                     warnings.push(error.to_string());
                     // What comes after a failure can't be trusted, and the endpoint needn't send it.
-                    *self = Self::Sorted(Vec::new().into_iter());
+                    *self = Self::Sorted(Vec::new().into_iter(), None);
                     return Ok(None);
                 }
             }
@@ -158,25 +160,25 @@ impl Feed {
     }
 }
 
-/// All series of a stream, in order. Limit when they are larger than `bytes_max`.
+/// All series of a stream, in order, and the memory that they take. Limit when there is not so much.
 pub async fn collect(
     mut stream: SeriesStream,
-    bytes_max: u64,
+    memory: &Arc<Budget>,
     warnings: &mut Vec<String>,
-) -> Result<Vec<RemoteSeries>, Error> {
-    let (mut all, mut held) = (Vec::new(), 0);
+) -> Result<(Vec<RemoteSeries>, Reservation), Error> {
+    let (mut all, mut held) = (Vec::new(), memory.reserve(0)?);
     while let Some(item) = stream.next().await? {
         match item {
             Item::Series(series) => {
-                held += bytes(&series);
-                within(held, bytes_max, || format!("what endpoint {} sends, to be put in order,", stream.address()))?;
+                let whose = |error: Error| error.within(format!("putting what {} sends in order", stream.address()));
+                held.grow(bytes(&series) + size_of::<RemoteSeries>() as u64).map_err(whose)?;
                 all.push(series);
             }
             Item::Warning(text) => warnings.push(text),
         }
     }
     all.sort_by(|left: &RemoteSeries, right: &RemoteSeries| left.labels.cmp(&right.labels));
-    Ok(all)
+    Ok((all, held))
 }
 
 /// Bytes of a series that is held.

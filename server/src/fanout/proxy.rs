@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::model::matcher::{MatchKind, Matcher};
-use engine::model::{Error, ErrorKind, Labels, TimeRange};
+use engine::model::{Budget, Error, ErrorKind, Labels, TimeRange};
 use futures_util::future::join_all;
 use proto::thanos::store_client::StoreClient;
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
@@ -26,6 +26,8 @@ pub struct Proxy {
     pub frame_timeout: Option<Duration>,
     /// Most bytes of one request that are held at a time (`--query.memory-limit`).
     pub bytes_max: u64,
+    /// The process' memory, which all requests share.
+    pub memory: Arc<Budget>,
     /// Labels of the proxy itself (`--selector-label`).
     pub own_labels: Labels,
     /// Which data of endpoints is answered from (`--selector.relabel-config`).
@@ -57,12 +59,13 @@ pub struct SeriesAsked {
 }
 
 impl Proxy {
-    /// Asks `endpoints` with all the time in the world, for all that they have.
-    pub fn new(endpoints: Arc<EndpointSet>, bytes_max: u64) -> Self {
+    /// Asks `endpoints` with all the time in the world, for all that they have and `memory` holds.
+    pub fn new(endpoints: Arc<EndpointSet>, memory: Arc<Budget>) -> Self {
         Self {
             endpoints,
             frame_timeout: None,
-            bytes_max,
+            bytes_max: memory.usage().limit,
+            memory,
             own_labels: Labels::default(),
             selector: Arc::default(),
             limits: CallLimits::default(),
@@ -123,8 +126,8 @@ impl Proxy {
             return Ok((Feed::Live(Box::new(stream)), Vec::new()));
         }
         let mut warnings = Vec::new();
-        let series = collect(stream, self.bytes_max, &mut warnings).await?;
-        Ok((Feed::Sorted(series.into_iter()), warnings))
+        let (series, held) = collect(stream, &self.memory, &mut warnings).await?;
+        Ok((Feed::Sorted(series.into_iter(), Some(held)), warnings))
     }
 
     /// Most bytes of one message: what gRPC in Go allows, or less where less may be held. Room for a

@@ -3,21 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::batch::SampleBatch;
 use engine::model::Error;
 use engine::promql::assemble::{Assembler, Merging, Reading};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
-use engine::select::ChunkSet;
 use proto::thanos::{Func, Grouping, QueryHints, SeriesRequest};
 use tokio::runtime::Handle;
 
+use super::decode::Decoding;
 use super::proxy::{Proxy, SeriesAsked};
 use super::stream::aggregate_number;
 use crate::api::http::query::backend::Scope;
 use crate::api::http::query::ending::Ending;
-
-/// Series of a batch that is handed on.
-const BATCH_SERIES: usize = 128;
 
 /// Series of one frame that endpoints are asked for.
 const FRAME_SERIES: i64 = 64;
@@ -48,25 +44,16 @@ impl Source for RemoteSource {
 impl RemoteSource {
     async fn read(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
         let merging = if self.scope.replica_labels.is_empty() { Merging::Nothing } else { self.merging };
-        let mut assembler =
-            Assembler::new(request.range, &request.hints.function, merging).merging_over(request.extent);
-        let (begin, mut counts) = (Instant::now(), (0, 0));
+        let (range, extent) = (request.range, request.extent);
+        let function = request.hints.function.clone();
+        let assembler = move || Assembler::new(range, &function, merging).merging_over(extent);
+        let begin = Instant::now();
         let mut merge = self.proxy.series(&self.scope, self.asked(request)).await?;
-        let mut batch = SampleBatch::default();
+        let mut decoding = Decoding::new(assembler, self.runtime.clone(), Arc::clone(&self.proxy.memory));
         while let Some(series) = merge.next().await? {
-            let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(|chunk| chunk.as_set()).collect();
-            assembler.append(Arc::new(series.labels.clone()), &sets, &mut batch)?;
-            counts.0 += 1;
-            if batch.len() == BATCH_SERIES {
-                counts.1 += batch.samples() as u64;
-                sink(&mut batch)?;
-                batch.clear();
-            }
+            decoding.push(series, sink).await?;
         }
-        if !batch.is_empty() {
-            counts.1 += batch.samples() as u64;
-            sink(&mut batch)?;
-        }
+        let counts = decoding.finish(sink).await?;
         self.proxy.metrics.selected(begin.elapsed(), counts);
         Ok(Selected { warnings: merge.take_warnings() })
     }

@@ -1,0 +1,113 @@
+//! What endpoints send is decoded on several threads: answers are the same as over blocks of one's own, in
+//! the same order; a chunk that is broken fails the query, and memory is accounted for.
+
+mod support;
+
+use std::path::Path;
+
+use proto::thanos::series_response;
+use serde_json::Value;
+use support::endpoint::{Answers, Endpoint, Step, series_frame};
+use support::{Uru, write_block};
+
+const START: i64 = 1_700_000_040_000;
+
+/// Series of a store: several batches of them.
+const SERIES: usize = 3000;
+
+/// Flags of a store of one block below these external labels.
+fn flags(folder: &Path, labels: &[(&str, &str)]) -> [String; 2] {
+    let bucket = folder.join("bucket");
+    let block = write_block(&bucket, 1, (SERIES, START));
+    let path = block.join("meta.json");
+    let mut meta: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let labels: serde_json::Map<_, _> = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    meta["thanos"]["labels"] = Value::Object(labels);
+    std::fs::write(&path, serde_json::to_vec(&meta).unwrap()).unwrap();
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    [objstore, format!("--data-dir={}", folder.join("data").display())]
+}
+
+fn querier(endpoints: &[&str], more: &[&str]) -> Uru {
+    let endpoints: Vec<String> = endpoints.iter().map(|address| format!("--endpoint={address}")).collect();
+    let all: Vec<&str> = endpoints.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    Uru::start("query", &all)
+}
+
+fn ask(uru: &Uru, query: &str, rest: &str) -> (u16, Value) {
+    let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+    let (status, body) = uru.get(&format!("/api/v1/{rest}&{form}"));
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[test]
+fn answers_over_endpoints_are_those_over_own_blocks_in_the_same_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let [objstore, data] = flags(folder.path(), &[("cluster", "c1")]);
+    let local = Uru::start("all-in-one", &[&objstore, &data, "--no-self-scrape"]);
+    let remote = querier(&[&local.grpc], &[]);
+    let (start, end) = (START / 1000, START / 1000 + 3540);
+    let instant = format!("query?time={end}");
+    let range = format!("query_range?start={start}&end={end}&step=60");
+    for query in [
+        "up",
+        "up[10m]",
+        "rate(up[5m])",
+        "sum by (cluster) (rate(up[5m]))",
+        "topk(3, up)",
+        "quantile(0.9, up)",
+        "up and up > 100000",
+        "up{instance=\"i-2999\"}",
+        "up{instance=~\"i-00.*\"} + on (instance) up",
+    ] {
+        for rest in [&instant, &range] {
+            let (expected, found) = (ask(&local, query, rest), ask(&remote, query, rest));
+            assert_eq!(found, expected, "{query} {rest}");
+        }
+    }
+    support::wait(|| remote.metric("uru_memory_used_bytes") == Some(0.0));
+}
+
+#[test]
+fn replicas_become_one_and_a_series_of_two_endpoints_comes_once() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let stores = ["a", "b"].map(|replica| {
+        let folder = folders[usize::from(replica == "b")].path();
+        let [objstore, data] = flags(folder, &[("cluster", "c1"), ("replica", replica)]);
+        Uru::start("store", &[&objstore, &data])
+    });
+    let replica_label = "--query.replica-label=replica";
+    let one = querier(&[&stores[0].grpc], &[replica_label]);
+    let both = querier(&[&stores[0].grpc, &stores[1].grpc], &[replica_label]);
+    let (start, end) = (START / 1000, START / 1000 + 3540);
+    let range = format!("query_range?start={start}&end={end}&step=60");
+    for query in ["up", "rate(up[5m])", "sum(up)", "count_over_time(up[7m])"] {
+        assert_eq!(ask(&both, query, &range), ask(&one, query, &range), "{query}");
+    }
+    let (_, apart) = ask(&both, "count(up)", &format!("query?dedup=false&time={end}"));
+    assert_eq!(apart["data"]["result"][0]["value"][1], (2 * SERIES).to_string());
+}
+
+#[test]
+fn a_broken_chunk_among_many_fails_the_query_and_not_the_process() {
+    let frame = |number: usize| {
+        let name = format!("i-{number:04}");
+        series_frame(&[("__name__", "up"), ("instance", &name)], &[(START, 1.0), (START + 60_000, 2.0)])
+    };
+    let mut steps: Vec<Step> = (0..1000).map(|number| Step::Send(frame(number))).collect();
+    let well = Endpoint::start(Answers::store(&[("store", "a")], steps.clone()));
+    let Step::Send(broken) = &mut steps[700] else { panic!("it is a message") };
+    let Some(series_response::Result::Series(series)) = &mut broken.result else { panic!("it is a series") };
+    series.chunks[0].raw.as_mut().unwrap().data = vec![0, 9, 1].into();
+    let broken = Endpoint::start(Answers::store(&[("store", "b")], steps));
+    let at = format!("query?time={}", START / 1000 + 60);
+    let uru = querier(&[&broken.address.to_string()], &[]);
+    for query in ["up", "sum(up)"] {
+        let (status, answer) = ask(&uru, query, &at);
+        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains("chunk"), "{answer}");
+    }
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+    let (_, answer) = ask(&querier(&[&well.address.to_string()], &[]), "count(up)", &at);
+    assert_eq!(answer["data"]["result"][0]["value"][1], "1000");
+}
