@@ -111,3 +111,33 @@ fn a_broken_chunk_among_many_fails_the_query_and_not_the_process() {
     let (_, answer) = ask(&querier(&[&well.address.to_string()], &[]), "count(up)", &at);
     assert_eq!(answer["data"]["result"][0]["value"][1], "1000");
 }
+
+#[test]
+fn shares_of_the_series_are_disjoint_and_whole_whoever_divides_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let [objstore, data] = flags(folder.path(), &[("cluster", "c1")]);
+    let local = Uru::start("all-in-one", &[&objstore, &data, "--no-self-scrape"]);
+    // An endpoint that gives every series whatever share is asked for, as a sidecar does.
+    let frame = |number: usize| {
+        let name = format!("i-{number:04}");
+        Step::Send(series_frame(&[("__name__", "up"), ("instance", &name)], &[(START + 3_540_000, 1.0)]))
+    };
+    let whole = Endpoint::start(Answers::store(&[("store", "a")], (0..SERIES).map(frame).collect()));
+    let remote = querier(&[&local.grpc], &[]);
+    let over_whole = querier(&[&whole.address.to_string()], &[]);
+    let distributed = querier(&[&local.grpc], &["--query.mode=distributed"]);
+    let at = format!("query?time={}", START / 1000 + 3540);
+    for uru in [&local, &remote, &over_whole, &distributed] {
+        let shares = [0, 1, 2].map(|index| {
+            let shard = format!("{{\"shard_index\":{index},\"total_shards\":3,\"by\":true,\"labels\":[\"instance\"]}}");
+            let shard = form_urlencoded::Serializer::new(String::new()).append_pair("shard_info", &shard).finish();
+            let (status, answer) = ask(uru, "count(up)", &format!("{at}&{shard}"));
+            assert_eq!(status, 200, "{answer}");
+            answer["data"]["result"][0]["value"][1].as_str().unwrap().parse::<usize>().unwrap()
+        });
+        assert_eq!(shares.iter().sum::<usize>(), SERIES, "{shares:?}");
+        assert!(shares.iter().all(|share| *share > SERIES / 4), "{shares:?}");
+    }
+    let (status, answer) = ask(&remote, "up", &format!("{at}&shard_info=x"));
+    assert_eq!((status, &answer["errorType"]), (400, &"bad_data".into()), "{answer}");
+}

@@ -147,6 +147,7 @@ impl Evaluator for Querier {
             on_failure: OnFailure::Abort,
             max_resolution_ms: 0,
             store_matchers: Vec::new(),
+            shard: None,
             tenant: "default-tenant".to_owned(),
         };
         let (ending, _caller) = Ending::at(Instant::now() + QUERY_TIME_MAX);

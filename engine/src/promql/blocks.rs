@@ -18,7 +18,7 @@ use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
     ChunkSet, Classes, Failure, Fetched, FrameSink, LabelBuffers, Limits, Meter, Outcome, Plan, Prepared, RemoteRange,
-    Request, Source as Found,
+    Request, ShardInfo, Source as Found,
 };
 
 use super::assemble::{Assembler, Merging, Reading, follow_each_other};
@@ -40,6 +40,8 @@ pub struct Scope {
     pub merging: Merging,
     /// The coarsest resolution that will do.
     pub max_resolution: Resolution,
+    /// The only share of the series; none for all.
+    pub shard: Option<ShardInfo>,
     /// What ends the request.
     pub limits: Limits,
     /// The process' memory.
@@ -68,6 +70,7 @@ impl Default for Scope {
             replica_labels: Vec::new(),
             merging: Merging::Nothing,
             max_resolution: Resolution::RAW,
+            shard: None,
             limits: Limits::default(),
             budget: Budget::new("query.memory-limit", u64::MAX),
             cores: None,
@@ -101,6 +104,7 @@ impl BlockSource {
             max_resolution: self.scope.max_resolution,
             aggregates: Reading::of_function(&request.hints.function).aggregates(),
             without_labels: self.scope.replica_labels.clone(),
+            shard: self.scope.shard.clone(),
             ..Request::new(request.range, request.matchers.to_vec())
         };
         let chosen = self.blocks.choose(&wanted.matchers, wanted.range, wanted.max_resolution, &[]);

@@ -526,7 +526,7 @@ impl Scratch<'_> {
             shape.append(labels, chunks, run);
             held.hold(run.heap_bytes())?;
             let last = run.len() - 1;
-            if request.shard.as_ref().is_some_and(|shard| !shard.contains(run.labels(last), hashed)) {
+            if request.shard.as_ref().is_some_and(|shard| !shard.contains(run.labels(last).iter(), hashed)) {
                 run.pop_series();
             } else {
                 places.push(start + at as u32);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh64::xxh64;
 
-use crate::block::{Detail, LabelView};
+use crate::block::Detail;
 use crate::model::Matcher;
 use crate::model::{Budget, Error, Reservation, Resolution, TimeRange};
 
@@ -180,9 +180,9 @@ impl Hashed {
 impl ShardInfo {
     /// Whether the series of `labels` belongs to this share: xxhash64 of each hashed label's name
     /// and value, a byte 0xff after each. `scratch` is any buffer.
-    pub fn contains(&self, labels: LabelView<'_>, scratch: &mut Vec<u8>) -> bool {
+    pub fn contains<'l>(&self, labels: impl Iterator<Item = (&'l str, &'l str)>, scratch: &mut Vec<u8>) -> bool {
         scratch.clear();
-        for (name, value) in labels.iter().filter(|(name, _)| self.hashed.covers(name)) {
+        for (name, value) in labels.filter(|(name, _)| self.hashed.covers(name)) {
             scratch.extend_from_slice(name.as_bytes());
             scratch.push(0xff);
             scratch.extend_from_slice(value.as_bytes());

@@ -57,7 +57,7 @@ impl Backend for Fanout {
 
     fn plan(&self, asked: Question<'_>, scope: &Scope, ending: &Ending) -> (Option<Expr>, Arc<dyn Source>) {
         let remote = self.remote(scope, ending);
-        if self.mode == Mode::Local {
+        if self.mode == Mode::Local || scope.shard.is_some() {
             return (None, Arc::new(remote));
         }
         match distribute(remote, (asked.expr, asked.when, asked.lookback_ms)) {

@@ -251,6 +251,13 @@ impl Peer {
         store.is_some_and(|store| store.supports_without_replica_labels)
     }
 
+    /// Whether the endpoint gives the share of the series that a request names.
+    pub fn takes_shares(&self) -> bool {
+        let state = self.state();
+        let store = state.info.as_ref().and_then(|info| info.store.as_ref());
+        store.is_some_and(|store| store.supports_sharding)
+    }
+
     /// What the endpoint said of itself last.
     pub fn info(&self) -> Option<Arc<InfoResponse>> {
         self.state().info

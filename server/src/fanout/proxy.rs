@@ -15,6 +15,7 @@ use super::merge::{Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
 use super::selector::{Selector, Share};
 use super::stream::{SeriesStream, StreamLimits, failure};
+use crate::api::grpc::wire::parse_shard;
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
 
 /// Asks endpoints.
@@ -119,9 +120,10 @@ impl Proxy {
     async fn open(&self, peer: &Peer, scope: &Scope, request: SeriesRequest) -> Result<(Feed, Vec<String>), Error> {
         let resort = !scope.replica_labels.is_empty() && !peer.drops_replica_labels();
         let dropped = if resort { scope.replica_labels.clone() } else { Vec::new() };
+        let shard = request.shard_info.as_ref().filter(|_| !peer.takes_shares()).and_then(parse_shard);
         let request = with_tenant(request, &scope.tenant);
         let limits = StreamLimits { frame_timeout: self.frame_timeout, frame_bytes_max: self.frame_bytes_max() };
-        let stream = SeriesStream::open(peer, request, limits, dropped).await?;
+        let stream = SeriesStream::open(peer, request, limits, dropped).await?.narrowed_to(shard);
         if !resort {
             return Ok((Feed::Live(Box::new(stream)), Vec::new()));
         }

@@ -11,13 +11,13 @@ use futures_util::{Stream, stream};
 use proto::prometheus_copy::{self, Sample, TimeSeries};
 use proto::thanos::query_server::{Query, QueryServer};
 use proto::thanos::{
-    QueryRangeRequest, QueryRangeResponse, QueryRequest, QueryResponse, QueryStats, TimeSeriesBatch,
-    query_range_response, query_response,
+    QueryRangeRequest, QueryRangeResponse, QueryRequest, QueryResponse, QueryStats, ShardInfo, StoreMatchers,
+    TimeSeriesBatch, query_range_response, query_response,
 };
 use tonic::{Request, Response, Status};
 
 use crate::api::error;
-use crate::api::grpc::wire::{parse_matcher, wire_labels};
+use crate::api::grpc::wire::{parse_matcher, parse_shard, wire_labels};
 use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope};
 use crate::api::http::query::evaluate::{Asked, evaluate};
@@ -53,7 +53,7 @@ impl Query for QueryService {
         let scope = query_scope(
             &self.api,
             (asked.enable_dedup, asked.enable_partial_response),
-            (asked.replica_labels, asked.store_matchers),
+            (asked.replica_labels, asked.store_matchers, asked.shard_info.as_ref()),
             (asked.max_resolution_seconds, tenant),
         )?;
         check_engine(asked.engine)?;
@@ -81,7 +81,7 @@ impl Query for QueryService {
         let scope = query_scope(
             &self.api,
             (asked.enable_dedup, asked.enable_partial_response),
-            (asked.replica_labels, asked.store_matchers),
+            (asked.replica_labels, asked.store_matchers, asked.shard_info.as_ref()),
             (asked.max_resolution_seconds, tenant),
         )?;
         check_engine(asked.engine)?;
@@ -113,7 +113,7 @@ fn tenant<T>(request: &Request<T>, api: &Api) -> String {
 fn query_scope(
     api: &Api,
     (dedup, partial): (bool, bool),
-    (replica_labels, store_matchers): (Vec<String>, Vec<proto::thanos::StoreMatchers>),
+    (replica_labels, store_matchers, shard): (Vec<String>, Vec<StoreMatchers>, Option<&ShardInfo>),
     (max_resolution_seconds, tenant): (i64, String),
 ) -> Result<Scope, Status> {
     let labels = if replica_labels.is_empty() { api.settings.replica_labels.clone() } else { replica_labels };
@@ -123,6 +123,7 @@ fn query_scope(
         on_failure: if partial { OnFailure::Warn } else { OnFailure::Abort },
         max_resolution_ms: ms(max_resolution_seconds)?,
         store_matchers: sets.collect::<Result<_, Error>>().map_err(|error| error::status(&error))?,
+        shard: shard.and_then(parse_shard),
         tenant,
     })
 }

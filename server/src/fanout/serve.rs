@@ -106,6 +106,7 @@ pub(super) fn scope<T>(request: &Request<T>, strategy: i32, replica_labels: &[St
         on_failure: if strategy == 1 { OnFailure::Abort } else { OnFailure::Warn },
         max_resolution_ms: 0,
         store_matchers: Vec::new(),
+        shard: None,
         tenant: tenant.unwrap_or("default-tenant").to_owned(),
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::decode::Decoding;
 use super::proxy::{Proxy, SeriesAsked};
 use super::stream::aggregate_number;
+use crate::api::grpc::wire::wire_shard;
 use crate::api::http::query::backend::Scope;
 use crate::api::http::query::ending::Ending;
 
@@ -68,6 +69,7 @@ impl RemoteSource {
             range: hints.range_ms,
             query_hints: Some(query_hints(hints)),
             response_batch_size: FRAME_SERIES,
+            shard_info: self.scope.shard.as_ref().map(wire_shard),
             ..SeriesRequest::default()
         };
         SeriesAsked { matchers: request.matchers.to_vec(), range: request.range, request: request_rest }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use engine::chunk::Encoding;
 use engine::model::{Error, ErrorKind, Labels};
-use engine::select::{Aggregate, ChunkData, ChunkSet};
+use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
 use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
 use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -71,6 +71,8 @@ pub struct SeriesStream {
     silent_since: Instant,
     last: Option<Labels>,
     dropped_labels: Vec<String>,
+    shard: Option<ShardInfo>,
+    hashed: Vec<u8>,
 }
 
 /// What ends a stream before its end.
@@ -128,7 +130,14 @@ impl SeriesStream {
             silent_since,
             last: None,
             dropped_labels: dropped,
+            shard: None,
+            hashed: Vec::new(),
         })
+    }
+
+    /// The same stream without series of other shares than `shard`, for an endpoint that gives all of them.
+    pub fn narrowed_to(self, shard: Option<ShardInfo>) -> Self {
+        Self { shard, ..self }
     }
 
     /// The address of the endpoint.
@@ -141,6 +150,9 @@ impl SeriesStream {
         loop {
             if let Some(series) = self.waiting.pop_front() {
                 self.check_order(&series)?;
+                if self.shard.as_ref().is_some_and(|shard| !shard.contains(series.labels.iter(), &mut self.hashed)) {
+                    continue;
+                }
                 return Ok(Some(Item::Series(series)));
             }
             // What was sent while nobody looked lies ready, so silence counts from the last frame on: of

@@ -62,6 +62,7 @@ impl GatewayBackend {
             replica_labels: scope.replica_labels.clone(),
             merging: if scope.replica_labels.is_empty() { Merging::Nothing } else { self.fanout.merging },
             max_resolution: Resolution(scope.max_resolution_ms),
+            shard: scope.shard.clone(),
             limits: self.gateway.request_limits(),
             budget: Arc::clone(&self.gateway.selector.budget),
             cores: Some(self.gateway.selector.pool.clone()),

@@ -2,12 +2,12 @@
 
 use engine::block::Detail;
 use engine::model::{Error, Matcher, Resolution, TimeRange};
-use engine::select::{Aggregate, Aggregates, Hashed, Projection, Request, ShardInfo};
+use engine::select::{Aggregate, Aggregates, Hashed, Projection, Request};
 use prost::{Message, Name};
 use prost_types::Any;
 use proto::thanos::{self, LabelMatcher, PartialResponseStrategy, SeriesRequest};
 
-use crate::api::grpc::wire::parse_matcher;
+use crate::api::grpc::wire::{parse_matcher, parse_shard};
 
 /// What becomes of a request of which a block fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,20 +76,6 @@ pub fn parse_hints<M: Message + Name + Default>(hints: Option<&Any>, of: &str) -
 /// The matchers of hints.
 pub fn parse_block_matchers(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
     parse_matchers(matchers).map_err(|error| error.within("translate request hints labels matchers"))
-}
-
-/// The share of all series; `None` for all of them.
-fn parse_shard(shard: &thanos::ShardInfo) -> Option<ShardInfo> {
-    let total = u64::try_from(shard.total_shards).ok().filter(|total| *total > 0)?;
-    if total == 1 && shard.shard_index == 0 {
-        return None;
-    }
-    let labels = shard.labels.clone();
-    Some(ShardInfo {
-        index: u64::try_from(shard.shard_index).unwrap_or(u64::MAX),
-        total,
-        hashed: if shard.by { Hashed::By(labels) } else { Hashed::Without(labels) },
-    })
 }
 
 /// The labels that a query looks at; `None` when that is all of them.

@@ -2,6 +2,7 @@
 
 use engine::model::matcher::{MatchKind, Matcher};
 use engine::model::{Error, Labels};
+use engine::select::{Hashed, ShardInfo};
 use proto::thanos::{self, Label, LabelMatcher, ZLabelSet};
 
 /// A label set on the wire.
@@ -24,4 +25,28 @@ pub fn parse_matcher(matcher: &LabelMatcher) -> Result<Matcher, Error> {
         Err(_) => return Err(Error::invalid(format!("unrecognized label matcher type {}", matcher.r#type))),
     };
     Matcher::new(kind, matcher.name.as_str(), matcher.value.as_str())
+}
+
+/// The share of all series; `None` for all of them.
+pub fn parse_shard(shard: &thanos::ShardInfo) -> Option<ShardInfo> {
+    let total = u64::try_from(shard.total_shards).ok().filter(|total| *total > 0)?;
+    if total == 1 && shard.shard_index == 0 {
+        return None;
+    }
+    let labels = shard.labels.clone();
+    Some(ShardInfo {
+        index: u64::try_from(shard.shard_index).unwrap_or(u64::MAX),
+        total,
+        hashed: if shard.by { Hashed::By(labels) } else { Hashed::Without(labels) },
+    })
+}
+
+/// A share of the series as the wire numbers it.
+pub fn wire_shard(shard: &ShardInfo) -> thanos::ShardInfo {
+    let (by, labels) = match &shard.hashed {
+        Hashed::By(labels) => (true, labels.clone()),
+        Hashed::Without(labels) => (false, labels.clone()),
+    };
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    thanos::ShardInfo { shard_index: number(shard.index), total_shards: number(shard.total), by, labels }
 }

@@ -8,6 +8,7 @@ use engine::model::{Error, Labels, TimeRange};
 use engine::promql::When;
 use engine::promql::source::Source;
 use engine::promql::syntax::Expr;
+use engine::select::ShardInfo;
 use serde_json::Value;
 
 use super::ending::Ending;
@@ -23,6 +24,8 @@ pub struct Scope {
     pub max_resolution_ms: i64,
     /// Endpoints asked: those whose labels match all of one of the lists; all when there is none.
     pub store_matchers: Vec<Vec<Matcher>>,
+    /// The only share of the series; none for all.
+    pub shard: Option<ShardInfo>,
     /// On whose behalf.
     pub tenant: String,
 }

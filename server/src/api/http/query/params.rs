@@ -9,12 +9,15 @@ use engine::model::duration::parse_duration;
 use engine::model::matcher::Matcher;
 use engine::model::{Error, TimeRange};
 use engine::promql::syntax;
+use engine::select::ShardInfo;
 use http::{HeaderMap, Method};
+use serde::Deserialize;
 
 use super::Api;
 use super::backend::{OnFailure, Scope};
 use super::respond::Failure;
 use super::tree::narrow_matchers;
+use crate::api::grpc::wire::parse_shard;
 use crate::edge::certificate::ClientCertificate;
 
 /// Largest form in bytes (`ParseForm` of Go's net/http).
@@ -166,6 +169,18 @@ impl Params {
         Ok(Some(Matcher::equal(label.as_str(), self.tenant(api)?.as_str())))
     }
 
+    /// The share of the series that a query-frontend wants, which asks for every share by itself.
+    fn shard(&self) -> Result<Option<ShardInfo>, Failure> {
+        let text = self.first("shard_info");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parsed: Shard = serde_json::from_str(text)
+            .map_err(|error| Failure::bad_data(format!("could not unmarshal parameter shard_info: {error}")))?;
+        let Shard { shard_index, total_shards, by, labels } = parsed;
+        Ok(parse_shard(&proto::thanos::ShardInfo { shard_index, total_shards, by, labels }))
+    }
+
     /// How the request wants its series; automatic downsampling reads data of `auto_resolution_ms`.
     pub fn scope(&self, api: &Api, auto_resolution_ms: i64) -> Result<Scope, Failure> {
         let settings = &api.settings;
@@ -189,9 +204,20 @@ impl Params {
             },
             max_resolution_ms,
             store_matchers: selectors(self.all("storeMatch[]"), "storeMatch[]")?,
+            shard: self.shard()?,
             tenant: self.tenant(api)?,
         })
     }
+}
+
+/// A share of the series as Thanos' query-frontend writes it; what is absent is Go's zero value.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Shard {
+    shard_index: i64,
+    total_shards: i64,
+    by: bool,
+    labels: Vec<String>,
 }
 
 /// A truth value of a parameter.
