@@ -1,0 +1,120 @@
+//! The memory that a merge and a downsampling take at most, measured in processes of their own: of a block
+//! ten times as large it is about the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use engine::block::writer::{BlockWriter, ChunkData};
+use engine::bucket::Meta;
+use engine::bucket::meta::{Thanos, source};
+use engine::chunk::{Encoding, xor};
+use engine::compact::{
+    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Workers, downsample, merge,
+    verify_written,
+};
+use engine::index::tsdb::Symbols;
+use engine::model::{BlockId, Labels, Resolution};
+use tests::scratch::Scratch;
+
+/// Values of the first label; those of the second are as many as it takes, so that symbols are few.
+const PODS: usize = 200;
+
+/// Chunks of a series, and samples of a chunk.
+const CHUNKS: usize = 4;
+const SAMPLES: usize = 120;
+
+/// Series of the small block. The large one has ten times as many.
+const SMALL: usize = 4_000;
+const LARGE: usize = 10 * SMALL;
+
+/// The memory for the large blocks is at most so many percent of that for the small ones.
+const GROWTH_PERCENT_MAX: u64 = 140;
+
+/// Says what this process is to do when it is one of those that are measured: a job and two blocks.
+const JOB: &str = "URU_TEST_JOB";
+
+fn block(parent: &Path, id: u128, series: usize) -> PathBuf {
+    let id = BlockId::from_parts(1_700_000_000_000, id);
+    let names = (0..PODS.max(series.div_ceil(PODS))).map(|at| format!("{at:05}"));
+    let symbols: std::collections::BTreeSet<String> = names.chain(["job", "pod"].map(str::to_owned)).collect();
+    let symbols = Symbols::from_sorted(symbols.iter().map(String::as_str));
+    let mut writer = BlockWriter::create(parent, id, symbols).unwrap();
+    for number in 0..series {
+        let chunks: Vec<(i64, i64, Vec<u8>)> = (0..CHUNKS)
+            .map(|chunk| {
+                let times: Vec<i64> = (0..SAMPLES).map(|at| ((chunk * SAMPLES + at) * 15_000) as i64).collect();
+                let values: Vec<f64> = (0..SAMPLES).map(|at| (at * (1 + number % 7) * (at % 5)) as f64 / 7.0).collect();
+                let mut data = Vec::new();
+                xor::encode(&times, &values, &mut data);
+                (times[0], times[SAMPLES - 1], data)
+            })
+            .collect();
+        let chunks: Vec<_> = chunks
+            .iter()
+            .map(|(min_time, max_time, data)| ChunkData {
+                min_time: *min_time,
+                max_time: *max_time,
+                encoding: Encoding::Xor,
+                data,
+            })
+            .collect();
+        let (job, pod) = (format!("{:05}", number / PODS), format!("{:05}", number % PODS));
+        writer.add_labels(&Labels::from_pairs([("job", job), ("pod", pod)]), &chunks).unwrap();
+    }
+    let range = writer.time_range().unwrap();
+    let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };
+    writer.finish(meta).unwrap();
+    parent.join(id.to_string())
+}
+
+/// What a measured process does.
+fn work(job: &str, sources: [&Path; 2]) {
+    let scratch = Scratch::new("memory-result");
+    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
+    let id = BlockId::from_parts(1_800_000_000_000, 1);
+    let target = Target { parent: scratch.0.clone(), id, labels, extensions, source: source::COMPACTOR };
+    let workers = Workers::threads(1);
+    let open = |source: &Path| SourceBlock::open(source).unwrap();
+    if job == "downsample" {
+        let options = DownsampleOptions { workers: workers.clone(), ..DownsampleOptions::default() };
+        downsample(open(sources[0]), Resolution::FIVE_MINUTES, &target, &options, &Unwatched).unwrap();
+    } else {
+        let options = MergeOptions { replicas: Replicas::Penalty, workers: workers.clone(), ..MergeOptions::default() };
+        let made = merge(sources.map(open).into(), &target, &options, &Unwatched).unwrap();
+        assert!(matches!(made, Merged::Block(_)));
+    }
+    verify_written(&scratch.0.join(id.to_string()), &workers).unwrap();
+}
+
+/// The most memory in KiB that a process of its own takes for `job`.
+fn peak(job: &str, sources: &[PathBuf; 2]) -> u64 {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "memory_does_not_grow_with_blocks", "--nocapture"]);
+    let [first, second] = sources.each_ref().map(|source| source.display());
+    let output = command.env(JOB, format!("{job}\n{first}\n{second}")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let line = text.lines().find_map(|line| line.split_once("VmHWM:"));
+    line.unwrap().1.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn memory_does_not_grow_with_blocks() {
+    if let Ok(asked) = std::env::var(JOB) {
+        let mut words = asked.lines();
+        let job = words.next().unwrap();
+        work(job, [words.next().unwrap(), words.next().unwrap()].map(Path::new));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        println!("\n{}", status.lines().find(|line| line.starts_with("VmHWM:")).unwrap());
+        return;
+    }
+    let scratch = Scratch::new("memory");
+    let blocks = |series: usize| [1, 2].map(|id| block(&scratch.0, (series + id) as u128, series));
+    let (small, large) = (blocks(SMALL), blocks(LARGE));
+    for job in ["merge", "downsample"] {
+        let (small, large) = (peak(job, &small), peak(job, &large));
+        println!("{job}: {small} KiB of {SMALL} series, {large} KiB of {LARGE}");
+        assert!(large * 100 <= small * GROWTH_PERCENT_MAX, "{job}: {small} KiB of {SMALL} series, {large} of {LARGE}");
+    }
+}
