@@ -176,6 +176,14 @@ impl Side {
         Ok(())
     }
 
+    /// Kills the process, which gets no time to write anything, and starts `command` over the same folder.
+    pub fn crash(&mut self, command: &CommandLine) -> Result<(), String> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map_err(|error| format!("{}: cannot be killed: {error}", self.name))?;
+        self.child = command.spawn(&self.log)?;
+        Ok(())
+    }
+
     /// Waits until `GET path` at `address` answers 200; returns how long that took.
     pub fn wait_ready(&mut self, address: &str, path: &str) -> Result<Duration, String> {
         self.wait_until(address, path, |status, _| status == 200)

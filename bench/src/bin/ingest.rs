@@ -16,6 +16,9 @@ use engine::model::Labels;
 use engine::shard::ingest::WriteLimits;
 use engine::shard::{Ingest, IngestOptions, Options, Pool, block_on};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Threads that send, each one request at a time.
 const SENDERS: usize = 4;
 

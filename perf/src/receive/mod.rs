@@ -5,6 +5,7 @@
 //! warm-up     every series once, so that it exists
 //! steady      every series again in each round
 //! new         in each round as many series that never were before
+//! starts      of fresh receivers over a warm-up and such rounds, after a kill and after an end
 //! ```
 //! A round ends when every request is acknowledged; afterwards every side must say that it has taken as
 //! many samples as were sent.
@@ -20,6 +21,7 @@ use crate::settings::Settings;
 use receivers::Receiver;
 use requests::requests;
 use send::send;
+use starts::Starts;
 
 /// Who is fed.
 mod receivers;
@@ -27,6 +29,8 @@ mod receivers;
 mod requests;
 /// Connections.
 mod send;
+/// Starts over what was taken.
+mod starts;
 
 /// Milliseconds between two samples of a series.
 const INTERVAL_MS: i64 = 15_000;
@@ -62,6 +66,10 @@ pub struct Args {
     /// Connections that send at once.
     #[arg(long, default_value_t = 4)]
     connections: usize,
+    /// How often a receiver that has taken the warm-up and the steady rounds is killed and started again,
+    /// and then ended and started again; each start is timed until it is ready.
+    #[arg(long, default_value_t = 2)]
+    starts: usize,
 }
 
 /// What is sent in the timed rounds.
@@ -112,10 +120,14 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
             return Err(format!("{} has taken {taken} samples, {sent} were sent", receiver.name));
         }
     }
-    let lines: Vec<Value> =
+    drop(all);
+    let starts = if args.starts > 0 { Some(Starts::time(args, start)?) } else { None };
+    let mut lines: Vec<Value> =
         compare::lines(&rows).into_iter().zip(&figures).map(|(line, figures)| figures.json(args, line)).collect();
     let told: String = figures.iter().map(|own| own.line(args, own.first(&figures))).collect();
-    settings.tell("receive", &lines, &(compare::table(&rows) + &told))
+    lines.extend(starts.iter().flat_map(Starts::lines));
+    let told = compare::table(&rows) + &told + &starts.map_or_else(String::new, |starts| starts.text());
+    settings.tell("receive", &lines, &told)
 }
 
 /// Sends the rounds of one kind to all receivers in turn.
@@ -251,6 +263,7 @@ mod tests {
             rounds: 3,
             batch: 4,
             connections: 1,
+            starts: 0,
         };
         assert_eq!(Kind::Steady.requests(&args, 0, 1).len(), 3);
         assert_ne!(Kind::Steady.requests(&args, 0, 1), Kind::Steady.requests(&args, 0, 2));

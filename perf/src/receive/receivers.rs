@@ -24,20 +24,33 @@ pub struct Receiver {
     /// Times of the requests since they were last taken.
     pub latencies: Vec<Duration>,
     side: Side,
+    command: CommandLine,
     http: String,
+    /// Path that answers 200 when it is ready.
+    ready: &'static str,
     samples_metric: &'static str,
+}
+
+/// How a process ends before it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is killed, so that all is in its log.
+    Killed,
+    /// It is told to end.
+    Told,
 }
 
 impl Receiver {
     /// Waits until it is ready.
     fn new(
         name: &'static str,
-        side: Side,
-        (http, ready): (String, &str),
+        (side, command): (Side, CommandLine),
+        (http, ready): (String, &'static str),
         target: (String, &'static str),
     ) -> Result<Self, String> {
         let samples_metric = if name == "victoria-metrics" { VICTORIA_SAMPLES } else { TSDB_SAMPLES };
-        let mut receiver = Self { name, target, empty_bytes: 0, latencies: Vec::new(), side, http, samples_metric };
+        let (empty_bytes, latencies) = (0, Vec::new());
+        let mut receiver = Self { name, target, empty_bytes, latencies, side, command, http, ready, samples_metric };
         receiver.side.wait_ready(&receiver.http, ready)?;
         receiver.empty_bytes = receiver.usage()?.peak_bytes;
         Ok(receiver)
@@ -58,6 +71,15 @@ impl Receiver {
         self.side.pid()
     }
 
+    /// Ends it and starts it again; gives the time from its start until it is ready.
+    pub fn start_again(&mut self, end: End) -> Result<Duration, String> {
+        match end {
+            End::Killed => self.side.crash(&self.command)?,
+            End::Told => self.side.restart(&self.command)?,
+        }
+        self.side.wait_ready(&self.http, self.ready)
+    }
+
     /// From now on the peak of memory is that of what follows.
     pub fn reset_peak(&self) -> Result<(), String> {
         self.side.reset_peak()
@@ -65,11 +87,21 @@ impl Receiver {
 
     /// Samples that it says it has taken.
     pub fn samples(&self) -> Result<u64, String> {
-        let failed = || format!("{}: its metrics have no {}", self.name, self.samples_metric);
+        self.metric(self.samples_metric)
+    }
+
+    /// Series that are in its heads, as it says.
+    pub fn series(&self) -> Result<u64, String> {
+        self.metric("prometheus_tsdb_head_series{")
+    }
+
+    /// The sum of all its metrics whose lines start with `start`.
+    fn metric(&self, start: &str) -> Result<u64, String> {
+        let failed = || format!("{}: its metrics have no {start}", self.name);
         let (_, text) = get(&self.http, "/metrics").ok_or_else(failed)?;
         let counts: Vec<f64> = text
             .lines()
-            .filter(|line| line.starts_with(self.samples_metric))
+            .filter(|line| line.starts_with(start))
             .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
             .collect();
         if counts.is_empty() { Err(failed()) } else { Ok(counts.iter().sum::<f64>() as u64) }
@@ -102,7 +134,7 @@ fn thanos_like(name: &'static str, mut command: CommandLine) -> Result<Receiver,
     command.flag("tsdb.path", &scratch.path().join("data").display().to_string());
     command.flag("label", "receive=\"perf\"");
     let side = Side::start(name, &command, scratch)?;
-    Receiver::new(name, side, (http, "/-/ready"), (address, "/api/v1/receive"))
+    Receiver::new(name, (side, command), (http, "/-/ready"), (address, "/api/v1/receive"))
 }
 
 fn prometheus(program: &Path) -> Result<Receiver, String> {
@@ -116,7 +148,7 @@ fn prometheus(program: &Path) -> Result<Receiver, String> {
         format!("--web.listen-address={address}"),
     ]);
     let side = Side::start("prometheus", &command, scratch)?;
-    Receiver::new("prometheus", side, (address.clone(), "/-/ready"), (address, "/api/v1/write"))
+    Receiver::new("prometheus", (side, command), (address.clone(), "/-/ready"), (address, "/api/v1/write"))
 }
 
 fn victoria_metrics(program: &Path) -> Result<Receiver, String> {
@@ -127,5 +159,5 @@ fn victoria_metrics(program: &Path) -> Result<Receiver, String> {
         format!("-httpListenAddr={address}"),
     ]);
     let side = Side::start("victoria-metrics", &command, scratch)?;
-    Receiver::new("victoria-metrics", side, (address.clone(), "/health"), (address, "/api/v1/write"))
+    Receiver::new("victoria-metrics", (side, command), (address.clone(), "/health"), (address, "/api/v1/write"))
 }

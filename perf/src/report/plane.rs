@@ -95,11 +95,13 @@ pub const PLANES: [Plane; 4] = [
         title: "Ingestion",
         text: "Remote write 1 on loopback over four connections, 2,000 series a request, encoded before the clock \
                starts. Every series is sent once as a warm-up; then rounds of the series that are there, then rounds \
-               of as many that never were. Afterwards every side must count as many samples as were sent. uru \
+               of as many that never were. Afterwards every side must count as many samples as were sent. Receivers that \
+               have taken the first rounds are killed and started again, which replays their logs, and ended and \
+               started again, which reads a snapshot where there is one. uru \
                acknowledges when samples are on disk; Thanos and Prometheus when the system has them; \
                VictoriaMetrics when they are in memory.",
         data: Data::Requests,
-        growth: &["steady series", "new series"],
+        growth: &["steady series", "new series", "start after a kill", "start after an end"],
         only: "",
         peers: &["thanos", "prometheus", "victoria-metrics"],
         plots: &[
