@@ -2,6 +2,7 @@
 
 use super::flag::{Flag, Kind};
 
+const PARTIAL: &str = "--query.partial-response and the request's own partial_response say it";
 const ENGINE: &str = "one engine evaluates every query";
 const TELEMETRY: &str = "Bounds of the histogram of selections; empty: Thanos' defaults.";
 
@@ -21,6 +22,20 @@ pub const LIMITS: &[Flag] = &[
 /// How queries are evaluated and answered.
 pub const EVALUATION: &[Flag] = &[
     Flag::new("query.lookback-delta", Kind::Duration, "5m", "How far back an instant selector looks for a sample."),
+    Flag::new(
+        "query.dynamic-lookback-delta",
+        Kind::Switch,
+        "true",
+        "Look back at least as far as samples are apart in the downsampled data that may be read.",
+    )
+    .hidden(),
+    Flag::new(
+        "query.instant.default.max_source_resolution",
+        Kind::Duration,
+        "0s",
+        "Coarsest data that instant queries read where downsampling is automatic.",
+    )
+    .hidden(),
     Flag::new("query.default-evaluation-interval", Kind::Duration, "1m", "Step of subqueries that say none."),
     Flag::new("query.default-step", Kind::Duration, "1s", "Least step of range queries that say none."),
     Flag::new("query.metadata.default-time-range", Kind::Duration, "0s", "How far back labels are looked up; 0: all."),
@@ -98,6 +113,40 @@ pub const ENDPOINTS: &[Flag] = &[
         "",
         "all labels but those of replicas tell endpoints apart",
     ),
+    Flag::without_effect("query.disable-fallback", Kind::Switch, "false", ENGINE).hidden(),
+    Flag::without_effect(
+        "query.distributed-with-overlapping-interval",
+        Kind::Switch,
+        "false",
+        "endpoints that may hold the same series are never asked to aggregate them",
+    )
+    .hidden(),
+    Flag::without_effect("rule.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("target.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("metric-metadata.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("exemplar.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("status.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect(
+        "grpc.proxy-strategy",
+        Kind::Word(&["eager", "lazy"]),
+        "eager",
+        "frames are merged as they come",
+    )
+    .hidden(),
+    Flag::without_effect(
+        "query.lazy-retrieval-max-buffered-responses",
+        Kind::Integer,
+        "20",
+        "frames are merged as they come",
+    )
+    .hidden(),
+    Flag::without_effect(
+        "store.sd-dns-resolver",
+        Kind::Word(&["golang", "miekgdns"]),
+        "miekgdns",
+        "names are resolved by one resolver",
+    )
+    .hidden(),
     Flag::without_effect("query.active-query-path", Kind::Text, "", "running queries are not written to a file"),
     Flag::new("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
     Flag::new("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),

@@ -102,6 +102,13 @@ pub const RECEIVE: &[Flag] = &[
         "Feature that is off by default: created-timestamp-zero-ingestion puts a sample of zero where a counter began.",
     ),
     Flag::without_effect(
+        "receive.artificial-max-delay",
+        Kind::Duration,
+        "0s",
+        "no other receiver is delayed on purpose",
+    )
+    .hidden(),
+    Flag::without_effect(
         "receive.lazy-retrieval-max-buffered-responses",
         Kind::Integer,
         "20",

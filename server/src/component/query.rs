@@ -22,6 +22,7 @@ use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
 use crate::api::http::query::backend::Backend;
 use crate::api::http::query::gate::Gate;
+use crate::api::http::query::lookback::Lookback;
 use crate::api::http::query::{self, Api, Settings};
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
@@ -158,10 +159,9 @@ pub fn gate(values: &Values) -> Gate {
 pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> Api {
     let features: Vec<&str> = values.words("enable-feature").collect();
     let has = |name: &str| features.contains(&name);
-    let ms = |name: &str| i64::try_from(values.duration(name).as_millis()).unwrap_or(i64::MAX);
     let options = promql::Options {
-        lookback_ms: ms("query.lookback-delta"),
-        default_step_ms: ms("query.default-evaluation-interval"),
+        lookback_ms: milliseconds(values, "query.lookback-delta"),
+        default_step_ms: milliseconds(values, "query.default-evaluation-interval"),
         name_removal: if has("promql-delayed-name-removal") { NameRemoval::Delayed } else { NameRemoval::Immediate },
         ..limits(values, memory)
     };
@@ -210,6 +210,10 @@ fn rules(values: &Values) -> Result<Vec<relabel::Rule>, ConfigError> {
     rules.map_err(|error| ConfigError::new(flag, error.message()))
 }
 
+fn milliseconds(values: &Values, name: &str) -> i64 {
+    i64::try_from(values.duration(name).as_millis()).unwrap_or(i64::MAX)
+}
+
 fn settings(values: &Values) -> Settings {
     let labels = values.words("query.replica-label");
     let word = |name: &str| values.text(name).unwrap_or_default().to_owned();
@@ -218,6 +222,8 @@ fn settings(values: &Values) -> Settings {
         replica_labels: labels.filter(|label| !label.is_empty()).map(str::to_owned).collect(),
         partial_response: values.is_on("query.partial-response"),
         auto_downsampling: values.is_on("query.auto-downsampling"),
+        instant_resolution_ms: milliseconds(values, "query.instant.default.max_source_resolution"),
+        lookback: if values.is_on("query.dynamic-lookback-delta") { Lookback::Dynamic } else { Lookback::Fixed },
         origins: if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All },
         default_step: values.duration("query.default-step"),
         metadata_range: values.duration("query.metadata.default-time-range"),

@@ -116,12 +116,13 @@ fn query_scope(
     (replica_labels, store_matchers, shard): (Vec<String>, Vec<StoreMatchers>, Option<&ShardInfo>),
     (max_resolution_seconds, tenant): (i64, String),
 ) -> Result<Scope, Status> {
+    let by_default = api.settings.instant_resolution_ms;
     let labels = if replica_labels.is_empty() { api.settings.replica_labels.clone() } else { replica_labels };
     let sets = store_matchers.iter().map(|set| set.label_matchers.iter().map(parse_matcher).collect());
     Ok(Scope {
         replica_labels: if dedup { labels } else { Vec::new() },
         on_failure: if partial { OnFailure::Warn } else { OnFailure::Abort },
-        max_resolution_ms: ms(max_resolution_seconds)?,
+        max_resolution_ms: if max_resolution_seconds == 0 { by_default } else { ms(max_resolution_seconds)? },
         store_matchers: sets.collect::<Result<_, Error>>().map_err(|error| error::status(&error))?,
         shard: shard.and_then(parse_shard),
         tenant,

@@ -94,7 +94,7 @@ fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
         narrow(&mut expr, &tenant);
     }
     let auto_resolution_ms = match when {
-        When::Instant(_) => 0,
+        When::Instant(_) => api.settings.instant_resolution_ms,
         When::Range(steps) => steps.step / 5,
     };
     let scope = params.scope(api, auto_resolution_ms)?;
@@ -162,12 +162,13 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     render: impl FnOnce(QueryResult, &Patience) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
     let (ending, _caller) = Ending::at(deadline);
-    let context = Context { patience: ending.patience(), lookback_ms: (lookback_ms > 0).then_some(lookback_ms) };
+    let by_default = || api.settings.lookback.ms(api.engine.options().lookback_ms, asked.scope.max_resolution_ms);
+    let lookback_ms = if lookback_ms > 0 { lookback_ms } else { by_default() };
+    let context = Context { patience: ending.patience(), lookback_ms: Some(lookback_ms) };
     let turn = api.gate.enter(deadline).await?;
     let shared = Arc::clone(api);
     let running = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        let lookback_ms = context.lookback_ms.unwrap_or(shared.engine.options().lookback_ms);
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
         let (left, source) = shared.backend.plan(question, &asked.scope, &ending);
         let parsed = Parsed { text: &asked.text, expr: left.as_ref().unwrap_or(&asked.expr) };

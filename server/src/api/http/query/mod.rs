@@ -10,6 +10,8 @@ mod federated;
 pub mod gate;
 mod json;
 mod labels;
+/// How far back selectors look.
+pub mod lookback;
 mod params;
 mod read;
 mod read_frames;
@@ -30,6 +32,7 @@ use engine::model::{Error, ErrorKind};
 use engine::promql::Engine;
 use engine::promql::syntax;
 use gate::Gate;
+use lookback::Lookback;
 use respond::Failure;
 
 pub(crate) use params::{MAX_TIME, MIN_TIME, now_ms};
@@ -63,6 +66,10 @@ pub struct Settings {
     pub partial_response: bool,
     /// Whether queries read downsampled data by themselves.
     pub auto_downsampling: bool,
+    /// Coarsest resolution that instant queries read where downsampling is automatic, in milliseconds.
+    pub instant_resolution_ms: i64,
+    /// How far back instant selectors look when a request does not say it.
+    pub lookback: Lookback,
     /// Whether pages of other origins may read the API.
     pub origins: Origins,
     /// Step of a range query that says none, at least.
@@ -87,6 +94,8 @@ impl Default for Settings {
             replica_labels: Vec::new(),
             partial_response: true,
             auto_downsampling: false,
+            instant_resolution_ms: 0,
+            lookback: Lookback::Dynamic,
             default_step: Duration::from_secs(1),
             metadata_range: Duration::ZERO,
             flags: BTreeMap::new(),

@@ -1,0 +1,47 @@
+//! Queries over downsampled data: what `max_source_resolution` lets be read, and how far selectors look
+//! back for it.
+
+mod support;
+
+use serde_json::Value;
+use support::{Uru, blocks_in, copy_block, meta_of, shared};
+
+/// Half an hour behind a sample of the data that was downsampled to 1h.
+const BETWEEN_SAMPLES: &str = "1788939000";
+
+#[test]
+fn selectors_look_back_as_far_as_samples_of_the_resolution_are_apart() {
+    let Some(blocks) = shared("golden/thanos/long") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for block in
+        blocks_in(&blocks).iter().filter(|block| meta_of(block)["thanos"]["downsample"]["resolution"] == 3_600_000)
+    {
+        copy_block(block, &folder.path().join("bucket"), &[("cluster", "c1")]);
+    }
+    let bucket = folder.path().join("bucket").display().to_string();
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {bucket}}}}}");
+    let data_dir = |name: &str| format!("--data-dir={}", folder.path().join(name).display());
+    let store = Uru::start("store", &[&objstore, &data_dir("store")]);
+    let endpoint = format!("--endpoint={}", store.grpc);
+    let by_default = Uru::start("query", &[&endpoint]);
+    assert_eq!(series_found(&by_default, "&max_source_resolution=1h"), 1);
+    assert_eq!(series_found(&by_default, "&max_source_resolution=1h&lookback_delta=5m"), 0);
+    assert_eq!(series_found(&by_default, "&max_source_resolution=5m"), 0);
+    assert_eq!(series_found(&by_default, "&max_source_resolution=auto"), 0);
+    assert_eq!(series_found(&by_default, ""), 0);
+    let fixed = Uru::start("query", &[&endpoint, "--no-query.dynamic-lookback-delta"]);
+    assert_eq!(series_found(&fixed, "&max_source_resolution=1h"), 0);
+    let automatic = ["--query.instant.default.max_source_resolution=1h", "--query.auto-downsampling"];
+    let flags = [&[endpoint.as_str()], &automatic[..]].concat();
+    assert_eq!(series_found(&Uru::start("query", &flags), ""), 1);
+    let both = Uru::start("all-in-one", &[&objstore, &data_dir("both")]);
+    assert_eq!(series_found(&both, "&max_source_resolution=1h"), 1);
+}
+
+/// Series that an instant query finds between two samples.
+fn series_found(uru: &Uru, params: &str) -> usize {
+    let (status, body) = uru.get(&format!("/api/v1/query?query=process_bytes_00&time={BETWEEN_SAMPLES}{params}"));
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    answer["data"]["result"].as_array().unwrap().len()
+}
