@@ -2,9 +2,9 @@
 //! its subcommand, so that every figure can be had alone.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::program;
 use crate::settings::Settings;
@@ -123,6 +123,12 @@ impl Programs {
         Ok(Self { uru, peers, absent })
     }
 
+    /// Who is compared with over `scale` series.
+    fn peers_of(&self, plane: &Plane, scale: usize) -> Vec<(&'static str, PathBuf)> {
+        let is_compared = |(name, _): &&(&'static str, PathBuf)| scale < SAMPLED_SERIES && plane.peers.contains(name);
+        self.peers.iter().filter(is_compared).cloned().collect()
+    }
+
     /// Who was compared with, and who was not, for the page.
     fn notes(&self) -> Vec<String> {
         let version = |(name, path): &(&str, PathBuf)| {
@@ -142,20 +148,39 @@ impl Programs {
 /// Runs a measurement over data of all sizes.
 fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'static Plane) -> Result<Section, String> {
     let scales = SCALES.into_iter().filter(|series| *series <= args.series_max);
-    let (mut records, mut commands) = (Vec::new(), Vec::new());
+    let mut section = Section { plane, commands: Vec::new(), broken: Vec::new(), records: Vec::new() };
     for scale in scales {
-        let words = words(args, programs, plane, scale)?;
-        commands.push(shown(&words));
-        let with_flags = [words, vec!["--json".to_owned()], settings.record_flags()].concat();
-        for line in own(&with_flags)?.lines() {
-            records.push(Record::parse(line, scale).ok_or_else(|| format!("no figures: {line}"))?);
+        let peers = programs.peers_of(plane, scale);
+        let run = |peers: &[(&'static str, PathBuf)]| {
+            let words = words(args, (&programs.uru, peers), plane, scale)?;
+            let with_flags = [words.clone(), vec!["--json".to_owned()], settings.record_flags()].concat();
+            Ok::<_, String>((shown(&words), own(&with_flags)?))
+        };
+        let (command, lines) = match run(&peers) {
+            // A peer that ends by itself takes no figure of uru with it.
+            Err(why) if !peers.is_empty() => {
+                eprintln!("without peers, as it failed with them: {why}");
+                let alone = run(&[])?;
+                section.broken.push(why);
+                alone
+            }
+            outcome => outcome?,
+        };
+        section.commands.push(command);
+        for line in lines.lines() {
+            section.records.push(Record::parse(line, scale).ok_or_else(|| format!("no figures: {line}"))?);
         }
     }
-    Ok(Section { plane, commands, records })
+    Ok(section)
 }
 
 /// The words with which this program measures `plane` over `scale` series.
-fn words(args: &Args, programs: &Programs, plane: &Plane, scale: usize) -> Result<Vec<String>, String> {
+fn words(
+    args: &Args,
+    (uru, peers): (&Path, &[(&str, PathBuf)]),
+    plane: &Plane,
+    scale: usize,
+) -> Result<Vec<String>, String> {
     let is_sampled = scale >= SAMPLED_SERIES;
     let mut words = vec![plane.name.to_owned()];
     match plane.data {
@@ -168,11 +193,9 @@ fn words(args: &Args, programs: &Programs, plane: &Plane, scale: usize) -> Resul
     let rounds = if is_sampled { SAMPLED_ROUNDS } else { rounds };
     words.extend(["--rounds".to_owned(), rounds.to_string()]);
     let component = if plane.name == "query" { "all-in-one --no-self-scrape" } else { plane.name };
-    words.extend(["--uru-cmd".to_owned(), format!("'{}' {component}", programs.uru.display())]);
-    if !is_sampled {
-        for (name, path) in programs.peers.iter().filter(|(name, _)| plane.peers.contains(name)) {
-            words.extend([format!("--{name}"), path.display().to_string()]);
-        }
+    words.extend(["--uru-cmd".to_owned(), format!("'{}' {component}", uru.display())]);
+    for (name, path) in peers {
+        words.extend([format!("--{name}"), path.display().to_string()]);
     }
     if plane.name == "query" {
         words.push("--differing=noted".to_owned());
@@ -209,16 +232,28 @@ fn shown(words: &[String]) -> String {
     format!("perf{}", quoted.collect::<String>())
 }
 
-/// What this program prints when it is run with `words`.
+/// What this program prints when it is run with `words`. What it complains of last is the error.
 fn own(words: &[String]) -> Result<String, String> {
     eprintln!("{}", shown(words));
     let program = std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))?;
-    let ran = Command::new(program).args(words).stderr(std::process::Stdio::inherit()).output();
-    let output = ran.map_err(|error| format!("{}: {error}", shown(words)))?;
-    if !output.status.success() {
-        return Err(format!("{}: {}", shown(words), output.status));
+    told(Command::new(program).args(words)).map_err(|why| format!("{}: {why}", shown(words)))
+}
+
+/// What `command` prints; what it complains of is passed on.
+fn told(command: &mut Command) -> Result<String, String> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+    let complaints = child.stderr.take();
+    let passing = std::thread::spawn(move || {
+        let lines = complaints.into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok));
+        lines.inspect(|line| eprintln!("{line}")).last().unwrap_or_default()
+    });
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let last = passing.join().unwrap_or_default();
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{}: {last}", output.status))
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -244,7 +279,10 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let args = args(folder.path());
         let programs = Programs::find(&args).unwrap();
-        let of = |scale| words(&args, &programs, &PLANES[2], scale).unwrap().join(" ");
+        let of = |scale| {
+            let peers = programs.peers_of(&PLANES[2], scale);
+            words(&args, (&programs.uru, &peers), &PLANES[2], scale).unwrap().join(" ")
+        };
         assert!(
             of(1_000_000)
                 .starts_with("receive --series 1000000 --rounds 5 --uru-cmd '/bin/uru' receive --thanos /bin/thanos")
@@ -258,11 +296,19 @@ mod tests {
         let args = args(folder.path());
         fs::write(folder.path().join("300000-1.whole"), "").unwrap();
         let programs = Programs::find(&args).unwrap();
-        let query = words(&args, &programs, &PLANES[1], 300_000).unwrap().join(" ");
+        let query = words(&args, (&programs.uru, &[]), &PLANES[1], 300_000).unwrap().join(" ");
         assert!(query.contains("--only range_sum_rate --only range_p99_by_ns"), "{query}");
         let store = crate::store::question_names();
         assert!(PLANES[0].growth.iter().all(|name| store.iter().any(|known| known == name)), "{store:?}");
         let query = crate::query::question_names();
         assert!(PLANES[1].growth.iter().all(|name| query.contains(name)), "{query:?}");
+    }
+
+    #[test]
+    fn what_a_program_complains_of_last_is_why_it_failed() {
+        let run = |script: &str| told(Command::new("sh").args(["-c", script]));
+        assert_eq!(run("echo figures; echo progress >&2").unwrap(), "figures\n");
+        let why = run("echo started >&2; echo 'peer: it ended' >&2; exit 3").unwrap_err();
+        assert!(why.contains('3') && why.ends_with("peer: it ended"), "{why}");
     }
 }

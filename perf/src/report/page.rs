@@ -27,6 +27,8 @@ pub struct Section {
     pub plane: &'static Plane,
     /// The command lines that do it again.
     pub commands: Vec<String>,
+    /// Why comparisons broke off, after which uru was measured alone.
+    pub broken: Vec<String>,
     /// What was found.
     pub records: Vec<Record>,
 }
@@ -47,6 +49,9 @@ pub fn html(machine: &Machine, notes: &[String], sections: &[Section]) -> String
     for section in sections {
         push(&mut text, &format!("<h2>{}</h2>\n<p>{}</p>", section.plane.title, escape(section.plane.text)));
         push(&mut text, &format!("<pre>{}</pre>", escape(&section.commands.join("\n"))));
+        for why in &section.broken {
+            push(&mut text, &format!("<p>Broke off with its peers and was run again without: {}</p>", escape(why)));
+        }
         text.extend(section.plane.drawn(&section.records).iter().map(plot::svg));
         text.push_str(&growth(section));
         text.push_str(&table(section));
@@ -151,8 +156,14 @@ mod tests {
             Record::parse(&line, scale).unwrap()
         };
         let records = vec![record("uru", 10_000, 2.0), record("uru", 100_000, 16.0), record("thanos", 100_000, 64.0)];
-        let section = Section { plane: &PLANES[3], commands: vec!["perf compact".into()], records };
+        let section = Section {
+            plane: &PLANES[3],
+            commands: vec!["perf compact".into()],
+            broken: vec!["peer ended".into()],
+            records,
+        };
         let text = html(&Machine::default(), &["Left out: prometheus".into()], &[section]);
+        assert!(text.contains("again without: peer ended"), "{text}");
         assert!(text.contains("Left out: prometheus") && text.contains("a&lt;b") && !text.contains("NaN"));
         assert!(text.contains("<td>10000 to 100000</td><td>10.0x</td><td>8.0x</td>"), "{text}");
         assert!(text.contains("<td>thanos</td><td>64.00</td>") && text.contains("<td>4.0x</td>"), "{text}");

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::compare::{self, Row};
 use crate::grpc::Client;
+use crate::profile::{Profile, Watched};
 use crate::settings::Settings;
 use crate::side::{CommandLine, Side, free_address, get};
 
@@ -81,7 +82,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     let mut sides = Vec::new();
     for (name, command) in commands {
-        sides.push(start_store(&runtime, name, command, (&bucket, args.restarts))?);
+        let profile = settings.profile.as_ref().filter(|_| name == "uru");
+        sides.push(start_store(&runtime, (name, profile), command, (&bucket, args.restarts))?);
     }
     sides.push(start_copy(&runtime)?);
     let mut rows = Vec::new();
@@ -104,10 +106,11 @@ pub fn question_names() -> Vec<String> {
     questions::all((0, 1), 0).into_iter().map(|question| question.name).collect()
 }
 
-/// Starts a store gateway over `bucket` and waits until it answers; then so many times again.
+/// Starts a store gateway over `bucket` and waits until it answers; then so many times again. Each start
+/// is drawn when there is a profile to draw into.
 fn start_store(
     runtime: &Runtime,
-    name: &str,
+    (name, profile): (&str, Option<&Profile>),
     mut command: CommandLine,
     (bucket, restarts): (&Path, usize),
 ) -> Result<Asked, String> {
@@ -124,14 +127,17 @@ fn start_store(
         if number > 0 {
             side.restart(&command)?;
         }
+        let start = if number > 0 { format!("restart {number}") } else { "first start".to_owned() };
+        let scene = format!("store {start}");
+        let watched = profile.map(|profile| profile.watch(&scene, side.pid())).transpose()?;
         let took = side.wait_ready(&http, "/-/ready")?;
         while get(&http, "/metrics").is_some_and(|(_, text)| is_building(&text)) {
             std::thread::sleep(Duration::from_millis(50));
         }
         let usage = side.usage()?;
+        watched.map_or(Ok(()), Watched::draw)?;
         eprintln!(
-            "{name}: {} ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
-            if number > 0 { format!("restart {number}") } else { "first start".into() },
+            "{name}: {start} ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
             took.as_secs_f64(),
             usage.cpu.as_secs_f64(),
             usage.peak_bytes >> 20
