@@ -22,6 +22,18 @@ const TAIL_BYTES: u64 = 4 << 10;
 /// Bytes between the starts of two chunks up to which they are read together.
 const GAP_BYTES_MAX: u64 = 64 << 10;
 
+/// Room grows by multiples of this, so that most slices fit into that of the one before.
+const ROOM_BYTES: usize = 128 << 10;
+
+/// Makes room for `len` bytes in all, where there is less in `bytes`, whose content is of no use any more:
+/// it is not copied, nor held beside the new one.
+pub(super) fn make_room(bytes: &mut Vec<u8>, len: usize) {
+    if bytes.capacity() < len {
+        *bytes = Vec::new();
+        bytes.reserve_exact(len.next_multiple_of(ROOM_BYTES));
+    }
+}
+
 /// The chunks of one batch of series, wherever they lie. Its room is used again from batch to batch.
 #[derive(Debug, Default)]
 pub struct Fetched {
@@ -66,8 +78,7 @@ impl Fetched {
     pub fn fetch(&mut self, sources: &[SourceBlock], wanted: &[Wanted]) -> Result<(), Error> {
         self.plan(sources, wanted)?;
         let len = self.reads.last().map_or(0, |read| read.at + (read.end - read.start) as usize);
-        // Not twice as much as before, of which most would stay unused.
-        self.bytes.reserve_exact(len.saturating_sub(self.bytes.len()));
+        make_room(&mut self.bytes, len);
         // What is there from the last fetch is overwritten, which need not be zeros.
         self.bytes.resize(len, 0);
         for read in &self.reads {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::fetch::{Fetched, Wanted};
+use super::fetch::{Fetched, Wanted, make_room};
 use super::pipeline::Ends;
 use super::slice::{Slice, Slicer};
 use super::source::SourceBlock;
@@ -163,7 +163,7 @@ impl Made {
     /// that grows step by step leaves what it was in memory.
     pub(super) fn begin(&mut self, fetched: &Fetched) {
         self.records.clear();
-        self.records.reserve_exact(fetched.bytes_read() as usize);
+        make_room(&mut self.records, fetched.bytes_read() as usize);
         self.chunks.clear();
         self.ends.clear();
         self.stats = JobStats { bytes_read: fetched.bytes_read(), ..JobStats::default() };
