@@ -140,6 +140,9 @@ fn ask(index: &column::Reader, criterion: &mut Criterion) {
         });
     });
     group.finish();
+    criterion.bench_function("label values/pod", |bencher| {
+        bencher.iter(|| index.label_values("pod", None, usize::MAX));
+    });
     let mut group = criterion.benchmark_group("label values with a matcher");
     let matcher = [of(MatchKind::Re, "__name__", "http_.*_bucket")];
     group.bench_function("pod", |bencher| {

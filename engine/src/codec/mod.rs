@@ -14,8 +14,11 @@ pub mod labels;
 pub mod section;
 /// Variable-length integers as Go's `encoding/binary` writes them.
 pub mod varint;
+/// Many strings in one buffer, as they are on the wire.
+pub mod string_list;
 
 pub use corrupt::Corrupt;
 pub use cursor::Cursor;
 pub use label_text::LabelText;
 pub use labels::{EncodedLabel, EncodedLabels};
+pub use string_list::StringList;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::excerpt::Excerpt;
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock};
 use crate::chunk::segment;
+use crate::codec::StringList;
 use crate::index::tsdb::SymbolRef;
 use crate::index::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels};
 use crate::model::{BlockId, ChunkRef, Error, Labels, Matcher, Resolution, TimeRange};
@@ -84,14 +85,14 @@ impl BlockIndex for ViewIndex {
         Ok(names.into_iter().map(|name| self.excerpt.symbol(name).to_owned()).collect())
     }
 
-    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<Vec<String>, Error> {
+    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<StringList, Error> {
         let ordinals: Vec<u32> = (0..self.excerpt.len() as u32)
             .filter(|ordinal| series.is_none_or(|series| series.contains(*ordinal)))
             .collect();
         let mut ids = Vec::new();
         self.value_ids(name, &ordinals, &mut ids)?;
         let ids: BTreeSet<u32> = ids.into_iter().filter(|id| *id != 0).collect();
-        Ok(ids.into_iter().take(limit).map(|id| self.excerpt.symbol(id - 1).to_owned()).collect())
+        Ok(ids.into_iter().take(limit).map(|id| self.excerpt.symbol(id - 1)).collect())
     }
 
     fn labels(&self, ordinal: u32, labels: &mut SeriesLabels) -> Result<(), Error> {

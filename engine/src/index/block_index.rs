@@ -1,6 +1,7 @@
 //! The questions that are asked of a block's index, whichever form it has.
 
 use super::{ChunkMeta, SeriesLabels};
+use crate::codec::StringList;
 use crate::model::{Error, Matcher, TimeRange};
 use crate::postings::Ordinals;
 
@@ -27,7 +28,7 @@ pub trait BlockIndex: Send + Sync {
 
     /// The first `limit` values of the label called `name` that `series` have, ascending; of all
     /// series when `None`.
-    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<Vec<String>, Error>;
+    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<StringList, Error>;
 
     /// Replaces `labels` by those of the series `ordinal`.
     fn labels(&self, ordinal: u32, labels: &mut SeriesLabels) -> Result<(), Error>;

@@ -14,6 +14,7 @@ use super::tsdb::series::read_series;
 use super::tsdb::{Series, Source, SymbolRef};
 use super::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels, header};
 use crate::codec::Corrupt;
+use crate::codec::StringList;
 use crate::model::{Error, MatchKind, Matcher, SeriesRef, TimeRange};
 use crate::postings::{Ordinals, Union};
 
@@ -116,14 +117,14 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         Ok(names.into_iter().map(|name| self.header.symbols().get(name).to_owned()).collect())
     }
 
-    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<Vec<String>, Error> {
+    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<StringList, Error> {
         let Some(series) = series else {
-            let mut values = Vec::new();
+            let mut values = StringList::default();
             self.header.visit_values(name, "", |value, _| {
                 if values.len() == limit {
                     return ControlFlow::Break(());
                 }
-                values.push(value.to_owned());
+                values.push(value);
                 ControlFlow::Continue(())
             })?;
             return Ok(values);
@@ -131,7 +132,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         let mut ids = Vec::new();
         self.value_ids(name, &series.clone().into_list(), &mut ids)?;
         let ids: BTreeSet<u32> = ids.into_iter().filter(|id| *id != 0).collect();
-        let value = |id: u32| self.header.symbols().get(SymbolRef(id - 1)).to_owned();
+        let value = |id: u32| self.header.symbols().get(SymbolRef(id - 1));
         Ok(ids.into_iter().take(limit).map(value).collect())
     }
 

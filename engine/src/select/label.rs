@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::block::{Chosen, OpenedBlock};
+use crate::codec::StringList;
 use crate::index::ChunkColumns;
 use crate::model::{Error, Matcher, Reservation, TimeRange};
 use crate::postings::Ordinals;
@@ -34,7 +35,7 @@ pub struct LabelRequest {
 #[derive(Debug, Default)]
 pub struct LabelAnswer {
     /// Names or values.
-    pub strings: Vec<String>,
+    pub strings: StringList,
     /// Blocks that could not answer.
     pub failures: Vec<Failure>,
     /// Memory that the strings are accounted for with, and their copies on the wire.
@@ -42,14 +43,14 @@ pub struct LabelAnswer {
 }
 
 /// What one block has to say, and the memory that it is accounted for with.
-pub type OfBlock = (Vec<String>, Reservation);
+pub type OfBlock = (StringList, Reservation);
 
 impl LabelRequest {
     /// What one block has to say. Limit when there is no memory for it.
     pub fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<OfBlock, Error> {
         let block = &*chosen.block;
         let strings = match (self.series(chosen, meter)?, &self.name) {
-            (Some(series), _) if series.is_empty() => Vec::new(),
+            (Some(series), _) if series.is_empty() => StringList::default(),
             (series, None) => self.names(block, series.as_ref())?,
             (series, Some(name)) => self.values(block, name, series.as_ref())?,
         };
@@ -88,21 +89,21 @@ impl LabelRequest {
         Ok(Some(Ordinals::List(within)))
     }
 
-    fn names(&self, block: &OpenedBlock, series: Option<&Ordinals>) -> Result<Vec<String>, Error> {
+    fn names(&self, block: &OpenedBlock, series: Option<&Ordinals>) -> Result<StringList, Error> {
         let mut names: BTreeSet<String> = block.index().label_names(series)?.into_iter().collect();
         names.extend(block.info().external_labels.iter().map(|(name, _)| name.to_owned()));
         for without in &self.without_labels {
             names.remove(without);
         }
-        Ok(names.into_iter().collect())
+        Ok(names.iter().map(String::as_str).collect())
     }
 
-    fn values(&self, block: &OpenedBlock, name: &str, series: Option<&Ordinals>) -> Result<Vec<String>, Error> {
+    fn values(&self, block: &OpenedBlock, name: &str, series: Option<&Ordinals>) -> Result<StringList, Error> {
         if self.without_labels.iter().any(|without| without == name) {
-            return Ok(Vec::new());
+            return Ok(StringList::default());
         }
         if let Some(value) = block.info().external_labels.get(name) {
-            return Ok(vec![value.to_owned()]);
+            return Ok(std::iter::once(value).collect());
         }
         let limit = if self.limit == 0 { usize::MAX } else { self.limit };
         block.index().label_values(name, series, limit)
@@ -110,27 +111,17 @@ impl LabelRequest {
 
     /// The answers of several blocks as one.
     pub fn merge(&self, answers: impl IntoIterator<Item = Result<OfBlock, Failure>>) -> LabelAnswer {
-        let (mut strings, mut failures, mut held) = (Vec::new(), Vec::new(), Vec::new());
-        let mut is_mixed = false;
+        let (mut lists, mut failures, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for answer in answers {
             match answer {
                 Ok((found, own)) => {
                     held.push(own);
-                    if strings.is_empty() {
-                        strings = found;
-                    } else {
-                        is_mixed |= !found.is_empty();
-                        strings.extend(found);
-                    }
+                    lists.push(found);
                 }
                 Err(failure) => failures.push(failure),
             }
         }
-        if is_mixed {
-            // Runs in order, which sorting takes as such.
-            strings.sort();
-            strings.dedup();
-        }
+        let mut strings = StringList::merge(lists);
         if self.limit > 0 {
             strings.truncate(self.limit);
         }
@@ -138,11 +129,7 @@ impl LabelRequest {
     }
 }
 
-/// Bytes of a string besides its text: its place in the list, what its allocation wastes, and its frame on
-/// the wire.
-const STRING_BYTES: usize = size_of::<String>() + 16;
-
-/// Bytes of strings, and of their copies on the wire.
-pub fn held_bytes<'s>(strings: impl IntoIterator<Item = &'s String>) -> u64 {
-    strings.into_iter().map(|string| (STRING_BYTES + 2 * string.len()) as u64).sum()
+/// Bytes of strings, and of the list that they are merged into.
+pub fn held_bytes(strings: &StringList) -> u64 {
+    2 * strings.heap_bytes() as u64
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::block::BlockSet;
+use engine::codec::StringList;
 use engine::model::{Error, Labels, Matcher, TimeRange};
 use engine::select::{LabelAnswer, LabelRequest};
 use engine::shard::Ingest;
@@ -32,9 +33,7 @@ impl Gateway {
         let more = ingest.labels(&self.selector, request, self.request_limits()).await?;
         found.failures.extend(more.failures);
         found.held.extend(more.held);
-        found.strings.extend(more.strings);
-        found.strings.sort_unstable();
-        found.strings.dedup();
+        found.strings = StringList::merge(vec![std::mem::take(&mut found.strings), more.strings]);
         if limit > 0 {
             found.strings.truncate(limit);
         }

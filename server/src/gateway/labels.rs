@@ -1,5 +1,6 @@
 //! Label names and label values: found on the shards, answered in Thanos' words.
 
+use engine::codec::StringList;
 use engine::model::{Error, ErrorKind, Reservation, TimeRange};
 use engine::select::{Failure, LabelAnswer, LabelRequest};
 use prost::{Message, Name};
@@ -16,14 +17,17 @@ use crate::api::error::block_status;
 use crate::api::grpc::call::Incoming;
 
 /// Names or values, warnings, and the blocks that were asked.
-type Found = (Vec<String>, Vec<String>, Vec<Block>);
+type Found = (StringList, Vec<String>, Vec<Block>);
 
-/// A message, and the memory that it is accounted for with until it is sent.
+/// What is answered, and the memory that it is accounted for with until it is sent.
 type Accounted<M> = Result<(M, Vec<Reservation>), Status>;
+
+/// A message as the bytes of its parts: the strings, which the shards have written, and the rest.
+type Parts = [Vec<u8>; 2];
 
 impl Gateway {
     /// Answers a LabelNames request.
-    pub async fn label_names(&self, incoming: Incoming<LabelNamesRequest>) -> Accounted<LabelNamesResponse> {
+    pub async fn label_names(&self, incoming: Incoming<LabelNamesRequest>) -> Accounted<Parts> {
         let Incoming { message, tenant, .. } = incoming;
         let hints: Option<LabelNamesRequestHints> =
             request::parse_hints(message.hints.as_ref(), "label names").map_err(invalid)?;
@@ -38,11 +42,12 @@ impl Gateway {
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
         let ((names, warnings, queried_blocks), held) = self.labels(request, partial, &tenant).await?;
         let hints = wants_hints.then(|| any(&LabelNamesResponseHints { queried_blocks }));
-        Ok((LabelNamesResponse { names, warnings, hints }, held))
+        let rest = LabelNamesResponse { names: Vec::new(), warnings, hints };
+        Ok(([names.into_bytes(), rest.encode_to_vec()], held))
     }
 
     /// Answers a LabelValues request.
-    pub async fn label_values(&self, incoming: Incoming<LabelValuesRequest>) -> Accounted<LabelValuesResponse> {
+    pub async fn label_values(&self, incoming: Incoming<LabelValuesRequest>) -> Accounted<Parts> {
         let Incoming { message, tenant, .. } = incoming;
         let hints: Option<LabelValuesRequestHints> =
             request::parse_hints(message.hints.as_ref(), "label values").map_err(invalid)?;
@@ -57,7 +62,8 @@ impl Gateway {
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
         let ((values, warnings, queried_blocks), held) = self.labels(request, partial, &tenant).await?;
         let hints = wants_hints.then(|| any(&LabelValuesResponseHints { queried_blocks }));
-        Ok((LabelValuesResponse { values, warnings, hints }, held))
+        let rest = LabelValuesResponse { values: Vec::new(), warnings, hints };
+        Ok(([values.into_bytes(), rest.encode_to_vec()], held))
     }
 
     async fn labels(&self, request: LabelRequest, partial: Partial, tenant: &str) -> Accounted<Found> {

@@ -36,14 +36,14 @@ impl StoreService {
                 Ok(incoming) => gateway.series(incoming).await,
                 Err(status) => status.into_http(),
             },
-            "/thanos.Store/LabelNames" => call::reply_accounted(
+            "/thanos.Store/LabelNames" => call::reply_encoded(
                 async {
                     let incoming = call::read(request, max).await?;
                     call::within(incoming.timeout, gateway.label_names(incoming)).await
                 }
                 .await,
             ),
-            "/thanos.Store/LabelValues" => call::reply_accounted(
+            "/thanos.Store/LabelValues" => call::reply_encoded(
                 async {
                     let incoming = call::read(request, max).await?;
                     call::within(incoming.timeout, gateway.label_values(incoming)).await
@@ -79,14 +79,13 @@ impl Gateway {
             groups.entry(info.external_labels.clone()).or_default().push(TimeRange::new(info.min_time, info.max_time));
         }
         let (mut label_sets, mut tsdb_infos) = (Vec::new(), Vec::new());
-        for (labels, mut ranges) in groups {
+        for (labels, ranges) in groups {
             label_sets.push(label_set(&labels));
-            ranges.sort_by_key(|range| (range.min_time, range.max_time));
-            tsdb_infos.extend(join(&ranges).into_iter().map(|range| TsdbInfo {
-                labels: Some(label_set(&labels)),
-                min_time: range.min_time,
-                max_time: range.max_time,
-            }));
+            // One range for all: a Thanos querier that pushes queries down asks only for what lies behind
+            // the latest start that it is told of, and blocks have gaps of seconds between them.
+            let min_time = ranges.iter().map(|range| range.min_time).min().unwrap_or(i64::MAX);
+            let max_time = ranges.iter().map(|range| range.max_time).max().unwrap_or(i64::MIN);
+            tsdb_infos.push(TsdbInfo { labels: Some(label_set(&labels)), min_time, max_time });
         }
         let served = super::request::clamp(whole, self.times());
         let store = StoreInfo {
@@ -131,16 +130,4 @@ impl Describe for GatewayInfo {
             ..InfoResponse::default()
         })
     }
-}
-
-/// `ranges`, ascending, with those that touch made one: to those who choose where to ask, they are.
-fn join(ranges: &[TimeRange]) -> Vec<TimeRange> {
-    let mut joined: Vec<TimeRange> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.min_time <= last.max_time => last.max_time = last.max_time.max(range.max_time),
-            _ => joined.push(*range),
-        }
-    }
-    joined
 }

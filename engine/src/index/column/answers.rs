@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::frames::FRAME;
 use super::reader::{LabelIds, Reader};
+use crate::codec::StringList;
 use crate::index::select::{self, Effect, Lookup, Step, Values};
 use crate::index::{BlockIndex, ChunkColumns, SeriesLabels};
 use crate::model::matcher::MatchKind;
@@ -55,21 +56,19 @@ impl BlockIndex for Reader {
         Ok(names)
     }
 
-    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<Vec<String>, Error> {
-        let Some(label) = self.label(name) else { return Ok(Vec::new()) };
-        let count = self.value_count(label);
-        let mut wanted = None;
-        if let Some(series) = series {
-            let wanted = wanted.insert(IdSet::new(count));
-            for_each_id(self.ids(label)?, series, |_, id| wanted.insert(id));
-        }
-        let mut values = Vec::new();
-        if limit == 0 {
+    fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<StringList, Error> {
+        let mut values = StringList::default();
+        let Some(label) = self.label(name).filter(|_| limit > 0) else { return Ok(values) };
+        let Some(series) = series else {
+            self.dictionary(label)?.append_first(limit, &mut values);
             return Ok(values);
-        }
+        };
+        let count = self.value_count(label);
+        let mut wanted = IdSet::new(count);
+        for_each_id(self.ids(label)?, series, |_, id| wanted.insert(id));
         self.dictionary(label)?.visit(1..count + 1, |id, value| {
-            if wanted.as_ref().is_none_or(|wanted| wanted.contains(id)) {
-                values.push(value.to_owned());
+            if wanted.contains(id) {
+                values.push(value);
             }
             if values.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });

@@ -13,7 +13,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use crate::codec::{Corrupt, Cursor, varint};
+use crate::codec::{Corrupt, Cursor, StringList, varint};
 
 const WHAT: &str = "dictionary";
 
@@ -153,6 +153,16 @@ impl<'a> Dictionary<'a> {
         start..self.lower_bound(&end).max(start)
     }
 
+    /// Appends the first `count` values to `list`: what a value shares with the one before is copied from
+    /// there.
+    pub fn append_first(self, count: usize, list: &mut StringList) {
+        let mut entries = self.entries;
+        for id in 0..count.min(self.len as usize) {
+            let (shared, rest) = next_entry(&mut entries);
+            list.push_continued(if id % GROUP == 0 { 0 } else { shared }, rest);
+        }
+    }
+
     /// Calls `visit` with each of `ids` and its value, ascending, until it breaks.
     pub fn visit(self, ids: Range<u32>, mut visit: impl FnMut(u32, &str) -> ControlFlow<()>) {
         let ids = ids.start.max(1)..ids.end.min(self.len.saturating_add(1));
@@ -180,22 +190,36 @@ impl<'a> Dictionary<'a> {
     }
 }
 
+/// Takes the next entry: the bytes that it shares with the value before, and the rest.
+#[inline]
+fn next_entry<'a>(entries: &mut &'a [u8]) -> (usize, &'a [u8]) {
+    // Most values are short, and then both numbers are bytes.
+    if let [shared @ ..0x80, rest @ ..0x80, after @ ..] = *entries
+        && let Some((rest, after)) = after.split_at_checked(usize::from(*rest))
+    {
+        *entries = after;
+        return (usize::from(*shared), rest);
+    }
+    let mut number = || {
+        let (number, len) = varint::decode_u64(entries).unwrap_or((0, 0));
+        *entries = &entries[len..];
+        number as usize
+    };
+    let (shared, rest) = (number(), number());
+    let (rest, after) = entries.split_at(rest.min(entries.len()));
+    *entries = after;
+    (shared, rest)
+}
+
 /// The value that was reached going forward through entries.
 #[derive(Default)]
 struct Front(Vec<u8>);
 
 impl Front {
     fn advance(&mut self, entries: &mut &[u8]) {
-        let mut number = || {
-            let (number, len) = varint::decode_u64(entries).unwrap_or((0, 0));
-            *entries = &entries[len..];
-            number as usize
-        };
-        let (shared, rest) = (number(), number());
-        let (suffix, after) = entries.split_at(rest.min(entries.len()));
+        let (shared, rest) = next_entry(entries);
         self.0.truncate(shared);
-        self.0.extend_from_slice(suffix);
-        *entries = after;
+        self.0.extend_from_slice(rest);
     }
 
     fn as_str(&self) -> &str {
@@ -239,6 +263,9 @@ mod tests {
                 prefixed.push(value.to_owned());
                 ControlFlow::Continue(())
             });
+            let mut first = StringList::default();
+            dictionary.append_first(values.len() / 2 + 1, &mut first);
+            prop_assert!(first.iter().eq(values.iter().take(values.len() / 2 + 1)));
             let expected: Vec<String> = values.iter().filter(|value| value.starts_with(&probe)).cloned().collect();
             prop_assert_eq!(prefixed, expected);
         }
@@ -259,6 +286,7 @@ mod tests {
                 ControlFlow::Continue(())
             });
             damaged.lower_bound(b"b");
+            damaged.append_first(values.len() + 1, &mut StringList::default());
             let _ = Dictionary::decode(&bytes, values.len() as u32);
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{Ingest, Tenant};
 use crate::block::set::strip_external;
 use crate::block::{BlockSet, OpenedBlock};
+use crate::codec::StringList;
 use crate::head::cardinality::{Cardinality, LabelCounts};
 use crate::head::{OwnedMetadata, SeriesExemplars, view};
 use crate::model::{Error, Labels, LabelsBuilder, Matcher, TimeRange};
@@ -92,11 +93,13 @@ impl Ingest {
         }
         let set = BlockSet::new(local_blocks(&tenants));
         let limit = if request.limit == 0 { usize::MAX } else { request.limit };
+        let strings: StringList = strings.iter().map(String::as_str).collect();
         let own = selector.budget.reserve(held_bytes(&strings))?;
         let LabelAnswer { strings: of_blocks, failures, mut held } = selector.labels(&set, request, limits).await?;
         held.push(own);
-        strings.extend(of_blocks);
-        Ok(LabelAnswer { strings: strings.into_iter().take(limit).collect(), failures, held })
+        let mut strings = StringList::merge(vec![strings, of_blocks]);
+        strings.truncate(limit);
+        Ok(LabelAnswer { strings, failures, held })
     }
 
     /// Exemplars in `range` of the series that all matchers of one of `selectors` match, with the external

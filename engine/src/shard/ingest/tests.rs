@@ -173,7 +173,7 @@ fn blocks_are_cut_when_due_and_queries_see_no_difference() {
         limit: 0,
         block_matchers: Vec::new(),
     };
-    assert_eq!(answer(names), ["__name__", "receive", "series", "tenant_id"]);
+    assert!(answer(names).iter().eq(["__name__", "receive", "series", "tenant_id"]));
     block_on(ingest.remove_tenant("team-a")).unwrap();
     assert!(!folder.0.join("team-a").exists());
     drop(ingest);

@@ -5,6 +5,7 @@
 //! answer   messages, then trailers: grpc-status, grpc-message
 //! ```
 
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -65,19 +66,25 @@ pub async fn read_bytes(request: Call, bytes_max: usize) -> Result<(Bytes, Heade
 
 /// The answer of a call that has one message.
 pub fn reply<M: Message>(result: Result<M, Status>) -> Response<Body> {
-    reply_accounted(result.map(|message| (message, ())))
+    reply_encoded(result.map(|message| ([message.encode_to_vec(), Vec::new()], ())))
 }
 
-/// The same; `held`, what the message holds of the process' memory, is dropped when it was sent.
-pub fn reply_accounted<M: Message, H: Send + Unpin + 'static>(result: Result<(M, H), Status>) -> Response<Body> {
+/// The same of a message whose parts are encoded; `held`, what they hold of the process' memory, is
+/// dropped when they were sent.
+pub fn reply_encoded<H: Send + Unpin + 'static>(result: Result<([Vec<u8>; 2], H), Status>) -> Response<Body> {
     match result {
-        Ok((message, held)) => {
-            let len = message.encoded_len();
-            let mut bytes = BytesMut::with_capacity(len + GRPC_PREFIX_LEN);
-            bytes.put_u8(0);
-            bytes.put_u32(len as u32);
-            message.encode_raw(&mut bytes);
-            respond(Once { message: Some(bytes.freeze()), is_done: false, _held: held })
+        Ok((parts, held)) => {
+            let len = parts.iter().map(Vec::len).sum::<usize>();
+            let Ok(wire_len) = u32::try_from(len) else {
+                return Status::resource_exhausted(format!("an answer of {len} bytes is more than a message can be"))
+                    .into_http();
+            };
+            let mut prefix = BytesMut::with_capacity(GRPC_PREFIX_LEN);
+            prefix.put_u8(0);
+            prefix.put_u32(wire_len);
+            let [strings, rest] = parts.map(Bytes::from);
+            let parts = [prefix.freeze(), strings, rest].into_iter().filter(|part| !part.is_empty());
+            respond(Once { parts: parts.collect(), is_done: false, _held: held })
         }
         Err(status) => status.into_http(),
     }
@@ -158,7 +165,7 @@ pub fn trailers(status: &Status) -> HeaderMap {
 
 /// One message and its trailers.
 struct Once<H> {
-    message: Option<Bytes>,
+    parts: VecDeque<Bytes>,
     is_done: bool,
     _held: H,
 }
@@ -168,8 +175,8 @@ impl<H: Unpin> http_body::Body for Once<H> {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(message) = self.message.take() {
-            return Poll::Ready(Some(Ok(Frame::data(message))));
+        if let Some(part) = self.parts.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         if self.is_done {
             return Poll::Ready(None);
