@@ -129,6 +129,9 @@ pub(super) struct Pass<'a> {
     limits: AppendLimits,
     /// No sample before this is taken in order.
     floor: i64,
+    /// No sample before this is taken out of order: as far behind the latest sample before this batch as
+    /// the window is long, so that samples of one batch do not make each other too old.
+    late_from: i64,
     report: WriteReport,
     pub(super) tenant: u32,
     pub(super) recorder: &'a mut Recorder,
@@ -186,6 +189,7 @@ impl Head {
             batch,
             limits,
             floor: self.floor(),
+            late_from: self.late_from(),
             report: WriteReport::default(),
             tenant,
             recorder,
@@ -212,6 +216,14 @@ impl Head {
     /// than half a block behind the latest sample.
     fn floor(&self) -> i64 {
         self.min_valid_time.max(self.max_time.saturating_sub(self.options.block_range_ms / 2))
+    }
+
+    /// The time before which samples are not taken out of order now.
+    fn late_from(&self) -> i64 {
+        match self.options.out_of_order_window_ms {
+            0 => i64::MAX,
+            window => self.max_time.saturating_sub(window),
+        }
     }
 
     /// Finds the series numbered `part`, and asks for the memory that appending to them touches.
@@ -353,14 +365,13 @@ impl Head {
 
     /// Why a sample at `time` is refused whatever its series; `None` when it isn't.
     fn bounds(&self, time: i64, pass: &Pass<'_>) -> Option<Reason> {
-        let window = self.options.out_of_order_window_ms;
         if time > pass.limits.time_max {
             return Some(Reason::TooFarInFuture);
         }
-        if time >= pass.floor || window > 0 && time >= self.max_time.saturating_sub(window) {
+        if time >= pass.floor || time >= pass.late_from {
             return None;
         }
-        Some(if window > 0 { Reason::TooOld } else { Reason::OutOfBounds })
+        Some(if self.options.out_of_order_window_ms > 0 { Reason::TooOld } else { Reason::OutOfBounds })
     }
 
     /// Where a sample at `time` of series `id` goes; `same` says whether one at the time of the last is
@@ -378,12 +389,10 @@ impl Head {
             let same = same(line, &self.metas[id as usize]);
             return if same { Place::Duplicate } else { Place::Refused(Reason::DuplicateTimestamp) };
         }
-        let window = self.options.out_of_order_window_ms;
-        if window == 0 {
+        if self.options.out_of_order_window_ms == 0 {
             return Place::Refused(Reason::OutOfOrder);
         }
-        let in_window = time >= self.max_time.saturating_sub(window);
-        if in_window { Place::Late } else { Place::Refused(Reason::TooOld) }
+        if time >= pass.late_from { Place::Late } else { Place::Refused(Reason::TooOld) }
     }
 
     #[inline]

@@ -341,6 +341,22 @@ fn many(series: impl Iterator<Item = u32>, time: i64) -> WriteBatch {
 }
 
 #[test]
+fn samples_of_one_batch_do_not_make_each_other_too_old() {
+    let (mut head, mut log) = (Head::new(OPTIONS, i64::MIN), Recorder::default());
+    fill(&mut head, [RANGE, RANGE + 600_000].into_iter());
+    let mut batch = WriteBatch::new();
+    // The first is so far ahead that the window would leave the others behind.
+    for (series, time) in [(0, 4 * RANGE), (1, RANGE + 1), (2, RANGE), (1, RANGE - 1)] {
+        push(&mut batch, &Step { series, time, value: Twin::Float(7) });
+    }
+    let report = append(&mut head, &batch, &mut log);
+    let reasons: Vec<(u32, Reason)> = report.rejected.iter().map(|found| (found.series, found.reason)).collect();
+    assert_eq!((report.samples, reasons), (3, vec![(3, Reason::TooOld)]));
+    let report = append(&mut head, &batch, &mut log);
+    assert_eq!(report.rejected.iter().filter(|found| found.reason == Reason::TooOld).count(), 3);
+}
+
+#[test]
 fn series_that_end_are_swept_while_others_come_and_some_of_them_come_back() {
     let mut head = Head::new(Options { out_of_order_window_ms: 0, ..OPTIONS }, i64::MIN);
     let mut log = Recorder::default();
