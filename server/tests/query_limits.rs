@@ -118,6 +118,41 @@ fn queries_hold_memory_of_the_process_until_their_answer_is_taken() {
 }
 
 #[test]
+fn a_querier_over_stores_that_send_very_much_stays_within_its_memory() {
+    const LIMIT: f64 = 32.0 * 1024.0 * 1024.0;
+    // Frames on their way, what threads decode just now, and what the allocator keeps.
+    const BESIDE: f64 = 64.0 * 1024.0 * 1024.0;
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (9000, NOW));
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    let store = Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.path().join("data").display())]);
+    let endpoint = format!("--endpoint={}", store.grpc);
+    let uru = Uru::start("query", &[&endpoint, "--query.memory-limit=32MiB"]);
+    let (start, end) = (NOW / 1000, NOW / 1000 + 3540);
+    let range = format!("query_range?start={start}&end={end}&step=1&query=");
+    let idle = uru.peak_bytes();
+    for (asked, is_answered) in [
+        // 250 MiB of steps, and as many of text if they were fewer.
+        (format!("{range}up"), false),
+        (format!("{range}max_over_time(up[10m])"), false),
+        (format!("{range}sum(rate(up[10m]))"), true),
+        (format!("{range}count(up==bool 5)"), true),
+        (format!("{range}topk(2, up)"), true),
+        (format!("query?time={end}&query=up[1h]"), false),
+        (format!("query?time={end}&query=up"), true),
+        (format!("query?time={end}&query=count_over_time(up[1h:1s])"), false),
+    ] {
+        let (status, body) = uru.get(&format!("/api/v1/{}", asked.replace(' ', "%20")));
+        assert_eq!(status, if is_answered { 200 } else { 422 }, "{asked}: {}", &body[..body.len().min(300)]);
+        assert!(is_answered || body.contains("query.memory-limit"), "{asked}: {body}");
+        let peak = uru.peak_bytes();
+        assert!(peak < idle + LIMIT + BESIDE, "{asked}: {idle} bytes before, {peak} at the most");
+    }
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+}
+
+#[test]
 fn queries_over_grpc_and_http_wait_at_one_gate_that_metrics_show() {
     for component in ["store", "all-in-one", "receive", "query"] {
         let folder = tempfile::tempdir().unwrap();

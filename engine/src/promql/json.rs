@@ -56,6 +56,22 @@ pub fn push_value_while(
     }
 }
 
+/// Bytes of a sample's text, and of the room that a buffer has beside it while it grows.
+const SAMPLE_TEXT_BYTES: usize = 80;
+
+/// Bytes that writing `value` takes, so that they can be accounted for before they are taken.
+pub fn text_bytes(value: &QueryValue) -> usize {
+    let (samples, labels) = match value {
+        QueryValue::Scalar(_, values) => (values.len(), 0),
+        QueryValue::Text(_, text) => (0, text.len()),
+        QueryValue::Vector(_, rows) | QueryValue::Matrix(_, rows) => {
+            (rows.cells.samples(), rows.rows.iter().map(|row| row.labels.heap_bytes()).sum())
+        }
+        QueryValue::Samples(batch) => (batch.samples(), batch.labels.iter().map(|labels| labels.heap_bytes()).sum()),
+    };
+    samples * SAMPLE_TEXT_BYTES + 2 * labels
+}
+
 /// Whether all series are in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completeness {

@@ -153,7 +153,8 @@ impl<'a> Evaluator<'a> {
             }
             let mut all = Matrix::new(self.count());
             self.stream(node, &mut |batch| {
-                self.query.budget.hold_bytes(batch.heap_bytes())?;
+                // Columns grow by doubling, and lie there twice meanwhile.
+                self.query.budget.hold_bytes(2 * batch.heap_bytes())?;
                 all.append(batch);
                 Ok(())
             })?;

@@ -370,7 +370,7 @@ pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleB
             let mut out = SampleBatch::default();
             selector::fetch(eval, select, wanted, &mut |batch| {
                 eval.query.budget.hold_samples(batch.samples())?;
-                eval.query.budget.hold_bytes(batch.heap_bytes())?;
+                eval.query.budget.hold_bytes(2 * batch.heap_bytes())?;
                 for series in batch.iter() {
                     mixed::range_samples(&series, select.extension, (end - range, end), &mut out)?;
                 }

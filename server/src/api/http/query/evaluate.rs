@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::model::{Error, ErrorKind};
 use engine::promql::budget::Patience;
+use engine::promql::json::text_bytes;
 use engine::promql::syntax::{self, Expr};
 use engine::promql::{Context, Parsed, QueryResult, RangeSteps, When};
 use serde_json::json;
@@ -114,6 +115,7 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     let timeout = api.settings.timeout.min(Duration::from_millis(timeout_ms.max(0) as u64));
     let deadline = Instant::now() + timeout;
     let render = move |result: QueryResult, patience: &Patience| {
+        result.memory.hold(text_bytes(&result.value))?;
         let mut data = Vec::with_capacity(4096);
         data.extend_from_slice(OPENING);
         let completeness = push_value_while(&mut data, &result.value, limit, patience)?;
