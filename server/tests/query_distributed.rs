@@ -92,3 +92,22 @@ fn endpoints_that_may_have_the_same_series_are_asked_for_series() {
     assert_eq!(instant["result"][0]["value"][1], "9");
     assert_eq!(queries(&stores[0]) + queries(&stores[1]), 0.0);
 }
+
+#[test]
+fn infos_of_endpoints_are_infos_of_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a")], 5);
+    let infos = |mode: &str| {
+        let time = START / 1000 + 3600;
+        let (_, body) = querier(&[&store], mode).get(&format!("/api/v1/query?query=sum(rate(up[10m]))&time={time}"));
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert!(answer["warnings"].is_null(), "{body}");
+        let infos = answer["infos"].as_array().unwrap_or_else(|| panic!("{mode}: {body}"));
+        // Where in the query that is only who has parsed it whole can say.
+        let words = |info: &Value| info.as_str().unwrap().split(" (").next().unwrap().to_owned();
+        infos.iter().map(words).collect::<Vec<_>>()
+    };
+    let local = infos("local");
+    assert!(local.len() == 1 && local[0].starts_with("PromQL info: metric might not be a counter"), "{local:?}");
+    assert_eq!(infos("distributed"), local);
+}

@@ -121,7 +121,7 @@ fn queries_hold_memory_of_the_process_until_their_answer_is_taken() {
 fn a_querier_over_stores_that_send_very_much_stays_within_its_memory() {
     const LIMIT: f64 = 32.0 * 1024.0 * 1024.0;
     // Frames on their way, what threads decode just now, and what the allocator keeps.
-    const BESIDE: f64 = 64.0 * 1024.0 * 1024.0;
+    const BESIDE: f64 = 128.0 * 1024.0 * 1024.0;
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");
     write_block(&bucket, 1, (9000, NOW));

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
+/// What every info begins with.
+pub const INFO: &str = "PromQL info: ";
+
 /// How loud an annotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -75,7 +78,7 @@ impl Annotation {
     }
 
     fn info(text: impl fmt::Display, position: usize) -> Self {
-        Self { severity: Severity::Info, text: format!("PromQL info: {text}"), position, detail: Detail::None }
+        Self { severity: Severity::Info, text: format!("{INFO}{text}"), position, detail: Detail::None }
     }
 
     /// How loud it is.

@@ -289,7 +289,9 @@ impl Engine {
         let annotations = query.annotations.lock().unwrap_or_else(PoisonError::into_inner);
         let mut warnings = std::mem::take(&mut *query.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         warnings.extend(annotations.render(Severity::Warning, text));
-        let infos = annotations.render(Severity::Info, text);
+        // An endpoint that evaluates its share tells infos as warnings.
+        let mut infos: Vec<String> = warnings.extract_if(.., |text| text.starts_with(annotations::INFO)).collect();
+        infos.extend(annotations.render(Severity::Info, text));
         Ok(QueryResult { value, warnings, infos, stats, explained, memory })
     }
 }

@@ -179,7 +179,14 @@ struct Answer {
 impl Answer {
     /// The frames of `result`, `batch` series in each where that is above 1.
     fn new(mut result: QueryResult, batch: i64) -> Self {
-        let warnings = std::mem::take(&mut result.warnings).into_iter();
+        // A frame knows only warnings; places are of the expression that was sent, which its sender made.
+        let infos = std::mem::take(&mut result.infos);
+        let infos =
+            infos.iter().map(|info| info.rsplit_once(" (").map_or(info.as_str(), |(words, _)| words).to_owned());
+        let mut warnings = std::mem::take(&mut result.warnings);
+        warnings.extend(infos);
+        warnings.dedup();
+        let warnings = warnings.into_iter();
         let rows = match &result.value {
             QueryValue::Scalar(..) => 1,
             QueryValue::Text(..) => 0,
