@@ -234,7 +234,7 @@ fn stores_blocks_status_and_flags_say_what_runs() {
     browser.wait_for_text(".facts", env!("CARGO_PKG_VERSION"));
 
     browser.click_text("header nav a", "Flags");
-    browser.type_into(".filter", "lookback");
+    browser.type_into(".filter", "query.lookback");
     browser.wait("document.querySelectorAll('.facts tr').length === 1");
     assert_eq!(browser.text(".facts"), "--query.lookback-delta\t5m");
     assert_eq!(browser.errors(), Vec::<String>::new());
