@@ -21,6 +21,7 @@ use crate::settings::Settings;
 use receivers::Receiver;
 use requests::requests;
 use send::send;
+use stages::Stages;
 use starts::Starts;
 
 /// Who is fed.
@@ -29,6 +30,8 @@ mod receivers;
 mod requests;
 /// Connections.
 mod send;
+/// Time by stage.
+mod stages;
 /// Starts over what was taken.
 mod starts;
 
@@ -91,6 +94,8 @@ struct Figures {
     p99_ms: f64,
     peak_mib: f64,
     bytes_a_series: f64,
+    /// Milliseconds for a million samples in each stage, of uru.
+    stages: Option<Stages>,
 }
 
 /// Runs the comparison.
@@ -105,9 +110,12 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     for kind in [Kind::Steady, Kind::New] {
+        let before: Vec<Option<Stages>> = all.iter().map(Receiver::stages).collect();
         let runs = timed(args, settings, &mut all, (kind, start))?;
-        for (receiver, runs) in all.iter_mut().zip(&runs) {
-            figures.push(Figures::new(args, receiver, (kind, runs)));
+        for ((receiver, runs), before) in all.iter_mut().zip(&runs).zip(before) {
+            let sent = args.series * args.rounds;
+            let passed = before.zip(receiver.stages()).map(|(before, after)| after.since(&before, sent));
+            figures.push(Figures { stages: passed, ..Figures::new(args, receiver, (kind, runs)) });
         }
         let sides = all.iter().map(|receiver| receiver.name.to_owned()).zip(runs).collect();
         let answer = format!("{} samples in {} requests a round", args.series, warm_up.len());
@@ -206,6 +214,7 @@ impl Figures {
             p99_ms: at(0.99),
             peak_mib: runs.peak_mib(),
             bytes_a_series: peak.saturating_sub(receiver.empty_bytes) as f64 / kind.series(args) as f64,
+            stages: None,
         }
     }
 
@@ -231,7 +240,7 @@ impl Figures {
             self.peak_mib,
             ratio(self.peak_mib, first.peak_mib),
             self.bytes_a_series,
-        )
+        ) + &self.stages.as_ref().map_or_else(String::new, Stages::text)
     }
 
     /// `line`, which compares times, with what is this comparison's own.
@@ -243,6 +252,9 @@ impl Figures {
         line["p50_ms"] = json!(self.p50_ms);
         line["p99_ms"] = json!(self.p99_ms);
         line["bytes_a_series"] = json!(self.bytes_a_series);
+        if let Some(stages) = &self.stages {
+            line["ms_a_million_by_stage"] = stages.json();
+        }
         line
     }
 }

@@ -7,6 +7,7 @@ use crate::side::{CommandLine, Side, free_address, get};
 use crate::usage::Usage;
 
 use super::Args;
+use super::stages::Stages;
 
 /// Name of the metric that counts the samples that a TSDB has taken.
 const TSDB_SAMPLES: &str = "prometheus_tsdb_head_samples_appended_total";
@@ -83,6 +84,11 @@ impl Receiver {
     /// From now on the peak of memory is that of what follows.
     pub fn reset_peak(&self) -> Result<(), String> {
         self.side.reset_peak()
+    }
+
+    /// Time in the stages of requests, where it tells that.
+    pub fn stages(&self) -> Option<Stages> {
+        Stages::read(&get(&self.http, "/metrics")?.1)
     }
 
     /// Samples that it says it has taken.
