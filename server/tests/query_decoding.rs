@@ -1,4 +1,4 @@
-//! What endpoints send is decoded on several threads: answers are the same as over blocks of one's own, in
+//! What endpoints send is decoded batch by batch: answers are the same as over blocks of one's own, in
 //! the same order; a chunk that is broken fails the query, and memory is accounted for.
 
 mod support;

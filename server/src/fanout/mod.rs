@@ -12,7 +12,6 @@ pub mod backend;
 pub mod dial;
 /// Addresses: given, from files, by DNS.
 pub mod discovery;
-mod decode;
 mod distributed;
 /// Endpoints and what they say of themselves.
 pub mod endpoints;

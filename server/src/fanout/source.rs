@@ -3,21 +3,32 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use engine::batch::SampleBatch;
+use engine::chunk::xor;
 use engine::model::Error;
 use engine::promql::assemble::{Assembler, Merging, Reading};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
+use engine::select::ChunkSet;
 use proto::thanos::{Func, Grouping, QueryHints, SeriesRequest};
 use tokio::runtime::Handle;
 
-use super::decode::Decoding;
 use super::proxy::{Proxy, SeriesAsked};
-use super::stream::aggregate_number;
+use super::stream::{RemoteChunk, RemoteSeries, aggregate_number};
 use crate::api::grpc::wire::wire_shard;
 use crate::api::http::query::backend::Scope;
 use crate::api::http::query::ending::Ending;
 
 /// Series of one frame that endpoints are asked for.
 const FRAME_SERIES: i64 = 64;
+
+/// Series of a batch that is handed on.
+const BATCH_SERIES: usize = 128;
+
+/// Bytes of samples from which on a batch is handed on, however few its series are.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// Bytes of a float sample in a column.
+const SAMPLE_BYTES: u64 = 16;
 
 /// The label that a store with projections puts a series' hash into.
 const SERIES_HASH_LABEL: &str = "__cf_series_hash__";
@@ -45,16 +56,29 @@ impl Source for RemoteSource {
 impl RemoteSource {
     async fn read(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
         let merging = if self.scope.replica_labels.is_empty() { Merging::Nothing } else { self.merging };
-        let (range, extent) = (request.range, request.extent);
-        let function = request.hints.function.clone();
-        let assembler = move || Assembler::new(range, &function, merging).merging_over(extent);
-        let begin = Instant::now();
+        let mut assembler =
+            Assembler::new(request.range, &request.hints.function, merging).merging_over(request.extent);
+        let (begin, mut counts) = (Instant::now(), (0, 0));
         let mut merge = self.proxy.series(&self.scope, self.asked(request)).await?;
-        let mut decoding = Decoding::new(assembler, self.runtime.clone(), Arc::clone(&self.proxy.memory));
+        let (mut batch, mut held, mut bytes) = (SampleBatch::default(), self.proxy.memory.reserve(0)?, 0);
         while let Some(series) = merge.next().await? {
-            decoding.push(series, sink).await?;
+            let decoded = decoded_bytes(&series);
+            held.grow(decoded)?;
+            bytes += decoded;
+            let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
+            assembler.append(Arc::new(series.labels), &sets, &mut batch)?;
+            counts.0 += 1;
+            if batch.len() == BATCH_SERIES || bytes > BATCH_BYTES {
+                counts.1 += batch.samples() as u64;
+                sink(&mut batch)?;
+                batch.clear();
+                (held, bytes) = (self.proxy.memory.reserve(0)?, 0);
+            }
         }
-        let counts = decoding.finish(sink).await?;
+        if !batch.is_empty() {
+            counts.1 += batch.samples() as u64;
+            sink(&mut batch)?;
+        }
         self.proxy.metrics.selected(begin.elapsed(), counts);
         Ok(Selected { warnings: merge.take_warnings() })
     }
@@ -74,6 +98,14 @@ impl RemoteSource {
         };
         SeriesAsked { matchers: request.matchers.to_vec(), range: request.range, request: request_rest }
     }
+}
+
+/// Bytes of the samples of `series`, as far as their chunks tell: what they say is checked when they are
+/// decoded.
+fn decoded_bytes(series: &RemoteSeries) -> u64 {
+    let parts = series.chunks.iter().flat_map(|chunk| chunk.parts.iter().flatten());
+    let samples: usize = parts.map(|(_, data)| xor::count(data).unwrap_or(0)).sum();
+    samples as u64 * SAMPLE_BYTES
 }
 
 /// The coarsest resolution that will do: functions over two samples need two of them in a window.
