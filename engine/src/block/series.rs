@@ -210,7 +210,26 @@ impl<'a> LabelView<'a> {
 
     /// Order by name, then value, label by label; a set comes before those that extend it.
     pub fn compare(self, other: LabelView<'_>) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (left, right) = (self.text.as_bytes(), other.text.as_bytes());
+        let (mut left_start, mut right_start) = (self.start as usize, other.start as usize);
+        for (own, others) in self.ends.iter().zip(other.ends) {
+            let (left_end, right_end) = (own.label as usize, others.label as usize);
+            let (left_name, right_name) = (own.name as usize, others.name as usize);
+            // Neighbours in label order have most labels in common. Bytes of text order as the text does;
+            // where a name ends its text alone does not say of a long label.
+            let are_same = left_name - left_start == right_name - right_start
+                && left[left_start..left_end] == right[right_start..right_end];
+            if !are_same {
+                let names = left[label_text::name_in(left_start, left_name)]
+                    .cmp(&right[label_text::name_in(right_start, right_name)]);
+                return names.then_with(|| {
+                    left[label_text::value_in(left_name, left_end)]
+                        .cmp(&right[label_text::value_in(right_name, right_end)])
+                });
+            }
+            (left_start, right_start) = (left_end, right_end);
+        }
+        self.len().cmp(&other.len())
     }
 
     /// Whether `other` has all labels of this set first, and then more.
@@ -261,5 +280,33 @@ mod tests {
         assert!(batch.labels(0).is_strict_prefix_of(batch.labels(1)));
         assert!(!batch.labels(1).is_strict_prefix_of(batch.labels(0)));
         assert_eq!(batch.labels(0).compare(batch.labels(1)), Ordering::Less);
+    }
+
+    #[test]
+    fn sets_are_ordered_as_their_names_and_values_are() {
+        let long = "v".repeat(200);
+        let sets: [&[(&str, &str)]; 11] = [
+            &[],
+            &[("a", "1")],
+            &[("a", "1"), ("b", "")],
+            &[("a", "1"), ("b", "é")],
+            &[("a", "1"), ("bb", "2")],
+            &[("a", "10")],
+            &[("aa", "0")],
+            &[("a", &long)],
+            &[("a", &long), ("b", "1")],
+            // The same text but for where the name ends.
+            &[("a", &format!("{long}\x12\0c"))],
+            &[(&format!("a\x12\0{long}"), "c")],
+        ];
+        let mut batch = SeriesBatch::default();
+        for set in sets {
+            set.iter().for_each(|(name, value)| batch.push_label(name, value));
+            batch.finish_series();
+        }
+        for (left, right) in (0..sets.len()).flat_map(|left| (0..sets.len()).map(move |right| (left, right))) {
+            let compared = batch.labels(left).compare(batch.labels(right));
+            assert_eq!(compared, sets[left].cmp(sets[right]), "{:?} {:?}", sets[left], sets[right]);
+        }
     }
 }
