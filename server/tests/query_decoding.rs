@@ -8,7 +8,7 @@ use std::path::Path;
 use proto::thanos::series_response;
 use serde_json::Value;
 use support::endpoint::{Answers, Endpoint, Step, series_frame};
-use support::{Uru, write_block};
+use support::{Uru, set_labels, write_block};
 
 const START: i64 = 1_700_000_040_000;
 
@@ -19,11 +19,7 @@ const SERIES: usize = 3000;
 fn flags(folder: &Path, labels: &[(&str, &str)]) -> [String; 2] {
     let bucket = folder.join("bucket");
     let block = write_block(&bucket, 1, (SERIES, START));
-    let path = block.join("meta.json");
-    let mut meta: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let labels: serde_json::Map<_, _> = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    meta["thanos"]["labels"] = Value::Object(labels);
-    std::fs::write(&path, serde_json::to_vec(&meta).unwrap()).unwrap();
+    set_labels(&block, labels);
     let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
     [objstore, format!("--data-dir={}", folder.join("data").display())]
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Uru, write_block};
+use support::{Uru, set_labels, write_block};
 
 const START: i64 = 1_700_000_040_000;
 
@@ -12,11 +12,7 @@ const START: i64 = 1_700_000_040_000;
 fn store(folder: &std::path::Path, labels: &[(&str, &str)], series: usize) -> Uru {
     let bucket = folder.join("bucket");
     let block = write_block(&bucket, series as u128, (series, START));
-    let path = block.join("meta.json");
-    let mut meta: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let labels: serde_json::Map<_, _> = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    meta["thanos"]["labels"] = Value::Object(labels);
-    std::fs::write(&path, serde_json::to_vec(&meta).unwrap()).unwrap();
+    set_labels(&block, labels);
     let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
     Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.join("data").display())])
 }

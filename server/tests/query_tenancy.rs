@@ -13,7 +13,7 @@ use proto::thanos::{Exemplar, ExemplarData, ExemplarsResponse, Label, ZLabelSet,
 use serde_json::Value;
 use support::authority::Authority;
 use support::endpoint::{Answers, Endpoint, Step, label, series_frame};
-use support::{Uru, request, run, wait, write_block};
+use support::{Uru, request, run, set_labels, wait, write_block};
 
 const START: i64 = 1_700_000_040_000;
 
@@ -22,10 +22,7 @@ fn store(folder: &std::path::Path) -> Uru {
     let bucket = folder.join("bucket");
     for (tenant, series) in [("a", 3), ("b", 5)] {
         let block = write_block(&bucket, series as u128, (series, START));
-        let path = block.join("meta.json");
-        let mut meta: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        meta["thanos"]["labels"] = serde_json::json!({ "team": tenant });
-        std::fs::write(&path, serde_json::to_vec(&meta).unwrap()).unwrap();
+        set_labels(&block, &[("team", tenant)]);
     }
     let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
     Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.join("data").display())])

@@ -329,6 +329,13 @@ pub fn meta_of(block: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(block.join("meta.json")).unwrap()).unwrap()
 }
 
+/// Has the meta.json of a block say these external labels, whatever it said before.
+pub fn set_labels(block: &Path, labels: &[(&str, &str)]) {
+    let mut meta = meta_of(block);
+    meta["thanos"]["labels"] = labels.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    std::fs::write(block.join("meta.json"), serde_json::to_vec(&meta).unwrap()).unwrap();
+}
+
 /// Runs a future on a runtime of its own.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
