@@ -33,11 +33,26 @@ impl Drop for WrittenBlock {
 }
 
 /// A chunk with the times of its first and last sample.
-struct Chunk {
-    min_time: i64,
-    max_time: i64,
-    encoding: Encoding,
-    data: Vec<u8>,
+pub struct Chunk {
+    /// Unix milliseconds of the first sample.
+    pub min_time: i64,
+    /// Unix milliseconds of the last sample.
+    pub max_time: i64,
+    /// How `data` is encoded.
+    pub encoding: Encoding,
+    /// The chunk's data.
+    pub data: Vec<u8>,
+}
+
+/// Chunks of one series as a block's writer takes them.
+pub fn chunk_data(chunks: &[Chunk]) -> Vec<ChunkData<'_>> {
+    let borrowed = chunks.iter().map(|chunk| ChunkData {
+        min_time: chunk.min_time,
+        max_time: chunk.max_time,
+        encoding: chunk.encoding,
+        data: &chunk.data,
+    });
+    borrowed.collect()
 }
 
 impl WrittenBlock {
@@ -95,13 +110,7 @@ pub fn write_block(bucket: &Path, id: BlockId, batch: &SampleBatch) -> bool {
         series.iter().flat_map(|(labels, _)| labels.iter().flat_map(|(name, value)| [name, value])).collect();
     let mut writer = BlockWriter::create(bucket, id, tsdb::Symbols::from_sorted(symbols)).unwrap();
     for (labels, chunks) in &series {
-        let data = chunks.iter().map(|chunk| ChunkData {
-            min_time: chunk.min_time,
-            max_time: chunk.max_time,
-            encoding: chunk.encoding,
-            data: &chunk.data,
-        });
-        writer.add_labels(labels, &data.collect::<Vec<_>>()).unwrap();
+        writer.add_labels(labels, &chunk_data(chunks)).unwrap();
     }
     let Some(range) = writer.time_range() else { return false };
     let meta = serde_json::json!({

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use engine::block::writer::{BlockWriter, ChunkData};
+use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
 use engine::bucket::meta::{Thanos, source};
 use engine::chunk::native::Appender;
@@ -20,6 +20,7 @@ use engine::model::{BlockId, Histogram, Labels, Resolution, Span};
 use tests::impatient::impatient;
 use tests::random::Random;
 use tests::scratch::Scratch;
+use tests::written::{Chunk, chunk_data};
 
 const STEP_MS: i64 = 30_000;
 const CHUNK: usize = 120;
@@ -32,8 +33,6 @@ const HISTOGRAM_CHUNKS: usize = 25;
 
 /// Units that a decoded chunk of native histograms counts at least.
 const HISTOGRAM_UNITS: usize = 128;
-
-type Chunk = (i64, i64, Encoding, Vec<u8>);
 
 fn floats(random: &mut Random, start: i64) -> Vec<Chunk> {
     let mut value = 0.0;
@@ -49,7 +48,7 @@ fn floats(random: &mut Random, start: i64) -> Vec<Chunk> {
                 .collect();
             let mut data = Vec::new();
             xor::encode(&times, &values, &mut data);
-            (times[0], times[CHUNK - 1], Encoding::Xor, data)
+            Chunk { min_time: times[0], max_time: times[CHUNK - 1], encoding: Encoding::Xor, data }
         })
         .collect()
 }
@@ -71,7 +70,12 @@ fn histograms(random: &mut Random, start: i64) -> Vec<Chunk> {
                 };
                 assert!(appender.append(*time, &histogram).is_none());
             }
-            (times[0], times[CHUNK - 1], Encoding::Histogram, appender.into_data())
+            Chunk {
+                min_time: times[0],
+                max_time: times[CHUNK - 1],
+                encoding: Encoding::Histogram,
+                data: appender.into_data(),
+            }
         })
         .collect()
 }
@@ -82,18 +86,7 @@ fn block(parent: &Path, id: u128, start: i64) -> PathBuf {
     let id = BlockId::from_parts(1_700_000_000_000, id);
     let mut writer = BlockWriter::create(parent, id, Symbols::from_sorted(["floats", "histograms", "kind"])).unwrap();
     for (kind, chunks) in [("floats", floats(&mut random, start)), ("histograms", histograms(&mut random, start))] {
-        let chunk = |(min_time, max_time, encoding, data): &'_ Chunk| (*min_time, *max_time, *encoding, data.clone());
-        let owned: Vec<Chunk> = chunks.iter().map(chunk).collect();
-        let chunks: Vec<_> = owned
-            .iter()
-            .map(|(min_time, max_time, encoding, data)| ChunkData {
-                min_time: *min_time,
-                max_time: *max_time,
-                encoding: *encoding,
-                data,
-            })
-            .collect();
-        writer.add_labels(&Labels::from_pairs([("kind", kind)]), &chunks).unwrap();
+        writer.add_labels(&Labels::from_pairs([("kind", kind)]), &chunk_data(&chunks)).unwrap();
     }
     let range = writer.time_range().unwrap();
     let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };

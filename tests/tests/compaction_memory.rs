@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::block::writer::{BlockWriter, ChunkData};
+use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
 use engine::bucket::meta::{Thanos, source};
 use engine::chunk::{Encoding, xor};
@@ -16,6 +16,7 @@ use engine::compact::{
 use engine::index::tsdb::Symbols;
 use engine::model::{BlockId, Labels, Resolution};
 use tests::scratch::Scratch;
+use tests::written::{Chunk, chunk_data};
 
 /// Values of the first label; those of the second are as many as it takes, so that symbols are few.
 const PODS: usize = 200;
@@ -41,26 +42,17 @@ fn block(parent: &Path, id: u128, series: usize) -> PathBuf {
     let symbols = Symbols::from_sorted(symbols.iter().map(String::as_str));
     let mut writer = BlockWriter::create(parent, id, symbols).unwrap();
     for number in 0..series {
-        let chunks: Vec<(i64, i64, Vec<u8>)> = (0..CHUNKS)
+        let chunks: Vec<Chunk> = (0..CHUNKS)
             .map(|chunk| {
                 let times: Vec<i64> = (0..SAMPLES).map(|at| ((chunk * SAMPLES + at) * 15_000) as i64).collect();
                 let values: Vec<f64> = (0..SAMPLES).map(|at| (at * (1 + number % 7) * (at % 5)) as f64 / 7.0).collect();
                 let mut data = Vec::new();
                 xor::encode(&times, &values, &mut data);
-                (times[0], times[SAMPLES - 1], data)
-            })
-            .collect();
-        let chunks: Vec<_> = chunks
-            .iter()
-            .map(|(min_time, max_time, data)| ChunkData {
-                min_time: *min_time,
-                max_time: *max_time,
-                encoding: Encoding::Xor,
-                data,
+                Chunk { min_time: times[0], max_time: times[SAMPLES - 1], encoding: Encoding::Xor, data }
             })
             .collect();
         let (job, pod) = (format!("{:05}", number / PODS), format!("{:05}", number % PODS));
-        writer.add_labels(&Labels::from_pairs([("job", job), ("pod", pod)]), &chunks).unwrap();
+        writer.add_labels(&Labels::from_pairs([("job", job), ("pod", pod)]), &chunk_data(&chunks)).unwrap();
     }
     let range = writer.time_range().unwrap();
     let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::block::tombstones::Tombstones;
-use engine::block::writer::{BlockWriter, ChunkData};
+use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
 use engine::bucket::meta::{Thanos, source};
 use engine::chunk::aggr::{self, Aggregate};
@@ -27,6 +27,7 @@ use engine::model::{
 use tests::impatient::impatient;
 use tests::random::Random;
 use tests::scratch::Scratch;
+use tests::written::{Chunk, chunk_data};
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -139,19 +140,10 @@ fn write(random: &mut Random, parent: &Path, id: u128, samples: &Samples) -> Pat
             let (part, behind) = rest.split_at(len.min(rest.len()));
             let mut data = Vec::new();
             let encoding = encode(part, &mut data);
-            chunks.push((part[0].0, part[part.len() - 1].0, encoding, data));
+            chunks.push(Chunk { min_time: part[0].0, max_time: part[part.len() - 1].0, encoding, data });
             rest = behind;
         }
-        let chunks: Vec<_> = chunks
-            .iter()
-            .map(|(min_time, max_time, encoding, data)| ChunkData {
-                min_time: *min_time,
-                max_time: *max_time,
-                encoding: *encoding,
-                data,
-            })
-            .collect();
-        writer.add_labels(labels, &chunks).unwrap();
+        writer.add_labels(labels, &chunk_data(&chunks)).unwrap();
     }
     let range = writer.time_range().unwrap();
     let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };
