@@ -11,7 +11,6 @@ use super::series::{Line, Meta, NATIVE};
 use super::{Head, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
-use crate::model::histogram::Histogram;
 use crate::model::value::is_stale_nan;
 use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
@@ -427,26 +426,15 @@ impl Head {
         }
     }
 
+    /// A float that ends a series of histograms, as one of the kind that the series had last.
     #[cold]
-    fn append_stale_native(&mut self, id: u32, (row, number): (u32, u32), time: i64, pass: &mut Pass<'_>) {
-        let value = f64::from_bits(crate::model::value::STALE_NAN_BITS);
-        let stale = HistogramValue::Integer(Box::new(Histogram { sum: value, ..Histogram::default() }));
-        let same = |line: &Line, meta: &Meta| meta.ends_with_native(line, |last| last.is_stale());
-        match self.place(id, time, pass, same) {
-            Place::InOrder => {
-                self.push_native(id, time, &stale);
-                self.note_sample(time);
-                // Recorded as the float that it was; replay comes through here again.
-                pass.keep_float(number, time, value);
-                pass.report.samples += 1;
-            }
-            Place::Duplicate => {
-                pass.report.samples += 1;
-                pass.report.duplicates += 1;
-            }
-            Place::Late => pass.report.rejected.push(Rejected { series: row, time, reason: Reason::OutOfOrder }),
-            Place::Refused(reason) => pass.report.rejected.push(Rejected { series: row, time, reason }),
-        }
+    fn append_stale_native(&mut self, id: u32, numbers: (u32, u32), time: i64, pass: &mut Pass<'_>) {
+        let stale = self.metas[id as usize].stale_native(&self.lines[id as usize]);
+        let before = pass.report.histograms;
+        self.append_native(id, numbers, (time, stale), pass);
+        // It was sent as a float and counts as one.
+        let taken = std::mem::replace(&mut pass.report.histograms, before) - before;
+        pass.report.samples += taken;
     }
 
     fn append_native<'a>(

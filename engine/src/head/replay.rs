@@ -6,7 +6,6 @@ use super::batch::{SeriesCheck, SeriesHash};
 use super::series::NATIVE;
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
-use crate::model::histogram::Histogram;
 use crate::model::value::is_stale_nan;
 use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
@@ -95,8 +94,9 @@ impl Replay {
             return;
         }
         if tail.mark == NATIVE && is_stale_nan(value) {
-            let stale = HistogramValue::Integer(Box::new(Histogram { sum: value, ..Histogram::default() }));
-            self.head.push_native(id, time, &stale);
+            // As heads recorded it before they recorded the histogram that it becomes.
+            let stale = self.head.metas[id as usize].stale_native(&self.head.lines[id as usize]);
+            self.head.push_native(id, time, stale);
         } else {
             self.head.push_float(id, time, value);
         }

@@ -1,11 +1,13 @@
 //! What a head knows of one series: the line that appends touch, and the rest.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::native::{self, OpenNative};
 use super::out_of_order::OutOfOrder;
 use crate::chunk::Encoding;
 use crate::chunk::xor::{self, Tail};
+use crate::model::histogram::{FloatHistogram, Histogram};
+use crate::model::value::STALE_NAN_BITS;
 use crate::model::{FloatColumns, HistogramValue};
 
 /// The last sample of the series is a float.
@@ -24,6 +26,16 @@ pub(super) struct Line {
     /// When the open chunk is to end, in Unix milliseconds.
     pub next_at: i64,
 }
+
+/// A stale marker among histograms of integers.
+static STALE_INTEGERS: LazyLock<HistogramValue> = LazyLock::new(|| {
+    HistogramValue::Integer(Box::new(Histogram { sum: f64::from_bits(STALE_NAN_BITS), ..Histogram::default() }))
+});
+
+/// A stale marker among histograms of floats.
+static STALE_FLOATS: LazyLock<HistogramValue> = LazyLock::new(|| {
+    HistogramValue::Float(Box::new(FloatHistogram { sum: f64::from_bits(STALE_NAN_BITS), ..FloatHistogram::default() }))
+});
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
 
@@ -104,6 +116,17 @@ impl Meta {
             }
             (None, None) => false,
         }
+    }
+
+    /// The stale marker that ends a series of histograms: of the kind of its last one, so that it goes
+    /// into the same chunk.
+    pub(super) fn stale_native(&self, line: &Line) -> &'static HistogramValue {
+        let is_float = match (&self.native, self.last_closed(line)) {
+            (Some(open), _) => matches!(open.last(), HistogramValue::Float(_)),
+            (None, Some(chunk)) => chunk.encoding == Encoding::FloatHistogram,
+            (None, None) => false,
+        };
+        if is_float { &STALE_FLOATS } else { &STALE_INTEGERS }
     }
 
     /// The ended chunk that the last sample is in, if no open one holds it.

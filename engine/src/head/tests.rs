@@ -522,3 +522,27 @@ fn names_and_values_and_counts_come_from_the_index() {
     assert_eq!((greatest.label_pairs, greatest.series_by_metric_name[0].value), (4, 3));
     assert_eq!(greatest.values_by_label_name[0].name, "series");
 }
+
+#[test]
+fn a_stale_float_ends_a_series_of_histograms_as_one_of_its_kind_also_when_it_is_late() {
+    use crate::chunk::Encoding::{FloatHistogram, Histogram};
+    let stale = Twin::Float(crate::model::value::STALE_NAN_BITS);
+    for (kind, encoding) in [(Twin::Integer as fn(u64) -> Twin, Histogram), (Twin::FloatNative, FloatHistogram)] {
+        let (mut head, mut log) = (Head::new(OPTIONS, i64::MIN), Recorder::default());
+        let steps = [(10_000, kind(1)), (20_000, kind(2)), (30_000, stale), (40_000, kind(3)), (35_000, stale)];
+        for (time, value) in steps {
+            let mut batch = WriteBatch::new();
+            push(&mut batch, &Step { series: 1, time, value });
+            let report = append(&mut head, &batch, &mut log);
+            let is_float = matches!(value, Twin::Float(_));
+            assert_eq!((report.samples, report.histograms), (u64::from(is_float), u64::from(!is_float)));
+            assert_eq!(append(&mut head, &batch, &mut log).duplicates, 1, "the same again at {time}");
+        }
+        for head in [&head, &replay(log.bytes())] {
+            let excerpt = head.excerpt(&[Matcher::equal("series", "1")], TimeRange::ALL).unwrap();
+            let chunks: Vec<_> = excerpt.chunks(0).iter().map(|chunk| (chunk.min_time, chunk.encoding)).collect();
+            assert!(chunks.iter().all(|(_, found)| *found == encoding), "{chunks:?}");
+            assert_eq!(read(&excerpt)["1"].len(), 5);
+        }
+    }
+}
