@@ -1,5 +1,7 @@
 //! Attributes as labels; a resource as `target_info`.
 
+use std::collections::BTreeMap;
+
 use proto::otlp::any_value::Value;
 use proto::otlp::{AnyValue, KeyValue, Resource};
 use proto::write::Sample;
@@ -95,32 +97,67 @@ pub(super) fn text(value: Option<&AnyValue>) -> String {
         Some(Value::IntValue(value)) => value.to_string(),
         Some(Value::DoubleValue(value)) => number(*value),
         Some(Value::BytesValue(bytes)) => base64(bytes),
-        Some(Value::ArrayValue(_) | Value::KvlistValue(_)) => json(value).to_string(),
+        // What JSON has no word for makes all of it empty.
+        Some(Value::ArrayValue(_) | Value::KvlistValue(_)) => json(value).unwrap_or_default(),
     }
 }
 
-fn json(value: Option<&AnyValue>) -> serde_json::Value {
-    match value.and_then(|value| value.value.as_ref()) {
-        None => serde_json::Value::Null,
-        Some(Value::StringValue(text)) => text.as_str().into(),
-        Some(Value::BoolValue(value)) => (*value).into(),
-        Some(Value::IntValue(value)) => (*value).into(),
-        Some(Value::DoubleValue(value)) => (*value).into(),
-        Some(Value::BytesValue(bytes)) => base64(bytes).into(),
-        Some(Value::ArrayValue(list)) => list.values.iter().map(|value| json(Some(value))).collect(),
+/// A value as JSON the way Go writes it; `None` when it holds a number that JSON doesn't have.
+fn json(value: Option<&AnyValue>) -> Option<String> {
+    Some(match value.and_then(|value| value.value.as_ref()) {
+        None => "null".into(),
+        Some(Value::StringValue(text)) => quoted(text),
+        Some(Value::BoolValue(value)) => value.to_string(),
+        Some(Value::IntValue(value)) => value.to_string(),
+        Some(Value::DoubleValue(value)) if value.is_finite() => number(*value),
+        Some(Value::DoubleValue(_)) => return None,
+        Some(Value::BytesValue(bytes)) => quoted(&base64(bytes)),
+        Some(Value::ArrayValue(list)) => {
+            let values: Option<Vec<String>> = list.values.iter().map(|value| json(Some(value))).collect();
+            format!("[{}]", values?.join(","))
+        }
         Some(Value::KvlistValue(map)) => {
-            map.values.iter().map(|entry| (entry.key.clone(), json(entry.value.as_ref()))).collect()
+            // Of entries with one name the last stays.
+            let entries: BTreeMap<&str, Option<&AnyValue>> =
+                map.values.iter().map(|entry| (entry.key.as_str(), entry.value.as_ref())).collect();
+            let entries: Option<Vec<String>> =
+                entries.into_iter().map(|(key, value)| Some(format!("{}:{}", quoted(key), json(value)?))).collect();
+            format!("{{{}}}", entries?.join(","))
+        }
+    })
+}
+
+/// A string of JSON as Go writes it: safe within HTML and JavaScript.
+fn quoted(text: &str) -> String {
+    let plain = serde_json::Value::from(text).to_string();
+    let mut safe = String::with_capacity(plain.len());
+    for c in plain.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => safe.push(c),
         }
     }
+    safe
 }
 
-/// As Go's JSON writes a number: plain, or with an exponent when it is very small or large.
+/// As Go's JSON writes a number: plain, or with a signed exponent when it is very small or large.
 fn number(value: f64) -> String {
     if !value.is_finite() {
-        return if value.is_nan() { "json: unsupported value: NaN".into() } else { format!("{value}") };
+        let word = if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "+Inf"
+        } else {
+            "-Inf"
+        };
+        return format!("json: unsupported value: {word}");
     }
-    let size = value.abs();
-    if size != 0.0 && !(1e-6..1e21).contains(&size) { format!("{value:e}") } else { format!("{value}") }
+    match value.abs() {
+        0.0 => format!("{value}"),
+        size if size < 1e-6 => format!("{value:e}"),
+        size if size >= 1e21 => format!("{value:e}").replace('e', "e+"),
+        _ => format!("{value}"),
+    }
 }
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

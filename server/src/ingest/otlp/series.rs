@@ -46,7 +46,8 @@ impl SeriesSet {
         let (mut request, mut message, mut histogram_bytes) = (Vec::new(), Vec::new(), Vec::new());
         for (labels, series) in self.series {
             message.clear();
-            for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
+            // A metric without a name is refused as one, and not kept as a series that nobody finds.
+            for (name, value) in labels.iter().filter(|(name, value)| !value.is_empty() || *name == "__name__") {
                 put_label(&mut message, name.as_bytes(), value.as_bytes());
             }
             series.samples.iter().for_each(|sample| put_sample(&mut message, *sample));

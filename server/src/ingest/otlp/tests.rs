@@ -9,6 +9,7 @@ use proto::prometheus_copy::TimeSeries;
 use proto::write;
 
 use super::*;
+use crate::ingest::intake::{Protocol, take};
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
@@ -93,6 +94,66 @@ fn label_names_are_made_valid() {
     {
         assert_eq!(names::label_name(name).unwrap_or_default(), expected, "{name}");
     }
+}
+
+#[test]
+fn values_are_text_as_go_writes_them() {
+    use proto::otlp::{ArrayValue, KeyValueList};
+    let double = Value::DoubleValue;
+    let list = |values: Vec<Value>| {
+        let values = values.into_iter().map(|value| AnyValue { value: Some(value) }).collect();
+        Value::ArrayValue(ArrayValue { values })
+    };
+    let map = |values: Vec<KeyValue>| Value::KvlistValue(KeyValueList { values });
+    for (value, expected) in [
+        (double(3.0), "3"),
+        (double(-0.25), "-0.25"),
+        (double(1e20), "100000000000000000000"),
+        (double(1e21), "1e+21"),
+        (double(f64::MAX), "1.7976931348623157e+308"),
+        (double(1e-6), "0.000001"),
+        (double(1.5e-7), "1.5e-7"),
+        (double(f64::INFINITY), "json: unsupported value: +Inf"),
+        (double(f64::NEG_INFINITY), "json: unsupported value: -Inf"),
+        (double(f64::NAN), "json: unsupported value: NaN"),
+        (
+            list(vec![
+                Value::StringValue("x<&>\u{2028}\n".into()),
+                double(1.0),
+                double(1e22),
+                Value::BytesValue(vec![1]),
+            ]),
+            r#"["x\u003c\u0026\u003e\u2028\n",1,1e+22,"AQ=="]"#,
+        ),
+        (list(vec![double(f64::NAN)]), ""),
+        (map(vec![text("z", "é"), attribute("a<", list(vec![])), text("z", "last")]), r#"{"a\u003c":[],"z":"last"}"#),
+    ] {
+        let value = AnyValue { value: Some(value) };
+        assert_eq!(attributes::text(Some(&value)), expected);
+    }
+}
+
+#[test]
+fn floats_of_json_are_read_to_the_last_bit() {
+    for text in ["94.86132332529381", "0.1", "12.155817690168593", "1.7976931348623157e308", "5e-324"] {
+        let body = format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"g","gauge":{{"dataPoints":[{{
+            "timeUnixNano":"1000000","asDouble":{text}}}]}}}}]}}]}}]}}"#
+        );
+        let translated = translate((Encoding::Json, body.as_bytes()), &Translation::default()).unwrap();
+        let value: f64 = text.parse().unwrap();
+        assert_eq!(lines(&translated), [format!("__name__=g {value}@1 h0 e0")]);
+    }
+}
+
+#[test]
+fn a_metric_without_a_name_keeps_its_empty_one_for_which_it_is_refused() {
+    let bytes = request(vec![metric("_", "", sum(vec![number(7, Vec::new())], Temporality::Cumulative))]);
+    let translated = translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap();
+    assert!(lines(&translated).iter().any(|line| line.starts_with("__name__=total,")), "{:?}", lines(&translated));
+    let bytes = request(vec![metric("_", "", Data::Gauge(Gauge { data_points: vec![number(7, Vec::new())] }))]);
+    let taken = take(Protocol::V1, translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap()).unwrap();
+    assert_eq!((taken.bad.empty, taken.counts.series), (1, 2));
 }
 
 #[test]
