@@ -8,8 +8,12 @@ mod write;
 use std::collections::BTreeMap;
 
 use prost::Message;
+use proto::prometheus_copy::{Histogram, histogram};
+use proto::thanos::{
+    LabelMatcher, LabelValuesRequest, LabelValuesResponse, SeriesRequest, TimeSeriesTenantTuple, WriteResponse,
+};
 use proto::write_v2;
-use support::{Uru, shared};
+use support::{Uru, run, series, shared, unary};
 use write::{
     EXTERNAL, NOW, Samples, WriteRequest, body, float_series, labels_text, post, recorded, samples, start, stored,
     write,
@@ -223,4 +227,64 @@ fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
     assert_eq!(write(&uru, "", &series).status, 200);
     let found: Vec<String> = stored(&uru, "x").iter().map(|series| labels_text(&series.labels, &["receive"])).collect();
     assert_eq!(found, ["__name__=\"x\",job=\"a\",tenant_id=\"default-tenant\"", "__name__=\"x\",tenant_id=\"red\""]);
+}
+
+#[test]
+fn readers_that_select_nothing_in_particular_are_refused_as_by_thanos() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    assert_eq!(write(&uru, "", &[float_series(&[("__name__", "up")], &[(NOW, 1.0)])]).status, 200);
+    let request = |matchers: &[(&str, &str)], strategy| SeriesRequest {
+        max_time: i64::MAX,
+        matchers: matchers
+            .iter()
+            .map(|(name, value)| LabelMatcher { r#type: 0, name: (*name).into(), value: (*value).into() })
+            .collect(),
+        partial_response_strategy: strategy,
+        ..SeriesRequest::default()
+    };
+    let (warn, abort) = (0, 1);
+    run(async {
+        let channel = uru.connect().await;
+        let refused = series(&channel, request(&[], warn)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert_eq!(refused.message(), "no matchers specified (excluding selector labels)");
+        for only in [&[("receive", "a")][..], &[("tenant_id", "default-tenant"), ("receive", "a")]] {
+            let (found, warnings) = series(&channel, request(only, warn)).await.unwrap();
+            assert_eq!(
+                (found.len(), &*warnings),
+                (0, &["no matchers specified (excluding external labels)".to_owned()][..])
+            );
+            assert_eq!(series(&channel, request(only, abort)).await.unwrap_err().code(), tonic::Code::Aborted);
+        }
+        // Of another tenant there is nothing, and with a matcher of its own a request is answered.
+        assert_eq!(series(&channel, request(&[("receive", "b")], abort)).await.unwrap(), (vec![], vec![]));
+        let named = request(&[("receive", "a"), ("__name__", "up")], abort);
+        assert_eq!(series(&channel, named).await.unwrap().0.len(), 1);
+        let values = |label: &str| LabelValuesRequest { label: label.into(), end: i64::MAX, ..Default::default() };
+        let path = "/thanos.Store/LabelValues";
+        let refused = unary::<_, LabelValuesResponse>(&channel, path, values("")).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        let found: LabelValuesResponse = unary(&channel, path, values("receive")).await.unwrap();
+        assert_eq!(found.values, ["a"]);
+    });
+}
+
+#[test]
+fn a_bad_histogram_is_no_reason_to_send_again_neither_to_senders_nor_to_thanos_routers() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let mut bad = float_series(&[("__name__", "bad")], &[]);
+    // An observation that no bucket has.
+    let count = Some(histogram::Count::CountInt(1));
+    bad.histograms.push(Histogram { count, timestamp: NOW, ..Histogram::default() });
+    let good = float_series(&[("__name__", "good")], &[(NOW, 1.0)]);
+    assert_eq!(write(&uru, "a", &[bad.clone(), good.clone()]).status, 400);
+    let tuple = TimeSeriesTenantTuple { timeseries: vec![bad, good], tenant: "b".into() };
+    let request = proto::thanos::WriteRequest { timeseries_tenant_data: vec![tuple], ..Default::default() };
+    let path = "/thanos.WriteableStore/RemoteWrite";
+    let refused = run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused}");
+    assert!(refused.message().contains("invalid native histogram"), "{refused}");
+    assert_eq!(stored(&uru, ".+").len(), 2);
 }

@@ -26,6 +26,25 @@ impl Gateway {
         Ok(Arc::new(ingest.view(&request).await?.with(&current)))
     }
 
+    /// Why a request for series is refused that would be answered with all series of a tenant, in
+    /// Thanos' words; a store of blocks alone takes it.
+    pub(super) fn refuse_unselective(&self, matchers: &[Matcher]) -> Result<(), Error> {
+        if self.ingest.is_some() && matchers.is_empty() {
+            return Err(Error::invalid("no matchers specified (excluding selector labels)"));
+        }
+        Ok(())
+    }
+
+    /// Whether `matchers` say nothing of a tenant that is kept but its external labels: it answers
+    /// nothing, and says so.
+    pub(super) fn only_names_a_tenant(&self, matchers: &[Matcher], range: TimeRange) -> bool {
+        let is_of = |labels: &Labels| {
+            matchers.iter().all(|matcher| labels.get(matcher.name()).is_some_and(|value| matcher.matches(value)))
+        };
+        let meets = |own: &TimeRange| own.min_time <= range.max_time && own.max_time >= range.min_time;
+        self.kept_ranges().iter().any(|(labels, ranges)| is_of(labels) && ranges.iter().any(meets))
+    }
+
     /// Adds names or values of what is kept to those of the bucket's blocks.
     pub(super) async fn add_kept_labels(&self, request: LabelRequest, found: &mut LabelAnswer) -> Result<(), Error> {
         let Some(ingest) = self.kept() else { return Ok(()) };

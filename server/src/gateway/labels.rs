@@ -49,6 +49,9 @@ impl Gateway {
     /// Answers a LabelValues request.
     pub async fn label_values(&self, incoming: Incoming<LabelValuesRequest>) -> Accounted<Parts> {
         let Incoming { message, tenant, .. } = incoming;
+        if self.ingest.is_some() && message.label.is_empty() {
+            return Err(Status::invalid_argument("label name parameter cannot be empty"));
+        }
         let hints: Option<LabelValuesRequestHints> =
             request::parse_hints(message.hints.as_ref(), "label values").map_err(invalid)?;
         let wants_hints = hints.is_some();

@@ -28,6 +28,9 @@ use super::request::{self, Partial};
 use crate::api::error::block_status;
 use crate::api::grpc::call::{self, Incoming};
 
+/// What a receiver says of a request that only names a tenant.
+const ONLY_TENANT: &str = "no matchers specified (excluding external labels)";
+
 impl Gateway {
     /// Answers a Series request.
     pub async fn series(self: &Arc<Self>, incoming: Incoming<SeriesRequest>) -> Response<Body> {
@@ -52,7 +55,12 @@ impl Gateway {
         let block_matchers = hints.as_ref().map_or(&[][..], |hints| &hints.block_matchers);
         let block_matchers = request::parse_block_matchers(block_matchers).map_err(invalid)?;
         let request = request::parse_series(&message, self.times(), block_matchers).map_err(invalid)?;
+        self.refuse_unselective(&request.matchers).map_err(invalid)?;
+        let only_tenant = self.only_names_a_tenant(&request.matchers, request.range);
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
+        if only_tenant && partial == Partial::Abort {
+            return Err(Status::aborted(ONLY_TENANT));
+        }
         let blocks = self.holding(&request.matchers, request.range).await;
         let blocks = blocks.map_err(|error| self.refuse(&error, &tenant))?;
         let setting = Setting {
@@ -79,6 +87,9 @@ impl Gateway {
             started: Instant::now(),
             _turn: turn,
         };
+        if only_tenant {
+            body.ready.warning(ONLY_TENANT);
+        }
         let failures = body.stream.failures().to_vec();
         body.note_failures(&failures)?;
         Ok(body)

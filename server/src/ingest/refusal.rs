@@ -65,6 +65,13 @@ impl Refusal {
         Status::new(code, self.message.as_str())
     }
 
+    /// What is wrong with series themselves, to the receiver that forwarded them: a conflict, as Thanos'
+    /// routers let their senders send again what is refused in any other way.
+    pub fn of_series(self) -> Self {
+        let kind = if self.kind == RefusalKind::Invalid { RefusalKind::Conflict } else { self.kind };
+        Self { kind, ..self }
+    }
+
     /// What another receiver refused.
     pub fn from_grpc(status: &Status, endpoint: &str) -> Self {
         let kind = match status.code() {

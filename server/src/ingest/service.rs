@@ -67,6 +67,6 @@ impl Receiver {
                 Err(refusal) => refusals.push(refusal),
             }
         }
-        Refusal::merge(refusals).map_or(Ok(()), Err)
+        Refusal::merge(refusals).map_or(Ok(()), |refusal| Err(refusal.of_series()))
     }
 }
