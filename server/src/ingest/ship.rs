@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::bucket::Meta;
+use engine::bucket::{GoTime, Meta};
 use engine::model::{BlockId, Error};
 use engine::shard::{Flush, Ingest};
 use prometheus_client::registry::Registry;
@@ -245,9 +245,13 @@ async fn upload(bucket: &Bucket, folder: &Path, meta: &Meta) -> Result<(), Error
         let bytes = tokio::fs::read(&path).await.map_err(|error| Error::file(&path, error))?;
         bucket.upload(&format!("{id}/{name}"), bytes.into()).await?;
     }
-    let path = folder.join("meta.json");
-    let bytes = tokio::fs::read(&path).await.map_err(|error| Error::file(&path, error))?;
-    bucket.upload(&meta_name, bytes.into()).await
+    // A bucket may have been away for hours: by when a block came, and not by when it was cut, compactors
+    // tell whether all see it.
+    let mut meta = meta.clone();
+    if let Some(thanos) = &mut meta.thanos {
+        thanos.upload_time = GoTime::from_unix_nanos(i128::from(super::scrape::now()) * 1_000_000);
+    }
+    bucket.upload(&meta_name, meta.to_json().into()).await
 }
 
 /// The files of a block besides meta.json, chunks first. Tombstones stay, as upstream leaves them.
