@@ -43,3 +43,38 @@ fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
     uru.wait_for(&format!("/api/v1/query?query=sent&time={seconds}"), "\"4.5\"");
     uru.wait_for("/api/v1/query?query=count_over_time(up[1h])", "\"job\":\"uru\"");
 }
+
+#[test]
+fn exemplars_and_the_starts_of_counters_are_kept_when_flags_say_so() {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let began = seconds - 60;
+    let otlp = format!(
+        r#"{{"resourceMetrics": [{{"scopeMetrics": [{{"metrics": [{{"name": "begun", "sum": {{
+        "isMonotonic": true, "aggregationTemporality": 2, "dataPoints": [{{"asInt": "7",
+        "startTimeUnixNano": "{began}000000000", "timeUnixNano": "{seconds}000000000",
+        "exemplars": [{{"asDouble": 1.5, "timeUnixNano": "{seconds}000000000", "traceId": "ab"}}]}}]}}}}]}}]}}]}}"#
+    );
+    let flags = ["--tsdb.max-exemplars=10", "--enable-feature=created-timestamp-zero-ingestion"];
+    for (flags, exemplars, increase) in [(&[][..], 0, "0"), (&flags[..], 1, "7")] {
+        let data = tempfile::tempdir().unwrap();
+        let folder = format!("--data-dir={}", data.path().display());
+        let all: Vec<&str> = [folder.as_str(), "--no-self-scrape"].iter().chain(flags).copied().collect();
+        let uru = Uru::start("all-in-one", &all);
+        let answer = loop {
+            // Nothing is taken before what the last process left is open.
+            match post(&uru.http, "/api/v1/otlp", &[("Content-Type", "application/json")], otlp.as_bytes()).unwrap() {
+                answer if answer.status == 503 => std::thread::yield_now(),
+                answer => break answer,
+            }
+        };
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let changed = query(&uru, "sum(max_over_time(begun_total[2m])-min_over_time(begun_total[2m]))", Some(seconds));
+        assert_eq!(changed[0]["value"][1], increase, "{flags:?}");
+        let (status, text) = uru.get(&format!("/api/v1/query_exemplars?query=begun_total&start={began}&end={seconds}"));
+        assert_eq!(status, 200, "{text}");
+        let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let found: usize =
+            found["data"].as_array().unwrap().iter().map(|series| series["exemplars"].as_array().unwrap().len()).sum();
+        assert_eq!(found, exemplars, "{flags:?}: {text}");
+    }
+}

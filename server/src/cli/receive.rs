@@ -116,6 +116,10 @@ pub const RECEIVE: &[Flag] = &[
     ),
 ];
 
+/// What is kept besides samples.
+pub const EXEMPLARS: &[Flag] =
+    &[Flag::new("tsdb.max-exemplars", Kind::Integer, "0", "Exemplars of each tenant; 0: none are kept.")];
+
 /// Where samples are kept.
 pub const TSDB: &[Flag] = &[
     Flag::new("tsdb.path", Kind::Text, "./data", "Folder of the tenants' blocks and of the WAL."),
@@ -139,7 +143,6 @@ pub const TSDB: &[Flag] = &[
         "0",
         "Most samples of an out-of-order chunk, up to 255; 0: 32.",
     ),
-    Flag::new("tsdb.max-exemplars", Kind::Integer, "0", "Exemplars of each tenant; 0: none are kept."),
     Flag::new(
         "tsdb.wal-durability",
         Kind::Word(&["fsync", "relaxed"]),

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use axum::Router;
 use engine::compact::Workers;
+use engine::shard::IngestOptions;
 use prometheus_client::registry::Registry;
 
 use super::compact::{self, Schedule};
 use super::query::{self, Prefixes};
+use super::receive;
 use super::store::{self, Addresses, Companion, StoreConfig};
 use crate::api::http::query::Api;
 use crate::cli::{
-    Flag, Kind, Subcommand, Values, compact as compact_flags, flags, query as query_flags, store as store_flags,
+    Flag, Kind, Subcommand, Values, compact as compact_flags, flags, query as query_flags, receive as receive_flags,
+    store as store_flags,
 };
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
@@ -50,6 +53,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         compact_flags::COMPACTION,
         compact_flags::HASH,
         compact_flags::RETENTION,
+        receive_flags::EXEMPLARS,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
         flags::OBJSTORE,
@@ -86,7 +90,12 @@ pub fn run(values: &Values) -> Result<(), String> {
         compactor: OnceLock::new(),
         ingesting: Ingesting {
             held,
-            data_dir: data_dir.join("receive"),
+            options: IngestOptions {
+                data_dir: data_dir.join("receive"),
+                exemplars_max: values.integer("tsdb.max-exemplars") as usize,
+                start_times: receive::start_times(values),
+                ..IngestOptions::default()
+            },
             scrapes_itself: values.is_on("self-scrape"),
             started: OnceLock::new(),
         },

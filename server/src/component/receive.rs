@@ -51,6 +51,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         receive::REMOTE_WRITE,
         receive::RECEIVE,
         receive::TSDB,
+        receive::EXEMPLARS,
         receive::READING,
         query::LIMITS,
         flags::HTTP_SERVER,
@@ -418,11 +419,7 @@ fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOpti
         out_of_order_cap_max: cap_max,
         too_far_in_future_ms: ms("tsdb.too-far-in-future.time-window"),
         exemplars_max: values.integer("tsdb.max-exemplars") as usize,
-        start_times: if values.words("enable-feature").any(|feature| feature == START_ZEROS) {
-            StartTimes::ZeroSamples
-        } else {
-            StartTimes::Dropped
-        },
+        start_times: start_times(values),
         series_max: 0,
         durability: match values.text("tsdb.wal-durability") {
             Some("relaxed") => Durability::Relaxed,
@@ -430,6 +427,12 @@ fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOpti
         },
         io: process::io_mode(values),
     })
+}
+
+/// What becomes of the times at which counters began.
+pub(super) fn start_times(values: &Values) -> StartTimes {
+    let is_on = values.words("enable-feature").any(|feature| feature == START_ZEROS);
+    if is_on { StartTimes::ZeroSamples } else { StartTimes::Dropped }
 }
 
 /// What a receiver does follows from its flags, as in Thanos: with rings and an address of its own it

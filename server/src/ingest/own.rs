@@ -1,7 +1,6 @@
 //! Ingestion as a part of another component: remote write at its HTTP port, and its own metrics scraped.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -36,8 +35,8 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 pub struct Ingesting {
     /// What is kept, once it is open.
     pub held: Held,
-    /// Where it lies.
-    pub data_dir: PathBuf,
+    /// Where it lies and how it is kept.
+    pub options: IngestOptions,
     /// Whether the process' own metrics are kept.
     pub scrapes_itself: bool,
     /// What was started with the routes.
@@ -96,10 +95,9 @@ impl Ingesting {
     pub async fn work(&self) {
         let Some(started) = self.started.get() else { return std::future::pending().await };
         let options = IngestOptions {
-            data_dir: self.data_dir.clone(),
             external_labels: Labels::from_pairs([("receive", "all-in-one")]),
             tenant_label: "tenant_id".into(),
-            ..IngestOptions::default()
+            ..self.options.clone()
         };
         let pool = Arc::clone(&started.pool);
         let ingest = match tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await {
@@ -115,9 +113,9 @@ impl Ingesting {
         };
         let ingest = self.held.get_or_init(|| ingest);
         if self.scrapes_itself {
-            tokio::join!(started.scrape(), started.ship(ingest, &self.data_dir));
+            tokio::join!(started.scrape(), started.ship(ingest, &self.options.data_dir));
         } else {
-            started.ship(ingest, &self.data_dir).await;
+            started.ship(ingest, &self.options.data_dir).await;
         }
     }
 
