@@ -233,15 +233,22 @@ pub fn write_v2(data: &[u8]) {
 /// Writes what it is given again, as receivers do that forward.
 #[derive(Default)]
 struct Rewritten {
+    /// Labels of the series that comes next, as they lie in the request.
+    run: Option<Vec<u8>>,
     bytes: Vec<u8>,
 }
 
 impl<'a> write::Sink<'a> for Rewritten {
-    fn series(&mut self, labels: &write::LabelPairs<'a>, encoded: Option<write::Encoded<'a>>) {
+    fn label_run(&mut self, run: write::LabelRun<'a>) -> bool {
+        self.run = Some(run.bytes.to_vec());
+        false
+    }
+
+    fn series(&mut self, labels: &write::LabelPairs<'a>) {
         self.bytes.clear();
         labels.iter().for_each(|(name, value)| write::put_label(&mut self.bytes, name, value));
-        if let Some(encoded) = encoded {
-            assert_eq!(encoded.bytes, self.bytes, "plain labels are written as they were read");
+        if let Some(run) = self.run.take() {
+            assert_eq!(run, self.bytes, "plain labels are written as they were read");
         }
     }
 

@@ -6,6 +6,8 @@
 //! labels  label │ label │ …          names ascend strictly, neither names nor values are empty
 //! ```
 
+use std::cmp::Ordering;
+
 use super::Corrupt;
 use super::varint;
 
@@ -17,6 +19,47 @@ const VALUE: u8 = 0x12;
 /// A label set in canonical form, borrowed. Bytes that are not in that form end the set early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedLabels<'a>(pub &'a [u8]);
+
+/// What is wrong with labels that are whole and yet no series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelFault {
+    /// Names not in ascending order.
+    OutOfOrder,
+    /// A name twice.
+    Duplicate,
+    /// A name or value that is empty, or no label at all.
+    Empty,
+    /// A name or value that is not UTF-8.
+    NotUtf8,
+}
+
+impl LabelFault {
+    /// What is wrong with labels; `None` when nothing is.
+    pub fn of<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Option<Self> {
+        let is_text = |text: &[u8]| text.is_ascii() || std::str::from_utf8(text).is_ok();
+        if !labels.clone().all(|(name, value)| is_text(name) && is_text(value)) {
+            return Some(Self::NotUtf8);
+        }
+        Self::of_texts(labels)
+    }
+
+    /// What is wrong with labels that are UTF-8.
+    fn of_texts<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Self> {
+        let mut last: &[u8] = &[];
+        for (name, value) in labels {
+            if name.is_empty() || value.is_empty() {
+                return Some(Self::Empty);
+            }
+            // The first byte mostly tells.
+            match last.first().cmp(&name.first()).then_with(|| last.cmp(name)) {
+                Ordering::Less => last = name,
+                Ordering::Equal => return Some(Self::Duplicate),
+                Ordering::Greater => return Some(Self::OutOfOrder),
+            }
+        }
+        last.is_empty().then_some(Self::Empty)
+    }
+}
 
 /// Names and values of an [`EncodedLabels`], as bytes.
 #[derive(Clone, Debug)]
@@ -44,6 +87,12 @@ impl<'a> EncodedLabels<'a> {
         }
         let at = bytes.len() - iter.rest.len();
         Err(Corrupt::new(WHAT, at as u64, format!("not in canonical form, {} bytes in all", bytes.len())))
+    }
+
+    /// What is wrong with them besides their form; `None` when nothing is.
+    pub fn fault(self) -> Option<LabelFault> {
+        // Lengths below 128 are ASCII too.
+        if self.0.is_ascii() { LabelFault::of_texts(self.iter()) } else { LabelFault::of(self.iter()) }
     }
 
     /// Names and values as bytes, in order.
@@ -158,6 +207,18 @@ mod tests {
         for pairs in [&[("b", "1"), ("a", "1")][..], &[("a", "1"), ("a", "1")], &[("a", "")], &[("", "a")], &[]] {
             assert!(EncodedLabels::parse(&encode(pairs)).is_err(), "{pairs:?}");
         }
+        let fault = |pairs: &[(&str, &str)]| {
+            let bytes = encode(pairs);
+            let found = EncodedLabels(&bytes).fault();
+            assert_eq!(found, LabelFault::of(EncodedLabels(&bytes).iter()));
+            found
+        };
+        assert_eq!(fault(&[("a", "é"), ("b", "1")]), None);
+        assert_eq!(fault(&[("b", "1"), ("a", "1")]), Some(LabelFault::OutOfOrder));
+        assert_eq!(fault(&[("a", "1"), ("a", "2")]), Some(LabelFault::Duplicate));
+        assert_eq!([&[("a", "")][..], &[("", "a")], &[]].map(fault), [Some(LabelFault::Empty); 3]);
+        let not_text = [(&b"b"[..], &b"1"[..]), (b"a", b"\xff")];
+        assert_eq!(LabelFault::of(not_text.into_iter()), Some(LabelFault::NotUtf8));
         // A length of two bytes where one is enough.
         assert!(EncodedLabels::parse(&[0x0a, 0x86, 0x00, 0x0a, 1, b'a', 0x12, 1, b'b']).is_err());
         assert!(EncodedLabels::parse(&[0x0a, 6, 0x0a, 1, 0xff, 0x12, 1, b'b']).is_err());

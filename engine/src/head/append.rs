@@ -5,11 +5,13 @@
 //! which lines they have, where their chunks end; each pass asks for the memory that the next one
 //! needs, so that misses overlap.
 
+use std::time::Instant;
+
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
 use super::{Head, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
-use crate::codec::EncodedLabels;
+use crate::codec::{EncodedLabels, LabelFault};
 use crate::model::HistogramValue;
 use crate::model::value::is_stale_nan;
 use crate::simd::prefetch;
@@ -89,6 +91,44 @@ pub struct WriteReport {
     pub rejected: Vec<Rejected>,
     /// Exemplars that were not taken.
     pub rejected_exemplars: Vec<Rejected>,
+    /// Series that were left out.
+    pub bad_labels: BadLabels,
+}
+
+/// Series that were left out, by what is wrong with their labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BadLabels {
+    /// [`LabelFault::OutOfOrder`].
+    pub out_of_order: u64,
+    /// [`LabelFault::Duplicate`].
+    pub duplicate: u64,
+    /// [`LabelFault::Empty`].
+    pub empty: u64,
+    /// [`LabelFault::NotUtf8`].
+    pub not_utf8: u64,
+    /// More labels than a series may have.
+    pub too_many: u64,
+}
+
+impl BadLabels {
+    /// Counts a series.
+    pub fn count(&mut self, fault: LabelFault) {
+        *match fault {
+            LabelFault::OutOfOrder => &mut self.out_of_order,
+            LabelFault::Duplicate => &mut self.duplicate,
+            LabelFault::Empty => &mut self.empty,
+            LabelFault::NotUtf8 => &mut self.not_utf8,
+        } += 1;
+    }
+
+    /// Adds other series.
+    pub fn add(&mut self, other: Self) {
+        self.out_of_order += other.out_of_order;
+        self.duplicate += other.duplicate;
+        self.empty += other.empty;
+        self.not_utf8 += other.not_utf8;
+        self.too_many += other.too_many;
+    }
 }
 
 impl WriteReport {
@@ -101,6 +141,7 @@ impl WriteReport {
         self.series_created += other.series_created;
         self.rejected.extend(other.rejected);
         self.rejected_exemplars.extend(other.rejected_exemplars);
+        self.bad_labels.add(other.bad_labels);
     }
 }
 
@@ -198,8 +239,11 @@ impl Head {
             exemplars: Vec::new(),
             metadata: Vec::new(),
         };
+        let begin = Instant::now();
         for part in rows.chunks(AHEAD) {
+            let lookup = Instant::now();
             let found = self.fetch_ahead(batch, part);
+            self.stats.lookup_ns += lookup.elapsed().as_nanos() as u64;
             for (row, found) in part.iter().zip(found) {
                 self.append_series(*row, found, &mut pass);
             }
@@ -207,6 +251,7 @@ impl Head {
         pass.record();
         pass.recorder.exemplars(tenant, &pass.exemplars);
         pass.recorder.metadata(tenant, &pass.metadata);
+        self.stats.append_ns += begin.elapsed().as_nanos() as u64;
         self.scratch = pass.scratch;
         pass.report
     }
@@ -226,14 +271,30 @@ impl Head {
     }
 
     /// Finds the series numbered `part`, and asks for the memory that appending to them touches.
-    fn fetch_ahead(&self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
+    fn fetch_ahead(&mut self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
         let mut found = [NONE; AHEAD];
-        part.iter().for_each(|row| self.table.prefetch(batch.check(*row)));
+        // Series mostly come in the order in which they came first, which the table need not be asked for.
+        let mut in_order = 0;
         for (row, found) in part.iter().zip(&mut found) {
-            let Some(id) = self.table.find(batch.hash(*row), batch.check(*row)) else { continue };
-            *found = id;
-            prefetch(&self.lines[id as usize]);
-            prefetch(&self.numbers[id as usize]);
+            let meta = self.metas.get(self.next_id as usize);
+            if meta.is_none_or(|meta| meta.check != batch.check(*row).0 || meta.hash != batch.hash(*row).0) {
+                break;
+            }
+            *found = self.next_id;
+            self.next_id += 1;
+            in_order += 1;
+        }
+        let (others, others_found) = (&part[in_order..], &mut found[in_order..]);
+        others.iter().for_each(|row| self.table.prefetch(batch.check(*row)));
+        for (row, found) in others.iter().zip(others_found) {
+            if let Some(id) = self.table.find(batch.hash(*row), batch.check(*row)) {
+                *found = id;
+                self.next_id = id + 1;
+            }
+        }
+        for id in found.iter().filter(|id| **id != NONE) {
+            prefetch(&self.lines[*id as usize]);
+            prefetch(&self.numbers[*id as usize]);
         }
         for id in found.iter().filter(|id| **id != NONE) {
             if let Some(last) = self.lines[*id as usize].data.last() {
@@ -307,6 +368,12 @@ impl Head {
         let times = batch.samples(row).times.iter().copied();
         let times = times.chain(batch.histograms(row).iter().map(|histogram| histogram.time));
         let labels = batch.labels(row);
+        if batch.is_unchecked()
+            && let Some(fault) = labels.fault()
+        {
+            pass.report.bad_labels.count(fault);
+            return None;
+        }
         let has_room = self.symbols.has_room(labels.0.len()) && self.places.len() < u32::MAX as usize - LABELS_MAX;
         let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
         let refusal = |time: i64| match self.bounds(time, pass) {

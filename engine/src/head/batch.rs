@@ -252,8 +252,11 @@ impl WriteBatch {
         self.start_series((SeriesHash::of(labels), SeriesCheck::of(labels)), place)
     }
 
-    /// Starts a series whose labels, in canonical form as whoever parsed them has seen, lie at byte
-    /// `at` of what will be the body. A batch has no other series besides such. Gives its number.
+    /// Starts a series whose labels, in canonical form but for the order of names and what their text
+    /// is, lie at byte `at` of what will be the body. A batch has no other series besides such. Gives
+    /// its number.
+    ///
+    /// Labels that a head knows are not looked into again; of others it says what is wrong with them.
     #[inline]
     pub fn push_encoded_series(&mut self, at: usize, labels: EncodedLabels<'_>) -> u32 {
         let place = Place { at: at as u32, len: labels.0.len() as u32 };
@@ -327,6 +330,11 @@ impl WriteBatch {
     /// Whether nothing was pushed.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty()
+    }
+
+    /// Whether nobody has looked into the labels of its series.
+    pub(super) fn is_unchecked(&self) -> bool {
+        self.body.is_some()
     }
 
     /// The labels of series number `series`.

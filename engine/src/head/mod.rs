@@ -42,7 +42,7 @@ mod zero;
 
 use std::collections::HashMap;
 
-pub use append::{AppendLimits, Reason, Rejected, WriteReport};
+pub use append::{AppendLimits, BadLabels, Reason, Rejected, WriteReport};
 pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch, body_room};
 pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 
@@ -103,6 +103,8 @@ pub struct Head {
     /// Time of the earliest sample there is, or before it; the latest time there is without one.
     min_time: i64,
     next_ref: u32,
+    /// The series that is looked for next, should series come in the order of their creation.
+    next_id: u32,
     /// Set while series without samples are being removed.
     sweep: Option<Box<sweep::Sweep>>,
     stats: HeadStats,
@@ -128,6 +130,10 @@ pub struct HeadStats {
     pub samples_out_of_order: u64,
     /// Exemplars appended.
     pub exemplars: u64,
+    /// Nanoseconds that batches took to be appended.
+    pub append_ns: u64,
+    /// Of these, what finding their series took.
+    pub lookup_ns: u64,
 }
 
 /// What is said of a metric, owned.
@@ -161,6 +167,7 @@ impl Head {
             max_time: i64::MIN,
             min_time: i64::MAX,
             next_ref: 0,
+            next_id: 0,
             sweep: None,
             stats: HeadStats::default(),
             scratch: append::Scratch::default(),

@@ -33,6 +33,11 @@ impl<T> Paged<T> {
         }
     }
 
+    #[inline]
+    pub(super) fn get(&self, at: usize) -> Option<&T> {
+        self.pages.get(at / PAGE)?.get(at % PAGE)
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         self.pages.truncate(len.div_ceil(PAGE));
         let before = self.pages.len().saturating_sub(1) * PAGE;
@@ -99,6 +104,7 @@ mod tests {
         paged[PAGE] = 7;
         naive[PAGE] = 7;
         assert!(paged.iter().eq(&naive));
+        assert_eq!((paged.get(PAGE), paged.get(3 * PAGE + 5), paged.get(9 * PAGE)), (Some(&7), None, None));
         for len in [3 * PAGE + 1, 3 * PAGE, 3 * PAGE - 1, PAGE, 1, 0] {
             paged.truncate(len);
             naive.truncate(len);

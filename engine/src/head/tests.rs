@@ -10,6 +10,7 @@ use super::excerpt::Excerpt;
 use super::replay::Replay;
 use super::*;
 use crate::bucket::Meta;
+use crate::codec::EncodedLabels;
 use crate::model::{BlockId, FloatColumns, FloatHistogram, Histogram, HistogramValue, Matcher, Span, TimeRange};
 use crate::wal::{Cut, CutKind, CutPhase, Record, Recorder, records};
 
@@ -505,6 +506,58 @@ fn limits_name_what_they_refuse() {
     let report = head.append((&late, &[0]), limits, (1, &mut Recorder::default()));
     let reasons: Vec<Reason> = report.rejected.iter().map(|rejected| rejected.reason).collect();
     assert_eq!(reasons, [Reason::TooFarInFuture, Reason::InvalidHistogram]);
+}
+
+#[test]
+fn labels_that_nobody_looked_into_make_no_series_when_they_are_bad() {
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    let all: [&[(&str, &[u8])]; 6] = [
+        &[("__name__", b"up"), ("job", b"a")],
+        &[("job", b"a"), ("__name__", b"up")],
+        &[("a", b"1"), ("a", b"2")],
+        &[("a", b"")],
+        &[("__name__", b"\xff")],
+        &[("__name__", b"up"), ("job", b"b")],
+    ];
+    for round in 0..2 {
+        let (mut batch, mut body) = (WriteBatch::new(), Vec::new());
+        for labels in all {
+            let at = body.len();
+            labels.iter().for_each(|(name, value)| EncodedLabels::push(name.as_bytes(), value, &mut body));
+            batch.push_encoded_series(at, EncodedLabels(&body[at..]));
+            batch.push_sample(round, 1.0);
+        }
+        batch.set_body(body);
+        let report = append(&mut head, &batch, &mut Recorder::default());
+        let bad = BadLabels { out_of_order: 1, duplicate: 1, empty: 1, not_utf8: 1, too_many: 0 };
+        assert_eq!((report.bad_labels, report.samples, report.rejected.len()), (bad, 2, 0), "{round}");
+        assert_eq!(report.series_created, if round == 0 { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn series_are_found_in_whatever_order_they_come() {
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    let mut seed = 7u64;
+    for round in 0..20 {
+        let len = 300 + round * 10;
+        for (again, swaps) in [(false, round % 3 * len / 50), (true, len)] {
+            let mut order: Vec<u64> = (0..len).collect();
+            for at in 0..swaps as usize {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                order.swap(at, (seed >> 33) as usize % len as usize);
+            }
+            let mut batch = WriteBatch::new();
+            for series in &order {
+                batch.push_series([("series", series.to_string().as_str())]);
+                batch.push_sample(round as i64, *series as f64);
+            }
+            // A sample that goes to another series is in conflict with the one there.
+            let report = append(&mut head, &batch, &mut Recorder::default());
+            assert_eq!((report.samples, report.duplicates), (len, if again { len } else { 0 }));
+            assert_eq!((report.rejected.len(), head.stats().series), (0, len));
+        }
+    }
 }
 
 #[test]

@@ -4,13 +4,15 @@
 use serde_json::{Value, json};
 
 /// Each stage, and how the line of its metric begins.
-const STAGES: [(&str, &str); 6] = [
+const STAGES: [(&str, &str); 8] = [
     ("receive", "uru_receive_stage_seconds_total{stage=\"receive\"} "),
     ("decompress", "uru_receive_stage_seconds_total{stage=\"decompress\"} "),
-    ("parse, check, hash", "uru_receive_stage_seconds_total{stage=\"parse\"} "),
+    ("parse, hash", "uru_receive_stage_seconds_total{stage=\"parse\"} "),
     ("route", "uru_receive_stage_seconds_total{stage=\"route\"} "),
-    ("lookup, append, log", "uru_receive_stage_seconds_total{stage=\"append\"} "),
-    ("of these, writing logs", "uru_receive_wal_seconds_total "),
+    ("shards and log", "uru_receive_stage_seconds_total{stage=\"append\"} "),
+    ("lookup on shards", "uru_receive_lookup_seconds_total "),
+    ("lookup and append on shards", "uru_receive_append_seconds_total "),
+    ("writing and syncing logs", "uru_receive_wal_seconds_total "),
 ];
 
 /// Seconds in each stage so far.
@@ -62,9 +64,9 @@ mod tests {
         };
         let [before, after] = [metrics(1.0, 0.5), metrics(3.0, 0.75)].map(|text| Stages::read(&text).unwrap());
         let passed = after.since(&before, 2_000_000);
-        assert_eq!(passed.0, [0.0, 0.0, 1000.0, 0.0, 0.0, 125.0]);
-        assert!(passed.text().contains("parse, check, hash 1000; route 0"), "{}", passed.text());
-        assert_eq!(passed.json()["of these, writing logs"], 125.0);
+        assert_eq!(passed.0, [0.0, 0.0, 1000.0, 0.0, 0.0, 0.0, 0.0, 125.0]);
+        assert!(passed.text().contains("parse, hash 1000; route 0"), "{}", passed.text());
+        assert_eq!(passed.json()["writing and syncing logs"], 125.0);
         assert_eq!(Stages::read("up 1\n"), None);
     }
 }

@@ -69,14 +69,14 @@ pub struct Exemplar {
 /// Names and values in the order of the request.
 pub type LabelPairs<'a> = [(&'a [u8], &'a [u8])];
 
-/// The labels of a series as they lie in a request of version 1: consecutive `labels` fields, each
-/// of a name and then a value shorter than 128 bytes.
+/// The labels of a series as they lie in a request of version 1: consecutive `labels` fields, each of
+/// a name and then a value, with lengths that take no byte too many.
 ///
 /// ```text
 /// ( 0x0a length { 0x0a length name 0x12 length value } ) …
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoded<'a> {
+pub struct LabelRun<'a> {
     /// Where, in bytes from the start of the request.
     pub offset: usize,
     /// The fields.
@@ -99,8 +99,14 @@ pub struct Metadata<'a> {
 
 /// Takes what a request holds, in the order in which it is written.
 pub trait Sink<'a> {
-    /// The next series begins; `encoded` where its labels lie in that form.
-    fn series(&mut self, labels: &LabelPairs<'a>, encoded: Option<Encoded<'a>>);
+    /// The next series begins, and its labels lie in that form. A sink for which that is enough says
+    /// true; for others they come to [`Sink::series`].
+    #[inline]
+    fn label_run(&mut self, _run: LabelRun<'a>) -> bool {
+        false
+    }
+    /// The next series begins.
+    fn series(&mut self, labels: &LabelPairs<'a>);
     /// A float sample of the series.
     fn sample(&mut self, sample: Sample);
     /// A native histogram of the series.

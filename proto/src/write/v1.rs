@@ -2,7 +2,8 @@
 
 use super::cursor::{BYTES, Cursor, FIXED64, VARINT};
 use super::histogram::Histogram;
-use super::{Encoded, Exemplar, Malformed, Metadata, Sample, Sink};
+use super::{Exemplar, LabelRun, Malformed, Metadata, Sample, Sink};
+use crate::wire::{split_varint, varint_len};
 
 /// Reads a `prometheus.WriteRequest` into `sink`.
 pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
@@ -24,21 +25,18 @@ pub(super) fn series<'a>(
     labels: &mut Vec<(&'a [u8], &'a [u8])>,
     sink: &mut impl Sink<'a>,
 ) -> Result<(), Malformed> {
-    labels.clear();
     let (start, mut is_plain) = (fields, true);
     while let Some(LABEL) = fields.rest().first() {
         fields.next_key()?;
-        let message = fields.message()?;
-        match plain_label(message.rest()) {
-            Some(label) => labels.push(label),
-            None => {
-                is_plain = false;
-                labels.push(label(message)?);
-            }
-        }
+        let len_at = fields.offset();
+        let message = fields.message()?.rest();
+        is_plain &= plain_label(message).is_some() && fields.offset() - len_at == field_len(message);
     }
-    let bytes = start.rest().get(..fields.offset() - start.offset()).unwrap_or_default();
-    sink.series(labels, is_plain.then_some(Encoded { offset: start.offset(), bytes }));
+    let run = start.rest().get(..fields.offset() - start.offset()).unwrap_or_default();
+    if !is_plain || !sink.label_run(LabelRun { offset: start.offset(), bytes: run }) {
+        tell_labels(start, run.len(), labels)?;
+        sink.series(labels);
+    }
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
             (1, BYTES) => return Err(fields.malformed("labels follow other fields of their series")),
@@ -54,14 +52,51 @@ pub(super) fn series<'a>(
 /// The key of a series' label as one byte.
 const LABEL: &u8 = &0x0a;
 
-/// A `Label` as every sender writes it: name, value, both shorter than 128 bytes.
+/// Tells apart the labels in the next `len` bytes of `fields`.
+fn tell_labels<'a>(
+    mut fields: Cursor<'a>,
+    len: usize,
+    labels: &mut Vec<(&'a [u8], &'a [u8])>,
+) -> Result<(), Malformed> {
+    labels.clear();
+    let end = fields.offset() + len;
+    while fields.offset() < end {
+        fields.next_key()?;
+        let message = fields.message()?;
+        labels.push(match plain_label(message.rest()) {
+            Some(label) => label,
+            None => label(message)?,
+        });
+    }
+    Ok(())
+}
+
+/// Bytes of a message or text with its length before it.
+#[inline]
+fn field_len(content: &[u8]) -> usize {
+    varint_len(content.len() as u64) + content.len()
+}
+
+/// A `Label` as every sender writes it: name, value, and lengths that take no byte too many.
 #[inline]
 fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [0x0a, name_len @ 0..0x80, rest @ ..] = message else { return None };
-    let (name, rest) = rest.split_at_checked(usize::from(*name_len))?;
-    let [0x12, value_len @ 0..0x80, value @ ..] = rest else { return None };
-    // The label's own length has one byte too when it is below 128.
-    (value.len() == usize::from(*value_len) && message.len() < 0x80).then_some((name, value))
+    let (name, rest) = plain_text(0x0a, message)?;
+    let (value, []) = plain_text(0x12, rest)? else { return None };
+    Some((name, value))
+}
+
+/// The text of the field with this key at the start of `bytes`, and what comes after it.
+#[inline]
+fn plain_text(key: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [found, len @ 0..0x80, rest @ ..] if *found == key => rest.split_at_checked(usize::from(*len)),
+        [found, rest @ ..] if *found == key => {
+            let (len, behind) = split_varint(rest)?;
+            let (text, behind) = behind.split_at_checked(usize::try_from(len).ok()?)?;
+            (rest.len() - behind.len() == field_len(text)).then_some((text, behind))
+        }
+        _ => None,
+    }
 }
 
 /// The name and value of a `Label`.
@@ -81,6 +116,10 @@ fn label<'a>(mut fields: Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Malformed> 
 #[inline]
 pub(super) fn sample(mut fields: Cursor<'_>) -> Result<Sample, Malformed> {
     let mut found = Sample::default();
+    // As every sender writes it: value, then time.
+    if let Some((value, time)) = plain_sample(fields.rest()) {
+        return Ok(Sample { value, time, start: 0 });
+    }
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
             (1, FIXED64) => found.value = fields.double()?,
@@ -90,6 +129,15 @@ pub(super) fn sample(mut fields: Cursor<'_>) -> Result<Sample, Malformed> {
         }
     }
     Ok(found)
+}
+
+/// The value and time of a sample that has nothing else.
+#[inline]
+fn plain_sample(message: &[u8]) -> Option<(f64, i64)> {
+    let [0x09, rest @ ..] = message else { return None };
+    let (value, [0x10, rest @ ..]) = rest.split_first_chunk::<8>()? else { return None };
+    let (time, []) = split_varint(rest)? else { return None };
+    Some((f64::from_le_bytes(*value), time as i64))
 }
 
 fn exemplar<'a>(

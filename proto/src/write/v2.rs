@@ -53,7 +53,7 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
         read_refs(&mut fields, tag, &mut room.refs)?;
     }
     room.resolve(&start)?;
-    sink.series(&room.labels, None);
+    sink.series(&room.labels);
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
             (1, _) => return Err(fields.malformed("labels follow other fields of their series")),

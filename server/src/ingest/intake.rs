@@ -1,16 +1,17 @@
 //! From a request's bytes to a batch of the engine: labels are checked, series with bad ones left
 //! out and counted, and what is good goes to the shards without being copied series by series.
 
-use engine::codec::EncodedLabels;
-use engine::head::{Metadata, MetricKind, WriteBatch};
+use engine::codec::{EncodedLabels, LabelFault};
+use engine::head::{BadLabels, Metadata, MetricKind, WriteBatch};
 use engine::model::HistogramValue;
 use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
-use proto::write::{self, Count, Encoded, Exemplar, LabelPairs, Malformed, ResetHint, Sample, Sink};
-
-use super::refusal::BadLabels;
+use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink};
 
 /// Most labels of a series: one with more is no series but an attack or a mistake, and is left out.
 pub const LABELS_MAX: usize = 10_000;
+
+/// Bytes of labels that can't be more than [`LABELS_MAX`], as each takes eight at least.
+const RUN_BYTES_MAX: usize = 8 * LABELS_MAX;
 
 /// Which of the protocols a request speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct Taken {
     pub batch: WriteBatch,
     /// What the request held.
     pub counts: Counts,
-    /// What was left out.
+    /// What was left out; the heads say more.
     pub bad: BadLabels,
 }
 
@@ -59,6 +60,7 @@ pub struct Taken {
 pub fn take(protocol: Protocol, request: Vec<u8>) -> Result<Taken, Malformed> {
     if protocol == Protocol::V1 {
         // Labels lie in the request as the engine wants them: it becomes the batch's body.
+        // The heads look into those that they don't know.
         let mut intake = Intake::new(Place::InBody);
         protocol.scan(&request, &mut intake)?;
         let Intake { mut taken, met_unplain, .. } = intake;
@@ -92,7 +94,7 @@ enum Place {
 struct Intake {
     taken: Taken,
     place: Place,
-    /// A series came whose labels can't be used where they lie.
+    /// A series came whose labels can't be used where they lie: what was taken is of no use.
     met_unplain: bool,
     /// Whether the current series is left out.
     is_bad: bool,
@@ -106,23 +108,24 @@ impl Intake {
 
 impl<'a> Sink<'a> for Intake {
     #[inline]
-    fn series(&mut self, labels: &LabelPairs<'a>, encoded: Option<Encoded<'a>>) {
+    fn label_run(&mut self, run: LabelRun<'a>) -> bool {
+        let is_taken = self.place == Place::InBody && run.bytes.len() <= RUN_BYTES_MAX;
+        if is_taken {
+            self.taken.counts.series += 1;
+            self.taken.batch.push_encoded_series(run.offset, EncodedLabels(run.bytes));
+        }
+        is_taken
+    }
+
+    fn series(&mut self, labels: &LabelPairs<'a>) {
         self.taken.counts.series += 1;
-        self.is_bad = !check_labels(labels, encoded, &mut self.taken.bad);
-        if self.is_bad {
+        if self.place == Place::InBody {
+            self.met_unplain = true;
             return;
         }
-        match (self.place, encoded) {
-            (Place::InBody, Some(encoded)) => {
-                self.taken.batch.push_encoded_series(encoded.offset, EncodedLabels(encoded.bytes));
-            }
-            (Place::InBody, None) => {
-                self.met_unplain = true;
-                self.is_bad = true;
-            }
-            (Place::Copied, _) => {
-                self.taken.batch.push_series(texts(labels));
-            }
+        self.is_bad = !check_labels(labels, &mut self.taken.bad);
+        if !self.is_bad {
+            self.taken.batch.push_series(texts(labels));
         }
     }
 
@@ -177,45 +180,15 @@ fn texts<'a>(labels: &LabelPairs<'a>) -> impl Iterator<Item = (&'a str, &'a str)
     labels.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
 }
 
-/// Whether names ascend strictly, nothing is empty and all is UTF-8; what is wrong is counted.
-#[inline]
-fn check_labels(labels: &LabelPairs<'_>, encoded: Option<Encoded<'_>>, bad: &mut BadLabels) -> bool {
-    // Keys and lengths of plain labels are below 128, so that the encoded run is ASCII when its
-    // strings are.
-    let is_ascii = encoded.is_some_and(|encoded| encoded.bytes.is_ascii());
-    if !is_ascii && !labels.iter().all(|(name, value)| is_utf8(name) && is_utf8(value)) {
-        bad.not_utf8 += 1;
+/// Whether the labels are those of a series; what is wrong is counted.
+fn check_labels(labels: &LabelPairs<'_>, bad: &mut BadLabels) -> bool {
+    if labels.len() > LABELS_MAX {
+        bad.too_many += 1;
         return false;
     }
-    if labels.is_empty() || labels.len() > LABELS_MAX {
-        *if labels.is_empty() { &mut bad.empty } else { &mut bad.too_many } += 1;
-        return false;
-    }
-    let mut last: &[u8] = &[];
-    for (name, value) in labels {
-        let broken = if name.is_empty() || value.is_empty() {
-            &mut bad.empty
-        } else if ascends(last, name) {
-            last = name;
-            continue;
-        } else if *name == last {
-            &mut bad.duplicate
-        } else {
-            &mut bad.out_of_order
-        };
-        *broken += 1;
-        return false;
-    }
-    true
-}
-
-/// Whether `last` comes before `name`, which the first byte mostly says.
-#[inline]
-fn ascends(last: &[u8], name: &[u8]) -> bool {
-    match (last.first(), name.first()) {
-        (Some(before), Some(first)) if before != first => before < first,
-        _ => last < name,
-    }
+    let fault = LabelFault::of(labels.iter().copied());
+    fault.into_iter().for_each(|fault| bad.count(fault));
+    fault.is_none()
 }
 
 /// The engine's form of a histogram. What is inconsistent in it the engine refuses.
@@ -281,6 +254,12 @@ mod tests {
         request
     }
 
+    fn take_copied(request: &[u8]) -> Taken {
+        let mut intake = Intake::new(Place::Copied);
+        write::scan_v1(request, &mut intake).unwrap();
+        intake.taken
+    }
+
     #[test]
     fn series_with_bad_labels_are_left_out_and_counted() {
         let bytes = request(&[
@@ -291,24 +270,40 @@ mod tests {
             &[],
             &[("__name__", "é")],
         ]);
-        let taken = take(Protocol::V1, bytes).unwrap();
+        let taken = take_copied(&bytes);
         assert_eq!(taken.bad, BadLabels { out_of_order: 1, duplicate: 1, empty: 2, ..BadLabels::default() });
         assert_eq!((taken.counts.series, taken.counts.samples), (6, 6));
         assert_eq!((taken.batch.series_len(), taken.batch.samples_len()), (2, 2));
+        let taken = take(Protocol::V1, bytes).unwrap();
+        assert_eq!((taken.batch.series_len(), taken.bad), (6, BadLabels::default()), "the heads will say");
         let mut damaged = request(&[&[("__name__", "up!")]]);
         let at = damaged.iter().position(|byte| *byte == b'!').unwrap();
         damaged[at] = 0xff;
-        assert_eq!(take(Protocol::V1, damaged).unwrap().bad.not_utf8, 1);
+        assert_eq!(take_copied(&damaged).bad.not_utf8, 1);
     }
 
     #[test]
-    fn long_labels_make_the_request_be_copied_and_hash_alike() {
+    fn labels_hash_alike_copied_or_where_they_lie() {
         let long = "x".repeat(200);
-        let plain: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
-        let both = take(Protocol::V1, request(&[plain, &[("__name__", &long)]])).unwrap();
-        assert_eq!((both.counts.series, both.batch.series_len()), (2, 2));
-        let alone = take(Protocol::V1, request(&[plain])).unwrap();
-        assert_eq!(both.batch.hash(0), alone.batch.hash(0));
+        let bytes = request(&[&[("__name__", "up"), ("job", "a")], &[("__name__", &long)]]);
+        let (copied, in_body) = (take_copied(&bytes), take(Protocol::V1, bytes).unwrap());
+        assert_eq!((in_body.counts, in_body.batch.series_len()), (copied.counts, 2));
+        for series in 0..2 {
+            assert_eq!(in_body.batch.labels(series), copied.batch.labels(series));
+            assert_eq!(in_body.batch.hash(series), copied.batch.hash(series));
+            assert_eq!(in_body.batch.check(series), copied.batch.check(series));
+        }
+    }
+
+    #[test]
+    fn labels_in_an_odd_form_are_copied() {
+        let mut bytes = request(&[&[("__name__", "up")]]);
+        // A value before its name.
+        let series = [&[0x0a, 6, 0x12, 1, b'b', 0x0a, 1, b'a'][..], &[0x12, 2, 0x10, 5]].concat();
+        put_message(&mut bytes, 1, &series);
+        let taken = take(Protocol::V1, bytes).unwrap();
+        assert_eq!((taken.batch.series_len(), taken.bad), (2, BadLabels::default()));
+        assert_eq!(taken.batch.labels(1).pairs().collect::<Vec<_>>(), [("a", "b")]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum Stage {
     Receive,
     /// Decompressing it.
     Decompress,
-    /// Reading it, checking labels and hashing them.
+    /// Reading it and hashing labels.
     Parse,
     /// Placing series on receivers and writing what goes to each.
     Route,
@@ -179,7 +179,7 @@ const OF_TENANT: [OfTenant; 6] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 7] = [
+const OF_LOGS: [OfLogs; 9] = [
     (
         "uru_receive_wal_broken_partitions",
         "Partitions that refuse samples until a restart, as their WAL could not be written",
@@ -198,6 +198,12 @@ const OF_LOGS: [OfLogs; 7] = [
     ("uru_receive_wal_bytes", "Bytes written to the WAL", Kind::Counter, |counters| counters.wal.bytes as f64),
     ("uru_receive_wal_seconds", "Seconds spent in writing and syncing the WAL", Kind::Counter, |counters| {
         counters.wal.write_us as f64 / 1e6
+    }),
+    ("uru_receive_append_seconds", "Seconds that shards took to append to heads", Kind::Counter, |counters| {
+        counters.append_ns as f64 / 1e9
+    }),
+    ("uru_receive_lookup_seconds", "Of these, seconds that finding series took", Kind::Counter, |counters| {
+        counters.lookup_ns as f64 / 1e9
     }),
     ("uru_receive_open_seconds", "Seconds that replaying the WAL took at the start", Kind::Gauge, |counters| {
         counters.open_ms as f64 / 1e3

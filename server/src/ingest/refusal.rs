@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::head::{Reason, WriteReport};
+use engine::head::{BadLabels, Reason, WriteReport};
 use engine::model::{Error, ErrorKind};
 use http::StatusCode;
 use tonic::{Code, Status};
@@ -113,40 +113,25 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Series that were left out before they reached the engine, by what was wrong with their labels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BadLabels {
-    /// Names not in ascending order.
-    pub out_of_order: u64,
-    /// A name twice.
-    pub duplicate: u64,
-    /// A name or value that is empty, or no label at all.
-    pub empty: u64,
-    /// A name or value that is not UTF-8.
-    pub not_utf8: u64,
-    /// More labels than [`super::intake::LABELS_MAX`].
-    pub too_many: u64,
-}
-
-impl BadLabels {
-    fn refusals(self) -> impl Iterator<Item = Refusal> {
-        use RefusalKind::{Conflict, Invalid};
-        let kinds = [
-            (self.out_of_order, Conflict, "out of order labels"),
-            (self.duplicate, Conflict, "label set contains multiple label with the same name"),
-            (self.empty, Conflict, "label set contains a label with empty name or value"),
-            (self.not_utf8, Invalid, "label set contains a label that is not UTF-8"),
-            (self.too_many, Invalid, "label set contains more than 10000 labels"),
-        ];
-        kinds
-            .into_iter()
-            .filter(|(count, ..)| *count > 0)
-            .map(|(count, kind, what)| Refusal { kind, message: format!("add {count} series: {what}") })
-    }
+/// What the sender is told of series with such labels.
+fn refusals(bad: BadLabels) -> impl Iterator<Item = Refusal> {
+    use RefusalKind::{Conflict, Invalid};
+    let kinds = [
+        (bad.out_of_order, Conflict, "out of order labels"),
+        (bad.duplicate, Conflict, "label set contains multiple label with the same name"),
+        (bad.empty, Conflict, "label set contains a label with empty name or value"),
+        (bad.not_utf8, Invalid, "label set contains a label that is not UTF-8"),
+        (bad.too_many, Invalid, "label set contains more than 10000 labels"),
+    ];
+    kinds
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, kind, what)| Refusal { kind, message: format!("add {count} series: {what}") })
 }
 
 /// What became of a request whose good samples are durable: nothing to say, or what was left out.
-pub fn judge(bad: BadLabels, report: &WriteReport) -> Option<Refusal> {
+pub fn judge(mut bad: BadLabels, report: &WriteReport) -> Option<Refusal> {
+    bad.add(report.bad_labels);
     let mut counts: BTreeMap<&'static str, (RefusalKind, &'static str, u64)> = BTreeMap::new();
     for (rejected, of) in report
         .rejected
@@ -162,7 +147,7 @@ pub fn judge(bad: BadLabels, report: &WriteReport) -> Option<Refusal> {
     let rejected = counts
         .into_iter()
         .map(|(what, (kind, of, count))| Refusal { kind, message: format!("add {count} {of}: {what}") });
-    Refusal::merge(bad.refusals().chain(rejected))
+    Refusal::merge(refusals(bad).chain(rejected))
 }
 
 /// The kind of a rejection and Thanos' words for it.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use engine::model::Labels;
 use engine::model::relabel::{Rule, relabel};
 use proto::wire::put_varint;
-use proto::write::{self, Encoded, Exemplar, LabelPairs, Sample, Sink, put_double, put_label, put_message, put_sample};
+use proto::write::{self, Exemplar, LabelPairs, Sample, Sink, put_double, put_label, put_message, put_sample};
 use tokio::sync::mpsc;
 
 use super::intake::{Counts, Protocol, take};
@@ -294,7 +294,7 @@ impl<'r> Router<'r> {
 }
 
 impl<'a> Sink<'a> for Router<'_> {
-    fn series(&mut self, labels: &LabelPairs<'a>, _: Option<Encoded<'a>>) {
+    fn series(&mut self, labels: &LabelPairs<'a>) {
         self.close();
         self.routed.counts.series += 1;
         if self.rules.is_empty() {

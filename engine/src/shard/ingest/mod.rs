@@ -124,6 +124,10 @@ pub struct IngestCounters {
     pub torn_bytes: u64,
     /// Milliseconds that opening took.
     pub open_ms: u64,
+    /// Nanoseconds that the shards took to append batches to the heads that there are now.
+    pub append_ns: u64,
+    /// Of these, what finding their series took.
+    pub lookup_ns: u64,
 }
 
 /// What is known of a tenant without asking a shard.
@@ -139,10 +143,14 @@ pub(super) struct Tenant {
     is_leaving: AtomicBool,
 }
 
+/// Which counts of a head say how long appending took, and finding series.
+const APPEND_NS: usize = 8;
+const LOOKUP_NS: usize = 9;
+
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
 pub(super) struct PartStats {
-    counts: [AtomicU64; 8],
+    counts: [AtomicU64; 10],
     min_time: AtomicI64,
     max_time: AtomicI64,
 }
@@ -225,6 +233,8 @@ impl PartStats {
             stats.samples,
             stats.samples_out_of_order,
             stats.exemplars,
+            stats.append_ns,
+            stats.lookup_ns,
         ];
         self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
         let (min_time, max_time) = head.time_range().unwrap_or((i64::MAX, i64::MIN));
@@ -246,8 +256,13 @@ impl Tenant {
         self.parts.iter().enumerate().filter_map(in_range)
     }
 
+    /// The count numbered `at` of all heads.
+    fn sum(&self, at: usize) -> u64 {
+        self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum()
+    }
+
     fn stats(&self) -> TenantStats {
-        let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
+        let sum = |at: usize| self.sum(at);
         TenantStats {
             series: sum(0),
             series_created: sum(1),
@@ -330,6 +345,10 @@ impl Ingest {
             counters.replayed_frames += replayed.frames;
             counters.replayed_bytes += replayed.bytes;
             counters.torn_bytes += replayed.torn_bytes;
+        }
+        for tenant in self.tenants.read().unwrap_or_else(PoisonError::into_inner).values() {
+            counters.append_ns += tenant.sum(APPEND_NS);
+            counters.lookup_ns += tenant.sum(LOOKUP_NS);
         }
         counters
     }
