@@ -35,11 +35,11 @@ pub fn push_value_while(
     out.extend_from_slice(b"\",\"result\":");
     match value {
         QueryValue::Scalar(steps, values) => {
-            push_point(out, steps.time(0), |out| push_quoted(out, values.first().copied().unwrap_or(f64::NAN)));
+            push_single(out, steps.time(0), |out| push_quoted(out, values.first().copied().unwrap_or(f64::NAN)));
             Ok(Completeness::Whole)
         }
         QueryValue::Text(time, text) => {
-            push_point(out, *time, |out| push_string(out, text));
+            push_single(out, *time, |out| push_string(out, text));
             Ok(Completeness::Whole)
         }
         QueryValue::Vector(steps, rows) => push_rows(out, limited(rows.len(), limit), patience, |out, row| {
@@ -320,7 +320,17 @@ fn push_point(out: &mut Vec<u8>, time: i64, push: impl FnOnce(&mut Vec<u8>)) {
     out.push(b']');
 }
 
-/// Unix milliseconds as seconds with as many decimals as needed.
+/// The point of a scalar or a string, whose time Prometheus writes as any number: `1.5`, where the time
+/// of a series' point is `1.500`.
+fn push_single(out: &mut Vec<u8>, time: i64, push: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b'[');
+    push_float(out, time as f64 / 1000.0, Notation::Json);
+    out.push(b',');
+    push(out);
+    out.push(b']');
+}
+
+/// Unix milliseconds as seconds, without decimals or with three.
 fn push_time(out: &mut Vec<u8>, time: i64) {
     if time < 0 {
         out.push(b'-');
@@ -424,7 +434,23 @@ mod tests {
     }
 
     #[test]
-    fn times_have_the_decimals_that_they_need() {
+    fn times_of_scalars_and_strings_are_plain_numbers() {
+        let scalar = |time| QueryValue::Scalar(StepGrid::instant(time), vec![2.0]);
+        let cases = [
+            (scalar(1_789_984_800_500), r#"{"resultType":"scalar","result":[1789984800.5,"2"]"#),
+            (scalar(-1_250), r#"{"resultType":"scalar","result":[-1.25,"2"]"#),
+            (scalar(60_000), r#"{"resultType":"scalar","result":[60,"2"]"#),
+            (QueryValue::Text(1_230, "a".into()), r#"{"resultType":"string","result":[1.23,"a"]"#),
+        ];
+        for (value, expected) in cases {
+            let mut out = Vec::new();
+            push_value(&mut out, &value, 0);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn times_of_series_have_no_decimals_or_three() {
         for (time, text) in [(0, "0"), (1500, "1.500"), (-1, "-0.001"), (1_789_984_800_000, "1789984800")] {
             let mut out = Vec::new();
             push_time(&mut out, time);
