@@ -77,8 +77,15 @@ impl IntoResponse for Failure {
 pub enum Caching {
     /// It may.
     Yes,
-    /// It may not: an error, or an answer with warnings.
+    /// It may not: an error, or an answer that lacks what an endpoint could not give.
     No,
+}
+
+/// Whether an answer with `warnings` may be kept, as Thanos has it: what PromQL remarks about a query it
+/// remarks each time, every other warning says that something is missing.
+fn caching(warnings: &[String]) -> Caching {
+    let is_remark = |warning: &String| warning.starts_with("PromQL warning") || warning.starts_with("PromQL info");
+    if warnings.iter().all(is_remark) { Caching::Yes } else { Caching::No }
 }
 
 /// `data` in an envelope.
@@ -105,7 +112,7 @@ pub fn closed(mut body: Vec<u8>, warnings: &[String], infos: &[String]) -> Respo
         }
     }
     body.push(b'}');
-    json(StatusCode::OK, body, if warnings.is_empty() { Caching::Yes } else { Caching::No })
+    json(StatusCode::OK, body, caching(warnings))
 }
 
 fn json(status: StatusCode, body: Vec<u8>, caching: Caching) -> Response {
@@ -137,4 +144,18 @@ pub async fn with_cors(request: Request, next: Next) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_with_remarks_of_promql_may_be_cached_and_partial_ones_not() {
+        let remark = "PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)".to_owned();
+        let partial = "receive series from a:1: rpc error: code = Unavailable desc = gone".to_owned();
+        assert_eq!(caching(&[]), Caching::Yes);
+        assert_eq!(caching(std::slice::from_ref(&remark)), Caching::Yes);
+        assert_eq!(caching(&[remark, partial]), Caching::No);
+    }
 }
