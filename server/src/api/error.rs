@@ -35,10 +35,26 @@ pub fn status(error: &Error) -> Status {
 }
 
 /// The error of a block as a gRPC status: `fallback` is what Thanos' store answers when a block
-/// can't be read, whatever the reason.
+/// can't be read, whatever the reason. A block that lacks an aggregate is no fault of the request's
+/// form, and Unknown there.
 pub fn block_status(error: &Error, fallback: Code) -> Status {
     match error.kind() {
+        ErrorKind::Invalid => Status::unknown(error.message()),
         ErrorKind::Unavailable | ErrorKind::Corrupt => Status::new(fallback, error.message()),
         _ => status(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_blocks_that_fail_are_those_of_thanos() {
+        let code = |kind| block_status(&Error::new(kind, "why"), Code::Aborted).code();
+        assert_eq!(code(ErrorKind::Invalid), Code::Unknown, "an aggregate that a block lacks");
+        assert_eq!(code(ErrorKind::Corrupt), Code::Aborted);
+        assert_eq!(code(ErrorKind::Unavailable), Code::Aborted);
+        assert_eq!(code(ErrorKind::Limit), Code::ResourceExhausted);
     }
 }
