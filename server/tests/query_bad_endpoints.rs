@@ -173,6 +173,13 @@ fn an_endpoint_that_is_not_there_is_not_waited_for() {
     let (instances, warnings) = found(&answer);
     assert_eq!((status, instances), (200, vec!["well".to_owned()]), "{answer}");
     assert!(warnings.iter().any(|text| text.contains(&gone.to_string())), "a strict endpoint is asked: {answer}");
+    // A warning says what was asked for.
+    for (path, what) in [("labels", "fetch label names"), ("label/job/values", "fetch label values")] {
+        let (_, answer) = ask(&uru, &format!("/api/v1/{path}"));
+        let warnings: Vec<&str> = answer["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let said = format!("{what} from {gone}: rpc error: code = ");
+        assert!(warnings.iter().any(|text| text.starts_with(&said)), "{said}: {answer}");
+    }
     let loose = querier(&[&well], &[&format!("--endpoint={gone}")]);
     let (status, answer) = query(&loose, "&partial_response=0");
     assert_eq!((status, found(&answer)), (200, (vec!["well".to_owned()], Vec::new())), "{answer}");

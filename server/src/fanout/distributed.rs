@@ -131,7 +131,7 @@ impl DistributedSource {
         let on_failure = self.inner.scope.on_failure;
         let answers = join_all(pushed.peers.iter().map(async |peer| {
             let answer = self.ask_one(peer, &pushed.text).await;
-            answer.map_err(|status| failure(&peer.address, &status))
+            answer.map_err(|status| failure("receive series", &peer.address, &status))
         }));
         let (mut all, mut warnings) = (Vec::new(), Vec::new());
         for (number, answer) in answers.await.into_iter().enumerate() {

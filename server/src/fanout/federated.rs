@@ -34,7 +34,8 @@ macro_rules! ask {
             let mut client = $client::new(peer.channel.clone()).max_decoding_message_size(bytes_max);
             (peer, async move { client.$method(request).await.map(tonic::Response::into_inner) })
         });
-        gather($self, $scope, calls, |message| match message.result {
+        let what = format!("receive {}", stringify!($method).replace('_', " "));
+        gather($self, $scope, (&what, calls), |message| match message.result {
             Some($response::Result::$part(part)) => Some(Ok(part)),
             Some($response::Result::$warning(text)) => Some(Err(text)),
             None => None,
@@ -149,11 +150,12 @@ fn exemplars_query(selectors: &[Vec<Matcher>], sets: &[Labels], external: Extern
     (!parts.is_empty()).then(|| parts.join(" + "))
 }
 
-/// What every called endpoint streams, in the order of the calls; `split` tells warnings from parts.
+/// What every called endpoint streams, in the order of the calls; `split` tells warnings from parts, `what`
+/// is done with an endpoint that fails.
 async fn gather<M, P, A>(
     proxy: &Proxy,
     scope: &Scope,
-    calls: impl Iterator<Item = (Arc<Peer>, A)>,
+    (what, calls): (&str, impl Iterator<Item = (Arc<Peer>, A)>),
     split: impl Fn(M) -> Option<Result<P, String>>,
 ) -> Result<Found<Vec<P>>, Error>
 where
@@ -180,7 +182,7 @@ where
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {timeout:?}")))),
         };
-        answer.map_err(|status| failure(&peer.address, &status))
+        answer.map_err(|status| failure(what, &peer.address, &status))
     });
     let mut found = Found { data: Vec::new(), warnings: Vec::new() };
     for answer in join_all(calls).await {

@@ -140,7 +140,7 @@ impl Proxy {
 
     /// Names of labels over all endpoints, sorted.
     pub async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
-        self.labels(scope, wanted, |peer, matchers| {
+        self.labels(scope, wanted, "fetch label names", |peer, matchers| {
             let request = LabelNamesRequest {
                 partial_response_disabled: scope.on_failure == OnFailure::Abort,
                 partial_response_strategy: strategy(scope.on_failure).into(),
@@ -166,7 +166,7 @@ impl Proxy {
 
     /// Values of a label over all endpoints, sorted.
     pub async fn label_values(&self, scope: &Scope, name: &str, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
-        self.labels(scope, wanted, |peer, matchers| {
+        self.labels(scope, wanted, "fetch label values", |peer, matchers| {
             let request = LabelValuesRequest {
                 label: name.to_owned(),
                 partial_response_disabled: scope.on_failure == OnFailure::Abort,
@@ -191,8 +191,9 @@ impl Proxy {
         .await
     }
 
-    /// Asks each list of matchers of each endpoint that it concerns, and merges the answers.
-    async fn labels<F, A>(&self, scope: &Scope, wanted: &Wanted, ask: F) -> Result<Found<Vec<String>>, Error>
+    /// Asks each list of matchers of each endpoint that it concerns, and merges the answers; `what` is done
+    /// with an endpoint that fails.
+    async fn labels<F, A>(&self, scope: &Scope, wanted: &Wanted, what: &str, ask: F) -> Result<Found<Vec<String>>, Error>
     where
         F: Fn(&Peer, Vec<LabelMatcher>) -> A,
         A: Future<Output = Result<(Vec<String>, Vec<String>), Status>>,
@@ -211,7 +212,7 @@ impl Proxy {
                             .map_err(|_| Status::deadline_exceeded(format!("no answer within {timeout:?}")))
                             .and_then(|answer| answer),
                     };
-                    answer.map_err(|status| failure(&peer.address, &status))
+                    answer.map_err(|status| failure(what, &peer.address, &status))
                 });
             }
         }

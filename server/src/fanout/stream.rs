@@ -109,7 +109,7 @@ impl SeriesStream {
         dropped: Vec<String>,
     ) -> Result<Self, Error> {
         let StreamLimits { frame_timeout, frame_bytes_max } = limits;
-        let failed = |status: Status| failure(&peer.address, &status);
+        let failed = |status: Status| failure("receive series", &peer.address, &status);
         let silent_since = Instant::now();
         let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(frame_bytes_max);
         client.ready().await.map_err(|error| failed(Status::unavailable(error.to_string())))?;
@@ -166,7 +166,7 @@ impl SeriesStream {
                 }
             };
             self.silent_since = Instant::now();
-            let Some(frame) = frame.map_err(|status| failure(&self.address, &status))? else { return Ok(None) };
+            let Some(frame) = frame.map_err(|status| failure("receive series", &self.address, &status))? else { return Ok(None) };
             if let Some(warning) = self.read(&frame)? {
                 return Ok(Some(Item::Warning(warning)));
             }
@@ -228,8 +228,8 @@ impl SeriesStream {
     }
 }
 
-/// What went wrong with an endpoint.
-pub fn failure(address: &str, status: &Status) -> Error {
+/// What went wrong with an endpoint while `what` was done.
+pub fn failure(what: &str, address: &str, status: &Status) -> Error {
     let kind = match status.code() {
         tonic::Code::InvalidArgument => ErrorKind::Invalid,
         tonic::Code::ResourceExhausted => ErrorKind::Limit,
@@ -238,7 +238,7 @@ pub fn failure(address: &str, status: &Status) -> Error {
     };
     Error::new(
         kind,
-        format!("receive series from {address}: rpc error: code = {:?} desc = {}", status.code(), status.message()),
+        format!("{what} from {address}: rpc error: code = {:?} desc = {}", status.code(), status.message()),
     )
 }
 
