@@ -253,3 +253,25 @@ fn samples_are_answered_to_those_who_ask_for_them_and_limits_hold() {
     let unknown = ReadRequest { accepted_response_types: vec![9], ..request };
     assert_eq!(post(&uru, &unknown).0, 400);
 }
+
+#[test]
+fn a_querier_streams_the_chunks_of_its_endpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = 1_700_000_000_000;
+    // More series than a batch of the querier has.
+    support::write_block(&folder.path().join("bucket"), 1, (300, start));
+    let data_dir = format!("--data-dir={}", folder.path().display());
+    let store = Uru::start("all-in-one", &["--no-self-scrape", &data_dir]);
+    let querier = Uru::start("query", &[&format!("--endpoint={}", store.grpc)]);
+    let up = LabelMatcher { r#type: 0, name: "__name__".into(), value: "up".into() };
+    let query = Query { start_timestamp_ms: start, end_timestamp_ms: i64::MAX, matchers: vec![up], hints: None };
+    let request = ReadRequest { queries: vec![query.clone(), query], accepted_response_types: vec![1] };
+    let read = |uru: &Uru| {
+        let (status, head, body) = post(uru, &request);
+        assert_eq!(status, 200, "{head}");
+        chunked(&unchunked(&head, body))
+    };
+    let found = read(&querier);
+    assert_eq!(found.len(), 600);
+    assert_eq!(found, read(&store));
+}

@@ -193,7 +193,13 @@ impl Proxy {
 
     /// Asks each list of matchers of each endpoint that it concerns, and merges the answers; `what` is done
     /// with an endpoint that fails.
-    async fn labels<F, A>(&self, scope: &Scope, wanted: &Wanted, what: &str, ask: F) -> Result<Found<Vec<String>>, Error>
+    async fn labels<F, A>(
+        &self,
+        scope: &Scope,
+        wanted: &Wanted,
+        what: &str,
+        ask: F,
+    ) -> Result<Found<Vec<String>>, Error>
     where
         F: Fn(&Peer, Vec<LabelMatcher>) -> A,
         A: Future<Output = Result<(Vec<String>, Vec<String>), Status>>,

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use engine::batch::SampleBatch;
 use engine::chunk::xor;
-use engine::model::Error;
+use engine::model::{Budget, Error, Reservation};
 use engine::promql::assemble::{Assembler, Merging, Reading};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
 use engine::select::ChunkSet;
 use proto::thanos::{Func, Grouping, QueryHints, SeriesRequest};
 use tokio::runtime::Handle;
 
+use super::merge::Merge;
 use super::proxy::{Proxy, SeriesAsked};
 use super::stream::{RemoteChunk, RemoteSeries, aggregate_number};
 use crate::api::grpc::wire::wire_shard;
@@ -49,38 +50,77 @@ pub struct RemoteSource {
 
 impl Source for RemoteSource {
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        self.runtime.block_on(self.ending.race(self.read(request, sink)))
+        let begin = Instant::now();
+        let mut batches = self.wait(self.open(request))?;
+        // What takes a batch may wait too, for example for a client who reads: so it is called between
+        // two waits, not within one.
+        let mut filled = Filled::More;
+        while filled == Filled::More {
+            filled = self.wait(batches.fill())?;
+            if !batches.batch.is_empty() {
+                sink(&mut batches.batch)?;
+                batches.batch.clear();
+            }
+        }
+        self.proxy.metrics.selected(begin.elapsed(), batches.counts);
+        Ok(Selected { warnings: batches.merge.take_warnings() })
+    }
+}
+
+/// Whether series come after those of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    /// There may be some.
+    More,
+    /// There are none.
+    Last,
+}
+
+/// Merged series on their way into batches.
+struct Batches<'a> {
+    memory: &'a Arc<Budget>,
+    merge: Merge,
+    assembler: Assembler,
+    batch: SampleBatch,
+    held: Reservation,
+    /// Series and samples that were handed on.
+    counts: (u64, u64),
+}
+
+impl Batches<'_> {
+    /// Fills the batch, which is empty, with the next series.
+    async fn fill(&mut self) -> Result<Filled, Error> {
+        self.held = self.memory.reserve(0)?;
+        let (mut bytes, mut filled) = (0, Filled::More);
+        while self.batch.len() < BATCH_SERIES && bytes <= BATCH_BYTES {
+            let Some(series) = self.merge.next().await? else {
+                filled = Filled::Last;
+                break;
+            };
+            let decoded = decoded_bytes(&series);
+            self.held.grow(decoded)?;
+            bytes += decoded;
+            let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
+            self.assembler.append(Arc::new(series.labels), &sets, &mut self.batch)?;
+            self.counts.0 += 1;
+        }
+        self.counts.1 += self.batch.samples() as u64;
+        Ok(filled)
     }
 }
 
 impl RemoteSource {
-    async fn read(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+    /// Waits for `work` on the calling thread, as long as whoever asks has use for it.
+    fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.runtime.block_on(self.ending.race(work))
+    }
+
+    async fn open(&self, request: &SelectRequest<'_>) -> Result<Batches<'_>, Error> {
         let merging = if self.scope.replica_labels.is_empty() { Merging::Nothing } else { self.merging };
-        let mut assembler =
-            Assembler::new(request.range, &request.hints.function, merging).merging_over(request.extent);
-        let (begin, mut counts) = (Instant::now(), (0, 0));
-        let mut merge = self.proxy.series(&self.scope, self.asked(request)).await?;
-        let (mut batch, mut held, mut bytes) = (SampleBatch::default(), self.proxy.memory.reserve(0)?, 0);
-        while let Some(series) = merge.next().await? {
-            let decoded = decoded_bytes(&series);
-            held.grow(decoded)?;
-            bytes += decoded;
-            let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
-            assembler.append(Arc::new(series.labels), &sets, &mut batch)?;
-            counts.0 += 1;
-            if batch.len() == BATCH_SERIES || bytes > BATCH_BYTES {
-                counts.1 += batch.samples() as u64;
-                sink(&mut batch)?;
-                batch.clear();
-                (held, bytes) = (self.proxy.memory.reserve(0)?, 0);
-            }
-        }
-        if !batch.is_empty() {
-            counts.1 += batch.samples() as u64;
-            sink(&mut batch)?;
-        }
-        self.proxy.metrics.selected(begin.elapsed(), counts);
-        Ok(Selected { warnings: merge.take_warnings() })
+        let assembler = Assembler::new(request.range, &request.hints.function, merging).merging_over(request.extent);
+        let merge = self.proxy.series(&self.scope, self.asked(request)).await?;
+        let (batch, memory) = (SampleBatch::default(), &self.proxy.memory);
+        Ok(Batches { memory, merge, assembler, batch, held: memory.reserve(0)?, counts: (0, 0) })
     }
 
     fn asked(&self, request: &SelectRequest<'_>) -> SeriesAsked {

@@ -166,7 +166,9 @@ impl SeriesStream {
                 }
             };
             self.silent_since = Instant::now();
-            let Some(frame) = frame.map_err(|status| failure("receive series", &self.address, &status))? else { return Ok(None) };
+            let Some(frame) = frame.map_err(|status| failure("receive series", &self.address, &status))? else {
+                return Ok(None);
+            };
             if let Some(warning) = self.read(&frame)? {
                 return Ok(Some(Item::Warning(warning)));
             }
