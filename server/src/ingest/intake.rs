@@ -120,7 +120,7 @@ impl<'a> Sink<'a> for Intake {
     fn series(&mut self, labels: &LabelPairs<'a>) {
         self.taken.counts.series += 1;
         if self.place == Place::InBody {
-            self.met_unplain = true;
+            (self.met_unplain, self.is_bad) = (true, true);
             return;
         }
         self.is_bad = !check_labels(labels, &mut self.taken.bad);
@@ -296,14 +296,20 @@ mod tests {
     }
 
     #[test]
-    fn labels_in_an_odd_form_are_copied() {
-        let mut bytes = request(&[&[("__name__", "up")]]);
+    fn labels_in_an_odd_form_are_copied_wherever_they_come() {
         // A value before its name.
-        let series = [&[0x0a, 6, 0x12, 1, b'b', 0x0a, 1, b'a'][..], &[0x12, 2, 0x10, 5]].concat();
-        put_message(&mut bytes, 1, &series);
-        let taken = take(Protocol::V1, bytes).unwrap();
-        assert_eq!((taken.batch.series_len(), taken.bad), (2, BadLabels::default()));
-        assert_eq!(taken.batch.labels(1).pairs().collect::<Vec<_>>(), [("a", "b")]);
+        let odd = [&[0x0a, 6, 0x12, 1, b'b', 0x0a, 1, b'a'][..], &[0x12, 2, 0x10, 5]].concat();
+        let plain = request(&[&[("__name__", "up")]]);
+        for at in [0, plain.len()] {
+            let mut bytes = plain[..at].to_vec();
+            put_message(&mut bytes, 1, &odd);
+            bytes.extend_from_slice(&plain[at..]);
+            let taken = take(Protocol::V1, bytes).unwrap();
+            assert_eq!((taken.batch.series_len(), taken.batch.samples_len()), (2, 2));
+            let odd = u32::from(at > 0);
+            assert_eq!(taken.batch.labels(odd).pairs().collect::<Vec<_>>(), [("a", "b")]);
+            assert_eq!((taken.batch.samples(odd).times, taken.batch.samples(1 - odd).times), (&[5][..], &[5][..]));
+        }
     }
 
     #[test]
