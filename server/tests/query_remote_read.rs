@@ -171,7 +171,7 @@ fn native_histograms_are_read_as_samples_and_as_chunks() {
         // A range of PromQL leaves its start out.
         start_timestamp_ms: (time - 600) * 1000 + 1,
         end_timestamp_ms: time * 1000,
-        matchers: vec![LabelMatcher { r#type: 0, name: "__name__".into(), value: metric.into() }],
+        matchers: vec![metric_matcher(metric)],
         hints: None,
     };
     let request = ReadRequest { queries: vec![asked], accepted_response_types: vec![0] };
@@ -221,6 +221,10 @@ fn post(uru: &Uru, request: &ReadRequest) -> (u16, String, Vec<u8>) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), head, answer.split_off(end + 4))
 }
 
+fn metric_matcher(name: &str) -> LabelMatcher {
+    LabelMatcher { r#type: 0, name: "__name__".into(), value: name.into() }
+}
+
 #[test]
 fn samples_are_answered_to_those_who_ask_for_them_and_limits_hold() {
     let folder = tempfile::tempdir().unwrap();
@@ -228,7 +232,7 @@ fn samples_are_answered_to_those_who_ask_for_them_and_limits_hold() {
     support::write_block(&folder.path().join("bucket"), 1, (3, start));
     let data_dir = format!("--data-dir={}", folder.path().display());
     let uru = Uru::start("all-in-one", &["--no-self-scrape", &data_dir, "--query.max-samples=100"]);
-    let up = LabelMatcher { r#type: 0, name: "__name__".into(), value: "up".into() };
+    let up = metric_matcher("up");
     let of = |from: i64, to: i64| Query {
         start_timestamp_ms: start + from * 60_000,
         end_timestamp_ms: start + to * 60_000,
@@ -263,7 +267,7 @@ fn a_querier_streams_the_chunks_of_its_endpoints() {
     let data_dir = format!("--data-dir={}", folder.path().display());
     let store = Uru::start("all-in-one", &["--no-self-scrape", &data_dir]);
     let querier = Uru::start("query", &[&format!("--endpoint={}", store.grpc)]);
-    let up = LabelMatcher { r#type: 0, name: "__name__".into(), value: "up".into() };
+    let up = metric_matcher("up");
     let query = Query { start_timestamp_ms: start, end_timestamp_ms: i64::MAX, matchers: vec![up], hints: None };
     let request = ReadRequest { queries: vec![query.clone(), query], accepted_response_types: vec![1] };
     let read = |uru: &Uru| {

@@ -17,11 +17,11 @@ pub fn to_vec(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// `value` as JSON on one line.
-pub fn to_line(value: &impl Serialize) -> Vec<u8> {
+pub fn to_line(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).expect("plain structures of strings and numbers always become JSON");
     // These characters stand in strings alone.
     let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-    text.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029").into_bytes()
+    text.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
 struct GoFormatter {
@@ -90,6 +90,6 @@ mod tests {
         let bytes = to_vec(&["<a & b>", "\u{2028}\n\"", ""]);
         let expected = "[\n\t\"\\u003ca \\u0026 b\\u003e\",\n\t\"\\u2028\\n\\\"\",\n\t\"\"\n]";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
-        assert_eq!(to_line(&["<a & b>", "\u{2028}"]), br#"["\u003ca \u0026 b\u003e","\u2028"]"#);
+        assert_eq!(to_line(&["<a & b>", "\u{2028}"]), r#"["\u003ca \u0026 b\u003e","\u2028"]"#);
     }
 }

@@ -94,7 +94,7 @@ pub trait Marker: Serialize + DeserializeOwned {
 
     /// The marker's bytes, on one line as Thanos writes them.
     fn to_json(&self) -> Vec<u8> {
-        go_json::to_line(self)
+        go_json::to_line(self).into_bytes()
     }
 }
 

@@ -11,7 +11,7 @@
 //! ```
 
 /// Writing JSON byte for byte as Go's encoder does.
-mod go_json;
+pub mod go_json;
 /// Times as Go's encoder writes them.
 pub mod go_time;
 /// Which blocks a listing shows: complete, partial, marked.

@@ -7,7 +7,7 @@ use super::out_of_order::OutOfOrder;
 use crate::chunk::Encoding;
 use crate::chunk::xor::{self, Tail};
 use crate::model::histogram::{FloatHistogram, Histogram};
-use crate::model::value::STALE_NAN_BITS;
+use crate::model::value::stale_nan;
 use crate::model::{FloatColumns, HistogramValue};
 
 /// The last sample of the series is a float.
@@ -28,14 +28,12 @@ pub(super) struct Line {
 }
 
 /// A stale marker among histograms of integers.
-static STALE_INTEGERS: LazyLock<HistogramValue> = LazyLock::new(|| {
-    HistogramValue::Integer(Box::new(Histogram { sum: f64::from_bits(STALE_NAN_BITS), ..Histogram::default() }))
-});
+static STALE_INTEGERS: LazyLock<HistogramValue> =
+    LazyLock::new(|| HistogramValue::Integer(Box::new(Histogram { sum: stale_nan(), ..Histogram::default() })));
 
 /// A stale marker among histograms of floats.
-static STALE_FLOATS: LazyLock<HistogramValue> = LazyLock::new(|| {
-    HistogramValue::Float(Box::new(FloatHistogram { sum: f64::from_bits(STALE_NAN_BITS), ..FloatHistogram::default() }))
-});
+static STALE_FLOATS: LazyLock<HistogramValue> =
+    LazyLock::new(|| HistogramValue::Float(Box::new(FloatHistogram { sum: stale_nan(), ..FloatHistogram::default() })));
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
 

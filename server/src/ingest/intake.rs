@@ -186,9 +186,13 @@ fn check_labels(labels: &LabelPairs<'_>, bad: &mut BadLabels) -> bool {
         bad.too_many += 1;
         return false;
     }
-    let fault = LabelFault::of(labels.iter().copied());
-    fault.into_iter().for_each(|fault| bad.count(fault));
-    fault.is_none()
+    match LabelFault::of(labels.iter().copied()) {
+        None => true,
+        Some(fault) => {
+            bad.count(fault);
+            false
+        }
+    }
 }
 
 /// The engine's form of a histogram. What is inconsistent in it the engine refuses.

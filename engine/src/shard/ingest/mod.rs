@@ -103,6 +103,10 @@ pub struct TenantStats {
     pub samples_out_of_order: u64,
     /// Exemplars appended since the start.
     pub exemplars: u64,
+    /// Nanoseconds that the shards took to append batches.
+    pub append_ns: u64,
+    /// Of these, what finding their series took.
+    pub lookup_ns: u64,
     /// Unix milliseconds of the first sample; the latest time there is without samples.
     pub min_time: i64,
     /// Unix milliseconds of the last sample; the earliest time there is without samples.
@@ -142,10 +146,6 @@ pub(super) struct Tenant {
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
 }
-
-/// Which counts of a head say how long appending took, and finding series.
-const APPEND_NS: usize = 8;
-const LOOKUP_NS: usize = 9;
 
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
@@ -256,13 +256,8 @@ impl Tenant {
         self.parts.iter().enumerate().filter_map(in_range)
     }
 
-    /// The count numbered `at` of all heads.
-    fn sum(&self, at: usize) -> u64 {
-        self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum()
-    }
-
     fn stats(&self) -> TenantStats {
-        let sum = |at: usize| self.sum(at);
+        let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
         TenantStats {
             series: sum(0),
             series_created: sum(1),
@@ -272,6 +267,8 @@ impl Tenant {
             samples: sum(5),
             samples_out_of_order: sum(6),
             exemplars: sum(7),
+            append_ns: sum(8),
+            lookup_ns: sum(9),
             min_time: self.parts.iter().map(|part| part.min_time.load(Ordering::Relaxed)).min().unwrap_or(i64::MAX),
             max_time: self.parts.iter().map(|part| part.max_time.load(Ordering::Relaxed)).max().unwrap_or(i64::MIN),
         }
@@ -347,8 +344,9 @@ impl Ingest {
             counters.torn_bytes += replayed.torn_bytes;
         }
         for tenant in self.tenants.read().unwrap_or_else(PoisonError::into_inner).values() {
-            counters.append_ns += tenant.sum(APPEND_NS);
-            counters.lookup_ns += tenant.sum(LOOKUP_NS);
+            let stats = tenant.stats();
+            counters.append_ns += stats.append_ns;
+            counters.lookup_ns += stats.lookup_ns;
         }
         counters
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use engine::bucket::go_json;
+use engine::model::float_text::format_float;
 use proto::otlp::any_value::Value;
 use proto::otlp::{AnyValue, KeyValue, Resource};
 use proto::write::Sample;
@@ -106,12 +108,12 @@ pub(super) fn text(value: Option<&AnyValue>) -> String {
 fn json(value: Option<&AnyValue>) -> Option<String> {
     Some(match value.and_then(|value| value.value.as_ref()) {
         None => "null".into(),
-        Some(Value::StringValue(text)) => quoted(text),
+        Some(Value::StringValue(text)) => go_json::to_line(text),
         Some(Value::BoolValue(value)) => value.to_string(),
         Some(Value::IntValue(value)) => value.to_string(),
         Some(Value::DoubleValue(value)) if value.is_finite() => number(*value),
         Some(Value::DoubleValue(_)) => return None,
-        Some(Value::BytesValue(bytes)) => quoted(&base64(bytes)),
+        Some(Value::BytesValue(bytes)) => go_json::to_line(&base64(bytes)),
         Some(Value::ArrayValue(list)) => {
             let values: Option<Vec<String>> = list.values.iter().map(|value| json(Some(value))).collect();
             format!("[{}]", values?.join(","))
@@ -120,44 +122,20 @@ fn json(value: Option<&AnyValue>) -> Option<String> {
             // Of entries with one name the last stays.
             let entries: BTreeMap<&str, Option<&AnyValue>> =
                 map.values.iter().map(|entry| (entry.key.as_str(), entry.value.as_ref())).collect();
-            let entries: Option<Vec<String>> =
-                entries.into_iter().map(|(key, value)| Some(format!("{}:{}", quoted(key), json(value)?))).collect();
+            let entries: Option<Vec<String>> = entries
+                .into_iter()
+                .map(|(key, value)| Some(format!("{}:{}", go_json::to_line(&key), json(value)?)))
+                .collect();
             format!("{{{}}}", entries?.join(","))
         }
     })
 }
 
-/// A string of JSON as Go writes it: safe within HTML and JavaScript.
-fn quoted(text: &str) -> String {
-    let plain = serde_json::Value::from(text).to_string();
-    let mut safe = String::with_capacity(plain.len());
-    for c in plain.chars() {
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => safe.push(c),
-        }
-    }
-    safe
-}
-
-/// As Go's JSON writes a number: plain, or with a signed exponent when it is very small or large.
+/// As Go's JSON writes a number: plain, or with an exponent of as few digits as it has when it is very small
+/// or large.
 fn number(value: f64) -> String {
-    if !value.is_finite() {
-        let word = if value.is_nan() {
-            "NaN"
-        } else if value > 0.0 {
-            "+Inf"
-        } else {
-            "-Inf"
-        };
-        return format!("json: unsupported value: {word}");
-    }
-    match value.abs() {
-        0.0 => format!("{value}"),
-        size if size < 1e-6 => format!("{value:e}"),
-        size if size >= 1e21 => format!("{value:e}").replace('e', "e+"),
-        _ => format!("{value}"),
-    }
+    let text = format_float(value);
+    if value.is_finite() { text.replace("e-0", "e-") } else { format!("json: unsupported value: {text}") }
 }
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
