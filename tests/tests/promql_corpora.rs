@@ -67,7 +67,11 @@ fn shards(count: usize) -> Arc<dyn Cores> {
 /// Runs one file through every way of execution and panics with every case that fails.
 fn hold_to(file: &str) {
     let Some(path) = shared(&format!("promqltest/{file}.test")) else { return };
-    let text = fs::read_to_string(path).unwrap();
+    hold_to_text(file, &fs::read_to_string(path).unwrap());
+}
+
+/// Runs the cases of `text`, which is called `file`.
+fn hold_to_text(file: &str, text: &str) {
     let _alone = INSTRUCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     for isa in simd::isas() {
         simd::limit_to(isa);
@@ -84,7 +88,7 @@ fn hold_to(file: &str) {
             ways.push(("from a block, by threads", block(Some(Arc::new(Threads(2))))));
         }
         for (way, place) in ways {
-            hold_way_to((file, &text), &format!("{way}, {isa:?}"), place);
+            hold_way_to((file, text), &format!("{way}, {isa:?}"), place);
         }
     }
     simd::limit_to(Isa::Avx512);
@@ -101,3 +105,8 @@ fn hold_way_to((file, text): (&str, &str), way: &str, place: Place) {
 }
 
 tests::every_corpus!(hold_to);
+
+#[test]
+fn what_once_differed_is_as_prometheus_has_it() {
+    hold_to_text("differences", include_str!("../fixtures/promql/differences.test"));
+}

@@ -9,6 +9,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use super::matcher::is_plain_name;
+use super::text::Quoted;
+
 /// The label that holds a series' metric name.
 pub const METRIC_NAME: &str = "__name__";
 
@@ -107,7 +110,13 @@ impl fmt::Display for Labels {
         f.write_str("{")?;
         for (at, (name, value)) in self.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{name}={value:?}")?;
+            f.write_str(comma)?;
+            if is_plain_name(name) {
+                f.write_str(name)?;
+            } else {
+                Quoted(name.as_bytes()).fmt(f)?;
+            }
+            write!(f, "={}", Quoted(value.as_bytes()))?;
         }
         f.write_str("}")
     }

@@ -112,6 +112,8 @@ impl<'a> Pass<'a> {
             RangeArgument::Subquery(subquery) => (subquery.offset, subquery.at, subquery.range, Extension::None),
         };
         let distinct = match &call.argument {
+            // Which series there are does not matter where all that is asked is whether there is any.
+            _ if call.function == RangeFunction::Absent => true,
             RangeArgument::Select(select, _) => select.has_one_name() || call.function.keeps_name(),
             RangeArgument::Subquery(subquery) => call.function.keeps_name() || subquery.input.distinct_without_name(),
         };

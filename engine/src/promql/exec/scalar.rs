@@ -3,7 +3,7 @@
 use crate::batch::bitmap;
 use crate::model::{Error, Labels};
 
-use super::super::plan::{Call, Node, Operator};
+use super::super::plan::{BinaryOperator, Call, Node, Operator};
 use super::super::value::{Matrix, RowLabels};
 use super::binary::float_operation;
 use super::{Evaluator, math};
@@ -16,6 +16,10 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
         Operator::Negate(input) => Ok(self::eval(eval, input)?.into_iter().map(|value| -value).collect()),
         Operator::Binary(binary) => {
             let (left, right) = (self::eval(eval, &binary.left)?, self::eval(eval, &binary.right)?);
+            if matches!(binary.operator, BinaryOperator::TrimLower | BinaryOperator::TrimUpper) {
+                let operator = binary.operator.symbol();
+                return Err(Error::invalid(format!("operator {operator:?} not allowed for Scalar operations")));
+            }
             let operation = float_operation(binary.operator);
             Ok(left.into_iter().zip(right).map(|(left, right)| operation(left, right)).collect())
         }

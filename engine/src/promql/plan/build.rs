@@ -354,7 +354,7 @@ impl Builder<'_> {
         let Some(argument) = argument else {
             return Err(Error::new(ErrorKind::Bug, "a function over time has no range vector"));
         };
-        let first_position = call.args.first().map_or(0, |arg| arg.without_parens().range().start);
+        let first_position = call.args.first().map_or(0, |arg| annotated_at(arg.without_parens()));
         let over = OverTime { function, argument, first_position, params, names: Names::Drop };
         Ok((Operator::OverTime(Box::new(over)), invariant, invariant))
     }
@@ -443,6 +443,12 @@ fn selector_text(vector: &ast::VectorSelector) -> String {
     let matchers = vector.matchers.iter().filter(|matcher| vector.name.is_empty() || matcher.name() != METRIC_NAME);
     let matchers: Vec<String> = matchers.map(|matcher| matcher.to_string()).collect();
     if matchers.is_empty() { vector.name.clone() } else { format!("{}{{{}}}", vector.name, matchers.join(", ")) }
+}
+
+/// Where annotations of a function over time see its argument: a subquery is evaluated before, and its
+/// result stands nowhere in the query.
+fn annotated_at(arg: &Expr) -> usize {
+    if matches!(arg, Expr::Subquery(_)) { 0 } else { arg.range().start }
 }
 
 fn whole_milliseconds(duration: DurationNs) -> i64 {

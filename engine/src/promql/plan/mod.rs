@@ -133,7 +133,7 @@ pub struct OverTime {
     pub function: RangeFunction,
     /// The range vector.
     pub argument: RangeArgument,
-    /// Byte of the query at which the first argument begins.
+    /// Byte of the query at which the first argument begins; 0 where it is a subquery.
     pub first_position: usize,
     /// Scalar arguments.
     pub params: Vec<Node>,

@@ -23,8 +23,11 @@ struct Candidate {
 
 /// The rows that `aggregate` chooses.
 pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<Matrix, Error> {
-    if !wants_any(eval, aggregate, params)? {
-        return Ok(Matrix::new(eval.count()));
+    let wants_any = wants_any(eval, aggregate, params);
+    if !matches!(wants_any, Ok(true)) {
+        // What is wrong with the input is said also where nothing of it is wanted.
+        eval.stream(&aggregate.input, &mut |_| Ok(()))?;
+        return wants_any.map(|_| Matrix::new(eval.count()));
     }
     let mut choice = Choice {
         eval,

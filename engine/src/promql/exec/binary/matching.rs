@@ -98,16 +98,18 @@ pub fn eval(
         matching,
         many,
         one,
-        many_present: present_by_signature(many, &signatures.left, signatures.count),
         one_present: present_by_signature(one, &signatures.right, signatures.count),
         active: active_steps(matching, many, one),
+        matched_anyhow: vec![vec![0; bitmap::words(eval.count())]; signatures.count],
         signatures,
         matched: HashMap::new(),
+        notes: HashMap::new(),
         scratch: Matrix::new(eval.count()),
         out: Merged::new(eval.count()),
     };
     join.check_one_side()?;
     join.run()?;
+    join.annotate();
     Ok(join.out.rows)
 }
 
@@ -131,11 +133,15 @@ struct Join<'a> {
     many: &'a Matrix,
     one: &'a Matrix,
     signatures: Signatures,
-    many_present: Vec<Vec<u64>>,
     one_present: Vec<Vec<u64>>,
     active: Vec<u64>,
+    /// For each signature the steps at which two operands went together. What did not go together is
+    /// no match, and its right operand is still in want of a filled one.
+    matched_anyhow: Vec<Vec<u64>>,
     /// Steps at which a signature (and, unless one to one, a result) has matched already.
     matched: HashMap<(usize, Option<Arc<Labels>>), Vec<u64>>,
+    /// What is noteworthy at a step: the last that was met, as Prometheus tells one for each step.
+    notes: HashMap<usize, Note>,
     scratch: Matrix,
     out: Merged,
 }
@@ -222,7 +228,7 @@ impl Join<'_> {
         for row in 0..self.one.len() {
             let signature = self.signatures.right[row];
             let mut mask = self.one.cells.present(row);
-            bitmap::subtract(&mut mask, &self.many_present[signature]);
+            bitmap::subtract(&mut mask, &self.matched_anyhow[signature]);
             self.pair((Operand::Fill(fill), Operand::Row(row)), signature, mask)?;
         }
         Ok(())
@@ -244,8 +250,16 @@ impl Join<'_> {
         self.out.add(&row, &self.scratch, 0)
     }
 
+    /// Says what was noteworthy, once for each step.
+    fn annotate(&self) {
+        for note in self.notes.values() {
+            self.eval.query.annotate(note.at(self.position));
+        }
+    }
+
     /// Remembers that steps have matched; fails when they had already.
     fn claim(&mut self, signature: usize, labels: &Arc<Labels>, mask: &[u64]) -> Result<(), Error> {
+        bitmap::union(&mut self.matched_anyhow[signature], mask);
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let key = (signature, (!one_to_one).then(|| Arc::clone(labels)));
         let Some(matched) = self.matched.get_mut(&key) else {
@@ -299,13 +313,11 @@ impl Join<'_> {
                 std::mem::swap(&mut left, &mut right);
             }
             let outcome = operation::element(self.binary.operator, &left, &right);
-            let note = |note: Note| self.eval.query.annotate(note.at(self.position));
-            if let Some(error) = outcome.error {
-                note(error);
-                continue;
+            let [collision, reconciled] = outcome.notes;
+            if let Some(note) = outcome.error.or(collision).or(reconciled) {
+                self.notes.insert(step, note);
             }
-            outcome.notes.into_iter().flatten().for_each(note);
-            if matches!(outcome.notes[0], Some(Note::Collision(_))) {
+            if outcome.error.is_some() || collision.is_some() {
                 continue;
             }
             bitmap::set(&mut computed, step);
