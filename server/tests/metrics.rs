@@ -8,7 +8,7 @@ mod write;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use support::{Uru, everything, get_accepting, run, series, wait, write_block};
+use support::{Uru, everything, get_accepting, request, run, series, wait, write_block};
 use write::{body, float_series, post};
 
 const START: i64 = 1_700_000_000_000;
@@ -99,7 +99,19 @@ fn a_store_publishes_each_family_once() {
 fn a_querier_publishes_each_family_once() {
     let uru = Uru::start("query", &["--endpoint=127.0.0.1:1"]);
     uru.get("/api/v1/query?query=up");
+    request(&uru.http, ("GET", "/api/v1/query?query=up"), &["THANOS-TENANT: a"], b"");
     check("query", &uru);
+    for series in [
+        "http_requests_total{code=\"200\",handler=\"query\",method=\"get\",tenant=\"default-tenant\"}",
+        "http_requests_total{code=\"200\",handler=\"query\",method=\"get\",tenant=\"a\"}",
+        "thanos_status{check=\"ready\",component=\"query\"}",
+        "thanos_query_concurrent_gate_queries_duration_seconds_count",
+    ] {
+        assert!(uru.metric(series).is_some_and(|value| value >= 1.0), "{series}");
+    }
+    for name in ["thanos_query_endpoints_dns_lookups_total", "thanos_query_store_apis_dns_failures_total"] {
+        assert_eq!(uru.metric(name), Some(0.0), "{name}");
+    }
 }
 
 #[test]

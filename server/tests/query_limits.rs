@@ -162,7 +162,8 @@ fn queries_over_grpc_and_http_wait_at_one_gate_that_metrics_show() {
         run(ask(&uru, query("vector(1)"))).unwrap();
         assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_max"), Some(3.0), "{component}");
         assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_in_flight"), Some(0.0), "{component}");
-        assert_eq!(uru.metric("thanos_query_concurrent_gate_duration_seconds_count"), Some(1.0), "{component}");
+        assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_duration_seconds_count"), Some(1.0));
+        assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_total"), Some(1.0), "{component}");
     }
 }
 
@@ -180,4 +181,41 @@ fn an_engine_that_does_not_exist_and_times_out_of_range_are_refused() {
     // No time is now.
     let answer = run(ask(&uru, QueryRequest { time_seconds: 0, ..query("time()") })).unwrap();
     assert!(number(&answer) > 1.7e9);
+}
+
+#[test]
+fn a_selection_of_a_query_over_the_limits_of_a_call_ends_the_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = start("store", folder.path(), &[]);
+    let endpoint = format!("--endpoint={}", store.grpc);
+    for (flag, name) in [
+        ("--store.limits.request-series=1000", "store.limits.request-series"),
+        ("--store.limits.request-samples=120000", "store.limits.request-samples"),
+    ] {
+        let uru = Uru::start("query", &[&endpoint, flag]);
+        let now = NOW / 1000;
+        for path in
+            [format!("/api/v1/query?query=count(up)&time={now}"), format!("/api/v1/series?match[]=up&end={now}")]
+        {
+            // Series alone have no samples.
+            let is_over = path.contains("query") || flag.contains("series");
+            let (status, body) = uru.get(&path);
+            assert_eq!(status, if is_over { 422 } else { 200 }, "{flag} {path}: {body}");
+            assert_eq!(body.contains(name), is_over, "{flag} {path}: {body}");
+        }
+        let narrower = "/api/v1/query?query=count(up%7Binstance=~%22i-00.*%22%7D)&time=";
+        assert!(uru.get(&format!("{narrower}{now}")).1.contains("\"100\""), "{flag}");
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_and_configurations_that_cannot_be_read_are_refused_at_the_start() {
+    for (flag, name) in
+        [("--endpoint=nothing", "nothing"), ("--endpoint.sd-config-file=/no/such/file.yml", "/no/such/file.yml")]
+    {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_uru"));
+        let output = command.args(["query", flag]).output().unwrap();
+        let log = [output.stdout, output.stderr].concat();
+        assert!(!output.status.success() && String::from_utf8_lossy(&log).contains(name), "{flag}");
+    }
 }

@@ -37,3 +37,51 @@ fn a_header_says_below_which_path_a_browser_sees_the_pages() {
     );
     assert!(ask(&fixed, "/graph").2.contains("\"/fixed/assets/app.js\""));
 }
+
+/// Status and `Location` of what is asked.
+fn led(uru: &Uru, method: &str, path: &str) -> (u16, String) {
+    let (status, head, _) = request(&uru.http, (method, path), &[], b"");
+    let location = head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_default();
+    (status, location.trim().to_owned())
+}
+
+#[test]
+fn paths_with_a_slash_too_many_lead_to_those_that_are_served() {
+    let uru = Uru::start("query", &[]);
+    for (method, path, status, location) in [
+        ("GET", "//api/v1/query?query=1", 307, "/api/v1/query?query=1"),
+        ("POST", "//api/v1/query", 307, "/api/v1/query"),
+        ("GET", "/api//v1/labels", 307, "/api/v1/labels"),
+        ("GET", "/api/./v1/../v1/labels", 307, "/api/v1/labels"),
+        ("GET", "/api/v1/query/?query=1", 301, "/api/v1/query?query=1"),
+        ("POST", "/api/v1/query/", 307, "/api/v1/query"),
+        ("GET", "/api/v1/label/job/values/", 301, "/api/v1/label/job/values"),
+        ("GET", "/graph/", 301, "/graph"),
+        ("GET", "//metrics", 307, "/metrics"),
+        ("GET", "//evil.example/..", 307, "/"),
+        ("GET", "/nothing/", 404, ""),
+        ("GET", "/api/v1/nothing", 404, ""),
+        ("GET", "/tsdb-status", 303, "/status"),
+    ] {
+        assert_eq!(led(&uru, method, path), (status, location.to_owned()), "{method} {path}");
+    }
+    assert_eq!(uru.get("/api/v1/query?query=1").0, 200);
+}
+
+#[test]
+fn the_path_above_a_prefix_leads_below_it() {
+    let external = Uru::start("query", &["--web.external-prefix=/p"]);
+    let route = Uru::start("query", &["--web.route-prefix=/r"]);
+    for (uru, path, status, location) in [
+        (&external, "/", 302, "/p/graph"),
+        (&external, "/p/", 301, "/p"),
+        (&external, "/p", 303, "/p/graph"),
+        (&external, "/p/api/v1/labels/", 301, "/p/api/v1/labels"),
+        (&external, "/api/v1/labels", 404, ""),
+        (&route, "/", 302, "/r/graph"),
+        (&route, "/r", 303, "/r/graph"),
+    ] {
+        assert_eq!(led(uru, "GET", path), (status, location.to_owned()), "{path}");
+    }
+    assert!(route.get("/r/graph").1.contains("\"/r/assets/app.js\""), "pages find what they need");
+}

@@ -73,7 +73,7 @@ impl Gateway {
         };
         let mut registry = Registry::default();
         let store = Store::wire(config, &mut registry).unwrap();
-        let health = Health::register(&mut registry);
+        let health = Health::register(&mut registry, "store");
         health.set_ready(Readiness::Ready);
         let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health, "store"));
         let routes = Routes::new(StoreService::new(Arc::clone(&store.gateway)));

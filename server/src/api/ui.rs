@@ -44,11 +44,19 @@ impl Prefix {
     }
 }
 
+/// Addresses of Thanos' pages and of those that show the same here.
+const MOVED: [(&str, &str); 3] = [("/tsdb-status", "/status"), ("/loaded", "/blocks"), ("/global", "/blocks")];
+
+/// The page that `component` begins with.
+pub fn first_page(component: &str) -> &'static str {
+    if component == "store" { "/blocks" } else { "/graph" }
+}
+
 /// The pages and their assets. `component` is what the process is.
 pub fn routes(prefix: Prefix, component: &'static str) -> Router {
     let page = Bundle::get("index.html").map_or_else(String::new, |file| String::from_utf8_lossy(&file.data).into());
     let page = page.replace("__URU_COMPONENT__", component);
-    let first = if component == "store" { "/blocks" } else { "/graph" };
+    let first = first_page(component);
     let own = prefix.clone();
     let start = move |headers: HeaderMap| async move { Redirect::to(&format!("{}{first}", own.of(&headers))) };
     let mut router = Router::new().route("/", get(start)).route("/assets/{file}", get(asset));
@@ -59,6 +67,11 @@ pub fn routes(prefix: Prefix, component: &'static str) -> Router {
             ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page)
         };
         router = router.route(path, get(html));
+    }
+    for (path, to) in MOVED {
+        let own = prefix.clone();
+        let moved = move |headers: HeaderMap| async move { Redirect::to(&format!("{}{to}", own.of(&headers))) };
+        router = router.route(path, get(moved));
     }
     router
 }

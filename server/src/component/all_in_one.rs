@@ -117,6 +117,8 @@ struct Companions<'a> {
 }
 
 impl Companion for Companions<'_> {
+    const COMPONENT: &'static str = SUBCOMMAND.name;
+
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, addresses.grpc.port())).to_string();
         let given = vec![Source::each(address, Presence::WhenHealthy)];
@@ -137,7 +139,7 @@ impl Companion for Companions<'_> {
     ) -> Router {
         self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
         let writes = self.ingesting.routes(addresses.http, gateway, registry);
-        query::http_routes(api, &Prefixes::of(self.values), "all-in-one").merge(writes)
+        query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT).merge(writes)
     }
 
     fn started(&self, gateway: &Gateway) {

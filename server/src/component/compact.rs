@@ -82,7 +82,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let filters = filters(values).map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, "compact");
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let viewer = BlockViewer::new(bucket.clone(), values.text("bucket-web-label").unwrap_or_default(), admin);

@@ -15,6 +15,7 @@ use tonic::service::Routes;
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
 use crate::api::http::health::{self, Health, Readiness};
 use crate::api::http::measure::{self, Watch};
+use crate::api::http::paths;
 use crate::cli::Values;
 use crate::config::{ConfigError, web};
 use crate::edge::serve::{ServeOptions, serve};
@@ -154,7 +155,7 @@ impl Ports {
         let (trigger, shutdown) = edge::shutdown();
         let (ready, is_ready) = watch::channel(false);
         let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
-        let router = services.http.clone().merge(health::routes(health.clone(), registry));
+        let router = paths::forgiving(services.http.clone().merge(health::routes(health.clone(), registry)));
         let watched = axum::middleware::from_fn_with_state(watch, measure::watch);
         let router = router.layer(watched.clone());
         let writes_router = services.writes.clone().map(|writes| writes.layer(watched));

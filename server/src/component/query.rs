@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::routing::get;
 use engine::model::{Budget, Labels, relabel};
 use engine::promql::assemble::Merging;
 use engine::promql::exec::NameRemoval;
 use engine::promql::{self, Engine, syntax};
-use http::HeaderName;
+use http::{HeaderName, StatusCode, header};
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 
@@ -30,8 +31,8 @@ use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
 use crate::fanout::dial::{Dialing, TlsFiles, Trust};
 use crate::fanout::discovery::{self, Discovery, Presence, Source};
+use crate::fanout::merge::CallLimits;
 use crate::fanout::metrics::{FanoutMetrics, TelemetryBuckets};
-use crate::fanout::proxy::CallLimits;
 use crate::fanout::selector::Selector;
 use crate::fanout::{EndpointSet, Fanout, Mode, Proxy, queries, relay, serve};
 use crate::ingest::tenant::Tenancy;
@@ -62,7 +63,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let fanout_metrics = FanoutMetrics::new(telemetry(values), listed_words(values, "query.conn-metric.label"));
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, "query");
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
     fanout_metrics.register(&mut registry);
@@ -261,7 +262,8 @@ impl Prefixes {
         // A prefix that is given stands above one that requests name.
         let header = values.text("web.prefix-header").filter(|_| external.is_empty());
         let header = header.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-        Self { route, external: header.map_or(Prefix::Fixed(external), Prefix::OfHeader) }
+        let seen = if external.is_empty() { route.clone() } else { external };
+        Self { route, external: header.map_or(Prefix::Fixed(seen), Prefix::OfHeader) }
     }
 
     /// The path below which a browser sees the process.
@@ -269,16 +271,21 @@ impl Prefixes {
         self.external.clone()
     }
 
-    /// `routes` below the path at which HTTP is served.
-    pub fn nest(&self, routes: Router) -> Router {
-        if self.route.is_empty() { routes } else { Router::new().nest(&self.route, routes) }
+    /// `routes` of `component` below the path at which HTTP is served, which `/` leads to.
+    pub fn nest(&self, routes: Router, component: &'static str) -> Router {
+        if self.route.is_empty() {
+            return routes;
+        }
+        let first = format!("{}{}", self.route, ui::first_page(component));
+        let start = get(async move || (StatusCode::FOUND, [(header::LOCATION, first)]));
+        Router::new().nest(&self.route, routes).route("/", start)
     }
 }
 
 /// The API and the pages below their prefix.
 pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str) -> Router {
     let routes = query::routes(Arc::clone(api)).merge(ui::routes(prefixes.pages(), component));
-    prefixes.nest(routes.layer(axum::middleware::from_fn(with_codings)))
+    prefixes.nest(routes.layer(axum::middleware::from_fn(with_codings)), component)
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
@@ -292,14 +299,22 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
     given.extend(group("endpoint-group", Presence::WhenHealthy));
     given.extend(each("endpoint-strict", Presence::Always));
     given.extend(group("endpoint-group-strict", Presence::Always));
+    given.retain(|source| !source.address.is_empty());
+    if let Some(Source { address, .. }) = given.iter().find(|source| !source.address.contains([':', '+'])) {
+        let why = format!("address {address} is not of <host>:<port> format or a valid DNS query");
+        return Err(ConfigError::new("endpoint", why));
+    }
     if let Some(text) = values.text("endpoint.sd-config") {
         let found = discovery::parse_config(text);
         given.extend(found.map_err(|error| ConfigError::new("endpoint.sd-config", error.to_string()))?);
     }
     let files = values.list("store.sd-files").iter().filter(|file| !file.is_empty()).cloned().collect();
-    given.retain(|source| !source.address.is_empty());
+    let config_file = values.text("endpoint.sd-config-file").map(PathBuf::from);
+    if let Some(file) = &config_file {
+        discovery::read_config(file).map_err(|error| ConfigError::new("endpoint.sd-config-file", error.to_string()))?;
+    }
     let injected = values.list("inject-test-addresses").to_vec();
-    Ok(Discovery { given, files, injected, config_file: values.text("endpoint.sd-config-file").map(PathBuf::from) })
+    Ok(Discovery { given, files, injected, config_file })
 }
 
 fn dialing(values: &Values) -> Result<Dialing, ConfigError> {

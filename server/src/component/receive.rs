@@ -96,7 +96,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let config = ReceiveConfig::parse(values).map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).and_then(|ports| ports.with_writes(values)).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, "receive");
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
     let wired = Wired::new(config, &mut registry)?;

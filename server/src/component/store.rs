@@ -123,6 +123,9 @@ pub fn run(values: &Values) -> Result<(), String> {
 
 /// What runs in the process of a store beside it.
 pub trait Companion {
+    /// What the process is called.
+    const COMPONENT: &'static str;
+
     /// What answers queries, of which gRPC and HTTP let the same number in; both are served at `addresses`.
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api;
 
@@ -154,12 +157,14 @@ struct Alone<'a> {
 }
 
 impl Companion for Alone<'_> {
+    const COMPONENT: &'static str = SUBCOMMAND.name;
+
     fn api(&self, _: Addresses, gateway: &Arc<Gateway>) -> Api {
         query_api(self.values, gateway)
     }
 
     fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), _: &mut Registry) -> Router {
-        ui::routes(Prefix::none(), "store")
+        ui::routes(Prefix::none(), Self::COMPONENT)
     }
 
     fn started(&self, _: &Gateway) {}
@@ -172,10 +177,10 @@ impl Companion for Alone<'_> {
 }
 
 /// Serves the store that `config` describes, and its companion.
-pub fn serve(values: &Values, config: StoreConfig, companion: &impl Companion) -> Result<(), String> {
+pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) -> Result<(), String> {
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, C::COMPONENT);
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };

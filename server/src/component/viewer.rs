@@ -18,5 +18,5 @@ pub fn routes(viewer: &BlockViewer, values: &Values, component: &'static str) ->
     let status = Status { flags: listed(values), started: SystemTime::now() };
     let routes =
         viewer.routes(origins).merge(status::routes(Arc::new(status))).merge(ui::routes(prefixes.pages(), component));
-    prefixes.nest(routes)
+    prefixes.nest(routes, component)
 }

@@ -62,8 +62,14 @@ pub enum Presence {
     Always,
 }
 
-/// What each address stood for when it was resolved last.
-pub type Resolved = BTreeMap<Source, Vec<(String, Found)>>;
+/// What was found when it could be found last, for when it can't be.
+#[derive(Clone, Debug, Default)]
+pub struct LastGood {
+    /// What each address stood for when it was resolved.
+    pub resolved: BTreeMap<Source, Vec<(String, Found)>>,
+    /// The addresses of each file when it could be read.
+    pub files: BTreeMap<PathBuf, Vec<Source>>,
+}
 
 /// All that endpoints are found by.
 #[derive(Clone, Debug, Default)]
@@ -219,14 +225,14 @@ impl Source {
 
 impl Discovery {
     /// Every endpoint now by the name that it is listed under; and what could not be read or resolved.
-    /// A name that can't be resolved stands for what it stood for when that was written into `resolved`.
+    /// That stands for what it stood for when it was written into `known`.
     pub async fn endpoints(
         &self,
         metrics: &FanoutMetrics,
-        resolved: &mut Resolved,
+        known: &mut LastGood,
     ) -> (BTreeMap<String, Found>, Vec<String>) {
-        let (sources, mut problems) = self.sources();
-        let (mut endpoints, mut now) = (BTreeMap::new(), Resolved::new());
+        let (sources, mut problems) = self.sources(&mut known.files);
+        let (mut endpoints, mut now) = (BTreeMap::new(), BTreeMap::new());
         for source in sources {
             if source.grouping == Grouping::Group || (source.address.starts_with("dns") && source.address.contains('+'))
             {
@@ -240,20 +246,20 @@ impl Discovery {
                 Err(error) => {
                     metrics.lookup_failures.inc();
                     problems.push(error.to_string());
-                    if let Some(found) = resolved.remove(&source) {
+                    if let Some(found) = known.resolved.remove(&source) {
                         endpoints.extend(found.iter().cloned());
                         now.insert(source, found);
                     }
                 }
             }
         }
-        *resolved = now;
+        known.resolved = now;
         (endpoints, problems)
     }
 
     /// What endpoints are found by now, as the YAML of an `--endpoint.sd-config`.
-    pub fn to_yaml(&self) -> String {
-        let (sources, _) = self.sources();
+    pub fn to_yaml(&self, known: &LastGood) -> String {
+        let (sources, _) = self.sources(&mut known.files.clone());
         let mut text = String::from(if sources.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
         for source in sources {
             let (strict, group) = (source.presence == Presence::Always, source.grouping == Grouping::Group);
@@ -263,29 +269,37 @@ impl Discovery {
         text
     }
 
-    /// Every address of flags and files, and what could not be read.
-    fn sources(&self) -> (Vec<Source>, Vec<String>) {
-        let mut problems = Vec::new();
-        let mut sources = self.given.clone();
-        for pattern in &self.files {
-            for file in expand(pattern) {
-                match read_group(&file) {
-                    Ok(found) => sources.extend(found),
-                    Err(error) => problems.push(error.to_string()),
-                }
-            }
+    /// Every address of flags and files, and what could not be read. A file that is there and can't be
+    /// read has the addresses that are `known` of it, and the configuration has them even when it is gone.
+    fn sources(&self, known: &mut BTreeMap<PathBuf, Vec<Source>>) -> (Vec<Source>, Vec<String>) {
+        let (mut problems, mut now) = (Vec::new(), BTreeMap::new());
+        let listed = self.files.iter().flat_map(|pattern| expand(pattern));
+        let mut take = |file: PathBuf, read: Result<Vec<Source>, Error>, stays: bool| {
+            let last = known.remove(&file).filter(|_| stays);
+            let sources = read.map(Some).unwrap_or_else(|error| {
+                problems.push(error.to_string());
+                last
+            });
+            now.extend(sources.map(|sources| (file, sources)));
+        };
+        for file in listed {
+            let (read, is_there) = (read_group(&file), file.exists());
+            take(file, read, is_there);
         }
         if let Some(file) = &self.config_file {
-            match std::fs::read_to_string(file) {
-                Ok(text) => match parse_config(&text) {
-                    Ok(found) => sources.extend(found),
-                    Err(error) => problems.push(error.within(file.display()).to_string()),
-                },
-                Err(error) => problems.push(format!("{}: {error}", file.display())),
-            }
+            take(file.clone(), read_config(file), true);
         }
+        let sources = self.given.iter().chain(now.values().flatten()).cloned().collect();
+        *known = now;
         (sources, problems)
     }
+}
+
+/// The endpoints of the file of `--endpoint.sd-config-file`.
+pub fn read_config(file: &PathBuf) -> Result<Vec<Source>, Error> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| Error::invalid(format!("{}: {error}", file.display())))?;
+    parse_config(&text).map_err(|error| error.within(file.display()))
 }
 
 /// The endpoints of an `--endpoint.sd-config`.
@@ -366,7 +380,7 @@ mod tests {
         assert_eq!(found[1], Source::each("dns+b:2", Presence::Always));
         assert_eq!(found[2], Source::group("c:3", Presence::WhenHealthy));
         let discovery = Discovery { given: found.clone(), ..Discovery::default() };
-        assert_eq!(parse_config(&discovery.to_yaml()).unwrap(), found);
+        assert_eq!(parse_config(&discovery.to_yaml(&LastGood::default())).unwrap(), found);
     }
 
     #[test]
@@ -391,7 +405,7 @@ mod tests {
         std::fs::write(folder.path().join("b.yaml"), "- targets: 7\n").unwrap();
         let files = vec![folder.path().join("*.yaml").display().to_string()];
         let (found, problems) = Discovery { files, ..Discovery::default() }
-            .endpoints(&FanoutMetrics::default(), &mut Resolved::new())
+            .endpoints(&FanoutMetrics::default(), &mut LastGood::default())
             .await;
         assert_eq!(found.keys().collect::<Vec<_>>(), ["c:3", "d:4"]);
         assert!(problems[0].contains("b.yaml"), "{problems:?}");
@@ -401,7 +415,7 @@ mod tests {
     async fn a_group_is_one_endpoint_of_all_addresses_of_its_name() {
         let given = vec![Source::group("dns:///localhost:4", Presence::WhenHealthy)];
         let discovery = Discovery { given, ..Discovery::default() };
-        let (found, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut Resolved::new()).await;
+        let (found, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut LastGood::default()).await;
         let group = &found["thanos:///localhost:4"];
         assert!(group.members.iter().any(|member| member == "127.0.0.1:4"), "{found:?} {problems:?}");
         assert_eq!(group.host, "localhost");
@@ -417,10 +431,40 @@ mod tests {
             host: "10.0.0.1".into(),
             client: Client::AsFlagsSay,
         };
-        let mut resolved = Resolved::from([(source, vec![("10.0.0.1:1".to_owned(), found.clone())])]);
+        let resolved = BTreeMap::from([(source, vec![("10.0.0.1:1".to_owned(), found.clone())])]);
+        let mut known = LastGood { resolved, ..LastGood::default() };
         for _ in 0..2 {
-            let (endpoints, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut resolved).await;
+            let (endpoints, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut known).await;
             assert_eq!((endpoints.get("10.0.0.1:1"), problems.len()), (Some(&found), 1));
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_breaks_stands_for_what_it_stood_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+        let files = vec![path("*.yaml").display().to_string()];
+        let discovery = Discovery { files, config_file: Some(path("config.yml")), ..Discovery::default() };
+        let mut known = LastGood::default();
+        let mut found = async || {
+            let (found, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut known).await;
+            (found.into_keys().collect::<Vec<_>>(), problems.len())
+        };
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        write("a.yaml", "- targets: ['a:1']\n");
+        write("config.yml", "endpoints: [{address: 'c:3'}]\n");
+        assert_eq!(found().await, (named(&["a:1", "c:3"]), 0));
+        write("a.yaml", "- targets: [");
+        write("config.yml", "endpoints: [");
+        for _ in 0..2 {
+            assert_eq!(found().await, (named(&["a:1", "c:3"]), 2));
+        }
+        // A list that is gone lists nothing; a configuration that is gone will come again.
+        std::fs::remove_file(path("a.yaml")).unwrap();
+        std::fs::remove_file(path("config.yml")).unwrap();
+        assert_eq!(found().await, (named(&["c:3"]), 1));
+        write("config.yml", "");
+        assert_eq!(found().await, (named(&[]), 0));
     }
 }

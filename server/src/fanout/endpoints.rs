@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::dial::{Dialing, Link, Member, Outcome};
-use super::discovery::{Client, Discovery, Found, Presence, Resolved};
+use super::discovery::{Client, Discovery, Found, LastGood, Presence};
 use super::metrics::FanoutMetrics;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
@@ -26,7 +26,7 @@ pub struct EndpointSet {
     discovery: Discovery,
     dialing: Dialing,
     metrics: FanoutMetrics,
-    resolved: Mutex<Resolved>,
+    known: Mutex<LastGood>,
     peers: RwLock<BTreeMap<String, Arc<Peer>>>,
 }
 
@@ -78,7 +78,7 @@ impl EndpointSet {
             discovery,
             dialing,
             metrics: FanoutMetrics::default(),
-            resolved: Mutex::default(),
+            known: Mutex::default(),
             peers: RwLock::default(),
         }
     }
@@ -90,9 +90,9 @@ impl EndpointSet {
 
     /// Resolves addresses and asks every endpoint what it holds; what went wrong with addresses.
     pub async fn refresh(&self) -> Vec<String> {
-        let mut resolved = std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner));
-        let (found, mut problems) = self.discovery.endpoints(&self.metrics, &mut resolved).await;
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (found, mut problems) = self.discovery.endpoints(&self.metrics, &mut known).await;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         let mut peers = BTreeMap::new();
         let known = self.all();
         for (address, found) in found {
@@ -121,7 +121,7 @@ impl EndpointSet {
 
     /// What endpoints are found by now, as YAML.
     pub fn to_yaml(&self) -> String {
-        self.discovery.to_yaml()
+        self.discovery.to_yaml(&self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Every endpoint.

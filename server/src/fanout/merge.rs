@@ -17,13 +17,29 @@ pub struct Merge {
     streams: Vec<Feed>,
     heads: BinaryHeap<Head>,
     failing: Failing,
+    /// Series and samples that were given.
+    given: (u64, u64),
     warnings: Vec<String>,
     started: bool,
+}
+
+/// Samples that a chunk is taken for where samples are limited, as in Thanos.
+const SAMPLES_PER_CHUNK: u64 = 120;
+
+/// Most that one Series call gives; 0 for any number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallLimits {
+    /// Series (`--store.limits.request-series`).
+    pub series: u64,
+    /// Samples (`--store.limits.request-samples`), 120 to each chunk.
+    pub samples: u64,
 }
 
 /// What ends a merge, and what only warns.
 #[derive(Clone, Copy, Debug)]
 pub struct Failing {
+    /// Most series and samples of the merge; one more ends it, whatever becomes of endpoints that fail.
+    pub limits: CallLimits,
     /// What becomes of an endpoint that fails.
     pub on_failure: OnFailure,
     /// Most bytes of one series, and of all series of an endpoint that has to be put in order.
@@ -68,7 +84,8 @@ impl Ord for Head {
 impl Merge {
     /// The merge of `streams`; `warnings` are those of endpoints that did not open.
     pub fn new(streams: Vec<Feed>, failing: Failing, warnings: Vec<String>) -> Self {
-        Self { heads: BinaryHeap::with_capacity(streams.len()), streams, failing, warnings, started: false }
+        let heads = BinaryHeap::with_capacity(streams.len());
+        Self { heads, streams, failing, given: (0, 0), warnings, started: false }
     }
 
     /// The next series; `None` at the end. An error ends it.
@@ -91,7 +108,24 @@ impl Merge {
             }
         }
         settle(&mut merged.chunks);
+        self.count(&merged)?;
         Ok(Some(merged))
+    }
+
+    /// Counts one more series. Limit when it is one too many.
+    fn count(&mut self, series: &RemoteSeries) -> Result<(), Error> {
+        let CallLimits { series: series_max, samples: samples_max } = self.failing.limits;
+        self.given.0 += 1;
+        self.given.1 += series.chunks.len() as u64 * SAMPLES_PER_CHUNK;
+        if series_max > 0 && self.given.0 > series_max {
+            let message = format!("limit {series_max} violated (got {})", self.given.0);
+            return Err(Error::limit("store.limits.request-series", message));
+        }
+        if samples_max > 0 && self.given.1 > samples_max {
+            let message = format!("limit {samples_max} violated (got {})", self.given.1);
+            return Err(Error::limit("store.limits.request-samples", message));
+        }
+        Ok(())
     }
 
     /// What went wrong so far.

@@ -86,13 +86,12 @@ impl FanoutMetrics {
         let name = "thanos_store_nodes_grpc_connections";
         registry.register(name, "Number of gRPC connections to healthy endpoints", self.connections.clone());
         self.calls.register_client(registry);
-        let prefix = "thanos_query_store_apis_dns";
-        registry.register(format!("{prefix}_lookups"), "Names that were resolved", self.lookups.clone());
-        registry.register(
-            format!("{prefix}_failures"),
-            "Names that could not be resolved",
-            self.lookup_failures.clone(),
-        );
+        // Thanos calls them by the second name, its dashboards and alerts by the first.
+        for prefix in ["thanos_query_store_apis_dns", "thanos_query_endpoints_dns"] {
+            registry.register(format!("{prefix}_lookups"), "Names that were resolved", self.lookups.clone());
+            let help = "Names that could not be resolved";
+            registry.register(format!("{prefix}_failures"), help, self.lookup_failures.clone());
+        }
         registry.register(
             "thanos_store_api_query_duration_seconds",
             "Seconds that selections from endpoints took, by how much they gave",
@@ -113,11 +112,12 @@ impl FanoutMetrics {
         }
     }
 
-    /// One selection of `series` with `samples` samples took `time`.
-    pub fn selected(&self, time: Duration, (series, samples): (u64, u64)) {
+    /// One selection of `tenant`, of `series` with `samples` samples, took `time`.
+    pub fn selected(&self, time: Duration, (series, samples): (u64, u64), tenant: &str) {
         let labels = vec![
             ("series_le", bound(&self.buckets.series, series)),
             ("samples_le", bound(&self.buckets.samples, samples)),
+            ("tenant", tenant.to_owned()),
         ];
         self.selects.get_or_create(&labels).observe(time.as_secs_f64());
     }
@@ -141,11 +141,12 @@ mod tests {
         let endpoint = |labels: &str, kind: &str| (labels.to_owned(), kind.to_owned());
         metrics.connected([endpoint("{a=\"1\"}", "store"), endpoint("{a=\"1\"}", "store")].into_iter());
         metrics.connected([endpoint("{a=\"1\"}", "store"), endpoint(&"ä".repeat(800), "rule")].into_iter());
-        metrics.selected(Duration::from_millis(200), (5, 2_000_000));
+        metrics.selected(Duration::from_millis(200), (5, 2_000_000), "a");
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let line = "thanos_store_nodes_grpc_connections{external_labels=\"{a=\\\"1\\\"}\",store_type=\"store\"} 1";
         assert!(text.contains(line), "{text}");
-        assert!(text.contains("thanos_store_api_query_duration_seconds_count{series_le=\"10\",samples_le=\"+Inf\"} 1"));
+        let line = "seconds_count{series_le=\"10\",samples_le=\"+Inf\",tenant=\"a\"} 1";
+        assert!(text.contains(&format!("thanos_store_api_query_duration_{line}")), "{text}");
     }
 }

@@ -11,7 +11,7 @@ use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, Partial
 use tonic::{Request, Status};
 
 use super::endpoints::{Api, EndpointSet, Peer};
-use super::merge::{Failing, Feed, Merge, collect};
+use super::merge::{CallLimits, Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
 use super::selector::{Selector, Share};
 use super::stream::{SeriesStream, StreamLimits, failure};
@@ -33,19 +33,10 @@ pub struct Proxy {
     pub own_labels: Labels,
     /// Which data of endpoints is answered from (`--selector.relabel-config`).
     pub selector: Arc<Selector>,
-    /// Most that one Series call to the proxy gives.
+    /// Most that one Series call to the proxy, or one selection of a query, gives.
     pub limits: CallLimits,
     /// What is counted.
     pub metrics: FanoutMetrics,
-}
-
-/// Most that one Series call gives; 0 for any number.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallLimits {
-    /// Series (`--store.limits.request-series`).
-    pub series: u64,
-    /// Samples (`--store.limits.request-samples`), 120 to each chunk.
-    pub samples: u64,
 }
 
 /// What is asked of endpoints' StoreAPI.
@@ -80,7 +71,7 @@ impl Proxy {
         if matchers.is_empty() {
             return Err(Error::invalid("no matchers specified (excluding selector labels)"));
         }
-        let failing = Failing { on_failure: scope.on_failure, bytes_max: self.bytes_max };
+        let failing = Failing { limits: self.limits, on_failure: scope.on_failure, bytes_max: self.bytes_max };
         let peers = self.chosen(scope, &asked.matchers, asked.range);
         if peers.is_empty() {
             if scope.on_failure == OnFailure::Abort && self.endpoints.serving(Api::Store).is_empty() {

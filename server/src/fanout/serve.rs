@@ -19,16 +19,13 @@ use tonic::{Request, Response, Status};
 
 use super::endpoints::{Api as EndpointApi, Peer};
 use super::merge::Merge;
-use super::proxy::{CallLimits, Proxy, SeriesAsked};
+use super::proxy::{Proxy, SeriesAsked};
 use super::stream::{RemoteChunk, RemoteSeries};
 use crate::api::error;
 use crate::api::grpc::info::Describe;
 use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
 use crate::api::http::query::{MAX_TIME, MIN_TIME};
-
-/// Samples that a chunk counts for in a limit, as in Thanos.
-const SAMPLES_PER_CHUNK: u64 = 120;
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -127,7 +124,7 @@ impl Store for ProxyStore {
         let range = TimeRange::new(asked.min_time, asked.max_time);
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
         let merge = self.proxy.series(&scope, asked).await.map_err(|error| status(&error))?;
-        let sending = Sending { merge, own: self.proxy.own_labels.clone(), limits: self.proxy.limits, sent: (0, 0) };
+        let sending = Sending { merge, own: self.proxy.own_labels.clone() };
         Ok(Response::new(Box::pin(unfold(Some(sending), next_frame))))
     }
 
@@ -162,27 +159,6 @@ fn wanted(matchers: &[proto::thanos::LabelMatcher], (start, end): (i64, i64), li
 struct Sending {
     merge: Merge,
     own: Labels,
-    limits: CallLimits,
-    /// Series and samples so far.
-    sent: (u64, u64),
-}
-
-impl Sending {
-    /// Counts one more series. Limit when it is one too many.
-    fn count(&mut self, series: &RemoteSeries) -> Result<(), Error> {
-        let CallLimits { series: series_max, samples: samples_max } = self.limits;
-        self.sent.0 += 1;
-        self.sent.1 += series.chunks.len() as u64 * SAMPLES_PER_CHUNK;
-        if series_max > 0 && self.sent.0 > series_max {
-            let message = format!("limit {series_max} violated (got {})", self.sent.0);
-            return Err(Error::limit("store.limits.request-series", message));
-        }
-        if samples_max > 0 && self.sent.1 > samples_max {
-            let message = format!("limit {samples_max} violated (got {})", self.sent.1);
-            return Err(Error::limit("store.limits.request-samples", message));
-        }
-        Ok(())
-    }
 }
 
 /// The next frame of an answer: a warning that came up, else a series.
@@ -192,11 +168,7 @@ async fn next_frame(state: Option<Sending>) -> Option<(Result<SeriesResponse, St
     if let Some(warning) = sending.merge.pop_warning() {
         return Some((Ok(frame(series_response::Result::Warning(warning))), Some(sending)));
     }
-    let next = match sending.merge.next().await {
-        Ok(Some(series)) => sending.count(&series).map(|()| Some(series)),
-        other => other,
-    };
-    match next {
+    match sending.merge.next().await {
         Ok(Some(series)) => {
             let series = to_wire(series, &sending.own);
             Some((Ok(frame(series_response::Result::Series(series))), Some(sending)))

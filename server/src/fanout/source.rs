@@ -62,7 +62,7 @@ impl Source for RemoteSource {
                 batches.batch.clear();
             }
         }
-        self.proxy.metrics.selected(begin.elapsed(), batches.counts);
+        self.proxy.metrics.selected(begin.elapsed(), batches.counts, &self.scope.tenant);
         Ok(Selected { warnings: batches.merge.take_warnings() })
     }
 }

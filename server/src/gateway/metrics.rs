@@ -111,11 +111,10 @@ impl StoreMetrics {
             "Number of queries that are currently in flight",
             metrics.gate_in_flight.clone(),
         );
-        gate.register(
-            "duration_seconds",
-            "How many seconds queries waited for their turn",
-            metrics.gate_duration.clone(),
-        );
+        // Thanos calls it by the second name, its dashboards by the first.
+        for name in ["duration_seconds", "queries_duration_seconds"] {
+            gate.register(name, "How many seconds queries waited for their turn", metrics.gate_duration.clone());
+        }
         metrics
     }
 

@@ -37,7 +37,8 @@ impl Tenancy {
     fn named_by_header(&self, headers: &HeaderMap) -> Result<String, String> {
         for name in [self.header.as_str(), THANOS_TENANT] {
             if let Some(value) = headers.get(name).filter(|value| !value.is_empty()) {
-                return value.to_str().map(str::to_owned).map_err(|_| "tenant name not valid".into());
+                let name = std::str::from_utf8(value.as_bytes());
+                return name.map(str::to_owned).map_err(|_| "tenant name not valid".into());
             }
         }
         Ok(self.default.clone())
@@ -68,6 +69,8 @@ mod tests {
         assert_eq!(tenancy.tenant(&headers, None), Ok("b".into()));
         headers.insert("x-team", "a".parse().unwrap());
         assert_eq!(tenancy.tenant(&headers, None), Ok("a".into()));
+        headers.insert("x-team", http::HeaderValue::from_bytes("grün".as_bytes()).unwrap());
+        assert_eq!(tenancy.tenant(&headers, None), Ok("grün".into()));
         let by_certificate = Tenancy { field: Some(SubjectField::CommonName), ..tenancy };
         assert!(by_certificate.tenant(&headers, None).unwrap_err().contains("commonName"));
     }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::measure::HttpMetrics;
 use super::profile;
-use crate::telemetry::metrics::{self, Gauges};
+use crate::telemetry::metrics::{self, Gauges, MetricLabels};
 
 /// Whether the process is healthy and ready; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -20,18 +20,19 @@ pub struct Health {
     is_ready: Arc<AtomicBool>,
     status: Gauges,
     requests: HttpMetrics,
+    component: &'static str,
 }
 
 impl Health {
-    /// Healthy, and not ready yet; published as `thanos_status`.
-    pub fn register(registry: &mut Registry) -> Self {
-        let health = Self::default();
+    /// `component` is healthy, and not ready yet; published as `thanos_status`.
+    pub fn register(registry: &mut Registry, component: &'static str) -> Self {
+        let health = Self { component, ..Self::default() };
         registry.register(
             "thanos_status",
             "Represents status (0 indicates failure, 1 indicates success)",
             health.status.clone(),
         );
-        health.status.get_or_create(&vec![("check", "healthy".to_owned())]).set(1);
+        health.status.get_or_create(&health.labels("healthy")).set(1);
         health.set_ready(Readiness::NotReady);
         health
     }
@@ -40,7 +41,11 @@ impl Health {
     pub fn set_ready(&self, readiness: Readiness) {
         let is_ready = readiness == Readiness::Ready;
         self.is_ready.store(is_ready, Ordering::Release);
-        self.status.get_or_create(&vec![("check", "ready".to_owned())]).set(i64::from(is_ready));
+        self.status.get_or_create(&self.labels("ready")).set(i64::from(is_ready));
+    }
+
+    fn labels(&self, check: &str) -> MetricLabels {
+        vec![("check", check.to_owned()), ("component", self.component.to_owned())]
     }
 
     /// What counts requests of the HTTP API; published by components that count no others themselves.

@@ -8,6 +8,8 @@ pub mod coding;
 pub mod health;
 /// Counting and logging requests.
 pub mod measure;
+/// Paths that are written oddly.
+pub mod paths;
 /// Where the process spends its CPU time.
 pub mod profile;
 /// Prometheus' HTTP API.

@@ -44,7 +44,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, "downsample");
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
     let fetch = FetchOptions { data_dir: None, concurrency: META_CONCURRENCY };
     let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut registry));

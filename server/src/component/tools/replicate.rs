@@ -51,7 +51,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let to = BucketConfig::given(values, "objstore-to.config").map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, "replicate");
     let (runs, durations) = (Counters::default(), Histograms::new_with_constructor(|| Histogram::new(RUN_BUCKETS)));
     let help = "The number of replication runs split by success and error";
     registry.register("thanos_replicate_replication_runs", help, runs.clone());

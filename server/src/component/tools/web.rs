@@ -36,7 +36,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     }
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
-    let health = Health::register(&mut registry);
+    let health = Health::register(&mut registry, "bucket");
     health.requests().register(&mut registry);
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };

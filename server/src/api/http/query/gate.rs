@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::model::{Error, ErrorKind};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -18,6 +19,7 @@ pub struct Gate {
     in_flight: Gauge,
     max: Gauge,
     waits: Histogram,
+    entered: Counter,
 }
 
 /// A query's turn; over when dropped. Whoever works on the query holds it, so that a query whose caller
@@ -36,6 +38,7 @@ impl Gate {
             in_flight: Gauge::default(),
             max: Gauge::default(),
             waits: duration_histogram(),
+            entered: Counter::default(),
         };
         gate.max.set(max as i64);
         gate
@@ -46,7 +49,9 @@ impl Gate {
         let name = |rest: &str| format!("thanos_query_concurrent_gate_{rest}");
         registry.register(name("queries_in_flight"), "Queries that run now", self.in_flight.clone());
         registry.register(name("queries_max"), "Queries that may run at once", self.max.clone());
-        registry.register(name("duration_seconds"), "Seconds that queries waited for their turn", self.waits.clone());
+        let help = "Seconds that queries waited for their turn";
+        registry.register(name("queries_duration_seconds"), help, self.waits.clone());
+        registry.register(name("queries"), "Queries that got their turn", self.entered.clone());
     }
 
     /// Waits for a turn until `deadline`.
@@ -58,6 +63,7 @@ impl Gate {
             .map_err(|_| Error::new(ErrorKind::Deadline, "query timed out in query queue"))?
             .map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?;
         self.in_flight.inc();
+        self.entered.inc();
         Ok(Turn { in_flight: self.in_flight.clone(), _permit: permit })
     }
 }

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use backend::Backend;
 use engine::model::{Error, ErrorKind};
@@ -39,6 +42,8 @@ pub(crate) use params::{MAX_TIME, MIN_TIME, now_ms};
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;
+use super::measure::CountedTenant;
+use crate::edge::certificate::ClientCertificate;
 use crate::ingest::tenant::Tenancy;
 
 /// What the API needs to answer.
@@ -117,6 +122,16 @@ impl Api {
     }
 }
 
+/// Says whom a request is counted for.
+async fn counted_for_tenant(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let tenancy = &api.settings.tenancy;
+    let tenant = tenancy.tenant(request.headers(), request.extensions().get::<ClientCertificate>());
+    let tenant = tenant.unwrap_or_else(|_| tenancy.default.clone());
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(CountedTenant(tenant));
+    response
+}
+
 /// The routes below `/api/v1`.
 pub fn routes(api: Arc<Api>) -> Router {
     let asked: [(&str, MethodRouter<Arc<Api>>); 9] = [
@@ -147,6 +162,7 @@ pub fn routes(api: Arc<Api>) -> Router {
         router = router.route(path, methods);
     }
     let origins = api.settings.origins;
+    let router = router.layer(from_fn_with_state(Arc::clone(&api), counted_for_tenant));
     let routes = Router::new().nest("/api/v1", router.with_state(api));
     match origins {
         Origins::All => routes.layer(axum::middleware::from_fn(respond::with_cors)),
