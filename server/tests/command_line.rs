@@ -6,6 +6,7 @@ mod support;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use server::cli::{self, Flag, Standing, Subcommand};
 use server::component::COMPONENTS;
@@ -113,4 +114,63 @@ fn every_flag_of_thanos_is_accepted_by_the_components_that_are_there() {
     }
     assert!(missing.is_empty(), "flags of Thanos that are not accepted: {missing:#?}");
     assert!(known_flags > 300, "{known_flags} flags are not all of Thanos'");
+}
+
+/// What `shell` prints for `script`, to which the shell's completion script of uru is given as a file;
+/// `None`, said loudly, where there is no such shell.
+fn completed(shell: &str, flags: &[&str], script: &str) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["uru", "completion", shell].map(Into::into);
+    let Ok(cli::Task::Print(page)) = cli::parse(COMPONENTS, words) else { panic!("no script for {shell}") };
+    let file = folder.path().join("script");
+    fs::write(&file, page).unwrap();
+    let script = script.replace("SCRIPT", file.to_str().unwrap());
+    match Command::new(shell).args(flags).arg("-c").arg(script).env("HOME", folder.path()).output() {
+        Ok(output) => {
+            assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).unwrap())
+        }
+        Err(error) => {
+            assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{shell} is required: {error}");
+            eprintln!("SKIPPED: {shell} cannot be started: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn fish_completes_commands_of_commands_their_flags_and_values() {
+    for (line, expected) in [
+        ("uru sto", "store"),
+        ("uru --log.level debug sto", "store"),
+        ("uru tools bucket ver", "verify"),
+        ("uru tools bucket verify --rep", "--repair"),
+        ("uru store --log.level d", "debug"),
+        ("uru store --log.level=d", "--log.level=debug"),
+        ("uru compact --no-wa", "--no-wait"),
+        ("uru completion f", "fish"),
+    ] {
+        let script = format!("source SCRIPT; complete -C '{line}'");
+        let Some(found) = completed("fish", &["--no-config"], &script) else { return };
+        let words: Vec<&str> = found.lines().filter_map(|line| line.split('\t').next()).collect();
+        assert!(words.contains(&expected), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn bash_completes_commands_of_commands_their_flags_and_values() {
+    for (words, expected) in [
+        ("uru sto", "store"),
+        ("uru tools bucket ver", "verify"),
+        ("uru tools bucket verify --rep", "--repair"),
+        ("uru store --log.level d", "debug"),
+    ] {
+        let last = words.split(' ').count() - 1;
+        let script = format!(
+            "source SCRIPT; COMP_WORDS=({words}); COMP_CWORD={last}; \
+             _uru uru ${{COMP_WORDS[{last}]}} ${{COMP_WORDS[{last}-1]}}; echo ${{COMPREPLY[@]}}"
+        );
+        let Some(found) = completed("bash", &["--norc"], &script) else { return };
+        assert!(found.split_whitespace().any(|word| word == expected), "{words}: {found:?}");
+    }
 }

@@ -12,6 +12,8 @@ pub mod flag;
 pub mod compact;
 /// The flags that components share.
 pub mod flags;
+/// The completion script for fish.
+mod fish;
 /// Headings of `--help`.
 mod heading;
 /// Completion scripts and manual pages.
@@ -26,6 +28,8 @@ pub mod receive;
 pub mod store;
 /// The flags of the tools.
 pub mod tools;
+/// The words of a command line.
+mod words;
 
 pub use flag::{Branch, Flag, Kind, Standing, Subcommand};
 pub use parse::TimeOrDuration;
@@ -60,6 +64,7 @@ pub fn command(components: &'static [Subcommand]) -> Command {
     let mut command = Command::new("uru")
         .about("Metrics in object storage, stored and queried as columns; a drop-in for Thanos")
         .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true);
     for arg in flags::GLOBAL.iter().flat_map(|flag| args("", flag)) {
@@ -103,6 +108,7 @@ pub fn parse(
     words: impl IntoIterator<Item = std::ffi::OsString>,
 ) -> Result<Task, clap::Error> {
     let mut grammar = command(components);
+    let words = words::expand(words).map_err(|why| grammar.error(clap::error::ErrorKind::Io, why))?;
     let all = grammar.try_get_matches_from_mut(words)?;
     let (first, below) = all.subcommand().expect("the grammar requires a subcommand");
     if let Some(page) = pages::asked(&grammar, first, below) {
@@ -226,7 +232,8 @@ impl Values {
         if values.is_empty() && !flag.default.is_empty() {
             values.push(flag.default.to_owned());
         }
-        for value in values.iter().filter(|value| !value.is_empty()) {
+        // Where nothing is the default, an empty value is as good as none.
+        for value in values.iter().filter(|value| !(value.is_empty() && flag.default.is_empty())) {
             check(flag.kind, value)?;
         }
         let given = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
@@ -289,6 +296,7 @@ mod tests {
         }
         assert!(page("uru man").contains("uru\\-store"));
         assert!(page("uru man store").contains("\\-\\-min\\-time"));
+        assert_eq!(parse(COMPONENTS, ["uru", "store", "--version"].map(Into::into)).unwrap_err().exit_code(), 0);
         let error = parse(COMPONENTS, ["uru", "man", "nonsense"].map(Into::into)).unwrap_err().to_string();
         assert!(error.contains("nonsense"), "{error}");
     }
@@ -312,6 +320,8 @@ mod tests {
     fn a_bad_value_names_its_flag() {
         let error = values("uru store --max-time=yesterday").unwrap_err().to_string();
         assert!(error.contains("--max-time") && error.contains("yesterday"), "{error}");
+        let error = values("uru store --max-time=").unwrap_err().to_string();
+        assert!(error.contains("--max-time"), "{error}");
         assert!(values("uru store --nonsense").is_err());
     }
 }

@@ -12,7 +12,8 @@ const MANUAL: &str = "man";
 /// The grammar with the subcommands that print pages.
 pub fn with_pages(command: Command) -> Command {
     let shell = Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell));
-    let page = Arg::new("component").value_name("COMPONENT").help("The component; without one the page of uru.");
+    let page = Arg::new("component").value_name("COMPONENT").num_args(0..);
+    let page = page.help("The component, such as store or tools bucket ls; without one the page of uru.");
     command
         .subcommand(Command::new(COMPLETION).about("Prints the completion script of a shell").arg(shell))
         .subcommand(Command::new(MANUAL).about("Prints a manual page, as roff").arg(page))
@@ -22,21 +23,29 @@ pub fn with_pages(command: Command) -> Command {
 pub fn asked(grammar: &Command, name: &str, matches: &ArgMatches) -> Option<Result<Vec<u8>, clap::Error>> {
     match name {
         COMPLETION => Some(Ok(completion(grammar, *matches.get_one::<Shell>("shell").expect("it is required")))),
-        MANUAL => Some(manual(grammar, matches.get_one::<String>("component").map(String::as_str))),
+        MANUAL => {
+            let words = matches.get_many::<String>("component").unwrap_or_default();
+            Some(manual(grammar, &words.map(String::as_str).collect::<Vec<_>>().join(" ")))
+        }
         _ => None,
     }
 }
 
 fn completion(grammar: &Command, shell: Shell) -> Vec<u8> {
+    let mut grammar = grammar.clone();
+    if shell == Shell::Fish {
+        grammar.build();
+        return super::fish::script(&grammar);
+    }
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut grammar.clone(), grammar.get_name(), &mut script);
+    clap_complete::generate(shell, &mut grammar, "uru", &mut script);
     script
 }
 
-fn manual(grammar: &Command, component: Option<&str>) -> Result<Vec<u8>, clap::Error> {
+fn manual(grammar: &Command, component: &str) -> Result<Vec<u8>, clap::Error> {
     let command = match component {
-        None => grammar.clone(),
-        Some(name) => {
+        "" => grammar.clone(),
+        name => {
             let unknown = || {
                 let message = format!("no component is called {name:?}; uru --help lists them");
                 grammar.clone().error(clap::error::ErrorKind::InvalidValue, message)
