@@ -208,6 +208,9 @@ fn every_page_fits_a_phone() {
         assert!(page <= screen && screen == 390, "{path} is {page} wide on a screen of {screen}");
         let size = browser.run("return parseFloat(getComputedStyle(document.body).fontSize)");
         assert!(size.as_f64() >= Some(14.0), "{path}: letters of {size}");
+        let facts = "[...document.querySelectorAll('.facts td')].map(fact => fact.clientWidth)";
+        let narrowest = browser.run(&format!("return Math.min(innerWidth, ...{facts})")).as_u64().unwrap();
+        assert!(narrowest >= 150, "{path}: {narrowest} pixels for a fact");
     }
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
@@ -237,6 +240,21 @@ fn stores_blocks_status_and_flags_say_what_runs() {
     browser.type_into(".filter", "query.lookback");
     browser.wait("document.querySelectorAll('.facts tr').length === 1");
     assert_eq!(browser.text(".facts"), "--query.lookback-delta\t5m");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn an_endpoint_that_holds_nothing_yet_and_one_that_refuses_connections_say_so() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let tsdb = format!("--tsdb.path={}", folder.path().display());
+    let receiver = Uru::start("receive", &["--label=receive=\"a\"", &tsdb, "--remote-write.address=127.0.0.1:0"]);
+    let endpoint = format!("--endpoint={}", receiver.grpc);
+    let absent = format!("--endpoint={}", support::free_address());
+    let uru = Uru::start("query", &[&endpoint, &absent]);
+    browser.open(&page(&uru, "/stores"));
+    browser.wait_for_text("main", "nothing yet");
+    browser.wait_for_text(".reason", "Connection refused");
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 

@@ -177,6 +177,19 @@ impl Service<Request<Body>> for Link {
     }
 }
 
+/// What `status` says, and the innermost cause of it where that says more: why a connection failed.
+pub fn description(status: &Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    while let Some(inner) = cause.and_then(std::error::Error::source) {
+        cause = Some(inner);
+    }
+    let message = status.message();
+    match cause.map(ToString::to_string).filter(|cause| !message.contains(cause.as_str())) {
+        Some(cause) => format!("{message}: {cause}"),
+        None => message.to_owned(),
+    }
+}
+
 async fn send(member: &Member, request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {
     let mut channel = member.channel.clone();
     channel.ready().await?.call(request).await

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::dial::{Dialing, Link, Member, Outcome};
+use super::dial::{self, Dialing, Link, Member, Outcome};
 use super::discovery::{Client, Discovery, Found, LastGood, Presence};
 use super::metrics::FanoutMetrics;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
@@ -188,7 +188,7 @@ impl Peer {
             let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
             let answer = match tokio::time::timeout(timeout, asked).await {
                 Ok(Ok(answer)) => Ok(answer.into_inner()),
-                Ok(Err(status)) => Err(format!("{}: {}", status.code(), status.message())),
+                Ok(Err(status)) => Err(format!("{}: {}", status.code(), dial::description(&status))),
                 Err(_) => Err(format!("no answer to Info within {timeout:?}")),
             };
             member.set_answers(if answer.is_ok() { Outcome::Answered } else { Outcome::Unavailable });

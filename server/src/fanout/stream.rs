@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status, Streaming};
 
+use super::dial;
 use super::endpoints::Peer;
 
 /// One series of an endpoint.
@@ -240,7 +241,7 @@ pub fn failure(what: &str, address: &str, status: &Status) -> Error {
     };
     Error::new(
         kind,
-        format!("{what} from {address}: rpc error: code = {:?} desc = {}", status.code(), status.message()),
+        format!("{what} from {address}: rpc error: code = {:?} desc = {}", status.code(), dial::description(status)),
     )
 }
 

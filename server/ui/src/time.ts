@@ -49,6 +49,11 @@ export function formatTimeMs(ms: number): string {
   return Number.isNaN(date.getTime()) ? String(ms) : formatTime(ms / 1000);
 }
 
+/** The start and the end of what an endpoint holds, for a table; one that holds nothing yet starts after it ends. */
+export function formatRangeMs(minTime: number, maxTime: number): [string, string] {
+  return minTime > maxTime ? ["nothing yet", ""] : [formatTimeMs(minTime), formatTimeMs(maxTime)];
+}
+
 /** Unix seconds of "2026-01-31 12:00[:00]" in UTC; null when it is not one. */
 export function parseTime(text: string): number | null {
   const match = /^(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?$/.exec(text.trim());

@@ -2,7 +2,7 @@
 
 import { Badge, LabelSet, Page, useApi } from "../parts";
 import type { Endpoint } from "../api";
-import { ago, formatTimeMs } from "../time";
+import { ago, formatRangeMs } from "../time";
 
 export function StoresPage() {
   const stores = useApi<Record<string, Endpoint[] | null>>("stores");
@@ -39,6 +39,7 @@ export function StoresPage() {
 }
 
 function Row({ endpoint }: { endpoint: Endpoint }) {
+  const [from, to] = formatRangeMs(endpoint.minTime, endpoint.maxTime);
   return (
     <tr>
       <td class="mono">{endpoint.name}</td>
@@ -53,8 +54,8 @@ function Row({ endpoint }: { endpoint: Endpoint }) {
           </div>
         ))}
       </td>
-      <td class="num">{formatTimeMs(endpoint.minTime)}</td>
-      <td class="num">{formatTimeMs(endpoint.maxTime)}</td>
+      <td class="num">{from}</td>
+      <td class="num">{to}</td>
       <td>{ago(endpoint.lastCheck)}</td>
     </tr>
   );
