@@ -117,7 +117,12 @@ impl Watched {
         let tree = fold(&String::from_utf8_lossy(&script.stdout));
         if tree.samples == 0 {
             let why = String::from_utf8_lossy(&script.stderr);
-            return Err(format!("flame graph of {}: no sample was taken: {}", self.scene, why.trim()));
+            if !script.status.success() {
+                return Err(format!("flame graph of {}: perf script: {}", self.scene, why.trim()));
+            }
+            // A start over few blocks is over before the first sample.
+            eprintln!("flame graph: none of {}, which was over before a sample was taken", self.scene);
+            return std::fs::remove_file(&self.data).map_err(failed);
         }
         let path = self.data.with_extension("svg");
         std::fs::write(&path, svg(&self.scene, &tree)).map_err(failed)?;
