@@ -78,3 +78,25 @@ fn exemplars_and_the_starts_of_counters_are_kept_when_flags_say_so() {
         assert_eq!(found, exemplars, "{flags:?}: {text}");
     }
 }
+
+/// The README's tour is typed as it stands there, but for the port.
+#[test]
+fn the_question_of_the_readmes_tour_gets_the_answer_that_stands_there() {
+    let Some(block) = support::shared("golden/blocks/k8s/01M7YFY7H37F9ZH8ZQ1CX44W25") else { return };
+    let data = tempfile::tempdir().unwrap();
+    let bucket = data.path().join("bucket");
+    support::copy_folder(&block, &bucket.join(block.file_name().unwrap()));
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let mut lines = readme.lines().skip_while(|line| !line.starts_with("    $ curl ")).map(str::trim);
+    let (question, told) = (lines.next().expect("the tour asks with curl"), lines.next().unwrap());
+    let uru = start(data.path());
+    let command = question.trim_start_matches("$ ").replace("127.0.0.1:10902", &uru.http);
+    let Ok(output) = std::process::Command::new("curl").arg("--version").output() else {
+        assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "curl is required");
+        eprintln!("SKIPPED: curl cannot be started");
+        return;
+    };
+    assert!(output.status.success());
+    let output = std::process::Command::new("sh").args(["-c", &command.replace("curl ", "curl -s ")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), told, "{command}");
+}
