@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::compare::{self, Row, Runs};
 use crate::profile::Profile;
-use crate::settings::Settings;
+use crate::settings::{Settings, at_least_one};
 use crate::side::{CommandLine, Side, free_address, run_to_end};
 use crate::usage::Usage;
 
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     flags: String,
     /// How often each compacts.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
     rounds: usize,
 }
 

@@ -87,6 +87,24 @@ pub fn interleave<S>(
     Ok(runs)
 }
 
+/// Those of `questions` whose names contain one of `only`, or all. Refuses a choice of none.
+pub fn chosen<Q>(mut questions: Vec<Q>, name: impl Fn(&Q) -> &str, only: &[String]) -> Result<Vec<Q>, String> {
+    let all: Vec<String> = questions.iter().map(|question| name(question).to_owned()).collect();
+    questions.retain(|question| only.is_empty() || only.iter().any(|part| name(question).contains(part.as_str())));
+    if questions.is_empty() {
+        return Err(format!("--only {}: there is no such question among: {}", only.join(", "), all.join("; ")));
+    }
+    Ok(questions)
+}
+
+/// Refuses rows of which every answer is empty: what was timed is then the answering of nothing.
+pub fn check_answers(rows: &[Row]) -> Result<(), String> {
+    if rows.iter().all(|row| row.answer.starts_with("0 ")) {
+        return Err("every answer is empty: the data holds nothing between --start and --end".into());
+    }
+    Ok(())
+}
+
 /// The rows as a table for people: medians, and how many times the first side's the others' are.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![
@@ -168,5 +186,15 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines(&rows).len(), 2);
+    }
+
+    #[test]
+    fn choices_of_no_question_and_empty_answers_are_refused() {
+        let only = |part: &str| chosen(vec!["one", "two"], |name| name, &[part.to_owned()]);
+        assert_eq!(only("w").unwrap(), ["two"]);
+        assert!(only("x").unwrap_err().contains("one; two"));
+        let row = |answer: &str| Row { question: "q".into(), answer: answer.into(), sides: Vec::new() };
+        assert!(check_answers(&[row("0 items, 0.00 MiB")]).is_err());
+        assert!(check_answers(&[row("0 series, 0 samples"), row("10 items")]).is_ok());
     }
 }

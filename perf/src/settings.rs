@@ -104,6 +104,15 @@ impl Settings {
     }
 }
 
+/// A count of which none would measure nothing.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("nothing would be measured; give at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("not a whole number".into()),
+    }
+}
+
 /// A command line with only the last part of every path: a record is read on other machines.
 fn without_folders(command: &str) -> String {
     let is_end = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '=');
@@ -127,6 +136,12 @@ mod tests {
     fn settings(record: PathBuf) -> Settings {
         let machine = Machine { commit: "abc".into(), cores: 2, ..Machine::default() };
         Settings { json: false, record: Some(record), profile: None, machine, command: "perf run a".into() }
+    }
+
+    #[test]
+    fn a_count_of_none_is_refused() {
+        assert_eq!(at_least_one("3"), Ok(3));
+        assert!(at_least_one("0").unwrap_err().contains("at least 1") && at_least_one("x").is_err());
     }
 
     #[test]

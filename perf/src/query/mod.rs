@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use crate::compare::{self, Row};
-use crate::settings::Settings;
+use crate::settings::{Settings, at_least_one};
 use crate::usage;
 
 use answer::Answer;
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long)]
     uru_cmd: Option<String>,
     /// How often each side is asked each question.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 9, value_parser = at_least_one)]
     rounds: usize,
     /// Only questions whose names contain this; may repeat.
     #[arg(long)]
@@ -82,13 +82,11 @@ enum Differing {
 pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for sockets: {error}"))?;
+    let questions = questions::all(&args.times).into_iter().collect();
+    let questions = compare::chosen(questions, |question: &Question| question.name, &args.only)?;
     let mut sides = sides::start(&runtime, args)?;
     let mut rows = Vec::new();
-    let is_asked = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
-    for question in questions::all(&args.times) {
-        if !is_asked(question.name) {
-            continue;
-        }
+    for question in questions {
         rows.push(measure(&runtime, &mut sides, &question, args)?);
         eprintln!("asked: {}", question.name);
         if let (Some(profile), Some(uru)) = (&settings.profile, sides.first_mut()) {
@@ -97,6 +95,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
             profile.draw(&scene, pid, || runtime.block_on(uru.client.ask(&question)).map(drop))?;
         }
     }
+    compare::check_answers(&rows)?;
     let table = compare::table(&rows) + &means(&rows);
     settings.tell("query", &compare::lines(&rows), &table)
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::compare::{self, Row, Runs, Spread};
-use crate::settings::Settings;
+use crate::settings::{Settings, at_least_one};
 
 use receivers::Receiver;
 use requests::requests;
@@ -58,16 +58,16 @@ pub struct Args {
     #[arg(long)]
     uru_cmd: Option<String>,
     /// Series, of which each has one sample in each round.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = at_least_one)]
     series: usize,
     /// Rounds that are timed, of each kind.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = at_least_one)]
     rounds: usize,
     /// Series of a request.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = at_least_one)]
     batch: usize,
     /// Connections that send at once.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one)]
     connections: usize,
     /// How often a receiver that has taken the warm-up and the steady rounds is killed and started again,
     /// and then ended and started again; each start is timed until it is ready.

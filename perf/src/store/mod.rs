@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::compare::{self, Row};
 use crate::grpc::Client;
 use crate::profile::{Profile, Watched};
-use crate::settings::Settings;
+use crate::settings::{Settings, at_least_one};
 use crate::side::{CommandLine, Side, free_address, get};
 
 use answer::Answer;
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     uru_cmd: Option<String>,
     /// How often each side is asked each question.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = at_least_one)]
     rounds: usize,
     /// Only questions whose names contain this; may repeat.
     #[arg(long)]
@@ -75,6 +75,8 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot wait for sockets: {error}"))?;
     let bucket = args.bucket.canonicalize().map_err(|error| format!("{}: {error}", args.bucket.display()))?;
+    let questions = questions::all((args.start, args.end), args.resolution);
+    let questions = compare::chosen(questions, |question| &question.name, &args.only)?;
     let mut commands = vec![("uru", CommandLine::uru(args.uru_cmd.as_deref(), &["store"])?)];
     commands.extend(args.thanos.iter().map(|program| ("thanos", CommandLine::of(program, &["store"]))));
     if let Some(peer) = &args.peer_cmd {
@@ -87,9 +89,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     sides.push(start_copy(&runtime)?);
     let mut rows = Vec::new();
-    let is_asked = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
-    for question in questions::all((args.start, args.end), args.resolution).iter().filter(|asked| is_asked(&asked.name))
-    {
+    for question in &questions {
         rows.push(measure(&runtime, &mut sides, question, args.rounds)?);
         eprintln!("asked: {}", question.name);
         if let (Some(profile), Some(uru)) = (&settings.profile, sides.first_mut()) {
@@ -97,6 +97,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
             profile.draw(&scene, pid, || runtime.block_on(uru.ask(question, |_| {})))?;
         }
     }
+    compare::check_answers(&rows)?;
     settings.tell("store", &compare::lines(&rows), &compare::table(&rows))
 }
 
