@@ -14,6 +14,7 @@ use proto::thanos::{
 };
 use support::{IO_MODES, Uru, everything, frames, run, series, unary, wait, write_block};
 use tonic::Code;
+use tonic::transport::Channel;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
@@ -46,6 +47,40 @@ impl Fixture {
 
 fn matcher(kind: i32, name: &str, value: &str) -> LabelMatcher {
     LabelMatcher { r#type: kind, name: name.into(), value: value.into() }
+}
+
+/// The services that reflection lists, but for its own.
+async fn reflected(channel: &Channel) -> Vec<String> {
+    let mut reflection =
+        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answer = reflection.server_reflection_info(futures_util::stream::iter([asked])).await.unwrap();
+    let answer = answer.into_inner().message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("services are listed") };
+    let mut services: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    services.retain(|name| !name.starts_with("grpc.reflection."));
+    services.sort_unstable();
+    services
+}
+
+#[test]
+fn queriers_and_receivers_list_the_services_that_they_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("--tsdb.path={}", folder.path().display());
+    let receive = ["--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0", &path];
+    let both = ["grpc.health.v1.Health", "thanos.Exemplars", "thanos.Query", "thanos.Status", "thanos.Store"];
+    for (component, flags, more) in [
+        ("query", &[][..], &["thanos.Metadata", "thanos.Rules", "thanos.Targets", "thanos.info.Info"][..]),
+        ("receive", &receive, &["thanos.WriteableStore", "thanos.info.Info"]),
+    ] {
+        let uru = Uru::start(component, flags);
+        let mut wanted = [&both, more].concat();
+        wanted.sort_unstable();
+        assert_eq!(run(async { reflected(&uru.connect().await).await }), wanted, "{component}");
+    }
 }
 
 #[test]
@@ -137,19 +172,7 @@ fn info_health_and_hints_say_what_there_is() {
         let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
         assert_eq!(answer.into_inner().status, 1);
 
-        let mut reflection =
-            tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
-        let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(MessageRequest::ListServices(String::new())),
-        };
-        let answer = reflection.server_reflection_info(futures_util::stream::iter([asked])).await.unwrap();
-        let answer = answer.into_inner().message().await.unwrap().unwrap().message_response;
-        let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("services are listed") };
-        let mut services: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
-        services.sort_unstable();
-        let own = |name: &String| !name.starts_with("grpc.reflection.");
-        services.retain(own);
+        let services = reflected(&channel).await;
         assert_eq!(services, ["grpc.health.v1.Health", "thanos.Query", "thanos.Store", "thanos.info.Info"]);
 
         let id = "__block_id";

@@ -18,6 +18,7 @@ use tonic::transport::Endpoint;
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::Origins;
 use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
@@ -53,6 +54,18 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         flags::REQUEST_LOGGING,
     ],
 };
+
+/// Services that reflection names: those that answer.
+const SERVED: [&str; 8] = [
+    "thanos.Store",
+    "thanos.Query",
+    "thanos.info.Info",
+    "thanos.Rules",
+    "thanos.Targets",
+    "thanos.Metadata",
+    "thanos.Exemplars",
+    "thanos.Status",
+];
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
@@ -95,8 +108,8 @@ pub fn run(values: &Values) -> Result<(), String> {
         let grpc = relay::add_to(Routes::new(serve::store(proxy.clone())), &proxy)
             .add_service(queries::query(Arc::clone(&api), api.syntax))
             .add_service(InfoService::new(info))
-            .add_service(health_service)
-            .prepare();
+            .add_service(health_service);
+        let grpc = reflected(grpc, &SERVED)?.prepare();
         let services = Services { http: http_routes(&api, &prefixes, "query"), grpc, writes: None };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
         report(&endpoints.refresh().await);

@@ -19,6 +19,7 @@ use super::process::{self, Ports, Services};
 use super::store;
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::grpc::reflection::reflected;
 use crate::api::http::health::Health;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, query, receive};
@@ -91,6 +92,10 @@ pub struct ReceiveConfig {
     io: engine::io::Mode,
 }
 
+/// Services that reflection names: those that answer.
+const SERVED: [&str; 6] =
+    ["thanos.Store", "thanos.WriteableStore", "thanos.Exemplars", "thanos.Status", "thanos.Query", "thanos.info.Info"];
+
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
     let config = ReceiveConfig::parse(values).map_err(|error| error.to_string())?;
@@ -121,8 +126,8 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(StatisticsService::new(Arc::clone(&wired.held)).into_server())
             .add_service(queries::query(api, syntax::Options::ALL))
             .add_service(InfoService::new(info))
-            .add_service(health_service)
-            .prepare();
+            .add_service(health_service);
+        let grpc = reflected(grpc, &SERVED)?.prepare();
         let services = Services {
             http: ui::routes(Prefix::none(), "receive")
                 .merge(ingest::status::routes(&wired.held, &wired.receiver.options.tenancy)),

@@ -19,6 +19,7 @@ use super::process::{self, Ports, Services};
 use super::query;
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
+use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
 use crate::api::http::health::Health;
 use crate::api::http::query::{Api, Settings};
@@ -58,7 +59,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
 };
 
 /// Services that reflection names: those that answer.
-const SERVED: [&str; 4] = ["thanos.Store", "thanos.Query", "thanos.info.Info", "grpc.health.v1.Health"];
+const SERVED: [&str; 3] = ["thanos.Store", "thanos.Query", "thanos.info.Info"];
 
 /// Pause between two attempts of the first sync.
 const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
@@ -196,14 +197,6 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         io = store.gateway.selector.pool.io_name(),
         "starting store"
     );
-    let reflection = || {
-        let builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        SERVED.iter().fold(builder, |builder, service| builder.with_service_name(*service))
-    };
-    let v1 = reflection().build_v1().map_err(|error| format!("gRPC reflection: {error}"))?;
-    let v1alpha = reflection().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone(), "store"));
     let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
@@ -212,10 +205,8 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let grpc = kept(&store.gateway)
         .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))
         .add_service(InfoService::new(info))
-        .add_service(health_service)
-        .add_service(v1)
-        .add_service(v1alpha)
-        .prepare();
+        .add_service(health_service);
+    let grpc = reflected(grpc, &SERVED)?.prepare();
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
     let routes = viewer.routes(Origins::All);
     let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api), &mut registry));

@@ -7,6 +7,8 @@ pub mod call;
 pub mod info;
 /// Counting calls; a panic fails its own call alone.
 pub mod measure;
+/// What a process serves, told to those who ask.
+pub mod reflection;
 /// Labels and matchers on the wire.
 pub mod wire;
 
