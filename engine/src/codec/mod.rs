@@ -20,5 +20,5 @@ pub mod string_list;
 pub use corrupt::Corrupt;
 pub use cursor::Cursor;
 pub use label_text::LabelText;
-pub use labels::{EncodedLabel, EncodedLabels, LabelFault};
+pub use labels::{EncodedLabel, EncodedLabels, LabelFault, is_text, name_order};
 pub use string_list::StringList;

@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use super::create::Located;
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
@@ -160,22 +161,24 @@ pub(super) enum Place {
 pub(super) struct Scratch {
     kept: FloatRows,
     late: FloatRows,
-    created: Vec<(u32, u32)>,
+    pub(super) created: Vec<(u32, u32)>,
 }
 
 /// What one batch appends, until it is recorded.
 pub(super) struct Pass<'a> {
-    batch: &'a WriteBatch,
-    limits: AppendLimits,
+    pub(super) batch: &'a WriteBatch,
+    pub(super) limits: AppendLimits,
     /// No sample before this is taken in order.
     floor: i64,
     /// No sample before this is taken out of order: as far behind the latest sample before this batch as
     /// the window is long, so that samples of one batch do not make each other too old.
     late_from: i64,
-    report: WriteReport,
+    pub(super) report: WriteReport,
     pub(super) tenant: u32,
     pub(super) recorder: &'a mut Recorder,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
+    /// Labels of the series that was created last.
+    pub(super) located: Located<'a>,
     natives: Vec<(u32, i64, &'a HistogramValue)>,
     late_natives: Vec<(u32, i64, &'a HistogramValue)>,
     exemplars: Vec<ExemplarRecord<'a>>,
@@ -234,6 +237,7 @@ impl Head {
             tenant,
             recorder,
             scratch: std::mem::take(&mut self.scratch),
+            located: Located::default(),
             natives: Vec::new(),
             late_natives: Vec::new(),
             exemplars: Vec::new(),
@@ -361,76 +365,8 @@ impl Head {
         self.table.find(SeriesHash::of(labels), SeriesCheck::of(labels))
     }
 
-    /// Creates the series of `row` when it has a sample that would be taken.
-    #[cold]
-    fn create_wanted(&mut self, row: u32, pass: &mut Pass<'_>) -> Option<u32> {
-        let batch = pass.batch;
-        let times = batch.samples(row).times.iter().copied();
-        let times = times.chain(batch.histograms(row).iter().map(|histogram| histogram.time));
-        let labels = batch.labels(row);
-        if batch.is_unchecked()
-            && let Some(fault) = labels.fault()
-        {
-            pass.report.bad_labels.count(fault);
-            return None;
-        }
-        let has_room = self.symbols.has_room(labels.0.len()) && self.places.len() < u32::MAX as usize - LABELS_MAX;
-        let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
-        let refusal = |time: i64| match self.bounds(time, pass) {
-            Some(reason) => Some(reason),
-            None => limit.then_some(Reason::SeriesLimit),
-        };
-        if times.clone().any(|time| refusal(time).is_none()) {
-            let id = self.create_series((batch.hash(row), batch.check(row)), labels, self.next_ref);
-            pass.scratch.created.push((row, self.numbers[id as usize]));
-            pass.report.series_created += 1;
-            return Some(id);
-        }
-        let rejected = times.filter_map(|time| Some(Rejected { series: row, time, reason: refusal(time)? }));
-        let rejected: Vec<Rejected> = rejected.collect();
-        pass.report.rejected.extend(rejected);
-        let orphans = batch.exemplars(row).map(|exemplar| Rejected {
-            series: row,
-            time: exemplar.time,
-            reason: Reason::ExemplarWithoutSeries,
-        });
-        pass.report.rejected_exemplars.extend(orphans);
-        None
-    }
-
-    /// Adds a series, which isn't there, under the number `wal_ref`.
-    pub(super) fn create_series(
-        &mut self,
-        (hash, check): (SeriesHash, SeriesCheck),
-        labels: EncodedLabels<'_>,
-        wal_ref: u32,
-    ) -> u32 {
-        let id = self.metas.len() as u32;
-        let labels_at = self.places.len() as u32;
-        let mut rest = labels.iter();
-        while let Some(label) = rest.next_label() {
-            self.places.push(self.postings.add(label, id, &mut self.symbols));
-        }
-        self.next_ref = self.next_ref.max(wal_ref.wrapping_add(1));
-        self.lines.push(Line::default());
-        self.numbers.push(wal_ref);
-        self.metas.push(Meta {
-            hash: hash.0,
-            check: check.0,
-            labels_at,
-            labels: (self.places.len() - labels_at as usize) as u16,
-            closed: Vec::new(),
-            native: None,
-            out_of_order: None,
-        });
-        self.table.insert((hash, check), id);
-        self.stats.series += 1;
-        self.stats.series_created += 1;
-        id
-    }
-
     /// Why a sample at `time` is refused whatever its series; `None` when it isn't.
-    fn bounds(&self, time: i64, pass: &Pass<'_>) -> Option<Reason> {
+    pub(super) fn bounds(&self, time: i64, pass: &Pass<'_>) -> Option<Reason> {
         if time > pass.limits.time_max {
             return Some(Reason::TooFarInFuture);
         }

@@ -332,11 +332,6 @@ impl WriteBatch {
         self.series.is_empty()
     }
 
-    /// Whether nobody has looked into the labels of its series.
-    pub(super) fn is_unchecked(&self) -> bool {
-        self.body.is_some()
-    }
-
     /// The labels of series number `series`.
     #[inline]
     pub fn labels(&self, series: u32) -> EncodedLabels<'_> {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! names    symbol │ places of its values
-//! values   name │ symbol │ series
+//! values   name │ symbol │ list of series
 //! table    open addressing by the hash of a label: half of it u32 │ place plus 1 u32, 0 where it is free
 //! ```
 
@@ -12,18 +12,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::list::List;
 use super::symbols::Symbols;
 use crate::codec::{EncodedLabel, EncodedLabels};
 
 /// Slots of the smallest table.
 const SLOTS_MIN: usize = 64;
-
-/// Series of one label value, ascending.
-#[derive(Clone, Debug)]
-enum List {
-    One(u32),
-    Many(Vec<u32>),
-}
 
 /// A label value and its series.
 #[derive(Clone, Debug)]
@@ -78,7 +72,8 @@ pub(super) struct Postings {
 }
 
 impl Postings {
-    /// Adds series `id`, greater than all before, under `label`; gives the label's place.
+    /// Adds series `id`, at least as great as all before, under `label`, whether anything has it or not;
+    /// gives the label's place.
     pub(super) fn add(&mut self, label: EncodedLabel<'_>, id: u32, symbols: &mut Symbols) -> u32 {
         if (self.values.len() + 1) * 4 > self.table.len() * 3 {
             self.grow();
@@ -86,15 +81,7 @@ impl Postings {
         let hash = hash_of(label.bytes);
         match self.probe(hash, (label.name, label.value), symbols) {
             Ok(place) => {
-                let value = &mut self.values[place as usize];
-                self.names[value.name as usize].series += 1;
-                match &mut value.list {
-                    List::Many(list) => list.push(id),
-                    one @ List::One(_) => {
-                        let List::One(first) = *one else { return place };
-                        *one = List::Many(vec![first, id]);
-                    }
-                }
+                self.add_at(place, id);
                 place
             }
             Err(slot) => {
@@ -108,6 +95,20 @@ impl Postings {
                 place
             }
         }
+    }
+
+    /// Adds series `id`, at least as great as all before, under the label at `place`.
+    #[inline]
+    pub(super) fn add_at(&mut self, place: u32, id: u32) {
+        let value = &mut self.values[place as usize];
+        self.names[value.name as usize].series += 1;
+        value.list.push(id);
+    }
+
+    /// The place of an encoded label.
+    #[inline]
+    pub(super) fn place(&self, label: EncodedLabel<'_>, symbols: &Symbols) -> Option<u32> {
+        self.probe(hash_of(label.bytes), (label.name, label.value), symbols).ok()
     }
 
     /// The place of a label.
@@ -139,22 +140,16 @@ impl Postings {
         (self.names[value.name as usize].symbol, value.symbol)
     }
 
-    /// The series that have the value at `place`, ascending.
-    pub(super) fn list(&self, place: u32) -> &[u32] {
-        match &self.values[place as usize].list {
-            List::One(id) => std::slice::from_ref(id),
-            List::Many(list) => list,
-        }
+    /// The series that have the value at `place`.
+    pub(super) fn list(&self, place: u32) -> &List {
+        &self.values[place as usize].list
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let lists = self.values.iter().map(|value| match &value.list {
-            List::One(_) => 0,
-            List::Many(list) => list.capacity() * size_of::<u32>(),
-        });
+        let lists: usize = self.values.iter().map(|value| value.list.heap_bytes()).sum();
         let names: usize = self.names.iter().map(|name| name.values.capacity() * size_of::<u32>()).sum();
         let table = self.table.capacity() * size_of::<(u32, u32)>();
-        lists.sum::<usize>() + names + self.values.capacity() * size_of::<Value>() + table
+        lists + names + self.values.capacity() * size_of::<Value>() + table
     }
 
     /// Which of the names has this symbol; made when it is new.

@@ -96,11 +96,17 @@ impl Lookup for Head {
             (Values::All, Some(name)) => self.postings.values_of(name),
             (Values::All, None) => &[],
         };
+        let mut list = Vec::new();
         if let [place] = places {
-            return Ok(Ordinals::from(self.postings.list(*place).to_vec()));
+            self.postings.list(*place).read(&mut list);
+            return Ok(Ordinals::from(list));
         }
         let mut union = Union::new(self.metas.len() as u32);
-        places.iter().for_each(|place| union.add_list(self.postings.list(*place)));
+        for place in places {
+            list.clear();
+            self.postings.list(*place).read(&mut list);
+            union.add_list(&list);
+        }
         Ok(union.finish())
     }
 

@@ -18,16 +18,19 @@ pub mod batch;
 /// Counts of series by their labels.
 pub mod cardinality;
 mod chunks;
+mod create;
 /// Blocks out of heads.
 pub mod cut;
 /// Copies of some series.
 pub mod excerpt;
 mod exemplars;
 mod index;
+mod list;
 mod lookup;
 mod native;
 mod out_of_order;
 mod paged;
+mod places;
 /// Records onto a head.
 pub mod replay;
 mod series;
@@ -49,6 +52,7 @@ pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 use exemplars::ExemplarRing;
 use index::Postings;
 use paged::Paged;
+use places::Places;
 use series::{Line, Meta};
 use symbols::Symbols;
 use table::SeriesTable;
@@ -92,7 +96,7 @@ pub struct Head {
     /// How the WAL refers to each series.
     numbers: Paged<u32>,
     /// Places of the labels of all series, in label order.
-    places: Vec<u32>,
+    places: Places,
     postings: Postings,
     exemplars: ExemplarRing,
     metadata: HashMap<u32, OwnedMetadata>,
@@ -159,7 +163,7 @@ impl Head {
             lines: Paged::default(),
             metas: Paged::default(),
             numbers: Paged::default(),
-            places: Vec::new(),
+            places: Places::default(),
             postings: Postings::default(),
             exemplars: ExemplarRing::new(options.exemplars_max),
             metadata: HashMap::new(),
@@ -217,7 +221,7 @@ impl Head {
             + self.lines.heap_bytes()
             + self.metas.heap_bytes()
             + self.numbers.heap_bytes()
-            + self.places.capacity() * size_of::<u32>()
+            + self.places.heap_bytes()
             + open
             + own
     }
@@ -234,7 +238,7 @@ impl Head {
 
     fn places_of(&self, id: u32) -> &[u32] {
         let meta = &self.metas[id as usize];
-        &self.places[meta.labels_at as usize..][..usize::from(meta.labels)]
+        self.places.get(meta.labels_at, usize::from(meta.labels))
     }
 }
 

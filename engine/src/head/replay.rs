@@ -2,7 +2,7 @@
 
 use super::Head;
 use super::append::LateValue;
-use super::batch::{SeriesCheck, SeriesHash};
+use super::create::Located;
 use super::series::NATIVE;
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
@@ -61,10 +61,10 @@ impl Replay {
 
     /// Gives series their numbers.
     pub fn series(&mut self, series: &[(u32, EncodedLabels<'_>)]) {
+        let mut located = Located::default();
         for (number, labels) in series {
             let known = self.head.find_series(*labels);
-            let hashes = || (SeriesHash::of(*labels), SeriesCheck::of(*labels));
-            let id = known.unwrap_or_else(|| self.head.create_series(hashes(), *labels, *number));
+            let id = known.unwrap_or_else(|| self.head.create_series(*labels, &mut located, *number));
             self.head.numbers[id as usize] = *number;
             self.head.next_ref = self.head.next_ref.max(number.wrapping_add(1));
             self.bind(*number, id);

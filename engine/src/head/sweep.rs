@@ -7,6 +7,7 @@
 //! A series that gets a sample after it was passed over is taken in at the end.
 
 use super::index::Postings;
+use super::places::Places;
 use super::series::{Line, Meta};
 use super::symbols::Symbols;
 use super::table::SeriesTable;
@@ -42,7 +43,7 @@ struct Kept {
     olds: Vec<u32>,
     /// Where its labels start.
     labels_at: Vec<u32>,
-    places: Vec<u32>,
+    places: Places,
     symbols: Symbols,
     postings: Postings,
     table: SeriesTable,
@@ -153,14 +154,15 @@ impl Kept {
         let new = self.olds.len() as u32;
         self.renumbered[id as usize] = new;
         self.olds.push(id);
-        self.labels_at.push(self.places.len() as u32);
+        let mut places = Vec::with_capacity(usize::from(head.metas[id as usize].labels));
         for (name, value) in head.pairs_of(id) {
             let (name, value) = (head.symbols.get(name), head.symbols.get(value));
             self.bytes.clear();
             EncodedLabels::push_inner(name, value, &mut self.bytes);
             let label = EncodedLabel { name, value, bytes: &self.bytes };
-            self.places.push(self.postings.add(label, new, &mut self.symbols));
+            places.push(self.postings.add(label, new, &mut self.symbols));
         }
+        self.labels_at.push(self.places.push(places.into_iter()));
         let meta = &head.metas[id as usize];
         self.table.insert((SeriesHash(meta.hash), SeriesCheck(meta.check)), new);
     }

@@ -1,16 +1,22 @@
 //! From a series' hashes to its number: open addressing, sixteen bytes a slot.
 //!
 //! ```text
-//! slot   upper half of the hash u32 │ number plus 1 u32, 0 where it is free │ check u64
+//! table     segments by the uppermost bits of the check, each of which grows on its own
+//! segment   slots from the lower bits of the check on
+//! slot      upper half of the hash u32 │ number plus 1 u32, 0 where it is free │ check u64
 //! ```
 //! What a series is looked for by is in the slot, so that one that is there costs one cache line. See
-//! [`SeriesCheck`] for why its labels needn't be compared.
+//! [`SeriesCheck`] for why its labels needn't be compared. Segments are many, so that no append waits
+//! long for one to grow.
 
 use super::batch::{SeriesCheck, SeriesHash};
 use crate::simd::prefetch;
 
-/// Slots of the smallest table.
-const SLOTS_MIN: usize = 64;
+/// Segments of a table.
+const SEGMENTS: usize = 64;
+
+/// Slots of the smallest segment.
+const SLOTS_MIN: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(16))]
@@ -22,17 +28,29 @@ struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 16, "a slot lies within one cache line");
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct SeriesTable {
+    segments: [Segment; SEGMENTS],
+}
+
+#[derive(Clone, Debug, Default)]
+struct Segment {
     slots: Vec<Slot>,
     len: usize,
+}
+
+impl Default for SeriesTable {
+    fn default() -> Self {
+        Self { segments: std::array::from_fn(|_| Segment::default()) }
+    }
 }
 
 impl SeriesTable {
     /// Asks for the slot where a series of `check` is looked for first.
     #[inline]
     pub(super) fn prefetch(&self, check: SeriesCheck) {
-        if let Some(slot) = self.slots.get(self.home(check.0)) {
+        let segment = self.segment(check);
+        if let Some(slot) = segment.slots.get(segment.home(check.0)) {
             prefetch(slot);
         }
     }
@@ -40,25 +58,50 @@ impl SeriesTable {
     /// The number of the series with these hashes.
     #[inline]
     pub(super) fn find(&self, hash: SeriesHash, check: SeriesCheck) -> Option<u32> {
+        self.segment(check).find((hash.0 >> 32) as u32, check.0)
+    }
+
+    /// Adds `number`, which has these hashes and isn't there yet.
+    pub(super) fn insert(&mut self, (hash, check): (SeriesHash, SeriesCheck), number: u32) {
+        let segment = &mut self.segments[segment_of(check)];
+        segment.insert(Slot { tag: (hash.0 >> 32) as u32, number: number + 1, check: check.0 });
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.slots.capacity() * size_of::<Slot>()).sum()
+    }
+
+    #[inline]
+    fn segment(&self, check: SeriesCheck) -> &Segment {
+        &self.segments[segment_of(check)]
+    }
+}
+
+#[inline]
+fn segment_of(check: SeriesCheck) -> usize {
+    ((check.0 >> 32) as usize * SEGMENTS) >> 32
+}
+
+impl Segment {
+    #[inline]
+    fn find(&self, tag: u32, check: u64) -> Option<u32> {
         if self.slots.is_empty() {
             return None;
         }
-        let tag = (hash.0 >> 32) as u32;
-        let mut at = self.home(check.0);
+        let mut at = self.home(check);
         loop {
             let slot = self.slots[at];
             if slot.number == 0 {
                 return None;
             }
-            if slot.tag == tag && slot.check == check.0 {
+            if slot.tag == tag && slot.check == check {
                 return Some(slot.number - 1);
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
     }
 
-    /// Adds `number`, which has these hashes and isn't there yet.
-    pub(super) fn insert(&mut self, (hash, check): (SeriesHash, SeriesCheck), number: u32) {
+    fn insert(&mut self, slot: Slot) {
         if (self.len + 1) * 4 > self.slots.len() * 3 {
             let old = std::mem::take(&mut self.slots);
             self.slots = vec![Slot::default(); (old.len() * 2).max(SLOTS_MIN)];
@@ -66,12 +109,8 @@ impl SeriesTable {
                 self.put(slot);
             }
         }
-        self.put(Slot { tag: (hash.0 >> 32) as u32, number: number + 1, check: check.0 });
+        self.put(slot);
         self.len += 1;
-    }
-
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>()
     }
 
     fn put(&mut self, slot: Slot) {
@@ -96,7 +135,7 @@ mod tests {
     #[test]
     fn numbers_are_found_by_both_hashes_also_when_slots_are_shared() {
         let hashes = |number: u32| {
-            let check = u64::from(number % 300) << 1;
+            let check = (u64::from(number % 300) << 1) | (u64::from(number % 5) << 61);
             (SeriesHash(u64::from(number) << 32), SeriesCheck(check))
         };
         let mut table = SeriesTable::default();

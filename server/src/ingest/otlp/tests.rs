@@ -154,7 +154,7 @@ fn a_metric_without_a_name_keeps_its_empty_one_for_which_it_is_refused() {
     assert!(lines(&translated).iter().any(|line| line.starts_with("__name__=total,")), "{:?}", lines(&translated));
     let bytes = request(vec![metric("_", "", Data::Gauge(Gauge { data_points: vec![number(7, Vec::new())] }))]);
     let taken = take(Protocol::V1, translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap()).unwrap();
-    let faults: Vec<_> = (0..2).filter_map(|series| taken.batch.labels(series).fault()).collect();
+    let faults: Vec<_> = (0..2).filter_map(|series| LabelFault::of(taken.batch.labels(series).iter())).collect();
     assert_eq!((faults, taken.counts.series), (vec![LabelFault::Empty], 2));
 }
 

@@ -1,0 +1,224 @@
+//! New series: what is wrong with their labels, and where these are in the inverted index.
+//!
+//! ```text
+//! labels ─ as in the series before? ─> its place
+//!             └ no ─ in the index? ──> its place
+//!                       └ no ─ text? ─> new, or the series is left out
+//! ```
+//! A label that a series has needs no second look, and series that follow each other share most.
+
+use std::cmp::Ordering;
+
+use super::append::{Pass, Rejected};
+use super::index::Postings;
+use super::series::{Line, Meta};
+use super::symbols::Symbols;
+use super::{Head, Reason, SeriesCheck, SeriesHash};
+use crate::codec::{EncodedLabel, EncodedLabels, LabelFault, is_text, name_order};
+
+/// No label has this place.
+const NEW: u32 = u32::MAX;
+
+/// The labels of one series with their places.
+#[derive(Debug, Default)]
+pub(super) struct Located<'a> {
+    labels: Vec<(EncodedLabel<'a>, u32)>,
+}
+
+impl<'a> Located<'a> {
+    /// Forgets all labels.
+    pub(super) fn clear(&mut self) {
+        self.labels.clear();
+    }
+
+    /// Replaces the labels by `labels`; says what is wrong with them.
+    fn locate(&mut self, labels: EncodedLabels<'a>, (index, symbols): (&Postings, &Symbols)) -> Result<(), LabelFault> {
+        let (mut rest, mut len, mut ordered_before) = (labels.iter(), 0, true);
+        let mut fault = None;
+        let mut before: &[u8] = &[];
+        while let Some(label) = rest.next_label() {
+            let known = self.labels.get(len).filter(|(known, place)| *place != NEW && known.bytes == label.bytes);
+            let is_known = known.is_some();
+            if !is_known {
+                let place = index.place(label, symbols).unwrap_or(NEW);
+                if place == NEW && (label.name.is_empty() || label.value.is_empty()) {
+                    fault = fault.or(Some(LabelFault::Empty));
+                }
+                if place == NEW && !(is_text(label.name) && is_text(label.value)) {
+                    // However many other faults there are.
+                    return Err(LabelFault::NotUtf8);
+                }
+                match self.labels.get_mut(len) {
+                    Some(entry) => *entry = (label, place),
+                    None => self.labels.push((label, place)),
+                }
+            }
+            // Labels that stood side by side in a series ascend.
+            if !(is_known && ordered_before) {
+                fault = fault.or(match name_order(before, label.name) {
+                    Ordering::Less => None,
+                    Ordering::Equal => Some(LabelFault::Duplicate),
+                    Ordering::Greater => Some(LabelFault::OutOfOrder),
+                });
+            }
+            ordered_before = is_known;
+            before = label.name;
+            len += 1;
+        }
+        self.labels.truncate(len);
+        let fault = fault.or((len == 0).then_some(LabelFault::Empty));
+        fault.map_or(Ok(()), Err)
+    }
+}
+
+impl Head {
+    /// Creates the series of `row` when its labels are those of a series and it has a sample that would be
+    /// taken.
+    #[cold]
+    pub(super) fn create_wanted(&mut self, row: u32, pass: &mut Pass<'_>) -> Option<u32> {
+        let batch = pass.batch;
+        let times = batch.samples(row).times.iter().copied();
+        let times = times.chain(batch.histograms(row).iter().map(|histogram| histogram.time));
+        let labels = batch.labels(row);
+        if let Err(fault) = pass.located.locate(labels, (&self.postings, &self.symbols)) {
+            pass.located.clear();
+            pass.report.bad_labels.count(fault);
+            return None;
+        }
+        let has_room = self.symbols.has_room(labels.0.len()) && self.places.has_room();
+        let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
+        let refusal = |time: i64| match self.bounds(time, pass) {
+            Some(reason) => Some(reason),
+            None => limit.then_some(Reason::SeriesLimit),
+        };
+        if times.clone().any(|time| refusal(time).is_none()) {
+            let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, self.next_ref);
+            pass.scratch.created.push((row, self.numbers[id as usize]));
+            pass.report.series_created += 1;
+            return Some(id);
+        }
+        let rejected = times.filter_map(|time| Some(Rejected { series: row, time, reason: refusal(time)? }));
+        let rejected: Vec<Rejected> = rejected.collect();
+        pass.report.rejected.extend(rejected);
+        let orphans = batch.exemplars(row).map(|exemplar| Rejected {
+            series: row,
+            time: exemplar.time,
+            reason: Reason::ExemplarWithoutSeries,
+        });
+        pass.report.rejected_exemplars.extend(orphans);
+        None
+    }
+
+    /// Adds the series of `labels`, whatever they are, which isn't there, under the number `wal_ref`.
+    /// `located` is of the series that was added last.
+    pub(super) fn create_series<'a>(
+        &mut self,
+        labels: EncodedLabels<'a>,
+        located: &mut Located<'a>,
+        wal_ref: u32,
+    ) -> u32 {
+        let fault = located.locate(labels, (&self.postings, &self.symbols));
+        if fault == Err(LabelFault::NotUtf8) {
+            located.labels = std::iter::from_fn({
+                let mut rest = labels.iter();
+                move || Some((rest.next_label()?, NEW))
+            })
+            .collect();
+        }
+        let id = self.create_located((SeriesHash::of(labels), SeriesCheck::of(labels)), located, wal_ref);
+        if fault.is_err() {
+            located.clear();
+        }
+        id
+    }
+
+    fn create_located(
+        &mut self,
+        (hash, check): (SeriesHash, SeriesCheck),
+        located: &mut Located<'_>,
+        wal_ref: u32,
+    ) -> u32 {
+        let id = self.metas.len() as u32;
+        for (label, place) in &mut located.labels {
+            if *place == NEW {
+                *place = self.postings.add(*label, id, &mut self.symbols);
+            } else {
+                self.postings.add_at(*place, id);
+            }
+        }
+        self.next_ref = self.next_ref.max(wal_ref.wrapping_add(1));
+        self.lines.push(Line::default());
+        self.numbers.push(wal_ref);
+        self.metas.push(Meta {
+            hash: hash.0,
+            check: check.0,
+            labels_at: self.places.push(located.labels.iter().map(|(_, place)| *place)),
+            labels: located.labels.len() as u16,
+            closed: Vec::new(),
+            native: None,
+            out_of_order: None,
+        });
+        self.table.insert((hash, check), id);
+        self.stats.series += 1;
+        self.stats.series_created += 1;
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            8 => prop::sample::select(vec![b"a".to_vec(), b"b".to_vec(), b"bc".to_vec(), "\u{e9}".into()]),
+            1 => prop::sample::select(vec![b"".to_vec(), vec![0xff]]),
+        ]
+    }
+
+    proptest! {
+        /// Series after series, of which many are as the one before but for a label, against what is wrong
+        /// with each on its own.
+        #[test]
+        fn what_is_wrong_with_labels_does_not_hang_on_the_series_before(
+            all in prop::collection::vec((0..5usize, prop::collection::vec((texts(), texts()), 0..4)), 1..30),
+        ) {
+            let (mut index, mut symbols) = (Postings::default(), Symbols::default());
+            let mut before: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+            let series: Vec<_> = all
+                .into_iter()
+                .map(|(shared, own)| {
+                    before.truncate(shared);
+                    before.extend(own);
+                    let mut bytes = Vec::new();
+                    before.iter().for_each(|(name, value)| EncodedLabels::push(name, value, &mut bytes));
+                    bytes
+                })
+                .collect();
+            let mut located = Located::default();
+            for (id, bytes) in series.iter().enumerate() {
+                let labels = EncodedLabels(bytes);
+                let found = located.locate(labels, (&index, &symbols));
+                prop_assert_eq!(found.err(), LabelFault::of(labels.iter()));
+                if found.is_err() {
+                    located.clear();
+                    continue;
+                }
+                // Every other one is not taken after all.
+                if id % 2 == 0 {
+                    for (label, place) in &mut located.labels {
+                        *place = index.add(*label, id as u32, &mut symbols);
+                    }
+                }
+                let mut rest = labels.iter();
+                for (label, place) in &located.labels {
+                    prop_assert_eq!(Some(*label), rest.next_label());
+                    prop_assert_eq!((*place != NEW).then_some(*place), index.place(*label, &symbols));
+                }
+                prop_assert!(rest.next_label().is_none());
+            }
+        }
+    }
+}
