@@ -3,6 +3,9 @@
 /// Bytes of a block: what the logical blocks of all usual disks divide.
 pub const BLOCK_BYTES: usize = 4096;
 
+/// Blocks whose memory is kept when far fewer are needed.
+const BLOCKS_KEPT: usize = 384;
+
 /// Whole blocks in memory, aligned to their size.
 #[derive(Clone, Debug, Default)]
 pub struct Blocks {
@@ -20,7 +23,13 @@ impl Blocks {
     /// # Panics
     /// When the parts are longer than that.
     pub fn fill(&mut self, parts: &[&[u8]], len: usize) {
-        self.blocks.resize(len.div_ceil(BLOCK_BYTES), Block([0; BLOCK_BYTES]));
+        let count = len.div_ceil(BLOCK_BYTES);
+        if self.blocks.capacity() < count || self.blocks.capacity() > BLOCKS_KEPT.max(8 * count) {
+            // What was there is of no use.
+            self.blocks = Vec::new();
+            self.blocks.reserve_exact(count);
+        }
+        self.blocks.resize(count, Block([0; BLOCK_BYTES]));
         let mut rest = self.bytes_mut();
         for part in parts {
             let (own, behind) = rest.split_at_mut(part.len());

@@ -132,14 +132,13 @@ pub fn write_snapshot(
     let (mut failure, mut written) = (None, HEADER.len() as u64);
     let outcome = replace::write_whole(&path, |file| {
         file.write_all(&HEADER)?;
-        let mut frame = Vec::new();
+        let mut encoder = frame::Encoder::default();
         loop {
             match next() {
                 Ok(Some(records)) if records.is_empty() => {}
                 Ok(Some(records)) => {
-                    frame.clear();
-                    frame::encode(&records, &mut frame);
-                    file.write_all(&frame)?;
+                    let frame = encoder.frame(&[records]);
+                    file.write_all(frame)?;
                     written += frame.len() as u64;
                 }
                 Ok(None) => return Ok(()),

@@ -45,21 +45,80 @@ pub enum Tail {
     MustBeWhole,
 }
 
+/// Bytes of room for frames that are kept when the next one needs far fewer.
+const ROOM_KEPT: usize = 1 << 18;
+
+/// Most bytes of a snappy block before its elements: the length of what it holds.
+const LEAD_MAX: usize = 5;
+
+/// Makes frames one after the other, in the same memory.
+pub struct Encoder {
+    room: Vec<u8>,
+    snappy: snap::raw::Encoder,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { room: Vec::new(), snappy: snap::raw::Encoder::new() }
+    }
+}
+
+impl Encoder {
+    /// A frame of all `parts`, each of which is whole records.
+    ///
+    /// A snappy block is its length and elements that point back within what they make, so that the
+    /// elements of the parts one after the other are one block of them together.
+    ///
+    /// # Panics
+    /// When there are more than [`RAW_BYTES_MAX`] bytes of records.
+    pub fn frame<P: AsRef<[u8]>>(&mut self, parts: &[P]) -> &[u8] {
+        let raw: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+        assert!(raw <= RAW_BYTES_MAX, "a frame holds at most {RAW_BYTES_MAX} bytes of records");
+        let most: usize = parts.iter().map(|part| snap::raw::max_compress_len(part.as_ref().len())).sum();
+        let most = FRAME_HEADER_LEN + LEAD_MAX + most;
+        if self.room.len() < most || self.room.len() > ROOM_KEPT.max(8 * most) {
+            // What was there is of no use.
+            self.room = Vec::new();
+            self.room = vec![0; most];
+        }
+        let room = &mut self.room;
+        let mut end = FRAME_HEADER_LEN + put_len(raw, &mut room[FRAME_HEADER_LEN..]);
+        for part in parts.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()) {
+            // Its own length comes to lie on what is there already, which is put back.
+            let at = end - put_len(part.len(), &mut [0; LEAD_MAX]);
+            let mut before = [0; LEAD_MAX];
+            before[..end - at].copy_from_slice(&room[at..end]);
+            let len = self.snappy.compress(part, &mut room[at..]).expect("there is room for what compresses worst");
+            room[at..end].copy_from_slice(&before[..end - at]);
+            end = at + len;
+        }
+        let stored = (end - FRAME_HEADER_LEN) as u32;
+        room[..4].copy_from_slice(&stored.to_le_bytes());
+        room[4..8].copy_from_slice(&(raw as u32).to_le_bytes());
+        let checksum = crc32c_append(crc32c(&room[..8]), &room[FRAME_HEADER_LEN..end]);
+        room[8..FRAME_HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
+        &room[..end]
+    }
+}
+
+/// Writes a length as a varint; gives its bytes.
+fn put_len(mut len: usize, out: &mut [u8]) -> usize {
+    let mut at = 0;
+    while len >= 0x80 {
+        out[at] = len as u8 | 0x80;
+        len >>= 7;
+        at += 1;
+    }
+    out[at] = len as u8;
+    at + 1
+}
+
 /// Appends a frame of `records` to `out`.
 ///
 /// # Panics
 /// When there are more than [`RAW_BYTES_MAX`] bytes of records.
 pub fn encode(records: &[u8], out: &mut Vec<u8>) {
-    assert!(records.len() <= RAW_BYTES_MAX, "a frame holds at most {RAW_BYTES_MAX} bytes of records");
-    let start = out.len();
-    out.resize(start + FRAME_HEADER_LEN + snap::raw::max_compress_len(records.len()), 0);
-    let stored = snap::raw::Encoder::new().compress(records, &mut out[start + FRAME_HEADER_LEN..]);
-    let stored = stored.expect("there is room for what compresses worst");
-    out.truncate(start + FRAME_HEADER_LEN + stored);
-    out[start..start + 4].copy_from_slice(&(stored as u32).to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&(records.len() as u32).to_le_bytes());
-    let checksum = crc32c_append(crc32c(&out[start..start + 8]), &out[start + FRAME_HEADER_LEN..]);
-    out[start + 8..start + FRAME_HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
+    out.extend_from_slice(Encoder::default().frame(&[records]));
 }
 
 /// Calls `visit` with the byte at which each frame of the file `bytes` starts and with its records.
@@ -161,6 +220,8 @@ pub fn scan_file(path: &Path, tail: Tail, visit: impl FnMut(u64, &[u8]) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn file(frames: &[&[u8]]) -> Vec<u8> {
@@ -176,6 +237,35 @@ mod tests {
             Ok(())
         })?;
         Ok((frames, end))
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_one_frame_as_if_they_had_come_together(
+            groups in prop::collection::vec(
+                prop::collection::vec((0..70_000usize, 1..40u32, any::<u8>()), 0..6),
+                1..4,
+            ),
+        ) {
+            let (mut encoder, mut bytes, mut expected) = (Encoder::default(), HEADER.to_vec(), Vec::new());
+            for group in groups {
+                let parts: Vec<Vec<u8>> = group
+                    .into_iter()
+                    .map(|(len, step, salt)| (0..len as u32).map(|at| ((at * step) >> 3) as u8 ^ salt).collect())
+                    .collect();
+                bytes.extend_from_slice(encoder.frame(&parts));
+                expected.push(parts.concat());
+            }
+            prop_assert_eq!(read(&bytes, Tail::MustBeWhole).unwrap(), (expected, End::Whole));
+        }
+    }
+
+    #[test]
+    fn room_is_given_back_after_a_long_frame() {
+        let mut encoder = Encoder::default();
+        encoder.frame(&[vec![7; 4 * ROOM_KEPT]]);
+        encoder.frame(&[[7; 10], [8; 10]]);
+        assert!(encoder.room.capacity() < ROOM_KEPT);
     }
 
     #[test]

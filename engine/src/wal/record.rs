@@ -205,6 +205,9 @@ impl FloatRows {
     }
 }
 
+/// Bytes of room for records that come behind the first one.
+const ROOM_BYTES: usize = 64;
+
 /// Records in the making, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
@@ -369,6 +372,10 @@ impl Recorder {
     }
 
     fn finish(&mut self, kind: u8) {
+        if self.out.capacity() == 0 {
+            // What else comes is mostly far shorter.
+            self.out.reserve_exact(self.body.len() + self.body.len() / 8 + ROOM_BYTES);
+        }
         self.out.push(kind);
         varint::encode_u64(self.body.len() as u64, &mut self.out);
         self.out.extend_from_slice(&self.body);

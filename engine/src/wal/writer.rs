@@ -34,7 +34,17 @@ pub type OpenIo = Box<dyn FnOnce() -> Result<Box<dyn BlockIo>, Error> + Send>;
 
 enum Message {
     Commit(Vec<u8>, Done),
-    Rotate(Box<dyn FnOnce(Result<u64, Error>) + Send>),
+    Rotate(Rotated),
+}
+
+/// Called with the number of the segment that was begun.
+type Rotated = Box<dyn FnOnce(Result<u64, Error>) + Send>;
+
+/// Commits that are written together.
+struct Group {
+    records: Vec<Vec<u8>>,
+    waiting: Vec<Done>,
+    rotate: Option<Rotated>,
 }
 
 /// What a writer has done.
@@ -88,8 +98,8 @@ impl Writer {
                 Err(error) => drop(ready.send(Err(error))),
                 Ok((io, segment)) => {
                     let _ = ready.send(Ok(()));
-                    let frame = Vec::new();
-                    Loop { io, segment, frame, place, inbox, shared: own, dirty_since: None }.run();
+                    let encoder = frame::Encoder::default();
+                    Loop { io, segment, encoder, place, inbox, shared: own, dirty_since: None }.run();
                 }
             }
         };
@@ -163,7 +173,7 @@ fn broken() -> Error {
 struct Loop {
     io: Box<dyn BlockIo>,
     segment: Segment,
-    frame: Vec<u8>,
+    encoder: frame::Encoder,
     place: Place,
     inbox: Receiver<Message>,
     shared: Arc<Shared>,
@@ -177,9 +187,9 @@ impl Loop {
             match message {
                 Message::Rotate(done) => done(self.rotate()),
                 Message::Commit(records, done) => {
-                    let (records, waiting, rotate) = self.gather(records, done);
-                    self.commit(&records, waiting);
-                    if let Some(done) = rotate {
+                    let group = self.gather(records, done);
+                    self.commit(&group.records, group.waiting);
+                    if let Some(done) = group.rotate {
                         done(self.rotate());
                     }
                 }
@@ -211,28 +221,25 @@ impl Loop {
         }
     }
 
-    /// All commits that wait, as one; and a rotation that came behind them.
-    #[expect(clippy::type_complexity, reason = "a rotation's callback is named nowhere else")]
-    fn gather(
-        &self,
-        mut records: Vec<u8>,
-        done: Done,
-    ) -> (Vec<u8>, Vec<Done>, Option<Box<dyn FnOnce(Result<u64, Error>) + Send>>) {
-        let mut waiting = vec![done];
-        while records.len() < GROUP_BYTES_MAX {
+    /// The records of all commits that wait, and a rotation that came behind them.
+    fn gather(&self, records: Vec<u8>, done: Done) -> Group {
+        let mut bytes = records.len();
+        let mut group = Group { records: vec![records], waiting: vec![done], rotate: None };
+        while bytes < GROUP_BYTES_MAX && group.rotate.is_none() {
             match self.inbox.try_recv() {
                 Ok(Message::Commit(more, done)) => {
-                    records.extend_from_slice(&more);
-                    waiting.push(done);
+                    bytes += more.len();
+                    group.records.push(more);
+                    group.waiting.push(done);
                 }
-                Ok(Message::Rotate(done)) => return (records, waiting, Some(done)),
+                Ok(Message::Rotate(done)) => group.rotate = Some(done),
                 Err(_) => break,
             }
         }
-        (records, waiting, None)
+        group
     }
 
-    fn commit(&mut self, records: &[u8], waiting: Vec<Done>) {
+    fn commit(&mut self, records: &[Vec<u8>], waiting: Vec<Done>) {
         let outcome = if self.shared.is_broken.load(Ordering::Acquire) { Err(broken()) } else { self.write(records) };
         if outcome.is_err() {
             self.shared.is_broken.store(true, Ordering::Release);
@@ -241,24 +248,24 @@ impl Loop {
         waiting.into_iter().for_each(|done| done(outcome.clone()));
     }
 
-    fn write(&mut self, records: &[u8]) -> Result<(), Error> {
-        if records.is_empty() {
+    fn write(&mut self, records: &[Vec<u8>]) -> Result<(), Error> {
+        let raw_bytes: usize = records.iter().map(Vec::len).sum();
+        if raw_bytes == 0 {
             return Ok(());
         }
         if self.segment.end() > SEGMENT_BYTES_MAX {
             self.rotate()?;
         }
         let started = Instant::now();
-        self.frame.clear();
-        // One frame each where several together are more than a frame may hold.
-        frame::encode(records, &mut self.frame);
+        // In one frame, so that what a write that was cut off leaves is never a whole frame behind another.
+        let frame = self.encoder.frame(records);
         if self.place.durability == Durability::Relaxed {
             self.dirty_since.get_or_insert(started);
         }
-        self.segment.append(&self.frame, &mut *self.io)?;
+        self.segment.append(frame, &mut *self.io)?;
         self.shared.frames.fetch_add(1, Ordering::Relaxed);
-        self.shared.raw_bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
-        self.shared.bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
+        self.shared.raw_bytes.fetch_add(raw_bytes as u64, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
         self.shared.write_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         Ok(())
     }
