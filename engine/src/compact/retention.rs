@@ -27,23 +27,22 @@ pub enum Downsampling {
 }
 
 impl Retention {
-    /// Fails when blocks would be deleted before they can be downsampled.
-    pub fn check(&self, downsampling: Downsampling) -> Result<(), Error> {
+    /// Fails when blocks would be deleted before they can be downsampled, with the resolution whose blocks
+    /// are kept too short.
+    pub fn check(&self, downsampling: Downsampling) -> Result<(), (Resolution, Error)> {
         let too_short = |kept: Duration, range_ms: i64| !kept.is_zero() && (kept.as_millis() as i64) < range_ms;
         if downsampling == Downsampling::Disabled {
             return Ok(());
         }
         if too_short(self.raw, FIVE_MINUTES_RANGE_MS) {
-            return Err(Error::invalid(
-                "retention.resolution-raw: raw resolution must be higher than the minimum block size after which 5m \
-                 resolution downsampling will occur (40 hours)",
-            ));
+            let why = "raw resolution must be higher than the minimum block size after which 5m resolution \
+                       downsampling will occur (40 hours)";
+            return Err((Resolution::RAW, Error::invalid(why)));
         }
         if too_short(self.five_minutes, ONE_HOUR_RANGE_MS) {
-            return Err(Error::invalid(
-                "retention.resolution-5m: 5m resolution retention must be higher than the minimum block size after \
-                 which 1h resolution downsampling will occur (10 days)",
-            ));
+            let why = "5m resolution retention must be higher than the minimum block size after which 1h resolution \
+                       downsampling will occur (10 days)";
+            return Err((Resolution::FIVE_MINUTES, Error::invalid(why)));
         }
         Ok(())
     }
@@ -114,10 +113,11 @@ mod tests {
     #[test]
     fn a_retention_that_ends_before_downsampling_is_refused() {
         let retention = Retention { raw: 39 * HOUR, ..Retention::default() };
-        assert!(retention.check(Downsampling::Enabled).unwrap_err().message().contains("40 hours"));
+        assert!(retention.check(Downsampling::Enabled).unwrap_err().1.message().contains("40 hours"));
         assert!(retention.check(Downsampling::Disabled).is_ok());
         let retention = Retention { raw: 40 * HOUR, five_minutes: 239 * HOUR, one_hour: HOUR };
-        assert!(retention.check(Downsampling::Enabled).unwrap_err().message().contains("10 days"));
+        let (resolution, error) = retention.check(Downsampling::Enabled).unwrap_err();
+        assert!(resolution == Resolution::FIVE_MINUTES && error.message().contains("10 days"));
         assert!(Retention { five_minutes: 240 * HOUR, ..retention }.check(Downsampling::Enabled).is_ok());
     }
 }

@@ -65,7 +65,7 @@ impl Compactor {
         let is_vertical = self.settings.planner.vertical == Vertical::Enabled;
         let overlaps = group.overlaps();
         if let Some(error) = overlaps.clone().filter(|_| !is_vertical) {
-            return Err(Trouble::Halt(error.within("pre compaction overlap check")));
+            return Err(Trouble::Halt(error));
         }
         let plan = self.plan(group, marked).await.map_err(Trouble::of)?;
         for new in &plan.marks {

@@ -10,6 +10,7 @@ use engine::compact::plan::{Planner, Vertical};
 use engine::compact::retention::Downsampling;
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Workers};
+use engine::model::Resolution;
 use prometheus_client::registry::Registry;
 
 use super::process::{self, Ports};
@@ -246,7 +247,10 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
     let downsampling =
         if values.is_on("downsampling.disable") { Downsampling::Disabled } else { Downsampling::Enabled };
     let retention = retention(values);
-    retention.check(downsampling).map_err(|error| ConfigError::new("retention.resolution-raw", error.message()))?;
+    retention.check(downsampling).map_err(|(resolution, error)| {
+        let flag = if resolution == Resolution::RAW { "retention.resolution-raw" } else { "retention.resolution-5m" };
+        ConfigError::new(flag, error.message())
+    })?;
     let integer = |flag: &str| values.integer(flag) as usize;
     for flag in ["compact.concurrency", "downsample.concurrency", "block-files-concurrency"] {
         if integer(flag) == 0 {

@@ -85,11 +85,14 @@ impl Template {
             match piece {
                 Piece::Text(piece) => text.push_str(piece),
                 Piece::Field(names) => {
-                    let mut at = Some(value);
+                    let mut at = Found::Value(value);
                     for name in names {
-                        at = at.map_or(Ok(None), |value| field(value, name))?;
+                        at = field(at, name)?;
                     }
-                    print(at.unwrap_or(&Value::Null), &mut text);
+                    match at {
+                        Found::Value(value) => print(value, &mut text),
+                        Found::Zero(zero) => text.push_str(zero),
+                    }
                 }
             }
         }
@@ -97,11 +100,48 @@ impl Template {
     }
 }
 
-/// The field that Go calls `name`; `None` for one that is left out where it is zero.
-fn field<'v>(value: &'v Value, name: &str) -> Result<Option<&'v Value>, String> {
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Found<'v> {
+    Value(&'v Value),
+    /// It is left out of the JSON as it is zero; so Go prints that.
+    Zero(&'static str),
+}
+
+/// Fields of a meta.json, in plain letters, that are left out where they are zero.
+const LEFT_OUT: [(&str, &str); 20] = [
+    ("numsamples", "0"),
+    ("numfloatsamples", "0"),
+    ("numhistogramsamples", "0"),
+    ("numseries", "0"),
+    ("numchunks", "0"),
+    ("numtombstones", "0"),
+    ("deletable", "false"),
+    ("failed", "false"),
+    ("parents", "[]"),
+    ("hints", "[]"),
+    ("segmentfiles", "[]"),
+    ("files", "[]"),
+    ("rewrites", "[]"),
+    ("indexstats", "{0 0}"),
+    ("seriesmaxsize", "0"),
+    ("chunkmaxsize", "0"),
+    ("labels", "map[]"),
+    ("source", ""),
+    ("extensions", "<nil>"),
+    ("uploadtime", "0001-01-01 00:00:00 +0000 UTC"),
+];
+
+/// The field that Go calls `name`.
+fn field<'v>(of: Found<'v>, name: &str) -> Result<Found<'v>, String> {
     let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
-    let Value::Object(fields) = value else { return Err(format!("execute template: {name} is no field here")) };
-    Ok(fields.iter().find(|(key, _)| plain(key) == plain(name)).map(|(_, value)| value))
+    let found = match of {
+        Found::Value(Value::Object(fields)) => fields.iter().find(|(key, _)| plain(key) == plain(name)),
+        _ => None,
+    };
+    let zero = || LEFT_OUT.iter().find(|(known, _)| *known == plain(name)).map(|&(_, zero)| Found::Zero(zero));
+    let found = found.map(|(_, value)| Found::Value(value)).or_else(zero);
+    found.ok_or_else(|| format!("execute template: {name} is no field of a meta.json, or not there"))
 }
 
 /// As Go's `fmt.Print` does: maps as `map[a:b]`, lists as `[a b]`.
@@ -160,7 +200,8 @@ mod tests {
         let fill = |text: &str| Template::parse(text)?.fill(&meta);
         assert_eq!(fill("{{.ULID}} {{ .MinTime }}|").unwrap(), "A 5|");
         assert_eq!(fill("{{.Thanos.Labels}}  {{- .Thanos.List }}").unwrap(), "map[a:b c:d][1 2]");
-        assert_eq!(fill("{{.Thanos.SegmentFiles}}").unwrap(), "");
+        assert_eq!(fill("{{.Thanos.SegmentFiles}} {{.Thanos.IndexStats.ChunkMaxSize}}").unwrap(), "[] 0");
+        assert!(fill("{{.Nope}}").unwrap_err().contains("Nope is no field"));
         assert!(fill("{{range .Thanos.List}}").unwrap_err().contains("range"));
         assert!(fill("{{.ULID.X}}").is_err() && fill("{{.ULID").is_err());
     }

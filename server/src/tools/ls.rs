@@ -52,7 +52,8 @@ impl Style {
                 String::from_utf8_lossy(&whole.to_json()).into_owned()
             }
             Self::Template(template) => {
-                let value = serde_json::to_value(meta).map_err(|error| error.to_string())?;
+                let whole = Meta { thanos: Some(thanos), ..meta.clone() };
+                let value = serde_json::to_value(whole).map_err(|error| error.to_string())?;
                 format!("{}\n", template.fill(&value)?)
             }
         })
