@@ -13,7 +13,7 @@ use proto::thanos::{
     LabelMatcher, LabelValuesRequest, LabelValuesResponse, SeriesRequest, TimeSeriesTenantTuple, WriteResponse,
 };
 use proto::write_v2;
-use support::{Uru, run, series, shared, unary};
+use support::{Uru, get, run, series, shared, unary, wait};
 use write::{
     EXTERNAL, NOW, Samples, WriteRequest, body, float_series, labels_text, post, recorded, samples, start, stored,
     write,
@@ -211,6 +211,46 @@ fn series_are_placed_on_a_ring_and_one_receiver_of_three_may_be_away() {
     let answer = write(&router, "team", &series(NOW + 2000));
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert!(router.metric("thanos_receive_forward_requests_total{result=\"error\"}").unwrap() >= 1.0);
+}
+
+#[test]
+fn a_tenant_that_no_ring_takes_may_be_sent_again_as_to_thanos() {
+    let data = tempfile::tempdir().unwrap();
+    let rings = r#"--receive.hashrings=[{"tenants": ["a"], "endpoints": ["127.0.0.1:1"]}]"#;
+    let router = start(data.path(), &[rings]);
+    let answer = write(&router, "b", &[float_series(&[("__name__", "x")], &[(NOW, 1.0)])]);
+    assert_eq!(answer.status, 500, "{}", answer.body);
+    assert!(answer.body.contains("no matching hashring to handle tenant \"b\""), "{}", answer.body);
+}
+
+#[test]
+fn what_is_kept_and_refused_is_told_under_the_names_of_thanos_and_prometheus() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--shipper.sync-interval=50ms"]);
+    let up = |time: i64| float_series(&[("__name__", "up")], &[(time, 1.0)]);
+    let codes: Vec<u16> = [0, -1, -86_400_000].iter().map(|time| write(&uru, "", &[up(NOW + time)]).status).collect();
+    assert_eq!(codes, [200, 409, 409]);
+    // Thanos answers this one where requests are written.
+    for address in [uru.write_address(), uru.http.clone()] {
+        let (status, body) = get(&address, "/api/v1/status/tsdb").unwrap();
+        assert!(status == 200 && body.contains("\"numSeries\":1"), "{status} {body}");
+    }
+    wait(|| uru.metric("thanos_shipper_dir_syncs_total{").is_some());
+    let tenant = "{tenant=\"default-tenant\"}";
+    for (name, value) in [
+        ("prometheus_tsdb_out_of_order_samples_total", 1.0),
+        ("prometheus_tsdb_out_of_bound_samples_total", 1.0),
+        ("prometheus_tsdb_too_old_samples_total", 0.0),
+        ("prometheus_tsdb_blocks_loaded", 0.0),
+        ("prometheus_tsdb_lowest_timestamp", NOW as f64),
+        ("prometheus_tsdb_head_series_removed_total", 0.0),
+        ("thanos_shipper_uploads_total", 0.0),
+        ("thanos_shipper_upload_failures_total", 0.0),
+        ("thanos_shipper_dir_sync_failures_total", 0.0),
+    ] {
+        assert_eq!(uru.metric(&format!("{name}{tenant}")), Some(value), "{name}");
+    }
+    assert_eq!(uru.metric("thanos_status{check=\"ready\",component=\"receive\"}"), Some(1.0));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use proto::otlp::{
 };
 use proto::thanos::exemplars_client::ExemplarsClient;
 use proto::thanos::{ExemplarData, ExemplarsRequest, Series, exemplars_response};
+use proto::write_v2;
 use support::{Uru, run};
 use write::{Answer, EXTERNAL, NOW, float_series, labels_text, post, samples, start, stored};
 
@@ -179,6 +180,38 @@ fn a_counter_begins_with_a_zero_where_it_began_when_the_feature_is_on() {
         let found = samples(&stored(&uru, "http_requests_total"), &EXTERNAL);
         let found = found.into_values().flatten().map(|(time, bits)| (time, f64::from_bits(bits)));
         assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn of_a_version_2_request_what_refers_to_no_symbol_is_refused_and_the_rest_is_kept() {
+    let symbols = ["", "__name__", "up", "job", "a", "down", "gone"].map(str::to_owned).to_vec();
+    let of = |labels_refs: &[u32], exemplar_refs: &[u32]| write_v2::TimeSeries {
+        labels_refs: labels_refs.to_vec(),
+        samples: vec![write_v2::Sample { value: 1.0, timestamp: NOW, start_timestamp: 0 }],
+        exemplars: vec![write_v2::Exemplar { labels_refs: exemplar_refs.to_vec(), value: 1.0, timestamp: NOW }],
+        ..write_v2::TimeSeries::default()
+    };
+    // A name without a value, no such symbol, and a good series whose exemplar has a name alone.
+    let timeseries = vec![of(&[1, 2, 3], &[]), of(&[1, 99], &[]), of(&[1, 5, 3, 4], &[3]), of(&[1, 6], &[3, 4])];
+    let request = write_v2::Request { symbols, timeseries };
+    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+    let content = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let headers = [("Content-Type", content), ("X-Prometheus-Remote-Write-Version", "2.0.0")];
+    let (kept, routed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let uru = start(kept.path(), &["--tsdb.max-exemplars=10"]);
+    let rings = format!("--receive.hashrings=[{{\"endpoints\": [\"{}\"]}}]", uru.grpc);
+    let router = start(routed.path(), &[&*rings]);
+    for (to, samples_written) in [(&router, "0"), (&uru, "2")] {
+        let answer = post(&to.write_address(), "/api/v1/receive", &headers, &body).unwrap();
+        assert_eq!(
+            (answer.status, &*answer.headers["x-prometheus-remote-write-samples-written"]),
+            (400, samples_written)
+        );
+        assert!(answer.body.contains("add 3 series: labels_refs name what is no symbol"), "{}", answer.body);
+        let found: Vec<String> =
+            stored(&uru, ".+").iter().map(|series| labels_text(&series.labels, &EXTERNAL)).collect();
+        assert_eq!(found, [r#"__name__="down",job="a""#, r#"__name__="gone""#]);
     }
 }
 

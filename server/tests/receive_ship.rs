@@ -23,8 +23,8 @@ use prometheus_client::registry::Registry;
 use server::ingest::ship::{Retention, ShipMetrics, Shipper};
 use server::objstore::Bucket;
 use support::faulty::{FAULTS, Fault, Faulty, objects, whole_blocks};
-use support::{Uru, blocks_in, run, wait};
-use write::{EXTERNAL, NOW, Samples, WriteRequest, float_series, recorded, samples, start, stored, write};
+use support::{Uru, blocks_in, free_address, meta_of, run, wait};
+use write::{EXTERNAL, NOW, Samples, WriteRequest, float_series, labels_text, recorded, samples, start, stored, write};
 
 const MINUTE: i64 = 60_000;
 
@@ -220,4 +220,43 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     ended.terminate();
     let scratch = tempfile::tempdir().unwrap();
     assert!(whole_blocks(&files(bucket.path()), scratch.path()).len() >= 4);
+}
+
+#[test]
+fn a_tenant_carries_the_labels_of_its_ring_in_answers_and_in_the_bucket_also_after_they_changed() {
+    let (folder, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (data, file, grpc) = (folder.path().join("data"), folder.path().join("rings.json"), free_address());
+    let set = |zone: &str| {
+        let own = format!(r#"{{"tenants": ["a"], "endpoints": ["{grpc}"], "external_labels": {{"zone": "{zone}"}}}}"#);
+        let written = folder.path().join("written");
+        std::fs::write(&written, format!(r#"[{own}, {{"endpoints": ["{grpc}"]}}]"#)).unwrap();
+        std::fs::rename(&written, &file).unwrap();
+    };
+    set("one");
+    let (rings, own) =
+        (format!("--receive.hashrings-file={}", file.display()), format!("--receive.local-endpoint={grpc}"));
+    let (address, bucket_flag) = (format!("--grpc-address={grpc}"), bucket_flag(bucket.path()));
+    let uru = start(&data, &[&rings, &own, &address, &bucket_flag]);
+    for tenant in ["a", "b"] {
+        assert_eq!(write(&uru, tenant, &minutes(NOW, 3).timeseries).status, 200);
+    }
+    let zones = || -> Vec<String> {
+        stored(&uru, "shipped")
+            .iter()
+            .map(|series| labels_text(&series.labels, &["__name__", "name", "receive"]))
+            .collect()
+    };
+    let expected = |zone: &str| {
+        let a = format!("tenant_id=\"a\",zone=\"{zone}\"");
+        [a.clone(), "tenant_id=\"b\"".into(), a, "tenant_id=\"b\"".into()]
+    };
+    assert_eq!(zones(), expected("one"));
+    set("two");
+    wait(|| zones() == expected("two"));
+    uru.terminate();
+    let labels: Vec<_> =
+        blocks_in(bucket.path()).iter().map(|block| meta_of(block)["thanos"]["labels"].clone()).collect();
+    let mut zones: Vec<_> = labels.iter().map(|of| (of["tenant_id"].as_str(), of["zone"].as_str())).collect();
+    zones.sort_unstable();
+    assert_eq!(zones, [(Some("a"), Some("two")), (Some("b"), None)]);
 }

@@ -35,6 +35,9 @@ pub struct AppendLimits {
     pub time_max: i64,
     /// Series that may still be created.
     pub series_left: u64,
+    /// Unix milliseconds of the latest sample that all heads of the tenant had before this batch: how far
+    /// samples may be behind does not depend on which head their series is in.
+    pub latest_time: i64,
 }
 
 /// Why a sample or exemplar was not taken.
@@ -109,6 +112,8 @@ pub struct BadLabels {
     pub not_utf8: u64,
     /// More labels than a series may have.
     pub too_many: u64,
+    /// References that name no symbol, of series and of exemplars.
+    pub unresolved: u64,
 }
 
 impl BadLabels {
@@ -129,6 +134,7 @@ impl BadLabels {
         self.empty += other.empty;
         self.not_utf8 += other.not_utf8;
         self.too_many += other.too_many;
+        self.unresolved += other.unresolved;
     }
 }
 
@@ -231,8 +237,8 @@ impl Head {
         let mut pass = Pass {
             batch,
             limits,
-            floor: self.floor(),
-            late_from: self.late_from(),
+            floor: self.floor(limits.latest_time),
+            late_from: self.late_from(limits.latest_time),
             report: WriteReport::default(),
             tenant,
             recorder,
@@ -261,16 +267,16 @@ impl Head {
     }
 
     /// The time before which samples are not taken in order now: what is in blocks, and what is more
-    /// than half a block behind the latest sample.
-    fn floor(&self) -> i64 {
-        self.min_valid_time.max(self.max_time.saturating_sub(self.options.block_range_ms / 2))
+    /// than half a block behind the latest sample, here or at `latest` in another head of the tenant.
+    fn floor(&self, latest: i64) -> i64 {
+        self.min_valid_time.max(self.max_time.max(latest).saturating_sub(self.options.block_range_ms / 2))
     }
 
     /// The time before which samples are not taken out of order now.
-    fn late_from(&self) -> i64 {
+    fn late_from(&self, latest: i64) -> i64 {
         match self.options.out_of_order_window_ms {
             0 => i64::MAX,
-            window => self.max_time.saturating_sub(window),
+            window => self.max_time.max(latest).saturating_sub(window),
         }
     }
 

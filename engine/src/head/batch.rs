@@ -317,6 +317,15 @@ impl WriteBatch {
         self.times.len()
     }
 
+    /// Unix milliseconds of the first sample or histogram, in the order of the request, that is not later
+    /// than `time_max`.
+    pub fn first_time(&self, time_max: i64) -> Option<i64> {
+        (0..self.series_len() as u32).find_map(|series| {
+            let floats = self.samples(series).times.iter().copied();
+            floats.chain(self.histograms(series).iter().map(|row| row.time)).find(|time| *time <= time_max)
+        })
+    }
+
     /// Number of histograms.
     pub fn histograms_len(&self) -> usize {
         self.histograms.len()

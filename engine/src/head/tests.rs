@@ -22,7 +22,7 @@ const OPTIONS: Options = Options {
     exemplars_max: 100,
     start_times: StartTimes::Dropped,
 };
-const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX };
+const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
 
 /// A sample of the twin: the bits of a float, or the count of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -495,7 +495,7 @@ fn limits_name_what_they_refuse() {
         push(&mut batch, &Step { series, time: 5, value: Twin::Float(0) });
     }
     batch.push_exemplar(5, 1.0, [("trace_id", "a")]);
-    let limits = AppendLimits { time_max: 10, series_left: 2 };
+    let limits = AppendLimits { time_max: 10, series_left: 2, latest_time: i64::MIN };
     let report = head.append((&batch, &[0, 1, 2]), limits, (1, &mut Recorder::default()));
     assert_eq!((report.samples, report.series_created, report.rejected[0].reason), (2, 2, Reason::SeriesLimit));
     assert_eq!(report.rejected_exemplars[0].reason, Reason::ExemplarWithoutSeries);
@@ -529,7 +529,7 @@ fn labels_that_nobody_looked_into_make_no_series_when_they_are_bad() {
         }
         batch.set_body(body);
         let report = append(&mut head, &batch, &mut Recorder::default());
-        let bad = BadLabels { out_of_order: 1, duplicate: 1, empty: 1, not_utf8: 1, too_many: 0 };
+        let bad = BadLabels { out_of_order: 1, duplicate: 1, empty: 1, not_utf8: 1, ..BadLabels::default() };
         assert_eq!((report.bad_labels, report.samples, report.rejected.len()), (bad, 2, 0), "{round}");
         assert_eq!(report.series_created, if round == 0 { 2 } else { 0 });
     }

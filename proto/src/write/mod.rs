@@ -97,6 +97,15 @@ pub struct Metadata<'a> {
     pub unit: &'a [u8],
 }
 
+/// What of a request of version 2 has labels that can't be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// The next series.
+    Series,
+    /// An exemplar of the current series.
+    Exemplar,
+}
+
 /// Takes what a request holds, in the order in which it is written.
 pub trait Sink<'a> {
     /// The next series begins, and its labels lie in that form. A sink for which that is enough says
@@ -107,6 +116,9 @@ pub trait Sink<'a> {
     }
     /// The next series begins.
     fn series(&mut self, labels: &LabelPairs<'a>);
+    /// Something comes whose labels refer to no symbol, or to a name without a value. It is left out, a
+    /// series with all that it holds, and what comes after it can be read.
+    fn unresolved(&mut self, _what: Unresolved) {}
     /// A float sample of the series.
     fn sample(&mut self, sample: Sample);
     /// A native histogram of the series.

@@ -19,6 +19,9 @@ impl<'a> Sink<'a> for Lines {
         self.0.push("series".into());
         self.0.extend(labels.iter().map(|(name, value)| format!("{}={}", text(name), text(value))));
     }
+    fn unresolved(&mut self, what: Unresolved) {
+        self.0.push(format!("left out: {what:?}"));
+    }
     fn sample(&mut self, sample: Sample) {
         self.0.push(format!("{} {} {}", sample.time, sample.value, sample.start));
     }
@@ -237,8 +240,25 @@ fn a_length_that_lies_is_an_error_at_its_offset() {
     assert_eq!(error.to_string(), "malformed write request at byte 3: a length goes beyond its message");
     let error = scan_v1(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], &mut Lines::default());
     assert_eq!(error.unwrap_err().offset, 1);
-    let error = scan_v2(&[0x2a, 4, 0x0a, 2, 5, 5], &mut Lines::default()).unwrap_err();
-    assert_eq!((error.offset, error.reason), (2, "a reference is no symbol"));
+}
+
+#[test]
+fn what_refers_to_no_symbol_is_left_out_and_the_rest_is_read() {
+    let whole = lines_of(|lines| scan_v2(&v2_request().encode_to_vec(), lines));
+    for refs in [vec![1, 99], vec![1, 2, 3], vec![u32::MAX, 2]] {
+        let mut request = v2_request();
+        request
+            .timeseries
+            .insert(0, write_v2::TimeSeries { labels_refs: refs.clone(), ..request.timeseries[0].clone() });
+        let mut expected = vec!["left out: Series".to_owned()];
+        expected.extend(whole.iter().cloned());
+        assert_eq!(lines_of(|lines| scan_v2(&request.encode_to_vec(), lines)), expected, "{refs:?}");
+        let mut request = v2_request();
+        request.timeseries[0].exemplars[0].labels_refs = refs;
+        let found = lines_of(|lines| scan_v2(&request.encode_to_vec(), lines));
+        assert_eq!(found.iter().filter(|line| *line == "left out: Exemplar").count(), 1);
+        assert_eq!(found.len(), whole.len() - 1);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::cursor::{BYTES, Cursor, FIXED64, VARINT};
 use super::histogram::Histogram;
-use super::{Exemplar, Malformed, Metadata, Sink, v1};
+use super::{Exemplar, Malformed, Metadata, Sink, Unresolved, v1};
 
 /// References of one series or exemplar, at most: names and values of 10^6 labels.
 pub const REFS_MAX: usize = 2_000_000;
@@ -46,13 +46,15 @@ fn symbols(request: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
 }
 
 fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
-    let start = fields;
     room.refs.clear();
     while let Some(0x08 | 0x0a) = fields.rest().first() {
         let tag = fields.varint()?;
         read_refs(&mut fields, tag, &mut room.refs)?;
     }
-    room.resolve(&start)?;
+    if !room.resolve() {
+        sink.unresolved(Unresolved::Series);
+        return Ok(());
+    }
     sink.series(&room.labels);
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
@@ -69,7 +71,8 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
 
 fn read_refs(fields: &mut Cursor<'_>, tag: u64, refs: &mut Vec<u32>) -> Result<(), Malformed> {
     let mut read = |cursor: &Cursor<'_>, value: u64| {
-        let value = u32::try_from(value).map_err(|_| cursor.malformed("a reference is no symbol"))?;
+        // What is no number of a symbol is found when labels are told.
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
         if refs.len() == REFS_MAX {
             return Err(cursor.malformed("a series has more labels than 10^6"));
         }
@@ -88,26 +91,18 @@ fn read_refs(fields: &mut Cursor<'_>, tag: u64, refs: &mut Vec<u32>) -> Result<(
 }
 
 impl<'a> Room<'a, '_> {
-    /// The labels that the references name.
-    fn resolve(&mut self, place: &Cursor<'a>) -> Result<(), Malformed> {
+    /// Tells the labels that the references name; whether there are symbols for all of them.
+    fn resolve(&mut self) -> bool {
         self.labels.clear();
         let (pairs, rest) = self.refs.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err(place.malformed("a label has a name and no value"));
-        }
-        for [name, value] in pairs {
-            let (name, value) = (self.symbols.get(*name as usize), self.symbols.get(*value as usize));
-            let (Some(name), Some(value)) = (name, value) else {
-                return Err(place.malformed("a reference is no symbol"));
-            };
-            self.labels.push((name, value));
-        }
-        Ok(())
+        let symbol = |at: &u32| self.symbols.get(*at as usize).copied();
+        self.labels.extend(pairs.iter().map_while(|[name, value]| Some((symbol(name)?, symbol(value)?))));
+        rest.is_empty() && self.labels.len() == pairs.len()
     }
 }
 
 fn exemplar<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
-    let (start, mut found) = (fields, Exemplar::default());
+    let mut found = Exemplar::default();
     room.refs.clear();
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
@@ -117,8 +112,10 @@ fn exemplar<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl
             _ => fields.skip(tag)?,
         }
     }
-    room.resolve(&start)?;
-    sink.exemplar(&room.labels, found);
+    match room.resolve() {
+        true => sink.exemplar(&room.labels, found),
+        false => sink.unresolved(Unresolved::Exemplar),
+    }
     Ok(())
 }
 

@@ -128,11 +128,12 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(InfoService::new(info))
             .add_service(health_service);
         let grpc = reflected(grpc, &SERVED)?.prepare();
+        // Thanos answers it where requests are written, Prometheus where it is asked.
+        let status = ingest::status::routes(&wired.held, &wired.receiver.options.tenancy);
         let services = Services {
-            http: ui::routes(Prefix::none(), "receive")
-                .merge(ingest::status::routes(&wired.held, &wired.receiver.options.tenancy)),
+            http: ui::routes(Prefix::none(), "receive").merge(status.clone()),
             grpc,
-            writes: Some(ingest::http::routes(&wired.receiver)),
+            writes: Some(ingest::http::routes(&wired.receiver).merge(status)),
         };
         let running = ports.start(&services, (health.clone(), grpc_metrics), Arc::new(registry))?;
         let shipper = wired.open().await?;
@@ -262,8 +263,16 @@ impl Wired {
         let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;
         tracing::info!(duration = ?begin.elapsed(), tenants = opened.tenants().len(), "opened the heads");
         let ingest = self.held.get_or_init(|| opened);
+        self.label_tenants().map_err(|error| error.message().to_owned())?;
         let more = (self.retention, self.ship_metrics.clone());
         Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, self.bucket.clone(), more)))
+    }
+
+    /// Gives tenants the external labels that the rings have for them.
+    fn label_tenants(&self) -> Result<(), engine::model::Error> {
+        let rings = self.receiver.rings.current();
+        let (Some(ingest), Some(rings)) = (self.held.get(), rings) else { return Ok(()) };
+        ingest.set_added_labels(rings.added_labels())
     }
 
     async fn follow_rings(&self) {
@@ -279,6 +288,9 @@ impl Wired {
                     .map(|endpoint| &*endpoint.address)
                     .collect();
                 receiver.peers.reset(|address| endpoints.contains(&address));
+                if let Err(error) = self.label_tenants() {
+                    tracing::error!(%error, "a local block can't be read under the labels of the changed rings");
+                }
             })
             .await;
     }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use engine::head::{WriteBatch, WriteReport};
+use engine::head::{BadLabels, WriteBatch, WriteReport};
 use engine::shard::ingest::WriteLimits;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
@@ -177,7 +177,9 @@ impl Receiver {
             self.metrics.stage(Stage::Parse, begin);
             let counts = routed.counts;
             self.limiter.content(tenant, counts.series, counts.samples)?;
-            let refusal = self.write_routed(routed, replica).await.err();
+            let bad = BadLabels { unresolved: routed.unresolved, ..BadLabels::default() };
+            let refused = self.write_routed(routed, replica).await.err();
+            let refusal = Refusal::merge(refused.into_iter().chain(judge(bad, &WriteReport::default())));
             let written = if refusal.is_none() { Written::all(counts) } else { Written::default() };
             return Ok(Answer { protocol, counts, written, refusal });
         }
@@ -200,6 +202,7 @@ impl Receiver {
         let begin = Instant::now();
         let limits = WriteLimits { series_max: self.limiter.series_max(tenant) };
         let report = ingest.append(&Arc::from(tenant), batch, limits).await.map_err(Refusal::from)?;
+        self.metrics.appended(tenant, &report);
         self.metrics.stage(Stage::Append, begin);
         Ok(report)
     }

@@ -5,7 +5,7 @@ use engine::codec::{EncodedLabels, LabelFault};
 use engine::head::{BadLabels, Metadata, MetricKind, WriteBatch};
 use engine::model::HistogramValue;
 use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
-use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink};
+use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink, Unresolved};
 
 /// Most labels of a series: one with more is no series but an attack or a mistake, and is left out.
 pub const LABELS_MAX: usize = 10_000;
@@ -126,6 +126,17 @@ impl<'a> Sink<'a> for Intake {
         self.is_bad = !check_labels(labels, &mut self.taken.bad);
         if !self.is_bad {
             self.taken.batch.push_series(texts(labels));
+        }
+    }
+
+    fn unresolved(&mut self, what: Unresolved) {
+        self.taken.bad.unresolved += 1;
+        match what {
+            Unresolved::Series => {
+                self.taken.counts.series += 1;
+                self.is_bad = true;
+            }
+            Unresolved::Exemplar => self.taken.counts.exemplars += 1,
         }
     }
 

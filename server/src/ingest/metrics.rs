@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use engine::head::{Reason, WriteReport};
+use engine::shard::Ingest;
 use engine::shard::ingest::{IngestCounters, TenantStats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -12,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::Held;
-use crate::telemetry::metrics::{Counters, FloatGauge, FloatGauges, Gauges, Histograms, SecondCounters};
+use crate::telemetry::metrics::{Counters, FloatGauge, FloatGauges, Gauges, Histograms, MetricLabels, SecondCounters};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
@@ -56,10 +58,30 @@ pub struct ReceiveMetrics {
     pub pending: Gauge,
     write_timeseries: Histograms,
     write_samples: Histograms,
+    refused: [Counters; REFUSED.len()],
     /// Calls of other receivers.
     pub calls: RpcMetrics,
     stages: [Counter<f64, AtomicU64>; STAGES.len()],
 }
+
+/// Why samples are refused, counted under Prometheus' names for each tenant that has sent any.
+const REFUSED: [(Reason, &str, &str); 3] = [
+    (
+        Reason::OutOfOrder,
+        "prometheus_tsdb_out_of_order_samples",
+        "Total number of out of order samples ingestion failed attempts due to out of order being disabled",
+    ),
+    (
+        Reason::OutOfBounds,
+        "prometheus_tsdb_out_of_bound_samples",
+        "Total number of out of bound samples ingestion failed attempts with out of order support disabled",
+    ),
+    (
+        Reason::TooOld,
+        "prometheus_tsdb_too_old_samples",
+        "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window",
+    ),
+];
 
 fn sizes() -> Histogram {
     Histogram::new(SIZES)
@@ -76,9 +98,13 @@ impl ReceiveMetrics {
             pending: Gauge::default(),
             write_timeseries: Histograms::new_with_constructor(sizes),
             write_samples: Histograms::new_with_constructor(sizes),
+            refused: Default::default(),
             calls: RpcMetrics::default(),
             stages,
         };
+        for ((_, name, help), counter) in REFUSED.into_iter().zip(&metrics.refused) {
+            registry.register(name, help, counter.clone());
+        }
         let factor = Gauges::default();
         factor.get_or_create(&Vec::new()).set(i64::try_from(replication_factor.max(1)).unwrap_or(i64::MAX));
         for result in ["success", "error"] {
@@ -129,6 +155,15 @@ impl ReceiveMetrics {
         self.write_samples.get_or_create(&labels).observe(samples as f64);
     }
 
+    /// The heads of `tenant` took a batch, or parts of it.
+    pub fn appended(&self, tenant: &str, report: &WriteReport) {
+        let labels = vec![("tenant", tenant.to_owned())];
+        for ((reason, ..), counter) in REFUSED.iter().zip(&self.refused) {
+            let count = report.rejected.iter().filter(|rejected| rejected.reason == *reason).count();
+            counter.get_or_create(&labels).inc_by(count as u64);
+        }
+    }
+
     /// Time that passed in a stage since `begin`.
     pub fn stage(&self, stage: Stage, begin: Instant) {
         self.stages[stage as usize].inc_by(begin.elapsed().as_secs_f64());
@@ -150,8 +185,23 @@ impl std::fmt::Debug for HeldDebug {
     }
 }
 
-/// A gauge or counter of a tenant's heads.
-type OfTenant = (&'static str, &'static str, Kind, fn(&TenantStats) -> i64);
+/// What there is of one tenant.
+struct Kept {
+    stats: TenantStats,
+    blocks: usize,
+    blocks_min_time: i64,
+}
+
+impl Kept {
+    fn of(ingest: &Ingest, tenant: &str) -> Option<Self> {
+        let (stats, blocks) = (ingest.stats(tenant)?, ingest.local_blocks(tenant));
+        let blocks_min_time = blocks.iter().map(|block| block.meta.min_time).min().unwrap_or(i64::MAX);
+        Some(Self { stats, blocks: blocks.len(), blocks_min_time })
+    }
+}
+
+/// A gauge or counter of a tenant's heads and blocks.
+type OfTenant = (&'static str, &'static str, Kind, fn(&Kept) -> i64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -159,20 +209,36 @@ enum Kind {
     Gauge,
 }
 
-const OF_TENANT: [OfTenant; 6] = [
-    ("prometheus_tsdb_head_series", "Total number of series in the head block", Kind::Gauge, |stats| {
-        stats.series as i64
+const OF_TENANT: [OfTenant; 11] = [
+    ("prometheus_tsdb_head_series", "Total number of series in the head block", Kind::Gauge, |kept| {
+        kept.stats.series as i64
     }),
-    ("prometheus_tsdb_head_chunks", "Total number of chunks in the head block", Kind::Gauge, |stats| {
-        stats.chunks as i64
+    ("prometheus_tsdb_head_chunks", "Total number of chunks in the head block", Kind::Gauge, |kept| {
+        kept.stats.chunks as i64
     }),
-    ("prometheus_tsdb_head_min_time", "Minimum time bound of the head block", Kind::Gauge, |stats| stats.min_time),
-    ("prometheus_tsdb_head_max_time", "Maximum timestamp of the head block", Kind::Gauge, |stats| stats.max_time),
-    ("prometheus_tsdb_head_samples_appended", "Total number of appended samples", Kind::Counter, |stats| {
-        stats.samples as i64
+    ("prometheus_tsdb_head_min_time", "Minimum time bound of the head block", Kind::Gauge, |kept| kept.stats.min_time),
+    ("prometheus_tsdb_head_max_time", "Maximum timestamp of the head block", Kind::Gauge, |kept| kept.stats.max_time),
+    ("prometheus_tsdb_head_samples_appended", "Total number of appended samples", Kind::Counter, |kept| {
+        kept.stats.samples as i64
     }),
-    ("prometheus_tsdb_head_series_created", "Total number of series created in the head", Kind::Counter, |stats| {
-        stats.series_created as i64
+    (
+        "prometheus_tsdb_head_out_of_order_samples_appended",
+        "Total number of appended out of order samples",
+        Kind::Counter,
+        |kept| kept.stats.samples_out_of_order as i64,
+    ),
+    ("prometheus_tsdb_head_series_created", "Total number of series created in the head", Kind::Counter, |kept| {
+        kept.stats.series_created as i64
+    }),
+    ("prometheus_tsdb_head_series_removed", "Total number of series removed in the head", Kind::Counter, |kept| {
+        kept.stats.series_removed as i64
+    }),
+    ("prometheus_tsdb_exemplar_exemplars_appended", "Total number of appended exemplars", Kind::Counter, |kept| {
+        kept.stats.exemplars as i64
+    }),
+    ("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks", Kind::Gauge, |kept| kept.blocks as i64),
+    ("prometheus_tsdb_lowest_timestamp", "Lowest timestamp value stored", Kind::Gauge, |kept| {
+        kept.stats.min_time.min(kept.blocks_min_time)
     }),
 ];
 
@@ -236,17 +302,19 @@ impl Collector for HeadMetrics {
             }
         }
         let tenants = ingest.tenants();
+        let kept: Vec<(MetricLabels, Kept)> = tenants
+            .iter()
+            .filter_map(|tenant| Some((vec![("tenant", tenant.to_string())], Kept::of(ingest, tenant)?)))
+            .collect();
         for (name, help, kind, value) in OF_TENANT {
             let (gauges, counters) = (Gauges::default(), Counters::default());
-            for tenant in &tenants {
-                let Some(stats) = ingest.stats(tenant) else { continue };
-                let labels = vec![("tenant", tenant.to_string())];
+            for (labels, kept) in &kept {
                 match kind {
                     Kind::Gauge => {
-                        gauges.get_or_create(&labels).set(value(&stats));
+                        gauges.get_or_create(labels).set(value(kept));
                     }
                     Kind::Counter => {
-                        counters.get_or_create(&labels).inc_by(value(&stats).max(0) as u64);
+                        counters.get_or_create(labels).inc_by(value(kept).max(0) as u64);
                     }
                 }
             }

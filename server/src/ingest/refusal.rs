@@ -18,7 +18,7 @@ pub enum RefusalKind {
     Conflict,
     /// Do not send again: it will never be taken.
     Invalid,
-    /// A bug here.
+    /// A bug here, or rings that take no such tenant.
     Internal,
 }
 
@@ -40,6 +40,11 @@ impl Refusal {
     /// A request that may be taken later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { kind: RefusalKind::Unavailable, message: message.into() }
+    }
+
+    /// A request that can't be taken as this receiver is set up; it may be taken once that has changed.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { kind: RefusalKind::Internal, message: message.into() }
     }
 
     /// The HTTP status.
@@ -122,6 +127,7 @@ fn refusals(bad: BadLabels) -> impl Iterator<Item = Refusal> {
         (bad.empty, Conflict, "label set contains a label with empty name or value"),
         (bad.not_utf8, Invalid, "label set contains a label that is not UTF-8"),
         (bad.too_many, Invalid, "label set contains more than 10000 labels"),
+        (bad.unresolved, Invalid, "labels_refs name what is no symbol, or a label without a value"),
     ];
     kinds
         .into_iter()

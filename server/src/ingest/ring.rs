@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use md5::{Digest, Md5};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use ring::digest::{SHA256, digest};
 
 use crate::cluster::hashring::{Algorithm, Hashrings, parse};
 use crate::telemetry::metrics::{Counters, FloatGauge, Gauges};
@@ -99,10 +99,7 @@ impl RingMetrics {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.successful.set(1);
         self.success_time.set(since.as_secs_f64());
-        // As Thanos: the first six bytes of the MD5 as a number.
-        let digest = Md5::digest(text.as_bytes());
-        let hash = digest.iter().take(6).enumerate().fold(0u64, |hash, (at, byte)| hash | u64::from(*byte) << (8 * at));
-        self.hash.set(hash as f64);
+        self.hash.set(content_hash(text));
         self.nodes.clear();
         self.tenants.clear();
         for config in rings.configs() {
@@ -202,6 +199,14 @@ impl Rings {
     }
 }
 
+/// The first six bytes of the SHA-256 as a little-endian number, as Thanos has it: receivers of both kinds
+/// with one file show one number.
+fn content_hash(text: &str) -> f64 {
+    let digest = digest(&SHA256, text.as_bytes());
+    let bytes = digest.as_ref().iter().take(6).enumerate();
+    bytes.fold(0u64, |hash, (at, byte)| hash | u64::from(*byte) << (8 * at)) as f64
+}
+
 fn modified(path: &std::path::Path) -> Option<(SystemTime, u64)> {
     let found = std::fs::metadata(path).ok()?;
     Some((found.modified().ok()?, found.len()))
@@ -225,6 +230,12 @@ mod tests {
         assert_eq!(rings.current().unwrap().configs().count(), 1);
         rings.load(r#"[{"tenants": ["a"], "endpoints": ["a:1"]}, {"endpoints": ["b:1"]}]"#).unwrap();
         assert_eq!(rings.current().unwrap().configs().count(), 2);
+    }
+
+    #[test]
+    fn one_file_has_one_hash_in_receivers_of_both_kinds() {
+        // What Thanos' receiver shows for this text.
+        assert_eq!(content_hash(r#"[{"endpoints": ["127.0.0.1:1"]}]"#), 83_303_746_022_035.0);
     }
 
     #[test]

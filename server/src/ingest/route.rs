@@ -32,6 +32,8 @@ pub struct Routed {
     tenants: Vec<String>,
     /// What the request held.
     pub counts: Counts,
+    /// Series and exemplars whose labels can't be told, which are placed nowhere.
+    pub unresolved: u64,
     problem: Option<Refusal>,
 }
 
@@ -143,7 +145,8 @@ impl Receiver {
         let mut placements: Vec<Option<Placement>> = Vec::with_capacity(routed.tenants.len());
         for tenant in &routed.tenants {
             let placement = rings.as_ref().map(|rings| rings.placement(tenant)).transpose();
-            placements.push(placement.map_err(Refusal::from)?);
+            // The rings may take the tenant after their next change: as with Thanos, senders try again.
+            placements.push(placement.map_err(|error| Refusal::internal(error.message()))?);
         }
         for (id, series) in routed.series.iter().enumerate() {
             for replica in replicas.clone() {
@@ -304,6 +307,17 @@ impl<'a> Sink<'a> for Router<'_> {
             let pairs: Vec<(&[u8], &[u8])> =
                 changed.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
             self.open(&pairs);
+        }
+    }
+
+    fn unresolved(&mut self, what: write::Unresolved) {
+        self.routed.unresolved += 1;
+        match what {
+            write::Unresolved::Series => {
+                self.close();
+                self.routed.counts.series += 1;
+            }
+            write::Unresolved::Exemplar => self.routed.counts.exemplars += 1,
         }
     }
 

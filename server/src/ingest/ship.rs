@@ -19,7 +19,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use crate::objstore::Bucket;
-use crate::telemetry::metrics::{Counters, Gauges};
+use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
 
 /// The file that says which blocks of a tenant are in the bucket.
 const SHIPPER_FILE: &str = "thanos.shipper.json";
@@ -89,6 +89,17 @@ impl ShipMetrics {
     }
 }
 
+impl ShipMetrics {
+    /// A tenant's blocks are looked through. From the first time on everything is there, so that also
+    /// the first failure is a rise.
+    fn begin(&self, labels: &MetricLabels) {
+        self.syncs.get_or_create(labels).inc();
+        for counter in [&self.sync_failures, &self.uploads, &self.upload_failures] {
+            counter.get_or_create(labels).inc_by(0);
+        }
+    }
+}
+
 impl Shipper {
     /// Ships the blocks of `ingest`, which lie in `data_dir`.
     pub fn new(ingest: Arc<Ingest>, data_dir: &Path, bucket: Option<Bucket>, more: (Retention, ShipMetrics)) -> Self {
@@ -106,7 +117,7 @@ impl Shipper {
     pub async fn sync(&self) {
         for tenant in self.ingest.tenants() {
             let labels = vec![("tenant", tenant.to_string())];
-            self.metrics.syncs.get_or_create(&labels).inc();
+            self.metrics.begin(&labels);
             if let Err(error) = self.sync_tenant(&tenant).await {
                 self.metrics.sync_failures.get_or_create(&labels).inc();
                 tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
@@ -129,7 +140,13 @@ impl Shipper {
                 if shipped.uploaded.contains(&block.meta.ulid) {
                     continue;
                 }
-                match upload(bucket, &block.path, &block.meta).await {
+                // A changed ring may have given the tenant other labels since the block was cut.
+                let mut meta = block.meta.clone();
+                if let Some(thanos) = &mut meta.thanos {
+                    let labels = self.ingest.external_labels(tenant);
+                    thanos.labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                }
+                match upload(bucket, &block.path, meta).await {
                     Ok(()) => {
                         shipped.uploaded.insert(block.meta.ulid);
                         write_shipped(&folder, &shipped)?;
@@ -233,7 +250,7 @@ fn is_past(time: i64, age: Duration) -> bool {
 }
 
 /// Uploads a block: its files, then its meta.json.
-async fn upload(bucket: &Bucket, folder: &Path, meta: &Meta) -> Result<(), Error> {
+async fn upload(bucket: &Bucket, folder: &Path, mut meta: Meta) -> Result<(), Error> {
     let id = meta.ulid;
     let meta_name = format!("{id}/meta.json");
     // After a crash between upload and note.
@@ -247,7 +264,6 @@ async fn upload(bucket: &Bucket, folder: &Path, meta: &Meta) -> Result<(), Error
     }
     // A bucket may have been away for hours: by when a block came, and not by when it was cut, compactors
     // tell whether all see it.
-    let mut meta = meta.clone();
     if let Some(thanos) = &mut meta.thanos {
         thanos.upload_time = GoTime::from_unix_nanos(i128::from(super::scrape::now()) * 1_000_000);
     }

@@ -36,6 +36,12 @@ impl LocalBlocks {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(block.meta.ulid, block);
     }
 
+    /// Puts a block in the place of itself; one that was deleted meanwhile stays away.
+    pub(super) fn replace(&self, block: LocalBlock) {
+        let mut blocks = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        blocks.entry(block.meta.ulid).and_modify(|known| *known = block);
+    }
+
     fn remove(&self, id: BlockId) -> Option<LocalBlock> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
@@ -49,7 +55,7 @@ impl LocalBlock {
 
     /// Opens the block in the folder `path`; its column index lies at `index`, built when it isn't there
     /// or is damaged.
-    pub(super) fn open(path: PathBuf, index: &Path, external_labels: Labels) -> Result<Self, Error> {
+    pub(super) fn open(path: PathBuf, index: &Path, labels: &Labels) -> Result<Self, Error> {
         let meta_path = path.join(name::META);
         let failed = |error| Error::file(&meta_path, error);
         let meta = Meta::parse(&std::fs::read(&meta_path).map_err(failed)?)?;
@@ -63,7 +69,7 @@ impl LocalBlock {
         };
         let segments = (0..).map(|segment| path.join(BlockObject::Segment(segment).to_string()));
         let segments = Segments::new(segments.take_while(|segment| segment.exists()));
-        let info = BlockInfo { external_labels, ..BlockInfo::from_meta(&meta) };
+        let info = BlockInfo { external_labels: labels.clone(), ..BlockInfo::from_meta(&meta) };
         let opened = Arc::new(OpenedBlock::new(info, Arc::new(columns), ChunkSource::Local(segments)));
         Ok(Self { meta, path, opened })
     }
@@ -123,7 +129,7 @@ impl Ingest {
                 continue;
             }
             let tenant = self.tenant(tenant)?;
-            tenant.blocks.insert(LocalBlock::open(entry.path(), &self.index_path(id), tenant.labels.clone())?);
+            tenant.blocks.insert(LocalBlock::open(entry.path(), &self.index_path(id), &tenant.labels())?);
         }
         Ok(())
     }

@@ -232,7 +232,7 @@ impl Ingest {
         for meta in &written {
             let path = self.tenant_dir(&tenant.name).join(meta.ulid.to_string());
             let index = self.index_path(meta.ulid);
-            tenant.blocks.insert(LocalBlock::open(path.clone(), &index, tenant.labels.clone())?);
+            tenant.blocks.insert(LocalBlock::open(path.clone(), &index, &tenant.labels())?);
             blocks.push(CutBlock { tenant: Arc::clone(&tenant.name), meta: meta.clone(), path });
         }
         let ids = written.iter().map(|meta| meta.ulid).collect();
@@ -307,7 +307,7 @@ impl Ingest {
         if kind == CutKind::OutOfOrder {
             meta.compaction.hints.push(OUT_OF_ORDER_HINT.to_owned());
         }
-        let labels = tenant.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let labels = tenant.labels().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         meta.thanos =
             Some(Thanos { version: Some(1), labels, source: source::RECEIVE.to_owned(), ..Thanos::default() });
         meta

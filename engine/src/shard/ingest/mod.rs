@@ -138,7 +138,7 @@ pub struct IngestCounters {
 #[derive(Debug)]
 pub(super) struct Tenant {
     name: Arc<str>,
-    labels: Labels,
+    labels: RwLock<Arc<Labels>>,
     parts: Vec<PartStats>,
     blocks: LocalBlocks,
     /// Number of its next exemplar.
@@ -163,6 +163,8 @@ pub struct Ingest {
     number: u64,
     writers: Vec<Arc<Writer>>,
     tenants: RwLock<HashMap<Arc<str>, Arc<Tenant>>>,
+    /// Labels that some tenants have besides those of all.
+    added_labels: RwLock<HashMap<String, Labels>>,
     maintenance: Mutex<()>,
     is_closed: AtomicBool,
     replayed: Vec<Replayed>,
@@ -250,6 +252,11 @@ impl PartStats {
 }
 
 impl Tenant {
+    /// External labels of its series now.
+    pub(super) fn labels(&self) -> Arc<Labels> {
+        Arc::clone(&self.labels.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Partitions whose heads may have samples in `range`.
     pub(super) fn partitions_in(&self, range: TimeRange) -> impl Iterator<Item = usize> + '_ {
         let in_range = move |(partition, part): (usize, &PartStats)| part.overlaps(range).then_some(partition);
@@ -285,7 +292,7 @@ impl Ingest {
         limits: WriteLimits,
     ) -> Result<WriteReport, Error> {
         let tenant = self.tenant(tenant)?;
-        let limits = self.append_limits(&tenant, limits);
+        let limits = self.append_limits((&tenant, &batch), limits);
         let batch = Arc::new(batch);
         let mut waiting = Vec::new();
         for (partition, rows) in self.rows_by_partition(&batch).into_iter().enumerate().filter(|(_, r)| !r.is_empty()) {
@@ -322,7 +329,33 @@ impl Ingest {
 
     /// External labels of the series of `tenant`.
     pub fn external_labels(&self, tenant: &str) -> Labels {
-        self.options.labels_of(tenant)
+        let own = self.options.labels_of(tenant);
+        let added = self.added_labels.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(added) = added.get(tenant) else { return own };
+        let mut labels = LabelsBuilder::from_labels(added);
+        for (name, value) in own.iter() {
+            labels.set(name, value);
+        }
+        labels.build()
+    }
+
+    /// Gives the tenants that `added` names these labels besides those that all have, which win, and takes
+    /// from others what they were given before. Heads and local blocks are read under the new labels.
+    pub fn set_added_labels(&self, added: HashMap<String, Labels>) -> Result<(), Error> {
+        *self.added_labels.write().unwrap_or_else(PoisonError::into_inner) = added;
+        for name in self.tenants() {
+            let Some(tenant) = self.known(&name) else { continue };
+            let labels = self.external_labels(&name);
+            if *tenant.labels() == labels {
+                continue;
+            }
+            *tenant.labels.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(labels);
+            for block in tenant.blocks.all() {
+                let (index, labels) = (self.index_path(block.meta.ulid), tenant.labels());
+                tenant.blocks.replace(LocalBlock::open(block.path, &index, &labels)?);
+            }
+        }
+        Ok(())
     }
 
     /// What was done.
@@ -356,12 +389,18 @@ impl Ingest {
         self.writers.len()
     }
 
-    fn append_limits(&self, tenant: &Tenant, limits: WriteLimits) -> AppendLimits {
+    fn append_limits(&self, (tenant, batch): (&Tenant, &WriteBatch), limits: WriteLimits) -> AppendLimits {
+        let stats = tenant.stats();
         let max = [self.options.series_max, limits.series_max].into_iter().filter(|max| *max > 0).min();
-        let left = max.map_or(u64::MAX, |max| max.saturating_sub(tenant.stats().series));
+        let left = max.map_or(u64::MAX, |max| max.saturating_sub(stats.series));
         let future = self.options.too_far_in_future_ms;
         let time_max = if future > 0 { now_ms().saturating_add(future) } else { i64::MAX };
-        AppendLimits { time_max, series_left: left }
+        // Heads begin where the first sample of all is, as upstream's one head does.
+        let latest_time = match stats.max_time {
+            i64::MIN => batch.first_time(time_max).unwrap_or(i64::MIN),
+            latest => latest,
+        };
+        AppendLimits { time_max, series_left: left, latest_time }
     }
 
     fn rows_by_partition(&self, batch: &WriteBatch) -> Vec<Vec<u32>> {
@@ -385,7 +424,7 @@ impl Ingest {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         let made = tenants.entry(Arc::clone(name)).or_insert_with(|| {
             let parts = (0..self.partitions()).map(|_| PartStats::default()).collect();
-            let labels = self.options.labels_of(name);
+            let labels = RwLock::new(Arc::new(self.external_labels(name)));
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
             Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock: ExemplarClock::default(), is_leaving })
         });

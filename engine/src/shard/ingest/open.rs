@@ -69,6 +69,7 @@ impl Ingest {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             writers,
             tenants: RwLock::default(),
+            added_labels: RwLock::default(),
             maintenance: Mutex::default(),
             is_closed: AtomicBool::new(false),
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),

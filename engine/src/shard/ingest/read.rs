@@ -44,7 +44,7 @@ impl Ingest {
                 waiting.push(self.ask(partition, move |own| -> Result<Option<Arc<OpenedBlock>>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(None) };
                     let excerpt = head.excerpt(&matchers, range)?;
-                    Ok((!excerpt.is_empty()).then(|| view::open(excerpt, tenant.labels.clone())))
+                    Ok((!excerpt.is_empty()).then(|| view::open(excerpt, (*tenant.labels()).clone())))
                 })?);
             }
         }
@@ -77,7 +77,7 @@ impl Ingest {
                         None => head.label_names(&matchers)?,
                         Some(name) => head.label_values(name, &matchers)?,
                     };
-                    Ok(with_external(found, name.as_deref(), &tenant.labels, || {
+                    Ok(with_external(found, name.as_deref(), &tenant.labels(), || {
                         head.label_names(&matchers).is_ok_and(|names| !names.is_empty())
                     }))
                 })?);
@@ -107,14 +107,15 @@ impl Ingest {
     pub async fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<SeriesExemplars>, Error> {
         let mut waiting = Vec::new();
         for tenant in self.wanted(None) {
+            let labels = tenant.labels();
             let own: Vec<Vec<Matcher>> =
-                selectors.iter().filter_map(|matchers| strip_external(matchers, &tenant.labels)).collect();
+                selectors.iter().filter_map(|matchers| strip_external(matchers, &labels)).collect();
             for partition in 0..self.partitions() {
-                let (tenant, own) = (Arc::clone(&tenant), own.clone());
+                let (tenant, labels, own) = (Arc::clone(&tenant), Arc::clone(&labels), own.clone());
                 waiting.push(self.ask(partition, move |partition| -> Result<Vec<SeriesExemplars>, Error> {
                     let Some(head) = partition.look(&tenant.name) else { return Ok(Vec::new()) };
                     let mut found = head.exemplars(&own, range)?;
-                    found.iter_mut().for_each(|series| series.series = joined(&series.series, &tenant.labels));
+                    found.iter_mut().for_each(|series| series.series = joined(&series.series, &labels));
                     Ok(found)
                 })?);
             }
@@ -180,7 +181,7 @@ fn with_own_matchers<'t>(
     tenants: &'t [Arc<Tenant>],
     matchers: &[Matcher],
 ) -> impl Iterator<Item = (&'t Arc<Tenant>, Vec<Matcher>)> {
-    tenants.iter().filter_map(move |tenant| Some((tenant, strip_external(matchers, &tenant.labels)?)))
+    tenants.iter().filter_map(move |tenant| Some((tenant, strip_external(matchers, &tenant.labels())?)))
 }
 
 fn local_blocks(tenants: &[Arc<Tenant>]) -> impl Iterator<Item = Arc<OpenedBlock>> {

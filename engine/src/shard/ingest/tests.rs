@@ -110,6 +110,36 @@ fn expect(all: &BTreeMap<String, Vec<i64>>, series: usize, times: &[i64]) {
 }
 
 #[test]
+fn how_far_samples_may_be_behind_does_not_depend_on_the_number_of_shards() {
+    use crate::head::Reason::{self, OutOfBounds, TooOld};
+    let late = RANGE / 2 + 1;
+    for (window, refusal) in [(0, OutOfBounds), (600_000, TooOld)] {
+        for shards in 1..=4 {
+            let folder = Folder::new();
+            let options = IngestOptions { out_of_order_window_ms: window, ..folder.options() };
+            let ingest = Ingest::open(&pool(shards), options).unwrap();
+            let refused = |series: u32, time: i64| -> Vec<Reason> {
+                let report = append(&ingest, series, time).unwrap();
+                report.rejected.iter().map(|rejected| rejected.reason).collect()
+            };
+            // One series is in one head only; all others know how late it is.
+            assert_eq!(refused(1, 10 * RANGE), []);
+            assert_eq!(refused(30, 10 * RANGE - late), vec![refusal; 30], "{shards} shards");
+            assert_eq!(refused(30, 10 * RANGE + 1), []);
+            // Of the first batch it is the first sample that counts.
+            let mut batch = WriteBatch::new();
+            for (at, time) in [20 * RANGE, 20 * RANGE - late, 20 * RANGE - late + 1].into_iter().enumerate() {
+                batch.push_series([("__name__", "metric"), ("series", ["000", "001", "002"][at])]);
+                batch.push_sample(time, 1.0);
+            }
+            let report = block_on(ingest.append(&Arc::from("new"), batch, WriteLimits::default())).unwrap();
+            let rejected: Vec<_> = report.rejected.iter().map(|found| (found.series, found.reason)).collect();
+            assert_eq!(rejected, [(1, refusal)], "{shards} shards");
+        }
+    }
+}
+
+#[test]
 fn what_was_acknowledged_is_there_after_a_start_from_the_log_and_from_a_snapshot() {
     let folder = Folder::new();
     let times: Vec<i64> = (1..200).map(|at| at * STEP).collect();

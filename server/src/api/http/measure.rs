@@ -105,7 +105,8 @@ pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> 
     if decision == Decision::StartAndEnd && watch.log.writes_http(200) {
         call.log_start(&handler);
     }
-    let flight = vec![("handler", handler.clone()), ("method", method.clone())];
+    // Thanos writes the method as it came here, and in lower case elsewhere.
+    let flight = vec![("handler", handler.clone()), ("method", request.method().to_string())];
     let in_flight = watch.metrics.in_flight.get_or_create(&flight).clone();
     in_flight.inc();
     let under_way = UnderWay(in_flight);

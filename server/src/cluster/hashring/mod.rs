@@ -15,7 +15,7 @@ mod shuffle;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use engine::model::Error;
+use engine::model::{Error, Labels};
 use xxhash_rust::xxh64::Xxh64;
 
 pub use config::{Algorithm, Endpoint, HashringConfig, ShuffleSharding, ShuffleShardingOverride, TenantMatcher, parse};
@@ -99,6 +99,18 @@ impl Hashrings {
         Ok(placement)
     }
 
+    /// External labels that rings give to tenants which they name, each the first that names it. As in
+    /// Thanos a pattern names nobody.
+    pub fn added_labels(&self) -> HashMap<String, Labels> {
+        let mut added = HashMap::new();
+        for config in self.configs() {
+            for tenant in &config.tenants {
+                added.entry(tenant.clone()).or_insert_with(|| Labels::from_pairs(config.external_labels.clone()));
+            }
+        }
+        added
+    }
+
     /// The rings as configured.
     pub fn configs(&self) -> impl Iterator<Item = &HashringConfig> {
         self.rings.iter().map(|(config, _)| config)
@@ -172,6 +184,15 @@ mod tests {
         for (tenant, address) in [("a", "x:1"), ("team-b", "y:1"), ("b", "z:1")] {
             assert_eq!(rings.placement(tenant).unwrap().endpoint(0, 0).unwrap().address, address);
         }
+    }
+
+    #[test]
+    fn a_tenant_has_the_labels_of_the_first_ring_that_names_it() {
+        let json = r#"[{"tenants": ["a"], "endpoints": ["x:1"], "external_labels": {"ring": "one"}},
+                       {"tenants": ["a", "b", "c*"], "endpoints": ["x:1"], "external_labels": {"ring": "two"}}]"#;
+        let added = rings(json, Algorithm::Hashmod, 1).unwrap().added_labels();
+        let of = |tenant: &str| added.get(tenant).and_then(|labels| labels.get("ring"));
+        assert_eq!((of("a"), of("b"), of("cc")), (Some("one"), Some("two"), None));
     }
 
     #[test]
