@@ -1,19 +1,38 @@
 //! Configuration files that the process parses, and OTLP that it translates.
 
 use engine::model::relabel::{Config, Rule};
+use server::cli::parse;
 use server::cluster::hashring;
 use server::fanout::discovery;
-use server::ingest::otlp;
+use server::ingest::limits::LimitsConfig;
+use server::ingest::{body, otlp};
 use server::objstore::BucketConfig;
+use server::telemetry::requests::RequestLog;
+use server::tools::rules;
+
+/// Bytes that a body may unpack to.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A file of endpoints.
 pub fn endpoints_yaml(data: &[u8]) {
     let _ = discovery::parse_config(&String::from_utf8_lossy(data));
 }
 
+/// The value of a flag: a duration, a size or a time.
+pub fn flag_value(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (_, _, time) = (parse::parse_duration(&text), parse::parse_bytes(&text), parse::parse_time(&text));
+    let _ = time.map(|time| time.resolve(0));
+}
+
 /// A hashrings file.
 pub fn hashrings_json(data: &[u8]) {
     let _ = hashring::parse(data);
+}
+
+/// The limits of a receiver.
+pub fn limits_yaml(data: &[u8]) {
+    let _ = LimitsConfig::parse(&String::from_utf8_lossy(data));
 }
 
 /// The description of a bucket.
@@ -38,4 +57,20 @@ pub fn otlp_json(data: &[u8]) {
 /// OTLP in protobuf, as far as a write request.
 pub fn otlp_translated(data: &[u8]) {
     let _ = otlp::translate((otlp::Encoding::Protobuf, data), &otlp::Translation::default());
+}
+
+/// What says which requests are logged.
+pub fn request_log_yaml(data: &[u8]) {
+    let _ = RequestLog::parse(&String::from_utf8_lossy(data));
+}
+
+/// A file of rules, the templates in it too.
+pub fn rules_yaml(data: &[u8]) {
+    let _ = rules::check(&String::from_utf8_lossy(data));
+}
+
+/// The body of a remote write request, as it is compressed unless it says otherwise.
+pub fn snappy_body(data: &[u8]) {
+    let Ok(bytes) = body::decompress(&Default::default(), data, BODY_BYTES_MAX) else { return };
+    assert!(bytes.len() <= BODY_BYTES_MAX, "{} bytes were unpacked", bytes.len());
 }

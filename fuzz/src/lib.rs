@@ -35,6 +35,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("column_index", column_index),
     #[cfg(feature = "process")]
     ("endpoints_yaml", files::endpoints_yaml),
+    #[cfg(feature = "process")]
+    ("flag_value", files::flag_value),
     ("float_histogram_chunk", float_histogram_chunk),
     #[cfg(feature = "process")]
     ("hashrings_json", files::hashrings_json),
@@ -42,6 +44,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("index_header", index_header),
     ("index_postings", index_postings),
     ("index_symbols", index_symbols),
+    #[cfg(feature = "process")]
+    ("limits_yaml", files::limits_yaml),
     ("marker", marker),
     ("meta_json", meta_json),
     ("object_name", object_name),
@@ -57,8 +61,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("relabel_json", relabel_json),
     #[cfg(feature = "process")]
     ("relabel_yaml", files::relabel_yaml),
+    #[cfg(feature = "process")]
+    ("request_log_yaml", files::request_log_yaml),
+    #[cfg(feature = "process")]
+    ("rules_yaml", files::rules_yaml),
     ("series_frame", series_frame),
     ("series_request", series_request),
+    #[cfg(feature = "process")]
+    ("snappy_body", files::snappy_body),
     ("tombstones", tombstones),
     ("tsdb_index", tsdb_index),
     ("wal_file", wal_file),
