@@ -5,10 +5,13 @@ mod support;
 
 use std::path::Path;
 
-use proto::thanos::series_response;
+use proto::thanos::query_client::QueryClient;
+use proto::thanos::{
+    QueryRangeRequest, QueryRequest, ShardInfo, query_range_response, query_response, series_response,
+};
 use serde_json::Value;
 use support::endpoint::{Answers, Endpoint, Step, series_frame};
-use support::{Uru, set_labels, write_block};
+use support::{Uru, run, set_labels, write_block};
 
 const START: i64 = 1_700_000_040_000;
 
@@ -108,6 +111,40 @@ fn a_broken_chunk_among_many_fails_the_query_and_not_the_process() {
     assert_eq!(answer["data"]["result"][0]["value"][1], "1000");
 }
 
+/// What `count(up)` is over a share of the series, asked over gRPC: at `time` (Unix seconds), and at the two
+/// steps of a range that ends there.
+async fn share_over_grpc(uru: &Uru, shard: ShardInfo, time: i64) -> Vec<usize> {
+    let (mut client, query, mut counts) = (QueryClient::new(uru.connect().await), "count(up)".to_owned(), Vec::new());
+    let asked = QueryRequest {
+        query: query.clone(),
+        time_seconds: time,
+        shard_info: Some(shard.clone()),
+        ..QueryRequest::default()
+    };
+    let mut stream = client.query(asked).await.unwrap().into_inner();
+    while let Some(message) = stream.message().await.unwrap() {
+        if let Some(query_response::Result::Timeseries(series)) = message.result {
+            counts.extend(series.samples.iter().map(|sample| sample.value as usize));
+        }
+    }
+    let (start_time_seconds, end_time_seconds, interval_seconds) = (time - 60, time, 60);
+    let asked = QueryRangeRequest {
+        query,
+        start_time_seconds,
+        end_time_seconds,
+        interval_seconds,
+        shard_info: Some(shard),
+        ..QueryRangeRequest::default()
+    };
+    let mut stream = client.query_range(asked).await.unwrap().into_inner();
+    while let Some(message) = stream.message().await.unwrap() {
+        if let Some(query_range_response::Result::Timeseries(series)) = message.result {
+            counts.extend(series.samples.iter().map(|sample| sample.value as usize));
+        }
+    }
+    counts
+}
+
 #[test]
 fn shares_of_the_series_are_disjoint_and_whole_whoever_divides_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,20 +153,25 @@ fn shares_of_the_series_are_disjoint_and_whole_whoever_divides_them() {
     // An endpoint that gives every series whatever share is asked for, as a sidecar does.
     let frame = |number: usize| {
         let name = format!("i-{number:04}");
-        Step::Send(series_frame(&[("__name__", "up"), ("instance", &name)], &[(START + 3_540_000, 1.0)]))
+        let samples = [(START + 3_480_000, 1.0), (START + 3_540_000, 1.0)];
+        Step::Send(series_frame(&[("__name__", "up"), ("instance", &name)], &samples))
     };
     let whole = Endpoint::start(Answers::store(&[("store", "a")], (0..SERIES).map(frame).collect()));
     let remote = querier(&[&local.grpc], &[]);
     let over_whole = querier(&[&whole.address.to_string()], &[]);
     let distributed = querier(&[&local.grpc], &["--query.mode=distributed"]);
-    let at = format!("query?time={}", START / 1000 + 3540);
+    let time = START / 1000 + 3540;
+    let at = format!("query?time={time}");
     for uru in [&local, &remote, &over_whole, &distributed] {
         let shares = [0, 1, 2].map(|index| {
+            let info = ShardInfo { shard_index: index, total_shards: 3, by: true, labels: vec!["instance".to_owned()] };
             let shard = format!("{{\"shard_index\":{index},\"total_shards\":3,\"by\":true,\"labels\":[\"instance\"]}}");
             let shard = form_urlencoded::Serializer::new(String::new()).append_pair("shard_info", &shard).finish();
             let (status, answer) = ask(uru, "count(up)", &format!("{at}&{shard}"));
             assert_eq!(status, 200, "{answer}");
-            answer["data"]["result"][0]["value"][1].as_str().unwrap().parse::<usize>().unwrap()
+            let share = answer["data"]["result"][0]["value"][1].as_str().unwrap().parse::<usize>().unwrap();
+            assert_eq!(run(share_over_grpc(uru, info, time)), [share; 3], "share {index}");
+            share
         });
         assert_eq!(shares.iter().sum::<usize>(), SERIES, "{shares:?}");
         assert!(shares.iter().all(|share| *share > SERIES / 4), "{shares:?}");

@@ -60,7 +60,7 @@ fn selectors_and_metrics_stand_alone() {
     assert_eq!(parse_selector("{}").unwrap(), []);
     assert_eq!(parse_selector(r#"a{b!="c"}"#).unwrap().len(), 2);
     assert!(parse_selector("a offset 5m").is_err());
-    assert_eq!(parse_metric(r#"a{b="c", "d e"="f"}"#).unwrap().to_string(), r#"{__name__="a", b="c", d e="f"}"#);
+    assert_eq!(parse_metric(r#"a{b="c", "d e"="f"}"#).unwrap().to_string(), r#"{__name__="a", b="c", "d e"="f"}"#);
     assert!(parse_metric(r#"a{b=~"c"}"#).is_err());
 }
 
