@@ -61,7 +61,7 @@ fn replays(criterion: &mut Criterion) {
     let head = filled(&series, &mut log);
     let samples = (series.len() * SCRAPES) as u64;
     let mut file = frame::HEADER.to_vec();
-    frame::encode(log.bytes(), &mut file);
+    file.extend_from_slice(frame::Encoder::default().frame(&[log.bytes()]));
     let mut group = criterion.benchmark_group("replay");
     group.sample_size(10);
     group.throughput(Throughput::Elements(samples));
@@ -72,7 +72,7 @@ fn replays(criterion: &mut Criterion) {
         next = head.snapshot_part(0, from, &mut snapshot);
     }
     let mut file = frame::HEADER.to_vec();
-    frame::encode(snapshot.bytes(), &mut file);
+    file.extend_from_slice(frame::Encoder::default().frame(&[snapshot.bytes()]));
     group.throughput(Throughput::Elements(series.len() as u64));
     group.bench_function("snapshot", |bencher| bencher.iter(|| replay(&file)));
     group.finish();

@@ -26,15 +26,12 @@ fn frames(criterion: &mut Criterion) {
     let records_of_commit = commit();
     let mut group = criterion.benchmark_group("frames");
     group.throughput(Throughput::Elements(u64::from(SAMPLES)));
-    let mut out = Vec::new();
+    let mut encoder = frame::Encoder::default();
     group.bench_function("encode", |bencher| {
-        bencher.iter(|| {
-            out.clear();
-            frame::encode(black_box(&records_of_commit), &mut out);
-        });
+        bencher.iter(|| encoder.frame(&[black_box(&records_of_commit)]).len());
     });
     let mut file = frame::HEADER.to_vec();
-    frame::encode(&records_of_commit, &mut file);
+    file.extend_from_slice(encoder.frame(&[&records_of_commit]));
     group.bench_function("scan", |bencher| {
         bencher.iter(|| {
             let mut count = 0;

@@ -227,8 +227,9 @@ fn wal_records() -> Vec<u8> {
 
 fn wal_file() -> Vec<u8> {
     let mut bytes = frame::HEADER.to_vec();
-    frame::encode(&wal_records(), &mut bytes);
-    frame::encode(&wal_records(), &mut bytes);
+    let mut encoder = frame::Encoder::default();
+    bytes.extend_from_slice(encoder.frame(&[wal_records()]));
+    bytes.extend_from_slice(encoder.frame(&[wal_records()]));
     bytes
 }
 

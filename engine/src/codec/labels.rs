@@ -82,7 +82,7 @@ impl<'a> EncodedLabels<'a> {
             if name <= before || value.is_empty() {
                 return Err(Corrupt::new(WHAT, len as u64, "names do not ascend, or a value is empty"));
             }
-            if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+            if !is_text(name) || !is_text(value) {
                 return Err(Corrupt::new(WHAT, len as u64, "a name or a value is not UTF-8"));
             }
             len += label_len(name.len(), value.len());

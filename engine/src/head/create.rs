@@ -45,8 +45,8 @@ impl<'a> Located<'a> {
                     fault = fault.or(Some(LabelFault::Empty));
                 }
                 if place == NEW && !(is_text(label.name) && is_text(label.value)) {
-                    // However many other faults there are.
-                    return Err(LabelFault::NotUtf8);
+                    // It is told whatever other faults there are.
+                    fault = Some(LabelFault::NotUtf8);
                 }
                 match self.labels.get_mut(len) {
                     Some(entry) => *entry = (label, place),
@@ -118,13 +118,6 @@ impl Head {
         wal_ref: u32,
     ) -> u32 {
         let fault = located.locate(labels, (&self.postings, &self.symbols));
-        if fault == Err(LabelFault::NotUtf8) {
-            located.labels = std::iter::from_fn({
-                let mut rest = labels.iter();
-                move || Some((rest.next_label()?, NEW))
-            })
-            .collect();
-        }
         let id = self.create_located((SeriesHash::of(labels), SeriesCheck::of(labels)), located, wal_ref);
         if fault.is_err() {
             located.clear();

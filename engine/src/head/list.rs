@@ -70,10 +70,7 @@ impl Run {
         if self.len > 0 && distance == 0 {
             return;
         }
-        match u8::try_from(distance) {
-            Ok(byte) if byte < 0x80 => self.bytes.push(byte),
-            _ => varint::encode_u64(u64::from(distance), &mut self.bytes),
-        }
+        varint::encode_u64(u64::from(distance), &mut self.bytes);
         self.last = id;
         self.len += 1;
     }

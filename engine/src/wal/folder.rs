@@ -189,7 +189,7 @@ pub(super) mod tests {
         fn write(&self, number: u64, times: std::ops::Range<i64>) {
             let mut bytes = HEADER.to_vec();
             for time in times {
-                frame::encode(&floats(time), &mut bytes);
+                bytes.extend_from_slice(frame::Encoder::default().frame(&[floats(time)]));
             }
             fs::write(segment_path(&self.0, number), bytes).unwrap();
         }

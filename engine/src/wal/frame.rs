@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use crate::codec::{Corrupt, Cursor};
+use crate::codec::{Corrupt, Cursor, varint};
 use crate::model::{Error, ErrorKind};
 use crate::simd::crc32c::{crc32c, crc32c_append};
 
@@ -82,10 +82,13 @@ impl Encoder {
             self.room = vec![0; most];
         }
         let room = &mut self.room;
-        let mut end = FRAME_HEADER_LEN + put_len(raw, &mut room[FRAME_HEADER_LEN..]);
+        let mut lead = Vec::with_capacity(LEAD_MAX);
+        varint::encode_u64(raw as u64, &mut lead);
+        let mut end = FRAME_HEADER_LEN + lead.len();
+        room[FRAME_HEADER_LEN..end].copy_from_slice(&lead);
         for part in parts.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()) {
             // Its own length comes to lie on what is there already, which is put back.
-            let at = end - put_len(part.len(), &mut [0; LEAD_MAX]);
+            let at = end - varint::len_u64(part.len() as u64);
             let mut before = [0; LEAD_MAX];
             before[..end - at].copy_from_slice(&room[at..end]);
             let len = self.snappy.compress(part, &mut room[at..]).expect("there is room for what compresses worst");
@@ -99,26 +102,6 @@ impl Encoder {
         room[8..FRAME_HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
         &room[..end]
     }
-}
-
-/// Writes a length as a varint; gives its bytes.
-fn put_len(mut len: usize, out: &mut [u8]) -> usize {
-    let mut at = 0;
-    while len >= 0x80 {
-        out[at] = len as u8 | 0x80;
-        len >>= 7;
-        at += 1;
-    }
-    out[at] = len as u8;
-    at + 1
-}
-
-/// Appends a frame of `records` to `out`.
-///
-/// # Panics
-/// When there are more than [`RAW_BYTES_MAX`] bytes of records.
-pub fn encode(records: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(Encoder::default().frame(&[records]));
 }
 
 /// Calls `visit` with the byte at which each frame of the file `bytes` starts and with its records.
@@ -226,7 +209,8 @@ mod tests {
 
     fn file(frames: &[&[u8]]) -> Vec<u8> {
         let mut bytes = HEADER.to_vec();
-        frames.iter().for_each(|records| encode(records, &mut bytes));
+        let mut encoder = Encoder::default();
+        frames.iter().for_each(|records| bytes.extend_from_slice(encoder.frame(&[records])));
         bytes
     }
 

@@ -116,7 +116,7 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{End, Tail, encode, scan};
+    use super::super::frame::{Encoder, End, Tail, scan};
     use super::*;
     use crate::io::{self, Mode};
 
@@ -129,12 +129,10 @@ mod tests {
         let place = Place { folder: folder.clone(), segment: 3, durability };
         let mut segment = Segment::begin(&place, &mut *io).unwrap();
         let path = segment_path(&folder, 3);
-        let (mut expected, mut frame) = (Vec::new(), Vec::new());
+        let (mut expected, mut encoder) = (Vec::new(), Encoder::default());
         for at in 0..60u32 {
             let records: Vec<u8> = (0..at * at * 97 % 40_000 + 1).map(|byte| ((byte * (at + 7)) >> 3) as u8).collect();
-            frame.clear();
-            encode(&records, &mut frame);
-            segment.append(&frame, &mut *io).unwrap();
+            segment.append(encoder.frame(&[&records]), &mut *io).unwrap();
             expected.push(records);
             let (bytes, mut found) = (std::fs::read(&path).unwrap(), Vec::new());
             let mut visit = |_, records: &[u8]| {

@@ -273,7 +273,7 @@ impl Compactor {
         Target {
             parent: dir.to_owned(),
             id: new_block_id(),
-            labels: group.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            labels: group.labels.to_map(),
             extensions: group.extensions.clone(),
             source: source::COMPACTOR,
         }

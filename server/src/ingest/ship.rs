@@ -87,9 +87,7 @@ impl ShipMetrics {
         registry.register("uru_receive_local_bytes", "Bytes of a tenant's local blocks", metrics.local_bytes.clone());
         metrics
     }
-}
 
-impl ShipMetrics {
     /// A tenant's blocks are looked through. From the first time on everything is there, so that also
     /// the first failure is a rise.
     fn begin(&self, labels: &MetricLabels) {
@@ -143,8 +141,7 @@ impl Shipper {
                 // A changed ring may have given the tenant other labels since the block was cut.
                 let mut meta = block.meta.clone();
                 if let Some(thanos) = &mut meta.thanos {
-                    let labels = self.ingest.external_labels(tenant);
-                    thanos.labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                    thanos.labels = self.ingest.external_labels(tenant).to_map();
                 }
                 match upload(bucket, &block.path, meta).await {
                     Ok(()) => {

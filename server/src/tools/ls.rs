@@ -32,6 +32,7 @@ impl Style {
     /// The block's text, with the end of its line.
     pub fn write(&self, meta: &Meta) -> Result<String, String> {
         let thanos = meta.thanos.clone().unwrap_or_default();
+        let whole = |thanos| Meta { thanos: Some(thanos), ..meta.clone() };
         Ok(match self {
             Self::Id => format!("{}\n", meta.ulid),
             Self::Wide => {
@@ -47,13 +48,9 @@ impl Style {
                     thanos.source,
                 )
             }
-            Self::Json => {
-                let whole = Meta { thanos: Some(thanos), ..meta.clone() };
-                String::from_utf8_lossy(&whole.to_json()).into_owned()
-            }
+            Self::Json => String::from_utf8_lossy(&whole(thanos).to_json()).into_owned(),
             Self::Template(template) => {
-                let whole = Meta { thanos: Some(thanos), ..meta.clone() };
-                let value = serde_json::to_value(whole).map_err(|error| error.to_string())?;
+                let value = serde_json::to_value(whole(thanos)).map_err(|error| error.to_string())?;
                 format!("{}\n", template.fill(&value)?)
             }
         })

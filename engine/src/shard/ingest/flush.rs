@@ -307,7 +307,7 @@ impl Ingest {
         if kind == CutKind::OutOfOrder {
             meta.compaction.hints.push(OUT_OF_ORDER_HINT.to_owned());
         }
-        let labels = tenant.labels().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let labels = tenant.labels().to_map();
         meta.thanos =
             Some(Thanos { version: Some(1), labels, source: source::RECEIVE.to_owned(), ..Thanos::default() });
         meta

@@ -399,7 +399,7 @@ fn intend(folder: &Folder, cut: &crate::wal::Cut) {
         }
         let mut recorder = crate::wal::Recorder::default();
         recorder.cut(0, cut);
-        frame::encode(recorder.bytes(), &mut bytes);
+        bytes.extend_from_slice(frame::Encoder::default().frame(&[recorder.bytes()]));
         std::fs::write(&last, bytes).unwrap();
     }
 }
