@@ -233,20 +233,39 @@ fn two_compactors_on_one_bucket_neither_lose_nor_double_a_sample() {
 }
 
 #[test]
-fn blocks_of_an_unknown_version_are_left_as_they_are() {
+fn nothing_is_merged_around_blocks_that_are_not_understood_and_they_stay() {
     let folder = tempfile::tempdir().unwrap();
     support::run(async {
-        let (store, _) = filled(folder.path()).await;
-        let strange = support::blocks_in(folder.path())[5].file_name().unwrap().to_str().unwrap().to_owned();
-        let path = ObjectPath::from(format!("{strange}/meta.json"));
-        let meta = String::from_utf8(store.get(&path).await.unwrap().bytes().await.unwrap().to_vec()).unwrap();
-        let meta = meta.replacen("\"version\": 1", "\"version\": 7", 1);
-        store.put(&path, meta.clone().into()).await.unwrap();
-        let (outcome, text) =
-            run(Arc::clone(&store) as _, settings(&folder.path().join("work"), Vertical::Disabled)).await;
-        outcome.unwrap();
-        assert!(text.contains("state=\"corrupted-meta-json\"} 1"), "{text}");
-        assert_eq!(objects(&store).await[path.as_ref()], meta);
+        let (clean, _) = filled(folder.path()).await;
+        let clean = objects(&clean).await;
+        let name = |at: usize| support::blocks_in(folder.path())[at].file_name().unwrap().to_str().unwrap().to_owned();
+        let (strange, other) = (name(1), name(4));
+        let meta = format!("{strange}/meta.json");
+        let written = String::from_utf8(clean[&meta].to_vec()).unwrap();
+        let changed = |from: &str, to: &str| {
+            assert!(written.contains(from), "{written}");
+            (meta.clone(), written.replacen(from, to, 1))
+        };
+        let mark = format!("{{\"id\":\"{strange}\",\"version\":7,\"deletion_time\":1}}");
+        for ((object, text), words) in [
+            (changed("\"version\": 1", "\"version\": 7"), "version is 7"),
+            (changed(&strange, &other), "meta.json is that of block"),
+            (changed("\"level\": 1", "\"level\": \"one\""), "invalid type"),
+            ((format!("{strange}/deletion-mark.json"), mark), "version is 7"),
+        ] {
+            let store = Arc::new(InMemory::new());
+            for (name, bytes) in &clean {
+                store.put(&ObjectPath::from(name.as_str()), bytes.clone().into()).await.unwrap();
+            }
+            store.put(&ObjectPath::from(object.as_str()), text.into()).await.unwrap();
+            let before = objects(&store).await;
+            let work = settings(&folder.path().join("work"), Vertical::Disabled);
+            let (outcome, metrics) = run(Arc::clone(&store) as _, work).await;
+            let troubles = outcome.unwrap_err();
+            assert!(!troubles.need_attention() && troubles.to_string().contains(words), "{troubles}");
+            assert!(objects(&store).await == before, "{object}: {words}");
+            assert!(metrics.contains("thanos_compact_halted 0"), "{metrics}");
+        }
     });
 }
 

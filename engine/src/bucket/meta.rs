@@ -184,7 +184,8 @@ pub struct File {
 }
 
 /// The hash of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FileHash {
     /// `SHA256`.
     #[serde(rename = "hashFunc")]

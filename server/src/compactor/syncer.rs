@@ -58,8 +58,18 @@ impl Syncer {
                 Err(Error::new(ErrorKind::Deadline, message))
             })?,
         };
-        match view.incomplete {
-            Some(error) => Err(error.within("incomplete view")),
+        if let Some(error) = view.incomplete {
+            return Err(error.within("incomplete view"));
+        }
+        match view.unknown.first_key_value() {
+            // Its time and labels are not known: what lies around it may not be merged, or it would overlap.
+            Some((id, error)) => {
+                let message = format!(
+                    "incomplete view: {error}; nothing is compacted until block {id} is moved away or a version runs \
+                     that knows it"
+                );
+                Err(Error::new(error.kind(), message))
+            }
             None => Ok(view),
         }
     }

@@ -94,8 +94,11 @@ pub struct PartialBlock {
 pub struct View {
     /// Blocks that count.
     pub blocks: BTreeMap<BlockId, SyncedBlock>,
-    /// Blocks without a meta.json, or with one that can't be understood.
+    /// Blocks without a meta.json, or with one that was cut off.
     pub partial: BTreeMap<BlockId, PartialBlock>,
+    /// Blocks whose meta.json or deletion mark is whole and not understood, such as one of a version to come,
+    /// with the reason. They are somebody's: not to be deleted, and not to be merged around.
+    pub unknown: BTreeMap<BlockId, Error>,
     /// Blocks with a deletion mark, whether they count or not.
     pub marked: BTreeMap<BlockId, DeletionMark>,
     /// Blocks that were left out because others hold the same.
@@ -136,6 +139,13 @@ enum Read {
     Meta(Arc<Meta>),
     Gone,
     Corrupted(Error),
+    Unknown(Error),
+    Failed(Error),
+}
+
+/// Why a deletion mark is not told.
+enum MarkFault {
+    Unknown(Error),
     Failed(Error),
 }
 
@@ -217,13 +227,11 @@ impl Fetcher {
             Ok(None) => return Read::Gone,
             Err(error) => return Read::Failed(error),
         };
-        match parse(id, &bytes) {
-            Ok(meta) => {
-                self.write_copy(id, &bytes);
-                Read::Meta(Arc::new(meta))
-            }
-            Err(error) => Read::Corrupted(error),
+        let read = understand(id, &bytes);
+        if let Read::Meta(_) = &read {
+            self.write_copy(id, &bytes);
         }
+        read
     }
 
     /// Metas of a bucket that is a folder, but those seen before: a few threads read many each, as
@@ -256,7 +264,10 @@ impl Fetcher {
         if bytes.len() as u64 != len {
             return None;
         }
-        parse(id, &bytes).ok().map(Arc::new)
+        match understand(id, &bytes) {
+            Read::Meta(meta) => Some(meta),
+            _ => None,
+        }
     }
 
     fn write_copy(&self, id: BlockId, bytes: &[u8]) {
@@ -274,16 +285,21 @@ impl Fetcher {
         Some(self.cache_dir.as_ref()?.join(id.to_string()).join("meta.json"))
     }
 
-    /// The deletion mark; one that can't be read or understood is none, with a warning: the block
-    /// stays rather than goes.
-    async fn deletion_mark(&self, id: BlockId, files: &BlockFiles) -> Option<DeletionMark> {
-        files.len_of(BlockObject::DeletionMark)?;
+    /// The deletion mark; one that was cut off is none, with a warning: the block stays rather than goes.
+    async fn deletion_mark(&self, id: BlockId, files: &BlockFiles) -> Result<Option<DeletionMark>, MarkFault> {
+        if files.len_of(BlockObject::DeletionMark).is_none() {
+            return Ok(None);
+        }
         let name = ObjectName { block: id, object: BlockObject::DeletionMark }.to_string();
-        let mark = match self.bucket.get(&name).await {
-            Ok(bytes) => DeletionMark::parse(&bytes?),
-            Err(error) => Err(error),
-        };
-        mark.inspect_err(|error| tracing::warn!(block = %id, %error, "cannot read deletion-mark.json")).ok()
+        let Some(bytes) = self.bucket.get(&name).await.map_err(MarkFault::Failed)? else { return Ok(None) };
+        match DeletionMark::parse(&bytes) {
+            Ok(mark) => Ok(Some(mark)),
+            Err(error) if is_json(&bytes) => Err(MarkFault::Unknown(error)),
+            Err(error) => {
+                tracing::warn!(block = %id, %error, "cannot read deletion-mark.json");
+                Ok(None)
+            }
+        }
     }
 
     /// Keeps what a complete view has seen, and forgets copies of blocks that are gone.
@@ -311,14 +327,27 @@ type Metas = HashMap<BlockId, Read>;
 fn read_file(bucket: &Bucket, folder: &Path, id: BlockId) -> Read {
     let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
     match bucket.read_file(folder, &name) {
-        Ok(Some(bytes)) => parse(id, &bytes).map_or_else(Read::Corrupted, |meta| Read::Meta(Arc::new(meta))),
+        Ok(Some(bytes)) => understand(id, &bytes),
         Ok(None) => Read::Gone,
         Err(error) => Read::Failed(error),
     }
 }
 
 impl View {
-    fn take(&mut self, id: BlockId, files: BlockFiles, (read, deletion_mark): (Read, Option<DeletionMark>)) {
+    fn take(&mut self, id: BlockId, files: BlockFiles, (read, mark): (Read, Result<Option<DeletionMark>, MarkFault>)) {
+        let deletion_mark = mark.unwrap_or_else(|fault| {
+            match fault {
+                MarkFault::Unknown(error) => {
+                    tracing::warn!(block = %id, %error, "deletion-mark.json is not understood");
+                    self.unknown.insert(id, error);
+                }
+                MarkFault::Failed(error) => {
+                    tracing::warn!(block = %id, %error, "cannot read deletion-mark.json");
+                    self.incomplete.get_or_insert(error);
+                }
+            }
+            None
+        });
         match read {
             Read::Meta(meta) => drop(self.blocks.insert(id, SyncedBlock { meta, files, deletion_mark })),
             Read::Gone => {
@@ -330,6 +359,11 @@ impl View {
                 tracing::warn!(block = %id, %error, "block left out");
                 self.tally.add(State::Corrupted);
                 self.partial.insert(id, PartialBlock { why: error.to_string(), modified: files.modified });
+            }
+            Read::Unknown(error) => {
+                tracing::warn!(block = %id, %error, "block left out: its meta.json is not understood");
+                self.tally.add(State::Failed);
+                self.unknown.insert(id, error);
             }
             Read::Failed(error) => {
                 tracing::warn!(block = %id, %error, "cannot read meta.json");
@@ -353,13 +387,28 @@ fn note(listed: &mut BTreeMap<BlockId, BlockFiles>, object: &ObjectInfo) {
     }
 }
 
-fn parse(id: BlockId, bytes: &[u8]) -> Result<Meta, Error> {
-    let meta = Meta::parse(bytes).map_err(|error| error.within(id))?;
-    if meta.ulid != id {
-        let message = format!("{id}: meta.json is that of block {}", meta.ulid);
-        return Err(Error::new(ErrorKind::Corrupt, message));
+/// What a meta.json says. One that was cut off is what a broken-off upload leaves; one that is whole is not,
+/// whatever it holds.
+fn understand(id: BlockId, bytes: &[u8]) -> Read {
+    match Meta::parse(bytes).map_err(|error| error.within(id)) {
+        Ok(meta) if meta.ulid != id => {
+            let message = format!("{id}: meta.json is that of block {}", meta.ulid);
+            Read::Unknown(Error::new(ErrorKind::Corrupt, message))
+        }
+        Ok(mut meta) => {
+            if meta.compaction.sources.is_empty() {
+                // Without a source of its own all others would be taken to hold it.
+                meta.compaction.sources.push(id);
+            }
+            Read::Meta(Arc::new(meta))
+        }
+        Err(error) if is_json(bytes) => Read::Unknown(error),
+        Err(error) => Read::Corrupted(error),
     }
-    Ok(meta)
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
 /// Writes a file beside its place and moves it there.
