@@ -14,7 +14,11 @@ fn main() -> ExitCode {
     let invocation = match cli::parse(component::COMPONENTS, std::env::args_os()) {
         Ok(cli::Task::Run(invocation)) => invocation,
         Ok(cli::Task::Print(page)) => return print(&page),
-        Err(error) => error.exit(),
+        Err(error) => {
+            // Whoever closed the output doesn't want to read it.
+            let _ = error.print();
+            return ExitCode::from(cli::exit_code(&error));
+        }
     };
     let word = |flag: &str| invocation.values.text(flag).unwrap_or_default();
     telemetry::log::start(word("log.level"), word("log.format"));

@@ -179,7 +179,7 @@ fn the_viewer_shows_blocks_with_their_marks_and_marks_them_unless_that_is_disabl
         let is_allowed = flag.starts_with("--no-");
         assert_eq!(
             (status, block.join("deletion-mark.json").exists()),
-            (if is_allowed { 200 } else { 400 }, is_allowed)
+            (if is_allowed { 204 } else { 400 }, is_allowed)
         );
         assert!(is_allowed || answer.contains("Admin operations are disabled"), "{answer}");
         let (status, _) = support::post(&web.http, "/api/v1/blocks/mark", &format!("id={id}&action=OTHER")).unwrap();

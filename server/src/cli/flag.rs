@@ -50,22 +50,31 @@ pub struct Flag {
     pub hidden: bool,
     /// The letter that stands for it after one dash.
     pub short: Option<char>,
+    /// Whether the component can't do without it.
+    pub required: bool,
 }
 
 impl Flag {
     /// A flag that has its meaning.
     pub const fn new(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Self {
-        Self { name, kind, default, help, standing: Standing::Used, hidden: false, short: None }
+        Self { name, kind, default, help, standing: Standing::Used, hidden: false, short: None, required: false }
     }
 
     /// A flag that is accepted and has no effect, for the reason `why`.
     pub const fn without_effect(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Self {
-        Self { name, kind, default, help: why, standing: Standing::NoEffect(why), hidden: false, short: None }
+        let standing = Standing::NoEffect(why);
+        Self { name, kind, default, help: why, standing, hidden: false, short: None, required: false }
     }
 
     /// The same flag, left out of `--help`.
     pub const fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    /// The same flag, without which the component isn't run.
+    pub const fn required(mut self) -> Self {
+        self.required = true;
         self
     }
 

@@ -128,7 +128,26 @@ pub fn parse(
             grammar.error(clap::error::ErrorKind::ValueValidation, message)
         })?;
     }
+    let is_missing = |flag: &&Flag| flag.required && values.list(flag.name).iter().all(String::is_empty);
+    let missing: Vec<String> = component.flags().filter(is_missing).map(|flag| format!("'--{}'", flag.name)).collect();
+    if !missing.is_empty() {
+        let message = format!("required flag(s) {} not provided", missing.join(", "));
+        return Err(grammar.error(clap::error::ErrorKind::MissingRequiredArgument, message));
+    }
     Ok(Task::Run(Invocation { component: component.name, values }))
+}
+
+/// The exit code of a process whose command line has this error, or asks for a page: 1 for words that nobody
+/// knows and flags without the value that they need, 2 for what can't be used otherwise, as of Thanos.
+pub fn exit_code(error: &clap::Error) -> u8 {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let has_no_value = || error.get(ContextKind::InvalidValue) == Some(&ContextValue::String(String::new()));
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => 1,
+        ErrorKind::InvalidValue if has_no_value() => 1,
+        _ => 2,
+    }
 }
 
 /// Kingpin's form of a flag of `component`: `--name=value`, `--name value`; a switch is `--name` or
@@ -309,6 +328,36 @@ mod tests {
         assert_eq!(found.text("log.level"), Some("debug"));
         assert_eq!(found.time("min-time"), TimeOrDuration::FromNow(-14 * 86_400_000));
         assert!(found.no_effect().is_empty());
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_thanos() {
+        let code = |line: &str| {
+            let words = line.split(' ').map(std::ffi::OsString::from);
+            parse(crate::component::COMPONENTS, words).map_or_else(|error| exit_code(&error), |_| 0)
+        };
+        for (line, expected) in [
+            ("uru --help", 0),
+            ("uru compact --help", 0),
+            ("uru --version", 0),
+            ("uru nothing", 1),
+            ("uru tools bucket nothing", 1),
+            ("uru compact nothing", 1),
+            ("uru compact --nothing", 1),
+            ("uru compact --wait-interval", 1),
+            ("uru compact --wait-interval=x", 2),
+            ("uru compact --hash-func=MD5", 2),
+            ("uru tools rules-check", 2),
+            ("uru tools bucket mark", 2),
+            ("uru tools bucket mark --id=01ARZ3NDEKTSV4RRFFQ69G5FAV", 2),
+            ("uru tools bucket rewrite", 2),
+            ("uru tools bucket", 2),
+        ] {
+            assert_eq!(code(line), expected, "{line}");
+        }
+        let words = ["uru", "tools", "bucket", "mark"].map(std::ffi::OsString::from);
+        let error = parse(crate::component::COMPONENTS, words).unwrap_err().to_string();
+        assert!(error.contains("required flag(s) '--id', '--marker' not provided"), "{error}");
     }
 
     #[test]

@@ -82,20 +82,21 @@ pub const CLEANUP: &[Flag] = &[DELAY, FRESH, SYNC];
 
 /// `tools bucket mark`.
 pub const MARK: &[Flag] = &[
-    ID,
+    ID.required(),
     Flag::new(
         "marker",
-        Kind::Word(&["", "deletion-mark.json", "no-compact-mark.json", "no-downsample-mark.json"]),
+        Kind::Word(&["deletion-mark.json", "no-compact-mark.json", "no-downsample-mark.json"]),
         "",
         "The marker.",
-    ),
+    )
+    .required(),
     Flag::new("details", Kind::Text, "", "Why, for people."),
     Flag::new("remove", Kind::Switch, "false", "Remove the marker."),
 ];
 
 /// `tools bucket rewrite`.
 pub const REWRITE: &[Flag] = &[
-    ID,
+    ID.required(),
     Flag::new("tmp.dir", Kind::Text, "/tmp/thanos-rewrite", "Folder for blocks in the making; it is emptied."),
     Flag::new("dry-run", Kind::Switch, "true", "Say what would change and change nothing."),
     Flag::new("prom-blocks", Kind::Switch, "false", "The blocks are Prometheus' and need no external labels."),
@@ -119,4 +120,5 @@ pub const UPLOAD: &[Flag] = &[
 ];
 
 /// `tools rules-check`.
-pub const RULES_CHECK: &[Flag] = &[Flag::new("rules", Kind::List, "", "Rule files, as a pattern; may repeat.")];
+pub const RULES_CHECK: &[Flag] =
+    &[Flag::new("rules", Kind::List, "", "Rule files, as a pattern; may repeat.").required()];

@@ -129,12 +129,12 @@ async fn copy((from, to): (&Bucket, &Bucket), id: BlockId, metrics: &ReplicateMe
     Ok(true)
 }
 
-/// Milliseconds of the resolutions that `--resolution` may name.
+/// Milliseconds of a resolution that `--resolution` names; of one that blocks can't have none are copied.
 pub fn resolution(text: &str) -> Result<i64, String> {
     let found = crate::cli::parse::parse_duration(text).map_err(|why| format!("--resolution: {why}"))?;
     let ms = i64::try_from(found.as_millis()).unwrap_or(i64::MAX);
-    if [0, 300_000, 3_600_000].contains(&ms) {
-        return Ok(ms);
+    if ![0, 300_000, 3_600_000].contains(&ms) {
+        tracing::warn!(resolution = text, "no block has this resolution: blocks have 0s, 5m or 1h");
     }
-    Err(format!("--resolution: blocks of {text} do not exist: use 0s, 5m or 1h"))
+    Ok(ms)
 }

@@ -134,6 +134,7 @@ export async function post<T>(path: string, form: Record<string, string>): Promi
 }
 
 async function read<T>(response: Response): Promise<Answer<T>> {
+  if (response.status === 204) return { data: undefined as T, warnings: [], infos: [] };
   let envelope: Envelope<T>;
   try {
     envelope = await response.json();

@@ -5,15 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use engine::bucket::Meta;
 use engine::bucket::marker::reason;
 use engine::model::BlockId;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::query::respond::{Failure, enveloped, success, with_cors};
+use super::query::respond::{Failure, enveloped, with_cors};
 use crate::cli::parse::format_rfc3339;
 use crate::objstore::Bucket;
 use crate::sync::SyncedBlock;
@@ -178,5 +179,6 @@ async fn mark_block(
         other => return Err(Failure::bad_data(format!("not supported marker {other}"))),
     };
     marked.map_err(|error| Failure::bad_data(error.to_string()))?;
-    Ok(success(&serde_json::Value::Null, &[]))
+    // As Thanos says that it has nothing to tell.
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -89,9 +89,6 @@ pub(super) fn run_verify(values: &Values) -> Result<(), String> {
 
 pub(super) fn run_rewrite(values: &Values) -> Result<(), String> {
     let ids = ids(values)?;
-    if ids.is_empty() {
-        return Err("required flag --id not provided".into());
-    }
     let environment = |name: &str| std::env::var(name).ok();
     let read = |flag: &str| content::read(values, flag, &environment).map_err(|error| error.to_string());
     let (to_delete, to_relabel) = (read("rewrite.to-delete-config")?, read("rewrite.to-relabel-config")?);

@@ -302,15 +302,10 @@ fn run_mark(values: &Values) -> Result<(), String> {
     let ids = ids(values)?;
     let marker = values.text("marker").unwrap_or_default();
     let details = values.text("details").unwrap_or_default();
-    let Some(object) = BlockObject::parse(marker) else {
-        return Err("required flag --marker not provided".into());
-    };
-    if ids.is_empty() {
-        return Err("required flag --id not provided".into());
-    }
+    let object = BlockObject::parse(marker).ok_or_else(|| format!("--marker: {marker:?} is no marker"))?;
     let removes = values.is_on("remove");
     if !removes && details.is_empty() {
-        return Err("required flag --details not provided".into());
+        return Err("required flag --details or --remove".into());
     }
     let (bucket, _) = open(values)?;
     Runtime::Tokio.run(async {
@@ -363,9 +358,6 @@ fn run_upload(values: &Values) -> Result<(), String> {
 
 fn run_rules_check(values: &Values) -> Result<(), String> {
     let patterns = values.list("rules");
-    if patterns.is_empty() {
-        return Err("required flag --rules not provided".into());
-    }
     let mut failed = Vec::new();
     let mut fail = |why: String| {
         tracing::error!(result = "FAILED", error = why);
