@@ -103,7 +103,7 @@ fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing(
     let two = [up("a", 1), up("b", 1)];
     let large = "x".repeat(2000);
     let hit =
-        |limit: &str| uru.metric(&format!("thanos_receive_write_limits_hit_total{{tenant=\"t\",limit=\"{limit}\"}}"));
+        |limit: &str| uru.metric(&format!("thanos_receive_write_limits_hit_count{{tenant=\"t\",limit=\"{limit}\"}}"));
     assert_eq!(write(&uru, "t", &[up("a", 1)]).status, 200);
     assert_eq!(write(&uru, "t", &two).status, 413);
     assert_eq!(write(&uru, "t", &[up("a", 3)]).status, 413);

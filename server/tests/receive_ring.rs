@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proto::prometheus_copy::TimeSeries;
+use support::authority::Authority;
 use support::{Uru, free_address, wait};
-use write::{EXTERNAL, NOW, Samples, WriteRequest, body, float_series, post, recorded, samples, start, stored};
+use write::{EXTERNAL, NOW, Samples, WriteRequest, body, float_series, post, recorded, samples, start, stored, write};
 
 /// Series of each request.
 const SERIES: usize = 30;
@@ -191,4 +192,44 @@ fn of_three_replicas_one_is_killed_and_comes_back_one_is_added_and_two_have_ever
     // As long as receivers have different rings, two replicas may come to be on one of them.
     assert!(copies(&while_added, &all) >= 1);
     assert!(copies(&settled, &all) >= 2 && copies(&acknowledged, &all) >= 2);
+}
+
+#[test]
+fn a_router_shows_the_certificate_that_its_file_holds_now_and_verifies_unless_that_is_skipped() {
+    let folders: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let path = |name: &str| folders[3].path().join(name).display().to_string();
+    authority.write_to(folders[3].path(), "somebody.else");
+    let put = |authority: &Authority| {
+        let (certificate, key) = authority.issue();
+        std::fs::write(path("client.pem"), certificate).unwrap();
+        std::fs::write(path("client-key.pem"), key).unwrap();
+    };
+    put(&stranger);
+    let tls = [("cert", "cert.pem"), ("key", "key.pem"), ("client-ca", "ca.pem")]
+        .map(|(flag, file)| format!("--grpc-server-tls-{flag}={}", path(file)));
+    let receiver = start(folders[0].path(), &[&tls[0], &tls[1], &tls[2]]);
+    let rings = format!("--receive.hashrings={}", ring(&[&receiver.grpc]));
+    let [certificate, key, ca] = [("cert", "client.pem"), ("key", "client-key.pem"), ("ca", "ca.pem")]
+        .map(|(flag, file)| format!("--remote-write.client-tls-{flag}={}", path(file)));
+    let common = [&*rings, "--remote-write.client-tls-secure", &certificate, &key];
+    let router = |folder: usize, more: &[&str]| start(folders[folder].path(), &[&common[..], more].concat());
+    let named = router(1, &[&ca, "--remote-write.client-server-name=somebody.else"]);
+    let trusting = router(2, &["--remote-write.client-tls-skip-verify"]);
+    let status = |uru: &Uru, round| write(uru, "", &request(0, round)).status;
+    // A certificate of somebody else's is not believed; the one that takes its place is, without a restart.
+    assert_eq!((status(&named, 0), status(&trusting, 0)), (503, 503));
+    put(&authority);
+    wait(|| status(&named, 0) == 200 && status(&trusting, 1) == 200);
+    assert_eq!(status(&router(2, &[&ca]), 2), 503, "the certificate names another host");
+}
+
+#[test]
+fn a_receiver_knows_itself_by_either_of_its_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let rings = r#"--receive.hashrings=[{"endpoints": [{"address": "127.0.0.1:1", "capnproto_address": "a:2"}]}]"#;
+    let uru =
+        start(folder.path(), &[rings, "--receive.local-endpoint=a:2", "--receive.replication-protocol=capnproto"]);
+    assert_eq!(write(&uru, "", &request(0, 0)).status, 200);
+    assert!(uru.log().contains("Thanos routers with capnproto can't forward here"), "{}", uru.log());
 }

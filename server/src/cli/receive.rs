@@ -24,11 +24,11 @@ pub const REMOTE_WRITE: &[Flag] = &[
     Flag::new("remote-write.client-tls-key", Kind::Text, "", "Key of that certificate, a file."),
     Flag::new("remote-write.client-tls-ca", Kind::Text, "", "CA to verify other receivers against, a file."),
     Flag::new("remote-write.client-server-name", Kind::Text, "", "Name to verify in other receivers' certificates."),
-    Flag::without_effect(
+    Flag::new(
         "remote-write.client-tls-skip-verify",
         Kind::Switch,
         "false",
-        "certificates are always verified",
+        "Believe any certificate of other receivers.",
     ),
     Flag::without_effect(
         "remote-write.client-tls-min-version",
@@ -90,9 +90,14 @@ pub const RECEIVE: &[Flag] = &[
         "receive.replication-protocol",
         Kind::Word(&["protobuf", "capnproto"]),
         "protobuf",
-        "receivers talk protobuf, which every Thanos receiver takes",
+        "receivers talk protobuf, which every Thanos receiver takes; Thanos routers with capnproto can't forward here",
     ),
-    Flag::without_effect("receive.capnproto-address", Kind::Text, "0.0.0.0:19391", "receivers talk protobuf"),
+    Flag::without_effect(
+        "receive.capnproto-address",
+        Kind::Text,
+        "0.0.0.0:19391",
+        "nothing listens there: receivers talk protobuf",
+    ),
     Flag::without_effect("receive.grpc-service-config", Kind::Text, "", "it tunes Go's gRPC client"),
     Flag::without_effect("receive.max-artificial-delay", Kind::Duration, "0s", "it is for tests of upstream").hidden(),
     Flag::new(

@@ -1,6 +1,7 @@
 //! What every component does alike: it binds its ports before anything else, serves HTTP at once and
 //! gRPC when it is ready, and ends in order when it is told to.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tonic::service::Routes;
+use tonic::transport::Endpoint;
 
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
 use crate::api::http::health::{self, Health, Readiness};
@@ -21,6 +23,7 @@ use crate::config::{ConfigError, web};
 use crate::edge::serve::{ServeOptions, serve};
 use crate::edge::tls::{TlsOptions, TlsServer};
 use crate::edge::{self, Listeners, Runtime, Shutdown};
+use crate::fanout::dial::{TlsFiles, Trust};
 use crate::telemetry::requests::RequestLog;
 
 /// Edge threads: more than a few only take turns on the same sockets.
@@ -268,6 +271,33 @@ fn server_tls(values: &Values, (prefix, protocols): (&str, &[&[u8]])) -> Result<
         protocols: protocols.iter().map(|protocol| protocol.to_vec()).collect(),
     };
     TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(&name("cert"), why))
+}
+
+/// TLS towards others, by the flags `<prefix>-tls-…` and `<prefix>-server-name`; none without
+/// `<prefix>-tls-secure`. Whether the files can be used is said now, not when somebody is connected to.
+pub fn client_tls(values: &Values, prefix: &str) -> Result<Option<TlsFiles>, ConfigError> {
+    let name = |flag: &str| format!("{prefix}-{flag}");
+    if !values.is_on(&name("tls-secure")) {
+        return Ok(None);
+    }
+    let path = |flag: &str| values.text(&name(flag)).map(PathBuf::from);
+    let identity = match (path("tls-cert"), path("tls-key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            let why = "both client key and certificate must be provided";
+            return Err(ConfigError::new(&name("tls-cert"), why));
+        }
+    };
+    let tls = TlsFiles {
+        ca: path("tls-ca"),
+        identity,
+        server_name: values.text(&name("server-name")).map(str::to_owned),
+        trust: if values.is_on(&name("tls-skip-verify")) { Trust::Anybody } else { Trust::Verified },
+    };
+    let tried = tls.apply(Endpoint::from_static("https://localhost"), "localhost");
+    tried.map_err(|error| ConfigError::new(&name("tls-secure"), error.message()))?;
+    Ok(Some(tls))
 }
 
 fn http_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {

@@ -13,7 +13,6 @@ use engine::promql::exec::NameRemoval;
 use engine::promql::{self, Engine, syntax};
 use http::{HeaderName, StatusCode, header};
 use tonic::service::Routes;
-use tonic::transport::Endpoint;
 
 use super::process::{self, Ports, Services};
 use crate::api::grpc::info::InfoService;
@@ -30,7 +29,7 @@ use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
 use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
-use crate::fanout::dial::{Dialing, TlsFiles, Trust};
+use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{self, Discovery, Presence, Source};
 use crate::fanout::merge::CallLimits;
 use crate::fanout::metrics::{FanoutMetrics, TelemetryBuckets};
@@ -331,29 +330,8 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
 }
 
 fn dialing(values: &Values) -> Result<Dialing, ConfigError> {
-    let info_timeout = values.duration("endpoint.info-timeout");
-    if !values.is_on("grpc-client-tls-secure") {
-        return Ok(Dialing { tls: None, info_timeout });
-    }
-    let path = |flag: &str| values.text(flag).map(PathBuf::from);
-    let identity = match (path("grpc-client-tls-cert"), path("grpc-client-tls-key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            let why = "both client key and certificate must be provided";
-            return Err(ConfigError::new("grpc-client-tls-cert", why));
-        }
-    };
-    let tls = TlsFiles {
-        ca: path("grpc-client-tls-ca"),
-        identity,
-        server_name: values.text("grpc-client-server-name").map(str::to_owned),
-        trust: if values.is_on("grpc-client-tls-skip-verify") { Trust::Anybody } else { Trust::Verified },
-    };
-    // Whether the files can be used is said now, not when the first endpoint is connected to.
-    let tried = tls.apply(Endpoint::from_static("https://localhost"), "localhost");
-    tried.map_err(|error| ConfigError::new("grpc-client-tls-secure", error.message()))?;
-    Ok(Dialing { tls: Some(tls), info_timeout })
+    let tls = process::client_tls(values, "grpc-client")?;
+    Ok(Dialing { tls, info_timeout: values.duration("endpoint.info-timeout") })
 }
 
 fn own_labels(values: &Values) -> Result<Labels, ConfigError> {

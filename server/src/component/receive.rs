@@ -13,7 +13,6 @@ use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::process::{self, Ports, Services};
 use super::store;
@@ -356,6 +355,10 @@ impl ReceiveConfig {
                        others, for example --label='receive_replica=\"0\"'";
             return Err(ConfigError::new("label", why));
         }
+        if values.text("receive.tenant-label-name").is_none() {
+            let why = "it is empty: name the external label that says the tenant, as tenant_id";
+            return Err(ConfigError::new("receive.tenant-label-name", why));
+        }
         let (mode, rings, local_endpoint) = rings(values)?;
         let bucket = content::read(values, "objstore.config", &environment)?.filter(|text| !text.trim().is_empty());
         let limits = content::read(values, "receive.limits-config", &environment)?.unwrap_or_default();
@@ -494,28 +497,8 @@ fn relabel_rules(values: &Values, environment: &dyn Fn(&str) -> Option<String>) 
 }
 
 fn forward_options(values: &Values) -> Result<ForwardOptions, ConfigError> {
-    let read = |flag: &'static str| -> Result<Option<String>, ConfigError> {
-        let Some(path) = values.text(flag) else { return Ok(None) };
-        let text = std::fs::read_to_string(path);
-        text.map(Some).map_err(|error| ConfigError::new(flag, format!("{path}: {error}")))
-    };
-    let mut tls = None;
-    if values.is_on("remote-write.client-tls-secure") {
-        let mut config = match read("remote-write.client-tls-ca")? {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
-            None => ClientTlsConfig::new().with_native_roots(),
-        };
-        let identity = (read("remote-write.client-tls-cert")?, read("remote-write.client-tls-key")?);
-        if let (Some(certificate), Some(key)) = identity {
-            config = config.identity(Identity::from_pem(certificate, key));
-        }
-        if let Some(name) = values.text("remote-write.client-server-name") {
-            config = config.domain_name(name);
-        }
-        tls = Some(config);
-    }
     Ok(ForwardOptions {
-        tls,
+        tls: process::client_tls(values, "remote-write.client")?,
         compression: match values.text("receive.grpc-compression") {
             Some("none") => Compression::None,
             _ => Compression::Snappy,

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use engine::model::Error;
@@ -47,11 +47,18 @@ pub enum Trust {
     /// Those that descend from the CA and name the endpoint.
     #[default]
     Verified,
-    /// Any (`--grpc-client-tls-skip-verify`).
+    /// Any (`--grpc-client-tls-skip-verify`, `--remote-write.client-tls-skip-verify`).
     Anybody,
 }
 
 impl TlsFiles {
+    /// When the files were last changed: connections made before have other certificates.
+    pub fn stamps(&self) -> Vec<Option<SystemTime>> {
+        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        self.ca.iter().chain(identity).map(changed).collect()
+    }
+
     /// Makes `endpoint` speak TLS to a server called `host`; reads the files.
     pub fn apply(&self, endpoint: Endpoint, host: &str) -> Result<Endpoint, Error> {
         let mut config = ClientTlsConfig::new().domain_name(self.server_name.as_deref().unwrap_or(host));

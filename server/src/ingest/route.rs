@@ -150,11 +150,13 @@ impl Receiver {
         }
         for (id, series) in routed.series.iter().enumerate() {
             for replica in replicas.clone() {
+                let local = &*self.options.local_endpoint;
                 let address = match &placements[series.tenant] {
                     Some(placement) => {
-                        &*placement.endpoint(series.hash, replica as usize).map_err(Refusal::from)?.address
+                        let endpoint = placement.endpoint(series.hash, replica as usize).map_err(Refusal::from)?;
+                        if endpoint.has_address(local) { local } else { &*endpoint.address }
                     }
-                    None => &*self.options.local_endpoint,
+                    None => local,
                 };
                 let destination = Destination { address: address.to_owned(), replica };
                 let group = groups.entry(destination).or_default();

@@ -42,6 +42,13 @@ pub struct Endpoint {
     pub az: String,
 }
 
+impl Endpoint {
+    /// Whether it is the receiver that calls itself `address`, by either of its addresses.
+    pub fn has_address(&self, address: &str) -> bool {
+        self.address == address || self.capnproto_address == address
+    }
+}
+
 /// One ring.
 #[derive(Clone, Debug, Deserialize)]
 pub struct HashringConfig {

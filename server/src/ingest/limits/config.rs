@@ -49,6 +49,8 @@ pub struct MetaMonitoring {
 struct Limits {
     request: RequestLimits,
     head_series: u64,
+    /// Whether the tenant has limits on requests of its own.
+    has_request: bool,
 }
 
 impl LimitsConfig {
@@ -63,12 +65,14 @@ impl LimitsConfig {
         let fallback = Limits {
             request: default.request.unwrap_or_default().over(RequestLimits::default()),
             head_series: default.head_series_limit.unwrap_or(0),
+            has_request: false,
         };
         let tenants = tenants.into_iter().map(|(tenant, limits)| {
             let limits = limits.unwrap_or_default();
+            let has_request = limits.request.is_some();
             let request = limits.request.unwrap_or_default().over(fallback.request);
             let head_series = limits.head_series_limit.unwrap_or(fallback.head_series);
-            (tenant, Limits { request, head_series })
+            (tenant, Limits { request, head_series, has_request })
         });
         let meta_monitoring = match global.meta_monitoring_url {
             url if url.is_empty() => None,
@@ -100,6 +104,11 @@ impl LimitsConfig {
     /// Tenants with limits of their own.
     pub fn tenants(&self) -> impl Iterator<Item = &str> {
         self.tenants.keys().map(String::as_str)
+    }
+
+    /// Tenants with limits of their own on requests.
+    pub fn tenants_with_request_limits(&self) -> impl Iterator<Item = &str> {
+        self.tenants.iter().filter(|(_, limits)| limits.has_request).map(|(tenant, _)| tenant.as_str())
     }
 
     /// The limits on a request of `tenant`.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::ConfigError;
-use crate::telemetry::metrics::{Counters, Gauges};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms};
 
 pub use active::{ActiveSeries, MetaMonitor};
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
@@ -79,9 +80,9 @@ struct Current {
 }
 
 /// Metrics of limits.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct LimitMetrics {
-    hit: Counters,
+    hit: Histograms,
     configured: Gauges,
     head_limit: Gauges,
     head_limited: Counters,
@@ -129,12 +130,21 @@ impl GateMetrics {
 
 impl LimitMetrics {
     fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { gate: GateMetrics::register(registry), ..Self::default() };
+        let metrics = Self {
+            // From one series too many to a gigabyte.
+            hit: Histograms::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 10.0, 10))),
+            configured: Gauges::default(),
+            head_limit: Gauges::default(),
+            head_limited: Counters::default(),
+            reloads: Counters::default(),
+            reload_errors: Counters::default(),
+            meta_errors: Counters::default(),
+            gate: GateMetrics::register(registry),
+        };
         let prefix = "thanos_receive";
         let mut counter = |name: &str, help: &str, counter: &Counters| {
             registry.register(format!("{prefix}_{name}"), help, counter.clone());
         };
-        counter("write_limits_hit", "Requests that were refused by a limit", &metrics.hit);
         counter(
             "head_series_limited_requests",
             "The total number of remote write requests that have been dropped due to active series limiting",
@@ -151,6 +161,8 @@ impl LimitMetrics {
             "The total number of meta-monitoring queries that failed while limiting",
             &metrics.meta_errors,
         );
+        let help = "How far beyond the limit refused requests were";
+        registry.register(format!("{prefix}_write_limits_hit"), help, metrics.hit.clone());
         registry.register(format!("{prefix}_write_limits"), "The configured write limits", metrics.configured.clone());
         registry.register(
             format!("{prefix}_head_series_limit"),
@@ -168,12 +180,17 @@ impl LimitMetrics {
             let labels = vec![("tenant", tenant.to_owned()), ("limit", limit.to_owned())];
             self.configured.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
         };
+        // Tenants that are no longer named have no limits of their own.
+        self.configured.clear();
+        self.head_limit.clear();
         self.gate.max.set(i64::try_from(config.concurrency_max().unwrap_or(0)).unwrap_or(i64::MAX));
-        for tenant in std::iter::once("").chain(config.tenants()) {
+        for tenant in std::iter::once("").chain(config.tenants_with_request_limits()) {
             let limits = config.request_limits(tenant);
             set(tenant, "body_size", limits.size_bytes);
             set(tenant, "series", limits.series);
             set(tenant, "samples", limits.samples);
+        }
+        for tenant in std::iter::once("").chain(config.tenants()) {
             let head = i64::try_from(config.head_series_limit(tenant)).unwrap_or(i64::MAX);
             self.head_limit.get_or_create(&vec![("tenant", tenant.to_owned())]).set(head);
         }
@@ -295,7 +312,7 @@ impl Limiter {
             return Ok(());
         }
         let labels = vec![("tenant", tenant.to_owned()), ("limit", what.label().to_owned())];
-        self.metrics.hit.get_or_create(&labels).inc();
+        self.metrics.hit.get_or_create(&labels).observe(found.saturating_sub(max) as f64);
         Err(what)
     }
 }
@@ -326,6 +343,23 @@ mod tests {
         assert_eq!(limiter.active_series("big", || 5), Ok(()));
         assert_eq!(Exceeded::ActiveSeries.status(), 429);
         assert_eq!(Exceeded::Series.status(), 413);
+    }
+
+    #[test]
+    fn tenants_whose_limits_are_taken_away_are_no_longer_shown() {
+        let mut registry = Registry::default();
+        let limiter = Limiter::new(LimitsConfig::parse(LIMITS).unwrap(), &mut registry);
+        let shown = |registry: &Registry| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+            let of = |name: &str| text.lines().filter(|line| line.starts_with(name) && line.contains("big")).count();
+            [of("thanos_receive_write_limits{"), of("thanos_receive_head_series_limit{")]
+        };
+        assert_eq!(shown(&registry), [3, 1]);
+        limiter.reload("write: {tenants: {big: {head_series_limit: 7}}}").unwrap();
+        assert_eq!(shown(&registry), [0, 1]);
+        limiter.reload("write: {default: {head_series_limit: 7}}").unwrap();
+        assert_eq!(shown(&registry), [0, 0]);
     }
 
     #[test]

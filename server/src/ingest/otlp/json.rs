@@ -1,5 +1,6 @@
 //! OTLP in JSON: names in lower camel case, 64-bit numbers as decimal text or as numbers, ids in hex,
-//! other bytes in base64, enums as numbers or by their names. Unknown names are passed over.
+//! other bytes in base64, enums as numbers or by their names. Names may be written with underscores,
+//! as in the schema; unknown ones are passed over.
 
 use std::str::FromStr;
 
@@ -21,6 +22,9 @@ type Read<T> = for<'a> fn(Object<'a>) -> Parsed<T>;
 /// Reads an `ExportMetricsServiceRequest`.
 pub(super) fn parse(text: &[u8]) -> Parsed<MetricsRequest> {
     let value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if value.is_null() {
+        return Ok(MetricsRequest::default());
+    }
     let request = Object::of("the request", &value)?;
     Ok(MetricsRequest { resource_metrics: request.list("resourceMetrics", resource_metrics)? })
 }
@@ -35,7 +39,8 @@ impl<'a> Object<'a> {
     }
 
     fn get(self, name: &str) -> Option<&'a Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+        let by_schema = || self.0.iter().find(|(given, _)| is_by_schema(given, name)).map(|(_, value)| value);
+        self.0.get(name).or_else(by_schema).filter(|value| !value.is_null())
     }
 
     fn list<T>(self, name: &str, item: fn(Object<'a>) -> Parsed<T>) -> Parsed<Vec<T>> {
@@ -81,6 +86,17 @@ impl<'a> Object<'a> {
         };
         text.as_bytes().chunks(2).map(byte).collect::<Option<_>>().ok_or_else(|| format!("{name} is not hexadecimal"))
     }
+}
+
+/// Whether `given` is `name`, which is in lower camel case, as the schema has it: `time_unix_nano` is
+/// `timeUnixNano`.
+fn is_by_schema(given: &str, name: &str) -> bool {
+    let mut rest = given.bytes();
+    let is_same = name.bytes().all(|byte| match byte {
+        b'A'..=b'Z' => rest.next() == Some(b'_') && rest.next() == Some(byte.to_ascii_lowercase()),
+        _ => rest.next() == Some(byte),
+    });
+    is_same && rest.next().is_none()
 }
 
 fn integer<T: FromStr>(name: &str, value: &Value) -> Parsed<T> {
@@ -247,7 +263,9 @@ fn any_value(from: Object<'_>) -> Parsed<AnyValue> {
     let Some((name, value)) = from.0.iter().find(|(_, value)| !value.is_null()) else {
         return Ok(AnyValue::default());
     };
-    let value = match name.as_str() {
+    let kinds = ["stringValue", "boolValue", "intValue", "doubleValue", "bytesValue", "arrayValue", "kvlistValue"];
+    let name = kinds.into_iter().find(|kind| *kind == name || is_by_schema(name, kind)).unwrap_or_default();
+    let value = match name {
         "stringValue" => Some(Any::StringValue(from.text(name)?)),
         "boolValue" => value.as_bool().map(Any::BoolValue),
         "intValue" => Some(Any::IntValue(integer(name, value)?)),
@@ -304,6 +322,28 @@ mod tests {
         assert_eq!(found.data_points[0].positive.as_ref().unwrap().offset, -4);
         let Some(Data::Summary(summary)) = &metrics[4].data else { panic!("{metrics:?}") };
         assert_eq!(summary.data_points[0].quantile_values[0].value, 9.0);
+    }
+
+    #[test]
+    fn names_may_be_those_of_the_schema() {
+        let text = r#"{"resource_metrics": [{"resource": {"attributes": [
+            {"key": "service.name", "value": {"string_value": "cart"}}, {"key": "n", "value": {"int_value": "7"}}]},
+          "scope_metrics": [{"metrics": [{"name": "s", "sum": {"is_monotonic": true, "aggregation_temporality": 2,
+            "data_points": [{"start_time_unix_nano": "1", "time_unix_nano": "5", "as_double": 2.5}]}}]}]}]}"#;
+        let camel = text
+            .replace("resource_metrics", "resourceMetrics")
+            .replace("string_value", "stringValue")
+            .replace("int_value", "intValue")
+            .replace("scope_metrics", "scopeMetrics")
+            .replace("is_monotonic", "isMonotonic")
+            .replace("aggregation_temporality", "aggregationTemporality")
+            .replace("data_points", "dataPoints")
+            .replace("start_time_unix_nano", "startTimeUnixNano")
+            .replace("time_unix_nano", "timeUnixNano")
+            .replace("as_double", "asDouble");
+        assert!(!camel.contains('_'));
+        assert_eq!(parse(text.as_bytes()).unwrap(), parse(camel.as_bytes()).unwrap());
+        assert_eq!(parse(b"null").unwrap(), MetricsRequest::default());
     }
 
     #[test]
