@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use crate::batch::StepGrid;
 use crate::model::float_text::{Notation, PlainText, push_float};
@@ -113,6 +114,13 @@ fn push_rows(
 /// Samples from which on the rows of a matrix are written by several threads.
 const PARALLEL_SAMPLES: usize = 1 << 14;
 
+/// Cores of the process. Asking the system reads files of the cgroup, which takes longer than a small
+/// query.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+}
+
 /// Appends the rows of a matrix, shares of them side by side when they are many.
 fn push_matrix(
     out: &mut Vec<u8>,
@@ -121,9 +129,9 @@ fn push_matrix(
     patience: &Patience,
 ) -> Result<Completeness, Error> {
     let times = StepTexts::new(steps);
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(count);
+    let cores = if count * steps.count < PARALLEL_SAMPLES { 1 } else { cores().min(count) };
     out.push(b'[');
-    if cores < 2 || count * steps.count < PARALLEL_SAMPLES {
+    if cores < 2 {
         push_matrix_rows(out, (steps, &times, rows), 0..count, patience)?;
     } else {
         let share = |core: usize| count * core / cores..count * (core + 1) / cores;

@@ -75,13 +75,14 @@ impl Encoder {
         let raw: usize = parts.iter().map(|part| part.as_ref().len()).sum();
         assert!(raw <= RAW_BYTES_MAX, "a frame holds at most {RAW_BYTES_MAX} bytes of records");
         let most: usize = parts.iter().map(|part| snap::raw::max_compress_len(part.as_ref().len())).sum();
-        let most = FRAME_HEADER_LEN + LEAD_MAX + most;
-        if self.room.len() < most || self.room.len() > ROOM_KEPT.max(8 * most) {
-            // What was there is of no use.
+        if self.room.len() > ROOM_KEPT.max(8 * most) {
             self.room = Vec::new();
-            self.room = vec![0; most];
         }
         let room = &mut self.room;
+        // Room for what compresses worst is made part by part: for all of them at once it would be ten
+        // times what they need, and be touched.
+        let make_room = |room: &mut Vec<u8>, len: usize| room.resize(room.len().max(len), 0);
+        make_room(room, FRAME_HEADER_LEN + LEAD_MAX);
         let mut lead = Vec::with_capacity(LEAD_MAX);
         varint::encode_u64(raw as u64, &mut lead);
         let mut end = FRAME_HEADER_LEN + lead.len();
@@ -91,6 +92,7 @@ impl Encoder {
             let at = end - varint::len_u64(part.len() as u64);
             let mut before = [0; LEAD_MAX];
             before[..end - at].copy_from_slice(&room[at..end]);
+            make_room(room, end + snap::raw::max_compress_len(part.len()));
             let len = self.snappy.compress(part, &mut room[at..]).expect("there is room for what compresses worst");
             room[at..end].copy_from_slice(&before[..end - at]);
             end = at + len;

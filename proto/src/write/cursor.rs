@@ -39,6 +39,12 @@ impl<'a> Cursor<'a> {
         self.rest
     }
 
+    /// Leaves out `len` bytes, which have been looked at; none when fewer are left.
+    #[inline]
+    pub fn advance(&mut self, len: usize) {
+        self.rest = self.rest.get(len..).unwrap_or(self.rest);
+    }
+
     /// An error at the next byte.
     #[cold]
     pub fn malformed(&self, reason: &'static str) -> Malformed {

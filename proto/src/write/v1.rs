@@ -26,7 +26,8 @@ pub(super) fn series<'a>(
     sink: &mut impl Sink<'a>,
 ) -> Result<(), Malformed> {
     let (start, mut is_plain) = (fields, true);
-    while let Some(LABEL) = fields.rest().first() {
+    fields.advance(short_labels(fields.rest()));
+    while let Some(&LABEL) = fields.rest().first() {
         fields.next_key()?;
         let len_at = fields.offset();
         let message = fields.message()?.rest();
@@ -50,7 +51,26 @@ pub(super) fn series<'a>(
 }
 
 /// The key of a series' label as one byte.
-const LABEL: &u8 = &0x0a;
+const LABEL: u8 = 0x0a;
+/// The keys of a label's name and value.
+const NAME: u8 = 0x0a;
+const VALUE: u8 = 0x12;
+
+/// Length of the labels at the start of `bytes` that are as every sender writes them and so short that
+/// each length is one byte: nearly all there are. What is at odd places is looked at beside the way
+/// from one label to the next, which is an addition of its length.
+#[inline]
+fn short_labels(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some([LABEL, len @ 0..0x80, NAME, name @ 0..0x80, ..]) = bytes.get(end..) {
+        let (next, value) = (end + 2 + usize::from(*len), end + 4 + usize::from(*name));
+        match bytes.get(value..value + 2) {
+            Some([VALUE, len @ 0..0x80]) if value + 2 + usize::from(*len) == next && next <= bytes.len() => end = next,
+            _ => break,
+        }
+    }
+    end
+}
 
 /// Tells apart the labels in the next `len` bytes of `fields`.
 fn tell_labels<'a>(
@@ -80,8 +100,8 @@ fn field_len(content: &[u8]) -> usize {
 /// A `Label` as every sender writes it: name, value, and lengths that take no byte too many.
 #[inline]
 fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, rest) = plain_text(0x0a, message)?;
-    let (value, []) = plain_text(0x12, rest)? else { return None };
+    let (name, rest) = plain_text(NAME, message)?;
+    let (value, []) = plain_text(VALUE, rest)? else { return None };
     Some((name, value))
 }
 
@@ -171,4 +191,42 @@ fn metadata<'a>(mut fields: Cursor<'a>) -> Result<Metadata<'a>, Malformed> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::put_label;
+    use super::*;
+
+    /// [`short_labels`] by what tells single labels.
+    fn short_labels_one_by_one(bytes: &[u8]) -> usize {
+        let mut end = 0;
+        while let Some([LABEL, len @ 0..0x80, rest @ ..]) = bytes.get(end..)
+            && let Some((message, _)) = rest.split_at_checked(usize::from(*len))
+            && plain_label(message).is_some_and(|(name, value)| name.len() < 0x80 && value.len() < 0x80)
+        {
+            end += 2 + message.len();
+        }
+        end
+    }
+
+    #[test]
+    fn labels_with_lengths_of_one_byte_are_told_at_once_as_one_by_one() {
+        for lens in [(1, 1), (0, 5), (7, 0), (60, 63), (60, 64), (1, 122), (1, 123), (127, 1), (128, 1)] {
+            let mut bytes = Vec::new();
+            for (name, value) in [(3, 4), lens, (2, 9)] {
+                put_label(&mut bytes, &vec![b'n'; name], &vec![b'v'; value]);
+            }
+            let short = if lens.0 + lens.1 + 4 < 0x80 { bytes.len() } else { 13 };
+            assert_eq!(short_labels(&bytes), short, "{lens:?}");
+            for at in 0..bytes.len() {
+                assert_eq!(short_labels(&bytes[..at]), short_labels_one_by_one(&bytes[..at]), "{lens:?} cut at {at}");
+                for bit in 0..8 {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= 1 << bit;
+                    assert_eq!(short_labels(&damaged), short_labels_one_by_one(&damaged), "{lens:?}: {at} {bit}");
+                }
+            }
+        }
+    }
 }

@@ -65,12 +65,16 @@ pub fn degenerate_quantile(q: f64, count: usize) -> Option<f64> {
 
 /// The quantile of `values`, which ascend (NaN first) and are not empty; `q` is in [0, 1].
 pub fn sorted_quantile(q: f64, values: &[f64]) -> f64 {
-    let count = values.len() as f64;
-    let rank = q * (count - 1.0);
-    let lower = rank.floor().max(0.0);
-    let upper = (lower + 1.0).min(count - 1.0);
+    ranked_quantile(q, values.len(), |lower| (values[lower], values[(lower + 1).min(values.len() - 1)]))
+}
+
+/// The quantile of `count` values, at least one, of which `ranked` gives the one of a rank and the next,
+/// or the last twice; `q` is in [0, 1].
+pub fn ranked_quantile(q: f64, count: usize, ranked: impl FnOnce(usize) -> (f64, f64)) -> f64 {
+    let rank = q * (count as f64 - 1.0);
     let weight = rank - rank.floor();
-    values[lower as usize] * (1.0 - weight) + values[upper as usize] * weight
+    let (lower, upper) = ranked(rank.floor().max(0.0) as usize);
+    lower * (1.0 - weight) + upper * weight
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 // A lane is a place in several arrays at once.
 #![allow(clippy::needless_range_loop)]
 
-use super::scalar::{Line, Spread, add};
+use super::scalar::{Line, Spread};
 use super::{Lines, Ranges, Sums};
 
 /// The windows from `at` on: first samples, lengths, and the least of these.
@@ -17,6 +17,16 @@ fn block<const LANES: usize>(ranges: Ranges<'_>, at: usize) -> ([usize; LANES], 
         least = least.min(lens[lane]);
     }
     (starts, lens, least)
+}
+
+/// As [`super::scalar::add`] where the sum stays finite, without a choice between lanes: the error of an addition as
+/// Knuth finds it. Beyond that what is lost is no number, by which it shows that the window has to be
+/// added anew.
+#[inline(always)]
+fn add_finite(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
+    let total = sum + value;
+    let added = total - sum;
+    (total, lost + ((sum - (total - added)) + (value - added)))
 }
 
 /// Sample number `number` of each window.
@@ -38,13 +48,16 @@ pub(super) fn sums<const LANES: usize>(values: &[f64], ranges: Ranges<'_>, out: 
         for number in 1..least {
             let row = gather(values, &starts, number);
             for lane in 0..LANES {
-                (sums[lane], lost[lane]) = add(row[lane], (sums[lane], lost[lane]));
+                (sums[lane], lost[lane]) = add_finite(row[lane], (sums[lane], lost[lane]));
             }
         }
         for lane in 0..LANES {
             let rest = &values[starts[lane] + least..starts[lane] + lens[lane]];
-            let sum = rest.iter().fold((sums[lane], lost[lane]), |sum, value| add(*value, sum));
+            let sum = rest.iter().fold((sums[lane], lost[lane]), |sum, value| add_finite(*value, sum));
             (out.sums[at + lane], out.lost[at + lane]) = sum;
+            if !(sum.0 + sum.1).is_finite() {
+                super::scalar::sums_of(values, ranges, at + lane..at + lane + 1, out);
+            }
         }
     }
     super::scalar::sums_of(values, ranges, whole..ranges.len(), out);
@@ -96,7 +109,7 @@ pub(super) fn lines<const LANES: usize>(
             let (time, y) = (gather(times, &starts, number), gather(values, &starts, number));
             for lane in 0..LANES {
                 let mut line = line_of(&sums, lane);
-                line.add(time[lane], origin[lane], y[lane]);
+                line.add_by(add_finite, (time[lane], origin[lane]), y[lane]);
                 (sums[0][lane], sums[1][lane]) = line.x;
                 (sums[2][lane], sums[3][lane]) = line.y;
                 (sums[4][lane], sums[5][lane]) = line.xy;
@@ -106,9 +119,13 @@ pub(super) fn lines<const LANES: usize>(
         for lane in 0..LANES {
             let mut line = line_of(&sums, lane);
             for number in starts[lane] + least..starts[lane] + lens[lane] {
-                line.add(times[number], origin[lane], values[number]);
+                line.add_by(add_finite, (times[number], origin[lane]), values[number]);
             }
             line.store(at + lane, out);
+            if !line.is_finite() {
+                let window = at + lane..at + lane + 1;
+                super::scalar::lines_of((times, values), ranges, (origins, window), out);
+            }
         }
     }
     super::scalar::lines_of((times, values), ranges, (origins, whole..ranges.len()), out);

@@ -41,12 +41,18 @@ pub(super) struct Line {
 
 impl Line {
     #[inline(always)]
-    pub(super) fn add(&mut self, time: f64, origin: f64, y: f64) {
+    pub(super) fn add_by(&mut self, add: impl Fn(f64, (f64, f64)) -> (f64, f64), (time, origin): (f64, f64), y: f64) {
         let x = (time - origin) / 1e3;
         self.x = add(x, self.x);
         self.y = add(y, self.y);
         self.xy = add(x * y, self.xy);
         self.xx = add(x * x, self.xx);
+    }
+
+    /// Whether all sums and what they have lost are numbers.
+    #[inline(always)]
+    pub(super) fn is_finite(&self) -> bool {
+        [self.x, self.y, self.xy, self.xx].iter().all(|(sum, lost)| (sum + lost).is_finite())
     }
 
     #[inline(always)]
@@ -106,7 +112,7 @@ pub(super) fn lines_of(
         let (start, end) = ranges.of(at);
         let mut line = Line::default();
         for (time, value) in times[start..end].iter().zip(&values[start..end]) {
-            line.add(*time, origins[at], *value);
+            line.add_by(add, (*time, origins[at]), *value);
         }
         line.store(at, out);
     }

@@ -46,6 +46,7 @@ pub struct Scratch {
     ends: simd::rate::Ends,
     sums: simd::windows::Sums,
     lines: trend::Lines,
+    ranks: order::Ranks,
 }
 
 /// A row to be filled.
@@ -118,7 +119,7 @@ pub fn apply(
         F::Last => pick::last(input, out),
         F::TsOfFirst => pick::time_of_first(input, out),
         F::TsOfLast => pick::time_of_last(input, out),
-        F::Quantile => order::quantile(input, out),
+        F::Quantile => order::quantile(input, &mut scratch.ranks, out),
         F::Mad => order::median_deviation(input, out),
         F::Changes => counts::changes(input, out),
         F::Resets => counts::resets(input, out),

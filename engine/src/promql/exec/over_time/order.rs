@@ -1,21 +1,128 @@
-//! Functions of the order of a window's samples. The window is kept sorted while it slides.
+//! Functions of the order of a window's samples.
+
+use std::ops::Range;
+
+use crate::batch::Windows;
 
 use super::super::math;
 use super::{RangeInput, RowOut};
 
-/// Windows that overlap less than this share of their samples are sorted anew.
+/// Sorted windows that overlap less than this share of their samples are sorted anew.
 const OVERLAP_MIN: usize = 2;
 
-pub fn quantile(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
-    let mut sorted = Sorted::default();
+pub fn quantile(input: &RangeInput<'_>, ranks: &mut Ranks, out: &mut RowOut<'_>) {
+    ranks.stretch = 0..0;
     input.each(1, out, |step, range| {
         let q = input.params[0][step];
         if let Some(answer) = math::degenerate_quantile(q, range.len()) {
             return answer;
         }
-        sorted.slide_to(input.values, range);
-        math::sorted_quantile(q, &sorted.values)
+        ranks.slide_to(input.values, input.windows, step);
+        math::ranked_quantile(q, range.len(), |rank| ranks.two(input.values, rank))
     });
+}
+
+/// Samples that are sorted at once, when windows of fewer overlap.
+const STRETCH_SAMPLES: usize = 1024;
+
+/// The order of a stretch of samples, which is found once for all windows in it, and which of them the
+/// current window holds: sliding flips a bit for each sample that leaves or enters.
+///
+/// ```text
+/// order    of each rank: key of the value, number of the sample in the stretch
+/// ranks    of each sample of the stretch
+/// held     a bit for each rank, 64 to a word
+/// counts   bits of each word
+/// ```
+#[derive(Debug, Default)]
+pub struct Ranks {
+    stretch: Range<usize>,
+    window: Range<usize>,
+    order: Vec<(i64, u32)>,
+    ranks: Vec<u32>,
+    held: Vec<u64>,
+    counts: Vec<u8>,
+}
+
+impl Ranks {
+    /// Makes window `step` the current one; steps ascend within a series.
+    fn slide_to(&mut self, samples: &[f64], windows: &Windows, step: usize) {
+        let range = windows.range(step);
+        if range.end > self.stretch.end || range.start < self.stretch.start {
+            self.begin(samples, stretch(windows, step));
+        }
+        for leaving in self.window.start..range.start.min(self.window.end) {
+            let (word, bit) = self.place(leaving);
+            self.held[word] &= !bit;
+            self.counts[word] -= 1;
+        }
+        for entering in self.window.end.max(range.start)..range.end {
+            let (word, bit) = self.place(entering);
+            self.held[word] |= bit;
+            self.counts[word] += 1;
+        }
+        self.window = range;
+    }
+
+    fn begin(&mut self, samples: &[f64], stretch: Range<usize>) {
+        self.order.clear();
+        self.order.extend(samples[stretch.clone()].iter().zip(0u32..).map(|(value, at)| (key(*value), at)));
+        self.order.sort_unstable();
+        self.ranks.resize(stretch.len(), 0);
+        for ((_, at), rank) in self.order.iter().zip(0u32..) {
+            self.ranks[*at as usize] = rank;
+        }
+        let words = stretch.len().div_ceil(64);
+        self.held.clear();
+        self.held.resize(words, 0);
+        self.counts.clear();
+        self.counts.resize(words, 0);
+        self.window = stretch.start..stretch.start;
+        self.stretch = stretch;
+    }
+
+    fn place(&self, sample: usize) -> (usize, u64) {
+        let rank = self.ranks[sample - self.stretch.start];
+        ((rank >> 6) as usize, 1 << (rank & 63))
+    }
+
+    /// The window's values of a rank, which is below its length, and of the next, or the last one twice.
+    fn two(&self, samples: &[f64], rank: usize) -> (f64, f64) {
+        let (mut word, mut before) = (0, rank);
+        while before >= usize::from(self.counts[word]) {
+            before -= usize::from(self.counts[word]);
+            word += 1;
+        }
+        let mut bits = self.held[word];
+        for _ in 0..before {
+            bits &= bits - 1;
+        }
+        let value = |word: usize, bits: u64| {
+            let (_, at) = self.order[64 * word + bits.trailing_zeros() as usize];
+            samples[self.stretch.start + at as usize]
+        };
+        let lower = value(word, bits);
+        bits &= bits - 1;
+        while bits == 0 && word + 1 < self.held.len() {
+            word += 1;
+            bits = self.held[word];
+        }
+        (lower, if bits == 0 { lower } else { value(word, bits) })
+    }
+}
+
+/// The samples of window `step` and of those behind it that overlap, as far as they are sorted at once.
+fn stretch(windows: &Windows, step: usize) -> Range<usize> {
+    let first = windows.range(step);
+    let reach = first.start + STRETCH_SAMPLES.max(2 * first.len());
+    let behind = (step + 1..windows.len()).map(|step| windows.range(step)).take_while(|next| next.end <= reach);
+    first.start..behind.fold(first.end, |end, next| if next.start < end { next.end } else { end })
+}
+
+/// A number that orders as the value does, NaN first.
+fn key(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    if value.is_nan() { i64::MIN } else { bits ^ (((bits >> 63) as u64) >> 1) as i64 }
 }
 
 pub fn median_deviation(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
@@ -53,7 +160,7 @@ fn push_deviations(sorted: &[f64], median: f64, out: &mut Vec<f64>) {
     out.extend(above);
 }
 
-/// The samples of a window in order, NaN first.
+/// The samples of a window in order, NaN first, kept so while it slides.
 #[derive(Default)]
 struct Sorted {
     values: Vec<f64>,
@@ -89,6 +196,40 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn ranks_of_sliding_windows_are_those_of_each_sorted_alone(
+            values in prop::collection::vec(
+                prop_oneof![Just(f64::NAN), Just(f64::INFINITY), (-5..5i8).prop_map(f64::from), -1e9..1e9f64],
+                1..3000,
+            ),
+            moves in prop::collection::vec((0..9usize, 0..40usize), 1..60),
+            scale in 1..40usize,
+        ) {
+            let mut windows = Windows::default();
+            let (mut start, mut end) = (0, 0);
+            for (begin, length) in moves {
+                start = (start + begin * scale).min(values.len());
+                end = (start + length * scale).clamp(end, values.len().max(end));
+                windows.starts.push(start as u32);
+                windows.ends.push(end as u32);
+            }
+            let mut ranks = Ranks::default();
+            for step in 0..windows.len() {
+                let mut alone = values[windows.range(step)].to_vec();
+                if alone.is_empty() {
+                    continue;
+                }
+                alone.sort_unstable_by(math::nan_first);
+                ranks.slide_to(&values, &windows, step);
+                for rank in 0..alone.len() {
+                    let (value, next) = ranks.two(&values, rank);
+                    prop_assert_eq!(math::nan_first(&value, &alone[rank]), std::cmp::Ordering::Equal);
+                    let after = alone[(rank + 1).min(alone.len() - 1)];
+                    prop_assert_eq!(math::nan_first(&next, &after), std::cmp::Ordering::Equal);
+                }
+            }
+        }
+
         #[test]
         fn deviations_of_a_sorted_window_are_those_of_its_samples_in_order(
             mut values in prop::collection::vec(
