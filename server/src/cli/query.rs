@@ -171,5 +171,5 @@ pub const GRPC_CLIENT: &[Flag] = &[
     Flag::new("grpc-client-tls-ca", Kind::Text, "", "CA to verify endpoints against, a file; empty: the system's."),
     Flag::new("grpc-client-server-name", Kind::Text, "", "Name that endpoints' certificates must have."),
     Flag::new("grpc-client-tls-skip-verify", Kind::Switch, "false", "Believe any certificate of endpoints."),
-    Flag::without_effect("grpc-client-tls-min-version", Kind::Text, "1.3", "TLS 1.2 is the least version"),
+    Flag::new("grpc-client-tls-min-version", Kind::Word(&["1.0", "1.1", "1.2", "1.3"]), "1.3", "Least TLS version."),
 ];

@@ -30,12 +30,7 @@ pub const REMOTE_WRITE: &[Flag] = &[
         "false",
         "Believe any certificate of other receivers.",
     ),
-    Flag::without_effect(
-        "remote-write.client-tls-min-version",
-        Kind::Word(VERSIONS),
-        "1.3",
-        "TLS 1.2 is the least version",
-    ),
+    Flag::new("remote-write.client-tls-min-version", Kind::Word(VERSIONS), "1.3", "Least TLS version."),
 ];
 
 /// Who sends, where series go, and what is taken.

@@ -12,18 +12,20 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tonic::service::Routes;
-use tonic::transport::Endpoint;
 
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
+use crate::api::http::guard::{self, Guard};
 use crate::api::http::health::{self, Health, Readiness};
 use crate::api::http::measure::{self, Watch};
 use crate::api::http::paths;
 use crate::cli::Values;
 use crate::config::{ConfigError, web};
+use crate::edge::algorithms::{Version, Versions};
+use crate::edge::connect::{TlsClient, TlsFiles, Trust};
 use crate::edge::serve::{ServeOptions, serve};
-use crate::edge::tls::{TlsOptions, TlsServer};
+use crate::edge::tls::{Clients, Pem, TlsOptions, TlsServer};
+use crate::edge::trust::ClientAuth;
 use crate::edge::{self, Listeners, Runtime, Shutdown};
-use crate::fanout::dial::{TlsFiles, Trust};
 use crate::telemetry::requests::RequestLog;
 
 /// Edge threads: more than a few only take turns on the same sockets.
@@ -35,6 +37,7 @@ pub struct Ports {
     threads: usize,
     http: Listeners,
     http_options: ServeOptions,
+    guard: Option<Arc<Guard>>,
     grpc: Option<(Listeners, ServeOptions)>,
     writes: Option<(Listeners, ServeOptions)>,
     requests: Arc<RequestLog>,
@@ -94,14 +97,16 @@ impl Ports {
         } else {
             None
         };
+        let (http_tls, guard) = http_guard(values)?;
         Ok(Self {
             runtime: Runtime::choose(io_mode(values)),
             threads,
             http_options: ServeOptions {
-                tls: http_tls(values)?,
+                tls: http_tls,
                 connection_age_max: Duration::ZERO,
                 grace: values.duration("http-grace-period"),
             },
+            guard,
             requests: Arc::new(RequestLog::of(values)?),
             http,
             grpc,
@@ -160,7 +165,10 @@ impl Ports {
         let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
         let router = paths::forgiving(services.http.clone().merge(health::routes(health.clone(), registry)));
         let watched = axum::middleware::from_fn_with_state(watch, measure::watch);
-        let router = router.layer(watched.clone());
+        let mut router = router.layer(watched.clone());
+        if let Some(guard) = &self.guard {
+            router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(guard), guard::watch));
+        }
         let writes_router = services.writes.clone().map(|writes| writes.layer(watched));
         let mut threads = Vec::new();
         for number in 0..self.threads {
@@ -261,51 +269,62 @@ fn server_tls(values: &Values, (prefix, protocols): (&str, &[&[u8]])) -> Result<
         }
         _ => return Err(ConfigError::new(&name("cert"), "both server key and certificate must be provided")),
     };
+    let clients = file("client-ca").map_or_else(Clients::default, |ca| Clients {
+        auth: ClientAuth::RequireAndVerifyClientCert,
+        ca: Some(Pem::File(ca)),
+        allowed_names: Vec::new(),
+    });
+    let version = Version::parse(values.text(&name("min-version")).unwrap_or("1.3"));
     let options = TlsOptions {
-        certificate,
-        key,
-        client_ca: file("client-ca"),
-        version_min: values.text(&name("min-version")).unwrap_or("1.3").to_owned(),
+        certificate: Pem::File(certificate),
+        key: Pem::File(key),
+        clients,
+        versions: Versions::from(version.map_err(|why| ConfigError::new(&name("min-version"), why))?),
         ciphers: values.list(&name("ciphers")).to_vec(),
         curves: values.list(&name("curves")).to_vec(),
         protocols: protocols.iter().map(|protocol| protocol.to_vec()).collect(),
     };
+    tracing::info!(server = prefix, clients = options.clients.auth.name(), "enabling server side TLS");
     TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(&name("cert"), why))
 }
 
 /// TLS towards others, by the flags `<prefix>-tls-…` and `<prefix>-server-name`; none without
 /// `<prefix>-tls-secure`. Whether the files can be used is said now, not when somebody is connected to.
-pub fn client_tls(values: &Values, prefix: &str) -> Result<Option<TlsFiles>, ConfigError> {
+pub fn client_tls(values: &Values, prefix: &str) -> Result<Option<Arc<TlsClient>>, ConfigError> {
     let name = |flag: &str| format!("{prefix}-{flag}");
     if !values.is_on(&name("tls-secure")) {
         return Ok(None);
     }
     let path = |flag: &str| values.text(&name(flag)).map(PathBuf::from);
-    let identity = match (path("tls-cert"), path("tls-key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            let why = "both client key and certificate must be provided";
-            return Err(ConfigError::new(&name("tls-cert"), why));
-        }
-    };
+    let identity = TlsFiles::identity(path("tls-cert"), path("tls-key"));
+    let version = Version::parse(values.text(&name("tls-min-version")).unwrap_or("1.3"));
     let tls = TlsFiles {
         ca: path("tls-ca"),
-        identity,
+        identity: identity.map_err(|why| ConfigError::new(&name("tls-cert"), why))?,
         server_name: values.text(&name("server-name")).map(str::to_owned),
         trust: if values.is_on(&name("tls-skip-verify")) { Trust::Anybody } else { Trust::Verified },
+        version_min: version.map_err(|why| ConfigError::new(&name("tls-min-version"), why))?,
     };
-    let tried = tls.apply(Endpoint::from_static("https://localhost"), "localhost");
-    tried.map_err(|error| ConfigError::new(&name("tls-secure"), error.message()))?;
-    Ok(Some(tls))
+    let client = tls.open().map_err(|why| ConfigError::new(&name("tls-secure"), why))?;
+    Ok(Some(Arc::new(client)))
 }
 
-fn http_tls(values: &Values) -> Result<Option<Arc<TlsServer>>, ConfigError> {
+/// TLS of a server; none for plain text.
+type OwnTls = Option<Arc<TlsServer>>;
+
+/// TLS and the guard that the file of `--http.config` asks for.
+fn http_guard(values: &Values) -> Result<(OwnTls, Option<Arc<Guard>>), ConfigError> {
     let flag = "http.config";
-    let Some(path) = values.text(flag) else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::new(flag, format!("cannot read {path:?}: {error}")))?;
-    let options = web::parse(flag, &text)?;
-    let Some(options) = options else { return Ok(None) };
-    TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(flag, why))
+    let Some(path) = values.text(flag).map(PathBuf::from) else { return Ok((None, None)) };
+    let guard = Some(Arc::new(Guard::open(flag, path.clone())?));
+    if web::read(flag, &path)?.tls.is_none() {
+        return Ok((None, guard));
+    }
+    let file = path.clone();
+    let reread = move || match web::read(flag, &file) {
+        Ok(web) => web.tls.ok_or_else(|| format!("{}: TLS config is not present", file.display())),
+        Err(error) => Err(error.to_string()),
+    };
+    let tls = TlsServer::following(path, Box::new(reread)).map_err(|why| ConfigError::new(flag, why))?;
+    Ok((Some(Arc::new(tls)), guard))
 }

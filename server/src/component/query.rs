@@ -316,6 +316,9 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
         let why = format!("address {address} is not of <host>:<port> format or a valid DNS query");
         return Err(ConfigError::new("endpoint", why));
     }
+    for source in &given {
+        source.check().map_err(|error| ConfigError::new("endpoint-strict", error.to_string()))?;
+    }
     if let Some(text) = values.text("endpoint.sd-config") {
         let found = discovery::parse_config(text);
         given.extend(found.map_err(|error| ConfigError::new("endpoint.sd-config", error.to_string()))?);

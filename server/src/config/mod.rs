@@ -6,7 +6,7 @@ pub mod content;
 pub mod memory;
 /// Which blocks a component sees.
 pub mod selector;
-/// TLS of the HTTP server.
+/// How HTTP is served: TLS, users, headers.
 pub mod web;
 
 /// What is wrong with the configuration, and where.

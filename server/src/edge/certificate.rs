@@ -1,9 +1,4 @@
 //! The certificate that a client presents, and the fields of its subject.
-//!
-//! ```text
-//! Certificate  SEQ { tbs SEQ { [0] version?, serial, signature SEQ, issuer SEQ, validity SEQ, subject SEQ … } … }
-//! subject      SEQ of SET of SEQ { OID, text }
-//! ```
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,10 +7,7 @@ use http::Request;
 use rustls::pki_types::CertificateDer;
 use tower::Service;
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OID: u8 = 0x06;
-const VERSION: u8 = 0xa0;
+use super::x509::{Fields, OID, SEQUENCE, SET, element};
 
 /// A field of a certificate's subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +59,7 @@ impl ClientCertificate {
 
     /// The first value of a field of the subject; `None` when there is none.
     pub fn subject(&self, field: SubjectField) -> Option<String> {
-        let (_, certificate, _) = element(&self.der)?;
-        let (_, mut rest, _) = element(certificate)?;
-        if rest.first() == Some(&VERSION) {
-            rest = element(rest)?.2;
-        }
-        // Serial number, signature, issuer, validity.
-        for _ in 0..4 {
-            rest = element(rest)?.2;
-        }
-        let (SEQUENCE, mut names, _) = element(rest)? else { return None };
+        let mut names = Fields::parse(&self.der)?.subject;
         while let Some((SET, set, after)) = element(names) {
             let (SEQUENCE, pair, _) = element(set)? else { return None };
             let (OID, oid, value) = element(pair)? else { return None };
@@ -88,21 +71,6 @@ impl ClientCertificate {
         }
         None
     }
-}
-
-/// The tag and content of the first element of `der`, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = der.split_first_chunk::<2>()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            (bytes.iter().fold(0usize, |len, byte| len << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(len)?;
-    Some((tag, content, rest))
 }
 
 /// A service whose requests carry the client's certificate.

@@ -11,12 +11,20 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+/// Algorithms of TLS by Go's names.
+pub mod algorithms;
 /// Certificates that clients present.
 pub mod certificate;
+/// Connections with TLS to servers.
+pub mod connect;
 /// Accepting connections and serving HTTP on them.
 pub mod serve;
 /// TLS whose certificates are read again when their files change.
 pub mod tls;
+/// Whose certificates are believed.
+pub mod trust;
+/// Fields of certificates.
+pub mod x509;
 
 /// What drives an edge thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,31 +1,38 @@
-//! TLS of a server, with certificates that are read again when their files change; and clients that
-//! believe any server.
+//! TLS of a server, with certificates that are read again when their files change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What the flags say of a server's TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use super::algorithms::{self, Versions};
+use super::trust::{Authorities, ClientAuth, ClientTrust};
+
+/// Text in PEM, or where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pem {
+    /// A file, which is read again when it changes.
+    File(PathBuf),
+    /// The text itself.
+    Text(String),
+}
+
+/// What a server's TLS is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// Certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Private key, PEM.
-    pub key: PathBuf,
-    /// Certificates that clients' certificates must descend from, PEM; none: clients need none.
-    pub client_ca: Option<PathBuf>,
-    /// Least version: `1.0` to `1.3`. Versions below 1.2 are no longer offered.
-    pub version_min: String,
+    /// Certificate chain.
+    pub certificate: Pem,
+    /// Private key.
+    pub key: Pem,
+    /// What is asked of clients.
+    pub clients: Clients,
+    /// Versions that are spoken.
+    pub versions: Versions,
     /// Cipher suites of TLS 1.2 that are offered, by the names Go has for them; empty: all.
     pub ciphers: Vec<String>,
     /// Key exchange groups that are offered, by the names Go has for them; empty: all.
@@ -34,24 +41,59 @@ pub struct TlsOptions {
     pub protocols: Vec<Vec<u8>>,
 }
 
+/// What a server asks of clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clients {
+    /// Whether they need certificates.
+    pub auth: ClientAuth,
+    /// Certificates that theirs must descend from; none: those of the system.
+    pub ca: Option<Pem>,
+    /// Alternative names of which theirs must have one; empty: any.
+    pub allowed_names: Vec<String>,
+}
+
+/// When a file was changed and how long it is; `None` for one that can't be looked at.
+pub type Stamp = Option<(SystemTime, u64)>;
+
+/// The stamp of a file.
+pub fn stamp(path: &std::path::Path) -> Stamp {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
+}
+
+/// Reads the options again, where they stand in a file that may change.
+type Reread = Box<dyn Fn() -> Result<TlsOptions, String> + Send + Sync>;
+
 /// TLS of a server.
-#[derive(Debug)]
 pub struct TlsServer {
-    options: TlsOptions,
+    origin: Option<(PathBuf, Reread)>,
     loaded: Mutex<Loaded>,
 }
 
 #[derive(Debug)]
 struct Loaded {
-    stamps: Vec<Option<SystemTime>>,
+    options: TlsOptions,
+    stamps: Vec<Stamp>,
     config: Arc<rustls::ServerConfig>,
+}
+
+impl std::fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsServer").field("loaded", &self.loaded).finish_non_exhaustive()
+    }
 }
 
 impl TlsServer {
     /// Reads the files for the first time.
     pub fn open(options: TlsOptions) -> Result<Self, String> {
-        let loaded = Loaded { stamps: options.stamps(), config: Arc::new(options.load()?) };
-        Ok(Self { options, loaded: Mutex::new(loaded) })
+        let loaded = Loaded::new(options, None)?;
+        Ok(Self { origin: None, loaded: Mutex::new(loaded) })
+    }
+
+    /// The same with options that `reread` reads from a file, again when it changes.
+    pub fn following(file: PathBuf, reread: Reread) -> Result<Self, String> {
+        let loaded = Loaded::new(reread()?, Some(&file))?;
+        Ok(Self { origin: Some((file, reread)), loaded: Mutex::new(loaded) })
     }
 
     /// Performs the handshake, with the certificates that the files hold now.
@@ -63,12 +105,16 @@ impl TlsServer {
     /// it was, as they may be in the middle of being replaced.
     fn current(&self) -> Arc<rustls::ServerConfig> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = self.options.stamps();
-        if stamps != loaded.stamps {
-            match self.options.load() {
-                Ok(config) => {
+        let file = self.origin.as_ref().map(|(file, _)| file);
+        if loaded.options.stamps(file) != loaded.stamps {
+            let options = match &self.origin {
+                None => Ok(loaded.options.clone()),
+                Some((_, reread)) => reread(),
+            };
+            match options.and_then(|options| Loaded::new(options, file)) {
+                Ok(now) => {
                     tracing::info!("read changed TLS certificates");
-                    *loaded = Loaded { stamps, config: Arc::new(config) };
+                    *loaded = now;
                 }
                 Err(error) => tracing::warn!(%error, "cannot use changed TLS certificates, keeping the old ones"),
             }
@@ -77,132 +123,88 @@ impl TlsServer {
     }
 }
 
+impl Loaded {
+    fn new(options: TlsOptions, file: Option<&PathBuf>) -> Result<Self, String> {
+        let stamps = options.stamps(file);
+        let config = Arc::new(options.load()?);
+        Ok(Self { options, stamps, config })
+    }
+}
+
 impl TlsOptions {
-    fn stamps(&self) -> Vec<Option<SystemTime>> {
-        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
-        files
-            .into_iter()
-            .flatten()
-            .map(|path| std::fs::metadata(path).and_then(|found| found.modified()).ok())
-            .collect()
+    fn stamps(&self, file: Option<&PathBuf>) -> Vec<Stamp> {
+        let texts = [Some(&self.certificate), Some(&self.key), self.clients.ca.as_ref()];
+        let files = texts.into_iter().flatten().filter_map(Pem::path);
+        files.chain(file).map(|path| stamp(path)).collect()
     }
 
     fn load(&self) -> Result<rustls::ServerConfig, String> {
-        let provider = Arc::new(self.provider()?);
-        let versions: &[&rustls::SupportedProtocolVersion] = match self.version_min.as_str() {
-            "1.3" => &[&rustls::version::TLS13],
-            _ => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        };
+        let offer = algorithms::offer(&self.ciphers, &self.curves)?;
+        if !offer.left_out.is_empty() {
+            tracing::warn!(names = offer.left_out.join(", "), "TLS ciphers or curves are not implemented and left out");
+        }
+        let provider = Arc::new(offer.provider);
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions)
+            .with_protocol_versions(&self.versions.listed())
             .map_err(|error| format!("TLS versions and ciphers: {error}"))?;
-        let builder = match &self.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| format!("client CA {}: {error}", path.display()))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = verifier.build().map_err(|error| format!("client CA {}: {error}", path.display()))?;
-                builder.with_client_cert_verifier(verifier)
+        let builder = match self.clients.auth {
+            ClientAuth::NoClientCert => builder.with_no_client_auth(),
+            auth => {
+                let failed = |error: String| format!("building client CA: {error}");
+                let authorities = match &self.clients.ca {
+                    None => Authorities::of_system(),
+                    Some(ca) => Authorities::new(ca.certificates("client CA")?).map_err(failed)?,
+                };
+                let names = self.clients.allowed_names.clone();
+                let verifier = ClientTrust::new(auth, authorities, names, provider).map_err(failed)?;
+                builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|error| format!("TLS key {}: {error}", self.key.display()))?;
         let mut config = builder
-            .with_single_cert(certificates(&self.certificate)?, key)
-            .map_err(|error| format!("TLS certificate {}: {error}", self.certificate.display()))?;
+            .with_single_cert(self.certificate.certificates("server certificate")?, self.key.key("server key")?)
+            .map_err(|error| format!("server credentials {} and {}: {error}", self.certificate, self.key))?;
         config.alpn_protocols = self.protocols.clone();
         Ok(config)
     }
+}
 
-    fn provider(&self) -> Result<CryptoProvider, String> {
-        let mut provider = ring::default_provider();
-        if !self.ciphers.is_empty() {
-            let known = provider.cipher_suites.clone();
-            let is_13 = |suite: &rustls::SupportedCipherSuite| suite.tls13().is_some();
-            provider.cipher_suites = known.iter().filter(|suite| is_13(suite)).copied().collect();
-            for name in &self.ciphers {
-                // Go writes TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 with or without the hash.
-                let matches = |suite: &&rustls::SupportedCipherSuite| {
-                    format!("{:?}", suite.suite()).trim_end_matches("_SHA256") == name.trim_end_matches("_SHA256")
-                };
-                let suite = known.iter().find(matches).ok_or_else(|| {
-                    let names: Vec<String> = known.iter().map(|suite| format!("{:?}", suite.suite())).collect();
-                    format!("TLS cipher suite {name:?} is not offered: choose from {}", names.join(", "))
-                })?;
-                if !is_13(suite) {
-                    provider.cipher_suites.push(*suite);
-                }
+impl Pem {
+    fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) => None,
+        }
+    }
+
+    fn read(&self, what: &str) -> Result<Vec<u8>, String> {
+        match self {
+            Self::File(path) => {
+                std::fs::read(path).map_err(|error| format!("{what}: open {}: {error}", path.display()))
             }
+            Self::Text(text) => Ok(text.clone().into_bytes()),
         }
-        if !self.curves.is_empty() {
-            provider.kx_groups = self.curves.iter().map(|name| curve(name)).collect::<Result<_, _>>()?;
+    }
+
+    /// Its certificates; at least one. `what` they are is named in errors.
+    pub fn certificates(&self, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+        let text = self.read(what)?;
+        let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+        let found = found.map_err(|error| format!("{what} {self}: {error}"))?;
+        if found.is_empty() { Err(format!("{what} {self}: it holds no certificate")) } else { Ok(found) }
+    }
+
+    /// Its private key.
+    pub fn key(&self, what: &str) -> Result<PrivateKeyDer<'static>, String> {
+        let text = self.read(what)?;
+        PrivateKeyDer::from_pem_slice(&text).map_err(|error| format!("{what} {self}: {error}"))
+    }
+}
+
+impl std::fmt::Display for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Text(_) => f.write_str("in the configuration"),
         }
-        Ok(provider)
     }
-}
-
-fn curve(name: &str) -> Result<&'static dyn rustls::crypto::SupportedKxGroup, String> {
-    match name {
-        "CurveP256" => Ok(ring::kx_group::SECP256R1),
-        "CurveP384" => Ok(ring::kx_group::SECP384R1),
-        "X25519" => Ok(ring::kx_group::X25519),
-        "CurveP521" => Err("TLS curve CurveP521 is not offered: choose CurveP256, CurveP384 or X25519".into()),
-        other => Err(format!("TLS curve {other:?} is not known: choose CurveP256, CurveP384 or X25519")),
-    }
-}
-
-/// Believes any server's certificate; that the server holds its key is checked all the same.
-#[derive(Debug)]
-pub struct TrustAnybody(CryptoProvider);
-
-impl Default for TrustAnybody {
-    fn default() -> Self {
-        Self(ring::default_provider())
-    }
-}
-
-impl ServerCertVerifier for TrustAnybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The certificates of a PEM file; at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("TLS certificates {}: {error}", path.display());
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
-    if found.is_empty() { Err(failed(&"the file holds no certificate")) } else { Ok(found) }
 }

@@ -1,98 +1,46 @@
 //! How endpoints are connected to: plainly or with TLS, an endpoint by one connection, a group by
 //! those of its members in turn.
 
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::model::Error;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
-use crate::edge::tls::TrustAnybody;
+use crate::edge::connect::TlsClient;
 
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
 pub struct Dialing {
     /// TLS; none for plain text.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Arc<TlsClient>>,
     /// Longest time of an Info call.
     pub info_timeout: Duration,
-}
-
-/// TLS towards endpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TlsFiles {
-    /// Certificates that endpoints' must descend from, PEM; none: the system's.
-    pub ca: Option<PathBuf>,
-    /// Certificate to show to endpoints and its key, PEM.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// Name that endpoints' certificates must have; none: that of their address.
-    pub server_name: Option<String>,
-    /// Who is believed.
-    pub trust: Trust,
-}
-
-/// Whose certificates are believed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trust {
-    /// Those that descend from the CA and name the endpoint.
-    #[default]
-    Verified,
-    /// Any (`--grpc-client-tls-skip-verify`, `--remote-write.client-tls-skip-verify`).
-    Anybody,
-}
-
-impl TlsFiles {
-    /// When the files were last changed: connections made before have other certificates.
-    pub fn stamps(&self) -> Vec<Option<SystemTime>> {
-        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
-        let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|found| found.modified()).ok();
-        self.ca.iter().chain(identity).map(changed).collect()
-    }
-
-    /// Makes `endpoint` speak TLS to a server called `host`; reads the files.
-    pub fn apply(&self, endpoint: Endpoint, host: &str) -> Result<Endpoint, Error> {
-        let mut config = ClientTlsConfig::new().domain_name(self.server_name.as_deref().unwrap_or(host));
-        if let Some((certificate, key)) = &self.identity {
-            config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
-        }
-        let applied = match (self.trust, &self.ca) {
-            (Trust::Anybody, _) => endpoint.tls_config_with_verifier(config, Arc::new(TrustAnybody::default())),
-            (Trust::Verified, Some(ca)) => endpoint.tls_config(config.ca_certificate(Certificate::from_pem(read(ca)?))),
-            (Trust::Verified, None) => endpoint.tls_config(config.with_native_roots()),
-        };
-        applied.map_err(|error| Error::invalid(format!("TLS to {host}: {error}")))
-    }
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
 }
 
 impl Dialing {
     /// A connection to `address`, whose certificate names `host`; made when it is first used.
     pub fn dial(&self, address: &str, host: &str) -> Result<Channel, Error> {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(|error| Error::invalid(format!("endpoint {address:?}: {error}")))?
+        let failed = |error: &dyn std::fmt::Display| Error::invalid(format!("endpoint {address:?}: {error}"));
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| failed(&error))?
             .connect_timeout(self.info_timeout)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .tcp_nodelay(true);
-        let endpoint = match &self.tls {
-            Some(tls) => tls.apply(endpoint, host)?,
-            None => endpoint,
-        };
-        Ok(endpoint.connect_lazy())
+        match &self.tls {
+            Some(tls) => tls.channel(endpoint, host).map_err(|error| failed(&error)),
+            None => Ok(endpoint.connect_lazy()),
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use engine::model::Error;
 use serde::Deserialize;
 
-use super::dial::{TlsFiles, Trust};
 use super::metrics::FanoutMetrics;
+use crate::edge::algorithms::Version;
+use crate::edge::connect::{TlsFiles, Trust};
 
 /// An address that endpoints are found by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +107,8 @@ struct ConfigEndpoint {
     #[serde(default)]
     group: bool,
     #[serde(default)]
+    service_config: String,
+    #[serde(default)]
     client_config: ClientConfig,
 }
 
@@ -114,6 +117,7 @@ struct ConfigEndpoint {
 struct ClientConfig {
     tls_config: TlsConfig,
     server_name: Option<String>,
+    compression: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -124,11 +128,20 @@ struct TlsConfig {
     cert_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    min_version: Option<String>,
 }
 
 impl ClientConfig {
+    fn check(&self) -> Result<(), Error> {
+        match self.compression.as_deref() {
+            None | Some("" | "none" | "snappy") => Ok(()),
+            Some(other) => Err(Error::invalid(format!("invalid compression: {other}, must be 'none' or 'snappy'"))),
+        }
+    }
+
     fn says_nothing(&self) -> bool {
-        self.server_name.is_none() && self.tls_config.enabled.is_none() && !self.tls_config.is_detailed()
+        let tls = &self.tls_config;
+        self.server_name.is_none() && tls.enabled.is_none() && tls.min_version.is_none() && !tls.is_detailed()
     }
 
     /// How endpoints of this entry are connected to; what it leaves out is as in `fallback`.
@@ -146,17 +159,15 @@ impl ClientConfig {
             own.clone().or_else(|| other.clone()).filter(|path| !path.as_os_str().is_empty())
         };
         let certificate = path(&own.cert_file, &other.cert_file);
-        let identity = match (certificate, path(&own.key_file, &other.key_file)) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => return Err(Error::invalid("both client key and certificate must be provided")),
-        };
+        let identity = TlsFiles::identity(certificate, path(&own.key_file, &other.key_file)).map_err(Error::invalid)?;
+        let version = own.min_version.as_deref().or(other.min_version.as_deref()).unwrap_or("1.3");
         let skips = own.insecure_skip_verify.or(other.insecure_skip_verify).unwrap_or(false);
         Ok(Client::Own(Some(TlsFiles {
             ca: path(&own.ca_file, &other.ca_file),
             identity,
             server_name: self.server_name.clone().or_else(|| fallback.server_name.clone()),
             trust: if skips { Trust::Anybody } else { Trust::Verified },
+            version_min: Version::parse(version).map_err(Error::invalid)?,
         })))
     }
 }
@@ -177,6 +188,18 @@ impl Source {
     /// An address whose processes are one endpoint.
     pub fn group(address: impl Into<String>, presence: Presence) -> Self {
         Self { grouping: Grouping::Group, ..Self::each(address, presence) }
+    }
+
+    /// Whether it can be what it is said to be: what stays even while it does not answer has to be known
+    /// without asking for it.
+    pub fn check(&self) -> Result<(), Error> {
+        let is_dynamic = self.address.starts_with("dns") && self.address.contains('+');
+        if is_dynamic && self.presence == Presence::Always {
+            let why =
+                "is a dynamically specified endpoint i.e. it uses SD and that is not permitted under strict mode.";
+            return Err(Error::invalid(format!("{} {why}", self.address)));
+        }
+        Ok(())
     }
 
     /// The name that certificates of its endpoints have.
@@ -308,12 +331,19 @@ pub fn parse_config(text: &str) -> Result<Vec<Source>, Error> {
         serde_saphyr::from_str(text).map_err(|error| Error::invalid(format!("endpoint.sd-config: {error}")))?;
     let presence = |strict: bool| if strict { Presence::Always } else { Presence::WhenHealthy };
     let source = |endpoint: ConfigEndpoint| {
-        Ok(Source {
+        if !endpoint.group && !endpoint.service_config.is_empty() {
+            let why = "service_config is only valid for endpoint groups.";
+            return Err(Error::invalid(format!("{} {why}", endpoint.address)));
+        }
+        endpoint.client_config.check().map_err(|error| error.within(format!("endpoint {}", endpoint.address)))?;
+        let source = Source {
             presence: presence(endpoint.strict),
             grouping: if endpoint.group { Grouping::Group } else { Grouping::Each },
             client: endpoint.client_config.client(&config.default_client_config)?,
             address: endpoint.address,
-        })
+        };
+        source.check()?;
+        Ok(source)
     };
     config.endpoints.into_iter().map(source).collect()
 }
@@ -374,11 +404,23 @@ mod tests {
 
     #[test]
     fn a_configuration_lists_endpoints() {
-        let text = "endpoints:\n- address: a:1\n- address: dns+b:2\n  strict: true\n- address: c:3\n  group: true\n";
+        let text = "endpoints:\n- address: a:1\n- address: b:2\n  strict: true\n- address: c:3\n  group: true\n";
         let found = parse_config(text).unwrap();
         assert_eq!(found[0], Source::each("a:1", Presence::WhenHealthy));
-        assert_eq!(found[1], Source::each("dns+b:2", Presence::Always));
+        assert_eq!(found[1], Source::each("b:2", Presence::Always));
         assert_eq!(found[2], Source::group("c:3", Presence::WhenHealthy));
+        for (wrong, word) in [
+            ("{address: dns+b:2, strict: true}", "not permitted under strict mode"),
+            ("{address: b:2, service_config: x}", "b:2 service_config is only valid for endpoint groups."),
+            ("{address: b:2, client_config: {compression: zip}}", "invalid compression: zip"),
+            (
+                "{address: b:2, client_config: {tls_config: {min_version: \"1\", enabled: true}}}",
+                "invalid TLS version: 1",
+            ),
+        ] {
+            let error = parse_config(&format!("endpoints: [{wrong}]")).unwrap_err().to_string();
+            assert!(error.contains(word), "{wrong}: {error}");
+        }
         let discovery = Discovery { given: found.clone(), ..Discovery::default() };
         assert_eq!(parse_config(&discovery.to_yaml(&LastGood::default())).unwrap(), found);
     }

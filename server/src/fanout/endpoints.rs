@@ -171,7 +171,11 @@ impl Peer {
         }
         let dialing = match &found.client {
             Client::AsFlagsSay => dialing.clone(),
-            Client::Own(tls) => Dialing { tls: tls.clone(), ..dialing.clone() },
+            Client::Own(None) => Dialing { tls: None, ..dialing.clone() },
+            Client::Own(Some(files)) => {
+                let failed = |error: String| Error::invalid(format!("TLS to {}: {error}", self.address));
+                Dialing { tls: Some(Arc::new(files.clone().open().map_err(failed)?)), ..dialing.clone() }
+            }
         };
         let member = |address: &String| match known.iter().find(|member| member.address == *address) {
             Some(member) => Ok(Arc::clone(member)),

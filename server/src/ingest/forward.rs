@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::refusal::Refusal;
-use crate::fanout::dial::TlsFiles;
+use crate::edge::connect::TlsClient;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
@@ -38,7 +38,7 @@ pub enum Compression {
 #[derive(Clone, Debug)]
 pub struct ForwardOptions {
     /// TLS; none for plain text.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Arc<TlsClient>>,
     /// How requests are compressed.
     pub compression: Compression,
     /// Requests to one receiver that are under way at once (`--receive.forward.async-workers`).
@@ -56,10 +56,14 @@ pub struct Peers {
 
 struct Peer {
     channel: Counted<Channel>,
-    /// When the certificates of its connection were changed.
-    stamps: Vec<Option<SystemTime>>,
     workers: Semaphore,
     away: Mutex<Away>,
+}
+
+/// The host of `host:port`.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// How often in a row a receiver was away, and until when it is left alone.
@@ -106,52 +110,28 @@ impl Peers {
         }
     }
 
-    /// The connection to `address`; a new one when certificates have changed. Files that can't be used
-    /// leave it as it was, as they may be in the middle of being replaced.
     fn peer(&self, address: &str) -> Result<Arc<Peer>, Refusal> {
-        let stamps = self.options.tls.as_ref().map(TlsFiles::stamps).unwrap_or_default();
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = peers.get(address).map(Arc::clone);
-        if let Some(peer) = known.as_ref().filter(|peer| peer.stamps == stamps) {
+        if let Some(peer) = peers.get(address) {
             return Ok(Arc::clone(peer));
         }
-        match (self.connect(address), known) {
-            (Ok(channel), _) => {
-                let peer = Arc::new(Peer {
-                    channel: Counted::new(channel, self.calls.clone()),
-                    stamps,
-                    workers: Semaphore::new(self.options.workers.max(1)),
-                    away: Mutex::default(),
-                });
-                peers.insert(address.to_owned(), Arc::clone(&peer));
-                Ok(peer)
-            }
-            (Err(refusal), Some(peer)) => {
-                tracing::warn!(
-                    address,
-                    error = refusal.message,
-                    "cannot use changed certificates, keeping the old ones"
-                );
-                Ok(peer)
-            }
-            (Err(refusal), None) => Err(refusal),
-        }
-    }
-
-    /// A connection that is made when it is first used.
-    fn connect(&self, address: &str) -> Result<Channel, Refusal> {
-        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
-        let bad = |error: tonic::transport::Error| Refusal::unavailable(format!("endpoint {address:?}: {error}"));
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(bad)?
+        let bad = |error: &dyn std::fmt::Display| Refusal::unavailable(format!("endpoint {address:?}: {error}"));
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| bad(&error))?
             .connect_timeout(Duration::from_secs(5))
             .initial_connection_window_size(16 << 20)
             .tcp_nodelay(true);
-        if let Some(tls) = &self.options.tls {
-            let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-            endpoint = tls.apply(endpoint, host).map_err(|error| Refusal::unavailable(error.message()))?;
-        }
-        Ok(endpoint.connect_lazy())
+        let channel = match &self.options.tls {
+            Some(tls) => tls.channel(endpoint, host(address)).map_err(|error| bad(&error))?,
+            None => endpoint.connect_lazy(),
+        };
+        let peer = Arc::new(Peer {
+            channel: Counted::new(channel, self.calls.clone()),
+            workers: Semaphore::new(self.options.workers.max(1)),
+            away: Mutex::default(),
+        });
+        peers.insert(address.to_owned(), Arc::clone(&peer));
+        Ok(peer)
     }
 }
 

@@ -45,6 +45,14 @@ impl Authority {
         (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
     }
 
+    /// A certificate for a host that signs itself, as `openssl req -x509` makes it, and its key, PEM.
+    pub fn self_signed(host: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
     /// Writes its certificate, and one for a host with its key, as `ca.pem`, `cert.pem` and `key.pem`.
     pub fn write_to(&self, folder: &Path, host: &str) {
         let (certificate, key) = self.issue_to(host, "nobody");

@@ -4,6 +4,8 @@
 pub mod blocks;
 /// Compressed bodies.
 pub mod coding;
+/// Who may ask.
+pub mod guard;
 /// Health, readiness and metrics.
 pub mod health;
 /// Counting and logging requests.

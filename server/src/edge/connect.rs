@@ -1,0 +1,172 @@
+//! Connections with TLS to servers; certificates are read again when their files change.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+
+use super::algorithms::{self, Version, Versions};
+use super::tls::{Pem, Stamp, stamp};
+use super::trust::{Authorities, ServerTrust};
+
+/// The protocol of gRPC.
+const HTTP_2: &[u8] = b"h2";
+
+/// TLS towards servers, as flags and configuration files have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TlsFiles {
+    /// Certificates that servers' must descend from, PEM; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to servers and its key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Name that servers' certificates must have; none: that of their address.
+    pub server_name: Option<String>,
+    /// Who is believed.
+    pub trust: Trust,
+    /// The least version that is spoken.
+    pub version_min: Version,
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Those that descend from the CA and name the server.
+    #[default]
+    Verified,
+    /// Any.
+    Anybody,
+}
+
+impl TlsFiles {
+    /// A certificate to show and its key, which belong together.
+    pub fn identity(
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Result<Option<(PathBuf, PathBuf)>, &'static str> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (None, None) => Ok(None),
+            _ => Err("both client key and certificate must be provided"),
+        }
+    }
+
+    /// Makes what connects to servers; reads the files for the first time.
+    pub fn open(self) -> Result<TlsClient, String> {
+        let (stamps, config) = (self.stamps(), Arc::new(self.load()?));
+        Ok(TlsClient { files: self, loaded: Mutex::new((stamps, config)) })
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
+        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.ca.iter().chain(identity).map(|path| stamp(path)).collect()
+    }
+
+    fn load(&self) -> Result<ClientConfig, String> {
+        let provider = Arc::new(algorithms::offer(&[], &[])?.provider);
+        let trust = match (self.trust, &self.ca) {
+            (Trust::Anybody, _) => ServerTrust::anybody(Arc::clone(&provider)),
+            (Trust::Verified, ca) => {
+                let failed = |error: String| format!("building CA: {error}");
+                let authorities = match ca {
+                    None => Authorities::of_system(),
+                    Some(path) => Authorities::new(Pem::File(path.clone()).certificates("CA")?).map_err(failed)?,
+                };
+                ServerTrust::new(authorities, Arc::clone(&provider)).map_err(failed)?
+            }
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&Versions::from(self.version_min).listed())
+            .map_err(|error| format!("TLS versions: {error}"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust));
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let (certificate, key) = (Pem::File(certificate.clone()), Pem::File(key.clone()));
+                builder
+                    .with_client_auth_cert(certificate.certificates("client certificate")?, key.key("client key")?)
+                    .map_err(|error| format!("client credentials {certificate} and {key}: {error}"))?
+            }
+        };
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        Ok(config)
+    }
+}
+
+/// Connects to servers with TLS.
+#[derive(Debug)]
+pub struct TlsClient {
+    files: TlsFiles,
+    loaded: Mutex<(Vec<Stamp>, Arc<ClientConfig>)>,
+}
+
+impl TlsClient {
+    /// The channel to `endpoint`, whose certificate names `host`; connected to when it is first used.
+    /// What is sent says that it is for `authority`.
+    pub fn channel(self: &Arc<Self>, endpoint: Endpoint, host: &str) -> Result<Channel, String> {
+        let name = self.files.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is not the name of a server"))?;
+        let authority = endpoint.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let origin = format!("https://{authority}").parse::<Uri>().map_err(|error| error.to_string())?;
+        let connector = TlsConnector { client: Arc::clone(self), name };
+        Ok(endpoint.origin(origin).connect_with_connector_lazy(connector))
+    }
+
+    /// The configuration; read again when a file has changed. Files that can't be used leave it as
+    /// it was, as they may be in the middle of being replaced.
+    fn current(&self) -> Arc<ClientConfig> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.files.stamps();
+        if stamps != loaded.0 {
+            match self.files.load() {
+                Ok(config) => *loaded = (stamps, Arc::new(config)),
+                Err(error) => tracing::warn!(%error, "cannot use changed TLS certificates, keeping the old ones"),
+            }
+        }
+        Arc::clone(&loaded.1)
+    }
+}
+
+/// Makes the connections of one channel.
+#[derive(Clone, Debug)]
+struct TlsConnector {
+    client: Arc<TlsClient>,
+    name: ServerName<'static>,
+}
+
+impl TlsConnector {
+    async fn connect(self, uri: Uri) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+        socket.set_nodelay(true)?;
+        let stream = tokio_rustls::TlsConnector::from(self.client.current()).connect(self.name, socket).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
+            return Err(io::Error::other("the server does not agree on HTTP/2 (missing selected ALPN property)"));
+        }
+        Ok(TokioIo::new(stream))
+    }
+}
+
+impl Service<Uri> for TlsConnector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(uri))
+    }
+}

@@ -1,0 +1,177 @@
+//! Fields of a certificate that the TLS library does not tell.
+//!
+//! ```text
+//! Certificate  SEQ { tbs SEQ { [0] version?, serial, signature SEQ, issuer SEQ, validity SEQ, subject SEQ,
+//!                              key SEQ, [1] issuer's id?, [2] subject's id?, [3] SEQ of extension? } … }
+//! validity     SEQ { time, time }
+//! extension    SEQ { OID, critical?, octets }
+//! ```
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use time::{Date, Month, PrimitiveDateTime, Time};
+
+/// The tag of a sequence.
+pub const SEQUENCE: u8 = 0x30;
+/// The tag of a set.
+pub const SET: u8 = 0x31;
+/// The tag of an object identifier.
+pub const OID: u8 = 0x06;
+
+const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+const OCTETS: u8 = 0x04;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// 2.5.29.17.
+const ALTERNATIVE_NAMES: [u8; 3] = [0x55, 0x1d, 0x11];
+
+/// Names of the subject: mail, host, URI, address.
+const MAIL: u8 = 0x81;
+const HOST: u8 = 0x82;
+const URI: u8 = 0x86;
+const ADDRESS: u8 = 0x87;
+
+/// Parts of a certificate, as they are encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    validity: &'a [u8],
+    /// What the sequence of the subject holds.
+    pub subject: &'a [u8],
+    after_key: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// The parts of a certificate; `None` when it is none.
+    pub fn parse(der: &'a [u8]) -> Option<Self> {
+        let (_, certificate, _) = element(der)?;
+        let (_, mut rest, _) = element(certificate)?;
+        if rest.first() == Some(&VERSION) {
+            rest = element(rest)?.2;
+        }
+        // Serial number, signature, issuer.
+        for _ in 0..3 {
+            rest = element(rest)?.2;
+        }
+        let (SEQUENCE, validity, rest) = element(rest)? else { return None };
+        let (SEQUENCE, subject, rest) = element(rest)? else { return None };
+        let (SEQUENCE, _, after_key) = element(rest)? else { return None };
+        Some(Self { validity, subject, after_key })
+    }
+
+    /// When the certificate begins and ends to hold, in Unix seconds.
+    pub fn validity(&self) -> Option<(i64, i64)> {
+        let (tag, begin, rest) = element(self.validity)?;
+        let (end_tag, end, _) = element(rest)?;
+        Some((seconds(tag, begin)?, seconds(end_tag, end)?))
+    }
+
+    /// The subject's alternative names, as Go writes them: hosts, mail addresses, IP addresses, URIs.
+    pub fn alternative_names(&self) -> Vec<String> {
+        self.extension(&ALTERNATIVE_NAMES).and_then(names).unwrap_or_default()
+    }
+
+    fn extension(&self, oid: &[u8]) -> Option<&'a [u8]> {
+        let mut rest = self.after_key;
+        let extensions = loop {
+            let (tag, content, after) = element(rest)?;
+            if tag == EXTENSIONS {
+                break content;
+            }
+            rest = after;
+        };
+        let (SEQUENCE, mut extensions, _) = element(extensions)? else { return None };
+        while let Some((SEQUENCE, extension, after)) = element(extensions) {
+            let (OID, found, mut value) = element(extension)? else { return None };
+            if found == oid {
+                // Whether the extension is critical may stand before its value.
+                while let Some((tag, content, after)) = element(value) {
+                    if tag == OCTETS {
+                        return Some(content);
+                    }
+                    value = after;
+                }
+            }
+            extensions = after;
+        }
+        None
+    }
+}
+
+/// The tag and content of the first element of `der`, and what follows it.
+pub fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = der.split_first_chunk::<2>()?;
+    let (len, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
+            (bytes.iter().fold(0usize, |len, byte| len << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((tag, content, rest))
+}
+
+fn names(extension: &[u8]) -> Option<Vec<String>> {
+    let (SEQUENCE, mut rest, _) = element(extension)? else { return None };
+    let mut found = Vec::new();
+    while let Some((tag, content, after)) = element(rest) {
+        let text = || std::str::from_utf8(content).ok().map(str::to_owned);
+        found.extend(match tag {
+            MAIL | HOST | URI => text(),
+            ADDRESS => address(content),
+            _ => None,
+        });
+        rest = after;
+    }
+    Some(found)
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let four = <[u8; 4]>::try_from(bytes).map(|bytes| Ipv4Addr::from(bytes).to_string());
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).to_string())).ok()
+}
+
+/// A time such as `261123073000Z`, or with four digits of the year.
+fn seconds(tag: u8, text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let number = |from: usize, len: usize| text.get(from..from + len)?.parse::<u8>().ok();
+    let (year, at) = match tag {
+        UTC_TIME => (i32::from(number(0, 2)?), 2),
+        GENERALIZED_TIME => (text.get(..4)?.parse().ok()?, 4),
+        _ => return None,
+    };
+    let year = match (tag, year) {
+        (UTC_TIME, 50..) => 1900 + year,
+        (UTC_TIME, _) => 2000 + year,
+        _ => year,
+    };
+    let date = Date::from_calendar_date(year, Month::try_from(number(at, 2)?).ok()?, number(at + 2, 2)?).ok()?;
+    let time = Time::from_hms(number(at + 4, 2)?, number(at + 6, 2)?, number(at + 8, 2)?).ok()?;
+    Some(PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_names_are_found_and_damage_is_no_panic() {
+        let names = ["host.example", "10.1.2.3", "::1"].map(str::to_owned).to_vec();
+        let mut params = rcgen::CertificateParams::new(names.clone()).unwrap();
+        params.not_before = rcgen::date_time_ymd(1980, 2, 3);
+        params.not_after = rcgen::date_time_ymd(2060, 4, 5);
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let fields = Fields::parse(certificate.der()).unwrap();
+        assert_eq!(fields.alternative_names(), names);
+        assert_eq!(fields.validity(), Some((318_384_000, 2_848_348_800)));
+        for at in 0..certificate.der().len() {
+            let mut damaged = certificate.der().to_vec();
+            damaged[at] ^= 0xff;
+            for der in [&damaged[..], &certificate.der()[..at]] {
+                let _ = Fields::parse(der).map(|fields| (fields.validity(), fields.alternative_names()));
+            }
+        }
+    }
+}
