@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::bucket::{BlockObject, ObjectName};
 use engine::model::{BlockId, Budget, Error};
+use engine::select::Freshness;
 use futures_util::future::try_join_all;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -19,7 +20,7 @@ use prost::{Message, Name};
 use proto::hintspb::{QueryStats, SeriesRequestHints, SeriesResponseHints};
 use proto::thanos::series_response::Result as Frame;
 use proto::thanos::{Series, SeriesRequest};
-use s3::FakeS3;
+use s3::{FakeS3, Fault};
 use server::objstore::Bucket;
 use server::objstore::cache::{CacheConfig, PageCache, Ranges};
 use support::faulty::{Faulty, Meets};
@@ -108,6 +109,29 @@ fn without_a_disk_part_memory_alone_keeps_what_was_read() {
     assert!(!fixture.folder.path().join("data/cache").exists());
 }
 
+#[test]
+fn what_comes_damaged_is_fetched_once_more_and_not_kept() {
+    let fixture = Fixture::new();
+    let uru = fixture.start(&[]);
+    fixture.fake.set(Fault::FlippedOnce);
+    let first = ask(&uru);
+    let read = fixture.fake.range_bytes();
+    assert!(ask(&uru) == first);
+    assert_eq!(fixture.fake.range_bytes(), read);
+}
+
+#[test]
+fn what_comes_damaged_again_is_a_warning_and_well_once_it_comes_whole() {
+    let fixture = Fixture::new();
+    let uru = fixture.start(&[]);
+    fixture.fake.set(Fault::Flipped);
+    let (found, warnings) = run(async { series(&uru.connect().await, everything()).await.unwrap() });
+    assert!(found.len() < 900 && warnings.iter().all(|warning| warning.contains("checksum")), "{warnings:?}");
+    assert!(!warnings.is_empty());
+    fixture.fake.set(Fault::Nothing);
+    ask(&uru);
+}
+
 /// An object of ten pages in a store whose calls meet what `plan` says, read through a cache.
 fn ten_pages(plan: impl Fn(u64) -> Meets + Send + Sync + 'static) -> (Ranges, Arc<AtomicU64>, ObjectName) {
     let name = ObjectName { block: BlockId::from_parts(1, 1), object: BlockObject::Segment(0) };
@@ -128,7 +152,7 @@ const PAGE: u64 = 1000;
 
 /// Reads a range and holds it against what the object has there.
 async fn read(ranges: &Ranges, name: ObjectName, range: std::ops::Range<u64>) -> Result<u64, Error> {
-    let found = ranges.read(name, 10 * PAGE, range.clone()).await?;
+    let found = ranges.read(name, 10 * PAGE, (range.clone(), Freshness::Kept)).await?;
     assert!(found.bytes.iter().copied().eq(range.map(|at| (at / 7) as u8)));
     Ok(found.downloaded_bytes)
 }

@@ -117,6 +117,29 @@ fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes(
 }
 
 #[test]
+fn an_index_of_another_block_leaves_its_block_out_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let small = write_block(&bucket, 1, (40, START));
+    let large = write_block(&bucket, 2, (50, START + 3_600_000));
+    let later = write_block(&bucket, 3, (50, START + 7_200_000));
+    let whole = Uru::start("store", &[&folder_config(&bucket), &data_dir(&folder.path().join("whole"))]);
+    assert_eq!(whole.metric("thanos_bucket_store_blocks_loaded"), Some(3.0));
+    for (at, (from, reason)) in
+        [(&later, "its first series has chunks of"), (&small, "it has 40 series, and meta")].into_iter().enumerate()
+    {
+        std::fs::copy(from.join("index"), large.join("index")).unwrap();
+        let meta = std::fs::read_to_string(large.join("meta.json")).unwrap();
+        let counted = meta.replace("\"version\":1", "\"version\":1,\"stats\":{\"numSeries\":50}");
+        std::fs::write(large.join("meta.json"), counted).unwrap();
+        let data = data_dir(&folder.path().join(format!("data-{at}")));
+        let uru = Uru::start("store", &[&folder_config(&bucket), &data]);
+        assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(2.0));
+        assert!(uru.log().contains("it is of another block") && uru.log().contains(reason), "{}", uru.log());
+    }
+}
+
+#[test]
 fn metas_and_indexes_that_fail_leave_their_block_out_until_they_are_back() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");

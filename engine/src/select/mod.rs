@@ -35,7 +35,7 @@ pub mod stats;
 pub use classes::Classes;
 pub use label::{LabelAnswer, LabelRequest, held_bytes};
 pub use plan::{Failure, Found, Plan, Position, Source};
-pub use range::{Fetched, LabelBuffers, Outcome, Output, Prepared, RemoteRange};
+pub use range::{Fetched, Freshness, LabelBuffers, Outcome, Output, Prepared, RemoteRange};
 pub use request::{Aggregate, Aggregates, Hashed, Limits, Meter, Projection, Request, ShardInfo};
 pub use sink::{ChunkData, ChunkSet, FrameSink, SinkFactory};
 pub use stats::Stats;

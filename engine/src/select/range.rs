@@ -49,6 +49,8 @@ pub struct Prepared {
     wanted: Vec<Wanted>,
     read: ReadPlan,
     fetched: Vec<Fetched>,
+    /// Wanted chunks that came damaged from where the caller fetched them and are fetched anew, once.
+    damaged: Vec<usize>,
     output: Output,
     /// Memory that labels and chunk places are accounted for with.
     _held: Reservation,
@@ -56,6 +58,19 @@ pub struct Prepared {
 
 /// A wanted chunk, or why it isn't there.
 type RecordResult<'a> = Result<Record<'a>, Error>;
+
+/// The wanted chunks of a range, as far as they came.
+enum Checked<'a> {
+    /// All there is to come.
+    Enough(Vec<RecordResult<'a>>),
+    /// Some are to be fetched again.
+    Again {
+        /// Those for which the index guessed too short, by their place, and the lengths that they need.
+        short: Vec<(usize, u64)>,
+        /// Those that came damaged, by their place.
+        damaged: Vec<usize>,
+    },
+}
 
 /// Where the bytes of a segment come from.
 enum Origin<'p> {
@@ -85,6 +100,17 @@ pub struct RemoteRange {
     pub offset: u64,
     /// Number of bytes.
     pub len: u64,
+    /// Whether bytes that were kept will do.
+    pub freshness: Freshness,
+}
+
+/// Where bytes that are fetched may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// From wherever they are kept.
+    Kept,
+    /// From the bucket alone: what was kept, or came before, is damaged.
+    Anew,
 }
 
 /// A range that the caller fetched.
@@ -152,6 +178,7 @@ impl Prepared {
             wanted: Vec::new(),
             read: ReadPlan::default(),
             fetched: Vec::new(),
+            damaged: Vec::new(),
             output,
             _held: scratch.held.reservation,
         };
@@ -168,12 +195,16 @@ impl Prepared {
 
     /// What the caller must fetch before [`Prepared::encode`]; nothing when all chunks are local.
     pub fn remote_ranges(&self, plan: &Plan) -> Vec<RemoteRange> {
-        let remote = self.read.ranges.iter().filter(|range| !self.is_local(plan, range.file));
+        let mut freshness = vec![Freshness::Kept; self.read.ranges.len()];
+        for at in &self.damaged {
+            freshness[self.read.places[*at].range as usize] = Freshness::Anew;
+        }
+        let remote = self.read.ranges.iter().zip(freshness).filter(|(range, _)| !self.is_local(plan, range.file));
         remote
-            .map(|range| {
+            .map(|(range, freshness)| {
                 let file = self.files[range.file as usize];
                 let block = plan.sources[file.source as usize].block.id();
-                RemoteRange { block, segment: file.segment, offset: range.offset, len: range.len }
+                RemoteRange { block, segment: file.segment, offset: range.offset, len: range.len, freshness }
             })
             .collect()
     }
@@ -214,20 +245,25 @@ impl Prepared {
         self.output.stats.read_ns += started.elapsed().as_nanos() as u64;
         let merging = Instant::now();
         let slices = self.slices(&files, (&batch, &owners));
-        let short = match self.records(&slices) {
-            Ok(records) => {
+        let (short, damaged) = match self.records(&files, &slices) {
+            Checked::Enough(records) => {
                 let mut output = self.output.clone();
                 self.encode_series(plan, &records, (sink, &mut output))?;
                 output.stats.merge_ns += merging.elapsed().as_nanos() as u64;
                 return Ok(Outcome::Done(Box::new(output)));
             }
-            Err(short) => short,
+            Checked::Again { short, damaged } => (short, damaged),
         };
-        for (at, len) in short {
-            self.wanted[at].len = len;
+        if self.damaged.is_empty() {
+            self.damaged = damaged;
+        }
+        for (at, len) in &short {
+            self.wanted[*at].len = *len;
         }
         self.fetched.clear();
-        self.plan_reads(plan);
+        if !short.is_empty() {
+            self.plan_reads(plan);
+        }
         plan.meter.read_bytes(self.read.bytes)?;
         Ok(Outcome::Fetch(Box::new(self)))
     }
@@ -360,27 +396,31 @@ impl Prepared {
         slices
     }
 
-    /// The checked record of each wanted chunk. Where the index guessed too short, the lengths that
-    /// are needed instead.
-    fn records<'b>(&self, slices: &[Result<&'b [u8], Error>]) -> Result<Vec<RecordResult<'b>>, Vec<(usize, u64)>> {
-        let mut short = Vec::new();
+    /// The checked record of each wanted chunk, or which of them must be fetched again.
+    fn records<'b>(&self, files: &[Origin<'_>], slices: &[Result<&'b [u8], Error>]) -> Checked<'b> {
+        let (mut short, mut damaged) = (Vec::new(), Vec::new());
         let mut records = Vec::with_capacity(self.wanted.len());
         for (at, (wanted, place)) in self.wanted.iter().zip(&self.read.places).enumerate() {
             let record = slices[place.range as usize].clone().and_then(|slice| {
                 let bytes = slice.get(place.start as usize..).unwrap_or(&[]);
                 let needed = record_len(bytes).filter(|len| *len <= RECORD_BYTES_MAX);
                 // What is longer than its file, or than what was asked for last time, is damaged.
-                if let Some(needed) = needed.filter(|needed| *needed > bytes.len() as u64 && *needed > wanted.len) {
-                    short.push((at, needed));
-                }
+                let is_short = needed.filter(|needed| *needed > bytes.len() as u64 && *needed > wanted.len);
+                short.extend(is_short.map(|needed| (at, needed)));
                 Record::decode(bytes, wanted.offset).map_err(|corrupt| {
+                    if is_short.is_none() && matches!(files[wanted.file as usize], Origin::Fetched) {
+                        damaged.push(at);
+                    }
                     let file = self.files[wanted.file as usize];
                     Error::from(corrupt).within(format_args!("chunks/{:06}", file.segment + 1))
                 })
             });
             records.push(record);
         }
-        if short.is_empty() { Ok(records) } else { Err(short) }
+        match short.is_empty() && (damaged.is_empty() || !self.damaged.is_empty()) {
+            true => Checked::Enough(records),
+            false => Checked::Again { short, damaged },
+        }
     }
 
     fn encode_series(

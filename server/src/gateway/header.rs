@@ -17,6 +17,7 @@ use engine::index::tsdb::{FileSource, Source};
 use engine::index::{BlockIndex, HeaderIndex, header};
 use engine::io::replace;
 use engine::model::{BlockId, Error, ErrorKind};
+use engine::select::Freshness;
 use tokio::sync::mpsc;
 
 use super::load::blocking;
@@ -128,7 +129,8 @@ impl Source for IndexSource {
             Self::Object(index) => {
                 let (ranges, name, len) = (index.ranges.clone(), index.name, index.len);
                 let range = offset..offset + out.len();
-                let read = index.mover.wait_for(async move { ranges.read(name, len, range).await })??;
+                let read =
+                    index.mover.wait_for(async move { ranges.read(name, len, (range, Freshness::Kept)).await })??;
                 PagesRead::add(read.downloaded_bytes, read.downloads);
                 out.copy_from_slice(&read.bytes);
                 Ok(())

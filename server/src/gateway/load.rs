@@ -21,6 +21,7 @@ use futures_util::{StreamExt, stream};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore};
 
+use super::belongs;
 use super::header::Headers;
 use super::local::{COLUMN_INDEX, Disk};
 use super::metrics::StoreMetrics;
@@ -208,7 +209,7 @@ impl Loader {
     async fn columns(&self, id: BlockId, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
         let path = self.disk.folder(id).join(COLUMN_INDEX);
         if path.exists() {
-            match open_index(path.clone()).await {
+            match open_index(path.clone(), block.clone()).await {
                 Ok(index) => return Ok(Arc::new(index)),
                 Err(error) => {
                     self.metrics.index_rebuilds.inc();
@@ -235,7 +236,7 @@ impl Loader {
             }
         }
         self.metrics.index_builds.inc();
-        Ok(Arc::new(open_index(path).await?))
+        Ok(Arc::new(open_index(path, block.clone()).await?))
     }
 
     /// Builds the column index at `to` from the index file at `from`, off the edge's threads.
@@ -262,9 +263,14 @@ impl Loader {
     }
 }
 
-/// Checks every section, so that a damaged file is built anew here and not told to a request.
-async fn open_index(path: PathBuf) -> Result<column::Reader, Error> {
-    blocking(move || column::Reader::open(&path, Check::Everything)).await
+/// Checks every section, so that a damaged file is built anew here and not told to a request; and that it
+/// is the index of `block`.
+async fn open_index(path: PathBuf, block: SyncedBlock) -> Result<column::Reader, Error> {
+    let open = move || {
+        let index = column::Reader::open(&path, Check::Everything)?;
+        belongs::check(&block, &index).map(|()| index)
+    };
+    blocking(open).await
 }
 
 /// Runs what takes CPU or waits for the disk on a thread where it may.

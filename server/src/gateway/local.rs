@@ -13,6 +13,7 @@ use engine::index::tsdb::{self, FileSource};
 use engine::model::{BlockId, Error};
 use futures_util::{StreamExt, stream};
 
+use super::belongs;
 use super::load::{FOREGROUND_INDEX_BYTES_MAX, blocking};
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
@@ -113,7 +114,7 @@ impl Disk {
         let folder = self.folder(block.meta.ulid);
         let path = folder.join(COLUMN_INDEX);
         match column::Reader::open(&path, Check::Everything) {
-            Ok(index) => return Some(index),
+            Ok(index) => return Some(index).filter(|index| belongs::check(block, index).is_ok()),
             Err(_) if path.exists() => return None,
             Err(_) => {}
         }
@@ -124,6 +125,6 @@ impl Disk {
         std::fs::create_dir_all(&folder).ok()?;
         column::build(&reader, &path).ok()?;
         metrics.index_builds.inc();
-        column::Reader::open(&path, Check::Everything).ok()
+        column::Reader::open(&path, Check::Everything).ok().filter(|index| belongs::check(block, index).is_ok())
     }
 }

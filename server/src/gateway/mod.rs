@@ -1,5 +1,6 @@
 //! The store gateway: the blocks of a bucket, answered for over the StoreAPI.
 
+mod belongs;
 /// Which blocks are open; syncing them with the bucket.
 pub mod blocks;
 /// Bytes of blocks that are not local.

@@ -51,7 +51,7 @@ impl<S: Source> Source for LocalSource<S> {
 
 impl GatewayBackend {
     fn scope(&self, scope: &Scope, ending: &Ending, set: &Arc<BlockSet>) -> blocks::Scope {
-        let fetcher = BucketFetcher { ranges: self.gateway.ranges.clone(), blocks: Arc::clone(set) };
+        let fetcher = BucketFetcher::new(self.gateway.ranges.clone(), Arc::clone(set));
         let (runtime, ending) = (Handle::current(), ending.clone());
         let fetch = move |ranges: &[RemoteRange]| -> Vec<Fetched> {
             let fetched = runtime.block_on(ending.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));

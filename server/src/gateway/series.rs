@@ -69,7 +69,7 @@ impl Gateway {
                 batch_series_max: request.batch_series_max,
                 sent: self.metrics.sent_sizes(&tenant),
             }),
-            fetcher: Some(Arc::new(BucketFetcher { ranges: self.ranges.clone(), blocks: Arc::clone(&blocks) })),
+            fetcher: Some(Arc::new(BucketFetcher::new(self.ranges.clone(), Arc::clone(&blocks)))),
         };
         let started = Instant::now();
         let stream =

@@ -7,8 +7,15 @@ use object_store::{Attribute, AttributeValue, Attributes, BackoffConfig, Certifi
 
 use super::config::{HttpConfig, LookupType, S3Config};
 
-/// Attempts after the first, where `max_retries` says nothing.
-const RETRIES: usize = 10;
+/// Attempts where `max_retries` says nothing; this and the pauses are those of the client that Thanos has.
+const ATTEMPTS: usize = 10;
+
+/// First pause between attempts; each may be twice as long as the one before.
+const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(200);
+
+/// Longest pause between attempts: with the default number of them a bucket that is away is reported after
+/// nine seconds at most.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Longest time that one operation is tried again.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -97,8 +104,8 @@ fn is_aws(endpoint: &str) -> bool {
 
 fn retries(max: usize) -> RetryConfig {
     RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: if max == 0 { RETRIES } else { max },
+        backoff: BackoffConfig { init_backoff: RETRY_PAUSE_FIRST, max_backoff: RETRY_PAUSE_MAX, base: 2.0 },
+        max_retries: (if max == 0 { ATTEMPTS } else { max }) - 1,
         retry_timeout: RETRY_TIME_MAX,
     }
 }

@@ -24,6 +24,10 @@ pub enum Fault {
     Silence,
     /// There is no such object, although it is listed.
     Absent,
+    /// A bit of the body is flipped.
+    Flipped,
+    /// The same for one request, and nothing afterwards.
+    FlippedOnce,
 }
 
 /// What goes wrong: requests for objects whose names contain the text.
@@ -132,7 +136,14 @@ fn serve(
     if now == Fault::Short {
         to = from + (to - from) / 2;
     }
-    let body = &bytes[from..to.min(len)];
+    if now == Fault::FlippedOnce {
+        fault.0.lock().unwrap().0 = Fault::Nothing;
+    }
+    let mut body = bytes[from..to.min(len)].to_vec();
+    if [Fault::Flipped, Fault::FlippedOnce].contains(&now) {
+        let middle = body.len() / 2;
+        body[middle] ^= 0x10;
+    }
     let mut head = match range {
         Some(_) => format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{}/{len}\r\n", to - 1),
         None => "HTTP/1.1 200 OK\r\n".to_owned(),
@@ -140,7 +151,7 @@ fn serve(
     head.push_str("ETag: \"e\"\r\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\r\nConnection: close\r\n");
     write!(head, "Content-Length: {}\r\n\r\n", body.len()).unwrap();
     stream.write_all(head.as_bytes())?;
-    stream.write_all(if now == Fault::HalfBody { &body[..body.len() / 2] } else { body })
+    stream.write_all(if now == Fault::HalfBody { &body[..body.len() / 2] } else { &body })
 }
 
 fn listing(folder: &Path) -> String {

@@ -46,7 +46,7 @@ pub fn read(world: &World) -> Found {
     let blocks = Blocks::default();
     world.runtime.block_on(syncer.sync_first(&blocks)).unwrap();
     let set = Arc::clone(&blocks.current().set);
-    let fetcher = BucketFetcher { ranges, blocks: Arc::clone(&set) };
+    let fetcher = BucketFetcher::new(ranges, Arc::clone(&set));
     let fetch = move |ranges: &[RemoteRange]| block_on(fetcher.fetch(ranges.to_vec()));
     let scope = Scope { fetch: Some(Arc::new(fetch)), ..Scope::default() };
     let source: Box<dyn Source> = match &world.ingest {

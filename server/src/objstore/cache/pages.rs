@@ -219,6 +219,11 @@ impl PageCache {
         (page.len() as u64 == key.page_len()).then_some(page)
     }
 
+    /// Lets go of a page that turned out to be damaged.
+    pub fn remove(&self, key: &PageKey) {
+        self.pages.remove(key);
+    }
+
     /// Keeps a copy of `page`.
     pub fn insert(&self, key: PageKey, page: &[u8]) {
         if page.len() as u64 > self.item_bytes_max {

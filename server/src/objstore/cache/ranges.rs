@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use engine::bucket::ObjectName;
 use engine::model::{Error, ErrorKind};
+use engine::select::Freshness;
 use futures_util::future::try_join_all;
 
 use super::flights::{Flight, Flights};
@@ -51,8 +52,14 @@ impl Ranges {
         }
     }
 
-    /// The bytes `range` of an object that has `object_len` bytes.
-    pub async fn read(&self, name: ObjectName, object_len: u64, range: Range<u64>) -> Result<RangeRead, Error> {
+    /// The bytes `range` of an object that has `object_len` bytes. Pages that are wanted anew are let go of
+    /// first.
+    pub async fn read(
+        &self,
+        name: ObjectName,
+        object_len: u64,
+        (range, freshness): (Range<u64>, Freshness),
+    ) -> Result<RangeRead, Error> {
         if range.start >= range.end {
             return Ok(RangeRead::default());
         }
@@ -72,6 +79,9 @@ impl Ranges {
                 page: page as u32,
             })
             .collect();
+        if freshness == Freshness::Anew {
+            keys.iter().for_each(|key| cache.remove(key));
+        }
         let mut pages = cache.get(&keys).await;
         let claim = self.claim(cache, name, (&keys, &mut pages));
         let mut tally = RangeTally {
