@@ -93,12 +93,26 @@ fn a_store_publishes_each_family_once() {
     run(async { series(&uru.connect().await, everything()).await.unwrap() });
     uru.get("/api/v1/blocks");
     check("store", &uru);
+    let received = "{grpc_method=\"Series\",grpc_service=\"thanos.Store\",grpc_type=\"server_stream\"}";
+    for (metric, value) in [
+        ("thanos_store_server_series_requested_sum", 5.0),
+        ("thanos_store_server_chunks_requested_sum", 5.0),
+        ("thanos_store_server_pending_series_requests", 0.0),
+        (&format!("grpc_server_msg_received_total{received}"), 1.0),
+        ("grpc_req_panics_recovered_total", 0.0),
+        ("thanos_bucket_store_series_gate_queries_total", 1.0),
+        ("thanos_bucket_store_postings_size_bytes_count", 1.0),
+        ("thanos_bucket_store_indexheader_load_duration_seconds_count", 0.0),
+    ] {
+        assert_eq!(uru.metric(metric), Some(value), "{metric}");
+    }
 }
 
 #[test]
 fn a_querier_publishes_each_family_once() {
     let uru = Uru::start("query", &["--endpoint=127.0.0.1:1"]);
     uru.get("/api/v1/query?query=up");
+    uru.get("/api/v1/query_range?query=up&start=1000&end=8200&step=60");
     request(&uru.http, ("GET", "/api/v1/query?query=up"), &["THANOS-TENANT: a"], b"");
     check("query", &uru);
     for series in [
@@ -109,6 +123,7 @@ fn a_querier_publishes_each_family_once() {
     ] {
         assert!(uru.metric(series).is_some_and(|value| value >= 1.0), "{series}");
     }
+    assert_eq!(uru.metric("thanos_query_range_requested_timespan_duration_seconds_sum"), Some(7200.0));
     for name in ["thanos_query_endpoints_dns_lookups_total", "thanos_query_store_apis_dns_failures_total"] {
         assert_eq!(uru.metric(name), Some(0.0), "{name}");
     }

@@ -101,6 +101,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let fanout = Fanout { mode, ..fanout(&values, proxy.clone()) };
         let api = Arc::new(api(&values, Arc::new(fanout), memory));
         api.gate.register(&mut registry);
+        proxy.requested.register(&mut registry);
         let prefixes = Prefixes::of(&values);
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let info = Arc::new(serve::ProxyInfo { proxy: proxy.clone() });

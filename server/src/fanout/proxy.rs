@@ -15,6 +15,7 @@ use super::merge::{CallLimits, Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
 use super::selector::{Selector, Share};
 use super::stream::{SeriesStream, StreamLimits, failure};
+use crate::api::grpc::requested::Requested;
 use crate::api::grpc::wire::parse_shard;
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
 
@@ -37,6 +38,8 @@ pub struct Proxy {
     pub limits: CallLimits,
     /// What is counted.
     pub metrics: FanoutMetrics,
+    /// What Series calls to the proxy were answered with.
+    pub requested: Requested,
 }
 
 /// What is asked of endpoints' StoreAPI.
@@ -62,6 +65,7 @@ impl Proxy {
             selector: Arc::default(),
             limits: CallLimits::default(),
             metrics: FanoutMetrics::default(),
+            requested: Requested::default(),
         }
     }
 

@@ -23,6 +23,7 @@ use super::proxy::{Proxy, SeriesAsked};
 use super::stream::{RemoteChunk, RemoteSeries};
 use crate::api::error;
 use crate::api::grpc::info::Describe;
+use crate::api::grpc::requested::Pending;
 use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
 use crate::api::http::query::{MAX_TIME, MIN_TIME};
@@ -117,6 +118,7 @@ impl Store for ProxyStore {
     type SeriesStream = Frames<SeriesResponse>;
 
     async fn series(&self, request: Request<SeriesRequest>) -> Result<Response<Self::SeriesStream>, Status> {
+        let pending = self.proxy.requested.begin();
         let asked = request.get_ref();
         let scope = scope(&request, asked.partial_response_strategy, &asked.without_replica_labels);
         let matchers: Vec<_> =
@@ -124,7 +126,7 @@ impl Store for ProxyStore {
         let range = TimeRange::new(asked.min_time, asked.max_time);
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
         let merge = self.proxy.series(&scope, asked).await.map_err(|error| status(&error))?;
-        let sending = Sending { merge, own: self.proxy.own_labels.clone() };
+        let sending = Sending { merge, own: self.proxy.own_labels.clone(), pending };
         Ok(Response::new(Box::pin(unfold(Some(sending), next_frame))))
     }
 
@@ -159,6 +161,7 @@ fn wanted(matchers: &[proto::thanos::LabelMatcher], (start, end): (i64, i64), li
 struct Sending {
     merge: Merge,
     own: Labels,
+    pending: Pending,
 }
 
 /// The next frame of an answer: a warning that came up, else a series.
@@ -170,6 +173,8 @@ async fn next_frame(state: Option<Sending>) -> Option<(Result<SeriesResponse, St
     }
     match sending.merge.next().await {
         Ok(Some(series)) => {
+            sending.pending.series += 1;
+            sending.pending.chunks += series.chunks.len() as u64;
             let series = to_wire(series, &sending.own);
             Some((Ok(frame(series_response::Result::Series(series))), Some(sending)))
         }

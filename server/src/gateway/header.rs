@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use engine::bucket::{BlockObject, ObjectName};
 use engine::index::pages::PagesRead;
@@ -21,6 +22,7 @@ use engine::select::Freshness;
 use tokio::sync::mpsc;
 
 use super::load::blocking;
+use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
 
@@ -35,12 +37,13 @@ pub struct Headers {
     bucket: Bucket,
     ranges: Ranges,
     mover: OnceLock<Mover>,
+    metrics: StoreMetrics,
 }
 
 impl Headers {
     /// Index-headers of the blocks of `bucket`, whose indexes are read through `ranges`.
-    pub fn new(bucket: Bucket, ranges: Ranges) -> Self {
-        Self { bucket, ranges, mover: OnceLock::new() }
+    pub fn new((bucket, ranges): (Bucket, Ranges), metrics: StoreMetrics) -> Self {
+        Self { bucket, ranges, mover: OnceLock::new(), metrics }
     }
 
     /// The index of block `id`, of `len` bytes in the bucket, through its header in `folder`; that is
@@ -54,16 +57,20 @@ impl Headers {
                 IndexSource::Object(Box::new(IndexObject { ranges: self.ranges.clone(), name, len, mover }))
             }
         };
+        let metrics = self.metrics.clone();
         blocking(move || {
+            let started = Instant::now();
             let path = folder.join(INDEX_HEADER);
             let opened = FileSource::open(&path).and_then(header::Reader::open);
             let header = match opened {
                 Ok(header) => header,
                 Err(_) => {
                     write(&index, &folder, &path)?;
+                    metrics.header_downloads.observe(started.elapsed().as_secs_f64());
                     header::Reader::open(FileSource::open(&path)?)?
                 }
             };
+            metrics.header_loads.observe(started.elapsed().as_secs_f64());
             Ok(Arc::new(HeaderIndex::new(header, index)) as Arc<dyn BlockIndex>)
         })
         .await

@@ -75,7 +75,7 @@ impl Loader {
     pub fn new((bucket, ranges): (Bucket, Ranges), data_dir: PathBuf, metrics: StoreMetrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            headers: Headers::new(bucket.clone(), ranges),
+            headers: Headers::new((bucket.clone(), ranges), metrics.clone()),
             disk: Disk::new(data_dir, &bucket),
             bucket,
             concurrency: 1,

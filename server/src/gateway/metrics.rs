@@ -9,7 +9,14 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::sent::SentSizes;
+use crate::api::grpc::requested::Requested;
 use crate::telemetry::metrics::{Counters, FloatGauge, Histograms, Labelled, MetricLabels, duration_histogram};
+
+/// Upper bounds of the seconds that index-headers take to be opened.
+const HEADER_BUCKETS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0];
+
+/// The same of those that have to be made first.
+const HEADER_DOWNLOAD_BUCKETS: [f64; 12] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0];
 
 /// The metrics of a gateway. Their names are Thanos'; clones share them.
 #[derive(Clone, Debug)]
@@ -44,6 +51,14 @@ pub struct StoreMetrics {
     queries_dropped: Counters,
     gate_duration: Histogram,
     gate_in_flight: Gauge,
+    gate_passed: Counter,
+    postings_sizes: Histograms,
+    /// What Series calls were answered with.
+    pub requested: Requested,
+    /// Seconds that index-headers took to be opened, and to be made of what was read for them.
+    pub header_loads: Histogram,
+    /// The second alone.
+    pub header_downloads: Histogram,
 }
 
 /// How a Series request went.
@@ -67,6 +82,11 @@ fn sizes() -> Histogram {
 
 fn blocks() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 10))
+}
+
+/// From 1 KiB to 512 MiB.
+fn postings() -> Histogram {
+    Histogram::new([10, 20, 23, 24, 25, 26, 27, 28, 29].map(|power| (1u64 << power) as f64))
 }
 
 fn results() -> Histogram {
@@ -99,7 +119,13 @@ impl StoreMetrics {
             queries_dropped: Counters::default(),
             gate_duration: duration_histogram(),
             gate_in_flight: Gauge::default(),
+            gate_passed: Counter::default(),
+            postings_sizes: Histograms::new_with_constructor(postings),
+            requested: Requested::default(),
+            header_loads: Histogram::new(HEADER_BUCKETS),
+            header_downloads: Histogram::new(HEADER_DOWNLOAD_BUCKETS),
         };
+        metrics.requested.register(registry);
         metrics.register_blocks(registry.sub_registry_with_prefix("thanos_bucket_store"));
         metrics.register_requests(registry.sub_registry_with_prefix("thanos_bucket_store"));
         let max: Gauge = Gauge::default();
@@ -111,6 +137,7 @@ impl StoreMetrics {
             "Number of queries that are currently in flight",
             metrics.gate_in_flight.clone(),
         );
+        gate.register("queries", "Total number of queries", metrics.gate_passed.clone());
         // Thanos calls it by the second name, its dashboards by the first.
         for name in ["duration_seconds", "queries_duration_seconds"] {
             gate.register(name, "How many seconds queries waited for their turn", metrics.gate_duration.clone());
@@ -137,6 +164,10 @@ impl StoreMetrics {
         registry.register("blocks_last_loaded_timestamp_seconds", help, self.last_loaded.clone());
         let help = "The total time taken to load a block in seconds";
         registry.register("block_load_duration_seconds", help, self.load_duration.clone());
+        let help = "Duration of the index-header loading in seconds";
+        registry.register("indexheader_load_duration_seconds", help, self.header_loads.clone());
+        let help = "Duration of the index-header download from objstore in seconds";
+        registry.register("indexheader_download_duration_seconds", help, self.header_downloads.clone());
     }
 
     fn register_requests(&self, registry: &mut Registry) {
@@ -149,6 +180,7 @@ impl StoreMetrics {
         family("series_get_all_duration_seconds", "Time until all blocks are prepared", &self.get_all_duration);
         family("series_merge_duration_seconds", "Time to merge the answers of all blocks", &self.merge_duration);
         family("series_result_series", "Number of series in the result of a Series request", &self.result_series);
+        family("postings_size_bytes", "Size in bytes of the postings for a single series call", &self.postings_sizes);
         let help = "Size in bytes of the chunks of each series that was sent";
         registry.register("sent_chunk_size_bytes", help, self.sent_sizes.clone());
         let help = "Number of queries that were dropped due to the limit";
@@ -165,6 +197,7 @@ impl StoreMetrics {
     pub fn gate_passed(&self, waited: Duration) -> InFlight {
         self.gate_duration.observe(waited.as_secs_f64());
         self.gate_in_flight.inc();
+        self.gate_passed.inc();
         InFlight(self.gate_in_flight.clone())
     }
 
@@ -187,6 +220,7 @@ impl StoreMetrics {
         self.get_all_duration.get_or_create(&of_tenant).observe(run.prepare.as_secs_f64());
         self.merge_duration.get_or_create(&of_tenant).observe(run.merge.as_secs_f64());
         self.result_series.get_or_create(&of_tenant).observe(stats.merged_series as f64);
+        self.postings_sizes.get_or_create(&of_tenant).observe(stats.postings_touched_bytes as f64);
         let items = [
             (
                 "postings",

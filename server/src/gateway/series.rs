@@ -27,6 +27,7 @@ use super::metrics::{InFlight, SeriesRun};
 use super::request::{self, Partial};
 use crate::api::error::block_status;
 use crate::api::grpc::call::{self, Incoming};
+use crate::api::grpc::requested::Pending;
 
 /// What a receiver says of a request that only names a tenant.
 const ONLY_TENANT: &str = "no matchers specified (excluding external labels)";
@@ -44,6 +45,7 @@ impl Gateway {
     async fn begin_series(self: &Arc<Self>, incoming: Incoming<SeriesRequest>) -> Result<SeriesBody, Status> {
         let Incoming { message, tenant, timeout, .. } = incoming;
         let waiting = Instant::now();
+        let pending = self.metrics.requested.begin();
         let permit = match &self.gate {
             Some(gate) => Some(Arc::clone(gate).acquire_owned().await.expect("the gate is never closed")),
             None => None,
@@ -85,6 +87,7 @@ impl Gateway {
             state: State::Streaming,
             prepare: started.elapsed(),
             started: Instant::now(),
+            pending,
             _turn: turn,
         };
         if only_tenant {
@@ -146,6 +149,7 @@ struct SeriesBody {
     state: State,
     prepare: Duration,
     started: Instant,
+    pending: Pending,
     _turn: Turn,
 }
 
@@ -165,6 +169,7 @@ impl SeriesBody {
     fn end(&mut self, status: &Status) -> Frame<Bytes> {
         self.state = State::Done;
         let run = SeriesRun { stats: *self.stream.stats(), prepare: self.prepare, merge: self.started.elapsed() };
+        (self.pending.series, self.pending.chunks) = (run.stats.merged_series, run.stats.merged_chunks);
         self.gateway.metrics.series_done(&run, &self.tenant);
         let trailers: HeaderMap = call::trailers(status);
         Frame::trailers(trailers)

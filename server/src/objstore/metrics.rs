@@ -2,6 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::telemetry::metrics::{Counters, FloatGauges, Histograms, MetricLabels, duration_histogram};
@@ -16,6 +17,7 @@ pub struct BucketMetrics {
     failures: Counters,
     fetched_bytes: Counters,
     durations: Histograms,
+    transferred_bytes: Histograms,
     last_upload: FloatGauges,
 }
 
@@ -28,6 +30,7 @@ impl BucketMetrics {
             failures: Counters::default(),
             fetched_bytes: Counters::default(),
             durations: Histograms::new_with_constructor(duration_histogram),
+            transferred_bytes: Histograms::new_with_constructor(transfers),
             last_upload: FloatGauges::default(),
         };
         drop(metrics.last_upload.get_or_create(&metrics.bucket_labels()));
@@ -58,6 +61,11 @@ impl BucketMetrics {
             metrics.durations.clone(),
         );
         registry.register(
+            "thanos_objstore_bucket_operation_transferred_bytes",
+            "Number of bytes transferred from bucket per operation",
+            metrics.transferred_bytes.clone(),
+        );
+        registry.register(
             "thanos_objstore_bucket_last_successful_upload_time",
             "Second timestamp of the last successful upload to the bucket",
             metrics.last_upload.clone(),
@@ -80,6 +88,11 @@ impl BucketMetrics {
     }
 }
 
+/// From 32 KiB to 1 GiB, as in Thanos.
+fn transfers() -> Histogram {
+    Histogram::new(exponential_buckets(32768.0, 2.0, 16))
+}
+
 /// An operation that has begun.
 pub(super) struct Timer<'a> {
     metrics: &'a BucketMetrics,
@@ -93,6 +106,9 @@ impl Timer<'_> {
         let labels = self.metrics.labels(self.operation);
         self.metrics.durations.get_or_create(&labels).observe(self.started.elapsed().as_secs_f64());
         self.metrics.fetched_bytes.get_or_create(&labels).inc_by(bytes);
+        if bytes > 0 {
+            self.metrics.transferred_bytes.get_or_create(&labels).observe(bytes as f64);
+        }
         if self.operation == "upload" {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.metrics.last_upload.get_or_create(&self.metrics.bucket_labels()).set(now.as_secs_f64());

@@ -155,13 +155,24 @@ impl Collector for Process {
             counter.encode(encoder.encode_descriptor(name, help, unit, counter.metric_type())?)
         };
         counter("process_cpu", "Total user and system CPU time.", Some(&Unit::Seconds), process.cpu_seconds)?;
+        if let Some((received, sent)) = process.network_bytes {
+            let help = "Number of bytes received by the process over the network.";
+            counter("process_network_receive_bytes", help, None, received)?;
+            let help = "Number of bytes sent by the process over the network.";
+            counter("process_network_transmit_bytes", help, None, sent)?;
+        }
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
         gauge("process_resident_memory_bytes", "Resident memory size in bytes.", process.resident_bytes)?;
         gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", process.virtual_bytes)?;
-        gauge("process_open_fds", "Number of open file descriptors.", process.open_fds)
+        gauge("process_open_fds", "Number of open file descriptors.", process.open_fds)?;
+        gauge("process_max_fds", "Maximum number of open file descriptors.", process.max_fds)?;
+        let help = "Maximum amount of virtual memory available in bytes.";
+        gauge("process_virtual_memory_max_bytes", help, process.virtual_bytes_max)?;
+        let help = "Start time of the process since unix epoch in seconds.";
+        gauge("process_start_time_seconds", help, process.start_seconds)
     }
 }
 
@@ -170,6 +181,11 @@ struct ProcessNumbers {
     resident_bytes: f64,
     virtual_bytes: f64,
     open_fds: f64,
+    max_fds: f64,
+    virtual_bytes_max: f64,
+    start_seconds: f64,
+    /// Received and sent, of the process' network.
+    network_bytes: Option<(f64, f64)>,
 }
 
 /// Reads `/proc/self`; `None` where there is none. The kernel counts CPU time in hundredths of a
@@ -183,7 +199,38 @@ fn read_process() -> Option<ProcessNumbers> {
         virtual_bytes: number(20)?,
         resident_bytes: number(21)? * 4096.0,
         open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as f64,
+        max_fds: soft_limit("Max open files")?,
+        virtual_bytes_max: soft_limit("Max address space")?,
+        start_seconds: booted()? + number(19)? / 100.0,
+        network_bytes: network_bytes(),
     })
+}
+
+/// The soft limit of a resource, as `/proc/self/limits` names it; one that is unlimited is the greatest
+/// number there is, as Go's client has it.
+fn soft_limit(name: &str) -> Option<f64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let value = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?;
+    if value == "unlimited" { Some(u64::MAX as f64) } else { value.parse().ok() }
+}
+
+/// When the machine started, in Unix seconds.
+fn booted() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+/// Bytes of IP that came and went, of the process' network; the kernel gives names and numbers in two
+/// lines that start alike.
+fn network_bytes() -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let of = |wanted: &str| {
+        let at = names.split_whitespace().position(|name| name == wanted)?;
+        values.split_whitespace().nth(at)?.parse::<f64>().ok()
+    };
+    Some((of("InOctets")?, of("OutOctets")?))
 }
 
 #[cfg(test)]
@@ -202,6 +249,21 @@ mod tests {
         assert_eq!(kind, PROMETHEUS_TEXT);
         let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\nthanos_x_total{op=\"get\"} 3\n";
         assert_eq!(old, expected);
+    }
+
+    #[test]
+    fn the_process_is_told_of_as_go_tells_it() {
+        let text = render(&registry(), "*/*").1;
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("{name}\n{text}")).parse::<f64>().unwrap()
+        };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let age = now - value("process_start_time_seconds");
+        assert!((-2.0..86_400.0).contains(&age), "{age}");
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        assert!(value("process_virtual_memory_max_bytes") >= value("process_virtual_memory_bytes"));
+        assert!(value("process_network_receive_bytes_total") >= 0.0);
     }
 
     #[test]

@@ -34,7 +34,9 @@ const STREAMS: [&str; 10] = [
 pub struct RpcMetrics {
     started: Counters,
     handled: Counters,
+    /// Messages of answers, and of questions.
     messages: Counters,
+    questions: Counters,
     durations: Histograms,
 }
 
@@ -44,6 +46,7 @@ impl Default for RpcMetrics {
             started: Counters::default(),
             handled: Counters::default(),
             messages: Counters::default(),
+            questions: Counters::default(),
             durations: Histograms::new_with_constructor(duration_histogram),
         }
     }
@@ -55,6 +58,8 @@ impl RpcMetrics {
         registry.register("grpc_server_started", "RPCs started on the server", self.started.clone());
         registry.register("grpc_server_handled", "RPCs completed on the server", self.handled.clone());
         registry.register("grpc_server_msg_sent", "Stream pieces sent by the server", self.messages.clone());
+        let help = "RPC stream messages received on the server";
+        registry.register("grpc_server_msg_received", help, self.questions.clone());
         let help = "Seconds from the start of an RPC to its end on the server";
         registry.register("grpc_server_handling_seconds", help, self.durations.clone());
     }
@@ -64,6 +69,7 @@ impl RpcMetrics {
         registry.register("grpc_client_started", "RPCs started on the client", self.started.clone());
         registry.register("grpc_client_handled", "RPCs completed on the client", self.handled.clone());
         registry.register("grpc_client_msg_received", "Stream pieces received by the client", self.messages.clone());
+        registry.register("grpc_client_msg_sent", "Stream messages sent by the client", self.questions.clone());
         let help = "Seconds from the start of an RPC to its end on the client";
         registry.register("grpc_client_handling_seconds", help, self.durations.clone());
     }
@@ -90,6 +96,8 @@ impl Call {
             ("grpc_type", kind.to_owned()),
         ];
         metrics.started.get_or_create(&labels).inc();
+        // Every method here is asked by one message.
+        metrics.questions.get_or_create(&labels).inc();
         let messages = metrics.messages.get_or_create(&labels).clone();
         Self { metrics: metrics.clone(), labels, messages, started: Instant::now(), code: None }
     }
@@ -271,6 +279,7 @@ mod tests {
         let text = render(&registry, "").1;
         for line in [
             "grpc_client_started_total{grpc_method=\"B\",grpc_service=\"a\",grpc_type=\"unary\"} 2",
+            "grpc_client_msg_sent_total{grpc_method=\"B\",grpc_service=\"a\",grpc_type=\"unary\"} 2",
             "{grpc_code=\"OK\",grpc_method=\"Series\",grpc_service=\"thanos.Store\",grpc_type=\"server_stream\"} 1",
             "{grpc_code=\"NotFound\",grpc_method=\"B\",grpc_service=\"a\",grpc_type=\"unary\"} 1",
             "{grpc_code=\"Unavailable\",grpc_method=\"B\",grpc_service=\"a\",grpc_type=\"unary\"} 1",

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use http::{Request, Response};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use crate::telemetry::metrics::Counters;
 use crate::telemetry::requests::{Decision, RequestLog};
 use crate::telemetry::rpc::{Call, CountedBody, RpcMetrics};
 
@@ -21,7 +21,7 @@ use crate::telemetry::rpc::{Call, CountedBody, RpcMetrics};
 #[derive(Clone, Debug, Default)]
 pub struct GrpcMetrics {
     calls: RpcMetrics,
-    panics: Counters,
+    panics: Counter,
 }
 
 impl GrpcMetrics {
@@ -29,7 +29,8 @@ impl GrpcMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         metrics.calls.register_server(registry);
-        registry.register("grpc_server_panics_recovered", "RPCs that panicked", metrics.panics.clone());
+        let help = "gRPC requests recovered from a panic";
+        registry.register("grpc_req_panics_recovered", help, metrics.panics.clone());
         metrics
     }
 }
@@ -70,7 +71,7 @@ where
             let response = match answer.await {
                 Ok(Ok(response)) => response,
                 Err(_) => {
-                    panics.get_or_create(measure.call.labels()).inc();
+                    panics.inc();
                     Status::internal("the call panicked; this is a bug").into_http()
                 }
             };

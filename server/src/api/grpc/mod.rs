@@ -9,6 +9,8 @@ pub mod info;
 pub mod measure;
 /// What a process serves, told to those who ask.
 pub mod reflection;
+/// How much Series calls were answered with.
+pub mod requested;
 /// Labels and matchers on the wire.
 pub mod wire;
 

@@ -41,7 +41,11 @@ pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Resu
 }
 
 pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let asked = asked(&api, &params, range_when(&api, &params)?)?;
+    let when = range_when(&api, &params)?;
+    if let When::Range(steps) = when {
+        api.gate.range_asked(steps.end - steps.start);
+    }
+    let asked = asked(&api, &params, when)?;
     answer(api, params, asked).await
 }
 

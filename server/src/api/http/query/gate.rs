@@ -1,4 +1,5 @@
-//! How many queries run at once (`--query.max-concurrent`); the others wait for their turn.
+//! How many queries run at once (`--query.max-concurrent`); the others wait for their turn. Which ranges
+//! they are about is counted.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,11 +7,14 @@ use std::time::Instant;
 use engine::model::{Error, ErrorKind};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::telemetry::metrics::duration_histogram;
+
+/// The least upper bound of queries' ranges: 15 minutes.
+const RANGE_FIRST_SECONDS: f64 = 15.0 * 60.0;
 
 /// Lets queries in.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub struct Gate {
     max: Gauge,
     waits: Histogram,
     entered: Counter,
+    ranges: Histogram,
 }
 
 /// A query's turn; over when dropped. Whoever works on the query holds it, so that a query whose caller
@@ -39,6 +44,7 @@ impl Gate {
             max: Gauge::default(),
             waits: duration_histogram(),
             entered: Counter::default(),
+            ranges: Histogram::new(exponential_buckets(RANGE_FIRST_SECONDS, 2.0, 12)),
         };
         gate.max.set(max as i64);
         gate
@@ -52,6 +58,13 @@ impl Gate {
         let help = "Seconds that queries waited for their turn";
         registry.register(name("queries_duration_seconds"), help, self.waits.clone());
         registry.register(name("queries"), "Queries that got their turn", self.entered.clone());
+        let name = "thanos_query_range_requested_timespan_duration_seconds";
+        registry.register(name, "A histogram of the query range window in seconds", self.ranges.clone());
+    }
+
+    /// A query over a range of so many milliseconds is asked.
+    pub fn range_asked(&self, milliseconds: i64) {
+        self.ranges.observe(milliseconds as f64 / 1000.0);
     }
 
     /// Waits for a turn until `deadline`.
