@@ -126,6 +126,79 @@ fn the_graph_zooms_stacks_and_hides_series_and_its_address_shows_the_same() {
 }
 
 #[test]
+fn a_panel_asks_the_stores_that_are_chosen_and_its_address_says_which() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let store = |name: &str| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let frame = series_frame(&[("__name__", "up"), ("store", name)], &[(now - 1000, 1.0)]);
+        Endpoint::start(Answers::store(&[("store", name)], vec![Step::Send(frame)]))
+    };
+    let (one, two) = (store("one"), store("two"));
+    let endpoints = [&one, &two].map(|store| format!("--endpoint={}", store.address));
+    let uru = Uru::start("query", &[&endpoints[0], &endpoints[1]]);
+    browser.open(&page(&uru, "/graph?g0.expr=up&g0.tab=1"));
+    browser.wait("document.querySelectorAll('tbody tr').length === 2");
+    browser.click_text("summary", "All stores");
+    browser.click_text(".choice label", &two.address);
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert!(browser.text("tbody tr").contains("store=two"));
+    browser.wait_for_text("summary", "1 store");
+    let address = browser.url();
+    assert!(address.contains("g0.store_matches="), "{address}");
+    browser.open("about:blank");
+    browser.open(&address);
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    browser.click_text("summary", "1 store");
+    browser.wait("document.querySelectorAll('.choice input:checked').length === 1");
+    browser.click_text(".choice label", &one.address);
+    browser.wait("document.querySelectorAll('tbody tr').length === 2");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn queries_that_were_answered_are_remembered_and_run_again() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.open(&page(&uru, "/graph?g0.expr=count(up)&g0.tab=1"));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    browser.open(&page(&uru, "/graph?g0.expr=up&g0.tab=1"));
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
+    browser.click_text("summary", "History");
+    browser.wait("document.querySelectorAll('.choice li').length === 2");
+    assert_eq!(browser.texts(".choice li"), ["up", "count(up)"]);
+    browser.click_text(".choice li button", "count(up)");
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.text(".cm-content"), "count(up)");
+    browser.click_text(".choice button", "Forget all");
+    browser.wait("document.querySelectorAll('.choice li').length === 0");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn times_are_shown_and_typed_in_utc_or_where_the_browser_is() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    let end = "2023-11-14 22:13:20".replace(' ', "+");
+    browser.open(&page(&uru, &format!("/graph?g0.expr=vector(1)&g0.tab=1&g0.end_input={end}")));
+    let shown = "return document.querySelector('input.wide').value";
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.run(shown), "2023-11-14 22:13:20");
+    browser.click("[aria-label='Switch to local time']");
+    browser.wait("document.querySelector('input.wide').ariaLabel === 'End (local)'");
+    assert_eq!(browser.run(shown), "2023-11-15 03:43:20");
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    // Links are the same for everybody, and the choice stays.
+    browser.click("[aria-label=Later]");
+    browser.wait("location.search.includes('end_input=2023-11-14+22%3A43%3A20')");
+    browser.open(&page(&uru, "/blocks"));
+    browser.click(".lane .block");
+    browser.wait_for_text("[aria-label=Block] .facts", "From (local)");
+    browser.click("[aria-label='Switch to UTC']");
+    browser.wait("localStorage.getItem('uru-zone') === 'utc'");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
 fn explain_shows_operators_with_what_each_cost() {
     let Some(browser) = Browser::start(Screen::Desktop) else { return };
     let (uru, _folder) = all_in_one();

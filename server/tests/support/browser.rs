@@ -64,11 +64,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser; `None`, said loudly, where chromedriver isn't installed. With
+    /// Starts a browser whose clock is five and a half hours before UTC; `None`, said loudly, where chromedriver isn't installed. With
     /// URU_REQUIRE_ALL=1 its absence is a failure.
     pub fn start(screen: Screen) -> Option<Self> {
         let started = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TZ", "Asia/Kolkata")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -12,6 +12,7 @@ import { QueryPage } from "./pages/query";
 import { RulesPage } from "./pages/rules";
 import { StoresPage } from "./pages/stores";
 import { TargetsPage } from "./pages/targets";
+import { setTimeZone, timeZone } from "./time";
 
 const ALL = [
   { path: "/graph", title: "Query", page: QueryPage },
@@ -41,6 +42,7 @@ function preferredTheme(): Theme {
 function App() {
   const [path, setPath] = useState(location.pathname.slice(prefix.length));
   const [theme, setTheme] = useState(preferredTheme);
+  const [zone, setZone] = useState(timeZone);
   useEffect(() => {
     document.documentElement.dataset.theme = theme;
   }, [theme]);
@@ -64,6 +66,11 @@ function App() {
     localStorage.setItem("uru-theme", other);
     setTheme(other);
   };
+  const toggleZone = () => {
+    const other = zone === "utc" ? "local" : "utc";
+    setTimeZone(other);
+    setZone(other);
+  };
   const Page = current.page;
   return (
     <>
@@ -86,12 +93,15 @@ function App() {
             </a>
           ))}
         </nav>
+        <button class="quiet" onClick={toggleZone} aria-label={`Switch to ${zone === "utc" ? "local time" : "UTC"}`}>
+          {zone === "utc" ? "Local time" : "UTC"}
+        </button>
         <button class="quiet" onClick={toggleTheme} aria-label={`Switch to ${theme === "dark" ? "light" : "dark"} theme`}>
           {theme === "dark" ? "Light" : "Dark"}
         </button>
       </header>
       <main id="main">
-        <Page key={current.path} />
+        <Page key={`${current.path} ${zone}`} />
       </main>
     </>
   );

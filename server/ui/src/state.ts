@@ -13,6 +13,8 @@ export type Panel = {
   dedup: boolean;
   partial: boolean;
   resolution: string;
+  /** Names of the endpoints that are asked; none for all. */
+  stores: string[];
 };
 
 let nextKey = 1;
@@ -29,6 +31,7 @@ export function newPanel(): Panel {
     dedup: true,
     partial: true,
     resolution: "0s",
+    stores: [],
   };
 }
 
@@ -50,9 +53,21 @@ export function readPanels(search: string): Panel[] {
     panel.dedup = read("deduplicate") !== "0";
     panel.partial = read("partial_response") !== "0";
     panel.resolution = read("max_source_resolution") ?? panel.resolution;
+    panel.stores = readStores(read("store_matches"));
     panels.push(panel);
   }
   return panels.length > 0 ? panels : [newPanel()];
+}
+
+/** Names in a list of endpoints as Thanos' addresses have it. */
+function readStores(text: string | null): string[] {
+  try {
+    const stores: unknown = JSON.parse(text ?? "[]");
+    if (!Array.isArray(stores)) return [];
+    return stores.map((store) => (store as { name?: unknown } | null)?.name).filter((name) => typeof name === "string");
+  } catch {
+    return [];
+  }
 }
 
 /** The address of `panels`. */
@@ -68,6 +83,7 @@ export function writePanels(panels: Panel[]): string {
     if (panel.stacked) write("stacked", "1");
     if (!panel.dedup) write("deduplicate", "0");
     if (!panel.partial) write("partial_response", "0");
+    if (panel.stores.length > 0) write("store_matches", JSON.stringify(panel.stores.map((name) => ({ name }))));
     if (panel.resolution !== "0s") write("max_source_resolution", panel.resolution);
   });
   return `?${params}`;

@@ -1,4 +1,20 @@
-// Times and durations as people type and read them.
+// Times and durations as people type and read them: times in UTC, or in the time of where they are.
+
+export type Zone = "utc" | "local";
+
+const SAVED = "uru-zone";
+let zone: Zone = localStorage.getItem(SAVED) === "local" ? "local" : "utc";
+
+/** In which times are shown and typed. */
+export const timeZone = (): Zone => zone;
+
+/** Its name beside a time. */
+export const zoneName = (): string => (zone === "utc" ? "UTC" : "local");
+
+export function setTimeZone(next: Zone) {
+  zone = next;
+  localStorage.setItem(SAVED, next);
+}
 
 const UNITS: [string, number][] = [
   ["y", 365 * 86400],
@@ -36,8 +52,20 @@ export function formatDuration(seconds: number): string {
   return text || "0s";
 }
 
-/** Unix seconds as "2026-01-31 12:00:00" in UTC. */
+/** Unix seconds as "2026-01-31T12:00:00.000" in the zone that is shown. */
+export function isoTime(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  const shift = zone === "utc" ? 0 : date.getTimezoneOffset() * 60_000;
+  return new Date(date.getTime() - shift).toISOString().slice(0, 23);
+}
+
+/** Unix seconds as "2026-01-31 12:00:00" in the zone that is shown. */
 export function formatTime(seconds: number): string {
+  return isoTime(seconds).slice(0, 19).replace("T", " ");
+}
+
+/** The same in UTC, as addresses have it. */
+export function formatUtc(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ");
 }
 
@@ -54,11 +82,16 @@ export function formatRangeMs(minTime: number, maxTime: number): [string, string
   return minTime > maxTime ? ["nothing yet", ""] : [formatTimeMs(minTime), formatTimeMs(maxTime)];
 }
 
-/** Unix seconds of "2026-01-31 12:00[:00]" in UTC; null when it is not one. */
-export function parseTime(text: string): number | null {
+/** Unix seconds of "2026-01-31 12:00[:00]" in the zone that is shown; null when it is not one. */
+export const parseTime = (text: string): number | null => parse(text, zone === "utc" ? "Z" : "");
+
+/** The same in UTC. */
+export const parseUtc = (text: string): number | null => parse(text, "Z");
+
+function parse(text: string, suffix: string): number | null {
   const match = /^(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?$/.exec(text.trim());
   if (!match) return null;
-  const ms = Date.parse(`${match[1]}T${match[2]}${match[3] ?? ":00"}Z`);
+  const ms = Date.parse(`${match[1]}T${match[2]}${match[3] ?? ":00"}${suffix}`);
   return Number.isNaN(ms) ? null : ms / 1000;
 }
 

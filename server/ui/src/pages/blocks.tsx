@@ -4,7 +4,7 @@
 import { useState } from "preact/hooks";
 import { post, type Block, type Blocks, type Labels } from "../api";
 import { Badge, Filter, LabelSet, Message, Page, useApi } from "../parts";
-import { ago, formatDuration, formatTimeMs } from "../time";
+import { ago, formatDuration, formatTimeMs, zoneName } from "../time";
 
 const RESOLUTIONS: Record<number, string> = { 0: "raw", 300000: "5 m", 3600000: "1 h" };
 const VIEWS = ["global", "loaded"];
@@ -158,8 +158,8 @@ function Details(props: { block: Block; admin: boolean; onClose: () => void; onM
   const download = `data:application/json,${encodeURIComponent(JSON.stringify(meta, null, "\t"))}`;
   const has = (name: string) => marks?.includes(name) ?? false;
   const facts: [string, string][] = [
-    ["From (UTC)", formatTimeMs(block.minTime)],
-    ["To (UTC)", formatTimeMs(block.maxTime)],
+    [`From (${zoneName()})`, formatTimeMs(block.minTime)],
+    [`To (${zoneName()})`, formatTimeMs(block.maxTime)],
     ["Range", formatDuration((block.maxTime - block.minTime) / 1000)],
     ["Resolution", RESOLUTIONS[block.thanos?.downsample?.resolution ?? 0] ?? "unknown"],
     ["Level", String(block.compaction.level)],

@@ -2,7 +2,7 @@
 
 import { Badge, LabelSet, Page, useApi } from "../parts";
 import type { Endpoint } from "../api";
-import { ago, formatRangeMs } from "../time";
+import { ago, formatRangeMs, zoneName } from "../time";
 
 export function StoresPage() {
   const stores = useApi<Record<string, Endpoint[] | null>>("stores");
@@ -20,8 +20,8 @@ export function StoresPage() {
                   <th>Endpoint</th>
                   <th>Health</th>
                   <th>External labels</th>
-                  <th>From (UTC)</th>
-                  <th>To (UTC)</th>
+                  <th>From ({zoneName()})</th>
+                  <th>To ({zoneName()})</th>
                   <th>Last check</th>
                 </tr>
               </thead>

@@ -3,6 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { seriesName, type Series } from "../api";
+import { formatTime, isoTime, timeZone, zoneName } from "../time";
 
 export type Span = { start: number; end: number; step: number };
 
@@ -110,9 +111,9 @@ function height(): number {
   return innerWidth < 700 ? 240 : 340;
 }
 
-/** A tick of the time axis in UTC, as precise as ticks `apart` seconds need. */
+/** A tick of the time axis, as precise as ticks `apart` seconds need. */
 function clock(seconds: number, apart: number): string {
-  const text = new Date(seconds * 1000).toISOString();
+  const text = isoTime(seconds);
   if (apart >= 86400) return text.slice(5, 10);
   const time = apart < 60 ? text.slice(11, 19) : text.slice(11, 16);
   return time.startsWith("00:00") ? `${time}\n${text.slice(5, 10)}` : time;
@@ -137,7 +138,7 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
     width: target.clientWidth,
     height: height(),
     legend: { show: false },
-    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    tzDate: (seconds) => (timeZone() === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
     scales: { x: { range: () => [span.start, Math.max(span.end, span.start + 1)] } },
     axes: [{ ...axis, values: (_, ticks, __, ___, apart) => ticks.map((tick) => clock(tick, apart)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map(number) }],
     cursor: { drag: { x: true, y: false, setScale: false }, focus: { prox: 16 } },
@@ -181,8 +182,8 @@ function tooltip(values: Column[], order: number[], names: string[]): uPlot.Plug
           return;
         }
         const at = order[focused - 1]!;
-        const time = new Date(plot.data[0][idx]! * 1000).toISOString().replace("T", " ").slice(0, 19);
-        box.replaceChildren(`${time} UTC`, document.createElement("br"), names[at]!, document.createElement("br"));
+        const time = formatTime(plot.data[0][idx]!);
+        box.replaceChildren(`${time} ${zoneName()}`, document.createElement("br"), names[at]!, document.createElement("br"));
         box.append(Object.assign(document.createElement("b"), { textContent: number(values[at]![idx]) }));
         box.style.display = "block";
         const right = left > plot.over.clientWidth / 2;

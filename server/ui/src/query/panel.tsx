@@ -4,7 +4,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Answer, type Operator, type QueryData } from "../api";
 import { Message } from "../parts";
 import type { Panel, Tab } from "../state";
-import { formatDuration, formatTime, parseDuration, parseTime } from "../time";
+import { formatDuration, formatTime, formatUtc, parseDuration, parseTime, parseUtc, zoneName } from "../time";
+import { History, Stores, rememberQuery } from "./choices";
 import { Editor } from "./editor";
 import { Explain } from "./explain";
 import { Graph, type Span } from "./graph";
@@ -30,6 +31,7 @@ export function PanelView({ panel, onChange, onRemove }: Props) {
   const [error, setError] = useState<string>();
   const [running, setRunning] = useState(false);
   const [turn, setTurn] = useState(0);
+  const [written, setWritten] = useState(0);
   const abort = useRef<AbortController>();
   const set = (change: Partial<Panel>) => onChange({ ...panel, ...change });
 
@@ -44,6 +46,7 @@ export function PanelView({ panel, onChange, onRemove }: Props) {
       (answer) => {
         setShown(answer);
         setRunning(false);
+        rememberQuery(panel.expr);
       },
       (reason: Error) => {
         if (controller.signal.aborted) return;
@@ -53,14 +56,19 @@ export function PanelView({ panel, onChange, onRemove }: Props) {
       },
     );
     return () => controller.abort();
-  }, [turn, panel.tab, panel.range, panel.end, panel.step, panel.dedup, panel.partial, panel.resolution]);
+  }, [turn, panel.tab, panel.range, panel.end, panel.step, panel.dedup, panel.partial, panel.resolution, panel.stores.join("\n")]);
 
   const zoom = (from: number, to: number) =>
-    set({ end: formatTime(Math.ceil(to)), range: formatDuration(Math.max(1, Math.round(to - from))) });
+    set({ end: formatUtc(Math.ceil(to)), range: formatDuration(Math.max(1, Math.round(to - from))) });
+  const choose = (expr: string) => {
+    set({ expr });
+    setWritten(written + 1);
+    setTurn(turn + 1);
+  };
   return (
     <section class="card panel" aria-label="Panel" aria-busy={running}>
       <div class="ask">
-        <Editor value={panel.expr} onChange={(expr) => set({ expr })} onRun={() => setTurn(turn + 1)} />
+        <Editor key={written} value={panel.expr} onChange={(expr) => set({ expr })} onRun={() => setTurn(turn + 1)} />
         <button class="run" onClick={() => setTurn(turn + 1)}>
           Run
         </button>
@@ -68,7 +76,7 @@ export function PanelView({ panel, onChange, onRemove }: Props) {
           ✕
         </button>
       </div>
-      <Controls panel={panel} set={set} />
+      <Controls panel={panel} set={set} choose={choose} />
       {error && <Message kind="error">{error}</Message>}
       {shown?.answer?.warnings.map((text) => <Message kind="warning">{text}</Message>)}
       {shown?.answer?.infos.map((text) => <Message kind="info">{text}</Message>)}
@@ -86,12 +94,19 @@ function Result({ shown, panel, onZoom }: { shown: Shown; panel: Panel; onZoom: 
   return <Table data={data} tookMs={shown.tookMs} />;
 }
 
-function Controls({ panel, set }: { panel: Panel; set: (change: Partial<Panel>) => void }) {
+type ControlsProps = { panel: Panel; set: (change: Partial<Panel>) => void; choose: (expr: string) => void };
+
+function Controls({ panel, set, choose }: ControlsProps) {
   const range = parseDuration(panel.range) ?? 3600;
   const scale = (factor: number) => set({ range: formatDuration(Math.max(1, Math.round(range * factor))) });
   const move = (by: number) => {
-    const end = (parseTime(panel.end) ?? Date.now() / 1000) + by * range;
-    set({ end: formatTime(Math.round(end)) });
+    const end = (parseUtc(panel.end) ?? Date.now() / 1000) + by * range;
+    set({ end: formatUtc(Math.round(end)) });
+  };
+  const end = parseUtc(panel.end);
+  const setEnd = (text: string) => {
+    const time = parseTime(text);
+    set({ end: time === null ? text : formatUtc(time) });
   };
   return (
     <div class="controls">
@@ -105,7 +120,7 @@ function Controls({ panel, set }: { panel: Panel; set: (change: Partial<Panel>) 
       )}
       <span class="group">
         <button class="quiet" aria-label="Earlier" onClick={() => move(-0.5)}>‹</button>
-        <Field label="End (UTC)" value={panel.end} placeholder="now" wide valid={panel.end === "" || parseTime(panel.end) !== null} onChange={(value) => set({ end: value })} />
+        <Field label={`End (${zoneName()})`} value={end === null ? panel.end : formatTime(end)} placeholder="now" wide valid={panel.end === "" || end !== null} onChange={setEnd} />
         <button class="quiet" aria-label="Later" onClick={() => move(0.5)}>›</button>
         {panel.end !== "" && <button class="quiet" onClick={() => set({ end: "" })}>now</button>}
       </span>
@@ -120,6 +135,8 @@ function Controls({ panel, set }: { panel: Panel; set: (change: Partial<Panel>) 
           <option value={value} key={value}>{title}</option>
         ))}
       </select>
+      <Stores chosen={panel.stores} onChange={(stores) => set({ stores })} />
+      <History onChoose={choose} />
     </div>
   );
 }
@@ -173,7 +190,7 @@ function Check(props: { label: string; on: boolean; onChange: (on: boolean) => v
 }
 
 async function ask(panel: Panel, signal: AbortSignal): Promise<Shown> {
-  const end = panel.end === "" ? Date.now() / 1000 : parseTime(panel.end);
+  const end = panel.end === "" ? Date.now() / 1000 : parseUtc(panel.end);
   const range = parseDuration(panel.range);
   const step = panel.step === "" ? Math.max(1, Math.round((range ?? 3600) / 250)) : parseDuration(panel.step);
   if (end === null) throw new Error(`"${panel.end}" is not a time: write 2026-01-31 12:00:00`);
@@ -185,6 +202,7 @@ async function ask(panel: Panel, signal: AbortSignal): Promise<Shown> {
     dedup: String(panel.dedup),
     partial_response: String(panel.partial),
     max_source_resolution: panel.resolution,
+    "storeMatch[]": panel.stores.map((name) => `{__address__=${JSON.stringify(name)}}`),
   };
   const times = { start: span.start.toFixed(3), end: end.toFixed(3), step: String(step) };
   const started = performance.now();
