@@ -40,6 +40,17 @@ fn members_of_a_group_take_turns_and_the_others_stand_in_for_one_that_is_gone() 
 }
 
 #[test]
+fn an_endpoint_that_is_down_is_listed_for_as_long_as_is_said() {
+    let store = member();
+    let flags = [format!("--endpoint={}", store.address), "--store.unhealthy-timeout=300ms".to_owned()];
+    let uru = Uru::start("query", &[&flags[0], &flags[1], "--endpoint.info-timeout=100ms"]);
+    uru.wait_for("/api/v1/stores", &store.address);
+    let address = store.address.clone();
+    drop(store);
+    wait(|| !uru.get("/api/v1/stores").1.contains(&address));
+}
+
+#[test]
 fn certificates_of_endpoints_are_verified_unless_that_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();

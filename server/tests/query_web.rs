@@ -69,6 +69,33 @@ fn paths_with_a_slash_too_many_lead_to_those_that_are_served() {
 }
 
 #[test]
+fn what_is_not_there_is_said_in_words() {
+    let uru = Uru::start("query", &[]);
+    for path in ["/nope", "/api/v1/nope"] {
+        assert_eq!(uru.get(path), (404, "404 page not found\n".to_owned()), "{path}");
+    }
+}
+
+#[test]
+fn quotes_in_a_target_are_taken_as_people_write_them() {
+    use std::io::{Read, Write};
+    let uru = Uru::start("query", &[]);
+    let mut stream = std::net::TcpStream::connect(&uru.http).unwrap();
+    let target = "/api/v1/format_query?query=up{a=\"b\"}";
+    for end in ["", "Connection: close\r\n"] {
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: a\r\n{end}\r\n").unwrap();
+        let mut answer = vec![0; 2000];
+        let mut len = 0;
+        let expected = br#""data":"up{a=\"b\"}""#;
+        while !answer[..len].windows(expected.len()).any(|part| part == expected) {
+            let more = stream.read(&mut answer[len..]).unwrap();
+            assert!(more > 0, "{}", String::from_utf8_lossy(&answer));
+            len += more;
+        }
+    }
+}
+
+#[test]
 fn the_path_above_a_prefix_leads_below_it() {
     let external = Uru::start("query", &["--web.external-prefix=/p"]);
     let route = Uru::start("query", &["--web.route-prefix=/r"]);

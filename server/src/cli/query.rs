@@ -155,7 +155,7 @@ pub const ENDPOINTS: &[Flag] = &[
     Flag::without_effect("store.sd-interval", Kind::Duration, "5m", "files are read before every Info round"),
     Flag::without_effect("store.sd-dns-interval", Kind::Duration, "30s", "names are resolved before every Info round"),
     Flag::without_effect("endpoint.sd-config-reload-interval", Kind::Duration, "5m", "read before every Info round"),
-    Flag::without_effect("store.unhealthy-timeout", Kind::Duration, "5m", "it is five minutes"),
+    Flag::new("store.unhealthy-timeout", Kind::Duration, "5m", "Time that an endpoint which is down stays listed."),
     Flag::new("web.prefix-header", Kind::Text, "", "Header that says below which path a browser sees HTTP."),
     Flag::new("web.disable-cors", Kind::Switch, "false", "Leave out the headers that let other sites ask."),
     Flag::without_effect("grpc-compression", Kind::Word(&["none", "snappy"]), "none", "frames are not compressed"),

@@ -81,9 +81,10 @@ pub fn run(values: &Values) -> Result<(), String> {
     fanout_metrics.register(&mut registry);
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), grpc = %ports.grpc_address(), edge = runtime.name(), "starting querier");
-    let values = values.clone();
+    let (values, listed_for) = (values.clone(), values.duration("store.unhealthy-timeout"));
     runtime.run(async move {
-        let endpoints = Arc::new(EndpointSet::new(discovery, dialing).counted_by(fanout_metrics.clone()));
+        let endpoints =
+            Arc::new(EndpointSet::new(discovery, dialing).counted_by(fanout_metrics.clone()).listed_for(listed_for));
         let memory = Budget::new("--query.memory-limit", bytes_max(&values));
         telemetry::memory::register(&mut registry, &memory);
         let proxy = Proxy {

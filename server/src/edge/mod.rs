@@ -19,6 +19,8 @@ pub mod certificate;
 pub mod connect;
 /// Accepting connections and serving HTTP on them.
 pub mod serve;
+/// Targets of requests as people write them.
+pub mod target;
 /// TLS whose certificates are read again when their files change.
 pub mod tls;
 /// Whose certificates are believed.

@@ -17,6 +17,7 @@ use tower::Service;
 
 use super::Shutdown;
 use super::certificate::{Certified, ClientCertificate};
+use super::target::Forgiving;
 use super::tls::TlsServer;
 
 /// Bytes that a stream may have in flight before its sender waits for the peer: with less, a
@@ -130,7 +131,7 @@ where
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_MAX);
     let service = TowerToHyperService::new(service);
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(Forgiving::new(stream)), service));
     let mut age = std::pin::pin!(tokio::time::sleep(age_max));
     let mut is_ending = false;
     let ended = loop {

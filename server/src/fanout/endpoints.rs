@@ -17,7 +17,7 @@ use super::discovery::{Client, Discovery, Found, LastGood, Presence};
 use super::metrics::FanoutMetrics;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
-/// How long after its last good answer an endpoint is still listed.
+/// How long after its last good answer an endpoint is still listed, where nothing else is said.
 const UNHEALTHY_LISTED: Duration = Duration::from_secs(5 * 60);
 
 /// All endpoints.
@@ -26,6 +26,7 @@ pub struct EndpointSet {
     discovery: Discovery,
     dialing: Dialing,
     metrics: FanoutMetrics,
+    unhealthy_listed: Duration,
     known: Mutex<LastGood>,
     peers: RwLock<BTreeMap<String, Arc<Peer>>>,
 }
@@ -78,6 +79,7 @@ impl EndpointSet {
             discovery,
             dialing,
             metrics: FanoutMetrics::default(),
+            unhealthy_listed: UNHEALTHY_LISTED,
             known: Mutex::default(),
             peers: RwLock::default(),
         }
@@ -86,6 +88,12 @@ impl EndpointSet {
     /// The same endpoints, counted by `metrics`.
     pub fn counted_by(self, metrics: FanoutMetrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same endpoints, each still listed for so long after its last good answer
+    /// (`--store.unhealthy-timeout`).
+    pub fn listed_for(self, unhealthy_listed: Duration) -> Self {
+        Self { unhealthy_listed, ..self }
     }
 
     /// Resolves addresses and asks every endpoint what it holds; what went wrong with addresses.
@@ -139,7 +147,8 @@ impl EndpointSet {
         let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for peer in self.all() {
             let state = peer.state();
-            let long_gone = state.answered.is_none_or(|time| time.elapsed().unwrap_or_default() > UNHEALTHY_LISTED);
+            let long_gone =
+                state.answered.is_none_or(|time| time.elapsed().unwrap_or_default() > self.unhealthy_listed);
             if state.error.is_some() && long_gone && peer.presence == Presence::WhenHealthy && state.info.is_some() {
                 continue;
             }

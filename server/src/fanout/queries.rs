@@ -147,7 +147,7 @@ impl QueryService {
         scope: Scope,
         (timeout_seconds, lookback_ms): (i64, i64),
     ) -> Result<QueryResult, Status> {
-        let expr = syntax::parse(&text, self.syntax).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let expr = syntax::parse(&text, self.syntax).map_err(|error| Status::unknown(error.to_string()))?;
         let timeout = match u64::try_from(timeout_seconds) {
             Ok(0) | Err(_) => self.api.settings.timeout,
             Ok(seconds) => Duration::from_secs(seconds).min(self.api.settings.timeout),

@@ -36,7 +36,7 @@ async fn otherwise(known: Router, request: Request) -> Response {
         _ => format!("{path}/"),
     };
     if !is_served(known, &other).await {
-        return StatusCode::NOT_FOUND.into_response();
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
     let code = if request.method() == Method::GET {
         StatusCode::MOVED_PERMANENTLY
