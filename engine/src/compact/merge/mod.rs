@@ -33,7 +33,7 @@ use long::{Aggregates, Long, Others};
 use steps::{Step, Steps};
 
 /// Chunks of a slice that one thread works on, by default.
-pub const SLICE_CHUNKS: usize = 512;
+pub const SLICE_CHUNKS: usize = 384;
 
 /// XOR chunks that are decoded at once: enough for the lanes of the decoder, few enough for the caches.
 const DECODE_CHUNKS: usize = 192;

@@ -47,9 +47,7 @@ pub(super) fn sums<const LANES: usize>(values: &[f64], ranges: Ranges<'_>, out: 
         let (mut sums, mut lost) = (gather(values, &starts, 0), [0.0; LANES]);
         for number in 1..least {
             let row = gather(values, &starts, number);
-            for lane in 0..LANES {
-                (sums[lane], lost[lane]) = add_finite(row[lane], (sums[lane], lost[lane]));
-            }
+            add_row(&row, (&mut sums, &mut lost));
         }
         for lane in 0..LANES {
             let rest = &values[starts[lane] + least..starts[lane] + lens[lane]];
@@ -93,6 +91,14 @@ pub(super) fn squares<const LANES: usize>(values: &[f64], ranges: Ranges<'_>, ou
     super::scalar::squares_of(values, ranges, whole..ranges.len(), out);
 }
 
+/// Adds a number to the sum of each lane.
+#[inline(always)]
+fn add_row<const LANES: usize>(row: &[f64; LANES], (sums, lost): (&mut [f64; LANES], &mut [f64; LANES])) {
+    for lane in 0..LANES {
+        (sums[lane], lost[lane]) = add_finite(row[lane], (sums[lane], lost[lane]));
+    }
+}
+
 #[inline(always)]
 pub(super) fn lines<const LANES: usize>(
     (times, values): (&[f64], &[f64]),
@@ -104,20 +110,19 @@ pub(super) fn lines<const LANES: usize>(
     for at in (0..whole).step_by(LANES) {
         let (starts, lens, least) = block::<LANES>(ranges, at);
         let origin: [f64; LANES] = std::array::from_fn(|lane| origins[at + lane]);
-        let mut sums = [[0.0; LANES]; 8];
+        let (mut sums, mut lost) = ([[0.0; LANES]; 4], [[0.0; LANES]; 4]);
         for number in 0..least {
             let (time, y) = (gather(times, &starts, number), gather(values, &starts, number));
-            for lane in 0..LANES {
-                let mut line = line_of(&sums, lane);
-                line.add_by(add_finite, (time[lane], origin[lane]), y[lane]);
-                (sums[0][lane], sums[1][lane]) = line.x;
-                (sums[2][lane], sums[3][lane]) = line.y;
-                (sums[4][lane], sums[5][lane]) = line.xy;
-                (sums[6][lane], sums[7][lane]) = line.xx;
+            let x: [f64; LANES] = std::array::from_fn(|lane| (time[lane] - origin[lane]) / 1e3);
+            let xy = std::array::from_fn(|lane| x[lane] * y[lane]);
+            let xx = std::array::from_fn(|lane| x[lane] * x[lane]);
+            for (which, row) in [x, y, xy, xx].iter().enumerate() {
+                add_row(row, (&mut sums[which], &mut lost[which]));
             }
         }
         for lane in 0..LANES {
-            let mut line = line_of(&sums, lane);
+            let pair = |which: usize| (sums[which][lane], lost[which][lane]);
+            let mut line = Line { x: pair(0), y: pair(1), xy: pair(2), xx: pair(3) };
             for number in starts[lane] + least..starts[lane] + lens[lane] {
                 line.add_by(add_finite, (times[number], origin[lane]), values[number]);
             }
@@ -129,10 +134,4 @@ pub(super) fn lines<const LANES: usize>(
         }
     }
     super::scalar::lines_of((times, values), ranges, (origins, whole..ranges.len()), out);
-}
-
-#[inline(always)]
-fn line_of<const LANES: usize>(sums: &[[f64; LANES]; 8], lane: usize) -> Line {
-    let pair = |at: usize| (sums[at][lane], sums[at + 1][lane]);
-    Line { x: pair(0), y: pair(2), xy: pair(4), xx: pair(6) }
 }
