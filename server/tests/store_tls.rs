@@ -99,6 +99,24 @@ fn a_certificate_that_signs_itself_is_believed_where_it_is_listed() {
 }
 
 #[test]
+fn a_client_whose_certificate_is_of_version_1_is_believed_when_an_authority_signed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    write(folder.path(), "server", &authority.issue());
+    let [certificate, key, ca, namesake] = ["client.pem", "client.key", "ca.pem", "namesake.pem"].map(|name| {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/version-one");
+        std::fs::read_to_string(fixtures.join(name)).unwrap()
+    });
+    write(folder.path(), "client", &(certificate, key));
+    // One that only has the name of the authority does not count.
+    for (known, word) in [(ca, "\"lastError\":null"), (namesake, "\"lastError\":\"")] {
+        std::fs::write(folder.path().join("ca.pem"), format!("{}{known}", authority.pem)).unwrap();
+        let (_store, querier) = pair(folder.path(), ("server", "client"));
+        querier.wait_for("/api/v1/stores", word);
+    }
+}
+
+#[test]
 fn a_querier_shows_the_certificate_that_its_files_hold_when_it_connects() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();

@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, InconsistentKeys};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -84,7 +85,7 @@ impl TlsFiles {
                 ServerTrust::new(authorities, Arc::clone(&provider)).map_err(failed)?
             }
         };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&Versions::from(self.version_min).listed())
             .map_err(|error| format!("TLS versions: {error}"))?
             .dangerous()
@@ -93,9 +94,16 @@ impl TlsFiles {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let (certificate, key) = (Pem::File(certificate.clone()), Pem::File(key.clone()));
-                builder
-                    .with_client_auth_cert(certificate.certificates("client certificate")?, key.key("client key")?)
-                    .map_err(|error| format!("client credentials {certificate} and {key}: {error}"))?
+                let failed = |error: rustls::Error| format!("client credentials {certificate} and {key}: {error}");
+                let chain = certificate.certificates("client certificate")?;
+                let signer = provider.key_provider.load_private_key(key.key("client key")?).map_err(failed)?;
+                let shown = CertifiedKey::new(chain, signer);
+                // Of a certificate of version 1 the library can't tell.
+                if let Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = shown.keys_match()
+                {
+                    return Err(failed(error));
+                }
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         };
         config.alpn_protocols = vec![HTTP_2.to_vec()];

@@ -1,13 +1,17 @@
 //! Whose certificates are believed: those that descend from an authority, as the TLS library has it; those
 //! that are listed among the authorities themselves, as Go has it and as certificates that sign themselves
-//! need; and, where it is asked for, anybody's.
+//! need; of clients, certificates of version 1 that an authority has signed, which `openssl x509 -req` makes
+//! and the library does not take; and, where it is asked for, anybody's.
 
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
@@ -44,15 +48,38 @@ impl Authorities {
         if !self.listed.iter().any(|listed| listed.as_ref() == certificate.as_ref()) {
             return Ok(false);
         }
-        let validity = Fields::parse(certificate).and_then(|fields| fields.validity());
-        let (begin, end) = validity.ok_or(CertificateError::BadEncoding)?;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        match now {
-            _ if now < begin => Err(CertificateError::NotValidYet.into()),
-            _ if now > end => Err(CertificateError::Expired.into()),
-            _ => Ok(true),
-        }
+        check_time(&Fields::parse(certificate).ok_or(CertificateError::BadEncoding)?, now)?;
+        Ok(true)
     }
+
+    /// Whether one of the listed has signed the certificate.
+    fn signed(&self, fields: &Fields<'_>, algorithms: &WebPkiSupportedAlgorithms) -> bool {
+        let named = self.listed.iter().filter_map(|listed| Fields::parse(listed));
+        named.filter(|authority| authority.subject == fields.issuer).any(|authority| {
+            let Some((kind, key)) = authority.key_parts() else { return false };
+            let known = algorithms.all.iter().filter(|known| {
+                known.signature_alg_id().as_ref() == fields.signature_algorithm
+                    && known.public_key_alg_id().as_ref() == kind
+            });
+            known.into_iter().any(|known| known.verify_signature(key, fields.signed, fields.signature).is_ok())
+        })
+    }
+}
+
+/// An error when the certificate's time is over or has not come.
+fn check_time(fields: &Fields<'_>, now: UnixTime) -> Result<(), Error> {
+    let (begin, end) = fields.validity().ok_or(CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    match now {
+        _ if now < begin => Err(CertificateError::NotValidYet.into()),
+        _ if now > end => Err(CertificateError::Expired.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The parts of a certificate of version 1.
+fn version_one<'a>(certificate: &'a CertificateDer<'_>) -> Option<Fields<'a>> {
+    Fields::parse(certificate).filter(|fields| fields.is_version_one)
 }
 
 /// Whom a client believes.
@@ -204,7 +231,17 @@ impl ClientCertVerifier for ClientTrust {
         if let Some(verifier) = &self.verifier
             && !self.authorities.lists(certificate, now)?
         {
-            verifier.verify_client_cert(certificate, intermediates, now)?;
+            match version_one(certificate) {
+                None => {
+                    verifier.verify_client_cert(certificate, intermediates, now)?;
+                }
+                Some(fields) => {
+                    check_time(&fields, now)?;
+                    if !self.authorities.signed(&fields, &self.provider.signature_verification_algorithms) {
+                        return Err(CertificateError::UnknownIssuer.into());
+                    }
+                }
+            }
         }
         if self.is_named(certificate) {
             Ok(ClientCertVerified::assertion())
@@ -229,7 +266,14 @@ impl ClientCertVerifier for ClientTrust {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        match version_one(certificate) {
+            None => verify_tls13_signature(message, certificate, signed, algorithms),
+            Some(fields) => {
+                let key = SubjectPublicKeyInfoDer::from(fields.key);
+                verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
+            }
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

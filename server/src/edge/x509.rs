@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! Certificate  SEQ { tbs SEQ { [0] version?, serial, signature SEQ, issuer SEQ, validity SEQ, subject SEQ,
-//!                              key SEQ, [1] issuer's id?, [2] subject's id?, [3] SEQ of extension? } … }
+//!                              key SEQ, [1] issuer's id?, [2] subject's id?, [3] SEQ of extension? },
+//!                    signature SEQ, bits }
+//! key          SEQ { algorithm SEQ, bits }
 //! validity     SEQ { time, time }
 //! extension    SEQ { OID, critical?, octets }
 //! ```
@@ -21,6 +23,7 @@ pub const OID: u8 = 0x06;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const OCTETS: u8 = 0x04;
+const BITS: u8 = 0x03;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// 2.5.29.17.
@@ -35,9 +38,21 @@ const ADDRESS: u8 = 0x87;
 /// Parts of a certificate, as they are encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
+    /// Whether it is of the first version, which has no extensions.
+    pub is_version_one: bool,
+    /// What is signed.
+    pub signed: &'a [u8],
+    /// What the sequence of the signature's algorithm holds.
+    pub signature_algorithm: &'a [u8],
+    /// The signature.
+    pub signature: &'a [u8],
+    /// What the sequence of the issuer holds.
+    pub issuer: &'a [u8],
     validity: &'a [u8],
     /// What the sequence of the subject holds.
     pub subject: &'a [u8],
+    /// The subject's key.
+    pub key: &'a [u8],
     after_key: &'a [u8],
 }
 
@@ -45,18 +60,26 @@ impl<'a> Fields<'a> {
     /// The parts of a certificate; `None` when it is none.
     pub fn parse(der: &'a [u8]) -> Option<Self> {
         let (_, certificate, _) = element(der)?;
-        let (_, mut rest, _) = element(certificate)?;
-        if rest.first() == Some(&VERSION) {
+        let (SEQUENCE, mut rest, after) = element(certificate)? else { return None };
+        let signed = before(certificate, after)?;
+        let (SEQUENCE, signature_algorithm, after) = element(after)? else { return None };
+        let signature = bits(after)?;
+        let is_version_one = rest.first() != Some(&VERSION);
+        if !is_version_one {
             rest = element(rest)?.2;
         }
-        // Serial number, signature, issuer.
-        for _ in 0..3 {
-            rest = element(rest)?.2;
+        // The serial number.
+        rest = element(rest)?.2;
+        let (SEQUENCE, promised, rest) = element(rest)? else { return None };
+        if promised != signature_algorithm {
+            return None;
         }
+        let (SEQUENCE, issuer, rest) = element(rest)? else { return None };
         let (SEQUENCE, validity, rest) = element(rest)? else { return None };
         let (SEQUENCE, subject, rest) = element(rest)? else { return None };
         let (SEQUENCE, _, after_key) = element(rest)? else { return None };
-        Some(Self { validity, subject, after_key })
+        let key = before(rest, after_key)?;
+        Some(Self { is_version_one, signed, signature_algorithm, signature, issuer, validity, subject, key, after_key })
     }
 
     /// When the certificate begins and ends to hold, in Unix seconds.
@@ -69,6 +92,13 @@ impl<'a> Fields<'a> {
     /// The subject's alternative names, as Go writes them: hosts, mail addresses, IP addresses, URIs.
     pub fn alternative_names(&self) -> Vec<String> {
         self.extension(&ALTERNATIVE_NAMES).and_then(names).unwrap_or_default()
+    }
+
+    /// What the sequence of the key's algorithm holds, and the key's bits.
+    pub fn key_parts(&self) -> Option<(&'a [u8], &'a [u8])> {
+        let (SEQUENCE, key, _) = element(self.key)? else { return None };
+        let (SEQUENCE, algorithm, rest) = element(key)? else { return None };
+        Some((algorithm, bits(rest)?))
     }
 
     fn extension(&self, oid: &[u8]) -> Option<&'a [u8]> {
@@ -111,6 +141,17 @@ pub fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     };
     let (content, rest) = rest.split_at_checked(len)?;
     Some((tag, content, rest))
+}
+
+/// What `der` holds before `rest`, which is its end.
+fn before<'a>(der: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
+    der.get(..der.len().checked_sub(rest.len())?)
+}
+
+/// The bytes of the bits that `der` starts with; they end with a whole one.
+fn bits(der: &[u8]) -> Option<&[u8]> {
+    let (BITS, bits, _) = element(der)? else { return None };
+    bits.strip_prefix(&[0])
 }
 
 fn names(extension: &[u8]) -> Option<Vec<String>> {
@@ -166,6 +207,7 @@ mod tests {
         let fields = Fields::parse(certificate.der()).unwrap();
         assert_eq!(fields.alternative_names(), names);
         assert_eq!(fields.validity(), Some((318_384_000, 2_848_348_800)));
+        assert!(!fields.is_version_one && fields.issuer == fields.subject && fields.key_parts().is_some());
         for at in 0..certificate.der().len() {
             let mut damaged = certificate.der().to_vec();
             damaged[at] ^= 0xff;
