@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use engine::bucket::Meta;
+use engine::bucket::meta::FileHash;
 use engine::head::WriteBatch;
 use engine::shard::ingest::WriteLimits;
 use engine::shard::{self, Flush, Ingest, IngestOptions, Pool};
@@ -22,6 +23,7 @@ use object_store::memory::InMemory;
 use prometheus_client::registry::Registry;
 use server::ingest::ship::{Retention, ShipMetrics, Shipper};
 use server::objstore::Bucket;
+use server::upkeep::transfer::Transfer;
 use support::faulty::{FAULTS, Fault, Faulty, objects, whole_blocks};
 use support::{Uru, blocks_in, free_address, meta_of, run, wait};
 use write::{EXTERNAL, NOW, Samples, WriteRequest, float_series, labels_text, recorded, samples, start, stored, write};
@@ -78,7 +80,7 @@ fn bucket_flag(folder: &Path) -> String {
 fn ship(ingest: &Arc<Ingest>, data: &Path, store: Arc<dyn ObjectStore>) -> Shipper {
     let bucket = Bucket::over(store, "memory", &mut Registry::default());
     let retention = Retention { age: Duration::ZERO, bytes_max: 0 };
-    Shipper::new(Arc::clone(ingest), data, Some(bucket), (retention, ShipMetrics::default()))
+    Shipper::new(Arc::clone(ingest), data, Some((bucket, Transfer::default())), (retention, ShipMetrics::default()))
 }
 
 #[test]
@@ -220,6 +222,24 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     ended.terminate();
     let scratch = tempfile::tempdir().unwrap();
     assert!(whole_blocks(&files(bucket.path()), scratch.path()).len() >= 4);
+}
+
+#[test]
+fn files_are_told_with_their_hashes_where_that_is_asked_for() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flags = [&*bucket_flag(bucket.path()), "--hash-func=SHA256", "--shipper.upload-concurrency=4"];
+    let uru = start(data.path(), &flags);
+    assert_eq!(write(&uru, "t", &minutes(now() - 30 * MINUTE, 20).timeseries).status, 200);
+    uru.terminate();
+    let block = blocks_in(bucket.path()).remove(0);
+    let meta = Meta::parse(&std::fs::read(block.join("meta.json")).unwrap()).unwrap();
+    let told: Vec<_> = meta.thanos.unwrap().files.into_iter().map(|file| (file.rel_path, file.hash)).collect();
+    let hash = |path: &str| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(block.join(path)).unwrap());
+        let value = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        (path.to_owned(), Some(FileHash { func: "SHA256".into(), value }))
+    };
+    assert_eq!(told, [hash("chunks/000001"), hash("index"), ("meta.json".into(), None)]);
 }
 
 #[test]

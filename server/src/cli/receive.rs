@@ -152,8 +152,13 @@ pub const TSDB: &[Flag] = &[
     Flag::new("tsdb.min-block-duration", Kind::Duration, "2h", "Time that a local block covers.").hidden(),
     Flag::new("shipper.sync-interval", Kind::Duration, "30s", "Time between two looks for blocks to cut and ship.")
         .hidden(),
-    Flag::without_effect("hash-func", Kind::Word(&["", "SHA256"]), "", "files are listed in meta.json without hashes"),
-    Flag::without_effect("shipper.upload-concurrency", Kind::Integer, "0", "objects are uploaded one after the other"),
+    Flag::new("hash-func", Kind::Word(&["", "SHA256"]), "", "Hash of each file that is told in meta.json."),
+    Flag::new(
+        "shipper.upload-concurrency",
+        Kind::Integer,
+        "0",
+        "Segments of a block that are uploaded at once; 0: one.",
+    ),
     Flag::without_effect("tsdb.max-block-duration", Kind::Duration, "2h", "local blocks are not compacted").hidden(),
     Flag::without_effect("tsdb.allow-overlapping-blocks", Kind::Switch, "false", "out-of-order blocks may overlap"),
     Flag::without_effect("tsdb.wal-compression", Kind::Switch, "true", "the WAL is always compressed"),

@@ -68,6 +68,11 @@ impl Troubles {
         self.0.iter().any(|trouble| matches!(trouble, Trouble::Halt(_)))
     }
 
+    /// Whether the next run may go better by itself.
+    pub fn may_pass(&self) -> bool {
+        self.0.iter().any(|trouble| matches!(trouble, Trouble::Retry(_)))
+    }
+
     /// Good when nothing went wrong.
     pub fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }

@@ -13,7 +13,7 @@ use engine::compact::{Replicas, Workers};
 use engine::model::Resolution;
 use prometheus_client::registry::Registry;
 
-use super::process::{self, Ports};
+use super::process::{self, Interrupts, Ports};
 use super::tools::{META_CONCURRENCY, retention};
 use super::viewer;
 use crate::api::http::blocks::{Admin, BlockViewer, View};
@@ -110,8 +110,8 @@ pub fn run(values: &Values) -> Result<(), String> {
         time_max: values.duration("block-viewer.global.sync-block-timeout"),
     };
     let outcome = runtime.run(async {
-        running.set_ready();
-        work_until_interrupted(&stop, move || async move {
+        let interrupts = running.set_ready();
+        work_until_interrupted((interrupts, &stop), move || async move {
             let looking = async { if has_pages { look.forever().await } else { pending().await } };
             tokio::select! {
                 outcome = keep_compacting(&compactor, &schedule) => outcome,
@@ -127,7 +127,7 @@ pub fn run(values: &Values) -> Result<(), String> {
 /// Runs the future that `make` makes on a background thread until it ends, or until the process is told
 /// to end, which `stop` tells its work.
 pub(super) async fn work_until_interrupted<F>(
-    stop: &Stop,
+    (mut interrupts, stop): (Interrupts, &Stop),
     make: impl FnOnce() -> F + Send + 'static,
 ) -> Result<(), String>
 where
@@ -135,7 +135,7 @@ where
 {
     tokio::select! {
         outcome = run_compactor(Priority::Normal, make) => outcome.map_err(|error| error.to_string()).flatten(),
-        () = process::interrupted() => {
+        () = interrupts.wait() => {
             stop.set();
             Ok(())
         }
@@ -157,7 +157,9 @@ pub async fn keep_compacting(compactor: &Compactor, schedule: &Schedule) -> Resu
                 }
                 Err(troubles) => {
                     tracing::error!(error = %troubles, "run left something behind");
-                    metrics.retries.inc();
+                    if troubles.may_pass() {
+                        metrics.retries.inc();
+                    }
                 }
             }
             tokio::time::sleep(interval).await;

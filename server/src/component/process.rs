@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use engine::io;
 use prometheus_client::registry::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -211,10 +211,13 @@ impl Ports {
 }
 
 impl Running {
-    /// The process can answer: gRPC is served from now on.
-    pub fn set_ready(&self) {
+    /// The process can answer: gRPC is served from now on. Gives the signals to end, which are listened for
+    /// before anybody knows that it is ready: who tells it to end at once finds it ending in order.
+    pub fn set_ready(&self) -> Interrupts {
+        let interrupts = Interrupts::listen();
         self.ready.send_replace(true);
         self.health.set_ready(Readiness::Ready);
+        interrupts
     }
 
     /// Ends: no new requests, and time for those under way.
@@ -228,17 +231,25 @@ impl Running {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub async fn interrupted() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals can't be waited for: end the process with SIGKILL");
-        return std::future::pending().await;
-    };
-    let name = tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
-    tracing::info!(signal = name, "caught signal, exiting");
+/// SIGTERM and SIGINT from the time on at which this was made.
+pub struct Interrupts(Option<(Signal, Signal)>);
+
+impl Interrupts {
+    fn listen() -> Self {
+        let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+        let report = |error| tracing::error!(%error, "signals can't be waited for: end the process with SIGKILL");
+        Self(signals.map_err(report).ok())
+    }
+
+    /// Waits for the first of them.
+    pub async fn wait(&mut self) {
+        let Some((term, int)) = &mut self.0 else { return std::future::pending().await };
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "caught signal, exiting");
+    }
 }
 
 /// Serves HTTP on one socket until the signal to end.

@@ -115,10 +115,10 @@ pub fn run(values: &Values) -> Result<(), String> {
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
         report(&endpoints.refresh().await);
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        running.set_ready();
+        let mut interrupts = running.set_ready();
         tokio::select! {
             () = keep_refreshed(&endpoints, values.duration("endpoint.info-timeout")) => {}
-            () = process::interrupted() => {}
+            () = interrupts.wait() => {}
         }
         running.end();
         Ok(())

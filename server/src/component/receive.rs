@@ -42,6 +42,7 @@ use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver};
 use crate::objstore::cache::Ranges;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::telemetry::{self, metrics};
+use crate::upkeep::transfer::{HashFunc, Transfer};
 
 /// The component as the command line knows it.
 pub const SUBCOMMAND: Subcommand = Subcommand {
@@ -84,6 +85,7 @@ pub struct ReceiveConfig {
     algorithm: Algorithm,
     forward: ForwardOptions,
     bucket: Option<BucketConfig>,
+    transfer: Transfer,
     retention: Retention,
     ship_interval: Duration,
     memory_limit: u64,
@@ -137,14 +139,14 @@ pub fn run(values: &Values) -> Result<(), String> {
         let running = ports.start(&services, (health.clone(), grpc_metrics), Arc::new(registry))?;
         let shipper = wired.open().await?;
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        running.set_ready();
+        let mut interrupts = running.set_ready();
         tracing::info!("receiver is ready");
         tokio::select! {
             () = wired.follow_rings() => {}
             () = wired.follow_limits() => {}
             () = wired.ask_meta_monitoring() => {}
             () = work(shipper.as_ref(), wired.held.get(), wired.ship_interval) => {}
-            () = process::interrupted() => {}
+            () = interrupts.wait() => {}
         }
         running.end();
         close(shipper.as_ref(), wired.held.get()).await;
@@ -194,6 +196,7 @@ pub struct Wired {
     pub held: Held,
     ingest: IngestOptions,
     bucket: Option<Bucket>,
+    transfer: Transfer,
     retention: Retention,
     ship_interval: Duration,
     ship_metrics: ShipMetrics,
@@ -242,6 +245,7 @@ impl Wired {
             held,
             ingest: config.ingest,
             bucket,
+            transfer: config.transfer,
             retention: config.retention,
             ship_interval: config.ship_interval,
             ship_metrics: ShipMetrics::register(registry),
@@ -264,7 +268,8 @@ impl Wired {
         let ingest = self.held.get_or_init(|| opened);
         self.label_tenants().map_err(|error| error.message().to_owned())?;
         let more = (self.retention, self.ship_metrics.clone());
-        Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, self.bucket.clone(), more)))
+        let bucket = self.bucket.clone().map(|bucket| (bucket, self.transfer));
+        Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, bucket, more)))
     }
 
     /// Gives tenants the external labels that the rings have for them.
@@ -380,6 +385,10 @@ impl ReceiveConfig {
             },
             forward: forward_options(values)?,
             bucket: bucket.map(|text| BucketConfig::parse("objstore.config", &text)).transpose()?,
+            transfer: Transfer {
+                hash: HashFunc::parse(values.text("hash-func").unwrap_or_default()),
+                concurrency: values.integer("shipper.upload-concurrency") as usize,
+            },
             retention: Retention {
                 age: values.duration("tsdb.retention"),
                 bytes_max: values.bytes("tsdb.max-retention-bytes"),

@@ -218,12 +218,12 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
         show(&viewer, &store.gateway);
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        running.set_ready();
+        let mut interrupts = running.set_ready();
         companion.started(&store.gateway);
         tokio::select! {
             () = store.sync_forever(&viewer) => {}
             () = companion.work() => {}
-            () = process::interrupted() => {}
+            () = interrupts.wait() => {}
         }
         Ok(())
     });

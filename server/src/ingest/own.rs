@@ -21,6 +21,7 @@ use super::{Held, Mode, ReceiveOptions, Receiver, scrape};
 use crate::cluster::hashring::Algorithm;
 use crate::gateway::Gateway;
 use crate::objstore::Bucket;
+use crate::upkeep::transfer::Transfer;
 
 /// The tenant of requests that name none.
 const TENANT: &str = "default-tenant";
@@ -156,7 +157,8 @@ impl Started {
     async fn ship(&self, ingest: &Arc<Ingest>, data_dir: &std::path::Path) {
         let retention = Retention { age: KEPT, bytes_max: 0 };
         let more = (retention, self.ship_metrics.clone());
-        let shipper = Shipper::new(Arc::clone(ingest), data_dir, Some(self.bucket.clone()), more);
+        let shipper =
+            Shipper::new(Arc::clone(ingest), data_dir, Some((self.bucket.clone(), Transfer::default())), more);
         loop {
             tokio::time::sleep(SHIP_INTERVAL).await;
             if let Err(error) = ingest.flush(None, Flush::Due).await {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::bucket::{GoTime, Meta};
+use engine::bucket::Meta;
 use engine::model::{BlockId, Error};
 use engine::shard::{Flush, Ingest};
 use prometheus_client::registry::Registry;
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::objstore::Bucket;
 use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
+use crate::upkeep::transfer::{Origin, Transfer};
 
 /// The file that says which blocks of a tenant are in the bucket.
 const SHIPPER_FILE: &str = "thanos.shipper.json";
@@ -45,7 +46,7 @@ pub struct Retention {
 pub struct Shipper {
     ingest: Arc<Ingest>,
     data_dir: PathBuf,
-    bucket: Option<Bucket>,
+    bucket: Option<(Bucket, Transfer)>,
     retention: Retention,
     metrics: ShipMetrics,
 }
@@ -99,9 +100,13 @@ impl ShipMetrics {
 }
 
 impl Shipper {
-    /// Ships the blocks of `ingest`, which lie in `data_dir`.
-    pub fn new(ingest: Arc<Ingest>, data_dir: &Path, bucket: Option<Bucket>, more: (Retention, ShipMetrics)) -> Self {
-        let (retention, metrics) = more;
+    /// Ships the blocks of `ingest`, which lie in `data_dir`, to a bucket if there is one.
+    pub fn new(
+        ingest: Arc<Ingest>,
+        data_dir: &Path,
+        bucket: Option<(Bucket, Transfer)>,
+        (retention, metrics): (Retention, ShipMetrics),
+    ) -> Self {
         Self { ingest, data_dir: data_dir.to_owned(), bucket, retention, metrics }
     }
 
@@ -133,7 +138,7 @@ impl Shipper {
         let known: BTreeSet<BlockId> = blocks.iter().map(|block| block.meta.ulid).collect();
         shipped.uploaded.retain(|id| known.contains(id));
         let labels = vec![("tenant", tenant.to_owned())];
-        if let Some(bucket) = &self.bucket {
+        if let Some((bucket, transfer)) = &self.bucket {
             for block in &blocks {
                 if shipped.uploaded.contains(&block.meta.ulid) {
                     continue;
@@ -143,7 +148,7 @@ impl Shipper {
                 if let Some(thanos) = &mut meta.thanos {
                     thanos.labels = self.ingest.external_labels(tenant).to_map();
                 }
-                match upload(bucket, &block.path, meta).await {
+                match upload((bucket, transfer), &block.path, meta).await {
                     Ok(()) => {
                         shipped.uploaded.insert(block.meta.ulid);
                         write_shipped(&folder, &shipped)?;
@@ -246,38 +251,14 @@ fn is_past(time: i64, age: Duration) -> bool {
     !age.is_zero() && time < (now.as_millis() as i64).saturating_sub(age_ms)
 }
 
-/// Uploads a block: its files, then its meta.json.
-async fn upload(bucket: &Bucket, folder: &Path, mut meta: Meta) -> Result<(), Error> {
-    let id = meta.ulid;
-    let meta_name = format!("{id}/meta.json");
+/// Uploads a block: its files, then its meta.json with the time of now. A bucket may have been away for hours:
+/// by when a block came, and not by when it was cut, compactors tell whether all see it.
+async fn upload((bucket, transfer): (&Bucket, &Transfer), folder: &Path, meta: Meta) -> Result<(), Error> {
     // After a crash between upload and note.
-    if bucket.get(&meta_name).await?.is_some() {
+    if bucket.get(&format!("{}/meta.json", meta.ulid)).await?.is_some() {
         return Ok(());
     }
-    for name in files(folder)? {
-        let path = folder.join(&name);
-        let bytes = tokio::fs::read(&path).await.map_err(|error| Error::file(&path, error))?;
-        bucket.upload(&format!("{id}/{name}"), bytes.into()).await?;
-    }
-    // A bucket may have been away for hours: by when a block came, and not by when it was cut, compactors
-    // tell whether all see it.
-    if let Some(thanos) = &mut meta.thanos {
-        thanos.upload_time = GoTime::from_unix_nanos(i128::from(super::scrape::now()) * 1_000_000);
-    }
-    bucket.upload(&meta_name, meta.to_json().into()).await
-}
-
-/// The files of a block besides meta.json, chunks first. Tombstones stay, as upstream leaves them.
-fn files(folder: &Path) -> Result<Vec<String>, Error> {
-    let chunks = folder.join("chunks");
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(&chunks).map_err(|error| Error::file(&chunks, error))? {
-        let entry = entry.map_err(|error| Error::file(&chunks, error))?;
-        names.push(format!("chunks/{}", entry.file_name().to_string_lossy()));
-    }
-    names.sort();
-    names.push("index".into());
-    Ok(names)
+    transfer.upload(bucket, folder, meta, Origin::Labelled).await.map(drop)
 }
 
 fn folder_bytes(folder: &Path) -> u64 {

@@ -27,8 +27,8 @@ pub enum HashFunc {
     Sha256,
 }
 
-/// How blocks are moved.
-#[derive(Clone, Copy, Debug)]
+/// How blocks are moved: by default without hashes, one file after the other.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Transfer {
     /// The hash of uploaded files.
     pub hash: HashFunc,

@@ -179,7 +179,8 @@ impl World {
         let (store, crashed) = self.bucket(weather);
         let bucket = Bucket::over(store, "memory", &mut Registry::default());
         let more = (ship::Retention { age, bytes_max: 0 }, ShipMetrics::default());
-        let shipper = Shipper::new(Arc::clone(self.receiver()), &self.folder(), Some(bucket), more);
+        let shipper =
+            Shipper::new(Arc::clone(self.receiver()), &self.folder(), Some((bucket, Transfer::default())), more);
         let done = self.runtime.block_on(until_crash(shipper.sync(), &crashed));
         drop(shipper);
         self.step("ship", &done);

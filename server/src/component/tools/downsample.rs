@@ -57,8 +57,8 @@ pub fn run(values: &Values) -> Result<(), String> {
     let running = ports.start_http(axum::Router::new(), health, registry)?;
     let stop = compactor.stop();
     let outcome = runtime.run(async {
-        running.set_ready();
-        work_until_interrupted(&stop, move || async move {
+        let interrupts = running.set_ready();
+        work_until_interrupted((interrupts, &stop), move || async move {
             loop {
                 if let Err(troubles) = compactor.downsample_twice().await {
                     return Err(format!("downsampling failed: {troubles}"));

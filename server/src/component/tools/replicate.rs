@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use super::{META_CONCURRENCY, ProgressLine, filters, ids, look};
 use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, flags, tools};
-use crate::component::process::{self, Ports};
+use crate::component::process::Ports;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::Filters;
 use crate::telemetry::metrics::{self, Counters, Histograms};
@@ -67,7 +67,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     tracing::info!(http = %ports.http_address(), from = replication.from.name(), to = replication.to.name(), "starting replication");
     let running = ports.start_http(axum::Router::new(), health, registry)?;
     let outcome = runtime.run(async {
-        running.set_ready();
+        let mut interrupts = running.set_ready();
         if is_single {
             return replication.once().await;
         }
@@ -79,7 +79,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         };
         tokio::select! {
             () = repeated => {}
-            () = process::interrupted() => {}
+            () = interrupts.wait() => {}
         }
         Ok(())
     });

@@ -6,7 +6,7 @@ use super::{filters, look_in_time};
 use crate::api::http::blocks::{Admin, BlockViewer, View};
 use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags, tools};
-use crate::component::process::{self, Ports};
+use crate::component::process::Ports;
 use crate::component::viewer;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{Duplicates, Filters};
@@ -45,7 +45,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     tracing::info!(http = %ports.http_address(), bucket = bucket.name(), "starting bucket web");
     let running = ports.start_http(viewer::routes(&viewer, values, "bucket"), health, registry)?;
     runtime.run(async {
-        running.set_ready();
+        let mut interrupts = running.set_ready();
         let work = async {
             loop {
                 let pause = match look_in_time(values, &bucket, &filters).await {
@@ -64,7 +64,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         };
         tokio::select! {
             () = work => {}
-            () = process::interrupted() => {}
+            () = interrupts.wait() => {}
         }
     });
     running.end();
