@@ -315,6 +315,10 @@ pub fn merged(ulid: BlockId, metas: &[&Meta]) -> Meta {
         meta.max_time = meta.max_time.max(source.max_time);
         meta.compaction.level = meta.compaction.level.max(source.compaction.level + 1);
         meta.compaction.sources.extend_from_slice(&source.compaction.sources);
+        if source.compaction.sources.is_empty() {
+            // Otherwise nobody would know that the result holds it.
+            meta.compaction.sources.push(source.ulid);
+        }
         let (min_time, max_time) = (source.min_time, source.max_time);
         meta.compaction.parents.push(Parent { ulid: source.ulid, min_time, max_time });
     }
@@ -378,6 +382,13 @@ mod tests {
         assert_eq!(again["thanos"]["extensions"]["parquet_migrated"], true);
         assert_eq!(again["thanos"]["labels"], serde_json::json!({}));
         assert_eq!(Meta::parse(&meta.to_json()).unwrap(), meta);
+    }
+
+    #[test]
+    fn a_block_that_names_no_source_is_one_itself_when_it_is_merged() {
+        let (mut one, two) = (Meta::new(BlockId(1), 0, 10), Meta::new(BlockId(2), 10, 20));
+        one.compaction.sources.clear();
+        assert_eq!(merged(BlockId(3), &[&one, &two]).compaction.sources, [BlockId(1), BlockId(2)]);
     }
 
     #[test]

@@ -116,10 +116,13 @@ pub fn is_older(mark: &DeletionMark, delay: Duration, now: i64) -> bool {
     delay.is_zero() || age > i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
 }
 
+/// A block whose id is of a time to come, of a machine whose clock is ahead, is not: it would be hidden for as
+/// long as the clocks differ.
 fn is_too_fresh(id: BlockId, meta: &Meta, now: i64, delay: Duration) -> bool {
     let thanos = meta.thanos.as_ref();
-    let made = i64::try_from(id.time_ms()).unwrap_or(i64::MAX);
-    let since = thanos.and_then(|thanos| thanos.upload_time.unix_ms()).unwrap_or(made);
+    let made = i64::try_from(id.time_ms()).ok().filter(|made| *made <= now);
+    let uploaded = thanos.and_then(|thanos| thanos.upload_time.unix_ms());
+    let Some(since) = uploaded.or(made) else { return false };
     let is_exempt = thanos.is_some_and(|thanos| NEVER_FRESH.contains(&thanos.source.as_str()));
     !is_exempt && i128::from(now.saturating_sub(since)) < i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
 }
@@ -229,6 +232,15 @@ mod tests {
         assert_eq!(kept(&filters, [block(1, "x", &[1])]).1.of(State::TooFresh), 1);
         filters.consistency_delay = Duration::from_secs(3599);
         assert_eq!(kept(&filters, [block(1, "x", &[1])]).0, [1]);
+    }
+
+    #[test]
+    fn blocks_of_a_clock_that_is_ahead_are_not_hidden_until_it_is_not() {
+        let id = |ms: i64| BlockId(u128::from(ms as u64) << 80);
+        let (_, block) = block(1, "x", &[1]);
+        let hour = Duration::from_secs(3600);
+        assert!(is_too_fresh(id(NOW), &block.meta, NOW, hour));
+        assert!(!is_too_fresh(id(NOW + 1), &block.meta, NOW, hour));
     }
 
     #[test]
