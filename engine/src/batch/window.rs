@@ -60,7 +60,9 @@ impl Windows {
 /// about as regular as steps, so each search starts where the last one's advance leads.
 pub(super) fn bounds(grid: &StepGrid, shift: i64, timestamps: &[i64], out: &mut Vec<u32>) {
     out.clear();
-    let (mut before, mut advance) = (0usize, 0usize);
+    // An instant may lie behind all samples, and many queries have no other.
+    let first = grid.time(0).saturating_add(shift);
+    let (mut before, mut advance) = (timestamps.partition_point(|time| *time <= first), 0usize);
     for step in 0..grid.count {
         let limit = grid.time(step).saturating_add(shift);
         let mut at = (before + advance).min(timestamps.len());
