@@ -1,8 +1,9 @@
-//! Configuration files that the process parses, and OTLP that it translates.
+//! Configuration files and certificates that the process parses, and OTLP that it translates.
 
 use engine::model::relabel::{Config, Rule};
 use server::cli::parse;
 use server::cluster::hashring;
+use server::edge::x509::Fields;
 use server::fanout::discovery;
 use server::ingest::limits::LimitsConfig;
 use server::ingest::{body, otlp};
@@ -12,6 +13,12 @@ use server::tools::rules;
 
 /// Bytes that a body may unpack to.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// A certificate that the other side of a connection shows.
+pub fn certificate(data: &[u8]) {
+    let Some(fields) = Fields::parse(data) else { return };
+    let _ = (fields.validity(), fields.key_parts(), fields.alternative_names());
+}
 
 /// A file of endpoints.
 pub fn endpoints_yaml(data: &[u8]) {

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-/// Configuration files, which the process parses.
+/// Configuration files and certificates, which the process parses.
 #[cfg(feature = "process")]
 pub mod files;
 /// Inputs that our own writers write, which mutations start from.
@@ -31,6 +31,8 @@ pub type Target = fn(&[u8]);
 /// Every target with its name, which is that of its corpus too.
 pub const TARGETS: &[(&str, Target)] = &[
     ("aggr_chunk", aggr_chunk),
+    #[cfg(feature = "process")]
+    ("certificate", files::certificate),
     ("chunk_segment", chunk_segment),
     ("column_index", column_index),
     #[cfg(feature = "process")]

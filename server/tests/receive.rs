@@ -328,3 +328,19 @@ fn a_bad_histogram_is_no_reason_to_send_again_neither_to_senders_nor_to_thanos_r
     assert!(refused.message().contains("invalid native histogram"), "{refused}");
     assert_eq!(stored(&uru, ".+").len(), 2);
 }
+
+#[test]
+fn a_bad_tenant_is_no_reason_to_send_again_for_thanos_routers_and_others_are_written() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let tuple = |tenant: &str| TimeSeriesTenantTuple {
+        timeseries: vec![float_series(&[("__name__", "up")], &[(NOW, 1.0)])],
+        tenant: tenant.into(),
+    };
+    let timeseries_tenant_data = vec![tuple(".."), tuple("c")];
+    let request = proto::thanos::WriteRequest { timeseries_tenant_data, ..Default::default() };
+    let path = "/thanos.WriteableStore/RemoteWrite";
+    let refused = run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused}");
+    assert_eq!(stored(&uru, "up").len(), 1);
+}

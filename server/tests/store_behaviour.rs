@@ -186,6 +186,11 @@ fn info_health_and_hints_say_what_there_is() {
     });
     let (status, blocks) = uru.get("/api/v1/blocks");
     assert!(status == 200 && blocks.contains("\"numSeries\":5"), "{blocks}");
+    for (path, holds) in [("buildinfo", "\"version\":"), ("runtimeinfo", "\"startTime\":"), ("flags", "\"data-dir\":")]
+    {
+        let (status, body) = uru.get(&format!("/api/v1/status/{path}"));
+        assert!(status == 200 && body.contains(holds), "{path}: {body}");
+    }
     assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(2.0));
     assert_eq!(uru.metric("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Series\""), Some(1.0));
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use engine::io;
@@ -16,12 +16,13 @@ use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 use super::process::{self, Ports, Services};
-use super::query;
+use super::query::{self, listed};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
 use crate::api::http::health::Health;
+use crate::api::http::query::status::{self, Status};
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, query as query_flags, store};
@@ -165,7 +166,8 @@ impl Companion for Alone<'_> {
     }
 
     fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), _: &mut Registry) -> Router {
-        ui::routes(Prefix::none(), Self::COMPONENT)
+        let status = Status { flags: listed(self.values), started: SystemTime::now() };
+        status::routes(Arc::new(status)).merge(ui::routes(Prefix::none(), Self::COMPONENT))
     }
 
     fn started(&self, _: &Gateway) {}

@@ -70,7 +70,7 @@ impl Refusal {
         Status::new(code, self.message.as_str())
     }
 
-    /// What is wrong with series themselves, to the receiver that forwarded them: a conflict, as Thanos'
+    /// What is wrong with series or tenants themselves, to the receiver that forwarded them: a conflict, as Thanos'
     /// routers let their senders send again what is refused in any other way.
     pub fn of_series(self) -> Self {
         let kind = if self.kind == RefusalKind::Invalid { RefusalKind::Conflict } else { self.kind };

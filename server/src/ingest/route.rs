@@ -75,7 +75,7 @@ impl Receiver {
         let mut router = Router::new(self, &self.options.tenancy.default);
         router.rules = &[];
         for series in tenants {
-            let name = self.forwarded_tenant(series.tenant)?;
+            let name = self.forwarded_tenant(series.tenant).map_err(Refusal::of_series)?;
             router.tenant = router.tenant_number(&name);
             series.read(&mut router).map_err(|error| Refusal::invalid(error.to_string()))?;
             router.close();

@@ -60,7 +60,13 @@ impl Receiver {
         }
         let mut refusals = Vec::new();
         for series in tenants {
-            let tenant = self.forwarded_tenant(series.tenant)?;
+            let tenant = match self.forwarded_tenant(series.tenant) {
+                Ok(tenant) => tenant,
+                Err(refusal) => {
+                    refusals.push(refusal);
+                    continue;
+                }
+            };
             let taken = take_forwarded(series).map_err(|error| Refusal::invalid(error.to_string()))?;
             match self.append(&tenant, taken.batch).await {
                 Ok(report) => refusals.extend(judge(taken.bad, &report)),
