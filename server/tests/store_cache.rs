@@ -115,6 +115,8 @@ fn what_comes_damaged_is_fetched_once_more_and_not_kept() {
     let uru = fixture.start(&[]);
     fixture.fake.set(Fault::FlippedOnce);
     let first = ask(&uru);
+    // A part of the request that meets the page late lets go of the whole one.
+    assert!(ask(&uru) == first);
     let read = fixture.fake.range_bytes();
     assert!(ask(&uru) == first);
     assert_eq!(fixture.fake.range_bytes(), read);
@@ -204,6 +206,20 @@ fn a_fetch_goes_on_when_the_first_who_needs_it_goes_away_and_ends_with_the_last(
         drop((third, fourth));
         assert_eq!(read(&ranges, name, PAGE..2 * PAGE).await, Ok(PAGE));
         assert_eq!(calls.load(Ordering::Relaxed), 3);
+    });
+}
+
+#[test]
+fn what_is_wanted_anew_is_not_what_has_landed_for_one_who_still_waits_for_more() {
+    let (ranges, _, name) = ten_pages(|call| if call == 2 { Meets::Hangs } else { Meets::Nothing });
+    run(async {
+        read(&ranges, name, PAGE..2 * PAGE).await.unwrap();
+        // The pages around it are two requests, of which the second never ends.
+        let mut waiting = Box::pin(read(&ranges, name, 0..3 * PAGE));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert_eq!(read(&ranges, name, 0..PAGE).await, Ok(0));
+        let anew = ranges.read(name, 10 * PAGE, (0..PAGE, Freshness::Anew)).await.unwrap();
+        assert_eq!(anew.downloaded_bytes, PAGE);
     });
 }
 

@@ -118,10 +118,14 @@ fn serve(
     if range.is_some() {
         range_bytes.fetch_add((to.min(len) - from) as u64, Ordering::Relaxed);
     }
-    let (mut now, part) = *fault.0.lock().unwrap();
-    if !name.contains(part) {
-        now = Fault::Nothing;
-    }
+    let now = {
+        let mut fault = fault.0.lock().unwrap();
+        let now = if name.contains(fault.1) { fault.0 } else { Fault::Nothing };
+        if now == Fault::FlippedOnce {
+            fault.0 = Fault::Nothing;
+        }
+        now
+    };
     if now == Fault::Silence {
         let waiting = fault.1.wait_while(fault.0.lock().unwrap(), |(fault, _)| *fault == Fault::Silence);
         drop(waiting.unwrap());
@@ -135,9 +139,6 @@ fn serve(
     }
     if now == Fault::Short {
         to = from + (to - from) / 2;
-    }
-    if now == Fault::FlippedOnce {
-        fault.0.lock().unwrap().0 = Fault::Nothing;
     }
     let mut body = bytes[from..to.min(len)].to_vec();
     if [Fault::Flipped, Fault::FlippedOnce].contains(&now) {

@@ -79,10 +79,15 @@ impl Ranges {
                 page: page as u32,
             })
             .collect();
-        if freshness == Freshness::Anew {
-            keys.iter().for_each(|key| cache.remove(key));
-        }
-        let mut pages = cache.get(&keys).await;
+        let mut pages = match freshness {
+            Freshness::Kept => cache.get(&keys).await,
+            Freshness::Anew => {
+                self.flights.board().forget(&keys);
+                keys.iter().for_each(|key| cache.remove(key));
+                // On its way to the disk part a page is found even after its removal.
+                vec![None; keys.len()]
+            }
+        };
         let claim = self.claim(cache, name, (&keys, &mut pages));
         let mut tally = RangeTally {
             pages: keys.len() as u64,
