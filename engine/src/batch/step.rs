@@ -7,7 +7,8 @@
 //! row 1 values …
 //! histograms   (step, histogram) per row, only of rows that have any
 //! ```
-//! A step of a row holds a float, a histogram or nothing, never both.
+//! A step of a row holds a float, a histogram or nothing; where rows with the same labels became one
+//! it may hold both, which [`StepBatch::floats_first`] and [`StepBatch::histograms_only`] end.
 
 use std::sync::Arc;
 
@@ -215,6 +216,28 @@ impl StepBatch {
     /// Whether row `row` holds anything.
     pub fn occupied(&self, row: usize) -> bool {
         bitmap::any(self.valid(row)) || !self.histograms(row).is_empty()
+    }
+
+    /// Leaves of each row what operators see who read it step by step: where a step holds both, its
+    /// float, and no histogram from there on, since that step's is never passed.
+    pub fn floats_first(&mut self) {
+        for row in 0..self.histograms.len() {
+            let valid = &self.valid[row * self.words..(row + 1) * self.words];
+            let histograms = &mut self.histograms[row];
+            if let Some(both) = histograms.iter().position(|(step, _)| bitmap::get(valid, *step as usize)) {
+                histograms.truncate(both);
+            }
+        }
+    }
+
+    /// Leaves of steps that hold both the histogram.
+    pub fn histograms_only(&mut self) {
+        for row in 0..self.histograms.len() {
+            let valid = &mut self.valid[row * self.words..(row + 1) * self.words];
+            for (step, _) in &self.histograms[row] {
+                bitmap::clear(valid, *step as usize);
+            }
+        }
     }
 
     /// Samples of all rows. A histogram counts as many as floats with their times have its size,

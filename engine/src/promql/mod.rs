@@ -313,13 +313,19 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
             Ok(QueryValue::Scalar(steps, exec::scalar_value(&eval, node)?))
         }
         _ => {
-            let rows = finish(&eval, eval.eval(node)?)?;
+            let rows = finish(&eval, eval.eval_both(node)?)?;
             Ok(match when {
-                When::Instant(_) => QueryValue::Vector(steps, rows),
+                When::Instant(_) => QueryValue::Vector(steps, one_of_both(rows)),
                 When::Range(_) => QueryValue::Matrix(steps, rows.sorted(|| query.budget.check())?),
             })
         }
     }
+}
+
+/// An instant vector: of a float and a histogram of one series the histogram.
+fn one_of_both(mut rows: Matrix) -> Matrix {
+    rows.cells.histograms_only();
+    rows
 }
 
 /// Takes names that were to be dropped at the end, and rows that hold nothing.
@@ -329,7 +335,7 @@ fn finish(eval: &Evaluator<'_>, rows: Matrix) -> Result<Matrix, Error> {
         row.labels = value::without_metadata(&row.labels);
     }
     eval.query.budget.check()?;
-    exec::merge_same_labels(rows)
+    exec::merge_same_labels(rows, exec::Room::Both)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::batch::SampleBatch;
-use crate::model::{ErrorKind, Labels};
+use crate::model::{ErrorKind, FloatHistogram, Labels};
 
 use super::source::MemorySource;
 use super::value::QueryValue;
@@ -42,6 +42,42 @@ fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
         assert_eq!(whole.0, parted.0);
         assert!((whole.1 - parted.1).abs() <= 1e-12 * whole.1.abs(), "{whole:?} {parted:?}");
     }
+}
+
+/// Floats called `f` and histograms called `h`, alike otherwise, at the same two times.
+fn both_kinds() -> Arc<MemorySource> {
+    let mut batch = SampleBatch::default();
+    for at in [0, 60_000] {
+        batch.floats.push(at, 1.0);
+    }
+    batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "f")])));
+    for at in [0, 60_000] {
+        batch.histograms.timestamps.push(at);
+        batch.histograms.values.push(Arc::new(FloatHistogram { count: 2.0, ..FloatHistogram::default() }));
+    }
+    batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "h")])));
+    Arc::new(MemorySource::new(&batch))
+}
+
+#[test]
+fn floats_and_histograms_that_lose_their_names_become_one_series() {
+    let engine = Engine::new(Options::default());
+    let steps = RangeSteps { start: 0, end: 60_000, step: 60_000 };
+    let range =
+        |query| Ok::<_, String>(engine.range(query, steps, both_kinds(), &Context::default()).map_err(words)?.value);
+    let query = r#"-{__name__=~"f|h"}"#;
+    let Ok(QueryValue::Matrix(_, rows)) = range(query) else { panic!("a range query gives a matrix") };
+    assert_eq!((rows.len(), rows.floats(0).count(), rows.histograms(0).len()), (1, 2, 2));
+    let result = engine.instant(query, 60_000, both_kinds(), &Context::default()).unwrap();
+    let QueryValue::Vector(_, rows) = result.value else { panic!("an instant query gives a vector") };
+    assert_eq!((rows.len(), rows.floats(0).count(), rows.histograms(0).len()), (1, 0, 1));
+    let same = "vector cannot contain metrics with the same labelset";
+    assert_eq!(range(r#"{__name__=~"f|h"} * 2"#).unwrap_err(), same);
+    assert_eq!(range(r#"-{__name__=~"f|h"} @ 60"#).unwrap_err(), "unexpected number of samples");
+}
+
+fn words(failed: super::QueryError) -> String {
+    failed.error.message().to_owned()
 }
 
 #[test]

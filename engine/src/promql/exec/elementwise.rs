@@ -9,6 +9,7 @@ use super::super::function::FloatFunction;
 use super::super::plan::Node;
 use super::super::value::{Matrix, RowLabels};
 use super::calendar::Date;
+use super::group::{self, Room};
 use super::{Evaluator, RowSink, math, scalar};
 
 /// Streams `function` of the rows of its first argument.
@@ -59,7 +60,13 @@ pub fn negate(eval: &Evaluator<'_>, input: &Node, sink: &mut RowSink<'_>) -> Res
         }
         Ok(())
     };
-    eval.stream_renamed(input, &mut change, sink)
+    if !input.merges_kinds() && (eval.query.delays_names() || input.distinct_without_name()) {
+        return eval.stream_renamed(input, &mut change, sink);
+    }
+    let mut all = eval.eval_both(input)?;
+    change(&mut all)?;
+    eval.drop_names(&mut all);
+    sink(&mut group::merge_same_labels(all, Room::Both)?)
 }
 
 fn scaled(histogram: &FloatHistogram, factor: f64) -> FloatHistogram {

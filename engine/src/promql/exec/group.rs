@@ -1,6 +1,6 @@
 //! Rows found again by their labels: groups as integers, and rows that become one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::batch::bitmap;
@@ -123,15 +123,17 @@ impl Merged {
 
     /// Adds row `row` of `other`; fails when a step would hold two samples.
     pub fn add(&mut self, labels: &RowLabels, other: &Matrix, row: usize) -> Result<(), Error> {
+        self.add_within(Room::One, labels, (other, row))
+    }
+
+    fn add_within(&mut self, room: Room, labels: &RowLabels, (other, row): (&Matrix, usize)) -> Result<(), Error> {
         let Some(to) = self.known.get(&labels.labels).copied() else {
             self.known.insert(Arc::clone(&labels.labels), self.rows.len());
             self.rows.rows.push(labels.clone());
             self.rows.cells.push_copy(&other.cells, row);
             return Ok(());
         };
-        let taken = self.rows.cells.present(to);
-        let coming = other.cells.present(row);
-        if bitmap::first_common(&taken, &coming).is_some() {
+        if collide((&self.rows, to), (other, row), room) {
             return Err(same_labels());
         }
         let (values, valid) = self.rows.cells.row_mut(to);
@@ -149,17 +151,36 @@ impl Merged {
     }
 }
 
-/// Rows with the same labels become one; fails when a step would hold two samples.
-pub fn merge_same_labels(rows: Matrix) -> Result<Matrix, Error> {
-    let mut seen = std::collections::HashSet::with_capacity(rows.len());
+/// What a step of rows that become one may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// One sample.
+    One,
+    /// A float and a histogram.
+    Both,
+}
+
+/// Rows with the same labels become one; fails when a step would hold more than there is `room` for.
+pub fn merge_same_labels(rows: Matrix, room: Room) -> Result<Matrix, Error> {
+    let mut seen = HashSet::with_capacity(rows.len());
     if rows.rows.iter().all(|row| seen.insert(&row.labels)) {
         return Ok(rows);
     }
     let mut merged = Merged::new(rows.steps());
     for (row, labels) in rows.rows.iter().enumerate() {
-        merged.add(labels, &rows, row)?;
+        merged.add_within(room, labels, (&rows, row))?;
     }
     Ok(merged.rows)
+}
+
+/// Whether some step of two rows together holds more than there is `room` for.
+fn collide((taken, to): (&Matrix, usize), (coming, row): (&Matrix, usize), room: Room) -> bool {
+    if room == Room::One {
+        return bitmap::first_common(&taken.cells.present(to), &coming.cells.present(row)).is_some();
+    }
+    let steps: HashSet<u32> = taken.histograms(to).iter().map(|(step, _)| *step).collect();
+    bitmap::first_common(taken.cells.valid(to), coming.cells.valid(row)).is_some()
+        || coming.histograms(row).iter().any(|(step, _)| steps.contains(step))
 }
 
 /// Two samples of one series at one step.

@@ -8,7 +8,8 @@ use crate::model::{ByteString, Error, Labels, LabelsBuilder};
 
 use super::super::plan::{LabelJoin, LabelReplace, Node};
 use super::super::value::{Matrix, RowLabels};
-use super::{Evaluator, group};
+use super::Evaluator;
+use super::group::{self, Room};
 
 /// `label_replace`
 pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Result<Matrix, Error> {
@@ -17,14 +18,14 @@ pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Resul
     };
     let regexp = Regexp::new_anchored(&call.pattern).map_err(bad)?;
     let destination = check("destination", "label_replace", &call.destination)?;
-    let mut rows = eval.eval(input)?;
+    let mut rows = eval.eval_both(input)?;
     for row in &mut rows.rows {
         let source = row.labels.get(&call.source).unwrap_or("");
         if let Some(value) = regexp.expand(source, &call.replacement) {
             *row = with_label(row, destination, &value);
         }
     }
-    group::merge_same_labels(rows)
+    group::merge_same_labels(rows, Room::Both)
 }
 
 /// `label_join`
@@ -32,12 +33,12 @@ pub fn join(eval: &Evaluator<'_>, input: &Node, call: &LabelJoin) -> Result<Matr
     let sources = call.sources.iter().map(|source| check("source", "label_join", source));
     let sources = sources.collect::<Result<Vec<&str>, Error>>()?;
     let destination = check("destination", "label_join", &call.destination)?;
-    let mut rows = eval.eval(input)?;
+    let mut rows = eval.eval_both(input)?;
     for row in &mut rows.rows {
         let values: Vec<&str> = sources.iter().map(|source| row.labels.get(source).unwrap_or("")).collect();
         *row = with_label(row, destination, &values.join(&call.separator));
     }
-    group::merge_same_labels(rows)
+    group::merge_same_labels(rows, Room::Both)
 }
 
 /// `name` when a label can have it: not empty, and UTF-8.

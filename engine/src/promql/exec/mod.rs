@@ -28,7 +28,7 @@ mod stats;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::batch::StepGrid;
+use crate::batch::{Cell, StepGrid};
 use crate::model::{Error, TimeRange};
 
 use super::annotations::{Annotation, Annotations};
@@ -38,7 +38,7 @@ use super::plan::{Call, Node, Operator, ValueKind};
 use super::source::{Files, Part, Source};
 use super::value::{Matrix, RowLabels, without_metadata};
 
-pub(super) use group::merge_same_labels;
+pub(super) use group::{Room, merge_same_labels};
 pub(super) use range::samples;
 pub(super) use scalar::eval as scalar_value;
 
@@ -140,8 +140,19 @@ impl<'a> Evaluator<'a> {
         Self { steps, ..*self }
     }
 
-    /// The whole result of `node`, a vector; a scalar becomes a row without labels.
+    /// The whole result of `node`, a vector; a scalar becomes a row without labels. A step of a row
+    /// holds one sample.
     pub fn eval(&self, node: &Node) -> Result<Matrix, Error> {
+        let mut rows = self.eval_both(node)?;
+        if node.merges_kinds() {
+            rows.cells.floats_first();
+        }
+        Ok(rows)
+    }
+
+    /// The whole result of `node`, in which steps of rows that became one may hold a float and a
+    /// histogram.
+    pub fn eval_both(&self, node: &Node) -> Result<Matrix, Error> {
         self.query.budget.check()?;
         if self.streams(node) {
             if let Some(cut) = cores::cut(self, node)? {
@@ -152,7 +163,7 @@ impl<'a> Evaluator<'a> {
                 return Ok(all);
             }
             let mut all = Matrix::new(self.count());
-            self.stream(node, &mut |batch| {
+            self.stream_both(node, &mut |batch| {
                 // Columns grow by doubling, and lie there twice meanwhile.
                 self.query.budget.hold_bytes(2 * batch.heap_bytes())?;
                 all.append(batch);
@@ -201,10 +212,13 @@ impl<'a> Evaluator<'a> {
 
     /// Evaluates what does not depend on the step at the first step and repeats it.
     fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
-        let once = self.over(StepGrid { count: 1, ..self.steps }).eval(input)?;
+        let once = self.over(StepGrid { count: 1, ..self.steps }).eval_both(input)?;
         let mut out = Matrix::new(self.count());
         for (row, labels) in once.rows.iter().enumerate() {
             let cell = once.cell(row, 0);
+            if matches!(cell, Cell::Float(_)) && !once.histograms(row).is_empty() {
+                return Err(Error::invalid("unexpected number of samples"));
+            }
             let to = out.push_row(labels.clone());
             for step in 0..self.count() {
                 out.cells.push_cell(to, step, cell.clone());
@@ -229,10 +243,21 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Hands the rows of `node` to `sink`, batch by batch where that is possible.
+    /// Hands the rows of `node` to `sink`, batch by batch where that is possible. A step of a row
+    /// holds one sample.
     pub fn stream(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
+        if !node.merges_kinds() {
+            return self.stream_both(node, sink);
+        }
+        self.stream_both(node, &mut |batch| {
+            batch.cells.floats_first();
+            sink(batch)
+        })
+    }
+
+    fn stream_both(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
         if !self.streams(node) {
-            return sink(&mut self.eval(node)?);
+            return sink(&mut self.eval_both(node)?);
         }
         if let Some(cut) = cores::cut(self, node)? {
             return cut.run(self, node, cores::rows)?.iter_mut().try_for_each(sink);
@@ -272,7 +297,7 @@ impl<'a> Evaluator<'a> {
         let mut all = self.eval(input)?;
         change(&mut all)?;
         self.drop_names(&mut all);
-        sink(&mut group::merge_same_labels(all)?)
+        sink(&mut group::merge_same_labels(all, Room::One)?)
     }
 
     /// Takes metric name, type and unit from all rows, or marks them for the end of the query.

@@ -337,7 +337,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     if steps.count == 0 || eval.count() == 0 {
         return Ok((batch, Vec::new()));
     }
-    let rows = eval.over(steps).eval(&subquery.input)?;
+    let rows = eval.over(steps).eval_both(&subquery.input)?;
     eval.query.budget.hold_bytes(2 * size_of::<f64>() * rows.cells.samples())?;
     let mut drops = Vec::with_capacity(rows.len());
     for row in 0..rows.len() {

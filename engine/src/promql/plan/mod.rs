@@ -399,6 +399,12 @@ impl Node {
         }
     }
 
+    /// Whether it makes one row of a series of floats and one of histograms also where both have a
+    /// sample at the same step.
+    pub fn merges_kinds(&self) -> bool {
+        matches!(&self.operator, Operator::Negate(_) | Operator::Call(Call::LabelReplace(_) | Call::LabelJoin(_), _))
+    }
+
     /// Whether rows are still distinct when their metric names are taken away.
     pub fn distinct_without_name(&self) -> bool {
         match &self.operator {
