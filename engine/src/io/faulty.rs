@@ -19,6 +19,8 @@ pub enum Fault {
     Torn,
     /// What is written arrives, then the sync answers EIO.
     Unsynced,
+    /// A part of what is written arrives, then the disk answers ENOSPC.
+    Full,
 }
 
 /// Reads through another implementation and breaks some of them.
@@ -47,7 +49,7 @@ impl Faulty {
         let part = |write: &Write<'_>| (drawn >> 8) as usize % (write.bytes.len() + 1);
         match self.fault {
             Fault::Error => {}
-            Fault::Torn => {
+            Fault::Torn | Fault::Full => {
                 for write in writes {
                     self.inner.write(&[Write { bytes: &write.bytes[..part(write)], ..*write }])?;
                 }
@@ -55,7 +57,8 @@ impl Faulty {
             Fault::Unsynced => self.inner.write(writes)?,
             Fault::Truncated | Fault::BitFlip => return Ok(()),
         }
-        Err(Failure { index: 0, offset: 0, source: io::Error::from_raw_os_error(5) })
+        let code = if self.fault == Fault::Full { libc::ENOSPC } else { libc::EIO };
+        Err(Failure { index: 0, offset: 0, source: io::Error::from_raw_os_error(code) })
     }
 
     /// The next number of a xorshift generator.
@@ -90,7 +93,7 @@ impl BlockIo for Faulty {
                     Fault::Truncated => {
                         self.failures.push(Failure { index, offset, source: io::ErrorKind::UnexpectedEof.into() });
                     }
-                    Fault::Torn | Fault::Unsynced => {}
+                    Fault::Torn | Fault::Unsynced | Fault::Full => {}
                     Fault::BitFlip => self.bytes[start + (drawn >> 8) as usize % read.len] ^= 1 << (drawn >> 60 & 7),
                 }
             }

@@ -148,6 +148,11 @@ pub trait BlockIo {
 }
 
 impl Failure {
+    /// Whether there was no room on the disk, so that the same may succeed later.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    }
+
     /// The failure as an error that names the file and the byte: `Corrupt` where the file ends early,
     /// `Unavailable` where the disk fails.
     pub fn to_error(&self, file: &File) -> Error {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use super::folder::segment_path;
 use super::frame::HEADER;
 use crate::io::blocks::{BLOCK_BYTES, Blocks};
-use crate::io::{BlockIo, File, Write};
+use crate::io::{BlockIo, Failure, File, Write};
 use crate::model::Error;
 
 /// Most bytes of room that a write adds.
@@ -67,7 +67,7 @@ impl Segment {
         };
         let (durability, blocks) = (Durability::Fsync, Blocks::default());
         let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
-        segment.append(&HEADER, io)?;
+        segment.append(&HEADER, io).map_err(|failure| failure.to_error(&segment.file))?;
         segment.durability = place.durability;
         let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| Error::file(&place.folder, error))?;
@@ -79,9 +79,14 @@ impl Segment {
         self.end
     }
 
-    /// Writes `bytes` behind what there is, durably unless the log is relaxed. After an error what the
-    /// file holds from [`Segment::end`] on is not known.
-    pub(super) fn append(&mut self, bytes: &[u8], io: &mut dyn BlockIo) -> Result<(), Error> {
+    /// The file that is written.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes `bytes` behind what there is, durably unless the log is relaxed. After a failure what the
+    /// file holds from [`Segment::end`] on is not known; the next call writes there again.
+    pub(super) fn append(&mut self, bytes: &[u8], io: &mut dyn BlockIo) -> Result<(), Failure> {
         let start = self.end - self.tail.len() as u64;
         let used = self.tail.len() + bytes.len();
         let mut end = start + used.next_multiple_of(BLOCK_BYTES) as u64;
@@ -90,11 +95,10 @@ impl Segment {
         }
         self.blocks.fill(&[&self.tail, bytes], (end - start) as usize);
         let write = Write { file: &self.file, offset: start, bytes: self.blocks.bytes() };
-        let written = match self.durability {
-            Durability::Fsync => io.write_and_sync(&[write]),
-            Durability::Relaxed => io.write(&[write]),
-        };
-        written.map_err(|failure| failure.to_error(&self.file))?;
+        match self.durability {
+            Durability::Fsync => io.write_and_sync(&[write])?,
+            Durability::Relaxed => io.write(&[write])?,
+        }
         self.end += bytes.len() as u64;
         self.room_end = self.room_end.max(end);
         self.tail.clear();

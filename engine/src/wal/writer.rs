@@ -1,9 +1,13 @@
 //! The thread that writes a log: takes all commits that wait, writes them as one frame, makes it
 //! durable, then tells all of them.
 //!
-//! After a write or sync that failed nothing is written any more: what the file holds is not known,
-//! and the pages that could not be written may be gone. Whoever asks is refused until a restart has
-//! replayed what there is.
+//! When the disk is full the frame is held and written again, at the same place, until there is room: its
+//! commits fail, but what they changed in heads is in the log before anything that comes later. Others
+//! are to be refused meanwhile, see [`Writer::refusal`].
+//!
+//! After any other write or sync that failed nothing is written any more: what the file holds is not
+//! known, and the pages that could not be written may be gone. Whoever asks is refused until a restart
+//! has replayed what there is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +29,9 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// How often a relaxed log is made durable.
 const RELAXED_SYNC: Duration = Duration::from_secs(1);
+
+/// How often a full disk is tried again.
+const ROOM_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Called when a commit is durable, or will never be.
 pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -67,6 +74,7 @@ pub struct WalCounters {
 #[derive(Debug, Default)]
 struct Shared {
     is_broken: AtomicBool,
+    is_full: AtomicBool,
     commits: AtomicU64,
     frames: AtomicU64,
     raw_bytes: AtomicU64,
@@ -99,7 +107,7 @@ impl Writer {
                 Ok((io, segment)) => {
                     let _ = ready.send(Ok(()));
                     let encoder = frame::Encoder::default();
-                    Loop { io, segment, encoder, place, inbox, shared: own, dirty_since: None }.run();
+                    Loop { io, segment, encoder, place, inbox, shared: own, dirty_since: None, held: Vec::new() }.run();
                 }
             }
         };
@@ -125,6 +133,19 @@ impl Writer {
     /// Whether a write has failed, so that nothing is written any more.
     pub fn is_broken(&self) -> bool {
         self.shared.is_broken.load(Ordering::Acquire)
+    }
+
+    /// Whether frames are held as the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Acquire)
+    }
+
+    /// Why nothing is taken now; `None` when it is. To be asked before a change that is to be recorded.
+    pub fn refusal(&self) -> Option<Error> {
+        if self.is_broken() {
+            return Some(broken());
+        }
+        self.is_full().then(full)
     }
 
     /// What it has done.
@@ -165,7 +186,12 @@ impl Drop for Writer {
 }
 
 fn broken() -> Error {
-    let message = "the WAL could not be written before; nothing is taken until a restart has replayed it";
+    let message = "the WAL could not be written (its disk has failed): nothing is taken until a restart";
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn full() -> Error {
+    let message = "the WAL could not be written (its disk is full): nothing is taken until there is room";
     Error::new(ErrorKind::Unavailable, message)
 }
 
@@ -179,6 +205,8 @@ struct Loop {
     shared: Arc<Shared>,
     /// Since when a relaxed log holds what is not durable.
     dirty_since: Option<Instant>,
+    /// Frames that the disk had no room for, in order.
+    held: Vec<Vec<u8>>,
 }
 
 impl Loop {
@@ -197,28 +225,48 @@ impl Loop {
         }
         if !self.shared.is_broken.load(Ordering::Acquire) {
             // Nobody waits for it; replay finds what there is.
+            let _ = self.write_held();
             let _ = self.segment.close();
         }
     }
 
-    /// The next message; `None` when there will be none. Keeps a relaxed log durable meanwhile.
+    /// The next message; `None` when there will be none. Keeps a relaxed log durable meanwhile, and writes
+    /// what is held.
     fn next(&mut self) -> Option<Message> {
         loop {
-            let Some(since) = self.dirty_since else { return self.inbox.recv().ok() };
-            let left = RELAXED_SYNC.saturating_sub(since.elapsed());
+            let Some(left) = self.rest() else { return self.inbox.recv().ok() };
             match self.inbox.recv_timeout(left) {
                 Ok(message) if !left.is_zero() => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 other => {
-                    if self.sync().is_err() {
-                        self.shared.is_broken.store(true, Ordering::Release);
-                    }
+                    self.catch_up();
                     if let Ok(message) = other {
                         return Some(message);
                     }
                 }
             }
         }
+    }
+
+    /// How long to wait for messages before there is other work; `None`: for ever.
+    fn rest(&self) -> Option<Duration> {
+        if self.shared.is_broken.load(Ordering::Acquire) {
+            return None;
+        }
+        if !self.held.is_empty() {
+            return Some(ROOM_INTERVAL);
+        }
+        self.dirty_since.map(|since| RELAXED_SYNC.saturating_sub(since.elapsed()))
+    }
+
+    /// Makes a relaxed log durable, and writes what is held.
+    fn catch_up(&mut self) {
+        if self.dirty_since.is_some() && self.sync().is_err() {
+            self.shared.is_broken.store(true, Ordering::Release);
+            return;
+        }
+        // Whoever waited for it was told that it failed.
+        let _ = self.write_held();
     }
 
     /// The records of all commits that wait, and a rotation that came behind them.
@@ -242,7 +290,6 @@ impl Loop {
     fn commit(&mut self, records: &[Vec<u8>], waiting: Vec<Done>) {
         let outcome = if self.shared.is_broken.load(Ordering::Acquire) { Err(broken()) } else { self.write(records) };
         if outcome.is_err() {
-            self.shared.is_broken.store(true, Ordering::Release);
             self.shared.failed.fetch_add(waiting.len() as u64, Ordering::Relaxed);
         }
         waiting.into_iter().for_each(|done| done(outcome.clone()));
@@ -251,20 +298,46 @@ impl Loop {
     fn write(&mut self, records: &[Vec<u8>]) -> Result<(), Error> {
         let raw_bytes: usize = records.iter().map(Vec::len).sum();
         if raw_bytes == 0 {
-            return Ok(());
+            return self.write_held();
         }
-        if self.segment.end() > SEGMENT_BYTES_MAX {
+        if self.segment.end() > SEGMENT_BYTES_MAX && self.held.is_empty() {
             self.rotate()?;
         }
-        let started = Instant::now();
+        self.shared.raw_bytes.fetch_add(raw_bytes as u64, Ordering::Relaxed);
         // In one frame, so that what a write that was cut off leaves is never a whole frame behind another.
-        let frame = self.encoder.frame(records);
+        let mut encoder = std::mem::take(&mut self.encoder);
+        let frame = encoder.frame(records);
+        // Behind what is held, or held with it.
+        let written = self.write_held().and_then(|()| self.write_frame(frame));
+        if written.is_err() && !self.shared.is_broken.load(Ordering::Acquire) {
+            self.held.push(frame.to_vec());
+        }
+        self.encoder = encoder;
+        written
+    }
+
+    /// Writes the frames that the disk had no room for.
+    fn write_held(&mut self) -> Result<(), Error> {
+        while let Some(frame) = self.held.first().cloned() {
+            self.write_frame(&frame)?;
+            self.held.remove(0);
+        }
+        self.shared.is_full.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes a frame; a failure says what becomes of those that come later.
+    fn write_frame(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let started = Instant::now();
         if self.place.durability == Durability::Relaxed {
             self.dirty_since.get_or_insert(started);
         }
-        self.segment.append(frame, &mut *self.io)?;
+        if let Err(failure) = self.segment.append(frame, &mut *self.io) {
+            let state = if failure.is_full() { &self.shared.is_full } else { &self.shared.is_broken };
+            state.store(true, Ordering::Release);
+            return Err(failure.to_error(self.segment.file()));
+        }
         self.shared.frames.fetch_add(1, Ordering::Relaxed);
-        self.shared.raw_bytes.fetch_add(raw_bytes as u64, Ordering::Relaxed);
         self.shared.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
         self.shared.write_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
         Ok(())
@@ -281,6 +354,7 @@ impl Loop {
         if self.shared.is_broken.load(Ordering::Acquire) {
             return Err(broken());
         }
+        self.write_held()?;
         let begun = self.begin_next();
         if begun.is_err() {
             self.shared.is_broken.store(true, Ordering::Release);
@@ -321,9 +395,34 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_full_for_a_while_ends_no_log_and_what_was_held_is_before_what_comes_later() {
+        for seed in 0..16 {
+            let folder = Folder::new("full");
+            let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
+            let open: OpenIo =
+                Box::new(move || Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, Fault::Full, 3, seed + 1))));
+            let Ok(writer) = Writer::start(place, open) else { continue };
+            let mut refused = 0;
+            for time in 0..40 {
+                let (done, is_done) = crossbeam_channel::bounded(1);
+                writer.commit(floats(time), Box::new(move |outcome| drop(done.send(outcome))));
+                refused += usize::from(is_done.recv().unwrap().is_err());
+            }
+            assert!(refused > 0 && !writer.is_broken(), "{seed}");
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while writer.is_full() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(writer.refusal(), None, "{seed}");
+            drop(writer);
+            assert_eq!(folder.read().unwrap().0, (0..40).collect::<Vec<_>>(), "{seed}");
+        }
+    }
+
+    #[test]
     fn whatever_write_fails_a_restart_reads_all_that_was_acknowledged() {
         for (seed, fault) in
-            (0..8).flat_map(|seed| [Fault::Error, Fault::Torn, Fault::Unsynced].map(|fault| (seed, fault)))
+            (0..8).flat_map(|seed| [Fault::Error, Fault::Torn, Fault::Unsynced, Fault::Full].map(|fault| (seed, fault)))
         {
             let folder = Folder::new("writer");
             let mut acknowledged = Vec::new();

@@ -159,9 +159,14 @@ pub async fn work(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>, inter
     let (Some(shipper), Some(ingest)) = (shipper, ingest) else { return std::future::pending().await };
     loop {
         tokio::time::sleep(interval).await;
-        let broken = ingest.counters().broken_partitions;
-        if broken > 0 {
-            tracing::error!(partitions = broken, "a WAL could not be written: its series are refused until a restart");
+        let counters = ingest.counters();
+        if counters.broken_partitions > 0 {
+            let partitions = counters.broken_partitions;
+            tracing::error!(partitions, "a WAL could not be written: its series are refused until a restart");
+        }
+        if counters.full_partitions > 0 {
+            let partitions = counters.full_partitions;
+            tracing::error!(partitions, "the disk of a WAL is full: its series are refused until there is room");
         }
         if let Err(error) = ingest.flush(None, Flush::Due).await {
             tracing::error!(%error, "cutting blocks failed, trying again");

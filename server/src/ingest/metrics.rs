@@ -245,12 +245,18 @@ const OF_TENANT: [OfTenant; 11] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 9] = [
+const OF_LOGS: [OfLogs; 10] = [
     (
         "uru_receive_wal_broken_partitions",
         "Partitions that refuse samples until a restart, as their WAL could not be written",
         Kind::Gauge,
         |counters| counters.broken_partitions as f64,
+    ),
+    (
+        "uru_receive_wal_full_partitions",
+        "Partitions that refuse samples until there is room on the disk of their WAL",
+        Kind::Gauge,
+        |counters| counters.full_partitions as f64,
     ),
     ("uru_receive_wal_failed_commits", "Commits that the WAL could not make durable", Kind::Counter, |counters| {
         counters.wal.failed as f64

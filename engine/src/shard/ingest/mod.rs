@@ -120,6 +120,8 @@ pub struct IngestCounters {
     pub wal: WalCounters,
     /// Partitions that take nothing any more as their log could not be written.
     pub broken_partitions: u64,
+    /// Partitions that take nothing until there is room on the disk.
+    pub full_partitions: u64,
     /// What was replayed when it was opened, over all partitions.
     pub replayed_frames: u64,
     /// Bytes of records replayed.
@@ -364,6 +366,7 @@ impl Ingest {
         for writer in &self.writers {
             let own = writer.counters();
             counters.broken_partitions += u64::from(writer.is_broken());
+            counters.full_partitions += u64::from(writer.is_full());
             counters.wal.commits += own.commits;
             counters.wal.frames += own.frames;
             counters.wal.raw_bytes += own.raw_bytes;

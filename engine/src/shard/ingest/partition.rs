@@ -46,8 +46,8 @@ impl Partition {
         reply: impl FnOnce(Result<WriteReport, Error>) + Send + 'static,
     ) {
         let _guard = EndOnPanic;
-        if self.writer.is_broken() {
-            return reply(Err(refusal()));
+        if let Some(refusal) = self.writer.refusal() {
+            return reply(Err(refusal));
         }
         if tenant.is_leaving.load(Ordering::Acquire) {
             let message = format!("tenant {} is being removed as it was idle: send again", tenant.name);
@@ -72,6 +72,9 @@ impl Partition {
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) {
         let _guard = EndOnPanic;
+        if let Some(refusal) = self.writer.refusal() {
+            return done(Err(refusal));
+        }
         if let Some(own) = self.heads.get(tenant) {
             self.recorder.cut(own.number, cut);
         }
@@ -95,6 +98,9 @@ impl Partition {
     /// Forgets `tenant`, durably when `done` is called.
     pub(super) fn remove(&mut self, tenant: &str, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
         let _guard = EndOnPanic;
+        if let Some(refusal) = self.writer.refusal() {
+            return done(Err(refusal));
+        }
         if let Some(own) = self.heads.remove(tenant) {
             self.recorder.removed(own.number);
         }
@@ -131,9 +137,4 @@ impl Partition {
             OwnedHead { number, head }
         })
     }
-}
-
-fn refusal() -> Error {
-    let message = "the WAL could not be written (its disk is full or has failed): nothing is taken until a restart";
-    Error::new(ErrorKind::Unavailable, message)
 }
