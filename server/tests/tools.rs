@@ -280,6 +280,22 @@ fn a_block_with_a_chunk_outside_of_its_time_is_found_backed_up_and_replaced() {
 }
 
 #[test]
+fn a_block_with_chunks_that_reach_over_its_times_stays_for_its_samples_would_be_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, backup) = (folder.path().join("bucket"), folder.path().join("backup"));
+    let block = block_with_a_chunk_outside(&bucket);
+    let mut meta = support::meta_of(&block);
+    meta["maxTime"] = 7_230_000.into();
+    std::fs::write(block.join("meta.json"), meta.to_string()).unwrap();
+    let to = format!("--objstore-backup.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", backup.display());
+    let output = tools(&["bucket", "verify", "--issues=index_known_issues", "--repair", &to], &bucket);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && log.contains("could not repair index"), "{log}");
+    assert_eq!(blocks_in(&bucket), [block]);
+    assert!(!backup.exists() || blocks_in(&backup).is_empty());
+}
+
+#[test]
 fn templates_of_rules_are_refused_in_the_words_of_thanos() {
     let folder = tempfile::tempdir().unwrap();
     let rules = "groups: [{name: a, rules: [{alert: b, expr: up, annotations: {summary: '{{ $values }}'}}]}]";

@@ -102,12 +102,12 @@ impl Verifier<'_> {
         }
     }
 
-    /// Whether a block's index has faults; they are mended when that is asked for.
+    /// Whether a block's index has faults; they are mended when that is asked for and loses no sample.
     async fn verify_index(&self, meta: &Meta) -> Result<bool, Error> {
         let id = meta.ulid;
-        let found = match self.index_health(meta).await {
-            Ok(health) => faults(&health),
-            Err(error) if error.kind() == ErrorKind::Corrupt => Some(error.to_string()),
+        let (found, is_mendable) = match self.index_health(meta).await {
+            Ok(health) => (faults(&health), reaching_out(&health) == 0),
+            Err(error) if error.kind() == ErrorKind::Corrupt => (Some(error.to_string()), true),
             Err(error) => return Err(error),
         };
         let Some(faults) = found else {
@@ -116,6 +116,11 @@ impl Verifier<'_> {
         };
         tracing::warn!(block = %id, err = faults, "detected issue");
         if let Some(backup) = self.backup {
+            if !is_mendable {
+                let why = "chunks reach over the block's times: samples would be lost";
+                tracing::error!(block = %id, why, "could not repair index");
+                return Ok(true);
+            }
             match self.repair(meta, backup).await {
                 Ok(new) => tracing::info!(block = %id, %new, "all good, continuing"),
                 Err(error) => tracing::error!(block = %id, err = %error, "could not repair index"),
@@ -214,7 +219,7 @@ impl Verifier<'_> {
 
 fn is_same(left: &Meta, right: &Meta) -> bool {
     (left.min_time, left.max_time, &left.stats) == (right.min_time, right.max_time, &right.stats)
-        && left.compaction.sources == right.compaction.sources
+        && (left.compaction.level, &left.compaction.sources) == (right.compaction.level, &right.compaction.sources)
 }
 
 /// The blocks of each group that overlap the ones before them, and those.
@@ -249,6 +254,11 @@ fn overlaps(view: &View) -> Vec<(String, Vec<&Meta>)> {
 fn described(blocks: &[&Meta]) -> String {
     let one = |meta: &&Meta| format!("<ulid: {}, mint: {}, maxt: {}>", meta.ulid, meta.min_time, meta.max_time);
     blocks.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Chunks of which one part lies in the block's times and another does not.
+fn reaching_out(health: &IndexHealth) -> u64 {
+    health.chunks_outside - health.chunks_wholly_outside - health.chunks_at_end
 }
 
 /// What is wrong with an index; `None` when nothing is.
