@@ -136,8 +136,17 @@ fn a_hashrings_file_that_changes_under_load_loses_nothing() {
             load.goes_on(20);
         }
         std::fs::write(&file, "[").unwrap();
-        wait(|| router.metric("thanos_receive_config_last_reload_successful") == Some(0.0));
+        let is_successful = || router.metric("thanos_receive_config_last_reload_successful");
+        wait(|| is_successful() == Some(0.0));
         load.goes_on(20);
+        set(&file, &grpc[..]);
+        wait(|| is_successful() == Some(1.0));
+        std::fs::remove_file(&file).unwrap();
+        wait(|| is_successful() == Some(0.0));
+        load.goes_on(20);
+        // The same file again.
+        set(&file, &grpc[..]);
+        wait(|| is_successful() == Some(1.0));
     });
     assert!(acknowledged.values().map(|samples| samples.len()).sum::<usize>() > 90 * SERIES);
     let all: Vec<&Uru> = receivers.iter().collect();

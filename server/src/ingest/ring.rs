@@ -173,7 +173,11 @@ impl Rings {
                     }
                     last = text;
                 }
-                Err(error) => self.failed(&error),
+                Err(error) => {
+                    self.failed(&error);
+                    // What comes back is taken, and told, also when it is the same.
+                    last.clear();
+                }
             }
         }
     }
