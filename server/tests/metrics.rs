@@ -120,6 +120,8 @@ fn a_querier_publishes_each_family_once() {
         "http_requests_total{code=\"200\",handler=\"query\",method=\"get\",tenant=\"a\"}",
         "thanos_status{check=\"ready\",component=\"query\"}",
         "thanos_query_concurrent_gate_queries_duration_seconds_count",
+        "prometheus_engine_query_duration_histogram_seconds_count{slice=\"inner_eval\"}",
+        "prometheus_engine_queries_concurrent_max",
     ] {
         assert!(uru.metric(series).is_some_and(|value| value >= 1.0), "{series}");
     }

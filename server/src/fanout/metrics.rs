@@ -21,6 +21,8 @@ pub struct FanoutMetrics {
     pub lookups: Counter,
     /// Names that could not be resolved.
     pub lookup_failures: Counter,
+    /// Selections that an endpoint answered with nothing at all.
+    pub empty_streams: Counter,
     /// Calls of endpoints.
     pub calls: RpcMetrics,
     selects: Labelled<Histogram, Buckets>,
@@ -74,6 +76,7 @@ impl FanoutMetrics {
             connections: Gauges::default(),
             lookups: Counter::default(),
             lookup_failures: Counter::default(),
+            empty_streams: Counter::default(),
             calls: RpcMetrics::default(),
             selects: Labelled::new_with_constructor(Buckets(buckets.seconds.clone())),
             buckets,
@@ -92,6 +95,8 @@ impl FanoutMetrics {
             let help = "Names that could not be resolved";
             registry.register(format!("{prefix}_failures"), help, self.lookup_failures.clone());
         }
+        let help = "Total number of empty responses received";
+        registry.register("thanos_proxy_store_empty_stream_responses", help, self.empty_streams.clone());
         registry.register(
             "thanos_store_api_query_duration_seconds",
             "Seconds that selections from endpoints took, by how much they gave",

@@ -118,7 +118,8 @@ impl Proxy {
         let shard = request.shard_info.as_ref().filter(|_| !peer.takes_shares()).and_then(parse_shard);
         let request = with_tenant(request, &scope.tenant);
         let limits = StreamLimits { frame_timeout: self.frame_timeout, frame_bytes_max: self.frame_bytes_max() };
-        let stream = SeriesStream::open(peer, request, limits, dropped).await?.narrowed_to(shard);
+        let stream = SeriesStream::open(peer, request, limits, dropped).await?;
+        let stream = stream.narrowed_to(shard).counting_empty(&self.metrics.empty_streams);
         if !resort {
             return Ok((Feed::Live(Box::new(stream)), Vec::new()));
         }

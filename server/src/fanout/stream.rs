@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 use engine::chunk::Encoding;
 use engine::model::{Error, ErrorKind, Labels};
 use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
+use prometheus_client::metrics::counter::Counter;
 use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
 use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -74,6 +75,8 @@ pub struct SeriesStream {
     dropped_labels: Vec<String>,
     shard: Option<ShardInfo>,
     hashed: Vec<u8>,
+    /// Counted when the endpoint ends without a frame; taken by its first.
+    if_empty: Option<Counter>,
 }
 
 /// What ends a stream before its end.
@@ -133,12 +136,18 @@ impl SeriesStream {
             dropped_labels: dropped,
             shard: None,
             hashed: Vec::new(),
+            if_empty: None,
         })
     }
 
     /// The same stream without series of other shares than `shard`, for an endpoint that gives all of them.
     pub fn narrowed_to(self, shard: Option<ShardInfo>) -> Self {
         Self { shard, ..self }
+    }
+
+    /// The same stream, counted by `empty` if it ends without a frame.
+    pub fn counting_empty(self, empty: &Counter) -> Self {
+        Self { if_empty: Some(empty.clone()), ..self }
     }
 
     /// The address of the endpoint.
@@ -167,7 +176,11 @@ impl SeriesStream {
                 }
             };
             self.silent_since = Instant::now();
+            let if_empty = self.if_empty.take();
             let Some(frame) = frame.map_err(|status| failure("receive series", &self.address, &status))? else {
+                if_empty.inspect(|empty| {
+                    empty.inc();
+                });
                 return Ok(None);
             };
             if let Some(warning) = self.read(&frame)? {

@@ -16,7 +16,7 @@ use super::Api;
 use super::backend::{Question, Scope};
 use super::ending::Ending;
 use super::json::{Completeness, analysis, plan, push_value_while};
-use super::params::{Flag, Params, now_ms};
+use super::params::{Params, now_ms};
 use super::respond::{Failure, OPENING, closed, success};
 use super::tree::narrow;
 
@@ -115,7 +115,7 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     let lookback_ms = params.duration("lookback_delta", 0)?;
     let timeout_ms = params.duration("timeout", i64::MAX)?;
     let stats = params.first("stats").to_owned();
-    let wants_analysis = params.flag("analyze", Flag::Off)?;
+    let wants_analysis = matches!(params.first("analyze"), "true" | "1");
     let timeout = api.settings.timeout.min(Duration::from_millis(timeout_ms.max(0) as u64));
     let deadline = Instant::now() + timeout;
     let render = move |result: QueryResult, patience: &Patience| {
@@ -126,8 +126,11 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
         if !stats.is_empty() {
             data.extend_from_slice(format!(",\"stats\":{}", stats_json(&result)).as_bytes());
         }
-        if wants_analysis == Flag::On {
-            data.extend_from_slice(format!(",\"analysis\":{}", analysis(&result.explained)).as_bytes());
+        data.extend_from_slice(b",\"analysis\":");
+        if wants_analysis {
+            data.extend_from_slice(analysis(&result.explained).to_string().as_bytes());
+        } else {
+            data.extend_from_slice(b"{}");
         }
         data.push(b'}');
         let mut warnings = result.warnings;
@@ -172,6 +175,7 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     let lookback_ms = if lookback_ms > 0 { lookback_ms } else { by_default() };
     let context = Context { patience: ending.patience(), lookback_ms: Some(lookback_ms) };
     let turn = api.gate.enter(deadline).await?;
+    context.patience.check()?;
     let shared = Arc::clone(api);
     let running = tokio::task::spawn_blocking(move || {
         let _turn = turn;
@@ -179,6 +183,7 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         let (left, source) = shared.backend.plan(question, &asked.scope, &ending);
         let parsed = Parsed { text: &asked.text, expr: left.as_ref().unwrap_or(&asked.expr) };
         let result = shared.engine.evaluate(parsed, asked.when, source, &context)?;
+        shared.gate.evaluated(result.stats.samples_queried, result.explained.seconds);
         render(result, &context.patience).map_err(Failure::from)
     });
     running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?

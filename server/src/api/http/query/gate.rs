@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::telemetry::metrics::duration_histogram;
+use crate::telemetry::metrics::{Histograms, duration_histogram};
 
 /// The least upper bound of queries' ranges: 15 minutes.
 const RANGE_FIRST_SECONDS: f64 = 15.0 * 60.0;
@@ -25,6 +25,8 @@ pub struct Gate {
     waits: Histogram,
     entered: Counter,
     ranges: Histogram,
+    samples: Counter,
+    durations: Histograms,
 }
 
 /// A query's turn; over when dropped. Whoever works on the query holds it, so that a query whose caller
@@ -45,6 +47,8 @@ impl Gate {
             waits: duration_histogram(),
             entered: Counter::default(),
             ranges: Histogram::new(exponential_buckets(RANGE_FIRST_SECONDS, 2.0, 12)),
+            samples: Counter::default(),
+            durations: Histograms::new_with_constructor(|| Histogram::new([0.01, 0.1, 1.0, 10.0])),
         };
         gate.max.set(max as i64);
         gate
@@ -60,6 +64,27 @@ impl Gate {
         registry.register(name("queries"), "Queries that got their turn", self.entered.clone());
         let name = "thanos_query_range_requested_timespan_duration_seconds";
         registry.register(name, "A histogram of the query range window in seconds", self.ranges.clone());
+        self.register_engine(registry);
+    }
+
+    /// Publishes the same under the names of Prometheus' engine.
+    fn register_engine(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("prometheus_engine");
+        registry.register("queries", "The current number of queries being executed", self.in_flight.clone());
+        registry.register("queries_concurrent_max", "The max number of concurrent queries", self.max.clone());
+        registry.register("query_samples", "The total number of samples loaded by all queries", self.samples.clone());
+        let help = "The duration of various parts of PromQL query execution";
+        registry.register("query_duration_histogram_seconds", help, self.durations.clone());
+    }
+
+    /// A query was evaluated: the samples that it loaded, and its time.
+    pub fn evaluated(&self, samples: u64, seconds: f64) {
+        self.samples.inc_by(samples);
+        self.observe("inner_eval", seconds);
+    }
+
+    fn observe(&self, slice: &str, seconds: f64) {
+        self.durations.get_or_create(&vec![("slice", slice.to_owned())]).observe(seconds);
     }
 
     /// A query over a range of so many milliseconds is asked.
@@ -72,6 +97,7 @@ impl Gate {
         let begin = Instant::now();
         let turn = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.turns).acquire_owned()).await;
         self.waits.observe(begin.elapsed().as_secs_f64());
+        self.observe("queue_time", begin.elapsed().as_secs_f64());
         let permit = turn
             .map_err(|_| Error::new(ErrorKind::Deadline, "query timed out in query queue"))?
             .map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?;
