@@ -42,6 +42,26 @@ struct Lanes {
     below: __m512i,
 }
 
+/// What comes next in eight lanes.
+struct Ahead {
+    /// The window's first 64 bits, and those behind them.
+    high: __m512i,
+    low: __m512i,
+    /// Where the sample begins within the window's first byte.
+    bit: __m512i,
+    /// The 64 bits from there on.
+    field: __m512i,
+}
+
+impl Ahead {
+    /// The lanes whose timestamp field is wide, one bit each.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn wide(&self) -> u8 {
+        _mm512_cmpge_epu64_mask(self.field, all(0b11 << 62))
+    }
+}
+
 /// As [`scalar::decode_batch`].
 ///
 /// # Safety
@@ -75,16 +95,15 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     while done < longest {
         for step in 0..STEPS {
             // SAFETY: each lane is within its copy or less than `SLACK` less a window behind it.
-            let wide = unsafe { low.step(&copies) };
-            if wide {
-                wide_left = wide_left.saturating_sub(1);
-                low.step_wide(&copies);
-            }
-            // SAFETY: as above.
-            let wide = unsafe { high.step(&copies) };
-            if wide {
-                wide_left = wide_left.saturating_sub(1);
-                high.step_wide(&copies);
+            let ahead = unsafe { (low.peek(&copies), high.peek(&copies)) };
+            let wide = (ahead.0.wide(), ahead.1.wide());
+            if wide.0 | wide.1 == 0 {
+                low.advance(&ahead.0);
+                high.advance(&ahead.1);
+            } else {
+                wide_left = wide_left.saturating_sub(usize::from(wide.0 > 0) + usize::from(wide.1 > 0));
+                low = Lanes::from_states(&step_alone(&low.to_fields(), &copies));
+                high = Lanes::from_states(&step_alone(&high.to_fields(), &copies));
             }
             rows.set(step, &low, &high);
         }
@@ -98,6 +117,14 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     }
     batch.copies = copies;
     if wide_left == 0 { u32::MAX } else { suspects }
+}
+
+/// Decodes a sample in each lane, one lane after the other. No reference to [`Lanes`] is taken for it: they
+/// would lie in memory from the first step on.
+#[cold]
+#[inline(never)]
+fn step_alone(fields: &[[u64; LANES]; 6], copies: &[u8]) -> [State; LANES] {
+    lanes::step_alone(*fields, copies)
 }
 
 #[target_feature(enable = "avx512f")]
@@ -134,6 +161,19 @@ impl Lanes {
         }
     }
 
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn from_states(states: &[State; LANES]) -> Self {
+        Self::load(|lane| states[lane])
+    }
+
+    /// Bit, time, delta, value, unused bits and zeros below the payload of all lanes.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn to_fields(self) -> [[u64; LANES]; 6] {
+        [self.at, self.time, self.delta, self.value, self.unused, self.below].map(|field| lanes_of(field))
+    }
+
     /// The 128 bits from each lane's byte on, as their higher and lower halves.
     ///
     /// # Safety
@@ -154,22 +194,25 @@ impl Lanes {
         (_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd))
     }
 
-    /// Decodes a sample in each lane, unless one of them has a wide timestamp field: then nothing
-    /// changes and `true` is given.
+    /// What comes next in each lane.
     ///
     /// # Safety
     /// 16 bytes of `copies` follow each lane's byte.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2")]
     #[inline]
-    unsafe fn step(&mut self, copies: &[u8]) -> bool {
+    unsafe fn peek(&self, copies: &[u8]) -> Ahead {
         // SAFETY: the caller promises what `windows` asks for.
         let (high, low) = unsafe { self.windows(copies) };
         let bit = _mm512_and_si512(self.at, all(7));
-        let field = _mm512_shldv_epi64(high, low, bit);
+        Ahead { high, low, bit, field: _mm512_shldv_epi64(high, low, bit) }
+    }
+
+    /// Decodes a sample in each lane; none has a wide timestamp field.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2")]
+    #[inline]
+    fn advance(&mut self, ahead: &Ahead) {
+        let Ahead { high, low, bit, field } = *ahead;
         let two_ones = all(0b11 << 62);
-        if _mm512_cmpge_epu64_mask(field, two_ones) != 0 {
-            return true;
-        }
         let has_dod = _mm512_movepi64_mask(field);
         let negated = _mm512_sub_epi64(all((1 << 50) - 1), _mm512_slli_epi64::<2>(field));
         self.delta = _mm512_mask_sub_epi64(self.delta, has_dod, self.delta, _mm512_srai_epi64::<50>(negated));
@@ -194,23 +237,6 @@ impl Lanes {
         let after = _mm512_add_epi64(self.at, len);
         let width = _mm512_sub_epi64(all(64), self.unused);
         self.at = _mm512_mask_add_epi64(after, changed, after, width);
-        false
-    }
-
-    /// Decodes a sample in each lane, one lane after the other.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn step_wide(&mut self, copies: &[u8]) {
-        *self = Self::stepped_wide(*self, copies);
-    }
-
-    #[cold]
-    #[inline(never)]
-    #[target_feature(enable = "avx512f")]
-    fn stepped_wide(before: Self, copies: &[u8]) -> Self {
-        let Self { at, time, delta, value, unused, below } = before;
-        let states = lanes::step_alone([at, time, delta, value, unused, below].map(|field| lanes_of(field)), copies);
-        Self::load(|lane| states[lane])
     }
 
     /// Moves lanes that are behind their ends back to them; gives those that may have needed more
@@ -253,34 +279,52 @@ impl Rows {
         self.values[1][step] = lanes_of(high.value);
     }
 
-    /// Stores the rows to the columns of each lane, from its sample number `done` on. With `whole`
-    /// every lane has room for all steps.
+    /// Stores the rows to the columns of each lane, from its sample number `done` on. With `whole` there are
+    /// sixteen lanes, and each has room for all steps.
     #[target_feature(enable = "avx512f")]
     fn store(&self, group: &[Lane], done: usize, whole: bool, batch: &mut Batch) {
         for (half, lanes) in group.chunks(LANES).enumerate() {
-            let times = transpose(&self.times[half]);
-            let values = transpose(&self.values[half]);
-            for (lane, (time, value)) in lanes.iter().zip(times.iter().zip(&values)) {
-                let room = lane.left.saturating_sub(done).min(STEPS);
-                if room == 0 {
-                    continue;
-                }
-                let start = lane.start + done;
-                let time_slots = &mut batch.times[start..start + room];
-                let value_slots = &mut batch.values[start..start + room];
-                if whole {
-                    // SAFETY: `whole` says that eight samples are left, so `time_slots` holds eight.
-                    unsafe { _mm512_storeu_si512(time_slots.as_mut_ptr().cast(), *time) };
-                    // SAFETY: as above, for `value_slots`.
-                    unsafe { _mm512_storeu_si512(value_slots.as_mut_ptr().cast(), *value) };
-                } else {
-                    let mask = (0xffu16 >> (STEPS - room)) as u8;
-                    // SAFETY: the mask has as many bits as `time_slots` has places.
-                    unsafe { _mm512_mask_storeu_epi64(time_slots.as_mut_ptr(), mask, *time) };
-                    // SAFETY: the mask has as many bits as `value_slots` has places.
-                    unsafe { _mm512_mask_storeu_epi64(value_slots.as_mut_ptr().cast(), mask, *value) };
-                }
+            match lanes.first_chunk() {
+                Some(lanes) if whole => self.store_whole(half, lanes, done, batch),
+                _ => self.store_part(half, lanes, done, batch),
             }
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn store_whole(&self, half: usize, lanes: &[Lane; LANES], done: usize, batch: &mut Batch) {
+        let times = transpose(&self.times[half]);
+        for (lane, time) in lanes.iter().zip(times) {
+            let slots = &mut batch.times[lane.start + done..][..STEPS];
+            // SAFETY: eight places are 64 writable bytes.
+            unsafe { _mm512_storeu_si512(slots.as_mut_ptr().cast(), time) };
+        }
+        let values = transpose(&self.values[half]);
+        for (lane, value) in lanes.iter().zip(values) {
+            let slots = &mut batch.values[lane.start + done..][..STEPS];
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_si512(slots.as_mut_ptr().cast(), value) };
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn store_part(&self, half: usize, lanes: &[Lane], done: usize, batch: &mut Batch) {
+        let times = transpose(&self.times[half]);
+        let values = transpose(&self.values[half]);
+        for (lane, (time, value)) in lanes.iter().zip(times.iter().zip(&values)) {
+            let room = lane.left.saturating_sub(done).min(STEPS);
+            if room == 0 {
+                continue;
+            }
+            let start = lane.start + done;
+            let time_slots = &mut batch.times[start..start + room];
+            let value_slots = &mut batch.values[start..start + room];
+            let mask = (0xffu16 >> (STEPS - room)) as u8;
+            // SAFETY: the mask has as many bits as `time_slots` has places.
+            unsafe { _mm512_mask_storeu_epi64(time_slots.as_mut_ptr(), mask, *time) };
+            // SAFETY: the mask has as many bits as `value_slots` has places.
+            unsafe { _mm512_mask_storeu_epi64(value_slots.as_mut_ptr().cast(), mask, *value) };
         }
     }
 }
