@@ -164,6 +164,23 @@ fn blocks_wait_while_the_bucket_is_away_and_are_shipped_after_a_crash_when_it_is
 }
 
 #[test]
+fn blocks_that_wait_are_told_while_a_bucket_does_not_answer() {
+    let data = tempfile::tempdir().unwrap();
+    // Connections wait for ever to be accepted.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bucket = format!(
+        "--objstore.config={{type: S3, config: {{bucket: metrics, endpoint: '{}', insecure: true, access_key: key, \
+         secret_key: secret}}}}",
+        silent.local_addr().unwrap()
+    );
+    let uru = start(data.path(), &[&bucket, "--shipper.sync-interval=20ms", "--tsdb.min-block-duration=5m"]);
+    assert_eq!(write(&uru, "team", &minutes(NOW, 40).timeseries).status, 200);
+    wait(|| uru.metric("uru_receive_blocks_waiting{tenant=\"team\"}").is_some_and(|count| count >= 1.0));
+    assert!(uru.metric("uru_receive_local_bytes{tenant=\"team\"}").unwrap() > 0.0);
+    uru.kill();
+}
+
+#[test]
 fn without_a_bucket_to_take_them_blocks_stay_within_the_bytes_allowed_and_what_is_lost_is_counted() {
     let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let folder = bucket.path().join("bucket");

@@ -138,6 +138,10 @@ impl Shipper {
         let known: BTreeSet<BlockId> = blocks.iter().map(|block| block.meta.ulid).collect();
         shipped.uploaded.retain(|id| known.contains(id));
         let labels = vec![("tenant", tenant.to_owned())];
+        let sizes: Vec<(BlockId, i64, u64)> =
+            blocks.iter().map(|block| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path))).collect();
+        // Also before anything is sent: a bucket that is away takes its time to fail, and this tells of it.
+        self.report(&labels, &sizes, &shipped);
         if let Some((bucket, transfer)) = &self.bucket {
             for block in &blocks {
                 if shipped.uploaded.contains(&block.meta.ulid) {
@@ -163,15 +167,19 @@ impl Shipper {
             }
         }
         write_shipped(&folder, &shipped)?;
-        let sizes: Vec<(BlockId, i64, u64)> =
-            blocks.iter().map(|block| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path))).collect();
         let gone = self.delete_old(tenant, &sizes, &shipped)?;
-        let left = sizes.iter().filter(|(id, ..)| !gone.contains(id));
-        let waiting = left.clone().filter(|(id, ..)| self.bucket.is_some() && !shipped.uploaded.contains(id)).count();
-        self.metrics.waiting.get_or_create(&labels).set(waiting as i64);
-        let bytes: u64 = left.map(|(.., bytes)| bytes).sum();
-        self.metrics.local_bytes.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let left: Vec<_> = sizes.into_iter().filter(|(id, ..)| !gone.contains(id)).collect();
+        self.report(&labels, &left, &shipped);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Tells how many of a tenant's blocks wait, and how large all of them are.
+    fn report(&self, labels: &MetricLabels, blocks: &[(BlockId, i64, u64)], shipped: &Shipped) {
+        let waits = |id: &BlockId| self.bucket.is_some() && !shipped.uploaded.contains(id);
+        let waiting = blocks.iter().filter(|(id, ..)| waits(id)).count();
+        self.metrics.waiting.get_or_create(labels).set(waiting as i64);
+        let bytes: u64 = blocks.iter().map(|(.., bytes)| bytes).sum();
+        self.metrics.local_bytes.get_or_create(labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Deletes blocks that are old and in the bucket, and the oldest of those beyond the size.
