@@ -137,6 +137,33 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
 
+/// `value` where it is less than `kept`, and otherwise `kept`, in one instruction: where a loop wants both this
+/// and [`greatest`], compilers put the two into one vector, which takes five.
+#[inline(always)]
+pub fn least(value: f64, kept: f64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvtsd_f64, _mm_min_sd, _mm_set_sd};
+        _mm_cvtsd_f64(_mm_min_sd(_mm_set_sd(value), _mm_set_sd(kept)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    if value < kept { value } else { kept }
+}
+
+/// `value` where it is greater than `kept`, and otherwise `kept`.
+#[inline(always)]
+pub fn greatest(value: f64, kept: f64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE2 is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvtsd_f64, _mm_max_sd, _mm_set_sd};
+        _mm_cvtsd_f64(_mm_max_sd(_mm_set_sd(value), _mm_set_sd(kept)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    if value > kept { value } else { kept }
+}
+
 /// Asks for the cache line at the start of `value` ahead of its use.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {

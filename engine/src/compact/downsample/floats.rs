@@ -6,6 +6,7 @@ use crate::chunk::{Encoding, xor};
 use crate::compact::output::Made;
 use crate::model::FloatColumns;
 use crate::model::value::is_stale_nan;
+use crate::simd;
 
 /// The aggregates of a run of windows: columns of one length.
 #[derive(Debug, Default)]
@@ -44,19 +45,43 @@ impl Windows {
             // Mostly the next window, which needs no division.
             let next = end.saturating_add(resolution);
             end = if end >= 0 && time <= next { next } else { window_end(time, resolution) };
+            let mut window = Window::EMPTY;
+            window.add(values[at]);
+            if at > 0 {
+                counter.add(values[at]);
+            }
             at += 1;
-            at += times[at..].iter().take_while(|time| **time <= end).count();
-            let window = &values[start..at];
-            // Each by itself: they overlap, where together the smallest and the largest would wait for
-            // each other in one vector.
-            self.sums.push(window.iter().fold(0.0, |sum, value| sum + value));
-            self.mins.push(window.iter().fold(f64::MAX, |min, value| if *value < min { *value } else { min }));
-            self.maxs.push(window.iter().fold(-f64::MAX, |max, value| if *value > max { *value } else { max }));
-            values[start.max(1)..at].iter().for_each(|value| counter.add(*value));
-            self.counters.push(counter.value);
-            self.counts.push(window.len() as f64);
+            for (_, value) in times[at..].iter().zip(&values[at..]).take_while(|(time, _)| **time <= end) {
+                window.add(*value);
+                counter.add(*value);
+                at += 1;
+            }
             self.times.push(end.min(*last_time));
+            self.counts.push((at - start) as f64);
+            self.sums.push(window.sum);
+            self.mins.push(window.min);
+            self.maxs.push(window.max);
+            self.counters.push(counter.value);
         }
+    }
+}
+
+/// One window.
+#[derive(Clone, Copy)]
+struct Window {
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Window {
+    const EMPTY: Self = Self { sum: 0.0, min: f64::MAX, max: -f64::MAX };
+
+    #[inline(always)]
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.min = simd::least(value, self.min);
+        self.max = simd::greatest(value, self.max);
     }
 }
 
