@@ -45,7 +45,10 @@ pub(super) async fn values(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, Failure> {
-    let name = unescape(&name).ok_or_else(|| Failure::bad_data(format!("invalid label name: {name:?}")))?;
+    if name.is_empty() {
+        return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
+    }
+    let name = unescape(&name).unwrap_or(name);
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
     let Found { data, warnings } = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
@@ -116,19 +119,17 @@ fn truncated(mut data: Vec<Value>, mut warnings: Vec<String>, limit: usize) -> R
     success(&json!(data), &warnings)
 }
 
-/// A label name of a path: `U__` starts names whose other characters are written `_<hex>_`, and `__`
-/// is an underscore. `None` when it is empty or malformed.
+/// The label name that a path writes escaped: `U__` starts names whose other characters are written
+/// `_<hex>_`, and `__` is an underscore. `None` when it is not, or badly: then it is meant as it stands.
 fn unescape(name: &str) -> Option<String> {
-    let Some(escaped) = name.strip_prefix("U__") else {
-        return (!name.is_empty()).then(|| name.to_owned());
-    };
-    let mut parts = escaped.split('_');
+    let mut parts = name.strip_prefix("U__")?.split('_');
     let mut plain = parts.next()?.to_owned();
     while let Some(part) = parts.next() {
         if part.is_empty() {
             plain.push('_');
         } else {
-            plain.push(char::from_u32(u32::from_str_radix(part, 16).ok()?)?);
+            let digits = Some(part).filter(|part| part.len() <= 6 && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            plain.push(char::from_u32(u32::from_str_radix(digits?, 16).ok()?)?);
         }
         plain.push_str(parts.next()?);
     }
@@ -152,10 +153,10 @@ mod tests {
 
     #[test]
     fn escaped_names_are_plain_again() {
-        assert_eq!(unescape("job").as_deref(), Some("job"));
         assert_eq!(unescape("U__http_2e_status__code").as_deref(), Some("http.status_code"));
         assert_eq!(unescape("U___1f600_").as_deref(), Some("😀"));
-        assert_eq!(unescape(""), None);
-        assert_eq!(unescape("U__a_zz_"), None);
+        for plain in ["job", "", "U__a_zz_", "U__job_", "U__a_+1f_b", "U__a_0000041_b", "U__a_d800_b"] {
+            assert_eq!(unescape(plain), None, "{plain}");
+        }
     }
 }
