@@ -55,13 +55,6 @@ impl Board<'_> {
         self.flying.get(key).and_then(Weak::upgrade)
     }
 
-    /// No longer finds the flights that bring these pages, also those that have landed and are still held.
-    pub fn forget(&mut self, keys: &[PageKey]) {
-        for key in keys {
-            self.flying.remove(key);
-        }
-    }
-
     /// Fetches pages that follow each other, at least one; `fetch` gives their bytes, on a task of its own.
     pub fn begin(
         &mut self,

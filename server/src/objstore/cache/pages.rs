@@ -4,12 +4,15 @@
 //! <data dir>/cache/…      the disk part: every entry carries a checksum, so that a damaged one is
 //!                         as if it were not there
 //!
-//! key   block <u128> │ length of the object <u64> │ object <u32> │ length of a page <u32> │ page <u32>
+//! key   block <u128> │ length of the object <u48> │ edition <u16> │ object <u32> │ length of a page <u32> │ page <u32>
 //! ```
+//! A page that came damaged has a new edition, under which nothing is found that was fetched before: not
+//! in memory, not on its way from the bucket, nor on its way to the disk and from it.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use engine::bucket::BlockObject;
@@ -49,6 +52,9 @@ const DISK_THREADS: usize = 4;
 /// Parts of the memory part, each with a lock of its own.
 const LOCKS_MAX: u64 = 8;
 
+/// Pages whose editions are known at once; with more, all begin with the first again.
+const EDITIONS_MAX: usize = 1 << 16;
+
 /// Which page of which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PageKey {
@@ -56,8 +62,10 @@ pub struct PageKey {
     pub block: BlockId,
     /// Which of its objects.
     pub object: BlockObject,
-    /// Length of the object in bytes.
+    /// Length of the object in bytes, less than 2^48.
     pub object_len: u64,
+    /// How often it came damaged.
+    pub edition: u16,
     /// Length of a page in bytes.
     pub page_bytes: u32,
     /// Number of the page.
@@ -65,7 +73,7 @@ pub struct PageKey {
 }
 
 /// Bytes of an encoded key.
-const KEY_BYTES: usize = 16 + 8 + 4 + 4 + 4;
+const KEY_BYTES: usize = 16 + 6 + 2 + 4 + 4 + 4;
 
 impl PageKey {
     /// Bytes that the page has.
@@ -82,7 +90,8 @@ impl PageKey {
         };
         let mut bytes = [0; KEY_BYTES];
         bytes[..16].copy_from_slice(&self.block.0.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.object_len.to_le_bytes());
+        bytes[16..22].copy_from_slice(&self.object_len.to_le_bytes()[..6]);
+        bytes[22..24].copy_from_slice(&self.edition.to_le_bytes());
         bytes[24..28].copy_from_slice(&object.to_le_bytes());
         bytes[28..32].copy_from_slice(&self.page_bytes.to_le_bytes());
         bytes[32..].copy_from_slice(&self.page.to_le_bytes());
@@ -94,7 +103,8 @@ impl PageKey {
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         Self {
             block: BlockId(u128::from(long(0)) | u128::from(long(8)) << 64),
-            object_len: long(16),
+            object_len: long(16) & ((1 << 48) - 1),
+            edition: u16::from_le_bytes([bytes[22], bytes[23]]),
             object: match word(24) {
                 0 => BlockObject::Index,
                 number => BlockObject::Segment(number - 1),
@@ -124,6 +134,8 @@ impl Code for PageKey {
 /// Pages in memory and, where there is room for it, on disk.
 pub struct PageCache {
     pages: HybridCache<PageKey, Bytes>,
+    /// By the first edition's key, of those pages that came damaged.
+    editions: RwLock<HashMap<PageKey, u16>>,
     handle: Handle,
     /// What it counts.
     pub metrics: CacheMetrics,
@@ -183,6 +195,7 @@ impl PageCache {
         registry.register_collector(Box::new(Held(pages.clone())));
         Ok(Some(Arc::new(Self {
             pages,
+            editions: RwLock::default(),
             handle,
             metrics,
             page_bytes: config.page_bytes as u32,
@@ -219,9 +232,22 @@ impl PageCache {
         (page.len() as u64 == key.page_len()).then_some(page)
     }
 
-    /// Lets go of a page that turned out to be damaged.
-    pub fn remove(&self, key: &PageKey) {
-        self.pages.remove(key);
+    /// A page's key in the edition that is kept; `first` is that of its first one.
+    pub fn edition(&self, first: PageKey) -> PageKey {
+        let editions = self.editions.read().unwrap_or_else(PoisonError::into_inner);
+        PageKey { edition: editions.get(&first).copied().unwrap_or_default(), ..first }
+    }
+
+    /// Lets go of a page that turned out to be damaged; gives the key of its next edition.
+    pub fn next_edition(&self, first: PageKey) -> PageKey {
+        let mut editions = self.editions.write().unwrap_or_else(PoisonError::into_inner);
+        if editions.len() >= EDITIONS_MAX {
+            editions.clear();
+        }
+        let edition = editions.entry(first).or_default();
+        self.pages.remove(&PageKey { edition: *edition, ..first });
+        *edition = edition.wrapping_add(1);
+        PageKey { edition: *edition, ..first }
     }
 
     /// Keeps a copy of `page`.
@@ -295,7 +321,14 @@ mod tests {
     #[test]
     fn keys_come_back_and_know_the_lengths_of_their_pages() {
         for object in [BlockObject::Index, BlockObject::Segment(0), BlockObject::Segment(70)] {
-            let key = PageKey { block: BlockId(u128::MAX / 3), object, object_len: 250, page_bytes: 100, page: 2 };
+            let key = PageKey {
+                block: BlockId(u128::MAX / 3),
+                object,
+                object_len: 250,
+                edition: 7,
+                page_bytes: 100,
+                page: 2,
+            };
             assert_eq!(PageKey::from_bytes(&key.to_bytes()), key);
             assert_eq!(key.page_len(), 50);
             assert_eq!(PageKey { page: 1, ..key }.page_len(), 100);

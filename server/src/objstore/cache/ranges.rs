@@ -70,24 +70,21 @@ impl Ranges {
         };
         let page_bytes = u64::from(cache.page_bytes());
         let first = range.start / page_bytes;
+        let key = |page| PageKey {
+            block: name.block,
+            object: name.object,
+            object_len,
+            edition: 0,
+            page_bytes: cache.page_bytes(),
+            page: page as u32,
+        };
         let keys: Vec<PageKey> = (first..=(range.end - 1) / page_bytes)
-            .map(|page| PageKey {
-                block: name.block,
-                object: name.object,
-                object_len,
-                page_bytes: cache.page_bytes(),
-                page: page as u32,
+            .map(|page| match freshness {
+                Freshness::Kept => cache.edition(key(page)),
+                Freshness::Anew => cache.next_edition(key(page)),
             })
             .collect();
-        let mut pages = match freshness {
-            Freshness::Kept => cache.get(&keys).await,
-            Freshness::Anew => {
-                self.flights.board().forget(&keys);
-                keys.iter().for_each(|key| cache.remove(key));
-                // On its way to the disk part a page is found even after its removal.
-                vec![None; keys.len()]
-            }
-        };
+        let mut pages = cache.get(&keys).await;
         let claim = self.claim(cache, name, (&keys, &mut pages));
         let mut tally = RangeTally {
             pages: keys.len() as u64,
