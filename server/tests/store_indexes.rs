@@ -61,6 +61,37 @@ fn an_index_header_answers_as_the_column_index_does_over_folders_and_s3() {
 }
 
 #[test]
+fn an_index_header_of_another_block_or_a_damaged_one_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let blocks = [(1, 300), (2, 200), (3, 100)];
+    let names = blocks.map(|(seed, count)| {
+        let block = write_block(&bucket, seed, (count, START + seed as i64 * 3_600_000));
+        block.file_name().unwrap().to_owned()
+    });
+    let fake = FakeS3::start(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    for (name, config) in [("local", &folder_config(&bucket)), ("remote", &remote)] {
+        let data = folder.path().join(name);
+        let flags = [config.as_str(), "--store.index=header", &data_dir(&data)];
+        let headers = names.clone().map(|block| data.join(block).join("index-header"));
+        let ask = |uru: &Uru| run(async { series(&uru.connect().await, everything()).await.unwrap() });
+        let expected = ask(&Uru::start("store", &flags));
+        let sound = headers.clone().map(|header| std::fs::read(header).unwrap());
+        std::fs::write(&headers[0], &sound[1]).unwrap();
+        std::fs::write(&headers[1], &sound[0]).unwrap();
+        std::fs::write(&headers[2], &sound[2][..sound[2].len() / 2]).unwrap();
+        let uru = Uru::start("store", &flags);
+        assert!(ask(&uru) == expected && expected.0.len() == 300, "{name}");
+        assert_eq!(uru.log().matches("index-header can't be used").count(), 3, "{name}");
+        assert_eq!(headers.clone().map(|header| std::fs::read(header).unwrap()), sound, "{name}");
+        drop(uru);
+        let again = Uru::start("store", &flags);
+        assert!(!again.log().contains("index-header can't be used"), "{name}: {}", again.log());
+    }
+}
+
+#[test]
 fn a_new_block_answers_before_and_after_its_column_index_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));

@@ -42,6 +42,10 @@ const FOOTER_LEN: usize = 8 + 8 + 4;
 /// Bytes that are copied at once.
 const COPY_LEN: usize = 256 << 10;
 
+/// Bytes at the end of an index file that tell it from others: the checksum of its postings offset table,
+/// which is one of all labels and of the lengths of all lists, and its table of contents.
+const TAIL_LEN: usize = 4 + TOC_LEN;
+
 const WHAT: &str = "index-header";
 
 /// Which bytes of an index file go into its index-header.
@@ -136,6 +140,21 @@ impl<S: Source> Reader<S> {
         let symbols = Symbols::decode(window.section(symbols_offset)?, toc.symbols.saturating_add(4), version)?;
         let table = OffsetTable::read(&source, table_offset, lists_end, version)?;
         Ok(Self { source, version, toc, symbols, table })
+    }
+
+    /// Whether this is the header of `index`: its length is right, and the last bytes are the same.
+    pub fn is_of<I: Source>(&self, index: &I) -> Result<bool, Error> {
+        let (len, index_len) = (self.source.len(), index.len());
+        let symbols = self.toc.series.saturating_sub(self.toc.symbols);
+        let tail = index_len.saturating_sub(self.toc.postings_offset_table);
+        let (has, wanted) = (len - (HEADER_LEN + FOOTER_LEN) as u64, symbols.saturating_add(tail));
+        if has != wanted || tail < TAIL_LEN as u64 {
+            return Ok(false);
+        }
+        let (mut own, mut there) = ([0; TAIL_LEN], [0; TAIL_LEN]);
+        self.source.read_at(len - (FOOTER_LEN + TAIL_LEN) as u64, &mut own)?;
+        index.read_at(index_len - TAIL_LEN as u64, &mut there)?;
+        Ok(own == there)
     }
 
     /// The index file's version.
@@ -264,6 +283,20 @@ mod tests {
                 assert_eq!(all, table.find(index.source(), "", "").unwrap());
             }
         }
+    }
+
+    #[test]
+    fn a_header_knows_its_index_by_length_and_last_bytes() {
+        let Some(index) = golden(K8S) else { return };
+        let mut header = Vec::new();
+        write(&index, &mut header).unwrap();
+        let header = Reader::open(header).unwrap();
+        assert!(header.is_of(&index).unwrap());
+        assert!(!header.is_of(&index[1..].to_vec()).unwrap());
+        assert!(!header.is_of(&Vec::new()).unwrap());
+        let mut other_labels = index.clone();
+        other_labels[index.len() - TAIL_LEN] ^= 1;
+        assert!(!header.is_of(&other_labels).unwrap());
     }
 
     #[test]

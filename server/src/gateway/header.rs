@@ -47,7 +47,7 @@ impl Headers {
     }
 
     /// The index of block `id`, of `len` bytes in the bucket, through its header in `folder`; that is
-    /// written when it is not there or damaged.
+    /// written when it is not there, damaged or of another index.
     pub async fn open(&self, id: BlockId, len: u64, folder: PathBuf) -> Result<Arc<dyn BlockIndex>, Error> {
         let name = ObjectName { block: id, object: BlockObject::Index };
         let index = match self.bucket.folder() {
@@ -61,10 +61,9 @@ impl Headers {
         blocking(move || {
             let started = Instant::now();
             let path = folder.join(INDEX_HEADER);
-            let opened = FileSource::open(&path).and_then(header::Reader::open);
-            let header = match opened {
-                Ok(header) => header,
-                Err(_) => {
+            let header = match kept(&index, (id, &path))? {
+                Some(header) => header,
+                None => {
                     write(&index, &folder, &path)?;
                     metrics.header_downloads.observe(started.elapsed().as_secs_f64());
                     header::Reader::open(FileSource::open(&path)?)?
@@ -75,6 +74,20 @@ impl Headers {
         })
         .await
     }
+}
+
+/// The header at `path` when it is that of `index`, the one of block `id`.
+fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Result<Option<header::Reader<FileSource>>, Error> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let why = match FileSource::open(path).and_then(header::Reader::open) {
+        Ok(header) if header.is_of(index)? => return Ok(Some(header)),
+        Ok(_) => "it is that of another index".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(block = %id, error = why, "index-header can't be used, writing it anew");
+    Ok(None)
 }
 
 /// Writes the header of `index` at `path`.
