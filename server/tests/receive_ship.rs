@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use engine::bucket::Meta;
@@ -104,7 +104,7 @@ fn a_fault_at_any_call_leaves_no_part_of_a_block_visible_and_the_next_round_ship
         assert_eq!(ingest.flush(None, Flush::All).await.unwrap().len(), 3);
         let counted = Faulty::new(&Arc::new(InMemory::new()), u64::MAX, Fault::Refused);
         let calls = counted.calls();
-        ship(&ingest, data.path(), Arc::new(counted)).sync().await;
+        ship(&ingest, data.path(), Arc::new(counted)).ship().await;
         let calls = calls.load(Ordering::Relaxed);
         // Of each block: is it there, its chunks, its index, its meta.json.
         assert_eq!(calls, 3 * 4);
@@ -112,12 +112,12 @@ fn a_fault_at_any_call_leaves_no_part_of_a_block_visible_and_the_next_round_ship
             for fault in FAULTS {
                 std::fs::remove_file(data.path().join("team/thanos.shipper.json")).unwrap();
                 let store = Arc::new(InMemory::new());
-                ship(&ingest, data.path(), Arc::new(Faulty::new(&store, at, fault))).sync().await;
+                ship(&ingest, data.path(), Arc::new(Faulty::new(&store, at, fault))).ship().await;
                 let scratch = tempfile::tempdir().unwrap();
                 // What is visible is whole.
                 let visible = whole_blocks(&objects(&store).await, scratch.path()).len();
                 assert!(visible <= 3, "call {at}, {fault:?}");
-                ship(&ingest, data.path(), Arc::clone(&store) as _).sync().await;
+                ship(&ingest, data.path(), Arc::clone(&store) as _).ship().await;
                 let mut local = files(&data.path().join("team"));
                 local.retain(|name, _| name != "thanos.shipper.json" && !name.ends_with("tombstones"));
                 let (found, told) = never_uploaded(objects(&store).await);
@@ -163,40 +163,70 @@ fn blocks_wait_while_the_bucket_is_away_and_are_shipped_after_a_crash_when_it_is
     assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&request));
 }
 
-#[test]
-fn blocks_that_wait_are_told_while_a_bucket_does_not_answer() {
-    let data = tempfile::tempdir().unwrap();
-    // Connections wait for ever to be accepted.
+/// A bucket that never answers, as long as the listener is there: connections wait for ever to be accepted.
+fn silent_bucket() -> (std::net::TcpListener, String) {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let bucket = format!(
+    let flag = format!(
         "--objstore.config={{type: S3, config: {{bucket: metrics, endpoint: '{}', insecure: true, access_key: key, \
          secret_key: secret}}}}",
         silent.local_addr().unwrap()
     );
-    let uru = start(data.path(), &[&bucket, "--shipper.sync-interval=20ms", "--tsdb.min-block-duration=5m"]);
-    assert_eq!(write(&uru, "team", &minutes(NOW, 40).timeseries).status, 200);
-    wait(|| uru.metric("uru_receive_blocks_waiting{tenant=\"team\"}").is_some_and(|count| count >= 1.0));
+    (silent, flag)
+}
+
+#[test]
+fn while_a_bucket_does_not_answer_blocks_are_cut_and_the_end_is_in_time_and_the_next_start_ships_them() {
+    let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_silent, bucket) = silent_bucket();
+    let flags = ["--shipper.sync-interval=20ms", "--tsdb.min-block-duration=5m", "--shipper.end-timeout=1s"];
+    let uru = start(data.path(), &[&[&*bucket], &flags[..]].concat());
+    let waiting = |uru: &Uru| uru.metric("uru_receive_blocks_waiting{tenant=\"team\"}");
+    let mut sent = minutes(NOW, 40);
+    assert_eq!(write(&uru, "team", &sent.timeseries).status, 200);
+    wait(|| waiting(&uru).is_some_and(|count| count >= 6.0));
     assert!(uru.metric("uru_receive_local_bytes{tenant=\"team\"}").unwrap() > 0.0);
-    uru.kill();
+    // One upload is under way from now on.
+    wait(|| uru.metric("thanos_shipper_dir_syncs_total{tenant=\"team\"}").is_some_and(|count| count >= 1.0));
+    let more = minutes(NOW + 40 * MINUTE, 40);
+    assert_eq!(write(&uru, "team", &more.timeseries).status, 200);
+    wait(|| waiting(&uru).is_some_and(|count| count >= 14.0));
+    let begin = Instant::now();
+    uru.terminate();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    let left = blocks_in(&data.path().join("team")).len();
+    assert!(left >= 16);
+    let uru = start(data.path(), &[&[&*bucket_flag(folder.path())], &flags[..]].concat());
+    wait(|| waiting(&uru) == Some(0.0));
+    assert_eq!(blocks_in(folder.path()).len(), left);
+    sent.timeseries.extend(more.timeseries);
+    assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&sent));
 }
 
 #[test]
 fn without_a_bucket_to_take_them_blocks_stay_within_the_bytes_allowed_and_what_is_lost_is_counted() {
-    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bucket = tempfile::tempdir().unwrap();
     let folder = bucket.path().join("bucket");
-    let flags = [
-        &*bucket_flag(&folder),
-        "--shipper.sync-interval=20ms",
-        "--tsdb.min-block-duration=5m",
-        "--tsdb.max-retention-bytes=3KB",
-    ];
-    let uru = start(data.path(), &flags);
-    std::fs::remove_dir(&folder).unwrap();
-    std::fs::write(&folder, "").unwrap();
-    assert_eq!(write(&uru, "team", &minutes(NOW, 60).timeseries).status, 200);
-    wait(|| uru.metric("uru_receive_blocks_dropped_unshipped_total{tenant=\"team\"}").is_some_and(|count| count > 0.0));
-    wait(|| uru.metric("uru_receive_local_bytes{tenant=\"team\"}").is_some_and(|bytes| bytes <= 3072.0));
-    assert!(uru.log().contains("--tsdb.max-retention-bytes is reached"), "{}", uru.log());
+    let (_silent, silent) = silent_bucket();
+    for flag in [bucket_flag(&folder), silent] {
+        let data = tempfile::tempdir().unwrap();
+        let flags = [
+            &*flag,
+            "--shipper.sync-interval=20ms",
+            "--tsdb.min-block-duration=5m",
+            "--tsdb.max-retention-bytes=3KB",
+            "--shipper.end-timeout=0s",
+        ];
+        let uru = start(data.path(), &flags);
+        if folder.is_dir() {
+            std::fs::remove_dir(&folder).unwrap();
+            std::fs::write(&folder, "").unwrap();
+        }
+        assert_eq!(write(&uru, "team", &minutes(NOW, 60).timeseries).status, 200);
+        let of_team = |name: &str| uru.metric(&format!("{name}{{tenant=\"team\"}}"));
+        wait(|| of_team("uru_receive_blocks_dropped_unshipped_total").is_some_and(|count| count > 0.0));
+        wait(|| of_team("uru_receive_local_bytes").is_some_and(|bytes| bytes <= 3072.0));
+        assert!(uru.log().contains("--tsdb.max-retention-bytes is reached"), "{}", uru.log());
+    }
 }
 
 fn now() -> i64 {

@@ -152,6 +152,12 @@ pub const TSDB: &[Flag] = &[
     Flag::new("tsdb.min-block-duration", Kind::Duration, "2h", "Time that a local block covers.").hidden(),
     Flag::new("shipper.sync-interval", Kind::Duration, "30s", "Time between two looks for blocks to cut and ship.")
         .hidden(),
+    Flag::new(
+        "shipper.end-timeout",
+        Kind::Duration,
+        "2m",
+        "Time to upload blocks when the process ends; those that are left stay on disk and go after the next start.",
+    ),
     Flag::new("hash-func", Kind::Word(&["", "SHA256"]), "", "Hash of each file that is told in meta.json."),
     Flag::new(
         "shipper.upload-concurrency",

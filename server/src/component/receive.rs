@@ -9,7 +9,7 @@ use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::model::relabel::{self, Rule};
 use engine::model::{Budget, Labels};
 use engine::promql::syntax;
-use engine::shard::{Flush, Ingest, IngestOptions, Options, Pool, Selector};
+use engine::shard::{Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
@@ -88,6 +88,7 @@ pub struct ReceiveConfig {
     transfer: Transfer,
     retention: Retention,
     ship_interval: Duration,
+    ship_end_timeout: Duration,
     memory_limit: u64,
     request_limits: RequestLimits,
     io: engine::io::Mode,
@@ -145,49 +146,22 @@ pub fn run(values: &Values) -> Result<(), String> {
             () = wired.follow_rings() => {}
             () = wired.follow_limits() => {}
             () = wired.ask_meta_monitoring() => {}
-            () = work(shipper.as_ref(), wired.held.get(), wired.ship_interval) => {}
+            () = work(shipper.as_ref(), wired.ship_interval) => {}
             () = interrupts.wait() => {}
         }
         running.end();
-        close(shipper.as_ref(), wired.held.get()).await;
+        if let Some(shipper) = &shipper {
+            shipper.close(wired.ship_end_timeout).await;
+        }
         Ok(())
     })
 }
 
-/// Cuts blocks that are due, ships them and prunes tenants, for ever.
-pub async fn work(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>, interval: Duration) {
-    let (Some(shipper), Some(ingest)) = (shipper, ingest) else { return std::future::pending().await };
-    loop {
-        tokio::time::sleep(interval).await;
-        let counters = ingest.counters();
-        if counters.broken_partitions > 0 {
-            let partitions = counters.broken_partitions;
-            tracing::error!(partitions, "a WAL could not be written: its series are refused until a restart");
-        }
-        if counters.full_partitions > 0 {
-            let partitions = counters.full_partitions;
-            tracing::error!(partitions, "the disk of a WAL is full: its series are refused until there is room");
-        }
-        if let Err(error) = ingest.flush(None, Flush::Due).await {
-            tracing::error!(%error, "cutting blocks failed, trying again");
-        }
-        shipper.sync().await;
-        shipper.prune().await;
-    }
-}
-
-/// The end: where there is a bucket, everything is cut and shipped, as upstream does; then the heads
-/// are snapshot for the next start.
-pub async fn close(shipper: Option<&Shipper>, ingest: Option<&Arc<Ingest>>) {
-    let (Some(shipper), Some(ingest)) = (shipper, ingest) else { return };
-    if shipper.has_bucket() {
-        if let Err(error) = ingest.flush(None, Flush::All).await {
-            tracing::error!(%error, "cutting the last blocks failed; the WAL keeps their samples");
-        }
-        shipper.sync().await;
-    }
-    if let Err(error) = ingest.close().await {
-        tracing::error!(%error, "closing the heads failed; the WAL keeps their samples");
+/// Cuts and ships, for ever; a router has nothing to.
+async fn work(shipper: Option<&Shipper>, interval: Duration) {
+    match shipper {
+        Some(shipper) => shipper.work(interval).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -204,6 +178,7 @@ pub struct Wired {
     transfer: Transfer,
     retention: Retention,
     ship_interval: Duration,
+    ship_end_timeout: Duration,
     ship_metrics: ShipMetrics,
     limits_file: Option<PathBuf>,
     limits_interval: Duration,
@@ -253,6 +228,7 @@ impl Wired {
             transfer: config.transfer,
             retention: config.retention,
             ship_interval: config.ship_interval,
+            ship_end_timeout: config.ship_end_timeout,
             ship_metrics: ShipMetrics::register(registry),
             limits_file: config.limits_file,
             limits_interval: config.limits_interval,
@@ -399,6 +375,7 @@ impl ReceiveConfig {
                 bytes_max: values.bytes("tsdb.max-retention-bytes"),
             },
             ship_interval: values.duration("shipper.sync-interval").max(SHIP_INTERVAL_MIN),
+            ship_end_timeout: values.duration("shipper.end-timeout"),
             memory_limit,
             request_limits: RequestLimits {
                 series: values.integer("store.limits.request-series"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use engine::model::Labels;
-use engine::shard::{Flush, Ingest, IngestOptions, Pool};
+use engine::shard::{Ingest, IngestOptions, Pool};
 use prometheus_client::registry::Registry;
 
 use super::forward::{Compression, ForwardOptions, Peers};
@@ -159,12 +159,6 @@ impl Started {
         let more = (retention, self.ship_metrics.clone());
         let shipper =
             Shipper::new(Arc::clone(ingest), data_dir, Some((self.bucket.clone(), Transfer::default())), more);
-        loop {
-            tokio::time::sleep(SHIP_INTERVAL).await;
-            if let Err(error) = ingest.flush(None, Flush::Due).await {
-                tracing::error!(%error, "cutting blocks failed, trying again");
-            }
-            shipper.sync().await;
-        }
+        shipper.work(SHIP_INTERVAL).await;
     }
 }

@@ -5,7 +5,8 @@
 //! <tsdb.path>/<tenant>/thanos.shipper.json   {"version": 1, "uploaded": [ULID, …]}
 //! ```
 //! Chunks and index go first, meta.json last: a block is visible when it is whole. What failed or was
-//! cut off by a crash is sent again; a block whose meta.json is in the bucket is there.
+//! cut off by a crash is sent again; a block whose meta.json is in the bucket is there. Cutting and deleting
+//! go on while a bucket takes its time.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::Meta;
-use engine::model::{BlockId, Error};
+use engine::model::{BlockId, Error, ErrorKind};
+use engine::shard::ingest::LocalBlock;
 use engine::shard::{Flush, Ingest};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
 
 use crate::objstore::Bucket;
 use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
@@ -24,6 +28,10 @@ use crate::upkeep::transfer::{Origin, Transfer};
 
 /// The file that says which blocks of a tenant are in the bucket.
 const SHIPPER_FILE: &str = "thanos.shipper.json";
+
+/// Time in which a bucket says whether a block is there. One that takes longer takes no block either: the
+/// round ends, and the next one asks again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The content of that file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +57,8 @@ pub struct Shipper {
     bucket: Option<(Bucket, Transfer)>,
     retention: Retention,
     metrics: ShipMetrics,
+    /// Held while a tenant's folder or the file in it that names shipped blocks changes.
+    changing: Mutex<()>,
 }
 
 /// Metrics of shipping; clones share them.
@@ -107,70 +117,147 @@ impl Shipper {
         bucket: Option<(Bucket, Transfer)>,
         (retention, metrics): (Retention, ShipMetrics),
     ) -> Self {
-        Self { ingest, data_dir: data_dir.to_owned(), bucket, retention, metrics }
+        Self { ingest, data_dir: data_dir.to_owned(), bucket, retention, metrics, changing: Mutex::default() }
     }
 
-    /// Whether blocks are shipped anywhere.
-    pub fn has_bucket(&self) -> bool {
-        self.bucket.is_some()
+    /// Cuts blocks that are due, deletes those that may go, prunes tenants, and ships, for ever: each at this
+    /// interval, and none waits for the bucket but shipping.
+    pub async fn work(&self, interval: Duration) {
+        let keeping = async {
+            loop {
+                sleep(interval).await;
+                self.report_writers();
+                if let Err(error) = self.ingest.flush(None, Flush::Due).await {
+                    tracing::error!(%error, "cutting blocks failed, trying again");
+                }
+                self.retain();
+                self.prune().await;
+            }
+        };
+        let shipping = async {
+            loop {
+                self.ship().await;
+                sleep(interval).await;
+            }
+        };
+        tokio::join!(keeping, shipping);
     }
 
-    /// Ships what is there, then deletes what may go. What fails is logged, counted and tried again by
-    /// the next call.
-    pub async fn sync(&self) {
+    /// The end: where there is a bucket, everything is cut, as upstream does; the heads are snapshot for the
+    /// next start; then blocks are shipped until `within` is over.
+    pub async fn close(&self, within: Duration) {
+        if self.bucket.is_some()
+            && let Err(error) = self.ingest.flush(None, Flush::All).await
+        {
+            tracing::error!(%error, "cutting the last blocks failed; the WAL keeps their samples");
+        }
+        if let Err(error) = self.ingest.close().await {
+            tracing::error!(%error, "closing the heads failed; the WAL keeps their samples");
+        }
+        if timeout(within, self.ship()).await.is_err() {
+            tracing::warn!(?within, "--shipper.end-timeout is over");
+        }
+        let blocks: usize = self.ingest.tenants().iter().map(|tenant| self.waiting(tenant).len()).sum();
+        if blocks > 0 {
+            let folder = self.data_dir.display();
+            tracing::warn!(blocks, %folder, "blocks stay on disk, to be uploaded after the next start");
+        }
+    }
+
+    fn report_writers(&self) {
+        let counters = self.ingest.counters();
+        if counters.broken_partitions > 0 {
+            let partitions = counters.broken_partitions;
+            tracing::error!(partitions, "a WAL could not be written: its series are refused until a restart");
+        }
+        if counters.full_partitions > 0 {
+            let partitions = counters.full_partitions;
+            tracing::error!(partitions, "the disk of a WAL is full: its series are refused until there is room");
+        }
+    }
+
+    /// Ships what is there. What fails is logged, counted and tried again by the next call.
+    pub async fn ship(&self) {
+        let Some((bucket, transfer)) = &self.bucket else { return };
         for tenant in self.ingest.tenants() {
             let labels = vec![("tenant", tenant.to_string())];
             self.metrics.begin(&labels);
-            if let Err(error) = self.sync_tenant(&tenant).await {
+            if let Err(error) = self.ship_tenant(&tenant, (bucket, transfer)).await {
                 self.metrics.sync_failures.get_or_create(&labels).inc();
                 tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
+                if error.kind() == ErrorKind::Deadline {
+                    break;
+                }
             }
         }
     }
 
-    async fn sync_tenant(&self, tenant: &str) -> Result<(), Error> {
-        let folder = self.data_dir.join(tenant);
-        let mut shipped = read_shipped(&folder);
-        let mut failed = None;
-        let mut blocks = self.ingest.local_blocks(tenant);
-        blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
-        // What is gone locally need not be remembered, as upstream forgets it.
-        let known: BTreeSet<BlockId> = blocks.iter().map(|block| block.meta.ulid).collect();
-        shipped.uploaded.retain(|id| known.contains(id));
+    async fn ship_tenant(&self, tenant: &str, (bucket, transfer): (&Bucket, &Transfer)) -> Result<(), Error> {
         let labels = vec![("tenant", tenant.to_owned())];
-        let sizes: Vec<(BlockId, i64, u64)> =
-            blocks.iter().map(|block| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path))).collect();
-        // Also before anything is sent: a bucket that is away takes its time to fail, and this tells of it.
-        self.report(&labels, &sizes, &shipped);
-        if let Some((bucket, transfer)) = &self.bucket {
-            for block in &blocks {
-                if shipped.uploaded.contains(&block.meta.ulid) {
-                    continue;
+        let mut failed = None;
+        for block in self.waiting(tenant) {
+            // A changed ring may have given the tenant other labels since the block was cut.
+            let mut meta = block.meta.clone();
+            if let Some(thanos) = &mut meta.thanos {
+                thanos.labels = self.ingest.external_labels(tenant).to_map();
+            }
+            match upload((bucket, transfer), &block.path, meta).await {
+                Ok(()) => {
+                    self.note(tenant, block.meta.ulid).await?;
+                    self.metrics.uploads.get_or_create(&labels).inc();
+                    tracing::info!(tenant, block = %block.meta.ulid, "uploaded block");
                 }
-                // A changed ring may have given the tenant other labels since the block was cut.
-                let mut meta = block.meta.clone();
-                if let Some(thanos) = &mut meta.thanos {
-                    thanos.labels = self.ingest.external_labels(tenant).to_map();
-                }
-                match upload((bucket, transfer), &block.path, meta).await {
-                    Ok(()) => {
-                        shipped.uploaded.insert(block.meta.ulid);
-                        write_shipped(&folder, &shipped)?;
-                        self.metrics.uploads.get_or_create(&labels).inc();
-                        tracing::info!(tenant, block = %block.meta.ulid, "uploaded block");
+                // It was deleted meanwhile, which was told then.
+                Err(_) if !block.path.exists() => {}
+                Err(error) => {
+                    self.metrics.upload_failures.get_or_create(&labels).inc();
+                    if error.kind() == ErrorKind::Deadline {
+                        return Err(error);
                     }
-                    Err(error) => {
-                        self.metrics.upload_failures.get_or_create(&labels).inc();
-                        failed = Some(error);
-                    }
+                    failed = Some(error);
                 }
             }
         }
-        write_shipped(&folder, &shipped)?;
-        let gone = self.delete_old(tenant, &sizes, &shipped)?;
-        let left: Vec<_> = sizes.into_iter().filter(|(id, ..)| !gone.contains(id)).collect();
-        self.report(&labels, &left, &shipped);
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Blocks of a tenant that are not in the bucket, where there is one, the oldest first.
+    fn waiting(&self, tenant: &str) -> Vec<LocalBlock> {
+        if self.bucket.is_none() {
+            return Vec::new();
+        }
+        let shipped = read_shipped(&self.data_dir.join(tenant));
+        let mut blocks = self.ingest.local_blocks(tenant);
+        blocks.retain(|block| !shipped.uploaded.contains(&block.meta.ulid));
+        blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
+        blocks
+    }
+
+    /// Notes that a block is in the bucket. What is gone locally need not be remembered, as upstream forgets it.
+    async fn note(&self, tenant: &str, id: BlockId) -> Result<(), Error> {
+        let _alone = self.changing.lock().await;
+        let folder = self.data_dir.join(tenant);
+        let known: BTreeSet<BlockId> = self.ingest.local_blocks(tenant).iter().map(|block| block.meta.ulid).collect();
+        let mut shipped = read_shipped(&folder);
+        shipped.uploaded.insert(id);
+        shipped.uploaded.retain(|id| known.contains(id));
+        write_shipped(&folder, &shipped)
+    }
+
+    /// Deletes blocks that may go, and tells what is left.
+    pub fn retain(&self) {
+        for tenant in self.ingest.tenants() {
+            let shipped = read_shipped(&self.data_dir.join(&*tenant));
+            let mut blocks = self.ingest.local_blocks(&tenant);
+            blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
+            let size = |block: &LocalBlock| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path));
+            let mut sizes: Vec<(BlockId, i64, u64)> = blocks.iter().map(size).collect();
+            match self.delete_old(&tenant, &sizes, &shipped) {
+                Ok(gone) => sizes.retain(|(id, ..)| !gone.contains(id)),
+                Err(error) => tracing::warn!(%tenant, %error, "deleting local blocks failed, trying again"),
+            }
+            self.report(&vec![("tenant", tenant.to_string())], &sizes, &shipped);
+        }
     }
 
     /// Tells how many of a tenant's blocks wait, and how large all of them are.
@@ -238,11 +325,9 @@ impl Shipper {
                 tracing::warn!(%tenant, %error, "flushing an idle tenant failed, trying again");
                 continue;
             }
-            if let Err(error) = self.sync_tenant(&tenant).await {
-                tracing::warn!(%tenant, %error, "shipping an idle tenant's blocks failed, trying again");
-                continue;
-            }
+            // Its blocks go when they are in the bucket.
             if self.ingest.local_blocks(&tenant).is_empty() {
+                let _alone = self.changing.lock().await;
                 match self.ingest.remove_tenant(&tenant).await {
                     Ok(()) => tracing::info!(%tenant, "pruned tenant"),
                     Err(error) => tracing::warn!(%tenant, %error, "pruning a tenant failed, trying again"),
@@ -263,7 +348,12 @@ fn is_past(time: i64, age: Duration) -> bool {
 /// by when a block came, and not by when it was cut, compactors tell whether all see it.
 async fn upload((bucket, transfer): (&Bucket, &Transfer), folder: &Path, meta: Meta) -> Result<(), Error> {
     // After a crash between upload and note.
-    if bucket.get(&format!("{}/meta.json", meta.ulid)).await?.is_some() {
+    let path = format!("{}/meta.json", meta.ulid);
+    let found = timeout(ANSWER_TIMEOUT, bucket.get(&path)).await.map_err(|_| {
+        let message = format!("bucket {}: nothing was answered about {path} in {ANSWER_TIMEOUT:?}", bucket.name());
+        Error::new(ErrorKind::Deadline, message)
+    })?;
+    if found?.is_some() {
         return Ok(());
     }
     transfer.upload(bucket, folder, meta, Origin::Labelled).await.map(drop)

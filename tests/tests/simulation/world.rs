@@ -181,7 +181,11 @@ impl World {
         let more = (ship::Retention { age, bytes_max: 0 }, ShipMetrics::default());
         let shipper =
             Shipper::new(Arc::clone(self.receiver()), &self.folder(), Some((bucket, Transfer::default())), more);
-        let done = self.runtime.block_on(until_crash(shipper.sync(), &crashed));
+        let round = async {
+            shipper.ship().await;
+            shipper.retain();
+        };
+        let done = self.runtime.block_on(until_crash(round, &crashed));
         drop(shipper);
         self.step("ship", &done);
         self.bucket_done(done.is_some());
