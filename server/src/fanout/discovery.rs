@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use engine::model::Error;
 use serde::Deserialize;
 
+use super::dns;
 use super::metrics::FanoutMetrics;
 use crate::edge::algorithms::Version;
 use crate::edge::connect::{TlsFiles, Trust};
@@ -190,11 +191,15 @@ impl Source {
         Self { grouping: Grouping::Group, ..Self::each(address, presence) }
     }
 
+    /// Whether endpoints are found by looking its name up.
+    pub fn is_looked_up(&self) -> bool {
+        self.grouping == Grouping::Group || dns::is_dynamic(&self.address)
+    }
+
     /// Whether it can be what it is said to be: what stays even while it does not answer has to be known
     /// without asking for it.
     pub fn check(&self) -> Result<(), Error> {
-        let is_dynamic = self.address.starts_with("dns") && self.address.contains('+');
-        if is_dynamic && self.presence == Presence::Always {
+        if dns::is_dynamic(&self.address) && self.presence == Presence::Always {
             let why =
                 "is a dynamically specified endpoint i.e. it uses SD and that is not permitted under strict mode.";
             return Err(Error::invalid(format!("{} {why}", self.address)));
@@ -228,17 +233,17 @@ impl Source {
         };
         match self.grouping {
             Grouping::Each => {
-                let addresses = resolve(&self.address).await?.into_iter();
+                let addresses = dns::resolve(&self.address).await?.into_iter();
                 Ok(addresses
                     .map(|address| (address.clone(), found(vec![address.clone()], self.host(&address))))
                     .collect())
             }
             Grouping::Group => {
                 let address = self.address.strip_prefix("dns:///").unwrap_or(&self.address);
-                let members = match (injected.is_empty(), address.contains('+')) {
+                let members = match (injected.is_empty(), dns::is_dynamic(address)) {
                     (false, _) => injected.to_vec(),
-                    (true, true) => resolve(address).await?,
-                    (true, false) => resolve(&format!("dns+{address}")).await?,
+                    (true, true) => dns::resolve(address).await?,
+                    (true, false) => dns::resolve(&format!("dns+{address}")).await?,
                 };
                 Ok(vec![(format!("thanos:///{address}"), found(members, self.host(address)))])
             }
@@ -257,25 +262,27 @@ impl Discovery {
         let (sources, mut problems) = self.sources(&mut known.files);
         let (mut endpoints, mut now) = (BTreeMap::new(), BTreeMap::new());
         for source in sources {
-            if source.grouping == Grouping::Group || (source.address.starts_with("dns") && source.address.contains('+'))
-            {
-                metrics.lookups.inc();
-            }
-            match source.resolve(&self.injected).await {
+            let before = known.resolved.remove(&source);
+            let resolved = source.resolve(&self.injected).await;
+            metrics.looked_up(&source, &resolved);
+            let found = match resolved {
                 Ok(found) => {
-                    endpoints.extend(found.iter().cloned());
-                    now.insert(source, found);
+                    let is_nothing = found.iter().all(|(_, found)| found.members.is_empty());
+                    if is_nothing {
+                        problems.push(format!("{}: there is no such host", source.address));
+                    }
+                    // A group keeps the members that it had, as in Thanos.
+                    before.filter(|_| is_nothing && source.grouping == Grouping::Group).unwrap_or(found)
                 }
                 Err(error) => {
-                    metrics.lookup_failures.inc();
                     problems.push(error.to_string());
-                    if let Some(found) = known.resolved.remove(&source) {
-                        endpoints.extend(found.iter().cloned());
-                        now.insert(source, found);
-                    }
+                    before.unwrap_or_default()
                 }
-            }
+            };
+            endpoints.extend(found.iter().cloned());
+            now.insert(source, found);
         }
+        metrics.resolved(&now);
         known.resolved = now;
         (endpoints, problems)
     }
@@ -373,31 +380,6 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The addresses that `address` stands for.
-async fn resolve(address: &str) -> Result<Vec<String>, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::invalid(format!("{address}: {error}"));
-    if let Some(name) = address.strip_prefix("dns+").or_else(|| address.strip_prefix("dnsdualstack+")) {
-        let found = tokio::net::lookup_host(name).await.map_err(|error| failed(&error))?;
-        let mut addresses: Vec<String> = found.map(|address| address.to_string()).collect();
-        addresses.sort();
-        addresses.dedup();
-        return Ok(addresses);
-    }
-    if let Some(name) = address.strip_prefix("dnssrv+").or_else(|| address.strip_prefix("dnssrvnoa+")) {
-        let resolver = hickory_resolver::TokioResolver::builder_tokio().map_err(|error| failed(&error))?.build();
-        let resolver = resolver.map_err(|error| failed(&error))?;
-        let found = resolver.srv_lookup(name).await.map_err(|error| failed(&error))?;
-        let targets = found.answers().iter().filter_map(|record| match &record.data {
-            hickory_resolver::proto::rr::RData::SRV(service) => {
-                Some(format!("{}:{}", service.target.to_utf8().trim_end_matches('.'), service.port))
-            }
-            _ => None,
-        });
-        return Ok(targets.collect());
-    }
-    Ok(vec![address.to_owned()])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,7 +447,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_cannot_be_resolved_stands_for_what_it_stood_for() {
-        let source = Source::each("dns+no-such-host.invalid:1", Presence::WhenHealthy);
+        // Without a port it can't be.
+        let source = Source::each("dns+localhost", Presence::WhenHealthy);
         let discovery = Discovery { given: vec![source.clone()], ..Discovery::default() };
         let found = Found {
             presence: Presence::WhenHealthy,
@@ -478,6 +461,52 @@ mod tests {
         for _ in 0..2 {
             let (endpoints, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut known).await;
             assert_eq!((endpoints.get("10.0.0.1:1"), problems.len()), (Some(&found), 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_there_is_no_more_stands_for_nothing_and_has_not_failed() {
+        let sources = ["dns+no-such-host.invalid:1", "dns+localhost", "dns+127.0.0.1:7", "b:2"]
+            .map(|address| Source::each(address, Presence::WhenHealthy));
+        let group = Source::group("no-such-group.invalid:1", Presence::WhenHealthy);
+        let found = |members: &[&str]| Found {
+            presence: Presence::WhenHealthy,
+            members: members.iter().map(|member| (*member).to_owned()).collect(),
+            host: String::new(),
+            client: Client::AsFlagsSay,
+        };
+        let before = |name: &str| vec![(name.to_owned(), found(&["10.0.0.1:1"]))];
+        let resolved = BTreeMap::from([
+            (sources[0].clone(), before("10.0.0.1:1")),
+            (group.clone(), before("thanos:///no-such-group.invalid:1")),
+        ]);
+        let mut known = LastGood { resolved, ..LastGood::default() };
+        let given = sources.into_iter().chain([group]).collect();
+        let metrics = FanoutMetrics::default();
+        let discovery = Discovery { given, ..Discovery::default() };
+        let (endpoints, problems) = discovery.endpoints(&metrics, &mut known).await;
+        if problems.iter().any(|problem| problem.contains("invalid:1: ") && !problem.contains("no such host")) {
+            assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "{problems:?}");
+            eprintln!("SKIPPED: there is no DNS: {problems:?}");
+            return;
+        }
+        assert_eq!(endpoints.keys().collect::<Vec<_>>(), ["127.0.0.1:7", "b:2", "thanos:///no-such-group.invalid:1"]);
+        assert_eq!(endpoints["thanos:///no-such-group.invalid:1"].members, ["10.0.0.1:1"]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        let mut registry = prometheus_client::registry::Registry::default();
+        metrics.register(&mut registry);
+        let text = crate::telemetry::metrics::render(&registry, "*/*").1;
+        for line in [
+            "thanos_query_store_apis_dns_lookups_total 4",
+            "thanos_query_store_apis_dns_failures_total 1",
+            "thanos_query_endpoints_dns_lookups_total 3",
+            "thanos_query_endpoints_dns_failures_total 1",
+            "thanos_query_endpoints_dns_provider_results{addr=\"dns+no-such-host.invalid:1\"} 0",
+            "thanos_query_endpoints_dns_provider_results{addr=\"dns+127.0.0.1:7\"} 1",
+            "thanos_query_endpoint_groups_dns_failures_total 0",
+            "thanos_query_endpoint_groups_dns_provider_results{addr=\"no-such-group.invalid:1\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the fan-out counts, under Thanos' names.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -7,6 +8,7 @@ use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::discovery::{Found, Grouping, Source};
 use crate::telemetry::metrics::{Gauges, Labelled};
 use crate::telemetry::rpc::RpcMetrics;
 
@@ -17,10 +19,9 @@ const EXTERNAL_LABELS_BYTES_MAX: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct FanoutMetrics {
     connections: Gauges,
-    /// Names that were resolved.
-    pub lookups: Counter,
-    /// Names that could not be resolved.
-    pub lookup_failures: Counter,
+    lookups: Lookups,
+    endpoint_lookups: Lookups,
+    group_lookups: Lookups,
     /// Selections that an endpoint answered with nothing at all.
     pub empty_streams: Counter,
     /// Calls of endpoints.
@@ -28,6 +29,28 @@ pub struct FanoutMetrics {
     selects: Labelled<Histogram, Buckets>,
     buckets: TelemetryBuckets,
     connection_labels: Vec<String>,
+}
+
+/// Lookups of names by DNS.
+#[derive(Clone, Debug, Default)]
+struct Lookups {
+    tried: Counter,
+    failed: Counter,
+    results: Gauges,
+}
+
+impl Lookups {
+    fn register_counts(&self, registry: &mut Registry, prefix: &str) {
+        registry.register(format!("{prefix}_lookups"), "Names that were looked up", self.tried.clone());
+        let help = "Names that could not be looked up";
+        registry.register(format!("{prefix}_failures"), help, self.failed.clone());
+    }
+
+    fn register(&self, registry: &mut Registry, prefix: &str) {
+        self.register_counts(registry, prefix);
+        let help = "Addresses that each name stands for";
+        registry.register(format!("{prefix}_provider_results"), help, self.results.clone());
+    }
 }
 
 /// Bounds of the histogram of selections and of its labels.
@@ -74,8 +97,9 @@ impl FanoutMetrics {
     pub fn new(buckets: TelemetryBuckets, connection_labels: Vec<String>) -> Self {
         Self {
             connections: Gauges::default(),
-            lookups: Counter::default(),
-            lookup_failures: Counter::default(),
+            lookups: Lookups::default(),
+            endpoint_lookups: Lookups::default(),
+            group_lookups: Lookups::default(),
             empty_streams: Counter::default(),
             calls: RpcMetrics::default(),
             selects: Labelled::new_with_constructor(Buckets(buckets.seconds.clone())),
@@ -89,12 +113,10 @@ impl FanoutMetrics {
         let name = "thanos_store_nodes_grpc_connections";
         registry.register(name, "Number of gRPC connections to healthy endpoints", self.connections.clone());
         self.calls.register_client(registry);
-        // Thanos calls them by the second name, its dashboards and alerts by the first.
-        for prefix in ["thanos_query_store_apis_dns", "thanos_query_endpoints_dns"] {
-            registry.register(format!("{prefix}_lookups"), "Names that were resolved", self.lookups.clone());
-            let help = "Names that could not be resolved";
-            registry.register(format!("{prefix}_failures"), help, self.lookup_failures.clone());
-        }
+        // Thanos calls them by the later names, its dashboards and alerts by the first.
+        self.lookups.register_counts(registry, "thanos_query_store_apis_dns");
+        self.endpoint_lookups.register(registry, "thanos_query_endpoints_dns");
+        self.group_lookups.register(registry, "thanos_query_endpoint_groups_dns");
         let help = "Total number of empty responses received";
         registry.register("thanos_proxy_store_empty_stream_responses", help, self.empty_streams.clone());
         registry.register(
@@ -114,6 +136,34 @@ impl FanoutMetrics {
             let mut labels = vec![("external_labels", external), ("store_type", kind)];
             labels.retain(|(name, _)| self.connection_labels.iter().any(|wanted| wanted == name));
             self.connections.get_or_create(&labels).inc();
+        }
+    }
+
+    /// A name was looked up, if `source` has one.
+    pub fn looked_up<T, E>(&self, source: &Source, outcome: &Result<T, E>) {
+        if source.is_looked_up() {
+            for lookups in [&self.lookups, self.lookups_of(source)] {
+                lookups.tried.inc();
+                lookups.failed.inc_by(u64::from(outcome.is_err()));
+            }
+        }
+    }
+
+    /// The addresses that each name stands for now.
+    pub fn resolved(&self, found: &BTreeMap<Source, Vec<(String, Found)>>) {
+        self.endpoint_lookups.results.clear();
+        self.group_lookups.results.clear();
+        for (source, found) in found.iter().filter(|(source, _)| source.is_looked_up()) {
+            let address = source.address.trim_start_matches("dns:///").to_owned();
+            let members: usize = found.iter().map(|(_, found)| found.members.len()).sum();
+            self.lookups_of(source).results.get_or_create(&vec![("addr", address)]).set(members as i64);
+        }
+    }
+
+    fn lookups_of(&self, source: &Source) -> &Lookups {
+        match source.grouping {
+            Grouping::Each => &self.endpoint_lookups,
+            Grouping::Group => &self.group_lookups,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod dial;
 /// Addresses: given, from files, by DNS.
 pub mod discovery;
 mod distributed;
+mod dns;
 /// Endpoints and what they say of themselves.
 pub mod endpoints;
 mod federated;
