@@ -8,6 +8,7 @@
 
 use super::corrupt::Corrupt;
 use super::varint;
+use crate::simd::bits::BitPlace;
 
 /// Reads bits forward. Past the end it reads zeros and remembers that it did: ask
 /// [`BitReader::check`] after every run of reads whose length was not asked for before.
@@ -118,60 +119,6 @@ pub struct BitEnd {
     pub used: u8,
 }
 
-/// Where the next bit of a slice goes, and the bits before it that do not fill a byte yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BitPlace {
-    /// The byte that holds the first pending bit.
-    at: usize,
-    /// Pending bits, left-aligned; fewer than eight.
-    pending: u64,
-    pending_len: u32,
-}
-
-impl BitPlace {
-    /// Bytes that must follow the byte of the first pending bit.
-    pub const ROOM: usize = 8;
-
-    /// The first bit of byte `at`.
-    pub fn at_byte(at: usize) -> Self {
-        Self { at, pending: 0, pending_len: 0 }
-    }
-
-    /// The byte that holds the next bit.
-    pub fn byte(self) -> usize {
-        self.at
-    }
-
-    /// Writes the low `len` bits of `value`, whose other bits are zero, to `out`; `len` is 1 to 56.
-    /// Gives the place behind them. Without [`BitPlace::ROOM`] bytes nothing is written.
-    #[inline(always)]
-    #[must_use]
-    pub fn put(self, out: &mut [u8], value: u64, len: u32) -> Self {
-        debug_assert!((1..=56).contains(&len) && value >> len == 0, "{value:#x} does not fit into {len} of 56 bits");
-        let pending = self.pending | value << (64 - self.pending_len - len);
-        if let Some(slot) = out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
-            *slot = pending.to_be_bytes();
-        }
-        let total = self.pending_len + len;
-        Self { at: self.at + (total / 8) as usize, pending: pending << (total & !7), pending_len: total % 8 }
-    }
-
-    /// As [`BitPlace::put`], of 1 to 64 bits.
-    #[inline(always)]
-    #[must_use]
-    pub fn put_wide(self, out: &mut [u8], value: u64, len: u32) -> Self {
-        if len > 56 {
-            return self.put(out, value >> 32, len - 32).put(out, value & 0xffff_ffff, 32);
-        }
-        self.put(out, value, len)
-    }
-
-    /// The length of what was written in whole bytes, and where the last of them ends.
-    pub fn end(self) -> (usize, BitEnd) {
-        (self.at + usize::from(self.pending_len > 0), BitEnd { used: self.pending_len as u8 })
-    }
-}
-
 /// Bytes that a vector is filled up with when it is too short for a write.
 const SPARE: usize = 64;
 
@@ -186,26 +133,21 @@ pub struct BitWriter<'a> {
 impl<'a> BitWriter<'a> {
     /// A writer that starts at the byte after the last of `out`.
     pub fn new(out: &'a mut Vec<u8>) -> Self {
-        let place = BitPlace::at_byte(out.len());
+        let place = BitPlace::resume(out, out.len() * 8);
         Self { out, place }
     }
 
     /// A writer that goes on where another has ended.
     pub fn resume(out: &'a mut Vec<u8>, end: BitEnd) -> Self {
-        let mut writer = Self::new(out);
-        if end.used > 0
-            && let Some(last) = writer.out.last()
-        {
-            let pending = u64::from(*last) << 56;
-            writer.place = BitPlace { at: writer.place.at - 1, pending, pending_len: u32::from(end.used) };
-        }
-        writer
+        let unused = if end.used == 0 { 0 } else { 8 - usize::from(end.used) };
+        let place = BitPlace::resume(out, (out.len() * 8).saturating_sub(unused));
+        Self { out, place }
     }
 
     /// Appends the low `len` bits of `value`, whose other bits are zero; `len` is 1 to 56.
     #[inline]
     pub fn put(&mut self, value: u64, len: u32) {
-        let end = self.place.at + BitPlace::ROOM;
+        let end = self.place.byte() + BitPlace::ROOM;
         if end > self.out.len() {
             self.grow(end + SPARE);
         }
@@ -214,7 +156,7 @@ impl<'a> BitWriter<'a> {
 
     /// Where the next bit goes and the bytes it goes to, at least `room` of them from there on.
     pub fn reserve(&mut self, room: usize) -> (&mut BitPlace, &mut [u8]) {
-        let end = self.place.at + room;
+        let end = self.place.byte() + room;
         if end > self.out.len() {
             self.grow(end);
         }
@@ -254,9 +196,9 @@ impl<'a> BitWriter<'a> {
 
     /// Cuts the vector to what was written, the last byte filled with zeros.
     pub fn finish(self) -> BitEnd {
-        let (len, end) = self.place.end();
-        self.out.truncate(len);
-        end
+        let bit = self.place.bit();
+        self.out.truncate(bit.div_ceil(8));
+        BitEnd { used: (bit % 8) as u8 }
     }
 
     #[cold]

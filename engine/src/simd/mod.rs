@@ -20,8 +20,12 @@ macro_rules! dispatch {
 
 /// Words of bitmaps: and, or, and-not, counts, and the numbers of the set bits.
 pub mod bitmap;
+/// Bits, most significant first.
+pub mod bits;
 /// The checksum of chunks, index sections and WAL records.
 pub mod crc32c;
+/// Samples as the bits of XOR chunks.
+pub mod fields;
 /// Intersection and difference of ascending lists.
 pub mod intersect;
 /// Rates of windows.

@@ -4,7 +4,7 @@ use crate::codec::Corrupt;
 use crate::codec::bits::{BitEnd, BitWriter};
 use crate::model::FloatColumns;
 
-use super::encode::{self, Field, State};
+use super::encode::{self, State};
 use super::{HEADER_LEN, SAMPLES_MAX, decode};
 
 /// A chunk that grows sample by sample; its data is whole after each.
@@ -47,7 +47,7 @@ impl Appender {
                 encode::second_time(time, &mut self.state, &mut self.data);
                 let mut writer = BitWriter::new(&mut self.data);
                 let (place, bytes) = writer.reserve(encode::SAMPLE_ROOM);
-                (*place, self.state) = encode::put_value(Field::NONE, value, self.state, (*place, bytes));
+                (*place, self.state) = encode::put_value(value, self.state, (*place, bytes));
                 self.end = writer.finish();
             }
             _ => {

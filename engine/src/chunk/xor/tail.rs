@@ -2,8 +2,9 @@
 
 use crate::codec::bits::{BitEnd, BitWriter};
 use crate::codec::varint;
+use crate::simd::fields::Window;
 
-use super::encode::{self, Field, State};
+use super::encode::{self, State};
 use super::{HEADER_LEN, SAMPLES_MAX};
 
 /// Where a chunk of floats ends. Its data lies elsewhere and lacks the count at its start until
@@ -131,7 +132,7 @@ impl Tail {
             encode::second_time(time, &mut state, data);
             let mut writer = BitWriter::new(data);
             let (place, bytes) = writer.reserve(encode::SAMPLE_ROOM);
-            (*place, state) = encode::put_value(Field::NONE, value, state, (*place, bytes));
+            (*place, state) = encode::put_value(value, state, (*place, bytes));
             self.used = writer.finish().used;
             self.set_state(state);
         }
@@ -152,13 +153,14 @@ impl Tail {
 
     #[inline(always)]
     fn state(&self) -> State {
-        State { time: self.time, delta: self.delta, value: self.value, above: self.above, below: self.below }
+        let window = Window { above: self.above, below: self.below };
+        State { time: self.time, delta: self.delta, value: self.value, window }
     }
 
     #[inline(always)]
     fn set_state(&mut self, state: State) {
         (self.time, self.delta, self.value) = (state.time, state.delta, state.value);
-        (self.above, self.below) = (state.above, state.below);
+        (self.above, self.below) = (state.window.above, state.window.below);
     }
 }
 

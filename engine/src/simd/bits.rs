@@ -1,0 +1,58 @@
+//! Bits that are written one group after the other, most significant first.
+
+/// Where the next bit of a slice goes, and the bits before it that do not fill a byte yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BitPlace {
+    /// The byte that holds the first pending bit.
+    at: usize,
+    /// Pending bits, left-aligned; fewer than eight.
+    pending: u64,
+    pending_len: u32,
+}
+
+impl BitPlace {
+    /// Bytes that must follow the byte of the first pending bit.
+    pub const ROOM: usize = 8;
+
+    /// The bit number `bit` of `bytes`, which hold those before it.
+    #[inline(always)]
+    pub fn resume(bytes: &[u8], bit: usize) -> Self {
+        let pending_len = (bit % 8) as u32;
+        let last = bytes.get(bit / 8).copied().unwrap_or(0);
+        Self { at: bit / 8, pending: u64::from(last & !(0xff >> pending_len)) << 56, pending_len }
+    }
+
+    /// Number of the next bit.
+    pub fn bit(self) -> usize {
+        self.at * 8 + self.pending_len as usize
+    }
+
+    /// The byte that holds the next bit.
+    pub fn byte(self) -> usize {
+        self.at
+    }
+
+    /// Writes the low `len` bits of `value`, whose other bits are zero, to `out`; `len` is 1 to 56.
+    /// Gives the place behind them. Without [`BitPlace::ROOM`] bytes nothing is written.
+    #[inline(always)]
+    #[must_use]
+    pub fn put(self, out: &mut [u8], value: u64, len: u32) -> Self {
+        debug_assert!((1..=56).contains(&len) && value >> len == 0, "{value:#x} does not fit into {len} of 56 bits");
+        let pending = self.pending | value << (64 - self.pending_len - len);
+        if let Some(slot) = out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
+            *slot = pending.to_be_bytes();
+        }
+        let total = self.pending_len + len;
+        Self { at: self.at + (total / 8) as usize, pending: pending << (total & !7), pending_len: total % 8 }
+    }
+
+    /// As [`BitPlace::put`], of 1 to 64 bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn put_wide(self, out: &mut [u8], value: u64, len: u32) -> Self {
+        if len > 56 {
+            return self.put(out, value >> 32, len - 32).put(out, value & 0xffff_ffff, 32);
+        }
+        self.put(out, value, len)
+    }
+}
