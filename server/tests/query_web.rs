@@ -38,6 +38,17 @@ fn a_header_says_below_which_path_a_browser_sees_the_pages() {
     assert!(ask(&fixed, "/graph").2.contains("\"/fixed/assets/app.js\""));
 }
 
+#[test]
+fn pages_say_which_methods_they_have() {
+    let uru = Uru::start("query", &[]);
+    for path in ["/", "/graph", "/metrics", "/-/ready", "/-/healthy"] {
+        let (status, head, body) = request(&uru.http, ("OPTIONS", path), &[], b"");
+        assert!(status == 200 && head.contains("allow: get,head") && body.is_empty(), "{path}: {head}");
+        assert_eq!(request(&uru.http, ("DELETE", path), &[], b"").0, 405, "{path}");
+    }
+    assert_eq!(request(&uru.http, ("OPTIONS", "/nothing"), &[], b"").0, 404);
+}
+
 /// Status and `Location` of what is asked.
 fn led(uru: &Uru, method: &str, path: &str) -> (u16, String) {
     let (status, head, _) = request(&uru.http, (method, path), &[], b"");

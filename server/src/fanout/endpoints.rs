@@ -281,7 +281,8 @@ impl Peer {
     }
 
     fn listing(&self, state: &State) -> Value {
-        let sets = state.label_sets.iter().map(|set| {
+        // Blocks without external labels have a set too, which says nothing.
+        let sets = state.label_sets.iter().filter(|set| !set.is_empty()).map(|set| {
             let pairs = set.iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
             Value::Object(pairs.collect())
         });

@@ -1,6 +1,7 @@
 //! Paths that are written oddly lead to those that are served, as with Go's routers: `//a`, `/./a` and
 //! `/b/../a`, and `/a/` where only `/a` is there. Clients that append a path to an address which ends
-//! with a slash depend on it.
+//! with a slash depend on it. OPTIONS is answered with the methods of a path: proxies ask so whether
+//! somebody is there.
 
 use axum::Router;
 use axum::body::Body;
@@ -20,12 +21,17 @@ pub fn forgiving(routes: Router) -> Router {
     routes.fallback(otherwise).layer(axum::middleware::from_fn(cleaned))
 }
 
-/// Answers a path that could be shorter with that one.
+/// Answers a path that could be shorter with that one, and what asks for methods with those that there are.
 async fn cleaned(request: Request, next: Next) -> Response {
-    match clean(request.uri().path()) {
-        Some(path) => redirect(StatusCode::TEMPORARY_REDIRECT, &path, request.uri()),
-        None => next.run(request).await,
+    if let Some(path) = clean(request.uri().path()) {
+        return redirect(StatusCode::TEMPORARY_REDIRECT, &path, request.uri());
     }
+    let asks_for_methods = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if asks_for_methods && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        *response.status_mut() = StatusCode::OK;
+    }
+    response
 }
 
 /// Answers a path that is not there: with the one that differs by a slash at its end, if that is.
