@@ -120,13 +120,19 @@ fn a_querier_publishes_each_family_once() {
         "http_requests_total{code=\"200\",handler=\"query\",method=\"get\",tenant=\"a\"}",
         "thanos_status{check=\"ready\",component=\"query\"}",
         "thanos_query_concurrent_gate_queries_duration_seconds_count",
-        "prometheus_engine_query_duration_histogram_seconds_count{slice=\"inner_eval\"}",
-        "prometheus_engine_queries_concurrent_max",
+        "prometheus_engine_query_duration_histogram_seconds_count{engine=\"prometheus\",mode=\"local\",slice=\"inner_eval\"}",
+        "prometheus_engine_queries_concurrent_max{engine=\"prometheus\",mode=\"local\"}",
     ] {
         assert!(uru.metric(series).is_some_and(|value| value >= 1.0), "{series}");
     }
     assert_eq!(uru.metric("thanos_query_range_requested_timespan_duration_seconds_sum"), Some(7200.0));
-    for name in ["thanos_query_endpoints_dns_lookups_total", "thanos_query_store_apis_dns_failures_total"] {
+    for name in [
+        "thanos_query_endpoints_dns_lookups_total",
+        "thanos_query_store_apis_dns_failures_total",
+        "thanos_query_duplicated_endpoint_addresses_total",
+        "prometheus_engine_query_log_enabled",
+        "prometheus_engine_query_log_failures_total",
+    ] {
         assert_eq!(uru.metric(name), Some(0.0), "{name}");
     }
 }

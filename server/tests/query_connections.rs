@@ -40,6 +40,17 @@ fn members_of_a_group_take_turns_and_the_others_stand_in_for_one_that_is_gone() 
 }
 
 #[test]
+fn an_endpoint_that_is_given_twice_is_one_and_lists_no_empty_labels() {
+    let store = Endpoint::start(Answers::store(&[], Vec::new()));
+    let (flag, again) = (format!("--endpoint={}", store.address), format!("--endpoint=dns+{}", store.address));
+    let uru = Uru::start("query", &[&flag, &again]);
+    let listed: Value = serde_json::from_str(&uru.wait_for("/api/v1/stores", "\"lastError\":null")).unwrap();
+    let stores = listed["data"]["store"].as_array().unwrap();
+    assert_eq!((stores.len(), &stores[0]["labelSets"]), (1, &serde_json::json!([])), "{listed}");
+    assert!(uru.metric("thanos_query_duplicated_endpoint_addresses_total") >= Some(1.0));
+}
+
+#[test]
 fn an_endpoint_that_is_down_is_listed_for_as_long_as_is_said() {
     let store = member();
     let flags = [format!("--endpoint={}", store.address), "--store.unhealthy-timeout=300ms".to_owned()];

@@ -206,6 +206,9 @@ fn a_selection_of_a_query_over_the_limits_of_a_call_ends_the_query() {
         }
         let narrower = "/api/v1/query?query=count(up%7Binstance=~%22i-00.*%22%7D)&time=";
         assert!(uru.get(&format!("{narrower}{now}")).1.contains("\"100\""), "{flag}");
+        let (reason, times) = if flag.contains("series") { ("series", 2.0) } else { ("chunks", 1.0) };
+        let dropped = format!("thanos_store_selects_dropped_total{{reason=\"{reason}\"}}");
+        assert_eq!(uru.metric(&dropped), Some(times), "{flag}");
     }
 }
 

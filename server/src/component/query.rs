@@ -101,7 +101,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let mode = if values.text("query.mode") == Some("distributed") { Mode::Distributed } else { Mode::Local };
         let fanout = Fanout { mode, ..fanout(&values, proxy.clone()) };
         let api = Arc::new(api(&values, Arc::new(fanout), memory));
-        api.gate.register(&mut registry);
+        api.gate.register(&mut registry, values.text("query.mode").unwrap_or("local"));
         proxy.requested.register(&mut registry);
         let prefixes = Prefixes::of(&values);
         let (reporter, health_service) = tonic_health::server::health_reporter();

@@ -120,7 +120,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     runtime.run(async {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let api = Arc::new(store::query_api(values, &wired.gateway));
-        api.gate.register(&mut registry);
+        api.gate.register(&mut registry, "local");
         let info = Arc::new(GatewayInfo::new(Arc::clone(&wired.gateway), health.clone(), "receive"));
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
             .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))

@@ -165,7 +165,10 @@ impl Companion for Alone<'_> {
         query_api(self.values, gateway)
     }
 
-    fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), _: &mut Registry) -> Router {
+    fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), registry: &mut Registry) -> Router {
+        let delay = metrics::FloatGauge::default();
+        delay.set(self.values.duration("consistency-delay").as_secs_f64());
+        registry.register("thanos_consistency_delay_seconds", "Configured consistency delay in seconds", delay);
         let status = Status { flags: listed(self.values), started: SystemTime::now() };
         status::routes(Arc::new(status)).merge(ui::routes(Prefix::none(), Self::COMPONENT))
     }
@@ -203,7 +206,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone(), "store"));
     let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
     let api = Arc::new(companion.api(addresses, &store.gateway));
-    api.gate.register(&mut registry);
+    api.gate.register(&mut registry, "local");
     let grpc = kept(&store.gateway)
         .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))
         .add_service(InfoService::new(info))

@@ -279,7 +279,11 @@ impl Discovery {
                     before.unwrap_or_default()
                 }
             };
-            endpoints.extend(found.iter().cloned());
+            for (address, found) in found.iter().cloned() {
+                if endpoints.insert(address, found).is_some() {
+                    metrics.duplicated.inc();
+                }
+            }
             now.insert(source, found);
         }
         metrics.resolved(&now);

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 
 use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
 use crate::api::http::query::backend::OnFailure;
+use crate::telemetry::metrics::Counters;
 
 /// Streams of endpoints, merged as they are read.
 pub struct Merge {
@@ -19,6 +20,7 @@ pub struct Merge {
     failing: Failing,
     /// Series and samples that were given.
     given: (u64, u64),
+    dropped: Counters,
     warnings: Vec<String>,
     started: bool,
 }
@@ -85,7 +87,12 @@ impl Merge {
     /// The merge of `streams`; `warnings` are those of endpoints that did not open.
     pub fn new(streams: Vec<Feed>, failing: Failing, warnings: Vec<String>) -> Self {
         let heads = BinaryHeap::with_capacity(streams.len());
-        Self { heads, streams, failing, given: (0, 0), warnings, started: false }
+        Self { heads, streams, failing, given: (0, 0), dropped: Counters::default(), warnings, started: false }
+    }
+
+    /// The same merge, counted by `dropped` when it ends at a limit.
+    pub fn counting_dropped(self, dropped: &Counters) -> Self {
+        Self { dropped: dropped.clone(), ..self }
     }
 
     /// The next series; `None` at the end. An error ends it.
@@ -119,10 +126,13 @@ impl Merge {
         self.given.1 += series.chunks.len() as u64 * SAMPLES_PER_CHUNK;
         if series_max > 0 && self.given.0 > series_max {
             let message = format!("limit {series_max} violated (got {})", self.given.0);
+            self.dropped.get_or_create(&vec![("reason", "series".to_owned())]).inc();
             return Err(Error::limit("store.limits.request-series", message));
         }
         if samples_max > 0 && self.given.1 > samples_max {
             let message = format!("limit {samples_max} violated (got {})", self.given.1);
+            // Thanos counts chunks for samples, and calls them so.
+            self.dropped.get_or_create(&vec![("reason", "chunks".to_owned())]).inc();
             return Err(Error::limit("store.limits.request-samples", message));
         }
         Ok(())

@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::discovery::{Found, Grouping, Source};
-use crate::telemetry::metrics::{Gauges, Labelled};
+use crate::telemetry::metrics::{Counters, Gauges, Labelled};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// Bytes of the label `external_labels` at most, as in Thanos.
@@ -22,6 +22,10 @@ pub struct FanoutMetrics {
     lookups: Lookups,
     endpoint_lookups: Lookups,
     group_lookups: Lookups,
+    /// Addresses that are given more than once, as often as they are found.
+    pub duplicated: Counter,
+    /// Selections that ended at a limit, by what it limits.
+    pub selects_dropped: Counters,
     /// Selections that an endpoint answered with nothing at all.
     pub empty_streams: Counter,
     /// Calls of endpoints.
@@ -100,6 +104,8 @@ impl FanoutMetrics {
             lookups: Lookups::default(),
             endpoint_lookups: Lookups::default(),
             group_lookups: Lookups::default(),
+            duplicated: Counter::default(),
+            selects_dropped: Counters::default(),
             empty_streams: Counter::default(),
             calls: RpcMetrics::default(),
             selects: Labelled::new_with_constructor(Buckets(buckets.seconds.clone())),
@@ -117,6 +123,10 @@ impl FanoutMetrics {
         self.lookups.register_counts(registry, "thanos_query_store_apis_dns");
         self.endpoint_lookups.register(registry, "thanos_query_endpoints_dns");
         self.group_lookups.register(registry, "thanos_query_endpoint_groups_dns");
+        let help = "Addresses of endpoints that are given more than once, as often as they are found";
+        registry.register("thanos_query_duplicated_endpoint_addresses", help, self.duplicated.clone());
+        let help = "Number of select queries that were dropped due to configured limits";
+        registry.register("thanos_store_selects_dropped", help, self.selects_dropped.clone());
         let help = "Total number of empty responses received";
         registry.register("thanos_proxy_store_empty_stream_responses", help, self.empty_streams.clone());
         registry.register(

@@ -109,7 +109,7 @@ impl Proxy {
                 (Err(error), OnFailure::Abort) => return Err(error),
             }
         }
-        Ok(Merge::new(feeds, failing, warnings))
+        Ok(Merge::new(feeds, failing, warnings).counting_dropped(&self.metrics.selects_dropped))
     }
 
     async fn open(&self, peer: &Peer, scope: &Scope, request: SeriesRequest) -> Result<(Feed, Vec<String>), Error> {

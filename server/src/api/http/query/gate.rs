@@ -1,6 +1,7 @@
 //! How many queries run at once (`--query.max-concurrent`); the others wait for their turn. Which ranges
 //! they are about is counted.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,8 +55,8 @@ impl Gate {
         gate
     }
 
-    /// Publishes how it is used.
-    pub fn register(&self, registry: &mut Registry) {
+    /// Publishes how it is used; `mode` is that of `--query.mode`.
+    pub fn register(&self, registry: &mut Registry, mode: &str) {
         let name = |rest: &str| format!("thanos_query_concurrent_gate_{rest}");
         registry.register(name("queries_in_flight"), "Queries that run now", self.in_flight.clone());
         registry.register(name("queries_max"), "Queries that may run at once", self.max.clone());
@@ -64,12 +65,18 @@ impl Gate {
         registry.register(name("queries"), "Queries that got their turn", self.entered.clone());
         let name = "thanos_query_range_requested_timespan_duration_seconds";
         registry.register(name, "A histogram of the query range window in seconds", self.ranges.clone());
-        self.register_engine(registry);
+        self.register_engine(registry, mode);
     }
 
-    /// Publishes the same under the names of Prometheus' engine.
-    fn register_engine(&self, registry: &mut Registry) {
+    /// Publishes the same under the names of Prometheus' engine, with Thanos' labels.
+    fn register_engine(&self, registry: &mut Registry, mode: &str) {
+        let labels = [("engine", "prometheus"), ("mode", mode)];
+        let labels = labels.map(|(name, value)| (Cow::from(name.to_owned()), Cow::from(value.to_owned())));
+        let registry = registry.sub_registry_with_labels(labels.into_iter());
         let registry = registry.sub_registry_with_prefix("prometheus_engine");
+        // There is no such log.
+        registry.register("query_log_enabled", "State of the query log", Gauge::<i64>::default());
+        registry.register("query_log_failures", "The number of query log failures", Counter::<u64>::default());
         registry.register("queries", "The current number of queries being executed", self.in_flight.clone());
         registry.register("queries_concurrent_max", "The max number of concurrent queries", self.max.clone());
         registry.register("query_samples", "The total number of samples loaded by all queries", self.samples.clone());
