@@ -69,9 +69,17 @@ impl Segment {
         let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
         segment.append(&HEADER, io).map_err(|failure| failure.to_error(&segment.file))?;
         segment.durability = place.durability;
-        let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| Error::file(&place.folder, error))?;
+        sync_folder(place)?;
         Ok(segment)
+    }
+
+    /// Removes what there is of a segment whose beginning failed, durably.
+    pub(super) fn remove(place: &Place) -> Result<(), Error> {
+        let path = segment_path(&place.folder, place.segment);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(&path, error)),
+            _ => sync_folder(place),
+        }
     }
 
     /// Bytes of it that are frames or the header.
@@ -112,10 +120,16 @@ impl Segment {
         io.write_and_sync(&[nothing]).map_err(|failure| failure.to_error(&self.file))
     }
 
-    /// Cuts off the room that is left and makes all of it durable.
-    pub(super) fn close(&self) -> Result<(), Error> {
+    /// Cuts off the room that is left and makes all of it durable. What is appended afterwards makes room again.
+    pub(super) fn close(&mut self) -> Result<(), Error> {
+        self.room_end = self.end - self.tail.len() as u64;
         self.file.truncate(self.end)
     }
+}
+
+fn sync_folder(place: &Place) -> Result<(), Error> {
+    let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| Error::file(&place.folder, error))
 }
 
 #[cfg(test)]
