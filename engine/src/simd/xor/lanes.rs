@@ -54,9 +54,7 @@ pub(super) fn decode(
             if let Some(ahead) = order.get(taken + GROUP) {
                 prefetch(chunks[*ahead as usize]);
             }
-            if let Some(lane) = begin(chunks, order[taken] as usize, batch)? {
-                group.push(lane);
-            }
+            begin(chunks, order[taken] as usize, batch, &mut group)?;
             taken += 1;
         }
         let undecoded = if group.len() < GROUP_MIN { u32::MAX } else { decode_group(&group, batch) };
@@ -125,12 +123,13 @@ fn prefetch(data: &[u8]) {
     }
 }
 
-/// Decodes what comes before the lanes start, and copies the chunk; `None` when nothing is left.
-fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch) -> Result<Option<Lane>, (usize, Fault)> {
+/// Decodes what comes before the lanes start; when something is left, copies the chunk and gives it a lane.
+#[inline(always)]
+fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch, group: &mut Vec<Lane>) -> Result<(), (usize, Fault)> {
     let data = chunks[chunk];
     let range = batch.range(chunk);
     let (times, values) = batch.slots(chunk);
-    let Some(mut state) = scalar::head(data, times, values).map_err(|fault| (chunk, fault))? else { return Ok(None) };
+    let Some(mut state) = scalar::head(data, times, values).map_err(|fault| (chunk, fault))? else { return Ok(()) };
     if is_constant(data, &state, times.len() - 2) {
         let mut time = state.time;
         for slot in &mut times[2..] {
@@ -138,14 +137,15 @@ fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch) -> Result<Option<Lan
             *slot = time;
         }
         values[2..].fill(f64::from_bits(state.value));
-        return Ok(None);
+        return Ok(());
     }
     let (start, left) = (range.start + 2, range.len() - 2);
     state.at += batch.copies.len() * 8;
     batch.copies.extend_from_slice(data);
     let end = batch.copies.len() as u64 * 8;
     batch.copies.extend_from_slice(&[0; SLACK]);
-    Ok(Some(Lane { chunk, start, left, end, state }))
+    group.push(Lane { chunk, start, left, end, state });
+    Ok(())
 }
 
 /// Whether all `left` samples behind `state` are two zeros.

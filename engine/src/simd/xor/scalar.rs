@@ -42,6 +42,7 @@ pub fn decode(data: &[u8], times: &mut [i64], values: &mut [f64]) -> Result<(), 
 
 /// Decodes the first two samples, which are coded differently; gives the state behind them when
 /// there are more.
+#[inline(always)]
 pub(super) fn head(data: &[u8], times: &mut [i64], values: &mut [f64]) -> Result<Option<State>, Fault> {
     let ([first_time, times @ ..], [first_value, values @ ..]) = (times, values) else { return Ok(None) };
     let (mut state, second_at) = first(data)?;
@@ -53,6 +54,7 @@ pub(super) fn head(data: &[u8], times: &mut [i64], values: &mut [f64]) -> Result
 }
 
 /// The first sample, and where the second starts.
+#[inline(always)]
 fn first(data: &[u8]) -> Result<(State, usize), Fault> {
     let (raw, at) = uvarint(data, HEADER_LEN)?;
     let time = ((raw >> 1) as i64) ^ -((raw & 1) as i64);
@@ -61,12 +63,18 @@ fn first(data: &[u8]) -> Result<(State, usize), Fault> {
 }
 
 /// The second sample: its timestamp is a plain difference.
+#[inline(always)]
 fn second(data: &[u8], at: usize, state: &mut State) -> Result<(), Fault> {
     let (delta, at) = uvarint(data, at)?;
     let tail = data.get(at..).unwrap_or(&[]);
-    let mut window = [0u8; WINDOW];
-    let len = tail.len().min(WINDOW);
-    window[..len].copy_from_slice(&tail[..len]);
+    let window = match tail.first_chunk() {
+        Some(window) => *window,
+        None => {
+            let mut window = [0u8; WINDOW];
+            window[..tail.len()].copy_from_slice(tail);
+            window
+        }
+    };
     state.at = at * 8;
     state.delta = delta as i64;
     state.time = state.time.wrapping_add(state.delta);
@@ -232,7 +240,27 @@ fn wide_dod(window: u128) -> (i64, usize) {
 }
 
 /// The variable-length integer at byte `at`, and the byte after it.
+#[inline(always)]
 fn uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
+    const ENDS: u64 = 0x8080_8080_8080_8080;
+    let Some(word) = data.get(at..).and_then(<[u8]>::first_chunk) else { return long_uvarint(data, at) };
+    let word = u64::from_le_bytes(*word);
+    let ends = !word & ENDS;
+    if ends == 0 {
+        return long_uvarint(data, at);
+    }
+    let end = ends & ends.wrapping_neg();
+    // Groups of seven bits, next to each other.
+    let bits = word & (end - 1) & !ENDS;
+    let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+    let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
+    let bits = bits & 0x0000_0000_0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4;
+    Ok((bits, at + end.trailing_zeros() as usize / 8 + 1))
+}
+
+/// The same of more than eight bytes, or with fewer behind its start.
+#[cold]
+fn long_uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
     let mut value = 0u64;
     for (place, byte) in data.get(at..).unwrap_or(&[]).iter().take(10).enumerate() {
         if place == 9 && *byte > 1 {
@@ -248,4 +276,29 @@ fn uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
 
 fn short(data: &[u8]) -> Fault {
     Fault { offset: data.len(), reason: Fault::SHORT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_any_length_are_what_they_are_byte_by_byte() {
+        for shift in 0..64 {
+            for value in [u64::MAX >> shift, 1 << shift, 0x5a5a_a5a5_1234_9876 >> shift] {
+                let (mut data, mut rest) = (vec![7], value);
+                while rest >= 0x80 {
+                    data.push(rest as u8 | 0x80);
+                    rest >>= 7;
+                }
+                data.push(rest as u8);
+                let end = data.len();
+                assert_eq!(uvarint(&data, 1), Ok((value, end)));
+                data.extend([0xff; 9]);
+                assert_eq!(uvarint(&data, 1), Ok((value, end)), "{value:#x}");
+            }
+        }
+        assert_eq!(uvarint(&[0xff; 12], 1).map_err(|fault| fault.reason), Err(Fault::VARINT));
+        assert_eq!(uvarint(&[0xff; 9], 1).map_err(|fault| fault.reason), Err(Fault::SHORT));
+    }
 }
