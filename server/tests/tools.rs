@@ -82,7 +82,11 @@ fn blocks_are_listed_and_inspected_as_thanos_does() {
         serde_json::from_str(&text(&[narrowed[0], "ls", narrowed[2], "-o", "json"], path)).unwrap();
     assert_eq!(json["ulid"], "01M7YFZPD9297W9EM8XG723ZJR");
     assert!(error(&["bucket", "ls", "-o", "{{range .X}}"], path).contains("range"));
-    assert!(error(&["bucket", "inspect", "--sort-by=X"], path).contains("there is no column X"));
+    let fields =
+        ["bucket", "ls", narrowed[2], "-o", "{{.Compaction.Level}} {{.Thanos.Downsample}} {{.Thanos.Labels.cluster}}"];
+    assert_eq!(text(&fields, path), "1 {0} c1\n");
+    let unknown = tools(&["bucket", "inspect", "--sort-by=X"], path);
+    assert_eq!(unknown.status.code(), Some(2), "as for any word that a flag does not have");
 }
 
 #[test]

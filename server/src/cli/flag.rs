@@ -19,6 +19,8 @@ pub enum Kind {
     Time,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// One of these words; the flag may come again.
+    Words(&'static [&'static str]),
     /// Text; the flag may come again.
     List,
 }

@@ -174,6 +174,9 @@ fn args(component: &str, flag: &'static Flag) -> Vec<Arg> {
             vec![arg, negated]
         }
         Kind::List => vec![arg.action(ArgAction::Append).value_name("VALUE")],
+        Kind::Words(words) => {
+            vec![arg.action(ArgAction::Append).value_name("WORD").value_parser(words.to_vec())]
+        }
         Kind::Word(words) => vec![with_default(arg.value_name("WORD").value_parser(words.to_vec()), flag)],
         _ => vec![with_default(arg.value_name("VALUE").allow_hyphen_values(true), flag)],
     }
@@ -266,7 +269,7 @@ impl Values {
 
 fn check(kind: Kind, value: &str) -> Result<(), String> {
     match kind {
-        Kind::Switch | Kind::Text | Kind::Word(_) | Kind::List => Ok(()),
+        Kind::Switch | Kind::Text | Kind::Word(_) | Kind::Words(_) | Kind::List => Ok(()),
         Kind::Integer => value.parse::<u64>().map(drop).map_err(|_| format!("{value:?} is not a whole number")),
         Kind::Float => value.parse::<f64>().map(drop).map_err(|_| format!("{value:?} is not a number")),
         Kind::Duration => parse::parse_duration(value).map(drop),

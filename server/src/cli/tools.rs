@@ -2,6 +2,7 @@
 
 use super::flag::{Branch, Flag, Kind};
 use super::flags;
+use crate::tools::inspect::COLUMNS;
 
 const SYNC: Flag = Flag::new("block-sync-concurrency", Kind::Integer, "20", "Metas that are fetched at once.");
 const DELAY: Flag =
@@ -43,7 +44,7 @@ pub const LS: &[Flag] = &[
 /// `tools bucket inspect`.
 pub const INSPECT: &[Flag] = &[
     Flag::new("selector", Kind::List, "", "External label, name=\"value\", that blocks have; may repeat.").short('l'),
-    Flag::new("sort-by", Kind::List, "", "Column by which rows are sorted: FROM, then UNTIL unless given."),
+    Flag::new("sort-by", Kind::Words(&COLUMNS), "", "Column by which rows are sorted: FROM, then UNTIL unless given."),
     TIMEOUT,
     Flag::new("output", Kind::Word(&["table", "csv", "tsv"]), "table", "How rows are written."),
 ];

@@ -3,7 +3,8 @@
 
 use engine::bucket::Meta;
 
-use super::go_text::{self, Template};
+use super::go_text;
+use super::line_template::Template;
 
 /// How a block is written.
 #[derive(Clone, Debug, PartialEq)]

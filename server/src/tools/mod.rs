@@ -6,6 +6,8 @@ pub mod go_template;
 pub mod go_text;
 /// `inspect`: a table of blocks.
 pub mod inspect;
+/// Templates over a block's meta.json.
+pub mod line_template;
 /// `ls`: a line for each block.
 pub mod ls;
 /// `replicate`: blocks copied into another bucket.

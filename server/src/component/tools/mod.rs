@@ -236,7 +236,7 @@ fn run_inspect(values: &Values) -> Result<(), String> {
         let view = look_in_time(values, &bucket, &filters).await?;
         let metas: Vec<&Meta> = view.blocks.values().map(|block| &*block.meta).collect();
         let mut table = inspect::table(metas, &selector);
-        table.sort(&columns)?;
+        table.sort(&columns);
         print(&table.to_text(layout))
     })
 }
