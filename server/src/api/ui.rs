@@ -49,7 +49,7 @@ const MOVED: [(&str, &str); 3] = [("/tsdb-status", "/status"), ("/loaded", "/blo
 
 /// The page that `component` begins with.
 pub fn first_page(component: &str) -> &'static str {
-    if component == "store" { "/blocks" } else { "/graph" }
+    if matches!(component, "store" | "compact" | "bucket") { "/blocks" } else { "/graph" }
 }
 
 /// The pages and their assets. `component` is what the process is.
@@ -99,6 +99,12 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_blocks_alone_begins_with_them() {
+        assert_eq!(["store", "compact", "bucket"].map(first_page), ["/blocks"; 3]);
+        assert_eq!(first_page("query"), "/graph");
+    }
 
     #[test]
     fn the_bundle_is_embedded() {
