@@ -107,6 +107,15 @@ impl ShipMetrics {
             counter.get_or_create(labels).inc_by(0);
         }
     }
+
+    /// A tenant is gone.
+    fn forget(&self, labels: &MetricLabels) {
+        for counter in [&self.syncs, &self.sync_failures, &self.uploads, &self.upload_failures, &self.dropped] {
+            counter.remove(labels);
+        }
+        self.waiting.remove(labels);
+        self.local_bytes.remove(labels);
+    }
 }
 
 impl Shipper {
@@ -180,6 +189,10 @@ impl Shipper {
     pub async fn ship(&self) {
         let Some((bucket, transfer)) = &self.bucket else { return };
         for tenant in self.ingest.tenants() {
+            if self.ingest.stats(&tenant).is_none() {
+                // Pruned meanwhile.
+                continue;
+            }
             let labels = vec![("tenant", tenant.to_string())];
             self.metrics.begin(&labels);
             if let Err(error) = self.ship_tenant(&tenant, (bucket, transfer)).await {
@@ -329,7 +342,10 @@ impl Shipper {
             if self.ingest.local_blocks(&tenant).is_empty() {
                 let _alone = self.changing.lock().await;
                 match self.ingest.remove_tenant(&tenant).await {
-                    Ok(()) => tracing::info!(%tenant, "pruned tenant"),
+                    Ok(()) => {
+                        self.metrics.forget(&vec![("tenant", tenant.to_string())]);
+                        tracing::info!(%tenant, "pruned tenant");
+                    }
                     Err(error) => tracing::warn!(%tenant, %error, "pruning a tenant failed, trying again"),
                 }
             }

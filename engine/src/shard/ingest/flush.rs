@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::blocks::LocalBlock;
 use super::{Ingest, Tenant, now_ms};
@@ -27,7 +28,8 @@ use crate::wal::{Cut, CutKind, CutPhase};
 /// What is to become blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
-    /// Times of blocks that are over, with half a block's time after them.
+    /// Times of blocks that are over, with half a block's time after them: that of samples, or, of a tenant
+    /// that has sent nothing for the time of a block, that of the clock.
     Due,
     /// Everything, the last block as far as there are samples.
     All,
@@ -42,6 +44,27 @@ pub struct CutBlock {
     pub meta: Meta,
     /// Its folder.
     pub path: PathBuf,
+}
+
+/// Samples that a tenant had sent when it was last seen to have sent more, and when that was.
+#[derive(Debug)]
+pub(super) struct Arrivals(Mutex<(u64, Instant)>);
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self(Mutex::new((0, Instant::now())))
+    }
+}
+
+impl Arrivals {
+    /// How long nothing more than `samples` has come.
+    fn idle_time(&self, samples: u64) -> Duration {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != samples {
+            *last = (samples, Instant::now());
+        }
+        last.1.elapsed()
+    }
 }
 
 impl Ingest {
@@ -144,6 +167,7 @@ impl Ingest {
     /// Cuts what is due of one tenant; whether heads have changed.
     fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
         let range_ms = self.options.block_range_ms;
+        let is_idle = tenant.arrivals.idle_time(tenant.stats().samples).as_millis() as i64 >= range_ms;
         let mut has_cut = false;
         loop {
             let ranges = self.change_all(tenant, |head| head.range_in_order())?;
@@ -151,7 +175,8 @@ impl Ingest {
             let end = ranges.iter().flatten().map(|range| range.1).max();
             let (Some(start), Some(end)) = (start, end) else { break };
             let until = start.div_euclid(range_ms).saturating_add(1).saturating_mul(range_ms);
-            let is_due = end.saturating_sub(start) > range_ms / 2 * 3;
+            let is_over = is_idle && now_ms().saturating_sub(until) > range_ms / 2;
+            let is_due = is_over || end.saturating_sub(start) > range_ms / 2 * 3;
             let until = match what {
                 Flush::Due if !is_due => break,
                 Flush::Due => until,

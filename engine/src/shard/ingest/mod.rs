@@ -147,6 +147,7 @@ pub(super) struct Tenant {
     exemplar_clock: ExemplarClock,
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
+    arrivals: flush::Arrivals,
 }
 
 /// Counts of one head, as its shard last published them.
@@ -429,7 +430,8 @@ impl Ingest {
             let parts = (0..self.partitions()).map(|_| PartStats::default()).collect();
             let labels = RwLock::new(Arc::new(self.external_labels(name)));
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
-            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock: ExemplarClock::default(), is_leaving })
+            let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
+            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock, is_leaving, arrivals })
         });
         Ok(Arc::clone(made))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -277,6 +278,21 @@ fn a_tenant_keeps_its_latest_exemplars_wherever_their_series_are() {
     assert_eq!(times(&ingest), latest(39));
     write(&ingest, 40, 3);
     assert_eq!(times(&ingest), latest(40));
+}
+
+#[test]
+fn what_a_tenant_has_sent_is_cut_when_it_sends_no_more_and_the_time_is_over() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), IngestOptions { block_range_ms: 200, ..folder.options() }).unwrap();
+    let cut = || block_on(ingest.flush(None, Flush::Due)).unwrap().len();
+    append(&ingest, 10, now_ms() - 1000).unwrap();
+    assert_eq!(cut(), 0, "it has just sent that");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!((cut(), ingest.stats("team-a").unwrap().series), (1, 0));
+    append(&ingest, 10, now_ms() + 3_600_000).unwrap();
+    assert_eq!(cut(), 0);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(cut(), 0, "the time of these samples is not over");
 }
 
 #[test]
