@@ -87,6 +87,8 @@ fn blocks_are_listed_and_inspected_as_thanos_does() {
     assert_eq!(text(&fields, path), "1 {0} c1\n");
     let unknown = tools(&["bucket", "inspect", "--sort-by=X"], path);
     assert_eq!(unknown.status.code(), Some(2), "as for any word that a flag does not have");
+    let told = String::from_utf8(unknown.stderr).unwrap();
+    assert!(["'X'", "--sort-by", "ULID", "UNTIL"].iter().all(|word| told.contains(word)), "{told}");
 }
 
 #[test]
