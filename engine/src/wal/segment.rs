@@ -50,7 +50,7 @@ pub(super) struct Segment {
     durability: Durability,
     /// Where the next frame goes.
     end: u64,
-    /// Where the file ends: a multiple of [`BLOCK_BYTES`].
+    /// Up to where there is room without making the file longer: a multiple of [`BLOCK_BYTES`].
     room_end: u64,
     /// What the last block holds before `end`.
     tail: Vec<u8>,

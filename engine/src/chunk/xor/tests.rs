@@ -31,7 +31,7 @@ fn samples_with(wide: u32) -> impl Strategy<Value = FloatColumns> {
 }
 
 fn samples() -> impl Strategy<Value = FloatColumns> {
-    samples_with(1)
+    prop_oneof![samples_with(0).boxed(), samples_with(1).boxed()]
 }
 
 /// A chunk's data, whole or damaged.

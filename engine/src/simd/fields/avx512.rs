@@ -11,14 +11,14 @@
 //! Samples among which a timestamp field is wide are the scalar twin's.
 
 use std::arch::x86_64::{
-    __m512i, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_or_si128, _mm_shuffle_epi8,
-    _mm_storeu_si128, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512, _mm512_castsi512_si128,
-    _mm512_cmplt_epu64_mask, _mm512_cmpneq_epi64_mask, _mm512_lzcnt_epi64, _mm512_mask_blend_epi64,
-    _mm512_mask_mov_epi64, _mm512_maskz_loadu_epi64, _mm512_maskz_mov_epi64, _mm512_maskz_sllv_epi64,
-    _mm512_maskz_sub_epi64, _mm512_min_epu64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_permutexvar_epi64,
-    _mm512_set1_epi64, _mm512_set4_epi32, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shrdv_epi64,
-    _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srli_epi64, _mm512_srlv_epi64,
-    _mm512_storeu_si512, _mm512_sub_epi64, _mm512_test_epi64_mask, _mm512_xor_si512,
+    __m512i, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_or_si128, _mm_shuffle_epi8, _mm_storeu_si128,
+    _mm512_add_epi64, _mm512_alignr_epi64, _mm512_and_si512, _mm512_castsi512_si128, _mm512_cmplt_epu64_mask,
+    _mm512_cmpneq_epi64_mask, _mm512_lzcnt_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64,
+    _mm512_maskz_loadu_epi64, _mm512_maskz_mov_epi64, _mm512_maskz_sllv_epi64, _mm512_maskz_sub_epi64,
+    _mm512_min_epu64, _mm512_or_si512, _mm512_permutex2var_epi64, _mm512_permutexvar_epi64, _mm512_set1_epi64,
+    _mm512_set4_epi32, _mm512_setr_epi64, _mm512_setzero_si512, _mm512_shrdv_epi64, _mm512_shuffle_epi8,
+    _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srli_epi64, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_sub_epi64,
+    _mm512_test_epi64_mask, _mm512_xor_si512,
 };
 use std::hint::select_unpredictable;
 use std::mem::MaybeUninit;
@@ -105,11 +105,12 @@ fn zeros_and_wide(times: &[i64], values: &[f64]) -> ([MaybeUninit<Zeros>; RUN], 
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn changes(times: &[i64], values: &[f64], start: usize) -> (__m512i, __m512i) {
-    let (times, values) = (&times[start..], &values[start..]);
-    let lanes = first_lanes(values.len() - 1);
-    // SAFETY: behind the first ones there is a sample for each bit of `lanes`.
+    let count = (values.len() - 1 - start).min(LANES);
+    let (times, values) = (&times[start..start + count + 2], &values[start..=start + count]);
+    let lanes = first_lanes(count);
+    // SAFETY: from each of the first three on there is a time for each bit of `lanes`.
     let time = |at: usize| unsafe { _mm512_maskz_loadu_epi64(lanes, times[at..].as_ptr()) };
-    // SAFETY: as above.
+    // SAFETY: from each of the first two on there is a value for each bit of `lanes`.
     let value = |at: usize| unsafe { _mm512_maskz_loadu_epi64(lanes, values[at..].as_ptr().cast()) };
     let last = time(1);
     let change = _mm512_sub_epi64(_mm512_sub_epi64(time(2), last), _mm512_sub_epi64(last, time(0)));
@@ -201,8 +202,7 @@ impl Fields {
     #[target_feature(enable = "avx512f")]
     #[inline]
     unsafe fn place(&self, samples: usize, bit: usize, out: &mut [u8]) {
-        let mut end = bit / 8;
-        let mut carried = _mm_cvtsi32_si128(i32::from(out[end] & !(0xff >> (bit % 8))));
+        let mut carried = _mm_cvtsi32_si128(i32::from(out[bit / 8] & !(0xff >> (bit % 8))));
         let parts = self.bytes.iter().zip(&self.starts).zip(&self.ends).take(samples);
         for ((bytes, start), own_end) in parts {
             // SAFETY: as the caller says.
@@ -214,9 +214,7 @@ impl Fields {
             // SAFETY: fields and the bits before them are at most 100 bits: there is a shuffle for each end.
             let shuffle = unsafe { _mm_loadu_si128(TO_FRONT.as_ptr().add(own_end).cast()) };
             carried = _mm_shuffle_epi8(bytes, shuffle);
-            end = start + own_end;
         }
-        out[end] = _mm_cvtsi128_si32(carried) as u8;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Samples to the fields of XOR chunks, from the third sample on. See `chunk::xor` for the layout.
 //!
 //! ```text
-//! bit    0                                        up to 161
+//! bit    0                                        up to 145
 //!        time 1, 16, 20, 24 or 68 │ control 1, 2 or 13 │ payload up to 64
 //! ```
 
@@ -15,8 +15,10 @@ use super::{Isa, Kernel, run_on};
 /// Samples that are encoded at a time, at most.
 pub const RUN: usize = 64;
 
+const SAMPLE_BITS_MAX: usize = 68 + 13 + 64;
+
 /// Bytes that the fields of one sample take at most, with bits before them.
-pub const SAMPLE_BYTES_MAX: usize = 21;
+pub const SAMPLE_BYTES_MAX: usize = (7 + SAMPLE_BITS_MAX).div_ceil(8);
 
 /// Bytes that must follow the fields of all samples: they are written sixteen at a time.
 pub const SLACK: usize = 16;
@@ -83,15 +85,16 @@ mod tests {
     proptest! {
         #[test]
         fn every_isa_puts_the_same_fields_behind_what_is_there(
-            samples in prop::collection::vec((-9_000..9_000i64, 0..6u32, any::<u64>()), 0..RUN),
-            wide in prop::option::weighted(0.2, any::<i64>()),
+            samples in prop::collection::vec((-8_191..8_193i64, 0..6u32, any::<u64>()), 0..=RUN),
+            wide in prop::option::weighted(0.3, (0..RUN, any::<i64>())),
             (above, below) in prop_oneof![Just((0xff, 0)), (0..32u8, 0..32u8)],
             bit in 0..40usize,
         ) {
             let (mut times, mut values, mut delta) = (vec![0i64, 15_000], vec![1.0f64], 15_000i64);
             for (at, (change, kind, bits)) in samples.iter().enumerate() {
                 let change = if *kind == 0 { 0 } else { *change };
-                delta = delta.wrapping_add(if at == 20 { wide.unwrap_or(change) } else { change });
+                let wide = wide.filter(|(place, _)| *place == at).map(|(_, change)| change);
+                delta = delta.wrapping_add(wide.unwrap_or(change));
                 times.push(times[at + 1].wrapping_add(delta));
                 values.push(match kind {
                     0 | 1 => values[at],
