@@ -6,12 +6,13 @@
 //!
 //! key   block <u128> │ length of the object <u48> │ edition <u16> │ object <u32> │ length of a page <u32> │ page <u32>
 //! ```
-//! A page that came damaged has a new edition, under which nothing is found that was fetched before: not
-//! in memory, not on its way from the bucket, nor on its way to the disk and from it.
+//! A page that came damaged has a new edition, under which nothing is found that this process has fetched
+//! before: not in memory, not on its way from the bucket, nor on its way to the disk and from it.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -136,6 +137,8 @@ pub struct PageCache {
     pages: HybridCache<PageKey, Bytes>,
     /// By the first edition's key, of those pages that came damaged.
     editions: RwLock<HashMap<PageKey, u16>>,
+    /// Whether there is any: mostly there is none, and nobody takes the lock.
+    has_editions: AtomicBool,
     handle: Handle,
     /// What it counts.
     pub metrics: CacheMetrics,
@@ -196,6 +199,7 @@ impl PageCache {
         Ok(Some(Arc::new(Self {
             pages,
             editions: RwLock::default(),
+            has_editions: AtomicBool::new(false),
             handle,
             metrics,
             page_bytes: config.page_bytes as u32,
@@ -234,6 +238,9 @@ impl PageCache {
 
     /// A page's key in the edition that is kept; `first` is that of its first one.
     pub fn edition(&self, first: PageKey) -> PageKey {
+        if !self.has_editions.load(Ordering::Acquire) {
+            return first;
+        }
         let editions = self.editions.read().unwrap_or_else(PoisonError::into_inner);
         PageKey { edition: editions.get(&first).copied().unwrap_or_default(), ..first }
     }
@@ -247,6 +254,7 @@ impl PageCache {
         let edition = editions.entry(first).or_default();
         self.pages.remove(&PageKey { edition: *edition, ..first });
         *edition = edition.wrapping_add(1);
+        self.has_editions.store(true, Ordering::Release);
         PageKey { edition: *edition, ..first }
     }
 

@@ -1,6 +1,6 @@
 //! Ranges of objects, made of pages that are cached and of requests for those that are not.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -70,21 +70,11 @@ impl Ranges {
         };
         let page_bytes = u64::from(cache.page_bytes());
         let first = range.start / page_bytes;
-        let key = |page| PageKey {
-            block: name.block,
-            object: name.object,
-            object_len,
-            edition: 0,
-            page_bytes: cache.page_bytes(),
-            page: page as u32,
+        let keys = page_keys(cache, (name, object_len), first..=(range.end - 1) / page_bytes, freshness);
+        let mut pages = match freshness {
+            Freshness::Kept => cache.get(&keys).await,
+            Freshness::Anew => vec![None; keys.len()],
         };
-        let keys: Vec<PageKey> = (first..=(range.end - 1) / page_bytes)
-            .map(|page| match freshness {
-                Freshness::Kept => cache.edition(key(page)),
-                Freshness::Anew => cache.next_edition(key(page)),
-            })
-            .collect();
-        let mut pages = cache.get(&keys).await;
         let claim = self.claim(cache, name, (&keys, &mut pages));
         let mut tally = RangeTally {
             pages: keys.len() as u64,
@@ -162,6 +152,22 @@ impl Ranges {
         }
         claim
     }
+}
+
+/// Keys of the pages of an object of `object_len` bytes; of the next editions of those that are wanted anew.
+fn page_keys(
+    cache: &PageCache,
+    (name, object_len): (ObjectName, u64),
+    pages: RangeInclusive<u64>,
+    freshness: Freshness,
+) -> Vec<PageKey> {
+    let (block, object, page_bytes) = (name.block, name.object, cache.page_bytes());
+    let key = |page| PageKey { block, object, object_len, edition: 0, page_bytes, page: page as u32 };
+    let edition = |first| match freshness {
+        Freshness::Kept => cache.edition(first),
+        Freshness::Anew => cache.next_edition(first),
+    };
+    pages.map(key).map(edition).collect()
 }
 
 /// Who brings the pages of a range that are not cached.
