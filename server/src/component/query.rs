@@ -331,7 +331,7 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
         discovery::read_config(file).map_err(|error| ConfigError::new("endpoint.sd-config-file", error.to_string()))?;
     }
     let injected = values.list("inject-test-addresses").to_vec();
-    Ok(Discovery { given, files, injected, config_file })
+    Ok(Discovery { given, files, injected, config_file, ..Discovery::default() })
 }
 
 fn dialing(values: &Values) -> Result<Dialing, ConfigError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use engine::model::Error;
 use serde::Deserialize;
 
-use super::dns;
+use super::dns::{self, Resolver};
 use super::metrics::FanoutMetrics;
 use crate::edge::algorithms::Version;
 use crate::edge::connect::{TlsFiles, Trust};
@@ -84,6 +84,8 @@ pub struct Discovery {
     pub config_file: Option<PathBuf>,
     /// Members of every group instead of what its name stands for (`--inject-test-addresses`).
     pub injected: Vec<String>,
+    /// What looks names up.
+    pub resolver: Resolver,
 }
 
 /// One entry of a file of addresses, as Prometheus' file_sd has it.
@@ -217,14 +219,19 @@ impl Source {
         host.trim_start_matches('[').trim_end_matches(']').to_owned()
     }
 
+    /// The address of a group as it is looked up and listed.
+    pub fn name(&self) -> &str {
+        self.address.strip_prefix("dns:///").unwrap_or(&self.address)
+    }
+
     /// The address of a group without the schemes that say how it is resolved.
     fn plain_address(&self) -> &str {
-        let address = self.address.strip_prefix("dns:///").unwrap_or(&self.address);
+        let address = self.name();
         address.split_once('+').filter(|(scheme, _)| scheme.starts_with("dns")).map_or(address, |(_, rest)| rest)
     }
 
     /// The endpoints behind the address, each with the name that it is listed under.
-    async fn resolve(&self, injected: &[String]) -> Result<Vec<(String, Found)>, Error> {
+    async fn resolve(&self, (resolver, injected): (&Resolver, &[String])) -> Result<Vec<(String, Found)>, Error> {
         let found = |members: Vec<String>, host: String| Found {
             presence: self.presence,
             members,
@@ -233,17 +240,17 @@ impl Source {
         };
         match self.grouping {
             Grouping::Each => {
-                let addresses = dns::resolve(&self.address).await?.into_iter();
+                let addresses = resolver.resolve(&self.address).await?.into_iter();
                 Ok(addresses
                     .map(|address| (address.clone(), found(vec![address.clone()], self.host(&address))))
                     .collect())
             }
             Grouping::Group => {
-                let address = self.address.strip_prefix("dns:///").unwrap_or(&self.address);
+                let address = self.name();
                 let members = match (injected.is_empty(), dns::is_dynamic(address)) {
                     (false, _) => injected.to_vec(),
-                    (true, true) => dns::resolve(address).await?,
-                    (true, false) => dns::resolve(&format!("dns+{address}")).await?,
+                    (true, true) => resolver.resolve(address).await?,
+                    (true, false) => resolver.resolve(&format!("dns+{address}")).await?,
                 };
                 Ok(vec![(format!("thanos:///{address}"), found(members, self.host(address)))])
             }
@@ -262,8 +269,8 @@ impl Discovery {
         let (sources, mut problems) = self.sources(&mut known.files);
         let (mut endpoints, mut now) = (BTreeMap::new(), BTreeMap::new());
         for source in sources {
-            let before = known.resolved.remove(&source);
-            let resolved = source.resolve(&self.injected).await;
+            let before = known.resolved.get(&source).cloned();
+            let resolved = source.resolve((&self.resolver, &self.injected)).await;
             metrics.looked_up(&source, &resolved);
             let found = match resolved {
                 Ok(found) => {
@@ -449,11 +456,18 @@ mod tests {
         assert_eq!(group.host, "localhost");
     }
 
+    fn published(metrics: &FanoutMetrics) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        metrics.register(&mut registry);
+        crate::telemetry::metrics::render(&registry, "*/*").1
+    }
+
     #[tokio::test]
     async fn a_name_that_cannot_be_resolved_stands_for_what_it_stood_for() {
-        // Without a port it can't be.
-        let source = Source::each("dns+localhost", Presence::WhenHealthy);
-        let discovery = Discovery { given: vec![source.clone()], ..Discovery::default() };
+        // Given twice, as on the command line and in a file.
+        let source = Source::each("dnssrv+_grpc._tcp.broken.", Presence::WhenHealthy);
+        let resolver = dns::tests::resolver().await;
+        let discovery = Discovery { given: vec![source.clone(); 2], resolver, ..Discovery::default() };
         let found = Found {
             presence: Presence::WhenHealthy,
             members: vec!["10.0.0.1:1".into()],
@@ -461,10 +475,18 @@ mod tests {
             client: Client::AsFlagsSay,
         };
         let resolved = BTreeMap::from([(source, vec![("10.0.0.1:1".to_owned(), found.clone())])]);
-        let mut known = LastGood { resolved, ..LastGood::default() };
+        let (metrics, mut known) = (FanoutMetrics::default(), LastGood { resolved, ..LastGood::default() });
         for _ in 0..2 {
-            let (endpoints, problems) = discovery.endpoints(&FanoutMetrics::default(), &mut known).await;
-            assert_eq!((endpoints.get("10.0.0.1:1"), problems.len()), (Some(&found), 1));
+            let (endpoints, problems) = discovery.endpoints(&metrics, &mut known).await;
+            assert_eq!((endpoints.get("10.0.0.1:1"), problems.len()), (Some(&found), 2));
+        }
+        let text = published(&metrics);
+        for line in [
+            "thanos_query_endpoints_dns_lookups_total 4",
+            "thanos_query_endpoints_dns_failures_total 4",
+            "thanos_query_endpoints_dns_provider_results{addr=\"dnssrv+_grpc._tcp.broken.\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
         }
     }
 
@@ -497,9 +519,7 @@ mod tests {
         assert_eq!(endpoints.keys().collect::<Vec<_>>(), ["127.0.0.1:7", "b:2", "thanos:///no-such-group.invalid:1"]);
         assert_eq!(endpoints["thanos:///no-such-group.invalid:1"].members, ["10.0.0.1:1"]);
         assert_eq!(problems.len(), 3, "{problems:?}");
-        let mut registry = prometheus_client::registry::Registry::default();
-        metrics.register(&mut registry);
-        let text = crate::telemetry::metrics::render(&registry, "*/*").1;
+        let text = published(&metrics);
         for line in [
             "thanos_query_store_apis_dns_lookups_total 4",
             "thanos_query_store_apis_dns_failures_total 1",
