@@ -135,6 +135,9 @@ fn a_querier_publishes_each_family_once() {
     ] {
         assert_eq!(uru.metric(name), Some(0.0), "{name}");
     }
+    let distributed = Uru::start("query", &["--query.mode=distributed"]);
+    let series = "prometheus_engine_queries_concurrent_max{engine=\"thanos\",mode=\"distributed\"}";
+    assert!(distributed.metric(series) >= Some(1.0), "{series}");
 }
 
 #[test]

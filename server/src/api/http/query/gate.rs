@@ -70,7 +70,9 @@ impl Gate {
 
     /// Publishes the same under the names of Prometheus' engine, with Thanos' labels.
     fn register_engine(&self, registry: &mut Registry, mode: &str) {
-        let labels = [("engine", "prometheus"), ("mode", mode)];
+        // What is distributed is so by Thanos' own engine.
+        let engine = if mode == "distributed" { "thanos" } else { "prometheus" };
+        let labels = [("engine", engine), ("mode", mode)];
         let labels = labels.map(|(name, value)| (Cow::from(name.to_owned()), Cow::from(value.to_owned())));
         let registry = registry.sub_registry_with_labels(labels.into_iter());
         let registry = registry.sub_registry_with_prefix("prometheus_engine");
