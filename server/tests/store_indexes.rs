@@ -92,6 +92,32 @@ fn an_index_header_of_another_block_or_a_damaged_one_is_written_anew() {
 }
 
 #[test]
+fn an_index_header_is_kept_while_its_index_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let blocks = [write_block(&bucket, 1, (50, START)), write_block(&bucket, 2, (40, START + 3_600_000))];
+    let fake = FakeS3::start(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    let [first, data] = ["first", "data"].map(|name| folder.path().join(name));
+    let start = |data: &Path| Uru::start("store", &[&remote, "--store.index=header", &data_dir(data)]);
+    let ask = |uru: &Uru| run(async { series(&uru.connect().await, everything()).await.unwrap() });
+    let expected = ask(&start(&first));
+    // Headers alone: pages of indexes are kept on the disk, too.
+    for block in blocks.iter().map(|block| block.file_name().unwrap()) {
+        std::fs::create_dir_all(data.join(block)).unwrap();
+        std::fs::copy(first.join(block).join("index-header"), data.join(block).join("index-header")).unwrap();
+    }
+    fake.set_for("/index", Fault::Unavailable);
+    let uru = start(&data);
+    assert_eq!(uru.log().matches("its index-header is used as it is").count(), 2, "{}", uru.log());
+    assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(2.0));
+    let (found, warnings) = ask(&uru);
+    assert!(found.is_empty() && !warnings.is_empty(), "{} series, {warnings:?}", found.len());
+    fake.set(Fault::Nothing);
+    assert!(ask(&uru) == expected && expected.0.len() == 50);
+}
+
+#[test]
 fn a_new_block_answers_before_and_after_its_column_index_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));

@@ -120,6 +120,7 @@ pub struct Reader<S> {
     toc: Toc,
     symbols: Symbols,
     table: OffsetTable,
+    tail: [u8; TAIL_LEN],
 }
 
 impl<S: Source> Reader<S> {
@@ -139,10 +140,13 @@ impl<S: Source> Reader<S> {
         window = Window::new(&source, "symbol table");
         let symbols = Symbols::decode(window.section(symbols_offset)?, toc.symbols.saturating_add(4), version)?;
         let table = OffsetTable::read(&source, table_offset, lists_end, version)?;
-        Ok(Self { source, version, toc, symbols, table })
+        let mut tail = [0; TAIL_LEN];
+        source.read_at(footer_offset - TAIL_LEN as u64, &mut tail)?;
+        Ok(Self { source, version, toc, symbols, table, tail })
     }
 
-    /// Whether this is the header of `index`: its length is right, and the last bytes are the same.
+    /// Whether this is the header of `index`: its length is right, and the last bytes are the same. Fails when
+    /// they can't be read.
     pub fn is_of<I: Source>(&self, index: &I) -> Result<bool, Error> {
         let (len, index_len) = (self.source.len(), index.len());
         let symbols = self.toc.series.saturating_sub(self.toc.symbols);
@@ -151,10 +155,9 @@ impl<S: Source> Reader<S> {
         if has != wanted || tail < TAIL_LEN as u64 {
             return Ok(false);
         }
-        let (mut own, mut there) = ([0; TAIL_LEN], [0; TAIL_LEN]);
-        self.source.read_at(len - (FOOTER_LEN + TAIL_LEN) as u64, &mut own)?;
+        let mut there = [0; TAIL_LEN];
         index.read_at(index_len - TAIL_LEN as u64, &mut there)?;
-        Ok(own == there)
+        Ok(self.tail == there)
     }
 
     /// The index file's version.

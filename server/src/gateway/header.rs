@@ -61,7 +61,7 @@ impl Headers {
         blocking(move || {
             let started = Instant::now();
             let path = folder.join(INDEX_HEADER);
-            let header = match kept(&index, (id, &path))? {
+            let header = match kept(&index, (id, &path)) {
                 Some(header) => header,
                 None => {
                     write(&index, &folder, &path)?;
@@ -76,18 +76,24 @@ impl Headers {
     }
 }
 
-/// The header at `path` when it is that of `index`, the one of block `id`.
-fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Result<Option<header::Reader<FileSource>>, Error> {
+/// The header at `path` when it is that of `index`, the one of block `id`, or when that can't be told now.
+fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Option<header::Reader<FileSource>> {
     if !path.exists() {
-        return Ok(None);
+        return None;
     }
     let why = match FileSource::open(path).and_then(header::Reader::open) {
-        Ok(header) if header.is_of(index)? => return Ok(Some(header)),
-        Ok(_) => "it is that of another index".to_owned(),
+        Ok(header) => match header.is_of(index) {
+            Ok(true) => return Some(header),
+            Ok(false) => "it is that of another index".to_owned(),
+            Err(error) => {
+                tracing::warn!(block = %id, %error, "index can't be read, its index-header is used as it is");
+                return Some(header);
+            }
+        },
         Err(error) => error.to_string(),
     };
     tracing::warn!(block = %id, error = why, "index-header can't be used, writing it anew");
-    Ok(None)
+    None
 }
 
 /// Writes the header of `index` at `path`.
