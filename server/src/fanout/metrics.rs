@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::discovery::{Found, Grouping, Source};
-use crate::telemetry::metrics::{Counters, Gauges, Labelled};
+use crate::telemetry::metrics::{Counters, CurrentGauges, Labelled};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// Bytes of the label `external_labels` at most, as in Thanos.
@@ -18,7 +18,7 @@ const EXTERNAL_LABELS_BYTES_MAX: usize = 1000;
 /// Metrics of a fan-out; clones share them.
 #[derive(Clone, Debug)]
 pub struct FanoutMetrics {
-    connections: Gauges,
+    connections: CurrentGauges,
     lookups: Lookups,
     endpoint_lookups: Lookups,
     group_lookups: Lookups,
@@ -40,7 +40,7 @@ pub struct FanoutMetrics {
 struct Lookups {
     tried: Counter,
     failed: Counter,
-    results: Gauges,
+    results: CurrentGauges,
 }
 
 impl Lookups {
@@ -53,7 +53,7 @@ impl Lookups {
     fn register(&self, registry: &mut Registry, prefix: &str) {
         self.register_counts(registry, prefix);
         let help = "Addresses that each name stands for";
-        registry.register(format!("{prefix}_provider_results"), help, self.results.clone());
+        registry.register(format!("{prefix}_provider_results"), help, self.results.gauges());
     }
 }
 
@@ -100,7 +100,7 @@ impl FanoutMetrics {
     /// Metrics with these bounds, connections told apart by these labels.
     pub fn new(buckets: TelemetryBuckets, connection_labels: Vec<String>) -> Self {
         Self {
-            connections: Gauges::default(),
+            connections: CurrentGauges::default(),
             lookups: Lookups::default(),
             endpoint_lookups: Lookups::default(),
             group_lookups: Lookups::default(),
@@ -117,7 +117,7 @@ impl FanoutMetrics {
     /// Publishes them.
     pub fn register(&self, registry: &mut Registry) {
         let name = "thanos_store_nodes_grpc_connections";
-        registry.register(name, "Number of gRPC connections to healthy endpoints", self.connections.clone());
+        registry.register(name, "Number of gRPC connections to healthy endpoints", self.connections.gauges());
         self.calls.register_client(registry);
         // Thanos calls them by the later names, its dashboards and alerts by the first.
         self.lookups.register_counts(registry, "thanos_query_store_apis_dns");
@@ -138,15 +138,16 @@ impl FanoutMetrics {
 
     /// Healthy endpoints now: the external label sets of each, as text, and its kind.
     pub fn connected(&self, endpoints: impl Iterator<Item = (String, String)>) {
-        self.connections.clear();
+        let mut now = BTreeMap::new();
         for (mut external, kind) in endpoints {
             let end =
                 (0..=EXTERNAL_LABELS_BYTES_MAX.min(external.len())).rev().find(|at| external.is_char_boundary(*at));
             external.truncate(end.unwrap_or(0));
             let mut labels = vec![("external_labels", external), ("store_type", kind)];
             labels.retain(|(name, _)| self.connection_labels.iter().any(|wanted| wanted == name));
-            self.connections.get_or_create(&labels).inc();
+            *now.entry(labels).or_default() += 1;
         }
+        self.connections.set(now);
     }
 
     /// A name was looked up, if `source` has one.
@@ -161,13 +162,17 @@ impl FanoutMetrics {
 
     /// The addresses that each name stands for now.
     pub fn resolved(&self, found: &BTreeMap<Source, Vec<(String, Found)>>) {
-        self.endpoint_lookups.results.clear();
-        self.group_lookups.results.clear();
+        let (mut endpoints, mut groups) = (BTreeMap::new(), BTreeMap::new());
         for (source, found) in found.iter().filter(|(source, _)| source.is_looked_up()) {
-            let address = source.address.trim_start_matches("dns:///").to_owned();
             let members: usize = found.iter().map(|(_, found)| found.members.len()).sum();
-            self.lookups_of(source).results.get_or_create(&vec![("addr", address)]).set(members as i64);
+            let results = match source.grouping {
+                Grouping::Each => &mut endpoints,
+                Grouping::Group => &mut groups,
+            };
+            results.insert(vec![("addr", source.name().to_owned())], members as i64);
         }
+        self.endpoint_lookups.results.set(endpoints);
+        self.group_lookups.results.set(groups);
     }
 
     fn lookups_of(&self, source: &Source) -> &Lookups {
@@ -197,6 +202,7 @@ fn bound(bounds: &[f64], count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fanout::discovery::Presence;
 
     #[test]
     fn connections_are_those_of_now_and_counted_by_labels() {
@@ -213,5 +219,23 @@ mod tests {
         assert!(text.contains(line), "{text}");
         let line = "seconds_count{series_le=\"10\",samples_le=\"+Inf\",tenant=\"a\"} 1";
         assert!(text.contains(&format!("thanos_store_api_query_duration_{line}")), "{text}");
+    }
+
+    #[test]
+    fn what_names_stand_for_is_set_anew_without_being_away() {
+        let metrics = FanoutMetrics::default();
+        let found = |source: &Source, members: &[&str]| {
+            let members = members.iter().map(|member| (*member).to_owned()).collect();
+            let (presence, client) = (source.presence, source.client.clone());
+            (source.clone(), vec![(String::new(), Found { presence, members, host: String::new(), client })])
+        };
+        let [stays, goes] = ["dns+a:1", "dns+b:1"].map(|address| Source::each(address, Presence::WhenHealthy));
+        metrics.resolved(&BTreeMap::from([found(&stays, &["10.0.0.1:1"]), found(&goes, &["10.0.0.2:1"])]));
+        let results = metrics.endpoint_lookups.results.gauges();
+        let [stays_labels, goes_labels] = [&stays, &goes].map(|source| vec![("addr", source.address.clone())]);
+        let gauge = results.get_or_create_owned(&stays_labels);
+        metrics.resolved(&BTreeMap::from([found(&stays, &["10.0.0.1:1", "10.0.0.3:1"])]));
+        assert_eq!(gauge.get(), 2);
+        assert!(results.remove(&stays_labels) && !results.remove(&goes_labels));
     }
 }

@@ -1,8 +1,10 @@
 //! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -29,6 +31,13 @@ pub type SecondCounters = Labelled<Counter<f64, AtomicU64>>;
 
 /// A gauge for each set of labels.
 pub type Gauges = Labelled<Gauge>;
+
+/// Gauges of what there is now; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentGauges {
+    gauges: Gauges,
+    now: Arc<Mutex<BTreeMap<MetricLabels, i64>>>,
+}
 
 /// A gauge of seconds or ratios for each set of labels.
 pub type FloatGauges = Labelled<FloatGauge>;
@@ -80,6 +89,25 @@ where
 
     fn metric_type(&self) -> MetricType {
         M::TYPE
+    }
+}
+
+impl CurrentGauges {
+    /// The gauges, to be published.
+    pub fn gauges(&self) -> Gauges {
+        self.gauges.clone()
+    }
+
+    /// These are there from now on, and no others. What stays is there all the time.
+    pub fn set(&self, now: BTreeMap<MetricLabels, i64>) {
+        let mut before = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        for (labels, value) in &now {
+            self.gauges.get_or_create(labels).set(*value);
+        }
+        for gone in before.keys().filter(|labels| !now.contains_key(*labels)) {
+            self.gauges.remove(gone);
+        }
+        *before = now;
     }
 }
 
