@@ -6,6 +6,7 @@
 //! {{.Stats}} {{.Compaction.Level}}     {72000 72000 0 300 657 0} 1
 //! ```
 
+use engine::model::float_text::{Notation, format_float_as};
 use serde_json::Value;
 
 /// A piece of a template.
@@ -107,8 +108,18 @@ const FILE: [Field; 3] = [
 
 const REWRITE: [Field; 3] = [
     ("Sources", "sources", Shape::List(&Shape::Text)),
-    ("DeletionsApplied", "deletions_applied", Shape::List(&Shape::Any)),
+    ("DeletionsApplied", "deletions_applied", Shape::List(&Shape::Struct(&DELETION))),
     ("RelabelsApplied", "relabels_applied", Shape::List(&Shape::Any)),
+];
+
+const DELETION: [Field; 3] = [
+    ("Matchers", "matchers", Shape::List(&Shape::Any)),
+    (
+        "Intervals",
+        "intervals",
+        Shape::List(&Shape::Struct(&[("Mint", "Mint", Shape::Number), ("Maxt", "Maxt", Shape::Number)])),
+    ),
+    ("RequestID", "request_id", Shape::Text),
 ];
 
 const INDEX_STATS: [Field; 2] =
@@ -213,15 +224,20 @@ fn print((shape, value): (Shape, Option<&Value>), out: &mut String) {
             }
             out.push(']');
         }
+        (Shape::Number, Some(value)) => out.push_str(&value.to_string()),
         (_, Some(value)) => print_any(value, out),
     }
 }
 
-/// A value of no known shape, numbers as those of JSON are in Go.
+/// A value of no known shape; its numbers are floats in Go.
 fn print_any(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("<nil>"),
         Value::String(text) => out.push_str(text),
+        Value::Number(number) => {
+            let value = number.as_f64().expect("numbers of JSON are floats here");
+            out.push_str(&format_float_as(value, Notation::General));
+        }
         Value::Array(_) => print((Shape::List(&Shape::Any), Some(value)), out),
         Value::Object(fields) => {
             out.push_str("map[");
@@ -233,7 +249,7 @@ fn print_any(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        other => out.push_str(&other.to_string()),
+        Value::Bool(flag) => out.push_str(&flag.to_string()),
     }
 }
 
@@ -269,6 +285,17 @@ mod tests {
             ("{{.Thanos.IndexStats.ChunkMaxSize}} {{.Thanos.Rewrites}}", "0 []"),
         ] {
             assert_eq!(fill(template).unwrap(), *expected, "{template}");
+        }
+        let numbers = serde_json::json!([0, -1.5, 300_000, 999_999, 1_000_000, -12_345_678, 1e21, 0.0001, 0.00001]);
+        let deletion = serde_json::json!({"matchers": [], "intervals": [{"Mint": 1_700_000_000_000_i64, "Maxt": 2}]});
+        let rewrites = serde_json::json!([{"deletions_applied": [deletion]}]);
+        let meta = serde_json::json!({"thanos": {"extensions": {"a": numbers, "b": true}, "rewrites": rewrites}});
+        for (template, expected) in [
+            ("{{.Thanos.Extensions.a}}", "[0 -1.5 300000 999999 1e+06 -1.2345678e+07 1e+21 0.0001 1e-05]"),
+            ("{{.Thanos.Extensions.b}}", "true"),
+            ("{{.Thanos.Rewrites}}", "[{[] [{[] [{1700000000000 2}] }] []}]"),
+        ] {
+            assert_eq!(Template::parse(template).unwrap().fill(&meta).unwrap(), expected, "{template}");
         }
         assert!(fill("{{.Nope}}").unwrap_err().contains("can't evaluate field Nope"));
         assert!(fill("{{range .Thanos.Files}}").unwrap_err().contains("range"));
