@@ -24,11 +24,14 @@ use prometheus_client::registry::Registry;
 use server::ingest::ship::{Retention, ShipMetrics, Shipper};
 use server::objstore::Bucket;
 use server::upkeep::transfer::Transfer;
-use support::faulty::{FAULTS, Fault, Faulty, objects, whole_blocks};
+use support::faulty::{FAULTS, Fault, Faulty, Meets, objects, whole_blocks};
 use support::{Uru, blocks_in, free_address, meta_of, run, wait};
 use write::{EXTERNAL, NOW, Samples, WriteRequest, float_series, labels_text, recorded, samples, start, stored, write};
 
 const MINUTE: i64 = 60_000;
+
+/// Counts blocks that were deleted before they were in the bucket.
+const DROPPED: &str = "uru_receive_blocks_dropped_unshipped_total";
 
 /// One sample each minute from `start` on, of two series.
 fn minutes(start: i64, count: i64) -> WriteRequest {
@@ -78,30 +81,57 @@ fn bucket_flag(folder: &Path) -> String {
 }
 
 fn ship(ingest: &Arc<Ingest>, data: &Path, store: Arc<dyn ObjectStore>) -> Shipper {
-    let bucket = Bucket::over(store, "memory", &mut Registry::default());
-    let retention = Retention { age: Duration::ZERO, bytes_max: 0 };
-    Shipper::new(Arc::clone(ingest), data, Some((bucket, Transfer::default())), (retention, ShipMetrics::default()))
+    ship_within(ingest, data, store, 0).0
 }
 
-#[test]
-fn a_fault_at_any_call_leaves_no_part_of_a_block_visible_and_the_next_round_ships_it() {
-    let data = tempfile::tempdir().unwrap();
+/// What ships blocks and keeps so many bytes of them, and its metrics.
+fn ship_within(ingest: &Arc<Ingest>, data: &Path, store: Arc<dyn ObjectStore>, bytes_max: u64) -> (Shipper, Registry) {
+    let mut registry = Registry::default();
+    let bucket = Bucket::over(store, "memory", &mut Registry::default());
+    let more = (Retention { age: Duration::ZERO, bytes_max }, ShipMetrics::register(&mut registry));
+    (Shipper::new(Arc::clone(ingest), data, Some((bucket, Transfer::default())), more), registry)
+}
+
+/// A counter of the tenant `team`; 0 when it never rose.
+fn count_of_team(registry: &Registry, name: &str) -> f64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let start = format!("{name}{{tenant=\"team\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0.0, |value| value.parse().unwrap())
+}
+
+/// A receiver over the folder `data` with three blocks of the tenant `team`.
+async fn with_three_blocks(data: &Path) -> Arc<Ingest> {
     let pool = Pool::start(&shard::Options::default()).unwrap();
     let options = IngestOptions {
-        data_dir: data.path().to_owned(),
+        data_dir: data.to_owned(),
         external_labels: engine::model::Labels::from_pairs([("receive", "a")]),
         block_range_ms: 10 * MINUTE,
         ..IngestOptions::default()
     };
     let ingest = Ingest::open(&pool, options).unwrap();
+    for minute in 0..30 {
+        let mut batch = WriteBatch::new();
+        batch.push_series([("__name__", "shipped")]);
+        batch.push_sample(minute * MINUTE, minute as f64);
+        ingest.append(&Arc::from("team"), batch, WriteLimits::default()).await.unwrap();
+    }
+    assert_eq!(ingest.flush(None, Flush::All).await.unwrap().len(), 3);
+    ingest
+}
+
+/// When the local blocks of the tenant `team` begin, in minutes.
+fn local_starts(ingest: &Ingest) -> Vec<i64> {
+    let mut starts: Vec<i64> = ingest.local_blocks("team").iter().map(|block| block.meta.min_time / MINUTE).collect();
+    starts.sort_unstable();
+    starts
+}
+
+#[test]
+fn a_fault_at_any_call_leaves_no_part_of_a_block_visible_and_the_next_round_ships_it() {
+    let data = tempfile::tempdir().unwrap();
     run(async {
-        for minute in 0..30 {
-            let mut batch = WriteBatch::new();
-            batch.push_series([("__name__", "shipped")]);
-            batch.push_sample(minute * MINUTE, minute as f64);
-            ingest.append(&Arc::from("team"), batch, WriteLimits::default()).await.unwrap();
-        }
-        assert_eq!(ingest.flush(None, Flush::All).await.unwrap().len(), 3);
+        let ingest = with_three_blocks(data.path()).await;
         let counted = Faulty::new(&Arc::new(InMemory::new()), u64::MAX, Fault::Refused);
         let calls = counted.calls();
         ship(&ingest, data.path(), Arc::new(counted)).ship().await;
@@ -227,6 +257,72 @@ fn without_a_bucket_to_take_them_blocks_stay_within_the_bytes_allowed_and_what_i
         wait(|| of_team("uru_receive_local_bytes").is_some_and(|bytes| bytes <= 3072.0));
         assert!(uru.log().contains("--tsdb.max-retention-bytes is reached"), "{}", uru.log());
     }
+}
+
+#[test]
+fn beyond_the_bytes_allowed_blocks_in_the_bucket_go_before_one_that_could_not_be_uploaded() {
+    let data = tempfile::tempdir().unwrap();
+    run(async {
+        let ingest = with_three_blocks(data.path()).await;
+        let bytes: usize = ingest
+            .local_blocks("team")
+            .iter()
+            .flat_map(|block| files(&block.path).into_values())
+            .map(|file| file.len())
+            .sum();
+        let store = Faulty::new(&Arc::new(InMemory::new()), 0, Fault::Refused);
+        let (shipper, metrics) = ship_within(&ingest, data.path(), Arc::new(store), bytes as u64 - 1);
+        shipper.ship().await;
+        shipper.retain();
+        assert_eq!(local_starts(&ingest), [0, 20]);
+        assert_eq!(count_of_team(&metrics, DROPPED), 0.0);
+        // The next round finds the bucket well.
+        shipper.ship().await;
+        assert_eq!(count_of_team(&metrics, "thanos_shipper_uploads_total"), 3.0);
+    });
+}
+
+#[test]
+fn beyond_the_bytes_allowed_no_block_goes_before_its_upload_failed_or_while_it_is_tried() {
+    let data = tempfile::tempdir().unwrap();
+    run(async {
+        let ingest = with_three_blocks(data.path()).await;
+        let store = Faulty::planned(&Arc::new(InMemory::new()), |_| Meets::Hangs);
+        let (shipper, metrics) = ship_within(&ingest, data.path(), Arc::new(store), 1);
+        shipper.retain();
+        let mut round = std::pin::pin!(shipper.ship());
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut round).await.is_err());
+        shipper.retain();
+        assert_eq!(local_starts(&ingest), [0, 10, 20]);
+        // The bucket's silence ends the round for all three; then the first is tried again.
+        round.await;
+        let mut round = std::pin::pin!(shipper.ship());
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut round).await.is_err());
+        shipper.retain();
+        assert_eq!(local_starts(&ingest), [0]);
+        assert_eq!(count_of_team(&metrics, DROPPED), 2.0);
+    });
+}
+
+#[test]
+fn a_bucket_that_takes_blocks_gets_all_of_them_however_few_bytes_are_allowed() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flags = [
+        &*bucket_flag(bucket.path()),
+        "--shipper.sync-interval=20ms",
+        "--tsdb.min-block-duration=5m",
+        "--tsdb.max-retention-bytes=1",
+    ];
+    let uru = start(data.path(), &flags);
+    let of_team = |name: &str| uru.metric(&format!("{name}{{tenant=\"team\"}}"));
+    for hour in 0..4 {
+        assert_eq!(write(&uru, "team", &minutes(NOW + hour * 60 * MINUTE, 60).timeseries).status, 200);
+    }
+    wait(|| blocks_in(bucket.path()).len() >= 40 && of_team("uru_receive_local_bytes") == Some(0.0));
+    assert_eq!(of_team(DROPPED).unwrap_or_default(), 0.0);
+    uru.terminate();
+    let samples = |block: &std::path::PathBuf| meta_of(block)["stats"]["numSamples"].as_u64().unwrap();
+    assert_eq!(blocks_in(bucket.path()).iter().map(samples).sum::<u64>(), 2 * 4 * 60);
 }
 
 fn now() -> i64 {

@@ -128,7 +128,7 @@ pub const TSDB: &[Flag] = &[
         "tsdb.max-retention-bytes",
         Kind::Bytes,
         "0",
-        "Most bytes of a tenant's local blocks: the oldest are deleted, even if they could not be uploaded; 0: no limit.",
+        "Most bytes of a tenant's local blocks: the oldest in the bucket go, then those whose upload failed; 0: no limit.",
     ),
     Flag::new("tsdb.too-far-in-future.time-window", Kind::Duration, "0s", "How far ahead samples may be; 0s: any."),
     Flag::new(

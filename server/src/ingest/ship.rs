@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::Meta;
@@ -50,6 +50,15 @@ pub struct Retention {
     pub bytes_max: u64,
 }
 
+/// Uploads of local blocks that this process has tried.
+#[derive(Debug, Default)]
+struct Uploads {
+    /// The one under way.
+    current: Option<BlockId>,
+    /// Those that failed, or waited in a round that the bucket's silence ended.
+    failed: BTreeSet<BlockId>,
+}
+
 /// Ships blocks, and deletes those that have been kept long enough.
 pub struct Shipper {
     ingest: Arc<Ingest>,
@@ -59,6 +68,7 @@ pub struct Shipper {
     metrics: ShipMetrics,
     /// Held while a tenant's folder or the file in it that names shipped blocks changes.
     changing: Mutex<()>,
+    uploads: std::sync::Mutex<Uploads>,
 }
 
 /// Metrics of shipping; clones share them.
@@ -126,7 +136,13 @@ impl Shipper {
         bucket: Option<(Bucket, Transfer)>,
         (retention, metrics): (Retention, ShipMetrics),
     ) -> Self {
-        Self { ingest, data_dir: data_dir.to_owned(), bucket, retention, metrics, changing: Mutex::default() }
+        let data_dir = data_dir.to_owned();
+        let (changing, uploads) = (Mutex::default(), std::sync::Mutex::default());
+        Self { ingest, data_dir, bucket, retention, metrics, changing, uploads }
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, Uploads> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cuts blocks that are due, deletes those that may go, prunes tenants, and ships, for ever: each at this
@@ -188,41 +204,55 @@ impl Shipper {
     /// Ships what is there. What fails is logged, counted and tried again by the next call.
     pub async fn ship(&self) {
         let Some((bucket, transfer)) = &self.bucket else { return };
-        for tenant in self.ingest.tenants() {
-            if self.ingest.stats(&tenant).is_none() {
+        let tenants = self.ingest.tenants().into_iter();
+        let round: Vec<(Arc<str>, Vec<BlockId>)> =
+            tenants.map(|name| (Arc::clone(&name), self.waiting(&name))).collect();
+        for (tenant, blocks) in &round {
+            if self.ingest.stats(tenant).is_none() {
                 // Pruned meanwhile.
                 continue;
             }
             let labels = vec![("tenant", tenant.to_string())];
             self.metrics.begin(&labels);
-            if let Err(error) = self.ship_tenant(&tenant, (bucket, transfer)).await {
+            if let Err(error) = self.ship_tenant((tenant, blocks), (bucket, transfer)).await {
                 self.metrics.sync_failures.get_or_create(&labels).inc();
                 tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
                 if error.kind() == ErrorKind::Deadline {
+                    self.uploads().failed.extend(round.iter().flat_map(|(_, blocks)| blocks));
                     break;
                 }
             }
         }
     }
 
-    async fn ship_tenant(&self, tenant: &str, (bucket, transfer): (&Bucket, &Transfer)) -> Result<(), Error> {
+    async fn ship_tenant(
+        &self,
+        (tenant, blocks): (&str, &[BlockId]),
+        (bucket, transfer): (&Bucket, &Transfer),
+    ) -> Result<(), Error> {
         let labels = vec![("tenant", tenant.to_owned())];
         let mut failed = None;
-        for block in self.waiting(tenant) {
+        for id in blocks {
+            // It may have been deleted meanwhile, which was told then.
+            let Some(block) = self.ingest.local_blocks(tenant).into_iter().find(|block| block.meta.ulid == *id) else {
+                continue;
+            };
             // A changed ring may have given the tenant other labels since the block was cut.
             let mut meta = block.meta.clone();
             if let Some(thanos) = &mut meta.thanos {
                 thanos.labels = self.ingest.external_labels(tenant).to_map();
             }
-            match upload((bucket, transfer), &block.path, meta).await {
+            self.uploads().current = Some(*id);
+            let outcome = upload((bucket, transfer), &block.path, meta).await;
+            self.uploads().current = None;
+            match outcome {
                 Ok(()) => {
-                    self.note(tenant, block.meta.ulid).await?;
+                    self.note(tenant, *id).await?;
                     self.metrics.uploads.get_or_create(&labels).inc();
-                    tracing::info!(tenant, block = %block.meta.ulid, "uploaded block");
+                    tracing::info!(tenant, block = %id, "uploaded block");
                 }
-                // It was deleted meanwhile, which was told then.
-                Err(_) if !block.path.exists() => {}
                 Err(error) => {
+                    self.uploads().failed.insert(*id);
                     self.metrics.upload_failures.get_or_create(&labels).inc();
                     if error.kind() == ErrorKind::Deadline {
                         return Err(error);
@@ -235,7 +265,7 @@ impl Shipper {
     }
 
     /// Blocks of a tenant that are not in the bucket, where there is one, the oldest first.
-    fn waiting(&self, tenant: &str) -> Vec<LocalBlock> {
+    fn waiting(&self, tenant: &str) -> Vec<BlockId> {
         if self.bucket.is_none() {
             return Vec::new();
         }
@@ -243,7 +273,7 @@ impl Shipper {
         let mut blocks = self.ingest.local_blocks(tenant);
         blocks.retain(|block| !shipped.uploaded.contains(&block.meta.ulid));
         blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
-        blocks
+        blocks.iter().map(|block| block.meta.ulid).collect()
     }
 
     /// Notes that a block is in the bucket. What is gone locally need not be remembered, as upstream forgets it.
@@ -259,6 +289,7 @@ impl Shipper {
 
     /// Deletes blocks that may go, and tells what is left.
     pub fn retain(&self) {
+        let mut left = BTreeSet::new();
         for tenant in self.ingest.tenants() {
             let shipped = read_shipped(&self.data_dir.join(&*tenant));
             let mut blocks = self.ingest.local_blocks(&tenant);
@@ -270,7 +301,9 @@ impl Shipper {
                 Err(error) => tracing::warn!(%tenant, %error, "deleting local blocks failed, trying again"),
             }
             self.report(&vec![("tenant", tenant.to_string())], &sizes, &shipped);
+            left.extend(sizes.iter().map(|(id, ..)| *id));
         }
+        self.uploads().failed.retain(|id| left.contains(id));
     }
 
     /// Tells how many of a tenant's blocks wait, and how large all of them are.
@@ -282,7 +315,8 @@ impl Shipper {
         self.metrics.local_bytes.get_or_create(labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Deletes blocks that are old and in the bucket, and the oldest of those beyond the size.
+    /// Deletes blocks that are old and in the bucket; beyond the size the oldest in the bucket, and where these
+    /// are not enough the oldest whose upload failed. What was not tried yet, or is just now, stays.
     fn delete_old(
         &self,
         tenant: &str,
@@ -297,7 +331,11 @@ impl Shipper {
             }
         }
         let mut bytes: u64 = blocks.iter().filter(|(id, ..)| !gone.contains(id)).map(|(.., bytes)| bytes).sum();
-        for (id, _, size) in blocks {
+        let uploads = self.uploads();
+        let has_failed = |id: &BlockId| uploads.failed.contains(id) && uploads.current != Some(*id);
+        let safe = blocks.iter().filter(|(id, ..)| is_safe(id));
+        let failed = blocks.iter().filter(|(id, ..)| !is_safe(id) && has_failed(id));
+        for (id, _, size) in safe.chain(failed) {
             if self.retention.bytes_max == 0 || bytes <= self.retention.bytes_max {
                 break;
             }
