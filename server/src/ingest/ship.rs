@@ -33,6 +33,9 @@ const SHIPPER_FILE: &str = "thanos.shipper.json";
 /// round ends, and the next one asks again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pause between two rounds at the end of the process.
+const END_PAUSE: Duration = Duration::from_secs(1);
+
 /// The content of that file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Shipped {
@@ -169,7 +172,7 @@ impl Shipper {
     }
 
     /// The end: where there is a bucket, everything is cut, as upstream does; the heads are snapshot for the
-    /// next start; then blocks are shipped until `within` is over.
+    /// next start; then blocks are shipped, in as many rounds as it takes, until `within` is over.
     pub async fn close(&self, within: Duration) {
         if self.bucket.is_some()
             && let Err(error) = self.ingest.flush(None, Flush::All).await
@@ -179,10 +182,18 @@ impl Shipper {
         if let Err(error) = self.ingest.close().await {
             tracing::error!(%error, "closing the heads failed; the WAL keeps their samples");
         }
-        if timeout(within, self.ship()).await.is_err() {
+        let waiting = || -> usize { self.ingest.tenants().iter().map(|tenant| self.waiting(tenant).len()).sum() };
+        let shipping = async {
+            self.ship().await;
+            while waiting() > 0 {
+                sleep(END_PAUSE).await;
+                self.ship().await;
+            }
+        };
+        if timeout(within, shipping).await.is_err() {
             tracing::warn!(?within, "--shipper.end-timeout is over");
         }
-        let blocks: usize = self.ingest.tenants().iter().map(|tenant| self.waiting(tenant).len()).sum();
+        let blocks = waiting();
         if blocks > 0 {
             let folder = self.data_dir.display();
             tracing::warn!(blocks, %folder, "blocks stay on disk, to be uploaded after the next start");
