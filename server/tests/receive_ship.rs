@@ -325,6 +325,37 @@ fn beyond_the_bytes_allowed_no_block_goes_before_its_upload_failed_or_while_it_i
 }
 
 #[test]
+fn blocks_are_shipped_and_go_also_while_it_cannot_be_noted_and_that_is_made_up_for() {
+    let data = tempfile::tempdir().unwrap();
+    run(async {
+        let ingest = with_three_blocks(data.path()).await;
+        let memory = Arc::new(InMemory::new());
+        let store = Faulty::new(&memory, u64::MAX, Fault::Refused);
+        let calls = store.calls();
+        let (shipper, metrics) = ship_within(&ingest, data.path(), Arc::new(store), 1);
+        let failures = || count_of_team(&metrics, "thanos_shipper_dir_sync_failures_total");
+        // A folder in the file's place can't be replaced by it.
+        let file = data.path().join("team/thanos.shipper.json");
+        std::fs::create_dir(&file).unwrap();
+        shipper.ship().await;
+        let scratch = tempfile::tempdir().unwrap();
+        assert_eq!(whole_blocks(&objects(&memory).await, scratch.path()).len(), 3);
+        assert_eq!(failures(), 1.0);
+        let uploads = calls.load(Ordering::Relaxed);
+        std::fs::remove_dir(&file).unwrap();
+        shipper.ship().await;
+        let noted: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert_eq!(noted["uploaded"].as_array().unwrap().len(), 3);
+        assert_eq!((failures(), calls.load(Ordering::Relaxed)), (1.0, uploads));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        shipper.retain();
+        assert!(local_starts(&ingest).is_empty());
+        assert_eq!(count_of_team(&metrics, DROPPED), 0.0);
+    });
+}
+
+#[test]
 fn a_bucket_that_takes_blocks_gets_all_of_them_however_few_bytes_are_allowed() {
     let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let flags = [

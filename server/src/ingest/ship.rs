@@ -60,6 +60,8 @@ struct Uploads {
     current: Option<BlockId>,
     /// Those that failed, or waited in a round that the bucket's silence ended.
     failed: BTreeSet<BlockId>,
+    /// Those that are in the bucket, also when the file that names them could not be written.
+    done: BTreeSet<BlockId>,
 }
 
 /// Ships blocks, and deletes those that have been kept long enough.
@@ -242,7 +244,8 @@ impl Shipper {
         (bucket, transfer): (&Bucket, &Transfer),
     ) -> Result<(), Error> {
         let labels = vec![("tenant", tenant.to_owned())];
-        let mut failed = None;
+        // What could not be noted in the last round.
+        let mut failed = self.note(tenant).await.err();
         for id in blocks {
             // It may have been deleted meanwhile, which was told then.
             let Some(block) = self.ingest.local_blocks(tenant).into_iter().find(|block| block.meta.ulid == *id) else {
@@ -258,9 +261,11 @@ impl Shipper {
             self.uploads().current = None;
             match outcome {
                 Ok(()) => {
-                    self.note(tenant, *id).await?;
+                    self.uploads().done.insert(*id);
                     self.metrics.uploads.get_or_create(&labels).inc();
                     tracing::info!(tenant, block = %id, "uploaded block");
+                    // A full disk gets room by blocks that are shipped and may go.
+                    failed = self.note(tenant).await.err().or(failed);
                 }
                 Err(error) => {
                     self.uploads().failed.insert(*id);
@@ -280,20 +285,32 @@ impl Shipper {
         if self.bucket.is_none() {
             return Vec::new();
         }
-        let shipped = read_shipped(&self.data_dir.join(tenant));
+        let shipped = self.shipped(tenant);
         let mut blocks = self.ingest.local_blocks(tenant);
-        blocks.retain(|block| !shipped.uploaded.contains(&block.meta.ulid));
+        blocks.retain(|block| !shipped.contains(&block.meta.ulid));
         blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
         blocks.iter().map(|block| block.meta.ulid).collect()
     }
 
-    /// Notes that a block is in the bucket. What is gone locally need not be remembered, as upstream forgets it.
-    async fn note(&self, tenant: &str, id: BlockId) -> Result<(), Error> {
+    /// Blocks of a tenant that are in the bucket, and maybe those of others.
+    fn shipped(&self, tenant: &str) -> BTreeSet<BlockId> {
+        let mut shipped = read_shipped(&self.data_dir.join(tenant)).uploaded;
+        shipped.extend(&self.uploads().done);
+        shipped
+    }
+
+    /// Notes which blocks are in the bucket, if that is news. What is gone locally need not be remembered, as
+    /// upstream forgets it.
+    async fn note(&self, tenant: &str) -> Result<(), Error> {
         let _alone = self.changing.lock().await;
         let folder = self.data_dir.join(tenant);
         let known: BTreeSet<BlockId> = self.ingest.local_blocks(tenant).iter().map(|block| block.meta.ulid).collect();
+        let done: BTreeSet<BlockId> = self.uploads().done.intersection(&known).copied().collect();
         let mut shipped = read_shipped(&folder);
-        shipped.uploaded.insert(id);
+        if done.is_subset(&shipped.uploaded) {
+            return Ok(());
+        }
+        shipped.uploaded.extend(done);
         shipped.uploaded.retain(|id| known.contains(id));
         write_shipped(&folder, &shipped)
     }
@@ -302,7 +319,7 @@ impl Shipper {
     pub fn retain(&self) {
         let mut left = BTreeSet::new();
         for tenant in self.ingest.tenants() {
-            let shipped = read_shipped(&self.data_dir.join(&*tenant));
+            let shipped = self.shipped(&tenant);
             let mut blocks = self.ingest.local_blocks(&tenant);
             blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
             let size = |block: &LocalBlock| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path));
@@ -314,12 +331,14 @@ impl Shipper {
             self.report(&vec![("tenant", tenant.to_string())], &sizes, &shipped);
             left.extend(sizes.iter().map(|(id, ..)| *id));
         }
-        self.uploads().failed.retain(|id| left.contains(id));
+        let mut uploads = self.uploads();
+        uploads.failed.retain(|id| left.contains(id));
+        uploads.done.retain(|id| left.contains(id));
     }
 
     /// Tells how many of a tenant's blocks wait, and how large all of them are.
-    fn report(&self, labels: &MetricLabels, blocks: &[(BlockId, i64, u64)], shipped: &Shipped) {
-        let waits = |id: &BlockId| self.bucket.is_some() && !shipped.uploaded.contains(id);
+    fn report(&self, labels: &MetricLabels, blocks: &[(BlockId, i64, u64)], shipped: &BTreeSet<BlockId>) {
+        let waits = |id: &BlockId| self.bucket.is_some() && !shipped.contains(id);
         let waiting = blocks.iter().filter(|(id, ..)| waits(id)).count();
         self.metrics.waiting.get_or_create(labels).set(waiting as i64);
         let bytes: u64 = blocks.iter().map(|(.., bytes)| bytes).sum();
@@ -332,9 +351,9 @@ impl Shipper {
         &self,
         tenant: &str,
         blocks: &[(BlockId, i64, u64)],
-        shipped: &Shipped,
+        shipped: &BTreeSet<BlockId>,
     ) -> Result<BTreeSet<BlockId>, Error> {
-        let is_safe = |id: &BlockId| self.bucket.is_none() || shipped.uploaded.contains(id);
+        let is_safe = |id: &BlockId| self.bucket.is_none() || shipped.contains(id);
         let mut gone = BTreeSet::new();
         for (id, max_time, _) in blocks {
             if is_past(*max_time, self.retention.age) && is_safe(id) {
@@ -442,9 +461,6 @@ fn read_shipped(folder: &Path) -> Shipped {
 
 /// Replaces the file, as upstream writes it: indented by tabs.
 fn write_shipped(folder: &Path, shipped: &Shipped) -> Result<(), Error> {
-    if *shipped == read_shipped(folder) && folder.join(SHIPPER_FILE).exists() || !folder.exists() {
-        return Ok(());
-    }
     let path = folder.join(SHIPPER_FILE);
     let mut text = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"\t");
