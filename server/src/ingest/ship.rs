@@ -216,7 +216,6 @@ impl Shipper {
 
     /// Ships what is there. What fails is logged, counted and tried again by the next call.
     pub async fn ship(&self) {
-        let Some((bucket, transfer)) = &self.bucket else { return };
         let tenants = self.ingest.tenants().into_iter();
         let round: Vec<(Arc<str>, Vec<BlockId>)> =
             tenants.map(|name| (Arc::clone(&name), self.waiting(&name))).collect();
@@ -227,6 +226,7 @@ impl Shipper {
             }
             let labels = vec![("tenant", tenant.to_string())];
             self.metrics.begin(&labels);
+            let Some((bucket, transfer)) = &self.bucket else { continue };
             if let Err(error) = self.ship_tenant((tenant, blocks), (bucket, transfer)).await {
                 self.metrics.sync_failures.get_or_create(&labels).inc();
                 tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
