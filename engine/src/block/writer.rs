@@ -20,7 +20,7 @@ use super::tombstones::Tombstones;
 use crate::bucket::Meta;
 use crate::bucket::meta::{File as MetaFile, IndexStats, Stats};
 use crate::bucket::name::{self, BlockObject, segment_name};
-use crate::chunk::{Encoding, segment};
+use crate::chunk::{Encoding, native, segment};
 use crate::codec::{Corrupt, Cursor};
 use crate::index::ChunkMeta;
 use crate::index::tsdb::{IndexWritten, POSTINGS_BYTES, SERIES_ALIGN, Spill, SymbolRef, Symbols, Writer};
@@ -224,7 +224,11 @@ pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, Corrupt> {
         }
         cursor.u8()?;
     }
-    cursor.u16_be()
+    let count = cursor.u16_be()?;
+    Ok(match encoding {
+        Encoding::HistogramSt | Encoding::FloatHistogramSt => count & native::COUNT_MASK_WITH_STARTS,
+        _ => count,
+    })
 }
 
 /// The folder of a block in the making.

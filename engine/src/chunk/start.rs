@@ -10,11 +10,13 @@
 //! `int` is that of `chunk::native::varbit`. Samples in between start when the one before them does.
 
 use crate::codec::Corrupt;
-use crate::codec::bits::BitReader;
+use crate::codec::bits::{BitReader, BitWriter};
 
-use super::native::varbit::read_int;
+use super::native::varbit::{put_int, read_int};
 
 const FIRST_KNOWN: u8 = 0x80;
+/// The last sample that the header can name.
+const CHANGES_AT_MAX: usize = 0x7f;
 
 /// Reads start timestamps sample by sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,5 +52,40 @@ impl StartReader {
             self.start = before.wrapping_sub(self.difference);
         }
         Ok(self.start)
+    }
+}
+
+/// Writes start timestamps sample by sample, and then the header that belongs to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartWriter {
+    header: u8,
+    start: i64,
+    difference: i64,
+}
+
+impl StartWriter {
+    /// Appends the start timestamp of sample number `at`, as [`StartReader::read`] gives it.
+    pub fn put(&mut self, writer: &mut BitWriter<'_>, at: usize, times: (i64, i64), start: i64) {
+        let (before, time) = times;
+        if at == 0 {
+            if start != 0 {
+                writer.put_varint(time.wrapping_sub(start));
+                self.header = FIRST_KNOWN;
+            }
+        } else if self.header & !FIRST_KNOWN > 0 {
+            let difference = before.wrapping_sub(start);
+            put_int(difference.wrapping_sub(self.difference), writer);
+            self.difference = difference;
+        } else if start != self.start || at == CHANGES_AT_MAX {
+            self.difference = before.wrapping_sub(start);
+            put_int(self.difference, writer);
+            self.header |= at as u8;
+        }
+        self.start = start;
+    }
+
+    /// The header, once all are written.
+    pub fn header(self) -> u8 {
+        self.header
     }
 }

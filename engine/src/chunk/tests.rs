@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::model::{FloatColumns, FloatHistogramColumns, HistogramColumns};
+use crate::model::{FloatColumns, FloatHistogram, FloatHistogramColumns, Histogram, HistogramColumns};
 
 /// The segment files below `folder` of the golden data; none, said loudly, where that is absent.
 fn segments(folder: &str) -> Vec<PathBuf> {
@@ -200,10 +200,26 @@ fn decode_starts(encoding: Encoding, data: &[u8]) -> Result<Vec<i64>, crate::cod
     Ok(starts)
 }
 
+/// The chunk of `encoding` that has the samples of `without`.
+fn with_starts(encoding: Encoding, without: &[u8], starts: &[i64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match encoding {
+        Encoding::Xor2 => {
+            let mut columns = FloatColumns::default();
+            xor::decode(without, &mut columns).unwrap();
+            xor2::encode(&columns.timestamps, &columns.values, starts, &mut out);
+        }
+        Encoding::HistogramSt => native::add_starts::<Histogram>(without, starts, &mut out),
+        _ => native::add_starts::<FloatHistogram>(without, starts, &mut out),
+    }
+    out
+}
+
 #[test]
-fn chunks_with_start_timestamps_become_those_that_prometheus_makes_without() {
+fn chunks_with_start_timestamps_and_without_become_each_other_as_prometheus_makes_them() {
     for (encoding, starts, data, without) in start_timestamp_chunks() {
         assert_eq!(decode_starts(encoding, &data).unwrap(), starts, "{encoding}");
+        assert_eq!(with_starts(encoding, &without, &starts), data, "{encoding} of {} samples", starts.len());
         let mut out = Vec::new();
         let (plain, found) = reencode_for_storeapi(encoding, &data, &mut out).unwrap();
         assert_eq!(found, without, "{encoding} of {} samples", starts.len());

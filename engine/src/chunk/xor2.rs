@@ -16,12 +16,13 @@
 //! [`super::start`].
 
 use crate::codec::Corrupt;
-use crate::codec::bits::BitReader;
+use crate::codec::bits::{BitReader, BitWriter};
 use crate::model::FloatColumns;
-use crate::model::value::stale_nan;
+use crate::model::value::{is_stale_nan, stale_nan};
 
 use super::native::xored::Xored;
-use super::start::StartReader;
+use super::start::{StartReader, StartWriter};
+use super::xor::SAMPLES_MAX;
 
 /// Bytes in front of the first sample.
 pub const HEADER_LEN: usize = 3;
@@ -120,4 +121,73 @@ fn read_value(last: &mut Xored, reader: &mut BitReader<'_>) -> f64 {
         }
     }
     last.value
+}
+
+/// Appends to `out` the data of a chunk of these samples; of `starts`, in Unix milliseconds, 0 is one
+/// that is not known.
+///
+/// # Panics
+/// When there are more samples than the header can count, or the columns differ in length.
+pub fn encode(times: &[i64], values: &[f64], starts: &[i64], out: &mut Vec<u8>) {
+    assert!(times.len() <= SAMPLES_MAX, "a chunk holds at most {SAMPLES_MAX} samples");
+    assert!(times.len() == values.len() && times.len() == starts.len(), "columns of a chunk have one length");
+    let header = out.len();
+    let [high, low] = (times.len() as u16).to_be_bytes();
+    out.extend([high, low, 0]);
+    let mut writer = BitWriter::new(out);
+    let mut start = StartWriter::default();
+    let mut state = State { time: 0, delta: 0, value: Xored::start(0.0) };
+    for (at, ((time, value), known)) in times.iter().zip(values).zip(starts).enumerate() {
+        let (before, delta_before) = (state.time, state.delta);
+        state.time = *time;
+        match at {
+            0 => {
+                writer.put_varint(*time);
+                writer.put_wide(value.to_bits(), 64);
+                if !is_stale_nan(*value) {
+                    state.value.value = *value;
+                }
+            }
+            _ => {
+                state.delta = time.wrapping_sub(before);
+                if at == 1 {
+                    writer.put_uvarint(state.delta as u64);
+                    put_value(&mut state.value, *value, &mut writer);
+                } else {
+                    put_sample(&mut state.value, state.delta.wrapping_sub(delta_before), *value, &mut writer);
+                }
+            }
+        }
+        start.put(&mut writer, at, (before, *time), *known);
+    }
+    writer.finish();
+    out[header + HEADER_LEN - 1] = start.header();
+}
+
+/// Appends a sample from the third on, `change` being the difference of differences of its timestamp.
+fn put_sample(last: &mut Xored, change: i64, value: f64, writer: &mut BitWriter<'_>) {
+    let fits = |width: u32| change << (64 - width) >> (64 - width) == change;
+    match change {
+        0 if is_stale_nan(value) => return writer.put(0b11111, 5),
+        0 if value.to_bits() == last.value.to_bits() => return writer.put(0, 1),
+        0 => return last.put_changed(value, [(0b100, 3), (0b101, 3)], writer),
+        _ if fits(13) => writer.put(0b110 << 13 | change as u64 & ((1 << 13) - 1), 16),
+        _ if fits(20) => writer.put(0b1110 << 20 | change as u64 & ((1 << 20) - 1), 24),
+        _ => {
+            writer.put(0b11110, 5);
+            writer.put_wide(change as u64, 64);
+        }
+    }
+    put_value(last, value, writer);
+}
+
+/// Appends a value that may be the same, another one or a stale marker.
+fn put_value(last: &mut Xored, value: f64, writer: &mut BitWriter<'_>) {
+    if is_stale_nan(value) {
+        writer.put(0b111, 3);
+    } else if value.to_bits() == last.value.to_bits() {
+        writer.put(0, 1);
+    } else {
+        last.put_changed(value, [(0b10, 2), (0b110, 3)], writer);
+    }
 }

@@ -66,6 +66,7 @@ impl Timeline {
             samples: Samples {
                 times: picks.iter().map(|pick| self.samples.times[at(pick)]).collect(),
                 values: picks.iter().map(|pick| self.samples.values[at(pick)].clone()).collect(),
+                ..Samples::default()
             },
             raw_last: picks.iter().map(|pick| self.raw_last[at(pick)].clone()).collect(),
         }
@@ -275,13 +276,13 @@ fn encode_parts(timelines: &Timelines, range: std::ops::RangeInclusive<i64>) -> 
         let mut encoder = Encoder::new(SAMPLES_MAX).without_reset();
         let mut collected = Collected::default();
         for at in from..to {
-            encoder.push(samples.times[at], &samples.values[at], &mut collected);
+            encoder.push(samples.times_of(at), &samples.values[at], &mut collected);
         }
         if aggregate == Aggregate::Counter
             && from < to
             && let Some(value @ Value::Float(_)) = raw_last[to - 1].as_ref().or(samples.values.get(to - 1))
         {
-            encoder.push(samples.times[to - 1], value, &mut collected);
+            encoder.push(samples.times_of(to - 1), value, &mut collected);
         }
         encoder.finish(&mut collected);
         let mut chunks = collected.chunks.into_iter();

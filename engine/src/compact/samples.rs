@@ -1,7 +1,7 @@
 //! Samples of any kind, decoded and encoded again as Prometheus does when it merges.
 
 use super::output::Made;
-use crate::chunk::native::{Appender, Native};
+use crate::chunk::native::{Appender, Native, add_starts};
 use crate::chunk::{Encoding, float_histogram, histogram, xor, xor2};
 use crate::codec::Corrupt;
 use crate::model::{CounterReset, FloatColumns, FloatHistogram, FloatHistogramColumns, Histogram, HistogramColumns};
@@ -31,13 +31,15 @@ impl Value {
     }
 }
 
-/// Samples of any kinds: two columns of one length.
+/// Samples of any kinds: columns of one length.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     /// Unix milliseconds.
     pub(super) times: Vec<i64>,
     /// Values.
     pub(super) values: Vec<Value>,
+    /// Start timestamps in Unix milliseconds, 0 where they are not known; none behind the last that is.
+    pub(super) starts: Vec<i64>,
 }
 
 impl Samples {
@@ -56,7 +58,12 @@ impl Samples {
         })
     }
 
-    /// Appends the samples of a chunk; start timestamps are dropped.
+    /// The start timestamp and the time of sample number `at`.
+    pub(super) fn times_of(&self, at: usize) -> (i64, i64) {
+        (self.starts.get(at).copied().unwrap_or(0), self.times[at])
+    }
+
+    /// Appends the samples of a chunk.
     pub(super) fn decode(&mut self, encoding: Encoding, data: &[u8]) -> Result<(), Corrupt> {
         match encoding {
             Encoding::Xor => {
@@ -65,23 +72,28 @@ impl Samples {
                 self.extend(columns.timestamps, columns.values, Value::Float);
             }
             Encoding::Xor2 => {
-                let (mut columns, mut starts) = (FloatColumns::default(), Vec::new());
-                xor2::decode(data, &mut columns, &mut starts)?;
+                let mut columns = FloatColumns::default();
+                self.starts.resize(self.times.len(), 0);
+                xor2::decode(data, &mut columns, &mut self.starts)?;
                 self.extend(columns.timestamps, columns.values, Value::Float);
             }
             Encoding::Histogram | Encoding::HistogramSt => {
-                let (mut columns, mut starts) = (HistogramColumns::default(), Vec::new());
-                match encoding {
-                    Encoding::Histogram => histogram::decode(data, &mut columns)?,
-                    _ => drop(histogram::decode_with_starts(data, &mut columns, &mut starts)?),
+                let mut columns = HistogramColumns::default();
+                if encoding == Encoding::Histogram {
+                    histogram::decode(data, &mut columns)?;
+                } else {
+                    self.starts.resize(self.times.len(), 0);
+                    histogram::decode_with_starts(data, &mut columns, &mut self.starts)?;
                 }
                 self.extend(columns.timestamps, columns.values, |value| Value::Histogram(Box::new(value)));
             }
             Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
-                let (mut columns, mut starts) = (FloatHistogramColumns::default(), Vec::new());
-                match encoding {
-                    Encoding::FloatHistogram => float_histogram::decode(data, &mut columns)?,
-                    _ => drop(float_histogram::decode_with_starts(data, &mut columns, &mut starts)?),
+                let mut columns = FloatHistogramColumns::default();
+                if encoding == Encoding::FloatHistogram {
+                    float_histogram::decode(data, &mut columns)?;
+                } else {
+                    self.starts.resize(self.times.len(), 0);
+                    float_histogram::decode_with_starts(data, &mut columns, &mut self.starts)?;
                 }
                 self.extend(columns.timestamps, columns.values, |value| Value::FloatHistogram(Box::new(value)));
             }
@@ -118,15 +130,18 @@ enum Open {
     FloatHistograms(Appender<FloatHistogram>),
 }
 
-/// Samples to chunks of at most [`SAMPLES_PER_CHUNK`], a new one where the kind of sample changes and
-/// where a histogram cannot follow the one before it.
+/// Samples to chunks of at most [`SAMPLES_PER_CHUNK`], a new one where the kind of sample changes, where
+/// start timestamps begin, and where a histogram cannot follow the one before it.
 pub(super) struct Encoder {
     open: Open,
     min_time: i64,
     max_time: i64,
-    /// Samples since the chunk was begun by count or kind.
+    /// Samples of the chunk.
     count: usize,
     samples_max: usize,
+    /// Whether the chunk is of an encoding with start timestamps, and those of its samples.
+    has_starts: bool,
+    starts: Vec<i64>,
     /// What the first chunk of histograms says of a reset before it.
     first_reset: CounterReset,
     data: Vec<u8>,
@@ -135,8 +150,17 @@ pub(super) struct Encoder {
 impl Encoder {
     /// An encoder whose chunks have at most `samples_max` samples.
     pub(super) fn new(samples_max: usize) -> Self {
-        let (open, first_reset) = (Open::None, CounterReset::Unknown);
-        Self { open, min_time: 0, max_time: 0, count: 0, samples_max, first_reset, data: Vec::new() }
+        Self {
+            open: Open::None,
+            min_time: 0,
+            max_time: 0,
+            count: 0,
+            samples_max,
+            has_starts: false,
+            starts: Vec::new(),
+            first_reset: CounterReset::Unknown,
+            data: Vec::new(),
+        }
     }
 
     /// The same encoder, whose chunks of histograms say that there is no reset before them.
@@ -144,39 +168,42 @@ impl Encoder {
         Self { first_reset: CounterReset::No, ..self }
     }
 
-    /// Appends a sample, later than all before it.
-    pub(super) fn push(&mut self, time: i64, value: &Value, sink: &mut impl ChunkSink) {
+    /// Appends a sample, later than all before it, of this start timestamp, 0 for none, and time.
+    pub(super) fn push(&mut self, (start, time): (i64, i64), value: &Value, sink: &mut impl ChunkSink) {
+        let has_start = start != 0;
         let fits = matches!(
             (&self.open, value),
             (Open::Floats(_), Value::Float(_))
                 | (Open::Histograms(_), Value::Histogram(_))
                 | (Open::FloatHistograms(_), Value::FloatHistogram(_))
         );
-        if !fits || self.count >= self.samples_max {
+        if !fits || self.count >= self.samples_max || has_start && !self.has_starts {
             self.finish(sink);
             self.open = match value {
                 Value::Float(_) => Open::Floats(FloatColumns::default()),
                 Value::Histogram(_) => Open::Histograms(Appender::with_reset(self.first_reset)),
                 Value::FloatHistogram(_) => Open::FloatHistograms(Appender::with_reset(self.first_reset)),
             };
-            self.min_time = time;
+            (self.min_time, self.has_starts) = (time, has_start);
         }
-        let times = (self.min_time, self.max_time);
-        let cut = match (&mut self.open, value) {
-            (Open::Floats(columns), Value::Float(value)) => {
-                columns.push(time, *value);
-                false
-            }
+        match (&mut self.open, value) {
+            (Open::Floats(columns), Value::Float(value)) => columns.push(time, *value),
             (Open::Histograms(appender), Value::Histogram(value)) => {
-                append(appender, (time, value), (times, Encoding::Histogram), sink)
+                if let Some(finished) = appender.append(time, value) {
+                    self.give_histograms::<Histogram>(&finished, sink);
+                    self.min_time = time;
+                }
             }
             (Open::FloatHistograms(appender), Value::FloatHistogram(value)) => {
-                append(appender, (time, value), (times, Encoding::FloatHistogram), sink)
+                if let Some(finished) = appender.append(time, value) {
+                    self.give_histograms::<FloatHistogram>(&finished, sink);
+                    self.min_time = time;
+                }
             }
             _ => unreachable!("the open chunk was chosen by the value"),
-        };
-        if cut {
-            (self.min_time, self.count) = (time, 0);
+        }
+        if self.has_starts {
+            self.starts.push(start);
         }
         self.max_time = time;
         self.count += 1;
@@ -184,38 +211,55 @@ impl Encoder {
 
     /// Ends the open chunk.
     pub(super) fn finish(&mut self, sink: &mut impl ChunkSink) {
-        let times = (self.min_time, self.max_time);
         match std::mem::replace(&mut self.open, Open::None) {
             Open::None => {}
-            Open::Floats(columns) => {
-                self.data.clear();
-                xor::encode(&columns.timestamps, &columns.values, &mut self.data);
-                sink.chunk(times, (Encoding::Xor, &self.data), columns.len() as u16);
+            Open::Floats(FloatColumns { timestamps, values }) => {
+                let mut data = std::mem::take(&mut self.data);
+                data.clear();
+                let encoding = if self.has_starts {
+                    xor2::encode(&timestamps, &values, &self.starts, &mut data);
+                    Encoding::Xor2
+                } else {
+                    xor::encode(&timestamps, &values, &mut data);
+                    Encoding::Xor
+                };
+                self.give((encoding, &data), sink);
+                self.data = data;
             }
-            Open::Histograms(appender) => {
-                sink.chunk(times, (Encoding::Histogram, appender.data()), appender.len() as u16);
-            }
-            Open::FloatHistograms(appender) => {
-                sink.chunk(times, (Encoding::FloatHistogram, appender.data()), appender.len() as u16);
-            }
+            Open::Histograms(appender) => self.give_histograms::<Histogram>(appender.data(), sink),
+            Open::FloatHistograms(appender) => self.give_histograms::<FloatHistogram>(appender.data(), sink),
         }
+    }
+
+    /// Gives `sink` a chunk of histograms, with its start timestamps where it has them.
+    fn give_histograms<N: Encoded>(&mut self, data: &[u8], sink: &mut impl ChunkSink) {
+        if !self.has_starts {
+            return self.give((N::ENCODING, data), sink);
+        }
+        let mut with_starts = Vec::new();
+        add_starts::<N>(data, &self.starts, &mut with_starts);
+        self.give((N::ENCODING_WITH_STARTS, &with_starts), sink);
+    }
+
+    fn give(&mut self, chunk: (Encoding, &[u8]), sink: &mut impl ChunkSink) {
+        sink.chunk((self.min_time, self.max_time), chunk, self.count as u16);
         self.count = 0;
+        self.starts.clear();
     }
 }
 
-/// Appends a histogram; whether the chunk before it had to end, which then went to `sink`.
-fn append<N: Native>(
-    appender: &mut Appender<N>,
-    (time, value): (i64, &N),
-    (times, encoding): ((i64, i64), Encoding),
-    sink: &mut impl ChunkSink,
-) -> bool {
-    let samples = appender.len() as u16;
-    match appender.append(time, value) {
-        Some(finished) => {
-            sink.chunk(times, (encoding, &finished), samples);
-            true
-        }
-        None => false,
-    }
+/// A kind of histograms and its encodings.
+trait Encoded: Native {
+    const ENCODING: Encoding;
+    const ENCODING_WITH_STARTS: Encoding;
+}
+
+impl Encoded for Histogram {
+    const ENCODING: Encoding = Encoding::Histogram;
+    const ENCODING_WITH_STARTS: Encoding = Encoding::HistogramSt;
+}
+
+impl Encoded for FloatHistogram {
+    const ENCODING: Encoding = Encoding::FloatHistogram;
+    const ENCODING_WITH_STARTS: Encoding = Encoding::FloatHistogramSt;
 }

@@ -31,7 +31,7 @@ use crate::codec::Corrupt;
 use crate::codec::bits::{BitReader, BitWriter};
 use crate::model::{CounterReset, Span};
 
-use super::start::StartReader;
+use super::start::{StartReader, StartWriter};
 pub use appender::Appender;
 use layout::Layout;
 
@@ -40,7 +40,7 @@ pub const HEADER_LEN: usize = 3;
 /// Samples that a chunk can hold.
 pub const SAMPLES_MAX: usize = u16::MAX as usize;
 /// The bits of the first two bytes that hold the count when what is known of a reset shares them.
-const COUNT_MASK_WITH_STARTS: u16 = 0x3fff;
+pub const COUNT_MASK_WITH_STARTS: u16 = 0x3fff;
 /// Bits of the shortest sample.
 const SAMPLE_BITS_MIN: usize = 4;
 
@@ -230,6 +230,38 @@ pub fn encode<N: Native>(timestamps: &[i64], values: &[N], counter_reset: Counte
         appender.push(*time, value);
     }
     out.extend_from_slice(appender.data());
+}
+
+/// Appends to `out` the chunk `data` in the encoding with start timestamps; `starts` are those of its
+/// samples in Unix milliseconds, 0 where they are not known.
+///
+/// # Panics
+/// When `data` is no chunk of as many samples, or of more than that encoding can count.
+pub fn add_starts<N: Native>(data: &[u8], starts: &[i64], out: &mut Vec<u8>) {
+    let max = usize::from(COUNT_MASK_WITH_STARTS);
+    assert!(starts.len() <= max, "a chunk with start timestamps holds at most {max} histograms");
+    assert!(rewrite_with_starts::<N>(data, starts, out) == Ok(starts.len()), "a chunk has a start for each histogram");
+}
+
+fn rewrite_with_starts<N: Native>(data: &[u8], starts: &[i64], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    let (count, counter_reset) = header::<N>(data)?;
+    let [high, low] = (count as u16).to_be_bytes();
+    let first = out.len();
+    out.extend([high | reset_byte(counter_reset), low, 0]);
+    let mut writer = BitWriter::new(out);
+    Layout::read(&mut BitReader::new(N::WHAT, data, HEADER_LEN), N::BUCKET_BITS_MIN)?.put(&mut writer);
+    let (mut state, mut start_writer, mut at, mut before) = (N::State::default(), StartWriter::default(), 0, 0);
+    decode::<N>(data, |time, histogram| {
+        match at {
+            0 => histogram.put_first(time, &mut state, &mut writer),
+            _ => histogram.put_next(time, &mut state, &mut writer),
+        }
+        start_writer.put(&mut writer, at, (before, time), starts.get(at).copied().unwrap_or(0));
+        (at, before) = (at + 1, time);
+    })?;
+    writer.finish();
+    out[first + HEADER_LEN - 1] = start_writer.header();
+    Ok(count)
 }
 
 #[cfg(test)]

@@ -55,18 +55,25 @@ impl Xored {
 
     /// Appends the next value.
     pub fn put(&mut self, value: f64, writer: &mut BitWriter<'_>) {
-        let xor = value.to_bits() ^ self.value.to_bits();
-        self.value = value;
-        if xor == 0 {
+        if value.to_bits() == self.value.to_bits() {
             return writer.put(0, 1);
         }
+        self.put_changed(value, [(0b10, 2), (0b11, 2)], writer);
+    }
+
+    /// Appends the next value, known to be another one; bits and their number are what says that its
+    /// payload lies where the last one did, and that it does not.
+    #[inline]
+    pub fn put_changed(&mut self, value: f64, [same, other]: [(u64, u32); 2], writer: &mut BitWriter<'_>) {
+        let xor = value.to_bits() ^ self.value.to_bits();
+        self.value = value;
         let above = (xor.leading_zeros() as u8).min(31);
         let below = xor.trailing_zeros() as u8;
         if above >= self.above && below >= self.below {
-            writer.put(0b10, 2);
+            writer.put(same.0, same.1);
         } else {
             (self.above, self.below) = (above, below);
-            writer.put(0b11 << 11 | u64::from(above) << 6 | u64::from(64 - above - below) & 63, 13);
+            writer.put(other.0 << 11 | u64::from(above) << 6 | u64::from(64 - above - below) & 63, other.1 + 11);
         }
         writer.put_wide(xor >> self.below, 64 - u32::from(self.above) - u32::from(self.below));
     }

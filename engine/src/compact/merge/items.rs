@@ -192,8 +192,8 @@ impl Items {
             samples.decode(read.encoding, read.data).map(|()| {
                 stats.samples_decoded += samples.times.len() as u64;
                 let mut encoder = Encoder::new(SAMPLES_MAX);
-                for (time, value) in samples.times.iter().zip(&samples.values).filter(|(time, _)| stays(**time)) {
-                    encoder.push(*time, value, self);
+                for at in (0..samples.times.len()).filter(|at| stays(samples.times[*at])) {
+                    encoder.push(samples.times_of(at), &samples.values[at], self);
                 }
                 encoder.finish(self);
             })

@@ -178,7 +178,7 @@ impl Others {
                 return Ok(true);
             }
             let pick = *pick as usize;
-            encoder.push(samples.times[pick], &samples.values[pick], made);
+            encoder.push(samples.times_of(pick), &samples.values[pick], made);
             budget.spend(workers::units(samples.values[pick].encoding()).div_ceil(SAMPLES_PER_CHUNK));
             *encoded += 1;
         }
