@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::bucket::{BlockObject, ObjectName};
 use engine::model::{BlockId, Budget, Error};
-use engine::select::Freshness;
 use futures_util::future::try_join_all;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -22,7 +21,7 @@ use proto::thanos::series_response::Result as Frame;
 use proto::thanos::{Series, SeriesRequest};
 use s3::{FakeS3, Fault};
 use server::objstore::Bucket;
-use server::objstore::cache::{CacheConfig, PageCache, Ranges};
+use server::objstore::cache::{CacheConfig, PageCache, Ranges, Wanted};
 use support::faulty::{Faulty, Meets};
 use support::{Uru, everything, frames, run, series, write_block};
 
@@ -152,7 +151,7 @@ const PAGE: u64 = 1000;
 
 /// Reads a range and holds it against what the object has there.
 async fn read(ranges: &Ranges, name: ObjectName, range: std::ops::Range<u64>) -> Result<u64, Error> {
-    let found = ranges.read(name, 10 * PAGE, (range.clone(), Freshness::Kept)).await?;
+    let found = ranges.read(name, 10 * PAGE, (range.clone(), Wanted::Last)).await?;
     assert!(found.bytes.iter().copied().eq(range.map(|at| (at / 7) as u8)));
     Ok(found.downloaded_bytes)
 }
@@ -216,9 +215,30 @@ fn what_is_wanted_anew_is_not_what_has_landed_for_one_who_still_waits_for_more()
         let mut waiting = Box::pin(read(&ranges, name, 0..3 * PAGE));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert_eq!(read(&ranges, name, 0..PAGE).await, Ok(0));
-        let anew = ranges.read(name, 10 * PAGE, (0..PAGE, Freshness::Anew)).await.unwrap();
+        let anew = ranges.read(name, 10 * PAGE, (0..PAGE, Wanted::After(0))).await.unwrap();
         assert_eq!(anew.downloaded_bytes, PAGE);
     });
+}
+
+#[test]
+fn a_page_that_several_find_damaged_is_fetched_again_once() {
+    let (ranges, calls, name) = ten_pages(|_| Meets::Delay(5));
+    let damaged = |moment| {
+        let (ranges, page) = (ranges.clone(), 0..PAGE);
+        async move { ranges.read(name, 10 * PAGE, (page, Wanted::After(moment))).await.unwrap().downloads }
+    };
+    run(async {
+        read(&ranges, name, 0..PAGE).await.unwrap();
+        let before = ranges.moment();
+        // Those who find it while it is fetched again wait for that, and those who find it later have it.
+        let (first, second, third) = tokio::join!(damaged(before), damaged(before), damaged(before));
+        assert_eq!((first + second + third, damaged(before).await), (1, 0));
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+        // Who began after that has seen what was fetched then.
+        assert_eq!((damaged(ranges.moment()).await, damaged(before).await), (1, 0));
+        assert_eq!(read(&ranges, name, 0..PAGE).await, Ok(0));
+    });
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine::block::{BlockSet, ChunkSource};
 use engine::bucket::{BlockObject, ObjectName};
 use engine::model::{BlockId, Error};
-use engine::select::{Fetched, RemoteRange};
+use engine::select::{Fetched, Freshness, RemoteRange};
 use engine::shard::{Fetcher, Fetching};
 use futures_util::{StreamExt, stream};
 
-use crate::objstore::cache::{RangeRead, Ranges};
+use crate::objstore::cache::{RangeRead, Ranges, Wanted};
 
 /// Ranges of one request that are fetched at once.
 const CONCURRENCY: usize = 32;
@@ -19,6 +19,8 @@ const CONCURRENCY: usize = 32;
 #[derive(Clone)]
 pub struct BucketFetcher {
     ranges: Ranges,
+    /// When the request began: a page that it finds damaged may have been fetched again since, for another.
+    began: u64,
     blocks: Arc<BlockSet>,
     /// Blocks of which a read has failed, and how: each has been tried often enough, and a request that
     /// tried again for every range would wait as often.
@@ -38,7 +40,7 @@ impl Fetcher for BucketFetcher {
 impl BucketFetcher {
     /// Fetches from `ranges` for a request about `blocks`.
     pub fn new(ranges: Ranges, blocks: Arc<BlockSet>) -> Self {
-        Self { ranges, blocks, failed: Arc::default() }
+        Self { began: ranges.moment(), ranges, blocks, failed: Arc::default() }
     }
 
     async fn fetch_one(&self, range: RemoteRange) -> Fetched {
@@ -49,7 +51,11 @@ impl BucketFetcher {
         let segment_len = self.segment_len(&range);
         // A range that was guessed may reach past the end of its object.
         let end = range.offset.saturating_add(range.len).min(segment_len);
-        match self.ranges.read(name, segment_len, (range.offset..end, range.freshness)).await {
+        let wanted = match range.freshness {
+            Freshness::Kept => Wanted::Last,
+            Freshness::Anew => Wanted::After(self.began),
+        };
+        match self.ranges.read(name, segment_len, (range.offset..end, wanted)).await {
             Ok(RangeRead { bytes, downloaded_bytes, downloads }) => {
                 Fetched { bytes: Ok(bytes), downloaded_bytes, downloads }
             }
@@ -74,7 +80,6 @@ impl BucketFetcher {
 
 #[cfg(test)]
 mod tests {
-    use engine::select::Freshness;
     use object_store::memory::InMemory;
     use prometheus_client::registry::Registry;
 

@@ -18,13 +18,12 @@ use engine::index::tsdb::{FileSource, Source};
 use engine::index::{BlockIndex, HeaderIndex, header};
 use engine::io::replace;
 use engine::model::{BlockId, Error, ErrorKind};
-use engine::select::Freshness;
 use tokio::sync::mpsc;
 
 use super::load::blocking;
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
-use crate::objstore::cache::Ranges;
+use crate::objstore::cache::{Ranges, Wanted};
 
 /// Name of an index-header within its block's folder, as Thanos names it.
 const INDEX_HEADER: &str = "index-header";
@@ -156,7 +155,7 @@ impl Source for IndexSource {
                 let (ranges, name, len) = (index.ranges.clone(), index.name, index.len);
                 let range = offset..offset + out.len();
                 let read =
-                    index.mover.wait_for(async move { ranges.read(name, len, (range, Freshness::Kept)).await })??;
+                    index.mover.wait_for(async move { ranges.read(name, len, (range, Wanted::Last)).await })??;
                 PagesRead::add(read.downloaded_bytes, read.downloads);
                 out.copy_from_slice(&read.bytes);
                 Ok(())

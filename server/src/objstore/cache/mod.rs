@@ -18,5 +18,5 @@ pub mod pages;
 pub mod ranges;
 
 pub use config::CacheConfig;
-pub use pages::PageCache;
+pub use pages::{PageCache, Wanted};
 pub use ranges::{RangeRead, Ranges};

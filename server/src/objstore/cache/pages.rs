@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -132,13 +132,30 @@ impl Code for PageKey {
     }
 }
 
+/// Which editions of pages will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The last, whichever it is.
+    Last,
+    /// Those that began after a [`PageCache::moment`]: what was there before is damaged.
+    After(u64),
+}
+
+/// The last edition of a page.
+#[derive(Clone, Copy, Debug, Default)]
+struct Edition {
+    number: u16,
+    /// How many editions of any page there were with it.
+    moment: u64,
+}
+
 /// Pages in memory and, where there is room for it, on disk.
 pub struct PageCache {
     pages: HybridCache<PageKey, Bytes>,
     /// By the first edition's key, of those pages that came damaged.
-    editions: RwLock<HashMap<PageKey, u16>>,
-    /// Whether there is any: mostly there is none, and nobody takes the lock.
-    has_editions: AtomicBool,
+    editions: RwLock<HashMap<PageKey, Edition>>,
+    /// How many editions there ever were: mostly there is none, and nobody takes the lock.
+    editions_ever: AtomicU64,
     handle: Handle,
     /// What it counts.
     pub metrics: CacheMetrics,
@@ -199,7 +216,7 @@ impl PageCache {
         Ok(Some(Arc::new(Self {
             pages,
             editions: RwLock::default(),
-            has_editions: AtomicBool::new(false),
+            editions_ever: AtomicU64::new(0),
             handle,
             metrics,
             page_bytes: config.page_bytes as u32,
@@ -236,26 +253,34 @@ impl PageCache {
         (page.len() as u64 == key.page_len()).then_some(page)
     }
 
+    /// Now, in a count that goes on with every new edition of a page.
+    pub fn moment(&self) -> u64 {
+        self.editions_ever.load(Ordering::Acquire)
+    }
+
     /// A page's key in the edition that is kept; `first` is that of its first one.
     pub fn edition(&self, first: PageKey) -> PageKey {
-        if !self.has_editions.load(Ordering::Acquire) {
+        if self.moment() == 0 {
             return first;
         }
         let editions = self.editions.read().unwrap_or_else(PoisonError::into_inner);
-        PageKey { edition: editions.get(&first).copied().unwrap_or_default(), ..first }
+        PageKey { edition: editions.get(&first).copied().unwrap_or_default().number, ..first }
     }
 
-    /// Lets go of a page that turned out to be damaged; gives the key of its next edition.
-    pub fn next_edition(&self, first: PageKey) -> PageKey {
+    /// Lets go of a page that turned out to be damaged to one who began at `moment`; gives the key of its
+    /// next edition. When somebody else has let go of it since, theirs is the next.
+    pub fn edition_after(&self, moment: u64, first: PageKey) -> PageKey {
         let mut editions = self.editions.write().unwrap_or_else(PoisonError::into_inner);
         if editions.len() >= EDITIONS_MAX {
             editions.clear();
         }
         let edition = editions.entry(first).or_default();
-        self.pages.remove(&PageKey { edition: *edition, ..first });
-        *edition = edition.wrapping_add(1);
-        self.has_editions.store(true, Ordering::Release);
-        PageKey { edition: *edition, ..first }
+        if edition.moment <= moment {
+            self.pages.remove(&PageKey { edition: edition.number, ..first });
+            let moment = self.editions_ever.fetch_add(1, Ordering::AcqRel) + 1;
+            *edition = Edition { number: edition.number.wrapping_add(1), moment };
+        }
+        PageKey { edition: edition.number, ..first }
     }
 
     /// Keeps a copy of `page`.

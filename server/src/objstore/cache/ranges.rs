@@ -6,12 +6,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use engine::bucket::ObjectName;
 use engine::model::{Error, ErrorKind};
-use engine::select::Freshness;
 use futures_util::future::try_join_all;
 
 use super::flights::{Flight, Flights};
 use super::metrics::RangeTally;
-use super::pages::{PageCache, PageKey};
+use super::pages::{PageCache, PageKey, Wanted};
 use crate::objstore::Bucket;
 
 /// Reads ranges of a bucket's objects, through a cache where there is one; clones share it.
@@ -52,13 +51,17 @@ impl Ranges {
         }
     }
 
-    /// The bytes `range` of an object that has `object_len` bytes. Pages that are wanted anew are let go of
-    /// first.
+    /// Now, for [`Wanted::After`].
+    pub fn moment(&self) -> u64 {
+        self.cache.as_ref().map_or(0, |cache| cache.moment())
+    }
+
+    /// The bytes `range` of an object that has `object_len` bytes, of pages as they are wanted.
     pub async fn read(
         &self,
         name: ObjectName,
         object_len: u64,
-        (range, freshness): (Range<u64>, Freshness),
+        (range, wanted): (Range<u64>, Wanted),
     ) -> Result<RangeRead, Error> {
         if range.start >= range.end {
             return Ok(RangeRead::default());
@@ -70,11 +73,8 @@ impl Ranges {
         };
         let page_bytes = u64::from(cache.page_bytes());
         let first = range.start / page_bytes;
-        let keys = page_keys(cache, (name, object_len), first..=(range.end - 1) / page_bytes, freshness);
-        let mut pages = match freshness {
-            Freshness::Kept => cache.get(&keys).await,
-            Freshness::Anew => vec![None; keys.len()],
-        };
+        let keys = page_keys(cache, (name, object_len), first..=(range.end - 1) / page_bytes, wanted);
+        let mut pages = cache.get(&keys).await;
         let claim = self.claim(cache, name, (&keys, &mut pages));
         let mut tally = RangeTally {
             pages: keys.len() as u64,
@@ -154,18 +154,18 @@ impl Ranges {
     }
 }
 
-/// Keys of the pages of an object of `object_len` bytes; of the next editions of those that are wanted anew.
+/// Keys of the pages of an object of `object_len` bytes, in the editions that are wanted.
 fn page_keys(
     cache: &PageCache,
     (name, object_len): (ObjectName, u64),
     pages: RangeInclusive<u64>,
-    freshness: Freshness,
+    wanted: Wanted,
 ) -> Vec<PageKey> {
     let (block, object, page_bytes) = (name.block, name.object, cache.page_bytes());
     let key = |page| PageKey { block, object, object_len, edition: 0, page_bytes, page: page as u32 };
-    let edition = |first| match freshness {
-        Freshness::Kept => cache.edition(first),
-        Freshness::Anew => cache.next_edition(first),
+    let edition = |first| match wanted {
+        Wanted::Last => cache.edition(first),
+        Wanted::After(moment) => cache.edition_after(moment, first),
     };
     pages.map(key).map(edition).collect()
 }
