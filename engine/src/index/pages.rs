@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::tsdb;
 use crate::model::{Error, ErrorKind};
@@ -20,10 +21,12 @@ pub struct PagesRead {
     pub bytes: u64,
     /// Reads.
     pub reads: u64,
+    /// Nanoseconds that they took.
+    pub ns: u64,
 }
 
 thread_local! {
-    static READ: Cell<PagesRead> = const { Cell::new(PagesRead { bytes: 0, reads: 0 }) };
+    static READ: Cell<PagesRead> = const { Cell::new(PagesRead { bytes: 0, reads: 0, ns: 0 }) };
 }
 
 impl PagesRead {
@@ -34,13 +37,14 @@ impl PagesRead {
 
     /// Without what was read up to `before`.
     pub fn since(self, before: Self) -> Self {
-        Self { bytes: self.bytes - before.bytes, reads: self.reads - before.reads }
+        Self { bytes: self.bytes - before.bytes, reads: self.reads - before.reads, ns: self.ns - before.ns }
     }
 
-    /// Counts bytes that came from afar in so many reads; called by sources.
-    pub fn add(bytes: u64, reads: u64) {
+    /// Counts bytes that came from afar in so many reads, which took `time`; called by sources.
+    pub fn add(bytes: u64, reads: u64, time: Duration) {
         let before = Self::here();
-        READ.set(Self { bytes: before.bytes + bytes, reads: before.reads + reads });
+        let ns = before.ns + time.as_nanos() as u64;
+        READ.set(Self { bytes: before.bytes + bytes, reads: before.reads + reads, ns });
     }
 }
 

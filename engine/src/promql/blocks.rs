@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::batch::SampleBatch;
 use crate::block::{BlockSet, LabelView};
@@ -134,7 +135,9 @@ impl BlockSource {
             let output = loop {
                 let wanted = prepared.remote_ranges(plan);
                 if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {
-                    prepared.set_fetched(plan, fetch(&wanted));
+                    let begin = Instant::now();
+                    let fetched = fetch(&wanted);
+                    prepared.set_fetched(plan, fetched, begin.elapsed());
                 }
                 match prepared.encode(plan, io, decoder)? {
                     Outcome::Done(output) => break output,

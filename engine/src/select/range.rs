@@ -1,6 +1,6 @@
 //! One range of an answer: prepared from the blocks' indexes, then encoded from its chunks' bytes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -209,8 +209,8 @@ impl Prepared {
             .collect()
     }
 
-    /// Takes what was fetched, in the order of [`Prepared::remote_ranges`].
-    pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>) {
+    /// Takes what was fetched in `time`, in the order of [`Prepared::remote_ranges`].
+    pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>, time: Duration) {
         let mut downloaded = vec![false; self.read.ranges.len()];
         let remote = (0..self.read.ranges.len()).filter(|at| !self.is_local(plan, self.read.ranges[*at].file));
         for (at, part) in remote.zip(&fetched) {
@@ -219,6 +219,7 @@ impl Prepared {
         self.fetched = fetched;
         let count = self.read.places.iter().filter(|place| downloaded[place.range as usize]).count();
         let stats = &mut self.output.stats;
+        stats.read_ns += time.as_nanos() as u64;
         stats.chunks_fetched += count as u64;
         stats.chunks_fetched_bytes += self.fetched.iter().map(|part| part.downloaded_bytes).sum::<u64>();
         stats.chunks_fetches += self.fetched.iter().map(|part| part.downloads).sum::<u64>();

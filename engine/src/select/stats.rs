@@ -9,6 +9,8 @@ pub struct Stats {
     pub blocks_queried: u64,
     /// Series that blocks' indexes found.
     pub postings_touched: u64,
+    /// Blocks whose indexes found none.
+    pub postings_empty: u64,
     /// Bytes of these postings, four each.
     pub postings_touched_bytes: u64,
     /// Of these, those for which the bucket was read.
@@ -17,6 +19,8 @@ pub struct Stats {
     pub postings_fetched_bytes: u64,
     /// Reads of the bucket for them.
     pub postings_fetches: u64,
+    /// Nanoseconds of these reads.
+    pub postings_fetch_ns: u64,
     /// Series whose labels and chunk places were looked up.
     pub series_touched: u64,
     /// Bytes of these labels and chunk places.
@@ -27,6 +31,8 @@ pub struct Stats {
     pub series_fetched_bytes: u64,
     /// Reads of the bucket for them.
     pub series_fetches: u64,
+    /// Nanoseconds of these reads.
+    pub series_fetch_ns: u64,
     /// Chunks of the answer, before equal ones were dropped.
     pub chunks_touched: u64,
     /// Bytes of these chunks.
@@ -45,7 +51,7 @@ pub struct Stats {
     pub frame_bytes: u64,
     /// Nanoseconds that the index took.
     pub index_ns: u64,
-    /// Nanoseconds spent waiting for local reads.
+    /// Nanoseconds spent waiting for chunks, local or not, those of parts that wait at once added up.
     pub read_ns: u64,
     /// Nanoseconds spent merging, checking and framing.
     pub merge_ns: u64,
@@ -55,10 +61,12 @@ impl Stats {
     /// Counts the series that a block's index found, and what was read for that.
     pub fn add_postings(&mut self, count: u64, read: PagesRead) {
         self.postings_touched += count;
+        self.postings_empty += u64::from(count == 0);
         self.postings_touched_bytes += size_of::<u32>() as u64 * count;
         self.postings_fetched += if read.reads > 0 { count } else { 0 };
         self.postings_fetched_bytes += read.bytes;
         self.postings_fetches += read.reads;
+        self.postings_fetch_ns += read.ns;
     }
 
     /// Counts series that were looked up, the bytes that they have, and what was read for that.
@@ -68,21 +76,25 @@ impl Stats {
         self.series_fetched += if read.reads > 0 { count } else { 0 };
         self.series_fetched_bytes += read.bytes;
         self.series_fetches += read.reads;
+        self.series_fetch_ns += read.ns;
     }
 
     /// Adds what another part of the request has touched.
     pub fn add(&mut self, other: &Self) {
         self.blocks_queried += other.blocks_queried;
         self.postings_touched += other.postings_touched;
+        self.postings_empty += other.postings_empty;
         self.postings_touched_bytes += other.postings_touched_bytes;
         self.postings_fetched += other.postings_fetched;
         self.postings_fetched_bytes += other.postings_fetched_bytes;
         self.postings_fetches += other.postings_fetches;
+        self.postings_fetch_ns += other.postings_fetch_ns;
         self.series_touched += other.series_touched;
         self.series_touched_bytes += other.series_touched_bytes;
         self.series_fetched += other.series_fetched;
         self.series_fetched_bytes += other.series_fetched_bytes;
         self.series_fetches += other.series_fetches;
+        self.series_fetch_ns += other.series_fetch_ns;
         self.chunks_touched += other.chunks_touched;
         self.chunks_touched_bytes += other.chunks_touched_bytes;
         self.chunks_fetched += other.chunks_fetched;

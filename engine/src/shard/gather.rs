@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use crate::block::{BlockSet, Chosen};
 use crate::model::{BlockId, Budget, Error, ErrorKind, Reservation};
@@ -325,7 +326,9 @@ impl SeriesStream {
                         let Some(fetcher) = &shared.fetcher else {
                             return Err(Error::new(ErrorKind::Bug, "a block is not local and nothing can fetch it"));
                         };
-                        prepared.set_fetched(&shared.plan, fetcher.fetch(ranges).await);
+                        let begin = Instant::now();
+                        let fetched = fetcher.fetch(ranges).await;
+                        prepared.set_fetched(&shared.plan, fetched, begin.elapsed());
                         waiting = shared.step(Work::Resume(prepared))?;
                     }
                 }

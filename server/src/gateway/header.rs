@@ -145,10 +145,11 @@ impl Source for IndexSource {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        let begin = Instant::now();
         match self {
             Self::File(file) => {
                 file.read_at(offset, out)?;
-                PagesRead::add(out.len(), 1);
+                PagesRead::add(out.len(), 1, begin.elapsed());
                 Ok(())
             }
             Self::Object(index) => {
@@ -156,7 +157,7 @@ impl Source for IndexSource {
                 let range = offset..offset + out.len();
                 let read =
                     index.mover.wait_for(async move { ranges.read(name, len, (range, Wanted::Last)).await })??;
-                PagesRead::add(read.downloaded_bytes, read.downloads);
+                PagesRead::add(read.downloaded_bytes, read.downloads, begin.elapsed());
                 out.copy_from_slice(&read.bytes);
                 Ok(())
             }

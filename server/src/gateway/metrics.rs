@@ -53,6 +53,10 @@ pub struct StoreMetrics {
     gate_in_flight: Gauge,
     gate_passed: Counter,
     postings_sizes: Histograms,
+    postings_fetch: Histograms,
+    postings_empty: Counters,
+    series_fetch: Histograms,
+    chunks_fetch: Histograms,
     /// What Series calls were answered with.
     pub requested: Requested,
     /// Seconds that index-headers took to be opened, and to be made of what was read for them.
@@ -121,6 +125,10 @@ impl StoreMetrics {
             gate_in_flight: Gauge::default(),
             gate_passed: Counter::default(),
             postings_sizes: Histograms::new_with_constructor(postings),
+            postings_fetch: Histograms::new_with_constructor(duration_histogram),
+            postings_empty: Counters::default(),
+            series_fetch: Histograms::new_with_constructor(duration_histogram),
+            chunks_fetch: Histograms::new_with_constructor(duration_histogram),
             requested: Requested::default(),
             header_loads: Histogram::new(HEADER_BUCKETS),
             header_downloads: Histogram::new(HEADER_DOWNLOAD_BUCKETS),
@@ -181,6 +189,19 @@ impl StoreMetrics {
         family("series_merge_duration_seconds", "Time to merge the answers of all blocks", &self.merge_duration);
         family("series_result_series", "Number of series in the result of a Series request", &self.result_series);
         family("postings_size_bytes", "Size in bytes of the postings for a single series call", &self.postings_sizes);
+        // In the second names Thanos adds up what is fetched at once, which is done in both here.
+        let help = "Seconds that a Series request waited for postings, series or chunks";
+        for (name, fetch) in [
+            ("postings_fetch_duration_seconds", &self.postings_fetch),
+            ("series_fetch_duration_seconds", &self.series_fetch),
+            ("series_fetch_duration_sum_seconds", &self.series_fetch),
+            ("chunks_fetch_duration_seconds", &self.chunks_fetch),
+            ("chunks_fetch_duration_sum_seconds", &self.chunks_fetch),
+        ] {
+            family(name, help, fetch);
+        }
+        let help = "Total number of empty postings when fetching block series";
+        registry.register("empty_postings", help, self.postings_empty.clone());
         let help = "Size in bytes of the chunks of each series that was sent";
         registry.register("sent_chunk_size_bytes", help, self.sent_sizes.clone());
         let help = "Number of queries that were dropped due to the limit";
@@ -221,6 +242,13 @@ impl StoreMetrics {
         self.merge_duration.get_or_create(&of_tenant).observe(run.merge.as_secs_f64());
         self.result_series.get_or_create(&of_tenant).observe(stats.merged_series as f64);
         self.postings_sizes.get_or_create(&of_tenant).observe(stats.postings_touched_bytes as f64);
+        self.postings_empty.get_or_create(&of_tenant).inc_by(stats.postings_empty);
+        let fetch = |family: &Histograms, ns: u64| family.get_or_create(&of_tenant).observe(ns as f64 / 1e9);
+        fetch(&self.postings_fetch, stats.postings_fetch_ns);
+        fetch(&self.series_fetch, stats.series_fetch_ns);
+        if stats.chunks_touched > 0 {
+            fetch(&self.chunks_fetch, stats.read_ns);
+        }
         let items = [
             (
                 "postings",
