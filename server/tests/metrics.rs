@@ -102,6 +102,10 @@ fn a_store_publishes_each_family_once() {
         ("grpc_req_panics_recovered_total", 0.0),
         ("thanos_bucket_store_series_gate_queries_total", 1.0),
         ("thanos_bucket_store_postings_size_bytes_count", 1.0),
+        ("thanos_bucket_store_postings_fetch_duration_seconds_count{tenant=\"default-tenant\"}", 1.0),
+        ("thanos_bucket_store_series_fetch_duration_sum_seconds_count{tenant=\"default-tenant\"}", 1.0),
+        ("thanos_bucket_store_chunks_fetch_duration_seconds_count{tenant=\"default-tenant\"}", 1.0),
+        ("thanos_bucket_store_empty_postings_total{tenant=\"default-tenant\"}", 0.0),
         ("thanos_bucket_store_indexheader_load_duration_seconds_count", 0.0),
     ] {
         assert_eq!(uru.metric(metric), Some(value), "{metric}");
@@ -121,10 +125,20 @@ fn a_querier_publishes_each_family_once() {
         "thanos_status{check=\"ready\",component=\"query\"}",
         "thanos_query_concurrent_gate_queries_duration_seconds_count",
         "prometheus_engine_query_duration_histogram_seconds_count{engine=\"prometheus\",mode=\"local\",slice=\"inner_eval\"}",
+        "prometheus_engine_query_duration_seconds_count{engine=\"prometheus\",mode=\"local\",slice=\"prepare_time\"}",
         "prometheus_engine_queries_concurrent_max{engine=\"prometheus\",mode=\"local\"}",
+        "thanos_query_concurrent_selects_gate_selects_total",
+        "thanos_query_concurrent_selects_gate_selects_max",
+        "thanos_query_concurrent_selects_gate_selects_duration_seconds_count",
     ] {
         assert!(uru.metric(series).is_some_and(|value| value >= 1.0), "{series}");
     }
+    let quantile = |slice: &str| {
+        let labels = format!("{{engine=\"prometheus\",mode=\"local\",slice=\"{slice}\",quantile=\"0.99\"}}");
+        uru.metric(&format!("prometheus_engine_query_duration_seconds{labels}")).unwrap()
+    };
+    assert!((1e-9..60.0).contains(&quantile("inner_eval")) && quantile("result_sort").is_nan());
+    assert!(uru.get("/metrics").1.contains("# TYPE prometheus_engine_query_duration_seconds summary\n"));
     assert_eq!(uru.metric("thanos_query_range_requested_timespan_duration_seconds_sum"), Some(7200.0));
     for name in [
         "thanos_query_endpoints_dns_lookups_total",
@@ -132,12 +146,16 @@ fn a_querier_publishes_each_family_once() {
         "thanos_query_duplicated_endpoint_addresses_total",
         "prometheus_engine_query_log_enabled",
         "prometheus_engine_query_log_failures_total",
+        "thanos_query_concurrent_selects_gate_selects_in_flight",
+        "thanos_engine_queries_total",
     ] {
         assert_eq!(uru.metric(name), Some(0.0), "{name}");
     }
     let distributed = Uru::start("query", &["--query.mode=distributed"]);
-    let series = "prometheus_engine_queries_concurrent_max{engine=\"thanos\",mode=\"distributed\"}";
-    assert!(distributed.metric(series) >= Some(1.0), "{series}");
+    let labels = "{engine=\"thanos\",mode=\"distributed\"}";
+    assert!(distributed.metric(&format!("prometheus_engine_queries_concurrent_max{labels}")) >= Some(1.0));
+    distributed.get("/api/v1/query?query=up");
+    assert_eq!(distributed.metric(&format!("thanos_engine_queries_total{labels}")), Some(1.0));
 }
 
 #[test]

@@ -81,6 +81,29 @@ fn a_client_that_goes_away_ends_the_work_at_the_endpoints() {
 }
 
 #[test]
+fn the_next_start_tells_which_queries_ran_when_the_process_was_killed() {
+    let hung = endpoint("hung", vec![Step::Hang]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("--query.active-query-path={}", folder.path().join("deep/active").display());
+    let uru = querier(&[&hung], &["--query.timeout=1h", &path]);
+    assert!(!uru.log().contains("did not finish"), "{}", uru.log());
+    query(&uru, "&timeout=10ms");
+    let mut client = TcpStream::connect(&uru.http).unwrap();
+    client.write_all(b"GET /api/v1/query?query=rate(up[5m]) HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
+    hung.wait_for_a_call();
+    uru.kill();
+    let uru = querier(&[&hung], &[&path]);
+    let log = uru.log();
+    let line = log.lines().find(|line| line.contains("these queries did not finish in the last run")).expect(&log);
+    assert!(line.contains("rate(up[5m])") && line.matches("timestamp_sec").count() == 1, "{line}");
+    assert!(uru.terminate().success());
+    assert!(!querier(&[&hung], &[&path]).log().contains("did not finish"));
+    let file = format!("--query.active-query-path={}", folder.path().join("deep/active/queries.active").display());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_uru")).args(["query", &file]).output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("active-query-path"));
+}
+
+#[test]
 fn silent_endpoints_are_left_out_after_the_response_timeout() {
     let well = endpoint("well", vec![up("well")]);
     let silent = [vec![Step::Mute], vec![Step::Hang], vec![up("before"), Step::Hang]];

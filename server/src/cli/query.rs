@@ -147,7 +147,12 @@ pub const ENDPOINTS: &[Flag] = &[
         "names are resolved by one resolver",
     )
     .hidden(),
-    Flag::without_effect("query.active-query-path", Kind::Text, "", "running queries are not written to a file"),
+    Flag::new(
+        "query.active-query-path",
+        Kind::Text,
+        "",
+        "Folder of the file queries.active, which holds the queries that run; those that a crash ended are logged at the next start.",
+    ),
     Flag::new("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
     Flag::new("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),
     Flag::new("query.telemetry.request-series-seconds-quantiles", Kind::List, "", TELEMETRY),

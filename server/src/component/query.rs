@@ -1,7 +1,7 @@
 //! `uru query`: PromQL over endpoints.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +21,7 @@ use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::Origins;
 use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
+use crate::api::http::query::active::ActiveQueries;
 use crate::api::http::query::backend::Backend;
 use crate::api::http::query::gate::Gate;
 use crate::api::http::query::lookback::Lookback;
@@ -100,7 +101,8 @@ pub fn run(values: &Values) -> Result<(), String> {
         };
         let mode = if values.text("query.mode") == Some("distributed") { Mode::Distributed } else { Mode::Local };
         let fanout = Fanout { mode, ..fanout(&values, proxy.clone()) };
-        let api = Arc::new(api(&values, Arc::new(fanout), memory));
+        let api = api(&values, Arc::new(fanout), memory);
+        let api = Arc::new(Api { gate: noted(api.gate, &values)?, ..api });
         api.gate.register(&mut registry, values.text("query.mode").unwrap_or("local"));
         proxy.requested.register(&mut registry);
         let prefixes = Prefixes::of(&values);
@@ -168,6 +170,14 @@ pub fn limits(values: &Values, memory: Arc<Budget>) -> promql::Options {
 /// The turns of queries that the flags describe.
 pub fn gate(values: &Values) -> Gate {
     Gate::new(values.integer("query.max-concurrent").max(1) as usize)
+}
+
+/// `gate`, with the queries that pass it in a file if there is to be one.
+fn noted(gate: Gate, values: &Values) -> Result<Gate, String> {
+    let flag = "query.active-query-path";
+    let Some(folder) = values.text(flag).filter(|folder| !folder.is_empty()) else { return Ok(gate) };
+    let active = ActiveQueries::open(Path::new(folder), gate.max());
+    Ok(gate.noted_in(active.map_err(|error| ConfigError::new(flag, error.to_string()).to_string())?))
 }
 
 /// The API that the flags describe, over queries that share `memory` with all else in the process.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::MetricConstructor;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -14,6 +15,10 @@ use crate::telemetry::rpc::RpcMetrics;
 
 /// Bytes of the label `external_labels` at most, as in Thanos.
 const EXTERNAL_LABELS_BYTES_MAX: usize = 1000;
+
+/// Upper bounds of seconds spent waiting for a turn, as in Thanos.
+const GATE_BUCKETS: [f64; 16] =
+    [0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0, 720.0];
 
 /// Metrics of a fan-out; clones share them.
 #[derive(Clone, Debug)]
@@ -31,6 +36,9 @@ pub struct FanoutMetrics {
     /// Calls of endpoints.
     pub calls: RpcMetrics,
     selects: Labelled<Histogram, Buckets>,
+    select_waits: Histogram,
+    selects_in_flight: Gauge,
+    selects_begun: Counter,
     buckets: TelemetryBuckets,
     connection_labels: Vec<String>,
 }
@@ -109,6 +117,9 @@ impl FanoutMetrics {
             empty_streams: Counter::default(),
             calls: RpcMetrics::default(),
             selects: Labelled::new_with_constructor(Buckets(buckets.seconds.clone())),
+            select_waits: Histogram::new(GATE_BUCKETS),
+            selects_in_flight: Gauge::default(),
+            selects_begun: Counter::default(),
             buckets,
             connection_labels,
         }
@@ -134,6 +145,26 @@ impl FanoutMetrics {
             "Seconds that selections from endpoints took, by how much they gave",
             self.selects.clone(),
         );
+        // A query selects one after the other, so that none waits.
+        let max = Gauge::<i64>::default();
+        max.set(1);
+        let gate = registry.sub_registry_with_prefix("thanos_query_concurrent_selects_gate_selects");
+        gate.register("max", "Selections of a query that run at once, at most", max);
+        gate.register("in_flight", "Selections that run now", self.selects_in_flight.clone());
+        gate.register("duration_seconds", "Seconds that selections waited for their turn", self.select_waits.clone());
+        registry.register(
+            "thanos_query_concurrent_selects_gate_selects",
+            "Selections that got their turn",
+            self.selects_begun.clone(),
+        );
+    }
+
+    /// A selection begins, and runs until what is returned is dropped.
+    pub fn select_begins(&self) -> Selecting {
+        self.select_waits.observe(0.0);
+        self.selects_begun.inc();
+        self.selects_in_flight.inc();
+        Selecting(self.selects_in_flight.clone())
     }
 
     /// Healthy endpoints now: the external label sets of each, as text, and its kind.
@@ -190,6 +221,16 @@ impl FanoutMetrics {
             ("tenant", tenant.to_owned()),
         ];
         self.selects.get_or_create(&labels).observe(time.as_secs_f64());
+    }
+}
+
+/// A selection that runs.
+#[derive(Debug)]
+pub struct Selecting(Gauge);
+
+impl Drop for Selecting {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -154,7 +154,8 @@ impl QueryService {
         };
         let asked = Asked { text, expr, when, scope };
         let limits = (Instant::now() + timeout, lookback_ms);
-        evaluate(&self.api, asked, limits, |result, _| Ok(result)).await.map_err(|failure| failure.status())
+        let evaluated = evaluate(&self.api, asked, limits, |evaluated, _| Ok(evaluated.result)).await;
+        evaluated.map_err(|failure| failure.status())
     }
 }
 

@@ -50,7 +50,7 @@ pub struct RemoteSource {
 
 impl Source for RemoteSource {
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        let begin = Instant::now();
+        let (begin, _selecting) = (Instant::now(), self.proxy.metrics.select_begins());
         let mut batches = self.wait(self.open(request))?;
         // What takes a batch may wait too, for example for a client who reads: so it is called between
         // two waits, not within one.

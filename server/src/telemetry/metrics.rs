@@ -137,10 +137,24 @@ pub fn registry() -> Registry {
 pub fn render(registry: &Registry, accept: &str) -> (&'static str, String) {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a string can't fail");
+    let text = with_summaries(&text);
     if accept.contains("application/openmetrics-text") {
         return (OPENMETRICS, text);
     }
     (PROMETHEUS_TEXT, to_prometheus_text(&text))
+}
+
+/// The library has no word for summaries, and nothing else is of a kind that is unknown.
+fn with_summaries(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        let summary = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" unknown"));
+        let _ = match summary {
+            Some(name) => writeln!(text, "# TYPE {name} summary"),
+            None => writeln!(text, "{line}"),
+        };
+    }
+    text
 }
 
 /// OpenMetrics names a counter without `_total` in its comments and ends with a comment of its own;
@@ -158,7 +172,6 @@ fn to_prometheus_text(openmetrics: &str) -> String {
         }
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             let suffix = if kind == "counter" { "_total" } else { "" };
-            let kind = if kind == "unknown" { "untyped" } else { kind };
             if let Some((_, words)) = help.take().filter(|(helped, _)| *helped == name) {
                 let _ = writeln!(text, "# HELP {name}{suffix} {words}");
             }
@@ -264,6 +277,7 @@ fn network_bytes() -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::summary::Summaries;
 
     #[test]
     fn both_formats_name_counters_as_their_readers_expect() {
@@ -277,6 +291,27 @@ mod tests {
         assert_eq!(kind, PROMETHEUS_TEXT);
         let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\nthanos_x_total{op=\"get\"} 3\n";
         assert_eq!(old, expected);
+    }
+
+    #[test]
+    fn summaries_are_of_their_kind_in_both_formats() {
+        let mut registry = Registry::default();
+        let summaries = Summaries::new("slice", &["a"]);
+        registry.sub_registry_with_label(("mode".into(), "local".into())).register(
+            "x_seconds",
+            "Time",
+            summaries.clone(),
+        );
+        summaries.observe("a", 1.0);
+        let line = |label: &str, value: &str| format!("x_seconds{label} {value}\n");
+        let samples = [0.5, 0.9, 0.99].map(|quantile| {
+            line(&format!("{{mode=\"local\",slice=\"a\",quantile=\"{quantile}\"}}"), "0.9950248756218907")
+        });
+        let samples = samples.concat()
+            + "x_seconds_sum{mode=\"local\",slice=\"a\"} 1.0\nx_seconds_count{mode=\"local\",slice=\"a\"} 1\n";
+        let expected = format!("# HELP x_seconds Time.\n# TYPE x_seconds summary\n{samples}");
+        assert_eq!(render(&registry, "*/*").1, expected);
+        assert_eq!(render(&registry, OPENMETRICS).1, expected + "# EOF\n");
     }
 
     #[test]

@@ -10,3 +10,5 @@ pub mod rpc;
 pub mod requests;
 /// The registry of metrics and its text formats.
 pub mod metrics;
+/// Quantiles of what was observed lately.
+pub mod summary;

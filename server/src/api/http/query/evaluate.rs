@@ -18,6 +18,7 @@ use super::ending::Ending;
 use super::json::{Completeness, analysis, plan, push_value_while};
 use super::params::{Params, now_ms};
 use super::respond::{Failure, OPENING, closed, success};
+use super::timings::Slice;
 use super::tree::narrow;
 
 /// Most steps of a range query.
@@ -118,13 +119,14 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     let wants_analysis = matches!(params.first("analyze"), "true" | "1");
     let timeout = api.settings.timeout.min(Duration::from_millis(timeout_ms.max(0) as u64));
     let deadline = Instant::now() + timeout;
-    let render = move |result: QueryResult, patience: &Patience| {
+    let render = move |evaluated: Evaluated, patience: &Patience| {
+        let result = &evaluated.result;
         result.memory.hold(text_bytes(&result.value))?;
         let mut data = Vec::with_capacity(4096);
         data.extend_from_slice(OPENING);
         let completeness = push_value_while(&mut data, &result.value, limit, patience)?;
         if !stats.is_empty() {
-            data.extend_from_slice(format!(",\"stats\":{}", stats_json(&result)).as_bytes());
+            data.extend_from_slice(format!(",\"stats\":{}", stats_json(&evaluated)).as_bytes());
         }
         data.extend_from_slice(b",\"analysis\":");
         if wants_analysis {
@@ -133,32 +135,46 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
             data.extend_from_slice(b"{}");
         }
         data.push(b'}');
-        let mut warnings = result.warnings;
+        let QueryResult { mut warnings, infos, .. } = evaluated.result;
         if completeness == Completeness::Truncated {
             warnings.push("results truncated due to limit".to_owned());
         }
-        Ok((data, warnings, result.infos))
+        Ok((data, warnings, infos))
     };
     let (data, warnings, infos) = evaluate(&api, asked, (deadline, lookback_ms), render).await?;
     Ok(closed(data, &warnings, &infos))
 }
 
-fn stats_json(result: &QueryResult) -> serde_json::Value {
-    let seconds = result.explained.seconds;
+fn stats_json(evaluated: &Evaluated) -> serde_json::Value {
+    let [queued, prepared, computed] =
+        [evaluated.queued, evaluated.prepared, evaluated.computed].map(|time| time.as_secs_f64());
+    let stats = &evaluated.result.stats;
     json!({
         "timings": {
-            "evalTotalTime": seconds,
+            "evalTotalTime": prepared + computed,
             "resultSortTime": 0,
-            "queryPreparationTime": 0,
-            "innerEvalTime": seconds,
-            "execQueueTime": 0,
-            "execTotalTime": seconds,
+            "queryPreparationTime": prepared,
+            "innerEvalTime": computed,
+            "execQueueTime": queued,
+            "execTotalTime": queued + prepared + computed,
         },
         "samples": {
-            "totalQueryableSamples": result.stats.samples_queried,
-            "peakSamples": result.stats.peak_samples,
+            "totalQueryableSamples": stats.samples_queried,
+            "peakSamples": stats.peak_samples,
         },
     })
+}
+
+/// The result of a query, and what it took.
+pub(crate) struct Evaluated {
+    /// The result.
+    pub result: QueryResult,
+    /// Waiting for its turn.
+    queued: Duration,
+    /// Planning.
+    prepared: Duration,
+    /// Reading and computing.
+    computed: Duration,
 }
 
 /// Evaluates on a thread of its own, as a query computes and waits for sources, and makes of the result
@@ -168,23 +184,31 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     api: &Arc<Api>,
     asked: Asked,
     (deadline, lookback_ms): (Instant, i64),
-    render: impl FnOnce(QueryResult, &Patience) -> Result<T, Error> + Send + 'static,
+    render: impl FnOnce(Evaluated, &Patience) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
     let (ending, _caller) = Ending::at(deadline);
     let by_default = || api.settings.lookback.ms(api.engine.options().lookback_ms, asked.scope.max_resolution_ms);
     let lookback_ms = if lookback_ms > 0 { lookback_ms } else { by_default() };
     let context = Context { patience: ending.patience(), lookback_ms: Some(lookback_ms) };
-    let turn = api.gate.enter(deadline).await?;
+    let turn = api.gate.enter(&asked.text, deadline).await?;
     context.patience.check()?;
     let shared = Arc::clone(api);
     let running = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let metrics = &shared.gate.engine;
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
+        let begin = Instant::now();
         let (left, source) = shared.backend.plan(question, &asked.scope, &ending);
+        let prepared = begin.elapsed();
+        metrics.took(Slice::PrepareTime, prepared);
         let parsed = Parsed { text: &asked.text, expr: left.as_ref().unwrap_or(&asked.expr) };
-        let result = shared.engine.evaluate(parsed, asked.when, source, &context)?;
-        shared.gate.evaluated(result.stats.samples_queried, result.explained.seconds);
-        render(result, &context.patience).map_err(Failure::from)
+        let begin = Instant::now();
+        let result = shared.engine.evaluate(parsed, asked.when, source, &context);
+        let computed = begin.elapsed();
+        metrics.took(Slice::InnerEval, computed);
+        let result = result?;
+        metrics.loaded(result.stats.samples_queried);
+        let evaluated = Evaluated { result, queued: turn.waited, prepared, computed };
+        render(evaluated, &context.patience).map_err(Failure::from)
     });
     running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?
 }

@@ -1,9 +1,8 @@
 //! How many queries run at once (`--query.max-concurrent`); the others wait for their turn. Which ranges
 //! they are about is counted.
 
-use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::model::{Error, ErrorKind};
 use prometheus_client::metrics::counter::Counter;
@@ -12,7 +11,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::telemetry::metrics::{Histograms, duration_histogram};
+use super::active::{ActiveQueries, Running};
+use super::timings::{EngineMetrics, Slice};
+use crate::telemetry::metrics::duration_histogram;
 
 /// The least upper bound of queries' ranges: 15 minutes.
 const RANGE_FIRST_SECONDS: f64 = 15.0 * 60.0;
@@ -26,15 +27,19 @@ pub struct Gate {
     waits: Histogram,
     entered: Counter,
     ranges: Histogram,
-    samples: Counter,
-    durations: Histograms,
+    /// What queries take.
+    pub engine: EngineMetrics,
+    active: Option<ActiveQueries>,
 }
 
 /// A query's turn; over when dropped. Whoever works on the query holds it, so that a query whose caller
 /// has gone counts until its work has ended.
 #[derive(Debug)]
 pub struct Turn {
+    /// How long it waited for it.
+    pub waited: Duration,
     in_flight: Gauge,
+    _running: Option<Running>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -48,11 +53,21 @@ impl Gate {
             waits: duration_histogram(),
             entered: Counter::default(),
             ranges: Histogram::new(exponential_buckets(RANGE_FIRST_SECONDS, 2.0, 12)),
-            samples: Counter::default(),
-            durations: Histograms::new_with_constructor(|| Histogram::new([0.01, 0.1, 1.0, 10.0])),
+            engine: EngineMetrics::default(),
+            active: None,
         };
         gate.max.set(max as i64);
         gate
+    }
+
+    /// Queries that run at once, at most.
+    pub fn max(&self) -> usize {
+        usize::try_from(self.max.get()).unwrap_or(usize::MAX)
+    }
+
+    /// The same, with the queries that have their turn in a file.
+    pub fn noted_in(self, active: ActiveQueries) -> Self {
+        Self { active: Some(active), ..self }
     }
 
     /// Publishes how it is used; `mode` is that of `--query.mode`.
@@ -65,35 +80,7 @@ impl Gate {
         registry.register(name("queries"), "Queries that got their turn", self.entered.clone());
         let name = "thanos_query_range_requested_timespan_duration_seconds";
         registry.register(name, "A histogram of the query range window in seconds", self.ranges.clone());
-        self.register_engine(registry, mode);
-    }
-
-    /// Publishes the same under the names of Prometheus' engine, with Thanos' labels.
-    fn register_engine(&self, registry: &mut Registry, mode: &str) {
-        // What is distributed is so by Thanos' own engine.
-        let engine = if mode == "distributed" { "thanos" } else { "prometheus" };
-        let labels = [("engine", engine), ("mode", mode)];
-        let labels = labels.map(|(name, value)| (Cow::from(name.to_owned()), Cow::from(value.to_owned())));
-        let registry = registry.sub_registry_with_labels(labels.into_iter());
-        let registry = registry.sub_registry_with_prefix("prometheus_engine");
-        // There is no such log.
-        registry.register("query_log_enabled", "State of the query log", Gauge::<i64>::default());
-        registry.register("query_log_failures", "The number of query log failures", Counter::<u64>::default());
-        registry.register("queries", "The current number of queries being executed", self.in_flight.clone());
-        registry.register("queries_concurrent_max", "The max number of concurrent queries", self.max.clone());
-        registry.register("query_samples", "The total number of samples loaded by all queries", self.samples.clone());
-        let help = "The duration of various parts of PromQL query execution";
-        registry.register("query_duration_histogram_seconds", help, self.durations.clone());
-    }
-
-    /// A query was evaluated: the samples that it loaded, and its time.
-    pub fn evaluated(&self, samples: u64, seconds: f64) {
-        self.samples.inc_by(samples);
-        self.observe("inner_eval", seconds);
-    }
-
-    fn observe(&self, slice: &str, seconds: f64) {
-        self.durations.get_or_create(&vec![("slice", slice.to_owned())]).observe(seconds);
+        self.engine.register(registry, mode, (&self.in_flight, &self.max), &self.entered);
     }
 
     /// A query over a range of so many milliseconds is asked.
@@ -101,18 +88,20 @@ impl Gate {
         self.ranges.observe(milliseconds as f64 / 1000.0);
     }
 
-    /// Waits for a turn until `deadline`.
-    pub async fn enter(&self, deadline: Instant) -> Result<Turn, Error> {
+    /// Waits for the turn of a query until `deadline`.
+    pub async fn enter(&self, query: &str, deadline: Instant) -> Result<Turn, Error> {
         let begin = Instant::now();
         let turn = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.turns).acquire_owned()).await;
-        self.waits.observe(begin.elapsed().as_secs_f64());
-        self.observe("queue_time", begin.elapsed().as_secs_f64());
+        let waited = begin.elapsed();
+        self.waits.observe(waited.as_secs_f64());
+        self.engine.took(Slice::QueueTime, waited);
         let permit = turn
             .map_err(|_| Error::new(ErrorKind::Deadline, "query timed out in query queue"))?
             .map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?;
         self.in_flight.inc();
         self.entered.inc();
-        Ok(Turn { in_flight: self.in_flight.clone(), _permit: permit })
+        let running = self.active.as_ref().and_then(|active| active.begin(query));
+        Ok(Turn { waited, in_flight: self.in_flight.clone(), _running: running, _permit: permit })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Prometheus' HTTP API with Thanos' extra parameters.
 
+/// Queries that have their turn, in a file.
+pub mod active;
 /// What answers: local blocks, or endpoints.
 pub mod backend;
 /// When requests end.
@@ -19,6 +21,8 @@ mod read_samples;
 pub(crate) mod respond;
 /// What runs: build, run time, flags.
 pub mod status;
+/// What queries take.
+pub mod timings;
 mod tree;
 
 use std::collections::BTreeMap;
