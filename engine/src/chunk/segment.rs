@@ -17,6 +17,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use crate::codec::{Corrupt, Cursor, varint};
+use crate::io::start_writeback;
 use crate::simd::crc32c::crc32c;
 
 use super::Encoding;
@@ -154,17 +155,22 @@ pub struct Writer {
     file: Option<BufWriter<File>>,
     /// Lengths of the segments so far, that of the open one last.
     lens: Vec<u64>,
+    /// Bytes of the open segment that are on their way to the disk.
+    sent: u64,
     record: Vec<u8>,
 }
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Bytes that are written before they are sent to the disk, which works on them while others are made.
+const SENT_BYTES: u64 = 8 << 20;
+
 impl Writer {
     /// A writer of the files of `folder`, which exists and is empty; no file is longer than
     /// `segment_bytes_max` unless one chunk is.
     pub fn new(folder: PathBuf, segment_bytes_max: u64) -> Self {
-        Self { folder, segment_bytes_max, file: None, lens: Vec::new(), record: Vec::new() }
+        Self { folder, segment_bytes_max, file: None, lens: Vec::new(), sent: 0, record: Vec::new() }
     }
 
     /// Writes a chunk and gives where it lies.
@@ -191,6 +197,10 @@ impl Writer {
         let offset = u32::try_from(*len).map_err(|_| io::Error::other("a segment ends before byte 2^32"))?;
         file.write_all(record)?;
         *len += record.len() as u64;
+        if *len - self.sent >= SENT_BYTES {
+            start_writeback(file.get_ref(), self.sent..*len);
+            self.sent = *len;
+        }
         Ok(ChunkRef { segment: (self.lens.len() - 1) as u32, offset })
     }
 
@@ -208,6 +218,7 @@ impl Writer {
         file.write_all(&HEADER)?;
         self.file = Some(file);
         self.lens.push(HEADER_LEN as u64);
+        self.sent = 0;
         Ok(())
     }
 

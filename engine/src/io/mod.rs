@@ -33,7 +33,7 @@ pub mod replace;
 /// io_uring.
 pub mod uring;
 
-pub use file::{File, raise_open_files_max};
+pub use file::{File, raise_open_files_max, start_writeback};
 
 /// Bytes of a window.
 pub const WINDOW_BYTES: usize = 1 << 20;
