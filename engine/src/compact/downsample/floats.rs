@@ -6,13 +6,15 @@ use crate::chunk::{Encoding, xor};
 use crate::compact::output::Made;
 use crate::model::FloatColumns;
 use crate::model::value::is_stale_nan;
-use crate::simd;
+use crate::simd::{self, Kernel};
 
 /// The aggregates of a run of windows: columns of one length.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
     /// Last millisecond of each window.
     pub(super) times: Vec<i64>,
+    /// Where its samples end.
+    ends: Vec<usize>,
     /// Number of samples.
     pub(super) counts: Vec<f64>,
     /// Their sum.
@@ -27,43 +29,98 @@ pub(super) struct Windows {
 
 impl Windows {
     fn clear(&mut self) {
-        let Self { times, counts, sums, mins, maxs, counters } = self;
+        let Self { times, ends, counts, sums, mins, maxs, counters } = self;
         times.clear();
+        ends.clear();
         for column in [counts, sums, mins, maxs, counters] {
             column.clear();
         }
     }
 
-    /// Replaces the windows by those of `times` and `values`, which are of one length and hold no NaN.
+    /// Replaces the windows by those of `times`, which ascend, and `values`, which are of one length. A window
+    /// with a NaN in it has a sum that is one.
     pub(super) fn reduce(&mut self, times: &[i64], values: &[f64], resolution: i64) {
         self.clear();
-        let (Some(last_time), Some(first)) = (times.last(), values.first()) else { return };
-        let mut counter = Counter { before: *first, value: *first };
-        let (mut at, mut end) = (0, i64::MIN);
-        while at < times.len() {
-            let (start, time) = (at, times[at]);
-            // Mostly the next window, which needs no division.
+        self.split(times, resolution);
+        if simd::run_on(simd::isa(), Rises(values)) {
+            self.reduce_rising(values);
+        } else {
+            self.reduce_any(values);
+        }
+    }
+
+    /// Finds the windows.
+    fn split(&mut self, times: &[i64], resolution: i64) {
+        let Some(last_time) = times.last() else { return };
+        let (mut start, mut end, mut len) = (0, i64::MIN, 1);
+        while start < times.len() {
+            let time = times[start];
+            // Mostly the next window, which needs no division, and with as many samples as the one before.
             let next = end.saturating_add(resolution);
             end = if end >= 0 && time <= next { next } else { window_end(time, resolution) };
+            len = window_len(&times[start..], end, len);
+            start += len;
+            self.times.push(end.min(*last_time));
+            self.ends.push(start);
+            self.counts.push(len as f64);
+        }
+    }
+
+    /// Reduces values of which [`Rises`] is true: the first of a window is its smallest, the last its largest and
+    /// what the counter comes to.
+    fn reduce_rising(&mut self, values: &[f64]) {
+        let starts = || std::iter::once(0).chain(self.ends.iter().copied());
+        let sum = |(start, end): (usize, &usize)| values[start..*end].iter().fold(0.0, |sum, value| sum + value);
+        self.sums.extend(starts().zip(&self.ends).map(sum));
+        self.mins.extend(starts().zip(&self.ends).map(|(start, _)| values[start]));
+        self.maxs.extend(self.ends.iter().map(|end| values[end - 1]));
+        self.counters.extend_from_slice(&self.maxs);
+    }
+
+    fn reduce_any(&mut self, values: &[f64]) {
+        let (mut counter, mut start) = (Counter::START, 0);
+        for end in self.ends.iter().copied() {
             let mut window = Window::EMPTY;
-            window.add(values[at]);
-            if at > 0 {
-                counter.add(values[at]);
-            }
-            at += 1;
-            for (_, value) in times[at..].iter().zip(&values[at..]).take_while(|(time, _)| **time <= end) {
+            for value in &values[start..end] {
                 window.add(*value);
                 counter.add(*value);
-                at += 1;
             }
-            self.times.push(end.min(*last_time));
-            self.counts.push((at - start) as f64);
             self.sums.push(window.sum);
             self.mins.push(window.min);
             self.maxs.push(window.max);
             self.counters.push(counter.value);
+            start = end;
         }
     }
+}
+
+/// Whether values never fall, and a counter of them is the last of them at any time: what they rise by is added
+/// without an error. Sums and differences of integers have none, nor those of other numbers that don't double.
+struct Rises<'a>(&'a [f64]);
+
+impl Kernel for Rises<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let ([first, ..], [.., last]) = (self.0, self.0) else { return true };
+        // Zeros of two signs have no order, and windows start with finite numbers.
+        let is_plain = first.to_bits() != (-0.0f64).to_bits() && first.is_finite() && last.is_finite();
+        self.0.windows(2).fold(is_plain, |all, pair| {
+            let added = pair[0] + (pair[1] - pair[0]);
+            all & (pair[1] >= pair[0]) & (added.to_bits() == pair[1].to_bits())
+        })
+    }
+}
+
+/// How many of `times`, which ascend, are at most `end`, as the first is; `guess` is what is likely.
+#[inline(always)]
+fn window_len(times: &[i64], end: i64, guess: usize) -> usize {
+    let is_within = |at: usize| times.get(at).is_some_and(|time| *time <= end);
+    if is_within(guess - 1) && !is_within(guess) {
+        return guess;
+    }
+    times.iter().take_while(|time| **time <= end).count()
 }
 
 /// One window.
@@ -93,6 +150,9 @@ struct Counter {
 }
 
 impl Counter {
+    /// Before the first value, which adding it gives, even where it is a negative zero.
+    const START: Self = Self { before: 0.0, value: -0.0 };
+
     #[inline(always)]
     fn add(&mut self, value: f64) {
         // Chosen before it is subtracted, which takes no branch: gauges fall as often as they rise.
@@ -102,9 +162,24 @@ impl Counter {
     }
 }
 
-/// Whether there is nothing to be left out before windows are made, but for NaNs.
+/// Whether there is nothing to be left out before windows are made.
 pub(super) fn is_clean(times: &[i64], values: &[f64]) -> bool {
-    !values.iter().fold(false, |any, value| any | value.is_nan()) && times.is_sorted()
+    simd::run_on(simd::isa(), IsClean { times, values })
+}
+
+struct IsClean<'a> {
+    times: &'a [i64],
+    values: &'a [f64],
+}
+
+impl Kernel for IsClean<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let falls = self.times.windows(2).fold(false, |any, pair| any | (pair[1] < pair[0]));
+        !self.values.iter().fold(falls, |any, value| any | value.is_nan())
+    }
 }
 
 /// Replaces `clean` by the samples without stale markers and those that go back in time within their
@@ -180,8 +255,15 @@ impl Floats {
         if len == 0 {
             return None;
         }
-        let (times, values) = (&times[start..start + len], &values[start..start + len]);
-        if values.iter().fold(false, |any, value| any | value.is_nan()) {
+        self.chunk(&times[start..start + len], &values[start..start + len], resolution, made);
+        Some(start + len)
+    }
+
+    /// Makes one chunk of all samples that are numbers.
+    fn chunk(&mut self, times: &[i64], values: &[f64], resolution: i64, made: &mut Made) {
+        self.windows.reduce(times, values, resolution);
+        // A sum can be none too where infinities are added.
+        if self.windows.sums.iter().any(|sum| sum.is_nan()) && values.iter().any(|value| value.is_nan()) {
             let mut numbers = std::mem::take(&mut self.numbers);
             numbers.clear();
             for (time, value) in times.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
@@ -189,15 +271,8 @@ impl Floats {
             }
             self.chunk(&numbers.timestamps, &numbers.values, resolution, made);
             self.numbers = numbers;
-        } else {
-            self.chunk(times, values, resolution, made);
+            return;
         }
-        Some(start + len)
-    }
-
-    /// Makes one chunk of all samples.
-    fn chunk(&mut self, times: &[i64], values: &[f64], resolution: i64, made: &mut Made) {
-        self.windows.reduce(times, values, resolution);
         let (Some(first), Some(last)) = (times.first().zip(values.first()), values.last()) else { return };
         self.encode((*first.0, *first.1), *last, made);
     }
@@ -205,7 +280,7 @@ impl Floats {
     /// Encodes the windows; the counter starts with the first raw sample and ends with the last raw
     /// value, so that what follows knows of a reset between chunks.
     fn encode(&mut self, first: (i64, f64), last: f64, made: &mut Made) {
-        let Windows { times, counts, sums, mins, maxs, counters } = &mut self.windows;
+        let Windows { times, counts, sums, mins, maxs, counters, .. } = &mut self.windows;
         let [count_part, sum_part, min_part, max_part, counter_part] = &mut self.parts;
         let columns = [(counts, count_part), (sums, sum_part), (mins, min_part), (maxs, max_part)];
         for (values, part) in columns {
@@ -243,13 +318,17 @@ mod tests {
         fn every_aggregate_is_that_of_its_window(
             steps in prop::collection::vec((0..90_000i64, prop_oneof![Just(0.0), -5.0..5.0f64, 0.0..1e9f64]), 1..200),
             start in -1_000_000..1_000_000i64,
+            rising in prop::option::of((prop_oneof![Just(-0.0), Just(-7.0), Just(0.1), Just(1e300), Just(f64::INFINITY)], any::<bool>())),
             gap in (0..200usize, 0..2_000_000i64),
         ) {
             let (mut times, mut values, mut time) = (Vec::new(), Vec::new(), start);
             for (at, (step, value)) in steps.into_iter().enumerate() {
                 time += step + if at == gap.0 { gap.1 } else { 0 };
                 times.push(time);
-                values.push(value);
+                values.push(rising.map_or(value, |(first, is_whole)| {
+                    let more = if is_whole { value.abs().floor() } else { value.abs() };
+                    values.last().map_or(first, |last| last + more)
+                }));
             }
             let mut windows = Windows::default();
             windows.reduce(&times, &values, 300_000);
@@ -257,14 +336,17 @@ mod tests {
             for_each(&times, 300_000, |end, range| {
                 let within = &values[range.clone()];
                 assert_eq!(windows.times[at], end);
-                assert_eq!(windows.counts[at], within.len() as f64);
-                assert_eq!(windows.sums[at], within.iter().fold(0.0, |sum, value| sum + value));
-                assert_eq!(windows.mins[at], within.iter().copied().fold(f64::MAX, f64::min));
-                assert_eq!(windows.maxs[at], within.iter().copied().fold(-f64::MAX, f64::max));
                 let counter = values[..range.end].windows(2).fold(values[0], |counter, pair| {
                     counter + if pair[1] < pair[0] { pair[1] } else { pair[1] - pair[0] }
                 });
-                assert_eq!(windows.counters[at], counter);
+                let least = within.iter().fold(f64::MAX, |least, value| if *value < least { *value } else { least });
+                let most = within.iter().fold(-f64::MAX, |most, value| if *value > most { *value } else { most });
+                let sum = within.iter().fold(0.0, |sum, value| sum + value);
+                let found = [&windows.counts, &windows.sums, &windows.mins, &windows.maxs, &windows.counters];
+                for (column, wanted) in found.into_iter().zip([within.len() as f64, sum, least, most, counter]) {
+                    let is_same = column[at].to_bits() == wanted.to_bits() || column[at].is_nan() && wanted.is_nan();
+                    assert!(is_same, "{} at {at}, not {wanted}", column[at]);
+                }
                 at += 1;
             });
             prop_assert_eq!(at, windows.times.len());
