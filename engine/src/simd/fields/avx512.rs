@@ -8,7 +8,8 @@
 //! 4  sample i     byte p    carried bits │ fields … │ zeros    one by one: written, and carried from the byte
 //!    sample i+1   byte p+n            carried bits │ fields …  in which the fields have ended, their byte n
 //! ```
-//! Samples among which a timestamp field is wide are the scalar twin's.
+//! A sample whose timestamp field is wide is the scalar twin's, between those before and those after it. Samples
+//! among which nothing changes are zeros.
 
 use std::arch::x86_64::{
     __m512i, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_or_si128, _mm_shuffle_epi8, _mm_storeu_si128,
@@ -63,32 +64,63 @@ static TO_FRONT: [[u8; 16]; 16] = {
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
 pub unsafe fn put(times: &[i64], values: &[f64], window: Window, (out, bit): (&mut [u8], usize)) -> (usize, Window) {
     let samples = values.len() - 1;
-    let (zeros, is_wide) = zeros_and_wide(times, values);
-    if is_wide {
-        return scalar::put(times, values, window, (out, bit));
+    let (zeros, mut wide, is_constant) = survey(times, values);
+    if is_constant {
+        return (zero_fill(2 * samples, (out, bit)), window);
     }
     let mut windows = [MaybeUninit::uninit(); RUN + 1];
     // SAFETY: the zeros of all samples were found.
     let last = unsafe { follow_windows(&zeros[..samples], window, &mut windows) };
     let mut fields = Fields::NONE;
-    // SAFETY: the windows of all samples were followed.
-    let end = unsafe { fields.fill(times, values, &windows, bit) };
-    // SAFETY: the fields of all samples were made; each starts within the room of all, behind which there are
-    // sixteen bytes.
-    unsafe { fields.place(samples, bit, out) };
-    (end, Window { above: (last >> 32) as u8, below: last as u8 })
+    let (mut start, mut bit) = (0, bit);
+    loop {
+        let end = (wide.trailing_zeros() as usize).min(samples);
+        if start < end {
+            let (times, values) = (&times[start..end + 2], &values[start..=end]);
+            // SAFETY: the windows of all samples were followed.
+            let behind = unsafe { fields.fill(times, values, &windows[start..=end], bit) };
+            // SAFETY: the fields of these samples were made; each starts within the room of all, behind which
+            // there are sixteen bytes.
+            unsafe { fields.place(end - start, bit, out) };
+            bit = behind;
+        }
+        if end == samples {
+            return (bit, window_of(last));
+        }
+        // SAFETY: the windows of all samples were followed.
+        let before = window_of(unsafe { windows[end].assume_init() });
+        (bit, _) = scalar::put(&times[end..end + 3], &values[end..end + 2], before, (out, bit));
+        start = end + 1;
+        wide &= wide - 1;
+    }
 }
 
-/// The zeros of all samples, and whether a timestamp field is wide.
+/// The window whose zeros are these.
+#[inline(always)]
+fn window_of(zeros: Zeros) -> Window {
+    Window { above: (zeros >> 32) as u8, below: zeros as u8 }
+}
+
+/// Writes `len` zeros; gives the bit behind them.
+fn zero_fill(len: usize, (out, bit): (&mut [u8], usize)) -> usize {
+    out[bit / 8] &= !(0xff >> (bit % 8));
+    out[bit / 8 + 1..(bit + len).div_ceil(8)].fill(0);
+    bit + len
+}
+
+/// The zeros of all samples, a bit for each whose timestamp field is wide, and whether none differs from the one
+/// before it.
 #[target_feature(enable = "avx512f,avx512cd,avx512dq,bmi2")]
 #[inline]
-fn zeros_and_wide(times: &[i64], values: &[f64]) -> ([MaybeUninit<Zeros>; RUN], bool) {
+fn survey(times: &[i64], values: &[f64]) -> ([MaybeUninit<Zeros>; RUN], u64, bool) {
     let mut zeros = [MaybeUninit::uninit(); RUN];
-    let mut wide = 0;
+    let (mut wide, mut changed) = (0, _mm512_setzero_si512());
     let starts = (0..values.len() - 1).step_by(LANES);
     for (start, zeros) in starts.zip(zeros.as_chunks_mut::<LANES>().0) {
         let (change, xor) = changes(times, values, start);
-        wide |= !_mm512_cmplt_epu64_mask(_mm512_add_epi64(change, all(8191)), all(1 << 14));
+        let narrow = _mm512_cmplt_epu64_mask(_mm512_add_epi64(change, all(8191)), all(1 << 14));
+        wide |= u64::from(!narrow) << start;
+        changed = _mm512_or_si512(changed, _mm512_or_si512(change, xor));
         let above = _mm512_min_epu64(_mm512_lzcnt_epi64(xor), all(31));
         let lowest = _mm512_and_si512(xor, _mm512_sub_epi64(_mm512_setzero_si512(), xor));
         let below = _mm512_sub_epi64(all(63), _mm512_lzcnt_epi64(lowest));
@@ -97,7 +129,7 @@ fn zeros_and_wide(times: &[i64], values: &[f64]) -> ([MaybeUninit<Zeros>; RUN], 
         // SAFETY: eight places are 64 writable bytes.
         unsafe { _mm512_storeu_si512(zeros.as_mut_ptr().cast(), both) };
     }
-    (zeros, wide != 0)
+    (zeros, wide, _mm512_test_epi64_mask(changed, changed) == 0)
 }
 
 /// Of eight samples from number `start` on, or as many as there are, how the difference of the time differs
@@ -150,21 +182,15 @@ impl Fields {
     /// Makes those of all samples, from the bit number `bit` on; gives the bit behind them.
     ///
     /// # Safety
-    /// The windows of all samples are there, and the one before them.
+    /// The windows of all samples are there, behind the one before them.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vbmi2")]
     #[inline]
-    unsafe fn fill(
-        &mut self,
-        times: &[i64],
-        values: &[f64],
-        windows: &[MaybeUninit<Zeros>; RUN + 1],
-        bit: usize,
-    ) -> usize {
+    unsafe fn fill(&mut self, times: &[i64], values: &[f64], windows: &[MaybeUninit<Zeros>], bit: usize) -> usize {
         let mut end = all(bit as i64);
         for start in (0..values.len() - 1).step_by(LANES) {
             let (change, xor) = changes(times, values, start);
             let lanes = first_lanes(values.len() - 1 - start);
-            let (before, window) = (&windows[start..][..LANES], &windows[start + 1..][..LANES]);
+            let (before, window) = (&windows[start..], &windows[start + 1..]);
             // SAFETY: there is a window of each sample, and a sample for each bit of `lanes`.
             let before = unsafe { _mm512_maskz_loadu_epi64(lanes, before.as_ptr().cast()) };
             // SAFETY: as above.
