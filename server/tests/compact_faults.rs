@@ -27,7 +27,7 @@ use server::objstore::Bucket;
 use server::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 use server::telemetry::metrics::render;
 use server::upkeep::transfer::{HashFunc, Transfer};
-use support::faulty::{FAULTS, Fault, Faulty, Sample, fill, objects, visible_samples, whole_blocks};
+use support::faulty::{FAULTS, Fault, Faulty, Meets, Sample, fill, objects, visible_samples, whole_blocks};
 
 const TWO_HOURS: i64 = 2 * 3_600_000;
 
@@ -192,6 +192,24 @@ fn a_corrupt_source_halts_its_group_with_its_place_and_the_others_go_on() {
 }
 
 #[test]
+fn a_bucket_that_is_not_seen_in_time_is_a_failed_sync() {
+    support::run(async {
+        let store = Faulty::planned(&Arc::new(InMemory::new()), |_| Meets::Hangs);
+        let mut registry = Registry::default();
+        let bucket = Bucket::over(Arc::new(store), "memory", &mut registry);
+        let fetch = FetchOptions { data_dir: None, concurrency: 1 };
+        let fetcher = Fetcher::new(bucket, &fetch, SyncMetrics::register(&mut registry));
+        let syncer = Syncer::new(fetcher, Filters::all(), Some(Duration::from_millis(1)), None);
+        let error = syncer.sync().await.unwrap_err();
+        assert!(error.message().contains("--wait-interval"), "{error}");
+        let text = render(&registry, "").1;
+        for name in ["syncs_total", "sync_failures_total", "sync_duration_seconds_count"] {
+            assert!(text.contains(&format!("\nthanos_blocks_meta_{name} 1\n")), "{text}");
+        }
+    });
+}
+
+#[test]
 fn overlapping_blocks_halt_their_group_unless_they_may_be_merged() {
     let folder = tempfile::tempdir().unwrap();
     support::run(async {
@@ -208,6 +226,13 @@ fn overlapping_blocks_halt_their_group_unless_they_may_be_merged() {
             run(Arc::clone(&store) as _, settings(&folder.path().join("work"), Vertical::Enabled)).await;
         outcome.unwrap();
         assert!(text.contains("thanos_compact_group_vertical_compactions_total{resolution=\"0\"} 1"), "{text}");
+        let of_merges = [
+            "compactions_total 1",
+            "vertical_compactions_total 1",
+            "compaction_duration_seconds_count 1",
+            "compaction_populating_block 0",
+        ];
+        assert!(of_merges.iter().all(|line| text.contains(&format!("\nprometheus_tsdb_{line}\n"))), "{text}");
         assert_eq!(with_meta(&objects(&store).await), 1);
     });
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use engine::bucket::marker::reason;
 use engine::bucket::meta::source;
@@ -88,7 +89,12 @@ impl Compactor {
             Opened::Faulty(meta, fault) => return self.mend(group, &meta, fault, dir).await,
         };
         let target = self.target(group, dir);
-        let written = match self.merge(sources, target.clone()).await? {
+        let plan_overlaps = plan.windows(2).any(|pair| pair[1].min_time < pair[0].max_time);
+        let (merges, began) = (&self.metrics.merges, Instant::now());
+        merges.under_way.inc();
+        let merged = self.merge(sources, target.clone()).await;
+        merges.count(began.elapsed(), plan_overlaps);
+        let written = match merged? {
             Some(written) => written,
             None => return self.mark_empty(&plan).await,
         };

@@ -48,6 +48,47 @@ pub struct CompactMetrics {
     downsample_failures: Counters,
     downsample_durations: Histograms,
     backlog: [Gauge; 4],
+    /// Merges, as the library counts them that upstream merges with.
+    pub(super) merges: MergeMetrics,
+}
+
+/// `prometheus_tsdb_*` of merges.
+#[derive(Clone, Debug)]
+pub(super) struct MergeMetrics {
+    done: Counter,
+    vertical: Counter,
+    duration: Histogram,
+    pub(super) under_way: Gauge,
+}
+
+impl MergeMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            done: Counter::default(),
+            vertical: Counter::default(),
+            duration: Histogram::new((0..14).map(|power| f64::from(1 << power))),
+            under_way: Gauge::default(),
+        };
+        let help = "Total number of compactions that were executed for the partition";
+        registry.register("prometheus_tsdb_compactions", help, metrics.done.clone());
+        let help = "Total number of compactions done on overlapping blocks";
+        registry.register("prometheus_tsdb_vertical_compactions", help, metrics.vertical.clone());
+        let help = "Duration of compaction runs";
+        registry.register("prometheus_tsdb_compaction_duration_seconds", help, metrics.duration.clone());
+        let help = "Set to 1 when a block is currently being written to the disk";
+        registry.register("prometheus_tsdb_compaction_populating_block", help, metrics.under_way.clone());
+        metrics
+    }
+
+    /// A merge is over.
+    pub(super) fn count(&self, took: Duration, overlaps: bool) {
+        self.under_way.dec();
+        self.done.inc();
+        self.duration.observe(took.as_secs_f64());
+        if overlaps {
+            self.vertical.inc();
+        }
+    }
 }
 
 /// The metrics of groups of one resolution.
@@ -81,6 +122,7 @@ impl CompactMetrics {
             downsample_failures: Counters::default(),
             downsample_durations: Histograms::new_with_constructor(|| Histogram::new(DOWNSAMPLE_BUCKETS)),
             backlog: Default::default(),
+            merges: MergeMetrics::register(registry),
         };
         for (marker, reason) in [
             (name::NO_COMPACT_MARK, reason::OUT_OF_ORDER_CHUNKS),

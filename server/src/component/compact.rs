@@ -11,7 +11,6 @@ use engine::compact::retention::Downsampling;
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Workers};
 use engine::model::Resolution;
-use prometheus_client::registry::Registry;
 
 use super::process::{self, Interrupts, Ports};
 use super::tools::{META_CONCURRENCY, retention};
@@ -97,18 +96,19 @@ pub fn run(values: &Values) -> Result<(), String> {
     let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut registry));
     let syncer = Syncer::new(fetcher, filters, schedule.interval, Some(viewer.clone()));
     let compactor = Arc::new(Compactor::new(bucket.clone(), syncer, settings, compact_metrics));
+    let look = Look {
+        viewer: viewer.clone(),
+        bucket: bucket.clone(),
+        metrics: SyncMetrics::register_as("thanos_bucket_uiblocks_meta", &mut registry),
+        interval: values.duration("block-viewer.global.sync-block-interval"),
+        time_max: values.duration("block-viewer.global.sync-block-timeout"),
+    };
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), bucket = bucket.name(), "starting compact node");
     let has_pages = schedule.interval.is_some() && !values.is_on("web.disable");
     let routes = if has_pages { viewer::routes(&viewer, values, "compact") } else { axum::Router::new() };
     let running = ports.start_http(routes, health, registry)?;
     let stop = compactor.stop();
-    let look = Look {
-        viewer,
-        bucket,
-        interval: values.duration("block-viewer.global.sync-block-interval"),
-        time_max: values.duration("block-viewer.global.sync-block-timeout"),
-    };
     let outcome = runtime.run(async {
         let interrupts = running.set_ready();
         work_until_interrupted((interrupts, &stop), move || async move {
@@ -205,6 +205,7 @@ async fn pause(time: Duration) {
 struct Look {
     viewer: BlockViewer,
     bucket: Bucket,
+    metrics: SyncMetrics,
     interval: Duration,
     time_max: Duration,
 }
@@ -212,8 +213,7 @@ struct Look {
 impl Look {
     async fn forever(&self) {
         let fetch = FetchOptions { data_dir: None, concurrency: META_CONCURRENCY };
-        let metrics = SyncMetrics::register(&mut Registry::default());
-        let fetcher = Fetcher::new(self.bucket.clone(), &fetch, metrics);
+        let fetcher = Fetcher::new(self.bucket.clone(), &fetch, self.metrics.clone());
         let filters = Filters { duplicates: Duplicates::Kept, ..Filters::all() };
         loop {
             match tokio::time::timeout(self.time_max, fetcher.fetch(&filters)).await {
@@ -256,7 +256,9 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
     })?;
     let integer = |flag: &str| values.integer(flag) as usize;
     for flag in ["compact.concurrency", "downsample.concurrency", "block-files-concurrency"] {
-        if integer(flag) == 0 {
+        // Of those who do not downsample, none do it at once.
+        let is_used = flag != "downsample.concurrency" || downsampling == Downsampling::Enabled;
+        if is_used && integer(flag) == 0 {
             return Err(ConfigError::new(flag, "invalid concurrency level 0: it must be 1 at least"));
         }
     }

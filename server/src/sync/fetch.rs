@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::bucket::marker::Marker;
 use engine::bucket::name;
@@ -164,13 +164,11 @@ impl Fetcher {
     /// What the bucket holds now, as far as `filters` let it through. Fails only when the bucket
     /// can't be listed.
     pub async fn fetch(&self, filters: &Filters) -> Result<View, Error> {
-        self.metrics.begin();
-        let started = Instant::now();
-        let view = self.fetch_all(filters).await;
-        self.metrics.end(started.elapsed(), view.as_ref().ok().map(|view| &view.tally));
-        let view = view?;
+        let mut timed = self.metrics.begin();
+        let view = self.fetch_all(filters).await?;
+        timed.tally = Some(view.tally);
         tracing::info!(
-            duration_ms = started.elapsed().as_millis() as u64,
+            duration_ms = timed.started.elapsed().as_millis() as u64,
             returned = view.blocks.len(),
             partial = view.partial.len(),
             failed = view.tally.of(State::Failed),

@@ -1,6 +1,6 @@
 //! `thanos_blocks_meta_*`: how syncs went and what became of each block.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
@@ -84,6 +84,14 @@ pub struct SyncMetrics {
 impl SyncMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::register_as("thanos_blocks_meta", registry);
+        let base = "Total blocks metadata synchronization attempts by base Fetcher";
+        registry.register("thanos_blocks_meta_base_syncs", base, metrics.base_syncs.clone());
+        metrics
+    }
+
+    /// Registers the metrics under names that start with `prefix`, but for that of all fetchers together.
+    pub fn register_as(prefix: &str, registry: &mut Registry) -> Self {
         let metrics = Self {
             base_syncs: Counter::default(),
             syncs: Counter::default(),
@@ -92,43 +100,25 @@ impl SyncMetrics {
             synced: Gauges::default(),
             modified: Gauges::default(),
         };
-        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        let base = "Total blocks metadata synchronization attempts by base Fetcher";
-        counter("thanos_blocks_meta_base_syncs", base, &metrics.base_syncs);
-        counter("thanos_blocks_meta_syncs", "Total blocks metadata synchronization attempts", &metrics.syncs);
-        counter(
-            "thanos_blocks_meta_sync_failures",
-            "Total blocks metadata synchronization failures",
-            &metrics.failures,
-        );
+        let name = |rest: &str| format!("{prefix}_{rest}");
+        let help = "Total blocks metadata synchronization attempts";
+        registry.register(name("syncs"), help, metrics.syncs.clone());
+        let help = "Total blocks metadata synchronization failures";
+        registry.register(name("sync_failures"), help, metrics.failures.clone());
         let help = "Duration of the blocks metadata synchronization in seconds";
-        registry.register("thanos_blocks_meta_sync_duration_seconds", help, metrics.duration.clone());
-        registry.register("thanos_blocks_meta_synced", "Number of block metadata synced", metrics.synced.clone());
-        let help = "Number of blocks whose metadata changed";
-        registry.register("thanos_blocks_meta_modified", help, metrics.modified.clone());
+        registry.register(name("sync_duration_seconds"), help, metrics.duration.clone());
+        registry.register(name("synced"), "Number of block metadata synced", metrics.synced.clone());
+        registry.register(name("modified"), "Number of blocks whose metadata changed", metrics.modified.clone());
         metrics.publish(&Tally::default());
         metrics.set_modified(0);
         metrics
     }
 
     /// A sync begins.
-    pub fn begin(&self) {
+    pub fn begin(&self) -> Timed<'_> {
         self.base_syncs.inc();
         self.syncs.inc();
-    }
-
-    /// A sync ended in `time`, well when nothing is missing from its view.
-    pub fn end(&self, time: Duration, tally: Option<&Tally>) {
-        self.duration.observe(time.as_secs_f64());
-        match tally {
-            Some(tally) => {
-                self.publish(tally);
-                if tally.of(State::Failed) > 0 {
-                    self.failures.inc();
-                }
-            }
-            None => drop(self.failures.inc()),
-        }
+        Timed { metrics: self, started: Instant::now(), tally: None }
     }
 
     /// How many blocks lost their replica label.
@@ -140,6 +130,30 @@ impl SyncMetrics {
         for (state, name) in State::ALL {
             let gauge = self.synced.get_or_create(&vec![("state", name.to_owned())]);
             gauge.set(i64::try_from(tally.of(state)).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// A sync, which ends when this is dropped: well if it has a tally in which nothing failed, and as a failure
+/// also when nobody waits for it any more.
+#[derive(Debug)]
+pub struct Timed<'a> {
+    metrics: &'a SyncMetrics,
+    /// When it began.
+    pub started: Instant,
+    /// What became of the blocks.
+    pub tally: Option<Tally>,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let Self { metrics, started, tally } = self;
+        metrics.duration.observe(started.elapsed().as_secs_f64());
+        if let Some(tally) = tally {
+            metrics.publish(tally);
+        }
+        if tally.is_none_or(|tally| tally.of(State::Failed) > 0) {
+            metrics.failures.inc();
         }
     }
 }
