@@ -300,10 +300,15 @@ impl Shipper {
             return Vec::new();
         }
         let shipped = self.shipped(tenant);
+        let blocks = self.blocks(tenant).into_iter().map(|block| block.meta.ulid);
+        blocks.filter(|id| !shipped.contains(id)).collect()
+    }
+
+    /// Local blocks of a tenant, the oldest first.
+    fn blocks(&self, tenant: &str) -> Vec<LocalBlock> {
         let mut blocks = self.ingest.local_blocks(tenant);
-        blocks.retain(|block| !shipped.contains(&block.meta.ulid));
         blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
-        blocks.iter().map(|block| block.meta.ulid).collect()
+        blocks
     }
 
     /// Blocks of a tenant that are in the bucket, and maybe those of others.
@@ -334,10 +339,8 @@ impl Shipper {
         let mut left = BTreeSet::new();
         for tenant in self.ingest.tenants() {
             let shipped = self.shipped(&tenant);
-            let mut blocks = self.ingest.local_blocks(&tenant);
-            blocks.sort_by_key(|block| (block.meta.min_time, block.meta.ulid));
-            let size = |block: &LocalBlock| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path));
-            let mut sizes: Vec<(BlockId, i64, u64)> = blocks.iter().map(size).collect();
+            let size = |block: LocalBlock| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path));
+            let mut sizes: Vec<(BlockId, i64, u64)> = self.blocks(&tenant).into_iter().map(size).collect();
             match self.delete_old(&tenant, &sizes, &shipped) {
                 Ok(gone) => sizes.retain(|(id, ..)| !gone.contains(id)),
                 Err(error) => tracing::warn!(%tenant, %error, "deleting local blocks failed, trying again"),
