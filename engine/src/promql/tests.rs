@@ -46,12 +46,17 @@ fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
 
 /// Floats called `f` and histograms called `h`, alike otherwise, at the same two times.
 fn both_kinds() -> Arc<MemorySource> {
+    both_kinds_at([0, 60_000], [0, 60_000])
+}
+
+/// Floats called `f` and histograms called `h`, alike otherwise, at these times.
+fn both_kinds_at(floats: [i64; 2], histograms: [i64; 2]) -> Arc<MemorySource> {
     let mut batch = SampleBatch::default();
-    for at in [0, 60_000] {
+    for at in floats {
         batch.floats.push(at, 1.0);
     }
     batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "f")])));
-    for at in [0, 60_000] {
+    for at in histograms {
         batch.histograms.timestamps.push(at);
         batch.histograms.values.push(Arc::new(FloatHistogram { count: 2.0, ..FloatHistogram::default() }));
     }
@@ -74,6 +79,36 @@ fn floats_and_histograms_that_lose_their_names_become_one_series() {
     let same = "vector cannot contain metrics with the same labelset";
     assert_eq!(range(r#"{__name__=~"f|h"} * 2"#).unwrap_err(), same);
     assert_eq!(range(r#"-{__name__=~"f|h"} @ 60"#).unwrap_err(), "unexpected number of samples");
+}
+
+#[test]
+fn a_window_that_ends_where_a_float_and_a_histogram_are_ends_with_the_float() {
+    let engine = Engine::new(Options { lookback_ms: 1, ..Options::default() });
+    let ask = |function: &str, at: i64| {
+        let query = format!(r#"{function}((-{{__name__=~"f|h"}})[2m:1m])"#);
+        let result = engine.instant(&query, at, both_kinds(), &Context::default()).unwrap();
+        let QueryValue::Vector(_, rows) = result.value else { panic!("an instant query gives a vector") };
+        (rows.floats(0).map(|(_, value)| value).next(), rows.histograms(0).len())
+    };
+    assert_eq!((ask("count_over_time", 60_000), ask("count_over_time", 90_000)), ((Some(3.0), 0), (Some(4.0), 0)));
+    assert_eq!((ask("last_over_time", 60_000), ask("last_over_time", 90_000)), ((Some(-1.0), 0), (None, 1)));
+}
+
+#[test]
+fn of_a_float_and_a_histogram_at_one_time_the_float_is_the_later_one() {
+    let engine = Engine::new(Options { lookback_ms: 1, ..Options::default() });
+    let ask = |floats, histograms| {
+        let query = r#"idelta((-{__name__=~"f|h"})[10m:1m])"#;
+        let source = both_kinds_at(floats, histograms);
+        let result = engine.instant(query, 240_000, source, &Context::default()).unwrap();
+        let QueryValue::Vector(_, rows) = result.value else { panic!("an instant query gives a vector") };
+        (rows.len(), result.warnings.len())
+    };
+    // The last two are the float of the first minute and the histogram of the second.
+    assert_eq!(ask([0, 60_000], [60_000, 120_000]), (0, 1));
+    // Between these two there is no time.
+    assert_eq!(ask([60_000, 120_000], [60_000, 120_000]), (0, 0));
+    assert_eq!(ask([0, 60_000], [120_000, 180_000]).0, 1);
 }
 
 fn words(failed: super::QueryError) -> String {

@@ -95,6 +95,22 @@ impl Samples {
         out
     }
 
+    /// Of the histograms of a window that ends at `end`, those that Prometheus sees: where a float and a
+    /// histogram have the same time, as merged series of a subquery may, the float comes first, and the
+    /// window ends with the first sample at its end.
+    pub fn histograms_before_ties(
+        &self,
+        (floats, mut histograms): (&std::ops::Range<usize>, std::ops::Range<usize>),
+        end: i64,
+    ) -> std::ops::Range<usize> {
+        let ends_window = |times: &[i64]| times.last() == Some(&end);
+        if ends_window(&self.timestamps[floats.clone()]) && ends_window(&self.histogram_timestamps[histograms.clone()])
+        {
+            histograms.end -= 1;
+        }
+        histograms
+    }
+
     /// The window of these floats and histograms.
     pub fn window(&self, floats: std::ops::Range<usize>, histograms: std::ops::Range<usize>) -> Window<'_> {
         Window {

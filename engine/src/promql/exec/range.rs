@@ -221,7 +221,8 @@ impl<'a> Pass<'a> {
         let rates = function.rates(&all);
         for step in 0..self.eval.count() {
             let floats = self.extended_windows.range(step);
-            let histograms = self.histogram_windows.range(step);
+            let found = self.histogram_windows.range(step);
+            let histograms = all.histograms_before_ties((&floats, found), self.reference.time(step));
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }

@@ -88,8 +88,8 @@ struct Point {
     cell: Cell,
 }
 
-/// All samples of a window in the order of their times.
-fn points(function: &Function<'_>, window: &Window<'_>) -> Vec<Point> {
+/// The floats and the histograms of a window.
+fn points(function: &Function<'_>, window: &Window<'_>) -> (Vec<Point>, Vec<Point>) {
     let start = |starts: &[i64], at: usize| {
         if function.uses_starts() { starts.get(at).copied().unwrap_or(0) } else { 0 }
     };
@@ -103,15 +103,34 @@ fn points(function: &Function<'_>, window: &Window<'_>) -> Vec<Point> {
         start: start(window.histogram_starts, at),
         cell: Cell::Histogram(Arc::clone(&window.histograms[at])),
     });
-    let mut all: Vec<Point> = floats.chain(histograms).collect();
-    all.sort_by_key(|point| point.time);
-    all
+    (floats.collect(), histograms.collect())
+}
+
+/// The last two samples of a window. Of a float and a histogram at the same time the float is the later
+/// one, and the histogram takes the place of what was before it, as in Prometheus.
+fn last_two((mut last, histograms): (Vec<Point>, Vec<Point>)) -> Option<[Point; 2]> {
+    last.drain(..last.len().saturating_sub(2));
+    for histogram in histograms.into_iter().rev().take(2).rev() {
+        match last.as_mut_slice() {
+            [] => last.push(histogram),
+            [only] => {
+                let at = usize::from(histogram.time >= only.time);
+                last.insert(at, histogram);
+            }
+            [before, now, ..] if histogram.time > now.time => {
+                std::mem::swap(before, now);
+                *now = histogram;
+            }
+            [before, ..] if histogram.time >= before.time => *before = histogram,
+            _ => {}
+        }
+    }
+    last.try_into().ok()
 }
 
 /// `irate` and `idelta`: the difference of the last two samples.
 pub fn instant(function: &Function<'_>, window: &Window<'_>) -> Cell {
-    let all = points(function, window);
-    let [.., before, now] = all.as_slice() else { return Cell::Empty };
+    let Some([before, now]) = &last_two(points(function, window)) else { return Cell::Empty };
     let interval = now.time - before.time;
     if interval == 0 {
         return Cell::Empty;
@@ -141,7 +160,9 @@ pub fn instant(function: &Function<'_>, window: &Window<'_>) -> Cell {
 /// `changes` and `resets`. Anchored, the newest sample at or before the start of the window counts
 /// as its first.
 pub fn count(function: &Function<'_>, window: &Window<'_>, end: i64) -> Cell {
-    let mut all = points(function, window);
+    let (mut all, histograms) = points(function, window);
+    all.extend(histograms);
+    all.sort_by_key(|point| point.time);
     if function.extension == Extension::Anchored {
         let begin = end - function.range;
         let inside = all.partition_point(|point| point.time <= begin);
