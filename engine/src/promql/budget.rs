@@ -199,9 +199,36 @@ impl Budget {
     /// gone, its result stays.
     pub fn settle(&self, before: Held, result: &Matrix) -> Result<(), Error> {
         self.samples.store(before.samples, Ordering::Relaxed);
-        self.memory.settle(before.bytes);
-        self.hold_bytes(result.heap_bytes())?;
+        self.settle_bytes(before, result.heap_bytes())?;
         self.hold_samples(result.cells.samples())
+    }
+
+    /// Goes back to the bytes of which [`Budget::held`] told, then holds `count`.
+    pub fn settle_bytes(&self, before: Held, count: usize) -> Result<(), Error> {
+        self.memory.settle(before.bytes);
+        self.hold_bytes(count)
+    }
+
+    /// What `copy` makes of `rows`, which count twice until one of the two is gone.
+    pub fn copied(&self, rows: Matrix, copy: impl FnOnce(&Matrix) -> Result<Matrix, Error>) -> Result<Matrix, Error> {
+        let bytes = rows.heap_bytes();
+        self.hold_bytes(bytes)?;
+        let copied = copy(&rows)?;
+        drop(rows);
+        self.memory.release(bytes);
+        Ok(copied)
+    }
+
+    /// `rows` without those that hold nothing.
+    pub fn occupied(&self, rows: Matrix) -> Result<Matrix, Error> {
+        let occupied = rows.occupied();
+        self.ordered(rows, occupied)
+    }
+
+    /// `rows` in the order of `order`, where there is one.
+    pub fn ordered(&self, rows: Matrix, order: Option<Vec<usize>>) -> Result<Matrix, Error> {
+        let Some(order) = order else { return Ok(rows) };
+        self.copied(rows, |rows| rows.reordered(&order, || self.check()))
     }
 
     /// Counts `count` bytes that stay in memory.

@@ -316,7 +316,10 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
             let rows = finish(&eval, eval.eval_both(node)?)?;
             Ok(match when {
                 When::Instant(_) => QueryValue::Vector(steps, one_of_both(rows)),
-                When::Range(_) => QueryValue::Matrix(steps, rows.sorted(|| query.budget.check())?),
+                When::Range(_) => {
+                    let order = rows.by_labels();
+                    QueryValue::Matrix(steps, query.budget.ordered(rows, order)?)
+                }
             })
         }
     }
@@ -330,12 +333,12 @@ fn one_of_both(mut rows: Matrix) -> Matrix {
 
 /// Takes names that were to be dropped at the end, and rows that hold nothing.
 fn finish(eval: &Evaluator<'_>, rows: Matrix) -> Result<Matrix, Error> {
-    let mut rows = rows.without_empty_rows();
+    let mut rows = eval.query.budget.occupied(rows)?;
     for row in rows.rows.iter_mut().filter(|row| row.drop_name) {
         row.labels = value::without_metadata(&row.labels);
     }
     eval.query.budget.check()?;
-    exec::merge_same_labels(rows, exec::Room::Both)
+    exec::merge_same_labels(&eval.query.budget, rows, exec::Room::Both)
 }
 
 #[cfg(test)]

@@ -124,6 +124,42 @@ fn too_many_samples_end_a_query_in_prometheus_words() {
     assert!(engine.instant("sum(a_total)", 60_000, Arc::new(counters()), &Context::default()).is_ok());
 }
 
+/// The least limit of bytes under which `ask` ends well.
+fn bytes_needed(ask: impl Fn(&Engine) -> bool) -> u64 {
+    let (mut enough, mut little) = (64 << 20, 0);
+    while little + 1 < enough {
+        let half = (little + enough) / 2;
+        let ends_well = ask(&Engine::new(Options { bytes_max: half, ..Options::default() }));
+        if ends_well { enough = half } else { little = half }
+    }
+    enough
+}
+
+#[test]
+fn copies_count_beside_what_they_are_made_of() {
+    let over_steps = |query: &str| {
+        bytes_needed(|engine| engine.range(query, HOUR, Arc::new(counters()), &Context::default()).is_ok())
+    };
+    let once = |query: &str| {
+        bytes_needed(|engine| engine.instant(query, 60_000, Arc::new(counters()), &Context::default()).is_ok())
+    };
+    let bytes = |query: &str| {
+        let result = Engine::new(Options::default()).range(query, HOUR, Arc::new(counters()), &Context::default());
+        result.unwrap().value.heap_bytes() as u64
+    };
+    // Rows that are sorted at the end of a query; `group` is turned around.
+    let turned = r#"label_replace(a_total, "group", "9", "group", "0")"#;
+    assert!(over_steps(turned) >= over_steps("a_total").max(2 * bytes(turned)), "{}", over_steps(turned));
+    let one_step = once("a_total");
+    assert!(once("sort_desc(a_total)") >= one_step + one_step / 2, "{} {one_step}", once("sort_desc(a_total)"));
+    // A subquery's rows, over 720 steps for each of 4 series, and the samples that are made of them.
+    let (rows, samples) = (4 * 720 * 8, 4 * 360 * 16);
+    let subquery = over_steps("count_over_time((a_total + 0)[1h:10s])");
+    assert!(subquery >= 3 * rows + samples, "{subquery}");
+    // What is repeated for every step.
+    assert!(over_steps("a_total @ 60") >= 4 * 61 * 8);
+}
+
 #[test]
 fn a_canceled_query_and_one_out_of_time_end() {
     let engine = Engine::new(Options::default());

@@ -127,37 +127,31 @@ impl Matrix {
         bits
     }
 
-    /// The same rows in the order of `order`, which names each row at most once.
-    pub fn reordered(&self, order: &[usize]) -> Self {
-        let mut out = Self::new(self.steps());
-        for row in order {
-            out.push_copy(self, *row);
-        }
-        out
-    }
-
-    /// Without rows that hold nothing.
-    pub fn without_empty_rows(self) -> Self {
-        if (0..self.len()).all(|row| self.cells.occupied(row)) {
-            return self;
-        }
-        let kept: Vec<usize> = (0..self.len()).filter(|row| self.cells.occupied(*row)).collect();
-        self.reordered(&kept)
-    }
-
-    /// Rows sorted by their labels. Fails as soon as `check` does, which is asked between rows.
-    pub fn sorted(self, check: impl Fn() -> Result<(), Error>) -> Result<Self, Error> {
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        if order.is_sorted_by(|left, right| self.rows[*left].labels <= self.rows[*right].labels) {
-            return Ok(self);
-        }
-        order.sort_by(|left, right| self.rows[*left].labels.cmp(&self.rows[*right].labels));
+    /// The same rows in the order of `order`, which names each row at most once. Fails as soon as `check`
+    /// does, which is asked between rows.
+    pub fn reordered(&self, order: &[usize], check: impl Fn() -> Result<(), Error>) -> Result<Self, Error> {
         let mut out = Self::new(self.steps());
         for rows in order.chunks(ROWS_UNWATCHED) {
             check()?;
-            rows.iter().for_each(|row| out.push_copy(&self, *row));
+            rows.iter().for_each(|row| out.push_copy(self, *row));
         }
         Ok(out)
+    }
+
+    /// The rows that hold something; `None` where all do.
+    pub fn occupied(&self) -> Option<Vec<usize>> {
+        let is_occupied = |row: &usize| self.cells.occupied(*row);
+        (!(0..self.len()).all(|row| is_occupied(&row))).then(|| (0..self.len()).filter(is_occupied).collect())
+    }
+
+    /// The order of rows by their labels; `None` where they have it.
+    pub fn by_labels(&self) -> Option<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        if order.is_sorted_by(|left, right| self.rows[*left].labels <= self.rows[*right].labels) {
+            return None;
+        }
+        order.sort_by(|left, right| self.rows[*left].labels.cmp(&self.rows[*right].labels));
+        Some(order)
     }
 
     /// The floats of row `row` with their steps.

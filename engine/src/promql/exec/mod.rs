@@ -187,7 +187,12 @@ impl<'a> Evaluator<'a> {
             Operator::StepInvariant(input) => self.eval_once(input),
             Operator::OverTime(call) => absent::eval_over_time(self, call),
             Operator::Float(function, _) => Ok(elementwise::calendar_of_steps(&self.steps, *function)),
-            Operator::Call(call, args) => self.eval_call(node, call, args),
+            Operator::Call(call, args) => {
+                let before = self.query.budget.held();
+                let result = self.eval_call(node, call, args)?;
+                self.query.budget.settle(before, &result)?;
+                Ok(result)
+            }
             _ => Err(Error::new(crate::model::ErrorKind::Bug, "an operator that streams was evaluated whole")),
         }
     }
@@ -214,6 +219,7 @@ impl<'a> Evaluator<'a> {
     fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
         let once = self.over(StepGrid { count: 1, ..self.steps }).eval_both(input)?;
         let mut out = Matrix::new(self.count());
+        self.query.budget.hold_bytes(once.len() * self.count() * size_of::<f64>())?;
         for (row, labels) in once.rows.iter().enumerate() {
             let cell = once.cell(row, 0);
             if matches!(cell, Cell::Float(_)) && !once.histograms(row).is_empty() {
@@ -297,7 +303,7 @@ impl<'a> Evaluator<'a> {
         let mut all = self.eval(input)?;
         change(&mut all)?;
         self.drop_names(&mut all);
-        sink(&mut group::merge_same_labels(all, Room::One)?)
+        sink(&mut group::merge_same_labels(&self.query.budget, all, Room::One)?)
     }
 
     /// Takes metric name, type and unit from all rows, or marks them for the end of the query.

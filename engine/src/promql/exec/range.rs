@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows};
+use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows, bitmap};
 use crate::model::value::is_stale_nan;
 use crate::model::{CounterReset, Error, Labels, TimeRange};
 use crate::simd;
@@ -243,7 +243,7 @@ impl<'a> Pass<'a> {
     /// Says so when a rate is taken of what does not look like a counter.
     fn note_counter(&self, series: &SeriesSamples<'_>, row: usize) {
         if !matches!(self.call.function, RangeFunction::Rate | RangeFunction::Increase)
-            || !crate::batch::bitmap::any(self.out.cells.valid(row))
+            || !bitmap::any(self.out.cells.valid(row))
         {
             return;
         }
@@ -268,7 +268,7 @@ impl<'a> Pass<'a> {
         if self.call.function != RangeFunction::Quantile {
             return;
         }
-        for step in crate::batch::bitmap::ones(self.out.cells.valid(row)) {
+        for step in bitmap::ones(self.out.cells.valid(row)) {
             let quantile = self.params[0][step];
             if !(0.0..=1.0).contains(&quantile) {
                 self.eval.query.annotate(Annotation::invalid_quantile(quantile, self.call.first_position));
@@ -338,8 +338,13 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     if steps.count == 0 || eval.count() == 0 {
         return Ok((batch, Vec::new()));
     }
+    let before = eval.query.budget.held();
     let rows = eval.over(steps).eval_both(&subquery.input)?;
-    eval.query.budget.hold_bytes(2 * size_of::<f64>() * rows.cells.samples())?;
+    // Rows and samples are there together until the rows go.
+    let floats: usize = (0..rows.len()).map(|row| bitmap::count(rows.cells.valid(row))).sum();
+    eval.query.budget.hold_bytes(2 * size_of::<f64>() * floats + rows.heap_bytes())?;
+    batch.floats.timestamps.reserve(floats);
+    batch.floats.values.reserve(floats);
     let mut drops = Vec::with_capacity(rows.len());
     for row in 0..rows.len() {
         for (step, value) in rows.floats(row) {
@@ -359,7 +364,8 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
         batch.finish_series(Arc::clone(&rows.rows[row].labels));
         drops.push(rows.rows[row].drop_name);
     }
-    eval.query.budget.memory().release(rows.heap_bytes());
+    drop(rows);
+    eval.query.budget.settle_bytes(before, batch.heap_bytes())?;
     Ok((batch, drops))
 }
 

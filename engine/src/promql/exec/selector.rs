@@ -137,7 +137,7 @@ pub fn timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
         }
     };
     eval.drop_names(&mut out);
-    group::merge_same_labels(out, group::Room::One)
+    group::merge_same_labels(&eval.query.budget, out, group::Room::One)
 }
 
 /// `start_timestamp(v)`: the start timestamps of a selector's samples, when they are used.
@@ -149,7 +149,7 @@ pub fn start_timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Er
         _ => Matrix::new(eval.count()),
     };
     eval.drop_names(&mut out);
-    group::merge_same_labels(out, group::Room::One)
+    group::merge_same_labels(&eval.query.budget, out, group::Room::One)
 }
 
 fn sample_times(

@@ -36,7 +36,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<
 /// Aggregations that need no more than a few numbers for each group and step.
 fn fold(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
     let Some(cut) = cores::cut(eval, &aggregate.input)? else {
-        return fold_rows(eval, aggregate).map(Fold::finish);
+        return fold_rows(eval, aggregate)?.finish();
     };
     let mut whole: Option<Fold<'_>> = None;
     for part in cut.run(eval, node, fold_part)? {
@@ -45,7 +45,7 @@ fn fold(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matr
             Some(whole) => whole.merge(&part),
         }
     }
-    Ok(whole.map_or_else(|| Matrix::new(eval.count()), Fold::finish))
+    whole.map_or_else(|| Ok(Matrix::new(eval.count())), Fold::finish)
 }
 
 fn fold_rows<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fold<'a>, Error> {
@@ -139,7 +139,7 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn finish(self) -> Matrix {
+    fn finish(self) -> Result<Matrix, Error> {
         let Self { eval, aggregate, groups, mut state } = self;
         let position = aggregate.input.position;
         let mut out = Matrix::new(eval.count());
@@ -162,7 +162,7 @@ impl<'a> Fold<'a> {
                 out.cells.histograms_mut(group).push((step, Arc::new(histogram)));
             }
         }
-        out.without_empty_rows()
+        eval.query.budget.occupied(out)
     }
 }
 

@@ -54,7 +54,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
             }
         }
     }
-    Ok(out.without_empty_rows())
+    eval.query.budget.occupied(out)
 }
 
 fn note_quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {
