@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use proto::prometheus_copy::{Histogram, histogram};
+use proto::thanos::query_client::QueryClient;
 use proto::thanos::{
-    LabelMatcher, LabelValuesRequest, LabelValuesResponse, SeriesRequest, TimeSeriesTenantTuple, WriteResponse,
+    LabelMatcher, LabelValuesRequest, LabelValuesResponse, QueryRequest, SeriesRequest, TimeSeriesTenantTuple,
+    WriteResponse, query_response,
 };
 use proto::write_v2;
 use support::{Uru, get, run, series, shared, unary, wait};
@@ -301,6 +303,18 @@ fn readers_that_select_nothing_in_particular_are_refused_as_by_thanos() {
         assert_eq!(series(&channel, request(&[("receive", "b")], abort)).await.unwrap(), (vec![], vec![]));
         let named = request(&[("receive", "a"), ("__name__", "up")], abort);
         assert_eq!(series(&channel, named).await.unwrap().0.len(), 1);
+        // A query over what it answers nothing to says so too.
+        let asked = |enable_partial_response| QueryRequest {
+            query: "absent({receive=\"a\"})".into(),
+            time_seconds: NOW / 1000,
+            enable_partial_response,
+            ..QueryRequest::default()
+        };
+        let mut queries = QueryClient::new(channel.clone());
+        let first = queries.query(asked(true)).await.unwrap().into_inner().message().await.unwrap().unwrap().result;
+        let warning = query_response::Result::Warnings("no matchers specified (excluding external labels)".into());
+        assert_eq!(first, Some(warning));
+        assert_eq!(queries.query(asked(false)).await.unwrap_err().code(), tonic::Code::Aborted);
         let values = |label: &str| LabelValuesRequest { label: label.into(), end: i64::MAX, ..Default::default() };
         let path = "/thanos.Store/LabelValues";
         let refused = unary::<_, LabelValuesResponse>(&channel, path, values("")).await.unwrap_err();

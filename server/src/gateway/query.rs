@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use super::Gateway;
 use super::fetch::BucketFetcher;
+use super::series::ONLY_TENANT;
 use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, Wanted};
 use crate::api::http::query::ending::Ending;
 use crate::fanout::Fanout;
@@ -31,17 +32,28 @@ pub struct GatewayBackend {
 
 /// Blocks whose failures end the query or only warn.
 struct LocalSource<S> {
+    gateway: Arc<Gateway>,
     blocks: S,
     on_failure: OnFailure,
 }
 
+impl<S> LocalSource<S> {
+    /// Whether nothing is answered that a Series request would not be answered either.
+    fn only_names_a_tenant(&self, request: &SelectRequest<'_>) -> bool {
+        self.gateway.only_names_a_tenant(request.matchers, request.range)
+    }
+}
+
 impl<S: Source> Source for LocalSource<S> {
     fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
-        self.blocks.cores(request)
+        if self.only_names_a_tenant(request) { Ok(None) } else { self.blocks.cores(request) }
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        let selected = self.blocks.select(request, sink)?;
+        let mut selected = self.blocks.select(request, sink)?;
+        if self.only_names_a_tenant(request) {
+            selected.warnings.push(ONLY_TENANT.to_owned());
+        }
         match (selected.warnings.first(), self.on_failure) {
             (Some(warning), OnFailure::Abort) => Err(Error::new(ErrorKind::Unavailable, warning.as_str())),
             _ => Ok(selected),
@@ -79,11 +91,12 @@ impl Backend for GatewayBackend {
         }
         let set = Arc::clone(&self.gateway.blocks.current().set);
         let local = self.scope(scope, ending, &set);
+        let (gateway, on_failure) = (Arc::clone(&self.gateway), scope.on_failure);
         if let Some(ingest) = self.gateway.kept() {
-            let source = ingest.source(None, local).beside(set);
-            return Arc::new(LocalSource { blocks: source, on_failure: scope.on_failure });
+            let blocks = ingest.source(None, local).beside(set);
+            return Arc::new(LocalSource { gateway, blocks, on_failure });
         }
-        Arc::new(LocalSource { blocks: BlockSource::new(set, local), on_failure: scope.on_failure })
+        Arc::new(LocalSource { gateway, blocks: BlockSource::new(set, local), on_failure })
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {

@@ -30,7 +30,7 @@ use crate::api::grpc::call::{self, Incoming};
 use crate::api::grpc::requested::Pending;
 
 /// What a receiver says of a request that only names a tenant.
-const ONLY_TENANT: &str = "no matchers specified (excluding external labels)";
+pub(super) const ONLY_TENANT: &str = "no matchers specified (excluding external labels)";
 
 impl Gateway {
     /// Answers a Series request.
