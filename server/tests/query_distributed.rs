@@ -107,3 +107,18 @@ fn infos_of_endpoints_are_infos_of_the_answer() {
     assert!(local.len() == 1 && local[0].starts_with("PromQL info: metric might not be a counter"), "{local:?}");
     assert_eq!(infos("distributed"), local);
 }
+
+#[test]
+fn a_query_that_cannot_be_evaluated_fails_whoever_evaluates_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a")], 5);
+    let endpoint = format!("--endpoint={}", store.grpc);
+    for mode in ["local", "distributed"] {
+        let mode = format!("--query.mode={mode}");
+        let uru = Uru::start("query", &[&endpoint, &mode, "--enable-feature=promql-experimental-functions"]);
+        let query = "sum(double_exponential_smoothing(up[10m],2,0.5))";
+        let (status, body) = uru.get(&format!("/api/v1/query?query={query}&time={}", START / 1000 + 3600));
+        assert!(status == 422 && body.contains("\"invalid smoothing factor"), "{mode}: {status} {body}");
+    }
+    assert!(queries(&store) > 0.0);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::batch::SampleBatch;
 use engine::model::value::stale_nan;
-use engine::model::{CounterReset, Error, FloatHistogram, Labels, Span, TimeRange};
+use engine::model::{CounterReset, Error, ErrorKind, FloatHistogram, Labels, Span, TimeRange};
 use engine::promql::When;
 use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
 use engine::promql::syntax::Expr;
@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use proto::prometheus_copy::{self, TimeSeries, histogram};
 use proto::thanos::query_client::QueryClient;
 use proto::thanos::{QueryRangeRequest, QueryRequest, query_range_response, query_response};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::endpoints::{Api, Peer};
 use super::proxy::with_tenant;
@@ -131,7 +131,11 @@ impl DistributedSource {
         let on_failure = self.inner.scope.on_failure;
         let answers = join_all(pushed.peers.iter().map(async |peer| {
             let answer = self.ask_one(peer, &pushed.text).await;
-            answer.map_err(|status| failure("receive series", &peer.address, &status))
+            answer.map_err(|status| match status.code() {
+                // The query can't be evaluated, here as little as there.
+                Code::FailedPrecondition => Error::invalid(status.message()),
+                _ => failure("receive series", &peer.address, &status),
+            })
         }));
         let (mut all, mut warnings) = (Vec::new(), Vec::new());
         for (number, answer) in answers.await.into_iter().enumerate() {
@@ -144,8 +148,8 @@ impl DistributedSource {
                     }));
                     warnings.extend(warned);
                 }
-                (Err(error), OnFailure::Warn) => warnings.push(error.to_string()),
-                (Err(error), OnFailure::Abort) => return Err(error),
+                (Err(error), OnFailure::Warn) if error.kind() != ErrorKind::Invalid => warnings.push(error.to_string()),
+                (Err(error), _) => return Err(error),
             }
         }
         Ok((all, warnings))

@@ -55,6 +55,8 @@ impl From<QueryError> for Failure {
             (Stage::Execute, ErrorKind::Canceled | ErrorKind::Deadline | ErrorKind::Bug | ErrorKind::Limit) => {
                 failed.error.into()
             }
+            // Wherever it is evaluated it fails alike, which whoever has it evaluated here is to know.
+            (Stage::Execute, ErrorKind::Invalid) => Self { code: Code::FailedPrecondition, ..Self::execution(message) },
             (Stage::Execute, _) => Self::execution(message),
             (Stage::Prepare, _) => Self::bad_data(message),
         }
