@@ -269,6 +269,12 @@ fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
     assert_eq!(write(&uru, "", &series).status, 200);
     let found: Vec<String> = stored(&uru, "x").iter().map(|series| labels_text(&series.labels, &["receive"])).collect();
     assert_eq!(found, ["__name__=\"x\",job=\"a\",tenant_id=\"default-tenant\"", "__name__=\"x\",tenant_id=\"red\""]);
+    for tenant in ["default-tenant", "red"] {
+        for metric in ["write_timeseries", "write_samples"] {
+            let name = format!("thanos_receive_{metric}_sum{{code=\"200\",tenant=\"{tenant}\"}}");
+            assert_eq!(uru.metric(&name), Some(1.0), "{name}");
+        }
+    }
 }
 
 #[test]

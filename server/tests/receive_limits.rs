@@ -101,7 +101,8 @@ fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing(
     let file = format!("--receive.limits-config-file={}", path.display());
     let uru = start(&folder.path().join("data"), &[&file, "--receive.limits-config-reload-timer=100ms"]);
     let two = [up("a", 1), up("b", 1)];
-    let large = "x".repeat(2000);
+    // It takes as many bytes when it is compressed.
+    let large: String = (1..300u32).map(|at| format!("{:08x}", at.wrapping_mul(2_654_435_761))).collect();
     let hit =
         |limit: &str| uru.metric(&format!("thanos_receive_write_limits_hit_count{{tenant=\"t\",limit=\"{limit}\"}}"));
     assert_eq!(write(&uru, "t", &[up("a", 1)]).status, 200);
@@ -109,6 +110,11 @@ fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing(
     assert_eq!(write(&uru, "t", &[up("a", 3)]).status, 413);
     assert_eq!(write(&uru, "t", &[float_series(&[("__name__", &large)], &[(NOW, 1.0)])]).status, 413);
     assert_eq!([hit("series"), hit("samples"), hit("body_size")], [Some(1.0); 3]);
+    let beyond = |limit: &str| {
+        uru.metric(&format!("thanos_receive_write_limits_hit_sum{{tenant=\"t\",limit=\"{limit}\"}}")).unwrap()
+    };
+    assert_eq!([beyond("series"), beyond("samples")], [1.0; 2]);
+    assert!((1.0..2000.0).contains(&beyond("body_size")), "{}", beyond("body_size"));
     let reloads = |count: f64| {
         wait(|| uru.metric("thanos_receive_limits_config_reload_total").is_some_and(|found| found >= count));
     };

@@ -70,6 +70,8 @@ impl Written {
 struct Answer {
     protocol: Protocol,
     counts: Counts,
+    /// Series and floats of each tenant, where the series of a request may be those of several.
+    shares: Option<Vec<(String, (u64, u64))>>,
     written: Written,
     refusal: Option<Refusal>,
 }
@@ -118,7 +120,12 @@ impl Receiver {
             Ok(answer) => {
                 let response = respond(&answer);
                 let status = response.status().as_u16();
-                self.metrics.written((status, &tenant), (answer.counts.series, answer.counts.samples));
+                match &answer.shares {
+                    None => self.metrics.written((status, &tenant), (answer.counts.series, answer.counts.samples)),
+                    Some(shares) => {
+                        shares.iter().for_each(|(tenant, counts)| self.metrics.written((status, tenant), *counts));
+                    }
+                }
                 response
             }
             Err(refused) => {
@@ -145,7 +152,10 @@ impl Receiver {
         let bytes_max = size_max.min(self.options.request_bytes_max as u64);
         let packed = match body::read(&parts.headers, body, bytes_max).await {
             Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE && size_max == bytes_max => {
-                self.limiter.size(tenant, u64::MAX)?;
+                // Of a body that does not say how long it is, as much was read as it may have.
+                let told =
+                    parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+                self.limiter.size(tenant, told.unwrap_or(0).max(size_max.saturating_add(1)))?;
                 return Err(error.into());
             }
             read => read?,
@@ -178,17 +188,18 @@ impl Receiver {
             let counts = routed.counts;
             self.limiter.content(tenant, counts.series, counts.samples)?;
             let bad = BadLabels { unresolved: routed.unresolved, ..BadLabels::default() };
+            let shares = Some(routed.shares());
             let refused = self.write_routed(routed, replica).await.err();
             let refusal = Refusal::merge(refused.into_iter().chain(judge(bad, &WriteReport::default())));
             let written = if refusal.is_none() { Written::all(counts) } else { Written::default() };
-            return Ok(Answer { protocol, counts, written, refusal });
+            return Ok(Answer { protocol, counts, shares, written, refusal });
         }
         let Taken { batch, counts, bad } = take(protocol, request).map_err(|error| Refused::bad(error.to_string()))?;
         self.metrics.stage(Stage::Parse, begin);
         self.limiter.content(tenant, counts.series, counts.samples)?;
         let report = self.append(tenant, batch).await?;
         let written = Written { samples: report.samples, histograms: report.histograms, exemplars: report.exemplars };
-        Ok(Answer { protocol, counts, written, refusal: judge(bad, &report) })
+        Ok(Answer { protocol, counts, shares: None, written, refusal: judge(bad, &report) })
     }
 
     /// Hands a batch to the shards; what is reported is durable.

@@ -30,11 +30,21 @@ pub struct Routed {
     bytes: Vec<u8>,
     series: Vec<RoutedSeries>,
     tenants: Vec<String>,
+    /// Series and floats of each tenant that are to be placed.
+    shares: Vec<(u64, u64)>,
     /// What the request held.
     pub counts: Counts,
     /// Series and exemplars whose labels can't be told, which are placed nowhere.
     pub unresolved: u64,
     problem: Option<Refusal>,
+}
+
+impl Routed {
+    /// Series and floats of each tenant that has any.
+    pub fn shares(&self) -> Vec<(String, (u64, u64))> {
+        let shares = self.tenants.iter().cloned().zip(self.shares.iter().copied());
+        shares.filter(|(_, (series, _))| *series > 0).collect()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -237,7 +247,7 @@ impl<'r> Router<'r> {
             rules: &receiver.relabel,
             split_label: receiver.options.split_label.as_deref(),
             tenant: 0,
-            routed: Routed { tenants: vec![tenant.to_owned()], ..Routed::default() },
+            routed: Routed { tenants: vec![tenant.to_owned()], shares: vec![(0, 0)], ..Routed::default() },
             message: Vec::new(),
             is_open: false,
             place: (0, 0),
@@ -256,6 +266,7 @@ impl<'r> Router<'r> {
         let tenants = &mut self.routed.tenants;
         tenants.iter().position(|known| known == name).unwrap_or_else(|| {
             tenants.push(name.to_owned());
+            self.routed.shares.push((0, 0));
             tenants.len() - 1
         })
     }
@@ -266,6 +277,7 @@ impl<'r> Router<'r> {
             let start = self.routed.bytes.len();
             put_message(&mut self.routed.bytes, 1, &self.message);
             let (tenant, hash) = self.place;
+            self.routed.shares[tenant].0 += 1;
             self.routed.series.push(RoutedSeries { tenant, hash, range: start..self.routed.bytes.len() });
         }
     }
@@ -325,6 +337,9 @@ impl<'a> Sink<'a> for Router<'_> {
 
     fn sample(&mut self, sample: Sample) {
         self.routed.counts.samples += 1;
+        if self.is_open {
+            self.routed.shares[self.place.0].1 += 1;
+        }
         put_sample(&mut self.message, sample);
     }
 
