@@ -74,19 +74,24 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next variable-length integer.
+    #[inline(always)]
     pub fn uvarint(&mut self) -> Result<u64, Corrupt> {
-        let decoded = varint::decode_u64(&self.bytes[self.at..]);
-        let (value, len) = decoded.ok_or_else(|| self.corrupt("variable-length integer is cut off or too long"))?;
+        let (value, len) = varint::decode_u64(&self.bytes[self.at..]).ok_or_else(|| self.no_varint())?;
         self.at += len;
         Ok(value)
     }
 
     /// The next zigzag variable-length integer.
+    #[inline(always)]
     pub fn varint(&mut self) -> Result<i64, Corrupt> {
-        let decoded = varint::decode_i64(&self.bytes[self.at..]);
-        let (value, len) = decoded.ok_or_else(|| self.corrupt("variable-length integer is cut off or too long"))?;
+        let (value, len) = varint::decode_i64(&self.bytes[self.at..]).ok_or_else(|| self.no_varint())?;
         self.at += len;
         Ok(value)
+    }
+
+    #[cold]
+    fn no_varint(&self) -> Corrupt {
+        self.corrupt("variable-length integer is cut off or too long")
     }
 
     /// The next variable-length integer as a number of things of at least one byte each, so that no

@@ -1,6 +1,8 @@
 //! Variable-length integers: seven bits a byte, least significant first, as Go's
 //! `encoding/binary` writes them; signed ones zigzag.
 
+use crate::simd::bits::short_varint;
+
 /// Longest encoding of a 64-bit integer, in bytes.
 pub const LEN_MAX: usize = 10;
 
@@ -20,7 +22,13 @@ pub fn encode_i64(value: i64, out: &mut Vec<u8>) {
 
 /// The integer at the start of `bytes` and its length; `None` when it is cut off or longer than 64
 /// bits.
+#[inline]
 pub fn decode_u64(bytes: &[u8]) -> Option<(u64, usize)> {
+    short_varint(bytes).or_else(|| decode_any(bytes))
+}
+
+/// As [`decode_u64`], where few bytes are left or the integer is long.
+fn decode_any(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().take(LEN_MAX).enumerate() {
         if at == LEN_MAX - 1 && byte > 1 {
@@ -35,6 +43,7 @@ pub fn decode_u64(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// The zigzag integer at the start of `bytes` and its length.
+#[inline]
 pub fn decode_i64(bytes: &[u8]) -> Option<(i64, usize)> {
     let (raw, len) = decode_u64(bytes)?;
     Some((((raw >> 1) as i64) ^ -((raw & 1) as i64), len))
@@ -57,6 +66,9 @@ mod tests {
                 encode_u64(value, &mut bytes);
                 assert_eq!(bytes.len(), len_u64(value), "{value}");
                 assert_eq!(decode_u64(&bytes), Some((value, bytes.len())));
+                let len = bytes.len();
+                bytes.extend([0xff; 8]);
+                assert_eq!(decode_u64(&bytes), Some((value, len)));
                 let mut bytes = Vec::new();
                 encode_i64(value as i64, &mut bytes);
                 assert_eq!(decode_i64(&bytes), Some((value as i64, bytes.len())));

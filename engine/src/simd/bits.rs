@@ -1,4 +1,4 @@
-//! Bits that are written one group after the other, most significant first.
+//! Bits that are written one group after the other, most significant first, and integers read in groups of seven.
 
 /// Where the next bit of a slice goes, and the bits before it that do not fill a byte yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,4 +55,23 @@ impl BitPlace {
         }
         self.put(out, value, len)
     }
+}
+
+/// The variable-length integer at the start of `bytes` and its length; `None` when it is longer than eight bytes
+/// or fewer than eight are there.
+#[inline(always)]
+pub fn short_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    const ENDS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    let ends = !word & ENDS;
+    if ends == 0 {
+        return None;
+    }
+    let end = ends & ends.wrapping_neg();
+    // Groups of seven bits, next to each other.
+    let bits = word & (end - 1) & !ENDS;
+    let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+    let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
+    let bits = bits & 0x0000_0000_0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4;
+    Some((bits, end.trailing_zeros() as usize / 8 + 1))
 }

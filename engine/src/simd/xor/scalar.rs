@@ -2,6 +2,7 @@
 //! specification, and the fastest way without AVX-512.
 
 use super::{Batch, Fault, HEADER_LEN};
+use crate::simd::bits::short_varint;
 
 /// Bytes that hold the longest sample without a wide timestamp field, from any bit on.
 const WINDOW: usize = 16;
@@ -242,20 +243,10 @@ fn wide_dod(window: u128) -> (i64, usize) {
 /// The variable-length integer at byte `at`, and the byte after it.
 #[inline(always)]
 fn uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
-    const ENDS: u64 = 0x8080_8080_8080_8080;
-    let Some(word) = data.get(at..).and_then(<[u8]>::first_chunk) else { return long_uvarint(data, at) };
-    let word = u64::from_le_bytes(*word);
-    let ends = !word & ENDS;
-    if ends == 0 {
-        return long_uvarint(data, at);
+    match short_varint(data.get(at..).unwrap_or(&[])) {
+        Some((value, len)) => Ok((value, at + len)),
+        None => long_uvarint(data, at),
     }
-    let end = ends & ends.wrapping_neg();
-    // Groups of seven bits, next to each other.
-    let bits = word & (end - 1) & !ENDS;
-    let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
-    let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
-    let bits = bits & 0x0000_0000_0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4;
-    Ok((bits, at + end.trailing_zeros() as usize / 8 + 1))
 }
 
 /// The same of more than eight bytes, or with fewer behind its start.
