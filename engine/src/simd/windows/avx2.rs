@@ -19,5 +19,5 @@ pub fn squares(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
 /// As [`super::scalar::lines`].
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 pub fn lines(samples: (&[f64], &[f64]), ranges: Ranges<'_>, origins: &[f64], out: &mut Lines) {
-    lanes::lines::<LANES>(samples, ranges, origins, out);
+    lanes::lines(samples, ranges, origins, out, lanes::line_sums::<LANES>);
 }

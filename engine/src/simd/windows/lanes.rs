@@ -23,7 +23,7 @@ fn block<const LANES: usize>(ranges: Ranges<'_>, at: usize) -> ([usize; LANES], 
 /// Knuth finds it. Beyond that what is lost is no number, by which it shows that the window has to be
 /// added anew.
 #[inline(always)]
-fn add_finite(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
+pub(super) fn add_finite(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
     let total = sum + value;
     let added = total - sum;
     (total, lost + ((sum - (total - added)) + (value - added)))
@@ -99,27 +99,45 @@ fn add_row<const LANES: usize>(row: &[f64; LANES], (sums, lost): (&mut [f64; LAN
     }
 }
 
+/// The four sums of lines, x, y, xy and xx, of a window each lane, and what they have lost.
+pub(super) type LineSums<const LANES: usize> = ([[f64; LANES]; 4], [[f64; LANES]; 4]);
+
+/// The sums of lines of `len` samples each, of which `columns` are the times and the values; `origin` are the times
+/// that x is counted from.
+#[inline(always)]
+pub(super) fn line_sums<const LANES: usize>(
+    (times, values): ([&[f64]; LANES], [&[f64]; LANES]),
+    origin: &[f64; LANES],
+    len: usize,
+) -> LineSums<LANES> {
+    let (mut sums, mut lost) = ([[0.0; LANES]; 4], [[0.0; LANES]; 4]);
+    for number in 0..len {
+        let y = values.map(|values| values[number]);
+        let x: [f64; LANES] = std::array::from_fn(|lane| (times[lane][number] - origin[lane]) / 1e3);
+        let xy = std::array::from_fn(|lane| x[lane] * y[lane]);
+        let xx = std::array::from_fn(|lane| x[lane] * x[lane]);
+        for (which, row) in [x, y, xy, xx].iter().enumerate() {
+            add_row(row, (&mut sums[which], &mut lost[which]));
+        }
+    }
+    (sums, lost)
+}
+
+/// As [`super::scalar::lines`], with [`line_sums`] or what gives the same.
 #[inline(always)]
 pub(super) fn lines<const LANES: usize>(
     (times, values): (&[f64], &[f64]),
     ranges: Ranges<'_>,
     origins: &[f64],
     out: &mut Lines,
+    line_sums: impl Fn(([&[f64]; LANES], [&[f64]; LANES]), &[f64; LANES], usize) -> LineSums<LANES>,
 ) {
     let whole = ranges.len() / LANES * LANES;
     for at in (0..whole).step_by(LANES) {
         let (starts, lens, least) = block::<LANES>(ranges, at);
         let origin: [f64; LANES] = std::array::from_fn(|lane| origins[at + lane]);
-        let (mut sums, mut lost) = ([[0.0; LANES]; 4], [[0.0; LANES]; 4]);
-        for number in 0..least {
-            let (time, y) = (gather(times, &starts, number), gather(values, &starts, number));
-            let x: [f64; LANES] = std::array::from_fn(|lane| (time[lane] - origin[lane]) / 1e3);
-            let xy = std::array::from_fn(|lane| x[lane] * y[lane]);
-            let xx = std::array::from_fn(|lane| x[lane] * x[lane]);
-            for (which, row) in [x, y, xy, xx].iter().enumerate() {
-                add_row(row, (&mut sums[which], &mut lost[which]));
-            }
-        }
+        let columns = (starts.map(|start| &times[start..][..least]), starts.map(|start| &values[start..][..least]));
+        let (sums, lost) = line_sums(columns, &origin, least);
         for lane in 0..LANES {
             let pair = |which: usize| (sums[which][lane], lost[which][lane]);
             let mut line = Line { x: pair(0), y: pair(1), xy: pair(2), xx: pair(3) };
