@@ -52,7 +52,8 @@ where
 }
 
 /// Decompresses a remote write body: snappy unless the header says zstd, as senders of both versions
-/// agree on snappy. `bytes_max` bounds the result before memory is taken for it.
+/// agree on snappy, and some send it under another name. `bytes_max` bounds the result before memory is
+/// taken for it.
 pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     match encoding(headers) {
         "" | "snappy" => unpack_snappy(bytes, bytes_max),
@@ -61,9 +62,12 @@ pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result
                 .map_err(|error| BodyError::bad(format!("zstd decode error: {error}")))?;
             read_bounded(&mut decoder, bytes_max, "zstd")
         }
-        other => Err(BodyError {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            message: format!("content encoding {other:?} is not known: send snappy or zstd"),
+        other => unpack_snappy(bytes, bytes_max).map_err(|error| match error.status {
+            StatusCode::BAD_REQUEST => BodyError {
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                message: format!("content encoding {other:?} is not known: send snappy or zstd"),
+            },
+            _ => error,
         }),
     }
 }
@@ -127,7 +131,11 @@ mod tests {
             assert_eq!(error.status, 413, "{name}");
             assert_eq!(decompress(&headers(name), &packed[..packed.len() / 2], 10_000).unwrap_err().status, 400);
         }
-        assert_eq!(decompress(&headers("br"), &snappy, 10_000).unwrap_err().status, 415);
+        let mut gzip = Vec::new();
+        flate2::read::GzEncoder::new(&*plain, flate2::Compression::fast()).read_to_end(&mut gzip).unwrap();
+        assert_eq!(decompress(&headers("gzip"), &gzip, 10_000).unwrap_err().status, 415);
+        assert_eq!(decompress(&headers("gzip"), &snappy, 9_999).unwrap_err().status, 413);
+        assert_eq!(decompress(&headers("gzip"), &snappy, 10_000).unwrap(), plain, "snappy under another name");
         assert_eq!(decompress_otlp(&HeaderMap::new(), plain.clone(), 10_000).unwrap(), plain);
         assert_eq!(decompress_otlp(&HeaderMap::new(), plain, 9_999).unwrap_err().status, 413);
     }

@@ -53,7 +53,7 @@ enum Form {
 }
 
 /// What was written of a request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Written {
     samples: u64,
     histograms: u64,
@@ -72,7 +72,8 @@ struct Answer {
     counts: Counts,
     /// Series and floats of each tenant, where the series of a request may be those of several.
     shares: Option<Vec<(String, (u64, u64))>>,
-    written: Written,
+    /// None where receivers kept parts of a refused request and nobody knows which.
+    written: Option<Written>,
     refusal: Option<Refusal>,
 }
 
@@ -191,7 +192,7 @@ impl Receiver {
             let shares = Some(routed.shares());
             let refused = self.write_routed(routed, replica).await.err();
             let refusal = Refusal::merge(refused.into_iter().chain(judge(bad, &WriteReport::default())));
-            let written = if refusal.is_none() { Written::all(counts) } else { Written::default() };
+            let written = refusal.is_none().then(|| Written::all(counts));
             return Ok(Answer { protocol, counts, shares, written, refusal });
         }
         let Taken { batch, counts, bad } = take(protocol, request).map_err(|error| Refused::bad(error.to_string()))?;
@@ -199,7 +200,7 @@ impl Receiver {
         self.limiter.content(tenant, counts.series, counts.samples)?;
         let report = self.append(tenant, batch).await?;
         let written = Written { samples: report.samples, histograms: report.histograms, exemplars: report.exemplars };
-        Ok(Answer { protocol, counts, shares: None, written, refusal: judge(bad, &report) })
+        Ok(Answer { protocol, counts, shares: None, written: Some(written), refusal: judge(bad, &report) })
     }
 
     /// Hands a batch to the shards; what is reported is durable.
@@ -229,8 +230,7 @@ fn respond(answer: &Answer) -> Response {
         None => StatusCode::OK.into_response(),
         Some(refusal) => with_retry((refusal.status(), refusal.message.clone()).into_response()),
     };
-    if answer.protocol == Protocol::V2 {
-        let Written { samples, histograms, exemplars } = answer.written;
+    if let (Protocol::V2, Some(Written { samples, histograms, exemplars })) = (answer.protocol, answer.written) {
         let headers = response.headers_mut();
         for (name, count) in
             [(SAMPLES_WRITTEN, samples), (HISTOGRAMS_WRITTEN, histograms), (EXEMPLARS_WRITTEN, exemplars)]
