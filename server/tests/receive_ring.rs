@@ -240,5 +240,13 @@ fn a_receiver_knows_itself_by_either_of_its_addresses() {
     let uru =
         start(folder.path(), &[rings, "--receive.local-endpoint=a:2", "--receive.replication-protocol=capnproto"]);
     assert_eq!(write(&uru, "", &request(0, 0)).status, 200);
+    // What it refuses itself counts as an error, as with Thanos; what others refuse as a conflict does not.
+    assert_eq!(write(&uru, "", &[float_series(&[("__name__", "ring")], &[(NOW, 1.0), (NOW, 2.0)])]).status, 409);
+    for (result, count) in [("success", 1.0), ("error", 1.0)] {
+        for name in ["forward_requests", "replications"] {
+            let name = format!("thanos_receive_{name}_total{{result=\"{result}\"}}");
+            assert_eq!(uru.metric(&name), Some(count), "{name}");
+        }
+    }
     assert!(uru.log().contains("Thanos routers with capnproto can't forward here"), "{}", uru.log());
 }

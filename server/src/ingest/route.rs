@@ -128,7 +128,7 @@ impl Receiver {
                 let outcome = outcome.unwrap_or_else(|_| {
                     Err(Refusal::unavailable(format!("endpoint {} did not answer in time", destination.address)))
                 });
-                receiver.count_forward(&outcome, counts_replication);
+                receiver.count_forward(&destination, &outcome, counts_replication);
                 // Who waited may have its quorum already.
                 let _ = sender.send((group.ids, outcome));
             });
@@ -184,7 +184,7 @@ impl Receiver {
         tenants: &[String],
         bodies: &BTreeMap<usize, Vec<u8>>,
     ) -> Result<(), Refusal> {
-        if to.address == self.options.local_endpoint && self.options.mode.ingests() {
+        if self.is_here(to) {
             let mut refusals = Vec::new();
             for (tenant, body) in bodies {
                 refusals.extend(self.write_local(&tenants[*tenant], body).await.err());
@@ -213,10 +213,15 @@ impl Receiver {
         judge(bad, &report).map_or(Ok(()), Err)
     }
 
-    fn count_forward(&self, outcome: &Result<(), Refusal>, counts_replication: bool) {
+    fn is_here(&self, destination: &Destination) -> bool {
+        destination.address == self.options.local_endpoint && self.options.mode.ingests()
+    }
+
+    /// Counts a group as Thanos does: conflicts here are errors, those of other receivers are not counted.
+    fn count_forward(&self, to: &Destination, outcome: &Result<(), Refusal>, counts_replication: bool) {
         let result = match outcome {
             Ok(()) => "success",
-            Err(refusal) if refusal.kind == RefusalKind::Conflict => return,
+            Err(refusal) if refusal.kind == RefusalKind::Conflict && !self.is_here(to) => return,
             Err(_) => "error",
         };
         let labels = vec![("result", result.to_owned())];
