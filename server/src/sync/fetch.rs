@@ -182,6 +182,11 @@ impl Fetcher {
         self.bucket.list("", |object| note(&mut listed, &object)).await?;
         let mut view = View::default();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_changed = |(id, files): &(&BlockId, &BlockFiles)| {
+            let seen = seen.get(id).filter(|_| files.len_of(BlockObject::Meta).is_some());
+            seen.is_some_and(|seen| seen.modified != files.meta_modified)
+        };
+        self.metrics.note_changed(listed.iter().filter(is_changed).count());
         let mut local = self.read_files(&listed, &seen).await;
         let reads = listed.into_iter().map(|(id, files)| {
             let (seen, local) = (seen.get(&id).cloned(), local.remove(&id));
@@ -213,11 +218,15 @@ impl Fetcher {
 
     async fn read(&self, id: BlockId, files: &BlockFiles, seen: Option<Seen>) -> Read {
         let Some(len) = files.len_of(BlockObject::Meta) else { return Read::Gone };
-        if let Some(seen) = seen.filter(|seen| seen.modified == files.meta_modified) {
-            return Read::Meta(seen.meta);
-        }
-        if let Some(meta) = self.read_copy(id, len) {
-            return Read::Meta(meta);
+        match seen {
+            Some(seen) if seen.modified == files.meta_modified => return Read::Meta(seen.meta),
+            // The copy is of what it was before.
+            Some(_) => {}
+            None => {
+                if let Some(meta) = self.read_copy(id, len) {
+                    return Read::Meta(meta);
+                }
+            }
         }
         let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
         let bytes = match self.bucket.get(&name).await {
@@ -417,4 +426,39 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("tmp");
     std::fs::write(&beside, bytes)?;
     std::fs::rename(beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_meta_that_changed_is_read_again_and_counted_though_its_copy_is_as_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = Bucket::over(Arc::new(InMemory::new()), "memory", &mut Registry::default());
+        let options = FetchOptions { data_dir: Some(folder.path().to_owned()), concurrency: 1 };
+        let mut registry = Registry::default();
+        let fetcher = Fetcher::new(bucket.clone(), &options, SyncMetrics::register(&mut registry));
+        let id = BlockId::from_parts(1_700_000_000_000, 1);
+        for (label, changes) in [("a", 0), ("b", 1), ("c", 2)] {
+            let meta = format!(
+                r#"{{"ulid":"{id}","minTime":1,"maxTime":2,"version":1,"compaction":{{"level":1,"sources":["{id}"]}},
+                "thanos":{{"labels":{{"x":"{label}"}},"downsample":{{"resolution":0}},"source":"sidecar"}}}}"#
+            );
+            let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+            bucket.upload(&name, meta.into()).await.unwrap();
+            for _ in 0..2 {
+                let view = fetcher.fetch(&Filters::all()).await.unwrap();
+                assert_eq!(view.blocks[&id].meta.thanos.as_ref().unwrap().labels["x"], label);
+            }
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            assert!(text.contains(&format!("thanos_blocks_meta_base_cache_busts_total {changes}\n")), "{text}");
+            // Times of changes are told in milliseconds.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
 }

@@ -74,6 +74,7 @@ impl Tally {
 #[derive(Clone, Debug)]
 pub struct SyncMetrics {
     base_syncs: Counter,
+    base_cache_busts: Counter,
     syncs: Counter,
     failures: Counter,
     duration: Histogram,
@@ -87,13 +88,16 @@ impl SyncMetrics {
         let metrics = Self::register_as("thanos_blocks_meta", registry);
         let base = "Total blocks metadata synchronization attempts by base Fetcher";
         registry.register("thanos_blocks_meta_base_syncs", base, metrics.base_syncs.clone());
+        let busts = "Total blocks metadata cache busts by base Fetcher";
+        registry.register("thanos_blocks_meta_base_cache_busts", busts, metrics.base_cache_busts.clone());
         metrics
     }
 
-    /// Registers the metrics under names that start with `prefix`, but for that of all fetchers together.
+    /// Registers the metrics under names that start with `prefix`, but for those of all fetchers together.
     pub fn register_as(prefix: &str, registry: &mut Registry) -> Self {
         let metrics = Self {
             base_syncs: Counter::default(),
+            base_cache_busts: Counter::default(),
             syncs: Counter::default(),
             failures: Counter::default(),
             duration: Histogram::new([0.01, 1.0, 10.0, 100.0, 300.0, 600.0, 1000.0]),
@@ -119,6 +123,11 @@ impl SyncMetrics {
         self.base_syncs.inc();
         self.syncs.inc();
         Timed { metrics: self, started: Instant::now(), tally: None }
+    }
+
+    /// Metas that had been read and changed since.
+    pub fn note_changed(&self, count: usize) {
+        self.base_cache_busts.inc_by(count as u64);
     }
 
     /// How many blocks lost their replica label.
