@@ -240,10 +240,14 @@ fn what_is_kept_and_refused_is_told_under_the_names_of_thanos_and_prometheus() {
     }
     wait(|| uru.metric("thanos_shipper_dir_syncs_total{").is_some());
     let tenant = "{tenant=\"default-tenant\"}";
+    for (reason, floats) in [("out_of_order", 1.0), ("out_of_bound", 1.0), ("too_old", 0.0)] {
+        for (kind, value) in [("float", floats), ("histogram", 0.0)] {
+            let name = format!("prometheus_tsdb_{reason}_samples_total");
+            let labels = format!("{{tenant=\"default-tenant\",type=\"{kind}\"}}");
+            assert_eq!(uru.metric(&format!("{name}{labels}")), Some(value), "{name}{labels}");
+        }
+    }
     for (name, value) in [
-        ("prometheus_tsdb_out_of_order_samples_total", 1.0),
-        ("prometheus_tsdb_out_of_bound_samples_total", 1.0),
-        ("prometheus_tsdb_too_old_samples_total", 0.0),
         ("prometheus_tsdb_blocks_loaded", 0.0),
         ("prometheus_tsdb_lowest_timestamp", NOW as f64),
         ("prometheus_tsdb_head_series_removed_total", 0.0),

@@ -67,9 +67,22 @@ pub enum Reason {
     ExemplarWithoutSeries,
 }
 
+/// What a sample or exemplar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectedKind {
+    /// A sample of a float.
+    Float,
+    /// A sample of a native histogram.
+    Histogram,
+    /// An exemplar.
+    Exemplar,
+}
+
 /// A sample or exemplar that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
+    /// What it is.
+    pub kind: RejectedKind,
     /// Number of its series within the batch.
     pub series: u32,
     /// Unix milliseconds.
@@ -216,6 +229,11 @@ impl<'a> Pass<'a> {
         self.scratch.kept.push(number, time, value);
     }
 
+    /// Notes a sample that was not taken.
+    pub(super) fn refuse(&mut self, (series, time, kind): (u32, i64, RejectedKind), reason: Reason) {
+        self.report.rejected.push(Rejected { kind, series, time, reason });
+    }
+
     fn keep_native(&mut self, number: u32, time: i64, value: &'a HistogramValue) {
         if !self.scratch.kept.refs.is_empty() {
             self.record();
@@ -353,7 +371,8 @@ impl Head {
                 Kept::TooLong => Reason::ExemplarTooLong,
                 Kept::Disabled => Reason::ExemplarDisabled,
             };
-            pass.report.rejected_exemplars.push(Rejected { series: row, time: exemplar.time, reason });
+            let kind = RejectedKind::Exemplar;
+            pass.report.rejected_exemplars.push(Rejected { kind, series: row, time: exemplar.time, reason });
         }
         for metadata in batch.metadata(row) {
             let name = batch.labels(row).pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
@@ -424,14 +443,14 @@ impl Head {
                 if inserted == Inserted::New {
                     pass.scratch.late.push(number, time, value);
                 }
-                self.note_late((row, time), inserted, pass);
+                self.note_late((row, time, RejectedKind::Float), inserted, pass);
                 pass.report.samples += u64::from(inserted != Inserted::Conflict);
             }
             Place::Duplicate => {
                 pass.report.samples += 1;
                 pass.report.duplicates += 1;
             }
-            Place::Refused(reason) => pass.report.rejected.push(Rejected { series: row, time, reason }),
+            Place::Refused(reason) => pass.refuse((row, time, RejectedKind::Float), reason),
         }
     }
 
@@ -454,7 +473,7 @@ impl Head {
         pass: &mut Pass<'a>,
     ) {
         if value.validate().is_err() {
-            return pass.report.rejected.push(Rejected { series: row, time, reason: Reason::InvalidHistogram });
+            return pass.refuse((row, time, RejectedKind::Histogram), Reason::InvalidHistogram);
         }
         let same = |line: &Line, meta: &Meta| meta.ends_with_native(line, |last| last.same_data(value));
         match self.place(id, time, pass, same) {
@@ -469,28 +488,26 @@ impl Head {
                 if inserted == Inserted::New {
                     pass.late_natives.push((number, time, value));
                 }
-                self.note_late((row, time), inserted, pass);
+                self.note_late((row, time, RejectedKind::Histogram), inserted, pass);
                 pass.report.histograms += u64::from(inserted != Inserted::Conflict);
             }
             Place::Duplicate => {
                 pass.report.histograms += 1;
                 pass.report.duplicates += 1;
             }
-            Place::Refused(reason) => pass.report.rejected.push(Rejected { series: row, time, reason }),
+            Place::Refused(reason) => pass.refuse((row, time, RejectedKind::Histogram), reason),
         }
     }
 
-    fn note_late(&mut self, (row, time): (u32, i64), inserted: Inserted, pass: &mut Pass<'_>) {
+    fn note_late(&mut self, sample: (u32, i64, RejectedKind), inserted: Inserted, pass: &mut Pass<'_>) {
         match inserted {
             Inserted::New => {
                 self.stats.samples += 1;
                 self.stats.samples_out_of_order += 1;
-                self.min_time = self.min_time.min(time);
+                self.min_time = self.min_time.min(sample.1);
             }
             Inserted::Same => pass.report.duplicates += 1,
-            Inserted::Conflict => {
-                pass.report.rejected.push(Rejected { series: row, time, reason: Reason::DuplicateTimestamp });
-            }
+            Inserted::Conflict => pass.refuse(sample, Reason::DuplicateTimestamp),
         }
     }
 

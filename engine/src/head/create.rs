@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 
-use super::append::{Pass, Rejected};
+use super::append::{Pass, Rejected, RejectedKind};
 use super::index::Postings;
 use super::series::{Line, Meta};
 use super::symbols::Symbols;
@@ -77,8 +77,9 @@ impl Head {
     #[cold]
     pub(super) fn create_wanted(&mut self, row: u32, pass: &mut Pass<'_>) -> Option<u32> {
         let batch = pass.batch;
-        let times = batch.samples(row).times.iter().copied();
-        let times = times.chain(batch.histograms(row).iter().map(|histogram| histogram.time));
+        let floats = batch.samples(row).times.iter().map(|time| (*time, RejectedKind::Float));
+        let histograms = batch.histograms(row).iter().map(|histogram| (histogram.time, RejectedKind::Histogram));
+        let samples = floats.chain(histograms);
         let labels = batch.labels(row);
         if let Err(fault) = pass.located.locate(labels, (&self.postings, &self.symbols)) {
             pass.located.clear();
@@ -91,16 +92,18 @@ impl Head {
             Some(reason) => Some(reason),
             None => limit.then_some(Reason::SeriesLimit),
         };
-        if times.clone().any(|time| refusal(time).is_none()) {
+        if samples.clone().any(|(time, _)| refusal(time).is_none()) {
             let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, self.next_ref);
             pass.scratch.created.push((row, self.numbers[id as usize]));
             pass.report.series_created += 1;
             return Some(id);
         }
-        let rejected = times.filter_map(|time| Some(Rejected { series: row, time, reason: refusal(time)? }));
+        let rejected =
+            samples.filter_map(|(time, kind)| Some(Rejected { kind, series: row, time, reason: refusal(time)? }));
         let rejected: Vec<Rejected> = rejected.collect();
         pass.report.rejected.extend(rejected);
         let orphans = batch.exemplars(row).map(|exemplar| Rejected {
+            kind: RejectedKind::Exemplar,
             series: row,
             time: exemplar.time,
             reason: Reason::ExemplarWithoutSeries,

@@ -45,7 +45,7 @@ mod zero;
 
 use std::collections::HashMap;
 
-pub use append::{AppendLimits, BadLabels, Reason, Rejected, WriteReport};
+pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, WriteReport};
 pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch, body_room};
 pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 

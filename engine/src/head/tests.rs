@@ -479,9 +479,11 @@ fn the_same_sample_again_is_a_duplicate_and_another_value_is_a_conflict() {
         (10_000_000, Twin::Float(2), Reason::DuplicateTimestamp),
         (10_000_000, Twin::Integer(2), Reason::DuplicateTimestamp),
         (9_999_999, Twin::Float(1), Reason::OutOfOrder),
+        (9_999_999, Twin::Integer(1), Reason::OutOfOrder),
         (6_399_999, Twin::Float(1), Reason::OutOfBounds),
     ] {
-        assert_eq!(one(time, value).rejected, [Rejected { series: 0, time, reason }]);
+        let kind = if matches!(value, Twin::Float(_)) { RejectedKind::Float } else { RejectedKind::Histogram };
+        assert_eq!(one(time, value).rejected, [Rejected { kind, series: 0, time, reason }]);
     }
     assert_eq!(one(10_000_001, Twin::Integer(5)).histograms, 1);
     assert_eq!(one(10_000_001, Twin::Integer(5)).duplicates, 1);

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use engine::head::{Reason, WriteReport};
+use engine::head::{Reason, Rejected, RejectedKind, WriteReport};
 use engine::shard::Ingest;
 use engine::shard::ingest::{IngestCounters, TenantStats};
 use prometheus_client::collector::Collector;
@@ -157,10 +157,13 @@ impl ReceiveMetrics {
 
     /// The heads of `tenant` took a batch, or parts of it.
     pub fn appended(&self, tenant: &str, report: &WriteReport) {
-        let labels = vec![("tenant", tenant.to_owned())];
-        for ((reason, ..), counter) in REFUSED.iter().zip(&self.refused) {
-            let count = report.rejected.iter().filter(|rejected| rejected.reason == *reason).count();
-            counter.get_or_create(&labels).inc_by(count as u64);
+        for (kind, name) in [(RejectedKind::Float, "float"), (RejectedKind::Histogram, "histogram")] {
+            let labels = vec![("tenant", tenant.to_owned()), ("type", name.to_owned())];
+            for ((reason, ..), counter) in REFUSED.iter().zip(&self.refused) {
+                let of_both = |rejected: &&Rejected| (rejected.reason, rejected.kind) == (*reason, kind);
+                let count = report.rejected.iter().filter(of_both).count();
+                counter.get_or_create(&labels).inc_by(count as u64);
+            }
         }
     }
 
