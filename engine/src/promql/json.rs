@@ -134,6 +134,8 @@ fn push_matrix(
     if cores < 2 {
         push_matrix_rows(out, (steps, &times, rows), 0..count, patience)?;
     } else {
+        // All of it, so that the first share is not copied to make room for the others.
+        out.reserve(count * row_bytes(steps));
         let share = |core: usize| count * core / cores..count * (core + 1) / cores;
         let write = |core| {
             let mut text = Vec::new();
@@ -163,7 +165,7 @@ fn push_matrix_rows(
     share: Range<usize>,
     patience: &Patience,
 ) -> Result<(), Error> {
-    out.reserve(share.len() * (steps.count * POINT_BYTES + 256));
+    out.reserve(share.len() * row_bytes(steps));
     for row in share.clone() {
         if (row - share.start).is_multiple_of(ROWS_UNWATCHED) {
             patience.check()?;
@@ -178,8 +180,12 @@ fn push_matrix_rows(
     Ok(())
 }
 
-/// About how much text a point is.
-const POINT_BYTES: usize = 36;
+/// About how much text a row is.
+fn row_bytes(steps: &StepGrid) -> usize {
+    const POINT_BYTES: usize = 36;
+    const LABELS_BYTES: usize = 256;
+    steps.count * POINT_BYTES + LABELS_BYTES
+}
 
 /// Appends the list of the values at steps, or nothing when there is none.
 fn push_steps(out: &mut Vec<u8>, times: &StepTexts, values: impl Iterator<Item = (usize, f64)>) {
