@@ -325,29 +325,6 @@ fn beyond_the_bytes_allowed_no_block_goes_before_its_upload_failed_or_while_it_i
 }
 
 #[test]
-fn a_bucket_that_is_silent_when_a_block_is_sent_holds_up_no_other_beyond_the_bytes_allowed() {
-    let data = tempfile::tempdir().unwrap();
-    run(async {
-        let ingest = with_three_blocks(data.path()).await;
-        let (begin, silence) = (Instant::now(), Duration::from_secs(11));
-        // It tells that the first is not there, and takes nothing of it.
-        let plan = move |call| if call == 0 { Meets::Nothing } else { Meets::RefusedAfter(silence) };
-        let store = Faulty::planned(&Arc::new(InMemory::new()), plan);
-        let (shipper, metrics) = ship_within(&ingest, data.path(), Arc::new(store), 1);
-        let mut round = std::pin::pin!(shipper.ship());
-        assert!(tokio::time::timeout(silence / 2, &mut round).await.is_err());
-        shipper.retain();
-        assert_eq!(local_starts(&ingest), [0, 10, 20]);
-        let next = silence + Duration::from_secs(1);
-        assert!(tokio::time::timeout(next - begin.elapsed(), &mut round).await.is_err());
-        // The second is tried meanwhile.
-        shipper.retain();
-        assert_eq!(local_starts(&ingest), [10]);
-        assert_eq!(count_of_team(&metrics, DROPPED), 2.0);
-    });
-}
-
-#[test]
 fn blocks_are_shipped_and_go_also_while_it_cannot_be_noted_and_that_is_made_up_for() {
     let data = tempfile::tempdir().unwrap();
     run(async {

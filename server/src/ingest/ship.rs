@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::Meta;
 use engine::model::{BlockId, Error, ErrorKind};
@@ -58,23 +58,10 @@ pub struct Retention {
 struct Uploads {
     /// The one under way.
     current: Option<BlockId>,
-    /// Those of the round under way.
-    round: BTreeSet<BlockId>,
-    /// Those that failed, or waited in a round in which the bucket was silent.
+    /// Those that failed, or waited in a round that the bucket's silence ended.
     failed: BTreeSet<BlockId>,
     /// Those that are in the bucket, also when the file that names them could not be written.
     done: BTreeSet<BlockId>,
-}
-
-impl Uploads {
-    /// The upload under way failed after `time`. When the bucket was silent for so long, those that wait will
-    /// fare no better.
-    fn fail(&mut self, id: BlockId, time: Duration) {
-        self.failed.insert(id);
-        if time >= ANSWER_TIMEOUT {
-            self.failed.append(&mut self.round);
-        }
-    }
 }
 
 /// Ships blocks, and deletes those that have been kept long enough.
@@ -232,7 +219,6 @@ impl Shipper {
         let tenants = self.ingest.tenants().into_iter();
         let round: Vec<(Arc<str>, Vec<BlockId>)> =
             tenants.map(|name| (Arc::clone(&name), self.waiting(&name))).collect();
-        self.uploads().round = round.iter().flat_map(|(_, blocks)| blocks).copied().collect();
         for (tenant, blocks) in &round {
             if self.ingest.stats(tenant).is_none() {
                 // Pruned meanwhile.
@@ -245,6 +231,7 @@ impl Shipper {
                 self.metrics.sync_failures.get_or_create(&labels).inc();
                 tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
                 if error.kind() == ErrorKind::Deadline {
+                    self.uploads().failed.extend(round.iter().flat_map(|(_, blocks)| blocks));
                     break;
                 }
             }
@@ -270,7 +257,6 @@ impl Shipper {
                 thanos.labels = self.ingest.external_labels(tenant).to_map();
             }
             self.uploads().current = Some(*id);
-            let began = Instant::now();
             let outcome = upload((bucket, transfer), &block.path, meta).await;
             self.uploads().current = None;
             match outcome {
@@ -282,7 +268,7 @@ impl Shipper {
                     failed = self.note(tenant).await.err().or(failed);
                 }
                 Err(error) => {
-                    self.uploads().fail(*id, began.elapsed());
+                    self.uploads().failed.insert(*id);
                     self.metrics.upload_failures.get_or_create(&labels).inc();
                     if error.kind() == ErrorKind::Deadline {
                         return Err(error);

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -50,8 +49,6 @@ pub enum Meets {
     Delay(u32),
     /// It fails and does nothing.
     Refused,
-    /// The same, after so long.
-    RefusedAfter(Duration),
     /// It is done, and its answer is lost.
     AnswerLost,
     /// What it answers breaks off in the middle.
@@ -109,10 +106,6 @@ async fn meet<T>(meets: Meets, call: impl Future<Output = Result<T>>) -> Result<
             call.await
         }
         Meets::Refused | Meets::Short => lost(),
-        Meets::RefusedAfter(time) => {
-            tokio::time::sleep(time).await;
-            lost()
-        }
         Meets::AnswerLost => {
             call.await?;
             lost()
@@ -180,7 +173,7 @@ impl ObjectStore for Faulty {
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         match self.next() {
             Meets::Nothing | Meets::Delay(_) => self.inner.delete_stream(locations),
-            Meets::Refused | Meets::RefusedAfter(_) | Meets::Short => stream::iter([lost()]).boxed(),
+            Meets::Refused | Meets::Short => stream::iter([lost()]).boxed(),
             Meets::AnswerLost => self.inner.delete_stream(locations).map(|_| lost()).boxed(),
             Meets::Hangs => stream::pending().boxed(),
             Meets::HangsAfter => {
@@ -194,7 +187,7 @@ impl ObjectStore for Faulty {
         match self.next() {
             Meets::Nothing | Meets::Delay(_) => self.inner.list(prefix),
             Meets::Short => short(self.inner.list(prefix)),
-            Meets::Refused | Meets::RefusedAfter(_) | Meets::AnswerLost => stream::iter([lost()]).boxed(),
+            Meets::Refused | Meets::AnswerLost => stream::iter([lost()]).boxed(),
             Meets::Hangs | Meets::HangsAfter => stream::pending().boxed(),
         }
     }
