@@ -198,8 +198,9 @@ impl Writer {
         file.write_all(record)?;
         *len += record.len() as u64;
         if *len - self.sent >= SENT_BYTES {
-            start_writeback(file.get_ref(), self.sent..*len);
-            self.sent = *len;
+            let written = *len - file.buffer().len() as u64;
+            start_writeback(file.get_ref(), self.sent..written);
+            self.sent = written;
         }
         Ok(ChunkRef { segment: (self.lens.len() - 1) as u32, offset })
     }

@@ -131,7 +131,9 @@ enum Open {
 }
 
 /// Samples to chunks of at most [`SAMPLES_PER_CHUNK`], a new one where the kind of sample changes, where
-/// start timestamps begin, and where a histogram cannot follow the one before it.
+/// start timestamps begin, and where a histogram cannot follow the one before it. Where start timestamps end a chunk
+/// goes on, as that of floats does in Prometheus; it cuts those of histograms, sample by sample where replicas with
+/// and without them alternate.
 pub(super) struct Encoder {
     open: Open,
     min_time: i64,

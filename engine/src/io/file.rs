@@ -33,9 +33,9 @@ pub fn raise_open_files_max() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Has the disk begin with what was written to the bytes `range` of `file`, without waiting for it, so that a
-/// later sync finds less to do. It says nothing of whether they are durable, nor whether the disk took them:
-/// that the sync says.
+/// Has the disk begin with what was written to the bytes `range` of `file`, so that a later sync finds less to do.
+/// It waits for the disk only where that has too much to do already. Whether bytes are durable, or the disk took
+/// them at all, the sync says.
 pub fn start_writeback(file: &std::fs::File, range: Range<u64>) {
     let (start, len) = (range.start as libc::off64_t, (range.end - range.start) as libc::off64_t);
     // SAFETY: the call takes numbers alone, and the file is open as long as it is borrowed.

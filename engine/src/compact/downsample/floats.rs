@@ -94,8 +94,8 @@ impl Windows {
     }
 }
 
-/// Whether values never fall, and a counter of them is the last of them at any time: what they rise by is added
-/// without an error. Sums and differences of integers have none, nor those of other numbers that don't double.
+/// Whether values never fall, and a counter of them is the last of them at any time, as what they rise by is added
+/// without an error: so it is with integers, and where no value is more than twice the one before it.
 struct Rises<'a>(&'a [f64]);
 
 impl Kernel for Rises<'_> {
@@ -113,14 +113,15 @@ impl Kernel for Rises<'_> {
     }
 }
 
-/// How many of `times`, which ascend, are at most `end`, as the first is; `guess` is what is likely.
+/// How many of `times`, which ascend, are at most `end`; the first is within, though the end of the last window that
+/// there is wraps. `guess` is what is likely.
 #[inline(always)]
 fn window_len(times: &[i64], end: i64, guess: usize) -> usize {
     let is_within = |at: usize| times.get(at).is_some_and(|time| *time <= end);
     if is_within(guess - 1) && !is_within(guess) {
         return guess;
     }
-    times.iter().take_while(|time| **time <= end).count()
+    times.iter().take_while(|time| **time <= end).count().max(1)
 }
 
 /// One window.
@@ -351,5 +352,13 @@ mod tests {
             });
             prop_assert_eq!(at, windows.times.len());
         }
+    }
+
+    #[test]
+    fn windows_at_the_end_of_time_end() {
+        let mut windows = Windows::default();
+        windows.reduce(&[5, i64::MAX - 1, i64::MAX, i64::MAX], &[1.0, 2.0, 3.0, 4.0], 300_000);
+        assert_eq!(windows.counts, [1.0; 4]);
+        assert_eq!(windows.sums, [1.0, 2.0, 3.0, 4.0]);
     }
 }
