@@ -29,6 +29,10 @@ use super::{RUN, Window, scalar};
 /// Samples of a vector.
 const LANES: usize = 8;
 
+/// Wide timestamp fields of a run beyond which all of it is the scalar twin's: each costs as much to go around as
+/// half a dozen samples take there.
+const WIDE_MAX: u32 = 8;
+
 /// Zeros above a payload from bit 32 on, zeros below it from bit 0 on, and a bit above each for a borrow.
 type Zeros = u64;
 const BORROWS: Zeros = 1 << 63 | 1 << 31;
@@ -65,6 +69,9 @@ static TO_FRONT: [[u8; 16]; 16] = {
 pub unsafe fn put(times: &[i64], values: &[f64], window: Window, (out, bit): (&mut [u8], usize)) -> (usize, Window) {
     let samples = values.len() - 1;
     let (zeros, mut wide, is_constant) = survey(times, values);
+    if wide.count_ones() > WIDE_MAX {
+        return scalar::put(times, values, window, (out, bit));
+    }
     if is_constant {
         return (zero_fill(2 * samples, (out, bit)), window);
     }

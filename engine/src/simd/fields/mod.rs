@@ -86,15 +86,16 @@ mod tests {
         #[test]
         fn every_isa_puts_the_same_fields_behind_what_is_there(
             samples in prop::collection::vec((-8_191..8_193i64, 0..6u32, any::<u64>()), 0..=RUN),
-            wide in prop::option::weighted(0.3, (0..RUN, any::<i64>())),
+            wide in prop::collection::btree_map(0..RUN, any::<i64>(), 0..12),
+            constant in prop::option::of(prop_oneof![Just(0), 0..=RUN]),
             (above, below) in prop_oneof![Just((0xff, 0)), (0..32u8, 0..32u8)],
             bit in 0..40usize,
         ) {
             let (mut times, mut values, mut delta) = (vec![0i64, 15_000], vec![1.0f64], 15_000i64);
             for (at, (change, kind, bits)) in samples.iter().enumerate() {
-                let change = if *kind == 0 { 0 } else { *change };
-                let wide = wide.filter(|(place, _)| *place == at).map(|(_, change)| change);
-                delta = delta.wrapping_add(wide.unwrap_or(change));
+                let kind = if constant.is_some_and(|start| at >= start) { 0 } else { *kind };
+                let change = if kind == 0 { 0 } else { *change };
+                delta = delta.wrapping_add(if kind == 0 { 0 } else { wide.get(&at).copied().unwrap_or(change) });
                 times.push(times[at + 1].wrapping_add(delta));
                 values.push(match kind {
                     0 | 1 => values[at],
