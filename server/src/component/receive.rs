@@ -30,7 +30,7 @@ use crate::gateway::blocks::Blocks;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::exemplars::ExemplarsService;
 use crate::ingest::forward::{Compression, ForwardOptions, Peers};
-use crate::ingest::limits::{Limiter, LimitsConfig, META_MONITORING_INTERVAL, MetaMonitor};
+use crate::ingest::limits::{Limiter, LimitsConfig, META_MONITORING_INTERVAL};
 use crate::ingest::metrics::{HeadMetrics, ReceiveMetrics};
 use crate::ingest::otlp::{TargetInfo, Translation};
 use crate::ingest::ring::{RingSource, Rings};
@@ -309,16 +309,9 @@ impl Wired {
     }
 
     async fn ask_meta_monitoring(&self) {
-        let monitor = match MetaMonitor::new() {
-            Ok(monitor) => monitor,
-            Err(error) => {
-                tracing::error!(error, "meta-monitoring can't be asked");
-                return std::future::pending().await;
-            }
-        };
         loop {
             if let Some(from) = self.receiver.limiter.meta_monitoring() {
-                match monitor.ask(&from).await {
+                match from.ask().await {
                     Ok(found) => self.receiver.limiter.active.set(found),
                     Err(error) => {
                         self.receiver.limiter.meta_monitoring_failed();

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::MetaMonitoring;
-
-/// Longest time of one question.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The series of each tenant at the last answer.
 #[derive(Debug, Default)]
@@ -29,30 +25,19 @@ impl ActiveSeries {
     }
 }
 
-/// Asks meta-monitoring.
-#[derive(Clone, Debug)]
-pub struct MetaMonitor {
-    client: reqwest::Client,
-}
-
-impl MetaMonitor {
-    /// A client of its own. Its TLS provider is the process'.
-    pub fn new() -> Result<Self, String> {
-        let client = reqwest::Client::builder().timeout(ANSWER_TIME_MAX).build();
-        client.map(|client| Self { client }).map_err(|error| format!("HTTP client of meta-monitoring: {error}"))
-    }
-
+impl MetaMonitoring {
     /// The series of each tenant now.
-    pub async fn ask(&self, from: &MetaMonitoring) -> Result<Vec<(String, u64)>, String> {
+    pub async fn ask(&self) -> Result<Vec<(String, u64)>, String> {
         let form = form_urlencoded::Serializer::new(String::new())
-            .append_pair("query", &from.query)
+            .append_pair("query", &self.query)
             .append_pair("dedup", "true")
+            .append_pair("partial_response", "true")
             .finish();
-        let url = format!("{}/api/v1/query?{form}", from.url.trim_end_matches('/'));
-        let failed = |error: reqwest::Error| format!("meta-monitoring {}: {error}", from.url);
-        let answer = self.client.get(url).send().await.map_err(failed)?;
+        let url = format!("{}/api/v1/query?{form}", self.url.trim_end_matches('/'));
+        let failed = |error: reqwest::Error| format!("meta-monitoring {}: {error}", self.url);
+        let answer = self.client.get(&url)?.send().await.map_err(failed)?;
         let text = answer.error_for_status().map_err(failed)?.bytes().await.map_err(failed)?;
-        parse(&text).ok_or_else(|| format!("meta-monitoring {}: the answer is no vector", from.url))
+        parse(&text).ok_or_else(|| format!("meta-monitoring {}: the answer is no vector", self.url))
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::client::HttpClient;
 use crate::config::{ConfigError, from_yaml};
 
 /// The query that says how many series a tenant has, unless the file names another.
@@ -37,12 +38,14 @@ pub struct RequestLimits {
 }
 
 /// Whom to ask how many series tenants have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MetaMonitoring {
     /// The base of a Prometheus API.
     pub url: String,
     /// The query; its answer has a label `tenant`.
     pub query: String,
+    /// How it is asked.
+    pub client: HttpClient,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +87,8 @@ impl LimitsConfig {
                     return Err(ConfigError::new(flag, why));
                 }
                 let query = Some(global.meta_monitoring_limit_query).filter(|query| !query.is_empty());
-                Some(MetaMonitoring { url, query: query.unwrap_or_else(|| META_MONITORING_QUERY.into()) })
+                let query = query.unwrap_or_else(|| META_MONITORING_QUERY.into());
+                Some(MetaMonitoring { url, query, client: global.meta_monitoring_http_client.unwrap_or_default() })
             }
         };
         let concurrency_max = usize::try_from(global.max_concurrency).unwrap_or(0);
@@ -150,9 +154,7 @@ struct Write {
 struct Global {
     max_concurrency: i64,
     meta_monitoring_url: String,
-    /// Read by Thanos; here the client has its defaults.
-    #[serde(rename = "meta_monitoring_http_client")]
-    _meta_monitoring_http_client: serde::de::IgnoredAny,
+    meta_monitoring_http_client: Option<HttpClient>,
     meta_monitoring_limit_query: String,
 }
 
@@ -194,7 +196,7 @@ mod tests {
         assert!(LimitsConfig::parse("write: {unknown: 1}").is_err());
         assert!(LimitsConfig::parse("").unwrap().meta_monitoring().is_none());
         let config = LimitsConfig::parse(
-            "write: {global: {meta_monitoring_url: 'http://m:9090', meta_monitoring_http_client: {timeout: 1s}}}",
+            "write: {global: {meta_monitoring_url: 'http://m:9090', meta_monitoring_http_client: {bearer_token: t}}}",
         );
         assert_eq!(config.unwrap().meta_monitoring().unwrap().query, META_MONITORING_QUERY);
     }

@@ -1,6 +1,7 @@
 //! What a tenant may send: the limits file, read again while the process runs.
 
 mod active;
+mod client;
 mod config;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::ConfigError;
 use crate::telemetry::metrics::{Counters, Gauges, Histograms};
 
-pub use active::{ActiveSeries, MetaMonitor};
+pub use active::ActiveSeries;
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
 
 /// Time between two questions to meta-monitoring, as in Thanos.
