@@ -193,7 +193,7 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     let turn = api.gate.enter(&asked.text, deadline).await?;
     context.patience.check()?;
     let shared = Arc::clone(api);
-    let running = tokio::task::spawn_blocking(move || {
+    let running = turn.spend(move |queued| {
         let metrics = &shared.gate.engine;
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
         let begin = Instant::now();
@@ -207,7 +207,7 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         metrics.took(Slice::InnerEval, computed);
         let result = result?;
         metrics.loaded(result.stats.samples_queried);
-        let evaluated = Evaluated { result, queued: turn.waited, prepared, computed };
+        let evaluated = Evaluated { result, queued, prepared, computed };
         render(evaluated, &context.patience).map_err(Failure::from)
     });
     running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?

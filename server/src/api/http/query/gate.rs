@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::active::{ActiveQueries, Running};
 use super::timings::{EngineMetrics, Slice};
@@ -37,7 +38,7 @@ pub struct Gate {
 #[derive(Debug)]
 pub struct Turn {
     /// How long it waited for it.
-    pub waited: Duration,
+    waited: Duration,
     in_flight: Gauge,
     _running: Option<Running>,
     _permit: OwnedSemaphorePermit,
@@ -105,8 +106,52 @@ impl Gate {
     }
 }
 
+impl Turn {
+    /// Does `work` on a thread that may compute, with the time that was waited for the turn, which is over
+    /// when the work has ended, whether anybody waits for that or not.
+    pub fn spend<T: Send + 'static>(self, work: impl FnOnce(Duration) -> T + Send + 'static) -> JoinHandle<T> {
+        tokio::task::spawn_blocking(move || {
+            // All of it: a closure takes only those fields that it names.
+            let turn = self;
+            work(turn.waited)
+        })
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         self.in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_outlives_its_caller_keeps_its_turn_until_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Arc::new(Gate::new(1).noted_in(ActiveQueries::open(folder.path(), 1).unwrap()));
+        let noted = || std::fs::read(folder.path().join("queries.active")).unwrap()[1] != 0;
+        let later = |time| Instant::now() + Duration::from_millis(time);
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begun, is_begun) = tokio::sync::oneshot::channel();
+        let entered = Arc::clone(&gate);
+        let caller = tokio::spawn(async move {
+            let turn = entered.enter("up", later(60_000)).await.unwrap();
+            let work = move |_| {
+                begun.send(()).unwrap();
+                released.recv().unwrap();
+            };
+            turn.spend(work).await.unwrap();
+        });
+        is_begun.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert!(gate.in_flight.get() == 1 && noted());
+        assert_eq!(gate.enter("b", later(20)).await.unwrap_err().kind(), ErrorKind::Deadline);
+        release.send(()).unwrap();
+        drop(gate.enter("c", later(60_000)).await.unwrap());
+        assert!(gate.in_flight.get() == 0 && !noted());
     }
 }
