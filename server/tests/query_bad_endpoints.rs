@@ -88,6 +88,7 @@ fn the_next_start_tells_which_queries_ran_when_the_process_was_killed() {
     let uru = querier(&[&hung], &["--query.timeout=1h", &path]);
     assert!(!uru.log().contains("did not finish"), "{}", uru.log());
     query(&uru, "&timeout=10ms");
+    hung.wait_for_the_end_of_calls();
     let mut client = TcpStream::connect(&uru.http).unwrap();
     client.write_all(b"GET /api/v1/query?query=rate(up[5m]) HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
     hung.wait_for_a_call();
