@@ -42,7 +42,10 @@ impl Gateway {
             matchers.iter().all(|matcher| labels.get(matcher.name()).is_some_and(|value| matcher.matches(value)))
         };
         let meets = |own: &TimeRange| own.min_time <= range.max_time && own.max_time >= range.min_time;
-        self.kept_ranges().iter().any(|(labels, ranges)| is_of(labels) && ranges.iter().any(meets))
+        let Some(ingest) = self.kept() else { return false };
+        let mut tenants = ingest.tenants().into_iter();
+        // Times only of tenants that are named: hardly a request names one, and there may be many blocks.
+        tenants.any(|tenant| is_of(&ingest.external_labels(&tenant)) && kept_times(ingest, &tenant).iter().any(meets))
     }
 
     /// Adds names or values of what is kept to those of the bucket's blocks.
@@ -64,13 +67,17 @@ impl Gateway {
         let mut ranges: BTreeMap<Labels, Vec<TimeRange>> = BTreeMap::new();
         let Some(ingest) = self.kept() else { return ranges };
         for tenant in ingest.tenants() {
-            let of_tenant = ranges.entry(ingest.external_labels(&tenant)).or_default();
-            if let Some(stats) = ingest.stats(&tenant).filter(|stats| stats.min_time <= stats.max_time) {
-                of_tenant.push(TimeRange::new(stats.min_time, i64::MAX));
-            }
-            let blocks = ingest.local_blocks(&tenant);
-            of_tenant.extend(blocks.iter().map(|block| TimeRange::new(block.meta.min_time, block.meta.max_time)));
+            ranges.entry(ingest.external_labels(&tenant)).or_default().extend(kept_times(ingest, &tenant));
         }
         ranges
     }
+}
+
+/// The times of the heads and local blocks of `tenant`.
+fn kept_times(ingest: &Ingest, tenant: &str) -> Vec<TimeRange> {
+    let heads = ingest.stats(tenant).filter(|stats| stats.min_time <= stats.max_time);
+    let heads = heads.map(|stats| TimeRange::new(stats.min_time, i64::MAX));
+    let blocks = ingest.local_blocks(tenant);
+    let blocks = blocks.iter().map(|block| TimeRange::new(block.meta.min_time, block.meta.max_time));
+    heads.into_iter().chain(blocks).collect()
 }
