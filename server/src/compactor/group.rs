@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine::bucket::marker::reason;
 use engine::bucket::meta::source;
@@ -90,10 +89,9 @@ impl Compactor {
         };
         let target = self.target(group, dir);
         let plan_overlaps = plan.windows(2).any(|pair| pair[1].min_time < pair[0].max_time);
-        let (merges, began) = (&self.metrics.merges, Instant::now());
-        merges.under_way.inc();
+        let under_way = self.metrics.merges.begin();
         let merged = self.merge(sources, target.clone()).await;
-        merges.count(began.elapsed(), plan_overlaps);
+        under_way.count(plan_overlaps);
         let written = match merged? {
             Some(written) => written,
             None => return self.mark_empty(&plan).await,

@@ -1,6 +1,6 @@
 //! `thanos_compact_*`: what a compactor has done and has left to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::bucket::marker::reason;
 use engine::bucket::name;
@@ -58,7 +58,7 @@ pub(super) struct MergeMetrics {
     done: Counter,
     vertical: Counter,
     duration: Histogram,
-    pub(super) under_way: Gauge,
+    under_way: Gauge,
 }
 
 impl MergeMetrics {
@@ -80,14 +80,33 @@ impl MergeMetrics {
         metrics
     }
 
-    /// A merge is over.
-    pub(super) fn count(&self, took: Duration, overlaps: bool) {
-        self.under_way.dec();
-        self.done.inc();
-        self.duration.observe(took.as_secs_f64());
+    /// A merge begins.
+    pub(super) fn begin(&self) -> UnderWay<'_> {
+        self.under_way.inc();
+        UnderWay { metrics: self, started: Instant::now() }
+    }
+}
+
+/// A merge, which is under way until this is dropped, also when nobody waits for it any more.
+pub(super) struct UnderWay<'a> {
+    metrics: &'a MergeMetrics,
+    started: Instant,
+}
+
+impl UnderWay<'_> {
+    /// It is over.
+    pub(super) fn count(self, overlaps: bool) {
+        self.metrics.done.inc();
+        self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
         if overlaps {
-            self.vertical.inc();
+            self.metrics.vertical.inc();
         }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.metrics.under_way.dec();
     }
 }
 
