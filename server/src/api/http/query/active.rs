@@ -13,7 +13,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Error, Read};
+use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,9 @@ const PLACE_BYTES: usize = 1000;
 
 /// Bytes of a file that are read at most.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Queries that may run at once where they are in a file, which is read as a whole at the next start.
+const PLACES_MAX: usize = (FILE_BYTES_MAX as usize - 1) / PLACE_BYTES;
 
 /// Bytes that one byte of a text becomes in JSON, at most.
 const ESCAPED_BYTES_MAX: usize = 6;
@@ -59,6 +62,10 @@ struct Entry<'a> {
 impl ActiveQueries {
     /// A file in `folder` for `max` queries at once; those that another process left there are logged.
     pub fn open(folder: &Path, max: usize) -> Result<Self, Error> {
+        if max > PLACES_MAX {
+            let text = format!("--query.max-concurrent is {max}: the file has places for {PLACES_MAX} queries at most");
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
         std::fs::create_dir_all(folder)?;
         let path = folder.join(FILE);
         if let Some(queries) = unfinished(&path) {
@@ -163,6 +170,14 @@ mod tests {
         assert_eq!(listed(folder.path()), [""; 0]);
         std::fs::write(folder.path().join(FILE), b"\xff no list").unwrap();
         assert!(ActiveQueries::open(folder.path(), 1).is_ok());
+    }
+
+    #[test]
+    fn more_queries_at_once_than_the_file_has_places_for_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = ActiveQueries::open(folder.path(), usize::MAX).unwrap_err().to_string();
+        assert!(error.contains("--query.max-concurrent") && error.contains("67108"), "{error}");
+        assert!(!folder.path().join(FILE).exists());
     }
 
     #[test]
