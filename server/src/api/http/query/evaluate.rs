@@ -207,6 +207,9 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         metrics.took(Slice::InnerEval, computed);
         let result = result?;
         metrics.loaded(result.stats.samples_queried);
+        if let When::Range(_) = asked.when {
+            metrics.took(Slice::ResultSort, Duration::ZERO);
+        }
         let evaluated = Evaluated { result, queued, prepared, computed };
         render(evaluated, &context.patience).map_err(Failure::from)
     });
