@@ -7,9 +7,11 @@
 //! key   block <u128> │ length of the object <u48> │ edition <u16> │ object <u32> │ length of a page <u32> │ page <u32>
 //! ```
 //! A page that came damaged has a new edition, under which nothing is found that this process has fetched
-//! before: not in memory, not on its way from the bucket, nor on its way to the disk and from it.
+//! before: not in memory, not on its way from the bucket, nor on its way to the disk and from it. Editions are
+//! numbered from a random number on, so that what an earlier process left on the disk is hardly found either.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,6 +158,8 @@ pub struct PageCache {
     editions: RwLock<HashMap<PageKey, Edition>>,
     /// How many editions there ever were: mostly there is none, and nobody takes the lock.
     editions_ever: AtomicU64,
+    /// Where the numbers of editions begin.
+    editions_start: u16,
     handle: Handle,
     /// What it counts.
     pub metrics: CacheMetrics,
@@ -217,6 +221,7 @@ impl PageCache {
             pages,
             editions: RwLock::default(),
             editions_ever: AtomicU64::new(0),
+            editions_start: RandomState::new().build_hasher().finish() as u16,
             handle,
             metrics,
             page_bytes: config.page_bytes as u32,
@@ -278,7 +283,8 @@ impl PageCache {
         if edition.moment <= moment {
             self.pages.remove(&PageKey { edition: edition.number, ..first });
             let moment = self.editions_ever.fetch_add(1, Ordering::AcqRel) + 1;
-            *edition = Edition { number: edition.number.wrapping_add(1), moment };
+            // Zero is the first one's.
+            *edition = Edition { number: self.editions_start.wrapping_add(moment as u16).max(1), moment };
         }
         PageKey { edition: edition.number, ..first }
     }
