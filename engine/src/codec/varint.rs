@@ -1,10 +1,10 @@
 //! Variable-length integers: seven bits a byte, least significant first, as Go's
 //! `encoding/binary` writes them; signed ones zigzag.
 
-use crate::simd::bits::short_varint;
+use crate::simd::bits;
 
 /// Longest encoding of a 64-bit integer, in bytes.
-pub const LEN_MAX: usize = 10;
+pub const LEN_MAX: usize = bits::VARINT_LEN_MAX;
 
 /// Appends `value`.
 pub fn encode_u64(mut value: u64, out: &mut Vec<u8>) {
@@ -24,22 +24,7 @@ pub fn encode_i64(value: i64, out: &mut Vec<u8>) {
 /// bits.
 #[inline]
 pub fn decode_u64(bytes: &[u8]) -> Option<(u64, usize)> {
-    short_varint(bytes).or_else(|| decode_any(bytes))
-}
-
-/// As [`decode_u64`], where few bytes are left or the integer is long.
-fn decode_any(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0u64;
-    for (at, &byte) in bytes.iter().take(LEN_MAX).enumerate() {
-        if at == LEN_MAX - 1 && byte > 1 {
-            return None;
-        }
-        value |= u64::from(byte & 0x7f) << (7 * at);
-        if byte < 0x80 {
-            return Some((value, at + 1));
-        }
-    }
-    None
+    bits::varint(bytes)
 }
 
 /// The zigzag integer at the start of `bytes` and its length.

@@ -57,10 +57,38 @@ impl BitPlace {
     }
 }
 
-/// The variable-length integer at the start of `bytes` and its length; `None` when it is longer than eight bytes
-/// or fewer than eight are there.
+/// Longest variable-length integer of 64 bits, in bytes.
+pub const VARINT_LEN_MAX: usize = 10;
+
+/// The variable-length integer at the start of `bytes` and its length; `None` when it is cut off, or longer than
+/// 64 bits, which takes [`VARINT_LEN_MAX`] bytes to tell.
 #[inline(always)]
-pub fn short_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    match short_varint(bytes) {
+        None => long_varint(bytes),
+        found => found,
+    }
+}
+
+/// The same of more than eight bytes, or with fewer behind its start.
+#[cold]
+fn long_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0u64;
+    for (at, &byte) in bytes.iter().take(VARINT_LEN_MAX).enumerate() {
+        if at == VARINT_LEN_MAX - 1 && byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((value, at + 1));
+        }
+    }
+    None
+}
+
+/// The same of at most eight bytes, of which eight are there.
+#[inline(always)]
+fn short_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     const ENDS: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(*bytes.first_chunk()?);
     let ends = !word & ENDS;

@@ -2,7 +2,7 @@
 //! specification, and the fastest way without AVX-512.
 
 use super::{Batch, Fault, HEADER_LEN};
-use crate::simd::bits::short_varint;
+use crate::simd::bits::{VARINT_LEN_MAX, varint};
 
 /// Bytes that hold the longest sample without a wide timestamp field, from any bit on.
 const WINDOW: usize = 16;
@@ -243,26 +243,19 @@ fn wide_dod(window: u128) -> (i64, usize) {
 /// The variable-length integer at byte `at`, and the byte after it.
 #[inline(always)]
 fn uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
-    match short_varint(data.get(at..).unwrap_or(&[])) {
+    match varint(data.get(at..).unwrap_or(&[])) {
         Some((value, len)) => Ok((value, at + len)),
-        None => long_uvarint(data, at),
+        None => Err(no_uvarint(data, at)),
     }
 }
 
-/// The same of more than eight bytes, or with fewer behind its start.
+/// What is wrong where there is none: it is too long, or cut off.
 #[cold]
-fn long_uvarint(data: &[u8], at: usize) -> Result<(u64, usize), Fault> {
-    let mut value = 0u64;
-    for (place, byte) in data.get(at..).unwrap_or(&[]).iter().take(10).enumerate() {
-        if place == 9 && *byte > 1 {
-            return Err(Fault { offset: at, reason: Fault::VARINT });
-        }
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if *byte < 0x80 {
-            return Ok((value, at + place + 1));
-        }
+fn no_uvarint(data: &[u8], at: usize) -> Fault {
+    if data.len().saturating_sub(at) >= VARINT_LEN_MAX {
+        return Fault { offset: at, reason: Fault::VARINT };
     }
-    Err(short(data))
+    short(data)
 }
 
 fn short(data: &[u8]) -> Fault {
