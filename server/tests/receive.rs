@@ -240,9 +240,15 @@ fn what_is_kept_and_refused_is_told_under_the_names_of_thanos_and_prometheus() {
     }
     wait(|| uru.metric("thanos_shipper_dir_syncs_total{").is_some());
     let tenant = "{tenant=\"default-tenant\"}";
-    for (reason, floats) in [("out_of_order", 1.0), ("out_of_bound", 1.0), ("too_old", 0.0)] {
+    for (counter, floats) in [
+        ("head_samples_appended", 1.0),
+        ("head_out_of_order_samples_appended", 0.0),
+        ("out_of_order_samples", 1.0),
+        ("out_of_bound_samples", 1.0),
+        ("too_old_samples", 0.0),
+    ] {
         for (kind, value) in [("float", floats), ("histogram", 0.0)] {
-            let name = format!("prometheus_tsdb_{reason}_samples_total");
+            let name = format!("prometheus_tsdb_{counter}_total");
             let labels = format!("{{tenant=\"default-tenant\",type=\"{kind}\"}}");
             assert_eq!(uru.metric(&format!("{name}{labels}")), Some(value), "{name}{labels}");
         }

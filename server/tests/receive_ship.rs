@@ -405,8 +405,13 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     };
     wait(|| ["old", "restarted"].into_iter().all(|tenant| owners().contains(&tenant.to_owned())));
     wait(|| !has_folder(data.path(), "old") && !has_folder(data.path(), "restarted"));
-    for metric in ["prometheus_tsdb_head_series", "thanos_shipper_uploads_total", "uru_receive_local_bytes"] {
-        wait(|| uru.metric(&format!("{metric}{{tenant=\"old\"}}")).is_none());
+    for metric in [
+        "prometheus_tsdb_head_series",
+        "prometheus_tsdb_out_of_order_samples_total",
+        "thanos_shipper_uploads_total",
+        "uru_receive_local_bytes",
+    ] {
+        wait(|| uru.metric(&format!("{metric}{{tenant=\"old\"")).is_none());
     }
     assert!(!owners().contains(&"new".to_owned()), "{:?}", owners());
     assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&new));

@@ -279,6 +279,7 @@ impl Head {
         pass.record();
         pass.recorder.exemplars(tenant, &pass.exemplars);
         pass.recorder.metadata(tenant, &pass.metadata);
+        pass.report.rejected.iter().for_each(|rejected| self.stats.refuse(rejected));
         self.stats.append_ns += begin.elapsed().as_nanos() as u64;
         self.scratch = pass.scratch;
         pass.report
@@ -433,7 +434,8 @@ impl Head {
         match self.place(id, time, pass, same) {
             Place::InOrder => {
                 self.push_float(id, time, value);
-                self.note_sample(time);
+                self.stats.samples.floats += 1;
+                self.note_time(time);
                 pass.keep_float(number, time, value);
                 pass.report.samples += 1;
             }
@@ -479,7 +481,8 @@ impl Head {
         match self.place(id, time, pass, same) {
             Place::InOrder => {
                 self.push_native(id, time, value);
-                self.note_sample(time);
+                self.stats.samples.histograms += 1;
+                self.note_time(time);
                 pass.keep_native(number, time, value);
             }
             Place::Late => {
@@ -502,8 +505,8 @@ impl Head {
     fn note_late(&mut self, sample: (u32, i64, RejectedKind), inserted: Inserted, pass: &mut Pass<'_>) {
         match inserted {
             Inserted::New => {
-                self.stats.samples += 1;
-                self.stats.samples_out_of_order += 1;
+                self.stats.samples.count(sample.2);
+                self.stats.samples_out_of_order.count(sample.2);
                 self.min_time = self.min_time.min(sample.1);
             }
             Inserted::Same => pass.report.duplicates += 1,
@@ -512,8 +515,7 @@ impl Head {
     }
 
     #[inline]
-    pub(super) fn note_sample(&mut self, time: i64) {
-        self.stats.samples += 1;
+    pub(super) fn note_time(&mut self, time: i64) {
         self.max_time = self.max_time.max(time);
         self.min_time = self.min_time.min(time);
     }
@@ -537,8 +539,6 @@ impl Head {
             LateValue::Native(value) => late.insert_native(time, value, cap_max),
         };
         if inserted == Inserted::New {
-            self.stats.samples += 1;
-            self.stats.samples_out_of_order += 1;
             self.min_time = self.min_time.min(time);
         }
     }

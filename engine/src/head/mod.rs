@@ -128,16 +128,59 @@ pub struct HeadStats {
     pub chunks: u64,
     /// Bytes of closed chunks' data.
     pub chunk_bytes: u64,
-    /// Samples appended, histograms among them.
-    pub samples: u64,
+    /// Samples appended; what was replayed is not counted again.
+    pub samples: SampleCounts,
     /// Of these, out of order.
-    pub samples_out_of_order: u64,
+    pub samples_out_of_order: SampleCounts,
+    /// Samples refused as [`Reason::OutOfOrder`].
+    pub refused_out_of_order: SampleCounts,
+    /// Samples refused as [`Reason::OutOfBounds`].
+    pub refused_out_of_bounds: SampleCounts,
+    /// Samples refused as [`Reason::TooOld`].
+    pub refused_too_old: SampleCounts,
     /// Exemplars appended.
     pub exemplars: u64,
     /// Nanoseconds that batches took to be appended.
     pub append_ns: u64,
     /// Of these, what finding their series took.
     pub lookup_ns: u64,
+}
+
+/// Samples by their type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampleCounts {
+    /// Floats.
+    pub floats: u64,
+    /// Native histograms.
+    pub histograms: u64,
+}
+
+impl HeadStats {
+    /// Counts a sample that was not taken, where it is told why.
+    fn refuse(&mut self, rejected: &Rejected) {
+        let counts = match rejected.reason {
+            Reason::OutOfOrder => &mut self.refused_out_of_order,
+            Reason::OutOfBounds => &mut self.refused_out_of_bounds,
+            Reason::TooOld => &mut self.refused_too_old,
+            _ => return,
+        };
+        counts.count(rejected.kind);
+    }
+}
+
+impl SampleCounts {
+    /// Of both types.
+    pub fn total(self) -> u64 {
+        self.floats + self.histograms
+    }
+
+    fn count(&mut self, kind: RejectedKind) {
+        match kind {
+            RejectedKind::Float => self.floats += 1,
+            RejectedKind::Histogram => self.histograms += 1,
+            RejectedKind::Exemplar => {}
+        }
+    }
 }
 
 /// What is said of a metric, owned.

@@ -100,7 +100,7 @@ impl Replay {
         } else {
             self.head.push_float(id, time, value);
         }
-        self.head.note_sample(time);
+        self.head.note_time(time);
     }
 
     /// Appends histograms.
@@ -116,7 +116,7 @@ impl Replay {
                 self.head.replay_late(id, *time, &LateValue::Native(value));
             } else if *time > self.head.lines[id as usize].tail.last_time() && *time >= self.head.min_valid_time {
                 self.head.push_native(id, *time, value);
-                self.head.note_sample(*time);
+                self.head.note_time(*time);
             }
         }
     }

@@ -19,7 +19,8 @@ impl Head {
     pub(super) fn append_zero(&mut self, id: u32, number: u32, times: (i64, i64), pass: &mut Pass<'_>) {
         if self.takes_zero(id, times, pass) {
             self.push_float(id, times.0, 0.0);
-            self.note_sample(times.0);
+            self.stats.samples.floats += 1;
+            self.note_time(times.0);
             pass.keep_float(number, times.0, 0.0);
         }
     }
@@ -31,7 +32,8 @@ impl Head {
         }
         let zero = empty(&next.value);
         self.push_native(id, next.start, &zero);
-        self.note_sample(next.start);
+        self.stats.samples.histograms += 1;
+        self.note_time(next.start);
         pass.record();
         pass.recorder.histograms(pass.tenant, Order::Kept, std::iter::once((number, next.start, &zero)));
     }

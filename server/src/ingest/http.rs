@@ -214,7 +214,6 @@ impl Receiver {
         let begin = Instant::now();
         let limits = WriteLimits { series_max: self.limiter.series_max(tenant) };
         let report = ingest.append(&Arc::from(tenant), batch, limits).await.map_err(Refusal::from)?;
-        self.metrics.appended(tenant, &report);
         self.metrics.stage(Stage::Append, begin);
         Ok(report)
     }

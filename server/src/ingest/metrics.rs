@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use engine::head::{Reason, Rejected, RejectedKind, WriteReport};
+use engine::head::SampleCounts;
 use engine::shard::Ingest;
 use engine::shard::ingest::{IngestCounters, TenantStats};
 use prometheus_client::collector::Collector;
@@ -58,30 +58,10 @@ pub struct ReceiveMetrics {
     pub pending: Gauge,
     write_timeseries: Histograms,
     write_samples: Histograms,
-    refused: [Counters; REFUSED.len()],
     /// Calls of other receivers.
     pub calls: RpcMetrics,
     stages: [Counter<f64, AtomicU64>; STAGES.len()],
 }
-
-/// Why samples are refused, counted under Prometheus' names for each tenant that has sent any.
-const REFUSED: [(Reason, &str, &str); 3] = [
-    (
-        Reason::OutOfOrder,
-        "prometheus_tsdb_out_of_order_samples",
-        "Total number of out of order samples ingestion failed attempts due to out of order being disabled",
-    ),
-    (
-        Reason::OutOfBounds,
-        "prometheus_tsdb_out_of_bound_samples",
-        "Total number of out of bound samples ingestion failed attempts with out of order support disabled",
-    ),
-    (
-        Reason::TooOld,
-        "prometheus_tsdb_too_old_samples",
-        "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window",
-    ),
-];
 
 fn sizes() -> Histogram {
     Histogram::new(SIZES)
@@ -98,13 +78,9 @@ impl ReceiveMetrics {
             pending: Gauge::default(),
             write_timeseries: Histograms::new_with_constructor(sizes),
             write_samples: Histograms::new_with_constructor(sizes),
-            refused: Default::default(),
             calls: RpcMetrics::default(),
             stages,
         };
-        for ((_, name, help), counter) in REFUSED.into_iter().zip(&metrics.refused) {
-            registry.register(name, help, counter.clone());
-        }
         let factor = Gauges::default();
         factor.get_or_create(&Vec::new()).set(i64::try_from(replication_factor.max(1)).unwrap_or(i64::MAX));
         for result in ["success", "error"] {
@@ -155,18 +131,6 @@ impl ReceiveMetrics {
         self.write_samples.get_or_create(&labels).observe(samples as f64);
     }
 
-    /// The heads of `tenant` took a batch, or parts of it.
-    pub fn appended(&self, tenant: &str, report: &WriteReport) {
-        for (kind, name) in [(RejectedKind::Float, "float"), (RejectedKind::Histogram, "histogram")] {
-            let labels = vec![("tenant", tenant.to_owned()), ("type", name.to_owned())];
-            for ((reason, ..), counter) in REFUSED.iter().zip(&self.refused) {
-                let of_both = |rejected: &&Rejected| (rejected.reason, rejected.kind) == (*reason, kind);
-                let count = report.rejected.iter().filter(of_both).count();
-                counter.get_or_create(&labels).inc_by(count as u64);
-            }
-        }
-    }
-
     /// Time that passed in a stage since `begin`.
     pub fn stage(&self, stage: Stage, begin: Instant) {
         self.stages[stage as usize].inc_by(begin.elapsed().as_secs_f64());
@@ -212,7 +176,7 @@ enum Kind {
     Gauge,
 }
 
-const OF_TENANT: [OfTenant; 11] = [
+const OF_TENANT: [OfTenant; 9] = [
     ("prometheus_tsdb_head_series", "Total number of series in the head block", Kind::Gauge, |kept| {
         kept.stats.series as i64
     }),
@@ -221,15 +185,6 @@ const OF_TENANT: [OfTenant; 11] = [
     }),
     ("prometheus_tsdb_head_min_time", "Minimum time bound of the head block", Kind::Gauge, |kept| kept.stats.min_time),
     ("prometheus_tsdb_head_max_time", "Maximum timestamp of the head block", Kind::Gauge, |kept| kept.stats.max_time),
-    ("prometheus_tsdb_head_samples_appended", "Total number of appended samples", Kind::Counter, |kept| {
-        kept.stats.samples as i64
-    }),
-    (
-        "prometheus_tsdb_head_out_of_order_samples_appended",
-        "Total number of appended out of order samples",
-        Kind::Counter,
-        |kept| kept.stats.samples_out_of_order as i64,
-    ),
     ("prometheus_tsdb_head_series_created", "Total number of series created in the head", Kind::Counter, |kept| {
         kept.stats.series_created as i64
     }),
@@ -243,6 +198,31 @@ const OF_TENANT: [OfTenant; 11] = [
     ("prometheus_tsdb_lowest_timestamp", "Lowest timestamp value stored", Kind::Gauge, |kept| {
         kept.stats.min_time.min(kept.blocks_min_time)
     }),
+];
+
+/// A counter of a tenant's samples, by their type.
+type OfSamples = (&'static str, &'static str, fn(&TenantStats) -> SampleCounts);
+
+const OF_SAMPLES: [OfSamples; 5] = [
+    ("prometheus_tsdb_head_samples_appended", "Total number of appended samples", |stats| stats.samples),
+    ("prometheus_tsdb_head_out_of_order_samples_appended", "Total number of appended out of order samples", |stats| {
+        stats.samples_out_of_order
+    }),
+    (
+        "prometheus_tsdb_out_of_order_samples",
+        "Total number of out of order samples ingestion failed attempts due to out of order being disabled",
+        |stats| stats.refused_out_of_order,
+    ),
+    (
+        "prometheus_tsdb_out_of_bound_samples",
+        "Total number of out of bound samples ingestion failed attempts with out of order support disabled",
+        |stats| stats.refused_out_of_bounds,
+    ),
+    (
+        "prometheus_tsdb_too_old_samples",
+        "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window",
+        |stats| stats.refused_too_old,
+    ),
 ];
 
 /// A gauge or counter of all logs.
@@ -333,6 +313,17 @@ impl Collector for HeadMetrics {
                     counters.encode(encoder.encode_descriptor(name, help, None, counters.metric_type())?)?
                 }
             }
+        }
+        for (name, help, value) in OF_SAMPLES {
+            let counters = Counters::default();
+            for (labels, kept) in &kept {
+                let counts = value(&kept.stats);
+                for (kind, count) in [("float", counts.floats), ("histogram", counts.histograms)] {
+                    let labels = labels.iter().cloned().chain([("type", kind.to_owned())]);
+                    counters.get_or_create(&labels.collect()).inc_by(count);
+                }
+            }
+            counters.encode(encoder.encode_descriptor(name, help, None, counters.metric_type())?)?;
         }
         let replays = FloatGauges::default();
         for tenant in &tenants {

@@ -167,7 +167,7 @@ impl Ingest {
     /// Cuts what is due of one tenant; whether heads have changed.
     fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
         let range_ms = self.options.block_range_ms;
-        let is_idle = tenant.arrivals.idle_time(tenant.stats().samples).as_millis() as i64 >= range_ms;
+        let is_idle = tenant.arrivals.idle_time(tenant.stats().samples.total()).as_millis() as i64 >= range_ms;
         let mut has_cut = false;
         loop {
             let ranges = self.change_all(tenant, |head| head.range_in_order())?;

@@ -34,7 +34,7 @@ pub use read::ViewRequest;
 pub use source::HeadSource;
 
 use super::pool::{Pool, ShardContext};
-use crate::head::{self, AppendLimits, ExemplarClock, StartTimes, WriteBatch, WriteReport};
+use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, StartTimes, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
 use crate::wal::folder::Replayed;
@@ -98,9 +98,15 @@ pub struct TenantStats {
     /// Bytes of closed chunks.
     pub chunk_bytes: u64,
     /// Samples appended since the start.
-    pub samples: u64,
+    pub samples: SampleCounts,
     /// Of these, out of order.
-    pub samples_out_of_order: u64,
+    pub samples_out_of_order: SampleCounts,
+    /// Samples refused since the start as [`head::Reason::OutOfOrder`].
+    pub refused_out_of_order: SampleCounts,
+    /// Samples refused since the start as [`head::Reason::OutOfBounds`].
+    pub refused_out_of_bounds: SampleCounts,
+    /// Samples refused since the start as [`head::Reason::TooOld`].
+    pub refused_too_old: SampleCounts,
     /// Exemplars appended since the start.
     pub exemplars: u64,
     /// Nanoseconds that the shards took to append batches.
@@ -153,7 +159,8 @@ pub(super) struct Tenant {
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
 pub(super) struct PartStats {
-    counts: [AtomicU64; 10],
+    counts: [AtomicU64; 8],
+    samples: [[AtomicU64; 2]; 5],
     min_time: AtomicI64,
     max_time: AtomicI64,
 }
@@ -221,7 +228,8 @@ impl IngestOptions {
 
 impl Default for PartStats {
     fn default() -> Self {
-        Self { counts: Default::default(), min_time: AtomicI64::new(i64::MAX), max_time: AtomicI64::new(i64::MIN) }
+        let (counts, samples) = Default::default();
+        Self { counts, samples, min_time: AtomicI64::new(i64::MAX), max_time: AtomicI64::new(i64::MIN) }
     }
 }
 
@@ -235,13 +243,22 @@ impl PartStats {
             stats.series_removed,
             stats.chunks,
             stats.chunk_bytes,
-            stats.samples,
-            stats.samples_out_of_order,
             stats.exemplars,
             stats.append_ns,
             stats.lookup_ns,
         ];
         self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
+        let samples = [
+            stats.samples,
+            stats.samples_out_of_order,
+            stats.refused_out_of_order,
+            stats.refused_out_of_bounds,
+            stats.refused_too_old,
+        ];
+        for ([floats, histograms], counts) in self.samples.iter().zip(samples) {
+            floats.store(counts.floats, Ordering::Relaxed);
+            histograms.store(counts.histograms, Ordering::Relaxed);
+        }
         let (min_time, max_time) = head.time_range().unwrap_or((i64::MAX, i64::MIN));
         self.min_time.store(min_time, Ordering::Relaxed);
         self.max_time.store(max_time, Ordering::Relaxed);
@@ -268,17 +285,25 @@ impl Tenant {
 
     fn stats(&self) -> TenantStats {
         let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
+        let samples = |at: usize| {
+            let of_type =
+                |kind: usize| self.parts.iter().map(move |part| part.samples[at][kind].load(Ordering::Relaxed));
+            SampleCounts { floats: of_type(0).sum(), histograms: of_type(1).sum() }
+        };
         TenantStats {
             series: sum(0),
             series_created: sum(1),
             series_removed: sum(2),
             chunks: sum(3),
             chunk_bytes: sum(4),
-            samples: sum(5),
-            samples_out_of_order: sum(6),
-            exemplars: sum(7),
-            append_ns: sum(8),
-            lookup_ns: sum(9),
+            samples: samples(0),
+            samples_out_of_order: samples(1),
+            refused_out_of_order: samples(2),
+            refused_out_of_bounds: samples(3),
+            refused_too_old: samples(4),
+            exemplars: sum(5),
+            append_ns: sum(6),
+            lookup_ns: sum(7),
             min_time: self.parts.iter().map(|part| part.min_time.load(Ordering::Relaxed)).min().unwrap_or(i64::MAX),
             max_time: self.parts.iter().map(|part| part.max_time.load(Ordering::Relaxed)).max().unwrap_or(i64::MIN),
         }
