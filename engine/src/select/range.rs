@@ -51,6 +51,8 @@ pub struct Prepared {
     fetched: Vec<Fetched>,
     /// Wanted chunks that came damaged from where the caller fetched them and are fetched anew, once.
     damaged: Vec<usize>,
+    /// The first moment at which bytes were fetched that came damaged.
+    damaged_at: u64,
     output: Output,
     /// Memory that labels and chunk places are accounted for with.
     _held: Reservation,
@@ -109,8 +111,8 @@ pub struct RemoteRange {
 pub enum Freshness {
     /// From wherever they are kept.
     Kept,
-    /// From the bucket alone: what was kept, or came before, is damaged.
-    Anew,
+    /// From the bucket alone: what was kept at this [`Fetched::moment`], or came before, is damaged.
+    After(u64),
 }
 
 /// A range that the caller fetched.
@@ -122,6 +124,8 @@ pub struct Fetched {
     pub downloaded_bytes: u64,
     /// Requests that the bucket was sent.
     pub downloads: u64,
+    /// When that began, in a count of whoever fetches.
+    pub moment: u64,
 }
 
 /// What became of a range besides its frames.
@@ -179,6 +183,7 @@ impl Prepared {
             read: ReadPlan::default(),
             fetched: Vec::new(),
             damaged: Vec::new(),
+            damaged_at: 0,
             output,
             _held: scratch.held.reservation,
         };
@@ -197,7 +202,7 @@ impl Prepared {
     pub fn remote_ranges(&self, plan: &Plan) -> Vec<RemoteRange> {
         let mut freshness = vec![Freshness::Kept; self.read.ranges.len()];
         for at in &self.damaged {
-            freshness[self.read.places[*at].range as usize] = Freshness::Anew;
+            freshness[self.read.places[*at].range as usize] = Freshness::After(self.damaged_at);
         }
         let remote = self.read.ranges.iter().zip(freshness).filter(|(range, _)| !self.is_local(plan, range.file));
         remote
@@ -257,6 +262,7 @@ impl Prepared {
         };
         if self.damaged.is_empty() {
             self.damaged = damaged;
+            self.damaged_at = self.fetched.iter().map(|part| part.moment).min().unwrap_or_default();
         }
         for (at, len) in &short {
             self.wanted[*at].len = *len;

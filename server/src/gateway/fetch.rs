@@ -19,8 +19,6 @@ const CONCURRENCY: usize = 32;
 #[derive(Clone)]
 pub struct BucketFetcher {
     ranges: Ranges,
-    /// When the request began: a page that it finds damaged may have been fetched again since, for another.
-    began: u64,
     blocks: Arc<BlockSet>,
     /// Blocks of which a read has failed, and how: each has been tried often enough, and a request that
     /// tried again for every range would wait as often.
@@ -40,28 +38,28 @@ impl Fetcher for BucketFetcher {
 impl BucketFetcher {
     /// Fetches from `ranges` for a request about `blocks`.
     pub fn new(ranges: Ranges, blocks: Arc<BlockSet>) -> Self {
-        Self { began: ranges.moment(), ranges, blocks, failed: Arc::default() }
+        Self { ranges, blocks, failed: Arc::default() }
     }
 
     async fn fetch_one(&self, range: RemoteRange) -> Fetched {
         let name = ObjectName { block: range.block, object: BlockObject::Segment(range.segment) };
         if let Some(error) = self.failed().get(&range.block) {
-            return Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0 };
+            return Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0, moment: 0 };
         }
         let segment_len = self.segment_len(&range);
         // A range that was guessed may reach past the end of its object.
         let end = range.offset.saturating_add(range.len).min(segment_len);
         let wanted = match range.freshness {
             Freshness::Kept => Wanted::Last,
-            Freshness::Anew => Wanted::After(self.began),
+            Freshness::After(moment) => Wanted::After(moment),
         };
         match self.ranges.read(name, segment_len, (range.offset..end, wanted)).await {
-            Ok(RangeRead { bytes, downloaded_bytes, downloads }) => {
-                Fetched { bytes: Ok(bytes), downloaded_bytes, downloads }
+            Ok(RangeRead { bytes, downloaded_bytes, downloads, moment }) => {
+                Fetched { bytes: Ok(bytes), downloaded_bytes, downloads, moment }
             }
             Err(error) => {
                 self.failed().entry(range.block).or_insert_with(|| error.clone());
-                Fetched { bytes: Err(error), downloaded_bytes: 0, downloads: 1 }
+                Fetched { bytes: Err(error), downloaded_bytes: 0, downloads: 1, moment: 0 }
             }
         }
     }

@@ -67,7 +67,8 @@ impl GatewayBackend {
         let (runtime, ending) = (Handle::current(), ending.clone());
         let fetch = move |ranges: &[RemoteRange]| -> Vec<Fetched> {
             let fetched = runtime.block_on(ending.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
-            let failed = |error: &Error| Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0 };
+            let failed =
+                |error: &Error| Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0, moment: 0 };
             fetched.unwrap_or_else(|error| ranges.iter().map(|_| failed(&error)).collect())
         };
         blocks::Scope {

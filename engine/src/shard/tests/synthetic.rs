@@ -47,7 +47,8 @@ impl Fetcher for Remotely {
             let end = segment.len().min((range.offset + range.len) as usize);
             Ok(Bytes::copy_from_slice(&segment[range.offset as usize..end]))
         };
-        let fetched = |range: &RemoteRange| Fetched { bytes: bytes(range), downloaded_bytes: range.len, downloads: 1 };
+        let fetched =
+            |range: &RemoteRange| Fetched { bytes: bytes(range), downloaded_bytes: range.len, downloads: 1, moment: 0 };
         let answer: Vec<_> = ranges.iter().map(fetched).collect();
         Box::pin(async move { answer })
     }

@@ -31,6 +31,8 @@ pub struct RangeRead {
     pub downloaded_bytes: u64,
     /// Requests to the bucket.
     pub downloads: u64,
+    /// When its pages were looked for, for [`Wanted::After`] should they be damaged.
+    pub moment: u64,
 }
 
 impl Ranges {
@@ -51,11 +53,6 @@ impl Ranges {
         }
     }
 
-    /// Now, for [`Wanted::After`].
-    pub fn moment(&self) -> u64 {
-        self.cache.as_ref().map_or(0, |cache| cache.moment())
-    }
-
     /// The bytes `range` of an object that has `object_len` bytes, of pages as they are wanted.
     pub async fn read(
         &self,
@@ -69,10 +66,11 @@ impl Ranges {
         let Some(cache) = self.cache.as_ref().filter(|_| range.end <= object_len) else {
             let downloaded_bytes = range.end - range.start;
             let bytes = self.bucket.get_range(&name.to_string(), range).await?;
-            return Ok(RangeRead { bytes, downloaded_bytes, downloads: 1 });
+            return Ok(RangeRead { bytes, downloaded_bytes, downloads: 1, moment: 0 });
         };
         let page_bytes = u64::from(cache.page_bytes());
         let first = range.start / page_bytes;
+        let moment = cache.moment();
         let keys = page_keys(cache, (name, object_len), first..=(range.end - 1) / page_bytes, wanted);
         let mut pages = cache.get(&keys).await;
         let claim = self.claim(cache, name, (&keys, &mut pages));
@@ -115,7 +113,7 @@ impl Ranges {
             _ => join(&pages)?,
         };
         let bytes = bytes.slice(offset..offset + (range.end - range.start) as usize);
-        Ok(RangeRead { bytes, downloaded_bytes: tally.downloaded_bytes, downloads })
+        Ok(RangeRead { bytes, downloaded_bytes: tally.downloaded_bytes, downloads, moment })
     }
 
     /// Begins to fetch what of `pages` is missing and not on its way yet.
