@@ -125,6 +125,21 @@ impl Samples {
 }
 
 impl Window<'_> {
+    /// The last `count` floats and as many histograms.
+    pub fn last(&self, count: usize) -> Self {
+        fn last<T>(all: &[T], count: usize) -> &[T] {
+            &all[all.len().saturating_sub(count)..]
+        }
+        Self {
+            timestamps: last(self.timestamps, count),
+            values: last(self.values, count),
+            starts: last(self.starts, count),
+            histogram_timestamps: last(self.histogram_timestamps, count),
+            histograms: last(self.histograms, count),
+            histogram_starts: last(self.histogram_starts, count),
+        }
+    }
+
     /// Whether floats and histograms come together.
     pub fn is_mixed(&self) -> bool {
         !self.values.is_empty() && !self.histograms.is_empty()

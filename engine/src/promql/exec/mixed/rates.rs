@@ -106,11 +106,10 @@ fn points(function: &Function<'_>, window: &Window<'_>) -> (Vec<Point>, Vec<Poin
     (floats.collect(), histograms.collect())
 }
 
-/// The last two samples of a window. Of a float and a histogram at the same time the float is the later
+/// The last two of a window's last two floats and histograms. Of a float and a histogram at the same time the float is the later
 /// one, and the histogram takes the place of what was before it, as in Prometheus.
 fn last_two((mut last, histograms): (Vec<Point>, Vec<Point>)) -> Option<[Point; 2]> {
-    last.drain(..last.len().saturating_sub(2));
-    for histogram in histograms.into_iter().rev().take(2).rev() {
+    for histogram in histograms {
         match last.as_mut_slice() {
             [] => last.push(histogram),
             [only] => {
@@ -130,7 +129,7 @@ fn last_two((mut last, histograms): (Vec<Point>, Vec<Point>)) -> Option<[Point; 
 
 /// `irate` and `idelta`: the difference of the last two samples.
 pub fn instant(function: &Function<'_>, window: &Window<'_>) -> Cell {
-    let Some([before, now]) = &last_two(points(function, window)) else { return Cell::Empty };
+    let Some([before, now]) = &last_two(points(function, &window.last(2))) else { return Cell::Empty };
     let interval = now.time - before.time;
     if interval == 0 {
         return Cell::Empty;
