@@ -280,7 +280,7 @@ impl StepBatch {
 }
 
 /// Bytes of a histogram: its struct with six slices, as Prometheus counts it, and what they hold.
-pub(super) fn histogram_bytes(histogram: &FloatHistogram) -> usize {
+pub fn histogram_bytes(histogram: &FloatHistogram) -> usize {
     const FIXED: usize = 168;
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
     let counts = histogram.positive_buckets.len() + histogram.negative_buckets.len();

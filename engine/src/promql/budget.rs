@@ -6,8 +6,6 @@ use std::time::Instant;
 
 use crate::model::{Error, ErrorKind, budget};
 
-use super::value::Matrix;
-
 /// Where Prometheus says a limit was hit.
 const PLACE: &str = "query execution";
 
@@ -42,13 +40,6 @@ struct Share {
 
 /// Bytes of the process' memory that a query takes at a time.
 const SHARE_STEP: u64 = 1 << 20;
-
-/// Samples and bytes in memory at one point of a query.
-#[derive(Clone, Copy, Debug)]
-pub struct Held {
-    samples: u64,
-    bytes: u64,
-}
 
 /// When and by whom a query is ended.
 #[derive(Clone, Debug, Default)]
@@ -188,52 +179,6 @@ impl Budget {
         let _ = self
             .samples
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| Some(held.saturating_sub(count as u64)));
-    }
-
-    /// What is in memory now.
-    pub fn held(&self) -> Held {
-        Held { samples: self.samples.load(Ordering::Relaxed), bytes: self.memory.held() }
-    }
-
-    /// Goes back to what [`Budget::held`] said, then holds `result`: the inputs of an operator are
-    /// gone, its result stays.
-    pub fn settle(&self, before: Held, result: &Matrix) -> Result<(), Error> {
-        self.samples.store(before.samples, Ordering::Relaxed);
-        self.settle_bytes(before, result.heap_bytes())?;
-        self.hold_samples(result.cells.samples())
-    }
-
-    /// Goes back to the bytes of which [`Budget::held`] told, then holds `count`.
-    pub fn settle_bytes(&self, before: Held, count: usize) -> Result<(), Error> {
-        self.memory.settle(before.bytes);
-        self.hold_bytes(count)
-    }
-
-    /// What `copy` makes of `rows`, which count twice until one of the two is gone.
-    pub fn copied(&self, rows: Matrix, copy: impl FnOnce(&Matrix) -> Result<Matrix, Error>) -> Result<Matrix, Error> {
-        let bytes = rows.heap_bytes();
-        self.hold_bytes(bytes)?;
-        let copied = copy(&rows)?;
-        drop(rows);
-        self.memory.release(bytes);
-        Ok(copied)
-    }
-
-    /// `rows` without those that hold nothing.
-    pub fn occupied(&self, rows: Matrix) -> Result<Matrix, Error> {
-        let occupied = rows.occupied();
-        self.ordered(rows, occupied)
-    }
-
-    /// `rows` in the order of `order`, where there is one.
-    pub fn ordered(&self, rows: Matrix, order: Option<Vec<usize>>) -> Result<Matrix, Error> {
-        let Some(order) = order else { return Ok(rows) };
-        self.copied(rows, |rows| rows.reordered(&order, || self.check()))
-    }
-
-    /// Counts `count` bytes that stay in memory.
-    pub fn hold_bytes(&self, count: usize) -> Result<(), Error> {
-        self.memory.hold(count)
     }
 
     /// The bytes of the query.

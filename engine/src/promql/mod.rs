@@ -26,6 +26,8 @@ pub mod value;
 pub mod json;
 /// Limits of a query.
 pub mod budget;
+/// What one core holds of them.
+pub mod account;
 /// What operators did.
 pub mod explain;
 /// What is computed from histograms.
@@ -38,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::StepGrid;
 use crate::model::{self, Error};
 
+use account::Account;
 use annotations::{Annotations, Severity};
 use budget::{Budget, Memory, Patience};
 use exec::{CounterEvidence, Evaluator, NameRemoval, Query, StartTimestamps};
@@ -302,7 +305,8 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
         When::Instant(time) => StepGrid::instant(time),
         When::Range(steps) => StepGrid::range(steps.start, steps.end, steps.step),
     };
-    let eval = Evaluator { query, steps, part: Part::WHOLE, files: Files::default() };
+    let account = Account::new(&query.budget);
+    let eval = Evaluator { query, account: &account, steps, part: Part::WHOLE, files: Files::default() };
     match (&node.operator, node.kind()) {
         (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.to_string_lossy())),
         (Operator::Samples(argument), _) => {
@@ -318,7 +322,7 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
                 When::Instant(_) => QueryValue::Vector(steps, one_of_both(rows)),
                 When::Range(_) => {
                     let order = rows.by_labels();
-                    QueryValue::Matrix(steps, query.budget.ordered(rows, order)?)
+                    QueryValue::Matrix(steps, eval.account.ordered(rows, order)?)
                 }
             })
         }
@@ -333,12 +337,12 @@ fn one_of_both(mut rows: Matrix) -> Matrix {
 
 /// Takes names that were to be dropped at the end, and rows that hold nothing.
 fn finish(eval: &Evaluator<'_>, rows: Matrix) -> Result<Matrix, Error> {
-    let mut rows = eval.query.budget.occupied(rows)?;
+    let mut rows = eval.account.occupied(rows)?;
     for row in rows.rows.iter_mut().filter(|row| row.drop_name) {
         row.labels = value::without_metadata(&row.labels);
     }
     eval.query.budget.check()?;
-    exec::merge_same_labels(&eval.query.budget, rows, exec::Room::Both)
+    exec::merge_same_labels(eval.account, rows, exec::Room::Both)
 }
 
 #[cfg(test)]

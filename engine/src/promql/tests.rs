@@ -150,12 +150,12 @@ fn copies_count_beside_what_they_are_made_of() {
     // Rows that are sorted at the end of a query; `group` is turned around.
     let turned = r#"label_replace(a_total, "group", "9", "group", "0")"#;
     assert!(over_steps(turned) >= over_steps("a_total").max(2 * bytes(turned)), "{}", over_steps(turned));
-    let one_step = once("a_total");
-    assert!(once("sort_desc(a_total)") >= one_step + one_step / 2, "{} {one_step}", once("sort_desc(a_total)"));
-    // A subquery's rows, over 720 steps for each of 4 series, and the samples that are made of them.
+    // Columns that grow need no less than a copy.
+    assert_eq!(once("sort_desc(a_total)"), once("a_total"));
+    // A subquery's rows, over 720 steps for each of 4 series, and the samples that are made of them, once each.
     let (rows, samples) = (4 * 720 * 8, 4 * 360 * 16);
     let subquery = over_steps("count_over_time((a_total + 0)[1h:10s])");
-    assert!(subquery >= 3 * rows + samples, "{subquery}");
+    assert!((rows + samples..(rows + samples) * 5 / 4).contains(&subquery), "{subquery}");
     // What is repeated for every step.
     assert!(over_steps("a_total @ 60") >= 4 * 61 * 8);
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::model::{Error, ErrorKind};
 
+use super::super::account::Account;
 use super::super::plan::{Node, Operator, OverTime, RangeArgument, ValueKind};
 use super::super::source::{Cores, Files, Part, SelectRequest};
 use super::super::value::Matrix;
@@ -83,18 +84,21 @@ impl Cut {
             let (query, sender) = (Arc::clone(eval.query), sender.clone());
             let (steps, part, id) = (eval.steps, Part { index, count: self.parts }, node.id);
             self.cores.send(Box::new(move |files| {
-                let eval = Evaluator { query: &query, steps, part, files: Files(Some(files)) };
+                let account = Account::new(&query.budget);
+                let eval = Evaluator { query: &query, account: &account, steps, part, files: Files(Some(files)) };
                 let lost = || Error::new(ErrorKind::Bug, "an operator is not part of its own query");
                 let result = query.root.find(id).ok_or_else(lost).and_then(|node| work(&eval, node));
                 // Whoever asked may have failed already; then nobody takes the result.
-                let _ = sender.send((index, result));
+                let _ = sender.send((index, result.map(|part| (part, account.held()))));
             }))?;
         }
         drop(sender);
         let mut done: Vec<Option<T>> = Vec::new();
         done.resize_with(self.parts, || None);
         for (index, result) in results {
-            done[index] = Some(result?);
+            let (part, held) = result?;
+            eval.account.take_over(held);
+            done[index] = Some(part);
         }
         let lost = || Error::new(ErrorKind::Bug, "a core's part of the query panicked; the query fails alone");
         done.into_iter().map(|part| part.ok_or_else(lost)).collect()

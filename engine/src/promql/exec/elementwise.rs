@@ -66,7 +66,7 @@ pub fn negate(eval: &Evaluator<'_>, input: &Node, sink: &mut RowSink<'_>) -> Res
     let mut all = eval.eval_both(input)?;
     change(&mut all)?;
     eval.drop_names(&mut all);
-    sink(&mut group::merge_same_labels(&eval.query.budget, all, Room::Both)?)
+    sink(&mut group::merge_same_labels(eval.account, all, Room::Both)?)
 }
 
 fn scaled(histogram: &FloatHistogram, factor: f64) -> FloatHistogram {

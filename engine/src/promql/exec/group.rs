@@ -7,7 +7,7 @@ use crate::batch::bitmap;
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Error, Labels};
 
-use super::super::budget::Budget;
+use super::super::account::Account;
 use super::super::plan::Grouping;
 use super::super::value::{Matrix, RowLabels, is_metadata_label};
 use super::Evaluator;
@@ -162,12 +162,12 @@ pub enum Room {
 }
 
 /// Rows with the same labels become one; fails when a step would hold more than there is `room` for.
-pub fn merge_same_labels(budget: &Budget, rows: Matrix, room: Room) -> Result<Matrix, Error> {
+pub fn merge_same_labels(account: &Account<'_>, rows: Matrix, room: Room) -> Result<Matrix, Error> {
     let mut seen = HashSet::with_capacity(rows.len());
     if rows.rows.iter().all(|row| seen.insert(&row.labels)) {
         return Ok(rows);
     }
-    budget.copied(rows, |rows| {
+    account.copied(rows, |rows| {
         let mut merged = Merged::new(rows.steps());
         for (row, labels) in rows.rows.iter().enumerate() {
             merged.add_within(room, labels, (rows, row))?;

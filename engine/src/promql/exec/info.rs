@@ -140,7 +140,7 @@ fn fetch_set(eval: &Evaluator<'_>, select: &Select, infos: &mut Infos) -> Result
                 return Err(Error::invalid(format!("this should be an info metric, with float samples: {labels}")));
             }
         }
-        eval.query.budget.hold_samples(batch.len() * reference.count)
+        eval.account.hold_samples(batch.len() * reference.count)
     })
 }
 

@@ -25,7 +25,7 @@ pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Resul
             *row = with_label(row, destination, &value);
         }
     }
-    group::merge_same_labels(&eval.query.budget, rows, Room::Both)
+    group::merge_same_labels(eval.account, rows, Room::Both)
 }
 
 /// `label_join`
@@ -38,7 +38,7 @@ pub fn join(eval: &Evaluator<'_>, input: &Node, call: &LabelJoin) -> Result<Matr
         let values: Vec<&str> = sources.iter().map(|source| row.labels.get(source).unwrap_or("")).collect();
         *row = with_label(row, destination, &values.join(&call.separator));
     }
-    group::merge_same_labels(&eval.query.budget, rows, Room::Both)
+    group::merge_same_labels(eval.account, rows, Room::Both)
 }
 
 /// `name` when a label can have it: not empty, and UTF-8.

@@ -31,6 +31,7 @@ use std::time::Instant;
 use crate::batch::{Cell, StepGrid};
 use crate::model::{Error, TimeRange};
 
+use super::account::Account;
 use super::annotations::{Annotation, Annotations};
 use super::budget::Budget;
 use super::explain::Profile;
@@ -109,6 +110,8 @@ pub enum StartTimestamps {
 pub(super) struct Evaluator<'a> {
     /// What all operators share.
     pub query: &'a Arc<Query>,
+    /// What the core that the evaluator runs on holds.
+    pub account: &'a Account<'a>,
     /// The steps.
     pub steps: StepGrid,
     /// Which part of the series selectors give.
@@ -155,26 +158,32 @@ impl<'a> Evaluator<'a> {
     pub fn eval_both(&self, node: &Node) -> Result<Matrix, Error> {
         self.query.budget.check()?;
         if self.streams(node) {
-            if let Some(cut) = cores::cut(self, node)? {
-                let mut all = Matrix::new(self.count());
-                for mut rows in cut.run(self, node, cores::rows)? {
-                    all.append(&mut rows);
-                }
-                return Ok(all);
-            }
-            let mut all = Matrix::new(self.count());
-            self.stream_both(node, &mut |batch| {
-                // Columns grow by doubling, and lie there twice meanwhile.
-                self.query.budget.hold_bytes(2 * batch.heap_bytes())?;
-                all.append(batch);
-                Ok(())
-            })?;
-            return Ok(all);
+            return self.eval_streamed(node);
         }
         let started = Instant::now();
         let result = self.eval_whole(node)?;
         self.query.profile.record(node.id, started.elapsed(), &result);
         Ok(result)
+    }
+
+    fn eval_streamed(&self, node: &Node) -> Result<Matrix, Error> {
+        let before = self.account.held();
+        let mut all = Matrix::new(self.count());
+        if let Some(cut) = cores::cut(self, node)? {
+            for mut rows in cut.run(self, node, cores::rows)? {
+                self.account.hold_bytes(rows.heap_bytes())?;
+                all.append(&mut rows);
+            }
+        } else {
+            self.stream_both(node, &mut |batch| {
+                // Columns grow by doubling, and lie there twice meanwhile.
+                self.account.hold_bytes(2 * batch.heap_bytes())?;
+                all.append(batch);
+                Ok(())
+            })?;
+        }
+        self.account.settle_bytes(before, all.heap_bytes())?;
+        Ok(all)
     }
 
     fn eval_whole(&self, node: &Node) -> Result<Matrix, Error> {
@@ -188,9 +197,9 @@ impl<'a> Evaluator<'a> {
             Operator::OverTime(call) => absent::eval_over_time(self, call),
             Operator::Float(function, _) => Ok(elementwise::calendar_of_steps(&self.steps, *function)),
             Operator::Call(call, args) => {
-                let before = self.query.budget.held();
+                let before = self.account.held();
                 let result = self.eval_call(node, call, args)?;
-                self.query.budget.settle(before, &result)?;
+                self.account.settle(before, &result)?;
                 Ok(result)
             }
             _ => Err(Error::new(crate::model::ErrorKind::Bug, "an operator that streams was evaluated whole")),
@@ -219,7 +228,7 @@ impl<'a> Evaluator<'a> {
     fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
         let once = self.over(StepGrid { count: 1, ..self.steps }).eval_both(input)?;
         let mut out = Matrix::new(self.count());
-        self.query.budget.hold_bytes(once.len() * self.count() * size_of::<f64>())?;
+        self.account.hold_bytes(once.len() * self.count() * size_of::<f64>())?;
         for (row, labels) in once.rows.iter().enumerate() {
             let cell = once.cell(row, 0);
             if matches!(cell, Cell::Float(_)) && !once.histograms(row).is_empty() {
@@ -230,7 +239,7 @@ impl<'a> Evaluator<'a> {
                 out.cells.push_cell(to, step, cell.clone());
             }
         }
-        self.query.budget.hold_samples(out.cells.samples().saturating_sub(once.cells.samples()))?;
+        self.account.hold_samples(out.cells.samples().saturating_sub(once.cells.samples()))?;
         Ok(out)
     }
 
@@ -303,7 +312,7 @@ impl<'a> Evaluator<'a> {
         let mut all = self.eval(input)?;
         change(&mut all)?;
         self.drop_names(&mut all);
-        sink(&mut group::merge_same_labels(&self.query.budget, all, Room::One)?)
+        sink(&mut group::merge_same_labels(self.account, all, Room::One)?)
     }
 
     /// Takes metric name, type and unit from all rows, or marks them for the end of the query.

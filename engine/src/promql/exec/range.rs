@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::batch::step::histogram_bytes;
 use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows, bitmap};
 use crate::model::value::is_stale_nan;
 use crate::model::{CounterReset, Error, Labels, TimeRange};
@@ -30,8 +31,8 @@ pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> 
         RangeArgument::Subquery(subquery) => {
             let (batch, drops) = run_subquery(eval, subquery)?;
             pass.rows(&batch, &drops, sink)?;
-            eval.query.budget.release_samples(batch.samples());
-            eval.query.budget.memory().release(batch.heap_bytes());
+            eval.account.release_samples(batch.samples());
+            eval.account.release_bytes(batch.heap_bytes());
             Ok(())
         }
     }
@@ -154,7 +155,7 @@ impl<'a> Pass<'a> {
     /// Hands the rows so far to `sink`.
     fn hand_on(&mut self, sink: &mut RowSink<'_>) -> Result<(), Error> {
         self.eval.query.budget.count_queried(std::mem::take(&mut self.queried));
-        self.eval.query.budget.hold_samples(self.out.cells.samples())?;
+        self.eval.account.hold_samples(self.out.cells.samples())?;
         let result = sink(&mut self.out);
         self.out.clear();
         result
@@ -338,11 +339,11 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     if steps.count == 0 || eval.count() == 0 {
         return Ok((batch, Vec::new()));
     }
-    let before = eval.query.budget.held();
+    let before = eval.account.held();
     let rows = eval.over(steps).eval_both(&subquery.input)?;
     // Rows and samples are there together until the rows go.
     let floats: usize = (0..rows.len()).map(|row| bitmap::count(rows.cells.valid(row))).sum();
-    eval.query.budget.hold_bytes(2 * size_of::<f64>() * floats + rows.heap_bytes())?;
+    eval.account.hold_bytes(2 * size_of::<f64>() * floats)?;
     batch.floats.timestamps.reserve(floats);
     batch.floats.values.reserve(floats);
     let mut drops = Vec::with_capacity(rows.len());
@@ -354,6 +355,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
             batch.histograms.timestamps.push(steps.time(*step as usize));
             let certain = matches!(histogram.counter_reset, CounterReset::Yes | CounterReset::No);
             batch.histograms.values.push(if certain {
+                eval.account.hold_bytes(histogram_bytes(histogram))?;
                 let mut unsure = (**histogram).clone();
                 unsure.counter_reset = CounterReset::Unknown;
                 Arc::new(unsure)
@@ -365,7 +367,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
         drops.push(rows.rows[row].drop_name);
     }
     drop(rows);
-    eval.query.budget.settle_bytes(before, batch.heap_bytes())?;
+    eval.account.settle_bytes(before, batch.heap_bytes())?;
     Ok((batch, drops))
 }
 
@@ -378,8 +380,8 @@ pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleB
             let end = eval.steps.shifted(select.offset, select.at).end();
             let mut out = SampleBatch::default();
             selector::fetch(eval, select, wanted, &mut |batch| {
-                eval.query.budget.hold_samples(batch.samples())?;
-                eval.query.budget.hold_bytes(2 * batch.heap_bytes())?;
+                eval.account.hold_samples(batch.samples())?;
+                eval.account.hold_bytes(2 * batch.heap_bytes())?;
                 for series in batch.iter() {
                     mixed::range_samples(&series, select.extension, (end - range, end), &mut out)?;
                 }

@@ -81,6 +81,6 @@ pub fn as_matrix(eval: &Evaluator<'_>, node: &Node) -> Result<Matrix, Error> {
     let (values, valid) = out.cells.row_mut(row);
     values.copy_from_slice(&numbers);
     bitmap::fill(valid, eval.count());
-    eval.query.budget.hold_samples(eval.count())?;
+    eval.account.hold_samples(eval.count())?;
     Ok(out)
 }

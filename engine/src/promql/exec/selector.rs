@@ -63,7 +63,7 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
     let mut hand_on = |out: &mut Matrix| {
         let samples = out.cells.samples();
         eval.query.budget.count_queried(samples);
-        eval.query.budget.hold_samples(samples)?;
+        eval.account.hold_samples(samples)?;
         let result = sink(out);
         out.clear();
         result
@@ -137,7 +137,7 @@ pub fn timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
         }
     };
     eval.drop_names(&mut out);
-    group::merge_same_labels(&eval.query.budget, out, group::Room::One)
+    group::merge_same_labels(eval.account, out, group::Room::One)
 }
 
 /// `start_timestamp(v)`: the start timestamps of a selector's samples, when they are used.
@@ -149,7 +149,7 @@ pub fn start_timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Er
         _ => Matrix::new(eval.count()),
     };
     eval.drop_names(&mut out);
-    group::merge_same_labels(&eval.query.budget, out, group::Room::One)
+    group::merge_same_labels(eval.account, out, group::Room::One)
 }
 
 fn sample_times(
@@ -167,7 +167,7 @@ fn sample_times(
     let range = TimeRange::new(reference.start - lookback + 1, reference.end());
     let mut picks = Picks::default();
     fetch(eval, select, range, &mut |batch| {
-        eval.query.budget.hold_bytes(batch.len() * reference.count * size_of::<f64>())?;
+        eval.account.hold_bytes(batch.len() * reference.count * size_of::<f64>())?;
         for series in batch.iter() {
             let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
             picks.choose(&reference, lookback, &series);
@@ -187,7 +187,7 @@ fn sample_times(
                 }
             }
         }
-        eval.query.budget.hold_samples(batch.len() * reference.count)
+        eval.account.hold_samples(batch.len() * reference.count)
     })?;
     Ok(out)
 }

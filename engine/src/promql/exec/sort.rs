@@ -28,7 +28,7 @@ pub fn by_value(eval: &Evaluator<'_>, node: &Node, input: &Node, order: Order) -
             (Some(ascending), Order::Descending) => ascending.reverse(),
         }
     });
-    eval.query.budget.ordered(rows, Some(kept))
+    eval.account.ordered(rows, Some(kept))
 }
 
 /// Rows by the values of labels, numbers within them compared as numbers.
@@ -50,7 +50,7 @@ pub fn by_label(
         let ascending = by_value.next().unwrap_or_else(|| left.cmp(right));
         if order == Order::Descending { ascending.reverse() } else { ascending }
     });
-    eval.query.budget.ordered(rows, Some(sorted))
+    eval.account.ordered(rows, Some(sorted))
 }
 
 /// Warns when there are several steps, and says so.

@@ -45,7 +45,7 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Resu
         }
         let now = choice.heap_bytes();
         let labels = batch.heap_bytes() - batch.cells.heap_bytes();
-        eval.query.budget.hold_bytes(labels + now - std::mem::replace(&mut held, now))
+        eval.account.hold_bytes(labels + now - std::mem::replace(&mut held, now))
     })?;
     Ok(choice.finish())
 }

@@ -18,7 +18,7 @@ use super::{Evaluator, cores, scalar};
 
 /// The rows of an aggregation, one for each group or chosen series.
 pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
-    let before = eval.query.budget.held();
+    let before = eval.account.held();
     let params = match &aggregate.param {
         Some(param) if aggregate.operator != A::CountValues => scalar::eval(eval, param)?,
         _ => Vec::new(),
@@ -29,7 +29,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<
         A::Quantile => values::quantile(eval, aggregate, &params),
         _ => fold(eval, node, aggregate),
     }?;
-    eval.query.budget.settle(before, &result)?;
+    eval.account.settle(before, &result)?;
     Ok(result)
 }
 
@@ -54,7 +54,7 @@ fn fold_rows<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fo
     eval.stream(&aggregate.input, &mut |batch| {
         fold.rows(batch);
         let now = fold.state.heap_bytes();
-        eval.query.budget.hold_bytes(now - std::mem::replace(&mut held, now))
+        eval.account.hold_bytes(now - std::mem::replace(&mut held, now))
     })?;
     Ok(fold)
 }
@@ -162,7 +162,7 @@ impl<'a> Fold<'a> {
                 out.cells.histograms_mut(group).push((step, Arc::new(histogram)));
             }
         }
-        eval.query.budget.occupied(out)
+        eval.account.occupied(out)
     }
 }
 

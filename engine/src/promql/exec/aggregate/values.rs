@@ -40,7 +40,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
             }
         }
         let grown = (values.len() - before) * size_of::<Vec<f64>>() + batch.cells.samples() * size_of::<f64>();
-        eval.query.budget.hold_bytes(grown)
+        eval.account.hold_bytes(grown)
     })?;
     let mut out = Matrix::new(steps);
     for (group, labels) in groups.labels.iter().enumerate() {
@@ -54,7 +54,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
             }
         }
     }
-    eval.query.budget.occupied(out)
+    eval.account.occupied(out)
 }
 
 fn note_quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {

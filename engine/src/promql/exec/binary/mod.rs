@@ -15,7 +15,7 @@ pub use operation::float_operation;
 
 /// The rows of an operation between two vectors.
 pub fn eval(eval: &Evaluator<'_>, node: &Node, binary: &Binary) -> Result<Matrix, Error> {
-    let before = eval.query.budget.held();
+    let before = eval.account.held();
     let left = eval.eval(&binary.left)?;
     let right = eval.eval(&binary.right)?;
     let result = if binary.operator.is_set() {
@@ -23,7 +23,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node, binary: &Binary) -> Result<Matrix
     } else {
         matching::eval(eval, node, binary, (left, right))
     }?;
-    eval.query.budget.settle(before, &result)?;
+    eval.account.settle(before, &result)?;
     Ok(result)
 }
 
