@@ -75,7 +75,7 @@ pub fn quantiles(eval: &Evaluator<'_>, label: &str, args: &[Node]) -> Result<Mat
     histograms.each(&mut |at, found| {
         for quantiles in &wanted {
             let quantile = quantiles[at.step];
-            let value = out.quantile(quantile, at, &mut found.clone());
+            let value = out.quantile(quantile, at, found);
             let mut labels = LabelsBuilder::from_labels(&at.labels.labels);
             labels.set(label, &format_label_float(quantile));
             let labels = RowLabels { labels: Arc::new(labels.build()), ..*at.labels };
@@ -127,7 +127,6 @@ struct At<'a> {
 }
 
 /// A histogram of one step.
-#[derive(Clone)]
 enum Found {
     Classic(Vec<classic::ClassicBucket>),
     Native(Arc<FloatHistogram>),

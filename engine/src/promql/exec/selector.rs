@@ -146,7 +146,12 @@ pub fn start_timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Er
         Operator::Select(select) if eval.query.starts == StartTimestamps::Used => {
             sample_times(eval, select, |series, pick| series.starts.get(pick).copied().unwrap_or(0))?
         }
-        _ => Matrix::new(eval.count()),
+        Operator::Select(_) => Matrix::new(eval.count()),
+        // For what it has to say.
+        _ => {
+            eval.eval(input)?;
+            Matrix::new(eval.count())
+        }
     };
     eval.drop_names(&mut out);
     group::merge_same_labels(eval.account, out, group::Room::One)
