@@ -2,7 +2,8 @@
 //! the process (`--query.active-query-path`).
 //!
 //! The file is Prometheus': a list in JSON whose end is missing, with a place for every query that may
-//! run at once. A query keeps its place until it ends; a free place is zeros.
+//! run at once, all of which is allocated at the start. A query keeps its place until it ends; a free place
+//! is zeros.
 //!
 //! ```text
 //! 0 1                                                        1000 1001
@@ -13,7 +14,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Error, ErrorKind, Read};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +61,8 @@ struct Entry<'a> {
 }
 
 impl ActiveQueries {
-    /// A file in `folder` for `max` queries at once; those that another process left there are logged.
+    /// A file in `folder` for `max` queries at once; those that another process left there are logged. A disk
+    /// that has no room for all of them is an error.
     pub fn open(folder: &Path, max: usize) -> Result<Self, Error> {
         if max > PLACES_MAX {
             let text = format!("--query.max-concurrent is {max}: the file has places for {PLACES_MAX} queries at most");
@@ -71,13 +73,15 @@ impl ActiveQueries {
         if let Some(queries) = unfinished(&path) {
             tracing::info!(queries, "these queries did not finish in the last run");
         }
-        let file = File::create(path)?;
-        file.set_len((1 + max * PLACE_BYTES) as u64)?;
-        file.write_all_at(b"[", 0)?;
+        let mut file = File::create(path)?;
+        file.write_all(b"[")?;
+        std::io::copy(&mut std::io::repeat(0).take((max * PLACE_BYTES) as u64), &mut file)?;
+        file.sync_all()?;
         Ok(Self(Arc::new(Places { file, free: Mutex::new((0..max).rev().collect()) })))
     }
 
-    /// `query` runs from now on; `None` where it can't be written or there is no place.
+    /// `query` runs from now on; `None` where it can't be written or there is no place. It may wait for the
+    /// disk, as the end of the query may.
     pub fn begin(&self, query: &str) -> Option<Running> {
         let place = self.0.free().pop()?;
         // Dropped after a failed write it gives the place back.
@@ -133,6 +137,8 @@ fn unfinished(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn listed(folder: &Path) -> Vec<String> {
@@ -146,7 +152,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let active = ActiveQueries::open(folder.path(), 2).unwrap();
         let path = folder.path().join(FILE);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 2001);
+        let file = std::fs::metadata(&path).unwrap();
+        assert!(file.len() == 2001 && file.blocks() * 512 >= 2001, "{} blocks", file.blocks());
         let first = active.begin("up").unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes.starts_with(b"[{\"query\":\"up\",\"timestamp_sec\":") && bytes[1000] == b',');

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::active::{ActiveQueries, Running};
+use super::active::ActiveQueries;
 use super::timings::{EngineMetrics, Slice};
 use crate::telemetry::metrics::duration_histogram;
 
@@ -40,7 +40,8 @@ pub struct Turn {
     /// How long it waited for it.
     waited: Duration,
     in_flight: Gauge,
-    _running: Option<Running>,
+    /// Where the query is noted while it is worked on, and its text.
+    noted: Option<(ActiveQueries, String)>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -101,8 +102,8 @@ impl Gate {
             .map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?;
         self.in_flight.inc();
         self.entered.inc();
-        let running = self.active.as_ref().and_then(|active| active.begin(query));
-        Ok(Turn { waited, in_flight: self.in_flight.clone(), _running: running, _permit: permit })
+        let noted = self.active.clone().map(|active| (active, query.to_owned()));
+        Ok(Turn { waited, in_flight: self.in_flight.clone(), noted, _permit: permit })
     }
 }
 
@@ -113,6 +114,8 @@ impl Turn {
         tokio::task::spawn_blocking(move || {
             // All of it: a closure takes only those fields that it names.
             let turn = self;
+            // Written here, where it may wait for the disk; taken out before the next query's turn begins.
+            let _running = turn.noted.as_ref().and_then(|(active, query)| active.begin(query));
             work(turn.waited)
         })
     }
