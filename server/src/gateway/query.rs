@@ -37,21 +37,15 @@ struct LocalSource<S> {
     on_failure: OnFailure,
 }
 
-impl<S> LocalSource<S> {
-    /// Whether nothing is answered that a Series request would not be answered either.
-    fn only_names_a_tenant(&self, request: &SelectRequest<'_>) -> bool {
-        self.gateway.only_names_a_tenant(request.matchers, request.range)
-    }
-}
-
 impl<S: Source> Source for LocalSource<S> {
     fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
-        if self.only_names_a_tenant(request) { Ok(None) } else { self.blocks.cores(request) }
+        self.blocks.cores(request)
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
         let mut selected = self.blocks.select(request, sink)?;
-        if self.only_names_a_tenant(request) {
+        // What a Series request is told too.
+        if self.gateway.only_names_a_tenant(request.matchers, request.range) {
             selected.warnings.push(ONLY_TENANT.to_owned());
         }
         match (selected.warnings.first(), self.on_failure) {
