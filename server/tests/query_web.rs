@@ -19,6 +19,21 @@ fn pages_of_other_origins_may_ask_unless_that_is_disabled() {
 }
 
 #[test]
+fn a_cache_is_told_that_there_are_packed_answers_of_all_that_is_asked() {
+    let uru = Uru::start("query", &[]);
+    for (path, accepted, is_packed) in [
+        ("/api/v1/status/flags", "Accept-Encoding: gzip", true),
+        ("/api/v1/status/flags", "Accept-Encoding: identity", false),
+        ("/api/v1/labels", "Accept-Encoding: gzip", false),
+        ("/api/v1/query?query=(", "Accept: */*", false),
+    ] {
+        let (_, head, _) = request(&uru.http, ("GET", path), &[accepted], b"");
+        assert_eq!(head.contains("content-encoding: gzip"), is_packed, "{path}: {head}");
+        assert_eq!(head.matches("vary: accept-encoding").count(), 1, "{path}: {head}");
+    }
+}
+
+#[test]
 fn a_header_says_below_which_path_a_browser_sees_the_pages() {
     let uru = Uru::start("query", &["--web.prefix-header=X-Forwarded-Prefix"]);
     let ask = |uru: &Uru, path: &str| {

@@ -39,7 +39,9 @@ pub async fn with_codings(request: Request, next: Next) -> Response {
         Ok(request) => request,
         Err(refused) => return refused,
     };
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    // Also where it is not packed: to a cache it is one of two answers.
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     match accepted {
         Some(coding) => packed(response, coding).await,
         None => response,
@@ -86,7 +88,6 @@ async fn packed(response: Response, coding: Coding) -> Response {
     let Ok(packed) = packed else { return Response::from_parts(parts, Body::from(bytes)) };
     let name = if coding == Coding::Gzip { "gzip" } else { "zstd" };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
-    parts.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(packed))
 }
