@@ -68,7 +68,7 @@ pub fn parse_hints<M: Message + Name + Default>(hints: Option<&Any>, of: &str) -
     let failed = |why: String| Error::invalid(format!("unmarshal {of} request hints: {why}"));
     let found = any.type_url.rsplit('/').next().unwrap_or("");
     if found != M::full_name() {
-        return Err(failed(format!("mismatched message type: got {:?} want {found:?}", M::full_name())));
+        return Err(failed(format!("mismatched message type: got {found:?} want {:?}", M::full_name())));
     }
     M::decode(&*any.value).map(Some).map_err(|error| failed(error.to_string()))
 }
@@ -111,7 +111,8 @@ mod tests {
         let found: SeriesRequestHints = parse_hints(Some(&any), "series").unwrap().unwrap();
         assert!(found.enable_query_stats);
         let error = parse_hints::<LabelNamesRequestHints>(Some(&any), "label names").unwrap_err().to_string();
-        assert!(error.starts_with("unmarshal label names request hints: mismatched message type"), "{error}");
+        let mismatch = "got \"hintspb.SeriesRequestHints\" want \"hintspb.LabelNamesRequestHints\"";
+        assert_eq!(error, format!("unmarshal label names request hints: mismatched message type: {mismatch}"));
     }
 
     #[test]
