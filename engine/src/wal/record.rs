@@ -1,7 +1,7 @@
 //! Records: what one request did to one tenant's head.
 //!
 //! ```text
-//! record      kind u8 │ len uvarint │ body
+//! record      kind u8 │ len uvarint in five bytes │ body
 //!
 //! 1 tenant      number uvarint │ name                        before anything else of the tenant
 //! 2 series      tenant │ count │ (ref delta │ labels)…       labels: len uvarint, canonical form
@@ -20,7 +20,8 @@
 //! ```
 //! Deltas are zigzag, to the value before in the record. Strings have their length in front. Plane `n`
 //! of the floats holds byte `n` of each value, the least significant first: most are zero and
-//! compress to nothing.
+//! compress to nothing. The length of a body is known when its last byte is there, so that its place is as
+//! wide as the longest one; readers take shorter ones too.
 
 use crate::chunk::Encoding;
 use crate::chunk::xor::TailState;
@@ -205,14 +206,17 @@ impl FloatRows {
     }
 }
 
-/// Bytes of room for records that come behind the first one.
-const ROOM_BYTES: usize = 64;
+/// Bytes of a body's length: 35 bits of it.
+const LEN_BYTES: usize = 5;
 
 /// Records in the making, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     out: Vec<u8>,
-    body: Vec<u8>,
+    /// Where the record in the making starts.
+    begin: usize,
+    /// Bytes that were taken the last time, for which there is room from the first record on.
+    taken: usize,
 }
 
 impl Recorder {
@@ -223,15 +227,16 @@ impl Recorder {
 
     /// Takes the records so far.
     pub fn take(&mut self) -> Vec<u8> {
+        self.taken = self.out.len();
         std::mem::take(&mut self.out)
     }
 
     /// Gives a tenant its number.
     pub fn tenant(&mut self, tenant: u32, name: &str) {
-        self.body.clear();
-        varint::encode_u64(u64::from(tenant), &mut self.body);
-        put_text(name.as_bytes(), &mut self.body);
-        self.finish(TENANT);
+        self.begin(TENANT);
+        varint::encode_u64(u64::from(tenant), &mut self.out);
+        put_text(name.as_bytes(), &mut self.out);
+        self.finish();
     }
 
     /// Gives series their numbers.
@@ -239,13 +244,13 @@ impl Recorder {
         if series.len() == 0 {
             return;
         }
-        self.start(tenant, None, series.len());
+        self.start(SERIES, tenant, None, series.len());
         let mut deltas = Deltas::default();
         for (number, labels) in series {
-            deltas.put_ref(number, &mut self.body);
-            put_text(labels.0, &mut self.body);
+            deltas.put_ref(number, &mut self.out);
+            put_text(labels.0, &mut self.out);
         }
-        self.finish(SERIES);
+        self.finish();
     }
 
     /// Appends floats.
@@ -253,14 +258,14 @@ impl Recorder {
         if rows.refs.is_empty() {
             return;
         }
-        self.start(tenant, Some(order), rows.refs.len());
+        self.start(FLOATS, tenant, Some(order), rows.refs.len());
         let mut deltas = Deltas::default();
-        rows.refs.iter().for_each(|number| deltas.put_ref(*number, &mut self.body));
-        rows.times.iter().for_each(|time| deltas.put_time(*time, &mut self.body));
+        rows.refs.iter().for_each(|number| deltas.put_ref(*number, &mut self.out));
+        rows.times.iter().for_each(|time| deltas.put_time(*time, &mut self.out));
         for plane in 0..8 {
-            self.body.extend(rows.values.iter().map(|value| (value.to_bits() >> (8 * plane)) as u8));
+            self.out.extend(rows.values.iter().map(|value| (value.to_bits() >> (8 * plane)) as u8));
         }
-        self.finish(FLOATS);
+        self.finish();
     }
 
     /// Appends histograms.
@@ -273,14 +278,14 @@ impl Recorder {
         if rows.len() == 0 {
             return;
         }
-        self.start(tenant, Some(order), rows.len());
+        self.start(HISTOGRAMS, tenant, Some(order), rows.len());
         let mut deltas = Deltas::default();
         for (number, time, value) in rows {
-            deltas.put_ref(number, &mut self.body);
-            deltas.put_time(time, &mut self.body);
-            histogram::encode(value, &mut self.body);
+            deltas.put_ref(number, &mut self.out);
+            deltas.put_time(time, &mut self.out);
+            histogram::encode(value, &mut self.out);
         }
-        self.finish(HISTOGRAMS);
+        self.finish();
     }
 
     /// Appends exemplars.
@@ -288,15 +293,15 @@ impl Recorder {
         if rows.is_empty() {
             return;
         }
-        self.start(tenant, None, rows.len());
+        self.start(EXEMPLARS, tenant, None, rows.len());
         let mut deltas = Deltas::default();
         for (number, time, value, labels) in rows {
-            deltas.put_ref(*number, &mut self.body);
-            deltas.put_time(*time, &mut self.body);
-            self.body.extend_from_slice(&value.to_le_bytes());
-            put_text(labels.0, &mut self.body);
+            deltas.put_ref(*number, &mut self.out);
+            deltas.put_time(*time, &mut self.out);
+            self.out.extend_from_slice(&value.to_le_bytes());
+            put_text(labels.0, &mut self.out);
         }
-        self.finish(EXEMPLARS);
+        self.finish();
     }
 
     /// Says what metrics are.
@@ -304,31 +309,31 @@ impl Recorder {
         if rows.is_empty() {
             return;
         }
-        self.start(tenant, None, rows.len());
+        self.start(METADATA, tenant, None, rows.len());
         for row in rows {
-            self.body.push(row.kind);
-            [row.name, row.help, row.unit].iter().for_each(|text| put_text(text.as_bytes(), &mut self.body));
+            self.out.push(row.kind);
+            [row.name, row.help, row.unit].iter().for_each(|text| put_text(text.as_bytes(), &mut self.out));
         }
-        self.finish(METADATA);
+        self.finish();
     }
 
     /// Notes a cut.
     pub fn cut(&mut self, tenant: u32, cut: &Cut) {
-        self.body.clear();
-        varint::encode_u64(u64::from(tenant), &mut self.body);
-        self.body.push(cut.phase as u8);
-        self.body.push(cut.kind as u8);
-        varint::encode_i64(cut.until, &mut self.body);
-        varint::encode_u64(cut.blocks.len() as u64, &mut self.body);
-        cut.blocks.iter().for_each(|block| self.body.extend_from_slice(&block.0.to_le_bytes()));
-        self.finish(CUT);
+        self.begin(CUT);
+        varint::encode_u64(u64::from(tenant), &mut self.out);
+        self.out.push(cut.phase as u8);
+        self.out.push(cut.kind as u8);
+        varint::encode_i64(cut.until, &mut self.out);
+        varint::encode_u64(cut.blocks.len() as u64, &mut self.out);
+        cut.blocks.iter().for_each(|block| self.out.extend_from_slice(&block.0.to_le_bytes()));
+        self.finish();
     }
 
     /// Notes that a tenant is gone.
     pub fn removed(&mut self, tenant: u32) {
-        self.body.clear();
-        varint::encode_u64(u64::from(tenant), &mut self.body);
-        self.finish(REMOVED);
+        self.begin(REMOVED);
+        varint::encode_u64(u64::from(tenant), &mut self.out);
+        self.finish();
     }
 
     /// Appends chunks of a snapshot.
@@ -336,49 +341,57 @@ impl Recorder {
         if chunks.len() == 0 {
             return;
         }
-        self.start(tenant, None, chunks.len());
+        self.start(CHUNKS, tenant, None, chunks.len());
         let mut deltas = Deltas::default();
         for chunk in chunks {
-            deltas.put_ref(chunk.series, &mut self.body);
-            self.body.extend_from_slice(&[chunk.kind.number(), chunk.encoding.byte()]);
+            deltas.put_ref(chunk.series, &mut self.out);
+            self.out.extend_from_slice(&[chunk.kind.number(), chunk.encoding.byte()]);
             for time in [chunk.min_time, chunk.max_time, chunk.next_at] {
-                varint::encode_i64(time, &mut self.body);
+                varint::encode_i64(time, &mut self.out);
             }
-            put_text(chunk.data, &mut self.body);
+            put_text(chunk.data, &mut self.out);
             if let ChunkKind::Growing(state) = chunk.kind {
-                varint::encode_i64(state.delta, &mut self.body);
-                self.body.extend_from_slice(&state.value.to_le_bytes());
-                self.body.extend_from_slice(&[state.above, state.below, state.used]);
+                varint::encode_i64(state.delta, &mut self.out);
+                self.out.extend_from_slice(&state.value.to_le_bytes());
+                self.out.extend_from_slice(&[state.above, state.below, state.used]);
             }
         }
-        self.finish(CHUNKS);
+        self.finish();
     }
 
     /// Describes the head of a snapshot.
     pub fn state(&mut self, tenant: u32, state: &HeadState) {
-        self.body.clear();
-        varint::encode_u64(u64::from(tenant), &mut self.body);
-        varint::encode_i64(state.min_valid_time, &mut self.body);
-        varint::encode_i64(state.max_time, &mut self.body);
-        varint::encode_u64(u64::from(state.next_ref), &mut self.body);
-        self.finish(STATE);
+        self.begin(STATE);
+        varint::encode_u64(u64::from(tenant), &mut self.out);
+        varint::encode_i64(state.min_valid_time, &mut self.out);
+        varint::encode_i64(state.max_time, &mut self.out);
+        varint::encode_u64(u64::from(state.next_ref), &mut self.out);
+        self.finish();
     }
 
-    fn start(&mut self, tenant: u32, order: Option<Order>, count: usize) {
-        self.body.clear();
-        varint::encode_u64(u64::from(tenant), &mut self.body);
-        self.body.extend(order.map(|order| order as u8));
-        varint::encode_u64(count as u64, &mut self.body);
+    /// Begins a record about `count` things of a tenant.
+    fn start(&mut self, kind: u8, tenant: u32, order: Option<Order>, count: usize) {
+        self.begin(kind);
+        varint::encode_u64(u64::from(tenant), &mut self.out);
+        self.out.extend(order.map(|order| order as u8));
+        varint::encode_u64(count as u64, &mut self.out);
     }
 
-    fn finish(&mut self, kind: u8) {
+    fn begin(&mut self, kind: u8) {
         if self.out.capacity() == 0 {
-            // What else comes is mostly far shorter.
-            self.out.reserve_exact(self.body.len() + self.body.len() / 8 + ROOM_BYTES);
+            self.out.reserve(self.taken + self.taken / 8);
         }
+        self.begin = self.out.len();
         self.out.push(kind);
-        varint::encode_u64(self.body.len() as u64, &mut self.out);
-        self.out.extend_from_slice(&self.body);
+        self.out.extend_from_slice(&[0; LEN_BYTES]);
+    }
+
+    fn finish(&mut self) {
+        let (len, body) = self.out[self.begin + 1..].split_at_mut(LEN_BYTES);
+        for (at, byte) in len.iter_mut().enumerate() {
+            let goes_on = if at + 1 < LEN_BYTES { 0x80 } else { 0 };
+            *byte = (body.len() >> (7 * at)) as u8 & 0x7f | goes_on;
+        }
     }
 }
 
