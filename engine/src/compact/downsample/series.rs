@@ -79,6 +79,11 @@ impl Run {
         self.histograms.append(&mut other.histograms);
     }
 
+    /// Whether it holds nothing: a chunk of stale markers alone is of no kind.
+    fn is_empty(&self) -> bool {
+        self.floats.timestamps.is_empty() && self.histograms.times.is_empty()
+    }
+
     /// Leaves out what no window counts.
     fn clean(&mut self) {
         if !floats::is_clean(&self.floats.timestamps, &self.floats.values) {
@@ -139,6 +144,7 @@ impl Raw {
             let other = self.decode_other(range.start, act, made)?;
             budget.spend(workers::units(encoding));
             match &mut self.run {
+                _ if other.is_empty() => {}
                 Some(run) if run.kind == other.kind => run.append(other),
                 Some(_) => {
                     self.ahead = Some(other);

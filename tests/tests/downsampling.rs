@@ -1,0 +1,79 @@
+//! Downsampling of chunks that no recorded block holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::block::writer::BlockWriter;
+use engine::bucket::Meta;
+use engine::bucket::meta::{Thanos, source};
+use engine::chunk::{Encoding, native};
+use engine::compact::{DownsampleOptions, SourceBlock, Target, Unwatched, downsample};
+use engine::index::tsdb::Symbols;
+use engine::model::value::stale_nan;
+use engine::model::{BlockId, Histogram, Labels, Resolution, Span};
+use tests::scratch::Scratch;
+use tests::written::{Chunk, chunk_data};
+
+const STEP_MS: i64 = 30_000;
+const CUSTOM_SCHEMA: i32 = -53;
+
+/// A chunk of `make`'s histograms, from number `from` on.
+fn chunk(from: i64, len: i64, make: impl Fn(i64) -> Histogram) -> Chunk {
+    let mut appender = native::Appender::default();
+    for at in from..from + len {
+        assert!(appender.append(at * STEP_MS, &make(at)).is_none());
+    }
+    let (min_time, max_time) = (from * STEP_MS, (from + len - 1) * STEP_MS);
+    Chunk { min_time, max_time, encoding: Encoding::Histogram, data: appender.into_data() }
+}
+
+fn custom(at: i64) -> Histogram {
+    Histogram {
+        schema: CUSTOM_SCHEMA,
+        count: 3 * at as u64,
+        sum: at as f64,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_buckets: vec![at, at],
+        custom_values: Arc::from([1.0, 5.0]),
+        ..Histogram::default()
+    }
+}
+
+/// The segment of a block of one series with these chunks, downsampled to five minutes.
+fn downsampled(chunks: &[Chunk]) -> Vec<u8> {
+    let scratch = Scratch::new("downsampling");
+    let id = BlockId::from_parts(1_700_000_000_000, 1);
+    let mut writer = BlockWriter::create(&scratch.0, id, Symbols::from_sorted(["a", "b"])).unwrap();
+    writer.add_labels(&Labels::from_pairs([("a", "b")]), &chunk_data(chunks)).unwrap();
+    let range = writer.time_range().unwrap();
+    let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };
+    writer.finish(meta).unwrap();
+    to_five_minutes(&scratch.0, id)
+}
+
+fn to_five_minutes(parent: &Path, id: BlockId) -> Vec<u8> {
+    let block = SourceBlock::open(&parent.join(id.to_string())).unwrap();
+    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
+    let made = BlockId::from_parts(1_800_000_000_000, 1);
+    let target = Target { parent: parent.to_owned(), id: made, labels, extensions, source: source::COMPACTOR };
+    downsample(block, Resolution::FIVE_MINUTES, &target, &DownsampleOptions::default(), &Unwatched).unwrap();
+    fs::read(parent.join(made.to_string()).join("chunks/000001")).unwrap()
+}
+
+#[test]
+fn a_chunk_of_stale_markers_does_not_part_the_histograms_around_it() {
+    let (len, pause) = (90, 2);
+    let stale = |_| Histogram { sum: stale_nan(), ..Histogram::default() };
+    let parts = || (chunk(0, len, custom), chunk(len + pause, len, custom));
+    let (before, behind) = parts();
+    let alone = downsampled(&[before, behind]);
+    for (kind, marked) in [("between", 1), ("first", 0), ("last", 2)] {
+        let (before, behind) = parts();
+        let mut chunks = vec![before, behind];
+        let from = [-pause, len, 2 * len + pause][marked];
+        chunks.insert(marked, chunk(from, pause, stale));
+        assert!(downsampled(&chunks) == alone, "stale markers {kind}");
+    }
+}
