@@ -67,18 +67,30 @@ impl<'a> Account<'a> {
         self.budget.memory().release(count);
     }
 
-    /// Goes back to what [`Account::held`] said, then holds `result`: the inputs of an operator are
-    /// gone, its result stays.
+    /// Holds `result` besides what [`Account::held`] told: the inputs of an operator are gone, its result
+    /// stays.
     pub fn settle(&self, before: Held, result: &Matrix) -> Result<(), Error> {
-        self.release_samples(self.held().samples.saturating_sub(before.samples) as usize);
         self.settle_bytes(before, result.heap_bytes())?;
-        self.hold_samples(result.cells.samples())
+        self.settle_samples(before, result.cells.samples())
     }
 
-    /// Goes back to the bytes of which [`Account::held`] told, then holds `count`.
+    /// Holds `count` samples besides those of which [`Account::held`] told.
+    pub fn settle_samples(&self, before: Held, count: usize) -> Result<(), Error> {
+        match self.held().samples.saturating_sub(before.samples) as usize {
+            now if now > count => self.release_samples(now - count),
+            now => self.hold_samples(count - now)?,
+        }
+        Ok(())
+    }
+
+    /// Holds `count` bytes besides those of which [`Account::held`] told. Others can't have meanwhile what is
+    /// held on.
     pub fn settle_bytes(&self, before: Held, count: usize) -> Result<(), Error> {
-        self.release_bytes(self.held().bytes.saturating_sub(before.bytes) as usize);
-        self.hold_bytes(count)
+        match self.held().bytes.saturating_sub(before.bytes) as usize {
+            now if now > count => self.release_bytes(now - count),
+            now => self.hold_bytes(count - now)?,
+        }
+        Ok(())
     }
 
     /// What `copy` makes of `rows`, which count twice until one of the two is gone.

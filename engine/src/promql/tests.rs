@@ -124,15 +124,32 @@ fn too_many_samples_end_a_query_in_prometheus_words() {
     assert!(engine.instant("sum(a_total)", 60_000, Arc::new(counters()), &Context::default()).is_ok());
 }
 
-/// The least limit of bytes under which `ask` ends well.
-fn bytes_needed(ask: impl Fn(&Engine) -> bool) -> u64 {
+/// The least limit under which `ends_well`.
+fn needed(ends_well: impl Fn(u64) -> bool) -> u64 {
     let (mut enough, mut little) = (64 << 20, 0);
     while little + 1 < enough {
         let half = (little + enough) / 2;
-        let ends_well = ask(&Engine::new(Options { bytes_max: half, ..Options::default() }));
-        if ends_well { enough = half } else { little = half }
+        if ends_well(half) { enough = half } else { little = half }
     }
     enough
+}
+
+/// The least limit of bytes under which `ask` ends well.
+fn bytes_needed(ask: impl Fn(&Engine) -> bool) -> u64 {
+    needed(|bytes_max| ask(&Engine::new(Options { bytes_max, ..Options::default() })))
+}
+
+#[test]
+fn what_a_subquery_dropped_counts_no_longer_when_it_has_ended() {
+    let samples_needed = |query: &str| {
+        needed(|samples_max| {
+            let engine = Engine::new(Options { samples_max, ..Options::default() });
+            engine.range(query, HOUR, Arc::new(counters()), &Context::default()).is_ok()
+        })
+    };
+    let side = "max_over_time((a_total > 1000)[1h:1m])";
+    let (one, both) = (samples_needed(side), samples_needed(&format!("{side} + {side}")));
+    assert!(one > 100 && both == one, "{both} samples, {one} for one side");
 }
 
 #[test]

@@ -49,10 +49,9 @@ pub struct Prepared {
     wanted: Vec<Wanted>,
     read: ReadPlan,
     fetched: Vec<Fetched>,
-    /// Wanted chunks that came damaged from where the caller fetched them and are fetched anew, once.
-    damaged: Vec<usize>,
-    /// The first moment at which bytes were fetched that came damaged.
-    damaged_at: u64,
+    /// Wanted chunks that came damaged from where the caller fetched them and are fetched anew, once, each
+    /// with the moment of its range.
+    damaged: Vec<(usize, u64)>,
     output: Output,
     /// Memory that labels and chunk places are accounted for with.
     _held: Reservation,
@@ -107,11 +106,12 @@ pub struct RemoteRange {
 }
 
 /// Where bytes that are fetched may come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
     /// From wherever they are kept.
     Kept,
-    /// From the bucket alone: what was kept at this [`Fetched::moment`], or came before, is damaged.
+    /// From the bucket, or what was fetched of it since: what was kept at this [`Fetched::moment`], or came
+    /// before, is damaged.
     After(u64),
 }
 
@@ -183,7 +183,6 @@ impl Prepared {
             read: ReadPlan::default(),
             fetched: Vec::new(),
             damaged: Vec::new(),
-            damaged_at: 0,
             output,
             _held: scratch.held.reservation,
         };
@@ -201,8 +200,9 @@ impl Prepared {
     /// What the caller must fetch before [`Prepared::encode`]; nothing when all chunks are local.
     pub fn remote_ranges(&self, plan: &Plan) -> Vec<RemoteRange> {
         let mut freshness = vec![Freshness::Kept; self.read.ranges.len()];
-        for at in &self.damaged {
-            freshness[self.read.places[*at].range as usize] = Freshness::After(self.damaged_at);
+        for (at, moment) in &self.damaged {
+            let range = &mut freshness[self.read.places[*at].range as usize];
+            *range = (*range).max(Freshness::After(*moment));
         }
         let remote = self.read.ranges.iter().zip(freshness).filter(|(range, _)| !self.is_local(plan, range.file));
         remote
@@ -214,13 +214,15 @@ impl Prepared {
             .collect()
     }
 
+    /// Numbers of the ranges that the caller fetches.
+    fn remote(&self, plan: &Plan) -> impl Iterator<Item = usize> {
+        (0..self.read.ranges.len()).filter(|at| !self.is_local(plan, self.read.ranges[*at].file))
+    }
+
     /// Takes what was fetched in `time`, in the order of [`Prepared::remote_ranges`].
     pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>, time: Duration) {
         let mut downloaded = vec![false; self.read.ranges.len()];
-        let remote = (0..self.read.ranges.len()).filter(|at| !self.is_local(plan, self.read.ranges[*at].file));
-        for (at, part) in remote.zip(&fetched) {
-            downloaded[at] = part.downloads > 0;
-        }
+        self.remote(plan).zip(&fetched).for_each(|(at, part)| downloaded[at] = part.downloads > 0);
         self.fetched = fetched;
         let count = self.read.places.iter().filter(|place| downloaded[place.range as usize]).count();
         let stats = &mut self.output.stats;
@@ -261,8 +263,10 @@ impl Prepared {
             Checked::Again { short, damaged } => (short, damaged),
         };
         if self.damaged.is_empty() {
-            self.damaged = damaged;
-            self.damaged_at = self.fetched.iter().map(|part| part.moment).min().unwrap_or_default();
+            let mut moments = vec![0; self.read.ranges.len()];
+            self.remote(plan).zip(&self.fetched).for_each(|(at, part)| moments[at] = part.moment);
+            let with_moment = |at: usize| (at, moments[self.read.places[at].range as usize]);
+            self.damaged = damaged.into_iter().map(with_moment).collect();
         }
         for (at, len) in &short {
             self.wanted[*at].len = *len;

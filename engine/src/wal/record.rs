@@ -214,9 +214,10 @@ const LEN_BYTES: usize = 5;
 pub struct Recorder {
     out: Vec<u8>,
     /// Where the record in the making starts.
-    begin: usize,
-    /// Bytes that were taken the last time, for which there is room from the first record on.
-    taken: usize,
+    record_at: usize,
+    /// Bytes to have room for from the first record on: what was taken the last time, or half of what was
+    /// expected then.
+    expected: usize,
 }
 
 impl Recorder {
@@ -227,7 +228,7 @@ impl Recorder {
 
     /// Takes the records so far.
     pub fn take(&mut self) -> Vec<u8> {
-        self.taken = self.out.len();
+        self.expected = self.out.len().max(self.expected / 2);
         std::mem::take(&mut self.out)
     }
 
@@ -377,17 +378,20 @@ impl Recorder {
         varint::encode_u64(count as u64, &mut self.out);
     }
 
+    /// Begins a record, whose length is not known yet.
     fn begin(&mut self, kind: u8) {
         if self.out.capacity() == 0 {
-            self.out.reserve(self.taken + self.taken / 8);
+            self.out.reserve(self.expected + self.expected / 8);
         }
-        self.begin = self.out.len();
+        self.record_at = self.out.len();
         self.out.push(kind);
         self.out.extend_from_slice(&[0; LEN_BYTES]);
     }
 
+    /// Writes the length of the record in front of its body.
     fn finish(&mut self) {
-        let (len, body) = self.out[self.begin + 1..].split_at_mut(LEN_BYTES);
+        let (len, body) = self.out[self.record_at + 1..].split_at_mut(LEN_BYTES);
+        assert!(body.len() >> (7 * LEN_BYTES) == 0, "a record of {} bytes fits no frame", body.len());
         for (at, byte) in len.iter_mut().enumerate() {
             let goes_on = if at + 1 < LEN_BYTES { 0x80 } else { 0 };
             *byte = (body.len() >> (7 * at)) as u8 & 0x7f | goes_on;
@@ -575,6 +579,21 @@ fn decode_state(body: &mut Cursor<'_>) -> Result<HeadState, Corrupt> {
 mod tests {
     use super::*;
 
+    /// The same records, lengths as short as they can be.
+    fn with_short_lengths(mut bytes: &[u8]) -> Vec<u8> {
+        let mut short = Vec::new();
+        while let Some((kind, rest)) = bytes.split_first() {
+            let (len, width) = varint::decode_u64(rest).unwrap();
+            assert_eq!(width, LEN_BYTES);
+            let (body, behind) = rest[width..].split_at(len as usize);
+            short.push(*kind);
+            varint::encode_u64(len, &mut short);
+            short.extend_from_slice(body);
+            bytes = behind;
+        }
+        short
+    }
+
     #[test]
     fn records_come_back_and_no_cut_of_them_is_taken_for_whole() {
         let mut labels = Vec::new();
@@ -633,6 +652,7 @@ mod tests {
         ];
         let bytes = recorder.bytes();
         assert_eq!(records(bytes, 0).collect::<Result<Vec<_>, _>>().unwrap(), expected);
+        assert_eq!(records(&with_short_lengths(bytes), 0).collect::<Result<Vec<_>, _>>().unwrap(), expected);
         let whole = (0..bytes.len()).filter(|end| records(&bytes[..*end], 0).all(|record| record.is_ok())).count();
         assert_eq!(whole, expected.len());
     }

@@ -182,7 +182,7 @@ impl<'a> Evaluator<'a> {
                 Ok(())
             })?;
         }
-        self.account.settle_bytes(before, all.heap_bytes())?;
+        self.account.settle(before, &all)?;
         Ok(all)
     }
 

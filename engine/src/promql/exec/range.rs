@@ -368,6 +368,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     }
     drop(rows);
     eval.account.settle_bytes(before, batch.heap_bytes())?;
+    eval.account.settle_samples(before, batch.samples())?;
     Ok((batch, drops))
 }
 

@@ -1,13 +1,14 @@
 //! Disks that fail, lie and lose the ends of files: requests over local blocks through faulty I/O.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::synthetic::{all_series, large, naive, open};
 use super::*;
 use crate::block::{Chosen, ChunkSource, OpenedBlock, Segments};
 use crate::io::faulty::{Fault, Faulty};
 use crate::model::ErrorKind;
-use crate::select::{Failure, LabelBuffers, Meter, Outcome, Plan, Prepared, Source};
+use crate::select::{Failure, Fetched, Freshness, LabelBuffers, Meter, Outcome, Plan, Prepared, Source};
 
 /// A block whose one segment is a real file, removed at the end.
 struct LocalBlock {
@@ -120,4 +121,43 @@ fn a_segment_that_is_gone_fails_its_block_by_name() {
     assert!(series.is_empty());
     assert_eq!(failures[0].error.kind(), ErrorKind::Unavailable);
     assert!(failures[0].error.message().contains("cannot open"), "{failures:?}");
+}
+
+#[test]
+fn what_came_damaged_is_fetched_as_of_its_own_moment() {
+    let meter = Arc::new(Meter::new(Limits::default(), &Budget::new("--store.memory-limit", 1 << 30)));
+    let request = all_series();
+    let (mut found, mut segments) = (Vec::new(), Vec::new());
+    for number in [11, 12] {
+        let (block, segment) = open(number, &large(4));
+        segments.push((block.id(), segment));
+        let chosen = Chosen { block, matchers: request.matchers.clone().into() };
+        found.push(Source::find(chosen, &request, &meter).unwrap());
+    }
+    let plan = Plan::new(request, meter, found, 1);
+    let (start, end) = plan.range(0);
+    let mut prepared = Prepared::new(&plan, (start, end), u64::MAX, &mut LabelBuffers::default()).unwrap();
+    let lost = segments[0].0;
+    let fetched = prepared.remote_ranges(&plan).into_iter().map(|range| {
+        assert_eq!(range.freshness, Freshness::Kept);
+        if range.block == lost {
+            let bytes = Err(Error::new(ErrorKind::Unavailable, "503"));
+            return Fetched { bytes, downloaded_bytes: 0, downloads: 1, moment: 0 };
+        }
+        let segment = &segments[1].1;
+        let from = range.offset as usize;
+        let mut bytes = segment[from..segment.len().min(from + range.len as usize)].to_vec();
+        bytes[3] ^= 1;
+        Fetched { bytes: Ok(bytes.into()), downloaded_bytes: range.len, downloads: 1, moment: 7 }
+    });
+    let fetched: Vec<_> = fetched.collect();
+    prepared.set_fetched(&plan, fetched, Duration::ZERO);
+    let mut sink = Keeping(Arc::<Kept>::default()).sink(0);
+    let Outcome::Fetch(again) = prepared.encode(&plan, &mut *pread(), &mut *sink).unwrap() else {
+        panic!("what came damaged is not fetched anew")
+    };
+    let freshness: Vec<_> =
+        again.remote_ranges(&plan).into_iter().map(|range| (range.block == lost, range.freshness)).collect();
+    assert_eq!(freshness, [(true, Freshness::Kept), (false, Freshness::After(7))]);
+    sink.take();
 }

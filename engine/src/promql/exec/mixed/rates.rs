@@ -106,8 +106,9 @@ fn points(function: &Function<'_>, window: &Window<'_>) -> (Vec<Point>, Vec<Poin
     (floats.collect(), histograms.collect())
 }
 
-/// The last two of a window's last two floats and histograms. Of a float and a histogram at the same time the float is the later
-/// one, and the histogram takes the place of what was before it, as in Prometheus.
+/// A window's last two points, from its last two floats and its last two histograms. Of a float and a
+/// histogram at the same time the float is the later one, and the histogram takes the place of what was
+/// before it, as in Prometheus.
 fn last_two((mut last, histograms): (Vec<Point>, Vec<Point>)) -> Option<[Point; 2]> {
     for histogram in histograms {
         match last.as_mut_slice() {

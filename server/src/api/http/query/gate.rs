@@ -67,7 +67,7 @@ impl Gate {
         usize::try_from(self.max.get()).unwrap_or(usize::MAX)
     }
 
-    /// The same, with the queries that have their turn in a file.
+    /// The same, with the queries that are worked on in a file.
     pub fn noted_in(self, active: ActiveQueries) -> Self {
         Self { active: Some(active), ..self }
     }
