@@ -36,7 +36,8 @@ pub fn push_value_while(
     out.extend_from_slice(b"\",\"result\":");
     match value {
         QueryValue::Scalar(steps, values) => {
-            push_single(out, steps.time(0), |out| push_quoted(out, values.first().copied().unwrap_or(f64::NAN)));
+            let value = values.first().copied().unwrap_or(f64::NAN);
+            push_single(out, steps.time(0), |out| push_quoted_as(out, value, Notation::Fixed));
             Ok(Completeness::Whole)
         }
         QueryValue::Text(time, text) => {
@@ -357,8 +358,12 @@ fn push_time(out: &mut Vec<u8>, time: i64) {
 }
 
 fn push_quoted(out: &mut Vec<u8>, value: f64) {
+    push_quoted_as(out, value, Notation::Json);
+}
+
+fn push_quoted_as(out: &mut Vec<u8>, value: f64, notation: Notation) {
     out.push(b'"');
-    push_float(out, value, Notation::Json);
+    push_float(out, value, notation);
     out.push(b'"');
 }
 
@@ -444,6 +449,25 @@ mod tests {
             let error = push_value_while(&mut out, &value, 0, &patience).unwrap_err();
             assert_eq!(error.kind(), crate::model::ErrorKind::Canceled);
             assert!(out.len() < 100, "{} bytes were written", out.len());
+        }
+    }
+
+    #[test]
+    fn scalars_have_no_exponent_and_samples_have() {
+        let mut rows = Matrix::new(1);
+        let row = rows.push_row(RowLabels::plain(Arc::default()));
+        rows.cells.push_cell(row, 0, crate::batch::Cell::Float(1e-7));
+        let cases = [
+            (QueryValue::Scalar(StepGrid::instant(0), vec![1e-7]), r#""result":[0,"0.0000001"]"#),
+            (QueryValue::Scalar(StepGrid::instant(0), vec![1e21]), r#""result":[0,"1000000000000000000000"]"#),
+            (QueryValue::Scalar(StepGrid::instant(0), vec![f64::NEG_INFINITY]), r#""result":[0,"-Inf"]"#),
+            (QueryValue::Vector(StepGrid::instant(0), rows), r#""value":[0,"1e-07"]"#),
+        ];
+        for (value, expected) in cases {
+            let mut out = Vec::new();
+            push_value(&mut out, &value, 0);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(expected), "{text}");
         }
     }
 

@@ -111,6 +111,15 @@ fn of_a_float_and_a_histogram_at_one_time_the_float_is_the_later_one() {
     assert_eq!(ask([0, 60_000], [120_000, 180_000]).0, 1);
 }
 
+#[test]
+fn an_operation_behind_a_plus_tells_its_own_place() {
+    let engine = Engine::new(Options::default());
+    for (query, place) in [("h + on () f", "(1:1)"), ("+(h + on () f)", "(1:3)"), ("1 + +(h * 2 / h)", "(1:7)")] {
+        let result = engine.instant(query, 60_000, both_kinds(), &Context::default()).unwrap();
+        assert!(result.infos.len() == 1 && result.infos[0].ends_with(place), "{query}: {:?}", result.infos);
+    }
+}
+
 fn words(failed: super::QueryError) -> String {
     failed.error.message().to_owned()
 }

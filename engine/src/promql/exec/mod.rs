@@ -192,7 +192,7 @@ impl<'a> Evaluator<'a> {
         }
         match &node.operator {
             Operator::Aggregate(aggregate) => aggregate::eval(self, node, aggregate),
-            Operator::Binary(binary) => binary::eval(self, node, binary),
+            Operator::Binary(binary) => binary::eval(self, binary),
             Operator::StepInvariant(input) => self.eval_once(input),
             Operator::OverTime(call) => absent::eval_over_time(self, call),
             Operator::Float(function, _) => Ok(elementwise::calendar_of_steps(&self.steps, *function)),
@@ -293,7 +293,7 @@ impl<'a> Evaluator<'a> {
             Operator::Float(function, args) => elementwise::stream(self, *function, args, &mut counted),
             Operator::Histogram(function, input) => histogram::stream(self, *function, input, &mut counted),
             Operator::Negate(input) => elementwise::negate(self, input, &mut counted),
-            Operator::Binary(binary) => binary::stream_with_scalar(self, node, binary, &mut counted),
+            Operator::Binary(binary) => binary::stream_with_scalar(self, binary, &mut counted),
             _ => Ok(()),
         };
         self.query.profile.add_time(node.id, started.elapsed().saturating_sub(inside));

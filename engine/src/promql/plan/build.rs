@@ -296,6 +296,7 @@ impl Builder<'_> {
             right,
             matching: node.matching.as_ref().map(fold::matching),
             comparison: if node.return_bool { Comparison::Bool } else { Comparison::Filter },
+            position: node.lhs.range().start,
         };
         Ok((binary, invariant))
     }

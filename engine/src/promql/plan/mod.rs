@@ -380,6 +380,8 @@ pub struct Binary {
     pub matching: Option<Matching>,
     /// What a comparison gives.
     pub comparison: Comparison,
+    /// Byte of the query at which the operation begins.
+    pub position: usize,
 }
 
 impl Node {

@@ -9,7 +9,7 @@ use crate::batch::{Cell, bitmap};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Error, Labels, LabelsBuilder};
 
-use super::super::super::plan::{Binary, BinaryOperator as B, Cardinality, Comparison, MatchLabels, Matching, Node};
+use super::super::super::plan::{Binary, BinaryOperator as B, Cardinality, Comparison, MatchLabels, Matching};
 use super::super::super::value::{Matrix, RowLabels, is_metadata_label};
 use super::super::Evaluator;
 use super::super::group::Merged;
@@ -79,12 +79,7 @@ pub fn present_by_signature(rows: &Matrix, signatures: &[usize], count: usize) -
 }
 
 /// The rows of `left operator right`.
-pub fn eval(
-    eval: &Evaluator<'_>,
-    node: &Node,
-    binary: &Binary,
-    (left, right): (Matrix, Matrix),
-) -> Result<Matrix, Error> {
+pub fn eval(eval: &Evaluator<'_>, binary: &Binary, (left, right): (Matrix, Matrix)) -> Result<Matrix, Error> {
     let Some(matching) = &binary.matching else {
         return Err(Error::new(crate::model::ErrorKind::Bug, "two vectors meet without a rule of matching"));
     };
@@ -93,7 +88,6 @@ pub fn eval(
     let signatures = Signatures::new(&matching.labels, many, one);
     let mut join = Join {
         eval,
-        position: node.position,
         binary,
         matching,
         many,
@@ -127,7 +121,6 @@ fn active_steps(matching: &Matching, many: &Matrix, one: &Matrix) -> Vec<u64> {
 
 struct Join<'a> {
     eval: &'a Evaluator<'a>,
-    position: usize,
     binary: &'a Binary,
     matching: &'a Matching,
     many: &'a Matrix,
@@ -253,7 +246,7 @@ impl Join<'_> {
     /// Says what was noteworthy, once for each step.
     fn annotate(&self) {
         for note in self.notes.values() {
-            self.eval.query.annotate(note.at(self.position));
+            self.eval.query.annotate(note.at(self.binary.position));
         }
     }
 

@@ -7,33 +7,28 @@ mod sets;
 use crate::batch::{Cell, bitmap};
 use crate::model::Error;
 
-use super::super::plan::{Binary, BinaryOperator as B, Comparison, Node, ValueKind};
+use super::super::plan::{Binary, BinaryOperator as B, Comparison, ValueKind};
 use super::super::value::Matrix;
 use super::{Evaluator, RowSink, scalar};
 
 pub use operation::float_operation;
 
 /// The rows of an operation between two vectors.
-pub fn eval(eval: &Evaluator<'_>, node: &Node, binary: &Binary) -> Result<Matrix, Error> {
+pub fn eval(eval: &Evaluator<'_>, binary: &Binary) -> Result<Matrix, Error> {
     let before = eval.account.held();
     let left = eval.eval(&binary.left)?;
     let right = eval.eval(&binary.right)?;
     let result = if binary.operator.is_set() {
         sets::eval(eval, binary, (&left, &right))
     } else {
-        matching::eval(eval, node, binary, (left, right))
+        matching::eval(eval, binary, (left, right))
     }?;
     eval.account.settle(before, &result)?;
     Ok(result)
 }
 
 /// Streams an operation between a vector and a number.
-pub fn stream_with_scalar(
-    eval: &Evaluator<'_>,
-    node: &Node,
-    binary: &Binary,
-    sink: &mut RowSink<'_>,
-) -> Result<(), Error> {
+pub fn stream_with_scalar(eval: &Evaluator<'_>, binary: &Binary, sink: &mut RowSink<'_>) -> Result<(), Error> {
     let vector_first = binary.left.kind() == ValueKind::Vector;
     let (vector, number) = if vector_first { (&binary.left, &binary.right) } else { (&binary.right, &binary.left) };
     let numbers = scalar::eval(eval, number)?;
@@ -43,10 +38,10 @@ pub fn stream_with_scalar(
         for row in 0..batch.len() {
             let native = if histograms { batch.cells.histograms(row).to_vec() } else { Vec::new() };
             let (values, valid) = batch.cells.row_mut(row);
-            float_row(binary, side, (values, valid), &numbers, |note| eval.query.annotate(note.at(node.position)));
+            float_row(binary, side, (values, valid), &numbers, |note| eval.query.annotate(note.at(binary.position)));
             if !native.is_empty() {
                 batch.cells.histograms_mut(row).clear();
-                native_row(eval, (node, binary), (side, &numbers), (batch, row, &native));
+                native_row(eval, binary, (side, &numbers), (batch, row, &native));
             }
         }
         Ok(())
@@ -93,7 +88,7 @@ fn float_row(
 /// The histograms of one row against numbers, written back into the row.
 fn native_row(
     eval: &Evaluator<'_>,
-    (node, binary): (&Node, &Binary),
+    binary: &Binary,
     (side, numbers): (Side, &[f64]),
     (batch, row, native): (&mut Matrix, usize, &[(u32, std::sync::Arc<crate::model::FloatHistogram>)]),
 ) {
@@ -105,7 +100,7 @@ fn native_row(
         let outcome = operation::element(binary.operator, &left, &right);
         if let Some(note) = outcome.error {
             // An operation that gives nothing says why; one that gives something says nothing.
-            eval.query.annotate(note.at(node.position));
+            eval.query.annotate(note.at(binary.position));
             continue;
         }
         let cell = match (binary.comparison, outcome.keep) {
