@@ -26,11 +26,39 @@ fn a_cache_is_told_that_there_are_packed_answers_of_all_that_is_asked() {
         ("/api/v1/status/flags", "Accept-Encoding: identity", false),
         ("/api/v1/labels", "Accept-Encoding: gzip", false),
         ("/api/v1/query?query=(", "Accept: */*", false),
+        ("/api/v1/labels", "Content-Encoding: gzip", false),
+        ("/metrics", "Accept-Encoding: gzip", true),
+        ("/metrics", "Accept: */*", false),
     ] {
         let (_, head, _) = request(&uru.http, ("GET", path), &[accepted], b"");
         assert_eq!(head.contains("content-encoding: gzip"), is_packed, "{path}: {head}");
         assert_eq!(head.matches("vary: accept-encoding").count(), 1, "{path}: {head}");
     }
+}
+
+#[test]
+fn parameters_may_come_in_a_form_of_several_parts_and_in_a_large_one() {
+    let uru = Uru::start("query", &[]);
+    let part =
+        |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let parts = format!("{}{}--b--\r\n", part("query", "1 + time()"), part("time", "41"));
+    let large = format!("query={}42&time=0", "+".repeat(3 << 20));
+    for (kind, body) in [("multipart/form-data; boundary=b", parts), ("application/x-www-form-urlencoded", large)] {
+        let kind = format!("Content-Type: {kind}");
+        let (status, _, body) = request(&uru.http, ("POST", "/api/v1/query"), &[&kind], body.as_bytes());
+        let body = String::from_utf8(body).unwrap();
+        assert!(status == 200 && body.contains("\"42\""), "{kind}: {body}");
+    }
+    let torn = ["Content-Type: multipart/form-data; boundary=b"];
+    let (status, _, body) = request(&uru.http, ("POST", "/api/v1/query"), &torn, b"--b\r\n");
+    let body = String::from_utf8(body).unwrap();
+    assert!(status == 400 && body.contains("\"errorType\":\"bad_data\""), "{body}");
+}
+
+#[test]
+fn a_label_name_that_is_not_text_is_bad_data() {
+    let (status, body) = Uru::start("query", &[]).get("/api/v1/label/%FF/values");
+    assert!(status == 400 && body.contains("\"errorType\":\"bad_data\""), "{body}");
 }
 
 #[test]

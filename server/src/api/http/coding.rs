@@ -35,11 +35,10 @@ enum Coding {
 /// Reads compressed requests plain and compresses answers for those who accept it.
 pub async fn with_codings(request: Request, next: Next) -> Response {
     let accepted = accepted(request.headers());
-    let request = match plain(request).await {
-        Ok(request) => request,
-        Err(refused) => return refused,
+    let mut response = match plain(request).await {
+        Ok(request) => next.run(request).await,
+        Err(refused) => refused,
     };
-    let mut response = next.run(request).await;
     // Also where it is not packed: to a cache it is one of two answers.
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     match accepted {

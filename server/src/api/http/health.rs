@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
 use prometheus_client::registry::Registry;
 
+use super::coding::with_codings;
 use super::measure::HttpMetrics;
 use super::profile;
 use crate::telemetry::metrics::{self, Gauges, MetricLabels};
@@ -73,7 +75,7 @@ pub fn routes(health: Health, registry: Arc<Registry>) -> Router {
     Router::new()
         .route("/-/healthy", get(|| async { "OK" }))
         .route("/-/ready", get(ready).with_state(health))
-        .route("/metrics", get(render).with_state(registry))
+        .route("/metrics", get(render).with_state(registry).layer(from_fn(with_codings)))
         .merge(profile::routes())
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use engine::model::{Error, ErrorKind, Labels};
@@ -42,9 +43,10 @@ pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result
 
 pub(super) async fn values(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Result<Response, Failure> {
+    let Path(name) = name.map_err(|_| Failure::bad_data("invalid label name: it is not UTF-8"))?;
     if name.is_empty() {
         return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
     }

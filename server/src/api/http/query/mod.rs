@@ -14,6 +14,7 @@ mod json;
 mod labels;
 /// How far back selectors look.
 pub mod lookback;
+mod multipart;
 mod params;
 mod read;
 mod read_frames;

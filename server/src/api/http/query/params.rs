@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::body::Bytes;
+use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
 use engine::model::duration::parse_duration;
 use engine::model::matcher::Matcher;
 use engine::model::{Error, TimeRange};
 use engine::promql::syntax;
 use engine::select::ShardInfo;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 
 use super::Api;
 use super::backend::{OnFailure, Scope};
+use super::multipart;
 use super::respond::Failure;
 use super::tree::narrow_matchers;
 use crate::api::grpc::wire::parse_shard;
@@ -29,7 +30,7 @@ pub const MIN_TIME: i64 = -9_223_309_901_257_974_000;
 /// The last one.
 pub const MAX_TIME: i64 = 9_223_309_901_257_974_999;
 
-/// All parameters of a request, those of its form first.
+/// All parameters of a request, of its address and its form.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
     values: HashMap<String, Vec<String>>,
@@ -40,20 +41,16 @@ pub struct Params {
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let certificate = request.extensions().get::<ClientCertificate>().cloned();
-        let mut params = Self { headers: request.headers().clone(), certificate, ..Self::default() };
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        if request.method() == Method::POST {
-            let form = Bytes::from_request(request, state)
-                .await
-                .map_err(|error| Failure::bad_data(format!("parse form: {error}")))?;
-            if form.len() > FORM_BYTES_MAX {
-                return Err(Failure::bad_data(format!("parse form: it is larger than {FORM_BYTES_MAX} bytes")));
-            }
-            params.extend(&form);
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let (head, body) = request.into_parts();
+        let mut params = Self::of_head(&head);
+        if head.method == Method::POST {
+            let refuse = |error: &dyn std::fmt::Display| {
+                Failure::bad_data(format!("cannot read a form of up to {FORM_BYTES_MAX} bytes: {error}"))
+            };
+            let form = to_bytes(body, FORM_BYTES_MAX).await.map_err(|error| refuse(&error))?;
+            params.take_form(&form).map_err(|error| refuse(&error))?;
         }
-        params.extend(query.as_bytes());
         Ok(params)
     }
 }
@@ -69,8 +66,28 @@ impl Params {
 
     fn extend(&mut self, form: &[u8]) {
         for (name, value) in form_urlencoded::parse(form) {
-            self.values.entry(name.into_owned()).or_default().push(value.into_owned());
+            self.push(name.into_owned(), value.into_owned());
         }
+    }
+
+    /// Takes the values of a form: before those of the address, and behind them those of several parts, as
+    /// Go has it.
+    fn take_form(&mut self, form: &[u8]) -> Result<(), &'static str> {
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if let Some(boundary) = kind.and_then(multipart::boundary) {
+            multipart::parse(&boundary, form)?.into_iter().for_each(|(name, value)| self.push(name, value));
+            return Ok(());
+        }
+        let of_address = std::mem::take(&mut self.values);
+        self.extend(form);
+        for (name, values) in of_address {
+            self.values.entry(name).or_default().extend(values);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: String, value: String) {
+        self.values.entry(name).or_default().push(value);
     }
 
     /// The first value of `name`; empty when there is none.
@@ -97,9 +114,9 @@ impl Params {
     pub fn duration(&self, name: &str, fallback: i64) -> Result<i64, Failure> {
         match self.first(name) {
             "" => Ok(fallback),
-            text => parse_duration_ms(text)
-                .ok_or_else(|| format!("invalid parameter {name:?}: cannot parse {text:?} to a valid duration"))
-                .map_err(Failure::bad_data),
+            text => parse_duration_ms(text).map_err(|why| {
+                Failure::bad_data(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid duration{why}"))
+            }),
         }
     }
 
@@ -256,13 +273,15 @@ fn parse_time(text: &str) -> Option<i64> {
     Some(time.unix_timestamp_nanos().div_euclid(1_000_000) as i64)
 }
 
-/// Milliseconds of a number of seconds or a Prometheus duration.
-fn parse_duration_ms(text: &str) -> Option<i64> {
+/// Milliseconds of a number of seconds or a Prometheus duration; otherwise what else is to be said of it.
+fn parse_duration_ms(text: &str) -> Result<i64, &'static str> {
     if let Ok(seconds) = text.parse::<f64>() {
         let ms = seconds * 1000.0;
-        return (ms.abs() < (i64::MAX / 1_000_000) as f64).then_some(ms as i64);
+        // Upstream counts nanoseconds.
+        let fits = ms.abs() < (i64::MAX / 1_000_000) as f64;
+        return if fits { Ok(ms as i64) } else { Err(". It overflows int64") };
     }
-    parse_duration(text).ok().map(|duration| duration.as_millis())
+    parse_duration(text).map(|duration| duration.as_millis()).map_err(|_| "")
 }
 
 #[cfg(test)]
@@ -283,9 +302,11 @@ mod tests {
 
     #[test]
     fn durations_are_seconds_or_prometheus_durations() {
-        assert_eq!(parse_duration_ms("1.5"), Some(1500));
-        assert_eq!(parse_duration_ms("1h30m"), Some(5_400_000));
-        assert_eq!(parse_duration_ms("1x"), None);
-        assert_eq!(parse_duration_ms("1e30"), None);
+        assert_eq!(parse_duration_ms("1.5"), Ok(1500));
+        assert_eq!(parse_duration_ms("1h30m"), Ok(5_400_000));
+        assert_eq!(parse_duration_ms("1x"), Err(""));
+        for text in ["1e30", "1e300", "-1e30", "Inf"] {
+            assert_eq!(parse_duration_ms(text), Err(". It overflows int64"), "{text}");
+        }
     }
 }
