@@ -217,6 +217,18 @@ impl Room {
         Self { window: vec![0; WINDOW_BYTES].into_boxed_slice(), oversize: Vec::new() }
     }
 
+    /// Room whose window is made when it is needed, and only as large; see [`Self::widen`].
+    fn growing() -> Self {
+        Self { window: Box::default(), oversize: Vec::new() }
+    }
+
+    /// Makes a window that is too small hold `len` bytes, if a window may.
+    fn widen(&mut self, len: usize) {
+        if len > self.window.len() && len <= WINDOW_BYTES {
+            self.window = vec![0; len.next_power_of_two()].into_boxed_slice();
+        }
+    }
+
     /// `len` bytes to read into; whether they lie in the window.
     fn prepare(&mut self, len: usize) -> (&mut [u8], Place) {
         self.oversize = Vec::new();

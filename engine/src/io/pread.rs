@@ -17,7 +17,7 @@ pub struct Pread {
 impl Pread {
     /// One for the calling thread.
     pub fn new() -> Self {
-        Self { room: Room::new(), failures: Vec::new(), counters: IoCounters::default() }
+        Self { room: Room::growing(), failures: Vec::new(), counters: IoCounters::default() }
     }
 }
 
@@ -31,6 +31,7 @@ impl BlockIo for Pread {
     fn read(&mut self, reads: &[Read<'_>]) -> Batch<'_> {
         self.failures.clear();
         let total = batch_bytes(reads);
+        self.room.widen(total);
         let (mut rest, place) = self.room.prepare(total);
         for (index, read) in reads.iter().enumerate() {
             let (own, behind) = rest.split_at_mut(read.len);
