@@ -88,6 +88,24 @@ fn replicas_become_one_and_a_series_of_two_endpoints_comes_once() {
 }
 
 #[test]
+fn a_question_about_little_wakes_no_shard_and_one_about_much_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let [objstore, data] = flags(folder.path(), &[("cluster", "c1")]);
+    let uru = Uru::start("all-in-one", &[&objstore, &data, "--no-self-scrape"]);
+    let instant = format!("query?time={}", START / 1000 + 3540);
+    let asked = 40;
+    let waits = |query: &str| {
+        let before = uru.waits_of("shard-");
+        for _ in 0..asked {
+            assert_eq!(ask(&uru, query, &instant).1["data"]["result"].as_array().map(Vec::len), Some(1), "{query}");
+        }
+        uru.waits_of("shard-") - before
+    };
+    let (little, much) = (waits("up{instance=\"i-2999\"}"), waits("count(up)"));
+    assert!(little < asked / 2 && much >= asked, "{little} {much}");
+}
+
+#[test]
 fn a_broken_chunk_among_many_fails_the_query_and_not_the_process() {
     let frame = |number: usize| {
         let name = format!("i-{number:04}");

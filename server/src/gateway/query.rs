@@ -38,8 +38,9 @@ struct LocalSource<S> {
 }
 
 impl<S: Source> Source for LocalSource<S> {
+    /// A single part is so little that whoever asks has read it before a core would have woken up.
     fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
-        self.blocks.cores(request)
+        Ok(self.blocks.cores(request)?.filter(|(_, parts)| *parts > 1))
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {

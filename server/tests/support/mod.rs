@@ -210,6 +210,18 @@ impl Uru {
         endpoint.connect().await.unwrap()
     }
 
+    /// How often threads whose names start with `name` have waited for something.
+    pub fn waits_of(&self, name: &str) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let status = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok());
+        let waits = |status: String| {
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            field("Name:").filter(|own| own.starts_with(name))?;
+            field("voluntary_ctxt_switches:")?.parse::<u64>().ok()
+        };
+        status.filter_map(waits).sum()
+    }
+
     /// Where it takes remote write.
     pub fn write_address(&self) -> String {
         let log = self.log();
