@@ -267,6 +267,37 @@ fn what_is_kept_and_refused_is_told_under_the_names_of_thanos_and_prometheus() {
 }
 
 #[test]
+fn late_samples_are_told_by_their_type_whatever_partition_their_series_are_in() {
+    const SERIES: usize = 16;
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--tsdb.out-of-order.time-window=1h"]);
+    let empty = |timestamp: i64| {
+        let (count, zero) = (histogram::Count::CountInt(0), histogram::ZeroCount::ZeroCountInt(0));
+        Histogram { count: Some(count), zero_count: Some(zero), timestamp, ..Histogram::default() }
+    };
+    let numbers: Vec<String> = (0..SERIES).map(|number| number.to_string()).collect();
+    let at = |time: i64| -> Vec<_> {
+        let both = numbers.iter().flat_map(|number| {
+            let float = float_series(&[("__name__", "f"), ("number", number)], &[(time, 1.0)]);
+            let mut native = float_series(&[("__name__", "h"), ("number", number)], &[]);
+            native.histograms.push(empty(time));
+            [float, native]
+        });
+        both.collect()
+    };
+    let codes = [0, -60_000, -7_200_000].map(|time| write(&uru, "", &at(NOW + time)).status);
+    assert_eq!(codes, [200, 200, 409]);
+    let every = Some(SERIES as f64);
+    for kind in ["float", "histogram"] {
+        let labels = format!("{{tenant=\"default-tenant\",type=\"{kind}\"}}");
+        let told = |counter: &str| uru.metric(&format!("prometheus_tsdb_{counter}_total{labels}"));
+        assert_eq!(told("head_samples_appended"), Some(2.0 * SERIES as f64), "{kind}");
+        assert_eq!((told("head_out_of_order_samples_appended"), told("too_old_samples")), (every, every), "{kind}");
+        assert_eq!((told("out_of_order_samples"), told("out_of_bound_samples")), (Some(0.0), Some(0.0)), "{kind}");
+    }
+}
+
+#[test]
 fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
     let data = tempfile::tempdir().unwrap();
     let rules = "--receive.relabel-config=[{source_labels: [drop], regex: 'yes', action: drop}, \

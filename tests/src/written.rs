@@ -1,6 +1,6 @@
 //! Series written to a block of chunk files and an index, and opened again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use engine::batch::{SampleBatch, SeriesSamples};
 use engine::block::writer::{BlockWriter, ChunkData};
 use engine::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use engine::bucket::Meta;
+use engine::bucket::meta::source;
 use engine::chunk::native::Appender;
 use engine::chunk::{Encoding, segment, xor};
+use engine::compact::Target;
 use engine::index::{ChunkMeta, column, tsdb};
 use engine::model::{BlockId, ChunkRef, FloatHistogram, Labels, Resolution};
 
@@ -53,6 +55,13 @@ pub fn chunk_data(chunks: &[Chunk]) -> Vec<ChunkData<'_>> {
         data: &chunk.data,
     });
     borrowed.collect()
+}
+
+/// A block without external labels that is made in the folder `parent`, of the same identity each time.
+pub fn target(parent: &Path) -> Target {
+    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
+    let id = BlockId::from_parts(1_800_000_000_000, 1);
+    Target { parent: parent.to_owned(), id, labels, extensions, source: source::COMPACTOR }
 }
 
 impl WrittenBlock {

@@ -1,14 +1,13 @@
 //! Long series in the background lane of cores that answer queries: given back again and again, and worked
 //! on to the same bytes as in one go.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
-use engine::bucket::meta::{Thanos, source};
+use engine::bucket::meta::Thanos;
 use engine::chunk::native::Appender;
 use engine::chunk::{Encoding, xor};
 use engine::compact::{
@@ -20,7 +19,7 @@ use engine::model::{BlockId, Histogram, Labels, Resolution, Span};
 use tests::impatient::impatient;
 use tests::random::Random;
 use tests::scratch::Scratch;
-use tests::written::{Chunk, chunk_data};
+use tests::written::{Chunk, chunk_data, target};
 
 const STEP_MS: i64 = 30_000;
 const CHUNK: usize = 120;
@@ -92,12 +91,6 @@ fn block(parent: &Path, id: u128, start: i64) -> PathBuf {
     let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };
     writer.finish(meta).unwrap();
     parent.join(id.to_string())
-}
-
-fn target(parent: &Path) -> Target {
-    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
-    let id = BlockId::from_parts(1_800_000_000_000, 1);
-    Target { parent: parent.to_owned(), id, labels, extensions, source: source::COMPACTOR }
 }
 
 /// The files of the block that `make` writes with these workers.

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::block::tombstones::Tombstones;
 use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
-use engine::bucket::meta::{Thanos, source};
+use engine::bucket::meta::Thanos;
 use engine::chunk::aggr::{self, Aggregate};
 use engine::chunk::{Encoding, float_histogram, histogram, segment, xor};
 use engine::compact::source::Bytes;
 use engine::compact::{
-    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Workers, downsample, merge,
+    DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Unwatched, Workers, downsample, merge,
     verify_written,
 };
 use engine::index::tsdb::{Reader, Series, Source, Symbols};
@@ -27,7 +27,7 @@ use engine::model::{
 use tests::impatient::impatient;
 use tests::random::Random;
 use tests::scratch::Scratch;
-use tests::written::{Chunk, chunk_data};
+use tests::written::{Chunk, chunk_data, target};
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -186,12 +186,6 @@ fn read(folder: &Path) -> Samples {
         all.insert(series.labels(index.symbols()), column);
     }
     all
-}
-
-fn target(parent: &Path) -> Target {
-    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
-    let id = BlockId::from_parts(1_800_000_000_000, 1);
-    Target { parent: parent.to_owned(), id, labels, extensions, source: source::COMPACTOR }
 }
 
 /// The block in `folder` with some ranges of some series deleted; also from `model`.

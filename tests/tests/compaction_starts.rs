@@ -9,10 +9,10 @@ use std::sync::Arc;
 use engine::block::tombstones::Tombstones;
 use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
-use engine::bucket::meta::{Thanos, source};
+use engine::bucket::meta::Thanos;
 use engine::chunk::{Encoding, float_histogram, histogram, native, segment, xor, xor2};
 use engine::compact::source::Bytes;
-use engine::compact::{MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Workers, merge, verify_written};
+use engine::compact::{MergeOptions, Merged, Replicas, SourceBlock, Unwatched, Workers, merge, verify_written};
 use engine::index::tsdb::{Reader, Series, Symbols};
 use engine::model::{
     BlockId, CounterReset, FloatColumns, FloatHistogram, FloatHistogramColumns, Histogram, HistogramColumns, Labels,
@@ -21,7 +21,7 @@ use engine::model::{
 use tests::impatient::impatient;
 use tests::random::Random;
 use tests::scratch::Scratch;
-use tests::written::{Chunk, chunk_data};
+use tests::written::{Chunk, chunk_data, target};
 
 /// The chunks of each series, which has its number as its only label.
 type Block = BTreeMap<u64, Vec<Chunk>>;
@@ -60,12 +60,6 @@ fn read(folder: &Path) -> Block {
         block.insert(labels.get("series").unwrap().parse().unwrap(), chunks.collect());
     }
     block
-}
-
-fn target(parent: &Path) -> Target {
-    let id = BlockId::from_parts(1_800_000_000_000, 1);
-    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
-    Target { parent: parent.to_owned(), id, labels, extensions, source: source::COMPACTOR }
 }
 
 fn merged(sources: Vec<SourceBlock>, parent: &Path, replicas: Replicas, workers: Workers) -> Option<Block> {

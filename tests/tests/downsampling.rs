@@ -1,23 +1,22 @@
 //! Downsampling of chunks that no recorded block holds.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
-use engine::bucket::meta::{Thanos, source};
+use engine::bucket::meta::Thanos;
 use engine::chunk::{Encoding, native};
-use engine::compact::{DownsampleOptions, SourceBlock, Target, Unwatched, downsample};
+use engine::compact::{DownsampleOptions, SourceBlock, Unwatched, downsample};
 use engine::index::tsdb::Symbols;
+use engine::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use engine::model::value::stale_nan;
 use engine::model::{BlockId, Histogram, Labels, Resolution, Span};
 use tests::scratch::Scratch;
-use tests::written::{Chunk, chunk_data};
+use tests::written::{Chunk, chunk_data, target};
 
 const STEP_MS: i64 = 30_000;
-const CUSTOM_SCHEMA: i32 = -53;
 
 /// A chunk of `make`'s histograms, from number `from` on.
 fn chunk(from: i64, len: i64, make: impl Fn(i64) -> Histogram) -> Chunk {
@@ -31,7 +30,7 @@ fn chunk(from: i64, len: i64, make: impl Fn(i64) -> Histogram) -> Chunk {
 
 fn custom(at: i64) -> Histogram {
     Histogram {
-        schema: CUSTOM_SCHEMA,
+        schema: CUSTOM_BUCKETS_SCHEMA,
         count: 3 * at as u64,
         sum: at as f64,
         positive_spans: vec![Span { offset: 0, length: 2 }],
@@ -55,11 +54,9 @@ fn downsampled(chunks: &[Chunk]) -> Vec<u8> {
 
 fn to_five_minutes(parent: &Path, id: BlockId) -> Vec<u8> {
     let block = SourceBlock::open(&parent.join(id.to_string())).unwrap();
-    let (labels, extensions) = (BTreeMap::new(), serde_json::Value::Null);
-    let made = BlockId::from_parts(1_800_000_000_000, 1);
-    let target = Target { parent: parent.to_owned(), id: made, labels, extensions, source: source::COMPACTOR };
+    let target = target(parent);
     downsample(block, Resolution::FIVE_MINUTES, &target, &DownsampleOptions::default(), &Unwatched).unwrap();
-    fs::read(parent.join(made.to_string()).join("chunks/000001")).unwrap()
+    fs::read(parent.join(target.id.to_string()).join("chunks/000001")).unwrap()
 }
 
 #[test]
