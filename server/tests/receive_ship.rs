@@ -102,6 +102,11 @@ fn count_of_team(registry: &Registry, name: &str) -> f64 {
 
 /// A receiver over the folder `data` with three blocks of the tenant `team`.
 async fn with_three_blocks(data: &Path) -> Arc<Ingest> {
+    with_blocks_of(data, &["team"]).await
+}
+
+/// A receiver over the folder `data` with three blocks of each tenant.
+async fn with_blocks_of(data: &Path, tenants: &[&str]) -> Arc<Ingest> {
     let pool = Pool::start(&shard::Options::default()).unwrap();
     let options = IngestOptions {
         data_dir: data.to_owned(),
@@ -110,13 +115,13 @@ async fn with_three_blocks(data: &Path) -> Arc<Ingest> {
         ..IngestOptions::default()
     };
     let ingest = Ingest::open(&pool, options).unwrap();
-    for minute in 0..30 {
+    for (minute, tenant) in (0..30).flat_map(|minute| tenants.iter().map(move |tenant| (minute, *tenant))) {
         let mut batch = WriteBatch::new();
         batch.push_series([("__name__", "shipped")]);
         batch.push_sample(minute * MINUTE, minute as f64);
-        ingest.append(&Arc::from("team"), batch, WriteLimits::default()).await.unwrap();
+        ingest.append(&Arc::from(tenant), batch, WriteLimits::default()).await.unwrap();
     }
-    assert_eq!(ingest.flush(None, Flush::All).await.unwrap().len(), 3);
+    assert_eq!(ingest.flush(None, Flush::All).await.unwrap().len(), 3 * tenants.len());
     ingest
 }
 
@@ -321,6 +326,28 @@ fn beyond_the_bytes_allowed_no_block_goes_before_its_upload_failed_or_while_it_i
         shipper.retain();
         assert_eq!(local_starts(&ingest), [0]);
         assert_eq!(count_of_team(&metrics, DROPPED), 2.0);
+    });
+}
+
+#[test]
+fn an_upload_that_hangs_holds_up_no_other_tenant_and_only_its_own_block_is_kept_for_it() {
+    let data = tempfile::tempdir().unwrap();
+    run(async {
+        let tenants = ["a", "b", "c", "d", "e", "f"];
+        let ingest = with_blocks_of(data.path(), &tenants).await;
+        let memory = Arc::new(InMemory::new());
+        // Whether the first block of `a` is there is answered; its first object is never taken.
+        let store = Faulty::planned(&memory, |call| if call == 1 { Meets::Hangs } else { Meets::Nothing });
+        let calls = store.calls();
+        let (shipper, _) = ship_within(&ingest, data.path(), Arc::new(store), 1);
+        let mut round = std::pin::pin!(shipper.ship());
+        assert!(tokio::time::timeout(Duration::from_millis(500), &mut round).await.is_err());
+        assert_eq!(calls.load(Ordering::Relaxed), 2 + 5 * 3 * 4);
+        let scratch = tempfile::tempdir().unwrap();
+        assert_eq!(whole_blocks(&objects(&memory).await, scratch.path()).len(), 5 * 3);
+        shipper.retain();
+        let left = tenants.map(|tenant| ingest.local_blocks(tenant).len());
+        assert_eq!(left, [3, 0, 0, 0, 0, 0]);
     });
 }
 

@@ -6,10 +6,11 @@
 //! ```
 //! Chunks and index go first, meta.json last: a block is visible when it is whole. What failed or was
 //! cut off by a crash is sent again; a block whose meta.json is in the bucket is there. Cutting and deleting
-//! go on while a bucket takes its time.
+//! go on while a bucket takes its time, and so do uploads of other tenants.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use engine::bucket::Meta;
 use engine::model::{BlockId, Error, ErrorKind};
 use engine::shard::ingest::LocalBlock;
 use engine::shard::{Flush, Ingest};
+use futures_util::{StreamExt, stream};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -32,6 +34,10 @@ const SHIPPER_FILE: &str = "thanos.shipper.json";
 /// Time in which a bucket says whether a block is there. One that takes longer takes no block either: the
 /// round ends, and the next one asks again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tenants of which a block is uploaded at once: as long as fewer uploads hang, others go on. Each holds
+/// three parts of a file in memory at most.
+const TENANTS_AT_ONCE: usize = 4;
 
 /// Pause between two rounds at the end of the process.
 const END_PAUSE: Duration = Duration::from_secs(1);
@@ -56,8 +62,8 @@ pub struct Retention {
 /// Uploads of local blocks that this process has tried.
 #[derive(Debug, Default)]
 struct Uploads {
-    /// The one under way.
-    current: Option<BlockId>,
+    /// Those under way, one of a tenant.
+    current: BTreeSet<BlockId>,
     /// Those that failed, or waited in a round that the bucket's silence ended.
     failed: BTreeSet<BlockId>,
     /// Those that are in the bucket, also when the file that names them could not be written.
@@ -219,22 +225,28 @@ impl Shipper {
         let tenants = self.ingest.tenants().into_iter();
         let round: Vec<(Arc<str>, Vec<BlockId>)> =
             tenants.map(|name| (Arc::clone(&name), self.waiting(&name))).collect();
-        for (tenant, blocks) in &round {
-            if self.ingest.stats(tenant).is_none() {
-                // Pruned meanwhile.
-                continue;
-            }
-            let labels = vec![("tenant", tenant.to_string())];
-            self.metrics.begin(&labels);
-            let Some((bucket, transfer)) = &self.bucket else { continue };
-            if let Err(error) = self.ship_tenant((tenant, blocks), (bucket, transfer)).await {
-                self.metrics.sync_failures.get_or_create(&labels).inc();
-                tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
-                if error.kind() == ErrorKind::Deadline {
-                    self.uploads().failed.extend(round.iter().flat_map(|(_, blocks)| blocks));
-                    break;
-                }
-            }
+        // It stays silent for the rest of the round.
+        let silent = AtomicBool::new(false);
+        let shipped = round.iter().map(|(tenant, blocks)| self.ship_unless((tenant, blocks), &silent));
+        stream::iter(shipped).buffer_unordered(TENANTS_AT_ONCE).collect::<()>().await;
+        if silent.into_inner() {
+            self.uploads().failed.extend(round.iter().flat_map(|(_, blocks)| blocks));
+        }
+    }
+
+    /// Ships the blocks of a tenant, unless the bucket was found to be silent, and notes when it is.
+    async fn ship_unless(&self, (tenant, blocks): (&str, &[BlockId]), silent: &AtomicBool) {
+        if silent.load(Ordering::Relaxed) || self.ingest.stats(tenant).is_none() {
+            // Otherwise it was pruned meanwhile.
+            return;
+        }
+        let labels = vec![("tenant", tenant.to_owned())];
+        self.metrics.begin(&labels);
+        let Some((bucket, transfer)) = &self.bucket else { return };
+        if let Err(error) = self.ship_tenant((tenant, blocks), (bucket, transfer)).await {
+            self.metrics.sync_failures.get_or_create(&labels).inc();
+            tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
+            silent.fetch_or(error.kind() == ErrorKind::Deadline, Ordering::Relaxed);
         }
     }
 
@@ -256,9 +268,9 @@ impl Shipper {
             if let Some(thanos) = &mut meta.thanos {
                 thanos.labels = self.ingest.external_labels(tenant).to_map();
             }
-            self.uploads().current = Some(*id);
+            self.uploads().current.insert(*id);
             let outcome = upload((bucket, transfer), &block.path, meta).await;
-            self.uploads().current = None;
+            self.uploads().current.remove(id);
             match outcome {
                 Ok(()) => {
                     self.uploads().done.insert(*id);
@@ -365,7 +377,7 @@ impl Shipper {
         }
         let mut bytes: u64 = blocks.iter().filter(|(id, ..)| !gone.contains(id)).map(|(.., bytes)| bytes).sum();
         let uploads = self.uploads();
-        let has_failed = |id: &BlockId| uploads.failed.contains(id) && uploads.current != Some(*id);
+        let has_failed = |id: &BlockId| uploads.failed.contains(id) && !uploads.current.contains(id);
         let safe = blocks.iter().filter(|(id, ..)| is_safe(id));
         let failed = blocks.iter().filter(|(id, ..)| !is_safe(id) && has_failed(id));
         for (id, _, size) in safe.chain(failed) {
