@@ -403,6 +403,36 @@ fn a_bucket_that_takes_blocks_gets_all_of_them_however_few_bytes_are_allowed() {
     assert_eq!(blocks_in(bucket.path()).iter().map(samples).sum::<u64>(), 2 * 4 * 60);
 }
 
+#[test]
+fn chunks_that_were_cut_are_counted_by_size_samples_and_time_as_in_prometheus() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--shipper.sync-interval=20ms", "--tsdb.min-block-duration=5m"]);
+    let metric = |name: &str| uru.metric(&format!("prometheus_tsdb_compaction_chunk_{name}"));
+    assert_eq!(write(&uru, "team", &minutes(NOW, 1).timeseries).status, 200);
+    let of_team = |name: &str, what: &str| metric(&format!("{name}_{what}{{tenant=\"team\"}}")).unwrap();
+    assert_eq!(of_team("samples", "count"), 0.0);
+    assert_eq!(write(&uru, "team", &minutes(NOW + MINUTE, 39).timeseries).status, 200);
+    // Until nothing more is due.
+    let head_time = |end: &str| uru.metric(&format!("prometheus_tsdb_head_{end}_time{{tenant=\"team\"}}")).unwrap();
+    wait(|| head_time("max") - head_time("min") <= 7.5 * MINUTE as f64);
+    let blocks = blocks_in(&data.path().join("team"));
+    let stats =
+        |name: &str| -> f64 { blocks.iter().map(|block| meta_of(block)["stats"][name].as_f64().unwrap()).sum() };
+    let chunks = stats("numChunks");
+    assert!(chunks >= 12.0);
+    for name in ["samples", "size_bytes", "range_seconds"] {
+        assert_eq!(of_team(name, "count"), chunks, "{name}");
+        let start = format!("prometheus_tsdb_compaction_chunk_{name}_bucket{{");
+        let (_, text) = uru.get("/metrics");
+        let bucket = text.lines().find(|line| line.starts_with(&start) && line.contains("le=\"+Inf\""));
+        assert!(bucket.is_some_and(|line| line.ends_with(&format!(" {chunks}"))), "{name}: {bucket:?}");
+    }
+    assert_eq!(of_team("samples", "sum"), stats("numSamples"));
+    // From the first sample of a chunk to the last, in milliseconds.
+    assert_eq!(of_team("range_seconds", "sum"), (stats("numSamples") - chunks) * MINUTE as f64);
+    assert!((10.0 * chunks..40.0 * chunks).contains(&of_team("size_bytes", "sum")));
+}
+
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }

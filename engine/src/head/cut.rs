@@ -16,6 +16,7 @@ use super::Head;
 use super::excerpt::Excerpt;
 use super::out_of_order;
 use super::series::Closed;
+use super::shapes::ChunkShapes;
 use crate::block::verify::verify;
 use crate::block::writer::{BlockWriter, ChunkData};
 use crate::bucket::Meta;
@@ -158,7 +159,12 @@ impl Head {
 /// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of `meta` as
 /// the block that `meta` describes, into the folder `parent`, and verifies it. `None` when there are
 /// none.
-pub fn write_block(parent: &Path, excerpts: &[Excerpt], kind: CutKind, meta: Meta) -> Result<Option<Meta>, Error> {
+pub fn write_block(
+    parent: &Path,
+    excerpts: &[Excerpt],
+    kind: CutKind,
+    meta: Meta,
+) -> Result<Option<(Meta, ChunkShapes)>, Error> {
     let range = (meta.min_time, meta.max_time);
     let chunks_of = |excerpt: &Excerpt, at: usize| -> Vec<Closed> {
         let chunks = excerpt.chunks(at);
@@ -183,9 +189,11 @@ pub fn write_block(parent: &Path, excerpts: &[Excerpt], kind: CutKind, meta: Met
     let labels = |from: usize, at: usize| symbols.labels(from, excerpts[from].labels(*series[from].get(at)?));
     let mut heads: BinaryHeap<Reverse<(SymbolLabels, usize, usize)>> =
         (0..excerpts.len()).filter_map(|from| Some(Reverse((labels(from, 0)?, from, 0)))).collect();
+    let mut shapes = ChunkShapes::default();
     while let Some(Reverse((own, from, next))) = heads.pop() {
         let chunks = chunks_of(&excerpts[from], series[from][next]);
         let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
+        data.iter().try_for_each(|chunk| shapes.count(chunk))?;
         if !data.is_empty() {
             writer.add_series(&own, &data)?;
         }
@@ -198,7 +206,7 @@ pub fn write_block(parent: &Path, excerpts: &[Excerpt], kind: CutKind, meta: Met
     let dir = parent.join(id.to_string());
     let report = verify(&dir)?;
     if report.is_sound() {
-        return Ok(Some(meta));
+        return Ok(Some((meta, shapes)));
     }
     let first = report.faults.first().cloned().unwrap_or_else(|| format!("{:?}", report.health));
     // What was just written and is wrong must not be read; the samples stay in the head.

@@ -34,6 +34,8 @@ mod places;
 /// Records onto a head.
 pub mod replay;
 mod series;
+/// How large cut chunks are.
+pub mod shapes;
 /// Heads to records and back.
 pub mod snapshot;
 mod sweep;

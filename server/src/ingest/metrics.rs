@@ -4,10 +4,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use engine::head::SampleCounts;
+use engine::head::shapes::{ChunkShapes, Distribution};
 use engine::shard::Ingest;
 use engine::shard::ingest::{IngestCounters, TenantStats};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -157,13 +159,15 @@ struct Kept {
     stats: TenantStats,
     blocks: usize,
     blocks_min_time: i64,
+    cut_chunks: ChunkShapes,
 }
 
 impl Kept {
     fn of(ingest: &Ingest, tenant: &str) -> Option<Self> {
         let (stats, blocks) = (ingest.stats(tenant)?, ingest.local_blocks(tenant));
         let blocks_min_time = blocks.iter().map(|block| block.meta.min_time).min().unwrap_or(i64::MAX);
-        Some(Self { stats, blocks: blocks.len(), blocks_min_time })
+        let cut_chunks = ingest.cut_chunks(tenant)?;
+        Some(Self { stats, blocks: blocks.len(), blocks_min_time, cut_chunks })
     }
 }
 
@@ -222,6 +226,24 @@ const OF_SAMPLES: [OfSamples; 5] = [
         "prometheus_tsdb_too_old_samples",
         "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window",
         |stats| stats.refused_too_old,
+    ),
+];
+
+/// A histogram of the chunks that a tenant's heads were cut into.
+type OfChunks = (&'static str, &'static str, fn(&ChunkShapes) -> &Distribution);
+
+const OF_CHUNKS: [OfChunks; 3] = [
+    ("prometheus_tsdb_compaction_chunk_size_bytes", "Final size of chunks on their first compaction", |chunks| {
+        &chunks.bytes
+    }),
+    ("prometheus_tsdb_compaction_chunk_samples", "Final number of samples on their first compaction", |chunks| {
+        &chunks.samples
+    }),
+    // In milliseconds all the same, as in Prometheus.
+    (
+        "prometheus_tsdb_compaction_chunk_range_seconds",
+        "Final time range of chunks on their first compaction",
+        |chunks| &chunks.ranges,
     ),
 ];
 
@@ -324,6 +346,15 @@ impl Collector for HeadMetrics {
                 }
             }
             counters.encode(encoder.encode_descriptor(name, help, None, counters.metric_type())?)?;
+        }
+        for (name, help, value) in OF_CHUNKS {
+            let mut histograms = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for (labels, kept) in &kept {
+                let (buckets, sum) = (value(&kept.cut_chunks).buckets(), value(&kept.cut_chunks).sum());
+                let count = buckets.iter().map(|(_, count)| count).sum();
+                let mut histogram = histograms.encode_family(labels)?;
+                histogram.encode_histogram::<NoLabelSet>(sum as f64, count, &buckets, None)?;
+            }
         }
         let replays = FloatGauges::default();
         for tenant in &tenants {

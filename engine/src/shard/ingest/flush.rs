@@ -20,6 +20,7 @@ use crate::bucket::meta::{Thanos, source};
 use crate::head::Head;
 use crate::head::cut::{OUT_OF_ORDER_HINT, write_block};
 use crate::head::excerpt::Excerpt;
+use crate::head::shapes::ChunkShapes;
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
 use crate::wal::folder::write_snapshot;
@@ -250,17 +251,18 @@ impl Ingest {
     fn finish_cut(
         &self,
         tenant: &Arc<Tenant>,
-        written: Vec<Meta>,
+        written: Vec<(Meta, ChunkShapes)>,
         cut: Cut,
         blocks: &mut Vec<CutBlock>,
     ) -> Result<(), Error> {
-        for meta in &written {
+        for (meta, shapes) in &written {
+            tenant.cut_chunks.lock().unwrap_or_else(PoisonError::into_inner).add(shapes);
             let path = self.tenant_dir(&tenant.name).join(meta.ulid.to_string());
             let index = self.index_path(meta.ulid);
             tenant.blocks.insert(LocalBlock::open(path.clone(), &index, &tenant.labels())?);
             blocks.push(CutBlock { tenant: Arc::clone(&tenant.name), meta: meta.clone(), path });
         }
-        let ids = written.iter().map(|meta| meta.ulid).collect();
+        let ids = written.iter().map(|(meta, _)| meta.ulid).collect();
         self.record_cut(tenant, &Cut { phase: CutPhase::Done, blocks: ids, ..cut })
     }
 

@@ -34,6 +34,7 @@ pub use read::ViewRequest;
 pub use source::HeadSource;
 
 use super::pool::{Pool, ShardContext};
+use crate::head::shapes::ChunkShapes;
 use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, StartTimes, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
@@ -154,6 +155,8 @@ pub(super) struct Tenant {
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
     arrivals: flush::Arrivals,
+    /// What its heads were cut into since the start.
+    cut_chunks: Mutex<ChunkShapes>,
 }
 
 /// Counts of one head, as its shard last published them.
@@ -355,6 +358,11 @@ impl Ingest {
         Some(self.known(tenant)?.stats())
     }
 
+    /// Chunks that the heads of `tenant` were cut into since the start; `None` when there is no such tenant.
+    pub fn cut_chunks(&self, tenant: &str) -> Option<ChunkShapes> {
+        Some(*self.known(tenant)?.cut_chunks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// External labels of the series of `tenant`.
     pub fn external_labels(&self, tenant: &str) -> Labels {
         let own = self.options.labels_of(tenant);
@@ -456,7 +464,8 @@ impl Ingest {
             let labels = RwLock::new(Arc::new(self.external_labels(name)));
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
             let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
-            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock, is_leaving, arrivals })
+            let cut_chunks = Mutex::default();
+            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock, is_leaving, arrivals, cut_chunks })
         });
         Ok(Arc::clone(made))
     }
