@@ -348,17 +348,17 @@ mod tests {
         }
     }
 
-    /// A block of three series with two chunks each.
+    /// A block of three series with three chunks each.
     fn write_block(parent: &Path, thanos: Option<Thanos>) -> Meta {
         let id = BlockId::from_parts(1_700_000_000_000, 5);
         let mut writer = BlockWriter::create(parent, id, Symbols::from_sorted(["0", "1", "2", "a"])).unwrap();
         for value in ["0", "1", "2"] {
             let data = [0, 3, 1, 2, 3, 4, 5];
             let chunk = |min_time| ChunkData { min_time, max_time: min_time + 9, encoding: Encoding::Xor, data: &data };
-            writer.add_labels(&Labels::from_pairs([("a", value)]), &[chunk(0), chunk(10)]).unwrap();
+            writer.add_labels(&Labels::from_pairs([("a", value)]), &[chunk(0), chunk(10), chunk(20)]).unwrap();
         }
-        assert_eq!(writer.time_range(), Some(TimeRange::new(0, 19)));
-        writer.finish(Meta { thanos, ..Meta::new(id, 0, 20) }).unwrap()
+        assert_eq!(writer.time_range(), Some(TimeRange::new(0, 29)));
+        writer.finish(Meta { thanos, ..Meta::new(id, 0, 30) }).unwrap()
     }
 
     #[test]
@@ -368,7 +368,7 @@ mod tests {
         let dir = scratch.0.join(meta.ulid.to_string());
         let report = verify(&dir).unwrap();
         assert!(report.is_sound(), "{report:?}");
-        assert_eq!((report.health.series, report.health.chunks, report.samples), (3, 6, 18));
+        assert_eq!((report.health.series, report.health.chunks, report.samples), (3, 9, 27));
         assert_eq!(Meta::parse(&std::fs::read(dir.join("meta.json")).unwrap()).unwrap(), meta);
         let thanos = meta.thanos.unwrap();
         assert_eq!(thanos.segment_files, ["000001"]);
@@ -404,7 +404,7 @@ mod tests {
         std::fs::write(&path, &sound[..sound.len() - 1]).unwrap();
         assert!(!verify(&dir).unwrap().is_sound());
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(verify(&dir).unwrap().fault_count, 7);
+        assert_eq!(verify(&dir).unwrap().fault_count, 10);
     }
 
     #[test]

@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 
 use super::tombstones::Tombstones;
 use crate::bucket::Meta;
-use crate::bucket::meta::{File as MetaFile, IndexStats, Stats};
+use crate::bucket::meta::{File as MetaFile, Stats};
 use crate::bucket::name::{self, BlockObject, segment_name};
 use crate::chunk::{Encoding, native, segment};
 use crate::codec::{Corrupt, Cursor};
 use crate::index::ChunkMeta;
-use crate::index::tsdb::{IndexWritten, POSTINGS_BYTES, SERIES_ALIGN, Spill, SymbolRef, Symbols, Writer};
+use crate::index::tsdb::{IndexWritten, POSTINGS_BYTES, Spill, SymbolRef, Symbols, Writer};
 use crate::model::{BlockId, ChunkRef, Error, Labels, SeriesRef, TimeRange};
 
 /// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
@@ -142,6 +142,7 @@ impl BlockWriter {
             self.count_chunk(*chunk, appended)?;
             rest = behind;
         }
+        self.measure_chunks();
         self.index.add_series(labels, &self.metas)
     }
 
@@ -154,7 +155,19 @@ impl BlockWriter {
             let len = segment::record_len(data.len()) as u32;
             self.count_chunk(ChunkRecord { min_time, max_time, encoding, samples, len }, appended)?;
         }
+        self.measure_chunks();
         Ok(())
+    }
+
+    /// Takes the sizes of a series' chunks into account as upstream does: from one to the next, but for the
+    /// last two.
+    fn measure_chunks(&mut self) {
+        for pair in self.metas.windows(2).rev().skip(1) {
+            let (chunk, next) = (pair[0].chunk_ref, pair[1].chunk_ref);
+            if chunk.segment() == next.segment() {
+                self.chunk_len_max = self.chunk_len_max.max(u64::from(next.offset() - chunk.offset()));
+            }
+        }
     }
 
     /// Takes a chunk that was appended into account.
@@ -170,7 +183,6 @@ impl BlockWriter {
             Encoding::Aggr => {}
             _ => self.stats.num_histogram_samples += samples,
         }
-        self.chunk_len_max = self.chunk_len_max.max(u64::from(chunk.len));
         let range = self.time_range.get_or_insert(TimeRange::new(chunk.min_time, chunk.max_time));
         range.min_time = range.min_time.min(chunk.min_time);
         range.max_time = range.max_time.max(chunk.max_time);
@@ -209,10 +221,13 @@ fn describe(meta: &mut Meta, segment_lens: &[u64], index: IndexWritten, chunk_le
     thanos.files = segment_lens.iter().enumerate().map(segment).collect();
     thanos.files.push(MetaFile { rel_path: name::INDEX.to_owned(), size_bytes: index.len, hash: None });
     thanos.files.push(MetaFile { rel_path: name::META.to_owned(), ..MetaFile::default() });
-    thanos.index_stats = IndexStats {
-        series_max_size: index.series_len_max.next_multiple_of(SERIES_ALIGN),
-        chunk_max_size: chunk_len_max,
-    };
+    // What could not be measured stays as it was told, of a downsampled block by its source.
+    for (told, found) in [
+        (&mut thanos.index_stats.series_max_size, index.series_len_max),
+        (&mut thanos.index_stats.chunk_max_size, chunk_len_max),
+    ] {
+        *told = if found > 0 { found } else { *told };
+    }
 }
 
 /// Number of samples of a chunk; of aggregates the number of windows, as their counts say.

@@ -233,14 +233,14 @@ pub struct DeletedInterval {
     pub maxt: i64,
 }
 
-/// Sizes that help to read a block; 0 when they are not known.
+/// Sizes that help to read a block, as far as upstream measures them; 0 when they are not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IndexStats {
-    /// Bytes of the largest series entry.
+    /// Bytes of the largest series entry but the last.
     #[serde(skip_serializing_if = "is_zero")]
     pub series_max_size: u64,
-    /// Bytes of the largest chunk.
+    /// Bytes of the largest chunk, the last two of each series aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub chunk_max_size: u64,
 }

@@ -21,6 +21,7 @@ use super::source::SourceBlock;
 use super::watch::Watch;
 use super::workers::{self, Budget, Workers};
 use crate::bucket::Meta;
+use crate::bucket::meta::Thanos;
 use crate::bucket::name::BlockObject;
 use crate::chunk::{Encoding, segment, xor};
 use crate::model::{Error, ErrorKind, Resolution, TimeRange};
@@ -60,7 +61,8 @@ pub fn downsample(
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     let mut meta = Meta { ulid: target.id, ..Meta::clone(old) };
-    meta.thanos = Some(target.thanos(resolution));
+    let index_stats = old.thanos.as_ref().map(|thanos| thanos.index_stats).unwrap_or_default();
+    meta.thanos = Some(Thanos { index_stats, ..target.thanos(resolution) });
     let counted = meta.stats.clone();
     let work = Arc::new(Downsample { sources: [source], from, to: resolution });
     let slice_chunks = options.workers.slice_chunks(options.slice_chunks);

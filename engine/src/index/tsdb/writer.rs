@@ -37,6 +37,8 @@ pub struct Writer<W> {
     table: Table,
     before: Vec<(SymbolRef, SymbolRef)>,
     chunk_ref_before: u64,
+    /// Where the last series entry lies.
+    entry_before: u64,
     stats: IndexWritten,
     entry: Vec<u8>,
 }
@@ -57,7 +59,7 @@ pub struct IndexWritten {
     pub series: u64,
     /// Number of chunks.
     pub chunks: u64,
-    /// Bytes of the largest series entry, its length and checksum among them.
+    /// Bytes from a series entry to the next one, at most: the last entry does not count.
     pub series_len_max: u64,
 }
 
@@ -88,6 +90,7 @@ impl<W: Write> Writer<W> {
             toc,
             before: Vec::new(),
             chunk_ref_before: 0,
+            entry_before: 0,
             stats: IndexWritten::default(),
             entry: Vec::new(),
         })
@@ -117,7 +120,10 @@ impl<W: Write> Writer<W> {
         varint::encode_u64(self.entry.len() as u64, &mut self.out.buffer);
         self.out.buffer.extend_from_slice(&self.entry);
         self.out.buffer.extend_from_slice(&section::checksum(&self.entry).to_be_bytes());
-        self.stats.series_len_max = self.stats.series_len_max.max(self.out.offset() - offset);
+        if self.stats.series > 0 {
+            self.stats.series_len_max = self.stats.series_len_max.max(offset - self.entry_before);
+        }
+        self.entry_before = offset;
         self.stats.series += 1;
         self.stats.chunks += chunks.len() as u64;
         self.postings.add(labels, series_ref)?;
