@@ -49,7 +49,11 @@ impl Style {
                     thanos.source,
                 )
             }
-            Self::Json => String::from_utf8_lossy(&whole(thanos).to_json()).into_owned(),
+            Self::Json => {
+                let text = String::from_utf8_lossy(&whole(thanos).to_json()).into_owned();
+                // A map that is not there is null in Go; one that is empty is not.
+                if meta.thanos.is_none() { text.replacen("\"labels\": {}", "\"labels\": null", 1) } else { text }
+            }
             Self::Template(template) => {
                 let value = serde_json::to_value(whole(thanos)).map_err(|error| error.to_string())?;
                 format!("{}\n", template.fill(&value)?)
@@ -60,6 +64,8 @@ impl Style {
 
 #[cfg(test)]
 mod tests {
+    use engine::bucket::meta::Thanos;
+
     use super::*;
 
     #[test]
@@ -72,6 +78,9 @@ mod tests {
                     Compaction: 1, Downsample: 0, Source: \n";
         assert_eq!(write("wide"), wide);
         assert_eq!(write("{{.MinTime}}"), "1790006414000\n");
-        assert!(write("json").starts_with("{\n\t\"ulid\": \"01M7") && write("json").contains("\"thanos\": {"));
+        assert!(write("json").starts_with("{\n\t\"ulid\": \"01M7"));
+        assert!(write("json").contains("\"thanos\": {\n\t\t\"labels\": null,\n"), "{}", write("json"));
+        let labelled = Meta { thanos: Some(Thanos::default()), ..meta.clone() };
+        assert!(Style::Json.write(&labelled).unwrap().contains("\"labels\": {},\n"));
     }
 }
