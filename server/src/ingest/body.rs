@@ -51,17 +51,20 @@ where
     Ok(bytes)
 }
 
-/// Decompresses a remote write body: snappy unless the header says zstd, as senders of both versions
-/// agree on snappy, and some send it under another name. `bytes_max` bounds the result before memory is
+/// What each frame of zstd begins with; no body of snappy does.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Decompresses a remote write body: zstd if header and body say so, otherwise snappy, as senders of both
+/// versions agree on that, and some send it under another name. `bytes_max` bounds the result before memory is
 /// taken for it.
 pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     match encoding(headers) {
-        "" | "snappy" => unpack_snappy(bytes, bytes_max),
-        "zstd" => {
+        "zstd" if bytes.starts_with(&ZSTD_MAGIC) => {
             let mut decoder = ruzstd::decoding::StreamingDecoder::new(bytes)
                 .map_err(|error| BodyError::bad(format!("zstd decode error: {error}")))?;
             read_bounded(&mut decoder, bytes_max, "zstd")
         }
+        "" | "snappy" | "zstd" => unpack_snappy(bytes, bytes_max),
         other => unpack_snappy(bytes, bytes_max).map_err(|error| match error.status {
             StatusCode::BAD_REQUEST => BodyError {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -135,7 +138,10 @@ mod tests {
         flate2::read::GzEncoder::new(&*plain, flate2::Compression::fast()).read_to_end(&mut gzip).unwrap();
         assert_eq!(decompress(&headers("gzip"), &gzip, 10_000).unwrap_err().status, 415);
         assert_eq!(decompress(&headers("gzip"), &snappy, 9_999).unwrap_err().status, 413);
-        assert_eq!(decompress(&headers("gzip"), &snappy, 10_000).unwrap(), plain, "snappy under another name");
+        for name in ["gzip", "zstd", ""] {
+            assert_eq!(decompress(&headers(name), &snappy, 10_000).unwrap(), plain, "snappy named {name:?}");
+        }
+        assert_eq!(decompress(&headers("zstd"), b"neither", 10_000).unwrap_err().status, 400);
         assert_eq!(decompress_otlp(&HeaderMap::new(), plain.clone(), 10_000).unwrap(), plain);
         assert_eq!(decompress_otlp(&HeaderMap::new(), plain, 9_999).unwrap_err().status, 413);
     }
