@@ -298,6 +298,22 @@ fn late_samples_are_told_by_their_type_whatever_partition_their_series_are_in() 
 }
 
 #[test]
+fn a_folder_takes_one_receiver_which_a_hangup_does_not_end() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let tsdb = format!("--tsdb.path={}", data.path().display());
+    let own = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--remote-write.address=127.0.0.1:0"];
+    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_uru"));
+    let refused = second.args(["receive", &tsdb, "--label=receive=\"a\""]).args(own).output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success() && text.contains("another process has this folder open"), "{text}");
+    uru.signal("HUP");
+    wait(|| uru.log().contains("caught SIGHUP"));
+    assert_eq!(write(&uru, "", &[float_series(&[("__name__", "up")], &[(NOW, 1.0)])]).status, 200);
+    assert!(uru.terminate().success());
+}
+
+#[test]
 fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
     let data = tempfile::tempdir().unwrap();
     let rules = "--receive.relabel-config=[{source_labels: [drop], regex: 'yes', action: drop}, \

@@ -263,3 +263,22 @@ fn blocks_with_index(data_dir: &Path) -> Vec<PathBuf> {
     let folders = std::fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().path());
     folders.filter(|folder| folder.join("column-index").is_file()).collect()
 }
+
+#[test]
+fn a_store_that_cannot_write_its_folder_or_has_no_memory_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let objstore =
+        format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", folder.path().display());
+    let addresses = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_uru"));
+    let refused = command.args(["store", &objstore, &format!("--data-dir={}", file.display())]).args(addresses);
+    let refused = refused.output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success() && text.contains("--data-dir: "), "{text}");
+    // As for a querier, 0 is the default.
+    let data_dir = format!("--data-dir={}", folder.path().join("data").display());
+    let uru = Uru::start("store", &[&objstore, &data_dir, "--store.memory-limit=0"]);
+    assert!(uru.metric("uru_memory_limit_bytes").unwrap() > 0.0);
+}

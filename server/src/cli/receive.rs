@@ -94,7 +94,6 @@ pub const RECEIVE: &[Flag] = &[
         "nothing listens there: receivers talk protobuf",
     ),
     Flag::without_effect("receive.grpc-service-config", Kind::Text, "", "it tunes Go's gRPC client"),
-    Flag::without_effect("receive.max-artificial-delay", Kind::Duration, "0s", "it is for tests of upstream").hidden(),
     Flag::new(
         "enable-feature",
         Kind::List,
@@ -168,7 +167,12 @@ pub const TSDB: &[Flag] = &[
     Flag::without_effect("tsdb.max-block-duration", Kind::Duration, "2h", "local blocks are not compacted").hidden(),
     Flag::without_effect("tsdb.allow-overlapping-blocks", Kind::Switch, "false", "out-of-order blocks may overlap"),
     Flag::without_effect("tsdb.wal-compression", Kind::Switch, "true", "the WAL is always compressed"),
-    Flag::without_effect("tsdb.no-lockfile", Kind::Switch, "false", "the folder is locked by the system"),
+    Flag::without_effect(
+        "tsdb.no-lockfile",
+        Kind::Switch,
+        "false",
+        "the system forgets the lock of a process that ended",
+    ),
     Flag::without_effect("tsdb.head.expanded-postings-cache-size", Kind::Bytes, "0", POSTINGS),
     Flag::without_effect("tsdb.block.expanded-postings-cache-size", Kind::Bytes, "0", POSTINGS),
     Flag::without_effect("tsdb.enable-native-histograms", Kind::Switch, "true", "they are always taken"),

@@ -77,7 +77,7 @@ pub fn run(values: &Values) -> Result<(), String> {
                     --deduplication.replica-label"
             .into());
     }
-    std::fs::create_dir_all(&data_dir).map_err(|error| format!("--data-dir: {}: {error}", data_dir.display()))?;
+    process::own_folder("data-dir", &data_dir).map_err(|error| error.message().to_owned())?;
     let settings = settings(values, data_dir.clone()).map_err(|error| error.to_string())?;
     let schedule = schedule(values);
     let filters = filters(values).map_err(|error| error.to_string())?;

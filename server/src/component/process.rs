@@ -1,13 +1,14 @@
 //! What every component does alike: it binds its ports before anything else, serves HTTP at once and
 //! gRPC when it is ready, and ends in order when it is told to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
 use engine::io;
+use engine::model::{Error, ErrorKind};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -231,25 +232,39 @@ impl Running {
     }
 }
 
-/// SIGTERM and SIGINT from the time on at which this was made.
-pub struct Interrupts(Option<(Signal, Signal)>);
+/// SIGTERM, SIGINT and SIGHUP from the time on at which this was made.
+pub struct Interrupts(Option<[Signal; 3]>);
 
 impl Interrupts {
     fn listen() -> Self {
-        let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-        let report = |error| tracing::error!(%error, "signals can't be waited for: end the process with SIGKILL");
-        Self(signals.map_err(report).ok())
+        let listen =
+            || Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?]);
+        let report = |error: std::io::Error| tracing::error!(%error, "signals can't be waited for: end the process with SIGKILL");
+        Self(listen().map_err(report).ok())
     }
 
-    /// Waits for the first of them.
+    /// Waits for the first that tells the process to end. SIGHUP does not: configuration reloaders send it.
     pub async fn wait(&mut self) {
-        let Some((term, int)) = &mut self.0 else { return std::future::pending().await };
-        let name = tokio::select! {
-            _ = term.recv() => "SIGTERM",
-            _ = int.recv() => "SIGINT",
+        let Some([term, int, hangup]) = &mut self.0 else { return std::future::pending().await };
+        let name = loop {
+            tokio::select! {
+                _ = term.recv() => break "SIGTERM",
+                _ = int.recv() => break "SIGINT",
+                _ = hangup.recv() => tracing::info!("caught SIGHUP: changed files are read again without it"),
+            }
         };
         tracing::info!(signal = name, "caught signal, exiting");
     }
+}
+
+/// Makes the folder of the flag `flag` when it isn't there; an error when nothing can be written to it.
+pub fn own_folder(flag: &str, folder: &Path) -> Result<(), Error> {
+    let probe = folder.join(".write-probe");
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, []));
+    written.and_then(|()| std::fs::remove_file(&probe)).map_err(|error| {
+        let text = format!("--{flag}: {}: {error}: give a folder that can be written to", folder.display());
+        Error::new(ErrorKind::Unavailable, text)
+    })
 }
 
 /// Serves HTTP on one socket until the signal to end.

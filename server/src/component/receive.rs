@@ -203,6 +203,7 @@ impl Wired {
         let pool = Pool::start(&Options { io: config.io, ..Options::default() }).map_err(text)?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
         telemetry::memory::register(registry, &budget);
+        process::own_folder("tsdb.path", &config.ingest.data_dir).map_err(text)?;
         // Everything that is answered lies on this disk: nothing is fetched from the bucket.
         let local = BucketConfig::filesystem(&config.ingest.data_dir);
         let local = Bucket::open(&local, &mut Registry::default()).map_err(text)?;
@@ -341,9 +342,9 @@ impl ReceiveConfig {
         let (mode, rings, local_endpoint) = rings(values)?;
         let bucket = content::read(values, "objstore.config", &environment)?.filter(|text| !text.trim().is_empty());
         let limits = content::read(values, "receive.limits-config", &environment)?.unwrap_or_default();
-        let memory_limit = match values.text("store.memory-limit") {
-            Some(text) => parse::parse_bytes(text).map_err(|why| ConfigError::new("store.memory-limit", why))?,
-            None => memory::available() / 2,
+        let memory_limit = match values.text("store.memory-limit").map(parse::parse_bytes).transpose() {
+            Ok(limit) => limit.filter(|bytes| *bytes > 0).unwrap_or_else(|| memory::available() / 2),
+            Err(why) => return Err(ConfigError::new("store.memory-limit", why)),
         };
         Ok(Self {
             options: receive_options(values, mode, local_endpoint),

@@ -282,9 +282,9 @@ impl StoreConfig {
             let why = format!("invalid argument: --min-time '{min}' can't be greater than --max-time '{max}'");
             return Err(ConfigError::new("min-time", why));
         }
-        let memory_limit = match values.text("store.memory-limit") {
-            Some(text) => parse::parse_bytes(text).map_err(|why| ConfigError::new("store.memory-limit", why))?,
-            None => memory::available() / MEMORY_SHARE,
+        let memory_limit = match values.text("store.memory-limit").map(parse::parse_bytes).transpose() {
+            Ok(limit) => limit.filter(|bytes| *bytes > 0).unwrap_or_else(|| memory::available() / MEMORY_SHARE),
+            Err(why) => return Err(ConfigError::new("store.memory-limit", why)),
         };
         Ok(Self {
             bucket,
@@ -326,6 +326,7 @@ impl StoreConfig {
 impl Store {
     /// Starts the shards and connects everything; `registry` gets all metrics.
     pub fn wire(config: StoreConfig, registry: &mut Registry) -> Result<Self, Error> {
+        process::own_folder("data-dir", &config.data_dir)?;
         let bucket = Bucket::open(&config.bucket, registry)?;
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;

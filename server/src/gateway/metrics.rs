@@ -200,6 +200,9 @@ impl StoreMetrics {
         ] {
             family(name, help, fetch);
         }
+        // Postings are expanded by column or not at all.
+        let help = "Total number of times when lazy expanded posting optimization applies";
+        registry.register("lazy_expanded_postings", help, Counter::<u64>::default());
         let help = "Total number of empty postings when fetching block series";
         registry.register("empty_postings", help, self.postings_empty.clone());
         let help = "Size in bytes of the chunks of each series that was sent";

@@ -2,6 +2,7 @@
 //! names its line.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -222,11 +223,23 @@ impl BucketConfig {
 }
 
 impl S3Config {
+    fn is_virtual_hosted_address(&self) -> bool {
+        let host = self.endpoint.rsplit_once(':').map_or(self.endpoint.as_str(), |(host, _)| host);
+        let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        self.bucket_lookup_type == LookupType::VirtualHosted && (is_address(host) || is_address(&self.endpoint))
+    }
+
     fn check(&self) -> Result<(), String> {
         let both = "give both access_key and secret_key, or neither to take credentials from the environment";
+        let address = "bucket_lookup_type virtual-hosted needs an endpoint with a name, not an address: use path";
         let wrong = [
             (self.bucket.is_empty(), "config.bucket is missing"),
             (self.endpoint.is_empty(), "config.endpoint is missing, for example s3.eu-west-1.amazonaws.com"),
+            (
+                self.endpoint.contains('/'),
+                "config.endpoint is a host without scheme and path: insecure: true asks by HTTP",
+            ),
+            (self.is_virtual_hosted_address(), address),
             (self.aws_sdk_auth && !self.access_key.is_empty(), "aws_sdk_auth and access_key exclude each other"),
             (self.access_key.is_empty() != self.secret_key.is_empty(), both),
             (self.signature_version2, "signature_version2 is not supported: version 4 is what servers speak"),
@@ -315,6 +328,9 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
             ("type: GCS\nconfig: {bucket: a}", "GCS is not supported"),
             ("type: FILESYSTEM\nconfig: {directory: ''}", "config.directory"),
             ("type: S3\nconfig: {bucket: a}", "config.endpoint"),
+            ("type: S3\nconfig: {bucket: a, endpoint: 'http://b:1'}", "without scheme"),
+            ("type: S3\nconfig: {bucket: a, endpoint: '127.0.0.1:1', bucket_lookup_type: virtual-hosted}", "use path"),
+            ("type: S3\nconfig: {bucket: a, endpoint: '[::1]:1', bucket_lookup_type: virtual-hosted}", "use path"),
             ("type: S3\nconfig: {bucket: a, endpoint: b, access_key: c}", "both access_key and secret_key"),
             ("type: S3\nconfig: {bucket: a, endpoint: b, sse_config: {type: SSE-X}}", "SSE-X"),
             ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: a/../b", ".."),

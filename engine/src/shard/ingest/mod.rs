@@ -1,6 +1,7 @@
 //! Ingestion: heads of all tenants over the shards, each shard's part with a log of its own.
 //!
 //! ```text
+//! <data>/.uru/lock               locked while a process has the folder open
 //! <data>/.uru/wal/<partition>/    log of one partition, see [`crate::wal`]
 //! <data>/.uru/index/<ULID>        column indexes of local blocks
 //! <data>/<tenant>/<ULID>/         blocks, as Thanos receive lays them out
@@ -22,6 +23,7 @@ mod read;
 mod source;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -182,6 +184,8 @@ pub struct Ingest {
     is_closed: AtomicBool,
     replayed: Vec<Replayed>,
     open_ms: u64,
+    /// Keeps other processes from the folder.
+    _lock: File,
 }
 
 impl Default for IngestOptions {

@@ -1,6 +1,7 @@
 //! Opening: all logs are replayed side by side, then the shards get their partitions.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -43,7 +44,9 @@ impl Ingest {
     ) -> Result<Arc<Self>, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let started = Instant::now();
-        let wal = options.data_dir.join(OWN_FOLDER).join("wal");
+        let own = options.data_dir.join(OWN_FOLDER);
+        let lock = lock(&own)?;
+        let wal = own.join("wal");
         let count = make_partitions(&wal, pool.len())?;
         let folders: Vec<_> = (0..count).map(|partition| wal.join(format!("{partition:03}"))).collect();
         let all: Vec<Result<Heads, Error>> = std::thread::scope(|scope| {
@@ -75,6 +78,7 @@ impl Ingest {
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
             open_ms: 0,
             options,
+            _lock: lock,
         });
         ingest.number_exemplars(&mut all)?;
         for (index, heads) in all.into_iter().enumerate() {
@@ -144,6 +148,23 @@ impl Drop for Ingest {
                 let _ = receiver.recv();
             }
         }
+    }
+}
+
+/// Locks the folder `own`, made when it isn't there, for as long as the file is open: two processes that write one
+/// log leave none that can be read.
+fn lock(own: &Path) -> Result<File, Error> {
+    let path = own.join("lock");
+    let failed = |error: std::io::Error| Error::file(&path, error);
+    std::fs::create_dir_all(own).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let why = "another process has this folder open: end it, or give each process a folder of its own";
+            Err(Error::new(ErrorKind::Unavailable, format!("{}: {why}", path.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 
