@@ -44,6 +44,7 @@ pub(super) fn series<'a>(
             (2, BYTES) => sink.sample(sample(fields.message()?)?),
             (3, BYTES) => exemplar(fields.message()?, labels, sink)?,
             (4, BYTES) => sink.histogram(Histogram::read(fields.message()?)?),
+            (1..=4, _) => return Err(fields.malformed(WRONG_TYPE)),
             _ => fields.skip(tag)?,
         }
     }
@@ -126,11 +127,15 @@ fn label<'a>(mut fields: Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Malformed> 
         match (tag >> 3, tag & 7) {
             (1, BYTES) => name = fields.bytes()?,
             (2, BYTES) => value = fields.bytes()?,
+            (1 | 2, _) => return Err(fields.malformed(WRONG_TYPE)),
             _ => fields.skip(tag)?,
         }
     }
     Ok((name, value))
 }
+
+/// What is wrong with a field whose wire type is another's: read over, its value would be zero.
+const WRONG_TYPE: &str = "a field has the wire type of another";
 
 /// A `Sample`; field 3, which only version 2 defines, is its start timestamp.
 #[inline]
@@ -145,6 +150,7 @@ pub(super) fn sample(mut fields: Cursor<'_>) -> Result<Sample, Malformed> {
             (1, FIXED64) => found.value = fields.double()?,
             (2, VARINT) => found.time = fields.varint()? as i64,
             (3, VARINT) => found.start = fields.varint()? as i64,
+            (1 | 2, _) => return Err(fields.malformed(WRONG_TYPE)),
             _ => fields.skip(tag)?,
         }
     }
@@ -172,6 +178,7 @@ fn exemplar<'a>(
             (1, BYTES) => labels.push(label(fields.message()?)?),
             (2, FIXED64) => found.value = fields.double()?,
             (3, VARINT) => found.time = fields.varint()? as i64,
+            (1..=3, _) => return Err(fields.malformed(WRONG_TYPE)),
             _ => fields.skip(tag)?,
         }
     }
@@ -197,6 +204,16 @@ fn metadata<'a>(mut fields: Cursor<'a>) -> Result<Metadata<'a>, Malformed> {
 mod tests {
     use super::super::put_label;
     use super::*;
+
+    #[test]
+    fn a_field_of_another_wire_type_is_no_zero() {
+        for fields in [&[0x08, 1][..], &[0x11, 0, 0, 0, 0, 0, 0, 0, 0]] {
+            assert_eq!(sample(Cursor::new(fields)).unwrap_err().reason, WRONG_TYPE);
+        }
+        assert_eq!(label(Cursor::new(&[0x08, 1])).unwrap_err().reason, WRONG_TYPE);
+        // Only version 2 knows the third.
+        assert_eq!(sample(Cursor::new(&[0x1a, 0])).unwrap(), Sample::default());
+    }
 
     /// [`short_labels`] by what tells single labels.
     fn short_labels_one_by_one(bytes: &[u8]) -> usize {
