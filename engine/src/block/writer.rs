@@ -226,7 +226,9 @@ fn describe(meta: &mut Meta, segment_lens: &[u64], index: IndexWritten, chunk_le
         (&mut thanos.index_stats.series_max_size, index.series_len_max),
         (&mut thanos.index_stats.chunk_max_size, chunk_len_max),
     ] {
-        *told = if found > 0 { found } else { *told };
+        if found > 0 {
+            *told = found;
+        }
     }
 }
 

@@ -151,7 +151,7 @@ pub fn fanout(values: &Values, proxy: Proxy) -> Fanout {
 /// Most bytes that one query holds: what the flag says, or half of the memory there is.
 pub fn bytes_max(values: &Values) -> u64 {
     match values.bytes("query.memory-limit") {
-        0 => memory::available() / 2,
+        0 => memory::share(),
         limit => limit,
     }
 }

@@ -21,7 +21,7 @@ use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
 use crate::api::http::health::Health;
 use crate::api::ui::{self, Prefix};
-use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, query, receive};
+use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query, receive};
 use crate::cluster::hashring::Algorithm;
 use crate::config::{ConfigError, content, from_yaml, memory};
 use crate::edge::certificate::SubjectField;
@@ -342,10 +342,7 @@ impl ReceiveConfig {
         let (mode, rings, local_endpoint) = rings(values)?;
         let bucket = content::read(values, "objstore.config", &environment)?.filter(|text| !text.trim().is_empty());
         let limits = content::read(values, "receive.limits-config", &environment)?.unwrap_or_default();
-        let memory_limit = match values.text("store.memory-limit").map(parse::parse_bytes).transpose() {
-            Ok(limit) => limit.filter(|bytes| *bytes > 0).unwrap_or_else(|| memory::available() / 2),
-            Err(why) => return Err(ConfigError::new("store.memory-limit", why)),
-        };
+        let memory_limit = memory::of_store(values)?;
         Ok(Self {
             options: receive_options(values, mode, local_endpoint),
             ingest: ingest_options(values, external_labels)?,

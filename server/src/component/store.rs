@@ -25,7 +25,7 @@ use crate::api::http::health::Health;
 use crate::api::http::query::status::{self, Status};
 use crate::api::http::query::{Api, Settings};
 use crate::api::ui::{self, Prefix};
-use crate::cli::{Subcommand, TimeOrDuration, Values, flags, parse, query as query_flags, store};
+use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query as query_flags, store};
 use crate::config::{ConfigError, memory, selector};
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
@@ -67,10 +67,6 @@ const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
 
 /// Time after which the first sync is given up.
 const FIRST_SYNC_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// The share of memory that requests may use where no flag says otherwise: the rest is for column
-/// indexes, sockets and the system's cache of files.
-const MEMORY_SHARE: u64 = 2;
 
 /// What the flags of a store come to.
 pub struct StoreConfig {
@@ -282,10 +278,7 @@ impl StoreConfig {
             let why = format!("invalid argument: --min-time '{min}' can't be greater than --max-time '{max}'");
             return Err(ConfigError::new("min-time", why));
         }
-        let memory_limit = match values.text("store.memory-limit").map(parse::parse_bytes).transpose() {
-            Ok(limit) => limit.filter(|bytes| *bytes > 0).unwrap_or_else(|| memory::available() / MEMORY_SHARE),
-            Err(why) => return Err(ConfigError::new("store.memory-limit", why)),
-        };
+        let memory_limit = memory::of_store(values)?;
         Ok(Self {
             bucket,
             data_dir: PathBuf::from(values.text("data-dir").unwrap_or("./data")),

@@ -1,10 +1,30 @@
 //! How much memory there is: the machine's, or less where a control group says so.
 
+use super::ConfigError;
+use crate::cli::{Values, parse};
+
 /// Assumed where nothing can be found out, in bytes.
 const UNKNOWN: u64 = 2 << 30;
 
+/// The share of memory that requests may use where no flag says otherwise: the rest is for column indexes,
+/// sockets and the system's cache of files.
+const SHARE: u64 = 2;
+
+/// Bytes that the requests of a process that holds blocks share: what the flag says, or half of what there is.
+pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
+    const FLAG: &str = "store.memory-limit";
+    let said = values.text(FLAG).map(parse::parse_bytes).transpose();
+    let said = said.map_err(|why| ConfigError::new(FLAG, why))?;
+    Ok(said.filter(|bytes| *bytes > 0).unwrap_or_else(share))
+}
+
+/// Bytes that requests may use where no flag says otherwise.
+pub fn share() -> u64 {
+    available() / SHARE
+}
+
 /// Bytes that this process may use.
-pub fn available() -> u64 {
+fn available() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| parse_meminfo(&text));
     let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let group = groups.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()).min();

@@ -14,7 +14,6 @@ mod json;
 mod labels;
 /// How far back selectors look.
 pub mod lookback;
-mod multipart;
 mod params;
 mod read;
 mod read_frames;

@@ -1,21 +1,22 @@
 //! Parameters of a request: from the address and, of a POST, from its form.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use engine::model::duration::parse_duration;
 use engine::model::matcher::Matcher;
 use engine::model::{Error, TimeRange};
 use engine::promql::syntax;
 use engine::select::ShardInfo;
+use futures_util::stream;
 use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 
 use super::Api;
 use super::backend::{OnFailure, Scope};
-use super::multipart;
 use super::respond::Failure;
 use super::tree::narrow_matchers;
 use crate::api::grpc::wire::parse_shard;
@@ -49,7 +50,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
                 Failure::bad_data(format!("cannot read a form of up to {FORM_BYTES_MAX} bytes: {error}"))
             };
             let form = to_bytes(body, FORM_BYTES_MAX).await.map_err(|error| refuse(&error))?;
-            params.take_form(&form).map_err(|error| refuse(&error))?;
+            params.take_form(form).await.map_err(|error| refuse(&error))?;
         }
         Ok(params)
     }
@@ -72,14 +73,22 @@ impl Params {
 
     /// Takes the values of a form: before those of the address, and behind them those of several parts, as
     /// Go has it.
-    fn take_form(&mut self, form: &[u8]) -> Result<(), &'static str> {
+    async fn take_form(&mut self, form: Bytes) -> Result<(), multer::Error> {
         let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        if let Some(boundary) = kind.and_then(multipart::boundary) {
-            multipart::parse(&boundary, form)?.into_iter().for_each(|(name, value)| self.push(name, value));
+        if let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) {
+            let mut parts = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(form)]), boundary);
+            while let Some(part) = parts.next_field().await? {
+                // Files among them are left out.
+                let name = part.name().filter(|_| part.file_name().is_none()).map(str::to_owned);
+                let value = part.bytes().await?;
+                if let Some(name) = name {
+                    self.push(name, String::from_utf8_lossy(&value).into_owned());
+                }
+            }
             return Ok(());
         }
         let of_address = std::mem::take(&mut self.values);
-        self.extend(form);
+        self.extend(&form);
         for (name, values) in of_address {
             self.values.entry(name).or_default().extend(values);
         }
@@ -297,6 +306,36 @@ mod tests {
         assert_eq!(parse_time("2026-09-21T12:00:00 02:00"), Some(1_789_984_800_000));
         for text in ["", "now", "1e400", "2026-09-21"] {
             assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    async fn of_form(content_type: &'static str, form: &[u8]) -> Result<Params, multer::Error> {
+        let mut params = Params::default();
+        params.headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
+        params.take_form(Bytes::copy_from_slice(form)).await.map(|()| params)
+    }
+
+    #[tokio::test]
+    async fn fields_of_several_parts_are_found_and_files_are_left_out() {
+        let form = "preamble\r\n--a;b\r\nContent-Type: text/plain\r\ncontent-disposition: form-data; name=\"a b\"\r\n\r\n\
+                    up\r\n--a;\r\n--a;b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\r\n\r\nfile\r\n\
+                    --a;b\r\nContent-Disposition: form-data; name=empty\r\n\r\n\r\n--a;b--\r\n";
+        let kind = "Multipart/Form-Data; charset=utf-8; boundary=\"a;b\"";
+        let params = of_form(kind, form.as_bytes()).await.unwrap();
+        assert_eq!((params.all("a b"), params.all("empty")), (&["up\r\n--a;".to_owned()][..], &[String::new()][..]));
+        assert_eq!(params.values.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn other_forms_have_no_parts_and_broken_ones_are_refused() {
+        for kind in ["application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=\"a"] {
+            assert_eq!(of_form(kind, b"a=up").await.unwrap().first("a"), "up", "{kind}");
+        }
+        let whole = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nup\r\n--b--";
+        let kind = "multipart/form-data; boundary=b";
+        assert_eq!(of_form(kind, whole.as_bytes()).await.unwrap().first("a"), "up");
+        for len in 0..whole.len() - 2 {
+            assert!(of_form(kind, &whole.as_bytes()[..len]).await.is_err(), "{len}");
         }
     }
 
