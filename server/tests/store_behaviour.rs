@@ -34,10 +34,14 @@ impl Fixture {
     }
 
     fn start(&self, flags: &[&str]) -> Uru {
+        self.start_as("store", flags)
+    }
+
+    fn start_as(&self, component: &str, flags: &[&str]) -> Uru {
         let objstore =
             format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", self.bucket.display());
         let data_dir = format!("--data-dir={}", self.data_dir().display());
-        Uru::start("store", &[&[objstore.as_str(), data_dir.as_str()], flags].concat())
+        Uru::start(component, &[&[objstore.as_str(), data_dir.as_str()], flags].concat())
     }
 
     fn data_dir(&self) -> PathBuf {
@@ -237,7 +241,7 @@ fn a_damaged_chunk_fails_its_block_alone() {
 }
 
 #[test]
-fn a_damaged_column_index_is_built_anew_and_a_broken_index_leaves_its_block_out() {
+fn a_damaged_column_index_is_built_anew_and_a_broken_index_fails_its_block_alone() {
     let fixture = Fixture::new();
     write_block(&fixture.bucket, 1, (5, START));
     let broken = write_block(&fixture.bucket, 2, (5, START + 3_600_000));
@@ -255,8 +259,58 @@ fn a_damaged_column_index_is_built_anew_and_a_broken_index_leaves_its_block_out(
         let request = LabelValuesRequest { label: "instance".into(), end: i64::MAX, ..Default::default() };
         let channel = uru.connect().await;
         let answer: LabelValuesResponse = unary(&channel, "/thanos.Store/LabelValues", request).await.unwrap();
-        assert_eq!(answer.values.len(), 5);
+        assert_eq!((answer.values.len(), answer.warnings.len()), (5, 1));
     });
+}
+
+#[test]
+fn a_block_whose_index_or_meta_cannot_be_read_is_missed_by_name_until_it_can() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (5, START));
+    let broken = write_block(&fixture.bucket, 2, (3, START + 3_600_000));
+    let id = broken.file_name().unwrap().to_str().unwrap();
+    let [index, meta] =
+        ["index", "meta.json"].map(|name| (broken.join(name), std::fs::read(broken.join(name)).unwrap()));
+    let other = std::fs::read_to_string(&meta.0).unwrap().replace(id, "01M7YFZP7XEVXZPFAJ3G00DZX3");
+    let damages: [(&Path, &[u8], &str); 5] = [
+        (&index.0, &index.1[..index.1.len() - 9], "index: "),
+        (&index.0, b"no index", "index: "),
+        (&meta.0, &meta.1[..40], "meta.json: "),
+        (&meta.0, other.as_bytes(), "meta.json is that of block 01M7YFZP7XEVXZPFAJ3G00DZX3"),
+        (&meta.0, b"{\"version\": 2}", "meta.json: "),
+    ];
+    for (path, bytes, why) in damages {
+        let sound = std::fs::read(path).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        let uru = fixture.start_as("all-in-one", &["--sync-block-duration=50ms", "--no-self-scrape"]);
+        assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0), "{why}");
+        let (found, warnings) = everything_from(&uru, START, false).unwrap();
+        let names = |text: &str| text.starts_with(&format!("block {id}: ")) && text.contains(why);
+        assert!(found == 5 && warnings.len() == 1 && names(&warnings[0]), "{why}: {found} {warnings:?}");
+        let refused = everything_from(&uru, START, true).unwrap_err();
+        assert!(refused.code() == Code::Aborted && names(refused.message()), "{refused:?}");
+        let query = format!("/api/v1/query?query=count(up)&time={}", (START + 4_000_000) / 1000);
+        let (status, body) = uru.get(&query);
+        assert!(status == 200 && body.contains(id) && body.contains("\"result\":[]"), "{body}");
+        let (status, body) = uru.get(&format!("{query}&partial_response=false"));
+        assert!(status != 200 && body.contains(id), "{body}");
+        let (_, blocks) = uru.get("/api/v1/blocks?view=loaded");
+        assert!(!blocks.contains(id), "{blocks}");
+        std::fs::write(path, sound).unwrap();
+        wait(|| uru.metric("thanos_bucket_store_blocks_loaded") == Some(2.0));
+        assert_eq!(everything_from(&uru, START, true).unwrap(), (5, Vec::new()), "{why}");
+        drop(uru);
+        std::fs::remove_dir_all(fixture.data_dir()).unwrap();
+    }
+}
+
+/// How many series there are from a time on, and the warnings beside them.
+fn everything_from(uru: &Uru, min_time: i64, aborts: bool) -> Result<(usize, Vec<String>), tonic::Status> {
+    run(async {
+        let request = SeriesRequest { min_time, partial_response_strategy: aborts.into(), ..everything() };
+        let (found, warnings) = series(&uru.connect().await, request).await?;
+        Ok((found.len(), warnings))
+    })
 }
 
 fn blocks_with_index(data_dir: &Path) -> Vec<PathBuf> {

@@ -9,7 +9,7 @@ use crate::io::File;
 use crate::model::{BlockId, Error, ErrorKind, Labels, Resolution, TimeRange};
 
 use crate::bucket::Meta;
-use crate::index::{BlockIndex, ChunkColumns};
+use crate::index::{BlockIndex, ChunkColumns, Unreadable};
 
 use super::series::ChunkPlace;
 
@@ -90,6 +90,17 @@ impl BlockInfo {
             external_labels: meta.external_labels(),
         }
     }
+
+    /// What is known of a block whose meta.json can't be read: it may hold anything.
+    pub fn unknown(id: BlockId) -> Self {
+        let (min_time, max_time, external_labels) = (i64::MIN, i64::MAX, Labels::default());
+        Self { id, min_time, max_time, resolution: Resolution::RAW, series: 0, external_labels }
+    }
+
+    /// Whether its meta.json could be read.
+    pub fn is_known(&self) -> bool {
+        self.min_time > i64::MIN || self.max_time < i64::MAX
+    }
 }
 
 impl Segments {
@@ -135,6 +146,11 @@ impl OpenedBlock {
             ChunkSource::Memory(segments) => segments.iter().map(|segment| segment.len() as u64).sum(),
         };
         Self { info, index, chunks, chunk_bytes, extension: OnceLock::new() }
+    }
+
+    /// A block that can't be read because of `error`, which whoever asks for it is told.
+    pub fn unreadable(info: BlockInfo, error: Error) -> Self {
+        Self::new(info, Arc::new(Unreadable(error)), ChunkSource::Remote(Vec::new()))
     }
 
     /// The same block with its chunks elsewhere.

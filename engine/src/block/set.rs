@@ -147,7 +147,8 @@ fn matches_block(matchers: &[Matcher], block: &OpenedBlock) -> bool {
     })
 }
 
-/// Appends blocks of the coarsest of `levels`, and between them blocks of the finer ones.
+/// Appends blocks of the coarsest of `levels`, and between them, and in the place of those that can't be read,
+/// blocks of the finer ones.
 fn cover(levels: &[Vec<Arc<OpenedBlock>>], range: TimeRange, found: &mut Vec<Arc<OpenedBlock>>) {
     let Some((coarsest, finer)) = levels.split_first() else { return };
     if range.min_time > range.max_time {
@@ -162,6 +163,10 @@ fn cover(levels: &[Vec<Arc<OpenedBlock>>], range: TimeRange, found: &mut Vec<Arc
         if info.min_time > range.max_time {
             break;
         }
+        if !block.index().is_readable() {
+            found.push(Arc::clone(block));
+            continue;
+        }
         cover(finer, TimeRange::new(start, info.min_time.saturating_sub(1)), found);
         found.push(Arc::clone(block));
         start = start.max(info.max_time);
@@ -174,6 +179,7 @@ mod tests {
     use super::super::opened::{BlockInfo, ChunkSource};
     use super::*;
     use crate::index::{column, tsdb};
+    use crate::model::{Error, ErrorKind};
 
     /// An empty block; its number is its id.
     fn block(number: u128, (min_time, max_time): (i64, i64), resolution: Resolution, zone: &str) -> Arc<OpenedBlock> {
@@ -233,6 +239,35 @@ mod tests {
             block(2, (100, 200), Resolution::FIVE_MINUTES, "a"),
         ]);
         assert_eq!(choose(&set, (0, 399), Resolution::FIVE_MINUTES), [1, 2]);
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_is_asked_and_finer_ones_beside_it() {
+        let labels = Labels::from_pairs([("zone", "a")]);
+        let broken =
+            |info: BlockInfo| Arc::new(OpenedBlock::unreadable(info, Error::new(ErrorKind::Corrupt, "index: broken")));
+        let of_times = |number, range: (i64, i64), resolution| BlockInfo {
+            min_time: range.0,
+            max_time: range.1,
+            resolution,
+            external_labels: labels.clone(),
+            ..BlockInfo::unknown(BlockId(number))
+        };
+        let (raw, five) = (Resolution::RAW, Resolution::FIVE_MINUTES);
+        let set = BlockSet::new([
+            block(1, (0, 400), raw, "a"),
+            block(2, (0, 100), five, "a"),
+            broken(of_times(3, (100, 200), five)),
+            block(4, (200, 400), five, "a"),
+            broken(of_times(5, (400, 500), raw)),
+            broken(BlockInfo::unknown(BlockId(6))),
+        ]);
+        assert_eq!(choose(&set, (0, 99), five), [6, 2]);
+        assert_eq!(choose(&set, (0, 499), five), [6, 2, 3, 1, 4, 5]);
+        assert_eq!(choose(&set, (0, 399), raw), [6, 1]);
+        assert_eq!(choose(&set, (400, 400), raw), [6, 5]);
+        let of_b = ids(&set.choose(&[Matcher::equal("zone", "b")], TimeRange::ALL, raw, &[]));
+        assert_eq!(of_b, [6], "nobody knows whose it is");
     }
 
     #[test]

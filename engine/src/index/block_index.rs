@@ -9,6 +9,11 @@ use crate::postings::Ordinals;
 /// In the column index ordinals are 0..n without gaps; in the TSDB index they are the series
 /// references, and there are gaps.
 pub trait BlockIndex: Send + Sync {
+    /// False when all that it answers is why it can't be read.
+    fn is_readable(&self) -> bool {
+        true
+    }
+
     /// All series.
     fn all(&self) -> Result<Ordinals, Error>;
 

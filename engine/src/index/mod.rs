@@ -16,10 +16,13 @@ pub mod pages;
 pub(crate) mod select;
 /// The TSDB's index file, versions 1 and 2.
 pub mod tsdb;
+/// No index, with the reason.
+pub mod unreadable;
 
 pub use block_index::{BlockIndex, ChunkColumns};
 pub use header_index::HeaderIndex;
 pub use labels::SeriesLabels;
+pub use unreadable::Unreadable;
 
 use crate::model::ChunkRef;
 

@@ -204,7 +204,7 @@ impl Companions<'_> {
 
 /// What is served and where; with an empty bucket, how to put a block there.
 fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
-    let blocks = gateway.blocks.current().set.len();
+    let blocks = gateway.blocks.current().synced.len();
     let mut text = format!(
         "uru serves {blocks} blocks of the bucket {}\n  \
          StoreAPI      grpc://{grpc}   (give it to a querier: --endpoint={grpc})\n  \

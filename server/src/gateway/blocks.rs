@@ -1,9 +1,9 @@
 //! Which blocks are open: an immutable set that a sync replaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use engine::block::{BlockSet, OpenedBlock};
+use engine::block::{BlockInfo, BlockSet, OpenedBlock};
 use engine::model::{BlockId, Error};
 
 use super::load::Loader;
@@ -19,9 +19,9 @@ pub struct Blocks {
 /// One state of the blocks.
 #[derive(Debug, Default)]
 pub struct Current {
-    /// The blocks.
+    /// The blocks, those that can't be read among them.
     pub set: Arc<BlockSet>,
-    /// What the bucket holds of each.
+    /// What the bucket holds of each that can be read.
     pub synced: BTreeMap<BlockId, SyncedBlock>,
     /// When it was seen in the bucket, in Unix milliseconds; 0: not yet.
     pub refreshed: i64,
@@ -75,19 +75,24 @@ impl Syncer {
             }
         };
         let old = blocks.current();
+        let is_new = |id: BlockId| old.set.get(id).is_none_or(|block| !block.index().is_readable());
         let new: Vec<&SyncedBlock> =
-            view.blocks.iter().filter(|(id, _)| old.set.get(**id).is_none()).map(|(_, block)| block).collect();
-        let opened = self.loader.open_all(new).await;
+            view.blocks.iter().filter(|(id, _)| is_new(**id)).map(|(_, block)| block).collect();
+        let mut opened = self.loader.open_all(new).await;
+        let unknown =
+            |(id, error): (&BlockId, &Error)| Arc::new(OpenedBlock::unreadable(BlockInfo::unknown(*id), error.clone()));
+        opened.extend(view.unreadable.iter().map(unknown));
         // Column indexes may have been built while blocks were opened.
         let old = blocks.current();
         let stays = |id: BlockId| view.blocks.contains_key(&id) || view.incomplete.is_some();
-        let kept = old.set.blocks().filter(|block| stays(block.id())).cloned();
+        let tried: BTreeSet<BlockId> = opened.iter().map(|block| block.id()).collect();
+        let kept = old.set.blocks().filter(|block| stays(block.id()) && !tried.contains(&block.id())).cloned();
         let set = BlockSet::new(kept.chain(opened));
-        let gone: Vec<BlockId> = old.set.blocks().map(|block| block.id()).filter(|id| !stays(*id)).collect();
+        let gone: Vec<BlockId> = old.synced.keys().copied().filter(|id| !stays(*id)).collect();
         let mut synced = old.synced.clone();
         synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
-        synced.retain(|id, _| set.get(*id).is_some());
-        self.metrics.blocks_loaded.set(i64::try_from(set.len()).unwrap_or(i64::MAX));
+        synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
+        self.metrics.blocks_loaded.set(i64::try_from(synced.len()).unwrap_or(i64::MAX));
         let error = view.incomplete.as_ref().map(ToString::to_string);
         blocks.replace(Current { set: Arc::new(set), synced, refreshed: now(), error });
         for id in gone {
@@ -110,7 +115,7 @@ impl Syncer {
     pub async fn sync_first(&self, blocks: &Blocks) -> Result<(), Error> {
         self.sync(blocks).await?;
         let current = blocks.current();
-        self.loader.remove_others(|id| current.set.get(id).is_some());
+        self.loader.remove_others(|id| current.synced.contains_key(&id));
         Ok(())
     }
 }

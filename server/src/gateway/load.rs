@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::block::OpenedBlock;
+use engine::block::{BlockInfo, OpenedBlock};
 use engine::bucket::{BlockObject, ObjectName};
 use engine::index::BlockIndex;
 use engine::index::column::{self, Check};
@@ -98,7 +98,7 @@ impl Loader {
         Self { form, ..self }
     }
 
-    /// Opens `blocks`; those that can't be opened are left out, with a warning each.
+    /// Opens `blocks`; those that can't be opened say why to whoever asks for them.
     pub async fn open_all(&self, blocks: Vec<&SyncedBlock>) -> Vec<Arc<OpenedBlock>> {
         let (mut opened, others) = match self.form {
             IndexForm::Column => self.disk.open_all(blocks, self.concurrency.min(self.threads), &self.metrics).await,
@@ -111,18 +111,18 @@ impl Loader {
                 Ok(opened) => {
                     self.metrics.block_loaded(started.elapsed());
                     tracing::debug!(block = %block.meta.ulid, elapsed = ?started.elapsed(), "loaded new block");
-                    Some(Arc::new(opened))
+                    Arc::new(opened)
                 }
                 Err(error) => {
                     self.metrics.block_load_failures.inc();
                     tracing::warn!(block = %block.meta.ulid, %error, "loading block failed");
-                    None
+                    Arc::new(OpenedBlock::unreadable(BlockInfo::from_meta(&block.meta), error))
                 }
             }
         });
         let mut opening = std::pin::pin!(stream::iter(opening).buffer_unordered(self.concurrency));
         while let Some(block) = opening.next().await {
-            opened.extend(block);
+            opened.push(block);
         }
         opened
     }
@@ -177,9 +177,7 @@ impl Loader {
     }
 
     async fn open(&self, block: &SyncedBlock) -> Result<OpenedBlock, Error> {
-        let id = block.meta.ulid;
-        let index = self.index(id, block).await.map_err(|error| error.within(format_args!("block {id}")))?;
-        Ok(self.disk.opened(block, index))
+        Ok(self.disk.opened(block, self.index(block.meta.ulid, block).await?))
     }
 
     /// The block's index in the form that it has now: column indexes of large new blocks are built

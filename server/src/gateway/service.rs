@@ -73,7 +73,7 @@ impl Gateway {
             whole.min_time = whole.min_time.min(range.min_time);
             whole.max_time = whole.max_time.max(range.max_time);
         }
-        for info in current.set.blocks().map(|block| block.info()) {
+        for info in current.set.blocks().map(|block| block.info()).filter(|info| info.is_known()) {
             whole.min_time = whole.min_time.min(info.min_time);
             whole.max_time = whole.max_time.max(info.max_time);
             groups.entry(info.external_labels.clone()).or_default().push(TimeRange::new(info.min_time, info.max_time));

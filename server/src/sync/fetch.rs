@@ -99,6 +99,9 @@ pub struct View {
     /// Blocks whose meta.json or deletion mark is whole and not understood, such as one of a version to come,
     /// with the reason. They are somebody's: not to be deleted, and not to be merged around.
     pub unknown: BTreeMap<BlockId, Error>,
+    /// Blocks whose meta.json is there and says nothing, cut off or not understood, with the reason; but for
+    /// those that are to be deleted.
+    pub unreadable: BTreeMap<BlockId, Error>,
     /// Blocks with a deletion mark, whether they count or not.
     pub marked: BTreeMap<BlockId, DeletionMark>,
     /// Blocks that were left out because others hold the same.
@@ -355,6 +358,9 @@ impl View {
             }
             None
         });
+        if let (Read::Corrupted(error) | Read::Unknown(error), None) = (&read, &deletion_mark) {
+            self.unreadable.insert(id, error.clone());
+        }
         match read {
             Read::Meta(meta) => drop(self.blocks.insert(id, SyncedBlock { meta, files, deletion_mark })),
             Read::Gone => {
@@ -397,9 +403,9 @@ fn note(listed: &mut BTreeMap<BlockId, BlockFiles>, object: &ObjectInfo) {
 /// What a meta.json says. One that was cut off is what a broken-off upload leaves; one that is whole is not,
 /// whatever it holds.
 fn understand(id: BlockId, bytes: &[u8]) -> Read {
-    match Meta::parse(bytes).map_err(|error| error.within(id)) {
+    match Meta::parse(bytes) {
         Ok(meta) if meta.ulid != id => {
-            let message = format!("{id}: meta.json is that of block {}", meta.ulid);
+            let message = format!("meta.json is that of block {}", meta.ulid);
             Read::Unknown(Error::new(ErrorKind::Corrupt, message))
         }
         Ok(mut meta) => {
