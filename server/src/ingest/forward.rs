@@ -18,6 +18,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use super::refusal::Refusal;
 use crate::edge::connect::TlsClient;
+use crate::telemetry::causes::with_causes;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
@@ -178,7 +179,7 @@ async fn call(mut channel: Counted<Channel>, framed: Bytes, compression: Compres
     }
     let body = Body::new(Full::new(framed).map_err(|never| match never {}));
     let request = request.body(body).map_err(|error| Status::internal(error.to_string()))?;
-    let away = |error: tonic::transport::Error| Status::unavailable(chain(&error));
+    let away = |error: tonic::transport::Error| Status::unavailable(with_causes(&error));
     let response = channel.ready().await.map_err(away)?.call(request).await.map_err(away)?;
     let (parts, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers) {
@@ -193,17 +194,6 @@ async fn call(mut channel: Counted<Channel>, framed: Bytes, compression: Compres
 
 fn outcome(status: Status) -> Result<(), Status> {
     if status.code() == Code::Ok { Ok(()) } else { Err(status) }
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use super::config::{BucketConfig, Provider};
 use super::metrics::BucketMetrics;
 use super::s3;
+use crate::telemetry::causes::with_causes;
 
 /// Objects above this many bytes are uploaded in parts of it.
 const PART_BYTES: usize = 64 << 20;
@@ -374,8 +375,11 @@ impl Bucket {
         }
     }
 
-    fn error(&self, what: &str, name: &str, error: &dyn std::fmt::Display) -> Error {
-        Error::new(ErrorKind::Unavailable, format!("bucket {}: {what} {name}: {error}", self.name))
+    /// An error that names the bucket and the object, if there is one.
+    fn error(&self, what: &str, name: &str, error: &dyn std::error::Error) -> Error {
+        let space = if name.is_empty() { "" } else { " " };
+        let message = format!("bucket {}: {what}{space}{name}: {}", self.name, with_causes(error));
+        Error::new(ErrorKind::Unavailable, message)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Logs, metrics and profiles of the process.
 
+/// What errors of libraries leave out.
+pub mod causes;
 /// Log lines in logfmt or JSON.
 pub mod log;
 /// The memory budget.
