@@ -24,6 +24,8 @@ pub mod blocks;
 pub mod faulty;
 /// An open file, shared by all shards.
 pub mod file;
+/// Freed memory.
+pub mod freed;
 /// Files mapped into memory.
 pub mod mmap;
 /// `pread` and `pwrite`: the fallback.
