@@ -8,7 +8,7 @@ mod write;
 use std::path::Path;
 
 use support::Uru;
-use write::{body, float_series, post};
+use write::{Family, WriteRequest, body, float_series, packed, post};
 
 /// What an instant query at `time`, in seconds, answers; now without one.
 fn query(uru: &Uru, expression: &str, time: Option<i64>) -> serde_json::Value {
@@ -38,8 +38,16 @@ fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
     let answer = post(&uru.http, "/api/v1/receive", &snappy, &body(&[sent])).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(query(&uru, "sent*2", Some(seconds))[0]["value"][1], "9");
+    let said = "{\"sent\":[{\"help\":\"What was \\\"sent\\\".\",\"type\":\"counter\",\"unit\":\"\"}]}";
+    let family = Family { kind: 1, name: "sent".into(), help: "What was \"sent\".".into() };
+    let request = WriteRequest { metadata: vec![family], ..WriteRequest::default() };
+    assert_eq!(post(&uru.http, "/api/v1/receive", &snappy, &packed(&request)).unwrap().status, 200);
+    uru.wait_for("/api/v1/metadata?metric=sent", said);
+    uru.wait_for("/api/v1/metadata?metric=thanos_build_info", "\"type\":\"gauge\"");
     uru.kill();
     let uru = start(data.path());
+    uru.wait_for("/api/v1/metadata?metric=sent", said);
+    uru.wait_for("/api/v1/metadata?limit=1", "\"data\":{\"");
     uru.wait_for(&format!("/api/v1/query?query=sent&time={seconds}"), "\"4.5\"");
     uru.wait_for("/api/v1/query?query=count_over_time(up[1h])", "\"job\":\"uru\"");
 }

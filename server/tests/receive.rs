@@ -31,7 +31,7 @@ fn to_v1(request: &write_v2::Request) -> WriteRequest {
         let samples: Vec<(i64, f64)> = series.samples.iter().map(|sample| (sample.timestamp, sample.value)).collect();
         float_series(&labels, &samples)
     });
-    WriteRequest { timeseries: series.collect() }
+    WriteRequest { timeseries: series.collect(), ..WriteRequest::default() }
 }
 
 fn read_back_whole(version: u8) {
@@ -178,7 +178,7 @@ fn what_was_acknowledged_is_there_after_a_kill_and_none_twice() {
                 .map(|name| float_series(&[("__name__", "crash"), ("name", name)], &[(time, at as f64)]))
                 .collect();
             assert_eq!(write(&uru, "", &series).status, 200);
-            recorded(&WriteRequest { timeseries: series }, &mut expected);
+            recorded(&WriteRequest { timeseries: series, ..WriteRequest::default() }, &mut expected);
         }
         uru.kill();
     }
@@ -202,10 +202,10 @@ fn series_are_placed_on_a_ring_and_one_receiver_of_three_may_be_away() {
     let answer = write(&router, "team", &series(NOW));
     assert_eq!(answer.status, 200, "{}", answer.body);
     let mut expected = Samples::new();
-    recorded(&WriteRequest { timeseries: series(NOW) }, &mut expected);
+    recorded(&WriteRequest { timeseries: series(NOW), ..WriteRequest::default() }, &mut expected);
     receivers.remove(0).kill();
     assert_eq!(write(&router, "team", &series(NOW + 1000)).status, 200);
-    recorded(&WriteRequest { timeseries: series(NOW + 1000) }, &mut expected);
+    recorded(&WriteRequest { timeseries: series(NOW + 1000), ..WriteRequest::default() }, &mut expected);
     // Two of three are a quorum, so that what is acknowledged is on both that are left.
     for uru in &receivers {
         assert_eq!(samples(&stored(uru, "ring"), &EXTERNAL), expected);

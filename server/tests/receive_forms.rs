@@ -219,7 +219,7 @@ fn bodies_in_zstd_are_taken() {
     let data = tempfile::tempdir().unwrap();
     let uru = start(data.path(), &[]);
     let series = [float_series(&[("__name__", "packed")], &[(NOW, 1.0), (NOW + 1, 2.0)])];
-    let request = write::WriteRequest { timeseries: series.to_vec() }.encode_to_vec();
+    let request = write::WriteRequest { timeseries: series.to_vec(), ..Default::default() }.encode_to_vec();
     let packed = ruzstd::encoding::compress_to_vec(&*request, ruzstd::encoding::CompressionLevel::Fastest);
     let headers = [("Content-Encoding", "zstd"), ("Content-Type", "application/x-protobuf")];
     let answer = post(&uru.write_address(), "/api/v1/receive", &headers, &packed).unwrap();

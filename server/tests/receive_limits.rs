@@ -24,6 +24,7 @@ use server::cluster::hashring::Algorithm;
 use server::ingest::forward::{Compression, ForwardOptions, Peers};
 use server::ingest::limits::{Limiter, LimitsConfig};
 use server::ingest::metrics::ReceiveMetrics;
+use server::ingest::noted::Noted;
 use server::ingest::otlp::Translation;
 use server::ingest::ring::{RingSource, Rings};
 use server::ingest::tenant::Tenancy;
@@ -167,7 +168,7 @@ fn noisy(round: i64) -> WriteRequest {
         let value = f64::from_bits(noise >> 2 | 1 << 61);
         float_series(&[("__name__", "full"), ("name", &name)], &[(NOW + round, value)])
     });
-    WriteRequest { timeseries: series.collect() }
+    WriteRequest { timeseries: series.collect(), ..WriteRequest::default() }
 }
 
 #[test]
@@ -224,6 +225,7 @@ fn routes(ingest: Arc<Ingest>) -> Router {
         translation: Translation::default(),
     };
     handlers::routes(&Arc::new(Receiver {
+        noted: Noted::default(),
         options,
         ingest: held,
         limiter: Limiter::new(LimitsConfig::default(), registry),

@@ -58,7 +58,7 @@ impl Load {
                     Some(other) => panic!("{other}"),
                 }
             }
-            recorded(&WriteRequest { timeseries: series }, &mut sent);
+            recorded(&WriteRequest { timeseries: series, ..WriteRequest::default() }, &mut sent);
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
         unreachable!("the rounds have no end")

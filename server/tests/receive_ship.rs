@@ -37,7 +37,7 @@ const DROPPED: &str = "uru_receive_blocks_dropped_unshipped_total";
 fn minutes(start: i64, count: i64) -> WriteRequest {
     let times: Vec<(i64, f64)> = (0..count).map(|at| (start + at * MINUTE, at as f64)).collect();
     let series = |name| float_series(&[("__name__", "shipped"), ("name", name)], &times);
-    WriteRequest { timeseries: vec![series("a"), series("b")] }
+    WriteRequest { timeseries: vec![series("a"), series("b")], ..WriteRequest::default() }
 }
 
 fn samples_of(request: &WriteRequest) -> Samples {

@@ -11,7 +11,7 @@ use super::create::Located;
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
-use super::{Head, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
+use super::{Head, Metadata, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::{EncodedLabels, LabelFault};
 use crate::model::HistogramValue;
 use crate::model::value::is_stale_nan;
@@ -21,6 +21,9 @@ use crate::wal::{Order, Recorder};
 
 /// Series of one pass.
 const AHEAD: usize = 64;
+
+/// Metrics of which a head keeps what is said: more are an attack or a mistake.
+const METADATA_MAX: usize = 1 << 17;
 
 /// No series has this number.
 const NONE: u32 = u32::MAX;
@@ -522,12 +525,27 @@ impl Head {
 
     /// Notes what is said of the metric `name`; whether it is new.
     pub(super) fn note_metadata(&mut self, name: &str, metadata: OwnedMetadata) -> bool {
-        let name = self.symbols.intern(name.as_bytes());
+        let known = self.symbols.find(name.as_bytes()).filter(|name| self.metadata.contains_key(name));
+        if known.is_none() && self.metadata.len() >= METADATA_MAX {
+            return false;
+        }
+        let name = known.unwrap_or_else(|| self.symbols.intern(name.as_bytes()));
         if self.metadata.get(&name) == Some(&metadata) {
             return false;
         }
         self.metadata.insert(name, metadata);
         true
+    }
+
+    /// Notes what `batch` says of metric families; what is new goes to `recorder`.
+    pub fn note_families(&mut self, batch: &WriteBatch, (tenant, recorder): (u32, &mut Recorder)) {
+        let record = |(name, Metadata { kind, help, unit })| MetadataRecord { kind: kind as u8, name, help, unit };
+        let is_new = |(name, said): &(&str, Metadata<'_>)| {
+            let (kind, help, unit) = (said.kind, said.help.to_owned(), said.unit.to_owned());
+            self.note_metadata(name, OwnedMetadata { kind, help, unit })
+        };
+        let new: Vec<_> = batch.families().filter(is_new).map(record).collect();
+        recorder.metadata(tenant, &new);
     }
 
     /// Appends a late sample again that was recorded as such.

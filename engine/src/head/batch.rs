@@ -35,13 +35,13 @@ pub struct WriteBatch {
     /// Where the labels of series lie; `None` for the text.
     body: Option<Body>,
     text: Vec<u8>,
-    series: Vec<Row>,
-    times: Vec<i64>,
-    values: Vec<f64>,
+    columns: Columns,
     starts: Vec<i64>,
     histograms: Vec<HistogramRow>,
     exemplars: Vec<ExemplarRow>,
     metadata: Vec<MetadataRow>,
+    /// Names of metric families and what is said of them.
+    families: Vec<(Place, MetadataRow)>,
 }
 
 /// The body of a request. The memory of bodies is used again: a process that receives has some of them at
@@ -49,29 +49,75 @@ pub struct WriteBatch {
 #[derive(Clone, Debug)]
 struct Body(Vec<u8>);
 
-/// Bodies that nobody needs any more.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Series and samples of a batch, whose memory is used again too: edges take it and shards give it back, so
+/// that an allocator with a heap for each thread would go through megabytes of fresh pages for them.
+#[derive(Clone, Debug, Default)]
+struct Columns {
+    series: Vec<Row>,
+    times: Vec<i64>,
+    values: Vec<f64>,
+}
 
-/// Most bodies that are kept.
+/// What nobody needs any more.
+struct Spare<T>(Mutex<Vec<T>>);
+
+static SPARE_BODIES: Spare<Vec<u8>> = Spare::new();
+static SPARE_COLUMNS: Spare<(Vec<Row>, Vec<i64>, Vec<f64>)> = Spare::new();
+
+/// Most bodies, and most columns, that are kept.
 const SPARE_MAX: usize = 8;
 
-/// Most bytes of a body that is kept.
+/// Most bytes of a body, or of the columns of series, that is kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
+
+impl<T> Spare<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, spare: T) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < SPARE_MAX {
+            kept.push(spare);
+        }
+    }
+}
 
 /// Room for the body of a request: `len` bytes that mean nothing.
 pub fn body_room(len: usize) -> Vec<u8> {
-    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut room = spare.unwrap_or_default();
+    let mut room = SPARE_BODIES.take().unwrap_or_default();
     room.resize(len, 0);
     room
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_MAX && self.0.capacity() <= SPARE_BYTES_MAX {
-            spare.push(std::mem::take(&mut self.0));
+        if self.0.capacity() <= SPARE_BYTES_MAX {
+            SPARE_BODIES.keep(std::mem::take(&mut self.0));
         }
+    }
+}
+
+impl Drop for Columns {
+    fn drop(&mut self) {
+        let rooms = [
+            self.series.capacity() * size_of::<Row>(),
+            self.times.capacity() * size_of::<i64>(),
+            self.values.capacity() * size_of::<f64>(),
+        ];
+        if rooms[0] == 0 || rooms.iter().any(|room| *room > SPARE_BYTES_MAX) {
+            return;
+        }
+        let (mut series, mut times, mut values) =
+            (std::mem::take(&mut self.series), std::mem::take(&mut self.times), std::mem::take(&mut self.values));
+        series.clear();
+        times.clear();
+        values.clear();
+        SPARE_COLUMNS.keep((series, times, values));
     }
 }
 
@@ -229,9 +275,10 @@ impl MetricKind {
 }
 
 impl WriteBatch {
-    /// An empty batch.
+    /// An empty batch, with room if some was left over.
     pub fn new() -> Self {
-        Self::default()
+        let (series, times, values) = SPARE_COLUMNS.take().unwrap_or_default();
+        Self { columns: Columns { series, times, values }, ..Self::default() }
     }
 
     /// Says in which bytes the labels of all series lie that [`WriteBatch::push_encoded_series`] has
@@ -266,8 +313,8 @@ impl WriteBatch {
     /// Appends a sample at `time` (Unix milliseconds) to the series that was started last.
     #[inline]
     pub fn push_sample(&mut self, time: i64, value: f64) {
-        self.times.push(time);
-        self.values.push(value);
+        self.columns.times.push(time);
+        self.columns.values.push(value);
         if !self.starts.is_empty() {
             self.starts.push(0);
         }
@@ -279,7 +326,7 @@ impl WriteBatch {
         if start == 0 && self.starts.is_empty() {
             return;
         }
-        self.starts.resize(self.times.len(), 0);
+        self.starts.resize(self.columns.times.len(), 0);
         if let Some(last) = self.starts.last_mut() {
             *last = start;
         }
@@ -307,14 +354,20 @@ impl WriteBatch {
         self.last().metadata_end += 1;
     }
 
+    /// Says what the metric family called `name` is, whether the batch has series of it or not.
+    pub fn push_family(&mut self, name: &str, metadata: Metadata<'_>) {
+        let [name, help, unit] = [name, metadata.help, metadata.unit].map(|text| self.push_text(text.as_bytes()));
+        self.families.push((name, MetadataRow { kind: metadata.kind, help, unit }));
+    }
+
     /// Number of series.
     pub fn series_len(&self) -> usize {
-        self.series.len()
+        self.columns.series.len()
     }
 
     /// Number of float samples.
     pub fn samples_len(&self) -> usize {
-        self.times.len()
+        self.columns.times.len()
     }
 
     /// Unix milliseconds of the first sample or histogram, in the order of the request, that is not later
@@ -338,13 +391,13 @@ impl WriteBatch {
 
     /// Whether nothing was pushed.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
+        self.columns.series.is_empty() && self.families.is_empty()
     }
 
     /// The labels of series number `series`.
     #[inline]
     pub fn labels(&self, series: u32) -> EncodedLabels<'_> {
-        let place = self.series[series as usize].labels;
+        let place = self.columns.series[series as usize].labels;
         EncodedLabels(match &self.body {
             None => self.text(place),
             Some(Body(body)) => &body[place.at as usize..][..place.len as usize],
@@ -354,13 +407,13 @@ impl WriteBatch {
     /// The hash of series number `series`.
     #[inline]
     pub fn hash(&self, series: u32) -> SeriesHash {
-        SeriesHash(self.series[series as usize].hash)
+        SeriesHash(self.columns.series[series as usize].hash)
     }
 
     /// What tells series number `series` apart from others of its hash.
     #[inline]
     pub fn check(&self, series: u32) -> SeriesCheck {
-        SeriesCheck(self.series[series as usize].check)
+        SeriesCheck(self.columns.series[series as usize].check)
     }
 
     /// The float samples of series number `series`.
@@ -368,8 +421,8 @@ impl WriteBatch {
     pub fn samples(&self, series: u32) -> Samples<'_> {
         let range = self.range(series, |row| row.samples_end);
         Samples {
-            times: &self.times[range.clone()],
-            values: &self.values[range.clone()],
+            times: &self.columns.times[range.clone()],
+            values: &self.columns.values[range.clone()],
             starts: self.starts.get(range).unwrap_or(&[]),
         }
     }
@@ -391,14 +444,26 @@ impl WriteBatch {
 
     /// What is said of the metric of series number `series`.
     pub fn metadata(&self, series: u32) -> impl Iterator<Item = Metadata<'_>> {
-        let text = |place| std::str::from_utf8(self.text(place)).unwrap_or("");
         let rows = &self.metadata[self.range(series, |row| row.metadata_end)];
-        rows.iter().map(move |row| Metadata { kind: row.kind, help: text(row.help), unit: text(row.unit) })
+        rows.iter().map(|row| self.said(*row))
+    }
+
+    /// Names of metric families and what is said of them.
+    pub fn families(&self) -> impl ExactSizeIterator<Item = (&str, Metadata<'_>)> {
+        self.families.iter().map(|(name, row)| (self.str(*name), self.said(*row)))
+    }
+
+    fn said(&self, row: MetadataRow) -> Metadata<'_> {
+        Metadata { kind: row.kind, help: self.str(row.help), unit: self.str(row.unit) }
+    }
+
+    fn str(&self, place: Place) -> &str {
+        std::str::from_utf8(self.text(place)).unwrap_or("")
     }
 
     fn range(&self, series: u32, end: impl Fn(&Row) -> u32) -> Range<usize> {
-        let start = if series == 0 { 0 } else { end(&self.series[series as usize - 1]) };
-        start as usize..end(&self.series[series as usize]) as usize
+        let start = if series == 0 { 0 } else { end(&self.columns.series[series as usize - 1]) };
+        start as usize..end(&self.columns.series[series as usize]) as usize
     }
 
     fn text(&self, place: Place) -> &[u8] {
@@ -420,20 +485,20 @@ impl WriteBatch {
     }
 
     fn start_series(&mut self, (hash, check): (SeriesHash, SeriesCheck), labels: Place) -> u32 {
-        self.series.push(Row {
+        self.columns.series.push(Row {
             hash: hash.0,
             check: check.0,
             labels,
-            samples_end: self.times.len() as u32,
+            samples_end: self.columns.times.len() as u32,
             histograms_end: self.histograms.len() as u32,
             exemplars_end: self.exemplars.len() as u32,
             metadata_end: self.metadata.len() as u32,
         });
-        self.series.len() as u32 - 1
+        self.columns.series.len() as u32 - 1
     }
 
     fn last(&mut self) -> &mut Row {
-        self.series.last_mut().expect("a series is started before what belongs to it")
+        self.columns.series.last_mut().expect("a series is started before what belongs to it")
     }
 }
 
@@ -452,6 +517,9 @@ mod tests {
         batch.push_series([("__name__", "up"), ("job", "b")]);
         batch.push_sample(3, 3.0);
         batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: "is up", unit: "" });
+        let family = Metadata { kind: MetricKind::Counter, help: "", unit: "bytes" };
+        batch.push_family("read", family);
+        assert_eq!(batch.families().collect::<Vec<_>>(), [("read", family)]);
         assert_eq!((batch.samples(0).values, batch.samples(0).starts), (&[1.0, 2.0][..], &[0, 7][..]));
         assert_eq!((batch.samples(1).times, batch.samples(1).starts), (&[3][..], &[0][..]));
         assert_eq!(batch.exemplars(0).map(|exemplar| exemplar.time).collect::<Vec<_>>(), [2]);
@@ -468,7 +536,24 @@ mod tests {
             assert_eq!(room.len(), len);
             WriteBatch::new().set_body(room);
         }
-        assert!(SPARE.lock().unwrap().len() <= SPARE_MAX);
+        assert!(SPARE_BODIES.0.lock().unwrap().len() <= SPARE_MAX);
+    }
+
+    #[test]
+    fn a_batch_of_used_columns_is_empty() {
+        for _ in 0..2 {
+            let batches = (0..2 * SPARE_MAX).map(|_| {
+                let mut batch = WriteBatch::new();
+                assert!(batch.is_empty() && batch.samples_len() == 0);
+                batch.push_series([("__name__", "up")]);
+                batch.push_sample(1, 2.0);
+                assert_eq!((batch.samples(0).times, batch.samples(0).values), (&[1][..], &[2.0][..]));
+                batch
+            });
+            // More at once than are kept.
+            drop(batches.collect::<Vec<_>>());
+            assert!(SPARE_COLUMNS.0.lock().unwrap().len() <= SPARE_MAX);
+        }
     }
 
     #[test]

@@ -31,7 +31,9 @@ use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreSer
 use crate::ingest::exemplars::ExemplarsService;
 use crate::ingest::forward::{Compression, ForwardOptions, Peers};
 use crate::ingest::limits::{Limiter, LimitsConfig, META_MONITORING_INTERVAL};
+use crate::ingest::metadata::MetadataService;
 use crate::ingest::metrics::{HeadMetrics, ReceiveMetrics};
+use crate::ingest::noted::Noted;
 use crate::ingest::otlp::{TargetInfo, Translation};
 use crate::ingest::ring::{RingSource, Rings};
 use crate::ingest::service::WriteableStore;
@@ -125,6 +127,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
             .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))
             .add_service(ExemplarsService::new(Arc::clone(&wired.held)).into_server())
+            .add_service(MetadataService::new(Arc::clone(&wired.held)).into_server())
             .add_service(StatisticsService::new(Arc::clone(&wired.held)).into_server())
             .add_service(queries::query(api, syntax::Options::ALL))
             .add_service(InfoService::new(info))
@@ -196,6 +199,7 @@ impl Wired {
             rings: Rings::open(config.rings, (config.algorithm, factor), registry)?,
             peers: Peers::new(config.forward, metrics.calls.clone()),
             metrics,
+            noted: Noted::default(),
             ingest: Arc::clone(&held),
             options: config.options,
         };

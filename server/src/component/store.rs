@@ -36,6 +36,7 @@ use crate::gateway::query::GatewayBackend;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::Held;
 use crate::ingest::exemplars::ExemplarsService;
+use crate::ingest::metadata::MetadataService;
 use crate::ingest::statistics::StatisticsService;
 use crate::objstore::cache::metrics::CacheMetrics;
 use crate::objstore::cache::{CacheConfig, PageCache, Ranges};
@@ -240,6 +241,7 @@ fn kept(gateway: &Arc<Gateway>) -> Routes {
     let Some(held) = &gateway.ingest else { return routes };
     routes
         .add_service(ExemplarsService::new(Arc::clone(held)).into_server())
+        .add_service(MetadataService::new(Arc::clone(held)).into_server())
         .add_service(StatisticsService::new(Arc::clone(held)).into_server())
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use engine::model::{Labels, TimeRange};
 use http::Response;
 use proto::thanos::ZLabelSet;
-use proto::thanos::info::{ExemplarsInfo, InfoResponse, QueryApiInfo, StatusInfo, StoreInfo, TsdbInfo};
+use proto::thanos::info::{
+    ExemplarsInfo, InfoResponse, MetricMetadataInfo, QueryApiInfo, StatusInfo, StoreInfo, TsdbInfo,
+};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -126,6 +128,7 @@ impl Describe for GatewayInfo {
             store: Some(store),
             query: Some(QueryApiInfo {}),
             exemplars: self.gateway.ingest.as_ref().map(|_| ExemplarsInfo { min_time: i64::MIN, max_time: i64::MAX }),
+            metric_metadata: self.gateway.ingest.as_ref().map(|_| MetricMetadataInfo {}),
             status: self.gateway.ingest.as_ref().map(|_| StatusInfo {}),
             ..InfoResponse::default()
         })

@@ -127,10 +127,13 @@ impl Receiver {
                         shares.iter().for_each(|(tenant, counts)| self.metrics.written((status, tenant), *counts));
                     }
                 }
+                if let Some(refusal) = &answer.refusal {
+                    self.noted.refused(&tenant, response.status(), &refusal.message);
+                }
                 response
             }
             Err(refused) => {
-                tracing::debug!(tenant, status = refused.status.as_u16(), error = refused.message, "refused a request");
+                self.noted.refused(&tenant, refused.status, &refused.message);
                 with_retry((refused.status, refused.message).into_response())
             }
         };

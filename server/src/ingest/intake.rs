@@ -102,7 +102,8 @@ struct Intake {
 
 impl Intake {
     fn new(place: Place) -> Self {
-        Self { taken: Taken::default(), place, met_unplain: false, is_bad: false }
+        let taken = Taken { batch: WriteBatch::new(), ..Taken::default() };
+        Self { taken, place, met_unplain: false, is_bad: false }
     }
 }
 
@@ -169,15 +170,17 @@ impl<'a> Sink<'a> for Intake {
     }
 
     fn metadata(&mut self, metadata: write::Metadata<'a>) {
-        // Of version 1 it comes without a series, and there is nothing to keep it with.
-        if self.is_bad || !metadata.family.is_empty() || self.taken.batch.is_empty() {
+        let texts = [metadata.family, metadata.help, metadata.unit].map(std::str::from_utf8);
+        let [Ok(family), Ok(help), Ok(unit)] = texts else { return };
+        let kind = MetricKind::from_number(u64::from(metadata.kind));
+        let said = Metadata { kind, help, unit };
+        if kind == MetricKind::Unknown && help.is_empty() && unit.is_empty() {
             return;
         }
-        if let (Ok(help), Ok(unit)) = (std::str::from_utf8(metadata.help), std::str::from_utf8(metadata.unit)) {
-            let kind = MetricKind::from_number(u64::from(metadata.kind));
-            if kind != MetricKind::Unknown || !help.is_empty() || !unit.is_empty() {
-                self.taken.batch.push_metadata(Metadata { kind, help, unit });
-            }
+        if !family.is_empty() {
+            self.taken.batch.push_family(family, said);
+        } else if !self.is_bad && self.taken.batch.series_len() > 0 {
+            self.taken.batch.push_metadata(said);
         }
     }
 }

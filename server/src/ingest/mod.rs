@@ -19,8 +19,12 @@ pub mod http;
 pub mod intake;
 /// What tenants may send.
 pub mod limits;
+/// `thanos.Metadata` over what is kept.
+pub mod metadata;
 /// `thanos_receive_*`.
 pub mod metrics;
+/// What of refusals goes to the log.
+pub mod noted;
 /// OTLP metrics as Prometheus sees them.
 pub mod otlp;
 /// Why a request is refused, and what its sender is told.
@@ -53,6 +57,7 @@ use engine::shard::Ingest;
 use forward::Peers;
 use limits::Limiter;
 use metrics::ReceiveMetrics;
+use noted::Noted;
 use otlp::Translation;
 use ring::Rings;
 use tenant::Tenancy;
@@ -126,4 +131,6 @@ pub struct Receiver {
     pub peers: Peers,
     /// What requests have done.
     pub metrics: ReceiveMetrics,
+    /// What of refusals was said in the log.
+    pub noted: Noted,
 }

@@ -13,6 +13,7 @@ use super::forward::{Compression, ForwardOptions, Peers};
 use super::intake::{Protocol, take};
 use super::limits::{Limiter, LimitsConfig};
 use super::metrics::{HeadMetrics, ReceiveMetrics};
+use super::noted::Noted;
 use super::otlp::Translation;
 use super::ring::{RingSource, Rings};
 use super::ship::{Retention, ShipMetrics, Shipper};
@@ -79,6 +80,7 @@ impl Ingesting {
             rings: rings.expect("no ring is no file that could be wrong"),
             peers: Peers::new(forward, metrics.calls.clone()),
             metrics,
+            noted: Noted::default(),
         });
         HeadMetrics::register(registry, &self.held);
         let routes = super::http::routes(&receiver);

@@ -1,8 +1,11 @@
 //! A small scraper: the process' own metrics in Prometheus' text format as a write request, so that a
 //! process that ingests has something to show at once.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use engine::head::MetricKind;
+use proto::wire::put_varint;
 use proto::write::{Sample, put_label, put_message, put_sample};
 
 /// Time between two scrapes.
@@ -30,13 +33,38 @@ pub fn to_request(text: &str, target: &[(&str, &str)], time: i64) -> Vec<u8> {
         put_sample(&mut message, Sample { time, value, start: 0 });
         put_message(&mut request, 1, &message);
     };
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        if let Some((name, labels, value)) = parse(line) {
+    let mut families: BTreeMap<&str, (u64, String)> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(said) = line.strip_prefix("# ") {
+            note(said, &mut families);
+        } else if let Some((name, labels, value)) = parse(line) {
             push(name, labels, value);
         }
     }
     push("up", Vec::new(), 1.0);
+    for (name, (kind, help)) in families {
+        let mut message = Vec::new();
+        put_message(&mut message, 2, name.as_bytes());
+        put_message(&mut message, 4, help.as_bytes());
+        message.push(1 << 3);
+        put_varint(&mut message, kind);
+        put_message(&mut request, 3, &message);
+    }
     request
+}
+
+/// Notes what a comment says of a metric: `HELP name text` or `TYPE name type`.
+fn note<'t>(said: &'t str, families: &mut BTreeMap<&'t str, (u64, String)>) {
+    let mut words = said.splitn(3, ' ');
+    let (Some(word), Some(name), Some(rest)) = (words.next(), words.next(), words.next()) else { return };
+    match word {
+        "HELP" => families.entry(name).or_default().1 = rest.replace("\\n", "\n").replace("\\\\", "\\"),
+        "TYPE" => {
+            let kind = (0..8).find(|number| MetricKind::from_number(*number).name() == rest);
+            families.entry(name).or_default().0 = kind.unwrap_or_default();
+        }
+        _ => {}
+    }
 }
 
 /// Names and values of labels.
@@ -85,19 +113,22 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use engine::head::Metadata;
+
     use super::*;
     use crate::ingest::intake::{Protocol, take};
 
     #[test]
     fn lines_are_samples_with_the_labels_of_their_target() {
-        let text =
-            "# HELP a x\na_total{b=\"x \\\"y\\\"\\n\",job=\"other\"} 3\nc 1.5e3\nbroken{\nbucket{le=\"+Inf\"} +Inf\n";
+        let text = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"x \\\"y\\\"\\n\",job=\"other\"} 3\nc 1.5e3\nbroken{\nbucket{le=\"+Inf\"} +Inf\n";
         let request = to_request(text, &[("job", "uru"), ("instance", "here")], 9);
         let taken = take(Protocol::V1, request).unwrap();
         let labels = |series| -> Vec<(String, String)> {
             taken.batch.labels(series).pairs().map(|(name, value)| (name.into(), value.into())).collect()
         };
         assert_eq!(taken.batch.series_len(), 4);
+        let said = Metadata { kind: MetricKind::Counter, help: "x", unit: "" };
+        assert_eq!(taken.batch.families().collect::<Vec<_>>(), [("a_total", said)]);
         let expected = [("__name__", "a_total"), ("b", "x \"y\"\n"), ("instance", "here"), ("job", "uru")];
         assert_eq!(labels(0), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(taken.batch.samples(1).values, [1500.0]);

@@ -245,7 +245,7 @@ impl Shipper {
         let Some((bucket, transfer)) = &self.bucket else { return };
         if let Err(error) = self.ship_tenant((tenant, blocks), (bucket, transfer)).await {
             self.metrics.sync_failures.get_or_create(&labels).inc();
-            tracing::warn!(%tenant, %error, "shipping blocks failed, trying again");
+            tracing::warn!(%tenant, %error, "shipping blocks failed");
             silent.fetch_or(error.kind() == ErrorKind::Deadline, Ordering::Relaxed);
         }
     }
@@ -282,6 +282,7 @@ impl Shipper {
                 Err(error) => {
                     self.uploads().failed.insert(*id);
                     self.metrics.upload_failures.get_or_create(&labels).inc();
+                    tracing::warn!(tenant, block = %id, %error, "uploading a block failed, it is tried again");
                     if error.kind() == ErrorKind::Deadline {
                         return Err(error);
                     }

@@ -41,6 +41,23 @@ pub struct WriteRequest {
     /// The series.
     #[prost(message, repeated, tag = "1")]
     pub timeseries: Vec<TimeSeries>,
+    /// What is said of metric families.
+    #[prost(message, repeated, tag = "3")]
+    pub metadata: Vec<Family>,
+}
+
+/// What is said of a metric family in version 1.
+#[derive(Clone, PartialEq, Message)]
+pub struct Family {
+    /// Its type.
+    #[prost(int32, tag = "1")]
+    pub kind: i32,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// What it means.
+    #[prost(string, tag = "4")]
+    pub help: String,
 }
 
 /// Float samples by the labels of their series, as text.
@@ -87,7 +104,11 @@ pub fn float_series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeri
 
 /// Series as a compressed body of version 1.
 pub fn body(series: &[TimeSeries]) -> Vec<u8> {
-    let request = WriteRequest { timeseries: series.to_vec() };
+    packed(&WriteRequest { timeseries: series.to_vec(), ..WriteRequest::default() })
+}
+
+/// A request as it is sent.
+pub fn packed(request: &WriteRequest) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
 }
 

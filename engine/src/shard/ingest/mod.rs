@@ -35,6 +35,7 @@ pub use partition::Partition;
 pub use read::ViewRequest;
 pub use source::HeadSource;
 
+use self::partition::FAMILIES;
 use super::pool::{Pool, ShardContext};
 use crate::head::shapes::ChunkShapes;
 use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, StartTimes, WriteBatch, WriteReport};
@@ -330,7 +331,10 @@ impl Ingest {
         let limits = self.append_limits((&tenant, &batch), limits);
         let batch = Arc::new(batch);
         let mut waiting = Vec::new();
-        for (partition, rows) in self.rows_by_partition(&batch).into_iter().enumerate().filter(|(_, r)| !r.is_empty()) {
+        let has_part = |(partition, rows): &(usize, Vec<u32>)| {
+            !rows.is_empty() || (*partition == FAMILIES && batch.families().len() > 0)
+        };
+        for (partition, rows) in self.rows_by_partition(&batch).into_iter().enumerate().filter(has_part) {
             let (sender, receiver) = flume::bounded(1);
             let (tenant, batch, number) = (Arc::clone(&tenant), Arc::clone(&batch), self.number);
             self.pool.send(partition, move |context| {

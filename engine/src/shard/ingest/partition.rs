@@ -9,6 +9,9 @@ use crate::head::{AppendLimits, Head, Options, WriteBatch, WriteReport};
 use crate::model::{Error, ErrorKind};
 use crate::wal::{Cut, Recorder, Writer};
 
+/// The partition that keeps what is said of metric families, which are of no one series.
+pub(super) const FAMILIES: usize = 0;
+
 /// Heads and log of one partition.
 pub struct Partition {
     pub(super) index: usize,
@@ -56,6 +59,9 @@ impl Partition {
         let (mut recorder, index) = (std::mem::take(&mut self.recorder), self.index);
         let own = self.head(tenant, &mut recorder);
         let report = own.head.append((batch, rows), limits, (own.number, &mut recorder));
+        if index == FAMILIES {
+            own.head.note_families(batch, (own.number, &mut recorder));
+        }
         tenant.parts[index].publish(&own.head);
         self.recorder = recorder;
         // A sample that was there already may still be on its way to the disk, so that also a request
