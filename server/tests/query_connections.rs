@@ -56,9 +56,13 @@ fn an_endpoint_that_is_down_is_listed_for_as_long_as_is_said() {
     let flags = [format!("--endpoint={}", store.address), "--store.unhealthy-timeout=300ms".to_owned()];
     let uru = Uru::start("query", &[&flags[0], &flags[1], "--endpoint.info-timeout=100ms"]);
     uru.wait_for("/api/v1/stores", &store.address);
+    assert!(!uru.log().contains("update of endpoint failed"), "{}", uru.log());
     let address = store.address.clone();
     drop(store);
     wait(|| !uru.get("/api/v1/stores").1.contains(&address));
+    let log = uru.log();
+    let told = log.lines().filter(|line| line.contains("update of endpoint failed") && line.contains(&address));
+    assert_eq!(told.count(), 1, "{log}");
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn the_blocks_page_shows_streams_and_marks_and_marks_blocks_unless_that_is_disab
     for (words, flag) in [(&web[..], no), (&compact[..], no), (&compact[..], yes)] {
         let uru = Uru::start_http(&[words, &[flag]].concat());
         uru.wait_for("/api/v1/blocks", &id(&second));
+        browser.open(&format!("http://{}/status", uru.http));
+        browser.wait("document.body.innerText.includes('Build') && document.body.innerText.includes('goVersion')");
         browser.open(&format!("http://{}/blocks", uru.http));
         browser.wait("document.querySelectorAll('.block').length === 3");
         browser.wait("document.querySelectorAll('.stream').length === 2");

@@ -209,17 +209,23 @@ impl Peer {
         }));
         let answer = answers.await.into_iter().reduce(|first, other| if first.is_ok() { first } else { other });
         let now = SystemTime::now();
+        let answer = answer.unwrap_or_else(|| Err("the group has no members".to_owned()));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.checked = Some(now);
+        let (address, known) = (&self.address, &state.error);
+        match &answer {
+            Err(error) if known.as_ref() != Some(error) => tracing::warn!(address, error, "update of endpoint failed"),
+            Ok(_) if known.is_some() => tracing::info!(address, "endpoint answers again"),
+            _ => {}
+        }
         match answer {
-            Some(Ok(info)) => {
+            Ok(info) => {
                 state.label_sets = Arc::new(info.label_sets.iter().map(labels).collect());
                 state.info = Some(Arc::new(info));
                 state.answered = Some(now);
                 state.error = None;
             }
-            Some(Err(error)) => state.error = Some(error),
-            None => state.error = Some("the group has no members".to_owned()),
+            Err(error) => state.error = Some(error),
         }
     }
 

@@ -10,6 +10,9 @@ export const prefix = meta("uru-prefix").replace(/\/+$/, "");
 /** The subcommand that serves the page: "query", "store", "compact", "all-in-one". */
 export const component = meta("uru-component");
 
+/** Whether it has pages for the blocks of a bucket alone. */
+export const showsBucket = ["store", "compact", "bucket"].includes(component);
+
 export type Labels = Record<string, string>;
 export type HistogramBucket = [number, string, string, string];
 export type HistogramValue = { count: string; sum: string; buckets?: HistogramBucket[] };

@@ -4,7 +4,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { component, prefix } from "./api";
+import { component, prefix, showsBucket } from "./api";
 import { AlertsPage } from "./pages/alerts";
 import { BlocksPage } from "./pages/blocks";
 import { FlagsPage, StatusPage } from "./pages/status";
@@ -27,7 +27,7 @@ const ALL = [
 const BUCKET_ONLY = ["/blocks", "/status", "/flags"];
 const QUERIER_ONLY = (path: string) => path !== "/blocks";
 const PAGES = ALL.filter(({ path }) => {
-  if (component === "store" || component === "compact" || component === "bucket") return BUCKET_ONLY.includes(path);
+  if (showsBucket) return BUCKET_ONLY.includes(path);
   return component === "query" ? QUERIER_ONLY(path) : true;
 });
 

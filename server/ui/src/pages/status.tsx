@@ -1,6 +1,7 @@
 // What runs here: build, run time, flags, and the cardinality of a head where there is one.
 
 import { useState } from "preact/hooks";
+import { showsBucket } from "../api";
 import { Facts, Filter, Page, useApi } from "../parts";
 
 type Count = { name: string; value: number };
@@ -15,8 +16,6 @@ type Tsdb = {
 export function StatusPage() {
   const runtime = useApi<Record<string, unknown>>("status/runtimeinfo");
   const build = useApi<Record<string, unknown>>("status/buildinfo");
-  const tsdb = useApi<Tsdb | Tsdb[]>("status/tsdb");
-  const heads = tsdb.answer ? [tsdb.answer.data].flat() : [];
   return (
     <>
       <Page title="Status" loaded={runtime}>
@@ -25,6 +24,16 @@ export function StatusPage() {
       <Page title="Build" loaded={build}>
         <Facts facts={build.answer?.data ?? {}} />
       </Page>
+      {showsBucket || <Heads />}
+    </>
+  );
+}
+
+function Heads() {
+  const tsdb = useApi<Tsdb | Tsdb[]>("status/tsdb");
+  const heads = tsdb.answer ? [tsdb.answer.data].flat() : [];
+  return (
+    <>
       {heads.map((head) => (
         <Page title="Head">
           <Facts facts={head.headStats ?? {}} />
