@@ -109,6 +109,9 @@ impl Tail {
         if self.count < 2 {
             return self.append_first(time, value, data);
         }
+        if data.capacity() - data.len() < encode::SAMPLE_ROOM {
+            grow(data);
+        }
         let mut writer = BitWriter::resume(data, BitEnd { used: self.used });
         let (place, bytes) = writer.reserve(encode::SAMPLE_ROOM);
         let state = self.state();
@@ -164,10 +167,28 @@ impl Tail {
     }
 }
 
+/// Makes room for a sample and some more: two fifths at a time, to sizes that allocators have classes for, as there
+/// are as many open chunks as series. Doubled, a third of their memory would be unused.
+#[cold]
+fn grow(data: &mut Vec<u8>) {
+    let wanted = (data.capacity() * 7 / 5).next_multiple_of(16).max(data.len() + encode::SAMPLE_ROOM);
+    data.reserve_exact(wanted - data.len());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chunk::xor;
+
+    #[test]
+    fn an_open_chunk_has_little_more_room_than_it_needs() {
+        let (mut tail, mut data) = (Tail::default(), Vec::with_capacity(48));
+        for at in 0..120 {
+            tail.append(1_700_000_000_000 + at * 15_000, (at as f64).sqrt(), &mut data);
+            let needed = data.len() + encode::SAMPLE_ROOM;
+            assert!(data.capacity() <= 48.max(needed * 7 / 5 + 16), "{} of {needed}", data.capacity());
+        }
+    }
 
     #[test]
     fn a_tail_writes_what_the_appender_writes() {
