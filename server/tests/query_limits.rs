@@ -81,6 +81,41 @@ fn a_query_over_a_limit_ends_with_its_name_and_the_next_one_is_answered() {
 }
 
 #[test]
+fn queries_as_high_as_they_may_be_are_answered_and_higher_ones_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let uru = start("all-in-one", folder.path(), &[]);
+    let post = |path: &str, query: &str| {
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("query", query), ("time", "0"), ("start", "0"), ("end", "60"), ("step", "60")])
+            .finish();
+        let kind = ["Content-Type: application/x-www-form-urlencoded"];
+        let (status, _, body) = support::request(&uru.http, ("POST", path), &kind, form.as_bytes());
+        (status, String::from_utf8(body).unwrap())
+    };
+    let chain = |of: &str, operator: &str, count: usize| vec![of; count].join(operator);
+    let up = "up{instance=\"i-0001\"}";
+    for text in [
+        chain("1", "+", 2_000),
+        chain("vector(1)", "*", 1_999),
+        chain(up, " or ", 2_000),
+        format!("sum({})", chain(up, "+", 1_999)),
+    ] {
+        for path in ["/api/v1/query", "/api/v1/query_range", "/api/v1/parse_query"] {
+            let (status, body) = post(path, &text);
+            assert_eq!(status, 200, "{path}: {}", &body[..body.len().min(300)]);
+        }
+        run(ask(&uru, query(&text))).unwrap();
+    }
+    // What these write is as long as the square of the query.
+    for path in ["/api/v1/query_explain", "/api/v1/query?analyze=true"] {
+        assert_eq!(post(path, &chain("vector(1)", "*", 900)).0, 200, "{path}");
+    }
+    assert_eq!(post("/api/v1/format_query", &chain("up", " or ", 300)).0, 200);
+    let (status, body) = post("/api/v1/query", &chain("1", "+", 100_000));
+    assert!(status == 400 && body.contains("expression is 2001 operators deep, the limit is 2000"), "{body}");
+}
+
+#[test]
 fn a_query_that_takes_too_long_ends_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let uru = start("store", folder.path(), &["--query.timeout=0s"]);

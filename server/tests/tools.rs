@@ -316,10 +316,12 @@ fn templates_of_rules_are_refused_in_the_words_of_thanos() {
 fn files_of_rules_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("good.yaml"), "groups: [{name: a, rules: [{record: b, expr: up}]}]").unwrap();
-    std::fs::write(folder.path().join("bad.yaml"), "groups: [{name: a, rules: [{record: b, expr: 'up('}]}]").unwrap();
+    let bad = "groups: [{name: a, rules: [{record: b, expr: 'up('}, {record: c, expr: 'info(up)'}]}]";
+    std::fs::write(folder.path().join("bad.yaml"), bad).unwrap();
     let pattern = |name: &str| format!("--rules={}", folder.path().join(name).display());
     text(&["rules-check", &pattern("good.*")], folder.path());
     let why = error(&["rules-check", &pattern("good.*"), &pattern("*.yaml")], folder.path());
     assert!(why.contains("bad.yaml") && why.contains("could not parse expression"), "{why}");
+    assert!(why.contains("rule 1") && why.contains("is not enabled"), "{why}");
     assert!(error(&["rules-check", &pattern("none*")], folder.path()).contains("matching file not found"));
 }

@@ -187,6 +187,26 @@ fn copies_count_beside_what_they_are_made_of() {
 }
 
 #[test]
+fn labels_that_a_query_makes_count_as_they_are_made() {
+    let long = "x".repeat(1 << 20);
+    for query in [
+        format!("label_join(a_total, \"b\", \"{long}\", \"group\", \"group\")"),
+        format!("label_replace(a_total, \"b\", \"{long}\", \"group\", \".*\")"),
+        format!("count_values by (group) (\"{long}\", a_total)"),
+    ] {
+        let needed =
+            bytes_needed(|engine| match engine.instant(&query, 1_800_000, Arc::new(counters()), &Context::default()) {
+                Ok(_) => true,
+                Err(failed) => {
+                    assert_eq!(failed.error.kind(), ErrorKind::Limit, "{}", &query[..20]);
+                    false
+                }
+            });
+        assert!(((2 << 20)..(10 << 20)).contains(&needed), "{needed} for {}", &query[..20]);
+    }
+}
+
+#[test]
 fn a_canceled_query_and_one_out_of_time_end() {
     let engine = Engine::new(Options::default());
     let context = Context::default();

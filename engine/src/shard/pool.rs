@@ -23,6 +23,9 @@ use crate::model::{Error, ErrorKind};
 use crate::promql::source::{CoreJob, Cores, OwnFiles};
 use crate::select::LabelBuffers;
 
+/// Stack of a shard's thread, for parts of queries as high as queries may be; only what is touched is memory.
+const STACK_BYTES: usize = 64 << 20;
+
 /// Longest time that background work keeps a shard from urgent work.
 pub const SLICE: Duration = Duration::from_millis(1);
 
@@ -305,7 +308,7 @@ impl Shard {
         let failed = |why: String| Error::new(ErrorKind::Unavailable, format!("shard {shard} did not start: {why}"));
         let thread = thread::Builder::new()
             .name(format!("shard-{shard}"))
-            .stack_size(8 << 20)
+            .stack_size(STACK_BYTES)
             .spawn(body)
             .map_err(|error| failed(error.to_string()))?;
         let name = is_ready.recv().map_err(|_| failed("its thread ended".into()))??;

@@ -148,7 +148,8 @@ impl Rule {
         .map(|(_, why)| why.to_owned())
         .collect();
         if !self.expr.is_empty()
-            && let Err(error) = syntax::parse(&self.expr, syntax::Options::ALL)
+            // Rulers take what is experimental only when they are told to.
+            && let Err(error) = syntax::parse(&self.expr, syntax::Options::default())
         {
             wrong.push(format!("could not parse expression: {error}"));
         }

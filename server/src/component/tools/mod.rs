@@ -360,7 +360,7 @@ fn run_rules_check(values: &Values) -> Result<(), String> {
     let patterns = values.list("rules");
     let mut failed = Vec::new();
     let mut fail = |why: String| {
-        tracing::error!(result = "FAILED", error = why);
+        tracing::error!(result = "FAILED", error = why, "rules are not valid");
         failed.push(why);
     };
     for pattern in patterns {

@@ -1,6 +1,7 @@
 //! `quantile` and `count_values`: aggregations that look at every value of a group.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::batch::bitmap;
@@ -12,6 +13,7 @@ use super::super::super::annotations::Annotation;
 use super::super::super::plan::{Aggregate, Grouping, Operator};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::group::{Groups, Merged, View};
+use super::super::labels::Made;
 use super::super::{Evaluator, math};
 use super::extremes;
 
@@ -96,17 +98,27 @@ pub fn count_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matri
     let mut known: HashMap<(usize, u64), usize> = HashMap::new();
     let mut out = Merged::new(eval.count());
     let rows = eval.eval(&aggregate.input)?;
+    let (mut made, row_bytes) = (Made::new(eval), eval.count() * size_of::<f64>());
     for (row, labels) in rows.rows.iter().enumerate() {
         for (step, value) in rows.floats(row) {
-            let to = *known.entry((row, value.to_bits())).or_insert_with(|| {
-                let text = format_float_as(value, Notation::Fixed);
-                out.row(&counted(&mut groups, &labels.labels, label, &text))
-            });
+            let to = match known.entry((row, value.to_bits())) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(place) => {
+                    let text = format_float_as(value, Notation::Fixed);
+                    let labels = counted(&mut groups, &labels.labels, label, &text);
+                    made.add(&labels.labels, row_bytes)?;
+                    *place.insert(out.row(&labels))
+                }
+            };
             count(&mut out.rows, to, step);
         }
         for (step, histogram) in rows.histograms(row) {
             let text = histogram.to_string();
-            let to = out.row(&counted(&mut groups, &labels.labels, label, &text));
+            let (labels, before) = (counted(&mut groups, &labels.labels, label, &text), out.rows.len());
+            let to = out.row(&labels);
+            if out.rows.len() > before {
+                made.add(&labels.labels, row_bytes)?;
+            }
             count(&mut out.rows, to, *step as usize);
         }
     }

@@ -71,10 +71,7 @@ pub fn parse(query: &str, options: Options) -> Result<Expr, ParseError> {
     if let Some(error) = typed.error.take() {
         return Err(*error);
     }
-    if typed.height > HEIGHT_MAX {
-        let message = format!("expression is {} operators deep, the limit is {HEIGHT_MAX}", typed.height);
-        return Err(ParseError::new(query, typed.expr.range(), message));
-    }
+    parser.check_height(&typed)?;
     Ok(typed.into_expr())
 }
 
@@ -105,6 +102,15 @@ impl<'a> Parser<'a> {
             nesting: 0,
             taken_end: 0,
         }
+    }
+
+    /// Refuses an expression once it is too high, before more is read of it.
+    fn check_height(&self, typed: &Typed) -> Parsed<()> {
+        if typed.height <= HEIGHT_MAX {
+            return Ok(());
+        }
+        let message = format!("expression is {} operators deep, the limit is {HEIGHT_MAX}", typed.height);
+        Err(self.error(typed.expr.range(), message))
     }
 
     /// The next token, which stays the next.

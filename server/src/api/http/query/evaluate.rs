@@ -11,6 +11,7 @@ use engine::promql::json::text_bytes;
 use engine::promql::syntax::{self, Expr};
 use engine::promql::{Context, Parsed, QueryResult, RangeSteps, When};
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use super::Api;
 use super::backend::{Question, Scope};
@@ -61,8 +62,10 @@ pub(super) async fn explain_range(State(api): State<Arc<Api>>, params: Params) -
 
 fn explain(api: &Api, params: &Params, when: When) -> Result<Response, Failure> {
     let asked = asked(api, params, when)?;
-    let explained = api.engine.explain(&asked.expr, asked.when)?;
-    Ok(success(&plan(&explained), &[]))
+    syntax::with_room(syntax::height(&asked.expr), || {
+        let explained = api.engine.explain(&asked.expr, asked.when)?;
+        Ok(success(&plan(&explained), &[]))
+    })?
 }
 
 fn instant_when(params: &Params) -> Result<When, Failure> {
@@ -193,7 +196,9 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     let turn = api.gate.enter(&asked.text, deadline).await?;
     context.patience.check()?;
     let shared = Arc::clone(api);
-    let running = turn.spend(move |queued| {
+    let (height, runtime) = (syntax::height(&asked.expr), Handle::current());
+    let work = move |queued| {
+        let _entered = runtime.enter();
         let metrics = &shared.gate.engine;
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
         let begin = Instant::now();
@@ -212,6 +217,7 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         }
         let evaluated = Evaluated { result, queued, prepared, computed };
         render(evaluated, &context.patience).map_err(Failure::from)
-    });
-    running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))?
+    };
+    let running = turn.spend(move |queued| syntax::with_room(height, move || work(queued)));
+    running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))??
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use engine::model::matcher::Matcher;
 use engine::promql::syntax::ast::Expr;
-use engine::promql::syntax::{parse, prettify, to_json};
+use engine::promql::syntax::{height, parse, prettify, to_json, with_room};
 use serde_json::Value;
 
 use super::Api;
@@ -14,11 +14,15 @@ use super::params::Params;
 use super::respond::{Failure, enveloped, success};
 
 pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    Ok(success(&Value::from(prettify(&parsed(&api, &params)?)), &[]))
+    let expr = parsed(&api, &params)?;
+    let text = with_room(height(&expr), || prettify(&expr))?;
+    Ok(success(&Value::from(text), &[]))
 }
 
 pub(super) async fn parsed_tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    Ok(enveloped(to_json(&parsed(&api, &params)?).into_bytes(), &[], &[]))
+    let expr = parsed(&api, &params)?;
+    let tree = with_room(height(&expr), || to_json(&expr))?;
+    Ok(enveloped(tree.into_bytes(), &[], &[]))
 }
 
 fn parsed(api: &Api, params: &Params) -> Result<Expr, Failure> {
