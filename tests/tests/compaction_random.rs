@@ -126,8 +126,14 @@ fn encode(samples: &[(i64, Value)], out: &mut Vec<u8>) -> Encoding {
     }
 }
 
-/// Writes a block; histograms get a chunk each, for their layouts differ.
+/// Writes a block of chunks of random lengths; histograms get a chunk each, for their layouts differ.
 fn write(random: &mut Random, parent: &Path, id: u128, samples: &Samples) -> PathBuf {
+    let len = |first: &Value| if matches!(first, Value::Float(_)) { 1 + random.below(40) as usize } else { 1 };
+    write_chunks(parent, id, samples, len)
+}
+
+/// Writes a block of chunks whose length `len` tells from the first value.
+fn write_chunks(parent: &Path, id: u128, samples: &Samples, mut len: impl FnMut(&Value) -> usize) -> PathBuf {
     let id = BlockId::from_parts(1_700_000_000_000, id);
     let symbols: std::collections::BTreeSet<&str> =
         samples.keys().flat_map(|labels| labels.iter().flat_map(|(name, value)| [name, value])).collect();
@@ -136,8 +142,7 @@ fn write(random: &mut Random, parent: &Path, id: u128, samples: &Samples) -> Pat
         let mut chunks = Vec::new();
         let mut rest = column.as_slice();
         while let Some((_, first)) = rest.first() {
-            let len = if matches!(first, Value::Float(_)) { 1 + random.below(40) as usize } else { 1 };
-            let (part, behind) = rest.split_at(len.min(rest.len()));
+            let (part, behind) = rest.split_at(len(first).min(rest.len()));
             let mut data = Vec::new();
             let encoding = encode(part, &mut data);
             chunks.push(Chunk { min_time: part[0].0, max_time: part[part.len() - 1].0, encoding, data });
@@ -259,6 +264,32 @@ fn one_to_one_keeps_every_time_of_every_source_and_a_value_that_one_of_them_has(
                 assert!(expected[time].iter().any(|known| known.same(value)), "seed {seed}, {labels} at {time}");
             }
         }
+    }
+}
+
+#[test]
+fn one_to_one_keeps_the_value_that_prometheus_keeps_where_blocks_disagree() {
+    // Of the two that have 20 and 30, Prometheus goes on with the one that its heap gives when the third ends.
+    let later: [&[i64]; 2] = [&[5, 20, 30], &[6, 20, 30]];
+    let ends_before = [(0, 0.0), (5, 1.0), (6, 2.0), (10, 0.0), (20, 2.0), (30, 2.0)];
+    let ends_with = [(0, 0.0), (5, 1.0), (6, 2.0), (20, 1.0), (30, 2.0)];
+    for (first, expected) in [(&[0, 10], &ends_before[..]), (&[0, 20], &ends_with)] {
+        let blocks: [&[i64]; 3] = [first, later[0], later[1]];
+        let scratch = Scratch::new("random-compaction");
+        let sources = blocks.iter().enumerate().map(|(block, times)| {
+            let column = times.iter().map(|time| (*time, Value::Float(block as f64))).collect();
+            let model = Samples::from([(Labels::from_pairs([("a", "0")]), column)]);
+            SourceBlock::open(&write_chunks(&scratch.0, block as u128, &model, |_| times.len())).unwrap()
+        });
+        let target = target(&scratch.0);
+        merge(sources.collect(), &target, &MergeOptions::default(), &Unwatched).unwrap();
+        let merged = read(&scratch.0.join(target.id.to_string()));
+        let column = merged.values().next().unwrap();
+        let found = column.iter().map(|(time, value)| match value {
+            Value::Float(value) => (*time, *value),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{blocks:?}");
     }
 }
 

@@ -38,24 +38,25 @@ impl Chain {
             if looked_at >= samples_max {
                 return true;
             }
-            let Some(next) = time(replica, at) else {
-                *current = heap.pop(|left, right| less(at, *left, *right));
-                continue;
-            };
-            looked_at += 1;
-            if Some(next) == *last {
-                at[replica] += 1;
-                continue;
-            }
-            if heap.peek().and_then(|first| time(*first, at)).is_some_and(|first| first <= next) {
-                heap.push(replica, |left, right| less(at, *left, *right));
-                *current = heap.pop(|left, right| less(at, *left, *right));
-                let chosen = current.expect("a heap that was just pushed to holds an entry");
-                if time(chosen, at) == *last {
-                    continue;
+            match time(replica, at) {
+                None => *current = heap.pop(|left, right| less(at, *left, *right)),
+                Some(next) => {
+                    looked_at += 1;
+                    if Some(next) == *last {
+                        at[replica] += 1;
+                        continue;
+                    }
+                    if heap.peek().and_then(|first| time(*first, at)).is_some_and(|first| first <= next) {
+                        heap.push(replica, |left, right| less(at, *left, *right));
+                        *current = heap.pop(|left, right| less(at, *left, *right));
+                    }
                 }
             }
-            let chosen = current.expect("a replica is current until it is exhausted");
+            // Behind a replica that ends comes the first of the heap, without a look at the second.
+            let Some(chosen) = *current else { break };
+            if time(chosen, at) == *last {
+                continue;
+            }
             picks.push(Pick { replica: chosen as u32, sample: at[chosen] as u32 });
             *last = time(chosen, at);
             at[chosen] += 1;
@@ -69,10 +70,7 @@ impl Chain {
         for (replica, _) in replicas.iter().enumerate().skip(1).filter(|(_, times)| !times.is_empty()) {
             self.heap.push(replica, less);
         }
-        self.current = match replicas.first() {
-            Some([_, ..]) => Some(0),
-            _ => self.heap.pop(less),
-        };
+        self.current = (!replicas.is_empty()).then_some(0);
     }
 }
 
@@ -98,6 +96,18 @@ mod tests {
         let mut picks = Vec::new();
         merge(&[&[1, 2, 3], &[1, 2, 3]], &mut picks);
         assert!(picks.iter().all(|pick| pick.replica == 1), "{picks:?}");
+    }
+
+    #[test]
+    fn behind_a_replica_that_ends_the_first_of_the_heap_wins() {
+        let replicas: [&[i64]; 3] = [&[5, 20, 30], &[6, 20, 30], &[0, 10]];
+        let mut picks = Vec::new();
+        merge(&replicas, &mut picks);
+        // As Prometheus' ChainSampleIterator picks.
+        assert!(picks.iter().map(|pick| pick.replica).eq([2, 0, 1, 2, 1, 1]), "{picks:?}");
+        picks.clear();
+        merge(&[&[], &[7], &[7]], &mut picks);
+        assert!(picks.iter().map(|pick| pick.replica).eq([1]), "{picks:?}");
     }
 
     #[test]
