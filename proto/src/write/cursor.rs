@@ -104,6 +104,9 @@ impl<'a> Cursor<'a> {
 
     /// Leaves out the value of a field with this key.
     pub fn skip(&mut self, key: u64) -> Result<(), Malformed> {
+        if key >> 3 == 0 {
+            return Err(self.malformed("no field has the number 0"));
+        }
         match key & 7 {
             VARINT => self.varint().map(drop),
             FIXED64 => self.fixed64().map(drop),

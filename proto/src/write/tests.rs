@@ -126,6 +126,14 @@ fn both_versions_of_one_series_read_alike() {
 }
 
 #[test]
+fn zeros_are_no_request() {
+    for bytes in [&[0][..], &[0; 64], &[1, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        assert!(scan_v1(bytes, &mut Lines::default()).is_err(), "{bytes:?}");
+        assert!(scan_v2(bytes, &mut Lines::default()).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
 fn what_our_encoder_writes_the_generated_code_reads() {
     let mut read = None;
     struct One<'b>(&'b mut Option<Histogram>);
