@@ -134,6 +134,7 @@ impl BlockSource {
             let mut prepared = Prepared::new(plan, (&start, end), u64::MAX, &mut labels)?;
             let output = loop {
                 let wanted = prepared.remote_ranges(plan);
+                let _held = plan.hold(wanted.iter().map(|range| range.len).sum())?;
                 if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {
                     let begin = Instant::now();
                     let fetched = fetch(&wanted);

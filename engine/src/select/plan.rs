@@ -25,6 +25,13 @@ use super::stats::Stats;
 /// Chunk bytes that a range is made to have, at most and at least.
 const RANGE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=768 << 10;
 
+/// Bytes that are worth a request to an object store, which takes as long for far fewer.
+const REMOTE_BYTES: u64 = 512 << 10;
+
+/// The part of the process' memory that a range of remote chunks has at most, with as many requests at once as a
+/// store usually allows, and ranges in work of each.
+const REMOTE_MEMORY_SHARE: u64 = 256;
+
 /// Bytes that a series counts for besides its chunks.
 const SERIES_BYTES: u64 = 384;
 
@@ -237,6 +244,11 @@ impl Plan {
         }
     }
 
+    /// Holds `bytes` of the process' memory until what is returned is dropped; Limit when they are not there.
+    pub fn hold(&self, bytes: u64) -> Result<Reservation, Error> {
+        self.meter.hold(bytes)
+    }
+
     /// What sinks get to know of series.
     pub fn naming(&self) -> Naming {
         self.naming
@@ -345,8 +357,24 @@ impl Plan {
                 bytes += count * source.chunk_bytes_per_series(self.request.range);
             }
         }
-        let wanted = (bytes / (4 * parallel.max(1) as u64)).clamp(*RANGE_BYTES.start(), *RANGE_BYTES.end());
+        let parallel = parallel.max(1) as u64;
+        let wanted = if self.request.detail == Detail::Chunks && self.has_remote_chunks() {
+            (bytes / parallel).clamp(*RANGE_BYTES.start(), self.remote_range_bytes())
+        } else {
+            (bytes / (4 * parallel)).clamp(*RANGE_BYTES.start(), *RANGE_BYTES.end())
+        };
         (bytes / wanted).max(series / RANGE_SERIES_MAX) + 1
+    }
+
+    fn has_remote_chunks(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source.block.chunks(), ChunkSource::Remote(_)))
+    }
+
+    /// Chunk bytes of a range, at most, where they are asked for over a network: every range asks every block at
+    /// least once, and waits for the slowest.
+    fn remote_range_bytes(&self) -> u64 {
+        let asked = self.sources.len() as u64 * REMOTE_BYTES;
+        asked.min(self.meter.memory_limit() / REMOTE_MEMORY_SHARE).max(*RANGE_BYTES.end())
     }
 }
 

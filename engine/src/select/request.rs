@@ -224,6 +224,11 @@ impl Meter {
         self.budget.reserve(bytes)
     }
 
+    /// Bytes of the process' memory that all requests share.
+    pub fn memory_limit(&self) -> u64 {
+        self.budget.usage().limit
+    }
+
     /// Counts bytes that are about to be read.
     pub fn read_bytes(&self, bytes: u64) -> Result<(), Error> {
         charge(&self.bytes, bytes, self.limits.bytes_max, ("--store.grpc.downloaded-bytes-limit", "bytes"))

@@ -161,3 +161,18 @@ fn what_came_damaged_is_fetched_as_of_its_own_moment() {
     assert_eq!(freshness, [(true, Freshness::Kept), (false, Freshness::After(7))]);
     sink.take();
 }
+
+#[test]
+fn what_is_far_away_is_asked_for_in_few_ranges_as_far_as_memory_allows() {
+    let ranges = |memory: u64| {
+        let meter = Arc::new(Meter::new(Limits::default(), &Budget::new("--store.memory-limit", memory)));
+        let request = all_series();
+        let found = [21, 22, 23, 24].map(|number| {
+            let chosen = Chosen { block: open(number, &large(5000)).0, matchers: request.matchers.clone().into() };
+            Source::find(chosen, &request, &meter).unwrap()
+        });
+        Plan::new(request, meter, found.into(), 2).range_count()
+    };
+    let (roomy, tight) = (ranges(16 << 30), ranges(64 << 20));
+    assert!(roomy * 2 < tight && roomy > 1, "{roomy} {tight}");
+}
