@@ -61,7 +61,7 @@ impl Parser<'_> {
                 return Err(self.error(range, "binop fill modifiers are experimental and not enabled"));
             }
             lhs = self.checker().binary(node, lhs, rhs);
-            self.check_height(&lhs)?;
+            self.check_height(&mut lhs)?;
         }
         Ok(lhs)
     }

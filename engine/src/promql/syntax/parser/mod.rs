@@ -71,7 +71,7 @@ pub fn parse(query: &str, options: Options) -> Result<Expr, ParseError> {
     if let Some(error) = typed.error.take() {
         return Err(*error);
     }
-    parser.check_height(&typed)?;
+    parser.check_height(&mut typed)?;
     Ok(typed.into_expr())
 }
 
@@ -104,10 +104,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Refuses an expression once it is too high, before more is read of it.
-    fn check_height(&self, typed: &Typed) -> Parsed<()> {
+    /// Refuses an expression once it is too high, before more is read of it, and for what is wrong with it besides
+    /// if there is something.
+    fn check_height(&self, typed: &mut Typed) -> Parsed<()> {
         if typed.height <= HEIGHT_MAX {
             return Ok(());
+        }
+        if let Some(error) = typed.error.take() {
+            return Err(*error);
         }
         let message = format!("expression is {} operators deep, the limit is {HEIGHT_MAX}", typed.height);
         Err(self.error(typed.expr.range(), message))
