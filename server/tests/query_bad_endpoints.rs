@@ -101,7 +101,9 @@ fn the_next_start_tells_which_queries_ran_when_the_process_was_killed() {
     assert!(!querier(&[&hung], &[&path]).log().contains("did not finish"));
     let file = format!("--query.active-query-path={}", folder.path().join("deep/active/queries.active").display());
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_uru")).args(["query", &file]).output().unwrap();
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("active-query-path"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    let path = file.strip_prefix("--").unwrap().replace('=', ": ");
+    assert!(!output.status.success() && told.contains(&path) && told.contains("give a folder"), "{told}");
 }
 
 #[test]

@@ -177,7 +177,14 @@ fn noted(gate: Gate, values: &Values) -> Result<Gate, String> {
     let flag = "query.active-query-path";
     let Some(folder) = values.text(flag).filter(|folder| !folder.is_empty()) else { return Ok(gate) };
     let active = ActiveQueries::open(Path::new(folder), gate.max());
-    Ok(gate.noted_in(active.map_err(|error| ConfigError::new(flag, error.to_string()).to_string())?))
+    let refused = |error: std::io::Error| {
+        let text = match error.kind() {
+            std::io::ErrorKind::InvalidInput => error.to_string(),
+            _ => format!("{folder}: {error}: give a folder that can be written to"),
+        };
+        ConfigError::new(flag, text).to_string()
+    };
+    Ok(gate.noted_in(active.map_err(refused)?))
 }
 
 /// The API that the flags describe, over queries that share `memory` with all else in the process.

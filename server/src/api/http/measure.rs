@@ -197,6 +197,7 @@ fn handler(path: &str) -> Option<String> {
     Some(match rest {
         "labels" => "label_names".to_owned(),
         "otlp/v1/metrics" => "otlp".to_owned(),
+        "query_exemplars" => "exemplars".to_owned(),
         rest => {
             let words: Vec<&str> = rest.split('/').filter(|word| !word.is_empty() && !word.starts_with('{')).collect();
             words.join("_")
@@ -215,6 +216,7 @@ mod tests {
             ("/prefix/api/v1/label/{name}/values", Some("label_values")),
             ("/api/v1/labels", Some("label_names")),
             ("/api/v1/blocks", Some("blocks")),
+            ("/api/v1/query_exemplars", Some("exemplars")),
             ("/api/v1/receive", Some("receive")),
             ("/api/v1/otlp/v1/metrics", Some("otlp")),
             ("/metrics", None),
