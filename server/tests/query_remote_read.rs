@@ -46,20 +46,25 @@ impl Prometheus {
             }
         };
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut address = None;
-        // The address is said first, then that requests are answered.
-        for line in lines.by_ref() {
+        let mut said = String::new();
+        let (mut address, mut ready) = (None, false);
+        // The two are said by two of its threads, in either order.
+        let address = loop {
+            if ready && let Some(address) = address.take() {
+                break address;
+            }
+            let line = lines.next().unwrap_or_else(|| panic!("prometheus ended before it was ready:\n{said}"));
             if let Some((_, rest)) =
                 line.split_once("\"Listening on\"").and_then(|(_, rest)| rest.split_once("address="))
             {
                 address = rest.split(' ').next().map(str::to_owned);
             }
-            if line.contains("Server is ready to receive web requests") {
-                break;
-            }
-        }
+            ready |= line.contains("Server is ready to receive web requests");
+            said.push_str(&line);
+            said.push('\n');
+        };
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, address: address.expect("prometheus says its address"), _folder: folder })
+        Some(Self { child, address, _folder: folder })
     }
 }
 
