@@ -12,8 +12,8 @@
 //! decoder says that a chunk is corrupt. After eight steps the samples are transposed and stored.
 
 use std::arch::x86_64::{
-    __m512i, _mm_loadu_si128, _mm256_castsi128_si256, _mm256_inserti128_si256, _mm512_add_epi64, _mm512_and_si512,
-    _mm512_castsi256_si512, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask, _mm512_inserti64x4, _mm512_loadu_si512,
+    __m256i, __m512i, _mm_loadu_si128, _mm512_add_epi64, _mm512_and_si512, _mm512_castsi128_si512,
+    _mm512_castsi512_si256, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask, _mm512_inserti64x2, _mm512_loadu_si512,
     _mm512_mask_add_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64, _mm512_mask_storeu_epi64,
     _mm512_mask_sub_epi64, _mm512_mask_xor_epi64, _mm512_min_epu64, _mm512_movepi64_mask, _mm512_set1_epi64,
     _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shldv_epi64, _mm512_shuffle_epi8, _mm512_shuffle_i64x2,
@@ -27,6 +27,10 @@ use super::{Batch, Fault};
 
 /// Chunks of a vector.
 const LANES: usize = 8;
+
+/// Half a vector, within one cache line.
+#[repr(align(32))]
+struct Half([u64; LANES / 2]);
 
 /// The state of eight lanes.
 #[derive(Clone, Copy)]
@@ -79,12 +83,9 @@ pub unsafe fn decode(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
 unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     let lane = |at: usize| group.get(at).unwrap_or(&group[0]);
-    let mut low = Lanes::load(|at| lane(at).state);
-    let mut high = Lanes::load(|at| lane(LANES + at).state);
-    let ends_low = load(|at| lane(at).end);
-    let ends_high = load(|at| lane(LANES + at).end);
-    let lefts_low = load(|at| lane(at).left as u64);
-    let lefts_high = load(|at| lane(LANES + at).left as u64);
+    let mut pair = [Lanes::load(|at| lane(at).state), Lanes::load(|at| lane(LANES + at).state)];
+    let ends = [load(|at| lane(at).end), load(|at| lane(LANES + at).end)];
+    let lefts = [load(|at| lane(at).left as u64), load(|at| lane(LANES + at).left as u64)];
     let longest = group.iter().map(|lane| lane.left).max().unwrap_or(0);
     let shortest = if group.len() == lanes::GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
     let mut wide_left = lanes::wide_max(longest);
@@ -93,22 +94,22 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     let copies = std::mem::take(&mut batch.copies);
     let mut done = 0;
     while done < longest {
-        for step in 0..STEPS {
-            // SAFETY: each lane is within its copy or less than `SLACK` less a window behind it.
-            let ahead = unsafe { (low.peek(&copies), high.peek(&copies)) };
-            let wide = (ahead.0.wide(), ahead.1.wide());
-            if wide.0 | wide.1 == 0 {
-                low.advance(&ahead.0);
-                high.advance(&ahead.1);
-            } else {
-                wide_left = wide_left.saturating_sub(usize::from(wide.0 > 0) + usize::from(wide.1 > 0));
-                low = Lanes::from_states(&step_alone(&low.to_fields(), &copies));
-                high = Lanes::from_states(&step_alone(&high.to_fields(), &copies));
+        // SAFETY: each lane is within its copy or less than `SLACK` less a window behind it, also after the
+        // steps up to the next clamp.
+        let mut step = unsafe { run(&mut pair, 0, &copies, &mut rows) };
+        while step < STEPS {
+            for lanes in &mut pair {
+                // SAFETY: as above.
+                wide_left = wide_left.saturating_sub(usize::from(unsafe { lanes.peek(&copies) }.wide() > 0));
+                *lanes = Lanes::from_states(&step_alone(&lanes.to_fields(), &copies));
             }
-            rows.set(step, &low, &high);
+            rows.set(step, &pair[0], &pair[1]);
+            // SAFETY: as above.
+            step = unsafe { run(&mut pair, step + 1, &copies, &mut rows) };
         }
-        let suspects_low = low.clamp(ends_low, lefts_low, done);
-        suspects |= u32::from(suspects_low) | u32::from(high.clamp(ends_high, lefts_high, done)) << LANES;
+        for (half, lanes) in pair.iter_mut().enumerate() {
+            suspects |= u32::from(lanes.clamp(ends[half], lefts[half], done)) << (half * LANES);
+        }
         if wide_left == 0 {
             break;
         }
@@ -117,6 +118,31 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
     }
     batch.copies = copies;
     if wide_left == 0 { u32::MAX } else { suspects }
+}
+
+/// Decodes samples of all lanes from step `from` on; gives the step at which a timestamp field is wide, or
+/// [`STEPS`]. The state of both vectors stays in registers meanwhile, which is why this is no part of its caller.
+///
+/// # Safety
+/// As for [`decode`]; 16 bytes of `copies` follow each lane's byte at each step.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
+#[inline(never)]
+unsafe fn run(pair: &mut [Lanes; 2], from: usize, copies: &[u8], rows: &mut Rows) -> usize {
+    let [mut low, mut high] = *pair;
+    let mut step = from;
+    while step < STEPS {
+        // SAFETY: the caller promises it.
+        let ahead = unsafe { (low.peek(copies), high.peek(copies)) };
+        if ahead.0.wide() | ahead.1.wide() > 0 {
+            break;
+        }
+        low.advance(&ahead.0);
+        high.advance(&ahead.1);
+        rows.set(step, &low, &high);
+        step += 1;
+    }
+    *pair = [low, high];
+    step
 }
 
 /// Decodes a sample in each lane, one lane after the other. No reference to [`Lanes`] is taken for it: they
@@ -181,14 +207,26 @@ impl Lanes {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
     #[inline]
     unsafe fn windows(&self, copies: &[u8]) -> (__m512i, __m512i) {
-        let bytes = lanes_of(_mm512_srli_epi64::<3>(self.at));
+        let bytes = _mm512_srli_epi64::<3>(self.at);
+        // Half of the indexes come back from memory, half out of the register: so loads and shuffles share the
+        // work. Without the volatile store the compiler takes all out of the register; a store of all 64 bytes is
+        // not forwarded to loads of its upper half by each machine.
+        let mut lower = Half([0; LANES / 2]);
+        // SAFETY: a half is 32 writable bytes, aligned as the vector.
+        unsafe { (&raw mut lower).cast::<__m256i>().write_volatile(_mm512_castsi512_si256(bytes)) };
+        let upper = lanes_of(bytes);
+        // SAFETY: `lower` was written above.
+        let lower = |lane: usize| unsafe { (&raw const lower.0[lane]).read_volatile() };
+        let byte = |lane: usize| if lane < LANES / 2 { lower(lane) } else { upper[lane] };
         // SAFETY: the caller promises 16 bytes behind each lane's byte.
-        let window = |lane: usize| unsafe { _mm_loadu_si128(copies.as_ptr().add(bytes[lane] as usize).cast()) };
-        let pair = |first: usize, second: usize| {
-            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(window(first)), window(second))
+        let window = |lane: usize| unsafe { _mm_loadu_si128(copies.as_ptr().add(byte(lane) as usize).cast()) };
+        let four = |first: usize| {
+            let mut four = _mm512_castsi128_si512(window(first));
+            four = _mm512_inserti64x2::<1>(four, window(first + 2));
+            four = _mm512_inserti64x2::<2>(four, window(first + 4));
+            _mm512_inserti64x2::<3>(four, window(first + 6))
         };
-        let even = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(pair(0, 2)), pair(4, 6));
-        let odd = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(pair(1, 3)), pair(5, 7));
+        let (even, odd) = (four(0), four(1));
         let swap = _mm512_set4_epi32(0x0809_0a0b, 0x0c0d_0e0f, 0x0001_0203, 0x0405_0607);
         let (even, odd) = (_mm512_shuffle_epi8(even, swap), _mm512_shuffle_epi8(odd, swap));
         (_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd))
