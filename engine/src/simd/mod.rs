@@ -124,8 +124,11 @@ pub fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa {
         Isa::Scalar => kernel.run(),
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: these are only made by `detect`, which found the features.
-        Isa::Avx2 | Isa::Avx512 => unsafe { run_avx2(kernel) },
+        // SAFETY: this is only made by `detect`, which found the features.
+        Isa::Avx2 => unsafe { run_avx2(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { run_avx512(kernel) },
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx2 | Isa::Avx512 => kernel.run(),
     }
@@ -138,6 +141,17 @@ pub fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
+}
+
+/// Runs `kernel` with the features of [`Isa::Avx512`].
+///
+/// # Safety
+/// The machine has them.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
 

@@ -25,11 +25,13 @@ pub(super) struct Windows {
     pub(super) maxs: Vec<f64>,
     /// The last, resets since the first sample of the run removed.
     pub(super) counters: Vec<f64>,
+    /// By how much a counter rises with each sample.
+    rises: Vec<f64>,
 }
 
 impl Windows {
     fn clear(&mut self) {
-        let Self { times, ends, counts, sums, mins, maxs, counters } = self;
+        let Self { times, ends, counts, sums, mins, maxs, counters, rises: _ } = self;
         times.clear();
         ends.clear();
         for column in [counts, sums, mins, maxs, counters] {
@@ -78,18 +80,43 @@ impl Windows {
     }
 
     fn reduce_any(&mut self, values: &[f64]) {
-        let (mut counter, mut start) = (Counter::START, 0);
+        if self.rises.len() < values.len() {
+            self.rises.resize(values.len(), 0.0);
+        }
+        simd::run_on(simd::isa(), RisesOf { values, rises: &mut self.rises });
+        // Adding the first to this gives it, even where it is a negative zero.
+        let (mut counter, mut start) = (-0.0, 0);
         for end in self.ends.iter().copied() {
             let mut window = Window::EMPTY;
-            for value in &values[start..end] {
+            for (value, rise) in values[start..end].iter().zip(&self.rises[start..end]) {
                 window.add(*value);
-                counter.add(*value);
+                counter += *rise;
             }
             self.sums.push(window.sum);
             self.mins.push(window.min);
             self.maxs.push(window.max);
-            self.counters.push(counter.value);
+            self.counters.push(counter);
             start = end;
+        }
+    }
+}
+
+/// By how much a counter rises with each value: by what it is more than the one before, and after a reset by all of
+/// it. The first counts as behind a reset.
+struct RisesOf<'a> {
+    values: &'a [f64],
+    rises: &'a mut [f64],
+}
+
+impl Kernel for RisesOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let ([first, rest @ ..], [first_rise, rises @ ..]) = (self.values, self.rises) else { return };
+        *first_rise = *first;
+        for ((before, value), rise) in self.values.iter().zip(rest).zip(rises) {
+            *rise = value - if value < before { 0.0 } else { *before };
         }
     }
 }
@@ -97,6 +124,9 @@ impl Windows {
 /// Whether values never fall, and a counter of them is the last of them at any time, as what they rise by is added
 /// without an error: so it is with integers, and where no value is more than twice the one before it.
 struct Rises<'a>(&'a [f64]);
+
+/// Values that are looked at without a branch.
+const PART: usize = 128;
 
 impl Kernel for Rises<'_> {
     type Output = bool;
@@ -106,10 +136,14 @@ impl Kernel for Rises<'_> {
         let ([first, ..], [.., last]) = (self.0, self.0) else { return true };
         // Zeros of two signs have no order, and windows start with finite numbers.
         let is_plain = first.to_bits() != (-0.0f64).to_bits() && first.is_finite() && last.is_finite();
-        self.0.windows(2).fold(is_plain, |all, pair| {
-            let added = pair[0] + (pair[1] - pair[0]);
-            all & (pair[1] >= pair[0]) & (added.to_bits() == pair[1].to_bits())
-        })
+        let rises = |pairs: (&[f64], &[f64])| {
+            pairs.0.iter().zip(pairs.1).fold(true, |all, (before, value)| {
+                let added = before + (value - before);
+                all & (value >= before) & (added.to_bits() == value.to_bits())
+            })
+        };
+        // In parts, for most of what falls falls soon.
+        is_plain && self.0.chunks(PART).zip(self.0[1..].chunks(PART)).all(rises)
     }
 }
 
@@ -140,26 +174,6 @@ impl Window {
         self.sum += value;
         self.min = simd::least(value, self.min);
         self.max = simd::greatest(value, self.max);
-    }
-}
-
-/// A counter over a run of windows.
-#[derive(Clone, Copy)]
-struct Counter {
-    before: f64,
-    value: f64,
-}
-
-impl Counter {
-    /// Before the first value, which adding it gives, even where it is a negative zero.
-    const START: Self = Self { before: 0.0, value: -0.0 };
-
-    #[inline(always)]
-    fn add(&mut self, value: f64) {
-        // Chosen before it is subtracted, which takes no branch: gauges fall as often as they rise.
-        let from = if value < self.before { 0.0 } else { self.before };
-        self.value += value - from;
-        self.before = value;
     }
 }
 
