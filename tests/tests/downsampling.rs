@@ -8,11 +8,12 @@ use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
 use engine::bucket::meta::Thanos;
 use engine::chunk::{Encoding, native};
+use engine::compact::source::Malformed;
 use engine::compact::{DownsampleOptions, SourceBlock, Unwatched, downsample};
 use engine::index::tsdb::Symbols;
 use engine::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use engine::model::value::stale_nan;
-use engine::model::{BlockId, Histogram, Labels, Resolution, Span};
+use engine::model::{BlockId, Error, Histogram, Labels, Resolution, Span};
 use tests::scratch::Scratch;
 use tests::written::{Chunk, chunk_data, target};
 
@@ -43,20 +44,40 @@ fn custom(at: i64) -> Histogram {
 /// The segment of a block of one series with these chunks, downsampled to five minutes.
 fn downsampled(chunks: &[Chunk]) -> Vec<u8> {
     let scratch = Scratch::new("downsampling");
-    let id = BlockId::from_parts(1_700_000_000_000, 1);
-    let mut writer = BlockWriter::create(&scratch.0, id, Symbols::from_sorted(["a", "b"])).unwrap();
-    writer.add_labels(&Labels::from_pairs([("a", "b")]), &chunk_data(chunks)).unwrap();
-    let range = writer.time_range().unwrap();
-    let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + 1) };
-    writer.finish(meta).unwrap();
-    to_five_minutes(&scratch.0, id)
+    let block = written(&scratch.0, chunks, 1);
+    to_five_minutes(&scratch.0, block, Malformed::Refuse).unwrap()
 }
 
-fn to_five_minutes(parent: &Path, id: BlockId) -> Vec<u8> {
-    let block = SourceBlock::open(&parent.join(id.to_string())).unwrap();
-    let target = target(parent);
-    downsample(block, Resolution::FIVE_MINUTES, &target, &DownsampleOptions::default(), &Unwatched).unwrap();
-    fs::read(parent.join(target.id.to_string()).join("chunks/000001")).unwrap()
+/// A block of one series with these chunks, which ends `room` milliseconds behind the last sample.
+fn written(parent: &Path, chunks: &[Chunk], room: i64) -> SourceBlock {
+    let id = BlockId::from_parts(1_700_000_000_000, 1);
+    let mut writer = BlockWriter::create(parent, id, Symbols::from_sorted(["a", "b"])).unwrap();
+    writer.add_labels(&Labels::from_pairs([("a", "b")]), &chunk_data(chunks)).unwrap();
+    let range = writer.time_range().unwrap();
+    let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(id, range.min_time, range.max_time + room) };
+    writer.finish(meta).unwrap();
+    SourceBlock::open(&parent.join(id.to_string())).unwrap()
+}
+
+fn to_five_minutes(parent: &Path, block: SourceBlock, malformed: Malformed) -> Result<Vec<u8>, Error> {
+    let (target, options) = (target(parent), DownsampleOptions { malformed, ..DownsampleOptions::default() });
+    downsample(block, Resolution::FIVE_MINUTES, &target, &options, &Unwatched)?;
+    Ok(fs::read(parent.join(target.id.to_string()).join("chunks/000001")).unwrap())
+}
+
+#[test]
+fn a_block_whose_index_is_not_sound_is_refused_unless_it_is_accepted_by_name() {
+    let scratch = Scratch::new("downsampling-unsound");
+    let chunks = [chunk(0, 90, custom)];
+    let block = written(&scratch.0, &chunks, -STEP_MS);
+    let error = to_five_minutes(&scratch.0, block, Malformed::Refuse).unwrap_err();
+    let wanted = "1 chunks are partly outside the block time range";
+    assert!(error.message().starts_with("input block index not valid: block 01"), "{error}");
+    assert!(error.message().ends_with(wanted), "{error}");
+    let names = || fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(names().len(), 1, "nothing is left of what was made: {:?}", names());
+    let block = written(&scratch.0.join("accepted"), &chunks, -STEP_MS);
+    to_five_minutes(&scratch.0, block, Malformed::Accept).unwrap();
 }
 
 #[test]

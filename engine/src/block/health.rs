@@ -63,7 +63,7 @@ impl IndexHealth {
     }
 
     /// Takes `series` into account, the one before it having the labels `before`.
-    pub(super) fn add(&mut self, series: &Series, before: &[(SymbolRef, SymbolRef)], range: TimeRange) {
+    pub fn add(&mut self, series: &Series, before: &[(SymbolRef, SymbolRef)], range: TimeRange) {
         self.series_out_of_order += u64::from(self.series > 0 && series.labels.as_slice() <= before);
         self.series_without_labels += u64::from(series.labels.is_empty());
         self.series_without_chunks += u64::from(series.chunks.is_empty());

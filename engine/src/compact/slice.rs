@@ -2,6 +2,7 @@
 //! made of. A slice is what one thread works on.
 
 use super::source::{Bytes, SourceBlock};
+use crate::block::health::IndexHealth;
 use crate::bucket::name;
 use crate::dedup::heap::Heap;
 use crate::index::ChunkMeta;
@@ -80,6 +81,15 @@ struct Cursor<'a> {
     /// Labels of the series, as symbols of the result.
     labels: Vec<Label>,
     symbols: Vec<SymbolRef>,
+    health: Option<Health>,
+}
+
+/// What the series so far say of the soundness of an index.
+#[derive(Default)]
+struct Health {
+    counts: IndexHealth,
+    /// Labels of the last series.
+    before: Vec<Label>,
 }
 
 /// Cuts the series of all sources into slices.
@@ -107,9 +117,22 @@ impl<'a> Slicer<'a> {
             series: Series::default(),
             labels: Vec::new(),
             symbols,
+            health: None,
         });
         let (heap, current) = (Heap::default(), (0..sources.len()).collect());
         Ok((Self { sources, range, chunks_max, cursors: cursors.collect(), heap, current }, symbols))
+    }
+
+    /// From now on counts what is wrong with the indexes that are read.
+    pub(super) fn examine(&mut self) {
+        for cursor in &mut self.cursors {
+            cursor.health = Some(Health::default());
+        }
+    }
+
+    /// What is wrong with the index of source number `at`, as far as it was read and [`Slicer::examine`]d.
+    pub(super) fn health(&self, at: usize) -> IndexHealth {
+        self.cursors[at].health.as_ref().map(|health| health.counts).unwrap_or_default()
     }
 
     /// Replaces `slice` by the next one; false when there is none left.
@@ -153,10 +176,14 @@ impl<'a> Slicer<'a> {
     /// Moves a source to its next series that has a chunk left; false when there is none.
     fn advance(&mut self, at: usize) -> Result<bool, Error> {
         let (source, range) = (&self.sources[at], self.range);
-        let Cursor { scan, series, labels, symbols } = &mut self.cursors[at];
+        let Cursor { scan, series, labels, symbols, health } = &mut self.cursors[at];
         loop {
             if !scan.next(series).map_err(|error| source.place(error, name::INDEX))? {
                 return Ok(false);
+            }
+            if let Some(Health { counts, before }) = health {
+                counts.add(series, before, TimeRange::new(source.meta().min_time, source.meta().max_time));
+                before.clone_from(&series.labels);
             }
             let deleted = source.tombstones().of(series.series_ref);
             series.chunks.retain(|chunk| {

@@ -12,7 +12,6 @@ use engine::bucket::meta::source;
 use engine::bucket::{BlockObject, Meta};
 use engine::compact::downsample::plan::{DownsamplePlan, downsamples};
 use engine::compact::downsample::{DownsampleOptions, downsample};
-use engine::compact::source::Malformed;
 use engine::compact::{SourceBlock, Target};
 use engine::model::Error;
 use futures_util::{StreamExt, stream};
@@ -76,15 +75,8 @@ impl Compactor {
         made.map_err(|error| Trouble::Retry(Error::file(&dir, error)))?;
         let (malformed, workers, stop) = (self.settings.malformed, self.settings.workers.clone(), self.stop());
         let written = self.threads.apart("downsample", move || {
-            let source = SourceBlock::open(&from)?;
-            let health = source.health()?;
-            if let Err(fault) = source.judge(&health, malformed)
-                && malformed == Malformed::Refuse
-            {
-                return Err(fault.error().clone().within("input block index not valid"));
-            }
-            let options = DownsampleOptions { workers, ..DownsampleOptions::default() };
-            downsample(source, resolution, &target, &options, &stop)
+            let options = DownsampleOptions { workers, malformed, ..DownsampleOptions::default() };
+            downsample(SourceBlock::open(&from)?, resolution, &target, &options, &stop)
         });
         let written = written.await.map_err(Trouble::of)?.map_err(Trouble::of)?;
         let took = begin.elapsed();

@@ -17,9 +17,10 @@ use super::output::{Job, Made, Output, SlicesToBlock, Target, Written};
 use super::pipeline::{self, Work};
 use super::samples::Samples;
 use super::slice::{Slice, Slicer};
-use super::source::SourceBlock;
+use super::source::{Malformed, SourceBlock};
 use super::watch::Watch;
 use super::workers::{self, Budget, Workers};
+use crate::block::health::IndexHealth;
 use crate::bucket::Meta;
 use crate::bucket::meta::Thanos;
 use crate::bucket::name::BlockObject;
@@ -38,15 +39,18 @@ pub struct DownsampleOptions {
     pub workers: Workers,
     /// Chunks of a slice that one thread works on: memory grows with it.
     pub slice_chunks: usize,
+    /// Whether an index that is not sound is read.
+    pub malformed: Malformed,
 }
 
 impl Default for DownsampleOptions {
     fn default() -> Self {
-        Self { workers: Workers::threads(0), slice_chunks: SLICE_CHUNKS }
+        Self { workers: Workers::threads(0), slice_chunks: SLICE_CHUNKS, malformed: Malformed::Refuse }
     }
 }
 
-/// Downsamples `source` to `resolution`, which is coarser, into the block of `target`.
+/// Downsamples `source` to `resolution`, which is coarser, into the block of `target`. An index that is not sound is
+/// an error that says what is wrong with it; it is looked at while its series are read.
 pub fn downsample(
     source: SourceBlock,
     resolution: Resolution,
@@ -66,16 +70,35 @@ pub fn downsample(
     let counted = meta.stats.clone();
     let work = Arc::new(Downsample { sources: [source], from, to: resolution });
     let slice_chunks = options.workers.slice_chunks(options.slice_chunks);
-    let (slicer, symbols) = Slicer::new(&work.sources, TimeRange::ALL, slice_chunks)?;
+    let (mut slicer, symbols) = Slicer::new(&work.sources, TimeRange::ALL, slice_chunks)?;
+    slicer.examine();
     let output = Output::create(target, symbols, counted.num_series, watch)?;
     let mut ends = SlicesToBlock { slicer, output, watch };
-    pipeline::run(&options.workers, &work, &mut ends)?;
+    let [source] = &work.sources;
+    if let Err(error) = pipeline::run(&options.workers, &work, &mut ends) {
+        // Where the index is at fault, that is what is to be told.
+        if error.kind() == ErrorKind::Corrupt
+            && let Ok(health) = source.health()
+        {
+            refuse(source, &health, options.malformed)?;
+        }
+        return Err(error);
+    }
+    refuse(source, &ends.slicer.health(0), options.malformed)?;
     // As upstream has it: counts by kind of sample stay those of the raw block.
     ends.output.finish_with(meta, |stats| {
         stats.num_float_samples = counted.num_float_samples;
         stats.num_histogram_samples = counted.num_histogram_samples;
         stats.num_tombstones = counted.num_tombstones;
     })
+}
+
+/// An error when the index of `source` is as `health` says and must not be read then.
+fn refuse(source: &SourceBlock, health: &IndexHealth, malformed: Malformed) -> Result<(), Error> {
+    match (malformed, source.judge(health, malformed)) {
+        (Malformed::Refuse, Err(fault)) => Err(fault.error().clone().within("input block index not valid")),
+        _ => Ok(()),
+    }
 }
 
 struct Downsample {
