@@ -191,21 +191,61 @@ impl BlockWriter {
 
     /// Makes the block durable and gives it its name. `meta` describes it but for what is known here:
     /// counts, files and sizes are filled in. Returns the whole description.
-    pub fn finish(self, mut meta: Meta) -> Result<Meta, Error> {
+    pub fn finish(self, meta: Meta) -> Result<Meta, Error> {
+        self.finish_as(meta, Durability::Synced)
+    }
+
+    /// As [`BlockWriter::finish`], but the block is durable only after [`sync`].
+    pub fn finish_unsynced(self, meta: Meta) -> Result<Meta, Error> {
+        self.finish_as(meta, Durability::Unsynced)
+    }
+
+    fn finish_as(self, mut meta: Meta, durability: Durability) -> Result<Meta, Error> {
         let Self { folder, segments, index, stats, chunk_len_max, .. } = self;
         assert_eq!(meta.ulid, folder.id, "a block is described under its own id");
-        let segment_lens = segments.finish().map_err(|error| Error::file(&folder.path, error))?;
+        let finished = match durability {
+            Durability::Synced => segments.finish(),
+            Durability::Unsynced => segments.finish_unsynced(),
+        };
+        let segment_lens = finished.map_err(|error| Error::file(&folder.path, error))?;
         let (written, index_file) = index.finish()?;
-        index_file.sync_all().map_err(|error| Error::file(&folder.path.join(name::INDEX), error))?;
+        if durability == Durability::Synced {
+            index_file.sync_all().map_err(|error| Error::file(&folder.path.join(name::INDEX), error))?;
+        }
         meta.stats = stats;
         if meta.thanos.is_none() {
-            folder.write(name::TOMBSTONES, &Tombstones::default().to_bytes())?;
+            folder.write(name::TOMBSTONES, &Tombstones::default().to_bytes(), durability)?;
         }
         describe(&mut meta, &segment_lens, written, chunk_len_max);
-        folder.write(name::META, &meta.to_json())?;
-        folder.publish()?;
+        folder.write(name::META, &meta.to_json(), durability)?;
+        folder.publish(durability)?;
         Ok(meta)
     }
+}
+
+/// Whether a block is durable when it gets its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    Synced,
+    Unsynced,
+}
+
+/// Makes a finished block in the folder `dir` durable, its name among the others too.
+pub fn sync(dir: &Path) -> Result<(), Error> {
+    let chunks = dir.join(name::CHUNKS);
+    for folder in [chunks.as_path(), dir] {
+        let entries = fs::read_dir(folder).map_err(|error| Error::file(folder, error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| Error::file(folder, error))?.path();
+            sync_file(&path)?;
+        }
+    }
+    [Some(dir), dir.parent()].into_iter().flatten().try_for_each(sync_file)
+}
+
+fn sync_file(path: &Path) -> Result<(), Error> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|error| Error::file(path, error))
 }
 
 /// Says in the section `thanos` which files there are and how large their parts get.
@@ -269,25 +309,26 @@ impl Folder {
         Ok(Self { id, parent: parent.to_owned(), path, published: false })
     }
 
-    fn write(&self, file: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&self, file: &str, bytes: &[u8], durability: Durability) -> Result<(), Error> {
         let path = self.path.join(file);
-        let write = || {
-            fs::write(&path, bytes)?;
-            File::open(&path)?.sync_all()
-        };
-        write().map_err(|error| Error::file(&path, error))
+        fs::write(&path, bytes).map_err(|error| Error::file(&path, error))?;
+        match durability {
+            Durability::Synced => sync_file(&path),
+            Durability::Unsynced => Ok(()),
+        }
     }
 
-    fn publish(mut self) -> Result<(), Error> {
+    fn publish(mut self, durability: Durability) -> Result<(), Error> {
         let path = self.parent.join(self.id.to_string());
-        let publish = || {
-            File::open(&self.path)?.sync_all()?;
-            fs::rename(&self.path, &path)?;
-            File::open(&self.parent)?.sync_all()
-        };
-        publish().map_err(|error| Error::file(&path, error))?;
+        if durability == Durability::Synced {
+            sync_file(&self.path)?;
+        }
+        fs::rename(&self.path, &path).map_err(|error| Error::file(&path, error))?;
         self.published = true;
-        Ok(())
+        match durability {
+            Durability::Synced => sync_file(&self.parent),
+            Durability::Unsynced => Ok(()),
+        }
     }
 }
 

@@ -212,6 +212,14 @@ impl Writer {
         Ok(self.lens)
     }
 
+    /// As [`Writer::finish`], but the last segment and the folder may not be durable yet.
+    pub fn finish_unsynced(mut self) -> io::Result<Vec<u64>> {
+        if let Some(mut file) = self.file.take() {
+            file.flush()?;
+        }
+        Ok(self.lens)
+    }
+
     fn cut(&mut self) -> io::Result<()> {
         self.close()?;
         let path = self.folder.join(file_name(self.lens.len() as u32));

@@ -35,6 +35,6 @@ pub use downsample::{DownsampleOptions, downsample};
 pub use merge::{MergeOptions, Merged, Repair, Replicas, merge, repair};
 pub use output::{JobStats, Target, Written};
 pub use source::SourceBlock;
-pub use verify::verify_written;
+pub use verify::{settle_written, verify_written};
 pub use watch::{Progress, Unwatched, Watch};
 pub use workers::{LANE_UNITS_MAX, Lane, LaneWork, Workers, run_in_background};

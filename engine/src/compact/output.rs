@@ -259,7 +259,7 @@ impl<'a> Output<'a> {
         self.writer.stats().num_samples == 0
     }
 
-    /// Makes the block durable and visible.
+    /// Gives the block its name; it is durable once it was read back, see [`super::settle_written`].
     pub(super) fn finish(self, meta: Meta) -> Result<Written, Error> {
         self.finish_with(meta, |_| {})
     }
@@ -267,6 +267,6 @@ impl<'a> Output<'a> {
     /// As [`Output::finish`], its counts being as `correct` makes them.
     pub(super) fn finish_with(mut self, meta: Meta, correct: impl Fn(&mut Stats)) -> Result<Written, Error> {
         correct(self.writer.stats_mut());
-        Ok(Written { meta: self.writer.finish(meta)?, stats: self.stats })
+        Ok(Written { meta: self.writer.finish_unsynced(meta)?, stats: self.stats })
     }
 }

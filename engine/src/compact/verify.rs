@@ -6,7 +6,24 @@ use std::sync::Arc;
 use super::pipeline::{self, Ends, Work};
 use super::workers::Workers;
 use crate::block::verify::{Part, Scan, Verified};
+use crate::block::writer;
 use crate::model::{Error, ErrorKind};
+
+/// Makes the block in the folder `dir`, which a job has just written, durable, and reads all of it back meanwhile, as
+/// [`verify_written`] does: the disk and the processor have one half of the work each.
+pub fn settle_written(dir: &Path, workers: &Workers) -> Result<(), Error> {
+    std::thread::scope(|threads| {
+        let syncing =
+            std::thread::Builder::new().name("compact-sync".into()).spawn_scoped(threads, || writer::sync(dir));
+        let verified = verify_written(dir, workers);
+        let synced = match syncing {
+            Ok(thread) => thread.join().map_err(|_| Error::new(ErrorKind::Bug, "syncing a block panicked"))?,
+            // Without a thread of its own it comes after.
+            Err(_) => writer::sync(dir),
+        };
+        verified.and(synced)
+    })
+}
 
 /// Reads all of the block in the folder `dir` back, on the caller's thread and by `workers`: every
 /// checksum, every reference, the order of everything and the counts. An error of kind `Corrupt` says

@@ -14,7 +14,7 @@ use engine::bucket::{BlockObject, Meta, ObjectName};
 use engine::compact::group::Group;
 use engine::compact::plan::{NewMark, Plan, Planned, Vertical};
 use engine::compact::source::SourceFault;
-use engine::compact::{MergeOptions, Merged, Repair, SourceBlock, Target, Written, merge, repair, verify_written};
+use engine::compact::{MergeOptions, Merged, Repair, SourceBlock, Target, Written, merge, repair, settle_written};
 use engine::model::{BlockId, Error, ErrorKind};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -252,7 +252,7 @@ impl Compactor {
         let id = written.meta.ulid;
         let path = dir.join(id.to_string());
         let (verified, workers) = (path.clone(), self.settings.workers.clone());
-        let checked = self.threads.apart("compact-verify", move || verify_written(&verified, &workers)).await;
+        let checked = self.threads.apart("compact-verify", move || settle_written(&verified, &workers)).await;
         checked.map_err(Trouble::of)?.map_err(Trouble::of)?;
         let uploaded = self.settings.transfer.upload(&self.bucket, &path, written.meta, Origin::Labelled).await;
         uploaded.map_err(|error| Trouble::of(error.within(format_args!("upload of {id} failed"))))?;

@@ -18,7 +18,7 @@ use engine::bucket::meta::{DeletedInterval, DeletionRequest, Rewrite};
 use engine::bucket::{BlockObject, Meta, name};
 use engine::chunk::segment;
 use engine::compact::source::Bytes;
-use engine::compact::{MergeOptions, Merged, SourceBlock, Target, Unwatched, Workers, merge, verify_written};
+use engine::compact::{MergeOptions, Merged, SourceBlock, Target, Unwatched, Workers, merge, settle_written};
 use engine::index::tsdb::source::Window;
 use engine::index::tsdb::{FileSource, Series, Source, Symbols};
 use engine::model::relabel::{self, Rule};
@@ -198,7 +198,7 @@ pub fn rewrite(from: &Path, work: &Path, changes: &Changes, run: Run) -> Result<
     }
     let path = dir.join(name::META);
     std::fs::write(&path, meta.to_json()).map_err(|error| Error::file(&path, error))?;
-    verify_written(&dir, &Workers::threads(0))?;
+    settle_written(&dir, &Workers::threads(0))?;
     Ok(Rewritten { dir: Some(dir), meta, log })
 }
 

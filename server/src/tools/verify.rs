@@ -8,7 +8,7 @@ use std::time::Duration;
 use engine::block::health::IndexHealth;
 use engine::bucket::{Meta, name};
 use engine::compact::group::group_key;
-use engine::compact::{Merged, Repair, SourceBlock, Target, Unwatched, Workers, repair, verify_written};
+use engine::compact::{Merged, Repair, SourceBlock, Target, Unwatched, Workers, repair, settle_written};
 use engine::index::tsdb::{FileSource, Reader};
 use engine::model::{BlockId, Error, ErrorKind};
 
@@ -166,7 +166,7 @@ impl Verifier<'_> {
             Merged::Empty => return Err(Error::invalid("nothing would be left of the block")),
         };
         let dir = self.work.join(target.id.to_string());
-        verify_written(&dir, &Workers::threads(0))?;
+        settle_written(&dir, &Workers::threads(0))?;
         TRANSFER.upload(self.bucket, &dir, written.meta, Origin::Labelled).await?;
         tracing::info!(block = %meta.ulid, new = %target.id, "safe deleting broken block");
         self.back_up_and_delete(meta, backup).await?;
