@@ -9,21 +9,26 @@ use crate::model::float_text::{Notation, PlainText, push_float};
 use crate::model::{Error, FloatHistogram, Labels};
 
 use super::budget::Patience;
+use super::pieces::Pieces;
 use super::value::{Matrix, QueryValue};
 
 /// Appends `{"resultType":…,"result":…` without the closing brace; at most `limit` series when it is
 /// not 0. Whether series were left out.
 pub fn push_value(out: &mut Vec<u8>, value: &QueryValue, limit: usize) -> Completeness {
-    push_value_while(out, value, limit, &Patience::default()).expect("nobody loses patience")
+    let mut text = Pieces::from(std::mem::take(out));
+    let completeness = push_value_while(&mut text, value, limit, &Patience::default()).expect("nobody loses patience");
+    *out = text.into_whole();
+    completeness
 }
 
 /// [`push_value`], ended when `patience` is lost: large answers take as long as large queries.
 pub fn push_value_while(
-    out: &mut Vec<u8>,
+    text: &mut Pieces,
     value: &QueryValue,
     limit: usize,
     patience: &Patience,
 ) -> Result<Completeness, Error> {
+    let out = text.last();
     let kind: &[u8] = match value {
         QueryValue::Scalar(steps, _) if steps.count > 1 => b"matrix",
         QueryValue::Scalar(..) => b"scalar",
@@ -47,7 +52,7 @@ pub fn push_value_while(
         QueryValue::Vector(steps, rows) => push_rows(out, limited(rows.len(), limit), patience, |out, row| {
             push_vector_row(out, rows, (row, steps.time(0)));
         }),
-        QueryValue::Matrix(steps, rows) => push_matrix(out, (steps, rows), limited(rows.len(), limit), patience),
+        QueryValue::Matrix(steps, rows) => push_matrix(text, (steps, rows), limited(rows.len(), limit), patience),
         QueryValue::Samples(batch) => push_rows(out, limited(batch.len(), limit), patience, |out, at| {
             let series = batch.series(at);
             push_metric(out, series.labels);
@@ -124,39 +129,35 @@ fn cores() -> usize {
 
 /// Appends the rows of a matrix, shares of them side by side when they are many.
 fn push_matrix(
-    out: &mut Vec<u8>,
+    text: &mut Pieces,
     (steps, rows): (&StepGrid, &Matrix),
     (count, completeness): (usize, Completeness),
     patience: &Patience,
 ) -> Result<Completeness, Error> {
     let times = StepTexts::new(steps);
     let cores = if count * steps.count < PARALLEL_SAMPLES { 1 } else { cores().min(count) };
-    out.push(b'[');
+    text.last().push(b'[');
     if cores < 2 {
-        push_matrix_rows(out, (steps, &times, rows), 0..count, patience)?;
+        push_matrix_rows(text.last(), (steps, &times, rows), 0..count, patience)?;
     } else {
-        // All of it, so that the first share is not copied to make room for the others.
-        out.reserve(count * row_bytes(steps));
         let share = |core: usize| count * core / cores..count * (core + 1) / cores;
         let write = |core| {
-            let mut text = Vec::new();
-            push_matrix_rows(&mut text, (steps, &times, rows), share(core), patience).map(|()| text)
+            let mut piece = Vec::with_capacity(share(core).len() * row_bytes(steps) + 1);
+            piece.push(b',');
+            push_matrix_rows(&mut piece, (steps, &times, rows), share(core), patience).map(|()| piece)
         };
         let write = &write;
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..cores).map(|core| scope.spawn(move || write(core))).collect();
-            let mut written = push_matrix_rows(out, (steps, &times, rows), share(0), patience);
+            let mut written = push_matrix_rows(text.last(), (steps, &times, rows), share(0), patience);
             for other in others {
-                let text = other.join().expect("writing text does not panic");
-                written = written.and(text).map(|mut text| {
-                    out.push(b',');
-                    out.append(&mut text);
-                });
+                let piece = other.join().expect("writing text does not panic");
+                written = written.and(piece).map(|piece| text.push(piece));
             }
             written
         })?;
     }
-    out.push(b']');
+    text.last().push(b']');
     Ok(completeness)
 }
 
@@ -445,7 +446,7 @@ mod tests {
         patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
         let values = [QueryValue::Matrix(steps, rows.clone()), QueryValue::Vector(StepGrid::instant(0), rows)];
         for value in values {
-            let mut out = Vec::new();
+            let mut out = Pieces::default();
             let error = push_value_while(&mut out, &value, 0, &patience).unwrap_err();
             assert_eq!(error.kind(), crate::model::ErrorKind::Canceled);
             assert!(out.len() < 100, "{} bytes were written", out.len());

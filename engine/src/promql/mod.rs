@@ -22,6 +22,8 @@ pub mod plan;
 pub mod annotations;
 /// Rows over steps and the values of queries.
 pub mod value;
+/// Text in pieces.
+pub mod pieces;
 /// Values as Prometheus' JSON.
 pub mod json;
 /// Limits of a query.

@@ -8,6 +8,7 @@ use axum::response::Response;
 use engine::model::{Error, ErrorKind};
 use engine::promql::budget::Patience;
 use engine::promql::json::text_bytes;
+use engine::promql::pieces::Pieces;
 use engine::promql::syntax::{self, Expr};
 use engine::promql::{Context, Parsed, QueryResult, RangeSteps, When};
 use serde_json::json;
@@ -125,9 +126,10 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
     let render = move |evaluated: Evaluated, patience: &Patience| {
         let result = &evaluated.result;
         result.memory.hold(text_bytes(&result.value))?;
-        let mut data = Vec::with_capacity(4096);
-        data.extend_from_slice(OPENING);
-        let completeness = push_value_while(&mut data, &result.value, limit, patience)?;
+        let mut text = Pieces::from(Vec::with_capacity(4096));
+        text.last().extend_from_slice(OPENING);
+        let completeness = push_value_while(&mut text, &result.value, limit, patience)?;
+        let data = text.last();
         if !stats.is_empty() {
             data.extend_from_slice(format!(",\"stats\":{}", stats_json(&evaluated)).as_bytes());
         }
@@ -142,10 +144,10 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
         if completeness == Completeness::Truncated {
             warnings.push("results truncated due to limit".to_owned());
         }
-        Ok((data, warnings, infos))
+        Ok((text, warnings, infos))
     };
-    let (data, warnings, infos) = evaluate(&api, asked, (deadline, lookback_ms), render).await?;
-    Ok(closed(data, &warnings, &infos))
+    let (text, warnings, infos) = evaluate(&api, asked, (deadline, lookback_ms), render).await?;
+    Ok(closed(text, &warnings, &infos))
 }
 
 fn stats_json(evaluated: &Evaluated) -> serde_json::Value {

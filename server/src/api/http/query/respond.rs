@@ -1,12 +1,18 @@
 //! Envelopes: `{"status":"success","data":…}` and `{"status":"error",…}`.
 
-use axum::body::Body;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use engine::model::{Error, ErrorKind};
+use engine::promql::pieces::Pieces;
 use engine::promql::{QueryError, Stage};
 use http::{HeaderValue, Method, StatusCode, header};
+use http_body::{Frame, SizeHint};
 use serde_json::Value;
 use tonic::Code;
 
@@ -70,7 +76,7 @@ impl IntoResponse for Failure {
             "errorType": self.error_type,
             "error": self.message,
         });
-        json(self.status, body.to_string().into_bytes(), Caching::No)
+        json(self.status, Pieces::from(body.to_string().into_bytes()), Caching::No)
     }
 }
 
@@ -100,29 +106,65 @@ pub fn enveloped(data: Vec<u8>, warnings: &[String], infos: &[String]) -> Respon
     let mut body = Vec::with_capacity(data.len() + OPENING.len() + 64);
     body.extend_from_slice(OPENING);
     body.extend_from_slice(&data);
-    closed(body, warnings, infos)
+    closed(Pieces::from(body), warnings, infos)
 }
 
 /// What an answer begins with, before its data.
 pub const OPENING: &[u8] = br#"{"status":"success","data":"#;
 
 /// A body that begins with [`OPENING`] and data, ended and answered.
-pub fn closed(mut body: Vec<u8>, warnings: &[String], infos: &[String]) -> Response {
+pub fn closed(mut text: Pieces, warnings: &[String], infos: &[String]) -> Response {
+    let body = text.last();
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             body.extend_from_slice(format!(",\"{name}\":{}", serde_json::json!(notes)).as_bytes());
         }
     }
     body.push(b'}');
-    json(StatusCode::OK, body, caching(warnings))
+    json(StatusCode::OK, text, caching(warnings))
 }
 
-fn json(status: StatusCode, body: Vec<u8>, caching: Caching) -> Response {
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response();
+fn json(status: StatusCode, text: Pieces, caching: Caching) -> Response {
+    let body = Body::new(Written::new(text));
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
     if caching == Caching::No {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+/// Text that was written as a body of known length, sent piece by piece.
+struct Written {
+    pieces: std::vec::IntoIter<Vec<u8>>,
+    bytes_left: u64,
+}
+
+impl Written {
+    fn new(text: Pieces) -> Self {
+        Self { bytes_left: text.len() as u64, pieces: text.into_pieces().into_iter() }
+    }
+}
+
+impl http_body::Body for Written {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.next().map(Bytes::from);
+        self.bytes_left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes_left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes_left)
+    }
 }
 
 /// Answers preflights, as Prometheus and Thanos do whatever is asked.
@@ -150,6 +192,8 @@ pub async fn with_cors(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
+
     use super::*;
 
     #[test]
@@ -159,5 +203,16 @@ mod tests {
         assert_eq!(caching(&[]), Caching::Yes);
         assert_eq!(caching(std::slice::from_ref(&remark)), Caching::Yes);
         assert_eq!(caching(&[remark, partial]), Caching::No);
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_pieces_has_a_length_and_is_whole() {
+        let mut text = Pieces::from(b"{\"data\":[1".to_vec());
+        text.push(b",2".to_vec());
+        text.last().push(b']');
+        let response = closed(text, &[], &[]);
+        assert_eq!(response.body().size_hint().exact(), Some(14));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(&body[..], b"{\"data\":[1,2]}");
     }
 }
