@@ -88,6 +88,16 @@ impl StepBatch {
         Self { steps, words: bitmap::words(steps), ..Self::default() }
     }
 
+    /// A batch of rows whose values lie behind each other, each with its steps that hold one in `valid`.
+    pub fn from_columns(steps: usize, values: Vec<f64>, valid: Vec<u64>) -> Self {
+        Self { steps, words: bitmap::words(steps), values, valid, histograms: Vec::new() }
+    }
+
+    /// Makes room for `cells` values in all: growing by doubling would touch as much memory again.
+    pub fn reserve(&mut self, cells: usize) {
+        self.values.reserve_exact(cells.saturating_sub(self.values.len()));
+    }
+
     /// Number of steps.
     pub fn steps(&self) -> usize {
         self.steps
@@ -139,7 +149,7 @@ impl StepBatch {
     /// Appends all rows of `other`, which has as many steps.
     pub fn append(&mut self, other: &mut Self) {
         let rows = self.rows();
-        if rows == 0 {
+        if rows == 0 && self.values.capacity() <= other.values.capacity() {
             std::mem::swap(self, other);
             return other.clear();
         }

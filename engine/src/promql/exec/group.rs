@@ -10,7 +10,7 @@ use crate::model::{Error, Labels};
 use super::super::account::Account;
 use super::super::plan::Grouping;
 use super::super::value::{Matrix, RowLabels, is_metadata_label};
-use super::Evaluator;
+use super::{CELLS_MAX, Evaluator, ROWS_AT_ONCE};
 
 /// What a label set becomes when nothing distinguishes two rows any more.
 const SAME_LABELS: &str = "vector cannot contain metrics with the same labelset";
@@ -109,7 +109,9 @@ pub struct Merged {
 impl Merged {
     /// No rows over `steps` steps.
     pub fn new(steps: usize) -> Self {
-        Self { known: HashMap::new(), rows: Matrix::new(steps) }
+        let mut rows = Matrix::new(steps);
+        rows.cells.reserve(CELLS_MAX.min(ROWS_AT_ONCE * steps));
+        Self { known: HashMap::new(), rows }
     }
 
     /// The row with `labels`, which is made when there is none.

@@ -49,6 +49,10 @@ pub(super) type RowSink<'s> = dyn FnMut(&mut Matrix) -> Result<(), Error> + 's;
 /// Cells that a selector hands on at once, at least: few series have many of them where steps are many.
 const CELLS_MAX: usize = 1 << 17;
 
+/// Rows that there is room for before the first comes, unless they are long: growing by doubling would touch
+/// as much memory again, and room that is not used is none.
+const ROWS_AT_ONCE: usize = 1024;
+
 /// What all operators of a query share, on whatever core they run.
 pub(super) struct Query {
     /// All operators.
@@ -175,6 +179,7 @@ impl<'a> Evaluator<'a> {
                 all.append(&mut rows);
             }
         } else {
+            all.cells.reserve(CELLS_MAX.min(ROWS_AT_ONCE * self.count()));
             self.stream_both(node, &mut |batch| {
                 // Columns grow by doubling, and lie there twice meanwhile.
                 self.account.hold_bytes(2 * batch.heap_bytes())?;

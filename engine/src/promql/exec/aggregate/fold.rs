@@ -7,11 +7,12 @@
 //! counts     samples           samples                      samples
 //! ```
 
-use crate::batch::bitmap;
+use crate::batch::{StepBatch, bitmap};
 use crate::simd::{self, reduce};
 
 use super::super::super::plan::AggregateOperator as A;
 use super::super::math::kahan_add;
+use super::super::{CELLS_MAX, ROWS_AT_ONCE};
 use super::native::NativeState;
 
 /// State of all groups.
@@ -54,30 +55,35 @@ impl State {
             return;
         }
         let cells = groups * self.steps;
+        let at_once = CELLS_MAX.min(ROWS_AT_ONCE * self.steps);
+        let extend = |column: &mut Vec<f64>, value| {
+            column.reserve(at_once.max(cells) - column.len());
+            column.resize(cells, value);
+        };
         self.unnamed.resize(groups, false);
         self.seen.resize(groups * self.words, 0);
         match self.operator {
-            A::Min | A::Max => self.primary.resize(cells, f64::NAN),
+            A::Min | A::Max => extend(&mut self.primary, f64::NAN),
             A::Sum => {
-                self.primary.resize(cells, 0.0);
-                self.secondary.resize(cells, 0.0);
+                extend(&mut self.primary, 0.0);
+                extend(&mut self.secondary, 0.0);
             }
             A::Avg | A::Stddev | A::Stdvar => {
-                self.primary.resize(cells, 0.0);
-                self.secondary.resize(cells, 0.0);
-                self.counts.resize(cells, 0.0);
+                extend(&mut self.primary, 0.0);
+                extend(&mut self.secondary, 0.0);
+                extend(&mut self.counts, 0.0);
             }
-            _ => self.counts.resize(cells, 0.0),
+            _ => extend(&mut self.counts, 0.0),
         }
         if !self.incremental.is_empty() {
             self.incremental.resize(groups * self.words, 0);
         }
     }
 
-    /// Bytes that it has room for; histograms, which are few, are left out.
+    /// Bytes that it uses of the room that it has; histograms, which are few, are left out.
     pub fn heap_bytes(&self) -> usize {
-        let cells = self.primary.capacity() + self.secondary.capacity() + self.counts.capacity();
-        8 * (cells + self.seen.capacity() + self.incremental.capacity()) + self.unnamed.capacity()
+        let cells = self.primary.len() + self.secondary.len() + self.counts.len();
+        8 * (cells + self.seen.len() + self.incremental.len()) + self.unnamed.len()
     }
 
     /// Remembers that a member of `group` is to lose its name.
@@ -236,23 +242,28 @@ impl State {
         self.counts[to] = total;
     }
 
-    /// Writes the result of `group`.
-    pub fn finish(&self, group: usize, values: &mut [f64], valid: &mut [u64]) {
-        let at = group * self.steps;
-        valid.copy_from_slice(&self.seen[group * self.words..(group + 1) * self.words]);
-        for (step, value) in values.iter_mut().enumerate() {
-            let cell = at + step;
-            *value = match self.operator {
-                A::Sum => self.primary[cell] + self.secondary[cell],
-                A::Avg if self.is_incremental(group, step) => self.primary[cell] + self.secondary[cell],
-                A::Avg => self.primary[cell] / self.counts[cell] + self.secondary[cell] / self.counts[cell],
-                A::Stdvar => self.primary[cell] / self.counts[cell],
-                A::Stddev => (self.primary[cell] / self.counts[cell]).sqrt(),
-                A::Min | A::Max => self.primary[cell],
-                A::Count => self.counts[cell],
-                _ => 1.0,
-            };
+    /// The results of all groups, each in the place of what it comes of.
+    pub fn finish(mut self) -> StepBatch {
+        let mut values = std::mem::take(&mut self.primary);
+        let pairs = values.iter_mut().zip(&self.secondary);
+        match self.operator {
+            A::Sum => pairs.for_each(|(sum, lost)| *sum += lost),
+            A::Avg => pairs.zip(&self.counts).enumerate().for_each(|(cell, ((sum, lost), count))| {
+                let is_mean = self.is_incremental(cell / self.steps, cell % self.steps);
+                *sum = if is_mean { *sum + lost } else { *sum / count + lost / count };
+            }),
+            A::Stdvar => values.iter_mut().zip(&self.counts).for_each(|(squares, count)| *squares /= count),
+            A::Stddev => {
+                values.iter_mut().zip(&self.counts).for_each(|(squares, count)| *squares = (*squares / count).sqrt());
+            }
+            A::Min | A::Max => {}
+            A::Count => values = self.counts,
+            _ => {
+                values = self.counts;
+                values.fill(1.0);
+            }
         }
+        StepBatch::from_columns(self.steps, values, self.seen)
     }
 
     fn is_incremental(&self, group: usize, step: usize) -> bool {
@@ -333,8 +344,7 @@ mod tests {
         for value in [f64::MAX, f64::MAX, f64::MAX / 2.0] {
             state.add_floats(0, &[value], &[1]);
         }
-        let (mut values, mut valid) = ([0.0], [0]);
-        state.finish(0, &mut values, &mut valid);
-        assert!((values[0] / (f64::MAX / 6.0 * 5.0) - 1.0).abs() < 1e-12, "{}", values[0]);
+        let mean = state.finish().values(0)[0];
+        assert!((mean / (f64::MAX / 6.0 * 5.0) - 1.0).abs() < 1e-12, "{mean}");
     }
 }

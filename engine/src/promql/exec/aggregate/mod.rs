@@ -142,13 +142,11 @@ impl<'a> Fold<'a> {
     fn finish(self) -> Result<Matrix, Error> {
         let Self { eval, aggregate, groups, mut state } = self;
         let position = aggregate.input.position;
-        let mut out = Matrix::new(eval.count());
         let native = std::mem::take(&mut state.native);
-        for (group, labels) in groups.labels.iter().enumerate() {
-            let row = out.push_row(RowLabels { labels: Arc::clone(labels), drop_name: state.unnamed(group) });
-            let (values, valid) = out.cells.row_mut(row);
-            state.finish(group, values, valid);
-        }
+        let named = groups.labels.iter().enumerate();
+        let rows =
+            named.map(|(group, labels)| RowLabels { labels: Arc::clone(labels), drop_name: state.unnamed(group) });
+        let mut out = Matrix { rows: rows.collect(), cells: state.finish() };
         for ((group, step), histogram) in native.finish() {
             let (_, valid) = out.cells.row_mut(group);
             if bitmap::get(valid, step as usize) {
