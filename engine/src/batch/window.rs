@@ -1,5 +1,7 @@
 //! Range vectors: for each step the samples in `(time - range, time]`, as index ranges.
 
+use crate::simd;
+
 use super::step::StepGrid;
 
 /// Index ranges into the samples of one series, one per step; both ends ascend.
@@ -45,14 +47,32 @@ impl Windows {
         self.starts[step] as usize..self.ends[step] as usize
     }
 
-    /// Samples in the widest window.
-    pub fn widest(&self) -> usize {
-        self.starts.iter().zip(&self.ends).map(|(start, end)| (end - start) as usize).max().unwrap_or(0)
+    /// Samples in the widest window, and in all windows together.
+    pub fn widest_and_total(&self) -> (usize, usize) {
+        simd::run_on(simd::isa(), Lengths { starts: &self.starts, ends: &self.ends })
     }
 
     /// Samples in all windows together.
     pub fn total(&self) -> usize {
-        self.starts.iter().zip(&self.ends).map(|(start, end)| (end - start) as usize).sum()
+        self.widest_and_total().1
+    }
+}
+
+/// The lengths of windows.
+struct Lengths<'a> {
+    starts: &'a [u32],
+    ends: &'a [u32],
+}
+
+impl simd::Kernel for Lengths<'_> {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn run(self) -> (usize, usize) {
+        let lengths = self.starts.iter().zip(self.ends).map(|(start, end)| end - start);
+        let (widest, total) =
+            lengths.fold((0, 0), |(widest, total): (u32, u64), length| (widest.max(length), total + u64::from(length)));
+        (widest as usize, total as usize)
     }
 }
 

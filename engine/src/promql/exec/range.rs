@@ -170,12 +170,13 @@ impl<'a> Pass<'a> {
             let (timestamps, values, falls) = self.live.floats(series);
             if self.known != timestamps {
                 self.windows.find(&self.reference, self.range, timestamps);
-                self.eval.query.budget.pass_samples(self.windows.widest())?;
+                let (widest, total) = self.windows.widest_and_total();
+                self.eval.query.budget.pass_samples(widest)?;
                 if self.call.function.is_extrapolated() {
                     self.spans.find(&self.windows, timestamps, (&self.reference, self.range));
                 }
                 timestamps.clone_into(&mut self.known);
-                self.windows_total = self.windows.total();
+                self.windows_total = total;
             }
             self.queried += self.windows_total;
             let input = RangeInput {

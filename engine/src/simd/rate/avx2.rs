@@ -1,11 +1,11 @@
 //! The scalar loops, compiled for AVX2.
 
-use super::{Ends, Kind, Reach, scalar};
+use super::{Ends, Kind, Reach, Windows, scalar};
 
 /// As [`scalar::reach`].
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-pub fn reach(reach: &mut Reach) {
-    scalar::reach(reach);
+pub fn reach(windows: Windows<'_>, reach: &mut Reach) {
+    scalar::reach(windows, reach);
 }
 
 /// As [`scalar::rates`].

@@ -29,19 +29,39 @@ pub enum Sign {
     Gauge,
 }
 
+/// Windows of the samples of a series, one for each step.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows<'a> {
+    /// Unix milliseconds of the samples, ascending.
+    pub timestamps: &'a [i64],
+    /// First sample of each window.
+    pub starts: &'a [u32],
+    /// One behind the last sample of each window.
+    pub ends: &'a [u32],
+    /// Where the first window ends, in Unix milliseconds.
+    pub end: i64,
+    /// Milliseconds from the end of a window to that of the next.
+    pub interval: i64,
+    /// Length of the windows in milliseconds.
+    pub range: i64,
+}
+
 /// How far windows reach beyond their samples: columns of one length, which depend on the samples'
-/// times alone. Lanes that stand for no window hold anything.
+/// times alone. Lanes of windows that hold less than two samples hold anything, if not said otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct Reach {
-    /// Number of samples less one, at least 1.
-    pub intervals: Vec<f64>,
-    /// From the first sample to the last: milliseconds, seconds after [`reach`].
+    /// Seconds from the first sample to the last.
     pub sampled: Vec<f64>,
-    /// From the start of the window to the first sample, in the same unit; after [`reach`] what is
-    /// extrapolated.
+    /// Seconds before the first sample that are extrapolated.
     pub to_start: Vec<f64>,
-    /// From the last sample to the end of the window, likewise.
+    /// Seconds behind the last sample that are extrapolated.
     pub to_end: Vec<f64>,
+    /// First sample; 0 where there are less than two.
+    pub firsts: Vec<u32>,
+    /// Last sample, likewise.
+    pub lasts: Vec<u32>,
+    /// Windows of two samples at least, as a bitmap.
+    pub valid: Vec<u64>,
 }
 
 /// The samples at the ends of windows: columns of one length.
@@ -56,26 +76,33 @@ pub struct Ends {
 impl Reach {
     /// Number of windows.
     pub fn len(&self) -> usize {
-        self.intervals.len()
+        self.sampled.len()
     }
 
     /// Whether there is no window.
     pub fn is_empty(&self) -> bool {
-        self.intervals.is_empty()
+        self.sampled.is_empty()
     }
 
-    /// Makes room for `len` windows.
-    pub fn resize(&mut self, len: usize) {
-        for column in [&mut self.intervals, &mut self.sampled, &mut self.to_start, &mut self.to_end] {
+    /// Makes room for `len` windows, all of them without samples.
+    fn reset(&mut self, len: usize) {
+        for column in [&mut self.sampled, &mut self.to_start, &mut self.to_end] {
             column.resize(len, 1.0);
         }
+        for column in [&mut self.firsts, &mut self.lasts] {
+            column.clear();
+            column.resize(len, 0);
+        }
+        self.valid.clear();
+        self.valid.resize(len.div_ceil(64), 0);
     }
 }
 
-/// Turns milliseconds into seconds, and distances from samples to bounds into what of them is
-/// extrapolated: half a usual interval where the next sample is overdue.
-pub fn reach(isa: Isa, reach: &mut Reach) {
-    dispatch!(isa, reach(reach));
+/// How far `windows` reach: what is extrapolated is the distance to the bound, and half a usual interval where
+/// the next sample is overdue.
+pub fn reach(isa: Isa, windows: Windows<'_>, reach: &mut Reach) {
+    reach.reset(windows.starts.len().min(windows.ends.len()));
+    dispatch!(isa, reach(windows, reach));
 }
 
 /// The rate of each window; all columns are as long as `out`.
@@ -90,13 +117,12 @@ mod tests {
     use super::*;
     use crate::simd::isas;
 
-    type Lane = (f64, f64, f64, f64, f64, f64);
+    type Lane = (f64, f64, f64, f64, f64);
 
     fn lanes() -> impl Strategy<Value = Vec<Lane>> {
         let value = || prop_oneof![Just(0.0), Just(-0.0), Just(f64::NAN), Just(f64::INFINITY), -1e6..1e6f64];
-        let millis = || prop_oneof![Just(0.0), (0..600_000i64).prop_map(|millis| millis as f64)];
-        let intervals = (1..50i32).prop_map(f64::from);
-        prop::collection::vec((value(), value(), millis(), millis(), millis(), intervals), 0..70)
+        let seconds = || prop_oneof![Just(0.0), (0..600_000i64).prop_map(|millis| millis as f64 / 1e3)];
+        prop::collection::vec((value(), value(), seconds(), seconds(), seconds()), 0..70)
     }
 
     fn bits(values: &[f64]) -> Vec<u64> {
@@ -105,25 +131,58 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_isa_gives_the_bits_of_the_scalar_twin(lanes in lanes(), seconds in 1..600u32) {
+        fn rates_of_every_isa_are_the_bits_of_the_scalar_twin(lanes in lanes(), seconds in 1..600u32) {
             let column = |pick: fn(&Lane) -> f64| lanes.iter().map(pick).collect::<Vec<f64>>();
             let ends = Ends { difference: column(|lane| lane.0), first: column(|lane| lane.1) };
-            let raw = Reach {
+            let reach = Reach {
                 sampled: column(|lane| lane.2),
                 to_start: column(|lane| lane.3),
                 to_end: column(|lane| lane.4),
-                intervals: column(|lane| lane.5),
+                ..Reach::default()
             };
             for sign in [Sign::Counter, Sign::Gauge] {
                 let kind = Kind { sign, seconds: f64::from(seconds) };
                 let of = |isa| {
-                    let (mut own, mut out) = (raw.clone(), vec![0.0; lanes.len()]);
-                    reach(isa, &mut own);
-                    rates(isa, &own, &ends, kind, &mut out);
-                    (bits(&own.sampled), bits(&own.to_start), bits(&own.to_end), bits(&out))
+                    let mut out = vec![0.0; lanes.len()];
+                    rates(isa, &reach, &ends, kind, &mut out);
+                    bits(&out)
                 };
                 for isa in isas() {
                     prop_assert_eq!(of(isa), of(Isa::Scalar), "{:?}", isa);
+                }
+            }
+        }
+
+        #[test]
+        fn reaches_of_every_isa_are_those_of_the_scalar_twin(
+            gaps in prop::collection::vec(prop_oneof![4 => 1..30_000i64, 1 => 0..3i64, 1 => 0..1i64 << 50], 0..60),
+            windows in prop::collection::vec((0..70u32, 0..70u32), 0..150),
+            (start, end) in prop_oneof![(Just(0), -1_000_000..1_000_000i64), (any::<i64>().prop_map(|at| at >> 8), 0..1i64 << 50)],
+            (interval, range) in (0..1_000_000i64, 0..1_000_000i64),
+        ) {
+            let timestamps: Vec<i64> = gaps.iter().scan(start, |at, gap| { *at += gap; Some(*at) }).collect();
+            let (starts, ends): (Vec<u32>, Vec<u32>) = windows.iter().copied().unzip();
+            let windows = Windows { timestamps: &timestamps, starts: &starts, ends: &ends, end, interval, range };
+            let of = |isa| {
+                let mut found = Reach::default();
+                reach(isa, windows, &mut found);
+                let lanes = (0..found.len()).filter(|at| found.valid[at / 64] >> (at % 64) & 1 == 1);
+                let columns = [&found.sampled, &found.to_start, &found.to_end];
+                let numbers: Vec<[u64; 3]> = lanes.map(|at| columns.map(|column| bits(&column[at..=at])[0])).collect();
+                (numbers, found.firsts, found.lasts, found.valid)
+            };
+            for isa in isas() {
+                prop_assert_eq!(of(isa), of(Isa::Scalar), "{:?}", isa);
+            }
+        }
+
+        #[test]
+        fn thousandths_are_quotients(millis in any::<i64>()) {
+            #[cfg(target_arch = "x86_64")]
+            if isas().any(|isa| isa == Isa::Avx512) {
+                for shift in 0..63 {
+                    let number = (millis >> shift) as f64;
+                    prop_assert_eq!(avx512::thousandth_of(number).to_bits(), (number / 1000.0).to_bits(), "{}", number);
                 }
             }
         }

@@ -4,18 +4,40 @@
 // A window is a place in several columns at once.
 #![allow(clippy::needless_range_loop)]
 
-use super::{Ends, Kind, Reach, Sign};
+use super::{Ends, Kind, Reach, Sign, Windows};
 
-/// From milliseconds to what is extrapolated.
+/// How far windows reach.
 #[inline(always)]
-pub fn reach(reach: &mut Reach) {
-    let len = reach.intervals.len();
-    let intervals = &reach.intervals[..len];
-    let sampled = &mut reach.sampled[..len];
-    let (to_start, to_end) = (&mut reach.to_start[..len], &mut reach.to_end[..len]);
-    for at in 0..len {
+pub fn reach(windows: Windows<'_>, reach: &mut Reach) {
+    reach_from(windows, 0, reach);
+}
+
+/// The same from window `first` on.
+#[inline(always)]
+pub(super) fn reach_from(windows: Windows<'_>, first: usize, reach: &mut Reach) {
+    let Windows { timestamps, starts, ends, .. } = windows;
+    for at in first..reach.sampled.len() {
+        let (start, end) = (starts[at] as usize, ends[at] as usize);
+        if end < start + 2 || end > timestamps.len() {
+            continue;
+        }
+        let (first_time, last_time) = (timestamps[start], timestamps[end - 1]);
+        let window_end = windows.end.wrapping_add(windows.interval.wrapping_mul(at as i64));
+        let window_start = window_end.wrapping_sub(windows.range);
+        reach.sampled[at] = last_time.wrapping_sub(first_time) as f64;
+        reach.to_start[at] = first_time.wrapping_sub(window_start) as f64;
+        reach.to_end[at] = window_end.wrapping_sub(last_time) as f64;
+        (reach.firsts[at], reach.lasts[at]) = (start as u32, end as u32 - 1);
+        reach.valid[at / 64] |= 1 << (at % 64);
+    }
+    let Reach { sampled, to_start, to_end, firsts, lasts, .. } = reach;
+    let rest = sampled.len() - first;
+    let (sampled, to_start, to_end) =
+        (&mut sampled[first..], &mut to_start[first..][..rest], &mut to_end[first..][..rest]);
+    let (firsts, lasts) = (&firsts[first..][..rest], &lasts[first..][..rest]);
+    for at in 0..rest {
         sampled[at] /= 1000.0;
-        let average = sampled[at] / intervals[at];
+        let average = sampled[at] / f64::from(lasts[at].wrapping_sub(firsts[at]));
         let (threshold, half) = (average * 1.1, average / 2.0);
         let (start, end) = (to_start[at] / 1000.0, to_end[at] / 1000.0);
         to_start[at] = if start >= threshold { half } else { start };

@@ -42,45 +42,26 @@ pub struct Extrapolation {
 #[derive(Debug, Default)]
 pub struct Spans {
     reach: simd::rate::Reach,
-    /// First and last sample of each window; 0 where there are less than two.
-    firsts: Vec<u32>,
-    lasts: Vec<u32>,
-    /// Windows of two samples at least, as a bitmap.
-    valid: Vec<u64>,
 }
 
 impl Spans {
     /// Finds the spans of `windows` of samples at `timestamps`, which end at the steps of `reference`.
     pub fn find(&mut self, windows: &Windows, timestamps: &[i64], (reference, range): (&StepGrid, i64)) {
-        let len = windows.len();
-        let Self { reach, firsts, lasts, valid } = self;
-        reach.resize(len);
-        for column in [&mut *firsts, &mut *lasts] {
-            column.clear();
-            column.resize(len, 0);
-        }
-        valid.clear();
-        valid.resize(bitmap::words(len), 0);
-        for step in 0..len {
-            let window = windows.range(step);
-            if window.len() < 2 {
-                continue;
-            }
-            let last = window.end - 1;
-            let (first_time, last_time, end) = (timestamps[window.start], timestamps[last], reference.time(step));
-            reach.intervals[step] = (last - window.start) as f64;
-            reach.sampled[step] = (last_time - first_time) as f64;
-            reach.to_start[step] = (first_time - (end - range)) as f64;
-            reach.to_end[step] = (end - last_time) as f64;
-            (firsts[step], lasts[step]) = (window.start as u32, last as u32);
-            bitmap::set(valid, step);
-        }
-        simd::rate::reach(simd::isa(), reach);
+        let windows = simd::rate::Windows {
+            timestamps,
+            starts: &windows.starts,
+            ends: &windows.ends,
+            end: reference.start,
+            interval: reference.interval,
+            range,
+        };
+        simd::rate::reach(simd::isa(), windows, &mut self.reach);
     }
 }
 
 pub fn rate(input: &RangeInput<'_>, kind: RateKind, ends: &mut Ends, out: &mut RowOut<'_>) {
-    let Spans { reach, firsts, lasts, valid } = input.spans;
+    let reach = &input.spans.reach;
+    let simd::rate::Reach { firsts, lasts, valid, .. } = reach;
     if !bitmap::any(valid) {
         return;
     }
