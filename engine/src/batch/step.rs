@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use crate::model::FloatHistogram;
+use crate::simd::steps::Limits;
 
 use super::bitmap;
 
@@ -71,6 +72,11 @@ impl StepGrid {
     /// The last step; the first when there is none.
     pub fn end(&self) -> i64 {
         self.time(self.count.saturating_sub(1))
+    }
+
+    /// The steps as kernels take them, `shift` milliseconds later.
+    pub fn limits(&self, shift: i64) -> Limits {
+        Limits { start: self.start, interval: self.interval, shift }
     }
 
     /// The same steps, `offset` milliseconds earlier; all at `pinned` minus the offset when given.

@@ -76,26 +76,10 @@ impl simd::Kernel for Lengths<'_> {
     }
 }
 
-/// For each time of `grid` the number of `timestamps` that are at most `time + shift`. Samples are
-/// about as regular as steps, so each search starts where the last one's advance leads.
+/// For each time of `grid` the number of `timestamps` that are at most `time + shift`.
 pub(super) fn bounds(grid: &StepGrid, shift: i64, timestamps: &[i64], out: &mut Vec<u32>) {
-    out.clear();
-    // An instant may lie behind all samples, and many queries have no other.
-    let first = grid.time(0).saturating_add(shift);
-    let (mut before, mut advance) = (timestamps.partition_point(|time| *time <= first), 0usize);
-    for step in 0..grid.count {
-        let limit = grid.time(step).saturating_add(shift);
-        let mut at = (before + advance).min(timestamps.len());
-        while at < timestamps.len() && timestamps[at] <= limit {
-            at += 1;
-        }
-        while at > before && timestamps[at - 1] > limit {
-            at -= 1;
-        }
-        advance = at - before;
-        before = at;
-        out.push(at as u32);
-    }
+    out.resize(grid.count, 0);
+    simd::steps::bounds(simd::isa(), timestamps, grid.limits(shift), out);
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub mod intersect;
 pub mod rate;
 /// Rows of floats folded into others.
 pub mod reduce;
+/// Steps among the samples of a series.
+pub mod steps;
 /// Integers of a fixed number of bits.
 pub mod unpack;
 /// Sums over the windows of a series.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::batch::{Cell, SeriesSamples, StepGrid, align, bitmap};
 use crate::model::value::is_stale_nan;
 use crate::model::{Error, TimeRange};
+use crate::simd;
+use crate::simd::steps::Samples;
 
 use super::super::annotations::Annotation;
 use super::super::plan::{Extension, Node, Operator, Select};
@@ -108,8 +110,13 @@ impl Picks {
 
     /// Fills the last row of `out`.
     fn align(&mut self, reference: &StepGrid, lookback: i64, series: &SeriesSamples<'_>, out: &mut Matrix) {
-        self.choose(reference, lookback, series);
         let row = out.len() - 1;
+        if series.histograms.is_empty() {
+            let samples = Samples { timestamps: series.timestamps, values: series.values };
+            let limits = (reference.limits(0), lookback);
+            return simd::steps::newest(simd::isa(), samples, limits, out.cells.row_mut(row));
+        }
+        self.choose(reference, lookback, series);
         let (values, valid) = out.cells.row_mut(row);
         align::gather(&self.floats, series.values, values, valid);
         if !self.histograms.is_empty() {
