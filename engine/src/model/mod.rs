@@ -18,6 +18,8 @@ pub mod id;
 pub mod labels;
 /// Conditions on label values.
 pub mod matcher;
+/// Hashes of numbers of our own.
+pub mod mixed;
 /// Regexps in Go's RE2 syntax.
 pub mod regexp;
 /// Rules that rewrite label sets.
@@ -37,6 +39,7 @@ pub use histogram::{CounterReset, FloatHistogram, Histogram, HistogramValue, Spa
 pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchKind, Matcher};
+pub use mixed::Mixed;
 pub use regexp::Regexp;
 pub use text::ByteString;
 pub use time::{Resolution, TimeRange, TimestampMs};

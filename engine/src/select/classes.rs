@@ -8,10 +8,10 @@
 //! ```
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
-use crate::model::{Error, Labels};
+use crate::model::{Error, Labels, Mixed};
 
 use super::plan::Plan;
 
@@ -97,25 +97,6 @@ fn split(numbers: &mut [u32], ids: &[u32], members: &[Vec<u32>]) -> Vec<Vec<u32>
         *number = last.1;
     }
     made
-}
-
-/// Hashes one number: our own ids, which nobody chooses to collide.
-#[derive(Default)]
-struct Mixed(u64);
-
-impl Hasher for Mixed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ mixed >> 32;
-    }
 }
 
 #[cfg(test)]
