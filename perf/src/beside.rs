@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::profile::Watched;
 use crate::query::client::Client;
 use crate::query::questions::{self, Question};
 use crate::settings::Settings;
@@ -68,13 +69,21 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let mut side = Side::start("uru", &command, scratch)?;
     side.wait_ready(&http, "/-/ready")?;
     let mut asking = Asking { client: runtime.block_on(Client::connect(&http))?, runtime, questions, side, http };
+    let phases = ["it compacts", "it does not"];
+    let watch = |pid: u32, phase: &str| {
+        settings.profile.as_ref().map(|profile| profile.watch(&format!("beside, while {phase}"), pid)).transpose()
+    };
+    let watched = watch(asking.side.pid(), phases[0])?;
     let during = asking.ask(args.pause, None)?;
+    watched.map_or(Ok(()), Watched::draw)?;
     let asks = during.took.iter().map(Vec::len).sum();
     if asks == 0 {
         return Err("compaction had ended before the first question: take a larger bucket".into());
     }
+    let watched = watch(asking.side.pid(), phases[1])?;
     let after = asking.ask(args.pause, Some(asks))?;
-    let phases = [("it compacts", &during), ("it does not", &after)];
+    watched.map_or(Ok(()), Watched::draw)?;
+    let phases = [(phases[0], &during), (phases[1], &after)];
     settings.tell("beside", &lines(&asking.questions, phases), &table(&asking.questions, phases))
 }
 

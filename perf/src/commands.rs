@@ -19,8 +19,13 @@ pub struct Args {
 pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let scratch = Side::scratch()?;
     let mut commands = args.commands.iter().map(|text| CommandLine::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut drawn = Vec::new();
     let runs = compare::interleave(&mut commands, args.rounds, |command| {
-        let finished = run_to_end(&command.to_string(), command, scratch.path(), None)?;
+        let name = command.to_string();
+        // One drawing of each is enough.
+        let profile = settings.profile.as_ref().filter(|_| !drawn.contains(&name));
+        let finished = run_to_end(&name, command, scratch.path(), profile.map(|profile| (profile, name.as_str())))?;
+        drawn.push(name);
         Ok((finished.wall, finished.usage.cpu, finished.usage.peak_bytes))
     })?;
     let sides = commands.iter().map(ToString::to_string).zip(runs).collect();

@@ -91,6 +91,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command, settings: &Settings) -> Result<(), String> {
     match command {
+        Command::Blocks(_) if settings.profile.is_some() => Err("--profile: blocks measures nothing to draw".into()),
         Command::Blocks(args) => blocks::run(&args).map_err(|error| error.to_string()),
         Command::Run(args) => commands::run(&args, settings),
         Command::Report(args) => report::run(&args, settings),

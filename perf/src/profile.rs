@@ -8,12 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Stacks taken of each second of CPU time.
-const FREQUENCY: &str = "199";
+/// Stacks taken of each second of CPU time of what is asked again and again.
+const AGAIN_FREQUENCY: &str = "199";
+
+/// Stacks taken of each second of CPU time of what happens once and may be over in some milliseconds.
+const ONCE_FREQUENCY: &str = "997";
 
 /// How stacks are found: frames are not chained in optimized programs.
 const CALL_GRAPH: &str = "dwarf,16384";
@@ -21,8 +25,8 @@ const CALL_GRAPH: &str = "dwarf,16384";
 /// Least time for which a question is asked again and again while it is watched.
 const SCENE_TIME: Duration = Duration::from_secs(3);
 
-/// Longest time until the recorder watches.
-const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);
+/// What the recorder says when it watches.
+const BEGUN: &[u8; 4] = b"ack\n";
 
 /// Pixels of the drawing's width.
 const WIDTH: f64 = 1400.0;
@@ -38,7 +42,8 @@ const NARROWEST: f64 = 0.4;
 
 /// Draws flame graphs into a folder.
 pub struct Profile {
-    folder: PathBuf,
+    /// The folder.
+    pub folder: PathBuf,
 }
 
 impl Profile {
@@ -52,33 +57,35 @@ impl Profile {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Watches process `pid` in the scenario `scene` until the drawing is asked for.
+    /// Watches process `pid` in the scenario `scene`, which happens once, until the drawing is asked for.
     pub fn watch(&self, scene: &str, pid: u32) -> Result<Watched, String> {
+        self.record(scene, pid, ONCE_FREQUENCY)
+    }
+
+    fn record(&self, scene: &str, pid: u32, frequency: &str) -> Result<Watched, String> {
         let data = self.folder.join(file_name(scene)).with_extension("data");
         let failed = |error: std::io::Error| format!("perf record of {scene}: {error}");
-        // An old file would look like that of a recorder at work.
-        drop(std::fs::remove_file(&data));
         let mut command = Command::new("perf");
-        command.args(["record", "-q", "-F", FREQUENCY, "--call-graph", CALL_GRAPH, "-p", &pid.to_string(), "-o"]);
-        command.arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["record", "-q", "-F", frequency, "--call-graph", CALL_GRAPH, "-p", &pid.to_string()]);
+        // It is told to begin, and says when it has: what is over in some milliseconds is not to be missed.
+        command.args(["--delay=-1", "--control=fd:0,1", "-o"]).arg(&data);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut recorder = command.spawn().map_err(failed)?;
-        // It writes the file's head when it has attached itself.
-        let begin = Instant::now();
-        while !std::fs::metadata(&data).is_ok_and(|found| found.len() > 0) {
-            let ended = recorder.try_wait().map_err(failed)?;
-            if ended.is_some() || begin.elapsed() > ATTACH_TIME_MAX {
-                drop(recorder.kill());
-                let output = recorder.wait_with_output().map_err(failed)?;
-                return Err(format!("perf record of {scene}: {}", String::from_utf8_lossy(&output.stderr).trim()));
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        // One that has ended does not listen, and says why below.
+        let told = recorder.stdin.as_mut().map(|pipe| pipe.write_all(b"enable\n"));
+        let mut said = [0; BEGUN.len()];
+        let heard = recorder.stdout.as_mut().map(|pipe| pipe.read_exact(&mut said));
+        if !matches!((told, heard), (Some(Ok(())), Some(Ok(())))) || &said != BEGUN {
+            drop(recorder.kill());
+            let output = recorder.wait_with_output().map_err(failed)?;
+            return Err(format!("perf record of {scene}: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
         Ok(Watched { recorder, data, scene: scene.to_owned() })
     }
 
     /// Draws what process `pid` does while `again` is called again and again.
     pub fn draw(&self, scene: &str, pid: u32, mut again: impl FnMut() -> Result<(), String>) -> Result<(), String> {
-        let watched = self.watch(scene, pid)?;
+        let watched = self.record(scene, pid, AGAIN_FREQUENCY)?;
         let begin = Instant::now();
         while begin.elapsed() < SCENE_TIME {
             again()?;
@@ -120,7 +127,6 @@ impl Watched {
             if !script.status.success() {
                 return Err(format!("flame graph of {}: perf script: {}", self.scene, why.trim()));
             }
-            // A start over few blocks is over before the first sample.
             eprintln!("flame graph: none of {}, which was over before a sample was taken", self.scene);
             return std::fs::remove_file(&self.data).map_err(failed);
         }

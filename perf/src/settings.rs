@@ -85,9 +85,15 @@ impl Settings {
         Ok(())
     }
 
-    /// The flags with which this program, run again, records where this run does.
-    pub fn record_flags(&self) -> Vec<String> {
-        self.record.iter().map(|folder| format!("--record={}", folder.display())).collect()
+    /// The flags with which this program, run again over so many series, records where this run does, and
+    /// draws into a folder of that size's own.
+    pub fn flags_again(&self, series: usize) -> Vec<String> {
+        let record = self.record.iter().map(|folder| format!("--record={}", folder.display()));
+        let profile = self.profile.iter().map(|profile| {
+            let folder = profile.folder.join(format!("{series}-series"));
+            format!("--profile={}", folder.display())
+        });
+        record.chain(profile).collect()
     }
 
     fn append(&self, folder: &Path, path: &Path, lines: &[Value]) -> std::io::Result<()> {
@@ -156,6 +162,14 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!((&lines[1]["commit"], &lines[1]["machine"]["cores"]), (&json!("abc"), &json!(2)));
         assert_eq!((&lines[1]["command"], &lines[1]["figures"]["wall_ms"]), (&json!("perf run a"), &json!(2)));
+    }
+
+    #[test]
+    fn a_run_of_many_draws_each_size_into_a_folder_of_its_own() {
+        let mut settings = settings("record".into());
+        assert_eq!(settings.flags_again(10_000), ["--record=record"]);
+        (settings.record, settings.profile) = (None, Some(Profile { folder: "flames".into() }));
+        assert_eq!(settings.flags_again(10_000), ["--profile=flames/10000-series"]);
     }
 
     #[test]

@@ -164,24 +164,51 @@ impl Side {
 
     /// Starts `command`, whose files are in `scratch`.
     pub fn start(name: &str, command: &CommandLine, scratch: TempDir) -> Result<Self, String> {
+        Self::start_drawn(name, command, scratch, None).map(|(side, _)| side)
+    }
+
+    /// The same; with a profile the start is watched, for the flame graph of this name.
+    pub fn start_drawn(
+        name: &str,
+        command: &CommandLine,
+        scratch: TempDir,
+        profile: Option<(&Profile, &str)>,
+    ) -> Result<(Self, Option<Watched>), String> {
         let log = scratch.path().join("log");
-        let child = command.spawn(&log)?;
-        Ok(Self { name: name.to_owned(), child, log, scratch })
+        let (child, watched) = spawn(command, &log, profile)?;
+        Ok((Self { name: name.to_owned(), child, log, scratch }, watched))
     }
 
-    /// Ends the process and starts `command` over the same folder.
-    pub fn restart(&mut self, command: &CommandLine) -> Result<(), String> {
+    /// Ends the process and starts `command` over the same folder; with a profile the start is watched.
+    pub fn restart(
+        &mut self,
+        command: &CommandLine,
+        profile: Option<(&Profile, &str)>,
+    ) -> Result<Option<Watched>, String> {
         self.end();
-        self.child = command.spawn(&self.log)?;
-        Ok(())
+        self.start_again(command, profile)
     }
 
-    /// Kills the process, which gets no time to write anything, and starts `command` over the same folder.
-    pub fn crash(&mut self, command: &CommandLine) -> Result<(), String> {
+    /// Kills the process, which gets no time to write anything, and starts `command` over the same folder;
+    /// with a profile the start is watched.
+    pub fn crash(
+        &mut self,
+        command: &CommandLine,
+        profile: Option<(&Profile, &str)>,
+    ) -> Result<Option<Watched>, String> {
         let killed = self.child.kill().and_then(|()| self.child.wait());
         killed.map_err(|error| format!("{}: cannot be killed: {error}", self.name))?;
-        self.child = command.spawn(&self.log)?;
-        Ok(())
+        self.start_again(command, profile)
+    }
+
+    fn start_again(
+        &mut self,
+        command: &CommandLine,
+        profile: Option<(&Profile, &str)>,
+    ) -> Result<Option<Watched>, String> {
+        let (child, watched) = spawn(command, &self.log, profile)?;
+        self.child = child;
+        Ok(watched)
     }
 
     /// Waits until `GET path` at `address` answers 200; returns how long that took.
@@ -279,10 +306,7 @@ pub fn run_to_end(
 ) -> Result<Finished, String> {
     let log = scratch.join("log");
     let begin = Instant::now();
-    let (mut child, watched) = match profile {
-        Some((profile, scene)) => start_watched(command, &log, (profile, scene))?,
-        None => (command.spawn(&log)?, None),
-    };
+    let (mut child, watched) = spawn(command, &log, profile)?;
     let mut used = Usage::default();
     // A process that has ended keeps its CPU time until it is waited for, its memory it does not.
     while let Ok(now) = usage::of(child.id()) {
@@ -304,13 +328,14 @@ pub fn run_to_end(
     Ok(Finished { wall, usage: used })
 }
 
-/// Starts a process that is watched from its first instruction: a shell stops itself, is watched, and
-/// becomes the program when it goes on.
-fn start_watched(
+/// Starts a process. With a profile it is watched from its first instruction: a shell stops itself, is
+/// watched, and becomes the program when it goes on.
+fn spawn(
     command: &CommandLine,
     log: &Path,
-    (profile, scene): (&Profile, &str),
+    profile: Option<(&Profile, &str)>,
 ) -> Result<(Child, Option<Watched>), String> {
+    let Some((profile, scene)) = profile else { return Ok((command.spawn(log)?, None)) };
     let shell = CommandLine::of(Path::new("sh"), &["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
     let mut child = shell.with(command.words.iter().cloned()).spawn(log)?;
     while !usage::is_stopped(child.id()) && matches!(child.try_wait(), Ok(None)) {

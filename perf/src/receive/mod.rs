@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::compare::{self, Row, Runs, Spread};
+use crate::profile::Profile;
 use crate::settings::{Settings, at_least_one};
 
 use receivers::Receiver;
@@ -37,6 +38,9 @@ mod starts;
 
 /// Milliseconds between two samples of a series.
 const INTERVAL_MS: i64 = 15_000;
+
+/// Time for which requests of one kind are sent to be drawn: new series stay in memory.
+const DRAWN_TIME: Duration = Duration::from_secs(2);
 
 /// Who is fed with what.
 #[derive(clap::Args)]
@@ -111,7 +115,10 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     for kind in [Kind::Steady, Kind::New] {
         let before: Vec<Option<Stages>> = all.iter().map(Receiver::stages).collect();
-        let runs = timed(args, settings, &mut all, (kind, start))?;
+        let runs = timed(args, &mut all, (kind, start))?;
+        if let (Some(profile), Some(uru)) = (&settings.profile, all.first_mut()) {
+            draw(args, profile, uru, (kind, start))?;
+        }
         for ((receiver, runs), before) in all.iter_mut().zip(&runs).zip(before) {
             let sent = args.series * args.rounds;
             let passed = before.zip(receiver.stages()).map(|(before, after)| after.since(&before, sent));
@@ -121,15 +128,15 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
         let answer = format!("{} samples in {} requests a round", args.series, warm_up.len());
         rows.push(Row { question: format!("{} series", kind.name()), answer, sides });
     }
-    let sent = (args.series * (2 * args.rounds + 1)) as u64;
     for receiver in &all {
+        let sent = (args.series * (2 * args.rounds + 1 + receiver.more_rounds)) as u64;
         let taken = receiver.samples()?;
         if taken != sent {
             return Err(format!("{} has taken {taken} samples, {sent} were sent", receiver.name));
         }
     }
     drop(all);
-    let starts = if args.starts > 0 { Some(Starts::time(args, start)?) } else { None };
+    let starts = if args.starts > 0 { Some(Starts::time(args, settings.profile.as_ref(), start)?) } else { None };
     let mut lines: Vec<Value> =
         compare::lines(&rows).into_iter().zip(&figures).map(|(line, figures)| figures.json(args, line)).collect();
     let told: String = figures.iter().map(|own| own.line(args, own.first(&figures))).collect();
@@ -139,21 +146,11 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
 }
 
 /// Sends the rounds of one kind to all receivers in turn.
-fn timed(
-    args: &Args,
-    settings: &Settings,
-    all: &mut [Receiver],
-    (kind, start): (Kind, i64),
-) -> Result<Vec<Runs>, String> {
-    let scene = format!("receive {} series", kind.name());
-    let watched = match (&settings.profile, all.first()) {
-        (Some(profile), Some(uru)) => Some(profile.watch(&scene, uru.pid())?),
-        _ => None,
-    };
+fn timed(args: &Args, all: &mut [Receiver], (kind, start): (Kind, i64)) -> Result<Vec<Runs>, String> {
     let (mut turns, count, mut bodies) = (0, all.len(), Vec::new());
-    let runs = compare::interleave(all, args.rounds, |receiver| {
+    compare::interleave(all, args.rounds, |receiver| {
         if turns % count == 0 {
-            bodies = kind.requests(args, start, turns / count + 1);
+            bodies = kind.requests(args, start, (turns / count + 1, 0));
         }
         turns += 1;
         let before = receiver.usage()?;
@@ -163,9 +160,23 @@ fn timed(
         let after = receiver.usage()?;
         receiver.latencies.extend(latencies);
         Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
-    })?;
-    watched.map_or(Ok(()), |watched| watched.draw())?;
-    Ok(runs)
+    })
+}
+
+/// Sends more rounds of the same kind, a millisecond apart, while uru is watched.
+fn draw(args: &Args, profile: &Profile, uru: &mut Receiver, (kind, start): (Kind, i64)) -> Result<(), String> {
+    let scene = format!("receive {} series", kind.name());
+    let watched = profile.watch(&scene, uru.pid())?;
+    let begin = Instant::now();
+    for more in 1..INTERVAL_MS {
+        let bodies = kind.requests(args, start, (args.rounds, more));
+        send(uru.target(), args.connections, &bodies)?;
+        uru.more_rounds += 1;
+        if begin.elapsed() > DRAWN_TIME {
+            break;
+        }
+    }
+    watched.draw()
 }
 
 impl Kind {
@@ -176,13 +187,13 @@ impl Kind {
         }
     }
 
-    /// The requests of round `round`, from 1.
-    fn requests(self, args: &Args, start: i64, round: usize) -> Vec<Vec<u8>> {
+    /// The requests of round `round`, from 1, and so many after it, a millisecond apart.
+    fn requests(self, args: &Args, start: i64, (round, more): (usize, i64)) -> Vec<Vec<u8>> {
         let (scrape, generation) = match self {
             Self::Steady => (round, 0),
-            Self::New => (args.rounds + round, round),
+            Self::New => (args.rounds + round, round + more as usize),
         };
-        requests(args, start + scrape as i64 * INTERVAL_MS, generation)
+        requests(args, start + scrape as i64 * INTERVAL_MS + more, generation)
     }
 
     /// Series that a receiver has after the rounds of this kind.
@@ -277,11 +288,11 @@ mod tests {
             connections: 1,
             starts: 0,
         };
-        assert_eq!(Kind::Steady.requests(&args, 0, 1).len(), 3);
-        assert_ne!(Kind::Steady.requests(&args, 0, 1), Kind::Steady.requests(&args, 0, 2));
+        assert_eq!(Kind::Steady.requests(&args, 0, (1, 0)).len(), 3);
+        assert_ne!(Kind::Steady.requests(&args, 0, (1, 0)), Kind::Steady.requests(&args, 0, (2, 0)));
         assert_eq!((Kind::Steady.series(&args), Kind::New.series(&args)), (10, 40));
         let text = |kind: Kind| {
-            let body = kind.requests(&args, 0, 2).swap_remove(0);
+            let body = kind.requests(&args, 0, (2, 0)).swap_remove(0);
             String::from_utf8_lossy(&snap::raw::Decoder::new().decompress_vec(&body).unwrap()).into_owned()
         };
         assert!(

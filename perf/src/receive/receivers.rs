@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::profile::{Profile, Watched};
 use crate::side::{CommandLine, Side, free_address, get};
 use crate::usage::Usage;
 
@@ -24,6 +25,8 @@ pub struct Receiver {
     pub empty_bytes: u64,
     /// Times of the requests since they were last taken.
     pub latencies: Vec<Duration>,
+    /// Rounds that it was sent besides those that are timed.
+    pub more_rounds: usize,
     side: Side,
     command: CommandLine,
     http: String,
@@ -51,7 +54,8 @@ impl Receiver {
     ) -> Result<Self, String> {
         let samples_metric = if name == "victoria-metrics" { VICTORIA_SAMPLES } else { TSDB_SAMPLES };
         let (empty_bytes, latencies) = (0, Vec::new());
-        let mut receiver = Self { name, target, empty_bytes, latencies, side, command, http, ready, samples_metric };
+        let mut receiver =
+            Self { name, target, empty_bytes, latencies, more_rounds: 0, side, command, http, ready, samples_metric };
         receiver.side.wait_ready(&receiver.http, ready)?;
         receiver.empty_bytes = receiver.usage()?.peak_bytes;
         Ok(receiver)
@@ -72,13 +76,16 @@ impl Receiver {
         self.side.pid()
     }
 
-    /// Ends it and starts it again; gives the time from its start until it is ready.
-    pub fn start_again(&mut self, end: End) -> Result<Duration, String> {
-        match end {
-            End::Killed => self.side.crash(&self.command)?,
-            End::Told => self.side.restart(&self.command)?,
-        }
-        self.side.wait_ready(&self.http, self.ready)
+    /// Ends it and starts it again; gives the time from its start until it is ready. With a profile, the
+    /// flame graph of the start gets this name.
+    pub fn start_again(&mut self, end: End, profile: Option<(&Profile, &str)>) -> Result<Duration, String> {
+        let watched = match end {
+            End::Killed => self.side.crash(&self.command, profile)?,
+            End::Told => self.side.restart(&self.command, profile)?,
+        };
+        let took = self.side.wait_ready(&self.http, self.ready)?;
+        watched.map_or(Ok(()), Watched::draw)?;
+        Ok(took)
     }
 
     /// From now on the peak of memory is that of what follows.

@@ -9,6 +9,7 @@ use super::receivers::{self, End};
 use super::send::send;
 use super::{Args, Kind};
 use crate::compare::{self, Row, Runs, Spread};
+use crate::profile::Profile;
 
 /// The figures of all starts.
 pub struct Starts {
@@ -19,11 +20,11 @@ pub struct Starts {
 
 impl Starts {
     /// Feeds receivers of their own with a warm-up and rounds of known series, and starts each again so
-    /// often after each kind of end.
-    pub fn time(args: &Args, start: i64) -> Result<Self, String> {
+    /// often after each kind of end. With a profile uru's first start after each is drawn.
+    pub fn time(args: &Args, profile: Option<&Profile>, start: i64) -> Result<Self, String> {
         let mut all = receivers::start(args)?;
         for round in 0..=args.rounds {
-            let bodies = Kind::Steady.requests(args, start, round);
+            let bodies = Kind::Steady.requests(args, start, (round, 0));
             for receiver in &all {
                 send(receiver.target(), args.connections, &bodies)?;
             }
@@ -31,8 +32,12 @@ impl Starts {
         let (series, samples) = (args.series as u64, (args.series * (args.rounds + 1)) as u64);
         let (all, mut rows) = (all.as_mut_slice(), Vec::new());
         for end in [End::Killed, End::Told] {
+            // One drawing is enough.
+            let mut profile = profile;
             let runs = compare::interleave(all, args.starts, |receiver| {
-                let wall = receiver.start_again(end)?;
+                let watching = if receiver.name == "uru" { profile.take() } else { None };
+                let scene = format!("receive {}", question(end));
+                let wall = receiver.start_again(end, watching.map(|profile| (profile, scene.as_str())))?;
                 let usage = receiver.usage()?;
                 if receiver.name == "uru" && receiver.series()? != series {
                     return Err(format!("uru has {} series after its start, {series} were sent", receiver.series()?));

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::profile::Profile;
 use crate::program;
 use crate::settings::Settings;
 
@@ -89,11 +90,17 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     fs::create_dir_all(&args.out).map_err(|error| failed(&args.out, error))?;
     let (page, results) = (args.out.join("index.html"), args.out.join("results.jsonl"));
-    let notes = programs.notes();
+    let notes: Vec<String> = programs.notes().into_iter().chain(settings.profile.as_ref().map(drawn)).collect();
     fs::write(&page, page::html(&settings.machine, &notes, &sections)).map_err(|error| failed(&page, error))?;
     write_figures(&results, settings, &sections).map_err(|error| failed(&results, error))?;
     println!("{}", page.display());
     Ok(())
+}
+
+/// What the page says of a run whose scenarios were drawn.
+fn drawn(profile: &Profile) -> String {
+    let folder = profile.folder.display();
+    format!("uru was watched while it was measured, which costs it time; a flame graph of every scenario: {folder}")
 }
 
 fn write_figures(path: &Path, settings: &Settings, sections: &[Section]) -> std::io::Result<()> {
@@ -153,7 +160,7 @@ fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'stat
         let peers = programs.peers_of(plane, scale);
         let run = |peers: &[(&'static str, PathBuf)]| {
             let words = words(args, (&programs.uru, peers), plane, scale)?;
-            let with_flags = [words.clone(), vec!["--json".to_owned()], settings.record_flags()].concat();
+            let with_flags = [words.clone(), vec!["--json".to_owned()], settings.flags_again(scale)].concat();
             Ok::<_, String>((shown(&words), own(&with_flags)?))
         };
         let (command, lines) = match run(&peers) {

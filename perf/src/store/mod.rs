@@ -123,20 +123,20 @@ fn start_store(
     command.flag("data-dir", &scratch.path().join("data").display().to_string());
     let http = command.flag("http-address", &free_address()?);
     let grpc = command.flag("grpc-address", &free_address()?);
-    let mut side = Side::start(name, &command, scratch)?;
+    let (mut side, mut watched) =
+        Side::start_drawn(name, &command, scratch, profile.map(|profile| (profile, "store first start")))?;
     for number in 0..=restarts {
-        if number > 0 {
-            side.restart(&command)?;
-        }
         let start = if number > 0 { format!("restart {number}") } else { "first start".to_owned() };
-        let scene = format!("store {start}");
-        let watched = profile.map(|profile| profile.watch(&scene, side.pid())).transpose()?;
+        if number > 0 {
+            let scene = format!("store {start}");
+            watched = side.restart(&command, profile.map(|profile| (profile, scene.as_str())))?;
+        }
         let took = side.wait_ready(&http, "/-/ready")?;
         while get(&http, "/metrics").is_some_and(|(_, text)| is_building(&text)) {
             std::thread::sleep(Duration::from_millis(50));
         }
         let usage = side.usage()?;
-        watched.map_or(Ok(()), Watched::draw)?;
+        watched.take().map_or(Ok(()), Watched::draw)?;
         eprintln!(
             "{name}: {start} ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
             took.as_secs_f64(),
