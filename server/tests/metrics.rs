@@ -149,6 +149,7 @@ fn a_querier_publishes_each_family_once() {
         "prometheus_engine_query_log_failures_total",
         "thanos_query_concurrent_selects_gate_selects_in_flight",
         "thanos_engine_queries_total",
+        "thanos_engine_queries",
     ] {
         assert_eq!(uru.metric(name), Some(0.0), "{name}");
     }

@@ -431,6 +431,26 @@ fn chunks_that_were_cut_are_counted_by_size_samples_and_time_as_in_prometheus() 
     // From the first sample of a chunk to the last, in milliseconds.
     assert_eq!(of_team("range_seconds", "sum"), (stats("numSamples") - chunks) * MINUTE as f64);
     assert!((10.0 * chunks..40.0 * chunks).contains(&of_team("size_bytes", "sum")));
+    let of_team = |name: &str| uru.metric(&format!("prometheus_tsdb_{name}{{tenant=\"team\"}}"));
+    // What comes after the last cut.
+    let of_logs = |name: &str| uru.metric(&format!("prometheus_tsdb_{name}")).unwrap();
+    wait(|| of_team("head_gc_duration_seconds_count") >= Some(blocks.len() as f64));
+    wait(|| of_logs("checkpoint_creations_total") >= 1.0);
+    for name in ["compactions_total", "compaction_duration_seconds_count", "head_truncations_total", "blocks_loaded"] {
+        assert_eq!(of_team(name), Some(blocks.len() as f64), "{name}");
+    }
+    let removed = of_team("head_chunks_removed_total").unwrap();
+    assert!(removed >= chunks, "{removed}");
+    assert_eq!(of_team("head_chunks_created_total"), Some(of_team("head_chunks").unwrap() + removed));
+    assert!(of_team("compactions_triggered_total") >= Some(1.0));
+    wait(|| of_team("storage_blocks_bytes").is_some_and(|bytes| bytes > 0.0));
+    let limit = (of_team("retention_limit_seconds"), of_team("retention_limit_bytes"));
+    assert_eq!((limit, of_team("compactions_failed_total")), ((Some(0.0), Some(0.0)), Some(0.0)));
+    // All tenants have the same logs.
+    assert!(of_logs("wal_storage_size_bytes") > 0.0);
+    assert!(of_logs("wal_record_parts_bytes_written_total") > of_logs("wal_record_part_writes_total"));
+    assert_eq!(of_logs("wal_fsync_duration_seconds_count"), of_logs("wal_record_part_writes_total"));
+    assert!(uru.get("/metrics").1.contains("# TYPE prometheus_tsdb_head_gc_duration_seconds summary\n"));
 }
 
 fn now() -> i64 {

@@ -332,6 +332,11 @@ fn the_cache_is_counted_under_thanos_names() {
     let requested = metric("thanos_store_index_cache_requests_total");
     let found = metric("thanos_store_index_cache_hits_total");
     assert!(requested > 0.0 && found <= requested, "{found} of {requested}");
+    let (items, bytes) =
+        (metric("thanos_store_index_cache_items{"), metric("thanos_store_index_cache_items_size_bytes{"));
+    assert!(items >= 1.0 && items <= metric("thanos_store_index_cache_items_added_total"), "{items}");
+    assert!(bytes > items && metric("thanos_store_index_cache_total_size_bytes{") > bytes, "{bytes}");
+    assert_eq!(metric("thanos_store_index_cache_max_item_size_bytes"), f64::from(1 << 20));
     assert_eq!(metric("thanos_cache_inmemory_max_size_bytes"), f64::from(30 << 20));
     assert!(metric("thanos_cache_inmemory_items{") > 0.0);
     assert!(metric("thanos_cache_inmemory_items_added_total") > 0.0);

@@ -371,7 +371,10 @@ impl Head {
                     pass.report.duplicates += 1;
                     continue;
                 }
-                Kept::OutOfOrder => Reason::ExemplarOutOfOrder,
+                Kept::OutOfOrder => {
+                    self.stats.exemplars_out_of_order += 1;
+                    Reason::ExemplarOutOfOrder
+                }
                 Kept::TooLong => Reason::ExemplarTooLong,
                 Kept::Disabled => Reason::ExemplarDisabled,
             };

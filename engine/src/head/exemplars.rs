@@ -92,6 +92,11 @@ impl ExemplarRing {
         self.slots.iter().map(|slot| slot.time)
     }
 
+    /// How many are there, of how many series, and the Unix milliseconds of the first that came.
+    pub(super) fn kept(&self) -> (usize, usize, Option<i64>) {
+        (self.slots.len(), self.latest.len(), self.slots.front().map(|slot| slot.time))
+    }
+
     /// Keeps an exemplar of series `series`, unless it is the same as the one before or earlier.
     pub(super) fn push(&mut self, series: u32, (time, value): (i64, f64), labels: EncodedLabels<'_>) -> Kept {
         if self.max == 0 {
@@ -211,6 +216,7 @@ mod tests {
         one.push(3, (1, 1.0), EncodedLabels(&labels));
         one.push(3, (2, 1.0), EncodedLabels(&labels));
         assert_eq!(times(&one, 3), [2]);
+        assert_eq!((one.kept(), ring.kept().1), ((1, 1, Some(2)), 1));
     }
 
     #[test]

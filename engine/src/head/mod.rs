@@ -142,6 +142,8 @@ pub struct HeadStats {
     pub refused_too_old: SampleCounts,
     /// Exemplars appended.
     pub exemplars: u64,
+    /// Exemplars refused as [`Reason::ExemplarOutOfOrder`].
+    pub exemplars_out_of_order: u64,
     /// Nanoseconds that batches took to be appended.
     pub append_ns: u64,
     /// Of these, what finding their series took.
@@ -232,6 +234,11 @@ impl Head {
     /// Unix milliseconds of the exemplars that are there, in the order they came.
     pub fn exemplar_times(&self) -> impl Iterator<Item = i64> {
         self.exemplars.times()
+    }
+
+    /// Exemplars that are kept, their series, and the Unix milliseconds of the first that came of them.
+    pub fn exemplars_kept(&self) -> (usize, usize, Option<i64>) {
+        self.exemplars.kept()
     }
 
     /// Counts.

@@ -4,7 +4,7 @@ use crate::block::writer::{ChunkData, sample_count};
 use crate::codec::Corrupt;
 
 /// Most buckets of a distribution, the last of which has no bound.
-const BUCKETS_MAX: usize = 13;
+const BUCKETS_MAX: usize = 15;
 
 /// Upper bounds of the buckets of a distribution, but for the last: each so many times the one before.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +17,7 @@ struct Bounds {
 const BYTES: Bounds = Bounds { first: 32.0, factor: 1.5, len: 12 };
 const SAMPLES: Bounds = Bounds { first: 4.0, factor: 1.5, len: 12 };
 const RANGES: Bounds = Bounds { first: 100.0, factor: 4.0, len: 10 };
+const DURATIONS_MS: Bounds = Bounds { first: 1000.0, factor: 2.0, len: 14 };
 
 impl Bounds {
     fn iter(self) -> impl Iterator<Item = f64> {
@@ -38,7 +39,13 @@ impl Distribution {
         Self { bounds, counts: [0; BUCKETS_MAX], sum: 0 }
     }
 
-    fn count(&mut self, value: u64) {
+    /// Of the milliseconds that compactions took.
+    pub fn of_durations_ms() -> Self {
+        Self::new(DURATIONS_MS)
+    }
+
+    /// Counts a number.
+    pub fn count(&mut self, value: u64) {
         self.counts[self.bounds.iter().take_while(|bound| value as f64 > *bound).count()] += 1;
         self.sum = self.sum.saturating_add(value);
     }

@@ -87,6 +87,20 @@ impl MergeMetrics {
     }
 }
 
+/// Registers `prometheus_tsdb_compaction_chunk_*`, which are of chunks of blocks that come from heads: none do
+/// where there are no heads.
+pub fn register_first_compactions(registry: &mut Registry) {
+    let growing = |first: f64, factor: f64, len: usize| {
+        Histogram::new(std::iter::successors(Some(first), move |bound| Some(bound * factor)).take(len))
+    };
+    let name = |name: &str| format!("prometheus_tsdb_compaction_chunk_{name}");
+    registry.register(name("size_bytes"), "Final size of chunks on their first compaction", growing(32.0, 1.5, 12));
+    let help = "Final number of samples on their first compaction";
+    registry.register(name("samples"), help, growing(4.0, 1.5, 12));
+    let help = "Final time range of chunks on their first compaction";
+    registry.register(name("range_seconds"), help, growing(100.0, 4.0, 10));
+}
+
 /// A merge, which is under way until this is dropped, also when nobody waits for it any more.
 pub(super) struct UnderWay<'a> {
     metrics: &'a MergeMetrics,

@@ -18,7 +18,7 @@ use super::viewer;
 use crate::api::http::blocks::{Admin, BlockViewer, View};
 use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags};
-use crate::compactor::metrics::CompactMetrics;
+use crate::compactor::metrics::{CompactMetrics, register_first_compactions};
 use crate::compactor::syncer::Syncer;
 use crate::compactor::{Compactor, OutOfOrder, Priority, Settings, Stop, run_compactor};
 use crate::config::{ConfigError, selector};
@@ -88,6 +88,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let viewer = BlockViewer::new(bucket.clone(), values.text("bucket-web-label").unwrap_or_default(), admin);
     let compact_metrics = CompactMetrics::register(&mut registry);
+    register_first_compactions(&mut registry);
     compact_metrics.consistency_delay.set(filters.consistency_delay.as_secs_f64());
     let fetch = FetchOptions {
         data_dir: Some(data_dir.clone()),

@@ -30,9 +30,10 @@ use crate::gateway::blocks::Blocks;
 use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreService};
 use crate::ingest::exemplars::ExemplarsService;
 use crate::ingest::forward::{Compression, ForwardOptions, Peers};
+use crate::ingest::heads::{Beside, HeadMetrics};
 use crate::ingest::limits::{Limiter, LimitsConfig, META_MONITORING_INTERVAL};
 use crate::ingest::metadata::MetadataService;
-use crate::ingest::metrics::{HeadMetrics, ReceiveMetrics};
+use crate::ingest::metrics::ReceiveMetrics;
 use crate::ingest::noted::Noted;
 use crate::ingest::otlp::{TargetInfo, Translation};
 use crate::ingest::ring::{RingSource, Rings};
@@ -203,7 +204,7 @@ impl Wired {
             ingest: Arc::clone(&held),
             options: config.options,
         };
-        HeadMetrics::register(registry, &held);
+        HeadMetrics::register(registry, &held, Beside::Nothing);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() }).map_err(text)?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
         telemetry::memory::register(registry, &budget);

@@ -13,6 +13,8 @@ pub mod body;
 pub mod exemplars;
 /// Forwarding over gRPC to other receivers, and back-off from dead ones.
 pub mod forward;
+/// `prometheus_tsdb_*`.
+pub mod heads;
 /// The HTTP handlers.
 pub mod http;
 /// From a request's bytes to a batch of the engine.

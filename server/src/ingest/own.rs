@@ -10,9 +10,10 @@ use engine::shard::{Ingest, IngestOptions, Pool};
 use prometheus_client::registry::Registry;
 
 use super::forward::{Compression, ForwardOptions, Peers};
+use super::heads::{Beside, HeadMetrics};
 use super::intake::{Protocol, take};
 use super::limits::{Limiter, LimitsConfig};
-use super::metrics::{HeadMetrics, ReceiveMetrics};
+use super::metrics::ReceiveMetrics;
 use super::noted::Noted;
 use super::otlp::Translation;
 use super::ring::{RingSource, Rings};
@@ -82,7 +83,7 @@ impl Ingesting {
             metrics,
             noted: Noted::default(),
         });
-        HeadMetrics::register(registry, &self.held);
+        HeadMetrics::register(registry, &self.held, Beside::Compactor);
         let routes = super::http::routes(&receiver);
         self.started.get_or_init(|| Started {
             receiver,

@@ -92,6 +92,47 @@ pub struct ShipMetrics {
     waiting: Gauges,
     local_bytes: Gauges,
     dropped: Counters,
+    retained: RetentionMetrics,
+}
+
+/// `prometheus_tsdb_*` of retention.
+#[derive(Clone, Debug, Default)]
+struct RetentionMetrics {
+    too_old: Counters,
+    too_many_bytes: Counters,
+    seconds: Gauges,
+    bytes: Gauges,
+}
+
+impl RetentionMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let name = |name: &str| format!("prometheus_tsdb_{name}");
+        let help = "The number of times that blocks were deleted because the maximum time limit was exceeded";
+        registry.register(name("time_retentions"), help, self.too_old.clone());
+        let help = "The number of times that blocks were deleted because the maximum number of bytes was exceeded";
+        registry.register(name("size_retentions"), help, self.too_many_bytes.clone());
+        let help = "How long to retain samples in storage";
+        registry.register(name("retention_limit_seconds"), help, self.seconds.clone());
+        let help = "Max number of bytes to be retained in the tsdb blocks, configured 0 means disabled";
+        registry.register(name("retention_limit_bytes"), help, self.bytes.clone());
+    }
+
+    /// A tenant's blocks were looked through, and some deleted for each reason.
+    fn count(&self, labels: &MetricLabels, retention: &Retention, [too_old, too_many_bytes]: [usize; 2]) {
+        self.too_old.get_or_create(labels).inc_by(u64::from(too_old > 0));
+        self.too_many_bytes.get_or_create(labels).inc_by(u64::from(too_many_bytes > 0));
+        self.seconds.get_or_create(labels).set(i64::try_from(retention.age.as_secs()).unwrap_or(i64::MAX));
+        self.bytes.get_or_create(labels).set(i64::try_from(retention.bytes_max).unwrap_or(i64::MAX));
+    }
+
+    fn forget(&self, labels: &MetricLabels) {
+        for counters in [&self.too_old, &self.too_many_bytes] {
+            counters.remove(labels);
+        }
+        for gauges in [&self.seconds, &self.bytes] {
+            gauges.remove(labels);
+        }
+    }
 }
 
 impl ShipMetrics {
@@ -116,7 +157,10 @@ impl ShipMetrics {
             "Blocks of a tenant that wait to be uploaded",
             metrics.waiting.clone(),
         );
+        let help = "The number of bytes that are currently used for local storage by all blocks";
+        registry.register("prometheus_tsdb_storage_blocks_bytes", help, metrics.local_bytes.clone());
         registry.register("uru_receive_local_bytes", "Bytes of a tenant's local blocks", metrics.local_bytes.clone());
+        metrics.retained.register(registry);
         metrics
     }
 
@@ -136,6 +180,7 @@ impl ShipMetrics {
         }
         self.waiting.remove(labels);
         self.local_bytes.remove(labels);
+        self.retained.forget(labels);
     }
 }
 
@@ -376,6 +421,7 @@ impl Shipper {
                 gone.insert(*id);
             }
         }
+        let too_old = gone.len();
         let mut bytes: u64 = blocks.iter().filter(|(id, ..)| !gone.contains(id)).map(|(.., bytes)| bytes).sum();
         let uploads = self.uploads();
         let has_failed = |id: &BlockId| uploads.failed.contains(id) && !uploads.current.contains(id);
@@ -397,6 +443,8 @@ impl Shipper {
                 }
             }
         }
+        let labels = vec![("tenant", tenant.to_owned())];
+        self.metrics.retained.count(&labels, &self.retention, [too_old, gone.len() - too_old]);
         for id in &gone {
             self.ingest.delete_block(tenant, *id)?;
             tracing::info!(tenant, block = %id, "deleted local block");

@@ -1,6 +1,6 @@
 //! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
@@ -139,7 +139,7 @@ pub fn render(registry: &Registry, accept: &str) -> (&'static str, String) {
     prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a string can't fail");
     let text = with_summaries(&text);
     if accept.contains("application/openmetrics-text") {
-        return (OPENMETRICS, text);
+        return (OPENMETRICS, without_namesakes(&text));
     }
     (PROMETHEUS_TEXT, to_prometheus_text(&text))
 }
@@ -153,6 +153,22 @@ fn with_summaries(openmetrics: &str) -> String {
             Some(name) => writeln!(text, "# TYPE {name} summary"),
             None => writeln!(text, "{line}"),
         };
+    }
+    text
+}
+
+/// Thanos has a gauge whose name is that of a counter without `_total`: to OpenMetrics these are one family, of
+/// which the first is told.
+fn without_namesakes(openmetrics: &str) -> String {
+    let (mut text, mut told, mut is_told) = (String::with_capacity(openmetrics.len()), HashSet::new(), true);
+    for line in openmetrics.lines() {
+        if let Some(name) = line.strip_prefix("# HELP ").and_then(|rest| rest.split(' ').next()) {
+            is_told = told.insert(name);
+        }
+        if is_told || line == "# EOF" {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
     text
 }
@@ -291,6 +307,17 @@ mod tests {
         assert_eq!(kind, PROMETHEUS_TEXT);
         let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\nthanos_x_total{op=\"get\"} 3\n";
         assert_eq!(old, expected);
+    }
+
+    #[test]
+    fn a_gauge_named_as_a_counter_is_left_out_where_they_would_be_one_family() {
+        let mut registry = Registry::default();
+        registry.register("x_queries", "Ever", Counter::<u64>::default());
+        registry.register("x_queries", "Now", Gauge::<i64>::default());
+        let ever = |suffix: &str| format!("# HELP x_queries{suffix} Ever.\n# TYPE x_queries{suffix} counter\n");
+        let now = "# HELP x_queries Now.\n# TYPE x_queries gauge\nx_queries 0\n";
+        assert_eq!(render(&registry, "*/*").1, ever("_total") + "x_queries_total 0\n" + now);
+        assert_eq!(render(&registry, OPENMETRICS).1, ever("") + "x_queries_total 0\n# EOF\n");
     }
 
     #[test]

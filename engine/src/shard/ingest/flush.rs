@@ -83,7 +83,9 @@ impl Ingest {
             let mut has_cut = false;
             for name in names {
                 let Some(tenant) = ingest.known(&name) else { continue };
-                has_cut |= ingest.flush_tenant(&tenant, what, &mut blocks)?;
+                tenant.cuts().looks += 1;
+                let flushed = ingest.flush_tenant(&tenant, what, &mut blocks);
+                has_cut |= flushed.inspect_err(|_| tenant.cuts().failed += 1)?;
             }
             if has_cut {
                 ingest.snapshot_all()?;
@@ -203,9 +205,12 @@ impl Ingest {
         let meta = self.meta(tenant, (start, until), CutKind::InOrder);
         let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
         self.record_cut(tenant, &cut)?;
+        let begin = Instant::now();
         let written = write_block(&self.tenant_dir(&tenant.name), &excerpts, CutKind::InOrder, meta)?;
+        written.iter().for_each(|(_, chunks)| tenant.cuts().written(chunks, begin.elapsed()));
         self.finish_cut(tenant, written.into_iter().collect(), cut, blocks)?;
         self.change_parts(tenant, |from| move |head: &mut Head| ((), head.truncate(until, from)), |()| {})?;
+        tenant.cuts().truncations += 1;
         self.sweep(tenant)
     }
 
@@ -233,8 +238,12 @@ impl Ingest {
         self.record_cut(tenant, &intent)?;
         let mut written = Vec::new();
         for meta in starts.into_values() {
+            let begin = Instant::now();
             match write_block(&dir, &excerpts, CutKind::OutOfOrder, meta) {
-                Ok(meta) => written.extend(meta),
+                Ok(block) => {
+                    block.iter().for_each(|(_, chunks)| tenant.cuts().written(chunks, begin.elapsed()));
+                    written.extend(block);
+                }
                 Err(error) => {
                     self.change_all(tenant, |head| head.thaw_late())?;
                     return Err(error);
@@ -243,6 +252,7 @@ impl Ingest {
         }
         self.finish_cut(tenant, written, intent, blocks)?;
         self.change_all(tenant, |head| head.truncate_late())?;
+        tenant.cuts().truncations += 1;
         self.sweep(tenant)?;
         Ok(true)
     }
@@ -255,8 +265,7 @@ impl Ingest {
         cut: Cut,
         blocks: &mut Vec<CutBlock>,
     ) -> Result<(), Error> {
-        for (meta, shapes) in &written {
-            tenant.cut_chunks.lock().unwrap_or_else(PoisonError::into_inner).add(shapes);
+        for (meta, _) in &written {
             let path = self.tenant_dir(&tenant.name).join(meta.ulid.to_string());
             let index = self.index_path(meta.ulid);
             tenant.blocks.insert(LocalBlock::open(path.clone(), &index, &tenant.labels())?);
@@ -280,7 +289,11 @@ impl Ingest {
 
     /// Removes series that nothing is left of, step by step between other work.
     fn sweep(&self, tenant: &Arc<Tenant>) -> Result<(), Error> {
+        let begin = Instant::now();
         while self.change_all(tenant, |head| head.sweep())?.contains(&true) {}
+        let mut cuts = tenant.cuts();
+        cuts.sweeps += 1;
+        cuts.sweep_ns += begin.elapsed().as_nanos() as u64;
         Ok(())
     }
 
@@ -340,8 +353,16 @@ impl Ingest {
         meta
     }
 
-    /// A snapshot of each partition: a new segment first, then the heads part by part between other work.
+    /// A snapshot, counted.
     fn snapshot_all(&self) -> Result<(), Error> {
+        let outcome = self.write_snapshots();
+        let counter = if outcome.is_ok() { &self.snapshots } else { &self.snapshots_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    /// A snapshot of each partition: a new segment first, then the heads part by part between other work.
+    fn write_snapshots(&self) -> Result<(), Error> {
         for partition in 0..self.partitions() {
             let (sender, receiver) = flume::bounded(1);
             self.writers[partition].rotate(move |number| drop(sender.send(number)));

@@ -16,6 +16,7 @@
 //! the process, which replays.
 
 mod blocks;
+mod cuts;
 mod flush;
 mod open;
 mod partition;
@@ -26,10 +27,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use blocks::LocalBlock;
+pub use cuts::CutCounters;
 pub use flush::{CutBlock, Flush};
 pub use partition::Partition;
 pub use read::ViewRequest;
@@ -37,7 +39,6 @@ pub use source::HeadSource;
 
 use self::partition::FAMILIES;
 use super::pool::{Pool, ShardContext};
-use crate::head::shapes::ChunkShapes;
 use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, StartTimes, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
@@ -113,6 +114,14 @@ pub struct TenantStats {
     pub refused_too_old: SampleCounts,
     /// Exemplars appended since the start.
     pub exemplars: u64,
+    /// Exemplars refused since the start as [`head::Reason::ExemplarOutOfOrder`].
+    pub exemplars_out_of_order: u64,
+    /// Exemplars that are kept.
+    pub exemplars_kept: u64,
+    /// Series that have some.
+    pub exemplar_series: u64,
+    /// Unix milliseconds of the first that came of those that are kept; the latest time there is without.
+    pub exemplar_min_time: i64,
     /// Nanoseconds that the shards took to append batches.
     pub append_ns: u64,
     /// Of these, what finding their series took.
@@ -138,6 +147,12 @@ pub struct IngestCounters {
     pub replayed_bytes: u64,
     /// Bytes of writes that had been cut off, removed.
     pub torn_bytes: u64,
+    /// Logs with such a write.
+    pub torn_logs: u64,
+    /// Snapshots after which logs were cut off, of all partitions at once.
+    pub snapshots: u64,
+    /// Snapshots that failed.
+    pub snapshots_failed: u64,
     /// Milliseconds that opening took.
     pub open_ms: u64,
     /// Nanoseconds that the shards took to append batches to the heads that there are now.
@@ -158,17 +173,18 @@ pub(super) struct Tenant {
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
     arrivals: flush::Arrivals,
-    /// What its heads were cut into since the start.
-    cut_chunks: Mutex<ChunkShapes>,
+    /// What cutting its heads came to since the start.
+    cuts: Mutex<CutCounters>,
 }
 
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
 pub(super) struct PartStats {
-    counts: [AtomicU64; 8],
+    counts: [AtomicU64; 11],
     samples: [[AtomicU64; 2]; 5],
     min_time: AtomicI64,
     max_time: AtomicI64,
+    exemplar_min_time: AtomicI64,
 }
 
 /// Heads, logs and local blocks of all tenants.
@@ -185,6 +201,8 @@ pub struct Ingest {
     is_closed: AtomicBool,
     replayed: Vec<Replayed>,
     open_ms: u64,
+    snapshots: AtomicU64,
+    snapshots_failed: AtomicU64,
     /// Keeps other processes from the folder.
     _lock: File,
 }
@@ -237,7 +255,8 @@ impl IngestOptions {
 impl Default for PartStats {
     fn default() -> Self {
         let (counts, samples) = Default::default();
-        Self { counts, samples, min_time: AtomicI64::new(i64::MAX), max_time: AtomicI64::new(i64::MIN) }
+        let (min_time, max_time) = (AtomicI64::new(i64::MAX), AtomicI64::new(i64::MIN));
+        Self { counts, samples, min_time, max_time, exemplar_min_time: AtomicI64::new(i64::MAX) }
     }
 }
 
@@ -245,6 +264,8 @@ impl PartStats {
     /// Publishes the counts of `head`.
     pub(super) fn publish(&self, head: &head::Head) {
         let stats = head.stats();
+        let (exemplars_kept, exemplar_series, first) = head.exemplars_kept();
+        self.exemplar_min_time.store(first.unwrap_or(i64::MAX), Ordering::Relaxed);
         let counts = [
             stats.series,
             stats.series_created,
@@ -254,6 +275,9 @@ impl PartStats {
             stats.exemplars,
             stats.append_ns,
             stats.lookup_ns,
+            stats.exemplars_out_of_order,
+            exemplars_kept as u64,
+            exemplar_series as u64,
         ];
         self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
         let samples = [
@@ -291,8 +315,16 @@ impl Tenant {
         self.parts.iter().enumerate().filter_map(in_range)
     }
 
+    /// What cutting its heads came to.
+    fn cuts(&self) -> MutexGuard<'_, CutCounters> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn stats(&self) -> TenantStats {
         let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
+        let first = |time: fn(&PartStats) -> &AtomicI64| {
+            self.parts.iter().map(|part| time(part).load(Ordering::Relaxed)).min().unwrap_or(i64::MAX)
+        };
         let samples = |at: usize| {
             let of_type =
                 |kind: usize| self.parts.iter().map(move |part| part.samples[at][kind].load(Ordering::Relaxed));
@@ -312,7 +344,11 @@ impl Tenant {
             exemplars: sum(5),
             append_ns: sum(6),
             lookup_ns: sum(7),
-            min_time: self.parts.iter().map(|part| part.min_time.load(Ordering::Relaxed)).min().unwrap_or(i64::MAX),
+            exemplars_out_of_order: sum(8),
+            exemplars_kept: sum(9),
+            exemplar_series: sum(10),
+            exemplar_min_time: first(|part| &part.exemplar_min_time),
+            min_time: first(|part| &part.min_time),
             max_time: self.parts.iter().map(|part| part.max_time.load(Ordering::Relaxed)).max().unwrap_or(i64::MIN),
         }
     }
@@ -366,9 +402,21 @@ impl Ingest {
         Some(self.known(tenant)?.stats())
     }
 
-    /// Chunks that the heads of `tenant` were cut into since the start; `None` when there is no such tenant.
-    pub fn cut_chunks(&self, tenant: &str) -> Option<ChunkShapes> {
-        Some(*self.known(tenant)?.cut_chunks.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What cutting the heads of `tenant` came to since the start; `None` when there is no such tenant.
+    pub fn cuts(&self, tenant: &str) -> Option<CutCounters> {
+        Some(*self.known(tenant)?.cuts())
+    }
+
+    /// Exemplars that are kept of each tenant at most.
+    pub fn exemplars_max(&self) -> usize {
+        self.options.exemplars_max
+    }
+
+    /// Bytes of all logs on disk, as far as they can be looked at.
+    pub fn wal_bytes(&self) -> u64 {
+        let files = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        let logs = files(self.options.data_dir.join(OWN_FOLDER).join("wal"));
+        logs.flat_map(|log| files(log.path())).filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
     /// External labels of the series of `tenant`.
@@ -404,7 +452,12 @@ impl Ingest {
 
     /// What was done.
     pub fn counters(&self) -> IngestCounters {
-        let mut counters = IngestCounters { open_ms: self.open_ms, ..IngestCounters::default() };
+        let mut counters = IngestCounters {
+            open_ms: self.open_ms,
+            snapshots: self.snapshots.load(Ordering::Relaxed),
+            snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
+            ..IngestCounters::default()
+        };
         for writer in &self.writers {
             let own = writer.counters();
             counters.broken_partitions += u64::from(writer.is_broken());
@@ -420,6 +473,7 @@ impl Ingest {
             counters.replayed_frames += replayed.frames;
             counters.replayed_bytes += replayed.bytes;
             counters.torn_bytes += replayed.torn_bytes;
+            counters.torn_logs += u64::from(replayed.torn_bytes > 0);
         }
         for tenant in self.tenants.read().unwrap_or_else(PoisonError::into_inner).values() {
             let stats = tenant.stats();
@@ -472,8 +526,8 @@ impl Ingest {
             let labels = RwLock::new(Arc::new(self.external_labels(name)));
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
             let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
-            let cut_chunks = Mutex::default();
-            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock, is_leaving, arrivals, cut_chunks })
+            let cuts = Mutex::default();
+            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock, is_leaving, arrivals, cuts })
         });
         Ok(Arc::clone(made))
     }

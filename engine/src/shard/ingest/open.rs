@@ -77,6 +77,8 @@ impl Ingest {
             is_closed: AtomicBool::new(false),
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
             open_ms: 0,
+            snapshots: AtomicU64::default(),
+            snapshots_failed: AtomicU64::default(),
             options,
             _lock: lock,
         });

@@ -180,6 +180,10 @@ fn blocks_are_cut_when_due_and_queries_see_no_difference() {
     assert_eq!(cut.len(), 1);
     let meta = &cut[0].meta;
     assert_eq!((meta.min_time, meta.max_time, meta.stats.num_series), (STEP, RANGE, 10));
+    let (cuts, stats) = (ingest.cuts("team-a").unwrap(), ingest.stats("team-a").unwrap());
+    assert_eq!((cuts.looks, cuts.blocks, cuts.truncations, cuts.sweeps, cuts.failed), (1, 1, 1, 1, 0));
+    assert!(cuts.chunks_removed > 0 && stats.chunks > 0 && ingest.wal_bytes() > 0);
+    assert_eq!((ingest.counters().snapshots, ingest.counters().snapshots_failed), (1, 0));
     assert_eq!(meta.thanos.as_ref().unwrap().labels["tenant_id"], "team-a");
     assert_eq!(cut[0].path, folder.0.join("team-a").join(meta.ulid.to_string()));
     assert_eq!(read(&ingest), before);
@@ -278,6 +282,9 @@ fn a_tenant_keeps_its_latest_exemplars_wherever_their_series_are() {
     assert_eq!(times(&ingest), latest(39));
     write(&ingest, 40, 3);
     assert_eq!(times(&ingest), latest(40));
+    let stats = ingest.stats("team-a").unwrap();
+    assert!((10..30).contains(&stats.exemplars_kept) && (7..10).contains(&stats.exemplar_series), "{stats:?}");
+    assert!(stats.exemplar_min_time <= STEP * 31 && stats.exemplars_out_of_order == 0, "{stats:?}");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! index cache. An item is a page; of the index cache those of indexes, of the caching bucket those of
 //! segments.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use engine::bucket::BlockObject;
@@ -12,16 +14,34 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::config::CacheConfig;
-use super::pages::PageKey;
-use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
+use super::pages::{KEY_BYTES, PageKey};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
+
+/// Upper bounds of the sizes of what is in the index cache, as in Thanos.
+const INDEX_SIZES: [f64; 13] = [
+    32.0,
+    256.0,
+    512.0,
+    1024.0,
+    32.0 * 1024.0,
+    256.0 * 1024.0,
+    512.0 * 1024.0,
+    1024.0 * 1024.0,
+    32.0 * 1024.0 * 1024.0,
+    64.0 * 1024.0 * 1024.0,
+    128.0 * 1024.0 * 1024.0,
+    256.0 * 1024.0 * 1024.0,
+    512.0 * 1024.0 * 1024.0,
+];
 
 type FloatCounters = Family<MetricLabels, Counter<f64, AtomicU64>>;
 
 /// The metrics of a cache; clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CacheMetrics {
     operation_requests: Counters,
     operation_hits: FloatCounters,
@@ -38,6 +58,40 @@ pub struct CacheMetrics {
     index_hits: Counters,
     index_added: Counters,
     index_evicted: Counters,
+    index_overflowed: Counters,
+    index_sizes: Histograms,
+    /// Pages of indexes that are in memory, and their bytes.
+    index_pages: Arc<Mutex<HashMap<PageKey, usize>>>,
+}
+
+impl Default for CacheMetrics {
+    fn default() -> Self {
+        let index_sizes = Histograms::new_with_constructor(|| Histogram::new(INDEX_SIZES));
+        let (operation_requests, operation_hits, requested_bytes, fetched_bytes, refetched_bytes) = Default::default();
+        let (memory_requests, memory_hits, memory_added, memory_evicted, memory_overflowed) = Default::default();
+        let (disk_hits, index_requests, index_hits, index_added, index_evicted) = Default::default();
+        let (index_overflowed, index_pages) = Default::default();
+        Self {
+            operation_requests,
+            operation_hits,
+            requested_bytes,
+            fetched_bytes,
+            refetched_bytes,
+            memory_requests,
+            memory_hits,
+            memory_added,
+            memory_evicted,
+            memory_overflowed,
+            disk_hits,
+            index_requests,
+            index_hits,
+            index_added,
+            index_evicted,
+            index_overflowed,
+            index_sizes,
+            index_pages,
+        }
+    }
 }
 
 /// What reading one range took.
@@ -76,7 +130,7 @@ impl CacheMetrics {
         let metrics = Self::default();
         metrics.register_ranges(registry.sub_registry_with_prefix("thanos_store_bucket_cache"));
         metrics.register_memory(registry.sub_registry_with_prefix("thanos_cache_inmemory"), config);
-        metrics.register_index(registry.sub_registry_with_prefix("thanos_store_index_cache"));
+        metrics.register_index(registry.sub_registry_with_prefix("thanos_store_index_cache"), config);
         let help = "Total number of pages that were read from the disk part of the cache";
         registry.register("uru_cache_disk_hits", help, metrics.disk_hits.clone());
         metrics
@@ -127,7 +181,7 @@ impl CacheMetrics {
         }
     }
 
-    fn register_index(&self, registry: &mut Registry) {
+    fn register_index(&self, registry: &mut Registry, config: &CacheConfig) {
         let mut family = |name: &str, help: &str, family: &Counters| {
             drop(family.get_or_create(&item_type()));
             registry.register(name, help, family.clone());
@@ -136,6 +190,24 @@ impl CacheMetrics {
         family("hits", "Total number of items requests to the cache that were a hit", &self.index_hits);
         family("items_added", "Total number of items that were added to the index cache", &self.index_added);
         family("items_evicted", "Total number of items that were evicted from memory", &self.index_evicted);
+        let help = "Total number of items that could not be added to the cache due to being too big";
+        family("items_overflowed", help, &self.index_overflowed);
+        drop(self.index_sizes.get_or_create(&item_type()));
+        let help = "Histogram to track item data size stored in index cache";
+        registry.register("stored_data_size_bytes", help, self.index_sizes.clone());
+        // It shares its room with all else that is cached.
+        for (name, help, value) in [
+            ("max_size_bytes", "Maximum number of bytes to be held in memory", config.memory_bytes),
+            ("max_item_size_bytes", "Maximum number of bytes for single entry", config.item_bytes_max),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        }
+        registry.register_collector(Box::new(HeldIndexes(Arc::clone(&self.index_pages))));
+    }
+
+    fn index_pages(&self) -> MutexGuard<'_, HashMap<PageKey, usize>> {
+        self.index_pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A range of `object` was read.
@@ -158,23 +230,36 @@ impl CacheMetrics {
     }
 
     /// A page was found.
-    pub(super) fn found(&self, source: Source) {
+    pub(super) fn found(&self, source: Source, (key, len): (&PageKey, usize)) {
         if source == Source::Disk {
             self.disk_hits.inc();
+            self.held(key, len);
+        }
+    }
+
+    /// A page is in memory from now on.
+    fn held(&self, key: &PageKey, len: usize) {
+        if key.object == BlockObject::Index {
+            self.index_pages().insert(*key, len);
         }
     }
 
     /// A page was kept.
-    pub(super) fn added(&self, key: &PageKey) {
+    pub(super) fn added(&self, key: &PageKey, len: usize) {
         self.memory_added.get_or_create(&cache_name()).inc();
         if key.object == BlockObject::Index {
             self.index_added.get_or_create(&item_type()).inc();
+            self.index_sizes.get_or_create(&item_type()).observe(len as f64);
         }
+        self.held(key, len);
     }
 
     /// A page was too long to be kept.
-    pub(super) fn overflowed(&self) {
+    pub(super) fn overflowed(&self, key: &PageKey) {
         self.memory_overflowed.get_or_create(&cache_name()).inc();
+        if key.object == BlockObject::Index {
+            self.index_overflowed.get_or_create(&item_type()).inc();
+        }
     }
 }
 
@@ -183,12 +268,38 @@ impl EventListener for CacheMetrics {
     type Value = Bytes;
 
     fn on_leave(&self, reason: Event, key: &PageKey, _: &Bytes) {
+        // What is replaced is there still, under the same key.
+        if reason != Event::Replace && key.object == BlockObject::Index {
+            self.index_pages().remove(key);
+        }
         if reason == Event::Evict {
             self.memory_evicted.get_or_create(&cache_name()).inc();
             if key.object == BlockObject::Index {
                 self.index_evicted.get_or_create(&item_type()).inc();
             }
         }
+    }
+}
+
+/// The pages of indexes that are in memory, counted when it is asked for.
+#[derive(Debug)]
+struct HeldIndexes(Arc<Mutex<HashMap<PageKey, usize>>>);
+
+impl Collector for HeldIndexes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (items, bytes) = {
+            let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            (pages.len(), pages.values().sum::<usize>())
+        };
+        let mut gauge = |name: &str, help: &str, value: usize| {
+            let gauge = ConstGauge::new(value as i64);
+            let mut metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric.encode_family(&item_type())?)
+        };
+        gauge("items", "Current number of items in the index cache", items)?;
+        gauge("items_size_bytes", "Current byte size of items in the index cache", bytes)?;
+        let help = "Current byte size of items and their keys in the index cache";
+        gauge("total_size_bytes", help, bytes + items * KEY_BYTES)
     }
 }
 

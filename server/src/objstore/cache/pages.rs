@@ -76,7 +76,7 @@ pub struct PageKey {
 }
 
 /// Bytes of an encoded key.
-const KEY_BYTES: usize = 16 + 6 + 2 + 4 + 4 + 4;
+pub(super) const KEY_BYTES: usize = 16 + 6 + 2 + 4 + 4 + 4;
 
 impl PageKey {
     /// Bytes that the page has.
@@ -245,8 +245,8 @@ impl PageCache {
                 tracing::warn!(block = %key.block, %error, "cannot read a cached page, reading it from the bucket");
             });
             let entry = found.ok().flatten()?;
-            self.metrics.found(entry.source());
             let page = entry.value().clone();
+            self.metrics.found(entry.source(), (key, page.len()));
             (page.len() as u64 == key.page_len()).then_some(page)
         });
         join_all(each).await
@@ -292,10 +292,10 @@ impl PageCache {
     /// Keeps a copy of `page`.
     pub fn insert(&self, key: PageKey, page: &[u8]) {
         if page.len() as u64 > self.item_bytes_max {
-            self.metrics.overflowed();
+            self.metrics.overflowed(&key);
             return;
         }
-        self.metrics.added(&key);
+        self.metrics.added(&key, page.len());
         drop(self.pages.insert(key, Bytes::copy_from_slice(page)));
     }
 

@@ -80,8 +80,10 @@ impl EngineMetrics {
         let labels = labels.map(|(name, value)| (Cow::from(name), Cow::from(value.to_owned())));
         let of_thanos = registry.sub_registry_with_labels(labels.into_iter());
         let ever = if engine == "thanos" { ever.clone() } else { Counter::default() };
-        // The gauge that Thanos has of the same name is no second family of OpenMetrics.
         of_thanos.register("thanos_engine_queries", "Number of PromQL queries", ever);
+        let current = if engine == "thanos" { now.clone() } else { Gauge::default() };
+        let help = "The current number of queries being executed or waiting";
+        of_thanos.register("thanos_engine_queries", help, current);
     }
 
     /// A part of a query took `time`.
