@@ -32,6 +32,12 @@ fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
     uru.wait_for("/api/v1/query?query=thanos_build_info", "\"instance\"");
     let own = query(&uru, "thanos_build_info", None);
     assert_eq!(own[0]["metric"]["instance"], format!("127.0.0.1:{}", uru.http.rsplit(':').next().unwrap()));
+    let (_, text) = uru.get("/api/v1/targets?state=active");
+    let targets: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let target = &targets["data"]["activeTargets"][0];
+    assert_eq!(target["labels"], serde_json::json!({"instance": own[0]["metric"]["instance"], "job": "uru"}), "{text}");
+    assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{text}");
+    assert!(uru.get("/api/v1/targets?state=dropped").1.contains("\"activeTargets\":[]"));
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     let sent = float_series(&[("__name__", "sent"), ("job", "a")], &[(seconds * 1000, 4.5)]);
     let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];

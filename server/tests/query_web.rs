@@ -116,10 +116,26 @@ fn paths_with_a_slash_too_many_lead_to_those_that_are_served() {
         ("GET", "/nothing/", 404, ""),
         ("GET", "/api/v1/nothing", 404, ""),
         ("GET", "/tsdb-status", 303, "/status"),
+        ("GET", "/config", 303, "/status"),
+        ("GET", "/service-discovery", 303, "/targets"),
     ] {
         assert_eq!(led(&uru, method, path), (status, location.to_owned()), "{method} {path}");
     }
     assert_eq!(uru.get("/api/v1/query?query=1").0, 200);
+}
+
+#[test]
+fn what_is_neither_true_nor_false_is_refused_in_the_words_of_thanos() {
+    let uru = Uru::start("query", &[]);
+    for path in ["query?query=1", "query_range?query=1&start=0&end=1&step=1", "series?match[]=up", "labels", "rules"] {
+        for name in ["dedup", "partial_response"] {
+            let joined = if path.contains('?') { '&' } else { '?' };
+            let (status, text) = uru.get(&format!("/api/v1/{path}{joined}{name}=x"));
+            let error = format!("'{name}' parameter: strconv.ParseBool: parsing \\\"x\\\": invalid syntax");
+            assert!(status == 400 && text.contains(&error), "{path}: {text}");
+            assert_eq!(uru.get(&format!("/api/v1/{path}{joined}{name}=T")).0, 200, "{path}");
+        }
+    }
 }
 
 #[test]

@@ -45,7 +45,13 @@ impl Prefix {
 }
 
 /// Addresses of Thanos' pages and of those that show the same here.
-const MOVED: [(&str, &str); 3] = [("/tsdb-status", "/status"), ("/loaded", "/blocks"), ("/global", "/blocks")];
+const MOVED: [(&str, &str); 5] = [
+    ("/tsdb-status", "/status"),
+    ("/config", "/status"),
+    ("/service-discovery", "/targets"),
+    ("/loaded", "/blocks"),
+    ("/global", "/blocks"),
+];
 
 /// The page that `component` begins with.
 pub fn first_page(component: &str) -> &'static str {

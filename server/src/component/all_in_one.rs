@@ -30,6 +30,7 @@ use crate::gateway::Gateway;
 use crate::gateway::query::GatewayBackend;
 use crate::ingest::Held;
 use crate::ingest::own::Ingesting;
+use crate::ingest::scrape::OwnTarget;
 use crate::objstore::BucketConfig;
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
@@ -97,6 +98,7 @@ pub fn run(values: &Values) -> Result<(), String> {
                 ..IngestOptions::default()
             },
             scrapes_itself: values.is_on("self-scrape"),
+            target: OwnTarget::default(),
             started: OnceLock::new(),
         },
     };
@@ -127,7 +129,8 @@ impl Companion for Companions<'_> {
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
         let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));
         let fanout = query::fanout(self.values, proxy);
-        let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout };
+        let scraped = Some(self.ingesting.target.clone());
+        let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout, scraped };
         query::api(self.values, Arc::new(backend), Arc::clone(&gateway.selector.budget))
     }
 

@@ -262,7 +262,7 @@ pub(super) fn query_api(values: &Values, gateway: &Arc<Gateway>) -> Api {
     let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));
     let fanout = Fanout { proxy, merging: Merging::Penalty, mode: Mode::Local };
     Api {
-        backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout }),
+        backend: Arc::new(GatewayBackend { gateway: Arc::clone(gateway), fanout, scraped: None }),
         engine: Engine::new(query::limits(values, Arc::clone(&gateway.selector.budget))),
         syntax: syntax::Options::ALL,
         settings: Settings { timeout: values.duration("query.timeout"), ..Settings::default() },

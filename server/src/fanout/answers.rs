@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use super::endpoints::labels;
 use super::proxy::{Proxy, wire_matcher};
 use super::rules;
-use crate::api::http::query::backend::{Federated, Found, Scope, StatisticsWanted};
+use crate::api::http::query::backend::{Federated, Found, Scope, StatisticsWanted, TargetState};
 
 /// Rows of a table of cardinalities where the request says nothing.
 const STATISTICS_ROWS: i32 = 10;
@@ -32,11 +32,7 @@ pub async fn ask(proxy: &Proxy, scope: &Scope, what: &Federated) -> Result<Found
             let found = proxy.rules(scope, &rules::request(wanted)).await?;
             Ok(Found { data: rules::answer(found.data, wanted, dropped), warnings: found.warnings })
         }
-        Federated::Targets(state) => {
-            let request = TargetsRequest { state: *state as i32, ..TargetsRequest::default() };
-            let found = proxy.targets(scope, &request).await?;
-            Ok(Found { data: targets(&found.data, dropped), warnings: found.warnings })
-        }
+        Federated::Targets(state) => ask_for_targets(proxy, scope, *state, None).await,
         Federated::Metadata { metric, limit } => {
             let request = MetricMetadataRequest { metric: metric.clone(), limit: *limit, ..Default::default() };
             let found = proxy.metadata(scope, &request).await?;
@@ -54,6 +50,19 @@ pub async fn ask(proxy: &Proxy, scope: &Scope, what: &Federated) -> Result<Found
             Ok(Found { data: statistics(&found.data, wanted, limit as usize)?, warnings: found.warnings })
         }
     }
+}
+
+/// Targets of every endpoint that has some, and this process' own.
+pub async fn ask_for_targets(
+    proxy: &Proxy,
+    scope: &Scope,
+    state: TargetState,
+    own: Option<TargetDiscovery>,
+) -> Result<Found<Value>, Error> {
+    let request = TargetsRequest { state: state as i32, ..TargetsRequest::default() };
+    let mut found = proxy.targets(scope, &request).await?;
+    found.data.extend(own);
+    Ok(Found { data: targets(&found.data, &scope.replica_labels), warnings: found.warnings })
 }
 
 /// The labels of the wire without those of `dropped`.

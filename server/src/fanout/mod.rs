@@ -5,7 +5,8 @@
 //! request ─ prune by time and labels ─> streams ─ k-way merge ─> series in order ─> samples
 //! ```
 
-mod answers;
+/// What endpoints know beside series, as JSON.
+pub mod answers;
 /// The backend of the HTTP API over endpoints.
 pub mod backend;
 /// Connections to endpoints.

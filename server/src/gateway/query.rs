@@ -17,9 +17,10 @@ use tokio::runtime::Handle;
 use super::Gateway;
 use super::fetch::BucketFetcher;
 use super::series::ONLY_TENANT;
-use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, Wanted};
+use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, TargetState, Wanted};
 use crate::api::http::query::ending::Ending;
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, answers};
+use crate::ingest::scrape::OwnTarget;
 
 /// A gateway as the backend of queries.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct GatewayBackend {
     pub gateway: Arc<Gateway>,
     /// What answers everything but queries, and queries that choose endpoints.
     pub fanout: Fanout,
+    /// What this process scrapes itself, which is a target beside those of endpoints.
+    pub scraped: Option<OwnTarget>,
 }
 
 /// Blocks whose failures end the query or only warn.
@@ -116,6 +119,12 @@ impl Backend for GatewayBackend {
     }
 
     async fn federated(&self, scope: &Scope, what: Federated) -> Result<Found<Value>, Error> {
-        self.fanout.federated(scope, what).await
+        match (&self.scraped, &what) {
+            (Some(own), Federated::Targets(state)) => {
+                let own = if *state == TargetState::Dropped { None } else { Some(own.discovery()) };
+                answers::ask_for_targets(&self.fanout.proxy, scope, *state, own).await
+            }
+            _ => self.fanout.federated(scope, what).await,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use engine::model::Labels;
@@ -17,6 +17,7 @@ use super::metrics::ReceiveMetrics;
 use super::noted::Noted;
 use super::otlp::Translation;
 use super::ring::{RingSource, Rings};
+use super::scrape::OwnTarget;
 use super::ship::{Retention, ShipMetrics, Shipper};
 use super::tenant::Tenancy;
 use super::{Held, Mode, ReceiveOptions, Receiver, scrape};
@@ -42,6 +43,8 @@ pub struct Ingesting {
     pub options: IngestOptions,
     /// Whether the process' own metrics are kept.
     pub scrapes_itself: bool,
+    /// How the last scrape of them went.
+    pub target: OwnTarget,
     /// What was started with the routes.
     pub started: OnceLock<Started>,
 }
@@ -117,7 +120,7 @@ impl Ingesting {
         };
         let ingest = self.held.get_or_init(|| ingest);
         if self.scrapes_itself {
-            tokio::join!(started.scrape(), started.ship(ingest, &self.options.data_dir));
+            tokio::join!(started.scrape(&self.target), started.ship(ingest, &self.options.data_dir));
         } else {
             started.ship(ingest, &self.options.data_dir).await;
         }
@@ -134,13 +137,16 @@ impl Ingesting {
 }
 
 impl Started {
-    async fn scrape(&self) {
+    async fn scrape(&self, own: &OwnTarget) {
         let instance = format!("127.0.0.1:{}", self.http.port());
         let url = format!("http://{instance}/metrics");
         let client = reqwest::Client::new();
         let target = [("job", "uru"), ("instance", instance.as_str())];
         loop {
+            let (time, begin) = (SystemTime::now(), Instant::now());
             let text = async { client.get(&url).send().await?.text().await }.await;
+            let outcome = text.as_ref().map(drop).map_err(ToString::to_string);
+            own.scraped((&url, &target), (time, begin.elapsed()), outcome);
             match text {
                 Ok(text) => self.keep(&text, &target).await,
                 Err(error) => tracing::warn!(%error, "scraping the process' own metrics failed"),

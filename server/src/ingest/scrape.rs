@@ -2,11 +2,49 @@
 //! process that ingests has something to show at once.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::head::MetricKind;
+use proto::thanos::{ActiveTarget, Label, TargetDiscovery, TargetHealth, ZLabelSet};
 use proto::wire::put_varint;
 use proto::write::{Sample, put_label, put_message, put_sample};
+
+/// The target of a scraper and how its last scrape went, once there was one; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct OwnTarget(Arc<Mutex<Option<ActiveTarget>>>);
+
+impl OwnTarget {
+    /// `url` was scraped at `time` in `took`, with this outcome; its series have these labels.
+    pub fn scraped(
+        &self,
+        (url, labels): (&str, &[(&str, &str)]),
+        (time, took): (SystemTime, Duration),
+        outcome: Result<(), String>,
+    ) {
+        let label = |(name, value): &(&str, &str)| Label { name: (*name).into(), value: (*value).into() };
+        let mut labels: Vec<Label> = labels.iter().map(label).collect();
+        labels.sort_by(|left, right| left.name.cmp(&right.name));
+        let target = ActiveTarget {
+            labels: Some(ZLabelSet { labels }),
+            scrape_pool: "uru".into(),
+            scrape_url: url.into(),
+            global_url: url.into(),
+            health: if outcome.is_ok() { TargetHealth::Up } else { TargetHealth::Down }.into(),
+            last_error: outcome.err().unwrap_or_default(),
+            last_scrape: Some(time.into()),
+            last_scrape_duration: took.as_secs_f64(),
+            ..ActiveTarget::default()
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(target);
+    }
+
+    /// It among targets.
+    pub fn discovery(&self) -> TargetDiscovery {
+        let target = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        TargetDiscovery { active_targets: target.into_iter().collect(), ..TargetDiscovery::default() }
+    }
+}
 
 /// Time between two scrapes.
 pub const INTERVAL: Duration = Duration::from_secs(15);

@@ -125,7 +125,7 @@ pub fn registry() -> Registry {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("goversion", String::new()),
             ("branch", String::new()),
-            ("revision", String::new()),
+            ("revision", option_env!("URU_REVISION").unwrap_or_default().to_owned()),
         ])
         .set(1);
     registry.register("thanos_build_info", "Version of this build", build);

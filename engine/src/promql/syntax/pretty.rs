@@ -1,5 +1,7 @@
 //! Trees to text over several lines, as Prometheus formats queries.
 
+use std::fmt::{Display, Write};
+
 use super::ast::{Aggregate, Binary, Expr};
 use super::print::{Grouping, Operator, SubqueryTimes};
 
@@ -8,36 +10,118 @@ const LINE_BYTES_MAX: usize = 100;
 
 /// The expression as Prometheus' `format_query` lays it out.
 pub fn prettify(expr: &Expr) -> String {
-    pretty(expr, 0)
+    let mut out = String::new();
+    pretty(expr, 0, &mut out);
+    out
 }
 
-fn pretty(expr: &Expr, level: usize) -> String {
-    let indent = "  ".repeat(level);
-    let line = expr.to_string();
-    let fits = line.len() <= LINE_BYTES_MAX;
-    match expr {
-        Expr::Unary(node) => format!("{indent}{}{}", node.op.as_str(), pretty(&node.expr, level).trim()),
-        Expr::Subquery(_) if fits => line,
-        Expr::Subquery(node) => format!("{}{}", pretty(&node.expr, level), SubqueryTimes(node)),
-        Expr::Matrix(_) | Expr::Number(_) | Expr::String(_) | Expr::Vector(_) => indent + &line,
-        _ if fits => indent + &line,
-        Expr::Aggregate(node) => aggregate(node, level),
-        Expr::Binary(node) => binary(node, level),
-        Expr::Call(node) => {
-            let args: Vec<String> = node.args.iter().map(|arg| pretty(arg, level + 1)).collect();
-            format!("{indent}{}(\n{}\n{indent})", node.function.name, args.join(",\n"))
+fn pretty(expr: &Expr, level: usize, out: &mut String) {
+    let line = line(expr);
+    match (expr, line) {
+        (Expr::Unary(node), _) => {
+            let mut inner = String::new();
+            pretty(&node.expr, level, &mut inner);
+            indent(level, out);
+            out.push_str(node.op.as_str());
+            out.push_str(inner.trim());
         }
-        Expr::Paren(node) => format!("{indent}(\n{}\n{indent})", pretty(&node.expr, level + 1)),
+        (Expr::Subquery(_), Some(line)) => out.push_str(&line),
+        (Expr::Subquery(node), None) => {
+            pretty(&node.expr, level, out);
+            push(SubqueryTimes(node), out);
+        }
+        (_, Some(line)) => {
+            indent(level, out);
+            out.push_str(&line);
+        }
+        (Expr::Matrix(_) | Expr::Number(_) | Expr::String(_) | Expr::Vector(_), None) => {
+            indent(level, out);
+            push(expr, out);
+        }
+        (Expr::Aggregate(node), None) => aggregate(node, level, out),
+        (Expr::Binary(node), None) => binary(node, level, out),
+        (Expr::Call(node), None) => {
+            indent(level, out);
+            out.push_str(node.function.name);
+            out.push_str("(\n");
+            for (at, arg) in node.args.iter().enumerate() {
+                out.push_str(if at > 0 { ",\n" } else { "" });
+                pretty(arg, level + 1, out);
+            }
+            close(level, out);
+        }
+        (Expr::Paren(node), None) => {
+            indent(level, out);
+            out.push_str("(\n");
+            pretty(&node.expr, level + 1, out);
+            close(level, out);
+        }
     }
 }
 
-fn aggregate(node: &Aggregate, level: usize) -> String {
-    let indent = "  ".repeat(level);
-    let param = node.param.as_ref().map_or_else(String::new, |param| format!("{},\n", pretty(param, level + 1)));
-    format!("{indent}{}(\n{param}{}\n{indent})", Grouping(node), pretty(&node.expr, level + 1))
+/// The expression on one line, if it has room there. One of many nodes is not printed to find out: each is
+/// a letter at least.
+fn line(expr: &Expr) -> Option<String> {
+    let (mut left, mut seen) = (vec![expr], 0);
+    while let Some(next) = left.pop() {
+        seen += 1;
+        if seen > LINE_BYTES_MAX {
+            return None;
+        }
+        left.extend(next.children());
+    }
+    Some(expr.to_string()).filter(|line| line.len() <= LINE_BYTES_MAX)
 }
 
-fn binary(node: &Binary, level: usize) -> String {
-    let indent = "  ".repeat(level);
-    format!("{}\n{indent}{}\n{}", pretty(&node.lhs, level + 1), Operator(node), pretty(&node.rhs, level + 1))
+fn aggregate(node: &Aggregate, level: usize, out: &mut String) {
+    indent(level, out);
+    push(Grouping(node), out);
+    out.push_str("(\n");
+    if let Some(param) = &node.param {
+        pretty(param, level + 1, out);
+        out.push_str(",\n");
+    }
+    pretty(&node.expr, level + 1, out);
+    close(level, out);
+}
+
+fn binary(node: &Binary, level: usize, out: &mut String) {
+    pretty(&node.lhs, level + 1, out);
+    out.push('\n');
+    indent(level, out);
+    push(Operator(node), out);
+    out.push('\n');
+    pretty(&node.rhs, level + 1, out);
+}
+
+fn indent(level: usize, out: &mut String) {
+    out.extend(std::iter::repeat_n("  ", level));
+}
+
+fn close(level: usize, out: &mut String) {
+    out.push('\n');
+    indent(level, out);
+    out.push(')');
+}
+
+fn push(part: impl Display, out: &mut String) {
+    write!(out, "{part}").expect("writing to a string can't fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::{HEIGHT_MAX, Options, parse, with_room};
+    use super::*;
+
+    #[test]
+    fn a_chain_takes_no_longer_than_its_text_is_long() {
+        let query = format!("a{}", " + a".repeat(HEIGHT_MAX as usize - 1));
+        let expr = parse(&query, Options::ALL).unwrap();
+        let begin = Instant::now();
+        let text = with_room(HEIGHT_MAX, || prettify(&expr)).unwrap();
+        assert!(text.len() > (HEIGHT_MAX as usize).pow(2) && begin.elapsed() < Duration::from_secs(1));
+        assert_eq!(parse(&text, Options::ALL).unwrap().to_string(), query);
+    }
 }

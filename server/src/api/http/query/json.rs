@@ -6,22 +6,27 @@ use serde_json::{Value, json};
 
 /// Operators as Thanos' explanation has them.
 pub fn plan(explained: &Explained) -> Value {
-    let children: Vec<Value> = explained.children.iter().map(plan).collect();
-    json!({ "name": explained.name, "children": children })
+    let node = json!({ "name": explained.name });
+    with_children(node, explained.children.iter().map(plan).collect())
 }
 
 /// Operators with what each did, as Thanos' analysis has them.
 pub fn analysis(explained: &Explained) -> Value {
-    let children: Vec<Value> = explained.children.iter().map(analysis).collect();
-    json!({
+    let node = json!({
         "name": explained.name,
         "executionTime": go_duration(explained.seconds),
         "totalSamples": explained.samples,
         "peakSamples": explained.samples,
         "series": explained.series,
         "bytes": explained.bytes,
-        "children": children,
-    })
+    });
+    with_children(node, explained.children.iter().map(analysis).collect())
+}
+
+/// `node` with what is below it, which is not copied: a chain would be at each of its operators.
+fn with_children(mut node: Value, children: Vec<Value>) -> Value {
+    node["children"] = Value::Array(children);
+    node
 }
 
 /// Seconds as Go prints a duration below an hour.

@@ -135,7 +135,10 @@ impl Params {
             "" => Ok(fallback),
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Flag::On),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Flag::Off),
-            text => Err(Failure::bad_data(format!("invalid parameter {name:?}: {text:?} is neither true nor false"))),
+            text => {
+                let why = format!("'{name}' parameter: strconv.ParseBool: parsing {text:?}: invalid syntax");
+                Err(Failure::bad_data(why))
+            }
         }
     }
 
