@@ -25,8 +25,9 @@ use super::stats::Stats;
 /// Chunk bytes that a range is made to have, at most and at least.
 const RANGE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=768 << 10;
 
-/// Bytes that are worth a request to an object store, which takes as long for far fewer.
-const REMOTE_BYTES: u64 = 512 << 10;
+/// Bytes that are worth a request to an object store, which takes about as long for far fewer and is paid for
+/// each.
+const REMOTE_BYTES: u64 = 2 << 20;
 
 /// The part of the process' memory that a range of remote chunks has at most, with as many requests at once as a
 /// store usually allows, and ranges in work of each.
@@ -364,6 +365,12 @@ impl Plan {
             (bytes / (4 * parallel)).clamp(*RANGE_BYTES.start(), *RANGE_BYTES.end())
         };
         (bytes / wanted).max(series / RANGE_SERIES_MAX) + 1
+    }
+
+    /// Chunk bytes after which a range is ended early and taken up again from there: `local`, unless that would
+    /// cut what is asked for over a network.
+    pub(super) fn bytes_max(&self, local: u64) -> u64 {
+        if self.has_remote_chunks() { local.max(self.remote_range_bytes()) } else { local }
     }
 
     fn has_remote_chunks(&self) -> bool {

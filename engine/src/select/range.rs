@@ -17,7 +17,7 @@ use super::plan::{Failure, Naming, Plan, Position, Source};
 use super::sink::{ChunkSet, FrameSink};
 use super::stats::Stats;
 
-/// Chunk bytes after which a range is ended early and taken up again from there.
+/// Chunk bytes after which a range is ended early and taken up again from there, where they are local.
 const BYTES_MAX: u64 = io::WINDOW_BYTES as u64;
 
 /// Bytes of labels and chunk places that a range is admitted with; what is more is accounted for as it is
@@ -281,8 +281,8 @@ impl Prepared {
 
     /// Takes series until there are enough of them or of their chunks' bytes.
     fn take_series(&mut self, plan: &Plan, series_max: u64) {
-        let mut bytes = 0u64;
-        while self.series < self.merged.len() && (self.series as u64) < series_max && bytes < BYTES_MAX {
+        let (mut bytes, bytes_max) = (0u64, plan.bytes_max(BYTES_MAX));
+        while self.series < self.merged.len() && (self.series as u64) < series_max && bytes < bytes_max {
             for entry in self.merged.group(self.series) {
                 if plan.request.detail == Detail::Labels {
                     break;

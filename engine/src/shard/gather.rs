@@ -318,6 +318,8 @@ impl SeriesStream {
         let first = shared.step(Work::Start(start, end.clone(), self.series_left));
         let work = Box::pin(async move {
             let mut waiting = first?;
+            // What is fetched is there until all of it is framed.
+            let mut held = shared.plan.hold(0)?;
             loop {
                 match answer(waiting.recv_async().await)?? {
                     Step::Done(finished) => return Ok(finished),
@@ -326,6 +328,7 @@ impl SeriesStream {
                         let Some(fetcher) = &shared.fetcher else {
                             return Err(Error::new(ErrorKind::Bug, "a block is not local and nothing can fetch it"));
                         };
+                        held.grow(ranges.iter().map(|range| range.len).sum())?;
                         let begin = Instant::now();
                         let fetched = fetcher.fetch(ranges).await;
                         prepared.set_fetched(&shared.plan, fetched, begin.elapsed());

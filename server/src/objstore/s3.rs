@@ -7,15 +7,15 @@ use object_store::{Attribute, AttributeValue, Attributes, BackoffConfig, Certifi
 
 use super::config::{HttpConfig, LookupType, S3Config};
 
-/// Attempts where `max_retries` says nothing; this and the pauses are those of the client that Thanos has.
+/// Attempts where `max_retries` says nothing, as many as of the client that Thanos has.
 const ATTEMPTS: usize = 10;
 
-/// First pause between attempts; each may be twice as long as the one before.
+/// First and shortest pause between attempts; each may be twice as long as the one before.
 const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(200);
 
-/// Longest pause between attempts: with the default number of them a bucket that is away is reported after
-/// nine seconds at most.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Longest pause between attempts. That client pauses for up to a second, but half of that in the mean: a
+/// request that waits for another one before it is sent itself is to fail no later than there.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// Longest time that one operation is tried again.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
