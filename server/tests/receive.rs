@@ -415,10 +415,50 @@ fn a_bad_tenant_is_no_reason_to_send_again_for_thanos_routers_and_others_are_wri
         timeseries: vec![float_series(&[("__name__", "up")], &[(NOW, 1.0)])],
         tenant: tenant.into(),
     };
-    let timeseries_tenant_data = vec![tuple(".."), tuple("c")];
+    let timeseries_tenant_data = vec![tuple("a/b"), tuple("c")];
     let request = proto::thanos::WriteRequest { timeseries_tenant_data, ..Default::default() };
     let path = "/thanos.WriteableStore/RemoteWrite";
     let refused = run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).unwrap_err();
     assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused}");
     assert_eq!(stored(&uru, "up").len(), 1);
+}
+
+/// Tenants with a local block that is read.
+fn blocks_loaded(uru: &Uru) -> usize {
+    let (_, text) = uru.get("/metrics");
+    let is_loaded = |line: &&str| line.starts_with("prometheus_tsdb_blocks_loaded{") && line.ends_with(" 1");
+    text.lines().filter(is_loaded).count()
+}
+
+#[test]
+fn any_tenant_whose_name_a_folder_could_have_is_kept_below_the_data_folder() {
+    let above = tempfile::tempdir().unwrap();
+    let data = above.path().join("data");
+    let uru = start(&data, &[]);
+    let long = "x".repeat(255);
+    let tenants = ["..", ".", ".uru", ".hidden", "a\\b", "lost+found", long.as_str()];
+    for (at, tenant) in tenants.into_iter().enumerate() {
+        let series = float_series(&[("__name__", "odd"), ("at", &at.to_string())], &[(NOW, at as f64)]);
+        assert_eq!(write(&uru, tenant, &[series]).status, 200, "{tenant}");
+    }
+    for tenant in ["a/b", &"x".repeat(256)] {
+        let series = float_series(&[("__name__", "odd")], &[(NOW, 1.0)]);
+        assert_eq!(write(&uru, tenant, &[series]).status, 400, "{tenant}");
+    }
+    assert_eq!(stored(&uru, "odd").len(), tenants.len());
+    uru.kill();
+    let uru = start(&data, &["--shipper.sync-interval=20ms", "--tsdb.min-block-duration=5m"]);
+    assert_eq!(stored(&uru, "odd").len(), tenants.len());
+    // A later sample cuts a block of the first.
+    for (at, tenant) in tenants.into_iter().enumerate() {
+        let series = float_series(&[("__name__", "odd"), ("at", &at.to_string())], &[(NOW + 600_000, 0.0)]);
+        assert_eq!(write(&uru, tenant, &[series]).status, 200, "{tenant}");
+    }
+    wait(|| blocks_loaded(&uru) == tenants.len());
+    uru.kill();
+    let uru = start(&data, &[]);
+    assert_eq!(stored(&uru, "odd").len(), tenants.len());
+    assert_eq!(blocks_loaded(&uru), tenants.len());
+    let beside: Vec<_> = std::fs::read_dir(above.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(beside, ["data"]);
 }

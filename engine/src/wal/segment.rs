@@ -11,7 +11,7 @@
 //! room makes the file longer by as much as it is long, up to [`GROWTH_BYTES_MAX`], so that most writes
 //! change no metadata of the file system. What is left of the room is cut off when the segment is closed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::folder::segment_path;
 use super::frame::HEADER;
@@ -57,19 +57,47 @@ pub(super) struct Segment {
     blocks: Blocks,
 }
 
+/// Why a segment could not be begun.
+pub(super) enum Unbegun {
+    /// The disk has no room for it.
+    Full(Error),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<Unbegun> for Error {
+    fn from(unbegun: Unbegun) -> Self {
+        match unbegun {
+            Unbegun::Full(error) | Unbegun::Failed(error) => error,
+        }
+    }
+}
+
+impl Unbegun {
+    /// Whether `error`, which was met in `folder`, is for want of room is told by the file system.
+    fn of(error: Error, folder: &Path) -> Self {
+        let is_full = rustix::fs::statvfs(folder).is_ok_and(|found| found.f_bavail == 0 || found.f_favail == 0);
+        if is_full { Self::Full(error) } else { Self::Failed(error) }
+    }
+}
+
 impl Segment {
     /// Creates the segment of `place`, durably.
-    pub(super) fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<Self, Error> {
+    pub(super) fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<Self, Unbegun> {
         let path = segment_path(&place.folder, place.segment);
-        let file = match place.durability {
-            Durability::Fsync => io.create_durable(path)?,
-            Durability::Relaxed => File::create(path)?,
+        let created = match place.durability {
+            Durability::Fsync => io.create_durable(path),
+            Durability::Relaxed => File::create(path),
         };
+        let file = created.map_err(|error| Unbegun::of(error, &place.folder))?;
         let (durability, blocks) = (Durability::Fsync, Blocks::default());
         let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
-        segment.append(&HEADER, io).map_err(|failure| failure.to_error(&segment.file))?;
+        segment.append(&HEADER, io).map_err(|failure| match failure.is_full() {
+            true => Unbegun::Full(failure.to_error(&segment.file)),
+            false => Unbegun::Failed(failure.to_error(&segment.file)),
+        })?;
         segment.durability = place.durability;
-        sync_folder(place)?;
+        sync_folder(place).map_err(|error| Unbegun::of(error, &place.folder))?;
         Ok(segment)
     }
 
@@ -138,6 +166,10 @@ mod tests {
     use super::*;
     use crate::io::{self, Mode};
 
+    fn begun(place: &Place, io: &mut dyn BlockIo) -> Segment {
+        Segment::begin(place, io).map_err(Error::from).unwrap()
+    }
+
     /// Commits of all sizes, of which each is read back from what the file then holds.
     fn holds_what_was_appended(durability: Durability) {
         let folder = std::env::temp_dir().join(format!("uru-segment-{durability:?}-{}", std::process::id()));
@@ -145,7 +177,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let mut io = io::open(Mode::Auto).unwrap();
         let place = Place { folder: folder.clone(), segment: 3, durability };
-        let mut segment = Segment::begin(&place, &mut *io).unwrap();
+        let mut segment = begun(&place, &mut *io);
         let path = segment_path(&folder, 3);
         let (mut expected, mut encoder) = (Vec::new(), Encoder::default());
         for at in 0..60u32 {

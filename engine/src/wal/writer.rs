@@ -4,7 +4,7 @@
 //! When the disk is full the frame is held and written again, at the same place, until there is room: its
 //! commits fail, but what they changed in heads is in the log before anything that comes later. Others
 //! are to be refused meanwhile, see [`Writer::refusal`]. A segment that can't be begun, as there is no room
-//! for it, is removed, and the one before goes on.
+//! for it, is removed, and the one before goes on; the first one is tried again until there is room.
 //!
 //! After any other write or sync of a frame that failed nothing is written any more: what the file holds is not
 //! known, and the pages that could not be written may be gone. Whoever asks is refused until a restart
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::frame;
-use super::segment::{Durability, Place, Segment};
+use super::segment::{Durability, Place, Segment, Unbegun};
 use crate::io::BlockIo;
 use crate::model::{Error, ErrorKind};
 
@@ -96,26 +96,30 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment at `place`, written through what `open` gives to the writer's thread.
+    /// Begins a segment at `place`, written through what `open` gives to the writer's thread. On a full disk
+    /// that is tried again and again, and [`Writer::is_full`] meanwhile.
     pub fn start(place: Place, open: OpenIo) -> Result<Self, Error> {
         let (messages, inbox) = unbounded();
         let (ready, is_ready) = crossbeam_channel::bounded(1);
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
         let body = move || {
-            let opened = open().and_then(|mut io| {
-                let segment = Segment::begin(&place, &mut *io)?;
-                Ok((io, segment))
-            });
-            match opened {
-                Err(error) => drop(ready.send(Err(error))),
-                Ok((io, segment)) => {
-                    let _ = ready.send(Ok(()));
-                    let encoder = frame::Encoder::default();
-                    let (dirty_since, rotate_at, held) = (None, SEGMENT_BYTES_MAX, VecDeque::new());
-                    Loop { io, segment, encoder, place, inbox, shared: own, dirty_since, rotate_at, held }.run();
-                }
+            let mut io = match open() {
+                Ok(io) => io,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let (mut segment, mut held) = (None, VecDeque::new());
+            match Segment::begin(&place, &mut *io) {
+                Ok(begun) => segment = Some(begun),
+                Err(Unbegun::Full(_)) => own.is_full.store(true, Ordering::Release),
+                Err(Unbegun::Failed(error)) => return drop(ready.send(Err(error))),
             }
+            let _ = ready.send(Ok(()));
+            let begun = segment.or_else(|| begin_when_there_is_room((&place, &mut *io), (&inbox, &own), &mut held));
+            let Some(segment) = begun else { return };
+            let encoder = frame::Encoder::default();
+            let (dirty_since, rotate_at) = (None, SEGMENT_BYTES_MAX);
+            Loop { io, segment, encoder, place, inbox, shared: own, dirty_since, rotate_at, held }.run();
         };
         let failed = |why: String| Error::new(ErrorKind::Unavailable, format!("the WAL's thread did not start: {why}"));
         let thread = std::thread::Builder::new().name("wal".to_owned()).spawn(body);
@@ -199,6 +203,51 @@ fn broken() -> Error {
 fn full() -> Error {
     let message = "the WAL could not be written (its disk is full): nothing is taken until there is room";
     Error::new(ErrorKind::Unavailable, message)
+}
+
+/// Begins the first segment once the disk has room for it. Until then nothing is taken; what is committed
+/// all the same is held, and written first. Nothing when nobody writes any more, or the disk fails otherwise.
+fn begin_when_there_is_room(
+    (place, io): (&Place, &mut dyn BlockIo),
+    (inbox, shared): (&Receiver<Message>, &Shared),
+    held: &mut VecDeque<Vec<u8>>,
+) -> Option<Segment> {
+    let (mut encoder, mut tried) = (frame::Encoder::default(), Instant::now());
+    loop {
+        match inbox.recv_timeout(ROOM_INTERVAL.saturating_sub(tried.elapsed())) {
+            Ok(Message::Rotate(done)) => done(Err(full())),
+            Ok(Message::Commit(records, done)) => {
+                if !records.is_empty() {
+                    held.push_back(encoder.frame(&[records]).to_vec());
+                }
+                shared.failed.fetch_add(1, Ordering::Relaxed);
+                done(Err(full()));
+            }
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if tried.elapsed() < ROOM_INTERVAL {
+            continue;
+        }
+        tried = Instant::now();
+        // Half of it may be there.
+        let begun = Segment::remove(place).map_err(Unbegun::Failed).and_then(|()| Segment::begin(place, io));
+        match begun {
+            Ok(segment) => {
+                shared.is_full.store(!held.is_empty(), Ordering::Release);
+                return Some(segment);
+            }
+            Err(Unbegun::Full(_)) => {}
+            Err(Unbegun::Failed(_)) => {
+                shared.is_broken.store(true, Ordering::Release);
+                inbox.iter().for_each(|message| match message {
+                    Message::Commit(_, done) => done(Err(broken())),
+                    Message::Rotate(done) => done(Err(broken())),
+                });
+                return None;
+            }
+        }
+    }
 }
 
 /// The writer's thread.
@@ -373,7 +422,7 @@ impl Loop {
             Ok(segment) => (self.segment, self.place) = (segment, next),
             Err(error) => {
                 Segment::remove(&next).map_err(|error| self.end(error))?;
-                return Err(error);
+                return Err(error.into());
             }
         }
         Ok(self.place.segment)
@@ -421,7 +470,9 @@ mod tests {
             let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
             let open: OpenIo =
                 Box::new(move || Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, Fault::Full, 3, seed + 1))));
-            let Ok(writer) = Writer::start(place, open) else { continue };
+            // Also the first segment may have to wait.
+            let writer = Writer::start(place, open).unwrap();
+            let waits = writer.is_full();
             let (mut refused, mut not_begun) = (0, 0);
             for time in 0..40 {
                 // Nothing is held: only the beginning can fail.
@@ -433,7 +484,7 @@ mod tests {
                 writer.commit(floats(time), Box::new(move |outcome| drop(done.send(outcome))));
                 refused += usize::from(is_done.recv().unwrap().is_err());
             }
-            assert!(refused > 0 && not_begun > 0 && !writer.is_broken(), "{seed}");
+            assert!(refused > 0 && (not_begun > 0 || waits) && !writer.is_broken(), "{seed}");
             let deadline = Instant::now() + Duration::from_secs(60);
             while writer.is_full() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::Meta;
 use engine::model::{BlockId, Error, ErrorKind};
-use engine::shard::ingest::LocalBlock;
+use engine::shard::ingest::{LocalBlock, tenant_folder};
 use engine::shard::{Flush, Ingest};
 use futures_util::{StreamExt, stream};
 use prometheus_client::registry::Registry;
@@ -357,7 +357,7 @@ impl Shipper {
 
     /// Blocks of a tenant that are in the bucket, and maybe those of others.
     fn shipped(&self, tenant: &str) -> BTreeSet<BlockId> {
-        let mut shipped = read_shipped(&self.data_dir.join(tenant)).uploaded;
+        let mut shipped = read_shipped(&tenant_folder(&self.data_dir, tenant)).uploaded;
         shipped.extend(&self.uploads().done);
         shipped
     }
@@ -366,7 +366,7 @@ impl Shipper {
     /// upstream forgets it.
     async fn note(&self, tenant: &str) -> Result<(), Error> {
         let _alone = self.changing.lock().await;
-        let folder = self.data_dir.join(tenant);
+        let folder = tenant_folder(&self.data_dir, tenant);
         let known: BTreeSet<BlockId> = self.ingest.local_blocks(tenant).iter().map(|block| block.meta.ulid).collect();
         let done: BTreeSet<BlockId> = self.uploads().done.intersection(&known).copied().collect();
         let mut shipped = read_shipped(&folder);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Ingest, OWN_FOLDER, check_tenant};
+use super::folders::tenant_folders;
+use super::{Ingest, OWN_FOLDER};
 use crate::block::writer::TMP_SUFFIX;
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use crate::bucket::Meta;
@@ -101,13 +102,8 @@ impl Ingest {
         let data = &self.options.data_dir;
         let failed = |error: std::io::Error| Error::file(data, error);
         std::fs::create_dir_all(data.join(OWN_FOLDER).join("index")).map_err(failed)?;
-        for folder in std::fs::read_dir(data).map_err(failed)? {
-            let folder = folder.map_err(failed)?;
-            let name = folder.file_name();
-            let Some(tenant) = name.to_str().filter(|name| check_tenant(name).is_ok()) else { continue };
-            if folder.path().is_dir() {
-                self.load_tenant(&Arc::from(tenant), &folder.path()).map_err(|error| error.within(tenant))?;
-            }
+        for (tenant, folder) in tenant_folders(data).map_err(failed)? {
+            self.load_tenant(&Arc::from(tenant.as_str()), &folder).map_err(|error| error.within(&tenant))?;
         }
         Ok(())
     }

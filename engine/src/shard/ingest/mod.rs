@@ -4,7 +4,7 @@
 //! <data>/.uru/lock               locked while a process has the folder open
 //! <data>/.uru/wal/<partition>/    log of one partition, see [`crate::wal`]
 //! <data>/.uru/index/<ULID>        column indexes of local blocks
-//! <data>/<tenant>/<ULID>/         blocks, as Thanos receive lays them out
+//! <data>/<tenant>/<ULID>/         blocks, as Thanos receive lays them out; see [`tenant_folder`]
 //! ```
 //! A *partition* is a log and the heads of all tenants for the series whose hash falls on it. It is
 //! owned by one shard; there are as many as there were shards when the folder was made.
@@ -18,6 +18,7 @@
 mod blocks;
 mod cuts;
 mod flush;
+mod folders;
 mod open;
 mod partition;
 mod read;
@@ -33,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use blocks::LocalBlock;
 pub use cuts::CutCounters;
 pub use flush::{CutBlock, Flush};
+pub use folders::{TENANT_BYTES_MAX, tenant_folder};
 pub use partition::Partition;
 pub use read::ViewRequest;
 pub use source::HeadSource;
@@ -46,12 +48,10 @@ use crate::wal::folder::Replayed;
 use crate::wal::writer::OpenIo;
 use crate::wal::{Durability, WalCounters, Writer};
 use blocks::LocalBlocks;
+use folders::check_tenant;
 
 /// The folder within the data folder that is no tenant's.
 pub const OWN_FOLDER: &str = ".uru";
-
-/// Longest name of a tenant, in bytes: it is the name of a folder.
-pub const TENANT_BYTES_MAX: usize = 150;
 
 /// How ingestion is set up.
 #[derive(Clone, Debug)]
@@ -537,7 +537,7 @@ impl Ingest {
     }
 
     fn tenant_dir(&self, tenant: &str) -> PathBuf {
-        self.options.data_dir.join(tenant)
+        tenant_folder(&self.options.data_dir, tenant)
     }
 
     /// Runs `job` on partition number `partition`; its result comes through the channel.
@@ -560,20 +560,6 @@ impl Ingest {
 /// Unix milliseconds now.
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
-
-/// Whether `tenant` can be the name of a folder.
-fn check_tenant(tenant: &str) -> Result<(), Error> {
-    let broken = tenant.is_empty()
-        || tenant.len() > TENANT_BYTES_MAX
-        || tenant.starts_with('.')
-        || tenant.chars().any(|c| c == '/' || c == '\\' || c.is_control());
-    if broken {
-        return Err(Error::invalid(format!(
-            "tenant {tenant:?} can't be the name of a folder: 1 to {TENANT_BYTES_MAX} bytes, no slash, no dot in front"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ fn late_samples_go_into_blocks_of_their_own() {
 fn a_tenant_that_is_no_folder_is_refused_and_limits_hold_over_partitions() {
     let folder = Folder::new();
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
-    for name in ["", ".uru", "a/b", "..", &"x".repeat(151)] {
+    for name in ["", "a/b", "../a", &"x".repeat(256)] {
         let refused = block_on(ingest.append(&Arc::from(name), batch(1, 1), WriteLimits::default()));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{name}");
     }
