@@ -3,7 +3,7 @@
 //!
 //! Series of a batch are taken [`AHEAD`] at a time, in passes over them: where in the table they are,
 //! which lines they have, where their chunks end; each pass asks for the memory that the next one
-//! needs, so that misses overlap.
+//! needs, so that misses overlap. Lines are asked for while the series before are appended to.
 
 use std::time::Instant;
 
@@ -271,13 +271,20 @@ impl Head {
             metadata: Vec::new(),
         };
         let begin = Instant::now();
-        for part in rows.chunks(AHEAD) {
+        let mut parts = rows.chunks(AHEAD);
+        let mut part = parts.next().unwrap_or_default();
+        let mut found = self.find_part(batch, part);
+        self.stats.lookup_ns += begin.elapsed().as_nanos() as u64;
+        while !part.is_empty() {
             let lookup = Instant::now();
-            let found = self.fetch_ahead(batch, part);
+            let next = parts.next().unwrap_or_default();
+            let next_found = self.find_part(batch, next);
+            self.fetch_data(&found);
             self.stats.lookup_ns += lookup.elapsed().as_nanos() as u64;
             for (row, found) in part.iter().zip(found) {
                 self.append_series(*row, found, &mut pass);
             }
+            (part, found) = (next, next_found);
         }
         pass.record();
         pass.recorder.exemplars(tenant, &pass.exemplars);
@@ -302,14 +309,13 @@ impl Head {
         }
     }
 
-    /// Finds the series numbered `part`, and asks for the memory that appending to them touches.
-    fn fetch_ahead(&mut self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
+    /// Finds the series numbered `part`, and asks for their lines.
+    fn find_part(&mut self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
         let mut found = [NONE; AHEAD];
         // Series mostly come in the order in which they came first, which the table need not be asked for.
         let mut in_order = 0;
         for (row, found) in part.iter().zip(&mut found) {
-            let meta = self.metas.get(self.next_id as usize);
-            if meta.is_none_or(|meta| meta.check != batch.check(*row).0 || meta.hash != batch.hash(*row).0) {
+            if self.keys.get(self.next_id as usize) != Some(&(batch.hash(*row), batch.check(*row))) {
                 break;
             }
             *found = self.next_id;
@@ -328,12 +334,16 @@ impl Head {
             prefetch(&self.lines[*id as usize]);
             prefetch(&self.numbers[*id as usize]);
         }
+        found
+    }
+
+    /// Asks for the ends of the data of the series `found`, whose lines have come meanwhile.
+    fn fetch_data(&self, found: &[u32; AHEAD]) {
         for id in found.iter().filter(|id| **id != NONE) {
             if let Some(last) = self.lines[*id as usize].data.last() {
                 prefetch(last);
             }
         }
-        found
     }
 
     /// Appends the series numbered `row`, which is series `found` unless it is new, or was when it was

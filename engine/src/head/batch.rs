@@ -8,26 +8,12 @@
 //! ```
 //! Series are told apart by a hash of their canonical form ([`EncodedLabels`]).
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
+use super::hash::{SeriesCheck, SeriesHash};
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
-
-/// A hash of a series' labels, the same in every process: which partition a series belongs to
-/// follows from it, and where a head looks for it first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SeriesHash(pub u64);
-
-/// What tells apart series of one [`SeriesHash`]: another hash of their labels, under a seed that is
-/// drawn by each process, so that nobody can make labels that share both. Heads compare it in place of
-/// the labels. Of ten million series two share it and the half of the other hash that heads keep with
-/// a probability below 10^-15, which is less than that of a memory error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SeriesCheck(pub u64);
 
 /// One tenant's part of one request.
 #[derive(Clone, Debug, Default)]
@@ -217,30 +203,6 @@ pub struct Samples<'a> {
     pub values: &'a [f64],
     /// Start timestamps, or empty when none is known.
     pub starts: &'a [i64],
-}
-
-impl SeriesHash {
-    /// The hash of a series.
-    #[inline]
-    pub fn of(labels: EncodedLabels<'_>) -> Self {
-        Self(xxh3_64(labels.0))
-    }
-
-    /// Which of `partitions` the series belongs to.
-    #[inline]
-    pub fn partition(self, partitions: usize) -> usize {
-        (((self.0 >> 32) * partitions as u64) >> 32) as usize
-    }
-}
-
-impl SeriesCheck {
-    /// The check of a series.
-    #[inline]
-    pub fn of(labels: EncodedLabels<'_>) -> Self {
-        static SEED: OnceLock<u64> = OnceLock::new();
-        let seed = *SEED.get_or_init(|| RandomState::new().build_hasher().finish());
-        Self(xxh3_64_with_seed(labels.0, seed))
-    }
 }
 
 impl MetricKind {

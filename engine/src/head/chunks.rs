@@ -107,7 +107,10 @@ impl Head {
             // The next chunk is likely to be as long as this one.
             line.data.truncate(HEADER_LEN);
             self.stats.chunk_bytes += closed.data.len() as u64;
-            self.metas[id as usize].closed.push(closed);
+            // A block's time has few chunks: room for more would be more than they are.
+            let ended = &mut self.metas[id as usize].closed;
+            ended.reserve_exact(1);
+            ended.push(closed);
         }
     }
 

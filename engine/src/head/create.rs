@@ -144,10 +144,9 @@ impl Head {
         }
         self.next_ref = self.next_ref.max(wal_ref.wrapping_add(1));
         self.lines.push(Line::default());
+        self.keys.push((hash, check));
         self.numbers.push(wal_ref);
         self.metas.push(Meta {
-            hash: hash.0,
-            check: check.0,
             labels_at: self.places.push(located.labels.iter().map(|(_, place)| *place)),
             labels: located.labels.len() as u16,
             closed: Vec::new(),

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! write batch ─ hash ─> table ─> series ─┬─ line   what an append touches: one cache line
+//!                                        ├─ key    hashes, which the next series of a request is foretold by
 //!                                        ├─ meta   labels, closed chunks, out-of-order samples
 //!                                        └─ postings of its labels, once
 //! view        <─ matchers, range ─ index of what was found, chunks copied: an ordinary block
@@ -24,6 +25,8 @@ pub mod cut;
 /// Copies of some series.
 pub mod excerpt;
 mod exemplars;
+/// What series are told apart by.
+pub mod hash;
 mod index;
 mod list;
 mod lookup;
@@ -48,14 +51,15 @@ mod zero;
 use std::collections::HashMap;
 
 pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, WriteReport};
-pub use batch::{Metadata, MetricKind, SeriesCheck, SeriesHash, WriteBatch, body_room};
+pub use batch::{Metadata, MetricKind, WriteBatch, body_room};
 pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
+pub use hash::{SeriesCheck, SeriesHash};
 
 use exemplars::ExemplarRing;
 use index::Postings;
 use paged::Paged;
 use places::Places;
-use series::{Line, Meta};
+use series::{Key, Line, Meta};
 use symbols::Symbols;
 use table::SeriesTable;
 
@@ -94,6 +98,7 @@ pub struct Head {
     symbols: Symbols,
     table: SeriesTable,
     lines: Paged<Line>,
+    keys: Paged<Key>,
     metas: Paged<Meta>,
     /// How the WAL refers to each series.
     numbers: Paged<u32>,
@@ -208,6 +213,7 @@ impl Head {
             symbols: Symbols::default(),
             table: SeriesTable::default(),
             lines: Paged::default(),
+            keys: Paged::default(),
             metas: Paged::default(),
             numbers: Paged::default(),
             places: Places::default(),
@@ -271,6 +277,7 @@ impl Head {
             + self.table.heap_bytes()
             + self.postings.heap_bytes()
             + self.lines.heap_bytes()
+            + self.keys.heap_bytes()
             + self.metas.heap_bytes()
             + self.numbers.heap_bytes()
             + self.places.heap_bytes()

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use super::hash::{SeriesCheck, SeriesHash};
 use super::native::{self, OpenNative};
 use super::out_of_order::OutOfOrder;
 use crate::chunk::Encoding;
@@ -37,11 +38,12 @@ static STALE_FLOATS: LazyLock<HistogramValue> =
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
 
+/// What a series is known by.
+pub(super) type Key = (SeriesHash, SeriesCheck);
+
 /// What else is known of a series.
 #[derive(Clone, Debug)]
 pub(super) struct Meta {
-    pub hash: u64,
-    pub check: u64,
     /// Where its labels start.
     pub labels_at: u32,
     /// Number of its labels.

@@ -6,12 +6,12 @@
 //! ```
 //! A series that gets a sample after it was passed over is taken in at the end.
 
+use super::Head;
 use super::index::Postings;
 use super::places::Places;
-use super::series::{Line, Meta};
+use super::series::{Key, Line, Meta};
 use super::symbols::Symbols;
 use super::table::SeriesTable;
-use super::{Head, SeriesCheck, SeriesHash};
 use crate::codec::{EncodedLabel, EncodedLabels};
 
 /// Series of one step.
@@ -104,24 +104,27 @@ impl Head {
         self.stats.series_removed += removed as u64;
         self.stats.series -= removed as u64;
         let in_order = kept.olds.len() - revived.len();
-        let taken: Vec<(Line, Meta, u32)> = revived
+        let taken: Vec<(Line, Key, Meta, u32)> = revived
             .iter()
             .map(|id| {
                 let at = *id as usize;
-                (std::mem::take(&mut self.lines[at]), self.metas[at].clone(), self.numbers[at])
+                (std::mem::take(&mut self.lines[at]), self.keys[at], self.metas[at].clone(), self.numbers[at])
             })
             .collect();
         // Those before have moved already, so that what is overwritten is of no use any more.
         for (new, old) in kept.olds[..in_order].iter().enumerate() {
             self.lines.swap(new, *old as usize);
+            self.keys[new] = self.keys[*old as usize];
             self.metas.swap(new, *old as usize);
             self.numbers[new] = self.numbers[*old as usize];
         }
         self.lines.truncate(in_order);
+        self.keys.truncate(in_order);
         self.metas.truncate(in_order);
         self.numbers.truncate(in_order);
-        for (line, meta, number) in taken {
+        for (line, key, meta, number) in taken {
             self.lines.push(line);
+            self.keys.push(key);
             self.metas.push(meta);
             self.numbers.push(number);
         }
@@ -163,7 +166,6 @@ impl Kept {
             places.push(self.postings.add(label, new, &mut self.symbols));
         }
         self.labels_at.push(self.places.push(places.into_iter()));
-        let meta = &head.metas[id as usize];
-        self.table.insert((SeriesHash(meta.hash), SeriesCheck(meta.check)), new);
+        self.table.insert(head.keys[id as usize], new);
     }
 }

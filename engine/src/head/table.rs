@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! table     segments by the uppermost bits of the check, each of which grows on its own
-//! segment   slots from the lower bits of the check on
+//! segment   slots from the lower half of the check on, which is scaled to their number
 //! slot      upper half of the hash u32 │ number plus 1 u32, 0 where it is free │ check u64
 //! ```
 //! What a series is looked for by is in the slot, so that one that is there costs one cache line. See
 //! [`SeriesCheck`] for why its labels needn't be compared. Segments are many, so that no append waits
-//! long for one to grow.
+//! long for one to grow. They grow by half: doubled, up to five of eight slots would be free.
 
-use super::batch::{SeriesCheck, SeriesHash};
+use super::hash::{SeriesCheck, SeriesHash};
 use crate::simd::prefetch;
 
 /// Segments of a table.
@@ -97,14 +97,14 @@ impl Segment {
             if slot.tag == tag && slot.check == check {
                 return Some(slot.number - 1);
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            at = self.behind(at);
         }
     }
 
     fn insert(&mut self, slot: Slot) {
         if (self.len + 1) * 4 > self.slots.len() * 3 {
             let old = std::mem::take(&mut self.slots);
-            self.slots = vec![Slot::default(); (old.len() * 2).max(SLOTS_MIN)];
+            self.slots = vec![Slot::default(); (old.len() * 3 / 2).max(SLOTS_MIN)];
             for slot in old.into_iter().filter(|slot| slot.number != 0) {
                 self.put(slot);
             }
@@ -116,7 +116,7 @@ impl Segment {
     fn put(&mut self, slot: Slot) {
         let mut at = self.home(slot.check);
         while self.slots[at].number != 0 {
-            at = (at + 1) & (self.slots.len() - 1);
+            at = self.behind(at);
         }
         self.slots[at] = slot;
     }
@@ -124,7 +124,13 @@ impl Segment {
     /// The check says the slot, so that growing needs nothing but the slots.
     #[inline]
     fn home(&self, check: u64) -> usize {
-        check as usize & self.slots.len().wrapping_sub(1)
+        ((u64::from(check as u32) * self.slots.len() as u64) >> 32) as usize
+    }
+
+    /// The slot behind `at`, the first one behind the last.
+    #[inline]
+    fn behind(&self, at: usize) -> usize {
+        if at + 1 == self.slots.len() { 0 } else { at + 1 }
     }
 }
 

@@ -1,0 +1,98 @@
+//! A digest of bytes under a key, made of rounds of AES, for what must be told apart and lives no longer than the
+//! process.
+//!
+//! ```text
+//! lanes   four of sixteen bytes, each from a word of the key on
+//! length  to the first lane, with two rounds, so that no byte makes up for it
+//! bytes   sixteen after sixteen to one lane after the other, each with two rounds; of the last 64 all that
+//!         there are, zeros behind fewer than 64
+//! end     lanes 0 and 1, 2 and 3, then both: two rounds each; the lower half of what comes out
+//! ```
+//! Two rounds of AES spread the difference of a bit over all bytes of a lane, in a way that only the key tells.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+/// The specification.
+pub mod scalar;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use super::Isa;
+
+/// Bytes of a lane, and of a word of the key.
+const LANE: usize = 16;
+
+/// Bytes that go to all lanes at once.
+const STRIPE: usize = 4 * LANE;
+
+/// What a digest is made under; nobody can tell it from digests.
+#[derive(Clone, Debug)]
+pub struct Key([[u8; LANE]; 8]);
+
+impl Key {
+    /// A key of its own.
+    pub fn draw() -> Self {
+        let random = RandomState::new();
+        let number = |at: usize| {
+            let mut hasher = random.build_hasher();
+            hasher.write_usize(at);
+            u128::from(hasher.finish())
+        };
+        Self(std::array::from_fn(|at| (number(2 * at) << 64 | number(2 * at + 1)).to_le_bytes()))
+    }
+}
+
+/// Whether digests are faster than other hashes on `isa`.
+pub fn is_fast(isa: Isa) -> bool {
+    isa >= Isa::Avx2
+}
+
+/// The digest of `bytes` under `key`.
+#[inline]
+pub fn digest(isa: Isa, key: &Key, bytes: &[u8]) -> u64 {
+    match isa {
+        // SAFETY: these are only made by `detect`, which found AVX2 and AES.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 | Isa::Avx512 => unsafe { avx2::digest(key, bytes) },
+        _ => scalar::digest(key, bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::simd::isas;
+
+    proptest! {
+        #[test]
+        fn every_isa_gives_the_digest_of_the_specification(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            key in prop::array::uniform8(any::<[u8; LANE]>()),
+        ) {
+            let key = Key(key);
+            for isa in isas() {
+                prop_assert_eq!(digest(isa, &key, &bytes), scalar::digest(&key, &bytes), "{:?}", isa);
+            }
+        }
+    }
+
+    #[test]
+    fn each_bit_each_length_and_each_key_counts() {
+        let (key, isa) = (Key::draw(), crate::simd::isa());
+        let mut seen = HashSet::new();
+        for len in [0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 225] {
+            let mut bytes = vec![0; len];
+            assert!(seen.insert(digest(isa, &key, &bytes)), "{len} zeros");
+            assert!(seen.insert(digest(isa, &Key::draw(), &bytes)), "{len} zeros under another key");
+            for bit in 0..8 * len {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(seen.insert(digest(isa, &key, &bytes)), "bit {bit} of {len} bytes");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+}
