@@ -27,17 +27,43 @@ pub(super) fn series<'a>(
 ) -> Result<(), Malformed> {
     let (start, mut is_plain) = (fields, true);
     fields.advance(short_labels(fields.rest()));
-    while let Some(&LABEL) = fields.rest().first() {
-        fields.next_key()?;
-        let len_at = fields.offset();
-        let message = fields.message()?.rest();
-        is_plain &= plain_label(message).is_some() && fields.offset() - len_at == field_len(message);
+    if fields.rest().first() == Some(&LABEL) {
+        is_plain = pass_labels(&mut fields)?;
     }
     let run = start.rest().get(..fields.offset() - start.offset()).unwrap_or_default();
     if !is_plain || !sink.label_run(LabelRun { offset: start.offset(), bytes: run }) {
         tell_labels(start, run.len(), labels)?;
         sink.series(labels);
     }
+    while let [SAMPLE, len @ 0..0x80, rest @ ..] = fields.rest()
+        && let Some((value, time)) = rest.get(..usize::from(*len)).and_then(plain_sample)
+    {
+        sink.sample(Sample { value, time, start: 0 });
+        fields.advance(2 + usize::from(*len));
+    }
+    if fields.rest().is_empty() { Ok(()) } else { others(fields, labels, sink) }
+}
+
+/// Passes over labels of any form; whether all are as every sender writes them.
+#[cold]
+fn pass_labels(fields: &mut Cursor<'_>) -> Result<bool, Malformed> {
+    let mut is_plain = true;
+    while let Some(&LABEL) = fields.rest().first() {
+        fields.next_key()?;
+        let len_at = fields.offset();
+        let message = fields.message()?.rest();
+        is_plain &= plain_label(message).is_some() && fields.offset() - len_at == field_len(message);
+    }
+    Ok(is_plain)
+}
+
+/// Reads what is behind the labels of a `TimeSeries`.
+#[inline(never)]
+fn others<'a>(
+    mut fields: Cursor<'a>,
+    labels: &mut Vec<(&'a [u8], &'a [u8])>,
+    sink: &mut impl Sink<'a>,
+) -> Result<(), Malformed> {
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
             (1, BYTES) => return Err(fields.malformed("labels follow other fields of their series")),
@@ -53,22 +79,27 @@ pub(super) fn series<'a>(
 
 /// The key of a series' label as one byte.
 const LABEL: u8 = 0x0a;
+/// The key of a series' sample as one byte.
+const SAMPLE: u8 = 0x12;
 /// The keys of a label's name and value.
 const NAME: u8 = 0x0a;
 const VALUE: u8 = 0x12;
 
 /// Length of the labels at the start of `bytes` that are as every sender writes them and so short that
 /// each length is one byte: nearly all there are. What is at odd places is looked at beside the way
-/// from one label to the next, which is an addition of its length.
-#[inline]
+/// from one label to the next, which is an addition of its length, and in one branch.
+#[inline(always)]
 fn short_labels(bytes: &[u8]) -> usize {
     let mut end = 0;
-    while let Some([LABEL, len @ 0..0x80, NAME, name @ 0..0x80, ..]) = bytes.get(end..) {
-        let (next, value) = (end + 2 + usize::from(*len), end + 4 + usize::from(*name));
-        match bytes.get(value..value + 2) {
-            Some([VALUE, len @ 0..0x80]) if value + 2 + usize::from(*len) == next && next <= bytes.len() => end = next,
-            _ => break,
+    while let Some(head) = bytes.get(end..).and_then(|rest| rest.first_chunk::<4>()) {
+        let (next, value) = (end + 2 + usize::from(head[1]), end + 4 + usize::from(head[3]));
+        let Some(tail) = bytes.get(value..).and_then(|rest| rest.first_chunk::<2>()) else { break };
+        let has_keys = u32::from_le_bytes(*head) & 0x80ff_80ff == u32::from_le_bytes([LABEL, 0, NAME, 0]);
+        let has_value = (tail[0] == VALUE) & (tail[1] < 0x80) & (value + 2 + usize::from(tail[1]) == next);
+        if !(has_keys & has_value & (next <= bytes.len())) {
+            break;
         }
+        end = next;
     }
     end
 }
@@ -158,12 +189,35 @@ pub(super) fn sample(mut fields: Cursor<'_>) -> Result<Sample, Malformed> {
 }
 
 /// The value and time of a sample that has nothing else.
-#[inline]
+#[inline(always)]
 fn plain_sample(message: &[u8]) -> Option<(f64, i64)> {
     let [0x09, rest @ ..] = message else { return None };
     let (value, [0x10, rest @ ..]) = rest.split_first_chunk::<8>()? else { return None };
-    let (time, []) = split_varint(rest)? else { return None };
+    let time = match (rest.len(), message.last_chunk()) {
+        (len @ 1..=8, Some(word)) => last_varint(u64::from_le_bytes(*word), len)?,
+        _ => {
+            let (time, []) = split_varint(rest)? else { return None };
+            time
+        }
+    };
     Some((f64::from_le_bytes(*value), time as i64))
+}
+
+/// The varint that the last `len` bytes of `word` are, of which there are one to eight; `None` when it ends
+/// before them or not with them.
+#[inline(always)]
+fn last_varint(word: u64, len: usize) -> Option<u64> {
+    const GOES_ON: u64 = 0x8080_8080_8080_8080;
+    let unused = 64 - 8 * len;
+    let bytes = word >> unused;
+    if bytes & GOES_ON != (GOES_ON >> unused) >> 8 & GOES_ON {
+        return None;
+    }
+    // Seven bits of each byte, then pairs of such groups, and pairs of these.
+    let sevens = bytes & !GOES_ON;
+    let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    Some(fours & 0x0fff_ffff | (fours >> 32) << 28)
 }
 
 fn exemplar<'a>(
@@ -213,6 +267,19 @@ mod tests {
         assert_eq!(label(Cursor::new(&[0x08, 1])).unwrap_err().reason, WRONG_TYPE);
         // Only version 2 knows the third.
         assert_eq!(sample(Cursor::new(&[0x1a, 0])).unwrap(), Sample::default());
+    }
+
+    #[test]
+    fn the_varint_at_the_end_of_a_word_is_as_read_byte_by_byte() {
+        let shapes =
+            (0..=u8::MAX).map(|shape| std::array::from_fn(|at| shape << (7 - at) & 0x80 | 0x51 ^ (7 * at as u8)));
+        for bytes in shapes.chain([[0; 8], [0x80; 8], [0x7f; 8], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]]) {
+            for len in 1..=8 {
+                let split = split_varint(&bytes[8 - len..]).filter(|(_, behind)| behind.is_empty());
+                let word = u64::from_le_bytes(bytes);
+                assert_eq!(last_varint(word, len), split.map(|(number, _)| number), "{bytes:?} {len}");
+            }
+        }
     }
 
     /// [`short_labels`] by what tells single labels.
