@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
-use engine::simd::rate::{self, Ends, Kind, Reach, Sign};
+use engine::simd::rate::{self, Ends, Kind, Reach, Sign, Windows};
 use engine::simd::{self, reduce, unpack};
 
 /// Steps of a row: two hours, one a minute.
@@ -29,8 +29,13 @@ fn rows(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(STEPS as u64));
     let values: Vec<f64> = (0..STEPS).map(|at| at as f64 * 1.1).collect();
     let (mut sums, mut lost) = (vec![0.0; STEPS], vec![0.0; STEPS]);
+    let timestamps: Vec<i64> = (0..STEPS as i64 + 20).map(|at| at * 15_000).collect();
+    let (starts, behind): (Vec<u32>, Vec<u32>) = (0..STEPS as u32).map(|at| (at, at + 20)).unzip();
+    let (interval, range) = (15_000, 300_000);
+    let windows =
+        Windows { timestamps: &timestamps, starts: &starts, ends: &behind, end: 19 * interval, interval, range };
     let mut reach = Reach::default();
-    reach.resize(STEPS);
+    rate::reach(simd::isa(), windows, &mut reach);
     let ends = Ends { first: values.clone(), difference: values.iter().map(|value| value + 1.0).collect() };
     let kind = Kind { sign: Sign::Counter, seconds: 300.0 };
     let mut out = vec![0.0; STEPS];
@@ -40,6 +45,9 @@ fn rows(criterion: &mut Criterion) {
             bencher.iter(|| reduce::sum(isa, &mut sums, &mut lost, black_box(&values)));
         });
         group.bench_function(id("survey"), |bencher| bencher.iter(|| reduce::survey(isa, black_box(&values))));
+        group.bench_function(id("reach"), |bencher| {
+            bencher.iter(|| rate::reach(isa, black_box(windows), &mut reach));
+        });
         group.bench_function(id("rates"), |bencher| {
             bencher.iter(|| rate::rates(isa, black_box(&reach), &ends, kind, &mut out));
         });

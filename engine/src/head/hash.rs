@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn hashes_of_all_lengths_are_the_crates() {
-        let bytes: Vec<u8> = (0..300u32).map(|at| (at * at >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..300u32).map(|at| ((at * at) >> 3) as u8).collect();
         for len in 0..bytes.len() {
             assert_eq!(SeriesHash::of(EncodedLabels(&bytes[..len])).0, xxh3_64(&bytes[..len]), "{len}");
         }
