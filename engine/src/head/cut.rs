@@ -46,6 +46,7 @@ impl Head {
             if self.metas[id as usize].native.as_ref().is_some_and(|open| open.min_time < until) {
                 self.close_native(id);
             }
+            self.divide(id, until);
         }
         let ids: Vec<u32> = ids.collect();
         let frozen = self.excerpt_of(&ids, |id, chunks| {
@@ -53,6 +54,22 @@ impl Head {
             chunks.extend(closed.filter(|chunk| chunk.min_time < until).cloned());
         });
         (frozen, next)
+    }
+
+    /// Divides the ended chunk of series `id` that goes on from before `until` to behind it, if there is one. A head
+    /// that took its samples with blocks of another length may have made it, and so does a replay, which does not
+    /// know where the head that wrote the log ended chunks.
+    fn divide(&mut self, id: u32, until: i64) {
+        let closed = &mut self.metas[id as usize].closed;
+        let Some(at) = closed.iter().position(|chunk| chunk.min_time < until && chunk.max_time >= until) else {
+            return;
+        };
+        let (before, behind) = out_of_order::split(&closed[at], until);
+        let stats = &mut self.stats;
+        stats.chunks += (before.len() + behind.len()) as u64 - 1;
+        stats.chunk_bytes -= closed[at].data.len() as u64;
+        stats.chunk_bytes += before.iter().chain(&behind).map(|chunk| chunk.data.len() as u64).sum::<u64>();
+        closed.splice(at..=at, before.into_iter().chain(behind));
     }
 
     /// The series of the part that begins at `from`, and where the next part begins.

@@ -185,25 +185,38 @@ pub(super) fn merge(chunks: &[Closed], (min_time, max_time): (i64, i64)) -> Vec<
     for chunk in chunks.iter().filter(|chunk| chunk.min_time < max_time && chunk.max_time >= min_time) {
         decode(chunk, &mut samples);
     }
-    let mut merged = Vec::new();
+    encode(samples.into_iter().filter(|(time, _)| (min_time..max_time).contains(time)))
+}
+
+/// The samples of `chunk` from before `time`, and all others, each as chunks that follow each other.
+pub(super) fn split(chunk: &Closed, time: i64) -> (Vec<Closed>, Vec<Closed>) {
+    let mut before = BTreeMap::new();
+    decode(chunk, &mut before);
+    let behind = before.split_off(&time);
+    (encode(before), encode(behind))
+}
+
+/// Ascending samples as chunks.
+fn encode(samples: impl IntoIterator<Item = (i64, Sample)>) -> Vec<Closed> {
+    let mut chunks = Vec::new();
     let (mut floats, mut natives) = (FloatColumns::default(), Vec::<(i64, HistogramValue)>::new());
-    for (time, sample) in samples.into_iter().filter(|(time, _)| (min_time..max_time).contains(time)) {
+    for (time, sample) in samples {
         match sample {
             Sample::Float(value) => {
-                native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut merged);
+                native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut chunks);
                 natives.clear();
                 floats.push(time, value);
             }
             Sample::Native(value) => {
-                encode_floats(&floats, CHUNK_SAMPLES, &mut merged);
+                encode_floats(&floats, CHUNK_SAMPLES, &mut chunks);
                 floats.clear();
                 natives.push((time, value));
             }
         }
     }
-    encode_floats(&floats, CHUNK_SAMPLES, &mut merged);
-    native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut merged);
-    merged
+    encode_floats(&floats, CHUNK_SAMPLES, &mut chunks);
+    native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut chunks);
+    chunks
 }
 
 #[cfg(test)]

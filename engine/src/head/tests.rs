@@ -260,6 +260,38 @@ fn a_frozen_part_becomes_a_sound_block_and_leaves_the_head() {
     );
 }
 
+/// A replay once dropped them: it had put them into one chunk with those that were cut.
+#[test]
+fn samples_behind_a_cut_stay_wherever_chunks_end_in_the_head_that_replays_it() {
+    let kinds = [|value| Twin::Float((value as f64).to_bits()), Twin::Integer, Twin::FloatNative];
+    for (kind, block_range_ms) in kinds.into_iter().flat_map(|kind| [300_000, RANGE].map(|range| (kind, range))) {
+        let mut head = Head::new(Options { block_range_ms, ..OPTIONS }, i64::MIN);
+        let mut log = Recorder::default();
+        let push_at = |head: &mut Head, log: &mut Recorder, times: std::ops::Range<i64>| {
+            for at in times {
+                let mut batch = WriteBatch::new();
+                push(&mut batch, &Step { series: 1, time: at * 15_000, value: kind(at as u64 + 1) });
+                assert_eq!(append(head, &batch, log).rejected, []);
+            }
+        };
+        let until = 30 * 15_000;
+        let cut = |phase| Cut { kind: CutKind::InOrder, phase, until, blocks: Vec::new() };
+        push_at(&mut head, &mut log, 0..40);
+        log.cut(1, &cut(CutPhase::Intended));
+        head.freeze(until, 0);
+        push_at(&mut head, &mut log, 40..50);
+        head.truncate(until, 0);
+        log.cut(1, &cut(CutPhase::Done));
+        push_at(&mut head, &mut log, 50..60);
+        let expected: TwinSeries = (30..60).map(|at| (at * 15_000, kind(at as u64 + 1))).collect();
+        assert_eq!(read_all(&head)["1"], expected);
+        let replayed = replay(log.bytes());
+        assert_eq!(read_all(&replayed)["1"], expected);
+        let excerpt = replayed.excerpt(&[Matcher::equal("series", "1")], TimeRange::ALL).unwrap();
+        assert_eq!(replayed.stats().chunks, excerpt.chunks(0).len() as u64);
+    }
+}
+
 #[test]
 fn late_samples_get_a_block_of_their_own_and_later_ones_stay() {
     let folder = Folder::new("late");
