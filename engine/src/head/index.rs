@@ -8,13 +8,14 @@
 //! ```
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::list::List;
 use super::symbols::Symbols;
 use crate::codec::{EncodedLabel, EncodedLabels};
+use crate::model::Mixed;
 
 /// Slots of the smallest table.
 const SLOTS_MIN: usize = 64;
@@ -37,30 +38,7 @@ struct Name {
     series: u32,
 }
 
-/// Symbols are small numbers; a multiplication spreads them.
-#[derive(Default)]
-pub(super) struct SymbolHasher(u64);
-
-impl Hasher for SymbolHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 ^= self.0 >> 32;
-    }
-}
-
-pub(super) type SymbolMap<V> = HashMap<u32, V, BuildHasherDefault<SymbolHasher>>;
+pub(super) type SymbolMap<V> = HashMap<u32, V, BuildHasherDefault<Mixed>>;
 
 /// All postings of a head.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@
 //! scatters the postings.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use super::{dictionary, filter};
 use crate::codec::{Corrupt, varint};
 use crate::index::tsdb::{self, Source, SymbolRef, Symbols};
 use crate::io::replace;
-use crate::model::{Error, ErrorKind};
+use crate::model::{Error, ErrorKind, Mixed};
 use crate::postings::packed;
 
 /// What was built.
@@ -63,26 +63,7 @@ fn scan<S: Source>(index: &tsdb::Reader<S>) -> Result<Builder, Error> {
     Ok(builder)
 }
 
-/// Places in a symbol table are already well spread; a multiplication moves them to the high bits.
-#[derive(Default)]
-struct SymbolHasher(u64);
-
-impl Hasher for SymbolHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 ^= self.0 >> 32;
-    }
-}
-
-type SymbolMap = HashMap<SymbolRef, u32, BuildHasherDefault<SymbolHasher>>;
+type SymbolMap = HashMap<SymbolRef, u32, BuildHasherDefault<Mixed>>;
 
 /// One label's column with provisional ids.
 struct LabelColumn {
