@@ -279,13 +279,14 @@ impl Collector for HeadMetrics {
         let kept: Vec<(MetricLabels, Kept)> = tenants
             .filter_map(|tenant| Some((vec![("tenant", tenant.to_string())], Kept::of(ingest, &tenant)?)))
             .collect();
-        encode_logs(&mut encoder, ingest)?;
+        let counters = ingest.counters();
+        encode_logs(&mut encoder, &counters, ingest.wal_bytes())?;
         encode_counts(&mut encoder, &kept, self.beside)?;
         encode_samples(&mut encoder, &kept)?;
         encode_cuts(&mut encoder, &kept, self.beside)?;
         let replays = FloatGauges::default();
         for (labels, _) in &kept {
-            replays.get_or_create(labels).set(ingest.counters().open_ms as f64 / 1000.0);
+            replays.get_or_create(labels).set(counters.open_ms as f64 / 1000.0);
         }
         let help = "Seconds that the replay of the logs took, which are those of all tenants";
         let name = "prometheus_tsdb_data_replay_duration_seconds";
@@ -293,27 +294,30 @@ impl Collector for HeadMetrics {
     }
 }
 
-/// Metrics of the logs, which hold what all tenants have sent.
-fn encode_logs(encoder: &mut DescriptorEncoder<'_>, ingest: &Ingest) -> Result<(), std::fmt::Error> {
-    let counters = ingest.counters();
+/// Metrics of the logs, which hold what all tenants have sent and take `bytes` on disk.
+fn encode_logs(
+    encoder: &mut DescriptorEncoder<'_>,
+    counters: &IngestCounters,
+    bytes: u64,
+) -> Result<(), std::fmt::Error> {
     for (name, help, kind, value) in OF_LOGS {
         match kind {
             Kind::Gauge => {
-                let gauge = ConstGauge::new(value(&counters));
+                let gauge = ConstGauge::new(value(counters));
                 gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
             }
             Kind::Counter => {
-                let counter = ConstCounter::new(value(&counters));
+                let counter = ConstCounter::new(value(counters));
                 counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
             }
         }
     }
     let saved = Counters::default();
-    let bytes = counters.wal.raw_bytes.saturating_sub(counters.wal.bytes);
-    saved.get_or_create(&vec![("compression", "snappy".to_owned())]).inc_by(bytes);
+    let fewer = counters.wal.raw_bytes.saturating_sub(counters.wal.bytes);
+    saved.get_or_create(&vec![("compression", "snappy".to_owned())]).inc_by(fewer);
     let help = "Total number of bytes saved by the optional record compression, of all tenants";
     saved.encode(encoder.encode_descriptor(&tsdb("wal_record_bytes_saved"), help, None, saved.metric_type())?)?;
-    let size = ConstGauge::new(i64::try_from(ingest.wal_bytes()).unwrap_or(i64::MAX));
+    let size = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
     let help = "Size of the write log directories, of all tenants";
     size.encode(encoder.encode_descriptor(&tsdb("wal_storage_size_bytes"), help, None, size.metric_type())?)?;
     let (seconds, writes) = (counters.wal.write_us as f64 / 1e6, counters.wal.frames);
