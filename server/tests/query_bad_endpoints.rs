@@ -3,8 +3,10 @@
 
 mod support;
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use proto::thanos::{SeriesResponse, series_response};
@@ -63,6 +65,74 @@ fn a_query_ends_at_its_timeout_whatever_its_endpoints_do() {
         assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
         hung.wait_for_the_end_of_calls();
     }
+}
+
+/// The way to an endpoint through which nothing comes any more once it is frozen, while its connections stay open: a
+/// process that is stopped, or a host behind a network that drops everything.
+struct Frozen {
+    address: String,
+    is_frozen: Arc<AtomicBool>,
+}
+
+impl Frozen {
+    fn before(address: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let (is_frozen, address) = (Arc::new(AtomicBool::new(false)), address.to_owned());
+        let frozen = Arc::clone(&is_frozen);
+        // Its threads end with the connections, and it with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                for (mut from, mut to) in [(client, server), back] {
+                    let frozen = Arc::clone(&frozen);
+                    std::thread::spawn(move || {
+                        let mut bytes = [0; 4096];
+                        while let Ok(len @ 1..) = from.read(&mut bytes) {
+                            if !frozen.load(Ordering::Relaxed) && to.write_all(&bytes[..len]).is_err() {
+                                break;
+                            }
+                        }
+                    });
+                }
+            }
+        });
+        Self { address: own, is_frozen }
+    }
+}
+
+#[test]
+fn a_stopped_endpoint_is_not_waited_for_until_the_query_times_out() {
+    std::thread::scope(|threads| {
+        for flag in ["--endpoint", "--endpoint-strict"] {
+            threads.spawn(move || stop_an_endpoint(flag));
+        }
+    });
+}
+
+fn stop_an_endpoint(flag: &str) {
+    let (well, stopped) = (endpoint("well", vec![up("a")]), endpoint("stopped", vec![up("b")]));
+    let way = Frozen::before(&stopped.address);
+    let uru = querier(&[&well], &[&format!("{flag}={}", way.address), "--query.timeout=1h"]);
+    let both = (vec!["a".to_owned(), "b".to_owned()], Vec::new());
+    support::wait(|| found(&query(&uru, "").1) == both);
+    way.is_frozen.store(true, Ordering::Relaxed);
+    // Asked before anybody can know it.
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["a".to_owned()]), "{answer}");
+    assert!(warnings.len() == 1 && warnings[0].contains(&way.address), "{answer}");
+    // And once it is known.
+    let is_known = |stores: &Value| {
+        let all = stores["data"].as_object().unwrap().values().flat_map(|kind| kind.as_array().unwrap());
+        all.filter(|store| store["name"] == way.address.as_str()).all(|store| !store["lastError"].is_null())
+    };
+    support::wait(|| is_known(&ask(&uru, "/api/v1/stores").1));
+    let (status, answer) = query(&uru, "");
+    assert_eq!((status, found(&answer).0), (200, vec!["a".to_owned()]), "{answer}");
+    let is_strict = flag == "--endpoint-strict";
+    assert_eq!(found(&answer).1.iter().any(|warning| warning.contains("health")), is_strict, "{answer}");
 }
 
 #[test]

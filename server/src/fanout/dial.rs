@@ -18,6 +18,12 @@ use tower::{Service, ServiceExt};
 
 use crate::edge::connect::TlsClient;
 
+/// Silence of an endpoint with calls under way after which it is asked whether it is still there. Thanos' servers end
+/// connections that ask more often than every 10 s.
+const PING_INTERVAL: Duration = Duration::from_secs(11);
+/// How long it may take to answer; then its calls fail.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
 pub struct Dialing {
@@ -34,6 +40,8 @@ impl Dialing {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| failed(&error))?
             .connect_timeout(self.info_timeout)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .tcp_nodelay(true);
@@ -59,17 +67,24 @@ pub struct Member {
     /// The connection to it alone.
     pub channel: Channel,
     answers: AtomicBool,
+    silent: AtomicBool,
 }
 
 impl Member {
     /// A member that is taken to answer until it is known not to.
     pub fn new(address: String, channel: Channel) -> Self {
-        Self { address, channel, answers: AtomicBool::new(true) }
+        Self { address, channel, answers: AtomicBool::new(true), silent: AtomicBool::new(false) }
     }
 
-    /// Says whether it answers: calls go to those who do.
+    /// Says whether it answers: calls go to those who do, and to those who are silent none.
     pub fn set_answers(&self, outcome: Outcome) {
         self.answers.store(outcome == Outcome::Answered, Ordering::Relaxed);
+        self.silent.store(outcome == Outcome::Silent, Ordering::Relaxed);
+    }
+
+    /// Whether a call would wait for nothing.
+    fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 }
 
@@ -80,6 +95,8 @@ pub enum Outcome {
     Answered,
     /// It did not get there.
     Unavailable,
+    /// Nothing came back for as long as a check of its health may take.
+    Silent,
 }
 
 impl Link {
@@ -98,10 +115,11 @@ impl Link {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
     }
 
-    /// The members in the order in which a call tries them: each call begins with another, and those
-    /// that do not answer come last.
+    /// The members in the order in which a call tries them: each call begins with another, those
+    /// that do not answer come last, and those that are silent are not tried.
     fn in_turn(&self) -> Vec<Arc<Member>> {
         let mut members = self.members();
+        members.retain(|member| !member.is_silent());
         if members.len() > 1 {
             let first = self.turn.fetch_add(1, Ordering::Relaxed) % members.len();
             members.rotate_left(first);
@@ -121,9 +139,12 @@ impl Service<Request<Body>> for Link {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let members = self.in_turn();
+        let (members, known) = (self.in_turn(), self.members().len());
         Box::pin(async move {
             match &members[..] {
+                [] if known > 0 => {
+                    Ok(Status::unavailable("it left the last check of its health unanswered").into_http())
+                }
                 [] => Ok(Status::unavailable("the group has no members").into_http()),
                 [only] => send(only, request).await,
                 several => send_to_one_of(several, request).await,
@@ -143,6 +164,12 @@ pub fn description(status: &Status) -> String {
         Some(cause) => format!("{message}: {cause}"),
         None => message.to_owned(),
     }
+}
+
+/// Whether a call failed as its connection had fallen silent.
+pub fn is_timeout(status: &Status) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    causes.filter_map(|error| error.downcast_ref::<hyper::Error>()).any(hyper::Error::is_timeout)
 }
 
 async fn send(member: &Member, request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {

@@ -199,12 +199,15 @@ impl Peer {
         let answers = join_all(self.channel.inner().members().into_iter().map(|member| async move {
             let asked = InfoClient::new(self.channel.over(member.channel.clone()));
             let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
-            let answer = match tokio::time::timeout(timeout, asked).await {
-                Ok(Ok(answer)) => Ok(answer.into_inner()),
-                Ok(Err(status)) => Err(format!("{}: {}", status.code(), dial::description(&status))),
-                Err(_) => Err(format!("no answer to Info within {timeout:?}")),
+            let (outcome, answer) = match tokio::time::timeout(timeout, asked).await {
+                Ok(Ok(answer)) => (Outcome::Answered, Ok(answer.into_inner())),
+                Ok(Err(status)) => {
+                    let outcome = if dial::is_timeout(&status) { Outcome::Silent } else { Outcome::Unavailable };
+                    (outcome, Err(format!("{}: {}", status.code(), dial::description(&status))))
+                }
+                Err(_) => (Outcome::Silent, Err(format!("no answer to Info within {timeout:?}"))),
             };
-            member.set_answers(if answer.is_ok() { Outcome::Answered } else { Outcome::Unavailable });
+            member.set_answers(outcome);
             answer
         }));
         let answer = answers.await.into_iter().reduce(|first, other| if first.is_ok() { first } else { other });
