@@ -13,12 +13,12 @@
 
 use std::arch::x86_64::{
     __m256i, __m512i, _mm_loadu_si128, _mm512_add_epi64, _mm512_and_si512, _mm512_castsi128_si512,
-    _mm512_castsi512_si256, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask, _mm512_inserti64x2, _mm512_loadu_si512,
-    _mm512_mask_add_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64, _mm512_mask_storeu_epi64,
-    _mm512_mask_sub_epi64, _mm512_mask_xor_epi64, _mm512_min_epu64, _mm512_movepi64_mask, _mm512_set1_epi64,
-    _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shldv_epi64, _mm512_shuffle_epi8, _mm512_shuffle_i64x2,
-    _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srli_epi64, _mm512_srlv_epi64, _mm512_storeu_si512,
-    _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    _mm512_castsi512_si256, _mm512_cmpge_epu64_mask, _mm512_cmpgt_epu64_mask, _mm512_extracti64x4_epi64,
+    _mm512_inserti64x2, _mm512_loadu_si512, _mm512_mask_add_epi64, _mm512_mask_blend_epi64, _mm512_mask_mov_epi64,
+    _mm512_mask_storeu_epi64, _mm512_mask_sub_epi64, _mm512_mask_xor_epi64, _mm512_min_epu64, _mm512_movepi64_mask,
+    _mm512_set1_epi64, _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shldv_epi64, _mm512_shuffle_epi8,
+    _mm512_shuffle_i64x2, _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srli_epi64,
+    _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
 use super::lanes::{self, Lane, STEPS};
@@ -208,16 +208,21 @@ impl Lanes {
     #[inline]
     unsafe fn windows(&self, copies: &[u8]) -> (__m512i, __m512i) {
         let bytes = _mm512_srli_epi64::<3>(self.at);
-        // Half of the indexes come back from memory, half out of the register: so loads and shuffles share the
-        // work. Without the volatile store the compiler takes all out of the register; a store of all 64 bytes is
-        // not forwarded to loads of its upper half by each machine.
-        let mut lower = Half([0; LANES / 2]);
-        // SAFETY: a half is 32 writable bytes, aligned as the vector.
-        unsafe { (&raw mut lower).cast::<__m256i>().write_volatile(_mm512_castsi512_si256(bytes)) };
-        let upper = lanes_of(bytes);
-        // SAFETY: `lower` was written above.
-        let lower = |lane: usize| unsafe { (&raw const lower.0[lane]).read_volatile() };
-        let byte = |lane: usize| if lane < LANES / 2 { lower(lane) } else { upper[lane] };
+        // The indexes come back from memory, as loads have more room than shuffles. A store of all 64 bytes is
+        // not forwarded to loads of its upper half by each machine, those of two halves are; without volatile
+        // ones the compiler takes the indexes out of the register.
+        let mut halves = [const { Half([0; LANES / 2]) }; 2];
+        for (half, vector) in
+            halves.iter_mut().zip([_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)])
+        {
+            // SAFETY: a half is 32 writable bytes, aligned as the vector.
+            unsafe { (&raw mut *half).cast::<__m256i>().write_volatile(vector) };
+        }
+        let byte = |lane: usize| {
+            let index = &raw const halves[lane / (LANES / 2)].0[lane % (LANES / 2)];
+            // SAFETY: it was written above.
+            unsafe { index.read_volatile() }
+        };
         // SAFETY: the caller promises 16 bytes behind each lane's byte.
         let window = |lane: usize| unsafe { _mm_loadu_si128(copies.as_ptr().add(byte(lane) as usize).cast()) };
         let four = |first: usize| {
