@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use bench::scrapes::{self, Timing};
-use engine::batch::{SampleBatch, StepBatch, StepGrid, align};
+use engine::batch::{SampleBatch, StepBatch, StepGrid};
 use engine::block::SeriesBatch;
 use engine::chunk::xor::{self, Batch};
 use engine::dedup::penalty::{self, Adjust, Replica};
@@ -24,6 +24,7 @@ use engine::promql::source::MemorySource;
 use engine::promql::value::QueryValue;
 use engine::promql::{Context, Engine, Options, RangeSteps};
 use engine::select::merge::{Within, merge};
+use engine::simd::steps::{self, Samples};
 use engine::simd::{self, Isa};
 
 /// Growth from which on a check fails, in hundredths.
@@ -131,7 +132,7 @@ fn samples() -> SampleBatch {
     batch
 }
 
-fn steps(samples: &SampleBatch) -> RangeSteps {
+fn range_steps(samples: &SampleBatch) -> RangeSteps {
     let start = samples.floats.timestamps[0];
     RangeSteps { start: start + 300_000, end: start + 1_800_000, step: 30_000 }
 }
@@ -157,7 +158,7 @@ fn stage_decode(chunks: &[&[u8]], batch: &mut Batch) {
 
 fn align_steps() {
     let samples = samples();
-    let RangeSteps { start, end, step } = steps(&samples);
+    let RangeSteps { start, end, step } = range_steps(&samples);
     let mut rows = StepBatch::new(StepGrid::range(start, end, step).count);
     stage_align(&samples, &StepGrid::range(start, end, step), &mut rows);
     black_box(&rows);
@@ -165,19 +166,18 @@ fn align_steps() {
 
 #[inline(never)]
 fn stage_align(samples: &SampleBatch, grid: &StepGrid, rows: &mut StepBatch) {
-    let mut picks = Vec::new();
+    let limits = grid.limits(0);
     for series in samples.iter() {
-        align::latest(grid, 300_000, series.timestamps, &mut picks);
         let row = rows.push_row();
-        let (values, valid) = rows.row_mut(row);
-        align::gather(&picks, series.values, values, valid);
+        let samples = Samples { timestamps: series.timestamps, values: series.values };
+        steps::newest(simd::isa(), samples, (limits, 300_000), rows.row_mut(row));
     }
 }
 
 fn rate_window() {
     let samples = samples();
     let source = Arc::new(MemorySource::new(&samples));
-    black_box(stage_rate_window(source, steps(&samples)));
+    black_box(stage_rate_window(source, range_steps(&samples)));
 }
 
 #[inline(never)]
@@ -188,7 +188,7 @@ fn stage_rate_window(source: Arc<MemorySource>, steps: RangeSteps) -> QueryValue
 fn aggregate() {
     let samples = samples();
     let source = Arc::new(MemorySource::new(&samples));
-    black_box(stage_aggregate(source, steps(&samples)));
+    black_box(stage_aggregate(source, range_steps(&samples)));
 }
 
 #[inline(never)]
@@ -241,7 +241,7 @@ fn stage_dedup(columns: &[FloatColumns]) -> usize {
 
 fn json() {
     let samples = samples();
-    let value = evaluate("rate(a_total[5m])", Arc::new(MemorySource::new(&samples)), steps(&samples));
+    let value = evaluate("rate(a_total[5m])", Arc::new(MemorySource::new(&samples)), range_steps(&samples));
     black_box(stage_json(&value));
 }
 

@@ -81,7 +81,7 @@ unsafe fn times(chosen: u8, picked: std::arch::x86_64::__m256i, timestamps: &[i6
 /// reciprocal is rounded by less than a fifth of half a unit.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn thousandths(numbers: __m512d) -> __m512d {
+pub(in crate::simd) fn thousandths(numbers: __m512d) -> __m512d {
     let (thousand, reciprocal) = (_mm512_set1_pd(1000.0), _mm512_set1_pd(1.0 / 1000.0));
     let quotient = _mm512_mul_pd(numbers, reciprocal);
     let left = _mm512_fnmadd_pd(quotient, thousand, numbers);

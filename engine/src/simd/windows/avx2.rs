@@ -7,7 +7,7 @@ const LANES: usize = 4;
 /// As [`super::scalar::sums`].
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 pub fn sums(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
-    lanes::sums::<LANES>(values, ranges, out);
+    lanes::sums::<LANES>(values, ranges, out, |windows| lanes::window_sums(values, windows));
 }
 
 /// As [`super::scalar::squares`].
@@ -19,5 +19,5 @@ pub fn squares(values: &[f64], ranges: Ranges<'_>, out: &mut Sums) {
 /// As [`super::scalar::lines`].
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 pub fn lines(samples: (&[f64], &[f64]), ranges: Ranges<'_>, origins: &[f64], out: &mut Lines) {
-    lanes::lines(samples, ranges, origins, out, lanes::line_sums::<LANES>);
+    lanes::lines::<LANES>(samples, ranges, origins, out, |windows, origin| lanes::line_sums(samples, windows, origin));
 }

@@ -30,36 +30,30 @@ impl Spread {
     }
 }
 
-/// The four sums of a line.
+/// The four sums of a line: x, y, xy and xx.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Line {
-    pub(super) x: (f64, f64),
-    pub(super) y: (f64, f64),
-    pub(super) xy: (f64, f64),
-    pub(super) xx: (f64, f64),
-}
+pub(super) struct Line(pub(super) [(f64, f64); 4]);
 
 impl Line {
     #[inline(always)]
     pub(super) fn add_by(&mut self, add: impl Fn(f64, (f64, f64)) -> (f64, f64), (time, origin): (f64, f64), y: f64) {
         let x = (time - origin) / 1e3;
-        self.x = add(x, self.x);
-        self.y = add(y, self.y);
-        self.xy = add(x * y, self.xy);
-        self.xx = add(x * x, self.xx);
+        for (sum, value) in self.0.iter_mut().zip([x, y, x * y, x * x]) {
+            *sum = add(value, *sum);
+        }
     }
 
     /// Whether all sums and what they have lost are numbers.
     #[inline(always)]
     pub(super) fn is_finite(&self) -> bool {
-        [self.x, self.y, self.xy, self.xx].iter().all(|(sum, lost)| (sum + lost).is_finite())
+        self.0.iter().all(|(sum, lost)| (sum + lost).is_finite())
     }
 
     #[inline(always)]
     pub(super) fn store(&self, at: usize, out: &mut Lines) {
-        let whole = |(sum, lost): (f64, f64)| sum + lost;
-        (out.x[at], out.y[at]) = (whole(self.x), whole(self.y));
-        (out.xy[at], out.xx[at]) = (whole(self.xy), whole(self.xx));
+        for (column, (sum, lost)) in out.sums.iter_mut().zip(self.0) {
+            column[at] = sum + lost;
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Short windows are summed from their first sample, as Prometheus does. Long windows that overlap
 //! are summed by two stacks: suffix sums of what will leave, one running sum of what came since;
-//! nothing is ever subtracted, so nothing is lost.
+//! nothing is ever subtracted, so nothing is lost. Windows of whole numbers lose nothing either way, and
+//! are differences.
 
 use crate::simd;
 use crate::simd::windows::{self, Sums};
@@ -14,15 +15,17 @@ use super::{RangeInput, RowOut};
 const LONG_WINDOW: usize = 64;
 
 pub fn sum(input: &RangeInput<'_>, sums: &mut Sums, out: &mut RowOut<'_>) {
-    if is_long(input) {
-        let mut stacks = Stacks::default();
-        input.each(1, out, |_, range| {
-            let (sum, c) = stacks.slide_to(input.values, range);
-            if sum.is_infinite() { sum } else { sum + c }
-        });
-        return;
+    if !is_summed_at_once(input, sums) {
+        if is_long(input) {
+            let mut stacks = Stacks::default();
+            input.each(1, out, |_, range| {
+                let (sum, c) = stacks.slide_to(input.values, range);
+                if sum.is_infinite() { sum } else { sum + c }
+            });
+            return;
+        }
+        windows::sums(simd::isa(), input.values, input.ranges(), sums);
     }
-    windows::sums(simd::isa(), input.values, input.ranges(), sums);
     input.each(1, out, |step, _| {
         let (sum, c) = (sums.sums[step], sums.lost[step]);
         if sum.is_infinite() { sum } else { sum + c }
@@ -30,16 +33,18 @@ pub fn sum(input: &RangeInput<'_>, sums: &mut Sums, out: &mut RowOut<'_>) {
 }
 
 pub fn avg(input: &RangeInput<'_>, sums: &mut Sums, out: &mut RowOut<'_>) {
-    if is_long(input) {
-        let mut stacks = Stacks::default();
-        input.each(1, out, |_, range| {
-            let count = range.len() as f64;
-            let (sum, c) = stacks.slide_to(input.values, range.clone());
-            if sum.is_infinite() { mean(&input.values[range]) } else { sum / count + c / count }
-        });
-        return;
+    if !is_summed_at_once(input, sums) {
+        if is_long(input) {
+            let mut stacks = Stacks::default();
+            input.each(1, out, |_, range| {
+                let count = range.len() as f64;
+                let (sum, c) = stacks.slide_to(input.values, range.clone());
+                if sum.is_infinite() { mean(&input.values[range]) } else { sum / count + c / count }
+            });
+            return;
+        }
+        windows::sums(simd::isa(), input.values, input.ranges(), sums);
     }
-    windows::sums(simd::isa(), input.values, input.ranges(), sums);
     input.each(1, out, |step, range| {
         let (sum, c, count) = (sums.sums[step], sums.lost[step], range.len() as f64);
         // A sum that became infinite on its way is none to divide.
@@ -78,9 +83,18 @@ fn incremental_mean(window: &[f64], from: usize, (sum, c): (f64, f64)) -> f64 {
     mean + c
 }
 
+/// Whether `sums` are the windows' now: those of whole numbers are found by looking at each sample once.
+fn is_summed_at_once(input: &RangeInput<'_>, sums: &mut Sums) -> bool {
+    overlaps(input) && windows::whole_sums(simd::isa(), input.values, input.ranges(), sums)
+}
+
 fn is_long(input: &RangeInput<'_>) -> bool {
-    let total = input.windows.total();
-    total > LONG_WINDOW * input.windows.len() && total > 2 * input.values.len()
+    input.windows.total() > LONG_WINDOW * input.windows.len() && overlaps(input)
+}
+
+/// Whether a sample is in more than two windows on average.
+fn overlaps(input: &RangeInput<'_>) -> bool {
+    input.windows.total() > 2 * input.values.len()
 }
 
 /// The sum of a sliding window.

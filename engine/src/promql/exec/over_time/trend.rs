@@ -1,7 +1,8 @@
 //! Straight lines through the samples of a window, and double exponential smoothing.
 
-use crate::model::Error;
+use std::ops::Range;
 
+use crate::model::Error;
 use crate::simd::{self, windows};
 
 use super::{RangeInput, RowOut};
@@ -12,7 +13,9 @@ pub struct Lines {
     /// Milliseconds since the first sample.
     times: Vec<f64>,
     origins: Vec<f64>,
-    sums: windows::Lines,
+    /// Of each sample, the first of those before it that are all equal to it.
+    level_since: Vec<u32>,
+    found: windows::Lines,
 }
 
 impl Lines {
@@ -27,34 +30,37 @@ impl Lines {
             let window = input.windows.range(step);
             if window.is_empty() { 0.0 } else { (origin(step, window.start) - first) as f64 }
         }));
-        windows::lines(simd::isa(), (&self.times, input.values), input.ranges(), &self.origins, &mut self.sums);
+        windows::lines(simd::isa(), (&self.times, input.values), input.ranges(), &self.origins, &mut self.found);
+        let mut before = f64::NAN;
+        let mut since = 0;
+        self.level_since.clear();
+        self.level_since.extend((0..).zip(input.values).map(|(at, value)| {
+            since = if *value == before { since } else { at };
+            before = *value;
+            since
+        }));
     }
 
-    /// Slope per second and value at its origin of the least-squares line of window `step`, whose samples
-    /// are `values`.
-    fn line(&self, step: usize, values: &[f64]) -> (f64, f64) {
-        let first = values[0];
-        if values[1..].iter().all(|value| *value == first) {
+    /// Slope per second and value at its origin of the least-squares line of window `step`, which is `range` of the
+    /// samples `values`.
+    fn line(&self, step: usize, values: &[f64], range: Range<usize>) -> (f64, f64) {
+        if self.level_since[range.end - 1] as usize <= range.start {
+            let first = values[range.start];
             return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
         }
-        let n = values.len() as f64;
-        let (x, y, xy, xx) = (self.sums.x[step], self.sums.y[step], self.sums.xy[step], self.sums.xx[step]);
-        let covariance = xy - x * y / n;
-        let variance = xx - x * x / n;
-        let slope = covariance / variance;
-        (slope, y / n - slope * x / n)
+        (self.found.slopes[step], self.found.intercepts[step])
     }
 }
 
 pub fn deriv(input: &RangeInput<'_>, lines: &mut Lines, out: &mut RowOut<'_>) {
     lines.find(input, |_, first| input.timestamps[first]);
-    input.each(2, out, |step, range| lines.line(step, &input.values[range]).0);
+    input.each(2, out, |step, range| lines.line(step, input.values, range).0);
 }
 
 pub fn predict_linear(input: &RangeInput<'_>, lines: &mut Lines, out: &mut RowOut<'_>) {
     lines.find(input, |step, _| input.steps.time(step));
     input.each(2, out, |step, range| {
-        let (slope, intercept) = lines.line(step, &input.values[range]);
+        let (slope, intercept) = lines.line(step, input.values, range);
         slope * input.params[0][step] + intercept
     });
 }
