@@ -46,12 +46,17 @@ impl Profile {
         Self { operators: all }
     }
 
-    /// Counts a batch that operator `id` gave.
-    pub fn count(&self, id: usize, batch: &Matrix) {
+    /// Counts series, samples and bytes that operator `id` gave.
+    pub fn count(&self, id: usize, (series, samples, bytes): (usize, usize, usize)) {
         let Some(counters) = self.operators.get(id) else { return };
-        counters.series.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        counters.samples.fetch_add(batch.cells.samples() as u64, Ordering::Relaxed);
-        counters.bytes.fetch_add(batch.cells.heap_bytes() as u64, Ordering::Relaxed);
+        counters.series.fetch_add(series as u64, Ordering::Relaxed);
+        counters.samples.fetch_add(samples as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a batch that operator `id` gave.
+    pub fn count_rows(&self, id: usize, batch: &Matrix) {
+        self.count(id, (batch.len(), batch.cells.samples(), batch.cells.heap_bytes()));
     }
 
     /// Counts time that operator `id` took.
@@ -62,7 +67,7 @@ impl Profile {
 
     /// Counts the whole result of operator `id`.
     pub fn record(&self, id: usize, time: Duration, result: &Matrix) {
-        self.count(id, result);
+        self.count_rows(id, result);
         self.add_time(id, time);
     }
 

@@ -47,7 +47,7 @@ use annotations::{Annotations, Severity};
 use budget::{Budget, Memory, Patience};
 use exec::{CounterEvidence, Evaluator, NameRemoval, Query, StartTimestamps};
 use explain::{Explained, Profile};
-use plan::{Build, Operator, Plan, ValueKind};
+use plan::{AggregateOperator, Build, Operator, Plan, ValueKind};
 use source::{Files, Part, Source};
 use syntax::Expr;
 use value::{Matrix, QueryValue};
@@ -314,6 +314,11 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
         (Operator::Samples(argument), _) => {
             let samples = exec::samples(&eval, argument)?;
             Ok(QueryValue::Samples(samples))
+        }
+        (Operator::Aggregate(aggregate), _)
+            if aggregate.operator == AggregateOperator::CountValues && matches!(when, When::Range(_)) =>
+        {
+            Ok(QueryValue::Samples(exec::count_values(&eval, node, aggregate)?))
         }
         (_, ValueKind::Scalar) if matches!(when, When::Instant(_)) => {
             Ok(QueryValue::Scalar(steps, exec::scalar_value(&eval, node)?))

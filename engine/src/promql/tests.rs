@@ -207,6 +207,25 @@ fn labels_that_a_query_makes_count_as_they_are_made() {
 }
 
 #[test]
+fn values_that_occur_once_take_no_room_for_all_steps() {
+    // Each value of a counter is one of its own: 4 series over 61 steps are 244 rows.
+    let ask = |engine: &Engine, query: &str| engine.range(query, HOUR, Arc::new(counters()), &Context::default());
+    let needed = bytes_needed(|engine| ask(engine, "count_values by (group) (\"v\", a_total)").is_ok());
+    let dense = bytes_needed(|engine| ask(engine, "count_values by (group) (\"v\", a_total) * 1").is_ok());
+    assert!(needed < 128 << 10 && dense > 2 * needed, "{needed}, {dense}");
+    let engine = Engine::new(Options::default());
+    for input in ["a_total", "a_total > bool 100", "vector(NaN)", "nothing"] {
+        let text = |query: String| {
+            let mut text = Vec::new();
+            super::json::push_value(&mut text, &ask(&engine, &query).unwrap().value, 0);
+            String::from_utf8(text).unwrap()
+        };
+        let query = format!("count_values by (group) (\"v\", {input})");
+        assert_eq!(text(query.clone()), text(format!("{query} * 1")), "{input}");
+    }
+}
+
+#[test]
 fn a_canceled_query_and_one_out_of_time_end() {
     let engine = Engine::new(Options::default());
     let context = Context::default();

@@ -41,7 +41,8 @@ pub enum QueryValue {
     Vector(StepGrid, Matrix),
     /// Rows over the steps of a range query, sorted by their labels.
     Matrix(StepGrid, Matrix),
-    /// The stored samples that an instant query's range selector chose.
+    /// Series with times of their own: the stored samples that an instant query's range selector chose, or those of a
+    /// range query whose steps few series have, sorted by their labels.
     Samples(SampleBatch),
 }
 

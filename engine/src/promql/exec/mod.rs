@@ -39,6 +39,7 @@ use super::plan::{Call, Node, Operator, ValueKind};
 use super::source::{Files, Part, Source};
 use super::value::{Matrix, RowLabels, without_metadata};
 
+pub(super) use aggregate::count_values;
 pub(super) use group::{Room, merge_same_labels};
 pub(super) use range::samples;
 pub(super) use scalar::eval as scalar_value;
@@ -286,7 +287,7 @@ impl<'a> Evaluator<'a> {
         let mut inside = std::time::Duration::ZERO;
         let mut counted = |batch: &mut Matrix| {
             self.query.budget.check()?;
-            self.query.profile.count(node.id, batch);
+            self.query.profile.count_rows(node.id, batch);
             let entered = Instant::now();
             let result = sink(batch);
             inside += entered.elapsed();

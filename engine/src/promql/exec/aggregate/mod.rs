@@ -6,8 +6,9 @@ mod native;
 mod values;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::batch::bitmap;
+use crate::batch::{SampleBatch, bitmap};
 use crate::model::Error;
 
 use super::super::annotations::{Annotation, Short};
@@ -30,6 +31,17 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<
         _ => fold(eval, node, aggregate),
     }?;
     eval.account.settle(before, &result)?;
+    Ok(result)
+}
+
+/// The series of an aggregation `node` that counts values, sorted by their labels.
+pub fn count_values(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<SampleBatch, Error> {
+    let (before, started) = (eval.account.held(), Instant::now());
+    let result = values::count_few_values(eval, aggregate)?;
+    eval.account.settle_bytes(before, result.heap_bytes())?;
+    eval.account.settle_samples(before, result.samples())?;
+    eval.query.profile.count(node.id, (result.len(), result.samples(), result.heap_bytes()));
+    eval.query.profile.add_time(node.id, started.elapsed());
     Ok(result)
 }
 

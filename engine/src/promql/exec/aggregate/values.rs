@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::batch::bitmap;
+use crate::batch::{SampleBatch, bitmap};
 use crate::model::float_text::{Notation, format_float_as};
 use crate::model::text::Quoted;
 use crate::model::{Error, Labels, LabelsBuilder};
@@ -12,7 +12,7 @@ use crate::model::{Error, Labels, LabelsBuilder};
 use super::super::super::annotations::Annotation;
 use super::super::super::plan::{Aggregate, Grouping, Operator};
 use super::super::super::value::{Matrix, RowLabels};
-use super::super::group::{Groups, Merged, View};
+use super::super::group::{Groups, View};
 use super::super::labels::Made;
 use super::super::{Evaluator, math};
 use super::extremes;
@@ -76,6 +76,62 @@ fn note_quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {
 
 /// How often each value occurs in each group at each step.
 pub fn count_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
+    let mut out = Matrix::new(eval.count());
+    let row_bytes = eval.count() * size_of::<f64>();
+    tell_values(eval, aggregate, row_bytes, |row, labels, step| {
+        if row == out.len() {
+            out.push_row(RowLabels::plain(Arc::clone(labels)));
+        }
+        let (values, valid) = out.cells.row_mut(row);
+        values[step] = if bitmap::get(valid, step) { values[step] + 1.0 } else { 1.0 };
+        bitmap::set(valid, step);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// As [`count_values`], sorted by labels, and without room for steps that have no count: most values of a series
+/// that changes occur once.
+pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<SampleBatch, Error> {
+    let mut rows: Vec<Arc<Labels>> = Vec::new();
+    // Row and step of each value.
+    let mut seen: Vec<(u32, u32)> = Vec::new();
+    let mut held = 0;
+    tell_values(eval, aggregate, 0, |row, labels, step| {
+        if row == rows.len() {
+            rows.push(Arc::clone(labels));
+        }
+        seen.push((row as u32, step as u32));
+        let bytes = seen.capacity() * size_of::<(u32, u32)>();
+        eval.account.hold_bytes(bytes - std::mem::replace(&mut held, bytes))
+    })?;
+    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+    order.sort_unstable_by(|left, right| rows[*left as usize].cmp(&rows[*right as usize]));
+    let mut places = vec![0; rows.len()];
+    (0..).zip(&order).for_each(|(place, row)| places[*row as usize] = place);
+    seen.iter_mut().for_each(|(row, _)| *row = places[*row as usize]);
+    eval.query.budget.check()?;
+    seen.sort_unstable();
+    let mut out = SampleBatch::default();
+    for of_row in seen.chunk_by(|left, right| left.0 == right.0) {
+        for same in of_row.chunk_by(|left, right| left == right) {
+            out.floats.timestamps.push(eval.steps.time(same[0].1 as usize));
+            out.floats.values.push(same.len() as f64);
+        }
+        out.finish_series(Arc::clone(&rows[order[of_row[0].0 as usize] as usize]));
+    }
+    eval.account.hold_bytes(out.heap_bytes())?;
+    Ok(out)
+}
+
+/// Tells `count` of each value the number of the row that counts it, counted from 0 in the order of first values, its
+/// labels, and the step. `row_bytes` are held for each row besides its labels.
+fn tell_values(
+    eval: &Evaluator<'_>,
+    aggregate: &Aggregate,
+    row_bytes: usize,
+    mut count: impl FnMut(usize, &Arc<Labels>, usize) -> Result<(), Error>,
+) -> Result<(), Error> {
     let label = match aggregate.param.as_ref().map(|param| &param.operator) {
         Some(Operator::Text(label)) => match label.as_str().filter(|label| !label.is_empty()) {
             Some(label) => label,
@@ -95,47 +151,34 @@ pub fn count_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matri
         without => without.clone(),
     };
     let mut groups = Groups::new(&grouping);
-    let mut known: HashMap<(usize, u64), usize> = HashMap::new();
-    let mut out = Merged::new(eval.count());
+    // Rows of the values of one series.
+    let mut known: HashMap<u64, usize> = HashMap::new();
     let rows = eval.eval(&aggregate.input)?;
-    let (mut made, row_bytes) = (Made::new(eval), eval.count() * size_of::<f64>());
+    let mut made = Made::new(eval);
+    let mut find = |groups: &mut Groups<'_>, labels: &Labels, text: &str| {
+        let before = groups.labels.len();
+        let mut builder = LabelsBuilder::from_labels(labels);
+        builder.set(label, text);
+        let group = groups.find(&RowLabels::plain(Arc::new(builder.build())), View::Whole);
+        if groups.labels.len() > before {
+            made.add(labels, row_bytes)?;
+        }
+        Ok::<usize, Error>(group)
+    };
     for (row, labels) in rows.rows.iter().enumerate() {
+        known.clear();
         for (step, value) in rows.floats(row) {
-            let to = match known.entry((row, value.to_bits())) {
+            let text = || format_float_as(value, Notation::Fixed);
+            let group = match known.entry(value.to_bits()) {
                 Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(place) => {
-                    let text = format_float_as(value, Notation::Fixed);
-                    let labels = counted(&mut groups, &labels.labels, label, &text);
-                    made.add(&labels.labels, row_bytes)?;
-                    *place.insert(out.row(&labels))
-                }
+                Entry::Vacant(place) => *place.insert(find(&mut groups, &labels.labels, &text())?),
             };
-            count(&mut out.rows, to, step);
+            count(group, &groups.labels[group], step)?;
         }
         for (step, histogram) in rows.histograms(row) {
-            let text = histogram.to_string();
-            let (labels, before) = (counted(&mut groups, &labels.labels, label, &text), out.rows.len());
-            let to = out.row(&labels);
-            if out.rows.len() > before {
-                made.add(&labels.labels, row_bytes)?;
-            }
-            count(&mut out.rows, to, *step as usize);
+            let group = find(&mut groups, &labels.labels, &histogram.to_string())?;
+            count(group, &groups.labels[group], *step as usize)?;
         }
     }
-    Ok(out.rows)
-}
-
-/// Labels of the group that counts `text` among `labels`.
-fn counted(groups: &mut Groups<'_>, labels: &Labels, label: &str, text: &str) -> RowLabels {
-    let mut builder = LabelsBuilder::from_labels(labels);
-    builder.set(label, text);
-    let with_value = RowLabels::plain(Arc::new(builder.build()));
-    let group = groups.find(&with_value, View::Whole);
-    RowLabels::plain(Arc::clone(&groups.labels[group]))
-}
-
-fn count(rows: &mut Matrix, row: usize, step: usize) {
-    let (values, valid) = rows.cells.row_mut(row);
-    values[step] = if bitmap::get(valid, step) { values[step] + 1.0 } else { 1.0 };
-    bitmap::set(valid, step);
+    Ok(())
 }
