@@ -52,7 +52,7 @@ fn commits(criterion: &mut Criterion) {
         let file = File::create(folder.file(&mode.to_string())).expect("a new file");
         group.bench_function(BenchmarkId::new("synced", mode), |bencher| {
             bencher.iter(|| {
-                let outcome = io.write_and_sync(&[Write { file: &file, offset: 0, bytes: &bytes }]);
+                let outcome = io.write_and_sync(&[Write { file: &file, offset: 0, bytes: &bytes, zeros: 0 }]);
                 assert!(outcome.is_ok(), "the file can be written");
             });
         });

@@ -4,7 +4,10 @@
 pub const BLOCK_BYTES: usize = 4096;
 
 /// Blocks whose memory is kept when far fewer are needed.
-const BLOCKS_KEPT: usize = 384;
+const BLOCKS_KEPT: usize = 64;
+
+/// Blocks of zeros that one operation writes at most.
+static ZEROS: [Block; 32] = [Block([0; BLOCK_BYTES]); 32];
 
 /// Whole blocks in memory, aligned to their size.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +44,7 @@ impl Blocks {
 
     /// All bytes, whole blocks of them.
     pub fn bytes(&self) -> &[u8] {
-        let len = self.blocks.len() * BLOCK_BYTES;
-        // SAFETY: a block is an array of as many bytes as it is long, without padding.
-        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), len) }
+        bytes_of(&self.blocks)
     }
 
     /// All bytes, to be changed.
@@ -52,6 +53,17 @@ impl Blocks {
         // SAFETY: as above; every value of a byte is one of a block.
         unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), len) }
     }
+}
+
+/// `len` zeros or, where that is more, as many as [`ZEROS`] are.
+pub(super) fn zeros(len: usize) -> &'static [u8] {
+    let all = bytes_of(&ZEROS);
+    &all[..len.min(all.len())]
+}
+
+fn bytes_of(blocks: &[Block]) -> &[u8] {
+    // SAFETY: a block is an array of as many bytes as it is long, without padding.
+    unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast(), size_of_val(blocks)) }
 }
 
 #[cfg(test)]

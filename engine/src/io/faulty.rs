@@ -51,7 +51,7 @@ impl Faulty {
             Fault::Error => {}
             Fault::Torn | Fault::Full => {
                 for write in writes {
-                    self.inner.write(&[Write { bytes: &write.bytes[..part(write)], ..*write }])?;
+                    self.inner.write(&[Write { bytes: &write.bytes[..part(write)], zeros: 0, ..*write }])?;
                 }
             }
             Fault::Unsynced => self.inner.write(writes)?,

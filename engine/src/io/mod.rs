@@ -81,6 +81,8 @@ pub struct Write<'a> {
     pub offset: u64,
     /// What is written.
     pub bytes: &'a [u8],
+    /// How many zeros are written behind that.
+    pub zeros: usize,
 }
 
 /// A read or write that failed.
@@ -149,6 +151,13 @@ pub trait BlockIo {
     fn counters(&self) -> IoCounters;
 }
 
+impl Write<'_> {
+    /// Bytes and zeros.
+    fn len(&self) -> usize {
+        self.bytes.len() + self.zeros
+    }
+}
+
 impl Failure {
     /// Whether there was no room on the disk, so that the same may succeed later.
     pub fn is_full(&self) -> bool {
@@ -215,13 +224,16 @@ struct Room {
 }
 
 impl Room {
-    fn new() -> Self {
-        Self { window: vec![0; WINDOW_BYTES].into_boxed_slice(), oversize: Vec::new() }
-    }
-
-    /// Room whose window is made when it is needed, and only as large; see [`Self::widen`].
+    /// Room whose window is made when it is needed: see [`Self::widen`].
     fn growing() -> Self {
         Self { window: Box::default(), oversize: Vec::new() }
+    }
+
+    /// Makes the whole window, if there is none.
+    fn open(&mut self) {
+        if self.window.is_empty() {
+            self.window = vec![0; WINDOW_BYTES].into_boxed_slice();
+        }
     }
 
     /// Makes a window that is too small hold `len` bytes, if a window may.

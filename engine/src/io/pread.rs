@@ -4,6 +4,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::blocks::zeros;
 use super::{Batch, BlockIo, Failure, IoCounters, Place, Read, Room, Write, batch_bytes};
 
 /// Reads with `pread`.
@@ -52,7 +53,13 @@ impl BlockIo for Pread {
         for (index, write) in writes.iter().enumerate() {
             let failed = |source| Failure { index, offset: write.offset, source };
             write.file.inner().write_all_at(write.bytes, write.offset).map_err(failed)?;
-            self.counters.bytes_written += write.bytes.len() as u64;
+            let mut done = write.bytes.len();
+            while done < write.len() {
+                let zeros = zeros(write.len() - done);
+                write.file.inner().write_all_at(zeros, write.offset + done as u64).map_err(failed)?;
+                done += zeros.len();
+            }
+            self.counters.bytes_written += write.len() as u64;
         }
         Ok(())
     }

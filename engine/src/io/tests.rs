@@ -129,16 +129,17 @@ fn writes_are_durable_and_each_file_is_synced_once() {
         let content = noise(2 * PIECE_BYTES);
         let (front, back) = content.split_at(70_000);
         io.write_and_sync(&[
-            Write { file: &one, offset: 70_000, bytes: back },
-            Write { file: &two, offset: 0, bytes: b"wal" },
-            Write { file: &one, offset: 0, bytes: front },
+            Write { file: &one, offset: 70_000, bytes: back, zeros: 100 },
+            Write { file: &two, offset: 0, bytes: b"wal", zeros: 0 },
+            Write { file: &one, offset: 0, bytes: front, zeros: 0 },
         ])
         .unwrap();
-        assert_eq!(std::fs::read(one.path()).unwrap(), content);
+        let found = std::fs::read(one.path()).unwrap();
+        assert!(found.starts_with(&content) && found[content.len()..] == [0; 100]);
         assert_eq!(std::fs::read(two.path()).unwrap(), b"wal");
         assert_eq!(io.counters().syncs, 2);
         let read_only = File::open(one.path()).unwrap();
-        assert!(io.write_and_sync(&[Write { file: &read_only, offset: 0, bytes: b"x" }]).is_err());
+        assert!(io.write_and_sync(&[Write { file: &read_only, offset: 0, bytes: b"x", zeros: 0 }]).is_err());
     }
 }
 
@@ -151,13 +152,35 @@ fn whole_blocks_go_to_a_durable_file_without_a_sync() {
         let mut blocks = Blocks::default();
         for (start, end) in [(0, 5000), (BLOCK_BYTES, content.len()), (0, 100)] {
             blocks.fill(&[&content[start..end]], end - start);
-            io.write_and_sync(&[Write { file: &file, offset: start as u64, bytes: blocks.bytes() }]).unwrap();
+            io.write_and_sync(&[Write { file: &file, offset: start as u64, bytes: blocks.bytes(), zeros: 0 }]).unwrap();
         }
         assert_eq!(io.counters().syncs, if file.is_durable() { 0 } else { 3 });
         file.truncate(content.len() as u64).unwrap();
         let found = std::fs::read(file.path()).unwrap();
         assert_eq!((&found[..100], &found[BLOCK_BYTES..]), (&content[..100], &content[BLOCK_BYTES..]));
         assert!(io.create_durable(file.path().to_owned()).is_err(), "it is there already");
+    }
+}
+
+#[test]
+fn zeros_that_nobody_holds_are_written_behind_the_bytes() {
+    let folder = Folder::new("zeros");
+    let content = noise(BLOCK_BYTES);
+    for (number, mut io) in implementations().into_iter().enumerate() {
+        let file = io.create_durable(folder.0.join(number.to_string())).unwrap();
+        let old = vec![7; 4 * PIECE_BYTES];
+        let mut blocks = Blocks::default();
+        blocks.fill(&[&old], old.len());
+        io.write_and_sync(&[Write { file: &file, offset: 0, bytes: blocks.bytes(), zeros: 0 }]).unwrap();
+        blocks.fill(&[&content], content.len());
+        let zeros = 2 * PIECE_BYTES + BLOCK_BYTES;
+        let offset = BLOCK_BYTES as u64;
+        io.write_and_sync(&[Write { file: &file, offset, bytes: blocks.bytes(), zeros }]).unwrap();
+        io.write_and_sync(&[Write { file: &file, offset: old.len() as u64, bytes: &[], zeros }]).unwrap();
+        let found = std::fs::read(file.path()).unwrap();
+        let expected =
+            [&old[..BLOCK_BYTES], &content, &vec![0; zeros], &old[2 * BLOCK_BYTES + zeros..], &vec![0; zeros]];
+        assert!(found == expected.concat(), "{}", io.name());
     }
 }
 

@@ -12,7 +12,7 @@ use std::io;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, zeros};
 use super::{Batch, BlockIo, Failure, IoCounters, Place, Read, Room, Write, batch_bytes, pread::Pread};
 
 /// Operations in flight at most.
@@ -25,6 +25,7 @@ pub const PIECE_BYTES: usize = 128 << 10;
 pub struct Uring {
     /// `None` once the ring has failed; then `fallback` does the work.
     ring: Option<IoUring>,
+    /// Whether the window is registered, which `RLIMIT_MEMLOCK` may forbid.
     registered: bool,
     room: Room,
     /// What is being written: memory of its own, so that giving the ring up never frees it early.
@@ -34,13 +35,13 @@ pub struct Uring {
     fallback: Pread,
 }
 
-/// Part of a batch that is one operation: bytes `at..at + len` of the batch's memory.
+/// Part of a batch that is one operation: bytes `at..at + len` of the batch's memory, or that many zeros.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     index: u32,
     fd: i32,
     offset: u64,
-    at: usize,
+    at: Option<usize>,
     len: u32,
 }
 
@@ -71,15 +72,10 @@ impl Uring {
         let entries = DEPTH as u32;
         let deferred = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries);
         let ring = deferred.or_else(|_| IoUring::new(entries))?;
-        let mut room = Room::new();
-        let window = libc::iovec { iov_base: room.window.as_mut_ptr().cast(), iov_len: room.window.len() };
-        // SAFETY: the window is a boxed slice that `Room` never replaces and that is dropped after the
-        // ring (or leaked with it), so the registered memory outlives the registration.
-        let registered = unsafe { ring.submitter().register_buffers(&[window]) }.is_ok();
         Ok(Self {
             ring: Some(ring),
-            registered,
-            room,
+            registered: false,
+            room: Room::growing(),
             written: Blocks::default(),
             failures: Vec::new(),
             counters: IoCounters::default(),
@@ -87,16 +83,23 @@ impl Uring {
         })
     }
 
-    /// Whether the window could be registered (`RLIMIT_MEMLOCK` may forbid it).
-    pub fn is_registered(&self) -> bool {
-        self.registered
+    /// Makes and registers the window before the first read: a ring that only writes has none.
+    fn open_window(&mut self) {
+        if let Some(ring) = self.ring.as_ref().filter(|_| self.room.window.is_empty()) {
+            self.room.open();
+            let window =
+                libc::iovec { iov_base: self.room.window.as_mut_ptr().cast(), iov_len: self.room.window.len() };
+            // SAFETY: the window is a boxed slice that `Room` never replaces once it is made, and that is
+            // dropped after the ring (or leaked with it), so the registered memory outlives the registration.
+            self.registered = unsafe { ring.submitter().register_buffers(&[window]) }.is_ok();
+        }
     }
 
     /// Gives the ring and all memory up that it may still write into.
     fn abandon(&mut self) {
         if let Some(ring) = self.ring.take() {
             std::mem::forget(ring);
-            std::mem::forget(std::mem::replace(&mut self.room, Room::new()));
+            std::mem::forget(std::mem::replace(&mut self.room, Room::growing()));
             std::mem::forget(std::mem::take(&mut self.written));
         }
     }
@@ -104,6 +107,7 @@ impl Uring {
 
 impl BlockIo for Uring {
     fn read(&mut self, reads: &[Read<'_>]) -> Batch<'_> {
+        self.open_window();
         let Some(ring) = self.ring.as_mut() else { return self.fallback.read(reads) };
         self.failures.clear();
         let total = batch_bytes(reads);
@@ -157,7 +161,7 @@ impl BlockIo for Uring {
             self.abandon();
             return Err(Failure { index: 0, offset: 0, source });
         }
-        self.counters.bytes_written += total as u64;
+        self.counters.bytes_written += writes.iter().map(|write| write.len() as u64).sum::<u64>();
         failures.into_iter().min_by_key(|failure| failure.index).map_or(Ok(()), Err)
     }
 
@@ -206,7 +210,8 @@ impl Flight<'_> {
                 let entry = self.entry(&piece).user_data(slot as u64);
                 // SAFETY: the piece's memory lies within the batch's memory, which outlives this call
                 // to `run`, as `run` returns Ok only when nothing is in flight, and on an error
-                // the caller leaks it; the descriptor is of a file borrowed for as long.
+                // the caller leaks it, or is zeros, which are static and only read from; the
+                // descriptor is of a file borrowed for as long.
                 let pushed = unsafe { self.ring.submission().push(&entry) };
                 assert!(pushed.is_ok(), "the submission queue has an entry for each slot");
                 *held = Some(piece);
@@ -254,7 +259,7 @@ impl Flight<'_> {
                 let len = len as u32;
                 let rest = Piece {
                     offset: piece.offset + u64::from(len),
-                    at: piece.at + len as usize,
+                    at: piece.at.map(|at| at + len as usize),
                     len: piece.len - len,
                     ..piece
                 };
@@ -266,11 +271,14 @@ impl Flight<'_> {
 
     fn entry(&self, piece: &Piece) -> squeue::Entry {
         let fd = types::Fd(piece.fd);
-        let at = self.memory.wrapping_add(piece.at);
+        let at = self.memory.wrapping_add(piece.at.unwrap_or_default());
         match self.direction {
             Direction::Read => opcode::Read::new(fd, at, piece.len).offset(piece.offset).build(),
             Direction::ReadRegistered => opcode::ReadFixed::new(fd, at, piece.len, 0).offset(piece.offset).build(),
-            Direction::Write => opcode::Write::new(fd, at.cast_const(), piece.len).offset(piece.offset).build(),
+            Direction::Write => {
+                let from = if piece.at.is_some() { at.cast_const() } else { zeros(piece.len as usize).as_ptr() };
+                opcode::Write::new(fd, from, piece.len).offset(piece.offset).build()
+            }
             Direction::Sync => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
         }
     }
@@ -283,7 +291,16 @@ fn pieces_of_reads(reads: &[Read<'_>]) -> VecDeque<Piece> {
 
 fn pieces_of_writes(writes: &[Write<'_>]) -> VecDeque<Piece> {
     let ranges = writes.iter().map(|write| (write.file.fd(), write.offset, write.bytes.len()));
-    pieces(ranges)
+    let mut pieces = pieces(ranges);
+    for (index, write) in writes.iter().enumerate() {
+        let (index, fd, mut done) = (index as u32, write.file.fd(), write.bytes.len());
+        while done < write.len() {
+            let len = zeros(write.len() - done).len();
+            pieces.push_back(Piece { index, fd, offset: write.offset + done as u64, at: None, len: len as u32 });
+            done += len;
+        }
+    }
+    pieces
 }
 
 fn pieces(ranges: impl Iterator<Item = (i32, u64, usize)>) -> VecDeque<Piece> {
@@ -295,7 +312,7 @@ fn pieces(ranges: impl Iterator<Item = (i32, u64, usize)>) -> VecDeque<Piece> {
                 index: index as u32,
                 fd,
                 offset: offset + done as u64,
-                at: base + done,
+                at: Some(base + done),
                 len: PIECE_BYTES.min(len - done) as u32,
             };
             pieces.push_back(piece);
@@ -310,7 +327,7 @@ fn syncs_of_writes(writes: &[Write<'_>]) -> VecDeque<Piece> {
     for (index, write) in writes.iter().enumerate() {
         let fd = write.file.fd();
         if !write.file.is_durable() && syncs.iter().all(|known| known.fd != fd) {
-            syncs.push_back(Piece { index: index as u32, fd, offset: write.offset, at: 0, len: 0 });
+            syncs.push_back(Piece { index: index as u32, fd, offset: write.offset, at: None, len: 0 });
         }
     }
     syncs

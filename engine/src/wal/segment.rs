@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use super::folder::segment_path;
 use super::frame::HEADER;
 use crate::io::blocks::{BLOCK_BYTES, Blocks};
+use crate::io::uring::PIECE_BYTES;
 use crate::io::{BlockIo, Failure, File, Write};
 use crate::model::Error;
 
@@ -129,8 +130,12 @@ impl Segment {
         if end > self.room_end {
             end = end.max(self.room_end + self.room_end.min(GROWTH_BYTES_MAX));
         }
-        self.blocks.fill(&[&self.tail, bytes], (end - start) as usize);
-        let write = Write { file: &self.file, offset: start, bytes: self.blocks.bytes() };
+        let len = (end - start) as usize;
+        // Room within the one operation that a short write is; more of it is zeros that nobody holds in memory.
+        self.blocks.fill(&[&self.tail, bytes], if len > PIECE_BYTES { used } else { len });
+        let blocks = self.blocks.bytes();
+        let zeros = len - blocks.len();
+        let write = Write { file: &self.file, offset: start, bytes: blocks, zeros };
         match self.durability {
             Durability::Fsync => io.write_and_sync(&[write])?,
             Durability::Relaxed => io.write(&[write])?,
@@ -144,7 +149,7 @@ impl Segment {
 
     /// Makes what was written durable.
     pub(super) fn sync(&self, io: &mut dyn BlockIo) -> Result<(), Error> {
-        let nothing = Write { file: &self.file, offset: self.end, bytes: &[] };
+        let nothing = Write { file: &self.file, offset: self.end, bytes: &[], zeros: 0 };
         io.write_and_sync(&[nothing]).map_err(|failure| failure.to_error(&self.file))
     }
 

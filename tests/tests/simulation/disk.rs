@@ -160,13 +160,15 @@ impl Written {
     /// Writes a part; where the file got its new length without its new pages, there are zeros.
     fn write_part(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {
         for write in writes {
-            let arrived = self.random.below(write.bytes.len() as u64 + 1) as usize;
-            self.inner.write(&[Write { bytes: &write.bytes[..arrived], ..*write }])?;
+            let whole = write.bytes.len() + write.zeros;
+            let arrived = self.random.below(whole as u64 + 1) as usize;
+            let bytes = &write.bytes[..arrived.min(write.bytes.len())];
+            self.inner.write(&[Write { bytes, zeros: arrived - bytes.len(), ..*write }])?;
             let len = fs::metadata(write.file.path()).unwrap().len();
-            let end = write.offset + write.bytes.len() as u64;
+            let end = write.offset + whole as u64;
             if end > len && self.random.is_one_in(3) {
-                let zeros = vec![0; (end - len) as usize];
-                self.inner.write(&[Write { file: write.file, offset: len, bytes: &zeros }])?;
+                let zeros = (end - len) as usize;
+                self.inner.write(&[Write { file: write.file, offset: len, bytes: &[], zeros }])?;
             }
         }
         Ok(())
