@@ -401,7 +401,12 @@ pub fn call<T: Send + 'static>(
 
 /// What a job gave; a job that gave nothing has panicked.
 pub fn answer<T>(received: Result<T, flume::RecvError>) -> Result<T, Error> {
-    received.map_err(|_| Error::new(ErrorKind::Bug, "a shard's job panicked; its request fails alone"))
+    received.map_err(|_| panicked())
+}
+
+/// Why there is no answer of a job that panicked.
+pub(super) fn panicked() -> Error {
+    Error::new(ErrorKind::Bug, "a shard's job panicked; its request fails alone")
 }
 
 /// Runs `future` on the calling thread, which must not be a shard.

@@ -207,6 +207,53 @@ pub struct Ingest {
     _lock: File,
 }
 
+/// What the partitions of a batch report, sent when the last of them has: who waits is woken once.
+struct Gathered {
+    report: Mutex<Result<WriteReport, Error>>,
+    sender: flume::Sender<Result<WriteReport, Error>>,
+}
+
+/// The duty of one partition to report, which one whose job panics fails in.
+struct Part(Option<Arc<Gathered>>);
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        let report = self.report.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Whoever asked may have gone away.
+        drop(self.sender.send(std::mem::replace(report, Ok(WriteReport::default()))));
+    }
+}
+
+impl Part {
+    fn of(gathered: &Arc<Gathered>) -> Self {
+        Self(Some(Arc::clone(gathered)))
+    }
+
+    fn reply(mut self, outcome: Result<WriteReport, Error>) {
+        self.0.take().inspect(|gathered| gathered.add(outcome));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(gathered) = self.0.take() {
+            gathered.add(Err(super::gather::panicked()));
+        }
+    }
+}
+
+impl Gathered {
+    /// Adds what one partition reports; the first error there is stays.
+    fn add(&self, outcome: Result<WriteReport, Error>) {
+        let mut all = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *all, outcome) {
+            (Ok(report), Ok(more)) => report.add(more),
+            (Ok(_), Err(error)) => *all = Err(error),
+            (Err(_), _) => {}
+        }
+    }
+}
+
 impl Default for IngestOptions {
     fn default() -> Self {
         Self {
@@ -366,27 +413,24 @@ impl Ingest {
         let tenant = self.tenant(tenant)?;
         let limits = self.append_limits((&tenant, &batch), limits);
         let batch = Arc::new(batch);
-        let mut waiting = Vec::new();
+        let (sender, receiver) = flume::bounded(1);
+        let gathered = Arc::new(Gathered { report: Mutex::new(Ok(WriteReport::default())), sender });
         let has_part = |(partition, rows): &(usize, Vec<u32>)| {
             !rows.is_empty() || (*partition == FAMILIES && batch.families().len() > 0)
         };
         for (partition, rows) in self.rows_by_partition(&batch).into_iter().enumerate().filter(has_part) {
-            let (sender, receiver) = flume::bounded(1);
             let (tenant, batch, number) = (Arc::clone(&tenant), Arc::clone(&batch), self.number);
+            let part = Part::of(&gathered);
             self.pool.send(partition, move |context| {
-                let reply = move |outcome| drop(sender.send(outcome));
+                let reply = move |outcome| part.reply(outcome);
                 match context.partition((number, partition)) {
                     Ok(own) => own.append(&tenant, (&batch, &rows), limits, reply),
                     Err(error) => reply(Err(error)),
                 }
             })?;
-            waiting.push(receiver);
         }
-        let mut report = WriteReport::default();
-        for receiver in waiting {
-            report.add(super::gather::answer(receiver.recv_async().await)??);
-        }
-        Ok(report)
+        drop(gathered);
+        super::gather::answer(receiver.recv_async().await)?
     }
 
     /// Names of all tenants with heads or local blocks.

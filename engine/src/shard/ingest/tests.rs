@@ -529,3 +529,26 @@ fn a_tenant_that_writes_while_it_is_removed_is_refused_or_kept() {
         is_over.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn what_partitions_report_is_one_answer_and_a_report_that_is_lost_is_an_error() {
+    let gather = |outcomes: Vec<Option<Result<WriteReport, Error>>>| {
+        let (sender, receiver) = flume::bounded(1);
+        let gathered = Arc::new(Gathered { report: Mutex::new(Ok(WriteReport::default())), sender });
+        let parts: Vec<super::Part> = outcomes.iter().map(|_| super::Part::of(&gathered)).collect();
+        drop(gathered);
+        for (part, outcome) in parts.into_iter().zip(outcomes) {
+            assert!(receiver.is_empty(), "one has not reported yet");
+            match outcome {
+                Some(outcome) => part.reply(outcome),
+                None => drop(part),
+            }
+        }
+        receiver.try_recv().unwrap()
+    };
+    let taken = |samples| Some(Ok(WriteReport { samples, ..WriteReport::default() }));
+    assert_eq!(gather(vec![taken(1), taken(2)]).unwrap().samples, 3);
+    assert_eq!(gather(vec![taken(1), None, taken(2)]).unwrap_err().kind(), ErrorKind::Bug);
+    let full = || Some(Err(Error::new(ErrorKind::Unavailable, "full")));
+    assert_eq!(gather(vec![full(), taken(2), None]).unwrap_err().kind(), ErrorKind::Unavailable);
+}
