@@ -236,6 +236,47 @@ fn bodies_in_zstd_are_taken() {
 }
 
 #[test]
+fn series_that_only_look_as_every_sender_writes_them_are_kept_like_all_others() {
+    use proto::write::{Sample, put_label, put_message, put_sample};
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let label = |name: &str| {
+        let mut bytes = Vec::new();
+        put_label(&mut bytes, b"__name__", name.as_bytes());
+        bytes
+    };
+    let sample = |time: i64| {
+        let mut bytes = Vec::new();
+        put_sample(&mut bytes, Sample { time, value: 1.0, start: 0 });
+        bytes
+    };
+    let send = |series: &[Vec<u8>]| {
+        let mut request = Vec::new();
+        series.iter().for_each(|series| put_message(&mut request, 1, series));
+        let packed = snap::raw::Encoder::new().compress_vec(&request).unwrap();
+        let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        post(&uru.write_address(), "/api/v1/receive", &headers, &packed).unwrap()
+    };
+    for time in [NOW, NOW + 10] {
+        // The value of a label before its name, and the time of a first sample before its value.
+        let (mut odd_label, mut time_first) = (Vec::new(), sample(time));
+        put_message(&mut odd_label, 1, b"\x12\x08odd_name\x0a\x08__name__");
+        let content = time_first.split_off(2);
+        let (value, time_field) = content.split_at(9);
+        time_first.extend([time_field, value].concat());
+        let two = [label("odd_samples"), time_first, sample(time + 1)].concat();
+        let answer = send(&[[label("odd_plain"), sample(time)].concat(), [odd_label, sample(time)].concat(), two]);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let found = samples(&stored(&uru, "odd.*"), &EXTERNAL);
+    let counts: Vec<_> = found.iter().map(|(labels, samples)| (labels.as_str(), samples.len())).collect();
+    assert_eq!(counts, [("__name__=\"odd_name\"", 2), ("__name__=\"odd_plain\"", 2), ("__name__=\"odd_samples\"", 4),]);
+    let behind = [label("odd_order"), sample(NOW), label("more"), sample(NOW + 1)].concat();
+    assert_eq!(send(&[behind]).status, 400, "labels behind a sample");
+    assert_eq!(send(&[[label("\u{1}"), vec![0x0a, 3], sample(NOW)].concat()]).status, 400, "a length that lies");
+}
+
+#[test]
 fn exemplars_are_read_by_what_a_query_selects_and_when() {
     let data = tempfile::tempdir().unwrap();
     let write = |uru: &Uru, name: &str, time: i64| {

@@ -144,6 +144,14 @@ pub struct EncodedLabel<'a> {
     pub bytes: &'a [u8],
 }
 
+impl EncodedLabel<'_> {
+    /// Bytes that it takes in canonical form.
+    #[inline]
+    pub fn canonical_len(&self) -> usize {
+        label_len(self.name.len(), self.value.len())
+    }
+}
+
 impl<'a> EncodedIter<'a> {
     /// The next label with its own bytes.
     #[inline]

@@ -95,7 +95,7 @@ pub struct Rejected {
 }
 
 /// What became of a batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WriteReport {
     /// Floats taken.
     pub samples: u64,
@@ -113,6 +113,17 @@ pub struct WriteReport {
     pub rejected_exemplars: Vec<Rejected>,
     /// Series that were left out.
     pub bad_labels: BadLabels,
+    /// Series of which nothing was taken, as bytes that were to be their labels are not in canonical form.
+    pub unread: Vec<Unread>,
+}
+
+/// A series that is to be read in another way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unread {
+    /// What was to be its labels.
+    pub labels: Vec<u8>,
+    /// Its samples: Unix milliseconds and value.
+    pub samples: Vec<(i64, f64)>,
 }
 
 /// Series that were left out, by what is wrong with their labels.
@@ -165,6 +176,7 @@ impl WriteReport {
         self.rejected.extend(other.rejected);
         self.rejected_exemplars.extend(other.rejected_exemplars);
         self.bad_labels.add(other.bad_labels);
+        self.unread.extend(other.unread);
     }
 }
 

@@ -3,14 +3,16 @@
 //! ```text
 //! body        of the request, when the labels of series lie there in canonical form
 //! text        else these labels; labels of exemplars, help and unit of metadata
-//! series      hash, place of its labels, and where its samples, histograms and exemplars end
+//! series      hash, place of its labels, and where its samples end
 //! samples     times │ values │ start timestamps
+//! others      where histograms, exemplars and metadata of each series end, once there are some
 //! ```
 //! Series are told apart by a hash of their canonical form ([`EncodedLabels`]).
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use super::append::Unread;
 use super::hash::{SeriesCheck, SeriesHash};
 use crate::codec::EncodedLabels;
 use crate::model::HistogramValue;
@@ -23,6 +25,8 @@ pub struct WriteBatch {
     text: Vec<u8>,
     columns: Columns,
     starts: Vec<i64>,
+    /// As many as series, or none.
+    others: Vec<Ends>,
     histograms: Vec<HistogramRow>,
     exemplars: Vec<ExemplarRow>,
     metadata: Vec<MetadataRow>,
@@ -113,9 +117,16 @@ struct Row {
     check: u64,
     labels: Place,
     samples_end: u32,
-    histograms_end: u32,
-    exemplars_end: u32,
-    metadata_end: u32,
+}
+
+const _: () = assert!(size_of::<Row>() == 32, "two rows are one cache line");
+
+/// Where what most series don't have ends.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    histograms: u32,
+    exemplars: u32,
+    metadata: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -261,11 +272,12 @@ impl WriteBatch {
         self.start_series((SeriesHash::of(labels), SeriesCheck::of(labels)), place)
     }
 
-    /// Starts a series whose labels, in canonical form but for the order of names and what their text
-    /// is, lie at byte `at` of what will be the body. A batch has no other series besides such. Gives
+    /// Starts a series whose labels, presumably in canonical form but for the order of names and what their
+    /// text is, lie at byte `at` of what will be the body. A batch has no other series besides such. Gives
     /// its number.
     ///
-    /// Labels that a head knows are not looked into again; of others it says what is wrong with them.
+    /// Labels that a head knows are not looked into again; of others it says what is wrong with them, and
+    /// what is not in that form it gives back.
     #[inline]
     pub fn push_encoded_series(&mut self, at: usize, labels: EncodedLabels<'_>) -> u32 {
         let place = Place { at: at as u32, len: labels.0.len() as u32 };
@@ -280,7 +292,8 @@ impl WriteBatch {
         if !self.starts.is_empty() {
             self.starts.push(0);
         }
-        self.last().samples_end += 1;
+        let last = self.columns.series.last_mut().expect("a series is started before what belongs to it");
+        last.samples_end += 1;
     }
 
     /// The start timestamp (Unix milliseconds) of the sample pushed last.
@@ -298,14 +311,14 @@ impl WriteBatch {
     /// that was started last.
     pub fn push_histogram(&mut self, time: i64, start: i64, value: HistogramValue) {
         self.histograms.push(HistogramRow { time, start, value });
-        self.last().histograms_end += 1;
+        self.last().histograms += 1;
     }
 
     /// Appends an exemplar to the series that was started last.
     pub fn push_exemplar<'a>(&mut self, time: i64, value: f64, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let labels = self.push_labels(labels);
         self.exemplars.push(ExemplarRow { time, value, labels });
-        self.last().exemplars_end += 1;
+        self.last().exemplars += 1;
     }
 
     /// Says what the metric of the series that was started last is.
@@ -313,7 +326,7 @@ impl WriteBatch {
         let help = self.push_text(metadata.help.as_bytes());
         let unit = self.push_text(metadata.unit.as_bytes());
         self.metadata.push(MetadataRow { kind: metadata.kind, help, unit });
-        self.last().metadata_end += 1;
+        self.last().metadata += 1;
     }
 
     /// Says what the metric family called `name` is, whether the batch has series of it or not.
@@ -366,6 +379,13 @@ impl WriteBatch {
         })
     }
 
+    /// Series number `series`, which was not taken as the heads can't read its labels.
+    pub(super) fn unread(&self, series: u32) -> Unread {
+        let samples = self.samples(series);
+        let samples = samples.times.iter().copied().zip(samples.values.iter().copied()).collect();
+        Unread { labels: self.labels(series).0.to_vec(), samples }
+    }
+
     /// The hash of series number `series`.
     #[inline]
     pub fn hash(&self, series: u32) -> SeriesHash {
@@ -381,7 +401,8 @@ impl WriteBatch {
     /// The float samples of series number `series`.
     #[inline]
     pub fn samples(&self, series: u32) -> Samples<'_> {
-        let range = self.range(series, |row| row.samples_end);
+        let end = |series: u32| self.columns.series[series as usize].samples_end as usize;
+        let range = series.checked_sub(1).map_or(0, end)..end(series);
         Samples {
             times: &self.columns.times[range.clone()],
             values: &self.columns.values[range.clone()],
@@ -392,12 +413,12 @@ impl WriteBatch {
     /// The histograms of series number `series`.
     #[inline]
     pub fn histograms(&self, series: u32) -> &[HistogramRow] {
-        &self.histograms[self.range(series, |row| row.histograms_end)]
+        &self.histograms[self.range(series, |ends| ends.histograms)]
     }
 
     /// The exemplars of series number `series`.
     pub fn exemplars(&self, series: u32) -> impl Iterator<Item = Exemplar<'_>> {
-        self.exemplars[self.range(series, |row| row.exemplars_end)].iter().map(|row| Exemplar {
+        self.exemplars[self.range(series, |ends| ends.exemplars)].iter().map(|row| Exemplar {
             time: row.time,
             value: row.value,
             labels: EncodedLabels(self.text(row.labels)),
@@ -406,7 +427,7 @@ impl WriteBatch {
 
     /// What is said of the metric of series number `series`.
     pub fn metadata(&self, series: u32) -> impl Iterator<Item = Metadata<'_>> {
-        let rows = &self.metadata[self.range(series, |row| row.metadata_end)];
+        let rows = &self.metadata[self.range(series, |ends| ends.metadata)];
         rows.iter().map(|row| self.said(*row))
     }
 
@@ -423,9 +444,22 @@ impl WriteBatch {
         std::str::from_utf8(self.text(place)).unwrap_or("")
     }
 
-    fn range(&self, series: u32, end: impl Fn(&Row) -> u32) -> Range<usize> {
-        let start = if series == 0 { 0 } else { end(&self.columns.series[series as usize - 1]) };
-        start as usize..end(&self.columns.series[series as usize]) as usize
+    #[inline]
+    fn range(&self, series: u32, end: impl Fn(&Ends) -> u32) -> Range<usize> {
+        if self.others.is_empty() {
+            return 0..0;
+        }
+        let end = |series: u32| end(&self.others[series as usize]) as usize;
+        series.checked_sub(1).map_or(0, end)..end(series)
+    }
+
+    /// Where what is pushed now ends.
+    fn ends(&self) -> Ends {
+        Ends {
+            histograms: self.histograms.len() as u32,
+            exemplars: self.exemplars.len() as u32,
+            metadata: self.metadata.len() as u32,
+        }
     }
 
     fn text(&self, place: Place) -> &[u8] {
@@ -452,15 +486,19 @@ impl WriteBatch {
             check: check.0,
             labels,
             samples_end: self.columns.times.len() as u32,
-            histograms_end: self.histograms.len() as u32,
-            exemplars_end: self.exemplars.len() as u32,
-            metadata_end: self.metadata.len() as u32,
         });
+        if !self.others.is_empty() {
+            self.others.push(self.ends());
+        }
         self.columns.series.len() as u32 - 1
     }
 
-    fn last(&mut self) -> &mut Row {
-        self.columns.series.last_mut().expect("a series is started before what belongs to it")
+    /// The ends of the series that was started last. Those before the first of which there are some have nothing.
+    fn last(&mut self) -> &mut Ends {
+        if self.others.is_empty() {
+            self.others.resize(self.columns.series.len(), Ends { histograms: 0, exemplars: 0, metadata: 0 });
+        }
+        self.others.last_mut().expect("a series is started before what belongs to it")
     }
 }
 

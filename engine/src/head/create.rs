@@ -71,6 +71,13 @@ impl<'a> Located<'a> {
     }
 }
 
+impl Located<'_> {
+    /// Whether these labels in canonical form are all that there is of `labels`.
+    fn are_all_of(&self, labels: EncodedLabels<'_>) -> bool {
+        self.labels.iter().map(|(label, _)| label.canonical_len()).sum::<usize>() == labels.0.len()
+    }
+}
+
 impl Head {
     /// Creates the series of `row` when its labels are those of a series and it has a sample that would be
     /// taken.
@@ -81,7 +88,13 @@ impl Head {
         let histograms = batch.histograms(row).iter().map(|histogram| (histogram.time, RejectedKind::Histogram));
         let samples = floats.chain(histograms);
         let labels = batch.labels(row);
-        if let Err(fault) = pass.located.locate(labels, (&self.postings, &self.symbols)) {
+        let located = pass.located.locate(labels, (&self.postings, &self.symbols));
+        if !pass.located.are_all_of(labels) {
+            pass.located.clear();
+            pass.report.unread.push(batch.unread(row));
+            return None;
+        }
+        if let Err(fault) = located {
             pass.located.clear();
             pass.report.bad_labels.count(fault);
             return None;

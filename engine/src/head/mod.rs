@@ -50,7 +50,7 @@ mod zero;
 
 use std::collections::HashMap;
 
-pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, WriteReport};
+pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, Unread, WriteReport};
 pub use batch::{Metadata, MetricKind, WriteBatch, body_room};
 pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 pub use hash::{SeriesCheck, SeriesHash};

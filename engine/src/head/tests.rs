@@ -577,6 +577,41 @@ fn labels_that_nobody_looked_into_make_no_series_when_they_are_bad() {
 }
 
 #[test]
+fn what_is_no_canonical_labels_is_given_back_with_its_samples_however_often_it_comes() {
+    let canonical = |name: &str, value: &str| {
+        let mut bytes = Vec::new();
+        EncodedLabels::push(name.as_bytes(), value.as_bytes(), &mut bytes);
+        bytes
+    };
+    let up = canonical("__name__", "up");
+    let unread = [
+        // A sample behind labels, half a label, a value before its name, and lengths of a byte too many.
+        [up.as_slice(), &[0x12, 2, 0x10, 5]].concat(),
+        up[..up.len() - 1].to_vec(),
+        vec![0x0a, 6, 0x12, 1, b'b', 0x0a, 1, b'a'],
+        vec![0x0a, 0x86, 0, 0x0a, 1, b'a', 0x12, 1, b'b'],
+        vec![0x0a, 7, 0x0a, 0x81, 0, b'a', 0x12, 1, b'b'],
+        [up.as_slice(), &canonical("job", "\u{e9}")[..3]].concat(),
+        vec![0x0a],
+    ];
+    let mut head = Head::new(OPTIONS, i64::MIN);
+    for round in 0..2 {
+        let (mut batch, mut body) = (WriteBatch::new(), Vec::new());
+        for bytes in unread.iter().flat_map(|bytes| [&up, bytes]) {
+            let at = body.len();
+            body.extend_from_slice(bytes);
+            batch.push_encoded_series(at, EncodedLabels(bytes));
+            batch.push_sample(round, 1.0);
+        }
+        batch.set_body(body);
+        let report = append(&mut head, &batch, &mut Recorder::default());
+        let expected = unread.clone().map(|labels| Unread { labels, samples: vec![(round, 1.0)] });
+        assert_eq!((report.unread.as_slice(), report.bad_labels), (&expected[..], BadLabels::default()));
+        assert_eq!((report.samples, head.stats().series), (unread.len() as u64, 1));
+    }
+}
+
+#[test]
 fn series_are_found_in_whatever_order_they_come() {
     let mut head = Head::new(OPTIONS, i64::MIN);
     let mut seed = 7u64;

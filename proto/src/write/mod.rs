@@ -108,6 +108,13 @@ pub enum Unresolved {
 
 /// Takes what a request holds, in the order in which it is written.
 pub trait Sink<'a> {
+    /// The next series begins, and behind these bytes it has one sample and nothing else. They are presumed
+    /// to be its labels in that form, but were not read: a sink that takes them without having met the same
+    /// bytes before has to find out. A sink that does says true; for others they are read.
+    #[inline]
+    fn presumed_labels(&mut self, _run: LabelRun<'a>) -> bool {
+        false
+    }
     /// The next series begins, and its labels lie in that form. A sink for which that is enough says
     /// true; for others they come to [`Sink::series`].
     #[inline]

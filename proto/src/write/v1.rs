@@ -25,6 +25,12 @@ pub(super) fn series<'a>(
     labels: &mut Vec<(&'a [u8], &'a [u8])>,
     sink: &mut impl Sink<'a>,
 ) -> Result<(), Malformed> {
+    if let Some((run, last)) = before_sample(fields.rest())
+        && sink.presumed_labels(LabelRun { offset: fields.offset(), bytes: run })
+    {
+        sink.sample(last);
+        return Ok(());
+    }
     let (start, mut is_plain) = (fields, true);
     fields.advance(short_labels(fields.rest()));
     if fields.rest().first() == Some(&LABEL) {
@@ -42,6 +48,25 @@ pub(super) fn series<'a>(
         fields.advance(2 + usize::from(*len));
     }
     if fields.rest().is_empty() { Ok(()) } else { others(fields, labels, sink) }
+}
+
+/// Bytes of a sample as every sender writes it whose time is one of the years 1971 to 2109, as a field.
+const SAMPLE_BYTES: usize = 18;
+
+/// How such a field starts: its key, its length, and the key of the value.
+const SAMPLE_START: [u8; 3] = [SAMPLE, SAMPLE_BYTES as u8 - 2, 0x09];
+
+/// What comes before the sample that ends a series, which are its labels where it has one sample and nothing
+/// else, and that sample.
+#[inline(always)]
+fn before_sample(message: &[u8]) -> Option<(&[u8], Sample)> {
+    let (run, last) = message.split_last_chunk::<SAMPLE_BYTES>()?;
+    let has_another = run.last_chunk::<SAMPLE_BYTES>().is_some_and(|before| before.starts_with(&SAMPLE_START));
+    if run.first() != Some(&LABEL) || !last.starts_with(&SAMPLE_START) || has_another {
+        return None;
+    }
+    let (value, time) = plain_sample(&last[2..])?;
+    Some((run, Sample { value, time, start: 0 }))
 }
 
 /// Passes over labels of any form; whether all are as every sender writes them.
@@ -256,7 +281,7 @@ fn metadata<'a>(mut fields: Cursor<'a>) -> Result<Metadata<'a>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::put_label;
+    use super::super::{put_label, put_sample};
     use super::*;
 
     #[test]
@@ -280,6 +305,28 @@ mod tests {
                 assert_eq!(last_varint(word, len), split.map(|(number, _)| number), "{bytes:?} {len}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_series_with_one_sample_has_before_it_is_presumed_to_be_its_labels() {
+        let (mut labels, mut whole) = (Vec::new(), Vec::new());
+        put_label(&mut labels, b"__name__", b"up");
+        let now = Sample { time: 1_790_000_000_000, value: 0.5, start: 0 };
+        put_sample(&mut whole, now);
+        let series = |parts: &[&[u8]]| parts.concat();
+        let one = series(&[&labels, &whole]);
+        assert_eq!(before_sample(&one), Some((labels.as_slice(), now)));
+        for at in 0..one.len() {
+            assert_eq!(before_sample(&one[..at]), None, "cut at {at}");
+        }
+        // Two samples, a time of another length, something behind the sample, no labels.
+        let mut other = Vec::new();
+        put_sample(&mut other, Sample { time: 5, ..now });
+        for odd in [&[&labels[..], &whole, &whole][..], &[&labels, &other], &[&labels, &whole, &[0x20, 1]], &[&whole]] {
+            assert_eq!(before_sample(&series(odd)), None);
+        }
+        // What only the labels themselves would tell.
+        assert_eq!(before_sample(&series(&[&labels, &other, &whole])).unwrap().0, series(&[&labels, &other]));
     }
 
     /// [`short_labels`] by what tells single labels.

@@ -13,7 +13,7 @@ use engine::shard::ingest::WriteLimits;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
 use super::body::{self, BodyError};
-use super::intake::{Counts, Protocol, Taken, take};
+use super::intake::{Counts, Protocol, Taken, take, take_unread};
 use super::metrics::Stage;
 use super::otlp::{self, Encoding};
 use super::refusal::{Refusal, judge};
@@ -216,7 +216,17 @@ impl Receiver {
         }
         let begin = Instant::now();
         let limits = WriteLimits { series_max: self.limiter.series_max(tenant) };
-        let report = ingest.append(&Arc::from(tenant), batch, limits).await.map_err(Refusal::from)?;
+        let name = Arc::from(tenant);
+        let mut report = ingest.append(&name, batch, limits).await?;
+        if !report.unread.is_empty() {
+            let invalid = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
+            let Taken { batch, counts, bad } = take_unread(&report.unread).map_err(|error| invalid(&error))?;
+            report.unread.clear();
+            report.bad_labels.add(bad);
+            let within = self.limiter.content(tenant, counts.series, counts.samples);
+            within.map_err(|exceeded| invalid(&exceeded.message()))?;
+            report.add(ingest.append(&name, batch, limits).await?);
+        }
         self.metrics.stage(Stage::Append, begin);
         Ok(report)
     }

@@ -2,7 +2,7 @@
 //! out and counted, and what is good goes to the shards without being copied series by series.
 
 use engine::codec::{EncodedLabels, LabelFault};
-use engine::head::{BadLabels, Metadata, MetricKind, WriteBatch};
+use engine::head::{BadLabels, Metadata, MetricKind, Unread, WriteBatch};
 use engine::model::HistogramValue;
 use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
 use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink, Unresolved};
@@ -81,6 +81,22 @@ pub fn take_forwarded(series: write::TenantSeries<'_>) -> Result<Taken, Malforme
     Ok(intake.taken)
 }
 
+/// Takes series that the heads gave back as their labels are not in the form in which they may lie in a
+/// request.
+pub fn take_unread(unread: &[Unread]) -> Result<Taken, Malformed> {
+    let mut request = Vec::new();
+    for series in unread {
+        let mut message = series.labels.clone();
+        for (time, value) in &series.samples {
+            write::put_sample(&mut message, Sample { time: *time, value: *value, start: 0 });
+        }
+        write::put_message(&mut request, 1, &message);
+    }
+    let mut intake = Intake::new(Place::Copied);
+    write::scan_v1(&request, &mut intake)?;
+    Ok(intake.taken)
+}
+
 /// Where labels of the batch lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -108,6 +124,12 @@ impl Intake {
 }
 
 impl<'a> Sink<'a> for Intake {
+    /// The heads look into those that they don't know, and give back what are none.
+    #[inline]
+    fn presumed_labels(&mut self, run: LabelRun<'a>) -> bool {
+        self.label_run(run)
+    }
+
     #[inline]
     fn label_run(&mut self, run: LabelRun<'a>) -> bool {
         let is_taken = self.place == Place::InBody && run.bytes.len() <= RUN_BYTES_MAX;
@@ -328,6 +350,40 @@ mod tests {
             assert_eq!(taken.batch.labels(odd).pairs().collect::<Vec<_>>(), [("a", "b")]);
             assert_eq!((taken.batch.samples(odd).times, taken.batch.samples(1 - odd).times), (&[5][..], &[5][..]));
         }
+    }
+
+    /// What the heads would give back of a request.
+    fn unread(request: &[u8]) -> Vec<Unread> {
+        let taken = take(Protocol::V1, request.to_vec()).unwrap();
+        let one = |series| {
+            let (labels, samples) = (taken.batch.labels(series), taken.batch.samples(series));
+            let samples = samples.times.iter().copied().zip(samples.values.iter().copied()).collect();
+            Unread { labels: labels.0.to_vec(), samples }
+        };
+        (0..taken.batch.series_len() as u32).map(one).collect()
+    }
+
+    #[test]
+    fn what_heads_give_back_is_read_as_if_nothing_had_been_presumed() {
+        let (mut labels, mut early, mut now) = (Vec::new(), Vec::new(), Vec::new());
+        put_label(&mut labels, b"__name__", b"up");
+        put_sample(&mut early, Sample { time: 5, value: 1.0, start: 0 });
+        put_sample(&mut now, Sample { time: 1_790_000_000_000, value: 2.0, start: 0 });
+        let odd_label = &[0x0a, 6, 0x12, 1, b'b', 0x0a, 1, b'a'][..];
+        for (series, samples) in [(&[&labels[..], &early, &now][..], 2), (&[odd_label, &now], 1)] {
+            let mut bytes = Vec::new();
+            put_message(&mut bytes, 1, &series.concat());
+            let unread = unread(&bytes);
+            assert_ne!(unread[0].labels, take_copied(&bytes).batch.labels(0).0, "nothing was presumed");
+            let (again, copied) = (take_unread(&unread).unwrap(), take_copied(&bytes));
+            assert_eq!((again.counts, again.bad), (copied.counts, copied.bad));
+            assert_eq!(again.counts.samples, samples);
+            assert_eq!(again.batch.labels(0), copied.batch.labels(0));
+            assert_eq!(again.batch.samples(0).times, copied.batch.samples(0).times);
+        }
+        let mut bytes = Vec::new();
+        put_message(&mut bytes, 1, &[&labels[..], &early, &labels, &now].concat());
+        assert!(take_unread(&unread(&bytes)).is_err(), "labels behind a sample");
     }
 
     #[test]
