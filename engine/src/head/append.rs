@@ -1,9 +1,9 @@
 //! Samples into series: which series they belong to, whether they are taken, and the records of what
 //! was.
 //!
-//! Series of a batch are taken [`AHEAD`] at a time, in passes over them: where in the table they are,
-//! which lines they have, where their chunks end; each pass asks for the memory that the next one
-//! needs, so that misses overlap. Lines are asked for while the series before are appended to.
+//! Series of a batch are looked for [`AHEAD`] at a time; while they are appended to, the memory of those
+//! that come later is asked for, so that misses overlap with work and with each other: first their lines,
+//! [`AHEAD`] series before, then the ends of their chunks, [`DATA_AHEAD`] series before.
 
 use std::time::Instant;
 
@@ -19,8 +19,11 @@ use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
 use crate::wal::{Order, Recorder};
 
-/// Series of one pass.
+/// Series that are looked for at once.
 const AHEAD: usize = 64;
+
+/// How many series before its turn the end of a series' chunk is asked for: about as many as a core can wait for.
+const DATA_AHEAD: usize = 16;
 
 /// Metrics of which a head keeps what is said: more are an attack or a mistake.
 const METADATA_MAX: usize = 1 << 17;
@@ -286,15 +289,19 @@ impl Head {
         let mut parts = rows.chunks(AHEAD);
         let mut part = parts.next().unwrap_or_default();
         let mut found = self.find_part(batch, part);
+        found.iter().for_each(|id| self.fetch_line(*id));
+        found[..DATA_AHEAD].iter().for_each(|id| self.fetch_data(*id));
         self.stats.lookup_ns += begin.elapsed().as_nanos() as u64;
         while !part.is_empty() {
             let lookup = Instant::now();
             let next = parts.next().unwrap_or_default();
             let next_found = self.find_part(batch, next);
-            self.fetch_data(&found);
             self.stats.lookup_ns += lookup.elapsed().as_nanos() as u64;
-            for (row, found) in part.iter().zip(found) {
-                self.append_series(*row, found, &mut pass);
+            let data_ahead = found[DATA_AHEAD..].iter().chain(&next_found[..DATA_AHEAD]);
+            for (((row, id), ahead), data_ahead) in part.iter().zip(found).zip(next_found).zip(data_ahead) {
+                self.fetch_line(ahead);
+                self.fetch_data(*data_ahead);
+                self.append_series(*row, id, &mut pass);
             }
             (part, found) = (next, next_found);
         }
@@ -321,7 +328,7 @@ impl Head {
         }
     }
 
-    /// Finds the series numbered `part`, and asks for their lines.
+    /// Finds the series numbered `part`.
     fn find_part(&mut self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
         let mut found = [NONE; AHEAD];
         // Series mostly come in the order in which they came first, which the table need not be asked for.
@@ -342,19 +349,23 @@ impl Head {
                 self.next_id = id + 1;
             }
         }
-        for id in found.iter().filter(|id| **id != NONE) {
-            prefetch(&self.lines[*id as usize]);
-            prefetch(&self.numbers[*id as usize]);
-        }
         found
     }
 
-    /// Asks for the ends of the data of the series `found`, whose lines have come meanwhile.
-    fn fetch_data(&self, found: &[u32; AHEAD]) {
-        for id in found.iter().filter(|id| **id != NONE) {
-            if let Some(last) = self.lines[*id as usize].data.last() {
-                prefetch(last);
-            }
+    /// Asks for the line of series `id`, if there is one, and for its number.
+    #[inline]
+    fn fetch_line(&self, id: u32) {
+        if let (Some(line), Some(number)) = (self.lines.get(id as usize), self.numbers.get(id as usize)) {
+            prefetch(line);
+            prefetch(number);
+        }
+    }
+
+    /// Asks for the end of the data of series `id`, if there is one, whose line has come meanwhile.
+    #[inline]
+    fn fetch_data(&self, id: u32) {
+        if let Some(last) = self.lines.get(id as usize).and_then(|line| line.data.last()) {
+            prefetch(last);
         }
     }
 
