@@ -13,10 +13,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 
 use super::frame;
 use super::segment::{Durability, Place, Segment, Unbegun};
@@ -122,7 +122,7 @@ impl Writer {
             Loop { io, segment, encoder, place, inbox, shared: own, dirty_since, rotate_at, held }.run();
         };
         let failed = |why: String| Error::new(ErrorKind::Unavailable, format!("the WAL's thread did not start: {why}"));
-        let thread = std::thread::Builder::new().name("wal".to_owned()).spawn(body);
+        let thread = thread::Builder::new().name("wal".to_owned()).spawn(body);
         let thread = thread.map_err(|error| failed(error.to_string()))?;
         is_ready.recv().map_err(|_| failed("it ended".to_owned()))??;
         Ok(Self { messages: Some(messages), thread: Some(thread), shared })
@@ -180,6 +180,14 @@ impl Writer {
                 Message::Rotate(done) => done(Err(broken())),
             }
         }
+        self.wake();
+    }
+
+    /// Has the thread look for messages.
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
@@ -187,8 +195,9 @@ impl Drop for Writer {
     /// Writes what was committed, then ends the thread.
     fn drop(&mut self) {
         self.messages = None;
+        self.wake();
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
+            && thread.thread().id() != thread::current().id()
         {
             let _ = thread.join();
         }
@@ -269,6 +278,8 @@ struct Loop {
 impl Loop {
     fn run(mut self) {
         while let Some(message) = self.next() {
+            // Where others can run on this core they commit too, to the same write; elsewhere this takes no time.
+            thread::yield_now();
             match message {
                 Message::Rotate(done) => done(self.rotate()),
                 Message::Commit(records, done) => {
@@ -291,9 +302,9 @@ impl Loop {
     /// what is held.
     fn next(&mut self) -> Option<Message> {
         loop {
-            let Some(left) = self.rest() else { return self.inbox.recv().ok() };
-            match self.inbox.recv_timeout(left) {
-                Ok(message) if !left.is_zero() => return Some(message),
+            let rest = self.rest();
+            match self.receive(rest) {
+                Ok(message) if rest.is_none_or(|rest| !rest.is_zero()) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 other => {
                     self.catch_up();
@@ -302,6 +313,29 @@ impl Loop {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits for a message, not longer than `time_max`: at once, where the channel's own way of waiting spins
+    /// and yields first.
+    fn receive(&self, time_max: Option<Duration>) -> Result<Message, RecvTimeoutError> {
+        let begin = Instant::now();
+        loop {
+            match self.inbox.try_recv() {
+                Ok(message) => return Ok(message),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => {}
+            }
+            // What was sent since the channel was looked at ends this at once.
+            let Some(time_max) = time_max else {
+                thread::park();
+                continue;
+            };
+            let left = time_max.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            thread::park_timeout(left);
         }
     }
 
