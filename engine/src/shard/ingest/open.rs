@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
+use super::folders::tenant_folder;
 use super::partition::{OwnedHead, Partition};
 use super::{Ingest, IngestOptions, OWN_FOLDER};
 use crate::bucket::name;
@@ -225,7 +226,7 @@ fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> 
             Record::Cut(_, cut) => {
                 unrecorded.retain(|(of, other)| *of != tenant || other.kind != cut.kind || other.until != cut.until);
                 head.cut(&cut);
-                if cut.phase == CutPhase::Intended && has_blocks(&options.data_dir.join(&**name), &cut.blocks) {
+                if cut.phase == CutPhase::Intended && has_blocks(&tenant_folder(&options.data_dir, name), &cut.blocks) {
                     let done = Cut { phase: CutPhase::Done, ..cut };
                     head.cut(&done);
                     unrecorded.push((tenant, done));

@@ -79,11 +79,15 @@ fn append(ingest: &Ingest, series: u32, time: i64) -> Result<WriteReport, Error>
     block_on(ingest.append(&tenant(), batch(series, time), WriteLimits::default()))
 }
 
-/// All samples by series, through PromQL's source.
 fn read(ingest: &Arc<Ingest>) -> BTreeMap<String, Vec<i64>> {
+    read_of(ingest, &tenant())
+}
+
+/// All samples of `tenant` by series, through PromQL's source.
+fn read_of(ingest: &Arc<Ingest>, tenant: &str) -> BTreeMap<String, Vec<i64>> {
     let source = ingest.source(None, Scope::default());
     let (hints, range) = (Hints::default(), TimeRange::new(0, i64::MAX));
-    let matchers = [Matcher::equal("__name__", "metric"), Matcher::equal("tenant_id", "team-a")];
+    let matchers = [Matcher::equal("__name__", "metric"), Matcher::equal("tenant_id", tenant)];
     let files = Files::default();
     let request = SelectRequest { matchers: &matchers, range, extent: range, hints: &hints, part: Part::WHOLE, files };
     let mut all = BTreeMap::new();
@@ -462,12 +466,19 @@ fn blocks_stay_though_the_last_one_of_their_cut_was_shipped_and_is_gone() {
 
 #[test]
 fn a_crash_between_log_and_block_loses_and_doubles_nothing() {
+    // The folder of the second is not called like the tenant.
+    crash_between_log_and_block("team-a");
+    crash_between_log_and_block("..");
+}
+
+fn crash_between_log_and_block(tenant: &str) {
+    let name: Arc<str> = Arc::from(tenant);
     let (folder, early, late) = (Folder::new(), Folder::new(), Folder::new());
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
     for at in 1..800 {
-        append(&ingest, 10, at * STEP).unwrap();
+        block_on(ingest.append(&name, batch(10, at * STEP), WriteLimits::default())).unwrap();
     }
-    let before = read(&ingest);
+    let before = read_of(&ingest, tenant);
     copy_tree(&folder.0, &early.0);
     let block = block_on(ingest.flush(None, Flush::Due)).unwrap().remove(0);
     drop(ingest);
@@ -483,23 +494,23 @@ fn a_crash_between_log_and_block_loses_and_doubles_nothing() {
         let crashed = Folder::new();
         copy_tree(&early.0, &crashed.0);
         intend(&crashed, &cut);
-        let place = crashed.0.join("team-a").join(block.meta.ulid.to_string());
+        let place = tenant_folder(&crashed.0, tenant).join(block.meta.ulid.to_string());
         if is_there {
             copy_tree(&block.path, &place);
         }
         let ingest = Ingest::open(&pool(2), crashed.options()).unwrap();
-        assert_eq!(read(&ingest), before, "{is_there}");
-        let chunks = || Ingest::open(&pool(2), crashed.options()).unwrap().stats("team-a").unwrap().chunks;
+        assert_eq!(read_of(&ingest, tenant), before, "{tenant}: {is_there}");
+        let chunks = || Ingest::open(&pool(2), crashed.options()).unwrap().stats(tenant).unwrap().chunks;
         let expected = if is_there { 30 } else { 70 };
-        assert_eq!(ingest.stats("team-a").unwrap().chunks, expected, "{is_there}");
+        assert_eq!(ingest.stats(tenant).unwrap().chunks, expected, "{tenant}: {is_there}");
         drop(ingest);
         if is_there {
             // It was shipped and is needed no more.
             std::fs::remove_dir_all(&place).unwrap();
         }
-        assert_eq!(chunks(), expected, "{is_there}");
+        assert_eq!(chunks(), expected, "{tenant}: {is_there}");
     }
-    assert_eq!(read(&Ingest::open(&pool(2), late.options()).unwrap()), before);
+    assert_eq!(read_of(&Ingest::open(&pool(2), late.options()).unwrap(), tenant), before);
 }
 
 #[test]
