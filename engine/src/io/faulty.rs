@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{Batch, BlockIo, Failure, File, IoCounters, Read, Write};
-use crate::model::Error;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,13 @@ pub enum Fault {
     Unsynced,
     /// A part of what is written arrives, then the disk answers ENOSPC.
     Full,
+}
+
+impl Fault {
+    /// What a disk answers that does not write.
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(if self == Self::Full { libc::ENOSPC } else { libc::EIO })
+    }
 }
 
 /// Reads through another implementation and breaks some of them.
@@ -57,8 +63,7 @@ impl Faulty {
             Fault::Unsynced => self.inner.write(writes)?,
             Fault::Truncated | Fault::BitFlip => return Ok(()),
         }
-        let code = if self.fault == Fault::Full { libc::ENOSPC } else { libc::EIO };
-        Err(Failure { index: 0, offset: 0, source: io::Error::from_raw_os_error(code) })
+        Err(Failure { index: 0, offset: 0, source: self.fault.error() })
     }
 
     /// The next number of a xorshift generator.
@@ -103,9 +108,10 @@ impl BlockIo for Faulty {
         Batch { bytes: &self.bytes, failures: &self.failures }
     }
 
-    /// A part of a write is no whole block: the file is an ordinary one.
-    fn create_durable(&mut self, path: PathBuf) -> Result<File, Error> {
-        File::create(path)
+    /// A part of a write is no whole block: the file is an ordinary one. A disk that fails or is full makes none.
+    fn create_durable(&mut self, path: PathBuf) -> io::Result<File> {
+        let is_broken = matches!(self.fault, Fault::Error | Fault::Full) && self.draw().is_multiple_of(self.one_in);
+        if is_broken { Err(self.fault.error()) } else { File::create(path) }
     }
 
     fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure> {

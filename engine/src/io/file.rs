@@ -1,5 +1,6 @@
 //! An open file with its name, so that an error can say where it happened.
 
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -46,19 +47,20 @@ impl File {
     /// Opens `path` for reading.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        Self::with(path, std::fs::OpenOptions::new().read(true))
+        let opened = Self::with(path.clone(), std::fs::OpenOptions::new().read(true));
+        let cannot = |error| Error::new(ErrorKind::Unavailable, format!("{}: cannot open: {error}", path.display()));
+        opened.map_err(cannot)
     }
 
     /// Creates `path`, which must not exist, for reading and writing.
-    pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        Self::with(path, std::fs::OpenOptions::new().read(true).write(true).create_new(true))
+    pub fn create(path: impl Into<PathBuf>) -> io::Result<Self> {
+        Self::with(path.into(), std::fs::OpenOptions::new().read(true).write(true).create_new(true))
     }
 
     /// Creates `path`, which must not exist, for writes of whole blocks that go past the page cache and are
     /// durable when they are done (`O_DIRECT`, `O_DSYNC`): a quarter of the CPU of a write and a sync, and a
     /// third of their time. Where the file system has no such writes, an ordinary file.
-    pub fn create_durable(path: impl Into<PathBuf>) -> Result<Self, Error> {
+    pub fn create_durable(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create_new(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
@@ -71,12 +73,12 @@ impl File {
         });
         match opened {
             Ok(inner) => Ok(Self { inner, path, len: 0, is_durable: true }),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 // What a refused opening leaves behind depends on the file system.
                 let _ = std::fs::remove_file(&path);
                 Self::create(path)
             }
-            Err(error) => Err(cannot_open(&path, error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -114,13 +116,9 @@ impl File {
         self.inner.as_raw_fd()
     }
 
-    fn with(path: PathBuf, options: &std::fs::OpenOptions) -> Result<Self, Error> {
-        let inner = options.open(&path).map_err(|error| cannot_open(&path, error))?;
-        let len = inner.metadata().map_err(|error| cannot_open(&path, error))?.len();
+    fn with(path: PathBuf, options: &std::fs::OpenOptions) -> io::Result<Self> {
+        let inner = options.open(&path)?;
+        let len = inner.metadata()?.len();
         Ok(Self { inner, path, len, is_durable: false })
     }
-}
-
-fn cannot_open(path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{}: cannot open: {error}", path.display()))
 }

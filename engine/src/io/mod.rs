@@ -140,7 +140,7 @@ pub trait BlockIo {
     fn write(&mut self, writes: &[Write<'_>]) -> Result<(), Failure>;
 
     /// Creates `path`, which must not exist, as a file for writes that are made durable.
-    fn create_durable(&mut self, path: PathBuf) -> Result<File, Error> {
+    fn create_durable(&mut self, path: PathBuf) -> std::io::Result<File> {
         File::create_durable(path)
     }
 
@@ -159,9 +159,9 @@ impl Write<'_> {
 }
 
 impl Failure {
-    /// Whether there was no room on the disk, so that the same may succeed later.
+    /// See [`is_full`].
     pub fn is_full(&self) -> bool {
-        matches!(self.source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        is_full(&self.source)
     }
 
     /// The failure as an error that names the file and the byte: `Corrupt` where the file ends early,
@@ -183,6 +183,11 @@ impl fmt::Display for Mode {
             Self::Pread => "pread",
         })
     }
+}
+
+/// Whether there was no room on the disk, so that the same may succeed later.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether io_uring works here: tried once for each process by setting up a small ring.

@@ -185,6 +185,13 @@ fn zeros_that_nobody_holds_are_written_behind_the_bytes() {
 }
 
 #[test]
+fn a_disk_is_full_when_it_says_so_and_not_when_it_refuses_otherwise() {
+    for (code, expected) in [(libc::ENOSPC, true), (libc::EDQUOT, true), (libc::EACCES, false), (libc::EIO, false)] {
+        assert_eq!(is_full(&std::io::Error::from_raw_os_error(code)), expected, "{code}");
+    }
+}
+
+#[test]
 fn injected_faults_come_back_from_the_same_seed() {
     let folder = Folder::new("faulty");
     let content = noise(4096);

@@ -11,13 +11,14 @@
 //! room makes the file longer by as much as it is long, up to [`GROWTH_BYTES_MAX`], so that most writes
 //! change no metadata of the file system. What is left of the room is cut off when the segment is closed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::folder::segment_path;
 use super::frame::HEADER;
 use crate::io::blocks::{BLOCK_BYTES, Blocks};
 use crate::io::uring::PIECE_BYTES;
-use crate::io::{BlockIo, Failure, File, Write};
+use crate::io::{BlockIo, Failure, File, Write, is_full};
 use crate::model::Error;
 
 /// Most bytes of room that a write adds.
@@ -75,10 +76,10 @@ impl From<Unbegun> for Error {
 }
 
 impl Unbegun {
-    /// Whether `error`, which was met in `folder`, is for want of room is told by the file system.
-    fn of(error: Error, folder: &Path) -> Self {
-        let is_full = rustix::fs::statvfs(folder).is_ok_and(|found| found.f_bavail == 0 || found.f_favail == 0);
-        if is_full { Self::Full(error) } else { Self::Failed(error) }
+    /// What the file or folder at `path` answered.
+    fn of(path: &Path, error: io::Error) -> Self {
+        let of = if is_full(&error) { Self::Full } else { Self::Failed };
+        of(Error::file(path, error))
     }
 }
 
@@ -87,18 +88,15 @@ impl Segment {
     pub(super) fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<Self, Unbegun> {
         let path = segment_path(&place.folder, place.segment);
         let created = match place.durability {
-            Durability::Fsync => io.create_durable(path),
-            Durability::Relaxed => File::create(path),
+            Durability::Fsync => io.create_durable(path.clone()),
+            Durability::Relaxed => File::create(path.clone()),
         };
-        let file = created.map_err(|error| Unbegun::of(error, &place.folder))?;
+        let file = created.map_err(|error| Unbegun::of(&path, error))?;
         let (durability, blocks) = (Durability::Fsync, Blocks::default());
         let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
-        segment.append(&HEADER, io).map_err(|failure| match failure.is_full() {
-            true => Unbegun::Full(failure.to_error(&segment.file)),
-            false => Unbegun::Failed(failure.to_error(&segment.file)),
-        })?;
+        segment.append(&HEADER, io).map_err(|failure| Unbegun::of(&path, failure.source))?;
         segment.durability = place.durability;
-        sync_folder(place).map_err(|error| Unbegun::of(error, &place.folder))?;
+        sync_folder(place).map_err(|error| Unbegun::of(&place.folder, error))?;
         Ok(segment)
     }
 
@@ -107,7 +105,7 @@ impl Segment {
         let path = segment_path(&place.folder, place.segment);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(&path, error)),
-            _ => sync_folder(place),
+            _ => sync_folder(place).map_err(|error| Error::file(&place.folder, error)),
         }
     }
 
@@ -160,16 +158,15 @@ impl Segment {
     }
 }
 
-fn sync_folder(place: &Place) -> Result<(), Error> {
-    let synced = std::fs::File::open(&place.folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| Error::file(&place.folder, error))
+fn sync_folder(place: &Place) -> io::Result<()> {
+    std::fs::File::open(&place.folder)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::frame::{Encoder, End, Tail, scan};
     use super::*;
-    use crate::io::{self, Mode};
+    use crate::io::{Mode, open};
 
     fn begun(place: &Place, io: &mut dyn BlockIo) -> Segment {
         Segment::begin(place, io).map_err(Error::from).unwrap()
@@ -180,7 +177,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("uru-segment-{durability:?}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut io = io::open(Mode::Auto).unwrap();
+        let mut io = open(Mode::Auto).unwrap();
         let place = Place { folder: folder.clone(), segment: 3, durability };
         let mut segment = begun(&place, &mut *io);
         let path = segment_path(&folder, 3);

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use engine::block::writer::TMP_SUFFIX;
 use engine::bucket::Meta;
 use engine::io::{self, Batch, BlockIo, Failure, File, IoCounters, Mode, Read, Write};
-use engine::model::{BlockId, Error};
+use engine::model::BlockId;
 use engine::wal::writer::OpenIo;
 use tests::random::Random;
 
@@ -180,7 +180,7 @@ impl BlockIo for Written {
         self.inner.read(reads)
     }
 
-    fn create_durable(&mut self, path: PathBuf) -> Result<File, Error> {
+    fn create_durable(&mut self, path: PathBuf) -> std::io::Result<File> {
         File::create(path)
     }
 
