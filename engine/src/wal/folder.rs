@@ -64,8 +64,9 @@ pub fn list(folder: &Path) -> Result<Listing, Error> {
 }
 
 /// Calls `visit` with all records of the newest snapshot and of the segments from its number on.
-/// The end of a write that was cut off is removed from the last segment; other damage, and a segment
-/// that is missing, is an error that names the file.
+/// The end of a write that was cut off is removed from the last segment, and with it the segment where that is
+/// not even its header; a disk need have no room for that. Other damage, and a segment that is missing, is an
+/// error that names the file.
 pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Error>) -> Result<Replayed, Error> {
     let listing = list(folder)?;
     let mut replayed = Replayed::default();
@@ -89,6 +90,7 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
         let missing = segment_path(folder, first);
         return Err(Error::new(ErrorKind::Corrupt, format!("{}: the segment is missing", missing.display())));
     }
+    replayed.next_segment = segments.last().map_or(first.unwrap_or(0), |last| last + 1);
     for number in &segments {
         let path = segment_path(folder, *number);
         let tail = if Some(number) == segments.last() { Tail::MayBeTorn } else { Tail::MustBeWhole };
@@ -100,25 +102,19 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
         replayed.segments += 1;
         if let End::Open { at, torn } = end {
             replayed.torn_bytes = torn;
-            close(&path, at)?;
+            let closed = if at > 0 { cut(&path, at) } else { fs::remove_file(&path) };
+            closed.map_err(|error| Error::file(&path, error))?;
+            replayed.next_segment = number + u64::from(at > 0);
         }
     }
-    replayed.next_segment = segments.last().map_or(first.unwrap_or(0), |last| last + 1);
     Ok(replayed)
 }
 
 /// Cuts the file at byte `at`, from where on nobody was told of what it holds.
-fn close(path: &Path, at: u64) -> Result<(), Error> {
-    let cut = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).open(path)?;
-        file.set_len(at)?;
-        if at < HEADER.len() as u64 {
-            file.set_len(0)?;
-            file.write_all(&HEADER)?;
-        }
-        file.sync_all()
-    };
-    cut().map_err(|error| Error::file(path, error))
+fn cut(path: &Path, at: u64) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    file.set_len(at)?;
+    file.sync_all()
 }
 
 /// Writes the snapshot `number`, whose records come from `next` part by part until it gives none; it
@@ -234,6 +230,24 @@ pub(super) mod tests {
         folder.write(2, 6..7);
         let (times, replayed) = folder.read().unwrap();
         assert_eq!((times, replayed.torn_bytes), (vec![0, 1, 2, 3, 4, 6], 0));
+    }
+
+    #[test]
+    fn a_last_segment_without_its_header_is_removed_and_its_number_is_used_again() {
+        let folder = Folder::new("headless");
+        for (before, bytes) in [(0, &b""[..]), (0, &HEADER[..5]), (2, b""), (2, &HEADER[..7]), (2, &[0; 4096])] {
+            (0..before).for_each(|number| folder.write(number, 0..1));
+            let path = segment_path(&folder.0, before);
+            fs::write(&path, bytes).unwrap();
+            for _ in 0..2 {
+                let (times, replayed) = folder.read().unwrap();
+                assert_eq!((times, replayed.next_segment), (vec![0; before as usize], before), "{bytes:?}");
+                assert!(!path.exists(), "{bytes:?}");
+            }
+        }
+        fs::write(segment_path(&folder.0, 1), b"").unwrap();
+        folder.write(2, 0..1);
+        assert!(folder.read().unwrap_err().message().contains("00000001"));
     }
 
     #[test]

@@ -65,48 +65,38 @@ pub(super) enum Unbegun {
     Full(Error),
     /// Anything else.
     Failed(Error),
-}
-
-impl From<Unbegun> for Error {
-    fn from(unbegun: Unbegun) -> Self {
-        match unbegun {
-            Unbegun::Full(error) | Unbegun::Failed(error) => error,
-        }
-    }
-}
-
-impl Unbegun {
-    /// What the file or folder at `path` answered.
-    fn of(path: &Path, error: io::Error) -> Self {
-        let of = if is_full(&error) { Self::Full } else { Self::Failed };
-        of(Error::file(path, error))
-    }
+    /// What there is of it could not be removed.
+    Left(Error),
 }
 
 impl Segment {
-    /// Creates the segment of `place`, durably.
+    /// Creates the segment of `place`, durably. Where that fails nothing is left of it: a segment without its
+    /// header is none.
     pub(super) fn begin(place: &Place, io: &mut dyn BlockIo) -> Result<Self, Unbegun> {
-        let path = segment_path(&place.folder, place.segment);
-        let created = match place.durability {
-            Durability::Fsync => io.create_durable(path.clone()),
-            Durability::Relaxed => File::create(path.clone()),
-        };
-        let file = created.map_err(|error| Unbegun::of(&path, error))?;
-        let (durability, blocks) = (Durability::Fsync, Blocks::default());
-        let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
-        segment.append(&HEADER, io).map_err(|failure| Unbegun::of(&path, failure.source))?;
-        segment.durability = place.durability;
-        sync_folder(place).map_err(|error| Unbegun::of(&place.folder, error))?;
-        Ok(segment)
+        Self::create(place, io).map_err(|error| {
+            let is_full = is_full(&error);
+            let removed = if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { remove(place) };
+            let error = Error::file(&segment_path(&place.folder, place.segment), error);
+            match removed {
+                Err(error) => Unbegun::Left(error),
+                Ok(()) if is_full => Unbegun::Full(error),
+                Ok(()) => Unbegun::Failed(error),
+            }
+        })
     }
 
-    /// Removes what there is of a segment whose beginning failed, durably.
-    pub(super) fn remove(place: &Place) -> Result<(), Error> {
+    fn create(place: &Place, io: &mut dyn BlockIo) -> io::Result<Self> {
         let path = segment_path(&place.folder, place.segment);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(&path, error)),
-            _ => sync_folder(place).map_err(|error| Error::file(&place.folder, error)),
-        }
+        let file = match place.durability {
+            Durability::Fsync => io.create_durable(path)?,
+            Durability::Relaxed => File::create(path)?,
+        };
+        let (durability, blocks) = (Durability::Fsync, Blocks::default());
+        let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
+        segment.append(&HEADER, io).map_err(|failure| failure.source)?;
+        segment.durability = place.durability;
+        sync_folder(&place.folder)?;
+        Ok(segment)
     }
 
     /// Bytes of it that are frames or the header.
@@ -158,18 +148,28 @@ impl Segment {
     }
 }
 
-fn sync_folder(place: &Place) -> io::Result<()> {
-    std::fs::File::open(&place.folder)?.sync_all()
+/// Removes what there is of a segment whose beginning failed, durably.
+fn remove(place: &Place) -> Result<(), Error> {
+    let path = segment_path(&place.folder, place.segment);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(&path, error)),
+        _ => sync_folder(&place.folder).map_err(|error| Error::file(&place.folder, error)),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::frame::{Encoder, End, Tail, scan};
     use super::*;
+    use crate::io::faulty::{Fault, Faulty};
     use crate::io::{Mode, open};
 
     fn begun(place: &Place, io: &mut dyn BlockIo) -> Segment {
-        Segment::begin(place, io).map_err(Error::from).unwrap()
+        Segment::begin(place, io).unwrap_or_else(|_| panic!("{place:?}"))
     }
 
     /// Commits of all sizes, of which each is read back from what the file then holds.
@@ -201,6 +201,31 @@ mod tests {
         segment.close().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(scan(&bytes, Tail::MustBeWhole, |_, _| Ok(())).unwrap(), End::Whole);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_segment_that_has_no_room_and_one_that_is_there_stays() {
+        let folder = std::env::temp_dir().join(format!("uru-segment-full-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut begun = 0;
+        for seed in 0..40u64 {
+            let drawn = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut io = Faulty::new(open(Mode::Pread).unwrap(), Fault::Full, 2, drawn);
+            let durability = if seed % 4 < 2 { Durability::Fsync } else { Durability::Relaxed };
+            let place = Place { folder: folder.clone(), segment: seed, durability };
+            let path = segment_path(&folder, seed);
+            match Segment::begin(&place, &mut io) {
+                Err(unbegun) => assert!(matches!(unbegun, Unbegun::Full(_)) && !path.exists(), "{seed}"),
+                Ok(_) => {
+                    begun += 1;
+                    let again = Segment::begin(&place, &mut *open(Mode::Pread).unwrap());
+                    assert!(matches!(again, Err(Unbegun::Failed(_))) && path.exists(), "{seed}");
+                }
+            }
+        }
+        assert!((5..35).contains(&begun), "{begun}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

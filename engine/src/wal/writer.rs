@@ -3,8 +3,8 @@
 //!
 //! When the disk is full the frame is held and written again, at the same place, until there is room: its
 //! commits fail, but what they changed in heads is in the log before anything that comes later. Others
-//! are to be refused meanwhile, see [`Writer::refusal`]. A segment that can't be begun, as there is no room
-//! for it, is removed, and the one before goes on; the first one is tried again until there is room.
+//! are to be refused meanwhile, see [`Writer::refusal`]. Of a segment that can't be begun nothing is left, and the
+//! one before goes on; where there is no room for the first one it is tried again until there is.
 //!
 //! After any other write or sync of a frame that failed nothing is written any more: what the file holds is not
 //! known, and the pages that could not be written may be gone. Whoever asks is refused until a restart
@@ -112,7 +112,7 @@ impl Writer {
             match Segment::begin(&place, &mut *io) {
                 Ok(begun) => segment = Some(begun),
                 Err(Unbegun::Full(_)) => own.is_full.store(true, Ordering::Release),
-                Err(Unbegun::Failed(error)) => return drop(ready.send(Err(error))),
+                Err(Unbegun::Failed(error) | Unbegun::Left(error)) => return drop(ready.send(Err(error))),
             }
             let _ = ready.send(Ok(()));
             let begun = segment.or_else(|| begin_when_there_is_room((&place, &mut *io), (&inbox, &own), &mut held));
@@ -239,15 +239,13 @@ fn begin_when_there_is_room(
             continue;
         }
         tried = Instant::now();
-        // Half of it may be there.
-        let begun = Segment::remove(place).map_err(Unbegun::Failed).and_then(|()| Segment::begin(place, io));
-        match begun {
+        match Segment::begin(place, io) {
             Ok(segment) => {
                 shared.is_full.store(!held.is_empty(), Ordering::Release);
                 return Some(segment);
             }
             Err(Unbegun::Full(_)) => {}
-            Err(Unbegun::Failed(_)) => {
+            Err(Unbegun::Failed(_) | Unbegun::Left(_)) => {
                 shared.is_broken.store(true, Ordering::Release);
                 inbox.iter().for_each(|message| match message {
                     Message::Commit(_, done) => done(Err(broken())),
@@ -454,10 +452,8 @@ impl Loop {
         let next = Place { segment: self.place.segment + 1, ..self.place.clone() };
         match Segment::begin(&next, &mut *self.io) {
             Ok(segment) => (self.segment, self.place) = (segment, next),
-            Err(error) => {
-                Segment::remove(&next).map_err(|error| self.end(error))?;
-                return Err(error.into());
-            }
+            Err(Unbegun::Full(error) | Unbegun::Failed(error)) => return Err(error),
+            Err(Unbegun::Left(error)) => return Err(self.end(error)),
         }
         Ok(self.place.segment)
     }
