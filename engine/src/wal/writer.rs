@@ -11,8 +11,8 @@
 //! has replayed what there is.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,8 @@ pub struct WalCounters {
 
 #[derive(Debug, Default)]
 struct Shared {
-    is_broken: AtomicBool,
+    /// Why nothing is written any more.
+    broken: OnceLock<Error>,
     is_full: AtomicBool,
     commits: AtomicU64,
     frames: AtomicU64,
@@ -142,7 +143,12 @@ impl Writer {
 
     /// Whether a write has failed, so that nothing is written any more.
     pub fn is_broken(&self) -> bool {
-        self.shared.is_broken.load(Ordering::Acquire)
+        self.broken().is_some()
+    }
+
+    /// Why nothing is written any more, if a write has failed.
+    pub fn broken(&self) -> Option<Error> {
+        self.shared.broken.get().cloned()
     }
 
     /// Whether frames are held as the disk is full.
@@ -152,10 +158,7 @@ impl Writer {
 
     /// Why nothing is taken now; `None` when it is. To be asked before a change that is to be recorded.
     pub fn refusal(&self) -> Option<Error> {
-        if self.is_broken() {
-            return Some(broken());
-        }
-        self.is_full().then(full)
+        self.broken().or_else(|| self.is_full().then(full))
     }
 
     /// What it has done.
@@ -175,10 +178,7 @@ impl Writer {
         let messages = self.messages.as_ref().expect("the channel is open as long as the writer lives");
         if let Err(unsent) = messages.send(message) {
             // The thread has ended, which it does by a panic alone; that ends the process elsewhere.
-            match unsent.0 {
-                Message::Commit(_, done) => done(Err(broken())),
-                Message::Rotate(done) => done(Err(broken())),
-            }
+            unsent.0.refuse(broken("its thread has ended"));
         }
         self.wake();
     }
@@ -188,6 +188,24 @@ impl Writer {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
+    }
+}
+
+impl Message {
+    fn refuse(self, why: Error) {
+        match self {
+            Self::Commit(_, done) => done(Err(why)),
+            Self::Rotate(done) => done(Err(why)),
+        }
+    }
+}
+
+impl Shared {
+    /// Lets nothing be written any more, because of `error`; gives what is told to all who ask.
+    fn end(&self, error: &Error) -> Error {
+        let why = self.broken.get_or_init(|| broken(error.message())).clone();
+        self.is_full.store(false, Ordering::Release);
+        why
     }
 }
 
@@ -204,8 +222,8 @@ impl Drop for Writer {
     }
 }
 
-fn broken() -> Error {
-    let message = "the WAL could not be written (its disk has failed): nothing is taken until a restart";
+fn broken(why: &str) -> Error {
+    let message = format!("the WAL could not be written ({why}): nothing is taken until a restart");
     Error::new(ErrorKind::Unavailable, message)
 }
 
@@ -245,12 +263,9 @@ fn begin_when_there_is_room(
                 return Some(segment);
             }
             Err(Unbegun::Full(_)) => {}
-            Err(Unbegun::Failed(_) | Unbegun::Left(_)) => {
-                shared.is_broken.store(true, Ordering::Release);
-                inbox.iter().for_each(|message| match message {
-                    Message::Commit(_, done) => done(Err(broken())),
-                    Message::Rotate(done) => done(Err(broken())),
-                });
+            Err(Unbegun::Failed(error) | Unbegun::Left(error)) => {
+                let why = shared.end(&error);
+                inbox.iter().for_each(|message| message.refuse(why.clone()));
                 return None;
             }
         }
@@ -289,7 +304,7 @@ impl Loop {
                 }
             }
         }
-        if !self.shared.is_broken.load(Ordering::Acquire) {
+        if self.shared.broken.get().is_none() {
             // Nobody waits for it; replay finds what there is.
             let _ = self.write_held();
             let _ = self.segment.close();
@@ -339,7 +354,7 @@ impl Loop {
 
     /// How long to wait for messages before there is other work; `None`: for ever.
     fn rest(&self) -> Option<Duration> {
-        if self.shared.is_broken.load(Ordering::Acquire) {
+        if self.shared.broken.get().is_some() {
             return None;
         }
         if !self.held.is_empty() {
@@ -350,8 +365,10 @@ impl Loop {
 
     /// Makes a relaxed log durable, and writes what is held.
     fn catch_up(&mut self) {
-        if self.dirty_since.is_some() && self.sync().is_err() {
-            self.shared.is_broken.store(true, Ordering::Release);
+        if self.dirty_since.is_some()
+            && let Err(error) = self.sync()
+        {
+            self.shared.end(&error);
             return;
         }
         // Whoever waited for it was told that it failed.
@@ -401,7 +418,7 @@ impl Loop {
         let frame = encoder.frame(records);
         // Behind what is held, or held with it.
         let written = self.write_held().and_then(|()| self.write_frame(frame));
-        if written.is_err() && !self.shared.is_broken.load(Ordering::Acquire) {
+        if written.is_err() && self.shared.broken.get().is_none() {
             self.held.push_back(frame.to_vec());
         }
         self.encoder = encoder;
@@ -427,9 +444,12 @@ impl Loop {
             self.dirty_since.get_or_insert(started);
         }
         if let Err(failure) = self.segment.append(frame, &mut *self.io) {
-            let state = if failure.is_full() { &self.shared.is_full } else { &self.shared.is_broken };
-            state.store(true, Ordering::Release);
-            return Err(failure.to_error(self.segment.file()));
+            let error = failure.to_error(self.segment.file());
+            if !failure.is_full() {
+                return Err(self.shared.end(&error));
+            }
+            self.shared.is_full.store(true, Ordering::Release);
+            return Err(error);
         }
         self.shared.frames.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
@@ -448,25 +468,19 @@ impl Loop {
         self.refusal()?;
         self.write_held()?;
         self.dirty_since = None;
-        self.segment.close().map_err(|error| self.end(error))?;
+        self.segment.close().map_err(|error| self.shared.end(&error))?;
         let next = Place { segment: self.place.segment + 1, ..self.place.clone() };
         match Segment::begin(&next, &mut *self.io) {
             Ok(segment) => (self.segment, self.place) = (segment, next),
             Err(Unbegun::Full(error) | Unbegun::Failed(error)) => return Err(error),
-            Err(Unbegun::Left(error)) => return Err(self.end(error)),
+            Err(Unbegun::Left(error)) => return Err(self.shared.end(&error)),
         }
         Ok(self.place.segment)
     }
 
     /// Why nothing is written any more.
     fn refusal(&self) -> Result<(), Error> {
-        if self.shared.is_broken.load(Ordering::Acquire) { Err(broken()) } else { Ok(()) }
-    }
-
-    /// Lets nothing be written any more.
-    fn end(&self, error: Error) -> Error {
-        self.shared.is_broken.store(true, Ordering::Release);
-        error
+        self.shared.broken.get().map_or(Ok(()), |why| Err(why.clone()))
     }
 }
 
@@ -523,6 +537,26 @@ mod tests {
             drop(writer);
             assert_eq!(folder.read().unwrap().0, (0..40).collect::<Vec<_>>(), "{seed}");
         }
+    }
+
+    #[test]
+    fn a_log_that_fails_while_it_waits_for_room_says_why_and_is_not_full_any_more() {
+        let folder = Folder::new("fails");
+        let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
+        let open: OpenIo = Box::new(|| Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, Fault::Full, 1, 1))));
+        let writer = Writer::start(place, open).unwrap();
+        assert!(writer.is_full() && !writer.is_broken());
+        std::fs::remove_dir_all(&folder.0).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !writer.is_broken() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!writer.is_full());
+        let why = writer.refusal().unwrap();
+        assert!(why.message().contains(&*folder.0.to_string_lossy()) && why.message().contains("No such file"), "{why}");
+        let (done, is_done) = crossbeam_channel::bounded(1);
+        writer.commit(floats(1), Box::new(move |outcome| drop(done.send(outcome))));
+        assert_eq!(is_done.recv().unwrap(), Err(why));
     }
 
     #[test]

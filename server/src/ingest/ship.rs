@@ -255,9 +255,9 @@ impl Shipper {
 
     fn report_writers(&self) {
         let counters = self.ingest.counters();
-        if counters.broken_partitions > 0 {
+        if let Some(error) = self.ingest.broken() {
             let partitions = counters.broken_partitions;
-            tracing::error!(partitions, "a WAL could not be written: its series are refused until a restart");
+            tracing::error!(partitions, %error, "a WAL could not be written: its series are refused until a restart");
         }
         if counters.full_partitions > 0 {
             let partitions = counters.full_partitions;

@@ -527,6 +527,11 @@ impl Ingest {
         counters
     }
 
+    /// Why a partition takes nothing until a restart; of several, one.
+    pub fn broken(&self) -> Option<Error> {
+        self.writers.iter().find_map(|writer| writer.broken())
+    }
+
     /// Number of partitions.
     pub fn partitions(&self) -> usize {
         self.writers.len()
