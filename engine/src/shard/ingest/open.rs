@@ -252,13 +252,16 @@ fn has_blocks(folder: &Path, blocks: &[BlockId]) -> bool {
 
 /// Makes it durable that `cuts` were made: a later start may not find their blocks any more.
 fn record(cuts: &[(u32, Cut)], writer: &Writer) -> Result<(), Error> {
+    if cuts.is_empty() {
+        return Ok(());
+    }
     let mut recorder = Recorder::default();
     cuts.iter().for_each(|(tenant, cut)| recorder.cut(*tenant, cut));
     let (sender, receiver) = flume::bounded(1);
     writer.commit(recorder.take(), Box::new(move |done| drop(sender.send(done))));
     match answer(receiver.recv())? {
-        // It is held, and in the log before anything else.
-        Err(_) if writer.is_full() => Ok(()),
+        // The disk is full, or was then: it is held, and in the log before anything else.
+        Err(_) if !writer.is_broken() => Ok(()),
         outcome => outcome,
     }
 }
