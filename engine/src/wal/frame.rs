@@ -178,6 +178,11 @@ fn checked(bytes: &[u8], at: usize) -> Result<(&[u8], usize), Corrupt> {
     Ok((stored, at + FRAME_HEADER_LEN + stored_len))
 }
 
+/// Bytes of the records in `frame`, which is whole.
+pub(super) fn raw_len(frame: &[u8]) -> usize {
+    lens(frame).1
+}
+
 fn lens(header: &[u8]) -> (usize, usize) {
     let word =
         |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_le_bytes(*word));

@@ -66,14 +66,22 @@ pub struct WalCounters {
     pub commits: u64,
     /// Frames written, each for all commits that waited.
     pub frames: u64,
-    /// Bytes of records.
+    /// Bytes of records written.
     pub raw_bytes: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Bytes by which frames were shorter than their records; those that were not count nothing.
+    pub saved_bytes: u64,
     /// Microseconds spent in writing and syncing.
     pub write_us: u64,
-    /// Commits that failed.
+    /// Writes that are durable when they are done, and syncs of a relaxed log.
+    pub syncs: u64,
+    /// Microseconds that these took.
+    pub sync_us: u64,
+    /// Frames that could not be written when they came.
     pub failed: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
 }
 
 #[derive(Debug, Default)]
@@ -85,8 +93,12 @@ struct Shared {
     frames: AtomicU64,
     raw_bytes: AtomicU64,
     bytes: AtomicU64,
+    saved_bytes: AtomicU64,
     write_us: AtomicU64,
+    syncs: AtomicU64,
+    sync_us: AtomicU64,
     failed: AtomicU64,
+    failed_commits: AtomicU64,
 }
 
 /// A log that is written.
@@ -169,8 +181,12 @@ impl Writer {
             frames: load(&self.shared.frames),
             raw_bytes: load(&self.shared.raw_bytes),
             bytes: load(&self.shared.bytes),
+            saved_bytes: load(&self.shared.saved_bytes),
             write_us: load(&self.shared.write_us),
+            syncs: load(&self.shared.syncs),
+            sync_us: load(&self.shared.sync_us),
             failed: load(&self.shared.failed),
+            failed_commits: load(&self.shared.failed_commits),
         }
     }
 
@@ -201,6 +217,16 @@ impl Message {
 }
 
 impl Shared {
+    /// Something was written since `started`, or only given to the operating system.
+    fn took(&self, started: Instant, is_synced: bool) {
+        let us = started.elapsed().as_micros() as u64;
+        self.write_us.fetch_add(us, Ordering::Relaxed);
+        if is_synced {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            self.sync_us.fetch_add(us, Ordering::Relaxed);
+        }
+    }
+
     /// Lets nothing be written any more, because of `error`; gives what is told to all who ask.
     fn end(&self, error: &Error) -> Error {
         let why = self.broken.get_or_init(|| broken(error.message())).clone();
@@ -246,8 +272,9 @@ fn begin_when_there_is_room(
             Ok(Message::Commit(records, done)) => {
                 if !records.is_empty() {
                     held.push_back(encoder.frame(&[records]).to_vec());
+                    shared.failed.fetch_add(1, Ordering::Relaxed);
                 }
-                shared.failed.fetch_add(1, Ordering::Relaxed);
+                shared.failed_commits.fetch_add(1, Ordering::Relaxed);
                 done(Err(full()));
             }
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -396,14 +423,13 @@ impl Loop {
     fn commit(&mut self, records: &[Vec<u8>], waiting: Vec<Done>) {
         let outcome = self.refusal().and_then(|()| self.write(records));
         if outcome.is_err() {
-            self.shared.failed.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+            self.shared.failed_commits.fetch_add(waiting.len() as u64, Ordering::Relaxed);
         }
         waiting.into_iter().for_each(|done| done(outcome.clone()));
     }
 
     fn write(&mut self, records: &[Vec<u8>]) -> Result<(), Error> {
-        let raw_bytes: usize = records.iter().map(Vec::len).sum();
-        if raw_bytes == 0 {
+        if records.iter().all(Vec::is_empty) {
             return self.write_held();
         }
         if self.segment.end() > self.rotate_at && self.held.is_empty() {
@@ -412,14 +438,16 @@ impl Loop {
             self.refusal()?;
             self.rotate_at = begun.map_or(self.segment.end() + OVERTIME_BYTES, |_| SEGMENT_BYTES_MAX);
         }
-        self.shared.raw_bytes.fetch_add(raw_bytes as u64, Ordering::Relaxed);
         // In one frame, so that what a write that was cut off leaves is never a whole frame behind another.
         let mut encoder = std::mem::take(&mut self.encoder);
         let frame = encoder.frame(records);
         // Behind what is held, or held with it.
         let written = self.write_held().and_then(|()| self.write_frame(frame));
-        if written.is_err() && self.shared.broken.get().is_none() {
-            self.held.push_back(frame.to_vec());
+        if written.is_err() {
+            self.shared.failed.fetch_add(1, Ordering::Relaxed);
+            if self.shared.broken.get().is_none() {
+                self.held.push_back(frame.to_vec());
+            }
         }
         self.encoder = encoder;
         written
@@ -451,15 +479,21 @@ impl Loop {
             self.shared.is_full.store(true, Ordering::Release);
             return Err(error);
         }
+        let (raw_len, len) = (frame::raw_len(frame) as u64, frame.len() as u64);
         self.shared.frames.fetch_add(1, Ordering::Relaxed);
-        self.shared.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        self.shared.write_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.shared.raw_bytes.fetch_add(raw_len, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(len, Ordering::Relaxed);
+        self.shared.saved_bytes.fetch_add(raw_len.saturating_sub(len), Ordering::Relaxed);
+        self.shared.took(started, self.place.durability == Durability::Fsync);
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Error> {
+        let started = Instant::now();
         self.dirty_since = None;
-        self.segment.sync(&mut *self.io)
+        self.segment.sync(&mut *self.io)?;
+        self.shared.took(started, true);
+        Ok(())
     }
 
     /// Begins the next segment. Where that fails the one before goes on; where it can't, as what is left of
@@ -491,18 +525,24 @@ mod tests {
     use crate::io::faulty::{Fault, Faulty};
     use crate::io::{self, Mode};
 
+    /// Commits `records`; gives what became of it.
+    fn commit(writer: &Writer, records: Vec<u8>) -> Result<(), Error> {
+        let (done, is_done) = crossbeam_channel::bounded(1);
+        writer.commit(records, Box::new(move |outcome| drop(done.send(outcome))));
+        is_done.recv().unwrap()
+    }
+
     /// Commits and rotates; gives the times that were acknowledged.
     fn write(writer: &Writer, from: i64) -> Vec<i64> {
         let mut acknowledged = Vec::new();
         for time in from..from + 40 {
-            let (done, is_done) = crossbeam_channel::bounded(1);
             if time % 3 == 0 {
+                let (done, is_done) = crossbeam_channel::bounded(1);
                 writer.rotate(move |outcome| drop(done.send(outcome.map(drop))));
                 drop(is_done.recv().unwrap());
                 continue;
             }
-            writer.commit(floats(time), Box::new(move |outcome| drop(done.send(outcome))));
-            acknowledged.extend(is_done.recv().unwrap().is_ok().then_some(time));
+            acknowledged.extend(commit(writer, floats(time)).is_ok().then_some(time));
         }
         acknowledged
     }
@@ -524,9 +564,7 @@ mod tests {
                 let (begun, is_begun) = crossbeam_channel::bounded(1);
                 writer.rotate(move |outcome| drop(begun.send(outcome)));
                 not_begun += usize::from(is_begun.recv().unwrap().is_err() && is_clear);
-                let (done, is_done) = crossbeam_channel::bounded(1);
-                writer.commit(floats(time), Box::new(move |outcome| drop(done.send(outcome))));
-                refused += usize::from(is_done.recv().unwrap().is_err());
+                refused += usize::from(commit(&writer, floats(time)).is_err());
             }
             assert!(refused > 0 && (not_begun > 0 || waits) && !writer.is_broken(), "{seed}");
             let deadline = Instant::now() + Duration::from_secs(60);
@@ -537,6 +575,46 @@ mod tests {
             drop(writer);
             assert_eq!(folder.read().unwrap().0, (0..40).collect::<Vec<_>>(), "{seed}");
         }
+    }
+
+    #[test]
+    fn counters_say_what_frames_saved_and_what_was_synced() {
+        for durability in [Durability::Fsync, Durability::Relaxed] {
+            let folder = Folder::new("counters");
+            let place = Place { folder: folder.0.clone(), segment: 0, durability };
+            let writer = Writer::start(place, Box::new(|| io::open(Mode::Pread))).unwrap();
+            commit(&writer, vec![0; 10_000]).unwrap();
+            let saved = writer.counters().saved_bytes;
+            assert_eq!(saved, 10_000 - writer.counters().bytes);
+            // A frame of few bytes is longer than they are.
+            (0..9).for_each(|time| commit(&writer, floats(time)).unwrap());
+            let counters = writer.counters();
+            assert_eq!((counters.frames, counters.saved_bytes), (10, saved));
+            if durability == Durability::Fsync {
+                assert_eq!((counters.syncs, counters.sync_us), (10, counters.write_us));
+                continue;
+            }
+            assert!(counters.syncs < 10, "{counters:?}");
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while writer.counters().syncs == 0 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let counters = writer.counters();
+            assert!(counters.syncs > 0 && counters.sync_us <= counters.write_us, "{counters:?}");
+        }
+    }
+
+    #[test]
+    fn frames_that_fail_are_counted_and_the_commits_in_them_apart() {
+        let folder = Folder::new("failed");
+        let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
+        let open: OpenIo = Box::new(|| Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, Fault::Full, 1, 1))));
+        let writer = Writer::start(place, open).unwrap();
+        for records in [floats(1), Vec::new(), floats(2)] {
+            assert!(commit(&writer, records).is_err());
+        }
+        let counters = writer.counters();
+        assert_eq!((counters.failed, counters.failed_commits), (2, 3));
     }
 
     #[test]
@@ -553,10 +631,11 @@ mod tests {
         }
         assert!(!writer.is_full());
         let why = writer.refusal().unwrap();
-        assert!(why.message().contains(&*folder.0.to_string_lossy()) && why.message().contains("No such file"), "{why}");
-        let (done, is_done) = crossbeam_channel::bounded(1);
-        writer.commit(floats(1), Box::new(move |outcome| drop(done.send(outcome))));
-        assert_eq!(is_done.recv().unwrap(), Err(why));
+        assert!(
+            why.message().contains(&*folder.0.to_string_lossy()) && why.message().contains("No such file"),
+            "{why}"
+        );
+        assert_eq!(commit(&writer, floats(1)), Err(why));
     }
 
     #[test]

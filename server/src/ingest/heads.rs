@@ -235,12 +235,12 @@ const OF_LOGS: [OfLogs; 19] = [
         |counters| counters.full_partitions as f64,
     ),
     ("uru_receive_wal_failed_commits", "Commits that the WAL could not make durable", Kind::Counter, |counters| {
-        counters.wal.failed as f64
+        counters.wal.failed_commits as f64
     }),
     ("uru_receive_wal_commits", "Commits, of which several are written at once", Kind::Counter, |counters| {
         counters.wal.commits as f64
     }),
-    ("uru_receive_wal_writes", "Writes to the WAL, each made durable", Kind::Counter, |counters| {
+    ("uru_receive_wal_writes", "Writes to the WAL", Kind::Counter, |counters| {
         counters.wal.frames as f64
     }),
     ("uru_receive_wal_bytes", "Bytes written to the WAL", Kind::Counter, |counters| counters.wal.bytes as f64),
@@ -313,18 +313,17 @@ fn encode_logs(
         }
     }
     let saved = Counters::default();
-    let fewer = counters.wal.raw_bytes.saturating_sub(counters.wal.bytes);
-    saved.get_or_create(&vec![("compression", "snappy".to_owned())]).inc_by(fewer);
+    saved.get_or_create(&vec![("compression", "snappy".to_owned())]).inc_by(counters.wal.saved_bytes);
     let help = "Total number of bytes saved by the optional record compression, of all tenants";
     saved.encode(encoder.encode_descriptor(&tsdb("wal_record_bytes_saved"), help, None, saved.metric_type())?)?;
     let size = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
     let help = "Size of the write log directories, of all tenants";
     size.encode(encoder.encode_descriptor(&tsdb("wal_storage_size_bytes"), help, None, size.metric_type())?)?;
-    let (seconds, writes) = (counters.wal.write_us as f64 / 1e6, counters.wal.frames);
-    let help = "Duration of writing and syncing the write log, of all tenants";
+    let (seconds, syncs) = (counters.wal.sync_us as f64 / 1e6, counters.wal.syncs);
+    let help = "Duration of writes to the write log that are durable when they are done, and of syncs, of all tenants";
     let name = tsdb("wal_fsync_duration_seconds");
     let mut synced = encoder.encode_descriptor(&name, help, None, MetricType::Unknown)?;
-    synced.encode_histogram::<NoLabelSet>(seconds, writes, &[], None)
+    synced.encode_histogram::<NoLabelSet>(seconds, syncs, &[], None)
 }
 
 fn encode_counts(

@@ -510,8 +510,12 @@ impl Ingest {
             counters.wal.frames += own.frames;
             counters.wal.raw_bytes += own.raw_bytes;
             counters.wal.bytes += own.bytes;
+            counters.wal.saved_bytes += own.saved_bytes;
             counters.wal.write_us += own.write_us;
+            counters.wal.syncs += own.syncs;
+            counters.wal.sync_us += own.sync_us;
             counters.wal.failed += own.failed;
+            counters.wal.failed_commits += own.failed_commits;
         }
         for replayed in &self.replayed {
             counters.replayed_frames += replayed.frames;

@@ -332,6 +332,27 @@ fn reads_see_whole_samples_while_writes_go_on() {
     });
 }
 
+#[test]
+fn a_folder_on_a_full_disk_is_opened_as_often_as_one_likes() {
+    let folder = Folder::new();
+    let pool = pool(2);
+    drop(append(&Ingest::open(&pool, folder.options()).unwrap(), 8, STEP).unwrap());
+    let open_io = |_| -> OpenIo {
+        Box::new(|| Ok(Box::new(Faulty::new(io::open(io::Mode::Pread)?, Fault::Full, 1, 1)) as Box<dyn BlockIo>))
+    };
+    let files = || [0, 1].map(|partition| list(&folder.0.join(format!(".uru/wal/{partition:03}"))).unwrap());
+    let before = files();
+    for _ in 0..3 {
+        let ingest = Ingest::open_with(&pool, folder.options(), open_io).unwrap();
+        expect(&read(&ingest), 8, &[STEP]);
+        assert!(append(&ingest, 8, 2 * STEP).is_err());
+        let counters = ingest.counters();
+        assert_eq!((counters.full_partitions, counters.broken_partitions, counters.wal.commits), (2, 0, 0));
+        drop(ingest);
+        assert_eq!(files(), before);
+    }
+}
+
 /// Opens the folder with a disk that fails, appends until it does, then opens it with a sound disk: what
 /// was acknowledged is there, once.
 fn survives(fault: Fault, seed: u64) {
