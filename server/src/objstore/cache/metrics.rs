@@ -2,11 +2,9 @@
 //! index cache. An item is a page; of the index cache those of indexes, of the caching bucket those of
 //! segments.
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use engine::bucket::BlockObject;
 use foyer::{Event, EventListener, HybridCache, Source};
 use prometheus_client::collector::Collector;
@@ -18,7 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::config::CacheConfig;
-use super::pages::{KEY_BYTES, PageKey};
+use super::pages::{KEY_BYTES, Page, PageKey};
 use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
 
 /// Upper bounds of the sizes of what is in the index cache, as in Thanos.
@@ -60,8 +58,21 @@ pub struct CacheMetrics {
     index_evicted: Counters,
     index_overflowed: Counters,
     index_sizes: Histograms,
-    /// Pages of indexes that are in memory, and their bytes.
-    index_pages: Arc<Mutex<HashMap<PageKey, usize>>>,
+    index_pages: Arc<IndexPages>,
+}
+
+/// The pages of indexes that are in memory, counted when it is asked for.
+#[derive(Debug, Default)]
+struct IndexPages {
+    items: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// A page of an index, which counts as one in memory for as long as this is there.
+#[derive(Debug)]
+pub(super) struct HeldPage {
+    among: Arc<IndexPages>,
+    len: u64,
 }
 
 impl Default for CacheMetrics {
@@ -206,8 +217,16 @@ impl CacheMetrics {
         registry.register_collector(Box::new(HeldIndexes(Arc::clone(&self.index_pages))));
     }
 
-    fn index_pages(&self) -> MutexGuard<'_, HashMap<PageKey, usize>> {
-        self.index_pages.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the page `key` of `len` bytes is to keep as long as it is in memory; of other objects than indexes
+    /// nothing is counted.
+    pub(super) fn held(&self, key: &PageKey, len: usize) -> Option<HeldPage> {
+        (key.object == BlockObject::Index).then(|| HeldPage::new(&self.index_pages, len as u64))
+    }
+
+    /// Pages of indexes that are in memory, and their bytes.
+    #[cfg(test)]
+    pub(super) fn index_pages(&self) -> (u64, u64) {
+        self.index_pages.count()
     }
 
     /// A range of `object` was read.
@@ -230,17 +249,9 @@ impl CacheMetrics {
     }
 
     /// A page was found.
-    pub(super) fn found(&self, source: Source, (key, len): (&PageKey, usize)) {
+    pub(super) fn found(&self, source: Source) {
         if source == Source::Disk {
             self.disk_hits.inc();
-            self.held(key, len);
-        }
-    }
-
-    /// A page is in memory from now on.
-    fn held(&self, key: &PageKey, len: usize) {
-        if key.object == BlockObject::Index {
-            self.index_pages().insert(*key, len);
         }
     }
 
@@ -251,7 +262,6 @@ impl CacheMetrics {
             self.index_added.get_or_create(&item_type()).inc();
             self.index_sizes.get_or_create(&item_type()).observe(len as f64);
         }
-        self.held(key, len);
     }
 
     /// A page was too long to be kept.
@@ -265,13 +275,9 @@ impl CacheMetrics {
 
 impl EventListener for CacheMetrics {
     type Key = PageKey;
-    type Value = Bytes;
+    type Value = Page;
 
-    fn on_leave(&self, reason: Event, key: &PageKey, _: &Bytes) {
-        // What is replaced is there still, under the same key.
-        if reason != Event::Replace && key.object == BlockObject::Index {
-            self.index_pages().remove(key);
-        }
+    fn on_leave(&self, reason: Event, key: &PageKey, _: &Page) {
         if reason == Event::Evict {
             self.memory_evicted.get_or_create(&cache_name()).inc();
             if key.object == BlockObject::Index {
@@ -281,17 +287,35 @@ impl EventListener for CacheMetrics {
     }
 }
 
-/// The pages of indexes that are in memory, counted when it is asked for.
+impl IndexPages {
+    /// How many there are, and their bytes.
+    fn count(&self) -> (u64, u64) {
+        (self.items.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl HeldPage {
+    fn new(among: &Arc<IndexPages>, len: u64) -> Self {
+        among.items.fetch_add(1, Ordering::Relaxed);
+        among.bytes.fetch_add(len, Ordering::Relaxed);
+        Self { among: Arc::clone(among), len }
+    }
+}
+
+impl Drop for HeldPage {
+    fn drop(&mut self) {
+        self.among.items.fetch_sub(1, Ordering::Relaxed);
+        self.among.bytes.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug)]
-struct HeldIndexes(Arc<Mutex<HashMap<PageKey, usize>>>);
+struct HeldIndexes(Arc<IndexPages>);
 
 impl Collector for HeldIndexes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (items, bytes) = {
-            let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            (pages.len(), pages.values().sum::<usize>())
-        };
-        let mut gauge = |name: &str, help: &str, value: usize| {
+        let (items, bytes) = self.0.count();
+        let mut gauge = |name: &str, help: &str, value: u64| {
             let gauge = ConstGauge::new(value as i64);
             let mut metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric.encode_family(&item_type())?)
@@ -299,12 +323,12 @@ impl Collector for HeldIndexes {
         gauge("items", "Current number of items in the index cache", items)?;
         gauge("items_size_bytes", "Current byte size of items in the index cache", bytes)?;
         let help = "Current byte size of items and their keys in the index cache";
-        gauge("total_size_bytes", help, bytes + items * KEY_BYTES)
+        gauge("total_size_bytes", help, bytes + items * KEY_BYTES as u64)
     }
 }
 
 /// What the memory part holds, read when it is asked for.
-pub(super) struct Held(pub HybridCache<PageKey, Bytes>);
+pub(super) struct Held(pub HybridCache<PageKey, Page>);
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use engine::bucket::BlockObject;
@@ -29,7 +29,7 @@ use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
 use super::config::CacheConfig;
-use super::metrics::{CacheMetrics, Held};
+use super::metrics::{CacheMetrics, Held, HeldPage};
 
 /// Name of the disk part's folder within the data folder.
 const FOLDER: &str = "cache";
@@ -134,6 +134,33 @@ impl Code for PageKey {
     }
 }
 
+/// A page that is kept.
+pub struct Page {
+    bytes: Bytes,
+    /// What counts it; set by whoever comes by first, as one that is read from the disk comes without.
+    held: OnceLock<Option<HeldPage>>,
+}
+
+impl From<Bytes> for Page {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, held: OnceLock::new() }
+    }
+}
+
+impl Code for Page {
+    fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
+        self.bytes.encode(writer)
+    }
+
+    fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
+        Bytes::decode(reader).map(Self::from)
+    }
+
+    fn estimated_size(&self) -> usize {
+        self.bytes.estimated_size()
+    }
+}
+
 /// Which editions of pages will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -153,7 +180,7 @@ struct Edition {
 
 /// Pages in memory and, where there is room for it, on disk.
 pub struct PageCache {
-    pages: HybridCache<PageKey, Bytes>,
+    pages: HybridCache<PageKey, Page>,
     /// By the first edition's key, of those pages that came damaged.
     editions: RwLock<HashMap<PageKey, Edition>>,
     /// How many editions there ever were: mostly there is none, and nobody takes the lock.
@@ -245,8 +272,9 @@ impl PageCache {
                 tracing::warn!(block = %key.block, %error, "cannot read a cached page, reading it from the bucket");
             });
             let entry = found.ok().flatten()?;
-            let page = entry.value().clone();
-            self.metrics.found(entry.source(), (key, page.len()));
+            self.metrics.found(entry.source());
+            self.hold(key, entry.value());
+            let page = entry.value().bytes.clone();
             (page.len() as u64 == key.page_len()).then_some(page)
         });
         join_all(each).await
@@ -254,7 +282,7 @@ impl PageCache {
 
     /// A page that is in memory.
     pub fn in_memory(&self, key: &PageKey) -> Option<Bytes> {
-        let page = self.pages.memory().get(key)?.value().clone();
+        let page = self.pages.memory().get(key)?.value().bytes.clone();
         (page.len() as u64 == key.page_len()).then_some(page)
     }
 
@@ -296,7 +324,14 @@ impl PageCache {
             return;
         }
         self.metrics.added(&key, page.len());
-        drop(self.pages.insert(key, Bytes::copy_from_slice(page)));
+        let page = Page::from(Bytes::copy_from_slice(page));
+        self.hold(&key, &page);
+        drop(self.pages.insert(key, page));
+    }
+
+    /// Counts a page as long as it is in memory.
+    fn hold(&self, key: &PageKey, page: &Page) {
+        page.held.get_or_init(|| self.metrics.held(key, page.bytes.len()));
     }
 
     /// Waits until what is on its way is on disk. Not to be called where futures are run.
@@ -319,7 +354,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     /// The memory part.
-    fn memory(&self) -> HybridCacheBuilderPhaseStorage<PageKey, Bytes, DefaultHasher> {
+    fn memory(&self) -> HybridCacheBuilderPhaseStorage<PageKey, Page, DefaultHasher> {
         let bytes = self.config.memory_bytes;
         HybridCacheBuilder::new()
             .with_name("bucket")
@@ -328,13 +363,13 @@ impl Opening<'_> {
             .with_event_listener(Arc::new(self.metrics.clone()))
             .memory(bytes as usize)
             .with_shards((bytes / (16 * self.config.page_bytes)).clamp(1, LOCKS_MAX) as usize)
-            .with_weighter(|_: &PageKey, page: &Bytes| KEY_BYTES + page.len())
+            .with_weighter(|_: &PageKey, page: &Page| KEY_BYTES + page.bytes.len())
             .storage()
             .with_spawner(self.spawner.clone())
     }
 
     /// Both parts.
-    async fn with_disk(&self) -> Result<HybridCache<PageKey, Bytes>, Error> {
+    async fn with_disk(&self) -> Result<HybridCache<PageKey, Page>, Error> {
         let bytes = self.config.disk_bytes;
         let folder = self.data_dir.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(|error| failed(self.data_dir, &error))?;
@@ -356,6 +391,49 @@ fn failed(data_dir: &Path, error: &dyn std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_indexes_count_as_long_as_they_are_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (page_bytes, pages) = (1000, 4000);
+        let config = CacheConfig {
+            memory_bytes: 4 << 20,
+            disk_bytes: 64 << 20,
+            page_bytes,
+            item_bytes_max: page_bytes,
+            requests_max: 0,
+        };
+        let budget = Budget::new("--store.memory-limit", 64 << 20);
+        let cache = PageCache::open(&config, folder.path(), &budget, &mut Registry::default()).unwrap().unwrap();
+        let key = |object, page| {
+            let object_len = page_bytes * u64::from(pages);
+            PageKey { block: BlockId(7), object, object_len, edition: 0, page_bytes: page_bytes as u32, page }
+        };
+        let (index, segment) = (|page| key(BlockObject::Index, page), |page| key(BlockObject::Segment(0), page));
+        // Half of them have room in memory; they come and go by what several threads insert and find at once.
+        std::thread::scope(|threads| {
+            for thread in 0..4 {
+                let cache = &cache;
+                threads.spawn(move || {
+                    for round in 0..3 * pages {
+                        let page = (round * 7 + thread * 1001) % pages;
+                        cache.insert(if round % 10 == 0 { segment(page) } else { index(page) }, &[1; 1000]);
+                        let back = [index((page + 2000) % pages), index(page)];
+                        drop(cache.handle.block_on(cache.get(&back)));
+                    }
+                });
+            }
+        });
+        cache.close();
+        // One that was read from the disk counts from when it is found.
+        let in_memory: Vec<PageKey> = (0..pages).map(index).filter(|key| cache.pages.memory().contains(key)).collect();
+        assert!(cache.metrics.index_pages().0 > 0 && in_memory.len() < pages as usize);
+        for key in &in_memory {
+            drop(cache.handle.block_on(cache.get(&[*key])));
+        }
+        let count = in_memory.len() as u64;
+        assert_eq!(cache.metrics.index_pages(), (count, count * page_bytes));
+    }
 
     #[test]
     fn keys_come_back_and_know_the_lengths_of_their_pages() {
