@@ -62,15 +62,25 @@ fn pretty(expr: &Expr, level: usize, out: &mut String) {
 /// The expression on one line, if it has room there. One of many nodes is not printed to find out: each is
 /// a letter at least.
 fn line(expr: &Expr) -> Option<String> {
-    let (mut left, mut seen) = (vec![expr], 0);
-    while let Some(next) = left.pop() {
-        seen += 1;
-        if seen > LINE_BYTES_MAX {
-            return None;
-        }
-        left.extend(next.children());
+    let nodes = nodes_up_to(LINE_BYTES_MAX + 1, expr);
+    if nodes > LINE_BYTES_MAX {
+        return None;
     }
     Some(expr.to_string()).filter(|line| line.len() <= LINE_BYTES_MAX)
+}
+
+/// How many nodes the expression consists of, if these are fewer than `most`, and otherwise `most`.
+fn nodes_up_to(most: usize, expr: &Expr) -> usize {
+    let (mut left, mut seen) = (vec![expr], 0);
+    while seen < most
+        && let Some(next) = left.pop()
+    {
+        seen += 1;
+        left.extend(next.children());
+    }
+    #[cfg(test)]
+    tests::SEEN.with(|all| all.set(all.get() + seen));
+    seen
 }
 
 fn aggregate(node: &Aggregate, level: usize, out: &mut String) {
@@ -110,18 +120,33 @@ fn push(part: impl Display, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::cell::Cell;
 
     use super::super::{HEIGHT_MAX, Options, parse, with_room};
     use super::*;
 
-    #[test]
-    fn a_chain_takes_no_longer_than_its_text_is_long() {
-        let query = format!("a{}", " + a".repeat(HEIGHT_MAX as usize - 1));
+    thread_local! {
+        /// Nodes that this thread has looked at to find out what has room on a line.
+        pub(super) static SEEN: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Lays out a chain of `terms`; gives how many nodes were looked at for it.
+    fn seen_in_chain(terms: u32) -> usize {
+        let query = format!("a{}", " + a".repeat(terms as usize - 1));
         let expr = parse(&query, Options::ALL).unwrap();
-        let begin = Instant::now();
-        let text = with_room(HEIGHT_MAX, || prettify(&expr)).unwrap();
-        assert!(text.len() > (HEIGHT_MAX as usize).pow(2) && begin.elapsed() < Duration::from_secs(1));
+        let work = || {
+            let before = SEEN.get();
+            (prettify(&expr), SEEN.get() - before)
+        };
+        let (text, seen) = with_room(terms, work).unwrap();
+        assert!(text.len() > (terms as usize).pow(2));
         assert_eq!(parse(&text, Options::ALL).unwrap().to_string(), query);
+        seen
+    }
+
+    #[test]
+    fn a_chain_of_twice_the_length_takes_twice_the_looks() {
+        let (half, whole) = (seen_in_chain(HEIGHT_MAX / 2), seen_in_chain(HEIGHT_MAX));
+        assert!(half > HEIGHT_MAX as usize && whole < 2 * half + half / 4, "{half}, then {whole}");
     }
 }
