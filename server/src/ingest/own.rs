@@ -136,6 +136,11 @@ impl Ingesting {
     }
 }
 
+/// What the page at `url` says; an error where it answers with one.
+async fn fetch(client: &reqwest::Client, url: &str) -> Result<String, reqwest::Error> {
+    client.get(url).send().await?.error_for_status()?.text().await
+}
+
 impl Started {
     async fn scrape(&self, own: &OwnTarget) {
         let instance = format!("127.0.0.1:{}", self.http.port());
@@ -144,7 +149,7 @@ impl Started {
         let target = [("job", "uru"), ("instance", instance.as_str())];
         loop {
             let (time, begin) = (SystemTime::now(), Instant::now());
-            let text = async { client.get(&url).send().await?.text().await }.await;
+            let text = fetch(&client, &url).await;
             let outcome = text.as_ref().map(drop).map_err(ToString::to_string);
             own.scraped((&url, &target), (time, begin.elapsed()), outcome);
             match text {
@@ -169,5 +174,30 @@ impl Started {
         let shipper =
             Shipper::new(Arc::clone(ingest), data_dir, Some((self.bucket.clone(), Transfer::default())), more);
         shipper.work(SHIP_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_answers_with_an_error_is_no_page() {
+        for (status, is_page) in [(200, true), (401, false), (500, false)] {
+            let answer = move || async move { (axum::http::StatusCode::from_u16(status).unwrap(), "up 1") };
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+            let serving = axum::serve(listener, Router::new().route("/metrics", axum::routing::get(answer)));
+            let serving = tokio::spawn(serving.into_future());
+            let page = fetch(&reqwest::Client::new(), &url).await;
+            assert_eq!(
+                page.map_err(|error| error.status().map(|status| status.as_u16())),
+                match is_page {
+                    true => Ok("up 1".to_owned()),
+                    false => Err(Some(status)),
+                }
+            );
+            serving.abort();
+        }
     }
 }
