@@ -158,17 +158,27 @@ fn with_summaries(openmetrics: &str) -> String {
 }
 
 /// Thanos has a gauge whose name is that of a counter without `_total`: to OpenMetrics these are one family, of
-/// which the first is told.
+/// which the counter is told.
 fn without_namesakes(openmetrics: &str) -> String {
-    let (mut text, mut told, mut is_told) = (String::with_capacity(openmetrics.len()), HashSet::new(), true);
+    let (mut text, mut counters) = (String::with_capacity(openmetrics.len()), HashSet::new());
+    // What a family begins with is told when its kind is known, which the next line tells.
+    let (mut help, mut is_told) = (None, true);
     for line in openmetrics.lines() {
-        if let Some(name) = line.strip_prefix("# HELP ").and_then(|rest| rest.split(' ').next()) {
-            is_told = told.insert(name);
+        if line.starts_with("# HELP ") {
+            help = Some(line);
+            continue;
         }
-        if is_told || line == "# EOF" {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            is_told = kind != "gauge" || !counters.contains(name);
+            if kind == "counter" {
+                counters.insert(name);
+            }
+        }
+        let lines = help.take().into_iter().chain([line]);
+        lines.filter(|_| is_told || line == "# EOF").for_each(|line| {
             text.push_str(line);
             text.push('\n');
-        }
+        });
     }
     text
 }
@@ -318,6 +328,9 @@ mod tests {
         let now = "# HELP x_queries Now.\n# TYPE x_queries gauge\nx_queries 0\n";
         assert_eq!(render(&registry, "*/*").1, ever("_total") + "x_queries_total 0\n" + now);
         assert_eq!(render(&registry, OPENMETRICS).1, ever("") + "x_queries_total 0\n# EOF\n");
+        // What is there twice otherwise is a mistake, to be seen.
+        registry.register("x_queries", "Again", Counter::<u64>::default());
+        assert!(render(&registry, OPENMETRICS).1.contains("# HELP x_queries Again.\n# TYPE x_queries counter\n"));
     }
 
     #[test]
