@@ -1,6 +1,6 @@
 //! Who sends: a header, the certificate of the client, or the default.
 
-use engine::shard::ingest::TENANT_BYTES_MAX;
+use engine::shard::ingest::check_tenant;
 use http::HeaderMap;
 
 use crate::edge::certificate::{ClientCertificate, SubjectField};
@@ -45,9 +45,7 @@ impl Tenancy {
 
 /// Whether a tenant can have a folder. The error is Thanos' sentence.
 pub fn check(tenant: &str) -> Result<(), String> {
-    let is_bad =
-        tenant.is_empty() || tenant.len() > TENANT_BYTES_MAX || tenant.contains(|c: char| c == '/' || c.is_control());
-    if is_bad { Err("tenant name not valid".into()) } else { Ok(()) }
+    check_tenant(tenant).map_err(|_| "tenant name not valid".into())
 }
 
 #[cfg(test)]

@@ -46,12 +46,13 @@ pub(super) fn tenant_folders(data: &Path) -> std::io::Result<Vec<(String, PathBu
 }
 
 /// Whether `tenant` can have a folder.
-pub(super) fn check_tenant(tenant: &str) -> Result<(), Error> {
+pub fn check_tenant(tenant: &str) -> Result<(), Error> {
     let is_broken =
         tenant.is_empty() || tenant.len() > TENANT_BYTES_MAX || tenant.chars().any(|c| c == '/' || c.is_control());
     if is_broken {
         return Err(Error::invalid(format!(
-            "tenant {tenant:?} can't be the name of a folder: 1 to {TENANT_BYTES_MAX} bytes, no slash"
+            "tenant {tenant:?} can't be the name of a folder: 1 to {TENANT_BYTES_MAX} bytes, no slash and no \
+             control character"
         )));
     }
     Ok(())

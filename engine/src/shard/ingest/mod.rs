@@ -34,7 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use blocks::LocalBlock;
 pub use cuts::CutCounters;
 pub use flush::{CutBlock, Flush};
-pub use folders::{TENANT_BYTES_MAX, tenant_folder};
+pub use folders::{TENANT_BYTES_MAX, check_tenant, tenant_folder};
 pub use partition::Partition;
 pub use read::ViewRequest;
 pub use source::HeadSource;
@@ -48,7 +48,6 @@ use crate::wal::folder::Replayed;
 use crate::wal::writer::OpenIo;
 use crate::wal::{Durability, WalCounters, Writer};
 use blocks::LocalBlocks;
-use folders::check_tenant;
 
 /// The folder within the data folder that is no tenant's.
 pub const OWN_FOLDER: &str = ".uru";
