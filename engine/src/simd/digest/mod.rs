@@ -25,7 +25,7 @@ const LANE: usize = 16;
 /// Bytes that go to all lanes at once.
 const STRIPE: usize = 4 * LANE;
 
-/// What a digest is made under; nobody can tell it from digests.
+/// What a digest is made under, to be shown to nobody, and neither are digests.
 #[derive(Clone, Debug)]
 pub struct Key([[u8; LANE]; 8]);
 
@@ -44,16 +44,25 @@ impl Key {
 
 /// Whether digests are faster than other hashes on `isa`.
 pub fn is_fast(isa: Isa) -> bool {
-    isa >= Isa::Avx2
+    isa >= Isa::Avx2 && has_aes()
+}
+
+/// Whether the machine has the instructions for rounds of AES, which no [`Isa`] asks for.
+#[inline]
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("aes");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// The digest of `bytes` under `key`.
 #[inline]
 pub fn digest(isa: Isa, key: &Key, bytes: &[u8]) -> u64 {
     match isa {
-        // SAFETY: these are only made by `detect`, which found AVX2 and AES.
+        // SAFETY: these are only made by `detect`, which found AVX2, and AES was found just now.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Avx512 => unsafe { avx2::digest(key, bytes) },
+        Isa::Avx2 | Isa::Avx512 if has_aes() => unsafe { avx2::digest(key, bytes) },
         _ => scalar::digest(key, bytes),
     }
 }
