@@ -13,9 +13,9 @@ use crate::simd::{self, digest};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesHash(pub u64);
 
-/// What tells apart series of one [`SeriesHash`]: another hash of their labels, under a key that is
-/// drawn by each process, so that nobody can make labels that share both. Heads compare it in place of
-/// the labels. Of ten million series two share it and the half of the other hash that heads keep with
+/// What tells apart series of one [`SeriesHash`]: another hash of their labels, under a key that is drawn by each
+/// process and shown to nobody. That makes it hard to find labels that share both on purpose, but not impossible:
+/// none of these hashes is a cryptographic one. Heads compare it in place of the labels. Of ten million series two share it and the half of the other hash that heads keep with
 /// a probability below 10^-15, which is less than that of a memory error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesCheck(pub u64);
