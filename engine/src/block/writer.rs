@@ -192,40 +192,40 @@ impl BlockWriter {
     /// Makes the block durable and gives it its name. `meta` describes it but for what is known here:
     /// counts, files and sizes are filled in. Returns the whole description.
     pub fn finish(self, meta: Meta) -> Result<Meta, Error> {
-        self.finish_as(meta, Durability::Synced)
+        self.finish_as(meta, Settling::Synced)
     }
 
     /// As [`BlockWriter::finish`], but the block is durable only after [`sync`].
     pub fn finish_unsynced(self, meta: Meta) -> Result<Meta, Error> {
-        self.finish_as(meta, Durability::Unsynced)
+        self.finish_as(meta, Settling::Unsynced)
     }
 
-    fn finish_as(self, mut meta: Meta, durability: Durability) -> Result<Meta, Error> {
+    fn finish_as(self, mut meta: Meta, settling: Settling) -> Result<Meta, Error> {
         let Self { folder, segments, index, stats, chunk_len_max, .. } = self;
         assert_eq!(meta.ulid, folder.id, "a block is described under its own id");
-        let finished = match durability {
-            Durability::Synced => segments.finish(),
-            Durability::Unsynced => segments.finish_unsynced(),
+        let finished = match settling {
+            Settling::Synced => segments.finish(),
+            Settling::Unsynced => segments.finish_unsynced(),
         };
         let segment_lens = finished.map_err(|error| Error::file(&folder.path, error))?;
         let (written, index_file) = index.finish()?;
-        if durability == Durability::Synced {
+        if settling == Settling::Synced {
             index_file.sync_all().map_err(|error| Error::file(&folder.path.join(name::INDEX), error))?;
         }
         meta.stats = stats;
         if meta.thanos.is_none() {
-            folder.write(name::TOMBSTONES, &Tombstones::default().to_bytes(), durability)?;
+            folder.write(name::TOMBSTONES, &Tombstones::default().to_bytes(), settling)?;
         }
         describe(&mut meta, &segment_lens, written, chunk_len_max);
-        folder.write(name::META, &meta.to_json(), durability)?;
-        folder.publish(durability)?;
+        folder.write(name::META, &meta.to_json(), settling)?;
+        folder.publish(settling)?;
         Ok(meta)
     }
 }
 
 /// Whether a block is durable when it gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Durability {
+enum Settling {
     Synced,
     Unsynced,
 }
@@ -309,25 +309,25 @@ impl Folder {
         Ok(Self { id, parent: parent.to_owned(), path, published: false })
     }
 
-    fn write(&self, file: &str, bytes: &[u8], durability: Durability) -> Result<(), Error> {
+    fn write(&self, file: &str, bytes: &[u8], settling: Settling) -> Result<(), Error> {
         let path = self.path.join(file);
         fs::write(&path, bytes).map_err(|error| Error::file(&path, error))?;
-        match durability {
-            Durability::Synced => sync_file(&path),
-            Durability::Unsynced => Ok(()),
+        match settling {
+            Settling::Synced => sync_file(&path),
+            Settling::Unsynced => Ok(()),
         }
     }
 
-    fn publish(mut self, durability: Durability) -> Result<(), Error> {
+    fn publish(mut self, settling: Settling) -> Result<(), Error> {
         let path = self.parent.join(self.id.to_string());
-        if durability == Durability::Synced {
+        if settling == Settling::Synced {
             sync_file(&self.path)?;
         }
         fs::rename(&self.path, &path).map_err(|error| Error::file(&path, error))?;
         self.published = true;
-        match durability {
-            Durability::Synced => sync_file(&self.parent),
-            Durability::Unsynced => Ok(()),
+        match settling {
+            Settling::Synced => sync_file(&self.parent),
+            Settling::Unsynced => Ok(()),
         }
     }
 }

@@ -94,7 +94,8 @@ impl JobStats {
     }
 }
 
-/// A block that was written.
+/// A block that was written, and has its name: a crash of the machine may take parts of it away until it was made
+/// durable, see [`super::settle_written`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
     /// Its meta.json.

@@ -116,4 +116,36 @@ mod tests {
         assert!(told.iter().all(|error| error == &told[0]), "{told:?}");
         std::fs::remove_dir_all(&parent).unwrap();
     }
+
+    #[test]
+    fn a_block_is_settled_when_all_of_it_is_there_and_can_be_synced() {
+        let parent = std::env::temp_dir().join(format!("uru-settle-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&parent));
+        std::fs::create_dir_all(&parent).unwrap();
+        let id = BlockId::from_parts(1, 9);
+        let mut writer = BlockWriter::create(&parent, id, Symbols::from_sorted(["a", "b"])).unwrap();
+        let mut data = Vec::new();
+        xor::encode(&[0, 9], &[1.0, 0.5], &mut data);
+        let chunk = ChunkData { min_time: 0, max_time: 9, encoding: Encoding::Xor, data: &data };
+        writer.add_labels(&Labels::from_pairs([("a", "b")]), &[chunk]).unwrap();
+        writer.finish_unsynced(Meta::new(id, 0, 10)).unwrap();
+        let dir = parent.join(id.to_string());
+        let settle = || settle_written(&dir, &Workers::threads(0));
+        settle().unwrap();
+        // What is only synced, and can't be.
+        let link = dir.join("nothing");
+        std::os::unix::fs::symlink(parent.join("gone"), &link).unwrap();
+        let error = settle().unwrap_err();
+        assert!(error.message().contains(&*link.to_string_lossy()), "{error}");
+        std::fs::remove_file(&link).unwrap();
+        for missing in ["chunks/000001", "index", "meta.json", "chunks"] {
+            let (place, aside) = (dir.join(missing), parent.join("aside"));
+            std::fs::rename(&place, &aside).unwrap();
+            let error = settle().unwrap_err();
+            assert!(error.message().contains(missing), "{missing}: {error}");
+            std::fs::rename(&aside, &place).unwrap();
+        }
+        settle().unwrap();
+        std::fs::remove_dir_all(&parent).unwrap();
+    }
 }

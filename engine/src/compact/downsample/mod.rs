@@ -49,8 +49,9 @@ impl Default for DownsampleOptions {
     }
 }
 
-/// Downsamples `source` to `resolution`, which is coarser, into the block of `target`. An index that is not sound is
-/// an error that says what is wrong with it; it is looked at while its series are read.
+/// Downsamples `source` to `resolution`, which is coarser, into the block of `target`, which is not durable
+/// yet, see [`Written`]. An index that is not sound is an error that says what is wrong with it; it is looked at while
+/// its series are read.
 pub fn downsample(
     source: SourceBlock,
     resolution: Resolution,

@@ -91,7 +91,7 @@ pub enum Merged {
     Empty,
 }
 
-/// Merges `sources` into the block of `target`.
+/// Merges `sources` into the block of `target`, which is not durable yet, see [`Written`].
 pub fn merge(
     mut sources: Vec<SourceBlock>,
     target: &Target,
@@ -113,7 +113,8 @@ pub fn merge(
     run(sources, meta, (target, options), watch)
 }
 
-/// Writes the block of `target` anew without what `repair` takes away. It keeps level and sources.
+/// Writes the block of `target` anew without what `repair` takes away. It keeps level and sources, and is not
+/// durable yet, see [`Written`].
 pub fn repair(source: SourceBlock, target: &Target, repair: Repair, watch: &dyn Watch) -> Result<Merged, Error> {
     let old = Arc::clone(source.meta());
     let mut meta = Meta { ulid: target.id, ..Meta::clone(&old) };
