@@ -145,7 +145,7 @@ fn otlp_in_both_encodings_is_kept_as_prometheus_would() {
     let packed = packed.finish().unwrap();
     let protobuf = "application/x-protobuf";
     for (time, answer) in [
-        (NOW, send_otlp(&uru, protobuf, None, &otlp(NOW).encode_to_vec())),
+        (NOW + 250, send_otlp(&uru, protobuf, None, &otlp(NOW + 250).encode_to_vec())),
         (NOW + 1000, send_otlp(&uru, protobuf, Some("gzip"), &packed)),
         (NOW + 2000, send_otlp(&uru, "application/json; charset=utf-8", None, otlp_json(NOW + 2000).as_bytes())),
     ] {
@@ -158,6 +158,8 @@ fn otlp_in_both_encodings_is_kept_as_prometheus_would() {
         (1, r#"__name__="latency_seconds_bucket",job="cart",le="0.5""#.to_owned())
     });
     assert_eq!(found[0].exemplars.len(), 3);
+    let oldest = "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds{tenant=\"default-tenant\"}";
+    assert_eq!(uru.metric(oldest), Some(NOW as f64 / 1000.0 + 0.25));
     for (content, body) in [(protobuf, "{}"), ("application/json", "{"), ("text/plain", "{}")] {
         assert_eq!(send_otlp(&uru, content, None, body.as_bytes()).status, 400, "{content} {body}");
     }

@@ -66,7 +66,7 @@ enum Kind {
 /// A gauge or counter of a tenant's heads and blocks, without `prometheus_tsdb_`.
 type OfTenant = (&'static str, &'static str, Kind, fn(&Kept) -> i64);
 
-const OF_TENANT: [OfTenant; 20] = [
+const OF_TENANT: [OfTenant; 19] = [
     ("head_series", "Total number of series in the head block", Kind::Gauge, |kept| kept.stats.series as i64),
     ("head_chunks", "Total number of chunks in the head block", Kind::Gauge, |kept| kept.stats.chunks as i64),
     ("head_min_time", "Minimum time bound of the head block", Kind::Gauge, |kept| kept.stats.min_time),
@@ -113,12 +113,6 @@ const OF_TENANT: [OfTenant; 20] = [
     ("exemplar_max_exemplars", "Total number of exemplars the exemplar storage can store", Kind::Gauge, |kept| {
         kept.exemplars_max as i64
     }),
-    (
-        "exemplar_last_exemplars_timestamp_seconds",
-        "The timestamp of the oldest exemplar stored in circular storage",
-        Kind::Gauge,
-        |kept| if kept.stats.exemplars_kept > 0 { kept.stats.exemplar_min_time / 1000 } else { 0 },
-    ),
     ("blocks_loaded", "Number of currently loaded data blocks", Kind::Gauge, |kept| kept.blocks as i64),
     ("lowest_timestamp", "Lowest timestamp value stored", Kind::Gauge, |kept| {
         kept.stats.min_time.min(kept.blocks_min_time)
@@ -240,9 +234,7 @@ const OF_LOGS: [OfLogs; 19] = [
     ("uru_receive_wal_commits", "Commits, of which several are written at once", Kind::Counter, |counters| {
         counters.wal.commits as f64
     }),
-    ("uru_receive_wal_writes", "Writes to the WAL", Kind::Counter, |counters| {
-        counters.wal.frames as f64
-    }),
+    ("uru_receive_wal_writes", "Writes to the WAL", Kind::Counter, |counters| counters.wal.frames as f64),
     ("uru_receive_wal_bytes", "Bytes written to the WAL", Kind::Counter, |counters| counters.wal.bytes as f64),
     ("uru_receive_wal_seconds", "Seconds spent in writing and syncing the WAL", Kind::Counter, |counters| {
         counters.wal.write_us as f64 / 1e6
@@ -290,7 +282,15 @@ impl Collector for HeadMetrics {
         }
         let help = "Seconds that the replay of the logs took, which are those of all tenants";
         let name = "prometheus_tsdb_data_replay_duration_seconds";
-        replays.encode(encoder.encode_descriptor(name, help, None, replays.metric_type())?)
+        replays.encode(encoder.encode_descriptor(name, help, None, replays.metric_type())?)?;
+        let oldest = FloatGauges::default();
+        for (labels, Kept { stats, .. }) in &kept {
+            let time_ms = if stats.exemplars_kept > 0 { stats.exemplar_min_time } else { 0 };
+            oldest.get_or_create(labels).set(time_ms as f64 / 1000.0);
+        }
+        let help = "The timestamp of the oldest exemplar stored in circular storage";
+        let name = "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds";
+        oldest.encode(encoder.encode_descriptor(name, help, None, oldest.metric_type())?)
     }
 }
 
