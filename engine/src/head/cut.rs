@@ -87,13 +87,15 @@ impl Head {
         let (ids, next) = self.part(from);
         for id in ids {
             let meta = &mut self.metas[id as usize];
-            let (chunks, bytes) = (&mut self.stats.chunks, &mut self.stats.chunk_bytes);
+            let (before, bytes) = (meta.closed.len(), &mut self.stats.chunk_bytes);
             meta.closed.retain(|chunk| {
                 let stays = chunk.min_time >= until;
-                *chunks -= u64::from(!stays);
                 *bytes -= if stays { 0 } else { chunk.data.len() as u64 };
                 stays
             });
+            let removed = (before - meta.closed.len()) as u64;
+            self.stats.chunks -= removed;
+            self.stats.chunks_removed += removed;
             meta.closed.shrink_to_fit();
         }
         next

@@ -133,6 +133,8 @@ pub struct HeadStats {
     pub series_removed: u64,
     /// Chunks, open ones among them.
     pub chunks: u64,
+    /// Chunks removed; there ever were as many as these and [`HeadStats::chunks`].
+    pub chunks_removed: u64,
     /// Bytes of closed chunks' data.
     pub chunk_bytes: u64,
     /// Samples appended; what was replayed is not counted again.

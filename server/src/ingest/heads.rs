@@ -78,10 +78,10 @@ const OF_TENANT: [OfTenant; 19] = [
         kept.stats.series_removed as i64
     }),
     ("head_chunks_created", "Total number of chunks created in the head", Kind::Counter, |kept| {
-        (kept.stats.chunks + kept.cuts.chunks_removed) as i64
+        kept.stats.chunks_created as i64
     }),
     ("head_chunks_removed", "Total number of chunks removed in the head", Kind::Counter, |kept| {
-        kept.cuts.chunks_removed as i64
+        kept.stats.chunks_removed as i64
     }),
     ("head_truncations", "Total number of head truncations attempted", Kind::Counter, |kept| {
         kept.cuts.truncations as i64

@@ -17,8 +17,6 @@ pub struct CutCounters {
     pub took_ms: Distribution,
     /// What the blocks' chunks are like.
     pub chunks: ChunkShapes,
-    /// Chunks that left the heads.
-    pub chunks_removed: u64,
     /// How often samples that are in blocks left the heads.
     pub truncations: u64,
     /// How often series that nothing is left of were removed.
@@ -30,8 +28,8 @@ pub struct CutCounters {
 impl Default for CutCounters {
     fn default() -> Self {
         let (took_ms, chunks) = (Distribution::of_durations_ms(), ChunkShapes::default());
-        let (looks, blocks, failed, chunks_removed, truncations, sweeps, sweep_ns) = Default::default();
-        Self { looks, blocks, failed, took_ms, chunks, chunks_removed, truncations, sweeps, sweep_ns }
+        let (looks, blocks, failed, truncations, sweeps, sweep_ns) = Default::default();
+        Self { looks, blocks, failed, took_ms, chunks, truncations, sweeps, sweep_ns }
     }
 }
 

@@ -99,6 +99,10 @@ pub struct TenantStats {
     pub series_removed: u64,
     /// Chunks.
     pub chunks: u64,
+    /// Chunks ever created.
+    pub chunks_created: u64,
+    /// Chunks removed.
+    pub chunks_removed: u64,
     /// Bytes of closed chunks.
     pub chunk_bytes: u64,
     /// Samples appended since the start.
@@ -179,7 +183,7 @@ pub(super) struct Tenant {
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
 pub(super) struct PartStats {
-    counts: [AtomicU64; 11],
+    counts: [AtomicU64; 13],
     samples: [[AtomicU64; 2]; 5],
     min_time: AtomicI64,
     max_time: AtomicI64,
@@ -324,6 +328,8 @@ impl PartStats {
             stats.exemplars_out_of_order,
             exemplars_kept as u64,
             exemplar_series as u64,
+            stats.chunks + stats.chunks_removed,
+            stats.chunks_removed,
         ];
         self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
         let samples = [
@@ -393,6 +399,8 @@ impl Tenant {
             exemplars_out_of_order: sum(8),
             exemplars_kept: sum(9),
             exemplar_series: sum(10),
+            chunks_created: sum(11),
+            chunks_removed: sum(12),
             exemplar_min_time: first(|part| &part.exemplar_min_time),
             min_time: first(|part| &part.min_time),
             max_time: self.parts.iter().map(|part| part.max_time.load(Ordering::Relaxed)).max().unwrap_or(i64::MIN),

@@ -91,10 +91,8 @@ impl Partition {
     pub(super) fn change<T>(&mut self, tenant: &Tenant, change: impl FnOnce(&mut Head) -> T) -> Option<T> {
         let _guard = EndOnPanic;
         let own = self.heads.get_mut(&tenant.name)?;
-        let chunks = own.head.stats().chunks;
         let changed = change(&mut own.head);
         tenant.parts[self.index].publish(&own.head);
-        tenant.cuts().chunks_removed += chunks.saturating_sub(own.head.stats().chunks);
         Some(changed)
     }
 

@@ -186,7 +186,8 @@ fn blocks_are_cut_when_due_and_queries_see_no_difference() {
     assert_eq!((meta.min_time, meta.max_time, meta.stats.num_series), (STEP, RANGE, 10));
     let (cuts, stats) = (ingest.cuts("team-a").unwrap(), ingest.stats("team-a").unwrap());
     assert_eq!((cuts.looks, cuts.blocks, cuts.truncations, cuts.sweeps, cuts.failed), (1, 1, 1, 1, 0));
-    assert!(cuts.chunks_removed > 0 && stats.chunks > 0 && ingest.wal_bytes() > 0);
+    assert!(stats.chunks_removed > 0 && stats.chunks > 0 && ingest.wal_bytes() > 0);
+    assert_eq!(stats.chunks_created, stats.chunks + stats.chunks_removed);
     assert_eq!((ingest.counters().snapshots, ingest.counters().snapshots_failed), (1, 0));
     assert_eq!(meta.thanos.as_ref().unwrap().labels["tenant_id"], "team-a");
     assert_eq!(cut[0].path, folder.0.join("team-a").join(meta.ulid.to_string()));
