@@ -28,10 +28,10 @@ pub mod block;
 pub mod wal;
 /// The writable block of one tenant: series, samples as they come, reads while it grows.
 pub mod head;
-/// One request over many blocks to one sorted answer.
-pub mod select;
 /// One series of several replicas: penalty, chain, and overlapping chunks set apart.
 pub mod dedup;
+/// One request over many blocks to one sorted answer.
+pub mod select;
 /// Prometheus' query language over columns.
 pub mod promql;
 /// Better blocks: planning, merging, downsampling, retention, cleaning.

@@ -69,9 +69,20 @@ pub struct Segments {
     files: Vec<(PathBuf, OnceLock<Arc<File>>)>,
 }
 
+/// What a block belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// A bucket: what overlaps in its blocks is answered as it is.
+    Bucket,
+    /// A tenant's TSDB, with all blocks there of the same external labels: what overlaps in them is answered as
+    /// one.
+    Tsdb,
+}
+
 /// An opened block.
 pub struct OpenedBlock {
     info: BlockInfo,
+    home: Home,
     index: Arc<dyn BlockIndex>,
     chunks: ChunkSource,
     chunk_bytes: u64,
@@ -138,14 +149,19 @@ impl Segments {
 }
 
 impl OpenedBlock {
-    /// The block that `info` describes, with its index and chunks.
+    /// The block of a bucket that `info` describes, with its index and chunks.
     pub fn new(info: BlockInfo, index: Arc<dyn BlockIndex>, chunks: ChunkSource) -> Self {
         let chunk_bytes = match &chunks {
             ChunkSource::Local(segments) => segments.bytes(),
             ChunkSource::Remote(lengths) => lengths.iter().sum(),
             ChunkSource::Memory(segments) => segments.iter().map(|segment| segment.len() as u64).sum(),
         };
-        Self { info, index, chunks, chunk_bytes, extension: OnceLock::new() }
+        Self { info, home: Home::Bucket, index, chunks, chunk_bytes, extension: OnceLock::new() }
+    }
+
+    /// The same block as one of a TSDB.
+    pub fn in_tsdb(self) -> Self {
+        Self { home: Home::Tsdb, ..self }
     }
 
     /// A block that can't be read because of `error`, which whoever asks for it is told.
@@ -155,7 +171,7 @@ impl OpenedBlock {
 
     /// The same block with its chunks elsewhere.
     pub fn with_chunks(&self, chunks: ChunkSource) -> Self {
-        Self::new(self.info.clone(), Arc::clone(&self.index), chunks)
+        Self { home: self.home, ..Self::new(self.info.clone(), Arc::clone(&self.index), chunks) }
     }
 
     /// What the block is.
@@ -166,6 +182,11 @@ impl OpenedBlock {
     /// Its id.
     pub fn id(&self) -> BlockId {
         self.info.id
+    }
+
+    /// What it belongs to.
+    pub fn home(&self) -> Home {
+        self.home
     }
 
     /// Its index.

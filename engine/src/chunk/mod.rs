@@ -14,6 +14,8 @@ pub mod histogram;
 /// What both kinds of native histograms have in common.
 pub mod native;
 mod reencode;
+/// Samples of any kind: decoded, and encoded again as Prometheus does when it merges.
+pub mod samples;
 /// Segment files: chunks behind each other, each with a checksum.
 pub mod segment;
 /// Start timestamps, behind each sample of the encodings that have them.

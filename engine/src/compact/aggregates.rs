@@ -11,10 +11,10 @@
 use std::ops::Range;
 
 use super::merge::Replicas;
-use super::samples::{ChunkSink, Encoder, SAMPLES_PER_CHUNK, Samples, Value};
 use super::workers::{self, Budget};
 use crate::chunk::Encoding;
 use crate::chunk::aggr::{self, AggrChunk, Aggregate, Part};
+use crate::chunk::samples::{ChunkSink, Encoder, SAMPLES_PER_CHUNK, Samples, Value};
 use crate::chunk::xor::SAMPLES_MAX;
 use crate::codec::Corrupt;
 use crate::dedup::Pick;

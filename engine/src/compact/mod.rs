@@ -22,7 +22,6 @@ mod pipeline;
 pub mod plan;
 /// How long blocks are kept.
 pub mod retention;
-mod samples;
 mod slice;
 /// Blocks that are read from.
 pub mod source;

@@ -13,6 +13,7 @@ use super::watch::{self, Progress, Watch};
 use crate::block::writer::{BlockWriter, ChunkRecord, sample_count};
 use crate::bucket::Meta;
 use crate::bucket::meta::{Downsample, Stats, Thanos};
+use crate::chunk::samples::ChunkSink;
 use crate::chunk::{Encoding, segment};
 use crate::codec::Corrupt;
 use crate::index::tsdb::Symbols;
@@ -212,6 +213,12 @@ impl Made {
     /// Ends a series.
     pub(super) fn end_series(&mut self) {
         self.ends.push((self.records.len(), self.chunks.len()));
+    }
+}
+
+impl ChunkSink for Made {
+    fn chunk(&mut self, times: (i64, i64), chunk: (Encoding, &[u8]), samples: u16) {
+        self.encode(times, chunk, samples);
     }
 }
 

@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use super::native;
 use super::series::Closed;
+use crate::chunk::samples::{ChunkSink, Encoder, SAMPLES_PER_CHUNK, Samples, Value};
 use crate::chunk::{Encoding, xor};
 use crate::model::{FloatColumns, HistogramValue};
-
-/// Samples of a chunk of a block.
-const CHUNK_SAMPLES: usize = 120;
 
 /// What became of a late sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ impl OutOfOrder {
             return Inserted::Conflict;
         }
         match self.closed_sample(time) {
-            Some(Sample::Float(known)) if known.to_bits() == value.to_bits() => return Inserted::Same,
+            Some(Value::Float(known)) if known.to_bits() == value.to_bits() => return Inserted::Same,
             Some(_) => return Inserted::Conflict,
             None => {}
         }
@@ -62,10 +60,8 @@ impl OutOfOrder {
         if self.floats.timestamps.binary_search(&time).is_ok() {
             return Inserted::Conflict;
         }
-        match self.closed_sample(time) {
-            Some(Sample::Native(known)) if known.same_data(value) => return Inserted::Same,
-            Some(_) => return Inserted::Conflict,
-            None => {}
+        if let Some(known) = self.closed_sample(time) {
+            return if is_same_native(known, value) { Inserted::Same } else { Inserted::Conflict };
         }
         match self.natives.binary_search_by_key(&time, |(known, _)| *known) {
             Ok(at) if self.natives[at].1.same_data(value) => Inserted::Same,
@@ -121,7 +117,7 @@ impl OutOfOrder {
 
     /// The sample at `time` in a chunk that has ended and is not being cut; a sender that was not
     /// answered sends again, and a log is replayed over a snapshot.
-    fn closed_sample(&self, time: i64) -> Option<Sample> {
+    fn closed_sample(&self, time: i64) -> Option<Value> {
         let chunks = self.closed.get(self.cutting..).unwrap_or(&[]).iter();
         let mut samples = BTreeMap::new();
         for chunk in chunks.filter(|chunk| (chunk.min_time..=chunk.max_time).contains(&time)) {
@@ -139,49 +135,40 @@ impl OutOfOrder {
     }
 
     fn encode_pending(&self, chunks: &mut Vec<Closed>) {
-        encode_floats(&self.floats, self.floats.len().max(1), chunks);
+        let FloatColumns { timestamps, values } = &self.floats;
+        if let (Some(min_time), Some(max_time)) = (timestamps.first(), timestamps.last()) {
+            let mut data = Vec::new();
+            xor::encode(timestamps, values, &mut data);
+            chunks.chunk((*min_time, *max_time), (Encoding::Xor, &data), timestamps.len() as u16);
+        }
         native::encode(self.natives.iter().map(|(time, value)| (*time, value)), chunks);
     }
 }
 
-fn encode_floats(floats: &FloatColumns, samples_max: usize, chunks: &mut Vec<Closed>) {
-    let times = floats.timestamps.chunks(samples_max);
-    for (times, values) in times.zip(floats.values.chunks(samples_max)) {
-        let mut data = Vec::new();
-        xor::encode(times, values, &mut data);
-        let (min_time, max_time) = (times[0], times[times.len() - 1]);
-        chunks.push(Closed { min_time, max_time, encoding: Encoding::Xor, data: Arc::from(data) });
-    }
-}
-
-/// A sample of either kind.
-#[derive(Clone, Debug)]
-enum Sample {
-    Float(f64),
-    Native(HistogramValue),
+/// Whether `known` is the histogram `value`.
+fn is_same_native(known: Value, value: &HistogramValue) -> bool {
+    let known = match known {
+        Value::Float(_) => return false,
+        Value::Histogram(known) => HistogramValue::Integer(known),
+        Value::FloatHistogram(known) => HistogramValue::Float(known),
+    };
+    known.same_data(value)
 }
 
 /// Adds the samples of `chunk`; one that is there at its time stays.
-fn decode(chunk: &Closed, samples: &mut BTreeMap<i64, Sample>) {
-    let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
-    if chunk.encoding == Encoding::Xor {
-        // A head's own chunk can be decoded.
-        let _ = xor::decode(&chunk.data, &mut floats);
-    } else {
-        native::decode(chunk, &mut natives);
-    }
-    for (time, value) in floats.timestamps.iter().zip(&floats.values) {
-        samples.entry(*time).or_insert(Sample::Float(*value));
-    }
-    for (time, value) in natives {
-        samples.entry(time).or_insert(Sample::Native(value));
+fn decode(chunk: &Closed, samples: &mut BTreeMap<i64, Value>) {
+    let mut own = Samples::default();
+    // A head's own chunk can be decoded.
+    let _ = own.decode(chunk.encoding, &chunk.data);
+    for (time, value) in own.times.into_iter().zip(own.values) {
+        samples.entry(time).or_insert(value);
     }
 }
 
 /// The samples of `chunks` from `min_time` to before `max_time` as chunks that follow each other; of
 /// samples at one time the first stays.
 pub(super) fn merge(chunks: &[Closed], (min_time, max_time): (i64, i64)) -> Vec<Closed> {
-    let mut samples: BTreeMap<i64, Sample> = BTreeMap::new();
+    let mut samples = BTreeMap::new();
     for chunk in chunks.iter().filter(|chunk| chunk.min_time < max_time && chunk.max_time >= min_time) {
         decode(chunk, &mut samples);
     }
@@ -197,26 +184,18 @@ pub(super) fn split(chunk: &Closed, time: i64) -> (Vec<Closed>, Vec<Closed>) {
 }
 
 /// Ascending samples as chunks.
-fn encode(samples: impl IntoIterator<Item = (i64, Sample)>) -> Vec<Closed> {
+fn encode(samples: impl IntoIterator<Item = (i64, Value)>) -> Vec<Closed> {
     let mut chunks = Vec::new();
-    let (mut floats, mut natives) = (FloatColumns::default(), Vec::<(i64, HistogramValue)>::new());
-    for (time, sample) in samples {
-        match sample {
-            Sample::Float(value) => {
-                native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut chunks);
-                natives.clear();
-                floats.push(time, value);
-            }
-            Sample::Native(value) => {
-                encode_floats(&floats, CHUNK_SAMPLES, &mut chunks);
-                floats.clear();
-                natives.push((time, value));
-            }
-        }
-    }
-    encode_floats(&floats, CHUNK_SAMPLES, &mut chunks);
-    native::encode(natives.iter().map(|(time, value)| (*time, value)), &mut chunks);
+    let mut encoder = Encoder::new(SAMPLES_PER_CHUNK);
+    samples.into_iter().for_each(|(time, value)| encoder.push((0, time), &value, &mut chunks));
+    encoder.finish(&mut chunks);
     chunks
+}
+
+impl ChunkSink for Vec<Closed> {
+    fn chunk(&mut self, (min_time, max_time): (i64, i64), (encoding, data): (Encoding, &[u8]), _samples: u16) {
+        self.push(Closed { min_time, max_time, encoding, data: Arc::from(data) });
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ struct ViewIndex {
     number: u64,
 }
 
-/// `excerpt`, made for one set of matchers, as a block whose series have `external_labels` besides
+/// `excerpt`, made for one set of matchers, as a block of a TSDB whose series have `external_labels` besides
 /// their own. It answers with all of its series, so it must be asked with no other matchers.
 pub fn open(excerpt: Excerpt, external_labels: Labels) -> Arc<OpenedBlock> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +57,7 @@ pub fn open(excerpt: Excerpt, external_labels: Labels) -> Arc<OpenedBlock> {
         external_labels,
     };
     let index = ViewIndex { excerpt, places, number };
-    Arc::new(OpenedBlock::new(info, Arc::new(index), ChunkSource::Memory(segments)))
+    Arc::new(OpenedBlock::new(info, Arc::new(index), ChunkSource::Memory(segments)).in_tsdb())
 }
 
 impl BlockIndex for ViewIndex {

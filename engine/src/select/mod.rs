@@ -15,6 +15,8 @@
 pub mod chunks;
 /// Series by a few of their labels.
 pub mod classes;
+/// Chunks of one series in several blocks of a TSDB as chunks that don't overlap.
+mod join;
 /// Label names and label values over many blocks.
 pub mod label;
 /// Several sorted runs of series as one.

@@ -8,11 +8,12 @@
 //! ```
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use std::time::Instant;
 
-use crate::block::{Chosen, ChunkSource, Detail, LabelView, OpenedBlock, SeriesBatch};
+use crate::block::{Chosen, ChunkSource, Detail, Home, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
 use crate::model::{BlockId, Error, ErrorKind, Reservation, TimeRange};
@@ -59,6 +60,8 @@ pub struct Failure {
 #[derive(Debug)]
 pub struct Source {
     pub(super) block: Arc<OpenedBlock>,
+    /// The TSDB that the block belongs to, by the number of its first source; `None` of a bucket's.
+    pub(super) tsdb: Option<u32>,
     pub(super) shape: Shape,
     pub(super) ordinals: Vec<u32>,
     order: Order,
@@ -122,7 +125,8 @@ impl Source {
         // As in Thanos: without a matcher on a block's own labels none of its series is found.
         if matchers.is_empty() || !block.index().may_match(&matchers) {
             let (fetched, held) = (PagesRead::here().since(before), meter.hold(0)?);
-            return Ok(Self { block, shape, ordinals: Vec::new(), order: Order::Kept, fetched, _held: held });
+            let ordinals = Vec::new();
+            return Ok(Self { block, tsdb: None, shape, ordinals, order: Order::Kept, fetched, _held: held });
         }
         let mut held = meter.hold(block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let mut ordinals = block.index().select(&matchers)?.into_list();
@@ -137,7 +141,7 @@ impl Source {
             }
         }
         let fetched = PagesRead::here().since(before);
-        Ok(Self { block, shape, ordinals, order, fetched, _held: held })
+        Ok(Self { block, tsdb: None, shape, ordinals, order, fetched, _held: held })
     }
 
     /// The labels, in their final form, of the series at `place` in the order of the answer.
@@ -217,6 +221,7 @@ impl Plan {
             plan.sources.retain(|source| source.block.id() != failure.block);
             plan.failures.push(failure);
         }
+        plan.number_tsdbs();
         plan.stats.index_ns = started.elapsed().as_nanos() as u64;
         plan
     }
@@ -293,6 +298,21 @@ impl Plan {
     pub(super) fn within(&self) -> Within {
         let kept = self.sources.iter().all(|source| source.order == Order::Kept);
         if kept { Within::Distinct } else { Within::Repeated }
+    }
+
+    /// Whether series of a TSDB may come from several of its blocks.
+    pub(super) fn joins(&self) -> bool {
+        self.sources.iter().enumerate().any(|(at, source)| source.tsdb.is_some_and(|first| (first as usize) < at))
+    }
+
+    fn number_tsdbs(&mut self) {
+        let mut first = BTreeMap::new();
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            source.tsdb = match source.block.home() {
+                Home::Bucket => None,
+                Home::Tsdb => Some(*first.entry(&source.block.info().external_labels).or_insert(at as u32)),
+            };
+        }
     }
 
     pub(super) fn is_canceled(&self) -> bool {

@@ -1,5 +1,6 @@
 //! One range of an answer: prepared from the blocks' indexes, then encoded from its chunks' bytes.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,9 +10,10 @@ use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, Read
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
 use crate::io::{self, BlockIo, Read};
-use crate::model::{BlockId, Error, ErrorKind, Reservation};
+use crate::model::{BlockId, Error, ErrorKind, Labels, Reservation};
 
 use super::chunks::{RECORD_BYTES_MAX, Record, record_len, settle};
+use super::join::{self, Joined};
 use super::merge::{Entry, Merged, merge};
 use super::plan::{Failure, Naming, Plan, Position, Source};
 use super::sink::{ChunkSet, FrameSink};
@@ -41,8 +43,8 @@ const WASTE_FACTOR_MAX: u64 = 4;
 pub struct Prepared {
     runs: Vec<SeriesBatch>,
     merged: Merged,
-    /// Of a plan that leaves labels out, the places of the series of its only run.
-    places: Vec<u32>,
+    /// Of each run the places of its series; none unless they are needed again.
+    places: Vec<Vec<u32>>,
     /// Series of `merged` that belong to this range.
     series: usize,
     files: Vec<FilePlace>,
@@ -188,8 +190,8 @@ impl Prepared {
         };
         prepared.take_series(plan, series_max);
         prepared.output.next = prepared.next_position(end, &places);
-        if plan.naming() == Naming::Places {
-            prepared.places = places.pop().unwrap_or_default();
+        if plan.naming() == Naming::Places || plan.joins() {
+            prepared.places = places;
         }
         plan.meter.answer(prepared.series as u64, prepared.wanted.len() as u64)?;
         prepared.plan_reads(plan);
@@ -441,9 +443,12 @@ impl Prepared {
         (sink, output): (&mut dyn FrameSink, &mut Output),
     ) -> Result<(), Error> {
         let mut sets: Vec<ChunkSet<'_>> = Vec::new();
+        let mut owners: Vec<Entry> = Vec::new();
         let mut next = records.iter().zip(&self.wanted);
+        let joins = plan.joins();
         for group in 0..self.series {
             sets.clear();
+            owners.clear();
             let entries = self.merged.group(group);
             for entry in entries.iter().filter(|_| plan.request.detail == Detail::Chunks) {
                 let block = &plan.sources[entry.run as usize].block;
@@ -456,25 +461,75 @@ impl Prepared {
                             let times = (chunk.min_time, chunk.max_time);
                             let set = record.to_set(times, plan.request.aggregates);
                             sets.push(set.map_err(|error| block.place(error))?);
+                            owners.push(*entry);
                         }
                         Err(error) => output.fail(block, error.clone()),
                     }
                 }
             }
-            settle(&mut sets);
-            if sets.is_empty() && plan.request.detail == Detail::Chunks {
-                continue;
-            }
-            output.series += 1;
-            output.stats.merged_series += 1;
-            output.stats.merged_chunks += sets.len() as u64;
-            let Entry { run, at } = entries[0];
-            match plan.naming() {
-                Naming::Labels => sink.series(self.runs[run as usize].labels(at as usize), &sets)?,
-                Naming::Places => sink.series_at(self.places[at as usize], &sets)?,
+            if joins && join::may_overlap(&sets, |at| (plan.sources[owners[at].run as usize].tsdb, owners[at].run)) {
+                let joined = self.join(plan, (&sets, &owners), output)?;
+                self.give(plan, entries[0], &mut joined.sets(plan.request.range), (sink, output))?;
+            } else {
+                self.give(plan, entries[0], &mut sets, (sink, output))?;
             }
         }
         Ok(())
+    }
+
+    /// The chunks `sets` of one series of the answer, each of one of `owners`, with those made into one that are of
+    /// the same series of a TSDB and overlap.
+    fn join<'s>(
+        &self,
+        plan: &Plan,
+        (sets, owners): (&[ChunkSet<'s>], &[Entry]),
+        output: &mut Output,
+    ) -> Result<Joined<'s>, Error> {
+        // Series that dropped labels told apart stay apart.
+        let mut series: BTreeMap<(u32, Labels), Vec<usize>> = BTreeMap::new();
+        let mut joined = Joined::default();
+        let mut labels = SeriesLabels::default();
+        for (at, owner) in owners.iter().enumerate() {
+            let source = &plan.sources[owner.run as usize];
+            let Some(tsdb) = source.tsdb else {
+                joined.pass(sets[at]);
+                continue;
+            };
+            let place = self.places[owner.run as usize][owner.at as usize];
+            source.block.index().labels(source.ordinals[place as usize], &mut labels)?;
+            series.entry((tsdb, Labels::from_sorted(labels.iter()))).or_default().push(at);
+        }
+        for members in series.into_values() {
+            let mut own: Vec<ChunkSet<'_>> = members.iter().map(|at| sets[*at]).collect();
+            settle(&mut own);
+            if let Some((chunk, corrupt)) = joined.add(&own, &plan.meter)?
+                && let Some(at) = members.iter().find(|at| sets[**at] == chunk)
+            {
+                output.fail(&plan.sources[owners[*at].run as usize].block, corrupt.into());
+            }
+        }
+        Ok(joined)
+    }
+
+    /// Gives `sink` one series of the answer, of which `entry` is the first.
+    fn give(
+        &self,
+        plan: &Plan,
+        Entry { run, at }: Entry,
+        sets: &mut Vec<ChunkSet<'_>>,
+        (sink, output): (&mut dyn FrameSink, &mut Output),
+    ) -> Result<(), Error> {
+        settle(sets);
+        if sets.is_empty() && plan.request.detail == Detail::Chunks {
+            return Ok(());
+        }
+        output.series += 1;
+        output.stats.merged_series += 1;
+        output.stats.merged_chunks += sets.len() as u64;
+        match plan.naming() {
+            Naming::Labels => sink.series(self.runs[run as usize].labels(at as usize), sets),
+            Naming::Places => sink.series_at(self.places[run as usize][at as usize], sets),
+        }
     }
 }
 

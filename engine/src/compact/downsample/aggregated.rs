@@ -5,11 +5,11 @@ use super::histograms::Histograms;
 use super::window::{Extent, for_each};
 use crate::chunk::Encoding;
 use crate::chunk::aggr::{self, AggrChunk, Aggregate, Part};
+use crate::chunk::samples::Samples;
 use crate::chunk::xor;
 use crate::codec::Corrupt;
 use crate::compact::aggregates::{Timeline, Timelines, encode};
 use crate::compact::output::Made;
-use crate::compact::samples::Samples;
 use crate::model::FloatColumns;
 use crate::model::value::is_stale_nan;
 

@@ -3,9 +3,9 @@
 
 use super::window::{Extent, RAW_STEP_MS, batch_len, for_each};
 use crate::chunk::aggr::Aggregate;
+use crate::chunk::samples::{Samples, Value};
 use crate::compact::aggregates::{Timeline, Timelines, encode};
 use crate::compact::output::Made;
-use crate::compact::samples::{Samples, Value};
 use crate::model::value::is_stale_nan;
 use crate::model::{CounterReset, FloatHistogram};
 

@@ -9,9 +9,9 @@ use super::floats;
 use super::histograms::Histograms;
 use super::{Act, DECODE_CHUNKS};
 use crate::block::writer::sample_count;
+use crate::chunk::samples::SAMPLES_PER_CHUNK;
 use crate::chunk::{Encoding, aggr};
 use crate::compact::output::Made;
-use crate::compact::samples::SAMPLES_PER_CHUNK;
 use crate::compact::workers::{self, Budget};
 use crate::model::{Error, ErrorKind, FloatColumns, Resolution};
 

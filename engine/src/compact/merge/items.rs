@@ -2,13 +2,13 @@
 
 use super::Repair;
 use crate::bucket::name::BlockObject;
+use crate::chunk::samples::{ChunkSink, Encoder, Samples};
 use crate::chunk::segment::Chunk;
 use crate::chunk::xor::SAMPLES_MAX;
 use crate::chunk::{Encoding, segment};
 use crate::compact::aggregates;
 use crate::compact::fetch::{Fetched, Wanted};
 use crate::compact::output::JobStats;
-use crate::compact::samples::{ChunkSink, Encoder, Samples};
 use crate::compact::slice::{Part, Slice};
 use crate::compact::source::SourceBlock;
 use crate::compact::workers::{self, Budget};

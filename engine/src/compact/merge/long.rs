@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::items::Item;
 use super::{Act, DECODE_CHUNKS, Replicas, is_aggregates, is_floats};
+use crate::chunk::samples::{Encoder, SAMPLES_PER_CHUNK, Samples};
 use crate::chunk::{Encoding, xor};
 use crate::compact::aggregates::{Merging, Picking};
 use crate::compact::output::Made;
-use crate::compact::samples::{Encoder, SAMPLES_PER_CHUNK, Samples};
 use crate::compact::workers::{self, Budget};
 use crate::model::Error;
 

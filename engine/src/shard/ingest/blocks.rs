@@ -71,8 +71,8 @@ impl LocalBlock {
         let segments = (0..).map(|segment| path.join(BlockObject::Segment(segment).to_string()));
         let segments = Segments::new(segments.take_while(|segment| segment.exists()));
         let info = BlockInfo { external_labels: labels.clone(), ..BlockInfo::from_meta(&meta) };
-        let opened = Arc::new(OpenedBlock::new(info, Arc::new(columns), ChunkSource::Local(segments)));
-        Ok(Self { meta, path, opened })
+        let opened = OpenedBlock::new(info, Arc::new(columns), ChunkSource::Local(segments)).in_tsdb();
+        Ok(Self { meta, path, opened: Arc::new(opened) })
     }
 }
 

@@ -17,10 +17,10 @@ mod golden;
 mod synthetic;
 
 /// A chunk set of an answer: times, and for each part its place, encoding and data.
-type Set = (i64, i64, Vec<(usize, u8, Vec<u8>)>);
+pub(super) type Set = (i64, i64, Vec<(usize, u8, Vec<u8>)>);
 
 /// Series of an answer, in the order in which they came.
-type Series = Vec<(Labels, Vec<Set>)>;
+pub(super) type Series = Vec<(Labels, Vec<Set>)>;
 
 /// Keeps the series of a range; its "frames" are a ticket for them.
 #[derive(Default)]
@@ -66,13 +66,13 @@ impl SinkFactory for Keeping {
     }
 }
 
-fn selector(shards: usize, mode: io::Mode) -> Selector {
+pub(super) fn selector(shards: usize, mode: io::Mode) -> Selector {
     let options = Options { shards: NonZeroUsize::new(shards), io: mode, ..Options::default() };
     Selector { pool: Pool::start(&options).unwrap(), budget: Budget::new("--store.memory-limit", 1 << 30) }
 }
 
 /// Runs a request to its end.
-fn run(selector: &Selector, blocks: &BlockSet, request: Request) -> Result<Series, Error> {
+pub(super) fn run(selector: &Selector, blocks: &BlockSet, request: Request) -> Result<Series, Error> {
     run_with(selector, blocks, request, None)
 }
 

@@ -1,17 +1,16 @@
 //! Samples of any kind, decoded and encoded again as Prometheus does when it merges.
 
-use super::output::Made;
-use crate::chunk::native::{Appender, Native, add_starts};
-use crate::chunk::{Encoding, float_histogram, histogram, xor, xor2};
+use super::native::{Appender, Native, add_starts};
+use super::{Encoding, float_histogram, histogram, xor, xor2};
 use crate::codec::Corrupt;
 use crate::model::{CounterReset, FloatColumns, FloatHistogram, FloatHistogramColumns, Histogram, HistogramColumns};
 
 /// Samples of a chunk that is made of others.
-pub(super) const SAMPLES_PER_CHUNK: usize = 120;
+pub const SAMPLES_PER_CHUNK: usize = 120;
 
 /// A value of any kind.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub enum Value {
     /// A float.
     Float(f64),
     /// An integer native histogram.
@@ -22,7 +21,7 @@ pub(super) enum Value {
 
 impl Value {
     /// The encoding of chunks of such values.
-    pub(super) fn encoding(&self) -> Encoding {
+    pub fn encoding(&self) -> Encoding {
         match self {
             Self::Float(_) => Encoding::Xor,
             Self::Histogram(_) => Encoding::Histogram,
@@ -33,25 +32,25 @@ impl Value {
 
 /// Samples of any kinds: columns of one length.
 #[derive(Debug, Default)]
-pub(super) struct Samples {
+pub struct Samples {
     /// Unix milliseconds.
-    pub(super) times: Vec<i64>,
+    pub times: Vec<i64>,
     /// Values.
-    pub(super) values: Vec<Value>,
+    pub values: Vec<Value>,
     /// Start timestamps in Unix milliseconds, 0 where they are not known; none behind the last that is.
-    pub(super) starts: Vec<i64>,
+    pub starts: Vec<i64>,
 }
 
 impl Samples {
     /// The samples of `columns`.
-    pub(super) fn of_floats(columns: FloatColumns) -> Self {
+    pub fn of_floats(columns: FloatColumns) -> Self {
         let mut samples = Self::default();
         samples.extend(columns.timestamps, columns.values, Value::Float);
         samples
     }
 
     /// The values, which are all floats.
-    pub(super) fn into_floats(self) -> impl Iterator<Item = f64> {
+    pub fn into_floats(self) -> impl Iterator<Item = f64> {
         self.values.into_iter().map(|value| match value {
             Value::Float(value) => value,
             Value::Histogram(_) | Value::FloatHistogram(_) => f64::NAN,
@@ -59,12 +58,12 @@ impl Samples {
     }
 
     /// The start timestamp and the time of sample number `at`.
-    pub(super) fn times_of(&self, at: usize) -> (i64, i64) {
+    pub fn times_of(&self, at: usize) -> (i64, i64) {
         (self.starts.get(at).copied().unwrap_or(0), self.times[at])
     }
 
     /// Appends the samples of a chunk.
-    pub(super) fn decode(&mut self, encoding: Encoding, data: &[u8]) -> Result<(), Corrupt> {
+    pub fn decode(&mut self, encoding: Encoding, data: &[u8]) -> Result<(), Corrupt> {
         match encoding {
             Encoding::Xor => {
                 let mut columns = FloatColumns::default();
@@ -111,15 +110,9 @@ impl Samples {
 }
 
 /// Where finished chunks go.
-pub(super) trait ChunkSink {
+pub trait ChunkSink {
     /// Takes a chunk of `samples` samples, its first and last time first.
     fn chunk(&mut self, times: (i64, i64), chunk: (Encoding, &[u8]), samples: u16);
-}
-
-impl ChunkSink for Made {
-    fn chunk(&mut self, times: (i64, i64), chunk: (Encoding, &[u8]), samples: u16) {
-        self.encode(times, chunk, samples);
-    }
 }
 
 /// The chunk that is open.
@@ -134,7 +127,7 @@ enum Open {
 /// start timestamps begin, and where a histogram cannot follow the one before it. Where start timestamps end a chunk
 /// goes on, as that of floats does in Prometheus; it cuts those of histograms, sample by sample where replicas with
 /// and without them alternate.
-pub(super) struct Encoder {
+pub struct Encoder {
     open: Open,
     min_time: i64,
     max_time: i64,
@@ -151,7 +144,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// An encoder whose chunks have at most `samples_max` samples.
-    pub(super) fn new(samples_max: usize) -> Self {
+    pub fn new(samples_max: usize) -> Self {
         Self {
             open: Open::None,
             min_time: 0,
@@ -166,12 +159,12 @@ impl Encoder {
     }
 
     /// The same encoder, whose chunks of histograms say that there is no reset before them.
-    pub(super) fn without_reset(self) -> Self {
+    pub fn without_reset(self) -> Self {
         Self { first_reset: CounterReset::No, ..self }
     }
 
     /// Appends a sample, later than all before it, of this start timestamp, 0 for none, and time.
-    pub(super) fn push(&mut self, (start, time): (i64, i64), value: &Value, sink: &mut impl ChunkSink) {
+    pub fn push(&mut self, (start, time): (i64, i64), value: &Value, sink: &mut impl ChunkSink) {
         let has_start = start != 0;
         let fits = matches!(
             (&self.open, value),
@@ -212,7 +205,7 @@ impl Encoder {
     }
 
     /// Ends the open chunk.
-    pub(super) fn finish(&mut self, sink: &mut impl ChunkSink) {
+    pub fn finish(&mut self, sink: &mut impl ChunkSink) {
         match std::mem::replace(&mut self.open, Open::None) {
             Open::None => {}
             Open::Floats(FloatColumns { timestamps, values }) => {
