@@ -10,6 +10,9 @@ use crate::chunk::samples::{ChunkSink, Encoder, SAMPLES_PER_CHUNK, Samples, Valu
 use crate::chunk::{Encoding, xor};
 use crate::model::{FloatColumns, HistogramValue};
 
+/// Bytes that a place among the ended chunks takes.
+const PLACE_BYTES: usize = 24;
+
 /// What became of a late sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inserted {
@@ -29,6 +32,12 @@ pub(super) struct OutOfOrder {
     closed: Vec<Closed>,
     /// The first of `closed` that go into a block that is being cut.
     cutting: usize,
+    /// Times of the first and the last sample of the others of `closed`.
+    ended: Option<(i64, i64)>,
+    /// Which of these others holds each time, by its place among them: a sample that was sent before is found
+    /// however many chunks overlap. Made when first a sample lies between theirs, so that samples that come late
+    /// but in order have none.
+    places: Option<BTreeMap<i64, u32>>,
 }
 
 impl OutOfOrder {
@@ -86,8 +95,10 @@ impl OutOfOrder {
 
     /// Takes note that all samples so far go into a block; gives them.
     pub(super) fn freeze(&mut self) -> Vec<Closed> {
+        self.places = None;
         self.close();
         self.cutting = self.closed.len();
+        self.ended = None;
         self.closed.clone()
     }
 
@@ -100,6 +111,8 @@ impl OutOfOrder {
     /// Keeps all samples: no block came of them.
     pub(super) fn thaw(&mut self) {
         self.cutting = 0;
+        (self.ended, self.places) = (None, None);
+        self.note_ended(0);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -108,28 +121,47 @@ impl OutOfOrder {
 
     pub(super) fn push_closed(&mut self, chunk: Closed) {
         self.closed.push(chunk);
+        self.note_ended(self.closed.len() - 1);
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
         let closed: usize = self.closed.iter().map(|chunk| chunk.data.len() + size_of::<Closed>()).sum();
-        size_of::<Self>() + 16 * self.floats.timestamps.capacity() + 400 * self.natives.len() + closed
+        let places = self.places.as_ref().map_or(0, |places| PLACE_BYTES * places.len());
+        size_of::<Self>() + 16 * self.floats.timestamps.capacity() + 400 * self.natives.len() + closed + places
     }
 
     /// The sample at `time` in a chunk that has ended and is not being cut; a sender that was not
     /// answered sends again, and a log is replayed over a snapshot.
-    fn closed_sample(&self, time: i64) -> Option<Value> {
-        let chunks = self.closed.get(self.cutting..).unwrap_or(&[]).iter();
-        let mut samples = BTreeMap::new();
-        for chunk in chunks.filter(|chunk| (chunk.min_time..=chunk.max_time).contains(&time)) {
-            decode(chunk, &mut samples);
+    fn closed_sample(&mut self, time: i64) -> Option<Value> {
+        self.ended.filter(|(min_time, max_time)| (*min_time..=*max_time).contains(&time))?;
+        let others = self.closed.get(self.cutting..)?;
+        let places = self.places.get_or_insert_with(|| {
+            let mut places = BTreeMap::new();
+            others.iter().enumerate().for_each(|(at, chunk)| note_places(chunk, at, &mut places));
+            places
+        });
+        let mut samples = samples_of(others.get(*places.get(&time)? as usize)?);
+        let at = samples.times.iter().position(|known| *known == time)?;
+        Some(samples.values.swap_remove(at))
+    }
+
+    /// Takes note of the chunks from number `from` on, which have ended.
+    fn note_ended(&mut self, from: usize) {
+        for (at, chunk) in self.closed.iter().enumerate().skip(from) {
+            let (min_time, max_time) = self.ended.unwrap_or((chunk.min_time, chunk.max_time));
+            self.ended = Some((min_time.min(chunk.min_time), max_time.max(chunk.max_time)));
+            if let Some(places) = &mut self.places {
+                note_places(chunk, at - self.cutting, places);
+            }
         }
-        samples.remove(&time)
     }
 
     fn close(&mut self) {
         let mut chunks = std::mem::take(&mut self.closed);
+        let known = chunks.len();
         self.encode_pending(&mut chunks);
         self.closed = chunks;
+        self.note_ended(known);
         self.floats.clear();
         self.natives.clear();
     }
@@ -155,11 +187,16 @@ fn is_same_native(known: Value, value: &HistogramValue) -> bool {
     known.same_data(value)
 }
 
+/// Notes that chunk number `at` holds the times of `chunk`; of chunks that hold one time the first stays.
+fn note_places(chunk: &Closed, at: usize, places: &mut BTreeMap<i64, u32>) {
+    for time in samples_of(chunk).times {
+        places.entry(time).or_insert(at as u32);
+    }
+}
+
 /// Adds the samples of `chunk`; one that is there at its time stays.
 fn decode(chunk: &Closed, samples: &mut BTreeMap<i64, Value>) {
-    let mut own = Samples::default();
-    // A head's own chunk can be decoded.
-    let _ = own.decode(chunk.encoding, &chunk.data);
+    let own = samples_of(chunk);
     for (time, value) in own.times.into_iter().zip(own.values) {
         samples.entry(time).or_insert(value);
     }
@@ -198,9 +235,72 @@ impl ChunkSink for Vec<Closed> {
     }
 }
 
+/// The samples of `chunk`.
+fn samples_of(chunk: &Closed) -> Samples {
+    #[cfg(test)]
+    tests::DECODED.set(tests::DECODED.get() + 1);
+    let mut samples = Samples::default();
+    // A head's own chunk can be decoded.
+    let _ = samples.decode(chunk.encoding, &chunk.data);
+    samples
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Chunks that this thread has decoded.
+        pub(super) static DECODED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// The times below `count` in an order of no pattern.
+    fn scattered(count: i64) -> impl Iterator<Item = i64> {
+        (0..count).map(move |at| at * 7_919 % count)
+    }
+
+    /// Each sample once decoded all chunks that hold its time between theirs: 40,000 took a minute.
+    #[test]
+    fn chunks_are_decoded_as_often_as_there_are_chunks_and_samples_that_come_again() {
+        for count in [1_000, 10_000, 50_000] {
+            let mut late = OutOfOrder::default();
+            DECODED.set(0);
+            assert!(scattered(count).all(|time| late.insert_float(time, time as f64, 32) == Inserted::New));
+            let chunks = count as usize / 32;
+            assert!((chunks - 1..=chunks + 1).contains(&DECODED.get()), "{} for {count}", DECODED.get());
+            assert!(scattered(count).all(|time| late.insert_float(time, time as f64, 32) == Inserted::Same));
+            assert!(DECODED.get() <= chunks + 1 + count as usize, "{} for {count}", DECODED.get());
+            DECODED.set(0);
+            assert_eq!(merge(&late.freeze(), (0, count)).len(), (count as usize).div_ceil(SAMPLES_PER_CHUNK));
+            assert!(DECODED.get() <= chunks + 1);
+        }
+    }
+
+    #[test]
+    fn samples_that_come_late_but_in_order_need_no_places() {
+        let mut late = OutOfOrder::default();
+        DECODED.set(0);
+        assert!((0..10_000).all(|time| late.insert_float(time, 1.0, 32) == Inserted::New));
+        assert_eq!((DECODED.get(), late.places.is_none()), (0, true));
+    }
+
+    #[test]
+    fn samples_that_no_block_came_of_are_known_again() {
+        let mut late = OutOfOrder::default();
+        assert!(scattered(100).all(|time| late.insert_float(time, 1.0, 8) == Inserted::New));
+        late.freeze();
+        assert_eq!(late.insert_float(200, 1.0, 8), Inserted::New);
+        late.thaw();
+        assert!(scattered(100).chain([200]).all(|time| late.insert_float(time, 1.0, 8) == Inserted::Same));
+        late.freeze();
+        assert!(scattered(50).all(|time| late.insert_float(time, 2.0, 8) == Inserted::New));
+        late.drop_frozen();
+        assert!(scattered(50).all(|time| late.insert_float(time, 2.0, 8) == Inserted::Same));
+        assert!((0..50).all(|time| late.insert_float(time, 3.0, 8) == Inserted::Conflict));
+        assert!((50..100).all(|time| late.insert_float(time, 3.0, 8) == Inserted::New));
+    }
 
     #[test]
     fn late_samples_are_sorted_and_told_apart() {

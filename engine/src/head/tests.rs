@@ -76,29 +76,34 @@ fn read(excerpt: &Excerpt) -> BTreeMap<String, TwinSeries> {
     for at in 0..excerpt.len() {
         let name = excerpt.labels(at).iter().map(|(_, value)| excerpt.symbol(*value)).next_back().unwrap().to_owned();
         let series: &mut TwinSeries = all.entry(name).or_default();
-        for chunk in excerpt.chunks(at) {
-            let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
-            if chunk.encoding == crate::chunk::Encoding::Xor {
-                crate::chunk::xor::decode(&chunk.data, &mut floats).unwrap();
-            } else {
-                native::decode(chunk, &mut natives);
-            }
-            let floats =
-                floats.timestamps.iter().zip(&floats.values).map(|(time, value)| (*time, Twin::Float(value.to_bits())));
-            let natives = natives.iter().map(|(time, value)| match value {
-                // A stale float that ends a series of histograms has become one.
-                value if value.is_stale() => (*time, Twin::Float(crate::model::value::STALE_NAN_BITS)),
-                HistogramValue::Integer(value) => (*time, Twin::Integer(value.count)),
-                HistogramValue::Float(value) => (*time, Twin::FloatNative(value.count as u64)),
-            });
-            let times: Vec<(i64, Twin)> = floats.chain(natives).collect();
-            assert_eq!((times[0].0, times[times.len() - 1].0), (chunk.min_time, chunk.max_time));
-            for (time, value) in times {
-                assert!(series.insert(time, value).is_none(), "two samples at {time}");
-            }
-        }
+        read_chunks(excerpt.chunks(at), series);
     }
     all
+}
+
+/// Adds the samples of `chunks`, each of which has a time of its own.
+fn read_chunks(chunks: &[series::Closed], series: &mut TwinSeries) {
+    for chunk in chunks {
+        let (mut floats, mut natives) = (FloatColumns::default(), Vec::new());
+        if chunk.encoding == crate::chunk::Encoding::Xor {
+            crate::chunk::xor::decode(&chunk.data, &mut floats).unwrap();
+        } else {
+            native::decode(chunk, &mut natives);
+        }
+        let floats =
+            floats.timestamps.iter().zip(&floats.values).map(|(time, value)| (*time, Twin::Float(value.to_bits())));
+        let natives = natives.iter().map(|(time, value)| match value {
+            // A stale float that ends a series of histograms has become one.
+            value if value.is_stale() => (*time, Twin::Float(crate::model::value::STALE_NAN_BITS)),
+            HistogramValue::Integer(value) => (*time, Twin::Integer(value.count)),
+            HistogramValue::Float(value) => (*time, Twin::FloatNative(value.count as u64)),
+        });
+        let times: Vec<(i64, Twin)> = floats.chain(natives).collect();
+        assert_eq!((times[0].0, times[times.len() - 1].0), (chunk.min_time, chunk.max_time));
+        for (time, value) in times {
+            assert!(series.insert(time, value).is_none(), "two samples at {time}");
+        }
+    }
 }
 
 fn read_all(head: &Head) -> BTreeMap<String, TwinSeries> {
@@ -201,6 +206,93 @@ fn fill(head: &mut Head, times: impl Iterator<Item = i64>) {
             push(&mut batch, &Step { series, time, value: Twin::Float((time as f64).to_bits()) });
         }
         assert_eq!(append(head, &batch, &mut log).rejected, []);
+    }
+}
+
+/// Late samples of two series, few enough times that many come again, with the same value or another.
+fn late_steps() -> impl Strategy<Value = Vec<Step>> {
+    let value = prop_oneof![
+        6 => (0..3u32).prop_map(|value| Twin::Float(f64::from(value).to_bits())),
+        1 => (1..3u64).prop_map(Twin::Integer),
+        1 => (1..3u64).prop_map(Twin::FloatNative),
+    ];
+    let step = (0..2u8, 0..300i64, value).prop_map(|(series, time, value)| Step { series, time, value });
+    prop::collection::vec(step, 1..500)
+}
+
+/// What a naive map says of a sample: it is new, there already, or refused as there is another.
+fn twin_append(twin: &mut BTreeMap<String, TwinSeries>, step: &Step) -> (u64, usize) {
+    let series = twin.entry(step.series.to_string()).or_default();
+    match series.get(&step.time) {
+        None => {
+            series.insert(step.time, step.value);
+            (0, 0)
+        }
+        Some(known) if *known == step.value => (1, 0),
+        Some(_) => (0, 1),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn late_samples_are_told_apart_read_replayed_and_cut_as_by_a_map(
+        steps in late_steps(), cut_at in 0..500usize, cap_max in 1..40usize
+    ) {
+        let options = Options { out_of_order_window_ms: RANGE, out_of_order_cap_max: cap_max, ..OPTIONS };
+        let (mut head, mut log) = (Head::new(options, i64::MIN), Recorder::default());
+        let latest = Step { series: 0, time: RANGE / 2, value: Twin::Float(0) };
+        let latest = [latest.clone(), Step { series: 1, ..latest }];
+        let with_latest = |twin: &BTreeMap<String, TwinSeries>| {
+            let mut all = twin.clone();
+            for step in &latest {
+                twin_append(&mut all, step);
+            }
+            all
+        };
+        let one = |head: &mut Head, log: &mut Recorder, step: &Step| {
+            let mut batch = WriteBatch::new();
+            push(&mut batch, step);
+            let report = append(head, &batch, log);
+            (report.duplicates, report.rejected.len())
+        };
+        latest.iter().for_each(|step| assert_eq!(one(&mut head, &mut log, step), (0, 0)));
+        let (before, after) = steps.split_at(cut_at.min(steps.len()));
+        let mut twin = BTreeMap::new();
+        for step in before {
+            prop_assert_eq!(one(&mut head, &mut log, step), twin_append(&mut twin, step), "{:?}", step);
+        }
+        prop_assert_eq!(&read_all(&head), &with_latest(&twin));
+        prop_assert_eq!(&read_all(&replay(log.bytes())), &with_latest(&twin));
+        // What was in a snapshot comes again from the log behind it.
+        let mut snapshot = Recorder::default();
+        prop_assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+        let both = [snapshot.bytes(), log.bytes()].concat();
+        prop_assert_eq!(&read_all(&replay(&both)), &with_latest(&twin));
+
+        let cut = |phase| Cut { kind: CutKind::OutOfOrder, phase, until: RANGE, blocks: Vec::new() };
+        log.cut(1, &cut(CutPhase::Intended));
+        let frozen = head.freeze_late();
+        let mut in_block: BTreeMap<String, TwinSeries> = BTreeMap::new();
+        for at in 0..frozen.len() {
+            let name = frozen.labels(at).iter().map(|(_, value)| frozen.symbol(*value)).next_back().unwrap();
+            let chunks = out_of_order::merge(frozen.chunks(at), (i64::MIN, i64::MAX));
+            prop_assert!(chunks.windows(2).all(|pair| pair[0].max_time < pair[1].min_time));
+            read_chunks(&chunks, in_block.entry(name.to_owned()).or_default());
+        }
+        prop_assert_eq!(&in_block, &twin);
+        let mut later = BTreeMap::new();
+        for step in after {
+            prop_assert_eq!(one(&mut head, &mut log, step), twin_append(&mut later, step), "{:?}", step);
+        }
+        head.truncate_late();
+        log.cut(1, &cut(CutPhase::Done));
+        prop_assert_eq!(&read_all(&head), &with_latest(&later));
+        prop_assert_eq!(&read_all(&replay(log.bytes())), &with_latest(&later));
+        for step in after {
+            prop_assert_eq!(one(&mut head, &mut log, step), twin_append(&mut later, step), "{:?}", step);
+        }
     }
 }
 
