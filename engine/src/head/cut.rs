@@ -175,6 +175,22 @@ impl Head {
     }
 }
 
+/// Numbers of the blocks of `range_ms` milliseconds that samples of `excerpt` lie in. Not the times but the samples
+/// between the first and the last of a chunk count: it may span all times there are.
+pub fn block_numbers(excerpt: &Excerpt, range_ms: i64) -> BTreeSet<i64> {
+    let number_of = |time: i64| time.div_euclid(range_ms);
+    let mut numbers = BTreeSet::new();
+    let mut chunks: Vec<Closed> = (0..excerpt.len()).flat_map(|at| excerpt.chunks(at)).cloned().collect();
+    while let Some(chunk) = chunks.pop() {
+        let number = number_of(chunk.min_time);
+        numbers.insert(number);
+        if number_of(chunk.max_time) != number {
+            chunks.extend(out_of_order::split(&chunk, (number + 1).saturating_mul(range_ms)).1);
+        }
+    }
+    numbers
+}
+
 /// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of `meta` as
 /// the block that `meta` describes, into the folder `parent`, and verifies it. `None` when there are
 /// none.

@@ -18,8 +18,7 @@ use super::{Ingest, Tenant, now_ms};
 use crate::bucket::Meta;
 use crate::bucket::meta::{Thanos, source};
 use crate::head::Head;
-use crate::head::cut::{OUT_OF_ORDER_HINT, write_block};
-use crate::head::excerpt::Excerpt;
+use crate::head::cut::{OUT_OF_ORDER_HINT, block_numbers, write_block};
 use crate::head::shapes::ChunkShapes;
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
@@ -47,6 +46,21 @@ pub struct CutBlock {
     pub path: PathBuf,
 }
 
+/// What a flush came to.
+#[derive(Debug, Default)]
+struct Flushed {
+    blocks: Vec<CutBlock>,
+    /// Whether heads have changed.
+    has_cut: bool,
+}
+
+/// One error that says what all of `failures` do, of the first one's kind; `None` when there is none.
+fn all_of(failures: Vec<Error>) -> Option<Error> {
+    let kind = failures.first()?.kind();
+    let messages: Vec<&str> = failures.iter().map(Error::message).collect();
+    Some(Error::new(kind, messages.join("; ")))
+}
+
 /// Samples that a tenant had sent when it was last seen to have sent more, and when that was.
 #[derive(Debug)]
 pub(super) struct Arrivals(Mutex<(u64, Instant)>);
@@ -70,7 +84,8 @@ impl Arrivals {
 
 impl Ingest {
     /// Cuts what is to become blocks, of one tenant or of all; gives the new blocks, which are read
-    /// from then on.
+    /// from then on. What fails of one tenant keeps nobody else from being cut, nor the snapshot; the error
+    /// then names all that failed.
     pub async fn flush(self: &Arc<Self>, tenant: Option<&str>, what: Flush) -> Result<Vec<CutBlock>, Error> {
         let tenant = tenant.map(str::to_owned);
         self.on_thread("flush", move |ingest| {
@@ -79,18 +94,19 @@ impl Ingest {
                 Some(tenant) => vec![Arc::from(tenant.as_str())],
                 None => ingest.tenants(),
             };
-            let mut blocks = Vec::new();
-            let mut has_cut = false;
+            let (mut flushed, mut failures) = (Flushed::default(), Vec::new());
             for name in names {
                 let Some(tenant) = ingest.known(&name) else { continue };
                 tenant.cuts().looks += 1;
-                let flushed = ingest.flush_tenant(&tenant, what, &mut blocks);
-                has_cut |= flushed.inspect_err(|_| tenant.cuts().failed += 1)?;
+                if let Err(error) = ingest.flush_tenant(&tenant, what, &mut flushed) {
+                    tenant.cuts().failed += 1;
+                    failures.push(error.within(format_args!("tenant {name}")));
+                }
             }
-            if has_cut {
-                ingest.snapshot_all()?;
+            if flushed.has_cut {
+                failures.extend(ingest.snapshot_all().err());
             }
-            Ok(blocks)
+            all_of(failures).map_or(Ok(flushed.blocks), Err)
         })
         .await
     }
@@ -167,8 +183,8 @@ impl Ingest {
         receiver.recv_async().await.map_err(panicked)?
     }
 
-    /// Cuts what is due of one tenant; whether heads have changed.
-    fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
+    /// Cuts what is due of one tenant.
+    fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, flushed: &mut Flushed) -> Result<(), Error> {
         let range_ms = self.options.block_range_ms;
         let is_idle = tenant.arrivals.idle_time(tenant.stats().samples.total()).as_millis() as i64 >= range_ms;
         let mut has_cut = false;
@@ -185,13 +201,18 @@ impl Ingest {
                 Flush::Due => until,
                 Flush::All => until.min(end.saturating_add(1)),
             };
-            self.cut_in_order(tenant, (start, until), blocks)?;
+            if until <= start {
+                // The times of a block end before one that there is: samples at the last of all times stay.
+                break;
+            }
+            self.cut_in_order(tenant, (start, until), &mut flushed.blocks)?;
             has_cut = true;
+            flushed.has_cut = true;
         }
         if has_cut || what == Flush::All {
-            has_cut |= self.cut_late(tenant, blocks)?;
+            flushed.has_cut |= self.cut_late(tenant, &mut flushed.blocks)?;
         }
-        Ok(has_cut)
+        Ok(())
     }
 
     fn cut_in_order(
@@ -219,19 +240,16 @@ impl Ingest {
         let range_ms = self.options.block_range_ms;
         let excerpts = self.change_all(tenant, |head| head.freeze_late())?;
         let mut starts = BTreeMap::new();
-        for range in excerpts.iter().filter_map(Excerpt::time_range) {
-            let (first, last) = (range.min_time.div_euclid(range_ms), range.max_time.div_euclid(range_ms));
-            for number in first..=last {
-                let start = number * range_ms;
-                let span = (start, start + range_ms);
-                starts.entry(start).or_insert_with(|| self.meta(tenant, span, CutKind::OutOfOrder));
-            }
+        for number in excerpts.iter().flat_map(|excerpt| block_numbers(excerpt, range_ms)) {
+            let start = number.saturating_mul(range_ms);
+            let span = (start, (number + 1).saturating_mul(range_ms));
+            starts.entry(start).or_insert_with(|| self.meta(tenant, span, CutKind::OutOfOrder));
         }
         if starts.is_empty() {
             return Ok(false);
         }
         let dir = self.tenant_dir(&tenant.name);
-        let until = starts.keys().next_back().map_or(0, |start| start + range_ms);
+        let until = starts.keys().next_back().map_or(0, |start| start.saturating_add(range_ms));
         // The block of the latest sample comes last: when it is there, so are all others.
         let ids = starts.values().map(|meta| meta.ulid).collect();
         let intent = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until, blocks: ids };

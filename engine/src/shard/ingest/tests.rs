@@ -369,6 +369,63 @@ fn series_that_a_dropped_label_told_apart_are_not_made_one() {
 }
 
 #[test]
+fn a_flush_ends_whatever_times_samples_have() {
+    let folder = Folder::new();
+    let options = IngestOptions { out_of_order_window_ms: 2 * RANGE, ..folder.options() };
+    let ingest = Ingest::open(&pool(2), options).unwrap();
+    let other: Arc<str> = Arc::from("team-b");
+    block_on(ingest.append(&other, batch(3, STEP), WriteLimits::default())).unwrap();
+    let taken = |time: i64| {
+        let mut batch = WriteBatch::new();
+        for series in ["0", "1"] {
+            batch.push_series([("__name__", "metric"), ("series", series)]);
+            batch.push_sample(time, 1.0);
+        }
+        block_on(ingest.append(&tenant(), batch, WriteLimits::default())).unwrap().samples
+    };
+    // The third and the last three are late, which makes a chunk from one end of time to the other.
+    let times = [i64::MIN + 1, i64::MIN + STEP, i64::MIN + 2, STEP, i64::MAX - RANGE, i64::MAX - 9, i64::MAX];
+    let late = [i64::MAX - RANGE - 1, i64::MAX - 8, i64::MAX - 1];
+    assert!(times.into_iter().chain(late).all(|time| taken(time) == 2));
+    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
+    let samples = |tenant: &str| -> u64 {
+        blocks.iter().filter(|block| &*block.tenant == tenant).map(|block| block.meta.stats.num_samples).sum()
+    };
+    let left = ingest.stats("team-a").unwrap();
+    assert_eq!((left.series, left.min_time, left.max_time), (2, i64::MAX, i64::MAX));
+    assert_eq!((samples("team-a"), samples("team-b")), (2 * 9, 3));
+    assert_eq!(ingest.stats("team-b").unwrap().series, 0);
+    let size = ingest.wal_bytes();
+    assert!(block_on(ingest.flush(None, Flush::All)).unwrap().is_empty());
+    assert_eq!(ingest.wal_bytes(), size, "nothing was cut");
+    drop(ingest);
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    assert_eq!(ingest.stats("team-a").unwrap().series, 2, "what no block has is kept");
+    assert!(block_on(ingest.flush(None, Flush::All)).unwrap().is_empty());
+}
+
+#[test]
+fn a_tenant_whose_cut_fails_keeps_nobody_else_from_being_cut() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    let names = ["aaa", "bbb", "ccc", "ddd"];
+    for name in names {
+        for time in [STEP, 2 * RANGE] {
+            block_on(ingest.append(&Arc::from(name), batch(3, time), WriteLimits::default())).unwrap();
+        }
+    }
+    let broken = ["aaa", "ccc"].map(|name| folder.0.join(name));
+    broken.iter().for_each(|path| std::fs::write(path, "no folder").unwrap());
+    let error = block_on(ingest.flush(None, Flush::Due)).unwrap_err();
+    assert!(["tenant aaa: ", "; tenant ccc: "].iter().all(|part| error.message().contains(part)), "{error}");
+    let cut = names.map(|name| (ingest.local_blocks(name).len(), ingest.cuts(name).unwrap().failed));
+    assert_eq!(cut, [(0, 1), (1, 0), (0, 1), (1, 0)]);
+    assert_eq!(ingest.counters().snapshots, 1);
+    broken.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!(block_on(ingest.flush(None, Flush::Due)).unwrap().len(), 2);
+}
+
+#[test]
 fn a_tenant_that_is_no_folder_is_refused_and_limits_hold_over_partitions() {
     let folder = Folder::new();
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
