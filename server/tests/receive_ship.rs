@@ -468,13 +468,20 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     let hour = 60 * MINUTE;
     // The last process kept a tenant that sends no more.
     let before = start(data.path(), &[]);
-    assert_eq!(write(&before, "restarted", &minutes(now() - 5 * hour, 30).timeseries).status, 200);
+    assert_eq!(write(&before, "restarted", &minutes(now() - 5 * hour, 5).timeseries).status, 200);
     before.terminate();
-    let flags = [&*bucket_flag(bucket.path()), "--shipper.sync-interval=20ms", "--tsdb.retention=1h"];
+    let flags = [
+        &*bucket_flag(bucket.path()),
+        "--shipper.sync-interval=20ms",
+        "--tsdb.retention=1h",
+        "--tsdb.min-block-duration=2s",
+        "--tsdb.max-block-duration=2s",
+    ];
     let uru = start(data.path(), &flags);
-    let old = minutes(now() - 5 * hour, 30);
+    let old = minutes(now() - 5 * hour, 5);
     assert_eq!(write(&uru, "old", &old.timeseries).status, 200);
-    let new = minutes(now() - hour / 2, 20);
+    // No block's time is over.
+    let new = minutes(now() + hour / 2, 1);
     assert_eq!(write(&uru, "new", &new.timeseries).status, 200);
     let owners = || -> Vec<String> {
         let owner = |block: &std::path::PathBuf| support::meta_of(block)["thanos"]["labels"]["tenant_id"].clone();
@@ -493,13 +500,29 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     assert!(!owners().contains(&"new".to_owned()), "{:?}", owners());
     assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&new));
     // A tenant that was pruned may come back.
-    assert_eq!(write(&uru, "old", &minutes(now() - hour / 2, 20).timeseries).status, 200);
+    assert_eq!(write(&uru, "old", &minutes(now() - hour / 2, 5).timeseries).status, 200);
     assert_eq!(stored(&uru, "shipped").len(), 4);
     // Without an end of its own a process leaves nothing in the bucket that is not whole.
     let ended: Uru = uru;
     ended.terminate();
     let scratch = tempfile::tempdir().unwrap();
     assert!(whole_blocks(&files(bucket.path()), scratch.path()).len() >= 4);
+}
+
+#[test]
+fn old_samples_that_are_coming_are_taken_behind_each_other_though_their_times_are_past_what_is_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--shipper.sync-interval=10ms", "--tsdb.retention=1h"]);
+    let start = now() - 20 * 24 * 60 * MINUTE;
+    for round in 0..10 {
+        for (sender, behind) in [("a", 0), ("b", 10 * MINUTE)] {
+            let labels = [("__name__", "shipped"), ("name", sender)];
+            let series = float_series(&labels, &[(start + round * MINUTE - behind, 1.0)]);
+            assert_eq!(write(&uru, "old", &[series]).status, 200, "{sender} {round}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert_eq!(stored(&uru, "shipped").len(), 2);
 }
 
 #[test]

@@ -463,7 +463,8 @@ impl Shipper {
             // Also what was kept before the last start counts: its times are in heads and blocks.
             let blocks = self.ingest.local_blocks(&tenant);
             let last = blocks.iter().map(|block| block.meta.max_time).fold(stats.max_time, i64::max);
-            if !is_past(last, self.retention.age) {
+            // Old samples may be coming just now: to cut them all would refuse those between them.
+            if !is_past(last, self.retention.age) || !self.ingest.is_idle(&tenant) {
                 continue;
             }
             if let Err(error) = self.ingest.flush(Some(&tenant), Flush::All).await {

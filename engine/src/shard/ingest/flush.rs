@@ -111,6 +111,17 @@ impl Ingest {
         .await
     }
 
+    /// Whether `tenant` has sent nothing for the time of a block, whatever times its samples have; since the
+    /// start at most.
+    pub fn is_idle(&self, tenant: &str) -> bool {
+        self.known(tenant).is_none_or(|tenant| self.sends_nothing(&tenant))
+    }
+
+    fn sends_nothing(&self, tenant: &Tenant) -> bool {
+        let idle_time = tenant.arrivals.idle_time(tenant.stats().samples.total());
+        idle_time.as_millis() as i64 >= self.options.block_range_ms
+    }
+
     /// Takes a snapshot of all heads; appends after it are refused. To be called before the process ends.
     pub async fn close(self: &Arc<Self>) -> Result<(), Error> {
         self.is_closed.store(true, Ordering::Release);
@@ -185,8 +196,7 @@ impl Ingest {
 
     /// Cuts what is due of one tenant.
     fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, flushed: &mut Flushed) -> Result<(), Error> {
-        let range_ms = self.options.block_range_ms;
-        let is_idle = tenant.arrivals.idle_time(tenant.stats().samples.total()).as_millis() as i64 >= range_ms;
+        let (range_ms, is_idle) = (self.options.block_range_ms, self.sends_nothing(tenant));
         let mut has_cut = false;
         loop {
             let ranges = self.change_all(tenant, |head| head.range_in_order())?;

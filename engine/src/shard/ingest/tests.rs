@@ -481,7 +481,9 @@ fn what_a_tenant_has_sent_is_cut_when_it_sends_no_more_and_the_time_is_over() {
     let cut = || block_on(ingest.flush(None, Flush::Due)).unwrap().len();
     append(&ingest, 10, now_ms() - 1000).unwrap();
     assert_eq!(cut(), 0, "it has just sent that");
+    assert!(!ingest.is_idle("team-a"));
     std::thread::sleep(Duration::from_millis(300));
+    assert!(ingest.is_idle("team-a"));
     assert_eq!((cut(), ingest.stats("team-a").unwrap().series), (1, 0));
     append(&ingest, 10, now_ms() + 3_600_000).unwrap();
     assert_eq!(cut(), 0);
