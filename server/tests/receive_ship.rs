@@ -526,6 +526,31 @@ fn old_samples_that_are_coming_are_taken_behind_each_other_though_their_times_ar
 }
 
 #[test]
+fn a_block_that_cannot_be_read_is_told_and_kept_and_writes_are_taken() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flag = bucket_flag(bucket.path());
+    let old = start(data.path(), &[&flag]);
+    assert_eq!(write(&old, "team", &minutes(NOW, 30).timeseries).status, 200);
+    old.terminate();
+    let block = blocks_in(&data.path().join("team")).remove(0);
+    std::fs::write(block.join("meta.json"), "").unwrap();
+    std::fs::create_dir_all(data.path().join("other/wal")).unwrap();
+    std::fs::write(data.path().join("other/wal/00000000"), "of Thanos").unwrap();
+    let more = ["--shipper.sync-interval=20ms", "--tsdb.retention=1h", "--tsdb.min-block-duration=100ms"];
+    let uru = start(data.path(), &[&[&*flag, "--tsdb.max-block-duration=100ms"], &more[..]].concat());
+    for told in ["leaving out a local block that can't be read", "samples in a WAL of Thanos are not read"] {
+        assert!(uru.log().contains(told), "{}", uru.log());
+    }
+    assert_eq!(write(&uru, "team", &minutes(now() - 5 * 60 * MINUTE, 1).timeseries).status, 200);
+    // Nothing else is left of the tenant, which would be pruned.
+    let of_team = |name: &str| uru.metric(&format!("{name}{{tenant=\"team\"}}"));
+    wait(|| of_team("thanos_shipper_uploads_total") == Some(1.0) && of_team("uru_receive_local_bytes") == Some(0.0));
+    let before = of_team("thanos_shipper_dir_syncs_total").unwrap();
+    wait(|| of_team("thanos_shipper_dir_syncs_total").is_some_and(|count| count > before + 20.0));
+    assert!(block.join("index").exists());
+}
+
+#[test]
 fn files_are_told_with_their_hashes_where_that_is_asked_for() {
     let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let flags = [&*bucket_flag(bucket.path()), "--hash-func=SHA256", "--shipper.upload-concurrency=4"];

@@ -41,7 +41,7 @@ use crate::ingest::service::WriteableStore;
 use crate::ingest::ship::{Retention, ShipMetrics, Shipper};
 use crate::ingest::statistics::StatisticsService;
 use crate::ingest::tenant::Tenancy;
-use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver};
+use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver, unread};
 use crate::objstore::cache::Ranges;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::telemetry::{self, metrics};
@@ -252,6 +252,7 @@ impl Wired {
         let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
         let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;
         tracing::info!(duration = ?begin.elapsed(), tenants = opened.tenants().len(), "opened the heads");
+        unread::tell(&opened, &data_dir);
         let ingest = self.held.get_or_init(|| opened);
         self.label_tenants().map_err(|error| error.message().to_owned())?;
         let more = (self.retention, self.ship_metrics.clone());

@@ -49,6 +49,8 @@ pub mod statistics;
 pub mod status;
 /// Who sends.
 pub mod tenant;
+/// What lies in the data folder and is not read.
+pub mod unread;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

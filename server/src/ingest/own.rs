@@ -118,6 +118,7 @@ impl Ingesting {
                 return std::future::pending().await;
             }
         };
+        super::unread::tell(&ingest, &self.options.data_dir);
         let ingest = self.held.get_or_init(|| ingest);
         if self.scrapes_itself {
             tokio::join!(started.scrape(&self.target), started.ship(ingest, &self.options.data_dir));

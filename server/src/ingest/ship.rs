@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::bucket::Meta;
 use engine::model::{BlockId, Error, ErrorKind};
-use engine::shard::ingest::{LocalBlock, tenant_folder};
+use engine::shard::ingest::{LocalBlock, UnreadableBlock, tenant_folder};
 use engine::shard::{Flush, Ingest};
 use futures_util::{StreamExt, stream};
 use prometheus_client::registry::Registry;
@@ -471,8 +471,10 @@ impl Shipper {
                 tracing::warn!(%tenant, %error, "flushing an idle tenant failed, trying again");
                 continue;
             }
-            // Its blocks go when they are in the bucket.
-            if self.ingest.local_blocks(&tenant).is_empty() {
+            // Its blocks go when they are in the bucket, those that can't be read when somebody takes them away.
+            let is_unread = |block: &UnreadableBlock| block.tenant == tenant && block.path.exists();
+            let has_unread = self.ingest.unreadable_blocks().iter().any(is_unread);
+            if !has_unread && self.ingest.local_blocks(&tenant).is_empty() {
                 let _alone = self.changing.lock().await;
                 match self.ingest.remove_tenant(&tenant).await {
                     Ok(()) => {

@@ -24,6 +24,17 @@ pub struct LocalBlock {
     opened: Arc<OpenedBlock>,
 }
 
+/// A block on local disk that could not be opened; it stays where it is.
+#[derive(Clone, Debug)]
+pub struct UnreadableBlock {
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Why.
+    pub error: Error,
+}
+
 /// Local blocks of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct LocalBlocks(RwLock<BTreeMap<BlockId, LocalBlock>>);
@@ -97,18 +108,31 @@ impl Ingest {
         self.options.data_dir.join(OWN_FOLDER).join("index").join(id.to_string())
     }
 
-    /// Opens all blocks in the folders of tenants; removes what was not finished.
-    pub(super) fn load_blocks(&self) -> Result<(), Error> {
+    /// Blocks that could not be opened at the start.
+    pub fn unreadable_blocks(&self) -> &[UnreadableBlock] {
+        &self.unreadable
+    }
+
+    /// Opens all blocks in the folders of tenants, but those that can't be read, which it gives; removes what
+    /// was not finished.
+    pub(super) fn load_blocks(&self) -> Result<Vec<UnreadableBlock>, Error> {
         let data = &self.options.data_dir;
         let failed = |error: std::io::Error| Error::file(data, error);
         std::fs::create_dir_all(data.join(OWN_FOLDER).join("index")).map_err(failed)?;
+        let mut unreadable = Vec::new();
         for (tenant, folder) in tenant_folders(data).map_err(failed)? {
-            self.load_tenant(&Arc::from(tenant.as_str()), &folder).map_err(|error| error.within(&tenant))?;
+            let loaded = self.load_tenant(&Arc::from(tenant.as_str()), &folder, &mut unreadable);
+            loaded.map_err(|error| error.within(&tenant))?;
         }
-        Ok(())
+        Ok(unreadable)
     }
 
-    fn load_tenant(&self, tenant: &Arc<str>, folder: &Path) -> Result<(), Error> {
+    fn load_tenant(
+        &self,
+        tenant: &Arc<str>,
+        folder: &Path,
+        unreadable: &mut Vec<UnreadableBlock>,
+    ) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::file(folder, error);
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -125,7 +149,13 @@ impl Ingest {
                 continue;
             }
             let tenant = self.tenant(tenant)?;
-            tenant.blocks.insert(LocalBlock::open(entry.path(), &self.index_path(id), &tenant.labels())?);
+            match LocalBlock::open(entry.path(), &self.index_path(id), &tenant.labels()) {
+                Ok(block) => tenant.blocks.insert(block),
+                Err(error) => {
+                    let (tenant, path) = (Arc::clone(&tenant.name), entry.path());
+                    unreadable.push(UnreadableBlock { tenant, path, error });
+                }
+            }
         }
         Ok(())
     }

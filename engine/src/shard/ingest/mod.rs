@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use blocks::LocalBlock;
+pub use blocks::{LocalBlock, UnreadableBlock};
 pub use cuts::CutCounters;
 pub use flush::{CutBlock, Flush};
 pub use folders::{TENANT_BYTES_MAX, check_tenant, tenant_folder};
@@ -203,6 +203,7 @@ pub struct Ingest {
     maintenance: Mutex<()>,
     is_closed: AtomicBool,
     replayed: Vec<Replayed>,
+    unreadable: Vec<UnreadableBlock>,
     open_ms: u64,
     snapshots: AtomicU64,
     snapshots_failed: AtomicU64,

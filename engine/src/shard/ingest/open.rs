@@ -77,6 +77,7 @@ impl Ingest {
             maintenance: Mutex::default(),
             is_closed: AtomicBool::new(false),
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
+            unreadable: Vec::new(),
             open_ms: 0,
             snapshots: AtomicU64::default(),
             snapshots_failed: AtomicU64::default(),
@@ -87,9 +88,10 @@ impl Ingest {
         for (index, heads) in all.into_iter().enumerate() {
             ingest.place_partition(index, heads)?;
         }
-        ingest.load_blocks()?;
+        let unreadable = ingest.load_blocks()?;
         let mut ingest = ingest;
         if let Some(own) = Arc::get_mut(&mut ingest) {
+            own.unreadable = unreadable;
             own.open_ms = started.elapsed().as_millis() as u64;
         }
         Ok(ingest)

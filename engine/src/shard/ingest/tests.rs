@@ -426,6 +426,32 @@ fn a_tenant_whose_cut_fails_keeps_nobody_else_from_being_cut() {
 }
 
 #[test]
+fn a_block_that_cannot_be_read_is_left_out_and_stays_where_it_is() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    for at in [1, 480, 960] {
+        append(&ingest, 10, at * STEP).unwrap();
+    }
+    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
+    drop(ingest);
+    let meta = blocks[0].path.join("meta.json");
+    let whole = std::fs::read(&meta).unwrap();
+    std::fs::write(&meta, "").unwrap();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    let left_out: Vec<(&str, &Path)> =
+        ingest.unreadable_blocks().iter().map(|block| (&*block.tenant, &*block.path)).collect();
+    assert_eq!(left_out, [("team-a", &*blocks[0].path)]);
+    assert_eq!(ingest.local_blocks("team-a").len(), 2);
+    append(&ingest, 10, 1000 * STEP).unwrap();
+    expect(&read(&ingest), 10, &[480 * STEP, 960 * STEP, 1000 * STEP]);
+    drop(ingest);
+    std::fs::write(&meta, whole).unwrap();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    assert!(ingest.unreadable_blocks().is_empty());
+    expect(&read(&ingest), 10, &[STEP, 480 * STEP, 960 * STEP, 1000 * STEP]);
+}
+
+#[test]
 fn a_tenant_that_is_no_folder_is_refused_and_limits_hold_over_partitions() {
     let folder = Folder::new();
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();

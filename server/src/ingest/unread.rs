@@ -1,0 +1,58 @@
+//! What lies in the data folder and is not read: told at the start, as queries don't show that it is missing.
+
+use std::path::{Path, PathBuf};
+
+use engine::shard::Ingest;
+use engine::shard::ingest::OWN_FOLDER;
+
+/// Logs blocks that could not be opened, and WALs of Thanos.
+pub fn tell(ingest: &Ingest, data_dir: &Path) {
+    for block in ingest.unreadable_blocks() {
+        let (tenant, folder) = (&block.tenant, block.path.display());
+        tracing::error!(
+            %tenant,
+            %folder,
+            error = %block.error,
+            "leaving out a local block that can't be read: it is neither queried nor uploaded; repair it or move it \
+             out of the data folder, and start again"
+        );
+    }
+    for folder in thanos_wals(data_dir) {
+        tracing::warn!(
+            folder = %folder.display(),
+            "samples in a WAL of Thanos are not read: unless it is flushed, let Thanos run over this data folder once \
+             more and end by SIGTERM with a bucket configured; then remove the WAL's folder"
+        );
+    }
+}
+
+/// Folders below `data_dir` that hold what Thanos wrote ahead for a tenant.
+fn thanos_wals(data_dir: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let has_bytes = |folder: &PathBuf| {
+        entries(folder).any(|file| file.metadata().is_ok_and(|found| found.is_dir() || found.len() > 0))
+    };
+    let tenants = entries(data_dir).filter(|entry| entry.file_name() != OWN_FOLDER);
+    let mut found: Vec<PathBuf> = tenants.map(|tenant| tenant.path().join("wal")).filter(has_bytes).collect();
+    found.sort_unstable();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wals_of_thanos_are_found_when_there_is_something_in_them() {
+        let data = tempfile::tempdir().unwrap();
+        for (tenant, text) in [("a", "samples"), ("b", ""), (".uru", "ours")] {
+            let wal = data.path().join(tenant).join("wal");
+            let file = if tenant == ".uru" { wal.join("000/0") } else { wal.join("00000000") };
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        std::fs::create_dir_all(data.path().join("c/wal/checkpoint.00000001")).unwrap();
+        std::fs::write(data.path().join("file"), "").unwrap();
+        assert_eq!(thanos_wals(data.path()), ["a", "c"].map(|tenant| data.path().join(tenant).join("wal")));
+    }
+}
