@@ -250,3 +250,15 @@ fn a_receiver_knows_itself_by_either_of_its_addresses() {
     }
     assert!(uru.log().contains("Thanos routers with capnproto can't forward here"), "{}", uru.log());
 }
+
+#[test]
+fn a_ring_without_receivers_refuses_its_tenants_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    for empty in ["\"endpoints\": null", "\"endpoints\": []", "\"algorithm\": \"other\""] {
+        let rings = format!(
+            r#"--receive.hashrings=[{{"tenants": ["q"], {empty}}}, {{"tenants": null, "endpoints": ["a:1"]}}]"#
+        );
+        let uru = start(folder.path(), &[&rings, "--receive.local-endpoint=a:1"]);
+        assert_eq!(["q", "z"].map(|tenant| write(&uru, tenant, &request(0, 0)).status), [500, 200], "{empty}");
+    }
+}

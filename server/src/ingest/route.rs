@@ -163,7 +163,9 @@ impl Receiver {
                 let local = &*self.options.local_endpoint;
                 let address = match &placements[series.tenant] {
                     Some(placement) => {
-                        let endpoint = placement.endpoint(series.hash, replica as usize).map_err(Refusal::from)?;
+                        let endpoint = placement.endpoint(series.hash, replica as usize);
+                        // As with Thanos: it's the ring's fault, and the next one may have more receivers.
+                        let endpoint = endpoint.map_err(|error| Refusal::internal(error.message()))?;
                         if endpoint.has_address(local) { local } else { &*endpoint.address }
                     }
                     None => local,

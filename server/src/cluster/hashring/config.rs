@@ -1,7 +1,7 @@
 //! The hashrings file: JSON as Thanos reads it.
 
 use engine::model::Error;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::glob;
 
@@ -53,24 +53,26 @@ impl Endpoint {
 #[derive(Clone, Debug, Deserialize)]
 pub struct HashringConfig {
     /// Name, for metrics and messages.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub hashring: String,
     /// Tenants that it serves; all when there is none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub tenants: Vec<String>,
     /// How `tenants` are matched.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub tenant_matcher_type: TenantMatcher,
-    /// Its receivers.
+    /// Its receivers. Without any, tenants of the ring can't write, and those of other rings can.
+    #[serde(default, deserialize_with = "or_default")]
     pub endpoints: Vec<Endpoint>,
-    /// How it places series; the command line decides when absent.
-    #[serde(default)]
+    /// How it places series; the command line decides when absent. An unknown one is [`Algorithm::Hashmod`], as
+    /// for Thanos.
+    #[serde(default, deserialize_with = "algorithm")]
     pub algorithm: Option<Algorithm>,
     /// External labels that its receivers' blocks carry in addition.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub external_labels: std::collections::BTreeMap<String, String>,
     /// Whether each tenant gets a part of the ring only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub shuffle_sharding_config: ShuffleSharding,
 }
 
@@ -101,6 +103,24 @@ pub struct ShuffleShardingOverride {
     pub tenant_matcher_type: TenantMatcher,
 }
 
+/// A value, or the default for `null`, as Go reads it.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+fn algorithm<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Algorithm>, D::Error> {
+    let name: String = or_default(from)?;
+    Ok(match name.as_str() {
+        "" => None,
+        "ketama" => Some(Algorithm::Ketama),
+        "hashmod" => Some(Algorithm::Hashmod),
+        _ => {
+            tracing::warn!(algorithm = name, "unknown algorithm in the hashrings file: taking hashmod, as Thanos does");
+            Some(Algorithm::Hashmod)
+        }
+    })
+}
+
 /// The rings of a hashrings file. Errors name line and column, or the ring.
 pub fn parse(json: &[u8]) -> Result<Vec<HashringConfig>, Error> {
     let configs: Vec<HashringConfig> =
@@ -109,9 +129,6 @@ pub fn parse(json: &[u8]) -> Result<Vec<HashringConfig>, Error> {
         return Err(Error::invalid("hashrings file: it lists no hashring; add one with its endpoints"));
     }
     for config in &configs {
-        if config.endpoints.is_empty() {
-            return Err(Error::invalid(format!("hashrings file: hashring {:?} has no endpoints", config.hashring)));
-        }
         let patterns = config.tenants.iter().filter(|_| config.tenant_matcher_type == TenantMatcher::Glob);
         for pattern in patterns {
             glob::matches(pattern, "").ok_or_else(|| {
@@ -193,8 +210,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_null_is_as_if_it_was_not_there() {
+        let json = r#"[{"hashring": null, "tenants": null, "tenant_matcher_type": null, "endpoints": null,
+                        "algorithm": null, "external_labels": null, "shuffle_sharding_config": null},
+                       {"endpoints": []}, {}]"#;
+        for config in parse(json.as_bytes()).unwrap() {
+            assert!(config.endpoints.is_empty() && config.takes("anybody"));
+            assert_eq!(config.algorithm, None);
+        }
+    }
+
+    #[test]
+    fn an_unknown_algorithm_is_hashmod_and_an_empty_one_is_that_of_the_command_line() {
+        let algorithms = [("", None), ("ketama", Some(Algorithm::Ketama)), ("Ketama", Some(Algorithm::Hashmod))];
+        for (name, algorithm) in algorithms {
+            let json = format!(r#"[{{"endpoints": ["h:1"], "algorithm": "{name}"}}]"#);
+            assert_eq!(parse(json.as_bytes()).unwrap()[0].algorithm, algorithm, "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_no_hashrings_file_is_refused() {
-        for json in ["", "[]", "{}", r#"[{"endpoints": []}]"#, r#"[{"endpoints": [""]}]"#] {
+        for json in ["", "[]", "{}", r#"[{"endpoints": [""]}]"#] {
             assert!(parse(json.as_bytes()).is_err(), "{json}");
         }
         let glob = r#"[{"tenants": ["[a"], "tenant_matcher_type": "glob", "endpoints": ["h:1"]}]"#;
