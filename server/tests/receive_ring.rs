@@ -262,3 +262,20 @@ fn a_ring_without_receivers_refuses_its_tenants_and_no_others() {
         assert_eq!(["q", "z"].map(|tenant| write(&uru, tenant, &request(0, 0)).status), [500, 200], "{empty}");
     }
 }
+
+#[test]
+fn a_receiver_that_never_answers_is_left_alone_for_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    // It is connected to, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let rings = format!(r#"--receive.hashrings=[{{"endpoints": ["{}"]}}]"#, silent.local_addr().unwrap());
+    let flags = ["--receive-forward-timeout=300ms", "--receive-forward-max-backoff=1m", &rings];
+    let uru = start(folder.path(), &flags);
+    let answers: Vec<(u16, String)> =
+        (0..20).map(|round| write(&uru, "", &request(0, round))).map(|answer| (answer.status, answer.body)).collect();
+    assert!(answers.iter().all(|(status, _)| *status == 503), "{answers:?}");
+    assert!(answers[0].1.contains("did not answer in time"), "{answers:?}");
+    assert!(answers[1].1.contains("backing off"), "{answers:?}");
+    let silences = answers.iter().filter(|(_, text)| text.contains("did not answer in time")).count();
+    assert!(silences < 10, "{answers:?}");
+}

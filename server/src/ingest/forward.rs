@@ -23,6 +23,13 @@ use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
 
+/// While calls wait, a receiver that has said nothing for this long is asked for a sign; upstream's receivers hang up
+/// on those that ask more often, or without a call.
+const SIGN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time in which it gives the sign.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// First pause after a receiver was away.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
@@ -111,6 +118,14 @@ impl Peers {
         }
     }
 
+    /// Takes note that a receiver did not answer in time: it is in a pause from now on.
+    pub fn note_silent(&self, address: &str) {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get(address) {
+            peer.note_away(self.options.pause_max);
+        }
+    }
+
     fn peer(&self, address: &str) -> Result<Arc<Peer>, Refusal> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers.get(address) {
@@ -121,6 +136,8 @@ impl Peers {
             .map_err(|error| bad(&error))?
             .connect_timeout(Duration::from_secs(5))
             .initial_connection_window_size(16 << 20)
+            .http2_keep_alive_interval(SIGN_INTERVAL)
+            .keep_alive_timeout(SIGN_TIMEOUT)
             .tcp_nodelay(true);
         let channel = match &self.options.tls {
             Some(tls) => tls.channel(endpoint, host(address)).map_err(|error| bad(&error))?,

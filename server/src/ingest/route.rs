@@ -126,6 +126,9 @@ impl Receiver {
                 let written = receiver.write_group(&destination, &tenants, &group.bodies);
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
+                    if !receiver.is_here(&destination) {
+                        receiver.peers.note_silent(&destination.address);
+                    }
                     Err(Refusal::unavailable(format!("endpoint {} did not answer in time", destination.address)))
                 });
                 receiver.count_forward(&destination, &outcome, counts_replication);
