@@ -336,6 +336,25 @@ fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
 }
 
 #[test]
+fn labels_that_are_no_set_are_refused_also_where_they_are_relabelled() {
+    let data = tempfile::tempdir().unwrap();
+    let rules = "--receive.relabel-config=[{source_labels: [drop], regex: 'yes', action: drop}]";
+    let uru = start(data.path(), &[rules]);
+    for bad in [&[("z", "1"), ("__name__", "x")], &[("__name__", "x"), ("__name__", "y")]] {
+        let series =
+            [float_series(bad, &[(NOW, 1.0)]), float_series(&[("__name__", "x"), ("good", "1")], &[(NOW, 1.0)])];
+        assert_eq!(write(&uru, "", &series).status, 409, "{bad:?}");
+    }
+    let dropped = float_series(&[("drop", "yes"), ("__name__", "x")], &[(NOW, 1.0)]);
+    let emptied = float_series(&[("__name__", "x"), ("empty", "")], &[(NOW, 1.0)]);
+    assert_eq!(write(&uru, "", &[dropped, emptied]).status, 200);
+    let found: Vec<String> =
+        stored(&uru, "x").iter().map(|series| labels_text(&series.labels, &["receive", "tenant_id"])).collect();
+    assert_eq!(found, ["__name__=\"x\",good=\"1\"", "__name__=\"x\""]);
+    assert!(stored(&uru, "y").is_empty());
+}
+
+#[test]
 fn readers_that_select_nothing_in_particular_are_refused_as_by_thanos() {
     let data = tempfile::tempdir().unwrap();
     let uru = start(data.path(), &[]);

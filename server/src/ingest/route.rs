@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use engine::codec::LabelFault;
 use engine::model::Labels;
 use engine::model::relabel::{Rule, relabel};
 use proto::wire::put_varint;
@@ -328,6 +329,11 @@ impl<'a> Sink<'a> for Router<'_> {
             return self.open(labels);
         }
         if let Some(changed) = self.relabelled(labels) {
+            let found = LabelFault::of(labels.iter().copied().filter(|(_, value)| !value.is_empty()));
+            if found.is_some_and(|fault| fault != LabelFault::Empty) {
+                // Its receiver refuses it, as without rules; a set of labels would have repaired it.
+                return self.open(labels);
+            }
             let pairs: Vec<(&[u8], &[u8])> =
                 changed.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
             self.open(&pairs);
