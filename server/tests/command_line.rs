@@ -139,6 +139,17 @@ fn completed(shell: &str, flags: &[&str], script: &str) -> Option<String> {
 }
 
 #[test]
+fn the_compactor_takes_no_files_and_no_downsampling_at_once_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket =
+        format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", folder.path().display());
+    let data = format!("--data-dir={}", folder.path().join("data").display());
+    let none = ["--downsample.concurrency=0", "--block-files-concurrency=0", "--http-address=127.0.0.1:0"];
+    let output = Command::new(env!("CARGO_BIN_EXE_uru")).args(["compact", &bucket, &data]).args(none).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn fish_completes_commands_of_commands_their_flags_and_values() {
     for (line, expected) in [
         ("uru sto", "store"),

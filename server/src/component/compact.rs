@@ -256,12 +256,9 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
         ConfigError::new(flag, error.message())
     })?;
     let integer = |flag: &str| values.integer(flag) as usize;
-    for flag in ["compact.concurrency", "downsample.concurrency", "block-files-concurrency"] {
-        // Of those who do not downsample, none do it at once.
-        let is_used = flag != "downsample.concurrency" || downsampling == Downsampling::Enabled;
-        if is_used && integer(flag) == 0 {
-            return Err(ConfigError::new(flag, "invalid concurrency level 0: it must be 1 at least"));
-        }
+    if integer("compact.concurrency") == 0 {
+        let message = "invalid concurrency level 0: it must be 1 at least";
+        return Err(ConfigError::new("compact.concurrency", message));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Settings {
@@ -277,11 +274,11 @@ pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigEr
         delete_delay: values.duration("delete-delay"),
         transfer: Transfer {
             hash: HashFunc::parse(values.text("hash-func").unwrap_or_default()),
-            concurrency: integer("block-files-concurrency"),
+            concurrency: integer("block-files-concurrency").max(1),
         },
         fetches: integer("compact.blocks-fetch-concurrency"),
         merges: integer("compact.concurrency"),
-        downsamples: integer("downsample.concurrency"),
+        downsamples: integer("downsample.concurrency").max(1),
         workers: Workers::threads(cores.saturating_sub(1)),
         out_of_order: match values.is_on("compact.skip-block-with-out-of-order-chunks") {
             true => OutOfOrder::Mark,
