@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
@@ -19,6 +20,12 @@ use tower::Service;
 use super::algorithms::{self, Version, Versions};
 use super::tls::{Pem, Stamp, stamp};
 use super::trust::{Authorities, ServerTrust};
+
+/// Silence of a process with calls under way after which it is asked whether it is still there. Thanos' servers end
+/// connections that ask more often than every 10 s, or without a call.
+pub const PING_INTERVAL: Duration = Duration::from_secs(11);
+/// How long it may take to answer; then its calls fail.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The protocol of gRPC.
 const HTTP_2: &[u8] = b"h2";

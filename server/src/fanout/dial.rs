@@ -16,13 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
-use crate::edge::connect::TlsClient;
-
-/// Silence of an endpoint with calls under way after which it is asked whether it is still there. Thanos' servers end
-/// connections that ask more often than every 10 s.
-const PING_INTERVAL: Duration = Duration::from_secs(11);
-/// How long it may take to answer; then its calls fail.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
 
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]

@@ -17,18 +17,11 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::refusal::Refusal;
-use crate::edge::connect::TlsClient;
+use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
 use crate::telemetry::causes::with_causes;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
-
-/// While calls wait, a receiver that has said nothing for this long is asked for a sign; upstream's receivers hang up
-/// on those that ask more often, or without a call.
-const SIGN_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Time in which it gives the sign.
-const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First pause after a receiver was away.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -136,8 +129,8 @@ impl Peers {
             .map_err(|error| bad(&error))?
             .connect_timeout(Duration::from_secs(5))
             .initial_connection_window_size(16 << 20)
-            .http2_keep_alive_interval(SIGN_INTERVAL)
-            .keep_alive_timeout(SIGN_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .tcp_nodelay(true);
         let channel = match &self.options.tls {
             Some(tls) => tls.channel(endpoint, host(address)).map_err(|error| bad(&error))?,
