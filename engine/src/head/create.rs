@@ -69,9 +69,7 @@ impl<'a> Located<'a> {
         let fault = fault.or((len == 0).then_some(LabelFault::Empty));
         fault.map_or(Ok(()), Err)
     }
-}
 
-impl Located<'_> {
     /// Whether these labels in canonical form are all that there is of `labels`.
     fn are_all_of(&self, labels: EncodedLabels<'_>) -> bool {
         self.labels.iter().map(|(label, _)| label.canonical_len()).sum::<usize>() == labels.0.len()

@@ -604,12 +604,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn frames_that_fail_are_counted_and_the_commits_in_them_apart() {
-        let folder = Folder::new("failed");
+    /// A log whose disk has no room, and its folder.
+    fn on_a_full_disk(name: &str) -> (Folder, Writer) {
+        let folder = Folder::new(name);
         let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
         let open: OpenIo = Box::new(|| Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, Fault::Full, 1, 1))));
-        let writer = Writer::start(place, open).unwrap();
+        (folder, Writer::start(place, open).unwrap())
+    }
+
+    #[test]
+    fn frames_that_fail_are_counted_and_the_commits_in_them_apart() {
+        let (_folder, writer) = on_a_full_disk("failed");
         for records in [floats(1), Vec::new(), floats(2)] {
             assert!(commit(&writer, records).is_err());
         }
@@ -619,10 +624,7 @@ mod tests {
 
     #[test]
     fn a_log_that_fails_while_it_waits_for_room_says_why_and_is_not_full_any_more() {
-        let folder = Folder::new("fails");
-        let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
-        let open: OpenIo = Box::new(|| Ok(Box::new(Faulty::new(io::open(Mode::Pread)?, Fault::Full, 1, 1))));
-        let writer = Writer::start(place, open).unwrap();
+        let (folder, writer) = on_a_full_disk("fails");
         assert!(writer.is_full() && !writer.is_broken());
         std::fs::remove_dir_all(&folder.0).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
