@@ -14,8 +14,7 @@ use std::arch::x86_64::{
     _mm256_storeu_si256, _mm256_sub_epi64, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-use super::lanes::{self, GROUP, Lane, STEPS};
-use super::scalar::State;
+use super::lanes::{self, Fields, GROUP, Group, Lane, STEPS};
 use super::{Batch, Fault};
 
 /// Chunks of a vector.
@@ -51,13 +50,11 @@ pub unsafe fn decode(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, 
 /// # Safety
 /// As for [`decode`]; the chunks of the lanes lie among the batch's copies.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
-    let lane = |at: usize| group.get(at).unwrap_or(&group[0]);
-    let mut vectors: [Lanes; VECTORS] = std::array::from_fn(|vector| Lanes::load(|at| lane(vector * LANES + at).state));
-    let ends: [__m256i; VECTORS] = std::array::from_fn(|vector| load(|at| lane(vector * LANES + at).end));
-    let lefts: [__m256i; VECTORS] = std::array::from_fn(|vector| load(|at| lane(vector * LANES + at).left as u64));
-    let longest = group.iter().map(|lane| lane.left).max().unwrap_or(0);
-    let shortest = if group.len() == GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
+unsafe fn decode_group(group: &Group, batch: &mut Batch) -> u32 {
+    let mut vectors: [Lanes; VECTORS] = std::array::from_fn(|vector| Lanes::load(group.fields(vector)));
+    let ends: [__m256i; VECTORS] = std::array::from_fn(|vector| load(group.ends(vector)));
+    let lefts: [__m256i; VECTORS] = std::array::from_fn(|vector| load(group.lefts(vector)));
+    let (longest, shortest) = group.longest_and_shortest();
     let mut wide_left = lanes::wide_max(longest);
     let mut suspects = 0u32;
     let mut rows = Rows { times: [[[0; LANES]; STEPS]; VECTORS], values: [[[0; LANES]; STEPS]; VECTORS] };
@@ -82,7 +79,7 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
             suspects = u32::MAX;
             break;
         }
-        rows.store(group, done, done + STEPS <= shortest, batch);
+        rows.store(group.lanes(), done, done + STEPS <= shortest, batch);
         done += STEPS;
     }
     batch.copies = copies;
@@ -90,8 +87,8 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
 }
 
 #[target_feature(enable = "avx2")]
-fn load(lane: impl Fn(usize) -> u64) -> __m256i {
-    let lanes: [u64; LANES] = std::array::from_fn(lane);
+#[inline]
+fn load(lanes: &[u64; LANES]) -> __m256i {
     // SAFETY: the array is 32 readable bytes.
     unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
 }
@@ -126,15 +123,10 @@ fn highest(vector: __m256i) -> __m256i {
 
 impl Lanes {
     #[target_feature(enable = "avx2")]
-    fn load(state: impl Fn(usize) -> State) -> Self {
-        Self {
-            at: load(|at| state(at).at as u64),
-            time: load(|at| state(at).time as u64),
-            delta: load(|at| state(at).delta as u64),
-            value: load(|at| state(at).value),
-            unused: load(|at| u64::from(64 - state(at).width)),
-            below: load(|at| state(at).below as i32 as u64),
-        }
+    #[inline]
+    fn load(fields: [&[u64; LANES]; 6]) -> Self {
+        let [at, time, delta, value, unused, below] = fields.map(|field| load(field));
+        Self { at, time, delta, value, unused, below }
     }
 
     /// The 128 bits from each lane's byte on, as their higher and lower halves.
@@ -211,8 +203,9 @@ impl Lanes {
     #[target_feature(enable = "avx2")]
     fn stepped_wide(before: Self, copies: &[u8]) -> Self {
         let Self { at, time, delta, value, unused, below } = before;
-        let states = lanes::step_alone([at, time, delta, value, unused, below].map(|field| lanes_of(field)), copies);
-        Self::load(|lane| states[lane])
+        let mut fields: Fields<LANES> = [at, time, delta, value, unused, below].map(|field| lanes_of(field));
+        lanes::step_alone(&mut fields, copies);
+        Self::load(fields.each_ref())
     }
 
     /// Moves lanes that are behind their ends back to them; gives those that may have needed more

@@ -21,8 +21,7 @@ use std::arch::x86_64::{
     _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_sub_epi64, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
-use super::lanes::{self, Lane, STEPS};
-use super::scalar::State;
+use super::lanes::{self, Fields, Group, Lane, STEPS};
 use super::{Batch, Fault};
 
 /// Chunks of a vector.
@@ -79,15 +78,13 @@ pub unsafe fn decode(chunks: &[&[u8]], batch: &mut Batch) -> Result<(), (usize, 
 /// Decodes a group of chunks; gives the lanes whose chunks it did not decode, one bit each.
 ///
 /// # Safety
-/// As for [`decode`]; each lane's chunk was copied.
+/// As for [`decode`]; each lane's chunk lies among the batch's copies.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2")]
-unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
-    let lane = |at: usize| group.get(at).unwrap_or(&group[0]);
-    let mut pair = [Lanes::load(|at| lane(at).state), Lanes::load(|at| lane(LANES + at).state)];
-    let ends = [load(|at| lane(at).end), load(|at| lane(LANES + at).end)];
-    let lefts = [load(|at| lane(at).left as u64), load(|at| lane(LANES + at).left as u64)];
-    let longest = group.iter().map(|lane| lane.left).max().unwrap_or(0);
-    let shortest = if group.len() == lanes::GROUP { group.iter().map(|lane| lane.left).min().unwrap_or(0) } else { 0 };
+unsafe fn decode_group(group: &Group, batch: &mut Batch) -> u32 {
+    let mut pair = [Lanes::load(group.fields(0)), Lanes::load(group.fields(1))];
+    let ends = [load(group.ends(0)), load(group.ends(1))];
+    let lefts = [load(group.lefts(0)), load(group.lefts(1))];
+    let (longest, shortest) = group.longest_and_shortest();
     let mut wide_left = lanes::wide_max(longest);
     let mut suspects = 0u32;
     let mut rows = Rows::default();
@@ -101,7 +98,9 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
             for lanes in &mut pair {
                 // SAFETY: as above.
                 wide_left = wide_left.saturating_sub(usize::from(unsafe { lanes.peek(&copies) }.wide() > 0));
-                *lanes = Lanes::from_states(&step_alone(&lanes.to_fields(), &copies));
+                let mut fields = lanes.to_fields();
+                step_alone(&mut fields, &copies);
+                *lanes = Lanes::load(fields.each_ref());
             }
             rows.set(step, &pair[0], &pair[1]);
             // SAFETY: as above.
@@ -113,7 +112,7 @@ unsafe fn decode_group(group: &[Lane], batch: &mut Batch) -> u32 {
         if wide_left == 0 {
             break;
         }
-        rows.store(group, done, done + STEPS <= shortest, batch);
+        rows.store(group.lanes(), done, done + STEPS <= shortest, batch);
         done += STEPS;
     }
     batch.copies = copies;
@@ -149,13 +148,13 @@ unsafe fn run(pair: &mut [Lanes; 2], from: usize, copies: &[u8], rows: &mut Rows
 /// would lie in memory from the first step on.
 #[cold]
 #[inline(never)]
-fn step_alone(fields: &[[u64; LANES]; 6], copies: &[u8]) -> [State; LANES] {
-    lanes::step_alone(*fields, copies)
+fn step_alone(fields: &mut Fields<LANES>, copies: &[u8]) {
+    lanes::step_alone(fields, copies);
 }
 
 #[target_feature(enable = "avx512f")]
-fn load(lane: impl Fn(usize) -> u64) -> __m512i {
-    let lanes: [u64; LANES] = std::array::from_fn(lane);
+#[inline]
+fn load(lanes: &[u64; LANES]) -> __m512i {
     // SAFETY: the array is 64 readable bytes.
     unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
 }
@@ -176,27 +175,15 @@ fn all(value: i64) -> __m512i {
 
 impl Lanes {
     #[target_feature(enable = "avx512f")]
-    fn load(state: impl Fn(usize) -> State) -> Self {
-        Self {
-            at: load(|at| state(at).at as u64),
-            time: load(|at| state(at).time as u64),
-            delta: load(|at| state(at).delta as u64),
-            value: load(|at| state(at).value),
-            unused: load(|at| u64::from(64 - state(at).width)),
-            below: load(|at| state(at).below as i32 as u64),
-        }
+    #[inline]
+    fn load(fields: [&[u64; LANES]; 6]) -> Self {
+        let [at, time, delta, value, unused, below] = fields.map(|field| load(field));
+        Self { at, time, delta, value, unused, below }
     }
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn from_states(states: &[State; LANES]) -> Self {
-        Self::load(|lane| states[lane])
-    }
-
-    /// Bit, time, delta, value, unused bits and zeros below the payload of all lanes.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn to_fields(self) -> [[u64; LANES]; 6] {
+    fn to_fields(self) -> Fields<LANES> {
         [self.at, self.time, self.delta, self.value, self.unused, self.below].map(|field| lanes_of(field))
     }
 

@@ -3,6 +3,10 @@
 use std::ops::Range;
 
 use super::{Fault, count};
+use crate::simd::prefetch;
+
+/// Chunks whose counts are fetched from memory while one is read.
+const COUNTS_AHEAD: usize = 24;
 
 /// Samples of many chunks: columns that hold one chunk's samples behind those of the chunk before.
 /// Its room only grows, so one batch is filled again and again without an allocation.
@@ -78,6 +82,9 @@ impl Batch {
         self.ends.clear();
         let mut end = 0;
         for (at, data) in chunks.iter().enumerate() {
+            if let Some(header) = chunks.get(at + COUNTS_AHEAD).and_then(|chunk| chunk.first()) {
+                prefetch(header);
+            }
             end += count(data).map_err(|fault| (at, fault))?;
             self.ends.push(end);
         }

@@ -26,16 +26,90 @@ const SAMPLES_PER_WIDE: usize = 32;
 const CACHE_LINE: usize = 64;
 
 /// One chunk of a group.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Lane {
     pub(super) chunk: usize,
     /// Its first sample that is not decoded yet, within the columns.
     pub(super) start: usize,
     /// Samples that are not decoded yet.
     pub(super) left: usize,
-    /// The bit behind its copy.
-    pub(super) end: u64,
-    pub(super) state: State,
+}
+
+/// Bit, time, delta, value, unused bits and zeros below the payload of `LANES` chunks.
+pub(super) type Fields<const LANES: usize> = [[u64; LANES]; 6];
+
+/// Chunks that are decoded side by side. What vectors are loaded from is written a chunk at a time while the
+/// chunks are begun: written right before the load, it would have to be waited for.
+#[derive(Default)]
+pub(super) struct Group {
+    lanes: [Lane; GROUP],
+    len: usize,
+    fields: Fields<GROUP>,
+    /// The bit behind each copy.
+    ends: [u64; GROUP],
+    lefts: [u64; GROUP],
+}
+
+impl Group {
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes[..self.len]
+    }
+
+    /// The states of the lanes of vector `at`.
+    pub(super) fn fields<const LANES: usize>(&self, at: usize) -> [&[u64; LANES]; 6] {
+        self.fields.each_ref().map(|column| part(column, at))
+    }
+
+    /// Where the chunks of vector `at` end.
+    pub(super) fn ends<const LANES: usize>(&self, at: usize) -> &[u64; LANES] {
+        part(&self.ends, at)
+    }
+
+    /// Samples that are not decoded yet of the chunks of vector `at`.
+    pub(super) fn lefts<const LANES: usize>(&self, at: usize) -> &[u64; LANES] {
+        part(&self.lefts, at)
+    }
+
+    /// Samples that the longest chunk has left, and the shortest, or none where there are fewer than sixteen.
+    pub(super) fn longest_and_shortest(&self) -> (usize, usize) {
+        let lefts = || self.lanes().iter().map(|lane| lane.left);
+        let shortest = lefts().min().filter(|_| self.len == GROUP);
+        (lefts().max().unwrap_or(0), shortest.unwrap_or(0))
+    }
+
+    #[inline(always)]
+    fn push(&mut self, lane: Lane, end: u64, state: &State) {
+        let at = self.len;
+        self.lanes[at] = lane;
+        for (column, field) in self.fields.iter_mut().zip(fields_of(state)) {
+            column[at] = field;
+        }
+        self.ends[at] = end;
+        self.lefts[at] = lane.left as u64;
+        self.len += 1;
+    }
+
+    /// Lets the lanes without a chunk do what the first does.
+    fn fill(&mut self) {
+        if self.len == GROUP {
+            return;
+        }
+        for column in self.fields.iter_mut().chain([&mut self.ends, &mut self.lefts]) {
+            let first = column[0];
+            column[self.len..].fill(first);
+        }
+    }
+}
+
+/// What vector `at` of `LANES` lanes has of a column.
+fn part<const LANES: usize>(column: &[u64; GROUP], at: usize) -> &[u64; LANES] {
+    column[at * LANES..].first_chunk().expect("a group is whole vectors")
+}
+
+#[inline(always)]
+fn fields_of(state: &State) -> [u64; 6] {
+    let unused = u64::from(64 - state.width);
+    [state.at as u64, state.time as u64, state.delta as u64, state.value, unused, u64::from(state.below)]
 }
 
 /// As [`scalar::decode_batch`], groups of chunks by `decode_group`, which gives the lanes whose chunks
@@ -43,27 +117,28 @@ pub(super) struct Lane {
 pub(super) fn decode(
     chunks: &[&[u8]],
     batch: &mut Batch,
-    decode_group: impl Fn(&[Lane], &mut Batch) -> u32,
+    decode_group: impl Fn(&Group, &mut Batch) -> u32,
 ) -> Result<(), (usize, Fault)> {
     let order = sort(batch);
-    let mut group = Vec::with_capacity(GROUP);
+    let mut group = Group::default();
     batch.copies.clear();
     let mut taken = 0;
-    while taken < order.len() || !group.is_empty() {
-        while group.len() < GROUP && taken < order.len() {
+    while taken < order.len() || group.len > 0 {
+        while group.len < GROUP && taken < order.len() {
             if let Some(ahead) = order.get(taken + GROUP) {
                 prefetch(chunks[*ahead as usize]);
             }
             begin(chunks, order[taken] as usize, batch, &mut group)?;
             taken += 1;
         }
-        let undecoded = if group.len() < GROUP_MIN { u32::MAX } else { decode_group(&group, batch) };
-        for (at, lane) in group.iter().enumerate() {
+        group.fill();
+        let undecoded = if group.len < GROUP_MIN { u32::MAX } else { decode_group(&group, batch) };
+        for (at, lane) in group.lanes().iter().enumerate() {
             if undecoded >> at & 1 == 1 {
                 decode_alone(chunks, lane.chunk, batch)?;
             }
         }
-        group.clear();
+        group.len = 0;
         batch.copies.clear();
     }
     batch.order = order;
@@ -76,22 +151,23 @@ pub(super) fn wide_max(longest: usize) -> usize {
     WIDE_MAX + longest / SAMPLES_PER_WIDE
 }
 
-/// Decodes a sample of each lane, one lane after the other; gives the states behind it. The fields are
-/// bit, time, delta, value, unused bits and zeros below the payload, each of all lanes.
-pub(super) fn step_alone<const LANES: usize>(fields: [[u64; LANES]; 6], copies: &[u8]) -> [State; LANES] {
-    let [at, time, delta, value, unused, below] = fields;
-    std::array::from_fn(|lane| {
+/// Decodes a sample of each lane, one lane after the other.
+pub(super) fn step_alone<const LANES: usize>(fields: &mut Fields<LANES>, copies: &[u8]) {
+    for lane in 0..LANES {
+        let [at, time, delta, value, unused, below] = fields.each_ref().map(|column| column[lane]);
         let mut state = State {
-            at: at[lane] as usize,
-            time: time[lane] as i64,
-            delta: delta[lane] as i64,
-            value: value[lane],
-            width: 64 - unused[lane] as u32,
-            below: below[lane] as u32,
+            at: at as usize,
+            time: time as i64,
+            delta: delta as i64,
+            value,
+            width: 64 - unused as u32,
+            below: below as u32,
         };
         scalar::run(copies, usize::MAX, &mut state, &mut [0], &mut [0.0]);
-        state
-    })
+        for (column, field) in fields.iter_mut().zip(fields_of(&state)) {
+            column[lane] = field;
+        }
+    }
 }
 
 /// Chunks in descending order of their lengths.
@@ -125,7 +201,7 @@ fn prefetch(data: &[u8]) {
 
 /// Decodes what comes before the lanes start; when something is left, copies the chunk and gives it a lane.
 #[inline(always)]
-fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch, group: &mut Vec<Lane>) -> Result<(), (usize, Fault)> {
+fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch, group: &mut Group) -> Result<(), (usize, Fault)> {
     let data = chunks[chunk];
     let range = batch.range(chunk);
     let (times, values) = batch.slots(chunk);
@@ -144,7 +220,7 @@ fn begin(chunks: &[&[u8]], chunk: usize, batch: &mut Batch, group: &mut Vec<Lane
     batch.copies.extend_from_slice(data);
     let end = batch.copies.len() as u64 * 8;
     batch.copies.extend_from_slice(&[0; SLACK]);
-    group.push(Lane { chunk, start, left, end, state });
+    group.push(Lane { chunk, start, left }, end, &state);
     Ok(())
 }
 
