@@ -67,11 +67,11 @@ fn host(address: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// How often in a row a receiver was away, and until when it is left alone.
+/// How often in a row a receiver was away, since when the last time, and until when it is left alone.
 #[derive(Clone, Copy, Debug, Default)]
 struct Away {
     attempts: u32,
-    until: Option<Instant>,
+    pause: Option<(Instant, Instant)>,
 }
 
 impl Peers {
@@ -91,7 +91,7 @@ impl Peers {
 
     /// Sends an encoded `thanos.WriteRequest`. One that is in its pause is not asked.
     pub async fn send(&self, address: &str, message: &[u8]) -> Result<(), Refusal> {
-        let peer = self.peer(address)?;
+        let (peer, asked) = (self.peer(address)?, Instant::now());
         if peer.is_in_pause() {
             return Err(Refusal::unavailable(format!("backing off forward request for endpoint {address}")));
         }
@@ -104,18 +104,18 @@ impl Peers {
             }
             Err(status) => {
                 if status.code() == Code::Unavailable {
-                    peer.note_away(self.options.pause_max);
+                    peer.note_away(asked, self.options.pause_max);
                 }
                 Err(Refusal::from_grpc(&status, address))
             }
         }
     }
 
-    /// Takes note that a receiver did not answer in time: it is in a pause from now on.
-    pub fn note_silent(&self, address: &str) {
+    /// Takes note that a receiver did not answer in time what it was `asked` then: it is in a pause from now on.
+    pub fn note_silent(&self, address: &str, asked: Instant) {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers.get(address) {
-            peer.note_away(self.options.pause_max);
+            peer.note_away(asked, self.options.pause_max);
         }
     }
 
@@ -149,15 +149,18 @@ impl Peers {
 impl Peer {
     fn is_in_pause(&self) -> bool {
         let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        away.until.is_some_and(|until| Instant::now() < until)
+        away.pause.is_some_and(|(_, until)| Instant::now() < until)
     }
 
-    /// Doubles the pause, up to `pause_max`.
-    fn note_away(&self, pause_max: Duration) {
+    /// Doubles the pause, up to `pause_max`; of what was `asked` before the last pause began, that one came of it.
+    fn note_away(&self, asked: Instant, pause_max: Duration) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if away.pause.is_some_and(|(since, _)| asked <= since) {
+            return;
+        }
         let pause = PAUSE_MIN.saturating_mul(1 << away.attempts.min(16)).min(pause_max);
-        away.attempts += 1;
-        away.until = Some(Instant::now() + pause);
+        let now = Instant::now();
+        *away = Away { attempts: away.attempts + 1, pause: Some((now, now + pause)) };
     }
 }
 
@@ -231,6 +234,23 @@ mod tests {
             peers.reset(|_| true);
             assert!(!peers.send(&address, b"").await.unwrap_err().message.contains("backing off"));
         });
+    }
+
+    #[test]
+    fn requests_that_fail_together_lengthen_the_pause_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let pause_max = Duration::from_secs(60);
+        let options = ForwardOptions { tls: None, compression: Compression::None, workers: 1, pause_max };
+        let peers = Peers::new(options, RpcMetrics::default());
+        let peer = peers.peer("127.0.0.1:1").unwrap();
+        for attempts in 1..4 {
+            let asked = Instant::now();
+            (0..5).for_each(|_| peers.note_silent("127.0.0.1:1", asked));
+            let away = *peer.away.lock().unwrap();
+            let (since, until) = away.pause.unwrap();
+            assert_eq!((away.attempts, until - since), (attempts, PAUSE_MIN * (1 << (attempts - 1))));
+        }
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Receiver {
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
                     if !receiver.is_here(&destination) {
-                        receiver.peers.note_silent(&destination.address);
+                        receiver.peers.note_silent(&destination.address, begin);
                     }
                     Err(Refusal::unavailable(format!("endpoint {} did not answer in time", destination.address)))
                 });
