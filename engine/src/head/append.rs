@@ -13,8 +13,8 @@ use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
 use super::{Head, Metadata, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::{EncodedLabels, LabelFault};
-use crate::model::HistogramValue;
 use crate::model::value::is_stale_nan;
+use crate::model::{HistogramValue, TimeRange};
 use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
 use crate::wal::{Order, Recorder};
@@ -59,6 +59,8 @@ pub enum Reason {
     DuplicateTimestamp,
     /// After the time that samples may have.
     TooFarInFuture,
+    /// After all times that can be asked for. With it nothing else could be taken, and times of blocks overflow.
+    BeyondAllTime,
     /// Its series is new and there may be no more.
     SeriesLimit,
     /// The histogram is not consistent.
@@ -314,17 +316,19 @@ impl Head {
         pass.report
     }
 
-    /// The time before which samples are not taken in order now: what is in blocks, and what is more
-    /// than half a block behind the latest sample, here or at `latest` in another head of the tenant.
+    /// The time before which samples are not taken in order now: what is in blocks, what is more than half
+    /// a block behind the latest sample, here or at `latest` in another head of the tenant, and what can't be
+    /// asked for.
     fn floor(&self, latest: i64) -> i64 {
-        self.min_valid_time.max(self.max_time.max(latest).saturating_sub(self.options.block_range_ms / 2))
+        let behind = self.max_time.max(latest).saturating_sub(self.options.block_range_ms / 2);
+        self.min_valid_time.max(behind).max(TimeRange::ASKED.min_time)
     }
 
     /// The time before which samples are not taken out of order now.
     fn late_from(&self, latest: i64) -> i64 {
         match self.options.out_of_order_window_ms {
             0 => i64::MAX,
-            window => self.max_time.max(latest).saturating_sub(window),
+            window => self.max_time.max(latest).saturating_sub(window).max(TimeRange::ASKED.min_time),
         }
     }
 
@@ -433,7 +437,8 @@ impl Head {
     /// Why a sample at `time` is refused whatever its series; `None` when it isn't.
     pub(super) fn bounds(&self, time: i64, pass: &Pass<'_>) -> Option<Reason> {
         if time > pass.limits.time_max {
-            return Some(Reason::TooFarInFuture);
+            let is_time = time <= TimeRange::ASKED.max_time;
+            return Some(if is_time { Reason::TooFarInFuture } else { Reason::BeyondAllTime });
         }
         if time >= pass.floor || time >= pass.late_from {
             return None;

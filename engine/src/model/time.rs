@@ -19,6 +19,9 @@ impl TimeRange {
     /// Every time there is.
     pub const ALL: Self = Self { min_time: i64::MIN, max_time: i64::MAX };
 
+    /// The times that Prometheus' API can be asked for.
+    pub const ASKED: Self = Self { min_time: -9_223_309_901_257_974_000, max_time: 9_223_309_901_257_974_999 };
+
     /// The closed range from `min_time` to `max_time`; empty when they are reversed.
     pub fn new(min_time: i64, max_time: i64) -> Self {
         Self { min_time, max_time }

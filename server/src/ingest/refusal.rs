@@ -165,6 +165,7 @@ fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
         Reason::TooOld => (Conflict, "too old sample"),
         Reason::DuplicateTimestamp => (Conflict, "duplicate sample for timestamp"),
         Reason::TooFarInFuture => (Conflict, "out of bounds: later than --tsdb.too-far-in-future.time-window allows"),
+        Reason::BeyondAllTime => (Conflict, "out of bounds: later than all times that can be asked for"),
         Reason::SeriesLimit => {
             (Limit, "tenant is above active series limit: head_series_limit of the tenant in --receive.limits-config")
         }

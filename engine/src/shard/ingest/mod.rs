@@ -554,7 +554,8 @@ impl Ingest {
         let max = [self.options.series_max, limits.series_max].into_iter().filter(|max| *max > 0).min();
         let left = max.map_or(u64::MAX, |max| max.saturating_sub(stats.series));
         let future = self.options.too_far_in_future_ms;
-        let time_max = if future > 0 { now_ms().saturating_add(future) } else { i64::MAX };
+        let all = TimeRange::ASKED.max_time;
+        let time_max = if future > 0 { now_ms().saturating_add(future).min(all) } else { all };
         // Heads begin where the first sample of all is, as upstream's one head does.
         let latest_time = match stats.max_time {
             i64::MIN => batch.first_time(time_max).unwrap_or(i64::MIN),

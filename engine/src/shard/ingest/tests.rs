@@ -15,6 +15,7 @@ use super::*;
 use crate::batch::SampleBatch;
 use crate::chunk::Encoding;
 use crate::chunk::samples::{Samples, Value};
+use crate::head::Reason;
 use crate::io::BlockIo;
 use crate::io::faulty::{Fault, Faulty};
 use crate::model::{Histogram, HistogramValue, MatchKind, Matcher, Span, TimeRange};
@@ -75,7 +76,7 @@ fn batch(series: u32, time: i64) -> WriteBatch {
     for at in 0..series {
         let number = format!("{at:03}");
         batch.push_series([("__name__", "metric"), ("series", number.as_str())]);
-        batch.push_sample(time, (time + i64::from(at)) as f64);
+        batch.push_sample(time, time.wrapping_add(i64::from(at)) as f64);
     }
     batch
 }
@@ -241,24 +242,42 @@ fn a_flush_ends_whatever_times_samples_have() {
         block_on(ingest.append(&tenant(), batch, WriteLimits::default())).unwrap().samples
     };
     // The third and the last three are late, which makes a chunk from one end of time to the other.
-    let times = [i64::MIN + 1, i64::MIN + STEP, i64::MIN + 2, STEP, i64::MAX - RANGE, i64::MAX - 9, i64::MAX];
-    let late = [i64::MAX - RANGE - 1, i64::MAX - 8, i64::MAX - 1];
+    let (min, max) = (TimeRange::ASKED.min_time, TimeRange::ASKED.max_time);
+    let times = [min, min + STEP, min + 2, STEP, max - RANGE, max - 9, max];
+    let late = [max - RANGE - 1, max - 8, max - 1];
     assert!(times.into_iter().chain(late).all(|time| taken(time) == 2));
     let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
     let samples = |tenant: &str| -> u64 {
         blocks.iter().filter(|block| &*block.tenant == tenant).map(|block| block.meta.stats.num_samples).sum()
     };
-    let left = ingest.stats("team-a").unwrap();
-    assert_eq!((left.series, left.min_time, left.max_time), (2, i64::MAX, i64::MAX));
-    assert_eq!((samples("team-a"), samples("team-b")), (2 * 9, 3));
-    assert_eq!(ingest.stats("team-b").unwrap().series, 0);
+    assert_eq!((samples("team-a"), samples("team-b")), (2 * 10, 3));
+    assert!(["team-a", "team-b"].iter().all(|tenant| ingest.stats(tenant).unwrap().series == 0));
     let size = ingest.wal_bytes();
     assert!(block_on(ingest.flush(None, Flush::All)).unwrap().is_empty());
     assert_eq!(ingest.wal_bytes(), size, "nothing was cut");
     drop(ingest);
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
-    assert_eq!(ingest.stats("team-a").unwrap().series, 2, "what no block has is kept");
     assert!(block_on(ingest.flush(None, Flush::All)).unwrap().is_empty());
+}
+
+#[test]
+fn samples_at_the_ends_of_time_are_refused_and_change_nothing() {
+    for (window, early) in [(0, Reason::OutOfBounds), (2 * RANGE, Reason::TooOld)] {
+        let folder = Folder::new();
+        let options = IngestOptions { out_of_order_window_ms: window, ..folder.options() };
+        let ingest = Ingest::open(&pool(2), options).unwrap();
+        let (min, max) = (TimeRange::ASKED.min_time, TimeRange::ASKED.max_time);
+        let far =
+            [(i64::MAX, Reason::BeyondAllTime), (max + 1, Reason::BeyondAllTime), (min - 1, early), (i64::MIN, early)];
+        for (time, reason) in far {
+            let report = append(&ingest, 3, time).unwrap();
+            assert!(report.rejected.iter().all(|rejected| rejected.reason == reason), "{report:?}");
+            assert_eq!((report.rejected.len(), report.samples, report.series_created), (3, 0, 0), "{time}");
+        }
+        assert_eq!(append(&ingest, 3, STEP).unwrap().samples, 3);
+        assert_eq!(append(&ingest, 1, i64::MAX).unwrap().rejected.len(), 1);
+        assert_eq!(append(&ingest, 3, 2 * STEP).unwrap().samples, 3);
+    }
 }
 
 #[test]

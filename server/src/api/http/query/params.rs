@@ -26,10 +26,10 @@ use crate::edge::certificate::ClientCertificate;
 const FORM_BYTES_MAX: usize = 10 << 20;
 
 /// The first time that Prometheus' API knows, in Unix milliseconds.
-pub const MIN_TIME: i64 = -9_223_309_901_257_974_000;
+pub const MIN_TIME: i64 = TimeRange::ASKED.min_time;
 
 /// The last one.
-pub const MAX_TIME: i64 = 9_223_309_901_257_974_999;
+pub const MAX_TIME: i64 = TimeRange::ASKED.max_time;
 
 /// All parameters of a request, of its address and its form.
 #[derive(Clone, Debug, Default)]
