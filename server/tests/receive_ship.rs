@@ -439,6 +439,13 @@ fn chunks_that_were_cut_are_counted_by_size_samples_and_time_as_in_prometheus() 
     for name in ["compactions_total", "compaction_duration_seconds_count", "head_truncations_total", "blocks_loaded"] {
         assert_eq!(of_team(name), Some(blocks.len() as f64), "{name}");
     }
+    for name in ["head_truncations_failed_total", "head_active_appenders", "compaction_populating_block"] {
+        assert_eq!(of_team(name), Some(0.0), "{name}");
+    }
+    assert_eq!(of_logs("wal_truncate_duration_seconds_count"), of_logs("wal_truncations_total"));
+    assert!(of_logs("wal_truncate_duration_seconds_sum") > 0.0);
+    // Each truncation begins a segment.
+    assert!(of_logs("wal_segment_current") >= of_logs("checkpoint_creations_total") - 1.0);
     let removed = of_team("head_chunks_removed_total").unwrap();
     assert!(removed >= chunks, "{removed}");
     assert_eq!(of_team("head_chunks_created_total"), Some(of_team("head_chunks").unwrap() + removed));

@@ -11,6 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::Head;
 use super::excerpt::Excerpt;
@@ -19,7 +20,7 @@ use super::series::Closed;
 use super::shapes::ChunkShapes;
 use crate::block::verify::verify;
 use crate::block::writer::{BlockWriter, ChunkData};
-use crate::bucket::Meta;
+use crate::bucket::{Meta, name};
 use crate::index::tsdb::{self, SymbolRef};
 use crate::model::{Error, ErrorKind};
 use crate::wal::CutKind;
@@ -191,10 +192,41 @@ pub fn block_numbers(excerpt: &Excerpt, range_ms: i64) -> BTreeSet<i64> {
     numbers
 }
 
-/// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of `meta` as
-/// the block that `meta` describes, into the folder `parent`, and verifies it. `None` when there are
-/// none.
-pub fn write_block(
+/// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of each of `metas` as
+/// the block that it describes, into the folder `parent`, and verifies it; those without samples are left out. When
+/// one fails none stays: samples are in the heads or in blocks. `report` is told of each.
+pub fn write_blocks(
+    parent: &Path,
+    excerpts: &[Excerpt],
+    (kind, metas): (CutKind, impl IntoIterator<Item = Meta>),
+    mut report: impl FnMut(&ChunkShapes, Duration),
+) -> Result<Vec<Meta>, Error> {
+    let mut written: Vec<Meta> = Vec::new();
+    for meta in metas {
+        let (id, begin) = (meta.ulid, Instant::now());
+        match write_block(parent, excerpts, kind, meta) {
+            Ok(None) => {}
+            Ok(Some((meta, shapes))) => {
+                report(&shapes, begin.elapsed());
+                written.push(meta);
+            }
+            Err(error) => {
+                written.iter().map(|meta| meta.ulid).chain([id]).for_each(|id| discard(&parent.join(id.to_string())));
+                return Err(error);
+            }
+        }
+    }
+    Ok(written)
+}
+
+/// Removes the block in the folder `dir`, if there is one: first what says that it is whole.
+fn discard(dir: &Path) {
+    drop(std::fs::remove_file(dir.join(name::META)));
+    drop(std::fs::remove_dir_all(dir));
+}
+
+/// Writes one block, and verifies it. `None` when it would have no samples.
+fn write_block(
     parent: &Path,
     excerpts: &[Excerpt],
     kind: CutKind,
@@ -244,8 +276,6 @@ pub fn write_block(
         return Ok(Some((meta, shapes)));
     }
     let first = report.faults.first().cloned().unwrap_or_else(|| format!("{:?}", report.health));
-    // What was just written and is wrong must not be read; the samples stay in the head.
-    drop(std::fs::remove_dir_all(&dir));
     Err(Error::new(ErrorKind::Bug, format!("{}: the block that was cut is not sound: {first}", dir.display())))
 }
 

@@ -86,6 +86,7 @@ pub struct WalCounters {
 
 #[derive(Debug, Default)]
 struct Shared {
+    segment: AtomicU64,
     /// Why nothing is written any more.
     broken: OnceLock<Error>,
     is_full: AtomicBool,
@@ -115,6 +116,7 @@ impl Writer {
         let (messages, inbox) = unbounded();
         let (ready, is_ready) = crossbeam_channel::bounded(1);
         let shared = Arc::<Shared>::default();
+        shared.segment.store(place.segment, Ordering::Relaxed);
         let own = Arc::clone(&shared);
         let body = move || {
             let mut io = match open() {
@@ -171,6 +173,11 @@ impl Writer {
     /// Why nothing is taken now; `None` when it is. To be asked before a change that is to be recorded.
     pub fn refusal(&self) -> Option<Error> {
         self.broken().or_else(|| self.is_full().then(full))
+    }
+
+    /// Number of the segment that is written.
+    pub fn segment(&self) -> u64 {
+        self.shared.segment.load(Ordering::Relaxed)
     }
 
     /// What it has done.
@@ -509,6 +516,7 @@ impl Loop {
             Err(Unbegun::Full(error) | Unbegun::Failed(error)) => return Err(error),
             Err(Unbegun::Left(error)) => return Err(self.shared.end(&error)),
         }
+        self.shared.segment.store(self.place.segment, Ordering::Relaxed);
         Ok(self.place.segment)
     }
 

@@ -66,7 +66,7 @@ enum Kind {
 /// A gauge or counter of a tenant's heads and blocks, without `prometheus_tsdb_`.
 type OfTenant = (&'static str, &'static str, Kind, fn(&Kept) -> i64);
 
-const OF_TENANT: [OfTenant; 19] = [
+const OF_TENANT: [OfTenant; 22] = [
     ("head_series", "Total number of series in the head block", Kind::Gauge, |kept| kept.stats.series as i64),
     ("head_chunks", "Total number of chunks in the head block", Kind::Gauge, |kept| kept.stats.chunks as i64),
     ("head_min_time", "Minimum time bound of the head block", Kind::Gauge, |kept| kept.stats.min_time),
@@ -85,6 +85,15 @@ const OF_TENANT: [OfTenant; 19] = [
     }),
     ("head_truncations", "Total number of head truncations attempted", Kind::Counter, |kept| {
         kept.cuts.truncations as i64
+    }),
+    ("head_truncations_failed", "Total number of head truncations that failed", Kind::Counter, |kept| {
+        kept.cuts.truncations_failed as i64
+    }),
+    ("head_active_appenders", "Number of requests that are being appended", Kind::Gauge, |kept| {
+        kept.stats.appending as i64
+    }),
+    ("compaction_populating_block", "1 while a block is being written to the disk", Kind::Gauge, |kept| {
+        i64::from(kept.cuts.is_writing)
     }),
     ("compactions", "Total number of blocks that heads were cut into", Kind::Counter, |kept| kept.cuts.blocks as i64),
     ("compactions_triggered", "Total number of looks whether a block is due", Kind::Counter, |kept| {
@@ -164,7 +173,7 @@ const OF_CUTS: [OfCuts; 4] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 19] = [
+const OF_LOGS: [OfLogs; 20] = [
     (
         "prometheus_tsdb_wal_writes_failed",
         "Total number of write log writes that failed, of all tenants",
@@ -200,6 +209,12 @@ const OF_LOGS: [OfLogs; 19] = [
         "Total number of write log truncations that failed, of all tenants",
         Kind::Counter,
         |counters| counters.snapshots_failed as f64,
+    ),
+    (
+        "prometheus_tsdb_wal_segment_current",
+        "Number of the latest segment of the write logs, which are those of all tenants",
+        Kind::Gauge,
+        |counters| counters.segment as f64,
     ),
     (
         "prometheus_tsdb_checkpoint_creations",
@@ -323,7 +338,12 @@ fn encode_logs(
     let help = "Duration of writes to the write log that are durable when they are done, and of syncs, of all tenants";
     let name = tsdb("wal_fsync_duration_seconds");
     let mut synced = encoder.encode_descriptor(&name, help, None, MetricType::Unknown)?;
-    synced.encode_histogram::<NoLabelSet>(seconds, syncs, &[], None)
+    synced.encode_histogram::<NoLabelSet>(seconds, syncs, &[], None)?;
+    let (seconds, count) = (counters.snapshot_us as f64 / 1e6, counters.snapshots + counters.snapshots_failed);
+    let help = "Duration of write log truncations, each with the snapshot before it, of all tenants";
+    let name = tsdb("wal_truncate_duration_seconds");
+    let mut truncated = encoder.encode_descriptor(&name, help, None, MetricType::Unknown)?;
+    truncated.encode_histogram::<NoLabelSet>(seconds, count, &[], None)
 }
 
 fn encode_counts(

@@ -17,8 +17,12 @@ pub struct CutCounters {
     pub took_ms: Distribution,
     /// What the blocks' chunks are like.
     pub chunks: ChunkShapes,
-    /// How often samples that are in blocks left the heads.
+    /// Whether blocks are being written now.
+    pub is_writing: bool,
+    /// How often samples that are in blocks were to leave the heads.
     pub truncations: u64,
+    /// How often they could not.
+    pub truncations_failed: u64,
     /// How often series that nothing is left of were removed.
     pub sweeps: u64,
     /// Nanoseconds that this took, with other work in between.
@@ -28,8 +32,9 @@ pub struct CutCounters {
 impl Default for CutCounters {
     fn default() -> Self {
         let (took_ms, chunks) = (Distribution::of_durations_ms(), ChunkShapes::default());
-        let (looks, blocks, failed, truncations, sweeps, sweep_ns) = Default::default();
-        Self { looks, blocks, failed, took_ms, chunks, truncations, sweeps, sweep_ns }
+        let (looks, blocks, failed, is_writing) = Default::default();
+        let (truncations, truncations_failed, sweeps, sweep_ns) = Default::default();
+        Self { looks, blocks, failed, took_ms, chunks, is_writing, truncations, truncations_failed, sweeps, sweep_ns }
     }
 }
 

@@ -18,7 +18,8 @@ use super::{Ingest, Tenant, now_ms};
 use crate::bucket::Meta;
 use crate::bucket::meta::{Thanos, source};
 use crate::head::Head;
-use crate::head::cut::{OUT_OF_ORDER_HINT, block_numbers, write_block};
+use crate::head::cut::{OUT_OF_ORDER_HINT, block_numbers, write_blocks};
+use crate::head::excerpt::Excerpt;
 use crate::head::shapes::ChunkShapes;
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
@@ -44,6 +45,15 @@ pub struct CutBlock {
     pub meta: Meta,
     /// Its folder.
     pub path: PathBuf,
+}
+
+/// A cut whose blocks are on disk, while heads or logs do not know it yet: a full disk may have no room for what
+/// reads a block, or for a log. Its samples must not be written again.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    cut: Cut,
+    /// Those of its blocks that are not read yet.
+    blocks: Vec<Meta>,
 }
 
 /// What a flush came to.
@@ -197,6 +207,7 @@ impl Ingest {
     /// Cuts what is due of one tenant.
     fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, flushed: &mut Flushed) -> Result<(), Error> {
         let (range_ms, is_idle) = (self.options.block_range_ms, self.sends_nothing(tenant));
+        flushed.has_cut |= self.finish_cut(tenant, &mut flushed.blocks)?;
         let mut has_cut = false;
         loop {
             let ranges = self.change_all(tenant, |head| head.range_in_order())?;
@@ -236,13 +247,8 @@ impl Ingest {
         let meta = self.meta(tenant, (start, until), CutKind::InOrder);
         let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
         self.record_cut(tenant, &cut)?;
-        let begin = Instant::now();
-        let written = write_block(&self.tenant_dir(&tenant.name), &excerpts, CutKind::InOrder, meta)?;
-        written.iter().for_each(|(_, chunks)| tenant.cuts().written(chunks, begin.elapsed()));
-        self.finish_cut(tenant, written.into_iter().collect(), cut, blocks)?;
-        self.change_parts(tenant, |from| move |head: &mut Head| ((), head.truncate(until, from)), |()| {})?;
-        tenant.cuts().truncations += 1;
-        self.sweep(tenant)
+        self.write_cut(tenant, &excerpts, cut, [meta])?;
+        self.finish_cut(tenant, blocks).map(drop)
     }
 
     /// Cuts late samples into blocks of their own, one for each block's time; whether there were any.
@@ -258,49 +264,73 @@ impl Ingest {
         if starts.is_empty() {
             return Ok(false);
         }
-        let dir = self.tenant_dir(&tenant.name);
         let until = starts.keys().next_back().map_or(0, |start| start.saturating_add(range_ms));
         // The block of the latest sample comes last: when it is there, so are all others.
         let ids = starts.values().map(|meta| meta.ulid).collect();
         let intent = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until, blocks: ids };
         self.record_cut(tenant, &intent)?;
-        let mut written = Vec::new();
-        for meta in starts.into_values() {
-            let begin = Instant::now();
-            match write_block(&dir, &excerpts, CutKind::OutOfOrder, meta) {
-                Ok(block) => {
-                    block.iter().for_each(|(_, chunks)| tenant.cuts().written(chunks, begin.elapsed()));
-                    written.extend(block);
-                }
-                Err(error) => {
-                    self.change_all(tenant, |head| head.thaw_late())?;
-                    return Err(error);
-                }
-            }
+        if let Err(error) = self.write_cut(tenant, &excerpts, intent, starts.into_values()) {
+            self.change_all(tenant, |head| head.thaw_late())?;
+            return Err(error);
         }
-        self.finish_cut(tenant, written, intent, blocks)?;
-        self.change_all(tenant, |head| head.truncate_late())?;
+        self.finish_cut(tenant, blocks)
+    }
+
+    /// Writes the blocks of a cut, which is unfinished from then on.
+    fn write_cut(
+        &self,
+        tenant: &Tenant,
+        excerpts: &[Excerpt],
+        intent: Cut,
+        metas: impl IntoIterator<Item = Meta>,
+    ) -> Result<(), Error> {
+        let dir = self.tenant_dir(&tenant.name);
+        let count = |chunks: &ChunkShapes, took| tenant.cuts().written(chunks, took);
+        tenant.cuts().is_writing = true;
+        let blocks = write_blocks(&dir, excerpts, (intent.kind, metas), count);
+        tenant.cuts().is_writing = false;
+        let blocks = blocks?;
+        let ids = blocks.iter().map(|meta| meta.ulid).collect();
+        let cut = Cut { phase: CutPhase::Done, blocks: ids, ..intent };
+        *tenant.unfinished() = Some(Unfinished { cut, blocks });
+        Ok(())
+    }
+
+    /// Makes the blocks of the cut that is unfinished readable, records that they are there, and lets their samples
+    /// leave the heads; whether there was one. What fails is tried again by the next flush.
+    fn finish_cut(&self, tenant: &Arc<Tenant>, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
+        let Some(mut unfinished) = tenant.unfinished().take() else { return Ok(false) };
+        let finished = self.finish(tenant, &mut unfinished, blocks);
         tenant.cuts().truncations += 1;
+        if finished.is_err() {
+            tenant.cuts().truncations_failed += 1;
+            *tenant.unfinished() = Some(unfinished);
+        }
+        finished?;
         self.sweep(tenant)?;
         Ok(true)
     }
 
-    /// Makes new blocks readable and records that they are there.
-    fn finish_cut(
+    fn finish(
         &self,
         tenant: &Arc<Tenant>,
-        written: Vec<(Meta, ChunkShapes)>,
-        cut: Cut,
+        Unfinished { cut, blocks: unread }: &mut Unfinished,
         blocks: &mut Vec<CutBlock>,
     ) -> Result<(), Error> {
-        for (meta, _) in &written {
+        while let Some(meta) = unread.first() {
             let path = self.tenant_dir(&tenant.name).join(meta.ulid.to_string());
             let index = self.index_path(meta.ulid);
             tenant.blocks.insert(LocalBlock::open(path.clone(), &index, &tenant.labels())?);
-            blocks.push(CutBlock { tenant: Arc::clone(&tenant.name), meta: meta.clone(), path });
+            blocks.push(CutBlock { tenant: Arc::clone(&tenant.name), meta: unread.remove(0), path });
         }
-        let ids = written.iter().map(|(meta, _)| meta.ulid).collect();
-        self.record_cut(tenant, &Cut { phase: CutPhase::Done, blocks: ids, ..cut })
+        self.record_cut(tenant, cut)?;
+        let until = cut.until;
+        match cut.kind {
+            CutKind::InOrder => {
+                self.change_parts(tenant, |from| move |head: &mut Head| ((), head.truncate(until, from)), |()| {})
+            }
+            CutKind::OutOfOrder => self.change_all(tenant, |head| head.truncate_late()).map(drop),
+        }
     }
 
     /// Records `cut` in all logs, durably.
@@ -383,14 +413,23 @@ impl Ingest {
 
     /// A snapshot, counted.
     fn snapshot_all(&self) -> Result<(), Error> {
+        let begin = Instant::now();
         let outcome = self.write_snapshots();
+        self.snapshot_us.fetch_add(begin.elapsed().as_micros() as u64, Ordering::Relaxed);
         let counter = if outcome.is_ok() { &self.snapshots } else { &self.snapshots_failed };
         counter.fetch_add(1, Ordering::Relaxed);
         outcome
     }
 
-    /// A snapshot of each partition: a new segment first, then the heads part by part between other work.
+    /// A snapshot of each partition: a new segment first, then the heads part by part between other work. It would
+    /// forget that a cut was intended whose blocks are there, so that their samples would be cut again.
     fn write_snapshots(&self) -> Result<(), Error> {
+        if let Some(name) =
+            self.tenants().into_iter().find(|name| self.known(name).is_some_and(|of| of.unfinished().is_some()))
+        {
+            let why = format!("tenant {name}: a cut is unfinished, which a snapshot has to wait for");
+            return Err(Error::new(ErrorKind::Unavailable, why));
+        }
         for partition in 0..self.partitions() {
             let (sender, receiver) = flume::bounded(1);
             self.writers[partition].rotate(move |number| drop(sender.send(number)));

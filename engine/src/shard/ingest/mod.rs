@@ -129,6 +129,8 @@ pub struct TenantStats {
     pub append_ns: u64,
     /// Of these, what finding their series took.
     pub lookup_ns: u64,
+    /// Batches that are being appended.
+    pub appending: u64,
     /// Unix milliseconds of the first sample; the latest time there is without samples.
     pub min_time: i64,
     /// Unix milliseconds of the last sample; the earliest time there is without samples.
@@ -156,6 +158,10 @@ pub struct IngestCounters {
     pub snapshots: u64,
     /// Snapshots that failed.
     pub snapshots_failed: u64,
+    /// Microseconds that snapshots of either kind took.
+    pub snapshot_us: u64,
+    /// Number of the latest segment of all logs.
+    pub segment: u64,
     /// Milliseconds that opening took.
     pub open_ms: u64,
     /// Nanoseconds that the shards took to append batches to the heads that there are now.
@@ -176,8 +182,11 @@ pub(super) struct Tenant {
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
     arrivals: flush::Arrivals,
+    /// Batches that are being appended.
+    appending: AtomicU64,
     /// What cutting its heads came to since the start.
     cuts: Mutex<CutCounters>,
+    unfinished: Mutex<Option<flush::Unfinished>>,
 }
 
 /// Counts of one head, as its shard last published them.
@@ -207,6 +216,7 @@ pub struct Ingest {
     open_ms: u64,
     snapshots: AtomicU64,
     snapshots_failed: AtomicU64,
+    snapshot_us: AtomicU64,
     /// Keeps other processes from the folder.
     _lock: File,
 }
@@ -215,6 +225,22 @@ pub struct Ingest {
 struct Gathered {
     report: Mutex<Result<WriteReport, Error>>,
     sender: flume::Sender<Result<WriteReport, Error>>,
+}
+
+/// A batch that is being appended, counted for as long as this lives: who asked may go away.
+struct Appending(Arc<Tenant>);
+
+impl Appending {
+    fn begin(tenant: &Arc<Tenant>) -> Self {
+        tenant.appending.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(tenant))
+    }
+}
+
+impl Drop for Appending {
+    fn drop(&mut self) {
+        self.0.appending.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The duty of one partition to report, which one whose job panics fails in.
@@ -373,6 +399,11 @@ impl Tenant {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The cut whose blocks are on disk while heads or logs do not know it yet.
+    fn unfinished(&self) -> MutexGuard<'_, Option<flush::Unfinished>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn stats(&self) -> TenantStats {
         let sum = |at: usize| self.parts.iter().map(|part| part.counts[at].load(Ordering::Relaxed)).sum();
         let first = |time: fn(&PartStats) -> &AtomicI64| {
@@ -403,6 +434,7 @@ impl Tenant {
             chunks_created: sum(11),
             chunks_removed: sum(12),
             exemplar_min_time: first(|part| &part.exemplar_min_time),
+            appending: self.appending.load(Ordering::Relaxed),
             min_time: first(|part| &part.min_time),
             max_time: self.parts.iter().map(|part| part.max_time.load(Ordering::Relaxed)).max().unwrap_or(i64::MIN),
         }
@@ -419,6 +451,7 @@ impl Ingest {
         limits: WriteLimits,
     ) -> Result<WriteReport, Error> {
         let tenant = self.tenant(tenant)?;
+        let _counted = Appending::begin(&tenant);
         let limits = self.append_limits((&tenant, &batch), limits);
         let batch = Arc::new(batch);
         let (sender, receiver) = flume::bounded(1);
@@ -508,6 +541,8 @@ impl Ingest {
             open_ms: self.open_ms,
             snapshots: self.snapshots.load(Ordering::Relaxed),
             snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
+            snapshot_us: self.snapshot_us.load(Ordering::Relaxed),
+            segment: self.writers.iter().map(|writer| writer.segment()).max().unwrap_or(0),
             ..IngestCounters::default()
         };
         for writer in &self.writers {
@@ -588,8 +623,19 @@ impl Ingest {
             let labels = RwLock::new(Arc::new(self.external_labels(name)));
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
             let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
-            let cuts = Mutex::default();
-            Arc::new(Tenant { name, labels, parts, blocks, exemplar_clock, is_leaving, arrivals, cuts })
+            let (cuts, unfinished, appending) = Default::default();
+            Arc::new(Tenant {
+                name,
+                labels,
+                parts,
+                blocks,
+                exemplar_clock,
+                is_leaving,
+                arrivals,
+                appending,
+                cuts,
+                unfinished,
+            })
         });
         Ok(Arc::clone(made))
     }

@@ -81,6 +81,7 @@ impl Ingest {
             open_ms: 0,
             snapshots: AtomicU64::default(),
             snapshots_failed: AtomicU64::default(),
+            snapshot_us: AtomicU64::default(),
             options,
             _lock: lock,
         });
