@@ -152,8 +152,12 @@ impl Segment {
 fn remove(place: &Place) -> Result<(), Error> {
     let path = segment_path(&place.folder, place.segment);
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file(&path, error)),
-        _ => sync_folder(&place.folder).map_err(|error| Error::file(&place.folder, error)),
+        Ok(()) => sync_folder(&place.folder).map_err(|error| Error::file(&place.folder, error)),
+        // It was never made, so that there is nothing to make durable: there may be no descriptor for the folder.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::metadata(&place.folder).map(drop).map_err(|error| Error::file(&place.folder, error))
+        }
+        Err(error) => Err(Error::file(&path, error)),
     }
 }
 
