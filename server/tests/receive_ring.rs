@@ -263,6 +263,34 @@ fn a_ring_without_receivers_refuses_its_tenants_and_no_others() {
     }
 }
 
+/// They once sent it to each other until nobody had a worker left, and left each other alone for seconds.
+#[test]
+fn what_receivers_with_different_rings_would_send_to_each_other_is_kept() {
+    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let addresses: Vec<(String, String)> = (0..2).map(|_| (free_address(), free_address())).collect();
+    let receivers: Vec<Uru> = (0..2)
+        .map(|at| {
+            let file = folders[at].path().join("rings.json");
+            set(&file, &[&addresses[1 - at].0]);
+            let (grpc, write) = &addresses[at];
+            let flags = [
+                format!("--grpc-address={grpc}"),
+                format!("--receive.local-endpoint={grpc}"),
+                format!("--remote-write.address={write}"),
+                format!("--receive.hashrings-file={}", file.display()),
+            ];
+            start(folders[at].path(), &flags.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+        .collect();
+    let statuses: Vec<u16> = (0..20).map(|round| write(&receivers[0], "", &request(0, round)).status).collect();
+    assert_eq!(statuses, [200; 20]);
+    let found: Vec<usize> = receivers
+        .iter()
+        .map(|uru| samples(&stored(uru, "ring"), &EXTERNAL).values().map(|all| all.len()).sum())
+        .collect();
+    assert_eq!(found, [20 * SERIES, 0]);
+}
+
 #[test]
 fn a_receiver_that_never_answers_is_left_alone_for_a_while() {
     let folder = tempfile::tempdir().unwrap();

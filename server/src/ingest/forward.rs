@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
 use proto::series::GRPC_PREFIX_LEN;
 use tokio::sync::Semaphore;
@@ -23,8 +23,28 @@ use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
 
+/// Names, in its metadata, a request that is forwarded for the second time.
+const AGAIN: &str = "uru-forwarded-again";
+
 /// First pause after a receiver was away.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// How often a request is forwarded. Receivers whose rings differ for a moment would send it to each other without
+/// end: what was forwarded twice is kept where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// By the receiver that placed it.
+    First,
+    /// By one that holds another ring.
+    Again,
+}
+
+impl Hop {
+    /// That of a request with such metadata.
+    pub fn of(metadata: &HeaderMap) -> Self {
+        if metadata.contains_key(AGAIN) { Self::Again } else { Self::First }
+    }
+}
 
 /// How requests are compressed (`--receive.grpc-compression`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +110,14 @@ impl Peers {
     }
 
     /// Sends an encoded `thanos.WriteRequest`. One that is in its pause is not asked.
-    pub async fn send(&self, address: &str, message: &[u8]) -> Result<(), Refusal> {
+    pub async fn send(&self, address: &str, message: &[u8], hop: Hop) -> Result<(), Refusal> {
         let (peer, asked) = (self.peer(address)?, Instant::now());
         if peer.is_in_pause() {
             return Err(Refusal::unavailable(format!("backing off forward request for endpoint {address}")));
         }
         let framed = frame(message, self.options.compression);
         let _turn = peer.workers.acquire().await.expect("the semaphore is never closed");
-        match call(peer.channel.clone(), framed, self.options.compression).await {
+        match call(peer.channel.clone(), framed, (self.options.compression, hop)).await {
             Ok(()) => {
                 *peer.away.lock().unwrap_or_else(PoisonError::into_inner) = Away::default();
                 Ok(())
@@ -180,7 +200,11 @@ fn frame(message: &[u8], compression: Compression) -> Bytes {
 }
 
 /// One call without an answer besides its status.
-async fn call(mut channel: Counted<Channel>, framed: Bytes, compression: Compression) -> Result<(), Status> {
+async fn call(
+    mut channel: Counted<Channel>,
+    framed: Bytes,
+    (compression, hop): (Compression, Hop),
+) -> Result<(), Status> {
     let mut request = http::Request::post(PATH).version(http::Version::HTTP_2);
     if let Some(headers) = request.headers_mut() {
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
@@ -188,6 +212,9 @@ async fn call(mut channel: Counted<Channel>, framed: Bytes, compression: Compres
         headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
         if compression == Compression::Snappy {
             headers.insert("grpc-encoding", HeaderValue::from_static("snappy"));
+        }
+        if hop == Hop::Again {
+            headers.insert(AGAIN, HeaderValue::from_static("1"));
         }
     }
     let body = Body::new(Full::new(framed).map_err(|never| match never {}));
@@ -227,12 +254,12 @@ mod tests {
                 pause_max: Duration::from_secs(60),
             };
             let peers = Peers::new(options, RpcMetrics::default());
-            let refused = peers.send(&address, b"").await.unwrap_err();
+            let refused = peers.send(&address, b"", Hop::First).await.unwrap_err();
             assert_eq!(refused.status(), 503);
             assert!(!refused.message.contains("backing off"), "{refused:?}");
-            assert!(peers.send(&address, b"").await.unwrap_err().message.contains("backing off"));
+            assert!(peers.send(&address, b"", Hop::First).await.unwrap_err().message.contains("backing off"));
             peers.reset(|_| true);
-            assert!(!peers.send(&address, b"").await.unwrap_err().message.contains("backing off"));
+            assert!(!peers.send(&address, b"", Hop::First).await.unwrap_err().message.contains("backing off"));
         });
     }
 

@@ -14,7 +14,7 @@ use crate::telemetry::metrics::{Counters, FloatGauge, Gauges};
 
 /// Least time between two looks at the file: a change is seen after this, whatever the refresh
 /// interval, as upstream is told of changes by the system.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the rings come from.
 #[derive(Clone, Debug)]

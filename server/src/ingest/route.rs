@@ -17,6 +17,7 @@ use proto::wire::put_varint;
 use proto::write::{self, Exemplar, LabelPairs, Sample, Sink, put_double, put_label, put_message, put_sample};
 use tokio::sync::mpsc;
 
+use super::forward::Hop;
 use super::intake::{Counts, Protocol, take};
 use super::metrics::Stage;
 use super::refusal::{Refusal, RefusalKind, judge};
@@ -122,9 +123,9 @@ impl Receiver {
         let tenants: Arc<[String]> = routed.tenants.into();
         for (destination, group) in groups {
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
-            let counts_replication = replica == 0;
+            let (counts_replication, hop) = (replica == 0, if replica == 0 { Hop::First } else { Hop::Again });
             tokio::spawn(async move {
-                let written = receiver.write_group(&destination, &tenants, &group.bodies);
+                let written = receiver.write_group((&destination, hop), &tenants, &group.bodies);
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
                     if !receiver.is_here(&destination) {
@@ -186,7 +187,7 @@ impl Receiver {
 
     async fn write_group(
         &self,
-        to: &Destination,
+        (to, hop): (&Destination, Hop),
         tenants: &[String],
         bodies: &BTreeMap<usize, Vec<u8>>,
     ) -> Result<(), Refusal> {
@@ -208,7 +209,7 @@ impl Receiver {
         }
         message.push(3 << 3);
         put_varint(&mut message, to.replica + 1);
-        self.peers.send(&to.address, &message).await
+        self.peers.send(&to.address, &message, hop).await
     }
 
     /// Writes the series of one tenant here.

@@ -9,6 +9,7 @@ use proto::write::scan_forwarded;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::forward::Hop;
 use super::intake::take_forwarded;
 use super::refusal::{Refusal, judge};
 use super::{Mode, Receiver};
@@ -33,7 +34,10 @@ impl WriteableStore {
                 let read = call::read_bytes(request, receiver.options.request_bytes_max).await;
                 receiver.metrics.pending.inc();
                 let written = match read {
-                    Ok((message, _)) => receiver.write_forwarded(message).await.map_err(|refusal| refusal.grpc()),
+                    Ok((message, metadata)) => {
+                        let written = receiver.write_forwarded(message, Hop::of(&metadata)).await;
+                        written.map_err(|refusal| refusal.grpc())
+                    }
                     Err(status) => Err(status),
                 };
                 receiver.metrics.pending.dec();
@@ -47,13 +51,13 @@ impl WriteableStore {
 grpc_service!(WriteableStore, "thanos.WriteableStore");
 
 impl Receiver {
-    /// Writes what another receiver forwarded.
-    async fn write_forwarded(self: &Arc<Self>, message: Bytes) -> Result<(), Refusal> {
+    /// Writes what another receiver forwarded; keeps here what had been forwarded before.
+    async fn write_forwarded(self: &Arc<Self>, message: Bytes, hop: Hop) -> Result<(), Refusal> {
         let (tenants, replica) = scan_forwarded(&message).map_err(|error| Refusal::invalid(error.to_string()))?;
         if tenants.is_empty() {
             return Ok(());
         }
-        if self.options.mode != Mode::Ingestor {
+        if self.options.mode == Mode::Router || self.options.mode == Mode::RouterIngestor && hop == Hop::First {
             let replica = u64::try_from(replica).map_err(|_| Refusal::invalid("bad replica"))?;
             let routed = self.route_forwarded(&tenants)?;
             return self.write_routed(routed, replica).await;
