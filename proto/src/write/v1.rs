@@ -56,17 +56,34 @@ const SAMPLE_BYTES: usize = 18;
 /// How such a field starts: its key, its length, and the key of the value.
 const SAMPLE_START: [u8; 3] = [SAMPLE, SAMPLE_BYTES as u8 - 2, 0x09];
 
+/// The same of a value of zero, which senders in Go leave out.
+const ZERO_BYTES: usize = SAMPLE_BYTES - 9;
+
+/// How that starts: its key, its length, and the key of the time.
+const ZERO_START: [u8; 3] = [SAMPLE, ZERO_BYTES as u8 - 2, 0x10];
+
 /// What comes before the sample that ends a series, which are its labels where it has one sample and nothing
 /// else, and that sample.
 #[inline(always)]
 fn before_sample(message: &[u8]) -> Option<(&[u8], Sample)> {
-    let (run, last) = message.split_last_chunk::<SAMPLE_BYTES>()?;
-    let has_another = run.last_chunk::<SAMPLE_BYTES>().is_some_and(|before| before.starts_with(&SAMPLE_START));
-    if run.first() != Some(&LABEL) || !last.starts_with(&SAMPLE_START) || has_another {
+    let (run, last) = split_last_sample(message)?;
+    if run.first() != Some(&LABEL) || split_last_sample(run).is_some() {
         return None;
     }
-    let (value, time) = plain_sample(&last[2..])?;
+    let (value, time) = match plain_sample(&last[2..]) {
+        Some(sample) => sample,
+        None => (0.0, last_varint(u64::from_le_bytes(*last.last_chunk()?), ZERO_BYTES - 3)? as i64),
+    };
     Some((run, Sample { value, time, start: 0 }))
+}
+
+/// What comes before a field at the end of `message` that starts as a sample, and that field.
+#[inline(always)]
+fn split_last_sample(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let field = |bytes: usize, start: [u8; 3]| {
+        message.split_at_checked(message.len().checked_sub(bytes)?).filter(|(_, last)| last.starts_with(&start))
+    };
+    field(SAMPLE_BYTES, SAMPLE_START).or_else(|| field(ZERO_BYTES, ZERO_START))
 }
 
 /// Passes over labels of any form; whether all are as every sender writes them.
@@ -318,6 +335,18 @@ mod tests {
         assert_eq!(before_sample(&one), Some((labels.as_slice(), now)));
         for at in 0..one.len() {
             assert_eq!(before_sample(&one[..at]), None, "cut at {at}");
+        }
+        // A sample of zero as senders in Go write it, whose value is left out.
+        let zero = [&ZERO_START[..], &whole[12..]].concat();
+        let zeros = Sample { value: 0.0, ..now };
+        let one = series(&[&labels, &zero]);
+        assert_eq!(before_sample(&one), Some((labels.as_slice(), zeros)));
+        assert_eq!(sample(Cursor::new(&zero[2..])).unwrap(), zeros);
+        for at in 0..one.len() {
+            assert_eq!(before_sample(&one[..at]), None, "cut at {at}");
+        }
+        for pair in [[&zero, &zero], [&zero, &whole], [&whole, &zero]] {
+            assert_eq!(before_sample(&series(&[&labels, pair[0], pair[1]])), None);
         }
         // Two samples, a time of another length, something behind the sample, no labels.
         let mut other = Vec::new();
