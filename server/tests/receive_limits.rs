@@ -20,6 +20,7 @@ use engine::model::Labels;
 use engine::shard::{self, Ingest, IngestOptions, Pool};
 use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
+use proto::write::{Sample, put_label, put_message, put_sample};
 use server::cluster::hashring::Algorithm;
 use server::ingest::forward::{Compression, ForwardOptions, Peers};
 use server::ingest::limits::{Limiter, LimitsConfig};
@@ -33,7 +34,9 @@ use server::telemetry::rpc::RpcMetrics;
 use support::authority::Authority;
 use support::{Uru, run, wait};
 use tower::ServiceExt as _;
-use write::{EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, recorded, samples, start, stored, write};
+use write::{
+    EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, post, recorded, samples, start, stored, write,
+};
 
 /// What is answered to a remote write over TLS; `client` is a certificate and its key.
 async fn post_by_tls(
@@ -86,6 +89,45 @@ fn the_tenant_is_who_the_certificate_names_whatever_the_header_says() {
 fn up(name: &str, samples: i64) -> proto::prometheus_copy::TimeSeries {
     let samples: Vec<(i64, f64)> = (0..samples).map(|at| (NOW + at, 1.0)).collect();
     float_series(&[("__name__", name)], &samples)
+}
+
+/// They once counted for themselves, beside the series that seemed to have one sample.
+#[test]
+fn samples_before_the_last_of_a_series_count_however_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = "--receive.limits-config={write: {default: {request: {samples_limit: 100}}}}";
+    let uru = start(folder.path(), &[limits]);
+    let sample = |time: i64| {
+        let mut bytes = Vec::new();
+        put_sample(&mut bytes, Sample { time, value: 1.0, start: 0 });
+        bytes
+    };
+    // The time before the value, as no sender writes it.
+    let odd = |time: i64| {
+        let mut bytes = sample(time);
+        bytes[2..].rotate_left(9);
+        bytes
+    };
+    let send = |name: &str, hidden: i64| {
+        let mut request = Vec::new();
+        for at in 0..60 {
+            let mut series = Vec::new();
+            put_label(&mut series, b"__name__", format!("{name}_{at}").as_bytes());
+            (0..hidden).filter(|_| at == 0).for_each(|earlier| series.extend(odd(NOW + earlier)));
+            series.extend(sample(NOW + hidden));
+            put_message(&mut request, 1, &series);
+        }
+        let packed = snap::raw::Encoder::new().compress_vec(&request).unwrap();
+        let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        post(&uru.write_address(), "/api/v1/receive", &headers, &packed).unwrap()
+    };
+    let found = |name: &str| samples(&stored(&uru, name), &EXTERNAL).values().map(|all| all.len()).sum::<usize>();
+    assert_eq!(send("few", 40).status, 200);
+    assert_eq!(found("few_0"), 41);
+    assert_eq!(send("many", 41).status, 413);
+    assert_eq!(found("many_0"), 0);
+    let beyond = "thanos_receive_write_limits_hit_sum{tenant=\"default-tenant\",limit=\"samples\"}";
+    assert_eq!(uru.metric(beyond), Some(1.0));
 }
 
 #[test]

@@ -198,18 +198,34 @@ impl Receiver {
             let written = refusal.is_none().then(|| Written::all(counts));
             return Ok(Answer { protocol, counts, shares, written, refusal });
         }
-        let Taken { batch, counts, bad } = take(protocol, request).map_err(|error| Refused::bad(error.to_string()))?;
+        let taken = take(protocol, request).map_err(|error| Refused::bad(error.to_string()))?;
+        let Taken { batch, mut counts, bad } = taken;
         self.metrics.stage(Stage::Parse, begin);
         self.limiter.content(tenant, counts.series, counts.samples)?;
-        let report = self.append(tenant, batch).await?;
+        let within_limits = |hidden| {
+            counts.add(hidden);
+            self.limiter.content(tenant, counts.series, counts.samples).map_err(Refused::from)
+        };
+        let report = self.append_if(tenant, batch, within_limits).await?;
         let written = Written { samples: report.samples, histograms: report.histograms, exemplars: report.exemplars };
         Ok(Answer { protocol, counts, shares: None, written: Some(written), refusal: judge(bad, &report) })
     }
 
     /// Hands a batch to the shards; what is reported is durable.
     pub async fn append(&self, tenant: &str, batch: WriteBatch) -> Result<WriteReport, Refusal> {
+        self.append_if(tenant, batch, |_| Ok(())).await
+    }
+
+    /// As [`Receiver::append`]; series that are more than labels and a sample after all are asked for: `may` is
+    /// told of what in them was not counted.
+    async fn append_if<E: From<Refusal>>(
+        &self,
+        tenant: &str,
+        batch: WriteBatch,
+        may: impl FnOnce(Counts) -> Result<(), E>,
+    ) -> Result<WriteReport, E> {
         let Some(ingest) = self.ingest.get() else {
-            return Err(Refusal::unavailable("the heads are not open yet"));
+            return Err(Refusal::unavailable("the heads are not open yet").into());
         };
         if batch.is_empty() {
             return Ok(WriteReport::default());
@@ -217,15 +233,15 @@ impl Receiver {
         let begin = Instant::now();
         let limits = WriteLimits { series_max: self.limiter.series_max(tenant) };
         let name = Arc::from(tenant);
-        let mut report = ingest.append(&name, batch, limits).await?;
+        let mut report = ingest.append(&name, batch, limits).await.map_err(Refusal::from)?;
         if !report.unread.is_empty() {
-            let invalid = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
-            let Taken { batch, counts, bad } = take_unread(&report.unread).map_err(|error| invalid(&error))?;
+            let taken = take_unread(&report.unread).map_err(|error| Refusal::invalid(error.to_string()))?;
+            let Taken { batch, counts, bad } = taken;
+            let known = report.unread.iter().map(|series| series.samples.len() as u64).sum::<u64>();
+            may(Counts { series: 0, samples: counts.samples.saturating_sub(known), ..counts })?;
             report.unread.clear();
             report.bad_labels.add(bad);
-            let within = self.limiter.content(tenant, counts.series, counts.samples);
-            within.map_err(|exceeded| invalid(&exceeded.message()))?;
-            report.add(ingest.append(&name, batch, limits).await?);
+            report.add(ingest.append(&name, batch, limits).await.map_err(Refusal::from)?);
         }
         self.metrics.stage(Stage::Append, begin);
         Ok(report)

@@ -45,6 +45,16 @@ pub struct Counts {
     pub exemplars: u64,
 }
 
+impl Counts {
+    /// Adds what `other` counts.
+    pub fn add(&mut self, other: Self) {
+        self.series += other.series;
+        self.samples += other.samples;
+        self.histograms += other.histograms;
+        self.exemplars += other.exemplars;
+    }
+}
+
 /// A request ready for the engine.
 #[derive(Debug, Default)]
 pub struct Taken {
