@@ -363,11 +363,14 @@ impl Shipper {
     }
 
     /// Notes which blocks are in the bucket, if that is news. What is gone locally need not be remembered, as
-    /// upstream forgets it.
+    /// upstream forgets it; what can't be read now may be readable once more.
     async fn note(&self, tenant: &str) -> Result<(), Error> {
         let _alone = self.changing.lock().await;
         let folder = tenant_folder(&self.data_dir, tenant);
-        let known: BTreeSet<BlockId> = self.ingest.local_blocks(tenant).iter().map(|block| block.meta.ulid).collect();
+        let mut known: BTreeSet<BlockId> =
+            self.ingest.local_blocks(tenant).iter().map(|block| block.meta.ulid).collect();
+        let unreadable = self.ingest.unreadable_blocks().iter().filter(|block| &*block.tenant == tenant);
+        known.extend(unreadable.filter_map(|block| block.path.file_name()?.to_str()?.parse::<BlockId>().ok()));
         let done: BTreeSet<BlockId> = self.uploads().done.intersection(&known).copied().collect();
         let mut shipped = read_shipped(&folder);
         if done.is_subset(&shipped.uploaded) {

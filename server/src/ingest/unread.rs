@@ -13,8 +13,8 @@ pub fn tell(ingest: &Ingest, data_dir: &Path) {
             %tenant,
             %folder,
             error = %block.error,
-            "leaving out a local block that can't be read: it is neither queried nor uploaded; repair it or move it \
-             out of the data folder, and start again"
+            "leaving out a local block that can't be read: it is neither queried nor uploaded; mend what the error \
+             names or move the block out of the data folder, and start again"
         );
     }
     for folder in thanos_wals(data_dir) {

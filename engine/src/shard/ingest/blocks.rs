@@ -66,7 +66,7 @@ impl LocalBlock {
     }
 
     /// Opens the block in the folder `path`; its column index lies at `index`, built when it isn't there
-    /// or is damaged.
+    /// or is damaged, in memory where it can't be kept: a full disk hides no block.
     pub(super) fn open(path: PathBuf, index: &Path, labels: &Labels) -> Result<Self, Error> {
         let meta_path = path.join(name::META);
         let failed = |error| Error::file(&meta_path, error);
@@ -75,8 +75,8 @@ impl LocalBlock {
             Ok(columns) => columns,
             Err(_) => {
                 let reader = Reader::open(FileSource::open(&path.join(name::INDEX))?)?;
-                column::build(&reader, index)?;
-                column::Reader::open(index, Check::Everything)?
+                let built = column::build(&reader, index).and_then(|_| column::Reader::open(index, Check::Everything));
+                built.or_else(|_| column::Reader::from_bytes(column::build_in_memory(&reader)?, Check::Everything))?
             }
         };
         let segments = (0..).map(|segment| path.join(BlockObject::Segment(segment).to_string()));

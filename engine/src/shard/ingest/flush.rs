@@ -64,11 +64,18 @@ struct Flushed {
     has_cut: bool,
 }
 
-/// One error that says what all of `failures` do, of the first one's kind; `None` when there is none.
-fn all_of(failures: Vec<Error>) -> Option<Error> {
+/// Failures that an error names; of the others it tells how many there are.
+const FAILURES_NAMED_MAX: usize = 5;
+
+/// One error that says what the first of `failures` do, of the first one's kind; `None` when there is none.
+fn all_of(failures: &[Error]) -> Option<Error> {
     let kind = failures.first()?.kind();
-    let messages: Vec<&str> = failures.iter().map(Error::message).collect();
-    Some(Error::new(kind, messages.join("; ")))
+    let named = failures.iter().take(FAILURES_NAMED_MAX);
+    let mut message = named.map(Error::message).collect::<Vec<_>>().join("; ");
+    if let Some(more @ 1..) = failures.len().checked_sub(FAILURES_NAMED_MAX) {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Some(Error::new(kind, message))
 }
 
 /// Samples that a tenant had sent when it was last seen to have sent more, and when that was.
@@ -95,7 +102,7 @@ impl Arrivals {
 impl Ingest {
     /// Cuts what is to become blocks, of one tenant or of all; gives the new blocks, which are read
     /// from then on. What fails of one tenant keeps nobody else from being cut, nor the snapshot; the error
-    /// then names all that failed.
+    /// then names those that failed.
     pub async fn flush(self: &Arc<Self>, tenant: Option<&str>, what: Flush) -> Result<Vec<CutBlock>, Error> {
         let tenant = tenant.map(str::to_owned);
         self.on_thread("flush", move |ingest| {
@@ -116,7 +123,7 @@ impl Ingest {
             if flushed.has_cut {
                 failures.extend(ingest.snapshot_all().err());
             }
-            all_of(failures).map_or(Ok(flushed.blocks), Err)
+            all_of(&failures).map_or(Ok(flushed.blocks), Err)
         })
         .await
     }
@@ -268,8 +275,10 @@ impl Ingest {
         // The block of the latest sample comes last: when it is there, so are all others.
         let ids = starts.values().map(|meta| meta.ulid).collect();
         let intent = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until, blocks: ids };
-        self.record_cut(tenant, &intent)?;
-        if let Err(error) = self.write_cut(tenant, &excerpts, intent, starts.into_values()) {
+        let intended = self.record_cut(tenant, &intent);
+        let written = intended.and_then(|()| self.write_cut(tenant, &excerpts, intent, starts.into_values()));
+        if let Err(error) = written {
+            // What comes late at the same times is a conflict as before.
             self.change_all(tenant, |head| head.thaw_late())?;
             return Err(error);
         }

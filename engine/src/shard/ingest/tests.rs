@@ -1,6 +1,7 @@
 //! Ingestion as a whole: what is acknowledged is there after any end of the process, blocks hold what
 //! the heads held, and queries don't see where samples are.
 
+mod full;
 mod late;
 
 use std::collections::BTreeMap;
@@ -258,44 +259,6 @@ fn a_flush_ends_whatever_times_samples_have() {
     drop(ingest);
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
     assert!(block_on(ingest.flush(None, Flush::All)).unwrap().is_empty());
-}
-
-/// Each try once wrote the samples as another block, and all of them were shipped.
-#[test]
-fn a_cut_whose_block_has_no_room_to_be_read_is_finished_later_and_written_once() {
-    for restarts in [false, true] {
-        let folder = Folder::new();
-        let options = IngestOptions { out_of_order_window_ms: 2 * RANGE, ..folder.options() };
-        let open = || Ingest::open(&pool(2), options.clone()).unwrap();
-        let mut ingest = open();
-        let times: Vec<i64> = (0..40).map(|at| at * STEP).collect();
-        times.iter().chain(&[7 * STEP + 1]).for_each(|time| assert_eq!(append(&ingest, 3, *time).unwrap().samples, 3));
-        let mut expected = times;
-        expected.insert(8, 7 * STEP + 1);
-        let index = folder.0.join(OWN_FOLDER).join("index");
-        std::fs::remove_dir(&index).unwrap();
-        std::fs::write(&index, b"in the way").unwrap();
-        for _ in 0..3 {
-            assert!(block_on(ingest.flush(None, Flush::All)).is_err());
-            assert_eq!(read(&ingest)["001"], expected);
-        }
-        let cuts = ingest.cuts("team-a").unwrap();
-        assert_eq!((cuts.blocks, cuts.truncations, cuts.truncations_failed, cuts.is_writing), (1, 3, 3, false));
-        assert!(block_on(ingest.close()).is_err(), "a snapshot would forget the cut");
-        std::fs::remove_file(&index).unwrap();
-        std::fs::create_dir(&index).unwrap();
-        if restarts {
-            drop(ingest);
-            ingest = open();
-        }
-        block_on(ingest.flush(None, Flush::All)).unwrap();
-        assert_eq!(read(&ingest)["001"], expected);
-        let samples: u64 = ingest.local_blocks("team-a").iter().map(|block| block.meta.stats.num_samples).sum();
-        assert_eq!((samples, ingest.stats("team-a").unwrap().series), (3 * 41, 0));
-        drop(ingest);
-        let on_disk = open().local_blocks("team-a").iter().map(|block| block.meta.stats.num_samples).sum::<u64>();
-        assert_eq!(on_disk, samples, "nothing else lies on the disk");
-    }
 }
 
 #[test]
