@@ -288,10 +288,10 @@ fn parse_time(text: &str) -> Option<i64> {
 /// Milliseconds of a number of seconds or a Prometheus duration; otherwise what else is to be said of it.
 fn parse_duration_ms(text: &str) -> Result<i64, &'static str> {
     if let Ok(seconds) = text.parse::<f64>() {
-        let ms = seconds * 1000.0;
-        // Upstream counts nanoseconds.
-        let fits = ms.abs() < (i64::MAX / 1_000_000) as f64;
-        return if fits { Ok(ms as i64) } else { Err(". It overflows int64") };
+        // Upstream counts nanoseconds, and cuts off what is less than one and then less than a millisecond.
+        let nanoseconds = seconds * 1e9;
+        let fits = nanoseconds.abs() < i64::MAX as f64;
+        return if fits { Ok(nanoseconds as i64 / 1_000_000) } else { Err(". It overflows int64") };
     }
     parse_duration(text).map(|duration| duration.as_millis()).map_err(|_| "")
 }
@@ -345,6 +345,8 @@ mod tests {
     #[test]
     fn durations_are_seconds_or_prometheus_durations() {
         assert_eq!(parse_duration_ms("1.5"), Ok(1500));
+        // Of 8.402 s a float has less, by less than a nanosecond.
+        assert_eq!(["8.402", "16.464", "8.403"].map(parse_duration_ms), [8401, 16_463, 8403].map(Ok));
         assert_eq!(parse_duration_ms("1h30m"), Ok(5_400_000));
         assert_eq!(parse_duration_ms("1x"), Err(""));
         for text in ["1e30", "1e300", "-1e30", "Inf"] {
