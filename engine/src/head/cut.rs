@@ -320,3 +320,36 @@ impl<'a> SymbolTable<'a> {
         Some(labels.iter().map(|(name, value)| (place(*name), place(*value))).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{AppendLimits, Options, StartTimes, WriteBatch};
+    use crate::model::BlockId;
+    use crate::wal::Recorder;
+
+    #[test]
+    fn of_blocks_that_are_cut_at_once_none_stays_when_one_fails() {
+        let parent = std::env::temp_dir().join(format!("uru-cut-at-once-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&parent));
+        let (exemplars_max, start_times) = (0, StartTimes::Dropped);
+        let (block_range_ms, out_of_order_window_ms, out_of_order_cap_max) = (100, 0, 32);
+        let options =
+            Options { block_range_ms, out_of_order_window_ms, out_of_order_cap_max, exemplars_max, start_times };
+        let (mut head, mut batch) = (Head::new(options, i64::MIN), WriteBatch::new());
+        batch.push_series([("__name__", "up")]);
+        [10, 110].iter().for_each(|time| batch.push_sample(*time, 1.0));
+        let limits = AppendLimits { time_max: i64::MAX, series_left: 1, latest_time: i64::MIN };
+        assert_eq!(head.append((&batch, &[0]), limits, (1, &mut Recorder::default())).samples, 2);
+        let frozen = [head.freeze(200, 0).0];
+        let meta = |at: i64| Meta::new(BlockId::from_parts(1, at as u128), at * 100, (at + 1) * 100);
+        // The second can't get its name.
+        std::fs::create_dir_all(parent.join(meta(1).ulid.to_string()).join("in the way")).unwrap();
+        let mut count = 0;
+        let mut write = || write_blocks(&parent, &frozen, (CutKind::InOrder, [0, 1].map(meta)), |_, _| count += 1);
+        assert!(write().is_err());
+        assert_eq!(std::fs::read_dir(&parent).unwrap().count(), 0);
+        assert_eq!((write().unwrap().len(), count), (2, 3));
+        std::fs::remove_dir_all(&parent).unwrap();
+    }
+}

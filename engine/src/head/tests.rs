@@ -332,10 +332,8 @@ fn a_frozen_part_becomes_a_sound_block_and_leaves_the_head() {
     fill(&mut head, (0..700).map(|at| at * 15_000));
     let (frozen, next) = head.freeze(RANGE, 0);
     assert_eq!(next, None);
-    let id = BlockId::from_parts(1, 1);
-    let metas = [Meta::new(id, 0, RANGE)];
-    let written = cut::write_blocks(&folder.0, &[frozen], (CutKind::InOrder, metas), |_, _| {});
-    let meta = written.unwrap().remove(0);
+    let cut = (CutKind::InOrder, [Meta::new(BlockId::from_parts(1, 1), 0, RANGE)]);
+    let meta = cut::write_blocks(&folder.0, &[frozen], cut, |_, _| {}).unwrap().remove(0);
     assert_eq!((meta.stats.num_series, meta.stats.num_samples, meta.stats.num_chunks), (3, 3 * 480, 12));
     assert_eq!(head.truncate(RANGE, 0), None);
     while head.sweep() {}
@@ -351,22 +349,6 @@ fn a_frozen_part_becomes_a_sound_block_and_leaves_the_head() {
         (head.stats().series, head.stats().chunks, head.stats().chunk_bytes, head.time_range()),
         (0, 0, 0, None)
     );
-}
-
-#[test]
-fn of_blocks_that_are_cut_at_once_none_stays_when_one_fails() {
-    let folder = Folder::new("cut-at-once");
-    let mut head = Head::new(OPTIONS, i64::MIN);
-    fill(&mut head, (0..700).map(|at| at * 15_000));
-    let frozen = [head.freeze(2 * RANGE, 0).0];
-    let metas = || [0, 1].map(|at| Meta::new(BlockId::from_parts(1, at), at as i64 * RANGE, (at as i64 + 1) * RANGE));
-    // The second can't get its name.
-    std::fs::create_dir_all(folder.0.join(metas()[1].ulid.to_string()).join("in the way")).unwrap();
-    let mut counts = 0;
-    let mut write = || cut::write_blocks(&folder.0, &frozen, (CutKind::InOrder, metas()), |_, _| counts += 1);
-    assert!(write().is_err());
-    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
-    assert_eq!((write().unwrap().len(), counts), (2, 3));
 }
 
 /// A replay once dropped them: it had put them into one chunk with those that were cut.

@@ -268,7 +268,8 @@ const OF_LOGS: [OfLogs; 20] = [
 impl Beside {
     /// Whether the metric `name` is not told by it.
     fn leaves(self, name: &str) -> bool {
-        self == Self::Nothing || !["compactions", "compaction_duration_seconds"].contains(&name)
+        const OF_BOTH: [&str; 3] = ["compactions", "compaction_duration_seconds", "compaction_populating_block"];
+        self == Self::Nothing || !OF_BOTH.contains(&name)
     }
 }
 
