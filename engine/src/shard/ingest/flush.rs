@@ -214,8 +214,8 @@ impl Ingest {
     /// Cuts what is due of one tenant.
     fn flush_tenant(&self, tenant: &Arc<Tenant>, what: Flush, flushed: &mut Flushed) -> Result<(), Error> {
         let (range_ms, is_idle) = (self.options.block_range_ms, self.sends_nothing(tenant));
-        flushed.has_cut |= self.finish_cut(tenant, &mut flushed.blocks)?;
-        let mut has_cut = false;
+        let mut has_cut = self.finish_cut(tenant, &mut flushed.blocks)?;
+        flushed.has_cut |= has_cut;
         loop {
             let ranges = self.change_all(tenant, |head| head.range_in_order())?;
             let start = ranges.iter().flatten().map(|range| range.0).min();

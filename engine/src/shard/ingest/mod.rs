@@ -601,7 +601,8 @@ impl Ingest {
 
     fn rows_by_partition(&self, batch: &WriteBatch) -> Vec<Vec<u32>> {
         let partitions = self.partitions();
-        let mut rows = vec![Vec::with_capacity(batch.series_len() / partitions + 16); partitions];
+        let room = batch.series_len() / partitions + 16;
+        let mut rows: Vec<Vec<u32>> = (0..partitions).map(|_| Vec::with_capacity(room)).collect();
         for row in 0..batch.series_len() as u32 {
             rows[batch.hash(row).partition(partitions)].push(row);
         }
