@@ -57,19 +57,23 @@ impl ClientCertificate {
         Self { der: Arc::from(certificate.as_ref()) }
     }
 
-    /// The first value of a field of the subject; `None` when there is none.
+    /// The value of a field of the subject; `None` when there is none. Of several it is the one that Go takes: the
+    /// last common name, and the first of others.
     pub fn subject(&self, field: SubjectField) -> Option<String> {
         let mut names = Fields::parse(&self.der)?.subject;
-        while let Some((SET, set, after)) = element(names) {
-            let (SEQUENCE, pair, _) = element(set)? else { return None };
-            let (OID, oid, value) = element(pair)? else { return None };
-            if oid == [0x55, 0x04, field.number()] {
-                let (_, text, _) = element(value)?;
-                return std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).map(str::to_owned);
+        let mut found = None;
+        while let Some((SET, mut set, after)) = element(names) {
+            // A name may stand with others.
+            while let Some((SEQUENCE, pair, next)) = element(set) {
+                let (OID, oid, value) = element(pair)? else { return None };
+                if oid == [0x55, 0x04, field.number()] && (found.is_none() || field == SubjectField::CommonName) {
+                    found = Some(element(value)?.1);
+                }
+                set = next;
             }
             names = after;
         }
-        None
+        std::str::from_utf8(found?).ok().filter(|text| !text.is_empty()).map(str::to_owned)
     }
 }
 
@@ -102,6 +106,33 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Certified<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An element of a certificate that is shorter than 128 bytes, as everything here.
+    fn node(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        [&[tag, u8::try_from(content.len()).unwrap()][..], &content].concat()
+    }
+
+    #[test]
+    fn of_several_names_the_one_is_taken_that_go_takes_also_where_they_stand_together() {
+        let name = |number: u8, text: &str| {
+            node(SEQUENCE, &[&node(OID, &[&[0x55, 0x04, number]]), &node(0x0c, &[text.as_bytes()])])
+        };
+        // CN=first, C=de + OU=unit + O=one, O=two + CN=last
+        let sets = [
+            node(SET, &[&name(3, "first")]),
+            node(SET, &[&name(6, "de"), &name(11, "unit"), &name(10, "one")]),
+            node(SET, &[&name(10, "two"), &name(3, "last")]),
+        ];
+        let subject = node(SEQUENCE, &sets.each_ref().map(Vec::as_slice));
+        let empty = node(SEQUENCE, &[]);
+        let signed = node(SEQUENCE, &[&node(0x02, &[&[1]]), &empty, &empty, &empty, &subject, &empty]);
+        let der = node(SEQUENCE, &[&signed, &empty, &node(0x03, &[&[0]])]);
+        let client = ClientCertificate { der: der.into() };
+        let taken = [SubjectField::CommonName, SubjectField::Organization, SubjectField::OrganizationalUnit]
+            .map(|field| client.subject(field));
+        assert_eq!(taken, ["last", "one", "unit"].map(|text| Some(text.to_owned())));
+    }
 
     #[test]
     fn fields_of_the_subject_are_found_and_damage_is_no_panic() {
