@@ -7,6 +7,7 @@ mod write;
 
 use std::path::Path;
 
+use proto::prometheus_copy::TimeSeries;
 use support::Uru;
 use write::{Family, WriteRequest, body, float_series, packed, post};
 
@@ -91,6 +92,67 @@ fn exemplars_and_the_starts_of_counters_are_kept_when_flags_say_so() {
             found["data"].as_array().unwrap().iter().map(|series| series["exemplars"].as_array().unwrap().len()).sum();
         assert_eq!(found, exemplars, "{flags:?}: {text}");
     }
+}
+
+#[test]
+fn flags_of_its_parts_have_their_meaning() {
+    let data = tempfile::tempdir().unwrap();
+    let (folder, kept) = (format!("--data-dir={}", data.path().display()), data.path().join("kept"));
+    let path = format!("--tsdb.path={}", kept.display());
+    let flags = [
+        "--remote-write.address=127.0.0.1:0",
+        "--label=cluster=\"x\"",
+        "--receive.tenant-header=X-Team",
+        "--receive.default-tenant-id=nobody",
+        "--receive.tenant-label-name=team",
+        "--receive.limits-config={write: {default: {request: {series_limit: 1}}}}",
+        "--receive.relabel-config=[{action: labeldrop, regex: secret}]",
+        "--tsdb.out-of-order.time-window=1h",
+        "--tsdb.retention=3d",
+        "--shipper.sync-interval=50ms",
+        "--web.external-prefix=/metrics-of-us",
+        "--wait-interval=1h",
+        "--no-self-scrape",
+    ];
+    let all: Vec<&str> = [folder.as_str(), &path].into_iter().chain(flags).collect();
+    let uru = Uru::start("all-in-one", &all);
+    let address = uru.write_address();
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let send = |team: &str, series: &[TimeSeries]| loop {
+        let mut headers = vec![("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        headers.extend((!team.is_empty()).then_some(("X-Team", team)));
+        match post(&address, "/api/v1/receive", &headers, &body(series)).unwrap() {
+            // Nothing is taken before what the last process left is open.
+            answer if answer.status == 503 => std::thread::yield_now(),
+            answer => break answer,
+        }
+    };
+    let sent = |time: i64| float_series(&[("__name__", "sent"), ("secret", "s")], &[(time * 1000, 4.5)]);
+    for (team, time) in [("a", seconds), ("a", seconds - 1800), ("", seconds)] {
+        let answer = send(team, &[sent(time)]);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    assert_eq!(send("a", &[sent(seconds), float_series(&[("__name__", "b")], &[(seconds, 1.0)])]).status, 413);
+    let (status, text) = uru.get(&format!("/metrics-of-us/api/v1/query?query=sent&time={seconds}"));
+    assert_eq!(status, 200, "{text}");
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let labels = |team: &str| serde_json::json!({"__name__": "sent", "cluster": "x", "team": team});
+    let found: Vec<_> = answer["data"]["result"].as_array().unwrap().iter().map(|series| &series["metric"]).collect();
+    assert_eq!(found, [&labels("a"), &labels("nobody")], "{text}");
+    assert!(kept.join(".uru").is_dir() && !data.path().join("receive").exists());
+    let limit = "prometheus_tsdb_retention_limit_seconds{tenant=\"a\"}";
+    support::wait(|| uru.metric(limit) == Some(3.0 * 86_400.0));
+    let log = uru.log();
+    let idle: Vec<&str> = log.lines().filter(|line| line.contains("accepted, without effect")).collect();
+    assert!(idle.is_empty(), "{idle:?}");
+    drop(uru);
+    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_uru"))
+        .args(["all-in-one", &folder, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
+        .arg("--receive.hashrings=[{nonsense")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && text.contains("hashring"), "{text}");
 }
 
 /// The README's tour is typed as it stands there, but for the port.

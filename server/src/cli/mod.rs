@@ -8,6 +8,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// What a flag is.
 pub mod flag;
+/// The flags of everything in one process.
+pub mod all_in_one;
 /// The flags of the compactor.
 pub mod compact;
 /// The flags that components share.

@@ -62,6 +62,27 @@ pub const EVALUATION: &[Flag] = &[
     ),
 ];
 
+/// Where a browser sees the pages, and which sites may ask.
+pub const PAGES: &[Flag] = &[
+    Flag::new("web.external-prefix", Kind::Text, "", "Path below which a browser sees HTTP."),
+    Flag::new("web.prefix-header", Kind::Text, "", "Header that says below which path a browser sees HTTP."),
+    Flag::new("web.disable-cors", Kind::Switch, "false", "Leave out the headers that let other sites ask."),
+];
+
+/// What one engine, whose queries wait for nothing but data, has no need of.
+pub const ACCEPTED: &[Flag] = &[
+    Flag::without_effect("query.promql-engine", Kind::Word(&["prometheus", "thanos"]), "prometheus", ENGINE),
+    Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", "use the anchored modifier instead"),
+    Flag::without_effect("query.max-concurrent-select", Kind::Integer, "4", "selectors of a query are read in turn"),
+    Flag::without_effect("query.disable-fallback", Kind::Switch, "false", ENGINE).hidden(),
+    Flag::without_effect("rule.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("target.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("metric-metadata.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("exemplar.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("status.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::without_effect("alert.query-url", Kind::Text, "", "the querier writes no links to itself"),
+];
+
 /// What is asked.
 pub const ENDPOINTS: &[Flag] = &[
     Flag::new("endpoint", Kind::List, "", "Endpoint, host:port, or dns+, dnssrv+ and a name; may come again."),
@@ -90,7 +111,6 @@ pub const ENDPOINTS: &[Flag] = &[
         "",
         "Label that this querier adds to what it says of itself: name=\"value\".",
     ),
-    Flag::new("web.external-prefix", Kind::Text, "", "Path below which a browser sees HTTP."),
     Flag::new("io.mode", Kind::Word(&["auto", "io_uring", "pread"]), "auto", "How sockets are waited for."),
     Flag::new(
         "query.mode",
@@ -98,9 +118,6 @@ pub const ENDPOINTS: &[Flag] = &[
         "local",
         "Who evaluates: the querier, or endpoints their share.",
     ),
-    Flag::without_effect("query.promql-engine", Kind::Word(&["prometheus", "thanos"]), "prometheus", ENGINE),
-    Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", "use the anchored modifier instead"),
-    Flag::without_effect("query.max-concurrent-select", Kind::Integer, "4", "selectors of a query are read in turn"),
     Flag::new(
         "query.conn-metric.label",
         Kind::List,
@@ -113,7 +130,6 @@ pub const ENDPOINTS: &[Flag] = &[
         "",
         "all labels but those of replicas tell endpoints apart",
     ),
-    Flag::without_effect("query.disable-fallback", Kind::Switch, "false", ENGINE).hidden(),
     Flag::without_effect(
         "query.distributed-with-overlapping-interval",
         Kind::Switch,
@@ -121,11 +137,6 @@ pub const ENDPOINTS: &[Flag] = &[
         "endpoints that may hold the same series are never asked to aggregate them",
     )
     .hidden(),
-    Flag::without_effect("rule.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("target.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("metric-metadata.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("exemplar.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("status.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
     Flag::without_effect(
         "grpc.proxy-strategy",
         Kind::Word(&["eager", "lazy"]),
@@ -156,13 +167,10 @@ pub const ENDPOINTS: &[Flag] = &[
     Flag::new("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
     Flag::new("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),
     Flag::new("query.telemetry.request-series-seconds-quantiles", Kind::List, "", TELEMETRY),
-    Flag::without_effect("alert.query-url", Kind::Text, "", "the querier writes no links to itself"),
     Flag::without_effect("store.sd-interval", Kind::Duration, "5m", "files are read before every Info round"),
     Flag::without_effect("store.sd-dns-interval", Kind::Duration, "30s", "names are resolved before every Info round"),
     Flag::without_effect("endpoint.sd-config-reload-interval", Kind::Duration, "5m", "read before every Info round"),
     Flag::new("store.unhealthy-timeout", Kind::Duration, "5m", "Time that an endpoint which is down stays listed."),
-    Flag::new("web.prefix-header", Kind::Text, "", "Header that says below which path a browser sees HTTP."),
-    Flag::new("web.disable-cors", Kind::Switch, "false", "Leave out the headers that let other sites ask."),
     Flag::without_effect("grpc-compression", Kind::Word(&["none", "snappy"]), "none", "frames are not compressed"),
     Flag::new("selector.relabel-config-file", Kind::Text, "", "File of relabelling that selects endpoints' data."),
     Flag::new("selector.relabel-config", Kind::Text, "", "Relabelling that selects endpoints' data by labels."),

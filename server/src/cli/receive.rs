@@ -5,9 +5,30 @@ use super::flag::{Flag, Kind};
 const VERSIONS: &[&str] = &["1.0", "1.1", "1.2", "1.3"];
 const POSTINGS: &str = "postings of heads are in memory, and those of blocks in column indexes";
 
-/// Where samples are written to, and how that is secured.
-pub const REMOTE_WRITE: &[Flag] = &[
+/// What a process that does more has other defaults of, or from elsewhere.
+pub const ALONE: &[Flag] = &[
     Flag::new("remote-write.address", Kind::Text, "0.0.0.0:19291", "Address to listen on for remote write requests."),
+    Flag::new("label", Kind::List, "", "External labels of everything that is received, as name=\"value\"."),
+    Flag::new(
+        "enable-feature",
+        Kind::List,
+        "",
+        "Feature that is off by default: created-timestamp-zero-ingestion puts a sample of zero where a counter began.",
+    ),
+    Flag::new("tsdb.path", Kind::Text, "./data", "Folder of the tenants' blocks and of the WAL."),
+    Flag::new("tsdb.retention", Kind::Duration, "15d", "How long local blocks are kept; 0d: for ever."),
+    Flag::new(
+        "shipper.end-timeout",
+        Kind::Duration,
+        "2m",
+        "Time to upload blocks when the process ends; those that are left stay on disk and go after the next start.",
+    ),
+    Flag::new("hash-func", Kind::Word(&["", "SHA256"]), "", "Hash of each file that is told in meta.json."),
+    Flag::without_effect("matcher-cache-size", Kind::Integer, "0", "compiling a matcher costs less than a lookup"),
+];
+
+/// How the address where samples are written to is secured, and others'.
+pub const REMOTE_WRITE: &[Flag] = &[
     Flag::new(
         "remote-write.server-tls-cert",
         Kind::Text,
@@ -35,7 +56,6 @@ pub const REMOTE_WRITE: &[Flag] = &[
 
 /// Who sends, where series go, and what is taken.
 pub const RECEIVE: &[Flag] = &[
-    Flag::new("label", Kind::List, "", "External labels of everything that is received, as name=\"value\"."),
     Flag::new("receive.hashrings-file", Kind::Text, "", "Path to the file that lists the receivers of each ring."),
     Flag::new("receive.hashrings", Kind::Text, "", "The rings themselves; instead of the file."),
     Flag::new(
@@ -94,12 +114,6 @@ pub const RECEIVE: &[Flag] = &[
         "nothing listens there: receivers talk protobuf",
     ),
     Flag::without_effect("receive.grpc-service-config", Kind::Text, "", "it tunes Go's gRPC client"),
-    Flag::new(
-        "enable-feature",
-        Kind::List,
-        "",
-        "Feature that is off by default: created-timestamp-zero-ingestion puts a sample of zero where a counter began.",
-    ),
     Flag::without_effect(
         "receive.artificial-max-delay",
         Kind::Duration,
@@ -121,8 +135,6 @@ pub const EXEMPLARS: &[Flag] =
 
 /// Where samples are kept.
 pub const TSDB: &[Flag] = &[
-    Flag::new("tsdb.path", Kind::Text, "./data", "Folder of the tenants' blocks and of the WAL."),
-    Flag::new("tsdb.retention", Kind::Duration, "15d", "How long local blocks are kept; 0d: for ever."),
     Flag::new(
         "tsdb.max-retention-bytes",
         Kind::Bytes,
@@ -152,13 +164,6 @@ pub const TSDB: &[Flag] = &[
     Flag::new("shipper.sync-interval", Kind::Duration, "30s", "Time between two looks for blocks to cut and ship.")
         .hidden(),
     Flag::new(
-        "shipper.end-timeout",
-        Kind::Duration,
-        "2m",
-        "Time to upload blocks when the process ends; those that are left stay on disk and go after the next start.",
-    ),
-    Flag::new("hash-func", Kind::Word(&["", "SHA256"]), "", "Hash of each file that is told in meta.json."),
-    Flag::new(
         "shipper.upload-concurrency",
         Kind::Integer,
         "0",
@@ -186,7 +191,6 @@ pub const TSDB: &[Flag] = &[
     .hidden(),
     Flag::without_effect("shipper.allow-out-of-order-uploads", Kind::Switch, "false", "blocks are retried").hidden(),
     Flag::without_effect("shipper.skip-corrupted-blocks", Kind::Switch, "false", "blocks are retried").hidden(),
-    Flag::without_effect("matcher-cache-size", Kind::Integer, "0", "compiling a matcher costs less than a lookup"),
 ];
 
 /// Reading and memory, as of a store.

@@ -109,9 +109,13 @@ pub const STORE: &[Flag] = &[
     Flag::without_effect("debug.series-batch-size", Kind::Integer, "10000", "batches are sized by bytes").hidden(),
     Flag::without_effect("debug.estimated-max-series-size", Kind::Bytes, "64KiB", HEADER).hidden(),
     Flag::without_effect("debug.estimated-max-chunk-size", Kind::Bytes, "16000", HEADER).hidden(),
+    Flag::new("disable-admin-operations", Kind::Switch, "false", "Refuse to mark blocks over HTTP."),
+];
+
+/// Pages, of which a store alone has none.
+pub const PAGES: &[Flag] = &[
     Flag::without_effect("web.disable", Kind::Switch, "false", UI),
     Flag::without_effect("web.external-prefix", Kind::Text, "", UI),
     Flag::without_effect("web.prefix-header", Kind::Text, "", UI),
     Flag::without_effect("web.disable-cors", Kind::Switch, "false", UI),
-    Flag::new("disable-admin-operations", Kind::Switch, "false", "Refuse to mark blocks over HTTP."),
 ];

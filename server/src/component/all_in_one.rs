@@ -2,22 +2,24 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use engine::compact::Workers;
-use engine::shard::IngestOptions;
+use engine::shard::Pool;
 use prometheus_client::registry::Registry;
+use tonic::service::Routes;
 
 use super::compact::{self, Schedule};
 use super::query::{self, Prefixes};
-use super::receive;
+use super::receive::{ReceiveConfig, Receiving};
 use super::store::{self, Addresses, Companion, StoreConfig};
+use crate::api::http::blocks::Origins;
 use crate::api::http::query::Api;
 use crate::cli::{
-    Flag, Kind, Subcommand, Values, compact as compact_flags, flags, query as query_flags, receive as receive_flags,
-    store as store_flags,
+    Subcommand, Values, all_in_one as own_flags, compact as compact_flags, flags, query as query_flags,
+    receive as receive_flags, store as store_flags,
 };
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
@@ -28,17 +30,16 @@ use crate::fanout::discovery::{Discovery, Presence, Source};
 use crate::fanout::{EndpointSet, Proxy};
 use crate::gateway::Gateway;
 use crate::gateway::query::GatewayBackend;
-use crate::ingest::Held;
-use crate::ingest::own::Ingesting;
+use crate::ingest::heads::Beside;
+use crate::ingest::own::SelfScrape;
 use crate::ingest::scrape::OwnTarget;
-use crate::objstore::BucketConfig;
+use crate::ingest::service::WriteableStore;
+use crate::ingest::{self, Held};
+use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
 /// Time between two looks at what the store holds.
 const INFO_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Time between two runs of the compactor.
-const COMPACT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Least age of blocks that the compactor works on: a folder may be copied into the bucket file by file.
 const CONSISTENCY_DELAY_MIN: Duration = Duration::from_secs(30 * 60);
@@ -51,9 +52,14 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         store_flags::STORE,
         query_flags::LIMITS,
         query_flags::EVALUATION,
+        query_flags::PAGES,
+        query_flags::ACCEPTED,
         compact_flags::COMPACTION,
         compact_flags::HASH,
         compact_flags::RETENTION,
+        receive_flags::REMOTE_WRITE,
+        receive_flags::RECEIVE,
+        receive_flags::TSDB,
         receive_flags::EXEMPLARS,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
@@ -61,7 +67,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         flags::SELECTOR,
         flags::STORE_LIMITS,
         flags::REQUEST_LOGGING,
-        &[Flag::new("self-scrape", Kind::Switch, "true", "Scrape the process' own metrics.")],
+        own_flags::ALL_IN_ONE,
     ],
 };
 
@@ -80,6 +86,8 @@ pub fn run(values: &Values) -> Result<(), String> {
     let (http, grpc) = (address("http-address"), address("grpc-address"));
     let work = data_dir.join("compact");
     let settings = compact::settings(values, work).map_err(|error| error.to_string())?;
+    let kept = values.text("tsdb.path").map_or_else(|| data_dir.join("receive"), PathBuf::from);
+    let receive = ReceiveConfig::parse(values, kept).map_err(|error| error.to_string())?;
     let held = Held::default();
     config.held = Some(Arc::clone(&held));
     let companions = Companions {
@@ -89,18 +97,10 @@ pub fn run(values: &Values) -> Result<(), String> {
         endpoints: OnceLock::new(),
         settings,
         compactor: OnceLock::new(),
-        ingesting: Ingesting {
-            held,
-            options: IngestOptions {
-                data_dir: data_dir.join("receive"),
-                exemplars_max: values.integer("tsdb.max-exemplars") as usize,
-                start_times: receive::start_times(values),
-                ..IngestOptions::default()
-            },
-            scrapes_itself: values.is_on("self-scrape"),
-            target: OwnTarget::default(),
-            started: OnceLock::new(),
-        },
+        held,
+        target: OwnTarget::default(),
+        receive: Mutex::new(Some(receive)),
+        ingesting: OnceLock::new(),
     };
     store::serve(values, config, &companions)
 }
@@ -115,7 +115,41 @@ struct Companions<'a> {
     endpoints: OnceLock<Arc<EndpointSet>>,
     settings: Settings,
     compactor: OnceLock<Arc<Compactor>>,
-    ingesting: Ingesting,
+    /// What is kept of what was received, once it is open.
+    held: Held,
+    /// How the last scrape of the process' own metrics went.
+    target: OwnTarget,
+    /// What the flags of ingestion come to, until it is wired.
+    receive: Mutex<Option<ReceiveConfig>>,
+    ingesting: OnceLock<Ingesting>,
+}
+
+/// Ingestion, wired.
+struct Ingesting {
+    receiving: Receiving,
+    scrape: SelfScrape,
+    pool: Arc<Pool>,
+    bucket: Bucket,
+}
+
+impl Ingesting {
+    /// Opens what the last process left, then scrapes, cuts and ships, for ever.
+    async fn work(&self, scrapes_itself: bool) {
+        let shipper = match self.receiving.open(&self.pool, Some(self.bucket.clone())).await {
+            Ok(shipper) => shipper,
+            Err(error) => {
+                tracing::error!(error, "cannot open what was ingested; nothing is taken");
+                return std::future::pending().await;
+            }
+        };
+        let scraping = async {
+            // What only places series on others keeps none, also of its own.
+            if scrapes_itself && shipper.is_some() {
+                self.scrape.work().await;
+            }
+        };
+        tokio::join!(scraping, self.receiving.work(shipper.as_ref()));
+    }
 }
 
 impl Companion for Companions<'_> {
@@ -129,7 +163,7 @@ impl Companion for Companions<'_> {
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
         let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));
         let fanout = query::fanout(self.values, proxy);
-        let scraped = Some(self.ingesting.target.clone());
+        let scraped = Some(self.target.clone());
         let backend = GatewayBackend { gateway: Arc::clone(gateway), fanout, scraped };
         query::api(self.values, Arc::new(backend), Arc::clone(&gateway.selector.budget))
     }
@@ -139,10 +173,29 @@ impl Companion for Companions<'_> {
         addresses: Addresses,
         (gateway, api): (&Arc<Gateway>, &Arc<Api>),
         registry: &mut Registry,
-    ) -> Router {
+    ) -> Result<Router, String> {
         self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
-        let writes = self.ingesting.routes(addresses.http, gateway, registry);
-        query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT).merge(writes)
+        let writes = self.wire(addresses.http, gateway, registry)?;
+        Ok(query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT).merge(writes))
+    }
+
+    fn services(&self, grpc: Routes) -> Routes {
+        match self.ingesting.get() {
+            Some(own) => grpc.add_service(WriteableStore::new(Arc::clone(&own.receiving.receiver))),
+            None => grpc,
+        }
+    }
+
+    fn takes_writes(&self) -> bool {
+        self.values.text("remote-write.address").is_some()
+    }
+
+    fn writes(&self) -> Option<Router> {
+        self.ingesting.get().map(|own| ingest::http::routes(&own.receiving.receiver))
+    }
+
+    fn origins(&self) -> Origins {
+        if self.values.is_on("web.disable-cors") { Origins::Own } else { Origins::All }
     }
 
     fn started(&self, gateway: &Gateway) {
@@ -153,7 +206,8 @@ impl Companion for Companions<'_> {
         let Some(endpoints) = self.endpoints.get() else { return std::future::pending().await };
         let Some(compactor) = self.compactor.get().cloned() else { return std::future::pending().await };
         let stop = StopOnDrop(compactor.stop());
-        let schedule = Schedule { interval: Some(COMPACT_INTERVAL), ..compact::schedule(self.values) };
+        let interval = Some(self.values.duration("wait-interval"));
+        let schedule = Schedule { interval, ..compact::schedule(self.values) };
         let compacting = async {
             let compact = move || async move { compact::keep_compacting(&compactor, &schedule).await };
             let outcome = run_compactor(Priority::Background, compact);
@@ -166,12 +220,22 @@ impl Companion for Companions<'_> {
             query::report(&endpoints.refresh().await);
             query::keep_refreshed(endpoints, INFO_INTERVAL).await;
         };
-        tokio::join!(compacting, refreshing, self.ingesting.work());
+        let ingesting = async {
+            match self.ingesting.get() {
+                Some(own) => own.work(self.values.is_on("self-scrape")).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(compacting, refreshing, ingesting);
         drop(stop);
     }
 
     async fn close(&self) {
-        self.ingesting.close().await;
+        if let Some(ingest) = self.held.get()
+            && let Err(error) = ingest.close().await
+        {
+            tracing::error!(%error, "closing the heads failed; the WAL keeps their samples");
+        }
     }
 }
 
@@ -185,6 +249,19 @@ impl Drop for StopOnDrop {
 }
 
 impl Companions<'_> {
+    /// Wires ingestion; gives where it takes requests besides the address for them.
+    fn wire(&self, http: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
+        let config = self.receive.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let config = config.expect("routes are made once");
+        let receiving = Receiving::new(config, Arc::clone(&self.held), Beside::Compactor, registry)?;
+        let receiver = Arc::clone(&receiving.receiver);
+        let routes = ingest::http::routes(&receiver);
+        let scrape = SelfScrape { receiver, target: self.target.clone(), http };
+        let (pool, bucket) = (Arc::clone(&gateway.selector.pool), gateway.bucket.clone());
+        self.ingesting.get_or_init(|| Ingesting { receiving, scrape, pool, bucket });
+        Ok(routes)
+    }
+
     /// The compactor of the store's bucket.
     fn compactor(&self, gateway: &Gateway, registry: &mut Registry) -> Compactor {
         let bucket = gateway.bucket.clone();

@@ -46,6 +46,8 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     flags: &[
         query_flags::LIMITS,
         query_flags::EVALUATION,
+        query_flags::PAGES,
+        query_flags::ACCEPTED,
         query_flags::ENDPOINTS,
         query_flags::GRPC_CLIENT,
         flags::HTTP_SERVER,

@@ -52,6 +52,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     name: "receive",
     about: "Receiver: takes remote write and OTLP, and serves and ships what it keeps",
     flags: &[
+        receive::ALONE,
         receive::REMOTE_WRITE,
         receive::RECEIVE,
         receive::TSDB,
@@ -87,14 +88,9 @@ pub struct ReceiveConfig {
     rings: RingSource,
     algorithm: Algorithm,
     forward: ForwardOptions,
-    bucket: Option<BucketConfig>,
     transfer: Transfer,
     retention: Retention,
     ship_interval: Duration,
-    ship_end_timeout: Duration,
-    memory_limit: u64,
-    request_limits: RequestLimits,
-    io: engine::io::Mode,
 }
 
 /// Services that reflection names: those that answer.
@@ -103,54 +99,55 @@ const SERVED: [&str; 6] =
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
-    let config = ReceiveConfig::parse(values).map_err(|error| error.to_string())?;
+    let data_dir = PathBuf::from(values.text("tsdb.path").unwrap_or("./data"));
+    let config = ReceiveConfig::parse(values, data_dir).map_err(|error| error.to_string())?;
+    let bucket = bucket(values).map_err(|error| error.to_string())?;
+    let memory_limit = memory::of_store(values).map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).and_then(|ports| ports.with_writes(values)).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "receive");
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry);
-    let wired = Wired::new(config, &mut registry)?;
+    let wired = Wired::new(values, (config, bucket, memory_limit), &mut registry)?;
     let runtime = ports.runtime();
     tracing::info!(
         http = %ports.http_address(),
         grpc = %ports.grpc_address(),
         write = %ports.write_address().map(|address| address.to_string()).unwrap_or_default(),
-        mode = wired.receiver.options.mode.name(),
+        mode = wired.receiving.receiver.options.mode.name(),
         edge = runtime.name(),
         shards = wired.gateway.selector.pool.len(),
         "starting receiver"
     );
+    let Receiving { receiver, held, .. } = &wired.receiving;
     runtime.run(async {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let api = Arc::new(store::query_api(values, &wired.gateway));
         api.gate.register(&mut registry, "local");
         let info = Arc::new(GatewayInfo::new(Arc::clone(&wired.gateway), health.clone(), "receive"));
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
-            .add_service(WriteableStore::new(Arc::clone(&wired.receiver)))
-            .add_service(ExemplarsService::new(Arc::clone(&wired.held)).into_server())
-            .add_service(MetadataService::new(Arc::clone(&wired.held)).into_server())
-            .add_service(StatisticsService::new(Arc::clone(&wired.held)).into_server())
+            .add_service(WriteableStore::new(Arc::clone(receiver)))
+            .add_service(ExemplarsService::new(Arc::clone(held)).into_server())
+            .add_service(MetadataService::new(Arc::clone(held)).into_server())
+            .add_service(StatisticsService::new(Arc::clone(held)).into_server())
             .add_service(queries::query(api, syntax::Options::ALL))
             .add_service(InfoService::new(info))
             .add_service(health_service);
         let grpc = reflected(grpc, &SERVED)?.prepare();
         // Thanos answers it where requests are written, Prometheus where it is asked.
-        let status = ingest::status::routes(&wired.held, &wired.receiver.options.tenancy);
+        let status = ingest::status::routes(held, &receiver.options.tenancy);
         let services = Services {
             http: ui::routes(Prefix::none(), "receive").merge(status.clone()),
             grpc,
-            writes: Some(ingest::http::routes(&wired.receiver).merge(status)),
+            writes: Some(ingest::http::routes(receiver).merge(status)),
         };
         let running = ports.start(&services, (health.clone(), grpc_metrics), Arc::new(registry))?;
-        let shipper = wired.open().await?;
+        let shipper = wired.receiving.open(&wired.gateway.selector.pool, wired.bucket.clone()).await?;
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
         let mut interrupts = running.set_ready();
         tracing::info!("receiver is ready");
         tokio::select! {
-            () = wired.follow_rings() => {}
-            () = wired.follow_limits() => {}
-            () = wired.ask_meta_monitoring() => {}
-            () = work(shipper.as_ref(), wired.ship_interval) => {}
+            () = wired.receiving.work(shipper.as_ref()) => {}
             () = interrupts.wait() => {}
         }
         running.end();
@@ -161,37 +158,79 @@ pub fn run(values: &Values) -> Result<(), String> {
     })
 }
 
-/// Cuts and ships, for ever; a router has nothing to.
-async fn work(shipper: Option<&Shipper>, interval: Duration) {
-    match shipper {
-        Some(shipper) => shipper.work(interval).await,
-        None => std::future::pending().await,
-    }
+/// Where blocks are shipped to, if anywhere.
+fn bucket(values: &Values) -> Result<Option<BucketConfig>, ConfigError> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let text = content::read(values, "objstore.config", &environment)?.filter(|text| !text.trim().is_empty());
+    text.map(|text| BucketConfig::parse("objstore.config", &text)).transpose()
 }
 
-/// A receiver that is wired, and keeps nothing yet.
-pub struct Wired {
+/// A process that receives, wired.
+struct Wired {
+    receiving: Receiving,
+    /// Answers for what is kept.
+    gateway: Arc<Gateway>,
+    bucket: Option<Bucket>,
+    ship_end_timeout: Duration,
+}
+
+/// What takes requests; it keeps nothing yet.
+pub struct Receiving {
     /// Takes requests.
     pub receiver: Arc<Receiver>,
-    /// Answers for what is kept.
-    pub gateway: Arc<Gateway>,
     /// What is kept, once it is open.
     pub held: Held,
     ingest: IngestOptions,
-    bucket: Option<Bucket>,
     transfer: Transfer,
     retention: Retention,
     ship_interval: Duration,
-    ship_end_timeout: Duration,
     ship_metrics: ShipMetrics,
     limits_file: Option<PathBuf>,
     limits_interval: Duration,
 }
 
 impl Wired {
-    fn new(config: ReceiveConfig, registry: &mut Registry) -> Result<Self, String> {
+    fn new(
+        values: &Values,
+        (config, bucket, memory_limit): (ReceiveConfig, Option<BucketConfig>, u64),
+        registry: &mut Registry,
+    ) -> Result<Self, String> {
         let text = |error: engine::model::Error| error.message().to_owned();
+        let (data_dir, io) = (config.ingest.data_dir.clone(), config.ingest.io);
         let held: Held = Arc::new(OnceLock::new());
+        let receiving = Receiving::new(config, Arc::clone(&held), Beside::Nothing, registry)?;
+        let pool = Pool::start(&Options { io, ..Options::default() }).map_err(text)?;
+        let budget = Budget::new("--store.memory-limit", memory_limit);
+        telemetry::memory::register(registry, &budget);
+        process::own_folder("tsdb.path", &data_dir).map_err(text)?;
+        // Everything that is answered lies on this disk: nothing is fetched from the bucket.
+        let local = BucketConfig::filesystem(&data_dir);
+        let local = Bucket::open(&local, &mut Registry::default()).map_err(text)?;
+        let gateway = Gateway {
+            blocks: Blocks::default(),
+            ingest: Some(held),
+            selector: Selector { pool, budget },
+            ranges: Ranges::direct(local.clone()),
+            bucket: local,
+            limits: RequestLimits {
+                series: values.integer("store.limits.request-series"),
+                samples: values.integer("store.limits.request-samples"),
+                ..RequestLimits::default()
+            },
+            gate: None,
+            min_time: TimeOrDuration::At(i64::MIN),
+            max_time: TimeOrDuration::At(i64::MAX),
+            metrics: StoreMetrics::register(registry, 0),
+        };
+        let bucket = bucket.map(|bucket| Bucket::open(&bucket, registry)).transpose().map_err(text)?;
+        let ship_end_timeout = values.duration("shipper.end-timeout");
+        Ok(Self { receiving, gateway: Arc::new(gateway), bucket, ship_end_timeout })
+    }
+}
+
+impl Receiving {
+    /// Wires what `config` describes; what is kept will be in `held`, with `beside` in the same process.
+    pub fn new(config: ReceiveConfig, held: Held, beside: Beside, registry: &mut Registry) -> Result<Self, String> {
         let factor = config.options.replication_factor;
         let metrics = ReceiveMetrics::register(registry, factor);
         let receiver = Receiver {
@@ -204,37 +243,14 @@ impl Wired {
             ingest: Arc::clone(&held),
             options: config.options,
         };
-        HeadMetrics::register(registry, &held, Beside::Nothing);
-        let pool = Pool::start(&Options { io: config.io, ..Options::default() }).map_err(text)?;
-        let budget = Budget::new("--store.memory-limit", config.memory_limit);
-        telemetry::memory::register(registry, &budget);
-        process::own_folder("tsdb.path", &config.ingest.data_dir).map_err(text)?;
-        // Everything that is answered lies on this disk: nothing is fetched from the bucket.
-        let local = BucketConfig::filesystem(&config.ingest.data_dir);
-        let local = Bucket::open(&local, &mut Registry::default()).map_err(text)?;
-        let gateway = Gateway {
-            blocks: Blocks::default(),
-            ingest: Some(Arc::clone(&held)),
-            selector: Selector { pool, budget },
-            ranges: Ranges::direct(local.clone()),
-            bucket: local,
-            limits: config.request_limits,
-            gate: None,
-            min_time: TimeOrDuration::At(i64::MIN),
-            max_time: TimeOrDuration::At(i64::MAX),
-            metrics: StoreMetrics::register(registry, 0),
-        };
-        let bucket = config.bucket.map(|bucket| Bucket::open(&bucket, registry)).transpose().map_err(text)?;
+        HeadMetrics::register(registry, &held, beside);
         Ok(Self {
             receiver: Arc::new(receiver),
-            gateway: Arc::new(gateway),
             held,
             ingest: config.ingest,
-            bucket,
             transfer: config.transfer,
             retention: config.retention,
             ship_interval: config.ship_interval,
-            ship_end_timeout: config.ship_end_timeout,
             ship_metrics: ShipMetrics::register(registry),
             limits_file: config.limits_file,
             limits_interval: config.limits_interval,
@@ -242,11 +258,11 @@ impl Wired {
     }
 
     /// Replays what the last process left; a router keeps nothing.
-    async fn open(&self) -> Result<Option<Shipper>, String> {
+    pub async fn open(&self, pool: &Arc<Pool>, bucket: Option<Bucket>) -> Result<Option<Shipper>, String> {
         if !self.receiver.options.mode.ingests() {
             return Ok(None);
         }
-        let (pool, options) = (Arc::clone(&self.gateway.selector.pool), self.ingest.clone());
+        let (pool, options) = (Arc::clone(pool), self.ingest.clone());
         let data_dir = options.data_dir.clone();
         let begin = std::time::Instant::now();
         let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
@@ -256,8 +272,19 @@ impl Wired {
         let ingest = self.held.get_or_init(|| opened);
         self.label_tenants().map_err(|error| error.message().to_owned())?;
         let more = (self.retention, self.ship_metrics.clone());
-        let bucket = self.bucket.clone().map(|bucket| (bucket, self.transfer));
+        let bucket = bucket.map(|bucket| (bucket, self.transfer));
         Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, bucket, more)))
+    }
+
+    /// Cuts and ships, where something is kept, and follows what rings and limits become, for ever.
+    pub async fn work(&self, shipper: Option<&Shipper>) {
+        let shipping = async {
+            match shipper {
+                Some(shipper) => shipper.work(self.ship_interval).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(shipping, self.follow_rings(), self.follow_limits(), self.ask_meta_monitoring());
     }
 
     /// Gives tenants the external labels that the rings have for them.
@@ -332,8 +359,8 @@ impl Wired {
 }
 
 impl ReceiveConfig {
-    /// Reads the flags.
-    pub fn parse(values: &Values) -> Result<Self, ConfigError> {
+    /// Reads the flags; samples are kept in `data_dir`.
+    pub fn parse(values: &Values, data_dir: PathBuf) -> Result<Self, ConfigError> {
         let environment = |name: &str| std::env::var(name).ok();
         let external_labels = external_labels(values)?;
         if external_labels.is_empty() {
@@ -346,12 +373,10 @@ impl ReceiveConfig {
             return Err(ConfigError::new("receive.tenant-label-name", why));
         }
         let (mode, rings, local_endpoint) = rings(values)?;
-        let bucket = content::read(values, "objstore.config", &environment)?.filter(|text| !text.trim().is_empty());
         let limits = content::read(values, "receive.limits-config", &environment)?.unwrap_or_default();
-        let memory_limit = memory::of_store(values)?;
         Ok(Self {
             options: receive_options(values, mode, local_endpoint),
-            ingest: ingest_options(values, external_labels)?,
+            ingest: ingest_options(values, data_dir, external_labels)?,
             limits: LimitsConfig::parse(&limits)?,
             limits_file: values.text("receive.limits-config-file").map(PathBuf::from),
             limits_interval: values.duration("receive.limits-config-reload-timer").max(Duration::from_millis(100)),
@@ -362,7 +387,6 @@ impl ReceiveConfig {
                 _ => Algorithm::Hashmod,
             },
             forward: forward_options(values)?,
-            bucket: bucket.map(|text| BucketConfig::parse("objstore.config", &text)).transpose()?,
             transfer: Transfer {
                 hash: HashFunc::parse(values.text("hash-func").unwrap_or_default()),
                 concurrency: values.integer("shipper.upload-concurrency") as usize,
@@ -372,14 +396,6 @@ impl ReceiveConfig {
                 bytes_max: values.bytes("tsdb.max-retention-bytes"),
             },
             ship_interval: values.duration("shipper.sync-interval").max(SHIP_INTERVAL_MIN),
-            ship_end_timeout: values.duration("shipper.end-timeout"),
-            memory_limit,
-            request_limits: RequestLimits {
-                series: values.integer("store.limits.request-series"),
-                samples: values.integer("store.limits.request-samples"),
-                ..RequestLimits::default()
-            },
-            io: process::io_mode(values),
         })
     }
 }
@@ -410,7 +426,7 @@ fn receive_options(values: &Values, mode: Mode, local_endpoint: String) -> Recei
 }
 
 /// How samples are kept.
-fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOptions, ConfigError> {
+fn ingest_options(values: &Values, data_dir: PathBuf, external_labels: Labels) -> Result<IngestOptions, ConfigError> {
     let cap_max = match values.integer("tsdb.out-of-order.cap-max") {
         0 => OUT_OF_ORDER_CAP_MAX,
         // The bound that Prometheus has.
@@ -419,7 +435,7 @@ fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOpti
     };
     let ms = |flag: &str| i64::try_from(values.duration(flag).as_millis()).unwrap_or(i64::MAX);
     Ok(IngestOptions {
-        data_dir: PathBuf::from(values.text("tsdb.path").unwrap_or("./data")),
+        data_dir,
         external_labels,
         tenant_label: values.text("receive.tenant-label-name").unwrap_or_default().to_owned(),
         block_range_ms: ms("tsdb.min-block-duration").max(1),
@@ -438,7 +454,7 @@ fn ingest_options(values: &Values, external_labels: Labels) -> Result<IngestOpti
 }
 
 /// What becomes of the times at which counters began.
-pub(super) fn start_times(values: &Values) -> StartTimes {
+fn start_times(values: &Values) -> StartTimes {
     let is_on = values.words("enable-feature").any(|feature| feature == START_ZEROS);
     if is_on { StartTimes::ZeroSamples } else { StartTimes::Dropped }
 }

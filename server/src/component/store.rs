@@ -50,6 +50,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     about: "Store gateway: serves the blocks of a bucket over the StoreAPI",
     flags: &[
         store::STORE,
+        store::PAGES,
         query_flags::LIMITS,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
@@ -129,7 +130,32 @@ pub trait Companion {
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api;
 
     /// What is served over HTTP besides the store's own. Its metrics go into `registry`.
-    fn routes(&self, addresses: Addresses, of: (&Arc<Gateway>, &Arc<Api>), registry: &mut Registry) -> Router;
+    fn routes(
+        &self,
+        addresses: Addresses,
+        of: (&Arc<Gateway>, &Arc<Api>),
+        registry: &mut Registry,
+    ) -> Result<Router, String>;
+
+    /// `grpc` with what is served besides the store's own.
+    fn services(&self, grpc: Routes) -> Routes {
+        grpc
+    }
+
+    /// Whether the flags name an address for remote write.
+    fn takes_writes(&self) -> bool {
+        false
+    }
+
+    /// What is served there.
+    fn writes(&self) -> Option<Router> {
+        None
+    }
+
+    /// Which sites may ask for blocks.
+    fn origins(&self) -> Origins {
+        Origins::All
+    }
 
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
@@ -162,12 +188,12 @@ impl Companion for Alone<'_> {
         query_api(self.values, gateway)
     }
 
-    fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), registry: &mut Registry) -> Router {
+    fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), registry: &mut Registry) -> Result<Router, String> {
         let delay = metrics::FloatGauge::default();
         delay.set(self.values.duration("consistency-delay").as_secs_f64());
         registry.register("thanos_consistency_delay_seconds", "Configured consistency delay in seconds", delay);
         let status = Status { flags: listed(self.values), started: SystemTime::now() };
-        status::routes(Arc::new(status)).merge(ui::routes(Prefix::none(), Self::COMPONENT))
+        Ok(status::routes(Arc::new(status)).merge(ui::routes(Prefix::none(), Self::COMPONENT)))
     }
 
     fn started(&self, _: &Gateway) {}
@@ -181,7 +207,11 @@ impl Companion for Alone<'_> {
 
 /// Serves the store that `config` describes, and its companion.
 pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) -> Result<(), String> {
-    let ports = Ports::bind(values).map_err(|error| error.to_string())?;
+    let ports = Ports::bind(values).and_then(|ports| match companion.takes_writes() {
+        true => ports.with_writes(values),
+        false => Ok(ports),
+    });
+    let ports = ports.map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, C::COMPONENT);
     health.requests().register(&mut registry);
@@ -193,6 +223,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     tracing::info!(
         http = %ports.http_address(),
         grpc = %ports.grpc_address(),
+        write = %ports.write_address().map(|address| address.to_string()).unwrap_or_default(),
         bucket = store.gateway.bucket.name(),
         edge = runtime.name(),
         shards = store.gateway.selector.pool.len(),
@@ -204,15 +235,16 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
     let api = Arc::new(companion.api(addresses, &store.gateway));
     api.gate.register(&mut registry, "local");
-    let grpc = kept(&store.gateway)
+    let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
+    let routes = viewer.routes(companion.origins());
+    let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api), &mut registry)?);
+    let grpc = companion
+        .services(kept(&store.gateway))
         .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))
         .add_service(InfoService::new(info))
         .add_service(health_service);
     let grpc = reflected(grpc, &SERVED)?.prepare();
-    let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
-    let routes = viewer.routes(Origins::All);
-    let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api), &mut registry));
-    let services = Services { http: routes, grpc, writes: None };
+    let services = Services { http: routes, grpc, writes: companion.writes() };
     let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
     let outcome = runtime.run(async {
         let begin = Instant::now();
