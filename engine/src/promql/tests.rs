@@ -212,7 +212,8 @@ fn values_that_occur_once_take_no_room_for_all_steps() {
     let ask = |engine: &Engine, query: &str| engine.range(query, HOUR, Arc::new(counters()), &Context::default());
     let needed = bytes_needed(|engine| ask(engine, "count_values by (group) (\"v\", a_total)").is_ok());
     let dense = bytes_needed(|engine| ask(engine, "count_values by (group) (\"v\", a_total) * 1").is_ok());
-    assert!(needed < 128 << 10 && dense > 2 * needed, "{needed}, {dense}");
+    let counted = bytes_needed(|engine| ask(engine, "count(count_values by (group) (\"v\", a_total))").is_ok());
+    assert!(needed < 128 << 10 && counted < 128 << 10 && dense > 2 * needed, "{needed}, {counted}, {dense}");
     let engine = Engine::new(Options::default());
     for input in ["a_total", "a_total > bool 100", "vector(NaN)", "nothing"] {
         let text = |query: String| {
@@ -222,6 +223,7 @@ fn values_that_occur_once_take_no_room_for_all_steps() {
         };
         let query = format!("count_values by (group) (\"v\", {input})");
         assert_eq!(text(query.clone()), text(format!("{query} * 1")), "{input}");
+        assert_eq!(text(query.clone()), text(format!("max by (group, v) ({query})")), "{input}");
     }
 }
 

@@ -35,7 +35,7 @@ use super::account::Account;
 use super::annotations::{Annotation, Annotations};
 use super::budget::Budget;
 use super::explain::Profile;
-use super::plan::{Call, Node, Operator, ValueKind};
+use super::plan::{AggregateOperator, Call, Node, Operator, ValueKind};
 use super::source::{Files, Part, Source};
 use super::value::{Matrix, RowLabels, without_metadata};
 
@@ -256,6 +256,7 @@ impl<'a> Evaluator<'a> {
             Operator::OverTime(call) => call.function != super::function::RangeFunction::Absent,
             Operator::Float(_, args) => !args.is_empty(),
             Operator::Histogram(..) => true,
+            Operator::Aggregate(aggregate) => aggregate.operator == AggregateOperator::CountValues,
             Operator::Negate(input) => input.kind() == ValueKind::Vector,
             Operator::Binary(binary) => {
                 (binary.left.kind() == ValueKind::Scalar) != (binary.right.kind() == ValueKind::Scalar)
@@ -298,6 +299,7 @@ impl<'a> Evaluator<'a> {
             Operator::OverTime(call) => range::stream(self, call, &mut counted),
             Operator::Float(function, args) => elementwise::stream(self, *function, args, &mut counted),
             Operator::Histogram(function, input) => histogram::stream(self, *function, input, &mut counted),
+            Operator::Aggregate(aggregate) => aggregate::stream_counts(self, aggregate, &mut counted),
             Operator::Negate(input) => elementwise::negate(self, input, &mut counted),
             Operator::Binary(binary) => binary::stream_with_scalar(self, binary, &mut counted),
             _ => Ok(()),

@@ -17,16 +17,17 @@ use super::super::value::{Matrix, RowLabels};
 use super::group::{Groups, View};
 use super::{Evaluator, cores, scalar};
 
-/// The rows of an aggregation, one for each group or chosen series.
+pub use values::stream_counts;
+
+/// The rows of an aggregation that does not stream, one for each group or chosen series.
 pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
     let before = eval.account.held();
     let params = match &aggregate.param {
-        Some(param) if aggregate.operator != A::CountValues => scalar::eval(eval, param)?,
-        _ => Vec::new(),
+        Some(param) => scalar::eval(eval, param)?,
+        None => Vec::new(),
     };
     let result = match aggregate.operator {
         A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => choose::eval(eval, aggregate, &params),
-        A::CountValues => values::count_values(eval, aggregate),
         A::Quantile => values::quantile(eval, aggregate, &params),
         _ => fold(eval, node, aggregate),
     }?;

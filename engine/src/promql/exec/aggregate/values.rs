@@ -14,7 +14,7 @@ use super::super::super::plan::{Aggregate, Grouping, Operator};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::group::{Groups, View};
 use super::super::labels::Made;
-use super::super::{Evaluator, math};
+use super::super::{CELLS_MAX, Evaluator, RowSink, math};
 use super::extremes;
 
 /// The quantile of each group at each step.
@@ -74,30 +74,79 @@ fn note_quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {
     }
 }
 
-/// How often each value occurs in each group at each step.
-pub fn count_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Matrix, Error> {
+/// How often each value occurs in each group at each step, without room for steps that have no count: most
+/// values of a series that changes occur once.
+struct Counted {
+    /// The labels of each row, sorted.
+    rows: Vec<Arc<Labels>>,
+    /// Row and step of each value that was counted, sorted.
+    seen: Vec<(u32, u32)>,
+}
+
+/// A row of [`Counted`].
+struct CountedRow<'a> {
+    labels: &'a Arc<Labels>,
+    seen: &'a [(u32, u32)],
+}
+
+impl Counted {
+    fn rows(&self) -> impl Iterator<Item = CountedRow<'_>> {
+        let of_rows = self.seen.chunk_by(|left, right| left.0 == right.0);
+        of_rows.map(|seen| CountedRow { labels: &self.rows[seen[0].0 as usize], seen })
+    }
+}
+
+impl CountedRow<'_> {
+    /// The steps at which there is a count, and the count.
+    fn counts(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.seen.chunk_by(|left, right| left == right).map(|same| (same[0].1 as usize, same.len() as f64))
+    }
+}
+
+/// Counts values and hands the counts to `sink`, sorted by labels.
+pub fn stream_counts(eval: &Evaluator<'_>, aggregate: &Aggregate, sink: &mut RowSink<'_>) -> Result<(), Error> {
+    let counted = count(eval, aggregate)?;
     let mut out = Matrix::new(eval.count());
-    let row_bytes = eval.count() * size_of::<f64>();
-    tell_values(eval, aggregate, row_bytes, |row, labels, step| {
-        if row == out.len() {
-            out.push_row(RowLabels::plain(Arc::clone(labels)));
-        }
+    let mut hand_on = |out: &mut Matrix| {
+        eval.account.hold_samples(out.cells.samples())?;
+        let result = sink(out);
+        out.clear();
+        result
+    };
+    for counted in counted.rows() {
+        let row = out.push_row(RowLabels::plain(Arc::clone(counted.labels)));
         let (values, valid) = out.cells.row_mut(row);
-        values[step] = if bitmap::get(valid, step) { values[step] + 1.0 } else { 1.0 };
-        bitmap::set(valid, step);
-        Ok(())
-    })?;
+        for (step, count) in counted.counts() {
+            values[step] = count;
+            bitmap::set(valid, step);
+        }
+        if out.len() * out.steps() >= CELLS_MAX {
+            hand_on(&mut out)?;
+        }
+    }
+    hand_on(&mut out)
+}
+
+/// The counts of values as samples, sorted by labels.
+pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<SampleBatch, Error> {
+    let counted = count(eval, aggregate)?;
+    let mut out = SampleBatch::default();
+    for row in counted.rows() {
+        for (step, count) in row.counts() {
+            out.floats.timestamps.push(eval.steps.time(step));
+            out.floats.values.push(count);
+        }
+        out.finish_series(Arc::clone(row.labels));
+    }
+    eval.account.hold_bytes(out.heap_bytes())?;
     Ok(out)
 }
 
-/// As [`count_values`], sorted by labels, and without room for steps that have no count: most values of a series
-/// that changes occur once.
-pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<SampleBatch, Error> {
+fn count(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Counted, Error> {
     let mut rows: Vec<Arc<Labels>> = Vec::new();
-    // Row and step of each value.
     let mut seen: Vec<(u32, u32)> = Vec::new();
     let mut held = 0;
-    tell_values(eval, aggregate, 0, |row, labels, step| {
+    tell_values(eval, aggregate, |row, labels, step| {
         if row == rows.len() {
             rows.push(Arc::clone(labels));
         }
@@ -112,24 +161,14 @@ pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<S
     seen.iter_mut().for_each(|(row, _)| *row = places[*row as usize]);
     eval.query.budget.check()?;
     seen.sort_unstable();
-    let mut out = SampleBatch::default();
-    for of_row in seen.chunk_by(|left, right| left.0 == right.0) {
-        for same in of_row.chunk_by(|left, right| left == right) {
-            out.floats.timestamps.push(eval.steps.time(same[0].1 as usize));
-            out.floats.values.push(same.len() as f64);
-        }
-        out.finish_series(Arc::clone(&rows[order[of_row[0].0 as usize] as usize]));
-    }
-    eval.account.hold_bytes(out.heap_bytes())?;
-    Ok(out)
+    Ok(Counted { rows: order.iter().map(|row| Arc::clone(&rows[*row as usize])).collect(), seen })
 }
 
 /// Tells `count` of each value the number of the row that counts it, counted from 0 in the order of first values, its
-/// labels, and the step. `row_bytes` are held for each row besides its labels.
+/// labels, and the step.
 fn tell_values(
     eval: &Evaluator<'_>,
     aggregate: &Aggregate,
-    row_bytes: usize,
     mut count: impl FnMut(usize, &Arc<Labels>, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let label = match aggregate.param.as_ref().map(|param| &param.operator) {
@@ -161,7 +200,7 @@ fn tell_values(
         builder.set(label, text);
         let group = groups.find(&RowLabels::plain(Arc::new(builder.build())), View::Whole);
         if groups.labels.len() > before {
-            made.add(labels, row_bytes)?;
+            made.add(labels, 0)?;
         }
         Ok::<usize, Error>(group)
     };
