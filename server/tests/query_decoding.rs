@@ -194,6 +194,8 @@ fn shares_of_the_series_are_disjoint_and_whole_whoever_divides_them() {
         assert_eq!(shares.iter().sum::<usize>(), SERIES, "{shares:?}");
         assert!(shares.iter().all(|share| *share > SERIES / 4), "{shares:?}");
     }
+    let (_, answer) = ask(&remote, "count(up)", &format!("{at}&shard_info=null"));
+    assert_eq!(answer["data"]["result"][0]["value"][1], SERIES.to_string(), "{answer}");
     let (status, answer) = ask(&remote, "up", &format!("{at}&shard_info=x"));
     assert_eq!((status, &answer["errorType"]), (400, &"bad_data".into()), "{answer}");
 }

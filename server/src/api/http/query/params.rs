@@ -44,16 +44,35 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let (head, body) = request.into_parts();
+        check_escapes(head.uri.query().unwrap_or_default().as_bytes())?;
         let mut params = Self::of_head(&head);
         if head.method == Method::POST {
             let refuse = |error: &dyn std::fmt::Display| {
                 Failure::bad_data(format!("cannot read a form of up to {FORM_BYTES_MAX} bytes: {error}"))
             };
             let form = to_bytes(body, FORM_BYTES_MAX).await.map_err(|error| refuse(&error))?;
+            if params.boundary().is_none() {
+                check_escapes(&form)?;
+            }
             params.take_form(form).await.map_err(|error| refuse(&error))?;
         }
         Ok(params)
     }
+}
+
+/// Refuses a form in which a `%` is no escape: Go would leave the parameter out.
+fn check_escapes(form: &[u8]) -> Result<(), Failure> {
+    let mut rest = form;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        let escape = rest.get(at..).unwrap_or_default();
+        let escape = escape.get(..3).unwrap_or(escape);
+        if !matches!(escape, [_, high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()) {
+            let text = String::from_utf8_lossy(escape).into_owned();
+            return Err(Failure::bad_data(format!("error parsing form values: invalid URL escape {text:?}")));
+        }
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 impl Params {
@@ -74,8 +93,7 @@ impl Params {
     /// Takes the values of a form: before those of the address, and behind them those of several parts, as
     /// Go has it.
     async fn take_form(&mut self, form: Bytes) -> Result<(), multer::Error> {
-        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        if let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) {
+        if let Some(boundary) = self.boundary() {
             let mut parts = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(form)]), boundary);
             while let Some(part) = parts.next_field().await? {
                 // Files among them are left out.
@@ -93,6 +111,12 @@ impl Params {
             self.values.entry(name).or_default().extend(values);
         }
         Ok(())
+    }
+
+    /// What parts the form, if it has several parts.
+    fn boundary(&self) -> Option<String> {
+        let kind = self.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        multer::parse_boundary(kind).ok()
     }
 
     fn push(&mut self, name: String, value: String) {
@@ -204,9 +228,9 @@ impl Params {
         if text.is_empty() {
             return Ok(None);
         }
-        let parsed: Shard = serde_json::from_str(text)
+        let parsed: Option<Shard> = serde_json::from_str(text)
             .map_err(|error| Failure::bad_data(format!("could not unmarshal parameter shard_info: {error}")))?;
-        let Shard { shard_index, total_shards, by, labels } = parsed;
+        let Some(Shard { shard_index, total_shards, by, labels }) = parsed else { return Ok(None) };
         Ok(parse_shard(&proto::thanos::ShardInfo { shard_index, total_shards, by, labels }))
     }
 
@@ -339,6 +363,17 @@ mod tests {
         assert_eq!(of_form(kind, whole.as_bytes()).await.unwrap().first("a"), "up");
         for len in 0..whole.len() - 2 {
             assert!(of_form(kind, &whole.as_bytes()[..len]).await.is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_percent_that_is_no_escape_is_refused() {
+        for form in ["", "query=1%2B1&x=%ff", "%41"] {
+            assert!(check_escapes(form.as_bytes()).is_ok(), "{form}");
+        }
+        for (form, escape) in [("query=1%zz", "%zz"), ("a=%41%", "%"), ("a=%4", "%4"), ("%4&b=%41", "%4&")] {
+            let failure = format!("{:?}", check_escapes(form.as_bytes()).unwrap_err());
+            assert!(failure.contains(&format!("invalid URL escape \\\"{escape}\\\"")), "{failure}");
         }
     }
 
