@@ -61,9 +61,9 @@ impl TryFrom<String> for Size {
     }
 }
 
-/// The key `config` of a cache in memory.
+/// The key `config` of a cache in memory. What else is in it is passed over, as by Thanos.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 struct InMemory {
     max_size: Size,
     max_item_size: Size,
@@ -274,6 +274,8 @@ metafile_content_ttl: 24h
         let config = parse(Some(index), Some(bucket)).unwrap();
         assert_eq!((config.memory_bytes, config.page_bytes, config.requests_max), (300 * MB, 8192, 5));
         assert_eq!(parse(None, Some("type: IN-MEMORY")).unwrap().memory_bytes, 500 * MB);
+        let unknown = "{type: IN-MEMORY, config: {size: 1MB, max_size: 300MB}}";
+        assert_eq!(parse(Some(unknown), None).unwrap().memory_bytes, 300 * MB);
         assert!(parse(None, Some("{type: IN-MEMORY, chunk_subrange: 1}")).is_err());
     }
 
@@ -292,7 +294,7 @@ metafile_content_ttl: 24h
             ("{}", "not supported"),
             ("{type: IN-MEMORY, config: {max_size: 1MB, max_item_size: 2MB}}", "cannot be bigger"),
             ("{type: IN-MEMORY, config: {max_size: much}}", "much"),
-            ("{type: IN-MEMORY, config: {size: 1MB}}", "size"),
+            ("{type: IN-MEMORY, size: 1MB}", "size"),
             ("{type: IN-MEMORY, enabled_items: [Chunks]}", "unsupported item type Chunks"),
         ] {
             let error = parse(Some(text), None).unwrap_err().to_string();
