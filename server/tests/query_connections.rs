@@ -51,6 +51,19 @@ fn an_endpoint_that_is_given_twice_is_one_and_lists_no_empty_labels() {
 }
 
 #[test]
+fn addresses_are_those_that_grpc_of_go_takes() {
+    let store = member();
+    let (_, port) = store.address.rsplit_once(':').unwrap();
+    for address in
+        [format!(":{port}"), format!("dns:///{}", store.address), format!("passthrough:///{}", store.address)]
+    {
+        let uru = Uru::start("query", &[&format!("--endpoint={address}")]);
+        uru.wait_for("/api/v1/stores", &address);
+        assert_answered(&uru);
+    }
+}
+
+#[test]
 fn an_endpoint_that_is_down_is_listed_for_as_long_as_is_said() {
     let store = member();
     let flags = [format!("--endpoint={}", store.address), "--store.unhealthy-timeout=300ms".to_owned()];

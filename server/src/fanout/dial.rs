@@ -1,6 +1,7 @@
 //! How endpoints are connected to: plainly or with TLS, an endpoint by one connection, a group by
 //! those of its members in turn.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,7 +32,7 @@ impl Dialing {
     /// A connection to `address`, whose certificate names `host`; made when it is first used.
     pub fn dial(&self, address: &str, host: &str) -> Result<Channel, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::invalid(format!("endpoint {address:?}: {error}"));
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(format!("http://{}", host_and_port(address)))
             .map_err(|error| failed(&error))?
             .connect_timeout(self.info_timeout)
             .http2_keep_alive_interval(PING_INTERVAL)
@@ -44,6 +45,13 @@ impl Dialing {
             None => Ok(endpoint.connect_lazy()),
         }
     }
+}
+
+/// `address` without the scheme by which Go's gRPC would resolve it; a port alone is one of this machine.
+pub fn host_and_port(address: &str) -> Cow<'_, str> {
+    let plain = ["dns:///", "passthrough:///"].iter().find_map(|scheme| address.strip_prefix(scheme));
+    let plain = plain.unwrap_or(address);
+    if plain.starts_with(':') { Cow::Owned(format!("localhost{plain}")) } else { Cow::Borrowed(plain) }
 }
 
 /// The way to an endpoint; clones share its members.

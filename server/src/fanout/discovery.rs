@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use engine::model::Error;
 use serde::Deserialize;
 
+use super::dial;
 use super::dns::{self, Resolver};
 use super::metrics::FanoutMetrics;
 use crate::edge::algorithms::Version;
@@ -211,11 +212,11 @@ impl Source {
 
     /// The name that certificates of its endpoints have.
     fn host(&self, address: &str) -> String {
-        let name = match self.grouping {
+        let name = dial::host_and_port(match self.grouping {
             Grouping::Each => address,
             Grouping::Group => self.plain_address(),
-        };
-        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+        });
+        let host = name.rsplit_once(':').map_or(&*name, |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']').to_owned()
     }
 
