@@ -134,7 +134,7 @@ impl Proxy {
         usize::try_from(self.bytes_max).unwrap_or(usize::MAX).min(i32::MAX as usize)
     }
 
-    /// Names of labels over all endpoints, sorted.
+    /// Names of labels over all endpoints, sorted, the first of them where they are limited.
     pub async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
         self.labels(scope, wanted, "fetch label names", |peer, matchers| {
             let request = LabelNamesRequest {
@@ -160,7 +160,7 @@ impl Proxy {
         .await
     }
 
-    /// Values of a label over all endpoints, sorted.
+    /// Values of a label over all endpoints, sorted, the first of them where they are limited.
     pub async fn label_values(&self, scope: &Scope, name: &str, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
         self.labels(scope, wanted, "fetch label values", |peer, matchers| {
             let request = LabelValuesRequest {
@@ -231,6 +231,9 @@ impl Proxy {
         }
         all.sort_unstable();
         all.dedup();
+        if wanted.limit > 0 {
+            all.truncate(wanted.limit);
+        }
         Ok(Found { data: all, warnings })
     }
 

@@ -70,7 +70,8 @@ impl Describe for ProxyInfo {
             store: Some(StoreInfo {
                 min_time: range.min_time,
                 max_time: range.max_time,
-                supports_sharding: false,
+                // Shares are made before the labels of the querier are added.
+                supports_sharding: self.proxy.own_labels.is_empty(),
                 supports_without_replica_labels: true,
                 tsdb_infos,
                 supports_projections: false,
@@ -124,9 +125,10 @@ impl Store for ProxyStore {
         let matchers: Vec<_> =
             asked.matchers.iter().map(parse_matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
         let range = TimeRange::new(asked.min_time, asked.max_time);
+        let left = u64::try_from(asked.limit).ok().filter(|limit| *limit > 0);
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
         let merge = self.proxy.series(&scope, asked).await.map_err(|error| status(&error))?;
-        let sending = Sending { merge, own: self.proxy.own_labels.clone(), pending };
+        let sending = Sending { merge, own: self.proxy.own_labels.clone(), pending, left };
         Ok(Response::new(Box::pin(unfold(Some(sending), next_frame))))
     }
 
@@ -143,6 +145,9 @@ impl Store for ProxyStore {
         request: Request<LabelValuesRequest>,
     ) -> Result<Response<LabelValuesResponse>, Status> {
         let asked = request.get_ref();
+        if asked.label.is_empty() {
+            return Err(Status::invalid_argument("label name parameter cannot be empty"));
+        }
         let scope = scope(&request, asked.partial_response_strategy, &asked.without_replica_labels);
         let wanted = wanted(&asked.matchers, (asked.start, asked.end), asked.limit)?;
         let found = self.proxy.label_values(&scope, &asked.label, &wanted).await.map_err(|error| status(&error))?;
@@ -162,6 +167,8 @@ struct Sending {
     merge: Merge,
     own: Labels,
     pending: Pending,
+    /// Series that may still come (`limit`); none for any number.
+    left: Option<u64>,
 }
 
 /// The next frame of an answer: a warning that came up, else a series.
@@ -171,8 +178,12 @@ async fn next_frame(state: Option<Sending>) -> Option<(Result<SeriesResponse, St
     if let Some(warning) = sending.merge.pop_warning() {
         return Some((Ok(frame(series_response::Result::Warning(warning))), Some(sending)));
     }
+    if sending.left == Some(0) {
+        return None;
+    }
     match sending.merge.next().await {
         Ok(Some(series)) => {
+            sending.left = sending.left.map(|left| left - 1);
             sending.pending.series += 1;
             sending.pending.chunks += series.chunks.len() as u64;
             let series = to_wire(series, &sending.own);
