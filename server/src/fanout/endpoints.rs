@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::dial::{self, Dialing, Link, Member, Outcome};
 use super::discovery::{Client, Discovery, Found, LastGood, Presence};
-use super::metrics::FanoutMetrics;
+use super::metrics::{Connected, FanoutMetrics};
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 /// How long after its last good answer an endpoint is still listed, where nothing else is said.
@@ -121,7 +121,7 @@ impl EndpointSet {
         self.metrics.connected(healthy.map(|peer| {
             let sets: Vec<String> = peer.label_sets().iter().map(Labels::to_string).collect();
             let kind = peer.info().map_or_else(String::new, |info| info.component_type.clone());
-            (sets.join(","), kind)
+            Connected { external: sets.join(","), kind, address: peer.address.clone() }
         }));
         *self.peers.write().unwrap_or_else(PoisonError::into_inner) = peers;
         problems

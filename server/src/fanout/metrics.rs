@@ -13,6 +13,20 @@ use super::discovery::{Found, Grouping, Source};
 use crate::telemetry::metrics::{Counters, CurrentGauges, Labelled};
 use crate::telemetry::rpc::RpcMetrics;
 
+/// The label `external_labels` of endpoints that have none, as in Thanos.
+const NO_EXTERNAL_LABELS: &str = "no_external_labels";
+
+/// A healthy endpoint.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// Its external label sets, as text.
+    pub external: String,
+    /// What it is, such as `store`.
+    pub kind: String,
+    /// Where it is.
+    pub address: String,
+}
+
 /// Bytes of the label `external_labels` at most, as in Thanos.
 const EXTERNAL_LABELS_BYTES_MAX: usize = 1000;
 
@@ -167,14 +181,17 @@ impl FanoutMetrics {
         Selecting(self.selects_in_flight.clone())
     }
 
-    /// Healthy endpoints now: the external label sets of each, as text, and its kind.
-    pub fn connected(&self, endpoints: impl Iterator<Item = (String, String)>) {
+    /// Healthy endpoints now.
+    pub fn connected(&self, endpoints: impl Iterator<Item = Connected>) {
         let mut now = BTreeMap::new();
-        for (mut external, kind) in endpoints {
+        for Connected { mut external, kind, address } in endpoints {
             let end =
                 (0..=EXTERNAL_LABELS_BYTES_MAX.min(external.len())).rev().find(|at| external.is_char_boundary(*at));
             external.truncate(end.unwrap_or(0));
-            let mut labels = vec![("external_labels", external), ("store_type", kind)];
+            if external.is_empty() {
+                external.push_str(NO_EXTERNAL_LABELS);
+            }
+            let mut labels = vec![("external_labels", external), ("store_type", kind), ("ip_port", address)];
             labels.retain(|(name, _)| self.connection_labels.iter().any(|wanted| wanted == name));
             *now.entry(labels).or_default() += 1;
         }
@@ -245,17 +262,31 @@ mod tests {
     use super::*;
     use crate::fanout::discovery::Presence;
 
+    fn published(metrics: &FanoutMetrics) -> String {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
     #[test]
     fn connections_are_those_of_now_and_counted_by_labels() {
         let metrics = FanoutMetrics::default();
-        let mut registry = Registry::default();
-        metrics.register(&mut registry);
-        let endpoint = |labels: &str, kind: &str| (labels.to_owned(), kind.to_owned());
+        let endpoint = |labels: &str, kind: &str| {
+            let [external, kind, address] = [labels, kind, "10.0.0.1:1"].map(str::to_owned);
+            Connected { external, kind, address }
+        };
         metrics.connected([endpoint("{a=\"1\"}", "store"), endpoint("{a=\"1\"}", "store")].into_iter());
         metrics.connected([endpoint("{a=\"1\"}", "store"), endpoint(&"ä".repeat(800), "rule")].into_iter());
         metrics.selected(Duration::from_millis(200), (5, 2_000_000), "a");
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let by_address = FanoutMetrics::new(TelemetryBuckets::default(), vec!["ip_port".to_owned()]);
+        by_address.connected([endpoint("", "store"), endpoint("{a=\"1\"}", "rule")].into_iter());
+        let line = "thanos_store_nodes_grpc_connections{ip_port=\"10.0.0.1:1\"} 2";
+        assert!(published(&by_address).contains(line), "{}", published(&by_address));
+        metrics.connected([endpoint("", "rule"), endpoint("{a=\"1\"}", "store")].into_iter());
+        assert!(published(&metrics).contains("{external_labels=\"no_external_labels\",store_type=\"rule\"} 1"));
+        let text = published(&metrics);
         let line = "thanos_store_nodes_grpc_connections{external_labels=\"{a=\\\"1\\\"}\",store_type=\"store\"} 1";
         assert!(text.contains(line), "{text}");
         let line = "seconds_count{series_le=\"10\",samples_le=\"+Inf\",tenant=\"a\"} 1";
