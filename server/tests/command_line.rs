@@ -150,6 +150,24 @@ fn the_compactor_takes_no_files_and_no_downsampling_at_once_as_one() {
 }
 
 #[test]
+fn flags_that_cannot_be_meant_end_the_process_as_they_end_thanos() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket =
+        format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", folder.path().display());
+    let data = format!("--data-dir={}", folder.path().join("data").display());
+    let relabelling = "--selector.relabel-config=[{action: replace, source_labels: [cluster], target_label: b}]";
+    for (words, why) in [
+        (&["query", relabelling][..], "action replace is not supported here"),
+        (&["store", &bucket, &data, relabelling], "action replace is not supported here"),
+        (&["store", &bucket, &data, "--block-sync-concurrency=0"], "must be equal or greater than 1"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_uru")).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn fish_completes_commands_of_commands_their_flags_and_values() {
     for (line, expected) in [
         ("uru sto", "store"),

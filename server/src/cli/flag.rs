@@ -9,6 +9,8 @@ pub enum Kind {
     Text,
     /// A whole number.
     Integer,
+    /// A whole number of which 0 and below is no limit.
+    Limit,
     /// A number.
     Float,
     /// A duration, as Prometheus or Go writes it.
@@ -23,6 +25,10 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Text; the flag may come again.
     List,
+    /// `host:port`, or a name to be looked up by DNS; the flag may come again.
+    Addresses,
+    /// Numbers with commas between; the flag may come again.
+    Numbers,
 }
 
 /// What uru does with a flag.

@@ -111,6 +111,9 @@ pub fn parse(
 ) -> Result<Task, clap::Error> {
     let mut grammar = command(components);
     let words = words::expand(words).map_err(|why| grammar.error(clap::error::ErrorKind::Io, why))?;
+    if let Some(page) = pages::flagged(&grammar, &words) {
+        return page.map(Task::Print);
+    }
     let all = grammar.try_get_matches_from_mut(words)?;
     let (first, below) = all.subcommand().expect("the grammar requires a subcommand");
     if let Some(page) = pages::asked(&grammar, first, below) {
@@ -175,7 +178,7 @@ fn args(component: &str, flag: &'static Flag) -> Vec<Arg> {
                 .overrides_with(format!("no-{}", flag.name));
             vec![arg, negated]
         }
-        Kind::List => vec![arg.action(ArgAction::Append).value_name("VALUE")],
+        Kind::List | Kind::Addresses | Kind::Numbers => vec![arg.action(ArgAction::Append).value_name("VALUE")],
         Kind::Words(words) => {
             vec![arg.action(ArgAction::Append).value_name("WORD").value_parser(words.to_vec())]
         }
@@ -219,9 +222,12 @@ impl Values {
         self.values.iter().map(|(name, texts)| (*name, texts.as_slice()))
     }
 
-    /// A whole number.
+    /// A whole number; 0 for one below.
     pub fn integer(&self, name: &str) -> u64 {
-        self.checked(name).parse().expect("whole numbers are checked when flags are parsed")
+        match self.checked(name) {
+            text if text.starts_with('-') => 0,
+            text => text.parse().expect("whole numbers are checked when flags are parsed"),
+        }
     }
 
     /// A duration.
@@ -256,8 +262,9 @@ impl Values {
         if values.is_empty() && !flag.default.is_empty() {
             values.push(flag.default.to_owned());
         }
-        // Where nothing is the default, an empty value is as good as none.
-        for value in values.iter().filter(|value| !(value.is_empty() && flag.default.is_empty())) {
+        // Where nothing is the default, an empty value is as good as none, but as an address.
+        let is_none = |value: &str| value.is_empty() && flag.default.is_empty() && flag.kind != Kind::Addresses;
+        for value in values.iter().filter(|value| !is_none(value)) {
             check(flag.kind, value)?;
         }
         let given = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
@@ -273,10 +280,13 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
     match kind {
         Kind::Switch | Kind::Text | Kind::Word(_) | Kind::Words(_) | Kind::List => Ok(()),
         Kind::Integer => value.parse::<u64>().map(drop).map_err(|_| format!("{value:?} is not a whole number")),
+        Kind::Limit => check(Kind::Integer, value.strip_prefix('-').unwrap_or(value)),
         Kind::Float => value.parse::<f64>().map(drop).map_err(|_| format!("{value:?} is not a number")),
         Kind::Duration => parse::parse_duration(value).map(drop),
         Kind::Bytes => parse::parse_bytes(value).map(drop),
         Kind::Time => parse::parse_time(value).map(drop),
+        Kind::Addresses => parse::check_address(value),
+        Kind::Numbers => value.split(',').try_for_each(|number| check(Kind::Float, number.trim())),
     }
 }
 
@@ -319,6 +329,9 @@ mod tests {
             assert!(script.contains("store") && script.contains("label"), "{shell}");
         }
         assert!(page("uru man").contains("uru\\-store"));
+        let all = page("uru --help-long");
+        assert!(all.contains("Usage: uru [OPTIONS] <COMMAND>") && all.contains("--min-time <VALUE>"), "{all}");
+        assert_eq!(page("uru store --help-man"), page("uru man"));
         assert!(page("uru man store").contains("\\-\\-min\\-time"));
         assert_eq!(parse(COMPONENTS, ["uru", "store", "--version"].map(Into::into)).unwrap_err().exit_code(), 0);
         let error = parse(COMPONENTS, ["uru", "man", "nonsense"].map(Into::into)).unwrap_err().to_string();
@@ -377,5 +390,24 @@ mod tests {
         let error = values("uru store --max-time=").unwrap_err().to_string();
         assert!(error.contains("--max-time"), "{error}");
         assert!(values("uru store --nonsense").is_err());
+        let limits = "uru query --query.max-concurrent=-1";
+        let words = limits.split(' ').map(std::ffi::OsString::from);
+        let Ok(Task::Run(found)) = parse(crate::component::COMPONENTS, words) else { panic!("{limits}") };
+        assert_eq!(found.values.integer("query.max-concurrent"), 0);
+        let error = |line: &str| {
+            let words = line.split(' ').map(std::ffi::OsString::from);
+            parse(crate::component::COMPONENTS, words).unwrap_err().to_string()
+        };
+        for (flag, words) in [
+            ("--endpoint=", "--endpoint: Address is empty."),
+            ("--endpoint-strict=", "--endpoint-strict: Address is empty."),
+            ("--endpoint-group=host", "Address host is not of <host>:<port> format or a valid DNS query."),
+            ("--query.max-concurrent=--1", "\"-1\" is not a whole number"),
+            ("--query.conn-metric.label=x", "external_labels, store_type, ip_port"),
+            ("--query.telemetry.request-samples-quantiles=1,x", "\"x\" is not a number"),
+        ] {
+            let found = error(&format!("uru query {flag}"));
+            assert!(found.contains(words), "{flag}: {found}");
+        }
     }
 }

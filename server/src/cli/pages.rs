@@ -1,5 +1,7 @@
 //! What the command line's grammar prints of itself: completion for shells, and manual pages.
 
+use std::ffi::OsString;
+
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
@@ -28,6 +30,31 @@ pub fn asked(grammar: &Command, name: &str, matches: &ArgMatches) -> Option<Resu
             Some(manual(grammar, &words.map(String::as_str).collect::<Vec<_>>().join(" ")))
         }
         _ => None,
+    }
+}
+
+/// The page that a flag of kingpin's asks for: `--help-long`, the help of every command, or `--help-man`, the
+/// manual page of all.
+pub fn flagged(grammar: &Command, words: &[OsString]) -> Option<Result<Vec<u8>, clap::Error>> {
+    let mut flags = words.iter().take_while(|word| *word != "--");
+    match flags.find_map(|word| word.to_str().filter(|word| ["--help-long", "--help-man"].contains(word)))? {
+        "--help-man" => Some(manual(grammar, "")),
+        _ => {
+            let mut grammar = grammar.clone();
+            grammar.build();
+            let mut page = String::new();
+            push_help(&mut grammar, &mut page);
+            Some(Ok(page.into_bytes()))
+        }
+    }
+}
+
+/// The help of `command` and of all commands below it, one after the other.
+fn push_help(command: &mut Command, page: &mut String) {
+    page.push_str(&command.render_long_help().to_string());
+    for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+        page.push('\n');
+        push_help(below, page);
     }
 }
 

@@ -90,6 +90,17 @@ pub fn parse_time(text: &str) -> Result<TimeOrDuration, String> {
     Ok(TimeOrDuration::FromNow(sign * i64::try_from(millis).unwrap_or(i64::MAX)))
 }
 
+/// Refuses what can be no address of an endpoint: that is `host:port`, or has a scheme of DNS.
+pub fn check_address(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("Address is empty.".to_owned());
+    }
+    if !text.contains([':', '+']) {
+        return Err(format!("Address {text} is not of <host>:<port> format or a valid DNS query."));
+    }
+    Ok(())
+}
+
 /// Unix milliseconds of an RFC 3339 time; `None` when it is none.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let (date, time) = text.split_once(['T', 't', ' '])?;

@@ -9,7 +9,7 @@ const TELEMETRY: &str = "Bounds of the histogram of selections; empty: Thanos' d
 /// What a query may take.
 pub const LIMITS: &[Flag] = &[
     Flag::new("query.timeout", Kind::Duration, "2m", "Longest time of a query."),
-    Flag::new("query.max-concurrent", Kind::Integer, "20", "Queries that run at once."),
+    Flag::new("query.max-concurrent", Kind::Limit, "20", "Queries that run at once; 0 and below: any number."),
     Flag::new("query.max-samples", Kind::Integer, "50000000", "Most samples that a query may hold in memory."),
     Flag::new(
         "query.memory-limit",
@@ -85,10 +85,15 @@ pub const ACCEPTED: &[Flag] = &[
 
 /// What is asked.
 pub const ENDPOINTS: &[Flag] = &[
-    Flag::new("endpoint", Kind::List, "", "Endpoint, host:port, or dns+, dnssrv+ and a name; may come again."),
-    Flag::new("endpoint-strict", Kind::List, "", "Endpoint that is asked even while it does not answer."),
-    Flag::new("endpoint-group", Kind::List, "", "Endpoints of one name that hold the same; one of them is asked."),
-    Flag::new("endpoint-group-strict", Kind::List, "", "Group of endpoints that is asked even while none answers."),
+    Flag::new("endpoint", Kind::Addresses, "", "Endpoint, host:port, or dns+, dnssrv+ and a name; may come again."),
+    Flag::new("endpoint-strict", Kind::Addresses, "", "Endpoint that is asked even while it does not answer."),
+    Flag::new("endpoint-group", Kind::Addresses, "", "Endpoints of one name that hold the same; one of them is asked."),
+    Flag::new(
+        "endpoint-group-strict",
+        Kind::Addresses,
+        "",
+        "Group of endpoints that is asked even while none answers.",
+    ),
     Flag::new("inject-test-addresses", Kind::List, "", "Members of every group, instead of what DNS says.").hidden(),
     Flag::new("endpoint.sd-config-file", Kind::Text, "", "File of endpoints, read again when endpoints are."),
     Flag::new("endpoint.sd-config", Kind::Text, "", "The endpoints themselves, instead of the file."),
@@ -120,7 +125,7 @@ pub const ENDPOINTS: &[Flag] = &[
     ),
     Flag::new(
         "query.conn-metric.label",
-        Kind::List,
+        Kind::Words(&["external_labels", "store_type", "ip_port"]),
         "external_labels,store_type",
         "Labels that connections are counted by.",
     ),
@@ -164,9 +169,9 @@ pub const ENDPOINTS: &[Flag] = &[
         "",
         "Folder of the file queries.active, which holds the queries that run; those that a crash ended are logged at the next start.",
     ),
-    Flag::new("query.telemetry.request-duration-seconds-quantiles", Kind::List, "", TELEMETRY),
-    Flag::new("query.telemetry.request-samples-quantiles", Kind::List, "", TELEMETRY),
-    Flag::new("query.telemetry.request-series-seconds-quantiles", Kind::List, "", TELEMETRY),
+    Flag::new("query.telemetry.request-duration-seconds-quantiles", Kind::Numbers, "", TELEMETRY),
+    Flag::new("query.telemetry.request-samples-quantiles", Kind::Numbers, "", TELEMETRY),
+    Flag::new("query.telemetry.request-series-seconds-quantiles", Kind::Numbers, "", TELEMETRY),
     Flag::without_effect("store.sd-interval", Kind::Duration, "5m", "files are read before every Info round"),
     Flag::without_effect("store.sd-dns-interval", Kind::Duration, "30s", "names are resolved before every Info round"),
     Flag::without_effect("endpoint.sd-config-reload-interval", Kind::Duration, "5m", "read before every Info round"),

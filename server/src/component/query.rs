@@ -28,7 +28,7 @@ use crate::api::http::query::lookback::Lookback;
 use crate::api::http::query::{self, Api, Settings};
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
-use crate::config::{ConfigError, content, from_yaml, memory};
+use crate::config::{ConfigError, content, memory, selector};
 use crate::edge::certificate::SubjectField;
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{self, Discovery, Presence, Source};
@@ -68,6 +68,9 @@ const SERVED: [&str; 8] = [
     "thanos.Exemplars",
     "thanos.Status",
 ];
+
+/// Queries that are in the file of active queries at most where any number may run.
+const PLACES_WITHOUT_LIMIT: usize = 1000;
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
@@ -171,14 +174,15 @@ pub fn limits(values: &Values, memory: Arc<Budget>) -> promql::Options {
 
 /// The turns of queries that the flags describe.
 pub fn gate(values: &Values) -> Gate {
-    Gate::new(values.integer("query.max-concurrent").max(1) as usize)
+    Gate::new(usize::try_from(values.integer("query.max-concurrent")).unwrap_or(usize::MAX))
 }
 
 /// `gate`, with the queries that pass it in a file if there is to be one.
 fn noted(gate: Gate, values: &Values) -> Result<Gate, String> {
     let flag = "query.active-query-path";
     let Some(folder) = values.text(flag).filter(|folder| !folder.is_empty()) else { return Ok(gate) };
-    let active = ActiveQueries::open(Path::new(folder), gate.max());
+    let places = if gate.max() == 0 { PLACES_WITHOUT_LIMIT } else { gate.max() };
+    let active = ActiveQueries::open(Path::new(folder), places);
     let refused = |error: std::io::Error| {
         let text = match error.kind() {
             std::io::ErrorKind::InvalidInput => error.to_string(),
@@ -239,9 +243,7 @@ fn rules(values: &Values) -> Result<Vec<relabel::Rule>, ConfigError> {
     let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
         return Ok(Vec::new());
     };
-    let rules: Vec<relabel::Config> = from_yaml(flag, &text)?;
-    let rules = rules.into_iter().map(relabel::Rule::new).collect::<Result<Vec<_>, _>>();
-    rules.map_err(|error| ConfigError::new(flag, error.message()))
+    selector::selecting(flag, &text)
 }
 
 fn milliseconds(values: &Values, name: &str) -> i64 {
@@ -332,11 +334,6 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
     given.extend(group("endpoint-group", Presence::WhenHealthy));
     given.extend(each("endpoint-strict", Presence::Always));
     given.extend(group("endpoint-group-strict", Presence::Always));
-    given.retain(|source| !source.address.is_empty());
-    if let Some(Source { address, .. }) = given.iter().find(|source| !source.address.contains([':', '+'])) {
-        let why = format!("address {address} is not of <host>:<port> format or a valid DNS query");
-        return Err(ConfigError::new("endpoint", why));
-    }
     for source in &given {
         source.check().map_err(|error| ConfigError::new("endpoint-strict", error.to_string()))?;
     }

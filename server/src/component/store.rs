@@ -332,7 +332,13 @@ impl StoreConfig {
             },
             series_concurrency: values.integer("store.grpc.series-max-concurrency"),
             sync_interval: values.duration("sync-block-duration"),
-            block_concurrency: values.integer("block-sync-concurrency") as usize,
+            block_concurrency: match values.integer("block-sync-concurrency") {
+                0 => {
+                    let why = "the block sync concurrency must be equal or greater than 1.";
+                    return Err(ConfigError::new("block-sync-concurrency", why));
+                }
+                count => count as usize,
+            },
             meta_concurrency: values.integer("block-meta-fetch-concurrency") as usize,
             filters: Filters {
                 min_time: times.0,

@@ -1,4 +1,4 @@
-//! Which blocks a component sees, by relabelling rules over their external labels.
+//! Which blocks or label sets a component sees, by relabelling rules over external labels.
 
 use engine::model::Labels;
 use engine::model::relabel::{self, Action, Rule};
@@ -23,12 +23,18 @@ pub fn keeps(values: &Values) -> Result<Keeps, ConfigError> {
     let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
         return Ok(Box::new(|_| true));
     };
-    let rules = rules(flag, &text)?;
+    let rules = selecting(flag, &text)?;
+    Ok(Box::new(move |labels| relabel::relabel(&rules, labels).is_some_and(|left| !left.is_empty())))
+}
+
+/// The relabelling rules in `text`, which came by `flag`, that can only keep or drop.
+pub fn selecting(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
+    let rules = rules(flag, text)?;
     if let Some(other) = rules.iter().map(|rule| rule.config().action).find(|action| !ACTIONS.contains(action)) {
         let why = format!("action {} is not supported here: use keep, drop or hashmod", other.as_str());
         return Err(ConfigError::new(flag, why));
     }
-    Ok(Box::new(move |labels| relabel::relabel(&rules, labels).is_some_and(|left| !left.is_empty())))
+    Ok(rules)
 }
 
 /// The relabelling rules in `text`, which came by `flag`.
@@ -36,4 +42,22 @@ pub fn rules(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
     let configs: Vec<relabel::Config> = from_yaml(flag, text)?;
     let rules = configs.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
     rules.map_err(|error| ConfigError::new(flag, error.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_could_change_labels_select_nothing() {
+        assert_eq!(
+            selecting("f", "- {action: keep, source_labels: [a], regex: b}").map(|rules| rules.len()).ok(),
+            Some(1)
+        );
+        for action in ["replace", "labelmap", "labeldrop", "labelkeep", "lowercase"] {
+            let text = format!("- {{action: {action}, source_labels: [a], target_label: b, regex: a}}");
+            let error = selecting("f", &text).map(drop).unwrap_err().to_string();
+            assert!(error.starts_with("--f: ") && error.contains(action), "{error}");
+        }
+    }
 }

@@ -46,10 +46,11 @@ pub struct Turn {
 }
 
 impl Gate {
-    /// A gate that `max` queries at a time pass.
+    /// A gate that `max` queries at a time pass; 0 for any number.
     pub fn new(max: usize) -> Self {
+        let turns = if max == 0 { Semaphore::MAX_PERMITS } else { max.min(Semaphore::MAX_PERMITS) };
         let gate = Self {
-            turns: Arc::new(Semaphore::new(max)),
+            turns: Arc::new(Semaphore::new(turns)),
             in_flight: Gauge::default(),
             max: Gauge::default(),
             waits: duration_histogram(),
@@ -58,11 +59,11 @@ impl Gate {
             engine: EngineMetrics::default(),
             active: None,
         };
-        gate.max.set(max as i64);
+        gate.max.set(i64::try_from(max).unwrap_or(i64::MAX));
         gate
     }
 
-    /// Queries that run at once, at most.
+    /// Queries that run at once, at most; 0 for any number.
     pub fn max(&self) -> usize {
         usize::try_from(self.max.get()).unwrap_or(usize::MAX)
     }
@@ -130,6 +131,17 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_gate_without_a_limit_lets_everybody_in() {
+        let gate = Gate::new(0);
+        let mut turns = Vec::new();
+        for _ in 0..50 {
+            turns.push(gate.enter("up", Instant::now() + Duration::from_secs(60)).await.unwrap());
+        }
+        assert_eq!((gate.in_flight.get(), gate.max()), (50, 0));
+        assert_eq!(Gate::new(usize::MAX).max(), i64::MAX as usize);
+    }
 
     #[tokio::test]
     async fn work_that_outlives_its_caller_keeps_its_turn_until_it_has_ended() {
