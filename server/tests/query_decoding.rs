@@ -129,6 +129,22 @@ fn a_broken_chunk_among_many_fails_the_query_and_not_the_process() {
     assert_eq!(answer["data"]["result"][0]["value"][1], "1000");
 }
 
+#[test]
+fn a_query_over_a_limit_ends_though_an_endpoint_has_not() {
+    let frame = |number: usize| {
+        let name = format!("i-{number:04}");
+        series_frame(&[("__name__", "up"), ("instance", &name)], &[(START, 1.0), (START + 60_000, 2.0)])
+    };
+    let steps = (0..1000).map(|number| Step::Send(frame(number))).chain([Step::Hang]).collect();
+    let endpoint = Endpoint::start(Answers::store(&[("store", "a")], steps));
+    let limits = ["--query.max-samples=500", "--query.timeout=24h"];
+    let uru = querier(&[&endpoint.address.to_string()], &limits);
+    let (status, answer) = ask(&uru, "up", &format!("query?time={}", START / 1000 + 60));
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("too many samples"), "{answer}");
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+}
+
 /// What `count(up)` is over a share of the series, asked over gRPC: at `time` (Unix seconds), and at the two
 /// steps of a range that ends there.
 async fn share_over_grpc(uru: &Uru, shard: ShardInfo, time: i64) -> Vec<usize> {

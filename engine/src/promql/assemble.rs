@@ -17,6 +17,8 @@ use crate::model::{
 };
 use crate::select::{Aggregate, Aggregates, ChunkData, ChunkSet};
 
+use super::floats::follow_each_other;
+
 /// What is read of a downsampled chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -123,7 +125,7 @@ impl Assembler {
         chunks: &[ChunkSet<'_>],
         batch: &mut SampleBatch,
     ) -> Result<(), Error> {
-        if follow_each_other(chunks) {
+        if are_plain(chunks) {
             for chunk in chunks.iter().filter_map(ChunkSet::raw_part) {
                 xor::decode(chunk.data, &mut batch.floats)?;
             }
@@ -270,11 +272,9 @@ impl Assembler {
     }
 }
 
-/// Whether the chunks are floats as they were scraped, none of them beginning before the one before
-/// it has ended.
-pub(super) fn follow_each_other(chunks: &[ChunkSet<'_>]) -> bool {
-    let is_float = |set: &ChunkSet<'_>| matches!(set.raw_part(), Some(ChunkData { encoding: Encoding::Xor, .. }));
-    chunks.iter().all(is_float) && chunks.windows(2).all(|pair| pair[0].max_time < pair[1].min_time)
+/// Whether the chunks are floats that need no more than to be decoded.
+pub(super) fn are_plain(chunks: &[ChunkSet<'_>]) -> bool {
+    follow_each_other(chunks.iter().map(|set| (set.min_time, set.max_time, set.raw_part().map(|raw| raw.encoding))))
 }
 
 impl Timeline {

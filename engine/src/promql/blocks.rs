@@ -15,14 +15,15 @@ use crate::batch::SampleBatch;
 use crate::block::{BlockSet, LabelView};
 use crate::chunk::xor;
 use crate::io::{self, BlockIo};
-use crate::model::{Budget, Error, ErrorKind, Labels, Resolution, TimeRange};
+use crate::model::{Budget, Error, Labels, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
     ChunkSet, Classes, Failure, Fetched, FrameSink, LabelBuffers, Limits, Meter, Outcome, Plan, Prepared, RemoteRange,
     Request, ShardInfo, Source as Found,
 };
 
-use super::assemble::{Assembler, Merging, Reading, follow_each_other};
+use super::assemble::{Assembler, Merging, Reading, are_plain};
+use super::floats::FloatDecoder;
 use super::source::{BatchSink, Cores, SelectRequest, Selected, Shares, Source, Threads};
 
 /// Samples of a batch: what stays in a core's cache.
@@ -227,7 +228,7 @@ struct Waiting {
     /// Labels of each series, and the number of chunks up to its last.
     series: Vec<(Arc<Labels>, usize)>,
     samples: usize,
-    decoded: xor::Batch,
+    decoder: FloatDecoder,
 }
 
 impl<'p, 's> Decoder<'p, 's> {
@@ -247,14 +248,11 @@ impl<'p, 's> Decoder<'p, 's> {
         if self.waiting.series.is_empty() {
             return Ok(());
         }
-        self.waiting.decode(&mut self.batch)?;
-        let result = (self.sink)(&mut self.batch);
-        self.waiting.take_back(&mut self.batch);
-        result
+        self.waiting.hand_on(&mut self.batch, self.sink)
     }
 
     fn take_series(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
-        if follow_each_other(chunks) {
+        if are_plain(chunks) {
             if !self.batch.is_empty() {
                 self.flush()?;
             }
@@ -306,6 +304,7 @@ impl FrameSink for Decoder<'_, '_> {
         Vec::new()
     }
 }
+
 impl Waiting {
     fn push(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
         for chunk in chunks.iter().filter_map(|set| set.raw_part()) {
@@ -317,30 +316,18 @@ impl Waiting {
         Ok(())
     }
 
-    /// Decodes all chunks into the columns of `batch`, which is empty.
-    fn decode(&mut self, batch: &mut SampleBatch) -> Result<(), Error> {
+    /// Decodes all chunks and hands their series to `sink` in `batch`, which is empty before and after.
+    fn hand_on(&mut self, batch: &mut SampleBatch, sink: &mut BatchSink<'_>) -> Result<(), Error> {
         let mut chunks = Vec::with_capacity(self.chunk_ends.len());
         let mut start = 0;
         for end in &self.chunk_ends {
             chunks.push(&self.bytes[start..*end]);
             start = *end;
         }
-        xor::decode_batch(&chunks, &mut self.decoded)
-            .map_err(|(_, corrupt)| Error::new(ErrorKind::Corrupt, corrupt.to_string()))?;
-        for (labels, chunks) in self.series.drain(..) {
-            let end = chunks.checked_sub(1).map_or(0, |last| self.decoded.range(last).end);
-            batch.finish_floats(labels, end);
-        }
-        self.decoded.swap_columns(&mut batch.floats.timestamps, &mut batch.floats.values);
+        self.decoder.hand_on(&chunks, self.series.drain(..), batch, sink)?;
         self.bytes.clear();
         self.chunk_ends.clear();
         self.samples = 0;
         Ok(())
-    }
-
-    /// Takes the columns back from `batch`, which is then empty.
-    fn take_back(&mut self, batch: &mut SampleBatch) {
-        self.decoded.swap_columns(&mut batch.floats.timestamps, &mut batch.floats.values);
-        batch.clear();
     }
 }

@@ -12,6 +12,8 @@ pub mod syntax;
 pub mod function;
 /// Where samples come from.
 pub mod source;
+/// From chunks of floats to samples, many series at once.
+pub mod floats;
 /// From chunks to samples.
 pub mod assemble;
 /// Series of opened blocks.

@@ -74,7 +74,7 @@ impl Backend for Fanout {
             let mut merge = self.proxy.series(scope, asked).await?;
             while let Some(series) = merge.next().await? {
                 held.grow((series.labels.heap_bytes() + size_of::<Labels>()) as u64)?;
-                all.push(series.labels);
+                all.push(Arc::unwrap_or_clone(series.labels));
             }
             warnings.extend(merge.take_warnings());
         }

@@ -7,6 +7,7 @@ use engine::batch::SampleBatch;
 use engine::chunk::xor;
 use engine::model::{Budget, Error, Reservation};
 use engine::promql::assemble::{Assembler, Merging, Reading};
+use engine::promql::floats::{FloatDecoder, follow_each_other};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
 use engine::select::ChunkSet;
 use proto::thanos::{Func, Grouping, QueryHints, SeriesRequest};
@@ -25,8 +26,9 @@ const FRAME_SERIES: i64 = 64;
 /// Series of a batch that is handed on.
 const BATCH_SERIES: usize = 128;
 
-/// Bytes of samples from which on a batch is handed on, however few its series are.
-const BATCH_BYTES: u64 = 4 << 20;
+/// Bytes of samples from which on a batch is handed on, however few its series are: what stays in a core's
+/// cache while it is decoded and evaluated.
+const BATCH_BYTES: u64 = 256 << 10;
 
 /// Bytes of a float sample in a column.
 const SAMPLE_BYTES: u64 = 16;
@@ -57,10 +59,7 @@ impl Source for RemoteSource {
         let mut filled = Filled::More;
         while filled == Filled::More {
             filled = self.wait(batches.fill())?;
-            if !batches.batch.is_empty() {
-                sink(&mut batches.batch)?;
-                batches.batch.clear();
-            }
+            batches.hand_on(sink)?;
         }
         self.proxy.metrics.selected(begin.elapsed(), batches.counts, &self.scope.tenant);
         Ok(Selected { warnings: batches.merge.take_warnings() })
@@ -81,6 +80,9 @@ struct Batches<'a> {
     memory: &'a Arc<Budget>,
     merge: Merge,
     assembler: Assembler,
+    decoder: FloatDecoder,
+    /// Series of the next batch, and whether they are floats that need no more than to be decoded.
+    series: Vec<(RemoteSeries, bool)>,
     batch: SampleBatch,
     held: Reservation,
     /// Series and samples that were handed on.
@@ -88,24 +90,47 @@ struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    /// Fills the batch, which is empty, with the next series.
+    /// Waits for the series of the next batch.
     async fn fill(&mut self) -> Result<Filled, Error> {
         self.held = self.memory.reserve(0)?;
-        let (mut bytes, mut filled) = (0, Filled::More);
-        while self.batch.len() < BATCH_SERIES && bytes <= BATCH_BYTES {
-            let Some(series) = self.merge.next().await? else {
-                filled = Filled::Last;
-                break;
-            };
+        let mut bytes = 0;
+        while self.series.len() < BATCH_SERIES && bytes <= BATCH_BYTES {
+            let Some(series) = self.merge.next().await? else { return Ok(Filled::Last) };
             let decoded = decoded_bytes(&series);
             self.held.grow(decoded)?;
             bytes += decoded;
-            let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
-            self.assembler.append(Arc::new(series.labels), &sets, &mut self.batch)?;
-            self.counts.0 += 1;
+            let is_plain = follow_each_other(series.chunks.iter().map(RemoteChunk::outline));
+            self.series.push((series, is_plain));
         }
-        self.counts.1 += self.batch.samples() as u64;
-        Ok(filled)
+        Ok(Filled::More)
+    }
+
+    /// Decodes the series that were waited for and hands them to `sink`, in order.
+    fn hand_on(&mut self, sink: &mut BatchSink<'_>) -> Result<(), Error> {
+        let Self { assembler, decoder, series, batch, counts, .. } = self;
+        let mut counting = |batch: &mut SampleBatch| {
+            *counts = (counts.0 + batch.len() as u64, counts.1 + batch.samples() as u64);
+            sink(batch)
+        };
+        for run in series.chunk_by(|left, right| left.1 == right.1) {
+            if run[0].1 {
+                let (mut chunks, mut ends) = (Vec::new(), Vec::with_capacity(run.len()));
+                for (series, _) in run {
+                    chunks.extend(series.chunks.iter().filter_map(RemoteChunk::raw_data));
+                    ends.push((Arc::clone(&series.labels), chunks.len()));
+                }
+                decoder.hand_on(&chunks, ends, batch, &mut counting)?;
+                continue;
+            }
+            for (series, _) in run {
+                let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
+                assembler.append(Arc::clone(&series.labels), &sets, batch)?;
+            }
+            counting(batch)?;
+            batch.clear();
+        }
+        series.clear();
+        Ok(())
     }
 }
 
@@ -118,9 +143,17 @@ impl RemoteSource {
     async fn open(&self, request: &SelectRequest<'_>) -> Result<Batches<'_>, Error> {
         let merging = if self.scope.replica_labels.is_empty() { Merging::Nothing } else { self.merging };
         let assembler = Assembler::new(request.range, &request.hints.function, merging).merging_over(request.extent);
-        let merge = self.proxy.series(&self.scope, self.asked(request)).await?;
-        let (batch, memory) = (SampleBatch::default(), &self.proxy.memory);
-        Ok(Batches { memory, merge, assembler, batch, held: memory.reserve(0)?, counts: (0, 0) })
+        let memory = &self.proxy.memory;
+        Ok(Batches {
+            memory,
+            merge: self.proxy.series(&self.scope, self.asked(request)).await?,
+            assembler,
+            decoder: FloatDecoder::default(),
+            series: Vec::new(),
+            batch: SampleBatch::default(),
+            held: memory.reserve(0)?,
+            counts: (0, 0),
+        })
     }
 
     fn asked(&self, request: &SelectRequest<'_>) -> SeriesAsked {

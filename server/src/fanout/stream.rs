@@ -1,6 +1,7 @@
 //! The frames of one endpoint's Series call, as owned series that share the frames' bytes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -20,7 +21,7 @@ use super::endpoints::Peer;
 #[derive(Clone, Debug)]
 pub struct RemoteSeries {
     /// Labels, ascending.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Chunks in the order in which they came.
     pub chunks: Vec<RemoteChunk>,
 }
@@ -45,7 +46,17 @@ impl RemoteChunk {
         self.parts.iter().flatten().map(|(_, data)| data.len() as u64).sum()
     }
 
-    /// The same, borrowed.
+    /// First and last time, and how raw samples are encoded, where there are some.
+    pub fn outline(&self) -> (i64, i64, Option<Encoding>) {
+        (self.min_time, self.max_time, self.parts[0].as_ref().map(|(kind, _)| encoding(*kind)))
+    }
+
+    /// The data of raw samples, where there are some.
+    pub fn raw_data(&self) -> Option<&[u8]> {
+        self.parts[0].as_ref().map(|(_, data)| data.as_ref())
+    }
+
+    /// All of it, borrowed.
     pub fn as_set(&self) -> ChunkSet<'_> {
         let mut set = ChunkSet::empty(self.min_time, self.max_time);
         for (part, found) in set.parts.iter_mut().zip(&self.parts) {
@@ -71,7 +82,7 @@ pub struct SeriesStream {
     frame_timeout: Option<Duration>,
     /// When the last frame was taken, or the call began.
     silent_since: Instant,
-    last: Option<Labels>,
+    last: Option<Arc<Labels>>,
     dropped_labels: Vec<String>,
     shard: Option<ShardInfo>,
     hashed: Vec<u8>,
@@ -227,7 +238,7 @@ impl SeriesStream {
         )?;
         let is_sorted = pairs.is_sorted_by(|left, right| left.0 < right.0);
         let labels = if is_sorted { Labels::from_sorted(pairs) } else { Labels::from_pairs(pairs) };
-        Ok(RemoteSeries { labels, chunks })
+        Ok(RemoteSeries { labels: Arc::new(labels), chunks })
     }
 
     fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {
@@ -239,7 +250,7 @@ impl SeriesStream {
                 format!("endpoint {}: series {} came after {last}: they must ascend", self.address, series.labels);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
-        self.last = Some(series.labels.clone());
+        self.last = Some(Arc::clone(&series.labels));
         Ok(())
     }
 }
