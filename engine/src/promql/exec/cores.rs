@@ -8,11 +8,13 @@
 //! What crosses are rows over steps, or the state of an aggregation; samples stay where they were
 //! decoded. A job never waits for another one, so that queries cannot lock each other out.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Thread};
 
 use crate::model::{Error, ErrorKind};
 
-use super::super::account::Account;
+use super::super::account::{Account, Held};
 use super::super::plan::{Node, Operator, OverTime, RangeArgument, ValueKind};
 use super::super::source::{Cores, Files, Part, SelectRequest};
 use super::super::value::Matrix;
@@ -79,28 +81,122 @@ pub fn rows(eval: &Evaluator<'_>, node: &Node) -> Result<Matrix, Error> {
 impl Cut {
     /// What `work` makes of each part of the series under `node`, in the order of the parts.
     pub fn run<T: Send + 'static>(&self, eval: &Evaluator<'_>, node: &Node, work: Work<T>) -> Result<Vec<T>, Error> {
-        let (sender, results) = flume::bounded(self.parts);
+        let gathering = Arc::new(Gathering::new(self.parts));
         for index in 0..self.parts {
-            let (query, sender) = (Arc::clone(eval.query), sender.clone());
+            let (query, share) = (Arc::clone(eval.query), Share(Arc::clone(&gathering)));
             let (steps, part, id) = (eval.steps, Part { index, count: self.parts }, node.id);
             self.cores.send(Box::new(move |files| {
                 let account = Account::new(&query.budget);
                 let eval = Evaluator { query: &query, account: &account, steps, part, files: Files(Some(files)) };
                 let lost = || Error::new(ErrorKind::Bug, "an operator is not part of its own query");
                 let result = query.root.find(id).ok_or_else(lost).and_then(|node| work(&eval, node));
-                // Whoever asked may have failed already; then nobody takes the result.
-                let _ = sender.send((index, result.map(|part| (part, account.held()))));
+                share.done(index, result.map(|part| (part, account.held())));
             }))?;
         }
-        drop(sender);
-        let mut done: Vec<Option<T>> = Vec::new();
-        done.resize_with(self.parts, || None);
-        for (index, result) in results {
-            let (part, held) = result?;
-            eval.account.take_over(held);
-            done[index] = Some(part);
-        }
+        let parts = gathering.wait()?;
         let lost = || Error::new(ErrorKind::Bug, "a core's part of the query panicked; the query fails alone");
-        done.into_iter().map(|part| part.ok_or_else(lost)).collect()
+        let take = |part: Option<(T, Held)>| {
+            let (part, held) = part.ok_or_else(lost)?;
+            eval.account.take_over(held);
+            Ok(part)
+        };
+        parts.into_iter().map(take).collect()
+    }
+}
+
+/// What the cores made of the parts. Whoever waits for it is woken once: by the last part, or the first
+/// error.
+struct Gathering<T> {
+    parts: Mutex<Parts<T>>,
+    /// Jobs that have not ended.
+    left: AtomicUsize,
+    waiting: Thread,
+}
+
+/// The parts that are done, and what each holds; or the first error.
+type Parts<T> = Result<Vec<Option<(T, Held)>>, Error>;
+
+/// A job's share of a gathering, which ends with the job, whether it panics or not.
+struct Share<T>(Arc<Gathering<T>>);
+
+impl<T> Gathering<T> {
+    /// Of `count` parts, for which the calling thread waits.
+    fn new(count: usize) -> Self {
+        let mut parts = Vec::new();
+        parts.resize_with(count, || None);
+        Self { parts: Mutex::new(Ok(parts)), left: AtomicUsize::new(count), waiting: thread::current() }
+    }
+
+    /// Waits for all parts, or for the first error.
+    fn wait(&self) -> Parts<T> {
+        loop {
+            // Looked at first: no part is done behind it.
+            let is_over = self.left.load(Ordering::Acquire) == 0;
+            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_over || parts.is_err() {
+                return std::mem::replace(&mut *parts, Ok(Vec::new()));
+            }
+            drop(parts);
+            thread::park();
+        }
+    }
+}
+
+impl<T> Share<T> {
+    /// Part `index` is done. Whoever asked may have failed already; then nobody takes it.
+    fn done(&self, index: usize, result: Result<(T, Held), Error>) {
+        let mut parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *parts, result) {
+            (Ok(parts), Ok(part)) => {
+                if let Some(place) = parts.get_mut(index) {
+                    *place = Some(part);
+                }
+            }
+            (Ok(_), Err(error)) => {
+                *parts = Err(error);
+                drop(parts);
+                self.0.waiting.unpark();
+            }
+            (Err(_), _) => {}
+        }
+    }
+}
+
+impl<T> Drop for Share<T> {
+    fn drop(&mut self) {
+        if self.0.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.waiting.unpark();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_gathered_in_their_order_and_the_first_error_ends_the_wait() {
+        let shares = |count| {
+            let gathering = Arc::new(Gathering::new(count));
+            let shares: Vec<_> = (0..count).map(|_| Share(Arc::clone(&gathering))).collect();
+            (gathering, shares)
+        };
+        let (gathering, parts) = shares(3);
+        let jobs: Vec<_> = (0..)
+            .zip(parts)
+            .map(|(at, share)| thread::spawn(move || share.done(at, Ok((at, Held::default())))))
+            .collect();
+        let found: Vec<_> = gathering.wait().unwrap().into_iter().map(|part| part.map(|(part, _)| part)).collect();
+        assert_eq!(found, [Some(0), Some(1), Some(2)]);
+        jobs.into_iter().for_each(|job| job.join().unwrap());
+
+        let (gathering, mut parts) = shares(2);
+        let failing = parts.remove(0);
+        thread::spawn(move || failing.done(0, Err::<(usize, _), _>(Error::invalid("no")))).join().unwrap();
+        assert_eq!(gathering.wait().unwrap_err(), Error::invalid("no"));
+
+        let (gathering, parts) = shares(1);
+        thread::spawn(move || drop(parts)).join().unwrap();
+        assert!(gathering.wait().unwrap().iter().all(|part: &Option<(usize, Held)>| part.is_none()));
     }
 }

@@ -94,6 +94,8 @@ struct Pass<'a> {
     windows: Windows,
     /// Samples of all of `windows`.
     windows_total: usize,
+    /// Samples of the widest window of the rows at hand: what all cores count is changed once for all of them.
+    widest: usize,
     /// Samples of the windows of all series of a batch.
     queried: usize,
     spans: Spans,
@@ -102,6 +104,8 @@ struct Pass<'a> {
     histogram_windows: Windows,
     live: Live,
     seen: Option<HashSet<Arc<Labels>>>,
+    /// The metric name that was last said to look like no counter.
+    named: Option<Box<str>>,
     out: Matrix,
 }
 
@@ -128,6 +132,8 @@ impl<'a> Pass<'a> {
             known: Vec::new(),
             windows: Windows::default(),
             windows_total: 0,
+            widest: 0,
+            named: None,
             queried: 0,
             spans: Spans::default(),
             scratch: Scratch::default(),
@@ -154,6 +160,7 @@ impl<'a> Pass<'a> {
 
     /// Hands the rows so far to `sink`.
     fn hand_on(&mut self, sink: &mut RowSink<'_>) -> Result<(), Error> {
+        self.eval.query.budget.pass_samples(std::mem::take(&mut self.widest))?;
         self.eval.query.budget.count_queried(std::mem::take(&mut self.queried));
         self.eval.account.hold_samples(self.out.cells.samples())?;
         let result = sink(&mut self.out);
@@ -171,7 +178,7 @@ impl<'a> Pass<'a> {
             if self.known != timestamps {
                 self.windows.find(&self.reference, self.range, timestamps);
                 let (widest, total) = self.windows.widest_and_total();
-                self.eval.query.budget.pass_samples(widest)?;
+                self.widest = self.widest.max(widest);
                 if self.call.function.is_extrapolated() {
                     self.spans.find(&self.windows, timestamps, (&self.reference, self.range));
                 }
@@ -243,7 +250,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Says so when a rate is taken of what does not look like a counter.
-    fn note_counter(&self, series: &SeriesSamples<'_>, row: usize) {
+    fn note_counter(&mut self, series: &SeriesSamples<'_>, row: usize) {
         if !matches!(self.call.function, RangeFunction::Rate | RangeFunction::Increase)
             || !bitmap::any(self.out.cells.valid(row))
         {
@@ -260,8 +267,11 @@ impl<'a> Pass<'a> {
             if kind != "counter" && kind != "histogram" {
                 query.annotate(Annotation::possible_non_counter_label(name, kind, position));
             }
-        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
+        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix))
+            && self.named.as_deref() != Some(name)
+        {
             query.annotate(Annotation::possible_non_counter(name, position));
+            self.named = Some(name.into());
         }
     }
 

@@ -179,20 +179,36 @@ impl State {
     /// Takes group `from` of `other` into `group`.
     pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
         let theirs = &other.seen[from * self.words..(from + 1) * self.words];
-        for step in bitmap::ones(theirs) {
-            let (to, at) = (group * self.steps + step, from * self.steps + step);
-            match self.operator {
-                A::Sum => self.merge_sum(to, other, at),
-                A::Avg => self.merge_mean((group, step), other, (from, step)),
-                A::Min => pick(&mut self.primary[to], other.primary[at], |kept, new| kept > new),
-                A::Max => pick(&mut self.primary[to], other.primary[at], |kept, new| kept < new),
-                A::Stddev | A::Stdvar => self.merge_variance(to, other, at),
-                _ => self.counts[to] += other.counts[at],
+        let (to, at) = (group * self.steps, from * self.steps);
+        match self.operator {
+            A::Sum => each_run(theirs, self.steps, |run| self.merge_sums(to, (other, at), run)),
+            A::Min => each_run(theirs, self.steps, |run| {
+                let (own, others) = (to + run.start..to + run.end, at + run.start..at + run.end);
+                reduce::least(simd::isa(), &mut self.primary[own], &other.primary[others]);
+            }),
+            A::Max => each_run(theirs, self.steps, |run| {
+                let (own, others) = (to + run.start..to + run.end, at + run.start..at + run.end);
+                reduce::greatest(simd::isa(), &mut self.primary[own], &other.primary[others]);
+            }),
+            A::Avg => bitmap::ones(theirs).for_each(|step| self.merge_mean((group, step), other, (from, step))),
+            A::Stddev | A::Stdvar => {
+                bitmap::ones(theirs).for_each(|step| self.merge_variance(to + step, other, at + step));
             }
+            _ => bitmap::ones(theirs).for_each(|step| self.counts[to + step] += other.counts[at + step]),
         }
         bitmap::union(&mut self.seen[group * self.words..(group + 1) * self.words], theirs);
         self.unnamed[group] |= other.unnamed[from];
         self.native.merge(group, &other.native, from);
+    }
+
+    /// Takes the sums of steps `run` of the cells of `other` from `at` on into the cells from `to` on.
+    fn merge_sums(&mut self, to: usize, (other, at): (&Self, usize), run: std::ops::Range<usize>) {
+        let (own, others) = (to + run.start..to + run.end, at + run.start..at + run.end);
+        let (sums, lost) = (&mut self.primary[own.clone()], &mut self.secondary[own]);
+        reduce::sum(simd::isa(), sums, lost, &other.primary[others.clone()]);
+        for ((sum, lost), other) in sums.iter().zip(lost).zip(&other.secondary[others]) {
+            *lost += if sum.is_finite() { *other } else { 0.0 };
+        }
     }
 
     fn merge_sum(&mut self, to: usize, other: &Self, at: usize) {
@@ -314,14 +330,6 @@ fn each_run(valid: &[u64], count: usize, mut f: impl FnMut(std::ops::Range<usize
             base += skip + run;
             left = if run == 64 { 0 } else { left >> run };
         }
-    }
-}
-
-/// Replaces `kept` where it `gives_way` or is NaN.
-#[inline(always)]
-fn pick(kept: &mut f64, value: f64, gives_way: impl Fn(f64, f64) -> bool) {
-    if gives_way(*kept, value) || kept.is_nan() {
-        *kept = value;
     }
 }
 
