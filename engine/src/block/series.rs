@@ -86,6 +86,12 @@ impl SeriesBatch {
         self.long.clear();
     }
 
+    /// Makes room for so many series more, each with a chunk.
+    pub fn reserve(&mut self, series: usize) {
+        self.series.reserve(series);
+        self.chunks.reserve(series);
+    }
+
     /// Appends a label to the series that is being made; names ascend.
     pub fn push_label(&mut self, name: &str, value: &str) {
         let start = self.text.len();

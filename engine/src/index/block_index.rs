@@ -93,6 +93,13 @@ impl ChunkColumns {
         self.lens.clear();
     }
 
+    /// Makes room for so many series more, each with a chunk.
+    pub fn reserve(&mut self, series: usize) {
+        self.ends.reserve(series);
+        self.metas.reserve(series);
+        self.lens.reserve(series);
+    }
+
     /// Times, places and lengths of the chunks of series number `at`.
     pub fn of(&self, at: usize) -> (&[ChunkMeta], &[u32]) {
         let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };

@@ -21,8 +21,8 @@ pub enum Record<'a> {
     Stored(ChunkData<'a>),
     /// In another encoding than it is stored.
     Recoded(Encoding, Vec<u8>),
-    /// Count, sum, min, max and counter of windows.
-    Aggregated(AggrChunk<'a>),
+    /// Count, sum, min, max and counter of windows; elsewhere, as most records are none and lie side by side.
+    Aggregated(Box<AggrChunk<'a>>),
 }
 
 /// Bytes that the record at the start of `bytes` has by its own word; `None` when not even its length
@@ -44,7 +44,7 @@ impl<'a> Record<'a> {
             Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram => {
                 Ok(Self::Stored(ChunkData { encoding: chunk.encoding, data: chunk.data }))
             }
-            Encoding::Aggr => aggr::split(chunk.data).map(Self::Aggregated).map_err(within),
+            Encoding::Aggr => aggr::split(chunk.data).map(|parts| Self::Aggregated(Box::new(parts))).map_err(within),
             other => {
                 let mut data = Vec::new();
                 let plain = reencode_for_storeapi(other, chunk.data, &mut data).map(|(encoding, _)| encoding);
@@ -53,12 +53,18 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// What a client that asked for `aggregates` gets of the record.
-    pub fn to_set(&self, (min_time, max_time): (i64, i64), aggregates: Aggregates) -> Result<ChunkSet<'_>, Error> {
+    /// Appends what a client that asked for `aggregates` gets of the record.
+    #[inline]
+    pub fn push_set<'s>(
+        &'s self,
+        (min_time, max_time): (i64, i64),
+        aggregates: Aggregates,
+        sets: &mut Vec<ChunkSet<'s>>,
+    ) -> Result<(), Error> {
         match self {
-            Self::Stored(chunk) => Ok(ChunkSet::raw(min_time, max_time, *chunk)),
+            Self::Stored(chunk) => sets.push(ChunkSet::raw(min_time, max_time, *chunk)),
             Self::Recoded(encoding, data) => {
-                Ok(ChunkSet::raw(min_time, max_time, ChunkData { encoding: *encoding, data }))
+                sets.push(ChunkSet::raw(min_time, max_time, ChunkData { encoding: *encoding, data }));
             }
             Self::Aggregated(parts) => {
                 let mut set = ChunkSet::empty(min_time, max_time);
@@ -69,9 +75,10 @@ impl<'a> Record<'a> {
                     };
                     set.set_part(aggregate, ChunkData { encoding: part.encoding, data: part.data });
                 }
-                Ok(set)
+                sets.push(set);
             }
         }
+        Ok(())
     }
 }
 
@@ -102,6 +109,11 @@ pub fn settle(sets: &mut Vec<ChunkSet<'_>>) {
 mod tests {
     use super::*;
 
+    fn set_of<'r>(record: &'r Record<'_>, aggregates: Aggregates) -> Result<ChunkSet<'r>, Error> {
+        let mut sets = Vec::new();
+        record.push_set((1, 2), aggregates, &mut sets).map(|()| sets[0])
+    }
+
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
     }
@@ -116,7 +128,7 @@ mod tests {
             segment::encode(encoding, &hex(fields[2]), &mut bytes);
             assert_eq!(record_len(&bytes), Some(bytes.len() as u64));
             let record = Record::decode(&bytes, 8).unwrap();
-            let set = record.to_set((1, 2), Aggregates::default()).unwrap();
+            let set = set_of(&record, Aggregates::default()).unwrap();
             let plain = [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram][encoding.byte() as usize - 4];
             assert_eq!(set.raw_part(), Some(ChunkData { encoding: plain, data: &hex(fields[3]) }));
         }
@@ -147,9 +159,9 @@ mod tests {
         segment::encode(Encoding::Aggr, &data, &mut bytes);
         let record = Record::decode(&bytes, 8).unwrap();
         let wanted = Aggregates::default().with(Aggregate::Sum);
-        assert!(record.to_set((1, 2), wanted).unwrap().part(Aggregate::Sum).is_some());
-        assert!(record.to_set((1, 2), Aggregates::default()).unwrap().is_empty());
-        let error = record.to_set((1, 2), wanted.with(Aggregate::Min)).unwrap_err();
+        assert!(set_of(&record, wanted).unwrap().part(Aggregate::Sum).is_some());
+        assert!(set_of(&record, Aggregates::default()).unwrap().is_empty());
+        let error = set_of(&record, wanted.with(Aggregate::Min)).unwrap_err();
         assert_eq!(error.message(), "aggregate min does not exist");
     }
 }

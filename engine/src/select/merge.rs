@@ -43,6 +43,8 @@ pub fn merge(runs: &[SeriesBatch], within: Within) -> Merged {
     match (filled.next(), filled.next()) {
         (None, _) => {}
         (Some((only, run)), None) => {
+            merged.entries.reserve(run.len());
+            merged.starts.reserve(run.len() + 1);
             for at in 0..run.len() {
                 let same = within == Within::Repeated
                     && at > 0

@@ -284,6 +284,9 @@ impl Prepared {
     /// Takes series until there are enough of them or of their chunks' bytes.
     fn take_series(&mut self, plan: &Plan, series_max: u64) {
         let (mut bytes, bytes_max) = (0u64, plan.bytes_max(BYTES_MAX));
+        if plan.request.detail == Detail::Chunks {
+            self.wanted.reserve(self.runs.iter().map(SeriesBatch::chunk_count).sum());
+        }
         while self.series < self.merged.len() && (self.series as u64) < series_max && bytes < bytes_max {
             for entry in self.merged.group(self.series) {
                 if plan.request.detail == Detail::Labels {
@@ -459,8 +462,8 @@ impl Prepared {
                     match record {
                         Ok(record) => {
                             let times = (chunk.min_time, chunk.max_time);
-                            let set = record.to_set(times, plan.request.aggregates);
-                            sets.push(set.map_err(|error| block.place(error))?);
+                            let pushed = record.push_set(times, plan.request.aggregates, &mut sets);
+                            pushed.map_err(|error| block.place(error))?;
                             owners.push(*entry);
                         }
                         Err(error) => output.fail(block, error.clone()),
@@ -589,6 +592,8 @@ impl Scratch<'_> {
         if ordinals.is_empty() {
             return Ok((run, places));
         }
+        run.reserve(ordinals.len());
+        places.reserve(ordinals.len());
         let before = PagesRead::here();
         let looked_up = if plan.naming() == Naming::Places {
             source.block.visit_chunks(ordinals, plan.request.range, &mut self.chunks, |at, chunks| {

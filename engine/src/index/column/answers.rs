@@ -83,6 +83,7 @@ impl BlockIndex for Reader {
     fn chunks(&self, ordinals: &[u32], range: TimeRange, chunks: &mut ChunkColumns) -> Result<(), Error> {
         self.expect(ordinals)?;
         let columns = self.chunk_columns()?;
+        chunks.reserve(ordinals.len());
         ordinals.iter().for_each(|ordinal| columns.append(*ordinal as usize, range, chunks));
         Ok(())
     }
