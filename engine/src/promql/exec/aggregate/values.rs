@@ -74,38 +74,53 @@ fn note_quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {
     }
 }
 
-/// How often each value occurs in each group at each step, without room for steps that have no count: most
-/// values of a series that changes occur once.
-struct Counted {
-    /// The labels of each row, sorted.
-    rows: Vec<Arc<Labels>>,
-    /// Row and step of each value that was counted, sorted.
-    seen: Vec<(u32, u32)>,
+/// How often one value occurs in one group, at each step. Most values of a series that changes occur once, those of
+/// one that doesn't at every step.
+enum Counts {
+    /// The step of each time it occurs.
+    Few(Vec<u32>),
+    /// How often it occurs at each step.
+    Dense(Vec<u32>),
 }
 
-/// A row of [`Counted`].
-struct CountedRow<'a> {
-    labels: &'a Arc<Labels>,
-    seen: &'a [(u32, u32)],
-}
-
-impl Counted {
-    fn rows(&self) -> impl Iterator<Item = CountedRow<'_>> {
-        let of_rows = self.seen.chunk_by(|left, right| left.0 == right.0);
-        of_rows.map(|seen| CountedRow { labels: &self.rows[seen[0].0 as usize], seen })
+impl Counts {
+    /// Counts a value at `step`, one of `steps`. What is counted more often than there are steps takes less room by
+    /// step.
+    fn add(&mut self, step: usize, steps: usize) {
+        match self {
+            Self::Few(seen) if seen.len() < steps => seen.push(step as u32),
+            Self::Few(seen) => {
+                let mut counts = vec![0; steps];
+                seen.iter().chain([&(step as u32)]).for_each(|step| counts[*step as usize] += 1);
+                *self = Self::Dense(counts);
+            }
+            Self::Dense(counts) => counts[step] += 1,
+        }
     }
-}
 
-impl CountedRow<'_> {
-    /// The steps at which there is a count, and the count.
-    fn counts(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.seen.chunk_by(|left, right| left == right).map(|same| (same[0].1 as usize, same.len() as f64))
+    fn heap_bytes(&self) -> usize {
+        let (Self::Few(held) | Self::Dense(held)) = self;
+        held.capacity() * size_of::<u32>()
+    }
+
+    /// Tells `take` the steps at which it occurs, ascending, and how often.
+    fn each(&mut self, mut take: impl FnMut(usize, f64)) {
+        match self {
+            Self::Few(seen) => {
+                seen.sort_unstable();
+                let same = seen.chunk_by(|left, right| left == right);
+                same.for_each(|same| take(same[0] as usize, same.len() as f64));
+            }
+            Self::Dense(counts) => {
+                let counted = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+                counted.for_each(|(step, count)| take(step, f64::from(*count)));
+            }
+        }
     }
 }
 
 /// Counts values and hands the counts to `sink`, sorted by labels.
 pub fn stream_counts(eval: &Evaluator<'_>, aggregate: &Aggregate, sink: &mut RowSink<'_>) -> Result<(), Error> {
-    let counted = count(eval, aggregate)?;
     let mut out = Matrix::new(eval.count());
     let mut hand_on = |out: &mut Matrix| {
         eval.account.hold_samples(out.cells.samples())?;
@@ -113,13 +128,13 @@ pub fn stream_counts(eval: &Evaluator<'_>, aggregate: &Aggregate, sink: &mut Row
         out.clear();
         result
     };
-    for counted in counted.rows() {
-        let row = out.push_row(RowLabels::plain(Arc::clone(counted.labels)));
+    for (labels, mut counts) in count(eval, aggregate)? {
+        let row = out.push_row(RowLabels::plain(labels));
         let (values, valid) = out.cells.row_mut(row);
-        for (step, count) in counted.counts() {
+        counts.each(|step, count| {
             values[step] = count;
             bitmap::set(valid, step);
-        }
+        });
         if out.len() * out.steps() >= CELLS_MAX {
             hand_on(&mut out)?;
         }
@@ -129,39 +144,36 @@ pub fn stream_counts(eval: &Evaluator<'_>, aggregate: &Aggregate, sink: &mut Row
 
 /// The counts of values as samples, sorted by labels.
 pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<SampleBatch, Error> {
-    let counted = count(eval, aggregate)?;
     let mut out = SampleBatch::default();
-    for row in counted.rows() {
-        for (step, count) in row.counts() {
+    for (labels, mut counts) in count(eval, aggregate)? {
+        counts.each(|step, count| {
             out.floats.timestamps.push(eval.steps.time(step));
             out.floats.values.push(count);
-        }
-        out.finish_series(Arc::clone(row.labels));
+        });
+        out.finish_series(labels);
     }
     eval.account.hold_bytes(out.heap_bytes())?;
     Ok(out)
 }
 
-fn count(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Counted, Error> {
-    let mut rows: Vec<Arc<Labels>> = Vec::new();
-    let mut seen: Vec<(u32, u32)> = Vec::new();
-    let mut held = 0;
+/// The labels that each value of each group has, sorted, and how often it occurs.
+fn count(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Vec<(Arc<Labels>, Counts)>, Error> {
+    let (mut rows, steps) = (Vec::new(), eval.count());
     tell_values(eval, aggregate, |row, labels, step| {
         if row == rows.len() {
-            rows.push(Arc::clone(labels));
+            rows.push((Arc::clone(labels), Counts::Few(Vec::new())));
         }
-        seen.push((row as u32, step as u32));
-        let bytes = seen.capacity() * size_of::<(u32, u32)>();
-        eval.account.hold_bytes(bytes - std::mem::replace(&mut held, bytes))
+        let counts = &mut rows[row].1;
+        let held = counts.heap_bytes();
+        counts.add(step, steps);
+        match counts.heap_bytes().checked_sub(held) {
+            Some(more @ 1..) => eval.account.hold_bytes(more),
+            _ => Ok(()),
+        }
     })?;
-    let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-    order.sort_unstable_by(|left, right| rows[*left as usize].cmp(&rows[*right as usize]));
-    let mut places = vec![0; rows.len()];
-    (0..).zip(&order).for_each(|(place, row)| places[*row as usize] = place);
-    seen.iter_mut().for_each(|(row, _)| *row = places[*row as usize]);
     eval.query.budget.check()?;
-    seen.sort_unstable();
-    Ok(Counted { rows: order.iter().map(|row| Arc::clone(&rows[*row as usize])).collect(), seen })
+    rows.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+    Ok(rows)
 }
 
 /// Tells `count` of each value the number of the row that counts it, counted from 0 in the order of first values, its
