@@ -30,11 +30,13 @@ pub fn newest(samples: Samples<'_>, (limits, lookback): (Limits, i64), (values, 
     let guess = Guess::new(samples.timestamps, limits, values.len()).filter(|_| is_plain);
     if let Some(mut guess) = guess {
         let (one, stale) = (_mm512_set1_epi64(1), _mm512_set1_epi64(STALE_NAN_BITS as i64));
-        for row in values.chunks_exact_mut(LANES) {
+        for row in values.chunks_mut(LANES) {
+            // The lanes of the last steps that are none are looked for as the others, and left out.
+            let is_step = (0xffu16 >> (LANES - row.len())) as u8;
             let oldest = _mm512_sub_epi64(guess.limits, _mm512_set1_epi64(lookback));
             let Some((found, times)) = guess.next(samples.timestamps) else { break };
-            let is_new =
-                _mm512_cmpgt_epi64_mask(found, _mm512_setzero_si512()) & _mm512_cmpgt_epi64_mask(times, oldest);
+            let has_sample = is_step & _mm512_cmpgt_epi64_mask(found, _mm512_setzero_si512());
+            let is_new = has_sample & _mm512_cmpgt_epi64_mask(times, oldest);
             // SAFETY: bounds above 0 are at most the number of samples, so that one less is one of them; other
             // lanes are not read.
             let picked = unsafe {
@@ -42,10 +44,10 @@ pub fn newest(samples: Samples<'_>, (limits, lookback): (Limits, i64), (values, 
                 _mm512_mask_i64gather_epi64::<8>(_mm512_setzero_si512(), is_new, at, samples.values.as_ptr().cast())
             };
             let is_valid = is_new & !_mm512_cmpeq_epi64_mask(picked, stale);
-            // SAFETY: eight numbers of eight bytes are 64 writable bytes.
+            // SAFETY: the mask has no more bits than `row` has places of eight bytes.
             unsafe { _mm512_mask_storeu_epi64(row.as_mut_ptr().cast(), is_valid, picked) };
             valid[done / 64] |= u64::from(is_valid) << (done % 64);
-            done += LANES;
+            done += row.len();
         }
     }
     scalar::newest_from(samples, (limits, lookback), done, (values, valid));

@@ -27,6 +27,9 @@ pub(super) fn newest_from(
     first: usize,
     (values, valid): (&mut [f64], &mut [u64]),
 ) {
+    if first >= values.len() {
+        return;
+    }
     let mut search = Search::new(samples.timestamps, limits.of(first));
     for (step, value) in values.iter_mut().enumerate().skip(first) {
         let limit = limits.of(step);
