@@ -125,10 +125,11 @@ fn what_comes_damaged_again_is_a_warning_and_well_once_it_comes_whole() {
     let uru = fixture.start(&[]);
     fixture.fake.set(Fault::Flipped);
     let (found, warnings) = run(async { series(&uru.connect().await, everything()).await.unwrap() });
-    assert!(found.len() < 900 && warnings.iter().all(|warning| warning.contains("checksum")), "{warnings:?}");
-    assert!(!warnings.is_empty());
+    assert!(!warnings.is_empty() && warnings.iter().all(|warning| warning.contains("checksum")), "{warnings:?}");
     fixture.fake.set(Fault::Nothing);
-    ask(&uru);
+    // A series may have lost what it has in one of the two blocks alone.
+    let chunks = |all: &[Series]| all.iter().map(|series| series.chunks.len()).sum::<usize>();
+    assert!(chunks(&found) < chunks(&ask(&uru)));
 }
 
 /// An object of ten pages in a store whose calls meet what `plan` says, read through a cache.
