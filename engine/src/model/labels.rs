@@ -50,6 +50,22 @@ impl Labels {
         Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice() }
     }
 
+    /// The set of `pairs`, which ascend strictly by name; `None` when one of them is not UTF-8.
+    pub fn decode_sorted(pairs: &[(&[u8], &[u8])]) -> Option<Self> {
+        let bytes = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let (mut text, mut ends) = (Vec::with_capacity(bytes), Vec::with_capacity(2 * pairs.len()));
+        for (name, value) in pairs {
+            text.extend_from_slice(name);
+            ends.push(text.len() as u32);
+            text.extend_from_slice(value);
+            ends.push(text.len() as u32);
+        }
+        // Of a whole that is UTF-8, all pieces are that end between two characters.
+        let text = String::from_utf8(text).ok()?;
+        let is_whole = ends.iter().all(|end| text.is_char_boundary(*end as usize));
+        is_whole.then(|| Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice() })
+    }
+
     /// Number of labels.
     pub fn len(&self) -> usize {
         self.ends.len() / 2
@@ -199,5 +215,19 @@ mod tests {
         ];
         assert!(ascending.is_sorted());
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
+    }
+
+    #[test]
+    fn labels_are_decoded_when_each_name_and_value_is_text() {
+        let pairs = |pairs: &[(&'static str, &'static str)]| -> Vec<(&[u8], &[u8])> {
+            pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect()
+        };
+        let sorted = [("__name__", "up"), ("empty", ""), ("zone", "\u{e9}")];
+        assert_eq!(Labels::decode_sorted(&pairs(&sorted)), Some(Labels::from_sorted(sorted)));
+        let halves: [(&[u8], &[u8]); 1] = [(b"a\xc3", b"\xa9")];
+        assert_eq!(Labels::decode_sorted(&halves), None);
+        let between: [(&[u8], &[u8]); 2] = [(b"a", b"\xc3"), (b"\xa9", b"")];
+        assert_eq!(Labels::decode_sorted(&between), None);
+        assert_eq!(Labels::decode_sorted(&[(b"a", b"\xff")]), None);
     }
 }

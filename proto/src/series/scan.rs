@@ -62,10 +62,11 @@ pub struct SeriesView<'a> {
 }
 
 impl<'a> SeriesView<'a> {
-    /// Reads the series in one pass: each label to `label`, each chunk set to `chunk`, in order.
+    /// Reads the series in one pass: the name and value of each label to `label`, each chunk set to `chunk`, in
+    /// order. Whether labels are UTF-8 is left to who takes them.
     pub fn read(
         self,
-        mut label: impl FnMut(&'a str, &'a str),
+        mut label: impl FnMut(&'a [u8], &'a [u8]),
         mut chunk: impl FnMut(AggrChunkView<'a>),
     ) -> Result<(), Malformed> {
         let mut fields = Fields::new("Series", self.message);
@@ -84,17 +85,29 @@ impl<'a> SeriesView<'a> {
 }
 
 /// The name and value of an encoded `Label`.
-pub(crate) fn read_label(message: &[u8]) -> Result<(&str, &str), Malformed> {
+fn read_label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    if let Some(plain) = plain_label(message) {
+        return Ok(plain);
+    }
     let mut fields = Fields::new("Label", message);
-    let (mut name, mut text) = ("", "");
+    let (mut name, mut text): (&[u8], &[u8]) = (&[], &[]);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => name = fields.text(value)?,
-            2 => text = fields.text(value)?,
+            1 => name = value.bytes(),
+            2 => text = value.bytes(),
             _ => {}
         }
     }
     Ok((name, text))
+}
+
+/// The same of a label as encoders write it, a short name and then a short value; `None` of any other.
+#[inline]
+fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, name_len @ ..0x80, rest @ ..] = message else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*name_len))?;
+    let [0x12, text_len @ ..0x80, text @ ..] = rest else { return None };
+    (text.len() == usize::from(*text_len)).then_some((name, text))
 }
 
 /// The chunks of one range of time, borrowed.
@@ -185,7 +198,8 @@ mod tests {
         for series in series {
             series.unwrap().read(|name, value| labels.push((name, value)), |set| chunks.push(set)).unwrap();
         }
-        assert_eq!(labels, [("a", "1"), ("b", "x"), ("a", "2"), ("b", "x")]);
+        let expected = [("a", "1"), ("b", "x"), ("a", "2"), ("b", "x")];
+        assert_eq!(labels, expected.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         assert_eq!((chunks[1].min_time, chunks[1].max_time), (10, 20));
         let chunk = chunks[1].part(AggrPart::Raw).unwrap();
         assert_eq!((chunk.kind, chunk.data), (ChunkKind::Histogram, &[1u8, 2, 3][..]));

@@ -19,6 +19,10 @@ use tower::{Service, ServiceExt};
 
 use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
 
+/// Most bytes of an HTTP/2 frame that an endpoint may send: one of the usual 16 KiB costs as many wakes and
+/// copies as one that holds a whole message of gRPC.
+const FRAME_BYTES_MAX: u32 = 256 << 10;
+
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
 pub struct Dialing {
@@ -39,6 +43,7 @@ impl Dialing {
             .keep_alive_timeout(PING_TIMEOUT)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
+            .max_frame_size(FRAME_BYTES_MAX)
             .tcp_nodelay(true);
         match &self.tls {
             Some(tls) => tls.channel(endpoint, host).map_err(|error| failed(&error)),

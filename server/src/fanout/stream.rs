@@ -10,6 +10,7 @@ use engine::model::{Error, ErrorKind, Labels};
 use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
 use prometheus_client::metrics::counter::Counter;
 use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
+use proto::wire::Malformed;
 use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status, Streaming};
@@ -222,12 +223,12 @@ impl SeriesStream {
         Ok(None)
     }
 
-    fn owned(&self, frame: &Bytes, view: SeriesView<'_>) -> Result<RemoteSeries, proto::wire::Malformed> {
-        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
+    fn owned(&self, frame: &Bytes, view: SeriesView<'_>) -> Result<RemoteSeries, Malformed> {
+        let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity(16);
         let mut chunks = Vec::new();
         view.read(
             |name, value| {
-                if !self.dropped_labels.iter().any(|dropped| dropped == name) {
+                if !self.dropped_labels.iter().any(|dropped| dropped.as_bytes() == name) {
                     pairs.push((name, value));
                 }
             },
@@ -236,9 +237,7 @@ impl SeriesStream {
                 chunks.push(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts: PARTS.map(part) });
             },
         )?;
-        let is_sorted = pairs.is_sorted_by(|left, right| left.0 < right.0);
-        let labels = if is_sorted { Labels::from_sorted(pairs) } else { Labels::from_pairs(pairs) };
-        Ok(RemoteSeries { labels: Arc::new(labels), chunks })
+        Ok(RemoteSeries { labels: Arc::new(labels_of(&pairs)?), chunks })
     }
 
     fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {
@@ -253,6 +252,17 @@ impl SeriesStream {
         self.last = Some(Arc::clone(&series.labels));
         Ok(())
     }
+}
+
+/// The labels that `pairs` are, which need not ascend.
+fn labels_of(pairs: &[(&[u8], &[u8])]) -> Result<Labels, Malformed> {
+    let malformed = Malformed { message: "Label", reason: "string is not UTF-8" };
+    if pairs.is_sorted_by(|left, right| left.0 < right.0) {
+        return Labels::decode_sorted(pairs).ok_or(malformed);
+    }
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| malformed.clone());
+    let pairs = pairs.iter().map(|(name, value)| Ok((text(name)?, text(value)?)));
+    Ok(Labels::from_pairs(pairs.collect::<Result<Vec<_>, Malformed>>()?))
 }
 
 /// What went wrong with an endpoint while `what` was done.
