@@ -165,6 +165,38 @@ pub fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
+/// The keys of a label's name and value.
+pub(crate) const NAME: u8 = 0x0a;
+pub(crate) const VALUE: u8 = 0x12;
+
+/// Bytes of a message or text with its length before it.
+#[inline]
+pub(crate) fn field_len(content: &[u8]) -> usize {
+    varint_len(content.len() as u64) + content.len()
+}
+
+/// A `Label` as every sender writes it: name, value, and lengths that take no byte too many.
+#[inline]
+pub(crate) fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = plain_text(NAME, message)?;
+    let (value, []) = plain_text(VALUE, rest)? else { return None };
+    Some((name, value))
+}
+
+/// The text of the field with this key at the start of `bytes`, and what comes after it.
+#[inline]
+fn plain_text(key: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [found, len @ 0..0x80, rest @ ..] if *found == key => rest.split_at_checked(usize::from(*len)),
+        [found, rest @ ..] if *found == key => {
+            let (len, behind) = split_varint(rest)?;
+            let (text, behind) = behind.split_at_checked(usize::try_from(len).ok()?)?;
+            (rest.len() - behind.len() == field_len(text)).then_some((text, behind))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,8 +93,8 @@ impl<'a> ChunkSet<'a> {
             (own, other) => other.is_some().cmp(&own.is_some()),
         };
         let times = (self.min_time, self.max_time).cmp(&(other.min_time, other.max_time));
-        let parts = self.parts.iter().zip(&other.parts).map(|(own, other)| part(*own, *other));
-        parts.fold(times, Ordering::then)
+        let mut parts = self.parts.iter().zip(&other.parts).map(|(own, other)| part(*own, *other));
+        times.then_with(|| parts.find(|order| order.is_ne()).unwrap_or(Ordering::Equal))
     }
 
     /// Whether no chunk is there.

@@ -1,7 +1,7 @@
 //! The reader of frames: views that borrow the frame's bytes.
 
 use super::encode::{AggrPart, ChunkKind};
-use crate::wire::{Fields, Malformed};
+use crate::wire::{Fields, Malformed, plain_label};
 
 /// One frame's message, borrowed.
 #[derive(Clone, Debug)]
@@ -99,15 +99,6 @@ fn read_label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
         }
     }
     Ok((name, text))
-}
-
-/// The same of a label as encoders write it, a short name and then a short value; `None` of any other.
-#[inline]
-fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [0x0a, name_len @ ..0x80, rest @ ..] = message else { return None };
-    let (name, rest) = rest.split_at_checked(usize::from(*name_len))?;
-    let [0x12, text_len @ ..0x80, text @ ..] = rest else { return None };
-    (text.len() == usize::from(*text_len)).then_some((name, text))
 }
 
 /// The chunks of one range of time, borrowed.

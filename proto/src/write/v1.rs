@@ -3,7 +3,7 @@
 use super::cursor::{BYTES, Cursor, FIXED64, VARINT};
 use super::histogram::Histogram;
 use super::{Exemplar, LabelRun, Malformed, Metadata, Sample, Sink};
-use crate::wire::{split_varint, varint_len};
+use crate::wire::{NAME, VALUE, field_len, plain_label, split_varint};
 
 /// Reads a `prometheus.WriteRequest` into `sink`.
 pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
@@ -123,9 +123,6 @@ fn others<'a>(
 const LABEL: u8 = 0x0a;
 /// The key of a series' sample as one byte.
 const SAMPLE: u8 = 0x12;
-/// The keys of a label's name and value.
-const NAME: u8 = 0x0a;
-const VALUE: u8 = 0x12;
 
 /// Length of the labels at the start of `bytes` that are as every sender writes them and so short that
 /// each length is one byte: nearly all there are. What is at odd places is looked at beside the way
@@ -163,34 +160,6 @@ fn tell_labels<'a>(
         });
     }
     Ok(())
-}
-
-/// Bytes of a message or text with its length before it.
-#[inline]
-fn field_len(content: &[u8]) -> usize {
-    varint_len(content.len() as u64) + content.len()
-}
-
-/// A `Label` as every sender writes it: name, value, and lengths that take no byte too many.
-#[inline]
-fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, rest) = plain_text(NAME, message)?;
-    let (value, []) = plain_text(VALUE, rest)? else { return None };
-    Some((name, value))
-}
-
-/// The text of the field with this key at the start of `bytes`, and what comes after it.
-#[inline]
-fn plain_text(key: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    match bytes {
-        [found, len @ 0..0x80, rest @ ..] if *found == key => rest.split_at_checked(usize::from(*len)),
-        [found, rest @ ..] if *found == key => {
-            let (len, behind) = split_varint(rest)?;
-            let (text, behind) = behind.split_at_checked(usize::try_from(len).ok()?)?;
-            (rest.len() - behind.len() == field_len(text)).then_some((text, behind))
-        }
-        _ => None,
-    }
 }
 
 /// The name and value of a `Label`.

@@ -195,7 +195,7 @@ impl Companion for Companions<'_> {
     }
 
     fn origins(&self) -> Origins {
-        if self.values.is_on("web.disable-cors") { Origins::Own } else { Origins::All }
+        query::origins(self.values)
     }
 
     fn started(&self, gateway: &Gateway) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
-use engine::model::{Budget, Labels, relabel};
+use engine::model::{Budget, Labels};
 use engine::promql::assemble::Merging;
 use engine::promql::exec::NameRemoval;
 use engine::promql::{self, Engine, syntax};
@@ -28,7 +28,7 @@ use crate::api::http::query::lookback::Lookback;
 use crate::api::http::query::{self, Api, Settings};
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
-use crate::config::{ConfigError, content, memory, selector};
+use crate::config::{ConfigError, memory, selector};
 use crate::edge::certificate::SubjectField;
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{self, Discovery, Presence, Source};
@@ -77,7 +77,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let discovery = discovery(values).map_err(|error| error.to_string())?;
     let dialing = dialing(values).map_err(|error| error.to_string())?;
     let own_labels = own_labels(values).map_err(|error| error.to_string())?;
-    let rules = rules(values).map_err(|error| error.to_string())?;
+    let rules = selector::given(values).map_err(|error| error.to_string())?.unwrap_or_default();
     let fanout_metrics = FanoutMetrics::new(telemetry(values), listed_words(values, "query.conn-metric.label"));
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
@@ -237,13 +237,9 @@ fn telemetry(values: &Values) -> TelemetryBuckets {
     }
 }
 
-fn rules(values: &Values) -> Result<Vec<relabel::Rule>, ConfigError> {
-    let flag = "selector.relabel-config";
-    let environment = |name: &str| std::env::var(name).ok();
-    let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
-        return Ok(Vec::new());
-    };
-    selector::selecting(flag, &text)
+/// Which sites may ask.
+pub fn origins(values: &Values) -> Origins {
+    if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All }
 }
 
 fn milliseconds(values: &Values, name: &str) -> i64 {
@@ -260,7 +256,7 @@ fn settings(values: &Values) -> Settings {
         auto_downsampling: values.is_on("query.auto-downsampling"),
         instant_resolution_ms: milliseconds(values, "query.instant.default.max_source_resolution"),
         lookback: if values.is_on("query.dynamic-lookback-delta") { Lookback::Dynamic } else { Lookback::Fixed },
-        origins: if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All },
+        origins: origins(values),
         default_step: values.duration("query.default-step"),
         metadata_range: values.duration("query.metadata.default-time-range"),
         flags: listed(values),

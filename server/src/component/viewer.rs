@@ -5,18 +5,19 @@ use std::time::SystemTime;
 
 use axum::Router;
 
-use super::query::{Prefixes, listed};
-use crate::api::http::blocks::{BlockViewer, Origins};
+use super::query::{Prefixes, listed, origins};
+use crate::api::http::blocks::BlockViewer;
 use crate::api::http::query::status::{self, Status};
 use crate::api::ui;
 use crate::cli::Values;
 
 /// What a browser sees of a component whose pages show blocks.
 pub fn routes(viewer: &BlockViewer, values: &Values, component: &'static str) -> Router {
-    let origins = if values.is_on("web.disable-cors") { Origins::Own } else { Origins::All };
     let prefixes = Prefixes::of(values);
     let status = Status { flags: listed(values), started: SystemTime::now() };
-    let routes =
-        viewer.routes(origins).merge(status::routes(Arc::new(status))).merge(ui::routes(prefixes.pages(), component));
+    let routes = viewer
+        .routes(origins(values))
+        .merge(status::routes(Arc::new(status)))
+        .merge(ui::routes(prefixes.pages(), component));
     prefixes.nest(routes, component)
 }

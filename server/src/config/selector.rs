@@ -15,20 +15,23 @@ const ACTIONS: [Action; 3] = [Action::Keep, Action::Drop, Action::HashMod];
 /// Whether the rules of `--selector.relabel-config` keep a block of these labels: one that is dropped
 /// or loses all labels is left out. A component without the flag keeps all.
 pub fn keeps(values: &Values) -> Result<Keeps, ConfigError> {
-    let flag = "selector.relabel-config";
-    if !values.has(flag) {
-        return Ok(Box::new(|_| true));
-    }
-    let environment = |name: &str| std::env::var(name).ok();
-    let Some(text) = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty()) else {
-        return Ok(Box::new(|_| true));
-    };
-    let rules = selecting(flag, &text)?;
+    let Some(rules) = given(values)? else { return Ok(Box::new(|_| true)) };
     Ok(Box::new(move |labels| relabel::relabel(&rules, labels).is_some_and(|left| !left.is_empty())))
 }
 
+/// The rules of `--selector.relabel-config`; `None` when none are given.
+pub fn given(values: &Values) -> Result<Option<Vec<Rule>>, ConfigError> {
+    let flag = "selector.relabel-config";
+    if !values.has(flag) {
+        return Ok(None);
+    }
+    let environment = |name: &str| std::env::var(name).ok();
+    let text = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty());
+    text.map(|text| selecting(flag, &text)).transpose()
+}
+
 /// The relabelling rules in `text`, which came by `flag`, that can only keep or drop.
-pub fn selecting(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
+fn selecting(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
     let rules = rules(flag, text)?;
     if let Some(other) = rules.iter().map(|rule| rule.config().action).find(|action| !ACTIONS.contains(action)) {
         let why = format!("action {} is not supported here: use keep, drop or hashmod", other.as_str());

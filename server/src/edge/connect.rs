@@ -27,6 +27,12 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(11);
 /// How long it may take to answer; then its calls fail.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The host of `host:port`, which certificates name.
+pub fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// The protocol of gRPC.
 const HTTP_2: &[u8] = b"h2";
 

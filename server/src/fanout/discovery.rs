@@ -10,6 +10,7 @@ use super::dial;
 use super::dns::{self, Resolver};
 use super::metrics::FanoutMetrics;
 use crate::edge::algorithms::Version;
+use crate::edge::connect;
 use crate::edge::connect::{TlsFiles, Trust};
 
 /// An address that endpoints are found by.
@@ -212,12 +213,11 @@ impl Source {
 
     /// The name that certificates of its endpoints have.
     fn host(&self, address: &str) -> String {
-        let name = dial::host_and_port(match self.grouping {
+        let name = match self.grouping {
             Grouping::Each => address,
             Grouping::Group => self.plain_address(),
-        });
-        let host = name.rsplit_once(':').map_or(&*name, |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+        };
+        connect::host(&dial::host_and_port(name)).to_owned()
     }
 
     /// The address of a group as it is looked up and listed.

@@ -239,10 +239,7 @@ fn within(held: u64, bytes_max: u64, what: impl Fn() -> String) -> Result<(), Er
 
 /// Puts chunks in order of time and takes out those that came before, byte for byte.
 fn settle(chunks: &mut Vec<RemoteChunk>) {
-    let order = |left: &RemoteChunk, right: &RemoteChunk| {
-        let times = (left.min_time, left.max_time).cmp(&(right.min_time, right.max_time));
-        times.then_with(|| left.as_set().order(&right.as_set()))
-    };
+    let order = |left: &RemoteChunk, right: &RemoteChunk| left.as_set().order(&right.as_set());
     if !chunks.is_sorted_by(|left, right| order(left, right) == Ordering::Less) {
         chunks.sort_by(order);
         chunks.dedup();

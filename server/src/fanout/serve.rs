@@ -26,7 +26,6 @@ use crate::api::grpc::info::Describe;
 use crate::api::grpc::requested::Pending;
 use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
-use crate::api::http::query::{MAX_TIME, MIN_TIME};
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -80,7 +79,7 @@ impl Describe for ProxyInfo {
             rules: Some(RulesInfo {}),
             targets: Some(TargetsInfo {}),
             metric_metadata: Some(MetricMetadataInfo {}),
-            exemplars: Some(ExemplarsInfo { min_time: MIN_TIME, max_time: MAX_TIME }),
+            exemplars: Some(ExemplarsInfo { min_time: TimeRange::ASKED.min_time, max_time: TimeRange::ASKED.max_time }),
             status: Some(StatusInfo {}),
         })
     }

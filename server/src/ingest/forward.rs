@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::refusal::Refusal;
-use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
+use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient, host};
 use crate::telemetry::causes::with_causes;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
@@ -79,12 +79,6 @@ struct Peer {
     channel: Counted<Channel>,
     workers: Semaphore,
     away: Mutex<Away>,
-}
-
-/// The host of `host:port`.
-fn host(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// How often in a row a receiver was away, since when the last time, and until when it is left alone.

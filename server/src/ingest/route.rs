@@ -123,7 +123,7 @@ impl Receiver {
         let tenants: Arc<[String]> = routed.tenants.into();
         for (destination, group) in groups {
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
-            let (counts_replication, hop) = (replica == 0, if replica == 0 { Hop::First } else { Hop::Again });
+            let hop = if replica == 0 { Hop::First } else { Hop::Again };
             tokio::spawn(async move {
                 let written = receiver.write_group((&destination, hop), &tenants, &group.bodies);
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
@@ -133,7 +133,7 @@ impl Receiver {
                     }
                     Err(Refusal::unavailable(format!("endpoint {} did not answer in time", destination.address)))
                 });
-                receiver.count_forward(&destination, &outcome, counts_replication);
+                receiver.count_forward(&destination, &outcome, hop == Hop::First);
                 // Who waited may have its quorum already.
                 let _ = sender.send((group.ids, outcome));
             });

@@ -370,7 +370,7 @@ impl Shipper {
         let mut known: BTreeSet<BlockId> =
             self.ingest.local_blocks(tenant).iter().map(|block| block.meta.ulid).collect();
         let unreadable = self.ingest.unreadable_blocks().iter().filter(|block| &*block.tenant == tenant);
-        known.extend(unreadable.filter_map(|block| block.path.file_name()?.to_str()?.parse::<BlockId>().ok()));
+        known.extend(unreadable.map(|block| block.id));
         let done: BTreeSet<BlockId> = self.uploads().done.intersection(&known).copied().collect();
         let mut shipped = read_shipped(&folder);
         if done.is_subset(&shipped.uploaded) {

@@ -29,6 +29,8 @@ pub struct LocalBlock {
 pub struct UnreadableBlock {
     /// Whose it is.
     pub tenant: Arc<str>,
+    /// Which it is.
+    pub id: BlockId,
     /// Its folder.
     pub path: PathBuf,
     /// Why.
@@ -153,7 +155,7 @@ impl Ingest {
                 Ok(block) => tenant.blocks.insert(block),
                 Err(error) => {
                     let (tenant, path) = (Arc::clone(&tenant.name), entry.path());
-                    unreadable.push(UnreadableBlock { tenant, path, error });
+                    unreadable.push(UnreadableBlock { tenant, id, path, error });
                 }
             }
         }

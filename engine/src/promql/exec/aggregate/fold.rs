@@ -182,14 +182,13 @@ impl State {
         let (to, at) = (group * self.steps, from * self.steps);
         match self.operator {
             A::Sum => each_run(theirs, self.steps, |run| self.merge_sums(to, (other, at), run)),
-            A::Min => each_run(theirs, self.steps, |run| {
-                let (own, others) = (to + run.start..to + run.end, at + run.start..at + run.end);
-                reduce::least(simd::isa(), &mut self.primary[own], &other.primary[others]);
-            }),
-            A::Max => each_run(theirs, self.steps, |run| {
-                let (own, others) = (to + run.start..to + run.end, at + run.start..at + run.end);
-                reduce::greatest(simd::isa(), &mut self.primary[own], &other.primary[others]);
-            }),
+            A::Min | A::Max => {
+                let pick = if self.operator == A::Min { reduce::least } else { reduce::greatest };
+                each_run(theirs, self.steps, |run| {
+                    let (own, others) = (to + run.start..to + run.end, at + run.start..at + run.end);
+                    pick(simd::isa(), &mut self.primary[own], &other.primary[others]);
+                });
+            }
             A::Avg => bitmap::ones(theirs).for_each(|step| self.merge_mean((group, step), other, (from, step))),
             A::Stddev | A::Stdvar => {
                 bitmap::ones(theirs).for_each(|step| self.merge_variance(to + step, other, at + step));

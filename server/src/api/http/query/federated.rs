@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use engine::model::TimeRange;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::backend::{Federated, RuleKind, RulesWanted, StatisticsWanted, TargetState};
-use super::params::{MAX_TIME, MIN_TIME, Params, selectors};
+use super::params::{Params, selectors};
 use super::respond::{Failure, success};
 use super::tree::{narrow, selectors_of};
 
@@ -69,7 +70,7 @@ pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Re
     if let Some(tenant) = params.tenant_matcher(&api)? {
         narrow(&mut query, &tenant);
     }
-    let range = params.range_within(MIN_TIME, MAX_TIME)?;
+    let range = params.range_within(TimeRange::ASKED)?;
     answer(&api, &params, Federated::Exemplars { selectors: selectors_of(&query), range }).await
 }
 

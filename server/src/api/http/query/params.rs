@@ -25,12 +25,6 @@ use crate::edge::certificate::ClientCertificate;
 /// Largest form in bytes (`ParseForm` of Go's net/http).
 const FORM_BYTES_MAX: usize = 10 << 20;
 
-/// The first time that Prometheus' API knows, in Unix milliseconds.
-pub const MIN_TIME: i64 = TimeRange::ASKED.min_time;
-
-/// The last one.
-pub const MAX_TIME: i64 = TimeRange::ASKED.max_time;
-
 /// All parameters of a request, of its address and its form.
 #[derive(Clone, Debug, Default)]
 pub struct Params {
@@ -47,30 +41,25 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         check_escapes(head.uri.query().unwrap_or_default().as_bytes())?;
         let mut params = Self::of_head(&head);
         if head.method == Method::POST {
-            let refuse = |error: &dyn std::fmt::Display| {
-                Failure::bad_data(format!("cannot read a form of up to {FORM_BYTES_MAX} bytes: {error}"))
-            };
-            let form = to_bytes(body, FORM_BYTES_MAX).await.map_err(|error| refuse(&error))?;
-            if params.boundary().is_none() {
-                check_escapes(&form)?;
-            }
-            params.take_form(form).await.map_err(|error| refuse(&error))?;
+            let form = to_bytes(body, FORM_BYTES_MAX).await.map_err(|error| unread(&error))?;
+            params.take_form(form).await?;
         }
         Ok(params)
     }
 }
 
+fn unread(error: &dyn std::fmt::Display) -> Failure {
+    Failure::bad_data(format!("cannot read a form of up to {FORM_BYTES_MAX} bytes: {error}"))
+}
+
 /// Refuses a form in which a `%` is no escape: Go would leave the parameter out.
 fn check_escapes(form: &[u8]) -> Result<(), Failure> {
-    let mut rest = form;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
-        let escape = rest.get(at..).unwrap_or_default();
-        let escape = escape.get(..3).unwrap_or(escape);
+    for (at, _) in form.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
+        let escape = &form[at..form.len().min(at + 3)];
         if !matches!(escape, [_, high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()) {
-            let text = String::from_utf8_lossy(escape).into_owned();
+            let text = String::from_utf8_lossy(escape);
             return Err(Failure::bad_data(format!("error parsing form values: invalid URL escape {text:?}")));
         }
-        rest = rest.get(at + 3..).unwrap_or_default();
     }
     Ok(())
 }
@@ -92,19 +81,12 @@ impl Params {
 
     /// Takes the values of a form: before those of the address, and behind them those of several parts, as
     /// Go has it.
-    async fn take_form(&mut self, form: Bytes) -> Result<(), multer::Error> {
-        if let Some(boundary) = self.boundary() {
-            let mut parts = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(form)]), boundary);
-            while let Some(part) = parts.next_field().await? {
-                // Files among them are left out.
-                let name = part.name().filter(|_| part.file_name().is_none()).map(str::to_owned);
-                let value = part.bytes().await?;
-                if let Some(name) = name {
-                    self.push(name, String::from_utf8_lossy(&value).into_owned());
-                }
-            }
-            return Ok(());
+    async fn take_form(&mut self, form: Bytes) -> Result<(), Failure> {
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) {
+            return self.take_parts(form, boundary).await.map_err(|error| unread(&error));
         }
+        check_escapes(&form)?;
         let of_address = std::mem::take(&mut self.values);
         self.extend(&form);
         for (name, values) in of_address {
@@ -113,10 +95,17 @@ impl Params {
         Ok(())
     }
 
-    /// What parts the form, if it has several parts.
-    fn boundary(&self) -> Option<String> {
-        let kind = self.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        multer::parse_boundary(kind).ok()
+    async fn take_parts(&mut self, form: Bytes, boundary: String) -> Result<(), multer::Error> {
+        let mut parts = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(form)]), boundary);
+        while let Some(part) = parts.next_field().await? {
+            // Files among them are left out.
+            let name = part.name().filter(|_| part.file_name().is_none()).map(str::to_owned);
+            let value = part.bytes().await?;
+            if let Some(name) = name {
+                self.push(name, String::from_utf8_lossy(&value).into_owned());
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, name: String, value: String) {
@@ -184,14 +173,14 @@ impl Params {
     pub fn range(&self, back: Duration) -> Result<TimeRange, Failure> {
         let now = now_ms();
         match back.is_zero() {
-            true => self.range_within(MIN_TIME, MAX_TIME),
-            false => self.range_within(now - back.as_millis() as i64, now),
+            true => self.range_within(TimeRange::ASKED),
+            false => self.range_within(TimeRange::new(now - back.as_millis() as i64, now)),
         }
     }
 
-    /// `start` and `end`; `from` and `to` where they are absent.
-    pub fn range_within(&self, from: i64, to: i64) -> Result<TimeRange, Failure> {
-        let range = TimeRange::new(self.time("start", from)?, self.time("end", to)?);
+    /// `start` and `end`; those of `whole` where they are absent.
+    pub fn range_within(&self, whole: TimeRange) -> Result<TimeRange, Failure> {
+        let range = TimeRange::new(self.time("start", whole.min_time)?, self.time("end", whole.max_time)?);
         if range.max_time < range.min_time {
             return Err(Failure::bad_data("end timestamp must not be before start time"));
         }
@@ -336,7 +325,7 @@ mod tests {
         }
     }
 
-    async fn of_form(content_type: &'static str, form: &[u8]) -> Result<Params, multer::Error> {
+    async fn of_form(content_type: &'static str, form: &[u8]) -> Result<Params, Failure> {
         let mut params = Params::default();
         params.headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
         params.take_form(Bytes::copy_from_slice(form)).await.map(|()| params)
