@@ -20,13 +20,28 @@ impl<'a> TenantSeries<'a> {
     /// Reads the series into `sink`.
     pub fn read(mut self, sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
         let mut labels = Vec::new();
-        while let Some(tag) = self.fields.next_key()? {
+        loop {
+            let start = self.fields.offset();
+            let Some(tag) = self.fields.next_key()? else { return Ok(()) };
             match (tag >> 3, tag & 7) {
-                (1, BYTES) => v1::series(self.fields.message()?, &mut labels, sink)?,
+                (1, BYTES) => {
+                    let message = self.fields.message()?;
+                    sink.series_field(start..self.fields.offset());
+                    v1::series(message, &mut labels, sink)?;
+                }
                 _ => self.fields.skip(tag)?,
             }
         }
-        Ok(())
+    }
+
+    /// The fields that the series are among.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.fields.rest()
+    }
+
+    /// The same with all offsets counted from the start of [`TenantSeries::bytes`].
+    pub fn alone(self) -> Self {
+        Self { fields: Cursor::new(self.fields.rest()), ..self }
     }
 }
 

@@ -22,6 +22,7 @@ mod v1;
 mod v2;
 
 use std::fmt;
+use std::ops::Range;
 
 pub use encode::{put_double, put_label, put_message, put_sample, put_text};
 pub use forward::{TenantSeries, scan_forwarded};
@@ -108,6 +109,9 @@ pub enum Unresolved {
 
 /// Takes what a request holds, in the order in which it is written.
 pub trait Sink<'a> {
+    /// The next series is this field of the request, from its key on; told of version 1.
+    #[inline]
+    fn series_field(&mut self, _field: Range<usize>) {}
     /// The next series begins, and behind these bytes it has one sample and nothing else. They are presumed
     /// to be its labels in that form, but were not read: a sink that takes them without having met the same
     /// bytes before has to find out. A sink that does says true; for others they are read.

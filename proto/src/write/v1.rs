@@ -8,15 +8,20 @@ use crate::wire::{NAME, VALUE, field_len, plain_label, split_varint};
 /// Reads a `prometheus.WriteRequest` into `sink`.
 pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
     let (mut fields, mut labels) = (Cursor::new(request), Vec::new());
-    while let Some(tag) = fields.next_key()? {
+    loop {
+        let start = fields.offset();
+        let Some(tag) = fields.next_key()? else { return Ok(()) };
         match (tag >> 3, tag & 7) {
-            (1, BYTES) => series(fields.message()?, &mut labels, sink)?,
+            (1, BYTES) => {
+                let message = fields.message()?;
+                sink.series_field(start..fields.offset());
+                series(message, &mut labels, sink)?;
+            }
             (3, BYTES) => sink.metadata(metadata(fields.message()?)?),
             (1 | 3, _) => return Err(fields.malformed("a series is no message")),
             _ => fields.skip(tag)?,
         }
     }
-    Ok(())
 }
 
 /// Reads one `TimeSeries`; `labels` is room that series share.

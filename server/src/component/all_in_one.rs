@@ -289,7 +289,7 @@ fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
         "uru serves {blocks} blocks of the bucket {}\n  \
          StoreAPI      grpc://{grpc}   (give it to a querier: --endpoint={grpc})\n  \
          queries, UI   http://{http}/\n  \
-         remote write  http://{http}/api/v1/receive  \n  \
+         remote write  http://{http}/api/v1/receive\n  \
          metrics       http://{http}/metrics\n  \
          open blocks   http://{http}/api/v1/blocks\n",
         gateway.bucket.name(),

@@ -187,7 +187,7 @@ impl Receiver {
     ) -> Result<Answer, Refused> {
         let begin = Instant::now();
         if !self.keeps_all() {
-            let routed = self.route(tenant, protocol, &request)?;
+            let routed = self.route(tenant, (protocol, request))?;
             self.metrics.stage(Stage::Parse, begin);
             let counts = routed.counts;
             self.limiter.content(tenant, counts.series, counts.samples)?;

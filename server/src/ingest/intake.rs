@@ -86,6 +86,12 @@ pub fn take(protocol: Protocol, request: Vec<u8>) -> Result<Taken, Malformed> {
 
 /// Takes the series of one tenant out of a forwarded request.
 pub fn take_forwarded(series: write::TenantSeries<'_>) -> Result<Taken, Malformed> {
+    let mut intake = Intake::new(Place::InBody);
+    series.alone().read(&mut intake)?;
+    if !intake.met_unplain {
+        intake.taken.batch.set_body(series.bytes().to_vec());
+        return Ok(intake.taken);
+    }
     let mut intake = Intake::new(Place::Copied);
     series.read(&mut intake)?;
     Ok(intake.taken)

@@ -59,7 +59,7 @@ impl Receiver {
         }
         if self.options.mode == Mode::Router || self.options.mode == Mode::RouterIngestor && hop == Hop::First {
             let replica = u64::try_from(replica).map_err(|_| Refusal::invalid("bad replica"))?;
-            let routed = self.route_forwarded(&tenants)?;
+            let routed = self.route_forwarded(&message, &tenants)?;
             return self.write_routed(routed, replica).await;
         }
         let mut refusals = Vec::new();

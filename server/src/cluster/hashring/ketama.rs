@@ -16,6 +16,8 @@ const SECTIONS_PER_ENDPOINT: usize = 1000;
 pub struct Ketama {
     endpoints: Vec<Endpoint>,
     sections: Vec<Section>,
+    /// The first section that ends at or after each of equal parts of the ring, a power of two of them.
+    heads: Vec<u32>,
     /// `replication_factor` endpoints for each section, in order.
     replicas: Vec<u32>,
     replication_factor: usize,
@@ -50,7 +52,8 @@ impl Ketama {
             })
             .collect();
         sections.sort_by_key(|section| section.hash);
-        let mut ring = Self { endpoints, sections, replicas: Vec::new(), replication_factor };
+        let heads = heads(&sections);
+        let mut ring = Self { endpoints, sections, heads, replicas: Vec::new(), replication_factor };
         for section in 0..ring.sections.len() {
             let replicas = ring.replicas_of(section);
             ring.replicas.extend(replicas);
@@ -58,14 +61,21 @@ impl Ketama {
         Ok(ring)
     }
 
-    /// The endpoint of replica `n` of a series with `hash`.
-    pub fn endpoint(&self, hash: u64, n: usize) -> Option<&Endpoint> {
+    /// The endpoint of replica `n` of a series with `hash`, by its place in the list.
+    pub fn endpoint(&self, hash: u64, n: usize) -> Option<usize> {
         if n >= self.replication_factor {
             return None;
         }
-        let section = section_at(&self.sections, hash);
-        let endpoint = self.replicas.get(section * self.replication_factor + n)?;
-        self.endpoints.get(*endpoint as usize)
+        let section = self.section_at(hash);
+        self.replicas.get(section * self.replication_factor + n).map(|endpoint| *endpoint as usize)
+    }
+
+    /// [`section_at`], from the head of the part of the ring that `hash` is in.
+    fn section_at(&self, hash: u64) -> usize {
+        let part = (hash >> (u64::BITS - self.heads.len().ilog2())) as usize;
+        let head = self.heads[part] as usize;
+        let ends_before = self.sections[head..].iter().take_while(|section| section.hash < hash).count();
+        if head + ends_before == self.sections.len() { 0 } else { head + ends_before }
     }
 
     /// All endpoints.
@@ -112,8 +122,38 @@ impl Ketama {
     }
 }
 
+/// The first of `sections` at or after the beginning of each part of the ring; there are two parts at least, and
+/// as many as sections.
+fn heads(sections: &[Section]) -> Vec<u32> {
+    let parts = sections.len().next_power_of_two().max(2);
+    let begin = |part: usize| (part as u64) << (u64::BITS - parts.ilog2());
+    (0..parts).map(|part| sections.partition_point(|section| section.hash < begin(part)) as u32).collect()
+}
+
 /// The section that `hash` falls into: the first that ends at or after it, else the first of all.
 pub fn section_at(sections: &[Section], hash: u64) -> usize {
     let found = sections.partition_point(|section| section.hash < hash);
     if found == sections.len() { 0 } else { found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_found_as_by_halving() {
+        for endpoints in [0, 1, 3, 10] {
+            let endpoint = |at: usize| Endpoint {
+                address: format!("receive-{at}:10901"),
+                capnproto_address: String::new(),
+                az: String::new(),
+            };
+            let ring = Ketama::new((0..endpoints).map(endpoint).collect(), endpoints.min(2)).unwrap();
+            let near = ring.sections.iter().flat_map(|section| [section.hash - 1, section.hash, section.hash + 1]);
+            let spread = (0..2000_u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            for hash in near.chain(spread).chain([0, u64::MAX]) {
+                assert_eq!(ring.section_at(hash), section_at(&ring.sections, hash), "{endpoints} {hash}");
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod config;
 /// File name patterns.
 pub mod glob;
 mod go_rand;
+mod hash;
 mod ketama;
 mod shuffle;
 
@@ -16,29 +17,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use engine::model::{Error, Labels};
-use xxhash_rust::xxh64::Xxh64;
 
 pub use config::{Algorithm, Endpoint, HashringConfig, ShuffleSharding, ShuffleShardingOverride, TenantMatcher, parse};
+pub use hash::{SeriesHasher, series_hash};
 use ketama::Ketama;
 use shuffle::Shuffle;
 
 /// Tenants whose ring is remembered; the memory is emptied when full.
 const TENANTS_REMEMBERED_MAX: usize = 10_000;
-
-/// The hash that places a series: XXH64 of the tenant and each name and value, every one followed
-/// by the byte 0xff.
-pub fn series_hash<'a>(tenant: &str, labels: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> u64 {
-    let mut hash = Xxh64::new(0);
-    hash.update(tenant.as_bytes());
-    hash.update(&[0xff]);
-    for (name, value) in labels {
-        hash.update(name);
-        hash.update(&[0xff]);
-        hash.update(value);
-        hash.update(&[0xff]);
-    }
-    hash.digest()
-}
 
 /// All rings of a hashrings file.
 #[derive(Debug)]
@@ -144,12 +130,12 @@ impl Ring {
 }
 
 impl Placement {
-    /// The receiver of replica `n` (from 0) of a series with `hash`. Unavailable when the ring has
-    /// too few receivers.
-    pub fn endpoint(&self, hash: u64, n: usize) -> Result<&Endpoint, Error> {
+    /// The receiver of replica `n` (from 0) of a series with `hash`, by its place in
+    /// [`Placement::endpoints`]. Unavailable when the ring has too few receivers.
+    pub fn endpoint(&self, hash: u64, n: usize) -> Result<usize, Error> {
         let found = match self {
             Self::Hashmod(endpoints) if n >= endpoints.len() => None,
-            Self::Hashmod(endpoints) => endpoints.get((hash.wrapping_add(n as u64) % endpoints.len() as u64) as usize),
+            Self::Hashmod(endpoints) => Some((hash.wrapping_add(n as u64) % endpoints.len() as u64) as usize),
             Self::Ketama(ring) => ring.endpoint(hash, n),
         };
         found.ok_or_else(|| {
@@ -182,7 +168,8 @@ mod tests {
                        {"endpoints": ["z:1"]}]"#;
         let rings = rings(json, Algorithm::Hashmod, 1).unwrap();
         for (tenant, address) in [("a", "x:1"), ("team-b", "y:1"), ("b", "z:1")] {
-            assert_eq!(rings.placement(tenant).unwrap().endpoint(0, 0).unwrap().address, address);
+            let placement = rings.placement(tenant).unwrap();
+            assert_eq!(placement.endpoints()[placement.endpoint(0, 0).unwrap()].address, address);
         }
     }
 

@@ -1,0 +1,119 @@
+//! What of a request goes to each receiver.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::router::Routed;
+use crate::cluster::hashring::{Endpoint, Placement};
+use crate::ingest::refusal::Refusal;
+
+/// A receiver, and the number from 0 of the replica that it gets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Destination {
+    /// Its address; this receiver's own is the one that it calls itself.
+    pub(super) address: String,
+    /// Which replica.
+    pub(super) replica: u64,
+}
+
+/// What goes to one receiver.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Which series of the request they are.
+    pub(super) ids: Vec<u32>,
+    /// Encoded series of each tenant, which is told by its place in the request's list.
+    pub(super) bodies: Vec<(usize, Vec<u8>)>,
+}
+
+/// Sorts the series of a request by receiver.
+pub(super) struct Placer<'r> {
+    /// What this receiver calls itself.
+    local: &'r str,
+    replicas: Range<u64>,
+    groups: Vec<(Destination, Group)>,
+    /// Which of `groups` has a destination.
+    places: BTreeMap<Destination, usize>,
+}
+
+/// The receivers of one tenant, and where its series for each of them go.
+struct TenantPlaces {
+    /// None where this receiver keeps everything.
+    placement: Option<Placement>,
+    /// The group and the body in it for each endpoint of the ring and replica, once there is one.
+    bodies: Vec<Option<(usize, usize)>>,
+}
+
+impl<'r> Placer<'r> {
+    /// Places `replicas` of each series, as seen from the receiver that calls itself `local`.
+    pub(super) fn new(local: &'r str, replicas: Range<u64>) -> Self {
+        Self { local, replicas, groups: Vec::new(), places: BTreeMap::new() }
+    }
+
+    /// Places all series; `placements` are the rings of the request's tenants.
+    pub(super) fn place(
+        mut self,
+        routed: &Routed,
+        placements: Vec<Option<Placement>>,
+    ) -> Result<Vec<(Destination, Group)>, Refusal> {
+        let (first, copies) = (self.replicas.start, self.replicas.clone().count());
+        let mut tenants: Vec<TenantPlaces> =
+            placements.into_iter().map(|ring| TenantPlaces::new(ring, copies)).collect();
+        for (id, series) in routed.series.iter().enumerate() {
+            let tenant = &mut tenants[series.tenant];
+            for replica in self.replicas.clone() {
+                let endpoint = tenant.endpoint(series.hash, replica)?;
+                let at = endpoint * copies + (replica - first) as usize;
+                let (group, body) = match tenant.bodies[at] {
+                    Some(found) => found,
+                    None => {
+                        let address = tenant.address(endpoint, self.local).to_owned();
+                        let opened = self.open(Destination { address, replica }, series.tenant);
+                        // Of a ring each receiver gets about as much as the others.
+                        let share = routed.bytes.len() * copies / tenant.bodies.len();
+                        self.groups[opened.0].1.bodies[opened.1].1.reserve(share + share / 8);
+                        *tenant.bodies[at].insert(opened)
+                    }
+                };
+                let group = &mut self.groups[group].1;
+                group.ids.push(id as u32);
+                group.bodies[body].1.extend_from_slice(&routed.bytes[series.range.clone()]);
+            }
+        }
+        Ok(self.groups)
+    }
+
+    /// Opens a body for series of `tenant`; gives its group and its place there.
+    fn open(&mut self, destination: Destination, tenant: usize) -> (usize, usize) {
+        let group = *self.places.entry(destination).or_insert_with_key(|destination| {
+            self.groups.push((destination.clone(), Group::default()));
+            self.groups.len() - 1
+        });
+        let bodies = &mut self.groups[group].1.bodies;
+        // Two endpoints of a ring may be this receiver.
+        let known = bodies.iter().position(|(known, _)| *known == tenant);
+        let body = known.unwrap_or_else(|| {
+            bodies.push((tenant, Vec::new()));
+            bodies.len() - 1
+        });
+        (group, body)
+    }
+}
+
+impl TenantPlaces {
+    fn new(placement: Option<Placement>, copies: usize) -> Self {
+        let endpoints = placement.as_ref().map_or(1, |ring| ring.endpoints().len());
+        Self { placement, bodies: vec![None; endpoints * copies] }
+    }
+
+    /// Which endpoint of the ring gets a replica.
+    fn endpoint(&self, hash: u64, replica: u64) -> Result<usize, Refusal> {
+        let Some(ring) = &self.placement else { return Ok(0) };
+        // As with Thanos: it's the ring's fault, and the next one may have more receivers.
+        ring.endpoint(hash, replica as usize).map_err(|error| Refusal::internal(error.message()))
+    }
+
+    fn address<'a>(&'a self, endpoint: usize, local: &'a str) -> &'a str {
+        let endpoint: Option<&Endpoint> = self.placement.as_ref().and_then(|ring| ring.endpoints().get(endpoint));
+        endpoint.filter(|endpoint| !endpoint.has_address(local)).map_or(local, |endpoint| &endpoint.address)
+    }
+}
