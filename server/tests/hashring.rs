@@ -34,7 +34,8 @@ fn every_recorded_series_goes_where_thanos_sends_it() {
             let hash = series_hash(&series.tenant, labels);
             assert_eq!(format!("{hash:016x}"), series.hash, "{}", series.case);
             let placement = rings.placement(&series.tenant).unwrap();
-            let place = |n: usize| placement.endpoints()[placement.endpoint(hash, n).unwrap()].address.clone();
+            let place =
+                |n: usize| placement.endpoints()[placement.endpoint(placement.spot(hash), n).unwrap()].address.clone();
             let nodes: Vec<String> = (0..series.nodes.len()).map(place).collect();
             assert_eq!(nodes, series.nodes, "{} {} {:?}", series.case, series.tenant, series.labels);
         }

@@ -61,17 +61,16 @@ impl Ketama {
         Ok(ring)
     }
 
-    /// The endpoint of replica `n` of a series with `hash`, by its place in the list.
-    pub fn endpoint(&self, hash: u64, n: usize) -> Option<usize> {
+    /// The endpoint of replica `n` of a series in `section`, by its place in the list.
+    pub fn endpoint(&self, section: usize, n: usize) -> Option<usize> {
         if n >= self.replication_factor {
             return None;
         }
-        let section = self.section_at(hash);
         self.replicas.get(section * self.replication_factor + n).map(|endpoint| *endpoint as usize)
     }
 
-    /// [`section_at`], from the head of the part of the ring that `hash` is in.
-    fn section_at(&self, hash: u64) -> usize {
+    /// The section of a series with `hash`: [`section_at`], from the head of the part of the ring that `hash` is in.
+    pub fn section(&self, hash: u64) -> usize {
         let part = (hash >> (u64::BITS - self.heads.len().ilog2())) as usize;
         let head = self.heads[part] as usize;
         let ends_before = self.sections[head..].iter().take_while(|section| section.hash < hash).count();
@@ -152,7 +151,7 @@ mod tests {
             let near = ring.sections.iter().flat_map(|section| [section.hash - 1, section.hash, section.hash + 1]);
             let spread = (0..2000_u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             for hash in near.chain(spread).chain([0, u64::MAX]) {
-                assert_eq!(ring.section_at(hash), section_at(&ring.sections, hash), "{endpoints} {hash}");
+                assert_eq!(ring.section(hash), section_at(&ring.sections, hash), "{endpoints} {hash}");
             }
         }
     }

@@ -42,6 +42,10 @@ pub enum Placement {
     Ketama(Arc<Ketama>),
 }
 
+/// Where on a ring a series is: its hash, or the number of its section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot(u64);
+
 #[derive(Debug)]
 enum Ring {
     Fixed(Placement),
@@ -130,13 +134,21 @@ impl Ring {
 }
 
 impl Placement {
-    /// The receiver of replica `n` (from 0) of a series with `hash`, by its place in
+    /// Where on the ring a series with `hash` is.
+    pub fn spot(&self, hash: u64) -> Spot {
+        match self {
+            Self::Hashmod(_) => Spot(hash),
+            Self::Ketama(ring) => Spot(ring.section(hash) as u64),
+        }
+    }
+
+    /// The receiver of replica `n` (from 0) of a series at a spot of this ring, by its place in
     /// [`Placement::endpoints`]. Unavailable when the ring has too few receivers.
-    pub fn endpoint(&self, hash: u64, n: usize) -> Result<usize, Error> {
+    pub fn endpoint(&self, Spot(spot): Spot, n: usize) -> Result<usize, Error> {
         let found = match self {
             Self::Hashmod(endpoints) if n >= endpoints.len() => None,
-            Self::Hashmod(endpoints) => Some((hash.wrapping_add(n as u64) % endpoints.len() as u64) as usize),
-            Self::Ketama(ring) => ring.endpoint(hash, n),
+            Self::Hashmod(endpoints) => Some((spot.wrapping_add(n as u64) % endpoints.len() as u64) as usize),
+            Self::Ketama(ring) => ring.endpoint(spot as usize, n),
         };
         found.ok_or_else(|| {
             let message = format!("insufficient nodes; have {}, want {}", self.endpoints().len(), n + 1);
@@ -169,7 +181,7 @@ mod tests {
         let rings = rings(json, Algorithm::Hashmod, 1).unwrap();
         for (tenant, address) in [("a", "x:1"), ("team-b", "y:1"), ("b", "z:1")] {
             let placement = rings.placement(tenant).unwrap();
-            assert_eq!(placement.endpoints()[placement.endpoint(0, 0).unwrap()].address, address);
+            assert_eq!(placement.endpoints()[placement.endpoint(placement.spot(0), 0).unwrap()].address, address);
         }
     }
 
@@ -187,7 +199,8 @@ mod tests {
         let rings = rings(r#"[{"tenants": ["a"], "endpoints": ["x:1"]}]"#, Algorithm::Hashmod, 1).unwrap();
         let error = rings.placement("b").unwrap_err();
         assert_eq!(error.message(), "no matching hashring to handle tenant \"b\"");
-        let error = rings.placement("a").unwrap().endpoint(7, 1).unwrap_err();
+        let placement = rings.placement("a").unwrap();
+        let error = placement.endpoint(placement.spot(7), 1).unwrap_err();
         assert_eq!(error.message(), "insufficient nodes; have 1, want 2");
     }
 

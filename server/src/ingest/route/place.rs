@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::router::Routed;
-use crate::cluster::hashring::{Endpoint, Placement};
+use crate::cluster::hashring::{Endpoint, Placement, Spot};
 use crate::ingest::refusal::Refusal;
 
 /// A receiver, and the number from 0 of the replica that it gets.
@@ -60,8 +60,9 @@ impl<'r> Placer<'r> {
             placements.into_iter().map(|ring| TenantPlaces::new(ring, copies)).collect();
         for (id, series) in routed.series.iter().enumerate() {
             let tenant = &mut tenants[series.tenant];
+            let spot = tenant.placement.as_ref().map(|ring| ring.spot(series.hash));
             for replica in self.replicas.clone() {
-                let endpoint = tenant.endpoint(series.hash, replica)?;
+                let endpoint = tenant.endpoint(spot, replica)?;
                 let at = endpoint * copies + (replica - first) as usize;
                 let (group, body) = match tenant.bodies[at] {
                     Some(found) => found,
@@ -106,10 +107,10 @@ impl TenantPlaces {
     }
 
     /// Which endpoint of the ring gets a replica.
-    fn endpoint(&self, hash: u64, replica: u64) -> Result<usize, Refusal> {
-        let Some(ring) = &self.placement else { return Ok(0) };
+    fn endpoint(&self, spot: Option<Spot>, replica: u64) -> Result<usize, Refusal> {
+        let Some((ring, spot)) = self.placement.as_ref().zip(spot) else { return Ok(0) };
         // As with Thanos: it's the ring's fault, and the next one may have more receivers.
-        ring.endpoint(hash, replica as usize).map_err(|error| Refusal::internal(error.message()))
+        ring.endpoint(spot, replica as usize).map_err(|error| Refusal::internal(error.message()))
     }
 
     fn address<'a>(&'a self, endpoint: usize, local: &'a str) -> &'a str {
