@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use proto::prometheus_copy::TimeSeries;
 use support::authority::Authority;
 use support::{Uru, free_address, wait};
+use tempfile::TempDir;
 use write::{EXTERNAL, NOW, Samples, WriteRequest, body, float_series, post, recorded, samples, start, stored, write};
 
 /// Series of each request.
@@ -263,32 +264,52 @@ fn a_ring_without_receivers_refuses_its_tenants_and_no_others() {
     }
 }
 
+/// Two receivers with one worker each, of which each has a ring of the other alone.
+fn crossed(folders: &[TempDir; 2]) -> [Uru; 2] {
+    let addresses = [0, 1].map(|_| (free_address(), free_address()));
+    [0, 1].map(|at| {
+        let file = folders[at].path().join("rings.json");
+        set(&file, &[&addresses[1 - at].0]);
+        let (grpc, write) = &addresses[at];
+        let flags = [
+            format!("--grpc-address={grpc}"),
+            format!("--receive.local-endpoint={grpc}"),
+            format!("--remote-write.address={write}"),
+            format!("--receive.hashrings-file={}", file.display()),
+            "--receive.forward.async-workers=1".to_owned(),
+        ];
+        start(folders[at].path(), &flags.iter().map(String::as_str).collect::<Vec<_>>())
+    })
+}
+
+fn kept(uru: &Uru) -> usize {
+    samples(&stored(uru, "ring"), &EXTERNAL).values().map(|all| all.len()).sum()
+}
+
 /// They once sent it to each other until nobody had a worker left, and left each other alone for seconds.
 #[test]
 fn what_receivers_with_different_rings_would_send_to_each_other_is_kept() {
-    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
-    let addresses: Vec<(String, String)> = (0..2).map(|_| (free_address(), free_address())).collect();
-    let receivers: Vec<Uru> = (0..2)
-        .map(|at| {
-            let file = folders[at].path().join("rings.json");
-            set(&file, &[&addresses[1 - at].0]);
-            let (grpc, write) = &addresses[at];
-            let flags = [
-                format!("--grpc-address={grpc}"),
-                format!("--receive.local-endpoint={grpc}"),
-                format!("--remote-write.address={write}"),
-                format!("--receive.hashrings-file={}", file.display()),
-            ];
-            start(folders[at].path(), &flags.iter().map(String::as_str).collect::<Vec<_>>())
-        })
-        .collect();
+    let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let receivers = crossed(&folders);
     let statuses: Vec<u16> = (0..20).map(|round| write(&receivers[0], "", &request(0, round)).status).collect();
     assert_eq!(statuses, [200; 20]);
-    let found: Vec<usize> = receivers
-        .iter()
-        .map(|uru| samples(&stored(uru, "ring"), &EXTERNAL).values().map(|all| all.len()).sum())
-        .collect();
-    assert_eq!(found, [20 * SERIES, 0]);
+    assert_eq!(receivers.each_ref().map(kept), [20 * SERIES, 0]);
+}
+
+/// Each once held the worker that the other needed, until the forward timeout was over.
+#[test]
+fn receivers_with_different_rings_that_are_both_written_to_do_not_wait_for_each_other() {
+    let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let receivers = crossed(&folders);
+    let send = |sender: usize| -> Vec<u16> {
+        (0..20).map(|round| write(&receivers[sender % 2], "", &request(sender, round)).status).collect()
+    };
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let senders = [0, 1, 2, 3].map(|sender| scope.spawn(move || send(sender)));
+        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 80]);
+    assert_eq!(receivers.each_ref().map(kept), [40 * SERIES; 2]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub struct ForwardOptions {
     pub tls: Option<Arc<TlsClient>>,
     /// How requests are compressed.
     pub compression: Compression,
-    /// Requests to one receiver that are under way at once (`--receive.forward.async-workers`).
+    /// Requests to one receiver that are under way at once for each [`Hop`] (`--receive.forward.async-workers`).
     pub workers: usize,
     /// Longest pause after a receiver was away.
     pub pause_max: Duration,
@@ -77,8 +77,28 @@ pub struct Peers {
 
 struct Peer {
     channel: Counted<Channel>,
-    workers: Semaphore,
+    workers: Workers,
     away: Mutex<Away>,
+}
+
+/// Turns of requests to one receiver, apart for each hop: two receivers whose rings differ would wait for each
+/// other if what they forward again took turns of what the other waits for to be forwarded again.
+struct Workers {
+    first: Semaphore,
+    again: Semaphore,
+}
+
+impl Workers {
+    fn new(count: usize) -> Self {
+        Self { first: Semaphore::new(count), again: Semaphore::new(count) }
+    }
+
+    fn of(&self, hop: Hop) -> &Semaphore {
+        match hop {
+            Hop::First => &self.first,
+            Hop::Again => &self.again,
+        }
+    }
 }
 
 /// How often in a row a receiver was away, since when the last time, and until when it is left alone.
@@ -110,7 +130,7 @@ impl Peers {
             return Err(Refusal::unavailable(format!("backing off forward request for endpoint {address}")));
         }
         let framed = frame(message, self.options.compression);
-        let _turn = peer.workers.acquire().await.expect("the semaphore is never closed");
+        let _turn = peer.workers.of(hop).acquire().await.expect("the semaphore is never closed");
         match call(peer.channel.clone(), framed, (self.options.compression, hop)).await {
             Ok(()) => {
                 *peer.away.lock().unwrap_or_else(PoisonError::into_inner) = Away::default();
@@ -152,7 +172,7 @@ impl Peers {
         };
         let peer = Arc::new(Peer {
             channel: Counted::new(channel, self.calls.clone()),
-            workers: Semaphore::new(self.options.workers.max(1)),
+            workers: Workers::new(self.options.workers.max(1)),
             away: Mutex::default(),
         });
         peers.insert(address.to_owned(), Arc::clone(&peer));
