@@ -61,8 +61,10 @@ impl Leaf<'_> {
         self.replica.timestamps.get(self.at).copied()
     }
 
+    /// The value of the sample, lifted; a stale marker would be an ordinary NaN as part of a sum.
     fn value(&self) -> f64 {
-        self.replica.values[self.at] + self.lift
+        let value = self.replica.values[self.at];
+        if self.lift > 0.0 && !value.is_nan() { value + self.lift } else { value }
     }
 
     fn seek(&mut self, time: i64) {
@@ -173,6 +175,9 @@ impl Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::value::{STALE_NAN_BITS, is_stale_nan};
+
+    const STALE: f64 = f64::from_bits(STALE_NAN_BITS);
 
     /// The merge of replicas given as (timestamp, value) lists.
     fn merged(replicas: &[&[(i64, f64)]], adjust: Adjust) -> Vec<(i64, f64)> {
@@ -220,6 +225,17 @@ mod tests {
         let expected = [(10_000, 10.0), (20_000, 20.0), (30_000, 30.0), (50_100, 30.0), (60_100, 32.0)];
         assert_eq!(merged(&[&left, &right], Adjust::Counters), expected);
         assert_eq!(merged(&[&left, &right], Adjust::Nothing)[3], (50_100, 25.0));
+    }
+
+    #[test]
+    fn stale_markers_stay_what_they_are() {
+        let left = [(10_000, 10.0), (20_000, STALE), (30_000, 30.0)];
+        let right = [(10_100, 5.0), (20_100, 15.0), (50_100, 25.0), (60_100, STALE)];
+        for adjust in [Adjust::Nothing, Adjust::Counters] {
+            let result = merged(&[&left, &right], adjust);
+            let stale = result.iter().filter(|(_, value)| is_stale_nan(*value)).map(|(time, _)| *time);
+            assert_eq!(stale.collect::<Vec<_>>(), [20_000, 60_100], "{adjust:?}");
+        }
     }
 
     #[test]
