@@ -153,11 +153,12 @@ impl<'a, H: Borrow<FloatHistogram>> SeriesRates<'a, H> {
             increase.reduce_resolution(schema);
         }
         if base == first {
-            // Both were seen to be of one kind of schema.
-            let combined = increase.sub(self.at(first)).unwrap_or_default();
-            if combined.bounds_reconciled {
-                notes.add(Note::ReconciledBySubtraction);
-            }
+            subtract(&mut increase, self.at(first), notes);
+        } else if custom {
+            // In its place nothing is taken off, in the buckets of the one behind it.
+            let (schema, custom_values) = (self.at(base).schema, self.at(base).custom_values.clone());
+            let nothing = FloatHistogram { schema, custom_values, ..FloatHistogram::default() };
+            subtract(&mut increase, &nothing, notes);
         }
         if is_counter {
             self.make_up_for_resets(&mut increase, base, last, notes);
@@ -187,6 +188,14 @@ impl<'a, H: Borrow<FloatHistogram>> SeriesRates<'a, H> {
         if self.difference.is_counter() && !self.starts.is_empty() && (first + 1..=last).any(overlaps) {
             notes.add(Note::StartOverlap);
         }
+    }
+}
+
+/// Takes `other` off, which was seen to be of the same kind of schema.
+fn subtract(increase: &mut FloatHistogram, other: &FloatHistogram, notes: &mut Notes) {
+    let combined = increase.sub(other).unwrap_or_default();
+    if combined.bounds_reconciled {
+        notes.add(Note::ReconciledBySubtraction);
     }
 }
 
@@ -232,6 +241,7 @@ impl Sampled {
 mod tests {
     use super::*;
     use crate::model::Span;
+    use crate::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 
     fn histogram(counts: &[f64]) -> FloatHistogram {
         FloatHistogram {
@@ -256,6 +266,23 @@ mod tests {
         assert_eq!(increase.positive_buckets, [6.0 * 1.5, 2.0 * 1.5]);
         assert!(rates.over(0..1, RANGE, &mut notes).is_none());
         assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn behind_a_reset_the_buckets_are_those_that_follow_it_and_the_last_have_in_common() {
+        let custom = |bounds: &[f64], counts: &[f64]| FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            custom_values: bounds.into(),
+            ..histogram(counts)
+        };
+        let (narrow, wide) = (custom(&[1.0, 2.0], &[9.0, 9.0, 9.0]), custom(&[2.0], &[1.0, 2.0]));
+        let samples = [narrow, wide, custom(&[1.0, 2.0], &[2.0, 2.0, 2.0])];
+        let times = [5_000, 15_000, 25_000];
+        let mut notes = Notes::default();
+        let rates = SeriesRates::new(&times, &samples, &[], Difference::Increase);
+        let increase = rates.over(0..3, RANGE, &mut notes).unwrap();
+        assert_eq!((&increase.custom_values[..], &increase.positive_buckets[..]), (&[2.0][..], &[6.0, 3.0][..]));
+        assert_eq!(notes.iter().collect::<Vec<_>>(), [Note::ReconciledBySubtraction]);
     }
 
     #[test]
