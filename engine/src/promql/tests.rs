@@ -120,6 +120,38 @@ fn an_operation_behind_a_plus_tells_its_own_place() {
     }
 }
 
+#[test]
+fn a_function_behind_a_plus_tells_its_own_place() {
+    let engine = Engine::new(Options::default());
+    for (query, place) in [("sort(f)", "(1:1)"), ("+(sort(f))", "(1:3)"), ("1 + +sort(f)", "(1:6)")] {
+        let result = engine.range(query, HOUR, both_kinds(), &Context::default()).unwrap();
+        assert!(result.warnings.len() == 1 && result.warnings[0].ends_with(place), "{query}: {:?}", result.warnings);
+    }
+}
+
+#[test]
+fn areas_of_the_largest_numbers_are_finite() {
+    let engine = Engine::new(Options::default());
+    for (query, area) in
+        [("acosh(1.7e308 * f)", 710.419_984_073_788_1), ("asinh(-1.7e308 * f)", -710.419_984_073_788_1)]
+    {
+        let result = engine.instant(query, 60_000, both_kinds(), &Context::default()).unwrap();
+        let QueryValue::Vector(_, rows) = result.value else { panic!("an instant query gives a vector") };
+        assert_eq!(rows.floats(0).map(|(_, value)| value).collect::<Vec<_>>(), [area]);
+    }
+}
+
+#[test]
+fn infinite_factors_are_refused_in_prometheus_words() {
+    let engine = Engine::new(Options::default());
+    let refused =
+        |query| words(engine.instant(query, 60_000, both_kinds(), &Context::default()).map(drop).unwrap_err());
+    let text = "invalid smoothing factor. Expected: 0 < sf < 1, got: +Inf";
+    assert_eq!(refused("double_exponential_smoothing(f[5m], Inf, 0.5)"), text);
+    let text = "invalid trend factor. Expected: 0 < tf < 1, got: -Inf";
+    assert_eq!(refused("double_exponential_smoothing(f[5m], 0.5, -Inf)"), text);
+}
+
 fn words(failed: super::QueryError) -> String {
     failed.error.message().to_owned()
 }

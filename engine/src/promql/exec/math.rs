@@ -31,6 +31,22 @@ pub fn min(left: f64, right: f64) -> f64 {
     -max(-left, -right)
 }
 
+/// Where the area functions are logarithms: the next term is less than half of a last place.
+const AREA_LARGE: f64 = (1u64 << 28) as f64;
+
+/// The inverse hyperbolic sine, also of what can't be doubled.
+pub fn asinh(value: f64) -> f64 {
+    if value.abs() > AREA_LARGE {
+        return (value.abs().ln() + std::f64::consts::LN_2).copysign(value);
+    }
+    value.asinh()
+}
+
+/// The inverse hyperbolic cosine, also of what can't be doubled.
+pub fn acosh(value: f64) -> f64 {
+    if value > AREA_LARGE { value.ln() + std::f64::consts::LN_2 } else { value.acosh() }
+}
+
 /// A float as the integer that Go's conversion on amd64 gives.
 pub fn to_i64(value: f64) -> i64 {
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) { value as i64 } else { i64::MIN }

@@ -148,12 +148,12 @@ impl Builder<'_> {
                 let (argument, pinned) = self.range(expr)?;
                 finish(Operator::Samples(Box::new(argument)), pinned, false)
             }
+            Expr::Unary(unary) if unary.op == ast::UnaryOp::Plus => return self.node(&unary.expr),
             Expr::Unary(unary) => {
                 let inner = self.node(&unary.expr)?;
-                match (unary.op, inner.node.operator) {
-                    (ast::UnaryOp::Plus, operator) => finish(operator, inner.invariant, inner.wrap),
-                    (ast::UnaryOp::Minus, Operator::Number(value)) => finish(Operator::Number(-value), true, false),
-                    (ast::UnaryOp::Minus, operator) => {
+                match inner.node.operator {
+                    Operator::Number(value) => finish(Operator::Number(-value), true, false),
+                    operator => {
                         let inner_node = Node { operator, ..inner.node };
                         finish(Operator::Negate(Box::new(inner_node)), inner.invariant, inner.wrap)
                     }

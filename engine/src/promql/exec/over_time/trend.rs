@@ -84,12 +84,20 @@ pub fn double_exponential_smoothing(input: &RangeInput<'_>, out: &mut RowOut<'_>
 pub fn check_factors(smoothing: f64, trend: f64) -> Result<(), Error> {
     let inside = |factor: f64| !(factor <= 0.0 || factor >= 1.0);
     if !inside(smoothing) {
-        return Err(Error::invalid(format!("invalid smoothing factor. Expected: 0 < sf < 1, got: {smoothing:.6}")));
+        return Err(Error::invalid(format!(
+            "invalid smoothing factor. Expected: 0 < sf < 1, got: {}",
+            fixed(smoothing)
+        )));
     }
     if !inside(trend) {
-        return Err(Error::invalid(format!("invalid trend factor. Expected: 0 < tf < 1, got: {trend:.6}")));
+        return Err(Error::invalid(format!("invalid trend factor. Expected: 0 < tf < 1, got: {}", fixed(trend))));
     }
     Ok(())
+}
+
+/// A number with six digits behind the point.
+fn fixed(value: f64) -> String {
+    if value.is_infinite() { if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned() } else { format!("{value:.6}") }
 }
 
 fn smooth(window: &[f64], smoothing: f64, trend: f64) -> f64 {
