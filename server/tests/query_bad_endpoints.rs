@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use proto::thanos::{SeriesResponse, series_response};
+use proto::thanos::{QueryRangeResponse, SeriesResponse, query_range_response, series_response};
 use serde_json::Value;
 use support::Uru;
 use support::endpoint::{Answers, Endpoint, Step, framed, series_frame};
@@ -256,6 +256,36 @@ fn an_endpoint_that_sends_without_end_is_stopped_at_a_limit_of_memory() {
         endless.wait_for_the_end_of_calls();
         assert!(uru.metric("process_resident_memory_bytes").unwrap() < 1e9);
     }
+}
+
+#[test]
+fn warnings_that_are_too_many_are_left_out_and_series_are_not() {
+    let warning = |number: usize| {
+        let text = format!("{number:01$}", 100_000);
+        Step::Send(SeriesResponse { result: Some(series_response::Result::Warning(text)) })
+    };
+    let loud = endpoint("loud", (0..40).map(warning).chain([up("a")]).collect());
+    let uru = querier(&[&loud], &[]);
+    let (status, answer) = query(&uru, "");
+    assert_eq!(status, 200, "{answer}");
+    let (instances, warnings) = found(&answer);
+    assert_eq!(instances, ["a"]);
+    assert_eq!(warnings.len(), 11, "ten are a million bytes");
+    assert!(warnings.iter().any(|text| text.ends_with("warnings beyond 1048576 bytes are left out")), "{warnings:?}");
+}
+
+#[test]
+fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
+    let text = "x".repeat(1 << 20);
+    let warned = QueryRangeResponse { result: Some(query_range_response::Result::Warnings(text)) };
+    let answers = Answers::store(&[("store", "loud")], Vec::new()).with_ranges(vec![warned; 40]);
+    let loud = Endpoint::start(answers);
+    let uru = querier(&[&loud], &["--query.mode=distributed", "--query.memory-limit=32MiB"]);
+    let path = format!("/api/v1/query_range?query=sum(up)&start={NOW}&end={NOW}&step=1&partial_response=0");
+    let (status, answer) = ask(&uru, &path);
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{:.200}", answer["error"]);
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.ends_with("the answer is larger than 33554432 bytes (query.memory-limit)"), "{said}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl DistributedSource {
         let scope = &self.inner.scope;
         let mut client =
             QueryClient::new(peer.channel.clone()).max_decoding_message_size(self.inner.proxy.frame_bytes_max());
-        let (mut series, mut warnings) = (Vec::new(), Vec::new());
+        let (mut series, mut warnings, mut held) = (Vec::new(), Vec::new(), 0);
         let range = QueryRangeRequest {
             query: text.to_owned(),
             start_time_seconds: self.steps.start,
@@ -175,6 +175,7 @@ impl DistributedSource {
         if self.steps.step > 0 {
             let mut stream = client.query_range(with_tenant(range, &scope.tenant)).await?.into_inner();
             while let Some(message) = stream.message().await? {
+                self.inner.proxy.hold(&mut held, &message)?;
                 match message.result {
                     Some(query_range_response::Result::Timeseries(one)) => series.push(one),
                     Some(query_range_response::Result::TimeseriesBatch(batch)) => series.extend(batch.series),
@@ -196,6 +197,7 @@ impl DistributedSource {
         };
         let mut stream = client.query(with_tenant(instant, &scope.tenant)).await?.into_inner();
         while let Some(message) = stream.message().await? {
+            self.inner.proxy.hold(&mut held, &message)?;
             match message.result {
                 Some(query_response::Result::Timeseries(one)) => series.push(one),
                 Some(query_response::Result::TimeseriesBatch(batch)) => series.extend(batch.series),

@@ -167,11 +167,7 @@ where
             let mut stream = answer.await?;
             let (mut messages, mut held) = (Vec::new(), 0);
             while let Some(message) = stream.message().await? {
-                held += message.encoded_len() as u64;
-                if held > proxy.bytes_max {
-                    let text = format!("the answer is larger than {} bytes (query.memory-limit)", proxy.bytes_max);
-                    return Err(Status::resource_exhausted(text));
-                }
+                proxy.hold(&mut held, &message)?;
                 messages.push(message);
             }
             Ok(messages)

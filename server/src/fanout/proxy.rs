@@ -128,6 +128,17 @@ impl Proxy {
         Ok((Feed::Sorted(series.into_iter(), Some(held)), warnings))
     }
 
+    /// Adds `message` to what one endpoint has sent, `held` bytes; more than all of them together may hold is
+    /// refused.
+    pub fn hold(&self, held: &mut u64, message: &impl prost::Message) -> Result<(), Status> {
+        *held += message.encoded_len() as u64;
+        if *held > self.bytes_max {
+            let text = format!("the answer is larger than {} bytes (query.memory-limit)", self.bytes_max);
+            return Err(Status::resource_exhausted(text));
+        }
+        Ok(())
+    }
+
     /// Most bytes of one message: what gRPC in Go allows, or less where less may be held. Room for a
     /// message is made before it comes, on its sender's word alone.
     pub fn frame_bytes_max(&self) -> usize {

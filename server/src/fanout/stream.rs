@@ -89,7 +89,12 @@ pub struct SeriesStream {
     hashed: Vec<u8>,
     /// Counted when the endpoint ends without a frame; taken by its first.
     if_empty: Option<Counter>,
+    /// Bytes of warnings that may still come; none when there were too many.
+    warning_bytes_left: Option<usize>,
 }
+
+/// Most bytes of warnings of one call.
+const WARNING_BYTES_MAX: usize = 1 << 20;
 
 /// What ends a stream before its end.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +154,7 @@ impl SeriesStream {
             shard: None,
             hashed: Vec::new(),
             if_empty: None,
+            warning_bytes_left: Some(WARNING_BYTES_MAX),
         })
     }
 
@@ -195,10 +201,20 @@ impl SeriesStream {
                 });
                 return Ok(None);
             };
-            if let Some(warning) = self.read(&frame)? {
+            if let Some(warning) = self.read(&frame)?.and_then(|warning| self.admit(warning)) {
                 return Ok(Some(Item::Warning(warning)));
             }
         }
+    }
+
+    /// `warning`, while there is room for it; in place of the first that is too much it is said that it and
+    /// all behind it are left out.
+    fn admit(&mut self, warning: String) -> Option<String> {
+        self.warning_bytes_left = self.warning_bytes_left?.checked_sub(warning.len());
+        Some(self.warning_bytes_left.map_or_else(
+            || format!("endpoint {}: warnings beyond {WARNING_BYTES_MAX} bytes are left out", self.address),
+            |_| warning,
+        ))
     }
 
     /// Takes the series of `frame`; gives its warning, if it is one.

@@ -14,12 +14,15 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use prost::Message;
 use proto::thanos::info::info_server::{Info, InfoServer};
-use proto::thanos::info::{ExemplarsInfo, InfoRequest, InfoResponse, MetricMetadataInfo, RulesInfo, StatusInfo};
+use proto::thanos::info::{
+    ExemplarsInfo, InfoRequest, InfoResponse, MetricMetadataInfo, QueryApiInfo, RulesInfo, StatusInfo,
+};
 use proto::thanos::info::{StoreInfo, TargetsInfo};
 use proto::thanos::{
-    ExemplarsRequest, ExemplarsResponse, MetricMetadataRequest, MetricMetadataResponse, RulesRequest, RulesResponse,
-    SeriesRequest, SeriesResponse, TargetsRequest, TargetsResponse, TsdbStatisticsRequest, TsdbStatisticsResponse,
-    ZLabelSet, exemplars_server, metadata_server, rules_server, series_response, status_server, targets_server,
+    ExemplarsRequest, ExemplarsResponse, MetricMetadataRequest, MetricMetadataResponse, QueryRangeRequest,
+    QueryRangeResponse, QueryRequest, QueryResponse, RulesRequest, RulesResponse, SeriesRequest, SeriesResponse,
+    TargetsRequest, TargetsResponse, TsdbStatisticsRequest, TsdbStatisticsResponse, ZLabelSet, exemplars_server,
+    metadata_server, query_server, rules_server, series_response, status_server, targets_server,
 };
 use server::edge::serve::{ServeOptions, serve};
 use server::edge::{self, Listeners, Runtime, ShutdownTrigger};
@@ -66,6 +69,8 @@ pub struct Answers {
     pub exemplars: Vec<ExemplarsResponse>,
     /// Cardinalities.
     pub statistics: Vec<TsdbStatisticsResponse>,
+    /// Range queries.
+    pub ranges: Vec<QueryRangeResponse>,
 }
 
 impl Answers {
@@ -85,6 +90,13 @@ impl Answers {
             ..InfoResponse::default()
         };
         Self { info, series, ..Self::default() }
+    }
+
+    /// The same endpoint, which says that it evaluates queries and answers those over ranges with these
+    /// messages.
+    pub fn with_ranges(mut self, ranges: Vec<QueryRangeResponse>) -> Self {
+        self.info.query = Some(QueryApiInfo {});
+        Self { ranges, ..self }
     }
 
     /// The same endpoint, which says that it serves the APIs beside series too.
@@ -187,6 +199,7 @@ impl Endpoint {
                 .add_service(metadata_server::MetadataServer::new(service.clone()))
                 .add_service(exemplars_server::ExemplarsServer::new(service.clone()))
                 .add_service(status_server::StatusServer::new(service.clone()))
+                .add_service(query_server::QueryServer::new(service.clone()))
                 .add_service(service)
                 .prepare();
             let options = ServeOptions { tls: None, connection_age_max: Duration::ZERO, grace: Duration::ZERO };
@@ -415,5 +428,22 @@ impl status_server::Status for Service {
     ) -> Result<tonic::Response<Self::TSDBStatisticsStream>, Status> {
         self.seen.state.lock().unwrap().asked.statistics.push(request.into_inner());
         recorded(&self.answers.statistics)
+    }
+}
+
+#[tonic::async_trait]
+impl query_server::Query for Service {
+    type QueryStream = Recorded<QueryResponse>;
+    type QueryRangeStream = Recorded<QueryRangeResponse>;
+
+    async fn query(&self, _: tonic::Request<QueryRequest>) -> Result<tonic::Response<Self::QueryStream>, Status> {
+        recorded(&[])
+    }
+
+    async fn query_range(
+        &self,
+        _: tonic::Request<QueryRangeRequest>,
+    ) -> Result<tonic::Response<Self::QueryRangeStream>, Status> {
+        recorded(&self.answers.ranges)
     }
 }
