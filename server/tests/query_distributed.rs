@@ -109,6 +109,20 @@ fn infos_of_endpoints_are_infos_of_the_answer() {
 }
 
 #[test]
+fn warnings_of_endpoints_tell_no_place_in_a_query_that_nobody_has_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a")], 5);
+    let time = START / 1000 + 3600;
+    let query = "1%20%2B%20sum(quantile_over_time(2,up[10m]))";
+    for (mode, place) in [("local", " (1:28)"), ("distributed", "")] {
+        let (_, body) = querier(&[&store], mode).get(&format!("/api/v1/query?query={query}&time={time}"));
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let said = format!("PromQL warning: quantile value should be between 0 and 1, got 2{place}");
+        assert_eq!(answer["warnings"], serde_json::json!([said]), "{mode}: {body}");
+    }
+}
+
+#[test]
 fn a_query_that_cannot_be_evaluated_fails_whoever_evaluates_it() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path(), &[("cluster", "a")], 5);
