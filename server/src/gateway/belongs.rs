@@ -2,6 +2,7 @@
 //! another block would give series the samples of others where chunks happen to lie at the same places.
 
 use engine::bucket::BlockObject;
+use engine::bucket::name::segment_name;
 use engine::index::column::Reader;
 use engine::index::{BlockIndex, ChunkColumns};
 use engine::model::{Error, ErrorKind, TimeRange};
@@ -37,9 +38,11 @@ pub(super) fn check(block: &SyncedBlock, index: &Reader) -> Result<(), Error> {
     }
     for chunk in &chunks.metas {
         let (segment, offset) = (chunk.chunk_ref.segment(), chunk.chunk_ref.offset());
-        let len = block.files.len_of(BlockObject::Segment(segment)).unwrap_or(0);
+        let name = segment_name(segment);
+        let missing = || Error::new(ErrorKind::Corrupt, format!("chunks/{name} is not there"));
+        let len = block.files.len_of(BlockObject::Segment(segment)).ok_or_else(missing)?;
         if u64::from(offset) >= len {
-            let place = format!("byte {offset} of chunks/{:06}, which has {len}", segment + 1);
+            let place = format!("byte {offset} of chunks/{name}, which has {len}");
             return Err(foreign(format!("its first series has a chunk at {place}")));
         }
     }

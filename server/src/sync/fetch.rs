@@ -26,6 +26,10 @@ const READ_BATCH: usize = 64;
 /// Threads that read metas of a bucket that is a folder.
 const READING_THREADS_MAX: usize = 8;
 
+/// Most segments of a block that are missing in a row: whatever a file is called, room is made for all that
+/// may lie before it.
+const MISSING_SEGMENTS_MAX: usize = 1000;
+
 /// A block's objects as a listing shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockFiles {
@@ -38,12 +42,17 @@ pub struct BlockFiles {
 }
 
 impl BlockFiles {
-    /// Lengths of the segment files, in their order; a file that is missing is 0 bytes long.
+    /// Lengths of the segment files, in their order; a file that is missing is 0 bytes long. Files behind a
+    /// longer row of missing ones than [`MISSING_SEGMENTS_MAX`] are none of the block.
     pub fn segments(&self) -> Vec<u64> {
         let mut lengths = Vec::new();
         for (object, len) in &self.objects {
             if let BlockObject::Segment(at) = object {
-                lengths.resize(*at as usize, 0);
+                let at = *at as usize;
+                if at > lengths.len() + MISSING_SEGMENTS_MAX {
+                    break;
+                }
+                lengths.resize(at, 0);
                 lengths.push(*len);
             }
         }
@@ -440,6 +449,15 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
+
+    #[test]
+    fn a_segment_far_behind_all_others_is_none_of_the_block() {
+        let mut files = BlockFiles::default();
+        for (segment, len) in [(0, 10), (2, 30), (u32::MAX - 1, 50)] {
+            files.objects.insert(BlockObject::Segment(segment), len);
+        }
+        assert_eq!(files.segments(), [10, 0, 30]);
+    }
 
     #[tokio::test]
     async fn a_meta_that_changed_is_read_again_and_counted_though_its_copy_is_as_long() {
