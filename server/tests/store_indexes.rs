@@ -118,6 +118,26 @@ fn an_index_header_is_kept_while_its_index_cannot_be_read() {
 }
 
 #[test]
+fn an_index_that_came_damaged_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (50, START));
+    let fake = FakeS3::start(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    // The bit that flips is one of the series, which no index-header holds.
+    fake.set_for("/index", Fault::Flipped);
+    let data = data_dir(&folder.path().join("data"));
+    let uru = Uru::start("store", &[&remote, "--store.index=header", &data]);
+    assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0));
+    let ask = || run(async { series(&uru.connect().await, everything()).await.unwrap() });
+    let (found, warnings) = ask();
+    assert!(found.is_empty() && warnings.len() == 1 && warnings[0].contains(": index: "), "{warnings:?}");
+    fake.set(Fault::Nothing);
+    let (found, warnings) = ask();
+    assert!(found.len() == 50 && warnings.is_empty(), "{} series, {warnings:?}", found.len());
+}
+
+#[test]
 fn a_new_block_answers_before_and_after_its_column_index_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));

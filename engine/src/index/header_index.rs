@@ -15,7 +15,7 @@ use super::tsdb::{Series, Source, SymbolRef};
 use super::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels, header};
 use crate::codec::Corrupt;
 use crate::codec::StringList;
-use crate::model::{Error, MatchKind, Matcher, SeriesRef, TimeRange};
+use crate::model::{Error, ErrorKind, MatchKind, Matcher, SeriesRef, TimeRange};
 use crate::postings::{Ordinals, Union};
 
 /// The index of a block: its header (`H`) and its index file (`I`). Ordinals are the references of
@@ -38,7 +38,17 @@ impl<H: Source, I: Source> HeaderIndex<H, I> {
 
     fn series(&self, ordinal: u32, series: &mut Series) -> Result<(), Error> {
         let parts = (self.header.toc(), self.header.symbols(), self.header.version());
-        read_series(&self.index, parts, SeriesRef(u64::from(ordinal)), series)
+        self.renewing(|| read_series(&self.index, parts, SeriesRef(u64::from(ordinal)), series))
+    }
+
+    /// What `read` gives; once more where it finds damage, which kept bytes may have come with.
+    fn renewing<T>(&self, mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let is_damage = |error: &Error| error.kind() == ErrorKind::Corrupt;
+        let outcome = match read() {
+            Err(error) if is_damage(&error) && self.index.renew() => read(),
+            outcome => outcome,
+        };
+        outcome.map_err(|error| if is_damage(&error) { error.within("index") } else { error })
     }
 
     /// Calls `visit` with each of `ordinals`.
@@ -52,15 +62,17 @@ impl<H: Source, I: Source> HeaderIndex<H, I> {
     }
 
     fn list(&self, range: PostingsRange) -> Result<Vec<u32>, Error> {
-        let mut refs = Vec::new();
-        postings::read(&self.index, range.start, &mut refs)?;
-        match refs.last() {
-            Some(last) if *last >= self.end() => {
-                let reason = format!("reference {last} lies behind the last series");
-                Err(Corrupt::new("postings list", range.start, reason).into())
+        self.renewing(|| {
+            let mut refs = Vec::new();
+            postings::read(&self.index, range.start, &mut refs)?;
+            match refs.last() {
+                Some(last) if *last >= self.end() => {
+                    let reason = format!("reference {last} lies behind the last series");
+                    Err(Corrupt::new("postings list", range.start, reason).into())
+                }
+                _ => Ok(refs),
             }
-            _ => Ok(refs),
-        }
+        })
     }
 
     /// One past the greatest reference that a series can have.

@@ -120,6 +120,14 @@ impl<S: tsdb::Source> tsdb::Source for Pages<S> {
         }
         Ok(())
     }
+
+    fn renew(&self) -> bool {
+        let renewed = self.source.renew();
+        if renewed {
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        renewed
+    }
 }
 
 #[cfg(test)]

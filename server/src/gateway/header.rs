@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use engine::bucket::{BlockObject, ObjectName};
@@ -53,7 +53,8 @@ impl Headers {
             Some(bucket) => IndexSource::File(FileSource::open(&bucket.join(name.to_string()))?),
             None => {
                 let mover = self.mover.get_or_init(Mover::start).clone();
-                IndexSource::Object(Box::new(IndexObject { ranges: self.ranges.clone(), name, len, mover }))
+                let renewed = Mutex::new(Wanted::Last);
+                IndexSource::Object(Box::new(IndexObject { ranges: self.ranges.clone(), name, len, mover, renewed }))
             }
         };
         let metrics = self.metrics.clone();
@@ -63,7 +64,12 @@ impl Headers {
             let header = match kept(&index, (id, &path)) {
                 Some(header) => header,
                 None => {
-                    write(&index, &folder, &path)?;
+                    match write(&index, &folder, &path) {
+                        Err(error) if error.kind() == ErrorKind::Corrupt && index.renew() => {
+                            write(&index, &folder, &path)?;
+                        }
+                        written => written?,
+                    }
                     metrics.header_downloads.observe(started.elapsed().as_secs_f64());
                     header::Reader::open(FileSource::open(&path)?)?
                 }
@@ -130,6 +136,8 @@ struct IndexObject {
     name: ObjectName,
     len: u64,
     mover: Mover,
+    /// Which pages are read: any, or those that came since some were damaged.
+    renewed: Mutex<Wanted>,
 }
 
 impl Source for IndexSource {
@@ -155,13 +163,19 @@ impl Source for IndexSource {
             Self::Object(index) => {
                 let (ranges, name, len) = (index.ranges.clone(), index.name, index.len);
                 let range = offset..offset + out.len();
-                let read =
-                    index.mover.wait_for(async move { ranges.read(name, len, (range, Wanted::Last)).await })??;
+                let wanted = *index.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+                let read = index.mover.wait_for(async move { ranges.read(name, len, (range, wanted)).await })??;
                 PagesRead::add(read.downloaded_bytes, read.downloads, begin.elapsed());
                 out.copy_from_slice(&read.bytes);
                 Ok(())
             }
         }
+    }
+
+    fn renew(&self) -> bool {
+        let Self::Object(index) = self else { return false };
+        *index.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Wanted::After(index.ranges.moment());
+        true
     }
 }
 

@@ -29,6 +29,11 @@ pub trait Source {
 
     /// Fills `out` with the bytes from `offset` on; the caller has checked that there are so many.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error>;
+
+    /// Lets go of bytes that are kept, as some are damaged; whether what is read next may differ.
+    fn renew(&self) -> bool {
+        false
+    }
 }
 
 impl<T: AsRef<[u8]> + ?Sized> Source for T {

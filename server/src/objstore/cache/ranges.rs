@@ -46,6 +46,11 @@ impl Ranges {
         Self { cache, requests_max, ..self }
     }
 
+    /// Now, for [`Wanted::After`].
+    pub fn moment(&self) -> u64 {
+        self.cache.as_ref().map_or(0, |cache| cache.moment())
+    }
+
     /// Waits until what is kept is on disk. Not to be called where futures are run.
     pub fn close(&self) {
         if let Some(cache) = &self.cache {
