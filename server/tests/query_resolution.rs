@@ -38,6 +38,29 @@ fn selectors_look_back_as_far_as_samples_of_the_resolution_are_apart() {
     assert_eq!(series_found(&both, "&max_source_resolution=1h"), 1);
 }
 
+#[test]
+fn functions_over_two_samples_read_data_of_which_two_lie_in_a_window() {
+    let Some(blocks) = shared("golden/thanos/long") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    for block in &blocks_in(&blocks) {
+        copy_block(block, &bucket, &[("cluster", "c1")]);
+    }
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    let data_dir = |name: &str| format!("--data-dir={}", folder.path().join(name).display());
+    let both = Uru::start("all-in-one", &[&objstore, &data_dir("both")]);
+    let endpoint = format!("--endpoint={}", both.grpc);
+    for uru in [&both, &Uru::start("query", &[&endpoint])] {
+        let count = |query: &str| {
+            let path = format!("/api/v1/query?query={query}&time={BETWEEN_SAMPLES}&max_source_resolution=1h");
+            let answer: Value = serde_json::from_str(&uru.get(&path).1).unwrap();
+            answer["data"]["result"].as_array().unwrap().len()
+        };
+        assert_eq!(count("delta(process_bytes_00[50m])"), 1);
+        assert_eq!(count("delta(process_bytes_00[9m])"), 0);
+    }
+}
+
 /// Series that an instant query finds between two samples.
 fn series_found(uru: &Uru, params: &str) -> usize {
     let (status, body) = uru.get(&format!("/api/v1/query?query=process_bytes_00&time={BETWEEN_SAMPLES}{params}"));

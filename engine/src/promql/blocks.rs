@@ -62,8 +62,8 @@ pub struct BlockSource {
     plans: Mutex<HashMap<PlanKey, Arc<Plan>>>,
 }
 
-/// What a plan depends on: matchers as text, time range, function, whether labels are left out.
-type PlanKey = (String, TimeRange, String, bool);
+/// What a plan depends on: matchers as text, time range, function, resolution, whether labels are left out.
+type PlanKey = (String, TimeRange, String, Resolution, bool);
 
 impl Default for Scope {
     /// Raw data, no replicas, no cores.
@@ -91,19 +91,21 @@ impl BlockSource {
     fn plan(&self, request: &SelectRequest<'_>) -> Result<Arc<Plan>, Error> {
         let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
         let hints = request.hints;
-        let key = (matchers.join(","), request.range, hints.function.clone(), hints.projection.is_some());
+        let resolution = hints.max_resolution(self.scope.max_resolution);
+        let is_projected = hints.projection.is_some();
+        let key = (matchers.join(","), request.range, hints.function.clone(), resolution, is_projected);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let plan = Arc::new(self.find(request)?);
+        let plan = Arc::new(self.find(request, resolution)?);
         plans.insert(key, Arc::clone(&plan));
         Ok(plan)
     }
 
-    fn find(&self, request: &SelectRequest<'_>) -> Result<Plan, Error> {
+    fn find(&self, request: &SelectRequest<'_>, max_resolution: Resolution) -> Result<Plan, Error> {
         let wanted = Request {
-            max_resolution: self.scope.max_resolution,
+            max_resolution,
             aggregates: Reading::of_function(&request.hints.function).aggregates(),
             without_labels: self.scope.replica_labels.clone(),
             shard: self.scope.shard.clone(),

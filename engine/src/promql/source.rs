@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::batch::SampleBatch;
 use crate::io::{self, BlockIo};
 use crate::model::matcher::Matcher;
-use crate::model::{Error, ErrorKind, Labels, TimeRange};
+use crate::model::{Error, ErrorKind, Labels, Resolution, TimeRange};
 
 /// What a selector asks of its source.
 #[derive(Clone, Debug)]
@@ -72,6 +72,20 @@ pub struct Hints {
     pub projection: Option<Vec<String>>,
     /// Whether only count and sum of native histograms are looked at.
     pub histogram_stats: bool,
+}
+
+impl Hints {
+    /// The coarsest resolution up to `wanted` that will do: functions over two samples need two of them in a
+    /// window.
+    pub fn max_resolution(&self, wanted: Resolution) -> Resolution {
+        const TWO_SAMPLES: [&str; 9] =
+            ["rate", "increase", "delta", "irate", "idelta", "deriv", "predict_linear", "xrate", "xincrease"];
+        if self.range_ms > 0 && TWO_SAMPLES.contains(&self.function.as_str()) {
+            wanted.min(Resolution(self.range_ms / 2))
+        } else {
+            wanted
+        }
+    }
 }
 
 /// A share of the series: part `index` of `count`, all parts in label order.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use engine::batch::SampleBatch;
 use engine::chunk::xor;
-use engine::model::{Budget, Error, Reservation};
+use engine::model::{Budget, Error, Reservation, Resolution};
 use engine::promql::assemble::{Assembler, Merging, Reading};
 use engine::promql::floats::{FloatDecoder, follow_each_other};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
@@ -160,7 +160,7 @@ impl RemoteSource {
         let hints = request.hints;
         let aggregates = Reading::of_function(&hints.function).aggregates();
         let request_rest = SeriesRequest {
-            max_resolution_window: max_resolution(self.scope.max_resolution_ms, hints),
+            max_resolution_window: hints.max_resolution(Resolution(self.scope.max_resolution_ms)).0,
             aggregates: aggregates.iter().map(aggregate_number).collect(),
             step: hints.step_ms,
             range: hints.range_ms,
@@ -179,17 +179,6 @@ fn decoded_bytes(series: &RemoteSeries) -> u64 {
     let parts = series.chunks.iter().flat_map(|chunk| chunk.parts.iter().flatten());
     let samples: usize = parts.map(|(_, data)| xor::count(data).unwrap_or(0)).sum();
     samples as u64 * SAMPLE_BYTES
-}
-
-/// The coarsest resolution that will do: functions over two samples need two of them in a window.
-fn max_resolution(wanted: i64, hints: &Hints) -> i64 {
-    const TWO_SAMPLES: [&str; 9] =
-        ["rate", "increase", "delta", "irate", "idelta", "deriv", "predict_linear", "xrate", "xincrease"];
-    if hints.range_ms > 0 && TWO_SAMPLES.contains(&hints.function.as_str()) {
-        wanted.min(hints.range_ms / 2)
-    } else {
-        wanted
-    }
 }
 
 fn query_hints(hints: &Hints) -> QueryHints {
