@@ -16,7 +16,7 @@ pub struct FloatDecoder {
 
 impl FloatDecoder {
     /// Decodes `chunks` and hands `series` to `sink`: the labels of each, and the number of chunks up to its
-    /// last. `batch` is empty, and so it is afterwards. Corrupt when a chunk is.
+    /// last. `batch` is empty, and so it is afterwards. Corrupt when a chunk is, which tells the series.
     pub fn hand_on(
         &mut self,
         chunks: &[&[u8]],
@@ -24,8 +24,14 @@ impl FloatDecoder {
         batch: &mut SampleBatch,
         sink: &mut BatchSink<'_>,
     ) -> Result<(), Error> {
-        xor::decode_batch(chunks, &mut self.decoded)
-            .map_err(|(_, corrupt)| Error::new(ErrorKind::Corrupt, corrupt.to_string()))?;
+        if let Err((at, corrupt)) = xor::decode_batch(chunks, &mut self.decoded) {
+            let error = Error::new(ErrorKind::Corrupt, corrupt.to_string());
+            let broken = series.into_iter().find(|(_, end)| at < *end);
+            return Err(match broken {
+                Some((labels, _)) => error.within(format_args!("series {labels}")),
+                None => error,
+            });
+        }
         for (labels, chunks) in series {
             let end = chunks.checked_sub(1).map_or(0, |last| self.decoded.range(last).end);
             batch.finish_floats(labels, end);

@@ -124,7 +124,8 @@ impl Batches<'_> {
             }
             for (series, _) in run {
                 let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
-                assembler.append(Arc::clone(&series.labels), &sets, batch)?;
+                let appended = assembler.append(Arc::clone(&series.labels), &sets, batch);
+                appended.map_err(|error| error.within(format_args!("series {}", series.labels)))?;
             }
             counting(batch)?;
             batch.clear();
