@@ -141,17 +141,6 @@ fn areas_of_the_largest_numbers_are_finite() {
     }
 }
 
-#[test]
-fn infinite_factors_are_refused_in_prometheus_words() {
-    let engine = Engine::new(Options::default());
-    let refused =
-        |query| words(engine.instant(query, 60_000, both_kinds(), &Context::default()).map(drop).unwrap_err());
-    let text = "invalid smoothing factor. Expected: 0 < sf < 1, got: +Inf";
-    assert_eq!(refused("double_exponential_smoothing(f[5m], Inf, 0.5)"), text);
-    let text = "invalid trend factor. Expected: 0 < tf < 1, got: -Inf";
-    assert_eq!(refused("double_exponential_smoothing(f[5m], 0.5, -Inf)"), text);
-}
-
 fn words(failed: super::QueryError) -> String {
     failed.error.message().to_owned()
 }

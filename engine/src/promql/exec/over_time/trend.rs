@@ -113,3 +113,17 @@ fn smooth(window: &[f64], smoothing: f64, trend: f64) -> f64 {
     }
     now
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_that_are_refused_are_written_as_by_go() {
+        let said = |smoothing, trend| check_factors(smoothing, trend).unwrap_err().message().to_owned();
+        assert_eq!(said(f64::INFINITY, 0.5), "invalid smoothing factor. Expected: 0 < sf < 1, got: +Inf");
+        assert_eq!(said(0.5, f64::NEG_INFINITY), "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
+        assert_eq!(said(1.5, 0.5), "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.500000");
+        assert!(check_factors(0.5, f64::NAN).is_ok());
+    }
+}
