@@ -58,6 +58,7 @@ impl<'r> Placer<'r> {
         let (first, copies) = (self.replicas.start, self.replicas.clone().count());
         let mut tenants: Vec<TenantPlaces> =
             placements.into_iter().map(|ring| TenantPlaces::new(ring, copies)).collect();
+        let tenant_count = tenants.len();
         for (id, series) in routed.series.iter().enumerate() {
             let tenant = &mut tenants[series.tenant];
             let spot = tenant.placement.as_ref().map(|ring| ring.spot(series.hash));
@@ -69,8 +70,8 @@ impl<'r> Placer<'r> {
                     None => {
                         let address = tenant.address(endpoint, self.local).to_owned();
                         let opened = self.open(Destination { address, replica }, series.tenant);
-                        // Of a ring each receiver gets about as much as the others.
-                        let share = routed.bytes.len() * copies / tenant.bodies.len();
+                        // As much as it gets when tenants send alike, of which each receiver of a ring gets the same.
+                        let share = routed.bytes.len() * copies / (tenant.bodies.len() * tenant_count);
                         self.groups[opened.0].1.bodies[opened.1].1.reserve(share + share / 8);
                         *tenant.bodies[at].insert(opened)
                     }
