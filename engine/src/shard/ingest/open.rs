@@ -54,7 +54,7 @@ impl Ingest {
             let options = &options;
             let read = |folder: &'_ PathBuf| {
                 let folder = folder.clone();
-                scope.spawn(move || replay_heads(&folder, options))
+                scope.spawn(move || replay_heads(&folder, options).map_err(|error| with_way_out(error, &folder)))
             };
             let threads: Vec<_> = folders.iter().map(read).collect();
             let panicked = || Err(Error::new(ErrorKind::Bug, "a replay panicked"));
@@ -174,22 +174,35 @@ fn lock(own: &Path) -> Result<File, Error> {
     }
 }
 
-/// The folders of the partitions below `wal`, made when there are none; gives their number.
+/// The folders of the partitions below `wal`, made where they are missing: as many as there were, though somebody
+/// may have moved some away, else `shards`. Gives their number.
 fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
     let failed = |error: std::io::Error| Error::file(wal, error);
     std::fs::create_dir_all(wal).map_err(failed)?;
     let mut count = 0;
-    while wal.join(format!("{count:03}")).is_dir() {
-        count += 1;
+    for entry in std::fs::read_dir(wal).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name.to_str().filter(|name| name.len() == 3).and_then(|name| name.parse::<usize>().ok());
+        count = number.map_or(count, |number| count.max(number + 1));
     }
-    if count == 0 {
-        for partition in 0..shards {
-            std::fs::create_dir(wal.join(format!("{partition:03}"))).map_err(failed)?;
-        }
-        std::fs::File::open(wal).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        count = shards;
+    count = if count == 0 { shards } else { count };
+    let missing = (0..count).map(|partition| wal.join(format!("{partition:03}"))).filter(|folder| !folder.is_dir());
+    for folder in missing {
+        std::fs::create_dir(folder).map_err(failed)?;
     }
+    std::fs::File::open(wal).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(count)
+}
+
+/// What to do about a log that can't be replayed.
+fn with_way_out(error: Error, folder: &Path) -> Error {
+    match error.kind() {
+        ErrorKind::Corrupt => {
+            let way_out = format!("to start without what this log holds, move the folder {} away", folder.display());
+            Error::new(ErrorKind::Corrupt, format!("{}; {way_out}", error.message()))
+        }
+        _ => error,
+    }
 }
 
 /// Replays the log in `folder`.

@@ -2,6 +2,7 @@
 //! the heads held, and queries don't see where samples are.
 
 mod full;
+mod large;
 mod late;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,30 @@
+//! What is too large or gone: refused or told, while everything else goes on.
+
+use super::*;
+
+#[test]
+fn a_log_that_is_damaged_is_named_with_a_way_out_which_leaves_the_others() {
+    let folder = Folder::new();
+    let wal = folder.0.join(OWN_FOLDER).join("wal");
+    let open = || Ingest::open(&pool(2), folder.options());
+    let ingest = open().unwrap();
+    for round in 0..3 {
+        block_on(ingest.append(&tenant(), batch(40, STEP * round), WriteLimits::default())).unwrap();
+    }
+    drop(ingest);
+    let path = segment_path(&wal.join("000"), 0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = open().err().unwrap();
+    let way_out = format!("move the folder {} away", wal.join("000").display());
+    assert!(error.kind() == ErrorKind::Corrupt && error.message().contains(&way_out), "{error}");
+    std::fs::rename(wal.join("000"), folder.0.join("damaged")).unwrap();
+    let ingest = open().unwrap();
+    assert_eq!(ingest.partitions(), 2);
+    assert!((1..40).contains(&ingest.stats(&tenant()).unwrap().series));
+    assert!(
+        block_on(ingest.append(&tenant(), batch(40, STEP * 3), WriteLimits::default())).unwrap().rejected.is_empty()
+    );
+    assert_eq!(ingest.stats(&tenant()).unwrap().series, 40);
+}
