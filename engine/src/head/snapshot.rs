@@ -14,10 +14,13 @@ use crate::chunk::{Encoding, xor};
 use crate::codec::{Corrupt, EncodedLabels};
 use crate::model::FloatColumns;
 use crate::wal::Recorder;
-use crate::wal::record::{ChunkKind, ChunkRecord, HeadState, MetadataRecord};
+use crate::wal::record::{ChunkKind, ChunkRecord, ExemplarRecord, HeadState, MetadataRecord};
 
-/// Series of one part.
+/// Series of one part, at most.
 const PART_SERIES: u32 = 512;
+
+/// Bytes of labels and chunks after which a part ends, and most bytes of exemplars or metadata of one record.
+const PART_BYTES: usize = 16 << 20;
 
 impl Head {
     /// Records the series from number `from` on, a part of them, as the tenant numbered `tenant`; with
@@ -30,11 +33,11 @@ impl Head {
                 .metadata()
                 .map(|(name, said)| MetadataRecord { kind: said.kind as u8, name, help: &said.help, unit: &said.unit })
                 .collect();
-            recorder.metadata(tenant, &rows);
+            let bytes = |row: &MetadataRecord<'_>| row.name.len() + row.help.len() + row.unit.len();
+            parts(&rows, bytes).for_each(|rows| recorder.metadata(tenant, rows));
         }
         let len = self.metas.len() as u32;
-        let end = len.min(from + PART_SERIES);
-        self.snapshot_series(tenant, from..end, recorder);
+        let end = self.snapshot_series(tenant, from..len.min(from + PART_SERIES), recorder);
         if end < len {
             return Some(end);
         }
@@ -42,14 +45,21 @@ impl Head {
         let number = |series: u32| self.numbers[series as usize];
         let rows: Vec<_> =
             self.exemplars.iter().map(|(series, time, value, labels)| (number(series), time, value, labels)).collect();
-        recorder.exemplars(tenant, &rows);
+        let bytes = |row: &ExemplarRecord<'_>| size_of::<ExemplarRecord<'_>>() + row.3.0.len();
+        parts(&rows, bytes).for_each(|rows| recorder.exemplars(tenant, rows));
         None
     }
 
-    fn snapshot_series(&self, tenant: u32, ids: std::ops::Range<u32>, recorder: &mut Recorder) {
+    /// Records the series numbered `ids`, as many as a part has room for. Gives the number to go on from.
+    fn snapshot_series(&self, tenant: u32, ids: std::ops::Range<u32>, recorder: &mut Recorder) -> u32 {
         let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(ids.len()));
         let mut chunks: Vec<(u32, ChunkKind, i64, Closed)> = Vec::new();
+        let mut chunk_bytes = 0;
         for id in ids.clone() {
+            if text.len() + chunk_bytes > PART_BYTES {
+                break;
+            }
+            let first = chunks.len();
             for (name, value) in self.pairs_of(id) {
                 EncodedLabels::push(self.symbols.get(name), self.symbols.get(value), &mut text);
             }
@@ -62,11 +72,11 @@ impl Head {
             line.open_chunk().into_iter().for_each(|chunk| put(ChunkKind::Growing(line.tail.to_state()), chunk));
             let late = meta.out_of_order.iter().flat_map(|late| late.chunks());
             late.for_each(|chunk| put(ChunkKind::Late, chunk));
+            chunk_bytes += chunks[first..].iter().map(|(.., chunk)| chunk.data.len()).sum::<usize>();
         }
-        let series = ids.zip(&ends).map(|(id, end)| {
-            let at = id as usize;
-            let start = if (at as u32).is_multiple_of(PART_SERIES) { 0 } else { ends[at % PART_SERIES as usize - 1] };
-            (self.numbers[at], EncodedLabels(&text[start..*end]))
+        let series = ends.iter().enumerate().map(|(at, end)| {
+            let start = at.checked_sub(1).map_or(0, |before| ends[before]);
+            (self.numbers[ids.start as usize + at], EncodedLabels(&text[start..*end]))
         });
         recorder.series(tenant, series);
         let chunks = chunks.iter().map(|(series, kind, next_at, chunk)| ChunkRecord {
@@ -79,7 +89,24 @@ impl Head {
             data: &chunk.data,
         });
         recorder.chunks(tenant, chunks);
+        ids.start + ends.len() as u32
     }
+}
+
+/// `rows` in parts of at most [`PART_BYTES`] each, unless one row is longer.
+fn parts<T>(mut rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut left = PART_BYTES;
+        let fitting = rows.iter().take_while(|row| {
+            let room = left.checked_sub(bytes(row));
+            left = room.unwrap_or(0);
+            room.is_some()
+        });
+        let len = fitting.count().max(1).min(rows.len());
+        let (part, rest) = rows.split_at(len);
+        rows = rest;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 impl Replay {
@@ -151,5 +178,62 @@ impl Head {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AppendLimits, HeadStats, Metadata, MetricKind, Options, StartTimes, WriteBatch};
+    use super::*;
+    use crate::wal::{Record, records};
+
+    #[test]
+    fn parts_are_bounded_by_bytes_and_tell_everything() {
+        let options = Options {
+            block_range_ms: 7_200_000,
+            out_of_order_window_ms: 0,
+            out_of_order_cap_max: 32,
+            exemplars_max: 0,
+            start_times: StartTimes::Dropped,
+        };
+        let (mut head, mut log) = (Head::new(options, i64::MIN), Recorder::default());
+        // One long value that all series have, as nobody has to send it more than once at a time.
+        let long = "v".repeat(1 << 20);
+        for series in 0..50u32 {
+            let mut batch = WriteBatch::new();
+            let name = format!("m{series}");
+            batch.push_series([("__name__", name.as_str()), ("long", long.as_str())]);
+            batch.push_sample(1000, 1.0);
+            batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: &long, unit: "" });
+            let limits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
+            head.append((&batch, &[0]), limits, (1, &mut log));
+            log.take();
+        }
+        let (mut from, mut series, mut families, mut record_bytes_max) = (Some(0), 0, 0, 0usize);
+        let (mut replay, mut parts) = (Replay::new(Head::new(options, i64::MIN)), 0);
+        while let Some(start) = from {
+            let mut recorder = Recorder::default();
+            from = head.snapshot_part(1, start, &mut recorder);
+            parts += 1;
+            for record in records(recorder.bytes(), 0) {
+                match record.unwrap() {
+                    Record::Series(_, rows) => {
+                        series += rows.len();
+                        record_bytes_max = record_bytes_max.max(rows.iter().map(|row| row.1.0.len()).sum());
+                        replay.series(&rows);
+                    }
+                    Record::Metadata(_, rows) => {
+                        families += rows.len();
+                        record_bytes_max = record_bytes_max.max(rows.iter().map(|row| row.help.len()).sum());
+                    }
+                    Record::Chunks(_, rows) => replay.chunks(&rows).unwrap(),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!((series, families, parts), (50, 50, 4));
+        assert!(record_bytes_max <= PART_BYTES + (2 << 20), "{record_bytes_max}");
+        let HeadStats { series, chunks, .. } = *replay.finish().stats();
+        assert_eq!((series, chunks), (50, 50));
     }
 }

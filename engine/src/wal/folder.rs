@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{self, End, HEADER, Tail};
 use super::record::{Record, records};
+use crate::codec::Cursor;
 use crate::io::replace;
 use crate::model::{Error, ErrorKind};
 
 /// What the name of a snapshot ends in.
 const SNAPSHOT_SUFFIX: &str = ".snapshot";
+
+/// Bytes of records of a snapshot that go into one frame, unless one record has more.
+const SNAPSHOT_FRAME_BYTES: usize = 64 << 20;
 
 /// The files of a log, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,11 +135,12 @@ pub fn write_snapshot(
         let mut encoder = frame::Encoder::default();
         loop {
             match next() {
-                Ok(Some(records)) if records.is_empty() => {}
                 Ok(Some(records)) => {
-                    let frame = encoder.frame(&[records]);
-                    file.write_all(frame)?;
-                    written += frame.len() as u64;
+                    for part in parts(&records, SNAPSHOT_FRAME_BYTES) {
+                        let frame = encoder.frame(&[part]);
+                        file.write_all(frame)?;
+                        written += frame.len() as u64;
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(error) => {
@@ -153,6 +158,32 @@ pub fn write_snapshot(
     }
     remove_before(folder, number)?;
     Ok(written)
+}
+
+/// `bytes`, which a recorder has made, in parts of whole records: each of at most `bytes_max`, unless it is one
+/// record that is longer.
+fn parts(mut bytes: &[u8], bytes_max: usize) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let mut cursor = Cursor::new("WAL record", bytes, 0);
+        let mut end = 0;
+        while let Some(next) = skip(&mut cursor) {
+            if end > 0 && next > bytes_max {
+                break;
+            }
+            end = next;
+        }
+        let (part, rest) = bytes.split_at(end);
+        bytes = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// Where the next record ends.
+fn skip(cursor: &mut Cursor<'_>) -> Option<usize> {
+    cursor.u8().ok()?;
+    let len = cursor.count().ok()?;
+    cursor.bytes(len).ok()?;
+    Some(cursor.offset() as usize)
 }
 
 /// Removes the segments and snapshots before `number`, oldest first.
@@ -282,5 +313,22 @@ pub(super) mod tests {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(folder.read().unwrap_err().message().contains("00000001.snapshot"));
+    }
+
+    #[test]
+    fn records_are_parted_where_one_ends() {
+        let mut recorder = Recorder::default();
+        let lens: Vec<usize> = [10, 20, 500, 3, 3]
+            .map(|len| {
+                let before = recorder.bytes().len();
+                recorder.tenant(1, &"t".repeat(len));
+                recorder.bytes().len() - before
+            })
+            .to_vec();
+        let bytes = recorder.take();
+        let found: Vec<usize> = parts(&bytes, 100).map(<[u8]>::len).collect();
+        assert_eq!(found, [lens[0] + lens[1], lens[2], lens[3] + lens[4]]);
+        assert_eq!(parts(&bytes, 1 << 20).collect::<Vec<_>>(), [&bytes[..]]);
+        assert_eq!(parts(&[], 100).count(), 0);
     }
 }
