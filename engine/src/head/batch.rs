@@ -60,6 +60,23 @@ const SPARE_MAX: usize = 8;
 /// Most bytes of a body, or of the columns of series, that is kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
+/// Most bytes that a series takes in records besides its labels, an exemplar or what is said of a metric besides
+/// text, and a record that begins as floats and histograms alternate.
+const ROW_BYTES_MAX: usize = 64;
+
+/// Most bytes that a float takes in a record.
+const FLOAT_BYTES_MAX: usize = 5 + 10 + 8;
+
+/// Most bytes that a histogram takes in records besides spans and buckets, with a zero before it.
+const HISTOGRAM_BYTES_MAX: usize = 256;
+
+/// Most bytes that a span takes in a record, and a bucket or bound.
+const SPAN_BYTES_MAX: usize = 20;
+const BUCKET_BYTES_MAX: usize = 10;
+
+/// Bytes of a body from which on the labels in it are told from what else it holds.
+const BODY_BYTES_LARGE: usize = 32 << 20;
+
 impl<T> Spare<T> {
     const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
@@ -362,6 +379,32 @@ impl WriteBatch {
     /// Number of exemplars.
     pub fn exemplars_len(&self) -> usize {
         self.exemplars.len()
+    }
+
+    /// Bytes that its records come to at most.
+    pub fn record_bytes_max(&self) -> usize {
+        let series = &self.columns.series;
+        let labels = match &self.body {
+            Some(Body(body)) if body.len() > BODY_BYTES_LARGE => {
+                series.iter().map(|row| row.labels.len as usize).sum::<usize>()
+            }
+            Some(Body(body)) => body.len(),
+            None => 0,
+        };
+        let rows = series.len() + self.exemplars.len() + self.metadata.len() + self.families.len();
+        let zeros = if self.starts.is_empty() { 0 } else { self.samples_len() };
+        let histograms = self.histograms.iter().map(|row| {
+            let (spans, buckets) = row.value.lens();
+            HISTOGRAM_BYTES_MAX + spans * SPAN_BYTES_MAX + buckets * BUCKET_BYTES_MAX
+        });
+        // The name of a metric of which something is said stands with that once more.
+        let names = if self.metadata.is_empty() { 0 } else { labels + self.text.len() };
+        labels
+            + self.text.len()
+            + names
+            + rows * ROW_BYTES_MAX
+            + (self.samples_len() + zeros) * FLOAT_BYTES_MAX
+            + histograms.sum::<usize>()
     }
 
     /// Whether nothing was pushed.

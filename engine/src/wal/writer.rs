@@ -29,6 +29,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of records that one frame takes before others have to wait.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
+/// Most bytes of records of one commit: a frame that others wait for no longer takes one more.
+pub const COMMIT_BYTES_MAX: usize = frame::RAW_BYTES_MAX - GROUP_BYTES_MAX;
+
 /// How often a relaxed log is made durable.
 const RELAXED_SYNC: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,17 @@ const ROOM_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else 
 
 /// Bytes that a segment takes before the next one is tried again, when that could not be begun.
 const OVERTIME_BYTES: u64 = 1 << 20;
+
+/// Ends the process when a panic passes: what a head or log is then, nobody knows; replay does.
+pub struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
 
 /// Called when a commit is durable, or will never be.
 pub type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -119,6 +133,7 @@ impl Writer {
         shared.segment.store(place.segment, Ordering::Relaxed);
         let own = Arc::clone(&shared);
         let body = move || {
+            let _guard = EndOnPanic;
             let mut io = match open() {
                 Ok(io) => io,
                 Err(error) => return drop(ready.send(Err(error))),
@@ -143,8 +158,8 @@ impl Writer {
         Ok(Self { messages: Some(messages), thread: Some(thread), shared })
     }
 
-    /// Appends `records`, which may be none; `done` is called after all that was committed before is
-    /// durable and this is too.
+    /// Appends `records`, which may be none and are at most [`COMMIT_BYTES_MAX`]; `done` is called after all that
+    /// was committed before is durable and this is too.
     pub fn commit(&self, records: Vec<u8>, done: Done) {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.send(Message::Commit(records, done));
@@ -200,7 +215,7 @@ impl Writer {
     fn send(&self, message: Message) {
         let messages = self.messages.as_ref().expect("the channel is open as long as the writer lives");
         if let Err(unsent) = messages.send(message) {
-            // The thread has ended, which it does by a panic alone; that ends the process elsewhere.
+            // The thread has ended: its disk failed before there was room for the first segment.
             unsent.0.refuse(broken("its thread has ended"));
         }
         self.wake();

@@ -286,3 +286,28 @@ fn a_request_cut_or_changed_anywhere_never_panics() {
         }
     }
 }
+
+#[test]
+fn references_that_stand_for_too_much_are_an_error_however_few_bytes_they_take() {
+    let request = |series: usize| {
+        let one = write_v2::TimeSeries { labels_refs: vec![1, 2], ..write_v2::TimeSeries::default() };
+        let symbols = vec![String::new(), "a".into(), "v".repeat(1 << 20)];
+        write_v2::Request { symbols, timeseries: vec![one; series] }.encode_to_vec()
+    };
+    struct Count(usize);
+    impl<'a> Sink<'a> for Count {
+        fn series(&mut self, _: &LabelPairs<'a>) {
+            self.0 += 1;
+        }
+        fn sample(&mut self, _: Sample) {}
+        fn histogram(&mut self, _: Histogram) {}
+        fn exemplar(&mut self, _: &LabelPairs<'a>, _: Exemplar) {}
+        fn metadata(&mut self, _: Metadata<'a>) {}
+    }
+    let mut count = Count(0);
+    scan_v2(&request(127), &mut count).unwrap();
+    assert_eq!(count.0, 127);
+    let error = scan_v2(&request(1000), &mut count).unwrap_err();
+    assert!(error.reason.contains("128 MiB"), "{error}");
+    assert_eq!(count.0, 254);
+}

@@ -8,10 +8,13 @@ use super::{Exemplar, Malformed, Metadata, Sink, Unresolved, v1};
 /// References of one series or exemplar, at most: names and values of 10^6 labels.
 pub const REFS_MAX: usize = 2_000_000;
 
+/// Bytes that all references of a request may stand for: a few bytes can name one long symbol many times.
+pub const REFERRED_BYTES_MAX: usize = 128 << 20;
+
 /// Reads an `io.prometheus.write.v2.Request` into `sink`.
 pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
     let symbols = symbols(request)?;
-    let mut room = Room { symbols: &symbols, refs: Vec::new(), labels: Vec::new() };
+    let mut room = Room { symbols: &symbols, refs: Vec::new(), labels: Vec::new(), referred_bytes: 0 };
     let mut fields = Cursor::new(request);
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
@@ -27,6 +30,8 @@ struct Room<'a, 's> {
     symbols: &'s [&'a [u8]],
     refs: Vec<u32>,
     labels: Vec<(&'a [u8], &'a [u8])>,
+    /// What the references so far stand for.
+    referred_bytes: usize,
 }
 
 /// All symbols: they may follow the series that refer to them.
@@ -55,6 +60,7 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
         sink.unresolved(Unresolved::Series);
         return Ok(());
     }
+    room.count_labels(&fields)?;
     sink.series(&room.labels);
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
@@ -62,7 +68,11 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
             (2, BYTES) => sink.sample(v1::sample(fields.message()?)?),
             (3, BYTES) => sink.histogram(Histogram::read(fields.message()?)?),
             (4, BYTES) => exemplar(fields.message()?, room, sink)?,
-            (5, BYTES) => sink.metadata(metadata(fields.message()?, room.symbols)?),
+            (5, BYTES) => {
+                let said = metadata(fields.message()?, room.symbols)?;
+                room.count(said.help.len() + said.unit.len(), &fields)?;
+                sink.metadata(said);
+            }
             _ => fields.skip(tag)?,
         }
     }
@@ -99,6 +109,19 @@ impl<'a> Room<'a, '_> {
         self.labels.extend(pairs.iter().map_while(|[name, value]| Some((symbol(name)?, symbol(value)?))));
         rest.is_empty() && self.labels.len() == pairs.len()
     }
+
+    /// Counts what the labels take where they are told.
+    fn count_labels(&mut self, at: &Cursor<'_>) -> Result<(), Malformed> {
+        self.count(self.labels.iter().map(|(name, value)| name.len() + value.len()).sum(), at)
+    }
+
+    fn count(&mut self, bytes: usize, at: &Cursor<'_>) -> Result<(), Malformed> {
+        self.referred_bytes += bytes;
+        match self.referred_bytes <= REFERRED_BYTES_MAX {
+            true => Ok(()),
+            false => Err(at.malformed("references stand for more than 128 MiB: send fewer series at once")),
+        }
+    }
 }
 
 fn exemplar<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
@@ -112,10 +135,12 @@ fn exemplar<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl
             _ => fields.skip(tag)?,
         }
     }
-    match room.resolve() {
-        true => sink.exemplar(&room.labels, found),
-        false => sink.unresolved(Unresolved::Exemplar),
+    if !room.resolve() {
+        sink.unresolved(Unresolved::Exemplar);
+        return Ok(());
     }
+    room.count_labels(&fields)?;
+    sink.exemplar(&room.labels, found);
     Ok(())
 }
 

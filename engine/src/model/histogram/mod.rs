@@ -132,6 +132,20 @@ impl HistogramValue {
         })
     }
 
+    /// How many spans it has, and how many buckets and bounds.
+    pub fn lens(&self) -> (usize, usize) {
+        match self {
+            Self::Integer(found) => (
+                found.positive_spans.len() + found.negative_spans.len(),
+                found.positive_buckets.len() + found.negative_buckets.len() + found.custom_values.len(),
+            ),
+            Self::Float(found) => (
+                found.positive_spans.len() + found.negative_spans.len(),
+                found.positive_buckets.len() + found.negative_buckets.len() + found.custom_values.len(),
+            ),
+        }
+    }
+
     /// Whether both are of one kind and hold the same data, floats compared bit by bit; what they say
     /// of resets is not compared.
     pub fn same_data(&self, other: &Self) -> bool {

@@ -450,6 +450,7 @@ impl Ingest {
         batch: WriteBatch,
         limits: WriteLimits,
     ) -> Result<WriteReport, Error> {
+        partition::check_size(&batch)?;
         let tenant = self.tenant(tenant)?;
         let _counted = Appending::begin(&tenant);
         let limits = self.append_limits((&tenant, &batch), limits);

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Tenant;
 use crate::head::{AppendLimits, Head, Options, WriteBatch, WriteReport};
 use crate::model::{Error, ErrorKind};
+use crate::wal::writer::{COMMIT_BYTES_MAX, EndOnPanic};
 use crate::wal::{Cut, Recorder, Writer};
 
 /// The partition that keeps what is said of metric families, which are of no one series.
@@ -28,15 +29,17 @@ pub(super) struct OwnedHead {
     pub(super) head: Head,
 }
 
-/// Ends the process when a panic passes: what a head or log is then, nobody knows; replay does.
-struct EndOnPanic;
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
+/// Refuses a batch whose records a log can't take, before anything of it is appended.
+pub(super) fn check_size(batch: &WriteBatch) -> Result<(), Error> {
+    let bytes = batch.record_bytes_max();
+    if bytes <= COMMIT_BYTES_MAX {
+        return Ok(());
     }
+    let (series, samples) = (batch.series_len(), batch.samples_len() + batch.histograms_len());
+    Err(Error::invalid(format!(
+        "{series} series with {samples} samples may take {bytes} bytes of the WAL, of {COMMIT_BYTES_MAX} that a \
+         request may take: send fewer at once"
+    )))
 }
 
 impl Partition {

@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn a_batch_that_no_log_could_take_is_refused_as_a_whole_and_others_are_taken() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    let mut large = WriteBatch::new();
+    large.push_series([("__name__", "metric"), ("series", "large")]);
+    (0..11_000_000).for_each(|time| large.push_sample(time, 1.0));
+    let append = |batch| block_on(ingest.append(&tenant(), batch, WriteLimits::default()));
+    let error = append(large).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("send fewer at once"), "{error}");
+    assert_eq!(append(batch(10, STEP)).unwrap().series_created, 10);
+    assert_eq!(ingest.stats(&tenant()).unwrap().series, 10);
+}
+
+#[test]
 fn a_log_that_is_damaged_is_named_with_a_way_out_which_leaves_the_others() {
     let folder = Folder::new();
     let wal = folder.0.join(OWN_FOLDER).join("wal");
