@@ -9,9 +9,9 @@
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi64, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castsi128_si256,
     _mm256_castsi256_pd, _mm256_cmpgt_epi64, _mm256_inserti128_si256, _mm256_loadu_si256, _mm256_movemask_pd,
-    _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64, _mm256_srlv_epi64,
-    _mm256_storeu_si256, _mm256_sub_epi64, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    _mm256_or_si256, _mm256_set_epi64x, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64, _mm256_srlv_epi64, _mm256_storeu_si256, _mm256_sub_epi64,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use super::lanes::{self, Fields, GROUP, Group, Lane, STEPS};
@@ -239,31 +239,47 @@ struct Rows {
 }
 
 impl Rows {
-    /// Stores the rows to the columns of each lane, from its sample number `done` on. With `whole`
-    /// every lane has room for all steps.
+    /// Stores the rows to the columns of each lane, from its sample number `done` on. With `whole` there are
+    /// sixteen lanes, and each has room for all steps.
     #[target_feature(enable = "avx2")]
     fn store(&self, group: &[Lane], done: usize, whole: bool, batch: &mut Batch) {
         for (vector, lanes) in group.chunks(LANES).enumerate() {
-            let times = transpose(&self.times[vector]);
-            let values = transpose(&self.values[vector]);
-            for (at, lane) in lanes.iter().enumerate() {
-                let room = lane.left.saturating_sub(done).min(STEPS);
-                let start = lane.start + done;
-                if whole {
-                    let time_slots = &mut batch.times[start..start + STEPS];
-                    // SAFETY: `time_slots` holds eight numbers of 64 bits.
-                    unsafe { store_column(time_slots.as_mut_ptr().cast(), [times[0][at], times[1][at]]) };
-                    let value_slots = &mut batch.values[start..start + STEPS];
-                    // SAFETY: as above, for `value_slots`.
-                    unsafe { store_column(value_slots.as_mut_ptr().cast(), [values[0][at], values[1][at]]) };
-                } else if room > 0 {
-                    let rows = self.times[vector].iter().zip(&self.values[vector]);
-                    let slots = batch.times[start..start + room].iter_mut().zip(&mut batch.values[start..start + room]);
-                    for ((time, value), (time_row, value_row)) in slots.zip(rows) {
-                        *time = time_row[at] as i64;
-                        *value = f64::from_bits(value_row[at]);
-                    }
-                }
+            match lanes.first_chunk() {
+                Some(lanes) if whole => self.store_whole(vector, lanes, done, batch),
+                _ => self.store_part(vector, lanes, done, batch),
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn store_whole(&self, vector: usize, lanes: &[Lane; LANES], done: usize, batch: &mut Batch) {
+        let [first, last] = transpose(&self.times[vector]);
+        for (lane, times) in lanes.iter().zip(first.into_iter().zip(last)) {
+            let slots = &mut batch.times[lane.start + done..][..STEPS];
+            // SAFETY: `slots` holds eight numbers of 64 bits.
+            unsafe { store_column(slots.as_mut_ptr().cast(), times) };
+        }
+        let [first, last] = transpose(&self.values[vector]);
+        for (lane, values) in lanes.iter().zip(first.into_iter().zip(last)) {
+            let slots = &mut batch.values[lane.start + done..][..STEPS];
+            // SAFETY: as above.
+            unsafe { store_column(slots.as_mut_ptr().cast(), values) };
+        }
+    }
+
+    fn store_part(&self, vector: usize, lanes: &[Lane], done: usize, batch: &mut Batch) {
+        for (at, lane) in lanes.iter().enumerate() {
+            let room = lane.left.saturating_sub(done).min(STEPS);
+            if room == 0 {
+                continue;
+            }
+            let start = lane.start + done;
+            let rows = self.times[vector].iter().zip(&self.values[vector]);
+            let slots = batch.times[start..start + room].iter_mut().zip(&mut batch.values[start..start + room]);
+            for ((time, value), (time_row, value_row)) in slots.zip(rows) {
+                *time = time_row[at] as i64;
+                *value = f64::from_bits(value_row[at]);
             }
         }
     }
@@ -275,7 +291,7 @@ impl Rows {
 /// There is room for them at `slots`.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn store_column(slots: *mut u64, [first, second]: [__m256i; 2]) {
+unsafe fn store_column(slots: *mut u64, (first, second): (__m256i, __m256i)) {
     // SAFETY: the caller promises room for eight numbers, of which these are the first four.
     unsafe { _mm256_storeu_si256(slots.cast(), first) };
     // SAFETY: as above, these are the last four.
@@ -286,17 +302,17 @@ unsafe fn store_column(slots: *mut u64, [first, second]: [__m256i; 2]) {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose(rows: &[[u64; LANES]; STEPS]) -> [[__m256i; LANES]; 2] {
+    // Halves of two rows are put beside each other by loads, which leaves two shuffles for two lanes.
+    let quarter = |first: usize, lane: usize| {
+        // SAFETY: two lanes of a row are 16 readable bytes.
+        let pair = |at: usize| unsafe { _mm_loadu_si128(rows[first + at][lane..lane + 2].as_ptr().cast()) };
+        let even = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(pair(0)), pair(2));
+        let odd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(pair(1)), pair(3));
+        (_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd))
+    };
     let half = |first: usize| {
-        // SAFETY: a row is 32 readable bytes.
-        let row = |at: usize| unsafe { _mm256_loadu_si256(rows[first + at].as_ptr().cast()) };
-        let (even_low, odd_low) = (_mm256_unpacklo_epi64(row(0), row(1)), _mm256_unpackhi_epi64(row(0), row(1)));
-        let (even_high, odd_high) = (_mm256_unpacklo_epi64(row(2), row(3)), _mm256_unpackhi_epi64(row(2), row(3)));
-        [
-            _mm256_permute2x128_si256::<0x20>(even_low, even_high),
-            _mm256_permute2x128_si256::<0x20>(odd_low, odd_high),
-            _mm256_permute2x128_si256::<0x31>(even_low, even_high),
-            _mm256_permute2x128_si256::<0x31>(odd_low, odd_high),
-        ]
+        let ((lane_0, lane_1), (lane_2, lane_3)) = (quarter(first, 0), quarter(first, 2));
+        [lane_0, lane_1, lane_2, lane_3]
     };
     [half(0), half(LANES)]
 }
