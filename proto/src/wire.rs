@@ -159,6 +159,26 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Bytes of the longest varint.
+pub(crate) const VARINT_LEN_MAX: usize = 10;
+
+/// The varint of `value` and its length, without a loop.
+#[inline]
+pub(crate) fn varint(value: u64) -> ([u8; VARINT_LEN_MAX], usize) {
+    let len = varint_len(value);
+    // Groups of seven bits, a byte each; those beyond eight bytes follow.
+    let bits = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
+    let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x0fff_c000_0fff_c000) << 2;
+    let bits = bits & 0x007f_007f_007f_007f | (bits & 0x3f80_3f80_3f80_3f80) << 1;
+    let more = |at: usize| u64::from(len > at) << 7;
+    let continued = 0x8080_8080_8080_8080 & !(u64::MAX << (8 * (len - 1).min(7)));
+    let mut bytes = [0; VARINT_LEN_MAX];
+    bytes[..8].copy_from_slice(&(bits | continued | more(8) << 56).to_le_bytes());
+    bytes[8] = (value >> 56 & 0x7f | more(9)) as u8;
+    bytes[9] = (value >> 63) as u8;
+    (bytes, len)
+}
+
 /// Bytes that [`put_varint`] appends.
 #[inline]
 pub fn varint_len(value: u64) -> usize {
@@ -204,10 +224,12 @@ mod tests {
     #[test]
     fn varints_of_every_length_come_back() {
         for shift in 0..64 {
-            for value in [1u64 << shift, u64::MAX >> shift] {
+            for value in [0, 1u64 << shift, u64::MAX >> shift, 0xb5a5_93c3_e7d1_8f2b >> shift] {
                 let mut bytes = Vec::new();
                 put_varint(&mut bytes, value);
                 assert_eq!(bytes.len(), varint_len(value));
+                let (at_once, len) = varint(value);
+                assert_eq!(at_once[..len], bytes, "{value:#x}");
                 assert_eq!(split_varint(&bytes), Some((value, &[][..])));
             }
         }

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh64::xxh64;
 
 use super::GRPC_PREFIX_LEN;
-use crate::wire::{put_varint, varint_len};
+use crate::wire::{VARINT_LEN_MAX, put_varint, varint, varint_len};
 use crate::write::put_label;
 
 /// Bytes of a batch's key and of its length, which is written with leading zero groups so that it
@@ -17,6 +17,7 @@ const SERIES_KEY: u8 = 0x0a;
 const WARNING_KEY: u8 = 0x12;
 const HINTS_KEY: u8 = 0x1a;
 const BATCH_KEY: u8 = 0x22;
+const HASH_KEY: u8 = 0x18;
 
 /// Encoding of a chunk's data as the wire numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl<'a> ChunkSet<'a> {
     }
 
     fn parts(&self) -> impl Iterator<Item = (AggrPart, ChunkRef<'a>)> + '_ {
-        AggrPart::ALL.into_iter().zip(self.parts).filter_map(|(part, chunk)| Some((part, chunk?)))
+        AggrPart::ALL.into_iter().zip(&self.parts).filter_map(|(part, chunk)| Some((part, (*chunk)?)))
     }
 }
 
@@ -95,17 +96,18 @@ pub struct FrameWriter {
     batch_series_max: usize,
     batch_start: Option<usize>,
     batch_series: usize,
-    /// Labels that come one by one, and lengths and hashes of the chunks of the series at hand; kept
+    /// Labels that come one by one, and what was measured of the chunks of the series at hand; kept
     /// for their room.
     labels: Vec<u8>,
-    sizes: Vec<SetSize>,
-    hashes: Vec<u64>,
+    sets: Vec<usize>,
+    parts: Vec<PartSize>,
 }
 
+/// A chunk of a set: its hash, and the bytes of its message.
 #[derive(Clone, Copy, Debug)]
-struct SetSize {
+struct PartSize {
+    hash: u64,
     message: usize,
-    parts: [usize; 6],
 }
 
 impl FrameWriter {
@@ -118,8 +120,8 @@ impl FrameWriter {
             batch_start: None,
             batch_series: 0,
             labels: Vec::new(),
-            sizes: Vec::new(),
-            hashes: Vec::new(),
+            sets: Vec::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -154,10 +156,10 @@ impl FrameWriter {
         let body = labels.len() + self.measure(chunks);
         if self.batch_series_max > 1 {
             self.open_batch();
-            self.out.reserve(body + 16);
+            self.out.reserve(body + FIELDS_LEN);
         } else {
             let message = 1 + varint_len(body as u64) + body;
-            self.out.reserve(message + GRPC_PREFIX_LEN);
+            self.out.reserve(message + FIELDS_LEN);
             self.grpc_prefix(message);
         }
         self.out.push(SERIES_KEY);
@@ -218,52 +220,104 @@ impl FrameWriter {
         self.out.extend_from_slice(&grpc_prefix(message));
     }
 
-    /// Fills `sizes` and `hashes`; returns the bytes that the chunks take within the series.
+    /// Fills `sets` and `parts`; returns the bytes that the chunks take within the series.
     fn measure(&mut self, chunks: &[ChunkSet<'_>]) -> usize {
-        self.sizes.clear();
-        self.hashes.clear();
+        self.sets.clear();
+        self.parts.clear();
         let mut total = 0;
         for set in chunks {
-            let mut size = SetSize { message: int64_len(set.min_time) + int64_len(set.max_time), parts: [0; 6] };
-            for (part, chunk) in set.parts() {
+            let mut message = int64_len(set.min_time) + int64_len(set.max_time);
+            for (_, chunk) in set.parts() {
                 let hash = xxh64(chunk.data, 0);
                 let kind = if chunk.kind == ChunkKind::Xor { 0 } else { 2 };
                 let hash_len = if hash == 0 { 0 } else { 1 + varint_len(hash) };
                 let data = if chunk.data.is_empty() { 0 } else { field_len(chunk.data.len()) };
-                let len = kind + data + hash_len;
-                size.parts[part as usize - AggrPart::Raw as usize] = len;
-                size.message += field_len(len);
-                self.hashes.push(hash);
+                let part = PartSize { hash, message: kind + data + hash_len };
+                message += field_len(part.message);
+                self.parts.push(part);
             }
-            total += field_len(size.message);
-            self.sizes.push(size);
+            total += field_len(message);
+            self.sets.push(message);
         }
         total
     }
 
     fn chunks(&mut self, chunks: &[ChunkSet<'_>]) {
-        let mut hashes = self.hashes.iter();
-        for (set, size) in chunks.iter().zip(&self.sizes) {
-            self.out.push(0x12);
-            put_varint(&mut self.out, size.message as u64);
-            put_int64(&mut self.out, 0x08, set.min_time);
-            put_int64(&mut self.out, 0x10, set.max_time);
-            for (part, chunk) in set.parts() {
-                let hash = hashes.next().copied().unwrap_or(0);
-                self.out.push(((part as u8) << 3) | 2);
-                put_varint(&mut self.out, size.parts[part as usize - AggrPart::Raw as usize] as u64);
-                if chunk.kind != ChunkKind::Xor {
-                    self.out.extend_from_slice(&[0x08, chunk.kind as u8]);
-                }
+        let mut parts = self.parts.iter();
+        // Of the chunk before, as it comes behind the data and is written with what follows.
+        let mut hash = 0;
+        for (set, message) in chunks.iter().zip(&self.sets) {
+            let mut fields = Fields::after(&mut self.out);
+            fields.number(HASH_KEY, std::mem::take(&mut hash));
+            fields.put(0x12, *message as u64);
+            fields.number(0x08, set.min_time as u64);
+            fields.number(0x10, set.max_time as u64);
+            for ((part, chunk), size) in set.parts().zip(&mut parts) {
+                fields.number(HASH_KEY, std::mem::replace(&mut hash, size.hash));
+                fields.put(((part as u8) << 3) | 2, size.message as u64);
+                fields.number(0x08, chunk.kind as u64);
                 if !chunk.data.is_empty() {
-                    put_bytes(&mut self.out, 0x12, chunk.data);
+                    fields.put(0x12, chunk.data.len() as u64);
                 }
-                if hash != 0 {
-                    self.out.push(0x18);
-                    put_varint(&mut self.out, hash);
-                }
+                fields = fields.then(chunk.data);
             }
+            fields.end();
         }
+        let mut fields = Fields::after(&mut self.out);
+        fields.number(HASH_KEY, hash);
+        fields.end();
+    }
+}
+
+/// Fields at the end of a buffer, written into room that was made for all of them at once, not byte by byte.
+struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    at: usize,
+}
+
+/// Room for what stands between the data of two chunks: a hash, the lengths of a set, a part and its data, two
+/// times, each with its key, and the kind; rounded up to whole vectors.
+const FIELDS_LEN: usize = 80;
+const _: () = assert!(6 * (1 + VARINT_LEN_MAX) + 2 + VARINT_LEN_MAX <= FIELDS_LEN);
+
+impl<'a> Fields<'a> {
+    #[inline(always)]
+    fn after(out: &'a mut Vec<u8>) -> Self {
+        let at = out.len();
+        out.extend_from_slice(&[0; FIELDS_LEN]);
+        Self { out, at }
+    }
+
+    /// Appends a key and a varint.
+    #[inline(always)]
+    fn put(&mut self, key: u8, value: u64) {
+        let (bytes, len) = varint(value);
+        let room = &mut self.out[self.at..][..1 + VARINT_LEN_MAX];
+        room[0] = key;
+        room[1..].copy_from_slice(&bytes);
+        self.at += 1 + len;
+    }
+
+    /// The same of a number that is left out when it is 0.
+    #[inline(always)]
+    fn number(&mut self, key: u8, value: u64) {
+        if value != 0 {
+            self.put(key, value);
+        }
+    }
+
+    /// Appends `data`, and makes room for more fields.
+    #[inline(always)]
+    fn then(self, data: &[u8]) -> Self {
+        self.out.truncate(self.at);
+        self.out.extend_from_slice(data);
+        Self::after(self.out)
+    }
+
+    /// Gives back the room that is left.
+    #[inline(always)]
+    fn end(self) {
+        self.out.truncate(self.at);
     }
 }
 
@@ -287,13 +341,6 @@ fn field_len(len: usize) -> usize {
 
 fn int64_len(value: i64) -> usize {
     if value == 0 { 0 } else { 1 + varint_len(value as u64) }
-}
-
-fn put_int64(out: &mut Vec<u8>, key: u8, value: i64) {
-    if value != 0 {
-        out.push(key);
-        put_varint(out, value as u64);
-    }
 }
 
 fn put_bytes(out: &mut Vec<u8>, key: u8, bytes: &[u8]) {
@@ -327,12 +374,14 @@ mod tests {
         ChunkRef { kind, data }
     }
 
-    fn sets(data: &[u8]) -> [ChunkSet<'_>; 2] {
+    fn sets(data: &[u8]) -> [ChunkSet<'_>; 4] {
         [
             ChunkSet::new(-5, 0).with(AggrPart::Raw, chunk(ChunkKind::Xor, data)),
             ChunkSet::new(1, i64::MAX)
                 .with(AggrPart::Count, chunk(ChunkKind::Xor, &data[..1]))
                 .with(AggrPart::Counter, chunk(ChunkKind::FloatHistogram, data)),
+            ChunkSet::new(i64::MIN, -1),
+            ChunkSet::new(3, 4).with(AggrPart::Min, chunk(ChunkKind::Histogram, &[])),
         ]
     }
 
