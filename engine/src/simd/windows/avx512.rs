@@ -95,7 +95,8 @@ struct Sum {
 }
 
 impl Sum {
-    /// With `value` added to it, as [`lanes::add_finite`] does.
+    /// With `value` added to it, as [`super::scalar::add`] where the sum stays finite, without a choice between lanes:
+    /// the error of an addition as Knuth finds it. Beyond that what is lost is no number.
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn add(self, value: __m512d) -> Self {
@@ -115,7 +116,7 @@ impl Sum {
     }
 }
 
-/// As [`lanes::line_sums`], of which compilers make as many moves between lanes as additions.
+/// The sums of the lines of windows, of which compilers make as many moves between lanes as additions.
 #[target_feature(enable = "avx512f,avx512vl,avx2")]
 #[inline]
 fn line_sums((times, values): (Column<'_>, Column<'_>), least: usize, origin: &[f64; LANES]) -> LineSums<LANES> {

@@ -1,4 +1,4 @@
-//! Windows side by side: what all of them have is added lane by lane, the rest window by window.
+//! Windows side by side, added lane by lane.
 
 // A lane is a place in several arrays at once.
 #![allow(clippy::needless_range_loop)]
@@ -47,16 +47,6 @@ fn block_starts<const LANES: usize>(ranges: Ranges<'_>) -> impl Iterator<Item = 
     last.into_iter().flat_map(|last| (0..last).step_by(LANES).chain([last]))
 }
 
-/// As [`super::scalar::add`] where the sum stays finite, without a choice between lanes: the error of an addition as
-/// Knuth finds it. Beyond that what is lost is no number, by which it shows that the window has to be
-/// added anew.
-#[inline(always)]
-pub(super) fn add_finite(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
-    let total = sum + value;
-    let added = total - sum;
-    (total, lost + ((sum - (total - added)) + (value - added)))
-}
-
 /// Sample number `number` of each window.
 #[inline(always)]
 fn gather<const LANES: usize>(column: &[f64], starts: &[usize; LANES], number: usize) -> [f64; LANES] {
@@ -66,23 +56,8 @@ fn gather<const LANES: usize>(column: &[f64], starts: &[usize; LANES], number: u
 /// Sums of windows, one each lane, and what they have lost.
 pub(super) type LaneSums<const LANES: usize> = ([f64; LANES], [f64; LANES]);
 
-/// The sums of windows, of which each has a sample.
-#[inline(always)]
-pub(super) fn window_sums<const LANES: usize>(values: &[f64], windows: &Block<LANES>) -> LaneSums<LANES> {
-    let (mut sums, mut lost) = (gather(values, &windows.starts, 0), [0.0; LANES]);
-    for number in 1..windows.least {
-        let row = gather(values, &windows.starts, number);
-        add_row(&row, (&mut sums, &mut lost));
-    }
-    for lane in 0..LANES {
-        let sum =
-            values[windows.rest(lane)].iter().fold((sums[lane], lost[lane]), |sum, value| add_finite(*value, sum));
-        (sums[lane], lost[lane]) = sum;
-    }
-    (sums, lost)
-}
-
-/// As [`super::scalar::sums`], with [`window_sums`] or what gives the same.
+/// As [`super::scalar::sums`], with `window_sums` of windows of which each has a sample. What is lost is no number where
+/// the sum is not finite, by which it shows that the window has to be added anew.
 #[inline(always)]
 pub(super) fn sums<const LANES: usize>(
     values: &[f64],
@@ -139,47 +114,10 @@ pub(super) fn squares<const LANES: usize>(values: &[f64], ranges: Ranges<'_>, ou
     }
 }
 
-/// Adds a number to the sum of each lane.
-#[inline(always)]
-fn add_row<const LANES: usize>(row: &[f64; LANES], (sums, lost): (&mut [f64; LANES], &mut [f64; LANES])) {
-    for lane in 0..LANES {
-        (sums[lane], lost[lane]) = add_finite(row[lane], (sums[lane], lost[lane]));
-    }
-}
-
 /// The four sums of lines, x, y, xy and xx, of a window each lane, and what they have lost.
 pub(super) type LineSums<const LANES: usize> = ([[f64; LANES]; 4], [[f64; LANES]; 4]);
 
-/// The sums of the lines of windows; `origin` are the times that x is counted from.
-#[inline(always)]
-pub(super) fn line_sums<const LANES: usize>(
-    (times, values): (&[f64], &[f64]),
-    windows: &Block<LANES>,
-    origin: &[f64; LANES],
-) -> LineSums<LANES> {
-    let (mut sums, mut lost) = ([[0.0; LANES]; 4], [[0.0; LANES]; 4]);
-    for number in 0..windows.least {
-        let y = gather(values, &windows.starts, number);
-        let x: [f64; LANES] = std::array::from_fn(|lane| (times[windows.starts[lane] + number] - origin[lane]) / 1e3);
-        let xy = std::array::from_fn(|lane| x[lane] * y[lane]);
-        let xx = std::array::from_fn(|lane| x[lane] * x[lane]);
-        for (which, row) in [x, y, xy, xx].iter().enumerate() {
-            add_row(row, (&mut sums[which], &mut lost[which]));
-        }
-    }
-    for lane in 0..LANES {
-        let mut line = Line(std::array::from_fn(|which| (sums[which][lane], lost[which][lane])));
-        for number in windows.rest(lane) {
-            line.add_by(add_finite, (times[number], origin[lane]), values[number]);
-        }
-        for (which, sum) in line.0.into_iter().enumerate() {
-            (sums[which][lane], lost[which][lane]) = sum;
-        }
-    }
-    (sums, lost)
-}
-
-/// As [`super::scalar::lines`], with [`line_sums`] or what gives the same.
+/// As [`super::scalar::lines`], with `line_sums` of windows and the times that their x is counted from.
 #[inline(always)]
 pub(super) fn lines<const LANES: usize>(
     samples: (&[f64], &[f64]),

@@ -36,7 +36,7 @@ pub(super) struct Line(pub(super) [(f64, f64); 4]);
 
 impl Line {
     #[inline(always)]
-    pub(super) fn add_by(&mut self, add: impl Fn(f64, (f64, f64)) -> (f64, f64), (time, origin): (f64, f64), y: f64) {
+    fn add(&mut self, (time, origin): (f64, f64), y: f64) {
         let x = (time - origin) / 1e3;
         for (sum, value) in self.0.iter_mut().zip([x, y, x * y, x * x]) {
             *sum = add(value, *sum);
@@ -106,7 +106,7 @@ pub(super) fn lines_of(
         let (start, end) = ranges.of(at);
         let mut line = Line::default();
         for (time, value) in times[start..end].iter().zip(&values[start..end]) {
-            line.add_by(add, (*time, origins[at]), *value);
+            line.add((*time, origins[at]), *value);
         }
         line.store(at, out);
     }
