@@ -123,7 +123,8 @@ impl Budget {
 
     /// Wakes whoever is first in the queue; they take what they need themselves.
     fn wake_first(&self, mut state: MutexGuard<'_, State>) {
-        let waker = state.queue.front_mut().and_then(|first| first.waker.take());
+        let Some(first) = state.queue.front_mut() else { return };
+        let waker = first.waker.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
