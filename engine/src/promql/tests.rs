@@ -44,6 +44,35 @@ fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
     }
 }
 
+#[test]
+fn rows_that_stand_side_by_side_match_as_those_that_are_looked_for() {
+    let engine = Engine::new(Options::default());
+    let rows = |query: &str| {
+        let result = engine.range(query, HOUR, Arc::new(counters()), &Context::default()).unwrap();
+        let QueryValue::Matrix(_, rows) = result.value else { panic!("a range query gives a matrix") };
+        let row = |row: usize| (rows.rows[row].labels.to_string(), rows.floats(row).collect::<Vec<_>>());
+        (0..rows.len()).map(row).collect::<Vec<_>>()
+    };
+    let (rate, late) = ("rate(a_total[5m])", "rate(a_total[5m] offset 30m)");
+    for (beside, looked_for) in [
+        (format!("{rate} - {late}"), format!("{rate} - on(group, instance) group_left {late}")),
+        (format!("{rate} / on(group, instance) {late}"), format!("{rate} / ignoring(a) group_left {late}")),
+        (
+            format!("sum by (group) ({rate}) * sum by (group) ({late})"),
+            format!("sum by (group) ({rate}) * on(group) group_left sum by (group) ({late})"),
+        ),
+        // What rows on one side only have, or what does not count.
+        (format!("{rate} + ({late} > 0.1)"), format!("{rate} + on(group, instance) group_left() ({late} > 0.1)")),
+        (
+            format!("{rate} + ignoring(group) {late}"),
+            format!("sum by (instance) ({rate}) + sum by (instance) ({late})"),
+        ),
+    ] {
+        assert_eq!(rows(&beside), rows(&looked_for), "{beside}");
+        assert!(!rows(&beside).is_empty(), "{beside}");
+    }
+}
+
 /// Floats called `f` and histograms called `h`, alike otherwise, at the same two times.
 fn both_kinds() -> Arc<MemorySource> {
     both_kinds_at([0, 60_000], [0, 60_000])

@@ -56,7 +56,7 @@ impl Signatures {
 
 impl MatchLabels {
     /// Whether the label called `name` is part of a signature.
-    fn takes(&self, name: &str) -> bool {
+    pub fn takes(&self, name: &str) -> bool {
         match self {
             Self::On(names) => names.iter().any(|known| known == name),
             Self::Ignoring(names) => name != METRIC_NAME && !names.iter().any(|known| known == name),

@@ -1,5 +1,6 @@
 //! Binary operators: between numbers, between a vector and a number, between vectors.
 
+mod aligned;
 mod matching;
 mod operation;
 mod sets;
@@ -20,6 +21,8 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary) -> Result<Matrix, Error> {
     let right = eval.eval(&binary.right)?;
     let result = if binary.operator.is_set() {
         sets::eval(eval, binary, (&left, &right))
+    } else if aligned::are(binary, &left, &right) {
+        aligned::eval(eval, binary, (left, right))
     } else {
         matching::eval(eval, binary, (left, right))
     }?;
