@@ -15,6 +15,7 @@ use crate::batch::SampleBatch;
 use crate::block::{BlockSet, LabelView};
 use crate::chunk::xor;
 use crate::io::{self, BlockIo};
+use crate::model::matcher::Matcher;
 use crate::model::{Budget, Error, Labels, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
@@ -59,11 +60,35 @@ pub struct BlockSource {
     blocks: Arc<BlockSet>,
     scope: Scope,
     meter: Arc<Meter>,
-    plans: Mutex<HashMap<PlanKey, Arc<Plan>>>,
+    /// Few, as a query has few selections.
+    plans: Mutex<Vec<(PlanKey, Arc<Plan>)>>,
 }
 
-/// What a plan depends on: matchers as text, time range, function, resolution, whether labels are left out.
-type PlanKey = (String, TimeRange, String, Resolution, bool);
+/// What a plan depends on.
+struct PlanKey {
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+    function: String,
+    max_resolution: Resolution,
+    is_projected: bool,
+}
+
+impl PlanKey {
+    fn new(request: &SelectRequest<'_>, max_resolution: Resolution) -> Self {
+        let SelectRequest { matchers, range, hints, .. } = request;
+        let (matchers, function) = (matchers.to_vec(), hints.function.clone());
+        Self { matchers, range: *range, function, max_resolution, is_projected: hints.projection.is_some() }
+    }
+
+    fn is_of(&self, request: &SelectRequest<'_>, max_resolution: Resolution) -> bool {
+        let hints = request.hints;
+        self.range == request.range
+            && self.max_resolution == max_resolution
+            && self.is_projected == hints.projection.is_some()
+            && self.function == hints.function
+            && self.matchers == request.matchers
+    }
+}
 
 impl Default for Scope {
     /// Raw data, no replicas, no cores.
@@ -89,17 +114,13 @@ impl BlockSource {
     }
 
     fn plan(&self, request: &SelectRequest<'_>) -> Result<Arc<Plan>, Error> {
-        let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
-        let hints = request.hints;
-        let resolution = hints.max_resolution(self.scope.max_resolution);
-        let is_projected = hints.projection.is_some();
-        let key = (matchers.join(","), request.range, hints.function.clone(), resolution, is_projected);
+        let max_resolution = request.hints.max_resolution(self.scope.max_resolution);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.get(&key) {
+        if let Some((_, plan)) = plans.iter().find(|(key, _)| key.is_of(request, max_resolution)) {
             return Ok(Arc::clone(plan));
         }
-        let plan = Arc::new(self.find(request, resolution)?);
-        plans.insert(key, Arc::clone(&plan));
+        let plan = Arc::new(self.find(request, max_resolution)?);
+        plans.push((PlanKey::new(request, max_resolution), Arc::clone(&plan)));
         Ok(plan)
     }
 

@@ -1,10 +1,10 @@
 //! Heads and local blocks, also beside a bucket's, as the source of one PromQL query.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Ingest, ViewRequest};
 use crate::block::BlockSet;
+use crate::model::matcher::Matcher;
 use crate::model::{Error, TimeRange};
 use crate::promql::assemble::Merging;
 use crate::promql::blocks::{BlockSource, Scope};
@@ -18,11 +18,16 @@ pub struct HeadSource {
     scope: Scope,
     tenants: Option<Vec<Arc<str>>>,
     bucket: Arc<BlockSet>,
-    views: Mutex<HashMap<ViewKey, Arc<BlockSource>>>,
+    /// Few, as a query has few selections.
+    views: Mutex<Vec<View>>,
 }
 
-/// What a view depends on: matchers as text, and the time range.
-type ViewKey = (String, TimeRange);
+/// A view and what it depends on.
+struct View {
+    matchers: Vec<Matcher>,
+    range: TimeRange,
+    source: Arc<BlockSource>,
+}
 
 impl Ingest {
     /// The heads and local blocks of `tenants`, or of all, as `scope` shows them.
@@ -42,18 +47,16 @@ impl HeadSource {
     }
 
     fn view(&self, request: &SelectRequest<'_>) -> Result<Arc<BlockSource>, Error> {
-        let matchers: Vec<String> = request.matchers.iter().map(ToString::to_string).collect();
-        let key = (matchers.join(","), request.range);
+        let (matchers, range) = (request.matchers, request.range);
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = views.get(&key) {
-            return Ok(Arc::clone(view));
+        if let Some(view) = views.iter().find(|view| view.range == range && view.matchers == matchers) {
+            return Ok(Arc::clone(&view.source));
         }
-        let wanted =
-            ViewRequest { tenants: self.tenants.clone(), matchers: request.matchers.to_vec(), range: request.range };
+        let wanted = ViewRequest { tenants: self.tenants.clone(), matchers: matchers.to_vec(), range };
         let set = block_on(self.ingest.view(&wanted))?.with(&self.bucket);
-        let view = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
-        views.insert(key, Arc::clone(&view));
-        Ok(view)
+        let source = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
+        views.push(View { matchers: wanted.matchers, range, source: Arc::clone(&source) });
+        Ok(source)
     }
 }
 
