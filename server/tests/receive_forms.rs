@@ -315,3 +315,20 @@ fn exemplars_are_read_by_what_a_query_selects_and_when() {
     let uru = start(data.path(), &flags);
     assert_eq!(times(&uru, "b_total", all), [[NOW, NOW + 1, NOW + 2]]);
 }
+
+#[test]
+fn the_limit_of_bytes_is_one_of_what_is_sent_and_not_of_what_it_is_translated_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = "--receive.limits-config={write: {default: {request: {size_bytes_limit: 4000}}}}";
+    let uru = start(folder.path(), &[limits]);
+    let mut request = otlp(NOW);
+    let metrics = &mut request.resource_metrics[0].scope_metrics[0].metrics;
+    let Some(Data::Histogram(histogram)) = &mut metrics[2].data else { panic!("the third is a histogram") };
+    histogram.data_points[0].explicit_bounds = (0..100).map(f64::from).collect();
+    histogram.data_points[0].bucket_counts = vec![0; 101];
+    let body = request.encode_to_vec();
+    assert!((1500..4000).contains(&body.len()));
+    assert_eq!(send_otlp(&uru, "application/x-protobuf", None, &body).status, 200);
+    let longer = vec![b' '; 4001];
+    assert_eq!(send_otlp(&uru, "application/json", None, &longer).status, 413);
+}

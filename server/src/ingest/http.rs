@@ -166,14 +166,16 @@ impl Receiver {
         };
         self.metrics.stage(Stage::Receive, begin);
         let begin = Instant::now();
-        let request = match form {
-            Form::RemoteWrite => body::decompress(&parts.headers, &packed, self.options.request_bytes_max)?,
-            Form::Otlp => {
-                let plain = body::decompress_otlp(&parts.headers, packed, self.options.request_bytes_max)?;
-                otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?
-            }
+        let max = self.options.request_bytes_max;
+        let plain = match form {
+            Form::RemoteWrite => body::decompress(&parts.headers, &packed, max)?,
+            Form::Otlp => body::decompress_otlp(&parts.headers, packed, max)?,
         };
-        self.limiter.size(tenant, request.len() as u64)?;
+        self.limiter.size(tenant, plain.len() as u64)?;
+        let request = match form {
+            Form::RemoteWrite => plain,
+            Form::Otlp => otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?,
+        };
         self.metrics.stage(Stage::Decompress, begin);
         self.write(tenant, (protocol, request), replica).await
     }

@@ -36,18 +36,19 @@ pub(super) fn labels(
 
 /// A resource with more than what identifies it becomes a sample of `target_info` at `newest`, in
 /// Unix nanoseconds, so that its attributes can be joined.
-pub(super) fn target_info(resource: &Resource, newest: u64, set: &mut SeriesSet) {
+pub(super) fn target_info(resource: &Resource, newest: u64, set: &mut SeriesSet) -> Result<(), String> {
     let identifying = [SERVICE_NAMESPACE, SERVICE_NAME, SERVICE_INSTANCE];
     let others = resource.attributes.iter().filter(|attribute| !identifying.contains(&&*attribute.key));
     if newest == 0 || others.clone().next().is_none() {
-        return;
+        return Ok(());
     }
-    let Ok(mut labels) = merged(others) else { return };
+    let Ok(mut labels) = merged(others) else { return Ok(()) };
     identify(resource, &mut labels);
     if labels.contains_key("job") || labels.contains_key("instance") {
         labels.insert("__name__".into(), "target_info".into());
-        set.sample(labels, Sample { time: milliseconds(newest), value: 1.0, start: 0 });
+        set.sample(labels, Sample { time: milliseconds(newest), value: 1.0, start: 0 })?;
     }
+    Ok(())
 }
 
 /// Attributes as labels; where several have one name in Prometheus, their values are joined in the

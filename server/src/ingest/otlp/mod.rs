@@ -64,12 +64,15 @@ pub fn translate((encoding, request): (Encoding, &[u8]), translation: &Translati
         for metric in resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
             newest = newest.max(points::newest(metric));
             let context = Context { resource, translation, name: names::metric_name(metric) };
-            if let Err(problem) = check(metric).and_then(|()| points::translate(metric, &context, &mut set)) {
-                problems.push(problem);
+            let translated = check(metric).and_then(|()| points::translate(metric, &context, &mut set));
+            match translated {
+                // As would be all that comes behind it.
+                Err(problem) if set.is_full => return Err(problem),
+                translated => problems.extend(translated.err()),
             }
         }
         if translation.target_info == TargetInfo::Written {
-            attributes::target_info(resource, newest, &mut set);
+            problems.extend(attributes::target_info(resource, newest, &mut set).err());
         }
     }
     match problems.as_slice() {

@@ -72,18 +72,16 @@ fn value_of(point: &NumberPoint) -> f64 {
 fn number(point: &NumberPoint, context: &Context<'_>, set: &mut SeriesSet) -> Result<(), String> {
     let labels = attributes::labels(context, &point.attributes, &[(NAME, &context.name)])?;
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-    set.sample(labels, moment.plain(value_of(point)));
-    Ok(())
+    set.sample(labels, moment.plain(value_of(point)))
 }
 
 fn counter(point: &NumberPoint, context: &Context<'_>, set: &mut SeriesSet) -> Result<(), String> {
     let labels = attributes::labels(context, &point.attributes, &[(NAME, &context.name)])?;
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
     for exemplar in &point.exemplars {
-        set.exemplar(labels.clone(), exemplar);
+        set.exemplar(labels.clone(), exemplar)?;
     }
-    set.sample(labels, moment.counted(value_of(point)));
-    Ok(())
+    set.sample(labels, moment.counted(value_of(point)))
 }
 
 /// `base` with the metric name and perhaps one label more.
@@ -102,25 +100,25 @@ fn histogram(point: &HistogramPoint, context: &Context<'_>, set: &mut SeriesSet)
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
     let name = &context.name;
     if let Some(sum) = point.sum {
-        set.sample(named(&base, format!("{name}_sum"), None), moment.counted(sum));
+        set.sample(named(&base, format!("{name}_sum"), None), moment.counted(sum))?;
     }
-    set.sample(named(&base, format!("{name}_count"), None), moment.counted(point.count as f64));
+    set.sample(named(&base, format!("{name}_count"), None), moment.counted(point.count as f64))?;
     let mut cumulative = 0u64;
     let mut buckets = Vec::new();
     for (bound, count) in point.explicit_bounds.iter().zip(&point.bucket_counts) {
         cumulative = cumulative.wrapping_add(*count);
         let labels = named(&base, format!("{name}_bucket"), Some(("le", plain_number(*bound))));
-        set.sample(labels.clone(), moment.counted(cumulative as f64));
+        set.sample(labels.clone(), moment.counted(cumulative as f64))?;
         buckets.push((*bound, labels));
     }
     let labels = named(&base, format!("{name}_bucket"), Some(("le", "+Inf".into())));
-    set.sample(labels.clone(), moment.counted(point.count as f64));
+    set.sample(labels.clone(), moment.counted(point.count as f64))?;
     buckets.push((f64::INFINITY, labels));
     buckets.sort_by(|left, right| left.0.total_cmp(&right.0));
     for exemplar in &point.exemplars {
         let value = exemplar_value(exemplar);
         if let Some((_, labels)) = buckets.iter().find(|(bound, _)| value <= *bound) {
-            set.exemplar(labels.clone(), exemplar);
+            set.exemplar(labels.clone(), exemplar)?;
         }
     }
     Ok(())
@@ -131,10 +129,9 @@ fn native(point: &ExponentialPoint, context: &Context<'_>, set: &mut SeriesSet) 
     let histogram = exponential::to_native(point)?;
     let labels = attributes::labels(context, &point.attributes, &[(NAME, &context.name)])?;
     for exemplar in &point.exemplars {
-        set.exemplar(labels.clone(), exemplar);
+        set.exemplar(labels.clone(), exemplar)?;
     }
-    set.histogram(labels, histogram);
-    Ok(())
+    set.histogram(labels, histogram)
 }
 
 /// A summary: `_sum`, `_count` and a series for each quantile.
@@ -142,11 +139,11 @@ fn summary(point: &SummaryPoint, context: &Context<'_>, set: &mut SeriesSet) -> 
     let base = attributes::labels(context, &point.attributes, &[])?;
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
     let name = &context.name;
-    set.sample(named(&base, format!("{name}_sum"), None), moment.counted(point.sum));
-    set.sample(named(&base, format!("{name}_count"), None), moment.counted(point.count as f64));
+    set.sample(named(&base, format!("{name}_sum"), None), moment.counted(point.sum))?;
+    set.sample(named(&base, format!("{name}_count"), None), moment.counted(point.count as f64))?;
     for found in &point.quantile_values {
         let labels = named(&base, name.clone(), Some(("quantile", plain_number(found.quantile))));
-        set.sample(labels, moment.plain(found.value));
+        set.sample(labels, moment.plain(found.value))?;
     }
     Ok(())
 }

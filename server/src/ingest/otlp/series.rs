@@ -1,6 +1,7 @@
 //! Series in the making, by their labels; written as a remote write request.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use proto::otlp::{Exemplar, exemplar};
 use proto::write::{self, Sample, put_double, put_label, put_message, put_sample};
@@ -14,44 +15,73 @@ pub(super) type LabelMap = BTreeMap<String, String>;
 /// Characters that all labels of an exemplar may have.
 const EXEMPLAR_CHARS_MAX: usize = 128;
 
+/// Bytes of labels of all series that a request is translated into: every bucket of a histogram has all attributes.
+const LABEL_BYTES_MAX: usize = 128 << 20;
+
 /// All series of a request.
 #[derive(Debug, Default)]
 pub(super) struct SeriesSet {
     series: BTreeMap<LabelMap, Series>,
+    label_bytes: usize,
+    /// Whether there was a series too many.
+    pub(super) is_full: bool,
 }
 
 #[derive(Debug, Default)]
 struct Series {
     samples: Vec<Sample>,
     histograms: Vec<write::Histogram>,
-    /// Encoded exemplars.
-    exemplars: Vec<Vec<u8>>,
+    /// Encoded exemplars, and their times.
+    exemplars: Vec<(i64, Vec<u8>)>,
 }
 
 impl SeriesSet {
-    pub(super) fn sample(&mut self, labels: LabelMap, sample: Sample) {
-        self.series.entry(labels).or_default().samples.push(sample);
+    pub(super) fn sample(&mut self, labels: LabelMap, sample: Sample) -> Result<(), String> {
+        self.series(labels)?.samples.push(sample);
+        Ok(())
     }
 
-    pub(super) fn histogram(&mut self, labels: LabelMap, histogram: write::Histogram) {
-        self.series.entry(labels).or_default().histograms.push(histogram);
+    pub(super) fn histogram(&mut self, labels: LabelMap, histogram: write::Histogram) -> Result<(), String> {
+        self.series(labels)?.histograms.push(histogram);
+        Ok(())
     }
 
-    pub(super) fn exemplar(&mut self, labels: LabelMap, exemplar: &Exemplar) {
-        self.series.entry(labels).or_default().exemplars.push(encode_exemplar(exemplar));
+    pub(super) fn exemplar(&mut self, labels: LabelMap, exemplar: &Exemplar) -> Result<(), String> {
+        let encoded = (milliseconds(exemplar.time_unix_nano), encode_exemplar(exemplar));
+        self.series(labels)?.exemplars.push(encoded);
+        Ok(())
+    }
+
+    /// The series of these labels, made when it is new.
+    fn series(&mut self, labels: LabelMap) -> Result<&mut Series, String> {
+        let bytes: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        match self.series.entry(labels) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                self.label_bytes += bytes;
+                if self.label_bytes > LABEL_BYTES_MAX {
+                    // Whatever comes behind it.
+                    self.is_full = true;
+                    return Err("the labels of all series come to more than 128 MiB: send fewer points at once".into());
+                }
+                Ok(new.insert(Series::default()))
+            }
+        }
     }
 
     /// The series as a remote write request of version 1.
     pub(super) fn into_request(self) -> Vec<u8> {
         let (mut request, mut message, mut histogram_bytes) = (Vec::new(), Vec::new(), Vec::new());
-        for (labels, series) in self.series {
+        for (labels, mut series) in self.series {
             message.clear();
+            // SDKs tell those of a histogram by bucket; a series has them by time.
+            series.exemplars.sort_by_key(|(time, _)| *time);
             // A metric without a name is refused as one, and not kept as a series that nobody finds.
             for (name, value) in labels.iter().filter(|(name, value)| !value.is_empty() || *name == "__name__") {
                 put_label(&mut message, name.as_bytes(), value.as_bytes());
             }
             series.samples.iter().for_each(|sample| put_sample(&mut message, *sample));
-            series.exemplars.iter().for_each(|exemplar| put_message(&mut message, 3, exemplar));
+            series.exemplars.iter().for_each(|(_, exemplar)| put_message(&mut message, 3, exemplar));
             for histogram in &series.histograms {
                 histogram_bytes.clear();
                 write::put_histogram(&mut histogram_bytes, histogram);

@@ -266,3 +266,56 @@ fn what_is_translated_is_a_request_that_the_scanner_reads() {
     write::scan_v1(&translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap(), &mut count).unwrap();
     assert_eq!(count.0, 2);
 }
+
+/// A series for each point, of which each has the long attribute.
+fn long_attribute(points: usize) -> Vec<u8> {
+    let point = |at: usize| NumberPoint {
+        time_unix_nano: 1_000_000,
+        attributes: vec![text("at", &at.to_string())],
+        ..NumberPoint::default()
+    };
+    let gauge = Gauge { data_points: (0..points).map(point).collect() };
+    let resource = Resource { attributes: vec![text("service.name", &"v".repeat(1 << 20))] };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric("m", "", Data::Gauge(gauge))] }];
+    MetricsRequest { resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics }] }
+        .encode_to_vec()
+}
+
+#[test]
+fn what_would_come_to_too_many_bytes_of_labels_is_refused_however_short_the_request_is() {
+    let translated = |points| translate((Encoding::Protobuf, &long_attribute(points)), &Translation::default());
+    assert_eq!(lines(&translated(10).unwrap()).len(), 10);
+    let error = translated(5000).unwrap_err();
+    assert!(error.contains("more than 128 MiB"), "{error}");
+}
+
+#[test]
+fn exemplars_of_a_series_are_in_the_order_of_time() {
+    let exemplar = |time: u64| Exemplar {
+        time_unix_nano: time * 1_000_000,
+        value: Some(exemplar::Value::AsDouble(1.0)),
+        ..Exemplar::default()
+    };
+    let sum = Sum {
+        data_points: vec![NumberPoint { exemplars: [3, 1, 2].map(exemplar).to_vec(), ..NumberPoint::default() }],
+        aggregation_temporality: Temporality::Cumulative as i32,
+        is_monotonic: false,
+    };
+    let translated = translate(
+        (Encoding::Protobuf, &request(vec![metric("m", "", Data::Sum(sum))])),
+        &Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() },
+    );
+    struct Times(Vec<i64>);
+    impl<'a> write::Sink<'a> for Times {
+        fn series(&mut self, _: &write::LabelPairs<'a>) {}
+        fn sample(&mut self, _: write::Sample) {}
+        fn histogram(&mut self, _: write::Histogram) {}
+        fn exemplar(&mut self, _: &write::LabelPairs<'a>, exemplar: write::Exemplar) {
+            self.0.push(exemplar.time);
+        }
+        fn metadata(&mut self, _: write::Metadata<'a>) {}
+    }
+    let mut times = Times(Vec::new());
+    write::scan_v1(&translated.unwrap(), &mut times).unwrap();
+    assert_eq!(times.0, [1, 2, 3]);
+}
