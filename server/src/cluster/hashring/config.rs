@@ -98,9 +98,9 @@ pub struct ShuffleShardingOverride {
     /// The tenants.
     #[serde(default)]
     pub tenants: Vec<String>,
-    /// How `tenants` are matched; upstream applies no override without it.
+    /// How `tenants` are matched; as in Thanos there is no override without it.
     #[serde(default)]
-    pub tenant_matcher_type: TenantMatcher,
+    pub tenant_matcher_type: Option<TenantMatcher>,
 }
 
 /// A value, or the default for `null`, as Go reads it.
@@ -150,9 +150,14 @@ impl HashringConfig {
 impl ShuffleSharding {
     /// Receivers that `tenant` gets.
     pub fn shard_size_of(&self, tenant: &str) -> usize {
-        let special =
-            self.overrides.iter().find(|special| special.tenant_matcher_type.matches(&special.tenants, tenant));
+        let special = self.overrides.iter().find(|special| special.takes(tenant));
         special.map_or(self.shard_size, |special| special.shard_size)
+    }
+}
+
+impl ShuffleShardingOverride {
+    fn takes(&self, tenant: &str) -> bool {
+        self.tenant_matcher_type.is_some_and(|matcher| matcher.matches(&self.tenants, tenant))
     }
 }
 
@@ -167,7 +172,7 @@ impl TenantMatcher {
 
 /// An endpoint as it may stand in the file: its address alone or an object.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "an endpoint is \"host:port\" or {\"address\": \"host:port\", …}")]
 enum EndpointForm {
     Address(String),
     Object {
@@ -236,5 +241,23 @@ mod tests {
         }
         let glob = r#"[{"tenants": ["[a"], "tenant_matcher_type": "glob", "endpoints": ["h:1"]}]"#;
         assert!(parse(glob.as_bytes()).unwrap_err().message().contains("bad pattern"));
+    }
+
+    #[test]
+    fn tenants_have_another_shard_size_where_it_is_said_how_they_are_matched() {
+        let overrides = r#"[{"shard_size": 5, "tenants": ["a"]},
+                            {"shard_size": 4, "tenants": ["a", "b"], "tenant_matcher_type": "exact"},
+                            {"shard_size": 3, "tenants": ["c*"], "tenant_matcher_type": "glob"}]"#;
+        let json = format!(
+            r#"[{{"endpoints": ["h:1"], "shuffle_sharding_config": {{"shard_size": 2, "overrides": {overrides}}}}}]"#
+        );
+        let config = parse(json.as_bytes()).unwrap().remove(0).shuffle_sharding_config;
+        assert_eq!(["a", "b", "cc", "d"].map(|tenant| config.shard_size_of(tenant)), [4, 4, 3, 2]);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_none_is_told_what_one_is() {
+        let error = parse(br#"[{"endpoints": [{"az": "a"}]}]"#).unwrap_err();
+        assert!(error.message().contains(r#"{"address": "host:port""#), "{}", error.message());
     }
 }
