@@ -318,9 +318,12 @@ impl Receiving {
         let Some(path) = &self.limits_file else { return std::future::pending().await };
         let read = || std::fs::read_to_string(path);
         let mut last = read().unwrap_or_default();
+        let mut is_readable = true;
         loop {
             tokio::time::sleep(self.limits_interval).await;
-            match read() {
+            let found = read();
+            let was_readable = std::mem::replace(&mut is_readable, found.is_ok());
+            match found {
                 Ok(text) if text == last => {}
                 Ok(text) => {
                     tokio::time::sleep(LIMITS_SETTLE).await;
@@ -334,6 +337,7 @@ impl Receiving {
                     }
                     last = text;
                 }
+                Err(_) if !was_readable => {}
                 Err(error) => {
                     self.receiver.limiter.reload_failed();
                     tracing::error!(file = %path.display(), %error, "cannot read the limits, keeping the old ones");
