@@ -261,7 +261,7 @@ fn an_endpoint_that_sends_without_end_is_stopped_at_a_limit_of_memory() {
 #[test]
 fn warnings_that_are_too_many_are_left_out_and_series_are_not() {
     let warning = |number: usize| {
-        let text = format!("{number:01$}", 100_000);
+        let text = format!("{number} {}", "x".repeat(100_000));
         Step::Send(SeriesResponse { result: Some(series_response::Result::Warning(text)) })
     };
     let loud = endpoint("loud", (0..40).map(warning).chain([up("a")]).collect());
