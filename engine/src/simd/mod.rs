@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Isa {
     /// What every machine of the target has: the twins that are the specification.
     Scalar,
-    /// AVX2, BMI1, BMI2, LZCNT and POPCNT.
+    /// AVX2, BMI1, BMI2, LZCNT, POPCNT and PCLMULQDQ.
     Avx2,
     /// AVX-512 F, BW, CD, DQ, VL, VBMI2 and VPOPCNTDQ, and all of [`Isa::Avx2`].
     Avx512,
@@ -92,7 +92,9 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("lzcnt")
-        && is_x86_feature_detected!("popcnt");
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("sse4.2")
+        && is_x86_feature_detected!("pclmulqdq");
     let avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512cd")
