@@ -24,11 +24,7 @@ impl<'a> TenantSeries<'a> {
             let start = self.fields.offset();
             let Some(tag) = self.fields.next_key()? else { return Ok(()) };
             match (tag >> 3, tag & 7) {
-                (1, BYTES) => {
-                    let message = self.fields.message()?;
-                    sink.series_field(start..self.fields.offset());
-                    v1::series(message, &mut labels, sink)?;
-                }
+                (1, BYTES) => v1::series_field(start, &mut self.fields, &mut labels, sink)?,
                 _ => self.fields.skip(tag)?,
             }
         }

@@ -12,11 +12,7 @@ pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malfo
         let start = fields.offset();
         let Some(tag) = fields.next_key()? else { return Ok(()) };
         match (tag >> 3, tag & 7) {
-            (1, BYTES) => {
-                let message = fields.message()?;
-                sink.series_field(start..fields.offset());
-                series(message, &mut labels, sink)?;
-            }
+            (1, BYTES) => series_field(start, &mut fields, &mut labels, sink)?,
             (3, BYTES) => sink.metadata(metadata(fields.message()?)?),
             (1 | 3, _) => return Err(fields.malformed("a series is no message")),
             _ => fields.skip(tag)?,
@@ -24,8 +20,21 @@ pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malfo
     }
 }
 
-/// Reads one `TimeSeries`; `labels` is room that series share.
-pub(super) fn series<'a>(
+/// Reads the `TimeSeries` in the field whose key, from `start` on, was read; `labels` is room that series share.
+#[inline]
+pub(super) fn series_field<'a>(
+    start: usize,
+    fields: &mut Cursor<'a>,
+    labels: &mut Vec<(&'a [u8], &'a [u8])>,
+    sink: &mut impl Sink<'a>,
+) -> Result<(), Malformed> {
+    let message = fields.message()?;
+    sink.series_field(start..fields.offset());
+    series(message, labels, sink)
+}
+
+/// Reads one `TimeSeries`.
+fn series<'a>(
     mut fields: Cursor<'a>,
     labels: &mut Vec<(&'a [u8], &'a [u8])>,
     sink: &mut impl Sink<'a>,
