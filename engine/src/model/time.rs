@@ -32,6 +32,11 @@ impl TimeRange {
         self.min_time <= time && time <= self.max_time
     }
 
+    /// The least range with both.
+    pub fn hull(self, other: Self) -> Self {
+        Self { min_time: self.min_time.min(other.min_time), max_time: self.max_time.max(other.max_time) }
+    }
+
     /// Whether the two closed ranges share a millisecond.
     pub fn overlaps(self, other: Self) -> bool {
         self.min_time <= other.max_time && other.min_time <= self.max_time

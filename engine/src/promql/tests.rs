@@ -1,14 +1,14 @@
 //! What holds for every query: limits end it in Prometheus' words, and its operators account for
 //! what they did.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::batch::SampleBatch;
-use crate::model::{ErrorKind, FloatHistogram, Labels};
+use crate::model::{Error, ErrorKind, FloatHistogram, Labels, TimeRange};
 
-use super::source::MemorySource;
+use super::source::{BatchSink, MemorySource, SelectRequest, Selected, Source};
 use super::value::QueryValue;
 use super::{Context, Engine, Options, RangeSteps, Stage};
 
@@ -314,4 +314,40 @@ fn a_range_vector_is_no_range_query() {
     let failed = engine.range("a_total[5m]", HOUR, Arc::new(counters()), &Context::default()).unwrap_err();
     let words = "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector";
     assert_eq!((failed.stage, failed.error.message()), (Stage::Prepare, words));
+}
+
+/// A source without series that remembers what it was asked for, and over what replicas are merged.
+#[derive(Default)]
+struct Asked(Mutex<Vec<(TimeRange, TimeRange)>>);
+
+impl Source for Asked {
+    fn select(&self, request: &SelectRequest<'_>, _sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        self.0.lock().unwrap().push((request.range, request.extent));
+        Ok(Selected::default())
+    }
+}
+
+/// What selectors ask for and merge over, Unix milliseconds, when `query` is asked at 10,007 s.
+fn asked_for(query: &str) -> Vec<[i64; 4]> {
+    let engine = Engine::new(Options { syntax: super::syntax::Options::ALL, ..Options::default() });
+    let source = Arc::new(Asked::default());
+    engine.instant(query, 10_007_000, Arc::clone(&source) as Arc<dyn Source>, &Context::default()).unwrap();
+    let asked = source.0.lock().unwrap();
+    asked.iter().map(|(range, all)| [range.min_time, range.max_time, all.min_time, all.max_time]).collect()
+}
+
+#[test]
+fn selectors_in_a_subquery_ask_from_where_its_range_begins() {
+    // The first step is at 9,720 s.
+    assert_eq!(asked_for("count_over_time(a[5m:20s])"), [[9_407_001, 10_007_000, 9_407_001, 10_007_000]]);
+    let nested = asked_for("sum_over_time(rate(a[1m])[2m:7s] offset 10s)");
+    assert_eq!(nested, [[9_817_001, 9_997_000, 9_817_001, 9_997_000]]);
+}
+
+#[test]
+fn replicas_are_merged_over_all_that_extended_windows_look_at() {
+    assert_eq!(asked_for("increase(a[1m] anchored)"), [[9_647_001, 10_007_000, 9_647_001, 10_007_000]]);
+    assert_eq!(asked_for("increase(a[1m] smoothed)"), [[9_647_001, 10_307_000, 9_647_001, 10_307_000]]);
+    // Prometheus asks for one millisecond less, which the sample before a step may need.
+    assert_eq!(asked_for("a smoothed"), [[9_707_000, 10_307_000, 9_707_000, 10_307_000]]);
 }

@@ -95,6 +95,8 @@ fn fetch(
     if eval.count() == 0 {
         return Ok(infos);
     }
+    let reference = eval.steps.shifted(time.offset, time.at);
+    let times = TimeRange::new(reference.start - eval.query.lookback + 1, reference.end());
     for identifying in identifying_matchers(rows, ignored)? {
         let matchers: Vec<Matcher> =
             identifying.into_iter().chain(wanted.labels.iter().cloned()).chain(wanted.names.iter().cloned()).collect();
@@ -102,6 +104,7 @@ fn fetch(
             matchers,
             offset: time.offset,
             at: time.at,
+            times,
             extension: Extension::None,
             hints: Hints { function: "info".to_owned(), step_ms: eval.steps.interval, ..Hints::default() },
             text: String::new(),
@@ -121,7 +124,7 @@ fn fetch_set(eval: &Evaluator<'_>, select: &Select, infos: &mut Infos) -> Result
     let reference = eval.steps.shifted(select.offset, select.at);
     let lookback = eval.query.lookback;
     let mut picks = Vec::new();
-    selector::fetch(eval, select, TimeRange::new(reference.start - lookback + 1, reference.end()), &mut |batch| {
+    selector::fetch(eval, select, select.times, &mut |batch| {
         for series in batch.iter() {
             crate::batch::align::latest(&reference, lookback, series.timestamps, &mut picks);
             let row = infos.rows.push_row(RowLabels::plain(Arc::clone(series.labels)));

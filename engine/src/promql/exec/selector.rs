@@ -15,12 +15,14 @@ use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
 use super::{CELLS_MAX, Evaluator, RowSink, StartTimestamps, group, stats};
 
-/// What is asked of the source for the samples of `select` in `range`.
+/// What is asked of the source for the samples of `select` in `range`. A source that gives no samples beside
+/// those that it is asked for begins to merge replicas with them, so that Prometheus' range is asked for.
 pub fn request<'r>(eval: &Evaluator<'r>, select: &'r Select, range: TimeRange) -> SelectRequest<'r> {
+    let range = range.hull(select.times);
     SelectRequest {
         matchers: &select.matchers,
         range,
-        extent: eval.query.extent,
+        extent: eval.query.extent.hull(range),
         hints: &select.hints,
         part: eval.part,
         files: eval.files,
@@ -38,11 +40,13 @@ pub fn sample_range(eval: &Evaluator<'_>, select: &Select) -> Option<TimeRange> 
 
 /// Asks the source for the samples of `select` in `range`.
 pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut BatchSink<'_>) -> Result<(), Error> {
-    let selected = eval.query.source.select(&request(eval, select, range), &mut |batch| {
+    let request = request(eval, select, range);
+    let min_time = request.range.min_time;
+    let selected = eval.query.source.select(&request, &mut |batch| {
         eval.query.budget.check()?;
         eval.query.budget.count_read(batch.samples());
         if select.hints.histogram_stats {
-            stats::strip(batch, range.min_time);
+            stats::strip(batch, min_time);
         }
         sink(batch)
     })?;

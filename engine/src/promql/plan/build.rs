@@ -180,17 +180,27 @@ impl Builder<'_> {
             None => whole_milliseconds(vector.offset),
         };
         let at = self.pinned(vector.at);
-        let own = Reach { at, offset, back: if range == 0 { self.build.lookback } else { range } };
-        self.extent.take(self.around.subqueries.within((self.build.start, self.build.end), own));
+        let extension = match vector.extension {
+            None => Extension::None,
+            Some(ast::Extension::Anchored) => Extension::Anchored,
+            Some(ast::Extension::Smoothed) => Extension::Smoothed,
+        };
+        let lookback = self.build.lookback;
+        let back = match extension {
+            Extension::Anchored | Extension::Smoothed => lookback + range,
+            Extension::None if range == 0 => lookback,
+            Extension::None => range,
+        };
+        let ahead = if extension == Extension::Smoothed { lookback } else { 0 };
+        let own = Reach { at, offset, back, ahead };
+        let times = self.around.subqueries.within((self.build.start, self.build.end), own);
+        self.extent.take(times);
         Ok(Select {
             matchers: vector.matchers.clone(),
             offset,
             at,
-            extension: match vector.extension {
-                None => Extension::None,
-                Some(ast::Extension::Anchored) => Extension::Anchored,
-                Some(ast::Extension::Smoothed) => Extension::Smoothed,
-            },
+            times,
+            extension,
             hints: Hints {
                 function: self.around.function.clone(),
                 range_ms: range,
@@ -246,7 +256,7 @@ impl Builder<'_> {
             step => step,
         };
         let at = self.pinned(node.at);
-        let subqueries = self.around.subqueries.of_subquery(Reach { at, offset, back: range });
+        let subqueries = self.around.subqueries.of_subquery(Reach { at, offset, back: range, ahead: 0 });
         let around = Around { step: Some(step), buckets: Buckets::Used, subqueries, ..self.around.clone() };
         let outside = std::mem::replace(&mut self.around, around);
         let inner = self.node(&node.expr)?;

@@ -12,6 +12,8 @@ pub struct Reach {
     pub offset: i64,
     /// Milliseconds that are looked at before that.
     pub back: i64,
+    /// Milliseconds that are looked at behind it.
+    pub ahead: i64,
 }
 
 impl Reach {
@@ -19,7 +21,10 @@ impl Reach {
     pub fn of_subquery(self, inner: Self) -> Self {
         match inner.at {
             Some(_) => inner,
-            None => Self { at: self.at, offset: self.offset + inner.offset, back: self.back + inner.back },
+            None => {
+                let (offset, back) = (self.offset + inner.offset, self.back + inner.back);
+                Self { at: self.at, offset, back, ahead: 0 }
+            }
         }
     }
 
@@ -31,7 +36,8 @@ impl Reach {
             (None, Some(at)) => (at - self.offset - self.back, at - self.offset),
             (None, None) => (start - self.offset - self.back, end - self.offset),
         };
-        TimeRange::new(start - (selector.back - 1) - selector.offset, end - selector.offset)
+        let (start, end) = (start - selector.offset, end - selector.offset);
+        TimeRange::new(start - (selector.back - 1), end + selector.ahead)
     }
 }
 
@@ -42,10 +48,7 @@ pub struct Extent(Option<TimeRange>);
 impl Extent {
     /// Adds the times of one more selector.
     pub fn take(&mut self, range: TimeRange) {
-        self.0 = Some(match self.0 {
-            None => range,
-            Some(known) => TimeRange::new(known.min_time.min(range.min_time), known.max_time.max(range.max_time)),
-        });
+        self.0 = Some(self.0.map_or(range, |known| known.hull(range)));
     }
 
     /// The times of all; all time when there is no selector.
@@ -63,13 +66,15 @@ mod tests {
         let none = Reach::default();
         let plain = Reach { back: 300, ..none };
         assert_eq!(none.within((1000, 2000), plain), TimeRange::new(701, 2000));
-        let earlier = Reach { offset: 50, back: 100, at: None };
+        let earlier = Reach { offset: 50, back: 100, ..none };
         assert_eq!(none.within((1000, 2000), earlier), TimeRange::new(851, 1950));
-        let subquery = none.of_subquery(Reach { back: 600, offset: 10, at: None });
+        let subquery = none.of_subquery(Reach { back: 600, offset: 10, ..none });
         assert_eq!(subquery.within((1000, 2000), plain), TimeRange::new(91, 1990));
         let fixed = Reach { at: Some(5000), ..plain };
         assert_eq!(subquery.within((1000, 2000), fixed), TimeRange::new(4701, 5000));
-        let outer = Reach { at: Some(9000), offset: 0, back: 100 };
+        let outer = Reach { at: Some(9000), back: 100, ..none };
         assert_eq!(none.of_subquery(outer).within((1000, 2000), plain), TimeRange::new(8601, 9000));
+        let smoothed = Reach { ahead: 300, ..plain };
+        assert_eq!(subquery.within((1000, 2000), smoothed), TimeRange::new(91, 2290));
     }
 }

@@ -9,8 +9,8 @@ mod hints;
 mod print;
 mod times;
 
-use crate::model::ByteString;
 use crate::model::matcher::Matcher;
+use crate::model::{ByteString, TimeRange};
 
 use super::function::{FloatFunction, HistogramFunction, RangeFunction};
 use super::source::Hints;
@@ -92,6 +92,9 @@ pub struct Select {
     pub offset: i64,
     /// The time that takes the step's place (Unix milliseconds).
     pub at: Option<i64>,
+    /// Times of the samples that are looked at in the whole query, as Prometheus asks its storage for them
+    /// (Unix milliseconds): those of a subquery begin where its range does, not at its first step.
+    pub times: TimeRange,
     /// Whether samples around the bounds count.
     pub extension: Extension,
     /// What is done with the samples.
