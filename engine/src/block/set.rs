@@ -76,8 +76,7 @@ impl BlockSet {
         self.groups.iter().map(|(labels, levels)| {
             let mut range = TimeRange::new(i64::MAX, i64::MIN);
             for block in levels.iter().flatten() {
-                range.min_time = range.min_time.min(block.info().min_time);
-                range.max_time = range.max_time.max(block.info().max_time);
+                range = range.hull(TimeRange::new(block.info().min_time, block.info().max_time));
             }
             (labels, range)
         })

@@ -88,10 +88,7 @@ impl Tombstones {
         let ranges = self.by_series.entry(series_ref).or_default();
         let start = ranges.partition_point(|known| known.max_time.saturating_add(1) < range.min_time);
         let end = ranges.partition_point(|known| known.min_time <= range.max_time.saturating_add(1)).max(start);
-        let joined = ranges[start..end].iter().fold(range, |joined, known| TimeRange {
-            min_time: joined.min_time.min(known.min_time),
-            max_time: joined.max_time.max(known.max_time),
-        });
+        let joined = ranges[start..end].iter().fold(range, |joined, known| joined.hull(*known));
         ranges.splice(start..end, [joined]);
     }
 

@@ -183,9 +183,8 @@ impl BlockWriter {
             Encoding::Aggr => {}
             _ => self.stats.num_histogram_samples += samples,
         }
-        let range = self.time_range.get_or_insert(TimeRange::new(chunk.min_time, chunk.max_time));
-        range.min_time = range.min_time.min(chunk.min_time);
-        range.max_time = range.max_time.max(chunk.max_time);
+        let range = TimeRange::new(chunk.min_time, chunk.max_time);
+        self.time_range = Some(self.time_range.map_or(range, |known| known.hull(range)));
         Ok(())
     }
 

@@ -53,8 +53,7 @@ impl Describe for ProxyInfo {
         let mut range = TimeRange::new(i64::MAX, i64::MIN);
         let (mut label_sets, mut tsdb_infos): (Vec<ZLabelSet>, Vec<TsdbInfo>) = (Vec::new(), Vec::new());
         for peer in &peers {
-            range.min_time = range.min_time.min(peer.range().min_time);
-            range.max_time = range.max_time.max(peer.range().max_time);
+            range = range.hull(peer.range());
             label_sets.extend(peer.label_sets().iter().map(|set| self.with_own(set)));
             tsdb_infos.extend(infos(peer));
         }

@@ -72,13 +72,12 @@ impl Gateway {
         let mut whole = TimeRange::new(i64::MAX, i64::MIN);
         let mut groups: BTreeMap<Labels, Vec<TimeRange>> = self.kept_ranges();
         for range in groups.values().flatten() {
-            whole.min_time = whole.min_time.min(range.min_time);
-            whole.max_time = whole.max_time.max(range.max_time);
+            whole = whole.hull(*range);
         }
         for info in current.set.blocks().map(|block| block.info()).filter(|info| info.is_known()) {
-            whole.min_time = whole.min_time.min(info.min_time);
-            whole.max_time = whole.max_time.max(info.max_time);
-            groups.entry(info.external_labels.clone()).or_default().push(TimeRange::new(info.min_time, info.max_time));
+            let range = TimeRange::new(info.min_time, info.max_time);
+            whole = whole.hull(range);
+            groups.entry(info.external_labels.clone()).or_default().push(range);
         }
         let (mut label_sets, mut tsdb_infos) = (Vec::new(), Vec::new());
         for (labels, ranges) in groups {

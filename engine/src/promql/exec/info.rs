@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::batch::bitmap;
+use crate::batch::{StepGrid, bitmap};
 use crate::model::labels::METRIC_NAME;
 use crate::model::matcher::{MatchKind, Matcher};
 use crate::model::{Error, LabelsBuilder, TimeRange};
@@ -110,7 +110,7 @@ fn fetch(
             text: String::new(),
             position: 0,
         };
-        fetch_set(eval, &select, &mut infos)?;
+        fetch_set(eval, (&select, &reference), &mut infos)?;
     }
     for (row, labels) in infos.rows.rows.iter().enumerate() {
         let name = labels.labels.metric_name().to_owned();
@@ -120,13 +120,13 @@ fn fetch(
     Ok(infos)
 }
 
-fn fetch_set(eval: &Evaluator<'_>, select: &Select, infos: &mut Infos) -> Result<(), Error> {
-    let reference = eval.steps.shifted(select.offset, select.at);
+/// Appends the series of `select` with the times of their samples at the steps of `reference`.
+fn fetch_set(eval: &Evaluator<'_>, (select, reference): (&Select, &StepGrid), infos: &mut Infos) -> Result<(), Error> {
     let lookback = eval.query.lookback;
     let mut picks = Vec::new();
     selector::fetch(eval, select, select.times, &mut |batch| {
         for series in batch.iter() {
-            crate::batch::align::latest(&reference, lookback, series.timestamps, &mut picks);
+            crate::batch::align::latest(reference, lookback, series.timestamps, &mut picks);
             let row = infos.rows.push_row(RowLabels::plain(Arc::clone(series.labels)));
             let (values, valid) = infos.rows.cells.row_mut(row);
             crate::batch::align::gather(&picks, series.values, values, valid);
@@ -137,7 +137,7 @@ fn fetch_set(eval: &Evaluator<'_>, select: &Select, infos: &mut Infos) -> Result
                 infos.rows.rows.pop();
                 infos.rows.cells.pop_row();
             }
-            crate::batch::align::latest(&reference, lookback, series.histogram_timestamps, &mut picks);
+            crate::batch::align::latest(reference, lookback, series.histogram_timestamps, &mut picks);
             if picks.iter().any(|pick| *pick != crate::batch::align::NONE) {
                 let labels = series.labels;
                 return Err(Error::invalid(format!("this should be an info metric, with float samples: {labels}")));

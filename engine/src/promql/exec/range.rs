@@ -41,17 +41,8 @@ pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> 
 /// Times of the samples that the windows of a range selector may hold.
 pub fn sample_range(eval: &Evaluator<'_>, select: &Select, range: i64) -> TimeRange {
     let reference = eval.steps.shifted(select.offset, select.at);
-    let (before, after) = around(select.extension, eval.query.lookback);
+    let (before, after) = select.extension.around(eval.query.lookback);
     TimeRange::new(reference.start - range - before + 1, reference.end() + after)
-}
-
-/// Milliseconds around a window whose samples count too.
-fn around(extension: Extension, lookback: i64) -> (i64, i64) {
-    match extension {
-        Extension::None => (0, 0),
-        Extension::Anchored => (lookback, 0),
-        Extension::Smoothed => (lookback, lookback),
-    }
 }
 
 fn check_extension(call: &OverTime) -> Result<(), Error> {
@@ -214,7 +205,7 @@ impl<'a> Pass<'a> {
     /// A series that has histograms or start timestamps, or whose windows are extended.
     fn mixed_row(&mut self, series: &SeriesSamples<'_>, row: usize) -> Result<(), Error> {
         let all = mixed::Samples::live(series);
-        let (before, after) = around(self.extension, self.eval.query.lookback);
+        let (before, after) = self.extension.around(self.eval.query.lookback);
         let bounds = (-self.range - before, after);
         self.extended_windows.find_between(&self.reference, bounds, &all.timestamps);
         self.histogram_windows.find_between(&self.reference, bounds, &all.histogram_timestamps);

@@ -33,7 +33,7 @@ pub fn request<'r>(eval: &Evaluator<'r>, select: &'r Select, range: TimeRange) -
 pub fn sample_range(eval: &Evaluator<'_>, select: &Select) -> Option<TimeRange> {
     let reference = eval.steps.shifted(select.offset, select.at);
     let lookback = eval.query.lookback;
-    let after = if select.extension == Extension::Smoothed { lookback } else { 0 };
+    let (_, after) = select.extension.around(lookback);
     (reference.count > 0)
         .then(|| TimeRange::new(reference.start - lookback + 1 - after.min(1), reference.end() + after))
 }

@@ -186,12 +186,8 @@ impl Builder<'_> {
             Some(ast::Extension::Smoothed) => Extension::Smoothed,
         };
         let lookback = self.build.lookback;
-        let back = match extension {
-            Extension::Anchored | Extension::Smoothed => lookback + range,
-            Extension::None if range == 0 => lookback,
-            Extension::None => range,
-        };
-        let ahead = if extension == Extension::Smoothed { lookback } else { 0 };
+        let (before, ahead) = extension.around(lookback);
+        let back = if range == 0 { lookback } else { range + before };
         let own = Reach { at, offset, back, ahead };
         let times = self.around.subqueries.within((self.build.start, self.build.end), own);
         self.extent.take(times);

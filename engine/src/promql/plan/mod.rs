@@ -83,6 +83,17 @@ pub enum Extension {
     Smoothed,
 }
 
+impl Extension {
+    /// Milliseconds before and behind a window whose samples count too.
+    pub fn around(self, lookback: i64) -> (i64, i64) {
+        match self {
+            Self::None => (0, 0),
+            Self::Anchored => (lookback, 0),
+            Self::Smoothed => (lookback, lookback),
+        }
+    }
+}
+
 /// A selector of series.
 #[derive(Clone, Debug)]
 pub struct Select {
