@@ -38,17 +38,13 @@ impl<H: Source, I: Source> HeaderIndex<H, I> {
 
     fn series(&self, ordinal: u32, series: &mut Series) -> Result<(), Error> {
         let parts = (self.header.toc(), self.header.symbols(), self.header.version());
-        self.renewing(|| read_series(&self.index, parts, SeriesRef(u64::from(ordinal)), series))
+        self.read(|| read_series(&self.index, parts, SeriesRef(u64::from(ordinal)), series))
     }
 
-    /// What `read` gives; once more where it finds damage, which kept bytes may have come with.
-    fn renewing<T>(&self, mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    /// What `read` gives of the index, renewed where it is damaged, which an error says.
+    fn read<T>(&self, read: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         let is_damage = |error: &Error| error.kind() == ErrorKind::Corrupt;
-        let outcome = match read() {
-            Err(error) if is_damage(&error) && self.index.renew() => read(),
-            outcome => outcome,
-        };
-        outcome.map_err(|error| if is_damage(&error) { error.within("index") } else { error })
+        self.index.renewing(read).map_err(|error| if is_damage(&error) { error.within("index") } else { error })
     }
 
     /// Calls `visit` with each of `ordinals`.
@@ -62,7 +58,7 @@ impl<H: Source, I: Source> HeaderIndex<H, I> {
     }
 
     fn list(&self, range: PostingsRange) -> Result<Vec<u32>, Error> {
-        self.renewing(|| {
+        self.read(|| {
             let mut refs = Vec::new();
             postings::read(&self.index, range.start, &mut refs)?;
             match refs.last() {

@@ -64,12 +64,7 @@ impl Headers {
             let header = match kept(&index, (id, &path)) {
                 Some(header) => header,
                 None => {
-                    match write(&index, &folder, &path) {
-                        Err(error) if error.kind() == ErrorKind::Corrupt && index.renew() => {
-                            write(&index, &folder, &path)?;
-                        }
-                        written => written?,
-                    }
+                    index.renewing(|| write(&index, &folder, &path))?;
                     metrics.header_downloads.observe(started.elapsed().as_secs_f64());
                     header::Reader::open(FileSource::open(&path)?)?
                 }

@@ -34,6 +34,17 @@ pub trait Source {
     fn renew(&self) -> bool {
         false
     }
+
+    /// What `read` gives; once more where it finds damage, which kept bytes may have come with.
+    fn renewing<T>(&self, mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error>
+    where
+        Self: Sized,
+    {
+        match read() {
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.renew() => read(),
+            outcome => outcome,
+        }
+    }
 }
 
 impl<T: AsRef<[u8]> + ?Sized> Source for T {
