@@ -64,6 +64,13 @@ pub fn first_common(left: &[u64], right: &[u64]) -> Option<usize> {
     })
 }
 
+/// Takes out what stands at `end` or behind it.
+pub fn keep_before(target: &mut [u64], end: usize) {
+    for (word, bits) in target.iter_mut().enumerate() {
+        *bits &= full_word(end, word);
+    }
+}
+
 /// `target |= other`.
 pub fn union(target: &mut [u64], other: &[u64]) {
     for (target, other) in target.iter_mut().zip(other) {

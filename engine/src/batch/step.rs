@@ -27,6 +27,8 @@ pub struct StepGrid {
     pub interval: i64,
     /// Number of steps.
     pub count: usize,
+    /// The end that was asked for: the last step, or behind it by less than an interval.
+    pub until: i64,
 }
 
 /// What one step of one row holds.
@@ -53,20 +55,30 @@ pub struct StepBatch {
 impl StepGrid {
     /// A single step.
     pub fn instant(at: i64) -> Self {
-        Self { start: at, interval: 1, count: 1 }
+        Self { start: at, interval: 1, count: 1, until: at }
     }
 
     /// Steps from `start` to at most `end`, `interval` apart; none when they are reversed.
     pub fn range(start: i64, end: i64, interval: i64) -> Self {
         let interval = interval.max(1);
         let count = if end < start { 0 } else { ((end - start) / interval) as usize + 1 };
-        Self { start, interval, count }
+        Self { start, interval, count, until: end }
     }
 
     /// Time of step `at`.
     #[inline]
     pub fn time(&self, at: usize) -> i64 {
         self.start + self.interval * at as i64
+    }
+
+    /// The first step alone.
+    pub fn first(&self) -> Self {
+        Self { count: 1, until: self.start, ..*self }
+    }
+
+    /// Whether the steps are those of a range, which one step is too where more was asked for.
+    pub fn is_range(&self) -> bool {
+        self.until != self.start
     }
 
     /// The last step; the first when there is none.
@@ -82,8 +94,8 @@ impl StepGrid {
     /// The same steps, `offset` milliseconds earlier; all at `pinned` minus the offset when given.
     pub fn shifted(&self, offset: i64, pinned: Option<i64>) -> Self {
         match pinned {
-            Some(at) => Self { start: at - offset, interval: 0, count: self.count },
-            None => Self { start: self.start - offset, ..*self },
+            Some(at) => Self { start: at - offset, interval: 0, count: self.count, until: at - offset },
+            None => Self { start: self.start - offset, until: self.until - offset, ..*self },
         }
     }
 }

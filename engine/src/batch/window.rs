@@ -90,7 +90,7 @@ mod tests {
     fn windows_of_whole_steps_start_where_earlier_ones_end() {
         let timestamps: Vec<i64> = (0..200).map(|at| at * 7 + at % 3).chain([2000, 2001, 2500]).collect();
         for (range, interval, count) in [(60, 20, 90), (20, 20, 5), (50, 20, 70), (400, 20, 10), (60, 60, 1)] {
-            let grid = StepGrid { start: 13, interval, count };
+            let grid = StepGrid::range(13, 13 + interval * (count as i64 - 1), interval);
             let mut windows = Windows::default();
             windows.find(&grid, range, &timestamps);
             for step in 0..count {

@@ -351,3 +351,35 @@ fn replicas_are_merged_over_all_that_extended_windows_look_at() {
     // Prometheus asks for one millisecond less, which the sample before a step may need.
     assert_eq!(asked_for("a smoothed"), [[9_707_000, 10_307_000, 9_707_000, 10_307_000]]);
 }
+
+#[test]
+fn sort_warns_in_a_range_of_one_step_too() {
+    let engine = Engine::new(Options::default());
+    let warnings = |query: &str, end: i64| {
+        let steps = RangeSteps { start: 600_000, end, step: 60_000 };
+        engine.range(query, steps, Arc::new(counters()), &Context::default()).unwrap().warnings.len()
+    };
+    for query in ["sort(a_total)", "sort_desc(a_total)"] {
+        assert_eq!([600_000, 600_001, 659_999, 660_000].map(|end| warnings(query, end)), [0, 1, 1, 1], "{query}");
+    }
+    // What is the same at all steps is sorted once; a subquery has an end of its own.
+    assert_eq!(warnings("sort(a_total @ 60)", 660_000), 0);
+    assert_eq!(warnings("max_over_time(sort(a_total)[7m:5m])", 600_000), 1);
+    assert_eq!(warnings("max_over_time(sort(a_total)[5m:5m])", 600_000), 0);
+}
+
+#[test]
+fn of_what_fails_in_a_match_the_earliest_step_is_told() {
+    let engine = Engine::new(Options::default());
+    let told = |query: &str| {
+        let failed = engine.range(query, HOUR, Arc::new(counters()), &Context::default()).unwrap_err();
+        failed.error.message().to_owned()
+    };
+    let (early, late) = ("(a_total and on() vector(time()) < 600)", "(a_total and on() vector(time()) > 900)");
+    let one = r#"(a_total{instance="0"} and on() vector(time()) < 600)"#;
+    let duplicate = "found duplicate series for the match group {}";
+    let multiple = "multiple matches for labels";
+    assert!(told(&format!("a_total + on() {early}")).starts_with(duplicate));
+    assert!(told(&format!("a_total + on() ({one} or {late})")).starts_with(multiple));
+    assert!(told(&format!("{late} + on() ({one} or {late})")).starts_with(duplicate));
+}

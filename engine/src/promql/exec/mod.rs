@@ -232,7 +232,7 @@ impl<'a> Evaluator<'a> {
 
     /// Evaluates what does not depend on the step at the first step and repeats it.
     fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
-        let once = self.over(StepGrid { count: 1, ..self.steps }).eval_both(input)?;
+        let once = self.over(self.steps.first()).eval_both(input)?;
         let mut out = Matrix::new(self.count());
         self.account.hold_bytes(once.len() * self.count() * size_of::<f64>())?;
         for (row, labels) in once.rows.iter().enumerate() {

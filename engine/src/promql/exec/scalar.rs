@@ -24,7 +24,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
             Ok(left.into_iter().zip(right).map(|(left, right)| operation(left, right)).collect())
         }
         Operator::StepInvariant(input) => {
-            let once = eval.over(crate::batch::StepGrid { count: 1, ..eval.steps });
+            let once = eval.over(eval.steps.first());
             let value = self::eval(&once, input)?.first().copied().unwrap_or(f64::NAN);
             Ok(vec![value; count])
         }

@@ -53,12 +53,13 @@ pub fn by_label(
     eval.account.ordered(rows, Some(sorted))
 }
 
-/// Warns when there are several steps, and says so.
+/// Warns in a range, whose results have an order of their own, and says so.
 fn note_range(eval: &Evaluator<'_>, node: &Node) -> bool {
-    if eval.count() > 1 {
+    let is_range = eval.steps.is_range();
+    if is_range {
         eval.query.annotate(Annotation::sort_in_range_query(node.position));
     }
-    eval.count() != 1
+    is_range
 }
 
 /// Compares text piece by piece, runs of digits as numbers.

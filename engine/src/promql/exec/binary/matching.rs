@@ -101,8 +101,15 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary, (left, right): (Matrix, Matri
         scratch: Matrix::new(eval.count()),
         out: Merged::new(eval.count()),
     };
-    join.check_one_side()?;
+    let duplicate = join.duplicate_of_one_side();
+    if let Some((step, _)) = duplicate {
+        // What fails at an earlier step is told in its place.
+        bitmap::keep_before(&mut join.active, step);
+    }
     join.run()?;
+    if let Some((step, row)) = duplicate {
+        return Err(join.duplicate(step, row));
+    }
     join.annotate();
     Ok(join.out.rows)
 }
@@ -155,8 +162,8 @@ enum Operand {
 }
 
 impl Join<'_> {
-    /// Fails when two rows of the "one" side have the same signature at a step.
-    fn check_one_side(&self) -> Result<(), Error> {
+    /// The first step at which two rows of the "one" side have the same signature, and the second of them.
+    fn duplicate_of_one_side(&self) -> Option<(usize, usize)> {
         let words = bitmap::words(self.eval.count());
         let mut seen = vec![Vec::new(); self.signatures.count];
         let mut first: Option<(usize, usize)> = None;
@@ -172,10 +179,7 @@ impl Join<'_> {
             }
             bitmap::union(seen, &present);
         }
-        match first {
-            Some((step, row)) => Err(self.duplicate(step, row)),
-            None => Ok(()),
-        }
+        first
     }
 
     fn duplicate(&self, step: usize, row: usize) -> Error {
