@@ -11,7 +11,7 @@ use super::super::super::plan::{Aggregate, AggregateOperator as A};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::Evaluator;
 use super::super::group::{Groups, View};
-use super::{check_count, extremes};
+use super::{CELLS_UNWATCHED, check_count, extremes};
 
 /// A sample that may be chosen.
 #[derive(Clone, Debug)]
@@ -41,13 +41,14 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Resu
     let mut held = 0;
     eval.stream(&aggregate.input, &mut |batch| {
         for row in 0..batch.len() {
+            eval.query.budget.check()?;
             choice.row(batch, row);
         }
         let now = choice.heap_bytes();
         let labels = batch.heap_bytes() - batch.cells.heap_bytes();
         eval.account.hold_bytes(labels + now - std::mem::replace(&mut held, now))
     })?;
-    Ok(choice.finish())
+    choice.finish()
 }
 
 /// Whether the parameters choose anything at all; fails when they are no such numbers.
@@ -144,21 +145,25 @@ impl Choice<'_> {
         self.candidates += heap.capacity() - room;
     }
 
-    fn finish(mut self) -> Matrix {
+    fn finish(mut self) -> Result<Matrix, Error> {
         let steps = self.eval.count();
         let ranked: fn(f64, f64) -> bool = match self.aggregate.operator {
             A::Topk => |left, right| left > right,
             _ => |left, right| left < right,
         };
         if matches!(self.aggregate.operator, A::Topk | A::Bottomk) {
-            for heap in &mut self.heaps {
-                rank(heap, ranked);
+            for heaps in self.heaps.chunks_mut(CELLS_UNWATCHED) {
+                self.eval.query.budget.check()?;
+                heaps.iter_mut().for_each(|heap| rank(heap, ranked));
             }
         }
         let mut out = Matrix::new(steps);
         let mut placed = BTreeMap::new();
         for group in 0..self.heaps.len().checked_div(steps).unwrap_or(0) {
             for step in 0..steps {
+                if step % CELLS_UNWATCHED == 0 {
+                    self.eval.query.budget.check()?;
+                }
                 for chosen in &self.heaps[group * steps + step] {
                     let labels = &self.rows[chosen.row as usize];
                     let row = *placed.entry(chosen.row).or_insert_with(|| out.push_row(labels.clone()));
@@ -170,7 +175,7 @@ impl Choice<'_> {
                 }
             }
         }
-        out
+        Ok(out)
     }
 }
 

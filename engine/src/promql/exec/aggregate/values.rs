@@ -15,7 +15,7 @@ use super::super::super::value::{Matrix, RowLabels};
 use super::super::group::{Groups, View};
 use super::super::labels::Made;
 use super::super::{CELLS_MAX, Evaluator, RowSink, math};
-use super::extremes;
+use super::{CELLS_UNWATCHED, extremes};
 
 /// The quantile of each group at each step.
 pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<Matrix, Error> {
@@ -27,6 +27,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
     eval.stream(&aggregate.input, &mut |batch| {
         let before = values.len();
         for (row, labels) in batch.rows.iter().enumerate() {
+            eval.query.budget.check()?;
             let group = groups.find(labels, View::of(eval, labels));
             if values.len() < (group + 1) * steps {
                 values.resize_with((group + 1) * steps, Vec::new);
@@ -49,6 +50,9 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
         let row = out.push_row(RowLabels { labels: Arc::clone(labels), drop_name: unnamed[group] });
         let (results, valid) = out.cells.row_mut(row);
         for step in 0..steps {
+            if step % CELLS_UNWATCHED == 0 {
+                eval.query.budget.check()?;
+            }
             let samples = &mut values[group * steps + step];
             if !samples.is_empty() {
                 results[step] = math::quantile(params[step], samples);
@@ -217,6 +221,7 @@ fn tell_values(
         Ok::<usize, Error>(group)
     };
     for (row, labels) in rows.rows.iter().enumerate() {
+        eval.query.budget.check()?;
         known.clear();
         for (step, value) in rows.floats(row) {
             let text = || format_float_as(value, Notation::Fixed);
