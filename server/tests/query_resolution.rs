@@ -61,6 +61,28 @@ fn functions_over_two_samples_read_data_of_which_two_lie_in_a_window() {
     }
 }
 
+#[test]
+fn an_aggregate_that_histograms_lack_is_a_warning_and_floats_beside_them_are_answered() {
+    let Some(blocks) = shared("golden/thanos/long") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    for block in &blocks_in(&blocks) {
+        copy_block(block, &bucket, &[("cluster", "c1")]);
+    }
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    let both = Uru::start("all-in-one", &[&objstore, &format!("--data-dir={}", folder.path().join("both").display())]);
+    let query = "min_over_time(%7B__name__=~%22process_bytes_00|rpc_latency_seconds_01%22%7D%5B1h%5D)";
+    let path = format!("/api/v1/query?query={query}&time={BETWEEN_SAMPLES}&max_source_resolution=1h");
+    let (status, body) = both.get(&path);
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let warnings = answer["warnings"].as_array().unwrap();
+    assert!(status == 200 && warnings.len() == 1, "{warnings:?}");
+    assert!(warnings[0].as_str().unwrap().contains("aggregate min does not exist"), "{warnings:?}");
+    assert_eq!(answer["data"]["result"].as_array().unwrap().len(), 1);
+    let (status, body) = both.get(&format!("{path}&partial_response=false"));
+    assert!(status != 200 && body.contains("aggregate min does not exist"), "{status}: {body}");
+}
+
 /// Series that an instant query finds between two samples.
 fn series_found(uru: &Uru, params: &str) -> usize {
     let (status, body) = uru.get(&format!("/api/v1/query?query=process_bytes_00&time={BETWEEN_SAMPLES}{params}"));

@@ -459,14 +459,15 @@ impl Prepared {
                 for (chunk, (record, wanted)) in chunks.iter().zip(&mut next) {
                     output.stats.chunks_touched += 1;
                     output.stats.chunks_touched_bytes += wanted.len;
-                    match record {
-                        Ok(record) => {
-                            let times = (chunk.min_time, chunk.max_time);
-                            let pushed = record.push_set(times, plan.request.aggregates, &mut sets);
-                            pushed.map_err(|error| block.place(error))?;
-                            owners.push(*entry);
-                        }
-                        Err(error) => output.fail(block, error.clone()),
+                    let times = (chunk.min_time, chunk.max_time);
+                    // An aggregate that is wanted and not there fails the block, not those beside it.
+                    let pushed = match record {
+                        Ok(record) => record.push_set(times, plan.request.aggregates, &mut sets),
+                        Err(error) => Err(error.clone()),
+                    };
+                    match pushed {
+                        Ok(()) => owners.push(*entry),
+                        Err(error) => output.fail(block, error),
                     }
                 }
             }
