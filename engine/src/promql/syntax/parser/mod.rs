@@ -75,7 +75,16 @@ pub fn parse(query: &str, options: Options) -> Result<Expr, ParseError> {
     Ok(typed.into_expr())
 }
 
-/// Parses a selector such as `match[]` takes: `up{job="a"}` without modifiers. It may match anything.
+/// Parses a selector such as `match[]` takes: `up{job="a"}`, which may match anything. Modifiers such as
+/// `offset` may follow, as Thanos lets them; what series there are they don't change.
+pub fn parse_match(query: &str) -> Result<Vec<Matcher>, ParseError> {
+    parse_selector(query).or_else(|refused| match parse(query, Options::default()) {
+        Ok(Expr::Vector(selector)) => Ok(selector.matchers),
+        _ => Err(refused),
+    })
+}
+
+/// Parses a selector without modifiers: `up{job="a"}`. It may match anything.
 pub fn parse_selector(query: &str) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(query, Options::default());
     let selector = parser.bare_selector()?;

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::{Expr, HEIGHT_MAX, NESTING_MAX, Options, parse, parse_metric, parse_selector, prettify};
+use super::super::{
+    Expr, HEIGHT_MAX, NESTING_MAX, Options, parse, parse_match, parse_metric, parse_selector, prettify,
+};
 
 fn error(query: &str) -> String {
     parse(query, Options::ALL).unwrap_err().to_string()
@@ -62,6 +64,20 @@ fn selectors_and_metrics_stand_alone() {
     assert!(parse_selector("a offset 5m").is_err());
     assert_eq!(parse_metric(r#"a{b="c", "d e"="f"}"#).unwrap().to_string(), r#"{__name__="a", b="c", "d e"="f"}"#);
     assert!(parse_metric(r#"a{b=~"c"}"#).is_err());
+}
+
+#[test]
+fn modifiers_behind_a_selector_say_nothing_of_which_series_there_are() {
+    for query in [r#"a{b="c"}"#, r#"a{b="c"} offset 5m"#, r#"a{b="c"} @ 10 offset -5m"#] {
+        assert_eq!(parse_match(query).unwrap(), parse_selector(r#"a{b="c"}"#).unwrap(), "{query}");
+    }
+    for query in ["a[5m]", "a + b", "(a)", "1", "a offset"] {
+        assert_eq!(
+            parse_match(query).unwrap_err().to_string(),
+            parse_selector(query).unwrap_err().to_string(),
+            "{query}"
+        );
+    }
 }
 
 #[test]

@@ -279,7 +279,7 @@ pub fn now_ms() -> i64 {
 /// The matchers of each selector of the parameter called `name`.
 pub fn selectors(texts: &[String], name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
     let parse = |text: &String| {
-        syntax::parse_selector(text)
+        syntax::parse_match(text)
             .map_err(|error| Failure::bad_data(format!("invalid parameter {name:?}: {}", Error::from(error))))
     };
     texts.iter().map(parse).collect()
