@@ -84,12 +84,40 @@ fn a_header_says_below_which_path_a_browser_sees_the_pages() {
 #[test]
 fn pages_say_which_methods_they_have() {
     let uru = Uru::start("query", &[]);
-    for path in ["/", "/graph", "/metrics", "/-/ready", "/-/healthy"] {
+    for (path, methods) in [
+        ("/", "get, options"),
+        ("/graph", "get, options"),
+        ("/metrics", "get, head, options"),
+        ("/-/ready", "get, head, options"),
+        ("/-/healthy", "get, head, options"),
+    ] {
+        let allow = format!("allow: {methods}\r\n");
         let (status, head, body) = request(&uru.http, ("OPTIONS", path), &[], b"");
-        assert!(status == 200 && head.contains("allow: get,head") && body.is_empty(), "{path}: {head}");
-        assert_eq!(request(&uru.http, ("DELETE", path), &[], b"").0, 405, "{path}");
+        assert!(status == 200 && head.contains(&allow) && body.is_empty(), "{path}: {head}");
+        let (status, head, body) = request(&uru.http, ("DELETE", path), &[], b"");
+        assert!(status == 405 && head.contains(&allow) && body == b"Method Not Allowed\n", "{path}: {head}");
     }
     assert_eq!(request(&uru.http, ("OPTIONS", "/nothing"), &[], b"").0, 404);
+}
+
+#[test]
+fn head_is_taken_where_operators_look_and_nowhere_else() {
+    let uru = Uru::start("query", &[]);
+    for (path, status) in [
+        ("/-/healthy", 200),
+        ("/-/ready", 200),
+        ("/metrics", 200),
+        ("/debug/pprof/", 200),
+        ("/", 405),
+        ("/graph", 405),
+        ("/api/v1/labels", 405),
+        ("/api/v1/metadata", 405),
+        ("/nothing", 404),
+    ] {
+        assert_eq!(request(&uru.http, ("HEAD", path), &[], b"").0, status, "{path}");
+    }
+    let (status, head, _) = request(&uru.http, ("HEAD", "/api/v1/query?query=1"), &[], b"");
+    assert!(status == 405 && head.contains("allow: get, options, post\r\n"), "{head}");
 }
 
 /// Status and `Location` of what is asked.

@@ -1,37 +1,77 @@
 //! Paths that are written oddly lead to those that are served, as with Go's routers: `//a`, `/./a` and
 //! `/b/../a`, and `/a/` where only `/a` is there. Clients that append a path to an address which ends
 //! with a slash depend on it. OPTIONS is answered with the methods of a path: proxies ask so whether
-//! somebody is there.
+//! somebody is there. HEAD is none of them but where probes and scrapers look, as in Thanos: it would do
+//! all the work of GET.
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use tower::ServiceExt;
 
 /// A method that nothing is served by: a path that is there answers it with 405, and none with 404.
 const NO_METHOD: &[u8] = b"ROUTE";
 
+/// What is in the paths that take HEAD.
+const TAKES_HEAD: [&str; 3] = ["/-/", "/metrics", "/debug/pprof/"];
+
 /// `routes`, and redirects to them.
 pub fn forgiving(routes: Router) -> Router {
     let known = routes.clone();
+    let cleaned = axum::middleware::from_fn_with_state(known.clone(), cleaned);
     let otherwise = move |request: Request| otherwise(known.clone(), request);
-    routes.fallback(otherwise).layer(axum::middleware::from_fn(cleaned))
+    routes.fallback(otherwise).layer(cleaned)
 }
 
 /// Answers a path that could be shorter with that one, and what asks for methods with those that there are.
-async fn cleaned(request: Request, next: Next) -> Response {
+async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> Response {
     if let Some(path) = clean(request.uri().path()) {
         return redirect(StatusCode::TEMPORARY_REDIRECT, &path, request.uri());
     }
-    let asks_for_methods = request.method() == Method::OPTIONS;
+    let (asked, path) = (request.method().clone(), request.uri().path().to_owned());
+    if asked == Method::HEAD
+        && !takes_head(&path)
+        && let Some(methods) = methods(known.clone(), &path).await
+    {
+        return refused(methods);
+    }
     let mut response = next.run(request).await;
-    if asks_for_methods && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+    let is_refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
+    if !is_refused && asked != Method::OPTIONS {
+        return response;
+    }
+    let Some(methods) = methods(known, &path).await else { return response };
+    if asked != Method::OPTIONS {
+        return refused(methods);
+    }
+    if is_refused {
         *response.status_mut() = StatusCode::OK;
     }
+    response.headers_mut().insert(header::ALLOW, methods);
     response
+}
+
+fn takes_head(path: &str) -> bool {
+    TAKES_HEAD.iter().any(|part| path.contains(part))
+}
+
+fn refused(methods: HeaderValue) -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, methods)], "Method Not Allowed\n").into_response()
+}
+
+/// The methods of a path as Go's routers list them; `None` where nothing is served.
+async fn methods(known: Router, path: &str) -> Option<HeaderValue> {
+    let response = probe(known, path).await?;
+    let listed = response.headers().get(header::ALLOW).and_then(|methods| methods.to_str().ok()).unwrap_or_default();
+    let mut methods: Vec<&str> = listed.split(',').map(str::trim).filter(|method| !method.is_empty()).collect();
+    methods.retain(|method| *method != "HEAD" || takes_head(path));
+    methods.push("OPTIONS");
+    methods.sort_unstable();
+    methods.dedup();
+    HeaderValue::from_str(&methods.join(", ")).ok()
 }
 
 /// Answers a path that is not there: with the one that differs by a slash at its end, if that is.
@@ -41,7 +81,7 @@ async fn otherwise(known: Router, request: Request) -> Response {
         Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
         _ => format!("{path}/"),
     };
-    if !is_served(known, &other).await {
+    if probe(known, &other).await.is_none() {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
     let code = if request.method() == Method::GET {
@@ -53,10 +93,11 @@ async fn otherwise(known: Router, request: Request) -> Response {
     redirect(code, &other, request.uri())
 }
 
-async fn is_served(known: Router, path: &str) -> bool {
-    let Ok(method) = Method::from_bytes(NO_METHOD) else { return false };
-    let Ok(request) = Request::builder().method(method).uri(path).body(Body::empty()) else { return false };
-    known.oneshot(request).await.is_ok_and(|response| response.status() != StatusCode::NOT_FOUND)
+/// How a path that is served refuses a method that there is not.
+async fn probe(known: Router, path: &str) -> Option<Response> {
+    let method = Method::from_bytes(NO_METHOD).ok()?;
+    let request = Request::builder().method(method).uri(path).body(Body::empty()).ok()?;
+    known.oneshot(request).await.ok().filter(|response| response.status() != StatusCode::NOT_FOUND)
 }
 
 fn redirect(code: StatusCode, path: &str, from: &Uri) -> Response {
