@@ -165,6 +165,33 @@ fn a_new_block_answers_before_and_after_its_column_index_is_built() {
 }
 
 #[test]
+fn a_column_index_that_could_not_be_built_is_tried_again_after_later_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (MANY, START));
+    let fake = FakeS3::start(&bucket);
+    fake.set_for("/index", Fault::WholeAbsent);
+    let remote = format!("--objstore.config={}", fake.config());
+    let data = data_dir(&folder.path().join("data"));
+    let uru = Uru::start("store", &[&remote, &data, "--sync-block-duration=100ms"]);
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !is_so() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    // Some syncs go by.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(uru.metric("thanos_bucket_store_column_indexes_pending"), Some(1.0));
+    let (found, _) = run(async { series(&uru.connect().await, everything()).await.unwrap() });
+    assert_eq!(found.len(), MANY);
+    fake.set(Fault::Nothing);
+    until("the column index is built", &|| uru.metric("thanos_bucket_store_column_index_builds_total") == Some(1.0));
+    until("nothing is left to build", &|| uru.metric("thanos_bucket_store_column_indexes_pending") == Some(0.0));
+}
+
+#[test]
 fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");

@@ -94,6 +94,7 @@ impl Syncer {
         synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
         self.metrics.blocks_loaded.set(i64::try_from(synced.len()).unwrap_or(i64::MAX));
         let error = view.incomplete.as_ref().map(ToString::to_string);
+        self.loader.synced(|id| synced.contains_key(&id));
         blocks.replace(Current { set: Arc::new(set), synced, refreshed: now(), error });
         for id in gone {
             self.loader.remove(id);

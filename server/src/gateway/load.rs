@@ -8,7 +8,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::block::{BlockInfo, OpenedBlock};
@@ -39,6 +39,9 @@ pub(super) const FOREGROUND_INDEX_BYTES_MAX: u64 = 512 << 10;
 /// Threads that open local blocks, for each core: they wait for the disk where it is cold.
 const THREADS_PER_CORE: usize = 4;
 
+/// Syncs between two tries to build a column index, as a power of two at most.
+const RETRY_SYNCS_LOG2_MAX: u32 = 5;
+
 /// Time between two replacements of blocks whose column indexes were built.
 const SWAP_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -52,6 +55,15 @@ pub enum IndexForm {
     Header,
 }
 
+/// A block whose column index is yet to be built.
+struct Build {
+    block: SyncedBlock,
+    /// How often building it has failed.
+    failures: u32,
+    /// Syncs that go by before it is tried.
+    syncs_left: u32,
+}
+
 /// Opens blocks, several at once.
 pub struct Loader {
     bucket: Bucket,
@@ -63,8 +75,7 @@ pub struct Loader {
     /// Threads that open blocks whose files are local.
     threads: usize,
     headers: Headers,
-    /// Blocks whose column index is yet to be built.
-    pending: Mutex<Vec<SyncedBlock>>,
+    pending: Mutex<Vec<Build>>,
     has_pending: Notify,
     metrics: StoreMetrics,
 }
@@ -152,18 +163,8 @@ impl Loader {
     /// those that were built to `swap`.
     pub async fn build_pending(&self, mut swap: impl FnMut(Vec<Arc<OpenedBlock>>)) {
         self.has_pending.notified().await;
-        let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        let building = pending.iter().map(|block| async move {
-            let built = self.columns(block.meta.ulid, block).await;
-            self.metrics.indexes_pending.dec();
-            match built {
-                Ok(index) => Some(Arc::new(self.disk.opened(block, index))),
-                Err(error) => {
-                    tracing::warn!(block = %block.meta.ulid, %error, "building a column index failed, its index-header goes on answering");
-                    None
-                }
-            }
-        });
+        let due: Vec<Build> = self.pending().extract_if(.., |build| build.syncs_left == 0).collect();
+        let building = due.into_iter().map(|build| self.build_one(build));
         let mut building = std::pin::pin!(stream::iter(building).buffer_unordered(self.concurrency));
         let (mut built, mut swapped) = (Vec::new(), Instant::now());
         while let Some(block) = building.next().await {
@@ -174,6 +175,46 @@ impl Loader {
             }
         }
         swap(built);
+    }
+
+    /// The block with its column index; where that fails, it is tried again on a later sync.
+    async fn build_one(&self, build: Build) -> Option<Arc<OpenedBlock>> {
+        let Build { block, failures, .. } = build;
+        match self.columns(block.meta.ulid, &block).await {
+            Ok(index) => {
+                self.metrics.indexes_pending.dec();
+                Some(Arc::new(self.disk.opened(&block, index)))
+            }
+            Err(error) => {
+                let syncs_left = 1 << failures.min(RETRY_SYNCS_LOG2_MAX);
+                tracing::warn!(block = %block.meta.ulid, %error, syncs_left, "building a column index failed, its index-header goes on answering until it is tried again");
+                self.pending().push(Build { block, failures: failures + 1, syncs_left });
+                None
+            }
+        }
+    }
+
+    /// Says that a sync has gone by, after which the blocks of `is_open` are there: what failed before is
+    /// built again when its time has come.
+    pub fn synced(&self, is_open: impl Fn(BlockId) -> bool) {
+        let mut pending = self.pending();
+        pending.retain(|build| {
+            let stays = is_open(build.block.meta.ulid);
+            if !stays {
+                self.metrics.indexes_pending.dec();
+            }
+            stays
+        });
+        for build in pending.iter_mut().filter(|build| build.syncs_left > 0) {
+            build.syncs_left -= 1;
+            if build.syncs_left == 0 {
+                self.has_pending.notify_one();
+            }
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Vec<Build>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(&self, block: &SyncedBlock) -> Result<OpenedBlock, Error> {
@@ -193,7 +234,7 @@ impl Loader {
         let header = self.headers.open(id, len, self.disk.folder(id)).await;
         match (header, self.form) {
             (Ok(header), IndexForm::Column) => {
-                self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(block.clone());
+                self.pending().push(Build { block: block.clone(), failures: 0, syncs_left: 0 });
                 self.metrics.indexes_pending.inc();
                 self.has_pending.notify_one();
                 Ok(header)

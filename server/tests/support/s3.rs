@@ -24,6 +24,8 @@ pub enum Fault {
     Silence,
     /// There is no such object, although it is listed.
     Absent,
+    /// The same where the whole object is asked for; ranges of it are there.
+    WholeAbsent,
     /// A bit of the body is flipped.
     Flipped,
     /// The same for one request, and nothing afterwards.
@@ -130,7 +132,7 @@ fn serve(
         let waiting = fault.1.wait_while(fault.0.lock().unwrap(), |(fault, _)| *fault == Fault::Silence);
         drop(waiting.unwrap());
     }
-    if now == Fault::Absent {
+    if now == Fault::Absent || (now == Fault::WholeAbsent && range.is_none()) {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     if now == Fault::Unavailable {
