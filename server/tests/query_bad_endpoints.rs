@@ -205,11 +205,14 @@ fn what_is_broken_is_a_warning_and_the_rest_is_answered() {
         whole.slice(..whole.len() / 2)
     };
     let huge = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
+    // Its length is more than half of what may be held, so nothing of it is waited for.
+    let large = Bytes::from_static(&[0, 0x02, 0x80, 0, 0, 1, 2, 3]);
     let garbage = framed(&prost_types::Any { type_url: "x".repeat(100), value: vec![0xff; 100] });
     let warned = SeriesResponse { result: Some(series_response::Result::Warning("a block is gone".into())) };
     let kinds: Vec<(&str, Vec<Step>, &str)> = vec![
         ("half a frame", vec![up("before"), Step::Bytes(half), Step::Break], "endpoint"),
         ("a frame of 4 GiB", vec![Step::Bytes(huge), Step::Hang], "OutOfRange"),
+        ("a frame of 40 MiB", vec![Step::Bytes(large), Step::Hang], "OutOfRange"),
         ("no protobuf", vec![Step::Bytes(garbage)], "endpoint"),
         ("a broken stream", vec![up("before"), Step::Break], "Internal"),
         ("a status", vec![up("before"), Step::End(Code::ResourceExhausted, "too many series")], "too many series"),

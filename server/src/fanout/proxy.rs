@@ -19,6 +19,10 @@ use crate::api::grpc::requested::Requested;
 use crate::api::grpc::wire::parse_shard;
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
 
+/// Messages up to this many bytes are taken however little memory is left: what is held is accounted for
+/// when they have come.
+const SMALL_MESSAGE_BYTES: usize = 4 << 20;
+
 /// Asks endpoints.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -139,10 +143,13 @@ impl Proxy {
         Ok(())
     }
 
-    /// Most bytes of one message: what gRPC in Go allows, or less where less may be held. Room for a
-    /// message is made before it comes, on its sender's word alone.
+    /// Most bytes of one message: what gRPC in Go allows, or half of what is left where that is less, as what
+    /// a message says is held beside it. Room for a message is made before it comes, on its sender's word
+    /// alone.
     pub fn frame_bytes_max(&self) -> usize {
-        usize::try_from(self.bytes_max).unwrap_or(usize::MAX).min(i32::MAX as usize)
+        let usage = self.memory.usage();
+        let left = usage.limit.min(self.bytes_max).saturating_sub(usage.used);
+        usize::try_from(left / 2).unwrap_or(usize::MAX).clamp(SMALL_MESSAGE_BYTES, i32::MAX as usize)
     }
 
     /// Names of labels over all endpoints, sorted, the first of them where they are limited.
