@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -10,6 +11,12 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::cli::parse::format_rfc3339;
+
+/// Where requests to object stores are tried again: what fails in the end has taken seconds by then.
+const RETRIES: &str = "object_store::client::retry";
+
+/// Shortest time between two lines about requests that are tried again.
+const RETRIES_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +37,19 @@ pub fn start(level: &str, format: &str) {
         _ => LevelFilter::INFO,
     };
     let format = if format == "json" { Format::Json } else { Format::Logfmt };
-    let subscriber = tracing_subscriber::registry().with(Lines { format }.with_filter(Ours(filter)));
+    let subscriber =
+        tracing_subscriber::registry().with(Lines { format, retried: Mutex::default() }.with_filter(Ours(filter)));
     // A second start in one process keeps the first; tests do that.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Our events from `0` on, those of libraries only when they are at least warnings.
+/// Our events from `0` on, and retries; those of libraries only when they are at least warnings.
 struct Ours(LevelFilter);
 
 impl<S: Subscriber> tracing_subscriber::layer::Filter<S> for Ours {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: &Context<'_, S>) -> bool {
-        let ours = metadata.target().starts_with("server") || metadata.target().starts_with("uru");
+        let target = metadata.target();
+        let ours = target.starts_with("server") || target.starts_with("uru") || target == RETRIES;
         *metadata.level() <= if ours { self.0 } else { self.0.min(LevelFilter::WARN) }
     }
 
@@ -51,6 +60,20 @@ impl<S: Subscriber> tracing_subscriber::layer::Filter<S> for Ours {
 
 struct Lines {
     format: Format,
+    /// When a request that is tried again was last told of.
+    retried: Mutex<Option<Instant>>,
+}
+
+impl Lines {
+    /// Whether a line says that a request is tried again: the first time, and now and then while many are.
+    fn tells_retry(&self, message: &str, now: Instant) -> bool {
+        let mut last = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told = message.contains("retry 1 of") && last.is_none_or(|last| now - last >= RETRIES_PAUSE);
+        if is_told {
+            *last = Some(now);
+        }
+        is_told
+    }
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -58,6 +81,9 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
+        if metadata.target() == RETRIES && !self.tells_retry(&fields.message, Instant::now()) {
+            return;
+        }
         let file = metadata.file().and_then(|path| path.rsplit('/').next()).unwrap_or("");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let head = [
@@ -121,5 +147,19 @@ mod tests {
     fn values_with_spaces_or_quotes_are_quoted() {
         let line = logfmt([("level", "info"), ("msg", "a \"b\""), ("empty", "")].into_iter());
         assert_eq!(line, "level=info msg=\"a \\\"b\\\"\" empty=\"\"\n");
+    }
+
+    #[test]
+    fn of_requests_that_are_tried_again_the_first_tries_are_told_now_and_then() {
+        let lines = Lines { format: Format::Logfmt, retried: Mutex::default() };
+        let begin = Instant::now();
+        let tells = |retry: usize, ms: u64| {
+            let message = format!("Encountered server error with status 503, backing off, retry {retry} of 9");
+            lines.tells_retry(&message, begin + Duration::from_millis(ms))
+        };
+        assert_eq!(
+            [(1, 0), (2, 200), (1, 300), (9, 2000), (1, 2000)].map(|(retry, ms)| tells(retry, ms)),
+            [true, false, false, false, true]
+        );
     }
 }
