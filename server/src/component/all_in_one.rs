@@ -285,8 +285,9 @@ impl Companions<'_> {
 /// What is served and where; with an empty bucket, how to put a block there.
 fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
     let blocks = gateway.blocks.current().synced.len();
+    let noun = if blocks == 1 { "block" } else { "blocks" };
     let mut text = format!(
-        "uru serves {blocks} blocks of the bucket {}\n  \
+        "uru serves {blocks} {noun} of the bucket {}\n  \
          StoreAPI      grpc://{grpc}   (give it to a querier: --endpoint={grpc})\n  \
          queries, UI   http://{http}/\n  \
          remote write  http://{http}/api/v1/receive\n  \
