@@ -42,21 +42,23 @@ pub(super) fn newest_from(
 }
 
 /// Bounds of limits that ascend.
-struct Search {
-    before: usize,
-    advance: usize,
+pub(super) struct Search {
+    /// The last bound.
+    pub(super) before: usize,
+    /// How far it lies behind the one before it.
+    pub(super) advance: usize,
 }
 
 impl Search {
     /// Before the first `limit`: an instant may lie behind all samples, and many queries have no other.
     #[inline(always)]
-    fn new(timestamps: &[i64], limit: i64) -> Self {
+    pub(super) fn new(timestamps: &[i64], limit: i64) -> Self {
         Self { before: timestamps.partition_point(|time| *time <= limit), advance: 0 }
     }
 
     /// The number of timestamps that are at most `limit`.
     #[inline(always)]
-    fn next(&mut self, timestamps: &[i64], limit: i64) -> usize {
+    pub(super) fn next(&mut self, timestamps: &[i64], limit: i64) -> usize {
         let mut at = (self.before + self.advance).min(timestamps.len());
         while at < timestamps.len() && timestamps[at] <= limit {
             at += 1;
