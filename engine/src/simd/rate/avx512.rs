@@ -62,7 +62,7 @@ pub fn reach(windows: Windows<'_>, reach: &mut Reach) {
         reach.valid[at * LANES / 64] |= u64::from(is_valid) << (at * LANES % 64);
         end = _mm512_add_epi64(end, advance);
     }
-    scalar::reach_from(windows, whole, reach);
+    scalar::reach_of(windows, whole..reach.len(), reach);
 }
 
 /// The times of the samples `picked` where `chosen`, and 0 elsewhere.

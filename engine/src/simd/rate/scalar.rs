@@ -4,19 +4,21 @@
 // A window is a place in several columns at once.
 #![allow(clippy::needless_range_loop)]
 
+use std::ops::Range;
+
 use super::{Ends, Kind, Reach, Sign, Windows};
 
 /// How far windows reach.
 #[inline(always)]
 pub fn reach(windows: Windows<'_>, reach: &mut Reach) {
-    reach_from(windows, 0, reach);
+    reach_of(windows, 0..reach.len(), reach);
 }
 
-/// The same from window `first` on.
+/// The same of the windows `which`.
 #[inline(always)]
-pub(super) fn reach_from(windows: Windows<'_>, first: usize, reach: &mut Reach) {
+pub(super) fn reach_of(windows: Windows<'_>, which: Range<usize>, reach: &mut Reach) {
     let Windows { timestamps, starts, ends, .. } = windows;
-    for at in first..reach.sampled.len() {
+    for at in which.clone() {
         let (start, end) = (starts[at] as usize, ends[at] as usize);
         if end < start + 2 || end > timestamps.len() {
             continue;
@@ -31,11 +33,13 @@ pub(super) fn reach_from(windows: Windows<'_>, first: usize, reach: &mut Reach) 
         reach.valid[at / 64] |= 1 << (at % 64);
     }
     let Reach { sampled, to_start, to_end, firsts, lasts, .. } = reach;
-    let rest = sampled.len() - first;
+    let count = which.len();
     let (sampled, to_start, to_end) =
-        (&mut sampled[first..], &mut to_start[first..][..rest], &mut to_end[first..][..rest]);
-    let (firsts, lasts) = (&firsts[first..][..rest], &lasts[first..][..rest]);
-    for at in 0..rest {
+        (&mut sampled[which.clone()], &mut to_start[which.clone()], &mut to_end[which.clone()]);
+    let (firsts, lasts) = (&firsts[which.clone()], &lasts[which]);
+    let (sampled, to_start, to_end) = (&mut sampled[..count], &mut to_start[..count], &mut to_end[..count]);
+    let (firsts, lasts) = (&firsts[..count], &lasts[..count]);
+    for at in 0..count {
         sampled[at] /= 1000.0;
         let average = sampled[at] / f64::from(lasts[at].wrapping_sub(firsts[at]));
         let (threshold, half) = (average * 1.1, average / 2.0);
