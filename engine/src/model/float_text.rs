@@ -1,6 +1,8 @@
 //! Floats as text, as Go's `strconv` writes them: the shortest digits that read back as the same
 //! float, laid out in one of its notations.
 
+use std::ops::Range;
+
 /// How the digits of a float are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notation {
@@ -93,7 +95,8 @@ impl PlainText {
         }
         let text = self.shortest.format_finite(value).as_bytes();
         // Without one it is neither so small nor so large that any of these notations had an exponent.
-        (!text.contains(&b'e')).then(|| text.strip_suffix(b".0").unwrap_or(text))
+        let is_plain = NO_EXPONENT.contains(&value.abs()) || !text.contains(&b'e');
+        is_plain.then(|| text.strip_suffix(b".0").unwrap_or(text))
     }
 
     /// The text of a whole number of at most fifteen digits, two digits at a time.
@@ -116,6 +119,9 @@ impl PlainText {
         &self.digits[start..]
     }
 }
+
+/// Floats that what finds the shortest digits gives no exponent; of others it may be looked for.
+const NO_EXPONENT: Range<f64> = 1e-5..1e15;
 
 /// The digits of 00 to 99.
 const PAIRS: [u8; 200] = {
@@ -270,6 +276,20 @@ mod tests {
             for whole in [whole, -whole, 10i64.pow(round % 16) - 1] {
                 assert_eq!(format_float(whole as f64), whole.to_string());
             }
+        }
+    }
+
+    #[test]
+    fn floats_that_are_taken_for_plain_have_no_exponent() {
+        for bits in noise().take(20_000) {
+            // Any digits, and an exponent of either side of the bounds.
+            let value = f64::from_bits(bits & (1 << 52) - 1 | (1023 - 18 + bits % 70) << 52);
+            let mut shortest = zmij::Buffer::new();
+            let has_exponent = shortest.format_finite(value).contains('e');
+            assert!(!has_exponent || !NO_EXPONENT.contains(&value), "{value}");
+        }
+        for value in [NO_EXPONENT.start, NO_EXPONENT.end.next_down()] {
+            assert!(!zmij::Buffer::new().format_finite(value).contains('e'), "{value}");
         }
     }
 
