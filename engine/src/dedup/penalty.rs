@@ -61,10 +61,14 @@ impl Leaf<'_> {
         self.replica.timestamps.get(self.at).copied()
     }
 
-    /// The value of the sample, lifted; a stale marker would be an ordinary NaN as part of a sum.
     fn value(&self) -> f64 {
-        let value = self.replica.values[self.at];
-        if self.lift > 0.0 && !value.is_nan() { value + self.lift } else { value }
+        self.value_at(self.at, self.lift)
+    }
+
+    /// The value of sample `at`, lifted by `lift`; a stale marker would be an ordinary NaN as part of a sum.
+    fn value_at(&self, at: usize, lift: f64) -> f64 {
+        let value = self.replica.values[at];
+        if lift > 0.0 && !value.is_nan() { value + lift } else { value }
     }
 
     fn seek(&mut self, time: i64) {
@@ -96,19 +100,21 @@ impl Timelines<'_> {
     fn next(&mut self, pair: usize) -> Option<usize> {
         let before = self.pairs[pair];
         let after = before.last_time.map_or(i64::MIN, |last| last.saturating_add(1));
-        let last_value = before.current.map(|leaf| self.leaves[leaf].value());
+        // Few samples are the last before a switch: of the others no value is looked at.
+        let place = |leaf: usize, leaves: &[Leaf<'_>]| (leaf, leaves[leaf].at, leaves[leaf].lift);
+        let last = before.current.map(|leaf| place(leaf, &self.leaves));
         let left = self.seek_left(pair, after.saturating_add(before.penalty_left));
         // Before the first sample upstream takes the left side's first value for the last one seen.
-        let last_value = last_value.or_else(|| match before.last_time {
-            None => left.map(|(leaf, _)| self.leaves[leaf].value()),
+        let last = last.or_else(|| match before.last_time {
+            None => left.map(|(leaf, _)| place(leaf, &self.leaves)),
             Some(_) => None,
         });
         self.leaves[pair + 1].seek(after.saturating_add(before.penalty_right));
         let right = self.leaves[pair + 1].time().map(|time| (pair + 1, time));
         let chosen = self.pairs[pair].choose(left, right);
         let switched = before.uses_right != self.pairs[pair].uses_right;
-        if let (true, Adjust::Counters, Some(value)) = (switched, self.adjust, last_value) {
-            self.lift_to(pair + 1, value);
+        if let (true, Adjust::Counters, Some((leaf, at, lift))) = (switched, self.adjust, last) {
+            self.lift_to(pair + 1, self.leaves[leaf].value_at(at, lift));
         }
         chosen
     }
