@@ -119,6 +119,11 @@ impl RequestLog {
         Ok(Self { http: rule(&[&options, &http.options], paths)?, grpc: rule(&[&options, &grpc.options], calls)? })
     }
 
+    /// Whether any HTTP request is logged.
+    pub fn has_http(&self) -> bool {
+        self.http.decision != Decision::Nothing
+    }
+
     /// When a call of `path` (`/package.Service/Method`) is logged.
     pub fn grpc(&self, path: &str) -> Decision {
         self.grpc.of(path)

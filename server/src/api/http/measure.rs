@@ -100,9 +100,11 @@ pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> 
     let begin = Instant::now();
     let method = request.method().as_str().to_ascii_lowercase();
     let request_bytes = request.body().size_hint().exact().unwrap_or_default();
-    let call = Call::of(&request);
-    let decision = watch.log.http(&call.target, &call.host);
-    if decision == Decision::StartAndEnd && watch.log.writes_http(200) {
+    let call = watch.log.has_http().then(|| Call::of(&request));
+    let call = call.map(|call| (watch.log.http(&call.target, &call.host), call));
+    if let Some((Decision::StartAndEnd, call)) = &call
+        && watch.log.writes_http(200)
+    {
         call.log_start(&handler);
     }
     // Thanos writes the method as it came here, and in lower case elsewhere.
@@ -114,7 +116,9 @@ pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> 
     drop(under_way);
     watch.metrics.done((&handler, &method), &response, (begin, request_bytes));
     let status = response.status().as_u16();
-    if decision != Decision::Nothing && watch.log.writes_http(status) {
+    if let Some((Decision::End | Decision::StartAndEnd, call)) = &call
+        && watch.log.writes_http(status)
+    {
         call.log_end(&handler, status, begin);
     }
     response
