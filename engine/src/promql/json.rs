@@ -192,23 +192,27 @@ fn row_bytes(steps: &StepGrid) -> usize {
 /// Appends the list of the values at steps, or nothing when there is none.
 fn push_steps(out: &mut Vec<u8>, times: &StepTexts, values: impl Iterator<Item = (usize, f64)>) {
     let (mut line, mut plain) = (Line::default(), PlainText::default());
-    // The first value has no end of another before it.
-    let mut skipped = END_OF_VALUE.len();
-    for (step, value) in values {
-        if skipped > 0 {
+    let mut is_first = true;
+    values.for_each(|(step, value)| {
+        line.make_room(out);
+        let (time, len) = times.of(step);
+        if is_first {
+            // It has no end of another value before it.
             out.extend_from_slice(b",\"values\":[");
+            out.extend_from_slice(&time[END_OF_VALUE.len()..len]);
+            is_first = false;
+        } else {
+            line.push_padded(time, len);
         }
-        line.push(out, &times.of(step)[skipped..]);
-        skipped = 0;
         if let Some(text) = plain.of(value) {
-            line.push(out, text);
+            line.push_text(text);
         } else {
             line.flush(out);
             push_float(out, value, Notation::Json);
         }
-    }
+    });
     line.flush(out);
-    if skipped == 0 {
+    if !is_first {
         out.extend_from_slice(b"\"]]");
     }
 }
@@ -216,41 +220,56 @@ fn push_steps(out: &mut Vec<u8>, times: &StepTexts, values: impl Iterator<Item =
 /// Text on its way to an answer: small pieces are gathered here by copies of fixed sizes, which cost no
 /// call each.
 struct Line {
-    bytes: [u8; Self::LEN],
+    bytes: [u8; Self::LEN + Self::POINT_BYTES],
     len: usize,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { bytes: [0; Self::LEN], len: 0 }
+        Self { bytes: [0; Self::LEN + Self::POINT_BYTES], len: 0 }
     }
 }
 
 impl Line {
+    /// Bytes after which it is full.
     const LEN: usize = 1024;
+    /// Room for a point, and for what copies of fixed sizes write behind it.
+    const POINT_BYTES: usize = 2 * STEP_TEXT_BYTES;
 
+    /// Makes room for a point.
     #[inline]
-    fn push(&mut self, out: &mut Vec<u8>, piece: &[u8]) {
-        if self.len + piece.len() > Self::LEN {
+    fn make_room(&mut self, out: &mut Vec<u8>) {
+        if self.len > Self::LEN {
             self.flush(out);
         }
-        let Some(room) = self.bytes.get_mut(self.len..self.len + piece.len()) else {
-            return out.extend_from_slice(piece);
-        };
-        self.len += piece.len();
-        match (piece.first_chunk::<16>(), piece.last_chunk::<16>(), piece.len()) {
-            (Some(first), Some(last), ..=32) => {
+    }
+
+    /// Appends the first `len` bytes of `piece`, all of which is copied.
+    #[inline]
+    fn push_padded(&mut self, piece: &[u8; STEP_TEXT_BYTES], len: usize) {
+        self.bytes[self.len..self.len + STEP_TEXT_BYTES].copy_from_slice(piece);
+        self.len += len;
+    }
+
+    /// Appends the text of a float, which is at most [`STEP_TEXT_BYTES`].
+    #[inline]
+    fn push_text(&mut self, text: &[u8]) {
+        let room = &mut self.bytes[self.len..self.len + text.len()];
+        self.len += text.len();
+        match (text.first_chunk::<16>(), text.last_chunk::<16>()) {
+            (Some(first), Some(last)) => {
                 room[..16].copy_from_slice(first);
                 let behind = room.len() - 16;
                 room[behind..].copy_from_slice(last);
             }
-            (None, None, 8..) => {
-                let behind = room.len() - 8;
-                room[..8].copy_from_slice(&piece[..8]);
-                room[behind..].copy_from_slice(&piece[behind..]);
-            }
-            (None, None, _) => room.iter_mut().zip(piece).for_each(|(to, from)| *to = *from),
-            _ => room.copy_from_slice(piece),
+            _ => match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+                (Some(first), Some(last)) => {
+                    room[..8].copy_from_slice(first);
+                    let behind = room.len() - 8;
+                    room[behind..].copy_from_slice(last);
+                }
+                _ => room.iter_mut().zip(text).for_each(|(to, from)| *to = *from),
+            },
         }
     }
 
@@ -263,28 +282,32 @@ impl Line {
 /// What ends a value and begins the next point.
 const END_OF_VALUE: &[u8] = b"\"],";
 
+/// Room for what stands before a value, with a time of 21 bytes at most; the text of a float has room there too.
+const STEP_TEXT_BYTES: usize = 32;
+
 /// What stands before the value of each step, behind that of another: `"],[1789984800,"`.
-struct StepTexts {
-    text: Vec<u8>,
-    ends: Vec<usize>,
-}
+struct StepTexts(Vec<([u8; STEP_TEXT_BYTES], u8)>);
 
 impl StepTexts {
     fn new(steps: &StepGrid) -> Self {
-        let (mut text, mut ends) = (Vec::with_capacity(16 * steps.count), Vec::with_capacity(steps.count + 1));
-        ends.push(0);
-        for step in 0..steps.count {
+        let mut text = Vec::with_capacity(STEP_TEXT_BYTES);
+        let texts = (0..steps.count).map(|step| {
+            text.clear();
             text.extend_from_slice(END_OF_VALUE);
             text.push(b'[');
             push_time(&mut text, steps.time(step));
             text.extend_from_slice(b",\"");
-            ends.push(text.len());
-        }
-        Self { text, ends }
+            let mut padded = [0; STEP_TEXT_BYTES];
+            padded[..text.len()].copy_from_slice(&text);
+            (padded, text.len() as u8)
+        });
+        Self(texts.collect())
     }
 
-    fn of(&self, step: usize) -> &[u8] {
-        &self.text[self.ends[step]..self.ends[step + 1]]
+    /// The text, with zeros behind it, and its length.
+    fn of(&self, step: usize) -> (&[u8; STEP_TEXT_BYTES], usize) {
+        let (text, len) = &self.0[step];
+        (text, usize::from(*len))
     }
 }
 
