@@ -4,6 +4,8 @@
 pub mod content;
 /// How much memory there is.
 pub mod memory;
+/// Whole numbers in YAML.
+pub mod number;
 /// Which blocks a component sees.
 pub mod selector;
 /// How HTTP is served: TLS, users, headers.

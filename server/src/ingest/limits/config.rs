@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client::HttpClient;
+use crate::config::number::whole;
 use crate::config::{ConfigError, from_yaml};
 
 /// The query that says how many series a tenant has, unless the file names another.
@@ -91,7 +92,7 @@ impl LimitsConfig {
                 Some(MetaMonitoring { url, query, client: global.meta_monitoring_http_client.unwrap_or_default() })
             }
         };
-        let concurrency_max = usize::try_from(global.max_concurrency).unwrap_or(0);
+        let concurrency_max = global.max_concurrency.and_then(|max| usize::try_from(max).ok()).unwrap_or(0);
         Ok(Self { concurrency_max, meta_monitoring, default: fallback, tenants: tenants.collect() })
     }
 
@@ -152,7 +153,8 @@ struct Write {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Global {
-    max_concurrency: i64,
+    #[serde(deserialize_with = "whole")]
+    max_concurrency: Option<i64>,
     meta_monitoring_url: String,
     meta_monitoring_http_client: Option<HttpClient>,
     meta_monitoring_limit_query: String,
@@ -162,14 +164,18 @@ struct Global {
 #[serde(default, deny_unknown_fields)]
 struct TenantLimits {
     request: Option<RequestForm>,
+    #[serde(deserialize_with = "whole")]
     head_series_limit: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RequestForm {
+    #[serde(deserialize_with = "whole")]
     size_bytes_limit: Option<i64>,
+    #[serde(deserialize_with = "whole")]
     series_limit: Option<i64>,
+    #[serde(deserialize_with = "whole")]
     samples_limit: Option<i64>,
 }
 
@@ -199,6 +205,15 @@ mod tests {
             "write: {global: {meta_monitoring_url: 'http://m:9090', meta_monitoring_http_client: {bearer_token: t}}}",
         );
         assert_eq!(config.unwrap().meta_monitoring().unwrap().query, META_MONITORING_QUERY);
+    }
+
+    #[test]
+    fn numbers_are_taken_as_thanos_takes_them() {
+        let text = "write: {global: {max_concurrency: 1e1}, default: {request: {series_limit: 1e6, samples_limit: 1_000}, \
+                    head_series_limit: 2e6}}";
+        let config = LimitsConfig::parse(text).unwrap();
+        assert_eq!(config.request_limits("any"), RequestLimits { size_bytes: 0, series: 1_000_000, samples: 1000 });
+        assert_eq!((config.head_series_limit("any"), config.concurrency_max()), (2_000_000, Some(10)));
     }
 
     #[test]
