@@ -11,7 +11,7 @@ use super::create::Located;
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
-use super::{Head, Metadata, OwnedMetadata, SeriesCheck, SeriesHash, StartTimes, WriteBatch};
+use super::{Head, Metadata, OwnedMetadata, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::{EncodedLabels, LabelFault};
 use crate::model::value::is_stale_nan;
 use crate::model::{HistogramValue, TimeRange};
@@ -431,7 +431,8 @@ impl Head {
     /// The series of these labels.
     #[inline]
     pub(super) fn find_series(&self, labels: EncodedLabels<'_>) -> Option<u32> {
-        self.table.find(SeriesHash::of(labels), SeriesCheck::of(labels))
+        let (hash, check) = SeriesHash::with_check(labels);
+        self.table.find(hash, check)
     }
 
     /// Why a sample at `time` is refused whatever its series; `None` when it isn't.

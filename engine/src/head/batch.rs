@@ -286,7 +286,7 @@ impl WriteBatch {
     pub fn push_series<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> u32 {
         let place = self.push_labels(labels);
         let labels = EncodedLabels(self.text(place));
-        self.start_series((SeriesHash::of(labels), SeriesCheck::of(labels)), place)
+        self.start_series(SeriesHash::with_check(labels), place)
     }
 
     /// Starts a series whose labels, presumably in canonical form but for the order of names and what their
@@ -298,7 +298,7 @@ impl WriteBatch {
     #[inline]
     pub fn push_encoded_series(&mut self, at: usize, labels: EncodedLabels<'_>) -> u32 {
         let place = Place { at: at as u32, len: labels.0.len() as u32 };
-        self.start_series((SeriesHash::of(labels), SeriesCheck::of(labels)), place)
+        self.start_series(SeriesHash::with_check(labels), place)
     }
 
     /// Appends a sample at `time` (Unix milliseconds) to the series that was started last.

@@ -132,7 +132,7 @@ impl Head {
         wal_ref: u32,
     ) -> u32 {
         let fault = located.locate(labels, (&self.postings, &self.symbols));
-        let id = self.create_located((SeriesHash::of(labels), SeriesCheck::of(labels)), located, wal_ref);
+        let id = self.create_located(SeriesHash::with_check(labels), located, wal_ref);
         if fault.is_err() {
             located.clear();
         }
