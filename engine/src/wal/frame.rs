@@ -48,6 +48,9 @@ pub enum Tail {
 /// Bytes of room for frames that are kept when the next one needs far fewer.
 const ROOM_KEPT: usize = 1 << 18;
 
+/// Bytes that a disk writes at once or not at all, at least.
+const SECTOR_BYTES: usize = 512;
+
 /// Most bytes of a snappy block before its elements: the length of what it holds.
 const LEAD_MAX: usize = 5;
 
@@ -141,17 +144,35 @@ fn is_torn_header(bytes: &[u8]) -> bool {
     !bytes.starts_with(&HEADER) && bytes.iter().skip(arrived).all(|byte| *byte == 0)
 }
 
-/// What is wrong at byte `at` is the end of a cut-off write, unless a whole frame comes behind it.
+/// What is wrong at byte `at` is the end of a cut-off write, unless a whole frame comes behind it or all of what was
+/// written came: then it was acknowledged, or may have been, and is damaged.
 fn torn(bytes: &[u8], at: usize, corrupt: Corrupt) -> Result<End, Error> {
     // Zeros are no frame, so that one starts before the last byte that is not zero.
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     match (at + 1..written).find(|behind| checked(bytes, *behind).is_ok()) {
+        None if is_written(bytes, at) => {
+            let message = format!("{corrupt}; all of the frame was written, so this is no cut-off write");
+            Err(Error::new(ErrorKind::Corrupt, message))
+        }
         None => Ok(open_end(bytes, at)),
         Some(behind) => {
             let message = format!("{corrupt}; a whole frame follows at byte {behind}, so this is no cut-off write");
             Err(Error::new(ErrorKind::Corrupt, message))
         }
     }
+}
+
+/// Whether all sectors of the frame that starts at byte `at` came to the disk. It is written where there were zeros,
+/// so that what is left out of a write that is cut off between sectors is whole sectors of zeros, and of one that is
+/// cut off anywhere else the last byte is zero. Of damage this tells all but what makes the frame longer than the file
+/// or than what was written, and what ends in a zero.
+fn is_written(bytes: &[u8], at: usize) -> bool {
+    let Some(header) = bytes.get(at..at + FRAME_HEADER_LEN) else { return false };
+    let end = at + FRAME_HEADER_LEN + lens(header).0;
+    let Some(frame) = bytes.get(at..end) else { return false };
+    let (first, others) = frame.split_at(frame.len().min(SECTOR_BYTES - at % SECTOR_BYTES));
+    let has_come = |sector: &[u8]| sector.iter().any(|byte| *byte != 0);
+    has_come(first) && others.chunks(SECTOR_BYTES).all(has_come) && frame.last() != Some(&0)
 }
 
 /// The end of a file whose frames end at byte `at`.
@@ -274,16 +295,55 @@ mod tests {
     }
 
     #[test]
+    fn a_bit_that_flips_in_the_last_frame_is_damage_and_sectors_that_never_came_are_a_torn_tail() {
+        let noise = |len: u32, salt: u32| -> Vec<u8> {
+            (0..len).map(|at| ((at + salt).wrapping_mul(0x9e37_79b1) >> 23) as u8 | 1).collect()
+        };
+        let (first, last) = (noise(700, 1), noise(3000, 9));
+        let start = file(&[&first]).len();
+        let mut whole = file(&[&first, &last]);
+        let end = whole.len();
+        // Room for more, as a segment has that is being written.
+        whole.resize(end.next_multiple_of(SECTOR_BYTES) + 4 * SECTOR_BYTES, 0);
+        assert_eq!(read(&whole, Tail::MayBeTorn).unwrap().1, End::Open { at: end as u64, torn: 0 });
+        for at in start + FRAME_HEADER_LEN..end {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            let why = read(&bytes, Tail::MayBeTorn).unwrap_err();
+            assert!(why.message().contains("all of the frame was written"), "{at}: {why}");
+        }
+        let sectors: Vec<_> = (start / SECTOR_BYTES..=end / SECTOR_BYTES).collect();
+        for missing in 1..1u32 << sectors.len() {
+            let mut bytes = whole.clone();
+            for (_, sector) in sectors.iter().enumerate().filter(|(bit, _)| missing >> bit & 1 == 1) {
+                let from = (sector * SECTOR_BYTES).max(start);
+                bytes[from..(sector + 1) * SECTOR_BYTES].fill(0);
+            }
+            let read = read(&bytes, Tail::MayBeTorn).unwrap();
+            assert!(
+                read.0 == std::slice::from_ref(&first) && matches!(read.1, End::Open { at, .. } if at == start as u64)
+            );
+        }
+        for cut in start..end {
+            let mut bytes = whole.clone();
+            bytes[cut..].fill(0);
+            assert_eq!(read(&bytes, Tail::MayBeTorn).unwrap().0, std::slice::from_ref(&first), "{cut}");
+        }
+    }
+
+    #[test]
     fn damage_with_a_whole_frame_behind_it_is_an_error_that_says_where() {
         let whole = file(&[b"first first first", b"second", b"third"]);
         let second = file(&[b"first first first"]).len();
         for at in 8..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x20;
-            let last = at >= file(&[b"first first first", b"second"]).len();
+            // What makes the last frame longer than the file looks as if that had been cut off.
+            let third = file(&[b"first first first", b"second"]).len();
+            let is_longer = (third..third + 4).contains(&at) && bytes[at] > whole[at];
             let read = read(&bytes, Tail::MayBeTorn);
-            assert_eq!(read.is_ok(), last, "{at}");
-            if at >= second && !last {
+            assert_eq!(read.is_ok(), is_longer, "{at}");
+            if at >= second && !is_longer {
                 let message = read.unwrap_err().message().to_owned();
                 assert!(
                     message.starts_with(&format!("WAL frame at byte {second}")) || message.contains("frame"),

@@ -13,7 +13,8 @@
 //!
 //! Architecture invariant: a frame is only written after the frame before it is durable (unless
 //! that was given up by name). So a damaged frame with a whole one behind it was damaged later, which
-//! is an error; one with nothing behind it is the end of a write that nobody was told of.
+//! is an error; one with nothing behind it is the end of a write that nobody was told of, unless all of its sectors
+//! came to the disk, so that it may have been acknowledged.
 
 /// Files of frames, written and read.
 pub mod frame;

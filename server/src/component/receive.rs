@@ -268,6 +268,15 @@ impl Receiving {
         let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
         let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;
         tracing::info!(duration = ?begin.elapsed(), tenants = opened.tenants().len(), "opened the heads");
+        let counters = opened.counters();
+        if counters.torn_logs > 0 {
+            let (logs, bytes) = (counters.torn_logs, counters.torn_bytes);
+            tracing::warn!(
+                logs,
+                bytes,
+                "logs ended in a write that was cut off, of which nobody was told: it is removed"
+            );
+        }
         unread::tell(&opened, &data_dir);
         let ingest = self.held.get_or_init(|| opened);
         self.label_tenants().map_err(|error| error.message().to_owned())?;
