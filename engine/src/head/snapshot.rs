@@ -19,7 +19,7 @@ use crate::wal::record::{ChunkKind, ChunkRecord, ExemplarRecord, HeadState, Meta
 /// Series of one part, at most.
 const PART_SERIES: u32 = 512;
 
-/// Bytes of labels and chunks after which a part ends, and most bytes of exemplars or metadata of one record.
+/// Bytes of labels and chunks after which a part ends, and most bytes of chunks, exemplars or metadata of one record.
 const PART_BYTES: usize = 16 << 20;
 
 impl Head {
@@ -79,18 +79,18 @@ impl Head {
             (self.numbers[ids.start as usize + at], EncodedLabels(&text[start..*end]))
         });
         recorder.series(tenant, series);
-        let chunks = chunks.iter().map(|(series, kind, next_at, chunk)| ChunkRecord {
-            series: *series,
-            kind: *kind,
-            encoding: chunk.encoding,
-            min_time: chunk.min_time,
-            max_time: chunk.max_time,
-            next_at: *next_at,
-            data: &chunk.data,
-        });
-        recorder.chunks(tenant, chunks);
+        // One series may have more than a record.
+        let rows = parts(&chunks, |(.., chunk)| chunk.data.len());
+        rows.for_each(|rows| recorder.chunks(tenant, rows.iter().map(record)));
         ids.start + ends.len() as u32
     }
+}
+
+/// The record of a chunk of the series with this number.
+fn record((series, kind, next_at, chunk): &(u32, ChunkKind, i64, Closed)) -> ChunkRecord<'_> {
+    let (series, kind, next_at) = (*series, *kind, *next_at);
+    let Closed { min_time, max_time, encoding, ref data } = *chunk;
+    ChunkRecord { series, kind, encoding, min_time, max_time, next_at, data }
 }
 
 /// `rows` in parts of at most [`PART_BYTES`] each, unless one row is longer.
@@ -187,16 +187,47 @@ mod tests {
     use super::*;
     use crate::wal::{Record, records};
 
+    const OPTIONS: Options = Options {
+        block_range_ms: 7_200_000,
+        out_of_order_window_ms: 0,
+        out_of_order_cap_max: 32,
+        exemplars_max: 0,
+        start_times: StartTimes::Dropped,
+    };
+    const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
+
+    #[test]
+    fn chunks_of_one_series_are_in_as_many_records_as_they_need() {
+        let (mut head, mut log) = (Head::new(OPTIONS, i64::MIN), Recorder::default());
+        let mut batch = WriteBatch::new();
+        batch.push_series([("__name__", "long")]);
+        batch.push_sample(1000, 1.0);
+        head.append((&batch, &[0]), LIMITS, (1, &mut log));
+        let data: Arc<[u8]> = vec![7; 1 << 20].into();
+        let closed = |time| Closed { min_time: time, max_time: time, encoding: Encoding::Xor, data: Arc::clone(&data) };
+        (0..40).for_each(|time| head.metas[0].closed.push(closed(time)));
+        let (mut replay, mut lens) = (Replay::new(Head::new(OPTIONS, i64::MIN)), Vec::new());
+        let mut recorder = Recorder::default();
+        assert_eq!(head.snapshot_part(1, 0, &mut recorder), None);
+        for record in records(recorder.bytes(), 0) {
+            match record.unwrap() {
+                Record::Series(_, rows) => replay.series(&rows),
+                Record::Chunks(_, rows) => {
+                    lens.push(rows.iter().map(|row| row.data.len()).sum::<usize>());
+                    replay.chunks(&rows).unwrap();
+                }
+                _ => {}
+            }
+        }
+        assert!(lens.len() == 3 && lens.iter().all(|len| *len <= PART_BYTES), "{lens:?}");
+        let restored = replay.finish();
+        let times: Vec<i64> = restored.metas[0].closed.iter().map(|chunk| chunk.min_time).collect();
+        assert_eq!((times, restored.lines[0].tail.last_time()), ((0..40).collect(), 1000));
+    }
+
     #[test]
     fn parts_are_bounded_by_bytes_and_tell_everything() {
-        let options = Options {
-            block_range_ms: 7_200_000,
-            out_of_order_window_ms: 0,
-            out_of_order_cap_max: 32,
-            exemplars_max: 0,
-            start_times: StartTimes::Dropped,
-        };
-        let (mut head, mut log) = (Head::new(options, i64::MIN), Recorder::default());
+        let (mut head, mut log) = (Head::new(OPTIONS, i64::MIN), Recorder::default());
         // One long value that all series have, as nobody has to send it more than once at a time.
         let long = "v".repeat(1 << 20);
         for series in 0..50u32 {
@@ -205,12 +236,11 @@ mod tests {
             batch.push_series([("__name__", name.as_str()), ("long", long.as_str())]);
             batch.push_sample(1000, 1.0);
             batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: &long, unit: "" });
-            let limits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
-            head.append((&batch, &[0]), limits, (1, &mut log));
+            head.append((&batch, &[0]), LIMITS, (1, &mut log));
             log.take();
         }
         let (mut from, mut series, mut families, mut record_bytes_max) = (Some(0), 0, 0, 0usize);
-        let (mut replay, mut parts) = (Replay::new(Head::new(options, i64::MIN)), 0);
+        let (mut replay, mut parts) = (Replay::new(Head::new(OPTIONS, i64::MIN)), 0);
         while let Some(start) = from {
             let mut recorder = Recorder::default();
             from = head.snapshot_part(1, start, &mut recorder);
