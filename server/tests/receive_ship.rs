@@ -444,6 +444,8 @@ fn chunks_that_were_cut_are_counted_by_size_samples_and_time_as_in_prometheus() 
     }
     assert_eq!(of_logs("wal_truncate_duration_seconds_count"), of_logs("wal_truncations_total"));
     assert!(of_logs("wal_truncate_duration_seconds_sum") > 0.0);
+    wait(|| of_logs("checkpoint_deletions_total") >= of_logs("checkpoint_creations_total"));
+    assert_eq!(of_logs("checkpoint_deletions_failed_total"), 0.0);
     // Each truncation begins a segment.
     assert!(of_logs("wal_segment_current") >= of_logs("checkpoint_creations_total") - 1.0);
     let removed = of_team("head_chunks_removed_total").unwrap();

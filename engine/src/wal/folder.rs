@@ -122,7 +122,7 @@ fn cut(path: &Path, at: u64) -> std::io::Result<()> {
 }
 
 /// Writes the snapshot `number`, whose records come from `next` part by part until it gives none; it
-/// is there when it is whole. Then removes all files that it makes needless.
+/// is there when it is whole, and [`remove_before`] removes what it makes needless.
 pub fn write_snapshot(
     folder: &Path,
     number: u64,
@@ -156,7 +156,6 @@ pub fn write_snapshot(
         (Err(error), None) => return Err(Error::file(&path, error)),
         (Ok(()), None) => {}
     }
-    remove_before(folder, number)?;
     Ok(written)
 }
 
@@ -187,7 +186,7 @@ fn skip(cursor: &mut Cursor<'_>) -> Option<usize> {
 }
 
 /// Removes the segments and snapshots before `number`, oldest first.
-fn remove_before(folder: &Path, number: u64) -> Result<(), Error> {
+pub fn remove_before(folder: &Path, number: u64) -> Result<(), Error> {
     let listing = list(folder)?;
     let segments = listing.segments.into_iter().filter(|old| *old < number).map(|old| segment_path(folder, old));
     let snapshots = listing.snapshots.into_iter().filter(|old| *old < number).map(|old| snapshot_path(folder, old));
@@ -304,6 +303,8 @@ pub(super) mod tests {
         folder.write(1, 3..5);
         let mut parts = vec![floats(100), Vec::new(), floats(101)].into_iter();
         write_snapshot(&folder.0, 1, || Ok(parts.next())).unwrap();
+        assert_eq!(folder.read().unwrap().0, [100, 101, 3, 4]);
+        remove_before(&folder.0, 1).unwrap();
         assert_eq!(folder.read().unwrap().0, [100, 101, 3, 4]);
         assert_eq!(list(&folder.0).unwrap(), Listing { segments: vec![1], snapshots: vec![1] });
         let failed = write_snapshot(&folder.0, 2, || Err(Error::new(ErrorKind::Unavailable, "no")));

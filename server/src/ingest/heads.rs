@@ -173,7 +173,7 @@ const OF_CUTS: [OfCuts; 4] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 20] = [
+const OF_LOGS: [OfLogs; 22] = [
     (
         "prometheus_tsdb_wal_writes_failed",
         "Total number of write log writes that failed, of all tenants",
@@ -227,6 +227,18 @@ const OF_LOGS: [OfLogs; 20] = [
         "Total number of checkpoint creations that failed, of all tenants",
         Kind::Counter,
         |counters| counters.snapshots_failed as f64,
+    ),
+    (
+        "prometheus_tsdb_checkpoint_deletions",
+        "Total number of removals of what a checkpoint made needless, of each log of all tenants",
+        Kind::Counter,
+        |counters| counters.removals as f64,
+    ),
+    (
+        "prometheus_tsdb_checkpoint_deletions_failed",
+        "Total number of such removals that failed",
+        Kind::Counter,
+        |counters| counters.removals_failed as f64,
     ),
     ("uru_receive_wal_raw_bytes", "Bytes of records before they are compressed", Kind::Counter, |counters| {
         counters.wal.raw_bytes as f64

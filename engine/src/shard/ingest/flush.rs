@@ -23,7 +23,7 @@ use crate::head::excerpt::Excerpt;
 use crate::head::shapes::ChunkShapes;
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
-use crate::wal::folder::write_snapshot;
+use crate::wal::folder::{remove_before, write_snapshot};
 use crate::wal::{Cut, CutKind, CutPhase};
 
 /// What is to become blocks.
@@ -454,6 +454,10 @@ impl Ingest {
                 let (records, next) = answer(part.recv())??;
                 at = next;
                 Ok(Some(records))
+            })?;
+            self.removals.fetch_add(1, Ordering::Relaxed);
+            remove_before(&folder, number).inspect_err(|_| {
+                self.removals_failed.fetch_add(1, Ordering::Relaxed);
             })?;
         }
         Ok(())

@@ -160,6 +160,10 @@ pub struct IngestCounters {
     pub snapshots_failed: u64,
     /// Microseconds that snapshots of either kind took.
     pub snapshot_us: u64,
+    /// Removals of what snapshots had made needless, of each log.
+    pub removals: u64,
+    /// Of these, those that failed.
+    pub removals_failed: u64,
     /// Number of the latest segment of all logs.
     pub segment: u64,
     /// Milliseconds that opening took.
@@ -217,6 +221,8 @@ pub struct Ingest {
     snapshots: AtomicU64,
     snapshots_failed: AtomicU64,
     snapshot_us: AtomicU64,
+    removals: AtomicU64,
+    removals_failed: AtomicU64,
     /// Keeps other processes from the folder.
     _lock: File,
 }
@@ -543,6 +549,8 @@ impl Ingest {
             snapshots: self.snapshots.load(Ordering::Relaxed),
             snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
             snapshot_us: self.snapshot_us.load(Ordering::Relaxed),
+            removals: self.removals.load(Ordering::Relaxed),
+            removals_failed: self.removals_failed.load(Ordering::Relaxed),
             segment: self.writers.iter().map(|writer| writer.segment()).max().unwrap_or(0),
             ..IngestCounters::default()
         };

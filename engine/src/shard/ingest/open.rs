@@ -82,6 +82,8 @@ impl Ingest {
             snapshots: AtomicU64::default(),
             snapshots_failed: AtomicU64::default(),
             snapshot_us: AtomicU64::default(),
+            removals: AtomicU64::default(),
+            removals_failed: AtomicU64::default(),
             options,
             _lock: lock,
         });

@@ -43,3 +43,16 @@ fn a_log_that_is_damaged_is_named_with_a_way_out_which_leaves_the_others() {
     );
     assert_eq!(ingest.stats(&tenant()).unwrap().series, 40);
 }
+
+#[test]
+fn what_a_snapshot_makes_needless_is_removed_and_a_removal_that_fails_is_counted() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(1), folder.options()).unwrap();
+    append(&ingest, 5, STEP).unwrap();
+    block_on(ingest.snapshot()).unwrap();
+    assert_eq!((ingest.counters().removals, ingest.counters().removals_failed), (1, 0));
+    // No file.
+    std::fs::create_dir(segment_path(&folder.0.join(OWN_FOLDER).join("wal").join("000"), 0)).unwrap();
+    assert!(block_on(ingest.snapshot()).is_err());
+    assert_eq!((ingest.counters().removals, ingest.counters().removals_failed), (2, 1));
+}
