@@ -7,6 +7,7 @@ mod write;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use proto::prometheus_copy::TimeSeries;
 use support::authority::Authority;
@@ -119,6 +120,34 @@ fn copies(expected: &Samples, receivers: &[&Uru]) -> usize {
 
 fn changes(uru: &Uru) -> f64 {
     uru.metric("thanos_receive_hashrings_file_changes_total").unwrap()
+}
+
+#[test]
+fn a_router_that_is_told_to_end_answers_what_is_under_way_on_a_connection_of_another_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = start(folder.path(), &[]);
+    let file = folder.path().join("rings.json");
+    set(&file, &[&receiver.grpc]);
+    let flag = format!("--receive.hashrings-file={}", file.display());
+    let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    // Which of the router's threads serves a connection nobody can say beforehand.
+    for round in 0..5 {
+        let own = tempfile::tempdir().unwrap();
+        let router = start(own.path(), &[&flag]);
+        let send = |sender| post(&router.write_address(), "/api/v1/receive", &snappy, &body(&request(sender, round)));
+        wait(|| send(0).is_some_and(|answer| answer.status == 200));
+        receiver.signal("STOP");
+        let answer = std::thread::scope(|scope| {
+            let sending = scope.spawn(|| send(1));
+            std::thread::sleep(Duration::from_millis(200));
+            router.signal("TERM");
+            std::thread::sleep(Duration::from_millis(200));
+            receiver.signal("CONT");
+            sending.join().unwrap()
+        });
+        let answer = answer.map(|answer| (answer.status, answer.body));
+        assert!(matches!(answer, Some((200, _))), "{round}: {answer:?}");
+    }
 }
 
 #[test]

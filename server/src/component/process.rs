@@ -26,7 +26,7 @@ use crate::edge::connect::{TlsClient, TlsFiles, Trust};
 use crate::edge::serve::{ServeOptions, serve};
 use crate::edge::tls::{Clients, Pem, TlsOptions, TlsServer};
 use crate::edge::trust::ClientAuth;
-use crate::edge::{self, Listeners, Runtime, Shutdown};
+use crate::edge::{self, Listeners, Runtime, Shutdown, Together};
 use crate::telemetry::requests::RequestLog;
 
 /// Edge threads: more than a few only take turns on the same sockets.
@@ -171,7 +171,7 @@ impl Ports {
             router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(guard), guard::watch));
         }
         let writes_router = services.writes.clone().map(|writes| writes.layer(watched));
-        let mut threads = Vec::new();
+        let (mut threads, together) = (Vec::new(), Together::new());
         for number in 0..self.threads {
             let Some(http) = self.http.take() else { break };
             let grpc = self.grpc.as_mut().and_then(|(listeners, options)| Some((listeners.take()?, options.clone())));
@@ -184,7 +184,7 @@ impl Ports {
                 }
                 _ => None,
             };
-            let (is_ready, mut ends) = (is_ready.clone(), shutdown.clone());
+            let (is_ready, mut ends, together) = (is_ready.clone(), shutdown.clone(), together.clone());
             let body = move || async move {
                 let serve_http = serve_routes(http);
                 let serve_writes = async move {
@@ -203,6 +203,7 @@ impl Ports {
                     }
                 };
                 tokio::join!(serve_http, serve_grpc, serve_writes);
+                together.served().await;
             };
             let thread = self.runtime.spawn(format!("edge-{number}"), body);
             threads.push(thread.map_err(|error| format!("cannot start an edge thread: {error}"))?);

@@ -76,6 +76,35 @@ impl Runtime {
     }
 }
 
+/// Threads that serve and end together: a connection to another server that one of them has opened is driven by its
+/// runtime, and requests of the others may be under way on it.
+#[derive(Clone, Debug)]
+pub struct Together {
+    serves: watch::Sender<()>,
+    all: watch::Receiver<()>,
+}
+
+impl Together {
+    /// Of one thread, and of those that get a clone.
+    pub fn new() -> Self {
+        let (serves, all) = watch::channel(());
+        Self { serves, all }
+    }
+
+    /// This thread has served; waits until all have.
+    pub async fn served(self) {
+        let Self { serves, mut all } = self;
+        drop(serves);
+        while all.changed().await.is_ok() {}
+    }
+}
+
+impl Default for Together {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A socket that several threads listen on: each has its own queue of new connections, which the
 /// kernel fills in turn.
 #[derive(Debug)]
