@@ -29,6 +29,15 @@ use crate::model::{BlockId, ChunkRef, Error, Labels, SeriesRef, TimeRange};
 /// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
 pub const TMP_SUFFIX: &str = ".tmp-for-creation";
 
+/// Removes the block in the folder `dir`, if there is one: first what says that it is whole.
+pub fn remove(dir: &Path) -> io::Result<()> {
+    let if_there = |removed: io::Result<()>| {
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    };
+    if_there(fs::remove_file(dir.join(name::META)))?;
+    if_there(fs::remove_dir_all(dir))
+}
+
 /// A chunk to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkData<'a> {

@@ -19,8 +19,8 @@ use super::out_of_order;
 use super::series::Closed;
 use super::shapes::ChunkShapes;
 use crate::block::verify::verify;
-use crate::block::writer::{BlockWriter, ChunkData};
-use crate::bucket::{Meta, name};
+use crate::block::writer::{self, BlockWriter, ChunkData};
+use crate::bucket::Meta;
 use crate::index::tsdb::{self, SymbolRef};
 use crate::model::{Error, ErrorKind};
 use crate::wal::CutKind;
@@ -211,18 +211,13 @@ pub fn write_blocks(
                 written.push(meta);
             }
             Err(error) => {
-                written.iter().map(|meta| meta.ulid).chain([id]).for_each(|id| discard(&parent.join(id.to_string())));
+                let begun = written.iter().map(|meta| meta.ulid).chain([id]);
+                begun.for_each(|id| drop(writer::remove(&parent.join(id.to_string()))));
                 return Err(error);
             }
         }
     }
     Ok(written)
-}
-
-/// Removes the block in the folder `dir`, if there is one: first what says that it is whole.
-fn discard(dir: &Path) {
-    drop(std::fs::remove_file(dir.join(name::META)));
-    drop(std::fs::remove_dir_all(dir));
 }
 
 /// Writes one block, and verifies it. `None` when it would have no samples.

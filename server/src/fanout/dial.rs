@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -73,25 +73,24 @@ pub struct Member {
     pub address: String,
     /// The connection to it alone.
     pub channel: Channel,
-    answers: AtomicBool,
-    silent: AtomicBool,
+    /// What became of the last call, as the number of an [`Outcome`].
+    last: AtomicU8,
 }
 
 impl Member {
     /// A member that is taken to answer until it is known not to.
     pub fn new(address: String, channel: Channel) -> Self {
-        Self { address, channel, answers: AtomicBool::new(true), silent: AtomicBool::new(false) }
+        Self { address, channel, last: AtomicU8::new(Outcome::Answered as u8) }
     }
 
     /// Says whether it answers: calls go to those who do, and to those who are silent none.
     pub fn set_answers(&self, outcome: Outcome) {
-        self.answers.store(outcome == Outcome::Answered, Ordering::Relaxed);
-        self.silent.store(outcome == Outcome::Silent, Ordering::Relaxed);
+        self.last.store(outcome as u8, Ordering::Relaxed);
     }
 
-    /// Whether a call would wait for nothing.
-    fn is_silent(&self) -> bool {
-        self.silent.load(Ordering::Relaxed)
+    /// Whether the last call became `outcome`.
+    fn was(&self, outcome: Outcome) -> bool {
+        self.last.load(Ordering::Relaxed) == outcome as u8
     }
 }
 
@@ -126,11 +125,11 @@ impl Link {
     /// that do not answer come last, and those that are silent are not tried.
     fn in_turn(&self) -> Vec<Arc<Member>> {
         let mut members = self.members();
-        members.retain(|member| !member.is_silent());
+        members.retain(|member| !member.was(Outcome::Silent));
         if members.len() > 1 {
             let first = self.turn.fetch_add(1, Ordering::Relaxed) % members.len();
             members.rotate_left(first);
-            members.sort_by_key(|member| !member.answers.load(Ordering::Relaxed));
+            members.sort_by_key(|member| !member.was(Outcome::Answered));
         }
         members
     }

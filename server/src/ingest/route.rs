@@ -25,7 +25,7 @@ use super::refusal::{Refusal, RefusalKind, judge};
 use super::{Mode, Receiver, tenant};
 use crate::cluster::hashring::Placement;
 use passing::Passing;
-use place::{Destination, Group, Placer};
+use place::{Body, Destination, Group, Placer};
 use quorum::Quorum;
 pub use router::Routed;
 use router::Router;
@@ -95,21 +95,21 @@ impl Receiver {
         let begin = Instant::now();
         let (sender, mut answers) = mpsc::unbounded_channel();
         let tenants: Arc<[String]> = routed.tenants.into();
-        for (destination, group) in groups {
+        for Group { to, ids, bodies } in groups {
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
             let hop = if replica == 0 { Hop::First } else { Hop::Again };
             tokio::spawn(async move {
-                let written = receiver.write_group((&destination, hop), &tenants, group.bodies);
+                let written = receiver.write_group((&to, hop), &tenants, bodies);
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
-                    if !receiver.is_here(&destination) {
-                        receiver.peers.note_silent(&destination.address, begin);
+                    if !receiver.is_here(&to) {
+                        receiver.peers.note_silent(&to.address, begin);
                     }
-                    Err(Refusal::unavailable(format!("endpoint {} did not answer in time", destination.address)))
+                    Err(Refusal::unavailable(format!("endpoint {} did not answer in time", to.address)))
                 });
-                receiver.count_forward(&destination, &outcome, hop == Hop::First);
+                receiver.count_forward(&to, &outcome, hop == Hop::First);
                 // Who waited may have its quorum already.
-                let _ = sender.send((group.ids, outcome));
+                let _ = sender.send((ids, outcome));
             });
         }
         drop(sender);
@@ -125,7 +125,7 @@ impl Receiver {
     }
 
     /// What goes to each receiver.
-    fn place(&self, routed: &Routed, replicas: Range<u64>) -> Result<Vec<(Destination, Group)>, Refusal> {
+    fn place(&self, routed: &Routed, replicas: Range<u64>) -> Result<Vec<Group>, Refusal> {
         let rings = self.rings.current();
         if rings.is_none() && self.options.mode != Mode::Ingestor {
             return Err(Refusal::unavailable("hashring is not ready: waiting for --receive.hashrings-file"));
@@ -143,22 +143,22 @@ impl Receiver {
         &self,
         (to, hop): (&Destination, Hop),
         tenants: &[String],
-        bodies: Vec<(usize, Vec<u8>)>,
+        bodies: Vec<Body>,
     ) -> Result<(), Refusal> {
         if self.is_here(to) {
             let mut refusals = Vec::new();
-            for (tenant, body) in bodies {
-                refusals.extend(self.write_local(&tenants[tenant], body).await.err());
+            for Body { tenant, series } in bodies {
+                refusals.extend(self.write_local(&tenants[tenant], series).await.err());
             }
             return Refusal::merge(refusals).map_or(Ok(()), Err);
         }
-        let mut message = Vec::with_capacity(bodies.iter().map(|(_, body)| body.len() + 64).sum());
-        for (tenant, body) in &bodies {
+        let mut message = Vec::with_capacity(bodies.iter().map(|body| body.series.len() + 64).sum());
+        for Body { tenant, series } in &bodies {
             let mut name = Vec::new();
             write::put_text(&mut name, 2, &tenants[*tenant]);
             message.push(4 << 3 | 2);
-            put_varint(&mut message, (body.len() + name.len()) as u64);
-            message.extend_from_slice(body);
+            put_varint(&mut message, (series.len() + name.len()) as u64);
+            message.extend_from_slice(series);
             message.extend_from_slice(&name);
         }
         message.push(3 << 3);

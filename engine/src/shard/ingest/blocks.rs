@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::folders::tenant_folders;
 use super::{Ingest, OWN_FOLDER};
-use crate::block::writer::TMP_SUFFIX;
+use crate::block::writer::{self, TMP_SUFFIX};
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use crate::bucket::Meta;
 use crate::bucket::name::{self, BlockObject};
@@ -98,9 +98,7 @@ impl Ingest {
     /// Deletes a local block: it is no longer read, then its folder goes, meta.json first.
     pub fn delete_block(&self, tenant: &str, id: BlockId) -> Result<(), Error> {
         let Some(block) = self.known(tenant).and_then(|tenant| tenant.blocks.remove(id)) else { return Ok(()) };
-        let failed = |error| Error::file(&block.path, error);
-        std::fs::remove_file(block.path.join(name::META)).map_err(failed)?;
-        std::fs::remove_dir_all(&block.path).map_err(failed)?;
+        writer::remove(&block.path).map_err(|error| Error::file(&block.path, error))?;
         // A column index that stays behind is removed at the next start.
         let _ = std::fs::remove_file(self.index_path(id));
         Ok(())

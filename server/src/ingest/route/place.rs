@@ -17,12 +17,30 @@ pub(super) struct Destination {
 }
 
 /// What goes to one receiver.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Group {
+    /// Whom it goes to.
+    pub(super) to: Destination,
     /// Which series of the request they are.
     pub(super) ids: Vec<u32>,
-    /// Encoded series of each tenant, which is told by its place in the request's list.
-    pub(super) bodies: Vec<(usize, Vec<u8>)>,
+    /// The series of each tenant.
+    pub(super) bodies: Vec<Body>,
+}
+
+/// What goes to one receiver of one tenant.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// The tenant, by its place in the request's list.
+    pub(super) tenant: usize,
+    /// Its series, encoded.
+    pub(super) series: Vec<u8>,
+}
+
+/// Where a body is among the groups.
+#[derive(Clone, Copy, Debug)]
+struct BodyPlace {
+    group: usize,
+    body: usize,
 }
 
 /// Sorts the series of a request by receiver.
@@ -30,7 +48,7 @@ pub(super) struct Placer<'r> {
     /// What this receiver calls itself.
     local: &'r str,
     replicas: Range<u64>,
-    groups: Vec<(Destination, Group)>,
+    groups: Vec<Group>,
     /// Which of `groups` has a destination.
     places: BTreeMap<Destination, usize>,
 }
@@ -39,8 +57,8 @@ pub(super) struct Placer<'r> {
 struct TenantPlaces {
     /// None where this receiver keeps everything.
     placement: Option<Placement>,
-    /// The group and the body in it for each endpoint of the ring and replica, once there is one.
-    bodies: Vec<Option<(usize, usize)>>,
+    /// The body for each endpoint of the ring and replica, once there is one.
+    bodies: Vec<Option<BodyPlace>>,
 }
 
 impl<'r> Placer<'r> {
@@ -50,11 +68,7 @@ impl<'r> Placer<'r> {
     }
 
     /// Places all series; `placements` are the rings of the request's tenants.
-    pub(super) fn place(
-        mut self,
-        routed: &Routed,
-        placements: Vec<Option<Placement>>,
-    ) -> Result<Vec<(Destination, Group)>, Refusal> {
+    pub(super) fn place(mut self, routed: &Routed, placements: Vec<Option<Placement>>) -> Result<Vec<Group>, Refusal> {
         let (first, copies) = (self.replicas.start, self.replicas.clone().count());
         let mut tenants: Vec<TenantPlaces> =
             placements.into_iter().map(|ring| TenantPlaces::new(ring, copies)).collect();
@@ -65,39 +79,42 @@ impl<'r> Placer<'r> {
             for replica in self.replicas.clone() {
                 let endpoint = tenant.endpoint(spot, replica)?;
                 let at = endpoint * copies + (replica - first) as usize;
-                let (group, body) = match tenant.bodies[at] {
+                let place = match tenant.bodies[at] {
                     Some(found) => found,
                     None => {
                         let address = tenant.address(endpoint, self.local).to_owned();
                         let opened = self.open(Destination { address, replica }, series.tenant);
                         // As much as it gets when tenants send alike, of which each receiver of a ring gets the same.
                         let share = routed.bytes.len() * copies / (tenant.bodies.len() * tenant_count);
-                        self.groups[opened.0].1.bodies[opened.1].1.reserve(share + share / 8);
+                        self.body(opened).series.reserve(share + share / 8);
                         *tenant.bodies[at].insert(opened)
                     }
                 };
-                let group = &mut self.groups[group].1;
-                group.ids.push(id as u32);
-                group.bodies[body].1.extend_from_slice(&routed.bytes[series.range.clone()]);
+                self.groups[place.group].ids.push(id as u32);
+                self.body(place).series.extend_from_slice(&routed.bytes[series.range.clone()]);
             }
         }
         Ok(self.groups)
     }
 
-    /// Opens a body for series of `tenant`; gives its group and its place there.
-    fn open(&mut self, destination: Destination, tenant: usize) -> (usize, usize) {
-        let group = *self.places.entry(destination).or_insert_with_key(|destination| {
-            self.groups.push((destination.clone(), Group::default()));
+    fn body(&mut self, place: BodyPlace) -> &mut Body {
+        &mut self.groups[place.group].bodies[place.body]
+    }
+
+    /// Opens a body for series of `tenant`.
+    fn open(&mut self, to: Destination, tenant: usize) -> BodyPlace {
+        let group = *self.places.entry(to).or_insert_with_key(|to| {
+            self.groups.push(Group { to: to.clone(), ids: Vec::new(), bodies: Vec::new() });
             self.groups.len() - 1
         });
-        let bodies = &mut self.groups[group].1.bodies;
+        let bodies = &mut self.groups[group].bodies;
         // Two endpoints of a ring may be this receiver.
-        let known = bodies.iter().position(|(known, _)| *known == tenant);
+        let known = bodies.iter().position(|known| known.tenant == tenant);
         let body = known.unwrap_or_else(|| {
-            bodies.push((tenant, Vec::new()));
+            bodies.push(Body { tenant, series: Vec::new() });
             bodies.len() - 1
         });
-        (group, body)
+        BodyPlace { group, body }
     }
 }
 
