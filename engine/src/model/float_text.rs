@@ -283,7 +283,7 @@ mod tests {
     fn floats_that_are_taken_for_plain_have_no_exponent() {
         for bits in noise().take(20_000) {
             // Any digits, and an exponent of either side of the bounds.
-            let value = f64::from_bits(bits & (1 << 52) - 1 | (1023 - 18 + bits % 70) << 52);
+            let value = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 - 18 + bits % 70) << 52);
             let mut shortest = zmij::Buffer::new();
             let has_exponent = shortest.format_finite(value).contains('e');
             assert!(!has_exponent || !NO_EXPONENT.contains(&value), "{value}");
