@@ -4,6 +4,8 @@
 pub mod align;
 /// Validity bitmaps over the steps of a row.
 pub mod bitmap;
+/// Values of many rows, in pieces.
+pub mod rows;
 /// Many series, each with its own timestamps.
 pub mod sample;
 /// Many series on shared steps.

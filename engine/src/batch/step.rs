@@ -12,10 +12,11 @@
 
 use std::sync::Arc;
 
-use crate::model::FloatHistogram;
+use crate::model::{Error, FloatHistogram};
 use crate::simd::steps::Limits;
 
 use super::bitmap;
+use super::rows::Rows;
 
 /// Steps of an evaluation: `count` times from `start`, `interval` apart (Unix milliseconds). An
 /// interval of 0 repeats one time.
@@ -47,7 +48,7 @@ pub enum Cell {
 pub struct StepBatch {
     steps: usize,
     words: usize,
-    values: Vec<f64>,
+    values: Rows,
     valid: Vec<u64>,
     histograms: Vec<Vec<(u32, Arc<FloatHistogram>)>>,
 }
@@ -103,17 +104,18 @@ impl StepGrid {
 impl StepBatch {
     /// A batch without rows over `steps` steps.
     pub fn new(steps: usize) -> Self {
-        Self { steps, words: bitmap::words(steps), ..Self::default() }
+        Self { steps, words: bitmap::words(steps), values: Rows::new(steps), ..Self::default() }
     }
 
     /// A batch of rows whose values lie behind each other, each with its steps that hold one in `valid`.
     pub fn from_columns(steps: usize, values: Vec<f64>, valid: Vec<u64>) -> Self {
+        let values = Rows::from_values(steps, values);
         Self { steps, words: bitmap::words(steps), values, valid, histograms: Vec::new() }
     }
 
-    /// Makes room for `cells` values in all: growing by doubling would touch as much memory again.
+    /// Makes room for the first `cells` values: growing by doubling would touch as much memory again.
     pub fn reserve(&mut self, cells: usize) {
-        self.values.reserve_exact(cells.saturating_sub(self.values.len()));
+        self.values.reserve(cells);
     }
 
     /// Number of steps.
@@ -129,7 +131,7 @@ impl StepBatch {
     /// Appends an empty row and gives its index.
     pub fn push_row(&mut self) -> usize {
         let row = self.rows();
-        self.values.resize(self.values.len() + self.steps, 0.0);
+        self.values.push_zeros();
         self.valid.resize(self.valid.len() + self.words, 0);
         if !self.histograms.is_empty() {
             self.histograms.push(Vec::new());
@@ -140,7 +142,7 @@ impl StepBatch {
     /// Removes the last row.
     pub fn pop_row(&mut self) {
         let rows = self.rows().saturating_sub(1);
-        self.values.truncate(rows * self.steps);
+        self.values.pop();
         self.valid.truncate(rows * self.words);
         self.histograms.truncate(rows);
     }
@@ -153,7 +155,7 @@ impl StepBatch {
     /// Appends a row of `values` where `valid`, and `histograms` by step.
     pub fn push_parts(&mut self, values: &[f64], valid: &[u64], histograms: &[(u32, Arc<FloatHistogram>)]) -> usize {
         let row = self.rows();
-        self.values.extend_from_slice(values);
+        self.values.push(values);
         self.valid.extend_from_slice(valid);
         if !histograms.is_empty() {
             self.histograms.resize_with(row, Vec::new);
@@ -164,21 +166,18 @@ impl StepBatch {
         row
     }
 
-    /// Appends all rows of `other`, which has as many steps.
-    pub fn append(&mut self, other: &mut Self) {
+    /// Appends all rows of `other`, which has as many steps. Fails as soon as `check` does, which is asked in between,
+    /// and leaves both without use.
+    pub fn append(&mut self, other: &mut Self, check: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
         let rows = self.rows();
-        if rows == 0 && self.values.capacity() <= other.values.capacity() {
-            std::mem::swap(self, other);
-            return other.clear();
-        }
         if !other.histograms.is_empty() {
             self.histograms.resize_with(rows, Vec::new);
             self.histograms.append(&mut other.histograms);
         } else if !self.histograms.is_empty() {
             self.histograms.resize_with(rows + other.rows(), Vec::new);
         }
-        self.values.append(&mut other.values);
         self.valid.append(&mut other.valid);
+        self.values.append(&mut other.values, check)
     }
 
     /// Removes all rows and keeps the room.
@@ -191,7 +190,7 @@ impl StepBatch {
     /// Values of row `row`, defined where valid.
     #[inline]
     pub fn values(&self, row: usize) -> &[f64] {
-        &self.values[row * self.steps..(row + 1) * self.steps]
+        self.values.row(row)
     }
 
     /// Which steps of row `row` hold a float.
@@ -203,10 +202,7 @@ impl StepBatch {
     /// Values and validity of row `row`, to be written.
     #[inline]
     pub fn row_mut(&mut self, row: usize) -> (&mut [f64], &mut [u64]) {
-        (
-            &mut self.values[row * self.steps..(row + 1) * self.steps],
-            &mut self.valid[row * self.words..(row + 1) * self.words],
-        )
+        (self.values.row_mut(row), &mut self.valid[row * self.words..(row + 1) * self.words])
     }
 
     /// Histograms of row `row`, by ascending step.
@@ -278,7 +274,7 @@ impl StepBatch {
     /// Bytes that the batch occupies.
     pub fn heap_bytes(&self) -> usize {
         let native = self.histograms.iter().flatten().map(|(_, histogram)| histogram_bytes(histogram));
-        self.values.len() * 8 + self.valid.len() * 8 + native.sum::<usize>()
+        self.values.values() * 8 + self.valid.len() * 8 + native.sum::<usize>()
     }
 
     /// What step `step` of row `row` holds.

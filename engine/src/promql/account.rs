@@ -103,6 +103,12 @@ impl<'a> Account<'a> {
         Ok(copied)
     }
 
+    /// `rows` sorted by their labels.
+    pub fn by_labels(&self, rows: Matrix) -> Result<Matrix, Error> {
+        let order = rows.by_labels(|| self.budget.check())?;
+        self.ordered(rows, order)
+    }
+
     /// `rows` without those that hold nothing.
     pub fn occupied(&self, rows: Matrix) -> Result<Matrix, Error> {
         let occupied = rows.occupied();
@@ -112,7 +118,7 @@ impl<'a> Account<'a> {
     /// `rows` in the order of `order`, where there is one.
     pub fn ordered(&self, rows: Matrix, order: Option<Vec<usize>>) -> Result<Matrix, Error> {
         let Some(order) = order else { return Ok(rows) };
-        self.copied(rows, |rows| rows.reordered(&order, || self.budget.check()))
+        self.copied(rows, |rows| rows.reordered(&order, |at| self.budget.check_at(at)))
     }
 }
 

@@ -41,6 +41,9 @@ struct Share {
 /// Bytes of the process' memory that a query takes at a time.
 const SHARE_STEP: u64 = 1 << 20;
 
+/// Rows between two looks at the caller.
+const ROWS_UNWATCHED: usize = 64;
+
 /// When and by whom a query is ended.
 #[derive(Clone, Debug, Default)]
 pub struct Patience {
@@ -154,6 +157,12 @@ impl Budget {
     /// Fails when the query was canceled or its time is over.
     pub fn check(&self) -> Result<(), Error> {
         check(&self.canceled, self.deadline)
+    }
+
+    /// [`Budget::check`] before row `row` of many, at some of them: the clock takes as long as a short row.
+    #[inline]
+    pub fn check_at(&self, row: usize) -> Result<(), Error> {
+        if row.is_multiple_of(ROWS_UNWATCHED) { self.check() } else { Ok(()) }
     }
 
     /// Counts `count` samples that stay in memory.

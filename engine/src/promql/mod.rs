@@ -22,6 +22,8 @@ pub mod blocks;
 pub mod plan;
 /// Warnings and infos.
 pub mod annotations;
+/// Sorting that can be ended.
+pub mod order;
 /// Rows over steps and the values of queries.
 pub mod value;
 /// Text in pieces.
@@ -329,10 +331,7 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
             let rows = finish(&eval, eval.eval_both(node)?)?;
             Ok(match when {
                 When::Instant(_) => QueryValue::Vector(steps, one_of_both(rows)),
-                When::Range(_) => {
-                    let order = rows.by_labels();
-                    QueryValue::Matrix(steps, eval.account.ordered(rows, order)?)
-                }
+                When::Range(_) => QueryValue::Matrix(steps, eval.account.by_labels(rows)?),
             })
         }
     }
@@ -351,7 +350,7 @@ fn finish(eval: &Evaluator<'_>, rows: Matrix) -> Result<Matrix, Error> {
         row.labels = value::without_metadata(&row.labels);
     }
     eval.query.budget.check()?;
-    exec::merge_same_labels(eval.account, rows, exec::Room::Both)
+    exec::merge_same_labels(eval, rows, exec::Room::Both)
 }
 
 #[cfg(test)]

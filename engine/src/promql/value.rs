@@ -6,6 +6,8 @@ use crate::batch::{Cell, SampleBatch, StepBatch, StepGrid, bitmap};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Error, FloatHistogram, Labels};
 
+use super::order::sort_while;
+
 /// Labels of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowLabels {
@@ -26,9 +28,6 @@ pub struct Matrix {
 
 /// Bytes of a row's labels beside their text.
 const LABELS_BYTES: usize = size_of::<RowLabels>() + size_of::<Labels>() + 2 * size_of::<usize>();
-
-/// Rows that are copied between two looks at the caller.
-const ROWS_UNWATCHED: usize = 256;
 
 /// The value of a query.
 #[derive(Clone, Debug)]
@@ -87,6 +86,11 @@ impl Matrix {
         self.cells.heap_bytes() + labels
     }
 
+    /// Bytes of what grows by doubling where rows are gathered, and lies there twice meanwhile: all but values.
+    pub fn doubled_bytes(&self) -> usize {
+        self.len() * (size_of::<RowLabels>() + bitmap::words(self.steps()) * size_of::<u64>())
+    }
+
     /// Number of steps.
     pub fn steps(&self) -> usize {
         self.cells.steps()
@@ -110,10 +114,11 @@ impl Matrix {
         self.cells.push_copy(&other.cells, row);
     }
 
-    /// Appends all rows of `other`.
-    pub fn append(&mut self, other: &mut Self) {
+    /// Appends all rows of `other`. Fails as soon as `check` does, which is asked in between, and leaves both without
+    /// use.
+    pub fn append(&mut self, other: &mut Self, check: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
         self.rows.append(&mut other.rows);
-        self.cells.append(&mut other.cells);
+        self.cells.append(&mut other.cells, check)
     }
 
     /// Which steps any row holds something at.
@@ -129,12 +134,12 @@ impl Matrix {
     }
 
     /// The same rows in the order of `order`, which names each row at most once. Fails as soon as `check`
-    /// does, which is asked between rows.
-    pub fn reordered(&self, order: &[usize], check: impl Fn() -> Result<(), Error>) -> Result<Self, Error> {
+    /// does, which is asked at each.
+    pub fn reordered(&self, order: &[usize], check: impl Fn(usize) -> Result<(), Error>) -> Result<Self, Error> {
         let mut out = Self::new(self.steps());
-        for rows in order.chunks(ROWS_UNWATCHED) {
-            check()?;
-            rows.iter().for_each(|row| out.push_copy(self, *row));
+        for (at, row) in order.iter().enumerate() {
+            check(at)?;
+            out.push_copy(self, *row);
         }
         Ok(out)
     }
@@ -145,14 +150,13 @@ impl Matrix {
         (!(0..self.len()).all(|row| is_occupied(&row))).then(|| (0..self.len()).filter(is_occupied).collect())
     }
 
-    /// The order of rows by their labels; `None` where they have it.
-    pub fn by_labels(&self) -> Option<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        if order.is_sorted_by(|left, right| self.rows[*left].labels <= self.rows[*right].labels) {
-            return None;
+    /// The order of rows by their labels; `None` where they have it. Fails as soon as `check` does.
+    pub fn by_labels(&self, check: impl FnMut() -> Result<(), Error>) -> Result<Option<Vec<usize>>, Error> {
+        if self.rows.is_sorted_by(|left, right| left.labels <= right.labels) {
+            return Ok(None);
         }
-        order.sort_by(|left, right| self.rows[*left].labels.cmp(&self.rows[*right].labels));
-        Some(order)
+        let by_labels = |left: &usize, right: &usize| self.rows[*left].labels.cmp(&self.rows[*right].labels);
+        sort_while((0..self.len()).collect(), by_labels, check).map(Some)
     }
 
     /// The floats of row `row` with their steps.

@@ -23,6 +23,7 @@ pub fn stream(
     let mut change = |batch: &mut Matrix| {
         batch.cells.clear_histograms();
         for row in 0..batch.len() {
+            eval.query.budget.check_at(row)?;
             let (values, valid) = batch.cells.row_mut(row);
             apply(function, &params, values, valid);
         }
@@ -49,6 +50,7 @@ pub fn negate(eval: &Evaluator<'_>, input: &Node, sink: &mut RowSink<'_>) -> Res
     let mut change = |batch: &mut Matrix| {
         let histograms = batch.cells.has_histograms();
         for row in 0..batch.len() {
+            eval.query.budget.check_at(row)?;
             for value in batch.cells.row_mut(row).0 {
                 *value = -*value;
             }
@@ -66,7 +68,7 @@ pub fn negate(eval: &Evaluator<'_>, input: &Node, sink: &mut RowSink<'_>) -> Res
     let mut all = eval.eval_both(input)?;
     change(&mut all)?;
     eval.drop_names(&mut all);
-    sink(&mut group::merge_same_labels(eval.account, all, Room::Both)?)
+    sink(&mut group::merge_same_labels(eval, all, Room::Both)?)
 }
 
 fn scaled(histogram: &FloatHistogram, factor: f64) -> FloatHistogram {

@@ -8,7 +8,6 @@ use crate::batch::bitmap;
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Error, Labels, Mixed};
 
-use super::super::account::Account;
 use super::super::plan::Grouping;
 use super::super::value::{Matrix, RowLabels, is_metadata_label};
 use super::{CELLS_MAX, Evaluator, ROWS_AT_ONCE};
@@ -169,16 +168,17 @@ pub enum Room {
 }
 
 /// Rows with the same labels become one; fails when a step would hold more than there is `room` for.
-pub fn merge_same_labels(account: &Account<'_>, rows: Matrix, room: Room) -> Result<Matrix, Error> {
+pub fn merge_same_labels(eval: &Evaluator<'_>, rows: Matrix, room: Room) -> Result<Matrix, Error> {
     // Rows of one selector come in order, which says it without a hash of all their labels.
     let ascends = rows.rows.is_sorted_by(|left, right| left.labels < right.labels);
     let mut seen = HashSet::with_capacity(if ascends { 0 } else { rows.len() });
     if ascends || rows.rows.iter().all(|row| seen.insert(&row.labels)) {
         return Ok(rows);
     }
-    account.copied(rows, |rows| {
+    eval.account.copied(rows, |rows| {
         let mut merged = Merged::new(rows.steps());
         for (row, labels) in rows.rows.iter().enumerate() {
+            eval.query.budget.check_at(row)?;
             merged.add_within(room, labels, (rows, row))?;
         }
         Ok(merged.rows)

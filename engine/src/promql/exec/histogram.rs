@@ -54,7 +54,7 @@ pub fn quantile(eval: &Evaluator<'_>, quantile: &Node, input: &Node) -> Result<M
     note_quantiles(eval, quantile, &quantiles);
     let histograms = Histograms::new(eval, input)?;
     let mut out = Out::new(eval, input);
-    histograms.each(&mut |at, found| {
+    histograms.each(eval, &mut |at, found| {
         let value = out.quantile(quantiles[at.step], at, found);
         out.set(at.labels, at.step, value)
     })?;
@@ -72,7 +72,7 @@ pub fn quantiles(eval: &Evaluator<'_>, label: &str, args: &[Node]) -> Result<Mat
     }
     let histograms = Histograms::new(eval, input)?;
     let mut out = Out::new(eval, input);
-    histograms.each(&mut |at, found| {
+    histograms.each(eval, &mut |at, found| {
         for quantiles in &wanted {
             let quantile = quantiles[at.step];
             let value = out.quantile(quantile, at, found);
@@ -92,7 +92,7 @@ pub fn fraction(eval: &Evaluator<'_>, args: &[Node]) -> Result<Matrix, Error> {
     let upper = scalar::eval(eval, &args[1])?;
     let histograms = Histograms::new(eval, &args[2])?;
     let mut out = Out::new(eval, &args[2]);
-    histograms.each(&mut |at, found| {
+    histograms.each(eval, &mut |at, found| {
         let (lower, upper) = (lower[at.step], upper[at.step]);
         let value = match found {
             Found::Classic(buckets) => classic::fraction(lower, upper, buckets),
@@ -269,8 +269,13 @@ impl Histograms {
     }
 
     /// Calls `visit` with each histogram of each step.
-    fn each(&self, visit: &mut dyn FnMut(At<'_>, &mut Found) -> Result<(), Error>) -> Result<(), Error> {
-        for group in &self.groups {
+    fn each(
+        &self,
+        eval: &Evaluator<'_>,
+        visit: &mut dyn FnMut(At<'_>, &mut Found) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for (at, group) in self.groups.iter().enumerate() {
+            eval.query.budget.check_at(at)?;
             if let Some(native) = group.native {
                 for (step, histogram) in self.rows.cells.histograms(native) {
                     let step = *step as usize;

@@ -29,7 +29,7 @@ pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Resul
             made.add(&row.labels, 0)?;
         }
     }
-    made.settle(before, group::merge_same_labels(eval.account, rows, Room::Both)?)
+    made.settle(before, group::merge_same_labels(eval, rows, Room::Both)?)
 }
 
 /// `label_join`
@@ -45,7 +45,7 @@ pub fn join(eval: &Evaluator<'_>, input: &Node, call: &LabelJoin) -> Result<Matr
         *row = with_label(row, destination, &values.join(&call.separator));
         made.add(&row.labels, 0)?;
     }
-    made.settle(before, group::merge_same_labels(eval.account, rows, Room::Both)?)
+    made.settle(before, group::merge_same_labels(eval, rows, Room::Both)?)
 }
 
 /// Bytes of labels between two looks at limits and patience.

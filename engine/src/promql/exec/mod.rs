@@ -177,15 +177,13 @@ impl<'a> Evaluator<'a> {
         if let Some(cut) = cores::cut(self, node)? {
             for mut rows in cut.run(self, node, cores::rows)? {
                 self.account.hold_bytes(rows.heap_bytes())?;
-                all.append(&mut rows);
+                all.append(&mut rows, || self.query.budget.check())?;
             }
         } else {
             all.cells.reserve(CELLS_MAX.min(ROWS_AT_ONCE * self.count()));
             self.stream_both(node, &mut |batch| {
-                // Columns grow by doubling, and lie there twice meanwhile.
-                self.account.hold_bytes(2 * batch.heap_bytes())?;
-                all.append(batch);
-                Ok(())
+                self.account.hold_bytes(batch.heap_bytes() + batch.doubled_bytes())?;
+                all.append(batch, || self.query.budget.check())
             })?;
         }
         self.account.settle(before, &all)?;
@@ -320,7 +318,7 @@ impl<'a> Evaluator<'a> {
         let mut all = self.eval(input)?;
         change(&mut all)?;
         self.drop_names(&mut all);
-        sink(&mut group::merge_same_labels(self.account, all, Room::One)?)
+        sink(&mut group::merge_same_labels(self, all, Room::One)?)
     }
 
     /// Takes metric name, type and unit from all rows, or marks them for the end of the query.

@@ -350,6 +350,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     batch.floats.values.reserve(floats);
     let mut drops = Vec::with_capacity(rows.len());
     for row in 0..rows.len() {
+        eval.query.budget.check_at(row)?;
         for (step, value) in rows.floats(row) {
             batch.floats.push(steps.time(step), value);
         }

@@ -148,7 +148,7 @@ pub fn timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
         }
     };
     eval.drop_names(&mut out);
-    group::merge_same_labels(eval.account, out, group::Room::One)
+    group::merge_same_labels(eval, out, group::Room::One)
 }
 
 /// `start_timestamp(v)`: the start timestamps of a selector's samples, when they are used.
@@ -165,7 +165,7 @@ pub fn start_timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Er
         }
     };
     eval.drop_names(&mut out);
-    group::merge_same_labels(eval.account, out, group::Room::One)
+    group::merge_same_labels(eval, out, group::Room::One)
 }
 
 fn sample_times(

@@ -6,6 +6,7 @@ use crate::batch::bitmap;
 use crate::model::Error;
 
 use super::super::annotations::Annotation;
+use super::super::order::sort_while;
 use super::super::plan::{Node, Order};
 use super::super::value::Matrix;
 use super::Evaluator;
@@ -18,8 +19,8 @@ pub fn by_value(eval: &Evaluator<'_>, node: &Node, input: &Node, order: Order) -
         return Ok(rows);
     }
     let value = |row: &usize| rows.cells.values(*row).first().copied().unwrap_or(f64::NAN);
-    let mut kept: Vec<usize> = (0..rows.len()).filter(|row| bitmap::any(rows.cells.valid(*row))).collect();
-    kept.sort_by(|left, right| {
+    let kept: Vec<usize> = (0..rows.len()).filter(|row| bitmap::any(rows.cells.valid(*row))).collect();
+    let by_value = |left: &usize, right: &usize| {
         let (left, right) = (value(left), value(right));
         let ascending = left.partial_cmp(&right);
         match (ascending, order) {
@@ -27,7 +28,8 @@ pub fn by_value(eval: &Evaluator<'_>, node: &Node, input: &Node, order: Order) -
             (Some(ascending), Order::Ascending) => ascending,
             (Some(ascending), Order::Descending) => ascending.reverse(),
         }
-    });
+    };
+    let kept = sort_while(kept, by_value, || eval.query.budget.check())?;
     eval.account.ordered(rows, Some(kept))
 }
 
@@ -42,14 +44,14 @@ pub fn by_label(
     if note_range(eval, node) {
         return Ok(rows);
     }
-    let mut sorted: Vec<usize> = (0..rows.len()).collect();
-    sorted.sort_by(|left, right| {
+    let by_label = |left: &usize, right: &usize| {
         let (left, right) = (&rows.rows[*left].labels, &rows.rows[*right].labels);
         let values = names.iter().map(|name| (left.get(name).unwrap_or(""), right.get(name).unwrap_or("")));
         let mut by_value = values.filter(|(left, right)| left != right).map(|(left, right)| natural(left, right));
         let ascending = by_value.next().unwrap_or_else(|| left.cmp(right));
         if order == Order::Descending { ascending.reverse() } else { ascending }
-    });
+    };
+    let sorted = sort_while((0..rows.len()).collect(), by_label, || eval.query.budget.check())?;
     eval.account.ordered(rows, Some(sorted))
 }
 

@@ -1,6 +1,6 @@
 //! `topk`, `bottomk`, `limitk` and `limit_ratio`: series chosen from their groups, step by step.
 
-use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::batch::Cell;
@@ -13,12 +13,14 @@ use super::super::Evaluator;
 use super::super::group::{Groups, View};
 use super::{CELLS_UNWATCHED, check_count, extremes};
 
-/// A sample that may be chosen.
-#[derive(Clone, Debug)]
+/// A sample that may be chosen. There are as many as samples are wanted, so that it is small and nothing is to be done
+/// when it goes.
+#[derive(Clone, Copy, Debug)]
 struct Candidate {
     value: f64,
     row: u32,
-    histogram: Option<Arc<FloatHistogram>>,
+    /// Which of the histograms it is, counted from 1.
+    histogram: Option<NonZeroU32>,
 }
 
 /// The rows that `aggregate` chooses.
@@ -36,6 +38,7 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Resu
         groups: Groups::new(&aggregate.grouping),
         rows: Vec::new(),
         heaps: Vec::new(),
+        histograms: Vec::new(),
         candidates: 0,
     };
     let mut held = 0;
@@ -85,6 +88,8 @@ struct Choice<'a> {
     rows: Vec<RowLabels>,
     /// For each group and step what is chosen so far.
     heaps: Vec<Vec<Candidate>>,
+    /// Those that candidates are.
+    histograms: Vec<Arc<FloatHistogram>>,
     /// How many candidates the heaps have room for.
     candidates: usize,
 }
@@ -92,7 +97,9 @@ struct Choice<'a> {
 impl Choice<'_> {
     /// Bytes of what is chosen so far, without labels.
     fn heap_bytes(&self) -> usize {
-        self.candidates * size_of::<Candidate>() + self.heaps.len() * size_of::<Vec<Candidate>>()
+        self.candidates * size_of::<Candidate>()
+            + self.heaps.len() * size_of::<Vec<Candidate>>()
+            + self.histograms.len() * size_of::<Arc<FloatHistogram>>()
     }
 
     fn row(&mut self, batch: &Matrix, row: usize) {
@@ -116,16 +123,19 @@ impl Choice<'_> {
                 self.eval.query.annotate(Annotation::histogram_ignored_in_aggregation(name, position));
                 continue;
             }
-            let histogram = Some(Arc::clone(histogram));
-            let candidate = Candidate { value: 0.0, row: number, histogram };
-            self.offer(group * steps + *step as usize, candidate, sampled);
+            let place = NonZeroU32::new(self.histograms.len() as u32 + 1);
+            let candidate = Candidate { value: 0.0, row: number, histogram: place };
+            if self.offer(group * steps + *step as usize, candidate, sampled) {
+                self.histograms.push(Arc::clone(histogram));
+            }
         }
     }
 
-    fn offer(&mut self, cell: usize, candidate: Candidate, sampled: Option<f64>) {
+    /// Whether there is one candidate more for `cell`.
+    fn offer(&mut self, cell: usize, candidate: Candidate, sampled: Option<f64>) -> bool {
         let param = self.params[cell % self.eval.count()];
         let heap = &mut self.heaps[cell];
-        let room = heap.capacity();
+        let (len, room) = (heap.len(), heap.capacity());
         match self.aggregate.operator {
             A::LimitRatio => {
                 let ratio = param.clamp(-1.0, 1.0);
@@ -143,6 +153,7 @@ impl Choice<'_> {
             _ => offer_to_heap(heap, param as i64, candidate, |left, right| left > right),
         }
         self.candidates += heap.capacity() - room;
+        heap.len() > len
     }
 
     fn finish(mut self) -> Result<Matrix, Error> {
@@ -158,17 +169,17 @@ impl Choice<'_> {
             }
         }
         let mut out = Matrix::new(steps);
-        let mut placed = BTreeMap::new();
+        let mut placed = vec![None; self.rows.len()];
         for group in 0..self.heaps.len().checked_div(steps).unwrap_or(0) {
             for step in 0..steps {
                 if step % CELLS_UNWATCHED == 0 {
                     self.eval.query.budget.check()?;
                 }
                 for chosen in &self.heaps[group * steps + step] {
-                    let labels = &self.rows[chosen.row as usize];
-                    let row = *placed.entry(chosen.row).or_insert_with(|| out.push_row(labels.clone()));
-                    let cell = match &chosen.histogram {
-                        Some(histogram) => Cell::Histogram(Arc::clone(histogram)),
+                    let from = chosen.row as usize;
+                    let row = *placed[from].get_or_insert_with(|| out.push_row(self.rows[from].clone()));
+                    let cell = match chosen.histogram {
+                        Some(number) => Cell::Histogram(Arc::clone(&self.histograms[number.get() as usize - 1])),
                         None => Cell::Float(chosen.value),
                     };
                     out.cells.push_cell(row, step, cell);

@@ -68,7 +68,7 @@ fn fold_rows<'a>(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate) -> Result<Fo
     let mut fold = Fold::new(eval, aggregate);
     let mut held = 0;
     eval.stream(&aggregate.input, &mut |batch| {
-        fold.rows(batch);
+        fold.rows(batch)?;
         let now = fold.state.heap_bytes();
         eval.account.hold_bytes(now - std::mem::replace(&mut held, now))
     })?;
@@ -121,10 +121,11 @@ impl<'a> Fold<'a> {
         }
     }
 
-    fn rows(&mut self, batch: &Matrix) {
+    fn rows(&mut self, batch: &Matrix) -> Result<(), Error> {
         let delayed = self.eval.query.delays_names();
         let histograms = batch.cells.has_histograms();
         for (row, labels) in batch.rows.iter().enumerate() {
+            self.eval.query.budget.check_at(row)?;
             let group = self.groups.find(labels, View::of(self.eval, labels));
             self.state.grow(group + 1);
             if delayed && labels.drop_name {
@@ -135,6 +136,7 @@ impl<'a> Fold<'a> {
                 self.add_histograms(group, batch, row);
             }
         }
+        Ok(())
     }
 
     fn add_histograms(&mut self, group: usize, batch: &Matrix, row: usize) {

@@ -10,6 +10,7 @@ use crate::model::text::Quoted;
 use crate::model::{Error, Labels, LabelsBuilder};
 
 use super::super::super::annotations::Annotation;
+use super::super::super::order::sort_while;
 use super::super::super::plan::{Aggregate, Grouping, Operator};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::group::{Groups, View};
@@ -175,9 +176,7 @@ fn count(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Vec<(Arc<Labels>
             _ => Ok(()),
         }
     })?;
-    eval.query.budget.check()?;
-    rows.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-    Ok(rows)
+    sort_while(rows, |left, right| left.0.cmp(&right.0), || eval.query.budget.check())
 }
 
 /// Tells `count` of each value the number of the row that counts it, counted from 0 in the order of first values, its

@@ -9,9 +9,6 @@ use super::super::super::value::{Matrix, is_metadata_label};
 use super::super::Evaluator;
 use super::operation::{self, Operands};
 
-/// Rows between two looks at the caller.
-const ROWS_UNWATCHED: usize = 256;
-
 /// Whether row by row both sides have the same labels, each once, all of which count and stay: then every row
 /// matches the one beside it, and no other.
 pub fn are(binary: &Binary, left: &Matrix, right: &Matrix) -> bool {
@@ -38,9 +35,7 @@ fn is_simple(matching: &Matching) -> bool {
 /// The rows of `left operator right` of sides that [`are`] so.
 pub fn eval(eval: &Evaluator<'_>, binary: &Binary, (mut left, right): (Matrix, Matrix)) -> Result<Matrix, Error> {
     for row in 0..left.len() {
-        if row.is_multiple_of(ROWS_UNWATCHED) {
-            eval.query.budget.check()?;
-        }
+        eval.query.budget.check_at(row)?;
         left.rows[row].drop_name = false;
         let (values, valid) = left.cells.row_mut(row);
         bitmap::intersect(valid, right.cells.valid(row));

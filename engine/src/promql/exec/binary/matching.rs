@@ -205,9 +205,7 @@ impl Join<'_> {
             ones_of[*signature].push(row);
         }
         for row in 0..self.many.len() {
-            if row % 256 == 0 {
-                self.eval.query.budget.check()?;
-            }
+            self.eval.query.budget.check_at(row)?;
             let signature = self.signatures.left[row];
             let present = self.many.cells.present(row);
             for other in &ones_of[signature] {
@@ -223,6 +221,7 @@ impl Join<'_> {
         }
         let Some(fill) = self.matching.fill_left else { return Ok(()) };
         for row in 0..self.one.len() {
+            self.eval.query.budget.check_at(row)?;
             let signature = self.signatures.right[row];
             let mut mask = self.one.cells.present(row);
             bitmap::subtract(&mut mask, &self.matched_anyhow[signature]);

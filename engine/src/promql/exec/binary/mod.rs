@@ -39,6 +39,7 @@ pub fn stream_with_scalar(eval: &Evaluator<'_>, binary: &Binary, sink: &mut RowS
     let mut change = |batch: &mut Matrix| {
         let histograms = batch.cells.has_histograms();
         for row in 0..batch.len() {
+            eval.query.budget.check_at(row)?;
             let native = if histograms { batch.cells.histograms(row).to_vec() } else { Vec::new() };
             let (values, valid) = batch.cells.row_mut(row);
             float_row(binary, side, (values, valid), &numbers, |note| eval.query.annotate(note.at(binary.position)));

@@ -15,7 +15,7 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary, (left, right): (&Matrix, &Mat
         return Err(Error::new(crate::model::ErrorKind::Bug, "two vectors meet without a rule of matching"));
     };
     let signatures = Signatures::new(&matching.labels, left, right);
-    let mut out = Out { merged: Merged::new(eval.count()), scratch: Matrix::new(eval.count()) };
+    let mut out = Out { eval, merged: Merged::new(eval.count()), scratch: Matrix::new(eval.count()) };
     match binary.operator {
         B::And => {
             let there = present_by_signature(right, &signatures.right, signatures.count);
@@ -34,15 +34,17 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary, (left, right): (&Matrix, &Mat
     Ok(out.merged.rows)
 }
 
-struct Out {
+struct Out<'e> {
+    eval: &'e Evaluator<'e>,
     merged: Merged,
     scratch: Matrix,
 }
 
-impl Out {
+impl Out<'_> {
     /// Adds the steps of each row that `narrow` leaves.
     fn rows(&mut self, rows: &Matrix, narrow: impl Fn(usize, &mut [u64])) -> Result<(), Error> {
         for (row, labels) in rows.rows.iter().enumerate() {
+            self.eval.query.budget.check_at(row)?;
             let mut mask = rows.cells.present(row);
             narrow(row, &mut mask);
             if bitmap::any(&mask) {
