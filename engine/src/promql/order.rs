@@ -1,15 +1,14 @@
 //! Sorting that can be ended: in runs, which are then merged two by two.
 
 use std::cmp::Ordering;
-use std::iter::Peekable;
 
 use crate::model::Error;
 
 /// Items that are sorted or merged between two looks at the caller.
-const RUN: usize = 1 << 14;
+const RUN: usize = 1 << 15;
 
 /// Sorts `items`, equal ones in the order in which they came. Fails as soon as `check` does, which is asked in between.
-pub fn sort_while<T>(
+pub fn sort_while<T: Copy>(
     mut items: Vec<T>,
     compare: impl Fn(&T, &T) -> Ordering,
     mut check: impl FnMut() -> Result<(), Error>,
@@ -19,13 +18,10 @@ pub fn sort_while<T>(
         run.sort_by(&compare);
     }
     let mut len = RUN;
+    let mut merged = Vec::with_capacity(if len < items.len() { items.len() } else { 0 });
     while len < items.len() {
-        let mut merged = Vec::with_capacity(items.len());
-        let mut rest = items.into_iter();
-        while rest.len() > 0 {
-            let left: Vec<T> = rest.by_ref().take(len).collect();
-            let right: Vec<T> = rest.by_ref().take(len).collect();
-            let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+        for pair in items.chunks(2 * len) {
+            let (mut left, mut right) = pair.split_at(len.min(pair.len()));
             while let Some(item) = next_of(&mut left, &mut right, &compare) {
                 if merged.len() % RUN == 0 {
                     check()?;
@@ -33,23 +29,24 @@ pub fn sort_while<T>(
                 merged.push(item);
             }
         }
-        items = merged;
+        std::mem::swap(&mut items, &mut merged);
+        merged.clear();
         len *= 2;
     }
     Ok(items)
 }
 
-/// The lesser of what comes next, `left`'s when they are equal.
-fn next_of<T, I: Iterator<Item = T>>(
-    left: &mut Peekable<I>,
-    right: &mut Peekable<I>,
-    compare: &impl Fn(&T, &T) -> Ordering,
-) -> Option<T> {
-    match (left.peek(), right.peek()) {
-        (Some(one), Some(other)) if compare(one, other) == Ordering::Greater => right.next(),
-        (Some(_), _) => left.next(),
-        (None, _) => right.next(),
-    }
+/// Takes the lesser of what comes next, `left`'s when they are equal.
+#[inline]
+fn next_of<'t, T: Copy>(left: &mut &'t [T], right: &mut &'t [T], compare: &impl Fn(&T, &T) -> Ordering) -> Option<T> {
+    let from = match (left.first(), right.first()) {
+        (Some(one), Some(other)) if compare(one, other) == Ordering::Greater => right,
+        (Some(_), _) => left,
+        (None, _) => right,
+    };
+    let (item, rest) = from.split_first()?;
+    *from = rest;
+    Some(*item)
 }
 
 #[cfg(test)]

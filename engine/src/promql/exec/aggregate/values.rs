@@ -176,7 +176,11 @@ fn count(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<Vec<(Arc<Labels>
             _ => Ok(()),
         }
     })?;
-    sort_while(rows, |left, right| left.0.cmp(&right.0), || eval.query.budget.check())
+    let order = rows.iter().enumerate().map(|(at, (labels, _))| (&**labels, at)).collect();
+    let order = sort_while(order, |left: &(&Labels, _), right| left.0.cmp(right.0), || eval.query.budget.check())?;
+    let order: Vec<usize> = order.into_iter().map(|(_, at)| at).collect();
+    let mut rows: Vec<_> = rows.into_iter().map(Some).collect();
+    Ok(order.into_iter().filter_map(|at| rows[at].take()).collect())
 }
 
 /// Tells `count` of each value the number of the row that counts it, counted from 0 in the order of first values, its
