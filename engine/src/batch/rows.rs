@@ -1,4 +1,4 @@
-//! Values of many rows of one width, in pieces: rows that come are never copied again, however many there are.
+//! Values of many rows of one width, in pieces: what grows is copied while it is one piece, and not behind that.
 //!
 //! ```text
 //! piece 0   row 0 │ row 1 │ … │ row 2^k − 1        grows up to its length
