@@ -4,7 +4,8 @@
 //! piece 0   row 0 │ row 1 │ … │ row 2^k − 1        grows up to its length
 //! piece 1   row 2^k │ …                            has its room from the start
 //! ```
-//! A piece holds as many rows, a power of two, as have at most [`PIECE_VALUES`] values; one where a row has more.
+//! A piece holds as many rows, a power of two, as have at most [`PIECE_VALUES`] values; one where a row has more. Rows that
+//! came together are one piece.
 
 use crate::model::Error;
 
@@ -28,15 +29,11 @@ impl Rows {
         Self { width, shift: (PIECE_VALUES / width.max(1)).max(1).ilog2(), ..Self::default() }
     }
 
-    /// The rows that lie behind each other in `values`.
+    /// The rows that lie behind each other in `values`, which become one piece, however many they are.
     pub fn from_values(width: usize, values: Vec<f64>) -> Self {
-        let mut rows = Self::new(width);
-        rows.len = values.len().checked_div(width).unwrap_or(0);
-        match values.len() <= rows.piece_len() {
-            true => rows.pieces.push(values),
-            false => rows.pieces.extend(values.chunks(rows.piece_len()).map(<[f64]>::to_vec)),
-        }
-        rows
+        let len = values.len().checked_div(width).unwrap_or(0);
+        let shift = Self::new(width).shift.max(len.next_power_of_two().ilog2());
+        Self { width, shift, pieces: vec![values], len }
     }
 
     /// Values of a piece that is full.
@@ -231,7 +228,8 @@ mod tests {
     fn appending_ends_between_two_pieces() {
         let mut rows = Rows::new(PIECE_VALUES);
         rows.push_zeros();
-        let mut other = Rows::from_values(PIECE_VALUES, vec![1.0; 4 * PIECE_VALUES]);
+        let mut other = Rows::new(PIECE_VALUES);
+        (0..4).for_each(|_| other.push_zeros());
         let mut looks = 0;
         let gone = Error::invalid("gone");
         let ended = rows.append(&mut other, || {

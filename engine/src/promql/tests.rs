@@ -29,6 +29,26 @@ fn counters() -> MemorySource {
 }
 
 #[test]
+fn many_that_would_match_many_are_not_paired_before_that_is_told() {
+    // Pairs of all would take hours.
+    let mut batch = SampleBatch::default();
+    for series in 0..60_000 {
+        // One is there earlier than all others.
+        (0..2).filter(|at| *at > 0 || series == 0).for_each(|at| batch.floats.push(at * 60_000, 1.0));
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "a"), ("instance", &format!("{series:05}"))])));
+    }
+    let source = Arc::new(MemorySource::new(&batch));
+    let steps = RangeSteps { start: 0, end: 60_000, step: 60_000 };
+    let run = |query: &str| {
+        let engine = Engine::new(Options::default());
+        engine.range(query, steps, Arc::clone(&source) as Arc<_>, &Context::default()).unwrap_err().error.to_string()
+    };
+    for query in ["a / on() a", "a * on() group_left a", "a > on() group_right a"] {
+        assert!(run(query).contains("found duplicate series for the match group {}"), "{query}");
+    }
+}
+
+#[test]
 fn a_query_in_parts_gives_what_it_gives_as_a_whole() {
     let engine = Engine::new(Options::default());
     let rows = |parts| {

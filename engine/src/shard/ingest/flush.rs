@@ -439,6 +439,8 @@ impl Ingest {
             let why = format!("tenant {name}: a cut is unfinished, which a snapshot has to wait for");
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
+        // A snapshot is whole without the removal of what it makes needless.
+        let mut removed = Ok(());
         for partition in 0..self.partitions() {
             let (sender, receiver) = flume::bounded(1);
             self.writers[partition].rotate(move |number| drop(sender.send(number)));
@@ -456,10 +458,11 @@ impl Ingest {
                 Ok(Some(records))
             })?;
             self.removals.fetch_add(1, Ordering::Relaxed);
-            remove_before(&folder, number).inspect_err(|_| {
+            if let Err(error) = remove_before(&folder, number) {
                 self.removals_failed.fetch_add(1, Ordering::Relaxed);
-            })?;
+                removed = removed.and(Err(error));
+            }
         }
-        Ok(())
+        removed
     }
 }

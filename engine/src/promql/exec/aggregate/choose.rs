@@ -169,7 +169,7 @@ impl Choice<'_> {
             }
         }
         let mut out = Matrix::new(steps);
-        let mut placed = vec![None; self.rows.len()];
+        let mut placed: Vec<Option<NonZeroU32>> = vec![None; self.rows.len()];
         for group in 0..self.heaps.len().checked_div(steps).unwrap_or(0) {
             for step in 0..steps {
                 if step % CELLS_UNWATCHED == 0 {
@@ -177,7 +177,11 @@ impl Choice<'_> {
                 }
                 for chosen in &self.heaps[group * steps + step] {
                     let from = chosen.row as usize;
-                    let row = *placed[from].get_or_insert_with(|| out.push_row(self.rows[from].clone()));
+                    let row = match placed[from] {
+                        Some(number) => number.get() as usize - 1,
+                        None => out.push_row(self.rows[from].clone()),
+                    };
+                    placed[from] = NonZeroU32::new(row as u32 + 1);
                     let cell = match chosen.histogram {
                         Some(number) => Cell::Histogram(Arc::clone(&self.histograms[number.get() as usize - 1])),
                         None => Cell::Float(chosen.value),

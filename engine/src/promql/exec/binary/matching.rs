@@ -106,7 +106,9 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary, (left, right): (Matrix, Matri
         // What fails at an earlier step is told in its place.
         bitmap::keep_before(&mut join.active, step);
     }
-    join.run()?;
+    if bitmap::any(&join.active) {
+        join.run()?;
+    }
     if let Some((step, row)) = duplicate {
         return Err(join.duplicate(step, row));
     }
@@ -202,7 +204,10 @@ impl Join<'_> {
     fn run(&mut self) -> Result<(), Error> {
         let mut ones_of = vec![Vec::new(); self.signatures.count];
         for (row, signature) in self.signatures.right.iter().enumerate() {
-            ones_of[*signature].push(row);
+            // Where a signature is not unique, at most one of its rows is at any step that is looked at.
+            if bitmap::first_common(&self.one.cells.present(row), &self.active).is_some() {
+                ones_of[*signature].push(row);
+            }
         }
         for row in 0..self.many.len() {
             self.eval.query.budget.check_at(row)?;
