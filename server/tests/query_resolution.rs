@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 use support::{Uru, blocks_in, copy_block, meta_of, shared};
 
@@ -42,13 +44,7 @@ fn selectors_look_back_as_far_as_samples_of_the_resolution_are_apart() {
 fn functions_over_two_samples_read_data_of_which_two_lie_in_a_window() {
     let Some(blocks) = shared("golden/thanos/long") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    for block in &blocks_in(&blocks) {
-        copy_block(block, &bucket, &[("cluster", "c1")]);
-    }
-    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
-    let data_dir = |name: &str| format!("--data-dir={}", folder.path().join(name).display());
-    let both = Uru::start("all-in-one", &[&objstore, &data_dir("both")]);
+    let both = over(&blocks_in(&blocks), folder.path());
     let endpoint = format!("--endpoint={}", both.grpc);
     for uru in [&both, &Uru::start("query", &[&endpoint])] {
         let count = |query: &str| {
@@ -65,12 +61,7 @@ fn functions_over_two_samples_read_data_of_which_two_lie_in_a_window() {
 fn an_aggregate_that_histograms_lack_is_a_warning_and_floats_beside_them_are_answered() {
     let Some(blocks) = shared("golden/thanos/long") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    for block in &blocks_in(&blocks) {
-        copy_block(block, &bucket, &[("cluster", "c1")]);
-    }
-    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
-    let both = Uru::start("all-in-one", &[&objstore, &format!("--data-dir={}", folder.path().join("both").display())]);
+    let both = over(&blocks_in(&blocks), folder.path());
     let query = "min_over_time(%7B__name__=~%22process_bytes_00|rpc_latency_seconds_01%22%7D%5B1h%5D)";
     let path = format!("/api/v1/query?query={query}&time={BETWEEN_SAMPLES}&max_source_resolution=1h");
     let (status, body) = both.get(&path);
@@ -81,6 +72,16 @@ fn an_aggregate_that_histograms_lack_is_a_warning_and_floats_beside_them_are_ans
     assert_eq!(answer["data"]["result"].as_array().unwrap().len(), 1);
     let (status, body) = both.get(&format!("{path}&partial_response=false"));
     assert!(status != 200 && body.contains("aggregate min does not exist"), "{status}: {body}");
+}
+
+/// All in one over `blocks`, which are copied into `folder`.
+fn over(blocks: &[PathBuf], folder: &Path) -> Uru {
+    let (bucket, data) = (folder.join("bucket"), folder.join("data"));
+    for block in blocks {
+        copy_block(block, &bucket, &[("cluster", "c1")]);
+    }
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    Uru::start("all-in-one", &[&objstore, &format!("--data-dir={}", data.display())])
 }
 
 /// Series that an instant query finds between two samples.
