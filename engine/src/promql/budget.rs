@@ -41,7 +41,7 @@ struct Share {
 /// Bytes of the process' memory that a query takes at a time.
 const SHARE_STEP: u64 = 1 << 20;
 
-/// Rows between two looks at the caller.
+/// Rows, or steps of a group, each of which may hold a value of every series, between two looks at the caller.
 const ROWS_UNWATCHED: usize = 64;
 
 /// When and by whom a query is ended.
@@ -159,7 +159,7 @@ impl Budget {
         check(&self.canceled, self.deadline)
     }
 
-    /// [`Budget::check`] before row `row` of many, at some of them: the clock takes as long as a short row.
+    /// [`Budget::check`] before row or step `row` of many, at some of them: the clock takes as long as a short one.
     #[inline]
     pub fn check_at(&self, row: usize) -> Result<(), Error> {
         if row.is_multiple_of(ROWS_UNWATCHED) { self.check() } else { Ok(()) }

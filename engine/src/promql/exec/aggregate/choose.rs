@@ -11,7 +11,7 @@ use super::super::super::plan::{Aggregate, AggregateOperator as A};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::Evaluator;
 use super::super::group::{Groups, View};
-use super::{CELLS_UNWATCHED, check_count, extremes};
+use super::{check_count, extremes};
 
 /// A sample that may be chosen. There are as many as samples are wanted, so that it is small and nothing is to be done
 /// when it goes.
@@ -163,25 +163,26 @@ impl Choice<'_> {
             _ => |left, right| left < right,
         };
         if matches!(self.aggregate.operator, A::Topk | A::Bottomk) {
-            for heaps in self.heaps.chunks_mut(CELLS_UNWATCHED) {
-                self.eval.query.budget.check()?;
-                heaps.iter_mut().for_each(|heap| rank(heap, ranked));
+            for (cell, heap) in self.heaps.iter_mut().enumerate() {
+                self.eval.query.budget.check_at(cell)?;
+                rank(heap, ranked);
             }
         }
         let mut out = Matrix::new(steps);
         let mut placed: Vec<Option<NonZeroU32>> = vec![None; self.rows.len()];
         for group in 0..self.heaps.len().checked_div(steps).unwrap_or(0) {
             for step in 0..steps {
-                if step % CELLS_UNWATCHED == 0 {
-                    self.eval.query.budget.check()?;
-                }
+                self.eval.query.budget.check_at(step)?;
                 for chosen in &self.heaps[group * steps + step] {
                     let from = chosen.row as usize;
                     let row = match placed[from] {
                         Some(number) => number.get() as usize - 1,
-                        None => out.push_row(self.rows[from].clone()),
+                        None => {
+                            let row = out.push_row(self.rows[from].clone());
+                            placed[from] = NonZeroU32::new(row as u32 + 1);
+                            row
+                        }
                     };
-                    placed[from] = NonZeroU32::new(row as u32 + 1);
                     let cell = match chosen.histogram {
                         Some(number) => Cell::Histogram(Arc::clone(&self.histograms[number.get() as usize - 1])),
                         None => Cell::Float(chosen.value),

@@ -19,9 +19,6 @@ use super::{Evaluator, cores, scalar};
 
 pub use values::stream_counts;
 
-/// Groups' steps between two looks at the caller: each may hold a value of every series.
-const CELLS_UNWATCHED: usize = 64;
-
 /// The rows of an aggregation that does not stream, one for each group or chosen series.
 pub fn eval(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
     let before = eval.account.held();

@@ -16,7 +16,7 @@ use super::super::super::value::{Matrix, RowLabels};
 use super::super::group::{Groups, View};
 use super::super::labels::Made;
 use super::super::{CELLS_MAX, Evaluator, RowSink, math};
-use super::{CELLS_UNWATCHED, extremes};
+use super::extremes;
 
 /// The quantile of each group at each step.
 pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<Matrix, Error> {
@@ -51,9 +51,7 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
         let row = out.push_row(RowLabels { labels: Arc::clone(labels), drop_name: unnamed[group] });
         let (results, valid) = out.cells.row_mut(row);
         for step in 0..steps {
-            if step % CELLS_UNWATCHED == 0 {
-                eval.query.budget.check()?;
-            }
+            eval.query.budget.check_at(step)?;
             let samples = &mut values[group * steps + step];
             if !samples.is_empty() {
                 results[step] = math::quantile(params[step], samples);
