@@ -19,8 +19,8 @@ use crate::model::matcher::Matcher;
 use crate::model::{Budget, Error, Labels, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
-    ChunkSet, Classes, Failure, Fetched, FrameSink, LabelBuffers, Limits, Meter, Outcome, Plan, Prepared, RemoteRange,
-    Request, ShardInfo, Source as Found,
+    ChunkSet, Classes, Failure, Fetched, LabelBuffers, Limits, Meter, Outcome, Plan, Prepared, RangeSeries,
+    RemoteRange, Request, SeriesName, SeriesSink, ShardInfo, Source as Found,
 };
 
 use super::assemble::{Assembler, Merging, Reading, are_plain};
@@ -238,55 +238,62 @@ struct Decoder<'p, 's> {
     known: HashMap<Box<[u8]>, Arc<Labels>>,
     key: Vec<u8>,
     batch: SampleBatch,
-    waiting: Waiting,
+    floats: FloatDecoder,
     sink: &'p mut BatchSink<'s>,
 }
 
-/// Series of floats whose chunks are decoded together.
+/// Series of floats of one range whose chunks are decoded together, where they were read.
 #[derive(Default)]
-struct Waiting {
-    bytes: Vec<u8>,
-    /// Where in `bytes` each chunk ends.
-    chunk_ends: Vec<usize>,
+struct Waiting<'b> {
+    chunks: Vec<&'b [u8]>,
     /// Labels of each series, and the number of chunks up to its last.
     series: Vec<(Arc<Labels>, usize)>,
     samples: usize,
-    decoder: FloatDecoder,
 }
 
 impl<'p, 's> Decoder<'p, 's> {
     fn new(assembler: Assembler, projection: Option<&'p [String]>, sink: &'p mut BatchSink<'s>) -> Self {
         let (known, key) = (HashMap::new(), Vec::new());
-        let (batch, waiting) = (SampleBatch::default(), Waiting::default());
+        let (batch, floats) = (SampleBatch::default(), FloatDecoder::default());
         let (classes, class_labels) = (Classes::default(), Vec::new());
-        Self { assembler, projection, classes, class_labels, known, key, batch, waiting, sink }
+        Self { assembler, projection, classes, class_labels, known, key, batch, floats, sink }
     }
 
-    /// Hands everything to the sink.
+    /// Hands what is assembled to the sink.
     fn flush(&mut self) -> Result<(), Error> {
-        if !self.batch.is_empty() {
-            (self.sink)(&mut self.batch)?;
-            self.batch.clear();
-        }
-        if self.waiting.series.is_empty() {
+        if self.batch.is_empty() {
             return Ok(());
         }
-        self.waiting.hand_on(&mut self.batch, self.sink)
+        (self.sink)(&mut self.batch)?;
+        self.batch.clear();
+        Ok(())
     }
 
-    fn take_series(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
-        if are_plain(chunks) {
-            if !self.batch.is_empty() {
-                self.flush()?;
-            }
-            self.waiting.push(labels, chunks)?;
-        } else {
-            if !self.waiting.series.is_empty() {
-                self.flush()?;
-            }
-            self.assembler.append(labels, chunks, &mut self.batch)?;
+    /// Decodes what waits and hands it to the sink.
+    fn decode(&mut self, waiting: &mut Waiting<'_>) -> Result<(), Error> {
+        if waiting.series.is_empty() {
+            return Ok(());
         }
-        if self.len() >= BATCH_SAMPLES { self.flush() } else { Ok(()) }
+        self.floats.hand_on(&waiting.chunks, waiting.series.drain(..), &mut self.batch, self.sink)?;
+        waiting.chunks.clear();
+        waiting.samples = 0;
+        Ok(())
+    }
+
+    fn take_series<'b>(
+        &mut self,
+        labels: Arc<Labels>,
+        chunks: &[ChunkSet<'b>],
+        waiting: &mut Waiting<'b>,
+    ) -> Result<(), Error> {
+        if are_plain(chunks) {
+            self.flush()?;
+            waiting.push(labels, chunks)?;
+            return if waiting.samples >= BATCH_SAMPLES { self.decode(waiting) } else { Ok(()) };
+        }
+        self.decode(waiting)?;
+        self.assembler.append(labels, chunks, &mut self.batch)?;
+        if self.batch.samples() >= BATCH_SAMPLES { self.flush() } else { Ok(()) }
     }
 
     fn labels(&mut self, labels: LabelView<'_>) -> Arc<Labels> {
@@ -308,49 +315,27 @@ impl<'p, 's> Decoder<'p, 's> {
     }
 }
 
-impl FrameSink for Decoder<'_, '_> {
-    fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
-        let labels = self.labels(labels);
-        self.take_series(labels, chunks)
-    }
-
-    fn series_at(&mut self, place: u32, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
-        let labels = Arc::clone(&self.class_labels[self.classes.of(place)]);
-        self.take_series(labels, chunks)
-    }
-
-    fn len(&self) -> usize {
-        self.batch.samples() + self.waiting.samples
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        Vec::new()
+impl SeriesSink for Decoder<'_, '_> {
+    fn range(&mut self, series: &mut RangeSeries<'_>) -> Result<(), Error> {
+        let (mut chunks, mut waiting) = (Vec::new(), Waiting::default());
+        while let Some(name) = series.next(&mut chunks) {
+            let labels = match name {
+                SeriesName::Labels(labels) => self.labels(labels),
+                SeriesName::Place(place) => Arc::clone(&self.class_labels[self.classes.of(place)]),
+            };
+            self.take_series(labels, &chunks, &mut waiting)?;
+        }
+        self.decode(&mut waiting)
     }
 }
 
-impl Waiting {
-    fn push(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
+impl<'b> Waiting<'b> {
+    fn push(&mut self, labels: Arc<Labels>, chunks: &[ChunkSet<'b>]) -> Result<(), Error> {
         for chunk in chunks.iter().filter_map(|set| set.raw_part()) {
             self.samples += xor::count(chunk.data)?;
-            self.bytes.extend_from_slice(chunk.data);
-            self.chunk_ends.push(self.bytes.len());
+            self.chunks.push(chunk.data);
         }
-        self.series.push((labels, self.chunk_ends.len()));
-        Ok(())
-    }
-
-    /// Decodes all chunks and hands their series to `sink` in `batch`, which is empty before and after.
-    fn hand_on(&mut self, batch: &mut SampleBatch, sink: &mut BatchSink<'_>) -> Result<(), Error> {
-        let mut chunks = Vec::with_capacity(self.chunk_ends.len());
-        let mut start = 0;
-        for end in &self.chunk_ends {
-            chunks.push(&self.bytes[start..*end]);
-            start = *end;
-        }
-        self.decoder.hand_on(&chunks, self.series.drain(..), batch, sink)?;
-        self.bytes.clear();
-        self.chunk_ends.clear();
-        self.samples = 0;
+        self.series.push((labels, self.chunks.len()));
         Ok(())
     }
 }

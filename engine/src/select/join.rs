@@ -93,13 +93,15 @@ impl<'a> Joined<'a> {
         Ok(undecoded)
     }
 
-    /// The chunks that have a millisecond of `range` between their first and last sample.
-    pub(super) fn sets(&self, range: TimeRange) -> Vec<ChunkSet<'_>> {
+    /// Puts the chunks that have a millisecond of `range` between their first and last sample in the place of
+    /// what `sets` held.
+    pub(super) fn sets<'s>(&'s self, range: TimeRange, sets: &mut Vec<ChunkSet<'s>>) {
         let made = self.made.0.iter().map(|((min_time, max_time), encoding, data)| {
             ChunkSet::raw(*min_time, *max_time, ChunkData { encoding: *encoding, data })
         });
         let within = made.filter(|set| range.overlaps(TimeRange::new(set.min_time, set.max_time)));
-        self.passed.iter().copied().chain(within).collect()
+        sets.clear();
+        sets.extend(self.passed.iter().copied().chain(within));
     }
 }
 

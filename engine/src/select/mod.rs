@@ -27,6 +27,8 @@ pub mod plan;
 pub mod range;
 /// What is asked, and what limits it.
 pub mod request;
+/// The series of a range, with their chunks.
+pub mod series;
 /// Labels of an answer, made of a series' own and its block's.
 pub mod shape;
 /// Where an answer's series go.
@@ -39,5 +41,6 @@ pub use label::{LabelAnswer, LabelRequest, held_bytes};
 pub use plan::{Failure, Found, Plan, Position, Source};
 pub use range::{Fetched, Freshness, LabelBuffers, Outcome, Output, Prepared, RemoteRange};
 pub use request::{Aggregate, Aggregates, Hashed, Limits, Meter, Projection, Request, ShardInfo};
-pub use sink::{ChunkData, ChunkSet, FrameSink, SinkFactory};
+pub use series::{RangeSeries, SeriesName};
+pub use sink::{ChunkData, ChunkSet, FrameSink, SeriesSink, SinkFactory};
 pub use stats::Stats;

@@ -1,6 +1,5 @@
 //! One range of an answer: prepared from the blocks' indexes, then encoded from its chunks' bytes.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,13 +9,13 @@ use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, Read
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
 use crate::io::{self, BlockIo, Read};
-use crate::model::{BlockId, Error, ErrorKind, Labels, Reservation};
+use crate::model::{BlockId, Error, ErrorKind, Reservation};
 
-use super::chunks::{RECORD_BYTES_MAX, Record, record_len, settle};
-use super::join::{self, Joined};
-use super::merge::{Entry, Merged, merge};
+use super::chunks::{RECORD_BYTES_MAX, Record, record_len};
+use super::merge::{Merged, merge};
 use super::plan::{Failure, Naming, Plan, Position, Source};
-use super::sink::{ChunkSet, FrameSink};
+use super::series::{self, RangeSeries};
+use super::sink::SeriesSink;
 use super::stats::Stats;
 
 /// Chunk bytes after which a range is ended early and taken up again from there, where they are local.
@@ -41,14 +40,14 @@ const WASTE_FACTOR_MAX: u64 = 4;
 /// A range whose series are known and whose chunks are not read yet.
 #[derive(Debug)]
 pub struct Prepared {
-    runs: Vec<SeriesBatch>,
-    merged: Merged,
+    pub(super) runs: Vec<SeriesBatch>,
+    pub(super) merged: Merged,
     /// Of each run the places of its series; none unless they are needed again.
-    places: Vec<Vec<u32>>,
+    pub(super) places: Vec<Vec<u32>>,
     /// Series of `merged` that belong to this range.
-    series: usize,
+    pub(super) series: usize,
     files: Vec<FilePlace>,
-    wanted: Vec<Wanted>,
+    pub(super) wanted: Vec<Wanted>,
     read: ReadPlan,
     fetched: Vec<Fetched>,
     /// Wanted chunks that came damaged from where the caller fetched them and are fetched anew, once, each
@@ -60,7 +59,7 @@ pub struct Prepared {
 }
 
 /// A wanted chunk, or why it isn't there.
-type RecordResult<'a> = Result<Record<'a>, Error>;
+pub(super) type RecordResult<'a> = Result<Record<'a>, Error>;
 
 /// The wanted chunks of a range, as far as they came.
 enum Checked<'a> {
@@ -244,7 +243,12 @@ impl Prepared {
     }
 
     /// Reads what is local, checks all chunks and hands the series to `sink`.
-    pub fn encode(mut self, plan: &Plan, io: &mut dyn BlockIo, sink: &mut dyn FrameSink) -> Result<Outcome, Error> {
+    pub fn encode<S: SeriesSink + ?Sized>(
+        mut self,
+        plan: &Plan,
+        io: &mut dyn BlockIo,
+        sink: &mut S,
+    ) -> Result<Outcome, Error> {
         let started = Instant::now();
         if plan.is_canceled() {
             return Err(canceled());
@@ -258,7 +262,8 @@ impl Prepared {
         let (short, damaged) = match self.records(&files, &slices) {
             Checked::Enough(records) => {
                 let mut output = self.output.clone();
-                self.encode_series(plan, &records, (sink, &mut output))?;
+                let joined = series::join(&self, plan, &records, &mut output)?;
+                sink.range(&mut RangeSeries::new(&self, plan, (&records, &joined), &mut output))?;
                 output.stats.merge_ns += merging.elapsed().as_nanos() as u64;
                 return Ok(Outcome::Done(Box::new(output)));
             }
@@ -438,108 +443,11 @@ impl Prepared {
             false => Checked::Again { short, damaged },
         }
     }
-
-    fn encode_series(
-        &self,
-        plan: &Plan,
-        records: &[RecordResult<'_>],
-        (sink, output): (&mut dyn FrameSink, &mut Output),
-    ) -> Result<(), Error> {
-        let mut sets: Vec<ChunkSet<'_>> = Vec::new();
-        let mut owners: Vec<Entry> = Vec::new();
-        let mut next = records.iter().zip(&self.wanted);
-        let joins = plan.joins();
-        for group in 0..self.series {
-            sets.clear();
-            owners.clear();
-            let entries = self.merged.group(group);
-            for entry in entries.iter().filter(|_| plan.request.detail == Detail::Chunks) {
-                let block = &plan.sources[entry.run as usize].block;
-                let chunks = self.runs[entry.run as usize].chunks(entry.at as usize);
-                for (chunk, (record, wanted)) in chunks.iter().zip(&mut next) {
-                    output.stats.chunks_touched += 1;
-                    output.stats.chunks_touched_bytes += wanted.len;
-                    let times = (chunk.min_time, chunk.max_time);
-                    // An aggregate that is wanted and not there fails the block, not those beside it.
-                    let pushed = match record {
-                        Ok(record) => record.push_set(times, plan.request.aggregates, &mut sets),
-                        Err(error) => Err(error.clone()),
-                    };
-                    match pushed {
-                        Ok(()) => owners.push(*entry),
-                        Err(error) => output.fail(block, error),
-                    }
-                }
-            }
-            if joins && join::may_overlap(&sets, |at| (plan.sources[owners[at].run as usize].tsdb, owners[at].run)) {
-                let joined = self.join(plan, (&sets, &owners), output)?;
-                self.give(plan, entries[0], &mut joined.sets(plan.request.range), (sink, output))?;
-            } else {
-                self.give(plan, entries[0], &mut sets, (sink, output))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The chunks `sets` of one series of the answer, each of one of `owners`, with those made into one that are of
-    /// the same series of a TSDB and overlap.
-    fn join<'s>(
-        &self,
-        plan: &Plan,
-        (sets, owners): (&[ChunkSet<'s>], &[Entry]),
-        output: &mut Output,
-    ) -> Result<Joined<'s>, Error> {
-        // Series that dropped labels told apart stay apart.
-        let mut series: BTreeMap<(u32, Labels), Vec<usize>> = BTreeMap::new();
-        let mut joined = Joined::default();
-        let mut labels = SeriesLabels::default();
-        for (at, owner) in owners.iter().enumerate() {
-            let source = &plan.sources[owner.run as usize];
-            let Some(tsdb) = source.tsdb else {
-                joined.pass(sets[at]);
-                continue;
-            };
-            let place = self.places[owner.run as usize][owner.at as usize];
-            source.block.index().labels(source.ordinals[place as usize], &mut labels)?;
-            series.entry((tsdb, Labels::from_sorted(labels.iter()))).or_default().push(at);
-        }
-        for members in series.into_values() {
-            let mut own: Vec<ChunkSet<'_>> = members.iter().map(|at| sets[*at]).collect();
-            settle(&mut own);
-            if let Some((chunk, corrupt)) = joined.add(&own, &plan.meter)?
-                && let Some(at) = members.iter().find(|at| sets[**at] == chunk)
-            {
-                output.fail(&plan.sources[owners[*at].run as usize].block, corrupt.into());
-            }
-        }
-        Ok(joined)
-    }
-
-    /// Gives `sink` one series of the answer, of which `entry` is the first.
-    fn give(
-        &self,
-        plan: &Plan,
-        Entry { run, at }: Entry,
-        sets: &mut Vec<ChunkSet<'_>>,
-        (sink, output): (&mut dyn FrameSink, &mut Output),
-    ) -> Result<(), Error> {
-        settle(sets);
-        if sets.is_empty() && plan.request.detail == Detail::Chunks {
-            return Ok(());
-        }
-        output.series += 1;
-        output.stats.merged_series += 1;
-        output.stats.merged_chunks += sets.len() as u64;
-        match plan.naming() {
-            Naming::Labels => sink.series(self.runs[run as usize].labels(at as usize), sets),
-            Naming::Places => sink.series_at(self.places[run as usize][at as usize], sets),
-        }
-    }
 }
 
 impl Output {
     /// Notes that a block failed; once for each block.
-    fn fail(&mut self, block: &OpenedBlock, error: Error) {
+    pub(super) fn fail(&mut self, block: &OpenedBlock, error: Error) {
         if self.failures.iter().all(|known| known.block != block.id()) {
             self.failures.push(Failure { block: block.id(), error: block.place(error) });
         }

@@ -7,6 +7,7 @@ use crate::chunk::Encoding;
 use crate::model::{Error, ErrorKind};
 
 use super::request::Aggregate;
+use super::series::{RangeSeries, SeriesName};
 
 /// A chunk's data, borrowed: what lies between the encoding byte and the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +29,16 @@ pub struct ChunkSet<'a> {
     pub parts: [Option<ChunkData<'a>>; 6],
 }
 
-/// Takes the series of an answer, in order.
+/// Takes the series of an answer, range by range, in order.
+pub trait SeriesSink {
+    /// Takes the series of one range.
+    fn range(&mut self, series: &mut RangeSeries<'_>) -> Result<(), Error>;
+}
+
+/// Takes the series of an answer, in order, and makes frames of them.
 pub trait FrameSink {
     /// Takes one series: labels ascending by name, chunks ascending by time.
     fn series(&mut self, labels: LabelView<'_>, chunks: &[ChunkSet<'_>]) -> Result<(), Error>;
-
-    /// Takes one series of a plan that leaves labels out: its place in the order of the answer.
-    fn series_at(&mut self, place: u32, _chunks: &[ChunkSet<'_>]) -> Result<(), Error> {
-        Err(Error::new(ErrorKind::Bug, format!("series {place} comes without labels to a sink that needs them")))
-    }
 
     /// Bytes taken so far.
     fn len(&self) -> usize;
@@ -54,6 +56,22 @@ pub trait FrameSink {
 pub trait SinkFactory: Send + Sync {
     /// A sink for a range; `bytes` is about how much it will take.
     fn sink(&self, bytes: usize) -> Box<dyn FrameSink>;
+}
+
+impl<F: FrameSink + ?Sized> SeriesSink for F {
+    fn range(&mut self, series: &mut RangeSeries<'_>) -> Result<(), Error> {
+        let mut sets = Vec::new();
+        while let Some(name) = series.next(&mut sets) {
+            match name {
+                SeriesName::Labels(labels) => self.series(labels, &sets)?,
+                SeriesName::Place(place) => {
+                    let message = format!("series {place} comes without labels to a sink that needs them");
+                    return Err(Error::new(ErrorKind::Bug, message));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'a> ChunkSet<'a> {
