@@ -35,6 +35,14 @@ impl View {
 /// The group of rows that share labels, and these, so that nothing else comes to lie where they do.
 type Known = (usize, Arc<Labels>);
 
+/// Groups that were numbered, and how each is found.
+#[derive(Debug, Default)]
+pub struct Numbered {
+    known: HashMap<Box<[u8]>, usize>,
+    /// Labels of each group.
+    pub labels: Vec<Arc<Labels>>,
+}
+
 /// Numbers the groups of rows, in the order in which they appear.
 #[derive(Debug)]
 pub struct Groups<'a> {
@@ -49,8 +57,17 @@ pub struct Groups<'a> {
 impl<'a> Groups<'a> {
     /// No group yet.
     pub fn new(grouping: &'a Grouping) -> Self {
-        let (known, by_pointer) = (HashMap::new(), HashMap::default());
-        Self { grouping, known, by_pointer, key: Vec::new(), labels: Vec::new() }
+        Self::resume(grouping, Numbered::default())
+    }
+
+    /// Groups that go on from those that another made by the same `grouping`.
+    pub fn resume(grouping: &'a Grouping, Numbered { known, labels }: Numbered) -> Self {
+        Self { grouping, known, by_pointer: HashMap::default(), key: Vec::new(), labels }
+    }
+
+    /// What there is so far.
+    pub fn finish(self) -> Numbered {
+        Numbered { known: self.known, labels: self.labels }
     }
 
     /// The group of a row.
@@ -68,9 +85,11 @@ impl<'a> Groups<'a> {
         group
     }
 
-    fn find_by_labels(&mut self, labels: &Labels, view: View) -> usize {
+    fn find_by_labels(&mut self, labels: &Arc<Labels>, view: View) -> usize {
         self.key.clear();
+        let mut kept_count = 0;
         for (name, value) in kept(self.grouping, labels, view) {
+            kept_count += 1;
             self.key.extend_from_slice(name.as_bytes());
             self.key.push(0xff);
             self.key.extend_from_slice(value.as_bytes());
@@ -80,7 +99,10 @@ impl<'a> Groups<'a> {
             return *group;
         }
         let group = self.labels.len();
-        self.labels.push(Arc::new(Labels::from_sorted(kept(self.grouping, labels, view))));
+        self.labels.push(match kept_count == labels.len() {
+            true => Arc::clone(labels),
+            false => Arc::new(Labels::from_sorted(kept(self.grouping, labels, view))),
+        });
         self.known.insert(self.key.as_slice().into(), group);
         group
     }

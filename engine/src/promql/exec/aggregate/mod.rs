@@ -14,7 +14,7 @@ use crate::model::Error;
 use super::super::annotations::{Annotation, Short};
 use super::super::plan::{Aggregate, AggregateOperator as A, Node, Operator};
 use super::super::value::{Matrix, RowLabels};
-use super::group::{Groups, View};
+use super::group::{Groups, Numbered, View};
 use super::{Evaluator, cores, scalar};
 
 pub use values::stream_counts;
@@ -78,12 +78,12 @@ fn fold_part(eval: &Evaluator<'_>, node: &Node) -> Result<Partial, Error> {
         return Err(Error::new(crate::model::ErrorKind::Bug, "a part was folded by what is no aggregation"));
     };
     let Fold { groups, state, .. } = fold_rows(eval, aggregate)?;
-    Ok(Partial { labels: groups.labels, state })
+    Ok(Partial { groups: groups.finish(), state })
 }
 
 /// What one part of the series came to.
 struct Partial {
-    labels: Vec<Arc<crate::model::Labels>>,
+    groups: Numbered,
     state: fold::State,
 }
 
@@ -103,15 +103,12 @@ impl<'a> Fold<'a> {
 
     /// A fold that goes on from what a part came to.
     fn resume(eval: &'a Evaluator<'a>, aggregate: &'a Aggregate, part: Partial) -> Self {
-        let mut groups = Groups::new(&aggregate.grouping);
-        for labels in &part.labels {
-            groups.find(&RowLabels::plain(Arc::clone(labels)), View::Whole);
-        }
+        let groups = Groups::resume(&aggregate.grouping, part.groups);
         Self { eval, aggregate, groups, state: part.state }
     }
 
     fn merge(&mut self, part: &Partial) {
-        for (from, labels) in part.labels.iter().enumerate() {
+        for (from, labels) in part.groups.labels.iter().enumerate() {
             let group = self.groups.find(&RowLabels::plain(Arc::clone(labels)), View::Whole);
             self.state.grow(group + 1);
             self.state.merge(group, &part.state, from);
