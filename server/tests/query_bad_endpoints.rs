@@ -205,14 +205,22 @@ fn what_is_broken_is_a_warning_and_the_rest_is_answered() {
         whole.slice(..whole.len() / 2)
     };
     let huge = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
-    // Its length is more than half of what may be held, so nothing of it is waited for.
+    // Its length is more than a quarter of what may be held, so nothing of it is waited for.
     let large = Bytes::from_static(&[0, 0x02, 0x80, 0, 0, 1, 2, 3]);
     let garbage = framed(&prost_types::Any { type_url: "x".repeat(100), value: vec![0xff; 100] });
     let warned = SeriesResponse { result: Some(series_response::Result::Warning("a block is gone".into())) };
     let kinds: Vec<(&str, Vec<Step>, &str)> = vec![
         ("half a frame", vec![up("before"), Step::Bytes(half), Step::Break], "endpoint"),
-        ("a frame of 4 GiB", vec![Step::Bytes(huge), Step::Hang], "OutOfRange"),
-        ("a frame of 40 MiB", vec![Step::Bytes(large), Step::Hang], "OutOfRange"),
+        (
+            "a frame of 4 GiB",
+            vec![Step::Bytes(huge), Step::Hang],
+            "found 4294967295 bytes, the limit is: 16777216 bytes",
+        ),
+        (
+            "a frame of 40 MiB",
+            vec![Step::Bytes(large), Step::Hang],
+            "query.memory-limit: receive series from 127.0.0.1:",
+        ),
         ("no protobuf", vec![Step::Bytes(garbage)], "endpoint"),
         ("a broken stream", vec![up("before"), Step::Break], "Internal"),
         ("a status", vec![up("before"), Step::End(Code::ResourceExhausted, "too many series")], "too many series"),
@@ -231,6 +239,8 @@ fn what_is_broken_is_a_warning_and_the_rest_is_answered() {
         assert!(is_said || said == "endpoint" && !warnings.is_empty(), "{what}: {answer}");
         let (status, answer) = query(&uru, "&partial_response=0");
         assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{what}: {answer}");
+        let refused = if what.starts_with("a frame of") { 2.0 } else { 0.0 };
+        assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(refused), "{what}");
         broken.wait_for_the_end_of_calls();
     }
 }

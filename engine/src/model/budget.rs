@@ -92,6 +92,12 @@ impl Budget {
         Err(self.refusal(&state, bytes))
     }
 
+    /// Counts a refusal of what was never asked for in bytes, `message` says what; an error that names the limit.
+    pub fn refuse(&self, message: impl std::fmt::Display) -> Error {
+        self.lock().refused += 1;
+        Error::limit(self.name, message)
+    }
+
     /// What is held, waited for and refused.
     pub fn usage(&self) -> BudgetUsage {
         let state = self.lock();

@@ -134,7 +134,7 @@ impl DistributedSource {
             answer.map_err(|status| match status.code() {
                 // The query can't be evaluated, here as little as there.
                 Code::FailedPrecondition => Error::invalid(status.message()),
-                _ => failure("receive series", &peer.address, &status),
+                _ => failure("receive series", &peer.address, &status, &self.inner.proxy.memory),
             })
         }));
         let (mut all, mut warnings) = (Vec::new(), Vec::new());

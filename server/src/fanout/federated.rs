@@ -178,7 +178,7 @@ where
                 .await
                 .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {timeout:?}")))),
         };
-        answer.map_err(|status| failure(what, &peer.address, &status))
+        answer.map_err(|status| failure(what, &peer.address, &status, &proxy.memory))
     });
     let mut found = Found { data: Vec::new(), warnings: Vec::new() };
     for answer in join_all(calls).await {

@@ -121,7 +121,11 @@ impl Proxy {
         let dropped = if resort { scope.replica_labels.clone() } else { Vec::new() };
         let shard = request.shard_info.as_ref().filter(|_| !peer.takes_shares()).and_then(parse_shard);
         let request = with_tenant(request, &scope.tenant);
-        let limits = StreamLimits { frame_timeout: self.frame_timeout, frame_bytes_max: self.frame_bytes_max() };
+        let limits = StreamLimits {
+            frame_timeout: self.frame_timeout,
+            frame_bytes_max: self.frame_bytes_max(),
+            memory: Arc::clone(&self.memory),
+        };
         let stream = SeriesStream::open(peer, request, limits, dropped).await?;
         let stream = stream.narrowed_to(shard).counting_empty(&self.metrics.empty_streams);
         if !resort {
@@ -143,13 +147,12 @@ impl Proxy {
         Ok(())
     }
 
-    /// Most bytes of one message: what gRPC in Go allows, or half of what is left where that is less, as what
-    /// a message says is held beside it. Room for a message is made before it comes, on its sender's word
-    /// alone.
+    /// Most bytes of one message: what gRPC in Go allows, or a quarter of the limit where that is less, as what
+    /// a message says is held beside it, and several endpoints send at once. Room for a message is made before
+    /// it comes, on its sender's word alone. What else is held says nothing: it changes until the message comes.
     pub fn frame_bytes_max(&self) -> usize {
-        let usage = self.memory.usage();
-        let left = usage.limit.min(self.bytes_max).saturating_sub(usage.used);
-        usize::try_from(left / 2).unwrap_or(usize::MAX).clamp(SMALL_MESSAGE_BYTES, i32::MAX as usize)
+        let limit = self.memory.usage().limit.min(self.bytes_max);
+        usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(SMALL_MESSAGE_BYTES, i32::MAX as usize)
     }
 
     /// Names of labels over all endpoints, sorted, the first of them where they are limited.
@@ -232,7 +235,7 @@ impl Proxy {
                             .map_err(|_| Status::deadline_exceeded(format!("no answer within {timeout:?}")))
                             .and_then(|answer| answer),
                     };
-                    answer.map_err(|status| failure(what, &peer.address, &status))
+                    answer.map_err(|status| failure(what, &peer.address, &status, &self.memory))
                 });
             }
         }
@@ -331,4 +334,20 @@ pub fn with_tenant<T>(message: T, tenant: &str) -> Request<T> {
         request.metadata_mut().insert("thanos-tenant", value);
     }
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fanout::dial::Dialing;
+    use crate::fanout::discovery::Discovery;
+
+    #[test]
+    fn how_large_a_message_may_be_does_not_depend_on_what_else_is_held() {
+        let memory = Budget::new("query.memory-limit", 64 << 20);
+        let proxy = Proxy::new(Arc::new(EndpointSet::new(Discovery::default(), Dialing::default())), memory);
+        assert_eq!(proxy.frame_bytes_max(), 16 << 20);
+        let _held = proxy.memory.reserve(60 << 20).unwrap();
+        assert_eq!(proxy.frame_bytes_max(), 16 << 20);
+    }
 }

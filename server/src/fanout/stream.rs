@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use engine::chunk::Encoding;
-use engine::model::{Error, ErrorKind, Labels};
+use engine::model::{Budget, Error, ErrorKind, Labels};
 use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
 use prometheus_client::metrics::counter::Counter;
 use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
@@ -79,6 +79,8 @@ fn encoding(kind: ChunkKind) -> Encoding {
 pub struct SeriesStream {
     address: String,
     frames: Streaming<Bytes>,
+    /// Counts frames that are too large.
+    memory: Arc<Budget>,
     waiting: VecDeque<RemoteSeries>,
     frame_timeout: Option<Duration>,
     /// When the last frame was taken, or the call began.
@@ -97,12 +99,14 @@ pub struct SeriesStream {
 const WARNING_BYTES_MAX: usize = 1 << 20;
 
 /// What ends a stream before its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StreamLimits {
     /// Longest time between two frames; none for any.
     pub frame_timeout: Option<Duration>,
     /// Most bytes of a frame.
     pub frame_bytes_max: usize,
+    /// The memory that frames are to fit in.
+    pub memory: Arc<Budget>,
 }
 
 /// Time in which a frame that has arrived is handed over.
@@ -129,8 +133,8 @@ impl SeriesStream {
         limits: StreamLimits,
         dropped: Vec<String>,
     ) -> Result<Self, Error> {
-        let StreamLimits { frame_timeout, frame_bytes_max } = limits;
-        let failed = |status: Status| failure("receive series", &peer.address, &status);
+        let StreamLimits { frame_timeout, frame_bytes_max, memory } = limits;
+        let failed = |status: Status| failure("receive series", &peer.address, &status, &memory);
         let silent_since = Instant::now();
         let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(frame_bytes_max);
         client.ready().await.map_err(|error| failed(Status::unavailable(error.to_string())))?;
@@ -146,6 +150,7 @@ impl SeriesStream {
         Ok(Self {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
+            memory,
             waiting: VecDeque::new(),
             frame_timeout,
             silent_since,
@@ -195,7 +200,8 @@ impl SeriesStream {
             };
             self.silent_since = Instant::now();
             let if_empty = self.if_empty.take();
-            let Some(frame) = frame.map_err(|status| failure("receive series", &self.address, &status))? else {
+            let failed = |status| failure("receive series", &self.address, &status, &self.memory);
+            let Some(frame) = frame.map_err(failed)? else {
                 if_empty.inspect(|empty| {
                     empty.inc();
                 });
@@ -281,8 +287,15 @@ fn labels_of(pairs: &[(&[u8], &[u8])]) -> Result<Labels, Malformed> {
     Ok(Labels::from_pairs(pairs.collect::<Result<Vec<_>, Malformed>>()?))
 }
 
-/// What went wrong with an endpoint while `what` was done.
-pub fn failure(what: &str, address: &str, status: &Status) -> Error {
+/// What tonic says of a message that is larger than it was told to take.
+const TOO_LARGE: &str = "decoded message length too large";
+
+/// What went wrong with an endpoint while `what` was done. A message that was larger than is taken is refused
+/// by `memory`.
+pub fn failure(what: &str, address: &str, status: &Status, memory: &Budget) -> Error {
+    if status.code() == tonic::Code::OutOfRange && status.message().contains(TOO_LARGE) {
+        return memory.refuse(format_args!("{what} from {address}: {}", status.message()));
+    }
     let kind = match status.code() {
         tonic::Code::InvalidArgument => ErrorKind::Invalid,
         tonic::Code::ResourceExhausted => ErrorKind::Limit,
