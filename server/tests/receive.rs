@@ -187,6 +187,29 @@ fn what_was_acknowledged_is_there_after_a_kill_and_none_twice() {
 }
 
 #[test]
+fn of_a_log_that_was_cut_off_it_is_told_whether_a_sender_may_miss_something() {
+    for (durability, told) in [("fsync", "of which nobody was told"), ("relaxed", "may have been acknowledged")] {
+        let data = tempfile::tempdir().unwrap();
+        let flag = format!("--tsdb.wal-durability={durability}");
+        let uru = start(data.path(), &[&flag]);
+        assert_eq!(write(&uru, "", &[float_series(&[("__name__", "cut")], &[(NOW, 1.5)])]).status, 200);
+        uru.kill();
+        // The write's last bytes never came; room is zeros.
+        let logs = std::fs::read_dir(data.path().join(".uru/wal")).unwrap().flatten();
+        let segments = logs.flat_map(|log| std::fs::read_dir(log.path()).unwrap().flatten());
+        let written = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let segments = segments.map(|segment| (segment.path(), std::fs::read(segment.path()).unwrap()));
+        let (path, mut bytes) = segments.max_by_key(|(_, bytes)| written(bytes)).unwrap();
+        let end = written(&bytes);
+        bytes[end - 4..].fill(0);
+        std::fs::write(path, bytes).unwrap();
+        let log = start(data.path(), &[&flag]).log();
+        let line = log.lines().find(|line| line.contains("logs ended in a write that was cut off"));
+        assert!(line.is_some_and(|line| line.contains("logs=1") && line.contains(told)), "{durability}: {log}");
+    }
+}
+
+#[test]
 fn series_are_placed_on_a_ring_and_one_receiver_of_three_may_be_away() {
     let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut receivers: Vec<Uru> = folders.iter().map(|folder| start(folder.path(), &[])).collect();
