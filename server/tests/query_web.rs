@@ -112,6 +112,8 @@ fn head_is_taken_where_operators_look_and_nowhere_else() {
         ("/graph", 405),
         ("/api/v1/labels", 405),
         ("/api/v1/metadata", 405),
+        ("/api/v1/label/metrics/values", 405),
+        ("/api/v1/label/-/values", 405),
         ("/nothing", 404),
     ] {
         assert_eq!(request(&uru.http, ("HEAD", path), &[], b"").0, status, "{path}");

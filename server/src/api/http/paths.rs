@@ -15,9 +15,6 @@ use tower::ServiceExt;
 /// A method that nothing is served by: a path that is there answers it with 405, and none with 404.
 const NO_METHOD: &[u8] = b"ROUTE";
 
-/// What is in the paths that take HEAD.
-const TAKES_HEAD: [&str; 3] = ["/-/", "/metrics", "/debug/pprof/"];
-
 /// `routes`, and redirects to them.
 pub fn forgiving(routes: Router) -> Router {
     let known = routes.clone();
@@ -31,10 +28,11 @@ async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> R
     if let Some(path) = clean(request.uri().path()) {
         return redirect(StatusCode::TEMPORARY_REDIRECT, &path, request.uri());
     }
-    let (asked, path) = (request.method().clone(), request.uri().path().to_owned());
+    // Neither copies text.
+    let (asked, uri) = (request.method().clone(), request.uri().clone());
     if asked == Method::HEAD
-        && !takes_head(&path)
-        && let Some(methods) = methods(known.clone(), &path).await
+        && !takes_head(uri.path())
+        && let Some(methods) = methods(known.clone(), uri.path()).await
     {
         return refused(methods);
     }
@@ -43,7 +41,7 @@ async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> R
     if !is_refused && asked != Method::OPTIONS {
         return response;
     }
-    let Some(methods) = methods(known, &path).await else { return response };
+    let Some(methods) = methods(known, uri.path()).await else { return response };
     if asked != Method::OPTIONS {
         return refused(methods);
     }
@@ -54,8 +52,9 @@ async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> R
     response
 }
 
+/// Whether probes and scrapers look at `path`; no prefix goes before theirs.
 fn takes_head(path: &str) -> bool {
-    TAKES_HEAD.iter().any(|part| path.contains(part))
+    path == "/metrics" || path.starts_with("/-/") || path.starts_with("/debug/pprof/")
 }
 
 fn refused(methods: HeaderValue) -> Response {
