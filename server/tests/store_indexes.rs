@@ -192,6 +192,41 @@ fn a_column_index_that_could_not_be_built_is_tried_again_after_later_syncs() {
 }
 
 #[test]
+fn a_column_index_answers_also_where_another_block_of_its_sync_took_long_to_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (50, START));
+    let fake = FakeS3::start(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    let data = data_dir(&folder.path().join("data"));
+    let uru = Uru::start("store", &[&remote, &data, "--sync-block-duration=100ms"]);
+    // The fake names what fails by a part of the object's name.
+    let index_of =
+        |block: &Path| -> &'static str { format!("{}/index", block.file_name().unwrap().to_str().unwrap()).leak() };
+    let written = folder.path().join("written");
+    let (slow, large) = (write_block(&written, 2, (40, START)), write_block(&written, 3, (MANY, START + 3_600_000)));
+    fake.set_for(index_of(&slow), Fault::Silence);
+    for block in [&slow, &large] {
+        std::fs::rename(block, bucket.join(block.file_name().unwrap())).unwrap();
+    }
+    support::wait(|| uru.metric("thanos_bucket_store_column_index_builds_total") == Some(2.0));
+    // The index in the bucket is read no more.
+    fake.set_for(index_of(&large), Fault::Unavailable);
+    support::wait(|| uru.metric("thanos_bucket_store_blocks_loaded") == Some(3.0));
+    let request = || SeriesRequest { skip_chunks: true, ..everything() };
+    let begin = Instant::now();
+    loop {
+        let (found, warnings) = run(async { series(&uru.connect().await, request()).await.unwrap() });
+        if warnings.is_empty() {
+            assert_eq!(found.len(), MANY);
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "{warnings:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");

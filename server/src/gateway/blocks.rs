@@ -1,7 +1,7 @@
 //! Which blocks are open: an immutable set that a sync replaces.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use engine::block::{BlockInfo, BlockSet, OpenedBlock};
 use engine::model::{BlockId, Error};
@@ -14,6 +14,8 @@ use crate::sync::{Fetcher, Filters, SyncedBlock};
 #[derive(Debug, Default)]
 pub struct Blocks {
     current: RwLock<Arc<Current>>,
+    /// Held by whoever makes the next state of this one, so that none is lost between two of them.
+    changing: Mutex<()>,
 }
 
 /// One state of the blocks.
@@ -49,15 +51,21 @@ impl Blocks {
 
     /// Puts blocks in the place of those with the same ids; what is not open any more stays closed.
     fn swap(&self, opened: Vec<Arc<OpenedBlock>>) {
-        let old = self.current();
         let opened: BTreeMap<BlockId, Arc<OpenedBlock>> = opened.into_iter().map(|block| (block.id(), block)).collect();
-        let set = BlockSet::new(old.set.blocks().map(|block| opened.get(&block.id()).unwrap_or(block)).cloned());
-        let (synced, error) = (old.synced.clone(), old.error.clone());
-        self.replace(Current { set: Arc::new(set), synced, refreshed: old.refreshed, error });
+        self.change(|old| {
+            let swapped = old.set.blocks().map(|block| opened.get(&block.id()).unwrap_or(block)).cloned();
+            let (synced, error) = (old.synced.clone(), old.error.clone());
+            Current { set: Arc::new(BlockSet::new(swapped)), synced, refreshed: old.refreshed, error }
+        });
     }
 
-    fn replace(&self, current: Current) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    /// Puts what `next` makes of the state in its place; gives both.
+    fn change(&self, next: impl FnOnce(&Current) -> Current) -> (Arc<Current>, Arc<Current>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.current();
+        let new = Arc::new(next(&old));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        (old, new)
     }
 }
 
@@ -68,9 +76,10 @@ impl Syncer {
         let view = match self.fetcher.fetch(&self.filters).await {
             Ok(view) => view,
             Err(error) => {
-                let old = blocks.current();
-                let (set, synced) = (Arc::clone(&old.set), old.synced.clone());
-                blocks.replace(Current { set, synced, refreshed: old.refreshed, error: Some(error.to_string()) });
+                blocks.change(|old| {
+                    let (set, synced) = (Arc::clone(&old.set), old.synced.clone());
+                    Current { set, synced, refreshed: old.refreshed, error: Some(error.to_string()) }
+                });
                 return Err(error);
             }
         };
@@ -82,21 +91,21 @@ impl Syncer {
         let unknown =
             |(id, error): (&BlockId, &Error)| Arc::new(OpenedBlock::unreadable(BlockInfo::unknown(*id), error.clone()));
         opened.extend(view.unreadable.iter().map(unknown));
-        // Column indexes may have been built while blocks were opened.
-        let old = blocks.current();
         let stays = |id: BlockId| view.blocks.contains_key(&id) || view.incomplete.is_some();
         let tried: BTreeSet<BlockId> = opened.iter().map(|block| block.id()).collect();
-        let kept = old.set.blocks().filter(|block| stays(block.id()) && !tried.contains(&block.id())).cloned();
-        let set = BlockSet::new(kept.chain(opened));
-        let gone: Vec<BlockId> = old.synced.keys().copied().filter(|id| !stays(*id)).collect();
-        let mut synced = old.synced.clone();
-        synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
-        synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
-        self.metrics.blocks_loaded.set(i64::try_from(synced.len()).unwrap_or(i64::MAX));
-        let error = view.incomplete.as_ref().map(ToString::to_string);
-        self.loader.synced(|id| synced.contains_key(&id));
-        blocks.replace(Current { set: Arc::new(set), synced, refreshed: now(), error });
-        for id in gone {
+        // Column indexes may have been built while blocks were opened.
+        let (old, new) = blocks.change(|old| {
+            let kept = old.set.blocks().filter(|block| stays(block.id()) && !tried.contains(&block.id())).cloned();
+            let set = BlockSet::new(kept.chain(opened));
+            let mut synced = old.synced.clone();
+            synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
+            synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
+            let error = view.incomplete.as_ref().map(ToString::to_string);
+            Current { set: Arc::new(set), synced, refreshed: now(), error }
+        });
+        self.metrics.blocks_loaded.set(i64::try_from(new.synced.len()).unwrap_or(i64::MAX));
+        self.loader.synced(|id| new.synced.contains_key(&id));
+        for id in old.synced.keys().copied().filter(|id| !stays(*id)) {
             self.loader.remove(id);
             self.metrics.block_drops.inc();
             tracing::info!(block = %id, "dropped outdated block");

@@ -194,8 +194,8 @@ impl Loader {
         }
     }
 
-    /// Says that a sync has gone by, after which the blocks of `is_open` are there: what failed before is
-    /// built again when its time has come.
+    /// Says that a sync has gone by, after which the blocks of `is_open` are there: indexes of those that are
+    /// new are built, and those that failed before again when their time has come.
     pub fn synced(&self, is_open: impl Fn(BlockId) -> bool) {
         let mut pending = self.pending();
         pending.retain(|build| {
@@ -234,9 +234,10 @@ impl Loader {
         let header = self.headers.open(id, len, self.disk.folder(id)).await;
         match (header, self.form) {
             (Ok(header), IndexForm::Column) => {
-                self.pending().push(Build { block: block.clone(), failures: 0, syncs_left: 0 });
+                // The block is open when the sync that opens it ends: an index that was built before would
+                // have no block to go to.
+                self.pending().push(Build { block: block.clone(), failures: 0, syncs_left: 1 });
                 self.metrics.indexes_pending.inc();
-                self.has_pending.notify_one();
                 Ok(header)
             }
             // Building the column index says what is wrong, or gets by without what is damaged.
