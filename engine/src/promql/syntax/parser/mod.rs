@@ -78,10 +78,18 @@ pub fn parse(query: &str, options: Options) -> Result<Expr, ParseError> {
 /// Parses a selector such as `match[]` takes: `up{job="a"}`, which may match anything. Modifiers such as
 /// `offset` may follow, as Thanos lets them; what series there are they don't change.
 pub fn parse_match(query: &str) -> Result<Vec<Matcher>, ParseError> {
-    parse_selector(query).or_else(|refused| match parse(query, Options::default()) {
-        Ok(Expr::Vector(selector)) => Ok(selector.matchers),
-        _ => Err(refused),
-    })
+    let mut parser = Parser::new(query, Options::default());
+    let typed = parser.expr().and_then(|typed| parser.expect_end().map(|()| typed));
+    if let Ok(typed) = &typed
+        && let Expr::Vector(selector) = &typed.expr
+    {
+        // What can be wrong with one that has no name before its braces is that it may match anything.
+        return match &typed.error {
+            Some(error) if !selector.name.is_empty() => Err(error.as_ref().clone()),
+            _ => Ok(selector.matchers.clone()),
+        };
+    }
+    parse_selector(query)
 }
 
 /// Parses a selector without modifiers: `up{job="a"}`. It may match anything.

@@ -71,7 +71,15 @@ fn modifiers_behind_a_selector_say_nothing_of_which_series_there_are() {
     for query in [r#"a{b="c"}"#, r#"a{b="c"} offset 5m"#, r#"a{b="c"} @ 10 offset -5m"#] {
         assert_eq!(parse_match(query).unwrap(), parse_selector(r#"a{b="c"}"#).unwrap(), "{query}");
     }
-    for query in ["a[5m]", "a + b", "(a)", "1", "a offset"] {
+    for query in [r#"{b=~".*"}"#, r#"{b=~".*"} offset 5m"#, r#"{b=~".*"} @ 5"#] {
+        assert_eq!(parse_match(query).unwrap(), parse_selector(r#"{b=~".*"}"#).unwrap(), "{query}");
+    }
+    assert_eq!(parse_match("{} offset 5m").unwrap(), []);
+    for query in [r#"a{__name__="b"}"#, r#"a{__name__="b"} offset 5m"#] {
+        let refused = "1:1: parse error: metric name must not be set twice: \"a\" or \"b\"";
+        assert_eq!(parse_match(query).unwrap_err().to_string(), refused);
+    }
+    for query in ["a[5m]", "a + b", "(a)", "1", "a offset", "{} + {}", "{}[5m]"] {
         assert_eq!(
             parse_match(query).unwrap_err().to_string(),
             parse_selector(query).unwrap_err().to_string(),
