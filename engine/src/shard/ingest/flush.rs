@@ -420,26 +420,28 @@ impl Ingest {
         meta
     }
 
-    /// A snapshot, counted.
+    /// A snapshot, counted. One that is whole is no failure though what it makes needless stays, which is told.
     fn snapshot_all(&self) -> Result<(), Error> {
         let begin = Instant::now();
-        let outcome = self.write_snapshots();
+        let (counter, outcome) = match self.write_snapshots() {
+            Ok(removed) => (&self.snapshots, removed),
+            Err(error) => (&self.snapshots_failed, Err(error)),
+        };
         self.snapshot_us.fetch_add(begin.elapsed().as_micros() as u64, Ordering::Relaxed);
-        let counter = if outcome.is_ok() { &self.snapshots } else { &self.snapshots_failed };
         counter.fetch_add(1, Ordering::Relaxed);
         outcome
     }
 
     /// A snapshot of each partition: a new segment first, then the heads part by part between other work. It would
-    /// forget that a cut was intended whose blocks are there, so that their samples would be cut again.
-    fn write_snapshots(&self) -> Result<(), Error> {
+    /// forget that a cut was intended whose blocks are there, so that their samples would be cut again. Gives what
+    /// became of the removal of what it makes needless, without which it is whole.
+    fn write_snapshots(&self) -> Result<Result<(), Error>, Error> {
         if let Some(name) =
             self.tenants().into_iter().find(|name| self.known(name).is_some_and(|of| of.unfinished().is_some()))
         {
             let why = format!("tenant {name}: a cut is unfinished, which a snapshot has to wait for");
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
-        // A snapshot is whole without the removal of what it makes needless.
         let mut removed = Ok(());
         for partition in 0..self.partitions() {
             let (sender, receiver) = flume::bounded(1);
@@ -463,6 +465,6 @@ impl Ingest {
                 removed = removed.and(Err(error));
             }
         }
-        removed
+        Ok(removed)
     }
 }

@@ -55,4 +55,5 @@ fn what_a_snapshot_makes_needless_is_removed_and_a_removal_that_fails_is_counted
     std::fs::create_dir(segment_path(&folder.0.join(OWN_FOLDER).join("wal").join("000"), 0)).unwrap();
     assert!(block_on(ingest.snapshot()).is_err());
     assert_eq!((ingest.counters().removals, ingest.counters().removals_failed), (2, 1));
+    assert_eq!((ingest.counters().snapshots, ingest.counters().snapshots_failed), (2, 0));
 }
