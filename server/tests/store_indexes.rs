@@ -256,6 +256,21 @@ fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes(
 }
 
 #[test]
+fn a_request_of_the_bucket_that_is_tried_again_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (50, START));
+    let fake = FakeS3::start(&bucket);
+    fake.set_for("/meta.json", Fault::UnavailableOnce);
+    let config = fake.config().replace("max_retries: 1", "max_retries: 5");
+    let remote = format!("--objstore.config={config}");
+    let uru = Uru::start("store", &[&remote, &data_dir(&folder.path().join("data"))]);
+    assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0));
+    let told = |line: &&str| line.contains("caller=retry.rs:") && line.contains("503");
+    assert_eq!(uru.log().lines().filter(told).count(), 1, "{}", uru.log());
+}
+
+#[test]
 fn an_index_of_another_block_leaves_its_block_out_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");

@@ -16,6 +16,8 @@ pub enum Fault {
     Nothing,
     /// 503.
     Unavailable,
+    /// The same for one request, and nothing afterwards.
+    UnavailableOnce,
     /// The connection ends in the middle of the body.
     HalfBody,
     /// Fewer bytes than were asked for, as if the object were shorter.
@@ -123,7 +125,7 @@ fn serve(
     let now = {
         let mut fault = fault.0.lock().unwrap();
         let now = if name.contains(fault.1) { fault.0 } else { Fault::Nothing };
-        if now == Fault::FlippedOnce {
+        if [Fault::FlippedOnce, Fault::UnavailableOnce].contains(&now) {
             fault.0 = Fault::Nothing;
         }
         now
@@ -135,7 +137,7 @@ fn serve(
     if now == Fault::Absent || (now == Fault::WholeAbsent && range.is_none()) {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
-    if now == Fault::Unavailable {
+    if [Fault::Unavailable, Fault::UnavailableOnce].contains(&now) {
         let answer = "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         return stream.write_all(answer.as_bytes());
     }
