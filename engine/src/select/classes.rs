@@ -52,26 +52,34 @@ impl Plan {
         let mut numbers = vec![0u32; ordinals.len()];
         // Of each class, the value ids that make it.
         let mut members: Vec<Vec<u32>> = vec![Vec::new()];
-        let stored = |name: &&String| external.get(name).is_none() && !source.shape.drops(name);
-        let stored: Vec<&String> = names.iter().filter(stored).collect();
+        let is_stored = |name: &str| external.get(name).is_none() && !source.shape.drops(name);
         let mut ids = Vec::with_capacity(ordinals.len());
-        for name in &stored {
+        for name in names.iter().filter(|name| is_stored(name)) {
             ids.clear();
             index.value_ids(name, ordinals, &mut ids).map_err(place)?;
             members = split(&mut numbers, &ids, &members);
         }
         let mut labels = Vec::with_capacity(members.len());
-        let mut value = String::new();
+        let (mut text, mut ends) = (String::new(), Vec::new());
         for ids in &members {
-            let mut pairs: Vec<(&str, String)> = Vec::with_capacity(names.len());
-            for (name, id) in stored.iter().zip(ids).filter(|(_, id)| **id != 0) {
-                value.clear();
-                index.append_value(name, *id, &mut value).map_err(place)?;
-                pairs.push((name, value.clone()));
+            text.clear();
+            ends.clear();
+            let mut ids = ids.iter();
+            for name in names {
+                match external.get(name) {
+                    Some(value) => text.push_str(value),
+                    None if source.shape.drops(name) => {}
+                    None => match ids.next() {
+                        None | Some(0) => {}
+                        Some(id) => index.append_value(name, *id, &mut text).map_err(place)?,
+                    },
+                }
+                ends.push(text.len());
             }
-            let added = external.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == name));
-            pairs.extend(added.map(|(name, value)| (name, value.to_owned())));
-            labels.push(Labels::from_pairs(pairs));
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            let values = starts.zip(&ends).map(|(start, end)| &text[start..*end]);
+            let pairs = names.iter().map(String::as_str).zip(values);
+            labels.push(Labels::from_sorted(pairs.filter(|(_, value)| !value.is_empty())));
         }
         Ok(Classes { first, numbers, labels })
     }
@@ -87,7 +95,9 @@ fn split(numbers: &mut [u32], ids: &[u32], members: &[Vec<u32>]) -> Vec<Vec<u32>
         let key = u64::from(*number) << 32 | u64::from(*id);
         if key != last.0 {
             let class = *known.entry(key).or_insert_with(|| {
-                let mut own = members[*number as usize].clone();
+                let before = &members[*number as usize];
+                let mut own = Vec::with_capacity(before.len() + 1);
+                own.extend_from_slice(before);
                 own.push(*id);
                 made.push(own);
                 made.len() as u32 - 1
