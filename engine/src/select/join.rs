@@ -27,7 +27,7 @@ const HISTOGRAM_BYTES: u64 = 512;
 pub(super) struct Joined<'a> {
     passed: Vec<ChunkSet<'a>>,
     made: Made,
-    /// Memory that the samples and the chunks made of them are accounted for with.
+    /// Memory that the chunks that were made are accounted for with.
     held: Vec<Reservation>,
 }
 
@@ -84,11 +84,15 @@ impl<'a> Joined<'a> {
                 self.passed.extend_from_slice(group);
                 continue;
             }
-            self.held.push(meter.hold(group.iter().filter_map(ChunkSet::raw_part).map(decoded_bytes).sum())?);
+            let mut held = meter.hold(group.iter().filter_map(ChunkSet::raw_part).map(decoded_bytes).sum())?;
+            let before = self.made.0.len();
             if let Err((at, corrupt)) = merge(group, &mut self.made) {
                 self.passed.extend_from_slice(group);
                 undecoded = Some((group[at], corrupt));
             }
+            // The samples are gone; what was made of them stays until the whole range was taken.
+            held.shrink(held.bytes().saturating_sub(self.made.heap_bytes_from(before)));
+            self.held.push(held);
         }
         Ok(undecoded)
     }
@@ -102,6 +106,13 @@ impl<'a> Joined<'a> {
         let within = made.filter(|set| range.overlaps(TimeRange::new(set.min_time, set.max_time)));
         sets.clear();
         sets.extend(self.passed.iter().copied().chain(within));
+    }
+}
+
+impl Made {
+    /// Bytes of the chunks from number `first` on.
+    fn heap_bytes_from(&self, first: usize) -> u64 {
+        self.0[first..].iter().map(|chunk| (size_of_val(chunk) + chunk.2.capacity()) as u64).sum()
     }
 }
 
@@ -148,4 +159,45 @@ fn merge(sets: &[ChunkSet<'_>], made: &mut Made) -> Result<(), Undecoded> {
     }
     encoder.finish(made);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::xor;
+    use crate::model::Budget;
+    use crate::select::Limits;
+
+    #[test]
+    fn of_a_joined_series_the_chunks_alone_are_held() {
+        let (times, values): (Vec<i64>, Vec<f64>) = (0..100).map(|at| (at * 1000, at as f64)).unzip();
+        let mut data = Vec::new();
+        xor::encode(&times, &values, &mut data);
+        let late: Vec<i64> = times.iter().map(|time| time + 500).collect();
+        let mut late_data = Vec::new();
+        xor::encode(&late, &values, &mut late_data);
+        let chunk = |data| ChunkData { encoding: Encoding::Xor, data };
+        let sets = [ChunkSet::raw(0, 99_000, chunk(&data)), ChunkSet::raw(500, 99_500, chunk(&late_data))];
+
+        // The samples of one series fit in, of two they don't.
+        let budget = Budget::new("store.memory-limit", 300 * FLOAT_BYTES);
+        let meter = Meter::new(Limits::default(), &budget);
+        let all: Vec<Joined<'_>> = (0..5)
+            .map(|_| {
+                let mut joined = Joined::default();
+                assert_eq!(joined.add(&sets, &meter), Ok(None));
+                joined
+            })
+            .collect();
+        let made: u64 = all.iter().map(|joined| joined.made.heap_bytes_from(0)).sum();
+        assert_eq!(budget.usage().used, made);
+        let mut chunks = Vec::new();
+        all[4].sets(TimeRange::new(0, 100_000), &mut chunks);
+        assert_eq!(
+            chunks.iter().filter_map(ChunkSet::raw_part).map(|raw| xor::count(raw.data).unwrap()).sum::<usize>(),
+            200
+        );
+        drop(all);
+        assert_eq!(budget.usage().used, 0);
+    }
 }
