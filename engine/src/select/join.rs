@@ -27,7 +27,7 @@ const HISTOGRAM_BYTES: u64 = 512;
 pub(super) struct Joined<'a> {
     passed: Vec<ChunkSet<'a>>,
     made: Made,
-    /// Memory that the chunks that were made are accounted for with.
+    /// Memory that the chunks are accounted for with.
     held: Vec<Reservation>,
 }
 
@@ -38,13 +38,12 @@ struct Made(Vec<((i64, i64), Encoding, Vec<u8>)>);
 /// A chunk that can't be decoded, by its place among those that were to be merged, and why.
 type Undecoded = (usize, Corrupt);
 
-/// Whether one of `sets` begins before one of another block of its TSDB has ended; `owner` tells the TSDB, if
-/// there is one, and the block of each. Those of a TSDB, and of a block, are beside each other.
-pub(super) fn may_overlap(sets: &[ChunkSet<'_>], owner: impl Fn(usize) -> (Option<u32>, u32)) -> bool {
+/// Whether a chunk begins before one of another block of its TSDB has ended: of each the TSDB, if there is one,
+/// the block, and the first and last time. Those of a TSDB, and of a block, are beside each other.
+pub(super) fn may_overlap(chunks: impl IntoIterator<Item = (Option<u32>, u32, TimeRange)>) -> bool {
     let mut last = (None, 0);
     let (mut ended, mut ends) = (i64::MIN, i64::MIN);
-    for (at, set) in sets.iter().enumerate() {
-        let (tsdb, block) = owner(at);
+    for (tsdb, block, times) in chunks {
         if tsdb.is_none() {
             continue;
         }
@@ -53,16 +52,22 @@ pub(super) fn may_overlap(sets: &[ChunkSet<'_>], owner: impl Fn(usize) -> (Optio
         } else if block != last.1 {
             ended = ends;
         }
-        if set.min_time <= ended {
+        if times.min_time <= ended {
             return true;
         }
         last = (tsdb, block);
-        ends = ends.max(set.max_time);
+        ends = ends.max(times.max_time);
     }
     false
 }
 
 impl<'a> Joined<'a> {
+    /// Accounts for the chunks that stay as they are. Limit when there is no memory for them.
+    pub(super) fn hold_passed(&mut self, meter: &Meter) -> Result<(), Error> {
+        self.held.push(meter.hold(size_of_val(&self.passed[..]) as u64)?);
+        Ok(())
+    }
+
     /// Adds a chunk as it is.
     pub(super) fn pass(&mut self, set: ChunkSet<'a>) {
         self.passed.push(set);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::block::{Detail, LabelView};
 use crate::index::SeriesLabels;
-use crate::model::{Error, Labels};
+use crate::model::{Error, Labels, TimeRange};
 
 use super::chunks::settle;
 use super::join::{self, Joined};
@@ -86,17 +86,29 @@ pub(super) fn join<'b>(
     output: &mut Output,
 ) -> Result<JoinedSeries<'b>, Error> {
     let mut all = JoinedSeries::new();
-    if !plan.joins() {
+    if !plan.joins() || plan.request.detail != Detail::Chunks {
         return Ok(all);
     }
     let mut reader = Reader::new(prepared, plan, records);
     let (mut sets, mut owners) = (Vec::new(), Vec::new());
     // What is touched counts when the series are taken.
     let mut seen = output.clone();
-    while reader.next((&mut sets, &mut owners), &mut seen).is_some() {
-        if join::may_overlap(&sets, |at| (plan.sources[owners[at].run as usize].tsdb, owners[at].run)) {
-            all.insert(reader.series - 1, join_series(prepared, plan, (&sets, &owners), &mut seen)?);
+    while reader.series < prepared.series {
+        let entries = prepared.merged.group(reader.series);
+        let chunks = entries.iter().flat_map(|Entry { run, at }| {
+            let tsdb = plan.sources[*run as usize].tsdb;
+            let places = prepared.runs[*run as usize].chunks(*at as usize);
+            places.iter().map(move |place| (tsdb, *run, TimeRange::new(place.min_time, place.max_time)))
+        });
+        if !join::may_overlap(chunks.clone()) {
+            reader.series += 1;
+            reader.chunks += chunks.count();
+            continue;
         }
+        reader.next((&mut sets, &mut owners), &mut seen);
+        let mut joined = join_series(prepared, plan, (&sets, &owners), &mut seen)?;
+        joined.hold_passed(&plan.meter)?;
+        all.insert(reader.series - 1, joined);
     }
     output.failures = seen.failures;
     Ok(all)
