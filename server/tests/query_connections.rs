@@ -75,7 +75,8 @@ fn an_endpoint_that_is_down_is_listed_for_as_long_as_is_said() {
     wait(|| !uru.get("/api/v1/stores").1.contains(&address));
     let log = uru.log();
     let told = log.lines().filter(|line| line.contains("update of endpoint failed") && line.contains(&address));
-    assert_eq!(told.count(), 1, "{log}");
+    // Whatever another test listens with at the port meanwhile fails in another way.
+    assert_eq!(told.filter(|line| line.contains("Connection refused")).count(), 1, "{log}");
 }
 
 #[test]
