@@ -25,6 +25,15 @@ fn data_dir(folder: &Path) -> String {
     format!("--data-dir={}", folder.display())
 }
 
+/// A bucket in `folder` with a block of so many series, served by a fake of S3, and the flag that names it.
+fn s3_over(folder: &Path, count: usize) -> (FakeS3, String) {
+    let bucket = folder.join("bucket");
+    write_block(&bucket, 1, (count, START));
+    let fake = FakeS3::start(&bucket);
+    let remote = format!("--objstore.config={}", fake.config());
+    (fake, remote)
+}
+
 fn has_file(folder: &Path, name: &str) -> bool {
     std::fs::read_dir(folder).unwrap().flatten().any(|block| block.path().join(name).is_file())
 }
@@ -120,10 +129,7 @@ fn an_index_header_is_kept_while_its_index_cannot_be_read() {
 #[test]
 fn an_index_that_came_damaged_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    write_block(&bucket, 1, (50, START));
-    let fake = FakeS3::start(&bucket);
-    let remote = format!("--objstore.config={}", fake.config());
+    let (fake, remote) = s3_over(folder.path(), 50);
     // The bit that flips is one of the series, which no index-header holds.
     fake.set_for("/index", Fault::Flipped);
     let data = data_dir(&folder.path().join("data"));
@@ -167,11 +173,8 @@ fn a_new_block_answers_before_and_after_its_column_index_is_built() {
 #[test]
 fn a_column_index_that_could_not_be_built_is_tried_again_after_later_syncs() {
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    write_block(&bucket, 1, (MANY, START));
-    let fake = FakeS3::start(&bucket);
+    let (fake, remote) = s3_over(folder.path(), MANY);
     fake.set_for("/index", Fault::WholeAbsent);
-    let remote = format!("--objstore.config={}", fake.config());
     let data = data_dir(&folder.path().join("data"));
     let uru = Uru::start("store", &[&remote, &data, "--sync-block-duration=100ms"]);
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
@@ -194,10 +197,7 @@ fn a_column_index_that_could_not_be_built_is_tried_again_after_later_syncs() {
 #[test]
 fn a_column_index_answers_also_where_another_block_of_its_sync_took_long_to_open() {
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    write_block(&bucket, 1, (50, START));
-    let fake = FakeS3::start(&bucket);
-    let remote = format!("--objstore.config={}", fake.config());
+    let (fake, remote) = s3_over(folder.path(), 50);
     let data = data_dir(&folder.path().join("data"));
     let uru = Uru::start("store", &[&remote, &data, "--sync-block-duration=100ms"]);
     // The fake names what fails by a part of the object's name.
@@ -207,7 +207,7 @@ fn a_column_index_answers_also_where_another_block_of_its_sync_took_long_to_open
     let (slow, large) = (write_block(&written, 2, (40, START)), write_block(&written, 3, (MANY, START + 3_600_000)));
     fake.set_for(index_of(&slow), Fault::Silence);
     for block in [&slow, &large] {
-        std::fs::rename(block, bucket.join(block.file_name().unwrap())).unwrap();
+        std::fs::rename(block, folder.path().join("bucket").join(block.file_name().unwrap())).unwrap();
     }
     support::wait(|| uru.metric("thanos_bucket_store_column_index_builds_total") == Some(2.0));
     // The index in the bucket is read no more.
@@ -258,12 +258,9 @@ fn a_bucket_that_fails_is_a_warning_or_an_error_that_names_block_file_and_bytes(
 #[test]
 fn a_request_of_the_bucket_that_is_tried_again_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let bucket = folder.path().join("bucket");
-    write_block(&bucket, 1, (50, START));
-    let fake = FakeS3::start(&bucket);
+    let (fake, remote) = s3_over(folder.path(), 50);
     fake.set_for("/meta.json", Fault::UnavailableOnce);
-    let config = fake.config().replace("max_retries: 1", "max_retries: 5");
-    let remote = format!("--objstore.config={config}");
+    let remote = remote.replace("max_retries: 1", "max_retries: 5");
     let uru = Uru::start("store", &[&remote, &data_dir(&folder.path().join("data"))]);
     assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0));
     let told = |line: &&str| line.contains("caller=retry.rs:") && line.contains("503");

@@ -186,7 +186,13 @@ pub struct Asked {
 impl Endpoint {
     /// Starts an endpoint on a free port.
     pub fn start(answers: Answers) -> Self {
-        let mut listeners = Listeners::bind("127.0.0.1:0", 1).unwrap();
+        Self::start_on("127.0.0.1", answers)
+    }
+
+    /// Starts an endpoint on a free port of `ip`. Once it is gone, none of another test comes to listen there
+    /// where nobody else uses that address.
+    pub fn start_on(ip: &str, answers: Answers) -> Self {
+        let mut listeners = Listeners::bind(&format!("{ip}:0"), 1).unwrap();
         let address = listeners.address().to_string();
         let socket = listeners.take().unwrap();
         let (trigger, shutdown) = edge::shutdown();
