@@ -106,9 +106,7 @@ pub(super) fn join<'b>(
             continue;
         }
         reader.next((&mut sets, &mut owners), &mut seen);
-        let mut joined = join_series(prepared, plan, (&sets, &owners), &mut seen)?;
-        joined.hold_passed(&plan.meter)?;
-        all.insert(reader.series - 1, joined);
+        all.insert(reader.series - 1, join_series(prepared, plan, (&sets, &owners), &mut seen)?);
     }
     output.failures = seen.failures;
     Ok(all)
@@ -145,6 +143,7 @@ fn join_series<'b>(
             output.fail(&plan.sources[owners[*at].run as usize].block, corrupt.into());
         }
     }
+    joined.hold_passed(&plan.meter)?;
     Ok(joined)
 }
 
