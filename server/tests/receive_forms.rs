@@ -238,6 +238,18 @@ fn bodies_in_zstd_are_taken() {
 }
 
 #[test]
+fn a_path_that_is_written_oddly_leads_to_the_one_that_is_served() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let bytes = body(&[float_series(&[("__name__", "slash")], &[(NOW, 1.0)])]);
+    for path in ["/api/v1/receive/", "//api/v1/receive"] {
+        let answer = post(&uru.write_address(), path, &[], &bytes).unwrap();
+        assert_eq!((answer.status, answer.headers["location"].as_str()), (307, "/api/v1/receive"), "{path}");
+    }
+    assert_eq!(post(&uru.write_address(), "/api/v1/nothing", &[], &bytes).unwrap().status, 404);
+}
+
+#[test]
 fn series_that_only_look_as_every_sender_writes_them_are_kept_like_all_others() {
     use proto::write::{Sample, put_label, put_message, put_sample};
     let data = tempfile::tempdir().unwrap();

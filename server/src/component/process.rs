@@ -170,7 +170,7 @@ impl Ports {
         if let Some(guard) = &self.guard {
             router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(guard), guard::watch));
         }
-        let writes_router = services.writes.clone().map(|writes| writes.layer(watched));
+        let writes_router = services.writes.clone().map(|writes| paths::forgiving(writes).layer(watched));
         let (mut threads, together) = (Vec::new(), Together::new());
         for number in 0..self.threads {
             let Some(http) = self.http.take() else { break };

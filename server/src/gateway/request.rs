@@ -78,8 +78,12 @@ pub fn parse_block_matchers(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, E
     parse_matchers(matchers).map_err(|error| error.within("translate request hints labels matchers"))
 }
 
-/// The labels that a query looks at; `None` when that is all of them.
+/// The labels that a query looks at; `None` when that is all of them, or when the query gives no name for the
+/// label that keeps series apart which differ in others.
 fn parse_projection(hints: &thanos::QueryHints) -> Option<Projection> {
+    if hints.series_hash_label_name.is_empty() {
+        return None;
+    }
     let labels = hints.projection_labels.clone();
     let kept = match (hints.projection_include, labels.is_empty()) {
         (false, true) => return None,
@@ -121,5 +125,12 @@ mod tests {
         assert_eq!(parse_projection(&hints), None);
         hints.projection_include = true;
         assert!(parse_projection(&hints).is_some());
+    }
+
+    #[test]
+    fn without_a_label_that_keeps_series_apart_nothing_is_projected() {
+        let labels = vec!["job".to_owned()];
+        let hints = thanos::QueryHints { projection_include: true, projection_labels: labels, ..Default::default() };
+        assert_eq!(parse_projection(&hints), None);
     }
 }
