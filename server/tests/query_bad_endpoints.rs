@@ -298,7 +298,8 @@ fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
     let (status, answer) = ask(&uru, &path);
     assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{:.200}", answer["error"]);
     let said = answer["error"].as_str().unwrap();
-    assert!(said.ends_with("the answer is larger than 33554432 bytes (query.memory-limit)"), "{said}");
+    assert!(said.ends_with("--query.memory-limit: the answer is larger than 33554432 bytes"), "{said}");
+    assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(1.0));
 }
 
 #[test]

@@ -92,6 +92,11 @@ impl Budget {
         Err(self.refusal(&state, bytes))
     }
 
+    /// Most bytes that are given out at a time.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Counts a refusal of what was never asked for in bytes, `message` says what; an error that names the limit.
     pub fn refuse(&self, message: impl std::fmt::Display) -> Error {
         self.lock().refused += 1;

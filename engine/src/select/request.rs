@@ -226,7 +226,7 @@ impl Meter {
 
     /// Bytes of the process' memory that all requests share.
     pub fn memory_limit(&self) -> u64 {
-        self.budget.usage().limit
+        self.budget.limit()
     }
 
     /// Counts bytes that are about to be read.

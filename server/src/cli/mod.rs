@@ -332,7 +332,8 @@ mod tests {
         let all = page("uru --help-long");
         assert!(all.contains("Usage: uru [OPTIONS] <COMMAND>") && all.contains("--min-time <VALUE>"), "{all}");
         assert_eq!(page("uru store --help-man"), page("uru man"));
-        assert!(page("uru man store").contains("\\-\\-min\\-time"));
+        let store = page("uru man store");
+        assert!(store.contains("\\-\\-min\\-time") && store.contains(".SH SYNOPSIS\nuru store [OPTIONS]\n"), "{store}");
         assert_eq!(parse(COMPONENTS, ["uru", "store", "--version"].map(Into::into)).unwrap_err().exit_code(), 0);
         let error = parse(COMPONENTS, ["uru", "man", "nonsense"].map(Into::into)).unwrap_err().to_string();
         assert!(error.contains("nonsense"), "{error}");

@@ -1,9 +1,12 @@
 //! What the command line's grammar prints of itself: completion for shells, and manual pages.
 
 use std::ffi::OsString;
+use std::io;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{self, Roff};
 
 /// The subcommand that prints a shell's completion script.
 const COMPLETION: &str = "completion";
@@ -82,7 +85,28 @@ fn manual(grammar: &Command, component: &str) -> Result<Vec<u8>, clap::Error> {
             found.clone().name(format!("uru-{}", name.replace(' ', "-"))).bin_name(format!("uru {name}"))
         }
     };
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page)?;
-    Ok(page)
+    Ok(sections(command)?)
+}
+
+/// The sections of a manual page. What is called with is what `--help` says: a line that names each flag, of
+/// which some components have a hundred, tells nobody anything.
+fn sections(mut command: Command) -> io::Result<Vec<u8>> {
+    let usage = command.render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
+    let (has_commands, has_more) = (command.has_subcommands(), command.get_after_long_help().is_some());
+    let page = Man::new(command);
+    let mut out = Vec::new();
+    page.render_title(&mut out)?;
+    page.render_name_section(&mut out)?;
+    Roff::new().control("SH", ["SYNOPSIS"]).text([roff::roman(usage)]).to_writer(&mut out)?;
+    page.render_description_section(&mut out)?;
+    page.render_options_section(&mut out)?;
+    if has_commands {
+        page.render_subcommands_section(&mut out)?;
+    }
+    if has_more {
+        page.render_extra_section(&mut out)?;
+    }
+    page.render_version_section(&mut out)?;
+    Ok(out)
 }

@@ -166,7 +166,7 @@ pub fn limits(values: &Values, memory: Arc<Budget>) -> promql::Options {
     let bytes_max = values.bytes("query.memory-limit");
     promql::Options {
         samples_max: values.integer("query.max-samples"),
-        bytes_max: if bytes_max == 0 { memory.usage().limit } else { bytes_max },
+        bytes_max: if bytes_max == 0 { memory.limit() } else { bytes_max },
         memory: Some(memory),
         ..promql::Options::default()
     }

@@ -263,7 +263,7 @@ impl Receiving {
             return Ok(None);
         }
         let (pool, options) = (Arc::clone(pool), self.ingest.clone());
-        let (data_dir, durability) = (options.data_dir.clone(), options.durability);
+        let data_dir = options.data_dir.clone();
         let begin = std::time::Instant::now();
         let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
         let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;
@@ -271,7 +271,7 @@ impl Receiving {
         let counters = opened.counters();
         if counters.torn_logs > 0 {
             let (logs, bytes) = (counters.torn_logs, counters.torn_bytes);
-            tracing::warn!(logs, bytes, "{}", torn(durability));
+            tracing::warn!(logs, bytes, "{TORN}");
         }
         unread::tell(&opened, &data_dir);
         let ingest = self.held.get_or_init(|| opened);
@@ -463,15 +463,8 @@ fn ingest_options(values: &Values, data_dir: PathBuf, external_labels: Labels) -
 }
 
 /// What was lost with the end of a log that was cut off.
-fn torn(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Fsync => "logs ended in a write that was cut off, of which nobody was told: it is removed",
-        Durability::Relaxed => {
-            "logs ended in a write that was cut off, which may have been acknowledged \
-             (--tsdb.wal-durability=relaxed): it is removed"
-        }
-    }
-}
+const TORN: &str = "logs ended in a write that was cut off, which nobody was told of unless they were written with \
+                    --tsdb.wal-durability=relaxed: it is removed";
 
 /// What becomes of the times at which counters began.
 fn start_times(values: &Values) -> StartTimes {

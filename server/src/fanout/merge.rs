@@ -38,14 +38,14 @@ pub struct CallLimits {
 }
 
 /// What ends a merge, and what only warns.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Failing {
     /// Most series and samples of the merge; one more ends it, whatever becomes of endpoints that fail.
     pub limits: CallLimits,
     /// What becomes of an endpoint that fails.
     pub on_failure: OnFailure,
-    /// Most bytes of one series, and of all series of an endpoint that has to be put in order.
-    pub bytes_max: u64,
+    /// What one series may be as large as.
+    pub memory: Arc<Budget>,
 }
 
 /// Where the series of one endpoint come from.
@@ -107,11 +107,15 @@ impl Merge {
             if let Some(more) = self.take_least().await? {
                 held += bytes(&more);
                 merged.chunks.extend(more.chunks);
-                if held > self.failing.bytes_max {
+                let limit = self.failing.memory.limit();
+                if held > limit {
                     settle(&mut merged.chunks);
                     held = bytes(&merged);
                 }
-                within(held, self.failing.bytes_max, || format!("series {}", merged.labels))?;
+                if held > limit {
+                    let what = format_args!("series {} is larger than {limit} bytes", merged.labels);
+                    return Err(self.failing.memory.refuse(what));
+                }
             }
         }
         settle(&mut merged.chunks);
@@ -228,13 +232,6 @@ pub async fn collect(
 /// Bytes of a series that is held.
 fn bytes(series: &RemoteSeries) -> u64 {
     series.labels.heap_bytes() as u64 + series.chunks.iter().map(RemoteChunk::data_bytes).sum::<u64>()
-}
-
-fn within(held: u64, bytes_max: u64, what: impl Fn() -> String) -> Result<(), Error> {
-    if held <= bytes_max {
-        return Ok(());
-    }
-    Err(Error::limit("query.memory-limit", format!("{} is larger than {bytes_max} bytes", what())))
 }
 
 /// Puts chunks in order of time and takes out those that came before, byte for byte.

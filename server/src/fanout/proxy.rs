@@ -30,9 +30,7 @@ pub struct Proxy {
     pub endpoints: Arc<EndpointSet>,
     /// Longest time between two frames of an endpoint (`--store.response-timeout`); none for any.
     pub frame_timeout: Option<Duration>,
-    /// Most bytes of one request that are held at a time (`--query.memory-limit`).
-    pub bytes_max: u64,
-    /// The process' memory, which all requests share.
+    /// The process' memory (`--query.memory-limit`), which all requests share.
     pub memory: Arc<Budget>,
     /// Labels of the proxy itself (`--selector-label`).
     pub own_labels: Labels,
@@ -63,7 +61,6 @@ impl Proxy {
         Self {
             endpoints,
             frame_timeout: None,
-            bytes_max: memory.usage().limit,
             memory,
             own_labels: Labels::default(),
             selector: Arc::default(),
@@ -79,7 +76,8 @@ impl Proxy {
         if matchers.is_empty() {
             return Err(Error::invalid("no matchers specified (excluding selector labels)"));
         }
-        let failing = Failing { limits: self.limits, on_failure: scope.on_failure, bytes_max: self.bytes_max };
+        let (on_failure, memory) = (scope.on_failure, Arc::clone(&self.memory));
+        let failing = Failing { limits: self.limits, on_failure, memory };
         let peers = self.chosen(scope, &asked.matchers, asked.range);
         if peers.is_empty() {
             if scope.on_failure == OnFailure::Abort && self.endpoints.serving(Api::Store).is_empty() {
@@ -140,9 +138,10 @@ impl Proxy {
     /// refused.
     pub fn hold(&self, held: &mut u64, message: &impl prost::Message) -> Result<(), Status> {
         *held += message.encoded_len() as u64;
-        if *held > self.bytes_max {
-            let text = format!("the answer is larger than {} bytes (query.memory-limit)", self.bytes_max);
-            return Err(Status::resource_exhausted(text));
+        let limit = self.memory.limit();
+        if *held > limit {
+            let refused = self.memory.refuse(format_args!("the answer is larger than {limit} bytes"));
+            return Err(Status::resource_exhausted(refused.message()));
         }
         Ok(())
     }
@@ -151,8 +150,7 @@ impl Proxy {
     /// a message says is held beside it, and several endpoints send at once. Room for a message is made before
     /// it comes, on its sender's word alone. What else is held says nothing: it changes until the message comes.
     pub fn frame_bytes_max(&self) -> usize {
-        let limit = self.memory.usage().limit.min(self.bytes_max);
-        usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(SMALL_MESSAGE_BYTES, i32::MAX as usize)
+        usize::try_from(self.memory.limit() / 4).unwrap_or(usize::MAX).clamp(SMALL_MESSAGE_BYTES, i32::MAX as usize)
     }
 
     /// Names of labels over all endpoints, sorted, the first of them where they are limited.
