@@ -303,6 +303,19 @@ fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
 }
 
 #[test]
+fn an_endpoint_that_could_not_evaluate_a_query_is_told_from_one_that_is_away() {
+    let answers = Answers::store(&[("store", "odd")], Vec::new());
+    for (code, expected) in [(Code::Aborted, 422), (Code::FailedPrecondition, 422), (Code::Unavailable, 200)] {
+        let odd = Endpoint::start(answers.clone().with_failing_queries(code, "counts and sums do not fit"));
+        let uru = querier(&[&odd], &["--query.mode=distributed"]);
+        let (status, answer) = ask(&uru, &format!("/api/v1/query?query=sum(up)&time={NOW}"));
+        assert_eq!(status, expected, "{code:?}: {answer}");
+        let said = if status == 200 { &answer["warnings"][0] } else { &answer["error"] };
+        assert!(said.as_str().unwrap().contains("counts and sums do not fit"), "{code:?}: {answer}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_is_not_there_is_not_waited_for() {
     let well = endpoint("well", vec![up("well")]);
     // A port that nobody listens on: it was bound a moment ago.

@@ -41,6 +41,20 @@ fn selectors_look_back_as_far_as_samples_of_the_resolution_are_apart() {
 }
 
 #[test]
+fn series_of_which_only_downsampled_data_is_left_are_listed() {
+    let Some(blocks) = shared("golden/thanos/long") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let is_downsampled = |block: &PathBuf| meta_of(block)["thanos"]["downsample"]["resolution"] == 3_600_000;
+    let both = over(&blocks_in(&blocks).into_iter().filter(is_downsampled).collect::<Vec<_>>(), folder.path());
+    let endpoint = format!("--endpoint={}", both.grpc);
+    for uru in [&both, &Uru::start("query", &[&endpoint])] {
+        let (status, body) = uru.get("/api/v1/series?match[]=process_bytes_00&start=0&end=2000000000");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, answer["data"].as_array().unwrap().len()), (200, 1), "{body}");
+    }
+}
+
+#[test]
 fn functions_over_two_samples_read_data_of_which_two_lie_in_a_window() {
     let Some(blocks) = shared("golden/thanos/long") else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -69,7 +69,9 @@ impl Backend for Fanout {
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {
         let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.proxy.memory.reserve(0)?);
         for matchers in &wanted.matchers {
-            let request = SeriesRequest { skip_chunks: true, limit: wanted.limit as i64, ..SeriesRequest::default() };
+            // A series counts whatever its samples are: of old ones there may be downsampled blocks alone.
+            let (limit, max_resolution_window) = (wanted.limit as i64, i64::MAX);
+            let request = SeriesRequest { skip_chunks: true, limit, max_resolution_window, ..Default::default() };
             let asked = SeriesAsked { matchers: matchers.clone(), range: wanted.range, request };
             let mut merge = self.proxy.series(scope, asked).await?;
             while let Some(series) = merge.next().await? {

@@ -43,9 +43,11 @@ struct Steps {
 }
 
 impl Steps {
-    /// The steps in seconds; `None` when they are not whole.
+    /// The steps in seconds; `None` when they are not whole, or when an endpoint would take the time of an
+    /// instant query for none.
     fn of(when: When) -> Option<Self> {
         let (start, end, step) = match when {
+            When::Instant(0) => return None,
             When::Instant(time) => (time, time, 0),
             When::Range(steps) => (steps.start, steps.end, steps.step),
         };
@@ -132,8 +134,9 @@ impl DistributedSource {
         let answers = join_all(pushed.peers.iter().map(async |peer| {
             let answer = self.ask_one(peer, &pushed.text).await;
             answer.map_err(|status| match status.code() {
-                // The query can't be evaluated, here as little as there.
-                Code::FailedPrecondition => Error::invalid(status.message()),
+                // The query can't be evaluated, here as little as there; what an endpoint of its own lacks, it
+                // warns of. Thanos calls that aborted.
+                Code::FailedPrecondition | Code::Aborted => Error::invalid(status.message()),
                 _ => failure("receive series", &peer.address, &status, &self.inner.proxy.memory),
             })
         }));
@@ -282,6 +285,7 @@ mod tests {
     fn only_whole_seconds_are_asked_for() {
         assert_eq!(Steps::of(When::Instant(5000)), Some(Steps { start: 5, end: 5, step: 0 }));
         assert_eq!(Steps::of(When::Instant(5001)), None);
+        assert_eq!(Steps::of(When::Instant(0)), None, "for an endpoint that is now");
         let steps = Steps::of(When::Range(RangeSteps { start: 0, end: 61_000, step: 30_000 })).unwrap();
         assert_eq!(steps.times().collect::<Vec<_>>(), [0, 30_000, 60_000]);
     }

@@ -71,6 +71,8 @@ pub struct Answers {
     pub statistics: Vec<TsdbStatisticsResponse>,
     /// Range queries.
     pub ranges: Vec<QueryRangeResponse>,
+    /// What instant queries end with.
+    pub instant: Option<(Code, &'static str)>,
 }
 
 impl Answers {
@@ -97,6 +99,12 @@ impl Answers {
     pub fn with_ranges(mut self, ranges: Vec<QueryRangeResponse>) -> Self {
         self.info.query = Some(QueryApiInfo {});
         Self { ranges, ..self }
+    }
+
+    /// The same endpoint, which says that it evaluates queries and ends instant ones with this status.
+    pub fn with_failing_queries(mut self, code: Code, message: &'static str) -> Self {
+        self.info.query = Some(QueryApiInfo {});
+        Self { instant: Some((code, message)), ..self }
     }
 
     /// The same endpoint, which says that it serves the APIs beside series too.
@@ -443,7 +451,10 @@ impl query_server::Query for Service {
     type QueryRangeStream = Recorded<QueryRangeResponse>;
 
     async fn query(&self, _: tonic::Request<QueryRequest>) -> Result<tonic::Response<Self::QueryStream>, Status> {
-        recorded(&[])
+        match self.answers.instant {
+            Some((code, message)) => Err(Status::new(code, message)),
+            None => recorded(&[]),
+        }
     }
 
     async fn query_range(
