@@ -237,6 +237,56 @@ fn overlapping_blocks_halt_their_group_unless_they_may_be_merged() {
     });
 }
 
+/// A run over the blocks in `folder` whose marks come of age in days. It is to end long before.
+async fn run_to_its_end(folder: &Path) -> Arc<InMemory> {
+    let store = Arc::new(InMemory::new());
+    fill(&store, folder).await;
+    let delete_delay = Duration::from_secs(48 * 3600);
+    let settings = Settings { delete_delay, ..settings(&folder.join("work"), Vertical::Disabled) };
+    for _ in 0..2 {
+        let run = run(Arc::clone(&store) as _, settings.clone());
+        let (outcome, _) = tokio::time::timeout(Duration::from_secs(60), run).await.expect("it is planned for ever");
+        outcome.unwrap();
+    }
+    store
+}
+
+#[test]
+fn a_block_that_is_rewritten_for_its_tombstones_is_rewritten_once_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    support::run(async {
+        let deleted_from = support::write_block(folder.path(), 1, (3, 0));
+        let mut meta = support::meta_of(&deleted_from);
+        meta["maxTime"] = (24 * TWO_HOURS).into();
+        meta["stats"]["numTombstones"] = 3.into();
+        std::fs::write(deleted_from.join("meta.json"), meta.to_string()).unwrap();
+        support::write_block(folder.path(), 2, (3, 24 * TWO_HOURS));
+        let store = run_to_its_end(folder.path()).await;
+        let mut objects = objects(&store).await;
+        assert_eq!(with_meta(&objects), 3);
+        let samples = visible_samples(&objects, &folder.path().join("before"));
+        let mark = |name: &String| Some(name.strip_suffix("/deletion-mark.json")?.to_owned());
+        let marked: BTreeSet<String> = objects.keys().filter_map(mark).collect();
+        assert_eq!(marked.iter().map(|id| folder.path().join(id)).collect::<Vec<_>>(), [deleted_from]);
+        objects.retain(|name, _| !name.split('/').next().is_some_and(|id| marked.contains(id)));
+        assert!(visible_samples(&objects, &folder.path().join("after")) == samples && samples.len() == 2 * 3 * 60);
+    });
+}
+
+#[test]
+fn blocks_that_hold_nothing_are_marked_once_and_others_behind_them_are_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    support::run(async {
+        for at in 0..10 {
+            support::write_block(folder.path(), 1 + at as u128, (if at < 4 { 0 } else { 3 }, at * TWO_HOURS));
+        }
+        let store = run_to_its_end(folder.path()).await;
+        let objects = objects(&store).await;
+        let marks = objects.keys().filter(|name| name.ends_with("/deletion-mark.json")).count();
+        assert_eq!((marks, with_meta(&objects)), (8, 11), "four hold nothing, four became one");
+    });
+}
+
 #[test]
 fn two_compactors_on_one_bucket_neither_lose_nor_double_a_sample() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,8 +7,6 @@
 mod aggregates;
 /// How much is left to do.
 pub mod backlog;
-/// What is hidden, marked or deleted.
-pub mod clean;
 /// Raw data to five minutes to an hour.
 pub mod downsample;
 mod fetch;

@@ -8,7 +8,7 @@ use engine::bucket::{BlockObject, Meta};
 use engine::model::{BlockId, Error, ErrorKind};
 
 use crate::api::http::blocks::{BlockViewer, View as Viewed};
-use crate::sync::{Fetcher, Filters, View};
+use crate::sync::{Fetcher, Filters, SyncedBlock, View};
 
 /// Sees the blocks that a compactor works on.
 pub struct Syncer {
@@ -76,10 +76,13 @@ impl Syncer {
 }
 
 /// What the blocks of a view say of themselves. Those without external labels are left out: nobody knows
-/// whose they are, so what is made of them would not be accepted by any reader.
+/// whose they are, so what is made of them would not be accepted by any reader. So are those that hold nothing
+/// and are marked for deletion: what is made of them is nothing again.
 pub fn metas(view: &View) -> Vec<Arc<Meta>> {
     let has_labels = |meta: &Meta| meta.thanos.as_ref().is_some_and(|thanos| !thanos.labels.is_empty());
-    view.blocks.values().filter(|block| has_labels(&block.meta)).map(|block| Arc::clone(&block.meta)).collect()
+    let is_done = |block: &SyncedBlock| block.meta.stats.num_samples == 0 && block.deletion_mark.is_some();
+    let blocks = view.blocks.values().filter(|block| has_labels(&block.meta) && !is_done(block));
+    blocks.map(|block| Arc::clone(&block.meta)).collect()
 }
 
 /// The blocks of a view that have a marker.

@@ -51,7 +51,7 @@ pub enum Duplicates {
 pub struct Seen {
     /// Every block with a deletion mark that got as far as the filter of marks.
     pub marked: BTreeMap<BlockId, DeletionMark>,
-    /// Blocks that were left out because others hold the same.
+    /// Blocks that were left out because others, which stay, hold the same.
     pub duplicates: Vec<BlockId>,
     /// Replica labels that were taken from blocks.
     pub labels_removed: usize,
@@ -102,8 +102,8 @@ impl Filters {
         if self.duplicates == Duplicates::LeftOut {
             let duplicates = duplicates(blocks);
             tally.add_many(State::Duplicate, duplicates.len());
-            blocks.retain(|id, _| !duplicates.contains(id));
-            seen.duplicates.extend(duplicates);
+            blocks.retain(|id, _| !duplicates.contains_key(id));
+            seen.duplicates.extend(duplicates.iter().filter(|(_, other)| **other == Other::Stays).map(|(id, _)| *id));
         }
         seen
     }
@@ -127,35 +127,53 @@ fn is_too_fresh(id: BlockId, meta: &Meta, now: i64, delay: Duration) -> bool {
     !is_exempt && i128::from(now.saturating_sub(since)) < i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
 }
 
-/// A block and the blocks it was made of.
-type Sourced = (BTreeSet<BlockId>, BlockId);
+/// A block, the blocks it was made of, and whether it is marked for deletion.
+struct Sourced {
+    sources: BTreeSet<BlockId>,
+    is_marked: bool,
+    id: BlockId,
+}
+
+/// What becomes of the blocks that hold what a duplicate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    /// One of them stays.
+    Stays,
+    /// All of them are marked for deletion: then the duplicate is the one that is left.
+    Goes,
+}
 
 /// Blocks whose sources are all among the sources of another block of the same labels and
-/// resolution. Of blocks with equal sources the oldest stays.
-fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeSet<BlockId> {
+/// resolution. Of blocks with equal sources one that is not marked for deletion stays, else the oldest: what a
+/// block was rewritten as has the sources of that block.
+fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Other> {
     let mut groups: BTreeMap<(i64, Labels), Vec<Sourced>> = BTreeMap::new();
     for (id, block) in blocks {
         let sources = block.meta.compaction.sources.iter().copied().collect();
         let key = (block.meta.resolution().0, block.meta.external_labels());
-        groups.entry(key).or_default().push((sources, *id));
+        groups.entry(key).or_default().push(Sourced { sources, is_marked: block.deletion_mark.is_some(), id: *id });
     }
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     for group in groups.values_mut() {
-        group.sort_by_key(|(sources, id)| (std::cmp::Reverse(sources.len()), *id));
+        group.sort_by_key(|block| (std::cmp::Reverse(block.sources.len()), block.is_marked, block.id));
         // A block that covers another shares each of its sources, so one source leads to all that may.
         let mut covering: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
-        for at in 0..group.len() {
-            let (sources, id) = &group[at];
-            let candidates = match sources.first() {
+        for (at, block) in group.iter().enumerate() {
+            let candidates = match block.sources.first() {
                 Some(source) => covering.get(source).map_or(&[][..], Vec::as_slice),
                 None => &[],
             };
+            let covers =
+                candidates.iter().map(|at| &group[*at]).filter(|other| block.sources.is_subset(&other.sources));
             // A block without sources says nothing of what it was made of.
-            if candidates.iter().any(|parent| sources.is_subset(&group[*parent].0)) {
-                found.insert(*id);
-            } else {
-                sources.iter().for_each(|source| covering.entry(*source).or_default().push(at));
-            }
+            match covers.map(|other| other.is_marked).min() {
+                Some(false) => found.insert(block.id, Other::Stays),
+                Some(true) => found.insert(block.id, Other::Goes),
+                None => {
+                    block.sources.iter().for_each(|source| covering.entry(*source).or_default().push(at));
+                    None
+                }
+            };
         }
     }
     found
@@ -206,6 +224,28 @@ mod tests {
         assert_eq!(seen.duplicates, [id(1), id(2)]);
         let all = Filters { duplicates: Duplicates::Kept, ..Filters::all() };
         assert_eq!(kept(&all, blocks).0, [1, 2, 3, 4, 5]);
+    }
+
+    /// The same block, marked for deletion now.
+    fn marked((id, block): (BlockId, SyncedBlock)) -> (BlockId, SyncedBlock) {
+        let mark = DeletionMark { id, version: 1, details: String::new(), deletion_time: NOW / 1000 };
+        (id, SyncedBlock { deletion_mark: Some(mark), ..block })
+    }
+
+    #[test]
+    fn a_block_that_goes_away_is_no_reason_for_another_to_go() {
+        let seen = |blocks: &[(BlockId, SyncedBlock)]| {
+            let mut blocks = blocks.iter().cloned().collect();
+            let seen = Filters::all().apply(&mut blocks, NOW, &mut Tally::default());
+            (blocks.into_keys().collect::<Vec<_>>(), seen.duplicates)
+        };
+        // A block and what it was rewritten as.
+        assert_eq!(seen(&[marked(block(1, "x", &[1])), block(2, "x", &[1])]), (vec![id(2)], vec![id(1)]));
+        assert_eq!(seen(&[block(1, "x", &[1]), block(2, "x", &[1])]), (vec![id(1)], vec![id(2)]));
+        // A result that somebody has marked, and a source of it.
+        assert_eq!(seen(&[marked(block(3, "x", &[1, 2])), block(1, "x", &[1])]), (vec![id(3)], vec![]));
+        let both = [marked(block(3, "x", &[1, 2])), block(4, "x", &[1, 2]), block(1, "x", &[1])];
+        assert_eq!(seen(&both), (vec![id(4)], vec![id(1), id(3)]));
     }
 
     #[test]

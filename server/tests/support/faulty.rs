@@ -233,7 +233,8 @@ pub async fn fill(store: &InMemory, folder: &FilePath) {
             continue;
         }
         let id = block.file_name().unwrap().to_str().unwrap().to_owned();
-        for path in ["index", "chunks/000001", "meta.json"] {
+        // A block that holds nothing has no chunks.
+        for path in ["index", "chunks/000001", "meta.json"].into_iter().filter(|path| block.join(path).is_file()) {
             let bytes = std::fs::read(block.join(path)).unwrap();
             store.put(&Path::from(format!("{id}/{path}")), bytes.into()).await.unwrap();
         }
