@@ -283,6 +283,9 @@ fn a_block_with_a_chunk_outside_of_its_time_is_found_backed_up_and_replaced() {
     let new = left.iter().find(|path| **path != whole).unwrap();
     assert_eq!(support::meta_of(new)["stats"]["numSamples"], 2);
     assert_eq!(verify(&[]), Vec::<String>::new());
+    std::fs::remove_file(whole.join("index")).unwrap();
+    let found = verify(&[]);
+    assert!(found.len() == 1 && found[0].contains("index: there is no such object"), "{found:?}");
 }
 
 #[test]

@@ -131,11 +131,18 @@ impl Verifier<'_> {
 
     async fn index_health(&self, meta: &Meta) -> Result<IndexHealth, Error> {
         let id = meta.ulid;
+        let object = format!("{id}/{}", name::INDEX);
+        if self.bucket.len_of(&object).await?.is_none() {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("block {id}: {}: there is no such object", name::INDEX),
+            ));
+        }
         let path = match self.bucket.folder() {
-            Some(folder) => folder.join(id.to_string()).join(name::INDEX),
+            Some(folder) => folder.join(&object),
             None => {
                 let path = self.work.join(format!("{id}-index"));
-                self.bucket.download_file(&format!("{id}/{}", name::INDEX), &path).await?;
+                self.bucket.download_file(&object, &path).await?;
                 path
             }
         };
