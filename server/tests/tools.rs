@@ -305,6 +305,23 @@ fn a_block_with_chunks_that_reach_over_its_times_stays_for_its_samples_would_be_
 }
 
 #[test]
+fn a_block_is_rewritten_without_what_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, work) = (folder.path().join("bucket"), folder.path().join("work"));
+    let old = support::write_block(&bucket, 1, (2, 0));
+    let id = format!("--id={}", old.file_name().unwrap().to_str().unwrap());
+    let work = format!("--tmp.dir={}", work.display());
+    let deleted = "--rewrite.to-delete-config=[{matchers: up, intervals: [{mint: 0, maxt: 0}]}]";
+    let rewrite = ["bucket", "rewrite", &id, &work, deleted];
+    text(&rewrite, &bucket);
+    assert_eq!(blocks_in(&bucket), [old.clone()], "a dry run by default");
+    text(&[&rewrite[..], &["--no-dry-run"]].concat(), &bucket);
+    let new = blocks_in(&bucket).into_iter().find(|block| *block != old).unwrap();
+    assert_eq!(support::meta_of(&new)["stats"]["numSamples"], 2 * 59);
+    assert!(support::meta_of(&new)["thanos"]["rewrites"][0]["deletions_applied"].is_array());
+}
+
+#[test]
 fn templates_of_rules_are_refused_in_the_words_of_thanos() {
     let folder = tempfile::tempdir().unwrap();
     let rules = "groups: [{name: a, rules: [{alert: b, expr: up, annotations: {summary: '{{ $values }}'}}]}]";
