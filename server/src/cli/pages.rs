@@ -93,7 +93,7 @@ fn manual(grammar: &Command, component: &str) -> Result<Vec<u8>, clap::Error> {
 fn sections(mut command: Command) -> io::Result<Vec<u8>> {
     let usage = command.render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
-    let (has_commands, has_more) = (command.has_subcommands(), command.get_after_long_help().is_some());
+    let has_commands = command.has_subcommands();
     let page = Man::new(command);
     let mut out = Vec::new();
     page.render_title(&mut out)?;
@@ -103,9 +103,6 @@ fn sections(mut command: Command) -> io::Result<Vec<u8>> {
     page.render_options_section(&mut out)?;
     if has_commands {
         page.render_subcommands_section(&mut out)?;
-    }
-    if has_more {
-        page.render_extra_section(&mut out)?;
     }
     page.render_version_section(&mut out)?;
     Ok(out)

@@ -8,20 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::bucket::Meta;
 use engine::bucket::marker::reason;
 use engine::bucket::meta::source;
-use engine::bucket::{BlockObject, Meta, ObjectName};
 use engine::compact::group::Group;
 use engine::compact::plan::{NewMark, Plan, Planned, Vertical};
 use engine::compact::source::SourceFault;
 use engine::compact::{MergeOptions, Merged, Repair, SourceBlock, Target, Written, merge, repair, settle_written};
-use engine::model::{BlockId, Error, ErrorKind};
+use engine::model::{BlockId, Error};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::trouble::Trouble;
 use super::{Compactor, OutOfOrder};
 use crate::upkeep::transfer::{Origin, fetched};
-use crate::upkeep::{mark, new_block_id};
+use crate::upkeep::{index_len, mark, new_block_id};
 
 /// Whether a group may have more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,11 +140,7 @@ impl Compactor {
             match self.settings.planner.plan(&group.metas, marked, &sizes) {
                 Planned::Ready(plan) => return Ok(plan),
                 Planned::NeedsIndexSize(id) => {
-                    let name = ObjectName { block: id, object: BlockObject::Index }.to_string();
-                    let len = self.bucket.len_of(&name).await?.ok_or_else(|| {
-                        Error::new(ErrorKind::Corrupt, format!("block {id}: index: there is no such object"))
-                    })?;
-                    sizes.insert(id, len);
+                    sizes.insert(id, index_len(&self.bucket, id).await?);
                 }
             }
         }

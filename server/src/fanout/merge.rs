@@ -44,7 +44,7 @@ pub struct Failing {
     pub limits: CallLimits,
     /// What becomes of an endpoint that fails.
     pub on_failure: OnFailure,
-    /// What one series may be as large as.
+    /// The process' memory: a series that is larger than its limit ends the merge.
     pub memory: Arc<Budget>,
 }
 

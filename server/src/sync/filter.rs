@@ -17,7 +17,7 @@ use crate::cli::TimeOrDuration;
 pub const BLOCK_ID_LABEL: &str = "__block_id";
 
 /// Sources whose blocks are never too fresh: they replace others, which go away.
-const NEVER_FRESH: [&str; 3] = [source::COMPACTOR, "compactor.repair", "bucket.repair"];
+const NEVER_FRESH: [&str; 3] = [source::COMPACTOR, source::COMPACTOR_REPAIR, source::BUCKET_REPAIR];
 
 /// Which blocks count.
 pub struct Filters {
@@ -165,15 +165,16 @@ fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Othe
             };
             let covers =
                 candidates.iter().map(|at| &group[*at]).filter(|other| block.sources.is_subset(&other.sources));
-            // A block without sources says nothing of what it was made of.
-            match covers.map(|other| other.is_marked).min() {
-                Some(false) => found.insert(block.id, Other::Stays),
-                Some(true) => found.insert(block.id, Other::Goes),
+            let other = match covers.map(|other| other.is_marked).min() {
+                Some(false) => Other::Stays,
+                Some(true) => Other::Goes,
                 None => {
+                    // A block without sources says nothing of what it was made of.
                     block.sources.iter().for_each(|source| covering.entry(*source).or_default().push(at));
-                    None
+                    continue;
                 }
             };
+            found.insert(block.id, other);
         }
     }
     found

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::block::health::IndexHealth;
+use engine::bucket::meta::source;
 use engine::bucket::{Meta, name};
 use engine::compact::group::group_key;
 use engine::compact::{Merged, Repair, SourceBlock, Target, Unwatched, Workers, repair, settle_written};
@@ -16,10 +17,7 @@ use crate::objstore::Bucket;
 use crate::sync::View;
 use crate::upkeep::delete::delete;
 use crate::upkeep::transfer::{HashFunc, Origin, Transfer, fetched};
-use crate::upkeep::{mark, new_block_id};
-
-/// Source of blocks that were mended.
-const REPAIRED: &str = "bucket.repair";
+use crate::upkeep::{index_len, mark, new_block_id};
 
 /// Something that may be wrong with blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,13 +129,8 @@ impl Verifier<'_> {
 
     async fn index_health(&self, meta: &Meta) -> Result<IndexHealth, Error> {
         let id = meta.ulid;
+        index_len(self.bucket, id).await?;
         let object = format!("{id}/{}", name::INDEX);
-        if self.bucket.len_of(&object).await?.is_none() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("block {id}: {}: there is no such object", name::INDEX),
-            ));
-        }
         let path = match self.bucket.folder() {
             Some(folder) => folder.join(&object),
             None => {
@@ -166,7 +159,7 @@ impl Verifier<'_> {
             id: new_block_id(),
             labels: thanos.labels,
             extensions: thanos.extensions,
-            source: REPAIRED,
+            source: source::BUCKET_REPAIR,
         };
         let written = match repair(SourceBlock::open(&from)?, &target, Repair::All, &Unwatched)? {
             Merged::Block(written) => written,

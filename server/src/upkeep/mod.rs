@@ -11,8 +11,11 @@ pub mod transfer;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::model::BlockId;
+use engine::bucket::{BlockObject, ObjectName};
+use engine::model::{BlockId, Error, ErrorKind};
 use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::objstore::Bucket;
 
 /// Unix milliseconds.
 pub fn now_ms() -> i64 {
@@ -25,4 +28,10 @@ pub fn new_block_id() -> BlockId {
     let mut entropy = [0; 16];
     SystemRandom::new().fill(&mut entropy).expect("the system has random bytes");
     BlockId::from_parts(now_ms().unsigned_abs(), u128::from_le_bytes(entropy))
+}
+
+/// Bytes of a block's index. Corrupt when there is none.
+pub async fn index_len(bucket: &Bucket, block: BlockId) -> Result<u64, Error> {
+    let len = bucket.len_of(&ObjectName { block, object: BlockObject::Index }.to_string()).await?;
+    len.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("block {block}: index: there is no such object")))
 }
