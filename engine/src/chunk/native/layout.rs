@@ -22,7 +22,8 @@ use super::varbit;
 
 /// Schemas that a chunk may have: -9 to 52, of which -4 to 8 are in use, and custom bounds.
 const SCHEMAS: std::ops::RangeInclusive<i64> = -9..=52;
-/// Spans that a layout may have beyond twice its buckets, so that empty ones stay few.
+/// Spans that a layout may have beyond twice its buckets. Every histogram of a chunk has a copy of them, so
+/// that a small chunk of many histograms and many empty spans would fill the memory.
 const SPARE_SPANS: usize = 64;
 /// Largest thousandfold of a bound that is stored as an integer.
 const BOUND_INTEGER_MAX: f64 = 33_554_430.0;
@@ -48,22 +49,26 @@ pub fn bucket_count(spans: &[Span]) -> usize {
 }
 
 impl Layout {
-    /// Reads a layout whose histograms take at least `bucket_bits` for each bucket.
+    /// Reads a layout whose histograms take at least `bucket_bits` for each bucket; where most of its spans
+    /// are empty, without these.
     pub fn read(reader: &mut BitReader<'_>, bucket_bits: usize) -> Result<Self, Corrupt> {
         let zero_threshold = read_zero_threshold(reader);
         let schema = varbit::read_int(reader);
         if schema != i64::from(CUSTOM_BUCKETS_SCHEMA) && !SCHEMAS.contains(&schema) {
             return Err(reader.corrupt(format!("schema {schema} is not known")));
         }
-        let positive_spans = read_spans(reader)?;
-        let negative_spans = read_spans(reader)?;
+        let mut positive_spans = read_spans(reader)?;
+        let mut negative_spans = read_spans(reader)?;
         let custom_values =
             if schema == i64::from(CUSTOM_BUCKETS_SCHEMA) { read_bounds(reader)? } else { Arc::default() };
         let buckets = bucket_count(&positive_spans).saturating_add(bucket_count(&negative_spans));
-        let spans = positive_spans.len() + negative_spans.len();
-        if buckets > reader.remaining() / bucket_bits || spans > 2 * buckets + SPARE_SPANS {
+        if buckets > reader.remaining() / bucket_bits {
             let bits = reader.remaining();
-            return Err(reader.corrupt(format!("{spans} spans of {buckets} buckets announced, {bits} bits left")));
+            return Err(reader.corrupt(format!("{buckets} buckets announced, {bits} bits left")));
+        }
+        if positive_spans.len() + negative_spans.len() > 2 * buckets + SPARE_SPANS {
+            drop_empty(&mut positive_spans);
+            drop_empty(&mut negative_spans);
         }
         Ok(Self { schema: schema as i32, zero_threshold, positive_spans, negative_spans, custom_values })
     }
@@ -116,6 +121,17 @@ fn read_spans(reader: &mut BitReader<'_>) -> Result<Vec<Span>, Corrupt> {
     }
     reader.check()?;
     Ok(spans)
+}
+
+/// Takes the empty ones out of `spans`; every bucket stays where it is.
+fn drop_empty(spans: &mut Vec<Span>) {
+    let mut skipped = 0i32;
+    spans.retain_mut(|span| {
+        span.offset = span.offset.wrapping_add(skipped);
+        skipped = if span.length == 0 { span.offset } else { 0 };
+        span.length > 0
+    });
+    spans.shrink_to_fit();
 }
 
 fn read_bounds(reader: &mut BitReader<'_>) -> Result<Arc<[f64]>, Corrupt> {

@@ -51,3 +51,34 @@ fn histograms_that_change_are_cut_and_widened_as_prometheus_does() {
         assert_eq!(made.len(), wanted.len(), "sequence {number}");
     }
 }
+
+#[test]
+fn a_histogram_of_many_empty_spans_comes_back_with_every_bucket_where_it_was() {
+    let empty = Span { offset: 3, length: 0 };
+    let mut positive_spans = vec![Span { offset: -2, length: 0 }];
+    positive_spans.extend([empty; 2000]);
+    positive_spans.push(Span { offset: 5, length: 2 });
+    positive_spans.extend([empty; 2000]);
+    positive_spans.push(Span { offset: 1, length: 1 });
+    positive_spans.push(empty);
+    let histogram = Histogram {
+        count: 12,
+        sum: 1.5,
+        positive_spans,
+        positive_buckets: vec![3, 1, 1],
+        negative_spans: vec![empty; 2000],
+        ..Histogram::default()
+    };
+    histogram.validate().unwrap();
+    let mut chunk = Vec::new();
+    encode(&[1000, 2000], &[histogram.clone(), histogram.clone()], CounterReset::Unknown, &mut chunk);
+    let mut found = Vec::new();
+    decode::<Histogram>(&chunk, |_, histogram| found.push(histogram)).unwrap();
+    assert_eq!(found.len(), 2);
+    for read in found {
+        let indexes = |spans: &[Span]| inserts::indexes(spans).collect::<Vec<_>>();
+        assert_eq!(indexes(&read.positive_spans), indexes(&histogram.positive_spans));
+        assert_eq!(read.positive_spans.len(), 2, "one span for each run of buckets");
+        assert_eq!((read.positive_buckets, read.negative_spans), (histogram.positive_buckets.clone(), Vec::new()));
+    }
+}
