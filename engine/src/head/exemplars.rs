@@ -19,6 +19,9 @@ use crate::model::{Labels, TimeRange};
 /// Most characters of an exemplar's labels, names and values together, as OpenMetrics says.
 pub const LABEL_CHARS_MAX: usize = 128;
 
+/// Exemplars of one time and value that a new one is compared with, at most.
+const ALIKE_MAX: usize = 64;
+
 /// An exemplar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExemplarValue {
@@ -97,7 +100,9 @@ impl ExemplarRing {
         (self.slots.len(), self.latest.len(), self.slots.front().map(|slot| slot.time))
     }
 
-    /// Keeps an exemplar of series `series`, unless it is the same as the one before or earlier.
+    /// Keeps an exemplar of series `series`, unless it is there or earlier than the last one. Of one time there
+    /// may be several with ascending values, and of one value several with other labels, as the buckets of a
+    /// native histogram have them.
     pub(super) fn push(&mut self, series: u32, (time, value): (i64, f64), labels: EncodedLabels<'_>) -> Kept {
         if self.max == 0 {
             return Kept::Disabled;
@@ -108,10 +113,10 @@ impl ExemplarRing {
         }
         let previous = self.latest.get(&series).copied();
         if let Some(last) = previous.and_then(|place| self.at(place)) {
-            if last.time == time && last.value.to_bits() == value.to_bits() && *last.labels == *labels.0 {
+            if self.has_same(last, (time, value), labels) {
                 return Kept::Same;
             }
-            if time < last.time || time == last.time && value <= last.value {
+            if time < last.time || time == last.time && value < last.value {
                 return Kept::OutOfOrder;
             }
         }
@@ -121,6 +126,13 @@ impl ExemplarRing {
         }
         self.add(Slot { series, previous, number, time, value, labels: labels.0.into() });
         Kept::New
+    }
+
+    /// Whether the exemplar is among the last ones of its time and value, of which `last` is the latest.
+    fn has_same(&self, last: &Slot, (time, value): (i64, f64), labels: EncodedLabels<'_>) -> bool {
+        let before = std::iter::successors(Some(last), |slot| self.at(slot.previous?));
+        let alike = before.take_while(|slot| slot.time == time && slot.value.to_bits() == value.to_bits());
+        alike.take(ALIKE_MAX).any(|slot| *slot.labels == *labels.0)
     }
 
     fn add(&mut self, slot: Slot) {
@@ -192,6 +204,18 @@ mod tests {
         let mut out = Vec::new();
         EncodedLabels::push(name.as_bytes(), value.as_bytes(), &mut out);
         out
+    }
+
+    #[test]
+    fn exemplars_of_one_time_and_value_differ_by_their_labels() {
+        let mut ring = ExemplarRing::new(10);
+        let mut push = |value, id| ring.push(0, (5, value), EncodedLabels(&encode("trace_id", id)));
+        let pushed = ["b", "a", "c", "b", "a"].map(|id| push(1.0, id));
+        assert_eq!(pushed, [Kept::New, Kept::New, Kept::New, Kept::Same, Kept::Same], "in any order");
+        assert_eq!([push(2.0, "a"), push(2.0, "a"), push(1.0, "a")], [Kept::New, Kept::Same, Kept::OutOfOrder]);
+        let found = ring.of(0, TimeRange::ALL);
+        let ids = found.iter().map(|exemplar| exemplar.labels.get("trace_id").unwrap().to_owned());
+        assert_eq!(ids.collect::<Vec<_>>(), ["b", "a", "c", "a"]);
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn sum(from: Object<'_>) -> Parsed<Data> {
     Ok(Data::Sum(Sum {
         data_points: from.list(POINTS, number_point)?,
         aggregation_temporality: temporality(from)?,
-        is_monotonic: from.get("isMonotonic").and_then(Value::as_bool).unwrap_or(false),
+        is_monotonic: from.get("isMonotonic").map_or(Ok(false), |value| boolean("isMonotonic", value))?,
     }))
 }
 
@@ -259,15 +259,19 @@ fn attributes(from: Object<'_>, name: &str) -> Parsed<Vec<KeyValue>> {
     from.list(name, |from| Ok(KeyValue { key: from.text("key")?, value: from.object("value", any_value)? }))
 }
 
+fn boolean(name: &str, value: &Value) -> Parsed<bool> {
+    value.as_bool().ok_or_else(|| format!("{name} is no boolean"))
+}
+
 fn any_value(from: Object<'_>) -> Parsed<AnyValue> {
-    let Some((name, value)) = from.0.iter().find(|(_, value)| !value.is_null()) else {
+    let kinds = ["stringValue", "boolValue", "intValue", "doubleValue", "bytesValue", "arrayValue", "kvlistValue"];
+    // What is not known is passed over, also in front of what is.
+    let Some((name, value)) = kinds.into_iter().find_map(|kind| Some((kind, from.get(kind)?))) else {
         return Ok(AnyValue::default());
     };
-    let kinds = ["stringValue", "boolValue", "intValue", "doubleValue", "bytesValue", "arrayValue", "kvlistValue"];
-    let name = kinds.into_iter().find(|kind| *kind == name || is_by_schema(name, kind)).unwrap_or_default();
     let value = match name {
         "stringValue" => Some(Any::StringValue(from.text(name)?)),
-        "boolValue" => value.as_bool().map(Any::BoolValue),
+        "boolValue" => Some(Any::BoolValue(boolean(name, value)?)),
         "intValue" => Some(Any::IntValue(integer(name, value)?)),
         "doubleValue" => Some(Any::DoubleValue(float(name, value)?)),
         "bytesValue" => Some(Any::BytesValue(super::attributes::bytes_of_base64(&from.text(name)?)?)),
@@ -347,6 +351,13 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_a_value_that_are_not_known_hide_none_that_is() {
+        let value: Value = serde_json::from_str(r#"{"fooValue": 5, "aValue": {}, "intValue": 7}"#).unwrap();
+        let found = any_value(Object::of("a value", &value).unwrap()).unwrap();
+        assert_eq!(found.value, Some(Any::IntValue(7)));
+    }
+
+    #[test]
     fn values_of_another_kind_are_named() {
         for (text, words) in [
             (r#"[]"#, "the request is no object"),
@@ -355,6 +366,14 @@ mod tests {
             (
                 r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"gauge": {"dataPoints": [{"flags": -1}]}}]}]}]}"#,
                 "flags is not a whole number",
+            ),
+            (
+                r#"{"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": {"isMonotonic": "true"}}]}]}]}"#,
+                "isMonotonic is no boolean",
+            ),
+            (
+                r#"{"resourceMetrics": [{"resource": {"attributes": [{"key": "a", "value": {"boolValue": "true"}}]}}]}"#,
+                "boolValue is no boolean",
             ),
             ("{", "EOF"),
         ] {

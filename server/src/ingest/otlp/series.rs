@@ -31,8 +31,8 @@ pub(super) struct SeriesSet {
 struct Series {
     samples: Vec<Sample>,
     histograms: Vec<write::Histogram>,
-    /// Encoded exemplars, and their times.
-    exemplars: Vec<(i64, Vec<u8>)>,
+    /// Times and values of exemplars, and how they are encoded.
+    exemplars: Vec<(i64, f64, Vec<u8>)>,
 }
 
 impl SeriesSet {
@@ -47,7 +47,7 @@ impl SeriesSet {
     }
 
     pub(super) fn exemplar(&mut self, labels: LabelMap, exemplar: &Exemplar) -> Result<(), String> {
-        let encoded = (milliseconds(exemplar.time_unix_nano), encode_exemplar(exemplar));
+        let encoded = (milliseconds(exemplar.time_unix_nano), exemplar_value(exemplar), encode_exemplar(exemplar));
         self.series(labels)?.exemplars.push(encoded);
         Ok(())
     }
@@ -74,14 +74,14 @@ impl SeriesSet {
         let (mut request, mut message, mut histogram_bytes) = (Vec::new(), Vec::new(), Vec::new());
         for (labels, mut series) in self.series {
             message.clear();
-            // SDKs tell those of a histogram by bucket; a series has them by time.
-            series.exemplars.sort_by_key(|(time, _)| *time);
+            // SDKs tell those of a histogram by bucket; a series has them by time, of one time by value.
+            series.exemplars.sort_by(|left, right| left.0.cmp(&right.0).then(left.1.total_cmp(&right.1)));
             // A metric without a name is refused as one, and not kept as a series that nobody finds.
             for (name, value) in labels.iter().filter(|(name, value)| !value.is_empty() || *name == "__name__") {
                 put_label(&mut message, name.as_bytes(), value.as_bytes());
             }
             series.samples.iter().for_each(|sample| put_sample(&mut message, *sample));
-            series.exemplars.iter().for_each(|(_, exemplar)| put_message(&mut message, 3, exemplar));
+            series.exemplars.iter().for_each(|(.., exemplar)| put_message(&mut message, 3, exemplar));
             for histogram in &series.histograms {
                 histogram_bytes.clear();
                 write::put_histogram(&mut histogram_bytes, histogram);

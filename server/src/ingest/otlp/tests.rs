@@ -290,14 +290,15 @@ fn what_would_come_to_too_many_bytes_of_labels_is_refused_however_short_the_requ
 }
 
 #[test]
-fn exemplars_of_a_series_are_in_the_order_of_time() {
-    let exemplar = |time: u64| Exemplar {
+fn exemplars_of_a_series_are_in_the_order_of_time_and_then_of_value() {
+    let exemplar = |(time, value): (u64, f64)| Exemplar {
         time_unix_nano: time * 1_000_000,
-        value: Some(exemplar::Value::AsDouble(1.0)),
+        value: Some(exemplar::Value::AsDouble(value)),
         ..Exemplar::default()
     };
+    let exemplars = [(3, 1.0), (1, 7.0), (2, 1.0), (1, -2.0)];
     let sum = Sum {
-        data_points: vec![NumberPoint { exemplars: [3, 1, 2].map(exemplar).to_vec(), ..NumberPoint::default() }],
+        data_points: vec![NumberPoint { exemplars: exemplars.map(exemplar).to_vec(), ..NumberPoint::default() }],
         aggregation_temporality: Temporality::Cumulative as i32,
         is_monotonic: false,
     };
@@ -305,17 +306,17 @@ fn exemplars_of_a_series_are_in_the_order_of_time() {
         (Encoding::Protobuf, &request(vec![metric("m", "", Data::Sum(sum))])),
         &Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() },
     );
-    struct Times(Vec<i64>);
-    impl<'a> write::Sink<'a> for Times {
+    struct Found(Vec<(i64, f64)>);
+    impl<'a> write::Sink<'a> for Found {
         fn series(&mut self, _: &write::LabelPairs<'a>) {}
         fn sample(&mut self, _: write::Sample) {}
         fn histogram(&mut self, _: write::Histogram) {}
         fn exemplar(&mut self, _: &write::LabelPairs<'a>, exemplar: write::Exemplar) {
-            self.0.push(exemplar.time);
+            self.0.push((exemplar.time, exemplar.value));
         }
         fn metadata(&mut self, _: write::Metadata<'a>) {}
     }
-    let mut times = Times(Vec::new());
-    write::scan_v1(&translated.unwrap(), &mut times).unwrap();
-    assert_eq!(times.0, [1, 2, 3]);
+    let mut found = Found(Vec::new());
+    write::scan_v1(&translated.unwrap(), &mut found).unwrap();
+    assert_eq!(found.0, [(1, -2.0), (1, 7.0), (2, 1.0), (3, 1.0)]);
 }
