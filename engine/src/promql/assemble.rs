@@ -13,7 +13,8 @@ use crate::chunk::{Encoding, float_histogram, histogram, xor};
 use crate::dedup::penalty::{Adjust, Replica};
 use crate::dedup::{Pick, chain, overlap, penalty};
 use crate::model::{
-    Error, ErrorKind, FloatColumns, FloatHistogram, FloatHistogramColumns, HistogramColumns, Labels, TimeRange,
+    CounterReset, Error, ErrorKind, FloatColumns, FloatHistogram, FloatHistogramColumns, HistogramColumns, Labels,
+    TimeRange,
 };
 use crate::select::{Aggregate, Aggregates, ChunkData, ChunkSet};
 
@@ -210,7 +211,8 @@ impl Assembler {
                 self.decode_part(set.part(Aggregate::Sum).ok_or_else(missing)?)?;
                 self.counts.clear();
                 xor::decode(set.part(Aggregate::Count).ok_or_else(missing)?.data, &mut self.counts)?;
-                self.decoded.divide(&self.counts)
+                self.decoded.divide(&self.counts);
+                Ok(())
             }
         }
     }
@@ -262,13 +264,27 @@ impl Assembler {
                 .collect();
             penalty::merge(&replicas, adjust, &mut picks, &mut values);
         }
+        let mut before: Option<Pick> = None;
         for (pick, value) in picks.iter().zip(values) {
             let timeline = &timelines[pick.replica as usize];
+            let follows = before.is_some_and(|last| (last.replica, last.sample + 1) == (pick.replica, pick.sample));
+            before = Some(*pick);
             if !self.range.contains(timeline.timestamps[pick.sample as usize]) {
                 continue;
             }
+            let known = batch.histograms.values.len();
             timeline.push_sample(pick.sample, value, batch);
+            if !follows {
+                batch.histograms.values[known..].iter_mut().for_each(forget_reset);
+            }
         }
+    }
+}
+
+/// Makes it unknown whether `histogram` follows a reset: the one that stood before it does so no longer.
+fn forget_reset(histogram: &mut Arc<FloatHistogram>) {
+    if !matches!(histogram.counter_reset, CounterReset::Gauge | CounterReset::Unknown) {
+        Arc::make_mut(histogram).counter_reset = CounterReset::Unknown;
     }
 }
 
@@ -292,18 +308,23 @@ impl Timeline {
         }
     }
 
-    /// Divides sums by counts of the same times.
-    fn divide(&mut self, counts: &FloatColumns) -> Result<(), Error> {
-        if self.timestamps != counts.timestamps {
-            return Err(Error::new(ErrorKind::Corrupt, "sum and count timestamps not aligned"));
+    /// Divides sums by counts of the same times. Those without the other are left out: Thanos writes windows of
+    /// histograms with a count and no sum.
+    fn divide(&mut self, counts: &FloatColumns) {
+        let sums = std::mem::take(self);
+        let mut counts = counts.timestamps.iter().zip(&counts.values).peekable();
+        let mut histograms = sums.histograms.into_iter().peekable();
+        for (at, (timestamp, sum)) in sums.timestamps.iter().zip(&sums.values).enumerate() {
+            let histogram = histograms.next_if(|(of, _)| *of as usize == at);
+            while counts.next_if(|(of, _)| *of < timestamp).is_some() {}
+            let Some((_, count)) = counts.next_if(|(of, _)| *of == timestamp) else { continue };
+            if let Some((_, mut histogram)) = histogram {
+                Arc::make_mut(&mut histogram).div(*count);
+                self.histograms.push((self.timestamps.len() as u32, histogram));
+            }
+            self.timestamps.push(*timestamp);
+            self.values.push(sum / count);
         }
-        for (value, count) in self.values.iter_mut().zip(&counts.values) {
-            *value /= count;
-        }
-        for (at, histogram) in &mut self.histograms {
-            Arc::make_mut(histogram).div(counts.values[*at as usize]);
-        }
-        Ok(())
     }
 
     /// Whether the values rise at least ten times for each time that they fall, as a counter's do.
@@ -319,8 +340,15 @@ impl Timeline {
         let base = self.timestamps.len();
         self.timestamps.extend_from_slice(&other.timestamps[skip..]);
         self.values.extend_from_slice(&other.values[skip..]);
+        let known = self.histograms.len();
         let kept = other.histograms.iter().filter(|(at, _)| *at as usize >= skip);
         self.histograms.extend(kept.map(|(at, found)| ((*at as usize - skip + base) as u32, Arc::clone(found))));
+        if skip > 0
+            && let Some((at, histogram)) = self.histograms.get_mut(known)
+            && *at as usize == base
+        {
+            forget_reset(histogram);
+        }
     }
 
     /// Drops what lies outside of `range`.
@@ -467,5 +495,47 @@ mod tests {
         let rising = encoded(&[(10_000, 10.0), (20_000, 20.0), (30_000, 30.0)]);
         let chunks = [ChunkSet::raw(10_000, 30_000, chunk(&rising)), chunks[1]];
         assert_eq!(assembled(&mut assembler, "a", &chunks)[3], (50_100, 30.0));
+    }
+
+    #[test]
+    fn a_sum_or_a_count_without_the_other_is_no_average() {
+        let sums = encoded(&[(10, 6.0), (30, 9.0), (40, 8.0)]);
+        let counts = encoded(&[(10, 3.0), (20, 2.0), (30, 3.0), (50, 1.0)]);
+        let mut set = ChunkSet::empty(10, 50);
+        set.set_part(Aggregate::Sum, chunk(&sums));
+        set.set_part(Aggregate::Count, chunk(&counts));
+        let mut assembler = Assembler::new(TimeRange::ALL, "", Merging::Nothing);
+        assert_eq!(assembled(&mut assembler, "a", &[set]), [(10, 2.0), (30, 3.0)]);
+    }
+
+    #[test]
+    fn a_histogram_behind_one_of_another_replica_does_not_say_that_there_was_no_reset() {
+        let counter = |count: u64| crate::model::Histogram {
+            count,
+            zero_count: count,
+            zero_threshold: 1.0,
+            ..crate::model::Histogram::default()
+        };
+        let encode = |samples: &[(i64, u64)], gauge: CounterReset| {
+            let times: Vec<i64> = samples.iter().map(|(time, _)| *time).collect();
+            let values: Vec<_> = samples.iter().map(|(_, count)| counter(*count)).collect();
+            let mut data = Vec::new();
+            crate::chunk::native::encode(&times, &values, gauge, &mut data);
+            data
+        };
+        for merging in [Merging::Chain, Merging::Penalty, Merging::Nothing] {
+            let ahead = encode(&[(10_000, 100), (20_000, 110), (30_000, 120)], CounterReset::Unknown);
+            let behind: Vec<(i64, u64)> = (0..20).map(|at| (25_000 + 10_000 * at, 1 + at as u64)).collect();
+            let behind = encode(&behind, CounterReset::Unknown);
+            let data = |data| ChunkData { encoding: Encoding::Histogram, data };
+            let chunks = [ChunkSet::raw(10_000, 30_000, data(&ahead)), ChunkSet::raw(25_000, 215_000, data(&behind))];
+            let mut batch = SampleBatch::default();
+            Assembler::new(TimeRange::ALL, "", merging).append(Arc::default(), &chunks, &mut batch).unwrap();
+            for pair in batch.histograms.values.windows(2).filter(|pair| pair[1].count < pair[0].count) {
+                assert_eq!(pair[1].counter_reset, CounterReset::Unknown, "{merging:?}: {:?}", batch.histograms);
+            }
+            assert!(batch.histograms.values.windows(2).any(|pair| pair[1].count < pair[0].count), "{merging:?}");
+            assert_eq!(batch.histograms.values.last().unwrap().counter_reset, CounterReset::No, "{merging:?}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Downsampled data to a coarser resolution: sums of counts and sums, least minimum, largest maximum, and
 //! a counter that knows resets within chunks and between them.
 
+use std::collections::HashSet;
+
 use super::histograms::Histograms;
 use super::window::{Extent, for_each};
 use crate::chunk::Encoding;
@@ -198,10 +200,19 @@ fn histograms(chunks: &[Chunk<'_>], to: i64, made: &mut Made) -> Result<(), Misp
         }
         Ok(histograms)
     };
-    let counts = reduce(&expand(chunks, Aggregate::Count)?, to, 0.0, |sum, value| sum + value);
+    let sums = expand_histograms(Aggregate::Sum)?;
+    let mut counts = expand(chunks, Aggregate::Count)?;
+    if counts.timestamps != sums.times {
+        // Thanos writes windows with a count and no sum, which would make averages too low.
+        let all = std::mem::take(&mut counts);
+        let times: HashSet<i64> = sums.times.iter().copied().collect();
+        let with_sum = all.timestamps.iter().zip(&all.values).filter(|(time, _)| times.contains(time));
+        with_sum.for_each(|(time, value)| counts.push(*time, *value));
+    }
+    let counts = reduce(&counts, to, 0.0, |sum, value| sum + value);
     let mut timelines = Timelines::default();
     timelines[Aggregate::Count as usize] = Some(Timeline::new(Samples::of_floats(counts)));
-    timelines[Aggregate::Sum as usize] = Some(Timeline::new(expand_histograms(Aggregate::Sum)?.sums(to)));
+    timelines[Aggregate::Sum as usize] = Some(Timeline::new(sums.sums(to)));
     timelines[Aggregate::Counter as usize] = Some(Timeline::new(expand_histograms(Aggregate::Counter)?.counters(to)));
     encode(&timelines, WINDOWS_MAX, made);
     Ok(())

@@ -1,6 +1,8 @@
 //! Native histograms: count, sum and counter of each window. The sum is a gauge, for it falls when a
 //! window has less.
 
+use std::ops::Range;
+
 use super::window::{Extent, RAW_STEP_MS, batch_len, for_each};
 use crate::chunk::aggr::Aggregate;
 use crate::chunk::samples::{Samples, Value};
@@ -56,13 +58,18 @@ impl Histograms {
         if end == start {
             return None;
         }
-        let mut batch = Self::default();
-        for at in (start..end).filter(|at| !self.values[*at].sum.is_nan()) {
-            batch.times.push(self.times[at]);
-            batch.values.push(self.values[at].clone());
-        }
-        batch.chunk(resolution, made);
+        self.without_stale(start..end).chunk(resolution, made);
         Some(end)
+    }
+
+    /// The histograms of `range` but for stale ones. A sum that is not a number is one that was observed.
+    fn without_stale(&self, range: Range<usize>) -> Self {
+        let mut kept = Self::default();
+        for at in range.filter(|at| !is_stale_nan(self.values[*at].sum)) {
+            kept.times.push(self.times[at]);
+            kept.values.push(self.values[at].clone());
+        }
+        kept
     }
 
     /// Makes one chunk of all histograms; more where one cannot follow another.
@@ -108,19 +115,21 @@ impl Histograms {
     pub(super) fn counters(&self, resolution: i64) -> Samples {
         let (schema, mut counters) = (self.schema(), Samples::default());
         let gauges = self.values.first().is_some_and(|first| first.counter_reset == CounterReset::Gauge);
-        let mut state: Option<(FloatHistogram, FloatHistogram)> = None;
+        // The counter, and the histogram before: as it was, and in the counter's schema.
+        let mut state: Option<(FloatHistogram, &FloatHistogram, FloatHistogram)> = None;
         for_each(&self.times, resolution, |end, range| {
             for original in &self.values[range] {
                 let value = reduced(original, schema);
                 state = Some(match state.take() {
-                    None => (value.clone(), value),
-                    Some((mut counter, previous)) => {
-                        count(&mut counter, &previous, (original, &value));
-                        (counter, value)
+                    None => (value.clone(), original, value),
+                    Some((mut counter, before, previous)) => {
+                        let reset = original.counter_reset != CounterReset::Gauge && original.detect_reset(before);
+                        count(&mut counter, &value, (!reset).then_some(&previous));
+                        (counter, original, value)
                     }
                 });
             }
-            let Some((counter, _)) = &mut state else { return };
+            let Some((counter, ..)) = &mut state else { return };
             if gauges {
                 counter.counter_reset = CounterReset::Gauge;
             }
@@ -131,16 +140,10 @@ impl Histograms {
     }
 }
 
-/// Adds to `counter` what came since `previous`: all of `value` after a reset, else the difference.
-/// The histogram comes as it was and in the schema of the counter: a finer one counts as a reset.
-fn count(
-    counter: &mut FloatHistogram,
-    previous: &FloatHistogram,
-    (original, value): (&FloatHistogram, &FloatHistogram),
-) {
-    let reset = original.counter_reset != CounterReset::Gauge && original.detect_reset(previous);
+/// Adds to `counter` what came since `previous`; all of `value` where there is none, after a reset.
+fn count(counter: &mut FloatHistogram, value: &FloatHistogram, previous: Option<&FloatHistogram>) {
     let mut rise = value.clone();
-    let combined = if reset { Ok(()) } else { rise.sub(previous).map(drop) };
+    let combined = previous.map_or(Ok(()), |previous| rise.sub(previous).map(drop));
     // Custom bounds and others are never in one batch, so that they always combine.
     if combined.and_then(|()| counter.add(&rise).map(drop)).is_err() {
         counter.clone_from(value);
@@ -154,4 +157,45 @@ fn reduced(value: &FloatHistogram, schema: i32) -> FloatHistogram {
         reduced.reduce_resolution(schema);
     }
     reduced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Span;
+    use crate::model::value::stale_nan;
+
+    fn histogram(schema: i32, count: f64, sum: f64) -> FloatHistogram {
+        FloatHistogram {
+            schema,
+            count,
+            sum,
+            positive_spans: vec![Span { offset: 0, length: 1 }],
+            positive_buckets: vec![count],
+            ..FloatHistogram::default()
+        }
+    }
+
+    fn counts(samples: &Samples) -> Vec<f64> {
+        let count = |value: &Value| match value {
+            Value::FloatHistogram(histogram) => histogram.count,
+            other => panic!("{other:?} is no float histogram"),
+        };
+        samples.values.iter().map(count).collect()
+    }
+
+    #[test]
+    fn a_finer_schema_is_one_reset_and_not_one_for_each_sample_that_has_it() {
+        let seen = [(0, 10.0), (0, 20.0), (3, 30.0), (3, 40.0), (3, 50.0)];
+        let values = seen.map(|(schema, count)| histogram(schema, count, 1.0)).to_vec();
+        let all = Histograms { times: (0..5).map(|at| at * 1000).collect(), values };
+        assert_eq!(counts(&all.counters(1000)), [10.0, 20.0, 50.0, 60.0, 70.0]);
+    }
+
+    #[test]
+    fn histograms_whose_sum_is_not_a_number_are_counted() {
+        let values = [1.0, f64::NAN, stale_nan(), f64::NAN].map(|sum| histogram(0, 10.0, sum)).to_vec();
+        let all = Histograms { times: vec![0, 1000, 2000, 3000], values };
+        assert_eq!(all.without_stale(0..4).times, [0, 1000, 3000]);
+    }
 }
