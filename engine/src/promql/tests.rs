@@ -190,6 +190,33 @@ fn areas_of_the_largest_numbers_are_finite() {
     }
 }
 
+#[test]
+fn sums_of_windows_that_overlap_overflow_where_each_on_its_own_does() {
+    let mut batch = SampleBatch::default();
+    let mut state = 1u64;
+    for at in 0..1000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        batch.floats.push(at * 15_000, if state >> 63 == 0 { 1e307 } else { -1e307 });
+    }
+    batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "m")])));
+    let (source, engine) = (Arc::new(MemorySource::new(&batch)), Engine::new(Options::default()));
+    let steps = RangeSteps { start: 3_600_000, end: 14_400_000, step: 60_000 };
+    for query in ["sum_over_time(m[30m])", "avg_over_time(m[30m])"] {
+        let result = engine.range(query, steps, Arc::clone(&source) as _, &Context::default()).unwrap();
+        let QueryValue::Matrix(_, rows) = result.value else { panic!("a range query gives a matrix") };
+        let mut finite = 0;
+        for (step, value) in rows.floats(0) {
+            let time = steps.start + step as i64 * steps.step;
+            let alone = engine.instant(query, time, Arc::clone(&source) as _, &Context::default()).unwrap();
+            let QueryValue::Vector(_, alone) = alone.value else { panic!("an instant query gives a vector") };
+            let (_, alone) = alone.floats(0).next().unwrap();
+            assert_eq!(value.to_bits(), alone.to_bits(), "{query} at {time}: {value} {alone}");
+            finite += usize::from(value.is_finite());
+        }
+        assert!(finite > 20, "{query}: {finite}");
+    }
+}
+
 fn words(failed: super::QueryError) -> String {
     failed.error.message().to_owned()
 }

@@ -88,8 +88,16 @@ fn is_summed_at_once(input: &RangeInput<'_>, sums: &mut Sums) -> bool {
     overlaps(input) && windows::whole_sums(simd::isa(), input.values, input.ranges(), sums)
 }
 
+/// Whether parts of windows are summed once for all of them. Where a sum could overflow it is made in the order of
+/// the samples, which another order might not show.
 fn is_long(input: &RangeInput<'_>) -> bool {
-    input.windows.total() > LONG_WINDOW * input.windows.len() && overlaps(input)
+    let is_long = input.windows.total() > LONG_WINDOW * input.windows.len() && overlaps(input);
+    is_long && !may_overflow(input.values)
+}
+
+fn may_overflow(values: &[f64]) -> bool {
+    let greatest = values.iter().fold(0.0f64, |greatest, value| greatest.max(value.abs()));
+    !(greatest * values.len() as f64).is_finite()
 }
 
 /// Whether a sample is in more than two windows on average.
