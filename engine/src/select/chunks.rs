@@ -1,5 +1,7 @@
 //! Chunks: from the bytes of a segment to what the wire carries.
 
+use std::collections::HashSet;
+
 use crate::chunk::aggr::{self, AggrChunk};
 use crate::chunk::{Encoding, reencode_for_storeapi, segment};
 use crate::codec::{Corrupt, varint};
@@ -92,17 +94,41 @@ fn stored(aggregate: Aggregate) -> aggr::Aggregate {
     }
 }
 
-/// Puts the chunk sets of one series in order of time, drops equal ones, and those that are empty
-/// beside others that are not.
+/// Puts the chunk sets of one series in order of time, drops copies, and those that are empty beside others
+/// that are not.
 pub fn settle(sets: &mut Vec<ChunkSet<'_>>) {
     if sets.iter().any(|set| !set.is_empty()) {
         sets.retain(|set| !set.is_empty());
     }
-    let key = |set: &ChunkSet<'_>| (set.min_time, set.max_time);
-    if !sets.is_sorted_by(|left, right| key(left) < key(right)) {
-        sets.sort_by(ChunkSet::order);
-        sets.dedup();
+    let times = |set: &ChunkSet<'_>| (set.min_time, set.max_time);
+    if !sets.is_sorted_by(|left, right| times(left) < times(right)) {
+        arrange(sets, |set| *set);
     }
+}
+
+/// Puts `items`, each of which is a set of chunks, in [`ChunkSet::order`] and drops copies.
+pub fn arrange<T: PartialEq>(items: &mut Vec<T>, set: impl for<'a> Fn(&'a T) -> ChunkSet<'a>) {
+    let is_single = |item: &T| set(item).parts.iter().flatten().count() <= 1;
+    if !items.iter().all(is_single) {
+        drop_copies(items, &set);
+    }
+    items.sort_by(|left, right| set(left).order(&set(right)));
+    items.dedup_by(|later, earlier| is_single(later) && later == earlier);
+}
+
+/// Drops copies of downsampled sets as Thanos does, as what its queriers make of replicas depends on it: of the
+/// parts of a set (raw, count, max, min, sum, counter) the first that is new is noted, and a set without a new one is
+/// a copy. So of two equal sets of counts and sums both stay.
+fn drop_copies<T>(items: &mut Vec<T>, set: impl for<'a> Fn(&'a T) -> ChunkSet<'a>) {
+    const NOTED: [usize; 6] = [0, 1, 4, 3, 2, 5];
+    let mut noted = HashSet::new();
+    let is_new = |item| {
+        let set: ChunkSet<'_> = set(item);
+        set.is_empty() || NOTED.iter().filter_map(|part| set.parts[*part]).any(|chunk| noted.insert(chunk.data))
+    };
+    let stays: Vec<bool> = items.iter().map(is_new).collect();
+    let mut stays = stays.into_iter();
+    items.retain(|_| stays.next().unwrap_or(true));
 }
 
 #[cfg(test)]
@@ -112,6 +138,28 @@ mod tests {
     fn set_of<'r>(record: &'r Record<'_>, aggregates: Aggregates) -> Result<ChunkSet<'r>, Error> {
         let mut sets = Vec::new();
         record.push_set((1, 2), aggregates, &mut sets).map(|()| sets[0])
+    }
+
+    #[test]
+    fn of_equal_sets_as_many_stay_as_they_have_parts() {
+        let part = |data: &'static [u8]| ChunkData { encoding: Encoding::Xor, data };
+        let set = |counts: &'static [u8], sums: &'static [u8]| {
+            let mut set = ChunkSet::empty(1, 2);
+            set.set_part(Aggregate::Count, part(counts));
+            set.set_part(Aggregate::Sum, part(sums));
+            set
+        };
+        let settled = |mut sets: Vec<ChunkSet<'static>>| {
+            settle(&mut sets);
+            sets.len()
+        };
+        let raw = ChunkSet::raw(1, 2, part(b"a"));
+        assert_eq!(settled(vec![raw; 3]), 1);
+        assert_eq!(settled(vec![set(b"c", b"s"); 2]), 2);
+        assert_eq!(settled(vec![set(b"c", b"s"); 3]), 2);
+        assert_eq!(settled(vec![set(b"c", b"c"); 3]), 1);
+        assert_eq!(settled(vec![set(b"c", b"s"), set(b"c", b"t"), set(b"c", b"s")]), 3);
+        assert_eq!(settled(vec![ChunkSet::empty(1, 2); 2]), 1);
     }
 
     fn hex(text: &str) -> Vec<u8> {
