@@ -1,11 +1,12 @@
 //! A block that can be asked. Immutable; shared by `Arc` between cores and requests.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 
-use crate::io::File;
+use crate::io::{File, raise_open_files_max};
 use crate::model::{BlockId, Error, ErrorKind, Labels, Resolution, TimeRange};
 
 use crate::bucket::Meta;
@@ -63,11 +64,20 @@ pub enum ChunkSource {
     Memory(Vec<Bytes>),
 }
 
-/// Local segment files, opened when they are first read.
+/// Local segment files, opened when they are first read. They stay open while the process has not too many
+/// of them; the others are opened each time.
 #[derive(Debug)]
 pub struct Segments {
     files: Vec<(PathBuf, OnceLock<Arc<File>>)>,
 }
+
+/// Segment files that stay open, over all blocks.
+static KEPT_OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Most segment files that stay open: half of what the process may open, so that there is room for connections.
+static KEPT_OPEN_MAX: LazyLock<usize> = LazyLock::new(|| {
+    raise_open_files_max().map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))
+});
 
 /// What a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,16 +131,21 @@ impl Segments {
     }
 
     /// Segment number `at`, from 0.
-    pub fn file(&self, at: u32) -> Result<&Arc<File>, Error> {
+    pub fn file(&self, at: u32) -> Result<Arc<File>, Error> {
         let Some((path, opened)) = self.files.get(at as usize) else {
             let message = format!("chunks/{:06}: the index points into a segment that isn't there", at + 1);
             return Err(Error::new(ErrorKind::Corrupt, message));
         };
         if let Some(file) = opened.get() {
-            return Ok(file);
+            return Ok(Arc::clone(file));
         }
         let file = Arc::new(File::open(path)?);
-        Ok(opened.get_or_init(|| file))
+        let is_kept =
+            KEPT_OPEN.fetch_add(1, Ordering::Relaxed) < *KEPT_OPEN_MAX && opened.set(Arc::clone(&file)).is_ok();
+        if !is_kept {
+            KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(file)
     }
 
     /// Number of segments.
@@ -145,6 +160,13 @@ impl Segments {
 
     fn bytes(&self) -> u64 {
         self.files.iter().filter_map(|(path, _)| Some(std::fs::metadata(path).ok()?.len())).sum()
+    }
+}
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        let kept = self.files.iter().filter(|(_, opened)| opened.get().is_some()).count();
+        KEPT_OPEN.fetch_sub(kept, Ordering::Relaxed);
     }
 }
 

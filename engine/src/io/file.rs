@@ -22,8 +22,7 @@ pub struct File {
 
 /// Lets the process hold as many files open as its hard limit allows, and says how many these are.
 ///
-/// Segments stay open once they have been read, and a store of 10,000 blocks has more of them than
-/// the 1,024 files that a shell's soft limit grants.
+/// A store of 10,000 blocks has more segments than the 1,024 files that a shell's soft limit grants.
 pub fn raise_open_files_max() -> Option<u64> {
     let mut limits = getrlimit(Resource::Nofile);
     if limits.current != limits.maximum {
@@ -48,8 +47,11 @@ impl File {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let opened = Self::with(path.clone(), std::fs::OpenOptions::new().read(true));
-        let cannot = |error| Error::new(ErrorKind::Unavailable, format!("{}: cannot open: {error}", path.display()));
-        opened.map_err(cannot)
+        opened.map_err(|error| {
+            let is_limit = error.raw_os_error() == Some(libc::EMFILE);
+            let remedy = if is_limit { "; the process has too many of them: raise its limit (ulimit -n)" } else { "" };
+            Error::new(ErrorKind::Unavailable, format!("{}: cannot open: {error}{remedy}", path.display()))
+        })
     }
 
     /// Creates `path`, which must not exist, for reading and writing.

@@ -1,5 +1,6 @@
 //! One range of an answer: prepared from the blocks' indexes, then encoded from its chunks' bytes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -77,7 +78,7 @@ enum Checked<'a> {
 /// Where the bytes of a segment come from.
 enum Origin<'p> {
     /// A local file.
-    File(Result<&'p io::File, Error>),
+    File(Result<Arc<io::File>, Error>),
     /// Memory.
     Memory(&'p [u8]),
     /// Whoever runs the plan.
@@ -356,7 +357,7 @@ impl Prepared {
         let open = |file: u32| {
             let segment = self.files[file as usize].segment;
             match self.block(plan, file).chunks() {
-                ChunkSource::Local(segments) => Origin::File(segments.file(segment).map(|opened| &**opened)),
+                ChunkSource::Local(segments) => Origin::File(segments.file(segment)),
                 ChunkSource::Memory(segments) => {
                     Origin::Memory(segments.get(segment as usize).map_or(&[], |segment| &segment[..]))
                 }
@@ -367,7 +368,7 @@ impl Prepared {
     }
 
     /// Reads of the ranges that are local, cut at their files' ends, and which range each is of.
-    fn local_reads<'f>(&self, files: &[Origin<'f>]) -> (Vec<Read<'f>>, Vec<usize>) {
+    fn local_reads<'f>(&self, files: &'f [Origin<'_>]) -> (Vec<Read<'f>>, Vec<usize>) {
         let mut reads = Vec::new();
         let mut owners = Vec::new();
         for (at, range) in self.read.ranges.iter().enumerate() {

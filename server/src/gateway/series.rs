@@ -1,12 +1,13 @@
 //! Series: an answer whose frames shards make; the edge passes them on as they come.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::model::{Error, ErrorKind};
+use engine::model::{BlockId, Error, ErrorKind};
 use engine::select::{Failure, Limits, Stats};
 use engine::shard::{SeriesStream, Setting};
 use http::{HeaderMap, Response};
@@ -82,6 +83,7 @@ impl Gateway {
             tenant,
             partial,
             hints,
+            failed: HashSet::new(),
             ready: FrameWriter::new(0),
             deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout.saturating_sub(waiting.elapsed())))),
             state: State::Streaming,
@@ -143,6 +145,8 @@ struct SeriesBody {
     tenant: String,
     partial: Partial,
     hints: Option<SeriesRequestHints>,
+    /// Blocks of which it was said that they failed.
+    failed: HashSet<BlockId>,
     /// Frames that the edge itself makes.
     ready: FrameWriter,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -157,6 +161,10 @@ impl SeriesBody {
     /// Turns failed blocks into warnings, or the first of them into the end of the request.
     fn note_failures(&mut self, failures: &[Failure]) -> Result<(), Status> {
         for failure in failures {
+            // Each range that reads of the block finds it anew.
+            if !self.failed.insert(failure.block) {
+                continue;
+            }
             tracing::warn!(block = %failure.block, error = %failure.error, "a block failed to answer");
             if self.partial == Partial::Abort {
                 return Err(self.gateway.refuse(&failure.error, &self.tenant));
