@@ -98,13 +98,15 @@ pub struct Metadata<'a> {
     pub unit: &'a [u8],
 }
 
-/// What of a request of version 2 has labels that can't be told.
+/// What of a request of version 2 refers to symbols that there are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unresolved {
     /// The next series.
     Series,
     /// An exemplar of the current series.
     Exemplar,
+    /// What the metric of the current series is.
+    Metadata,
 }
 
 /// Takes what a request holds, in the order in which it is written.
@@ -127,8 +129,8 @@ pub trait Sink<'a> {
     }
     /// The next series begins.
     fn series(&mut self, labels: &LabelPairs<'a>);
-    /// Something comes whose labels refer to no symbol, or to a name without a value. It is left out, a
-    /// series with all that it holds, and what comes after it can be read.
+    /// Something comes that refers to no symbol, or to a name without a value. It is left out, a series with
+    /// all that it holds, and what comes after it can be read.
     fn unresolved(&mut self, _what: Unresolved) {}
     /// A float sample of the series.
     fn sample(&mut self, sample: Sample);

@@ -262,6 +262,11 @@ fn what_refers_to_no_symbol_is_left_out_and_the_rest_is_read() {
         expected.extend(whole.iter().cloned());
         assert_eq!(lines_of(|lines| scan_v2(&request.encode_to_vec(), lines)), expected, "{refs:?}");
         let mut request = v2_request();
+        request.timeseries[0].metadata = Some(write_v2::Metadata { unit_ref: 99, ..Default::default() });
+        let found = lines_of(|lines| scan_v2(&request.encode_to_vec(), lines));
+        assert_eq!(found.iter().filter(|line| *line == "left out: Metadata").count(), 1);
+        assert_eq!(found.len(), whole.len(), "in place of what was told");
+        let mut request = v2_request();
         request.timeseries[0].exemplars[0].labels_refs = refs;
         let found = lines_of(|lines| scan_v2(&request.encode_to_vec(), lines));
         assert_eq!(found.iter().filter(|line| *line == "left out: Exemplar").count(), 1);

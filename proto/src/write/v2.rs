@@ -69,7 +69,10 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
             (3, BYTES) => sink.histogram(Histogram::read(fields.message()?)?),
             (4, BYTES) => exemplar(fields.message()?, room, sink)?,
             (5, BYTES) => {
-                let said = metadata(fields.message()?, room.symbols)?;
+                let Some(said) = metadata(fields.message()?, room.symbols)? else {
+                    sink.unresolved(Unresolved::Metadata);
+                    continue;
+                };
                 room.count(said.help.len() + said.unit.len(), &fields)?;
                 sink.metadata(said);
             }
@@ -144,19 +147,19 @@ fn exemplar<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl
     Ok(())
 }
 
-fn metadata<'a>(mut fields: Cursor<'a>, symbols: &[&'a [u8]]) -> Result<Metadata<'a>, Malformed> {
-    let (start, mut found) = (fields, Metadata::default());
-    let symbol = |at: u64| {
-        let found = usize::try_from(at).ok().and_then(|at| symbols.get(at)).copied();
-        found.or(if at == 0 { Some(&[][..]) } else { None }).ok_or_else(|| start.malformed("a reference is no symbol"))
-    };
+/// What a metric is; `None` when it refers to no symbol.
+fn metadata<'a>(mut fields: Cursor<'a>, symbols: &[&'a [u8]]) -> Result<Option<Metadata<'a>>, Malformed> {
+    let mut found = Metadata::default();
+    // Senders that have no text may send no table either.
+    let symbol = |at: u64| if at == 0 { Some(&[][..]) } else { symbols.get(usize::try_from(at).ok()?).copied() };
+    let (mut help, mut unit) = (Some(found.help), Some(found.unit));
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
             (1, VARINT) => found.kind = fields.varint()?.min(8) as u8 % 8,
-            (3, VARINT) => found.help = symbol(fields.varint()?)?,
-            (4, VARINT) => found.unit = symbol(fields.varint()?)?,
+            (3, VARINT) => help = symbol(fields.varint()?),
+            (4, VARINT) => unit = symbol(fields.varint()?),
             _ => fields.skip(tag)?,
         }
     }
-    Ok(found)
+    Ok(help.zip(unit).map(|(help, unit)| Metadata { help, unit, ..found }))
 }

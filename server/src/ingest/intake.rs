@@ -176,6 +176,7 @@ impl<'a> Sink<'a> for Intake {
                 self.is_bad = true;
             }
             Unresolved::Exemplar => self.taken.counts.exemplars += 1,
+            Unresolved::Metadata => {}
         }
     }
 

@@ -127,7 +127,11 @@ fn refusals(bad: BadLabels) -> impl Iterator<Item = Refusal> {
         (bad.empty, Conflict, "label set contains a label with empty name or value"),
         (bad.not_utf8, Invalid, "label set contains a label that is not UTF-8"),
         (bad.too_many, Invalid, "label set contains more than 10000 labels"),
-        (bad.unresolved, Invalid, "labels_refs name what is no symbol, or a label without a value"),
+        (
+            bad.unresolved,
+            Invalid,
+            "labels_refs name what is no symbol, or a label without a value; or help_ref or unit_ref do",
+        ),
     ];
     kinds
         .into_iter()

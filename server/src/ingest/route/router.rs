@@ -173,6 +173,7 @@ impl<'a> Sink<'a> for Router<'_> {
                 self.routed.counts.series += 1;
             }
             write::Unresolved::Exemplar => self.routed.counts.exemplars += 1,
+            write::Unresolved::Metadata => {}
         }
     }
 
