@@ -7,10 +7,16 @@
 //!          └─> chunks, closed ones shared with the head
 //! ```
 
+use std::sync::Arc;
+
 use super::Head;
 use super::out_of_order;
 use super::series::Closed;
-use crate::model::{Error, Matcher, TimeRange};
+use crate::model::{Budget, Error, Matcher, Reservation, TimeRange};
+
+/// Bytes that a series of some ten labels and two chunks takes while an excerpt is made, without the data of
+/// chunks.
+const SERIES_BYTES: u64 = 512;
 
 /// Some series with some of their chunks.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +79,7 @@ impl Excerpt {
         Some(TimeRange::new(min_time, max_time))
     }
 
-    /// Bytes on the heap, shared chunks among them.
+    /// Bytes on the heap, chunks that the head shares among them.
     pub fn heap_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.data.len() + size_of::<Closed>()).sum();
         self.text.len() + self.ends.len() * 4 + self.pairs.len() * 8 + self.series.len() * 8 + chunks
@@ -83,8 +89,25 @@ impl Excerpt {
 impl Head {
     /// The series that all `matchers` match and that have a chunk in `range`, with these chunks.
     pub fn excerpt(&self, matchers: &[Matcher], range: TimeRange) -> Result<Excerpt, Error> {
+        Ok(self.excerpt_in(&self.select(matchers)?, range))
+    }
+
+    /// The same within `memory`, with what it takes while it is a block, where its chunks lie a second time.
+    pub fn excerpt_within(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        memory: &Arc<Budget>,
+    ) -> Result<(Excerpt, Reservation), Error> {
         let found = self.select(matchers)?;
-        Ok(self.excerpt_of(&found, |id, chunks| {
+        let mut held = memory.reserve(SERIES_BYTES * found.len() as u64)?;
+        let excerpt = self.excerpt_in(&found, range);
+        held.resize(2 * excerpt.heap_bytes() as u64)?;
+        Ok((excerpt, held))
+    }
+
+    fn excerpt_in(&self, found: &[u32], range: TimeRange) -> Excerpt {
+        self.excerpt_of(found, |id, chunks| {
             let overlaps = |chunk: &Closed| range.overlaps(TimeRange::new(chunk.min_time, chunk.max_time));
             let meta = &self.metas[id as usize];
             chunks.extend(meta.closed.iter().filter(|chunk| overlaps(chunk)).cloned());
@@ -99,7 +122,7 @@ impl Head {
                 chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
                 *chunks = apart(std::mem::take(chunks));
             }
-        }))
+        })
     }
 
     /// The series numbered `ids` for which `chunks_of` gives chunks.

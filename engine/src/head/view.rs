@@ -13,7 +13,7 @@ use crate::chunk::segment;
 use crate::codec::StringList;
 use crate::index::tsdb::SymbolRef;
 use crate::index::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels};
-use crate::model::{BlockId, ChunkRef, Error, Labels, Matcher, Resolution, TimeRange};
+use crate::model::{BlockId, ChunkRef, Error, Labels, Matcher, Reservation, Resolution, TimeRange};
 use crate::postings::Ordinals;
 
 /// Bytes after which a segment in memory is ended.
@@ -30,11 +30,14 @@ struct ViewIndex {
     excerpt: Excerpt,
     places: Vec<(ChunkRef, u32)>,
     number: u64,
+    /// What all of it takes.
+    _held: Reservation,
 }
 
 /// `excerpt`, made for one set of matchers, as a block of a TSDB whose series have `external_labels` besides
-/// their own. It answers with all of its series, so it must be asked with no other matchers.
-pub fn open(excerpt: Excerpt, external_labels: Labels) -> Arc<OpenedBlock> {
+/// their own. It answers with all of its series, so it must be asked with no other matchers. `held` is given
+/// back with it.
+pub fn open((excerpt, held): (Excerpt, Reservation), external_labels: Labels) -> Arc<OpenedBlock> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let (mut segments, mut segment) = (Vec::new(), vec![0; segment::HEADER_LEN]);
     let mut places = Vec::new();
@@ -56,7 +59,7 @@ pub fn open(excerpt: Excerpt, external_labels: Labels) -> Arc<OpenedBlock> {
         series: excerpt.len() as u64,
         external_labels,
     };
-    let index = ViewIndex { excerpt, places, number };
+    let index = ViewIndex { excerpt, places, number, _held: held };
     Arc::new(OpenedBlock::new(info, Arc::new(index), ChunkSource::Memory(segments)).in_tsdb())
 }
 

@@ -245,6 +245,28 @@ impl Reservation {
         Ok(())
     }
 
+    /// Makes it `bytes` large: takes what is missing at once, or fails with an error that names the limit.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), Error> {
+        self.shrink(self.bytes.saturating_sub(bytes));
+        self.grow(bytes - self.bytes)
+    }
+
+    /// Parts `bytes` of it off, or all there is when that is less.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { budget: Arc::clone(&self.budget), bytes }
+    }
+
+    /// Joins `other`, of the same budget, to it.
+    ///
+    /// # Panics
+    /// When it is of another budget.
+    pub fn join(&mut self, mut other: Self) {
+        assert!(Arc::ptr_eq(&self.budget, &other.budget), "reservations are joined within a budget");
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Gives `bytes` back, or all there is when that is less.
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
@@ -280,11 +302,18 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::Limit);
         assert!(refused.message().starts_with("--store.memory-limit: 1 bytes wanted, 100 of 100"), "{refused}");
         assert!(held.grow(1).is_err());
-        held.shrink(50);
+        held.resize(50).unwrap();
+        assert!(held.resize(101).is_err());
         drop(budget.reserve(50).unwrap());
+        let part = held.split(30);
+        assert_eq!((part.bytes(), held.bytes(), budget.usage().used), (30, 20, 50));
+        held.join(part);
+        assert_eq!((held.bytes(), budget.usage().used), (50, 50));
+        drop(held.split(60));
+        assert_eq!((held.bytes(), budget.usage().used), (0, 0));
         drop(held);
         let usage = budget.usage();
-        assert_eq!((usage.used, usage.peak, usage.refused), (0, 100, 2));
+        assert_eq!((usage.used, usage.peak, usage.refused), (0, 100, 3));
     }
 
     #[test]

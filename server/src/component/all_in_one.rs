@@ -1,6 +1,6 @@
 //! `uru all-in-one`: everything in one process over a folder; works with no configuration.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
 use crate::compactor::{Compactor, Priority, Settings, Stop, run_compactor};
 use crate::config::content;
+use crate::edge::connect::{TlsClient, TlsFiles, Trust};
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{Discovery, Presence, Source};
 use crate::fanout::{EndpointSet, Proxy};
@@ -88,12 +89,14 @@ pub fn run(values: &Values) -> Result<(), String> {
     let settings = compact::settings(values, work).map_err(|error| error.to_string())?;
     let kept = values.text("tsdb.path").map_or_else(|| data_dir.join("receive"), PathBuf::from);
     let receive = ReceiveConfig::parse(values, kept).map_err(|error| error.to_string())?;
+    let tls = own_tls(values)?;
     let held = Held::default();
     config.held = Some(Arc::clone(&held));
     let companions = Companions {
         values,
         http,
         grpc,
+        tls,
         endpoints: OnceLock::new(),
         settings,
         compactor: OnceLock::new(),
@@ -105,6 +108,17 @@ pub fn run(values: &Values) -> Result<(), String> {
     store::serve(values, config, &companions)
 }
 
+/// How the process connects to its own gRPC server: with TLS where that has it, and the server's certificate,
+/// which need not name the address, as its own.
+fn own_tls(values: &Values) -> Result<Option<Arc<TlsClient>>, String> {
+    let path = |flag| values.text(flag).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (Some(certificate), Some(key)) = (path("grpc-server-tls-cert"), path("grpc-server-tls-key")) else {
+        return Ok(None);
+    };
+    let files = TlsFiles { identity: Some((certificate, key)), trust: Trust::Anybody, ..TlsFiles::default() };
+    files.open().map(|tls| Some(Arc::new(tls)))
+}
+
 /// What runs beside the store: the querier, whose queries read the store's blocks and all else its
 /// StoreAPI, the compactor, which works on the cores of the queries when they have nothing else to do, and
 /// ingestion.
@@ -112,6 +126,8 @@ struct Companions<'a> {
     values: &'a Values,
     http: String,
     grpc: String,
+    /// How the process connects to itself; none for plain text.
+    tls: Option<Arc<TlsClient>>,
     endpoints: OnceLock<Arc<EndpointSet>>,
     settings: Settings,
     compactor: OnceLock<Arc<Compactor>>,
@@ -134,14 +150,8 @@ struct Ingesting {
 
 impl Ingesting {
     /// Opens what the last process left, then scrapes, cuts and ships, for ever.
-    async fn work(&self, scrapes_itself: bool) {
-        let shipper = match self.receiving.open(&self.pool, Some(self.bucket.clone())).await {
-            Ok(shipper) => shipper,
-            Err(error) => {
-                tracing::error!(error, "cannot open what was ingested; nothing is taken");
-                return std::future::pending().await;
-            }
-        };
+    async fn work(&self, scrapes_itself: bool) -> Result<(), String> {
+        let shipper = self.receiving.open(&self.pool, Some(self.bucket.clone())).await?;
         let scraping = async {
             // What only places series on others keeps none, also of its own.
             if scrapes_itself && shipper.is_some() {
@@ -149,6 +159,7 @@ impl Ingesting {
             }
         };
         tokio::join!(scraping, self.receiving.work(shipper.as_ref()));
+        Ok(())
     }
 }
 
@@ -156,9 +167,8 @@ impl Companion for Companions<'_> {
     const COMPONENT: &'static str = SUBCOMMAND.name;
 
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, addresses.grpc.port())).to_string();
-        let given = vec![Source::each(address, Presence::WhenHealthy)];
-        let dialing = Dialing { tls: None, info_timeout: INFO_INTERVAL };
+        let given = vec![Source::each(addresses.grpc.to_string(), Presence::WhenHealthy)];
+        let dialing = Dialing { tls: self.tls.clone(), info_timeout: INFO_INTERVAL };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
         let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));
@@ -202,7 +212,7 @@ impl Companion for Companions<'_> {
         print!("{}", greeting(gateway, &self.http, &self.grpc));
     }
 
-    async fn work(&self) {
+    async fn work(&self) -> Result<(), String> {
         let Some(endpoints) = self.endpoints.get() else { return std::future::pending().await };
         let Some(compactor) = self.compactor.get().cloned() else { return std::future::pending().await };
         let stop = StopOnDrop(compactor.stop());
@@ -226,8 +236,13 @@ impl Companion for Companions<'_> {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(compacting, refreshing, ingesting);
+        let outcome = tokio::select! {
+            outcome = ingesting => outcome,
+            () = compacting => Ok(()),
+            () = refreshing => Ok(()),
+        };
         drop(stop);
+        outcome
     }
 
     async fn close(&self) {
@@ -253,7 +268,8 @@ impl Companions<'_> {
     fn wire(&self, http: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
         let config = self.receive.lock().unwrap_or_else(PoisonError::into_inner).take();
         let config = config.expect("routes are made once");
-        let receiving = Receiving::new(config, Arc::clone(&self.held), Beside::Compactor, registry)?;
+        let memory_limit = gateway.selector.budget.limit();
+        let receiving = Receiving::new(config, (Arc::clone(&self.held), memory_limit), Beside::Compactor, registry)?;
         let receiver = Arc::clone(&receiving.receiver);
         let routes = ingest::http::routes(&receiver);
         let scrape = SelfScrape { receiver, target: self.target.clone(), http };

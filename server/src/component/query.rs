@@ -201,9 +201,10 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> A
         lookback_ms: milliseconds(values, "query.lookback-delta"),
         default_step_ms: milliseconds(values, "query.default-evaluation-interval"),
         name_removal: if has("promql-delayed-name-removal") { NameRemoval::Delayed } else { NameRemoval::Immediate },
-        ..limits(values, memory)
+        ..limits(values, Arc::clone(&memory))
     };
     Api {
+        memory,
         backend,
         engine: Engine::new(options),
         syntax: syntax::Options {

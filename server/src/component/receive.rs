@@ -198,7 +198,7 @@ impl Wired {
         let text = |error: engine::model::Error| error.message().to_owned();
         let (data_dir, io) = (config.ingest.data_dir.clone(), config.ingest.io);
         let held: Held = Arc::new(OnceLock::new());
-        let receiving = Receiving::new(config, Arc::clone(&held), Beside::Nothing, registry)?;
+        let receiving = Receiving::new(config, (Arc::clone(&held), memory_limit), Beside::Nothing, registry)?;
         let pool = Pool::start(&Options { io, ..Options::default() }).map_err(text)?;
         let budget = Budget::new("--store.memory-limit", memory_limit);
         telemetry::memory::register(registry, &budget);
@@ -229,8 +229,14 @@ impl Wired {
 }
 
 impl Receiving {
-    /// Wires what `config` describes; what is kept will be in `held`, with `beside` in the same process.
-    pub fn new(config: ReceiveConfig, held: Held, beside: Beside, registry: &mut Registry) -> Result<Self, String> {
+    /// Wires what `config` describes; what is kept will be in `held`, with `beside` in the same process, whose
+    /// other requests may hold `memory_limit` bytes.
+    pub fn new(
+        config: ReceiveConfig,
+        (held, memory_limit): (Held, u64),
+        beside: Beside,
+        registry: &mut Registry,
+    ) -> Result<Self, String> {
         let factor = config.options.replication_factor;
         let metrics = ReceiveMetrics::register(registry, factor);
         let receiver = Receiver {
@@ -240,6 +246,7 @@ impl Receiving {
             peers: Peers::new(config.forward, metrics.calls.clone()),
             metrics,
             noted: Noted::default(),
+            memory: ingest::request_memory(memory_limit),
             ingest: Arc::clone(&held),
             options: config.options,
         };

@@ -1,6 +1,6 @@
 //! `uru store`: the blocks of a bucket over the StoreAPI.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -160,20 +160,34 @@ pub trait Companion {
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
 
-    /// What is done for ever.
-    fn work(&self) -> impl Future<Output = ()>;
+    /// What is done for ever; an error ends the process.
+    fn work(&self) -> impl Future<Output = Result<(), String>>;
 
     /// What is done at the end.
     fn close(&self) -> impl Future<Output = ()>;
 }
 
-/// Where the process serves.
+/// Where the process serves, as it reaches itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// HTTP.
     pub http: SocketAddr,
     /// gRPC.
     pub grpc: SocketAddr,
+}
+
+impl Addresses {
+    fn of(ports: &Ports) -> Self {
+        let reached = |address: SocketAddr| {
+            let ip = match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            SocketAddr::new(ip, address.port())
+        };
+        Self { http: reached(ports.http_address()), grpc: reached(ports.grpc_address()) }
+    }
 }
 
 /// Nothing beside the store.
@@ -198,7 +212,7 @@ impl Companion for Alone<'_> {
 
     fn started(&self, _: &Gateway) {}
 
-    fn work(&self) -> impl Future<Output = ()> {
+    fn work(&self) -> impl Future<Output = Result<(), String>> {
         std::future::pending()
     }
 
@@ -232,7 +246,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     );
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let info = Arc::new(GatewayInfo::new(Arc::clone(&store.gateway), health.clone(), "store"));
-    let addresses = Addresses { http: ports.http_address(), grpc: ports.grpc_address() };
+    let addresses = Addresses::of(&ports);
     let api = Arc::new(companion.api(addresses, &store.gateway));
     api.gate.register(&mut registry, "local");
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
@@ -255,11 +269,10 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         let mut interrupts = running.set_ready();
         companion.started(&store.gateway);
         tokio::select! {
-            () = store.sync_forever(&viewer) => {}
-            () = companion.work() => {}
-            () = interrupts.wait() => {}
+            () = store.sync_forever(&viewer) => Ok(()),
+            outcome = companion.work() => outcome,
+            () = interrupts.wait() => Ok(()),
         }
-        Ok(())
     });
     running.end();
     runtime.run(companion.close());
@@ -299,6 +312,7 @@ pub(super) fn query_api(values: &Values, gateway: &Arc<Gateway>) -> Api {
         syntax: syntax::Options::ALL,
         settings: Settings { timeout: values.duration("query.timeout"), ..Settings::default() },
         gate: query::gate(values),
+        memory: Arc::clone(&gateway.selector.budget),
     }
 }
 

@@ -1,5 +1,7 @@
 //! How much memory there is: the machine's, or less where a control group says so.
 
+use std::path::{Path, PathBuf};
+
 use super::ConfigError;
 use crate::cli::{Values, parse};
 
@@ -25,10 +27,30 @@ pub fn share() -> u64 {
 
 /// Bytes that this process may use.
 fn available() -> u64 {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| parse_meminfo(&text));
-    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let group = groups.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()).min();
+    let text = |path: &Path| std::fs::read_to_string(path).ok();
+    let machine = text(Path::new("/proc/meminfo")).and_then(|text| parse_meminfo(&text));
+    let groups = text(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let group = group_files(&groups).iter().filter_map(|path| text(path)?.trim().parse::<u64>().ok()).min();
     machine.into_iter().chain(group).min().unwrap_or(UNKNOWN)
+}
+
+/// Where the limits of the control groups of a process lie, which `/proc/self/cgroup` names: those of its own
+/// group and of all above it, each of which holds. In a container the path may not be there; its root is.
+fn group_files(groups: &str) -> Vec<PathBuf> {
+    let limits = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        let own = Path::new(path.trim_start_matches('/'));
+        Some(own.ancestors().map(|group| Path::new(root).join(group).join(file)).collect::<Vec<_>>())
+    });
+    limits.flatten().collect()
 }
 
 fn parse_meminfo(text: &str) -> Option<u64> {
@@ -39,6 +61,21 @@ fn parse_meminfo(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limits_of_a_group_and_of_those_above_it_hold() {
+        let found = group_files("12:cpu,cpuacct:/a\n5:memory:/b/c\n0::/system.slice/uru.service\nnonsense\n");
+        let expected = [
+            "/sys/fs/cgroup/memory/b/c/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/b/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/system.slice/uru.service/memory.max",
+            "/sys/fs/cgroup/system.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(found, expected.map(PathBuf::from));
+        assert_eq!(group_files("0::/\n"), [PathBuf::from("/sys/fs/cgroup/memory.max")]);
+    }
 
     #[test]
     fn the_total_of_a_machine_is_read() {

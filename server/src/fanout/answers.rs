@@ -17,6 +17,7 @@ use super::endpoints::labels;
 use super::proxy::{Proxy, wire_matcher};
 use super::rules;
 use crate::api::http::query::backend::{Federated, Found, Scope, StatisticsWanted, TargetState};
+use crate::api::http::query::ending::compute;
 
 /// Rows of a table of cardinalities where the request says nothing.
 const STATISTICS_ROWS: i32 = 10;
@@ -24,30 +25,33 @@ const STATISTICS_ROWS: i32 = 10;
 /// Go's zero time, in Unix seconds: January 1st of the year 1.
 const ZERO_TIME: i128 = -62_135_596_800;
 
-/// Asks every endpoint that serves `what`.
+/// Asks every endpoint that serves `what`. A long list takes seconds to be made, so that it is made on a thread that
+/// may compute.
 pub async fn ask(proxy: &Proxy, scope: &Scope, what: &Federated) -> Result<Found<Value>, Error> {
-    let dropped = &scope.replica_labels;
+    let dropped = scope.replica_labels.clone();
     match what {
         Federated::Rules(wanted) => {
-            let found = proxy.rules(scope, &rules::request(wanted)).await?;
-            Ok(Found { data: rules::answer(found.data, wanted, dropped), warnings: found.warnings })
+            let (found, wanted) = (proxy.rules(scope, &rules::request(wanted)).await?, wanted.clone());
+            compute(move |_| Ok(found.map(|groups| rules::answer(groups, &wanted, &dropped)))).await
         }
         Federated::Targets(state) => ask_for_targets(proxy, scope, *state, None).await,
         Federated::Metadata { metric, limit } => {
             let request = MetricMetadataRequest { metric: metric.clone(), limit: *limit, ..Default::default() };
             let found = proxy.metadata(scope, &request).await?;
-            Ok(Found { data: metadata(found.data, *limit), warnings: found.warnings })
+            let limit = *limit;
+            compute(move |_| Ok(found.map(|said| metadata(said, limit)))).await
         }
         Federated::Exemplars { selectors, range } => {
             let found = proxy.exemplars(scope, selectors, *range).await?;
-            Ok(Found { data: exemplars(&found.data, dropped), warnings: found.warnings })
+            compute(move |_| Ok(found.map(|data| exemplars(&data, &dropped)))).await
         }
         Federated::TsdbStatus(wanted) => {
             let limit = if wanted.limit < 1 { STATISTICS_ROWS } else { wanted.limit };
             let matchers = wanted.matchers.iter().map(wire_matcher).collect();
             let request = TsdbStatisticsRequest { limit, matchers, ..TsdbStatisticsRequest::default() };
             let found = proxy.statistics(scope, &request).await?;
-            Ok(Found { data: statistics(&found.data, wanted, limit as usize)?, warnings: found.warnings })
+            let data = statistics(&found.data, wanted, limit as usize)?;
+            Ok(found.map(|_| data))
         }
     }
 }
@@ -62,7 +66,8 @@ pub async fn ask_for_targets(
     let request = TargetsRequest { state: state as i32, ..TargetsRequest::default() };
     let mut found = proxy.targets(scope, &request).await?;
     found.data.extend(own);
-    Ok(Found { data: targets(&found.data, &scope.replica_labels), warnings: found.warnings })
+    let dropped = scope.replica_labels.clone();
+    compute(move |_| Ok(found.map(|data| targets(&data, &dropped)))).await
 }
 
 /// The labels of the wire without those of `dropped`.

@@ -82,7 +82,7 @@ impl Backend for Fanout {
         }
         all.sort();
         all.dedup();
-        Ok(Found { data: all, warnings })
+        Ok(Found { data: all, warnings, held })
     }
 
     async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use engine::batch::SampleBatch;
 use engine::model::value::stale_nan;
-use engine::model::{CounterReset, Error, ErrorKind, FloatHistogram, Labels, Span, TimeRange};
+use engine::model::{CounterReset, Error, ErrorKind, FloatHistogram, Labels, Reservation, Span, TimeRange};
 use engine::promql::When;
 use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
 use engine::promql::syntax::Expr;
 use futures_util::future::join_all;
+use prost::Message;
 use proto::prometheus_copy::{self, TimeSeries, histogram};
 use proto::thanos::query_client::QueryClient;
 use proto::thanos::{QueryRangeRequest, QueryRequest, query_range_response, query_response};
 use tonic::{Code, Status};
 
 use super::endpoints::{Api, Peer};
+use super::federated::exhausted;
 use super::proxy::with_tenant;
 use super::push::{self, ENDPOINT, PUSHED, Pushed};
 use super::source::RemoteSource;
@@ -106,7 +108,7 @@ impl Source for DistributedSource {
         });
         let Some(pushed) = pushed else { return self.inner.select(request, sink) };
         let asked = self.inner.ending.race(self.ask(pushed));
-        let (mut found, warnings) = self.inner.runtime.block_on(asked)?;
+        let (mut found, warnings, _held) = self.inner.runtime.block_on(asked)?;
         found.sort_by(|left, right| left.0.cmp(&right.0));
         let mut batch = SampleBatch::default();
         for (labels, series) in found {
@@ -124,8 +126,11 @@ impl Source for DistributedSource {
     }
 }
 
-/// Series of several endpoints, told apart by a label, and warnings.
-type Answered = (Vec<(Labels, TimeSeries)>, Vec<String>);
+/// Series of several endpoints, told apart by a label, warnings, and the memory that they take.
+type Answered = (Vec<(Labels, TimeSeries)>, Vec<String>, Reservation);
+
+/// How much larger series are than their messages, at most, where samples and labels are none that are empty.
+const DECODED_BYTES: u64 = 4;
 
 impl DistributedSource {
     /// Asks all endpoints of an aggregation at once.
@@ -140,10 +145,11 @@ impl DistributedSource {
                 _ => failure("receive series", &peer.address, &status, &self.inner.proxy.memory),
             })
         }));
-        let (mut all, mut warnings) = (Vec::new(), Vec::new());
+        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.inner.proxy.memory.reserve(0)?);
         for (number, answer) in answers.await.into_iter().enumerate() {
             match (answer, on_failure) {
-                (Ok((series, warned)), _) => {
+                (Ok((series, warned, more)), _) => {
+                    held.join(more);
                     let number = number.to_string();
                     all.extend(series.into_iter().map(|series| {
                         let pairs = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
@@ -155,14 +161,15 @@ impl DistributedSource {
                 (Err(error), _) => return Err(error),
             }
         }
-        Ok((all, warnings))
+        Ok((all, warnings, held))
     }
 
-    async fn ask_one(&self, peer: &Peer, text: &str) -> Result<(Vec<TimeSeries>, Vec<String>), Status> {
+    async fn ask_one(&self, peer: &Peer, text: &str) -> Result<(Vec<TimeSeries>, Vec<String>, Reservation), Status> {
         let scope = &self.inner.scope;
         let mut client =
             QueryClient::new(peer.channel.clone()).max_decoding_message_size(self.inner.proxy.frame_bytes_max());
-        let (mut series, mut warnings, mut held) = (Vec::new(), Vec::new(), 0);
+        let memory = self.inner.proxy.memory.reserve(0).map_err(exhausted)?;
+        let (mut series, mut warnings, mut held) = (Vec::new(), Vec::new(), memory);
         let range = QueryRangeRequest {
             query: text.to_owned(),
             start_time_seconds: self.steps.start,
@@ -178,7 +185,7 @@ impl DistributedSource {
         if self.steps.step > 0 {
             let mut stream = client.query_range(with_tenant(range, &scope.tenant)).await?.into_inner();
             while let Some(message) = stream.message().await? {
-                self.inner.proxy.hold(&mut held, &message)?;
+                held.grow(DECODED_BYTES * message.encoded_len() as u64).map_err(exhausted)?;
                 match message.result {
                     Some(query_range_response::Result::Timeseries(one)) => series.push(one),
                     Some(query_range_response::Result::TimeseriesBatch(batch)) => series.extend(batch.series),
@@ -186,7 +193,7 @@ impl DistributedSource {
                     Some(query_range_response::Result::Stats(_)) | None => {}
                 }
             }
-            return Ok((series, warnings));
+            return Ok((series, warnings, held));
         }
         let instant = QueryRequest {
             query: range.query,
@@ -200,7 +207,7 @@ impl DistributedSource {
         };
         let mut stream = client.query(with_tenant(instant, &scope.tenant)).await?.into_inner();
         while let Some(message) = stream.message().await? {
-            self.inner.proxy.hold(&mut held, &message)?;
+            held.grow(DECODED_BYTES * message.encoded_len() as u64).map_err(exhausted)?;
             match message.result {
                 Some(query_response::Result::Timeseries(one)) => series.push(one),
                 Some(query_response::Result::TimeseriesBatch(batch)) => series.extend(batch.series),
@@ -208,7 +215,7 @@ impl DistributedSource {
                 Some(query_response::Result::Stats(_)) | None => {}
             }
         }
-        Ok((series, warnings))
+        Ok((series, warnings, held))
     }
 
     /// Appends a result as samples at the steps. A step without a result ends the series there, as

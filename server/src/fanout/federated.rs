@@ -13,9 +13,9 @@ use proto::thanos::rules_client::RulesClient;
 use proto::thanos::status_client::StatusClient;
 use proto::thanos::targets_client::TargetsClient;
 use proto::thanos::{
-    ExemplarData, ExemplarsRequest, MetricMetadata, MetricMetadataRequest, RuleGroup, RulesRequest, TargetDiscovery,
-    TargetsRequest, TsdbStatistics, TsdbStatisticsRequest, exemplars_response, metric_metadata_response,
-    rules_response, targets_response, tsdb_statistics_response,
+    ExemplarData, ExemplarsRequest, MetricMetadata, MetricMetadataRequest, Rule, RuleGroup, RulesRequest,
+    TargetDiscovery, TargetsRequest, TsdbStatistics, TsdbStatisticsRequest, exemplars_response,
+    metric_metadata_response, rule, rules_response, targets_response, tsdb_statistics_response,
 };
 use tonic::{Status, Streaming};
 
@@ -150,27 +150,92 @@ fn exemplars_query(selectors: &[Vec<Matcher>], sets: &[Labels], external: Extern
     (!parts.is_empty()).then(|| parts.join(" + "))
 }
 
+/// A message whose parts become objects of JSON.
+trait Listed: prost::Message {
+    /// How many.
+    fn objects(&self) -> usize;
+}
+
+impl Listed for RuleGroup {
+    fn objects(&self) -> usize {
+        let of = |rule: &Rule| match &rule.result {
+            // An alert has objects of labels and of annotations.
+            Some(rule::Result::Alert(alert)) => 3 + 3 * alert.alerts.len(),
+            _ => 3,
+        };
+        1 + self.rules.iter().map(of).sum::<usize>()
+    }
+}
+
+impl Listed for TargetDiscovery {
+    fn objects(&self) -> usize {
+        self.active_targets.len() + self.dropped_targets.len()
+    }
+}
+
+impl Listed for MetricMetadata {
+    fn objects(&self) -> usize {
+        self.metadata.values().map(|entry| 1 + entry.metas.len()).sum()
+    }
+}
+
+impl Listed for ExemplarData {
+    fn objects(&self) -> usize {
+        1 + 2 * self.exemplars.len()
+    }
+}
+
+impl Listed for TsdbStatistics {
+    fn objects(&self) -> usize {
+        // What is a table of a few rows is all in its bytes.
+        0
+    }
+}
+
+/// Bytes that an object takes from its message until it is answered, as measured with empty ones: a tree of
+/// maps, and its text.
+const OBJECT_BYTES: usize = 1024;
+
+/// How often a byte of a text is held meanwhile: as it came, in a tree, and as it goes.
+const TEXT_COPIES: usize = 3;
+
+/// Bytes that what an endpoint said takes until it is answered.
+fn answered_bytes<P: Listed>(part: &Result<P, String>) -> u64 {
+    let bytes = match part {
+        Ok(part) => TEXT_COPIES * part.encoded_len() + OBJECT_BYTES * part.objects(),
+        Err(warning) => TEXT_COPIES * warning.len() + size_of::<String>(),
+    };
+    bytes as u64
+}
+
+/// That there is no memory, as an endpoint would say it.
+pub(super) fn exhausted(error: Error) -> Status {
+    Status::resource_exhausted(error.message())
+}
+
 /// What every called endpoint streams, in the order of the calls; `split` tells warnings from parts, `what`
 /// is done with an endpoint that fails.
 async fn gather<M, P, A>(
     proxy: &Proxy,
     scope: &Scope,
     (what, calls): (&str, impl Iterator<Item = (Arc<Peer>, A)>),
-    split: impl Fn(M) -> Option<Result<P, String>>,
+    split: impl Fn(M) -> Option<Result<P, String>> + Copy,
 ) -> Result<Found<Vec<P>>, Error>
 where
-    M: prost::Message,
+    P: Listed,
     A: Future<Output = Result<Streaming<M>, Status>>,
 {
     let calls = calls.map(|(peer, answer)| async move {
         let read = async {
             let mut stream = answer.await?;
-            let (mut messages, mut held) = (Vec::new(), 0);
+            let (mut parts, mut held) = (Vec::new(), proxy.memory.reserve(0).map_err(exhausted)?);
             while let Some(message) = stream.message().await? {
-                proxy.hold(&mut held, &message)?;
-                messages.push(message);
+                if let Some(part) = split(message) {
+                    held.grow(answered_bytes(&part)).map_err(exhausted)?;
+                    parts.push(part);
+                }
             }
-            Ok(messages)
+            Ok((parts, held))
         };
         let answer = match proxy.frame_timeout {
             None => read.await,
@@ -180,11 +245,12 @@ where
         };
         answer.map_err(|status| failure(what, &peer.address, &status, &proxy.memory))
     });
-    let mut found = Found { data: Vec::new(), warnings: Vec::new() };
+    let mut found = Found { data: Vec::new(), warnings: Vec::new(), held: proxy.memory.reserve(0)? };
     for answer in join_all(calls).await {
         match (answer, scope.on_failure) {
-            (Ok(messages), _) => {
-                for part in messages.into_iter().filter_map(&split) {
+            (Ok((parts, held)), _) => {
+                found.held.join(held);
+                for part in parts {
                     match part {
                         Ok(part) => found.data.push(part),
                         Err(warning) => found.warnings.push(warning),

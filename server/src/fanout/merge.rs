@@ -7,6 +7,7 @@ use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
 
 use engine::model::{Budget, Error, ErrorKind, Reservation};
+use engine::select::chunks::arrange;
 use futures_util::future::join_all;
 
 use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
@@ -102,19 +103,17 @@ impl Merge {
             self.start().await?;
         }
         let Some(mut merged) = self.take_least().await? else { return Ok(None) };
-        let mut held = bytes(&merged);
+        let mut held = self.failing.memory.reserve(0)?;
         while self.heads.peek().is_some_and(|head| head.series.labels == merged.labels) {
             if let Some(more) = self.take_least().await? {
-                held += bytes(&more);
+                let first = if held.bytes() == 0 { bytes(&merged) } else { 0 };
+                let more_bytes = bytes(&more);
                 merged.chunks.extend(more.chunks);
-                let limit = self.failing.memory.limit();
-                if held > limit {
+                if held.grow(first + more_bytes).is_err() {
                     settle(&mut merged.chunks);
-                    held = bytes(&merged);
-                }
-                if held > limit {
-                    let what = format_args!("series {} is larger than {limit} bytes", merged.labels);
-                    return Err(self.failing.memory.refuse(what));
+                    held.shrink(held.bytes());
+                    let whose = |error: Error| error.within(format!("joining the parts of series {}", merged.labels));
+                    held.grow(bytes(&merged)).map_err(whose)?;
                 }
             }
         }
@@ -231,14 +230,13 @@ pub async fn collect(
 
 /// Bytes of a series that is held.
 fn bytes(series: &RemoteSeries) -> u64 {
-    series.labels.heap_bytes() as u64 + series.chunks.iter().map(RemoteChunk::data_bytes).sum::<u64>()
+    series.labels.heap_bytes() as u64 + series.chunks.iter().map(RemoteChunk::bytes).sum::<u64>()
 }
 
-/// Puts chunks in order of time and takes out those that came before, byte for byte.
+/// Puts chunks in order of time and takes out copies.
 fn settle(chunks: &mut Vec<RemoteChunk>) {
     let order = |left: &RemoteChunk, right: &RemoteChunk| left.as_set().order(&right.as_set());
     if !chunks.is_sorted_by(|left, right| order(left, right) == Ordering::Less) {
-        chunks.sort_by(order);
-        chunks.dedup();
+        arrange(chunks, RemoteChunk::as_set);
     }
 }

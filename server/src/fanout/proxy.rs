@@ -19,6 +19,9 @@ use crate::api::grpc::requested::Requested;
 use crate::api::grpc::wire::parse_shard;
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
 
+/// Bytes of a text beside itself: where it lies in a list, twice while that grows, and what the allocator adds.
+const TEXT_BYTES: usize = 2 * size_of::<String>() + 8;
+
 /// Messages up to this many bytes are taken however little memory is left: what is held is accounted for
 /// when they have come.
 const SMALL_MESSAGE_BYTES: usize = 4 << 20;
@@ -134,18 +137,6 @@ impl Proxy {
         Ok((Feed::Sorted(series.into_iter(), Some(held)), warnings))
     }
 
-    /// Adds `message` to what one endpoint has sent, `held` bytes; more than all of them together may hold is
-    /// refused.
-    pub fn hold(&self, held: &mut u64, message: &impl prost::Message) -> Result<(), Status> {
-        *held += message.encoded_len() as u64;
-        let limit = self.memory.limit();
-        if *held > limit {
-            let refused = self.memory.refuse(format_args!("the answer is larger than {limit} bytes"));
-            return Err(Status::resource_exhausted(refused.message()));
-        }
-        Ok(())
-    }
-
     /// Most bytes of one message: what gRPC in Go allows, or a quarter of the limit where that is less, as what
     /// a message says is held beside it, and several endpoints send at once. Room for a message is made before
     /// it comes, on its sender's word alone. What else is held says nothing: it changes until the message comes.
@@ -233,16 +224,22 @@ impl Proxy {
                             .map_err(|_| Status::deadline_exceeded(format!("no answer within {timeout:?}")))
                             .and_then(|answer| answer),
                     };
-                    answer.map_err(|status| failure(what, &peer.address, &status, &self.memory))
+                    let (found, warned) =
+                        answer.map_err(|status| failure(what, &peer.address, &status, &self.memory))?;
+                    let bytes = |texts: &[String]| texts.iter().map(|text| text.len() + TEXT_BYTES).sum::<usize>();
+                    let held = self.memory.reserve((bytes(&found) + bytes(&warned)) as u64);
+                    let whose = |error: Error| error.within(format!("{what} from {}", peer.address));
+                    held.map(|held| (found, warned, held)).map_err(whose)
                 });
             }
         }
-        let (mut all, mut warnings) = (Vec::new(), Vec::new());
+        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.memory.reserve(0)?);
         for answer in join_all(calls).await {
             match (answer, scope.on_failure) {
-                (Ok((found, warned)), _) => {
+                (Ok((found, warned, more)), _) => {
                     all.extend(found);
                     warnings.extend(warned);
+                    held.join(more);
                 }
                 (Err(error), OnFailure::Warn) => warnings.push(error.to_string()),
                 (Err(error), OnFailure::Abort) => return Err(error),
@@ -253,7 +250,7 @@ impl Proxy {
         if wanted.limit > 0 {
             all.truncate(wanted.limit);
         }
-        Ok(Found { data: all, warnings })
+        Ok(Found { data: all, warnings, held })
     }
 
     /// Endpoints that can have series of `matchers` in `range`, each with what its series have to match

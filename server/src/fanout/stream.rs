@@ -1,12 +1,13 @@
 //! The frames of one endpoint's Series call, as owned series that share the frames' bytes.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use engine::chunk::Encoding;
-use engine::model::{Budget, Error, ErrorKind, Labels};
+use engine::model::{Budget, Error, ErrorKind, Labels, Reservation};
 use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
 use prometheus_client::metrics::counter::Counter;
 use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
@@ -42,9 +43,9 @@ const PARTS: [AggrPart; 6] =
     [AggrPart::Raw, AggrPart::Count, AggrPart::Sum, AggrPart::Min, AggrPart::Max, AggrPart::Counter];
 
 impl RemoteChunk {
-    /// Bytes of its data.
-    pub fn data_bytes(&self) -> u64 {
-        self.parts.iter().flatten().map(|(_, data)| data.len() as u64).sum()
+    /// Bytes of it and its data.
+    pub fn bytes(&self) -> u64 {
+        size_of::<Self>() as u64 + self.parts.iter().flatten().map(|(_, data)| data.len() as u64).sum::<u64>()
     }
 
     /// First and last time, and how raw samples are encoded, where there are some.
@@ -82,6 +83,8 @@ pub struct SeriesStream {
     /// Counts frames that are too large.
     memory: Arc<Budget>,
     waiting: VecDeque<RemoteSeries>,
+    /// What the frame that they came in takes, and they beside its bytes.
+    held: Tally,
     frame_timeout: Option<Duration>,
     /// When the last frame was taken, or the call began.
     silent_since: Instant,
@@ -93,6 +96,38 @@ pub struct SeriesStream {
     if_empty: Option<Counter>,
     /// Bytes of warnings that may still come; none when there were too many.
     warning_bytes_left: Option<usize>,
+}
+
+/// Memory of a frame, accounted for as it is taken: a frame of a few bytes for each chunk or label becomes
+/// many times as large.
+#[derive(Debug)]
+struct Tally {
+    held: Reservation,
+    /// Bytes that are taken and not accounted for yet.
+    pending: u64,
+    /// Why no more is to be taken.
+    refusal: Option<Error>,
+}
+
+/// Bytes that are accounted for at a time.
+const TALLY_BYTES: u64 = 64 << 10;
+
+impl Tally {
+    /// Gives back all, and takes a frame of so many bytes.
+    fn begin(&mut self, frame_bytes: u64) -> Result<(), Error> {
+        self.held.shrink(self.held.bytes());
+        self.pending = 0;
+        self.held.grow(frame_bytes)
+    }
+
+    /// Whether there is room for a `T`.
+    fn add<T>(&mut self) -> bool {
+        self.pending += size_of::<T>() as u64;
+        if self.pending >= TALLY_BYTES && self.refusal.is_none() {
+            self.refusal = self.held.grow(std::mem::take(&mut self.pending)).err();
+        }
+        self.refusal.is_none()
+    }
 }
 
 /// Most bytes of warnings of one call.
@@ -150,6 +185,7 @@ impl SeriesStream {
         Ok(Self {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
+            held: Tally { held: memory.reserve(0)?, pending: 0, refusal: None },
             memory,
             waiting: VecDeque::new(),
             frame_timeout,
@@ -225,41 +261,27 @@ impl SeriesStream {
 
     /// Takes the series of `frame`; gives its warning, if it is one.
     fn read(&mut self, frame: &Bytes) -> Result<Option<String>, Error> {
-        let bad = |error: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Corrupt, format!("endpoint {}: {error}", self.address))
-        };
+        let whose = |error: Error| error.within(format!("endpoint {}", self.address));
+        let bad = |error: &dyn std::fmt::Display| whose(Error::new(ErrorKind::Corrupt, error.to_string()));
+        self.held.begin(frame.len() as u64).map_err(whose)?;
+        let (dropped, held) = (&self.dropped_labels, &mut self.held);
         match scan(frame).map_err(|error| bad(&error))? {
             ResponseView::Series(view) => {
-                let series = self.owned(frame, view).map_err(|error| bad(&error))?;
-                self.waiting.push_back(series);
+                self.waiting.push_back(owned(frame, view, dropped, held).map_err(|error| bad(&error))?);
             }
             ResponseView::Batch(batch) => {
                 for view in batch {
-                    let series = view.and_then(|view| self.owned(frame, view)).map_err(|error| bad(&error))?;
-                    self.waiting.push_back(series);
+                    let series = view.and_then(|view| owned(frame, view, dropped, held));
+                    self.waiting.push_back(series.map_err(|error| bad(&error))?);
+                    if held.refusal.is_some() {
+                        break;
+                    }
                 }
             }
             ResponseView::Warning(text) => return Ok(Some(text.to_owned())),
             ResponseView::Hints(_) | ResponseView::Unknown => {}
         }
-        Ok(None)
-    }
-
-    fn owned(&self, frame: &Bytes, view: SeriesView<'_>) -> Result<RemoteSeries, Malformed> {
-        let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity(16);
-        let mut chunks = Vec::new();
-        view.read(
-            |name, value| {
-                if !self.dropped_labels.iter().any(|dropped| dropped.as_bytes() == name) {
-                    pairs.push((name, value));
-                }
-            },
-            |set| {
-                let part = |part| set.part(part).map(|chunk: ChunkView<'_>| (chunk.kind, frame.slice_ref(chunk.data)));
-                chunks.push(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts: PARTS.map(part) });
-            },
-        )?;
-        Ok(RemoteSeries { labels: Arc::new(labels_of(&pairs)?), chunks })
+        self.held.refusal.take().map_or(Ok(None), |refusal| Err(whose(refusal)))
     }
 
     fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {
@@ -274,6 +296,29 @@ impl SeriesStream {
         self.last = Some(Arc::clone(&series.labels));
         Ok(())
     }
+}
+
+/// The series that `view` of `frame` is, without labels of `dropped`; a part of it once there is no more memory,
+/// as `held` tells.
+fn owned(frame: &Bytes, view: SeriesView<'_>, dropped: &[String], held: &mut Tally) -> Result<RemoteSeries, Malformed> {
+    let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity(16);
+    let mut chunks = Vec::new();
+    held.add::<RemoteSeries>();
+    let room = RefCell::new(held);
+    view.read(
+        |name, value| {
+            if !dropped.iter().any(|dropped| dropped.as_bytes() == name) && room.borrow_mut().add::<(&[u8], &[u8])>() {
+                pairs.push((name, value));
+            }
+        },
+        |set| {
+            let part = |part| set.part(part).map(|chunk: ChunkView<'_>| (chunk.kind, frame.slice_ref(chunk.data)));
+            if room.borrow_mut().add::<RemoteChunk>() {
+                chunks.push(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts: PARTS.map(part) });
+            }
+        },
+    )?;
+    Ok(RemoteSeries { labels: Arc::new(labels_of(&pairs)?), chunks })
 }
 
 /// The labels that `pairs` are, which need not ascend.

@@ -22,7 +22,8 @@ impl Gateway {
     pub async fn holding(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<BlockSet>, Error> {
         let current = Arc::clone(&self.blocks.current().set);
         let Some(ingest) = self.kept() else { return Ok(current) };
-        let request = ViewRequest { tenants: None, matchers: matchers.to_vec(), range };
+        let memory = Arc::clone(&self.selector.budget);
+        let request = ViewRequest { tenants: None, matchers: matchers.to_vec(), range, memory };
         Ok(Arc::new(ingest.view(&request).await?.with(&current)))
     }
 

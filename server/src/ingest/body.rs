@@ -1,9 +1,14 @@
 //! Bodies of requests: read up to a limit, decompressed up to a limit, whatever they claim.
 
 use std::io::Read as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf as _;
 use engine::head::body_room;
+use engine::model::{Budget, Error, Reservation};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 
@@ -21,14 +26,32 @@ impl BodyError {
         Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
+    /// That a request which takes `bytes` finds no room beside others, and is to be sent again; or not even alone.
+    fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
+        let status =
+            if bytes > memory.limit() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::SERVICE_UNAVAILABLE };
+        let message = format!("write requests under way share a quarter of {}", error.message());
+        Self { status, message }
+    }
+
     fn too_large(bytes_max: u64) -> Self {
         let message = format!("write request too large: more than {bytes_max} bytes (--receive.request-bytes-max)");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message }
     }
 }
 
-/// Reads a body of at most `bytes_max` bytes.
-pub async fn read<B>(headers: &HeaderMap, body: B, bytes_max: u64) -> Result<Vec<u8>, BodyError>
+/// Longest time in which nothing of a body comes: it keeps memory and a turn that others wait for.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes of a body that are accounted for at a time.
+const BODY_STEP_BYTES: u64 = 1 << 20;
+
+/// Reads a body of at most `bytes_max` bytes, with the memory that it takes.
+pub async fn read<B>(
+    headers: &HeaderMap,
+    body: B,
+    (bytes_max, memory): (u64, &Arc<Budget>),
+) -> Result<(Vec<u8>, Reservation), BodyError>
 where
     B: http_body::Body<Data = bytes::Bytes>,
     B::Error: std::fmt::Display,
@@ -38,17 +61,42 @@ where
         return Err(BodyError::too_large(bytes_max));
     }
     // A claim alone gets no memory: as much as has come is kept, and room for a usual request.
-    let mut bytes = Vec::with_capacity(claimed.unwrap_or(0).min(1 << 20) as usize);
+    let room = claimed.unwrap_or(0).min(BODY_STEP_BYTES);
+    let mut held = memory.reserve(room).map_err(|error| BodyError::no_memory(memory, room, &error))?;
+    let mut bytes = Vec::with_capacity(room as usize);
     let mut body = std::pin::pin!(body);
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = next_frame(body.as_mut(), SILENCE_MAX).await? {
         let frame = frame.map_err(|error| BodyError::bad(format!("read compressed request body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if (bytes.len() + data.remaining()) as u64 > bytes_max {
             return Err(BodyError::too_large(bytes_max));
         }
+        if bytes.len() as u64 + data.len() as u64 > held.bytes() {
+            grow(&mut held, (data.len() as u64).max(BODY_STEP_BYTES), memory)?;
+        }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes)
+    Ok((bytes, held))
+}
+
+/// Takes `bytes` more of `memory` for a request.
+pub fn grow(held: &mut Reservation, bytes: u64, memory: &Budget) -> Result<(), BodyError> {
+    let all = held.bytes() + bytes;
+    held.grow(bytes).map_err(|error| BodyError::no_memory(memory, all, &error))
+}
+
+/// The next frame of `body`, which is to come within `silence_max`. Most lie ready, and of these no time is taken.
+async fn next_frame<B: http_body::Body>(
+    mut body: Pin<&mut B>,
+    silence_max: Duration,
+) -> Result<Option<Result<http_body::Frame<B::Data>, B::Error>>, BodyError> {
+    if let Some(ready) = body.frame().now_or_never() {
+        return Ok(ready);
+    }
+    tokio::time::timeout(silence_max, body.frame()).await.map_err(|_| BodyError {
+        status: StatusCode::REQUEST_TIMEOUT,
+        message: format!("nothing more of the request came within {silence_max:?}"),
+    })
 }
 
 /// What each frame of zstd begins with; no body of snappy does.
@@ -159,9 +207,39 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let body = || http_body_util::Full::new(bytes::Bytes::from_static(b"0123456789"));
         let honest = HeaderMap::from_iter([(header::CONTENT_LENGTH, "10".parse().unwrap())]);
+        let memory = Budget::new("--store.memory-limit", 10 << 20);
         for headers in [HeaderMap::new(), honest] {
-            assert_eq!(runtime.block_on(read(&headers, body(), 10)).unwrap(), b"0123456789");
-            assert_eq!(runtime.block_on(read(&headers, body(), 9)).unwrap_err().status, 413);
+            assert_eq!(runtime.block_on(read(&headers, body(), (10, &memory))).unwrap().0, b"0123456789");
+            assert_eq!(runtime.block_on(read(&headers, body(), (9, &memory))).unwrap_err().status, 413);
         }
+        assert_eq!(memory.usage().used, 0);
+    }
+
+    #[test]
+    fn bodies_that_take_more_memory_than_there_is_for_them_are_to_be_sent_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let memory = Budget::new("--store.memory-limit", 5 << 20);
+        let body = || http_body_util::Full::new(bytes::Bytes::from(vec![0; 3 << 20]));
+        let headers = HeaderMap::new();
+        let first = runtime.block_on(read(&headers, body(), (100 << 20, &memory))).unwrap();
+        let second = runtime.block_on(read(&headers, body(), (100 << 20, &memory))).unwrap_err();
+        assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(second.message.contains("a quarter of --store.memory-limit: "), "{}", second.message);
+        let alone =
+            runtime.block_on(read(&headers, body(), (100 << 20, &Budget::new("--store.memory-limit", 1 << 20))));
+        assert_eq!(alone.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE, "another time is no better");
+        drop(first);
+        assert!(runtime.block_on(read(&headers, body(), (100 << 20, &memory))).is_ok());
+    }
+
+    #[test]
+    fn a_body_of_which_nothing_comes_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let silent = http_body_util::StreamBody::new(futures_util::stream::pending::<
+            Result<http_body::Frame<bytes::Bytes>, std::convert::Infallible>,
+        >());
+        let next = async { next_frame(std::pin::pin!(silent), Duration::from_millis(1)).await };
+        let error = runtime.block_on(next).unwrap_err();
+        assert_eq!(error.status, StatusCode::REQUEST_TIMEOUT, "{}", error.message);
     }
 }

@@ -154,7 +154,7 @@ impl Receiver {
         let begin = Instant::now();
         let size_max = self.limiter.size_max(tenant);
         let bytes_max = size_max.min(self.options.request_bytes_max as u64);
-        let packed = match body::read(&parts.headers, body, bytes_max).await {
+        let (packed, mut held) = match body::read(&parts.headers, body, (bytes_max, &self.memory)).await {
             Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE && size_max == bytes_max => {
                 // Of a body that does not say how long it is, as much was read as it may have.
                 let told =
@@ -172,6 +172,7 @@ impl Receiver {
             Form::Otlp => body::decompress_otlp(&parts.headers, packed, max)?,
         };
         self.limiter.size(tenant, plain.len() as u64)?;
+        body::grow(&mut held, plain.len() as u64, &self.memory)?;
         let request = match form {
             Form::RemoteWrite => plain,
             Form::Otlp => otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?,

@@ -55,6 +55,7 @@ pub mod unread;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use engine::model::Budget;
 use engine::model::relabel::Rule;
 use engine::shard::Ingest;
 
@@ -137,4 +138,12 @@ pub struct Receiver {
     pub metrics: ReceiveMetrics,
     /// What of refusals was said in the log.
     pub noted: Noted,
+    /// The memory of requests under way.
+    pub memory: Arc<Budget>,
+}
+
+/// The memory of write requests under way where other requests may hold `limit` bytes: a quarter of that, of its
+/// own, so that no query takes it from them.
+pub fn request_memory(limit: u64) -> Arc<Budget> {
+    Budget::new("--store.memory-limit", limit / 4)
 }

@@ -26,7 +26,7 @@ async fn fetch(client: &reqwest::Client, url: &str) -> Result<String, reqwest::E
 impl SelfScrape {
     /// Scrapes, for ever.
     pub async fn work(&self) {
-        let instance = format!("127.0.0.1:{}", self.http.port());
+        let instance = self.http.to_string();
         let url = format!("http://{instance}/metrics");
         let client = reqwest::Client::new();
         let target = [("job", "uru"), ("instance", instance.as_str())];

@@ -19,10 +19,10 @@ use proto::thanos::info::{
 };
 use proto::thanos::info::{StoreInfo, TargetsInfo};
 use proto::thanos::{
-    ExemplarsRequest, ExemplarsResponse, MetricMetadataRequest, MetricMetadataResponse, QueryRangeRequest,
-    QueryRangeResponse, QueryRequest, QueryResponse, RulesRequest, RulesResponse, SeriesRequest, SeriesResponse,
-    TargetsRequest, TargetsResponse, TsdbStatisticsRequest, TsdbStatisticsResponse, ZLabelSet, exemplars_server,
-    metadata_server, query_server, rules_server, series_response, status_server, targets_server,
+    ExemplarsRequest, ExemplarsResponse, LabelValuesResponse, MetricMetadataRequest, MetricMetadataResponse,
+    QueryRangeRequest, QueryRangeResponse, QueryRequest, QueryResponse, RulesRequest, RulesResponse, SeriesRequest,
+    SeriesResponse, TargetsRequest, TargetsResponse, TsdbStatisticsRequest, TsdbStatisticsResponse, ZLabelSet,
+    exemplars_server, metadata_server, query_server, rules_server, series_response, status_server, targets_server,
 };
 use server::edge::serve::{ServeOptions, serve};
 use server::edge::{self, Listeners, Runtime, ShutdownTrigger};
@@ -59,6 +59,8 @@ pub struct Answers {
     pub info: InfoResponse,
     /// Series, step by step; a script without an end ends well.
     pub series: Vec<Step>,
+    /// Values of every label.
+    pub values: Vec<String>,
     /// Rules.
     pub rules: Vec<RulesResponse>,
     /// Targets.
@@ -302,8 +304,13 @@ impl tower::Service<Request<Body>> for Service {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
+            if request.uri().path().ends_with("/LabelValues") {
+                let values = service.answers.values.clone();
+                let message = framed(&LabelValuesResponse { values, ..LabelValuesResponse::default() });
+                return Ok(scripted(VecDeque::from([Step::Bytes(message)]), None));
+            }
             if !request.uri().path().ends_with("/Series") {
-                return Ok(Status::unimplemented("only Series is answered").into_http());
+                return Ok(Status::unimplemented("only Series and LabelValues are answered").into_http());
             }
             let (parts, body) = request.into_parts();
             let bytes = body.collect().await.unwrap().to_bytes();
@@ -313,18 +320,22 @@ impl tower::Service<Request<Body>> for Service {
             if matches!(steps.front(), Some(Step::Mute)) {
                 std::future::pending::<()>().await;
             }
-            let mut response = Response::new(Body::new(Script { steps, is_done: false, _open: open }));
-            response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            Ok(response)
+            Ok(scripted(steps, Some(open)))
         })
     }
 }
 
-/// An answer to Series, step by step.
+fn scripted(steps: VecDeque<Step>, open: Option<Open>) -> Response<Body> {
+    let mut response = Response::new(Body::new(Script { steps, is_done: false, _open: open }));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// An answer, step by step.
 struct Script {
     steps: VecDeque<Step>,
     is_done: bool,
-    _open: Open,
+    _open: Option<Open>,
 }
 
 impl http_body::Body for Script {

@@ -10,6 +10,10 @@ pub mod authority;
 pub mod browser;
 /// Endpoints that misbehave.
 pub mod endpoint;
+/// A fake of S3 that misbehaves.
+pub mod s3;
+/// Writing as a client does.
+pub mod write;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

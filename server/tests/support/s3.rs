@@ -1,7 +1,5 @@
 //! An S3 server in the test's own process: it serves a folder, and fails on demand.
 
-#![allow(dead_code)]
-
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

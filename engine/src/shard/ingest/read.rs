@@ -12,7 +12,7 @@ use crate::block::{BlockSet, OpenedBlock};
 use crate::codec::StringList;
 use crate::head::cardinality::{Cardinality, LabelCounts};
 use crate::head::{OwnedMetadata, SeriesExemplars, view};
-use crate::model::{Error, Labels, LabelsBuilder, Matcher, TimeRange};
+use crate::model::{Budget, Error, Labels, LabelsBuilder, Matcher, TimeRange};
 use crate::select::{LabelAnswer, LabelRequest, Limits, held_bytes};
 use crate::shard::gather::{Selector, answer};
 
@@ -25,6 +25,8 @@ pub struct ViewRequest {
     pub matchers: Vec<Matcher>,
     /// Chunks that share a millisecond with this range.
     pub range: TimeRange,
+    /// The memory that the view of the heads takes as long as it is there.
+    pub memory: Arc<Budget>,
 }
 
 impl Ingest {
@@ -41,10 +43,11 @@ impl Ingest {
             let matchers: Arc<[Matcher]> = matchers.into();
             for partition in tenant.partitions_in(request.range) {
                 let (tenant, matchers, range) = (Arc::clone(tenant), Arc::clone(&matchers), request.range);
+                let memory = Arc::clone(&request.memory);
                 waiting.push(self.ask(partition, move |own| -> Result<Option<Arc<OpenedBlock>>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(None) };
-                    let excerpt = head.excerpt(&matchers, range)?;
-                    Ok((!excerpt.is_empty()).then(|| view::open(excerpt, (*tenant.labels()).clone())))
+                    let (excerpt, held) = head.excerpt_within(&matchers, range, &memory)?;
+                    Ok((!excerpt.is_empty()).then(|| view::open((excerpt, held), (*tenant.labels()).clone())))
                 })?);
             }
         }

@@ -52,7 +52,8 @@ impl HeadSource {
         if let Some(view) = views.iter().find(|view| view.range == range && view.matchers == matchers) {
             return Ok(Arc::clone(&view.source));
         }
-        let wanted = ViewRequest { tenants: self.tenants.clone(), matchers: matchers.to_vec(), range };
+        let (tenants, memory) = (self.tenants.clone(), Arc::clone(&self.scope.budget));
+        let wanted = ViewRequest { tenants, matchers: matchers.to_vec(), range, memory };
         let set = block_on(self.ingest.view(&wanted))?.with(&self.bucket);
         let source = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
         views.push(View { matchers: wanted.matchers, range, source: Arc::clone(&source) });

@@ -20,7 +20,7 @@ use crate::chunk::samples::{Samples, Value};
 use crate::head::Reason;
 use crate::io::BlockIo;
 use crate::io::faulty::{Fault, Faulty};
-use crate::model::{Histogram, HistogramValue, MatchKind, Matcher, Span, TimeRange};
+use crate::model::{Budget, ErrorKind, Histogram, HistogramValue, MatchKind, Matcher, Span, TimeRange};
 use crate::promql::blocks::Scope;
 use crate::promql::source::{Files, Hints, Part, SelectRequest, Source};
 use crate::shard::gather::{Selector, block_on};

@@ -14,7 +14,7 @@ use engine::model::BlockId;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::query::respond::{Failure, enveloped, with_cors};
+use super::query::respond::{Failure, success, with_cors};
 use crate::cli::parse::format_rfc3339;
 use crate::objstore::Bucket;
 use crate::sync::SyncedBlock;
@@ -151,7 +151,7 @@ async fn blocks(State(viewer): State<BlockViewer>, Query(wanted): Query<Wanted>)
         err: shown.error.as_deref(),
         admin_operations: viewer.0.admin == Admin::Allowed,
     };
-    enveloped(serde_json::to_vec(&data).expect("a meta.json is JSON"), &[], &[])
+    success(&data, &[])
 }
 
 async fn mark_block(

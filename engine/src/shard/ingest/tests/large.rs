@@ -57,3 +57,25 @@ fn what_a_snapshot_makes_needless_is_removed_and_a_removal_that_fails_is_counted
     assert_eq!((ingest.counters().removals, ingest.counters().removals_failed), (2, 1));
     assert_eq!((ingest.counters().snapshots, ingest.counters().snapshots_failed), (2, 0));
 }
+
+#[test]
+fn a_view_holds_the_memory_that_it_takes_and_one_that_is_too_large_is_refused() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    for at in 1..100 {
+        append(&ingest, 1000, at * STEP).unwrap();
+    }
+    let view = |memory: &Arc<Budget>| {
+        let matchers = vec![Matcher::equal("__name__", "metric")];
+        let memory = Arc::clone(memory);
+        block_on(ingest.view(&ViewRequest { tenants: None, matchers, range: TimeRange::ALL, memory }))
+    };
+    let memory = Budget::new("--store.memory-limit", 100 << 20);
+    let seen = view(&memory).unwrap();
+    assert!(memory.usage().used > 100_000, "{:?}", memory.usage());
+    drop(seen);
+    assert_eq!(memory.usage().used, 0);
+    let little = Budget::new("--store.memory-limit", 100 << 10);
+    assert_eq!(view(&little).unwrap_err().kind(), ErrorKind::Limit);
+    assert_eq!(little.usage().used, 0);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::model::matcher::Matcher;
-use engine::model::{Error, Labels, TimeRange};
+use engine::model::{Error, Labels, Reservation, TimeRange};
 use engine::promql::When;
 use engine::promql::source::Source;
 use engine::promql::syntax::Expr;
@@ -40,12 +40,21 @@ pub enum OnFailure {
 }
 
 /// An answer and what went wrong on the way.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Found<T> {
     /// The answer.
     pub data: T,
     /// Warnings of endpoints and blocks.
     pub warnings: Vec<String>,
+    /// The memory that both take, until they are answered.
+    pub held: Reservation,
+}
+
+impl<T> Found<T> {
+    /// The same with what `change` makes of the answer.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Found<U> {
+        Found { data: change(self.data), warnings: self.warnings, held: self.held }
+    }
 }
 
 /// What names, values and series are wanted.

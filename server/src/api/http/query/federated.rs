@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::backend::{Federated, RuleKind, RulesWanted, StatisticsWanted, TargetState};
+use super::ending::compute;
 use super::params::{Params, selectors};
 use super::respond::{Failure, success};
 use super::tree::{narrow, selectors_of};
@@ -39,10 +40,13 @@ pub(super) async fn alerts(State(api): State<Arc<Api>>, params: Params) -> Resul
     let wanted = Federated::Rules(RulesWanted { kind: RuleKind::Alerting, ..RulesWanted::default() });
     let scope = params.scope(&api, 0)?;
     let found = api.within(api.backend.federated(&scope, wanted)).await?;
-    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
-    let rules = list(&found.data, "groups").into_iter().flat_map(|group| list(&group, "rules"));
-    let alerts: Vec<Value> = rules.flat_map(|rule| list(&rule, "alerts")).collect();
-    Ok(success(&json!({ "alerts": alerts }), &found.warnings))
+    let answered = compute(move |_| {
+        let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+        let rules = list(&found.data, "groups").into_iter().flat_map(|group| list(&group, "rules"));
+        let alerts: Vec<Value> = rules.flat_map(|rule| list(&rule, "alerts")).collect();
+        Ok(success(&json!({ "alerts": alerts }), &found.warnings))
+    });
+    Ok(answered.await?)
 }
 
 pub(super) async fn targets(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
@@ -90,5 +94,5 @@ pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<
 async fn answer(api: &Api, params: &Params, wanted: Federated) -> Result<Response, Failure> {
     let scope = params.scope(api, 0)?;
     let found = api.within(api.backend.federated(&scope, wanted)).await?;
-    Ok(success(&found.data, &found.warnings))
+    Ok(compute(move |_| Ok(success(&found.data, &found.warnings))).await?)
 }

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
+use super::Api;
+use super::backend::{Found, Scope, Wanted};
+use super::ending::compute;
+use super::params::Params;
+use super::respond::{Failure, OPENING, closed, success};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use engine::model::{Error, ErrorKind, Labels};
 use engine::promql::budget::Patience;
-use serde_json::{Value, json};
-
-use super::Api;
-use super::backend::{Found, Scope, Wanted};
-use super::ending::compute;
-use super::params::Params;
-use super::respond::{Failure, enveloped, success};
+use engine::promql::pieces::Pieces;
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -24,21 +23,22 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
     let wanted = wanted(&api, &params)?;
     let found = looked_up(&api, api.backend.series(&params.scope(&api, 0)?, &wanted)).await?;
     let limit = params.limit()?;
-    let (mut series, mut warnings) = (found.data, found.warnings);
+    let (mut series, mut warnings, mut held) = (found.data, found.warnings, found.held);
     if limit > 0 && series.len() > limit {
         series.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
+    held.grow(series.iter().map(text_bytes).sum())?;
     // Many series are much text, which is written on a thread that may compute.
-    let data = compute(move |patience| series_json(&series, patience)).await?;
-    Ok(enveloped(data, &warnings, &[]))
+    let text = compute(move |patience| series_json(&series, patience)).await?;
+    Ok(closed(Pieces::from(text), &warnings, &[]))
 }
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
-    let Found { data, warnings } = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
-    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, params.limit()?))
+    let found = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
+    truncated(found, params.limit()?)
 }
 
 pub(super) async fn values(
@@ -53,16 +53,22 @@ pub(super) async fn values(
     let name = unescape(&name).unwrap_or(name);
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
-    let Found { data, warnings } = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
-    Ok(truncated(data.into_iter().map(Value::from).collect(), warnings, params.limit()?))
+    let found = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
+    truncated(found, params.limit()?)
 }
 
 /// Label sets that are written between two looks at the caller.
 const SERIES_UNWATCHED: usize = 1024;
 
-/// A list of objects, one for each label set.
+/// Bytes of the text of `labels`, as far as nothing is escaped.
+fn text_bytes(labels: &Labels) -> u64 {
+    3 + labels.iter().map(|(name, value)| name.len() + value.len() + 6).sum::<usize>() as u64
+}
+
+/// The beginning of an answer: a list of objects, one for each label set.
 fn series_json(series: &[Labels], patience: &Patience) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::with_capacity(64 + series.len() * 128);
+    let mut out = Vec::with_capacity(64 + series.iter().map(text_bytes).sum::<u64>() as usize);
+    out.extend_from_slice(OPENING);
     let push = |out: &mut Vec<u8>, text: &str| {
         serde_json::to_writer(out, text).expect("a string can always be written to a vector");
     };
@@ -113,12 +119,13 @@ fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
     Ok(Wanted { matchers: params.matchers(api)?, range, limit })
 }
 
-fn truncated(mut data: Vec<Value>, mut warnings: Vec<String>, limit: usize) -> Response {
-    if limit > 0 && data.len() > limit {
-        data.truncate(limit);
-        warnings.push(TRUNCATED.to_owned());
+fn truncated(mut found: Found<Vec<String>>, limit: usize) -> Result<Response, Failure> {
+    if limit > 0 && found.data.len() > limit {
+        found.data.truncate(limit);
+        found.warnings.push(TRUNCATED.to_owned());
     }
-    success(&json!(data), &warnings)
+    found.held.grow(found.data.iter().map(|text| text.len() as u64 + 3).sum())?;
+    Ok(success(&found.data, &found.warnings))
 }
 
 /// The label name that a path writes escaped: `U__` starts names whose other characters are written
@@ -147,8 +154,8 @@ mod tests {
         let series = [Labels::from_pairs([("a", "\"b\""), ("c", "ä")]), Labels::default()];
         let patience = Patience::default();
         let text = String::from_utf8(series_json(&series, &patience).unwrap()).unwrap();
-        assert_eq!(text, r#"[{"a":"\"b\"","c":"ä"},{}]"#);
-        assert_eq!(series_json(&[], &patience).unwrap(), b"[]");
+        assert_eq!(text, r#"{"status":"success","data":[{"a":"\"b\"","c":"ä"},{}]"#);
+        assert_eq!(series_json(&[], &patience).unwrap(), [OPENING, b"[]"].concat());
         patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(series_json(&series, &patience).unwrap_err().kind(), ErrorKind::Canceled);
     }

@@ -35,7 +35,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use backend::Backend;
-use engine::model::{Error, ErrorKind};
+use engine::model::{Budget, Error, ErrorKind};
 use engine::promql::Engine;
 use engine::promql::syntax;
 use gate::Gate;
@@ -62,6 +62,8 @@ pub struct Api {
     pub settings: Settings,
     /// Queries at work (`--query.max-concurrent`).
     pub gate: Gate,
+    /// The process' memory, which answers take until they are sent.
+    pub memory: Arc<Budget>,
 }
 
 /// Limits and defaults of the API.
@@ -166,6 +168,7 @@ pub fn routes(api: Arc<Api>) -> Router {
         router = router.route(path, methods);
     }
     let origins = api.settings.origins;
+    let router = router.layer(from_fn_with_state(Arc::clone(&api.memory), respond::accounted));
     let router = router.layer(from_fn_with_state(Arc::clone(&api), counted_for_tenant));
     let routes = Router::new().nest("/api/v1", router.with_state(api));
     match origins {

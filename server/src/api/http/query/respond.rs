@@ -2,18 +2,19 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use engine::model::{Error, ErrorKind};
+use engine::model::{Budget, Error, ErrorKind, Reservation};
 use engine::promql::pieces::Pieces;
 use engine::promql::{QueryError, Stage};
 use http::{HeaderValue, Method, StatusCode, header};
-use http_body::{Frame, SizeHint};
-use serde_json::Value;
+use http_body::{Body as _, Frame, SizeHint};
+use serde::Serialize;
 use tonic::Code;
 
 use crate::api::error;
@@ -97,16 +98,15 @@ fn caching(warnings: &[String]) -> Caching {
 }
 
 /// `data` in an envelope.
-pub fn success(data: &Value, warnings: &[String]) -> Response {
-    enveloped(data.to_string().into_bytes(), warnings, &[])
+pub fn success(data: &(impl Serialize + ?Sized), warnings: &[String]) -> Response {
+    let mut text = OPENING.to_vec();
+    serde_json::to_writer(&mut text, data).expect("what is answered can be written as JSON");
+    closed(Pieces::from(text), warnings, &[])
 }
 
 /// `data`, JSON already, in an envelope.
-pub fn enveloped(data: Vec<u8>, warnings: &[String], infos: &[String]) -> Response {
-    let mut body = Vec::with_capacity(data.len() + OPENING.len() + 64);
-    body.extend_from_slice(OPENING);
-    body.extend_from_slice(&data);
-    closed(Pieces::from(body), warnings, infos)
+pub fn enveloped(data: &str) -> Response {
+    closed(Pieces::from([OPENING, data.as_bytes()].concat()), &[], &[])
 }
 
 /// What an answer begins with, before its data.
@@ -167,6 +167,65 @@ impl http_body::Body for Written {
     }
 }
 
+/// Answers up to this many bytes are given however little memory is left: among them is that there is too little.
+const SMALL_ANSWER_BYTES: u64 = 64 << 10;
+
+/// Accounts for what is answered until it has been sent, as a caller may take its time.
+pub async fn accounted(State(memory): State<Arc<Budget>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > SMALL_ANSWER_BYTES) else {
+        return response;
+    };
+    match memory.reserve(bytes) {
+        Ok(held) => response.map(|body| Body::new(Accounted { body, held })),
+        Err(error) => Failure::from(error.within("answering")).into_response(),
+    }
+}
+
+/// A body whose bytes are accounted for wherever they wait.
+struct Accounted {
+    body: Body,
+    held: Reservation,
+}
+
+/// Bytes with what they are accounted for with.
+struct Share {
+    bytes: Bytes,
+    _held: Reservation,
+}
+
+impl AsRef<[u8]> for Share {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl http_body::Body for Accounted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        Pin::new(&mut this.body).poll_frame(context).map_ok(|frame| {
+            frame.map_data(|bytes| {
+                let _held = this.held.split(bytes.len() as u64);
+                Bytes::from_owner(Share { bytes, _held })
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Answers preflights, as Prometheus and Thanos do whatever is asked.
 pub async fn with_preflight(request: Request, next: Next) -> Response {
     match *request.method() {
@@ -192,8 +251,6 @@ pub async fn with_cors(request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use http_body::Body as _;
-
     use super::*;
 
     #[test]
@@ -203,6 +260,26 @@ mod tests {
         assert_eq!(caching(&[]), Caching::Yes);
         assert_eq!(caching(std::slice::from_ref(&remark)), Caching::Yes);
         assert_eq!(caching(&[remark, partial]), Caching::No);
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_is_accounted_for_until_it_is_sent() {
+        let memory = Budget::new("query.memory-limit", 1 << 20);
+        let text = || Response::new(Body::from(vec![b' '; 600 << 10]));
+        let answer = axum::Router::new()
+            .route("/", axum::routing::get(move || async move { text() }))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&memory), accounted));
+        let ask = || tower::ServiceExt::oneshot(answer.clone(), Request::new(Body::empty()));
+        let mut first = ask().await.unwrap();
+        assert_eq!((first.status(), memory.usage().used), (StatusCode::OK, 600 << 10));
+        let second = ask().await.unwrap();
+        assert_eq!((second.status(), memory.usage().used), (StatusCode::UNPROCESSABLE_ENTITY, 600 << 10));
+        let context = &mut Context::from_waker(std::task::Waker::noop());
+        let Poll::Ready(Some(Ok(frame))) = Pin::new(first.body_mut()).poll_frame(context) else { panic!("a frame") };
+        drop(first);
+        assert_eq!(memory.usage().used, 600 << 10, "it waits to be sent");
+        drop(frame);
+        assert_eq!(memory.usage().used, 0);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Resul
 pub(super) async fn parsed_tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let expr = parsed(&api, &params)?;
     let tree = with_room(height(&expr), || to_json(&expr))?;
-    Ok(enveloped(tree.into_bytes(), &[], &[]))
+    Ok(enveloped(&tree))
 }
 
 fn parsed(api: &Api, params: &Params) -> Result<Expr, Failure> {

@@ -1,0 +1,199 @@
+//! Everything in one process: it keeps what it is sent, scrapes itself, and shows both at once.
+
+use std::path::Path;
+
+use proto::prometheus_copy::TimeSeries;
+
+use crate::support;
+use crate::support::Uru;
+use crate::support::write::{Family, WriteRequest, body, float_series, packed, post};
+
+/// What an instant query at `time`, in seconds, answers; now without one.
+fn query(uru: &Uru, expression: &str, time: Option<i64>) -> serde_json::Value {
+    let time = time.map(|time| format!("&time={time}")).unwrap_or_default();
+    let (status, text) = uru.get(&format!("/api/v1/query?query={expression}{time}"));
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str::<serde_json::Value>(&text).unwrap()["data"]["result"].take()
+}
+
+fn start(data: &Path) -> Uru {
+    Uru::start("all-in-one", &[&format!("--data-dir={}", data.display())])
+}
+
+#[test]
+fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path());
+    // No interval has to pass before the first scrape.
+    uru.wait_for("/api/v1/query?query=up", "\"job\":\"uru\"");
+    // What a scrape finds reaches the heads of both cores one after the other.
+    uru.wait_for("/api/v1/query?query=thanos_build_info", "\"instance\"");
+    let own = query(&uru, "thanos_build_info", None);
+    assert_eq!(own[0]["metric"]["instance"], format!("127.0.0.1:{}", uru.http.rsplit(':').next().unwrap()));
+    let (_, text) = uru.get("/api/v1/targets?state=active");
+    let targets: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let target = &targets["data"]["activeTargets"][0];
+    assert_eq!(target["labels"], serde_json::json!({"instance": own[0]["metric"]["instance"], "job": "uru"}), "{text}");
+    assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{text}");
+    assert!(uru.get("/api/v1/targets?state=dropped").1.contains("\"activeTargets\":[]"));
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let sent = float_series(&[("__name__", "sent"), ("job", "a")], &[(seconds * 1000, 4.5)]);
+    let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    let answer = post(&uru.http, "/api/v1/receive", &snappy, &body(&[sent])).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(query(&uru, "sent*2", Some(seconds))[0]["value"][1], "9");
+    let said = "{\"sent\":[{\"help\":\"What was \\\"sent\\\".\",\"type\":\"counter\",\"unit\":\"\"}]}";
+    let family = Family { kind: 1, name: "sent".into(), help: "What was \"sent\".".into() };
+    let request = WriteRequest { metadata: vec![family], ..WriteRequest::default() };
+    assert_eq!(post(&uru.http, "/api/v1/receive", &snappy, &packed(&request)).unwrap().status, 200);
+    uru.wait_for("/api/v1/metadata?metric=sent", said);
+    uru.wait_for("/api/v1/metadata?metric=thanos_build_info", "\"type\":\"gauge\"");
+    uru.kill();
+    let uru = start(data.path());
+    uru.wait_for("/api/v1/metadata?metric=sent", said);
+    uru.wait_for("/api/v1/metadata?limit=1", "\"data\":{\"");
+    uru.wait_for(&format!("/api/v1/query?query=sent&time={seconds}"), "\"4.5\"");
+    uru.wait_for("/api/v1/query?query=count_over_time(up[1h])", "\"job\":\"uru\"");
+}
+
+#[test]
+fn it_reaches_itself_wherever_it_serves() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = format!("--data-dir={}", data.path().display());
+    let uru = Uru::start("all-in-one", &[&folder, "--http-address=127.0.0.2:0", "--grpc-address=127.0.0.3:0"]);
+    uru.wait_for("/api/v1/query?query=up", &format!("\"instance\":\"{}\"", uru.http));
+    uru.wait_for("/api/v1/series?match[]=up", "\"job\":\"uru\"");
+    uru.wait_for("/api/v1/label/job/values", "\"uru\"");
+}
+
+#[test]
+fn it_ends_with_the_reason_when_what_it_ingested_can_not_be_opened() {
+    let data = tempfile::tempdir().unwrap();
+    let kept = format!("--tsdb.path={}", data.path().join("kept").display());
+    let _holder = Uru::start("receive", &[&kept, "--label=replica=\"a\"", "--remote-write.address=127.0.0.1:0"]);
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_uru"))
+        .args(["all-in-one", &kept, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
+        .arg(format!("--data-dir={}", data.path().display()))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && text.contains("lock"), "{text}");
+}
+
+#[test]
+fn exemplars_and_the_starts_of_counters_are_kept_when_flags_say_so() {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let began = seconds - 60;
+    let otlp = format!(
+        r#"{{"resourceMetrics": [{{"scopeMetrics": [{{"metrics": [{{"name": "begun", "sum": {{
+        "isMonotonic": true, "aggregationTemporality": 2, "dataPoints": [{{"asInt": "7",
+        "startTimeUnixNano": "{began}000000000", "timeUnixNano": "{seconds}000000000",
+        "exemplars": [{{"asDouble": 1.5, "timeUnixNano": "{seconds}000000000", "traceId": "ab"}}]}}]}}}}]}}]}}]}}"#
+    );
+    let flags = ["--tsdb.max-exemplars=10", "--enable-feature=created-timestamp-zero-ingestion"];
+    for (flags, exemplars, increase) in [(&[][..], 0, "0"), (&flags[..], 1, "7")] {
+        let data = tempfile::tempdir().unwrap();
+        let folder = format!("--data-dir={}", data.path().display());
+        let all: Vec<&str> = [folder.as_str(), "--no-self-scrape"].iter().chain(flags).copied().collect();
+        let uru = Uru::start("all-in-one", &all);
+        let answer = loop {
+            // Nothing is taken before what the last process left is open.
+            match post(&uru.http, "/api/v1/otlp", &[("Content-Type", "application/json")], otlp.as_bytes()).unwrap() {
+                answer if answer.status == 503 => std::thread::yield_now(),
+                answer => break answer,
+            }
+        };
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let changed = query(&uru, "sum(max_over_time(begun_total[2m])-min_over_time(begun_total[2m]))", Some(seconds));
+        assert_eq!(changed[0]["value"][1], increase, "{flags:?}");
+        let (status, text) = uru.get(&format!("/api/v1/query_exemplars?query=begun_total&start={began}&end={seconds}"));
+        assert_eq!(status, 200, "{text}");
+        let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let found: usize =
+            found["data"].as_array().unwrap().iter().map(|series| series["exemplars"].as_array().unwrap().len()).sum();
+        assert_eq!(found, exemplars, "{flags:?}: {text}");
+    }
+}
+
+#[test]
+fn flags_of_its_parts_have_their_meaning() {
+    let data = tempfile::tempdir().unwrap();
+    let (folder, kept) = (format!("--data-dir={}", data.path().display()), data.path().join("kept"));
+    let path = format!("--tsdb.path={}", kept.display());
+    let flags = [
+        "--remote-write.address=127.0.0.1:0",
+        "--label=cluster=\"x\"",
+        "--receive.tenant-header=X-Team",
+        "--receive.default-tenant-id=nobody",
+        "--receive.tenant-label-name=team",
+        "--receive.limits-config={write: {default: {request: {series_limit: 1}}}}",
+        "--receive.relabel-config=[{action: labeldrop, regex: secret}]",
+        "--tsdb.out-of-order.time-window=1h",
+        "--tsdb.retention=3d",
+        "--shipper.sync-interval=50ms",
+        "--web.external-prefix=/metrics-of-us",
+        "--wait-interval=1h",
+        "--no-self-scrape",
+    ];
+    let all: Vec<&str> = [folder.as_str(), &path].into_iter().chain(flags).collect();
+    let uru = Uru::start("all-in-one", &all);
+    let address = uru.write_address();
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let send = |team: &str, series: &[TimeSeries]| loop {
+        let mut headers = vec![("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        headers.extend((!team.is_empty()).then_some(("X-Team", team)));
+        match post(&address, "/api/v1/receive", &headers, &body(series)).unwrap() {
+            // Nothing is taken before what the last process left is open.
+            answer if answer.status == 503 => std::thread::yield_now(),
+            answer => break answer,
+        }
+    };
+    let sent = |time: i64| float_series(&[("__name__", "sent"), ("secret", "s")], &[(time * 1000, 4.5)]);
+    for (team, time) in [("a", seconds), ("a", seconds - 1800), ("", seconds)] {
+        let answer = send(team, &[sent(time)]);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    assert_eq!(send("a", &[sent(seconds), float_series(&[("__name__", "b")], &[(seconds, 1.0)])]).status, 413);
+    let (status, text) = uru.get(&format!("/metrics-of-us/api/v1/query?query=sent&time={seconds}"));
+    assert_eq!(status, 200, "{text}");
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let labels = |team: &str| serde_json::json!({"__name__": "sent", "cluster": "x", "team": team});
+    let found: Vec<_> = answer["data"]["result"].as_array().unwrap().iter().map(|series| &series["metric"]).collect();
+    assert_eq!(found, [&labels("a"), &labels("nobody")], "{text}");
+    assert!(kept.join(".uru").is_dir() && !data.path().join("receive").exists());
+    let limit = "prometheus_tsdb_retention_limit_seconds{tenant=\"a\"}";
+    support::wait(|| uru.metric(limit) == Some(3.0 * 86_400.0));
+    let log = uru.log();
+    let idle: Vec<&str> = log.lines().filter(|line| line.contains("accepted, without effect")).collect();
+    assert!(idle.is_empty(), "{idle:?}");
+    drop(uru);
+    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_uru"))
+        .args(["all-in-one", &folder, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
+        .arg("--receive.hashrings=[{nonsense")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && text.contains("hashring"), "{text}");
+}
+
+/// The README's tour is typed as it stands there, but for the port.
+#[test]
+fn the_question_of_the_readmes_tour_gets_the_answer_that_stands_there() {
+    let Some(block) = support::shared("golden/blocks/k8s/01M7YFY7H37F9ZH8ZQ1CX44W25") else { return };
+    let data = tempfile::tempdir().unwrap();
+    let bucket = data.path().join("bucket");
+    support::copy_folder(&block, &bucket.join(block.file_name().unwrap()));
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let mut lines = readme.lines().skip_while(|line| !line.starts_with("    $ curl ")).map(str::trim);
+    let (question, told) = (lines.next().expect("the tour asks with curl"), lines.next().unwrap());
+    let uru = start(data.path());
+    let command = question.trim_start_matches("$ ").replace("127.0.0.1:10902", &uru.http);
+    let Ok(output) = std::process::Command::new("curl").arg("--version").output() else {
+        assert!(std::env::var_os("URU_REQUIRE_ALL").is_none(), "curl is required");
+        eprintln!("SKIPPED: curl cannot be started");
+        return;
+    };
+    assert!(output.status.success());
+    let output = std::process::Command::new("sh").args(["-c", &command.replace("curl ", "curl -s ")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), told, "{command}");
+}

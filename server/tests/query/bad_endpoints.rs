@@ -1,0 +1,413 @@
+//! Endpoints that hang, lie, break off or send far too much: a query ends in time, says what went
+//! wrong, and answers with what the others have.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use proto::thanos::{
+    Meta, MetricMetadata, MetricMetadataEntry, MetricMetadataResponse, QueryRangeResponse, SeriesResponse,
+    metric_metadata_response, query_range_response, series_response,
+};
+use serde_json::Value;
+use tonic::Code;
+
+use crate::support;
+use crate::support::Uru;
+use crate::support::endpoint::{Answers, Endpoint, Step, framed, series_frame};
+
+/// A time near which every endpoint here has a sample.
+const NOW: i64 = 1_789_984_800;
+
+fn up(instance: &str) -> Step {
+    Step::Send(series_frame(&[("__name__", "up"), ("instance", instance)], &[(NOW * 1000, 1.0)]))
+}
+
+fn endpoint(name: &str, series: Vec<Step>) -> Endpoint {
+    Endpoint::start(Answers::store(&[("store", name)], series))
+}
+
+fn querier(endpoints: &[&Endpoint], flags: &[&str]) -> Uru {
+    let addresses: Vec<String> = endpoints.iter().map(|found| format!("--endpoint={}", found.address)).collect();
+    let all: Vec<&str> = addresses.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+    Uru::start("query", &all)
+}
+
+fn ask(uru: &Uru, path: &str) -> (u16, Value) {
+    let (status, body) = uru.get(path);
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+fn query(uru: &Uru, rest: &str) -> (u16, Value) {
+    ask(uru, &format!("/api/v1/query?query=up&time={NOW}{rest}"))
+}
+
+/// The instances of an answer, and its warnings.
+fn found(answer: &Value) -> (Vec<String>, Vec<String>) {
+    let series = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let instances = series.iter().map(|one| one["metric"]["instance"].as_str().unwrap().to_owned());
+    let warnings = answer["warnings"].as_array().into_iter().flatten();
+    (instances.collect(), warnings.map(|text| text.as_str().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn a_query_ends_at_its_timeout_whatever_its_endpoints_do() {
+    for hangs in [vec![Step::Mute], vec![Step::Hang], vec![up("a"), Step::Hang]] {
+        let hung = endpoint("hung", hangs);
+        let uru = querier(&[&hung], &["--query.timeout=1s"]);
+        let (status, answer) = query(&uru, "");
+        assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+        assert!(answer["error"].as_str().unwrap().starts_with("query timed out in "), "{answer}");
+        hung.wait_for_the_end_of_calls();
+        // Another timeout of the request itself, and what is asked of labels and series.
+        let (status, answer) = query(&uru, "&timeout=100ms");
+        assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+        let (status, answer) = ask(&uru, "/api/v1/series?match[]=up");
+        assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+        hung.wait_for_the_end_of_calls();
+    }
+}
+
+/// The way to an endpoint through which nothing comes any more once it is frozen, while its connections stay open: a
+/// process that is stopped, or a host behind a network that drops everything.
+struct Frozen {
+    address: String,
+    is_frozen: Arc<AtomicBool>,
+}
+
+impl Frozen {
+    fn before(address: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap().to_string();
+        let (is_frozen, address) = (Arc::new(AtomicBool::new(false)), address.to_owned());
+        let frozen = Arc::clone(&is_frozen);
+        // Its threads end with the connections, and it with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                for (mut from, mut to) in [(client, server), back] {
+                    let frozen = Arc::clone(&frozen);
+                    std::thread::spawn(move || {
+                        let mut bytes = [0; 4096];
+                        while let Ok(len @ 1..) = from.read(&mut bytes) {
+                            if !frozen.load(Ordering::Relaxed) && to.write_all(&bytes[..len]).is_err() {
+                                break;
+                            }
+                        }
+                    });
+                }
+            }
+        });
+        Self { address: own, is_frozen }
+    }
+}
+
+#[test]
+fn a_stopped_endpoint_is_not_waited_for_until_the_query_times_out() {
+    std::thread::scope(|threads| {
+        for flag in ["--endpoint", "--endpoint-strict"] {
+            threads.spawn(move || stop_an_endpoint(flag));
+        }
+    });
+}
+
+fn stop_an_endpoint(flag: &str) {
+    let (well, stopped) = (endpoint("well", vec![up("a")]), endpoint("stopped", vec![up("b")]));
+    let way = Frozen::before(&stopped.address);
+    let uru = querier(&[&well], &[&format!("{flag}={}", way.address), "--query.timeout=1h"]);
+    let both = (vec!["a".to_owned(), "b".to_owned()], Vec::new());
+    support::wait(|| found(&query(&uru, "").1) == both);
+    way.is_frozen.store(true, Ordering::Relaxed);
+    // Asked before anybody can know it.
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["a".to_owned()]), "{answer}");
+    assert!(warnings.len() == 1 && warnings[0].contains(&way.address), "{answer}");
+    // And once it is known.
+    let is_known = |stores: &Value| {
+        let all = stores["data"].as_object().unwrap().values().flat_map(|kind| kind.as_array().unwrap());
+        all.filter(|store| store["name"] == way.address.as_str()).all(|store| !store["lastError"].is_null())
+    };
+    support::wait(|| is_known(&ask(&uru, "/api/v1/stores").1));
+    let (status, answer) = query(&uru, "");
+    assert_eq!((status, found(&answer).0), (200, vec!["a".to_owned()]), "{answer}");
+    let is_strict = flag == "--endpoint-strict";
+    assert_eq!(found(&answer).1.iter().any(|warning| warning.contains("health")), is_strict, "{answer}");
+}
+
+#[test]
+fn a_client_that_goes_away_ends_the_work_at_the_endpoints() {
+    let hung = endpoint("hung", vec![up("a"), Step::Hang]);
+    let uru = querier(&[&hung], &["--query.timeout=1h"]);
+    for path in ["query?query=up", "query_range?query=up&start=0&end=60&step=1", "series?match[]=up"] {
+        let mut client = TcpStream::connect(&uru.http).unwrap();
+        client.write_all(format!("GET /api/v1/{path} HTTP/1.1\r\nHost: uru\r\n\r\n").as_bytes()).unwrap();
+        hung.wait_for_a_call();
+        drop(client);
+        hung.wait_for_the_end_of_calls();
+        // Whoever worked on the query has ended too.
+        support::wait(|| uru.metric("thanos_query_concurrent_gate_queries_in_flight") == Some(0.0));
+    }
+}
+
+#[test]
+fn the_next_start_tells_which_queries_ran_when_the_process_was_killed() {
+    let hung = endpoint("hung", vec![Step::Hang]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("--query.active-query-path={}", folder.path().join("deep/active").display());
+    let uru = querier(&[&hung], &["--query.timeout=1h", &path]);
+    assert!(!uru.log().contains("did not finish"), "{}", uru.log());
+    query(&uru, "&timeout=10ms");
+    hung.wait_for_the_end_of_calls();
+    let mut client = TcpStream::connect(&uru.http).unwrap();
+    client.write_all(b"GET /api/v1/query?query=rate(up[5m]) HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
+    hung.wait_for_a_call();
+    uru.kill();
+    let uru = querier(&[&hung], &[&path]);
+    let log = uru.log();
+    let line = log.lines().find(|line| line.contains("these queries did not finish in the last run")).expect(&log);
+    assert!(line.contains("rate(up[5m])") && line.matches("timestamp_sec").count() == 1, "{line}");
+    assert!(uru.terminate().success());
+    assert!(!querier(&[&hung], &[&path]).log().contains("did not finish"));
+    let file = format!("--query.active-query-path={}", folder.path().join("deep/active/queries.active").display());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_uru")).args(["query", &file]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    let path = file.strip_prefix("--").unwrap().replace('=', ": ");
+    assert!(!output.status.success() && told.contains(&path) && told.contains("give a folder"), "{told}");
+}
+
+#[test]
+fn silent_endpoints_are_left_out_after_the_response_timeout() {
+    let well = endpoint("well", vec![up("well")]);
+    let silent = [vec![Step::Mute], vec![Step::Hang], vec![up("before"), Step::Hang]];
+    let silent = silent.map(|steps| endpoint("silent", steps));
+    let all = [&well, &silent[0], &silent[1], &silent[2]];
+    let uru = querier(&all, &["--store.response-timeout=300ms", "--query.timeout=1h"]);
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["before".to_owned(), "well".to_owned()]), "{answer}");
+    for hung in &silent {
+        let said = warnings.iter().find(|text| text.contains(&hung.address)).unwrap_or_else(|| panic!("{answer}"));
+        assert!(said.contains("failed to receive any data in 300ms (--store.response-timeout)"), "{said}");
+        hung.wait_for_the_end_of_calls();
+    }
+    let (status, answer) = query(&uru, "&partial_response=false");
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+    // Labels are asked for over unary calls, with the same patience.
+    let (status, answer) = ask(&uru, "/api/v1/labels?partial_response=false");
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+}
+
+#[test]
+fn what_is_broken_is_a_warning_and_the_rest_is_answered() {
+    let half: Bytes = {
+        let whole = framed(&series_frame(&[("__name__", "up"), ("instance", "half")], &[(NOW * 1000, 1.0)]));
+        whole.slice(..whole.len() / 2)
+    };
+    let huge = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
+    // Its length is more than a quarter of what may be held, so nothing of it is waited for.
+    let large = Bytes::from_static(&[0, 0x02, 0x80, 0, 0, 1, 2, 3]);
+    // Two bytes for each of very many things, which take a hundred times as much when they have been read.
+    let many = |head: &[u8], tag: u8| {
+        let things = [tag, 0].repeat(2_000_000);
+        let field = |tag: u8, bytes: &[u8]| {
+            let mut field = vec![tag];
+            prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+            [&field, bytes].concat()
+        };
+        let message = field(if tag == 0x12 { 0x0a } else { 0x22 }, &[head, &things].concat());
+        Bytes::from([&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat())
+    };
+    let garbage = framed(&prost_types::Any { type_url: "x".repeat(100), value: vec![0xff; 100] });
+    let warned = SeriesResponse { result: Some(series_response::Result::Warning("a block is gone".into())) };
+    let kinds: Vec<(&str, Vec<Step>, &str)> = vec![
+        ("half a frame", vec![up("before"), Step::Bytes(half), Step::Break], "endpoint"),
+        (
+            "a frame of 4 GiB",
+            vec![Step::Bytes(huge), Step::Hang],
+            "found 4294967295 bytes, the limit is: 16777216 bytes",
+        ),
+        (
+            "a frame of 40 MiB",
+            vec![Step::Bytes(large), Step::Hang],
+            "query.memory-limit: receive series from 127.0.0.1:",
+        ),
+        (
+            "a frame of very many chunks",
+            vec![Step::Bytes(many(b"\x0a\x06\x0a\x01a\x12\x01b", 0x12))],
+            "--query.memory-limit: 65536 bytes wanted, ",
+        ),
+        (
+            "a frame of very many series",
+            vec![Step::Bytes(many(b"", 0x0a))],
+            "--query.memory-limit: 65536 bytes wanted, ",
+        ),
+        ("no protobuf", vec![Step::Bytes(garbage)], "endpoint"),
+        ("a broken stream", vec![up("before"), Step::Break], "Internal"),
+        ("a status", vec![up("before"), Step::End(Code::ResourceExhausted, "too many series")], "too many series"),
+        ("unsorted series", vec![up("b"), up("a")], "they must ascend"),
+        ("a warning", vec![Step::Send(warned)], "a block is gone"),
+    ];
+    let well = endpoint("well", vec![up("well")]);
+    for (what, steps, said) in kinds {
+        let broken = endpoint("broken", steps);
+        let uru = querier(&[&well, &broken], &["--query.memory-limit=64MiB"]);
+        let (status, answer) = query(&uru, "");
+        assert_eq!(status, 200, "{what}: {answer}");
+        let (instances, warnings) = found(&answer);
+        assert!(instances.contains(&"well".to_owned()), "{what}: {answer}");
+        let is_said = warnings.iter().any(|text| text.contains(said));
+        assert!(is_said || said == "endpoint" && !warnings.is_empty(), "{what}: {answer}");
+        let (status, answer) = query(&uru, "&partial_response=0");
+        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{what}: {answer}");
+        let refused = if what.starts_with("a frame of") { 2.0 } else { 0.0 };
+        assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(refused), "{what}");
+        broken.wait_for_the_end_of_calls();
+    }
+}
+
+#[test]
+fn an_endpoint_that_sends_without_end_is_stopped_at_a_limit_of_memory() {
+    let chunk = framed(&series_frame(&[("__name__", "up"), ("instance", "a")], &[(NOW * 1000, 1.0)]));
+    let flood = |answers: Answers| Endpoint::start(answers);
+    let mut large = Vec::new();
+    for part in 0..20 {
+        let samples: Vec<(i64, f64)> = (0..5000).map(|at| (NOW * 1000 + at, (part * at) as f64 * 1.37)).collect();
+        large.extend_from_slice(&framed(&series_frame(&[("__name__", "up"), ("instance", "a")], &samples)));
+    }
+    let large = Bytes::from(large);
+    // Chunks that come twice count once: all of these together are larger than what may be held.
+    let limit = format!("--query.memory-limit={}", large.len() / 2);
+    let orderly = flood(Answers::store(&[("store", "a")], vec![Step::Flood(large)]));
+    let mut unordered = Answers::store(&[("store", "b")], vec![Step::Flood(chunk)]);
+    unordered.info.store.as_mut().unwrap().supports_without_replica_labels = false;
+    let unordered = flood(unordered);
+    for endless in [&orderly, &unordered] {
+        let uru = querier(&[endless], &[&limit, "--query.replica-label=replica", "--query.timeout=1h"]);
+        let (status, answer) = query(&uru, "&partial_response=0");
+        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains("query.memory-limit"), "{answer}");
+        endless.wait_for_the_end_of_calls();
+        assert!(uru.metric("process_resident_memory_bytes").unwrap() < 1e9);
+    }
+}
+
+#[test]
+fn lists_of_endpoints_are_accounted_for_as_what_they_become() {
+    let metadata = (0..300_000).map(|number| {
+        let entry = MetricMetadataEntry { metas: vec![Meta::default()] };
+        (format!("m{number}"), entry)
+    });
+    let said = metric_metadata_response::Result::Metadata(MetricMetadata { metadata: metadata.collect() });
+    let mut answers = Answers::store(&[("store", "large")], Vec::new()).with_federation();
+    answers.metadata = vec![MetricMetadataResponse { result: Some(said) }];
+    answers.values = (0..1_000_000).map(|number| format!("{number:06}")).collect();
+    let large = Endpoint::start(answers);
+    let uru = querier(&[&large], &["--query.memory-limit=40MiB"]);
+    for path in ["/api/v1/metadata?", "/api/v1/label/a/values?"] {
+        let (status, answer) = ask(&uru, &format!("{path}partial_response=0"));
+        assert_eq!(status, 422, "{path}: {:.200}", answer.to_string());
+        assert!(answer["error"].as_str().unwrap().contains("query.memory-limit"), "{path}: {answer}");
+        assert_eq!(uru.metric("uru_memory_used_bytes"), Some(0.0), "{path}");
+    }
+    let uru = querier(&[&large], &["--query.memory-limit=4GiB"]);
+    for (path, least) in [("/api/v1/metadata", 6e8), ("/api/v1/label/a/values", 5e7)] {
+        assert_eq!(ask(&uru, path).0, 200);
+        assert!(uru.metric("uru_memory_peak_bytes").unwrap() > least, "{path}");
+        assert_eq!(uru.metric("uru_memory_used_bytes"), Some(0.0), "{path}");
+    }
+}
+
+#[test]
+fn warnings_that_are_too_many_are_left_out_and_series_are_not() {
+    let warning = |number: usize| {
+        let text = format!("{number} {}", "x".repeat(100_000));
+        Step::Send(SeriesResponse { result: Some(series_response::Result::Warning(text)) })
+    };
+    let loud = endpoint("loud", (0..40).map(warning).chain([up("a")]).collect());
+    let uru = querier(&[&loud], &[]);
+    let (status, answer) = query(&uru, "");
+    assert_eq!(status, 200, "{answer}");
+    let (instances, warnings) = found(&answer);
+    assert_eq!(instances, ["a"]);
+    assert_eq!(warnings.len(), 11, "ten are a million bytes");
+    assert!(warnings.iter().any(|text| text.ends_with("warnings beyond 1048576 bytes are left out")), "{warnings:?}");
+}
+
+#[test]
+fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
+    let text = "x".repeat(1 << 20);
+    let warned = QueryRangeResponse { result: Some(query_range_response::Result::Warnings(text)) };
+    let answers = Answers::store(&[("store", "loud")], Vec::new()).with_ranges(vec![warned; 40]);
+    let loud = Endpoint::start(answers);
+    let uru = querier(&[&loud], &["--query.mode=distributed", "--query.memory-limit=32MiB"]);
+    let path = format!("/api/v1/query_range?query=sum(up)&start={NOW}&end={NOW}&step=1&partial_response=0");
+    let (status, answer) = ask(&uru, &path);
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{:.200}", answer["error"]);
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.contains("--query.memory-limit: ") && said.ends_with(" of 33554432 bytes are in use"), "{said}");
+    assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(1.0));
+}
+
+#[test]
+fn an_endpoint_that_could_not_evaluate_a_query_is_told_from_one_that_is_away() {
+    let answers = Answers::store(&[("store", "odd")], Vec::new());
+    for (code, expected) in [(Code::Aborted, 422), (Code::FailedPrecondition, 422), (Code::Unavailable, 200)] {
+        let odd = Endpoint::start(answers.clone().with_failing_queries(code, "counts and sums do not fit"));
+        let uru = querier(&[&odd], &["--query.mode=distributed"]);
+        let (status, answer) = ask(&uru, &format!("/api/v1/query?query=sum(up)&time={NOW}"));
+        assert_eq!(status, expected, "{code:?}: {answer}");
+        let said = if status == 200 { &answer["warnings"][0] } else { &answer["error"] };
+        assert!(said.as_str().unwrap().contains("counts and sums do not fit"), "{code:?}: {answer}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_is_not_waited_for() {
+    let well = endpoint("well", vec![up("well")]);
+    // A port that nobody listens on: it was bound a moment ago.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let strict = format!("--endpoint-strict={gone}");
+    let uru = querier(&[&well], &[&strict]);
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["well".to_owned()]), "{answer}");
+    assert!(warnings.iter().any(|text| text.contains(&gone.to_string())), "a strict endpoint is asked: {answer}");
+    // A warning says what was asked for.
+    for (path, what) in [("labels", "fetch label names"), ("label/job/values", "fetch label values")] {
+        let (_, answer) = ask(&uru, &format!("/api/v1/{path}"));
+        let warnings: Vec<&str> = answer["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let said = format!("{what} from {gone}: rpc error: code = ");
+        assert!(warnings.iter().any(|text| text.starts_with(&said)), "{said}: {answer}");
+    }
+    let loose = querier(&[&well], &[&format!("--endpoint={gone}")]);
+    let (status, answer) = query(&loose, "&partial_response=0");
+    assert_eq!((status, found(&answer)), (200, (vec!["well".to_owned()], Vec::new())), "{answer}");
+}
+
+#[test]
+fn queries_over_limits_fail_as_prometheus_lets_them_fail() {
+    let hung = endpoint("hung", vec![up("a"), Step::Hang]);
+    let well = endpoint("well", vec![up("a"), up("b")]);
+    let uru = querier(&[&well], &["--query.max-samples=1"]);
+    let (status, answer) = query(&uru, "");
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+    let said = answer["error"].as_str().unwrap();
+    assert!(said.contains("query processing would load too many samples into memory"), "{said}");
+    let (status, answer) = ask(&uru, "/api/v1/query_range?query=up&start=0&end=11001&step=1");
+    assert_eq!((status, &answer["errorType"]), (400, &"bad_data".into()), "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("11,000 points per timeseries"), "{answer}");
+    let (status, answer) = ask(&uru, "/api/v1/query?query=sum(");
+    assert_eq!((status, &answer["errorType"]), (400, &"bad_data".into()), "{answer}");
+
+    let busy = querier(&[&hung], &["--query.max-concurrent=1", "--query.timeout=1h"]);
+    let mut first = TcpStream::connect(&busy.http).unwrap();
+    first.write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
+    hung.wait_for_a_call();
+    let (status, answer) = query(&busy, "&timeout=100ms");
+    assert_eq!((status, &answer["errorType"]), (503, &"timeout".into()), "{answer}");
+    assert_eq!(answer["error"], "query timed out in query queue");
+}

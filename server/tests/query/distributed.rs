@@ -1,0 +1,137 @@
+//! `--query.mode=distributed`: endpoints do their share of aggregations where that gives the same
+//! answer, and are asked for series where it doesn't.
+
+use serde_json::Value;
+
+use crate::support::{Uru, set_labels, write_block};
+
+const START: i64 = 1_700_000_040_000;
+
+/// A store of one block of `series` series below this external label set.
+fn store(folder: &std::path::Path, labels: &[(&str, &str)], series: usize) -> Uru {
+    let bucket = folder.join("bucket");
+    let block = write_block(&bucket, series as u128, (series, START));
+    set_labels(&block, labels);
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.join("data").display())])
+}
+
+fn querier(stores: &[&Uru], mode: &str) -> Uru {
+    let mut flags: Vec<String> = stores.iter().map(|store| format!("--endpoint={}", store.grpc)).collect();
+    flags.extend([format!("--query.mode={mode}"), "--query.replica-label=replica".to_owned()]);
+    Uru::start("query", &flags.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn ask(uru: &Uru, query: &str) -> [Value; 2] {
+    let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+    let (start, end) = (START / 1000, START / 1000 + 3600);
+    let paths = [format!("query?time={end}&{form}"), format!("query_range?start={start}&end={end}&step=300&{form}")];
+    paths.map(|path| {
+        let (status, body) = uru.get(&format!("/api/v1/{path}"));
+        assert_eq!(status, 200, "{query}: {body}");
+        let mut answer: Value = serde_json::from_str(&body).unwrap();
+        assert!(answer["warnings"].is_null(), "{query}: {body}");
+        let result = answer["data"]["result"].as_array_mut().unwrap();
+        result.sort_by_key(|series| series["metric"].to_string());
+        answer["data"].take()
+    })
+}
+
+/// How often a store was asked for answers to queries.
+fn queries(store: &Uru) -> f64 {
+    let (_, text) = store.get("/metrics");
+    let handled = text
+        .lines()
+        .filter(|line| line.starts_with("grpc_server_handled_total") && line.contains("grpc_service=\"thanos.Query\""));
+    handled.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn endpoints_that_have_nothing_in_common_do_their_share() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stores = [store(one.path(), &[("cluster", "a")], 5), store(two.path(), &[("cluster", "b")], 9)];
+    let both = [&stores[0], &stores[1]];
+    let (local, distributed) = (querier(&both, "local"), querier(&both, "distributed"));
+    for (query, is_pushed) in [
+        ("sum(up)", true),
+        ("sum by (cluster) (rate(up[10m]))", true),
+        ("avg by (instance) (up)", true),
+        ("count without (instance) (up > 100)", true),
+        ("max(up) - min(up)", true),
+        ("group by (cluster) (up)", true),
+        ("sum(up offset 10m) / count(up @ end())", true),
+        ("topk(2, sum by (cluster) (up))", true),
+        ("sum(up{cluster=\"a\"})", true),
+        // A series that ends leaves nothing behind where one looks back.
+        ("sum by (instance) (up < 130)", true),
+        ("quantile(0.5, up)", false),
+        ("max_over_time(sum(up)[10m:1m])", false),
+        ("up", false),
+    ] {
+        let before = queries(&stores[0]);
+        assert_eq!(ask(&distributed, query), ask(&local, query), "{query}");
+        assert_eq!(queries(&stores[0]) > before, is_pushed, "{query}");
+    }
+}
+
+#[test]
+fn endpoints_that_may_have_the_same_series_are_asked_for_series() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stores = [
+        store(one.path(), &[("cluster", "a"), ("replica", "1")], 5),
+        store(two.path(), &[("cluster", "a"), ("replica", "2")], 9),
+    ];
+    let uru = querier(&[&stores[0], &stores[1]], "distributed");
+    let [instant, _] = ask(&uru, "count(up)");
+    // Five of the nine series are there twice.
+    assert_eq!(instant["result"][0]["value"][1], "9");
+    assert_eq!(queries(&stores[0]) + queries(&stores[1]), 0.0);
+}
+
+#[test]
+fn infos_of_endpoints_are_infos_of_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a")], 5);
+    let infos = |mode: &str| {
+        let time = START / 1000 + 3600;
+        let (_, body) = querier(&[&store], mode).get(&format!("/api/v1/query?query=sum(rate(up[10m]))&time={time}"));
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert!(answer["warnings"].is_null(), "{body}");
+        let infos = answer["infos"].as_array().unwrap_or_else(|| panic!("{mode}: {body}"));
+        // Where in the query that is only who has parsed it whole can say.
+        let words = |info: &Value| info.as_str().unwrap().split(" (").next().unwrap().to_owned();
+        infos.iter().map(words).collect::<Vec<_>>()
+    };
+    let local = infos("local");
+    assert!(local.len() == 1 && local[0].starts_with("PromQL info: metric might not be a counter"), "{local:?}");
+    assert_eq!(infos("distributed"), local);
+}
+
+#[test]
+fn warnings_of_endpoints_tell_no_place_in_a_query_that_nobody_has_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a")], 5);
+    let time = START / 1000 + 3600;
+    let query = "1%20%2B%20sum(quantile_over_time(2,up[10m]))";
+    for (mode, place) in [("local", " (1:28)"), ("distributed", "")] {
+        let (_, body) = querier(&[&store], mode).get(&format!("/api/v1/query?query={query}&time={time}"));
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let said = format!("PromQL warning: quantile value should be between 0 and 1, got 2{place}");
+        assert_eq!(answer["warnings"], serde_json::json!([said]), "{mode}: {body}");
+    }
+}
+
+#[test]
+fn a_query_that_cannot_be_evaluated_fails_whoever_evaluates_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a")], 5);
+    let endpoint = format!("--endpoint={}", store.grpc);
+    for mode in ["local", "distributed"] {
+        let mode = format!("--query.mode={mode}");
+        let uru = Uru::start("query", &[&endpoint, &mode, "--enable-feature=promql-experimental-functions"]);
+        let query = "sum(double_exponential_smoothing(up[10m],2,0.5))";
+        let (status, body) = uru.get(&format!("/api/v1/query?query={query}&time={}", START / 1000 + 3600));
+        assert!(status == 422 && body.contains("\"invalid smoothing factor"), "{mode}: {status} {body}");
+    }
+    assert!(queries(&store) > 0.0);
+}

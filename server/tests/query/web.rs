@@ -1,0 +1,212 @@
+//! What browsers and Grafana need besides answers: other origins, preflights, prefixes.
+
+use crate::support::{Uru, request};
+
+#[test]
+fn pages_of_other_origins_may_ask_unless_that_is_disabled() {
+    let (open, own) = (Uru::start("query", &[]), Uru::start("query", &["--web.disable-cors"]));
+    for (method, path) in [("GET", "/api/v1/labels"), ("OPTIONS", "/api/v1/query"), ("GET", "/api/v1/query?query=(")] {
+        let (status, head, _) = request(&open.http, (method, path), &["Origin: http://grafana"], b"");
+        assert_eq!(status, if method == "OPTIONS" { 204 } else { status }, "{head}");
+        assert!(head.contains("access-control-allow-origin: *"), "{head}");
+        assert!(head.contains("access-control-allow-headers: accept, accept-encoding, authorization"), "{head}");
+        let (same, head, _) = request(&own.http, (method, path), &["Origin: http://grafana"], b"");
+        assert_eq!(same, status, "{head}");
+        assert!(!head.contains("access-control"), "{head}");
+    }
+}
+
+#[test]
+fn a_cache_is_told_that_there_are_packed_answers_of_all_that_is_asked() {
+    let uru = Uru::start("query", &[]);
+    for (path, accepted, is_packed) in [
+        ("/api/v1/status/flags", "Accept-Encoding: gzip", true),
+        ("/api/v1/status/flags", "Accept-Encoding: identity", false),
+        ("/api/v1/labels", "Accept-Encoding: gzip", false),
+        ("/api/v1/query?query=(", "Accept: */*", false),
+        ("/api/v1/labels", "Content-Encoding: gzip", false),
+        ("/metrics", "Accept-Encoding: gzip", true),
+        ("/metrics", "Accept: */*", false),
+    ] {
+        let (_, head, _) = request(&uru.http, ("GET", path), &[accepted], b"");
+        assert_eq!(head.contains("content-encoding: gzip"), is_packed, "{path}: {head}");
+        assert_eq!(head.matches("vary: accept-encoding").count(), 1, "{path}: {head}");
+    }
+}
+
+#[test]
+fn parameters_may_come_in_a_form_of_several_parts_and_in_a_large_one() {
+    let uru = Uru::start("query", &[]);
+    let part =
+        |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let parts = format!("{}{}--b--\r\n", part("query", "1 + time()"), part("time", "41"));
+    let large = format!("query={}42&time=0", "+".repeat(3 << 20));
+    for (kind, body) in [("multipart/form-data; boundary=b", parts), ("application/x-www-form-urlencoded", large)] {
+        let kind = format!("Content-Type: {kind}");
+        let (status, _, body) = request(&uru.http, ("POST", "/api/v1/query"), &[&kind], body.as_bytes());
+        let body = String::from_utf8(body).unwrap();
+        assert!(status == 200 && body.contains("\"42\""), "{kind}: {body}");
+    }
+    let torn = ["Content-Type: multipart/form-data; boundary=b"];
+    let (status, _, body) = request(&uru.http, ("POST", "/api/v1/query"), &torn, b"--b\r\n");
+    let body = String::from_utf8(body).unwrap();
+    assert!(status == 400 && body.contains("\"errorType\":\"bad_data\""), "{body}");
+}
+
+#[test]
+fn a_label_name_that_is_not_text_is_bad_data() {
+    let (status, body) = Uru::start("query", &[]).get("/api/v1/label/%FF/values");
+    assert!(status == 400 && body.contains("\"errorType\":\"bad_data\""), "{body}");
+}
+
+#[test]
+fn a_header_says_below_which_path_a_browser_sees_the_pages() {
+    let uru = Uru::start("query", &["--web.prefix-header=X-Forwarded-Prefix"]);
+    let ask = |uru: &Uru, path: &str| {
+        let (status, head, body) = request(&uru.http, ("GET", path), &["X-Forwarded-Prefix: /metrics/"], b"");
+        (status, head, String::from_utf8(body).unwrap())
+    };
+    let (status, head, _) = ask(&uru, "/");
+    assert!(status == 303 && head.contains("location: /metrics/graph"), "{head}");
+    assert!(ask(&uru, "/graph").2.contains("\"/metrics/assets/app.js\""));
+    let (_, body) = uru.get("/graph");
+    assert!(body.contains("\"/assets/app.js\""), "without the header there is no prefix");
+    // A prefix that is given stands above the header.
+    let fixed = Uru::start(
+        "query",
+        &["--web.prefix-header=X-Forwarded-Prefix", "--web.external-prefix=/fixed", "--web.route-prefix=/"],
+    );
+    assert!(ask(&fixed, "/graph").2.contains("\"/fixed/assets/app.js\""));
+}
+
+#[test]
+fn pages_say_which_methods_they_have() {
+    let uru = Uru::start("query", &[]);
+    for (path, methods) in [
+        ("/", "get, options"),
+        ("/graph", "get, options"),
+        ("/metrics", "get, head, options"),
+        ("/-/ready", "get, head, options"),
+        ("/-/healthy", "get, head, options"),
+    ] {
+        let allow = format!("allow: {methods}\r\n");
+        let (status, head, body) = request(&uru.http, ("OPTIONS", path), &[], b"");
+        assert!(status == 200 && head.contains(&allow) && body.is_empty(), "{path}: {head}");
+        let (status, head, body) = request(&uru.http, ("DELETE", path), &[], b"");
+        assert!(status == 405 && head.contains(&allow) && body == b"Method Not Allowed\n", "{path}: {head}");
+    }
+    assert_eq!(request(&uru.http, ("OPTIONS", "/nothing"), &[], b"").0, 404);
+}
+
+#[test]
+fn head_is_taken_where_operators_look_and_nowhere_else() {
+    let uru = Uru::start("query", &[]);
+    for (path, status) in [
+        ("/-/healthy", 200),
+        ("/-/ready", 200),
+        ("/metrics", 200),
+        ("/debug/pprof/", 200),
+        ("/", 405),
+        ("/graph", 405),
+        ("/api/v1/labels", 405),
+        ("/api/v1/metadata", 405),
+        ("/api/v1/label/metrics/values", 405),
+        ("/api/v1/label/-/values", 405),
+        ("/nothing", 404),
+    ] {
+        assert_eq!(request(&uru.http, ("HEAD", path), &[], b"").0, status, "{path}");
+    }
+    let (status, head, _) = request(&uru.http, ("HEAD", "/api/v1/query?query=1"), &[], b"");
+    assert!(status == 405 && head.contains("allow: get, options, post\r\n"), "{head}");
+}
+
+/// Status and `Location` of what is asked.
+fn led(uru: &Uru, method: &str, path: &str) -> (u16, String) {
+    let (status, head, _) = request(&uru.http, (method, path), &[], b"");
+    let location = head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_default();
+    (status, location.trim().to_owned())
+}
+
+#[test]
+fn paths_with_a_slash_too_many_lead_to_those_that_are_served() {
+    let uru = Uru::start("query", &[]);
+    for (method, path, status, location) in [
+        ("GET", "//api/v1/query?query=1", 307, "/api/v1/query?query=1"),
+        ("POST", "//api/v1/query", 307, "/api/v1/query"),
+        ("GET", "/api//v1/labels", 307, "/api/v1/labels"),
+        ("GET", "/api/./v1/../v1/labels", 307, "/api/v1/labels"),
+        ("GET", "/api/v1/query/?query=1", 301, "/api/v1/query?query=1"),
+        ("POST", "/api/v1/query/", 307, "/api/v1/query"),
+        ("GET", "/api/v1/label/job/values/", 301, "/api/v1/label/job/values"),
+        ("GET", "/graph/", 301, "/graph"),
+        ("GET", "//metrics", 307, "/metrics"),
+        ("GET", "//evil.example/..", 307, "/"),
+        ("GET", "/nothing/", 404, ""),
+        ("GET", "/api/v1/nothing", 404, ""),
+        ("GET", "/tsdb-status", 303, "/status"),
+        ("GET", "/config", 303, "/status"),
+        ("GET", "/service-discovery", 303, "/targets"),
+    ] {
+        assert_eq!(led(&uru, method, path), (status, location.to_owned()), "{method} {path}");
+    }
+    assert_eq!(uru.get("/api/v1/query?query=1").0, 200);
+}
+
+#[test]
+fn what_is_neither_true_nor_false_is_refused_in_the_words_of_thanos() {
+    let uru = Uru::start("query", &[]);
+    for path in ["query?query=1", "query_range?query=1&start=0&end=1&step=1", "series?match[]=up", "labels", "rules"] {
+        for name in ["dedup", "partial_response"] {
+            let joined = if path.contains('?') { '&' } else { '?' };
+            let (status, text) = uru.get(&format!("/api/v1/{path}{joined}{name}=x"));
+            let error = format!("'{name}' parameter: strconv.ParseBool: parsing \\\"x\\\": invalid syntax");
+            assert!(status == 400 && text.contains(&error), "{path}: {text}");
+            assert_eq!(uru.get(&format!("/api/v1/{path}{joined}{name}=T")).0, 200, "{path}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_in_words() {
+    let uru = Uru::start("query", &[]);
+    for path in ["/nope", "/api/v1/nope"] {
+        assert_eq!(uru.get(path), (404, "404 page not found\n".to_owned()), "{path}");
+    }
+}
+
+#[test]
+fn quotes_in_a_target_are_taken_as_people_write_them() {
+    use std::io::{Read, Write};
+    let uru = Uru::start("query", &[]);
+    let mut stream = std::net::TcpStream::connect(&uru.http).unwrap();
+    let target = "/api/v1/format_query?query=up{a=\"b\"}";
+    for end in ["", "Connection: close\r\n"] {
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: a\r\n{end}\r\n").unwrap();
+        let mut answer = vec![0; 2000];
+        let mut len = 0;
+        let expected = br#""data":"up{a=\"b\"}""#;
+        while !answer[..len].windows(expected.len()).any(|part| part == expected) {
+            let more = stream.read(&mut answer[len..]).unwrap();
+            assert!(more > 0, "{}", String::from_utf8_lossy(&answer));
+            len += more;
+        }
+    }
+}
+
+#[test]
+fn the_path_above_a_prefix_leads_below_it() {
+    let external = Uru::start("query", &["--web.external-prefix=/p"]);
+    let route = Uru::start("query", &["--web.route-prefix=/r"]);
+    for (uru, path, status, location) in [
+        (&external, "/", 302, "/p/graph"),
+        (&external, "/p/", 301, "/p"),
+        (&external, "/p", 303, "/p/graph"),
+        (&external, "/p/api/v1/labels/", 301, "/p/api/v1/labels"),
+        (&external, "/api/v1/labels", 404, ""),
+        (&route, "/", 302, "/r/graph"),
+        (&route, "/r", 303, "/r/graph"),
+    ] {
+        assert_eq!(led(uru, "GET", path), (status, location.to_owned()), "{path}");
+    }
+    assert!(route.get("/r/graph").1.contains("\"/r/assets/app.js\""), "pages find what they need");
+}

@@ -1,0 +1,328 @@
+//! Who may write and how much: tenants by certificate, limits that change while the process runs, disks
+//! that are full or fail.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use engine::io::faulty::{Fault, Faulty};
+use engine::io::{BlockIo, Mode as IoMode};
+use engine::model::Labels;
+use engine::shard::{self, Ingest, IngestOptions, Pool};
+use http::{Request, StatusCode};
+use prometheus_client::registry::Registry;
+use proto::write::{Sample, put_label, put_message, put_sample};
+use server::cluster::hashring::Algorithm;
+use server::ingest::forward::{Compression, ForwardOptions, Peers};
+use server::ingest::limits::{Limiter, LimitsConfig};
+use server::ingest::metrics::ReceiveMetrics;
+use server::ingest::noted::Noted;
+use server::ingest::otlp::Translation;
+use server::ingest::ring::{RingSource, Rings};
+use server::ingest::tenant::Tenancy;
+use server::ingest::{Mode, ReceiveOptions, Receiver, http as handlers, request_memory};
+use server::telemetry::rpc::RpcMetrics;
+use tower::ServiceExt as _;
+
+use crate::support::authority::Authority;
+use crate::support::write;
+use crate::support::write::{
+    EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, post, recorded, samples, start, stored, write,
+};
+use crate::support::{Uru, run, wait};
+
+/// What is answered to a remote write over TLS; `client` is a certificate and its key.
+async fn post_by_tls(
+    uru: &Uru,
+    authority: &Authority,
+    client: &(String, String),
+    body: &[u8],
+) -> std::io::Result<String> {
+    let head = format!(
+        "POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nTHANOS-TENANT: other\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    authority.exchange(&uru.write_address(), client, &[head.as_bytes(), body].concat()).await
+}
+
+#[test]
+fn the_tenant_is_who_the_certificate_names_whatever_the_header_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let path = |name: &str| folder.path().join(name);
+    authority.write_to(folder.path(), "127.0.0.1");
+    let flag = |name: &str, path: &Path| format!("--remote-write.server-tls-{name}={}", path.display());
+    let uru = start(
+        &path("data"),
+        &[
+            &flag("cert", &path("cert.pem")),
+            &flag("key", &path("key.pem")),
+            &flag("client-ca", &path("ca.pem")),
+            "--receive.tenant-certificate-field=organization",
+        ],
+    );
+    let request = body(&[float_series(&[("__name__", "up")], &[(NOW, 1.0)])]);
+    run(async {
+        for team in ["team-a", "team-b"] {
+            let answer = post_by_tls(&uru, &authority, &authority.issue_to("127.0.0.1", team), &request).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        // A name that leads out of the folder, and a certificate of somebody else's.
+        let answer = post_by_tls(&uru, &authority, &authority.issue_to("127.0.0.1", "../x"), &request).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        let stranger = Authority::new().issue_to("127.0.0.1", "team-a");
+        let answer = post_by_tls(&uru, &authority, &stranger, &request).await;
+        assert!(answer.as_ref().map_or(true, |answer| answer.is_empty()), "{answer:?}");
+    });
+    let found: Vec<String> =
+        stored(&uru, "up").iter().map(|series| write::labels_text(&series.labels, &["receive"])).collect();
+    assert_eq!(found, ["team-a", "team-b"].map(|team| format!("__name__=\"up\",tenant_id=\"{team}\"")));
+}
+
+fn up(name: &str, samples: i64) -> proto::prometheus_copy::TimeSeries {
+    let samples: Vec<(i64, f64)> = (0..samples).map(|at| (NOW + at, 1.0)).collect();
+    float_series(&[("__name__", name)], &samples)
+}
+
+/// They once counted for themselves, beside the series that seemed to have one sample.
+#[test]
+fn samples_before_the_last_of_a_series_count_however_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = "--receive.limits-config={write: {default: {request: {samples_limit: 100}}}}";
+    let uru = start(folder.path(), &[limits]);
+    let sample = |time: i64| {
+        let mut bytes = Vec::new();
+        put_sample(&mut bytes, Sample { time, value: 1.0, start: 0 });
+        bytes
+    };
+    // The time before the value, as no sender writes it.
+    let odd = |time: i64| {
+        let mut bytes = sample(time);
+        bytes[2..].rotate_left(9);
+        bytes
+    };
+    let send = |name: &str, hidden: i64| {
+        let mut request = Vec::new();
+        for at in 0..60 {
+            let mut series = Vec::new();
+            put_label(&mut series, b"__name__", format!("{name}_{at}").as_bytes());
+            (0..hidden).filter(|_| at == 0).for_each(|earlier| series.extend(odd(NOW + earlier)));
+            series.extend(sample(NOW + hidden));
+            put_message(&mut request, 1, &series);
+        }
+        let packed = snap::raw::Encoder::new().compress_vec(&request).unwrap();
+        let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        post(&uru.write_address(), "/api/v1/receive", &headers, &packed).unwrap()
+    };
+    let found = |name: &str| samples(&stored(&uru, name), &EXTERNAL).values().map(|all| all.len()).sum::<usize>();
+    assert_eq!(send("few", 40).status, 200);
+    assert_eq!(found("few_0"), 41);
+    assert_eq!(send("many", 41).status, 413);
+    assert_eq!(found("many_0"), 0);
+    let beyond = "thanos_receive_write_limits_hit_sum{tenant=\"default-tenant\",limit=\"samples\"}";
+    assert_eq!(uru.metric(beyond), Some(1.0));
+}
+
+#[test]
+fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("limits.yaml");
+    let set = |text: &str| {
+        // Whole, or how many looks come upon an empty file would depend on chance.
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &path).unwrap();
+    };
+    set("write: {default: {request: {series_limit: 1, samples_limit: 2, size_bytes_limit: 1000}}}");
+    let file = format!("--receive.limits-config-file={}", path.display());
+    let uru = start(&folder.path().join("data"), &[&file, "--receive.limits-config-reload-timer=100ms"]);
+    let two = [up("a", 1), up("b", 1)];
+    // It takes as many bytes when it is compressed.
+    let large: String = (1..300u32).map(|at| format!("{:08x}", at.wrapping_mul(2_654_435_761))).collect();
+    let hit =
+        |limit: &str| uru.metric(&format!("thanos_receive_write_limits_hit_count{{tenant=\"t\",limit=\"{limit}\"}}"));
+    assert_eq!(write(&uru, "t", &[up("a", 1)]).status, 200);
+    assert_eq!(write(&uru, "t", &two).status, 413);
+    assert_eq!(write(&uru, "t", &[up("a", 3)]).status, 413);
+    assert_eq!(write(&uru, "t", &[float_series(&[("__name__", &large)], &[(NOW, 1.0)])]).status, 413);
+    assert_eq!([hit("series"), hit("samples"), hit("body_size")], [Some(1.0); 3]);
+    let beyond = |limit: &str| {
+        uru.metric(&format!("thanos_receive_write_limits_hit_sum{{tenant=\"t\",limit=\"{limit}\"}}")).unwrap()
+    };
+    assert_eq!([beyond("series"), beyond("samples")], [1.0; 2]);
+    assert!((1.0..2000.0).contains(&beyond("body_size")), "{}", beyond("body_size"));
+    let reloads = |count: f64| {
+        wait(|| uru.metric("thanos_receive_limits_config_reload_total").is_some_and(|found| found >= count));
+    };
+    set("write: {tenants: {t: {request: {series_limit: 2}, head_series_limit: 2}}}");
+    reloads(1.0);
+    assert_eq!(write(&uru, "t", &two).status, 200);
+    set("write: [");
+    wait(|| uru.metric("thanos_receive_limits_config_reload_err_total") == Some(1.0));
+    // The head limit still stands: the tenant has two series and gets no third.
+    assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 429);
+    set("");
+    wait(|| uru.metric("thanos_receive_limits_config_reload_err_total") == Some(2.0));
+    assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 429);
+    assert_eq!(write(&uru, "other", &[up("a", 1), up("b", 1), up("c", 1)]).status, 200);
+    set("write: {}");
+    reloads(4.0);
+    assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 200);
+    assert_eq!(stored(&uru, "c").len(), 2);
+}
+
+#[test]
+fn requests_beyond_the_number_in_flight_wait_for_their_turn() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--receive.limits-config={write: {global: {max_concurrency: 1}}}"]);
+    let gate = |name: &str| uru.metric(&format!("thanos_receive_write_request_concurrent_gate_write_requests_{name}"));
+    assert_eq!(gate("max"), Some(1.0));
+    let request = body(&[up("slow", 1)]);
+    let mut slow = TcpStream::connect(uru.write_address()).unwrap();
+    let head = format!("POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", request.len());
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.write_all(&request[..5]).unwrap();
+    wait(|| gate("in_flight") == Some(1.0));
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| write(&uru, "", &[up("quick", 1)]).status);
+        // It has come and has not begun.
+        wait(|| gate("total") == Some(2.0));
+        assert_eq!((gate("in_flight"), stored(&uru, "quick").len()), (Some(1.0), 0));
+        slow.write_all(&request[5..]).unwrap();
+        assert_eq!(other.join().unwrap(), 200);
+    });
+    wait(|| stored(&uru, "slow").len() == 1);
+    wait(|| gate("in_flight") == Some(0.0));
+}
+
+/// A request of a hundred series whose values can't be compressed.
+fn noisy(round: i64) -> WriteRequest {
+    let series = (0..100u64).map(|number| {
+        let name = format!("n{number:02}");
+        let noise = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_mul(round as u64 + 7);
+        let value = f64::from_bits(noise >> 2 | 1 << 61);
+        float_series(&[("__name__", "full"), ("name", &name)], &[(NOW + round, value)])
+    });
+    WriteRequest { timeseries: series.collect(), ..WriteRequest::default() }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_loses_nothing_that_was_acknowledged() {
+    let data = tempfile::tempdir().unwrap();
+    let given = flags(data.path(), &["--shipper.sync-interval=100ms"]);
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    // Files may grow to 64 KiB: a write beyond fails as on a full disk.
+    let uru = Uru::start_limited("trap '' XFSZ; ulimit -f 128", "receive", &given);
+    let mut acknowledged = Samples::new();
+    let mut refused = Vec::new();
+    for round in 0..400 {
+        let request = noisy(round);
+        let answer = write(&uru, "", &request.timeseries);
+        match answer.status {
+            // From the first refusal on nothing is taken until a restart.
+            200 if refused.is_empty() => recorded(&request, &mut acknowledged),
+            503 => refused.push(answer),
+            other => panic!("{other}: {}", answer.body),
+        }
+    }
+    assert!(acknowledged.values().next().unwrap().len() > 10, "{}", acknowledged.len());
+    assert!(refused.len() > 10, "{}", refused.len());
+    assert!(refused.iter().all(|answer| answer.headers.contains_key("retry-after")));
+    assert!(refused.last().unwrap().body.contains("nothing is taken until a restart"), "{:?}", refused.last());
+    assert!(uru.metric("uru_receive_wal_broken_partitions").unwrap() >= 1.0);
+    wait(|| uru.log().contains("a WAL could not be written"));
+    // What is there is read meanwhile.
+    assert!(!stored(&uru, "full").is_empty());
+    uru.kill();
+    let uru = start(data.path(), &[]);
+    let found = samples(&stored(&uru, "full"), &EXTERNAL);
+    for (labels, samples) in &acknowledged {
+        assert!(samples.iter().all(|(time, value)| found[labels].get(time) == Some(value)), "{labels}");
+    }
+    assert_eq!(write(&uru, "", &noisy(1000).timeseries).status, 200);
+}
+
+/// The handlers of a receiver that keeps what it gets in `ingest`.
+fn routes(ingest: Arc<Ingest>) -> Router {
+    let registry = &mut Registry::default();
+    let forward = ForwardOptions { tls: None, compression: Compression::None, workers: 1, pause_max: Duration::ZERO };
+    let held = Arc::new(OnceLock::new());
+    held.get_or_init(|| ingest);
+    let options = ReceiveOptions {
+        mode: Mode::Ingestor,
+        tenancy: Tenancy { header: "THANOS-TENANT".into(), default: "t".into(), field: None },
+        split_label: None,
+        replica_header: "THANOS-REPLICA".into(),
+        replication_factor: 1,
+        local_endpoint: String::new(),
+        request_bytes_max: 1 << 20,
+        forward_timeout: Duration::from_secs(5),
+        translation: Translation::default(),
+    };
+    handlers::routes(&Arc::new(Receiver {
+        noted: Noted::default(),
+        options,
+        ingest: held,
+        limiter: Limiter::new(LimitsConfig::default(), registry),
+        relabel: Vec::new(),
+        rings: Rings::open(RingSource::Alone, (Algorithm::Ketama, 1), registry).unwrap(),
+        peers: Peers::new(forward, RpcMetrics::default()),
+        metrics: ReceiveMetrics::register(registry, 1),
+        memory: request_memory(4 << 30),
+    }))
+}
+
+/// Ingestion of which one write in twenty fails, drawn from `seed`; `None` when that is one of the first.
+fn failing(data: &Path, fault: Fault, seed: u64) -> Option<Arc<Ingest>> {
+    let pool = Pool::start(&shard::Options { io: IoMode::Pread, ..shard::Options::default() }).unwrap();
+    let options = IngestOptions {
+        data_dir: data.to_owned(),
+        external_labels: Labels::from_pairs([("receive", "a")]),
+        tenant_label: "tenant_id".into(),
+        io: IoMode::Pread,
+        ..IngestOptions::default()
+    };
+    let open = |partition: usize| -> engine::wal::writer::OpenIo {
+        Box::new(move || {
+            let faulty = Faulty::new(engine::io::open(IoMode::Pread)?, fault, 20, seed + 99 * partition as u64);
+            Ok(Box::new(faulty) as Box<dyn BlockIo>)
+        })
+    };
+    Ingest::open_with(&pool, options, open).ok()
+}
+
+#[test]
+fn a_disk_that_fails_to_write_or_sync_acknowledges_nothing_more() {
+    for fault in [Fault::Error, Fault::Torn, Fault::Unsynced] {
+        let data = tempfile::tempdir().unwrap();
+        let ingest = (1..).find_map(|seed| failing(data.path(), fault, seed)).unwrap();
+        let routes = routes(Arc::clone(&ingest));
+        let mut acknowledged = Samples::new();
+        let mut has_failed = false;
+        run(async {
+            for round in 0..200 {
+                let request = noisy(round);
+                let sent = Request::post("/api/v1/receive").body(Body::from(body(&request.timeseries))).unwrap();
+                let status = routes.clone().oneshot(sent).await.unwrap().status();
+                if status == StatusCode::OK {
+                    assert!(!has_failed, "{fault:?}: acknowledged behind a failure");
+                    recorded(&request, &mut acknowledged);
+                } else {
+                    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{fault:?}");
+                    has_failed = true;
+                }
+            }
+        });
+        assert!(has_failed && ingest.counters().broken_partitions > 0, "{fault:?}");
+        drop((routes, ingest));
+        let uru = start(data.path(), &[]);
+        let found = samples(&stored(&uru, "full"), &EXTERNAL);
+        for (labels, samples) in &acknowledged {
+            assert!(samples.iter().all(|(time, value)| found[labels].get(time) == Some(value)), "{fault:?}: {labels}");
+        }
+    }
+}

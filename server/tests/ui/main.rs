@@ -1,0 +1,6 @@
+//! The web interface in headless Chromium.
+
+mod blocks;
+mod pages;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,6 @@
+//! Work on a bucket: the compactor and the tools.
+
+mod compact_faults;
+mod tools;
+#[path = "../support/mod.rs"]
+mod support;
