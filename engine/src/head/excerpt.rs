@@ -16,7 +16,10 @@ use crate::model::{Budget, Error, Matcher, Reservation, TimeRange};
 
 /// Bytes that a series of some ten labels and two chunks takes while an excerpt is made, without the data of
 /// chunks.
-const SERIES_BYTES: u64 = 512;
+const SERIES_BYTES: u64 = 320;
+
+/// Bytes of a chunk in a block of memory besides its data: its record's frame, and its place.
+const RECORD_BYTES: u64 = 32;
 
 /// Some series with some of their chunks.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +95,8 @@ impl Head {
         Ok(self.excerpt_in(&self.select(matchers)?, range))
     }
 
-    /// The same within `memory`, with what it takes while it is a block, where its chunks lie a second time.
+    /// The same within `memory`, with what it takes as a block, which has a copy of what its chunks share with
+    /// the head.
     pub fn excerpt_within(
         &self,
         matchers: &[Matcher],
@@ -102,7 +106,7 @@ impl Head {
         let found = self.select(matchers)?;
         let mut held = memory.reserve(SERIES_BYTES * found.len() as u64)?;
         let excerpt = self.excerpt_in(&found, range);
-        held.resize(2 * excerpt.heap_bytes() as u64)?;
+        held.resize(excerpt.heap_bytes() as u64 + RECORD_BYTES * excerpt.chunks.len() as u64)?;
         Ok((excerpt, held))
     }
 

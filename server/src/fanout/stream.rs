@@ -303,7 +303,8 @@ impl SeriesStream {
 fn owned(frame: &Bytes, view: SeriesView<'_>, dropped: &[String], held: &mut Tally) -> Result<RemoteSeries, Malformed> {
     let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity(16);
     let mut chunks = Vec::new();
-    held.add::<RemoteSeries>();
+    // Its labels are an allocation of their own, with counts in front.
+    held.add::<(RemoteSeries, Labels, [usize; 4])>();
     let room = RefCell::new(held);
     view.read(
         |name, value| {
