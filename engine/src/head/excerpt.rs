@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::Head;
 use super::out_of_order;
 use super::series::Closed;
+use crate::block::Detail;
 use crate::model::{Budget, Error, Matcher, Reservation, TimeRange};
 
 /// Bytes that a series of some ten labels and two chunks takes while an excerpt is made, without the data of
@@ -96,16 +97,20 @@ impl Head {
     }
 
     /// The same within `memory`, with what it takes as a block, which has a copy of what its chunks share with
-    /// the head.
+    /// the head; for labels alone the chunks have no data.
     pub fn excerpt_within(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
-        memory: &Arc<Budget>,
+        (detail, memory): (Detail, &Arc<Budget>),
     ) -> Result<(Excerpt, Reservation), Error> {
         let found = self.select(matchers)?;
         let mut held = memory.reserve(SERIES_BYTES * found.len() as u64)?;
-        let excerpt = self.excerpt_in(&found, range);
+        let mut excerpt = self.excerpt_in(&found, range);
+        if detail == Detail::Labels {
+            let nothing: Arc<[u8]> = Arc::default();
+            excerpt.chunks.iter_mut().for_each(|chunk| chunk.data = Arc::clone(&nothing));
+        }
         held.resize(excerpt.heap_bytes() as u64 + RECORD_BYTES * excerpt.chunks.len() as u64)?;
         Ok((excerpt, held))
     }

@@ -311,6 +311,14 @@ impl Timeline {
     /// Divides sums by counts of the same times. Those without the other are left out: Thanos writes windows of
     /// histograms with a count and no sum.
     fn divide(&mut self, counts: &FloatColumns) {
+        if self.timestamps == counts.timestamps {
+            self.values.iter_mut().zip(&counts.values).for_each(|(value, count)| *value /= count);
+            let divide = |(at, histogram): &mut (u32, Arc<FloatHistogram>)| {
+                Arc::make_mut(histogram).div(counts.values[*at as usize]);
+            };
+            self.histograms.iter_mut().for_each(divide);
+            return;
+        }
         let sums = std::mem::take(self);
         let mut counts = counts.timestamps.iter().zip(&counts.values).peekable();
         let mut histograms = sums.histograms.into_iter().peekable();

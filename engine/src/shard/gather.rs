@@ -123,9 +123,47 @@ enum Work {
 impl Selector {
     /// Finds the series of `blocks` that answer `request`: waits for memory, then for the shards.
     pub async fn select(&self, blocks: &BlockSet, request: Request, setting: Setting) -> Result<SeriesStream, Error> {
-        let slots_max = if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() };
         let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
-        let reservation = self.admit(RANGE_BYTES * (slots_max + PARTS_SENT) as u64, &chosen).await?;
+        let room = self.admit(self.answer_bytes(&request), &chosen).await?;
+        self.answer(chosen, request, (setting, room)).await
+    }
+
+    /// Waits for the memory of an answer to `request`, before whoever asks holds any.
+    pub async fn room(&self, request: &Request) -> Result<Reservation, Error> {
+        self.budget.admit(self.answer_bytes(request)).await
+    }
+
+    /// As [`Self::select`], with `room` that was waited for: more is taken at once or not at all, as `blocks` hold
+    /// memory that others wait for.
+    pub async fn select_within(
+        &self,
+        mut room: Reservation,
+        blocks: &BlockSet,
+        (request, setting): (Request, Setting),
+    ) -> Result<SeriesStream, Error> {
+        let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
+        let looking = self.looking_bytes(&chosen);
+        room.grow(looking)?;
+        room.shrink(looking);
+        self.answer(chosen, request, (setting, room)).await
+    }
+
+    /// Ranges that an answer to `request` has in work.
+    fn slots_max(&self, request: &Request) -> usize {
+        if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() }
+    }
+
+    fn answer_bytes(&self, request: &Request) -> u64 {
+        RANGE_BYTES * (self.slots_max(request) + PARTS_SENT) as u64
+    }
+
+    async fn answer(
+        &self,
+        chosen: Vec<Chosen>,
+        request: Request,
+        (setting, room): (Setting, Reservation),
+    ) -> Result<SeriesStream, Error> {
+        let slots_max = self.slots_max(&request);
         let meter = Arc::new(Meter::new(setting.limits, &self.budget));
         let parallel = self.pool.len();
         let parts = parallel.min(chosen.len()).max(1);
@@ -148,18 +186,23 @@ impl Selector {
             Ok(Plan::new(request, meter, found, parallel))
         })?;
         let plan = answer(plan.recv_async().await)??;
-        SeriesStream::new(self, plan, setting.sinks, (setting.fetcher, reservation, slots_max))
+        SeriesStream::new(self, plan, setting.sinks, (setting.fetcher, room, slots_max))
     }
 
     /// Waits for `bytes`, and until there is room to look for series in `chosen` on all shards; that
     /// is given back at once, as each look takes what it needs.
     async fn admit(&self, bytes: u64, chosen: &[Chosen]) -> Result<Reservation, Error> {
-        let series = chosen.iter().map(|chosen| chosen.block.series_max()).max().unwrap_or(0);
-        let sides = self.pool.len().min(chosen.len()) as u64;
-        let looking = series.saturating_mul(sides * FIND_BYTES_PER_SERIES);
+        let looking = self.looking_bytes(chosen);
         let mut reservation = self.budget.admit(bytes.saturating_add(looking)).await?;
         reservation.shrink(looking);
         Ok(reservation)
+    }
+
+    /// Bytes that looking for series in `chosen` takes on all shards.
+    fn looking_bytes(&self, chosen: &[Chosen]) -> u64 {
+        let series = chosen.iter().map(|chosen| chosen.block.series_max()).max().unwrap_or(0);
+        let sides = self.pool.len().min(chosen.len()) as u64;
+        series.saturating_mul(sides * FIND_BYTES_PER_SERIES)
     }
 
     /// Label names or values over `blocks`. The error of a limit ends the request; others are their

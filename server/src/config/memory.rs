@@ -50,7 +50,9 @@ fn group_files(groups: &str) -> Vec<PathBuf> {
         let own = Path::new(path.trim_start_matches('/'));
         Some(own.ancestors().map(|group| Path::new(root).join(group).join(file)).collect::<Vec<_>>())
     });
-    limits.flatten().collect()
+    // Also where the process is told of no group.
+    let roots = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].map(PathBuf::from);
+    limits.flatten().chain(roots).collect()
 }
 
 fn parse_meminfo(text: &str) -> Option<u64> {
@@ -73,8 +75,9 @@ mod tests {
             "/sys/fs/cgroup/system.slice/memory.max",
             "/sys/fs/cgroup/memory.max",
         ];
-        assert_eq!(found, expected.map(PathBuf::from));
-        assert_eq!(group_files("0::/\n"), [PathBuf::from("/sys/fs/cgroup/memory.max")]);
+        assert_eq!(found[..expected.len()], expected.map(PathBuf::from));
+        let roots = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].map(PathBuf::from);
+        assert_eq!(group_files("nonsense"), roots);
     }
 
     #[test]

@@ -103,13 +103,16 @@ impl Merge {
             self.start().await?;
         }
         let Some(mut merged) = self.take_least().await? else { return Ok(None) };
-        let mut held = self.failing.memory.reserve(0)?;
+        let mut joined = None;
         while self.heads.peek().is_some_and(|head| head.series.labels == merged.labels) {
             if let Some(more) = self.take_least().await? {
-                let first = if held.bytes() == 0 { bytes(&merged) } else { 0 };
+                let held = match &mut joined {
+                    Some(held) => held,
+                    None => joined.insert(self.failing.memory.reserve(bytes(&merged))?),
+                };
                 let more_bytes = bytes(&more);
                 merged.chunks.extend(more.chunks);
-                if held.grow(first + more_bytes).is_err() {
+                if held.grow(more_bytes).is_err() {
                     settle(&mut merged.chunks);
                     held.shrink(held.bytes());
                     let whose = |error: Error| error.within(format!("joining the parts of series {}", merged.labels));
@@ -195,7 +198,7 @@ impl Feed {
                 (Ok(Some(Item::Warning(text))), OnFailure::Abort) => {
                     return Err(Error::new(ErrorKind::Unavailable, text));
                 }
-                (Err(error), OnFailure::Abort) => return Err(error),
+                (Ok(Some(Item::NoMemory(error))), _) | (Err(error), OnFailure::Abort) => return Err(error),
                 (Err(error), OnFailure::Warn) => {
                     warnings.push(error.to_string());
                     // What comes after a failure can't be trusted, and the endpoint needn't send it.
@@ -222,6 +225,7 @@ pub async fn collect(
                 all.push(series);
             }
             Item::Warning(text) => warnings.push(text),
+            Item::NoMemory(error) => return Err(error),
         }
     }
     all.sort_by(|left: &RemoteSeries, right: &RemoteSeries| left.labels.cmp(&right.labels));

@@ -113,11 +113,18 @@ struct Tally {
 const TALLY_BYTES: u64 = 64 << 10;
 
 impl Tally {
-    /// Gives back all, and takes a frame of so many bytes.
+    /// Takes a frame of so many bytes in place of the one before. What a small one leaves of it is kept, so that
+    /// frames of one series each do not come to a lock that all share.
     fn begin(&mut self, frame_bytes: u64) -> Result<(), Error> {
-        self.held.shrink(self.held.bytes());
         self.pending = 0;
-        self.held.grow(frame_bytes)
+        let held = self.held.bytes();
+        if (frame_bytes..=frame_bytes + TALLY_BYTES).contains(&held) { Ok(()) } else { self.held.resize(frame_bytes) }
+    }
+
+    /// Gives back all.
+    fn end(&mut self) {
+        self.pending = 0;
+        self.held.shrink(self.held.bytes());
     }
 
     /// Whether there is room for a `T`.
@@ -158,6 +165,8 @@ pub enum Item {
     Series(RemoteSeries),
     /// A warning of the endpoint.
     Warning(String),
+    /// There is no memory for a frame beside what else is held: no answer is whole without it.
+    NoMemory(Error),
 }
 
 impl SeriesStream {
@@ -238,6 +247,7 @@ impl SeriesStream {
             let if_empty = self.if_empty.take();
             let failed = |status| failure("receive series", &self.address, &status, &self.memory);
             let Some(frame) = frame.map_err(failed)? else {
+                self.held.end();
                 if_empty.inspect(|empty| {
                     empty.inc();
                 });
@@ -245,6 +255,14 @@ impl SeriesStream {
             };
             if let Some(warning) = self.read(&frame)?.and_then(|warning| self.admit(warning)) {
                 return Ok(Some(Item::Warning(warning)));
+            }
+            // A frame that is too large by itself is its endpoint's fault, and all others' answers are one.
+            if let Some(refusal) = self.held.refusal.take() {
+                let refusal = refusal.within(format!("endpoint {}", self.address));
+                let is_too_large = self.held.held.bytes() > self.memory.limit() / 4;
+                self.waiting.clear();
+                self.held.end();
+                return if is_too_large { Err(refusal) } else { Ok(Some(Item::NoMemory(refusal))) };
             }
         }
     }
@@ -259,11 +277,15 @@ impl SeriesStream {
         ))
     }
 
-    /// Takes the series of `frame`; gives its warning, if it is one.
+    /// Takes the series of `frame`; gives its warning, if it is one. Without memory for all of them the tally says
+    /// why.
     fn read(&mut self, frame: &Bytes) -> Result<Option<String>, Error> {
         let whose = |error: Error| error.within(format!("endpoint {}", self.address));
         let bad = |error: &dyn std::fmt::Display| whose(Error::new(ErrorKind::Corrupt, error.to_string()));
-        self.held.begin(frame.len() as u64).map_err(whose)?;
+        if let Err(refusal) = self.held.begin(frame.len() as u64) {
+            self.held.refusal = Some(refusal);
+            return Ok(None);
+        }
         let (dropped, held) = (&self.dropped_labels, &mut self.held);
         match scan(frame).map_err(|error| bad(&error))? {
             ResponseView::Series(view) => {
@@ -281,7 +303,7 @@ impl SeriesStream {
             ResponseView::Warning(text) => return Ok(Some(text.to_owned())),
             ResponseView::Hints(_) | ResponseView::Unknown => {}
         }
-        self.held.refusal.take().map_or(Ok(None), |refusal| Err(whose(refusal)))
+        Ok(None)
     }
 
     fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {

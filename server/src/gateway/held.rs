@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::block::BlockSet;
 use engine::codec::StringList;
 use engine::model::{Error, Labels, Matcher, TimeRange};
-use engine::select::{LabelAnswer, LabelRequest};
+use engine::select::{LabelAnswer, LabelRequest, Request};
 use engine::shard::Ingest;
 use engine::shard::ingest::ViewRequest;
 
@@ -19,11 +19,12 @@ impl Gateway {
     }
 
     /// The blocks that a request must ask: the bucket's, and what is kept here as it is now.
-    pub async fn holding(&self, matchers: &[Matcher], range: TimeRange) -> Result<Arc<BlockSet>, Error> {
+    pub async fn holding(&self, asked: &Request) -> Result<Arc<BlockSet>, Error> {
         let current = Arc::clone(&self.blocks.current().set);
         let Some(ingest) = self.kept() else { return Ok(current) };
         let memory = Arc::clone(&self.selector.budget);
-        let request = ViewRequest { tenants: None, matchers: matchers.to_vec(), range, memory };
+        let (matchers, range, detail) = (asked.matchers.clone(), asked.range, asked.detail);
+        let request = ViewRequest { tenants: None, matchers, range, detail, memory };
         Ok(Arc::new(ingest.view(&request).await?.with(&current)))
     }
 

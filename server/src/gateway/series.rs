@@ -64,8 +64,13 @@ impl Gateway {
         if only_tenant && partial == Partial::Abort {
             return Err(Status::aborted(ONLY_TENANT));
         }
-        let blocks = self.holding(&request.matchers, request.range).await;
-        let blocks = blocks.map_err(|error| self.refuse(&error, &tenant))?;
+        let refuse = |error: Error| self.refuse(&error, &tenant);
+        // What is kept here holds memory from the look at it on, so that this is the time to wait for more.
+        let room = match self.kept() {
+            Some(_) => Some(self.selector.room(&request).await.map_err(refuse)?),
+            None => None,
+        };
+        let blocks = self.holding(&request).await.map_err(refuse)?;
         let setting = Setting {
             limits: self.request_limits(),
             sinks: Arc::new(Frames {
@@ -75,8 +80,11 @@ impl Gateway {
             fetcher: Some(Arc::new(BucketFetcher::new(self.ranges.clone(), Arc::clone(&blocks)))),
         };
         let started = Instant::now();
-        let stream =
-            self.selector.select(&blocks, request, setting).await.map_err(|error| self.refuse(&error, &tenant))?;
+        let stream = match room {
+            Some(room) => self.selector.select_within(room, &blocks, (request, setting)).await,
+            None => self.selector.select(&blocks, request, setting).await,
+        };
+        let stream = stream.map_err(refuse)?;
         let mut body = SeriesBody {
             gateway: Arc::clone(self),
             stream,

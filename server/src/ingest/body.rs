@@ -72,17 +72,17 @@ where
             return Err(BodyError::too_large(bytes_max));
         }
         if bytes.len() as u64 + data.len() as u64 > held.bytes() {
-            grow(&mut held, (data.len() as u64).max(BODY_STEP_BYTES), memory)?;
+            let bytes = held.bytes() + (data.len() as u64).max(BODY_STEP_BYTES);
+            resize(&mut held, bytes, memory)?;
         }
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, held))
 }
 
-/// Takes `bytes` more of `memory` for a request.
-pub fn grow(held: &mut Reservation, bytes: u64, memory: &Budget) -> Result<(), BodyError> {
-    let all = held.bytes() + bytes;
-    held.grow(bytes).map_err(|error| BodyError::no_memory(memory, all, &error))
+/// Makes what a request holds of `memory` `bytes` large.
+pub fn resize(held: &mut Reservation, bytes: u64, memory: &Budget) -> Result<(), BodyError> {
+    held.resize(bytes).map_err(|error| BodyError::no_memory(memory, bytes, &error))
 }
 
 /// The next frame of `body`, which is to come within `silence_max`. Most lie ready, and of these no time is taken.
@@ -94,7 +94,8 @@ async fn next_frame<B: http_body::Body>(
         return Ok(ready);
     }
     tokio::time::timeout(silence_max, body.frame()).await.map_err(|_| BodyError {
-        status: StatusCode::REQUEST_TIMEOUT,
+        // Senders drop what is refused with a status of their own faults, and the network may be to blame.
+        status: StatusCode::SERVICE_UNAVAILABLE,
         message: format!("nothing more of the request came within {silence_max:?}"),
     })
 }
@@ -240,6 +241,6 @@ mod tests {
         >());
         let next = async { next_frame(std::pin::pin!(silent), Duration::from_millis(1)).await };
         let error = runtime.block_on(next).unwrap_err();
-        assert_eq!(error.status, StatusCode::REQUEST_TIMEOUT, "{}", error.message);
+        assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE, "to be sent again: {}", error.message);
     }
 }

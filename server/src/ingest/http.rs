@@ -172,7 +172,8 @@ impl Receiver {
             Form::Otlp => body::decompress_otlp(&parts.headers, packed, max)?,
         };
         self.limiter.size(tenant, plain.len() as u64)?;
-        body::grow(&mut held, plain.len() as u64, &self.memory)?;
+        // What came packed is done with.
+        body::resize(&mut held, plain.len() as u64, &self.memory)?;
         let request = match form {
             Form::RemoteWrite => plain,
             Form::Otlp => otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?,

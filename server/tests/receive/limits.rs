@@ -15,6 +15,7 @@ use engine::model::Labels;
 use engine::shard::{self, Ingest, IngestOptions, Pool};
 use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
+use proto::thanos::{LabelMatcher, SeriesRequest};
 use proto::write::{Sample, put_label, put_message, put_sample};
 use server::cluster::hashring::Algorithm;
 use server::ingest::forward::{Compression, ForwardOptions, Peers};
@@ -33,7 +34,7 @@ use crate::support::write;
 use crate::support::write::{
     EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, post, recorded, samples, start, stored, write,
 };
-use crate::support::{Uru, run, wait};
+use crate::support::{Uru, run, series, wait};
 
 /// What is answered to a remote write over TLS; `client` is a certificate and its key.
 async fn post_by_tls(
@@ -47,6 +48,29 @@ async fn post_by_tls(
         body.len()
     );
     authority.exchange(&uru.write_address(), client, &[head.as_bytes(), body].concat()).await
+}
+
+#[test]
+fn a_look_at_the_heads_that_leaves_no_room_for_an_answer_is_refused_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--store.memory-limit=20MB"]);
+    for batch in 0..20 {
+        let series = (0..2000).map(|at| {
+            let id = format!("{batch}-{at}");
+            float_series(&[("__name__", "many"), ("id", &id)], &[(NOW, 1.0)])
+        });
+        assert_eq!(write(&uru, "a", &series.collect::<Vec<_>>()).status, 200);
+    }
+    let matchers = vec![LabelMatcher { name: "__name__".into(), value: "many".into(), ..LabelMatcher::default() }];
+    let request = SeriesRequest { min_time: NOW, max_time: NOW, matchers, ..SeriesRequest::default() };
+    run(async {
+        let channel = uru.connect().await;
+        let refused = tokio::time::timeout(Duration::from_secs(30), series(&channel, request)).await;
+        let refused = refused.expect("it does not wait for what it holds itself").unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+        assert!(refused.message().contains("--store.memory-limit"), "{refused}");
+    });
+    assert_eq!(uru.metric("uru_memory_used_bytes"), Some(0.0));
 }
 
 #[test]

@@ -189,6 +189,25 @@ fn counters(chunks: &[Chunk<'_>], to: i64) -> Result<FloatColumns, Misplaced> {
     Ok(counters)
 }
 
+/// The counts and sums of windows that have both: Thanos writes some with a count and no sum, which would make
+/// averages too low.
+fn of_both(counts: FloatColumns, sums: Histograms) -> (FloatColumns, Histograms) {
+    if counts.timestamps == sums.times {
+        return (counts, sums);
+    }
+    let with_count: HashSet<i64> = counts.timestamps.iter().copied().collect();
+    let with_sum: HashSet<i64> = sums.times.iter().copied().collect();
+    let (mut own, mut both) = (FloatColumns::default(), Histograms::default());
+    for (time, value) in counts.timestamps.iter().zip(&counts.values).filter(|(time, _)| with_sum.contains(time)) {
+        own.push(*time, *value);
+    }
+    for (time, value) in sums.times.into_iter().zip(sums.values).filter(|(time, _)| with_count.contains(time)) {
+        both.times.push(time);
+        both.values.push(value);
+    }
+    (own, both)
+}
+
 fn histograms(chunks: &[Chunk<'_>], to: i64, made: &mut Made) -> Result<(), Misplaced> {
     let expand_histograms = |aggregate| {
         let mut histograms = Histograms::default();
@@ -200,15 +219,7 @@ fn histograms(chunks: &[Chunk<'_>], to: i64, made: &mut Made) -> Result<(), Misp
         }
         Ok(histograms)
     };
-    let sums = expand_histograms(Aggregate::Sum)?;
-    let mut counts = expand(chunks, Aggregate::Count)?;
-    if counts.timestamps != sums.times {
-        // Thanos writes windows with a count and no sum, which would make averages too low.
-        let all = std::mem::take(&mut counts);
-        let times: HashSet<i64> = sums.times.iter().copied().collect();
-        let with_sum = all.timestamps.iter().zip(&all.values).filter(|(time, _)| times.contains(time));
-        with_sum.for_each(|(time, value)| counts.push(*time, *value));
-    }
+    let (counts, sums) = of_both(expand(chunks, Aggregate::Count)?, expand_histograms(Aggregate::Sum)?);
     let counts = reduce(&counts, to, 0.0, |sum, value| sum + value);
     let mut timelines = Timelines::default();
     timelines[Aggregate::Count as usize] = Some(Timeline::new(Samples::of_floats(counts)));
@@ -216,4 +227,20 @@ fn histograms(chunks: &[Chunk<'_>], to: i64, made: &mut Made) -> Result<(), Misp
     timelines[Aggregate::Counter as usize] = Some(Timeline::new(expand_histograms(Aggregate::Counter)?.counters(to)));
     encode(&timelines, WINDOWS_MAX, made);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FloatHistogram;
+
+    #[test]
+    fn a_window_without_a_count_or_a_sum_is_no_part_of_an_average() {
+        let counts = FloatColumns { timestamps: vec![1, 2, 3], values: vec![10.0, 20.0, 30.0] };
+        let histogram = |count: f64| FloatHistogram { count, ..FloatHistogram::default() };
+        let sums = Histograms { times: vec![1, 3, 4], values: [1.0, 3.0, 4.0].map(histogram).to_vec() };
+        let (counts, sums) = of_both(counts, sums);
+        assert_eq!((counts.timestamps, counts.values), (vec![1, 3], vec![10.0, 30.0]));
+        assert_eq!((sums.times, sums.values), (vec![1, 3], [1.0, 3.0].map(histogram).to_vec()));
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Ingest, Tenant};
 use crate::block::set::strip_external;
-use crate::block::{BlockSet, OpenedBlock};
+use crate::block::{BlockSet, Detail, OpenedBlock};
 use crate::codec::StringList;
 use crate::head::cardinality::{Cardinality, LabelCounts};
 use crate::head::{OwnedMetadata, SeriesExemplars, view};
@@ -25,6 +25,8 @@ pub struct ViewRequest {
     pub matchers: Vec<Matcher>,
     /// Chunks that share a millisecond with this range.
     pub range: TimeRange,
+    /// Whether chunks are wanted or labels alone.
+    pub detail: Detail,
     /// The memory that the view of the heads takes as long as it is there.
     pub memory: Arc<Budget>,
 }
@@ -43,10 +45,10 @@ impl Ingest {
             let matchers: Arc<[Matcher]> = matchers.into();
             for partition in tenant.partitions_in(request.range) {
                 let (tenant, matchers, range) = (Arc::clone(tenant), Arc::clone(&matchers), request.range);
-                let memory = Arc::clone(&request.memory);
+                let (detail, memory) = (request.detail, Arc::clone(&request.memory));
                 waiting.push(self.ask(partition, move |own| -> Result<Option<Arc<OpenedBlock>>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(None) };
-                    let (excerpt, held) = head.excerpt_within(&matchers, range, &memory)?;
+                    let (excerpt, held) = head.excerpt_within(&matchers, range, (detail, &memory))?;
                     Ok((!excerpt.is_empty()).then(|| view::open((excerpt, held), (*tenant.labels()).clone())))
                 })?);
             }
@@ -97,9 +99,8 @@ impl Ingest {
         let set = BlockSet::new(local_blocks(&tenants));
         let limit = if request.limit == 0 { usize::MAX } else { request.limit };
         let strings: StringList = strings.iter().map(String::as_str).collect();
-        let own = selector.budget.reserve(held_bytes(&strings))?;
         let LabelAnswer { strings: of_blocks, failures, mut held } = selector.labels(&set, request, limits).await?;
-        held.push(own);
+        held.push(selector.budget.reserve(held_bytes(&strings))?);
         let mut strings = StringList::merge(vec![strings, of_blocks]);
         strings.truncate(limit);
         Ok(LabelAnswer { strings, failures, held })

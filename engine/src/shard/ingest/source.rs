@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Ingest, ViewRequest};
-use crate::block::BlockSet;
+use crate::block::{BlockSet, Detail};
 use crate::model::matcher::Matcher;
 use crate::model::{Error, TimeRange};
 use crate::promql::assemble::Merging;
@@ -53,7 +53,7 @@ impl HeadSource {
             return Ok(Arc::clone(&view.source));
         }
         let (tenants, memory) = (self.tenants.clone(), Arc::clone(&self.scope.budget));
-        let wanted = ViewRequest { tenants, matchers: matchers.to_vec(), range, memory };
+        let wanted = ViewRequest { tenants, matchers: matchers.to_vec(), range, detail: Detail::Chunks, memory };
         let set = block_on(self.ingest.view(&wanted))?.with(&self.bucket);
         let source = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
         views.push(View { matchers: wanted.matchers, range, source: Arc::clone(&source) });

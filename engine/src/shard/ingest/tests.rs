@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::SampleBatch;
+use crate::block::Detail;
 use crate::chunk::Encoding;
 use crate::chunk::samples::{Samples, Value};
 use crate::head::Reason;

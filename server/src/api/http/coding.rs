@@ -15,6 +15,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 
 use super::query::ending::compute;
+use super::query::respond::account;
 
 /// Most bytes of a compressed request, plain.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
@@ -88,7 +89,7 @@ async fn packed(response: Response, coding: Coding) -> Response {
     let name = if coding == Coding::Gzip { "gzip" } else { "zstd" };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(packed))
+    account(Response::from_parts(parts, Body::from(packed)))
 }
 
 /// The best coding that a client accepts.

@@ -96,7 +96,9 @@ fn is_long(input: &RangeInput<'_>) -> bool {
 }
 
 fn may_overflow(values: &[f64]) -> bool {
-    let greatest = values.iter().fold(0.0f64, |greatest, value| greatest.max(value.abs()));
+    // Infinite ones make any sum of theirs infinite, in every order.
+    let finite = values.iter().map(|value| value.abs()).filter(|value| value.is_finite());
+    let greatest = finite.fold(0.0f64, f64::max);
     !(greatest * values.len() as f64).is_finite()
 }
 

@@ -65,17 +65,21 @@ fn a_view_holds_the_memory_that_it_takes_and_one_that_is_too_large_is_refused() 
     for at in 1..100 {
         append(&ingest, 1000, at * STEP).unwrap();
     }
-    let view = |memory: &Arc<Budget>| {
+    let view = |detail: Detail, memory: &Arc<Budget>| {
         let matchers = vec![Matcher::equal("__name__", "metric")];
         let memory = Arc::clone(memory);
-        block_on(ingest.view(&ViewRequest { tenants: None, matchers, range: TimeRange::ALL, memory }))
+        block_on(ingest.view(&ViewRequest { tenants: None, matchers, range: TimeRange::ALL, detail, memory }))
     };
     let memory = Budget::new("--store.memory-limit", 100 << 20);
-    let seen = view(&memory).unwrap();
-    assert!(memory.usage().used > 100_000, "{:?}", memory.usage());
+    let seen = view(Detail::Chunks, &memory).unwrap();
+    let whole = memory.usage().used;
+    assert!(whole > 100_000, "{whole}");
     drop(seen);
     assert_eq!(memory.usage().used, 0);
+    let seen = view(Detail::Labels, &memory).unwrap();
+    assert!(memory.usage().used < whole, "{} {whole}", memory.usage().used);
+    drop(seen);
     let little = Budget::new("--store.memory-limit", 100 << 10);
-    assert_eq!(view(&little).unwrap_err().kind(), ErrorKind::Limit);
+    assert_eq!(view(Detail::Chunks, &little).unwrap_err().kind(), ErrorKind::Limit);
     assert_eq!(little.usage().used, 0);
 }

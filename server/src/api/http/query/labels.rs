@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use super::Api;
-use super::backend::{Found, Scope, Wanted};
-use super::ending::compute;
-use super::params::Params;
-use super::respond::{Failure, OPENING, closed, success};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use engine::model::{Error, ErrorKind, Labels};
 use engine::promql::budget::Patience;
 use engine::promql::pieces::Pieces;
+
+use super::Api;
+use super::backend::{Found, Scope, Wanted};
+use super::ending::compute;
+use super::params::Params;
+use super::respond::{Failure, OPENING, closed, success};
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -38,7 +39,7 @@ pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
     let found = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
-    truncated(found, params.limit()?)
+    truncated(found, params.limit()?).await
 }
 
 pub(super) async fn values(
@@ -54,7 +55,7 @@ pub(super) async fn values(
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
     let found = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
-    truncated(found, params.limit()?)
+    truncated(found, params.limit()?).await
 }
 
 /// Label sets that are written between two looks at the caller.
@@ -119,13 +120,13 @@ fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
     Ok(Wanted { matchers: params.matchers(api)?, range, limit })
 }
 
-fn truncated(mut found: Found<Vec<String>>, limit: usize) -> Result<Response, Failure> {
+async fn truncated(mut found: Found<Vec<String>>, limit: usize) -> Result<Response, Failure> {
     if limit > 0 && found.data.len() > limit {
         found.data.truncate(limit);
         found.warnings.push(TRUNCATED.to_owned());
     }
     found.held.grow(found.data.iter().map(|text| text.len() as u64 + 3).sum())?;
-    Ok(success(&found.data, &found.warnings))
+    Ok(compute(move |_| Ok(success(&found.data, &found.warnings))).await?)
 }
 
 /// The label name that a path writes escaped: `U__` starts names whose other characters are written

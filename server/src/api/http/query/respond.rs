@@ -170,9 +170,20 @@ impl http_body::Body for Written {
 /// Answers up to this many bytes are given however little memory is left: among them is that there is too little.
 const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 
+/// What an answer is accounted for with, for whoever makes other bytes of it.
+#[derive(Clone, Debug)]
+pub struct AnswerMemory(Arc<Budget>);
+
 /// Accounts for what is answered until it has been sent, as a caller may take its time.
 pub async fn accounted(State(memory): State<Arc<Budget>>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(AnswerMemory(memory));
+    account(response)
+}
+
+/// Accounts for the bytes of `response` as they are now, where they are accounted for at all.
+pub fn account(response: Response) -> Response {
+    let Some(AnswerMemory(memory)) = response.extensions().get().cloned() else { return response };
     let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > SMALL_ANSWER_BYTES) else {
         return response;
     };
@@ -279,6 +290,28 @@ mod tests {
         drop(first);
         assert_eq!(memory.usage().used, 600 << 10, "it waits to be sent");
         drop(frame);
+        assert_eq!(memory.usage().used, 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_gets_packed_is_accounted_for_as_it_is_sent() {
+        let memory = Budget::new("query.memory-limit", 2 << 20);
+        let mut state = 1u64;
+        let noise: Vec<u8> = (0..300 << 10)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            })
+            .collect();
+        let answer = axum::Router::new()
+            .route("/", axum::routing::get(move || async move { Response::new(Body::from(noise)) }))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&memory), accounted))
+            .layer(axum::middleware::from_fn(crate::api::http::coding::with_codings));
+        let request = Request::builder().header(header::ACCEPT_ENCODING, "gzip").body(Body::empty()).unwrap();
+        let response = tower::ServiceExt::oneshot(answer, request).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+        assert_eq!(Some(memory.usage().used), response.body().size_hint().exact());
+        drop(response);
         assert_eq!(memory.usage().used, 0);
     }
 
