@@ -111,7 +111,7 @@ pub fn run(values: &Values) -> Result<(), String> {
 /// How the process connects to its own gRPC server: with TLS where that has it, and the server's certificate,
 /// which need not name the address, as its own.
 fn own_tls(values: &Values) -> Result<Option<Arc<TlsClient>>, String> {
-    let path = |flag| values.text(flag).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = |flag| values.text(flag).map(PathBuf::from);
     let (Some(certificate), Some(key)) = (path("grpc-server-tls-cert"), path("grpc-server-tls-key")) else {
         return Ok(None);
     };

@@ -114,9 +114,8 @@ impl Merge {
                 merged.chunks.extend(more.chunks);
                 if held.grow(more_bytes).is_err() {
                     settle(&mut merged.chunks);
-                    held.shrink(held.bytes());
                     let whose = |error: Error| error.within(format!("joining the parts of series {}", merged.labels));
-                    held.grow(bytes(&merged)).map_err(whose)?;
+                    held.resize(bytes(&merged)).map_err(whose)?;
                 }
             }
         }

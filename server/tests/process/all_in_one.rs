@@ -71,13 +71,10 @@ fn it_ends_with_the_reason_when_what_it_ingested_can_not_be_opened() {
     let data = tempfile::tempdir().unwrap();
     let kept = format!("--tsdb.path={}", data.path().join("kept").display());
     let _holder = Uru::start("receive", &[&kept, "--label=replica=\"a\"", "--remote-write.address=127.0.0.1:0"]);
-    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_uru"))
-        .args(["all-in-one", &kept, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
-        .arg(format!("--data-dir={}", data.path().display()))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&ended.stderr);
-    assert!(!ended.status.success() && text.contains("lock"), "{text}");
+    let folder = format!("--data-dir={}", data.path().display());
+    let addresses = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"];
+    let text = support::refused(&[&["all-in-one", &kept, &folder][..], &addresses].concat());
+    assert!(text.contains("lock"), "{text}");
 }
 
 #[test]
@@ -167,13 +164,9 @@ fn flags_of_its_parts_have_their_meaning() {
     let idle: Vec<&str> = log.lines().filter(|line| line.contains("accepted, without effect")).collect();
     assert!(idle.is_empty(), "{idle:?}");
     drop(uru);
-    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_uru"))
-        .args(["all-in-one", &folder, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"])
-        .arg("--receive.hashrings=[{nonsense")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && text.contains("hashring"), "{text}");
+    let addresses = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"];
+    let text = support::refused(&[&["all-in-one", &folder, "--receive.hashrings=[{nonsense"][..], &addresses].concat());
+    assert!(text.contains("hashring"), "{text}");
 }
 
 /// The README's tour is typed as it stands there, but for the port.

@@ -273,9 +273,7 @@ fn addresses_that_cannot_be_and_configurations_that_cannot_be_read_are_refused_a
     for (flag, name) in
         [("--endpoint=nothing", "nothing"), ("--endpoint.sd-config-file=/no/such/file.yml", "/no/such/file.yml")]
     {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_uru"));
-        let output = command.args(["query", flag]).output().unwrap();
-        let log = [output.stdout, output.stderr].concat();
-        assert!(!output.status.success() && String::from_utf8_lossy(&log).contains(name), "{flag}");
+        let text = support::refused(&["query", flag]);
+        assert!(text.contains(name), "{flag}: {text}");
     }
 }

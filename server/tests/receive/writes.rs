@@ -16,7 +16,7 @@ use crate::support::write::{
     EXTERNAL, NOW, Samples, WriteRequest, body, float_series, labels_text, post, recorded, samples, start, stored,
     write,
 };
-use crate::support::{Uru, get, run, series, shared, unary, wait};
+use crate::support::{Uru, get, refused, run, series, shared, unary, wait};
 
 /// A recorded request of version 2 as one of version 1.
 fn to_v1(request: &write_v2::Request) -> WriteRequest {
@@ -324,10 +324,8 @@ fn a_folder_takes_one_receiver_which_a_hangup_does_not_end() {
     let uru = start(data.path(), &[]);
     let tsdb = format!("--tsdb.path={}", data.path().display());
     let own = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--remote-write.address=127.0.0.1:0"];
-    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_uru"));
-    let refused = second.args(["receive", &tsdb, "--label=receive=\"a\""]).args(own).output().unwrap();
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
-    assert!(!refused.status.success() && text.contains("another process has this folder open"), "{text}");
+    let text = refused(&[&["receive", &tsdb, "--label=receive=\"a\""][..], &own].concat());
+    assert!(text.contains("another process has this folder open"), "{text}");
     uru.signal("HUP");
     wait(|| uru.log().contains("caught SIGHUP"));
     assert_eq!(write(&uru, "", &[float_series(&[("__name__", "up")], &[(NOW, 1.0)])]).status, 200);

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::support::{IO_MODES, Uru, everything, frames, run, series, unary, wait, write_block};
+use crate::support::{IO_MODES, Uru, everything, frames, refused, run, series, unary, wait, write_block};
 
 const START: i64 = 1_700_000_000_000;
 
@@ -372,11 +372,8 @@ fn a_store_that_cannot_write_its_folder_or_has_no_memory_says_so() {
     let objstore =
         format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", folder.path().display());
     let addresses = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"];
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_uru"));
-    let refused = command.args(["store", &objstore, &format!("--data-dir={}", file.display())]).args(addresses);
-    let refused = refused.output().unwrap();
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
-    assert!(!refused.status.success() && text.contains("--data-dir: "), "{text}");
+    let text = refused(&[&["store", &objstore, &format!("--data-dir={}", file.display())][..], &addresses].concat());
+    assert!(text.contains("--data-dir: "), "{text}");
     // As for a querier, 0 is the default.
     let data_dir = format!("--data-dir={}", folder.path().join("data").display());
     let uru = Uru::start("store", &[&objstore, &data_dir, "--store.memory-limit=0"]);

@@ -20,7 +20,7 @@ use server::objstore::cache::{CacheConfig, PageCache, Ranges, Wanted};
 
 use crate::support::faulty::{Faulty, Meets};
 use crate::support::s3::{FakeS3, Fault};
-use crate::support::{Uru, everything, frames, run, series, write_block};
+use crate::support::{Uru, everything, frames, refused, run, series, write_block};
 
 const START: i64 = 1_700_000_000_000;
 
@@ -347,10 +347,7 @@ fn a_cache_elsewhere_is_named_in_the_log_and_a_cache_of_no_kind_is_refused() {
     assert!(uru.log().contains("MEMCACHED"), "{}", uru.log());
     ask(&uru);
     let (config, data) = (format!("--objstore.config={}", fixture.fake.config()), Path::new("none"));
-    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_uru"))
-        .args(["store", &config, &format!("--data-dir={}", data.display()), "--index-cache.config={type: FLOPPY}"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && text.contains("FLOPPY"), "{text}");
+    let data_dir = format!("--data-dir={}", data.display());
+    let text = refused(&["store", &config, &data_dir, "--index-cache.config={type: FLOPPY}"]);
+    assert!(text.contains("FLOPPY"), "{text}");
 }

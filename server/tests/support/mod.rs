@@ -320,6 +320,14 @@ pub fn compact_once(objstore: &str, data_dir: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What `uru` says of command lines that it refuses: it ends, and not well.
+pub fn refused(words: &[&str]) -> String {
+    let output = Command::new(program()).args(words).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{words:?}: {text}");
+    text
+}
+
 /// Waits until `condition` holds.
 pub fn wait(condition: impl Fn() -> bool) {
     let begin = Instant::now();

@@ -22,24 +22,23 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
     let wanted = wanted(&api, &params)?;
-    let found = looked_up(&api, api.backend.series(&params.scope(&api, 0)?, &wanted)).await?;
-    let limit = params.limit()?;
-    let (mut series, mut warnings, mut held) = (found.data, found.warnings, found.held);
-    if limit > 0 && series.len() > limit {
-        series.truncate(limit);
-        warnings.push(TRUNCATED.to_owned());
-    }
-    held.grow(series.iter().map(text_bytes).sum())?;
+    let mut found = looked_up(&api, api.backend.series(&params.scope(&api, 0)?, &wanted)).await?;
+    truncate(&mut found, params.limit()?);
+    let bytes = found.data.iter().map(text_bytes).sum();
+    found.held.grow(bytes)?;
     // Many series are much text, which is written on a thread that may compute.
-    let text = compute(move |patience| series_json(&series, patience)).await?;
-    Ok(closed(Pieces::from(text), &warnings, &[]))
+    let answered = compute(move |patience| {
+        let text = series_json(&found.data, bytes, patience)?;
+        Ok(closed(Pieces::from(text), &found.warnings, &[]))
+    });
+    Ok(answered.await?)
 }
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
     let found = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
-    truncated(found, params.limit()?).await
+    listed(found, params.limit()?).await
 }
 
 pub(super) async fn values(
@@ -55,7 +54,7 @@ pub(super) async fn values(
     let wanted = wanted(&api, &params)?;
     let scope = with_replica_labels(params.scope(&api, 0)?);
     let found = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
-    truncated(found, params.limit()?).await
+    listed(found, params.limit()?).await
 }
 
 /// Label sets that are written between two looks at the caller.
@@ -66,9 +65,9 @@ fn text_bytes(labels: &Labels) -> u64 {
     3 + labels.iter().map(|(name, value)| name.len() + value.len() + 6).sum::<usize>() as u64
 }
 
-/// The beginning of an answer: a list of objects, one for each label set.
-fn series_json(series: &[Labels], patience: &Patience) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::with_capacity(64 + series.iter().map(text_bytes).sum::<u64>() as usize);
+/// The beginning of an answer, of about `bytes`: a list of objects, one for each label set.
+fn series_json(series: &[Labels], bytes: u64, patience: &Patience) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::with_capacity(64 + bytes as usize);
     out.extend_from_slice(OPENING);
     let push = |out: &mut Vec<u8>, text: &str| {
         serde_json::to_writer(out, text).expect("a string can always be written to a vector");
@@ -120,11 +119,16 @@ fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
     Ok(Wanted { matchers: params.matchers(api)?, range, limit })
 }
 
-async fn truncated(mut found: Found<Vec<String>>, limit: usize) -> Result<Response, Failure> {
+/// Leaves out what is beyond `limit`, and says so; 0 for no limit.
+fn truncate<T>(found: &mut Found<Vec<T>>, limit: usize) {
     if limit > 0 && found.data.len() > limit {
         found.data.truncate(limit);
         found.warnings.push(TRUNCATED.to_owned());
     }
+}
+
+async fn listed(mut found: Found<Vec<String>>, limit: usize) -> Result<Response, Failure> {
+    truncate(&mut found, limit);
     found.held.grow(found.data.iter().map(|text| text.len() as u64 + 3).sum())?;
     Ok(compute(move |_| Ok(success(&found.data, &found.warnings))).await?)
 }
@@ -154,11 +158,11 @@ mod tests {
     fn series_are_written_as_objects() {
         let series = [Labels::from_pairs([("a", "\"b\""), ("c", "ä")]), Labels::default()];
         let patience = Patience::default();
-        let text = String::from_utf8(series_json(&series, &patience).unwrap()).unwrap();
+        let text = String::from_utf8(series_json(&series, 0, &patience).unwrap()).unwrap();
         assert_eq!(text, r#"{"status":"success","data":[{"a":"\"b\"","c":"ä"},{}]"#);
-        assert_eq!(series_json(&[], &patience).unwrap(), [OPENING, b"[]"].concat());
+        assert_eq!(series_json(&[], 0, &patience).unwrap(), [OPENING, b"[]"].concat());
         patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(series_json(&series, &patience).unwrap_err().kind(), ErrorKind::Canceled);
+        assert_eq!(series_json(&series, 0, &patience).unwrap_err().kind(), ErrorKind::Canceled);
     }
 
     #[test]
