@@ -11,6 +11,7 @@ use engine::model::{Budget, Error, Reservation};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
+use tonic::Status;
 
 /// A body that can't be used, with the status that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl BodyError {
     }
 
     /// That a request which takes `bytes` finds no room beside others, and is to be sent again; or not even alone.
-    fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
+    pub fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
         let status =
             if bytes > memory.limit() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::SERVICE_UNAVAILABLE };
         let message = format!("write requests under way share a quarter of {}", error.message());
@@ -37,6 +38,15 @@ impl BodyError {
     fn too_large(bytes_max: u64) -> Self {
         let message = format!("write request too large: more than {bytes_max} bytes (--receive.request-bytes-max)");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message }
+    }
+
+    /// The same for a receiver that forwards: it sends again what finds no room now, and nothing that never will.
+    pub fn grpc(self) -> Status {
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Status::unavailable(self.message),
+            StatusCode::PAYLOAD_TOO_LARGE => Status::resource_exhausted(self.message),
+            _ => Status::internal(self.message),
+        }
     }
 }
 

@@ -124,12 +124,13 @@ impl Peers {
     }
 
     /// Sends an encoded `thanos.WriteRequest`. One that is in its pause is not asked.
-    pub async fn send(&self, address: &str, message: &[u8], hop: Hop) -> Result<(), Refusal> {
+    pub async fn send(&self, address: &str, message: Vec<u8>, hop: Hop) -> Result<(), Refusal> {
         let (peer, asked) = (self.peer(address)?, Instant::now());
         if peer.is_in_pause() {
             return Err(Refusal::unavailable(format!("backing off forward request for endpoint {address}")));
         }
-        let framed = frame(message, self.options.compression);
+        let framed = frame(&message, self.options.compression);
+        drop(message);
         let _turn = peer.workers.of(hop).acquire().await.expect("the semaphore is never closed");
         match call(peer.channel.clone(), framed, (self.options.compression, hop)).await {
             Ok(()) => {
@@ -268,12 +269,12 @@ mod tests {
                 pause_max: Duration::from_secs(60),
             };
             let peers = Peers::new(options, RpcMetrics::default());
-            let refused = peers.send(&address, b"", Hop::First).await.unwrap_err();
+            let refused = peers.send(&address, Vec::new(), Hop::First).await.unwrap_err();
             assert_eq!(refused.status(), 503);
             assert!(!refused.message.contains("backing off"), "{refused:?}");
-            assert!(peers.send(&address, b"", Hop::First).await.unwrap_err().message.contains("backing off"));
+            assert!(peers.send(&address, Vec::new(), Hop::First).await.unwrap_err().message.contains("backing off"));
             peers.reset(|_| true);
-            assert!(!peers.send(&address, b"", Hop::First).await.unwrap_err().message.contains("backing off"));
+            assert!(!peers.send(&address, Vec::new(), Hop::First).await.unwrap_err().message.contains("backing off"));
         });
     }
 

@@ -178,6 +178,8 @@ impl Receiver {
             Form::RemoteWrite => plain,
             Form::Otlp => otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?,
         };
+        // Labels that OTLP has once are repeated in each series.
+        body::resize(&mut held, request.len() as u64, &self.memory)?;
         self.metrics.stage(Stage::Decompress, begin);
         self.write(tenant, (protocol, request), replica).await
     }

@@ -18,6 +18,7 @@ use proto::wire::put_varint;
 use proto::write;
 use tokio::sync::mpsc;
 
+use super::body::BodyError;
 use super::forward::Hop;
 use super::intake::{Protocol, take};
 use super::metrics::Stage;
@@ -96,9 +97,20 @@ impl Receiver {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let tenants: Arc<[String]> = routed.tenants.into();
         for Group { to, ids, bodies } in groups {
+            // Receivers that answer late have their copies beyond the answer of the request.
+            let bytes = bodies.iter().map(|body| body.series.len() as u64).sum();
+            let held = match self.memory.reserve(bytes) {
+                Ok(held) => held,
+                Err(error) => {
+                    let refusal = BodyError::no_memory(&self.memory, bytes, &error).message;
+                    let _ = sender.send((ids, Err(Refusal::unavailable(refusal))));
+                    continue;
+                }
+            };
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
             let hop = if replica == 0 { Hop::First } else { Hop::Again };
             tokio::spawn(async move {
+                let _held = held;
                 let written = receiver.write_group((&to, hop), &tenants, bodies);
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
@@ -153,17 +165,17 @@ impl Receiver {
             return Refusal::merge(refusals).map_or(Ok(()), Err);
         }
         let mut message = Vec::with_capacity(bodies.iter().map(|body| body.series.len() + 64).sum());
-        for Body { tenant, series } in &bodies {
+        for Body { tenant, series } in bodies {
             let mut name = Vec::new();
-            write::put_text(&mut name, 2, &tenants[*tenant]);
+            write::put_text(&mut name, 2, &tenants[tenant]);
             message.push(4 << 3 | 2);
             put_varint(&mut message, (series.len() + name.len()) as u64);
-            message.extend_from_slice(series);
+            message.extend_from_slice(&series);
             message.extend_from_slice(&name);
         }
         message.push(3 << 3);
         put_varint(&mut message, to.replica + 1);
-        self.peers.send(&to.address, &message, hop).await
+        self.peers.send(&to.address, message, hop).await
     }
 
     /// Writes the series of one tenant here.

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use engine::model::Reservation;
+use http::{HeaderMap, Response};
+use proto::series::GRPC_PREFIX_LEN;
 use proto::thanos::WriteResponse;
 use proto::write::scan_forwarded;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::body::{self, BodyError};
 use super::forward::Hop;
 use super::intake::take_forwarded;
 use super::refusal::{Refusal, judge};
@@ -31,10 +34,10 @@ impl WriteableStore {
         match request.uri().path() {
             "/thanos.WriteableStore/RemoteWrite" => {
                 let receiver = &self.receiver;
-                let read = call::read_bytes(request, receiver.options.request_bytes_max).await;
+                let read = receiver.read_forwarded(request).await;
                 receiver.metrics.pending.inc();
                 let written = match read {
-                    Ok((message, metadata)) => {
+                    Ok((message, metadata, _held)) => {
                         let written = receiver.write_forwarded(message, Hop::of(&metadata)).await;
                         written.map_err(|refusal| refusal.grpc())
                     }
@@ -51,6 +54,18 @@ impl WriteableStore {
 grpc_service!(WriteableStore, "thanos.WriteableStore");
 
 impl Receiver {
+    /// The message and the headers of a call, with the memory that the message takes.
+    async fn read_forwarded(&self, request: Call) -> Result<(Bytes, HeaderMap, Reservation), Status> {
+        let bytes_max = self.options.request_bytes_max;
+        let (parts, body) = request.into_parts();
+        let framed_max = bytes_max.saturating_add(GRPC_PREFIX_LEN) as u64;
+        let (framed, mut held) =
+            body::read(&parts.headers, body, (framed_max, &self.memory)).await.map_err(BodyError::grpc)?;
+        let message = call::unframe(&parts.headers, framed.into(), bytes_max)?;
+        body::resize(&mut held, message.len() as u64, &self.memory).map_err(BodyError::grpc)?;
+        Ok((message, parts.headers, held))
+    }
+
     /// Writes what another receiver forwarded; keeps here what had been forwarded before.
     async fn write_forwarded(self: &Arc<Self>, message: Bytes, hop: Hop) -> Result<(), Refusal> {
         let (tenants, replica) = scan_forwarded(&message).map_err(|error| Refusal::invalid(error.to_string()))?;

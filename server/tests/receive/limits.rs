@@ -2,7 +2,7 @@
 //! that are full or fail.
 
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,7 +15,8 @@ use engine::model::Labels;
 use engine::shard::{self, Ingest, IngestOptions, Pool};
 use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
-use proto::thanos::{LabelMatcher, SeriesRequest};
+use proto::prometheus_copy::TimeSeries;
+use proto::thanos::{LabelMatcher, SeriesRequest, TimeSeriesTenantTuple, WriteResponse};
 use proto::write::{Sample, put_label, put_message, put_sample};
 use server::cluster::hashring::Algorithm;
 use server::ingest::forward::{Compression, ForwardOptions, Peers};
@@ -34,7 +35,7 @@ use crate::support::write;
 use crate::support::write::{
     EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, post, recorded, samples, start, stored, write,
 };
-use crate::support::{Uru, run, series, wait};
+use crate::support::{Uru, run, series, unary, wait};
 
 /// What is answered to a remote write over TLS; `client` is a certificate and its key.
 async fn post_by_tls(
@@ -108,7 +109,7 @@ fn the_tenant_is_who_the_certificate_names_whatever_the_header_says() {
     assert_eq!(found, ["team-a", "team-b"].map(|team| format!("__name__=\"up\",tenant_id=\"{team}\"")));
 }
 
-fn up(name: &str, samples: i64) -> proto::prometheus_copy::TimeSeries {
+fn up(name: &str, samples: i64) -> TimeSeries {
     let samples: Vec<(i64, f64)> = (0..samples).map(|at| (NOW + at, 1.0)).collect();
     float_series(&[("__name__", name)], &samples)
 }
@@ -350,4 +351,44 @@ fn a_disk_that_fails_to_write_or_sync_acknowledges_nothing_more() {
             assert!(samples.iter().all(|(time, value)| found[labels].get(time) == Some(value)), "{fault:?}: {labels}");
         }
     }
+}
+
+/// A request of `count` series whose labels are a thousand bytes long.
+fn long_labels(name: &str, count: usize) -> Vec<TimeSeries> {
+    let series = |at: usize| float_series(&[("__name__", name), ("long", &format!("{at:01000}"))], &[(NOW, 1.0)]);
+    (0..count).map(series).collect()
+}
+
+#[test]
+fn what_receivers_forward_shares_the_memory_of_write_requests() {
+    let data = tempfile::tempdir().unwrap();
+    // A quarter is 5 MB.
+    let uru = start(data.path(), &["--store.memory-limit=20MB"]);
+    let forward = |series: Vec<TimeSeries>| {
+        let tuple = TimeSeriesTenantTuple { timeseries: series, tenant: "a".into() };
+        let request = proto::thanos::WriteRequest { timeseries_tenant_data: vec![tuple], ..Default::default() };
+        let path = "/thanos.WriteableStore/RemoteWrite";
+        run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await })
+    };
+    let refused = forward(long_labels("large", 6000)).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("share a quarter of --store.memory-limit"), "{refused}");
+    forward(long_labels("small", 10)).unwrap();
+    assert_eq!(stored(&uru, ".+").len(), 10);
+}
+
+#[test]
+fn copies_for_a_receiver_that_is_late_are_memory_of_write_requests_beyond_their_answer() {
+    let data = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rings = format!(r#"--receive.hashrings=[{{"endpoints": ["here:1", "{}"]}}]"#, silent.local_addr().unwrap());
+    let flags = ["--receive.local-endpoint=here:1", "--receive.replication-factor=2", "--store.memory-limit=20MB"];
+    let uru = start(data.path(), &[&flags[..], &[&rings, "--receive-forward-timeout=10m"]].concat());
+    // One of two is enough; the other's copy waits for it.
+    assert_eq!(write(&uru, "", &long_labels("first", 1400)).status, 200);
+    let refused = write(&uru, "", &long_labels("second", 2300));
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.body.contains("share a quarter of --store.memory-limit"), "{}", refused.body);
+    assert_eq!(write(&uru, "", &long_labels("third", 10)).status, 200);
+    assert_eq!(stored(&uru, "first|third").len(), 1410);
 }

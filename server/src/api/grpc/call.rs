@@ -44,24 +44,19 @@ const DEFAULT_TENANT: &str = "default-tenant";
 
 /// Reads the one message of a call, of up to `bytes_max` bytes once it is decompressed.
 pub async fn read<M: Message + Default>(request: Call, bytes_max: usize) -> Result<Incoming<M>, Status> {
-    let (message, headers) = read_bytes(request, bytes_max).await?;
+    let (parts, body) = request.into_parts();
+    let body = http_body_util::Limited::new(body, bytes_max.saturating_add(GRPC_PREFIX_LEN));
+    let bytes = body.collect().await.map_err(|error| {
+        Status::new(Code::ResourceExhausted, format!("cannot read a request of up to {bytes_max} bytes: {error}"))
+    })?;
+    let headers = parts.headers;
+    let message = unframe(&headers, bytes.to_bytes(), bytes_max)?;
     let message =
         M::decode(message).map_err(|error| Status::internal(format!("cannot decode the request: {error}")))?;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let tenant = header("thanos-tenant").filter(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT).to_owned();
     let timeout = header("grpc-timeout").and_then(parse_timeout);
     Ok(Incoming { message, tenant, timeout, headers })
-}
-
-/// [`read`] without decoding the message, for those who read it from its bytes; with the headers.
-pub async fn read_bytes(request: Call, bytes_max: usize) -> Result<(Bytes, HeaderMap), Status> {
-    let (parts, body) = request.into_parts();
-    let body = http_body_util::Limited::new(body, bytes_max.saturating_add(GRPC_PREFIX_LEN));
-    let bytes = body.collect().await.map_err(|error| {
-        Status::new(Code::ResourceExhausted, format!("cannot read a request of up to {bytes_max} bytes: {error}"))
-    })?;
-    let message = unframe(&parts.headers, bytes.to_bytes(), bytes_max)?;
-    Ok((message, parts.headers))
 }
 
 /// The answer of a call that has one message.
@@ -107,7 +102,8 @@ pub fn respond(body: impl http_body::Body<Data = Bytes, Error = Status> + Send +
     response
 }
 
-fn unframe(headers: &HeaderMap, mut bytes: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
+/// The message in the one frame of a call, decompressed to at most `bytes_max` bytes.
+pub fn unframe(headers: &HeaderMap, mut bytes: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<GRPC_PREFIX_LEN>() else {
         return Err(Status::internal("the request holds no message"));
     };
