@@ -38,6 +38,7 @@ pub mod serve;
 pub mod source;
 /// Frames of one endpoint.
 pub mod stream;
+mod texts;
 
 pub use backend::{Fanout, Mode};
 pub use endpoints::{EndpointSet, Peer};

@@ -6,7 +6,6 @@ use std::time::Duration;
 use engine::model::matcher::{MatchKind, Matcher};
 use engine::model::{Budget, Error, ErrorKind, Labels, TimeRange};
 use futures_util::future::join_all;
-use proto::thanos::store_client::StoreClient;
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
 use tonic::{Request, Status};
 
@@ -15,12 +14,10 @@ use super::merge::{CallLimits, Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
 use super::selector::{Selector, Share};
 use super::stream::{SeriesStream, StreamLimits, failure};
+use super::texts;
 use crate::api::grpc::requested::Requested;
 use crate::api::grpc::wire::parse_shard;
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
-
-/// Bytes of a text beside itself: where it lies in a list, twice while that grows, and what the allocator adds.
-const TEXT_BYTES: usize = 2 * size_of::<String>() + 8;
 
 /// Messages up to this many bytes are taken however little memory is left: what is held is accounted for
 /// when they have come.
@@ -146,100 +143,71 @@ impl Proxy {
 
     /// Names of labels over all endpoints, sorted, the first of them where they are limited.
     pub async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
-        self.labels(scope, wanted, "fetch label names", |peer, matchers| {
-            let request = LabelNamesRequest {
-                partial_response_disabled: scope.on_failure == OnFailure::Abort,
-                partial_response_strategy: strategy(scope.on_failure).into(),
-                start: wanted.range.min_time,
-                end: wanted.range.max_time,
-                matchers,
-                without_replica_labels: scope.replica_labels.clone(),
-                limit: wanted.limit as i64,
-                ..LabelNamesRequest::default()
-            };
-            let client = StoreClient::new(peer.channel.clone()).max_decoding_message_size(self.frame_bytes_max());
-            let request = with_tenant(request, &scope.tenant);
-            async move {
-                let mut client = client;
-                client.label_names(request).await.map(|answer| {
-                    let answer = answer.into_inner();
-                    (answer.names, answer.warnings)
-                })
-            }
+        let method = ("fetch label names", "/thanos.Store/LabelNames");
+        self.labels(scope, wanted, method, |matchers| LabelNamesRequest {
+            partial_response_disabled: scope.on_failure == OnFailure::Abort,
+            partial_response_strategy: strategy(scope.on_failure).into(),
+            start: wanted.range.min_time,
+            end: wanted.range.max_time,
+            matchers,
+            without_replica_labels: scope.replica_labels.clone(),
+            limit: wanted.limit as i64,
+            ..LabelNamesRequest::default()
         })
         .await
     }
 
     /// Values of a label over all endpoints, sorted, the first of them where they are limited.
     pub async fn label_values(&self, scope: &Scope, name: &str, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
-        self.labels(scope, wanted, "fetch label values", |peer, matchers| {
-            let request = LabelValuesRequest {
-                label: name.to_owned(),
-                partial_response_disabled: scope.on_failure == OnFailure::Abort,
-                partial_response_strategy: strategy(scope.on_failure).into(),
-                start: wanted.range.min_time,
-                end: wanted.range.max_time,
-                matchers,
-                without_replica_labels: scope.replica_labels.clone(),
-                limit: wanted.limit as i64,
-                ..LabelValuesRequest::default()
-            };
-            let client = StoreClient::new(peer.channel.clone()).max_decoding_message_size(self.frame_bytes_max());
-            let request = with_tenant(request, &scope.tenant);
-            async move {
-                let mut client = client;
-                client.label_values(request).await.map(|answer| {
-                    let answer = answer.into_inner();
-                    (answer.values, answer.warnings)
-                })
-            }
+        let method = ("fetch label values", "/thanos.Store/LabelValues");
+        self.labels(scope, wanted, method, |matchers| LabelValuesRequest {
+            label: name.to_owned(),
+            partial_response_disabled: scope.on_failure == OnFailure::Abort,
+            partial_response_strategy: strategy(scope.on_failure).into(),
+            start: wanted.range.min_time,
+            end: wanted.range.max_time,
+            matchers,
+            without_replica_labels: scope.replica_labels.clone(),
+            limit: wanted.limit as i64,
+            ..LabelValuesRequest::default()
         })
         .await
     }
 
-    /// Asks each list of matchers of each endpoint that it concerns, and merges the answers; `what` is done
-    /// with an endpoint that fails.
-    async fn labels<F, A>(
+    /// Asks each list of matchers of each endpoint that it concerns, and merges the answers; `method` is what is done
+    /// with an endpoint, and its path.
+    async fn labels<M: prost::Message>(
         &self,
         scope: &Scope,
         wanted: &Wanted,
-        what: &str,
-        ask: F,
-    ) -> Result<Found<Vec<String>>, Error>
-    where
-        F: Fn(&Peer, Vec<LabelMatcher>) -> A,
-        A: Future<Output = Result<(Vec<String>, Vec<String>), Status>>,
-    {
+        method: (&str, &'static str),
+        request: impl Fn(Vec<LabelMatcher>) -> M,
+    ) -> Result<Found<Vec<String>>, Error> {
         let sets = if wanted.matchers.is_empty() { vec![Vec::new()] } else { wanted.matchers.clone() };
         let mut calls = Vec::new();
         for set in &sets {
             for (peer, narrowing) in self.chosen(scope, set, wanted.range) {
-                let call = ask(&peer, self.foreign(set).iter().chain(&narrowing).map(wire_matcher).collect());
-                let timeout = self.frame_timeout;
+                let matchers = self.foreign(set).iter().chain(&narrowing).map(wire_matcher).collect();
+                let request = with_tenant(request(matchers), &scope.tenant);
                 calls.push(async move {
-                    let answer = match timeout {
+                    let call = texts::ask(&peer, method, request, (self.frame_bytes_max(), &self.memory));
+                    match self.frame_timeout {
                         None => call.await,
-                        Some(timeout) => tokio::time::timeout(timeout, call)
-                            .await
-                            .map_err(|_| Status::deadline_exceeded(format!("no answer within {timeout:?}")))
-                            .and_then(|answer| answer),
-                    };
-                    let (found, warned) =
-                        answer.map_err(|status| failure(what, &peer.address, &status, &self.memory))?;
-                    let bytes = |texts: &[String]| texts.iter().map(|text| text.len() + TEXT_BYTES).sum::<usize>();
-                    let held = self.memory.reserve((bytes(&found) + bytes(&warned)) as u64);
-                    let whose = |error: Error| error.within(format!("{what} from {}", peer.address));
-                    held.map(|held| (found, warned, held)).map_err(whose)
+                        Some(timeout) => tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
+                            let late = Status::deadline_exceeded(format!("no answer within {timeout:?}"));
+                            Err(failure(method.0, &peer.address, &late, &self.memory))
+                        }),
+                    }
                 });
             }
         }
         let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.memory.reserve(0)?);
         for answer in join_all(calls).await {
             match (answer, scope.on_failure) {
-                (Ok((found, warned, more)), _) => {
-                    all.extend(found);
-                    warnings.extend(warned);
-                    held.join(more);
+                (Ok(answer), _) => {
+                    all.extend(answer.found);
+                    warnings.extend(answer.warnings);
+                    held.join(answer.held);
                 }
                 (Err(error), OnFailure::Warn) => warnings.push(error.to_string()),
                 (Err(error), OnFailure::Abort) => return Err(error),
