@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use super::batch::HistogramRow;
 use super::create::Located;
 use super::exemplars::Kept;
 use super::out_of_order::{Inserted, OutOfOrder};
@@ -380,20 +381,22 @@ impl Head {
         let known = if found == NONE { self.table.find(batch.hash(row), batch.check(row)) } else { Some(found) };
         let Some(id) = known.or_else(|| self.create_wanted(row, pass)) else { return };
         let number = self.numbers[id as usize];
-        let samples = batch.samples(row);
+        let (samples, mut histograms) = (batch.samples(row), batch.histograms(row));
         let zeros = self.options.start_times == StartTimes::ZeroSamples;
         for (at, (time, value)) in samples.times.iter().zip(samples.values).enumerate() {
+            if !histograms.is_empty() {
+                // A float would make histograms before it come out of order.
+                let before = histograms.iter().take_while(|histogram| histogram.time < *time).count();
+                let (earlier, others) = histograms.split_at(before);
+                self.append_natives(id, (row, number), earlier, pass);
+                histograms = others;
+            }
             if let Some(start) = samples.starts.get(at).filter(|_| zeros) {
                 self.append_zero(id, number, (*start, *time), pass);
             }
             self.append_float(id, (row, number), (*time, *value), pass);
         }
-        for histogram in batch.histograms(row) {
-            if zeros {
-                self.append_zero_native(id, number, histogram, pass);
-            }
-            self.append_native(id, (row, number), (histogram.time, &histogram.value), pass);
-        }
+        self.append_natives(id, (row, number), histograms, pass);
         for exemplar in batch.exemplars(row) {
             let value = (exemplar.time, exemplar.value);
             let reason = match self.exemplars.push(id, value, exemplar.labels) {
@@ -510,6 +513,15 @@ impl Head {
         // It was sent as a float and counts as one.
         let taken = std::mem::replace(&mut pass.report.histograms, before) - before;
         pass.report.samples += taken;
+    }
+
+    fn append_natives<'a>(&mut self, id: u32, numbers: (u32, u32), rows: &'a [HistogramRow], pass: &mut Pass<'a>) {
+        for row in rows {
+            if self.options.start_times == StartTimes::ZeroSamples {
+                self.append_zero_native(id, numbers.1, row, pass);
+            }
+            self.append_native(id, numbers, (row.time, &row.value), pass);
+        }
     }
 
     fn append_native<'a>(

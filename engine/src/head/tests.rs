@@ -637,7 +637,7 @@ fn limits_name_what_they_refuse() {
     late.push_histogram(6, 0, HistogramValue::Float(Box::new(broken)));
     let report = head.append((&late, &[0]), limits, (1, &mut Recorder::default()));
     let reasons: Vec<Reason> = report.rejected.iter().map(|rejected| rejected.reason).collect();
-    assert_eq!(reasons, [Reason::TooFarInFuture, Reason::InvalidHistogram]);
+    assert_eq!(reasons, [Reason::InvalidHistogram, Reason::TooFarInFuture]);
 }
 
 #[test]
@@ -764,5 +764,28 @@ fn a_stale_float_ends_a_series_of_histograms_as_one_of_its_kind_also_when_it_is_
             assert!(chunks.iter().all(|(_, found)| *found == encoding), "{chunks:?}");
             assert_eq!(read(&excerpt)["1"].len(), 5);
         }
+    }
+}
+
+#[test]
+fn floats_and_histograms_of_one_series_in_one_batch_are_taken_in_the_order_of_their_times() {
+    let options = Options { out_of_order_window_ms: 0, ..OPTIONS };
+    let (mut head, mut log) = (Head::new(options, i64::MIN), Recorder::default());
+    let mut batch = WriteBatch::new();
+    batch.push_series([("__name__", "metric"), ("series", "1")]);
+    let times = [10_000, 20_000, 40_000, 60_000];
+    for time in times {
+        batch.push_histogram(time, 0, HistogramValue::Integer(Box::new(histogram(time as u64))));
+    }
+    batch.push_sample(30_000, 3.0);
+    batch.push_sample(50_000, f64::from_bits(crate::model::value::STALE_NAN_BITS));
+    let report = append(&mut head, &batch, &mut log);
+    assert_eq!((report.samples, report.histograms, report.rejected.len()), (2, 4, 0));
+    for head in [&head, &replay(log.bytes())] {
+        let found = &read_all(head)["1"];
+        let expected = times.map(|time| (time, Twin::Integer(time as u64)));
+        let stale = Twin::Float(crate::model::value::STALE_NAN_BITS);
+        let floats = [(30_000, Twin::Float(3f64.to_bits())), (50_000, stale)];
+        assert_eq!(*found, expected.into_iter().chain(floats).collect());
     }
 }
