@@ -564,7 +564,7 @@ impl Head {
             Inserted::New => {
                 self.stats.samples.count(sample.2);
                 self.stats.samples_out_of_order.count(sample.2);
-                self.min_time = self.min_time.min(sample.1);
+                self.note_late_time(sample.1);
             }
             Inserted::Same => pass.report.duplicates += 1,
             Inserted::Conflict => pass.refuse(sample, Reason::DuplicateTimestamp),
@@ -611,8 +611,14 @@ impl Head {
             LateValue::Native(value) => late.insert_native(time, value, cap_max),
         };
         if inserted == Inserted::New {
-            self.min_time = self.min_time.min(time);
+            self.note_late_time(time);
         }
+    }
+
+    /// A late sample may come before all others of its head, and behind them: it is late for another head's.
+    fn note_late_time(&mut self, time: i64) {
+        self.min_time = self.min_time.min(time);
+        self.max_time = self.max_time.max(time);
     }
 }
 

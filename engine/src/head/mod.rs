@@ -266,6 +266,11 @@ impl Head {
         self.min_valid_time
     }
 
+    /// Takes no sample in order from before `min_valid_time` from now on.
+    pub fn begin_at(&mut self, min_valid_time: i64) {
+        self.min_valid_time = self.min_valid_time.max(min_valid_time);
+    }
+
     /// What is said of metrics, by metric name.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &OwnedMetadata)> {
         self.metadata.iter().map(|(name, metadata)| (self.symbols.text(*name), metadata))

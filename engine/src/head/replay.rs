@@ -139,12 +139,12 @@ impl Replay {
         }
     }
 
-    /// Samples leave the head when they are in blocks. Late ones are frozen from the intent on, as what
-    /// comes late after it stays.
+    /// Samples leave the head when they are in blocks. Late ones are frozen where the log says so: which blocks they
+    /// go into is known some time later, and what comes late meanwhile stays.
     pub fn cut(&mut self, cut: &Cut) {
         match (cut.kind, cut.phase) {
-            (CutKind::InOrder, CutPhase::Intended) => {}
-            (CutKind::OutOfOrder, CutPhase::Intended) => drop(self.head.freeze_late()),
+            (CutKind::OutOfOrder, CutPhase::Intended) if cut.blocks.is_empty() => drop(self.head.freeze_late()),
+            (_, CutPhase::Intended) => {}
             (CutKind::InOrder, CutPhase::Done) => {
                 self.head.cut_off(cut.until);
                 self.is_cut = true;

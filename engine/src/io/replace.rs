@@ -12,6 +12,9 @@ pub fn write_unsynced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     write_beside(path, write)
 }
 
+/// What the name of a file ends in that is not whole.
+pub const TMP_SUFFIX: &str = ".tmp";
+
 /// Writes the file at `path` by `write`. Until all is on disk, `path` is what it was before; on
 /// failure nothing is left behind.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
@@ -26,7 +29,7 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>)
 /// Writes a file beside `path` and moves it there.
 fn write_beside(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
+    name.push(TMP_SUFFIX);
     let beside = path.with_file_name(name);
     let written = File::create(&beside).and_then(|mut file| {
         write(&mut file)?;

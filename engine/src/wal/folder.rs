@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::frame::{self, End, HEADER, Tail};
 use super::record::{Record, records};
 use crate::codec::Cursor;
-use crate::io::replace;
+use crate::io::replace::{self, TMP_SUFFIX};
 use crate::model::{Error, ErrorKind};
 
 /// What the name of a snapshot ends in.
@@ -72,9 +72,14 @@ pub fn list(folder: &Path) -> Result<Listing, Error> {
 /// not even its header; a disk need have no room for that. Other damage, and a segment that is missing, is an
 /// error that names the file.
 pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Error>) -> Result<Replayed, Error> {
+    remove_unfinished(folder)?;
     let listing = list(folder)?;
     let mut replayed = Replayed::default();
     let first = listing.snapshots.last().copied();
+    if let (None, Some(segment @ 1..)) = (first, listing.segments.first()) {
+        let missing = snapshot_path(folder, *segment);
+        return Err(Error::new(ErrorKind::Corrupt, format!("{}: the snapshot is missing", missing.display())));
+    }
     if let Some(number) = first {
         let path = snapshot_path(folder, number);
         frame::scan_file(&path, Tail::MustBeWhole, |at, bytes| {
@@ -112,6 +117,18 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
         }
     }
     Ok(replayed)
+}
+
+/// Removes a snapshot that was never whole.
+fn remove_unfinished(folder: &Path) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::file(folder, error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(&format!("{SNAPSHOT_SUFFIX}{TMP_SUFFIX}"))) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Cuts the file at byte `at`, from where on nobody was told of what it holds.
@@ -314,6 +331,8 @@ pub(super) mod tests {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(folder.read().unwrap_err().message().contains("00000001.snapshot"));
+        fs::remove_file(&path).unwrap();
+        assert!(folder.read().unwrap_err().message().contains("00000001.snapshot: the snapshot is missing"));
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub enum Order {
 /// How far a cut has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutPhase {
-    /// The blocks are about to appear: done if they are there.
+    /// The blocks are about to appear: done if they are there. Without blocks yet, which only late samples have: the
+    /// samples of the cut are those before this.
     Intended,
     /// The blocks are there.
     Done,
@@ -66,7 +67,7 @@ pub enum CutPhase {
 pub enum CutKind {
     /// Those in order.
     InOrder,
-    /// Late ones that came before the cut was intended.
+    /// Late ones that came before a cut without blocks was intended.
     OutOfOrder,
 }
 

@@ -1,7 +1,9 @@
 //! Local blocks: those cut from the heads, until they are deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::folders::tenant_folders;
@@ -10,6 +12,7 @@ use crate::block::writer::{self, TMP_SUFFIX};
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use crate::bucket::Meta;
 use crate::bucket::name::{self, BlockObject};
+use crate::head::cut::OUT_OF_ORDER_HINT;
 use crate::index::column::{self, Check};
 use crate::index::tsdb::{FileSource, Reader};
 use crate::model::{BlockId, Error, Labels};
@@ -124,7 +127,22 @@ impl Ingest {
             let loaded = self.load_tenant(&Arc::from(tenant.as_str()), &folder, &mut unreadable);
             loaded.map_err(|error| error.within(&tenant))?;
         }
+        self.remove_indexes(&unreadable).map_err(failed)?;
         Ok(unreadable)
+    }
+
+    /// Removes the column indexes of blocks that are not there.
+    fn remove_indexes(&self, unreadable: &[UnreadableBlock]) -> std::io::Result<()> {
+        let local = self.tenants().into_iter().flat_map(|tenant| self.local_blocks(&tenant));
+        let ids = local.map(|block| block.meta.ulid).chain(unreadable.iter().map(|block| block.id));
+        let kept: HashSet<OsString> = ids.map(|id| id.to_string().into()).collect();
+        for entry in std::fs::read_dir(self.options.data_dir.join(OWN_FOLDER).join("index"))? {
+            let entry = entry?;
+            if !kept.contains(&entry.file_name()) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn load_tenant(
@@ -143,14 +161,19 @@ impl Ingest {
                 continue;
             }
             let Ok(id) = name.parse::<BlockId>() else { continue };
-            if !entry.path().join(self::name::META).exists() {
+            if !entry.path().join(self::name::META).try_exists().map_err(failed)? {
                 // Its deletion was cut off.
                 std::fs::remove_dir_all(entry.path()).map_err(failed)?;
                 continue;
             }
             let tenant = self.tenant(tenant)?;
             match LocalBlock::open(entry.path(), &self.index_path(id), &tenant.labels()) {
-                Ok(block) => tenant.blocks.insert(block),
+                Ok(block) => {
+                    if !block.meta.compaction.hints.iter().any(|hint| hint == OUT_OF_ORDER_HINT) {
+                        tenant.valid_from.fetch_max(block.meta.max_time, Ordering::AcqRel);
+                    }
+                    tenant.blocks.insert(block);
+                }
                 Err(error) => {
                     let (tenant, path) = (Arc::clone(&tenant.name), entry.path());
                     unreadable.push(UnreadableBlock { tenant, id, path, error });

@@ -120,7 +120,7 @@ impl Ingest {
                     failures.push(error.within(format_args!("tenant {name}")));
                 }
             }
-            if flushed.has_cut {
+            if flushed.has_cut || ingest.is_snapshot_due.load(Ordering::Relaxed) {
                 failures.extend(ingest.snapshot_all().err());
             }
             all_of(&failures).map_or(Ok(flushed.blocks), Err)
@@ -250,6 +250,7 @@ impl Ingest {
         blocks: &mut Vec<CutBlock>,
     ) -> Result<(), Error> {
         let mut excerpts = Vec::new();
+        tenant.valid_from.fetch_max(until, Ordering::AcqRel);
         self.change_parts(tenant, |from| move |head: &mut Head| head.freeze(until, from), |part| excerpts.push(part))?;
         let meta = self.meta(tenant, (start, until), CutKind::InOrder);
         let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
@@ -260,29 +261,52 @@ impl Ingest {
 
     /// Cuts late samples into blocks of their own, one for each block's time; whether there were any.
     fn cut_late(&self, tenant: &Arc<Tenant>, blocks: &mut Vec<CutBlock>) -> Result<bool, Error> {
+        match self.write_late(tenant) {
+            Ok(true) => self.finish_cut(tenant, blocks),
+            Ok(false) => Ok(false),
+            Err(error) => {
+                // What comes late at the same times is a conflict as before.
+                self.change_all(tenant, |head| head.thaw_late())?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the blocks of late samples, which stay frozen; whether there were any.
+    fn write_late(&self, tenant: &Arc<Tenant>) -> Result<bool, Error> {
         let range_ms = self.options.block_range_ms;
-        let excerpts = self.change_all(tenant, |head| head.freeze_late())?;
+        let excerpts = self.freeze_late(tenant)?;
         let mut starts = BTreeMap::new();
         for number in excerpts.iter().flat_map(|excerpt| block_numbers(excerpt, range_ms)) {
             let start = number.saturating_mul(range_ms);
             let span = (start, (number + 1).saturating_mul(range_ms));
             starts.entry(start).or_insert_with(|| self.meta(tenant, span, CutKind::OutOfOrder));
         }
-        if starts.is_empty() {
+        let Some(until) = starts.keys().next_back().map(|start| start.saturating_add(range_ms)) else {
             return Ok(false);
-        }
-        let until = starts.keys().next_back().map_or(0, |start| start.saturating_add(range_ms));
+        };
         // The block of the latest sample comes last: when it is there, so are all others.
         let ids = starts.values().map(|meta| meta.ulid).collect();
         let intent = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until, blocks: ids };
-        let intended = self.record_cut(tenant, &intent);
-        let written = intended.and_then(|()| self.write_cut(tenant, &excerpts, intent, starts.into_values()));
-        if let Err(error) = written {
-            // What comes late at the same times is a conflict as before.
-            self.change_all(tenant, |head| head.thaw_late())?;
-            return Err(error);
+        self.record_cut(tenant, &intent)?;
+        self.write_cut(tenant, &excerpts, intent, starts.into_values())?;
+        Ok(true)
+    }
+
+    fn freeze_late(&self, tenant: &Arc<Tenant>) -> Result<Vec<Excerpt>, Error> {
+        let mut waiting = Vec::new();
+        for partition in 0..self.partitions() {
+            let tenant = Arc::clone(tenant);
+            waiting.push(self.ask(partition, move |own| own.freeze_late(&tenant))?);
         }
-        self.finish_cut(tenant, blocks)
+        // All are waited for: one that comes after another's refusal would freeze what that had thawed.
+        let frozen: Vec<Result<Option<Excerpt>, Error>> =
+            waiting.into_iter().map(|receiver| answer(receiver.recv())??).collect();
+        let mut excerpts = Vec::new();
+        for one in frozen {
+            excerpts.extend(one?);
+        }
+        Ok(excerpts)
     }
 
     /// Writes the blocks of a cut, which is unfinished from then on.
@@ -423,10 +447,11 @@ impl Ingest {
     /// A snapshot, counted. One that is whole is no failure though what it makes needless stays, which is told.
     fn snapshot_all(&self) -> Result<(), Error> {
         let begin = Instant::now();
-        let (counter, outcome) = match self.write_snapshots() {
-            Ok(removed) => (&self.snapshots, removed),
-            Err(error) => (&self.snapshots_failed, Err(error)),
+        let (counter, is_due, outcome) = match self.write_snapshots() {
+            Ok(removed) => (&self.snapshots, false, removed),
+            Err(error) => (&self.snapshots_failed, true, Err(error)),
         };
+        self.is_snapshot_due.store(is_due, Ordering::Relaxed);
         self.snapshot_us.fetch_add(begin.elapsed().as_micros() as u64, Ordering::Relaxed);
         counter.fetch_add(1, Ordering::Relaxed);
         outcome

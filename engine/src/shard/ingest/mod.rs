@@ -181,6 +181,9 @@ pub(super) struct Tenant {
     labels: RwLock<Arc<Labels>>,
     parts: Vec<PartStats>,
     blocks: LocalBlocks,
+    /// Unix milliseconds before which no sample is taken in order, as it may be in a block: also by heads that begin
+    /// when the others have been cut.
+    valid_from: AtomicI64,
     /// Number of its next exemplar.
     exemplar_clock: ExemplarClock,
     /// It is being removed: nothing is appended any more.
@@ -218,6 +221,8 @@ pub struct Ingest {
     replayed: Vec<Replayed>,
     unreadable: Vec<UnreadableBlock>,
     open_ms: u64,
+    /// A snapshot is due: logs hold what has left the heads.
+    is_snapshot_due: AtomicBool,
     snapshots: AtomicU64,
     snapshots_failed: AtomicU64,
     snapshot_us: AtomicU64,
@@ -634,11 +639,13 @@ impl Ingest {
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
             let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
             let (cuts, unfinished, appending) = Default::default();
+            let valid_from = AtomicI64::new(i64::MIN);
             Arc::new(Tenant {
                 name,
                 labels,
                 parts,
                 blocks,
+                valid_from,
                 exemplar_clock,
                 is_leaving,
                 arrivals,

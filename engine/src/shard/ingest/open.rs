@@ -79,6 +79,7 @@ impl Ingest {
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
             unreadable: Vec::new(),
             open_ms: 0,
+            is_snapshot_due: AtomicBool::new(false),
             snapshots: AtomicU64::default(),
             snapshots_failed: AtomicU64::default(),
             snapshot_us: AtomicU64::default(),
@@ -88,10 +89,13 @@ impl Ingest {
             _lock: lock,
         });
         ingest.number_exemplars(&mut all)?;
+        let unreadable = ingest.load_blocks()?;
+        for (name, own) in all.iter().flat_map(|heads| &heads.heads) {
+            ingest.tenant(name)?.valid_from.fetch_max(own.head.min_valid_time(), Ordering::AcqRel);
+        }
         for (index, heads) in all.into_iter().enumerate() {
             ingest.place_partition(index, heads)?;
         }
-        let unreadable = ingest.load_blocks()?;
         let mut ingest = ingest;
         if let Some(own) = Arc::get_mut(&mut ingest) {
             own.unreadable = unreadable;
@@ -125,9 +129,11 @@ impl Ingest {
         Ok(())
     }
 
-    fn place_partition(&self, index: usize, heads: Heads) -> Result<(), Error> {
-        for (name, own) in &heads.heads {
-            self.tenant(name)?.parts[index].publish(&own.head);
+    fn place_partition(&self, index: usize, mut heads: Heads) -> Result<(), Error> {
+        for (name, own) in &mut heads.heads {
+            let tenant = self.tenant(name)?;
+            own.head.begin_at(tenant.valid_from.load(Ordering::Acquire));
+            tenant.parts[index].publish(&own.head);
         }
         let partition = Partition {
             index,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Tenant;
+use crate::head::excerpt::Excerpt;
 use crate::head::{AppendLimits, Head, Options, WriteBatch, WriteReport};
 use crate::model::{Error, ErrorKind};
 use crate::wal::writer::{COMMIT_BYTES_MAX, EndOnPanic};
-use crate::wal::{Cut, Recorder, Writer};
+use crate::wal::{Cut, CutKind, CutPhase, Recorder, Writer};
 
 /// The partition that keeps what is said of metric families, which are of no one series.
 pub(super) const FAMILIES: usize = 0;
@@ -90,6 +91,23 @@ impl Partition {
         self.writer.commit(self.recorder.take(), Box::new(done));
     }
 
+    /// Freezes the late samples of the head of `tenant`, and records behind which of them: what comes late from now on
+    /// is in no block of this cut. `None` when it has no head.
+    pub(super) fn freeze_late(&mut self, tenant: &Tenant) -> Result<Option<Excerpt>, Error> {
+        let _guard = EndOnPanic;
+        if let Some(refusal) = self.writer.refusal() {
+            return Err(refusal);
+        }
+        let Some(own) = self.heads.get_mut(&tenant.name) else { return Ok(None) };
+        let frozen = own.head.freeze_late();
+        if !frozen.is_empty() {
+            let (phase, kind) = (CutPhase::Intended, CutKind::OutOfOrder);
+            // It goes to the log in front of whatever is recorded next.
+            self.recorder.cut(own.number, &Cut { phase, kind, until: i64::MIN, blocks: Vec::new() });
+        }
+        Ok(Some(frozen))
+    }
+
     /// Changes the head of `tenant`; `None` when it has none.
     pub(super) fn change<T>(&mut self, tenant: &Tenant, change: impl FnOnce(&mut Head) -> T) -> Option<T> {
         let _guard = EndOnPanic;
@@ -141,7 +159,7 @@ impl Partition {
             let number = *next_number;
             *next_number += 1;
             recorder.tenant(number, &tenant.name);
-            let mut head = Head::new(options, i64::MIN);
+            let mut head = Head::new(options, tenant.valid_from.load(Ordering::Acquire));
             head.share_exemplars(Arc::clone(&tenant.exemplar_clock), &[]);
             OwnedHead { number, head }
         })

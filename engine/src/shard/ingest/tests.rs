@@ -1,6 +1,7 @@
 //! Ingestion as a whole: what is acknowledged is there after any end of the process, blocks hold what
 //! the heads held, and queries don't see where samples are.
 
+mod begin;
 mod full;
 mod large;
 mod late;
@@ -21,7 +22,7 @@ use crate::chunk::samples::{Samples, Value};
 use crate::head::Reason;
 use crate::io::BlockIo;
 use crate::io::faulty::{Fault, Faulty};
-use crate::model::{Budget, ErrorKind, Histogram, HistogramValue, MatchKind, Matcher, Span, TimeRange};
+use crate::model::{BlockId, Budget, ErrorKind, Histogram, HistogramValue, MatchKind, Matcher, Span, TimeRange};
 use crate::promql::blocks::Scope;
 use crate::promql::source::{Files, Hints, Part, SelectRequest, Source};
 use crate::shard::gather::{Selector, block_on};
@@ -566,6 +567,7 @@ fn blocks_stay_though_the_last_one_of_their_cut_was_shipped_and_is_gone() {
         until: 2 * RANGE,
         blocks: late.iter().map(|block| block.meta.ulid).collect(),
     };
+    intend(&early, &crate::wal::Cut { blocks: Vec::new(), ..cut.clone() });
     intend(&early, &cut);
     cut.phase = crate::wal::CutPhase::Done;
     intend(&early, &cut);
