@@ -62,7 +62,7 @@ impl StepGrid {
     /// Steps from `start` to at most `end`, `interval` apart; none when they are reversed.
     pub fn range(start: i64, end: i64, interval: i64) -> Self {
         let interval = interval.max(1);
-        let count = if end < start { 0 } else { ((end - start) / interval) as usize + 1 };
+        let count = if end < start { 0 } else { (end.wrapping_sub(start) as u64 / interval as u64) as usize + 1 };
         Self { start, interval, count, until: end }
     }
 

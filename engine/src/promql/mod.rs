@@ -313,6 +313,7 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
     };
     let account = Account::new(&query.budget);
     let eval = Evaluator { query, account: &account, steps, part: Part::WHOLE, files: Files::default() };
+    eval.hold_steps()?;
     match (&node.operator, node.kind()) {
         (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.to_string_lossy())),
         (Operator::Samples(argument), _) => {

@@ -285,6 +285,24 @@ fn copies_count_beside_what_they_are_made_of() {
     assert!(over_steps("a_total @ 60") >= 4 * 61 * 8);
 }
 
+/// The process once ended where the allocator had no room for a row of so many steps.
+#[test]
+fn steps_take_memory_before_room_is_made_for_them() {
+    let engine = Engine::new(Options { bytes_max: 1 << 30, ..Options::default() });
+    let is_refused = |failed: super::QueryError| {
+        assert_eq!(failed.error.kind(), ErrorKind::Limit);
+        assert!(words(failed).contains("this query needs more than"));
+    };
+    for query in ["a_total", "sum by (group) (rate(a_total[5m]))", "vector(1)", "sum(a_total @ 60)"] {
+        let subquery = format!("max_over_time(({query})[1000d:1ms])");
+        is_refused(engine.instant(&subquery, 60_000, Arc::new(counters()), &Context::default()).unwrap_err());
+        for start in [0, i64::MIN / 4] {
+            let steps = RangeSteps { start, end: i64::MAX / 4, step: 1 };
+            is_refused(engine.range(query, steps, Arc::new(counters()), &Context::default()).unwrap_err());
+        }
+    }
+}
+
 #[test]
 fn labels_that_a_query_makes_count_as_they_are_made() {
     let long = "x".repeat(1 << 20);

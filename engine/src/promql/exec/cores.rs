@@ -89,7 +89,8 @@ impl Cut {
                 let account = Account::new(&query.budget);
                 let eval = Evaluator { query: &query, account: &account, steps, part, files: Files(Some(files)) };
                 let lost = || Error::new(ErrorKind::Bug, "an operator is not part of its own query");
-                let result = query.root.find(id).ok_or_else(lost).and_then(|node| work(&eval, node));
+                let node = eval.hold_steps().and_then(|()| query.root.find(id).ok_or_else(lost));
+                let result = node.and_then(|node| work(&eval, node));
                 share.done(index, result.map(|part| (part, account.held())));
             }))?;
         }

@@ -137,7 +137,20 @@ impl Query {
     }
 }
 
+/// Bytes that a step takes whatever comes out of it: a row in the making, its windows, and what functions keep of them.
+const STEP_BYTES: usize = 64;
+
+/// Steps that are not worth counting.
+const STEPS_FREE: usize = 1 << 16;
+
 impl<'a> Evaluator<'a> {
+    /// Holds what a core needs for this many steps before it makes room for them: they may be more than there is
+    /// memory for.
+    pub fn hold_steps(&self) -> Result<(), Error> {
+        let counted = self.count().saturating_sub(STEPS_FREE);
+        self.account.hold_bytes(counted.saturating_mul(STEP_BYTES).min(1 << 60))
+    }
+
     /// Number of steps.
     pub fn count(&self) -> usize {
         self.steps.count

@@ -342,7 +342,9 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
         return Ok((batch, Vec::new()));
     }
     let before = eval.account.held();
-    let rows = eval.over(steps).eval_both(&subquery.input)?;
+    let inner = eval.over(steps);
+    inner.hold_steps()?;
+    let rows = inner.eval_both(&subquery.input)?;
     // Rows and samples are there together until the rows go.
     let floats: usize = (0..rows.len()).map(|row| bitmap::count(rows.cells.valid(row))).sum();
     eval.account.hold_bytes(2 * size_of::<f64>() * floats)?;

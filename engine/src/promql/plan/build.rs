@@ -334,7 +334,7 @@ impl Builder<'_> {
         Some(match name {
             "start" => start as f64 / 1000.0,
             "end" => end as f64 / 1000.0,
-            "range" => (end - start) as f64 / 1000.0,
+            "range" => end.saturating_sub(start) as f64 / 1000.0,
             "step" if start == end => 0.0,
             "step" => step as f64 / 1000.0,
             _ => return None,

@@ -82,13 +82,14 @@ fn range_when(api: &Api, params: &Params) -> Result<When, Failure> {
     if end < start {
         return Err(Failure::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
     }
-    let seconds = ((end - start) / 1000 / 250).max(api.settings.default_step.as_secs() as i64);
+    let length = end.saturating_sub(start);
+    let seconds = (length / 1000 / 250).max(api.settings.default_step.as_secs() as i64);
     let step = params.duration("step", seconds * 1000)?;
     if step <= 0 {
         let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(Failure::bad_data(format!("invalid parameter \"step\": {text}")));
     }
-    if (end - start) / step > STEPS_MAX {
+    if length / step > STEPS_MAX {
         return Err(Failure::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
