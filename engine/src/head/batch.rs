@@ -10,12 +10,12 @@
 //! Series are told apart by a hash of their canonical form ([`EncodedLabels`]).
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::append::Unread;
 use super::hash::{SeriesCheck, SeriesHash};
 use crate::codec::EncodedLabels;
-use crate::model::HistogramValue;
+use crate::model::{HistogramValue, Reservation};
 
 /// One tenant's part of one request.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct WriteBatch {
     metadata: Vec<MetadataRow>,
     /// Names of metric families and what is said of them.
     families: Vec<(Place, MetadataRow)>,
+    /// The memory of all this.
+    held: Option<Arc<Reservation>>,
 }
 
 /// The body of a request. The memory of bodies is used again: a process that receives has some of them at
@@ -369,6 +371,16 @@ impl WriteBatch {
             let floats = self.samples(series).times.iter().copied();
             floats.chain(self.histograms(series).iter().map(|row| row.time)).find(|time| *time <= time_max)
         })
+    }
+
+    /// Takes over what the batch holds of some memory: until all of it is durable, whoever waits for that.
+    pub fn hold(&mut self, held: Reservation) {
+        self.held = Some(Arc::new(held));
+    }
+
+    /// What it holds.
+    pub fn held(&self) -> Option<Arc<Reservation>> {
+        self.held.clone()
     }
 
     /// Number of histograms.

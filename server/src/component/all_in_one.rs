@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 
 use super::compact::{self, Schedule};
+use super::process;
 use super::query::{self, Prefixes};
 use super::receive::{ReceiveConfig, Receiving};
 use super::store::{self, Addresses, Companion, StoreConfig};
@@ -94,6 +95,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     config.held = Some(Arc::clone(&held));
     let companions = Companions {
         values,
+        scheme: process::scheme(values).map_err(|error| error.to_string())?,
         http,
         grpc,
         tls,
@@ -124,6 +126,8 @@ fn own_tls(values: &Values) -> Result<Option<Arc<TlsClient>>, String> {
 /// ingestion.
 struct Companions<'a> {
     values: &'a Values,
+    /// `http` or `https`.
+    scheme: &'static str,
     http: String,
     grpc: String,
     /// How the process connects to itself; none for plain text.
@@ -150,12 +154,12 @@ struct Ingesting {
 
 impl Ingesting {
     /// Opens what the last process left, then scrapes, cuts and ships, for ever.
-    async fn work(&self, scrapes_itself: bool) -> Result<(), String> {
+    async fn work(&self, scrapes: Option<&Registry>) -> Result<(), String> {
         let shipper = self.receiving.open(&self.pool, Some(self.bucket.clone())).await?;
         let scraping = async {
             // What only places series on others keeps none, also of its own.
-            if scrapes_itself && shipper.is_some() {
-                self.scrape.work().await;
+            if let (Some(registry), Some(_)) = (scrapes, &shipper) {
+                self.scrape.work(registry).await;
             }
         };
         tokio::join!(scraping, self.receiving.work(shipper.as_ref()));
@@ -209,10 +213,10 @@ impl Companion for Companions<'_> {
     }
 
     fn started(&self, gateway: &Gateway) {
-        print!("{}", greeting(gateway, &self.http, &self.grpc));
+        print!("{}", greeting(gateway, &format!("{}://{}", self.scheme, self.http), &self.grpc));
     }
 
-    async fn work(&self) -> Result<(), String> {
+    async fn work(&self, registry: &Registry) -> Result<(), String> {
         let Some(endpoints) = self.endpoints.get() else { return std::future::pending().await };
         let Some(compactor) = self.compactor.get().cloned() else { return std::future::pending().await };
         let stop = StopOnDrop(compactor.stop());
@@ -232,7 +236,7 @@ impl Companion for Companions<'_> {
         };
         let ingesting = async {
             match self.ingesting.get() {
-                Some(own) => own.work(self.values.is_on("self-scrape")).await,
+                Some(own) => own.work(Some(registry).filter(|_| self.values.is_on("self-scrape"))).await,
                 None => std::future::pending().await,
             }
         };
@@ -272,7 +276,7 @@ impl Companions<'_> {
         let receiving = Receiving::new(config, (Arc::clone(&self.held), memory_limit), Beside::Compactor, registry)?;
         let receiver = Arc::clone(&receiving.receiver);
         let routes = ingest::http::routes(&receiver);
-        let scrape = SelfScrape { receiver, target: self.target.clone(), http };
+        let scrape = SelfScrape { receiver, target: self.target.clone(), http, scheme: self.scheme };
         let (pool, bucket) = (Arc::clone(&gateway.selector.pool), gateway.bucket.clone());
         self.ingesting.get_or_init(|| Ingesting { receiving, scrape, pool, bucket });
         Ok(routes)
@@ -305,10 +309,10 @@ fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
     let mut text = format!(
         "uru serves {blocks} {noun} of the bucket {}\n  \
          StoreAPI      grpc://{grpc}   (give it to a querier: --endpoint={grpc})\n  \
-         queries, UI   http://{http}/\n  \
-         remote write  http://{http}/api/v1/receive\n  \
-         metrics       http://{http}/metrics\n  \
-         open blocks   http://{http}/api/v1/blocks\n",
+         queries, UI   {http}/\n  \
+         remote write  {http}/api/v1/receive\n  \
+         metrics       {http}/metrics\n  \
+         open blocks   {http}/api/v1/blocks\n",
         gateway.bucket.name(),
     );
     if blocks == 0 {

@@ -339,6 +339,13 @@ pub fn client_tls(values: &Values, prefix: &str) -> Result<Option<Arc<TlsClient>
 /// TLS of a server; none for plain text.
 type OwnTls = Option<Arc<TlsServer>>;
 
+/// `https` where the file of `--http.config` asks for TLS, else `http`.
+pub fn scheme(values: &Values) -> Result<&'static str, ConfigError> {
+    let flag = "http.config";
+    let web = values.text(flag).map(|path| web::read(flag, Path::new(path))).transpose()?;
+    Ok(if web.is_some_and(|web| web.tls.is_some()) { "https" } else { "http" })
+}
+
 /// TLS and the guard that the file of `--http.config` asks for.
 fn http_guard(values: &Values) -> Result<(OwnTls, Option<Arc<Guard>>), ConfigError> {
     let flag = "http.config";

@@ -160,8 +160,8 @@ pub trait Companion {
     /// Told when requests can be answered.
     fn started(&self, gateway: &Gateway);
 
-    /// What is done for ever; an error ends the process.
-    fn work(&self) -> impl Future<Output = Result<(), String>>;
+    /// What is done for ever; an error ends the process. Its metrics are in `registry`.
+    fn work(&self, registry: &Registry) -> impl Future<Output = Result<(), String>>;
 
     /// What is done at the end.
     fn close(&self) -> impl Future<Output = ()>;
@@ -212,7 +212,7 @@ impl Companion for Alone<'_> {
 
     fn started(&self, _: &Gateway) {}
 
-    fn work(&self) -> impl Future<Output = Result<(), String>> {
+    fn work(&self, _: &Registry) -> impl Future<Output = Result<(), String>> {
         std::future::pending()
     }
 
@@ -259,7 +259,8 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         .add_service(health_service);
     let grpc = reflected(grpc, &SERVED)?.prepare();
     let services = Services { http: routes, grpc, writes: companion.writes() };
-    let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
+    let registry = Arc::new(registry);
+    let running = ports.start(&services, (health, grpc_metrics), Arc::clone(&registry))?;
     let outcome = runtime.run(async {
         let begin = Instant::now();
         store.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
@@ -270,7 +271,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         companion.started(&store.gateway);
         tokio::select! {
             () = store.sync_forever(&viewer) => Ok(()),
-            outcome = companion.work() => outcome,
+            outcome = companion.work(&registry) => outcome,
             () = interrupts.wait() => Ok(()),
         }
     });

@@ -13,6 +13,8 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tonic::Status;
 
+use super::room::NoRoom;
+
 /// A body that can't be used, with the status that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyError {
@@ -35,6 +37,11 @@ impl BodyError {
         Self { status, message }
     }
 
+    /// The same of what a request becomes.
+    pub fn no_room(memory: &Budget, NoRoom { bytes, error }: &NoRoom) -> Self {
+        Self::no_memory(memory, *bytes, error)
+    }
+
     fn too_large(bytes_max: u64) -> Self {
         let message = format!("write request too large: more than {bytes_max} bytes (--receive.request-bytes-max)");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message }
@@ -53,6 +60,12 @@ impl BodyError {
 /// Longest time in which nothing of a body comes: it keeps memory and a turn that others wait for.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// The same of a body that nobody needs.
+const DRAINING_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Most bytes of such a body that are read.
+const DRAINED_BYTES_MAX: u64 = 16 << 20;
+
 /// Bytes of a body that are accounted for at a time.
 const BODY_STEP_BYTES: u64 = 1 << 20;
 
@@ -60,6 +73,23 @@ const BODY_STEP_BYTES: u64 = 1 << 20;
 pub async fn read<B>(
     headers: &HeaderMap,
     body: B,
+    limits: (u64, &Arc<Budget>),
+) -> Result<(Vec<u8>, Reservation), BodyError>
+where
+    B: http_body::Body<Data = bytes::Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let mut body = std::pin::pin!(body);
+    let read = read_within(headers, body.as_mut(), limits).await;
+    if read.is_err() {
+        drain(body).await;
+    }
+    read
+}
+
+async fn read_within<B>(
+    headers: &HeaderMap,
+    mut body: Pin<&mut B>,
     (bytes_max, memory): (u64, &Arc<Budget>),
 ) -> Result<(Vec<u8>, Reservation), BodyError>
 where
@@ -74,7 +104,6 @@ where
     let room = claimed.unwrap_or(0).min(BODY_STEP_BYTES);
     let mut held = memory.reserve(room).map_err(|error| BodyError::no_memory(memory, room, &error))?;
     let mut bytes = Vec::with_capacity(room as usize);
-    let mut body = std::pin::pin!(body);
     while let Some(frame) = next_frame(body.as_mut(), SILENCE_MAX).await? {
         let frame = frame.map_err(|error| BodyError::bad(format!("read compressed request body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -88,6 +117,18 @@ where
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, held))
+}
+
+/// Reads what is left of the body of a request that is refused, up to some length, as senders that are still sending
+/// would otherwise learn of a connection that broke, and not of the refusal.
+pub async fn drain<B: http_body::Body>(body: B) {
+    let mut body = std::pin::pin!(body);
+    let mut left = DRAINED_BYTES_MAX;
+    while left > 0
+        && let Ok(Some(Ok(frame))) = next_frame(body.as_mut(), DRAINING_SILENCE_MAX).await
+    {
+        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.remaining() as u64));
+    }
 }
 
 /// Makes what a request holds of `memory` `bytes` large.

@@ -9,11 +9,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use engine::head::{BadLabels, WriteBatch, WriteReport};
+use engine::model::Reservation;
 use engine::shard::ingest::WriteLimits;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
 use super::body::{self, BodyError};
-use super::intake::{Counts, Protocol, Taken, take, take_unread};
+use super::intake::{Counts, Protocol, Taken, Untaken, take, take_unread};
 use super::metrics::Stage;
 use super::otlp::{self, Encoding};
 use super::refusal::{Refusal, judge};
@@ -51,6 +52,16 @@ enum Form {
     RemoteWrite,
     Otlp,
 }
+
+/// How a request is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    RemoteWrite(Protocol),
+    Otlp(Encoding),
+}
+
+/// Bytes up to which a request is translated where it is read.
+const TRANSLATED_BYTES_INLINE: usize = 256 << 10;
 
 /// What was written of a request.
 #[derive(Clone, Copy, Debug)]
@@ -143,57 +154,91 @@ impl Receiver {
 
     async fn handle(self: &Arc<Self>, tenant: &str, request: Request<Body>, form: Form) -> Result<Answer, Refused> {
         let (parts, body) = request.into_parts();
-        // A tenant above its limit takes no turn from others.
-        self.limiter.active_series(tenant, || self.series_of(tenant))?;
-        let (protocol, encoding) = match form {
-            Form::RemoteWrite => (protocol(&parts.headers).map_err(Refused::bad)?, Encoding::Protobuf),
-            Form::Otlp => (Protocol::V1, otlp_encoding(&parts.headers).map_err(Refused::bad)?),
+        let (coding, replica) = match self.admit(tenant, &parts.headers, form) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                body::drain(body).await;
+                return Err(refused);
+            }
         };
-        let replica = replica(&parts.headers, &self.options.replica_header).map_err(Refused::bad)?;
         let _turn = self.limiter.turn().await;
         let begin = Instant::now();
-        let size_max = self.limiter.size_max(tenant);
-        let bytes_max = size_max.min(self.options.request_bytes_max as u64);
-        let (packed, mut held) = match body::read(&parts.headers, body, (bytes_max, &self.memory)).await {
-            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE && size_max == bytes_max => {
-                // Of a body that does not say how long it is, as much was read as it may have.
-                let told =
-                    parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-                self.limiter.size(tenant, told.unwrap_or(0).max(size_max.saturating_add(1)))?;
-                return Err(error.into());
-            }
-            read => read?,
-        };
+        let (packed, mut held) = self.read(tenant, &parts.headers, body).await?;
         self.metrics.stage(Stage::Receive, begin);
         let begin = Instant::now();
         let max = self.options.request_bytes_max;
-        let plain = match form {
-            Form::RemoteWrite => body::decompress(&parts.headers, &packed, max)?,
-            Form::Otlp => body::decompress_otlp(&parts.headers, packed, max)?,
+        let (protocol, request) = match coding {
+            Coding::RemoteWrite(protocol) => {
+                let plain = body::decompress(&parts.headers, &packed, max)?;
+                self.limiter.size(tenant, plain.len() as u64)?;
+                (protocol, plain)
+            }
+            Coding::Otlp(encoding) => {
+                let plain = body::decompress_otlp(&parts.headers, packed, max)?;
+                self.limiter.size(tenant, plain.len() as u64)?;
+                body::resize(&mut held, plain.len() as u64 + otlp::weight((encoding, &plain)), &self.memory)?;
+                (Protocol::V1, self.translate(encoding, plain).await?)
+            }
         };
-        self.limiter.size(tenant, plain.len() as u64)?;
-        // What came packed is done with.
-        body::resize(&mut held, plain.len() as u64, &self.memory)?;
-        let request = match form {
-            Form::RemoteWrite => plain,
-            Form::Otlp => otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad)?,
-        };
-        // Labels that OTLP has once are repeated in each series.
+        // What came packed, or in another form, is done with.
         body::resize(&mut held, request.len() as u64, &self.memory)?;
         self.metrics.stage(Stage::Decompress, begin);
-        self.write(tenant, (protocol, request), replica).await
+        self.write(tenant, (protocol, request, held), replica).await
+    }
+
+    /// What can be told of a request before its body is read: what that is, and which replica.
+    fn admit(&self, tenant: &str, headers: &HeaderMap, form: Form) -> Result<(Coding, u64), Refused> {
+        // A tenant above its limit takes no turn from others.
+        self.limiter.active_series(tenant, || self.series_of(tenant))?;
+        let coding = match form {
+            Form::RemoteWrite => protocol(headers).map(Coding::RemoteWrite),
+            Form::Otlp => otlp_encoding(headers).map(Coding::Otlp),
+        };
+        let replica = replica(headers, &self.options.replica_header).map_err(Refused::bad)?;
+        Ok((coding.map_err(Refused::bad)?, replica))
+    }
+
+    /// The body of a request as it came, with the memory that it takes.
+    async fn read(&self, tenant: &str, headers: &HeaderMap, body: Body) -> Result<(Vec<u8>, Reservation), Refused> {
+        let size_max = self.limiter.size_max(tenant);
+        let bytes_max = size_max.min(self.options.request_bytes_max as u64);
+        let read = body::read(headers, body, (bytes_max, &self.memory)).await;
+        if let Err(error) = &read
+            && error.status == StatusCode::PAYLOAD_TOO_LARGE
+            && size_max == bytes_max
+        {
+            // Of a body that does not say how long it is, as much was read as it may have.
+            let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            self.limiter.size(tenant, told.unwrap_or(0).max(size_max.saturating_add(1)))?;
+        }
+        Ok(read?)
+    }
+
+    /// Translates `plain`; a long one where nobody waits for the thread.
+    async fn translate(self: &Arc<Self>, encoding: Encoding, plain: Vec<u8>) -> Result<Vec<u8>, Refused> {
+        if plain.len() < TRANSLATED_BYTES_INLINE {
+            return otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad);
+        }
+        let receiver = Arc::clone(self);
+        let translated = tokio::task::spawn_blocking(move || {
+            otlp::translate((encoding, &plain), &receiver.options.translation).map_err(Refused::bad)
+        });
+        translated.await.unwrap_or_else(|_| {
+            let message = "the translation of the request has panicked".to_owned();
+            Err(Refused { status: StatusCode::INTERNAL_SERVER_ERROR, message })
+        })
     }
 
     /// Writes a request of one tenant, here or wherever its series belong.
     async fn write(
         self: &Arc<Self>,
         tenant: &str,
-        (protocol, request): (Protocol, Vec<u8>),
+        (protocol, request, held): (Protocol, Vec<u8>, Reservation),
         replica: u64,
     ) -> Result<Answer, Refused> {
         let begin = Instant::now();
         if !self.keeps_all() {
-            let routed = self.route(tenant, (protocol, request))?;
+            let (routed, _held) = self.route(tenant, (protocol, request, held))?;
             self.metrics.stage(Stage::Parse, begin);
             let counts = routed.counts;
             self.limiter.content(tenant, counts.series, counts.samples)?;
@@ -204,8 +249,11 @@ impl Receiver {
             let written = refusal.is_none().then(|| Written::all(counts));
             return Ok(Answer { protocol, counts, shares, written, refusal });
         }
-        let taken = take(protocol, request).map_err(|error| Refused::bad(error.to_string()))?;
-        let Taken { batch, mut counts, bad } = taken;
+        let taken = take(protocol, request, held).map_err(|untaken| match untaken {
+            Untaken::Malformed(error) => Refused::bad(error.to_string()),
+            Untaken::NoRoom(no_room) => BodyError::no_room(&self.memory, &no_room).into(),
+        });
+        let Taken { batch, mut counts, bad } = taken?;
         self.metrics.stage(Stage::Parse, begin);
         self.limiter.content(tenant, counts.series, counts.samples)?;
         let within_limits = |hidden| {

@@ -3,9 +3,11 @@
 
 use engine::codec::{EncodedLabels, LabelFault};
 use engine::head::{BadLabels, Metadata, MetricKind, Unread, WriteBatch};
-use engine::model::HistogramValue;
 use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
+use engine::model::{HistogramValue, Reservation};
 use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink, Unresolved};
+
+use super::room::{NoRoom, Roomed};
 
 /// Most labels of a series: one with more is no series but an attack or a mistake, and is left out.
 pub const LABELS_MAX: usize = 10_000;
@@ -66,35 +68,81 @@ pub struct Taken {
     pub bad: BadLabels,
 }
 
-/// Takes a whole request of one tenant.
-pub fn take(protocol: Protocol, request: Vec<u8>) -> Result<Taken, Malformed> {
+impl Taken {
+    /// The same; `held` is its memory.
+    fn holding(mut self, held: Reservation) -> Self {
+        self.batch.hold(held);
+        self
+    }
+}
+
+/// Why a request is not taken.
+#[derive(Clone, Debug)]
+pub enum Untaken {
+    /// It can't be read.
+    Malformed(Malformed),
+    /// There is no memory for it.
+    NoRoom(NoRoom),
+}
+
+impl From<Malformed> for Untaken {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<NoRoom> for Untaken {
+    fn from(error: NoRoom) -> Self {
+        Self::NoRoom(error)
+    }
+}
+
+/// Takes a whole request of one tenant, whose bytes `held` answers for; it goes with the batch, and grows by what that
+/// takes.
+pub fn take(protocol: Protocol, request: Vec<u8>, mut held: Reservation) -> Result<Taken, Untaken> {
+    let bytes = held.bytes();
     if protocol == Protocol::V1 {
         // Labels lie in the request as the engine wants them: it becomes the batch's body.
         // The heads look into those that they don't know.
-        let mut intake = Intake::new(Place::InBody);
+        let mut intake = Roomed::new(Intake::new(Place::InBody), held);
         protocol.scan(&request, &mut intake)?;
-        let Intake { mut taken, met_unplain, .. } = intake;
+        let (Intake { mut taken, met_unplain, .. }, all) = intake.finish()?;
         if !met_unplain {
             taken.batch.set_body(request);
-            return Ok(taken);
+            return Ok(taken.holding(all));
         }
+        held = all;
+        held.shrink(held.bytes() - bytes);
     }
-    let mut intake = Intake::new(Place::Copied);
+    let mut intake = Roomed::new(Intake::new(Place::Copied), held);
     protocol.scan(&request, &mut intake)?;
-    Ok(intake.taken)
+    let (intake, held) = intake.finish()?;
+    Ok(intake.taken.holding(held))
 }
 
-/// Takes the series of one tenant out of a forwarded request.
-pub fn take_forwarded(series: write::TenantSeries<'_>) -> Result<Taken, Malformed> {
-    let mut intake = Intake::new(Place::InBody);
+/// Takes a whole request, for which there is room.
+#[cfg(test)]
+pub fn take_whole(protocol: Protocol, request: Vec<u8>) -> Taken {
+    let memory = engine::model::Budget::new("--store.memory-limit", 1 << 30);
+    take(protocol, request, memory.reserve(0).unwrap()).unwrap()
+}
+
+/// Takes the series of one tenant out of a forwarded request, whose bytes `held` answers for as in [`take`].
+pub fn take_forwarded(series: write::TenantSeries<'_>, mut held: Reservation) -> Result<Taken, Untaken> {
+    let bytes = held.bytes();
+    let mut intake = Roomed::new(Intake::new(Place::InBody), held);
     series.alone().read(&mut intake)?;
+    let (mut intake, all) = intake.finish()?;
     if !intake.met_unplain {
         intake.taken.batch.set_body(series.bytes().to_vec());
-        return Ok(intake.taken);
+        return Ok(intake.taken.holding(all));
     }
-    let mut intake = Intake::new(Place::Copied);
+    held = all;
+    held.shrink(held.bytes() - bytes);
+    let mut intake = Roomed::new(Intake::new(Place::Copied), held);
     series.read(&mut intake)?;
-    Ok(intake.taken)
+    let (intake, held) = intake.finish()?;
+    Ok(intake.taken.holding(held))
 }
 
 /// Takes series that the heads gave back as their labels are not in the form in which they may lie in a
@@ -331,7 +379,7 @@ mod tests {
         assert_eq!(taken.bad, BadLabels { out_of_order: 1, duplicate: 1, empty: 2, ..BadLabels::default() });
         assert_eq!((taken.counts.series, taken.counts.samples), (6, 6));
         assert_eq!((taken.batch.series_len(), taken.batch.samples_len()), (2, 2));
-        let taken = take(Protocol::V1, bytes).unwrap();
+        let taken = take_whole(Protocol::V1, bytes);
         assert_eq!((taken.batch.series_len(), taken.bad), (6, BadLabels::default()), "the heads will say");
         let mut damaged = request(&[&[("__name__", "up!")]]);
         let at = damaged.iter().position(|byte| *byte == b'!').unwrap();
@@ -343,7 +391,7 @@ mod tests {
     fn labels_hash_alike_copied_or_where_they_lie() {
         let long = "x".repeat(200);
         let bytes = request(&[&[("__name__", "up"), ("job", "a")], &[("__name__", &long)]]);
-        let (copied, in_body) = (take_copied(&bytes), take(Protocol::V1, bytes).unwrap());
+        let (copied, in_body) = (take_copied(&bytes), take_whole(Protocol::V1, bytes));
         assert_eq!((in_body.counts, in_body.batch.series_len()), (copied.counts, 2));
         for series in 0..2 {
             assert_eq!(in_body.batch.labels(series), copied.batch.labels(series));
@@ -361,7 +409,7 @@ mod tests {
             let mut bytes = plain[..at].to_vec();
             put_message(&mut bytes, 1, &odd);
             bytes.extend_from_slice(&plain[at..]);
-            let taken = take(Protocol::V1, bytes).unwrap();
+            let taken = take_whole(Protocol::V1, bytes);
             assert_eq!((taken.batch.series_len(), taken.batch.samples_len()), (2, 2));
             let odd = u32::from(at > 0);
             assert_eq!(taken.batch.labels(odd).pairs().collect::<Vec<_>>(), [("a", "b")]);
@@ -371,7 +419,7 @@ mod tests {
 
     /// What the heads would give back of a request.
     fn unread(request: &[u8]) -> Vec<Unread> {
-        let taken = take(Protocol::V1, request.to_vec()).unwrap();
+        let taken = take_whole(Protocol::V1, request.to_vec());
         let one = |series| {
             let (labels, samples) = (taken.batch.labels(series), taken.batch.samples(series));
             let samples = samples.times.iter().copied().zip(samples.values.iter().copied()).collect();
@@ -407,7 +455,7 @@ mod tests {
     fn a_million_labels_on_one_series_are_left_out() {
         let names: Vec<String> = (0..1_000_000).map(|at| format!("l{at:07}")).collect();
         let labels: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
-        let taken = take(Protocol::V1, request(&[&labels])).unwrap();
+        let taken = take_whole(Protocol::V1, request(&[&labels]));
         assert_eq!((taken.batch.series_len(), taken.bad.too_many), (0, 1));
     }
 }

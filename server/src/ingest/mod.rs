@@ -33,6 +33,7 @@ pub mod otlp;
 pub mod refusal;
 /// The hashrings file, read again while the process runs.
 pub mod ring;
+mod room;
 /// The process' own metrics, scraped by itself.
 pub mod own;
 /// Placing series on receivers, and the quorum of replicas.

@@ -14,15 +14,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use engine::model::Reservation;
+use http::StatusCode;
 use proto::wire::put_varint;
 use proto::write;
 use tokio::sync::mpsc;
 
 use super::body::BodyError;
 use super::forward::Hop;
-use super::intake::{Protocol, take};
+use super::intake::{Protocol, Untaken, take};
 use super::metrics::Stage;
 use super::refusal::{Refusal, RefusalKind, judge};
+use super::room::Roomed;
 use super::{Mode, Receiver, tenant};
 use crate::cluster::hashring::Placement;
 use passing::Passing;
@@ -38,36 +41,66 @@ impl Receiver {
     }
 
     /// Reads a request of one tenant for placing.
-    pub fn route(&self, tenant: &str, (protocol, request): (Protocol, Vec<u8>)) -> Result<Routed, Refusal> {
+    /// `held` answers for its bytes, and for what becomes of them.
+    pub fn route(
+        &self,
+        tenant: &str,
+        (protocol, request, held): (Protocol, Vec<u8>, Reservation),
+    ) -> Result<(Routed, Reservation), Refusal> {
+        let no_room = |error| self.untaken(Untaken::NoRoom(error));
         if protocol == Protocol::V1 && self.relabel.is_empty() && self.options.split_label.is_none() {
-            let mut passing = Passing::new(tenant);
+            let mut passing = Roomed::new(Passing::new(tenant), held);
             protocol.scan(&request, &mut passing).map_err(malformed)?;
-            return Ok(Routed { bytes: request.into(), ..passing.finish() });
+            let (passing, held) = passing.finish().map_err(no_room)?;
+            return Ok((Routed { bytes: request.into(), ..passing.finish() }, held));
         }
-        let mut router = Router::new(&self.relabel, self.options.split_label.as_deref(), tenant);
+        let router = Router::new(&self.relabel, self.options.split_label.as_deref(), tenant);
+        let mut router = Roomed::new(router, held);
         protocol.scan(&request, &mut router).map_err(malformed)?;
-        router.finish()
+        let (router, held) = router.finish().map_err(no_room)?;
+        Ok((router.finish()?, held))
+    }
+
+    /// Why what another receiver placed here is not taken.
+    pub fn untaken(&self, untaken: Untaken) -> Refusal {
+        match untaken {
+            Untaken::Malformed(error) => malformed(error),
+            Untaken::NoRoom(no_room) => {
+                let error = BodyError::no_room(&self.memory, &no_room);
+                let never = error.status == StatusCode::PAYLOAD_TOO_LARGE;
+                if never { Refusal::invalid(error.message) } else { Refusal::unavailable(error.message) }
+            }
+        }
     }
 
     /// Reads what another receiver forwarded, the series of `tenants` in `message`; labels were changed there.
-    pub fn route_forwarded(&self, message: &Bytes, tenants: &[write::TenantSeries<'_>]) -> Result<Routed, Refusal> {
+    /// `held` grows by what it becomes.
+    pub fn route_forwarded(
+        &self,
+        message: &Bytes,
+        tenants: &[write::TenantSeries<'_>],
+        held: Reservation,
+    ) -> Result<(Routed, Reservation), Refusal> {
+        let no_room = |error| self.untaken(Untaken::NoRoom(error));
         let default = self.options.tenancy.default.as_str();
         let name_of =
             |series: &write::TenantSeries<'_>| self.forwarded_tenant(series.tenant).map_err(Refusal::of_series);
         if let Some(split_label) = self.options.split_label.as_deref() {
-            let mut router = Router::new(&[], Some(split_label), default);
+            let mut router = Roomed::new(Router::new(&[], Some(split_label), default), held);
             for series in tenants {
-                router.set_tenant(&name_of(series)?);
+                router.sink().set_tenant(&name_of(series)?);
                 series.read(&mut router).map_err(malformed)?;
             }
-            return router.finish();
+            let (router, held) = router.finish().map_err(no_room)?;
+            return Ok((router.finish()?, held));
         }
-        let mut passing = Passing::new(default);
+        let mut passing = Roomed::new(Passing::new(default), held);
         for series in tenants {
-            passing.set_tenant(&name_of(series)?);
+            passing.sink().set_tenant(&name_of(series)?);
             series.read(&mut passing).map_err(malformed)?;
         }
-        Ok(Routed { bytes: message.clone(), ..passing.finish() })
+        let (passing, held) = passing.finish().map_err(no_room)?;
+        Ok((Routed { bytes: message.clone(), ..passing.finish() }, held))
     }
 
     /// The tenant of forwarded series.
@@ -110,8 +143,7 @@ impl Receiver {
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
             let hop = if replica == 0 { Hop::First } else { Hop::Again };
             tokio::spawn(async move {
-                let _held = held;
-                let written = receiver.write_group((&to, hop), &tenants, bodies);
+                let written = receiver.write_group((&to, hop), &tenants, (bodies, held));
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
                     if !receiver.is_here(&to) {
@@ -155,12 +187,13 @@ impl Receiver {
         &self,
         (to, hop): (&Destination, Hop),
         tenants: &[String],
-        bodies: Vec<Body>,
+        (bodies, mut held): (Vec<Body>, Reservation),
     ) -> Result<(), Refusal> {
         if self.is_here(to) {
             let mut refusals = Vec::new();
             for Body { tenant, series } in bodies {
-                refusals.extend(self.write_local(&tenants[tenant], series).await.err());
+                let held = held.split(series.len() as u64);
+                refusals.extend(self.write_local(&tenants[tenant], (series, held)).await.err());
             }
             return Refusal::merge(refusals).map_or(Ok(()), Err);
         }
@@ -179,8 +212,8 @@ impl Receiver {
     }
 
     /// Writes the series of one tenant here.
-    async fn write_local(&self, tenant: &str, body: Vec<u8>) -> Result<(), Refusal> {
-        let taken = take(Protocol::V1, body).map_err(malformed)?;
+    async fn write_local(&self, tenant: &str, (body, held): (Vec<u8>, Reservation)) -> Result<(), Refusal> {
+        let taken = take(Protocol::V1, body, held).map_err(|untaken| self.untaken(untaken))?;
         let bad = taken.bad;
         let report = self.append(tenant, taken.batch).await?;
         judge(bad, &report).map_or(Ok(()), Err)

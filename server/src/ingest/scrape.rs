@@ -15,13 +15,8 @@ use proto::write::{Sample, put_label, put_message, put_sample};
 pub struct OwnTarget(Arc<Mutex<Option<ActiveTarget>>>);
 
 impl OwnTarget {
-    /// `url` was scraped at `time` in `took`, with this outcome; its series have these labels.
-    pub fn scraped(
-        &self,
-        (url, labels): (&str, &[(&str, &str)]),
-        (time, took): (SystemTime, Duration),
-        outcome: Result<(), String>,
-    ) {
+    /// `url` was scraped at `time` in `took`; its series have these labels.
+    pub fn scraped(&self, (url, labels): (&str, &[(&str, &str)]), (time, took): (SystemTime, Duration)) {
         let label = |(name, value): &(&str, &str)| Label { name: (*name).into(), value: (*value).into() };
         let mut labels: Vec<Label> = labels.iter().map(label).collect();
         labels.sort_by(|left, right| left.name.cmp(&right.name));
@@ -30,8 +25,7 @@ impl OwnTarget {
             scrape_pool: "uru".into(),
             scrape_url: url.into(),
             global_url: url.into(),
-            health: if outcome.is_ok() { TargetHealth::Up } else { TargetHealth::Down }.into(),
-            last_error: outcome.err().unwrap_or_default(),
+            health: TargetHealth::Up.into(),
             last_scrape: Some(time.into()),
             last_scrape_duration: took.as_secs_f64(),
             ..ActiveTarget::default()
@@ -154,13 +148,13 @@ mod tests {
     use engine::head::Metadata;
 
     use super::*;
-    use crate::ingest::intake::{Protocol, take};
+    use crate::ingest::intake::{Protocol, take_whole};
 
     #[test]
     fn lines_are_samples_with_the_labels_of_their_target() {
         let text = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"x \\\"y\\\"\\n\",job=\"other\"} 3\nc 1.5e3\nbroken{\nbucket{le=\"+Inf\"} +Inf\n";
         let request = to_request(text, &[("job", "uru"), ("instance", "here")], 9);
-        let taken = take(Protocol::V1, request).unwrap();
+        let taken = take_whole(Protocol::V1, request);
         let labels = |series| -> Vec<(String, String)> {
             taken.batch.labels(series).pairs().map(|(name, value)| (name.into(), value.into())).collect()
         };

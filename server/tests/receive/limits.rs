@@ -392,3 +392,51 @@ fn copies_for_a_receiver_that_is_late_are_memory_of_write_requests_beyond_their_
     assert_eq!(write(&uru, "", &long_labels("third", 10)).status, 200);
     assert_eq!(stored(&uru, "first|third").len(), 1410);
 }
+
+#[test]
+fn a_request_of_a_few_bytes_for_each_of_many_things_takes_no_more_memory_than_there_is() {
+    let data = tempfile::tempdir().unwrap();
+    // A quarter is 5 MB.
+    let uru = start(data.path(), &["--store.memory-limit=20MB"]);
+    let many = |two: [u8; 2]| two.repeat(200_000);
+    let nested = |fields: &[u64], inner: Vec<u8>| {
+        fields.iter().rev().fold(inner, |inner, field| {
+            let mut message = Vec::new();
+            put_message(&mut message, *field, &inner);
+            message
+        })
+    };
+    let packed = |plain: &[u8]| snap::raw::Encoder::new().compress_vec(plain).unwrap();
+    let write_headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    let mut labels = Vec::new();
+    put_label(&mut labels, b"__name__", b"up");
+    let of_series = |inner: Vec<u8>| packed(&nested(&[1], [labels.clone(), inner].concat()));
+    // Samples, exemplars and histograms of one series, and series.
+    let write =
+        [of_series(many([0x12, 0])), of_series(many([0x1a, 0])), of_series(many([0x22, 0])), packed(&many([10, 0]))];
+    // Metrics, points of one, and attributes of a resource.
+    let otlp = [nested(&[1, 2], many([0x12, 0])), nested(&[1, 2, 2, 5], many([10, 0])), nested(&[1, 1], many([10, 0]))];
+    let otlp_headers = [("Content-Type", "application/x-protobuf")];
+    let json = format!(r#"{{"resourceMetrics":[{{}}{}]}}"#, ",{}".repeat(100_000));
+    let write = write.iter().map(|body| post(&uru.write_address(), "/api/v1/receive", &write_headers, body));
+    let otlp = otlp.iter().map(|body| post(&uru.write_address(), "/api/v1/otlp", &otlp_headers, body));
+    let json = post(&uru.write_address(), "/api/v1/otlp", &[("Content-Type", "application/json")], json.as_bytes());
+    for (at, answer) in write.chain(otlp).chain([json]).enumerate() {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 413, "{at}: {}", answer.body);
+        assert!(answer.body.contains("share a quarter of --store.memory-limit"), "{at}: {}", answer.body);
+    }
+    assert_eq!(self::write(&uru, "", &[up("fits", 5)]).status, 200);
+}
+
+#[test]
+fn a_sender_learns_that_it_is_refused_though_it_is_still_sending() {
+    let data = tempfile::tempdir().unwrap();
+    let limits = "--receive.limits-config={write: {default: {request: {size_bytes_limit: 1000}}}}";
+    let uru = start(data.path(), &[limits]);
+    let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    for _ in 0..10 {
+        let answer = post(&uru.write_address(), "/api/v1/receive", &headers, &vec![7; 4 << 20]);
+        assert_eq!(answer.expect("the connection stays until it is told").status, 413);
+    }
+}

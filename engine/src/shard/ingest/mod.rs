@@ -43,7 +43,7 @@ use self::partition::FAMILIES;
 use super::pool::{Pool, ShardContext};
 use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, StartTimes, WriteBatch, WriteReport};
 use crate::io;
-use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, TimeRange};
+use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, Reservation, TimeRange};
 use crate::wal::folder::Replayed;
 use crate::wal::writer::OpenIo;
 use crate::wal::{Durability, WalCounters, Writer};
@@ -234,6 +234,8 @@ pub struct Ingest {
 
 /// What the partitions of a batch report, sent when the last of them has: who waits is woken once.
 struct Gathered {
+    /// The memory of the batch, of which records may wait for a disk when nobody waits for a report any more.
+    _held: Option<Arc<Reservation>>,
     report: Mutex<Result<WriteReport, Error>>,
     sender: flume::Sender<Result<WriteReport, Error>>,
 }
@@ -465,9 +467,9 @@ impl Ingest {
         let tenant = self.tenant(tenant)?;
         let _counted = Appending::begin(&tenant);
         let limits = self.append_limits((&tenant, &batch), limits);
-        let batch = Arc::new(batch);
+        let (_held, batch) = (batch.held(), Arc::new(batch));
         let (sender, receiver) = flume::bounded(1);
-        let gathered = Arc::new(Gathered { report: Mutex::new(Ok(WriteReport::default())), sender });
+        let gathered = Arc::new(Gathered { _held, report: Mutex::new(Ok(WriteReport::default())), sender });
         let has_part = |(partition, rows): &(usize, Vec<u32>)| {
             !rows.is_empty() || (*partition == FAMILIES && batch.families().len() > 0)
         };

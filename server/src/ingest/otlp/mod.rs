@@ -7,12 +7,14 @@ mod json;
 mod names;
 mod points;
 mod series;
+mod weight;
 
 use prost::Message;
 use proto::otlp::metric::Data;
 use proto::otlp::{Metric, MetricsRequest, Resource, Temporality};
 
 use series::SeriesSet;
+pub use weight::weight;
 
 /// How metrics are translated, as `uru receive` is told by flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub fn translate((encoding, request): (Encoding, &[u8]), translation: &Translati
         Encoding::Json => json::parse(request),
     };
     let request = decoded.map_err(|error| format!("cannot decode the request: {error}"))?;
-    let (mut set, mut problems) = (SeriesSet::default(), Vec::new());
+    let (mut set, mut problems) = (SeriesSet::default(), Problems::default());
     for resource_metrics in &request.resource_metrics {
         let nothing = Resource::default();
         let resource = resource_metrics.resource.as_ref().unwrap_or(&nothing);
@@ -68,17 +70,44 @@ pub fn translate((encoding, request): (Encoding, &[u8]), translation: &Translati
             match translated {
                 // As would be all that comes behind it.
                 Err(problem) if set.is_full => return Err(problem),
-                translated => problems.extend(translated.err()),
+                translated => problems.note(translated),
             }
         }
         if translation.target_info == TargetInfo::Written {
-            problems.extend(attributes::target_info(resource, newest, &mut set).err());
+            problems.note(attributes::target_info(resource, newest, &mut set));
         }
     }
-    match problems.as_slice() {
-        [] => Ok(set.into_request()),
-        [one] => Err(one.clone()),
-        many => Err(format!("{} errors: {}", many.len(), many.join("; "))),
+    problems.told().map_or_else(|| Ok(set.into_request()), Err)
+}
+
+/// Problems that are told; of others it is said that they are there.
+const PROBLEMS_MAX: usize = 100;
+
+/// What is wrong with a request.
+#[derive(Debug, Default)]
+struct Problems {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl Problems {
+    fn note(&mut self, outcome: Result<(), String>) {
+        let Err(problem) = outcome else { return };
+        self.count += 1;
+        if self.first.len() < PROBLEMS_MAX {
+            self.first.push(problem);
+        }
+    }
+
+    /// All of it in one sentence, if there is any.
+    fn told(&self) -> Option<String> {
+        let others = self.count - self.first.len();
+        match self.first.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            many if others == 0 => Some(format!("{} errors: {}", self.count, many.join("; "))),
+            many => Some(format!("{} errors: {}; and {others} more", self.count, many.join("; "))),
+        }
     }
 }
 

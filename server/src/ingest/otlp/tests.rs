@@ -10,7 +10,7 @@ use proto::prometheus_copy::TimeSeries;
 use proto::write;
 
 use super::*;
-use crate::ingest::intake::{Protocol, take};
+use crate::ingest::intake::{Protocol, take_whole};
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
@@ -153,7 +153,7 @@ fn a_metric_without_a_name_keeps_its_empty_one_for_which_it_is_refused() {
     let translated = translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap();
     assert!(lines(&translated).iter().any(|line| line.starts_with("__name__=total,")), "{:?}", lines(&translated));
     let bytes = request(vec![metric("_", "", Data::Gauge(Gauge { data_points: vec![number(7, Vec::new())] }))]);
-    let taken = take(Protocol::V1, translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap()).unwrap();
+    let taken = take_whole(Protocol::V1, translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap());
     let faults: Vec<_> = (0..2).filter_map(|series| LabelFault::of(taken.batch.labels(series).iter())).collect();
     assert_eq!((faults, taken.counts.series), (vec![LabelFault::Empty], 2));
 }
