@@ -82,8 +82,11 @@ impl Head {
     #[cold]
     pub(super) fn create_wanted(&mut self, row: u32, pass: &mut Pass<'_>) -> Option<u32> {
         let batch = pass.batch;
-        let floats = batch.samples(row).times.iter().map(|time| (*time, RejectedKind::Float));
-        let histograms = batch.histograms(row).iter().map(|histogram| (histogram.time, RejectedKind::Histogram));
+        let floats = batch.samples(row).times.iter().map(|time| (*time, RejectedKind::Float, None));
+        let histograms = batch.histograms(row).iter().map(|histogram| {
+            let bad = histogram.value.validate().is_err().then_some(Reason::InvalidHistogram);
+            (histogram.time, RejectedKind::Histogram, bad)
+        });
         let samples = floats.chain(histograms);
         let labels = batch.labels(row);
         let located = pass.located.locate(labels, (&self.postings, &self.symbols));
@@ -99,18 +102,18 @@ impl Head {
         }
         let has_room = self.symbols.has_room(labels.0.len()) && self.places.has_room();
         let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
-        let refusal = |time: i64| match self.bounds(time, pass) {
-            Some(reason) => Some(reason),
-            None => limit.then_some(Reason::SeriesLimit),
+        let refusal = |time: i64, bad: Option<Reason>| {
+            bad.or_else(|| self.bounds(time, pass)).or_else(|| limit.then_some(Reason::SeriesLimit))
         };
-        if samples.clone().any(|(time, _)| refusal(time).is_none()) {
-            let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, self.next_ref);
+        if samples.clone().any(|(time, _, bad)| refusal(time, bad).is_none()) {
+            let number = self.next_number();
+            let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, number);
             pass.scratch.created.push((row, self.numbers[id as usize]));
             pass.report.series_created += 1;
             return Some(id);
         }
-        let rejected =
-            samples.filter_map(|(time, kind)| Some(Rejected { kind, series: row, time, reason: refusal(time)? }));
+        let rejected = samples
+            .filter_map(|(time, kind, bad)| Some(Rejected { kind, series: row, time, reason: refusal(time, bad)? }));
         let rejected: Vec<Rejected> = rejected.collect();
         pass.report.rejected.extend(rejected);
         let orphans = batch.exemplars(row).map(|exemplar| Rejected {
@@ -121,6 +124,26 @@ impl Head {
         });
         pass.report.rejected_exemplars.extend(orphans);
         None
+    }
+
+    /// The number of the next series. A head that has made four thousand million of them begins anew, and leaves out
+    /// those that are there.
+    fn next_number(&mut self) -> u32 {
+        loop {
+            let number = self.next_ref;
+            self.next_ref = number.wrapping_add(1);
+            if number == u32::MAX {
+                self.find_taken();
+            } else if self.taken.binary_search(&number).is_err() {
+                return number;
+            }
+        }
+    }
+
+    /// Takes note of the numbers that series have.
+    pub(super) fn find_taken(&mut self) {
+        self.taken = self.numbers.iter().copied().collect();
+        self.taken.sort_unstable();
     }
 
     /// Adds the series of `labels`, whatever they are, which isn't there, under the number `wal_ref`.
@@ -153,7 +176,6 @@ impl Head {
                 self.postings.add_at(*place, id);
             }
         }
-        self.next_ref = self.next_ref.max(wal_ref.wrapping_add(1));
         self.lines.push(Line::default());
         self.keys.push((hash, check));
         self.numbers.push(wal_ref);

@@ -212,7 +212,8 @@ pub fn write_blocks(
             }
             Err(error) => {
                 let begun = written.iter().map(|meta| meta.ulid).chain([id]);
-                begun.for_each(|id| drop(writer::remove(&parent.join(id.to_string()))));
+                // The last one's meta.json says that all are there.
+                begun.rev().for_each(|id| drop(writer::remove(&parent.join(id.to_string()))));
                 return Err(error);
             }
         }

@@ -114,6 +114,8 @@ pub struct Head {
     /// Time of the earliest sample there is, or before it; the latest time there is without one.
     min_time: i64,
     next_ref: u32,
+    /// Numbers behind that of the next series that some have, ascending; none until numbers begin anew.
+    taken: Vec<u32>,
     /// The series that is looked for next, should series come in the order of their creation.
     next_id: u32,
     /// Set while series without samples are being removed.
@@ -226,6 +228,7 @@ impl Head {
             max_time: i64::MIN,
             min_time: i64::MAX,
             next_ref: 0,
+            taken: Vec::new(),
             next_id: 0,
             sweep: None,
             stats: HeadStats::default(),

@@ -51,6 +51,9 @@ impl Replay {
     /// The head as the records have made it.
     pub fn finish(mut self) -> Head {
         while self.is_cut && self.head.sweep() {}
+        if self.head.numbers.iter().any(|number| *number >= self.head.next_ref) {
+            self.head.find_taken();
+        }
         self.head
     }
 
@@ -66,7 +69,10 @@ impl Replay {
             let known = self.head.find_series(*labels);
             let id = known.unwrap_or_else(|| self.head.create_series(*labels, &mut located, *number));
             self.head.numbers[id as usize] = *number;
-            self.head.next_ref = self.head.next_ref.max(number.wrapping_add(1));
+            // Numbers go round: the later one of two is that which lies less than half of the way behind the other.
+            if number.wrapping_sub(self.head.next_ref) < 1 << 31 {
+                self.head.next_ref = number.wrapping_add(1);
+            }
             self.bind(*number, id);
         }
     }

@@ -115,7 +115,7 @@ impl Replay {
         let head = self.head_mut();
         head.min_valid_time = head.min_valid_time.max(state.min_valid_time);
         head.max_time = head.max_time.max(state.max_time);
-        head.next_ref = head.next_ref.max(state.next_ref);
+        head.next_ref = state.next_ref;
     }
 
     /// Chunks of a snapshot. One that can't be decoded is an error.

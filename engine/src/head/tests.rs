@@ -1,6 +1,8 @@
 //! A head against a naive twin, a map from labels to samples: what is taken and what is refused, what
 //! reads give, what a replay of the records gives, what blocks hold.
 
+mod create;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
@@ -747,51 +749,4 @@ fn names_and_values_and_counts_come_from_the_index() {
     let greatest = counts.greatest(1);
     assert_eq!((greatest.label_pairs, greatest.series_by_metric_name[0].value), (4, 3));
     assert_eq!(greatest.values_by_label_name[0].name, "series");
-}
-
-#[test]
-fn a_stale_float_ends_a_series_of_histograms_as_one_of_its_kind_also_when_it_is_late() {
-    use crate::chunk::Encoding::{FloatHistogram, Histogram};
-    let stale = Twin::Float(crate::model::value::STALE_NAN_BITS);
-    for (kind, encoding) in [(Twin::Integer as fn(u64) -> Twin, Histogram), (Twin::FloatNative, FloatHistogram)] {
-        let (mut head, mut log) = (Head::new(OPTIONS, i64::MIN), Recorder::default());
-        let steps = [(10_000, kind(1)), (20_000, kind(2)), (30_000, stale), (40_000, kind(3)), (35_000, stale)];
-        for (time, value) in steps {
-            let mut batch = WriteBatch::new();
-            push(&mut batch, &Step { series: 1, time, value });
-            let report = append(&mut head, &batch, &mut log);
-            let is_float = matches!(value, Twin::Float(_));
-            assert_eq!((report.samples, report.histograms), (u64::from(is_float), u64::from(!is_float)));
-            assert_eq!(append(&mut head, &batch, &mut log).duplicates, 1, "the same again at {time}");
-        }
-        for head in [&head, &replay(log.bytes())] {
-            let excerpt = head.excerpt(&[Matcher::equal("series", "1")], TimeRange::ALL).unwrap();
-            let chunks: Vec<_> = excerpt.chunks(0).iter().map(|chunk| (chunk.min_time, chunk.encoding)).collect();
-            assert!(chunks.iter().all(|(_, found)| *found == encoding), "{chunks:?}");
-            assert_eq!(read(&excerpt)["1"].len(), 5);
-        }
-    }
-}
-
-#[test]
-fn floats_and_histograms_of_one_series_in_one_batch_are_taken_in_the_order_of_their_times() {
-    let options = Options { out_of_order_window_ms: 0, ..OPTIONS };
-    let (mut head, mut log) = (Head::new(options, i64::MIN), Recorder::default());
-    let mut batch = WriteBatch::new();
-    batch.push_series([("__name__", "metric"), ("series", "1")]);
-    let times = [10_000, 20_000, 40_000, 60_000];
-    for time in times {
-        batch.push_histogram(time, 0, HistogramValue::Integer(Box::new(histogram(time as u64))));
-    }
-    batch.push_sample(30_000, 3.0);
-    batch.push_sample(50_000, f64::from_bits(crate::model::value::STALE_NAN_BITS));
-    let report = append(&mut head, &batch, &mut log);
-    assert_eq!((report.samples, report.histograms, report.rejected.len()), (2, 4, 0));
-    for head in [&head, &replay(log.bytes())] {
-        let found = &read_all(head)["1"];
-        let expected = times.map(|time| (time, Twin::Integer(time as u64)));
-        let stale = Twin::Float(crate::model::value::STALE_NAN_BITS);
-        let floats = [(30_000, Twin::Float(3f64.to_bits())), (50_000, stale)];
-        assert_eq!(*found, expected.into_iter().chain(floats).collect());
-    }
 }
