@@ -507,7 +507,7 @@ async fn upload((bucket, transfer): (&Bucket, &Transfer), folder: &Path, meta: M
         let message = format!("bucket {}: nothing was answered about {path} in {ANSWER_TIMEOUT:?}", bucket.name());
         Error::new(ErrorKind::Deadline, message)
     })?;
-    if found?.is_some() {
+    if found?.is_some_and(|bytes| Meta::parse(&bytes).is_ok()) {
         return Ok(());
     }
     transfer.upload(bucket, folder, meta, Origin::Labelled).await.map(drop)

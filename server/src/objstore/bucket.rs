@@ -70,8 +70,9 @@ impl Bucket {
                 std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
                 let directory = directory.canonicalize().map_err(|error| failed(&error))?;
                 let store = LocalFileSystem::new_with_prefix(&directory).map_err(|error| failed(&error))?;
-                // A folder that stays behind empty looks to Thanos like a block that is half uploaded.
-                let store = store.with_automatic_cleanup(true);
+                // A folder that stays behind empty looks to Thanos like a block that is half uploaded. Who uploads
+                // deletes what it uploaded from.
+                let store = store.with_automatic_cleanup(true).with_fsync(true);
                 let name = format!("fs: {}", directory.display());
                 (Arc::new(store), Some(directory), name)
             }
@@ -333,8 +334,7 @@ impl Bucket {
         let Some(folder) = &self.folder else { return false };
         let target = folder.join(name);
         let timer = self.metrics.begin("upload");
-        let made = target.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let linked = made.and_then(|()| std::fs::hard_link(path, &target)).is_ok();
+        let linked = link_durably(path, (folder, &target)).is_ok();
         // What can't be linked is copied, which is counted as an operation of its own.
         timer.done(0);
         linked
@@ -409,6 +409,15 @@ impl Upload {
     pub async fn abort(self) {
         let _ = self.writer.abort().await;
     }
+}
+
+/// Makes the file at `path` one at `target`, within `folder`, that a crash of the machine takes nothing of.
+fn link_durably(path: &FilePath, (folder, target): (&FilePath, &FilePath)) -> std::io::Result<()> {
+    let folders: Vec<&FilePath> = target.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)).collect();
+    folders.first().map_or(Ok(()), std::fs::create_dir_all)?;
+    File::open(path)?.sync_all()?;
+    std::fs::hard_link(path, target)?;
+    folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
