@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use engine::model::Error;
+use engine::model::{Error, ErrorKind};
+use futures_util::future::join_all;
 use serde::Deserialize;
 
 use super::dial;
@@ -25,6 +27,9 @@ pub struct Source {
     /// How it is connected to.
     pub client: Client,
 }
+
+/// Longest time that a name is waited for: all endpoints wait for it as long, those that need no name too.
+const RESOLVING_MAX: Duration = Duration::from_secs(5);
 
 /// What processes behind one address are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -269,9 +274,9 @@ impl Discovery {
     ) -> (BTreeMap<String, Found>, Vec<String>) {
         let (sources, mut problems) = self.sources(&mut known.files);
         let (mut endpoints, mut now) = (BTreeMap::new(), BTreeMap::new());
-        for source in sources {
+        let resolved = self.resolve_all(&sources, RESOLVING_MAX).await;
+        for (source, resolved) in sources.into_iter().zip(resolved) {
             let before = known.resolved.get(&source).cloned();
-            let resolved = source.resolve((&self.resolver, &self.injected)).await;
             metrics.looked_up(&source, &resolved);
             let found = match resolved {
                 Ok(found) => {
@@ -297,6 +302,18 @@ impl Discovery {
         metrics.resolved(&now);
         known.resolved = now;
         (endpoints, problems)
+    }
+
+    /// What `sources` stand for now, all looked up at once, each for no longer than `patience`.
+    async fn resolve_all(&self, sources: &[Source], patience: Duration) -> Vec<Result<Vec<(String, Found)>, Error>> {
+        join_all(sources.iter().map(|source| async move {
+            let resolving = source.resolve((&self.resolver, &self.injected));
+            tokio::time::timeout(patience, resolving).await.unwrap_or_else(|_| {
+                let why = format!("{}: no name server has answered within {patience:?}", source.address);
+                Err(Error::new(ErrorKind::Unavailable, why))
+            })
+        }))
+        .await
     }
 
     /// What endpoints are found by now, as the YAML of an `--endpoint.sd-config`.
@@ -455,6 +472,20 @@ mod tests {
         let group = &found["thanos:///localhost:4"];
         assert!(group.members.iter().any(|member| member == "127.0.0.1:4"), "{found:?} {problems:?}");
         assert_eq!(group.host, "localhost");
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_answers_for_are_waited_for_at_once_and_not_for_long() {
+        let silent = |at| Source::each(format!("dnssrv+_grpc._tcp.n{at}.silent."), Presence::WhenHealthy);
+        let sources: Vec<Source> = (0..20).map(silent).chain([Source::each("a:1", Presence::WhenHealthy)]).collect();
+        let discovery = Discovery { resolver: dns::tests::resolver().await, ..Discovery::default() };
+        let (begin, patience) = (std::time::Instant::now(), Duration::from_millis(300));
+        let resolved = discovery.resolve_all(&sources, patience).await;
+        assert!(begin.elapsed() < 10 * patience, "one after the other take 20 times as long");
+        let (found, failed): (Vec<_>, Vec<_>) = resolved.into_iter().partition(Result::is_ok);
+        assert_eq!((found[0].as_ref().unwrap()[0].0.as_str(), failed.len()), ("a:1", 20));
+        let words = failed[0].as_ref().unwrap_err().message();
+        assert!(words.contains("no name server has answered within 300ms"), "{words}");
     }
 
     fn published(metrics: &FanoutMetrics) -> String {
