@@ -160,6 +160,31 @@ fn http_answers_the_users_of_its_configuration_as_it_stands_now() {
     assert_eq!(ask(&[]).0, 200, "the rate is that of the start");
 }
 
+/// It once let everybody in, as it named no users.
+#[test]
+fn a_configuration_that_is_being_written_lets_nobody_in_where_there_was_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    write(folder.path(), "server", &authority.issue());
+    let config = folder.path().join("web.yml");
+    let tls = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n";
+    std::fs::write(&config, format!("{tls}{}", web_config("alice"))).unwrap();
+    let uru = Uru::spawn("query", &[&format!("--http.config={}", config.display())]);
+    let client = authority.issue();
+    let status = |line: &str| {
+        let request = format!("GET /-/healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{line}\r\n\r\n");
+        let answer = run(authority.exchange(&uru.http, &client, request.as_bytes())).unwrap();
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    let is = |status: Option<String>, expected: &str| assert_eq!(status.as_deref(), Some(expected));
+    is(status(RIGHT), "200");
+    is(status(WRONG), "401");
+    std::fs::write(&config, "").unwrap();
+    is(status(WRONG), "500");
+    std::fs::write(&config, format!("{tls}{}", web_config("alice"))).unwrap();
+    is(status(WRONG), "401");
+}
+
 #[test]
 fn http_takes_no_more_requests_than_its_rate() {
     let folder = tempfile::tempdir().unwrap();

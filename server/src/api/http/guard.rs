@@ -29,6 +29,9 @@ const NOBODYS_HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00U
 pub struct Guard {
     flag: String,
     path: PathBuf,
+    /// Whether it is of a server with TLS: a file that says nothing of TLS, as one that is being written, is no file
+    /// for it.
+    has_tls: bool,
     loaded: Mutex<(Stamp, Result<Arc<Web>, String>)>,
     bucket: Option<Mutex<Bucket>>,
     checked: Mutex<HashMap<Vec<u8>, bool>>,
@@ -52,6 +55,7 @@ impl Guard {
         Ok(Self {
             flag: flag.to_owned(),
             path,
+            has_tls: web.tls.is_some(),
             loaded: Mutex::new((stamp, Ok(Arc::new(web)))),
             bucket: bucket.map(Mutex::new),
             checked: Mutex::default(),
@@ -63,7 +67,11 @@ impl Guard {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamp(&self.path);
         if now != loaded.0 {
-            let web = web::read(&self.flag, &self.path).map(Arc::new).map_err(|error| error.to_string());
+            let web = web::read(&self.flag, &self.path).map_err(|error| error.to_string());
+            let web = match web {
+                Ok(web) if self.has_tls && web.tls.is_none() => Err("TLS config is not present".to_owned()),
+                web => web.map(Arc::new),
+            };
             if let Err(error) = &web {
                 tracing::error!(%error, "unable to parse configuration");
             }
