@@ -10,7 +10,7 @@ use super::super::plan::Node;
 use super::super::value::{Matrix, RowLabels};
 use super::calendar::Date;
 use super::group::{self, Room};
-use super::{Evaluator, RowSink, math, scalar};
+use super::{Evaluator, RowSink, elementary, math, scalar};
 
 /// Streams `function` of the rows of its first argument.
 pub fn stream(
@@ -83,11 +83,11 @@ fn apply(function: FloatFunction, params: &[Vec<f64>], values: &mut [f64], valid
         F::Abs => map(values, f64::abs),
         F::Ceil => map(values, f64::ceil),
         F::Floor => map(values, f64::floor),
-        F::Exp => map(values, f64::exp),
+        F::Exp => map(values, elementary::exp),
         F::Sqrt => map(values, f64::sqrt),
-        F::Ln => map(values, f64::ln),
-        F::Log2 => map(values, f64::log2),
-        F::Log10 => map(values, f64::log10),
+        F::Ln => map(values, elementary::ln),
+        F::Log2 => map(values, elementary::log2),
+        F::Log10 => map(values, elementary::log10),
         F::Sin => map(values, f64::sin),
         F::Cos => map(values, f64::cos),
         F::Tan => map(values, f64::tan),

@@ -10,6 +10,7 @@ mod binary;
 /// Dates in UTC.
 pub mod calendar;
 mod cores;
+mod elementary;
 mod elementwise;
 mod group;
 mod histogram;

@@ -8,6 +8,7 @@ use crate::model::{CounterReset, FloatHistogram};
 
 use super::super::super::annotations::{Annotation, HistogramOperation};
 use super::super::super::plan::{Binary, BinaryOperator as B, Comparison};
+use super::super::elementary;
 
 /// What became of two samples.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ pub fn float_operation(operator: B) -> fn(f64, f64) -> f64 {
         B::Mul => |left, right| left * right,
         B::Div => |left, right| left / right,
         B::Mod => |left, right| left % right,
-        B::Pow => power,
+        B::Pow => elementary::pow,
         B::Atan2 => f64::atan2,
         B::Equal => |left, right| f64::from(u8::from(left == right)),
         B::NotEqual => |left, right| f64::from(u8::from(left != right)),
@@ -83,10 +84,6 @@ pub fn float_operation(operator: B) -> fn(f64, f64) -> f64 {
     }
 }
 
-fn power(base: f64, exponent: f64) -> f64 {
-    base.powf(exponent)
-}
-
 /// Applies a float operator to a row in place. A comparison that filters clears the steps where it
 /// does not hold.
 pub fn apply_row(binary: &Binary, operands: Operands, row: (&mut [f64], &mut [u64]), other: &[f64]) {
@@ -96,7 +93,7 @@ pub fn apply_row(binary: &Binary, operands: Operands, row: (&mut [f64], &mut [u6
         B::Mul => arithmetic(operands, row.0, other, |left, right| left * right),
         B::Div => arithmetic(operands, row.0, other, |left, right| left / right),
         B::Mod => arithmetic(operands, row.0, other, |left, right| left % right),
-        B::Pow => arithmetic(operands, row.0, other, power),
+        B::Pow => arithmetic(operands, row.0, other, elementary::pow),
         B::Atan2 => arithmetic(operands, row.0, other, f64::atan2),
         B::Equal => compare(binary, operands, row, other, |left, right| left == right),
         B::NotEqual => compare(binary, operands, row, other, |left, right| left != right),
