@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,21 @@ struct Peer {
     channel: Counted<Channel>,
     workers: Workers,
     away: Mutex<Away>,
+    /// Bytes that are on their way to it, or wait for that.
+    pending: Arc<AtomicU64>,
+}
+
+/// Bytes on their way to a receiver, for as long as this lives.
+#[derive(Debug)]
+pub struct Pending {
+    all: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Turns of requests to one receiver, apart for each hop: two receivers whose rings differ would wait for each
@@ -121,6 +137,19 @@ impl Peers {
         for peer in peers.values() {
             *peer.away.lock().unwrap_or_else(PoisonError::into_inner) = Away::default();
         }
+    }
+
+    /// Lets `bytes` more be on their way to a receiver, unless there are `bytes_max` with them and others are: one that
+    /// hangs would otherwise take the memory of requests that can do without it.
+    pub fn admit(&self, address: &str, (bytes, bytes_max): (u64, u64)) -> Result<Pending, Refusal> {
+        let all = Arc::clone(&self.peer(address)?.pending);
+        let others = all.fetch_add(bytes, Ordering::Relaxed);
+        let pending = Pending { all, bytes };
+        if others > 0 && others + bytes > bytes_max {
+            let message = format!("endpoint {address}: {others} bytes are on their way and not answered");
+            return Err(Refusal::unavailable(message));
+        }
+        Ok(pending)
     }
 
     /// Sends an encoded `thanos.WriteRequest`. One that is in its pause is not asked.
@@ -175,6 +204,7 @@ impl Peers {
             channel: Counted::new(channel, self.calls.clone()),
             workers: Workers::new(self.options.workers.max(1)),
             away: Mutex::default(),
+            pending: Arc::default(),
         });
         peers.insert(address.to_owned(), Arc::clone(&peer));
         Ok(peer)
@@ -254,6 +284,25 @@ fn outcome(status: Status) -> Result<(), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receiver_that_does_not_answer_gets_so_many_bytes_and_no_more() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options =
+                ForwardOptions { tls: None, compression: Compression::None, workers: 1, pause_max: Duration::ZERO };
+            let peers = Peers::new(options, RpcMetrics::default());
+            let admit = |bytes| peers.admit("a:1", (bytes, 100));
+            let large = admit(1000).expect("it is the only one");
+            assert!(admit(1).unwrap_err().message.contains("1000 bytes are on their way"));
+            drop(large);
+            let some = [60, 40].map(|bytes| admit(bytes).unwrap());
+            assert!(admit(1).is_err());
+            assert!(peers.admit("b:1", (1, 100)).is_ok(), "another has its own");
+            drop(some);
+            assert!(admit(100).is_ok());
+        });
+    }
 
     #[test]
     fn a_receiver_that_is_away_is_left_alone_for_a_while() {

@@ -21,7 +21,7 @@ use proto::write;
 use tokio::sync::mpsc;
 
 use super::body::BodyError;
-use super::forward::Hop;
+use super::forward::{Hop, Pending};
 use super::intake::{Protocol, Untaken, take};
 use super::metrics::Stage;
 use super::refusal::{Refusal, RefusalKind, judge};
@@ -33,6 +33,9 @@ use place::{Body, Destination, Group, Placer};
 use quorum::Quorum;
 pub use router::Routed;
 use router::Router;
+
+/// Which part of the memory of write requests what is on its way to one receiver may take.
+const PEER_SHARE: u64 = 8;
 
 impl Receiver {
     /// Whether requests can be kept as they come, without placing their series.
@@ -130,19 +133,18 @@ impl Receiver {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let tenants: Arc<[String]> = routed.tenants.into();
         for Group { to, ids, bodies } in groups {
-            // Receivers that answer late have their copies beyond the answer of the request.
-            let bytes = bodies.iter().map(|body| body.series.len() as u64).sum();
-            let held = match self.memory.reserve(bytes) {
-                Ok(held) => held,
-                Err(error) => {
-                    let refusal = BodyError::no_memory(&self.memory, bytes, &error).message;
-                    let _ = sender.send((ids, Err(Refusal::unavailable(refusal))));
+            let (held, pending) = match self.room_for(&to, &bodies) {
+                Ok(room) => room,
+                Err(refusal) => {
+                    self.count_forward(&to, &Err(refusal.clone()), replica == 0);
+                    let _ = sender.send((ids, Err(refusal)));
                     continue;
                 }
             };
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
             let hop = if replica == 0 { Hop::First } else { Hop::Again };
             tokio::spawn(async move {
+                let _pending = pending;
                 let written = receiver.write_group((&to, hop), &tenants, (bodies, held));
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
@@ -166,6 +168,17 @@ impl Receiver {
         }
         self.metrics.stage(Stage::Forward, begin);
         quorum.outcome()
+    }
+
+    /// The memory of what goes to a receiver, which answers it beyond the answer of the request when it is late.
+    fn room_for(&self, to: &Destination, bodies: &[Body]) -> Result<(Reservation, Option<Pending>), Refusal> {
+        let bytes = bodies.iter().map(|body| body.series.len() as u64).sum();
+        let pending = match self.is_here(to) {
+            true => None,
+            false => Some(self.peers.admit(&to.address, (bytes, self.memory.limit() / PEER_SHARE))?),
+        };
+        let no_memory = |error| Refusal::unavailable(BodyError::no_memory(&self.memory, bytes, &error).message);
+        Ok((self.memory.reserve(bytes).map_err(no_memory)?, pending))
     }
 
     /// What goes to each receiver.
