@@ -1,6 +1,6 @@
 //! Opening: all logs are replayed side by side, then the shards get their partitions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::folders::tenant_folder;
 use super::partition::{OwnedHead, Partition};
 use super::{Ingest, IngestOptions, OWN_FOLDER};
+use crate::block::writer;
 use crate::bucket::name;
 use crate::head::Head;
 use crate::head::replay::Replay;
@@ -27,6 +28,9 @@ struct Heads {
     replayed: Replayed,
     /// Cuts whose blocks are there while the log doesn't say so, with the numbers of their tenants.
     unrecorded: Vec<(u32, Cut)>,
+    /// Cuts that were intended and not made, and the blocks of all that were.
+    unmade: Vec<(Arc<str>, Cut)>,
+    made: HashSet<BlockId>,
 }
 
 impl Ingest {
@@ -61,6 +65,7 @@ impl Ingest {
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
         });
         let mut all = all.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        remove_unmade(&all, &options)?;
         let mut writers = Vec::with_capacity(count);
         for (partition, (folder, heads)) in folders.into_iter().zip(&all).enumerate() {
             let place = Place { folder, segment: heads.replayed.next_segment, durability: options.durability };
@@ -218,6 +223,7 @@ fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> 
     let mut names: HashMap<u32, Arc<str>> = HashMap::new();
     let mut heads: HashMap<u32, Replay> = HashMap::new();
     let (mut next_number, mut unrecorded) = (0, Vec::<(u32, Cut)>::new());
+    let (mut unmade, mut made) = (Vec::<(u32, Cut)>::new(), HashSet::new());
     let unknown = |tenant: u32| {
         Error::new(ErrorKind::Corrupt, format!("{}: tenant number {tenant} was never named", folder.display()))
     };
@@ -250,28 +256,47 @@ fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> 
             Record::Cut(_, cut) => {
                 unrecorded.retain(|(of, other)| *of != tenant || other.kind != cut.kind || other.until != cut.until);
                 head.cut(&cut);
-                if cut.phase == CutPhase::Intended && has_blocks(&tenant_folder(&options.data_dir, name), &cut.blocks) {
+                if cut.phase == CutPhase::Done {
+                    made.extend(cut.blocks);
+                } else if has_blocks(&tenant_folder(&options.data_dir, name), &cut.blocks) {
                     let done = Cut { phase: CutPhase::Done, ..cut };
                     head.cut(&done);
+                    made.extend(&done.blocks);
                     unrecorded.push((tenant, done));
+                } else {
+                    unmade.push((tenant, cut));
                 }
             }
         }
         Ok(())
     })?;
+    let unmade = unmade.into_iter().filter_map(|(number, cut)| Some((Arc::clone(names.get(&number)?), cut))).collect();
     let named = heads.into_iter().filter_map(|(number, replay)| {
         let mut head = replay.finish();
         head.thaw_late();
         Some((names.remove(&number)?, OwnedHead { number, head }))
     });
-    Ok(Heads { heads: named.collect(), next_number, replayed, unrecorded })
+    Ok(Heads { heads: named.collect(), next_number, replayed, unrecorded, unmade, made })
 }
 
 /// Whether the blocks of a cut that was intended are there: the last one comes last. Where it isn't, those
-/// before it stay: they may be all that is left of samples whose heads know that the cut was made, as a
-/// block that was shipped may go at any time.
+/// before it may be all that is left of samples whose heads know that the cut was made, as a block that was shipped
+/// may go at any time.
 fn has_blocks(folder: &Path, blocks: &[BlockId]) -> bool {
     blocks.last().is_some_and(|last| folder.join(last.to_string()).join(name::META).exists())
+}
+
+/// Removes the first blocks of cuts that a crash ended before their last: no head has let go of a sample of theirs,
+/// and the next cut makes blocks of them under other names.
+fn remove_unmade(all: &[Heads], options: &IngestOptions) -> Result<(), Error> {
+    let is_made = |cut: &Cut| all.iter().any(|heads| cut.blocks.iter().any(|id| heads.made.contains(id)));
+    for (name, cut) in all.iter().flat_map(|heads| &heads.unmade).filter(|(_, cut)| !is_made(cut)) {
+        let blocks = cut.blocks.iter().map(|id| tenant_folder(&options.data_dir, name).join(id.to_string()));
+        for block in blocks.filter(|block| block.exists()) {
+            writer::remove(&block).map_err(|error| Error::file(&block, error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes it durable that `cuts` were made: a later start may not find their blocks any more.

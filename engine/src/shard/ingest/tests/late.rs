@@ -197,3 +197,34 @@ fn what_comes_late_while_blocks_are_about_to_be_intended_is_not_taken_for_theirs
     expect(&read(&ingest), 10, &[500 * STEP, 600 * STEP, 1000 * STEP]);
     assert_eq!(ingest.stats("team-a").unwrap().chunks, 10, "those of the block have left the heads");
 }
+
+/// They once stayed, and their samples were cut and shipped again by every start that ended so.
+#[test]
+fn the_first_blocks_of_a_cut_that_a_crash_has_ended_are_cut_anew() {
+    let (folder, early) = (Folder::new(), Folder::new());
+    let options = |folder: &Folder| IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() };
+    let ingest = Ingest::open(&pool(2), options(&folder)).unwrap();
+    for at in [1000, 100, 600] {
+        append(&ingest, 10, at * STEP).unwrap();
+    }
+    copy_tree(&folder.0, &early.0);
+    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
+    drop(ingest);
+    let late: Vec<&CutBlock> = blocks.iter().filter(|block| !block.meta.compaction.hints.is_empty()).collect();
+    let cut = crate::wal::Cut {
+        phase: crate::wal::CutPhase::Intended,
+        kind: crate::wal::CutKind::OutOfOrder,
+        until: 2 * RANGE,
+        blocks: late.iter().map(|block| block.meta.ulid).collect(),
+    };
+    intend(&early, &crate::wal::Cut { blocks: Vec::new(), ..cut.clone() });
+    intend(&early, &cut);
+    let first = early.0.join("team-a").join(late[0].meta.ulid.to_string());
+    copy_tree(&late[0].path, &first);
+    let ingest = Ingest::open(&pool(2), options(&early)).unwrap();
+    assert!(!first.exists());
+    expect(&read(&ingest), 10, &[100 * STEP, 600 * STEP, 1000 * STEP]);
+    block_on(ingest.flush(None, Flush::All)).unwrap();
+    let samples = ingest.local_blocks("team-a").iter().map(|block| block.meta.stats.num_samples).sum::<u64>();
+    assert_eq!(samples, 30);
+}
