@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::objstore::Bucket;
+use crate::sync::is_json;
 use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
 use crate::upkeep::transfer::{Origin, Transfer};
 
@@ -507,7 +508,7 @@ async fn upload((bucket, transfer): (&Bucket, &Transfer), folder: &Path, meta: M
         let message = format!("bucket {}: nothing was answered about {path} in {ANSWER_TIMEOUT:?}", bucket.name());
         Error::new(ErrorKind::Deadline, message)
     })?;
-    if found?.is_some_and(|bytes| Meta::parse(&bytes).is_ok()) {
+    if found?.is_some_and(|bytes| is_json(&bytes)) {
         return Ok(());
     }
     transfer.upload(bucket, folder, meta, Origin::Labelled).await.map(drop)

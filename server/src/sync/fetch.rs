@@ -429,7 +429,8 @@ fn understand(id: BlockId, bytes: &[u8]) -> Read {
     }
 }
 
-fn is_json(bytes: &[u8]) -> bool {
+/// Whether `bytes` are a whole value of JSON, understood or not.
+pub fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 

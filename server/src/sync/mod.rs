@@ -8,6 +8,6 @@ pub mod filter;
 /// `thanos_blocks_meta_*`.
 pub mod metrics;
 
-pub use fetch::{BlockFiles, FetchOptions, Fetcher, PartialBlock, SyncedBlock, View};
+pub use fetch::{BlockFiles, FetchOptions, Fetcher, PartialBlock, SyncedBlock, View, is_json};
 pub use filter::{Duplicates, Filters};
 pub use metrics::{State, SyncMetrics};
