@@ -121,6 +121,9 @@ function clock(seconds: number, apart: number): string {
 
 type Drawing = { values: Column[]; names: string[]; span: Span; stacked: boolean; hidden: Set<number> };
 
+/** Pixels between two ticks at least: a time with seconds is somewhat narrower. */
+const CLOCK_WIDTH = 80;
+
 function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: number) => void): uPlot {
   const { values, names, span, stacked, hidden } = drawing;
   const steps = values[0]!.map((_, step) => span.start + step * span.step);
@@ -140,7 +143,7 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
     legend: { show: false },
     tzDate: (seconds) => (timeZone() === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
     scales: { x: { range: () => [span.start, Math.max(span.end, span.start + 1)] } },
-    axes: [{ ...axis, values: (_, ticks, __, ___, apart) => ticks.map((tick) => clock(tick, apart)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map(number) }],
+    axes: [{ ...axis, space: CLOCK_WIDTH, values: (_, ticks, __, ___, apart) => ticks.map((tick) => clock(tick, apart)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map(number) }],
     cursor: { drag: { x: true, y: false, setScale: false }, focus: { prox: 16 } },
     series: [
       {},
