@@ -160,6 +160,20 @@ fn http_answers_the_users_of_its_configuration_as_it_stands_now() {
     assert_eq!(ask(&[]).0, 200, "the rate is that of the start");
 }
 
+/// It once asked itself over HTTP, with neither name nor password.
+#[test]
+fn all_in_one_has_its_own_metrics_whatever_its_configuration_asks_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("web.yml");
+    std::fs::write(&config, web_config("alice")).unwrap();
+    let data = format!("--data-dir={}", folder.path().join("data").display());
+    let uru = Uru::spawn("all-in-one", &[&data, &format!("--http.config={}", config.display())]);
+    wait(|| {
+        let (_, _, body) = request(&uru.http, ("GET", "/api/v1/query?query=up"), &[RIGHT], b"");
+        String::from_utf8_lossy(&body).contains("\"1\"]")
+    });
+}
+
 /// It once let everybody in, as it named no users.
 #[test]
 fn a_configuration_that_is_being_written_lets_nobody_in_where_there_was_tls() {
