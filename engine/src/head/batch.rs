@@ -10,7 +10,7 @@
 //! Series are told apart by a hash of their canonical form ([`EncodedLabels`]).
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::append::Unread;
 use super::hash::{SeriesCheck, SeriesHash};
@@ -18,7 +18,7 @@ use crate::codec::EncodedLabels;
 use crate::model::{HistogramValue, Reservation};
 
 /// One tenant's part of one request.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct WriteBatch {
     /// Where the labels of series lie; `None` for the text.
     body: Option<Body>,
@@ -33,7 +33,7 @@ pub struct WriteBatch {
     /// Names of metric families and what is said of them.
     families: Vec<(Place, MetadataRow)>,
     /// The memory of all this.
-    held: Option<Arc<Reservation>>,
+    held: Option<Reservation>,
 }
 
 /// The body of a request. The memory of bodies is used again: a process that receives has some of them at
@@ -375,12 +375,12 @@ impl WriteBatch {
 
     /// Takes over what the batch holds of some memory: until all of it is durable, whoever waits for that.
     pub fn hold(&mut self, held: Reservation) {
-        self.held = Some(Arc::new(held));
+        self.held = Some(held);
     }
 
-    /// What it holds.
-    pub fn held(&self) -> Option<Arc<Reservation>> {
-        self.held.clone()
+    /// Hands on what it holds.
+    pub fn take_held(&mut self) -> Option<Reservation> {
+        self.held.take()
     }
 
     /// Number of histograms.

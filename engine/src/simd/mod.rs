@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Isa {
     /// What every machine of the target has: the twins that are the specification.
     Scalar,
-    /// AVX2, BMI1, BMI2, LZCNT, POPCNT and PCLMULQDQ.
+    /// AVX2, FMA, BMI1, BMI2, LZCNT, POPCNT and PCLMULQDQ.
     Avx2,
     /// AVX-512 F, BW, CD, DQ, VL, VBMI2 and VPOPCNTDQ, and all of [`Isa::Avx2`].
     Avx512,
@@ -89,6 +89,7 @@ fn machine() -> Isa {
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Isa {
     let avx2 = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
         && is_x86_feature_detected!("lzcnt")
@@ -114,8 +115,8 @@ fn detect() -> Isa {
     Isa::Scalar
 }
 
-/// Plain code that is compiled for each instruction set by [`run_on`], which is worth it where shifts and
-/// counts of bits are most of the work. What it calls must be inlined to profit.
+/// Plain code that is compiled for each instruction set by [`run_on`], which is worth it where shifts, counts of bits
+/// or fused operations are most of the work. What it calls must be inlined to profit.
 pub trait Kernel {
     /// What it gives.
     type Output;
@@ -145,7 +146,7 @@ pub fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 /// # Safety
 /// The machine has them.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
@@ -156,7 +157,7 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 /// The machine has them.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq")]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }

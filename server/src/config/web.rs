@@ -45,6 +45,13 @@ pub struct Web {
     pub rate: Option<Rate>,
 }
 
+impl Web {
+    /// Whether nothing is said at all.
+    pub fn is_empty(&self) -> bool {
+        self.tls.is_none() && self.users.is_empty() && self.headers.is_empty() && self.rate.is_none()
+    }
+}
+
 /// A rate of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {

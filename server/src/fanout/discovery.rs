@@ -28,8 +28,9 @@ pub struct Source {
     pub client: Client,
 }
 
-/// Longest time that a name is waited for: all endpoints wait for it as long, those that need no name too.
-const RESOLVING_MAX: Duration = Duration::from_secs(5);
+/// Longest time that a name is waited for: all endpoints wait for it as long, those that need no name too. The first of
+/// several name servers may be away, which takes 5 s to find out.
+const RESOLVING_MAX: Duration = Duration::from_secs(10);
 
 /// What processes behind one address are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -49,10 +49,12 @@ pub async fn ask(
     let whose = |error: Error| error.within(format!("{what} from {}", peer.address));
     let mut body = call(peer, path, request).await.map_err(failed)?;
     let (mut message, mut held) = (BytesMut::new(), memory.reserve(0).map_err(whose)?);
+    let mut ended = false;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(failed)?;
-        if let Some(status) = frame.trailers_ref().and_then(refusal) {
-            return Err(failed(status));
+        if let Some(trailers) = frame.trailers_ref() {
+            ended = trailers.contains_key("grpc-status");
+            refusal(trailers).map_or(Ok(()), |status| Err(failed(status)))?;
         }
         let Ok(data) = frame.into_data() else { continue };
         if message.len() + data.len() > bytes_max.saturating_add(GRPC_PREFIX_LEN) {
@@ -60,7 +62,12 @@ pub async fn ask(
             return Err(memory.refuse(too_large));
         }
         message.extend_from_slice(&data);
-        held.resize(message.capacity() as u64).map_err(whose)?;
+        if message.capacity() as u64 != held.bytes() {
+            held.resize(message.capacity() as u64).map_err(whose)?;
+        }
+    }
+    if !ended {
+        return Err(failed(Status::unavailable("the answer ends without a gRPC status")));
     }
     let message = unframe(&HeaderMap::new(), message.freeze(), bytes_max).map_err(failed)?;
     read(&message, held).map_err(whose)
@@ -82,9 +89,12 @@ async fn call(peer: &Peer, path: &'static str, request: Request<impl Message>) -
     }
     let request = request.map_err(|error| Status::internal(error.to_string()))?;
     let mut channel = peer.channel.clone();
-    let channel = channel.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel = channel.ready().await.map_err(|error| Status::unavailable(with_causes(&error)))?;
     let response = channel.call(request).await.map_err(|error| Status::unavailable(with_causes(&error)))?;
     let (parts, body) = response.into_parts();
+    if parts.status != http::StatusCode::OK && !parts.headers.contains_key("grpc-status") {
+        return Err(Status::unavailable(format!("the answer has no gRPC status; HTTP status {}", parts.status)));
+    }
     refusal(&parts.headers).map_or(Ok(body), Err)
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tonic::Status;
 
-use super::room::NoRoom;
+use super::refusal::Refusal;
 
 /// A body that can't be used, with the status that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +30,9 @@ impl BodyError {
     }
 
     /// That a request which takes `bytes` finds no room beside others, and is to be sent again; or not even alone.
-    pub fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
-        let status =
-            if bytes > memory.limit() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::SERVICE_UNAVAILABLE };
-        let message = format!("write requests under way share a quarter of {}", error.message());
-        Self { status, message }
-    }
-
-    /// The same of what a request becomes.
-    pub fn no_room(memory: &Budget, NoRoom { bytes, error }: &NoRoom) -> Self {
-        Self::no_memory(memory, *bytes, error)
+    fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
+        let refusal = Refusal::no_memory(memory, bytes, error);
+        Self { status: refusal.status(), message: refusal.message }
     }
 
     fn too_large(bytes_max: u64) -> Self {
@@ -60,10 +53,10 @@ impl BodyError {
 /// Longest time in which nothing of a body comes: it keeps memory and a turn that others wait for.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// The same of a body that nobody needs.
-const DRAINING_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// Longest time in which a body that nobody needs is read.
+const DRAINING_MAX: Duration = Duration::from_secs(5);
 
-/// Most bytes of such a body that are read.
+/// Most bytes of such a body.
 const DRAINED_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes of a body that are accounted for at a time.
@@ -73,23 +66,6 @@ const BODY_STEP_BYTES: u64 = 1 << 20;
 pub async fn read<B>(
     headers: &HeaderMap,
     body: B,
-    limits: (u64, &Arc<Budget>),
-) -> Result<(Vec<u8>, Reservation), BodyError>
-where
-    B: http_body::Body<Data = bytes::Bytes>,
-    B::Error: std::fmt::Display,
-{
-    let mut body = std::pin::pin!(body);
-    let read = read_within(headers, body.as_mut(), limits).await;
-    if read.is_err() {
-        drain(body).await;
-    }
-    read
-}
-
-async fn read_within<B>(
-    headers: &HeaderMap,
-    mut body: Pin<&mut B>,
     (bytes_max, memory): (u64, &Arc<Budget>),
 ) -> Result<(Vec<u8>, Reservation), BodyError>
 where
@@ -104,6 +80,7 @@ where
     let room = claimed.unwrap_or(0).min(BODY_STEP_BYTES);
     let mut held = memory.reserve(room).map_err(|error| BodyError::no_memory(memory, room, &error))?;
     let mut bytes = Vec::with_capacity(room as usize);
+    let mut body = std::pin::pin!(body);
     while let Some(frame) = next_frame(body.as_mut(), SILENCE_MAX).await? {
         let frame = frame.map_err(|error| BodyError::bad(format!("read compressed request body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -111,24 +88,30 @@ where
             return Err(BodyError::too_large(bytes_max));
         }
         if bytes.len() as u64 + data.len() as u64 > held.bytes() {
-            let bytes = held.bytes() + (data.len() as u64).max(BODY_STEP_BYTES);
-            resize(&mut held, bytes, memory)?;
+            let enough = bytes.len() as u64 + data.len() as u64;
+            // Near the limit what has come is taken, and nothing ahead of it.
+            let ahead = held.resize(enough.max(held.bytes() + BODY_STEP_BYTES));
+            ahead.or_else(|_| resize(&mut held, enough, memory))?;
         }
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, held))
 }
 
-/// Reads what is left of the body of a request that is refused, up to some length, as senders that are still sending
-/// would otherwise learn of a connection that broke, and not of the refusal.
+/// Reads what is left of the body of a request that is refused, up to some length and for some time, as senders that
+/// are still sending would otherwise learn of a connection that broke, and not of the refusal.
 pub async fn drain<B: http_body::Body>(body: B) {
-    let mut body = std::pin::pin!(body);
-    let mut left = DRAINED_BYTES_MAX;
-    while left > 0
-        && let Ok(Some(Ok(frame))) = next_frame(body.as_mut(), DRAINING_SILENCE_MAX).await
-    {
-        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.remaining() as u64));
-    }
+    let draining = async {
+        let mut body = std::pin::pin!(body);
+        let mut left = DRAINED_BYTES_MAX;
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.remaining() as u64));
+        }
+    };
+    // What is not there by then is left to the connection.
+    let _ = tokio::time::timeout(DRAINING_MAX, draining).await;
 }
 
 /// Makes what a request holds of `memory` `bytes` large.

@@ -143,13 +143,14 @@ impl Peers {
     /// hangs would otherwise take the memory of requests that can do without it.
     pub fn admit(&self, address: &str, (bytes, bytes_max): (u64, u64)) -> Result<Pending, Refusal> {
         let all = Arc::clone(&self.peer(address)?.pending);
-        let others = all.fetch_add(bytes, Ordering::Relaxed);
-        let pending = Pending { all, bytes };
-        if others > 0 && others + bytes > bytes_max {
-            let message = format!("endpoint {address}: {others} bytes are on their way and not answered");
-            return Err(Refusal::unavailable(message));
+        let with = |others: u64| (others == 0 || others + bytes <= bytes_max).then_some(others + bytes);
+        match all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with) {
+            Ok(_) => Ok(Pending { all, bytes }),
+            Err(others) => {
+                let message = format!("endpoint {address}: {others} bytes are on their way and not answered");
+                Err(Refusal::unavailable(message))
+            }
         }
-        Ok(pending)
     }
 
     /// Sends an encoded `thanos.WriteRequest`. One that is in its pause is not asked.

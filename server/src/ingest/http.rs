@@ -8,13 +8,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use engine::head::{BadLabels, WriteBatch, WriteReport};
+use engine::head::{BadLabels, Unread, WriteBatch, WriteReport};
 use engine::model::Reservation;
 use engine::shard::ingest::WriteLimits;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 
 use super::body::{self, BodyError};
-use super::intake::{Counts, Protocol, Taken, Untaken, take, take_unread};
+use super::intake::{Counts, Protocol, Taken, take, take_unread};
 use super::metrics::Stage;
 use super::otlp::{self, Encoding};
 use super::refusal::{Refusal, judge};
@@ -59,6 +59,9 @@ enum Coding {
     RemoteWrite(Protocol),
     Otlp(Encoding),
 }
+
+/// Bytes of a time and a value.
+const SAMPLE_BYTES: usize = 16;
 
 /// Bytes up to which a request is translated where it is read.
 const TRANSLATED_BYTES_INLINE: usize = 256 << 10;
@@ -120,14 +123,19 @@ impl Refused {
 
 impl Receiver {
     async fn measured(self: &Arc<Self>, request: Request<Body>, form: Form) -> Response {
-        let certificate = request.extensions().get::<ClientCertificate>();
-        let (tenant, outcome) = match self.options.tenancy.tenant(request.headers(), certificate) {
+        let (parts, mut body) = request.into_parts();
+        let certificate = parts.extensions.get::<ClientCertificate>();
+        let (tenant, outcome) = match self.options.tenancy.tenant(&parts.headers, certificate) {
             Ok(tenant) => {
-                let outcome = self.handle(&tenant, request, form).await;
+                let outcome = self.handle(&tenant, (&parts.headers, &mut body), form).await;
                 (tenant, outcome)
             }
             Err(why) => (String::new(), Err(Refused::bad(why))),
         };
+        // Streams of HTTP/2 end alone, and who waits to be told to go on has sent nothing.
+        if outcome.is_err() && parts.version <= Version::HTTP_11 && !parts.headers.contains_key(header::EXPECT) {
+            body::drain(&mut body).await;
+        }
         let mut response = match outcome {
             Ok(answer) => {
                 let response = respond(&answer);
@@ -152,32 +160,33 @@ impl Receiver {
         response
     }
 
-    async fn handle(self: &Arc<Self>, tenant: &str, request: Request<Body>, form: Form) -> Result<Answer, Refused> {
-        let (parts, body) = request.into_parts();
-        let (coding, replica) = match self.admit(tenant, &parts.headers, form) {
-            Ok(admitted) => admitted,
-            Err(refused) => {
-                body::drain(body).await;
-                return Err(refused);
-            }
-        };
+    async fn handle(
+        self: &Arc<Self>,
+        tenant: &str,
+        (headers, body): (&HeaderMap, &mut Body),
+        form: Form,
+    ) -> Result<Answer, Refused> {
+        let (coding, replica) = self.announced(tenant, headers, form)?;
         let _turn = self.limiter.turn().await;
         let begin = Instant::now();
-        let (packed, mut held) = self.read(tenant, &parts.headers, body).await?;
+        let (packed, mut held) = self.read(tenant, headers, body).await?;
         self.metrics.stage(Stage::Receive, begin);
         let begin = Instant::now();
         let max = self.options.request_bytes_max;
         let (protocol, request) = match coding {
             Coding::RemoteWrite(protocol) => {
-                let plain = body::decompress(&parts.headers, &packed, max)?;
+                let plain = body::decompress(headers, &packed, max)?;
+                drop(packed);
                 self.limiter.size(tenant, plain.len() as u64)?;
                 (protocol, plain)
             }
             Coding::Otlp(encoding) => {
-                let plain = body::decompress_otlp(&parts.headers, packed, max)?;
+                let plain = body::decompress_otlp(headers, packed, max)?;
                 self.limiter.size(tenant, plain.len() as u64)?;
                 body::resize(&mut held, plain.len() as u64 + otlp::weight((encoding, &plain)), &self.memory)?;
-                (Protocol::V1, self.translate(encoding, plain).await?)
+                let translated = self.translate((encoding, plain), held).await?;
+                held = translated.1;
+                (Protocol::V1, translated.0)
             }
         };
         // What came packed, or in another form, is done with.
@@ -187,7 +196,7 @@ impl Receiver {
     }
 
     /// What can be told of a request before its body is read: what that is, and which replica.
-    fn admit(&self, tenant: &str, headers: &HeaderMap, form: Form) -> Result<(Coding, u64), Refused> {
+    fn announced(&self, tenant: &str, headers: &HeaderMap, form: Form) -> Result<(Coding, u64), Refused> {
         // A tenant above its limit takes no turn from others.
         self.limiter.active_series(tenant, || self.series_of(tenant))?;
         let coding = match form {
@@ -199,7 +208,12 @@ impl Receiver {
     }
 
     /// The body of a request as it came, with the memory that it takes.
-    async fn read(&self, tenant: &str, headers: &HeaderMap, body: Body) -> Result<(Vec<u8>, Reservation), Refused> {
+    async fn read(
+        &self,
+        tenant: &str,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<(Vec<u8>, Reservation), Refused> {
         let size_max = self.limiter.size_max(tenant);
         let bytes_max = size_max.min(self.options.request_bytes_max as u64);
         let read = body::read(headers, body, (bytes_max, &self.memory)).await;
@@ -214,15 +228,21 @@ impl Receiver {
         Ok(read?)
     }
 
-    /// Translates `plain`; a long one where nobody waits for the thread.
-    async fn translate(self: &Arc<Self>, encoding: Encoding, plain: Vec<u8>) -> Result<Vec<u8>, Refused> {
+    /// Translates `plain`, whose memory is `held`; a long one where nobody waits for the thread, which has it though its
+    /// sender goes away.
+    async fn translate(
+        self: &Arc<Self>,
+        (encoding, plain): (Encoding, Vec<u8>),
+        held: Reservation,
+    ) -> Result<(Vec<u8>, Reservation), Refused> {
+        let translate = move |receiver: &Self, plain: &[u8]| {
+            otlp::translate((encoding, plain), &receiver.options.translation).map_err(Refused::bad)
+        };
         if plain.len() < TRANSLATED_BYTES_INLINE {
-            return otlp::translate((encoding, &plain), &self.options.translation).map_err(Refused::bad);
+            return Ok((translate(self, &plain)?, held));
         }
         let receiver = Arc::clone(self);
-        let translated = tokio::task::spawn_blocking(move || {
-            otlp::translate((encoding, &plain), &receiver.options.translation).map_err(Refused::bad)
-        });
+        let translated = tokio::task::spawn_blocking(move || Ok((translate(&receiver, &plain)?, held)));
         translated.await.unwrap_or_else(|_| {
             let message = "the translation of the request has panicked".to_owned();
             Err(Refused { status: StatusCode::INTERNAL_SERVER_ERROR, message })
@@ -238,22 +258,19 @@ impl Receiver {
     ) -> Result<Answer, Refused> {
         let begin = Instant::now();
         if !self.keeps_all() {
-            let (routed, _held) = self.route(tenant, (protocol, request, held))?;
+            let (routed, held) = self.route(tenant, (protocol, request, held))?;
             self.metrics.stage(Stage::Parse, begin);
             let counts = routed.counts;
             self.limiter.content(tenant, counts.series, counts.samples)?;
             let bad = BadLabels { unresolved: routed.unresolved, ..BadLabels::default() };
             let shares = Some(routed.shares());
-            let refused = self.write_routed(routed, replica).await.err();
+            let refused = self.write_routed((routed, held), replica).await.err();
             let refusal = Refusal::merge(refused.into_iter().chain(judge(bad, &WriteReport::default())));
             let written = refusal.is_none().then(|| Written::all(counts));
             return Ok(Answer { protocol, counts, shares, written, refusal });
         }
-        let taken = take(protocol, request, held).map_err(|untaken| match untaken {
-            Untaken::Malformed(error) => Refused::bad(error.to_string()),
-            Untaken::NoRoom(no_room) => BodyError::no_room(&self.memory, &no_room).into(),
-        });
-        let Taken { batch, mut counts, bad } = taken?;
+        let taken = take(protocol, request, held).map_err(|untaken| self.untaken(untaken))?;
+        let Taken { batch, mut counts, bad } = taken;
         self.metrics.stage(Stage::Parse, begin);
         self.limiter.content(tenant, counts.series, counts.samples)?;
         let within_limits = |hidden| {
@@ -289,7 +306,10 @@ impl Receiver {
         let name = Arc::from(tenant);
         let mut report = ingest.append(&name, batch, limits).await.map_err(Refusal::from)?;
         if !report.unread.is_empty() {
-            let taken = take_unread(&report.unread).map_err(|error| Refusal::invalid(error.to_string()))?;
+            // Their labels and samples are copied twice.
+            let bytes_of = |series: &Unread| series.labels.len() + SAMPLE_BYTES * series.samples.len();
+            let held = self.hold(2 * report.unread.iter().map(bytes_of).sum::<usize>() as u64)?;
+            let taken = take_unread(&report.unread, held).map_err(|error| Refusal::invalid(error.to_string()))?;
             let Taken { batch, counts, bad } = taken;
             let known = report.unread.iter().map(|series| series.samples.len() as u64).sum::<u64>();
             may(Counts { series: 0, samples: counts.samples.saturating_sub(known), ..counts })?;

@@ -7,7 +7,7 @@ use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
 use engine::model::{HistogramValue, Reservation};
 use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink, Unresolved};
 
-use super::room::{NoRoom, Roomed};
+use super::room::{Keeps, NoRoom, Roomed};
 
 /// Most labels of a series: one with more is no series but an attack or a mistake, and is left out.
 pub const LABELS_MAX: usize = 10_000;
@@ -97,6 +97,16 @@ impl From<NoRoom> for Untaken {
     }
 }
 
+/// What an intake made, with its memory.
+type Filled = Result<(Intake, Reservation), Untaken>;
+
+/// What `scan` makes of an intake whose labels lie at `place`, and its memory, which is added to `held`.
+fn fill(place: Place, held: Reservation, scan: impl FnOnce(&mut Roomed<Intake>) -> Result<(), Malformed>) -> Filled {
+    let mut intake = Roomed::new((Intake::new(place), Keeps::All), held);
+    scan(&mut intake)?;
+    Ok(intake.finish()?)
+}
+
 /// Takes a whole request of one tenant, whose bytes `held` answers for; it goes with the batch, and grows by what that
 /// takes.
 pub fn take(protocol: Protocol, request: Vec<u8>, mut held: Reservation) -> Result<Taken, Untaken> {
@@ -104,9 +114,8 @@ pub fn take(protocol: Protocol, request: Vec<u8>, mut held: Reservation) -> Resu
     if protocol == Protocol::V1 {
         // Labels lie in the request as the engine wants them: it becomes the batch's body.
         // The heads look into those that they don't know.
-        let mut intake = Roomed::new(Intake::new(Place::InBody), held);
-        protocol.scan(&request, &mut intake)?;
-        let (Intake { mut taken, met_unplain, .. }, all) = intake.finish()?;
+        let (Intake { mut taken, met_unplain, .. }, all) =
+            fill(Place::InBody, held, |intake| protocol.scan(&request, intake))?;
         if !met_unplain {
             taken.batch.set_body(request);
             return Ok(taken.holding(all));
@@ -114,9 +123,23 @@ pub fn take(protocol: Protocol, request: Vec<u8>, mut held: Reservation) -> Resu
         held = all;
         held.shrink(held.bytes() - bytes);
     }
-    let mut intake = Roomed::new(Intake::new(Place::Copied), held);
-    protocol.scan(&request, &mut intake)?;
-    let (intake, held) = intake.finish()?;
+    let (intake, mut held) = fill(Place::Copied, held, |intake| protocol.scan(&request, intake))?;
+    held.shrink(bytes);
+    Ok(intake.taken.holding(held))
+}
+
+/// Takes the series of one tenant out of a forwarded request, for a copy of whose bytes `held` answers as in [`take`].
+pub fn take_forwarded(series: write::TenantSeries<'_>, held: Reservation) -> Result<Taken, Untaken> {
+    let bytes = held.bytes();
+    let (Intake { mut taken, met_unplain, .. }, mut held) =
+        fill(Place::InBody, held, |intake| series.alone().read(intake))?;
+    if !met_unplain {
+        taken.batch.set_body(series.bytes().to_vec());
+        return Ok(taken.holding(held));
+    }
+    held.shrink(held.bytes() - bytes);
+    let (intake, mut held) = fill(Place::Copied, held, |intake| series.read(intake))?;
+    held.shrink(bytes);
     Ok(intake.taken.holding(held))
 }
 
@@ -127,27 +150,9 @@ pub fn take_whole(protocol: Protocol, request: Vec<u8>) -> Taken {
     take(protocol, request, memory.reserve(0).unwrap()).unwrap()
 }
 
-/// Takes the series of one tenant out of a forwarded request, whose bytes `held` answers for as in [`take`].
-pub fn take_forwarded(series: write::TenantSeries<'_>, mut held: Reservation) -> Result<Taken, Untaken> {
-    let bytes = held.bytes();
-    let mut intake = Roomed::new(Intake::new(Place::InBody), held);
-    series.alone().read(&mut intake)?;
-    let (mut intake, all) = intake.finish()?;
-    if !intake.met_unplain {
-        intake.taken.batch.set_body(series.bytes().to_vec());
-        return Ok(intake.taken.holding(all));
-    }
-    held = all;
-    held.shrink(held.bytes() - bytes);
-    let mut intake = Roomed::new(Intake::new(Place::Copied), held);
-    series.read(&mut intake)?;
-    let (intake, held) = intake.finish()?;
-    Ok(intake.taken.holding(held))
-}
-
 /// Takes series that the heads gave back as their labels are not in the form in which they may lie in a
-/// request.
-pub fn take_unread(unread: &[Unread]) -> Result<Taken, Malformed> {
+/// request; `held` answers for them.
+pub fn take_unread(unread: &[Unread], held: Reservation) -> Result<Taken, Malformed> {
     let mut request = Vec::new();
     for series in unread {
         let mut message = series.labels.clone();
@@ -158,7 +163,7 @@ pub fn take_unread(unread: &[Unread]) -> Result<Taken, Malformed> {
     }
     let mut intake = Intake::new(Place::Copied);
     write::scan_v1(&request, &mut intake)?;
-    Ok(intake.taken)
+    Ok(intake.taken.holding(held))
 }
 
 /// Where labels of the batch lie.
@@ -359,6 +364,10 @@ mod tests {
         request
     }
 
+    fn no_memory() -> Reservation {
+        engine::model::Budget::new("--store.memory-limit", 0).reserve(0).unwrap()
+    }
+
     fn take_copied(request: &[u8]) -> Taken {
         let mut intake = Intake::new(Place::Copied);
         write::scan_v1(request, &mut intake).unwrap();
@@ -440,7 +449,7 @@ mod tests {
             put_message(&mut bytes, 1, &series.concat());
             let unread = unread(&bytes);
             assert_ne!(unread[0].labels, take_copied(&bytes).batch.labels(0).0, "nothing was presumed");
-            let (again, copied) = (take_unread(&unread).unwrap(), take_copied(&bytes));
+            let (again, copied) = (take_unread(&unread, no_memory()).unwrap(), take_copied(&bytes));
             assert_eq!((again.counts, again.bad), (copied.counts, copied.bad));
             assert_eq!(again.counts.samples, samples);
             assert_eq!(again.batch.labels(0), copied.batch.labels(0));
@@ -448,7 +457,7 @@ mod tests {
         }
         let mut bytes = Vec::new();
         put_message(&mut bytes, 1, &[&labels[..], &early, &labels, &now].concat());
-        assert!(take_unread(&unread(&bytes)).is_err(), "labels behind a sample");
+        assert!(take_unread(&unread(&bytes), no_memory()).is_err(), "labels behind a sample");
     }
 
     #[test]

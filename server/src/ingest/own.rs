@@ -42,10 +42,9 @@ impl SelfScrape {
     async fn keep(&self, text: &str, target: &[(&str, &str)]) {
         let request = scrape::to_request(text, target, scrape::now());
         let receiver = &self.receiver;
-        let taken = match receiver.memory.reserve(request.len() as u64) {
-            Ok(held) => take(Protocol::V1, request, held).map_err(|untaken| receiver.untaken(untaken)),
-            Err(error) => Err(error.into()),
-        };
+        let taken = receiver
+            .hold(request.len() as u64)
+            .and_then(|held| take(Protocol::V1, request, held).map_err(|untaken| receiver.untaken(untaken)));
         let kept = match taken {
             Ok(taken) => receiver.append(&receiver.options.tenancy.default, taken.batch).await.map(drop),
             Err(refusal) => Err(refusal),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::head::{BadLabels, Reason, WriteReport};
-use engine::model::{Error, ErrorKind};
+use engine::model::{Budget, Error, ErrorKind};
 use http::StatusCode;
 use tonic::{Code, Status};
 
@@ -18,6 +18,8 @@ pub enum RefusalKind {
     Conflict,
     /// Do not send again: it will never be taken.
     Invalid,
+    /// Do not send again: it is larger than all the memory there is for requests.
+    TooLarge,
     /// A bug here, or rings that take no such tenant.
     Internal,
 }
@@ -47,6 +49,12 @@ impl Refusal {
         Self { kind: RefusalKind::Internal, message: message.into() }
     }
 
+    /// A request that takes `bytes` of `memory`, which has no room for them beside others, or not even for them alone.
+    pub fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
+        let kind = if bytes > memory.limit() { RefusalKind::TooLarge } else { RefusalKind::Unavailable };
+        Self { kind, message: format!("write requests under way share a quarter of {}", error.message()) }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self.kind {
@@ -54,6 +62,7 @@ impl Refusal {
             RefusalKind::Limit => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::Conflict => StatusCode::CONFLICT,
             RefusalKind::Invalid => StatusCode::BAD_REQUEST,
+            RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             RefusalKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -62,7 +71,7 @@ impl Refusal {
     pub fn grpc(&self) -> Status {
         let code = match self.kind {
             RefusalKind::Unavailable => Code::Unavailable,
-            RefusalKind::Limit => Code::ResourceExhausted,
+            RefusalKind::Limit | RefusalKind::TooLarge => Code::ResourceExhausted,
             RefusalKind::Conflict => Code::AlreadyExists,
             RefusalKind::Invalid => Code::InvalidArgument,
             RefusalKind::Internal => Code::Internal,

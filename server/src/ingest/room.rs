@@ -28,9 +28,19 @@ pub struct NoRoom {
     pub error: Error,
 }
 
+/// What a sink keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// All that it is told.
+    All,
+    /// Where series lie.
+    Places,
+}
+
 /// A sink that takes nothing any more when there is no room for what it takes.
 pub struct Roomed<S> {
     sink: S,
+    keeps: Keeps,
     held: Reservation,
     /// Bytes that are taken and not accounted for yet.
     pending: usize,
@@ -39,8 +49,8 @@ pub struct Roomed<S> {
 
 impl<S> Roomed<S> {
     /// `sink`, whose memory is added to `held`.
-    pub fn new(sink: S, held: Reservation) -> Self {
-        Self { sink, held, pending: 0, refusal: None }
+    pub fn new((sink, keeps): (S, Keeps), held: Reservation) -> Self {
+        Self { sink, keeps, held, pending: 0, refusal: None }
     }
 
     /// The sink to be changed.
@@ -62,13 +72,23 @@ impl<S> Roomed<S> {
         }
     }
 
+    /// `bytes` of what a series holds, which a sink may pass over.
+    #[inline]
+    fn of_content(&self, bytes: usize) -> usize {
+        if self.keeps == Keeps::All { bytes } else { 0 }
+    }
+
     #[cold]
     fn settle(&mut self) {
         let more = std::mem::take(&mut self.pending) as u64;
-        if self.refusal.is_none()
-            && let Err(error) = self.held.grow(more)
-        {
-            self.refusal = Some(NoRoom { bytes: self.held.bytes() + more, error });
+        match &mut self.refusal {
+            // How much it would be in all tells whether there ever is room.
+            Some(refusal) => refusal.bytes += more,
+            None if more == 0 => {}
+            None => {
+                let bytes = self.held.bytes() + more;
+                self.refusal = self.held.grow(more).err().map(|error| NoRoom { bytes, error });
+            }
         }
     }
 }
@@ -94,7 +114,7 @@ impl<'a, S: Sink<'a>> Sink<'a> for Roomed<S> {
     }
 
     fn series(&mut self, labels: &LabelPairs<'a>) {
-        self.add(SERIES_BYTES + text_bytes(labels));
+        self.add(SERIES_BYTES + self.of_content(text_bytes(labels)));
         if self.refusal.is_none() {
             self.sink.series(labels);
         }
@@ -106,7 +126,7 @@ impl<'a, S: Sink<'a>> Sink<'a> for Roomed<S> {
 
     #[inline]
     fn sample(&mut self, sample: Sample) {
-        self.add(SAMPLE_BYTES);
+        self.add(self.of_content(SAMPLE_BYTES));
         if self.refusal.is_none() {
             self.sink.sample(sample);
         }
@@ -115,14 +135,14 @@ impl<'a, S: Sink<'a>> Sink<'a> for Roomed<S> {
     fn histogram(&mut self, histogram: Histogram) {
         let sides = [&histogram.positive, &histogram.negative];
         let numbers: usize = sides.map(|side| side.spans.len() + side.deltas.len() + side.counts.len()).iter().sum();
-        self.add(HISTOGRAM_BYTES + size_of::<f64>() * (numbers + histogram.custom_values.len()));
+        self.add(self.of_content(HISTOGRAM_BYTES + size_of::<f64>() * (numbers + histogram.custom_values.len())));
         if self.refusal.is_none() {
             self.sink.histogram(histogram);
         }
     }
 
     fn exemplar(&mut self, labels: &LabelPairs<'a>, exemplar: Exemplar) {
-        self.add(EXEMPLAR_BYTES + text_bytes(labels));
+        self.add(self.of_content(EXEMPLAR_BYTES + text_bytes(labels)));
         if self.refusal.is_none() {
             self.sink.exemplar(labels, exemplar);
         }
@@ -130,7 +150,7 @@ impl<'a, S: Sink<'a>> Sink<'a> for Roomed<S> {
 
     fn metadata(&mut self, metadata: Metadata<'a>) {
         let texts = [metadata.family, metadata.help, metadata.unit].map(<[u8]>::len);
-        self.add(METADATA_BYTES + texts.iter().sum::<usize>());
+        self.add(self.of_content(METADATA_BYTES + texts.iter().sum::<usize>()));
         if self.refusal.is_none() {
             self.sink.metadata(metadata);
         }

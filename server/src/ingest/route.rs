@@ -15,17 +15,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use engine::model::Reservation;
-use http::StatusCode;
 use proto::wire::put_varint;
 use proto::write;
 use tokio::sync::mpsc;
 
-use super::body::BodyError;
 use super::forward::{Hop, Pending};
 use super::intake::{Protocol, Untaken, take};
 use super::metrics::Stage;
 use super::refusal::{Refusal, RefusalKind, judge};
-use super::room::Roomed;
+use super::room::{Keeps, NoRoom, Roomed};
 use super::{Mode, Receiver, tenant};
 use crate::cluster::hashring::Placement;
 use passing::Passing;
@@ -34,7 +32,7 @@ use quorum::Quorum;
 pub use router::Routed;
 use router::Router;
 
-/// Which part of the memory of write requests what is on its way to one receiver may take.
+/// Which part of the memory of write requests what is on its way to one receiver may take once half of it is in use.
 const PEER_SHARE: u64 = 8;
 
 impl Receiver {
@@ -51,28 +49,31 @@ impl Receiver {
         (protocol, request, held): (Protocol, Vec<u8>, Reservation),
     ) -> Result<(Routed, Reservation), Refusal> {
         let no_room = |error| self.untaken(Untaken::NoRoom(error));
+        let bytes = held.bytes();
         if protocol == Protocol::V1 && self.relabel.is_empty() && self.options.split_label.is_none() {
-            let mut passing = Roomed::new(Passing::new(tenant), held);
+            let mut passing = Roomed::new((Passing::new(tenant), Keeps::Places), held);
             protocol.scan(&request, &mut passing).map_err(malformed)?;
             let (passing, held) = passing.finish().map_err(no_room)?;
             return Ok((Routed { bytes: request.into(), ..passing.finish() }, held));
         }
         let router = Router::new(&self.relabel, self.options.split_label.as_deref(), tenant);
-        let mut router = Roomed::new(router, held);
+        let mut router = Roomed::new((router, Keeps::All), held);
         protocol.scan(&request, &mut router).map_err(malformed)?;
-        let (router, held) = router.finish().map_err(no_room)?;
+        let (router, mut held) = router.finish().map_err(no_room)?;
+        held.shrink(bytes);
         Ok((router.finish()?, held))
     }
 
-    /// Why what another receiver placed here is not taken.
+    /// `bytes` of the memory of write requests.
+    pub fn hold(&self, bytes: u64) -> Result<Reservation, Refusal> {
+        self.memory.reserve(bytes).map_err(|error| Refusal::no_memory(&self.memory, bytes, &error))
+    }
+
+    /// Why a request is not taken.
     pub fn untaken(&self, untaken: Untaken) -> Refusal {
         match untaken {
             Untaken::Malformed(error) => malformed(error),
-            Untaken::NoRoom(no_room) => {
-                let error = BodyError::no_room(&self.memory, &no_room);
-                let never = error.status == StatusCode::PAYLOAD_TOO_LARGE;
-                if never { Refusal::invalid(error.message) } else { Refusal::unavailable(error.message) }
-            }
+            Untaken::NoRoom(NoRoom { bytes, error }) => Refusal::no_memory(&self.memory, bytes, &error),
         }
     }
 
@@ -89,7 +90,7 @@ impl Receiver {
         let name_of =
             |series: &write::TenantSeries<'_>| self.forwarded_tenant(series.tenant).map_err(Refusal::of_series);
         if let Some(split_label) = self.options.split_label.as_deref() {
-            let mut router = Roomed::new(Router::new(&[], Some(split_label), default), held);
+            let mut router = Roomed::new((Router::new(&[], Some(split_label), default), Keeps::All), held);
             for series in tenants {
                 router.sink().set_tenant(&name_of(series)?);
                 series.read(&mut router).map_err(malformed)?;
@@ -97,7 +98,7 @@ impl Receiver {
             let (router, held) = router.finish().map_err(no_room)?;
             return Ok((router.finish()?, held));
         }
-        let mut passing = Roomed::new(Passing::new(default), held);
+        let mut passing = Roomed::new((Passing::new(default), Keeps::Places), held);
         for series in tenants {
             passing.sink().set_tenant(&name_of(series)?);
             series.read(&mut passing).map_err(malformed)?;
@@ -115,8 +116,12 @@ impl Receiver {
     }
 
     /// Writes a request to the receivers of its series; `replica` is 0 when it is not replicated yet,
-    /// else its number from 1.
-    pub async fn write_routed(self: &Arc<Self>, routed: Routed, replica: u64) -> Result<(), Refusal> {
+    /// else its number from 1. What it holds becomes what its copies for them hold.
+    pub async fn write_routed(
+        self: &Arc<Self>,
+        (routed, held): (Routed, Reservation),
+        replica: u64,
+    ) -> Result<(), Refusal> {
         let factor = self.options.replication_factor.max(1) as u64;
         // A replica's number shows cycles between receivers that both place and keep; where a
         // receiver does one of them there is no cycle.
@@ -127,14 +132,20 @@ impl Receiver {
         let replicas = if replica == 0 { 0..factor } else { replica - 1..replica };
         let begin = Instant::now();
         let series = routed.series.len();
+        let mut held = self.hold_copies(held, (routed.bytes.len(), replicas.clone().count()))?;
         let groups = self.place(&routed, replicas.clone())?;
+        let tenants: Arc<[String]> = routed.tenants.into();
+        // The copies stay.
+        drop(routed.bytes);
+        held.shrink(held.bytes() - groups.iter().map(|group| bytes_of(&group.bodies)).sum::<u64>().min(held.bytes()));
         self.metrics.stage(Stage::Route, begin);
         let begin = Instant::now();
         let (sender, mut answers) = mpsc::unbounded_channel();
-        let tenants: Arc<[String]> = routed.tenants.into();
         for Group { to, ids, bodies } in groups {
-            let (held, pending) = match self.room_for(&to, &bodies) {
-                Ok(room) => room,
+            let bytes = bytes_of(&bodies);
+            let held = held.split(bytes);
+            let pending = match self.admit(&to, bytes) {
+                Ok(pending) => pending,
                 Err(refusal) => {
                     self.count_forward(&to, &Err(refusal.clone()), replica == 0);
                     let _ = sender.send((ids, Err(refusal)));
@@ -144,7 +155,6 @@ impl Receiver {
             let (receiver, tenants, sender) = (Arc::clone(self), Arc::clone(&tenants), sender.clone());
             let hop = if replica == 0 { Hop::First } else { Hop::Again };
             tokio::spawn(async move {
-                let _pending = pending;
                 let written = receiver.write_group((&to, hop), &tenants, (bodies, held));
                 let outcome = tokio::time::timeout(receiver.options.forward_timeout, written).await;
                 let outcome = outcome.unwrap_or_else(|_| {
@@ -154,6 +164,7 @@ impl Receiver {
                     Err(Refusal::unavailable(format!("endpoint {} did not answer in time", to.address)))
                 });
                 receiver.count_forward(&to, &outcome, hop == Hop::First);
+                drop(pending);
                 // Who waited may have its quorum already.
                 let _ = sender.send((ids, outcome));
             });
@@ -170,15 +181,22 @@ impl Receiver {
         quorum.outcome()
     }
 
-    /// The memory of what goes to a receiver, which answers it beyond the answer of the request when it is late.
-    fn room_for(&self, to: &Destination, bodies: &[Body]) -> Result<(Reservation, Option<Pending>), Refusal> {
-        let bytes = bodies.iter().map(|body| body.series.len() as u64).sum();
-        let pending = match self.is_here(to) {
-            true => None,
-            false => Some(self.peers.admit(&to.address, (bytes, self.memory.limit() / PEER_SHARE))?),
-        };
-        let no_memory = |error| Refusal::unavailable(BodyError::no_memory(&self.memory, bytes, &error).message);
-        Ok((self.memory.reserve(bytes).map_err(no_memory)?, pending))
+    /// Makes room for `copies` of a request of so many bytes beside itself; receivers that are late have theirs beyond
+    /// its answer.
+    fn hold_copies(&self, mut held: Reservation, (bytes, copies): (usize, usize)) -> Result<Reservation, Refusal> {
+        let all = bytes as u64 * (1 + copies as u64);
+        held.resize(all).map_err(|error| Refusal::no_memory(&self.memory, all, &error))?;
+        Ok(held)
+    }
+
+    /// Lets `bytes` more be on their way to a receiver, unless that is this one.
+    fn admit(&self, to: &Destination, bytes: u64) -> Result<Option<Pending>, Refusal> {
+        if self.is_here(to) {
+            return Ok(None);
+        }
+        let (limit, usage) = (self.memory.limit(), self.memory.usage());
+        let bytes_max = if usage.used > limit / 2 { limit / PEER_SHARE } else { limit };
+        self.peers.admit(&to.address, (bytes, bytes_max)).map(Some)
     }
 
     /// What goes to each receiver.
@@ -249,6 +267,10 @@ impl Receiver {
             self.metrics.replications.get_or_create(&labels).inc();
         }
     }
+}
+
+fn bytes_of(bodies: &[Body]) -> u64 {
+    bodies.iter().map(|body| body.series.len() as u64).sum()
 }
 
 fn malformed(error: write::Malformed) -> Refusal {

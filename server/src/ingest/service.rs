@@ -74,7 +74,7 @@ impl Receiver {
         }
         if self.options.mode == Mode::Router || self.options.mode == Mode::RouterIngestor && hop == Hop::First {
             let replica = u64::try_from(replica).map_err(|_| Refusal::invalid("bad replica"))?;
-            let (routed, _held) = self.route_forwarded(&message, &tenants, self.memory.reserve(0)?)?;
+            let routed = self.route_forwarded(&message, &tenants, self.hold(0)?)?;
             return self.write_routed(routed, replica).await;
         }
         let mut refusals = Vec::new();
@@ -86,7 +86,7 @@ impl Receiver {
                     continue;
                 }
             };
-            let held = self.memory.reserve(series.bytes().len() as u64)?;
+            let held = self.hold(series.bytes().len() as u64)?;
             let taken = take_forwarded(series, held).map_err(|untaken| self.untaken(untaken))?;
             match self.append(&tenant, taken.batch).await {
                 Ok(report) => refusals.extend(judge(taken.bad, &report)),

@@ -154,8 +154,10 @@ fn http_answers_the_users_of_its_configuration_as_it_stands_now() {
     assert!(status == 200 && head.contains("x-frame-options: deny"), "{head}");
     std::fs::write(&config, web_config("somebody")).unwrap();
     assert_eq!(ask(&[RIGHT]).0, 401);
-    std::fs::write(&config, "users: {}").unwrap();
-    assert_eq!(ask(&[RIGHT]).0, 500);
+    for unusable in ["users: {}", ""] {
+        std::fs::write(&config, unusable).unwrap();
+        assert_eq!(ask(&[RIGHT]).0, 500);
+    }
     std::fs::write(&config, "rate_limit: {burst: 2, interval: 10h}").unwrap();
     assert_eq!(ask(&[]).0, 200, "the rate is that of the start");
 }

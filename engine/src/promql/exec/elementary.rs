@@ -6,6 +6,8 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, LOG2_E, LOG10_E};
 
+use crate::simd::{Kernel, isa, run_on};
+
 /// ln 2 in two parts, of which the first times any exponent is exact.
 const LN_2_PARTS: (f64, f64) = (0.693_147_180_559_663, 2.823_529_056_303_157_7e-13);
 
@@ -16,8 +18,26 @@ const EXP_MAX: f64 = 709.782_712_893_384;
 const EXP_TERMS: [f64; 8] =
     [1.0 / 40_320.0, 1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 1.0 / 2.0, 1.0];
 
+/// The exponential function, of each of `values`.
+pub fn exp_all(values: &mut [f64]) {
+    run_on(isa(), Exponentials(values));
+}
+
+/// Values that are to be replaced by their exponentials.
+struct Exponentials<'a>(&'a mut [f64]);
+
+impl Kernel for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.iter_mut().for_each(|value| *value = exp(*value));
+    }
+}
+
 /// The exponential function.
-pub fn exp(value: f64) -> f64 {
+#[inline(always)]
+fn exp(value: f64) -> f64 {
     if !value.is_finite() {
         return if value == f64::NEG_INFINITY { 0.0 } else { value };
     }
@@ -38,6 +58,7 @@ pub fn exp(value: f64) -> f64 {
 }
 
 /// `fraction` times two to `exponent`, as the exponential ends.
+#[inline(always)]
 fn scale(fraction: f64, exponent: i32) -> f64 {
     let power = |biased: i64| f64::from_bits((biased as u64) << 52);
     match i64::from(exponent) + 0x3ff {
@@ -238,6 +259,17 @@ mod tests {
                 found.to_bits() == expected || found.is_nan() && f64::from_bits(expected).is_nan(),
                 "{base}^{exponent}"
             );
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let values: Vec<f64> = (-40_000..40_000).map(|at| f64::from(at) * 0.0187).collect();
+        let expected: Vec<u64> = values.iter().map(|value| exp(*value).to_bits()).collect();
+        for isa in crate::simd::isas() {
+            let mut found = values.clone();
+            run_on(isa, Exponentials(&mut found));
+            assert!(found.iter().map(|value| value.to_bits()).eq(expected.iter().copied()), "{isa:?}");
         }
     }
 

@@ -83,7 +83,7 @@ fn apply(function: FloatFunction, params: &[Vec<f64>], values: &mut [f64], valid
         F::Abs => map(values, f64::abs),
         F::Ceil => map(values, f64::ceil),
         F::Floor => map(values, f64::floor),
-        F::Exp => map(values, elementary::exp),
+        F::Exp => elementary::exp_all(values),
         F::Sqrt => map(values, f64::sqrt),
         F::Ln => map(values, elementary::ln),
         F::Log2 => map(values, elementary::log2),

@@ -127,22 +127,21 @@ impl Ingest {
             let loaded = self.load_tenant(&Arc::from(tenant.as_str()), &folder, &mut unreadable);
             loaded.map_err(|error| error.within(&tenant))?;
         }
-        self.remove_indexes(&unreadable).map_err(failed)?;
+        self.remove_indexes(&unreadable);
         Ok(unreadable)
     }
 
-    /// Removes the column indexes of blocks that are not there.
-    fn remove_indexes(&self, unreadable: &[UnreadableBlock]) -> std::io::Result<()> {
+    /// Removes the column indexes of blocks that are not there; one that can't be removed takes room and no more.
+    fn remove_indexes(&self, unreadable: &[UnreadableBlock]) {
         let local = self.tenants().into_iter().flat_map(|tenant| self.local_blocks(&tenant));
         let ids = local.map(|block| block.meta.ulid).chain(unreadable.iter().map(|block| block.id));
         let kept: HashSet<OsString> = ids.map(|id| id.to_string().into()).collect();
-        for entry in std::fs::read_dir(self.options.data_dir.join(OWN_FOLDER).join("index"))? {
-            let entry = entry?;
+        let entries = std::fs::read_dir(self.options.data_dir.join(OWN_FOLDER).join("index"));
+        for entry in entries.into_iter().flatten().filter_map(Result::ok) {
             if !kept.contains(&entry.file_name()) {
-                std::fs::remove_file(entry.path())?;
+                let _ = std::fs::remove_file(entry.path());
             }
         }
-        Ok(())
     }
 
     fn load_tenant(

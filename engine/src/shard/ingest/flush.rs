@@ -99,6 +99,9 @@ impl Arrivals {
     }
 }
 
+/// Time after which a snapshot that has failed is tried again: each begins new segments.
+const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(300);
+
 impl Ingest {
     /// Cuts what is to become blocks, of one tenant or of all; gives the new blocks, which are read
     /// from then on. What fails of one tenant keeps nobody else from being cut, nor the snapshot; the error
@@ -120,7 +123,7 @@ impl Ingest {
                     failures.push(error.within(format_args!("tenant {name}")));
                 }
             }
-            if flushed.has_cut || ingest.is_snapshot_due.load(Ordering::Relaxed) {
+            if flushed.has_cut || ingest.is_snapshot_due() {
                 failures.extend(ingest.snapshot_all().err());
             }
             all_of(&failures).map_or(Ok(flushed.blocks), Err)
@@ -252,6 +255,9 @@ impl Ingest {
         let mut excerpts = Vec::new();
         tenant.valid_from.fetch_max(until, Ordering::AcqRel);
         self.change_parts(tenant, |from| move |head: &mut Head| head.freeze(until, from), |part| excerpts.push(part))?;
+        // A sample from before the first may have come until the heads were frozen.
+        let starts = excerpts.iter().filter_map(Excerpt::time_range).map(|range| range.min_time);
+        let start = starts.min().map_or(start, |first| first.min(start));
         let meta = self.meta(tenant, (start, until), CutKind::InOrder);
         let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
         self.record_cut(tenant, &cut)?;
@@ -444,14 +450,20 @@ impl Ingest {
         meta
     }
 
+    /// Whether a snapshot has failed and is to be tried again: logs hold what has left the heads until then.
+    fn is_snapshot_due(&self) -> bool {
+        let failed = *self.snapshot_failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_some_and(|failed| failed.elapsed() >= SNAPSHOT_RETRY_INTERVAL)
+    }
+
     /// A snapshot, counted. One that is whole is no failure though what it makes needless stays, which is told.
     fn snapshot_all(&self) -> Result<(), Error> {
         let begin = Instant::now();
-        let (counter, is_due, outcome) = match self.write_snapshots() {
-            Ok(removed) => (&self.snapshots, false, removed),
-            Err(error) => (&self.snapshots_failed, true, Err(error)),
+        let (counter, failed, outcome) = match self.write_snapshots() {
+            Ok(removed) => (&self.snapshots, None, removed),
+            Err(error) => (&self.snapshots_failed, Some(begin), Err(error)),
         };
-        self.is_snapshot_due.store(is_due, Ordering::Relaxed);
+        *self.snapshot_failed_at.lock().unwrap_or_else(PoisonError::into_inner) = failed;
         self.snapshot_us.fetch_add(begin.elapsed().as_micros() as u64, Ordering::Relaxed);
         counter.fetch_add(1, Ordering::Relaxed);
         outcome

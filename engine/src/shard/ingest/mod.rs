@@ -29,7 +29,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use blocks::{LocalBlock, UnreadableBlock};
 pub use cuts::CutCounters;
@@ -221,8 +221,8 @@ pub struct Ingest {
     replayed: Vec<Replayed>,
     unreadable: Vec<UnreadableBlock>,
     open_ms: u64,
-    /// A snapshot is due: logs hold what has left the heads.
-    is_snapshot_due: AtomicBool,
+    /// When the last snapshot has failed, if it has.
+    snapshot_failed_at: Mutex<Option<Instant>>,
     snapshots: AtomicU64,
     snapshots_failed: AtomicU64,
     snapshot_us: AtomicU64,
@@ -235,7 +235,7 @@ pub struct Ingest {
 /// What the partitions of a batch report, sent when the last of them has: who waits is woken once.
 struct Gathered {
     /// The memory of the batch, of which records may wait for a disk when nobody waits for a report any more.
-    _held: Option<Arc<Reservation>>,
+    held: Option<Reservation>,
     report: Mutex<Result<WriteReport, Error>>,
     sender: flume::Sender<Result<WriteReport, Error>>,
 }
@@ -261,6 +261,8 @@ struct Part(Option<Arc<Gathered>>);
 
 impl Drop for Gathered {
     fn drop(&mut self) {
+        // Who is told of the end may send the next request at once.
+        drop(self.held.take());
         let report = self.report.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Whoever asked may have gone away.
         drop(self.sender.send(std::mem::replace(report, Ok(WriteReport::default()))));
@@ -460,16 +462,16 @@ impl Ingest {
     pub async fn append(
         &self,
         tenant: &Arc<str>,
-        batch: WriteBatch,
+        mut batch: WriteBatch,
         limits: WriteLimits,
     ) -> Result<WriteReport, Error> {
         partition::check_size(&batch)?;
         let tenant = self.tenant(tenant)?;
         let _counted = Appending::begin(&tenant);
         let limits = self.append_limits((&tenant, &batch), limits);
-        let (_held, batch) = (batch.held(), Arc::new(batch));
+        let (held, batch) = (batch.take_held(), Arc::new(batch));
         let (sender, receiver) = flume::bounded(1);
-        let gathered = Arc::new(Gathered { _held, report: Mutex::new(Ok(WriteReport::default())), sender });
+        let gathered = Arc::new(Gathered { held, report: Mutex::new(Ok(WriteReport::default())), sender });
         let has_part = |(partition, rows): &(usize, Vec<u32>)| {
             !rows.is_empty() || (*partition == FAMILIES && batch.families().len() > 0)
         };

@@ -84,7 +84,7 @@ impl Ingest {
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
             unreadable: Vec::new(),
             open_ms: 0,
-            is_snapshot_due: AtomicBool::new(false),
+            snapshot_failed_at: Mutex::default(),
             snapshots: AtomicU64::default(),
             snapshots_failed: AtomicU64::default(),
             snapshot_us: AtomicU64::default(),

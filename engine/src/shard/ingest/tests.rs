@@ -658,7 +658,7 @@ fn a_tenant_that_writes_while_it_is_removed_is_refused_or_kept() {
 fn what_partitions_report_is_one_answer_and_a_report_that_is_lost_is_an_error() {
     let gather = |outcomes: Vec<Option<Result<WriteReport, Error>>>| {
         let (sender, receiver) = flume::bounded(1);
-        let gathered = Arc::new(Gathered { _held: None, report: Mutex::new(Ok(WriteReport::default())), sender });
+        let gathered = Arc::new(Gathered { held: None, report: Mutex::new(Ok(WriteReport::default())), sender });
         let parts: Vec<super::Part> = outcomes.iter().map(|_| super::Part::of(&gathered)).collect();
         drop(gathered);
         for (part, outcome) in parts.into_iter().zip(outcomes) {

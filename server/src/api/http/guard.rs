@@ -29,9 +29,8 @@ const NOBODYS_HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00U
 pub struct Guard {
     flag: String,
     path: PathBuf,
-    /// Whether it is of a server with TLS: a file that says nothing of TLS, as one that is being written, is no file
-    /// for it.
-    has_tls: bool,
+    /// Whether it is of a server with TLS, and whether it named users: one that is being written may say nothing.
+    had: (bool, bool),
     loaded: Mutex<(Stamp, Result<Arc<Web>, String>)>,
     bucket: Option<Mutex<Bucket>>,
     checked: Mutex<HashMap<Vec<u8>, bool>>,
@@ -55,7 +54,7 @@ impl Guard {
         Ok(Self {
             flag: flag.to_owned(),
             path,
-            has_tls: web.tls.is_some(),
+            had: (web.tls.is_some(), !web.users.is_empty()),
             loaded: Mutex::new((stamp, Ok(Arc::new(web)))),
             bucket: bucket.map(Mutex::new),
             checked: Mutex::default(),
@@ -69,7 +68,8 @@ impl Guard {
         if now != loaded.0 {
             let web = web::read(&self.flag, &self.path).map_err(|error| error.to_string());
             let web = match web {
-                Ok(web) if self.has_tls && web.tls.is_none() => Err("TLS config is not present".to_owned()),
+                Ok(web) if self.had.0 && web.tls.is_none() => Err("TLS config is not present".to_owned()),
+                Ok(web) if self.had.1 && web.is_empty() => Err("the file has become empty".to_owned()),
                 web => web.map(Arc::new),
             };
             if let Err(error) = &web {

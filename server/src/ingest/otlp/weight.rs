@@ -111,8 +111,21 @@ mod tests {
         for bytes in [&b"\xff\xff"[..], b"\x0a\x05a", b"\x0a\x02\x12\x07"] {
             assert!(weight((Encoding::Protobuf, bytes)) < 1000);
         }
-        let mut nested = Vec::new();
-        (0..500).for_each(|_| proto::write::put_message(&mut Vec::new(), 5, &std::mem::take(&mut nested)));
-        assert!(weight((Encoding::Protobuf, &nested)) < 1000);
+    }
+
+    #[test]
+    fn lists_within_lists_are_followed_as_far_as_the_decoder_follows_them() {
+        let nested = |depth: usize| {
+            // Lists of values, in the value of an attribute of a resource.
+            let fields = [1u64, 1, 1, 2].into_iter().chain((0..depth).flat_map(|_| [5, 1]));
+            fields.collect::<Vec<u64>>().into_iter().rev().fold(Vec::new(), |inner, field| {
+                let mut message = Vec::new();
+                proto::write::put_message(&mut message, field, &inner);
+                message
+            })
+        };
+        let weight = |depth| weight((Encoding::Protobuf, &nested(depth)));
+        assert!(weight(40) > weight(20) + 20 * size_of::<otlp::AnyValue>() as u64);
+        assert!(weight(5_000) < weight(200) + 40_000, "the rest is text");
     }
 }
