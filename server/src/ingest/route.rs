@@ -137,7 +137,8 @@ impl Receiver {
         let tenants: Arc<[String]> = routed.tenants.into();
         // The copies stay.
         drop(routed.bytes);
-        held.shrink(held.bytes() - groups.iter().map(|group| bytes_of(&group.bodies)).sum::<u64>().min(held.bytes()));
+        let copied = groups.iter().map(|group| bytes_of(&group.bodies)).sum();
+        held.shrink(held.bytes().saturating_sub(copied));
         self.metrics.stage(Stage::Route, begin);
         let begin = Instant::now();
         let (sender, mut answers) = mpsc::unbounded_channel();

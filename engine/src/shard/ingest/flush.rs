@@ -246,7 +246,7 @@ impl Ingest {
         Ok(())
     }
 
-    fn cut_in_order(
+    pub(super) fn cut_in_order(
         &self,
         tenant: &Arc<Tenant>,
         (start, until): (i64, i64),

@@ -40,3 +40,19 @@ fn what_a_process_left_unfinished_is_removed_by_the_next() {
     assert!(own.join("index").join(block.meta.ulid.to_string()).exists());
     expect(&read(&ingest), 10, &[STEP]);
 }
+
+/// They were left out of the block as they come before it, and left the heads.
+#[test]
+fn samples_from_before_the_first_that_come_when_a_cut_has_begun_are_in_its_block() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    append(&ingest, 1, 1000 * STEP).unwrap();
+    // The cut is to begin with that one.
+    append(&ingest, 10, 990 * STEP).unwrap();
+    let before = read(&ingest);
+    assert_eq!(before.len(), 10);
+    let (known, mut blocks) = (ingest.known("team-a").unwrap(), Vec::new());
+    ingest.cut_in_order(&known, (1000 * STEP, 3 * RANGE), &mut blocks).unwrap();
+    assert_eq!((blocks[0].meta.min_time, blocks[0].meta.stats.num_samples), (990 * STEP, 10));
+    assert_eq!(read(&ingest), before);
+}
