@@ -18,6 +18,7 @@ pub mod write;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -266,9 +267,15 @@ fn program() -> String {
     std::env::var("URU_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_uru").to_owned())
 }
 
-/// An address that nobody listens on, to be given to a process that others must know beforehand.
+/// An address that nobody listens on, to be given to a process that others must know beforehand. Its port is below those
+/// that connections get, one of which could have it while that process is away.
 pub fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let own = std::process::id() % 100 * 200;
+    let ports = std::iter::repeat_with(|| 10_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);
+    let mut addresses = ports.take(20_000).map(|port| format!("127.0.0.1:{port}"));
+    let is_free = |address: &String| std::net::TcpListener::bind(address).is_ok();
+    addresses.find(is_free).expect("one of twenty thousand ports is free")
 }
 
 fn field(line: &str, key: &str) -> Option<String> {
