@@ -7,21 +7,19 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use engine::model::{Budget, Error, ErrorKind, Reservation};
 use http::HeaderMap;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use prost::Message;
 use proto::series::GRPC_PREFIX_LEN;
 use proto::wire::{Fields, Malformed};
-use tonic::body::Body;
-use tonic::{Code, Request, Status};
-use tower::{Service as _, ServiceExt as _};
+use tonic::{Request, Status};
 
 use super::endpoints::Peer;
 use super::stream::failure;
+use crate::api::grpc::ask::{self, sealed};
 use crate::api::grpc::call::unframe;
-use crate::telemetry::causes::with_causes;
 
 /// Bytes of a text beside itself: where it lies in a list, twice while lists are joined, and what the allocator adds.
 const TEXT_BYTES: u64 = 2 * size_of::<String>() as u64 + 8;
@@ -47,15 +45,15 @@ pub async fn ask(
 ) -> Result<Texts, Error> {
     let failed = |status: Status| failure(what, &peer.address, &status, memory);
     let whose = |error: Error| error.within(format!("{what} from {}", peer.address));
-    let mut body = call(peer, path, request).await.map_err(failed)?;
+    let (metadata, _, question) = request.into_parts();
+    let mut framed = vec![0; GRPC_PREFIX_LEN];
+    question.encode(&mut framed).map_err(|error| failed(Status::internal(error.to_string())))?;
+    let asked = ask::ask(peer.channel.clone(), path, (metadata.into_headers(), sealed(framed)));
+    let mut asked = asked.await.map_err(failed)?;
     let (mut message, mut held) = (BytesMut::new(), memory.reserve(0).map_err(whose)?);
-    let mut ended = false;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = asked.body.frame().await {
         let frame = frame.map_err(failed)?;
-        if let Some(trailers) = frame.trailers_ref() {
-            ended = trailers.contains_key("grpc-status");
-            refusal(trailers).map_or(Ok(()), |status| Err(failed(status)))?;
-        }
+        frame.trailers_ref().map_or(Ok(()), |trailers| asked.note(trailers)).map_err(failed)?;
         let Ok(data) = frame.into_data() else { continue };
         if message.len() + data.len() > bytes_max.saturating_add(GRPC_PREFIX_LEN) {
             let too_large = format_args!("{what} from {}: the answer has more than {bytes_max} bytes", peer.address);
@@ -66,41 +64,9 @@ pub async fn ask(
             held.resize(message.capacity() as u64).map_err(whose)?;
         }
     }
-    if !ended {
-        return Err(failed(Status::unavailable("the answer ends without a gRPC status")));
-    }
+    asked.end().map_err(failed)?;
     let message = unframe(&HeaderMap::new(), message.freeze(), bytes_max).map_err(failed)?;
     read(&message, held).map_err(whose)
-}
-
-/// The body of what `peer` answers.
-async fn call(peer: &Peer, path: &'static str, request: Request<impl Message>) -> Result<Body, Status> {
-    let (metadata, _, message) = request.into_parts();
-    let mut framed = vec![0; GRPC_PREFIX_LEN];
-    message.encode(&mut framed).map_err(|error| Status::internal(error.to_string()))?;
-    let len = (framed.len() - GRPC_PREFIX_LEN) as u32;
-    framed[1..GRPC_PREFIX_LEN].copy_from_slice(&len.to_be_bytes());
-    let body = Body::new(Full::new(Bytes::from(framed)).map_err(|never| match never {}));
-    let mut request = http::Request::post(path).version(http::Version::HTTP_2).body(body);
-    if let Ok(request) = &mut request {
-        *request.headers_mut() = metadata.into_headers();
-        request.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
-        request.headers_mut().insert("te", http::HeaderValue::from_static("trailers"));
-    }
-    let request = request.map_err(|error| Status::internal(error.to_string()))?;
-    let mut channel = peer.channel.clone();
-    let channel = channel.ready().await.map_err(|error| Status::unavailable(with_causes(&error)))?;
-    let response = channel.call(request).await.map_err(|error| Status::unavailable(with_causes(&error)))?;
-    let (parts, body) = response.into_parts();
-    if parts.status != http::StatusCode::OK && !parts.headers.contains_key("grpc-status") {
-        return Err(Status::unavailable(format!("the answer has no gRPC status; HTTP status {}", parts.status)));
-    }
-    refusal(&parts.headers).map_or(Ok(body), Err)
-}
-
-/// The status that headers or trailers tell, unless all is well.
-fn refusal(headers: &HeaderMap) -> Option<Status> {
-    Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)
 }
 
 /// The texts of `message`, for whose bytes `held` answers so far.

@@ -9,17 +9,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use proto::series::GRPC_PREFIX_LEN;
 use tokio::sync::Semaphore;
-use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use tower::{Service as _, ServiceExt as _};
 
 use super::refusal::Refusal;
+use crate::api::grpc::ask::{ask, sealed};
 use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient, host};
-use crate::telemetry::causes::with_causes;
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
@@ -240,46 +238,25 @@ fn frame(message: &[u8], compression: Compression) -> Bytes {
             encoder.write_all(message).and_then(|()| encoder.flush()).expect("a vector takes every byte");
         }
     }
-    let len = (framed.len() - GRPC_PREFIX_LEN) as u32;
-    framed[1..GRPC_PREFIX_LEN].copy_from_slice(&len.to_be_bytes());
-    framed.into()
+    sealed(framed)
 }
 
 /// One call without an answer besides its status.
-async fn call(
-    mut channel: Counted<Channel>,
-    framed: Bytes,
-    (compression, hop): (Compression, Hop),
-) -> Result<(), Status> {
-    let mut request = http::Request::post(PATH).version(http::Version::HTTP_2);
-    if let Some(headers) = request.headers_mut() {
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-        headers.insert("te", HeaderValue::from_static("trailers"));
-        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
-        if compression == Compression::Snappy {
-            headers.insert("grpc-encoding", HeaderValue::from_static("snappy"));
-        }
-        if hop == Hop::Again {
-            headers.insert(AGAIN, HeaderValue::from_static("1"));
-        }
+async fn call(channel: Counted<Channel>, framed: Bytes, (compression, hop): (Compression, Hop)) -> Result<(), Status> {
+    let mut headers = HeaderMap::new();
+    headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+    if compression == Compression::Snappy {
+        headers.insert("grpc-encoding", HeaderValue::from_static("snappy"));
     }
-    let body = Body::new(Full::new(framed).map_err(|never| match never {}));
-    let request = request.body(body).map_err(|error| Status::internal(error.to_string()))?;
-    let away = |error: tonic::transport::Error| Status::unavailable(with_causes(&error));
-    let response = channel.ready().await.map_err(away)?.call(request).await.map_err(away)?;
-    let (parts, body) = response.into_parts();
-    if let Some(status) = Status::from_header_map(&parts.headers) {
-        return outcome(status);
+    if hop == Hop::Again {
+        headers.insert(AGAIN, HeaderValue::from_static("1"));
     }
-    let collected = body.collect().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    match collected.trailers().and_then(Status::from_header_map) {
-        Some(status) => outcome(status),
-        None => Err(Status::unavailable(format!("the answer has no gRPC status; HTTP status {}", parts.status))),
+    let mut asked = ask(channel, PATH, (headers, framed)).await?;
+    while let Some(frame) = asked.body.frame().await {
+        let frame = frame.map_err(|error| Status::unavailable(error.to_string()))?;
+        frame.trailers_ref().map_or(Ok(()), |trailers| asked.note(trailers))?;
     }
-}
-
-fn outcome(status: Status) -> Result<(), Status> {
-    if status.code() == Code::Ok { Ok(()) } else { Err(status) }
+    asked.end()
 }
 
 #[cfg(test)]

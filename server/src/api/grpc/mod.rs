@@ -1,6 +1,8 @@
 //! gRPC: calls read and answered by hand, so that frames made on shards go out untouched, and
 //! services built on them.
 
+/// Asking another process.
+pub mod ask;
 /// Reading a request and writing its answer.
 pub mod call;
 /// thanos.info.Info.

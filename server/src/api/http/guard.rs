@@ -29,8 +29,8 @@ const NOBODYS_HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00U
 pub struct Guard {
     flag: String,
     path: PathBuf,
-    /// Whether it is of a server with TLS, and whether it named users: one that is being written may say nothing.
-    had: (bool, bool),
+    /// What it said first: one that is being written may say nothing.
+    first: Arc<Web>,
     loaded: Mutex<(Stamp, Result<Arc<Web>, String>)>,
     bucket: Option<Mutex<Bucket>>,
     checked: Mutex<HashMap<Vec<u8>, bool>>,
@@ -49,13 +49,13 @@ struct Bucket {
 impl Guard {
     /// The guard that the file at `path` describes.
     pub fn open(flag: &str, path: PathBuf) -> Result<Self, ConfigError> {
-        let (stamp, web) = (stamp(&path), web::read(flag, &path)?);
+        let (stamp, web) = (stamp(&path), Arc::new(web::read(flag, &path)?));
         let bucket = web.rate.map(|rate| Bucket { rate, left: f64::from(rate.burst), at: Instant::now() });
         Ok(Self {
             flag: flag.to_owned(),
             path,
-            had: (web.tls.is_some(), !web.users.is_empty()),
-            loaded: Mutex::new((stamp, Ok(Arc::new(web)))),
+            first: Arc::clone(&web),
+            loaded: Mutex::new((stamp, Ok(web))),
             bucket: bucket.map(Mutex::new),
             checked: Mutex::default(),
             checking: Mutex::default(),
@@ -68,8 +68,10 @@ impl Guard {
         if now != loaded.0 {
             let web = web::read(&self.flag, &self.path).map_err(|error| error.to_string());
             let web = match web {
-                Ok(web) if self.had.0 && web.tls.is_none() => Err("TLS config is not present".to_owned()),
-                Ok(web) if self.had.1 && web.is_empty() => Err("the file has become empty".to_owned()),
+                Ok(web) if self.first.tls.is_some() && web.tls.is_none() => Err("TLS config is not present".to_owned()),
+                Ok(web) if !self.first.users.is_empty() && web.is_empty() => {
+                    Err("the file has become empty".to_owned())
+                }
                 web => web.map(Arc::new),
             };
             if let Err(error) = &web {
