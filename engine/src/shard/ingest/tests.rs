@@ -547,33 +547,42 @@ fn intend(folder: &Folder, cut: &crate::wal::Cut) {
     }
 }
 
+/// Options under which samples may come hours late.
+fn hours_late(folder: &Folder) -> IngestOptions {
+    IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() }
+}
+
+/// Cuts ten series with a sample at each of the steps `ats` in `folder`, of which `early` is a copy from before; gives
+/// the blocks of late samples.
+fn cut_late(folder: &Folder, early: &Folder, ats: &[i64]) -> Vec<CutBlock> {
+    let ingest = Ingest::open(&pool(2), hours_late(folder)).unwrap();
+    ats.iter().for_each(|at| drop(append(&ingest, 10, at * STEP).unwrap()));
+    copy_tree(&folder.0, &early.0);
+    let mut blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
+    blocks.retain(|block| !block.meta.compaction.hints.is_empty());
+    blocks
+}
+
+/// That the late samples before it are to become `blocks`, or without any that they are to become some.
+fn late_intent(blocks: &[CutBlock]) -> crate::wal::Cut {
+    let (phase, kind) = (crate::wal::CutPhase::Intended, crate::wal::CutKind::OutOfOrder);
+    let blocks = blocks.iter().map(|block| block.meta.ulid).collect();
+    crate::wal::Cut { phase, kind, until: 2 * RANGE, blocks }
+}
+
 #[test]
 fn blocks_stay_though_the_last_one_of_their_cut_was_shipped_and_is_gone() {
     let (folder, early) = (Folder::new(), Folder::new());
-    let options = IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() };
-    let ingest = Ingest::open(&pool(2), options.clone()).unwrap();
-    for at in [1000, 100, 600] {
-        append(&ingest, 10, at * STEP).unwrap();
-    }
-    copy_tree(&folder.0, &early.0);
-    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
-    drop(ingest);
-    let is_late = |block: &&CutBlock| !block.meta.compaction.hints.is_empty();
-    let late: Vec<&CutBlock> = blocks.iter().filter(is_late).collect();
+    let late = cut_late(&folder, &early, &[1000, 100, 600]);
     assert_eq!(late.len(), 2);
-    let mut cut = crate::wal::Cut {
-        phase: crate::wal::CutPhase::Intended,
-        kind: crate::wal::CutKind::OutOfOrder,
-        until: 2 * RANGE,
-        blocks: late.iter().map(|block| block.meta.ulid).collect(),
-    };
-    intend(&early, &crate::wal::Cut { blocks: Vec::new(), ..cut.clone() });
+    let mut cut = late_intent(&late);
+    intend(&early, &late_intent(&[]));
     intend(&early, &cut);
     cut.phase = crate::wal::CutPhase::Done;
     intend(&early, &cut);
     let first = early.0.join("team-a").join(late[0].meta.ulid.to_string());
     copy_tree(&late[0].path, &first);
-    let ingest = Ingest::open(&pool(2), IngestOptions { data_dir: early.0.clone(), ..options }).unwrap();
+    let ingest = Ingest::open(&pool(2), hours_late(&early)).unwrap();
     expect(&read(&ingest), 10, &[100 * STEP, 1000 * STEP]);
 }
 

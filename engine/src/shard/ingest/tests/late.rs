@@ -158,42 +158,28 @@ fn series_that_a_dropped_label_told_apart_are_not_made_one() {
 #[test]
 fn late_samples_are_found_in_whichever_head_they_are_alone() {
     let folder = Folder::new();
-    let options = IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() };
-    let ingest = Ingest::open(&pool(2), options.clone()).unwrap();
+    let ingest = Ingest::open(&pool(2), hours_late(&folder)).unwrap();
     // One head has the latest sample, and the other is far behind or empty.
     append(&ingest, 1, 1000 * STEP).unwrap();
     assert_eq!(append(&ingest, 10, 600 * STEP).unwrap().samples, 10);
     let found = read(&ingest);
     assert_eq!((found.len(), found["000"].len()), (10, 2));
     drop(ingest);
-    assert_eq!(read(&Ingest::open(&pool(2), options).unwrap()), found, "replayed");
+    assert_eq!(read(&Ingest::open(&pool(2), hours_late(&folder)).unwrap()), found, "replayed");
 }
 
 #[test]
 fn what_comes_late_while_blocks_are_about_to_be_intended_is_not_taken_for_theirs() {
     let (folder, early) = (Folder::new(), Folder::new());
-    let options = |folder: &Folder| IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() };
-    let ingest = Ingest::open(&pool(2), options(&folder)).unwrap();
-    for at in [1000, 600] {
-        append(&ingest, 10, at * STEP).unwrap();
-    }
-    copy_tree(&folder.0, &early.0);
-    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
-    drop(ingest);
-    let late = blocks.iter().find(|block| !block.meta.compaction.hints.is_empty()).unwrap();
-    let frozen = crate::wal::Cut {
-        phase: crate::wal::CutPhase::Intended,
-        kind: crate::wal::CutKind::OutOfOrder,
-        until: i64::MIN,
-        blocks: Vec::new(),
-    };
-    intend(&early, &frozen);
-    let ingest = Ingest::open(&pool(2), options(&early)).unwrap();
+    let late = cut_late(&folder, &early, &[1000, 600]);
+    assert_eq!(late.len(), 1);
+    intend(&early, &late_intent(&[]));
+    let ingest = Ingest::open(&pool(2), hours_late(&early)).unwrap();
     append(&ingest, 10, 500 * STEP).unwrap();
     drop(ingest);
-    intend(&early, &crate::wal::Cut { until: 2 * RANGE, blocks: vec![late.meta.ulid], ..frozen });
-    copy_tree(&late.path, &early.0.join("team-a").join(late.meta.ulid.to_string()));
-    let ingest = Ingest::open(&pool(2), options(&early)).unwrap();
+    intend(&early, &late_intent(&late));
+    copy_tree(&late[0].path, &early.0.join("team-a").join(late[0].meta.ulid.to_string()));
+    let ingest = Ingest::open(&pool(2), hours_late(&early)).unwrap();
     expect(&read(&ingest), 10, &[500 * STEP, 600 * STEP, 1000 * STEP]);
     assert_eq!(ingest.stats("team-a").unwrap().chunks, 10, "those of the block have left the heads");
 }
@@ -202,26 +188,12 @@ fn what_comes_late_while_blocks_are_about_to_be_intended_is_not_taken_for_theirs
 #[test]
 fn the_first_blocks_of_a_cut_that_a_crash_has_ended_are_cut_anew() {
     let (folder, early) = (Folder::new(), Folder::new());
-    let options = |folder: &Folder| IngestOptions { out_of_order_window_ms: 20_000_000, ..folder.options() };
-    let ingest = Ingest::open(&pool(2), options(&folder)).unwrap();
-    for at in [1000, 100, 600] {
-        append(&ingest, 10, at * STEP).unwrap();
-    }
-    copy_tree(&folder.0, &early.0);
-    let blocks = block_on(ingest.flush(None, Flush::All)).unwrap();
-    drop(ingest);
-    let late: Vec<&CutBlock> = blocks.iter().filter(|block| !block.meta.compaction.hints.is_empty()).collect();
-    let cut = crate::wal::Cut {
-        phase: crate::wal::CutPhase::Intended,
-        kind: crate::wal::CutKind::OutOfOrder,
-        until: 2 * RANGE,
-        blocks: late.iter().map(|block| block.meta.ulid).collect(),
-    };
-    intend(&early, &crate::wal::Cut { blocks: Vec::new(), ..cut.clone() });
-    intend(&early, &cut);
+    let late = cut_late(&folder, &early, &[1000, 100, 600]);
+    intend(&early, &late_intent(&[]));
+    intend(&early, &late_intent(&late));
     let first = early.0.join("team-a").join(late[0].meta.ulid.to_string());
     copy_tree(&late[0].path, &first);
-    let ingest = Ingest::open(&pool(2), options(&early)).unwrap();
+    let ingest = Ingest::open(&pool(2), hours_late(&early)).unwrap();
     assert!(!first.exists());
     expect(&read(&ingest), 10, &[100 * STEP, 600 * STEP, 1000 * STEP]);
     block_on(ingest.flush(None, Flush::All)).unwrap();
