@@ -122,6 +122,15 @@ fn the_graph_zooms_stacks_and_hides_series_and_its_address_shows_the_same() {
     browser.click("[aria-label='Remove panel']");
     browser.wait("document.querySelectorAll('.panel').length === 1");
     assert_eq!(browser.texts(".cm-content"), ["count(up)"]);
+
+    // Names are written as PromQL takes them.
+    let query =
+        "label_replace(label_replace(vector(1), \"a.b\", \"x\", \"\", \"\"), \"__name__\", \"c.d\", \"\", \"\")";
+    let parameters = [("g0.expr", query), ("g0.tab", "0")];
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    browser.open(&page(&uru, &format!("/graph?{query}")));
+    browser.wait("document.querySelectorAll('.legend button').length === 1");
+    assert_eq!(browser.texts(".legend button"), ["{\"c.d\", \"a.b\"=\"x\"}"]);
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 

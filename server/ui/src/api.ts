@@ -150,10 +150,17 @@ async function read<T>(response: Response): Promise<Answer<T>> {
   return { data: envelope.data, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [] };
 }
 
-/** A series as PromQL writes it. */
+const METRIC_NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
+const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
+
+/** A series as PromQL writes it: names that are no identifiers are quoted, the metric's within the braces. */
 export function seriesName(metric: Labels): string {
-  const { __name__: name, ...rest } = metric;
-  const labels = Object.entries(rest).map(([label, value]) => `${label}=${JSON.stringify(value)}`);
-  if (labels.length === 0) return name ?? "{}";
-  return `${name ?? ""}{${labels.join(", ")}}`;
+  const { __name__: name = "", ...rest } = metric;
+  const labels = Object.entries(rest).map(([label, value]) => {
+    return `${LABEL_NAME.test(label) ? label : JSON.stringify(label)}=${JSON.stringify(value)}`;
+  });
+  const isPlain = name === "" || METRIC_NAME.test(name);
+  if (!isPlain) labels.unshift(JSON.stringify(name));
+  const shown = isPlain ? name : "";
+  return labels.length > 0 ? `${shown}{${labels.join(", ")}}` : shown || "{}";
 }
