@@ -17,6 +17,8 @@ pub mod cluster;
 pub mod sync;
 /// The upkeep of a bucket: marks, deletion, moving blocks.
 pub mod upkeep;
+/// Threads for work that computes.
+pub mod threads;
 /// Threads that wait for sockets and object stores.
 pub mod edge;
 /// What the process answers: gRPC and HTTP.

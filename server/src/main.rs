@@ -11,7 +11,6 @@ use server::{cli, component, telemetry};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    engine::io::freed::give_back_freed_memory();
     let invocation = match cli::parse(component::COMPONENTS, std::env::args_os()) {
         Ok(cli::Task::Run(invocation)) => invocation,
         Ok(cli::Task::Print(page)) => return print(&page),

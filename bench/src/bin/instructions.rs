@@ -1,4 +1,4 @@
-//! Instructions that stages of a query take, counted by valgrind: the same on a busy machine as on an
+//! Instructions that stages of queries and writes take, counted by valgrind: the same on a busy machine as on an
 //! idle one, so that a regression shows in a number and not in a feeling.
 //!
 //! ```text
@@ -13,11 +13,14 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use bench::fleet;
 use bench::scrapes::{self, Timing};
+use bench::writes::{self, BATCH_SERIES, batches};
 use engine::batch::{SampleBatch, StepBatch, StepGrid};
 use engine::block::SeriesBatch;
 use engine::chunk::xor::{self, Batch};
 use engine::dedup::penalty::{self, Adjust, Replica};
+use engine::head::{Head, WriteBatch};
 use engine::model::{FloatColumns, Labels};
 use engine::promql::json::push_value;
 use engine::promql::source::MemorySource;
@@ -26,6 +29,7 @@ use engine::promql::{Context, Engine, Options, RangeSteps};
 use engine::select::merge::{Within, merge};
 use engine::simd::steps::{self, Samples};
 use engine::simd::{self, Isa};
+use engine::wal::Recorder;
 
 /// Growth from which on a check fails, in hundredths.
 const GROWTH_MAX: u64 = 5;
@@ -46,6 +50,8 @@ const STAGES: &[(&str, fn())] = &[
     ("merge", merge_runs),
     ("dedup", dedup),
     ("json", json),
+    ("create", create),
+    ("append", append),
 ];
 
 fn main() -> ExitCode {
@@ -250,4 +256,32 @@ fn stage_json(value: &QueryValue) -> usize {
     let mut text = Vec::new();
     push_value(&mut text, value, 0);
     text.len()
+}
+
+fn create() {
+    let first = batches(&fleet::labels(BATCH_SERIES), 0);
+    let (mut head, mut log) = (Head::new(writes::OPTIONS, i64::MIN), Recorder::default());
+    stage_create(&mut head, &first, &mut log);
+    black_box((&head, &log));
+}
+
+#[inline(never)]
+fn stage_create(head: &mut Head, batches: &[WriteBatch], log: &mut Recorder) {
+    writes::append(head, batches, log);
+}
+
+fn append() {
+    let series = fleet::labels(BATCH_SERIES);
+    let (mut head, mut log) = (Head::new(writes::OPTIONS, i64::MIN), Recorder::default());
+    for scrape in 0..8 {
+        writes::append(&mut head, &batches(&series, scrape), &mut log);
+    }
+    let next = batches(&series, 8);
+    stage_append(&mut head, &next, &mut log);
+    black_box((&head, &log));
+}
+
+#[inline(never)]
+fn stage_append(head: &mut Head, batches: &[WriteBatch], log: &mut Recorder) {
+    writes::append(head, batches, log);
 }

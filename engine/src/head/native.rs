@@ -7,6 +7,10 @@ use crate::chunk::native::Appender;
 use crate::chunk::{Encoding, float_histogram, histogram};
 use crate::model::{CounterReset, FloatHistogramColumns, HistogramColumns, HistogramValue};
 
+/// Bytes from which a chunk takes no more, so that a snapshot's frame holds any: a histogram may come with millions
+/// of buckets.
+const CHUNK_BYTES_MAX: usize = 16 << 20;
+
 /// A chunk of histograms that grows.
 #[derive(Clone, Debug)]
 pub(super) struct OpenNative {
@@ -74,9 +78,12 @@ impl OpenNative {
         }
     }
 
-    /// Appends a histogram of the same kind; when it doesn't go into the chunk it starts another, and
-    /// the finished one is given back.
+    /// Appends a histogram of the same kind; when it doesn't go into the chunk, or that is full, it starts
+    /// another, and the finished one is given back.
     pub(super) fn append(&mut self, time: i64, value: &HistogramValue) -> Option<Closed> {
+        if self.data().len() >= CHUNK_BYTES_MAX {
+            return Some(self.cut(time, value));
+        }
         let before = self.times();
         let finished = match (&mut self.appender, value) {
             (Kind::Integer(appender), HistogramValue::Integer(value)) => appender.append(time, value),
@@ -205,5 +212,35 @@ pub(super) fn decode(chunk: &Closed, values: &mut Vec<(i64, HistogramValue)>) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FloatHistogram, Span};
+
+    #[test]
+    fn a_chunk_of_large_histograms_ends_before_it_is_larger_than_a_frame() {
+        let buckets = 500_000;
+        let histogram = |seed: u32| {
+            let counts = (0..buckets).map(|at: u32| f64::from((at ^ seed).wrapping_mul(0x9e37_79b9))).collect();
+            HistogramValue::Float(Box::new(FloatHistogram {
+                counter_reset: CounterReset::Gauge,
+                positive_spans: vec![Span { offset: 0, length: buckets }],
+                positive_buckets: counts,
+                ..FloatHistogram::default()
+            }))
+        };
+        let values: Vec<_> = (0..8).map(|at| (i64::from(at), histogram(at))).collect();
+        let mut chunks = Vec::new();
+        encode(values.iter().map(|(time, value)| (*time, value)), &mut chunks);
+        assert!(chunks.len() > 1);
+        for chunk in &chunks {
+            assert!(chunk.data.len() < 2 * CHUNK_BYTES_MAX, "{}", chunk.data.len());
+        }
+        let mut decoded = Vec::new();
+        chunks.iter().for_each(|chunk| super::decode(chunk, &mut decoded));
+        assert_eq!(decoded, values);
     }
 }

@@ -7,15 +7,36 @@ use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 /// mimalloc's `mi_option_purge_delay`, after version 3's `mimalloc.h`.
 const PURGE_DELAY: mi_option_t = 15;
 
-/// Milliseconds for which freed memory is kept. What a query frees is needed again within this time where the
-/// same is asked again and again; kept for a tenth of it, the larger answers take a tenth more CPU, for all of
-/// new pages, and kept ten times as long, as is mimalloc's default, a sixth more memory is held by what was
-/// asked before.
+/// Milliseconds for which freed memory is kept where it may be a large part of all: what a query frees is needed again
+/// within this time where the same is asked again and again.
 const KEPT_MS: c_long = 100;
 
-/// Has the allocator give freed memory back soon, unless `MIMALLOC_PURGE_DELAY` says when.
-pub fn give_back_freed_memory() {
+/// The same where it is little beside the limit: mimalloc's default. Large answers that need new pages for all of
+/// what they are made of take a fifth more CPU.
+const KEPT_LONG_MS: c_long = 1000;
+
+/// Limits of memory below which nothing that was freed is kept, and from which on it is kept for long.
+const LIMITS: [u64; 2] = [512 << 20, 2 << 30];
+
+/// Has the allocator give freed memory back as soon as `limit`, the bytes that requests may hold, asks for, unless
+/// `MIMALLOC_PURGE_DELAY` says when: what is kept is not in the account of requests.
+pub fn keep_freed_memory(limit: u64) {
     // SAFETY: the call takes two numbers, checks the first one, and may be made at any time.
+    unsafe { mi_option_set_default(PURGE_DELAY, kept_ms(limit)) }
+}
+
+fn kept_ms(limit: u64) -> c_long {
+    match limit {
+        _ if limit < LIMITS[0] => 0,
+        _ if limit < LIMITS[1] => KEPT_MS,
+        _ => KEPT_LONG_MS,
+    }
+}
+
+/// Has it give freed memory back soon, in processes that ingest or compact: kept for long behind writes and merges it
+/// is a sixth more memory, for nothing.
+pub fn give_back_freed_memory() {
+    // SAFETY: as above.
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
 }
 
@@ -30,5 +51,9 @@ mod tests {
         assert_eq!(now(), 1000, "the default of version 3");
         give_back_freed_memory();
         assert_eq!(now(), KEPT_MS);
+        for (limit, kept) in [(100 << 20, 0), (1 << 30, KEPT_MS), (12 << 30, KEPT_LONG_MS)] {
+            keep_freed_memory(limit);
+            assert_eq!(now(), kept);
+        }
     }
 }

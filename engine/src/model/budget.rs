@@ -58,6 +58,8 @@ pub struct BudgetUsage {
 #[derive(Debug, Default)]
 struct State {
     used: u64,
+    /// Of what is used, bytes that are held for good.
+    kept: u64,
     peak: u64,
     waited: u64,
     refused: u64,
@@ -90,6 +92,14 @@ impl Budget {
         }
         state.refused += 1;
         Err(self.refusal(&state, bytes))
+    }
+
+    /// `bytes` at once, which are not given back as long as others ask: a request that wants more than what is left
+    /// besides is refused at once, and keeps nobody waiting behind it.
+    pub fn reserve_for_good(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Error> {
+        let held = self.reserve(bytes)?;
+        self.lock().kept += bytes;
+        Ok(held)
     }
 
     /// Most bytes that are given out at a time.
@@ -175,9 +185,10 @@ impl Admission {
 
     /// Takes the bytes when it is this request's turn and they are there; queues up otherwise.
     fn try_take(&mut self, state: &mut State, waker: Option<&Waker>) -> Option<Result<Reservation, Error>> {
-        if self.bytes > self.budget.limit {
+        if self.bytes > self.budget.limit - state.kept {
             state.refused += 1;
-            let message = format!("{} bytes wanted, the limit is {} bytes", self.bytes, self.budget.limit);
+            let kept = if state.kept > 0 { format!(", of which caches have {}", state.kept) } else { String::new() };
+            let message = format!("{} bytes wanted, the limit is {} bytes{kept}", self.bytes, self.budget.limit);
             return Some(Err(Error::limit(self.budget.name, message)));
         }
         let first = state.queue.front().map(|waiter| waiter.ticket);
@@ -346,6 +357,15 @@ mod tests {
         assert!(Pin::new(&mut small).poll(&mut context).is_pending());
         assert!(Pin::new(&mut large).poll(&mut context).is_ready());
         assert!(Pin::new(&mut small).poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn a_request_that_never_fits_beside_what_is_held_for_good_keeps_nobody_waiting() {
+        let budget = Budget::new("--store.memory-limit", 100);
+        let _cache = budget.reserve_for_good(30).unwrap();
+        let error = budget.admit(71).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
+        assert!(error.message().ends_with("the limit is 100 bytes, of which caches have 30"), "{error}");
+        assert_eq!(budget.admit(70).wait(soon()).unwrap().bytes(), 70);
     }
 
     #[test]

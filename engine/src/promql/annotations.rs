@@ -32,6 +32,15 @@ enum Detail {
     Overlaps(u64),
 }
 
+/// Samples of two kinds that have met in an aggregation: they have no sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// Floats and native histograms.
+    Kinds,
+    /// Histograms with exponential and with custom buckets.
+    Buckets,
+}
+
 /// Where counts of a classic histogram had to be made monotonic.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Monotonicity {
@@ -70,6 +79,8 @@ pub struct Annotations {
 const RATIO: &str = "ratio value should be between -1 and 1";
 const QUANTILE: &str = "quantile value should be between 0 and 1";
 const MIXED: &str = "encountered a mix of histograms and floats for";
+const MIXED_AGGREGATION: &str = "encountered a mix of histograms and floats for aggregation";
+const MIXED_BUCKETS: &str = "vector contains a mix of histograms with exponential and custom buckets schemas";
 const MONOTONICITY: &str = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
 
 impl Annotation {
@@ -109,7 +120,7 @@ impl Annotation {
 
     /// An aggregation over floats and histograms.
     pub fn mixed_floats_histograms_aggregation(position: usize) -> Self {
-        Self::warning(format_args!("{MIXED} aggregation"), position)
+        Self::warning(MIXED_AGGREGATION, position)
     }
 
     /// Classic and native histogram of the same series.
@@ -129,8 +140,7 @@ impl Annotation {
 
     /// Exponential and custom buckets that meet.
     pub fn mixed_exponential_custom(metric: &str, position: usize) -> Self {
-        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
-        Self::warning(format_args!("{text} {}", Quoted(metric)), position)
+        Self::warning(format_args!("{MIXED_BUCKETS} for metric name {}", Quoted(metric)), position)
     }
 
     /// Histograms whose buckets do not fit under a binary operator.
@@ -246,6 +256,16 @@ impl Annotation {
             }
             _ => {}
         }
+    }
+}
+
+impl Mix {
+    /// What a warning, as it is printed, says to have met. That of buckets is a function's too.
+    pub fn of_warning(text: &str) -> Option<Self> {
+        if text.contains(MIXED_AGGREGATION) {
+            return Some(Self::Kinds);
+        }
+        text.contains(MIXED_BUCKETS).then_some(Self::Buckets)
     }
 }
 
@@ -400,6 +420,14 @@ mod tests {
             ["PromQL warning: quantile value should be between 0 and 1, got 1.5 (2:2)"]
         );
         assert_eq!(all.render(Severity::Info, "a").len(), 1);
+    }
+
+    #[test]
+    fn warnings_tell_what_has_met_in_an_aggregation() {
+        let mix = |annotation: Annotation| Mix::of_warning(&annotation.render("a"));
+        assert_eq!(mix(Annotation::mixed_floats_histograms_aggregation(0)), Some(Mix::Kinds));
+        assert_eq!(mix(Annotation::mixed_exponential_custom("a", 0)), Some(Mix::Buckets));
+        assert_eq!(mix(Annotation::mixed_floats_histograms("a", 0)), None);
     }
 
     #[test]

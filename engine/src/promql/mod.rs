@@ -44,7 +44,7 @@ pub mod exec;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::StepGrid;
-use crate::model::{self, Error};
+use crate::model::{self, Error, Matcher};
 
 use account::Account;
 use annotations::{Annotations, Severity};
@@ -86,6 +86,8 @@ pub struct Context {
     pub patience: Patience,
     /// Another lookback delta, in milliseconds.
     pub lookback_ms: Option<i64>,
+    /// What series must match that `info` finds by itself, besides what the query says.
+    pub info_matchers: Vec<Matcher>,
 }
 
 /// The steps of a range query.
@@ -281,6 +283,7 @@ impl Engine {
             name_removal: options.name_removal,
             counter_evidence: options.counter_evidence,
             starts: options.starts,
+            info_matchers: context.info_matchers.clone(),
             budget: Budget::new(options.samples_max, Arc::new(memory), &context.patience),
             annotations: Mutex::new(Annotations::default()),
             warnings: Mutex::new(Vec::new()),

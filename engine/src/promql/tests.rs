@@ -3,10 +3,10 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::SampleBatch;
-use crate::model::{Error, ErrorKind, FloatHistogram, Labels, TimeRange};
+use crate::model::{Error, ErrorKind, FloatHistogram, Labels, Span, TimeRange};
 
 use super::source::{BatchSink, MemorySource, SelectRequest, Selected, Source};
 use super::value::QueryValue;
@@ -355,6 +355,31 @@ fn a_canceled_query_and_one_out_of_time_end() {
     context.patience.deadline = Some(Instant::now());
     let failed = engine.instant("a_total", 0, Arc::new(counters()), &context).unwrap_err();
     assert_eq!(failed.error.message(), "query timed out in query execution");
+}
+
+#[test]
+fn a_query_over_long_windows_of_histograms_ends_when_its_time_is_over() {
+    let mut batch = SampleBatch::default();
+    let buckets = vec![1.0; 64];
+    for second in 0..20_000 {
+        batch.histograms.timestamps.push(second * 1000);
+        batch.histograms.values.push(Arc::new(FloatHistogram {
+            count: 64.0,
+            positive_spans: vec![Span { offset: 0, length: 64 }],
+            positive_buckets: buckets.clone(),
+            ..FloatHistogram::default()
+        }));
+    }
+    batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "h")])));
+    let source = Arc::new(MemorySource::new(&batch));
+    let engine = Engine::new(Options::default());
+    let mut context = Context::default();
+    context.patience.deadline = Some(Instant::now() + Duration::from_millis(100));
+    let steps = RangeSteps { start: 0, end: 20_000_000, step: 2_000 };
+    let failed = engine.range("sum_over_time(h[5h])", steps, source, &context).unwrap_err();
+    assert_eq!(failed.error.message(), "query timed out in query execution");
+    // All of it takes minutes.
+    assert!(context.patience.deadline.unwrap().elapsed() < Duration::from_secs(10));
 }
 
 #[test]

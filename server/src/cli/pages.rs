@@ -82,7 +82,8 @@ fn manual(grammar: &Command, component: &str) -> Result<Vec<u8>, clap::Error> {
             };
             let found = name.split(' ').try_fold(grammar, |above, word| above.find_subcommand(word));
             let found = found.ok_or_else(unknown)?;
-            found.clone().name(format!("uru-{}", name.replace(' ', "-"))).bin_name(format!("uru {name}"))
+            let found = found.clone().version(env!("CARGO_PKG_VERSION"));
+            found.name(format!("uru-{}", name.replace(' ', "-"))).bin_name(format!("uru {name}"))
         }
     };
     Ok(sections(command)?)

@@ -5,7 +5,6 @@
 //! <data dir>/downsample/<ULID>/<ULID>/   the result before its upload
 //! ```
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use engine::bucket::meta::source;
@@ -74,7 +73,7 @@ impl Compactor {
         let made = std::fs::create_dir_all(&dir);
         made.map_err(|error| Trouble::Retry(Error::file(&dir, error)))?;
         let (malformed, workers, stop) = (self.settings.malformed, self.settings.workers.clone(), self.stop());
-        let written = self.threads.apart("downsample", move || {
+        let written = self.apart("downsample", move || {
             let options = DownsampleOptions { workers, malformed, ..DownsampleOptions::default() };
             downsample(SourceBlock::open(&from)?, resolution, &target, &options, &stop)
         });
@@ -90,6 +89,7 @@ impl Compactor {
     }
 }
 
-fn key(meta: &Arc<Meta>) -> String {
+/// What a block that could not be downsampled is known by.
+pub(super) fn key(meta: &Meta) -> String {
     format!("{HALTED_PREFIX}{}", meta.ulid)
 }

@@ -163,7 +163,7 @@ impl Compactor {
         let dirs = dirs.await.map_err(|error| Trouble::Retry(error.within("download block")))?;
         let opens = dirs.into_iter().zip(plan).map(|(dir, meta)| {
             let id = meta.ulid;
-            self.threads.apart("compact-open", move || {
+            self.apart("compact-open", move || {
                 let opened = SourceBlock::open(&dir);
                 let source = opened.map_err(|error| error.within(format_args!("block {id}")))?;
                 let health = source.health()?;
@@ -201,7 +201,7 @@ impl Compactor {
                 let labels = meta.thanos.as_ref().map(|thanos| thanos.labels.clone()).unwrap_or_default();
                 let target = Target { labels, source: source::COMPACTOR_REPAIR, ..self.target(group, dir) };
                 let stop = self.stop();
-                let repaired = self.threads.apart("compact-repair", move || {
+                let repaired = self.apart("compact-repair", move || {
                     repair(SourceBlock::open(&from)?, &target, Repair::DropOutside, &stop)
                 });
                 match repaired.await.map_err(Trouble::of)?.map_err(Trouble::of)? {
@@ -224,7 +224,7 @@ impl Compactor {
             ..MergeOptions::default()
         };
         let stop = self.stop();
-        let merged = self.threads.apart("compact-merge", move || merge(sources, &target, &options, &stop));
+        let merged = self.apart("compact-merge", move || merge(sources, &target, &options, &stop));
         match merged.await.map_err(Trouble::of)?.map_err(Trouble::of)? {
             Merged::Block(written) => {
                 let stats = &written.stats;
@@ -248,7 +248,7 @@ impl Compactor {
         let id = written.meta.ulid;
         let path = dir.join(id.to_string());
         let (verified, workers) = (path.clone(), self.settings.workers.clone());
-        let checked = self.threads.apart("compact-verify", move || settle_written(&verified, &workers)).await;
+        let checked = self.apart("compact-verify", move || settle_written(&verified, &workers)).await;
         checked.map_err(Trouble::of)?.map_err(Trouble::of)?;
         let uploaded = self.settings.transfer.upload(&self.bucket, &path, written.meta, Origin::Labelled).await;
         uploaded.map_err(|error| Trouble::of(error.within(format_args!("upload of {id} failed"))))?;

@@ -30,7 +30,7 @@ use engine::compact::plan::Planner;
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Watch, Workers};
-use engine::model::{BlockId, Error};
+use engine::model::{BlockId, Error, Resolution};
 use futures_util::{StreamExt, stream};
 
 use self::group::Outcome;
@@ -39,10 +39,10 @@ use self::syncer::Syncer;
 use self::trouble::{Trouble, Troubles};
 use crate::objstore::Bucket;
 use crate::sync::View;
+use crate::threads::Threads;
 use crate::upkeep::transfer::Transfer;
 use crate::upkeep::{clean, mark, now_ms};
 
-use background::Threads;
 pub use background::{Priority, run_compactor};
 
 /// What becomes of blocks with chunks out of order.
@@ -93,6 +93,8 @@ pub struct Compactor {
     metrics: CompactMetrics,
     /// Groups and blocks that are left alone until their blocks change, and what they were.
     halted: Mutex<BTreeMap<String, Vec<BlockId>>>,
+    /// Groups and blocks that could not be worked on in this run.
+    failed: Mutex<BTreeSet<String>>,
     cleaning: tokio::sync::Mutex<()>,
     threads: Threads,
     stop: Stop,
@@ -125,8 +127,9 @@ impl Compactor {
             settings,
             metrics,
             halted: Mutex::default(),
+            failed: Mutex::default(),
             cleaning: Default::default(),
-            threads: Threads::default(),
+            threads: Threads::named("compact"),
             stop: Stop::default(),
         }
     }
@@ -145,6 +148,7 @@ impl Compactor {
     /// everything else goes on; the error tells of all that was left.
     pub async fn run_once(&self) -> Result<(), Troubles> {
         let mut troubles = Troubles::default();
+        self.lock_failed().clear();
         troubles.take(self.merge_all().await);
         if self.settings.downsampling == Downsampling::Enabled {
             troubles.take(self.downsample_twice().await);
@@ -196,7 +200,6 @@ impl Compactor {
     /// Merges until no group has anything left.
     async fn merge_all(&self) -> Result<(), Troubles> {
         let mut troubles = Troubles::default();
-        let mut failed: BTreeSet<String> = BTreeSet::new();
         loop {
             tracing::info!("start sync of metas");
             let view = self.syncer.sync().await.map_err(Troubles::retry)?;
@@ -207,7 +210,7 @@ impl Compactor {
             let mut groups = groups(syncer::metas(&view));
             self.forget_changed(&groups);
             self.clear_work(&groups);
-            groups.retain(|group| group.metas.len() > 1 && !failed.contains(&group.key) && !self.is_halted(&group.key));
+            groups.retain(|group| group.metas.len() > 1 && !self.is_left_behind(&group.key));
             tracing::info!(groups = groups.len(), "start of compactions");
             let marked = &marked;
             let runs = groups.iter().map(|group| async move { (group, self.merge_group(group, marked).await) });
@@ -218,7 +221,6 @@ impl Compactor {
                     Ok(outcome) => again |= outcome == Outcome::Again,
                     Err(trouble) => {
                         self.leave_behind(&group.key, group.metas.iter().map(|meta| meta.ulid).collect(), &trouble);
-                        failed.insert(group.key.clone());
                         troubles.push(trouble.within(format_args!("group {}", group.key)));
                     }
                 }
@@ -251,23 +253,56 @@ impl Compactor {
         Ok(())
     }
 
-    /// Marks blocks for deletion that are past their retention.
+    /// Marks blocks for deletion that are past their retention. Those that wait to be downsampled, as they or
+    /// their group could not be worked on, stay: nothing else holds their data.
     async fn retain(&self) -> Result<(), Error> {
+        if self.stop.is_canceled() {
+            return Ok(());
+        }
         let view = self.syncer.sync().await?;
-        let now = now_ms();
+        let (now, waiting) = (now_ms(), self.waiting(&view));
         for (id, block) in &view.blocks {
             let Some(details) = self.settings.retention.expired(&block.meta, now) else { continue };
-            if block.deletion_mark.is_none() {
-                tracing::info!(%id, details, "applying retention: marking block for deletion");
-                self.metrics.count_deletion_mark(mark::for_deletion(&self.bucket, *id, &details).await?);
+            if block.deletion_mark.is_some() {
+                continue;
             }
+            if waiting.contains(id) {
+                tracing::warn!(%id, details, "block stays: it waits for its group, or for being downsampled, which failed");
+                continue;
+            }
+            tracing::info!(%id, details, "applying retention: marking block for deletion");
+            self.metrics.count_deletion_mark(mark::for_deletion(&self.bucket, *id, &details).await?);
         }
         tracing::info!("optional retention apply done");
         Ok(())
     }
 
+    /// Blocks of `view` that are to be downsampled, they or what their group is merged into, but failed.
+    fn waiting(&self, view: &View) -> BTreeSet<BlockId> {
+        if self.settings.downsampling == Downsampling::Disabled {
+            return BTreeSet::new();
+        }
+        let groups = groups(syncer::metas(view));
+        let finer = groups.iter().filter(|group| group.resolution < Resolution::ONE_HOUR);
+        let waiting = finer.flat_map(|group| {
+            let is_left = self.is_left_behind(&group.key);
+            group.metas.iter().filter(move |meta| is_left || self.is_left_behind(&downsample::key(meta)))
+        });
+        waiting.map(|meta| meta.ulid).collect()
+    }
+
+    /// Does `work` apart from the threads that wait for the bucket; what panics is an error of the work called `name`.
+    async fn apart<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.threads.run(work).await.map_err(|error| error.within(name))
+    }
+
     /// Leaves a group or block alone from now on, when its trouble asks for it.
     fn leave_behind(&self, key: &str, blocks: Vec<BlockId>, trouble: &Trouble) {
+        self.lock_failed().insert(key.to_owned());
         if let Trouble::Halt(error) = trouble {
             tracing::error!(group = key, %error, "critical error detected; halting this group, others go on");
             self.lock_halted().insert(key.to_owned(), blocks);
@@ -281,13 +316,24 @@ impl Compactor {
         self.lock_halted().contains_key(key)
     }
 
-    /// Tries groups again whose blocks are no longer those with which they halted.
+    /// Whether a group or block could not be worked on, in this run or until it changes.
+    fn is_left_behind(&self, key: &str) -> bool {
+        self.is_halted(key) || self.lock_failed().contains(key)
+    }
+
+    /// Tries groups again whose blocks are no longer those with which they halted, and forgets blocks that are gone.
     fn forget_changed(&self, groups: &[Group]) {
+        let ids = |group: &Group| group.metas.iter().map(|meta| meta.ulid).collect::<Vec<_>>();
         self.lock_halted().retain(|key, blocks| {
-            let now = groups.iter().find(|group| group.key == *key);
-            let ids = now.map(|group| group.metas.iter().map(|meta| meta.ulid).collect::<Vec<_>>());
-            key.starts_with(downsample::HALTED_PREFIX) || ids.as_ref() == Some(&*blocks)
+            if key.starts_with(downsample::HALTED_PREFIX) {
+                return groups.iter().any(|group| group.metas.iter().any(|meta| blocks.contains(&meta.ulid)));
+            }
+            groups.iter().find(|group| group.key == *key).is_some_and(|group| ids(group) == *blocks)
         });
+    }
+
+    fn lock_failed(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_halted(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<BlockId>>> {

@@ -25,7 +25,7 @@ use crate::cli::{
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
 use crate::compactor::{Compactor, Priority, Settings, Stop, run_compactor};
-use crate::config::content;
+use crate::config::{ConfigError, content};
 use crate::edge::connect::{TlsClient, TlsFiles, Trust};
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::{Discovery, Presence, Source};
@@ -38,7 +38,7 @@ use crate::ingest::scrape::OwnTarget;
 use crate::ingest::service::WriteableStore;
 use crate::ingest::{self, Held};
 use crate::objstore::{Bucket, BucketConfig};
-use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
+use crate::sync::{FetchOptions, Fetcher, SyncMetrics};
 
 /// Time between two looks at what the store holds.
 const INFO_INTERVAL: Duration = Duration::from_secs(5);
@@ -188,7 +188,8 @@ impl Companion for Companions<'_> {
         (gateway, api): (&Arc<Gateway>, &Arc<Api>),
         registry: &mut Registry,
     ) -> Result<Router, String> {
-        self.compactor.get_or_init(|| Arc::new(self.compactor(gateway, registry)));
+        let compactor = self.compactor(gateway, registry).map_err(|error| error.to_string())?;
+        self.compactor.get_or_init(|| Arc::new(compactor));
         let writes = self.wire(addresses.http, gateway, registry)?;
         Ok(query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT).merge(writes))
     }
@@ -283,14 +284,10 @@ impl Companions<'_> {
     }
 
     /// The compactor of the store's bucket.
-    fn compactor(&self, gateway: &Gateway, registry: &mut Registry) -> Compactor {
+    fn compactor(&self, gateway: &Gateway, registry: &mut Registry) -> Result<Compactor, ConfigError> {
         let bucket = gateway.bucket.clone();
-        let filters = Filters {
-            consistency_delay: self.values.duration("consistency-delay").max(CONSISTENCY_DELAY_MIN),
-            ignore_deletion_marks_delay: self.settings.delete_delay / 2,
-            replica_labels: compact::replica_labels(self.values),
-            ..Filters::all()
-        };
+        let mut filters = compact::filters(self.values)?;
+        filters.consistency_delay = filters.consistency_delay.max(CONSISTENCY_DELAY_MIN);
         let metrics = CompactMetrics::register(registry);
         metrics.consistency_delay.set(filters.consistency_delay.as_secs_f64());
         let concurrency = self.values.integer("block-meta-fetch-concurrency") as usize;
@@ -298,7 +295,7 @@ impl Companions<'_> {
         // The store's own metrics of syncs have the same names, so those of the compactor are not published.
         let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut Registry::default()));
         let settings = Settings { workers: Workers::lane(gateway.selector.pool.clone()), ..self.settings.clone() };
-        Compactor::new(bucket, Syncer::new(fetcher, filters, None, None), settings, metrics)
+        Ok(Compactor::new(bucket, Syncer::new(fetcher, filters, None, None), settings, metrics))
     }
 }
 

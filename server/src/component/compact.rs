@@ -10,6 +10,7 @@ use engine::compact::plan::{Planner, Vertical};
 use engine::compact::retention::Downsampling;
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Workers};
+use engine::io::freed;
 use engine::model::Resolution;
 
 use super::process::{self, Interrupts, Ports};
@@ -69,6 +70,7 @@ pub enum Halting {
 
 /// Runs the component until it is told to end, or once.
 pub fn run(values: &Values) -> Result<(), String> {
+    freed::give_back_freed_memory();
     process::use_small_pages();
     let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
     let data_dir = PathBuf::from(values.text("data-dir").unwrap_or("./data"));
@@ -294,7 +296,8 @@ pub fn replica_labels(values: &Values) -> Vec<String> {
     names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
-fn filters(values: &Values) -> Result<Filters, ConfigError> {
+/// Which blocks are worked on.
+pub fn filters(values: &Values) -> Result<Filters, ConfigError> {
     Ok(Filters {
         min_time: values.time("min-time"),
         max_time: values.time("max-time"),

@@ -231,6 +231,13 @@ impl Running {
             let _ = thread.join();
         }
     }
+
+    /// The same where the calling thread drives connections that requests under way may wait for: they go on
+    /// meanwhile.
+    pub async fn end_beside(self) {
+        // As above.
+        let _ = tokio::task::spawn_blocking(move || self.end()).await;
+    }
 }
 
 /// SIGTERM, SIGINT and SIGHUP from the time on at which this was made.

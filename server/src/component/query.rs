@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
+use engine::io::freed;
 use engine::model::{Budget, Labels};
 use engine::promql::assemble::Merging;
 use engine::promql::exec::NameRemoval;
@@ -93,6 +94,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             Arc::new(EndpointSet::new(discovery, dialing).counted_by(fanout_metrics.clone()).listed_for(listed_for));
         let memory = Budget::new("--query.memory-limit", bytes_max(&values));
         telemetry::memory::register(&mut registry, &memory);
+        freed::keep_freed_memory(memory.limit());
         let proxy = Proxy {
             frame_timeout: Some(values.duration("store.response-timeout")).filter(|timeout| !timeout.is_zero()),
             own_labels,
@@ -127,7 +129,8 @@ pub fn run(values: &Values) -> Result<(), String> {
             () = keep_refreshed(&endpoints, values.duration("endpoint.info-timeout")) => {}
             () = interrupts.wait() => {}
         }
-        running.end();
+        // Every connection to an endpoint is driven by this thread.
+        running.end_beside().await;
         Ok(())
     })
 }

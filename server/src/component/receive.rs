@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
+use engine::io::freed;
 use engine::model::relabel::{self, Rule};
 use engine::model::{Budget, Labels};
 use engine::promql::syntax;
@@ -99,6 +100,7 @@ const SERVED: [&str; 6] =
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
+    freed::give_back_freed_memory();
     let data_dir = PathBuf::from(values.text("tsdb.path").unwrap_or("./data"));
     let config = ReceiveConfig::parse(values, data_dir).map_err(|error| error.to_string())?;
     let bucket = bucket(values).map_err(|error| error.to_string())?;
@@ -150,7 +152,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             () = wired.receiving.work(shipper.as_ref()) => {}
             () = interrupts.wait() => {}
         }
-        running.end();
+        running.end_beside().await;
         if let Some(shipper) = &shipper {
             shipper.close(wired.ship_end_timeout).await;
         }
@@ -271,6 +273,10 @@ impl Receiving {
         }
         let (pool, options) = (Arc::clone(pool), self.ingest.clone());
         let data_dir = options.data_dir.clone();
+        if let Some(bucket) = &bucket {
+            let outside = bucket.check_outside("tsdb.path", &data_dir, |own, folder| folder.starts_with(own));
+            outside.map_err(|error| error.message().to_owned())?;
+        }
         let begin = std::time::Instant::now();
         let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
         let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;

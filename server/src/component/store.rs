@@ -262,21 +262,25 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let registry = Arc::new(registry);
     let running = ports.start(&services, (health, grpc_metrics), Arc::clone(&registry))?;
     let outcome = runtime.run(async {
-        let begin = Instant::now();
-        store.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
-        tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
-        show(&viewer, &store.gateway);
-        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        let mut interrupts = running.set_ready();
-        companion.started(&store.gateway);
-        tokio::select! {
-            () = store.sync_forever(&viewer) => Ok(()),
-            outcome = companion.work(&registry) => outcome,
-            () = interrupts.wait() => Ok(()),
-        }
+        let serving = async {
+            let begin = Instant::now();
+            store.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
+            tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
+            show(&viewer, &store.gateway);
+            reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+            let mut interrupts = running.set_ready();
+            companion.started(&store.gateway);
+            tokio::select! {
+                () = store.sync_forever(&viewer) => Ok(()),
+                outcome = companion.work(&registry) => outcome,
+                () = interrupts.wait() => Ok(()),
+            }
+        };
+        let outcome = serving.await;
+        running.end_beside().await;
+        companion.close().await;
+        outcome
     });
-    running.end();
-    runtime.run(companion.close());
     store.gateway.ranges.close();
     outcome
 }
@@ -321,7 +325,7 @@ impl StoreConfig {
     /// Reads the flags.
     pub fn parse(values: &Values, bucket: BucketConfig) -> Result<Self, ConfigError> {
         let times = (values.time("min-time"), values.time("max-time"));
-        let now = crate::gateway::blocks::now();
+        let now = crate::upkeep::now_ms();
         if times.0.resolve(now) > times.1.resolve(now) {
             let (min, max) = (values.text("min-time").unwrap_or(""), values.text("max-time").unwrap_or(""));
             let why = format!("invalid argument: --min-time '{min}' can't be greater than --max-time '{max}'");
@@ -376,10 +380,12 @@ impl Store {
     pub fn wire(config: StoreConfig, registry: &mut Registry) -> Result<Self, Error> {
         process::own_folder("data-dir", &config.data_dir)?;
         let bucket = Bucket::open(&config.bucket, registry)?;
+        bucket.check_outside("data-dir", &config.data_dir, |own, folder| folder == own)?;
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
         let budget = Budget::new("--store.memory-limit", config.memory_limit);
         telemetry::memory::register(registry, &budget);
+        io::freed::keep_freed_memory(config.memory_limit);
         let ranges = Ranges::direct(bucket.clone());
         let ranges = if bucket.folder().is_none() {
             let cache = PageCache::open(&config.cache, &config.data_dir, &budget, registry)?;

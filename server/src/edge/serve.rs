@@ -24,6 +24,11 @@ use super::tls::TlsServer;
 /// stream of large frames idles for a round trip now and then.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Time of silence after which a peer is asked whether it is there, and how long it may take to answer: one that
+/// is gone or stopped holds turns and memory of answers that it does not read.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The same for a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
@@ -135,6 +140,8 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_MAX);
     let service = TowerToHyperService::new(service);

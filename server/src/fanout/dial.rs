@@ -23,6 +23,13 @@ use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
 /// copies as one that holds a whole message of gRPC.
 const FRAME_BYTES_MAX: u32 = 256 << 10;
 
+/// Bytes that an endpoint may send of one answer before they are read.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// The same for all answers together, which is no bound: those that a query does not read, as it waits for another
+/// endpoint, must not keep back those of other queries, of which all go over one connection.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
+
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
 pub struct Dialing {
@@ -41,8 +48,8 @@ impl Dialing {
             .connect_timeout(self.info_timeout)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .tcp_nodelay(true);
         match &self.tls {

@@ -1,17 +1,21 @@
 //! Queries in which endpoints do their share of aggregations: over `thanos.Query`, at the query's own
 //! steps.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::SampleBatch;
+use engine::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use engine::model::value::stale_nan;
 use engine::model::{CounterReset, Error, ErrorKind, FloatHistogram, Labels, Reservation, Span, TimeRange};
 use engine::promql::When;
+use engine::promql::annotations::Mix;
+use engine::promql::assemble::Merging;
 use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
 use engine::promql::syntax::Expr;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join};
 use prost::Message;
-use proto::prometheus_copy::{self, TimeSeries, histogram};
+use proto::prometheus_copy::{self, Histogram, Sample, TimeSeries, histogram};
 use proto::thanos::query_client::QueryClient;
 use proto::thanos::{QueryRangeRequest, QueryRequest, query_range_response, query_response};
 use tonic::{Code, Status};
@@ -19,7 +23,7 @@ use tonic::{Code, Status};
 use super::endpoints::{Api, Peer};
 use super::federated::exhausted;
 use super::proxy::with_tenant;
-use super::push::{self, ENDPOINT, PUSHED, Pushed};
+use super::push::{self, COUNTED, Counting, ENDPOINT, PUSHED, Pushed};
 use super::source::RemoteSource;
 use super::stream::failure;
 use crate::api::http::query::backend::OnFailure;
@@ -33,6 +37,8 @@ pub struct DistributedSource {
     pushed: Vec<Pushed>,
     steps: Steps,
     lookback_ms: i64,
+    /// What was answered to aggregations of which two selectors are left, by their numbers.
+    kept: Mutex<HashMap<usize, Arc<Answered>>>,
 }
 
 /// The steps of a query in whole seconds, which is how endpoints are asked.
@@ -69,14 +75,20 @@ pub fn distribute(
     inner: RemoteSource,
     (expr, when, lookback_ms): (&Expr, When, i64),
 ) -> Result<(Expr, DistributedSource), Box<RemoteSource>> {
-    let Some(steps) = Steps::of(when).filter(|_| lookback_ms % 1000 == 0 && inner.scope.store_matchers.is_empty())
-    else {
+    // Endpoints merge replicas by penalty, and know nothing of `storeMatch[]`.
+    let merges_alike = inner.merging != Merging::Chain || inner.scope.replica_labels.is_empty();
+    let is_known = merges_alike && inner.scope.store_matchers.is_empty();
+    let Some(steps) = Steps::of(when).filter(|_| lookback_ms % 1000 == 0 && is_known) else {
         return Err(Box::new(inner));
     };
     let mut left = expr.clone();
     let pushed = push::push(&mut left, &|selectors| {
         let mut found: Vec<Arc<Peer>> = Vec::new();
         for matchers in selectors {
+            // The querier's own labels are no series' labels: endpoints would find nothing.
+            if inner.proxy.foreign(matchers).len() < matchers.len() {
+                return None;
+            }
             for (peer, narrowing) in inner.proxy.chosen(&inner.scope, matchers, TimeRange::ALL) {
                 if !peer.serves(Api::Query) || !narrowing.is_empty() {
                     return None;
@@ -85,6 +97,10 @@ pub fn distribute(
                     found.push(peer);
                 }
             }
+        }
+        // That nobody has any may be an error.
+        if found.is_empty() {
+            return None;
         }
         let replicas = &inner.scope.replica_labels;
         let apart =
@@ -96,24 +112,24 @@ pub fn distribute(
     if pushed.is_empty() {
         return Err(Box::new(inner));
     }
-    Ok((left, DistributedSource { inner, pushed, steps, lookback_ms }))
+    Ok((left, DistributedSource { inner, pushed, steps, lookback_ms, kept: Mutex::default() }))
 }
 
 impl Source for DistributedSource {
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        let number = request.matchers.iter().find(|matcher| matcher.name() == PUSHED);
-        let pushed = number.and_then(|number| {
-            let number: usize = number.value().to_string_lossy().parse().ok()?;
-            self.pushed.get(number)
-        });
-        let Some(pushed) = pushed else { return self.inner.select(request, sink) };
-        let asked = self.inner.ending.race(self.ask(pushed));
-        let (mut found, warnings, _held) = self.inner.runtime.block_on(asked)?;
-        found.sort_by(|left, right| left.0.cmp(&right.0));
+        let number = |label: &str| {
+            let number = request.matchers.iter().find(|matcher| matcher.name() == label)?;
+            let number = number.value().to_string_lossy().parse::<usize>().ok()?;
+            (number < self.pushed.len()).then_some(number)
+        };
+        let (results, counts) = (number(PUSHED), number(COUNTED));
+        let Some(number) = results.or(counts) else { return self.inner.select(request, sink) };
+        let answered = self.answered(number)?;
+        let found = if results.is_some() { &answered.results } else { &answered.counts };
         let mut batch = SampleBatch::default();
         for (labels, series) in found {
-            self.append(&series, &mut batch);
-            batch.finish_series(Arc::new(labels));
+            self.append(series, &mut batch);
+            batch.finish_series(Arc::clone(labels));
             if batch.len() == BATCH_SERIES {
                 sink(&mut batch)?;
                 batch.clear();
@@ -122,22 +138,61 @@ impl Source for DistributedSource {
         if !batch.is_empty() {
             sink(&mut batch)?;
         }
-        Ok(Selected { warnings })
+        Ok(Selected { warnings: answered.warnings.clone() })
     }
 }
 
-/// Series of several endpoints, told apart by a label, warnings, and the memory that they take.
-type Answered = (Vec<(Labels, TimeSeries)>, Vec<String>, Reservation);
+/// Series, each with its labels.
+type Labelled = Vec<(Arc<Labels>, TimeSeries)>;
+
+/// What endpoints answered: series of several, told apart by a label.
+struct Answered {
+    results: Labelled,
+    /// How many samples the results are of, where that was asked.
+    counts: Labelled,
+    warnings: Vec<String>,
+    /// The memory that they take.
+    held: Reservation,
+}
+
+/// What one endpoint does of an aggregation.
+struct Share {
+    results: Vec<TimeSeries>,
+    /// How many samples the results are of, where that was asked.
+    counts: Vec<TimeSeries>,
+    warnings: Vec<String>,
+    held: Reservation,
+}
+
+/// Series, warnings, and the memory that they take.
+type Answer = (Vec<TimeSeries>, Vec<String>, Reservation);
 
 /// How much larger series are than their messages, at most, where samples and labels are none that are empty.
 const DECODED_BYTES: u64 = 4;
 
 impl DistributedSource {
+    /// What endpoints answer to aggregation `number`. Both selectors of a mean read one answer, so that sums and
+    /// counts are of the same endpoints.
+    fn answered(&self, number: usize) -> Result<Arc<Answered>, Error> {
+        let pushed = &self.pushed[number];
+        let ask = || self.inner.runtime.block_on(self.inner.ending.race(self.ask(pushed))).map(Arc::new);
+        if pushed.counting != Counting::Always {
+            return ask();
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answered) = kept.get(&number) {
+            return Ok(Arc::clone(answered));
+        }
+        let answered = ask()?;
+        kept.insert(number, Arc::clone(&answered));
+        Ok(answered)
+    }
+
     /// Asks all endpoints of an aggregation at once.
     async fn ask(&self, pushed: &Pushed) -> Result<Answered, Error> {
         let on_failure = self.inner.scope.on_failure;
         let answers = join_all(pushed.peers.iter().map(async |peer| {
-            let answer = self.ask_one(peer, &pushed.text).await;
+            let answer = self.share(peer, pushed).await;
             answer.map_err(|status| match status.code() {
                 // The query can't be evaluated, here as little as there; what an endpoint of its own lacks, it
                 // warns of. Thanos calls that aborted.
@@ -145,26 +200,52 @@ impl DistributedSource {
                 _ => failure("receive series", &peer.address, &status, &self.inner.proxy.memory),
             })
         }));
-        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.inner.proxy.memory.reserve(0)?);
+        let held = self.inner.proxy.memory.reserve(0)?;
+        let mut all = Answered { results: Vec::new(), counts: Vec::new(), warnings: Vec::new(), held };
         for (number, answer) in answers.await.into_iter().enumerate() {
             match (answer, on_failure) {
-                (Ok((series, warned, more)), _) => {
-                    held.join(more);
-                    let number = number.to_string();
-                    all.extend(series.into_iter().map(|series| {
-                        let pairs = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
-                        (Labels::from_pairs(pairs.chain([(ENDPOINT, number.as_str())])), series)
-                    }));
-                    warnings.extend(warned);
+                (Ok(share), _) => all.take(number, share)?,
+                (Err(error), OnFailure::Warn) if error.kind() != ErrorKind::Invalid => {
+                    all.warnings.push(error.to_string());
                 }
-                (Err(error), OnFailure::Warn) if error.kind() != ErrorKind::Invalid => warnings.push(error.to_string()),
                 (Err(error), _) => return Err(error),
             }
         }
-        Ok((all, warnings, held))
+        all.results.sort_by(|left, right| left.0.cmp(&right.0));
+        all.counts.sort_by(|left, right| left.0.cmp(&right.0));
+        Ok(all)
     }
 
-    async fn ask_one(&self, peer: &Peer, text: &str) -> Result<(Vec<TimeSeries>, Vec<String>, Reservation), Status> {
+    /// What one endpoint does of an aggregation: all that is asked of it, or nothing.
+    async fn share(&self, peer: &Peer, pushed: &Pushed) -> Result<Share, Status> {
+        let (results, counts) = (self.ask_one(peer, &pushed.text), self.ask_one(peer, &pushed.count));
+        let ((results, mut warnings, mut held), counted) = match pushed.counting {
+            Counting::Never => (results.await?, None),
+            Counting::OfMixed => {
+                let results = results.await?;
+                let counted = if mix(&results.1).is_some() { Some(counts.await?) } else { None };
+                (results, counted)
+            }
+            Counting::Always => {
+                let (results, counted) = try_join(results, counts).await?;
+                (results, Some(counted))
+            }
+        };
+        let Some((counts, more, taken)) = counted else {
+            return Ok(Share { results, counts: Vec::new(), warnings, held });
+        };
+        // An endpoint that is a querier may have had series of an endpoint of its own for one of them alone.
+        if lacks(&warnings) != lacks(&more) {
+            let lacking: Vec<&str> = lacks(&warnings).union(&lacks(&more)).copied().collect();
+            let text = format!("sums and counts are of different series: {}", lacking.join(", "));
+            return Err(Status::unavailable(text));
+        }
+        warnings.extend(more);
+        held.join(taken);
+        Ok(Share { results, counts, warnings, held })
+    }
+
+    async fn ask_one(&self, peer: &Peer, text: &str) -> Result<Answer, Status> {
         let scope = &self.inner.scope;
         let mut client =
             QueryClient::new(peer.channel.clone()).max_decoding_message_size(self.inner.proxy.frame_bytes_max());
@@ -238,6 +319,89 @@ impl DistributedSource {
     }
 }
 
+impl Answered {
+    /// Takes in what endpoint `number` does.
+    fn take(&mut self, number: usize, mut share: Share) -> Result<(), Error> {
+        if let Some(met) = mix(&share.warnings) {
+            for (labels, times) in share.without_result() {
+                share.held.grow((times.len() * 2 * size_of::<Histogram>()) as u64)?;
+                for (kind, series) in unlike(met, &times) {
+                    let endpoint = format!("{number} {kind}");
+                    let labels = labels.iter().chain([(ENDPOINT, endpoint.as_str())]);
+                    self.results.push((Arc::new(Labels::from_pairs(labels)), series));
+                }
+            }
+        }
+        let number = number.to_string();
+        let told_apart = |series: TimeSeries| {
+            let labels = pairs(&series).chain([(ENDPOINT, number.as_str())]);
+            (Arc::new(Labels::from_pairs(labels)), series)
+        };
+        self.results.extend(share.results.into_iter().map(told_apart));
+        self.counts.extend(share.counts.into_iter().map(told_apart));
+        self.warnings.extend(share.warnings);
+        self.held.join(share.held);
+        Ok(())
+    }
+}
+
+impl Share {
+    /// Groups with the times (Unix milliseconds) at which they have samples and no result.
+    fn without_result(&self) -> Vec<(Labels, Vec<i64>)> {
+        let mut known: HashMap<Labels, HashSet<i64>> = HashMap::new();
+        for series in &self.results {
+            let floats = series.samples.iter().map(|sample| sample.timestamp);
+            let histograms = series.histograms.iter().map(|histogram| histogram.timestamp);
+            known.entry(Labels::from_pairs(pairs(series))).or_default().extend(floats.chain(histograms));
+        }
+        let mut found = Vec::new();
+        for series in &self.counts {
+            let labels = Labels::from_pairs(pairs(series));
+            let times = series.samples.iter().map(|sample| sample.timestamp);
+            let times: Vec<i64> = match known.get(&labels) {
+                Some(known) => times.filter(|time| !known.contains(time)).collect(),
+                None => times.collect(),
+            };
+            if !times.is_empty() {
+                found.push((labels, times));
+            }
+        }
+        found
+    }
+}
+
+/// Names and values of a series' labels.
+fn pairs(series: &TimeSeries) -> impl Iterator<Item = (&str, &str)> {
+    series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()))
+}
+
+/// What has met in an endpoint's aggregation that has no sum.
+fn mix(warnings: &[String]) -> Option<Mix> {
+    let found = warnings.iter().filter_map(|text| Mix::of_warning(text));
+    found.reduce(|one, other| if one == Mix::Kinds { one } else { other })
+}
+
+/// What warnings say of series that an endpoint could not read.
+fn lacks(warnings: &[String]) -> BTreeSet<&str> {
+    warnings.iter().map(String::as_str).filter(|text| !text.starts_with("PromQL ")).collect()
+}
+
+/// Two series that have no sum at `times`, in place of a share that has none: what other endpoints have of the group
+/// has none then either. They are in the order of their names, in which they are added: two of custom buckets would
+/// be made to fit first.
+fn unlike(mix: Mix, times: &[i64]) -> [(&'static str, TimeSeries); 2] {
+    let histograms = |schema| TimeSeries {
+        histograms: times.iter().map(|time| Histogram { schema, timestamp: *time, ..Histogram::default() }).collect(),
+        ..TimeSeries::default()
+    };
+    let floats = times.iter().map(|time| Sample { value: 0.0, timestamp: *time }).collect();
+    let other = match mix {
+        Mix::Kinds => TimeSeries { samples: floats, ..TimeSeries::default() },
+        Mix::Buckets => histograms(CUSTOM_BUCKETS_SCHEMA),
+    };
+    [("exponential", histograms(0)), ("other", other)]
+}
+
 /// A histogram of the wire; integers become floats.
 fn float_histogram(wire: &prometheus_copy::Histogram) -> FloatHistogram {
     let spans = |spans: &[prometheus_copy::BucketSpan]| {
@@ -283,6 +447,7 @@ fn float_histogram(wire: &prometheus_copy::Histogram) -> FloatHistogram {
 
 #[cfg(test)]
 mod tests {
+    use engine::model::Budget;
     use engine::promql::RangeSteps;
 
     use super::*;
@@ -295,6 +460,53 @@ mod tests {
         assert_eq!(Steps::of(When::Instant(0)), None, "for an endpoint that is now");
         let steps = Steps::of(When::Range(RangeSteps { start: 0, end: 61_000, step: 30_000 })).unwrap();
         assert_eq!(steps.times().collect::<Vec<_>>(), [0, 30_000, 60_000]);
+    }
+
+    fn series(group: &str, times: &[i64]) -> TimeSeries {
+        TimeSeries {
+            labels: vec![proto::thanos::Label { name: "group".into(), value: group.into() }],
+            samples: times.iter().map(|time| Sample { value: 1.0, timestamp: *time }).collect(),
+            ..TimeSeries::default()
+        }
+    }
+
+    /// What is answered in place of the sum of two groups of which the first has samples at a time without a result,
+    /// and the second has no result.
+    fn in_place_of_sums(warning: &str) -> Vec<(String, usize, Vec<i32>)> {
+        let memory = Budget::new("query.memory-limit", 1 << 20);
+        let held = memory.reserve(0).unwrap();
+        let mut all = Answered { results: Vec::new(), counts: Vec::new(), warnings: Vec::new(), held };
+        let (results, counts) = (vec![series("a", &[1])], vec![series("a", &[1, 2]), series("b", &[1])]);
+        let held = memory.reserve(0).unwrap();
+        all.take(3, Share { results, counts, warnings: vec![warning.to_owned()], held }).unwrap();
+        let shown = all.results.iter().map(|(labels, series)| {
+            let schemas: Vec<i32> = series.histograms.iter().map(|histogram| histogram.schema).collect();
+            (labels.to_string(), series.samples.len(), schemas)
+        });
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort();
+        shown
+    }
+
+    #[test]
+    fn a_share_that_has_no_sum_leaves_none_to_the_others() {
+        let row = |group: &str, endpoint: &str, floats: usize, schemas: &[i32]| {
+            let labels = [(ENDPOINT, endpoint), ("group", group)];
+            (Labels::from_pairs(labels).to_string(), floats, schemas.to_vec())
+        };
+        let a = row("a", "3", 1, &[]);
+        let mixed = in_place_of_sums("PromQL warning: encountered a mix of histograms and floats for aggregation");
+        let other = |group| [row(group, "3 exponential", 0, &[0]), row(group, "3 other", 1, &[])];
+        let mut expected: Vec<_> = [vec![a.clone()], other("a").into(), other("b").into()].concat();
+        expected.sort();
+        assert_eq!(mixed, expected);
+        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+        let mixed = in_place_of_sums(&format!("PromQL warning: {text} \"h\" (1:5)"));
+        let other = |group| [row(group, "3 exponential", 0, &[0]), row(group, "3 other", 0, &[-53])];
+        let mut expected: Vec<_> = [vec![a.clone()], other("a").into(), other("b").into()].concat();
+        expected.sort();
+        assert_eq!(mixed, expected);
+        assert_eq!(in_place_of_sums("receive series from a: no"), [a]);
     }
 
     #[test]

@@ -209,23 +209,20 @@ impl Feed {
     }
 }
 
-/// All series of a stream, in order, and the memory that they take. Limit when there is not so much.
+/// All series of a stream, in order, and the memory that they take; of one that fails those before. Limit when there
+/// is not so much.
 pub async fn collect(
-    mut stream: SeriesStream,
-    memory: &Arc<Budget>,
+    stream: SeriesStream,
+    (memory, on_failure): (&Arc<Budget>, OnFailure),
     warnings: &mut Vec<String>,
 ) -> Result<(Vec<RemoteSeries>, Reservation), Error> {
     let (mut all, mut held) = (Vec::new(), memory.reserve(0)?);
-    while let Some(item) = stream.next().await? {
-        match item {
-            Item::Series(series) => {
-                let whose = |error: Error| error.within(format!("putting what {} sends in order", stream.address()));
-                held.grow(bytes(&series) + size_of::<RemoteSeries>() as u64).map_err(whose)?;
-                all.push(series);
-            }
-            Item::Warning(text) => warnings.push(text),
-            Item::NoMemory(error) => return Err(error),
-        }
+    let address = stream.address().to_owned();
+    let mut feed = Feed::Live(Box::new(stream));
+    while let Some(series) = feed.advance(on_failure, warnings).await? {
+        let whose = |error: Error| error.within(format!("putting what {address} sends in order"));
+        held.grow(bytes(&series) + size_of::<RemoteSeries>() as u64).map_err(whose)?;
+        all.push(series);
     }
     all.sort_by(|left: &RemoteSeries, right: &RemoteSeries| left.labels.cmp(&right.labels));
     Ok((all, held))

@@ -130,7 +130,7 @@ impl Proxy {
             return Ok((Feed::Live(Box::new(stream)), Vec::new()));
         }
         let mut warnings = Vec::new();
-        let (series, held) = collect(stream, &self.memory, &mut warnings).await?;
+        let (series, held) = collect(stream, (&self.memory, scope.on_failure), &mut warnings).await?;
         Ok((Feed::Sorted(series.into_iter(), Some(held)), warnings))
     }
 

@@ -12,13 +12,18 @@ use std::sync::Arc;
 use engine::model::matcher::Matcher;
 use engine::model::{ByteString, Labels};
 use engine::promql::syntax::ValueType;
-use engine::promql::syntax::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, TextRange, VectorSelector};
+use engine::promql::syntax::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Expr, UnaryOp, VectorSelector};
+use engine::promql::value::is_metadata_label;
 
 use super::endpoints::Peer;
 
 /// The label of a selector that stands for an aggregation which endpoints do; its value is the
 /// number of the aggregation.
 pub const PUSHED: &str = "__uru_pushed__";
+
+/// The label of a selector that stands for how many samples the results of an aggregation are of; its
+/// value is the number of the aggregation.
+pub const COUNTED: &str = "__uru_counted__";
 
 /// The label that keeps what endpoints answered apart until it is put together.
 pub const ENDPOINT: &str = "__uru_endpoint__";
@@ -28,12 +33,27 @@ pub const ENDPOINT: &str = "__uru_endpoint__";
 pub struct Pushed {
     /// The query for the endpoints.
     pub text: String,
+    /// The query that tells how many samples each of its results is of.
+    pub count: String,
+    /// When that is asked too.
+    pub counting: Counting,
     /// Who is asked; each has series that no other one has.
     pub peers: Vec<Arc<Peer>>,
 }
 
+/// When endpoints are asked how many samples their results are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// Never.
+    Never,
+    /// Where samples have met that have no sum: a count tells which groups have samples and no result.
+    OfMixed,
+    /// Always: a mean is of sums and counts.
+    Always,
+}
+
 /// Finds who can do an aggregation: all endpoints that may have series of these selectors, each list
-/// of matchers one selector; `None` when one of them can't, or when two may have the same series.
+/// of matchers one selector; `None` when one of them can't, when two may have the same series, or when there is none.
 pub type Choose<'a> = dyn Fn(&[&[Matcher]]) -> Option<Vec<Arc<Peer>>> + 'a;
 
 /// Takes out of `expr` what endpoints can do.
@@ -77,40 +97,80 @@ fn replace(node: &Aggregate, choose: &Choose<'_>, pushed: &mut Vec<Pushed>) -> O
     if !is_of_single_series(&node.expr, &mut selectors) || selectors.is_empty() {
         return None;
     }
+    if node.op == Avg && groups_by_metadata(node) {
+        return None;
+    }
     let peers = choose(&selectors)?;
-    let mut share = |partial: AggregateOp, whole: AggregateOp| {
-        let asked = Aggregate { op: partial, ..node.clone() };
-        let number = pushed.len();
-        pushed.push(Pushed { text: Expr::Aggregate(Box::new(asked)).to_string(), peers: peers.clone() });
+    let (partial, counting) = match node.op {
+        Avg => (Sum, Counting::Always),
+        Sum => (Sum, Counting::OfMixed),
+        op => (op, Counting::Never),
+    };
+    let text = |op| Expr::Aggregate(Box::new(Aggregate { op, ..node.clone() })).to_string();
+    let number = pushed.len();
+    pushed.push(Pushed { text: text(partial), count: text(Count), counting, peers });
+    let left = |op, stands_for| {
         let mut grouping = node.grouping.clone();
         if node.without {
             grouping.push(ENDPOINT.to_owned());
         }
-        let expr = stand_in(number, node.range);
-        Expr::Aggregate(Box::new(Aggregate { op: whole, expr, grouping, ..node.clone() }))
+        let expr = stand_in(stands_for, number, &node.expr);
+        Expr::Aggregate(Box::new(Aggregate { op, expr, grouping, ..node.clone() }))
     };
     Some(match node.op {
         Avg => {
-            let (lhs, rhs) = (share(Sum, Sum), share(Count, Sum));
+            let (lhs, rhs) = (left(Sum, PUSHED), left(Sum, COUNTED));
             let matching = Some(Default::default());
             Expr::Binary(Box::new(Binary { op: BinaryOp::Div, lhs, rhs, matching, return_bool: false }))
         }
-        Count => share(Count, Sum),
-        op => share(op, op),
+        Count => left(Sum, PUSHED),
+        op => left(op, PUSHED),
     })
 }
 
-fn stand_in(number: usize, range: TextRange) -> Expr {
+/// The selector that stands for aggregation `number` of `expr`, where that stands.
+fn stand_in(label: &str, number: usize, expr: &Expr) -> Expr {
     let value: ByteString = number.to_string().as_str().into();
     Expr::Vector(Box::new(VectorSelector {
         name: String::new(),
-        matchers: vec![Matcher::equal(PUSHED, value)],
+        matchers: vec![Matcher::equal(label, value)],
         offset: Default::default(),
         offset_expr: None,
         at: None,
         extension: None,
-        range,
+        range: expr.without_parens().range(),
     }))
+}
+
+/// Whether groups may have a metric's name, type or unit: a quotient of sums and counts has none of them.
+fn groups_by_metadata(node: &Aggregate) -> bool {
+    if !node.without {
+        return node.grouping.iter().any(|name| is_metadata_label(name));
+    }
+    // The name never makes a group of those without labels.
+    let is_left_out = |name: &str| node.grouping.iter().any(|unwanted| unwanted == name);
+    may_have_metadata(&node.expr) && !(is_left_out("__type__") && is_left_out("__unit__"))
+}
+
+/// Whether series of `expr` may still have the name, type and unit of those that they are made of.
+fn may_have_metadata(expr: &Expr) -> bool {
+    use BinaryOp::{Add, Atan2, Div, Mod, Mul, Pow, Sub};
+    match expr {
+        Expr::Call(call) => {
+            let keeps_them = matches!(call.function.name, "first_over_time" | "last_over_time");
+            keeps_them && call.args.iter().any(may_have_metadata)
+        }
+        Expr::Unary(unary) => unary.op == UnaryOp::Plus && may_have_metadata(&unary.expr),
+        Expr::Binary(binary) => {
+            let is_another_metric = matches!(binary.op, Add | Sub | Mul | Div | Mod | Pow | Atan2);
+            let is_filter = !is_another_metric && !binary.return_bool;
+            is_filter && (may_have_metadata(&binary.lhs) || may_have_metadata(&binary.rhs))
+        }
+        Expr::Paren(paren) => may_have_metadata(&paren.expr),
+        Expr::Subquery(subquery) => may_have_metadata(&subquery.expr),
+        Expr::Number(_) | Expr::String(_) => false,
+        Expr::Vector(_) | Expr::Matrix(_) | Expr::Aggregate(_) => true,
+    }
 }
 
 /// Functions whose result for a series depends on other series, or is there without any.
@@ -213,11 +273,48 @@ mod tests {
         assert_eq!((asked[0].as_str(), asked.len()), ("count without (a) (b > 1)", 1));
         assert_eq!(left, "sum without (a, __uru_endpoint__) ({__uru_pushed__=\"0\"})");
         let (asked, left) = pushed("avg(b) + max(max by (c) (d))");
-        assert_eq!(asked, ["sum(b)", "count(b)", "max by (c) (d)"]);
+        assert_eq!(asked, ["sum(b)", "max by (c) (d)"]);
         assert_eq!(
             left,
-            "sum({__uru_pushed__=\"0\"}) / sum({__uru_pushed__=\"1\"}) + max(max by (c) ({__uru_pushed__=\"2\"}))"
+            "sum({__uru_pushed__=\"0\"}) / sum({__uru_counted__=\"0\"}) + max(max by (c) ({__uru_pushed__=\"1\"}))"
         );
+    }
+
+    #[test]
+    fn samples_are_counted_where_a_result_is_of_their_number() {
+        let mut expr = parse("avg by (a) (b) + sum(b) + max(b)", Options::ALL).unwrap();
+        let found = push(&mut expr, &|_| Some(Vec::new()));
+        let counting: Vec<_> = found.iter().map(|pushed| (pushed.count.as_str(), pushed.counting)).collect();
+        assert_eq!(
+            counting,
+            [("count by (a) (b)", Counting::Always), ("count(b)", Counting::OfMixed), ("count(b)", Counting::Never)]
+        );
+    }
+
+    #[test]
+    fn means_by_labels_that_a_quotient_loses_stay() {
+        for query in [
+            "avg by (__name__) (a)",
+            "avg by (b, __type__) (rate(a[5m]))",
+            "avg without (b) (a)",
+            "avg without (b, __type__) (+(a > 1))",
+            "avg without (b) (last_over_time(a[5m]))",
+        ] {
+            let (asked, _) = pushed(query);
+            assert!(asked.is_empty(), "{query}: {asked:?}");
+        }
+        for query in [
+            "avg by (b) (a)",
+            "avg without (b) (rate(a[5m]))",
+            "avg without (b) (-a)",
+            "avg without (b) (a > bool 1)",
+            "avg without (b) (2 * a)",
+            "avg without (b, __unit__, __type__) (a)",
+            "sum by (__name__) (a)",
+            "count without (b) (a)",
+        ] {
+            assert_eq!(pushed(query).0.len(), 1, "{query}");
+        }
     }
 
     #[test]

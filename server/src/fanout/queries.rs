@@ -21,7 +21,7 @@ use crate::api::grpc::wire::{parse_matcher, parse_shard, wire_labels};
 use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope};
 use crate::api::http::query::evaluate::{Asked, evaluate};
-use crate::api::http::query::now_ms;
+use crate::upkeep::now_ms;
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -152,7 +152,7 @@ impl QueryService {
             Ok(0) | Err(_) => self.api.settings.timeout,
             Ok(seconds) => Duration::from_secs(seconds).min(self.api.settings.timeout),
         };
-        let asked = Asked { text, expr, when, scope };
+        let asked = Asked { text, expr, tenant: None, when, scope };
         let limits = (Instant::now() + timeout, lookback_ms);
         let evaluated = evaluate(&self.api, asked, limits, |evaluated, _| Ok(evaluated.result)).await;
         evaluated.map_err(|failure| failure.status())

@@ -108,6 +108,13 @@ pub(super) fn scope<T>(request: &Request<T>, strategy: i32, replica_labels: &[St
     }
 }
 
+/// The same of the StoreAPI, whose requests say in either of two fields that nothing may be missing.
+fn store_scope<T>(request: &Request<T>, (strategy, is_disabled): (i32, bool), replica_labels: &[String]) -> Scope {
+    let scope = scope(request, strategy, replica_labels);
+    let on_failure = if is_disabled { OnFailure::Abort } else { scope.on_failure };
+    Scope { on_failure, ..scope }
+}
+
 fn status(error: &Error) -> Status {
     error::status(error)
 }
@@ -119,7 +126,8 @@ impl Store for ProxyStore {
     async fn series(&self, request: Request<SeriesRequest>) -> Result<Response<Self::SeriesStream>, Status> {
         let pending = self.proxy.requested.begin();
         let asked = request.get_ref();
-        let scope = scope(&request, asked.partial_response_strategy, &asked.without_replica_labels);
+        let partial = (asked.partial_response_strategy, asked.partial_response_disabled);
+        let scope = store_scope(&request, partial, &asked.without_replica_labels);
         let matchers: Vec<_> =
             asked.matchers.iter().map(parse_matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
         let range = TimeRange::new(asked.min_time, asked.max_time);
@@ -132,7 +140,8 @@ impl Store for ProxyStore {
 
     async fn label_names(&self, request: Request<LabelNamesRequest>) -> Result<Response<LabelNamesResponse>, Status> {
         let asked = request.get_ref();
-        let scope = scope(&request, asked.partial_response_strategy, &asked.without_replica_labels);
+        let partial = (asked.partial_response_strategy, asked.partial_response_disabled);
+        let scope = store_scope(&request, partial, &asked.without_replica_labels);
         let wanted = wanted(&asked.matchers, (asked.start, asked.end), asked.limit)?;
         let found = self.proxy.label_names(&scope, &wanted).await.map_err(|error| status(&error))?;
         Ok(Response::new(LabelNamesResponse { names: found.data, warnings: found.warnings, hints: None }))
@@ -146,7 +155,8 @@ impl Store for ProxyStore {
         if asked.label.is_empty() {
             return Err(Status::invalid_argument("label name parameter cannot be empty"));
         }
-        let scope = scope(&request, asked.partial_response_strategy, &asked.without_replica_labels);
+        let partial = (asked.partial_response_strategy, asked.partial_response_disabled);
+        let scope = store_scope(&request, partial, &asked.without_replica_labels);
         let wanted = wanted(&asked.matchers, (asked.start, asked.end), asked.limit)?;
         let found = self.proxy.label_values(&scope, &asked.label, &wanted).await.map_err(|error| status(&error))?;
         Ok(Response::new(LabelValuesResponse { values: found.data, warnings: found.warnings, hints: None }))

@@ -9,6 +9,7 @@ use engine::model::{BlockId, Error};
 use super::load::Loader;
 use super::metrics::StoreMetrics;
 use crate::sync::{Fetcher, Filters, SyncedBlock};
+use crate::upkeep::now_ms;
 
 /// The blocks that are open.
 #[derive(Debug, Default)]
@@ -101,7 +102,7 @@ impl Syncer {
             synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
             synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
             let error = view.incomplete.as_ref().map(ToString::to_string);
-            Current { set: Arc::new(set), synced, refreshed: now(), error }
+            Current { set: Arc::new(set), synced, refreshed: now_ms(), error }
         });
         self.metrics.blocks_loaded.set(i64::try_from(new.synced.len()).unwrap_or(i64::MAX));
         self.loader.synced(|id| new.synced.contains_key(&id));
@@ -128,10 +129,4 @@ impl Syncer {
         self.loader.remove_others(|id| current.synced.contains_key(&id));
         Ok(())
     }
-}
-
-/// Unix milliseconds.
-pub fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

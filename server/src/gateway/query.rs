@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use super::Gateway;
 use super::fetch::BucketFetcher;
+use super::request::clamp;
 use super::series::ONLY_TENANT;
 use crate::api::http::query::backend::{Backend, Federated, Found, OnFailure, Scope, TargetState, Wanted};
 use crate::api::http::query::ending::Ending;
@@ -40,13 +41,23 @@ struct LocalSource<S> {
     on_failure: OnFailure,
 }
 
+impl<S> LocalSource<S> {
+    /// What is wanted of the times that are served; `None` when that is nothing.
+    fn served<'a>(&self, request: &SelectRequest<'a>) -> Option<SelectRequest<'a>> {
+        let range = clamp(request.range, self.gateway.times());
+        (range.min_time <= range.max_time).then(|| SelectRequest { range, ..request.clone() })
+    }
+}
+
 impl<S: Source> Source for LocalSource<S> {
     /// A single part is so little that whoever asks has read it before a core would have woken up.
     fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
-        Ok(self.blocks.cores(request)?.filter(|(_, parts)| *parts > 1))
+        let Some(request) = self.served(request) else { return Ok(None) };
+        Ok(self.blocks.cores(&request)?.filter(|(_, parts)| *parts > 1))
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        let Some(request) = &self.served(request) else { return Ok(Selected::default()) };
         let mut selected = self.blocks.select(request, sink)?;
         // What a Series request is told too.
         if self.gateway.only_names_a_tenant(request.matchers, request.range) {

@@ -12,11 +12,12 @@ use proto::thanos::info::{
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{Gateway, blocks};
+use super::Gateway;
 use crate::api::grpc::info::Describe;
 use crate::api::grpc::wire::label_set;
 use crate::api::grpc::{Call, call, grpc_service};
 use crate::api::http::health::Health;
+use crate::upkeep::now_ms;
 
 /// thanos.Store.
 #[derive(Clone)]
@@ -62,7 +63,7 @@ grpc_service!(StoreService, "thanos.Store");
 impl Gateway {
     /// The times that are served now.
     pub fn times(&self) -> TimeRange {
-        let now = blocks::now();
+        let now = now_ms();
         TimeRange::new(self.min_time.resolve(now), self.max_time.resolve(now))
     }
 

@@ -10,6 +10,7 @@ use super::intake::{Protocol, take};
 use super::scrape::OwnTarget;
 use super::{Receiver, scrape};
 use crate::telemetry::metrics;
+use crate::upkeep::now_ms;
 
 /// Scrapes the process it runs in.
 pub struct SelfScrape {
@@ -40,7 +41,7 @@ impl SelfScrape {
     }
 
     async fn keep(&self, text: &str, target: &[(&str, &str)]) {
-        let request = scrape::to_request(text, target, scrape::now());
+        let request = scrape::to_request(text, target, now_ms());
         let receiver = &self.receiver;
         let taken = receiver
             .hold(request.len() as u64)

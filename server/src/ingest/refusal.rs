@@ -86,12 +86,12 @@ impl Refusal {
         Self { kind, ..self }
     }
 
-    /// What another receiver refused.
+    /// What another receiver refused. That a call is no valid one is a fault of how receivers were set up, not of
+    /// what was sent, which is to be sent again.
     pub fn from_grpc(status: &Status, endpoint: &str) -> Self {
         let kind = match status.code() {
             Code::AlreadyExists => RefusalKind::Conflict,
             Code::ResourceExhausted => RefusalKind::Limit,
-            Code::InvalidArgument => RefusalKind::Invalid,
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => RefusalKind::Unavailable,
             _ => RefusalKind::Internal,
         };
@@ -214,9 +214,11 @@ mod tests {
 
     #[test]
     fn receivers_understand_each_other() {
-        for kind in [RefusalKind::Unavailable, RefusalKind::Limit, RefusalKind::Conflict, RefusalKind::Invalid] {
-            let refusal = Refusal { kind, message: String::new() };
-            assert_eq!(Refusal::from_grpc(&refusal.grpc(), "a:1").kind, kind);
+        let understood = |kind| Refusal::from_grpc(&Refusal { kind, message: String::new() }.grpc(), "a:1").kind;
+        for kind in [RefusalKind::Unavailable, RefusalKind::Limit, RefusalKind::Conflict, RefusalKind::Internal] {
+            assert_eq!(understood(kind), kind);
         }
+        // Receivers that differ in what they were told, as during a rollout: no reason to drop samples.
+        assert_eq!(understood(RefusalKind::Invalid), RefusalKind::Internal);
     }
 }

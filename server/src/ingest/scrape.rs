@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use engine::head::MetricKind;
 use proto::thanos::{ActiveTarget, Label, TargetDiscovery, TargetHealth, ZLabelSet};
@@ -42,12 +42,6 @@ impl OwnTarget {
 
 /// Time between two scrapes.
 pub const INTERVAL: Duration = Duration::from_secs(15);
-
-/// Unix milliseconds.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// The samples of `text` at `time` as a remote write request of version 1, each with the labels of
 /// `target`; and `up`. Lines that are no samples are left out.

@@ -12,9 +12,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use engine::bucket::Meta;
+use engine::bucket::meta::{Thanos, source};
 use engine::model::{BlockId, Error, ErrorKind};
 use engine::shard::ingest::{LocalBlock, UnreadableBlock, tenant_folder};
 use engine::shard::{Flush, Ingest};
@@ -27,6 +28,7 @@ use tokio::time::{sleep, timeout};
 use crate::objstore::Bucket;
 use crate::sync::is_json;
 use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
+use crate::upkeep::now_ms;
 use crate::upkeep::transfer::{Origin, Transfer};
 
 /// The file that says which blocks of a tenant are in the bucket.
@@ -311,9 +313,13 @@ impl Shipper {
             };
             // A changed ring may have given the tenant other labels since the block was cut.
             let mut meta = block.meta.clone();
-            if let Some(thanos) = &mut meta.thanos {
-                thanos.labels = self.ingest.external_labels(tenant).to_map();
-            }
+            // One that a receiver of Thanos left says nothing of where it is from.
+            let thanos = meta.thanos.get_or_insert_with(|| Thanos {
+                version: Some(1),
+                source: source::RECEIVE.to_owned(),
+                ..Thanos::default()
+            });
+            thanos.labels = self.ingest.external_labels(tenant).to_map();
             self.uploads().current.insert(*id);
             let outcome = upload((bucket, transfer), &block.path, meta).await;
             self.uploads().current.remove(id);
@@ -420,8 +426,9 @@ impl Shipper {
     ) -> Result<BTreeSet<BlockId>, Error> {
         let is_safe = |id: &BlockId| self.bucket.is_none() || shipped.contains(id);
         let mut gone = BTreeSet::new();
+        let end = self.end_of_retention(tenant, blocks);
         for (id, max_time, _) in blocks {
-            if is_past(*max_time, self.retention.age) && is_safe(id) {
+            if is_past(*max_time, end, self.retention.age) && is_safe(id) {
                 gone.insert(*id);
             }
         }
@@ -456,6 +463,14 @@ impl Shipper {
         Ok(gone)
     }
 
+    /// From when the age of a tenant's blocks counts, in Unix milliseconds: from the end of its newest block, as
+    /// in Prometheus' TSDB, so that what is sent of an old time is kept as long; from now when that is before it
+    /// or nothing is sent any more.
+    fn end_of_retention(&self, tenant: &str, blocks: &[(BlockId, i64, u64)]) -> i64 {
+        let newest = blocks.iter().map(|(_, max_time, _)| *max_time).max();
+        newest.filter(|_| !self.ingest.is_idle(tenant)).unwrap_or(i64::MAX).min(now_ms())
+    }
+
     /// Removes tenants that have sent nothing for longer than blocks are kept and of whom nothing is
     /// left to ship.
     pub async fn prune(&self) {
@@ -468,7 +483,7 @@ impl Shipper {
             let blocks = self.ingest.local_blocks(&tenant);
             let last = blocks.iter().map(|block| block.meta.max_time).fold(stats.max_time, i64::max);
             // Old samples may be coming just now: to cut them all would refuse those between them.
-            if !is_past(last, self.retention.age) || !self.ingest.is_idle(&tenant) {
+            if !is_past(last, now_ms(), self.retention.age) || !self.ingest.is_idle(&tenant) {
                 continue;
             }
             if let Err(error) = self.ingest.flush(Some(&tenant), Flush::All).await {
@@ -492,11 +507,10 @@ impl Shipper {
     }
 }
 
-/// Whether a time in Unix milliseconds is longer ago than `age`; never when that is zero.
-fn is_past(time: i64, age: Duration) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+/// Whether a time is as long before `end` as `age` or longer, both in Unix milliseconds; never when that is zero.
+fn is_past(time: i64, end: i64, age: Duration) -> bool {
     let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-    !age.is_zero() && time < (now.as_millis() as i64).saturating_sub(age_ms)
+    !age.is_zero() && time <= end.saturating_sub(age_ms)
 }
 
 /// Uploads a block: its files, then its meta.json with the time of now. A bucket may have been away for hours:
@@ -562,8 +576,10 @@ mod tests {
 
     #[test]
     fn nothing_is_past_when_blocks_are_kept_for_ever() {
-        assert!(!is_past(0, Duration::ZERO));
-        assert!(is_past(0, Duration::from_secs(1)));
-        assert!(!is_past(i64::MAX, Duration::from_secs(1)));
+        let second = Duration::from_secs(1);
+        assert!(!is_past(0, i64::MAX, Duration::ZERO));
+        assert!(is_past(0, 1000, second));
+        assert!(!is_past(1, 1000, second));
+        assert!(!is_past(i64::MAX, i64::MIN, second));
     }
 }

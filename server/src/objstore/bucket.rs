@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use engine::model::{Error, ErrorKind};
@@ -112,6 +113,56 @@ impl Bucket {
     /// The folder that holds the objects as files, where the bucket is one.
     pub fn folder(&self) -> Option<&FilePath> {
         self.folder.as_deref()
+    }
+
+    /// An error when the bucket is a folder that `own`, the folder of the flag `flag`, `holds`: what lies there
+    /// would be taken for the process' own, and deleted.
+    pub fn check_outside(
+        &self,
+        flag: &str,
+        own: &FilePath,
+        holds: impl Fn(&FilePath, &FilePath) -> bool,
+    ) -> Result<(), Error> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let own = match own.canonicalize() {
+            Ok(own) => own,
+            // What is not there yet holds nothing.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::file(own, error)),
+        };
+        if !holds(&own, folder) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "--{flag}: the folder {} holds the bucket {}, whose blocks would be taken for the process' own and be \
+             deleted: give folders that lie apart",
+            own.display(),
+            folder.display()
+        )))
+    }
+
+    /// Removes what uploads that were killed left of objects whose names start with the folder `within`, and that
+    /// listings do not show: only a bucket that is a folder has such.
+    pub fn remove_staged(&self, within: &str) {
+        let Some(folder) = &self.folder else { return };
+        let mut folders = vec![folder.join(within)];
+        let mut at = 0;
+        while at < folders.len() {
+            for entry in std::fs::read_dir(&folders[at]).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path);
+                } else if is_staged(&path) {
+                    // What stays is tried again when the next block is deleted that has this name.
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+            at += 1;
+        }
+        // Deepest first; those that hold something stay.
+        for folder in folders.iter().rev() {
+            let _ = std::fs::remove_dir(folder);
+        }
     }
 
     /// Every object whose name starts with the folder `within`, given to `each` as they come; all
@@ -411,11 +462,20 @@ impl Upload {
     }
 }
 
+/// Whether a file is an object in the making, as `object_store` names them: behind its name `#` and a number.
+fn is_staged(path: &FilePath) -> bool {
+    let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Makes the file at `path` one at `target`, within `folder`, that a crash of the machine takes nothing of.
 fn link_durably(path: &FilePath, (folder, target): (&FilePath, &FilePath)) -> std::io::Result<()> {
     let folders: Vec<&FilePath> = target.ancestors().skip(1).take_while(|parent| parent.starts_with(folder)).collect();
     folders.first().map_or(Ok(()), std::fs::create_dir_all)?;
-    File::open(path)?.sync_all()?;
+    let file = File::open(path)?;
+    // An object is as old as its upload, by which a broken-off one is known.
+    file.set_modified(SystemTime::now())?;
+    file.sync_all()?;
     std::fs::hard_link(path, target)?;
     folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
 }
@@ -455,10 +515,42 @@ mod tests {
                 // A new file each time: one that was uploaded is not changed.
                 drop(std::fs::remove_file(&from));
                 std::fs::write(&from, content).unwrap();
+                File::open(&from).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
                 bucket.upload_file("a/b/c", &from).await.unwrap();
                 assert_eq!(bucket.get("a/b/c").await.unwrap().unwrap(), content);
+                bucket.list("a", |object| assert!(object.modified > 0, "as old as its upload")).await.unwrap();
             }
         });
+    }
+
+    #[test]
+    fn what_killed_uploads_left_goes_and_objects_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = Bucket::open(&BucketConfig::filesystem(folder.path()), &mut Registry::default()).unwrap();
+        for name in ["a/chunks/000001#1", "a/chunks/000002#12", "b/chunks/000001#3", "b/index", "b/x#", "c/index#1"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "half").unwrap();
+        }
+        bucket.remove_staged("a");
+        bucket.remove_staged("b");
+        bucket.remove_staged("d");
+        let left = |name: &str| folder.path().join(name).exists();
+        assert!(!left("a") && !left("b/chunks") && left("b/index") && left("b/x#") && left("c/index#1"));
+    }
+
+    #[test]
+    fn a_folder_that_holds_the_bucket_is_refused_by_the_flag_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = BucketConfig::filesystem(folder.path().join("data/bucket"));
+        let bucket = Bucket::open(&config, &mut Registry::default()).unwrap();
+        let within = |own: &FilePath, folder: &FilePath| folder.starts_with(own);
+        let error = bucket.check_outside("tsdb.path", &folder.path().join("data"), within).unwrap_err();
+        assert!(error.message().contains("--tsdb.path: the folder "), "{error}");
+        let same = |own: &FilePath, folder: &FilePath| folder == own;
+        bucket.check_outside("data-dir", &folder.path().join("data"), same).unwrap();
+        bucket.check_outside("data-dir", &folder.path().join("data/bucket"), same).unwrap_err();
+        bucket.check_outside("tsdb.path", &folder.path().join("new"), within).unwrap();
     }
 
     #[test]

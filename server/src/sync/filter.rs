@@ -1,5 +1,6 @@
 //! Filters over a view, in Thanos' order: time, labels, freshness, deletion marks, duplicates.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,12 +117,12 @@ pub fn is_older(mark: &DeletionMark, delay: Duration, now: i64) -> bool {
     delay.is_zero() || age > i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
 }
 
-/// A block whose id is of a time to come, of a machine whose clock is ahead, is not: it would be hidden for as
-/// long as the clocks differ.
+/// A block whose id or upload is of a time to come, of a machine whose clock is ahead, is not: it would be hidden for
+/// as long as the clocks differ.
 fn is_too_fresh(id: BlockId, meta: &Meta, now: i64, delay: Duration) -> bool {
     let thanos = meta.thanos.as_ref();
     let made = i64::try_from(id.time_ms()).ok().filter(|made| *made <= now);
-    let uploaded = thanos.and_then(|thanos| thanos.upload_time.unix_ms());
+    let uploaded = thanos.and_then(|thanos| thanos.upload_time.unix_ms()).filter(|uploaded| *uploaded <= now);
     let Some(since) = uploaded.or(made) else { return false };
     let is_exempt = thanos.is_some_and(|thanos| NEVER_FRESH.contains(&thanos.source.as_str()));
     !is_exempt && i128::from(now.saturating_sub(since)) < i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
@@ -144,8 +145,9 @@ enum Other {
 }
 
 /// Blocks whose sources are all among the sources of another block of the same labels and
-/// resolution. Of blocks with equal sources one that is not marked for deletion stays, else the oldest: what a
-/// block was rewritten as has the sources of that block.
+/// resolution. Of blocks with equal sources one that is not marked for deletion stays, the newest of several: what a
+/// block was rewritten as has the sources of that block, which is marked next. Of two compactors, one of which does
+/// so just now, neither marks what the other keeps.
 fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Other> {
     let mut groups: BTreeMap<(i64, Labels), Vec<Sourced>> = BTreeMap::new();
     for (id, block) in blocks {
@@ -155,7 +157,7 @@ fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Othe
     }
     let mut found = BTreeMap::new();
     for group in groups.values_mut() {
-        group.sort_by_key(|block| (std::cmp::Reverse(block.sources.len()), block.is_marked, block.id));
+        group.sort_by_key(|block| (Reverse(block.sources.len()), block.is_marked, Reverse(block.id)));
         // A block that covers another shares each of its sources, so one source leads to all that may.
         let mut covering: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
         for (at, block) in group.iter().enumerate() {
@@ -182,6 +184,8 @@ fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Othe
 
 #[cfg(test)]
 mod tests {
+    use engine::bucket::GoTime;
+
     use super::*;
     use crate::sync::BlockFiles;
 
@@ -242,7 +246,7 @@ mod tests {
         };
         // A block and what it was rewritten as.
         assert_eq!(seen(&[marked(block(1, "x", &[1])), block(2, "x", &[1])]), (vec![id(2)], vec![id(1)]));
-        assert_eq!(seen(&[block(1, "x", &[1]), block(2, "x", &[1])]), (vec![id(1)], vec![id(2)]));
+        assert_eq!(seen(&[block(1, "x", &[1]), block(2, "x", &[1])]), (vec![id(2)], vec![id(1)]));
         // A result that somebody has marked, and a source of it.
         assert_eq!(seen(&[marked(block(3, "x", &[1, 2])), block(1, "x", &[1])]), (vec![id(3)], vec![]));
         let both = [marked(block(3, "x", &[1, 2])), block(4, "x", &[1, 2]), block(1, "x", &[1])];
@@ -255,7 +259,7 @@ mod tests {
         let mut blocks = [block(1, "x", &[1]), block(2, "y", &[1])].into_iter().collect();
         let seen = filters.apply(&mut blocks, NOW, &mut Tally::default());
         assert_eq!((seen.labels_removed, blocks.len()), (2, 1));
-        assert_eq!(blocks[&id(1)].meta.external_labels().get("a"), Some("deduped"));
+        assert_eq!(blocks[&id(2)].meta.external_labels().get("a"), Some("deduped"));
     }
 
     #[test]
@@ -282,6 +286,12 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert!(is_too_fresh(id(NOW), &block.meta, NOW, hour));
         assert!(!is_too_fresh(id(NOW + 1), &block.meta, NOW, hour));
+        let mut meta = Meta::clone(&block.meta);
+        let uploaded = |ms: i64| GoTime::from_unix_nanos(i128::from(ms) * 1_000_000);
+        for (time, is_hidden) in [(NOW, true), (NOW + 1, false)] {
+            meta.thanos.as_mut().unwrap().upload_time = uploaded(time);
+            assert_eq!(is_too_fresh(id(NOW + 1), &meta, NOW, hour), is_hidden);
+        }
     }
 
     #[test]

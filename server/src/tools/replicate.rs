@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine::bucket::listing::missing;
 use engine::bucket::{BlockObject, Meta, ObjectName};
 use engine::model::{BlockId, Error, ErrorKind, Matcher};
 use futures_util::StreamExt;
@@ -100,6 +101,10 @@ async fn copy((from, to): (&Bucket, &Bucket), id: BlockId, metrics: &ReplicateMe
     }
     let mut objects = Vec::new();
     from.list(&id.to_string(), |object| objects.push(object)).await?;
+    let kinds = objects.iter().filter_map(|object| Some(ObjectName::parse(&object.name)?.object)).collect();
+    if let Some(missing) = Meta::parse(&meta).ok().and_then(|meta| missing(&meta, &kinds).into_iter().next()) {
+        return Err(Error::new(ErrorKind::Unavailable, format!("{id}/{missing} is gone from the origin bucket")));
+    }
     for object in objects {
         let kind = ObjectName::parse(&object.name).map(|name| name.object);
         if !matches!(kind, Some(BlockObject::Segment(_) | BlockObject::Index)) {

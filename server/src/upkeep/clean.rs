@@ -66,10 +66,18 @@ enum Cleaned {
     Deleted,
     /// It has become whole.
     Whole,
+    /// Its upload goes on.
+    Uploading,
 }
 
-/// Deletes a block, unless it has become whole since it was looked at, which may be long ago.
-async fn delete_unless_whole(bucket: &Bucket, (id, block): (BlockId, &PartialBlock)) -> Result<Cleaned, Error> {
+/// Deletes a block, unless it has become whole or somebody has gone on with its upload since it was looked at, which
+/// may be long ago.
+async fn delete_if_broken_off(bucket: &Bucket, (id, block): (BlockId, &PartialBlock)) -> Result<Cleaned, Error> {
+    let mut last = i64::MIN;
+    bucket.list(&id.to_string(), |object| last = last.max(object.modified)).await?;
+    if !is_broken_off(last) {
+        return Ok(Cleaned::Uploading);
+    }
     let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
     // Also one that is not understood is somebody's.
     if bucket.get(&name).await?.is_some_and(|bytes| is_json(&bytes)) {
@@ -79,24 +87,30 @@ async fn delete_unless_whole(bucket: &Bucket, (id, block): (BlockId, &PartialBlo
     delete(bucket, id).await.map(|()| Cleaned::Deleted)
 }
 
+/// Whether an upload that changed something last at `modified`, in Unix milliseconds, is taken for broken off.
+fn is_broken_off(modified: i64) -> bool {
+    i128::from(now_ms().saturating_sub(modified)) > PARTIAL_UPLOAD_AGE.as_millis() as i128
+}
+
 /// Deletes what broken-off uploads have left, once nothing of it has changed for
 /// [`PARTIAL_UPLOAD_AGE`]. What can't be deleted is tried again the next time.
 pub async fn partial_uploads(bucket: &Bucket, view: &View, metrics: &CleanMetrics) {
-    let now = now_ms();
-    let age_max = i64::try_from(PARTIAL_UPLOAD_AGE.as_millis()).unwrap_or(i64::MAX);
     for (id, block) in &view.partial {
         let is_marked = view.marked.contains_key(id);
-        if is_marked || now.saturating_sub(block.modified) <= age_max {
+        if is_marked || !is_broken_off(block.modified) {
             continue;
         }
         metrics.attempts.inc();
-        match delete_unless_whole(bucket, (*id, block)).await {
+        match delete_if_broken_off(bucket, (*id, block)).await {
             Ok(Cleaned::Deleted) => {
                 metrics.cleaned.inc();
                 tracing::info!(block = %id, "deleted aborted partial upload");
             }
             Ok(Cleaned::Whole) => {
                 tracing::info!(block = %id, "a block that was partially uploaded is whole by now");
+            }
+            Ok(Cleaned::Uploading) => {
+                tracing::info!(block = %id, "the upload of a block goes on that seemed to be broken off");
             }
             Err(error) => {
                 metrics.failures.inc();
@@ -108,31 +122,39 @@ pub async fn partial_uploads(bucket: &Bucket, view: &View, metrics: &CleanMetric
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::fs::File;
+    use std::time::SystemTime;
 
     use bytes::Bytes;
-    use object_store::memory::InMemory;
     use prometheus_client::registry::Registry;
 
     use super::*;
+    use crate::objstore::config::BucketConfig;
 
     #[tokio::test]
-    async fn a_block_that_has_become_whole_since_it_was_looked_at_stays() {
-        let bucket = Bucket::over(Arc::new(InMemory::new()), "memory", &mut Registry::default());
+    async fn a_block_that_has_become_whole_or_goes_on_since_it_was_looked_at_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = Bucket::open(&BucketConfig::filesystem(folder.path()), &mut Registry::default()).unwrap();
         let mut view = View::default();
-        let ids = [1, 2, 3].map(|at| BlockId::from_parts(1, at));
-        for (id, meta) in ids.into_iter().zip([None, Some("{\"version\": 7}"), Some("{\"version\": ")]) {
-            bucket.upload(&format!("{id}/chunks/000001"), Bytes::from_static(b"chunks")).await.unwrap();
-            if let Some(meta) = meta {
-                bucket.upload(&format!("{id}/meta.json"), meta.into()).await.unwrap();
+        let ids = [1, 2, 3, 4].map(|at| BlockId::from_parts(1, at));
+        for (id, meta) in ids.into_iter().zip([None, Some("{\"version\": 7}"), Some("{\"version\": "), None]) {
+            for (name, bytes) in [("chunks/000001", Some("chunks")), ("meta.json", meta)] {
+                let Some(bytes) = bytes else { continue };
+                bucket.upload(&format!("{id}/{name}"), Bytes::from_static(bytes.as_bytes())).await.unwrap();
+                let file = File::open(folder.path().join(id.to_string()).join(name)).unwrap();
+                file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
             }
             view.partial.insert(id, PartialBlock { why: "no meta.json".into(), modified: 0 });
         }
+        // The receiver of the last one is back after two days and goes on.
+        bucket.upload(&format!("{}/chunks/000002", ids[3]), Bytes::from_static(b"more")).await.unwrap();
         let metrics = CleanMetrics::default();
         partial_uploads(&bucket, &view, &metrics).await;
         let mut left = Vec::new();
         bucket.list("", |object| left.push(object.name)).await.unwrap();
-        assert_eq!(left, ["chunks/000001", "meta.json"].map(|name| format!("{}/{name}", ids[1])));
-        assert_eq!((metrics.attempts.get(), metrics.cleaned.get(), metrics.failures.get()), (3, 2, 0));
+        left.sort();
+        let stays = [(1, "chunks/000001"), (1, "meta.json"), (3, "chunks/000001"), (3, "chunks/000002")];
+        assert_eq!(left, stays.map(|(at, name)| format!("{}/{name}", ids[at])));
+        assert_eq!((metrics.attempts.get(), metrics.cleaned.get(), metrics.failures.get()), (4, 2, 0));
     }
 }

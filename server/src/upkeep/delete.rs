@@ -27,5 +27,6 @@ pub async fn delete(bucket: &Bucket, id: BlockId) -> Result<(), Error> {
     if ends[1] {
         bucket.delete(&mark).await?;
     }
+    bucket.remove_staged(&id.to_string());
     Ok(())
 }

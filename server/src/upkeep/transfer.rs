@@ -86,7 +86,8 @@ impl Transfer {
         bucket.list(&id.to_string(), |object| listed.push(object)).await?;
         let wanted = listed.iter().filter_map(|object| {
             let kind = ObjectName::parse(&object.name)?.object;
-            matches!(kind, BlockObject::Segment(_) | BlockObject::Index).then_some((kind.to_string(), object.len))
+            matches!(kind, BlockObject::Segment(_) | BlockObject::Index | BlockObject::Tombstones)
+                .then_some((kind.to_string(), object.len))
         });
         let known = meta.thanos.as_ref().map_or(&[][..], |thanos| thanos.files.as_slice());
         let fetches = wanted.map(|(path, len)| async move {

@@ -139,6 +139,17 @@ fn completed(shell: &str, flags: &[&str], script: &str) -> Option<String> {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let branches = cli::tools::BRANCHES.iter().map(|branch| branch.name);
+    for name in COMPONENTS.iter().map(|component| component.name).chain(branches) {
+        let words = ["uru", "man", name].map(Into::into);
+        let Ok(cli::Task::Print(page)) = cli::parse(COMPONENTS, words) else { panic!("no page for {name}") };
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.contains(&format!(".TH uru-{} 1", name.replace(' ', "-"))), "{name}: {page}");
+    }
+}
+
+#[test]
 fn the_compactor_takes_no_files_and_no_downsampling_at_once_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let bucket =

@@ -154,6 +154,34 @@ fn a_client_that_goes_away_ends_the_work_at_the_endpoints() {
 }
 
 #[test]
+fn answers_that_wait_for_another_endpoint_keep_back_no_others() {
+    let padding = "x".repeat(1 << 20);
+    let large = |number: usize| {
+        let labels = [("__name__", "up"), ("instance", &*number.to_string()), ("padding", &*padding)];
+        Step::Send(series_frame(&labels, &[(NOW * 1000, 1.0)]))
+    };
+    let large = endpoint("large", (0..8).map(large).collect());
+    let hung = endpoint("hung", vec![Step::Hang]);
+    let uru = querier(&[&large, &hung], &["--query.timeout=1h"]);
+    // More than all that may be on its way over one connection, each of them unread as long as the other hangs.
+    let waiting: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut client = TcpStream::connect(&uru.http).unwrap();
+            client.write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    support::wait(|| large.requests().len() == 8 && hung.requests().len() == 8);
+    for _ in 0..3 {
+        let path = format!("/api/v1/query?query=count(up%7Bstore=%22large%22%7D)&time={NOW}&timeout=30s");
+        let (status, answer) = ask(&uru, &path);
+        assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &"8".into()), "{answer}");
+    }
+    drop(waiting);
+    hung.wait_for_the_end_of_calls();
+}
+
+#[test]
 fn the_next_start_tells_which_queries_ran_when_the_process_was_killed() {
     let hung = endpoint("hung", vec![Step::Hang]);
     let folder = tempfile::tempdir().unwrap();

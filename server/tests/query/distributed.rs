@@ -1,8 +1,12 @@
 //! `--query.mode=distributed`: endpoints do their share of aggregations where that gives the same
 //! answer, and are asked for series where it doesn't.
 
+use proto::prometheus_copy::{Sample, TimeSeries};
+use proto::thanos::{QueryResponse, query_response};
 use serde_json::Value;
+use tonic::Code;
 
+use crate::support::endpoint::{Answers, Endpoint, label};
 use crate::support::{Uru, set_labels, write_block};
 
 const START: i64 = 1_700_000_040_000;
@@ -17,8 +21,13 @@ fn store(folder: &std::path::Path, labels: &[(&str, &str)], series: usize) -> Ur
 }
 
 fn querier(stores: &[&Uru], mode: &str) -> Uru {
+    querier_with(stores, mode, &[])
+}
+
+fn querier_with(stores: &[&Uru], mode: &str, more: &[&str]) -> Uru {
     let mut flags: Vec<String> = stores.iter().map(|store| format!("--endpoint={}", store.grpc)).collect();
     flags.extend([format!("--query.mode={mode}"), "--query.replica-label=replica".to_owned()]);
+    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
     Uru::start("query", &flags.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -56,6 +65,10 @@ fn endpoints_that_have_nothing_in_common_do_their_share() {
         ("sum(up)", true),
         ("sum by (cluster) (rate(up[10m]))", true),
         ("avg by (instance) (up)", true),
+        ("avg by (__name__) (up)", false),
+        ("avg without (instance) (up)", false),
+        ("avg without (instance) (count_over_time(up[10m]))", true),
+        ("sum by (__name__) (up)", true),
         ("count without (instance) (up > 100)", true),
         ("max(up) - min(up)", true),
         ("group by (cluster) (up)", true),
@@ -86,6 +99,115 @@ fn endpoints_that_may_have_the_same_series_are_asked_for_series() {
     // Five of the nine series are there twice.
     assert_eq!(instant["result"][0]["value"][1], "9");
     assert_eq!(queries(&stores[0]) + queries(&stores[1]), 0.0);
+}
+
+#[test]
+fn what_endpoints_know_nothing_of_is_not_asked_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[("cluster", "a"), ("replica", "1")], 5);
+    let selector = ["--selector-label=q=\"a\""];
+    let queriers = ["local", "distributed"].map(|mode| querier_with(&[&store], mode, &selector));
+    for query in ["sum(up{q=\"a\"})", "sum(up{q=~\"a|b\"}) + 1", "count(up{q=\"b\"})"] {
+        assert_eq!(ask(&queriers[1], query), ask(&queriers[0], query), "{query}");
+    }
+    let [instant, _] = ask(&queriers[1], "count(up{q=\"a\"})");
+    assert_eq!(instant["result"][0]["value"][1], "5");
+    // Replicas that follow each other, which endpoints merge by penalty.
+    let chaining = querier_with(&[&store], "distributed", &["--deduplication.func=chain"]);
+    let [instant, _] = ask(&chaining, "count(up)");
+    assert_eq!(instant["result"][0]["value"][1], "5");
+    assert_eq!(queries(&store), 0.0);
+    ask(&queriers[1], "count(up)");
+    assert!(queries(&store) > 0.0);
+}
+
+/// The time at which endpoints that are told what to answer are asked.
+const NOW: i64 = START / 1000 + 3600;
+
+/// Messages with results, each of a group, and then with these warnings.
+fn results(found: &[(&str, f64)], warnings: &[&str]) -> Vec<QueryResponse> {
+    let series = found.iter().map(|(group, value)| {
+        let labels = if group.is_empty() { Vec::new() } else { vec![label("group", group)] };
+        let samples = vec![Sample { value: *value, timestamp: NOW * 1000 }];
+        query_response::Result::Timeseries(TimeSeries { labels, samples, ..TimeSeries::default() })
+    });
+    let warnings = warnings.iter().map(|text| query_response::Result::Warnings((*text).to_owned()));
+    series.chain(warnings).map(|result| QueryResponse { result: Some(result) }).collect()
+}
+
+/// An endpoint that answers these instant queries and fails all others.
+fn answering(name: &str, answers: Vec<(&'static str, Vec<QueryResponse>)>) -> Endpoint {
+    let store = Answers::store(&[("store", name)], Vec::new());
+    Endpoint::start(store.with_failing_queries(Code::Unavailable, "no more").with_results(answers))
+}
+
+/// Groups and values of an instant query, and warnings, of a querier over these endpoints.
+fn told(endpoints: &[&Endpoint], query: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let mut flags: Vec<String> = endpoints.iter().map(|found| format!("--endpoint={}", found.address)).collect();
+    flags.push("--query.mode=distributed".to_owned());
+    let uru = Uru::start("query", &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
+    let (status, body) = uru.get(&format!("/api/v1/query?time={NOW}&{form}"));
+    assert_eq!(status, 200, "{query}: {body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let series = answer["data"]["result"].as_array().unwrap().iter();
+    let mut found: Vec<_> = series.map(|one| (text(&one["metric"]["group"]), text(&one["value"][1]))).collect();
+    found.sort();
+    (found, answer["warnings"].as_array().into_iter().flatten().map(text).collect())
+}
+
+#[test]
+fn an_endpoint_that_fails_half_of_a_mean_has_no_part_in_it() {
+    let whole = || {
+        let answers = vec![("sum(x)", results(&[("", 10.0)], &[])), ("count(x)", results(&[("", 2.0)], &[]))];
+        answering("a", answers)
+    };
+    let lacks = ["receive series from b: rpc error"];
+    for half in [
+        vec![("count(x)", results(&[("", 8.0)], &[]))],
+        vec![("sum(x)", results(&[("", 90.0)], &[]))],
+        // One that had all it asks itself for one half alone.
+        vec![("sum(x)", results(&[("", 90.0)], &lacks)), ("count(x)", results(&[("", 8.0)], &[]))],
+    ] {
+        let (one, other) = (whole(), answering("b", half));
+        let (found, warnings) = told(&[&one, &other], "avg(x)");
+        assert_eq!(found, [(String::new(), "5".to_owned())]);
+        assert!(warnings.len() == 1 && warnings[0].contains(&other.address), "{warnings:?}");
+    }
+    let partial = vec![("sum(x)", results(&[("", 90.0)], &lacks)), ("count(x)", results(&[("", 8.0)], &lacks))];
+    let (one, other) = (whole(), answering("b", partial));
+    let (found, warnings) = told(&[&one, &other], "avg(x)");
+    assert_eq!((found, warnings), (vec![(String::new(), "10".to_owned())], vec![lacks[0].to_owned()]));
+}
+
+#[test]
+fn a_group_of_which_an_endpoint_has_no_sum_has_none() {
+    let mixed = ["PromQL warning: encountered a mix of histograms and floats for aggregation"];
+    let one = answering(
+        "a",
+        vec![
+            ("sum by (group) (x)", results(&[("one", 1.0)], &mixed)),
+            ("count by (group) (x)", results(&[("one", 1.0), ("two", 2.0)], &[])),
+        ],
+    );
+    let other = answering(
+        "b",
+        vec![
+            ("sum by (group) (x)", results(&[("one", 2.0), ("two", 5.0), ("three", 7.0)], &[])),
+            ("count by (group) (x)", results(&[("one", 2.0), ("two", 1.0), ("three", 2.0)], &[])),
+        ],
+    );
+    let pair = |group: &str, value: &str| (group.to_owned(), value.to_owned());
+    for (query, expected) in [
+        ("sum by (group) (x)", [pair("one", "3"), pair("three", "7")]),
+        ("avg by (group) (x)", [pair("one", "1"), pair("three", "3.5")]),
+    ] {
+        let (found, warnings) = told(&[&one, &other], query);
+        assert_eq!(found, expected, "{query}");
+        let is_mixed = |text: &String| text.starts_with(mixed[0]);
+        assert!(!warnings.is_empty() && warnings.iter().all(is_mixed), "{query}: {warnings:?}");
+    }
 }
 
 #[test]

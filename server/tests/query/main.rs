@@ -5,6 +5,7 @@ mod connections;
 mod decoding;
 mod dedup_golden;
 mod distributed;
+mod ending;
 mod federation;
 mod limits;
 mod proxy;

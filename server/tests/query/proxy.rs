@@ -81,6 +81,38 @@ fn warnings_come_with_a_limit_that_is_reached() {
 }
 
 #[test]
+fn a_request_says_in_either_of_two_fields_that_nothing_may_be_missing() {
+    let up = series_frame(&[("__name__", "up"), ("instance", "a")], &[(START, 1.0)]);
+    let store = Endpoint::start(Answers::store(&[("store", "a")], vec![Step::Send(up)]));
+    let gone = support::free_address();
+    let flags = [format!("--endpoint={}", store.address), format!("--endpoint-strict={gone}")];
+    let uru = Uru::start("query", &[&flags[0], &flags[1]]);
+    support::run(async {
+        let channel = uru.connect().await;
+        let (found, warnings) = series(&channel, everything()).await.unwrap();
+        assert_eq!((found.len(), warnings.len()), (1, 1), "{warnings:?}");
+        for (partial_response_strategy, partial_response_disabled) in [(1, false), (0, true), (1, true)] {
+            let strict = SeriesRequest { partial_response_strategy, partial_response_disabled, ..everything() };
+            let refused = series(&channel, strict).await.unwrap_err();
+            assert!(refused.message().contains(&gone), "{refused}");
+            let strict =
+                LabelValuesRequest { partial_response_strategy, partial_response_disabled, ..values("instance", 0) };
+            let asked = unary::<_, LabelValuesResponse>(&channel, "/thanos.Store/LabelValues", strict);
+            let refused = asked.await.unwrap_err();
+            assert!(refused.message().contains(&gone), "{refused}");
+            let strict = LabelNamesRequest {
+                partial_response_strategy,
+                partial_response_disabled,
+                end: i64::MAX,
+                ..LabelNamesRequest::default()
+            };
+            let asked = unary::<_, LabelNamesResponse>(&channel, "/thanos.Store/LabelNames", strict);
+            assert!(asked.await.is_err());
+        }
+    });
+}
+
+#[test]
 fn values_of_no_label_are_refused() {
     let store = Endpoint::start(Answers::store(&[("store", "a")], Vec::new()));
     let uru = Uru::start("query", &[&format!("--endpoint={}", store.address)]);

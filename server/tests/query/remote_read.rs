@@ -12,7 +12,11 @@ use proto::prometheus_copy::{ChunkedReadResponse, LabelMatcher, Query, ReadReque
 use serde_json::Value;
 
 use crate::support;
+use crate::support::endpoint::{Answers, Endpoint, Step, series_frame};
 use crate::support::{Uru, blocks_in, copy_block, get, shared};
+
+/// Queries that have their turn.
+const IN_FLIGHT: &str = "thanos_query_concurrent_gate_queries_in_flight";
 
 /// A running Prometheus, ended when dropped.
 struct Prometheus {
@@ -210,15 +214,25 @@ fn native_histograms_are_read_as_samples_and_as_chunks() {
 
 /// Posts a request; the status, head and body of the answer.
 fn post(uru: &Uru, request: &ReadRequest) -> (u16, String, Vec<u8>) {
+    taken(begin(uru, "/api/v1/read", request))
+}
+
+/// Posts a request; its answer is yet to be read.
+fn begin(uru: &Uru, path: &str, request: &ReadRequest) -> TcpStream {
     let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
     let mut stream = TcpStream::connect(&uru.http).unwrap();
     let head = format!(
-        "POST /api/v1/read HTTP/1.1\r\nHost: uru\r\nConnection: close\r\nContent-Encoding: snappy\r\n\
+        "POST {path} HTTP/1.1\r\nHost: uru\r\nConnection: close\r\nContent-Encoding: snappy\r\n\
          Content-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&body).unwrap();
+    stream
+}
+
+/// The status, head and body of an answer.
+fn taken(mut stream: TcpStream) -> (u16, String, Vec<u8>) {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
@@ -283,4 +297,102 @@ fn a_querier_streams_the_chunks_of_its_endpoints() {
     let found = read(&querier);
     assert_eq!(found.len(), 600);
     assert_eq!(found, read(&store));
+}
+
+/// A request for all samples of `up`, to be answered as `kind`.
+fn all_of_up(kind: i32) -> ReadRequest {
+    let query =
+        Query { start_timestamp_ms: 0, end_timestamp_ms: i64::MAX, matchers: vec![metric_matcher("up")], hints: None };
+    ReadRequest { queries: vec![query], accepted_response_types: vec![kind] }
+}
+
+#[test]
+fn what_cannot_be_read_fails_a_remote_read_unless_it_says_that_it_may_be_missing() {
+    let up = series_frame(&[("__name__", "up"), ("instance", "a")], &[(1000, 1.0)]);
+    let well = Endpoint::start(Answers::store(&[("store", "well")], vec![Step::Send(up)]));
+    let gone = support::free_address();
+    let flags = [format!("--endpoint={}", well.address), format!("--endpoint-strict={gone}")];
+    let uru = Uru::start("query", &[&flags[0], &flags[1]]);
+    for kind in [0, 1] {
+        let request = all_of_up(kind);
+        for path in ["/api/v1/read", "/api/v1/read?partial_response=false"] {
+            let (status, head, body) = taken(begin(&uru, path, &request));
+            let body = String::from_utf8_lossy(&body);
+            assert!(status == 500 && body.contains(&gone), "{path} {kind}: {head} {body}");
+        }
+        let (status, head, body) = taken(begin(&uru, "/api/v1/read?partial_response=true", &request));
+        assert_eq!(status, 200, "{head}");
+        let body = unchunked(&head, body);
+        let series = if kind == 0 {
+            let plain = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+            ReadResponse::decode(plain.as_slice()).unwrap().results[0].timeseries.len()
+        } else {
+            chunked(&body).len()
+        };
+        assert_eq!(series, 1, "{kind}");
+        let is_told = |line: &&str| line.contains("remote read answers what is left") && line.contains(&gone);
+        support::wait(|| uru.log().lines().filter(is_told).count() == kind as usize + 1);
+    }
+}
+
+#[test]
+fn a_remote_read_takes_the_turn_of_a_query() {
+    let hung = Endpoint::start(Answers::store(&[("store", "hung")], vec![Step::Hang]));
+    let endpoint = format!("--endpoint={}", hung.address);
+    let uru = Uru::start("query", &[&endpoint, "--query.max-concurrent=1", "--query.timeout=1h"]);
+    for kind in [0, 1] {
+        let reading = begin(&uru, "/api/v1/read", &all_of_up(kind));
+        hung.wait_for_a_call();
+        let (status, body) = uru.get("/api/v1/query?query=up&timeout=100ms");
+        assert!(status == 503 && body.contains("query timed out in query queue"), "{kind}: {body}");
+        drop(reading);
+        hung.wait_for_the_end_of_calls();
+        support::wait(|| uru.metric(IN_FLIGHT) == Some(0.0));
+    }
+}
+
+#[test]
+fn what_a_remote_read_gathers_ends_at_the_limit_of_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    support::write_block(&bucket, 1, (9000, 1_700_000_000_000));
+    let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    let store = Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.path().join("data").display())]);
+    // Packed it is some 3 MB.
+    let uru = Uru::start("query", &[&format!("--endpoint={}", store.grpc), "--query.memory-limit=2MiB"]);
+    let mut request = all_of_up(0);
+    let (status, _, body) = post(&uru, &request);
+    let said = String::from_utf8_lossy(&body);
+    assert!(status == 422 && said.contains("query.memory-limit"), "{status} {said:.300}");
+    assert!(!said.contains("answering"), "it ends before all is gathered: {said}");
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+    request.queries[0].matchers.push(LabelMatcher { r#type: 2, name: "instance".into(), value: "i-00.*".into() });
+    let (status, head, body) = post(&uru, &request);
+    assert_eq!(status, 200, "{head}");
+    let plain = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+    assert_eq!(ReadResponse::decode(plain.as_slice()).unwrap().results[0].timeseries.len(), 100);
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+}
+
+#[test]
+fn one_who_does_not_read_chunks_is_waited_for_until_the_query_times_out() {
+    let folder = tempfile::tempdir().unwrap();
+    support::write_block(&folder.path().join("bucket"), 1, (9000, 1_700_000_000_000));
+    let data_dir = format!("--data-dir={}", folder.path().display());
+    let uru = Uru::start("all-in-one", &["--no-self-scrape", &data_dir, "--query.timeout=3s"]);
+    let used = || uru.metric("uru_memory_used_bytes").unwrap();
+    let idle = used();
+    // Some 100 MB, of which the sockets hold the least part.
+    let mut request = all_of_up(1);
+    request.queries = vec![request.queries[0].clone(); 40];
+    let mut stalled = begin(&uru, "/api/v1/read", &request);
+    support::wait(|| uru.metric(IN_FLIGHT) == Some(1.0));
+    support::wait(|| uru.metric(IN_FLIGHT) == Some(0.0));
+    let mut answer = Vec::new();
+    // It is broken off, which may be an error here too.
+    let _ = stalled.read_to_end(&mut answer);
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{} bytes", answer.len());
+    assert!(!answer.ends_with(b"\r\n0\r\n\r\n"), "an answer that lacks something has no end");
+    support::wait(|| uru.log().contains("query timed out in query execution"));
+    support::wait(|| used() == idle);
 }

@@ -31,7 +31,8 @@ fn a_tenant_sees_its_own_series_in_every_api() {
     let store = store(folder.path());
     let endpoint = format!("--endpoint={}", store.grpc);
     let flags = [endpoint.as_str(), "--query.tenant-header=X-Team", "--query.tenant-label-name=team"];
-    let uru = Uru::start("query", &[&flags[..], &["--query.enforce-tenancy"]].concat());
+    let more = ["--query.enforce-tenancy", "--enable-feature=promql-experimental-functions"];
+    let uru = Uru::start("query", &[&flags[..], &more].concat());
     let ask = |tenant: &str, path: &str| -> Value {
         let (status, _, body) = request(&uru.http, ("GET", path), &[&format!("X-Team: {tenant}")], b"");
         let body = String::from_utf8(body).unwrap();
@@ -52,6 +53,9 @@ fn a_tenant_sees_its_own_series_in_every_api() {
             let found = ask(tenant, &format!("/api/v1/label/instance/values?match[]={selector}"));
             assert_eq!(len(&found), series, "{tenant} {selector}: {found}");
         }
+        // Series that a function finds by itself: those of the other tenant have the same instances.
+        let added = ask(tenant, &format!("/api/v1/query?time={at}&query=info(up%2B0,%7B__name__=%22up%22%7D)"));
+        assert_eq!(len(&added["result"]), series, "{tenant}: {added}");
         let teams = ask(tenant, "/api/v1/label/team/values");
         assert_eq!(teams, if series == 0 { serde_json::json!([]) } else { serde_json::json!([tenant]) });
         let names = ask(tenant, "/api/v1/labels");

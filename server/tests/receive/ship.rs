@@ -518,6 +518,51 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
 }
 
 #[test]
+fn blocks_that_a_receiver_of_thanos_left_are_shipped_with_the_labels_of_their_tenant() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let block = support::write_block(&data.path().join("team"), 1, (2, NOW - 120 * MINUTE));
+    let mut meta = meta_of(&block);
+    meta.as_object_mut().unwrap().remove("thanos");
+    std::fs::write(block.join("meta.json"), meta.to_string()).unwrap();
+    let uru = start(data.path(), &[&bucket_flag(bucket.path()), "--shipper.sync-interval=10ms"]);
+    wait(|| blocks_in(bucket.path()).len() == 1);
+    let shipped = meta_of(&blocks_in(bucket.path())[0]);
+    let thanos = &shipped["thanos"];
+    assert_eq!((&thanos["labels"]["tenant_id"], &thanos["source"]), (&"team".into(), &"receive".into()));
+    uru.terminate();
+}
+
+#[test]
+fn a_bucket_within_the_folder_of_tenants_is_no_tenant() {
+    let data = tempfile::tempdir().unwrap();
+    let bucket = data.path().join("bucket");
+    let folder = |flag: &str| format!("--{flag}={}", data.path().display());
+    let common = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--remote-write.address=127.0.0.1:0"];
+    let (own, config) = (folder("tsdb.path"), bucket_flag(&bucket));
+    let error = support::refused(&[&["receive", &own, &config, "--label=a=\"b\""], &common[..]].concat());
+    assert!(error.contains("--tsdb.path: the folder "), "{error}");
+    let (own, config) = (folder("data-dir"), bucket_flag(data.path()));
+    let error = support::refused(&[&["store", &own, &config], &common[..2]].concat());
+    assert!(error.contains("--data-dir: the folder "), "{error}");
+}
+
+#[test]
+fn without_a_bucket_what_is_old_when_it_comes_is_kept_as_long_as_what_is_new() {
+    let data = tempfile::tempdir().unwrap();
+    let ten_minutes = ["--tsdb.min-block-duration=10m", "--tsdb.max-block-duration=10m"];
+    let uru =
+        start(data.path(), &[&["--shipper.sync-interval=10ms", "--tsdb.retention=1h"], &ten_minutes[..]].concat());
+    let start = (now() - 20 * 24 * 60 * MINUTE) / (10 * MINUTE) * (10 * MINUTE);
+    assert_eq!(write(&uru, "old", &minutes(start, 130).timeseries).status, 200);
+    // The newest block ends after two hours.
+    let mut kept = samples_of(&minutes(start, 130));
+    for series in kept.values_mut() {
+        series.retain(|time, _| *time >= start + 60 * MINUTE);
+    }
+    wait(|| samples(&stored(&uru, "shipped"), &EXTERNAL) == kept);
+}
+
+#[test]
 fn old_samples_that_are_coming_are_taken_behind_each_other_though_their_times_are_past_what_is_kept() {
     let data = tempfile::tempdir().unwrap();
     let uru = start(data.path(), &["--shipper.sync-interval=10ms", "--tsdb.retention=1h"]);

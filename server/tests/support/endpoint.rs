@@ -75,6 +75,8 @@ pub struct Answers {
     pub ranges: Vec<QueryRangeResponse>,
     /// What instant queries end with.
     pub instant: Option<(Code, &'static str)>,
+    /// What these instant queries are answered with instead.
+    pub results: Vec<(&'static str, Vec<QueryResponse>)>,
 }
 
 impl Answers {
@@ -107,6 +109,11 @@ impl Answers {
     pub fn with_failing_queries(mut self, code: Code, message: &'static str) -> Self {
         self.info.query = Some(QueryApiInfo {});
         Self { instant: Some((code, message)), ..self }
+    }
+
+    /// The same endpoint, which answers these instant queries with these messages.
+    pub fn with_results(self, results: Vec<(&'static str, Vec<QueryResponse>)>) -> Self {
+        Self { results, ..self }
     }
 
     /// The same endpoint, which says that it serves the APIs beside series too.
@@ -461,7 +468,11 @@ impl query_server::Query for Service {
     type QueryStream = Recorded<QueryResponse>;
     type QueryRangeStream = Recorded<QueryRangeResponse>;
 
-    async fn query(&self, _: tonic::Request<QueryRequest>) -> Result<tonic::Response<Self::QueryStream>, Status> {
+    async fn query(&self, request: tonic::Request<QueryRequest>) -> Result<tonic::Response<Self::QueryStream>, Status> {
+        let text = request.into_inner().query;
+        if let Some((_, messages)) = self.answers.results.iter().find(|(query, _)| *query == text) {
+            return recorded(messages);
+        }
         match self.answers.instant {
             Some((code, message)) => Err(Status::new(code, message)),
             None => recorded(&[]),

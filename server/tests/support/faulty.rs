@@ -234,7 +234,9 @@ pub async fn fill(store: &InMemory, folder: &FilePath) {
         }
         let id = block.file_name().unwrap().to_str().unwrap().to_owned();
         // A block that holds nothing has no chunks.
-        for path in ["index", "chunks/000001", "meta.json"].into_iter().filter(|path| block.join(path).is_file()) {
+        for path in
+            ["index", "tombstones", "chunks/000001", "meta.json"].into_iter().filter(|path| block.join(path).is_file())
+        {
             let bytes = std::fs::read(block.join(path)).unwrap();
             store.put(&Path::from(format!("{id}/{path}")), bytes.into()).await.unwrap();
         }
@@ -303,7 +305,7 @@ pub fn visible_samples(objects: &BTreeMap<String, Bytes>, scratch: &FilePath) ->
     let is_hidden = |meta: &Meta| {
         blocks.values().filter(|other| other.ulid != meta.ulid).any(|other| {
             let (own, others) = (sources(meta), sources(other));
-            own.is_subset(&others) && (own != others || other.ulid < meta.ulid)
+            own.is_subset(&others) && (own != others || other.ulid > meta.ulid)
         })
     };
     let mut samples = BTreeSet::new();

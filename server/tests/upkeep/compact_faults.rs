@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use engine::block::tombstones::Tombstones;
 use engine::compact::group::LEVELS_MS;
 use engine::compact::plan::{Planner, Vertical};
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Workers};
+use engine::index::tsdb::{Reader, Series};
+use engine::model::TimeRange;
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -260,6 +263,7 @@ fn a_block_that_is_rewritten_for_its_tombstones_is_rewritten_once_and_stays() {
         meta["maxTime"] = (24 * TWO_HOURS).into();
         meta["stats"]["numTombstones"] = 3.into();
         std::fs::write(deleted_from.join("meta.json"), meta.to_string()).unwrap();
+        delete_half_an_hour(&deleted_from);
         support::write_block(folder.path(), 2, (3, 24 * TWO_HOURS));
         let store = run_to_its_end(folder.path()).await;
         let mut objects = objects(&store).await;
@@ -269,7 +273,41 @@ fn a_block_that_is_rewritten_for_its_tombstones_is_rewritten_once_and_stays() {
         let marked: BTreeSet<String> = objects.keys().filter_map(mark).collect();
         assert_eq!(marked.iter().map(|id| folder.path().join(id)).collect::<Vec<_>>(), [deleted_from]);
         objects.retain(|name, _| !name.split('/').next().is_some_and(|id| marked.contains(id)));
-        assert!(visible_samples(&objects, &folder.path().join("after")) == samples && samples.len() == 2 * 3 * 60);
+        let after = visible_samples(&objects, &folder.path().join("after"));
+        assert!(after == samples && samples.len() == 3 * 30 + 3 * 60, "{}", samples.len());
+    });
+}
+
+/// Deletes the first half hour of all series of the block in `folder`, which begins at 0.
+fn delete_half_an_hour(folder: &Path) {
+    let index = Reader::open(std::fs::read(folder.join("index")).unwrap()).unwrap();
+    let (mut scan, mut series, mut tombstones) = (index.series(), Series::default(), Tombstones::default());
+    while scan.next(&mut series).unwrap() {
+        tombstones.add(series.series_ref, TimeRange::new(0, 30 * 60_000 - 1));
+    }
+    std::fs::write(folder.join("tombstones"), tombstones.to_bytes()).unwrap();
+}
+
+#[test]
+fn what_waits_to_be_downsampled_stays_beyond_its_retention_while_its_group_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    support::run(async {
+        support::write_block(folder.path(), 1, (2, 0));
+        support::write_block(folder.path(), 2, (2, TWO_HOURS / 4));
+        let store = Arc::new(InMemory::new());
+        fill(&store, folder.path()).await;
+        let hour = Duration::from_secs(3600);
+        let run = |vertical, downsampling| {
+            let retention = Retention { raw: hour, ..Retention::default() };
+            let settings = settings(&folder.path().join("work"), vertical);
+            run(Arc::clone(&store) as _, Settings { downsampling, retention, delete_delay: 48 * hour, ..settings })
+        };
+        let marks = async || objects(&store).await.keys().filter(|name| name.ends_with("/deletion-mark.json")).count();
+        assert!(run(Vertical::Disabled, Downsampling::Enabled).await.0.unwrap_err().need_attention());
+        assert_eq!(marks().await, 0, "the group overlaps, and its coarser data is not there");
+        // Two sources, and what they are merged into, which is too short to be downsampled.
+        run(Vertical::Enabled, Downsampling::Enabled).await.0.unwrap();
+        assert_eq!(marks().await, 3);
     });
 }
 

@@ -164,6 +164,13 @@ fn local_blocks_are_uploaded_once_and_replicated_as_they_are() {
         let read = |bucket: &Path| std::fs::read(bucket.join(name).join(file)).unwrap();
         assert!(read(&first) == read(&second), "{file}");
     }
+    // A compactor has begun to delete it.
+    std::fs::remove_file(first.join(name).join("index")).unwrap();
+    let third = folder.path().join("third");
+    let to = format!("--objstore-to.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", third.display());
+    let words = ["bucket", "replicate", "--single-run", "--http-address=127.0.0.1:0", &to];
+    let why = error(&words, &first);
+    assert!(why.contains("/index is gone from the origin bucket") && !third.join(name).exists(), "{why}");
 }
 
 #[test]

@@ -98,8 +98,8 @@ fn fetch(
     let reference = eval.steps.shifted(time.offset, time.at);
     let times = TimeRange::new(reference.start - eval.query.lookback + 1, reference.end());
     for identifying in identifying_matchers(rows, ignored)? {
-        let matchers: Vec<Matcher> =
-            identifying.into_iter().chain(wanted.labels.iter().cloned()).chain(wanted.names.iter().cloned()).collect();
+        let asked = wanted.labels.iter().chain(&wanted.names).chain(&eval.query.info_matchers);
+        let matchers: Vec<Matcher> = identifying.into_iter().chain(asked.cloned()).collect();
         let select = Select {
             matchers,
             offset: time.offset,

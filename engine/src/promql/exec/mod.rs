@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::batch::{Cell, StepGrid};
-use crate::model::{Error, TimeRange};
+use crate::model::{Error, Matcher, TimeRange};
 
 use super::account::Account;
 use super::annotations::{Annotation, Annotations};
@@ -71,6 +71,8 @@ pub(super) struct Query {
     pub counter_evidence: CounterEvidence,
     /// Whether start timestamps are looked at.
     pub starts: StartTimestamps,
+    /// What info series must match besides what the query says.
+    pub info_matchers: Vec<Matcher>,
     /// What the query may use.
     pub budget: Budget,
     /// Warnings and infos so far.

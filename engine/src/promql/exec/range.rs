@@ -16,6 +16,12 @@ use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
 use super::{CELLS_MAX, CounterEvidence, Evaluator, RowSink, StartTimestamps, mixed, scalar, selector};
 
+/// Samples in windows that are worked on between two looks at whether the query is still wanted: milliseconds.
+const SAMPLES_UNWATCHED: usize = 1 << 20;
+
+/// Floats that take as long as a native histogram, about.
+const HISTOGRAM_WEIGHT: usize = 64;
+
 /// Streams the rows of a function over time.
 pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> Result<(), Error> {
     check_extension(call)?;
@@ -97,6 +103,8 @@ struct Pass<'a> {
     seen: Option<HashSet<Arc<Labels>>>,
     /// The metric name that was last said to look like no counter.
     named: Option<Box<str>>,
+    /// Samples that were looked at since somebody looked whether the query is still wanted.
+    unwatched: usize,
     out: Matrix,
 }
 
@@ -132,6 +140,7 @@ impl<'a> Pass<'a> {
             histogram_windows: Windows::default(),
             live: Live::default(),
             seen: (!distinct && !eval.query.delays_names()).then(HashSet::new),
+            unwatched: 0,
             out: Matrix::new(eval.count()),
         })
     }
@@ -147,6 +156,16 @@ impl<'a> Pass<'a> {
             }
         }
         self.hand_on(sink)
+    }
+
+    /// So many samples were looked at. Fails once the query was canceled or its time is over.
+    fn watch(&mut self, samples: usize) -> Result<(), Error> {
+        self.unwatched += samples;
+        if self.unwatched < SAMPLES_UNWATCHED {
+            return Ok(());
+        }
+        self.unwatched = 0;
+        self.eval.query.budget.check()
     }
 
     /// Hands the rows so far to `sink`.
@@ -189,6 +208,7 @@ impl<'a> Pass<'a> {
             };
             let (values, valid) = self.out.cells.row_mut(row);
             over_time::apply(self.call.function, &input, &mut self.scratch, &mut RowOut { values, valid })?;
+            self.watch(self.windows_total)?;
         } else {
             self.mixed_row(series, row)?;
         }
@@ -226,6 +246,7 @@ impl<'a> Pass<'a> {
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }
+            self.watch(floats.len() + HISTOGRAM_WEIGHT * histograms.len())?;
             if let Some(rates) = rates.as_ref().filter(|_| floats.is_empty()) {
                 let cell = function.histogram_rate(rates, histograms, self.reference.time(step));
                 self.out.cells.push_cell(row, step, cell);

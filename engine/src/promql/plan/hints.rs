@@ -38,7 +38,10 @@ fn mark(node: &mut Node, wanted: Option<Vec<String>>) {
             }
         }
         Operator::Float(_, args) if !args.is_empty() => mark(&mut args[0], wanted),
-        Operator::Histogram(_, input) | Operator::Negate(input) => mark(input, wanted),
+        Operator::Histogram(_, input) => mark(input, wanted),
+        // Above what makes one row of two kinds it looks for rows with the same labels, which series have that come
+        // without the others.
+        Operator::Negate(input) if !input.merges_kinds() => mark(input, wanted),
         _ => {}
     }
 }
@@ -46,5 +49,43 @@ fn mark(node: &mut Node, wanted: Option<Vec<String>>) {
 fn project(select: &mut Select, wanted: Option<Vec<String>>) {
     if select.has_one_name() {
         select.hints.projection = wanted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Build, Plan, build};
+    use super::*;
+    use crate::promql::syntax;
+
+    /// Whether the selector of `query` is told which labels matter.
+    fn is_projected(query: &str) -> bool {
+        let expr = syntax::parse(query, syntax::Options::default()).unwrap();
+        let times = Build { start: 0, end: 60_000, step: 60_000, default_step: 60_000, lookback: 300_000 };
+        let Plan { root, .. } = build(&times, &expr).unwrap();
+        let mut nodes = vec![&root];
+        while let Some(node) = nodes.pop() {
+            match &node.operator {
+                Operator::Select(select) => return select.hints.projection.is_some(),
+                Operator::OverTime(call) => {
+                    if let RangeArgument::Select(select, _) = &call.argument {
+                        return select.hints.projection.is_some();
+                    }
+                }
+                _ => {}
+            }
+            nodes.extend(node.inputs());
+        }
+        panic!("{query} has a selector")
+    }
+
+    #[test]
+    fn labels_stay_below_an_operator_that_looks_for_rows_with_the_same_ones() {
+        for query in ["sum(x)", "sum(-x)", "sum(abs(x))", "sum(-abs(-x))", "sum by (a) (-rate(x[1m]))"] {
+            assert!(is_projected(query), "{query}");
+        }
+        for query in ["sum(-(-x))", "sum(abs(-(-x)))", "sum by (a) (-(-(-rate(x[1m]))))", "x", "topk(1, x)"] {
+            assert!(!is_projected(query), "{query}");
+        }
     }
 }

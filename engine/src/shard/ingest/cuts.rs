@@ -27,14 +27,28 @@ pub struct CutCounters {
     pub sweeps: u64,
     /// Nanoseconds that this took, with other work in between.
     pub sweep_ns: u64,
+    /// Parts of heads that were looked at for that.
+    pub sweep_parts: u64,
 }
 
 impl Default for CutCounters {
     fn default() -> Self {
         let (took_ms, chunks) = (Distribution::of_durations_ms(), ChunkShapes::default());
         let (looks, blocks, failed, is_writing) = Default::default();
-        let (truncations, truncations_failed, sweeps, sweep_ns) = Default::default();
-        Self { looks, blocks, failed, took_ms, chunks, is_writing, truncations, truncations_failed, sweeps, sweep_ns }
+        let (truncations, truncations_failed, sweeps, sweep_ns, sweep_parts) = Default::default();
+        Self {
+            looks,
+            blocks,
+            failed,
+            took_ms,
+            chunks,
+            is_writing,
+            truncations,
+            truncations_failed,
+            sweeps,
+            sweep_ns,
+            sweep_parts,
+        }
     }
 }
 

@@ -182,6 +182,19 @@ fn what_was_acknowledged_is_there_after_a_start_from_the_log_and_from_a_snapshot
 }
 
 #[test]
+fn each_head_is_swept_once_however_many_series_the_others_have() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    // Two parts in one of them, and three in the other.
+    for time in [STEP, 3 * RANGE] {
+        append(&ingest, 4096, time).unwrap();
+    }
+    block_on(ingest.flush(None, Flush::Due)).unwrap();
+    let cuts = ingest.cuts("team-a").unwrap();
+    assert_eq!((cuts.sweeps, cuts.sweep_parts), (1, 5));
+}
+
+#[test]
 fn blocks_are_cut_when_due_and_queries_see_no_difference() {
     let folder = Folder::new();
     let ingest = Ingest::open(&pool(2), folder.options()).unwrap();

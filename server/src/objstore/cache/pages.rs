@@ -218,7 +218,7 @@ impl PageCache {
         let buffer = (config.memory_bytes / WRITE_BUFFER_SHARE).min(WRITE_BUFFER_BYTES_MAX);
         let has_disk = buffer >= WRITE_BUFFER_BYTES_MIN && config.disk_bytes >= EXTENTS_MIN * 2 * config.page_bytes;
         // One buffer is filled while the other is written.
-        let memory = budget.reserve(config.memory_bytes + if has_disk { 2 * buffer } else { 0 })?;
+        let memory = budget.reserve_for_good(config.memory_bytes + if has_disk { 2 * buffer } else { 0 })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(DISK_THREADS)

@@ -13,7 +13,7 @@ use crate::simd::{self, reduce};
 use super::super::super::plan::AggregateOperator as A;
 use super::super::math::kahan_add;
 use super::super::{CELLS_MAX, ROWS_AT_ONCE};
-use super::native::NativeState;
+use super::native::{NativeState, Note};
 
 /// State of all groups.
 #[derive(Debug)]
@@ -176,8 +176,8 @@ impl State {
         bitmap::union(&mut self.seen[words], valid);
     }
 
-    /// Takes group `from` of `other` into `group`.
-    pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
+    /// Takes group `from` of `other` into `group`; `note` is told of histograms, and of which metric they are.
+    pub fn merge(&mut self, group: usize, other: &Self, from: usize, note: impl Fn(Note, &str)) {
         let theirs = &other.seen[from * self.words..(from + 1) * self.words];
         let (to, at) = (group * self.steps, from * self.steps);
         match self.operator {
@@ -197,7 +197,7 @@ impl State {
         }
         bitmap::union(&mut self.seen[group * self.words..(group + 1) * self.words], theirs);
         self.unnamed[group] |= other.unnamed[from];
-        self.native.merge(group, &other.native, from);
+        self.native.merge(group, &other.native, from, note);
     }
 
     /// Takes the sums of steps `run` of the cells of `other` from `at` on into the cells from `to` on.

@@ -108,10 +108,11 @@ impl<'a> Fold<'a> {
     }
 
     fn merge(&mut self, part: &Partial) {
+        let (query, position) = (self.eval.query, self.aggregate.input.position);
         for (from, labels) in part.groups.labels.iter().enumerate() {
             let group = self.groups.find(&RowLabels::plain(Arc::clone(labels)), View::Whole);
             self.state.grow(group + 1);
-            self.state.merge(group, &part.state, from);
+            self.state.merge(group, &part.state, from, |note, metric| query.annotate(note.at(metric, position)));
         }
     }
 
@@ -135,13 +136,18 @@ impl<'a> Fold<'a> {
 
     fn add_histograms(&mut self, group: usize, batch: &Matrix, row: usize) {
         let position = self.aggregate.input.position;
+        let labels = &batch.rows[row];
+        let metric = match View::of(self.eval, labels) {
+            View::Whole => labels.labels.metric_name(),
+            View::Unnamed => "",
+        };
         for (step, histogram) in batch.cells.histograms(row) {
             match self.aggregate.operator {
                 A::Count | A::Group => self.state.add_floats_at(group, *step as usize, 1.0),
                 A::Sum | A::Avg => {
                     let query = self.eval.query;
-                    let metric = batch.rows[row].labels.metric_name();
-                    self.state.native.add((group, *step), histogram, |note| query.annotate(note.at(metric, position)));
+                    let note = |note: native::Note| query.annotate(note.at(metric, position));
+                    self.state.native.add((group, *step), (histogram, metric), note);
                 }
                 other => {
                     let name = other.name();

@@ -1,6 +1,6 @@
 //! Sums and means of native histograms, one for each group and step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::model::histogram::{Combined, KahanMean, KahanSum, MixedSchemas};
 use crate::model::{CounterReset, FloatHistogram};
@@ -13,6 +13,8 @@ use super::super::super::plan::AggregateOperator as A;
 pub struct NativeState {
     means: bool,
     cells: BTreeMap<(usize, u32), Cell>,
+    /// The metric name of the first histogram of each group.
+    metrics: HashMap<usize, Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,11 +52,11 @@ impl Note {
 impl NativeState {
     /// No group yet.
     pub fn new(operator: A) -> Self {
-        Self { means: operator == A::Avg, cells: BTreeMap::new() }
+        Self { means: operator == A::Avg, ..Self::default() }
     }
 
-    /// Takes a histogram into a group (and step).
-    pub fn add(&mut self, at: (usize, u32), histogram: &FloatHistogram, note: impl Fn(Note)) {
+    /// Takes a histogram, with the name of its metric, into a group (and step).
+    pub fn add(&mut self, at: (usize, u32), (histogram, metric): (&FloatHistogram, &str), note: impl Fn(Note)) {
         let means = self.means;
         match self.cells.entry(at) {
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -67,6 +69,7 @@ impl NativeState {
                 let mut cell = Cell { total: Some(total), reset_seen: false, no_reset_seen: false };
                 cell.see(histogram);
                 entry.insert(cell);
+                self.metrics.entry(at.0).or_insert_with(|| metric.into());
             }
             std::collections::btree_map::Entry::Occupied(mut entry) => {
                 let cell = entry.get_mut();
@@ -85,12 +88,14 @@ impl NativeState {
         }
     }
 
-    /// Takes group `from` of `other` into `group`.
-    pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
+    /// Takes group `from` of `other` into `group`; `note` is told the metric name too.
+    pub fn merge(&mut self, group: usize, other: &Self, from: usize, note: impl Fn(Note, &str)) {
+        let Some(metric) = other.metrics.get(&from) else { return };
+        self.metrics.entry(group).or_insert_with(|| metric.clone());
         for ((_, step), theirs) in other.cells.range((from, 0)..=(from, u32::MAX)) {
             match self.cells.get_mut(&(group, *step)) {
                 None => drop(self.cells.insert((group, *step), theirs.clone())),
-                Some(mine) => mine.merge(theirs),
+                Some(mine) => mine.merge(theirs).into_iter().for_each(|noted| note(noted, metric)),
             }
         }
     }
@@ -116,15 +121,20 @@ impl Cell {
         self.no_reset_seen |= histogram.counter_reset == CounterReset::No;
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Takes in what another part has of the same group and step; tells what was noteworthy.
+    fn merge(&mut self, other: &Self) -> Option<Note> {
         self.reset_seen |= other.reset_seen;
         self.no_reset_seen |= other.no_reset_seen;
         let (Some(mine), Some(theirs)) = (&mut self.total, &other.total) else {
             self.total = None;
-            return;
+            return None;
         };
-        if mine.merge(theirs).is_err() {
-            self.total = None;
+        match mine.merge(theirs) {
+            Ok(combined) => combined.bounds_reconciled.then_some(Note::Reconciled),
+            Err(MixedSchemas) => {
+                self.total = None;
+                Some(Note::Mixed)
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
-use engine::model::{Error, ErrorKind};
+use engine::model::{Error, Matcher};
 use engine::promql::budget::Patience;
 use engine::promql::json::text_bytes;
 use engine::promql::pieces::Pieces;
@@ -18,10 +18,11 @@ use super::Api;
 use super::backend::{Question, Scope};
 use super::ending::Ending;
 use super::json::{Completeness, analysis, plan, push_value_while};
-use super::params::{Params, now_ms};
+use super::params::Params;
 use super::respond::{Failure, OPENING, closed, success};
 use super::timings::Slice;
 use super::tree::narrow;
+use crate::upkeep::now_ms;
 
 /// Most steps of a range query.
 const STEPS_MAX: i64 = 11_000;
@@ -32,6 +33,8 @@ pub(crate) struct Asked {
     pub text: String,
     /// Its tree.
     pub expr: Expr,
+    /// What the tenant's series must match, also those that the query finds without naming them.
+    pub tenant: Option<Matcher>,
     /// When it is evaluated.
     pub when: When,
     /// How it wants its series.
@@ -74,11 +77,7 @@ fn instant_when(params: &Params) -> Result<When, Failure> {
 }
 
 fn range_when(api: &Api, params: &Params) -> Result<When, Failure> {
-    let required = |name: &str| match params.first(name) {
-        "" => Err(Failure::bad_data(format!("invalid parameter {name:?}: cannot parse \"\" to a valid timestamp"))),
-        _ => params.time(name, 0),
-    };
-    let (start, end) = (required("start")?, required("end")?);
+    let (start, end) = (params.required_time("start")?, params.required_time("end")?);
     if end < start {
         return Err(Failure::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
     }
@@ -101,15 +100,16 @@ fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
     let text = params.first("query").to_owned();
     let mut expr = syntax::parse(&text, api.syntax)
         .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))?;
-    if let Some(tenant) = params.tenant_matcher(api)? {
-        narrow(&mut expr, &tenant);
+    let tenant = params.tenant_matcher(api)?;
+    if let Some(tenant) = &tenant {
+        narrow(&mut expr, tenant);
     }
     let auto_resolution_ms = match when {
         When::Instant(_) => api.settings.instant_resolution_ms,
         When::Range(steps) => steps.step / 5,
     };
     let scope = params.scope(api, auto_resolution_ms)?;
-    Ok(Asked { text, expr, when, scope })
+    Ok(Asked { text, expr, tenant, when, scope })
 }
 
 async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response, Failure> {
@@ -118,7 +118,7 @@ async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response,
         return Err(Failure::bad_data(format!("'{}' bad engine", params.first("engine"))));
     }
     let limit = params.limit()?;
-    let lookback_ms = params.duration("lookback_delta", 0)?;
+    let lookback_ms = params.lookback()?;
     let timeout_ms = params.duration("timeout", i64::MAX)?;
     let stats = params.first("stats").to_owned();
     let wants_analysis = matches!(params.first("analyze"), "true" | "1");
@@ -195,7 +195,8 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     let (ending, _caller) = Ending::at(deadline);
     let by_default = || api.settings.lookback.ms(api.engine.options().lookback_ms, asked.scope.max_resolution_ms);
     let lookback_ms = if lookback_ms > 0 { lookback_ms } else { by_default() };
-    let context = Context { patience: ending.patience(), lookback_ms: Some(lookback_ms) };
+    let info_matchers = Vec::from_iter(asked.tenant.clone());
+    let context = Context { patience: ending.patience(), lookback_ms: Some(lookback_ms), info_matchers };
     let turn = api.gate.enter(&asked.text, deadline).await?;
     context.patience.check()?;
     let shared = Arc::clone(api);
@@ -222,5 +223,5 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         render(evaluated, &context.patience).map_err(Failure::from)
     };
     let running = turn.spend(move |queued| syntax::with_room(height, move || work(queued)));
-    running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("the query failed: {error}")))??
+    running.await.map_err(|error| error.within("the query failed"))??
 }

@@ -10,11 +10,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 
 use super::active::ActiveQueries;
 use super::timings::{EngineMetrics, Slice};
 use crate::telemetry::metrics::duration_histogram;
+use crate::threads::{Running, Threads};
 
 /// The least upper bound of queries' ranges: 15 minutes.
 const RANGE_FIRST_SECONDS: f64 = 15.0 * 60.0;
@@ -31,6 +31,7 @@ pub struct Gate {
     /// What queries take.
     pub engine: EngineMetrics,
     active: Option<ActiveQueries>,
+    threads: Threads,
 }
 
 /// A query's turn; over when dropped. Whoever works on the query holds it, so that a query whose caller
@@ -42,6 +43,7 @@ pub struct Turn {
     in_flight: Gauge,
     /// Where the query is noted while it is worked on, and its text.
     noted: Option<(ActiveQueries, String)>,
+    threads: Threads,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -58,6 +60,7 @@ impl Gate {
             ranges: Histogram::new(exponential_buckets(RANGE_FIRST_SECONDS, 2.0, 12)),
             engine: EngineMetrics::default(),
             active: None,
+            threads: Threads::named("query"),
         };
         gate.max.set(i64::try_from(max).unwrap_or(i64::MAX));
         gate
@@ -104,15 +107,15 @@ impl Gate {
         self.in_flight.inc();
         self.entered.inc();
         let noted = self.active.clone().map(|active| (active, query.to_owned()));
-        Ok(Turn { waited, in_flight: self.in_flight.clone(), noted, _permit: permit })
+        Ok(Turn { waited, in_flight: self.in_flight.clone(), noted, threads: self.threads.clone(), _permit: permit })
     }
 }
 
 impl Turn {
     /// Does `work` on a thread that may compute, with the time that was waited for the turn, which is over
     /// when the work has ended, whether anybody waits for that or not.
-    pub fn spend<T: Send + 'static>(self, work: impl FnOnce(Duration) -> T + Send + 'static) -> JoinHandle<T> {
-        tokio::task::spawn_blocking(move || {
+    pub fn spend<T: Send + 'static>(self, work: impl FnOnce(Duration) -> T + Send + 'static) -> Running<T> {
+        self.threads.clone().run(move || {
             // All of it: a closure takes only those fields that it names.
             let turn = self;
             // Written here, where it may wait for the disk; taken out before the next query's turn begins.

@@ -42,7 +42,6 @@ use gate::Gate;
 use lookback::Lookback;
 use respond::Failure;
 
-pub(crate) use params::now_ms;
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;

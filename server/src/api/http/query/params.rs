@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
@@ -21,6 +21,7 @@ use super::respond::Failure;
 use super::tree::narrow_matchers;
 use crate::api::grpc::wire::parse_shard;
 use crate::edge::certificate::ClientCertificate;
+use crate::upkeep::now_ms;
 
 /// Largest form in bytes (`ParseForm` of Go's net/http).
 const FORM_BYTES_MAX: usize = 10 << 20;
@@ -126,19 +127,39 @@ impl Params {
     pub fn time(&self, name: &str, fallback: i64) -> Result<i64, Failure> {
         match self.first(name) {
             "" => Ok(fallback),
-            text => parse_time(text)
-                .ok_or_else(|| format!("invalid parameter {name:?}: cannot parse {text:?} to a valid timestamp"))
-                .map_err(Failure::bad_data),
+            text => parsed_time(text).map_err(|why| {
+                Failure::bad_data(format!("invalid parameter {name:?}: invalid time value for '{name}': {why}"))
+            }),
         }
+    }
+
+    /// The same where there is no range without it.
+    pub fn required_time(&self, name: &str) -> Result<i64, Failure> {
+        let time = parsed_time(self.first(name));
+        time.map_err(|why| Failure::bad_data(format!("invalid parameter {name:?}: {why}")))
     }
 
     /// The duration called `name` in milliseconds; `fallback` when absent.
     pub fn duration(&self, name: &str, fallback: i64) -> Result<i64, Failure> {
+        let found = self.parsed_duration(name);
+        let failed = |why| Failure::bad_data(format!("invalid parameter {name:?}: {why}"));
+        Ok(found.map_err(failed)?.unwrap_or(fallback))
+    }
+
+    /// The lookback delta in milliseconds; 0 when absent.
+    pub fn lookback(&self) -> Result<i64, Failure> {
+        let found = self.parsed_duration("lookback_delta");
+        let failed = |why| Failure::bad_data(format!("error parsing lookback delta duration: {why}"));
+        Ok(found.map_err(failed)?.unwrap_or(0))
+    }
+
+    fn parsed_duration(&self, name: &str) -> Result<Option<i64>, String> {
         match self.first(name) {
-            "" => Ok(fallback),
-            text => parse_duration_ms(text).map_err(|why| {
-                Failure::bad_data(format!("invalid parameter {name:?}: cannot parse {text:?} to a valid duration{why}"))
-            }),
+            "" => Ok(None),
+            text => {
+                let parsed = parse_duration_ms(text).map(Some);
+                parsed.map_err(|why| format!("cannot parse {text:?} to a valid duration{why}"))
+            }
         }
     }
 
@@ -163,7 +184,7 @@ impl Params {
                 Ok(limit) => usize::try_from(limit)
                     .map_err(|_| Failure::bad_data("invalid parameter \"limit\": limit must be non-negative")),
                 Err(_) => Err(Failure::bad_data(format!(
-                    "invalid parameter \"limit\": cannot parse {text:?} to a valid limit"
+                    "invalid parameter \"limit\": strconv.Atoi: parsing {text:?}: invalid syntax"
                 ))),
             },
         }
@@ -271,9 +292,8 @@ pub enum Flag {
     Off,
 }
 
-/// Now, in Unix milliseconds.
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+fn parsed_time(text: &str) -> Result<i64, String> {
+    parse_time(text).ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp"))
 }
 
 /// The matchers of each selector of the parameter called `name`.

@@ -16,21 +16,25 @@ use engine::batch::SampleBatch;
 use engine::model::matcher::{MatchKind, Matcher};
 use engine::model::{Error, ErrorKind, TimeRange};
 use engine::promql::source::{BatchSink, Files, Hints, Part, SelectRequest, Source};
+use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
 use http_body_util::BodyExt;
 use prost::Message;
 use proto::prometheus_copy::read_request::ResponseType;
 use proto::prometheus_copy::{Query, ReadRequest, label_matcher};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Api;
-use super::backend::Scope;
+use super::backend::{OnFailure, Scope};
 use super::ending::{Caller, Ending};
+use super::gate::Turn;
 use super::params::Params;
-use super::read_frames::{Frames, samples};
+use super::read_frames::{Frames, samples, samples_bytes};
 use super::read_samples::Results;
 use super::respond::Failure;
 use super::tree::narrow_matchers;
+use crate::threads::Running;
 
 /// Most bytes of a request, compressed and not, as in Prometheus.
 const REQUEST_BYTES_MAX: usize = 32 << 20;
@@ -54,7 +58,7 @@ struct Asked {
 pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let params = Params::of_head(&parts);
-    let scope = params.scope(&api, 0)?;
+    let scope = scope(&params, &api)?;
     let limited = http_body_util::Limited::new(body, REQUEST_BYTES_MAX);
     let body = limited.collect().await.map_err(|error| {
         Failure::bad_data(format!("cannot read a request of up to {REQUEST_BYTES_MAX} bytes: {error}"))
@@ -66,11 +70,30 @@ pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Resul
     if let Some(tenant) = &tenant {
         asked.iter_mut().for_each(|asked| narrow_matchers(&mut asked.matchers, tenant));
     }
-    let (ending, caller) = Ending::at(Instant::now() + api.settings.timeout);
+    let deadline = Instant::now() + api.settings.timeout;
+    let (ending, caller) = Ending::at(deadline);
+    let turn = api.gate.enter(&noted(&asked), deadline).await?;
+    let bounds = Bounds { scope, ending, caller, turn };
     match kind {
-        ResponseType::Samples => as_samples(api, asked, (scope, ending, caller)).await,
-        ResponseType::StreamedXorChunks => Ok(as_chunks(api, asked, (scope, ending, caller))),
+        ResponseType::Samples => as_samples(api, asked, bounds).await,
+        ResponseType::StreamedXorChunks => as_chunks(api, asked, bounds).await,
     }
+}
+
+/// How the request wants its series. Its protocol has no place for warnings, so that nothing may be missing
+/// unless the request itself says that it may.
+fn scope(params: &Params, api: &Api) -> Result<Scope, Failure> {
+    let scope = params.scope(api, 0)?;
+    let on_failure = if params.first("partial_response").is_empty() { OnFailure::Abort } else { scope.on_failure };
+    Ok(Scope { on_failure, ..scope })
+}
+
+/// What is read, as the file of active queries has it.
+fn noted(asked: &[Asked]) -> String {
+    let Some(first) = asked.first() else { return "remote read of nothing".to_owned() };
+    let matchers: Vec<String> = first.matchers.iter().map(Matcher::to_string).collect();
+    let more = if asked.len() > 1 { format!(" and {} more", asked.len() - 1) } else { String::new() };
+    format!("remote read of {{{}}}{more}", matchers.join(","))
 }
 
 fn decode(packed: &[u8]) -> Result<ReadRequest, Failure> {
@@ -121,73 +144,104 @@ impl Asked {
         let Self { matchers, range, hints } = self;
         let (part, files) = (Part::WHOLE, Files::default());
         let request = SelectRequest { matchers, range: *range, extent: *range, hints, part, files };
-        source.select(&request, sink).map(|_| ())
+        let selected = source.select(&request, sink)?;
+        for warning in &selected.warnings {
+            tracing::warn!(warning, "remote read answers what is left");
+        }
+        Ok(())
     }
 }
 
 /// What a request is answered within.
-type Bounds = (Scope, Ending, Caller);
+struct Bounds {
+    scope: Scope,
+    ending: Ending,
+    caller: Caller,
+    turn: Turn,
+}
+
+fn failed(error: Error) -> Error {
+    error.within("remote read failed")
+}
 
 async fn as_samples(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<Response, Failure> {
-    let (scope, ending, _caller) = bounds;
+    let Bounds { scope, ending, caller: _caller, turn } = bounds;
     let samples_max = api.engine.options().samples_max;
-    let running = tokio::task::spawn_blocking(move || {
+    let running = turn.spend(move |_| {
         let source = api.backend.source(&scope, &ending);
         let patience = ending.patience();
-        let (mut results, mut count) = (Results::default(), 0);
+        let (mut results, mut count) = (Results::new(&api.memory)?, 0);
         for asked in &asked {
             asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
                 patience.check()?;
-                for series in batch.iter().map(|series| samples(&series, asked.range)) {
+                for series in batch.iter() {
+                    let _held = api.memory.reserve(samples_bytes(&series))?;
+                    let series = samples(&series, asked.range);
                     count += (series.samples.len() + series.histograms.len()) as u64;
                     if count > samples_max {
                         let message = format!("exceeded sample limit ({samples_max})");
                         return Err(Error::limit("query.max-samples", message));
                     }
-                    results.push(&series);
+                    results.push(&series)?;
                 }
                 Ok(())
             })?;
-            results.finish();
+            results.finish()?;
         }
-        results.pack(&patience)
+        results.into_block()
     });
-    let packed =
-        running.await.map_err(|error| Error::new(ErrorKind::Bug, format!("remote read failed: {error}")))??;
+    let packed = running.await.map_err(failed)??;
     let headers = [(header::CONTENT_TYPE, SAMPLES_TYPE), (header::CONTENT_ENCODING, "snappy")];
     Ok((StatusCode::OK, headers, packed).into_response())
 }
 
+/// Frames on their way, and the work that makes them, which ends when nobody waits for them any more.
+struct Sending {
+    frames: mpsc::Receiver<Bytes>,
+    running: Running<Result<(), Error>>,
+    _caller: Caller,
+}
+
 /// Streams frames as they are made. An error after the first frame breaks the stream off, as the
 /// status has gone out by then.
-fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Response {
-    let (scope, ending, caller) = bounds;
-    let (sender, receiver) = mpsc::channel::<Result<Bytes, Error>>(FRAMES_WAITING);
-    tokio::task::spawn_blocking(move || {
+async fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<Response, Failure> {
+    let Bounds { scope, ending, caller, turn } = bounds;
+    let (sender, frames) = mpsc::channel::<Bytes>(FRAMES_WAITING);
+    let runtime = Handle::current();
+    let running = turn.spend(move |_| {
         let source = api.backend.source(&scope, &ending);
         let patience = ending.patience();
+        let gone = "whoever read by remote read has gone";
         let send = |frame: Bytes| {
-            let gone = |_| Error::new(ErrorKind::Canceled, "whoever read by remote read has gone");
-            sender.blocking_send(Ok(frame)).map_err(gone)
+            let sent = async { sender.send(frame).await.map_err(|_| Error::new(ErrorKind::Canceled, gone)) };
+            // One who does not read is waited for until the time of the query is over.
+            runtime.block_on(ending.race(sent))
         };
-        for (index, asked) in asked.iter().enumerate() {
-            let mut frames = Frames::new(index as i64, asked.range);
-            let sent = asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
+        asked.iter().enumerate().try_for_each(|(index, asked)| {
+            let mut frames = Frames::new(index as i64, asked.range, &api.memory);
+            asked.select(source.as_ref(), &mut |batch: &mut SampleBatch| {
                 patience.check()?;
                 batch.iter().try_for_each(|series| frames.push(&series, &send))
-            });
-            if let Err(error) = sent {
-                tracing::warn!(%error, "remote read failed");
-                // Nobody to tell when the reader has gone.
-                let _ = sender.blocking_send(Err(error));
-                return;
-            }
-        }
+            })
+        })
     });
-    let stream = futures_util::stream::unfold((receiver, caller), |(mut receiver, caller)| async move {
-        Some((receiver.recv().await?, (receiver, caller)))
-    });
-    ([(header::CONTENT_TYPE, CHUNKS_TYPE)], Body::from_stream(stream)).into_response()
+    let (first, rest) = match next_frame(Some(Sending { frames, running, _caller: caller })).await {
+        Some((first, rest)) => (Some(first?), rest),
+        None => (None, None),
+    };
+    let sent = stream::iter(first.map(Ok)).chain(stream::unfold(rest, next_frame));
+    Ok(([(header::CONTENT_TYPE, CHUNKS_TYPE)], Body::from_stream(sent)).into_response())
+}
+
+/// The next frame, or why there is none.
+async fn next_frame(state: Option<Sending>) -> Option<(Result<Bytes, Error>, Option<Sending>)> {
+    let mut sending = state?;
+    if let Some(frame) = sending.frames.recv().await {
+        return Some((Ok(frame), Some(sending)));
+    }
+    let error = sending.running.await.map_err(failed).flatten().err()?;
+    tracing::warn!(%error, "remote read failed");
+    Some((Err(error), None))
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Series of a batch as remote read has them: samples, or chunks in frames.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use engine::batch::SeriesSamples;
 use engine::chunk::native::Appender;
 use engine::chunk::xor;
-use engine::model::{Error, FloatHistogram, TimeRange};
+use engine::model::{Budget, Error, FloatHistogram, Reservation, TimeRange};
 use prost::Message;
 use prost::bytes::{BufMut, BytesMut};
 use proto::prometheus_copy::chunk::Encoding;
-use proto::prometheus_copy::{Chunk, ChunkedReadResponse, ChunkedSeries, Sample, TimeSeries};
+use proto::prometheus_copy::{BucketSpan, Chunk, ChunkedReadResponse, ChunkedSeries, Histogram, Sample, TimeSeries};
+use proto::thanos::Label;
 
 use crate::api::grpc::wire::wire_labels;
 use crate::fanout::queries::wire_histogram;
@@ -32,19 +35,47 @@ pub fn samples(series: &SeriesSamples<'_>, range: TimeRange) -> TimeSeries {
     }
 }
 
+/// Bytes that [`samples`] takes of `series`, at most.
+pub fn samples_bytes(series: &SeriesSamples<'_>) -> u64 {
+    let histogram = |histogram: &Arc<FloatHistogram>| {
+        let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+        let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len();
+        let numbers = buckets + histogram.custom_values.len();
+        size_of::<Histogram>() + spans * size_of::<BucketSpan>() + numbers * size_of::<f64>()
+    };
+    let histograms: usize = series.histograms.iter().map(histogram).sum();
+    let labels = series.labels.len() * size_of::<Label>() + series.labels.heap_bytes();
+    (series.timestamps.len() * size_of::<Sample>() + histograms + labels) as u64
+}
+
 /// Makes frames of the series of one query.
 pub struct Frames {
     query_index: i64,
     range: TimeRange,
+    memory: Arc<Budget>,
+}
+
+/// A frame with the memory that it takes, wherever it waits.
+struct Held {
+    bytes: Bytes,
+    _memory: Reservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Frames {
-    /// Frames of query `query_index` of a request; samples outside of `range` are left out.
-    pub fn new(query_index: i64, range: TimeRange) -> Self {
-        Self { query_index, range }
+    /// Frames of query `query_index` of a request, held of `memory` until they are sent; samples outside of
+    /// `range` are left out.
+    pub fn new(query_index: i64, range: TimeRange, memory: &Arc<Budget>) -> Self {
+        Self { query_index, range, memory: Arc::clone(memory) }
     }
 
-    /// Gives the frames of one series to `send`; a series without samples has none.
+    /// Gives the frames of one series to `send`; a series without samples has none. Limit, named, when there
+    /// is no memory for them.
     pub fn push(
         &mut self,
         series: &SeriesSamples<'_>,
@@ -52,6 +83,7 @@ impl Frames {
     ) -> Result<(), Error> {
         let mut chunks = self.float_chunks(series);
         chunks.extend(self.histogram_chunks(series));
+        let _held = self.memory.reserve(chunks.iter().map(|chunk| chunk.data.len() as u64).sum())?;
         chunks.sort_by_key(|chunk| chunk.min_time_ms);
         let labels = wire_labels(series.labels);
         let (mut waiting, mut bytes) = (Vec::new(), 0);
@@ -63,10 +95,15 @@ impl Frames {
                 bytes = 0;
                 let series = ChunkedSeries { labels: labels.clone(), chunks: std::mem::take(&mut waiting) };
                 let message = ChunkedReadResponse { chunked_series: vec![series], query_index: self.query_index };
-                send(frame(&message))?;
+                send(self.held(frame(&message))?)?;
             }
         }
         Ok(())
+    }
+
+    fn held(&self, bytes: Bytes) -> Result<Bytes, Error> {
+        let _memory = self.memory.reserve(bytes.len() as u64)?;
+        Ok(Bytes::from_owner(Held { bytes, _memory }))
     }
 
     fn is_within(&self, time: i64) -> bool {
@@ -132,7 +169,6 @@ fn frame(message: &ChunkedReadResponse) -> Bytes {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::sync::Arc;
 
     use engine::batch::SampleBatch;
     use engine::model::Labels;
@@ -145,13 +181,15 @@ mod tests {
         (0..500).for_each(|at| batch.floats.push(at * 1000, at as f64));
         batch.finish_series(Arc::new(Labels::from_pairs([("a", "b")])));
         let sent = RefCell::new(Vec::new());
-        let mut frames = Frames::new(3, TimeRange::new(10_000, 400_000));
+        let memory = Budget::new("query.memory-limit", 1 << 20);
+        let mut frames = Frames::new(3, TimeRange::new(10_000, 400_000), &memory);
         let send = |frame: Bytes| {
             sent.borrow_mut().push(frame);
             Ok(())
         };
         frames.push(&batch.series(0), &send).unwrap();
         let [frame] = sent.into_inner().try_into().unwrap();
+        assert_eq!(memory.usage().used, frame.len() as u64, "a frame is held until it has been sent");
         let mut rest: &[u8] = &frame;
         let len = prost::encoding::decode_varint(&mut rest).unwrap() as usize;
         let (sum, message) = rest.split_first_chunk::<4>().unwrap();
@@ -163,5 +201,9 @@ mod tests {
         let mut read = engine::model::FloatColumns::default();
         chunks.iter().for_each(|chunk| xor::decode(&chunk.data, &mut read).unwrap());
         assert_eq!(read.timestamps, (10..=400).map(|at| at * 1000).collect::<Vec<_>>());
+        drop(frame);
+        let _others = memory.reserve(memory.limit()).unwrap();
+        let refused = frames.push(&batch.series(0), &|_| Ok(())).unwrap_err().to_string();
+        assert!(refused.contains("query.memory-limit: "), "{refused}");
     }
 }

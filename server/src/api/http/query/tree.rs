@@ -30,7 +30,8 @@ fn parsed(api: &Api, params: &Params) -> Result<Expr, Failure> {
         .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))
 }
 
-/// Gives every selector below `expr` the matcher `tenant` in place of its own for that label.
+/// Gives every selector below `expr` the matcher `tenant` in place of its own for that label; but not the one that
+/// says which labels `info` adds, whose series are found by what the query's context says.
 pub(super) fn narrow(expr: &mut Expr, tenant: &Matcher) {
     let selector = match expr {
         Expr::Vector(selector) => Some(selector.as_mut()),
@@ -49,7 +50,10 @@ pub(super) fn narrow(expr: &mut Expr, tenant: &Matcher) {
             narrow(&mut binary.lhs, tenant);
             narrow(&mut binary.rhs, tenant);
         }
-        Expr::Call(call) => call.args.iter_mut().for_each(|argument| narrow(argument, tenant)),
+        Expr::Call(call) => {
+            let written = if call.function.name == "info" { 1 } else { call.args.len() };
+            call.args.iter_mut().take(written).for_each(|argument| narrow(argument, tenant));
+        }
         Expr::Subquery(subquery) => narrow(&mut subquery.expr, tenant),
         Expr::Paren(paren) => narrow(&mut paren.expr, tenant),
         Expr::Unary(unary) => narrow(&mut unary.expr, tenant),
