@@ -20,7 +20,7 @@ pub const OPTIONS: Options = Options {
 };
 
 /// No sample is refused.
-pub const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
+pub const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
 
 /// The batches of scrape number `scrape` of `series`: counters that rise by different steps.
 pub fn batches(series: &[Labels], scrape: usize) -> Vec<WriteBatch> {

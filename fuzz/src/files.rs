@@ -1,6 +1,7 @@
 //! Configuration files and certificates that the process parses, and OTLP that it translates.
 
 use engine::model::relabel::{Config, Rule};
+use engine::model::{Budget, Reservation};
 use server::cli::parse;
 use server::cluster::hashring;
 use server::edge::x509::Fields;
@@ -13,6 +14,11 @@ use server::tools::rules;
 
 /// Bytes that a body may unpack to.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Nothing of the memory for what is translated.
+fn memory() -> Reservation {
+    Budget::new("fuzz", 1 << 30).reserve(0).expect("nothing is always there")
+}
 
 /// A certificate that the other side of a connection shows.
 pub fn certificate(data: &[u8]) {
@@ -58,12 +64,12 @@ pub fn relabel_yaml(data: &[u8]) {
 
 /// OTLP in JSON, as far as a write request.
 pub fn otlp_json(data: &[u8]) {
-    let _ = otlp::translate((otlp::Encoding::Json, data), &otlp::Translation::default());
+    let _ = otlp::translate((otlp::Encoding::Json, data), &otlp::Translation::default(), memory());
 }
 
 /// OTLP in protobuf, as far as a write request.
 pub fn otlp_translated(data: &[u8]) {
-    let _ = otlp::translate((otlp::Encoding::Protobuf, data), &otlp::Translation::default());
+    let _ = otlp::translate((otlp::Encoding::Protobuf, data), &otlp::Translation::default(), memory());
 }
 
 /// What says which requests are logged.

@@ -5,6 +5,8 @@
 //! that come later is asked for, so that misses overlap with work and with each other: first their lines,
 //! [`AHEAD`] series before, then the ends of their chunks, [`DATA_AHEAD`] series before.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::batch::HistogramRow;
@@ -36,15 +38,23 @@ const NONE: u32 = u32::MAX;
 pub const LABELS_MAX: usize = u16::MAX as usize;
 
 /// What ends an append besides what the head itself knows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AppendLimits {
     /// Samples after this time (Unix milliseconds) are too far in the future.
     pub time_max: i64,
-    /// Series that may still be created.
-    pub series_left: u64,
+    /// Series that may still be created, by all heads that take a part of the batch; none: any number.
+    pub series_left: Option<Arc<AtomicU64>>,
     /// Unix milliseconds of the latest sample that all heads of the tenant had before this batch: how far
     /// samples may be behind does not depend on which head their series is in.
     pub latest_time: i64,
+}
+
+impl AppendLimits {
+    /// Takes one of the series that may still be created; whether there was one.
+    pub(super) fn take_series(&self) -> bool {
+        let Some(left) = &self.series_left else { return true };
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
 }
 
 /// Why a sample or exemplar was not taken.
@@ -273,11 +283,12 @@ impl Head {
         limits: AppendLimits,
         (tenant, recorder): (u32, &mut Recorder),
     ) -> WriteReport {
+        let (floor, late_from) = (self.floor(limits.latest_time), self.late_from(limits.latest_time));
         let mut pass = Pass {
             batch,
             limits,
-            floor: self.floor(limits.latest_time),
-            late_from: self.late_from(limits.latest_time),
+            floor,
+            late_from,
             report: WriteReport::default(),
             tenant,
             recorder,
@@ -580,7 +591,7 @@ impl Head {
     /// Notes what is said of the metric `name`; whether it is new.
     pub(super) fn note_metadata(&mut self, name: &str, metadata: OwnedMetadata) -> bool {
         let known = self.symbols.find(name.as_bytes()).filter(|name| self.metadata.contains_key(name));
-        if known.is_none() && self.metadata.len() >= METADATA_MAX {
+        if known.is_none() && (self.metadata.len() >= METADATA_MAX || !self.symbols.has_room(name.len())) {
             return false;
         }
         let name = known.unwrap_or_else(|| self.symbols.intern(name.as_bytes()));

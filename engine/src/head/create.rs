@@ -100,20 +100,20 @@ impl Head {
             pass.report.bad_labels.count(fault);
             return None;
         }
+        let refusal = |time: i64, bad: Option<Reason>| bad.or_else(|| self.bounds(time, pass));
+        let is_wanted = samples.clone().any(|(time, _, bad)| refusal(time, bad).is_none());
         let has_room = self.symbols.has_room(labels.0.len()) && self.places.has_room();
-        let limit = pass.limits.series_left <= pass.report.series_created || !has_room;
-        let refusal = |time: i64, bad: Option<Reason>| {
-            bad.or_else(|| self.bounds(time, pass)).or_else(|| limit.then_some(Reason::SeriesLimit))
-        };
-        if samples.clone().any(|(time, _, bad)| refusal(time, bad).is_none()) {
+        if is_wanted && has_room && pass.limits.take_series() {
             let number = self.next_number();
             let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, number);
             pass.scratch.created.push((row, self.numbers[id as usize]));
             pass.report.series_created += 1;
             return Some(id);
         }
-        let rejected = samples
-            .filter_map(|(time, kind, bad)| Some(Rejected { kind, series: row, time, reason: refusal(time, bad)? }));
+        let rejected = samples.map(|(time, kind, bad)| {
+            let reason = refusal(time, bad).unwrap_or(Reason::SeriesLimit);
+            Rejected { kind, series: row, time, reason }
+        });
         let rejected: Vec<Rejected> = rejected.collect();
         pass.report.rejected.extend(rejected);
         let orphans = batch.exemplars(row).map(|exemplar| Rejected {

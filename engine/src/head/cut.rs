@@ -335,7 +335,7 @@ mod tests {
         let (mut head, mut batch) = (Head::new(options, i64::MIN), WriteBatch::new());
         batch.push_series([("__name__", "up")]);
         [10, 110].iter().for_each(|time| batch.push_sample(*time, 1.0));
-        let limits = AppendLimits { time_max: i64::MAX, series_left: 1, latest_time: i64::MIN };
+        let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
         assert_eq!(head.append((&batch, &[0]), limits, (1, &mut Recorder::default())).samples, 2);
         let frozen = [head.freeze(200, 0).0];
         let meta = |at: i64| Meta::new(BlockId::from_parts(1, at as u128), at * 100, (at + 1) * 100);

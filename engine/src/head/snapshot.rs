@@ -194,7 +194,7 @@ mod tests {
         exemplars_max: 0,
         start_times: StartTimes::Dropped,
     };
-    const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
+    const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
 
     #[test]
     fn chunks_of_one_series_are_in_as_many_records_as_they_need() {

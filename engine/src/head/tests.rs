@@ -5,6 +5,8 @@ mod create;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
 
@@ -24,7 +26,7 @@ const OPTIONS: Options = Options {
     exemplars_max: 100,
     start_times: StartTimes::Dropped,
 };
-const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: u64::MAX, latest_time: i64::MIN };
+const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
 
 /// A sample of the twin: the bits of a float, or the count of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -635,8 +637,9 @@ fn limits_name_what_they_refuse() {
         push(&mut batch, &Step { series, time: 5, value: Twin::Float(0) });
     }
     batch.push_exemplar(5, 1.0, [("trace_id", "a")]);
-    let limits = AppendLimits { time_max: 10, series_left: 2, latest_time: i64::MIN };
-    let report = head.append((&batch, &[0, 1, 2]), limits, (1, &mut Recorder::default()));
+    let series_left = Some(Arc::new(AtomicU64::new(2)));
+    let limits = AppendLimits { time_max: 10, series_left, latest_time: i64::MIN };
+    let report = head.append((&batch, &[0, 1, 2]), limits.clone(), (1, &mut Recorder::default()));
     assert_eq!((report.samples, report.series_created, report.rejected[0].reason), (2, 2, Reason::SeriesLimit));
     assert_eq!(report.rejected_exemplars[0].reason, Reason::ExemplarWithoutSeries);
     let mut late = WriteBatch::new();

@@ -506,17 +506,18 @@ fn decode_histograms(body: &mut Cursor<'_>) -> Result<Vec<(u32, i64, HistogramVa
     (0..count).map(|_| Ok((deltas.take_ref(body)?, deltas.take_time(body)?, histogram::decode(body)?))).collect()
 }
 
+/// An exemplar whose labels are none is left out: heads once took them, and acknowledged what came with them.
 fn decode_exemplars<'a>(body: &mut Cursor<'a>) -> Result<Vec<ExemplarRecord<'a>>, Corrupt> {
     let (count, mut deltas) = (body.count()?, Deltas::default());
-    (0..count)
-        .map(|_| {
-            let (number, time) = (deltas.take_ref(body)?, deltas.take_time(body)?);
-            let value = f64::from_bits(body.u64_le()?);
-            let len = body.count()?;
-            let labels = if len == 0 { EncodedLabels(&[]) } else { EncodedLabels::parse(body.bytes(len)?)? };
-            Ok((number, time, value, labels))
-        })
-        .collect()
+    let mut row = || -> Result<Option<ExemplarRecord<'a>>, Corrupt> {
+        let (number, time) = (deltas.take_ref(body)?, deltas.take_time(body)?);
+        let value = f64::from_bits(body.u64_le()?);
+        let len = body.count()?;
+        let bytes = body.bytes(len)?;
+        let labels = if len == 0 { Some(EncodedLabels(&[])) } else { EncodedLabels::parse(bytes).ok() };
+        Ok(labels.map(|labels| (number, time, value, labels)))
+    };
+    (0..count).filter_map(|_| row().transpose()).collect()
 }
 
 fn decode_metadata<'a>(body: &mut Cursor<'a>) -> Result<Vec<MetadataRecord<'a>>, Corrupt> {
@@ -656,5 +657,25 @@ mod tests {
         assert_eq!(records(&with_short_lengths(bytes), 0).collect::<Result<Vec<_>, _>>().unwrap(), expected);
         let whole = (0..bytes.len()).filter(|end| records(&bytes[..*end], 0).all(|record| record.is_ok())).count();
         assert_eq!(whole, expected.len());
+    }
+
+    #[test]
+    fn an_exemplar_whose_labels_are_none_is_left_out_and_hides_no_other() {
+        let encode = |pairs: &[(&str, &str)]| {
+            let mut out = Vec::new();
+            pairs.iter().for_each(|(name, value)| EncodedLabels::push(name.as_bytes(), value.as_bytes(), &mut out));
+            out
+        };
+        let bad = [&[("trace_id", "")][..], &[("", "a")], &[("b", "1"), ("a", "1")], &[("a", "1"), ("a", "2")]];
+        let (good, bad) = (encode(&[("trace_id", "a")]), bad.map(encode));
+        let first = (7, 100, 0.5, EncodedLabels(&good));
+        let last = (9, 70, 1.5, EncodedLabels(&[]));
+        let mut rows = vec![first];
+        rows.extend(bad.iter().map(|labels| (3, 50, 2.5, EncodedLabels(labels))));
+        rows.push(last);
+        let mut recorder = Recorder::default();
+        recorder.exemplars(1, &rows);
+        let found = records(recorder.bytes(), 0).collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(found, [Record::Exemplars(1, vec![first, last])]);
     }
 }

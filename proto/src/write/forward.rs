@@ -42,10 +42,15 @@ impl<'a> TenantSeries<'a> {
 }
 
 /// The tenants of a forwarded request, and which replica it is: counted from 1, 0 when it is not
-/// replicated yet.
-pub fn scan_forwarded(request: &[u8]) -> Result<(Vec<TenantSeries<'_>>, i64), Malformed> {
+/// replicated yet. `room` is told how many tenants there are before they are listed.
+pub fn scan_forwarded<'a, E: From<Malformed>>(
+    request: &'a [u8],
+    room: impl FnOnce(usize) -> Result<(), E>,
+) -> Result<(Vec<TenantSeries<'a>>, i64), E> {
     let whole = Cursor::new(request);
-    let (mut tenants, mut replica, mut old) = (Vec::new(), 0, None::<&[u8]>);
+    let count = count_tenants(whole)?;
+    room(count)?;
+    let (mut tenants, mut replica, mut old) = (Vec::with_capacity(count), 0, None::<&[u8]>);
     let (mut fields, mut has_series) = (whole, false);
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
@@ -67,6 +72,16 @@ pub fn scan_forwarded(request: &[u8]) -> Result<(Vec<TenantSeries<'_>>, i64), Ma
         tenants.push(TenantSeries { tenant: old.unwrap_or_default(), fields: whole });
     }
     Ok((tenants, replica))
+}
+
+/// How often the newer form names a tenant, which is told without a look at its series.
+fn count_tenants(mut fields: Cursor<'_>) -> Result<usize, Malformed> {
+    let mut count = 0;
+    while let Some(tag) = fields.next_key()? {
+        count += usize::from((tag >> 3, tag & 7) == (4, BYTES));
+        fields.skip(tag)?;
+    }
+    Ok(count)
 }
 
 fn tenant(mut fields: Cursor<'_>) -> Result<&[u8], Malformed> {

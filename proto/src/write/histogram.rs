@@ -1,8 +1,8 @@
 //! Native histograms of a write request: the same fields in both versions, and the start timestamp
 //! that only version 2 has.
 
-use super::Malformed;
 use super::cursor::{BYTES, Cursor, FIXED64, VARINT, key, unzigzag};
+use super::{Malformed, Sink};
 use crate::wire::{put_varint, varint_len};
 
 /// A count, as integers or floats have it.
@@ -72,9 +72,31 @@ pub struct Histogram {
     pub custom_values: Vec<f64>,
 }
 
+/// Bytes that a byte of a histogram's message becomes at most: a number.
+const BYTES_PER_BYTE: usize = size_of::<i64>();
+
+/// Bytes of a message up to which a histogram is read before there is room for it, as nearly all are.
+const MESSAGE_BYTES_SMALL: usize = 4 << 10;
+
+/// Reads the histogram of `message` into `sink`, unless it is large and there is no room for it.
+pub(super) fn tell<'a>(message: Cursor<'a>, sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
+    if message.rest().len() <= MESSAGE_BYTES_SMALL {
+        sink.histogram(Histogram::read(message)?);
+        return Ok(());
+    }
+    let bytes = BYTES_PER_BYTE * message.rest().len();
+    if sink.take_room(bytes) {
+        let found = Histogram::read(message)?;
+        // What it has become is counted by who takes it.
+        sink.give_room(bytes);
+        sink.histogram(found);
+    }
+    Ok(())
+}
+
 impl Histogram {
     /// Reads a histogram's message.
-    pub(super) fn read(mut fields: Cursor<'_>) -> Result<Self, Malformed> {
+    fn read(mut fields: Cursor<'_>) -> Result<Self, Malformed> {
         let mut found = Self::default();
         while let Some(tag) = fields.next_key()? {
             match (tag >> 3, tag & 7) {
@@ -131,6 +153,7 @@ fn deltas(fields: &mut Cursor<'_>, tag: u64, into: &mut Vec<i64>) -> Result<(), 
     match tag & 7 {
         BYTES => {
             let mut packed = fields.message()?;
+            into.reserve(packed.rest().iter().filter(|byte| **byte < 0x80).count());
             while let Some(value) = packed.next_key()? {
                 into.push(unzigzag(value));
             }
@@ -149,6 +172,7 @@ fn doubles(fields: &mut Cursor<'_>, tag: u64, into: &mut Vec<f64>) -> Result<(),
     match tag & 7 {
         BYTES => {
             let mut packed = fields.message()?;
+            into.reserve(packed.rest().len() / size_of::<f64>());
             while !packed.rest().is_empty() {
                 into.push(packed.double()?);
             }

@@ -98,6 +98,13 @@ pub struct Metadata<'a> {
     pub unit: &'a [u8],
 }
 
+/// Most labels of a series: of one with more, as many and one more are told, which says so; the others are looked at
+/// and left out.
+pub const LABELS_MAX: usize = 10_000;
+
+/// The same of an exemplar, whose labels may have as many characters in all.
+pub const EXEMPLAR_LABELS_MAX: usize = 128;
+
 /// What of a request of version 2 refers to symbols that there are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unresolved {
@@ -111,6 +118,13 @@ pub enum Unresolved {
 
 /// Takes what a request holds, in the order in which it is written.
 pub trait Sink<'a> {
+    /// Reading takes `bytes` beside what is told, until they are given back: whether there is room for them. What
+    /// they were for is left out where there is none.
+    fn take_room(&mut self, _bytes: usize) -> bool {
+        true
+    }
+    /// Bytes of [`Sink::take_room`] are not needed any more.
+    fn give_room(&mut self, _bytes: usize) {}
     /// The next series is this field of the request, from its key on; told of version 1.
     #[inline]
     fn series_field(&mut self, _field: Range<usize>) {}
@@ -127,7 +141,7 @@ pub trait Sink<'a> {
     fn label_run(&mut self, _run: LabelRun<'a>) -> bool {
         false
     }
-    /// The next series begins.
+    /// The next series begins; of more labels than [`LABELS_MAX`], the first.
     fn series(&mut self, labels: &LabelPairs<'a>);
     /// Something comes that refers to no symbol, or to a name without a value. It is left out, a series with
     /// all that it holds, and what comes after it can be read.
@@ -136,7 +150,7 @@ pub trait Sink<'a> {
     fn sample(&mut self, sample: Sample);
     /// A native histogram of the series.
     fn histogram(&mut self, histogram: Histogram);
-    /// An exemplar of the series.
+    /// An exemplar of the series; of more labels than [`EXEMPLAR_LABELS_MAX`], the first.
     fn exemplar(&mut self, labels: &LabelPairs<'a>, exemplar: Exemplar);
     /// What a metric is: between series in version 1, within one in version 2.
     fn metadata(&mut self, metadata: Metadata<'a>);

@@ -220,6 +220,10 @@ fn a_start_timestamp_is_read_and_written() {
     assert_eq!(lines_of(|lines| scan_v1(&request, lines))[1], "1000 1 400");
 }
 
+fn forwarded(request: &[u8]) -> (Vec<TenantSeries<'_>>, i64) {
+    scan_forwarded(request, |_| Ok::<_, Malformed>(())).unwrap()
+}
+
 #[test]
 fn forwarded_requests_of_both_forms_name_their_tenants() {
     let series = wire_series();
@@ -233,13 +237,19 @@ fn forwarded_requests_of_both_forms_name_their_tenants() {
     let new =
         thanos::WriteRequest { timeseries_tenant_data: vec![tuple.clone(), tuple], ..thanos::WriteRequest::default() };
     let (old, new) = (old.encode_to_vec(), new.encode_to_vec());
-    let (tenants, replica) = scan_forwarded(&old).unwrap();
+    let (tenants, replica) = forwarded(&old);
     assert_eq!((tenants.len(), tenants[0].tenant, replica), (1, &b"a"[..], 2));
     let lines = lines_of(|lines| tenants[0].read(lines));
-    let (tenants, replica) = scan_forwarded(&new).unwrap();
+    let (tenants, replica) = forwarded(&new);
     assert_eq!((tenants.len(), tenants[1].tenant, replica), (2, &b"b"[..], 0));
     assert_eq!(lines_of(|lines| tenants[1].read(lines)), lines);
-    assert!(scan_forwarded(&[]).unwrap().0.is_empty());
+    assert!(forwarded(&[]).0.is_empty());
+    // How many there are is told before anything is kept of them.
+    let refused = scan_forwarded(&new, |count| {
+        assert_eq!(count, 2);
+        Err(Malformed { offset: 0, reason: "no room" })
+    });
+    assert_eq!(refused.unwrap_err().reason, "no room");
 }
 
 #[test]
@@ -315,4 +325,147 @@ fn references_that_stand_for_too_much_are_an_error_however_few_bytes_they_take()
     let error = scan_v2(&request(1000), &mut count).unwrap_err();
     assert!(error.reason.contains("128 MiB"), "{error}");
     assert_eq!(count.0, 254);
+}
+
+/// How many labels are told of each series and exemplar, histograms, and what room reading takes: that of `room`.
+#[derive(Default)]
+struct Roomy {
+    room: usize,
+    taken: usize,
+    given: usize,
+    series: Vec<usize>,
+    exemplars: Vec<usize>,
+    histograms: Vec<usize>,
+    unresolved: usize,
+}
+
+impl Roomy {
+    fn of(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+}
+
+impl<'a> Sink<'a> for Roomy {
+    fn take_room(&mut self, bytes: usize) -> bool {
+        self.taken += bytes;
+        self.taken <= self.room
+    }
+    fn give_room(&mut self, bytes: usize) {
+        self.given += bytes;
+    }
+    fn series(&mut self, labels: &LabelPairs<'a>) {
+        self.series.push(labels.len());
+    }
+    fn unresolved(&mut self, _: Unresolved) {
+        self.unresolved += 1;
+    }
+    fn sample(&mut self, _: Sample) {}
+    fn histogram(&mut self, histogram: Histogram) {
+        self.histograms.push(histogram.positive.deltas.len());
+    }
+    fn exemplar(&mut self, labels: &LabelPairs<'a>, _: Exemplar) {
+        self.exemplars.push(labels.len());
+    }
+    fn metadata(&mut self, _: Metadata<'a>) {}
+}
+
+/// Labels of two bytes once took sixteen times as many each, and there was no end to them.
+#[test]
+fn of_too_many_labels_one_more_than_there_may_be_is_told_and_all_are_looked_at() {
+    // The key of a label and its length.
+    let empty = |count: usize| [0x0a_u8, 0].repeat(count);
+    let request = |labels: &[u8], exemplar: &[u8]| {
+        let (mut series, mut request) = (labels.to_vec(), Vec::new());
+        put_message(&mut series, 3, exemplar);
+        put_message(&mut request, 1, &series);
+        request
+    };
+    for (count, told, exemplar_told) in [(100, 100, 100), (10_000, 10_000, 129), (50_000, 10_001, 129)] {
+        let mut found = Roomy::default();
+        scan_v1(&request(&empty(count), &empty(count)), &mut found).unwrap();
+        assert_eq!((found.series, found.exemplars), (vec![told], vec![exemplar_told]), "{count} labels");
+        let refs = vec![0; 2 * count];
+        let exemplars = vec![write_v2::Exemplar { labels_refs: refs.clone(), ..Default::default() }];
+        let series = write_v2::TimeSeries { labels_refs: refs, exemplars, ..Default::default() };
+        let symbols = vec![String::new()];
+        let second = write_v2::Request { symbols: symbols.clone(), timeseries: vec![series.clone()] };
+        let mut found = Roomy::of(usize::MAX);
+        scan_v2(&second.encode_to_vec(), &mut found).unwrap();
+        assert_eq!((found.series, found.exemplars), (vec![told], vec![exemplar_told]), "{count} references");
+        // The last of all is no symbol.
+        let mut odd = series;
+        *odd.labels_refs.last_mut().unwrap() = 1;
+        let mut found = Roomy::of(usize::MAX);
+        scan_v2(&write_v2::Request { symbols, timeseries: vec![odd] }.encode_to_vec(), &mut found).unwrap();
+        assert_eq!((found.unresolved, found.series.len()), (1, 0));
+    }
+    // A label whose name is a number.
+    let odd = [empty(50_000), vec![0x0a, 2, 0x08, 1]].concat();
+    for request in [request(&odd, &[]), request(&[], &odd)] {
+        assert!(scan_v1(&request, &mut Roomy::default()).unwrap_err().reason.contains("wire type"));
+    }
+}
+
+#[test]
+fn room_for_symbols_is_taken_before_they_are_listed_and_given_back() {
+    let request = |symbols: usize| {
+        let series = write_v2::TimeSeries { labels_refs: vec![1, 2], ..write_v2::TimeSeries::default() };
+        let request = write_v2::Request { symbols: vec![String::new(); 3], timeseries: vec![series] };
+        [request.encode_to_vec(), [0x22, 0].repeat(symbols - 3)].concat()
+    };
+    let mut found = Roomy::of(usize::MAX);
+    scan_v2(&request(100_000), &mut found).unwrap();
+    assert!((1_600_000..3_500_000).contains(&found.taken), "{}", found.taken);
+    assert_eq!((found.given, found.series), (found.taken, vec![1]));
+    // Where there is no room the request is read on, and how much it would take is told.
+    let mut found = Roomy::of(100_000);
+    scan_v2(&request(100_000), &mut found).unwrap();
+    assert!(found.taken >= 1_600_000, "{}", found.taken);
+    let mut found = Roomy::default();
+    scan_v2(&request(1000), &mut found).unwrap();
+    assert_eq!((found.unresolved, found.series.len()), (1, 0), "there are no symbols");
+    let cut = [&request(1000)[..], &[0x22, 9]].concat();
+    assert!(scan_v2(&cut, &mut Roomy::default()).is_err());
+}
+
+#[test]
+fn room_for_a_large_histogram_is_taken_before_it_is_read() {
+    let histogram = |deltas: usize| {
+        let (mut message, mut series, mut request) = (Vec::new(), Vec::new(), Vec::new());
+        put_message(&mut message, 12, &vec![0; deltas]);
+        put_message(&mut series, 4, &message);
+        put_message(&mut request, 1, &series);
+        request
+    };
+    for (deltas, room, told) in [(100, 0, true), (100_000, 1 << 20, true), (100_000, 1 << 19, false)] {
+        let mut found = Roomy::of(room);
+        scan_v1(&histogram(deltas), &mut found).unwrap();
+        assert_eq!(found.histograms, if told { vec![deltas] } else { Vec::new() });
+        assert_eq!(found.taken >= 8 * deltas, deltas > 100, "{}", found.taken);
+        assert_eq!(found.given, if told { found.taken } else { 0 });
+    }
+}
+
+#[test]
+fn packed_numbers_of_a_histogram_take_the_room_that_they_need() {
+    struct Room(Option<[usize; 2]>);
+    impl<'a> Sink<'a> for Room {
+        fn series(&mut self, _: &LabelPairs<'a>) {}
+        fn sample(&mut self, _: Sample) {}
+        fn histogram(&mut self, histogram: Histogram) {
+            self.0 = Some([histogram.positive.deltas.capacity(), histogram.custom_values.capacity()]);
+        }
+        fn exemplar(&mut self, _: &LabelPairs<'a>, _: Exemplar) {}
+        fn metadata(&mut self, _: Metadata<'a>) {}
+    }
+    let deltas = (0..1025).map(|at| at * at - 1000).collect();
+    let positive = Buckets { deltas, ..Buckets::default() };
+    let histogram = Histogram { positive, custom_values: vec![0.5; 1025], ..Histogram::default() };
+    let (mut message, mut series, mut request) = (Vec::new(), Vec::new(), Vec::new());
+    put_histogram(&mut message, &histogram);
+    put_message(&mut series, 4, &message);
+    put_message(&mut request, 1, &series);
+    let mut room = Room(None);
+    scan_v1(&request, &mut room).unwrap();
+    assert_eq!(room.0, Some([1025; 2]));
 }

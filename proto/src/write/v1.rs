@@ -1,8 +1,7 @@
 //! Version 1: every series carries its labels as text.
 
 use super::cursor::{BYTES, Cursor, FIXED64, VARINT};
-use super::histogram::Histogram;
-use super::{Exemplar, LabelRun, Malformed, Metadata, Sample, Sink};
+use super::{EXEMPLAR_LABELS_MAX, Exemplar, LABELS_MAX, LabelRun, Malformed, Metadata, Sample, Sink, histogram};
 use crate::wire::{NAME, VALUE, field_len, plain_label, split_varint};
 
 /// Reads a `prometheus.WriteRequest` into `sink`.
@@ -125,7 +124,7 @@ fn others<'a>(
             (1, BYTES) => return Err(fields.malformed("labels follow other fields of their series")),
             (2, BYTES) => sink.sample(sample(fields.message()?)?),
             (3, BYTES) => exemplar(fields.message()?, labels, sink)?,
-            (4, BYTES) => sink.histogram(Histogram::read(fields.message()?)?),
+            (4, BYTES) => histogram::tell(fields.message()?, sink)?,
             (1..=4, _) => return Err(fields.malformed(WRONG_TYPE)),
             _ => fields.skip(tag)?,
         }
@@ -157,7 +156,7 @@ fn short_labels(bytes: &[u8]) -> usize {
     end
 }
 
-/// Tells apart the labels in the next `len` bytes of `fields`.
+/// Tells apart the labels in the next `len` bytes of `fields`: one more than [`LABELS_MAX`] at most.
 fn tell_labels<'a>(
     mut fields: Cursor<'a>,
     len: usize,
@@ -168,10 +167,13 @@ fn tell_labels<'a>(
     while fields.offset() < end {
         fields.next_key()?;
         let message = fields.message()?;
-        labels.push(match plain_label(message.rest()) {
+        let told = match plain_label(message.rest()) {
             Some(label) => label,
             None => label(message)?,
-        });
+        };
+        if labels.len() <= LABELS_MAX {
+            labels.push(told);
+        }
     }
     Ok(())
 }
@@ -254,7 +256,12 @@ fn exemplar<'a>(
     labels.clear();
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
-            (1, BYTES) => labels.push(label(fields.message()?)?),
+            (1, BYTES) => {
+                let told = label(fields.message()?)?;
+                if labels.len() <= EXEMPLAR_LABELS_MAX {
+                    labels.push(told);
+                }
+            }
             (2, FIXED64) => found.value = fields.double()?,
             (3, VARINT) => found.time = fields.varint()? as i64,
             (1..=3, _) => return Err(fields.malformed(WRONG_TYPE)),

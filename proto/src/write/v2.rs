@@ -2,8 +2,7 @@
 //! to them.
 
 use super::cursor::{BYTES, Cursor, FIXED64, VARINT};
-use super::histogram::Histogram;
-use super::{Exemplar, Malformed, Metadata, Sink, Unresolved, v1};
+use super::{EXEMPLAR_LABELS_MAX, Exemplar, LABELS_MAX, Malformed, Metadata, Sink, Unresolved, histogram, v1};
 
 /// References of one series or exemplar, at most: names and values of 10^6 labels.
 pub const REFS_MAX: usize = 2_000_000;
@@ -11,9 +10,12 @@ pub const REFS_MAX: usize = 2_000_000;
 /// Bytes that all references of a request may stand for: a few bytes can name one long symbol many times.
 pub const REFERRED_BYTES_MAX: usize = 128 << 20;
 
+/// Symbols that the table has room for at first.
+const SYMBOLS_FIRST: usize = 256;
+
 /// Reads an `io.prometheus.write.v2.Request` into `sink`.
 pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
-    let symbols = symbols(request)?;
+    let symbols = symbols(request, sink)?;
     let mut room = Room { symbols: &symbols, refs: Vec::new(), labels: Vec::new(), referred_bytes: 0 };
     let mut fields = Cursor::new(request);
     while let Some(tag) = fields.next_key()? {
@@ -22,6 +24,7 @@ pub fn scan<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<(), Malfo
             _ => fields.skip(tag)?,
         }
     }
+    sink.give_room(symbols.capacity() * size_of::<&[u8]>());
     Ok(())
 }
 
@@ -34,20 +37,42 @@ struct Room<'a, 's> {
     referred_bytes: usize,
 }
 
-/// All symbols: they may follow the series that refer to them.
-fn symbols(request: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
-    let mut symbols = Vec::new();
+/// All symbols for which `sink` has room: they may follow the series that refer to them.
+fn symbols<'a>(request: &'a [u8], sink: &mut impl Sink<'a>) -> Result<Vec<&'a [u8]>, Malformed> {
+    let (mut symbols, mut others) = (Vec::new(), 0);
     let mut fields = Cursor::new(request);
     while let Some(tag) = fields.next_key()? {
         match (tag >> 3, tag & 7) {
-            (4, BYTES) => symbols.push(fields.bytes()?),
+            (4, BYTES) => {
+                let symbol = fields.bytes()?;
+                if others == 0 && (symbols.len() < symbols.capacity() || grow(&mut symbols, sink)) {
+                    symbols.push(symbol);
+                } else {
+                    others += 1;
+                }
+            }
             _ => fields.skip(tag)?,
         }
+    }
+    if others > 0 {
+        // How many there are tells whether there ever is room for them.
+        sink.take_room(others * size_of::<&[u8]>());
     }
     match symbols.first() {
         Some(first) if !first.is_empty() => Err(Cursor::new(request).malformed("the first symbol is not empty")),
         _ => Ok(symbols),
     }
+}
+
+/// Makes the table twice as large; whether there is room for that.
+#[cold]
+fn grow<'a>(symbols: &mut Vec<&'a [u8]>, sink: &mut impl Sink<'a>) -> bool {
+    let more = symbols.capacity().max(SYMBOLS_FIRST);
+    let has_room = sink.take_room(more * size_of::<&[u8]>());
+    if has_room {
+        symbols.reserve_exact(more);
+    }
+    has_room
 }
 
 fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl Sink<'a>) -> Result<(), Malformed> {
@@ -56,7 +81,7 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
         let tag = fields.varint()?;
         read_refs(&mut fields, tag, &mut room.refs)?;
     }
-    if !room.resolve() {
+    if !room.resolve(LABELS_MAX) {
         sink.unresolved(Unresolved::Series);
         return Ok(());
     }
@@ -66,7 +91,7 @@ fn series<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl S
         match (tag >> 3, tag & 7) {
             (1, _) => return Err(fields.malformed("labels follow other fields of their series")),
             (2, BYTES) => sink.sample(v1::sample(fields.message()?)?),
-            (3, BYTES) => sink.histogram(Histogram::read(fields.message()?)?),
+            (3, BYTES) => histogram::tell(fields.message()?, sink)?,
             (4, BYTES) => exemplar(fields.message()?, room, sink)?,
             (5, BYTES) => {
                 let Some(said) = metadata(fields.message()?, room.symbols)? else {
@@ -104,13 +129,20 @@ fn read_refs(fields: &mut Cursor<'_>, tag: u64, refs: &mut Vec<u32>) -> Result<(
 }
 
 impl<'a> Room<'a, '_> {
-    /// Tells the labels that the references name; whether there are symbols for all of them.
-    fn resolve(&mut self) -> bool {
+    /// Tells the labels that the references name, one more than `labels_max` at most; whether there are symbols for
+    /// all of them.
+    fn resolve(&mut self, labels_max: usize) -> bool {
         self.labels.clear();
         let (pairs, rest) = self.refs.as_chunks::<2>();
-        let symbol = |at: &u32| self.symbols.get(*at as usize).copied();
-        self.labels.extend(pairs.iter().map_while(|[name, value]| Some((symbol(name)?, symbol(value)?))));
-        rest.is_empty() && self.labels.len() == pairs.len()
+        let symbols = self.symbols;
+        let symbol = |at: u32| symbols.get(at as usize).copied();
+        for [name, value] in pairs {
+            let (Some(name), Some(value)) = (symbol(*name), symbol(*value)) else { return false };
+            if self.labels.len() <= labels_max {
+                self.labels.push((name, value));
+            }
+        }
+        rest.is_empty()
     }
 
     /// Counts what the labels take where they are told.
@@ -138,7 +170,7 @@ fn exemplar<'a>(mut fields: Cursor<'a>, room: &mut Room<'a, '_>, sink: &mut impl
             _ => fields.skip(tag)?,
         }
     }
-    if !room.resolve() {
+    if !room.resolve(EXEMPLAR_LABELS_MAX) {
         sink.unresolved(Unresolved::Exemplar);
         return Ok(());
     }

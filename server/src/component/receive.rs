@@ -32,7 +32,7 @@ use crate::gateway::{Gateway, GatewayInfo, RequestLimits, StoreMetrics, StoreSer
 use crate::ingest::exemplars::ExemplarsService;
 use crate::ingest::forward::{Compression, ForwardOptions, Peers};
 use crate::ingest::heads::{Beside, HeadMetrics};
-use crate::ingest::limits::{Limiter, LimitsConfig, META_MONITORING_INTERVAL};
+use crate::ingest::limits::{Limiter, LimitsConfig, LimitsFile, META_MONITORING_INTERVAL};
 use crate::ingest::metadata::MetadataService;
 use crate::ingest::metrics::ReceiveMetrics;
 use crate::ingest::noted::Noted;
@@ -74,17 +74,12 @@ const SHIP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The feature that puts a zero where a counter began, by Prometheus' name.
 const START_ZEROS: &str = "created-timestamp-zero-ingestion";
 
-/// Time for which a changed limits file stays as it is before it is taken: one that is being written may be
-/// cut off anywhere and still be YAML.
-const LIMITS_SETTLE: Duration = Duration::from_millis(50);
-
 /// What the flags of a receiver come to.
 pub struct ReceiveConfig {
     options: ReceiveOptions,
     ingest: IngestOptions,
     limits: LimitsConfig,
-    limits_file: Option<PathBuf>,
-    limits_interval: Duration,
+    limits_file: Option<LimitsFile>,
     relabel: Vec<Rule>,
     rings: RingSource,
     algorithm: Algorithm,
@@ -187,8 +182,7 @@ pub struct Receiving {
     retention: Retention,
     ship_interval: Duration,
     ship_metrics: ShipMetrics,
-    limits_file: Option<PathBuf>,
-    limits_interval: Duration,
+    limits_file: Option<LimitsFile>,
 }
 
 impl Wired {
@@ -262,7 +256,6 @@ impl Receiving {
             ship_interval: config.ship_interval,
             ship_metrics: ShipMetrics::register(registry),
             limits_file: config.limits_file,
-            limits_interval: config.limits_interval,
         })
     }
 
@@ -333,34 +326,9 @@ impl Receiving {
     }
 
     async fn follow_limits(&self) {
-        let Some(path) = &self.limits_file else { return std::future::pending().await };
-        let read = || std::fs::read_to_string(path);
-        let mut last = read().unwrap_or_default();
-        let mut is_readable = true;
-        loop {
-            tokio::time::sleep(self.limits_interval).await;
-            let found = read();
-            let was_readable = std::mem::replace(&mut is_readable, found.is_ok());
-            match found {
-                Ok(text) if text == last => {}
-                Ok(text) => {
-                    tokio::time::sleep(LIMITS_SETTLE).await;
-                    if read().ok().as_deref() != Some(text.as_str()) {
-                        // Somebody is writing it.
-                        continue;
-                    }
-                    match self.receiver.limiter.reload(&text) {
-                        Ok(()) => tracing::info!(file = %path.display(), "took changed limits"),
-                        Err(error) => tracing::error!(%error, "cannot use the limits, keeping the old ones"),
-                    }
-                    last = text;
-                }
-                Err(_) if !was_readable => {}
-                Err(error) => {
-                    self.receiver.limiter.reload_failed();
-                    tracing::error!(file = %path.display(), %error, "cannot read the limits, keeping the old ones");
-                }
-            }
+        match &self.limits_file {
+            Some(file) => file.follow(&self.receiver.limiter, |name| std::env::var(name).ok()).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -400,8 +368,11 @@ impl ReceiveConfig {
             options: receive_options(values, mode, local_endpoint),
             ingest: ingest_options(values, data_dir, external_labels)?,
             limits: LimitsConfig::parse(&limits)?,
-            limits_file: values.text("receive.limits-config-file").map(PathBuf::from),
-            limits_interval: values.duration("receive.limits-config-reload-timer").max(Duration::from_millis(100)),
+            limits_file: values.text("receive.limits-config-file").map(|path| LimitsFile {
+                path: PathBuf::from(path),
+                interval: values.duration("receive.limits-config-reload-timer").max(Duration::from_millis(100)),
+                text: limits.clone(),
+            }),
             relabel: relabel_rules(values, &environment)?,
             rings,
             algorithm: match values.text("receive.hashrings-algorithm") {

@@ -8,9 +8,12 @@ use std::time::Duration;
 use bytes::Buf as _;
 use engine::head::body_room;
 use engine::model::{Budget, Error, Reservation};
+use flate2::read::MultiGzDecoder;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
+use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use tonic::Status;
 
 use super::refusal::Refusal;
@@ -137,16 +140,15 @@ async fn next_frame<B: http_body::Body>(
 /// What each frame of zstd begins with; no body of snappy does.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// What a frame of zstd that is skipped begins with, behind a byte of `0x50` to `0x5f`; no body of snappy does.
+const ZSTD_SKIPPED_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
+
 /// Decompresses a remote write body: zstd if header and body say so, otherwise snappy, as senders of both
 /// versions agree on that, and some send it under another name. `bytes_max` bounds the result before memory is
 /// taken for it.
 pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     match encoding(headers) {
-        "zstd" if bytes.starts_with(&ZSTD_MAGIC) => {
-            let mut decoder = ruzstd::decoding::StreamingDecoder::new(bytes)
-                .map_err(|error| BodyError::bad(format!("zstd decode error: {error}")))?;
-            read_bounded(&mut decoder, bytes_max, "zstd")
-        }
+        "zstd" if is_zstd(bytes) => unpack_zstd(bytes, bytes_max),
         "" | "snappy" | "zstd" => unpack_snappy(bytes, bytes_max),
         other => unpack_snappy(bytes, bytes_max).map_err(|error| match error.status {
             StatusCode::BAD_REQUEST => BodyError {
@@ -163,7 +165,11 @@ pub fn decompress_otlp(headers: &HeaderMap, bytes: Vec<u8>, bytes_max: usize) ->
     match encoding(headers) {
         "" | "identity" if bytes.len() <= bytes_max => Ok(bytes),
         "" | "identity" => Err(BodyError::too_large(bytes_max as u64)),
-        "gzip" => read_bounded(&mut flate2::read::GzDecoder::new(&*bytes), bytes_max, "gzip"),
+        "gzip" => {
+            let mut plain = Vec::new();
+            read_bounded(&mut MultiGzDecoder::new(&*bytes), &mut plain, (bytes_max, "gzip"))?;
+            Ok(plain)
+        }
         other => {
             Err(BodyError::bad(format!("unsupported compression: {other}. Only \"gzip\" or no compression supported")))
         }
@@ -190,12 +196,37 @@ fn unpack_snappy(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     Ok(plain)
 }
 
-fn read_bounded(from: &mut dyn std::io::Read, bytes_max: usize, what: &str) -> Result<Vec<u8>, BodyError> {
-    let mut plain = Vec::new();
-    from.take(bytes_max as u64 + 1)
-        .read_to_end(&mut plain)
-        .map_err(|error| BodyError::bad(format!("{what} decode error: {error}")))?;
-    if plain.len() > bytes_max { Err(BodyError::too_large(bytes_max as u64)) } else { Ok(plain) }
+fn is_zstd(bytes: &[u8]) -> bool {
+    let is_skipped = bytes.first().is_some_and(|first| (0x50..=0x5f).contains(first));
+    bytes.starts_with(&ZSTD_MAGIC) || is_skipped && bytes[1..].starts_with(&ZSTD_SKIPPED_MAGIC)
+}
+
+/// The content of all frames, one behind the other, without those that are skipped.
+fn unpack_zstd(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    let (mut rest, mut plain) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let frame = StreamingDecoder::new(&mut rest);
+        match frame.map(|mut frame| read_bounded(&mut frame, &mut plain, (bytes_max, "zstd"))) {
+            Ok(read) => read?,
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                let behind = rest.get(length as usize..);
+                rest = behind.ok_or_else(|| BodyError::bad("zstd decode error: a skipped frame is cut off"))?;
+            }
+            Err(error) => return Err(BodyError::bad(format!("zstd decode error: {error}"))),
+        }
+    }
+    Ok(plain)
+}
+
+/// Appends all that comes `from` there to `plain`, which becomes `bytes_max` long at most.
+fn read_bounded(
+    from: &mut dyn std::io::Read,
+    plain: &mut Vec<u8>,
+    (bytes_max, what): (usize, &str),
+) -> Result<(), BodyError> {
+    let room = (bytes_max - plain.len()) as u64;
+    from.take(room + 1).read_to_end(plain).map_err(|error| BodyError::bad(format!("{what} decode error: {error}")))?;
+    if plain.len() > bytes_max { Err(BodyError::too_large(bytes_max as u64)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -227,6 +258,35 @@ mod tests {
         assert_eq!(decompress(&headers("zstd"), b"neither", 10_000).unwrap_err().status, 400);
         assert_eq!(decompress_otlp(&HeaderMap::new(), plain.clone(), 10_000).unwrap(), plain);
         assert_eq!(decompress_otlp(&HeaderMap::new(), plain, 9_999).unwrap_err().status, 413);
+    }
+
+    /// Parts packed one by one and sent as one body; of two only the first was taken.
+    #[test]
+    fn all_members_and_frames_of_a_body_are_taken_up_to_the_limit_for_their_sum() {
+        let parts = [vec![7u8; 3_000], vec![8u8; 2_000], Vec::new(), vec![9u8; 1_000]];
+        let plain = parts.concat();
+        let gzip = |part: &Vec<u8>| {
+            let mut packed = Vec::new();
+            flate2::read::GzEncoder::new(&**part, flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+            packed
+        };
+        let zstd =
+            |part: &Vec<u8>| ruzstd::encoding::compress_to_vec(&**part, ruzstd::encoding::CompressionLevel::Fastest);
+        let gzip: Vec<u8> = parts.iter().flat_map(gzip).collect();
+        let gzip_of = |bytes: &[u8], max| decompress_otlp(&headers("gzip"), bytes.to_vec(), max);
+        assert_eq!(gzip_of(&gzip, 6_000).unwrap(), plain);
+        assert_eq!(gzip_of(&gzip, 5_999).unwrap_err().status, 413);
+        assert_eq!(gzip_of(&gzip[..gzip.len() - 3], 6_000).unwrap_err().status, 400);
+        let skipped = [&[0x5f_u8, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"any"].concat();
+        let frames: Vec<u8> = parts.iter().flat_map(|part| [skipped.clone(), zstd(part)].concat()).collect();
+        for frames in [&frames[..], &frames[skipped.len()..], &[&frames[..], &skipped[..]].concat()[..]] {
+            assert_eq!(decompress(&headers("zstd"), frames, 6_000).unwrap(), plain);
+            assert_eq!(decompress(&headers("zstd"), frames, 5_999).unwrap_err().status, 413);
+            for behind in [&skipped[..9], &skipped[..6], &ZSTD_MAGIC, b"x"] {
+                let cut = [frames, behind].concat();
+                assert_eq!(decompress(&headers("zstd"), &cut, 6_000).unwrap_err().status, 400, "{behind:?}");
+            }
+        }
     }
 
     #[test]

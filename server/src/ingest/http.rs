@@ -1,6 +1,8 @@
 //! The HTTP handlers: remote write of both versions and OTLP.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
@@ -8,6 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bytes::Bytes;
 use engine::head::{BadLabels, Unread, WriteBatch, WriteReport};
 use engine::model::Reservation;
 use engine::shard::ingest::WriteLimits;
@@ -16,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, hea
 use super::body::{self, BodyError};
 use super::intake::{Counts, Protocol, Taken, take, take_unread};
 use super::metrics::Stage;
-use super::otlp::{self, Encoding};
+use super::otlp::{self, Encoding, Untranslated};
 use super::refusal::{Refusal, judge};
 use super::{Receiver, limits::Exceeded};
 use crate::api::http::measure::CountedTenant;
@@ -91,6 +94,25 @@ struct Answer {
     refusal: Option<Refusal>,
 }
 
+/// A body, and whether any of it was asked for: a sender that waits to be told to go on is told so then.
+struct Asked {
+    body: Body,
+    is_asked: bool,
+}
+
+impl http_body::Body for Asked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        self.is_asked = true;
+        http_body::Body::poll_frame(Pin::new(&mut self.body), context)
+    }
+}
+
 /// A request that was refused before it was read.
 struct Refused {
     status: StatusCode,
@@ -123,7 +145,8 @@ impl Refused {
 
 impl Receiver {
     async fn measured(self: &Arc<Self>, request: Request<Body>, form: Form) -> Response {
-        let (parts, mut body) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        let mut body = Asked { body, is_asked: false };
         let certificate = parts.extensions.get::<ClientCertificate>();
         let (tenant, outcome) = match self.options.tenancy.tenant(&parts.headers, certificate) {
             Ok(tenant) => {
@@ -132,8 +155,9 @@ impl Receiver {
             }
             Err(why) => (String::new(), Err(Refused::bad(why))),
         };
-        // Streams of HTTP/2 end alone, and who waits to be told to go on has sent nothing.
-        if outcome.is_err() && parts.version <= Version::HTTP_11 && !parts.headers.contains_key(header::EXPECT) {
+        // Streams of HTTP/2 end alone, and who still waits to be told to go on has sent nothing.
+        let is_sent = body.is_asked || !parts.headers.contains_key(header::EXPECT);
+        if outcome.is_err() && parts.version <= Version::HTTP_11 && is_sent {
             body::drain(&mut body).await;
         }
         let mut response = match outcome {
@@ -163,7 +187,7 @@ impl Receiver {
     async fn handle(
         self: &Arc<Self>,
         tenant: &str,
-        (headers, body): (&HeaderMap, &mut Body),
+        (headers, body): (&HeaderMap, &mut Asked),
         form: Form,
     ) -> Result<Answer, Refused> {
         let (coding, replica) = self.announced(tenant, headers, form)?;
@@ -212,7 +236,7 @@ impl Receiver {
         &self,
         tenant: &str,
         headers: &HeaderMap,
-        body: &mut Body,
+        body: &mut Asked,
     ) -> Result<(Vec<u8>, Reservation), Refused> {
         let size_max = self.limiter.size_max(tenant);
         let bytes_max = size_max.min(self.options.request_bytes_max as u64);
@@ -235,14 +259,18 @@ impl Receiver {
         (encoding, plain): (Encoding, Vec<u8>),
         held: Reservation,
     ) -> Result<(Vec<u8>, Reservation), Refused> {
-        let translate = move |receiver: &Self, plain: &[u8]| {
-            otlp::translate((encoding, plain), &receiver.options.translation).map_err(Refused::bad)
+        let translate = move |receiver: &Self, plain: &[u8], held: Reservation| {
+            let translated = otlp::translate((encoding, plain), &receiver.options.translation, held);
+            translated.map_err(|error| match error {
+                Untranslated::Invalid(message) => Refused::bad(message),
+                Untranslated::NoRoom(error) => receiver.untaken(error.into()).into(),
+            })
         };
         if plain.len() < TRANSLATED_BYTES_INLINE {
-            return Ok((translate(self, &plain)?, held));
+            return translate(self, &plain, held);
         }
         let receiver = Arc::clone(self);
-        let translated = tokio::task::spawn_blocking(move || Ok((translate(&receiver, &plain)?, held)));
+        let translated = tokio::task::spawn_blocking(move || translate(&receiver, &plain, held));
         translated.await.unwrap_or_else(|_| {
             let message = "the translation of the request has panicked".to_owned();
             Err(Refused { status: StatusCode::INTERNAL_SERVER_ERROR, message })
@@ -262,7 +290,7 @@ impl Receiver {
             self.metrics.stage(Stage::Parse, begin);
             let counts = routed.counts;
             self.limiter.content(tenant, counts.series, counts.samples)?;
-            let bad = BadLabels { unresolved: routed.unresolved, ..BadLabels::default() };
+            let bad = BadLabels { unresolved: routed.unresolved, too_many: routed.too_many, ..BadLabels::default() };
             let shares = Some(routed.shares());
             let refused = self.write_routed((routed, held), replica).await.err();
             let refusal = Refusal::merge(refused.into_iter().chain(judge(bad, &WriteReport::default())));

@@ -4,6 +4,7 @@
 use engine::codec::{EncodedLabels, LabelFault};
 use engine::head::{BadLabels, Metadata, MetricKind, Unread, WriteBatch};
 use engine::model::histogram::{CounterReset, FloatHistogram, Histogram, Span};
+use engine::model::value::is_stale_nan;
 use engine::model::{HistogramValue, Reservation};
 use proto::write::{self, Count, Exemplar, LabelPairs, LabelRun, Malformed, ResetHint, Sample, Sink, Unresolved};
 
@@ -254,7 +255,9 @@ impl<'a> Sink<'a> for Intake {
         self.taken.counts.exemplars += 1;
         let is_text = labels.iter().all(|(name, value)| is_utf8(name) && is_utf8(value));
         if !self.is_bad && is_text {
-            let mut labels: Vec<(&str, &str)> = texts(labels).collect();
+            // As in Prometheus, a label without a value is none; no log could be read that has one.
+            let whole = texts(labels).filter(|(name, value)| !name.is_empty() && !value.is_empty());
+            let mut labels: Vec<(&str, &str)> = whole.collect();
             labels.sort_unstable();
             labels.dedup_by(|left, right| left.0 == right.0);
             self.taken.batch.push_exemplar(exemplar.time, exemplar.value, labels);
@@ -301,8 +304,19 @@ fn check_labels(labels: &LabelPairs<'_>, bad: &mut BadLabels) -> bool {
     }
 }
 
+/// A stale histogram without what else it says: the engine keeps nothing of that, and looks into none of it.
+fn stale(found: &write::Histogram) -> write::Histogram {
+    let none = |count: Count| match count {
+        Count::Float(_) => Count::Float(0.0),
+        Count::Integer(_) => Count::Integer(0),
+    };
+    let (count, zero_count) = (none(found.count), none(found.zero_count));
+    write::Histogram { count, zero_count, sum: found.sum, reset: found.reset, ..write::Histogram::default() }
+}
+
 /// The engine's form of a histogram. What is inconsistent in it the engine refuses.
 fn to_engine(found: write::Histogram) -> HistogramValue {
+    let found = if is_stale_nan(found.sum) { stale(&found) } else { found };
     let spans = |spans: Vec<(i32, u32)>| spans.into_iter().map(|(offset, length)| Span { offset, length }).collect();
     let counter_reset = match found.reset {
         ResetHint::Unknown => CounterReset::Unknown,
@@ -348,8 +362,11 @@ fn to_engine(found: write::Histogram) -> HistogramValue {
 }
 
 #[cfg(test)]
+mod odd;
+
+#[cfg(test)]
 mod tests {
-    use proto::write::{put_label, put_message, put_sample};
+    use proto::write::{put_double, put_label, put_message, put_sample};
 
     use super::*;
 
@@ -458,6 +475,28 @@ mod tests {
         let mut bytes = Vec::new();
         put_message(&mut bytes, 1, &[&labels[..], &early, &labels, &now].concat());
         assert!(take_unread(&unread(&bytes), no_memory()).is_err(), "labels behind a sample");
+    }
+
+    #[test]
+    fn labels_of_an_exemplar_without_a_name_or_a_value_are_none() {
+        let all: [&[(&str, &str)]; 4] =
+            [&[("trace_id", "")], &[("", "x")], &[("b", "2"), ("a", ""), ("", ""), ("a", "1")], &[]];
+        let mut series = Vec::new();
+        put_label(&mut series, b"__name__", b"up");
+        put_sample(&mut series, Sample { time: 5, value: 1.0, start: 0 });
+        for labels in all {
+            let mut exemplar = Vec::new();
+            labels.iter().for_each(|(name, value)| put_label(&mut exemplar, name.as_bytes(), value.as_bytes()));
+            put_double(&mut exemplar, 2, 0.5);
+            put_message(&mut series, 3, &exemplar);
+        }
+        let mut bytes = Vec::new();
+        put_message(&mut bytes, 1, &series);
+        for taken in [take_copied(&bytes), take_whole(Protocol::V1, bytes.clone())] {
+            let labels = taken.batch.exemplars(0).map(|exemplar| exemplar.labels.pairs().collect::<Vec<_>>());
+            assert_eq!(labels.collect::<Vec<_>>(), [vec![], vec![], vec![("a", "1"), ("b", "2")], vec![]]);
+            assert_eq!(taken.counts.exemplars, 4);
+        }
     }
 
     #[test]

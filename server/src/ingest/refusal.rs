@@ -7,12 +7,14 @@ use engine::model::{Budget, Error, ErrorKind};
 use http::StatusCode;
 use tonic::{Code, Status};
 
-/// What the sender should do.
+/// What the sender should do; what every sender sends again comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalKind {
     /// Send again later: a receiver is away or its disk fails.
     Unavailable,
-    /// Send less or wait: a limit of the tenant.
+    /// Send again later: a bug here, or rings that take no such tenant.
+    Internal,
+    /// Send less or wait: a limit of the tenant. Prometheus sends it again only when it is told to.
     Limit,
     /// Do not send again: other samples are there, or they are too old.
     Conflict,
@@ -20,8 +22,6 @@ pub enum RefusalKind {
     Invalid,
     /// Do not send again: it is larger than all the memory there is for requests.
     TooLarge,
-    /// A bug here, or rings that take no such tenant.
-    Internal,
 }
 
 /// A refused request. Of several reasons, the one that asks for another attempt is told.
@@ -199,6 +199,17 @@ mod tests {
         let merged = Refusal::merge([conflict.clone(), Refusal::unavailable("a"), conflict]).unwrap();
         assert_eq!((merged.status().as_u16(), merged.message.as_str()), (503, "2 errors: a; b"));
         assert_eq!(Refusal::merge([]), None);
+    }
+
+    /// Senders drop what they are told of a conflict for, the series of other tenants among them.
+    #[test]
+    fn an_error_of_one_tenant_is_told_before_what_is_refused_of_others_for_good() {
+        use RefusalKind::{Conflict, Internal, Invalid, Limit, TooLarge, Unavailable};
+        let of = |kind| Refusal { kind, message: String::new() };
+        for kind in [Limit, Conflict, Invalid, TooLarge] {
+            assert_eq!(Refusal::merge([of(kind), of(Internal)]).unwrap().status(), 500, "{kind:?}");
+        }
+        assert_eq!(Refusal::merge([of(Internal), of(Unavailable)]).unwrap().status(), 503);
     }
 
     #[test]

@@ -32,8 +32,14 @@ pub struct Rings {
     source: RingSource,
     algorithm: Algorithm,
     replication_factor: usize,
-    current: RwLock<Option<Arc<Hashrings>>>,
+    current: RwLock<Option<Loaded>>,
     metrics: RingMetrics,
+}
+
+/// Rings and the text that they were read from.
+struct Loaded {
+    text: String,
+    rings: Arc<Hashrings>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -142,15 +148,16 @@ impl Rings {
 
     /// The rings; `None` while there are none.
     pub fn current(&self) -> Option<Arc<Hashrings>> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|loaded| Arc::clone(&loaded.rings))
     }
 
     /// Follows the file for ever; `changed` is told of new rings.
     pub async fn watch(&self, mut changed: impl FnMut()) {
         let RingSource::File(path, interval) = &self.source else { return std::future::pending().await };
-        let mut last = self.read().unwrap_or_default();
-        let mut stamp = modified(path);
-        let mut waited = Duration::ZERO;
+        let mut last = self.loaded_text();
+        // The first look reads: the file may have changed since it was loaded.
+        let (mut stamp, mut waited) = (None, Duration::ZERO);
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             waited += LOOK_INTERVAL;
@@ -182,6 +189,12 @@ impl Rings {
         }
     }
 
+    /// What the rings were read from; empty while there are none.
+    fn loaded_text(&self) -> String {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|loaded| loaded.text.clone()).unwrap_or_default()
+    }
+
     fn failed(&self, error: &str) {
         self.metrics.errors.get_or_create(&Vec::new()).inc();
         self.metrics.successful.set(0);
@@ -198,7 +211,8 @@ impl Rings {
         let rings = Hashrings::new(self.algorithm, self.replication_factor, configs)
             .map_err(|error| error.message().to_owned())?;
         self.metrics.loaded(text, &rings);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(rings));
+        let loaded = Loaded { text: text.to_owned(), rings: Arc::new(rings) };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(())
     }
 }
@@ -251,5 +265,52 @@ mod tests {
         std::fs::write(&path, "{").unwrap();
         assert!(open(source).is_err());
         assert!(open(RingSource::Alone).unwrap().current().is_none());
+    }
+
+    /// It was never taken: what was there when following began was held to be what had been loaded.
+    #[test]
+    fn a_file_that_changes_before_it_is_followed_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rings.json");
+        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
+        let rings = open(RingSource::File(path.clone(), Duration::from_secs(600))).unwrap();
+        // As while heads are replayed.
+        std::fs::write(&path, r#"[{"endpoints": ["b:1"]}]"#).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let told = tokio::sync::Notify::new();
+        let is_told = runtime.block_on(async {
+            tokio::select! {
+                () = rings.watch(|| told.notify_one()) => false,
+                () = told.notified() => true,
+                () = tokio::time::sleep(Duration::from_secs(10)) => false,
+            }
+        });
+        assert!(is_told);
+        assert_eq!(rings.current().unwrap().configs().next().unwrap().endpoints[0].address, "b:1");
+    }
+
+    #[test]
+    fn a_file_that_stays_as_it_was_loaded_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rings.json");
+        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
+        let rings = open(RingSource::File(path, Duration::from_millis(100))).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let looks = || rings.metrics.refreshes.get_or_create(&Vec::new()).get();
+        runtime.block_on(async {
+            let looked_twice = async {
+                while looks() < 2 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let watched = async {
+                tokio::select! {
+                    () = rings.watch(|| panic!("it has not changed")) => {}
+                    () = looked_twice => {}
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), watched).await.unwrap();
+        });
+        assert_eq!(rings.metrics.changes.get_or_create(&Vec::new()).get(), 0);
     }
 }

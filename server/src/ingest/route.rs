@@ -8,6 +8,7 @@ mod passing;
 mod place;
 mod quorum;
 mod router;
+mod writes;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use proto::write;
 use tokio::sync::mpsc;
 
 use super::forward::{Hop, Pending};
-use super::intake::{Protocol, Untaken, take};
+use super::intake::{Protocol, Taken, Untaken, take};
 use super::metrics::Stage;
 use super::refusal::{Refusal, RefusalKind, judge};
 use super::room::{Keeps, NoRoom, Roomed};
@@ -31,6 +32,7 @@ use place::{Body, Destination, Group, Placer};
 use quorum::Quorum;
 pub use router::Routed;
 use router::Router;
+pub use writes::Writes;
 
 /// Which part of the memory of write requests what is on its way to one receiver may take once half of it is in use.
 const PEER_SHARE: u64 = 8;
@@ -96,7 +98,7 @@ impl Receiver {
                 series.read(&mut router).map_err(malformed)?;
             }
             let (router, held) = router.finish().map_err(no_room)?;
-            return Ok((router.finish()?, held));
+            return Ok((router.finish().map_err(Refusal::of_series)?, held));
         }
         let mut passing = Roomed::new((Passing::new(default), Keeps::Places), held);
         for series in tenants {
@@ -115,26 +117,37 @@ impl Receiver {
         Ok(name.to_owned())
     }
 
-    /// Writes a request to the receivers of its series; `replica` is 0 when it is not replicated yet,
-    /// else its number from 1. What it holds becomes what its copies for them hold.
+    /// Which replica a request is here that says it is `replica`: 0 when it is not replicated yet, else its number
+    /// from 1.
+    pub fn replica(&self, replica: u64) -> Result<u64, Refusal> {
+        // A replica's number shows cycles between receivers that both place and keep; where a
+        // receiver does one of them there is no cycle.
+        let replica = if self.options.mode == Mode::RouterIngestor { replica } else { 0 };
+        if replica > self.factor() {
+            return Err(Refusal::invalid("request replica exceeds receiver replication factor"));
+        }
+        Ok(replica)
+    }
+
+    /// Receivers that each series goes to.
+    fn factor(&self) -> u64 {
+        self.options.replication_factor.max(1) as u64
+    }
+
+    /// Writes a request to the receivers of its series, as the replica that it says it is. What it holds becomes what
+    /// its copies for them hold.
     pub async fn write_routed(
         self: &Arc<Self>,
         (routed, held): (Routed, Reservation),
         replica: u64,
     ) -> Result<(), Refusal> {
-        let factor = self.options.replication_factor.max(1) as u64;
-        // A replica's number shows cycles between receivers that both place and keep; where a
-        // receiver does one of them there is no cycle.
-        let replica = if self.options.mode == Mode::RouterIngestor { replica } else { 0 };
-        if replica > factor {
-            return Err(Refusal::invalid("request replica exceeds receiver replication factor"));
-        }
+        let (factor, replica) = (self.factor(), self.replica(replica)?);
         let replicas = if replica == 0 { 0..factor } else { replica - 1..replica };
         let begin = Instant::now();
         let series = routed.series.len();
         let mut held = self.hold_copies(held, (routed.bytes.len(), replicas.clone().count()))?;
         let groups = self.place(&routed, replicas.clone())?;
-        let tenants: Arc<[String]> = routed.tenants.into();
+        let tenants: Arc<[Arc<str>]> = routed.tenants.into();
         // The copies stay.
         drop(routed.bytes);
         let copied = groups.iter().map(|group| bytes_of(&group.bodies)).sum();
@@ -207,8 +220,11 @@ impl Receiver {
             return Err(Refusal::unavailable("hashring is not ready: waiting for --receive.hashrings-file"));
         }
         let mut placements: Vec<Option<Placement>> = Vec::with_capacity(routed.tenants.len());
-        for tenant in &routed.tenants {
-            let placement = rings.as_ref().map(|rings| rings.placement(tenant)).transpose();
+        for (tenant, (series, _)) in routed.tenants.iter().zip(&routed.shares) {
+            // As with Thanos, nobody need take a tenant that has no series here, as that of a request whose series name
+            // others.
+            let rings = rings.as_ref().filter(|_| *series > 0);
+            let placement = rings.map(|rings| rings.placement(tenant)).transpose();
             // The rings may take the tenant after their next change: as with Thanos, senders try again.
             placements.push(placement.map_err(|error| Refusal::internal(error.message()))?);
         }
@@ -218,16 +234,19 @@ impl Receiver {
     async fn write_group(
         &self,
         (to, hop): (&Destination, Hop),
-        tenants: &[String],
+        tenants: &[Arc<str>],
         (bodies, mut held): (Vec<Body>, Reservation),
     ) -> Result<(), Refusal> {
         if self.is_here(to) {
-            let mut refusals = Vec::new();
+            let mut writes = Writes::new(&self.memory);
             for Body { tenant, series } in bodies {
+                writes.room().await;
                 let held = held.split(series.len() as u64);
-                refusals.extend(self.write_local(&tenants[tenant], (series, held)).await.err());
+                let taken = take(Protocol::V1, series, held).map_err(|untaken| self.untaken(untaken));
+                let tenant: &str = &tenants[tenant];
+                writes.add(taken.map(move |taken| self.write_taken(tenant, taken)));
             }
-            return Refusal::merge(refusals).map_or(Ok(()), Err);
+            return writes.end().await.map_or(Ok(()), Err);
         }
         let mut message = Vec::with_capacity(bodies.iter().map(|body| body.series.len() + 64).sum());
         for Body { tenant, series } in bodies {
@@ -244,10 +263,9 @@ impl Receiver {
     }
 
     /// Writes the series of one tenant here.
-    async fn write_local(&self, tenant: &str, (body, held): (Vec<u8>, Reservation)) -> Result<(), Refusal> {
-        let taken = take(Protocol::V1, body, held).map_err(|untaken| self.untaken(untaken))?;
-        let bad = taken.bad;
-        let report = self.append(tenant, taken.batch).await?;
+    pub async fn write_taken(&self, tenant: &str, taken: Taken) -> Result<(), Refusal> {
+        let Taken { batch, bad, .. } = taken;
+        let report = self.append(tenant, batch).await?;
         judge(bad, &report).map_or(Ok(()), Err)
     }
 

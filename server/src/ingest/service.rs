@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engine::head::{BadLabels, WriteReport};
 use engine::model::Reservation;
 use http::{HeaderMap, Response};
+use prometheus_client::metrics::gauge::Gauge;
 use proto::series::GRPC_PREFIX_LEN;
 use proto::thanos::WriteResponse;
-use proto::write::scan_forwarded;
+use proto::write::{TenantSeries, scan_forwarded};
 use tonic::Status;
 use tonic::body::Body;
 
 use super::body::{self, BodyError};
 use super::forward::Hop;
-use super::intake::take_forwarded;
+use super::intake::{Taken, Untaken, take_forwarded};
 use super::refusal::{Refusal, judge};
+use super::room::hold_tenants;
+use super::route::Writes;
 use super::{Mode, Receiver};
 use crate::api::grpc::{Call, call, grpc_service};
 
@@ -34,16 +38,14 @@ impl WriteableStore {
         match request.uri().path() {
             "/thanos.WriteableStore/RemoteWrite" => {
                 let receiver = &self.receiver;
-                let read = receiver.read_forwarded(request).await;
-                receiver.metrics.pending.inc();
-                let written = match read {
+                let written = match receiver.read_forwarded(request).await {
                     Ok((message, metadata, _held)) => {
+                        let _pending = UnderWay::begin(&receiver.metrics.pending);
                         let written = receiver.write_forwarded(message, Hop::of(&metadata)).await;
                         written.map_err(|refusal| refusal.grpc())
                     }
                     Err(status) => Err(status),
                 };
-                receiver.metrics.pending.dec();
                 call::reply(written.map(|()| WriteResponse {}))
             }
             path => Status::unimplemented(format!("{path} is not known")).into_http(),
@@ -52,6 +54,22 @@ impl WriteableStore {
 }
 
 grpc_service!(WriteableStore, "thanos.WriteableStore");
+
+/// A call that is counted as under way until this is dropped, also when its caller goes away.
+struct UnderWay(Gauge);
+
+impl UnderWay {
+    fn begin(count: &Gauge) -> Self {
+        count.inc();
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
 
 impl Receiver {
     /// The message and the headers of a call, with the memory that the message takes.
@@ -68,31 +86,38 @@ impl Receiver {
 
     /// Writes what another receiver forwarded; keeps here what had been forwarded before.
     async fn write_forwarded(self: &Arc<Self>, message: Bytes, hop: Hop) -> Result<(), Refusal> {
-        let (tenants, replica) = scan_forwarded(&message).map_err(|error| Refusal::invalid(error.to_string()))?;
+        let mut held = self.hold(0)?;
+        let scanned = scan_forwarded(&message, |tenants| hold_tenants(&mut held, tenants).map_err(Untaken::NoRoom));
+        let (tenants, replica) = scanned.map_err(|untaken| self.untaken(untaken))?;
         if tenants.is_empty() {
             return Ok(());
         }
         if self.options.mode == Mode::Router || self.options.mode == Mode::RouterIngestor && hop == Hop::First {
             let replica = u64::try_from(replica).map_err(|_| Refusal::invalid("bad replica"))?;
-            let routed = self.route_forwarded(&message, &tenants, self.hold(0)?)?;
-            return self.write_routed(routed, replica).await;
+            // That a request goes round in circles is no fault of its series.
+            self.replica(replica)?;
+            let routed = self.route_forwarded(&message, &tenants, held)?;
+            let bad = BadLabels { too_many: routed.0.too_many, ..BadLabels::default() };
+            let refused = self.write_routed(routed, replica).await.err();
+            let refusal = Refusal::merge(refused.into_iter().chain(judge(bad, &WriteReport::default())));
+            return refusal.map_or(Ok(()), |refusal| Err(refusal.of_series()));
         }
-        let mut refusals = Vec::new();
+        let mut writes = Writes::new(&self.memory);
         for series in tenants {
-            let tenant = match self.forwarded_tenant(series.tenant) {
-                Ok(tenant) => tenant,
-                Err(refusal) => {
-                    refusals.push(refusal);
-                    continue;
-                }
-            };
-            let held = self.hold(series.bytes().len() as u64)?;
-            let taken = take_forwarded(series, held).map_err(|untaken| self.untaken(untaken))?;
-            match self.append(&tenant, taken.batch).await {
-                Ok(report) => refusals.extend(judge(taken.bad, &report)),
-                Err(refusal) => refusals.push(refusal),
-            }
+            writes.room().await;
+            let taken = self.take_tenant(series);
+            writes.add(taken.map(move |(tenant, taken)| async move {
+                self.write_taken(&tenant, taken).await.map_err(Refusal::of_series)
+            }));
         }
-        Refusal::merge(refusals).map_or(Ok(()), |refusal| Err(refusal.of_series()))
+        writes.end().await.map_or(Ok(()), Err)
+    }
+
+    /// What one tenant of a forwarded request sent, with its name.
+    fn take_tenant(&self, series: TenantSeries<'_>) -> Result<(String, Taken), Refusal> {
+        let tenant = self.forwarded_tenant(series.tenant).map_err(Refusal::of_series)?;
+        let held = self.hold(series.bytes().len() as u64)?;
+        let taken = take_forwarded(series, held).map_err(|untaken| self.untaken(untaken))?;
+        Ok((tenant, taken))
     }
 }

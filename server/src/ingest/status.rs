@@ -36,8 +36,10 @@ async fn tsdb(
         return failure(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the heads are not open yet");
     };
     let query = query.unwrap_or_default();
+    // As with Thanos, what is empty is not given.
     let param = |name: &str| {
-        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        let found = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
     };
     let limit = match param("limit").map(|text| text.parse()) {
         None => LIMIT,
@@ -45,7 +47,8 @@ async fn tsdb(
         Some(Err(_)) => return failure(StatusCode::BAD_REQUEST, "bad_data", "unable to parse 'limit' parameter"),
     };
     let asks_all = param("all_tenants").as_deref() == Some("true");
-    let named = headers.get(&tenancy.header).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let named = headers.get(&tenancy.header).and_then(|value| value.to_str().ok());
+    let named = named.filter(|name| !name.is_empty()).map(str::to_owned);
     if asks_all && named.is_some() {
         let why = format!("using both the all_tenants parameter and the {} header is not supported", tenancy.header);
         return failure(StatusCode::BAD_REQUEST, "bad_data", &why);

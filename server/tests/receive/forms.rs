@@ -1,7 +1,8 @@
 //! What receivers take besides remote write in snappy: OTLP in both encodings, zstd, exemplars; and what
 //! their readers get of it.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use prost::Message;
 use proto::otlp::any_value::Value;
@@ -11,7 +12,10 @@ use proto::otlp::{
     ResourceMetrics, ScopeMetrics, Sum, Temporality, exemplar, number_point,
 };
 use proto::thanos::exemplars_client::ExemplarsClient;
-use proto::thanos::{ExemplarData, ExemplarsRequest, Series, exemplars_response};
+use proto::thanos::metadata_client::MetadataClient;
+use proto::thanos::{
+    ExemplarData, ExemplarsRequest, Meta, MetricMetadataRequest, Series, exemplars_response, metric_metadata_response,
+};
 use proto::write_v2;
 
 use crate::support::write;
@@ -328,6 +332,81 @@ fn exemplars_are_read_by_what_a_query_selects_and_when() {
     assert_eq!(times(&uru, "b_total", all), [[NOW, NOW + 1, NOW + 2]]);
 }
 
+/// A label of an exemplar without a value once ended every start behind it, and spans of a stale histogram were
+/// compared bucket by bucket.
+#[test]
+fn what_is_odd_and_acknowledged_is_there_after_a_kill_and_after_an_end() {
+    use proto::prometheus_copy::{BucketSpan, Exemplar, Histogram, histogram};
+    use proto::thanos::Label;
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--tsdb.max-exemplars=100"];
+    let uru = start(data.path(), &flags);
+    let exemplar = |labels: &[(&str, &str)], value: f64, timestamp: i64| {
+        let labels = labels.iter().map(|(name, value)| Label { name: (*name).into(), value: (*value).into() });
+        Exemplar { labels: labels.collect(), value, timestamp }
+    };
+    let mut odd = float_series(&[("__name__", "odd"), ("a", "\0\n\u{10ffff}")], &[(NOW, f64::NAN)]);
+    odd.exemplars = vec![
+        exemplar(&[("trace_id", "")], 1.0, i64::MIN),
+        exemplar(&[("", "x")], f64::NAN, NOW),
+        exemplar(&[("b", "2"), ("a", ""), ("a", "1"), ("b", "3")], f64::INFINITY, NOW + 1),
+        exemplar(&[], 0.0, i64::MAX),
+    ];
+    let mut stale = float_series(&[("__name__", "odd_stale")], &[]);
+    stale.histograms.push(Histogram {
+        count: Some(histogram::Count::CountInt(0)),
+        zero_count: Some(histogram::ZeroCount::ZeroCountInt(0)),
+        sum: engine::model::value::stale_nan(),
+        schema: 99,
+        positive_spans: vec![BucketSpan { offset: i32::MAX, length: u32::MAX }; 10],
+        timestamp: NOW,
+        ..Histogram::default()
+    });
+    let family = write::Family { kind: 99, name: "\0".into(), help: "\u{10ffff}".into() };
+    let request = write::WriteRequest { timeseries: vec![odd, stale.clone()], metadata: vec![family] };
+    let answer = post(&uru.write_address(), "/api/v1/receive", &[], &write::packed(&request)).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(write::write(&uru, "", &[stale]).status, 200, "the same again");
+    let read = |uru: &Uru| {
+        let found = exemplars(uru, "odd", (i64::MIN, i64::MAX));
+        let all = found.iter().flat_map(|data| &data.exemplars);
+        let all = all.map(|one| (labels_text(&one.labels.as_ref().unwrap().labels, &[]), one.value.to_bits(), one.ts));
+        (all.collect::<Vec<_>>(), stored(uru, "odd.*").len())
+    };
+    let expected =
+        [("", 1.0, i64::MIN), ("", f64::NAN, NOW), (r#"a="1",b="2""#, f64::INFINITY, NOW + 1), ("", 0.0, i64::MAX)];
+    let expected = (expected.map(|(labels, value, time)| (labels.to_owned(), value.to_bits(), time)).to_vec(), 2);
+    assert_eq!(read(&uru), expected);
+    uru.kill();
+    let uru = start(data.path(), &flags);
+    assert_eq!(read(&uru), expected);
+    uru.terminate();
+    let uru = start(data.path(), &flags);
+    assert_eq!(read(&uru), expected);
+}
+
+/// The connection once ended while the rest was being sent.
+#[test]
+fn a_sender_that_was_told_to_go_on_and_sends_too_much_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = "--receive.limits-config={write: {default: {request: {size_bytes_limit: 4000}}}}";
+    let uru = start(folder.path(), &[limits]);
+    let mut stream = TcpStream::connect(uru.write_address()).unwrap();
+    let head = "POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut told = [0; 25];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(std::str::from_utf8(&told), Ok("HTTP/1.1 100 Continue\r\n\r\n"));
+    // More than a connection holds on its way.
+    let chunk = [&b"100000\r\n"[..], &vec![7; 1 << 20], b"\r\n"].concat();
+    (0..12).for_each(|_| stream.write_all(&chunk).unwrap());
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
 #[test]
 fn the_limit_of_bytes_is_one_of_what_is_sent_and_not_of_what_it_is_translated_into() {
     let folder = tempfile::tempdir().unwrap();
@@ -343,4 +422,78 @@ fn the_limit_of_bytes_is_one_of_what_is_sent_and_not_of_what_it_is_translated_in
     assert_eq!(send_otlp(&uru, "application/x-protobuf", None, &body).status, 200);
     let longer = vec![b' '; 4001];
     assert_eq!(send_otlp(&uru, "application/json", None, &longer).status, 413);
+}
+
+/// What the Metadata API says, a line for each metric.
+fn metadata(uru: &Uru) -> Vec<String> {
+    run(async {
+        let mut client = MetadataClient::new(uru.connect().await);
+        let request = MetricMetadataRequest { limit: -1, ..MetricMetadataRequest::default() };
+        let mut stream = client.metric_metadata(request).await.unwrap().into_inner();
+        let mut found = Vec::new();
+        while let Some(frame) = stream.message().await.unwrap() {
+            let said = match frame.result {
+                Some(metric_metadata_response::Result::Metadata(said)) => said,
+                other => panic!("{other:?}"),
+            };
+            for (name, entry) in said.metadata {
+                let line = |meta: &Meta| format!("{name} {} {:?} {}", meta.r#type, meta.help, meta.unit);
+                found.extend(entry.metas.iter().map(line));
+            }
+        }
+        found.sort();
+        found
+    })
+}
+
+#[test]
+fn what_otlp_says_of_metrics_is_kept_and_a_resource_may_come_twice_the_newer_first() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let mut request = otlp(NOW + 2000);
+    request.resource_metrics.extend(otlp(NOW + 1000).resource_metrics);
+    for resource in &mut request.resource_metrics {
+        resource.scope_metrics[0].metrics[0].description = "Requests.".into();
+    }
+    let answer = send_otlp(&uru, "application/x-protobuf", None, &request.encode_to_vec());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    for time in [NOW + 1000, NOW + 2000] {
+        assert_eq!(lines(&stored(&uru, ".+"), time), EXPECTED);
+    }
+    assert_eq!(
+        metadata(&uru),
+        [
+            r#"http_requests_total counter "Requests." "#,
+            r#"latency_seconds histogram "" seconds"#,
+            r#"queue_bytes gauge "" bytes"#,
+            r#"target_info gauge "Target metadata" "#,
+        ]
+    );
+}
+
+#[test]
+fn bodies_that_are_packed_in_parts_are_taken_whole() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    // Encoded requests behind each other are one.
+    let times = [NOW, NOW + 1000];
+    let gzip = times.map(|time| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&otlp(time).encode_to_vec()).unwrap();
+        packed.finish().unwrap()
+    });
+    let answer = send_otlp(&uru, "application/x-protobuf", Some("gzip"), &gzip.concat());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let found = stored(&uru, ".+");
+    times.iter().for_each(|time| assert_eq!(lines(&found, *time), EXPECTED));
+    let zstd = times.map(|time| {
+        let timeseries = vec![float_series(&[("__name__", "packed")], &[(time, 1.0)])];
+        let request = write::WriteRequest { timeseries, ..Default::default() }.encode_to_vec();
+        ruzstd::encoding::compress_to_vec(&*request, ruzstd::encoding::CompressionLevel::Fastest)
+    });
+    let headers = [("Content-Encoding", "zstd"), ("Content-Type", "application/x-protobuf")];
+    let answer = post(&uru.write_address(), "/api/v1/receive", &headers, &zstd.concat()).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let found = samples(&stored(&uru, "packed"), &EXTERNAL);
+    assert_eq!(found["__name__=\"packed\""].keys().copied().collect::<Vec<_>>(), times);
 }

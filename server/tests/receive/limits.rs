@@ -15,6 +15,12 @@ use engine::model::Labels;
 use engine::shard::{self, Ingest, IngestOptions, Pool};
 use http::{Request, StatusCode};
 use prometheus_client::registry::Registry;
+use prost::Message as _;
+use proto::otlp::any_value::Value;
+use proto::otlp::metric::Data;
+use proto::otlp::{
+    AnyValue, Histogram, HistogramPoint, KeyValue, Metric, MetricsRequest, ResourceMetrics, ScopeMetrics, Temporality,
+};
 use proto::prometheus_copy::TimeSeries;
 use proto::thanos::{LabelMatcher, SeriesRequest, TimeSeriesTenantTuple, WriteResponse};
 use proto::write::{Sample, put_label, put_message, put_sample};
@@ -199,6 +205,28 @@ fn limits_change_with_their_file_and_a_file_that_cannot_be_read_changes_nothing(
     reloads(4.0);
     assert_eq!(write(&uru, "t", &[up("c", 1)]).status, 200);
     assert_eq!(stored(&uru, "c").len(), 2);
+}
+
+#[test]
+fn variables_are_replaced_in_limits_that_change_as_in_those_of_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("limits.yaml");
+    let set = |limit: u64| {
+        let limits = format!("write: {{tenants: {{$(LIMITED): {{request: {{series_limit: {limit}}}}}}}}}");
+        let new = path.with_extension("new");
+        std::fs::write(&new, limits).unwrap();
+        std::fs::rename(new, &path).unwrap();
+    };
+    set(2);
+    let file = format!("--receive.limits-config-file={}", path.display());
+    let given = flags(&folder.path().join("data"), &[&file, "--receive.limits-config-reload-timer=100ms"]);
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let uru = Uru::start_limited("export LIMITED=team-a", "receive", &given);
+    let send = |series: usize| write(&uru, "team-a", &["a", "b", "c"].map(|name| up(name, 1))[..series]);
+    assert_eq!((send(2).status, send(3).status), (200, 413));
+    set(1);
+    wait(|| uru.metric("thanos_receive_limits_config_reload_total") == Some(1.0));
+    assert_eq!((send(1).status, send(2).status), (200, 413));
 }
 
 #[test]
@@ -441,4 +469,69 @@ fn a_sender_learns_that_it_is_refused_though_it_is_still_sending() {
         let answer = post(&uru.write_address(), "/api/v1/receive", &headers, &vec![7; 4 << 20]);
         assert_eq!(answer.expect("the connection stays until it is told").status, 413);
     }
+}
+
+/// An OTLP request of so many points of a histogram of fifteen bounds, each with ten attributes of its own.
+fn wide_histogram(points: usize) -> Vec<u8> {
+    let attribute = |name: usize, at: usize| KeyValue {
+        key: format!("attribute_{name}"),
+        value: Some(AnyValue { value: Some(Value::StringValue(format!("value-{name}-{at:08}"))) }),
+    };
+    let point = |at: usize| HistogramPoint {
+        time_unix_nano: NOW as u64 * 1_000_000,
+        attributes: (0..10).map(|name| attribute(name, at)).collect(),
+        bucket_counts: vec![1; 16],
+        explicit_bounds: (0..15).map(f64::from).collect(),
+        ..HistogramPoint::default()
+    };
+    let data_points = (0..points).map(point).collect();
+    let histogram = Histogram { data_points, aggregation_temporality: Temporality::Cumulative as i32 };
+    let metrics = vec![Metric { name: "wide".into(), data: Some(Data::Histogram(histogram)), ..Metric::default() }];
+    let scope_metrics = vec![ScopeMetrics { metrics }];
+    MetricsRequest { resource_metrics: vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }] }
+        .encode_to_vec()
+}
+
+/// Once it was counted when it was there, or not at all.
+#[test]
+fn what_a_request_becomes_is_counted_before_it_is_there() {
+    let data = tempfile::tempdir().unwrap();
+    // A quarter is 5 MB.
+    let uru = start(data.path(), &["--store.memory-limit=20MB"]);
+    let otlp = |points: usize| {
+        let headers = [("Content-Type", "application/x-protobuf")];
+        post(&uru.write_address(), "/api/v1/otlp", &headers, &wide_histogram(points)).unwrap()
+    };
+    let symbols = snap::raw::Encoder::new().compress_vec(&[0x22_u8, 0].repeat(400_000)).unwrap();
+    let headers = [
+        ("Content-Encoding", "snappy"),
+        ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+        ("X-Prometheus-Remote-Write-Version", "2.0.0"),
+    ];
+    let symbols = post(&uru.write_address(), "/api/v1/receive", &headers, &symbols).unwrap();
+    for answer in [symbols, otlp(400)] {
+        assert_eq!(answer.status, 413, "{}", answer.body);
+        assert!(answer.body.contains("share a quarter of --store.memory-limit"), "{}", answer.body);
+    }
+    let tenants = vec![TimeSeriesTenantTuple::default(); 200_000];
+    let request = proto::thanos::WriteRequest { timeseries_tenant_data: tenants, ..Default::default() };
+    let path = "/thanos.WriteableStore/RemoteWrite";
+    let refused = run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("share a quarter of --store.memory-limit"), "{refused}");
+    // What fits alone is to be sent again when it doesn't fit beside another: one of three megabytes that goes on.
+    assert_eq!(otlp(100).status, 200);
+    let mut slow = TcpStream::connect(uru.write_address()).unwrap();
+    slow.write_all(b"POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nContent-Length: 3100000\r\n\r\n").unwrap();
+    slow.write_all(&vec![0; 3_000_000]).unwrap();
+    wait(|| {
+        let answer = otlp(100);
+        assert!([200, 503].contains(&answer.status), "{}: {}", answer.status, answer.body);
+        let is_refused = answer.status == 503;
+        assert_eq!(answer.headers.contains_key("retry-after"), is_refused);
+        assert_eq!(answer.body.contains("share a quarter of --store.memory-limit"), is_refused, "{}", answer.body);
+        is_refused
+    });
+    drop(slow);
+    wait(|| otlp(100).status == 200);
 }

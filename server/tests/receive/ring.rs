@@ -4,14 +4,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use proto::prometheus_copy::TimeSeries;
+use proto::prometheus_copy::{Histogram, TimeSeries, histogram};
+use proto::thanos::{Label, TimeSeriesTenantTuple, WriteResponse};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use crate::support::authority::Authority;
 use crate::support::write::{
-    EXTERNAL, NOW, Samples, WriteRequest, body, float_series, post, recorded, samples, start, stored, write,
+    EXTERNAL, Family, NOW, Samples, WriteRequest, body, float_series, packed, post, recorded, samples, start, stored,
+    write,
 };
-use crate::support::{Uru, free_address, wait};
+use crate::support::{Uru, free_address, run, unary, wait};
+
+const FORWARD: &str = "/thanos.WriteableStore/RemoteWrite";
 
 /// Series of each request.
 const SERIES: usize = 30;
@@ -337,6 +342,97 @@ fn receivers_with_different_rings_that_are_both_written_to_do_not_wait_for_each_
     });
     assert_eq!(statuses, [200; 80]);
     assert_eq!(receivers.each_ref().map(kept), [40 * SERIES; 2]);
+}
+
+/// Two receivers that place and keep, on a ring of both that takes the tenant `a` and no other.
+fn of_one_tenant(folders: &[TempDir; 2], more: &[&str]) -> [Uru; 2] {
+    let addresses = [0, 1].map(|_| (free_address(), free_address()));
+    let rings = format!(r#"[{{"tenants": ["a"], "endpoints": ["{}", "{}"]}}]"#, addresses[0].0, addresses[1].0);
+    [0, 1].map(|at| {
+        let (grpc, write) = &addresses[at];
+        let own = [
+            format!("--grpc-address={grpc}"),
+            format!("--receive.local-endpoint={grpc}"),
+            format!("--remote-write.address={write}"),
+            format!("--receive.hashrings={rings}"),
+        ];
+        let flags: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        start(folders[at].path(), &flags)
+    })
+}
+
+/// A ring was once needed for the tenant that requests are of unless they say otherwise, though it had sent nothing.
+#[test]
+fn rings_need_not_take_a_tenant_that_has_no_series() {
+    for (flags, tenant, team) in
+        [(&[][..], "a", None), (&["--receive.split-tenant-label-name=team"][..], "", Some("a"))]
+    {
+        let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let receivers = of_one_tenant(&folders, flags);
+        let mut series = request(0, 0);
+        let team = team.map(|team: &str| Label { name: "team".into(), value: team.into() });
+        series.iter_mut().for_each(|series| series.labels.extend(team.clone()));
+        let answer = write(&receivers[0], tenant, &series);
+        assert_eq!(answer.status, 200, "{flags:?}: {}", answer.body);
+        let counts = receivers.each_ref().map(kept);
+        assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<usize>() == SERIES, "{counts:?}");
+        // What is said of metrics is placed nowhere.
+        let family = Family { kind: 1, name: "ring".into(), help: "is placed".into() };
+        let families = WriteRequest { metadata: vec![family], ..WriteRequest::default() };
+        let answer = post(&receivers[0].write_address(), "/api/v1/receive", &[], &packed(&families)).unwrap();
+        assert_eq!(answer.status, 200, "{flags:?}: {}", answer.body);
+        assert_eq!(write(&receivers[0], "b", &request(1, 0)).status, 500, "{flags:?}");
+    }
+}
+
+/// It was once sent again for ever.
+#[test]
+fn what_another_receiver_of_the_ring_refuses_for_good_is_not_to_be_sent_again() {
+    let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let receivers = of_one_tenant(&folders, &[]);
+    let mut series = request(0, 0);
+    for series in &mut series {
+        series.samples.clear();
+        // An observation that no bucket has.
+        let count = Some(histogram::Count::CountInt(1));
+        series.histograms.push(Histogram { count, timestamp: NOW, ..Histogram::default() });
+    }
+    let answer = write(&receivers[0], "a", &series);
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    assert!(answer.body.contains("forwarding request to endpoint"), "{}", answer.body);
+    // Of receivers that differ in the replication factor that is no fault of the series.
+    let timeseries_tenant_data = vec![TimeSeriesTenantTuple { timeseries: request(0, 1), tenant: "a".into() }];
+    let second = proto::thanos::WriteRequest { timeseries_tenant_data, replica: 2, ..Default::default() };
+    let refused = run(async { unary::<_, WriteResponse>(&receivers[1].connect().await, FORWARD, second).await });
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+/// Forwards to a receiver that does not answer, and goes away when told to.
+async fn forward_until(uru: &Uru, forwarded: proto::thanos::WriteRequest, left: oneshot::Receiver<()>) {
+    let channel = uru.connect().await;
+    tokio::select! {
+        answer = unary::<_, WriteResponse>(&channel, FORWARD, forwarded) => panic!("{answer:?}"),
+        _ = left => {}
+    }
+}
+
+/// It was once counted for ever.
+#[test]
+fn a_call_whose_caller_goes_away_is_not_pending_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let rings = format!(r#"--receive.hashrings=[{{"endpoints": ["{}"]}}]"#, silent.local_addr().unwrap());
+    let uru = start(folder.path(), &["--receive-forward-timeout=10m", &rings]);
+    let pending = || uru.metric("thanos_receive_pending_write_requests");
+    let (leave, left) = oneshot::channel();
+    let timeseries_tenant_data = vec![TimeSeriesTenantTuple { timeseries: request(0, 0), tenant: String::new() }];
+    let forwarded = proto::thanos::WriteRequest { timeseries_tenant_data, ..Default::default() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(forward_until(&uru, forwarded, left)));
+        wait(|| pending() == Some(1.0));
+        leave.send(()).unwrap();
+    });
+    wait(|| pending() == Some(0.0));
 }
 
 #[test]

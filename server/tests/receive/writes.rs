@@ -16,7 +16,7 @@ use crate::support::write::{
     EXTERNAL, NOW, Samples, WriteRequest, body, float_series, labels_text, post, recorded, samples, start, stored,
     write,
 };
-use crate::support::{Uru, get, refused, run, series, shared, unary, wait};
+use crate::support::{Uru, get, refused, request, run, series, shared, unary, wait};
 
 /// A recorded request of version 2 as one of version 1.
 fn to_v1(request: &write_v2::Request) -> WriteRequest {
@@ -459,6 +459,45 @@ fn a_bad_tenant_is_no_reason_to_send_again_for_thanos_routers_and_others_are_wri
     let refused = run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).unwrap_err();
     assert_eq!(refused.code(), tonic::Code::AlreadyExists, "{refused}");
     assert_eq!(stored(&uru, "up").len(), 1);
+}
+
+/// Each once waited for a write of its own.
+#[test]
+fn tenants_of_one_forwarded_request_share_what_is_written_to_the_log() {
+    const TENANTS: usize = 500;
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let forward = |time: i64| {
+        let tuple = |at: usize| TimeSeriesTenantTuple {
+            timeseries: vec![float_series(&[("__name__", "many")], &[(time, 1.0)])],
+            tenant: format!("t{at}"),
+        };
+        let timeseries_tenant_data = (0..TENANTS).map(tuple).collect();
+        let request = proto::thanos::WriteRequest { timeseries_tenant_data, ..Default::default() };
+        let path = "/thanos.WriteableStore/RemoteWrite";
+        run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).unwrap();
+    };
+    let writes = || uru.metric("uru_receive_wal_writes_total").unwrap();
+    forward(NOW);
+    let before = writes();
+    forward(NOW + 1000);
+    // All series are in one partition.
+    let written = writes() - before;
+    assert!(written > 0.0 && written < TENANTS as f64, "{written}");
+    assert_eq!(stored(&uru, "many").len(), TENANTS);
+}
+
+#[test]
+fn what_is_empty_in_a_question_about_the_heads_is_as_if_it_were_not_there() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    assert_eq!(write(&uru, "", &[float_series(&[("__name__", "up")], &[(NOW, 1.0)])]).status, 200);
+    for query in ["limit=", "tenant=", "limit=&all_tenants=true"] {
+        let path = format!("/api/v1/status/tsdb?{query}");
+        let (status, _, body) = request(&uru.write_address(), ("GET", &path), &["THANOS-TENANT:"], &[]);
+        let body = String::from_utf8(body).unwrap();
+        assert!(status == 200 && body.contains("\"numSeries\":1"), "{query}: {status} {body}");
+    }
 }
 
 /// Tenants with a local block that is read.

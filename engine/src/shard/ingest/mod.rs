@@ -477,6 +477,7 @@ impl Ingest {
         };
         for (partition, rows) in self.rows_by_partition(&batch).into_iter().enumerate().filter(has_part) {
             let (tenant, batch, number) = (Arc::clone(&tenant), Arc::clone(&batch), self.number);
+            let limits = limits.clone();
             let part = Part::of(&gathered);
             self.pool.send(partition, move |context| {
                 let reply = move |outcome| part.reply(outcome);
@@ -605,7 +606,7 @@ impl Ingest {
     fn append_limits(&self, (tenant, batch): (&Tenant, &WriteBatch), limits: WriteLimits) -> AppendLimits {
         let stats = tenant.stats();
         let max = [self.options.series_max, limits.series_max].into_iter().filter(|max| *max > 0).min();
-        let left = max.map_or(u64::MAX, |max| max.saturating_sub(stats.series));
+        let series_left = max.map(|max| Arc::new(AtomicU64::new(max.saturating_sub(stats.series))));
         let future = self.options.too_far_in_future_ms;
         let all = TimeRange::ASKED.max_time;
         let time_max = if future > 0 { now_ms().saturating_add(future).min(all) } else { all };
@@ -614,7 +615,7 @@ impl Ingest {
             i64::MIN => batch.first_time(time_max).unwrap_or(i64::MIN),
             latest => latest,
         };
-        AppendLimits { time_max, series_left: left, latest_time }
+        AppendLimits { time_max, series_left, latest_time }
     }
 
     fn rows_by_partition(&self, batch: &WriteBatch) -> Vec<Vec<u32>> {

@@ -78,15 +78,18 @@ pub struct HashringConfig {
 
 /// How large a part of the ring a tenant gets.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct ShuffleSharding {
     /// Receivers for each tenant; 0 turns shuffle sharding off.
+    #[serde(default, deserialize_with = "or_default")]
     pub shard_size: usize,
-    /// Tenants remembered by upstream; accepted, as all tenants are remembered here.
+    /// Tenants whose ring is remembered; 0 for as many as Thanos remembers.
+    #[serde(default, deserialize_with = "or_default")]
     pub cache_size: usize,
     /// Whether zones are ignored.
+    #[serde(default, deserialize_with = "or_default")]
     pub zone_awareness_disabled: bool,
     /// Tenants with another size.
+    #[serde(default, deserialize_with = "or_default")]
     pub overrides: Vec<ShuffleShardingOverride>,
 }
 
@@ -94,9 +97,10 @@ pub struct ShuffleSharding {
 #[derive(Clone, Debug, Deserialize)]
 pub struct ShuffleShardingOverride {
     /// Receivers for each of the tenants.
+    #[serde(default, deserialize_with = "or_default")]
     pub shard_size: usize,
     /// The tenants.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub tenants: Vec<String>,
     /// How `tenants` are matched; as in Thanos there is no override without it.
     #[serde(default)]
@@ -177,9 +181,9 @@ enum EndpointForm {
     Address(String),
     Object {
         address: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_default")]
         capnproto_address: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_default")]
         az: String,
     },
 }
@@ -223,6 +227,24 @@ mod tests {
             assert!(config.endpoints.is_empty() && config.takes("anybody"));
             assert_eq!(config.algorithm, None);
         }
+    }
+
+    #[test]
+    fn what_is_null_within_a_ring_is_as_if_it_was_not_there() {
+        let json = r#"[{"endpoints": [{"address": "h:1", "capnproto_address": null, "az": null}],
+                        "shuffle_sharding_config": {"shard_size": null, "cache_size": null,
+                            "zone_awareness_disabled": null, "overrides": null}},
+                       {"endpoints": ["h:1"], "shuffle_sharding_config": {"shard_size": 2, "overrides": [
+                            {"shard_size": null, "tenants": ["a"], "tenant_matcher_type": "exact"},
+                            {"shard_size": 5, "tenants": null, "tenant_matcher_type": null}]}}]"#;
+        let configs = parse(json.as_bytes()).unwrap();
+        let endpoint = &configs[0].endpoints[0];
+        assert_eq!((endpoint.capnproto_address.as_str(), endpoint.az.as_str()), ("h:19391", ""));
+        let sharding = &configs[0].shuffle_sharding_config;
+        assert_eq!((sharding.shard_size, sharding.cache_size, sharding.zone_awareness_disabled), (0, 0, false));
+        assert!(sharding.overrides.is_empty());
+        assert_eq!(["a", "b"].map(|tenant| configs[1].shuffle_sharding_config.shard_size_of(tenant)), [0, 2]);
+        assert!(parse(br#"[{"endpoints": [{"address": null}]}]"#).is_err(), "an endpoint has an address");
     }
 
     #[test]

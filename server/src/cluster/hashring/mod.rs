@@ -23,14 +23,15 @@ pub use hash::{SeriesHasher, series_hash};
 use ketama::Ketama;
 use shuffle::Shuffle;
 
-/// Tenants whose ring is remembered; the memory is emptied when full.
+/// Tenants of which it is remembered which ring serves them; the memory is emptied when full.
 const TENANTS_REMEMBERED_MAX: usize = 10_000;
 
 /// All rings of a hashrings file.
 #[derive(Debug)]
 pub struct Hashrings {
     rings: Vec<(HashringConfig, Ring)>,
-    remembered: Mutex<HashMap<String, Placement>>,
+    /// Which ring serves a tenant, by its place in the list.
+    remembered: Mutex<HashMap<String, usize>>,
 }
 
 /// The receivers of one tenant.
@@ -49,7 +50,7 @@ pub struct Spot(u64);
 #[derive(Debug)]
 enum Ring {
     Fixed(Placement),
-    Shuffled(Shuffle),
+    Shuffled(Box<Shuffle>),
 }
 
 impl Hashrings {
@@ -69,24 +70,29 @@ impl Hashrings {
 
     /// The receivers of `tenant`. Invalid when no ring takes it.
     pub fn placement(&self, tenant: &str) -> Result<Placement, Error> {
-        let mut remembered = self.remembered.lock().expect("no code panics while it holds this lock");
-        if let Some(placement) = remembered.get(tenant) {
-            return Ok(placement.clone());
+        match &self.rings[self.number_of(tenant)?].1 {
+            Ring::Fixed(placement) => Ok(placement.clone()),
+            Ring::Shuffled(shuffle) => Ok(Placement::Ketama(shuffle.ring_of(tenant)?)),
         }
-        let (_, ring) = self
+    }
+
+    /// The place in the list of the ring that serves `tenant`.
+    fn number_of(&self, tenant: &str) -> Result<usize, Error> {
+        let remembered = || self.remembered.lock().expect("no code panics while it holds this lock");
+        if let Some(number) = remembered().get(tenant) {
+            return Ok(*number);
+        }
+        let number = self
             .rings
             .iter()
-            .find(|(config, _)| config.takes(tenant))
+            .position(|(config, _)| config.takes(tenant))
             .ok_or_else(|| Error::invalid(format!("no matching hashring to handle tenant {tenant:?}")))?;
-        let placement = match ring {
-            Ring::Fixed(placement) => placement.clone(),
-            Ring::Shuffled(shuffle) => Placement::Ketama(Arc::new(shuffle.ring_of(tenant)?)),
-        };
+        let mut remembered = remembered();
         if remembered.len() >= TENANTS_REMEMBERED_MAX {
             remembered.clear();
         }
-        remembered.insert(tenant.to_owned(), placement.clone());
-        Ok(placement)
+        remembered.insert(tenant.to_owned(), number);
+        Ok(number)
     }
 
     /// External labels that rings give to tenants which they name, each the first that names it. As in
@@ -127,7 +133,8 @@ impl Ring {
                 if !shuffled {
                     return Ok(Self::Fixed(Placement::Ketama(Arc::new(ring))));
                 }
-                Ok(Self::Shuffled(Shuffle::new(ring, config.shuffle_sharding_config.clone(), replication_factor)?))
+                let shuffle = Shuffle::new(ring, config.shuffle_sharding_config.clone(), replication_factor)?;
+                Ok(Self::Shuffled(Box::new(shuffle)))
             }
         }
     }
@@ -202,6 +209,40 @@ mod tests {
         let placement = rings.placement("a").unwrap();
         let error = placement.endpoint(placement.spot(7), 1).unwrap_err();
         assert_eq!(error.message(), "insufficient nodes; have 1, want 2");
+    }
+
+    /// The rings of `tenants` out of shuffled ones, asked for in turn.
+    fn shuffled(rings: &Hashrings, tenants: &[&str]) -> Vec<Arc<Ketama>> {
+        let ring = |tenant: &&str| match rings.placement(tenant).unwrap() {
+            Placement::Ketama(ring) => ring,
+            Placement::Hashmod(_) => panic!("it is shuffled"),
+        };
+        tenants.iter().map(ring).collect()
+    }
+
+    #[test]
+    fn as_many_rings_are_remembered_as_the_file_says_of_the_tenants_that_came_last() {
+        let json = r#"[{"endpoints": ["x:1", "y:1"], "shuffle_sharding_config": {"shard_size": 1, "cache_size": 2}}]"#;
+        let rings = rings(json, Algorithm::Ketama, 1).unwrap();
+        let found = shuffled(&rings, &["a", "b", "a", "c", "a", "b"]);
+        let is_kept = |one: usize, other: usize| Arc::ptr_eq(&found[one], &found[other]);
+        // There was no place for b beside a, which had come again, and c.
+        assert_eq!([is_kept(0, 2), is_kept(0, 4), is_kept(1, 5)], [true, true, false]);
+        assert_eq!(found[1].endpoints(), found[5].endpoints());
+    }
+
+    #[test]
+    fn a_hundred_rings_are_remembered_where_the_file_does_not_say_how_many() {
+        for size in ["", r#", "cache_size": 0"#] {
+            let json =
+                format!(r#"[{{"endpoints": ["x:1", "y:1"], "shuffle_sharding_config": {{"shard_size": 1{size}}}}}]"#);
+            let rings = rings(&json, Algorithm::Ketama, 1).unwrap();
+            let names: Vec<String> = (0..101).map(|at| format!("tenant-{at}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let all = shuffled(&rings, &names);
+            let again = shuffled(&rings, &[names[1], names[0]]);
+            assert!(Arc::ptr_eq(&all[1], &again[0]) && !Arc::ptr_eq(&all[0], &again[1]));
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Shuffle sharding: each tenant gets a few receivers of the ring, chosen by its name, as Cortex
 //! and Thanos choose them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::model::Error;
 use md5::{Digest, Md5};
@@ -10,12 +11,54 @@ use super::config::{Endpoint, ShuffleSharding};
 use super::go_rand::GoRand;
 use super::ketama::{Ketama, Section, section_at};
 
+/// Tenants whose ring is remembered where the file does not say how many, as in Thanos.
+const CACHE_SIZE: usize = 100;
+
 /// A ring that gives each tenant a part of itself.
 #[derive(Debug)]
 pub struct Shuffle {
     ring: Ketama,
     config: ShuffleSharding,
     replication_factor: usize,
+    remembered: Mutex<Remembered>,
+}
+
+/// The rings of the tenants that were asked for last.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Each with the question that it was asked for by.
+    rings: HashMap<Arc<str>, (u64, Arc<Ketama>)>,
+    /// The tenants by these questions.
+    tenants: BTreeMap<u64, Arc<str>>,
+    /// Number of the next question.
+    next: u64,
+}
+
+impl Remembered {
+    /// The ring of `tenant`, which is then the one asked for last.
+    fn get(&mut self, tenant: &str) -> Option<Arc<Ketama>> {
+        let (asked, ring) = self.rings.get_mut(tenant)?;
+        let name = self.tenants.remove(&*asked)?;
+        *asked = self.next;
+        self.tenants.insert(self.next, name);
+        self.next += 1;
+        Some(Arc::clone(ring))
+    }
+
+    /// Takes the ring of `tenant` and forgets the one that was asked for first, where there would be more than `max`.
+    fn insert(&mut self, tenant: &str, ring: Arc<Ketama>, max: usize) {
+        let name: Arc<str> = tenant.into();
+        if let Some((asked, _)) = self.rings.insert(Arc::clone(&name), (self.next, ring)) {
+            self.tenants.remove(&asked);
+        }
+        self.tenants.insert(self.next, name);
+        self.next += 1;
+        if self.rings.len() > max
+            && let Some((_, first)) = self.tenants.pop_first()
+        {
+            self.rings.remove(&first);
+        }
+    }
 }
 
 impl Shuffle {
@@ -28,11 +71,25 @@ impl Shuffle {
                 config.shard_size
             )));
         }
-        Ok(Self { ring, config, replication_factor })
+        Ok(Self { ring, config, replication_factor, remembered: Mutex::default() })
     }
 
-    /// The ring of `tenant`'s receivers.
-    pub fn ring_of(&self, tenant: &str) -> Result<Ketama, Error> {
+    /// The ring of `tenant`'s receivers: remembered, or made where nobody waits for it.
+    pub fn ring_of(&self, tenant: &str) -> Result<Arc<Ketama>, Error> {
+        if let Some(known) = self.remembered().get(tenant) {
+            return Ok(known);
+        }
+        let ring = Arc::new(self.make_ring(tenant)?);
+        let max = if self.config.cache_size == 0 { CACHE_SIZE } else { self.config.cache_size };
+        self.remembered().insert(tenant, Arc::clone(&ring), max);
+        Ok(ring)
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().expect("no code panics while it holds this lock")
+    }
+
+    fn make_ring(&self, tenant: &str) -> Result<Ketama, Error> {
         let mut zones: BTreeMap<&str, BTreeSet<&Endpoint>> = BTreeMap::new();
         for endpoint in self.ring.endpoints() {
             zones.entry(self.zone_of(endpoint)).or_default().insert(endpoint);

@@ -3,6 +3,7 @@
 mod active;
 mod client;
 mod config;
+mod file;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::telemetry::metrics::{Counters, Gauges, Histograms};
 
 pub use active::ActiveSeries;
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
+pub use file::LimitsFile;
 
 /// Time between two questions to meta-monitoring, as in Thanos.
 pub const META_MONITORING_INTERVAL: Duration = Duration::from_secs(15);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::bucket::go_json;
+use engine::head::MetricKind;
 use engine::model::float_text::format_float;
 use proto::otlp::any_value::Value;
 use proto::otlp::{AnyValue, KeyValue, Resource};
@@ -47,6 +48,7 @@ pub(super) fn target_info(resource: &Resource, newest: u64, set: &mut SeriesSet)
     if labels.contains_key("job") || labels.contains_key("instance") {
         labels.insert("__name__".into(), "target_info".into());
         set.sample(labels, Sample { time: milliseconds(newest), value: 1.0, start: 0 })?;
+        set.family("target_info", (MetricKind::Gauge, "Target metadata", ""));
     }
     Ok(())
 }

@@ -5,14 +5,18 @@ mod attributes;
 mod exponential;
 mod json;
 mod names;
+mod packed;
 mod points;
 mod series;
 mod weight;
 
+use engine::head::MetricKind;
+use engine::model::Reservation;
 use prost::Message;
 use proto::otlp::metric::Data;
 use proto::otlp::{Metric, MetricsRequest, Resource, Temporality};
 
+use super::room::NoRoom;
 use series::SeriesSet;
 pub use weight::weight;
 
@@ -50,34 +54,64 @@ const NO_RECORDED_VALUE: u32 = 1;
 /// The stale marker of Prometheus.
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
-/// Translates an encoded `ExportMetricsServiceRequest` into a remote write request of version 1. The
-/// error is a sentence for the sender, whose request will never succeed.
-pub fn translate((encoding, request): (Encoding, &[u8]), translation: &Translation) -> Result<Vec<u8>, String> {
+/// Why a request is not translated.
+#[derive(Clone, Debug)]
+pub enum Untranslated {
+    /// A sentence for the sender, whose request will never succeed.
+    Invalid(String),
+    /// There is no memory for what it becomes.
+    NoRoom(NoRoom),
+}
+
+impl From<NoRoom> for Untranslated {
+    fn from(error: NoRoom) -> Self {
+        Self::NoRoom(error)
+    }
+}
+
+/// Translates an encoded `ExportMetricsServiceRequest` into a remote write request of version 1. `held` answers for
+/// what it takes once it is decoded, and grows by what it becomes.
+pub fn translate(
+    (encoding, request): (Encoding, &[u8]),
+    translation: &Translation,
+    held: Reservation,
+) -> Result<(Vec<u8>, Reservation), Untranslated> {
     let decoded = match encoding {
         Encoding::Protobuf => MetricsRequest::decode(request).map_err(|error| error.to_string()),
         Encoding::Json => json::parse(request),
     };
-    let request = decoded.map_err(|error| format!("cannot decode the request: {error}"))?;
-    let (mut set, mut problems) = (SeriesSet::default(), Problems::default());
+    let undecoded = |error: String| Untranslated::Invalid(format!("cannot decode the request: {error}"));
+    let request = decoded.map_err(undecoded)?;
+    let (mut set, mut problems) = (SeriesSet::new(held), Problems::default());
     for resource_metrics in &request.resource_metrics {
         let nothing = Resource::default();
         let resource = resource_metrics.resource.as_ref().unwrap_or(&nothing);
-        let mut newest = 0;
+        let (mut newest, resource_room) = (0, points::label_room(&resource.attributes));
         for metric in resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
             newest = newest.max(points::newest(metric));
-            let context = Context { resource, translation, name: names::metric_name(metric) };
+            let context = Context { resource, resource_room, translation, name: names::metric_name(metric) };
             let translated = check(metric).and_then(|()| points::translate(metric, &context, &mut set));
+            let unit = names::unit_name(&metric.unit);
+            set.family(&context.name, (kind(metric), &metric.description, &unit));
             match translated {
                 // As would be all that comes behind it.
-                Err(problem) if set.is_full => return Err(problem),
+                Err(problem) if set.is_full => {
+                    set.take_held()?;
+                    return Err(Untranslated::Invalid(problem));
+                }
                 translated => problems.note(translated),
             }
         }
         if translation.target_info == TargetInfo::Written {
-            problems.note(attributes::target_info(resource, newest, &mut set));
+            let widened = set.widen(resource_room);
+            problems.note(widened.and_then(|()| attributes::target_info(resource, newest, &mut set)));
         }
     }
-    problems.told().map_or_else(|| Ok(set.into_request()), Err)
+    let held = set.take_held()?;
+    match problems.told() {
+        None => Ok((set.into_request(), held)),
+        Some(problem) => Err(Untranslated::Invalid(problem)),
+    }
 }
 
 /// Problems that are told; of others it is said that they are there.
@@ -114,6 +148,8 @@ impl Problems {
 /// What the points of a metric have in common.
 struct Context<'a> {
     resource: &'a Resource,
+    /// Bytes that labels of its attributes take while they are made.
+    resource_room: usize,
     translation: &'a Translation,
     name: String,
 }
@@ -136,6 +172,17 @@ fn check(metric: &Metric) -> Result<(), String> {
         return Err(format!("empty data points. {} is dropped", metric.name));
     }
     Ok(())
+}
+
+/// What Prometheus takes a metric for.
+fn kind(metric: &Metric) -> MetricKind {
+    match &metric.data {
+        Some(Data::Sum(sum)) if sum.is_monotonic => MetricKind::Counter,
+        Some(Data::Gauge(_) | Data::Sum(_)) => MetricKind::Gauge,
+        Some(Data::Histogram(_) | Data::ExponentialHistogram(_)) => MetricKind::Histogram,
+        Some(Data::Summary(_)) => MetricKind::Summary,
+        None => MetricKind::Unknown,
+    }
 }
 
 /// Unix milliseconds of Unix nanoseconds.

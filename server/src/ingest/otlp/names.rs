@@ -68,6 +68,16 @@ pub(super) fn metric_name(metric: &Metric) -> String {
     if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
+/// The unit of a metric as Prometheus writes it: as in names, whether or not a name has it already.
+pub(super) fn unit_name(unit: &str) -> String {
+    let (unit, per) = unit.split_once('/').unwrap_or((unit, ""));
+    let (unit, per) = (unit_word(unit, &UNITS), unit_word(per, &PER_UNITS));
+    let per = if per.is_empty() { per } else { format!("per_{per}") };
+    let words: Vec<String> = [unit, per].into_iter().filter(|word| !word.is_empty()).collect();
+    let name = words.join("_");
+    name.strip_suffix('_').unwrap_or(&name).to_owned()
+}
+
 /// The word for a unit; empty for none, and for units in braces, which are remarks.
 fn unit_word(unit: &str, words: &[(&str, &str)]) -> String {
     let unit = unit.trim();

@@ -1,6 +1,7 @@
 //! Metrics of each kind, and what Prometheus would make of them.
 
 use engine::codec::LabelFault;
+use engine::model::Budget;
 use proto::otlp::any_value::Value;
 use proto::otlp::{
     AnyValue, Buckets, Exemplar, ExponentialHistogram, ExponentialPoint, Gauge, Histogram, HistogramPoint, KeyValue,
@@ -11,6 +12,15 @@ use proto::write;
 
 use super::*;
 use crate::ingest::intake::{Protocol, take_whole};
+
+/// As [`super::translate`], where there is memory for all that becomes of a request.
+fn translate(request: (Encoding, &[u8]), translation: &Translation) -> Result<Vec<u8>, String> {
+    let held = Budget::new("--store.memory-limit", 4 << 30).reserve(0).unwrap();
+    super::translate(request, translation, held).map(|(translated, _)| translated).map_err(|error| match error {
+        Untranslated::Invalid(message) => message,
+        Untranslated::NoRoom(error) => panic!("{error:?}"),
+    })
+}
 
 fn attribute(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
@@ -319,4 +329,169 @@ fn exemplars_of_a_series_are_in_the_order_of_time_and_then_of_value() {
     let mut found = Found(Vec::new());
     write::scan_v1(&translated.unwrap(), &mut found).unwrap();
     assert_eq!(found.0, [(1, -2.0), (1, 7.0), (2, 1.0), (3, 1.0)]);
+}
+
+/// What a translated request says of metric families, and the times of each of its series in their order.
+fn told(translated: &[u8]) -> (Vec<String>, Vec<Vec<i64>>) {
+    #[derive(Default)]
+    struct Told {
+        families: Vec<String>,
+        times: Vec<Vec<i64>>,
+    }
+    impl<'a> write::Sink<'a> for Told {
+        fn series(&mut self, _: &write::LabelPairs<'a>) {
+            self.times.push(Vec::new());
+        }
+        fn sample(&mut self, sample: write::Sample) {
+            self.times.last_mut().unwrap().push(sample.time);
+        }
+        fn histogram(&mut self, histogram: write::Histogram) {
+            self.times.last_mut().unwrap().push(histogram.time);
+        }
+        fn exemplar(&mut self, _: &write::LabelPairs<'a>, _: write::Exemplar) {}
+        fn metadata(&mut self, said: write::Metadata<'a>) {
+            let [name, help, unit] = [said.family, said.help, said.unit].map(|text| std::str::from_utf8(text).unwrap());
+            self.families.push(format!("{name} {} {help:?} {unit:?}", said.kind));
+        }
+    }
+    let mut told = Told::default();
+    write::scan_v1(translated, &mut told).unwrap();
+    (told.families, told.times)
+}
+
+fn exponential(points: Vec<ExponentialPoint>) -> Data {
+    let aggregation_temporality = Temporality::Cumulative as i32;
+    Data::ExponentialHistogram(ExponentialHistogram { data_points: points, aggregation_temporality })
+}
+
+/// It was dropped.
+#[test]
+fn what_a_metric_is_and_means_is_said_of_its_family() {
+    let said = |help: &str, (name, unit): (&str, &str), data: Data| Metric {
+        description: help.into(),
+        ..metric(name, unit, data)
+    };
+    let points = || vec![number(1, Vec::new())];
+    let gauge = || Data::Gauge(Gauge { data_points: points() });
+    let aggregation_temporality = Temporality::Cumulative as i32;
+    let level = Sum { data_points: points(), aggregation_temporality, is_monotonic: false };
+    let histogram = Histogram { data_points: vec![HistogramPoint::default()], aggregation_temporality };
+    let bytes = request(vec![
+        said("Jobs done.", ("jobs", "1"), sum(points(), Temporality::Cumulative)),
+        said("", ("level", "By"), Data::Sum(level)),
+        said("Once.", ("speed", "m/s"), gauge()),
+        said("How fast.", ("speed", "m/s"), gauge()),
+        said("How long.", ("h", "s"), Data::Histogram(histogram)),
+        said("", ("e", "{item}"), exponential(vec![ExponentialPoint::default()])),
+        said("", ("s", ""), Data::Summary(Summary { data_points: vec![SummaryPoint::default()] })),
+        // A name that becomes none.
+        said("Nothing.", ("_", ""), gauge()),
+    ]);
+    let translated = translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap();
+    assert_eq!(
+        told(&translated).0,
+        [
+            r#"e 3 "" """#,
+            r#"h_seconds 3 "How long." "seconds""#,
+            r#"jobs_total 1 "Jobs done." """#,
+            r#"level_bytes 2 "" "bytes""#,
+            r#"s 5 "" """#,
+            r#"speed_meters_per_second 2 "How fast." "meters_per_second""#,
+            r#"target_info 2 "Target metadata" """#,
+        ]
+    );
+}
+
+#[test]
+fn units_are_those_of_prometheus() {
+    let units =
+        [("s", "seconds"), ("By/s", "bytes_per_second"), ("1", ""), ("1/s", "per_second"), ("{a}/m", "per_minute")];
+    for (unit, expected) in units.into_iter().chain([("requests", "requests"), ("a b", "a_b"), ("", "")]) {
+        assert_eq!(names::unit_name(unit), expected, "{unit}");
+    }
+}
+
+/// The later of them seemed to go back in time, as `target_info` of one resource does that comes twice.
+#[test]
+fn samples_of_a_series_are_in_the_order_of_time_in_whichever_order_resources_come() {
+    let of = |time: u64| {
+        let time_unix_nano = time * 1_000_000;
+        let point = NumberPoint { time_unix_nano, ..number(1, Vec::new()) };
+        let native = ExponentialPoint { time_unix_nano, ..ExponentialPoint::default() };
+        request(vec![
+            metric("jobs", "", sum(vec![point], Temporality::Cumulative)),
+            metric("e", "", exponential(vec![native])),
+        ])
+    };
+    // Encoded requests behind each other are one.
+    let bytes = [of(9), of(5), of(7)].concat();
+    let translated = translate((Encoding::Protobuf, &bytes), &Translation::default()).unwrap();
+    assert_eq!(told(&translated).1, [[5, 7, 9]; 3]);
+}
+
+/// So many points of a histogram of fifteen bounds, each with ten attributes of its own.
+fn wide_histogram(points: usize) -> Vec<u8> {
+    let point = |at: usize| HistogramPoint {
+        time_unix_nano: 1_000_000,
+        attributes: (0..10).map(|name| text(&format!("attribute_{name}"), &format!("value-{name}-{at:08}"))).collect(),
+        bucket_counts: vec![1; 16],
+        explicit_bounds: (0..15).map(f64::from).collect(),
+        ..HistogramPoint::default()
+    };
+    let data_points = (0..points).map(point).collect();
+    let aggregation_temporality = Temporality::Cumulative as i32;
+    request(vec![metric("h", "", Data::Histogram(Histogram { data_points, aggregation_temporality }))])
+}
+
+/// Every bucket has all attributes: a request once became several times as much as was counted.
+#[test]
+fn series_are_counted_with_what_they_take_and_refused_where_there_is_no_memory() {
+    let memory = Budget::new("--store.memory-limit", 64 << 20);
+    let request = wide_histogram(100);
+    let encoding = Encoding::Protobuf;
+    let held = memory.reserve(request.len() as u64 + weight((encoding, &request))).unwrap();
+    let before = held.bytes();
+    let (translated, held) = super::translate((encoding, &request), &Translation::default(), held).unwrap();
+    let (series, more) = (lines(&translated).len() as u64, held.bytes() - before);
+    assert_eq!(series, 1 + 100 * 17);
+    // Labels while they are made, and in the request.
+    let encoded = translated.len() as u64;
+    assert!((2 * encoded..4 * encoded).contains(&more), "{more} for {encoded}");
+    drop(held);
+    let held = memory.reserve(63 << 20).unwrap();
+    let refused = super::translate((encoding, &request), &Translation::default(), held);
+    let Err(Untranslated::NoRoom(refused)) = refused else { panic!("there is no memory") };
+    assert!(refused.bytes > memory.limit() && refused.error.message().contains("--store.memory-limit"), "{refused:?}");
+    assert_eq!(memory.usage().used, 0);
+}
+
+#[test]
+fn whatever_makes_a_request_more_than_it_was_is_counted() {
+    let text_of = |len: usize| Value::StringValue("<".repeat(len));
+    let list = Value::ArrayValue(proto::otlp::ArrayValue { values: vec![AnyValue { value: Some(text_of(200_000)) }] });
+    let gauge = |attributes: Vec<KeyValue>| Data::Gauge(Gauge { data_points: vec![number(1, attributes)] });
+    let many: Vec<KeyValue> = (0..20_000).map(|at| text(&format!("a{at}"), "")).collect();
+    let dense = Buckets { offset: 0, bucket_counts: vec![1; 100_000] };
+    let point = ExponentialPoint { positive: Some(dense), ..ExponentialPoint::default() };
+    let samples = Data::Gauge(Gauge { data_points: vec![number(1, Vec::new()); 50_000] });
+    let exemplars = vec![Exemplar { trace_id: vec![1; 300_000], ..Exemplar::default() }];
+    let traced = sum(vec![NumberPoint { exemplars, ..NumberPoint::default() }], Temporality::Cumulative);
+    let nothing = || Data::Summary(Summary::default());
+    let families: Vec<Metric> = (0..20_000).map(|at| metric(&format!("m{at}"), "", nothing())).collect();
+    let requests = [
+        vec![metric("list", "", gauge(vec![attribute("list", list)]))],
+        vec![metric("text", "", gauge(vec![attribute("text", text_of(1 << 20))]))],
+        vec![metric("many", "", gauge(many))],
+        vec![metric("native", "", exponential(vec![point]))],
+        vec![metric("samples", "", samples)],
+        vec![metric("traced", "", traced)],
+        families,
+    ];
+    for (at, metrics) in requests.into_iter().enumerate() {
+        let memory = Budget::new("--store.memory-limit", 2 << 20);
+        let held = memory.reserve(0).unwrap();
+        let refused = super::translate((Encoding::Protobuf, &request(metrics)), &Translation::default(), held);
+        assert!(matches!(refused, Err(Untranslated::NoRoom(_))), "{at}");
+        assert_eq!(memory.usage().used, 0, "{at}");
+    }
 }

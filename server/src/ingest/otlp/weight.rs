@@ -1,5 +1,5 @@
-//! What a request takes in memory once it is decoded and translated, told from its bytes before that: two bytes may be
-//! a metric, which takes two hundred.
+//! What a request takes in memory once it is decoded, told from its bytes before that: two bytes may be a metric, which
+//! takes two hundred. What it is translated into is counted as it is made.
 
 use proto::otlp;
 use proto::wire::{Fields, Value};

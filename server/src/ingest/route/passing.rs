@@ -119,6 +119,18 @@ mod tests {
     }
 
     #[test]
+    fn a_series_of_which_not_all_labels_are_told_is_counted_and_placed_nowhere() {
+        let (mut series, mut request) = (Vec::new(), request(put_label));
+        (0..20_000).for_each(|at| put_label(&mut series, format!("l{at:05}").as_bytes(), b"v"));
+        put_message(&mut request, 1, &series);
+        // With one left out as many would be told as a series may have.
+        let mut router = Router::new(&[], Some("l00000"), "t");
+        Protocol::V1.scan(&request, &mut router).unwrap();
+        let routed = router.finish().unwrap();
+        assert_eq!((routed.series.len(), routed.counts.series, routed.too_many), (1, 2, 1));
+    }
+
+    #[test]
     fn a_series_that_names_its_tenant_is_that_tenants_without_the_label() {
         let mut router = Router::new(&[], Some("job"), "t");
         Protocol::V1.scan(&request(put_label), &mut router).unwrap();

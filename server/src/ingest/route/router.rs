@@ -1,7 +1,9 @@
 //! Reading a request whose series are to be placed: rules of relabelling and splitting are applied, and every
 //! series is kept encoded, with the hash that places it.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::codec::LabelFault;
@@ -11,7 +13,7 @@ use proto::wire::put_varint;
 use proto::write::{self, Exemplar, LabelPairs, Sample, Sink, put_double, put_label, put_message, put_sample};
 
 use crate::cluster::hashring::series_hash;
-use crate::ingest::intake::Counts;
+use crate::ingest::intake::{Counts, LABELS_MAX};
 use crate::ingest::refusal::Refusal;
 use crate::ingest::tenant;
 
@@ -21,34 +23,43 @@ pub struct Routed {
     /// What series lie in, each with its key and length.
     pub(super) bytes: Bytes,
     pub(super) series: Vec<RoutedSeries>,
-    pub(super) tenants: Vec<String>,
+    pub(super) tenants: Vec<Arc<str>>,
+    /// The place of each tenant in that list.
+    pub(super) numbers: HashMap<Arc<str>, usize>,
     /// Series and floats of each tenant that are to be placed.
     pub(super) shares: Vec<(u64, u64)>,
     /// What the request held.
     pub counts: Counts,
     /// Series and exemplars whose labels can't be told, which are placed nowhere.
     pub unresolved: u64,
+    /// Series with too many labels, which are placed nowhere.
+    pub too_many: u64,
 }
 
 impl Routed {
     /// A request without series, whose first tenant is `tenant`.
     pub(super) fn of(tenant: &str) -> Self {
-        Self { tenants: vec![tenant.to_owned()], shares: vec![(0, 0)], ..Self::default() }
+        let mut routed = Self::default();
+        routed.tenant_number(tenant);
+        routed
     }
 
     /// The place of a tenant in the request's list, made when it is new.
     pub(super) fn tenant_number(&mut self, name: &str) -> usize {
-        self.tenants.iter().position(|known| known == name).unwrap_or_else(|| {
-            self.tenants.push(name.to_owned());
-            self.shares.push((0, 0));
-            self.tenants.len() - 1
-        })
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let (name, number) = (Arc::<str>::from(name), self.tenants.len());
+        self.tenants.push(Arc::clone(&name));
+        self.shares.push((0, 0));
+        self.numbers.insert(name, number);
+        number
     }
 
     /// Series and floats of each tenant that has any.
     pub fn shares(&self) -> Vec<(String, (u64, u64))> {
-        let shares = self.tenants.iter().cloned().zip(self.shares.iter().copied());
-        shares.filter(|(_, (series, _))| *series > 0).collect()
+        let shares = self.tenants.iter().zip(&self.shares).filter(|(_, (series, _))| *series > 0);
+        shares.map(|(tenant, counts)| (tenant.to_string(), *counts)).collect()
     }
 }
 
@@ -150,6 +161,11 @@ impl<'a> Sink<'a> for Router<'_> {
     fn series(&mut self, labels: &LabelPairs<'a>) {
         self.close();
         self.routed.counts.series += 1;
+        if labels.len() > LABELS_MAX {
+            // Not all of them are told.
+            self.routed.too_many += 1;
+            return;
+        }
         if self.rules.is_empty() {
             return self.open(labels);
         }

@@ -17,6 +17,21 @@ fn a_batch_that_no_log_could_take_is_refused_as_a_whole_and_others_are_taken() {
     assert_eq!(ingest.stats(&tenant()).unwrap().series, 10);
 }
 
+/// Each head once had for itself what was left for all of them.
+#[test]
+fn the_heads_of_a_tenant_share_what_is_left_of_its_series() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(4), folder.options()).unwrap();
+    let append = |time: i64| {
+        let report = block_on(ingest.append(&tenant(), batch(100, time), WriteLimits { series_max: 10 })).unwrap();
+        assert!(report.rejected.iter().all(|rejected| rejected.reason == Reason::SeriesLimit));
+        (report.series_created, report.samples, report.rejected.len())
+    };
+    assert_eq!(append(STEP), (10, 10, 90));
+    assert_eq!(append(2 * STEP), (0, 10, 90), "those that are there go on");
+    assert_eq!(ingest.stats(&tenant()).unwrap().series, 10);
+}
+
 #[test]
 fn a_log_that_is_damaged_is_named_with_a_way_out_which_leaves_the_others() {
     let folder = Folder::new();
