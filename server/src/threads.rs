@@ -65,7 +65,7 @@ impl Threads {
             let _entered = runtime.enter();
             let result = catch_unwind(AssertUnwindSafe(work));
             // Whoever asked may have gone away.
-            Box::new(move || drop(sender.send(result)))
+            Box::new(move || drop(catch_unwind(AssertUnwindSafe(|| drop(sender.send(result))))))
         }));
         Running(receiver)
     }

@@ -33,7 +33,7 @@ fn kept_ms(limit: u64) -> c_long {
     }
 }
 
-/// Has it give freed memory back soon, in processes that ingest or compact: kept for long behind writes and merges it
+/// Has it give freed memory back soon, in processes that only ingest, compact or mend: kept for long behind writes and merges it
 /// is a sixth more memory, for nothing.
 pub fn give_back_freed_memory() {
     // SAFETY: as above.

@@ -93,8 +93,8 @@ pub struct Compactor {
     metrics: CompactMetrics,
     /// Groups and blocks that are left alone until their blocks change, and what they were.
     halted: Mutex<BTreeMap<String, Vec<BlockId>>>,
-    /// Groups and blocks that could not be worked on in this run.
-    failed: Mutex<BTreeSet<String>>,
+    /// Groups and blocks that could not be worked on in this run, and how often.
+    failed: Mutex<BTreeMap<String, usize>>,
     cleaning: tokio::sync::Mutex<()>,
     threads: Threads,
     stop: Stop,
@@ -153,7 +153,8 @@ impl Compactor {
         if self.settings.downsampling == Downsampling::Enabled {
             troubles.take(self.downsample_twice().await);
         }
-        troubles.take(self.retain().await.map_err(Troubles::retry));
+        let retained = self.retain(&troubles).await;
+        troubles.take(retained.map_err(Troubles::retry));
         troubles.take(self.clean_partial().await.map_err(Troubles::retry));
         self.metrics.halted.set(i64::from(!self.lock_halted().is_empty()));
         troubles.into_result()
@@ -254,13 +255,13 @@ impl Compactor {
     }
 
     /// Marks blocks for deletion that are past their retention. Those that wait to be downsampled, as they or
-    /// their group could not be worked on, stay: nothing else holds their data.
-    async fn retain(&self) -> Result<(), Error> {
+    /// their group could not be worked on in a run with these troubles, stay: nothing else holds their data.
+    async fn retain(&self, troubles: &Troubles) -> Result<(), Error> {
         if self.stop.is_canceled() {
             return Ok(());
         }
         let view = self.syncer.sync().await?;
-        let (now, waiting) = (now_ms(), self.waiting(&view));
+        let (now, waiting) = (now_ms(), self.waiting(&view, troubles));
         for (id, block) in &view.blocks {
             let Some(details) = self.settings.retention.expired(&block.meta, now) else { continue };
             if block.deletion_mark.is_some() {
@@ -277,15 +278,17 @@ impl Compactor {
         Ok(())
     }
 
-    /// Blocks of `view` that are to be downsampled, they or what their group is merged into, but failed.
-    fn waiting(&self, view: &View) -> BTreeSet<BlockId> {
+    /// Blocks of `view` that are to be downsampled, they or what their group is merged into, but failed; all of them
+    /// where it was nothing of theirs that went wrong.
+    fn waiting(&self, view: &View, troubles: &Troubles) -> BTreeSet<BlockId> {
         if self.settings.downsampling == Downsampling::Disabled {
             return BTreeSet::new();
         }
+        let all_wait = troubles.len() > self.lock_failed().values().sum();
         let groups = groups(syncer::metas(view));
         let finer = groups.iter().filter(|group| group.resolution < Resolution::ONE_HOUR);
         let waiting = finer.flat_map(|group| {
-            let is_left = self.is_left_behind(&group.key);
+            let is_left = all_wait || self.is_left_behind(&group.key);
             group.metas.iter().filter(move |meta| is_left || self.is_left_behind(&downsample::key(meta)))
         });
         waiting.map(|meta| meta.ulid).collect()
@@ -302,7 +305,7 @@ impl Compactor {
 
     /// Leaves a group or block alone from now on, when its trouble asks for it.
     fn leave_behind(&self, key: &str, blocks: Vec<BlockId>, trouble: &Trouble) {
-        self.lock_failed().insert(key.to_owned());
+        *self.lock_failed().entry(key.to_owned()).or_default() += 1;
         if let Trouble::Halt(error) = trouble {
             tracing::error!(group = key, %error, "critical error detected; halting this group, others go on");
             self.lock_halted().insert(key.to_owned(), blocks);
@@ -318,7 +321,7 @@ impl Compactor {
 
     /// Whether a group or block could not be worked on, in this run or until it changes.
     fn is_left_behind(&self, key: &str) -> bool {
-        self.is_halted(key) || self.lock_failed().contains(key)
+        self.is_halted(key) || self.lock_failed().contains_key(key)
     }
 
     /// Tries groups again whose blocks are no longer those with which they halted, and forgets blocks that are gone.
@@ -332,7 +335,7 @@ impl Compactor {
         });
     }
 
-    fn lock_failed(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    fn lock_failed(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -68,6 +68,16 @@ impl Troubles {
         self.0.iter().any(|trouble| matches!(trouble, Trouble::Halt(_)))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the next run may go better by itself.
     pub fn may_pass(&self) -> bool {
         self.0.iter().any(|trouble| matches!(trouble, Trouble::Retry(_)))

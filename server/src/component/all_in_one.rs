@@ -38,7 +38,7 @@ use crate::ingest::scrape::OwnTarget;
 use crate::ingest::service::WriteableStore;
 use crate::ingest::{self, Held};
 use crate::objstore::{Bucket, BucketConfig};
-use crate::sync::{FetchOptions, Fetcher, SyncMetrics};
+use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
 /// Time between two looks at what the store holds.
 const INFO_INTERVAL: Duration = Duration::from_secs(5);
@@ -286,8 +286,11 @@ impl Companions<'_> {
     /// The compactor of the store's bucket.
     fn compactor(&self, gateway: &Gateway, registry: &mut Registry) -> Result<Compactor, ConfigError> {
         let bucket = gateway.bucket.clone();
-        let mut filters = compact::filters(self.values)?;
-        filters.consistency_delay = filters.consistency_delay.max(CONSISTENCY_DELAY_MIN);
+        let own = compact::filters(self.values)?;
+        let consistency_delay = own.consistency_delay.max(CONSISTENCY_DELAY_MIN);
+        // The times of the flags are those that are served.
+        let Filters { min_time, max_time, .. } = Filters::all();
+        let filters = Filters { min_time, max_time, consistency_delay, ..own };
         let metrics = CompactMetrics::register(registry);
         metrics.consistency_delay.set(filters.consistency_delay.as_secs_f64());
         let concurrency = self.values.integer("block-meta-fetch-concurrency") as usize;

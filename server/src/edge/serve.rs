@@ -24,13 +24,15 @@ use super::tls::TlsServer;
 /// stream of large frames idles for a round trip now and then.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
-/// Time of silence after which a peer is asked whether it is there, and how long it may take to answer: one that
-/// is gone or stopped holds turns and memory of answers that it does not read.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// The same for a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Time of silence after which a peer is asked whether it is there: one that is gone or stopped holds turns and memory
+/// of answers that it does not read.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bytes of one stream that wait to be sent.
 const SEND_BUFFER_BYTES: usize = 1 << 20;

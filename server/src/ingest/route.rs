@@ -24,7 +24,7 @@ use super::forward::{Hop, Pending};
 use super::intake::{Protocol, Taken, Untaken, take};
 use super::metrics::Stage;
 use super::refusal::{Refusal, RefusalKind, judge};
-use super::room::{Keeps, NoRoom, Roomed};
+use super::room::{Keeps, NoRoom, Roomed, hold_tenants};
 use super::{Mode, Receiver, tenant};
 use crate::cluster::hashring::Placement;
 use passing::Passing;
@@ -146,6 +146,8 @@ impl Receiver {
         let begin = Instant::now();
         let series = routed.series.len();
         let mut held = self.hold_copies(held, (routed.bytes.len(), replicas.clone().count()))?;
+        let mut of_tenants = self.hold(0)?;
+        hold_tenants(&mut of_tenants, routed.tenants.len()).map_err(|none| self.untaken(Untaken::NoRoom(none)))?;
         let groups = self.place(&routed, replicas.clone())?;
         let tenants: Arc<[Arc<str>]> = routed.tenants.into();
         // The copies stay.

@@ -64,7 +64,8 @@ impl Choice {
     }
 }
 
-/// Copies the blocks of `view` that `choice` takes; `each` is told of every block that was copied.
+/// Copies the blocks of `view` that `choice` takes; `each` is told of every block that was copied. One that can't be
+/// is left out, and the others are copied; the error is that of the first.
 pub async fn replicate(
     buckets: (&Bucket, &Bucket),
     view: &View,
@@ -79,14 +80,20 @@ pub async fn replicate(
         view.blocks.values().map(|block| &*block.meta).filter(|meta| choice.takes(meta)).collect();
     // A compactor at work on the target must not see a gap that is filled later.
     chosen.sort_by_key(|meta| (meta.min_time, meta.ulid));
+    let mut failed = None;
     for meta in chosen {
         let id = meta.ulid;
-        let copied = copy(buckets, id, metrics).await;
-        if copied.map_err(|error| error.within(format_args!("ensure block {id} is replicated")))? {
-            each(id);
+        match copy(buckets, id, metrics).await {
+            Ok(true) => each(id),
+            Ok(false) => {}
+            Err(error) => {
+                let error = error.within(format_args!("ensure block {id} is replicated"));
+                tracing::error!(%error, "a block is not replicated");
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Copies a block; whether there was anything to copy.

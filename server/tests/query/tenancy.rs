@@ -118,13 +118,18 @@ fn assert_exemplars_and_cardinalities_are_apart(written: &Uru, writes: &str, exe
     let endpoint = format!("--endpoint={}", written.grpc);
     // A querier behind a querier is asked with the tenant's matcher, and keeps it.
     let open = Uru::start("query", &[&endpoint]);
-    let direct = Uru::start("query", &[&endpoint, "--query.enforce-tenancy"]);
-    let second = Uru::start("query", &[&format!("--endpoint={}", open.grpc), "--query.enforce-tenancy"]);
+    let flags = ["--query.enforce-tenancy", "--enable-feature=promql-experimental-functions"];
+    let direct = Uru::start("query", &[&endpoint[..], flags[0], flags[1]]);
+    let second = Uru::start("query", &[&format!("--endpoint={}", open.grpc), flags[0], flags[1]]);
     let times = format!("start={}&end={}", write::NOW / 1000 - 60, write::NOW / 1000 + 60);
     for (tenant, series) in [("a", 3), ("b", 5), ("c", 0)] {
         for uru in [&direct, &second] {
-            for query in ["a_total", "rate(a_total%7Btenant_id%3D%22b%22%7D%5B5m%5D)", "%7Btenant_id%3D~%22.%2B%22%7D"]
-            {
+            for query in [
+                "a_total",
+                "rate(a_total%7Btenant_id%3D%22b%22%7D%5B5m%5D)",
+                "%7Btenant_id%3D~%22.%2B%22%7D",
+                "info(nothing,%7B__name__%3D%22a_total%22%7D)",
+            ] {
                 let (status, found) = ask(uru, tenant, &format!("/api/v1/query_exemplars?query={query}&{times}"));
                 let found = found["data"].as_array().unwrap();
                 assert_eq!((status, found.len()), (200, series * exemplars), "{tenant} {query}: {found:?}");

@@ -305,6 +305,18 @@ fn what_waits_to_be_downsampled_stays_beyond_its_retention_while_its_group_fails
         let marks = async || objects(&store).await.keys().filter(|name| name.ends_with("/deletion-mark.json")).count();
         assert!(run(Vertical::Disabled, Downsampling::Enabled).await.0.unwrap_err().need_attention());
         assert_eq!(marks().await, 0, "the group overlaps, and its coarser data is not there");
+        // A block of no resolution, for which nothing can be planned.
+        let odd = support::write_block(folder.path(), 3, (2, 24 * TWO_HOURS));
+        let mut meta = support::meta_of(&odd);
+        meta["thanos"]["downsample"]["resolution"] = 60_000.into();
+        std::fs::write(odd.join("meta.json"), meta.to_string()).unwrap();
+        fill(&store, folder.path()).await;
+        run(Vertical::Enabled, Downsampling::Enabled).await.0.unwrap_err();
+        assert_eq!(marks().await, 2, "only the sources of what was merged");
+        let odd = odd.file_name().unwrap().to_str().unwrap().to_owned();
+        for name in objects(&store).await.into_keys().filter(|name| name.starts_with(&odd)) {
+            store.delete(&ObjectPath::from(name)).await.unwrap();
+        }
         // Two sources, and what they are merged into, which is too short to be downsampled.
         run(Vertical::Enabled, Downsampling::Enabled).await.0.unwrap();
         assert_eq!(marks().await, 3);

@@ -232,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_rings_are_remembered_where_the_file_does_not_say_how_many() {
+    fn so_many_rings_are_remembered_where_the_file_does_not_say_how_many() {
         for size in ["", r#", "cache_size": 0"#] {
             let json =
                 format!(r#"[{{"endpoints": ["x:1", "y:1"], "shuffle_sharding_config": {{"shard_size": 1{size}}}}}]"#);
             let rings = rings(&json, Algorithm::Ketama, 1).unwrap();
-            let names: Vec<String> = (0..101).map(|at| format!("tenant-{at}")).collect();
+            let names: Vec<String> = (0..=shuffle::CACHE_SIZE).map(|at| format!("tenant-{at}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let all = shuffled(&rings, &names);
             let again = shuffled(&rings, &[names[1], names[0]]);

@@ -11,8 +11,9 @@ use super::config::{Endpoint, ShuffleSharding};
 use super::go_rand::GoRand;
 use super::ketama::{Ketama, Section, section_at};
 
-/// Tenants whose ring is remembered where the file does not say how many, as in Thanos.
-const CACHE_SIZE: usize = 100;
+/// Tenants whose ring is remembered where the file does not say how many: some 100 KB each for three receivers.
+/// Thanos remembers a hundred, and makes the others anew for each request.
+pub const CACHE_SIZE: usize = 1000;
 
 /// A ring that gives each tenant a part of itself.
 #[derive(Debug)]

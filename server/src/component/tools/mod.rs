@@ -17,6 +17,7 @@ use std::time::Duration;
 use engine::bucket::marker::reason;
 use engine::bucket::{BlockObject, Meta};
 use engine::compact::retention::Retention;
+use engine::io::freed;
 use engine::model::{BlockId, Error};
 use prometheus_client::registry::Registry;
 
@@ -87,6 +88,7 @@ pub const RULES_CHECK: Subcommand = Subcommand {
 
 /// Runs a tool that ends by itself; `None` when `name` is none.
 pub fn run(name: &str, values: &Values) -> Option<Result<(), String>> {
+    freed::give_back_freed_memory();
     Some(match name {
         "tools bucket ls" => run_ls(values),
         "tools bucket inspect" => run_inspect(values),

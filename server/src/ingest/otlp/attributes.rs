@@ -47,7 +47,7 @@ pub(super) fn target_info(resource: &Resource, newest: u64, set: &mut SeriesSet)
     identify(resource, &mut labels);
     if labels.contains_key("job") || labels.contains_key("instance") {
         labels.insert("__name__".into(), "target_info".into());
-        set.sample(labels, Sample { time: milliseconds(newest), value: 1.0, start: 0 })?;
+        set.sample(&labels, Sample { time: milliseconds(newest), value: 1.0, start: 0 })?;
         set.family("target_info", (MetricKind::Gauge, "Target metadata", ""));
     }
     Ok(())

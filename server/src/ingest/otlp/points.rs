@@ -118,16 +118,16 @@ fn value_of(point: &NumberPoint) -> f64 {
 fn number(point: &NumberPoint, context: &Context<'_>, set: &mut SeriesSet) -> Result<(), String> {
     let labels = labels(&point.attributes, context, &[(NAME, &context.name)], set)?;
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
-    set.sample(labels, moment.plain(value_of(point)))
+    set.sample(&labels, moment.plain(value_of(point)))
 }
 
 fn counter(point: &NumberPoint, context: &Context<'_>, set: &mut SeriesSet) -> Result<(), String> {
     let labels = labels(&point.attributes, context, &[(NAME, &context.name)], set)?;
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
     for exemplar in &point.exemplars {
-        set.exemplar(labels.clone(), exemplar)?;
+        set.exemplar(&labels, exemplar)?;
     }
-    set.sample(labels, moment.counted(value_of(point)))
+    set.sample(&labels, moment.counted(value_of(point)))
 }
 
 /// The labels of a point, for which `set` has room until it is translated.
@@ -157,16 +157,16 @@ fn histogram(point: &HistogramPoint, context: &Context<'_>, set: &mut SeriesSet)
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
     let name = &context.name;
     if let Some(sum) = point.sum {
-        set.sample(named(&base, format!("{name}_sum"), None), moment.counted(sum))?;
+        set.sample(&named(&base, format!("{name}_sum"), None), moment.counted(sum))?;
     }
-    set.sample(named(&base, format!("{name}_count"), None), moment.counted(point.count as f64))?;
+    set.sample(&named(&base, format!("{name}_count"), None), moment.counted(point.count as f64))?;
     let mut cumulative = 0u64;
     let bucket = |bound: f64| named(&base, format!("{name}_bucket"), Some(("le", plain_number(bound))));
     for (bound, count) in point.explicit_bounds.iter().zip(&point.bucket_counts) {
         cumulative = cumulative.wrapping_add(*count);
-        set.sample(bucket(*bound), moment.counted(cumulative as f64))?;
+        set.sample(&bucket(*bound), moment.counted(cumulative as f64))?;
     }
-    set.sample(bucket(f64::INFINITY), moment.counted(point.count as f64))?;
+    set.sample(&bucket(f64::INFINITY), moment.counted(point.count as f64))?;
     if point.exemplars.is_empty() {
         return Ok(());
     }
@@ -176,7 +176,7 @@ fn histogram(point: &HistogramPoint, context: &Context<'_>, set: &mut SeriesSet)
     for exemplar in &point.exemplars {
         let value = exemplar_value(exemplar);
         if let Some(bound) = bounds.iter().find(|bound| value <= **bound) {
-            set.exemplar(bucket(*bound), exemplar)?;
+            set.exemplar(&bucket(*bound), exemplar)?;
         }
     }
     Ok(())
@@ -190,9 +190,9 @@ fn native(point: &ExponentialPoint, context: &Context<'_>, set: &mut SeriesSet) 
     let histogram = exponential::to_native(point)?;
     let labels = labels(&point.attributes, context, &[(NAME, &context.name)], set)?;
     for exemplar in &point.exemplars {
-        set.exemplar(labels.clone(), exemplar)?;
+        set.exemplar(&labels, exemplar)?;
     }
-    set.histogram(labels, histogram)
+    set.histogram(&labels, histogram)
 }
 
 /// A summary: `_sum`, `_count` and a series for each quantile.
@@ -200,11 +200,11 @@ fn summary(point: &SummaryPoint, context: &Context<'_>, set: &mut SeriesSet) -> 
     let base = labels(&point.attributes, context, &[], set)?;
     let moment = Moment::new(point.time_unix_nano, point.start_time_unix_nano, point.flags);
     let name = &context.name;
-    set.sample(named(&base, format!("{name}_sum"), None), moment.counted(point.sum))?;
-    set.sample(named(&base, format!("{name}_count"), None), moment.counted(point.count as f64))?;
+    set.sample(&named(&base, format!("{name}_sum"), None), moment.counted(point.sum))?;
+    set.sample(&named(&base, format!("{name}_count"), None), moment.counted(point.count as f64))?;
     for found in &point.quantile_values {
         let labels = named(&base, name.clone(), Some(("quantile", plain_number(found.quantile))));
-        set.sample(labels, moment.plain(found.value))?;
+        set.sample(&labels, moment.plain(found.value))?;
     }
     Ok(())
 }

@@ -91,22 +91,22 @@ impl SeriesSet {
         if self.room.has_room() { Ok(()) } else { Err(NO_ROOM.into()) }
     }
 
-    pub(super) fn sample(&mut self, labels: LabelMap, sample: Sample) -> Result<(), String> {
-        self.series(&labels, SAMPLE_BYTES)?.samples.push(sample);
+    pub(super) fn sample(&mut self, labels: &LabelMap, sample: Sample) -> Result<(), String> {
+        self.series(labels, SAMPLE_BYTES)?.samples.push(sample);
         Ok(())
     }
 
-    pub(super) fn histogram(&mut self, labels: LabelMap, histogram: write::Histogram) -> Result<(), String> {
+    pub(super) fn histogram(&mut self, labels: &LabelMap, histogram: write::Histogram) -> Result<(), String> {
         // It is encoded too.
-        self.series(&labels, 2 * histogram_bytes(&histogram))?.histograms.push(histogram);
+        self.series(labels, 2 * histogram_bytes(&histogram))?.histograms.push(histogram);
         Ok(())
     }
 
-    pub(super) fn exemplar(&mut self, labels: LabelMap, exemplar: &Exemplar) -> Result<(), String> {
+    pub(super) fn exemplar(&mut self, labels: &LabelMap, exemplar: &Exemplar) -> Result<(), String> {
         let ids = ID_BYTES_PER_BYTE * (exemplar.trace_id.len() + exemplar.span_id.len());
         self.widen(ids + label_room(&exemplar.filtered_attributes))?;
         let encoded = encode_exemplar(exemplar);
-        let series = self.series(&labels, EXEMPLAR_BYTES + 3 * encoded.capacity())?;
+        let series = self.series(labels, EXEMPLAR_BYTES + 3 * encoded.capacity())?;
         series.exemplars.push((milliseconds(exemplar.time_unix_nano), exemplar_value(exemplar), encoded));
         Ok(())
     }
@@ -121,6 +121,9 @@ impl SeriesSet {
         put_text(&mut encoded, 2, name);
         put_text(&mut encoded, 4, help);
         put_text(&mut encoded, 5, unit);
+        if self.families.get(name) == Some(&encoded) {
+            return;
+        }
         if self.take_room(FAMILY_BYTES + name.len() + 2 * encoded.capacity()).is_ok() {
             self.families.insert(name.to_owned(), encoded);
         }

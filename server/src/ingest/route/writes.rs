@@ -7,6 +7,9 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::ingest::refusal::Refusal;
 
+/// Writes that are under way at once: shards take so many jobs of all requests together, and refuse more.
+const UNDER_WAY_MAX: usize = 256;
+
 /// Writes that are under way, and why others were refused.
 pub struct Writes<'m, F> {
     memory: &'m Budget,
@@ -20,10 +23,10 @@ impl<'m, F: Future<Output = Result<(), Refusal>>> Writes<'m, F> {
         Self { memory, under_way: FuturesUnordered::new(), refusals: Vec::new() }
     }
 
-    /// Waits for those under way as long as more than half of the memory is in use: a request of many tenants would
-    /// find no room for the last of them beside the others, however often it is sent.
+    /// Waits for those under way as long as they are [`UNDER_WAY_MAX`] or more than half of the memory is in use: a
+    /// request of many tenants would find no room for the last of them beside the others, however often it is sent.
     pub async fn room(&mut self) {
-        while self.memory.usage().used > self.memory.limit() / 2
+        while (self.under_way.len() >= UNDER_WAY_MAX || self.memory.usage().used > self.memory.limit() / 2)
             && let Some(outcome) = self.under_way.next().await
         {
             self.refusals.extend(outcome.err());
@@ -57,7 +60,7 @@ mod tests {
     #[test]
     fn all_are_under_way_at_once_where_there_is_memory_and_else_one_after_the_other() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        for (held, most) in [(0, 19), (501, 1)] {
+        for (held, count, most) in [(0, 20, 19), (0, 2 * UNDER_WAY_MAX, UNDER_WAY_MAX), (501, 20, 1)] {
             let memory = Budget::new("--store.memory-limit", 1000);
             let held = memory.reserve(held).unwrap();
             let (under_way, peak) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
@@ -69,7 +72,7 @@ mod tests {
             };
             let refusal = runtime.block_on(async {
                 let mut writes = Writes::new(&memory);
-                for at in 0..20 {
+                for at in 0..count {
                     writes.room().await;
                     writes.add(if at == 3 { Err(Refusal::invalid("three")) } else { Ok(write(at)) });
                 }

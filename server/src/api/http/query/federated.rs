@@ -12,7 +12,7 @@ use super::backend::{Federated, RuleKind, RulesWanted, StatisticsWanted, TargetS
 use super::ending::compute;
 use super::params::{Params, selectors};
 use super::respond::{Failure, success};
-use super::tree::{narrow, selectors_of};
+use super::tree::{narrow_matchers, selectors_of};
 
 pub(super) async fn stores(State(api): State<Arc<Api>>) -> Response {
     success(&api.backend.endpoints(), &[])
@@ -69,13 +69,14 @@ pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Res
 }
 
 pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let mut query = engine::promql::syntax::parse(params.first("query"), api.syntax)
+    let query = engine::promql::syntax::parse(params.first("query"), api.syntax)
         .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))?;
+    let mut selectors = selectors_of(&query);
     if let Some(tenant) = params.tenant_matcher(&api)? {
-        narrow(&mut query, &tenant);
+        selectors.iter_mut().for_each(|matchers| narrow_matchers(matchers, &tenant));
     }
     let range = params.range_within(TimeRange::ASKED)?;
-    answer(&api, &params, Federated::Exemplars { selectors: selectors_of(&query), range }).await
+    answer(&api, &params, Federated::Exemplars { selectors, range }).await
 }
 
 pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {

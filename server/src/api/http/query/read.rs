@@ -24,6 +24,7 @@ use proto::prometheus_copy::read_request::ResponseType;
 use proto::prometheus_copy::{Query, ReadRequest, label_matcher};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Api;
 use super::backend::{OnFailure, Scope};
@@ -213,6 +214,10 @@ async fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<R
         let patience = ending.patience();
         let gone = "whoever read by remote read has gone";
         let send = |frame: Bytes| {
+            let frame = match sender.try_send(frame) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(frame) | TrySendError::Closed(frame)) => frame,
+            };
             let sent = async { sender.send(frame).await.map_err(|_| Error::new(ErrorKind::Canceled, gone)) };
             // One who does not read is waited for until the time of the query is over.
             runtime.block_on(ending.race(sent))
