@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use engine::head::Head;
 use engine::head::replay::Replay;
 use engine::model::{Labels, Matcher, TimeRange};
-use engine::wal::{Record, Recorder, frame, records};
+use engine::wal::{Recorder, frame, records};
 use std::hint::black_box;
 
 const SERIES: usize = 100_000;
@@ -82,13 +82,7 @@ fn replay(file: &[u8]) -> Head {
     let mut replay = Replay::new(Head::new(OPTIONS, i64::MIN));
     let scanned = frame::scan(file, frame::Tail::MustBeWhole, |at, bytes| {
         for record in records(bytes, at) {
-            match record? {
-                Record::Series(_, series) => replay.series(&series),
-                Record::Floats(_, order, rows) => replay.floats(order, &rows),
-                Record::Chunks(_, chunks) => replay.chunks(&chunks)?,
-                Record::State(_, state) => replay.state(&state),
-                _ => {}
-            }
+            replay.record(&record?)?;
         }
         Ok(())
     });

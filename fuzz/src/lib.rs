@@ -299,19 +299,9 @@ pub fn wal_records(data: &[u8]) {
     };
     let mut replay = Replay::new(Head::new(options, i64::MIN));
     for record in records(data, 0).map_while(Result::ok) {
-        match record {
-            Record::Tenant(..) | Record::Removed(_) => {}
-            Record::Series(_, series) => replay.series(&series),
-            Record::Floats(_, order, rows) => replay.floats(order, &rows),
-            Record::Histograms(_, order, rows) => replay.histograms(order, &rows),
-            Record::Exemplars(_, rows) => replay.exemplars(&rows),
-            Record::Metadata(_, rows) => replay.metadata(&rows),
-            Record::State(_, state) => replay.state(&state),
-            Record::Chunks(_, chunks) => drop(replay.chunks(&chunks)),
-            Record::Cut(_, cut) => {
-                replay.cut(&cut);
-                replay.cut(&Cut { phase: CutPhase::Done, ..cut });
-            }
+        let _ = replay.record(&record);
+        if let Record::Cut(_, cut) = record {
+            replay.cut(&Cut { phase: CutPhase::Done, ..cut });
         }
     }
     let matchers = [Matcher::equal("__name__", "up")];

@@ -6,7 +6,6 @@
 //!    └─> a new one, when none is idle          idle for a minute ─> ends
 //! ```
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use engine::model::{Error, ErrorKind};
+use engine::model::{Error, ErrorKind, panic_message};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -151,16 +150,12 @@ impl<T> Future for Running<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(Pin::new(&mut self.0).poll(context)) {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(panic)) => Err(Error::new(ErrorKind::Bug, format!("panicked: {}", message(&*panic)))),
+            Ok(Err(panic)) => {
+                Err(Error::new(ErrorKind::Bug, format!("panicked: {}", panic_message(&*panic).unwrap_or_default())))
+            }
             Err(_) => Err(Error::new(ErrorKind::Unavailable, "the system has no thread for it")),
         })
     }
-}
-
-/// What a panic said.
-pub fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default()
 }
 
 #[cfg(test)]

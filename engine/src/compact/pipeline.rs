@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::workers::{Lane, LaneWork, Workers};
-use crate::model::{Error, ErrorKind};
+use crate::model::{Error, ErrorKind, panic_message};
 
 /// What is done with each job, by any thread.
 pub(super) trait Work: Send + Sync + 'static {
@@ -114,8 +114,7 @@ fn caught(work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    let text = panic_message(panic).unwrap_or("no message");
     Error::new(ErrorKind::Bug, format!("a thread of the compaction panicked: {text}"))
 }
 

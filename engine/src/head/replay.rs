@@ -4,12 +4,12 @@ use super::Head;
 use super::append::LateValue;
 use super::create::Located;
 use super::series::NATIVE;
-use crate::codec::EncodedLabels;
+use crate::codec::{Corrupt, EncodedLabels};
 use crate::model::HistogramValue;
 use crate::model::value::is_stale_nan;
 use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
-use crate::wal::{Cut, CutKind, CutPhase, Order};
+use crate::wal::{Cut, CutKind, CutPhase, Order, Record};
 
 use super::{MetricKind, OwnedMetadata};
 
@@ -46,6 +46,23 @@ impl Replay {
             replay.bind(replay.head.numbers[id as usize], id);
         }
         replay
+    }
+
+    /// Takes in what `record` says of the head. A chunk that can't be decoded is an error.
+    pub fn record(&mut self, record: &Record<'_>) -> Result<(), Corrupt> {
+        match record {
+            // Of which tenant the head is, is not its own affair.
+            Record::Tenant(..) | Record::Removed(_) => {}
+            Record::Series(_, series) => self.series(series),
+            Record::Floats(_, order, rows) => self.floats(*order, rows),
+            Record::Histograms(_, order, rows) => self.histograms(*order, rows),
+            Record::Exemplars(_, rows) => self.exemplars(rows),
+            Record::Metadata(_, rows) => self.metadata(rows),
+            Record::State(_, state) => self.state(state),
+            Record::Chunks(_, chunks) => self.chunks(chunks)?,
+            Record::Cut(_, cut) => self.cut(cut),
+        }
+        Ok(())
     }
 
     /// The head as the records have made it.

@@ -16,7 +16,7 @@ use super::*;
 use crate::bucket::Meta;
 use crate::codec::EncodedLabels;
 use crate::model::{BlockId, FloatColumns, FloatHistogram, Histogram, HistogramValue, Matcher, Span, TimeRange};
-use crate::wal::{Cut, CutKind, CutPhase, Record, Recorder, records};
+use crate::wal::{Cut, CutKind, CutPhase, Recorder, records};
 
 const RANGE: i64 = 7_200_000;
 const OPTIONS: Options = Options {
@@ -117,17 +117,7 @@ fn read_all(head: &Head) -> BTreeMap<String, TwinSeries> {
 fn replay(bytes: &[u8]) -> Head {
     let mut replay = Replay::new(Head::new(OPTIONS, i64::MIN));
     for record in records(bytes, 0) {
-        match record.unwrap() {
-            Record::Series(_, series) => replay.series(&series),
-            Record::Floats(_, order, rows) => replay.floats(order, &rows),
-            Record::Histograms(_, order, rows) => replay.histograms(order, &rows),
-            Record::Exemplars(_, rows) => replay.exemplars(&rows),
-            Record::Metadata(_, rows) => replay.metadata(&rows),
-            Record::Cut(_, cut) => replay.cut(&cut),
-            Record::Chunks(_, chunks) => replay.chunks(&chunks).unwrap(),
-            Record::State(_, state) => replay.state(&state),
-            Record::Tenant(..) | Record::Removed(_) => {}
-        }
+        replay.record(&record.unwrap()).unwrap();
     }
     assert_eq!(replay.unknown, 0);
     replay.finish()

@@ -34,7 +34,7 @@ pub mod value;
 pub use budget::{Budget, BudgetUsage, Reservation};
 pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
 pub use duration::DurationNs;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, panic_message};
 pub use histogram::{CounterReset, FloatHistogram, Histogram, HistogramValue, Span};
 pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};

@@ -5,10 +5,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine::compact::run_in_background;
-use engine::model::{Error, ErrorKind};
+use engine::model::{Error, ErrorKind, panic_message};
 use tokio::sync::oneshot;
-
-use crate::threads::message;
 
 /// What the threads of the compactor stand behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +43,12 @@ where
     let thread = std::thread::Builder::new().name("compactor".to_owned()).spawn(body);
     thread.map_err(|error| Error::new(ErrorKind::Unavailable, format!("cannot start a thread: {error}")))?;
     match receiver.await {
-        Ok(result) => {
-            result.map_err(|panic| Error::new(ErrorKind::Bug, format!("the compactor panicked: {}", message(&*panic))))
-        }
+        Ok(result) => result.map_err(|panic| {
+            Error::new(
+                ErrorKind::Bug,
+                format!("the compactor panicked: {}", panic_message(&*panic).unwrap_or_default()),
+            )
+        }),
         Err(_) => Err(Error::new(ErrorKind::Bug, "the compactor ended without a result")),
     }
 }

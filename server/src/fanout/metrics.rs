@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::discovery::{Found, Grouping, Source};
-use crate::telemetry::metrics::{Counters, CurrentGauges, Labelled};
+use crate::telemetry::metrics::{Counters, CurrentGauges, Labelled, UnderWay};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// The label `external_labels` of endpoints that have none, as in Thanos.
@@ -174,11 +174,10 @@ impl FanoutMetrics {
     }
 
     /// A selection begins, and runs until what is returned is dropped.
-    pub fn select_begins(&self) -> Selecting {
+    pub fn select_begins(&self) -> UnderWay {
         self.select_waits.observe(0.0);
         self.selects_begun.inc();
-        self.selects_in_flight.inc();
-        Selecting(self.selects_in_flight.clone())
+        UnderWay::begin(&self.selects_in_flight)
     }
 
     /// Healthy endpoints now.
@@ -238,16 +237,6 @@ impl FanoutMetrics {
             ("tenant", tenant.to_owned()),
         ];
         self.selects.get_or_create(&labels).observe(time.as_secs_f64());
-    }
-}
-
-/// A selection that runs.
-#[derive(Debug)]
-pub struct Selecting(Gauge);
-
-impl Drop for Selecting {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

@@ -10,7 +10,9 @@ use prometheus_client::registry::Registry;
 
 use super::sent::SentSizes;
 use crate::api::grpc::requested::Requested;
-use crate::telemetry::metrics::{Counters, FloatGauge, Histograms, Labelled, MetricLabels, duration_histogram};
+use crate::telemetry::metrics::{
+    Counters, FloatGauge, Histograms, Labelled, MetricLabels, UnderWay, duration_histogram,
+};
 
 /// Upper bounds of the seconds that index-headers take to be opened.
 const HEADER_BUCKETS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0];
@@ -218,11 +220,10 @@ impl StoreMetrics {
     }
 
     /// A Series request got its turn after `waited`.
-    pub fn gate_passed(&self, waited: Duration) -> InFlight {
+    pub fn gate_passed(&self, waited: Duration) -> UnderWay {
         self.gate_duration.observe(waited.as_secs_f64());
-        self.gate_in_flight.inc();
         self.gate_passed.inc();
-        InFlight(self.gate_in_flight.clone())
+        UnderWay::begin(&self.gate_in_flight)
     }
 
     /// A request of `tenant` hit the limit of `reason`.
@@ -276,15 +277,5 @@ impl StoreMetrics {
             self.data_size_touched.get_or_create(&labels).observe(touched_bytes as f64);
             self.data_size_fetched.get_or_create(&labels).observe(fetched_bytes as f64);
         }
-    }
-}
-
-/// A Series request under way.
-#[derive(Debug)]
-pub struct InFlight(Gauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

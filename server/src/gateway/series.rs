@@ -24,11 +24,12 @@ use tonic::{Code, Status};
 use super::Gateway;
 use super::fetch::BucketFetcher;
 use super::frames::Frames;
-use super::metrics::{InFlight, SeriesRun};
+use super::metrics::SeriesRun;
 use super::request::{self, Partial};
 use crate::api::error::block_status;
 use crate::api::grpc::call::{self, Incoming};
 use crate::api::grpc::requested::Pending;
+use crate::telemetry::metrics::UnderWay;
 
 /// What a receiver says of a request that only names a tenant.
 pub(super) const ONLY_TENANT: &str = "no matchers specified (excluding external labels)";
@@ -135,7 +136,7 @@ impl Gateway {
 /// A request's place among those that run at once.
 struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
-    _in_flight: InFlight,
+    _in_flight: UnderWay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

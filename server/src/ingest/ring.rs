@@ -238,12 +238,17 @@ mod tests {
         Rings::open(source, (Algorithm::Hashmod, 1), &mut Registry::default())
     }
 
+    /// Rings of one endpoint, of a file that is looked at so often, and where that is.
+    fn of_file(folder: &tempfile::TempDir, interval: Duration) -> (Rings, std::path::PathBuf) {
+        let path = folder.path().join("rings.json");
+        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
+        (open(RingSource::File(path.clone(), interval)).unwrap(), path)
+    }
+
     #[test]
     fn a_file_that_breaks_leaves_the_rings_as_they_were() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rings.json");
-        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
-        let rings = open(RingSource::File(path.clone(), Duration::from_secs(60))).unwrap();
+        let (rings, _) = of_file(&folder, Duration::from_secs(60));
         assert!(rings.load("[]").is_err());
         assert_eq!(rings.current().unwrap().configs().count(), 1);
         rings.load(r#"[{"tenants": ["a"], "endpoints": ["a:1"]}, {"endpoints": ["b:1"]}]"#).unwrap();
@@ -271,9 +276,7 @@ mod tests {
     #[test]
     fn a_file_that_changes_before_it_is_followed_is_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rings.json");
-        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
-        let rings = open(RingSource::File(path.clone(), Duration::from_secs(600))).unwrap();
+        let (rings, path) = of_file(&folder, Duration::from_secs(600));
         // As while heads are replayed.
         std::fs::write(&path, r#"[{"endpoints": ["b:1"]}]"#).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -292,9 +295,7 @@ mod tests {
     #[test]
     fn a_file_that_stays_as_it_was_loaded_is_no_change() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("rings.json");
-        std::fs::write(&path, r#"[{"endpoints": ["a:1"]}]"#).unwrap();
-        let rings = open(RingSource::File(path, Duration::from_millis(100))).unwrap();
+        let (rings, _) = of_file(&folder, Duration::from_millis(100));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let looks = || rings.metrics.refreshes.get_or_create(&Vec::new()).get();
         runtime.block_on(async {

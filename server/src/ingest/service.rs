@@ -6,7 +6,6 @@ use bytes::Bytes;
 use engine::head::{BadLabels, WriteReport};
 use engine::model::Reservation;
 use http::{HeaderMap, Response};
-use prometheus_client::metrics::gauge::Gauge;
 use proto::series::GRPC_PREFIX_LEN;
 use proto::thanos::WriteResponse;
 use proto::write::{TenantSeries, scan_forwarded};
@@ -21,6 +20,7 @@ use super::room::hold_tenants;
 use super::route::Writes;
 use super::{Mode, Receiver};
 use crate::api::grpc::{Call, call, grpc_service};
+use crate::telemetry::metrics::UnderWay;
 
 /// The service.
 #[derive(Clone)]
@@ -54,22 +54,6 @@ impl WriteableStore {
 }
 
 grpc_service!(WriteableStore, "thanos.WriteableStore");
-
-/// A call that is counted as under way until this is dropped, also when its caller goes away.
-struct UnderWay(Gauge);
-
-impl UnderWay {
-    fn begin(count: &Gauge) -> Self {
-        count.inc();
-        Self(count.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
 
 impl Receiver {
     /// The message and the headers of a call, with the memory that the message takes.

@@ -32,6 +32,24 @@ pub type SecondCounters = Labelled<Counter<f64, AtomicU64>>;
 /// A gauge for each set of labels.
 pub type Gauges = Labelled<Gauge>;
 
+/// Something that a gauge counts as under way until this is dropped, also when its caller goes away.
+#[derive(Debug)]
+pub struct UnderWay(Gauge);
+
+impl UnderWay {
+    /// It begins.
+    pub fn begin(count: &Gauge) -> Self {
+        count.inc();
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Gauges of what there is now; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct CurrentGauges {

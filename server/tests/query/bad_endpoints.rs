@@ -1,10 +1,8 @@
 //! Endpoints that hang, lie, break off or send far too much: a query ends in time, says what went
 //! wrong, and answers with what the others have.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::net::TcpStream;
 
 use bytes::Bytes;
 use proto::thanos::{
@@ -17,6 +15,7 @@ use tonic::Code;
 use crate::support;
 use crate::support::Uru;
 use crate::support::endpoint::{Answers, Endpoint, Step, framed, series_frame};
+use crate::support::way::{Closed, Way};
 
 /// A time near which every endpoint here has a sample.
 const NOW: i64 = 1_789_984_800;
@@ -70,41 +69,6 @@ fn a_query_ends_at_its_timeout_whatever_its_endpoints_do() {
     }
 }
 
-/// The way to an endpoint through which nothing comes any more once it is frozen, while its connections stay open: a
-/// process that is stopped, or a host behind a network that drops everything.
-struct Frozen {
-    address: String,
-    is_frozen: Arc<AtomicBool>,
-}
-
-impl Frozen {
-    fn before(address: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let own = listener.local_addr().unwrap().to_string();
-        let (is_frozen, address) = (Arc::new(AtomicBool::new(false)), address.to_owned());
-        let frozen = Arc::clone(&is_frozen);
-        // Its threads end with the connections, and it with the process.
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
-                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                for (mut from, mut to) in [(client, server), back] {
-                    let frozen = Arc::clone(&frozen);
-                    std::thread::spawn(move || {
-                        let mut bytes = [0; 4096];
-                        while let Ok(len @ 1..) = from.read(&mut bytes) {
-                            if !frozen.load(Ordering::Relaxed) && to.write_all(&bytes[..len]).is_err() {
-                                break;
-                            }
-                        }
-                    });
-                }
-            }
-        });
-        Self { address: own, is_frozen }
-    }
-}
-
 #[test]
 fn a_stopped_endpoint_is_not_waited_for_until_the_query_times_out() {
     std::thread::scope(|threads| {
@@ -116,11 +80,11 @@ fn a_stopped_endpoint_is_not_waited_for_until_the_query_times_out() {
 
 fn stop_an_endpoint(flag: &str) {
     let (well, stopped) = (endpoint("well", vec![up("a")]), endpoint("stopped", vec![up("b")]));
-    let way = Frozen::before(&stopped.address);
+    let way = Way::to(&stopped.address, Closed::Loses);
     let uru = querier(&[&well], &[&format!("{flag}={}", way.address), "--query.timeout=1h"]);
     let both = (vec!["a".to_owned(), "b".to_owned()], Vec::new());
     support::wait(|| found(&query(&uru, "").1) == both);
-    way.is_frozen.store(true, Ordering::Relaxed);
+    way.close();
     // Asked before anybody can know it.
     let (status, answer) = query(&uru, "");
     let (instances, warnings) = found(&answer);

@@ -12,6 +12,8 @@ pub mod browser;
 pub mod endpoint;
 /// A fake of S3 that misbehaves.
 pub mod s3;
+/// Ways to endpoints that can be closed.
+pub mod way;
 /// Writing as a client does.
 pub mod write;
 

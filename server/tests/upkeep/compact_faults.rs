@@ -78,6 +78,15 @@ async fn filled(folder: &Path) -> (Arc<InMemory>, BTreeSet<Sample>) {
     (store, samples)
 }
 
+/// Two blocks that overlap.
+async fn overlapping(folder: &Path) -> Arc<InMemory> {
+    support::write_block(folder, 1, (2, 0));
+    support::write_block(folder, 2, (2, TWO_HOURS / 4));
+    let store = Arc::new(InMemory::new());
+    fill(&store, folder).await;
+    store
+}
+
 fn with_meta(objects: &std::collections::BTreeMap<String, bytes::Bytes>) -> usize {
     objects.keys().filter(|name| name.ends_with("/meta.json")).count()
 }
@@ -216,10 +225,7 @@ fn a_bucket_that_is_not_seen_in_time_is_a_failed_sync() {
 fn overlapping_blocks_halt_their_group_unless_they_may_be_merged() {
     let folder = tempfile::tempdir().unwrap();
     support::run(async {
-        support::write_block(folder.path(), 1, (2, 0));
-        support::write_block(folder.path(), 2, (2, TWO_HOURS / 4));
-        let store = Arc::new(InMemory::new());
-        fill(&store, folder.path()).await;
+        let store = overlapping(folder.path()).await;
         let (outcome, text) =
             run(Arc::clone(&store) as _, settings(&folder.path().join("work"), Vertical::Disabled)).await;
         let message = outcome.unwrap_err().to_string();
@@ -292,10 +298,7 @@ fn delete_half_an_hour(folder: &Path) {
 fn what_waits_to_be_downsampled_stays_beyond_its_retention_while_its_group_fails() {
     let folder = tempfile::tempdir().unwrap();
     support::run(async {
-        support::write_block(folder.path(), 1, (2, 0));
-        support::write_block(folder.path(), 2, (2, TWO_HOURS / 4));
-        let store = Arc::new(InMemory::new());
-        fill(&store, folder.path()).await;
+        let store = overlapping(folder.path()).await;
         let hour = Duration::from_secs(3600);
         let run = |vertical, downsampling| {
             let retention = Retention { raw: hour, ..Retention::default() };

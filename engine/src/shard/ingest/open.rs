@@ -244,29 +244,18 @@ fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> 
         }
         let name = names.get(&tenant).ok_or_else(|| unknown(tenant))?;
         let head = heads.get_mut(&tenant).ok_or_else(|| unknown(tenant))?;
-        match record {
-            Record::Tenant(..) | Record::Removed(_) => {}
-            Record::Series(_, series) => head.series(&series),
-            Record::Floats(_, order, rows) => head.floats(order, &rows),
-            Record::Histograms(_, order, rows) => head.histograms(order, &rows),
-            Record::Exemplars(_, rows) => head.exemplars(&rows),
-            Record::Metadata(_, rows) => head.metadata(&rows),
-            Record::State(_, state) => head.state(&state),
-            Record::Chunks(_, chunks) => head.chunks(&chunks)?,
-            Record::Cut(_, cut) => {
-                unrecorded.retain(|(of, other)| *of != tenant || other.kind != cut.kind || other.until != cut.until);
-                head.cut(&cut);
-                if cut.phase == CutPhase::Done {
-                    made.extend(cut.blocks);
-                } else if has_blocks(&tenant_folder(&options.data_dir, name), &cut.blocks) {
-                    let done = Cut { phase: CutPhase::Done, ..cut };
-                    head.cut(&done);
-                    made.extend(&done.blocks);
-                    unrecorded.push((tenant, done));
-                } else {
-                    unmade.push((tenant, cut));
-                }
-            }
+        head.record(&record)?;
+        let Record::Cut(_, cut) = record else { return Ok(()) };
+        unrecorded.retain(|(of, other)| *of != tenant || other.kind != cut.kind || other.until != cut.until);
+        if cut.phase == CutPhase::Done {
+            made.extend(cut.blocks);
+        } else if has_blocks(&tenant_folder(&options.data_dir, name), &cut.blocks) {
+            let done = Cut { phase: CutPhase::Done, ..cut };
+            head.cut(&done);
+            made.extend(&done.blocks);
+            unrecorded.push((tenant, done));
+        } else {
+            unmade.push((tenant, cut));
         }
         Ok(())
     })?;

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, UnderWay};
 use crate::telemetry::requests::{Decision, RequestLog};
 
 /// Upper bounds of the durations of requests, in seconds: those that Thanos has for queries, and those
@@ -109,9 +109,7 @@ pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> 
     }
     // Thanos writes the method as it came here, and in lower case elsewhere.
     let flight = vec![("handler", handler.clone()), ("method", request.method().to_string())];
-    let in_flight = watch.metrics.in_flight.get_or_create(&flight).clone();
-    in_flight.inc();
-    let under_way = UnderWay(in_flight);
+    let under_way = UnderWay::begin(&watch.metrics.in_flight.get_or_create(&flight));
     let response = next.run(request).await;
     drop(under_way);
     watch.metrics.done((&handler, &method), &response, (begin, request_bytes));
@@ -122,15 +120,6 @@ pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> 
         call.log_end(&handler, status, begin);
     }
     response
-}
-
-/// Counted as under way until it is dropped, also when its caller goes away.
-struct UnderWay(prometheus_client::metrics::gauge::Gauge);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// What is logged of a request.

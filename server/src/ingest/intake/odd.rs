@@ -5,7 +5,7 @@ use engine::head::replay::Replay;
 use engine::head::{AppendLimits, Head, Options, StartTimes};
 use engine::model::TimeRange;
 use engine::model::value::STALE_NAN_BITS;
-use engine::wal::{Record, Recorder, records};
+use engine::wal::{Recorder, records};
 use proto::wire::put_varint;
 use proto::write::{self, Buckets, Count, ResetHint, Sample, put_double, put_label, put_message, put_sample};
 
@@ -128,17 +128,7 @@ impl Draws {
 fn replay(bytes: &[u8]) -> Head {
     let mut replay = Replay::new(Head::new(OPTIONS, i64::MIN));
     for record in records(bytes, 0) {
-        match record.unwrap() {
-            Record::Series(_, series) => replay.series(&series),
-            Record::Floats(_, order, rows) => replay.floats(order, &rows),
-            Record::Histograms(_, order, rows) => replay.histograms(order, &rows),
-            Record::Exemplars(_, rows) => replay.exemplars(&rows),
-            Record::Metadata(_, rows) => replay.metadata(&rows),
-            Record::Cut(_, cut) => replay.cut(&cut),
-            Record::Chunks(_, chunks) => replay.chunks(&chunks).unwrap(),
-            Record::State(_, state) => replay.state(&state),
-            Record::Tenant(..) | Record::Removed(_) => {}
-        }
+        replay.record(&record.unwrap()).unwrap();
     }
     assert_eq!(replay.unknown, 0);
     replay.finish()

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::ConfigError;
-use crate::telemetry::metrics::{Counters, Gauges, Histograms};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, UnderWay};
 
 pub use active::ActiveSeries;
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
@@ -106,14 +106,9 @@ struct GateMetrics {
 /// A request's turn, given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {
+    // Ends before another gets the turn.
+    _in_flight: UnderWay,
     _permit: OwnedSemaphorePermit,
-    in_flight: Gauge,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.in_flight.dec();
-    }
 }
 
 impl GateMetrics {
@@ -243,9 +238,7 @@ impl Limiter {
         let gate = self.current().gate.clone()?;
         self.metrics.gate.total.inc();
         let permit = gate.acquire_owned().await.ok()?;
-        let in_flight = self.metrics.gate.in_flight.clone();
-        in_flight.inc();
-        Some(Turn { _permit: permit, in_flight })
+        Some(Turn { _in_flight: UnderWay::begin(&self.metrics.gate.in_flight), _permit: permit })
     }
 
     /// Whether a body of so many bytes may be read.

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::active::ActiveQueries;
 use super::timings::{EngineMetrics, Slice};
-use crate::telemetry::metrics::duration_histogram;
+use crate::telemetry::metrics::{UnderWay, duration_histogram};
 use crate::threads::{Running, Threads};
 
 /// The least upper bound of queries' ranges: 15 minutes.
@@ -40,7 +40,7 @@ pub struct Gate {
 pub struct Turn {
     /// How long it waited for it.
     waited: Duration,
-    in_flight: Gauge,
+    _in_flight: UnderWay,
     /// Where the query is noted while it is worked on, and its text.
     noted: Option<(ActiveQueries, String)>,
     threads: Threads,
@@ -104,10 +104,15 @@ impl Gate {
         let permit = turn
             .map_err(|_| Error::new(ErrorKind::Deadline, "query timed out in query queue"))?
             .map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?;
-        self.in_flight.inc();
         self.entered.inc();
         let noted = self.active.clone().map(|active| (active, query.to_owned()));
-        Ok(Turn { waited, in_flight: self.in_flight.clone(), noted, threads: self.threads.clone(), _permit: permit })
+        Ok(Turn {
+            waited,
+            _in_flight: UnderWay::begin(&self.in_flight),
+            noted,
+            threads: self.threads.clone(),
+            _permit: permit,
+        })
     }
 }
 
@@ -122,12 +127,6 @@ impl Turn {
             let _running = turn.noted.as_ref().and_then(|(active, query)| active.begin(query));
             work(turn.waited)
         })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.in_flight.dec();
     }
 }
 
