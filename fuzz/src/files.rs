@@ -1,15 +1,20 @@
 //! Configuration files and certificates that the process parses, and OTLP that it translates.
 
+use std::path::Path;
+
 use engine::model::relabel::{Config, Rule};
 use engine::model::{Budget, Reservation};
 use server::cli::parse;
 use server::cluster::hashring;
+use server::config::web;
 use server::edge::x509::Fields;
 use server::fanout::discovery;
 use server::ingest::limits::LimitsConfig;
 use server::ingest::{body, otlp};
 use server::objstore::BucketConfig;
+use server::objstore::cache::CacheConfig;
 use server::telemetry::requests::RequestLog;
+use server::tools::rewrite::Changes;
 use server::tools::rules;
 
 /// Bytes that a body may unpack to.
@@ -18,6 +23,14 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// Nothing of the memory for what is translated.
 fn memory() -> Reservation {
     Budget::new("fuzz", 1 << 30).reserve(0).expect("nothing is always there")
+}
+
+/// The description of a cache, for the index, for the bucket and for both.
+pub fn cache_yaml(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for given in [(Some(&*text), None), (None, Some(&*text)), (Some(&*text), Some(&*text))] {
+        let _ = CacheConfig::parse((250 << 20, 2 << 30), given, 8 << 30);
+    }
 }
 
 /// A certificate that the other side of a connection shows.
@@ -41,6 +54,11 @@ pub fn flag_value(data: &[u8]) {
 /// A hashrings file.
 pub fn hashrings_json(data: &[u8]) {
     let _ = hashring::parse(data);
+}
+
+/// The file of `--http.config`.
+pub fn http_yaml(data: &[u8]) {
+    let _ = web::parse("http.config", &String::from_utf8_lossy(data), Path::new("/etc/uru"));
 }
 
 /// The limits of a receiver.
@@ -75,6 +93,13 @@ pub fn otlp_translated(data: &[u8]) {
 /// What says which requests are logged.
 pub fn request_log_yaml(data: &[u8]) {
     let _ = RequestLog::parse(&String::from_utf8_lossy(data));
+}
+
+/// What `tools bucket rewrite` is to delete, and how it is to relabel.
+pub fn rewrite_yaml(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = Changes::parse(Some(&text), None);
+    let _ = Changes::parse(None, Some(&text));
 }
 
 /// A file of rules, the templates in it too.

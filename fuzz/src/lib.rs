@@ -6,6 +6,9 @@
 /// Configuration files and certificates, which the process parses.
 #[cfg(feature = "process")]
 pub mod files;
+/// What requests of others hold, which the process parses.
+#[cfg(feature = "process")]
+pub mod requests;
 /// Inputs that our own writers write, which mutations start from.
 pub mod seeds;
 
@@ -32,6 +35,8 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("aggr_chunk", aggr_chunk),
     #[cfg(feature = "process")]
+    ("cache_yaml", files::cache_yaml),
+    #[cfg(feature = "process")]
     ("certificate", files::certificate),
     ("chunk_segment", chunk_segment),
     ("column_index", column_index),
@@ -43,11 +48,19 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "process")]
     ("hashrings_json", files::hashrings_json),
     ("histogram_chunk", histogram_chunk),
+    #[cfg(feature = "process")]
+    ("http_target", requests::http_target),
+    #[cfg(feature = "process")]
+    ("http_yaml", files::http_yaml),
     ("index_header", index_header),
     ("index_postings", index_postings),
     ("index_symbols", index_symbols),
     #[cfg(feature = "process")]
+    ("label_escaped", requests::label_escaped),
+    #[cfg(feature = "process")]
     ("limits_yaml", files::limits_yaml),
+    #[cfg(feature = "process")]
+    ("line_template", requests::line_template),
     ("marker", marker),
     ("meta_json", meta_json),
     ("object_name", object_name),
@@ -59,18 +72,24 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "process")]
     ("otlp_translated", files::otlp_translated),
     ("promql", promql),
+    ("promql_selector", promql_selector),
     ("regexp", regexp),
     ("relabel_json", relabel_json),
     #[cfg(feature = "process")]
     ("relabel_yaml", files::relabel_yaml),
     #[cfg(feature = "process")]
+    ("remote_read", requests::remote_read),
+    #[cfg(feature = "process")]
     ("request_log_yaml", files::request_log_yaml),
+    #[cfg(feature = "process")]
+    ("rewrite_yaml", files::rewrite_yaml),
     #[cfg(feature = "process")]
     ("rules_yaml", files::rules_yaml),
     ("series_frame", series_frame),
     ("series_request", series_request),
     #[cfg(feature = "process")]
     ("snappy_body", files::snappy_body),
+    ("store_request", store_request),
     ("tombstones", tombstones),
     ("tsdb_index", tsdb_index),
     ("wal_file", wal_file),
@@ -124,6 +143,10 @@ pub fn index_header(data: &[u8]) {
     let Ok(header) = header::Reader::open(data) else { return };
     for name in header.label_names() {
         let _ = header.find(name, "a");
+        let _ = header.find_symbol(name);
+    }
+    for place in 0..header.symbol_count() as u32 {
+        let _ = header.symbol(tsdb::SymbolRef(place));
     }
 }
 
@@ -172,6 +195,16 @@ pub fn promql(data: &[u8]) {
     }
 }
 
+/// Selectors as `match[]` takes them and as configurations do, and the name and labels of a series; matchers that
+/// are read can be asked and printed.
+pub fn promql_selector(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = syntax::parse_metric(&text);
+    for matchers in [syntax::parse_match(&text), syntax::parse_selector(&text)].into_iter().flatten() {
+        matchers.iter().for_each(|matcher| _ = (matcher.matches("node"), matcher.to_string()));
+    }
+}
+
 /// A regexp of a matcher.
 pub fn regexp(data: &[u8]) {
     if let Ok(regexp) = Regexp::new_anchored(&ByteString::from(data.to_vec())) {
@@ -207,6 +240,21 @@ pub fn series_frame(data: &[u8]) {
 /// A StoreAPI request.
 pub fn series_request(data: &[u8]) {
     let _ = proto::thanos::SeriesRequest::decode(data);
+}
+
+/// The other requests that are answered over gRPC, as which the same bytes are read.
+pub fn store_request(data: &[u8]) {
+    let _ = proto::thanos::LabelNamesRequest::decode(data);
+    let _ = proto::thanos::LabelValuesRequest::decode(data);
+    let _ = proto::thanos::QueryRequest::decode(data);
+    let _ = proto::thanos::QueryRangeRequest::decode(data);
+    let _ = proto::thanos::RulesRequest::decode(data);
+    let _ = proto::thanos::TargetsRequest::decode(data);
+    let _ = proto::thanos::MetricMetadataRequest::decode(data);
+    let _ = proto::thanos::ExemplarsRequest::decode(data);
+    let _ = proto::thanos::TsdbStatisticsRequest::decode(data);
+    let _ = proto::thanos::info::InfoRequest::decode(data);
+    let _ = proto::hintspb::SeriesRequestHints::decode(data);
 }
 
 /// A file of tombstones.
@@ -280,12 +328,14 @@ impl<'a> write::Sink<'a> for Rewritten {
     fn metadata(&mut self, _: write::Metadata<'a>) {}
 }
 
-/// A segment or snapshot of a log, with a tail that may be torn.
+/// A segment or snapshot of a log, with a tail that may be torn, or damaged anywhere.
 pub fn wal_file(data: &[u8]) {
-    let _ = frame::scan(data, frame::Tail::MayBeTorn, |_, bytes| {
-        wal_records(bytes);
-        Ok(())
-    });
+    for tail in [frame::Tail::MayBeTorn, frame::Tail::MayBeDamaged] {
+        let _ = frame::scan(data, tail, |_, bytes| {
+            wal_records(bytes);
+            Ok(())
+        });
+    }
 }
 
 /// Records of a log, applied to a head; one that takes them can be read.

@@ -29,10 +29,12 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "meta_json" => vec![Meta::new(BlockId::from_parts(1, 2), 0, 7_200_000).to_json()],
         "series_frame" => vec![series_frame(0), series_frame(8)],
         "series_request" => vec![series_request()],
+        "store_request" => vec![label_values_request(), query_range_request()],
         "tombstones" => vec![tombstones()],
         "wal_file" => vec![wal_file()],
         "wal_records" => vec![wal_records()],
         "tsdb_index" => vec![tsdb_index()],
+        "remote_read" => vec![remote_read()],
         "otlp_json" => vec![OTLP_JSON.as_bytes().to_vec()],
         "otlp_request" | "otlp_translated" => vec![otlp_request()],
         "write_forwarded" => vec![write_forwarded()],
@@ -244,7 +246,7 @@ fn series_frame(batch_series_max: usize) -> Vec<u8> {
 }
 
 fn series_request() -> Vec<u8> {
-    let matcher = proto::thanos::LabelMatcher { r#type: 2, name: "job".to_owned(), value: "a|b".to_owned() };
+    let matcher = proto::thanos::LabelMatcher { r#type: 2, name: "job".to_owned(), value: "a|b".into() };
     let request = proto::thanos::SeriesRequest {
         min_time: -1,
         max_time: 600_000,
@@ -253,4 +255,45 @@ fn series_request() -> Vec<u8> {
         ..Default::default()
     };
     request.encode_to_vec()
+}
+
+fn label_values_request() -> Vec<u8> {
+    let matcher = proto::thanos::LabelMatcher { r#type: 1, name: "job".to_owned(), value: "a".into() };
+    let request = proto::thanos::LabelValuesRequest {
+        label: "pod".to_owned(),
+        start: -1,
+        end: 600_000,
+        matchers: vec![matcher],
+        without_replica_labels: vec!["replica".to_owned()],
+        ..Default::default()
+    };
+    request.encode_to_vec()
+}
+
+fn query_range_request() -> Vec<u8> {
+    let request = proto::thanos::QueryRangeRequest {
+        query: "rate(up[5m])".to_owned(),
+        end_time_seconds: 600,
+        interval_seconds: 15,
+        replica_labels: vec!["replica".to_owned()],
+        ..Default::default()
+    };
+    request.encode_to_vec()
+}
+
+/// Packed as one literal, the length of which fits its tag.
+fn remote_read() -> Vec<u8> {
+    let matcher = prometheus_copy::LabelMatcher { r#type: 2, name: "job".to_owned(), value: "a|b".into() };
+    let hints = prometheus_copy::ReadHints { func: "rate".to_owned(), range_ms: 300_000, ..Default::default() };
+    let query = prometheus_copy::Query {
+        start_timestamp_ms: -1,
+        end_timestamp_ms: 600_000,
+        matchers: vec![matcher],
+        hints: Some(hints),
+    };
+    let request = prometheus_copy::ReadRequest { queries: vec![query], accepted_response_types: vec![1] };
+    let plain = request.encode_to_vec();
+    let len = plain.len() as u8;
+    assert!(len <= 60, "a longer literal has its length behind its tag");
+    [&[len, (len - 1) << 2][..], &*plain].concat()
 }

@@ -68,6 +68,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let http = command.flag("http-address", &free_address()?);
     let mut side = Side::start("uru", &command, scratch)?;
     side.wait_ready(&http, "/-/ready")?;
+    settings.ask_revision(&http);
     let mut asking = Asking { client: runtime.block_on(Client::connect(&http))?, runtime, questions, side, http };
     let phases = ["it compacts", "it does not"];
     let watch = |pid: u32, phase: &str| {
@@ -135,19 +136,19 @@ fn took<'a>(questions: &'a [Question], phase: &'a Phase) -> impl Iterator<Item =
     each.chain([("all", phase.took.concat())])
 }
 
-/// Median, the 90th and 99th percentile, and the most.
-fn percentiles(mut took: Vec<f64>) -> [f64; 4] {
+/// Median, the 90th and 99th percentile, and the most; `None` of a question that was never asked.
+fn percentiles(mut took: Vec<f64>) -> Option<[f64; 4]> {
     took.sort_unstable_by(f64::total_cmp);
-    let last = took.len().saturating_sub(1);
-    [0.5, 0.9, 0.99, 1.0].map(|part| took.get(((took.len() as f64 * part) as usize).min(last)).copied().unwrap_or(0.0))
+    let last = took.len().checked_sub(1)?;
+    Some([0.5, 0.9, 0.99, 1.0].map(|part| took[((took.len() as f64 * part) as usize).min(last)]))
 }
 
 fn lines(questions: &[Question], phases: [(&str, &Phase); 2]) -> Vec<Value> {
     let line = |name: &str, question: &str, took: Vec<f64>| {
         let asks = took.len();
-        let [p50, p90, p99, max] = percentiles(took);
-        json!({"question": question, "while": name, "asks": asks,
-               "wall_ms": {"p50": p50, "p90": p90, "p99": p99, "max": max}})
+        let wall_ms =
+            percentiles(took).map(|[p50, p90, p99, max]| json!({"p50": p50, "p90": p90, "p99": p99, "max": max}));
+        json!({"question": question, "while": name, "asks": asks, "wall_ms": wall_ms})
     };
     let of = |(name, phase): (&str, &Phase)| -> Vec<Value> {
         took(questions, phase).map(|(question, took)| line(name, question, took)).collect()
@@ -165,9 +166,10 @@ fn table(questions: &[Question], phases: [(&str, &Phase); 2]) -> String {
     for ((question, during), (_, after)) in took(questions, during).zip(took(questions, after)) {
         for (name, took) in [(during_name, during), (after_name, after)] {
             let asks = took.len();
-            let [p50, p90, p99, max] = percentiles(took);
+            let known = percentiles(took).map(|figures| figures.map(|ms| format!("{ms:.2}")));
+            let [p50, p90, p99, max] = known.unwrap_or_else(|| std::array::from_fn(|_| "-".to_owned()));
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{question:<20} {name:<12} {asks:>6} {p50:>9.2} {p90:>9.2} {p99:>9.2} {max:>9.2}");
+            let _ = writeln!(text, "{question:<20} {name:<12} {asks:>6} {p50:>9} {p90:>9} {p99:>9} {max:>9}");
         }
     }
     for (name, phase) in phases {
@@ -196,5 +198,19 @@ mod tests {
         assert_eq!(words, ["instant_sum_rate", "it", "compacts", "100", "102.00", "182.00", "200.00", "200.00"]);
         assert!(text.ends_with("while it does not: 2.00 s, 1.00 s CPU\n"), "{text}");
         assert_eq!(lines(&questions, phases)[14]["wall_ms"]["p50"], 102.0);
+    }
+
+    #[test]
+    fn a_question_that_was_never_asked_has_no_figures() {
+        let questions = questions::all(&questions::Times { start: 0, end: 7200, step: 60 });
+        let mut took = vec![Vec::new(); questions.len()];
+        took[0].push(3.0);
+        let phase = Phase { took, wall: Duration::from_secs(1), cpu: Duration::from_secs(1) };
+        let phases = [("it compacts", &phase), ("it does not", &phase)];
+        let text = table(&questions, phases);
+        let line = text.lines().find(|line| line.starts_with("range_topk")).unwrap();
+        assert!(line.ends_with("     0         -         -         -         -"), "{line}");
+        let lines = lines(&questions, phases);
+        assert_eq!((&lines[0]["wall_ms"]["p50"], &lines[1]["wall_ms"]), (&json!(3.0), &Value::Null));
     }
 }

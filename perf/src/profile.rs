@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Stacks taken of each second of CPU time of what is asked again and again.
@@ -109,14 +109,9 @@ pub struct Watched {
 impl Watched {
     /// Ends watching and draws.
     pub fn draw(mut self) -> Result<(), String> {
+        let ended = self.end();
         let failed = |error: std::io::Error| format!("flame graph of {}: {error}", self.scene);
-        // It writes what it has when it is interrupted, or when the process has ended.
-        Command::new("kill")
-            .args(["-INT", &self.recorder.id().to_string()])
-            .stderr(Stdio::null())
-            .status()
-            .map_err(failed)?;
-        self.recorder.wait().map_err(failed)?;
+        ended.map_err(failed)?;
         // Without inlined frames, the names of which take perf minutes.
         let mut script = Command::new("perf");
         script.args(["script", "--no-inline", "-F", "comm,ip,sym", "-i"]).arg(&self.data);
@@ -134,6 +129,17 @@ impl Watched {
         std::fs::write(&path, svg(&self.scene, &tree)).map_err(failed)?;
         eprintln!("flame graph: {} of {} samples", path.display(), tree.samples);
         std::fs::remove_file(&self.data).map_err(failed)
+    }
+
+    /// Ends the recorder, which writes what it has when it is interrupted, or when the process has ended.
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        let pid = self.recorder.id().to_string();
+        Command::new("kill").args(["-INT", &pid]).stderr(Stdio::null()).status()?;
+        // Waiting closes the pipe that it is told by, and one that finds that gone before it has ended fails.
+        let control = self.recorder.stdin.take();
+        let ended = self.recorder.wait();
+        drop(control);
+        ended
     }
 }
 
@@ -253,6 +259,18 @@ mod tests {
         assert_eq!((main.samples, tree.calls["edge"].samples), (2, 1));
         assert_eq!(main.calls["select<A, B>"].calls.keys().collect::<Vec<_>>(), ["decode", "encode"]);
         assert_eq!(fold("").samples, 0);
+    }
+
+    #[test]
+    fn a_recorder_is_listened_to_until_it_has_ended() {
+        // It reads what it is told while it ends, and says by its status whether the other end was there.
+        let script = "trap 'exec timeout 0.3 cat' INT; echo; while :; do sleep 0.01; done";
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut recorder = command.spawn().unwrap();
+        recorder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let mut watched = Watched { recorder, data: PathBuf::new(), scene: String::new() };
+        assert_eq!(watched.end().unwrap().code(), Some(124), "the pipe was closed while it ended");
     }
 
     #[test]

@@ -42,6 +42,25 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// What a program says of its version in its first line; otherwise the Debian package that it is of.
+pub fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let said = text.lines().find(|line| !line.trim().is_empty()).map(str::to_owned);
+    said.or_else(|| {
+        let owner = line_of("dpkg-query", &["-S", &program.canonicalize().ok()?.display().to_string()])?;
+        let package = owner.split(':').next()?;
+        line_of("dpkg-query", &["-W", "-f=Debian's ${Package} ${Version}", package])
+    })
+}
+
+/// The first line that a program prints; `None` when it fails.
+fn line_of(program: &str, words: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(words).stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    text.lines().next().map(str::to_owned)
+}
+
 /// What builds uru in the profile that this program was built in.
 fn build_command(own: &Path) -> Vec<String> {
     let folder = own.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
@@ -67,6 +86,19 @@ mod tests {
         assert_eq!(profile("/t/debug/perf"), "dev");
         assert_eq!(profile("/t/release/perf"), "release");
         assert_eq!(profile("/t/counts/perf"), "counts");
+    }
+
+    #[test]
+    fn a_program_without_a_version_is_told_by_its_package() {
+        let said = version(&on_path("true").unwrap()).unwrap();
+        assert!(said.starts_with("true "), "{said}");
+        // It takes its flags for texts and is silent.
+        let silent = Path::new("/usr/bin/test");
+        if line_of("dpkg-query", &["-S", "/usr/bin/test"]).is_some() {
+            let said = version(silent).unwrap();
+            assert!(said.starts_with("Debian's ") && said.contains(char::is_numeric), "{said}");
+        }
+        assert_eq!(version(Path::new("/no/such/program")), None);
     }
 
     #[test]

@@ -6,18 +6,22 @@
 //! ```text
 //! {"date": …, "commit": …, "changed": …, "machine": {…}, "command": "perf store …", "figures": {…}}
 //! ```
+//! The commit is that which the measured uru says it is of, and only where it says none that of the sources in the
+//! folder that this runs in.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::profile::Profile;
+use crate::side::get;
 
 /// Flags of every measurement.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Flags {
     /// Print JSON lines instead of a table.
     #[arg(long, global = true)]
@@ -45,8 +49,10 @@ pub struct Settings {
     record: Option<PathBuf>,
     /// Draws flame graphs, if that was asked for.
     pub profile: Option<Profile>,
-    /// As it was at the start.
-    pub machine: Machine,
+    /// As it was at the start, with the commit of the sources in this folder.
+    machine: Machine,
+    /// The same with the commit of the uru that is measured, once it has said that.
+    measuring: OnceCell<Machine>,
     command: String,
 }
 
@@ -67,14 +73,43 @@ impl Settings {
             record: flags.record,
             profile: flags.profile.as_deref().map(Profile::into_folder).transpose()?,
             machine,
+            measuring: OnceCell::new(),
             command: format!("perf {}", without_folders(&words.join(" "))),
         })
+    }
+
+    /// Asks the uru that is measured, which answers at `address`, of which commit it is.
+    pub fn ask_revision(&self, address: &str) {
+        let said = get(address, "/metrics").and_then(|(_, metrics)| machine::revision(&metrics));
+        said.iter().for_each(|commit| self.note_revision(commit));
+    }
+
+    /// The uru that is measured is of `commit`; the first that says so counts.
+    pub fn note_revision(&self, commit: &str) {
+        let is_first = self.measuring.set(self.machine.measuring(commit)).is_ok();
+        if is_first && self.machine.commit != commit {
+            eprintln!("uru is of {commit}, which is told, and not of {:?}, as the sources here", self.machine.commit);
+        }
+    }
+
+    /// The machine, and the commit of what is measured on it.
+    pub fn machine(&self) -> &Machine {
+        self.measuring.get().unwrap_or(&self.machine)
+    }
+
+    /// A line with the commit, where uru has said that.
+    fn with_commit(&self, line: &Value) -> Value {
+        let mut line = line.clone();
+        if let (Some(machine), Some(line)) = (self.measuring.get(), line.as_object_mut()) {
+            line.insert("commit".to_owned(), json!(machine.commit));
+        }
+        line
     }
 
     /// Prints figures, and records them if that was asked for.
     pub fn tell(&self, measurement: &str, lines: &[Value], table: &str) -> Result<(), String> {
         if self.json {
-            lines.iter().for_each(|line| println!("{line}"));
+            lines.iter().for_each(|line| println!("{}", self.with_commit(line)));
         } else {
             print!("{table}");
         }
@@ -98,11 +133,11 @@ impl Settings {
 
     fn append(&self, folder: &Path, path: &Path, lines: &[Value]) -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
-        let mut file = File::options().create(true).append(true).open(path)?;
+        let (mut file, machine) = (File::options().create(true).append(true).open(path)?, self.machine());
         for figures in lines {
             let line = json!({
-                "date": self.machine.date, "commit": self.machine.commit, "changed": self.machine.changed,
-                "machine": self.machine.json(), "command": self.command, "figures": figures,
+                "date": machine.date, "commit": machine.commit, "changed": machine.changed,
+                "machine": machine.json(), "command": self.command, "figures": figures,
             });
             writeln!(file, "{line}")?;
         }
@@ -140,8 +175,9 @@ mod tests {
     use super::*;
 
     fn settings(record: PathBuf) -> Settings {
-        let machine = Machine { commit: "abc".into(), cores: 2, ..Machine::default() };
-        Settings { json: false, record: Some(record), profile: None, machine, command: "perf run a".into() }
+        let machine = Machine { commit: "abc".into(), changed: Some(true), cores: 2, ..Machine::default() };
+        let (record, command, measuring) = (Some(record), "perf run a".into(), OnceCell::new());
+        Settings { json: false, record, profile: None, machine, measuring, command }
     }
 
     #[test]
@@ -162,6 +198,23 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!((&lines[1]["commit"], &lines[1]["machine"]["cores"]), (&json!("abc"), &json!(2)));
         assert_eq!((&lines[1]["command"], &lines[1]["figures"]["wall_ms"]), (&json!("perf run a"), &json!(2)));
+    }
+
+    #[test]
+    fn the_commit_is_that_of_what_is_measured_where_it_says_one() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = settings(folder.path().to_owned());
+        let figures = json!({"side": "uru"});
+        settings.tell("run", std::slice::from_ref(&figures), "").unwrap();
+        assert_eq!(settings.with_commit(&figures), figures);
+        settings.note_revision("def");
+        settings.note_revision("abc");
+        settings.tell("run", std::slice::from_ref(&figures), "").unwrap();
+        let text = fs::read_to_string(folder.path().join("run.jsonl")).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told = |line: usize| (lines[line]["commit"].clone(), lines[line]["changed"].clone());
+        assert_eq!((told(0), told(1)), ((json!("abc"), json!(true)), (json!("def"), Value::Null)));
+        assert_eq!(settings.with_commit(&figures)["commit"], "def");
     }
 
     #[test]

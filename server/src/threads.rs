@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use engine::io::freed;
 use engine::model::{Error, ErrorKind, panic_message};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -110,6 +111,9 @@ impl Threads {
             // It is idle before the result is told: it is to do what follows from it.
             if let Some(tell) = tell.take() {
                 tell();
+            }
+            if waiting.is_none() {
+                freed::give_back_when_short();
             }
             let Some(work) = waiting.or_else(|| self.next(number, &assigned)) else { return };
             tell = Some(work());

@@ -96,7 +96,7 @@ fn the_fixture_answers() {
         assert_eq!(Labels::from_sorted(labels.iter()), *expected);
     }
     assert_eq!(index.label_names(None).unwrap(), ["__name__", "code", "pod", "zone"]);
-    assert_eq!(index.least_extension().unwrap().as_deref(), Some("zone"));
+    assert_eq!(index.least_extension(&[]).unwrap().as_deref(), Some("zone"));
     let found = index.select(&[Matcher::equal("pod", "pod-007")]).unwrap();
     assert!(index.label_values("code", Some(&found), 9).unwrap().iter().eq(["200", "500"]));
     let mut chunks = ChunkColumns::default();

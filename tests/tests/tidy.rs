@@ -10,9 +10,12 @@ struct SourceFile {
 }
 
 impl SourceFile {
-    /// The lines before the file's own tests.
+    /// The lines before the file's own tests, which a module in it holds. Whatever else is for tests, a function
+    /// or a file that is named, is counted with the code around it.
     fn code(&self) -> &[String] {
-        let tests = self.lines.iter().position(|line| line.trim().starts_with("#[cfg(test)]"));
+        let opens_module = |line: &String| line.trim().starts_with("mod ") && line.trim().ends_with('{');
+        let mut pairs = self.lines.windows(2);
+        let tests = pairs.position(|pair| pair[0].trim() == "#[cfg(test)]" && opens_module(&pair[1]));
         &self.lines[..tests.unwrap_or(self.lines.len())]
     }
 
@@ -75,6 +78,17 @@ fn has_word(line: &str, word: &str) -> bool {
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     line.match_indices(word)
         .any(|(at, _)| !is_part(line[..at].chars().next_back()) && !is_part(line[at + word.len()..].chars().next()))
+}
+
+#[test]
+fn the_code_of_a_file_ends_where_its_own_tests_begin() {
+    let code = |text: &str| {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        SourceFile { path: String::new(), lines }.code().len()
+    };
+    assert_eq!(code("fn a() {}\n\n#[cfg(test)]\nmod tests {\n}"), 2);
+    assert_eq!(code("#[cfg(test)]\nmod tests;\nfn a() {}\n#[cfg(test)]\nfn b() {}\nfn c() {}"), 6);
+    assert_eq!(code("#[cfg(test)]\nfn b() {}\nfn c() {}\n#[cfg(test)]\nmod tests {\n}"), 3);
 }
 
 #[test]

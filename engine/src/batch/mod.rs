@@ -13,6 +13,6 @@ pub mod step;
 /// Windows of a range selector as index ranges.
 pub mod window;
 
-pub use sample::{HistogramPoints, SampleBatch, SeriesSamples};
+pub use sample::{CountKind, HistogramPoints, SampleBatch, SeriesSamples};
 pub use step::{Cell, StepBatch, StepGrid};
 pub use window::Windows;

@@ -22,6 +22,15 @@ pub struct HistogramPoints {
     pub values: Vec<Arc<FloatHistogram>>,
 }
 
+/// What the counts of a native histogram were where it was stored; in a batch they are floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountKind {
+    /// Integers.
+    Integers,
+    /// Floats, or what was computed of integers.
+    Floats,
+}
+
 /// Many series with their stored samples. Sources append the samples of one series to `floats`
 /// and `histograms`, then call [`SampleBatch::finish_series`].
 #[derive(Clone, Debug, Default)]
@@ -36,6 +45,8 @@ pub struct SampleBatch {
     pub histograms: HistogramPoints,
     /// Start timestamps of the histograms: as long as `histograms`, or empty.
     pub histogram_starts: Vec<i64>,
+    /// What the counts of the histograms were: as long as `histograms`, or empty.
+    pub histogram_kinds: Vec<CountKind>,
     float_ends: Vec<usize>,
     histogram_ends: Vec<usize>,
 }
@@ -57,6 +68,8 @@ pub struct SeriesSamples<'a> {
     pub histograms: &'a [Arc<FloatHistogram>],
     /// Start timestamps of the histograms, or empty.
     pub histogram_starts: &'a [i64],
+    /// What the counts of the histograms were, or empty.
+    pub histogram_kinds: &'a [CountKind],
 }
 
 impl SampleBatch {
@@ -81,7 +94,8 @@ impl SampleBatch {
         let labels = self.labels.iter().map(|labels| size_of::<Labels>() + labels.heap_bytes()).sum::<usize>();
         let histograms = self.histograms.values.iter().map(|histogram| histogram_bytes(histogram)).sum::<usize>();
         let columns = 2 * self.floats.len() + self.float_starts.len() + 2 * self.histograms.timestamps.len();
-        labels + histograms + 8 * (columns + self.histogram_starts.len() + 3 * self.len())
+        let kinds = size_of_val(self.histogram_kinds.as_slice());
+        labels + histograms + kinds + 8 * (columns + self.histogram_starts.len() + 3 * self.len())
     }
 
     /// Ends the series whose samples were appended since the last call.
@@ -107,6 +121,7 @@ impl SampleBatch {
         self.histograms.timestamps.clear();
         self.histograms.values.clear();
         self.histogram_starts.clear();
+        self.histogram_kinds.clear();
         self.float_ends.clear();
         self.histogram_ends.clear();
     }
@@ -122,7 +137,8 @@ impl SampleBatch {
             starts: self.float_starts.get(floats).unwrap_or(&[]),
             histogram_timestamps: &self.histograms.timestamps[histograms.clone()],
             histograms: &self.histograms.values[histograms.clone()],
-            histogram_starts: self.histogram_starts.get(histograms).unwrap_or(&[]),
+            histogram_starts: self.histogram_starts.get(histograms.clone()).unwrap_or(&[]),
+            histogram_kinds: self.histogram_kinds.get(histograms).unwrap_or(&[]),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Blocks: those that can be asked, and the set of all of them; what was deleted from them, writing
 //! them, verifying them.
 
+/// Looking at a block before it goes elsewhere.
+pub mod glance;
 /// What an index says of its own soundness.
 pub mod health;
 /// An opened block.

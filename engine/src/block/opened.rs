@@ -96,7 +96,6 @@ pub struct OpenedBlock {
     index: Arc<dyn BlockIndex>,
     chunks: ChunkSource,
     chunk_bytes: u64,
-    extension: OnceLock<Option<String>>,
 }
 
 impl BlockInfo {
@@ -139,13 +138,29 @@ impl Segments {
         if let Some(file) = opened.get() {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(path)?);
+        let file = match File::open(path) {
+            Ok(file) => Arc::new(file),
+            // It was deleted meanwhile, and opened before that for those who read it.
+            Err(error) => return opened.get().map(Arc::clone).ok_or(error),
+        };
         let is_kept =
             KEPT_OPEN.fetch_add(1, Ordering::Relaxed) < *KEPT_OPEN_MAX && opened.set(Arc::clone(&file)).is_ok();
         if !is_kept {
             KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
         }
         Ok(file)
+    }
+
+    /// Opens those that are not open yet, however many that are; they stay open.
+    fn hold(&self) {
+        for (path, opened) in &self.files {
+            if opened.get().is_none()
+                && let Ok(file) = File::open(path)
+                && opened.set(Arc::new(file)).is_ok()
+            {
+                KEPT_OPEN.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Number of segments.
@@ -178,7 +193,7 @@ impl OpenedBlock {
             ChunkSource::Remote(lengths) => lengths.iter().sum(),
             ChunkSource::Memory(segments) => segments.iter().map(|segment| segment.len() as u64).sum(),
         };
-        Self { info, home: Home::Bucket, index, chunks, chunk_bytes, extension: OnceLock::new() }
+        Self { info, home: Home::Bucket, index, chunks, chunk_bytes }
     }
 
     /// The same block as one of a TSDB.
@@ -230,6 +245,20 @@ impl OpenedBlock {
         &self.chunks
     }
 
+    /// Holds its local files open from now on, as they are to be deleted: whoever has the block goes on reading it. One
+    /// that can't be opened is missed by those who read it.
+    pub fn hold_files(&self) {
+        if let ChunkSource::Local(segments) = &self.chunks {
+            segments.hold();
+        }
+    }
+
+    /// Whether who asks its index may have to wait for bytes that are not local: its index file lies where its
+    /// segments do.
+    pub fn index_waits(&self) -> bool {
+        self.index.reads_index_file() && matches!(self.chunks, ChunkSource::Remote(_))
+    }
+
     /// Bytes of all its segments.
     pub fn chunk_bytes(&self) -> u64 {
         self.chunk_bytes
@@ -269,19 +298,6 @@ impl OpenedBlock {
     /// An error in this block, with its id before it.
     pub fn place(&self, error: Error) -> Error {
         error.within(format_args!("block {}", self.info.id))
-    }
-
-    /// Of the series whose labels begin with all labels of another series, the least name of the
-    /// label that comes next; `None` where there is no such pair.
-    ///
-    /// Adding an external label keeps the order of a block's series unless its name is greater
-    /// than this one: `{a}` comes before `{a, b}`, but `{a, c}` after `{a, b, c}`.
-    pub fn least_extension(&self) -> Result<Option<&str>, Error> {
-        if let Some(known) = self.extension.get() {
-            return Ok(known.as_deref());
-        }
-        let found = self.index.least_extension()?;
-        Ok(self.extension.get_or_init(|| found).as_deref())
     }
 }
 

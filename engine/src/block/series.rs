@@ -135,18 +135,6 @@ impl SeriesBatch {
         self.series.push(Start { label: self.ends.len() as u32, chunk: self.chunks.len() as u32 });
     }
 
-    /// Removes the last finished series.
-    pub fn pop_series(&mut self) {
-        assert!(!self.is_empty(), "there is a series to be removed");
-        self.series.pop();
-        let last = self.series[self.series.len() - 1];
-        self.ends.truncate(last.label as usize);
-        self.text.truncate(self.ends.last().map_or(0, |end| end.label as usize));
-        self.chunks.truncate(last.chunk as usize);
-        let series = self.len() as u32;
-        self.long.pop_if(|long| *long >= series);
-    }
-
     /// The labels of series `at`.
     #[inline]
     pub fn labels(&self, at: usize) -> LabelView<'_> {
@@ -272,10 +260,6 @@ mod tests {
         batch.push_label("a", "1");
         batch.push_chunk(ChunkPlace { min_time: 5, ..ChunkPlace::default() });
         batch.finish_series();
-        batch.push_label("dropped", "x");
-        batch.push_chunk(ChunkPlace::default());
-        batch.finish_series();
-        batch.pop_series();
         batch.push_label("a", "1");
         batch.push_label("b", "2");
         batch.finish_series();

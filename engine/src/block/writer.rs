@@ -29,13 +29,36 @@ use crate::model::{BlockId, ChunkRef, Error, Labels, SeriesRef, TimeRange};
 /// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
 pub const TMP_SUFFIX: &str = ".tmp-for-creation";
 
-/// Removes the block in the folder `dir`, if there is one: first what says that it is whole.
+/// What the folder of a block that is being removed ends in, as Prometheus has it.
+pub const REMOVED_SUFFIX: &str = ".tmp-for-deletion";
+
+/// What Prometheus' folders of blocks in the making once ended in.
+const LEGACY_SUFFIX: &str = ".tmp";
+
+/// Removes the block in the folder `dir`, if there is one: first it loses its name, so that what is left of it by a
+/// crash is no block, and is told from one that lost a file.
 pub fn remove(dir: &Path) -> io::Result<()> {
     let if_there = |removed: io::Result<()>| {
         removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
     };
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(REMOVED_SUFFIX);
+    let renamed = dir.with_file_name(name);
+    if_there(fs::remove_dir_all(&renamed))?;
+    match fs::rename(dir, &renamed) {
+        Ok(()) => return if_there(fs::remove_dir_all(&renamed)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A full disk may have no room for the other name.
+        Err(_) => {}
+    }
     if_there(fs::remove_file(dir.join(name::META)))?;
     if_there(fs::remove_dir_all(dir))
+}
+
+/// Whether a folder of this name is of a block that was never whole or is being removed.
+pub fn is_unfinished(name: &str) -> bool {
+    let is_of_block = |suffix: &str| name.strip_suffix(suffix).is_some_and(|stem| stem.parse::<BlockId>().is_ok());
+    [TMP_SUFFIX, REMOVED_SUFFIX, LEGACY_SUFFIX].into_iter().any(is_of_block)
 }
 
 /// A chunk to be written.

@@ -5,13 +5,14 @@
 //! that come later is asked for, so that misses overlap with work and with each other: first their lines,
 //! [`AHEAD`] series before, then the ends of their chunks, [`DATA_AHEAD`] series before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::batch::HistogramRow;
 use super::create::Located;
-use super::exemplars::Kept;
+use super::exemplars::{Kept, Latest};
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::series::{Line, Meta, NATIVE};
 use super::{Head, Metadata, OwnedMetadata, SeriesHash, StartTimes, WriteBatch};
@@ -42,18 +43,28 @@ pub const LABELS_MAX: usize = u16::MAX as usize;
 pub struct AppendLimits {
     /// Samples after this time (Unix milliseconds) are too far in the future.
     pub time_max: i64,
-    /// Series that may still be created, by all heads that take a part of the batch; none: any number.
-    pub series_left: Option<Arc<AtomicU64>>,
+    /// Series that may still be created, by all heads of the tenant; none: any number.
+    pub series_left: Option<SeriesLeft>,
     /// Unix milliseconds of the latest sample that all heads of the tenant had before this batch: how far
     /// samples may be behind does not depend on which head their series is in.
     pub latest_time: i64,
+}
+
+/// Series that a tenant may still get, by all its batches that are under way together.
+#[derive(Clone, Debug)]
+pub struct SeriesLeft {
+    /// Series that were created under a limit since the tenant is known, by all its heads.
+    pub taken: Arc<AtomicU64>,
+    /// How many they may come to.
+    pub taken_max: u64,
 }
 
 impl AppendLimits {
     /// Takes one of the series that may still be created; whether there was one.
     pub(super) fn take_series(&self) -> bool {
         let Some(left) = &self.series_left else { return true };
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        let more = |taken: u64| (taken < left.taken_max).then_some(taken + 1);
+        left.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 }
 
@@ -76,8 +87,10 @@ pub enum Reason {
     SeriesLimit,
     /// The histogram is not consistent.
     InvalidHistogram,
-    /// The exemplar is earlier than the latest of its series.
+    /// The exemplar is earlier than the latest that its series had before the batch.
     ExemplarOutOfOrder,
+    /// The exemplar is earlier than another of its series and batch.
+    ExemplarOvertaken,
     /// The labels of the exemplar are too long.
     ExemplarTooLong,
     /// Exemplars are not kept.
@@ -232,6 +245,8 @@ pub(super) struct Pass<'a> {
     natives: Vec<(u32, i64, &'a HistogramValue)>,
     late_natives: Vec<(u32, i64, &'a HistogramValue)>,
     exemplars: Vec<ExemplarRecord<'a>>,
+    /// What series had as their latest exemplar before the batch, where it has some of them.
+    latest_exemplars: HashMap<u32, Option<Latest>>,
     metadata: Vec<MetadataRecord<'a>>,
 }
 
@@ -297,6 +312,7 @@ impl Head {
             natives: Vec::new(),
             late_natives: Vec::new(),
             exemplars: Vec::new(),
+            latest_exemplars: HashMap::new(),
             metadata: Vec::new(),
         };
         let begin = Instant::now();
@@ -408,9 +424,24 @@ impl Head {
             self.append_float(id, (row, number), (*time, *value), pass);
         }
         self.append_natives(id, (row, number), histograms, pass);
+        self.append_exemplars(id, (row, number), pass);
+        for metadata in batch.metadata(row) {
+            let name = batch.labels(row).pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
+            let Some((_, name)) = name else { continue };
+            let (kind, help, unit) = (metadata.kind, metadata.help, metadata.unit);
+            if self.note_metadata(name, OwnedMetadata { kind, help: help.to_owned(), unit: unit.to_owned() }) {
+                pass.metadata.push(MetadataRecord { kind: kind as u8, name, help, unit });
+            }
+        }
+    }
+
+    fn append_exemplars(&mut self, id: u32, (row, number): (u32, u32), pass: &mut Pass<'_>) {
+        let batch = pass.batch;
         for exemplar in batch.exemplars(row) {
             let value = (exemplar.time, exemplar.value);
-            let reason = match self.exemplars.push(id, value, exemplar.labels) {
+            // A batch may have several rows of one series.
+            let before = *pass.latest_exemplars.entry(id).or_insert_with(|| self.exemplars.latest(id));
+            let reason = match self.exemplars.push_behind(before, id, value, exemplar.labels) {
                 Kept::New => {
                     self.stats.exemplars += 1;
                     pass.report.exemplars += 1;
@@ -422,23 +453,16 @@ impl Head {
                     pass.report.duplicates += 1;
                     continue;
                 }
-                Kept::OutOfOrder => {
+                Kept::OutOfOrder => Reason::ExemplarOutOfOrder,
+                Kept::Overtaken => {
                     self.stats.exemplars_out_of_order += 1;
-                    Reason::ExemplarOutOfOrder
+                    Reason::ExemplarOvertaken
                 }
                 Kept::TooLong => Reason::ExemplarTooLong,
                 Kept::Disabled => Reason::ExemplarDisabled,
             };
             let kind = RejectedKind::Exemplar;
             pass.report.rejected_exemplars.push(Rejected { kind, series: row, time: exemplar.time, reason });
-        }
-        for metadata in batch.metadata(row) {
-            let name = batch.labels(row).pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
-            let Some((_, name)) = name else { continue };
-            let (kind, help, unit) = (metadata.kind, metadata.help, metadata.unit);
-            if self.note_metadata(name, OwnedMetadata { kind, help: help.to_owned(), unit: unit.to_owned() }) {
-                pass.metadata.push(MetadataRecord { kind: kind as u8, name, help, unit });
-            }
         }
     }
 

@@ -47,9 +47,27 @@ pub struct SeriesExemplars {
 pub(super) enum Kept {
     New,
     Same,
+    /// It is earlier than the latest before its batch.
     OutOfOrder,
+    /// It is earlier than another of its batch.
+    Overtaken,
     TooLong,
     Disabled,
+}
+
+/// The latest exemplar of a series at some time: it may be gone since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Latest {
+    place: u64,
+    time: i64,
+    value: f64,
+}
+
+impl Latest {
+    /// Whether an exemplar of this time and value is earlier.
+    fn is_after(&self, (time, value): (i64, f64)) -> bool {
+        time < self.time || time == self.time && value < self.value
+    }
 }
 
 /// Number of the next exemplar of a tenant, counted from 0 over all its heads.
@@ -100,10 +118,28 @@ impl ExemplarRing {
         (self.slots.len(), self.latest.len(), self.slots.front().map(|slot| slot.time))
     }
 
+    /// The latest exemplar of series `series` now.
+    pub(super) fn latest(&self, series: u32) -> Option<Latest> {
+        let place = *self.latest.get(&series)?;
+        self.at(place).map(|slot| Latest { place, time: slot.time, value: slot.value })
+    }
+
     /// Keeps an exemplar of series `series`, unless it is there or earlier than the last one. Of one time there
     /// may be several with ascending values, and of one value several with other labels, as the buckets of a
     /// native histogram have them.
     pub(super) fn push(&mut self, series: u32, (time, value): (i64, f64), labels: EncodedLabels<'_>) -> Kept {
+        self.push_behind(self.latest(series), series, (time, value), labels)
+    }
+
+    /// As [`ExemplarRing::push`], of a batch before which `before` was the latest of the series. As in Prometheus, it
+    /// is refused for that one alone, and where another of its batch is later left out without a word.
+    pub(super) fn push_behind(
+        &mut self,
+        before: Option<Latest>,
+        series: u32,
+        (time, value): (i64, f64),
+        labels: EncodedLabels<'_>,
+    ) -> Kept {
         if self.max == 0 {
             return Kept::Disabled;
         }
@@ -111,15 +147,19 @@ impl ExemplarRing {
         if labels.iter().map(|(name, value)| chars(name) + chars(value)).sum::<usize>() > LABEL_CHARS_MAX {
             return Kept::TooLong;
         }
-        let previous = self.latest.get(&series).copied();
-        if let Some(last) = previous.and_then(|place| self.at(place)) {
-            if self.has_same(last, (time, value), labels) {
-                return Kept::Same;
-            }
-            if time < last.time || time == last.time && value < last.value {
-                return Kept::OutOfOrder;
-            }
+        let last = self.latest(series);
+        let is_same =
+            |latest: Latest| self.at(latest.place).is_some_and(|latest| self.has_same(latest, (time, value), labels));
+        if before.is_some_and(is_same) || last.is_some_and(is_same) {
+            return Kept::Same;
         }
+        if before.is_some_and(|before| before.is_after((time, value))) {
+            return Kept::OutOfOrder;
+        }
+        if last.is_some_and(|last| last.is_after((time, value))) {
+            return Kept::Overtaken;
+        }
+        let previous = last.map(|last| last.place);
         let number = self.clock.fetch_add(1, Ordering::Relaxed);
         while self.slots.len() == self.max || self.slots.front().is_some_and(|slot| !self.is_kept(slot, number + 1)) {
             self.drop_first();
@@ -216,6 +256,33 @@ mod tests {
         let found = ring.of(0, TimeRange::ALL);
         let ids = found.iter().map(|exemplar| exemplar.labels.get("trace_id").unwrap().to_owned());
         assert_eq!(ids.collect::<Vec<_>>(), ["b", "a", "c", "a"]);
+    }
+
+    /// They were refused as if another request had brought what is later, which nobody sends again.
+    #[test]
+    fn an_exemplar_is_refused_for_what_came_before_its_batch_alone() {
+        let labels = encode("trace_id", "x");
+        let mut ring = ExemplarRing::new(3);
+        let mut push = |is_next: bool, value: (i64, f64)| {
+            let before = if is_next { ring.latest(0) } else { None };
+            let kept = ring.push_behind(before, 0, value, EncodedLabels(&labels));
+            (kept, ring.latest(0))
+        };
+        assert_eq!(push(false, (5, 1.0)).0, Kept::New, "the first of a batch");
+        assert_eq!(
+            [(4, 1.0), (5, 0.5), (5, 1.0)].map(|value| push(false, value).0),
+            [Kept::Overtaken, Kept::Overtaken, Kept::Same]
+        );
+        assert_eq!(
+            [(4, 1.0), (5, 0.5), (5, 1.0)].map(|value| push(true, value).0),
+            [Kept::OutOfOrder, Kept::OutOfOrder, Kept::Same]
+        );
+        // What was the latest before a batch stays that, also when the batch has made it give way.
+        let before = push(true, (5, 1.0)).1;
+        for (time, kept) in [(6, Kept::New), (5, Kept::Same), (7, Kept::New), (8, Kept::New), (4, Kept::OutOfOrder)] {
+            assert_eq!(ring.push_behind(before, 0, (time, 1.0), EncodedLabels(&labels)), kept, "{time}");
+        }
+        assert_eq!(ring.of(0, TimeRange::ALL).iter().map(|one| one.time).collect::<Vec<_>>(), [6, 7, 8]);
     }
 
     #[test]

@@ -50,7 +50,7 @@ mod zero;
 
 use std::collections::HashMap;
 
-pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, Unread, WriteReport};
+pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, SeriesLeft, Unread, WriteReport};
 pub use batch::{Metadata, MetricKind, WriteBatch, body_room};
 pub use exemplars::{ExemplarClock, ExemplarValue, SeriesExemplars};
 pub use hash::{SeriesCheck, SeriesHash};
@@ -151,7 +151,7 @@ pub struct HeadStats {
     pub refused_too_old: SampleCounts,
     /// Exemplars appended.
     pub exemplars: u64,
-    /// Exemplars refused as [`Reason::ExemplarOutOfOrder`].
+    /// Exemplars left out as [`Reason::ExemplarOvertaken`]: as in Prometheus, those that are refused do not count.
     pub exemplars_out_of_order: u64,
     /// Nanoseconds that batches took to be appended.
     pub append_ns: u64,

@@ -6,7 +6,6 @@ mod create;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
 
@@ -627,7 +626,7 @@ fn limits_name_what_they_refuse() {
         push(&mut batch, &Step { series, time: 5, value: Twin::Float(0) });
     }
     batch.push_exemplar(5, 1.0, [("trace_id", "a")]);
-    let series_left = Some(Arc::new(AtomicU64::new(2)));
+    let series_left = Some(SeriesLeft { taken: Arc::default(), taken_max: 2 });
     let limits = AppendLimits { time_max: 10, series_left, latest_time: i64::MIN };
     let report = head.append((&batch, &[0, 1, 2]), limits.clone(), (1, &mut Recorder::default()));
     assert_eq!((report.samples, report.series_created, report.rejected[0].reason), (2, 2, Reason::SeriesLimit));

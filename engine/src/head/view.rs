@@ -101,7 +101,7 @@ impl BlockIndex for ViewIndex {
     fn labels(&self, ordinal: u32, labels: &mut SeriesLabels) -> Result<(), Error> {
         labels.begin(self.number);
         for (name, value) in self.excerpt.labels(ordinal as usize) {
-            labels.push_symbols((SymbolRef(*name), SymbolRef(*value)), |symbol| self.excerpt.symbol(symbol.0));
+            labels.push_symbols((SymbolRef(*name), SymbolRef(*value)), |symbol| Ok(self.excerpt.symbol(symbol.0)))?;
         }
         Ok(())
     }

@@ -14,6 +14,11 @@ pub trait BlockIndex: Send + Sync {
         true
     }
 
+    /// Whether what it is asked is read from the block's index file, wherever that lies.
+    fn reads_index_file(&self) -> bool {
+        false
+    }
+
     /// All series.
     fn all(&self) -> Result<Ordinals, Error>;
 
@@ -49,15 +54,18 @@ pub trait BlockIndex: Send + Sync {
     /// Appends the value that has `id` among those of the label called `name`; nothing for 0.
     fn append_value(&self, name: &str, id: u32, value: &mut String) -> Result<(), Error>;
 
-    /// The least label name by which a series goes on where the one before it ends: of `{a}`, `{a, c}`
-    /// it is `c`. Series with one more label that all of them get stay in order when its name is not
-    /// greater. Looks at all series unless the index has noted it.
-    fn least_extension(&self) -> Result<Option<String>, Error> {
+    /// The least label name by which one of `series` goes on where the one before it among them ends: of
+    /// `{a}`, `{a, c}` it is `c`; `None` where there is no such pair. An index that has noted it says that of
+    /// all its series, others look at `series`, which ascend.
+    ///
+    /// Series with one more label that all of them get stay in order when its name is not greater: `{a}`
+    /// comes before `{a, b}`, but `{a, c}` after `{a, b, c}`.
+    fn least_extension(&self, series: &[u32]) -> Result<Option<String>, Error> {
         let mut least: Option<String> = None;
         let (mut before, mut here) = (SeriesLabels::default(), SeriesLabels::default());
-        for (at, ordinal) in self.all()?.into_list().into_iter().enumerate() {
+        for (at, ordinal) in series.iter().enumerate() {
             std::mem::swap(&mut before, &mut here);
-            self.labels(ordinal, &mut here)?;
+            self.labels(*ordinal, &mut here)?;
             if at == 0 || before.len() >= here.len() || !before.iter().eq(here.iter().take(before.len())) {
                 continue;
             }

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! It is a local cache of what lies in the bucket; the series and the postings themselves are read
-//! from there.
+//! from there. An opened header stays where it is, mapped as a rule: see [`Reader`] for what of it is in memory.
 
 use std::io::Write;
 use std::ops::{ControlFlow, Range};
@@ -23,7 +23,7 @@ use std::ops::{ControlFlow, Range};
 use super::tsdb::offsets::PostingsRange;
 use super::tsdb::source::{Source, Window};
 use super::tsdb::toc::TOC_LEN;
-use super::tsdb::{self, OffsetTable, Symbols, Toc, Version};
+use super::tsdb::{self, OffsetTable, References, SampledSymbols, SymbolRef, Toc, Version, symbols};
 use crate::codec::{Corrupt, Cursor, section};
 use crate::model::{Error, ErrorKind};
 
@@ -38,9 +38,6 @@ const HEADER_LEN: usize = 4 + 1 + 1 + 8;
 
 /// Bytes after the copied parts.
 const FOOTER_LEN: usize = 8 + 8 + 4;
-
-/// Bytes that are copied at once.
-const COPY_LEN: usize = 256 << 10;
 
 /// Bytes at the end of an index file that tell it from others: the checksum of its postings offset table,
 /// which is one of all labels and of the lengths of all lists, and its table of contents.
@@ -102,29 +99,30 @@ pub fn write<S: Source, W: Write>(index: &S, out: &mut W) -> Result<(), Error> {
     let plan = Plan::decode(&first, window.bytes(toc_offset, TOC_LEN)?, index.len())?;
     out.write_all(&plan.header()).map_err(failed)?;
     for part in [&plan.symbols, &plan.tail] {
-        let mut at = part.start;
-        while at < part.end {
-            let bytes = window.up_to(at, COPY_LEN, part.end)?;
-            out.write_all(bytes).map_err(failed)?;
-            at += bytes.len() as u64;
-        }
+        index.stream(part.clone(), &mut |bytes| out.write_all(bytes).map_err(failed))?;
     }
     out.write_all(&plan.footer()).and_then(|()| out.flush()).map_err(failed)
 }
 
-/// An opened index-header.
+/// An opened index-header, whose bytes `S` has: a mapped file as a rule.
+///
+/// In memory stay, for each block, 4 bytes for every 32 symbols, 8 for every 32 values of a label, and for each
+/// label name about 40 and its text: 75 KB for 200,000 values, however long they are. Of indexes of version 1, which
+/// Prometheus wrote before 2.0, stay 4 bytes for each symbol and the whole postings offset table.
 #[derive(Debug)]
 pub struct Reader<S> {
     source: S,
     version: Version,
     toc: Toc,
-    symbols: Symbols,
+    symbols: SampledSymbols,
+    /// Bytes of the header with the content of the symbol table.
+    symbol_table: Range<usize>,
     table: OffsetTable,
     tail: [u8; TAIL_LEN],
 }
 
-impl<S: Source> Reader<S> {
-    /// Reads and checks all of `source`; in memory stay the symbols and a sample of the postings
+impl<S: AsRef<[u8]>> Reader<S> {
+    /// Reads and checks all of `source`; in memory stay samples of the symbol table and of the postings
     /// offset table.
     pub fn open(source: S) -> Result<Self, Error> {
         let len = source.len();
@@ -137,12 +135,15 @@ impl<S: Source> Reader<S> {
         let (symbols_offset, table_offset) = decode_footer(window.bytes(footer_offset, FOOTER_LEN)?, footer_offset)?;
         let toc_offset = footer_offset - TOC_LEN as u64;
         let toc = Toc::decode(window.bytes(toc_offset, TOC_LEN)?, toc_offset)?;
-        window = Window::new(&source, "symbol table");
-        let symbols = Symbols::decode(window.section(symbols_offset)?, toc.symbols.saturating_add(4), version)?;
+        window = Window::new(&source, symbols::WHAT);
+        let content = window.section(symbols_offset)?;
+        let content_offset = symbols_offset as usize + 4;
+        let symbol_table = content_offset..content_offset + content.len();
+        let symbols = SampledSymbols::decode(content, content_offset as u64, version)?;
         let table = OffsetTable::read(&source, table_offset, lists_end, version)?;
         let mut tail = [0; TAIL_LEN];
         source.read_at(footer_offset - TAIL_LEN as u64, &mut tail)?;
-        Ok(Self { source, version, toc, symbols, table, tail })
+        Ok(Self { source, version, toc, symbols, symbol_table, table, tail })
     }
 
     /// Whether this is the header of `index`: its length is right, and the last bytes are the same. Fails when
@@ -170,9 +171,35 @@ impl<S: Source> Reader<S> {
         &self.toc
     }
 
-    /// All label names and values.
-    pub fn symbols(&self) -> &Symbols {
-        &self.symbols
+    /// The bytes it was opened on.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Number of symbols: label names and values.
+    pub fn symbol_count(&self) -> usize {
+        self.symbols.len()
+    }
+
+    /// The symbol at `place`, which is less than [`Reader::symbol_count`]; read behind the lengths of 31 others at
+    /// most.
+    pub fn symbol(&self, place: SymbolRef) -> Result<&str, Error> {
+        self.symbols.get(self.symbol_table(), place).map_err(damaged)
+    }
+
+    /// The place of `symbol`; `None` when there is no such symbol. A binary search, and a look at 32 at most.
+    pub fn find_symbol(&self, symbol: &str) -> Result<Option<SymbolRef>, Error> {
+        self.symbols.find(self.symbol_table(), symbol).map_err(damaged)
+    }
+
+    /// What the series entries of the index can refer to.
+    pub fn references(&self) -> References<'_> {
+        self.symbols.references(self.toc.symbols.saturating_add(4), self.version)
+    }
+
+    /// The content of the symbol table.
+    fn symbol_table(&self) -> &[u8] {
+        self.source.as_ref().get(self.symbol_table.clone()).unwrap_or_default()
     }
 
     /// Label names, ascending.
@@ -208,6 +235,11 @@ impl<S: Source> Reader<S> {
     }
 }
 
+/// An error of a header that was sound when it was opened.
+fn damaged(corrupt: Corrupt) -> Error {
+    Error::from(corrupt).within(WHAT)
+}
+
 /// The version of the index and where its postings lists end at the latest.
 fn decode_header(bytes: &[u8]) -> Result<(Version, u64), Corrupt> {
     let mut cursor = Cursor::new(WHAT, bytes, 0);
@@ -240,6 +272,8 @@ fn decode_footer(bytes: &[u8], offset: u64) -> Result<(u64, u64), Corrupt> {
 mod tests {
     use super::*;
     use crate::index::tsdb::postings;
+    use crate::io::mmap::Mmap;
+    use crate::model::Labels;
 
     fn golden(path: &str) -> Option<Vec<u8>> {
         let path = format!("{}/../../shared/golden/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -271,7 +305,13 @@ mod tests {
             let index = tsdb::Reader::open(index).unwrap();
             let table = index.offset_table().unwrap();
             assert_eq!(header.toc(), index.toc());
-            assert!(header.symbols().iter().eq(index.symbols().iter()));
+            assert_eq!(header.symbol_count(), index.symbols().len());
+            for (at, symbol) in index.symbols().iter().enumerate() {
+                let place = SymbolRef(at as u32);
+                assert_eq!(header.symbol(place).unwrap(), symbol);
+                assert_eq!(header.find_symbol(symbol).unwrap(), Some(place));
+            }
+            assert_eq!(header.find_symbol("no such symbol").unwrap(), None);
             assert!(header.label_names().eq(table.label_names()));
             for name in header.label_names() {
                 let mut values = Vec::new();
@@ -286,6 +326,31 @@ mod tests {
                 assert_eq!(all, table.find(index.source(), "", "").unwrap());
             }
         }
+    }
+
+    #[test]
+    fn symbols_stay_in_the_file_however_long_they_are() {
+        let values: Vec<String> = (0..20_000).map(|at| format!("value-{at:06}-{}", "x".repeat(at % 100))).collect();
+        let symbols = ["job", "pod"].into_iter().chain(values.iter().map(String::as_str));
+        let mut writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(symbols)).unwrap();
+        for value in &values {
+            writer.add_labels(&Labels::from_pairs([("pod", value.as_str())]), &[]).unwrap();
+        }
+        let (mut file, index) = (Vec::new(), writer.finish().unwrap().1);
+        write(&index, &mut file).unwrap();
+        let path = std::env::temp_dir().join(format!("uru-index-header-{}", std::process::id()));
+        std::fs::write(&path, &file).unwrap();
+        let header = Reader::open(Mmap::open(&path).unwrap()).unwrap();
+        header.source().release();
+        assert!(file.len() > 2_000_000 && header.heap_bytes() < 10_000, "{} bytes", header.heap_bytes());
+        for (at, value) in values.iter().enumerate().step_by(97) {
+            let place = SymbolRef(at as u32 + 2);
+            assert_eq!(header.symbol(place).unwrap(), value);
+            assert_eq!(header.find_symbol(value).unwrap(), Some(place));
+            assert!(header.find("pod", value).unwrap().is_some());
+        }
+        assert!(header.symbol(SymbolRef(20_002)).is_err());
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::model::{Error, ErrorKind, MatchKind, Matcher, SeriesRef, TimeRange};
 use crate::postings::{Ordinals, Union};
 
 /// The index of a block: its header (`H`) and its index file (`I`). Ordinals are the references of
-/// the series. A [`Source`] that fetches from afar is read in pages, the last few of which are kept.
+/// the series. A [`Source`] that fetches from afar is read in pages, the last few of which are kept; in memory are
+/// these, 2 MiB, and what [`header::Reader`] keeps.
 #[derive(Debug)]
 pub struct HeaderIndex<H, I> {
     header: header::Reader<H>,
@@ -27,7 +28,7 @@ pub struct HeaderIndex<H, I> {
     number: u64,
 }
 
-impl<H: Source, I: Source> HeaderIndex<H, I> {
+impl<H: AsRef<[u8]>, I: Source> HeaderIndex<H, I> {
     /// An index with this header and this file.
     pub fn new(header: header::Reader<H>, index: I) -> Self {
         /// Tells buffers of labels which index they were used with; column indexes count from 1.
@@ -37,7 +38,7 @@ impl<H: Source, I: Source> HeaderIndex<H, I> {
     }
 
     fn series(&self, ordinal: u32, series: &mut Series) -> Result<(), Error> {
-        let parts = (self.header.toc(), self.header.symbols(), self.header.version());
+        let parts = (self.header.toc(), self.header.references(), self.header.version());
         self.read(|| read_series(&self.index, parts, SeriesRef(u64::from(ordinal)), series))
     }
 
@@ -91,7 +92,7 @@ fn append_chunks(all: &[ChunkMeta], range: TimeRange, chunks: &mut ChunkColumns)
     chunks.ends.push(chunks.metas.len() as u32);
 }
 
-impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderIndex<H, I> {
+impl<H: AsRef<[u8]> + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderIndex<H, I> {
     fn all(&self) -> Result<Ordinals, Error> {
         match self.header.find("", "")? {
             Some(range) => Ok(Ordinals::from(self.list(range)?)),
@@ -102,6 +103,10 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
     /// A series takes 16 bytes of the index at least.
     fn series_max(&self) -> u64 {
         self.index.len() / 16
+    }
+
+    fn reads_index_file(&self) -> bool {
+        true
     }
 
     fn may_match(&self, matchers: &[Matcher]) -> bool {
@@ -122,7 +127,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         let Some(series) = series else { return Ok(self.header.label_names().map(str::to_owned).collect()) };
         let mut names = BTreeSet::new();
         self.each(&series.clone().into_list(), |series| names.extend(series.labels.iter().map(|label| label.0)))?;
-        Ok(names.into_iter().map(|name| self.header.symbols().get(name).to_owned()).collect())
+        names.into_iter().map(|name| self.header.symbol(name).map(str::to_owned)).collect()
     }
 
     fn label_values(&self, name: &str, series: Option<&Ordinals>, limit: usize) -> Result<StringList, Error> {
@@ -140,8 +145,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         let mut ids = Vec::new();
         self.value_ids(name, &series.clone().into_list(), &mut ids)?;
         let ids: BTreeSet<u32> = ids.into_iter().filter(|id| *id != 0).collect();
-        let value = |id: u32| self.header.symbols().get(SymbolRef(id - 1));
-        Ok(ids.into_iter().take(limit).map(value).collect())
+        ids.into_iter().take(limit).map(|id| self.header.symbol(SymbolRef(id - 1))).collect()
     }
 
     fn labels(&self, ordinal: u32, labels: &mut SeriesLabels) -> Result<(), Error> {
@@ -149,7 +153,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
         self.series(ordinal, &mut series)?;
         labels.begin(self.number);
         for (name, value) in &series.labels {
-            labels.push_symbols((*name, *value), |symbol| self.header.symbols().get(symbol));
+            labels.push_symbols((*name, *value), |symbol| self.header.symbol(symbol))?;
         }
         Ok(())
     }
@@ -159,7 +163,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
     }
 
     fn value_ids(&self, name: &str, ordinals: &[u32], ids: &mut Vec<u32>) -> Result<(), Error> {
-        let Some(name) = self.header.symbols().find(name) else {
+        let Some(name) = self.header.find_symbol(name)? else {
             ids.extend(ordinals.iter().map(|_| 0));
             return Ok(());
         };
@@ -170,8 +174,8 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
     }
 
     fn append_value(&self, _name: &str, id: u32, value: &mut String) -> Result<(), Error> {
-        if id > 0 && id as usize <= self.header.symbols().len() {
-            value.push_str(self.header.symbols().get(SymbolRef(id - 1)));
+        if id > 0 && id as usize <= self.header.symbol_count() {
+            value.push_str(self.header.symbol(SymbolRef(id - 1))?);
         }
         Ok(())
     }
@@ -181,7 +185,7 @@ impl<H: Source + Send + Sync, I: Source + Send + Sync> BlockIndex for HeaderInde
     }
 }
 
-impl<H: Source + Send + Sync, I: Source + Send + Sync> Lookup for HeaderIndex<H, I> {
+impl<H: AsRef<[u8]> + Send + Sync, I: Source + Send + Sync> Lookup for HeaderIndex<H, I> {
     type Value = PostingsRange;
 
     fn all(&self) -> Result<Ordinals, Error> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::column::gather::Gathered;
 use super::tsdb::SymbolRef;
 use crate::codec::LabelText;
+use crate::model::Error;
 
 /// Bytes of remembered texts above which a buffer starts afresh.
 const TEXT_MAX: usize = 2 << 20;
@@ -90,16 +91,17 @@ impl SeriesLabels {
     pub(crate) fn push_symbols<'s>(
         &mut self,
         (name, value): (SymbolRef, SymbolRef),
-        text: impl Fn(SymbolRef) -> &'s str,
-    ) {
+        text: impl Fn(SymbolRef) -> Result<&'s str, Error>,
+    ) -> Result<(), Error> {
         let label = match self.symbols.get(&(name, value)) {
             Some(label) => *label,
             None => {
-                let label = self.remember(text(name), text(value));
+                let label = self.remember(text(name)?, text(value)?);
                 self.symbols.insert((name, value), label);
                 label
             }
         };
         self.push(label);
+        Ok(())
     }
 }

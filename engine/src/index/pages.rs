@@ -128,6 +128,10 @@ impl<S: tsdb::Source> tsdb::Source for Pages<S> {
         }
         renewed
     }
+
+    fn renewed(&self) {
+        self.source.renewed();
+    }
 }
 
 #[cfg(test)]

@@ -135,14 +135,28 @@ fn plan<'m, L: Lookup>(index: &L, matcher: &'m Matcher) -> Result<Plan<'m, L::Va
 }
 
 /// The values that `=` keeps or `!=` drops; with an empty value it is the other way round, and they
-/// are all.
+/// are all others.
 fn equal<L: Lookup>(index: &L, matcher: &Matcher) -> Result<Values<L::Value>, Error> {
     if matcher.value().is_empty() {
-        return Ok(Values::All);
+        return filled(index, matcher.name());
     }
     // A value that isn't UTF-8 is no series' value.
     let Some(value) = matcher.value().as_str() else { return Ok(Values::Some(Vec::new())) };
     Ok(Values::Some(index.find(matcher.name(), value)?.into_iter().collect()))
+}
+
+/// All values of a label but the empty one, which hardly an index has: it counts as an absent label.
+fn filled<L: Lookup>(index: &L, name: &str) -> Result<Values<L::Value>, Error> {
+    if index.find(name, "")?.is_none() {
+        return Ok(Values::All);
+    }
+    let mut values = Vec::new();
+    index.visit(name, "", &mut |text, value| {
+        if !text.is_empty() {
+            values.push(value);
+        }
+    })?;
+    Ok(Values::Some(values))
 }
 
 /// The values that a regexp keeps or drops: those that it matches when it keeps, those that it
@@ -154,7 +168,7 @@ fn regexp<L: Lookup>(index: &L, matcher: &Matcher, effect: Effect) -> Result<Val
     let described = wanted != matcher.kind().is_negative();
     match (&**matcher.value(), described) {
         (b".*", false) => return Ok(Values::Some(Vec::new())),
-        (b".+", true) => return Ok(Values::All),
+        (b".+", true) => return filled(index, name),
         _ => {}
     }
     if described && let Some(set) = matcher.set_matches() {

@@ -1,8 +1,9 @@
 //! Memory that was freed: how long the allocator keeps it before the system has it back.
 
 use std::ffi::c_long;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use libmimalloc_sys::{mi_option_set_default, mi_option_t};
+use libmimalloc_sys::{mi_collect, mi_option_set_default, mi_option_t};
 
 /// mimalloc's `mi_option_purge_delay`, after version 3's `mimalloc.h`.
 const PURGE_DELAY: mi_option_t = 15;
@@ -18,11 +19,24 @@ const KEPT_LONG_MS: c_long = 1000;
 /// Limits of memory below which nothing that was freed is kept, and from which on it is kept for long.
 const LIMITS: [u64; 2] = [512 << 20, 2 << 30];
 
+/// Whether a thread that becomes idle gives back what it has freed.
+static GIVES_BACK: AtomicBool = AtomicBool::new(false);
+
 /// Has the allocator give freed memory back as soon as `limit`, the bytes that requests may hold, asks for, unless
 /// `MIMALLOC_PURGE_DELAY` says when: what is kept is not in the account of requests.
 pub fn keep_freed_memory(limit: u64) {
     // SAFETY: the call takes two numbers, checks the first one, and may be made at any time.
     unsafe { mi_option_set_default(PURGE_DELAY, kept_ms(limit)) }
+    GIVES_BACK.store(kept_ms(limit) == 0, Ordering::Relaxed);
+}
+
+/// Gives back what the calling thread keeps of what it has freed, where memory is short: the allocator keeps a page of
+/// each size for each thread, up to 4 MiB large, until that thread allocates again. For threads that become idle.
+pub fn give_back_when_short() {
+    if GIVES_BACK.load(Ordering::Relaxed) {
+        // SAFETY: the call is about what belongs to the calling thread, and may be made at any time.
+        unsafe { mi_collect(true) }
+    }
 }
 
 fn kept_ms(limit: u64) -> c_long {
@@ -33,8 +47,8 @@ fn kept_ms(limit: u64) -> c_long {
     }
 }
 
-/// Has it give freed memory back soon, in processes that only ingest, compact or mend: kept for long behind writes and merges it
-/// is a sixth more memory, for nothing.
+/// Has it give freed memory back soon, in processes that only ingest, compact or mend: kept for long behind writes and
+/// merges it is a sixth more memory, for nothing.
 pub fn give_back_freed_memory() {
     // SAFETY: as above.
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }

@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Deref;
 use std::path::Path;
 
+use memmap2::UncheckedAdvice;
+
 /// A whole file as bytes. The file must not be made shorter while it is mapped: uru only maps files
 /// of its own data folder, which it replaces and never edits.
 #[derive(Debug)]
@@ -18,6 +20,21 @@ impl Mmap {
         // type's documentation demands.
         let mapped = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self(mapped))
+    }
+
+    /// Lets go of the pages that were read so far; those that are wanted come from the file again.
+    pub fn release(&self) {
+        // SAFETY: the pages are a file's, mapped shared and never written to, so that what is read of them
+        // afterwards is what the file holds, as before.
+        let released = unsafe { self.0.unchecked_advise(UncheckedAdvice::DontNeed) };
+        // A kernel that keeps them keeps the same bytes.
+        drop(released);
+    }
+}
+
+impl AsRef<[u8]> for Mmap {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

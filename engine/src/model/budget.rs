@@ -1,5 +1,5 @@
-//! The process's memory budget: what requests hold is counted before it is allocated, so that the
-//! process never grows past its limit.
+//! The process's memory budget: what requests hold is counted before it is allocated, and on top of what the process
+//! has at rest, so that it never grows past its limit.
 //!
 //! A request is admitted by an estimate ([`Budget::admit`] waits its turn, first come first
 //! served), grows its reservation as it learns more ([`Reservation::grow`] never waits, as waiting
@@ -14,11 +14,13 @@ use std::time::Instant;
 
 use super::error::{Error, ErrorKind};
 
-/// A number of bytes that all requests share.
+/// A number of bytes that a process and all its requests share.
 #[derive(Debug)]
 pub struct Budget {
     name: &'static str,
     limit: u64,
+    /// Bytes that the process has without any request.
+    own: u64,
     state: Mutex<State>,
     freed: Condvar,
 }
@@ -74,9 +76,15 @@ struct Waiter {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes, named after the flag that sets it.
+    /// A budget of `limit` bytes for requests, named after the flag that sets it.
     pub fn new(name: &'static str, limit: u64) -> Arc<Self> {
-        Arc::new(Self { name, limit, state: Mutex::default(), freed: Condvar::new() })
+        Self::of_process(name, limit, 0)
+    }
+
+    /// A budget of `limit` bytes for a process that has `own` bytes without any request, of which no more than half of
+    /// the limit counts: requests get the rest.
+    pub fn of_process(name: &'static str, limit: u64, own: u64) -> Arc<Self> {
+        Arc::new(Self { name, limit, own: own.min(limit / 2), state: Mutex::default(), freed: Condvar::new() })
     }
 
     /// A turn in the queue for `bytes`: a future, or [`Admission::wait`] for a thread.
@@ -87,7 +95,7 @@ impl Budget {
     /// `bytes` at once, or an error that names the limit.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Error> {
         let mut state = self.lock();
-        if state.take(self.limit, bytes) {
+        if state.take(self.room(), bytes) {
             return Ok(Reservation { budget: Arc::clone(self), bytes });
         }
         state.refused += 1;
@@ -102,9 +110,14 @@ impl Budget {
         Ok(held)
     }
 
-    /// Most bytes that are given out at a time.
+    /// The limit, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Most bytes that are given out at a time.
+    pub fn room(&self) -> u64 {
+        self.limit - self.own
     }
 
     /// Counts a refusal of what was never asked for in bytes, `message` says what; an error that names the limit.
@@ -131,7 +144,8 @@ impl Budget {
     }
 
     fn refusal(&self, state: &State, bytes: u64) -> Error {
-        let message = format!("{bytes} bytes wanted, {} of {} bytes are in use", state.used, self.limit);
+        let used = self.own + state.used;
+        let message = format!("{bytes} bytes wanted, {used} of {} bytes are in use", self.limit);
         Error::limit(self.name, message)
     }
 
@@ -155,8 +169,8 @@ impl Budget {
 }
 
 impl State {
-    fn take(&mut self, limit: u64, bytes: u64) -> bool {
-        let Some(used) = self.used.checked_add(bytes).filter(|used| *used <= limit) else { return false };
+    fn take(&mut self, room: u64, bytes: u64) -> bool {
+        let Some(used) = self.used.checked_add(bytes).filter(|used| *used <= room) else { return false };
         self.used = used;
         self.peak = self.peak.max(used);
         true
@@ -185,15 +199,18 @@ impl Admission {
 
     /// Takes the bytes when it is this request's turn and they are there; queues up otherwise.
     fn try_take(&mut self, state: &mut State, waker: Option<&Waker>) -> Option<Result<Reservation, Error>> {
-        if self.bytes > self.budget.limit - state.kept {
+        if self.bytes > self.budget.room() - state.kept {
             state.refused += 1;
-            let kept = if state.kept > 0 { format!(", of which caches have {}", state.kept) } else { String::new() };
-            let message = format!("{} bytes wanted, the limit is {} bytes{kept}", self.bytes, self.budget.limit);
+            let rest = match self.budget.own + state.kept {
+                0 => String::new(),
+                kept => format!(", of which the process itself and its caches have {kept}"),
+            };
+            let message = format!("{} bytes wanted, the limit is {} bytes{rest}", self.bytes, self.budget.limit);
             return Some(Err(Error::limit(self.budget.name, message)));
         }
         let first = state.queue.front().map(|waiter| waiter.ticket);
         let my_turn = first.is_none() || first == self.ticket;
-        if my_turn && state.take(self.budget.limit, self.bytes) {
+        if my_turn && state.take(self.budget.room(), self.bytes) {
             if self.ticket.take().is_some() {
                 state.queue.pop_front();
             }
@@ -248,7 +265,7 @@ impl Reservation {
     /// Takes `bytes` more at once, or fails with an error that names the limit.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Error> {
         let mut state = self.budget.lock();
-        if !state.take(self.budget.limit, bytes) {
+        if !state.take(self.budget.room(), bytes) {
             state.refused += 1;
             return Err(self.budget.refusal(&state, bytes));
         }
@@ -364,8 +381,23 @@ mod tests {
         let budget = Budget::new("--store.memory-limit", 100);
         let _cache = budget.reserve_for_good(30).unwrap();
         let error = budget.admit(71).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
-        assert!(error.message().ends_with("the limit is 100 bytes, of which caches have 30"), "{error}");
+        assert!(
+            error.message().ends_with("the limit is 100 bytes, of which the process itself and its caches have 30"),
+            "{error}"
+        );
         assert_eq!(budget.admit(70).wait(soon()).unwrap().bytes(), 70);
+    }
+
+    #[test]
+    fn what_the_process_has_without_requests_counts_up_to_half_of_the_limit() {
+        let budget = Budget::of_process("--store.memory-limit", 100, 40);
+        let error = budget.admit(61).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
+        assert!(error.message().ends_with("of which the process itself and its caches have 40"), "{error}");
+        let mut held = budget.reserve(60).unwrap();
+        let error = held.grow(1).unwrap_err();
+        assert!(error.message().ends_with("1 bytes wanted, 100 of 100 bytes are in use"), "{error}");
+        assert_eq!((budget.usage().used, budget.usage().limit), (60, 100));
+        drop(Budget::of_process("--store.memory-limit", 100, 70).reserve(50).unwrap());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::SampleBatch;
+use crate::batch::{CountKind, SampleBatch};
 use crate::chunk::{Encoding, float_histogram, histogram, xor};
 use crate::dedup::penalty::{Adjust, Replica};
 use crate::dedup::{Pick, chain, overlap, penalty};
@@ -69,6 +69,8 @@ struct Timeline {
     values: Vec<f64>,
     /// The histograms and the samples that they are, ascending.
     histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    /// What the counts of each of these were.
+    kinds: Vec<CountKind>,
 }
 
 impl Reading {
@@ -235,13 +237,13 @@ impl Assembler {
                 self.integers.values.clear();
                 histogram::decode(chunk.data, &mut self.integers)?;
                 let histograms = self.integers.values.iter().map(crate::model::Histogram::to_float);
-                self.decoded.push_histograms(&self.integers.timestamps, histograms);
+                self.decoded.push_histograms(&self.integers.timestamps, histograms, CountKind::Integers);
             }
             Encoding::FloatHistogram => {
                 self.floats.timestamps.clear();
                 self.floats.values.clear();
                 float_histogram::decode(chunk.data, &mut self.floats)?;
-                self.decoded.push_histograms(&self.floats.timestamps, self.floats.values.drain(..));
+                self.decoded.push_histograms(&self.floats.timestamps, self.floats.values.drain(..), CountKind::Floats);
             }
             other => {
                 return Err(Error::new(ErrorKind::Corrupt, format!("a chunk of encoding {other:?} cannot be read")));
@@ -298,11 +300,18 @@ impl Timeline {
         self.timestamps.clear();
         self.values.clear();
         self.histograms.clear();
+        self.kinds.clear();
     }
 
-    fn push_histograms(&mut self, timestamps: &[i64], histograms: impl Iterator<Item = FloatHistogram>) {
+    fn push_histograms(
+        &mut self,
+        timestamps: &[i64],
+        histograms: impl Iterator<Item = FloatHistogram>,
+        kind: CountKind,
+    ) {
         for (timestamp, histogram) in timestamps.iter().zip(histograms) {
             self.histograms.push((self.timestamps.len() as u32, Arc::new(histogram)));
+            self.kinds.push(kind);
             self.timestamps.push(*timestamp);
             self.values.push(f64::NAN);
         }
@@ -317,6 +326,7 @@ impl Timeline {
                 Arc::make_mut(histogram).div(counts.values[*at as usize]);
             };
             self.histograms.iter_mut().for_each(divide);
+            self.kinds.fill(CountKind::Floats);
             return;
         }
         let sums = std::mem::take(self);
@@ -329,6 +339,7 @@ impl Timeline {
             if let Some((_, mut histogram)) = histogram {
                 Arc::make_mut(&mut histogram).div(*count);
                 self.histograms.push((self.timestamps.len() as u32, histogram));
+                self.kinds.push(CountKind::Floats);
             }
             self.timestamps.push(*timestamp);
             self.values.push(sum / count);
@@ -349,8 +360,10 @@ impl Timeline {
         self.timestamps.extend_from_slice(&other.timestamps[skip..]);
         self.values.extend_from_slice(&other.values[skip..]);
         let known = self.histograms.len();
-        let kept = other.histograms.iter().filter(|(at, _)| *at as usize >= skip);
+        let skipped = other.histograms.partition_point(|(at, _)| (*at as usize) < skip);
+        let kept = other.histograms[skipped..].iter();
         self.histograms.extend(kept.map(|(at, found)| ((*at as usize - skip + base) as u32, Arc::clone(found))));
+        self.kinds.extend_from_slice(&other.kinds[skipped..]);
         if skip > 0
             && let Some((at, histogram)) = self.histograms.get_mut(known)
             && *at as usize == base
@@ -367,11 +380,13 @@ impl Timeline {
         self.values.truncate(end);
         self.timestamps.drain(..start);
         self.values.drain(..start);
-        self.histograms.retain_mut(|(at, _)| {
-            let is_within = (start..end).contains(&(*at as usize));
-            *at = at.wrapping_sub(start as u32);
-            is_within
-        });
+        let place = |sample: usize| self.histograms.partition_point(|(at, _)| (*at as usize) < sample);
+        let within = place(start)..place(end);
+        self.histograms.truncate(within.end);
+        self.histograms.drain(..within.start);
+        self.histograms.iter_mut().for_each(|(at, _)| *at -= start as u32);
+        self.kinds.truncate(within.end);
+        self.kinds.drain(..within.start);
     }
 
     fn append_to(&self, batch: &mut SampleBatch) {
@@ -392,6 +407,7 @@ impl Timeline {
             Ok(found) => {
                 batch.histograms.timestamps.push(timestamp);
                 batch.histograms.values.push(Arc::clone(&self.histograms[found].1));
+                batch.histogram_kinds.push(self.kinds[found]);
             }
             Err(_) => batch.floats.push(timestamp, value),
         }
@@ -411,10 +427,10 @@ impl Counter {
     /// Takes the resets out of the floats of `samples`, and NaNs and samples that do not advance.
     fn remove_resets(&mut self, samples: &mut Timeline) {
         let mut kept = Timeline::default();
-        let mut histograms = samples.histograms.iter().peekable();
+        let mut histograms = samples.histograms.iter().zip(&samples.kinds).peekable();
         for (at, (timestamp, value)) in samples.timestamps.iter().zip(&samples.values).enumerate() {
-            if let Some((_, histogram)) = histograms.next_if(|(of, _)| *of as usize == at) {
-                kept.push_histograms(&[*timestamp], std::iter::once(histogram.as_ref().clone()));
+            if let Some(((_, histogram), kind)) = histograms.next_if(|((of, _), _)| *of as usize == at) {
+                kept.push_histograms(&[*timestamp], std::iter::once(histogram.as_ref().clone()), *kind);
                 continue;
             }
             match self.last {
@@ -514,6 +530,32 @@ mod tests {
         set.set_part(Aggregate::Count, chunk(&counts));
         let mut assembler = Assembler::new(TimeRange::ALL, "", Merging::Nothing);
         assert_eq!(assembled(&mut assembler, "a", &[set]), [(10, 2.0), (30, 3.0)]);
+    }
+
+    #[test]
+    fn what_counts_of_histograms_were_is_known_of_each_that_is_kept() {
+        let integer = |count: u64| crate::model::Histogram { count, zero_count: count, ..Default::default() };
+        let float = |count: f64| FloatHistogram { count, zero_count: count, ..FloatHistogram::default() };
+        let (mut integers, mut floats) = (Vec::new(), Vec::new());
+        let values = [1, 2, 3].map(integer);
+        crate::chunk::native::encode(&[10, 20, 30], &values, CounterReset::Unknown, &mut integers);
+        let values = [1.5, 2.5, 3.5].map(float);
+        crate::chunk::native::encode(&[25, 40, 50], &values, CounterReset::Unknown, &mut floats);
+        let chunks = [
+            ChunkSet::raw(10, 30, ChunkData { encoding: Encoding::Histogram, data: &integers }),
+            ChunkSet::raw(25, 50, ChunkData { encoding: Encoding::FloatHistogram, data: &floats }),
+        ];
+        for merging in [Merging::Nothing, Merging::Chain, Merging::Penalty] {
+            let mut batch = SampleBatch::default();
+            let range = TimeRange::new(15, 45);
+            Assembler::new(range, "rate", merging).append(Arc::default(), &chunks, &mut batch).unwrap();
+            let series = batch.series(0);
+            assert!(!series.histograms.is_empty() && series.histogram_kinds.len() == series.histograms.len());
+            for (histogram, kind) in series.histograms.iter().zip(series.histogram_kinds) {
+                let whole = histogram.count.fract() == 0.0;
+                assert_eq!(*kind == CountKind::Integers, whole, "{merging:?}: {histogram:?}");
+            }
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl BlockSource {
                 if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {
                     let begin = Instant::now();
                     let fetched = fetch(&wanted);
-                    prepared.set_fetched(plan, fetched, begin.elapsed());
+                    prepared.set_fetched(plan, fetched, begin.elapsed())?;
                 }
                 match prepared.encode(plan, io, decoder)? {
                     Outcome::Done(output) => break output,

@@ -7,6 +7,9 @@ use crate::model::Error;
 /// Items that are sorted or merged between two looks at the caller.
 const RUN: usize = 1 << 15;
 
+/// Items that are sorted at once where they are.
+const PART: usize = 1 << 18;
+
 /// Sorts `items`, equal ones in the order in which they came. Fails as soon as `check` does, which is asked in between.
 pub fn sort_while<T: Copy>(
     mut items: Vec<T>,
@@ -34,6 +37,30 @@ pub fn sort_while<T: Copy>(
         len *= 2;
     }
     Ok(items)
+}
+
+/// Sorts `items` where they are, equal ones in any order, and parts of long ones by themselves. Fails as soon as
+/// `check` does, which is asked in between.
+pub fn sort_in_place_while<T>(
+    items: &mut [T],
+    compare: impl Fn(&T, &T) -> Ordering + Copy,
+    mut check: impl FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    if items.len() <= PART {
+        items.sort_unstable_by(compare);
+        return Ok(());
+    }
+    let mut left = vec![items];
+    while let Some(part) = left.pop() {
+        check()?;
+        if part.len() <= PART {
+            part.sort_unstable_by(compare);
+            continue;
+        }
+        let (lesser, _, greater) = part.select_nth_unstable_by(part.len() / 2, compare);
+        left.extend([greater, lesser]);
+    }
+    Ok(())
 }
 
 /// Takes the lesser of what comes next, `left`'s when they are equal.
@@ -72,6 +99,30 @@ mod tests {
             assert_eq!(sorted.unwrap(), expected);
             assert!(looks >= count / RUN, "{looks}");
         }
+    }
+
+    #[test]
+    fn a_sort_in_place_is_as_any_other_and_ends_between_two_parts() {
+        let items =
+            |count: usize| -> Vec<u32> { (0..count as u32).map(|at| at.wrapping_mul(2_654_435_761) >> 7).collect() };
+        for count in [0, 1, PART, PART + 1, 3 * PART + 77] {
+            let (mut sorted, mut expected, mut looks) = (items(count), items(count), 0);
+            let look = || {
+                looks += 1;
+                Ok(())
+            };
+            sort_in_place_while(&mut sorted, Ord::cmp, look).unwrap();
+            expected.sort_unstable();
+            assert!(sorted == expected && looks >= count / (PART + 1), "{count}: {looks}");
+            assert!(count > PART || looks == 0, "{count}: {looks}");
+        }
+        let gone = Error::invalid("gone");
+        let mut looks = 0;
+        let ended = sort_in_place_while(&mut items(4 * PART), Ord::cmp, || {
+            looks += 1;
+            if looks > 3 { Err(gone.clone()) } else { Ok(()) }
+        });
+        assert_eq!((ended, looks), (Err(gone.clone()), 4));
     }
 
     #[test]

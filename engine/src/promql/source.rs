@@ -224,6 +224,7 @@ fn copy_series(from: &SampleBatch, at: usize, range: TimeRange, to: &mut SampleB
     let histograms = within(series.histogram_timestamps);
     to.histograms.timestamps.extend_from_slice(&series.histogram_timestamps[histograms.clone()]);
     to.histograms.values.extend_from_slice(&series.histograms[histograms.clone()]);
-    to.histogram_starts.extend_from_slice(series.histogram_starts.get(histograms).unwrap_or(&[]));
+    to.histogram_starts.extend_from_slice(series.histogram_starts.get(histograms.clone()).unwrap_or(&[]));
+    to.histogram_kinds.extend_from_slice(series.histogram_kinds.get(histograms).unwrap_or(&[]));
     to.finish_series(Arc::clone(series.labels));
 }

@@ -383,6 +383,28 @@ fn a_query_over_long_windows_of_histograms_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn values_of_one_long_series_are_counted_no_longer_when_the_time_is_over() {
+    let mut batch = SampleBatch::default();
+    (0..100_000).for_each(|at| batch.floats.push(at, at as f64));
+    batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "a")])));
+    let source = Arc::new(MemorySource::new(&batch));
+    let engine = Engine::new(Options::default());
+    let steps = RangeSteps { start: 0, end: 99_999, step: 1 };
+    let run = |context: &Context| {
+        let begin = Instant::now();
+        let result = engine.range("count_values(\"v\", a)", steps, Arc::clone(&source) as Arc<_>, context);
+        (begin.elapsed(), result)
+    };
+    let (whole, result) = run(&Context::default());
+    assert!(result.is_ok());
+    let mut context = Context::default();
+    context.patience.deadline = Some(Instant::now() + whole / 4);
+    let (took, result) = run(&context);
+    assert_eq!(result.unwrap_err().error.message(), "query timed out in query execution");
+    assert!(took < whole * 3 / 4, "{took:?} of {whole:?}");
+}
+
+#[test]
 fn operators_account_for_their_series_and_samples() {
     let engine = Engine::new(Options::default());
     let result =

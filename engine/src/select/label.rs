@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::block::{Chosen, OpenedBlock};
 use crate::codec::StringList;
 use crate::index::ChunkColumns;
-use crate::model::{Error, Matcher, Reservation, TimeRange};
+use crate::index::pages::PagesRead;
+use crate::model::{Error, ErrorKind, Matcher, Reservation, TimeRange};
 use crate::postings::Ordinals;
 
 use super::plan::{FIND_BYTES_PER_SERIES, Failure};
@@ -42,20 +43,97 @@ pub struct LabelAnswer {
     pub held: Vec<Reservation>,
 }
 
-/// What one block has to say, and the memory that it is accounted for with.
-pub type OfBlock = (StringList, Reservation);
+/// What blocks have said so far.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Strings, and the memory that they are accounted for with. Each list is less than half as large as the one
+    /// before: what several blocks have is held once, and no string is merged often.
+    lists: Vec<(StringList, Reservation)>,
+    failures: Vec<Failure>,
+}
+
+impl Said {
+    /// Adds what others have said.
+    pub fn join(&mut self, other: Self) {
+        self.failures.extend(other.failures);
+        other.lists.into_iter().for_each(|list| self.add(list));
+    }
+
+    fn add(&mut self, list: (StringList, Reservation)) {
+        self.lists.push(list);
+        while let [.., (before, _), (last, _)] = self.lists.as_slice()
+            && 2 * last.heap_bytes() >= before.heap_bytes()
+        {
+            self.merge_last();
+        }
+    }
+
+    /// Makes one list of the last two.
+    fn merge_last(&mut self) {
+        let Some((last, mut held)) = self.lists.pop() else { return };
+        let Some((before, of_before)) = self.lists.pop() else { return self.lists.push((last, held)) };
+        held.join(of_before);
+        let merged = StringList::merge(vec![before, last]);
+        held.shrink(held.bytes().saturating_sub(held_bytes(&merged)));
+        self.lists.push((merged, held));
+    }
+}
 
 impl LabelRequest {
-    /// What one block has to say. Limit when there is no memory for it.
-    pub fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<OfBlock, Error> {
+    /// What the blocks of `chosen` have to say, and those that are left from the first on for which there was no
+    /// memory beside the others. The error of a limit of the request ends it; others are their block's own.
+    pub fn ask_all(&self, chosen: Vec<Chosen>, meter: &Meter) -> Result<(Said, Vec<Chosen>), Error> {
+        let mut said = Said::default();
+        let mut chosen = chosen.into_iter();
+        while let Some(next) = chosen.next() {
+            match self.ask(&next, meter)? {
+                Ok(strings) => match meter.hold(held_bytes(&strings)) {
+                    Ok(held) => said.add((strings, held)),
+                    Err(_) => return Ok((said, std::iter::once(next).chain(chosen).collect())),
+                },
+                Err(failure) => said.failures.push(failure),
+            }
+        }
+        Ok((said, Vec::new()))
+    }
+
+    /// What the blocks of `rest` have to say besides what was `said`, while nobody else asks for this request.
+    /// Limit when there is no memory for it.
+    pub fn ask_one_by_one(&self, mut said: Said, rest: &[Chosen], meter: &Meter) -> Result<Said, Error> {
+        for chosen in rest {
+            match self.ask(chosen, meter)? {
+                Ok(strings) => {
+                    let held = meter.hold(held_bytes(&strings))?;
+                    said.add((strings, held));
+                }
+                Err(failure) => said.failures.push(failure),
+            }
+        }
+        Ok(said)
+    }
+
+    /// What one block has to say.
+    fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<Result<StringList, Failure>, Error> {
+        meter.check_wanted()?;
+        let before = PagesRead::here();
+        let found = self.find(chosen, meter);
+        meter.read_bytes(PagesRead::here().since(before).bytes)?;
+        match found {
+            Err(error) if error.kind() == ErrorKind::Limit => Err(error),
+            found => {
+                let failure = |error| Failure { block: chosen.block.id(), error: chosen.block.place(error) };
+                Ok(found.map_err(failure))
+            }
+        }
+    }
+
+    fn find(&self, chosen: &Chosen, meter: &Meter) -> Result<StringList, Error> {
         let block = &*chosen.block;
-        let strings = match (self.series(chosen, meter)?, &self.name) {
-            (Some(series), _) if series.is_empty() => StringList::default(),
-            (series, None) => self.names(block, series.as_ref())?,
-            (series, Some(name)) => self.values(block, name, series.as_ref())?,
-        };
-        let held = meter.hold(held_bytes(&strings))?;
-        Ok((strings, held))
+        match (self.series(chosen, meter)?, &self.name) {
+            (Some(series), _) if series.is_empty() => Ok(StringList::default()),
+            (series, None) => self.names(block, series.as_ref()),
+            (series, Some(name)) => self.values(block, name, series.as_ref()),
+        }
     }
 
     /// The series that the answer is taken from; `None` for all, where there is no matcher.
@@ -102,6 +180,10 @@ impl LabelRequest {
         if self.without_labels.iter().any(|without| without == name) {
             return Ok(StringList::default());
         }
+        // All series stand in the index behind a pair of empty strings, which Thanos' store takes for one of a label.
+        if name.is_empty() {
+            return Ok(if series.is_none() { std::iter::once("").collect() } else { StringList::default() });
+        }
         if let Some(value) = block.info().external_labels.get(name) {
             return Ok(std::iter::once(value).collect());
         }
@@ -109,23 +191,19 @@ impl LabelRequest {
         block.index().label_values(name, series, limit)
     }
 
-    /// The answers of several blocks as one.
-    pub fn merge(&self, answers: impl IntoIterator<Item = Result<OfBlock, Failure>>) -> LabelAnswer {
-        let (mut lists, mut failures, mut held) = (Vec::new(), Vec::new(), Vec::new());
-        for answer in answers {
-            match answer {
-                Ok((found, own)) => {
-                    held.push(own);
-                    lists.push(found);
-                }
-                Err(failure) => failures.push(failure),
-            }
+    /// What all blocks have said as one answer.
+    pub fn answer(&self, mut said: Said) -> LabelAnswer {
+        while said.lists.len() > 1 {
+            said.merge_last();
         }
-        let mut strings = StringList::merge(lists);
+        let (mut strings, held) = match said.lists.pop() {
+            Some((strings, held)) => (strings, vec![held]),
+            None => (StringList::default(), Vec::new()),
+        };
         if self.limit > 0 {
             strings.truncate(self.limit);
         }
-        LabelAnswer { strings, failures, held }
+        LabelAnswer { strings, failures: said.failures, held }
     }
 }
 

@@ -37,7 +37,7 @@ pub mod sink;
 pub mod stats;
 
 pub use classes::Classes;
-pub use label::{LabelAnswer, LabelRequest, held_bytes};
+pub use label::{LabelAnswer, LabelRequest, Said, held_bytes};
 pub use plan::{Failure, Found, Plan, Position, Source};
 pub use range::{Fetched, Freshness, LabelBuffers, Outcome, Output, Prepared, RemoteRange};
 pub use request::{Aggregate, Aggregates, Hashed, Limits, Meter, Projection, Request, ShardInfo};

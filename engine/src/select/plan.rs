@@ -10,7 +10,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use std::time::Instant;
 
 use crate::block::{Chosen, ChunkSource, Detail, Home, LabelView, OpenedBlock, SeriesBatch};
@@ -44,7 +43,7 @@ pub const FIND_BYTES_PER_SERIES: u64 = 12;
 /// Most series of a range.
 const RANGE_SERIES_MAX: u64 = 8192;
 
-/// Series of a batch that is made to be sorted.
+/// Series of a batch that is made to be sorted, and that are looked at before the request may end.
 const SORT_SERIES: usize = 4096;
 
 /// A part of the answer that is missing, and why.
@@ -83,7 +82,6 @@ pub struct Plan {
     positions: Vec<Position>,
     failures: Vec<Failure>,
     stats: Stats,
-    canceled: Arc<AtomicBool>,
     naming: Naming,
 }
 
@@ -104,16 +102,19 @@ type Scratch = (SeriesLabels, SeriesBatch);
 pub type Found = Result<Source, Failure>;
 
 impl Source {
-    /// Finds the series of a block that answer `request`. The error of a limit ends the request;
-    /// any other is the block's own.
+    /// Finds the series of a block that answer `request`. The error of a limit ends the request, and so does
+    /// that nobody waits for it; any other is the block's own.
     pub fn find(chosen: Chosen, request: &Request, meter: &Meter) -> Result<Found, Error> {
         let block = Arc::clone(&chosen.block);
-        match Self::find_in(chosen, request, meter) {
+        let before = PagesRead::here();
+        let found = Self::find_in(chosen, request, meter);
+        meter.read_bytes(PagesRead::here().since(before).bytes)?;
+        match found {
             Ok(source) => {
                 meter.touch_series(source.ordinals.len() as u64)?;
                 Ok(Ok(source))
             }
-            Err(error) if error.kind() == ErrorKind::Limit => Err(error),
+            Err(error) if matches!(error.kind(), ErrorKind::Limit | ErrorKind::Canceled) => Err(error),
             Err(error) => Ok(Err(Failure { block: block.id(), error: block.place(error) })),
         }
     }
@@ -135,7 +136,8 @@ impl Source {
         held.shrink(held.bytes() - kept_bytes);
         let mut order = Order::Kept;
         if ordinals.len() > 1 {
-            order = shape.order(&block.index().label_names(None)?, block.least_extension()?);
+            let names = block.index().label_names(None)?;
+            order = shape.order(&names, || least_extension(&block, (&ordinals, meter)))?;
             if order == Order::Changed {
                 ordinals = sort_ordinals(&block, &shape, (&ordinals, meter))?;
             }
@@ -202,7 +204,6 @@ impl Plan {
             positions: Vec::new(),
             failures: Vec::new(),
             stats: Stats { blocks_queried: found.len() as u64, ..Stats::default() },
-            canceled: Arc::default(),
             naming: Naming::Labels,
         };
         for outcome in found {
@@ -270,6 +271,11 @@ impl Plan {
         self.stats.postings_touched
     }
 
+    /// Whether looking up series may have to wait for bytes of indexes that are not local.
+    pub fn index_waits(&self) -> bool {
+        self.sources.iter().any(|source| source.block.index_waits())
+    }
+
     /// Blocks that could not say which of their series match.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
@@ -290,11 +296,6 @@ impl Plan {
         (size_of::<u32>() * self.positions.len() * self.sources.len()) as u64
     }
 
-    /// A flag that ends work on the plan's ranges once it is set.
-    pub fn canceled(&self) -> &Arc<AtomicBool> {
-        &self.canceled
-    }
-
     pub(super) fn within(&self) -> Within {
         let kept = self.sources.iter().all(|source| source.order == Order::Kept);
         if kept { Within::Distinct } else { Within::Repeated }
@@ -313,10 +314,6 @@ impl Plan {
                 Home::Tsdb => Some(*first.entry(&source.block.info().external_labels).or_insert(at as u32)),
             };
         }
-    }
-
-    pub(super) fn is_canceled(&self) -> bool {
-        self.canceled.load(Atomic::Relaxed)
     }
 
     fn cut(&mut self, parallel: usize) -> Result<(), Failure> {
@@ -405,12 +402,27 @@ impl Plan {
     }
 }
 
+/// What the block's index says of how its series `ordinals` go on where others end. Where nobody waits for the
+/// request any more, only a part of them is looked at.
+fn least_extension(block: &OpenedBlock, (ordinals, meter): (&[u32], &Meter)) -> Result<Option<String>, Error> {
+    let mut least: Option<String> = None;
+    for start in (0..ordinals.len()).step_by(SORT_SERIES) {
+        meter.check_wanted()?;
+        // Together with the first of the next part.
+        let end = ordinals.len().min(start + SORT_SERIES + 1);
+        let found = block.index().least_extension(&ordinals[start..end])?;
+        least = least.into_iter().chain(found).min();
+    }
+    Ok(least)
+}
+
 /// `ordinals` in the order of their final labels. Limit when there is no memory for the labels of all.
 fn sort_ordinals(block: &OpenedBlock, shape: &Shape, (ordinals, meter): (&[u32], &Meter)) -> Result<Vec<u32>, Error> {
     let mut held = meter.hold((2 * size_of_val(ordinals)) as u64)?;
     let mut runs = Vec::with_capacity(ordinals.len().div_ceil(SORT_SERIES));
     let mut own = SeriesLabels::default();
     for part in ordinals.chunks(SORT_SERIES) {
+        meter.check_wanted()?;
         let mut shaped = SeriesBatch::default();
         for ordinal in part {
             block.index().labels(*ordinal, &mut own)?;

@@ -38,6 +38,10 @@ const LABEL_BUFFERS: usize = 4;
 /// How many times the bytes of the chunks a read plan may have.
 const WASTE_FACTOR_MAX: u64 = 4;
 
+/// Bytes that whoever fetches reads at once, unless it is told otherwise: what lies closer together comes in one
+/// request when it is asked for as one range.
+const PAGE_BYTES: u64 = 65_000;
+
 /// A range whose series are known and whose chunks are not read yet.
 #[derive(Debug)]
 pub struct Prepared {
@@ -166,9 +170,7 @@ impl Prepared {
         let mut runs = Vec::with_capacity(plan.sources.len());
         let mut places = Vec::with_capacity(plan.sources.len());
         for source in 0..plan.sources.len() {
-            if plan.is_canceled() {
-                return Err(canceled());
-            }
+            plan.meter.check_wanted()?;
             let (run, own) = scratch.run(plan, (source, start.0[source], end.0[source]), &mut output)?;
             runs.push(run);
             places.push(own);
@@ -221,17 +223,21 @@ impl Prepared {
         (0..self.read.ranges.len()).filter(|at| !self.is_local(plan, self.read.ranges[*at].file))
     }
 
-    /// Takes what was fetched in `time`, in the order of [`Prepared::remote_ranges`].
-    pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>, time: Duration) {
+    /// Takes what was fetched in `time`, in the order of [`Prepared::remote_ranges`]. Limit when more came than
+    /// may be downloaded: what is read around ranges was not counted before.
+    pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>, time: Duration) -> Result<(), Error> {
         let mut downloaded = vec![false; self.read.ranges.len()];
         self.remote(plan).zip(&fetched).for_each(|(at, part)| downloaded[at] = part.downloads > 0);
         self.fetched = fetched;
         let count = self.read.places.iter().filter(|place| downloaded[place.range as usize]).count();
+        let planned: u64 = self.remote(plan).map(|at| self.read.ranges[at].len).sum();
+        let bytes: u64 = self.fetched.iter().map(|part| part.downloaded_bytes).sum();
         let stats = &mut self.output.stats;
         stats.read_ns += time.as_nanos() as u64;
         stats.chunks_fetched += count as u64;
-        stats.chunks_fetched_bytes += self.fetched.iter().map(|part| part.downloaded_bytes).sum::<u64>();
+        stats.chunks_fetched_bytes += bytes;
         stats.chunks_fetches += self.fetched.iter().map(|part| part.downloads).sum::<u64>();
+        plan.meter.read_bytes(bytes.saturating_sub(planned))
     }
 
     /// About how many bytes the range's frames will have.
@@ -251,9 +257,7 @@ impl Prepared {
         sink: &mut S,
     ) -> Result<Outcome, Error> {
         let started = Instant::now();
-        if plan.is_canceled() {
-            return Err(canceled());
-        }
+        plan.meter.check_wanted()?;
         let files = self.open_local(plan);
         let (reads, owners) = self.local_reads(&files);
         let batch = io.read(&reads);
@@ -327,12 +331,7 @@ impl Prepared {
     }
 
     fn plan_reads(&mut self, plan: &Plan) {
-        let gap = |file: u32| if self.is_local(plan, file) { LOCAL_GAP_BYTES_MAX } else { REMOTE_GAP_BYTES_MAX };
-        self.read = coalesce(&self.wanted, gap);
-        let wanted: u64 = self.wanted.iter().map(|chunk| chunk.len).sum();
-        if self.read.bytes > WASTE_FACTOR_MAX * wanted + BYTES_MAX {
-            self.read = coalesce(&self.wanted, |_| LOCAL_GAP_BYTES_MAX);
-        }
+        self.read = read_plan(&self.wanted, |file| self.is_local(plan, file));
         // What is not local is counted when it was fetched.
         let is_file = |file: u32| matches!(self.block(plan, file).chunks(), ChunkSource::Local(_));
         let files: Vec<&Range> = self.read.ranges.iter().filter(|range| is_file(range.file)).collect();
@@ -515,6 +514,7 @@ impl Scratch<'_> {
         } else {
             self.shape(plan, (number, start, ordinals), &mut run, &mut places)
         };
+        plan.meter.read_bytes(PagesRead::here().since(before).bytes)?;
         match looked_up {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Limit => return Err(error),
@@ -544,14 +544,12 @@ impl Scratch<'_> {
         let Source { block, shape, .. } = &plan.sources[source];
         let mut append = |at: usize, chunks: &[ChunkPlace]| {
             block.index().labels(ordinals[at], labels)?;
+            if request.shard.as_ref().is_some_and(|shard| !shape.is_in(shard, labels, hashed)) {
+                return Ok(());
+            }
             shape.append(labels, chunks, run);
             held.hold(run.heap_bytes())?;
-            let last = run.len() - 1;
-            if request.shard.as_ref().is_some_and(|shard| !shard.contains(run.labels(last).iter(), hashed)) {
-                run.pop_series();
-            } else {
-                places.push(start + at as u32);
-            }
+            places.push(start + at as u32);
             Ok(())
         };
         match request.detail {
@@ -562,11 +560,34 @@ impl Scratch<'_> {
     }
 }
 
+/// Ranges that cover `wanted`: the fewest that don't hold much more than what is wanted.
+fn read_plan(wanted: &[Wanted], is_local: impl Fn(u32) -> bool) -> ReadPlan {
+    let bytes: u64 = wanted.iter().map(|chunk| chunk.len).sum();
+    let bytes_max = WASTE_FACTOR_MAX * bytes + BYTES_MAX;
+    let with_gap = |gap: u64| coalesce(wanted, |file| if is_local(file) { LOCAL_GAP_BYTES_MAX } else { gap });
+    let wide = [REMOTE_GAP_BYTES_MAX, PAGE_BYTES].into_iter().map(with_gap).find(|plan| plan.bytes <= bytes_max);
+    wide.unwrap_or_else(|| with_gap(LOCAL_GAP_BYTES_MAX))
+}
+
 /// Bytes of a range that its file has.
 fn local_len(range: &Range, file: &io::File) -> usize {
     range.len.min(file.len().saturating_sub(range.offset)) as usize
 }
 
-fn canceled() -> Error {
-    Error::new(ErrorKind::Canceled, "the caller went away")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_chunks_are_asked_for_page_by_page_rather_than_with_all_that_lies_between() {
+        const GROUP: u64 = 500_000;
+        // Groups of four chunks, 30,000 bytes apart.
+        let group = |at: u64| (0..4).map(move |chunk| Wanted { file: 0, offset: at + chunk * 30_000, len: 130 });
+        let wanted = |groups: u64| (0..groups).flat_map(|number| group(number * GROUP)).collect::<Vec<_>>();
+        let far = |wanted: &[Wanted]| read_plan(wanted, |_| false).ranges.len();
+        assert_eq!(far(&wanted(2)), 1);
+        assert_eq!(far(&wanted(8)), 8);
+        assert_eq!(far(&wanted(40)), 160);
+        assert_eq!(read_plan(&wanted(2), |_| true).ranges.len(), 8);
+    }
 }

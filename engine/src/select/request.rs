@@ -1,13 +1,13 @@
 //! What is asked of the blocks, and what limits the answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use xxhash_rust::xxh64::xxh64;
 
 use crate::block::Detail;
 use crate::model::Matcher;
-use crate::model::{Budget, Error, Reservation, Resolution, TimeRange};
+use crate::model::{Budget, Error, ErrorKind, Reservation, Resolution, TimeRange};
 
 /// Samples that a chunk counts for under the sample limits, as in Thanos.
 pub const SAMPLES_PER_CHUNK: u64 = 120;
@@ -123,7 +123,7 @@ pub struct Limits {
     pub bytes_max: u64,
 }
 
-/// What a request has used of its limits; shared by all of its ranges.
+/// What a request has used of its limits, and whether it is still wanted; shared by all of its ranges.
 #[derive(Debug)]
 pub struct Meter {
     limits: Limits,
@@ -132,6 +132,7 @@ pub struct Meter {
     samples: AtomicU64,
     touched: AtomicU64,
     bytes: AtomicU64,
+    canceled: AtomicBool,
 }
 
 impl Aggregate {
@@ -182,13 +183,23 @@ impl ShardInfo {
     /// and value, a byte 0xff after each. `scratch` is any buffer.
     pub fn contains<'l>(&self, labels: impl Iterator<Item = (&'l str, &'l str)>, scratch: &mut Vec<u8>) -> bool {
         scratch.clear();
-        for (name, value) in labels.filter(|(name, _)| self.hashed.covers(name)) {
-            scratch.extend_from_slice(name.as_bytes());
-            scratch.push(0xff);
-            scratch.extend_from_slice(value.as_bytes());
-            scratch.push(0xff);
+        labels.for_each(|label| self.push_hashed(label, scratch));
+        self.is_hash_of(scratch)
+    }
+
+    /// Appends what the hash takes of a label; of a series' labels in their order.
+    pub(super) fn push_hashed(&self, (name, value): (&str, &str), hashed: &mut Vec<u8>) {
+        if self.hashed.covers(name) {
+            hashed.extend_from_slice(name.as_bytes());
+            hashed.push(0xff);
+            hashed.extend_from_slice(value.as_bytes());
+            hashed.push(0xff);
         }
-        xxh64(scratch, 0) % self.total.max(1) == self.index
+    }
+
+    /// Whether the series of which this is hashed belongs to this share.
+    pub(super) fn is_hash_of(&self, hashed: &[u8]) -> bool {
+        xxh64(hashed, 0) % self.total.max(1) == self.index
     }
 }
 
@@ -202,6 +213,20 @@ impl Meter {
             samples: AtomicU64::new(0),
             touched: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            canceled: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that nobody waits for the answer any more.
+    pub fn cancel(&self) {
+        self.canceled.store(true, Ordering::Relaxed);
+    }
+
+    /// An error when nobody waits for the answer any more.
+    pub fn check_wanted(&self) -> Result<(), Error> {
+        match self.canceled.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Canceled, "the caller went away")),
+            false => Ok(()),
         }
     }
 
@@ -229,7 +254,7 @@ impl Meter {
         self.budget.limit()
     }
 
-    /// Counts bytes that are about to be read.
+    /// Counts bytes that are about to be read, or that were read beyond what was counted before.
     pub fn read_bytes(&self, bytes: u64) -> Result<(), Error> {
         charge(&self.bytes, bytes, self.limits.bytes_max, ("--store.grpc.downloaded-bytes-limit", "bytes"))
     }

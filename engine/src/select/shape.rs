@@ -8,9 +8,9 @@ use xxhash_rust::xxh64::xxh64;
 use crate::block::{ChunkPlace, SeriesBatch};
 use crate::codec::LabelText;
 use crate::index::SeriesLabels;
-use crate::model::Labels;
+use crate::model::{Error, Labels};
 
-use super::request::{Projection, Request};
+use super::request::{Projection, Request, ShardInfo};
 
 /// How the labels of a block's series become those of the answer.
 #[derive(Clone, Debug)]
@@ -61,13 +61,32 @@ impl Shape {
     }
 
     /// What becomes of the order of series with labels of these names, of which `least_extension`
-    /// is what [`crate::block::OpenedBlock::least_extension`] says.
-    pub fn order(&self, label_names: &[String], least_extension: Option<&str>) -> Order {
+    /// says, where it matters, what [`crate::index::BlockIndex::least_extension`] does.
+    pub fn order(
+        &self,
+        label_names: &[String],
+        least_extension: impl FnOnce() -> Result<Option<String>, Error>,
+    ) -> Result<Order, Error> {
         let has = |name: &str| label_names.binary_search_by(|known| known.as_str().cmp(name)).is_ok();
         let buried = self.without.iter().any(|name| has(name));
         let overwritten = self.external.iter().any(|(name, _)| has(name));
-        let overtaken = least_extension.is_some_and(|least| self.external.iter().any(|(name, _)| name > least));
-        if self.projection.is_some() || buried || overwritten || overtaken { Order::Changed } else { Order::Kept }
+        if self.projection.is_some() || buried || overwritten {
+            return Ok(Order::Changed);
+        }
+        if self.external.is_empty() {
+            return Ok(Order::Kept);
+        }
+        let least = least_extension()?;
+        let overtaken = least.is_some_and(|least| self.external.iter().any(|(name, _)| name > least.as_str()));
+        Ok(if overtaken { Order::Changed } else { Order::Kept })
+    }
+
+    /// Whether a series belongs to `shard`, which is told by its labels as they are before any projection.
+    /// `scratch` is any buffer.
+    pub fn is_in(&self, shard: &ShardInfo, own: &SeriesLabels, scratch: &mut Vec<u8>) -> bool {
+        scratch.clear();
+        self.merge_labels(own, |label| shard.push_hashed((label.name(), label.value()), scratch));
+        shard.is_hash_of(scratch)
     }
 
     /// Appends one series to `out`: labels in their final form, and `chunks`.

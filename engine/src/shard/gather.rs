@@ -5,6 +5,9 @@
 //! shards          find │ find │ …   cut   one range each, a few ahead of the reader
 //! ```
 //!
+//! Finding, cutting and looking up the series of a range ask indexes. Where an index lies in a bucket and is
+//! read from there, threads that may wait do it instead of shards.
+//!
 //! The reader's pace is the work's: a range is sent to a shard when an earlier one is taken, so what
 //! is in work is bounded and accounted for before it starts. Dropping the stream ends the work.
 
@@ -12,15 +15,14 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::block::{BlockSet, Chosen};
 use crate::model::{BlockId, Budget, Error, ErrorKind, Reservation};
 use crate::select::{
-    Failure, Fetched, Found, LabelAnswer, LabelRequest, Limits, Meter, Outcome, Output, Plan, Position, Prepared,
-    RemoteRange, Request, SinkFactory, Source, Stats,
+    Failure, Fetched, Found, LabelAnswer, LabelBuffers, LabelRequest, Limits, Meter, Outcome, Output, Plan, Position,
+    Prepared, RemoteRange, Request, Said, SinkFactory, Source, Stats,
 };
 
 use crate::select::plan::FIND_BYTES_PER_SERIES;
@@ -77,6 +79,8 @@ pub struct Answer {
 
 /// An answer that is being made, a few ranges ahead of its reader.
 pub struct SeriesStream {
+    /// First, so that what is in work ends when the stream is dropped.
+    _asked: Asked,
     shared: Arc<Shared>,
     slots: VecDeque<Slot>,
     next_range: usize,
@@ -87,6 +91,15 @@ pub struct SeriesStream {
     reservation: Reservation,
     /// What the part that was taken last holds beyond what every part is admitted with.
     taken: Option<Reservation>,
+}
+
+/// A request that somebody waits for: dropping this ends its work.
+struct Asked(Arc<Meter>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 struct Shared {
@@ -112,6 +125,8 @@ struct Slot {
 enum Step {
     Done(Box<(Answer, Output, Reservation)>),
     Fetch(Box<Prepared>),
+    /// There is nothing to be fetched, and it was not prepared on a shard.
+    Encode(Box<Prepared>),
 }
 
 /// What a shard is to do for a range.
@@ -165,6 +180,8 @@ impl Selector {
     ) -> Result<SeriesStream, Error> {
         let slots_max = self.slots_max(&request);
         let meter = Arc::new(Meter::new(setting.limits, &self.budget));
+        let asked = Asked(Arc::clone(&meter));
+        let plan_runs = runs(&chosen);
         let parallel = self.pool.len();
         let parts = parallel.min(chosen.len()).max(1);
         let mut waiting = Vec::with_capacity(parts);
@@ -174,19 +191,20 @@ impl Selector {
             let count = chosen.len().div_ceil(parts - part);
             let share: Vec<_> = chosen.by_ref().take(count).collect();
             let (request, meter) = (request.clone(), Arc::clone(&meter));
-            waiting.push(call(&self.pool, move |_| find_all(share, &request, &meter))?);
+            let share_runs = runs(&share);
+            waiting.push(ask(&self.pool, share_runs, move || find_all(share, &request, &meter))?);
         }
         let mut found = Vec::new();
         for part in waiting {
             found.extend(answer(part.recv_async().await)??);
         }
         let last: Vec<_> = chosen.collect();
-        let plan = call(&self.pool, move |_| -> Result<Plan, Error> {
+        let plan = ask(&self.pool, plan_runs, move || -> Result<Plan, Error> {
             found.extend(find_all(last, &request, &meter)?);
             Ok(Plan::new(request, meter, found, parallel))
         })?;
         let plan = answer(plan.recv_async().await)??;
-        SeriesStream::new(self, plan, setting.sinks, (setting.fetcher, room, slots_max))
+        SeriesStream::new(self, (asked, plan), setting.sinks, (setting.fetcher, room, slots_max))
     }
 
     /// Waits for `bytes`, and until there is room to look for series in `chosen` on all shards; that
@@ -211,6 +229,7 @@ impl Selector {
         let chosen = blocks.overlapping(&request.matchers, request.range, &request.block_matchers);
         drop(self.admit(0, if request.matchers.is_empty() { &[] } else { &chosen }).await?);
         let (request, meter) = (Arc::new(request), Arc::new(Meter::new(limits, &self.budget)));
+        let _asked = Asked(Arc::clone(&meter));
         let parts = self.pool.len().min(chosen.len()).max(1);
         let mut waiting = Vec::with_capacity(parts);
         let mut chosen = chosen.into_iter();
@@ -218,33 +237,66 @@ impl Selector {
             let count = chosen.len().div_ceil(parts - part);
             let share: Vec<_> = chosen.by_ref().take(count).collect();
             let (request, meter) = (Arc::clone(&request), Arc::clone(&meter));
-            waiting.push(call(&self.pool, move |_| -> Result<Vec<_>, Error> {
-                let ask =
-                    |chosen: &Chosen| match request.ask(chosen, &meter) {
-                        Err(error) if error.kind() == ErrorKind::Limit => Err(error),
-                        answer => Ok(answer
-                            .map_err(|error| Failure { block: chosen.block.id(), error: chosen.block.place(error) })),
-                    };
-                share.iter().map(ask).collect()
-            })?);
+            let share_runs = runs(&share);
+            waiting.push(ask(&self.pool, share_runs, move || request.ask_all(share, &meter))?);
         }
-        let mut answers = Vec::new();
+        let (mut said, mut left) = (Said::default(), Vec::new());
         for part in waiting {
-            answers.extend(answer(part.recv_async().await)??);
+            let (own, rest) = answer(part.recv_async().await)??;
+            said.join(own);
+            left.extend(rest);
         }
-        Ok(request.merge(answers))
+        if !left.is_empty() {
+            let (request, left_runs) = (Arc::clone(&request), runs(&left));
+            let all = ask(&self.pool, left_runs, move || request.ask_one_by_one(said, &left, &meter))?;
+            said = answer(all.recv_async().await)??;
+        }
+        Ok(request.answer(said))
     }
 }
 
 /// The series of each of `chosen`.
 fn find_all(chosen: Vec<Chosen>, request: &Request, meter: &Meter) -> Result<Vec<Found>, Error> {
-    chosen.into_iter().map(|chosen| Source::find(chosen, request, meter)).collect()
+    let find = |chosen| -> Result<Found, Error> {
+        meter.check_wanted()?;
+        Source::find(chosen, request, meter)
+    };
+    chosen.into_iter().map(find).collect()
+}
+
+/// Where a job that asks indexes runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    /// On a shard.
+    OnShard,
+    /// Where it may wait for bytes that are not local.
+    Waiting,
+}
+
+/// Where a job runs that asks the indexes of `chosen`.
+fn runs(chosen: &[Chosen]) -> Runs {
+    if chosen.iter().any(|chosen| chosen.block.index_waits()) { Runs::Waiting } else { Runs::OnShard }
+}
+
+/// Runs `job`, which asks indexes, where it `runs`; its result comes through the channel.
+fn ask<T: Send + 'static>(
+    pool: &Pool,
+    runs: Runs,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<flume::Receiver<T>, Error> {
+    if runs == Runs::OnShard {
+        return call(pool, move |_| job());
+    }
+    let (sender, receiver) = flume::bounded(1);
+    // Whoever asked may have gone away; then nobody takes the result.
+    pool.wait(move || drop(sender.send(job())))?;
+    Ok(receiver)
 }
 
 impl SeriesStream {
     fn new(
         selector: &Selector,
-        plan: Plan,
+        (asked, plan): (Asked, Plan),
         sinks: Arc<dyn SinkFactory>,
         (fetcher, mut reservation, slots_max): (Option<Arc<dyn Fetcher>>, Reservation, usize),
     ) -> Result<Self, Error> {
@@ -254,6 +306,7 @@ impl SeriesStream {
         reservation.shrink(reservation.bytes().saturating_sub(needed));
         let limit = plan.request().limit;
         Ok(Self {
+            _asked: asked,
             slots: VecDeque::with_capacity(slots_max),
             next_range: 0,
             slots_max,
@@ -366,6 +419,7 @@ impl SeriesStream {
             loop {
                 match answer(waiting.recv_async().await)?? {
                     Step::Done(finished) => return Ok(finished),
+                    Step::Encode(prepared) => waiting = shared.step(Work::Resume(prepared))?,
                     Step::Fetch(mut prepared) => {
                         let ranges = prepared.remote_ranges(&shared.plan);
                         let Some(fetcher) = &shared.fetcher else {
@@ -374,7 +428,7 @@ impl SeriesStream {
                         held.grow(ranges.iter().map(|range| range.len).sum())?;
                         let begin = Instant::now();
                         let fetched = fetcher.fetch(ranges).await;
-                        prepared.set_fetched(&shared.plan, fetched, begin.elapsed());
+                        prepared.set_fetched(&shared.plan, fetched, begin.elapsed())?;
                         waiting = shared.step(Work::Resume(prepared))?;
                     }
                 }
@@ -384,16 +438,21 @@ impl SeriesStream {
     }
 }
 
-impl Drop for SeriesStream {
-    fn drop(&mut self) {
-        self.shared.plan.canceled().store(true, Ordering::Relaxed);
-    }
-}
-
 impl Shared {
     fn step(self: &Arc<Self>, work: Work) -> Result<flume::Receiver<Result<Step, Error>>, Error> {
         let shared = Arc::clone(self);
-        call(&self.pool, move |context| shared.run(work, context))
+        match work {
+            Work::Start(start, end, series_max) if self.plan.index_waits() => {
+                ask(&self.pool, Runs::Waiting, move || -> Result<Step, Error> {
+                    let mut labels = LabelBuffers::default();
+                    let prepared = Prepared::new(&shared.plan, (&start, &end), series_max, &mut labels)?;
+                    let prepared = Box::new(prepared);
+                    let is_local = prepared.remote_ranges(&shared.plan).is_empty();
+                    Ok(if is_local { Step::Encode(prepared) } else { Step::Fetch(prepared) })
+                })
+            }
+            work => call(&self.pool, move |context| shared.run(work, context)),
+        }
     }
 
     /// One step of a range, on a shard.

@@ -16,6 +16,8 @@ pub mod gather;
 pub mod ingest;
 /// The mailbox, its lanes and the thread that empties it.
 pub mod pool;
+/// Threads that wait for bytes from afar.
+mod waiting;
 
 pub use gather::{Answer, Fetcher, Fetching, Selector, SeriesStream, Setting, block_on};
 pub use ingest::{Flush, Ingest, IngestOptions};

@@ -9,16 +9,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::ingest::Partition;
+use super::waiting::Waiting;
 use crate::compact::{Lane, LaneWork};
-use crate::io::{self, BlockIo};
+use crate::io::{self, BlockIo, freed};
 use crate::model::{Error, ErrorKind};
 use crate::promql::source::{CoreJob, Cores, OwnFiles};
 use crate::select::LabelBuffers;
@@ -70,6 +71,8 @@ pub(super) type PartitionKey = (u64, usize);
 /// All shards of the process.
 pub struct Pool {
     shards: Vec<Shard>,
+    /// Started when something waits for the first time.
+    waiting: OnceLock<Waiting>,
     next: AtomicUsize,
     io_name: &'static str,
 }
@@ -177,7 +180,7 @@ impl Pool {
             shards.push(started);
             io_name = name;
         }
-        Ok(Arc::new(Self { shards, next: AtomicUsize::new(0), io_name }))
+        Ok(Arc::new(Self { shards, waiting: OnceLock::new(), next: AtomicUsize::new(0), io_name }))
     }
 
     /// Number of shards.
@@ -206,6 +209,12 @@ impl Pool {
         target.deliver(target.urgent.as_ref(), Box::new(job), "urgent")
     }
 
+    /// Sends `job` to a thread that is no shard, as it may wait for bytes that are not local. Where too many wait
+    /// it is refused at once (`Unavailable`).
+    pub fn wait(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        self.waiting.get_or_init(|| Waiting::start(self.shards.len())).send(Box::new(job))
+    }
+
     /// Sends work to a shard's background lane, to be run in slices of [`SLICE`].
     pub fn send_background(
         &self,
@@ -218,7 +227,8 @@ impl Pool {
 
     /// What the shards have done.
     pub fn counters(&self) -> PoolCounters {
-        let mut sum = PoolCounters::default();
+        let panics = self.waiting.get().map_or(0, Waiting::panics);
+        let mut sum = PoolCounters { panics, ..PoolCounters::default() };
         for shard in &self.shards {
             let counters = &shard.counters;
             sum.hops += counters.hops.load(Ordering::Relaxed);
@@ -363,8 +373,11 @@ impl Loop {
             match work {
                 Ok(work) => current = self.run_slice(work),
                 Err(TryRecvError::Disconnected) if urgent_closed => return,
-                // What was sent since the lanes were looked at ends this at once.
-                Err(_) => thread::park(),
+                Err(_) => {
+                    freed::give_back_when_short();
+                    // What was sent since the lanes were looked at ends this at once.
+                    thread::park();
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{self, End, HEADER, Tail};
 use super::record::{Record, records};
+use super::relaxed::{self, SetAside};
 use crate::codec::Cursor;
 use crate::io::replace::{self, TMP_SUFFIX};
 use crate::model::{Error, ErrorKind};
@@ -38,6 +39,8 @@ pub struct Replayed {
     pub bytes: u64,
     /// Bytes of a write that was cut off, removed from the last segment.
     pub torn_bytes: u64,
+    /// What was set aside of a relaxed log that was damaged.
+    pub set_aside: Option<SetAside>,
 }
 
 /// The path of segment `number`.
@@ -69,8 +72,8 @@ pub fn list(folder: &Path) -> Result<Listing, Error> {
 
 /// Calls `visit` with all records of the newest snapshot and of the segments from its number on.
 /// The end of a write that was cut off is removed from the last segment, and with it the segment where that is
-/// not even its header; a disk need have no room for that. Other damage, and a segment that is missing, is an
-/// error that names the file.
+/// not even its header; a disk need have no room for that. Of a log that was relaxed what is behind other damage is set
+/// aside, for which there must be room. Elsewhere that, and a segment that is missing, is an error that names the file.
 pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Error>) -> Result<Replayed, Error> {
     remove_unfinished(folder)?;
     let listing = list(folder)?;
@@ -88,35 +91,57 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
             records(bytes, at).try_for_each(|record| visit(record?))
         })?;
     }
-    let segments: Vec<u64> = listing.segments.into_iter().filter(|number| Some(*number) >= first).collect();
-    if let Some(gap) = segments.windows(2).find(|pair| pair[1] != pair[0] + 1) {
-        let missing = segment_path(folder, gap[0] + 1);
-        return Err(Error::new(ErrorKind::Corrupt, format!("{}: the segment is missing", missing.display())));
-    }
-    if let (Some(first), Some(found)) = (first, segments.first())
-        && *found != first
-    {
-        let missing = segment_path(folder, first);
-        return Err(Error::new(ErrorKind::Corrupt, format!("{}: the segment is missing", missing.display())));
-    }
+    let segments = segments_from(folder, first, listing.segments)?;
     replayed.next_segment = segments.last().map_or(first.unwrap_or(0), |last| last + 1);
+    let relaxed_from = relaxed::first_segment(folder)?;
     for number in &segments {
         let path = segment_path(folder, *number);
-        let tail = if Some(number) == segments.last() { Tail::MayBeTorn } else { Tail::MustBeWhole };
+        let is_last = Some(number) == segments.last();
+        let tail = if relaxed_from.is_some_and(|first| *number >= first) {
+            Tail::MayBeDamaged
+        } else if is_last {
+            Tail::MayBeTorn
+        } else {
+            Tail::MustBeWhole
+        };
         let end = frame::scan_file(&path, tail, |at, bytes| {
             replayed.frames += 1;
             replayed.bytes += bytes.len() as u64;
             records(bytes, at).try_for_each(|record| visit(record?)).map_err(|error| error.within(path.display()))
         })?;
         replayed.segments += 1;
-        if let End::Open { at, torn } = end {
-            replayed.torn_bytes = torn;
-            let closed = if at > 0 { cut(&path, at) } else { fs::remove_file(&path) };
-            closed.map_err(|error| Error::file(&path, error))?;
-            replayed.next_segment = number + u64::from(at > 0);
-        }
+        let (at, why) = match end {
+            End::Whole => continue,
+            End::Open { at, torn } if is_last => {
+                replayed.torn_bytes = torn;
+                let closed = if at > 0 { cut(&path, at) } else { fs::remove_file(&path) };
+                closed.map_err(|error| Error::file(&path, error))?;
+                replayed.next_segment = number + u64::from(at > 0);
+                continue;
+            }
+            End::Open { at, .. } => (at, format!("ends at byte {at}, before later segments")),
+            End::Damaged { at, why } => (at, why),
+        };
+        let why = format!("{}: {why}", path.display());
+        replayed.set_aside = Some(relaxed::set_aside(folder, (*number, at), &segments, why)?);
+        replayed.next_segment = number + u64::from(at > 0);
+        break;
+    }
+    if relaxed_from.is_some() {
+        relaxed::settle(folder, &segments)?;
     }
     Ok(replayed)
+}
+
+/// The segments from number `first` on, where there is a snapshot of that number; all of them else. None is missing.
+fn segments_from(folder: &Path, first: Option<u64>, all: Vec<u64>) -> Result<Vec<u64>, Error> {
+    let segments: Vec<u64> = all.into_iter().filter(|number| Some(*number) >= first).collect();
+    let gap = segments.windows(2).find(|pair| pair[1] != pair[0] + 1).map(|pair| pair[0] + 1);
+    let begin = first.filter(|first| segments.first().is_some_and(|found| found != first));
+    match gap.or(begin).map(|number| segment_path(folder, number)) {
+        Some(missing) => Err(Error::new(ErrorKind::Corrupt, format!("{}: the segment is missing", missing.display()))),
+        None => Ok(segments),
+    }
 }
 
 /// Removes a snapshot that was never whole.
@@ -132,7 +157,7 @@ fn remove_unfinished(folder: &Path) -> Result<(), Error> {
 }
 
 /// Cuts the file at byte `at`, from where on nobody was told of what it holds.
-fn cut(path: &Path, at: u64) -> std::io::Result<()> {
+pub(super) fn cut(path: &Path, at: u64) -> std::io::Result<()> {
     let file = fs::OpenOptions::new().write(true).open(path)?;
     file.set_len(at)?;
     file.sync_all()

@@ -34,15 +34,24 @@ pub enum End {
         /// Bytes of a write that was cut off, up to the last one that is not zero.
         torn: u64,
     },
+    /// With damage that starts here, which no cut-off write explains.
+    Damaged {
+        /// Where it starts, a byte of the file.
+        at: u64,
+        /// What is wrong there.
+        why: String,
+    },
 }
 
-/// Whether a file may end in the middle of a frame.
+/// Whether a file may end in the middle of a frame, or may be damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
     /// It is the last of its log, so that a write into it may have been cut off.
     MayBeTorn,
     /// It was finished.
     MustBeWhole,
+    /// It was not made durable write by write: after the machine has failed any part of it may be missing.
+    MayBeDamaged,
 }
 
 /// Bytes of room for frames that are kept when the next one needs far fewer.
@@ -110,17 +119,14 @@ impl Encoder {
 }
 
 /// Calls `visit` with the byte at which each frame of the file `bytes` starts and with its records.
-/// Damage that no cut-off write explains is an error.
+/// Damage that no cut-off write explains is an error, unless any damage may be.
 pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
-    if tail == Tail::MayBeTorn && is_torn_header(bytes) {
+    if tail != Tail::MustBeWhole && is_torn_header(bytes) {
         return Ok(open_end(bytes, 0));
     }
-    if bytes.len() < HEADER.len() {
-        return Err(Corrupt::new("WAL file", 0, format!("{} bytes, too few for a header", bytes.len())).into());
-    }
-    if !bytes.starts_with(&HEADER) {
-        let reason = format!("starts with {:02x?} instead of {HEADER:02x?}", &bytes[..HEADER.len()]);
-        return Err(Corrupt::new("WAL file", 0, reason).into());
+    match check_header(bytes) {
+        Err(corrupt) if tail == Tail::MayBeDamaged => return Ok(End::Damaged { at: 0, why: corrupt.to_string() }),
+        checked => checked?,
     }
     let mut at = HEADER.len();
     let mut raw = Vec::new();
@@ -128,13 +134,28 @@ pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Resul
         let (stored, end) = match checked(bytes, at) {
             Ok(found) => found,
             Err(corrupt) if tail == Tail::MustBeWhole => return Err(corrupt.into()),
-            Err(corrupt) => return torn(bytes, at, corrupt),
+            Err(corrupt) => {
+                let torn = torn(bytes, at, corrupt);
+                let damaged = |error: Error| End::Damaged { at: at as u64, why: error.message().to_owned() };
+                return if tail == Tail::MayBeDamaged { Ok(torn.unwrap_or_else(damaged)) } else { torn };
+            }
         };
         decompress(stored, at, &mut raw)?;
         visit(at as u64, &raw)?;
         at = end;
     }
     Ok(End::Whole)
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), Corrupt> {
+    if bytes.len() < HEADER.len() {
+        return Err(Corrupt::new("WAL file", 0, format!("{} bytes, too few for a header", bytes.len())));
+    }
+    if !bytes.starts_with(&HEADER) {
+        let reason = format!("starts with {:02x?} instead of {HEADER:02x?}", &bytes[..HEADER.len()]);
+        return Err(Corrupt::new("WAL file", 0, reason));
+    }
+    Ok(())
 }
 
 /// Whether nothing was written to a file but its header, and that only in part. Its end may be there as
@@ -149,7 +170,7 @@ fn is_torn_header(bytes: &[u8]) -> bool {
 fn torn(bytes: &[u8], at: usize, corrupt: Corrupt) -> Result<End, Error> {
     // Zeros are no frame, so that one starts before the last byte that is not zero.
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    match (at + 1..written).find(|behind| checked(bytes, *behind).is_ok()) {
+    match (at + 1..written).find(|behind| is_whole(bytes, *behind)) {
         None if is_written(bytes, at) => {
             let message = format!("{corrupt}; all of the frame was written, so this is no cut-off write");
             Err(Error::new(ErrorKind::Corrupt, message))
@@ -160,6 +181,15 @@ fn torn(bytes: &[u8], at: usize, corrupt: Corrupt) -> Result<End, Error> {
             Err(Error::new(ErrorKind::Corrupt, message))
         }
     }
+}
+
+/// Whether a whole frame starts at byte `at`: one whose length stands twice in it, or it would be the checksum of
+/// megabytes that tells of most bytes that none does.
+fn is_whole(bytes: &[u8], at: usize) -> bool {
+    let Some((header, stored)) = bytes.get(at..).and_then(|rest| rest.split_at_checked(FRAME_HEADER_LEN)) else {
+        return false;
+    };
+    snap::raw::decompress_len(stored).is_ok_and(|len| len == lens(header).1) && checked(bytes, at).is_ok()
 }
 
 /// Whether all sectors of the frame that starts at byte `at` came to the disk. It is written where there were zeros,

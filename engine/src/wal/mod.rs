@@ -14,7 +14,8 @@
 //! Architecture invariant: a frame is only written after the frame before it is durable (unless
 //! that was given up by name). So a damaged frame with a whole one behind it was damaged later, which
 //! is an error; one with nothing behind it is the end of a write that nobody was told of, unless all of its sectors
-//! came to the disk, so that it may have been acknowledged.
+//! came to the disk, so that it may have been acknowledged. A log that is relaxed says so in its folder, see
+//! `relaxed.rs`: of such a one any frame may be damaged since the last sync, and it starts without what is behind.
 
 /// Files of frames, written and read.
 pub mod frame;
@@ -23,10 +24,12 @@ pub mod folder;
 mod histogram;
 /// What a frame holds.
 pub mod record;
+mod relaxed;
 mod segment;
 /// The thread that writes.
 pub mod writer;
 
 pub use record::{Cut, CutKind, CutPhase, Order, Record, Recorder, records};
+pub use relaxed::SetAside;
 pub use segment::{Durability, Place};
 pub use writer::{WalCounters, Writer};

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::segment_path;
 use super::frame::HEADER;
+use super::relaxed;
 use crate::io::blocks::{BLOCK_BYTES, Blocks};
 use crate::io::uring::PIECE_BYTES;
 use crate::io::{BlockIo, Failure, File, Write, is_full};
@@ -89,7 +90,11 @@ impl Segment {
         let path = segment_path(&place.folder, place.segment);
         let file = match place.durability {
             Durability::Fsync => io.create_durable(path)?,
-            Durability::Relaxed => File::create(path)?,
+            Durability::Relaxed => {
+                // Before anything is acknowledged that may be lost.
+                relaxed::mark(&place.folder, place.segment)?;
+                File::create(path)?
+            }
         };
         let (durability, blocks) = (Durability::Fsync, Blocks::default());
         let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };

@@ -1,5 +1,6 @@
 //! PromQL over HTTP: the fixed queries that speed is judged on, asked of uru and of a peer over the
-//! same blocks. Answers are held against each other before anything is timed.
+//! same blocks. Answers are held against each other before anything is timed, and those that are timed against
+//! the first of the same side.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::compare::{self, Row};
 use crate::settings::{Settings, at_least_one};
 use crate::usage;
 
-use answer::Answer;
+use answer::First;
 use questions::Question;
 use sides::Asked;
 
@@ -85,6 +86,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let questions = questions::all(&args.times).into_iter().collect();
     let questions = compare::chosen(questions, |question: &Question| question.name, &args.only)?;
     let mut sides = sides::start(&runtime, args)?;
+    sides.iter().take(1).for_each(|uru| settings.ask_revision(uru.client.address()));
     let mut rows = Vec::new();
     for question in questions {
         rows.push(measure(&runtime, &mut sides, &question, args)?);
@@ -108,40 +110,45 @@ pub fn question_names() -> Vec<&'static str> {
 
 /// Asks every side once and holds their answers against each other, then asks in turn.
 fn measure(runtime: &Runtime, sides: &mut [Asked], question: &Question, args: &Args) -> Result<Row, String> {
-    let mut expected: Option<(Answer, usize)> = None;
-    let mut differing = Vec::new();
     for asked in sides.iter_mut() {
-        let bytes = runtime.block_on(asked.client.ask(question))?;
-        let answer = Answer::parse(&bytes).map_err(|why| format!("{}: {}: {why}", question.name, asked.name))?;
-        match &expected {
-            None => expected = Some((answer, bytes.len())),
-            Some((first, _)) => differing.extend(first.difference(&answer).map(|how| (asked.name.clone(), how))),
-        }
+        let failed = |why: String| format!("{}: {}: {why}", question.name, asked.name);
+        let bytes = runtime.block_on(asked.client.ask(question)).map_err(|why| format!("{}: {why}", asked.name))?;
+        asked.first = First::parse(&bytes).map_err(failed)?;
         asked.pids.iter().try_for_each(|pid| usage::reset_peak(*pid))?;
     }
+    let (uru, peers) = sides.split_first().ok_or("there is no side to ask")?;
+    let difference = |peer: &Asked| Some((peer.name.clone(), uru.first.answer.difference(&peer.first.answer)?));
+    let differing: Vec<(String, String)> = peers.iter().filter_map(difference).collect();
     if let (Some((name, how)), Differing::Fails) = (differing.first(), args.differing) {
         return Err(format!("{}: {name} answers otherwise: {how}", question.name));
     }
+    let note: String = differing.iter().map(|(name, _)| format!(", {name} otherwise")).collect();
+    let answer = format!("{}{note}", uru.first.describe());
     let runs = compare::interleave(sides, args.rounds, |asked| {
         let before = asked.usage()?;
         let begin = Instant::now();
-        runtime.block_on(asked.client.ask(question))?;
+        let bytes = runtime.block_on(asked.client.ask(question)).map_err(|why| format!("{}: {why}", asked.name))?;
         let wall = begin.elapsed();
         let after = asked.usage()?;
+        let failed = |why: String| format!("{}: {}, not as at first: {why}", question.name, asked.name);
+        asked.first.hold(&bytes).map_err(failed)?;
         Ok((wall, after.cpu.saturating_sub(before.cpu), after.peak_bytes))
     })?;
-    let (answer, len) = expected.ok_or("there is no side to ask")?;
-    let note: String = differing.iter().map(|(name, _)| format!(", {name} otherwise")).collect();
-    let answer = format!("{} series, {} samples, {len} B{note}", answer.series(), answer.samples());
     let sides = sides.iter().map(|asked| asked.name.clone()).zip(runs).collect();
     Ok(Row { question: question.name.to_owned(), answer, sides })
 }
 
-/// Geometric means of how many times uru's figures the first peer's are.
+/// Geometric means of how many times uru's figures those of each peer are, in the order of the sides.
 fn means(rows: &[Row]) -> String {
+    let sides = rows.first().map(|row| row.sides.as_slice()).unwrap_or_default();
+    sides.iter().enumerate().skip(1).map(|(at, (name, _))| means_of(rows, (at, name))).collect()
+}
+
+/// The same of the peer `name`, which has the place `at` among the sides.
+fn means_of(rows: &[Row], (at, name): (usize, &str)) -> String {
     let of = |figure: fn(&compare::Runs) -> f64| {
-        let ratios = rows.iter().filter_map(|row| match row.sides.as_slice() {
-            [(_, uru), (_, peer), ..] if figure(uru) > 0.0 && figure(peer) > 0.0 => {
+        let ratios = rows.iter().filter_map(|row| match (row.sides.first(), row.sides.get(at)) {
+            (Some((_, uru)), Some((_, peer))) if figure(uru) > 0.0 && figure(peer) > 0.0 => {
                 Some((figure(peer) / figure(uru)).ln())
             }
             _ => None,
@@ -151,8 +158,34 @@ fn means(rows: &[Row]) -> String {
     };
     let (least, median) = (of(|runs| runs.wall_ms().min), of(|runs| runs.wall_ms().median));
     let (cpu, memory) = (of(|runs| runs.cpu_ms().median), of(compare::Runs::peak_mib));
-    format!("geometric means: {least} least time, {median} median time, {cpu} CPU, {memory} memory\n")
+    format!("geometric means of {name}: {least} least time, {median} median time, {cpu} CPU, {memory} memory\n")
 }
 
 /// Longest time that one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_are_told_of_each_peer_by_name() {
+        let runs = |ms: u64| {
+            let mut runs = compare::Runs::default();
+            runs.push(Duration::from_millis(ms), Duration::from_millis(ms), ms << 20);
+            runs
+        };
+        let row = |times: [u64; 3]| {
+            let sides = ["uru", "thanos", "prometheus"].into_iter().zip(times);
+            let sides = sides.map(|(name, ms)| (name.to_owned(), runs(ms))).collect();
+            Row { question: "q".into(), answer: "1 series".into(), sides }
+        };
+        let text = means(&[row([1, 2, 3]), row([1, 8, 3])]);
+        assert_eq!(
+            text,
+            "geometric means of thanos: 4.00x least time, 4.00x median time, 4.00x CPU, 4.00x memory\n\
+             geometric means of prometheus: 3.00x least time, 3.00x median time, 3.00x CPU, 3.00x memory\n"
+        );
+        assert_eq!(means(&[]), "");
+    }
+}

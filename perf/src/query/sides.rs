@@ -16,6 +16,7 @@ use crate::side::{CommandLine, Side, free_address, get, link_tree, run_to_end};
 use crate::usage::{self, Usage};
 
 use super::Args;
+use super::answer::First;
 use super::client::Client;
 
 /// A side: where it answers, and whose time and memory count.
@@ -26,6 +27,8 @@ pub struct Asked {
     pub client: Client,
     /// The processes whose CPU time and memory count, together.
     pub pids: Vec<u32>,
+    /// What it answered first to the question that is asked.
+    pub first: First,
     /// Started here: they end with the comparison.
     _started: Vec<Side>,
 }
@@ -38,14 +41,16 @@ impl Asked {
     }
 
     fn started(runtime: &Runtime, name: &str, address: &str, sides: Vec<Side>) -> Result<Self, String> {
+        let client = runtime.block_on(Client::connect(address))?;
         let pids = sides.iter().map(Side::pid).collect();
-        Ok(Self { name: name.to_owned(), client: runtime.block_on(Client::connect(address))?, pids, _started: sides })
+        Ok(Self { name: name.to_owned(), client, pids, first: First::default(), _started: sides })
     }
 
     fn running(runtime: &Runtime, name: &str, url: &str, pid: Option<u32>) -> Result<Self, String> {
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let client = runtime.block_on(Client::connect(address))?;
-        Ok(Self { name: name.to_owned(), client, pids: pid.into_iter().collect(), _started: Vec::new() })
+        let (pids, first) = (pid.into_iter().collect(), First::default());
+        Ok(Self { name: name.to_owned(), client, pids, first, _started: Vec::new() })
     }
 }
 

@@ -42,6 +42,13 @@ const INTERVAL_MS: i64 = 15_000;
 /// Time for which requests of one kind are sent to be drawn: new series stay in memory.
 const DRAWN_TIME: Duration = Duration::from_secs(2);
 
+/// Longest time until the metrics of a receiver tell of what it has acknowledged: VictoriaMetrics counts once a
+/// second.
+const COUNTING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time between two looks at those metrics.
+const COUNTING_PAUSE: Duration = Duration::from_millis(50);
+
 /// Who is fed with what.
 #[derive(clap::Args)]
 pub struct Args {
@@ -105,6 +112,7 @@ struct Figures {
 /// Runs the comparison.
 pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let mut all = receivers::start(args)?;
+    all.iter().take(1).for_each(|uru| settings.ask_revision(uru.http()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let start = now - (2 * args.rounds as i64 + 2) * INTERVAL_MS;
     let warm_up = requests(args, start, 0);
@@ -130,7 +138,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     for receiver in &all {
         let sent = (args.series * (2 * args.rounds + 1 + receiver.more_rounds)) as u64;
-        let taken = receiver.samples()?;
+        let taken = counted(sent, COUNTING_TIME_MAX, || receiver.samples())?;
         if taken != sent {
             return Err(format!("{} has taken {taken} samples, {sent} were sent", receiver.name));
         }
@@ -143,6 +151,18 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     lines.extend(starts.iter().flat_map(Starts::lines));
     let told = compare::table(&rows) + &told + &starts.map_or_else(String::new, |starts| starts.text());
     settings.tell("receive", &lines, &told)
+}
+
+/// What `count` tells as soon as that is `expected` or more, and otherwise what it tells after `time_max`.
+fn counted(expected: u64, time_max: Duration, count: impl Fn() -> Result<u64, String>) -> Result<u64, String> {
+    let begin = Instant::now();
+    loop {
+        match count() {
+            Ok(found) if found >= expected => return Ok(found),
+            outcome if begin.elapsed() >= time_max => return outcome,
+            _ => std::thread::sleep(COUNTING_PAUSE),
+        }
+    }
 }
 
 /// Sends the rounds of one kind to all receivers in turn.
@@ -273,6 +293,19 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_that_lags_is_waited_for_and_one_that_stays_wrong_is_told() {
+        let looks = std::cell::Cell::new(0);
+        let lagging = || {
+            looks.set(looks.get() + 1);
+            if looks.get() < 2 { Err("no such metric".to_owned()) } else { Ok(looks.get()) }
+        };
+        assert_eq!((counted(4, COUNTING_TIME_MAX, lagging), looks.get()), (Ok(4), 4));
+        assert_eq!(counted(4, COUNTING_TIME_MAX, || Ok(5)), Ok(5));
+        assert_eq!(counted(4, Duration::ZERO, || Ok(3)), Ok(3));
+        assert!(counted(4, Duration::ZERO, || Err("no such metric".to_owned())).is_err());
+    }
 
     #[test]
     fn rounds_go_on_in_time_and_new_series_are_new() {

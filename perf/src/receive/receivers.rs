@@ -71,6 +71,11 @@ impl Receiver {
         self.side.usage()
     }
 
+    /// Where it tells of itself.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.side.pid()

@@ -81,6 +81,10 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     if let Some(unknown) = args.only.iter().find(|name| PLANES.iter().all(|plane| plane.name != **name)) {
         return Err(format!("--only={unknown}: there are store, query, receive and compact"));
     }
+    if args.series_max < SCALES[0] {
+        let (given, least) = (args.series_max, SCALES[0]);
+        return Err(format!("--series-max={given}: nothing would be measured; the smallest data has {least} series"));
+    }
     let programs = Programs::find(args)?;
     programs.absent.iter().for_each(|absent| eprintln!("left out: {absent}"));
     let mut sections = Vec::new();
@@ -91,7 +95,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     fs::create_dir_all(&args.out).map_err(|error| failed(&args.out, error))?;
     let (page, results) = (args.out.join("index.html"), args.out.join("results.jsonl"));
     let notes: Vec<String> = programs.notes().into_iter().chain(settings.profile.as_ref().map(drawn)).collect();
-    fs::write(&page, page::html(&settings.machine, &notes, &sections)).map_err(|error| failed(&page, error))?;
+    fs::write(&page, page::html(settings.machine(), &notes, &sections)).map_err(|error| failed(&page, error))?;
     write_figures(&results, settings, &sections).map_err(|error| failed(&results, error))?;
     println!("{}", page.display());
     Ok(())
@@ -107,7 +111,7 @@ fn write_figures(path: &Path, settings: &Settings, sections: &[Section]) -> std:
     let mut file = fs::File::create(path)?;
     for section in sections {
         for record in &section.records {
-            writeln!(file, "{}", record.json(section.plane.name, &settings.machine))?;
+            writeln!(file, "{}", record.json(section.plane.name, settings.machine()))?;
         }
     }
     Ok(())
@@ -139,13 +143,8 @@ impl Programs {
     /// Who was compared with, and who was not, for the page.
     fn notes(&self) -> Vec<String> {
         let version = |(name, path): &(&str, PathBuf)| {
-            let output = Command::new(path).arg("--version").output();
-            let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            format!(
-                "Compared with {name}: {}",
-                text.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version")
-            )
+            let version = program::version(path).unwrap_or_else(|| "a program that tells no version".to_owned());
+            format!("Compared with {name}: {version}")
         };
         let absent = self.absent.iter().map(|absent| format!("Left out: {absent}"));
         self.peers.iter().map(version).chain(absent).collect()
@@ -175,7 +174,9 @@ fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'stat
         };
         section.commands.push(command);
         for line in lines.lines() {
-            section.records.push(Record::parse(line, scale).ok_or_else(|| format!("no figures: {line}"))?);
+            let record = Record::parse(line, scale).ok_or_else(|| format!("no figures: {line}"))?;
+            record.commit().iter().for_each(|commit| settings.note_revision(commit));
+            section.records.push(record);
         }
     }
     Ok(section)
@@ -295,6 +296,16 @@ mod tests {
                 .starts_with("receive --series 1000000 --rounds 5 --uru-cmd '/bin/uru' receive --thanos /bin/thanos")
         );
         assert_eq!(of(3_000_000), "receive --series 3000000 --rounds 2 --uru-cmd '/bin/uru' receive");
+    }
+
+    #[test]
+    fn fewer_series_than_the_smallest_data_has_are_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let args = Args { series_max: 9_999, ..args(folder.path()) };
+        let flags = crate::settings::Flags::default();
+        let why = run(&args, &Settings::new(flags).unwrap()).unwrap_err();
+        assert!(why.contains("--series-max=9999") && why.contains("10000 series"), "{why}");
+        assert!(!args.out.exists());
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Record {
         Some(Self { scale, question: text("question")?, answer: text("answer")?, side: text("side")?, line })
     }
 
+    /// The commit that uru said it is of.
+    pub fn commit(&self) -> Option<&str> {
+        self.line.get("commit")?.as_str()
+    }
+
     /// The figure at a JSON pointer such as `/wall_ms/median`; 0 where there is none.
     pub fn figure(&self, pointer: &str) -> f64 {
         self.line.pointer(pointer).and_then(Value::as_f64).unwrap_or_default()
@@ -54,5 +59,8 @@ mod tests {
         assert_eq!(record.figure("/cpu_ms/min"), 0.0);
         assert_eq!(record.json("store", &Machine::default())["figures"]["side"], "uru");
         assert_eq!(Record::parse("asked: everything", 10), None);
+        assert_eq!(record.commit(), None);
+        let line = r#"{"question":"q","answer":"a","side":"uru","commit":"abc"}"#;
+        assert_eq!(Record::parse(line, 10).unwrap().commit(), Some("abc"));
     }
 }

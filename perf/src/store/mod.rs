@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::compare::{self, Row};
+use crate::compare::{self, Row, Runs};
 use crate::grpc::Client;
-use crate::profile::{Profile, Watched};
+use crate::profile::Watched;
 use crate::settings::{Settings, at_least_one};
 use crate::side::{CommandLine, Side, free_address, get};
 
@@ -59,15 +59,17 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     resolution: u64,
     /// How often each side is ended and started again over its own folder before it is asked; each start
-    /// is timed.
+    /// is timed, and told when there are several.
     #[arg(long, default_value_t = 0)]
     restarts: usize,
 }
 
-/// A side and the connection to it.
+/// A side, the connection to it, and what it took to be ready.
 struct Asked {
     side: Side,
     client: Client,
+    first_start: Runs,
+    restarts: Runs,
 }
 
 /// Runs the comparison.
@@ -84,9 +86,9 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     let mut sides = Vec::new();
     for (name, command) in commands {
-        let profile = settings.profile.as_ref().filter(|_| name == "uru");
-        sides.push(start_store(&runtime, (name, profile), command, (&bucket, args.restarts))?);
+        sides.push(start_store(&runtime, (name, settings), command, (&bucket, args.restarts))?);
     }
+    let mut starts = starts(&sides, blocks(&bucket)?);
     sides.push(start_copy(&runtime)?);
     let mut rows = Vec::new();
     for question in &questions {
@@ -98,7 +100,35 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
         }
     }
     compare::check_answers(&rows)?;
-    settings.tell("store", &compare::lines(&rows), &compare::table(&rows))
+    starts.extend(rows);
+    settings.tell("store", &compare::lines(&starts), &compare::table(&starts))
+}
+
+/// What it took each side to be ready, where sides were started several times.
+fn starts(sides: &[Asked], blocks: usize) -> Vec<Row> {
+    let sides: Vec<(&str, &Runs, &Runs)> =
+        sides.iter().map(|asked| (&*asked.side.name, &asked.first_start, &asked.restarts)).collect();
+    start_rows(&sides, blocks)
+}
+
+/// The rows of sides, each with its name, its first start and those after it.
+fn start_rows(sides: &[(&str, &Runs, &Runs)], blocks: usize) -> Vec<Row> {
+    // The copy of bytes is started once and has nothing to get ready.
+    let started: Vec<_> = sides.iter().filter(|(.., restarts)| !restarts.wall.is_empty()).collect();
+    if started.is_empty() {
+        return Vec::new();
+    }
+    let row = |question: &str, runs: fn(&(&str, &Runs, &Runs)) -> Runs| {
+        let sides = started.iter().map(|side| (side.0.to_owned(), runs(side))).collect();
+        Row { question: question.to_owned(), answer: format!("{blocks} blocks"), sides }
+    };
+    vec![row("first start", |side| side.1.clone()), row("restart", |side| side.2.clone())]
+}
+
+/// Number of the blocks in a bucket.
+fn blocks(bucket: &Path) -> Result<usize, String> {
+    let entries = std::fs::read_dir(bucket).map_err(|error| format!("{}: {error}", bucket.display()))?;
+    Ok(entries.flatten().filter(|entry| entry.path().join("meta.json").is_file()).count())
 }
 
 /// Names of all questions.
@@ -108,13 +138,15 @@ pub fn question_names() -> Vec<String> {
 }
 
 /// Starts a store gateway over `bucket` and waits until it answers; then so many times again. Each start
-/// is drawn when there is a profile to draw into.
+/// of uru's is drawn when there is a profile to draw into.
 fn start_store(
     runtime: &Runtime,
-    (name, profile): (&str, Option<&Profile>),
+    (name, settings): (&str, &Settings),
     mut command: CommandLine,
     (bucket, restarts): (&Path, usize),
 ) -> Result<Asked, String> {
+    let profile = settings.profile.as_ref().filter(|_| name == "uru");
+    let (mut first_start, mut again) = (Runs::default(), Runs::default());
     let scratch = Side::scratch()?;
     if !command.has_flag(&["objstore.config", "objstore.config-file"]) {
         let config = format!("{{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
@@ -137,6 +169,8 @@ fn start_store(
         }
         let usage = side.usage()?;
         watched.take().map_or(Ok(()), Watched::draw)?;
+        let runs = if number > 0 { &mut again } else { &mut first_start };
+        runs.push(took, usage.cpu, usage.peak_bytes);
         eprintln!(
             "{name}: {start} ready after {:.2} s, {:.2} s of CPU, peak {} MiB",
             took.as_secs_f64(),
@@ -144,7 +178,10 @@ fn start_store(
             usage.peak_bytes >> 20
         );
     }
-    Ok(Asked { side, client: connect(runtime, &grpc)? })
+    if name == "uru" {
+        settings.ask_revision(&http);
+    }
+    Ok(Asked { side, client: connect(runtime, &grpc)?, first_start, restarts: again })
 }
 
 /// Whether uru still builds column indexes in the background, as its metrics tell.
@@ -160,7 +197,8 @@ fn start_copy(runtime: &Runtime) -> Result<Asked, String> {
     command.flag("answers", &scratch.path().display().to_string());
     let address = command.flag("address", &free_address()?);
     let side = Side::start("copy", &command, scratch)?;
-    Ok(Asked { side, client: connect(runtime, &address)? })
+    let client = connect(runtime, &address)?;
+    Ok(Asked { side, client, first_start: Runs::default(), restarts: Runs::default() })
 }
 
 /// Connects as soon as the other end listens.
@@ -225,4 +263,38 @@ impl Asked {
 /// The file in which a question's answer lies for the copy.
 fn file_name(question: &Question) -> String {
     question.name.replace([' ', ','], "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn starts_are_told_of_each_side_that_was_started_again() {
+        let runs = |seconds: &[u64]| {
+            let mut runs = Runs::default();
+            seconds.iter().for_each(|wall| runs.push(Duration::from_secs(*wall), Duration::from_secs(1), 1 << 20));
+            runs
+        };
+        let (first, again, none) = (runs(&[9]), runs(&[2, 1, 3]), Runs::default());
+        let rows = start_rows(&[("uru", &first, &again), ("thanos", &first, &again), ("copy", &none, &none)], 12);
+        let lines = compare::lines(&rows);
+        assert_eq!(lines.len(), 4);
+        assert_eq!((&lines[0]["question"], &lines[0]["wall_ms"]["min"]), (&json!("first start"), &json!(9000.0)));
+        assert_eq!((&lines[3]["question"], &lines[3]["side"]), (&json!("restart"), &json!("thanos")));
+        assert_eq!((&lines[3]["answer"], &lines[3]["runs"]), (&json!("12 blocks"), &json!(3)));
+        assert_eq!(lines[3]["wall_ms"]["median"], 2000.0);
+        assert_eq!(start_rows(&[("uru", &first, &none)], 12).len(), 0);
+    }
+
+    #[test]
+    fn blocks_are_folders_with_a_meta() {
+        let folder = TempDir::new().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::fs::create_dir(folder.path().join("b")).unwrap();
+        std::fs::write(folder.path().join("b/meta.json"), "{}").unwrap();
+        assert_eq!(blocks(folder.path()), Ok(1));
+    }
 }

@@ -79,17 +79,20 @@ pub fn run(values: &Values) -> Result<(), String> {
     let data_dir = PathBuf::from(values.text("data-dir").unwrap_or("./data"));
     let given = content::read(values, "objstore.config", &environment).map_err(|error| error.to_string())?;
     let bucket = match given {
-        Some(text) => BucketConfig::parse("objstore.config", &text).map_err(|error| error.to_string())?,
+        Some(text) => {
+            let config = BucketConfig::parse("objstore.config", &text);
+            config.map_err(|error| error.given_by(values).to_string())?
+        }
         None => BucketConfig::filesystem(data_dir.join("bucket")),
     };
-    let mut config = StoreConfig::parse(values, bucket).map_err(|error| error.to_string())?;
+    let mut config = StoreConfig::parse(values, bucket).map_err(|error| error.given_by(values).to_string())?;
     config.data_dir = data_dir.join("store");
     let address = |flag: &str| values.text(flag).unwrap_or_default().replace("0.0.0.0", "127.0.0.1");
     let (http, grpc) = (address("http-address"), address("grpc-address"));
     let work = data_dir.join("compact");
     let settings = compact::settings(values, work).map_err(|error| error.to_string())?;
     let kept = values.text("tsdb.path").map_or_else(|| data_dir.join("receive"), PathBuf::from);
-    let receive = ReceiveConfig::parse(values, kept).map_err(|error| error.to_string())?;
+    let receive = ReceiveConfig::parse(values, kept).map_err(|error| error.given_by(values).to_string())?;
     let tls = own_tls(values)?;
     let held = Held::default();
     config.held = Some(Arc::clone(&held));
@@ -117,8 +120,10 @@ fn own_tls(values: &Values) -> Result<Option<Arc<TlsClient>>, String> {
     let (Some(certificate), Some(key)) = (path("grpc-server-tls-cert"), path("grpc-server-tls-key")) else {
         return Ok(None);
     };
+    process::check_tls_files(values, ("grpc-server", "client-ca")).map_err(|error| error.to_string())?;
     let files = TlsFiles { identity: Some((certificate, key)), trust: Trust::Anybody, ..TlsFiles::default() };
-    files.open().map(|tls| Some(Arc::new(tls)))
+    let tls = files.open().map_err(|why| ConfigError::new("grpc-server-tls-cert", why).to_string())?;
+    Ok(Some(Arc::new(tls)))
 }
 
 /// What runs beside the store: the querier, whose queries read the store's blocks and all else its
@@ -169,10 +174,20 @@ impl Ingesting {
 
 impl Companion for Companions<'_> {
     const COMPONENT: &'static str = SUBCOMMAND.name;
+    const SERVED: &'static [&'static str] = &[
+        "thanos.Store",
+        "thanos.WriteableStore",
+        "thanos.Exemplars",
+        "thanos.Metadata",
+        "thanos.Status",
+        "thanos.Query",
+        "thanos.info.Info",
+    ];
 
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api {
         let given = vec![Source::each(addresses.grpc.to_string(), Presence::WhenHealthy)];
-        let dialing = Dialing { tls: self.tls.clone(), info_timeout: INFO_INTERVAL };
+        let memory_limit = gateway.selector.budget.limit();
+        let dialing = Dialing { tls: self.tls.clone(), info_timeout: INFO_INTERVAL, memory_limit };
         let endpoints = EndpointSet::new(Discovery { given, ..Discovery::default() }, dialing);
         let endpoints = Arc::clone(self.endpoints.get_or_init(|| Arc::new(endpoints)));
         let proxy = Proxy::new(endpoints, Arc::clone(&gateway.selector.budget));

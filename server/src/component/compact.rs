@@ -72,7 +72,7 @@ pub enum Halting {
 pub fn run(values: &Values) -> Result<(), String> {
     freed::give_back_freed_memory();
     process::use_small_pages();
-    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
+    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.given_by(values).to_string())?;
     let data_dir = PathBuf::from(values.text("data-dir").unwrap_or("./data"));
     if values.text("deduplication.func").is_some() && replica_labels(values).is_empty() {
         return Err("--deduplication.func: penalty based deduplication needs at least one replica label: give \

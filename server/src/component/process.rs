@@ -21,11 +21,11 @@ use crate::api::http::measure::{self, Watch};
 use crate::api::http::paths;
 use crate::cli::Values;
 use crate::config::{ConfigError, web};
-use crate::edge::algorithms::{Version, Versions};
+use crate::edge::algorithms::{self, Version, Versions};
 use crate::edge::connect::{TlsClient, TlsFiles, Trust};
 use crate::edge::serve::{ServeOptions, serve};
 use crate::edge::tls::{Clients, Pem, TlsOptions, TlsServer};
-use crate::edge::trust::ClientAuth;
+use crate::edge::trust::{Authorities, ClientAuth};
 use crate::edge::{self, Listeners, Runtime, Shutdown, Together};
 use crate::telemetry::requests::RequestLog;
 
@@ -84,6 +84,7 @@ pub fn io_mode(values: &Values) -> io::Mode {
 impl Ports {
     /// Binds the ports that the flags name; that of gRPC where the component has one.
     pub fn bind(values: &Values) -> Result<Self, ConfigError> {
+        let runtime = Runtime::choose(io_mode(values)).map_err(|why| ConfigError::new("io.mode", why))?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(EDGE_THREADS_MAX);
         let address = |flag: &str| values.text(flag).unwrap_or_default().to_owned();
         let bind = |flag: &str| Listeners::bind(&address(flag), threads).map_err(|why| ConfigError::new(flag, why));
@@ -100,7 +101,7 @@ impl Ports {
         };
         let (http_tls, guard) = http_guard(values)?;
         Ok(Self {
-            runtime: Runtime::choose(io_mode(values)),
+            runtime,
             threads,
             http_options: ServeOptions {
                 tls: http_tls,
@@ -151,7 +152,7 @@ impl Ports {
     /// Starts the threads of a component without a gRPC server.
     pub fn start_http(self, http: Router, health: Health, registry: Registry) -> Result<Running, String> {
         let services = Services { http, grpc: Routes::default(), writes: None };
-        self.start(&services, (health, GrpcMetrics::register(&mut Registry::default())), Arc::new(registry))
+        self.start(&services, (health, GrpcMetrics::default()), Arc::new(registry))
     }
 
     /// Starts the edge's threads. `registry` holds all metrics of the process.
@@ -303,6 +304,8 @@ fn server_tls(values: &Values, (prefix, protocols): (&str, &[&[u8]])) -> Result<
         }
         _ => return Err(ConfigError::new(&name("cert"), "both server key and certificate must be provided")),
     };
+    check_tls_files(values, (prefix, "client-ca"))?;
+    check_algorithms(values, prefix)?;
     let clients = file("client-ca").map_or_else(Clients::default, |ca| Clients {
         auth: ClientAuth::RequireAndVerifyClientCert,
         ca: Some(Pem::File(ca)),
@@ -322,6 +325,28 @@ fn server_tls(values: &Values, (prefix, protocols): (&str, &[&[u8]])) -> Result<
     TlsServer::open(options).map(|tls| Some(Arc::new(tls))).map_err(|why| ConfigError::new(&name("cert"), why))
 }
 
+/// Whether what the files of the flags `<prefix>-tls-cert`, `<prefix>-tls-key` and `<prefix>-tls-<ca>` hold can be
+/// used: an error names the flag of the one that can't.
+pub fn check_tls_files(values: &Values, (prefix, ca): (&str, &str)) -> Result<(), ConfigError> {
+    let check = |rest: &str, read: &dyn Fn(Pem) -> Result<(), String>| {
+        let flag = format!("{prefix}-tls-{rest}");
+        let pem = values.text(&flag).map(|path| Pem::File(PathBuf::from(path)));
+        pem.map_or(Ok(()), read).map_err(|why| ConfigError::new(&flag, why))
+    };
+    check("cert", &|pem: Pem| pem.certificates("certificate").map(drop))?;
+    check("key", &|pem: Pem| pem.key("key").map(drop))?;
+    check(ca, &|pem: Pem| pem.certificates("CA").and_then(Authorities::new).map(drop))
+}
+
+/// Whether there are such algorithms as the flags `<prefix>-tls-ciphers` and `<prefix>-tls-curves` name.
+fn check_algorithms(values: &Values, prefix: &str) -> Result<(), ConfigError> {
+    let (ciphers, curves) = (format!("{prefix}-tls-ciphers"), format!("{prefix}-tls-curves"));
+    let offered = algorithms::offer(values.list(&ciphers), &[]);
+    offered.map_err(|why| ConfigError::new(&ciphers, why))?;
+    let offered = algorithms::offer(&[], values.list(&curves));
+    offered.map(drop).map_err(|why| ConfigError::new(&curves, why))
+}
+
 /// TLS towards others, by the flags `<prefix>-tls-…` and `<prefix>-server-name`; none without
 /// `<prefix>-tls-secure`. Whether the files can be used is said now, not when somebody is connected to.
 pub fn client_tls(values: &Values, prefix: &str) -> Result<Option<Arc<TlsClient>>, ConfigError> {
@@ -332,14 +357,17 @@ pub fn client_tls(values: &Values, prefix: &str) -> Result<Option<Arc<TlsClient>
     let path = |flag: &str| values.text(&name(flag)).map(PathBuf::from);
     let identity = TlsFiles::identity(path("tls-cert"), path("tls-key"));
     let version = Version::parse(values.text(&name("tls-min-version")).unwrap_or("1.3"));
+    let identity = identity.map_err(|why| ConfigError::new(&name("tls-cert"), why))?;
+    check_tls_files(values, (prefix, "ca"))?;
     let tls = TlsFiles {
         ca: path("tls-ca"),
-        identity: identity.map_err(|why| ConfigError::new(&name("tls-cert"), why))?,
+        identity,
         server_name: values.text(&name("server-name")).map(str::to_owned),
         trust: if values.is_on(&name("tls-skip-verify")) { Trust::Anybody } else { Trust::Verified },
         version_min: version.map_err(|why| ConfigError::new(&name("tls-min-version"), why))?,
     };
-    let client = tls.open().map_err(|why| ConfigError::new(&name("tls-secure"), why))?;
+    // What is left are a certificate and a key that don't belong together.
+    let client = tls.open().map_err(|why| ConfigError::new(&name("tls-cert"), why))?;
     Ok(Some(Arc::new(client)))
 }
 

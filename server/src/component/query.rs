@@ -70,6 +70,17 @@ const SERVED: [&str; 8] = [
     "thanos.Status",
 ];
 
+/// A flag that gives endpoints, what becomes of its values, and when they are asked.
+type EndpointFlag = (&'static str, fn(String, Presence) -> Source, Presence);
+
+/// Flags of endpoints, and what becomes of an address.
+const ENDPOINT_FLAGS: [EndpointFlag; 4] = [
+    ("endpoint", Source::each, Presence::WhenHealthy),
+    ("endpoint-group", Source::group, Presence::WhenHealthy),
+    ("endpoint-strict", Source::each, Presence::Always),
+    ("endpoint-group-strict", Source::group, Presence::Always),
+];
+
 /// Queries that are in the file of active queries at most where any number may run.
 const PLACES_WITHOUT_LIMIT: usize = 1000;
 
@@ -84,7 +95,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "query");
     health.requests().register(&mut registry);
-    let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let grpc_metrics = GrpcMetrics::register(&mut registry, &SERVED)?;
     fanout_metrics.register(&mut registry);
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), grpc = %ports.grpc_address(), edge = runtime.name(), "starting querier");
@@ -92,7 +103,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     runtime.run(async move {
         let endpoints =
             Arc::new(EndpointSet::new(discovery, dialing).counted_by(fanout_metrics.clone()).listed_for(listed_for));
-        let memory = Budget::new("--query.memory-limit", bytes_max(&values));
+        let memory = memory::budget("--query.memory-limit", bytes_max(&values));
         telemetry::memory::register(&mut registry, &memory);
         freed::keep_freed_memory(memory.limit());
         let proxy = Proxy {
@@ -324,18 +335,13 @@ pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str)
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
-    let each = |flag: &str, presence: Presence| {
-        values.list(flag).iter().map(move |address| Source::each(address.as_str(), presence)).collect::<Vec<_>>()
-    };
-    let group = |flag: &str, presence: Presence| {
-        values.list(flag).iter().map(move |address| Source::group(address.as_str(), presence)).collect::<Vec<_>>()
-    };
-    let mut given = each("endpoint", Presence::WhenHealthy);
-    given.extend(group("endpoint-group", Presence::WhenHealthy));
-    given.extend(each("endpoint-strict", Presence::Always));
-    given.extend(group("endpoint-group-strict", Presence::Always));
-    for source in &given {
-        source.check().map_err(|error| ConfigError::new("endpoint-strict", error.to_string()))?;
+    let mut given = Vec::new();
+    for (flag, source, presence) in ENDPOINT_FLAGS {
+        for address in values.list(flag) {
+            let source = source(address.clone(), presence);
+            source.check().map_err(|error| ConfigError::new(flag, error.message()))?;
+            given.push(source);
+        }
     }
     if let Some(text) = values.text("endpoint.sd-config") {
         let found = discovery::parse_config(text);
@@ -352,7 +358,7 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
 
 fn dialing(values: &Values) -> Result<Dialing, ConfigError> {
     let tls = process::client_tls(values, "grpc-client")?;
-    Ok(Dialing { tls, info_timeout: values.duration("endpoint.info-timeout") })
+    Ok(Dialing { tls, info_timeout: values.duration("endpoint.info-timeout"), memory_limit: bytes_max(values) })
 }
 
 fn own_labels(values: &Values) -> Result<Labels, ConfigError> {

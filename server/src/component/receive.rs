@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::io::freed;
+use engine::model::Labels;
 use engine::model::relabel::{self, Rule};
-use engine::model::{Budget, Labels};
 use engine::promql::syntax;
 use engine::shard::{Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
@@ -97,14 +97,14 @@ const SERVED: [&str; 6] =
 pub fn run(values: &Values) -> Result<(), String> {
     freed::give_back_freed_memory();
     let data_dir = PathBuf::from(values.text("tsdb.path").unwrap_or("./data"));
-    let config = ReceiveConfig::parse(values, data_dir).map_err(|error| error.to_string())?;
-    let bucket = bucket(values).map_err(|error| error.to_string())?;
+    let config = ReceiveConfig::parse(values, data_dir).map_err(|error| error.given_by(values).to_string())?;
+    let bucket = bucket(values).map_err(|error| error.given_by(values).to_string())?;
     let memory_limit = memory::of_store(values).map_err(|error| error.to_string())?;
     let ports = Ports::bind(values).and_then(|ports| ports.with_writes(values)).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "receive");
     health.requests().register(&mut registry);
-    let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let grpc_metrics = GrpcMetrics::register(&mut registry, &SERVED)?;
     let wired = Wired::new(values, (config, bucket, memory_limit), &mut registry)?;
     let runtime = ports.runtime();
     tracing::info!(
@@ -196,7 +196,7 @@ impl Wired {
         let held: Held = Arc::new(OnceLock::new());
         let receiving = Receiving::new(config, (Arc::clone(&held), memory_limit), Beside::Nothing, registry)?;
         let pool = Pool::start(&Options { io, ..Options::default() }).map_err(text)?;
-        let budget = Budget::new("--store.memory-limit", memory_limit);
+        let budget = memory::budget("--store.memory-limit", memory_limit);
         telemetry::memory::register(registry, &budget);
         process::own_folder("tsdb.path", &data_dir).map_err(text)?;
         // Everything that is answered lies on this disk: nothing is fetched from the bucket.
@@ -235,10 +235,11 @@ impl Receiving {
     ) -> Result<Self, String> {
         let factor = config.options.replication_factor;
         let metrics = ReceiveMetrics::register(registry, factor);
+        let rings = Rings::open(config.rings, (config.algorithm, factor), registry);
         let receiver = Receiver {
             limiter: Limiter::new(config.limits, registry),
             relabel: config.relabel,
-            rings: Rings::open(config.rings, (config.algorithm, factor), registry)?,
+            rings: rings.map_err(|error| error.to_string())?,
             peers: Peers::new(config.forward, metrics.calls.clone()),
             metrics,
             noted: Noted::default(),

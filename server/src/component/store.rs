@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use engine::io;
-use engine::model::{Budget, Error};
+use engine::model::Error;
 use engine::promql::assemble::Merging;
 use engine::promql::{Engine, syntax};
 use engine::shard::{Options, Pool, Selector};
@@ -61,9 +61,6 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     ],
 };
 
-/// Services that reflection names: those that answer.
-const SERVED: [&str; 3] = ["thanos.Store", "thanos.Query", "thanos.info.Info"];
-
 /// Pause between two attempts of the first sync.
 const FIRST_SYNC_PAUSE: Duration = Duration::from_secs(5);
 
@@ -116,8 +113,8 @@ pub struct Store {
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
-    let bucket = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
-    let config = StoreConfig::parse(values, bucket).map_err(|error| error.to_string())?;
+    let bucket = BucketConfig::given(values, "objstore.config").map_err(|error| error.given_by(values).to_string())?;
+    let config = StoreConfig::parse(values, bucket).map_err(|error| error.given_by(values).to_string())?;
     serve(values, config, &Alone { values })
 }
 
@@ -125,6 +122,8 @@ pub fn run(values: &Values) -> Result<(), String> {
 pub trait Companion {
     /// What the process is called.
     const COMPONENT: &'static str;
+    /// Services that reflection names: those that answer.
+    const SERVED: &'static [&'static str];
 
     /// What answers queries, of which gRPC and HTTP let the same number in; both are served at `addresses`.
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api;
@@ -197,6 +196,7 @@ struct Alone<'a> {
 
 impl Companion for Alone<'_> {
     const COMPONENT: &'static str = SUBCOMMAND.name;
+    const SERVED: &'static [&'static str] = &["thanos.Store", "thanos.Query", "thanos.info.Info"];
 
     fn api(&self, _: Addresses, gateway: &Arc<Gateway>) -> Api {
         query_api(self.values, gateway)
@@ -229,7 +229,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, C::COMPONENT);
     health.requests().register(&mut registry);
-    let grpc_metrics = GrpcMetrics::register(&mut registry);
+    let grpc_metrics = GrpcMetrics::register(&mut registry, C::SERVED)?;
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let web_label = config.web_label.clone();
     let store = Store::wire(config, &mut registry).map_err(|error| error.to_string())?;
@@ -257,7 +257,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))
         .add_service(InfoService::new(info))
         .add_service(health_service);
-    let grpc = reflected(grpc, &SERVED)?.prepare();
+    let grpc = reflected(grpc, C::SERVED)?.prepare();
     let services = Services { http: routes, grpc, writes: companion.writes() };
     let registry = Arc::new(registry);
     let running = ports.start(&services, (health, grpc_metrics), Arc::clone(&registry))?;
@@ -340,7 +340,7 @@ impl StoreConfig {
                 _ => IndexForm::Column,
             },
             memory_limit,
-            cache: CacheConfig::given(values, memory_limit)?,
+            cache: CacheConfig::given(values, memory::for_requests(memory_limit))?,
             io: process::io_mode(values),
             limits: RequestLimits {
                 series: values.integer("store.limits.request-series"),
@@ -383,7 +383,7 @@ impl Store {
         bucket.check_outside("data-dir", &config.data_dir, |own, folder| folder == own)?;
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
-        let budget = Budget::new("--store.memory-limit", config.memory_limit);
+        let budget = memory::budget("--store.memory-limit", config.memory_limit);
         telemetry::memory::register(registry, &budget);
         io::freed::keep_freed_memory(config.memory_limit);
         let ranges = Ranges::direct(bucket.clone());

@@ -1,6 +1,9 @@
 //! How much memory there is: the machine's, or less where a control group says so.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::model::Budget;
 
 use super::ConfigError;
 use crate::cli::{Values, parse};
@@ -18,6 +21,24 @@ pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
     let said = values.text(FLAG).map(parse::parse_bytes).transpose();
     let said = said.map_err(|why| ConfigError::new(FLAG, why))?;
     Ok(said.filter(|bytes| *bytes > 0).unwrap_or_else(share))
+}
+
+/// The budget of this process, of `limit` bytes by the flag of this name: what it has now, before there is any request,
+/// counts.
+pub fn budget(flag: &'static str, limit: u64) -> Arc<Budget> {
+    Budget::of_process(flag, limit, resident())
+}
+
+/// What such a budget of `limit` bytes has for requests.
+pub fn for_requests(limit: u64) -> u64 {
+    Budget::of_process("", limit, resident()).room()
+}
+
+/// Bytes of this process that are in memory; 0 where the system doesn't say. Its pages have 4 KiB on every platform
+/// that this is built for.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * 4096)
 }
 
 /// Bytes that requests may use where no flag says otherwise.

@@ -11,6 +11,8 @@ pub mod selector;
 /// How HTTP is served: TLS, users, headers.
 pub mod web;
 
+use crate::cli::Values;
+
 /// What is wrong with the configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -24,6 +26,16 @@ impl ConfigError {
     /// An error in the value of `--flag`.
     pub fn new(flag: &str, why: impl Into<String>) -> Self {
         Self { flag: flag.to_owned(), why: why.into() }
+    }
+
+    /// The error under the flag that was given, where that is `--flag-file` and not `--flag`.
+    pub fn given_by(self, values: &Values) -> Self {
+        let given = |flag: &str| values.has(flag).then(|| values.text(flag)).flatten();
+        let file = format!("{}-file", self.flag);
+        match (given(&self.flag), given(&file)) {
+            (None, Some(path)) => Self { why: format!("{path}: {}", self.why), flag: file },
+            _ => self,
+        }
     }
 }
 

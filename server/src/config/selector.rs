@@ -27,7 +27,7 @@ pub fn given(values: &Values) -> Result<Option<Vec<Rule>>, ConfigError> {
     }
     let environment = |name: &str| std::env::var(name).ok();
     let text = content::read(values, flag, &environment)?.filter(|text| !text.trim().is_empty());
-    text.map(|text| selecting(flag, &text)).transpose()
+    text.map(|text| selecting(flag, &text)).transpose().map_err(|error| error.given_by(values))
 }
 
 /// The relabelling rules in `text`, which came by `flag`, that can only keep or drop.

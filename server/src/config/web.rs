@@ -116,7 +116,8 @@ pub fn read(flag: &str, path: &Path) -> Result<Web, ConfigError> {
     parse(flag, &text, path.parent().unwrap_or(Path::new("")))
 }
 
-fn parse(flag: &str, text: &str, folder: &Path) -> Result<Web, ConfigError> {
+/// Reads the text of such a file, which lies in `folder`.
+pub fn parse(flag: &str, text: &str, folder: &Path) -> Result<Web, ConfigError> {
     if text.trim().is_empty() {
         return Ok(Web::default());
     }

@@ -38,11 +38,18 @@ pub enum Runtime {
 }
 
 impl Runtime {
-    /// What `mode` and this machine allow.
-    pub fn choose(mode: io::Mode) -> Self {
-        match (mode, io::probe()) {
-            (io::Mode::Pread, _) | (_, Support::Denied(_)) => Self::Tokio,
-            (_, Support::Uring) => Self::Uring,
+    /// What `mode` and this machine allow; fails when `mode` is what this machine does not allow.
+    pub fn choose(mode: io::Mode) -> Result<Self, String> {
+        Self::of(mode, io::probe())
+    }
+
+    fn of(mode: io::Mode, support: &Support) -> Result<Self, String> {
+        match (mode, support) {
+            (io::Mode::Pread, _) | (io::Mode::Auto, Support::Denied(_)) => Ok(Self::Tokio),
+            (io::Mode::Auto | io::Mode::Uring, Support::Uring) => Ok(Self::Uring),
+            (io::Mode::Uring, Support::Denied(why)) => {
+                Err(format!("io_uring was asked for and does not work here, ask for auto or pread: {why}"))
+            }
         }
     }
 
@@ -206,6 +213,22 @@ impl Shutdown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn io_uring_that_is_asked_for_and_forbidden_is_an_error_in_every_component() {
+        let denied = Support::Denied("operation not permitted".to_owned());
+        let error = Runtime::of(io::Mode::Uring, &denied).unwrap_err();
+        assert!(error.contains("io_uring was asked for") && error.ends_with("operation not permitted"), "{error}");
+        for (mode, support, chosen) in [
+            (io::Mode::Auto, &denied, Runtime::Tokio),
+            (io::Mode::Pread, &denied, Runtime::Tokio),
+            (io::Mode::Pread, &Support::Uring, Runtime::Tokio),
+            (io::Mode::Auto, &Support::Uring, Runtime::Uring),
+            (io::Mode::Uring, &Support::Uring, Runtime::Uring),
+        ] {
+            assert_eq!(Runtime::of(mode, support), Ok(chosen), "{mode} {support:?}");
+        }
+    }
 
     #[test]
     fn a_port_that_is_served_already_is_refused() {

@@ -6,12 +6,23 @@ use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::algorithms::{self, Versions};
 use super::trust::{Authorities, ClientAuth, ClientTrust};
+
+/// What a request of plain HTTP has where the header of a TLS record is to be (`tlsRecordHeaderLooksLikeHTTP` of Go's
+/// net/http).
+const PLAIN_BEGINNINGS: [[u8; 5]; 5] = [*b"GET /", *b"HEAD ", *b"POST ", *b"PUT /", *b"OPTIO"];
+
+/// What Go answers to it.
+const PLAIN_ANSWER: &str = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// Bytes of such a request that are taken off the connection: with more unread its end may overtake the answer.
+const PLAIN_REQUEST_BYTES: usize = 4096;
 
 /// Text in PEM, or where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +107,17 @@ impl TlsServer {
         Ok(Self { origin: Some((file, reread)), loaded: Mutex::new(loaded) })
     }
 
-    /// Performs the handshake, with the certificates that the files hold now.
-    pub async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    /// Performs the handshake, with the certificates that the files hold now. Who speaks plain HTTP is told so.
+    pub async fn accept(&self, mut stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut beginning = [0; 5];
+        stream.peek(&mut beginning).await?;
+        if PLAIN_BEGINNINGS.contains(&beginning) {
+            let taken = stream.read(&mut vec![0; PLAIN_REQUEST_BYTES]).await?;
+            stream.write_all(PLAIN_ANSWER.as_bytes()).await?;
+            stream.shutdown().await?;
+            let why = format!("client sent an HTTP request, of {taken} bytes at least, to an HTTPS server");
+            return Err(std::io::Error::other(why));
+        }
         TlsAcceptor::from(self.current()).accept(stream).await
     }
 

@@ -23,12 +23,21 @@ use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
 /// copies as one that holds a whole message of gRPC.
 const FRAME_BYTES_MAX: u32 = 256 << 10;
 
-/// Bytes that an endpoint may send of one answer before they are read.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// Bytes that an endpoint may send of one answer before they are read, at least and at most.
+const STREAM_WINDOW_BYTES: [u64; 2] = [64 << 10, 2 << 20];
+
+/// Answers that may wait with full windows in the memory of all requests.
+const STREAM_WINDOWS: u64 = 512;
 
 /// The same for all answers together, which is no bound: those that a query does not read, as it waits for another
 /// endpoint, must not keep back those of other queries, of which all go over one connection.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
+
+/// Bytes that an endpoint may send of one answer before they are read, in a process with `memory_limit` bytes.
+pub fn stream_window(memory_limit: u64) -> u64 {
+    let [least, most] = STREAM_WINDOW_BYTES;
+    (memory_limit / STREAM_WINDOWS).clamp(least, most)
+}
 
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +46,8 @@ pub struct Dialing {
     pub tls: Option<Arc<TlsClient>>,
     /// Longest time of an Info call.
     pub info_timeout: Duration,
+    /// Bytes that this process may have: what has come and was not read yet is a small share of it.
+    pub memory_limit: u64,
 }
 
 impl Dialing {
@@ -48,7 +59,7 @@ impl Dialing {
             .connect_timeout(self.info_timeout)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_stream_window_size(stream_window(self.memory_limit) as u32)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .tcp_nodelay(true);

@@ -160,12 +160,18 @@ struct Share {
     results: Vec<TimeSeries>,
     /// How many samples the results are of, where that was asked.
     counts: Vec<TimeSeries>,
+    /// What the means are, where sums for them are no numbers.
+    means: Vec<TimeSeries>,
     warnings: Vec<String>,
     held: Reservation,
 }
 
 /// Series, warnings, and the memory that they take.
 type Answer = (Vec<TimeSeries>, Vec<String>, Reservation);
+
+/// What the sums of means that are too large to be added are multiplied by, and the counts that they are of: a power of
+/// two, so that the quotients stay to the last bit, by which the greatest number may be there 2^64 times.
+const SCALE: f64 = 1.0 / (1u128 << 64) as f64;
 
 /// How much larger series are than their messages, at most, where samples and labels are none that are empty.
 const DECODED_BYTES: u64 = 4;
@@ -202,14 +208,22 @@ impl DistributedSource {
         }));
         let held = self.inner.proxy.memory.reserve(0)?;
         let mut all = Answered { results: Vec::new(), counts: Vec::new(), warnings: Vec::new(), held };
+        let mut shares = Vec::new();
         for (number, answer) in answers.await.into_iter().enumerate() {
             match (answer, on_failure) {
-                (Ok(share), _) => all.take(number, share)?,
+                (Ok(share), _) => shares.push((number, share)),
                 (Err(error), OnFailure::Warn) if error.kind() != ErrorKind::Invalid => {
                     all.warnings.push(error.to_string());
                 }
                 (Err(error), _) => return Err(error),
             }
+        }
+        let is_scaled = pushed.counting == Counting::Always && !are_addable(&shares);
+        for (number, mut share) in shares {
+            if is_scaled {
+                share.scale()?;
+            }
+            all.take(number, share)?;
         }
         all.results.sort_by(|left, right| left.0.cmp(&right.0));
         all.counts.sort_by(|left, right| left.0.cmp(&right.0));
@@ -232,17 +246,20 @@ impl DistributedSource {
             }
         };
         let Some((counts, more, taken)) = counted else {
-            return Ok(Share { results, counts: Vec::new(), warnings, held });
+            return Ok(Share { results, counts: Vec::new(), means: Vec::new(), warnings, held });
         };
-        // An endpoint that is a querier may have had series of an endpoint of its own for one of them alone.
-        if lacks(&warnings) != lacks(&more) {
-            let lacking: Vec<&str> = lacks(&warnings).union(&lacks(&more)).copied().collect();
-            let text = format!("sums and counts are of different series: {}", lacking.join(", "));
-            return Err(Status::unavailable(text));
-        }
+        check_same_series(&warnings, &more)?;
         warnings.extend(more);
         held.join(taken);
-        Ok(Share { results, counts, warnings, held })
+        let mut means = Vec::new();
+        if pushed.counting == Counting::Always && floats(&results).any(f64::is_infinite) {
+            let (found, more, taken) = self.ask_one(peer, &pushed.mean).await?;
+            check_same_series(&warnings, &more)?;
+            warnings.extend(more);
+            held.join(taken);
+            means = found;
+        }
+        Ok(Share { results, counts, means, warnings, held })
     }
 
     async fn ask_one(&self, peer: &Peer, text: &str) -> Result<Answer, Status> {
@@ -346,6 +363,35 @@ impl Answered {
 }
 
 impl Share {
+    /// Multiplies the sums of means and the counts that they are of by [`SCALE`]. A sum that is no number becomes what
+    /// the mean says; a mean that is none either, as of a sample that is infinite, leaves it so.
+    fn scale(&mut self) -> Result<(), Error> {
+        let samples: usize =
+            [&self.results, &self.counts, &self.means].into_iter().flatten().map(|series| series.samples.len()).sum();
+        self.held.grow((samples * 2 * size_of::<(i64, f64)>()) as u64)?;
+        let (counts, means) = (by_labels(&self.counts), by_labels(&self.means));
+        for series in &mut self.results {
+            let labels = Labels::from_pairs(pairs(series));
+            let (counts, means) = (counts.get(&labels), means.get(&labels));
+            for sample in &mut series.samples {
+                let time = sample.timestamp;
+                let of = |found: Option<&HashMap<i64, f64>>| found.and_then(|found| found.get(&time)).copied();
+                sample.value = match (of(means), of(counts)) {
+                    (Some(mean), Some(count)) if sample.value.is_infinite() => mean * (count * SCALE),
+                    _ => sample.value * SCALE,
+                };
+            }
+        }
+        let sums = by_labels(&self.results);
+        for series in &mut self.counts {
+            // Histograms are as they were, and so are the counts of them.
+            let Some(sums) = sums.get(&Labels::from_pairs(pairs(series))) else { continue };
+            let summed = series.samples.iter_mut().filter(|sample| sums.contains_key(&sample.timestamp));
+            summed.for_each(|sample| sample.value *= SCALE);
+        }
+        Ok(())
+    }
+
     /// Groups with the times (Unix milliseconds) at which they have samples and no result.
     fn without_result(&self) -> Vec<(Labels, Vec<i64>)> {
         let mut known: HashMap<Labels, HashSet<i64>> = HashMap::new();
@@ -373,6 +419,37 @@ impl Share {
 /// Names and values of a series' labels.
 fn pairs(series: &TimeSeries) -> impl Iterator<Item = (&str, &str)> {
     series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()))
+}
+
+/// The floats of series.
+fn floats(series: &[TimeSeries]) -> impl Iterator<Item = f64> {
+    series.iter().flat_map(|series| &series.samples).map(|sample| sample.value)
+}
+
+/// The floats of series by their labels and times (Unix milliseconds).
+fn by_labels(series: &[TimeSeries]) -> HashMap<Labels, HashMap<i64, f64>> {
+    let mut found: HashMap<Labels, HashMap<i64, f64>> = HashMap::new();
+    for series in series {
+        let samples = series.samples.iter().map(|sample| (sample.timestamp, sample.value));
+        found.entry(Labels::from_pairs(pairs(series))).or_default().extend(samples);
+    }
+    found
+}
+
+/// Whether the sums of all shares are numbers, and what they come to together is one.
+fn are_addable(shares: &[(usize, Share)]) -> bool {
+    let values = shares.iter().flat_map(|(_, share)| floats(&share.results));
+    (values.map(f64::abs).fold(0.0, f64::max) * shares.len() as f64).is_finite()
+}
+
+/// Fails where a mean is of sums and counts of which these warnings tell that they lack different series: an endpoint
+/// that is a querier may have had series of an endpoint of its own for one of them alone.
+fn check_same_series(of_sums: &[String], of_others: &[String]) -> Result<(), Status> {
+    if lacks(of_sums) == lacks(of_others) {
+        return Ok(());
+    }
+    let lacking: Vec<&str> = lacks(of_sums).union(&lacks(of_others)).copied().collect();
+    Err(Status::unavailable(format!("sums and counts are of different series: {}", lacking.join(", "))))
 }
 
 /// What has met in an endpoint's aggregation that has no sum.
@@ -478,7 +555,8 @@ mod tests {
         let mut all = Answered { results: Vec::new(), counts: Vec::new(), warnings: Vec::new(), held };
         let (results, counts) = (vec![series("a", &[1])], vec![series("a", &[1, 2]), series("b", &[1])]);
         let held = memory.reserve(0).unwrap();
-        all.take(3, Share { results, counts, warnings: vec![warning.to_owned()], held }).unwrap();
+        let warnings = vec![warning.to_owned()];
+        all.take(3, Share { results, counts, means: Vec::new(), warnings, held }).unwrap();
         let shown = all.results.iter().map(|(labels, series)| {
             let schemas: Vec<i32> = series.histograms.iter().map(|histogram| histogram.schema).collect();
             (labels.to_string(), series.samples.len(), schemas)

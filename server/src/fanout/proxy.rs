@@ -279,7 +279,7 @@ pub fn wire_matcher(matcher: &Matcher) -> LabelMatcher {
         MatchKind::Re => 2,
         MatchKind::NotRe => 3,
     };
-    LabelMatcher { r#type: kind, name: matcher.name().to_owned(), value: matcher.value().to_string_lossy() }
+    LabelMatcher { r#type: kind, name: matcher.name().to_owned(), value: matcher.value().to_vec() }
 }
 
 /// How endpoints are told what to do when something of theirs fails.

@@ -37,6 +37,8 @@ pub struct Pushed {
     pub count: String,
     /// When that is asked too.
     pub counting: Counting,
+    /// The query that is asked where sums of a mean are no numbers.
+    pub mean: String,
     /// Who is asked; each has series that no other one has.
     pub peers: Vec<Arc<Peer>>,
 }
@@ -108,7 +110,7 @@ fn replace(node: &Aggregate, choose: &Choose<'_>, pushed: &mut Vec<Pushed>) -> O
     };
     let text = |op| Expr::Aggregate(Box::new(Aggregate { op, ..node.clone() })).to_string();
     let number = pushed.len();
-    pushed.push(Pushed { text: text(partial), count: text(Count), counting, peers });
+    pushed.push(Pushed { text: text(partial), count: text(Count), counting, mean: text(Avg), peers });
     let left = |op, stands_for| {
         let mut grouping = node.grouping.clone();
         if node.without {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use engine::block::{BlockInfo, BlockSet, OpenedBlock};
+use engine::bucket::BlockObject;
 use engine::model::{BlockId, Error};
 
-use super::load::Loader;
+use super::load::{Loader, Reopened, Standing};
 use super::metrics::StoreMetrics;
 use crate::sync::{Fetcher, Filters, SyncedBlock};
 use crate::upkeep::now_ms;
@@ -50,12 +51,19 @@ impl Blocks {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts blocks in the place of those with the same ids; what is not open any more stays closed.
-    fn swap(&self, opened: Vec<Arc<OpenedBlock>>) {
-        let opened: BTreeMap<BlockId, Arc<OpenedBlock>> = opened.into_iter().map(|block| (block.id(), block)).collect();
+    /// Puts blocks in the place of those with the same ids; what is not open any more stays closed, and what was
+    /// opened anew since, with other files, stays as it is.
+    fn swap(&self, built: &[Reopened]) {
+        if built.is_empty() {
+            return;
+        }
         self.change(|old| {
-            let swapped = old.set.blocks().map(|block| opened.get(&block.id()).unwrap_or(block)).cloned();
-            let (synced, error) = (old.synced.clone(), old.error.clone());
+            let placed = built.iter().filter(|(block, _)| old.standing(block) == Standing::Open);
+            let placed: BTreeMap<BlockId, &Arc<OpenedBlock>> =
+                placed.map(|(block, opened)| (block.meta.ulid, opened)).collect();
+            let swapped = old.set.blocks().map(|block| placed.get(&block.id()).copied().unwrap_or(block)).cloned();
+            let (mut synced, error) = (old.synced.clone(), old.error.clone());
+            synced.retain(|id, _| placed.get(id).is_none_or(|block| block.index().is_readable()));
             Current { set: Arc::new(BlockSet::new(swapped)), synced, refreshed: old.refreshed, error }
         });
     }
@@ -70,8 +78,28 @@ impl Blocks {
     }
 }
 
+impl Current {
+    /// How `block` stands that was open with the files that it has.
+    fn standing(&self, block: &SyncedBlock) -> Standing {
+        match self.synced.get(&block.meta.ulid) {
+            Some(now) if index_len(now) != index_len(block) => Standing::Replaced,
+            Some(now) if now.files.holds_data_of(&block.files) => Standing::Open,
+            Some(_) => Standing::Changed,
+            None => Standing::Closed,
+        }
+    }
+
+    /// Whether a block is to be opened: one that is not open, can't be read, or whose files came or grew since, as
+    /// while it was copied into the bucket.
+    fn is_to_open(&self, block: &SyncedBlock) -> bool {
+        let id = block.meta.ulid;
+        let has_grown = |before: &SyncedBlock| block.files.has_more_data_than(&before.files);
+        self.set.get(id).is_none_or(|open| !open.index().is_readable()) || self.synced.get(&id).is_some_and(has_grown)
+    }
+}
+
 impl Syncer {
-    /// Opens blocks that are new and closes those that are gone. Fails when the bucket can't be seen
+    /// Opens blocks that are new or have changed and closes those that are gone. Fails when the bucket can't be seen
     /// whole; new blocks are opened even then.
     pub async fn sync(&self, blocks: &Blocks) -> Result<(), Error> {
         let view = match self.fetcher.fetch(&self.filters).await {
@@ -85,9 +113,8 @@ impl Syncer {
             }
         };
         let old = blocks.current();
-        let is_new = |id: BlockId| old.set.get(id).is_none_or(|block| !block.index().is_readable());
-        let new: Vec<&SyncedBlock> =
-            view.blocks.iter().filter(|(id, _)| is_new(**id)).map(|(_, block)| block).collect();
+        let new: Vec<&SyncedBlock> = view.blocks.values().filter(|block| old.is_to_open(block)).collect();
+        self.forget_changed(&old, &new);
         let mut opened = self.loader.open_all(new).await;
         let unknown =
             |(id, error): (&BlockId, &Error)| Arc::new(OpenedBlock::unreadable(BlockInfo::unknown(*id), error.clone()));
@@ -105,7 +132,7 @@ impl Syncer {
             Current { set: Arc::new(set), synced, refreshed: now_ms(), error }
         });
         self.metrics.blocks_loaded.set(i64::try_from(new.synced.len()).unwrap_or(i64::MAX));
-        self.loader.synced(|id| new.synced.contains_key(&id));
+        self.loader.synced(|block| new.standing(block) == Standing::Open);
         for id in old.synced.keys().copied().filter(|id| !stays(*id)) {
             self.loader.remove(id);
             self.metrics.block_drops.inc();
@@ -114,12 +141,34 @@ impl Syncer {
         view.incomplete.map_or(Ok(()), |error| Err(error.within("incomplete view of the bucket")))
     }
 
-    /// Builds column indexes of blocks that were opened through their index-header, as such blocks
-    /// come, for ever.
-    pub async fn keep_building(&self, blocks: &Blocks) {
-        loop {
-            self.loader.build_pending(|opened| blocks.swap(opened)).await;
+    /// Tells which of the blocks that are about to be opened were open before, with other files, and removes what
+    /// was made of another index than they have now.
+    fn forget_changed(&self, old: &Current, new: &[&SyncedBlock]) {
+        for block in new {
+            let Some(before) = old.synced.get(&block.meta.ulid) else { continue };
+            tracing::info!(block = %block.meta.ulid, "files of a block have changed, opening it anew");
+            if index_len(before) != index_len(block) {
+                self.loader.remove_columns(block.meta.ulid);
+            }
         }
+    }
+
+    /// Builds column indexes of blocks that were opened through their index-header, and checks those that were opened
+    /// without that, as such blocks come, for ever.
+    pub async fn keep_building(&self, blocks: &Blocks) {
+        let standing = |block: &SyncedBlock| blocks.current().standing(block);
+        let swap = |built: &[Reopened]| blocks.swap(built);
+        let building = async {
+            loop {
+                self.loader.build_pending(standing, swap).await;
+            }
+        };
+        let checking = async {
+            loop {
+                self.loader.check_pending(standing, swap).await;
+            }
+        };
+        tokio::join!(building, checking);
     }
 
     /// The first sync: afterwards local files of blocks that are not open are removed.
@@ -129,4 +178,8 @@ impl Syncer {
         self.loader.remove_others(|id| current.synced.contains_key(&id));
         Ok(())
     }
+}
+
+fn index_len(block: &SyncedBlock) -> Option<u64> {
+    block.files.len_of(BlockObject::Index)
 }

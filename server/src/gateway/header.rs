@@ -1,23 +1,27 @@
 //! Indexes that are answered through Thanos' index-header: symbols and the places of postings from a
-//! small local file, postings and series by range from the index, wherever that is.
+//! local file that is mapped, postings and series by range from the index, wherever that is.
 //!
-//! A shard that needs bytes of an index in an object store waits for them; column indexes are there
-//! so that it need not.
+//! Threads of the engine that may wait ask for bytes of an index in an object store; with column indexes shards
+//! answer, and nobody waits.
 
 use std::future::Future;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use engine::bucket::{BlockObject, ObjectName};
 use engine::index::pages::PagesRead;
+use engine::index::tsdb::source::{self, Take};
 use engine::index::tsdb::{FileSource, Source};
 use engine::index::{BlockIndex, HeaderIndex, header};
+use engine::io::mmap::Mmap;
 use engine::io::replace;
 use engine::model::{BlockId, Error, ErrorKind};
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::load::blocking;
@@ -26,10 +30,20 @@ use crate::objstore::Bucket;
 use crate::objstore::cache::{Ranges, Wanted};
 
 /// Name of an index-header within its block's folder, as Thanos names it.
-const INDEX_HEADER: &str = "index-header";
+pub(super) const INDEX_HEADER: &str = "index-header";
 
 /// Requests for bytes that wait for the mover.
 const QUEUE_MAX: usize = 1024;
+
+/// Parts of an index up to this many bytes are copied through the cache, where their pages lie already or will
+/// be asked for.
+const CACHED_BYTES_MAX: u64 = 256 << 10;
+
+/// Larger ones are copied past it, in pieces of this many bytes.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Pieces of one index that are on their way at once.
+const PIECES_AT_ONCE: usize = 4;
 
 /// Opens index-headers.
 pub struct Headers {
@@ -53,8 +67,8 @@ impl Headers {
             Some(bucket) => IndexSource::File(FileSource::open(&bucket.join(name.to_string()))?),
             None => {
                 let mover = self.mover.get_or_init(Mover::start).clone();
-                let renewed = Mutex::new(Wanted::Last);
-                IndexSource::Object(Box::new(IndexObject { ranges: self.ranges.clone(), name, len, mover, renewed }))
+                let (bucket, ranges, renewal) = (self.bucket.clone(), self.ranges.clone(), Mutex::default());
+                IndexSource::Object(Box::new(IndexObject { bucket, ranges, name, len, mover, renewal }))
             }
         };
         let metrics = self.metrics.clone();
@@ -63,11 +77,11 @@ impl Headers {
             let path = folder.join(INDEX_HEADER);
             let header = match kept(&index, (id, &path)) {
                 Some(header) => header,
-                None => {
-                    index.renewing(|| write(&index, &folder, &path))?;
+                None => index.renewing(|| {
+                    write(&index, &folder, &path)?;
                     metrics.header_downloads.observe(started.elapsed().as_secs_f64());
-                    header::Reader::open(FileSource::open(&path)?)?
-                }
+                    opened(&path)
+                })?,
             };
             metrics.header_loads.observe(started.elapsed().as_secs_f64());
             Ok(Arc::new(HeaderIndex::new(header, index)) as Arc<dyn BlockIndex>)
@@ -77,11 +91,11 @@ impl Headers {
 }
 
 /// The header at `path` when it is that of `index`, the one of block `id`, or when that can't be told now.
-fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Option<header::Reader<FileSource>> {
+fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Option<header::Reader<Mmap>> {
     if !path.exists() {
         return None;
     }
-    let why = match FileSource::open(path).and_then(header::Reader::open) {
+    let why = match opened(path) {
         Ok(header) => match header.is_of(index) {
             Ok(true) => return Some(header),
             Ok(false) => "it is that of another index".to_owned(),
@@ -94,6 +108,13 @@ fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Option<header::Rea
     };
     tracing::warn!(block = %id, error = why, "index-header can't be used, writing it anew");
     None
+}
+
+/// The header at `path`, checked. Of the pages that this has read none stays with the process.
+fn opened(path: &Path) -> Result<header::Reader<Mmap>, Error> {
+    let header = header::Reader::open(Mmap::open(path).map_err(|error| Error::file(path, error))?)?;
+    header.source().release();
+    Ok(header)
 }
 
 /// Writes the header of `index` at `path`.
@@ -127,12 +148,61 @@ enum IndexSource {
 
 /// An index in an object store.
 struct IndexObject {
+    bucket: Bucket,
     ranges: Ranges,
     name: ObjectName,
     len: u64,
     mover: Mover,
-    /// Which pages are read: any, or those that came since some were damaged.
-    renewed: Mutex<Wanted>,
+    renewal: Mutex<Renewal>,
+}
+
+/// What is read once more, as it was damaged.
+#[derive(Default)]
+struct Renewal {
+    /// How many are at it.
+    readers: usize,
+    /// When the last of them began, by the cache's count.
+    moment: u64,
+}
+
+impl IndexObject {
+    fn renewal(&self) -> MutexGuard<'_, Renewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which pages are read: any, or, while somebody reads once more what was damaged, those that came since. All
+    /// others of the index stay what they are.
+    fn wanted(&self) -> Wanted {
+        let renewal = self.renewal();
+        if renewal.readers > 0 { Wanted::After(renewal.moment) } else { Wanted::Last }
+    }
+
+    /// Gives the bytes of `range` to `take`, several pieces on their way at once, of which none is kept.
+    fn copy(&self, Range { start, end }: Range<u64>, take: Take<'_>) -> Result<(), Error> {
+        let (bucket, name) = (self.bucket.clone(), self.name.to_string());
+        let piece = move |start: u64| {
+            let (bucket, name, end) = (bucket.clone(), name.clone(), end.min(start + PIECE_BYTES));
+            async move { bucket.get_range(&name, start..end).await }
+        };
+        let (sender, mut pieces) = mpsc::channel(1);
+        self.mover.begin(async move {
+            let starts = (start..end).step_by(PIECE_BYTES as usize);
+            let mut coming = std::pin::pin!(stream::iter(starts.map(piece)).buffered(PIECES_AT_ONCE));
+            while let Some(piece) = coming.next().await {
+                // Who has met an error waits for no more.
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+            }
+        })?;
+        let mut at = start;
+        while let Some(piece) = pieces.blocking_recv() {
+            let piece = piece?;
+            take(&piece)?;
+            at += piece.len() as u64;
+        }
+        if at < end { Err(ended()) } else { Ok(()) }
+    }
 }
 
 impl Source for IndexSource {
@@ -158,7 +228,7 @@ impl Source for IndexSource {
             Self::Object(index) => {
                 let (ranges, name, len) = (index.ranges.clone(), index.name, index.len);
                 let range = offset..offset + out.len();
-                let wanted = *index.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+                let wanted = index.wanted();
                 let read = index.mover.wait_for(async move { ranges.read(name, len, (range, wanted)).await })??;
                 PagesRead::add(read.downloaded_bytes, read.downloads, begin.elapsed());
                 out.copy_from_slice(&read.bytes);
@@ -167,10 +237,26 @@ impl Source for IndexSource {
         }
     }
 
+    fn stream(&self, range: Range<u64>, take: Take<'_>) -> Result<(), Error> {
+        match self {
+            Self::Object(index) if range.end.saturating_sub(range.start) > CACHED_BYTES_MAX => index.copy(range, take),
+            _ => source::stream(self, range, take),
+        }
+    }
+
     fn renew(&self) -> bool {
         let Self::Object(index) = self else { return false };
-        *index.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Wanted::After(index.ranges.moment());
+        let moment = index.ranges.moment();
+        let mut renewal = index.renewal();
+        (renewal.readers, renewal.moment) = (renewal.readers + 1, renewal.moment.max(moment));
         true
+    }
+
+    fn renewed(&self) {
+        if let Self::Object(index) = self {
+            let mut renewal = index.renewal();
+            renewal.readers = renewal.readers.saturating_sub(1);
+        }
     }
 }
 
@@ -202,15 +288,131 @@ impl Mover {
         Self { queue }
     }
 
+    /// Runs `next`; not to be called where futures are run.
+    fn begin(&self, next: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+        self.queue.blocking_send(Box::pin(next)).map_err(|_| ended())
+    }
+
     /// Runs `future` and waits for its result; not to be called where futures are run.
     fn wait_for<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
         let (sender, receiver) = sync_channel(1);
-        let next: Move = Box::pin(async move {
+        self.begin(async move {
             // The receiver waits until it has the result.
             let _ = sender.send(future.await);
-        });
-        let gone = || Error::new(ErrorKind::Bug, "the thread that reads indexes from the bucket has ended");
-        self.queue.blocking_send(next).map_err(|_| gone())?;
-        receiver.recv().map_err(|_| gone())
+        })?;
+        receiver.recv().map_err(|_| ended())
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Bug, "the thread that reads indexes from the bucket has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::index::SeriesLabels;
+    use engine::index::tsdb::{Reader, Symbols, Writer};
+    use engine::model::{Budget, Labels};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::objstore::cache::{CacheConfig, PageCache};
+    use crate::telemetry::metrics::render;
+
+    const VALUES: usize = 25_000;
+
+    const BLOCK: BlockId = BlockId(7);
+
+    /// An index of as many series as there are values of 100 bytes.
+    fn index() -> Vec<u8> {
+        let values: Vec<String> = (0..VALUES).map(|at| format!("{at:0100}")).collect();
+        let symbols = Symbols::from_sorted(values.iter().map(String::as_str).chain(["pod"]));
+        let mut writer = Writer::create(Vec::new(), symbols).unwrap();
+        for value in &values {
+            writer.add_labels(&Labels::from_pairs([("pod", value.as_str())]), &[]).unwrap();
+        }
+        writer.finish().unwrap().1
+    }
+
+    /// Where the series of an index start, in bytes divided by 16.
+    fn ordinals(index: &[u8]) -> Vec<u32> {
+        let (reader, mut refs) = (Reader::open(index).unwrap(), Vec::new());
+        reader.postings(&reader.offset_table().unwrap(), ("", ""), &mut refs).unwrap();
+        refs
+    }
+
+    /// A bucket in memory with one index, which is read through a cache.
+    struct Fixture {
+        folder: tempfile::TempDir,
+        registry: Registry,
+        headers: Headers,
+        runtime: tokio::runtime::Runtime,
+    }
+
+    impl Fixture {
+        fn new(index: Vec<u8>) -> Self {
+            let (folder, mut registry) = (tempfile::tempdir().unwrap(), Registry::default());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let memory = Arc::new(object_store::memory::InMemory::new());
+            let bucket = Bucket::over(memory, "memory", &mut registry);
+            let name = ObjectName { block: BLOCK, object: BlockObject::Index }.to_string();
+            runtime.block_on(bucket.upload(&name, index.into())).unwrap();
+            let config = CacheConfig { memory_bytes: 32 << 20, item_bytes_max: 1 << 20, ..CacheConfig::NONE };
+            let budget = Budget::new("--store.memory-limit", 64 << 20);
+            let cache = PageCache::open(&config, folder.path(), &budget, &mut registry).unwrap();
+            let ranges = Ranges::direct(bucket.clone()).through(cache, 0);
+            let headers = Headers::new((bucket, ranges), StoreMetrics::register(&mut registry, 0));
+            Self { folder, registry, headers, runtime }
+        }
+
+        fn open(&self, len: usize) -> Arc<dyn BlockIndex> {
+            self.runtime.block_on(self.headers.open(BLOCK, len as u64, self.folder.path().to_owned())).unwrap()
+        }
+
+        /// Requests for ranges that the bucket has had.
+        fn requests(&self) -> u64 {
+            let text = render(&self.registry, "").1;
+            let counted = |line: &str| {
+                let is_it = line.starts_with("thanos_objstore_bucket_operations_total") && line.contains("get_range");
+                line.rsplit(' ').next().filter(|_| is_it).map(|count| count.parse().unwrap())
+            };
+            text.lines().find_map(counted).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_header_is_copied_from_a_bucket_in_few_requests() {
+        let (index, mut expected) = (index(), Vec::new());
+        header::write(&index, &mut expected).unwrap();
+        let (len, fixture) = (index.len(), Fixture::new(index));
+        let opened = fixture.open(len);
+        assert!(std::fs::read(fixture.folder.path().join(INDEX_HEADER)).unwrap() == expected);
+        assert!(expected.len() > 5_000_000 && fixture.requests() <= 8, "{} requests", fixture.requests());
+        assert!(opened.heap_bytes() < 20_000, "{} bytes in memory", opened.heap_bytes());
+        drop(opened);
+        let before = fixture.requests();
+        fixture.open(len);
+        assert_eq!(fixture.requests(), before, "the header that is there is of this index");
+    }
+
+    #[test]
+    fn damage_in_the_bucket_lets_go_of_no_pages_but_its_own_and_not_for_each_request() {
+        let mut index = index();
+        let (ordinals, len) = (ordinals(&index), index.len());
+        index[ordinals[3] as usize * 16 + 1] ^= 1;
+        let fixture = Fixture::new(index);
+        let (opened, mut labels) = (fixture.open(len), SeriesLabels::default());
+        let mut ask = |at: usize| opened.labels(ordinals[at], &mut labels).map(|()| fixture.requests());
+        let sound = [5_000, 10_000, 15_000, VALUES - 1];
+        let before = sound.map(|at| ask(at).unwrap()).into_iter().max().unwrap();
+        for _ in 0..30 {
+            assert_eq!(ask(3).unwrap_err().kind(), ErrorKind::Corrupt);
+            for at in sound {
+                ask(at).unwrap();
+            }
+        }
+        // Its own page at first, then again and again until it is known to stay as it is.
+        let more = fixture.requests() - before;
+        assert!((1..=10).contains(&more), "{more} requests");
     }
 }

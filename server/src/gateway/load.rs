@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! <data dir>/<ULID>/column-index      built from the block's index
-//! <data dir>/<ULID>/index-header      Thanos' index-header, until the column index is built or for good
+//! <data dir>/<ULID>/index-header      Thanos' index-header, until the column index is built, or in its place
 //! <data dir>/<ULID>/index.part        an index on its way here from an object store
 //! ```
 
@@ -23,7 +23,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::belongs;
 use super::header::Headers;
-use super::local::{COLUMN_INDEX, Disk};
+use super::local::{COLUMN_INDEX, Disk, Tried};
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
@@ -55,7 +55,26 @@ pub enum IndexForm {
     Header,
 }
 
-/// A block whose column index is yet to be built.
+/// Bytes of column indexes that are checked in a second, so that requests have most of the disk.
+const CHECKED_BYTES_PER_SECOND: u64 = 128 << 20;
+
+/// A block, and what was opened to take its place.
+pub type Reopened = (SyncedBlock, Arc<OpenedBlock>);
+
+/// How a block stands that was open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is open.
+    Open,
+    /// It is open, and its segments are others by now.
+    Changed,
+    /// It is open, and its index is another one by now.
+    Replaced,
+    /// It is closed.
+    Closed,
+}
+
+/// A block whose column index is yet to be built or checked.
 struct Build {
     block: SyncedBlock,
     /// How often building it has failed.
@@ -70,14 +89,50 @@ pub struct Loader {
     disk: Disk,
     concurrency: usize,
     form: IndexForm,
-    /// Column indexes that are built at once.
+    /// Column indexes that are built at once while their blocks are opened: a sync waits for them.
     builds: Semaphore,
+    /// The same of those that are built later, however long these take.
+    later_builds: Semaphore,
     /// Threads that open blocks whose files are local.
     threads: usize,
     headers: Headers,
-    pending: Mutex<Vec<Build>>,
-    has_pending: Notify,
+    pending: Queue,
+    /// Blocks whose column index is checked when it is used, and in the background.
+    unchecked: Queue,
     metrics: StoreMetrics,
+}
+
+/// Blocks with which something is to be done after the sync that opens them.
+#[derive(Default)]
+struct Queue {
+    builds: Mutex<Vec<Build>>,
+    has_due: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Vec<Build>> {
+        self.builds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the time of some has come, and takes these.
+    async fn due(&self) -> Vec<Build> {
+        self.has_due.notified().await;
+        self.lock().extract_if(.., |build| build.syncs_left == 0).collect()
+    }
+
+    /// Counts a sync, and forgets those that are not open after it; says how many.
+    fn synced(&self, is_open: impl Fn(&SyncedBlock) -> bool) -> usize {
+        let mut builds = self.lock();
+        let before = builds.len();
+        builds.retain(|build| is_open(&build.block));
+        for build in builds.iter_mut().filter(|build| build.syncs_left > 0) {
+            build.syncs_left -= 1;
+            if build.syncs_left == 0 {
+                self.has_due.notify_one();
+            }
+        }
+        before - builds.len()
+    }
 }
 
 impl Loader {
@@ -92,9 +147,10 @@ impl Loader {
             concurrency: 1,
             form: IndexForm::default(),
             builds: Semaphore::new(cores),
+            later_builds: Semaphore::new(cores),
             threads: THREADS_PER_CORE * cores,
-            pending: Mutex::default(),
-            has_pending: Notify::new(),
+            pending: Queue::default(),
+            unchecked: Queue::default(),
             metrics,
         }
     }
@@ -111,10 +167,12 @@ impl Loader {
 
     /// Opens `blocks`; those that can't be opened say why to whoever asks for them.
     pub async fn open_all(&self, blocks: Vec<&SyncedBlock>) -> Vec<Arc<OpenedBlock>> {
-        let (mut opened, others) = match self.form {
+        let Tried { mut opened, unchecked, others } = match self.form {
             IndexForm::Column => self.disk.open_all(blocks, self.concurrency.min(self.threads), &self.metrics).await,
-            IndexForm::Header => (Vec::new(), blocks.into_iter().cloned().collect()),
+            IndexForm::Header => Tried { others: blocks.into_iter().cloned().collect(), ..Tried::default() },
         };
+        let later = unchecked.into_iter().map(|block| Build { block, failures: 0, syncs_left: 1 });
+        self.unchecked.lock().extend(later);
         let opening = others.iter().map(|block| async move {
             let started = Instant::now();
             self.metrics.block_loads.inc();
@@ -159,31 +217,45 @@ impl Loader {
         }
     }
 
-    /// Waits for blocks whose column index is yet to be built, builds it for all of them, and gives
-    /// those that were built to `swap`.
-    pub async fn build_pending(&self, mut swap: impl FnMut(Vec<Arc<OpenedBlock>>)) {
-        self.has_pending.notified().await;
-        let due: Vec<Build> = self.pending().extract_if(.., |build| build.syncs_left == 0).collect();
-        let building = due.into_iter().map(|build| self.build_one(build));
+    /// Removes a block's column index: it is that of an index which is another one by now.
+    pub fn remove_columns(&self, id: BlockId) {
+        self.disk.remove_columns(id);
+    }
+
+    /// Waits for blocks whose column index is yet to be built, builds it for those that are `Open`, and gives
+    /// these to `swap`.
+    pub async fn build_pending(&self, standing: impl Fn(&SyncedBlock) -> Standing, mut swap: impl FnMut(&[Reopened])) {
+        let building = self.pending.due().await.into_iter().map(|build| self.build_one(build, &standing));
         let mut building = std::pin::pin!(stream::iter(building).buffer_unordered(self.concurrency));
         let (mut built, mut swapped) = (Vec::new(), Instant::now());
         while let Some(block) = building.next().await {
             built.extend(block);
             if swapped.elapsed() >= SWAP_INTERVAL {
-                swap(std::mem::take(&mut built));
+                self.place(&standing, &mut swap, std::mem::take(&mut built));
                 swapped = Instant::now();
             }
         }
-        swap(built);
+        self.place(&standing, &mut swap, built);
     }
 
     /// The block with its column index; where that fails, it is tried again on a later sync.
-    async fn build_one(&self, build: Build) -> Option<Arc<OpenedBlock>> {
+    async fn build_one(&self, build: Build, standing: &impl Fn(&SyncedBlock) -> Standing) -> Option<Reopened> {
         let Build { block, failures, .. } = build;
-        match self.columns(block.meta.ulid, &block).await {
+        // With other files it was opened anew, and waits for its column index once more.
+        if standing(&block) != Standing::Open {
+            self.metrics.indexes_pending.dec();
+            return None;
+        }
+        match self.columns_within(&self.later_builds, block.meta.ulid, &block).await {
             Ok(index) => {
                 self.metrics.indexes_pending.dec();
-                Some(Arc::new(self.disk.opened(&block, index)))
+                let opened = Arc::new(self.disk.opened(&block, index));
+                Some((block, opened))
+            }
+            Err(_) if standing(&block) == Standing::Closed => {
+                self.metrics.indexes_pending.dec();
+                self.remove(block.meta.ulid);
+                None
             }
             Err(error) => {
                 let syncs_left = 1 << failures.min(RETRY_SYNCS_LOG2_MAX);
@@ -194,31 +266,72 @@ impl Loader {
         }
     }
 
-    /// Says that a sync has gone by, after which the blocks of `is_open` are there: indexes of those that are
-    /// new are built, and those that failed before again when their time has come.
-    pub fn synced(&self, is_open: impl Fn(BlockId) -> bool) {
-        let mut pending = self.pending();
-        pending.retain(|build| {
-            let stays = is_open(build.block.meta.ulid);
-            if !stays {
-                self.metrics.indexes_pending.dec();
+    /// Waits for blocks whose column index is yet to be checked, checks it for those that are `Open`, and builds it
+    /// anew where it is damaged; gives them to `swap`. A block whose column index is damaged and can't be built is
+    /// from then on unreadable, until a sync opens it again.
+    pub async fn check_pending(&self, standing: impl Fn(&SyncedBlock) -> Standing, mut swap: impl FnMut(&[Reopened])) {
+        let (mut checked, mut swapped) = (Vec::new(), Instant::now());
+        for Build { block, .. } in self.unchecked.due().await {
+            if standing(&block) != Standing::Open {
+                continue;
             }
-            stays
-        });
-        for build in pending.iter_mut().filter(|build| build.syncs_left > 0) {
-            build.syncs_left -= 1;
-            if build.syncs_left == 0 {
-                self.has_pending.notify_one();
+            let (id, started) = (block.meta.ulid, Instant::now());
+            let bytes = self.disk.column_bytes(id);
+            let opened = match self.columns_within(&self.later_builds, id, &block).await {
+                Ok(index) => self.disk.opened(&block, index),
+                Err(error) => {
+                    tracing::warn!(block = %id, %error, "building a damaged column index anew failed");
+                    OpenedBlock::unreadable(BlockInfo::from_meta(&block.meta), error)
+                }
+            };
+            checked.push((block, Arc::new(opened)));
+            if swapped.elapsed() >= SWAP_INTERVAL {
+                self.place(&standing, &mut swap, std::mem::take(&mut checked));
+                swapped = Instant::now();
+            }
+            let time = Duration::from_secs_f64(bytes as f64 / CHECKED_BYTES_PER_SECOND as f64);
+            tokio::time::sleep(time.saturating_sub(started.elapsed())).await;
+        }
+        self.place(&standing, &mut swap, checked);
+    }
+
+    /// Gives blocks with their column index to `swap`, and removes what is then of no use.
+    fn place(
+        &self,
+        standing: &impl Fn(&SyncedBlock) -> Standing,
+        swap: &mut impl FnMut(&[Reopened]),
+        built: Vec<Reopened>,
+    ) {
+        swap(&built);
+        for (block, _) in &built {
+            match standing(block) {
+                Standing::Open => self.disk.remove_header(block.meta.ulid),
+                Standing::Changed => {}
+                Standing::Replaced => self.disk.remove_columns(block.meta.ulid),
+                Standing::Closed => self.remove(block.meta.ulid),
             }
         }
     }
 
+    /// Says that a sync has gone by, after which the blocks of `is_open` are there: column indexes of those that are
+    /// new are built or checked, and those that failed before are built when their time has come.
+    pub fn synced(&self, is_open: impl Fn(&SyncedBlock) -> bool) {
+        let dropped = self.pending.synced(&is_open);
+        self.metrics.indexes_pending.dec_by(dropped as i64);
+        self.unchecked.synced(&is_open);
+    }
+
     fn pending(&self) -> MutexGuard<'_, Vec<Build>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 
     async fn open(&self, block: &SyncedBlock) -> Result<OpenedBlock, Error> {
-        Ok(self.disk.opened(block, self.index(block.meta.ulid, block).await?))
+        let index = self.index(block.meta.ulid, block).await?;
+        if self.form == IndexForm::Header {
+            // An earlier process may have had the other form.
+            self.disk.remove_columns(block.meta.ulid);
+        }
+        Ok(self.disk.opened(block, index))
     }
 
     /// The block's index in the form that it has now: column indexes of large new blocks are built
@@ -228,7 +341,18 @@ impl Loader {
         let is_built = || self.disk.folder(id).join(COLUMN_INDEX).exists();
         let is_large = index_len.is_some_and(|len| len > FOREGROUND_INDEX_BYTES_MAX);
         if self.form == IndexForm::Column && (is_built() || !is_large) {
-            return self.columns(id, block).await;
+            match self.columns(id, block).await {
+                // Where a part of the index is damaged, its index-header answers those who don't ask for that part.
+                Err(error)
+                    if error.kind() == ErrorKind::Corrupt
+                        && index_len.is_some()
+                        && !is_built()
+                        && !belongs::is_foreign(&error) =>
+                {
+                    tracing::warn!(block = %id, %error, "a column index can't be built, trying the index-header");
+                }
+                done => return done,
+            }
         }
         let len = index_len.ok_or_else(|| Error::new(ErrorKind::Corrupt, "there is no index"))?;
         let header = self.headers.open(id, len, self.disk.folder(id)).await;
@@ -246,7 +370,18 @@ impl Loader {
         }
     }
 
+    /// The block's column index, for a sync that waits for it.
     async fn columns(&self, id: BlockId, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
+        self.columns_within(&self.builds, id, block).await
+    }
+
+    /// The block's column index, checked; built in one of `slots` where it is not there or damaged.
+    async fn columns_within(
+        &self,
+        slots: &Semaphore,
+        id: BlockId,
+        block: &SyncedBlock,
+    ) -> Result<Arc<dyn BlockIndex>, Error> {
         let path = self.disk.folder(id).join(COLUMN_INDEX);
         if path.exists() {
             match open_index(path.clone(), block.clone()).await {
@@ -263,11 +398,11 @@ impl Loader {
         std::fs::create_dir_all(self.disk.folder(id)).map_err(|error| Error::file(&path, error))?;
         let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
         match self.bucket.folder() {
-            Some(folder) => self.build(folder.join(object), &path).await?,
+            Some(folder) => build(slots, folder.join(object), &path).await?,
             None => {
                 let part = self.disk.folder(id).join(PART);
                 let built = match self.download(&object, &part).await {
-                    Ok(()) => self.build(part.clone(), &path).await,
+                    Ok(()) => build(slots, part.clone(), &path).await,
                     Err(error) => Err(error),
                 };
                 // What is left of a failed download is of no use.
@@ -276,21 +411,9 @@ impl Loader {
             }
         }
         self.metrics.index_builds.inc();
-        Ok(Arc::new(open_index(path, block.clone()).await?))
-    }
-
-    /// Builds the column index at `to` from the index file at `from`, off the edge's threads.
-    async fn build(&self, from: PathBuf, to: &Path) -> Result<(), Error> {
-        let _slot = self.builds.acquire().await.expect("the semaphore is never closed");
-        let to = to.to_owned();
-        blocking(move || {
-            let reader = tsdb::Reader::open(FileSource::open(&from)?)
-                .map_err(|error| error.within(format_args!("index {}", from.display())))?;
-            column::build(&reader, &to)
-                .map(drop)
-                .map_err(|error| error.within(format_args!("index {}", from.display())))
-        })
-        .await
+        // What is not the block's is not to be taken for it later, when less of it is checked.
+        let opened = open_index(path, block.clone()).await.inspect_err(|_| self.disk.remove_columns(id));
+        Ok(Arc::new(opened?))
     }
 
     async fn download(&self, object: &str, to: &Path) -> Result<(), Error> {
@@ -301,6 +424,18 @@ impl Loader {
         }
         file.flush().await.map_err(|error| Error::file(to, error))
     }
+}
+
+/// Builds the column index at `to` from the index file at `from`, in one of `slots`, off the edge's threads.
+async fn build(slots: &Semaphore, from: PathBuf, to: &Path) -> Result<(), Error> {
+    let _slot = slots.acquire().await.expect("the semaphore is never closed");
+    let to = to.to_owned();
+    blocking(move || {
+        let reader = tsdb::Reader::open(FileSource::open(&from)?)
+            .map_err(|error| error.within(format_args!("index {}", from.display())))?;
+        column::build(&reader, &to).map(drop).map_err(|error| error.within(format_args!("index {}", from.display())))
+    })
+    .await
 }
 
 /// Checks every section, so that a damaged file is built anew here and not told to a request; and that it
@@ -319,4 +454,42 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let finished = tokio::task::spawn_blocking(work).await;
     finished.unwrap_or_else(|error| Err(Error::new(ErrorKind::Bug, format!("opening a block panicked: {error}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use engine::bucket::Meta;
+    use object_store::memory::InMemory;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::sync::BlockFiles;
+
+    #[test]
+    fn a_small_new_block_is_opened_while_builds_of_the_background_take_all_their_slots() {
+        let (folder, registry) = (tempfile::tempdir().unwrap(), &mut Registry::default());
+        let id = BlockId::from_parts(1, 1);
+        let text = serde_json::json!({
+            "ulid": id.to_string(), "minTime": 0, "maxTime": 1, "version": 1, "compaction": {"level": 1},
+        });
+        let writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(Vec::<&str>::new())).unwrap();
+        let index = writer.finish().unwrap().1;
+        let objects = BTreeMap::from([(BlockObject::Index, index.len() as u64)]);
+        let files = BlockFiles { objects, ..BlockFiles::default() };
+        let meta = Arc::new(Meta::parse(text.to_string().as_bytes()).unwrap());
+        let block = SyncedBlock { meta, files, deletion_mark: None };
+        let bucket = Bucket::over(Arc::new(InMemory::new()), "memory", registry);
+        let parts = (bucket.clone(), Ranges::direct(bucket.clone()));
+        let loader = Loader::new(parts, folder.path().to_owned(), StoreMetrics::register(registry, 0));
+        let _taken = loader.later_builds.try_acquire_many(loader.later_builds.available_permits() as u32).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let opened = runtime.block_on(async {
+            let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
+            bucket.upload(&object, index.into()).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(60), loader.open_all(vec![&block])).await.unwrap()
+        });
+        assert!(opened.len() == 1 && opened[0].index().is_readable());
+    }
 }

@@ -1,7 +1,7 @@
 //! Opening blocks of which all that is needed lies on the local disk: many by each of a few threads,
 //! as handing a block to a thread costs more than opening a small one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use engine::model::{BlockId, Error};
 use futures_util::{StreamExt, stream};
 
 use super::belongs;
+use super::header::INDEX_HEADER;
 use super::load::{FOREGROUND_INDEX_BYTES_MAX, blocking};
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
@@ -21,6 +22,10 @@ use crate::sync::SyncedBlock;
 
 /// Name of a block's column index within its folder.
 pub(super) const COLUMN_INDEX: &str = "column-index";
+
+/// Column indexes up to this many bytes are checked when they are opened; the sections of larger ones when they are
+/// used first, and all of them in the background.
+const CHECKED_BYTES_MAX: u64 = 32 << 10;
 
 /// Blocks that a thread opens before it takes more.
 const BATCH: usize = 64;
@@ -32,8 +37,16 @@ pub struct Disk {
     bucket: Option<PathBuf>,
 }
 
-/// A block that was opened, or that is to be opened otherwise.
-type Tried = Result<Arc<OpenedBlock>, SyncedBlock>;
+/// What became of blocks that were to be opened.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// They are open.
+    pub opened: Vec<Arc<OpenedBlock>>,
+    /// Those of them whose column index is yet to be checked.
+    pub unchecked: Vec<SyncedBlock>,
+    /// They are to be opened otherwise.
+    pub others: Vec<SyncedBlock>,
+}
 
 impl Disk {
     /// Local files under `data_dir` of the blocks of `bucket`.
@@ -42,13 +55,28 @@ impl Disk {
     }
 
     /// The folder of all blocks.
-    pub fn data_dir(&self) -> &std::path::Path {
+    pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
     /// The folder of a block's local files.
     pub fn folder(&self, id: BlockId) -> PathBuf {
         self.data_dir.join(id.to_string())
+    }
+
+    /// Bytes of a block's column index; 0 where it can't be seen.
+    pub fn column_bytes(&self, id: BlockId) -> u64 {
+        std::fs::metadata(self.folder(id).join(COLUMN_INDEX)).map_or(0, |found| found.len())
+    }
+
+    /// Removes a block's index-header, which goes on answering where it is open.
+    pub fn remove_header(&self, id: BlockId) {
+        remove(&self.folder(id).join(INDEX_HEADER));
+    }
+
+    /// Removes a block's column index, which goes on answering where it is open.
+    pub fn remove_columns(&self, id: BlockId) {
+        remove(&self.folder(id).join(COLUMN_INDEX));
     }
 
     /// `block` with an index that was opened.
@@ -66,57 +94,64 @@ impl Disk {
     }
 
     /// Opens those of `blocks` whose column index is there or quickly built from a local index, on
-    /// `threads` threads; gives back the others.
-    pub async fn open_all(
-        &self,
-        blocks: Vec<&SyncedBlock>,
-        threads: usize,
-        metrics: &StoreMetrics,
-    ) -> (Vec<Arc<OpenedBlock>>, Vec<SyncedBlock>) {
+    /// `threads` threads.
+    pub async fn open_all(&self, blocks: Vec<&SyncedBlock>, threads: usize, metrics: &StoreMetrics) -> Tried {
         let batches = blocks.chunks(BATCH).map(|batch| {
             let (disk, metrics) = (self.clone(), metrics.clone());
             let batch: Vec<SyncedBlock> = batch.iter().map(|block| (*block).clone()).collect();
             let kept = batch.clone();
             async move {
-                let tried = blocking(move || Ok(batch.into_iter().map(|block| disk.open(block, &metrics)).collect()));
-                let all_again = |error: Error| -> Vec<Tried> {
-                    tracing::error!(%error, "opening blocks together failed, opening them one by one");
-                    kept.into_iter().map(Err).collect()
+                let open = move || {
+                    let mut tried = Tried::default();
+                    batch.into_iter().for_each(|block| disk.open(block, &metrics, &mut tried));
+                    Ok(tried)
                 };
-                tried.await.unwrap_or_else(all_again)
+                let all_again = |error: Error| {
+                    tracing::error!(%error, "opening blocks together failed, opening them one by one");
+                    Tried { others: kept, ..Tried::default() }
+                };
+                blocking(open).await.unwrap_or_else(all_again)
             }
         });
-        let mut tried = std::pin::pin!(stream::iter(batches).buffer_unordered(threads.max(1)));
-        let (mut opened, mut others) = (Vec::new(), Vec::new());
-        while let Some(batch) = tried.next().await {
-            for outcome in batch {
-                match outcome {
-                    Ok(block) => opened.push(block),
-                    Err(block) => others.push(block),
-                }
-            }
+        let mut batches = std::pin::pin!(stream::iter(batches).buffer_unordered(threads.max(1)));
+        let mut tried = Tried::default();
+        while let Some(batch) = batches.next().await {
+            tried.opened.extend(batch.opened);
+            tried.unchecked.extend(batch.unchecked);
+            tried.others.extend(batch.others);
         }
-        (opened, others)
+        tried
     }
 
-    fn open(&self, block: SyncedBlock, metrics: &StoreMetrics) -> Tried {
+    fn open(&self, block: SyncedBlock, metrics: &StoreMetrics, tried: &mut Tried) {
         let started = Instant::now();
-        let Some(index) = self.index(&block, metrics) else { return Err(block) };
+        let Some((index, check)) = self.index(&block, metrics) else {
+            tried.others.push(block);
+            return;
+        };
         let opened = self.opened(&block, Arc::new(index));
         metrics.block_loads.inc();
         metrics.block_loaded(started.elapsed());
-        Ok(Arc::new(opened))
+        tried.opened.push(Arc::new(opened));
+        // Where an earlier process was ended before it did so.
+        self.remove_header(block.meta.ulid);
+        if check == Check::OnFirstUse {
+            tried.unchecked.push(block);
+        }
     }
 
-    /// The column index; `None` where it must be downloaded, takes long to build, or is damaged, which
-    /// is told where blocks are opened one by one.
-    fn index(&self, block: &SyncedBlock, metrics: &StoreMetrics) -> Option<column::Reader> {
+    /// The column index, and what of it was checked; `None` where it must be downloaded, takes long to
+    /// build, or is damaged, which is told where blocks are opened one by one.
+    fn index(&self, block: &SyncedBlock, metrics: &StoreMetrics) -> Option<(column::Reader, Check)> {
         let folder = self.folder(block.meta.ulid);
         let path = folder.join(COLUMN_INDEX);
-        match column::Reader::open(&path, Check::Everything) {
-            Ok(index) => return Some(index).filter(|index| belongs::check(block, index).is_ok()),
-            Err(_) if path.exists() => return None,
-            Err(_) => {}
+        if let Ok(found) = std::fs::metadata(&path) {
+            return if found.len() > CHECKED_BYTES_MAX {
+                let index = column::Reader::open(&path, Check::OnFirstUse).ok()?;
+                belongs::check_briefly(block, &index).ok().map(|()| (index, Check::OnFirstUse))
+            } else {
+                checked(block, &path)
+            };
         }
         let bucket = self.bucket.as_ref()?;
         block.files.len_of(BlockObject::Index).filter(|len| *len <= FOREGROUND_INDEX_BYTES_MAX)?;
@@ -125,6 +160,20 @@ impl Disk {
         std::fs::create_dir_all(&folder).ok()?;
         column::build(&reader, &path).ok()?;
         metrics.index_builds.inc();
-        column::Reader::open(&path, Check::Everything).ok().filter(|index| belongs::check(block, index).is_ok())
+        checked(block, &path)
+    }
+}
+
+/// The column index at `path`, where all of it is sound and it is that of `block`.
+fn checked(block: &SyncedBlock, path: &Path) -> Option<(column::Reader, Check)> {
+    let index = column::Reader::open(path, Check::Everything).ok()?;
+    belongs::check(block, &index).ok().map(|()| (index, Check::Everything))
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot remove a local form of an index that is not needed");
     }
 }

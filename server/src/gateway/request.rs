@@ -109,6 +109,16 @@ mod tests {
     }
 
     #[test]
+    fn values_that_are_not_utf_8_are_taken_as_their_bytes() {
+        let sent = [0x08, 0, 0x12, 1, b'a', 0x1a, 1, 0xff];
+        let matcher = LabelMatcher::decode(sent.as_slice()).unwrap();
+        let found = parse_matchers(&[matcher]).unwrap();
+        assert_eq!(found[0].value().as_bytes(), [0xff]);
+        assert!(!found[0].matches("\u{fffd}") && found[0].inverse().matches("b"));
+        assert_eq!(crate::fanout::proxy::wire_matcher(&found[0]).encode_to_vec(), sent[2..]);
+    }
+
+    #[test]
     fn hints_of_another_type_are_refused() {
         let hints = SeriesRequestHints { block_matchers: Vec::new(), enable_query_stats: true };
         let any = Any { type_url: SeriesRequestHints::type_url(), value: hints.encode_to_vec() };

@@ -173,7 +173,7 @@ const OF_CUTS: [OfCuts; 4] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 22] = [
+const OF_LOGS: [OfLogs; 23] = [
     (
         "prometheus_tsdb_wal_writes_failed",
         "Total number of write log writes that failed, of all tenants",
@@ -194,9 +194,15 @@ const OF_LOGS: [OfLogs; 22] = [
     ),
     (
         "prometheus_tsdb_wal_corruptions",
-        "Total number of WAL corruptions: logs whose last write had been cut off",
+        "Total number of WAL corruptions: logs whose last write had been cut off, and relaxed ones that were damaged",
         Kind::Counter,
-        |counters| counters.torn_logs as f64,
+        |counters| (counters.torn_logs + counters.damaged_logs) as f64,
+    ),
+    (
+        "uru_receive_wal_set_aside_bytes",
+        "Bytes that were set aside at the start of relaxed WALs that were damaged",
+        Kind::Counter,
+        |counters| counters.set_aside_bytes as f64,
     ),
     (
         "prometheus_tsdb_wal_truncations",

@@ -22,7 +22,7 @@ use super::metrics::Stage;
 use super::otlp::{self, Encoding, Untranslated};
 use super::refusal::{Refusal, judge};
 use super::{Receiver, limits::Exceeded};
-use crate::api::http::measure::CountedTenant;
+use crate::api::http::measure::{CountedTenant, begin_for};
 use crate::edge::certificate::ClientCertificate;
 
 /// What the sender of a request that can be taken later should wait.
@@ -150,6 +150,7 @@ impl Receiver {
         let certificate = parts.extensions.get::<ClientCertificate>();
         let (tenant, outcome) = match self.options.tenancy.tenant(&parts.headers, certificate) {
             Ok(tenant) => {
+                begin_for(&parts.extensions, &tenant);
                 let outcome = self.handle(&tenant, (&parts.headers, &mut body), form).await;
                 (tenant, outcome)
             }

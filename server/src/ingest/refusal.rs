@@ -185,7 +185,8 @@ fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
         Reason::InvalidHistogram => (Invalid, "invalid native histogram"),
         Reason::ExemplarOutOfOrder => (Conflict, "out of order exemplar"),
         Reason::ExemplarTooLong => (Conflict, "label length for exemplar exceeds maximum of 128 UTF-8 characters"),
-        Reason::ExemplarDisabled | Reason::ExemplarWithoutSeries => return None,
+        // As in Thanos, who sends exemplars in disorder is told nothing of those that are left out.
+        Reason::ExemplarOvertaken | Reason::ExemplarDisabled | Reason::ExemplarWithoutSeries => return None,
     })
 }
 

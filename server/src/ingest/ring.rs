@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use engine::model::Error;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use ring::digest::{SHA256, digest};
 
-use crate::cluster::hashring::{Algorithm, Hashrings, parse};
+use crate::cluster::hashring::{Algorithm, Hashrings, ShuffleMetrics, parse};
+use crate::config::ConfigError;
 use crate::telemetry::metrics::{Counters, FloatGauge, Gauges};
 
 /// Least time between two looks at the file: a change is seen after this, whatever the refresh
@@ -52,11 +54,12 @@ struct RingMetrics {
     hash: FloatGauge,
     successful: Gauge,
     success_time: FloatGauge,
+    shuffled: ShuffleMetrics,
 }
 
 impl RingMetrics {
     fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+        let metrics = Self { shuffled: ShuffleMetrics::register(registry), ..Self::default() };
         for (name, help, counter) in [
             (
                 "hashrings_file_refreshes",
@@ -117,12 +120,13 @@ impl RingMetrics {
 }
 
 impl Rings {
-    /// Reads the rings for the first time; the error names the flag's value and what to change.
+    /// Reads the rings for the first time. As with Thanos, a file that is not there yet is an error too: who is
+    /// ready could place nothing.
     pub fn open(
         source: RingSource,
         (algorithm, replication_factor): (Algorithm, usize),
         registry: &mut Registry,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConfigError> {
         let rings = Self {
             source,
             algorithm,
@@ -130,19 +134,12 @@ impl Rings {
             current: RwLock::default(),
             metrics: RingMetrics::register(registry),
         };
-        match &rings.source {
-            RingSource::Alone => {}
-            RingSource::Text(text) => rings.load(text)?,
-            // A file that is not there yet may come: until then no request can be placed.
-            RingSource::File(path, _) => {
-                if let Err(error) = rings.read().and_then(|text| rings.load(&text)) {
-                    if path.exists() {
-                        return Err(error);
-                    }
-                    tracing::warn!(file = %path.display(), error, "waiting for the hashrings file");
-                }
-            }
-        }
+        let (flag, loaded) = match &rings.source {
+            RingSource::Alone => return Ok(rings),
+            RingSource::Text(text) => ("receive.hashrings", rings.load(text)),
+            RingSource::File(..) => ("receive.hashrings-file", rings.read().and_then(|text| rings.load(&text))),
+        };
+        loaded.map_err(|why| ConfigError::new(flag, why))?;
         Ok(rings)
     }
 
@@ -203,13 +200,17 @@ impl Rings {
 
     fn read(&self) -> Result<String, String> {
         let RingSource::File(path, _) = &self.source else { return Ok(String::new()) };
-        std::fs::read_to_string(path).map_err(|error| format!("hashrings file {}: {error}", path.display()))
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {path:?}: {error}"))
     }
 
     fn load(&self, text: &str) -> Result<(), String> {
-        let configs = parse(text.as_bytes()).map_err(|error| error.message().to_owned())?;
-        let rings = Hashrings::new(self.algorithm, self.replication_factor, configs)
-            .map_err(|error| error.message().to_owned())?;
+        let why = |error: Error| match &self.source {
+            RingSource::File(path, _) => format!("{path:?}: {}", error.message()),
+            RingSource::Text(_) | RingSource::Alone => error.message().to_owned(),
+        };
+        let configs = parse(text.as_bytes()).map_err(why)?;
+        let rings = Hashrings::new(self.algorithm, self.replication_factor, configs).map_err(why)?;
+        let rings = rings.counted(&self.metrics.shuffled);
         self.metrics.loaded(text, &rings);
         let loaded = Loaded { text: text.to_owned(), rings: Arc::new(rings) };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
@@ -234,7 +235,7 @@ fn modified(path: &std::path::Path) -> Option<(SystemTime, u64)> {
 mod tests {
     use super::*;
 
-    fn open(source: RingSource) -> Result<Rings, String> {
+    fn open(source: RingSource) -> Result<Rings, ConfigError> {
         Rings::open(source, (Algorithm::Hashmod, 1), &mut Registry::default())
     }
 
@@ -262,13 +263,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_yet_is_waited_for_and_a_bad_one_is_refused() {
+    fn what_cannot_be_used_is_refused_by_the_name_of_its_flag() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rings.json");
         let source = RingSource::File(path.clone(), Duration::from_secs(60));
-        assert!(open(source.clone()).unwrap().current().is_none());
-        std::fs::write(&path, "{").unwrap();
-        assert!(open(source).is_err());
+        let refused = |source: &RingSource| open(source.clone()).err().unwrap().to_string();
+        // The receiver said that it was ready, and no write ever succeeded.
+        let read = format!("--receive.hashrings-file: cannot read {path:?}: ");
+        assert!(refused(&source).starts_with(&read), "{}", refused(&source));
+        for bad in ["", "{", "[]"] {
+            std::fs::write(&path, bad).unwrap();
+            let why = refused(&source);
+            assert!(why.starts_with(&format!("--receive.hashrings-file: {path:?}: ")), "{bad:?}: {why}");
+        }
+        let why = refused(&RingSource::Text("[{".into()));
+        assert!(why.starts_with("--receive.hashrings: ") && !why.contains("file"), "{why}");
         assert!(open(RingSource::Alone).unwrap().current().is_none());
     }
 

@@ -10,6 +10,7 @@ mod quorum;
 mod router;
 mod writes;
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +32,7 @@ use passing::Passing;
 use place::{Body, Destination, Group, Placer};
 use quorum::Quorum;
 pub use router::Routed;
-use router::Router;
+use router::{Families, Router};
 pub use writes::Writes;
 
 /// Which part of the memory of write requests what is on its way to one receiver may take once half of it is in use.
@@ -58,7 +59,8 @@ impl Receiver {
             let (passing, held) = passing.finish().map_err(no_room)?;
             return Ok((Routed { bytes: request.into(), ..passing.finish() }, held));
         }
-        let router = Router::new(&self.relabel, self.options.split_label.as_deref(), tenant);
+        let families = if self.options.mode == Mode::Ingestor { Families::Kept } else { Families::LeftOut };
+        let router = Router::new(&self.relabel, self.options.split_label.as_deref(), tenant).with(families);
         let mut router = Roomed::new((router, Keeps::All), held);
         protocol.scan(&request, &mut router).map_err(malformed)?;
         let (router, mut held) = router.finish().map_err(no_room)?;
@@ -138,17 +140,19 @@ impl Receiver {
     /// its copies for them hold.
     pub async fn write_routed(
         self: &Arc<Self>,
-        (routed, held): (Routed, Reservation),
+        (mut routed, held): (Routed, Reservation),
         replica: u64,
     ) -> Result<(), Refusal> {
         let (factor, replica) = (self.factor(), self.replica(replica)?);
         let replicas = if replica == 0 { 0..factor } else { replica - 1..replica };
         let begin = Instant::now();
         let series = routed.series.len();
-        let mut held = self.hold_copies(held, (routed.bytes.len(), replicas.clone().count()))?;
+        let bytes = routed.bytes.len() + routed.families.values().map(Vec::len).sum::<usize>();
+        let mut held = self.hold_copies(held, (bytes, replicas.clone().count()))?;
         let mut of_tenants = self.hold(0)?;
         hold_tenants(&mut of_tenants, routed.tenants.len()).map_err(|none| self.untaken(Untaken::NoRoom(none)))?;
-        let groups = self.place(&routed, replicas.clone())?;
+        let mut groups = self.place(&routed, replicas.clone())?;
+        self.keep_families(&mut groups, std::mem::take(&mut routed.families));
         let tenants: Arc<[Arc<str>]> = routed.tenants.into();
         // The copies stay.
         drop(routed.bytes);
@@ -231,6 +235,25 @@ impl Receiver {
             placements.push(placement.map_err(|error| Refusal::internal(error.message()))?);
         }
         Placer::new(&self.options.local_endpoint, replicas).place(routed, placements)
+    }
+
+    /// Adds what is said of metric families to what goes to this receiver, which is all where it is kept.
+    fn keep_families(&self, groups: &mut Vec<Group>, families: BTreeMap<usize, Vec<u8>>) {
+        if families.is_empty() {
+            return;
+        }
+        if groups.is_empty() {
+            let to = Destination { address: self.options.local_endpoint.clone(), replica: 0 };
+            groups.push(Group { to, ids: Vec::new(), bodies: Vec::new() });
+        }
+        let bodies = &mut groups[0].bodies;
+        let places: HashMap<usize, usize> = bodies.iter().enumerate().map(|(at, body)| (body.tenant, at)).collect();
+        for (tenant, said) in families {
+            match places.get(&tenant) {
+                Some(at) => bodies[*at].series.extend_from_slice(&said),
+                None => bodies.push(Body { tenant, series: said }),
+            }
+        }
     }
 
     async fn write_group(

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::block::glance::glance;
 use engine::bucket::Meta;
 use engine::bucket::meta::{Thanos, source};
 use engine::model::{BlockId, Error, ErrorKind};
@@ -71,6 +72,8 @@ struct Uploads {
     failed: BTreeSet<BlockId>,
     /// Those that are in the bucket, also when the file that names them could not be written.
     done: BTreeSet<BlockId>,
+    /// Damaged blocks, which are not uploaded.
+    damaged: BTreeSet<BlockId>,
 }
 
 /// Ships blocks, and deletes those that have been kept long enough.
@@ -95,6 +98,7 @@ pub struct ShipMetrics {
     waiting: Gauges,
     local_bytes: Gauges,
     dropped: Counters,
+    damaged: Counters,
     retained: RetentionMetrics,
 }
 
@@ -152,6 +156,11 @@ impl ShipMetrics {
                 "Blocks that --tsdb.max-retention-bytes deleted before they could be uploaded",
                 &metrics.dropped,
             ),
+            (
+                "uru_receive_blocks_damaged",
+                "Local blocks that are not uploaded as a file of theirs is cut off, damaged or missing",
+                &metrics.damaged,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -171,14 +180,15 @@ impl ShipMetrics {
     /// the first failure is a rise.
     fn begin(&self, labels: &MetricLabels) {
         self.syncs.get_or_create(labels).inc();
-        for counter in [&self.sync_failures, &self.uploads, &self.upload_failures] {
+        for counter in [&self.sync_failures, &self.uploads, &self.upload_failures, &self.damaged] {
             counter.get_or_create(labels).inc_by(0);
         }
     }
 
     /// A tenant is gone.
     fn forget(&self, labels: &MetricLabels) {
-        for counter in [&self.syncs, &self.sync_failures, &self.uploads, &self.upload_failures, &self.dropped] {
+        let of_uploads = [&self.uploads, &self.upload_failures, &self.dropped, &self.damaged];
+        for counter in [&self.syncs, &self.sync_failures].into_iter().chain(of_uploads) {
             counter.remove(labels);
         }
         self.waiting.remove(labels);
@@ -311,6 +321,16 @@ impl Shipper {
             let Some(block) = self.ingest.local_blocks(tenant).into_iter().find(|block| block.meta.ulid == *id) else {
                 continue;
             };
+            if let Err(error) = glance(&block.path, &block.meta)
+                && error.kind() == ErrorKind::Corrupt
+            {
+                // Unless it was just being deleted.
+                if self.ingest.local_blocks(tenant).iter().any(|block| block.meta.ulid == *id) {
+                    self.leave_damaged((tenant, &block), &error);
+                    failed = Some(error);
+                }
+                continue;
+            }
             // A changed ring may have given the tenant other labels since the block was cut.
             let mut meta = block.meta.clone();
             // One that a receiver of Thanos left says nothing of where it is from.
@@ -345,14 +365,33 @@ impl Shipper {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Blocks of a tenant that are not in the bucket, where there is one, the oldest first.
+    /// A block of a tenant is not uploaded: whoever compacts it or reads from it would fail.
+    fn leave_damaged(&self, (tenant, block): (&str, &LocalBlock), error: &Error) {
+        let labels = vec![("tenant", tenant.to_owned())];
+        let mut uploads = self.uploads();
+        uploads.damaged.insert(block.meta.ulid);
+        // Where there is no room it may go as one that could not be uploaded.
+        uploads.failed.insert(block.meta.ulid);
+        self.metrics.damaged.get_or_create(&labels).inc();
+        self.metrics.upload_failures.get_or_create(&labels).inc();
+        tracing::error!(
+            tenant,
+            folder = %block.path.display(),
+            %error,
+            "a local block is damaged and not uploaded: mend what the error names or move the block out of the data \
+             folder, and start again"
+        );
+    }
+
+    /// Blocks of a tenant that are to be uploaded to the bucket, where there is one, the oldest first.
     fn waiting(&self, tenant: &str) -> Vec<BlockId> {
         if self.bucket.is_none() {
             return Vec::new();
         }
-        let shipped = self.shipped(tenant);
+        let mut left_out = self.shipped(tenant);
+        left_out.extend(&self.uploads().damaged);
         let blocks = self.blocks(tenant).into_iter().map(|block| block.meta.ulid);
-        blocks.filter(|id| !shipped.contains(id)).collect()
+        blocks.filter(|id| !left_out.contains(id)).collect()
     }
 
     /// Local blocks of a tenant, the oldest first.
@@ -405,6 +444,7 @@ impl Shipper {
         let mut uploads = self.uploads();
         uploads.failed.retain(|id| left.contains(id));
         uploads.done.retain(|id| left.contains(id));
+        uploads.damaged.retain(|id| left.contains(id));
     }
 
     /// Tells how many of a tenant's blocks wait, and how large all of them are.

@@ -1,12 +1,31 @@
-//! What lies in the data folder and is not read: told at the start, as queries don't show that it is missing.
+//! What lies in the data folder and is not read, or lay there: told at the start, as queries don't show that it is
+//! missing.
 
 use std::path::{Path, PathBuf};
 
 use engine::shard::Ingest;
 use engine::shard::ingest::OWN_FOLDER;
 
-/// Logs blocks that could not be opened, and WALs of Thanos.
+/// Logs what was set aside of damaged WALs, blocks that could not be opened, folders that were removed, and WALs of
+/// Thanos.
 pub fn tell(ingest: &Ingest, data_dir: &Path) {
+    for aside in ingest.set_aside() {
+        tracing::error!(
+            damage = %aside.why,
+            files = ?aside.files,
+            bytes = aside.bytes,
+            "samples that were acknowledged with --tsdb.wal-durability=relaxed are lost: what the WAL holds behind its \
+             first damage is set aside in these files, which nothing reads; remove them when they are of no use"
+        );
+    }
+    for removed in ingest.removed_folders() {
+        tracing::warn!(
+            tenant = %removed.tenant,
+            folder = %removed.path.display(),
+            held = %removed.content,
+            "removed what was left of a block that was never whole or was being deleted"
+        );
+    }
     for block in ingest.unreadable_blocks() {
         let (tenant, folder) = (&block.tenant, block.path.display());
         tracing::error!(

@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 use super::config::{BucketConfig, Provider};
 use super::metrics::BucketMetrics;
 use super::s3;
+use super::walk::Walk;
 use crate::telemetry::causes::with_causes;
 
 /// Objects above this many bytes are uploaded in parts of it.
@@ -168,6 +169,9 @@ impl Bucket {
     /// Every object whose name starts with the folder `within`, given to `each` as they come; all
     /// objects when it is empty.
     pub async fn list(&self, within: &str, mut each: impl FnMut(ObjectInfo)) -> Result<(), Error> {
+        if let Some(folder) = &self.folder {
+            return self.list_folder(Walk::new(folder, within), within, each).await;
+        }
         let path = self.path(within);
         let prefix_len = if self.prefix.is_empty() { 0 } else { self.prefix.len() + 1 };
         let timer = self.metrics.begin("iter");
@@ -181,6 +185,35 @@ impl Bucket {
                 }),
                 // A folder that doesn't exist holds no objects.
                 Err(object_store::Error::NotFound { .. }) => break,
+                Err(error) => {
+                    timer.failed();
+                    return Err(self.error("cannot list", within, &error));
+                }
+            }
+        }
+        timer.done(0);
+        Ok(())
+    }
+
+    /// The same of a bucket that is a folder, on threads that may wait for the disk.
+    async fn list_folder(&self, mut walk: Walk, within: &str, mut each: impl FnMut(ObjectInfo)) -> Result<(), Error> {
+        let timer = self.metrics.begin("iter");
+        loop {
+            let reading = tokio::task::spawn_blocking(move || {
+                let batch = walk.next_batch();
+                (walk, batch)
+            });
+            let (rest, batch) = match reading.await {
+                Ok(read) => read,
+                Err(error) => {
+                    timer.failed();
+                    return Err(Error::new(ErrorKind::Bug, format!("listing a folder panicked: {error}")));
+                }
+            };
+            walk = rest;
+            match batch {
+                Ok(batch) if batch.is_empty() => break,
+                Ok(batch) => batch.into_iter().for_each(&mut each),
                 Err(error) => {
                     timer.failed();
                     return Err(self.error("cannot list", within, &error));
@@ -463,7 +496,7 @@ impl Upload {
 }
 
 /// Whether a file is an object in the making, as `object_store` names them: behind its name `#` and a number.
-fn is_staged(path: &FilePath) -> bool {
+pub(super) fn is_staged(path: &FilePath) -> bool {
     let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
     name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -551,6 +584,39 @@ mod tests {
         bucket.check_outside("data-dir", &folder.path().join("data"), same).unwrap();
         bucket.check_outside("data-dir", &folder.path().join("data/bucket"), same).unwrap_err();
         bucket.check_outside("tsdb.path", &folder.path().join("new"), within).unwrap();
+    }
+
+    #[test]
+    fn links_to_blocks_are_followed_and_what_leads_around_or_cannot_be_read_ends_no_listing() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (folder.path().join("bucket"), folder.path().join("elsewhere"));
+        let [block, linked] = ["01M7YFY7H37F9ZH8ZQ1CX44W25", "01M7YFY7H37F9ZH8ZQ1CX44W26"];
+        for path in [root.join(block).join("chunks"), root.join("lost+found"), elsewhere.join("chunks")] {
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("000001"), "0123").unwrap();
+        }
+        std::fs::write(root.join(block).join("chunks/000002#7"), "half").unwrap();
+        symlink(&elsewhere, root.join(linked)).unwrap();
+        for (target, link) in [(".", "loop"), ("loop", "again"), ("self", "self"), ("nowhere", "broken")] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        symlink("..", root.join(block).join("up")).unwrap();
+        std::fs::set_permissions(root.join("lost+found"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        let bucket = Bucket::open(&BucketConfig::filesystem(&root), &mut Registry::default()).unwrap();
+        let list = |within: &str| {
+            let mut names = Vec::new();
+            run(bucket.list(within, |object| names.push((object.name, object.len)))).unwrap();
+            // Who may read everything sees this one, too.
+            names.retain(|(name, _)| !name.starts_with("lost+found/"));
+            names.sort();
+            names
+        };
+        let object = |block: &str| (format!("{block}/chunks/000001"), 4u64);
+        assert_eq!(list(""), [object(block), object(linked)]);
+        assert_eq!(list(linked), [object(linked)]);
+        assert!(list("01M7YFY7H37F9ZH8ZQ1CX44W27").is_empty());
+        std::fs::set_permissions(root.join("lost+found"), std::fs::Permissions::from_mode(0o700)).unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -55,6 +56,9 @@ pub struct S3Config {
     pub sse_config: SseConfig,
     pub sts_endpoint: String,
     pub max_retries: usize,
+    /// Whether `hedging_config`, which lies beside these keys, is enabled.
+    #[serde(skip)]
+    pub hedging: bool,
 }
 
 /// How a bucket's name gets into the URL.
@@ -147,16 +151,15 @@ struct Document<C> {
     config: C,
     #[serde(default)]
     prefix: String,
-    #[serde(default, rename = "hedging_config")]
-    _hedging: Option<Hedging>,
+    #[serde(default)]
+    hedging_config: Option<Hedging>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct Hedging {
-    #[serde(rename = "enabled")]
-    _enabled: bool,
+    enabled: bool,
     #[serde(rename = "up_to")]
     _up_to: u32,
     #[serde(rename = "quantile")]
@@ -184,7 +187,8 @@ impl BucketConfig {
                 Self::new(flag, Provider::Filesystem(document.config.directory), &document.prefix)
             }
             "S3" => {
-                let document: Document<S3Config> = from_yaml(flag, text)?;
+                let mut document: Document<S3Config> = from_yaml(flag, text)?;
+                document.config.hedging = document.hedging_config.is_some_and(|hedging| hedging.enabled);
                 document.config.check().map_err(|why| ConfigError::new(flag, why))?;
                 Self::new(flag, Provider::S3(Box::new(document.config)), &document.prefix)
             }
@@ -229,9 +233,28 @@ impl S3Config {
         self.bucket_lookup_type == LookupType::VirtualHosted && (is_address(host) || is_address(&self.endpoint))
     }
 
+    /// Keys that are given with other values than Thanos takes by itself, and that have no effect.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let http = &self.http_config;
+        let second = Duration::from_secs(1);
+        let given = [
+            ("http_config.expect_continue_timeout", http.expect_continue_timeout.is_some_and(|time| time.0 != second)),
+            ("http_config.max_idle_conns", http.max_idle_conns.is_some_and(|max| max != 100)),
+            ("http_config.max_conns_per_host", http.max_conns_per_host.is_some_and(|max| max != 0)),
+            ("hedging_config", self.hedging),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect()
+    }
+
     fn check(&self) -> Result<(), String> {
         let both = "give both access_key and secret_key, or neither to take credentials from the environment";
         let address = "bucket_lookup_type virtual-hosted needs an endpoint with a name, not an address: use path";
+        let context = "sse_config.kms_encryption_context is not supported: leave it out, or use a key whose policy asks \
+                       for none";
+        let server = "http_config.tls_config.server_name is not supported: give the name in the server's certificate \
+                      as config.endpoint";
+        let encryption = &self.sse_config;
+        let has_context = encryption.kind == "SSE-KMS" && !encryption.kms_encryption_context.is_empty();
         let wrong = [
             (self.bucket.is_empty(), "config.bucket is missing"),
             (self.endpoint.is_empty(), "config.endpoint is missing, for example s3.eu-west-1.amazonaws.com"),
@@ -243,6 +266,8 @@ impl S3Config {
             (self.aws_sdk_auth && !self.access_key.is_empty(), "aws_sdk_auth and access_key exclude each other"),
             (self.access_key.is_empty() != self.secret_key.is_empty(), both),
             (self.signature_version2, "signature_version2 is not supported: version 4 is what servers speak"),
+            (has_context, context),
+            (!self.insecure && !self.http_config.tls_config.server_name.is_empty(), server),
             (self.list_objects_version == "v1", "list_objects_version v1 is not supported: use v2"),
         ];
         if let Some((_, why)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
@@ -312,6 +337,19 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
         assert_eq!(s3.bucket_lookup_type, LookupType::VirtualHosted);
         assert_eq!(s3.http_config.idle_conn_timeout.unwrap().0.as_secs(), 90);
         assert_eq!((s3.part_size, s3.max_retries), (Some(64 << 20), 3));
+        assert!(s3.without_effect().is_empty(), "these are the values that Thanos takes by itself");
+    }
+
+    #[test]
+    fn keys_without_effect_are_known() {
+        let text = "type: S3\nconfig: {bucket: a, endpoint: b, http_config: {expect_continue_timeout: 2s, \
+                    max_idle_conns: 10, max_conns_per_host: 20}}\nhedging_config: {enabled: true}";
+        let Provider::S3(s3) = BucketConfig::parse("objstore.config", text).unwrap().provider else {
+            panic!("the type is S3")
+        };
+        let http = ["expect_continue_timeout", "max_idle_conns", "max_conns_per_host"];
+        let keys = http.map(|key| format!("http_config.{key}")).into_iter().chain(["hedging_config".to_owned()]);
+        assert!(s3.without_effect().into_iter().eq(keys));
     }
 
     #[test]
@@ -333,6 +371,12 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
             ("type: S3\nconfig: {bucket: a, endpoint: '[::1]:1', bucket_lookup_type: virtual-hosted}", "use path"),
             ("type: S3\nconfig: {bucket: a, endpoint: b, access_key: c}", "both access_key and secret_key"),
             ("type: S3\nconfig: {bucket: a, endpoint: b, sse_config: {type: SSE-X}}", "SSE-X"),
+            (
+                "type: S3\nconfig: {bucket: a, endpoint: b, sse_config: {type: SSE-KMS, kms_key_id: c, \
+                 kms_encryption_context: {d: e}}}",
+                "kms_encryption_context",
+            ),
+            ("type: S3\nconfig: {bucket: a, endpoint: b, http_config: {tls_config: {server_name: c}}}", "server_name"),
             ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: a/../b", ".."),
         ] {
             let error = BucketConfig::parse("objstore.config", text).unwrap_err().to_string();

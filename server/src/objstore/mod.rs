@@ -10,6 +10,8 @@ pub mod config;
 pub mod metrics;
 /// Buckets of S3 and what speaks its protocol.
 mod s3;
+/// Objects of a bucket that is a folder.
+mod walk;
 
 pub use bucket::{Bucket, ObjectInfo};
 pub use config::BucketConfig;

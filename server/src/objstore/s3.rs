@@ -20,11 +20,24 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_millis(400);
 /// Longest time that one operation is tried again.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// The region where none is named.
+const REGION: &str = "us-east-1";
+
 /// Encoding alphabet of RFC 4648.
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The client; an error says which key is at fault.
 pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
+    for key in config.without_effect() {
+        tracing::warn!(bucket = %config.bucket, key, "a key of the bucket's configuration has no effect: leave it out");
+    }
+    let use_environment = config.access_key.is_empty();
+    let builder = if use_environment { AmazonS3Builder::from_env() } else { AmazonS3Builder::new() };
+    configured(builder, config)?.build().map_err(|error| format!("cannot make an S3 client: {error}"))
+}
+
+/// `builder`, which knows what the environment says where that counts, with what `config` says.
+fn configured(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Builder, String> {
     let scheme = if config.insecure { "http" } else { "https" };
     let virtual_hosted = match config.bucket_lookup_type {
         LookupType::Auto => is_aws(&config.endpoint),
@@ -32,17 +45,16 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
         LookupType::Path => false,
     };
     let host = if virtual_hosted { format!("{}.{}", config.bucket, config.endpoint) } else { config.endpoint.clone() };
-    let use_environment = config.access_key.is_empty();
-    let mut builder = if use_environment { AmazonS3Builder::from_env() } else { AmazonS3Builder::new() };
-    builder = builder
+    let of_environment = builder.get_config_value(&AmazonS3ConfigKey::Region).filter(|region| !region.is_empty());
+    let mut builder = builder
         .with_bucket_name(&config.bucket)
         .with_endpoint(format!("{scheme}://{host}"))
         .with_virtual_hosted_style_request(virtual_hosted)
         .with_allow_http(config.insecure)
-        .with_region(region(config))
+        .with_region(region(config).or(of_environment).unwrap_or_else(|| REGION.to_owned()))
         .with_client_options(client_options(&config.http_config, config.insecure)?)
         .with_retry(retries(config.max_retries));
-    if !use_environment {
+    if !config.access_key.is_empty() {
         builder = builder.with_access_key_id(&config.access_key).with_secret_access_key(&config.secret_key);
         if !config.session_token.is_empty() {
             builder = builder.with_token(&config.session_token);
@@ -51,7 +63,7 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
     if !config.sts_endpoint.is_empty() {
         builder = builder.with_config(AmazonS3ConfigKey::StsEndpoint, &config.sts_endpoint);
     }
-    encrypted(builder, config)?.build().map_err(|error| format!("cannot make an S3 client: {error}"))
+    encrypted(builder, config)
 }
 
 /// What every uploaded object carries.
@@ -86,15 +98,16 @@ fn encrypted(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Buil
     })
 }
 
-/// The region that is configured, or that of an AWS endpoint such as `s3.eu-west-1.amazonaws.com`.
-fn region(config: &S3Config) -> String {
+/// The region that is configured, or that of an AWS endpoint such as `s3.eu-west-1.amazonaws.com`; `None` where
+/// neither names one.
+fn region(config: &S3Config) -> Option<String> {
     if !config.region.is_empty() {
-        return config.region.clone();
+        return Some(config.region.clone());
     }
     let of_endpoint = config.endpoint.strip_prefix("s3.").or_else(|| config.endpoint.strip_prefix("s3-"));
-    let of_endpoint = of_endpoint.and_then(|rest| rest.split_once(".amazonaws.com")).map(|(region, _)| region);
-    let region = of_endpoint.map(|region| region.strip_prefix("dualstack.").unwrap_or(region));
-    region.filter(|region| !region.is_empty()).unwrap_or("us-east-1").to_owned()
+    let (region, _) = of_endpoint?.split_once(".amazonaws.com")?;
+    let region = region.strip_prefix("dualstack.").unwrap_or(region);
+    Some(region.to_owned()).filter(|region| !region.is_empty())
 }
 
 fn is_aws(endpoint: &str) -> bool {
@@ -164,15 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_read_from_an_aws_endpoint() {
-        for (endpoint, expected) in [
-            ("s3.eu-west-1.amazonaws.com", "eu-west-1"),
-            ("s3.dualstack.us-west-2.amazonaws.com", "us-west-2"),
-            ("s3.amazonaws.com", "us-east-1"),
-            ("127.0.0.1:9000", "us-east-1"),
+    fn a_region_is_that_of_the_configuration_or_an_aws_endpoint_or_else_of_the_environment() {
+        for (region, endpoint, of_environment, expected) in [
+            ("", "s3.eu-west-1.amazonaws.com", "eu-central-1", "eu-west-1"),
+            ("", "s3.dualstack.us-west-2.amazonaws.com", "", "us-west-2"),
+            ("eu-west-3", "s3.eu-west-1.amazonaws.com", "eu-central-1", "eu-west-3"),
+            ("", "s3.amazonaws.com", "eu-central-1", "eu-central-1"),
+            ("", "127.0.0.1:9000", "eu-central-1", "eu-central-1"),
+            ("", "s3.amazonaws.com", "", "us-east-1"),
+            ("", "127.0.0.1:9000", "", "us-east-1"),
         ] {
-            let config = S3Config { endpoint: endpoint.into(), ..S3Config::default() };
-            assert_eq!(region(&config), expected, "{endpoint}");
+            let config = S3Config { endpoint: endpoint.into(), region: region.into(), ..S3Config::default() };
+            let builder = configured(AmazonS3Builder::new().with_region(of_environment), &config).unwrap();
+            let found = builder.get_config_value(&AmazonS3ConfigKey::Region);
+            assert_eq!(found.as_deref(), Some(expected), "{endpoint}");
         }
     }
 }

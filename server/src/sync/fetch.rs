@@ -59,6 +59,21 @@ impl BlockFiles {
         lengths
     }
 
+    /// Whether the index and the segments are those of `other`, as far as their lengths tell.
+    pub fn holds_data_of(&self, other: &Self) -> bool {
+        self.data().eq(other.data())
+    }
+
+    /// Whether the index or a segment came since `before`, or has another length, while none is gone: what is gone
+    /// belongs to a block that is being deleted.
+    pub fn has_more_data_than(&self, before: &Self) -> bool {
+        !self.holds_data_of(before) && before.data().all(|(object, _)| self.objects.contains_key(object))
+    }
+
+    fn data(&self) -> impl Iterator<Item = (&BlockObject, &u64)> {
+        self.objects.iter().filter(|(object, _)| matches!(object, BlockObject::Index | BlockObject::Segment(_)))
+    }
+
     /// Length of an object; `None` when there is none.
     pub fn len_of(&self, object: BlockObject) -> Option<u64> {
         self.objects.get(&object).copied()
@@ -458,6 +473,27 @@ mod tests {
             files.objects.insert(BlockObject::Segment(segment), len);
         }
         assert_eq!(files.segments(), [10, 0, 30]);
+    }
+
+    #[test]
+    fn data_that_came_or_has_another_length_is_more_and_markers_or_what_is_gone_are_not() {
+        let files = |objects: &[(BlockObject, u64)]| BlockFiles {
+            objects: objects.iter().copied().collect(),
+            ..BlockFiles::default()
+        };
+        let (index, first, second) = (BlockObject::Index, BlockObject::Segment(0), BlockObject::Segment(1));
+        let before = files(&[(index, 5), (first, 10)]);
+        for (objects, is_more) in [
+            (&[(index, 5), (first, 10)][..], false),
+            (&[(index, 5), (first, 10), (BlockObject::DeletionMark, 1)], false),
+            (&[(index, 5), (first, 20)], true),
+            (&[(index, 5), (first, 10), (second, 1)], true),
+            (&[(index, 4), (first, 10)], true),
+            (&[(first, 10), (second, 1)], false),
+            (&[(index, 5)], false),
+        ] {
+            assert_eq!(files(objects).has_more_data_than(&before), is_more, "{objects:?}");
+        }
     }
 
     #[tokio::test]

@@ -85,11 +85,16 @@ pub struct SyncMetrics {
 impl SyncMetrics {
     /// Registers the metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::register_as("thanos_blocks_meta", registry);
+        Self::register_all("thanos_blocks_meta", registry)
+    }
+
+    /// Registers the metrics under names that start with `prefix`.
+    pub fn register_all(prefix: &str, registry: &mut Registry) -> Self {
+        let metrics = Self::register_as(prefix, registry);
         let base = "Total blocks metadata synchronization attempts by base Fetcher";
-        registry.register("thanos_blocks_meta_base_syncs", base, metrics.base_syncs.clone());
+        registry.register(format!("{prefix}_base_syncs"), base, metrics.base_syncs.clone());
         let busts = "Total blocks metadata cache busts by base Fetcher";
-        registry.register("thanos_blocks_meta_base_cache_busts", busts, metrics.base_cache_busts.clone());
+        registry.register(format!("{prefix}_base_cache_busts"), busts, metrics.base_cache_busts.clone());
         metrics
     }
 

@@ -108,7 +108,8 @@ impl RequestLog {
         }
         let environment = |name: &str| std::env::var(name).ok();
         let text = content::read(values, FLAG, &environment)?.filter(|text| !text.trim().is_empty());
-        text.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text))
+        let log = text.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text));
+        log.map_err(|error| error.given_by(values))
     }
 
     /// Reads the YAML.

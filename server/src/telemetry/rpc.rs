@@ -15,19 +15,12 @@ use tower::Service;
 
 use super::metrics::{Counters, Histograms, MetricLabels, duration_histogram};
 
-/// Methods that answer with a stream.
-const STREAMS: [&str; 10] = [
-    "Series",
-    "Query",
-    "QueryRange",
-    "Rules",
-    "Targets",
-    "MetricMetadata",
-    "Exemplars",
-    "TSDBStatistics",
-    "ServerReflectionInfo",
-    "Watch",
-];
+/// Methods that answer one message with a stream.
+const STREAMS: [&str; 9] =
+    ["Series", "Query", "QueryRange", "Rules", "Targets", "MetricMetadata", "Exemplars", "TSDBStatistics", "Watch"];
+
+/// Codes that gRPC has: numbers from 0 on.
+const CODES: i32 = 17;
 
 /// Metrics of calls; clones share them.
 #[derive(Clone, Debug)]
@@ -73,6 +66,44 @@ impl RpcMetrics {
         let help = "Seconds from the start of an RPC to its end on the client";
         registry.register("grpc_client_handling_seconds", help, self.durations.clone());
     }
+
+    /// Tells of the method at `path` before it is called, with every code: a rate is only of what rises from a zero
+    /// that was seen.
+    pub fn begin_at_zero(&self, path: &str) {
+        let labels = labels(path);
+        for counters in [&self.started, &self.messages, &self.questions] {
+            counters.get_or_create(&labels).inc_by(0);
+        }
+        drop(self.durations.get_or_create(&labels));
+        for code in (0..CODES).map(Code::from_i32) {
+            self.handled.get_or_create(&with_code(labels.clone(), code)).inc_by(0);
+        }
+    }
+}
+
+/// Method, service and kind of the method at `path`, with the names of their labels.
+fn labels(path: &str) -> MetricLabels {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    let kind = match method {
+        "ServerReflectionInfo" => "bidi_stream",
+        method if STREAMS.contains(&method) => "server_stream",
+        _ => "unary",
+    };
+    vec![("grpc_method", method.to_owned()), ("grpc_service", service.to_owned()), ("grpc_type", kind.to_owned())]
+}
+
+fn with_code(mut labels: MetricLabels, code: Code) -> MetricLabels {
+    labels.insert(0, ("grpc_code", name(code)));
+    labels
+}
+
+/// A code's name in Go.
+fn name(code: Code) -> String {
+    match code {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        code => format!("{code:?}"),
+    }
 }
 
 /// One call under way; counted as handled when it is dropped.
@@ -88,15 +119,9 @@ pub struct Call {
 impl Call {
     /// The call of the method at `path` begins.
     pub fn begin(metrics: &RpcMetrics, path: &str) -> Self {
-        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        let kind = if STREAMS.contains(&method) { "server_stream" } else { "unary" };
-        let labels = vec![
-            ("grpc_method", method.to_owned()),
-            ("grpc_service", service.to_owned()),
-            ("grpc_type", kind.to_owned()),
-        ];
+        let labels = labels(path);
         metrics.started.get_or_create(&labels).inc();
-        // Every method here is asked by one message.
+        // Every method here is asked by one message, but for that of reflection.
         metrics.questions.get_or_create(&labels).inc();
         let messages = metrics.messages.get_or_create(&labels).clone();
         Self { metrics: metrics.clone(), labels, messages, started: Instant::now(), code: None }
@@ -121,11 +146,11 @@ impl Call {
 
     /// The name of the code so far; a call without one was given up by whoever made it.
     pub fn code(&self) -> String {
-        match self.code.unwrap_or(Code::Cancelled) {
-            Code::Ok => "OK".to_owned(),
-            Code::Cancelled => "Canceled".to_owned(),
-            code => format!("{code:?}"),
-        }
+        name(self.ended())
+    }
+
+    fn ended(&self) -> Code {
+        self.code.unwrap_or(Code::Cancelled)
     }
 
     /// Time since it began.
@@ -137,9 +162,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.metrics.durations.get_or_create(&self.labels).observe(self.elapsed().as_secs_f64());
-        let code = self.code();
-        let mut labels = std::mem::take(&mut self.labels);
-        labels.insert(0, ("grpc_code", code));
+        let labels = with_code(std::mem::take(&mut self.labels), self.ended());
         self.metrics.handled.get_or_create(&labels).inc();
     }
 }
@@ -286,5 +309,31 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+    /// There was no series before the first error: an alert on the rate of errors missed one that came alone.
+    #[test]
+    fn a_method_that_was_not_called_yet_has_every_code_at_zero() {
+        let metrics = RpcMetrics::default();
+        let mut registry = Registry::default();
+        metrics.register_server(&mut registry);
+        metrics.begin_at_zero("/thanos.Store/Series");
+        let text = render(&registry, "").1;
+        let method = "grpc_method=\"Series\",grpc_service=\"thanos.Store\",grpc_type=\"server_stream\"}";
+        for line in [
+            format!("grpc_server_started_total{{{method} 0"),
+            format!("grpc_server_msg_received_total{{{method} 0"),
+            format!("grpc_server_msg_sent_total{{{method} 0"),
+            format!("grpc_server_handled_total{{grpc_code=\"OK\",{method} 0"),
+            format!("grpc_server_handled_total{{grpc_code=\"Canceled\",{method} 0"),
+            format!("grpc_server_handled_total{{grpc_code=\"Unauthenticated\",{method} 0"),
+            format!("grpc_server_handling_seconds_count{{{method} 0"),
+        ] {
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+        let handled = || render(&registry, "").1.lines().filter(|line| line.contains("grpc_code=")).count();
+        assert_eq!(handled(), 17);
+        // What is called is counted there.
+        drop(Call::begin(&metrics, "/thanos.Store/Series"));
+        assert_eq!(handled(), 17);
     }
 }

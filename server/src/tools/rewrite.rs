@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use engine::compact::source::Bytes;
 use engine::compact::{MergeOptions, Merged, SourceBlock, Target, Unwatched, Workers, merge, settle_written};
 use engine::index::tsdb::source::Window;
 use engine::index::tsdb::{FileSource, Series, Source, Symbols};
+use engine::io::replace;
 use engine::model::relabel::{self, Rule};
 use engine::model::{Error, Labels, Matcher, SeriesRef, TimeRange};
 use engine::promql::syntax;
@@ -168,8 +170,8 @@ pub fn rewrite(from: &Path, work: &Path, changes: &Changes, run: Run) -> Result<
     };
     let mut sources = Vec::new();
     for (dir, layer) in layers {
-        let tombstones = tombstones(&layer, changes, &mut log)?;
-        sources.push(with_tombstones(&dir, &layer, tombstones)?);
+        let (tombstones, times) = tombstones(&layer, changes, &mut log)?;
+        sources.push(with_tombstones(&dir, &layer, (tombstones, times))?);
     }
     let thanos = old.thanos.clone();
     let mut meta = Meta { ulid: new_block_id(), ..Meta::clone(&old) };
@@ -196,9 +198,10 @@ pub fn rewrite(from: &Path, work: &Path, changes: &Changes, run: Run) -> Result<
     if let (Some(thanos), Some(new)) = (&mut meta.thanos, written.meta.thanos) {
         (thanos.files, thanos.segment_files, thanos.index_stats) = (new.files, new.segment_files, new.index_stats);
     }
-    let path = dir.join(name::META);
-    std::fs::write(&path, meta.to_json()).map_err(|error| Error::file(&path, error))?;
     settle_written(&dir, &Workers::threads(0))?;
+    // The block's times stay, as in Thanos, also where chunks lie outside of them.
+    let (path, json) = (dir.join(name::META), meta.to_json());
+    replace::write_whole(&path, |file| file.write_all(&json)).map_err(|error| Error::file(&path, error))?;
     Ok(Rewritten { dir: Some(dir), meta, log })
 }
 
@@ -275,18 +278,20 @@ fn copy_chunk(bytes: &Bytes, offset: u64) -> Result<(engine::chunk::Encoding, Ve
     Ok((chunk.encoding, chunk.data.to_vec()))
 }
 
-/// What the changes delete of a block.
-fn tombstones(block: &SourceBlock, changes: &Changes, log: &mut String) -> Result<Tombstones, Error> {
+/// What the changes delete of a block, and the times of the block and of all its chunks.
+fn tombstones(block: &SourceBlock, changes: &Changes, log: &mut String) -> Result<(Tombstones, TimeRange), Error> {
     let mut tombstones = block.tombstones().clone();
+    let mut times = TimeRange::new(block.meta().min_time, block.meta().max_time.saturating_sub(1));
     let index = block.index();
     let (mut scan, mut series) = (index.series(), Series::default());
     while scan.next(&mut series).map_err(|error| block.place(error, name::INDEX))? {
+        let Some(span) = span(&series) else { continue };
+        times = times.hull(span);
         let labels = series.labels(index.symbols());
         let ranges = changes.deleted(&labels);
         if ranges.is_empty() {
             continue;
         }
-        let Some(span) = span(&series) else { continue };
         let within = ranges.iter().filter(|range| range.min_time <= span.max_time && span.min_time <= range.max_time);
         let cut =
             |range: &TimeRange| TimeRange::new(range.min_time.max(span.min_time), range.max_time.min(span.max_time));
@@ -295,17 +300,24 @@ fn tombstones(block: &SourceBlock, changes: &Changes, log: &mut String) -> Resul
         log_deleted(log, &labels, own.of(SeriesRef(0)));
         ranges.iter().for_each(|range| tombstones.add(series.series_ref, *range));
     }
-    Ok(tombstones)
+    Ok((tombstones, times))
 }
 
-/// The same block with other tombstones.
-fn with_tombstones(dir: &Path, block: &SourceBlock, tombstones: Tombstones) -> Result<SourceBlock, Error> {
+/// The same block with other tombstones, and with times in which all of its chunks lie: a merge leaves out those that
+/// lie outside, and Thanos keeps them.
+fn with_tombstones(
+    dir: &Path,
+    block: &SourceBlock,
+    (tombstones, times): (Tombstones, TimeRange),
+) -> Result<SourceBlock, Error> {
     let index = Bytes::new(FileSource::open(&dir.join(name::INDEX))?);
     let mut segments = Vec::new();
     while let Ok(bytes) = block.segment(segments.len() as u32) {
         segments.push(bytes.clone());
     }
-    SourceBlock::new(Arc::clone(block.meta()), index, segments, tombstones)
+    let (min_time, max_time) = (times.min_time, times.max_time.saturating_add(1));
+    let meta = Meta { min_time, max_time, ..Meta::clone(block.meta()) };
+    SourceBlock::new(Arc::new(meta), index, segments, tombstones)
 }
 
 /// The times that a series covers; `None` when it has no chunks.

@@ -10,6 +10,7 @@ use server::cli::{self, Flag, Standing, Subcommand};
 use server::component::COMPONENTS;
 
 use crate::support;
+use crate::support::authority::Authority;
 
 /// Where the README's table begins and ends.
 const MARKS: (&str, &str) = ("<!-- flags -->\n", "<!-- /flags -->\n");
@@ -86,7 +87,7 @@ fn the_readme_tells_which_flags_have_an_effect() {
     if std::env::var_os("URU_WRITE_README").is_some() {
         return fs::write(&path, format!("{before}{}{}{}{after}", MARKS.0, table(), MARKS.1)).unwrap();
     }
-    let how = "write it anew: URU_WRITE_README=1 cargo test -p server --test command_line";
+    let how = "write it anew: URU_WRITE_README=1 cargo test -p server --test process command_line";
     assert_eq!(told, table(), "the README's table of flags is not that of the command line; {how}");
 }
 
@@ -175,6 +176,67 @@ fn flags_that_cannot_be_meant_end_the_process_as_they_end_thanos() {
         let output = Command::new(env!("CARGO_BIN_EXE_uru")).args(words).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains(why), "{words:?}: {said}");
+    }
+}
+
+/// Each of these was told of under the name of another flag, or of none.
+#[test]
+fn what_cannot_be_used_is_refused_under_the_name_of_its_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    Authority::new().write_to(folder.path(), "127.0.0.1");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("bad.yaml"), "type: NONE").unwrap();
+    let bucket = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", path("bucket"));
+    let (data, tsdb) = (format!("--data-dir={}", path("data")), format!("--tsdb.path={}", path("tsdb")));
+    let ports = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"];
+    let store = [&["store", &bucket, &data][..], &ports].concat();
+    let receive = ["receive", &tsdb, "--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0"];
+    let receive = [&receive[..], &ports].concat();
+    let query = [&["query"][..], &ports].concat();
+    let upload = ["tools", "bucket", "upload-blocks", &bucket, "--label=a=\"b\""];
+    let cases: [(&[&str], &[&str], &str); 14] = [
+        (&store, &["--grpc-server-tls-cert=@cert.pem", "--grpc-server-tls-key=/no"], "--grpc-server-tls-key: "),
+        (&store, &["--grpc-server-tls-cert=/no", "--grpc-server-tls-key=@key.pem"], "--grpc-server-tls-cert: "),
+        (
+            &store,
+            &["--grpc-server-tls-cert=@cert.pem", "--grpc-server-tls-key=@key.pem", "--grpc-server-tls-client-ca=/no"],
+            "--grpc-server-tls-client-ca: ",
+        ),
+        (
+            &store,
+            &["--grpc-server-tls-cert=@cert.pem", "--grpc-server-tls-key=@key.pem", "--grpc-server-tls-curves=none"],
+            "--grpc-server-tls-curves: ",
+        ),
+        (&store, &["--index-cache.config-file=@bad.yaml"], "--index-cache.config-file: @bad.yaml: "),
+        (
+            &receive,
+            &["--remote-write.server-tls-cert=@cert.pem", "--remote-write.server-tls-key=/no"],
+            "--remote-write.server-tls-key: ",
+        ),
+        (
+            &receive,
+            &["--remote-write.client-tls-secure", "--remote-write.client-tls-ca=/no"],
+            "--remote-write.client-tls-ca: ",
+        ),
+        (&receive, &["--receive.hashrings=[{"], "--receive.hashrings: EOF"),
+        // It was waited for, by a receiver that said that it was ready.
+        (&receive, &["--receive.hashrings-file=/no"], "--receive.hashrings-file: cannot read"),
+        (&receive, &["--receive.limits-config-file=@bad.yaml"], "--receive.limits-config-file: @bad.yaml: "),
+        (
+            &query,
+            &["--grpc-client-tls-secure", "--grpc-client-tls-cert=@cert.pem", "--grpc-client-tls-key=/no"],
+            "--grpc-client-tls-key: ",
+        ),
+        (&query, &["--grpc-client-tls-secure", "--grpc-client-tls-ca=/no"], "--grpc-client-tls-ca: "),
+        (&query, &["--endpoint-group-strict=dns+a:1"], "--endpoint-group-strict: "),
+        (&upload, &["--path=/no"], "--path: /no: "),
+    ];
+    let written = |text: &str| text.replace('@', &path(""));
+    for (words, flags, wanted) in cases {
+        let flags: Vec<String> = flags.iter().map(|flag| written(flag)).collect();
+        let words: Vec<&str> = words.iter().copied().chain(flags.iter().map(String::as_str)).collect();
+        let said = support::refused(&words);
+        assert!(said.contains(&written(wanted)), "{words:?}: {said}");
     }
 }
 

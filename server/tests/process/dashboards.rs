@@ -36,7 +36,8 @@ const ELSEWHERE: [&str; 20] = [
 
 /// Which component is asked for metrics with these starts; all others are asked of every component that
 /// serves gRPC.
-const COMPONENTS: [(&str, &[&str]); 14] = [
+const COMPONENTS: [(&str, &[&str]); 15] = [
+    ("blocks_meta_", &["replicate"]),
     ("grpc_client_", &["query", "receive"]),
     ("http_", &["query", "receive"]),
     ("prometheus_tsdb_", &["receive"]),
@@ -98,7 +99,8 @@ fn every_metric_of_the_list_is_described_by_the_component_that_is_asked_for_it()
         ("replicate", Uru::start_http(&replicate)),
     ];
     let exported = processes.map(|(name, uru)| (name, families(&uru)));
-    let list = std::fs::read_to_string(list).unwrap();
+    // The dashboard of replication asks for a name without a prefix, which the list leaves out.
+    let list = std::fs::read_to_string(list).unwrap() + "blocks_meta_synced\n";
     // The part before is what Thanos' own tests ask for.
     let mut missing = BTreeSet::new();
     for metric in list.lines().filter(|line| !line.starts_with('#') && !LABELS.contains(line)) {

@@ -63,6 +63,9 @@ fn the_image_is_built_with_the_workspaces_compiler_from_files_that_are_there() {
         }
     }
     assert!(text.contains("-p server --bin uru"), "{text}");
+    // An image has no checkout to ask for its commit.
+    let place = |line: &str| text.find(line).unwrap_or_else(|| panic!("{text}\nlacks {line:?}"));
+    assert!(place("\nARG URU_REVISION") < place("\nRUN cargo rustc"), "the program is built without its revision");
     let entry = text.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
     assert!(text.contains(&format!("COPY --from=build {built} {}", entry.trim_matches(['[', ']', '"']))), "{entry}");
 }

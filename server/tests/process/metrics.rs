@@ -1,6 +1,7 @@
 //! What every component publishes at /metrics: each family once, each series once, in both formats.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 
 use crate::support::write::{body, float_series, post};
@@ -94,6 +95,7 @@ fn a_store_publishes_each_family_once() {
         ("thanos_store_server_chunks_requested_sum", 5.0),
         ("thanos_store_server_pending_series_requests", 0.0),
         (&format!("grpc_server_msg_received_total{received}"), 1.0),
+        (&format!("grpc_server_handled_total{{grpc_code=\"Internal\",{}", &received[1..]), 0.0),
         ("grpc_req_panics_recovered_total", 0.0),
         ("thanos_bucket_store_series_gate_queries_total", 1.0),
         ("thanos_bucket_store_postings_size_bytes_count", 1.0),
@@ -145,9 +147,11 @@ fn a_querier_publishes_each_family_once() {
         "thanos_query_concurrent_selects_gate_selects_in_flight",
         "thanos_engine_queries_total",
         "thanos_engine_queries",
+        "http_inflight_requests{handler=\"query\",method=\"GET\",tenant=\"a\"}",
     ] {
         assert_eq!(uru.metric(name), Some(0.0), "{name}");
     }
+    assert_eq!(uru.metric("http_inflight_requests{handler=\"query\",method=\"GET\"}"), None);
     let distributed = Uru::start("query", &["--query.mode=distributed"]);
     let labels = "{engine=\"thanos\",mode=\"distributed\"}";
     assert!(distributed.metric(&format!("prometheus_engine_queries_concurrent_max{labels}")) >= Some(1.0));
@@ -165,6 +169,24 @@ fn a_receiver_publishes_each_family_once_and_counts_each_write_once() {
     check("receive", &uru);
 }
 
+/// The gauge had no tenant, by which Thanos' dashboard of receivers divides it.
+#[test]
+fn writes_under_way_are_counted_for_their_tenant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("--tsdb.path={}", folder.path().display());
+    let uru = Uru::start("receive", &[&path, "--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0"]);
+    let mut sender = std::net::TcpStream::connect(uru.write_address()).unwrap();
+    let begun = "POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nTHANOS-TENANT: a\r\nContent-Encoding: snappy\r\n\
+                 Content-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\nbegun";
+    sender.write_all(begun.as_bytes()).unwrap();
+    let under_way = |labels: &str| uru.metric(&format!("http_inflight_requests{{handler=\"receive\"{labels}}}"));
+    let of_tenant = ",method=\"POST\",tenant=\"a\"";
+    wait(|| under_way(of_tenant) == Some(1.0));
+    assert_eq!(under_way(",method=\"POST\""), None);
+    drop(sender);
+    wait(|| under_way(of_tenant) == Some(0.0));
+}
+
 #[test]
 fn a_compactor_publishes_each_family_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -172,6 +194,28 @@ fn a_compactor_publishes_each_family_once() {
     let [bucket, data] = flags(folder.path());
     let uru = Uru::start_http(&["compact", "--wait", &bucket, &data]);
     check("compact", &uru);
+}
+
+/// There was no series of failed runs before the first, so that an alert on their rate missed it.
+#[test]
+fn a_replicator_publishes_each_family_once_and_both_results() {
+    let folder = tempfile::tempdir().unwrap();
+    write_block(&folder.path().join("bucket"), 1, (5, START));
+    let [from, _] = flags(folder.path());
+    let [to, _] = flags(&folder.path().join("other"));
+    let to = to.replace("--objstore.", "--objstore-to.");
+    std::fs::create_dir_all(folder.path().join("other/bucket")).unwrap();
+    let uru = Uru::start_http(&["tools", "bucket", "replicate", &from, &to]);
+    uru.wait_for("/metrics", "thanos_replicate_replication_runs_total{result=\"success\"} 1\n");
+    check("replicate", &uru);
+    for (metric, value) in [
+        ("thanos_replicate_replication_runs_total{result=\"error\"}", 0.0),
+        ("thanos_replicate_replication_run_duration_seconds_count{result=\"error\"}", 0.0),
+        ("blocks_meta_synced{state=\"loaded\"}", 1.0),
+        ("blocks_meta_base_syncs_total", 1.0),
+    ] {
+        assert_eq!(uru.metric(metric), Some(value), "{metric}");
+    }
 }
 
 #[test]

@@ -182,6 +182,28 @@ fn an_endpoint_that_fails_half_of_a_mean_has_no_part_in_it() {
 }
 
 #[test]
+fn a_mean_whose_sum_overflows_is_a_number() {
+    let large = 2f64.powi(1023);
+    let sums = |name: &str, sum: f64, count: f64, means: &[f64]| {
+        let mut answers = vec![("sum(x)", results(&[("", sum)], &[])), ("count(x)", results(&[("", count)], &[]))];
+        answers.extend(means.iter().map(|mean| ("avg(x)", results(&[("", *mean)], &[]))));
+        answering(name, answers)
+    };
+    let mean = |endpoints: [Endpoint; 2]| {
+        let (found, warnings) = told(&[&endpoints[0], &endpoints[1]], "avg(x)");
+        assert_eq!((found.len(), warnings), (1, Vec::new()));
+        found[0].1.parse::<f64>().unwrap()
+    };
+    // That of both together, without another question.
+    assert_eq!(mean([sums("a", large, 1.0, &[]), sums("b", large, 2.0, &[])]), large / 3.0 * 2.0);
+    // That of one alone.
+    assert_eq!(mean([sums("a", f64::INFINITY, 3.0, &[large]), sums("b", large, 1.0, &[])]), large);
+    assert_eq!(mean([sums("a", f64::INFINITY, 3.0, &[large]), sums("b", -large, 1.0, &[])]), large / 2.0);
+    // A sample is infinite.
+    assert_eq!(mean([sums("a", f64::INFINITY, 3.0, &[f64::INFINITY]), sums("b", large, 1.0, &[])]), f64::INFINITY);
+}
+
+#[test]
 fn a_group_of_which_an_endpoint_has_no_sum_has_none() {
     let mixed = ["PromQL warning: encountered a mix of histograms and floats for aggregation"];
     let one = answering(

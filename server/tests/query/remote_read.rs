@@ -8,7 +8,7 @@ use engine::chunk::native::decode;
 use engine::model::FloatHistogram;
 use prost::Message;
 use proto::prometheus_copy::histogram::Count;
-use proto::prometheus_copy::{ChunkedReadResponse, LabelMatcher, Query, ReadRequest, ReadResponse};
+use proto::prometheus_copy::{ChunkedReadResponse, Histogram, LabelMatcher, Query, ReadRequest, ReadResponse};
 use serde_json::Value;
 
 use crate::support;
@@ -197,6 +197,8 @@ fn native_histograms_are_read_as_samples_and_as_chunks() {
             None => 0.0,
         })
         .sum();
+    let are_integers = |histogram: &Histogram| matches!(histogram.count, Some(Count::CountInt(_)));
+    assert!(histograms.clone().all(are_integers), "as they are stored");
     assert_eq!((histograms.count(), (total - sum).abs() < 1e-6 * sum), (count, true), "{total} {sum}");
 
     let (status, head, body) = post(&uru, &ReadRequest { accepted_response_types: vec![1], ..request });

@@ -230,5 +230,6 @@ fn a_certificate_names_the_tenant_and_no_header_does() {
     assert!(body.contains("\"status\":\"success\"") && body.contains("team-a"), "{body}");
     let (asked, head) = endpoint.requests().pop().unwrap();
     let tenant = asked.matchers.iter().find(|matcher| matcher.name == "tenant_id").unwrap();
-    assert_eq!((tenant.value.as_str(), head.get("thanos-tenant").unwrap().as_bytes()), ("team-a", &b"team-a"[..]));
+    let header = head.get("thanos-tenant").unwrap().as_bytes();
+    assert_eq!((tenant.value.as_slice(), header), (&b"team-a"[..], &b"team-a"[..]));
 }

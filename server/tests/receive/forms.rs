@@ -332,6 +332,30 @@ fn exemplars_are_read_by_what_a_query_selects_and_when() {
     assert_eq!(times(&uru, "b_total", all), [[NOW, NOW + 1, NOW + 2]]);
 }
 
+/// All but the first were answered with 409, and counted.
+#[test]
+fn exemplars_that_overtake_each_other_are_left_out_as_in_thanos_and_those_behind_what_is_kept_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--tsdb.max-exemplars=100"]);
+    let overtaken = "prometheus_tsdb_exemplar_out_of_order_exemplars_total{tenant=\"default-tenant\"}";
+    for (times, status, counted) in
+        [(&[5, 3, 5][..], 200, 1.0), (&[4], 409, 1.0), (&[7, 6, 5], 200, 2.0), (&[6, 8], 409, 2.0), (&[8], 200, 2.0)]
+    {
+        let mut series = float_series(&[("__name__", "a_total")], &[(NOW, 1.0)]);
+        series.exemplars = times
+            .iter()
+            .map(|time| {
+                let labels = vec![proto::thanos::Label { name: "trace_id".into(), value: "t".into() }];
+                proto::prometheus_copy::Exemplar { labels, value: 1.0, timestamp: NOW + time }
+            })
+            .collect();
+        let answer = write::write(&uru, "", &[series]);
+        assert_eq!((answer.status, uru.metric(overtaken)), (status, Some(counted)), "{times:?}: {}", answer.body);
+    }
+    let found = &exemplars(&uru, "a_total", (NOW, NOW + 10))[0];
+    assert_eq!(found.exemplars.iter().map(|one| one.ts - NOW).collect::<Vec<_>>(), [5, 7, 8]);
+}
+
 /// A label of an exemplar without a value once ended every start behind it, and spans of a stale histogram were
 /// compared bucket by bucket.
 #[test]
@@ -469,6 +493,42 @@ fn what_otlp_says_of_metrics_is_kept_and_a_resource_may_come_twice_the_newer_fir
             r#"target_info gauge "Target metadata" "#,
         ]
     );
+}
+
+/// It was left out as soon as series might have gone elsewhere.
+#[test]
+fn what_is_said_of_metric_families_is_kept_also_where_series_are_relabelled_or_split() {
+    let content = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let second = [("Content-Type", content), ("X-Prometheus-Remote-Write-Version", "2.0.0")];
+    for flag in
+        ["--receive.relabel-config=[{regex: 'pod', action: labeldrop}]", "--receive.split-tenant-label-name=team"]
+    {
+        let data = tempfile::tempdir().unwrap();
+        let uru = start(data.path(), &[flag]);
+        let series = float_series(&[("__name__", "a_total"), ("team", "red")], &[(NOW, 1.0)]);
+        let symbols = ["", "__name__", "b_total", "team", "red", "Bytes."].map(str::to_owned).to_vec();
+        let timeseries = vec![write_v2::TimeSeries {
+            labels_refs: vec![1, 2, 3, 4],
+            samples: vec![write_v2::Sample { value: 1.0, timestamp: NOW, start_timestamp: 0 }],
+            metadata: Some(write_v2::Metadata { r#type: 1, help_ref: 5, ..write_v2::Metadata::default() }),
+            ..write_v2::TimeSeries::default()
+        }];
+        let of_second = write_v2::Request { symbols, timeseries }.encode_to_vec();
+        let of_first = [(vec![series], "a_total"), (vec![], "alone_total")].map(|(timeseries, name)| {
+            let family = write::Family { kind: 1, name: name.into(), help: "Requests.".into() };
+            write::packed(&write::WriteRequest { timeseries, metadata: vec![family] })
+        });
+        let of_second = snap::raw::Encoder::new().compress_vec(&of_second).unwrap();
+        for (headers, body) in [(&[][..], &of_first[0]), (&[][..], &of_first[1]), (&second[..], &of_second)] {
+            let answer = post(&uru.write_address(), "/api/v1/receive", headers, body).unwrap();
+            assert_eq!(answer.status, 200, "{flag}: {}", answer.body);
+        }
+        let said =
+            ["a_total counter \"Requests.\" ", "alone_total counter \"Requests.\" ", "b_total counter \"Bytes.\" "];
+        assert_eq!(metadata(&uru), said, "{flag}");
+        uru.kill();
+        assert_eq!(metadata(&start(data.path(), &[flag])), said, "{flag}");
+    }
 }
 
 #[test]

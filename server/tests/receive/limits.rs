@@ -390,8 +390,8 @@ fn long_labels(name: &str, count: usize) -> Vec<TimeSeries> {
 #[test]
 fn what_receivers_forward_shares_the_memory_of_write_requests() {
     let data = tempfile::tempdir().unwrap();
-    // A quarter is 5 MB.
-    let uru = start(data.path(), &["--store.memory-limit=20MB"]);
+    // A quarter is 10 MB.
+    let uru = start(data.path(), &["--store.memory-limit=40MB"]);
     let forward = |series: Vec<TimeSeries>| {
         let tuple = TimeSeriesTenantTuple { timeseries: series, tenant: "a".into() };
         let request = proto::thanos::WriteRequest { timeseries_tenant_data: vec![tuple], ..Default::default() };
@@ -399,7 +399,7 @@ fn what_receivers_forward_shares_the_memory_of_write_requests() {
         run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await })
     };
     // That which fits alone and not beside its copy may be sent again: another receiver's sender must not drop it.
-    for (count, code) in [(6000, tonic::Code::ResourceExhausted), (3000, tonic::Code::Unavailable)] {
+    for (count, code) in [(12_000, tonic::Code::ResourceExhausted), (6000, tonic::Code::Unavailable)] {
         let refused = forward(long_labels("large", count)).unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
         assert!(refused.message().contains("share a quarter of --store.memory-limit"), "{refused}");

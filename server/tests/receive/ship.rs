@@ -603,6 +603,32 @@ fn a_block_that_cannot_be_read_is_told_and_kept_and_writes_are_taken() {
     assert!(block.join("index").exists());
 }
 
+/// It went to the bucket as it was, for the compactor to find.
+#[test]
+fn a_damaged_block_is_told_and_counted_and_not_uploaded_and_stops_no_other() {
+    let data = tempfile::tempdir().unwrap();
+    run(async {
+        let ingest = with_three_blocks(data.path()).await;
+        let damaged = ingest.local_blocks("team").remove(0);
+        let index = std::fs::read(damaged.path.join("index")).unwrap();
+        std::fs::write(damaged.path.join("index"), &index[..index.len() / 2]).unwrap();
+        let store = Arc::new(InMemory::new());
+        let (shipper, metrics) = ship_within(&ingest, data.path(), Arc::clone(&store) as Arc<dyn ObjectStore>, 0);
+        for _ in 0..3 {
+            shipper.ship().await;
+        }
+        let names = ["uru_receive_blocks_damaged_total", "thanos_shipper_uploads_total", DROPPED];
+        assert_eq!(names.map(|name| count_of_team(&metrics, name)), [1.0, 2.0, 0.0]);
+        let bucket = objects(&store).await;
+        assert!(!bucket.keys().any(|name| name.contains(&damaged.meta.ulid.to_string())), "{:?}", bucket.keys());
+        shipper.retain();
+        assert_eq!(local_starts(&ingest).len(), 3, "it is kept");
+        // Nothing else waits for it.
+        let closed = tokio::time::timeout(Duration::from_secs(20), shipper.close(Duration::from_secs(60)));
+        closed.await.unwrap();
+    });
+}
+
 #[test]
 fn files_are_told_with_their_hashes_where_that_is_asked_for() {
     let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

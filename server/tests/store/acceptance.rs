@@ -17,6 +17,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::support;
+use crate::support::write as writing;
 use crate::support::{IO_MODES, Uru, run, series, unary};
 
 const START: i64 = 1_700_000_000_000;
@@ -92,12 +93,12 @@ fn is_match(labels: &[(String, String)], matchers: &[LabelMatcher]) -> bool {
     matchers.iter().all(|matcher| {
         let value = labels.iter().find(|(name, _)| *name == matcher.name).map_or("", |(_, value)| value);
         let regexp = || {
-            let pattern = matcher.value.as_str().into();
+            let pattern = matcher.value.clone().into();
             engine::model::regexp::Regexp::new_anchored(&pattern).unwrap().is_match(value)
         };
         match matcher.r#type {
-            0 => value == matcher.value,
-            1 => value != matcher.value,
+            0 => value.as_bytes() == matcher.value,
+            1 => value.as_bytes() != matcher.value,
             2 => regexp(),
             _ => !regexp(),
         }
@@ -259,20 +260,56 @@ async fn accept(channel: &Channel) {
     bad_and_empty_requests(channel).await;
 }
 
-/// A component over the bucket in `folder`.
-fn over_bucket(component: &str, folder: &Path, mode: &str) -> Uru {
+/// A component over the bucket in `folder`, with more flags.
+fn over_bucket(component: &str, folder: &Path, flags: &[&str]) -> Uru {
     let bucket = folder.join("bucket");
     write(&bucket);
     let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
     let data_dir = format!("--data-dir={}", folder.join("data").display());
-    Uru::start(component, &[&objstore, &data_dir, &format!("--io.mode={mode}")])
+    Uru::start(component, &[&[&*objstore, &*data_dir][..], flags].concat())
+}
+
+/// A receiver over `folder` that was sent the same data, minute after minute. The label that names tenants is the
+/// external one, of which there is no other.
+fn receiver(folder: &Path, mode: &str) -> Uru {
+    let (name, value) = EXTERNAL;
+    let (label, tenant) = (format!("--label={name}=\"{value}\""), format!("--receive.tenant-label-name={name}"));
+    let uru = writing::start(folder, &[&label, &tenant, &format!("--io.mode={mode}")]);
+    let all: Vec<_> = data().into_iter().enumerate().map(|(number, labels)| (labels, samples(number))).collect();
+    for minute in 0..60 {
+        let sample = |(labels, (times, values)): &(Labels, (Vec<i64>, Vec<f64>))| {
+            let pairs: Vec<(&str, &str)> = labels.iter().collect();
+            writing::float_series(&pairs, &[(times[minute], values[minute])])
+        };
+        let answer = writing::write(&uru, value, &all.iter().map(sample).collect::<Vec<_>>());
+        assert_eq!(answer.status, 200, "minute {minute}: {}", answer.body);
+    }
+    uru
 }
 
 #[test]
 fn the_store_gateway_is_a_store() {
     for mode in IO_MODES {
         let folder = tempfile::tempdir().unwrap();
-        let uru = over_bucket("store", folder.path(), mode);
+        let uru = over_bucket("store", folder.path(), &[&format!("--io.mode={mode}")]);
+        run(async { accept(&uru.connect().await).await });
+    }
+}
+
+#[test]
+fn the_store_gateway_is_a_store_by_index_headers_alone() {
+    for mode in IO_MODES {
+        let folder = tempfile::tempdir().unwrap();
+        let uru = over_bucket("store", folder.path(), &["--store.index=header", &format!("--io.mode={mode}")]);
+        run(async { accept(&uru.connect().await).await });
+    }
+}
+
+#[test]
+fn the_receiver_is_a_store_of_what_is_in_its_head() {
+    for mode in IO_MODES {
+        let folder = tempfile::tempdir().unwrap();
+        let uru = receiver(folder.path(), mode);
         run(async { accept(&uru.connect().await).await });
     }
 }
@@ -280,14 +317,14 @@ fn the_store_gateway_is_a_store() {
 #[test]
 fn all_in_one_is_a_store() {
     let folder = tempfile::tempdir().unwrap();
-    let uru = over_bucket("all-in-one", folder.path(), "auto");
+    let uru = over_bucket("all-in-one", folder.path(), &[]);
     run(async { accept(&uru.connect().await).await });
 }
 
 #[test]
 fn the_querier_is_a_store_over_its_endpoints() {
     let folder = tempfile::tempdir().unwrap();
-    let store = over_bucket("store", folder.path(), "auto");
+    let store = over_bucket("store", folder.path(), &[]);
     let querier = Uru::start("query", &[&format!("--endpoint={}", store.grpc)]);
     support::wait(|| querier.get("/api/v1/stores").1.contains(&store.grpc));
     run(async { accept(&querier.connect().await).await });

@@ -74,14 +74,16 @@ async fn reflected(channel: &Channel) -> Vec<String> {
 }
 
 #[test]
-fn queriers_and_receivers_list_the_services_that_they_have() {
+fn processes_list_the_services_that_they_have() {
     let folder = tempfile::tempdir().unwrap();
     let path = format!("--tsdb.path={}", folder.path().display());
+    let data = format!("--data-dir={}", folder.path().join("data").display());
     let receive = ["--label=receive=\"a\"", "--remote-write.address=127.0.0.1:0", &path];
     let both = ["grpc.health.v1.Health", "thanos.Exemplars", "thanos.Query", "thanos.Status", "thanos.Store"];
     for (component, flags, more) in [
         ("query", &[][..], &["thanos.Metadata", "thanos.Rules", "thanos.Targets", "thanos.info.Info"][..]),
         ("receive", &receive, &["thanos.WriteableStore", "thanos.info.Info"]),
+        ("all-in-one", &[data.as_str()], &["thanos.Metadata", "thanos.WriteableStore", "thanos.info.Info"]),
     ] {
         let uru = Uru::start(component, flags);
         let mut wanted = [&both, more].concat();
@@ -307,6 +309,26 @@ fn a_damaged_column_index_is_built_anew_and_a_broken_index_fails_its_block_alone
         let answer: LabelValuesResponse = unary(&channel, "/thanos.Store/LabelValues", request).await.unwrap();
         assert_eq!((answer.values.len(), answer.warnings.len()), (5, 1));
     });
+}
+
+#[test]
+fn the_label_without_a_name_has_the_value_that_it_has_in_thanos() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (5, START));
+    write_block(&fixture.bucket, 2, (3, START + 3_600_000));
+    for form in ["column", "header"] {
+        let uru = fixture.start(&[&format!("--store.index={form}")]);
+        run(async {
+            let channel = uru.connect().await;
+            let values = async |matchers: Vec<LabelMatcher>| {
+                let request = LabelValuesRequest { end: i64::MAX, matchers, ..Default::default() };
+                let answer: LabelValuesResponse = unary(&channel, "/thanos.Store/LabelValues", request).await.unwrap();
+                answer.values
+            };
+            assert_eq!(values(Vec::new()).await, [""], "{form}");
+            assert!(values(everything().matchers).await.is_empty(), "{form}");
+        });
+    }
 }
 
 #[test]

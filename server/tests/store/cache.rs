@@ -242,7 +242,7 @@ fn a_page_that_several_find_damaged_is_fetched_again_once() {
 #[test]
 fn damaged_cache_files_are_as_if_they_were_not_there() {
     let fixture = Fixture::new();
-    let small = ["--chunk-pool-size=64MB", "--store.memory-limit=32MB"];
+    let small = ["--chunk-pool-size=64MB", "--store.memory-limit=64MB"];
     let uru = fixture.start(&small);
     let first = ask(&uru);
     assert!(uru.terminate().success());

@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use proto::thanos::SeriesRequest;
+use engine::index::tsdb;
+use proto::thanos::{LabelMatcher, SeriesRequest};
 
 use crate::support;
 use crate::support::s3::{FakeS3, Fault};
-use crate::support::{Uru, everything, frames, run, series, stream, write_block};
+use crate::support::{Uru, blocks_in, everything, frames, run, series, stream, write_block};
 
 const START: i64 = 1_700_000_000_000;
 
@@ -124,21 +125,61 @@ fn an_index_header_is_kept_while_its_index_cannot_be_read() {
     assert!(ask(&uru) == expected && expected.0.len() == 50);
 }
 
+/// The same index with a flipped bit in the entry of the series before the 43rd, which no index-header holds.
+fn with_damaged_entry(mut index: Vec<u8>) -> Vec<u8> {
+    let end = {
+        let reader = tsdb::Reader::open(index.as_slice()).unwrap();
+        let (mut scan, mut series) = (reader.series(), tsdb::Series::default());
+        for _ in 0..42 {
+            assert!(scan.next(&mut series).unwrap());
+        }
+        scan.offset() as usize
+    };
+    index[end - 1] ^= 1;
+    index
+}
+
 #[test]
 fn an_index_that_came_damaged_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (fake, remote) = s3_over(folder.path(), 50);
-    // The bit that flips is one of the series, which no index-header holds.
-    fake.set_for("/index", Fault::Flipped);
+    let (_fake, remote) = s3_over(folder.path(), 50);
+    let path = blocks_in(&folder.path().join("bucket")).remove(0).join("index");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, with_damaged_entry(whole.clone())).unwrap();
     let data = data_dir(&folder.path().join("data"));
     let uru = Uru::start("store", &[&remote, "--store.index=header", &data]);
     assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0));
     let ask = || run(async { series(&uru.connect().await, everything()).await.unwrap() });
     let (found, warnings) = ask();
     assert!(found.is_empty() && warnings.len() == 1 && warnings[0].contains(": index: "), "{warnings:?}");
-    fake.set(Fault::Nothing);
+    std::fs::write(&path, whole).unwrap();
     let (found, warnings) = ask();
     assert!(found.len() == 50 && warnings.is_empty(), "{} series, {warnings:?}", found.len());
+}
+
+#[test]
+fn a_damaged_entry_of_an_index_leaves_those_out_who_ask_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let path = write_block(&bucket, 1, (50, START)).join("index");
+    std::fs::write(&path, with_damaged_entry(std::fs::read(&path).unwrap())).unwrap();
+    let asking = |instances: &str| {
+        let matcher = LabelMatcher { r#type: 2, name: "instance".into(), value: instances.into() };
+        let matchers = everything().matchers.into_iter().chain([matcher]).collect();
+        SeriesRequest { matchers, ..everything() }
+    };
+    for form in ["column", "header"] {
+        let (data, flag) = (data_dir(&folder.path().join(form)), format!("--store.index={form}"));
+        let uru = Uru::start("store", &[&folder_config(&bucket), &data, &flag]);
+        run(async {
+            let channel = uru.connect().await;
+            let (found, warnings) = series(&channel, asking("i-000.")).await.unwrap();
+            assert!(found.len() == 10 && warnings.is_empty(), "{form}: {} series, {warnings:?}", found.len());
+            let (found, warnings) = series(&channel, asking("i-004.")).await.unwrap();
+            assert!(found.is_empty() && warnings.len() == 1, "{form}: {} series, {warnings:?}", found.len());
+            assert!(warnings[0].contains("series entry at byte"), "{form}: {warnings:?}");
+        });
+    }
 }
 
 #[test]
@@ -158,14 +199,23 @@ fn a_new_block_answers_before_and_after_its_column_index_is_built() {
             assert!(begin.elapsed() < Duration::from_secs(60), "the column index is not built");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(has_file(&data, "column-index") && has_file(&data, "index-header"));
+        assert!(has_file(&data, "column-index"));
+        while has_file(&data, "index-header") {
+            assert!(begin.elapsed() < Duration::from_secs(60), "the index-header stays beside the column index");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let (after, _) = series(&channel, everything()).await.unwrap();
         assert!(before == after);
     });
     // A second start finds the column index.
     drop(uru);
-    let again = Uru::start("store", &[&folder_config(&bucket), &data_dir(&data)]);
+    let (config, dir) = (folder_config(&bucket), data_dir(&data));
+    let again = Uru::start("store", &[&config, &dir]);
     assert_eq!(again.metric("thanos_bucket_store_column_index_builds_total"), Some(0.0));
+    drop(again);
+    // Each form goes where the other one is asked for.
+    let header = Uru::start("store", &[&config, &dir, "--store.index=header"]);
+    assert!(has_file(&data, "index-header") && !has_file(&data, "column-index"), "{}", header.log());
 }
 
 #[test]
@@ -336,9 +386,10 @@ fn metas_and_indexes_that_fail_leave_their_block_out_until_they_are_back() {
 
 #[test]
 fn a_burst_of_wide_requests_stays_within_the_memory_limit() {
-    const LIMIT: f64 = 32e6;
-    /// Sockets, connections, indexes and the allocator's own room.
-    const MARGIN: f64 = 80e6;
+    const LIMIT: f64 = 64e6;
+    /// Sockets, connections and the allocator's own room. What the process had before any request is a part of the
+    /// limit, and none of what it grows by.
+    const MARGIN: f64 = 20e6;
     const REQUESTS: usize = 48;
     let folder = tempfile::tempdir().unwrap();
     let bucket = folder.path().join("bucket");
@@ -346,7 +397,7 @@ fn a_burst_of_wide_requests_stays_within_the_memory_limit() {
         write_block(&bucket, seed, (MANY, START + seed as i64 * 3_600_000));
     }
     let (config, data) = (folder_config(&bucket), data_dir(&folder.path().join("data")));
-    let (limit, gate) = ("--store.memory-limit=32MB", "--store.grpc.series-max-concurrency=0");
+    let (limit, gate) = ("--store.memory-limit=64MB", "--store.grpc.series-max-concurrency=0");
     let uru = Uru::start("store", &[&config, &data, limit, gate]);
     let begin = Instant::now();
     while uru.metric("thanos_bucket_store_column_indexes_pending") != Some(0.0) {
@@ -379,7 +430,7 @@ fn a_burst_of_wide_requests_stays_within_the_memory_limit() {
     });
     let grown = uru.peak_bytes() - before;
     eprintln!("{answered} bytes answered, grown by {grown} bytes");
-    assert!(answered as f64 > 1.25 * (LIMIT + MARGIN), "only {answered} bytes were answered");
+    assert!(answered as f64 > 1.5 * (LIMIT + MARGIN), "only {answered} bytes were answered");
     assert!(grown < LIMIT + MARGIN, "grown by {grown} bytes");
 }
 

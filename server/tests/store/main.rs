@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod behaviour;
+mod blocks;
 mod cache;
 mod golden;
 mod indexes;

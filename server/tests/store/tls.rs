@@ -202,6 +202,24 @@ fn a_configuration_that_is_being_written_lets_nobody_in_where_there_was_tls() {
 }
 
 #[test]
+fn plain_http_where_tls_is_spoken_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    write(folder.path(), "server", &authority.issue());
+    let config = folder.path().join("web.yml");
+    std::fs::write(&config, "tls_server_config: {cert_file: server.pem, key_file: server.key}\n").unwrap();
+    let uru = Uru::spawn("query", &[&format!("--http.config={}", config.display())]);
+    for method in ["GET", "POST"] {
+        let (status, head, body) = request(&uru.http, (method, "/-/healthy"), &[], b"");
+        let told = String::from_utf8(body).unwrap();
+        assert_eq!((status, told.as_str()), (400, "Client sent an HTTP request to an HTTPS server.\n"), "{head}");
+    }
+    let get = b"GET /-/healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = run(authority.exchange(&uru.http, &authority.issue(), get)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
 fn http_takes_no_more_requests_than_its_rate() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("web.yml");

@@ -135,6 +135,48 @@ fn the_graph_zooms_stacks_and_hides_series_and_its_address_shows_the_same() {
 }
 
 #[test]
+fn addresses_of_prometheus_show_here_what_they_show_there() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    // Of the table of the new pages and of the old ones.
+    for tab in ["table", "1"] {
+        let more = "g0.moment_input=2026-01-31+12%3A00%3A00&g0.end_input=2025-01-31+12%3A00%3A00&g0.range_input=1h";
+        browser.open(&page(&uru, &format!("/graph?g0.expr=time()&g0.tab={tab}&g0.show_tree=0&{more}")));
+        browser.wait("document.querySelectorAll('tbody tr').length === 1");
+        assert_eq!(browser.text("tbody tr td.num"), "1769860800", "{tab}");
+    }
+    let more = "g0.range_input=1h&g0.res_type=fixed&g0.res_step=60&g0.display_mode=stacked&g0.show_exemplars=0";
+    browser.open(&page(&uru, &format!("/graph?g0.expr=up&g0.tab=graph&{more}")));
+    browser.wait("document.querySelectorAll('.legend button').length === 3");
+    assert_eq!(browser.run("return document.querySelector('.check input').checked"), true);
+    assert_eq!(browser.run("return document.querySelector('[aria-label=Step]').value"), "60");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn values_as_large_as_there_are_have_a_graph() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    let query = "vector(1.7e308) or label_replace(vector(-1.7e308), \"sign\", \"minus\", \"\", \"\")";
+    let is_drawn = "(() => {
+        const canvas = document.querySelector('.graph canvas');
+        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        for (let at = 0; at < data.length; at += 4) {
+            if (data[at + 3] > 100 && data[at] - data[at + 2] > 80) return true;
+        }
+        return false;
+    })()";
+    for stacked in ["0", "1"] {
+        let parameters = [("g0.expr", query), ("g0.tab", "0"), ("g0.stacked", stacked)];
+        let parameters = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        browser.open(&page(&uru, &format!("/graph?{parameters}")));
+        browser.wait("document.querySelectorAll('.legend button').length === 2");
+        browser.wait(is_drawn);
+    }
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
 fn a_panel_asks_the_stores_that_are_chosen_and_its_address_says_which() {
     let Some(browser) = Browser::start(Screen::Desktop) else { return };
     let store = |name: &str| {

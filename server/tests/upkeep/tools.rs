@@ -327,6 +327,23 @@ fn a_block_is_rewritten_without_what_is_deleted() {
     assert!(support::meta_of(&new)["thanos"]["rewrites"][0]["deletions_applied"].is_array());
 }
 
+/// They once were left out without a word.
+#[test]
+fn chunks_outside_of_the_times_of_a_block_that_is_rewritten_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, work) = (folder.path().join("bucket"), folder.path().join("work"));
+    let old = block_with_a_chunk_outside(&bucket);
+    let id = format!("--id={}", old.file_name().unwrap().to_str().unwrap());
+    let work = format!("--tmp.dir={}", work.display());
+    let deleted = "--rewrite.to-delete-config=[{matchers: up, intervals: [{mint: 0, maxt: 0}]}]";
+    let relabelled = "--rewrite.to-relabel-config=[{target_label: added, replacement: here}]";
+    text(&["bucket", "rewrite", &id, &work, deleted, relabelled, "--no-dry-run"], &bucket);
+    let new = support::meta_of(&blocks_in(&bucket).into_iter().find(|block| *block != old).unwrap());
+    assert_eq!(new["stats"]["numSamples"], 3);
+    assert_eq!(new["stats"]["numChunks"], 2);
+    assert_eq!(new["maxTime"], 3_600_000);
+}
+
 #[test]
 fn templates_of_rules_are_refused_in_the_words_of_thanos() {
     let folder = tempfile::tempdir().unwrap();

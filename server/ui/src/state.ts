@@ -37,7 +37,13 @@ export function newPanel(): Panel {
 
 const TABS: Tab[] = ["graph", "table", "explain"];
 
-/** Panels of an address such as "?g0.expr=up&g0.tab=1"; one empty panel when there is none. */
+/** The view that an address names, by its number in older ones. */
+function readTab(text: string | null): Tab {
+  return TABS.find((tab) => tab === text) ?? TABS[Number(text ?? "0")] ?? "graph";
+}
+
+/** Panels of an address such as "?g0.expr=up&g0.tab=1"; one empty panel when there is none. Addresses of Prometheus'
+ * pages, old and new, and of Thanos' are understood. */
 export function readPanels(search: string): Panel[] {
   const params = new URLSearchParams(search);
   const panels: Panel[] = [];
@@ -45,11 +51,13 @@ export function readPanels(search: string): Panel[] {
     const read = (name: string) => params.get(`g${at}.${name}`);
     const panel = newPanel();
     panel.expr = read("expr") ?? "";
-    panel.tab = TABS[Number(read("tab") ?? "0")] ?? "graph";
+    panel.tab = readTab(read("tab"));
     panel.range = read("range_input") ?? panel.range;
-    panel.end = read("end_input") ?? panel.end;
-    panel.step = read("step_input") ?? panel.step;
-    panel.stacked = read("stacked") === "1";
+    // Where there are both, Prometheus takes the time of the table too.
+    panel.end = read("moment_input") ?? read("end_input") ?? panel.end;
+    const hasStep = ["fixed", "custom"].includes(read("res_type") ?? "");
+    panel.step = (hasStep ? read("res_step") : null) ?? read("step_input") ?? panel.step;
+    panel.stacked = (read("stacked") ?? (read("display_mode") === "stacked" ? "1" : "0")) === "1";
     panel.dedup = read("deduplicate") !== "0";
     panel.partial = read("partial_response") !== "0";
     panel.resolution = read("max_source_resolution") ?? panel.resolution;

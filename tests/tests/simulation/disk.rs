@@ -7,14 +7,15 @@
 //! ```
 //! A *look* follows every write that was made durable. What changed between two looks happened in an
 //! order that the disk may have been stopped in: blocks get their names one after the other, a snapshot
-//! gets its name before the files go that it makes needless, and a block's meta.json goes before the rest.
+//! gets its name before the files go that it makes needless, and a block loses its name before its files go.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::block::writer::TMP_SUFFIX;
+use engine::block::writer::{REMOVED_SUFFIX, TMP_SUFFIX};
 use engine::bucket::Meta;
 use engine::io::{self, Batch, BlockIo, Failure, File, IoCounters, Mode, Read, Write};
 use engine::model::BlockId;
@@ -205,9 +206,12 @@ impl State {
     fn look(&mut self) {
         self.seen = Seen::of(&self.folder);
         for log in &self.seen.logs {
-            let link = self.link(log);
-            if !link.exists() {
-                fs::hard_link(self.folder.join(log), link).unwrap();
+            let (path, link) = (self.folder.join(log), self.link(log));
+            let number = |path: &Path| fs::metadata(path).ok().map(|found| found.ino());
+            // A start may have made a file of the same name anew.
+            if number(&link) != number(&path) {
+                drop(fs::remove_file(&link));
+                fs::hard_link(path, link).unwrap();
             }
         }
     }
@@ -229,7 +233,7 @@ impl State {
     }
 
     /// Of the blocks that are new, the last ones have no names yet; of those that are gone, the last one
-    /// is there without its meta.json.
+    /// is there under the name of one that is being removed.
     fn take_blocks_back(&mut self, now: &Seen) {
         let mut new: Vec<_> = now.blocks.difference(&self.seen.blocks).cloned().collect();
         new.sort_by_key(|block| {
@@ -252,8 +256,10 @@ impl State {
         if let Some(gone) = self.seen.blocks.difference(&now.blocks).last().cloned()
             && self.random.is_one_in(2)
         {
-            fs::create_dir_all(self.image.join(&gone)).unwrap();
-            fs::write(self.image.join(gone).join("index"), b"").unwrap();
+            let mut renamed = self.image.join(gone).into_os_string();
+            renamed.push(REMOVED_SUFFIX);
+            fs::create_dir_all(&renamed).unwrap();
+            fs::write(Path::new(&renamed).join("index"), b"").unwrap();
         }
     }
 

@@ -15,6 +15,7 @@ mod model;
 mod reader;
 mod world;
 
+use std::io::Write;
 use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,9 +43,9 @@ fn what_was_acknowledged_is_read_and_nothing_twice_whatever_fails() {
             scope.spawn(|| {
                 loop {
                     let Some(seed) = seeds.lock().unwrap().next() else { break };
-                    eprintln!("URU_SIMULATION_SEED={seed}");
+                    told(&format!("URU_SIMULATION_SEED={seed}"));
                     if catch_unwind(|| world::World::run(seed)).is_err() {
-                        eprintln!("URU_SIMULATION_SEED={seed} failed");
+                        told(&format!("URU_SIMULATION_SEED={seed} failed"));
                         failed.lock().unwrap().push(seed);
                     }
                 }
@@ -53,4 +54,26 @@ fn what_was_acknowledged_is_read_and_nothing_twice_whatever_fails() {
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "run each again with URU_SIMULATION_SEED: {failed:?}");
+}
+
+/// Writes a line past what the test harness keeps until a test has ended: a panic in a head or a log ends the
+/// process, and what was kept with it.
+fn told(line: &str) {
+    // Whoever closed the other end needs no line.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[test]
+fn seeds_are_told_though_the_process_ends_before_its_test_does() {
+    const LINE: &str = "URU_SIMULATION_SEED=told";
+    if std::env::var_os("URU_SIMULATION_TOLD").is_some() {
+        told(LINE);
+        std::process::abort();
+    }
+    let own = std::env::current_exe().unwrap();
+    let mut again = std::process::Command::new(own);
+    again.args(["seeds_are_told_though", "--test-threads=1"]).env("URU_SIMULATION_TOLD", "1");
+    let output = again.stdin(std::process::Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.lines().any(|line| line == LINE), "{:?}: {told}", output.status);
 }

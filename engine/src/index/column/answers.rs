@@ -106,7 +106,7 @@ impl BlockIndex for Reader {
         Ok(())
     }
 
-    fn least_extension(&self) -> Result<Option<String>, Error> {
+    fn least_extension(&self, _series: &[u32]) -> Result<Option<String>, Error> {
         Ok(self.extension().map(|label| self.label_name(label).to_owned()))
     }
 

@@ -20,7 +20,7 @@ const WHAT: &str = "dictionary";
 /// Values of a group.
 const GROUP: usize = 8;
 
-/// Appends the dictionary of `values`, which ascend strictly and aren't empty.
+/// Appends the dictionary of `values`, which ascend strictly; only the first may be empty.
 pub fn encode<'v>(values: impl Iterator<Item = &'v str>, out: &mut Vec<u8>) {
     let (mut starts, mut entries) = (Vec::new(), Vec::new());
     let mut before = "";
@@ -71,7 +71,7 @@ impl<'a> Dictionary<'a> {
             }
             value.truncate(shared);
             value.extend_from_slice(cursor.bytes(rest)?);
-            if value <= before || str::from_utf8(&value).is_err() {
+            if (id > 0 && value <= before) || str::from_utf8(&value).is_err() {
                 return Err(cursor.corrupt(format!("value {id} doesn't ascend or isn't UTF-8")));
             }
             before.clone_from(&value);

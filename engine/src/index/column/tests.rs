@@ -62,8 +62,8 @@ fn compare(index: &dyn BlockIndex, series: &[Series], matchers: &[Vec<Matcher>])
         let goes_on = before.len() < here.len() && before.iter().eq(here.iter().take(before.len()));
         here.iter().nth(before.len()).filter(|_| goes_on).map(|(name, _)| name.to_owned())
     };
-    assert_eq!(index.least_extension().unwrap(), series.windows(2).filter_map(extension).min());
     let ordinals = index.all().unwrap().into_list();
+    assert_eq!(index.least_extension(&ordinals).unwrap(), series.windows(2).filter_map(extension).min());
     assert_eq!(ordinals.len(), series.len());
     let mut buffer = SeriesLabels::default();
     for (ordinal, (labels, _)) in ordinals.iter().zip(series) {
@@ -266,6 +266,37 @@ fn chunks_that_do_not_lie_in_the_order_of_the_index_have_their_lengths() {
     chunks.clear();
     index.chunks(&[0, 1], TimeRange::ALL, &mut chunks).unwrap();
     assert_eq!(chunks.lens, [100, 50, 0, 0]);
+}
+
+#[test]
+fn an_empty_value_is_answered_and_counts_as_no_label() {
+    let symbols = symbols(["", "a", "b", "x", "y"].into_iter());
+    let place = |text: &str| symbols.find(text).unwrap();
+    let mut builder = Builder::default();
+    for (at, labels) in [[("a", ""), ("b", "x")], [("a", "y"), ("b", "x")]].into_iter().enumerate() {
+        let labels = labels.into_iter().map(|(name, value)| (place(name), place(value))).collect();
+        let series_ref = SeriesRef(at as u64);
+        builder.push(&tsdb::Series { series_ref, labels, chunks: Vec::new(), entry_len: 0 }).unwrap();
+    }
+    let mut bytes = Vec::new();
+    builder.finish(&symbols, &mut bytes).unwrap();
+    let index = Reader::from_bytes(bytes, Check::Everything).unwrap();
+    let mut labels = SeriesLabels::default();
+    index.labels(0, &mut labels).unwrap();
+    assert!(labels.iter().eq([("a", ""), ("b", "x")]));
+    assert!(index.label_values("a", None, usize::MAX).unwrap().iter().eq(["", "y"]));
+    let cases: [(MatchKind, &str, &[u32]); 6] = [
+        (MatchKind::Eq, "", &[0]),
+        (MatchKind::NotEq, "", &[1]),
+        (MatchKind::Re, ".+", &[1]),
+        (MatchKind::NotRe, ".+", &[0]),
+        (MatchKind::Re, "y|", &[0, 1]),
+        (MatchKind::NotEq, "y", &[0]),
+    ];
+    for (kind, value, expected) in cases {
+        let found = index.select(&[Matcher::new(kind, "a", value).unwrap()]).unwrap();
+        assert_eq!(found.into_list(), expected, "{kind:?} {value:?}");
+    }
 }
 
 fn golden_indexes() -> Vec<PathBuf> {

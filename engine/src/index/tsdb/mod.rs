@@ -33,6 +33,8 @@ pub mod offsets;
 pub mod postings;
 /// An opened index.
 pub mod reader;
+/// The symbol table where it lies.
+pub mod sampled;
 /// Series entries, and all of them in order.
 pub mod series;
 /// Where the bytes of an index come from: memory, or a file read piece by piece.
@@ -49,9 +51,10 @@ pub mod writer;
 pub use lists::{POSTINGS_BYTES, Spill};
 pub use offsets::{OffsetTable, OffsetTableScan, PostingsOffset};
 pub use reader::Reader;
+pub use sampled::SampledSymbols;
 pub use series::{Series, SeriesScan};
 pub use source::{FileSource, Source};
-pub use symbols::{SymbolRef, Symbols};
+pub use symbols::{References, SymbolRef, Symbols};
 pub use toc::Toc;
 pub use writer::{IndexWritten, Writer};
 

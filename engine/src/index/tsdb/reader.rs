@@ -80,12 +80,13 @@ impl<S: Source> Reader<S> {
             0 => (0, 0),
             start => (start, self.toc.series_end(self.source.len())),
         };
-        SeriesScan::new(&self.source, &self.symbols, self.version, range)
+        SeriesScan::new(&self.source, self.symbols.references(self.version), self.version, range)
     }
 
     /// Replaces `series` by the one that postings refer to as `series_ref`.
     pub fn series_at(&self, series_ref: SeriesRef, series: &mut Series) -> Result<(), Error> {
-        read_series(&self.source, (&self.toc, &self.symbols, self.version), series_ref, series)
+        let parts = (&self.toc, self.symbols.references(self.version), self.version);
+        read_series(&self.source, parts, series_ref, series)
     }
 
     /// The entries of the postings offset table in the order of the file.

@@ -16,7 +16,7 @@
 //! ```
 
 use super::source::{Source, Window};
-use super::symbols::{SymbolRef, Symbols};
+use super::symbols::{References, SymbolRef, Symbols};
 use super::{SERIES_ALIGN, Toc, Version};
 use crate::codec::{Corrupt, Cursor, section, varint};
 use crate::index::ChunkMeta;
@@ -52,7 +52,7 @@ impl Series {
         &mut self,
         bytes: &[u8],
         offset: u64,
-        symbols: &Symbols,
+        symbols: References<'_>,
         version: Version,
     ) -> Result<(), Corrupt> {
         let mut cursor = Cursor::new(WHAT, bytes, offset);
@@ -60,7 +60,7 @@ impl Series {
         let content_offset = cursor.offset();
         let content = cursor.bytes(usize::try_from(len).unwrap_or(usize::MAX))?;
         section::check(WHAT, offset, content, cursor.u32_be()?)?;
-        self.decode(content, content_offset, symbols, version)?;
+        self.decode(content, content_offset, symbols)?;
         self.series_ref = SeriesRef(offset / version.series_unit());
         self.entry_len = (cursor.offset() - offset) as usize;
         Ok(())
@@ -68,14 +68,14 @@ impl Series {
 
     /// Replaces this by the entry in `content`: what lies between length and checksum, `offset` the
     /// byte at which it starts.
-    fn decode(&mut self, content: &[u8], offset: u64, symbols: &Symbols, version: Version) -> Result<(), Corrupt> {
+    fn decode(&mut self, content: &[u8], offset: u64, symbols: References<'_>) -> Result<(), Corrupt> {
         self.labels.clear();
         self.chunks.clear();
         let mut cursor = Cursor::new(WHAT, content, offset);
         let label_count = announced(&mut cursor, "labels", 2)?;
         for _ in 0..label_count {
-            let name = symbol(&mut cursor, symbols, version)?;
-            let value = symbol(&mut cursor, symbols, version)?;
+            let name = symbol(&mut cursor, symbols)?;
+            let value = symbol(&mut cursor, symbols)?;
             self.labels.push((name, value));
         }
         let chunk_count = announced(&mut cursor, "chunks", 3)?;
@@ -125,9 +125,9 @@ fn announced(cursor: &mut Cursor<'_>, things: &str, bytes_min: u64) -> Result<us
     Ok(count as usize)
 }
 
-fn symbol(cursor: &mut Cursor<'_>, symbols: &Symbols, version: Version) -> Result<SymbolRef, Corrupt> {
+fn symbol(cursor: &mut Cursor<'_>, symbols: References<'_>) -> Result<SymbolRef, Corrupt> {
     let stored = cursor.uvarint()?;
-    symbols.resolve(stored, version).ok_or_else(|| cursor.corrupt(format!("there is no symbol {stored}")))
+    symbols.resolve(stored).ok_or_else(|| cursor.corrupt(format!("there is no symbol {stored}")))
 }
 
 /// Times wrap as in Prometheus: an index with absurd ones is read, and verification tells.
@@ -148,7 +148,7 @@ fn decode_chunks(cursor: &mut Cursor<'_>, count: usize, chunks: &mut Vec<ChunkMe
 /// `source` that has these parts.
 pub(in crate::index) fn read_series<S: Source + ?Sized>(
     source: &S,
-    (toc, symbols, version): (&Toc, &Symbols, Version),
+    (toc, symbols, version): (&Toc, References<'_>, Version),
     series_ref: SeriesRef,
     series: &mut Series,
 ) -> Result<(), Error> {
@@ -166,7 +166,7 @@ pub(in crate::index) fn read_series<S: Source + ?Sized>(
 #[derive(Debug)]
 pub struct SeriesScan<'s, S: ?Sized> {
     window: Window<'s, S>,
-    symbols: &'s Symbols,
+    symbols: References<'s>,
     version: Version,
     at: u64,
     end: u64,
@@ -174,7 +174,7 @@ pub struct SeriesScan<'s, S: ?Sized> {
 
 impl<'s, S: Source + ?Sized> SeriesScan<'s, S> {
     /// The entries between bytes `start` and `end` of `source`.
-    pub(super) fn new(source: &'s S, symbols: &'s Symbols, version: Version, range: (u64, u64)) -> Self {
+    pub(super) fn new(source: &'s S, symbols: References<'s>, version: Version, range: (u64, u64)) -> Self {
         Self { window: Window::new(source, WHAT), symbols, version, at: range.0, end: range.1 }
     }
 

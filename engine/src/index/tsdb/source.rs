@@ -2,6 +2,7 @@
 //! indexes of any size are scanned in little memory.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -13,6 +14,9 @@ const WINDOW_LEN: usize = 256 * 1024;
 
 /// Bytes that a glance at one place reads at once.
 const GLANCE_LEN: usize = 1024;
+
+/// What takes bytes, piece by piece.
+pub type Take<'t> = &'t mut dyn FnMut(&[u8]) -> Result<(), Error>;
 
 /// Bytes that can be read at any place.
 pub trait Source {
@@ -30,10 +34,19 @@ pub trait Source {
     /// Fills `out` with the bytes from `offset` on; the caller has checked that there are so many.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error>;
 
-    /// Lets go of bytes that are kept, as some are damaged; whether what is read next may differ.
+    /// Gives the bytes of `range`, which may be many, to `take` from front to back.
+    fn stream(&self, range: Range<u64>, take: Take<'_>) -> Result<(), Error> {
+        stream(self, range, take)
+    }
+
+    /// Lets go of bytes that are kept, as some are damaged; whether what is read next may differ. What is read up to
+    /// [`Source::renewed`] is read anew.
     fn renew(&self) -> bool {
         false
     }
+
+    /// Says that what was damaged has been read once more: from now on what is kept will do again.
+    fn renewed(&self) {}
 
     /// What `read` gives; once more where it finds damage, which kept bytes may have come with.
     fn renewing<T>(&self, mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error>
@@ -41,7 +54,11 @@ pub trait Source {
         Self: Sized,
     {
         match read() {
-            Err(error) if error.kind() == ErrorKind::Corrupt && self.renew() => read(),
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.renew() => {
+                let outcome = read();
+                self.renewed();
+                outcome
+            }
             outcome => outcome,
         }
     }
@@ -97,6 +114,17 @@ impl Source for FileSource {
             Error::new(ErrorKind::Unavailable, message)
         })
     }
+}
+
+/// Gives the bytes of `range` of `source` to `take`, a window full at once.
+pub fn stream<S: Source + ?Sized>(source: &S, range: Range<u64>, take: Take<'_>) -> Result<(), Error> {
+    let (mut window, mut at) = (Window::new(source, "bytes"), range.start);
+    while at < range.end {
+        let bytes = window.bytes(at, (range.end - at).min(WINDOW_LEN as u64) as usize)?;
+        take(bytes)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
 }
 
 /// The `len` bytes of `bytes` from `offset` on, a part called `what`.
@@ -198,6 +226,14 @@ mod tests {
         assert!(window.bytes(3 * WINDOW_LEN as u64, 1).is_err());
         assert!(window.bytes(u64::MAX, 1).is_err());
         assert!(Window::new(&bytes, "part").bytes(u64::MAX, 1).is_err());
+        let (mut streamed, end) = (Vec::new(), 3 * WINDOW_LEN as u64);
+        let mut take = |bytes: &[u8]| {
+            streamed.extend_from_slice(bytes);
+            Ok(())
+        };
+        file.stream(7..end, &mut take).unwrap();
+        assert!(file.stream(end - 1..end + 1, &mut take).is_err());
+        assert!(streamed == bytes[7..]);
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -12,7 +12,8 @@ use super::source::{Source, Window};
 use crate::codec::{Corrupt, Cursor};
 use crate::model::Error;
 
-const WHAT: &str = "symbol table";
+/// The part's name in errors.
+pub(in crate::index) const WHAT: &str = "symbol table";
 
 /// A symbol's place in the table of its index, counted from 0. As symbols ascend, so do their
 /// places.
@@ -39,29 +40,18 @@ impl Symbols {
 
     /// The table in `content`, the content of a section that starts at byte `offset` of its file.
     pub fn decode(content: &[u8], offset: u64, version: Version) -> Result<Self, Corrupt> {
-        let mut cursor = Cursor::new(WHAT, content, offset);
-        let count = cursor.u32_be()? as usize;
-        if count > cursor.remaining() {
-            return Err(cursor.corrupt(format!("{count} symbols announced, {} bytes left", cursor.remaining())));
-        }
+        let mut entries = Entries::decode(content, offset)?;
         let mut symbols = Self {
-            text: String::with_capacity(cursor.remaining() - count),
-            ends: Vec::with_capacity(count),
+            text: String::with_capacity(entries.cursor.remaining() - entries.left),
+            ends: Vec::with_capacity(entries.left),
             entry_offsets: Vec::new(),
         };
-        let mut last: Option<&str> = None;
-        for _ in 0..count {
-            let entry_offset = cursor.offset();
-            let symbol = cursor.string()?;
-            if last.is_some_and(|last| last >= symbol) {
-                return Err(cursor.corrupt(format!("symbol {symbol:?} does not come after {last:?}")));
-            }
-            last = Some(symbol);
+        while let Some((entry_offset, symbol)) = entries.next()? {
             symbols.text.push_str(symbol);
             symbols.ends.push(symbols.text.len() as u32);
             if version == Version::V1 {
-                let entry_offset = u32::try_from(entry_offset);
-                symbols.entry_offsets.push(entry_offset.map_err(|_| cursor.corrupt("symbol lies beyond 4 GiB"))?);
+                let beyond = |_| Corrupt::new(WHAT, entry_offset, "symbol lies beyond 4 GiB");
+                symbols.entry_offsets.push(u32::try_from(entry_offset).map_err(beyond)?);
             }
         }
         Ok(symbols)
@@ -145,15 +135,78 @@ impl Symbols {
         self.text.capacity() + (self.ends.capacity() + self.entry_offsets.capacity()) * size_of::<u32>()
     }
 
-    /// The place of the symbol that a series entry of `version` refers to as `stored`.
-    pub(super) fn resolve(&self, stored: u64, version: Version) -> Option<SymbolRef> {
+    /// What the series entries of an index of `version` that has these symbols can refer to.
+    pub(super) fn references(&self, version: Version) -> References<'_> {
         match version {
-            Version::V2 => (stored < self.ends.len() as u64).then_some(SymbolRef(stored as u32)),
-            Version::V1 => {
-                let stored = u32::try_from(stored).ok()?;
-                self.entry_offsets.binary_search(&stored).ok().map(|at| SymbolRef(at as u32))
+            Version::V1 => References::Bytes { base: 0, starts: &self.entry_offsets },
+            Version::V2 => References::Places(self.ends.len() as u32),
+        }
+    }
+}
+
+/// How series entries refer to the symbols of their index.
+#[derive(Clone, Copy, Debug)]
+pub enum References<'s> {
+    /// Version 1: by the byte of the file at which a symbol's entry starts.
+    Bytes {
+        /// The byte of the file from which on the others are counted.
+        base: u64,
+        /// Where the entries start, ascending.
+        starts: &'s [u32],
+    },
+    /// Version 2: by their places, of which there are so many.
+    Places(u32),
+}
+
+impl References<'_> {
+    /// The place of the symbol that a series entry refers to as `stored`.
+    pub(super) fn resolve(self, stored: u64) -> Option<SymbolRef> {
+        match self {
+            Self::Places(count) => (stored < u64::from(count)).then_some(SymbolRef(stored as u32)),
+            Self::Bytes { base, starts } => {
+                let start = u32::try_from(stored.checked_sub(base)?).ok()?;
+                starts.binary_search(&start).ok().map(|at| SymbolRef(at as u32))
             }
         }
+    }
+}
+
+/// The entries of a table in the order of the file, which is ascending.
+pub(super) struct Entries<'c> {
+    cursor: Cursor<'c>,
+    left: usize,
+    last: Option<&'c str>,
+}
+
+impl<'c> Entries<'c> {
+    /// Those of the table in `content`, the content of a section that starts at byte `offset` of its file.
+    pub(super) fn decode(content: &'c [u8], offset: u64) -> Result<Self, Corrupt> {
+        let mut cursor = Cursor::new(WHAT, content, offset);
+        let count = cursor.u32_be()? as usize;
+        if count > cursor.remaining() {
+            return Err(cursor.corrupt(format!("{count} symbols announced, {} bytes left", cursor.remaining())));
+        }
+        Ok(Self { cursor, left: count, last: None })
+    }
+
+    /// Entries not read yet.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The byte of the file at which the next entry starts, and its symbol; `None` behind the last.
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Option<(u64, &'c str)>, Corrupt> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let start = self.cursor.offset();
+        let symbol = self.cursor.string()?;
+        if self.last.is_some_and(|last| last >= symbol) {
+            return Err(self.cursor.corrupt(format!("symbol {symbol:?} does not come after {:?}", self.last)));
+        }
+        (self.left, self.last) = (self.left - 1, Some(symbol));
+        Ok(Some((start, symbol)))
     }
 }
 
@@ -176,7 +229,8 @@ mod tests {
         assert_eq!(symbols.iter().collect::<Vec<_>>(), ["", "a", "bb", "ccc"]);
         assert_eq!(symbols.find("bb"), Some(SymbolRef(2)));
         assert_eq!(symbols.find("b"), None);
-        assert_eq!(symbols.resolve(4, Version::V2), None);
+        assert_eq!(symbols.references(Version::V2).resolve(3), Some(SymbolRef(3)));
+        assert_eq!(symbols.references(Version::V2).resolve(4), None);
     }
 
     #[test]
@@ -190,9 +244,8 @@ mod tests {
     #[test]
     fn version_1_refers_to_symbols_by_their_byte() {
         let symbols = Symbols::decode(&table(&["a", "bb"]), 9, Version::V1).unwrap();
-        assert_eq!(symbols.resolve(13, Version::V1), Some(SymbolRef(0)));
-        assert_eq!(symbols.resolve(15, Version::V1), Some(SymbolRef(1)));
-        assert_eq!(symbols.resolve(14, Version::V1), None);
+        let references = symbols.references(Version::V1);
+        assert_eq!([13, 15, 14].map(|byte| references.resolve(byte)), [Some(SymbolRef(0)), Some(SymbolRef(1)), None]);
     }
 
     #[test]

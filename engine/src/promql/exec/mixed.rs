@@ -273,6 +273,7 @@ impl Function<'_> {
             steps: &StepGrid::instant(times.step),
             range: self.range,
             params: &params,
+            budget: &self.query.budget,
         };
         let (mut values, mut valid) = ([0.0], [0]);
         let mut out = RowOut { values: &mut values, valid: &mut valid };

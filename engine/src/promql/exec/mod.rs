@@ -51,6 +51,9 @@ pub(super) type RowSink<'s> = dyn FnMut(&mut Matrix) -> Result<(), Error> + 's;
 /// Cells that a selector hands on at once, at least: few series have many of them where steps are many.
 const CELLS_MAX: usize = 1 << 17;
 
+/// Steps of a row that are worked on between two looks at whether the query is still wanted; whole words of a bitmap.
+const STEPS_UNWATCHED: usize = 1 << 18;
+
 /// Rows that there is room for before the first comes, unless they are long: growing by doubling would touch
 /// as much memory again, and room that is not used is none.
 const ROWS_AT_ONCE: usize = 1024;
@@ -255,7 +258,11 @@ impl<'a> Evaluator<'a> {
                 return Err(Error::invalid("unexpected number of samples"));
             }
             let to = out.push_row(labels.clone());
+            self.query.budget.check_at(row)?;
             for step in 0..self.count() {
+                if step > 0 && step.is_multiple_of(STEPS_UNWATCHED) {
+                    self.query.budget.check()?;
+                }
                 out.cells.push_cell(to, step, cell.clone());
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::batch::step::histogram_bytes;
 use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows, bitmap};
 use crate::model::value::is_stale_nan;
-use crate::model::{CounterReset, Error, Labels, TimeRange};
+use crate::model::{CounterReset, Error, FloatColumns, Labels, TimeRange};
 use crate::simd;
 
 use super::super::annotations::Annotation;
@@ -14,7 +14,9 @@ use super::super::function::RangeFunction;
 use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subquery};
 use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
-use super::{CELLS_MAX, CounterEvidence, Evaluator, RowSink, StartTimestamps, mixed, scalar, selector};
+use super::{
+    CELLS_MAX, CounterEvidence, Evaluator, RowSink, STEPS_UNWATCHED, StartTimestamps, mixed, scalar, selector,
+};
 
 /// Samples in windows that are worked on between two looks at whether the query is still wanted: milliseconds.
 const SAMPLES_UNWATCHED: usize = 1 << 20;
@@ -184,6 +186,7 @@ impl<'a> Pass<'a> {
             && self.extension == Extension::None
             && (self.eval.query.starts == StartTimestamps::Ignored || series.starts.is_empty());
         if plain {
+            self.watch(series.values.len())?;
             let (timestamps, values, falls) = self.live.floats(series);
             if self.known != timestamps {
                 self.windows.find(&self.reference, self.range, timestamps);
@@ -194,6 +197,9 @@ impl<'a> Pass<'a> {
                 }
                 timestamps.clone_into(&mut self.known);
                 self.windows_total = total;
+                if timestamps.len() >= SAMPLES_UNWATCHED {
+                    self.eval.query.budget.check()?;
+                }
             }
             self.queried += self.windows_total;
             let input = RangeInput {
@@ -205,6 +211,7 @@ impl<'a> Pass<'a> {
                 steps: &self.eval.steps,
                 range: self.range,
                 params: &self.params,
+                budget: &self.eval.query.budget,
             };
             let (values, valid) = self.out.cells.row_mut(row);
             over_time::apply(self.call.function, &input, &mut self.scratch, &mut RowOut { values, valid })?;
@@ -374,9 +381,7 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     let mut drops = Vec::with_capacity(rows.len());
     for row in 0..rows.len() {
         eval.query.budget.check_at(row)?;
-        for (step, value) in rows.floats(row) {
-            batch.floats.push(steps.time(step), value);
-        }
+        push_floats(&rows, row, (&steps, &mut batch.floats), || eval.query.budget.check())?;
         for (step, histogram) in rows.histograms(row) {
             batch.histograms.timestamps.push(steps.time(*step as usize));
             let certain = matches!(histogram.counter_reset, CounterReset::Yes | CounterReset::No);
@@ -398,6 +403,26 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
     Ok((batch, drops))
 }
 
+/// Appends the floats of row `row` with their times. Fails between two stretches of steps as soon as `check` does.
+fn push_floats(
+    rows: &Matrix,
+    row: usize,
+    (steps, out): (&StepGrid, &mut FloatColumns),
+    mut check: impl FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let values = rows.cells.values(row);
+    for (at, valid) in rows.cells.valid(row).chunks(STEPS_UNWATCHED / 64).enumerate() {
+        if at > 0 {
+            check()?;
+        }
+        for step in bitmap::ones(valid) {
+            let step = at * STEPS_UNWATCHED + step;
+            out.push(steps.time(step), values[step]);
+        }
+    }
+    Ok(())
+}
+
 /// The samples of a range vector that no function is applied to.
 pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleBatch, Error> {
     match argument {
@@ -416,5 +441,35 @@ pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleB
             })?;
             Ok(out)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_many_steps_is_copied_whole_and_the_copy_ends_between_two_stretches() {
+        const COUNT: usize = 2 * STEPS_UNWATCHED + 5;
+        let mut rows = Matrix::new(COUNT);
+        rows.push_row(RowLabels::plain(Arc::new(Labels::from_pairs([("a", "b")]))));
+        let (values, valid) = rows.cells.row_mut(0);
+        for step in (0..COUNT).step_by(3) {
+            values[step] = step as f64;
+            bitmap::set(valid, step);
+        }
+        let (steps, mut out) = (StepGrid::range(10, 10 + 7 * (COUNT as i64 - 1), 7), FloatColumns::default());
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            Ok(())
+        };
+        push_floats(&rows, 0, (&steps, &mut out), look).unwrap();
+        let expected: Vec<(i64, f64)> = rows.floats(0).map(|(step, value)| (steps.time(step), value)).collect();
+        let found: Vec<(i64, f64)> = out.timestamps.iter().copied().zip(out.values.iter().copied()).collect();
+        assert!(found == expected && looks == 2, "{looks}");
+        let mut part = FloatColumns::default();
+        let ended = push_floats(&rows, 0, (&steps, &mut part), || Err(Error::invalid("gone")));
+        assert_eq!((ended, part.len()), (Err(Error::invalid("gone")), STEPS_UNWATCHED.div_ceil(3)));
     }
 }

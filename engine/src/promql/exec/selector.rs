@@ -13,7 +13,7 @@ use super::super::plan::{Extension, Node, Operator, Select};
 use super::super::source::{BatchSink, SelectRequest};
 use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
-use super::{CELLS_MAX, Evaluator, RowSink, StartTimestamps, group, stats};
+use super::{CELLS_MAX, Evaluator, RowSink, STEPS_UNWATCHED, StartTimestamps, group, stats};
 
 /// What is asked of the source for the samples of `select` in `range`. A source that gives no samples beside
 /// those that it is asked for begins to merge replicas with them, so that Prometheus' range is asked for.
@@ -62,7 +62,6 @@ pub fn fetch(eval: &Evaluator<'_>, select: &Select, range: TimeRange, sink: &mut
 /// Streams the rows of an instant selector.
 pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> Result<(), Error> {
     let reference = eval.steps.shifted(select.offset, select.at);
-    let lookback = eval.query.lookback;
     let Some(range) = sample_range(eval, select) else { return Ok(()) };
     let mut out = Matrix::new(eval.count());
     let mut picks = Picks::default();
@@ -78,9 +77,9 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
         for series in batch.iter() {
             let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
             if select.extension == Extension::Smoothed {
-                smooth(eval, (&reference, select.position), &series, &mut out);
+                smooth(eval, (&reference, select.position), &series, &mut out)?;
             } else {
-                picks.align(&reference, lookback, &series, &mut out);
+                picks.align(eval, &reference, &series, &mut out)?;
             }
             if !out.cells.occupied(row) {
                 out.rows.pop();
@@ -113,12 +112,17 @@ impl Picks {
     }
 
     /// Fills the last row of `out`.
-    fn align(&mut self, reference: &StepGrid, lookback: i64, series: &SeriesSamples<'_>, out: &mut Matrix) {
-        let row = out.len() - 1;
+    fn align(
+        &mut self,
+        eval: &Evaluator<'_>,
+        reference: &StepGrid,
+        series: &SeriesSamples<'_>,
+        out: &mut Matrix,
+    ) -> Result<(), Error> {
+        let (row, lookback) = (out.len() - 1, eval.query.lookback);
         if series.histograms.is_empty() {
             let samples = Samples { timestamps: series.timestamps, values: series.values };
-            let limits = (reference.limits(0), lookback);
-            return simd::steps::newest(simd::isa(), samples, limits, out.cells.row_mut(row));
+            return newest((reference, lookback), samples, out.cells.row_mut(row), || eval.query.budget.check());
         }
         self.choose(reference, lookback, series);
         let (values, valid) = out.cells.row_mut(row);
@@ -126,7 +130,27 @@ impl Picks {
         if !self.histograms.is_empty() {
             align::gather_histograms(&self.histograms, series.histograms, out.cells.histograms_mut(row));
         }
+        Ok(())
     }
+}
+
+/// Fills a row with the newest float of each step, one stretch of steps after the other. Fails between two as soon as
+/// `check` does.
+fn newest(
+    (reference, lookback): (&StepGrid, i64),
+    samples: Samples<'_>,
+    (values, valid): (&mut [f64], &mut [u64]),
+    mut check: impl FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let stretches = values.chunks_mut(STEPS_UNWATCHED).zip(valid.chunks_mut(STEPS_UNWATCHED / 64));
+    for (at, row) in stretches.enumerate() {
+        if at > 0 {
+            check()?;
+        }
+        let from = StepGrid { start: reference.time(at * STEPS_UNWATCHED), ..*reference };
+        simd::steps::newest(simd::isa(), samples, (from.limits(0), lookback), row);
+    }
+    Ok(())
 }
 
 /// `timestamp(v)`: of a selector the times of its samples, otherwise those of the steps.
@@ -219,12 +243,13 @@ fn smooth(
     (reference, position): (&StepGrid, usize),
     series: &SeriesSamples<'_>,
     out: &mut Matrix,
-) {
+) -> Result<(), Error> {
     let lookback = eval.query.lookback;
     let row = out.len() - 1;
     let floats: Vec<(i64, f64)> = live(series.timestamps, series.values, |value| is_stale_nan(*value));
     let histograms = live(series.histogram_timestamps, series.histograms, |value| is_stale_nan(value.sum));
     for step in 0..reference.count {
+        eval.query.budget.check_at(step)?;
         let time = reference.time(step);
         let floats = within(&floats, time - lookback, time + lookback);
         let histograms = within(&histograms, time - lookback, time + lookback);
@@ -239,6 +264,7 @@ fn smooth(
         };
         out.cells.push_cell(row, step, cell);
     }
+    Ok(())
 }
 
 fn live<T: Clone>(timestamps: &[i64], values: &[T], is_stale: impl Fn(&T) -> bool) -> Vec<(i64, T)> {
@@ -260,5 +286,37 @@ fn smooth_float(floats: &[(i64, f64)], time: i64) -> Cell {
         (Some(before), Some(after)) => Cell::Float(interpolate::float(before, *after, time)),
         (Some((_, value)), None) => Cell::Float(value),
         (None, _) => Cell::Empty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_many_steps_is_that_of_all_stretches_and_ends_between_two() {
+        const COUNT: usize = 3 * STEPS_UNWATCHED + 77;
+        let timestamps: Vec<i64> = (0..500).map(|at| at * 2000).collect();
+        let values: Vec<f64> = (0..500).map(f64::from).collect();
+        let samples = Samples { timestamps: &timestamps, values: &values };
+        let grid = StepGrid { start: -10, interval: 1, count: COUNT, until: COUNT as i64 };
+        let row = || (vec![0.0; COUNT], vec![0; bitmap::words(COUNT)]);
+        let (mut whole, mut parts) = (row(), row());
+        simd::steps::newest(simd::isa(), samples, (grid.limits(0), 1500), (&mut whole.0, &mut whole.1));
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            Ok(())
+        };
+        newest((&grid, 1500), samples, (&mut parts.0, &mut parts.1), look).unwrap();
+        let shown = |row: &(Vec<f64>, Vec<u64>)| -> Vec<(usize, f64)> {
+            bitmap::ones(&row.1).map(|step| (step, row.0[step])).collect()
+        };
+        assert!(shown(&whole) == shown(&parts) && looks == 3, "{looks}");
+        let gone = || Err(Error::invalid("gone"));
+        let (mut values, mut valid) = row();
+        newest((&grid, 1500), samples, (&mut values, &mut valid), gone).unwrap_err();
+        assert_eq!(valid[..STEPS_UNWATCHED / 64], whole.1[..STEPS_UNWATCHED / 64]);
+        assert!(!bitmap::any(&valid[STEPS_UNWATCHED / 64..]));
     }
 }

@@ -8,14 +8,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::folders::tenant_folders;
 use super::{Ingest, OWN_FOLDER};
-use crate::block::writer::{self, TMP_SUFFIX};
+use crate::block::writer;
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use crate::bucket::Meta;
 use crate::bucket::name::{self, BlockObject};
 use crate::head::cut::OUT_OF_ORDER_HINT;
 use crate::index::column::{self, Check};
 use crate::index::tsdb::{FileSource, Reader};
-use crate::model::{BlockId, Error, Labels};
+use crate::model::{BlockId, Error, ErrorKind, Labels};
 
 /// A block on local disk.
 #[derive(Clone, Debug)]
@@ -38,6 +38,24 @@ pub struct UnreadableBlock {
     pub path: PathBuf,
     /// Why.
     pub error: Error,
+}
+
+/// The folder of a block that was never whole, or whose removal was cut off; it was removed at the start.
+#[derive(Clone, Debug)]
+pub struct RemovedFolder {
+    /// Whose it was.
+    pub tenant: Arc<str>,
+    /// Where it was.
+    pub path: PathBuf,
+    /// The files in it.
+    pub content: String,
+}
+
+/// What the folders of tenants hold besides blocks that can be asked.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) unreadable: Vec<UnreadableBlock>,
+    pub(super) removed: Vec<RemovedFolder>,
 }
 
 /// Local blocks of one tenant.
@@ -98,9 +116,11 @@ impl Ingest {
         self.known(tenant).map_or_else(Vec::new, |tenant| tenant.blocks.all())
     }
 
-    /// Deletes a local block: it is no longer read, then its folder goes, meta.json first.
+    /// Deletes a local block: nobody begins to read it, then its folder goes, meta.json first; whoever reads it already
+    /// goes on.
     pub fn delete_block(&self, tenant: &str, id: BlockId) -> Result<(), Error> {
         let Some(block) = self.known(tenant).and_then(|tenant| tenant.blocks.remove(id)) else { return Ok(()) };
+        block.opened.hold_files();
         writer::remove(&block.path).map_err(|error| Error::file(&block.path, error))?;
         // A column index that stays behind is removed at the next start.
         let _ = std::fs::remove_file(self.index_path(id));
@@ -116,19 +136,24 @@ impl Ingest {
         &self.unreadable
     }
 
-    /// Opens all blocks in the folders of tenants, but those that can't be read, which it gives; removes what
-    /// was not finished.
-    pub(super) fn load_blocks(&self) -> Result<Vec<UnreadableBlock>, Error> {
+    /// Folders that were removed at the start.
+    pub fn removed_folders(&self) -> &[RemovedFolder] {
+        &self.removed
+    }
+
+    /// Opens all blocks in the folders of tenants, but those that can't be read, and removes what was not finished; it
+    /// gives both.
+    pub(super) fn load_blocks(&self) -> Result<Beside, Error> {
         let data = &self.options.data_dir;
         let failed = |error: std::io::Error| Error::file(data, error);
         std::fs::create_dir_all(data.join(OWN_FOLDER).join("index")).map_err(failed)?;
-        let mut unreadable = Vec::new();
+        let mut beside = Beside::default();
         for (tenant, folder) in tenant_folders(data).map_err(failed)? {
-            let loaded = self.load_tenant(&Arc::from(tenant.as_str()), &folder, &mut unreadable);
+            let loaded = self.load_tenant(&Arc::from(tenant.as_str()), &folder, &mut beside);
             loaded.map_err(|error| error.within(&tenant))?;
         }
-        self.remove_indexes(&unreadable);
-        Ok(unreadable)
+        self.remove_indexes(&beside.unreadable);
+        Ok(beside)
     }
 
     /// Removes the column indexes of blocks that are not there; one that can't be removed takes room and no more.
@@ -144,41 +169,60 @@ impl Ingest {
         }
     }
 
-    fn load_tenant(
-        &self,
-        tenant: &Arc<str>,
-        folder: &Path,
-        unreadable: &mut Vec<UnreadableBlock>,
-    ) -> Result<(), Error> {
+    fn load_tenant(&self, tenant: &Arc<str>, folder: &Path, beside: &mut Beside) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::file(folder, error);
         for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if name.ends_with(TMP_SUFFIX) {
-                std::fs::remove_dir_all(entry.path()).map_err(failed)?;
+            let (entry, tenant) = (entry.map_err(failed)?, Arc::clone(tenant));
+            let (name, path) = (entry.file_name(), entry.path());
+            let Some(name) = name.to_str().filter(|_| path.is_dir()) else { continue };
+            if writer::is_unfinished(name) {
+                let content = content_of(&path);
+                std::fs::remove_dir_all(&path).map_err(failed)?;
+                beside.removed.push(RemovedFolder { tenant, path, content });
                 continue;
             }
             let Ok(id) = name.parse::<BlockId>() else { continue };
-            if !entry.path().join(self::name::META).try_exists().map_err(failed)? {
-                // Its deletion was cut off.
-                std::fs::remove_dir_all(entry.path()).map_err(failed)?;
-                continue;
-            }
-            let tenant = self.tenant(tenant)?;
-            match LocalBlock::open(entry.path(), &self.index_path(id), &tenant.labels()) {
+            let known = self.tenant(&tenant)?;
+            let opened = match path.join(self::name::META).try_exists().map_err(failed)? {
+                true => LocalBlock::open(path.clone(), &self.index_path(id), &known.labels()),
+                false => Err(without_meta(&path)),
+            };
+            match opened {
                 Ok(block) => {
                     if !block.meta.compaction.hints.iter().any(|hint| hint == OUT_OF_ORDER_HINT) {
-                        tenant.valid_from.fetch_max(block.meta.max_time, Ordering::AcqRel);
+                        known.valid_from.fetch_max(block.meta.max_time, Ordering::AcqRel);
                     }
-                    tenant.blocks.insert(block);
+                    known.blocks.insert(block);
                 }
-                Err(error) => {
-                    let (tenant, path) = (Arc::clone(&tenant.name), entry.path());
-                    unreadable.push(UnreadableBlock { tenant, id, path, error });
-                }
+                Err(error) => beside.unreadable.push(UnreadableBlock { tenant, id, path, error }),
             }
         }
         Ok(())
     }
+}
+
+/// What is wrong with a folder that is called like a block: none that we cut or remove is ever without the file.
+fn without_meta(path: &Path) -> Error {
+    let message = format!("{} is missing beside {}", path.join(name::META).display(), content_of(path));
+    Error::new(ErrorKind::Corrupt, message)
+}
+
+/// The files below `folder`, as text: as far as they can be looked at.
+fn content_of(folder: &Path) -> String {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().filter_map(Result::ok) {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) => {
+                    let path = entry.path();
+                    let name = path.strip_prefix(folder).unwrap_or(&path);
+                    files.push(format!("{} ({} bytes)", name.display(), found.len()));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    files.sort_unstable();
+    if files.is_empty() { "no file".to_owned() } else { files.join(", ") }
 }

@@ -169,6 +169,7 @@ impl Ingest {
                 return Err(error);
             }
             ingest.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&*name);
+            tenant.blocks.all().iter().for_each(|block| block.opened().hold_files());
             let dir = ingest.tenant_dir(&name);
             match std::fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(&dir, error)),

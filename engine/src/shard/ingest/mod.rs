@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub use blocks::{LocalBlock, UnreadableBlock};
+pub use blocks::{LocalBlock, RemovedFolder, UnreadableBlock};
 pub use cuts::CutCounters;
 pub use flush::{CutBlock, Flush};
 pub use folders::{TENANT_BYTES_MAX, check_tenant, tenant_folder};
@@ -41,12 +41,12 @@ pub use source::HeadSource;
 
 use self::partition::FAMILIES;
 use super::pool::{Pool, ShardContext};
-use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, StartTimes, WriteBatch, WriteReport};
+use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, SeriesLeft, StartTimes, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, Reservation, TimeRange};
 use crate::wal::folder::Replayed;
 use crate::wal::writer::OpenIo;
-use crate::wal::{Durability, WalCounters, Writer};
+use crate::wal::{Durability, SetAside, WalCounters, Writer};
 use blocks::LocalBlocks;
 
 /// The folder within the data folder that is no tenant's.
@@ -117,7 +117,7 @@ pub struct TenantStats {
     pub refused_too_old: SampleCounts,
     /// Exemplars appended since the start.
     pub exemplars: u64,
-    /// Exemplars refused since the start as [`head::Reason::ExemplarOutOfOrder`].
+    /// Exemplars left out since the start as [`head::Reason::ExemplarOvertaken`].
     pub exemplars_out_of_order: u64,
     /// Exemplars that are kept.
     pub exemplars_kept: u64,
@@ -154,6 +154,10 @@ pub struct IngestCounters {
     pub torn_bytes: u64,
     /// Logs with such a write.
     pub torn_logs: u64,
+    /// Relaxed logs that were damaged.
+    pub damaged_logs: u64,
+    /// Bytes that were set aside of them.
+    pub set_aside_bytes: u64,
     /// Snapshots after which logs were cut off, of all partitions at once.
     pub snapshots: u64,
     /// Snapshots that failed.
@@ -191,6 +195,10 @@ pub(super) struct Tenant {
     arrivals: flush::Arrivals,
     /// Batches that are being appended.
     appending: AtomicU64,
+    /// Series that its heads have created under a limit.
+    series_taken: Arc<AtomicU64>,
+    /// Of these, those that are in what the heads have published.
+    series_published: AtomicU64,
     /// What cutting its heads came to since the start.
     cuts: Mutex<CutCounters>,
     unfinished: Mutex<Option<flush::Unfinished>>,
@@ -220,6 +228,7 @@ pub struct Ingest {
     is_closed: AtomicBool,
     replayed: Vec<Replayed>,
     unreadable: Vec<UnreadableBlock>,
+    removed: Vec<RemovedFolder>,
     open_ms: u64,
     /// When the last snapshot has failed, if it has.
     snapshot_failed_at: Mutex<Option<Instant>>,
@@ -584,6 +593,8 @@ impl Ingest {
             counters.replayed_bytes += replayed.bytes;
             counters.torn_bytes += replayed.torn_bytes;
             counters.torn_logs += u64::from(replayed.torn_bytes > 0);
+            counters.damaged_logs += u64::from(replayed.set_aside.is_some());
+            counters.set_aside_bytes += replayed.set_aside.as_ref().map_or(0, |aside| aside.bytes);
         }
         for tenant in self.tenants.read().unwrap_or_else(PoisonError::into_inner).values() {
             let stats = tenant.stats();
@@ -591,6 +602,11 @@ impl Ingest {
             counters.lookup_ns += stats.lookup_ns;
         }
         counters
+    }
+
+    /// What was set aside at the start of relaxed logs that were damaged.
+    pub fn set_aside(&self) -> impl Iterator<Item = &SetAside> {
+        self.replayed.iter().filter_map(|replayed| replayed.set_aside.as_ref())
     }
 
     /// Why a partition takes nothing until a restart; of several, one.
@@ -604,9 +620,14 @@ impl Ingest {
     }
 
     fn append_limits(&self, (tenant, batch): (&Tenant, &WriteBatch), limits: WriteLimits) -> AppendLimits {
+        // Before the counts are read: a series that is published in between counts twice, and none is left out.
+        let published = tenant.series_published.load(Ordering::Acquire);
         let stats = tenant.stats();
         let max = [self.options.series_max, limits.series_max].into_iter().filter(|max| *max > 0).min();
-        let series_left = max.map(|max| Arc::new(AtomicU64::new(max.saturating_sub(stats.series))));
+        let series_left = max.map(|max| SeriesLeft {
+            taken: Arc::clone(&tenant.series_taken),
+            taken_max: max.saturating_sub(stats.series).saturating_add(published),
+        });
         let future = self.options.too_far_in_future_ms;
         let all = TimeRange::ASKED.max_time;
         let time_max = if future > 0 { now_ms().saturating_add(future).min(all) } else { all };
@@ -644,6 +665,7 @@ impl Ingest {
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
             let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
             let (cuts, unfinished, appending) = Default::default();
+            let (series_taken, series_published) = Default::default();
             let valid_from = AtomicI64::new(i64::MIN);
             Arc::new(Tenant {
                 name,
@@ -655,6 +677,8 @@ impl Ingest {
                 is_leaving,
                 arrivals,
                 appending,
+                series_taken,
+                series_published,
                 cuts,
                 unfinished,
             })

@@ -83,6 +83,7 @@ impl Ingest {
             is_closed: AtomicBool::new(false),
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
             unreadable: Vec::new(),
+            removed: Vec::new(),
             open_ms: 0,
             snapshot_failed_at: Mutex::default(),
             snapshots: AtomicU64::default(),
@@ -94,7 +95,7 @@ impl Ingest {
             _lock: lock,
         });
         ingest.number_exemplars(&mut all)?;
-        let unreadable = ingest.load_blocks()?;
+        let beside = ingest.load_blocks()?;
         for (name, own) in all.iter().flat_map(|heads| &heads.heads) {
             ingest.tenant(name)?.valid_from.fetch_max(own.head.min_valid_time(), Ordering::AcqRel);
         }
@@ -103,7 +104,7 @@ impl Ingest {
         }
         let mut ingest = ingest;
         if let Some(own) = Arc::get_mut(&mut ingest) {
-            own.unreadable = unreadable;
+            (own.unreadable, own.removed) = (beside.unreadable, beside.removed);
             own.open_ms = started.elapsed().as_millis() as u64;
         }
         Ok(ingest)

@@ -62,11 +62,15 @@ impl Partition {
         }
         let (mut recorder, index) = (std::mem::take(&mut self.recorder), self.index);
         let own = self.head(tenant, &mut recorder);
+        let is_limited = limits.series_left.is_some();
         let report = own.head.append((batch, rows), limits, (own.number, &mut recorder));
         if index == FAMILIES {
             own.head.note_families(batch, (own.number, &mut recorder));
         }
         tenant.parts[index].publish(&own.head);
+        if is_limited && report.series_created > 0 {
+            tenant.series_published.fetch_add(report.series_created, Ordering::Release);
+        }
         self.recorder = recorder;
         // A sample that was there already may still be on its way to the disk, so that also a request
         // that changed nothing waits for those before it.

@@ -2,9 +2,11 @@
 //! the heads held, and queries don't see where samples are.
 
 mod begin;
+mod delete;
 mod full;
 mod large;
 mod late;
+mod series;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -151,7 +151,7 @@ fn what_came_damaged_is_fetched_as_of_its_own_moment() {
         Fetched { bytes: Ok(bytes.into()), downloaded_bytes: range.len, downloads: 1, moment: 7 }
     });
     let fetched: Vec<_> = fetched.collect();
-    prepared.set_fetched(&plan, fetched, Duration::ZERO);
+    prepared.set_fetched(&plan, fetched, Duration::ZERO).unwrap();
     let mut sink = Keeping(Arc::<Kept>::default()).sink(0);
     let Outcome::Fetch(again) = prepared.encode(&plan, &mut *pread(), &mut *sink).unwrap() else {
         panic!("what came damaged is not fetched anew")

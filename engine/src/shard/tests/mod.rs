@@ -9,6 +9,8 @@ use crate::io;
 use crate::model::{Budget, Error, Labels, Matcher, Resolution, TimeRange};
 use crate::select::{ChunkSet, FrameSink, Limits, Request, SinkFactory};
 
+/// Blocks whose indexes are read from afar.
+mod afar;
 /// Local blocks on disks that fail.
 mod faults;
 /// Recorded answers of Thanos.

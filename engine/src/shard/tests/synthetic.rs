@@ -10,10 +10,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock};
 use crate::chunk::{Encoding, segment, xor};
-use crate::index::{ChunkMeta, column, tsdb};
+use crate::index::{BlockIndex, ChunkMeta, column, tsdb};
 use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
-use crate::select::{Fetched, Hashed, LabelRequest, Projection, RemoteRange};
+use crate::select::{Fetched, Hashed, LabelRequest, Projection, RemoteRange, ShardInfo};
 
 /// Series of a block: labels, and of each chunk its first time and number of samples.
 type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
@@ -32,6 +32,8 @@ struct Remote {
     segments: HashMap<BlockId, Vec<u8>>,
     asked: AtomicU64,
     broken: Option<BlockId>,
+    /// Bytes that are read around each range.
+    around: u64,
 }
 
 struct Remotely(Arc<Remote>);
@@ -47,8 +49,10 @@ impl Fetcher for Remotely {
             let end = segment.len().min((range.offset + range.len) as usize);
             Ok(Bytes::copy_from_slice(&segment[range.offset as usize..end]))
         };
-        let fetched =
-            |range: &RemoteRange| Fetched { bytes: bytes(range), downloaded_bytes: range.len, downloads: 1, moment: 0 };
+        let fetched = |range: &RemoteRange| {
+            let downloaded_bytes = range.len + self.0.around;
+            Fetched { bytes: bytes(range), downloaded_bytes, downloads: 1, moment: 0 }
+        };
         let answer: Vec<_> = ranges.iter().map(fetched).collect();
         Box::pin(async move { answer })
     }
@@ -62,8 +66,8 @@ fn chunk_data(start: i64, count: i64, tint: i64) -> Vec<u8> {
     data
 }
 
-/// The block that `model` describes, with its chunks in a segment of its own.
-pub(super) fn open(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
+/// The index of the block that `model` describes, and its segment.
+pub(super) fn written(model: &Model) -> (Vec<u8>, Vec<u8>) {
     let mut segment = segment::MAGIC.to_vec();
     segment.extend_from_slice(&[segment::VERSION, 0, 0, 0]);
     let symbols: BTreeSet<&str> =
@@ -80,20 +84,28 @@ pub(super) fn open(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
             .collect();
         writer.add_labels(labels, &metas).unwrap();
     }
-    let (written, index) = writer.finish().unwrap();
-    let index = tsdb::Reader::open(index).unwrap();
-    let columns = column::build_in_memory(&index).unwrap();
-    let index = column::Reader::from_bytes(columns, column::Check::Everything).unwrap();
+    (writer.finish().unwrap().1, segment)
+}
+
+/// The block that `model` describes with an index in some form, and its chunks elsewhere.
+pub(super) fn opened(number: u128, model: &Model, (index, segment): (Arc<dyn BlockIndex>, &[u8])) -> Arc<OpenedBlock> {
     let info = BlockInfo {
         id: BlockId::from_parts(1, number),
         min_time: 0,
         max_time: 10_000,
         resolution: Resolution::RAW,
-        series: written.series,
+        series: model.content.len() as u64,
         external_labels: model.external.clone(),
     };
-    let chunks = ChunkSource::Remote(vec![segment.len() as u64]);
-    (Arc::new(OpenedBlock::new(info, Arc::new(index), chunks)), segment)
+    Arc::new(OpenedBlock::new(info, index, ChunkSource::Remote(vec![segment.len() as u64])))
+}
+
+/// The block that `model` describes, with its chunks in a segment of its own.
+pub(super) fn open(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
+    let (index, segment) = written(model);
+    let columns = column::build_in_memory(&tsdb::Reader::open(index).unwrap()).unwrap();
+    let index = column::Reader::from_bytes(columns, column::Check::Everything).unwrap();
+    (opened(number, model, (Arc::new(index), &segment)), segment)
 }
 
 fn open_all(models: &[Model]) -> (BlockSet, Remote) {
@@ -298,6 +310,30 @@ fn limits_end_a_request_by_name() {
 }
 
 #[test]
+fn what_is_read_around_ranges_counts_as_downloaded() {
+    let ask = |bytes_max: u64| {
+        let (blocks, mut remote) = open_all(&[large(10)]);
+        remote.around = 1 << 20;
+        let setting = Setting {
+            limits: Limits { bytes_max, ..Limits::default() },
+            sinks: Arc::new(Keeping(Arc::default())),
+            fetcher: Some(Arc::new(Remotely(Arc::new(remote)))),
+        };
+        block_on(async {
+            let mut stream = selector(1, io::Mode::Pread).select(&blocks, all_series(), setting).await?;
+            while let Some(part) = stream.next().await {
+                part?;
+            }
+            Ok::<(), Error>(())
+        })
+    };
+    ask(16 << 20).unwrap();
+    let error = ask(1 << 20).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.message().starts_with("--store.grpc.downloaded-bytes-limit"), "{error}");
+}
+
+#[test]
 fn a_request_waits_for_memory_and_is_refused_when_it_can_never_have_it() {
     let (blocks, remote) = open_all(&[large(10)]);
     let mut small = selector(2, io::Mode::Pread);
@@ -356,7 +392,7 @@ fn values_of_labels_are_accounted_for_as_long_as_they_are_held() {
     let ample = selector(2, io::Mode::Pread);
     let found = block_on(ample.labels(&blocks, request.clone(), Limits::default())).unwrap();
     assert_eq!(found.strings.len(), 2000);
-    assert!(ample.budget.usage().used >= 2 * 3000 * 1006, "{:?}", ample.budget.usage());
+    assert!(ample.budget.usage().used >= 2 * 2000 * 1006, "{:?}", ample.budget.usage());
     drop(found);
     assert_eq!(ample.budget.usage().used, 0);
     let mut limited = selector(2, io::Mode::Pread);
@@ -366,6 +402,50 @@ fn values_of_labels_are_accounted_for_as_long_as_they_are_held() {
     assert!(error.message().starts_with("--store.memory-limit"), "{error}");
     while limited.budget.usage().used > 0 {
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn values_that_many_blocks_have_take_the_memory_of_two_of_them() {
+    let request = LabelRequest {
+        name: Some("n".to_owned()),
+        range: TimeRange::ALL,
+        matchers: Vec::new(),
+        without_labels: Vec::new(),
+        limit: 0,
+        block_matchers: Vec::new(),
+    };
+    let models: Vec<Model> = (0..12).map(|_| long_labels(300, 1000)).collect();
+    let (one, _) = open_all(&models[..1]);
+    let mut selector = selector(2, io::Mode::Pread);
+    let alone = block_on(selector.labels(&one, request.clone(), Limits::default())).unwrap();
+    let bytes = selector.budget.usage().used;
+    assert!(bytes >= 2 * 300 * 1006, "{bytes}");
+    let (blocks, _) = open_all(&models);
+    selector.budget = Budget::new("--store.memory-limit", 2 * bytes + bytes / 2);
+    let found = block_on(selector.labels(&blocks, request, Limits::default())).unwrap();
+    assert!(found.failures.is_empty() && found.strings.iter().eq(alone.strings.iter()));
+    assert_eq!(selector.budget.usage().used, bytes);
+    drop(found);
+    assert_eq!(selector.budget.usage().used, 0);
+}
+
+#[test]
+fn a_share_has_the_same_series_with_and_without_a_projection() {
+    let selector = selector(2, io::Mode::Pread);
+    for hashed in [Hashed::By(vec!["n".to_owned()]), Hashed::Without(vec!["a".to_owned()])] {
+        let share = |index: u64, projection: Option<Projection>| {
+            let (blocks, remote) = open_all(&[large(60)]);
+            let shard = Some(ShardInfo { index, total: 3, hashed: hashed.clone() });
+            run_remote(&selector, &blocks, Request { shard, projection, ..all_series() }, remote).unwrap()
+        };
+        let kept = Hashed::By(vec!["a".to_owned()]);
+        let projection = Projection { kept, hash_label: "__series_hash__".to_owned() };
+        for index in 0..3 {
+            let whole = share(index, None);
+            assert!(!whole.is_empty() && whole.len() < 60);
+            assert_eq!(share(index, Some(projection.clone())).len(), whole.len(), "{hashed:?}, share {index}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use super::reflection;
 use crate::telemetry::requests::{Decision, RequestLog};
 use crate::telemetry::rpc::{Call, CountedBody, RpcMetrics};
 
@@ -25,13 +26,14 @@ pub struct GrpcMetrics {
 }
 
 impl GrpcMetrics {
-    /// Registers the metrics.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// Registers the metrics, those of each method of the services called `served` at zero.
+    pub fn register(registry: &mut Registry, served: &[&str]) -> Result<Self, String> {
         let metrics = Self::default();
+        reflection::paths(served)?.iter().for_each(|path| metrics.calls.begin_at_zero(path));
         metrics.calls.register_server(registry);
         let help = "gRPC requests recovered from a panic";
         registry.register("grpc_req_panics_recovered", help, metrics.panics.clone());
-        metrics
+        Ok(metrics)
     }
 }
 

@@ -24,7 +24,7 @@ pub fn parse_matcher(matcher: &LabelMatcher) -> Result<Matcher, Error> {
         Ok(thanos::label_matcher::Type::Nre) => MatchKind::NotRe,
         Err(_) => return Err(Error::invalid(format!("unrecognized label matcher type {}", matcher.r#type))),
     };
-    Matcher::new(kind, matcher.name.as_str(), matcher.value.as_str())
+    Matcher::new(kind, matcher.name.as_str(), matcher.value.clone())
 }
 
 /// The share of all series; `None` for all of them.

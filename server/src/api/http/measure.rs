@@ -1,13 +1,15 @@
 //! Counts requests of the HTTP API under the names that Thanos has for them, and logs those that
 //! `--request.logging-config` names.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 use http_body::Body as _;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -36,6 +38,17 @@ pub struct HttpMetrics {
 /// each tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountedTenant(pub String);
+
+/// A request under way, counted once: for its tenant where that is known before there is anything to wait for.
+#[derive(Clone, Debug)]
+struct Flight(Arc<Flown>);
+
+#[derive(Debug)]
+struct Flown {
+    gauges: Gauges,
+    labels: MetricLabels,
+    under_way: OnceLock<UnderWay>,
+}
 
 /// What is done with each request.
 #[derive(Clone, Debug)]
@@ -89,12 +102,35 @@ impl HttpMetrics {
     }
 }
 
+impl Flight {
+    fn new(metrics: &HttpMetrics, (handler, method): (&str, &str)) -> Self {
+        let labels = vec![("handler", handler.to_owned()), ("method", method.to_owned())];
+        Self(Arc::new(Flown { gauges: metrics.in_flight.clone(), labels, under_way: OnceLock::new() }))
+    }
+
+    fn begin(&self, tenant: Option<&str>) {
+        let Flown { gauges, labels, under_way } = &*self.0;
+        under_way.get_or_init(|| {
+            let mut labels = labels.clone();
+            labels.extend(tenant.map(|tenant| ("tenant", tenant.to_owned())));
+            UnderWay::begin(&gauges.get_or_create(&labels))
+        });
+    }
+}
+
 fn labels(handler: &str, method: &str, code: u16) -> MetricLabels {
     vec![("code", code.to_string()), ("handler", handler.to_owned()), ("method", method.to_owned())]
 }
 
+/// Says whom the request with these extensions is counted for while it is under way. It is to be said at once.
+pub fn begin_for(extensions: &Extensions, tenant: &str) {
+    if let Some(flight) = extensions.get::<Flight>() {
+        flight.begin(Some(tenant));
+    }
+}
+
 /// Counts and logs one request; requests for anything but the API pass untouched.
-pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> Response {
+pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
     let handler = request.extensions().get::<MatchedPath>().and_then(|path| handler(path.as_str()));
     let Some(handler) = handler else { return next.run(request).await };
     let begin = Instant::now();
@@ -108,10 +144,16 @@ pub async fn watch(State(watch): State<Watch>, request: Request, next: Next) -> 
         call.log_start(&handler);
     }
     // Thanos writes the method as it came here, and in lower case elsewhere.
-    let flight = vec![("handler", handler.clone()), ("method", request.method().to_string())];
-    let under_way = UnderWay::begin(&watch.metrics.in_flight.get_or_create(&flight));
-    let response = next.run(request).await;
-    drop(under_way);
+    let flight = Flight::new(&watch.metrics, (&handler, request.method().as_str()));
+    request.extensions_mut().insert(flight.clone());
+    let mut running = pin!(next.run(request));
+    let response = poll_fn(|context| {
+        let polled = running.as_mut().poll(context);
+        flight.begin(None);
+        polled
+    });
+    let response = response.await;
+    drop(flight);
     watch.metrics.done((&handler, &method), &response, (begin, request_bytes));
     let status = response.status().as_u16();
     if let Some((Decision::End | Decision::StartAndEnd, call)) = &call

@@ -1,5 +1,7 @@
 //! The hashrings file: JSON as Thanos reads it.
 
+use std::collections::BTreeMap;
+
 use engine::model::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -50,13 +52,13 @@ impl Endpoint {
 }
 
 /// One ring.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct HashringConfig {
     /// Name, for metrics and messages.
     #[serde(default, deserialize_with = "or_default")]
     pub hashring: String,
     /// Tenants that it serves; all when there is none.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "list")]
     pub tenants: Vec<String>,
     /// How `tenants` are matched.
     #[serde(default, deserialize_with = "or_default")]
@@ -69,8 +71,8 @@ pub struct HashringConfig {
     #[serde(default, deserialize_with = "algorithm")]
     pub algorithm: Option<Algorithm>,
     /// External labels that its receivers' blocks carry in addition.
-    #[serde(default, deserialize_with = "or_default")]
-    pub external_labels: std::collections::BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "map")]
+    pub external_labels: BTreeMap<String, String>,
     /// Whether each tenant gets a part of the ring only.
     #[serde(default, deserialize_with = "or_default")]
     pub shuffle_sharding_config: ShuffleSharding,
@@ -89,18 +91,18 @@ pub struct ShuffleSharding {
     #[serde(default, deserialize_with = "or_default")]
     pub zone_awareness_disabled: bool,
     /// Tenants with another size.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "list")]
     pub overrides: Vec<ShuffleShardingOverride>,
 }
 
 /// Tenants with another number of receivers.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct ShuffleShardingOverride {
     /// Receivers for each of the tenants.
     #[serde(default, deserialize_with = "or_default")]
     pub shard_size: usize,
     /// The tenants.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "list")]
     pub tenants: Vec<String>,
     /// How `tenants` are matched; as in Thanos there is no override without it.
     #[serde(default)]
@@ -110,6 +112,18 @@ pub struct ShuffleShardingOverride {
 /// A value, or the default for `null`, as Go reads it.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A list; what is `null` in it is the default, as Go reads it.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<Vec<T>, D::Error> {
+    let elements: Option<Vec<Option<T>>> = Option::deserialize(from)?;
+    Ok(elements.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// As [`list`], of texts by name.
+fn map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let elements: Option<BTreeMap<String, Option<String>>> = Option::deserialize(from)?;
+    Ok(elements.unwrap_or_default().into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }
 
 fn algorithm<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Algorithm>, D::Error> {
@@ -127,16 +141,17 @@ fn algorithm<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Algorithm>, D:
 
 /// The rings of a hashrings file. Errors name line and column, or the ring.
 pub fn parse(json: &[u8]) -> Result<Vec<HashringConfig>, Error> {
-    let configs: Vec<HashringConfig> =
-        serde_json::from_slice(json).map_err(|error| Error::invalid(format!("hashrings file: {error}")))?;
+    let configs: Vec<Option<HashringConfig>> =
+        serde_json::from_slice(json).map_err(|error| Error::invalid(error.to_string()))?;
+    let configs: Vec<HashringConfig> = configs.into_iter().map(Option::unwrap_or_default).collect();
     if configs.is_empty() {
-        return Err(Error::invalid("hashrings file: it lists no hashring; add one with its endpoints"));
+        return Err(Error::invalid("it lists no hashring; add one with its endpoints"));
     }
     for config in &configs {
         let patterns = config.tenants.iter().filter(|_| config.tenant_matcher_type == TenantMatcher::Glob);
         for pattern in patterns {
             glob::matches(pattern, "").ok_or_else(|| {
-                let message = format!("hashrings file: hashring {:?}: bad pattern {pattern:?}", config.hashring);
+                let message = format!("hashring {:?}: bad pattern {pattern:?}", config.hashring);
                 Error::invalid(message)
             })?;
         }
@@ -245,6 +260,21 @@ mod tests {
         assert!(sharding.overrides.is_empty());
         assert_eq!(["a", "b"].map(|tenant| configs[1].shuffle_sharding_config.shard_size_of(tenant)), [0, 2]);
         assert!(parse(br#"[{"endpoints": [{"address": null}]}]"#).is_err(), "an endpoint has an address");
+    }
+
+    /// Such a file was refused.
+    #[test]
+    fn what_is_null_in_a_list_is_what_go_makes_of_it() {
+        let json = r#"[null, {"tenants": [null, "a"], "endpoints": ["h:1"], "external_labels": {"ring": null},
+                        "shuffle_sharding_config": {"shard_size": 2, "overrides": [null,
+                            {"shard_size": 5, "tenants": [null], "tenant_matcher_type": "exact"}]}}]"#;
+        let configs = parse(json.as_bytes()).unwrap();
+        assert!(configs[0].endpoints.is_empty() && configs[0].takes("anybody"));
+        assert_eq!(["", "a", "b"].map(|tenant| configs[1].takes(tenant)), [true, true, false]);
+        assert_eq!(configs[1].external_labels["ring"], "");
+        let sharding = &configs[1].shuffle_sharding_config;
+        assert_eq!(["", "a"].map(|tenant| sharding.shard_size_of(tenant)), [5, 2]);
+        assert!(parse(br#"[{"endpoints": [null]}]"#).is_err(), "an endpoint has an address");
     }
 
     #[test]

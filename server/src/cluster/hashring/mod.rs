@@ -11,6 +11,7 @@ pub mod glob;
 mod go_rand;
 mod hash;
 mod ketama;
+mod metrics;
 mod shuffle;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use engine::model::{Error, Labels};
 pub use config::{Algorithm, Endpoint, HashringConfig, ShuffleSharding, ShuffleShardingOverride, TenantMatcher, parse};
 pub use hash::{SeriesHasher, series_hash};
 use ketama::Ketama;
+pub use metrics::ShuffleMetrics;
 use shuffle::Shuffle;
 
 /// Tenants of which it is remembered which ring serves them; the memory is emptied when full.
@@ -66,6 +68,17 @@ impl Hashrings {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self { rings, remembered: Mutex::default() })
+    }
+
+    /// The same; `metrics` count what these rings remember from now on, and no longer what others do.
+    pub fn counted(mut self, metrics: &ShuffleMetrics) -> Self {
+        metrics.clear();
+        for (config, ring) in &mut self.rings {
+            if let Ring::Shuffled(shuffle) = ring {
+                shuffle.count(metrics.of(&config.hashring));
+            }
+        }
+        self
     }
 
     /// The receivers of `tenant`. Invalid when no ring takes it.
@@ -229,6 +242,31 @@ mod tests {
         // There was no place for b beside a, which had come again, and c.
         assert_eq!([is_kept(0, 2), is_kept(0, 4), is_kept(1, 5)], [true, true, false]);
         assert_eq!(found[1].endpoints(), found[5].endpoints());
+    }
+
+    #[test]
+    fn what_is_remembered_is_counted_for_each_hashring_until_others_come_in_its_place() {
+        let mut registry = prometheus_client::registry::Registry::default();
+        let metrics = ShuffleMetrics::register(&mut registry);
+        let json = r#"[{"hashring": "r", "endpoints": ["x:1", "y:1"],
+                        "shuffle_sharding_config": {"shard_size": 1, "cache_size": 2}}]"#;
+        let mut before = None;
+        for expected in [[4, 1, 2, 2, 1]; 2] {
+            let rings = rings(json, Algorithm::Ketama, 1).unwrap().counted(&metrics);
+            shuffled(&rings, &["a", "b", "a", "c"]);
+            // Those before may still be asked, and are no longer counted.
+            if let Some(before) = before.replace(rings) {
+                shuffled(&before, &["a"]);
+            }
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let of = |name: &str| {
+                let start = format!("thanos_shuffle_shard_cache_{name}{{hashring=\"r\"}} ");
+                text.lines().find_map(|line| line.strip_prefix(start.as_str())?.parse::<i32>().ok())
+            };
+            let names = ["requests_total", "hits_total", "items", "max_items", "evicted_total"];
+            assert_eq!(names.map(of), expected.map(Some), "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use md5::{Digest, Md5};
 use super::config::{Endpoint, ShuffleSharding};
 use super::go_rand::GoRand;
 use super::ketama::{Ketama, Section, section_at};
+use super::metrics::CacheMetrics;
 
 /// Tenants whose ring is remembered where the file does not say how many: some 100 KB each for three receivers.
 /// Thanos remembers a hundred, and makes the others anew for each request.
@@ -22,6 +23,7 @@ pub struct Shuffle {
     config: ShuffleSharding,
     replication_factor: usize,
     remembered: Mutex<Remembered>,
+    metrics: CacheMetrics,
 }
 
 /// The rings of the tenants that were asked for last.
@@ -46,19 +48,17 @@ impl Remembered {
         Some(Arc::clone(ring))
     }
 
-    /// Takes the ring of `tenant` and forgets the one that was asked for first, where there would be more than `max`.
-    fn insert(&mut self, tenant: &str, ring: Arc<Ketama>, max: usize) {
+    /// Takes the ring of `tenant` and forgets the one that was asked for first, where there would be more than `max`;
+    /// whether it did.
+    fn insert(&mut self, tenant: &str, ring: Arc<Ketama>, max: usize) -> bool {
         let name: Arc<str> = tenant.into();
         if let Some((asked, _)) = self.rings.insert(Arc::clone(&name), (self.next, ring)) {
             self.tenants.remove(&asked);
         }
         self.tenants.insert(self.next, name);
         self.next += 1;
-        if self.rings.len() > max
-            && let Some((_, first)) = self.tenants.pop_first()
-        {
-            self.rings.remove(&first);
-        }
+        let first = if self.rings.len() > max { self.tenants.pop_first() } else { None };
+        first.is_some_and(|(_, first)| self.rings.remove(&first).is_some())
     }
 }
 
@@ -72,17 +72,35 @@ impl Shuffle {
                 config.shard_size
             )));
         }
-        Ok(Self { ring, config, replication_factor, remembered: Mutex::default() })
+        let (remembered, metrics) = Default::default();
+        Ok(Self { ring, config, replication_factor, remembered, metrics })
+    }
+
+    /// Counts what is remembered from now on with `metrics`; nothing is yet.
+    pub(super) fn count(&mut self, metrics: CacheMetrics) {
+        metrics.max_items.inc_by(i64::try_from(self.cache_size()).unwrap_or(i64::MAX));
+        self.metrics = metrics;
+    }
+
+    /// Tenants whose ring is remembered.
+    fn cache_size(&self) -> usize {
+        if self.config.cache_size == 0 { CACHE_SIZE } else { self.config.cache_size }
     }
 
     /// The ring of `tenant`'s receivers: remembered, or made where nobody waits for it.
     pub fn ring_of(&self, tenant: &str) -> Result<Arc<Ketama>, Error> {
+        self.metrics.requests.inc();
         if let Some(known) = self.remembered().get(tenant) {
+            self.metrics.hits.inc();
             return Ok(known);
         }
         let ring = Arc::new(self.make_ring(tenant)?);
-        let max = if self.config.cache_size == 0 { CACHE_SIZE } else { self.config.cache_size };
-        self.remembered().insert(tenant, Arc::clone(&ring), max);
+        let mut remembered = self.remembered();
+        let before = remembered.rings.len();
+        let has_forgotten = remembered.insert(tenant, Arc::clone(&ring), self.cache_size());
+        // Another request may have made it meanwhile.
+        self.metrics.items.inc_by(remembered.rings.len() as i64 - before as i64);
+        self.metrics.evicted.inc_by(u64::from(has_forgotten));
         Ok(ring)
     }
 

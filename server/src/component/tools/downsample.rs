@@ -41,7 +41,7 @@ pub const COMPONENT: Subcommand = Subcommand {
 /// Runs until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
     process::use_small_pages();
-    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
+    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.given_by(values).to_string())?;
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "downsample");

@@ -52,7 +52,8 @@ pub(super) fn run_verify(values: &Values) -> Result<(), String> {
         }
         false => None,
         true => {
-            let config = BucketConfig::given(values, "objstore-backup.config").map_err(|error| error.to_string())?;
+            let config = BucketConfig::given(values, "objstore-backup.config");
+            let config = config.map_err(|error| error.given_by(values).to_string())?;
             // The metrics of two buckets would have the same names, so those of this one are not published.
             Some(Bucket::open(&config, &mut Default::default()).map_err(|error| error.to_string())?)
         }

@@ -108,7 +108,7 @@ pub fn run(name: &str, values: &Values) -> Option<Result<(), String>> {
 
 /// The bucket that the flags name, and the registry of its metrics.
 fn open(values: &Values) -> Result<(Bucket, Registry), String> {
-    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
+    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.given_by(values).to_string())?;
     let mut registry = Registry::default();
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
     Ok((bucket, registry))
@@ -118,6 +118,11 @@ fn open(values: &Values) -> Result<(Bucket, Registry), String> {
 async fn look(bucket: &Bucket, filters: &Filters, concurrency: usize) -> Result<View, String> {
     let options = FetchOptions { data_dir: None, concurrency };
     let fetcher = Fetcher::new(bucket.clone(), &options, SyncMetrics::register(&mut Registry::default()));
+    whole_view(&fetcher, filters).await
+}
+
+/// What `fetcher` sees that the filters let through; a view that is not whole is an error.
+async fn whole_view(fetcher: &Fetcher, filters: &Filters) -> Result<View, String> {
     let view = fetcher.fetch(filters).await.map_err(|error| error.to_string())?;
     match &view.incomplete {
         Some(error) => Err(format!("incomplete view: {error}")),
@@ -346,7 +351,7 @@ fn run_upload(values: &Values) -> Result<(), String> {
         },
         transfer: Transfer { hash: HashFunc::None, concurrency },
     };
-    let total = upload.count().map_err(|error| error.to_string())?;
+    let total = upload.count().map_err(|error| ConfigError::new("path", error.message()).to_string())?;
     let (bucket, _) = open(values)?;
     Runtime::Tokio.run(async {
         let mut line = ProgressLine::new("uploading", total);

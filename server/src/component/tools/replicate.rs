@@ -6,13 +6,13 @@ use engine::promql::syntax;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{META_CONCURRENCY, ProgressLine, filters, ids, look};
+use super::{META_CONCURRENCY, ProgressLine, filters, ids, whole_view};
 use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, flags, tools};
 use crate::component::process::Ports;
 use crate::objstore::{Bucket, BucketConfig};
-use crate::sync::Filters;
-use crate::telemetry::metrics::{self, Counters, Histograms};
+use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
+use crate::telemetry::metrics::{self, Counters, Histograms, MetricLabels};
 use crate::tools::replicate::{Choice, ReplicateMetrics, replicate, resolution};
 
 /// The tool as the command line knows it.
@@ -28,10 +28,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Bounds of the durations of a run, in seconds.
 const RUN_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// What runs may come to, as `result` says it.
+const RESULTS: [&str; 2] = ["success", "error"];
+
 /// A run of replication.
 struct Replication {
     from: Bucket,
     to: Bucket,
+    fetcher: Fetcher,
     filters: Filters,
     choice: Choice,
     metrics: ReplicateMetrics,
@@ -47,8 +51,8 @@ pub fn run(values: &Values) -> Result<(), String> {
     if values.is_on("ignore-marked-for-deletion") {
         filters.ignore_deletion_marks_delay = Duration::ZERO;
     }
-    let from = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
-    let to = BucketConfig::given(values, "objstore-to.config").map_err(|error| error.to_string())?;
+    let from = BucketConfig::given(values, "objstore.config").map_err(|error| error.given_by(values).to_string())?;
+    let to = BucketConfig::given(values, "objstore-to.config").map_err(|error| error.given_by(values).to_string())?;
     let ports = Ports::bind(values).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "replicate");
@@ -57,12 +61,19 @@ pub fn run(values: &Values) -> Result<(), String> {
     registry.register("thanos_replicate_replication_runs", help, runs.clone());
     let help = "The Duration of replication runs split by success and error";
     registry.register("thanos_replicate_replication_run_duration_seconds", help, durations.clone());
+    for labels in RESULTS.map(result_labels) {
+        runs.get_or_create(&labels).inc_by(0);
+        drop(durations.get_or_create(&labels));
+    }
     let open = |config, registry: &mut Registry| Bucket::open(config, registry).map_err(|error| error.to_string());
     // The metrics of two buckets would have the same names, so those of the source are not published.
     let from = open(&from, &mut Registry::default())?;
     let to = open(&to, &mut registry)?;
     let metrics = ReplicateMetrics::register(&mut registry);
-    let replication = Replication { from, to, filters, choice, metrics, runs, durations };
+    let fetch = FetchOptions { data_dir: None, concurrency: META_CONCURRENCY };
+    // Thanos gives these names no prefix here.
+    let fetcher = Fetcher::new(from.clone(), &fetch, SyncMetrics::register_all("blocks_meta", &mut registry));
+    let replication = Replication { from, to, fetcher, filters, choice, metrics, runs, durations };
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), from = replication.from.name(), to = replication.to.name(), "starting replication");
     let running = ports.start_http(axum::Router::new(), health, registry)?;
@@ -89,7 +100,7 @@ pub fn run(values: &Values) -> Result<(), String> {
 
 impl Replication {
     async fn once(&self) -> Result<(), String> {
-        let view = look(&self.from, &self.filters, META_CONCURRENCY).await?;
+        let view = whole_view(&self.fetcher, &self.filters).await?;
         let total = view.blocks.values().filter(|block| self.choice.takes(&block.meta)).count();
         let mut line = ProgressLine::new("copying", total);
         let buckets = (&self.from, &self.to);
@@ -100,8 +111,8 @@ impl Replication {
     async fn counted(&self) {
         let begin = Instant::now();
         let outcome = self.once().await;
-        let result = if outcome.is_ok() { "success" } else { "error" };
-        let labels = vec![("result", result.to_owned())];
+        let [success, error] = RESULTS;
+        let labels = result_labels(if outcome.is_ok() { success } else { error });
         self.runs.get_or_create(&labels).inc();
         self.durations.get_or_create(&labels).observe(begin.elapsed().as_secs_f64());
         match outcome {
@@ -109,6 +120,10 @@ impl Replication {
             Err(error) => tracing::error!(error, "running replication failed"),
         }
     }
+}
+
+fn result_labels(result: &str) -> MetricLabels {
+    vec![("result", result.to_owned())]
 }
 
 fn choice(values: &Values) -> Result<Choice, String> {

@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Serves until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
-    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.to_string())?;
+    let config = BucketConfig::given(values, "objstore.config").map_err(|error| error.given_by(values).to_string())?;
     let filters = filters(values).map_err(|error| error.to_string())?;
     let filters = Filters { duplicates: Duplicates::LeftOut, ..filters };
     let (refresh, timeout) = (values.duration("refresh"), values.duration("timeout"));

@@ -32,7 +32,7 @@ pub(super) struct Group {
 pub(super) struct Body {
     /// The tenant, by its place in the request's list.
     pub(super) tenant: usize,
-    /// Its series, encoded.
+    /// Its series, encoded; where this receiver is alone also what is said of metric families.
     pub(super) series: Vec<u8>,
 }
 

@@ -68,6 +68,10 @@ impl Quorum {
     /// Written, or why not: a series that failed for good everywhere is refused for good, and
     /// another attempt is asked for where receivers were away.
     pub(super) fn outcome(self) -> Result<(), Refusal> {
+        if self.series.is_empty() {
+            // What is said of metric families alone.
+            return Refusal::merge(self.refusals).map_or(Ok(()), Err);
+        }
         let failed: Vec<&Tally> = self.series.iter().filter(|tally| tally.written < self.needed).collect();
         if failed.is_empty() {
             return Ok(());
@@ -136,6 +140,17 @@ mod tests {
         quorum.note(&[1], Ok(()));
         assert!(quorum.is_decided());
         assert_eq!(quorum.outcome(), Ok(()));
+    }
+
+    #[test]
+    fn a_request_without_series_is_refused_where_what_it_says_of_families_is() {
+        let mut quorum = Quorum::new(0, 1, 1, false);
+        quorum.note(&[], Ok(()));
+        assert!(quorum.is_decided());
+        assert_eq!(quorum.outcome(), Ok(()));
+        let mut quorum = Quorum::new(0, 1, 1, false);
+        quorum.note(&[], refused(RefusalKind::Unavailable));
+        assert_eq!(quorum.outcome(), refused(RefusalKind::Unavailable));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Reading a request whose series are to be placed: rules of relabelling and splitting are applied, and every
 //! series is kept encoded, with the hash that places it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::codec::LabelFault;
 use engine::model::Labels;
+use engine::model::labels::METRIC_NAME;
 use engine::model::relabel::{Rule, relabel};
 use proto::wire::put_varint;
 use proto::write::{self, Exemplar, LabelPairs, Sample, Sink, put_double, put_label, put_message, put_sample};
@@ -28,6 +29,8 @@ pub struct Routed {
     pub(super) numbers: HashMap<Arc<str>, usize>,
     /// Series and floats of each tenant that are to be placed.
     pub(super) shares: Vec<(u64, u64)>,
+    /// What is said of metric families to each tenant, encoded.
+    pub(super) families: BTreeMap<usize, Vec<u8>>,
     /// What the request held.
     pub counts: Counts,
     /// Series and exemplars whose labels can't be told, which are placed nowhere.
@@ -63,6 +66,15 @@ impl Routed {
     }
 }
 
+/// What becomes of what a request says of metric families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Families {
+    /// It is kept, here.
+    Kept,
+    /// It is left out: upstream's message to other receivers has no place for it.
+    LeftOut,
+}
+
 /// One series of a request.
 #[derive(Clone, Debug)]
 pub(super) struct RoutedSeries {
@@ -88,6 +100,11 @@ pub(super) struct Router<'r> {
     message: Vec<u8>,
     is_open: bool,
     place: (usize, u64),
+    keeps: Families,
+    /// The metric name of the current series.
+    metric: Vec<u8>,
+    /// What is said of metric families, by tenant and name.
+    families: BTreeMap<(usize, Vec<u8>), Vec<u8>>,
 }
 
 impl<'r> Router<'r> {
@@ -103,7 +120,15 @@ impl<'r> Router<'r> {
             message: Vec::new(),
             is_open: false,
             place: (0, 0),
+            keeps: Families::LeftOut,
+            metric: Vec::new(),
+            families: BTreeMap::new(),
         }
+    }
+
+    /// The same with what is said of metric families, or without.
+    pub(super) fn with(self, keeps: Families) -> Self {
+        Self { keeps, ..self }
     }
 
     /// Goes on with series of the tenant `name`.
@@ -115,7 +140,11 @@ impl<'r> Router<'r> {
     /// All that was read.
     pub(super) fn finish(mut self) -> Result<Routed, Refusal> {
         self.close();
-        self.problem.map_or(Ok(Routed { bytes: self.bytes.into(), ..self.routed }), Err)
+        let mut families: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for ((tenant, _), said) in &self.families {
+            put_message(families.entry(*tenant).or_default(), 3, said);
+        }
+        self.problem.map_or(Ok(Routed { bytes: self.bytes.into(), families, ..self.routed }), Err)
     }
 
     /// The current series is complete.
@@ -147,6 +176,11 @@ impl<'r> Router<'r> {
         self.message.clear();
         kept().for_each(|(name, value)| put_label(&mut self.message, name, value));
         self.is_open = true;
+        if self.keeps == Families::Kept {
+            self.metric.clear();
+            let metric = labels.iter().find(|(name, _)| *name == METRIC_NAME.as_bytes());
+            self.metric.extend_from_slice(metric.map_or(&[], |(_, metric)| metric));
+        }
     }
 
     /// The labels after the rules; `None` when the series is dropped.
@@ -218,6 +252,21 @@ impl<'a> Sink<'a> for Router<'_> {
         put_message(&mut self.message, 3, &bytes);
     }
 
-    /// Receivers forward no metadata, as upstream's message has no place for it.
-    fn metadata(&mut self, _: write::Metadata<'a>) {}
+    /// What is said of a family is of no one series, and of the tenant who sends; in version 2 it is of the series
+    /// before.
+    fn metadata(&mut self, said: write::Metadata<'a>) {
+        let is_nothing = said.kind == 0 && said.help.is_empty() && said.unit.is_empty();
+        let (tenant, family) = match said.family {
+            [] if self.is_open => (self.place.0, self.metric.as_slice()),
+            family => (self.tenant, family),
+        };
+        if self.keeps == Families::LeftOut || is_nothing || family.is_empty() {
+            return;
+        }
+        let mut message = vec![1 << 3, said.kind];
+        for (field, text) in [(2, family), (4, said.help), (5, said.unit)] {
+            put_message(&mut message, field, text);
+        }
+        self.families.insert((tenant, family.to_owned()), message);
+    }
 }

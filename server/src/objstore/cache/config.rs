@@ -147,7 +147,7 @@ impl CacheConfig {
     }
 
     /// Reads the two documents; `index_bytes` and `disk_bytes` are the sizes that flags give.
-    fn parse(
+    pub fn parse(
         (index_bytes, disk_bytes): (u64, u64),
         (index, bucket): (Option<&str>, Option<&str>),
         memory_limit: u64,
@@ -186,7 +186,7 @@ impl CacheConfig {
     fn add_bucket(&mut self, text: &str) -> Result<(), ConfigError> {
         let document: CachingBucket = from_yaml(BUCKET, text)?;
         if let Some(memory) = sizes(BUCKET, text, &["MEMCACHED", "REDIS", "GROUPCACHE"])? {
-            self.memory_bytes += memory.max_size.0;
+            self.memory_bytes = self.memory_bytes.saturating_add(memory.max_size.0);
             self.item_bytes_max = self.item_bytes_max.min(memory.max_item_size.0);
         }
         if let Some(size) = document.chunk_subrange_size {

@@ -11,11 +11,13 @@
 //! numbered from a random number on, so that what an earlier process left on the disk is hardly found either.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::bucket::BlockObject;
@@ -33,6 +35,9 @@ use super::metrics::{CacheMetrics, Held, HeldPage};
 
 /// Name of the disk part's folder within the data folder.
 const FOLDER: &str = "cache";
+
+/// What the names of its files begin with; their numbers follow.
+const FILE_PREFIX: &str = "foyer-storage-direct-fs-";
 
 /// Bytes on their way to the disk; what comes faster than the disk takes it is kept in memory alone.
 const WRITE_BUFFER_BYTES_MAX: u64 = 8 << 20;
@@ -57,6 +62,13 @@ const LOCKS_MAX: u64 = 8;
 
 /// Pages whose editions are known at once; with more, all begin with the first again.
 const EDITIONS_MAX: usize = 1 << 16;
+
+/// New editions of one page within [`RENEWALS_PERIOD`]: a page that is damaged after so many is damaged in the
+/// bucket, and fetching it for every request that asks for it changes nothing.
+const RENEWALS_MAX: u32 = 8;
+
+/// Time after which a page has new editions again.
+const RENEWALS_PERIOD: Duration = Duration::from_secs(5 * 60);
 
 /// Which page of which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,6 +188,22 @@ struct Edition {
     number: u16,
     /// How many editions of any page there were with it.
     moment: u64,
+    /// When the first of its latest renewals was.
+    renewed: Option<Instant>,
+    /// How many there were since.
+    renewals: u32,
+}
+
+impl Edition {
+    /// Whether the page may have a new edition at `now`, which is counted.
+    fn renew(&mut self, now: Instant) -> bool {
+        if self.renewed.is_none_or(|renewed| now.duration_since(renewed) >= RENEWALS_PERIOD) {
+            (self.renewed, self.renewals) = (Some(now), 0);
+        }
+        let may_renew = self.renewals < RENEWALS_MAX;
+        self.renewals += u32::from(may_renew);
+        may_renew
+    }
 }
 
 /// Pages in memory and, where there is room for it, on disk.
@@ -212,11 +240,15 @@ impl PageCache {
     ) -> Result<Option<Arc<Self>>, Error> {
         let metrics = CacheMetrics::register(registry, config);
         if config.memory_bytes < config.page_bytes {
+            remove_files(data_dir, 0);
             tracing::info!("there is no cache of bucket bytes");
             return Ok(None);
         }
         let buffer = (config.memory_bytes / WRITE_BUFFER_SHARE).min(WRITE_BUFFER_BYTES_MAX);
         let has_disk = buffer >= WRITE_BUFFER_BYTES_MIN && config.disk_bytes >= EXTENTS_MIN * 2 * config.page_bytes;
+        if !has_disk {
+            remove_files(data_dir, 0);
+        }
         // One buffer is filled while the other is written.
         let memory = budget.reserve_for_good(config.memory_bytes + if has_disk { 2 * buffer } else { 0 })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -301,18 +333,20 @@ impl PageCache {
     }
 
     /// Lets go of a page that turned out to be damaged to one who began at `moment`; gives the key of its
-    /// next edition. When somebody else has let go of it since, theirs is the next.
+    /// next edition. When somebody else has let go of it since, theirs is the next; when it had
+    /// many of late, the last one stays: it is damaged in the bucket.
     pub fn edition_after(&self, moment: u64, first: PageKey) -> PageKey {
         let mut editions = self.editions.write().unwrap_or_else(PoisonError::into_inner);
         if editions.len() >= EDITIONS_MAX {
             editions.clear();
         }
         let edition = editions.entry(first).or_default();
-        if edition.moment <= moment {
+        if edition.moment <= moment && edition.renew(Instant::now()) {
             self.pages.remove(&PageKey { edition: edition.number, ..first });
             let moment = self.editions_ever.fetch_add(1, Ordering::AcqRel) + 1;
             // Zero is the first one's.
-            *edition = Edition { number: self.editions_start.wrapping_add(moment as u16).max(1), moment };
+            let number = self.editions_start.wrapping_add(moment as u16).max(1);
+            *edition = Edition { number, moment, ..*edition };
         }
         PageKey { edition: edition.number, ..first }
     }
@@ -375,12 +409,33 @@ impl Opening<'_> {
         std::fs::create_dir_all(&folder).map_err(|error| failed(self.data_dir, &error))?;
         let device = FsDeviceBuilder::new(folder).with_capacity(bytes as usize).build();
         let device = device.map_err(|error| failed(self.data_dir, &error))?;
-        let engine = BlockEngineConfig::new(device)
+        let engine = BlockEngineConfig::new(Arc::clone(&device))
             .with_block_size((bytes / EXTENTS_MIN).min(EXTENT_BYTES_MAX) as usize)
             .with_buffer_pool_size(self.buffer)
             .with_submit_queue_size_threshold(self.buffer);
         let both = self.memory().with_io_engine_config(PsyncIoEngineConfig::new()).with_engine_config(engine);
-        both.with_recover_mode(RecoverMode::Quiet).build().await.map_err(|error| failed(self.data_dir, &error))
+        let opened = both.with_recover_mode(RecoverMode::Quiet).build().await;
+        let opened = opened.map_err(|error| failed(self.data_dir, &error))?;
+        remove_files(self.data_dir, device.partitions());
+        Ok(opened)
+    }
+}
+
+/// Removes the files of the disk part from number `from` on, which an earlier process with a larger one has left;
+/// and its folder where none stays.
+fn remove_files(data_dir: &Path, from: usize) {
+    let folder = data_dir.join(FOLDER);
+    let number = |name: &OsStr| name.to_str()?.strip_prefix(FILE_PREFIX)?.parse::<usize>().ok();
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if number(&entry.file_name()).is_some_and(|number| number >= from)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a file that the cache does not use");
+        }
+    }
+    if from == 0 {
+        // Where something else lies in it, or it is not there, it stays so.
+        let _ = std::fs::remove_dir(folder);
     }
 }
 
@@ -433,6 +488,38 @@ mod tests {
         }
         let count = in_memory.len() as u64;
         assert_eq!(cache.metrics.index_pages(), (count, count * page_bytes));
+    }
+
+    #[test]
+    fn a_page_that_stays_damaged_has_new_editions_now_and_then() {
+        let (mut edition, now) = (Edition::default(), Instant::now());
+        assert!((0..RENEWALS_MAX).all(|_| edition.renew(now)));
+        assert!(!edition.renew(now) && !edition.renew(now + RENEWALS_PERIOD / 2));
+        assert!((0..RENEWALS_MAX).all(|_| edition.renew(now + RENEWALS_PERIOD)));
+        assert!(!edition.renew(now + RENEWALS_PERIOD));
+    }
+
+    #[test]
+    fn files_of_a_disk_part_that_became_smaller_go_and_its_folder_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |memory_bytes: u64, disk_bytes: u64| {
+            let (page_bytes, item_bytes_max) = (64 << 10, 1 << 20);
+            let config = CacheConfig { memory_bytes, disk_bytes, page_bytes, item_bytes_max, requests_max: 0 };
+            let budget = Budget::new("--store.memory-limit", 64 << 20);
+            let cache = PageCache::open(&config, folder.path(), &budget, &mut Registry::default()).unwrap();
+            if let Some(cache) = cache {
+                cache.close();
+            }
+            std::fs::read_dir(folder.path().join(FOLDER)).map_or(0, Iterator::count)
+        };
+        let memory = 4 << 20;
+        assert_eq!(files(memory, 40 * EXTENT_BYTES_MAX), 40);
+        assert_eq!(files(memory, 20 * EXTENT_BYTES_MAX), 20);
+        assert_eq!(files(memory, 0), 0);
+        assert!(!folder.path().join(FOLDER).exists());
+        assert_eq!(files(memory, 20 * EXTENT_BYTES_MAX), 20);
+        assert_eq!(files(0, 20 * EXTENT_BYTES_MAX), 0);
+        assert!(!folder.path().join(FOLDER).exists());
     }
 
     #[test]

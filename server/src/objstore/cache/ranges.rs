@@ -98,7 +98,8 @@ impl Ranges {
             }
         }
         for (at, flight) in &claim.joined {
-            let page = flight.arrived().await.ok().and_then(|bytes| flight.page(&bytes, &keys[*at]));
+            let arrived = flight.arrived().await.ok();
+            let page = arrived.and_then(|bytes| Some(alone(flight.page(&bytes, &keys[*at])?, bytes.len())));
             tally.cached_bytes += page.as_ref().map_or(0, |page| page.len() as u64);
             pages[*at] = page;
         }
@@ -117,7 +118,8 @@ impl Ranges {
             ([(run, _)], [whole]) if run.len() == keys.len() => whole.clone(),
             _ => join(&pages)?,
         };
-        let bytes = bytes.slice(offset..offset + (range.end - range.start) as usize);
+        let part = bytes.slice(offset..offset + (range.end - range.start) as usize);
+        let bytes = alone(part, bytes.len());
         Ok(RangeRead { bytes, downloaded_bytes: tally.downloaded_bytes, downloads, moment })
     }
 
@@ -199,6 +201,12 @@ async fn fetch(bucket: Bucket, cache: Arc<PageCache>, name: ObjectName, keys: Ve
     Ok(bytes)
 }
 
+/// `part` of `whole` bytes; in memory of its own where it would keep alive more than twice what it is: nobody
+/// accounts for the rest.
+fn alone(part: Bytes, whole: usize) -> Bytes {
+    if 2 * part.len() < whole { Bytes::copy_from_slice(&part) } else { part }
+}
+
 /// The pages one after the other.
 fn join(pages: &[Option<Bytes>]) -> Result<Bytes, Error> {
     if let [Some(only)] = pages {
@@ -243,5 +251,14 @@ mod tests {
         assert_eq!(missing_runs(&pages(".x..xxx."), 2), [0..4, 7..8]);
         let whole = missing_runs(&pages(".x..xxx."), 1);
         assert!(whole.len() == 1 && whole[0] == (0..8), "{whole:?}");
+    }
+
+    #[test]
+    fn a_small_part_of_what_was_read_does_not_keep_the_rest() {
+        let whole = Bytes::from((0..200).collect::<Vec<u8>>());
+        let small = alone(whole.slice(10..100), whole.len());
+        assert!(whole.is_unique() && small == whole[10..100]);
+        let large = alone(whole.slice(10..110), whole.len());
+        assert!(!whole.is_unique() && large == whole[10..110]);
     }
 }

@@ -31,6 +31,22 @@ function columns(series: Series[], span: Span): Column[] {
   });
 }
 
+/** What values are drawn as so many of: their range, and with the room around it, must be a number. */
+const LARGE = 1e308;
+
+/** Whether the values can only be drawn as parts of LARGE. */
+function areLarge(values: Column[]): boolean {
+  let [least, most] = [0, 0];
+  for (const column of values) {
+    for (const value of column) {
+      least = Math.min(least, value ?? 0);
+      most = Math.max(most, value ?? 0);
+    }
+  }
+  // Stacked they may all be added.
+  return !Number.isFinite((most - least) * 2 * values.length);
+}
+
 /** Each column added to the shown ones before it; uPlot draws the last on the bottom. */
 function stack(data: Column[], hidden: Set<number>): Column[] {
   const sum: number[] = new Array(data[0]?.length ?? 0).fill(0);
@@ -127,7 +143,9 @@ const CLOCK_WIDTH = 80;
 function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: number) => void): uPlot {
   const { values, names, span, stacked, hidden } = drawing;
   const steps = values[0]!.map((_, step) => span.start + step * span.step);
-  const shown = stacked ? stack(values, hidden) : values;
+  const large = areLarge(values);
+  const parts = large ? values.map((column) => column.map((value) => (typeof value === "number" ? value / LARGE : value))) : values;
+  const shown = stacked ? stack(parts, hidden) : parts;
   // Of stacked series the highest is drawn first, so that lower ones lie on it.
   const order = values.map((_, at) => at);
   if (stacked) order.reverse();
@@ -143,7 +161,7 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
     legend: { show: false },
     tzDate: (seconds) => (timeZone() === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
     scales: { x: { range: () => [span.start, Math.max(span.end, span.start + 1)] } },
-    axes: [{ ...axis, space: CLOCK_WIDTH, values: (_, ticks, __, ___, apart) => ticks.map((tick) => clock(tick, apart)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map(number) }],
+    axes: [{ ...axis, space: CLOCK_WIDTH, values: (_, ticks, __, ___, apart) => ticks.map((tick) => clock(tick, apart)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map(large ? (tick) => `${Number(tick.toPrecision(4))}e308` : number) }],
     cursor: { drag: { x: true, y: false, setScale: false }, focus: { prox: 16 } },
     series: [
       {},

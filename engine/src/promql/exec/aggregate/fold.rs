@@ -354,4 +354,21 @@ mod tests {
         let mean = state.finish().values(0)[0];
         assert!((mean / (f64::MAX / 6.0 * 5.0) - 1.0).abs() < 1e-12, "{mean}");
     }
+
+    #[test]
+    fn a_mean_of_parts_survives_the_overflow_of_their_sums() {
+        let values = [1.7e308, 1.7e308, 1.7e308, 0.5e308];
+        let of = |values: &[f64]| {
+            let mut state = State::new(A::Avg, 1);
+            state.grow(1);
+            values.iter().for_each(|value| state.add_floats(0, &[*value], &[1]));
+            state
+        };
+        for cut in 1..values.len() {
+            let mut whole = of(&values[..cut]);
+            whole.merge(0, &of(&values[cut..]), 0, |_, _| {});
+            let mean = whole.finish().values(0)[0];
+            assert!((mean / 1.4e308 - 1.0).abs() < 1e-12, "{cut}: {mean}");
+        }
+    }
 }

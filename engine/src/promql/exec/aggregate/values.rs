@@ -131,7 +131,8 @@ pub fn stream_counts(eval: &Evaluator<'_>, aggregate: &Aggregate, sink: &mut Row
         out.clear();
         result
     };
-    for (labels, mut counts) in count(eval, aggregate)? {
+    for (at, (labels, mut counts)) in count(eval, aggregate)?.into_iter().enumerate() {
+        eval.query.budget.check_at(at)?;
         let row = out.push_row(RowLabels::plain(labels));
         let (values, valid) = out.cells.row_mut(row);
         counts.each(|step, count| {
@@ -148,7 +149,8 @@ pub fn stream_counts(eval: &Evaluator<'_>, aggregate: &Aggregate, sink: &mut Row
 /// The counts of values as samples, sorted by labels.
 pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<SampleBatch, Error> {
     let mut out = SampleBatch::default();
-    for (labels, mut counts) in count(eval, aggregate)? {
+    for (at, (labels, mut counts)) in count(eval, aggregate)?.into_iter().enumerate() {
+        eval.query.budget.check_at(at)?;
         counts.each(|step, count| {
             out.floats.timestamps.push(eval.steps.time(step));
             out.floats.values.push(count);
@@ -224,7 +226,8 @@ fn tell_values(
     for (row, labels) in rows.rows.iter().enumerate() {
         eval.query.budget.check()?;
         known.clear();
-        for (step, value) in rows.floats(row) {
+        for (at, (step, value)) in rows.floats(row).enumerate() {
+            eval.query.budget.check_at(at)?;
             let text = || format_float_as(value, Notation::Fixed);
             let group = match known.entry(value.to_bits()) {
                 Entry::Occupied(known) => *known.get(),
@@ -232,7 +235,8 @@ fn tell_values(
             };
             count(group, &groups.labels[group], step)?;
         }
-        for (step, histogram) in rows.histograms(row) {
+        for (at, (step, histogram)) in rows.histograms(row).iter().enumerate() {
+            eval.query.budget.check_at(at)?;
             let group = find(&mut groups, &labels.labels, &histogram.to_string())?;
             count(group, &groups.labels[group], *step as usize)?;
         }

@@ -14,6 +14,7 @@ use crate::batch::{StepGrid, Windows, bitmap};
 use crate::model::Error;
 use crate::simd;
 
+use super::super::budget::Budget;
 use super::super::function::RangeFunction;
 
 pub use rate::{Extrapolation, RateKind, Spans, extrapolate};
@@ -38,6 +39,8 @@ pub struct RangeInput<'a> {
     pub range: i64,
     /// Scalar arguments, one value for each step.
     pub params: &'a [Vec<f64>],
+    /// What is asked in between, where a window takes long, whether the query is still wanted.
+    pub budget: &'a Budget,
 }
 
 /// Room that is used for one series after the other.
@@ -119,8 +122,8 @@ pub fn apply(
         F::Last => pick::last(input, out),
         F::TsOfFirst => pick::time_of_first(input, out),
         F::TsOfLast => pick::time_of_last(input, out),
-        F::Quantile => order::quantile(input, &mut scratch.ranks, out),
-        F::Mad => order::median_deviation(input, out),
+        F::Quantile => return order::quantile(input, &mut scratch.ranks, out),
+        F::Mad => return order::median_deviation(input, out),
         F::Changes => counts::changes(input, out),
         F::Resets => counts::resets(input, out),
         F::Deriv => trend::deriv(input, &mut scratch.lines, out),

@@ -3,23 +3,30 @@
 use std::ops::Range;
 
 use crate::batch::Windows;
+use crate::model::Error;
 
+use super::super::super::order::sort_in_place_while;
 use super::super::math;
 use super::{RangeInput, RowOut};
 
 /// Sorted windows that overlap less than this share of their samples are sorted anew.
 const OVERLAP_MIN: usize = 2;
 
-pub fn quantile(input: &RangeInput<'_>, ranks: &mut Ranks, out: &mut RowOut<'_>) {
+pub fn quantile(input: &RangeInput<'_>, ranks: &mut Ranks, out: &mut RowOut<'_>) -> Result<(), Error> {
     ranks.stretch = 0..0;
-    input.each(1, out, |step, range| {
-        let q = input.params[0][step];
-        if let Some(answer) = math::degenerate_quantile(q, range.len()) {
-            return answer;
+    for step in 0..input.windows.len() {
+        let (q, len) = (input.params[0][step], input.windows.range(step).len());
+        if len == 0 {
+            continue;
         }
-        ranks.slide_to(input.values, input.windows, step);
-        math::ranked_quantile(q, range.len(), |rank| ranks.two(input.values, rank))
-    });
+        if let Some(answer) = math::degenerate_quantile(q, len) {
+            out.set(step, answer);
+            continue;
+        }
+        ranks.slide_to(input.values, input.windows, step, || input.budget.check())?;
+        out.set(step, math::ranked_quantile(q, len, |rank| ranks.two(input.values, rank)));
+    }
+    Ok(())
 }
 
 /// Samples that are sorted at once, when windows of fewer overlap.
@@ -45,11 +52,17 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// Makes window `step` the current one; steps ascend within a series.
-    fn slide_to(&mut self, samples: &[f64], windows: &Windows, step: usize) {
+    /// Makes window `step` the current one; steps ascend within a series. Fails as soon as `check` does.
+    fn slide_to(
+        &mut self,
+        samples: &[f64],
+        windows: &Windows,
+        step: usize,
+        check: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let range = windows.range(step);
         if range.end > self.stretch.end || range.start < self.stretch.start {
-            self.begin(samples, stretch(windows, step));
+            self.begin(samples, stretch(windows, step), check)?;
         }
         for leaving in self.window.start..range.start.min(self.window.end) {
             let (word, bit) = self.place(leaving);
@@ -62,12 +75,18 @@ impl Ranks {
             self.counts[word] += 1;
         }
         self.window = range;
+        Ok(())
     }
 
-    fn begin(&mut self, samples: &[f64], stretch: Range<usize>) {
+    fn begin(
+        &mut self,
+        samples: &[f64],
+        stretch: Range<usize>,
+        check: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.order.clear();
         self.order.extend(samples[stretch.clone()].iter().zip(0u32..).map(|(value, at)| (key(*value), at)));
-        self.order.sort_unstable();
+        sort_in_place_while(&mut self.order, Ord::cmp, check)?;
         self.ranks.resize(stretch.len(), 0);
         for ((_, at), rank) in self.order.iter().zip(0u32..) {
             self.ranks[*at as usize] = rank;
@@ -79,6 +98,7 @@ impl Ranks {
         self.counts.resize(words, 0);
         self.window = stretch.start..stretch.start;
         self.stretch = stretch;
+        Ok(())
     }
 
     fn place(&self, sample: usize) -> (usize, u64) {
@@ -125,18 +145,24 @@ fn key(value: f64) -> i64 {
     if value.is_nan() { i64::MIN } else { bits ^ (((bits >> 63) as u64) >> 1) as i64 }
 }
 
-pub fn median_deviation(input: &RangeInput<'_>, out: &mut RowOut<'_>) {
+pub fn median_deviation(input: &RangeInput<'_>, out: &mut RowOut<'_>) -> Result<(), Error> {
     let (mut sorted, mut deviations) = (Sorted::default(), Vec::new());
-    input.each(1, out, |_, range| {
-        sorted.slide_to(input.values, range);
+    for step in 0..input.windows.len() {
+        let range = input.windows.range(step);
+        if range.is_empty() {
+            continue;
+        }
+        sorted.slide_to(input.values, range, || input.budget.check())?;
         // NaN comes first.
         if sorted.values[0].is_nan() {
-            return f64::NAN;
+            out.set(step, f64::NAN);
+            continue;
         }
         let median = math::sorted_quantile(0.5, &sorted.values);
         push_deviations(&sorted.values, median, &mut deviations);
-        math::sorted_quantile(0.5, &deviations)
-    });
+        out.set(step, math::sorted_quantile(0.5, &deviations));
+    }
+    Ok(())
 }
 
 /// Replaces `out` by the distances of `sorted` from `median`, in order: those below it ascend towards
@@ -169,12 +195,18 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn slide_to(&mut self, samples: &[f64], range: std::ops::Range<usize>) {
+    /// Makes `range` the window. Fails as soon as `check` does.
+    fn slide_to(
+        &mut self,
+        samples: &[f64],
+        range: Range<usize>,
+        check: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let shared = self.end.saturating_sub(range.start);
         if shared * OVERLAP_MIN < range.len() {
             self.values.clear();
             self.values.extend_from_slice(&samples[range.clone()]);
-            self.values.sort_unstable_by(math::nan_first);
+            sort_in_place_while(&mut self.values, math::nan_first, check)?;
         } else {
             for leaving in &samples[self.start..range.start] {
                 let at = self.values.partition_point(|kept| math::nan_first(kept, leaving).is_lt());
@@ -186,6 +218,7 @@ impl Sorted {
             }
         }
         (self.start, self.end) = (range.start, range.end);
+        Ok(())
     }
 }
 
@@ -220,7 +253,7 @@ mod tests {
                     continue;
                 }
                 alone.sort_unstable_by(math::nan_first);
-                ranks.slide_to(&values, &windows, step);
+                ranks.slide_to(&values, &windows, step, || Ok(())).unwrap();
                 for rank in 0..alone.len() {
                     let (value, next) = ranks.two(&values, rank);
                     prop_assert_eq!(math::nan_first(&value, &alone[rank]), std::cmp::Ordering::Equal);

@@ -135,7 +135,7 @@ async fn listed(mut found: Found<Vec<String>>, limit: usize) -> Result<Response,
 
 /// The label name that a path writes escaped: `U__` starts names whose other characters are written
 /// `_<hex>_`, and `__` is an underscore. `None` when it is not, or badly: then it is meant as it stands.
-fn unescape(name: &str) -> Option<String> {
+pub fn unescape(name: &str) -> Option<String> {
     let mut parts = name.strip_prefix("U__")?.split('_');
     let mut plain = parts.next()?.to_owned();
     while let Some(part) = parts.next() {

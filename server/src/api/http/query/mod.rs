@@ -42,10 +42,12 @@ use gate::Gate;
 use lookback::Lookback;
 use respond::Failure;
 
+pub use labels::unescape;
+pub use read::is_request;
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;
-use super::measure::CountedTenant;
+use super::measure::{CountedTenant, begin_for};
 use crate::edge::certificate::ClientCertificate;
 use crate::ingest::tenant::Tenancy;
 
@@ -132,6 +134,7 @@ async fn counted_for_tenant(State(api): State<Arc<Api>>, request: Request, next:
     let tenancy = &api.settings.tenancy;
     let tenant = tenancy.tenant(request.headers(), request.extensions().get::<ClientCertificate>());
     let tenant = tenant.unwrap_or_else(|_| tenancy.default.clone());
+    begin_for(request.extensions(), &tenant);
     let mut response = next.run(request).await;
     response.extensions_mut().insert(CountedTenant(tenant));
     response

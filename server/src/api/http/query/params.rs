@@ -305,7 +305,13 @@ pub fn selectors(texts: &[String], name: &str) -> Result<Vec<Vec<Matcher>>, Fail
     texts.iter().map(parse).collect()
 }
 
-/// Unix milliseconds of a number of seconds or an RFC 3339 time.
+/// The first and last time of Prometheus' API as Go writes them, which no parser takes for their years.
+const BOUNDARIES: [(&str, i64); 2] = [
+    ("-292273086-05-16T16:47:06Z", TimeRange::ASKED.min_time),
+    ("292277025-08-18T07:12:54.999999999Z", TimeRange::ASKED.max_time),
+];
+
+/// Unix milliseconds of a number of seconds or an RFC 3339 time, in the letters that Go takes.
 fn parse_time(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         let whole = seconds.trunc();
@@ -313,7 +319,14 @@ fn parse_time(text: &str) -> Option<i64> {
         let ms = whole * 1000.0 + fraction;
         return (ms.abs() < i64::MAX as f64).then_some(ms as i64);
     }
+    if let Some((_, time)) = BOUNDARIES.iter().find(|(boundary, _)| *boundary == text) {
+        return Some(*time);
+    }
     let text = text.replacen(' ', "+", 1);
+    let (separator, second) = (text.get(10..11), text.get(17..19));
+    if separator != Some("T") || text.ends_with('z') || second == Some("60") {
+        return None;
+    }
     let time = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339).ok()?;
     Some(time.unix_timestamp_nanos().div_euclid(1_000_000) as i64)
 }
@@ -340,8 +353,24 @@ mod tests {
         assert_eq!(parse_time("2026-09-21T10:00:00Z"), Some(1_789_984_800_000));
         assert_eq!(parse_time("2026-09-21T12:00:00.25+02:00"), Some(1_789_984_800_250));
         assert_eq!(parse_time("2026-09-21T12:00:00 02:00"), Some(1_789_984_800_000));
+        assert_eq!(parse_time("-292273086-05-16T16:47:06Z"), Some(TimeRange::ASKED.min_time));
+        assert_eq!(parse_time("292277025-08-18T07:12:54.999999999Z"), Some(TimeRange::ASKED.max_time));
         for text in ["", "now", "1e400", "2026-09-21"] {
             assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_that_go_does_not_take_are_refused() {
+        for text in [
+            "2024-01-01t00:00:00Z",
+            "2024-01-01T00:00:00z",
+            "2024-01-01_00:00:00Z",
+            "2024-01-01 00:00:00Z",
+            "2024-01-01ä00:00:00Z",
+            "2016-12-31T23:59:60Z",
+        ] {
+            assert_eq!(parsed_time(text), Err(format!("cannot parse {text:?} to a valid timestamp")));
         }
     }
 

@@ -97,6 +97,15 @@ fn noted(asked: &[Asked]) -> String {
     format!("remote read of {{{}}}{more}", matchers.join(","))
 }
 
+/// Whether `packed` is the body of a request that can be answered.
+pub fn is_request(packed: &[u8]) -> bool {
+    let understood = |request: ReadRequest| {
+        accepted(&request)?;
+        request.queries.iter().map(Asked::parse).collect::<Result<Vec<_>, _>>()
+    };
+    decode(packed).and_then(understood).is_ok()
+}
+
 fn decode(packed: &[u8]) -> Result<ReadRequest, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::bad_data(format!("remote read request: {error}"));
     let len = snap::raw::decompress_len(packed).map_err(|error| bad(&error))?;
@@ -126,7 +135,7 @@ impl Asked {
                 Ok(label_matcher::Type::Nre) => MatchKind::NotRe,
                 Err(_) => return Err(Error::invalid(format!("invalid matcher type {}", matcher.r#type))),
             };
-            Matcher::new(kind, matcher.name.as_str(), matcher.value.as_str())
+            Matcher::new(kind, matcher.name.as_str(), matcher.value.clone())
         };
         let matchers = query.matchers.iter().map(matcher).collect::<Result<Vec<_>, _>>()?;
         let hints = query.hints.as_ref().map(|hints| Hints {

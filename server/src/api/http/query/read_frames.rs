@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use engine::batch::SeriesSamples;
+use engine::batch::{CountKind, SeriesSamples};
 use engine::chunk::native::Appender;
 use engine::chunk::xor;
 use engine::model::{Budget, Error, FloatHistogram, Reservation, TimeRange};
 use prost::Message;
 use prost::bytes::{BufMut, BytesMut};
 use proto::prometheus_copy::chunk::Encoding;
+use proto::prometheus_copy::histogram::{Count, ZeroCount};
 use proto::prometheus_copy::{BucketSpan, Chunk, ChunkedReadResponse, ChunkedSeries, Histogram, Sample, TimeSeries};
 use proto::thanos::Label;
 
@@ -26,12 +27,34 @@ const FRAME_BYTES: usize = 1 << 20;
 pub fn samples(series: &SeriesSamples<'_>, range: TimeRange) -> TimeSeries {
     let is_within = |time: i64| (range.min_time..=range.max_time).contains(&time);
     let floats = series.timestamps.iter().zip(series.values).filter(|(time, _)| is_within(**time));
-    let histograms = series.histogram_timestamps.iter().zip(series.histograms).filter(|(time, _)| is_within(**time));
+    let histograms = series.histogram_timestamps.iter().zip(series.histograms).enumerate();
+    let histograms = histograms.filter(|(_, (time, _))| is_within(**time));
+    let wire = |(at, (time, found)): (usize, (&i64, &Arc<FloatHistogram>))| match series.histogram_kinds.get(at) {
+        Some(CountKind::Integers) => wire_integers(found, *time),
+        Some(CountKind::Floats) | None => wire_histogram(found, *time),
+    };
     TimeSeries {
         labels: wire_labels(series.labels),
         samples: floats.map(|(time, value)| Sample { value: *value, timestamp: *time }).collect(),
-        histograms: histograms.map(|(time, found)| wire_histogram(found, *time)).collect(),
+        histograms: histograms.map(wire).collect(),
         ..TimeSeries::default()
+    }
+}
+
+/// A histogram whose counts are integers on the wire: those of buckets as differences to the ones before.
+fn wire_integers(histogram: &FloatHistogram, timestamp: i64) -> Histogram {
+    let deltas = |counts: &[f64]| -> Vec<i64> {
+        let before = std::iter::once(0).chain(counts.iter().map(|count| *count as i64));
+        counts.iter().zip(before).map(|(count, before)| (*count as i64).wrapping_sub(before)).collect()
+    };
+    Histogram {
+        count: Some(Count::CountInt(histogram.count as u64)),
+        zero_count: Some(ZeroCount::ZeroCountInt(histogram.zero_count as u64)),
+        negative_deltas: deltas(&histogram.negative_buckets),
+        negative_counts: Vec::new(),
+        positive_deltas: deltas(&histogram.positive_buckets),
+        positive_counts: Vec::new(),
+        ..wire_histogram(histogram, timestamp)
     }
 }
 
@@ -174,6 +197,33 @@ mod tests {
     use engine::model::Labels;
 
     use super::*;
+
+    #[test]
+    fn histograms_of_integers_are_integers_among_samples_and_others_are_floats() {
+        let mut batch = SampleBatch::default();
+        for (time, kind) in [(1, CountKind::Floats), (2, CountKind::Integers)] {
+            batch.histograms.timestamps.push(time);
+            batch.histograms.values.push(Arc::new(FloatHistogram {
+                count: 9.0,
+                zero_count: 1.0,
+                positive_buckets: vec![3.0, 1.0, 4.0],
+                ..FloatHistogram::default()
+            }));
+            batch.histogram_kinds.push(kind);
+        }
+        batch.finish_series(Arc::default());
+        let found = samples(&batch.series(0), TimeRange::new(0, 5)).histograms;
+        assert_eq!(found[0].count, Some(Count::CountFloat(9.0)));
+        assert_eq!((&found[0].positive_counts[..], found[0].positive_deltas.len()), (&[3.0, 1.0, 4.0][..], 0));
+        assert_eq!(found[1].count, Some(Count::CountInt(9)));
+        assert_eq!(found[1].zero_count, Some(ZeroCount::ZeroCountInt(1)));
+        assert_eq!((&found[1].positive_deltas[..], found[1].positive_counts.len()), (&[3, -2, 3][..], 0));
+        let later = samples(&batch.series(0), TimeRange::new(2, 5)).histograms;
+        assert_eq!(later, found[1..]);
+        batch.histogram_kinds.clear();
+        let unknown = samples(&batch.series(0), TimeRange::new(2, 5)).histograms;
+        assert_eq!(unknown[0].count, Some(Count::CountFloat(9.0)));
+    }
 
     #[test]
     fn a_long_series_is_cut_into_chunks_and_each_sample_comes_once() {

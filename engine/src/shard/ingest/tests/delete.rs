@@ -1,0 +1,32 @@
+//! Blocks that are deleted while somebody reads them.
+
+use super::*;
+
+/// It once was told that there is no such file, unless the file had been read before.
+#[test]
+fn a_block_that_is_deleted_is_read_by_those_who_have_seen_it() {
+    let all_of_tenant: fn(&Arc<Ingest>) = |ingest| block_on(ingest.remove_tenant("team-a")).unwrap();
+    let one_by_one: fn(&Arc<Ingest>) = |ingest| {
+        let blocks = ingest.local_blocks("team-a");
+        blocks.iter().for_each(|block| ingest.delete_block("team-a", block.meta.ulid).unwrap());
+    };
+    for delete in [one_by_one, all_of_tenant] {
+        let folder = Folder::new();
+        let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+        for at in 1..100 {
+            append(&ingest, 10, at * STEP).unwrap();
+        }
+        let cut = block_on(ingest.flush(None, Flush::All)).unwrap();
+        let matchers = vec![Matcher::equal("__name__", "metric")];
+        let range = TimeRange::new(0, i64::MAX);
+        let memory = Budget::new("--store.memory-limit", 1 << 30);
+        let view = ViewRequest { tenants: None, matchers: matchers.clone(), range, detail: Detail::Chunks, memory };
+        let seen = block_on(ingest.view(&view)).unwrap();
+        delete(&ingest);
+        assert!(cut.iter().all(|block| !block.path.exists()));
+        let request = crate::select::Request::new(range, matchers);
+        let answer = shard_tests::run(&shard_tests::selector(2, io::Mode::Pread), &seen, request).unwrap();
+        assert_eq!(answer.len(), 10);
+        assert!(block_on(ingest.view(&view)).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,193 @@
+//! Blocks whose index-headers are here and whose indexes are far away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::synthetic::{Model, large, opened, written};
+use super::*;
+use crate::block::{Detail, OpenedBlock};
+use crate::index::pages::PagesRead;
+use crate::index::{HeaderIndex, header, tsdb};
+use crate::model::ErrorKind;
+use crate::model::matcher::MatchKind;
+use crate::select::{Failure, LabelRequest};
+
+/// Longest wait for what must come.
+const SOON: Duration = Duration::from_secs(60);
+
+/// An index that is read from afar.
+struct Afar {
+    bytes: Vec<u8>,
+    reads: Arc<AtomicUsize>,
+    /// Told of each read, which then waits for its turn; it goes on when nobody is left to give turns.
+    gate: Option<(Sender<()>, Receiver<()>)>,
+}
+
+impl tsdb::Source for Afar {
+    fn len(&self) -> u64 {
+        self.bytes.as_slice().len() as u64
+    }
+
+    fn in_memory(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if let Some((begun, turns)) = &self.gate {
+            let _ = begun.send(());
+            let _ = turns.recv();
+        }
+        let len = <[u8]>::len(out);
+        out.copy_from_slice(&self.bytes[offset as usize..][..len]);
+        PagesRead::add(len as u64, 1, Duration::ZERO);
+        Ok(())
+    }
+}
+
+/// The blocks of `models` whose indexes are read through `gate`, and how often they were.
+fn blocks(models: &[Model], gate: Option<(Sender<()>, Receiver<()>)>) -> (BlockSet, Arc<AtomicUsize>) {
+    let reads = Arc::<AtomicUsize>::default();
+    let block = |(number, model): (usize, &Model)| -> Arc<OpenedBlock> {
+        let (bytes, segment) = written(model);
+        let mut head = Vec::new();
+        header::write(&bytes, &mut head).unwrap();
+        let afar = Afar { bytes, reads: Arc::clone(&reads), gate: gate.clone() };
+        let index = HeaderIndex::new(header::Reader::open(head).unwrap(), afar);
+        opened(number as u128 + 1, model, (Arc::new(index), &segment))
+    };
+    (BlockSet::new(models.iter().enumerate().map(block)), reads)
+}
+
+fn labels_of(matcher: Matcher) -> Request {
+    Request { detail: Detail::Labels, ..Request::new(TimeRange::ALL, vec![Matcher::equal("a", "x"), matcher]) }
+}
+
+/// The values of `n` of all series.
+fn values() -> LabelRequest {
+    LabelRequest {
+        name: Some("n".to_owned()),
+        range: TimeRange::ALL,
+        matchers: vec![Matcher::equal("a", "x")],
+        without_labels: Vec::new(),
+        limit: 0,
+        block_matchers: Vec::new(),
+    }
+}
+
+fn setting() -> Setting {
+    Setting { limits: Limits::default(), sinks: Arc::new(Keeping(Arc::default())), fetcher: None }
+}
+
+/// Number of series, and blocks that failed.
+fn ask(selector: &Selector, blocks: &BlockSet, request: Request) -> (u64, Vec<Failure>) {
+    block_on(async {
+        let mut stream = selector.select(blocks, request, setting()).await.unwrap();
+        let (mut series, mut failures) = (0, stream.failures().to_vec());
+        while let Some(part) = stream.next().await {
+            let part = part.unwrap();
+            series += part.series;
+            failures.extend(part.failures);
+        }
+        (series, failures)
+    })
+}
+
+#[test]
+fn a_damaged_entry_fails_those_who_ask_for_it_alone() {
+    let model = large(400);
+    let (mut bytes, segment) = written(&model);
+    let mut head = Vec::new();
+    header::write(&bytes, &mut head).unwrap();
+    let entry = {
+        let reader = tsdb::Reader::open(bytes.as_slice()).unwrap();
+        let (mut scan, mut series) = (reader.series(), tsdb::Series::default());
+        for _ in 0..=300 {
+            assert!(scan.next(&mut series).unwrap());
+        }
+        // It ends here.
+        scan.offset() as usize
+    };
+    bytes[entry - 1] ^= 1;
+    let index = HeaderIndex::new(header::Reader::open(head).unwrap(), bytes);
+    let blocks = BlockSet::new(vec![opened(1, &model, (Arc::new(index), &segment))]);
+    let selector = selector(2, io::Mode::Pread);
+    let hundred = |digit: u32| labels_of(Matcher::new(MatchKind::Re, "n", format!("000{digit}..")).unwrap());
+    for digit in [0, 1, 2] {
+        assert_eq!(ask(&selector, &blocks, hundred(digit)), (100, Vec::new()));
+    }
+    let (series, failures) = ask(&selector, &blocks, hundred(3));
+    assert_eq!((series, failures.len()), (0, 1));
+    assert_eq!(failures[0].error.kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn series_of_one_block_are_looked_up_without_reading_what_lies_elsewhere() {
+    let (set, reads) = blocks(&[large(100_000)], None);
+    let selector = selector(2, io::Mode::Pread);
+    let wanted = Matcher::new(MatchKind::Re, "n", "00000.").unwrap();
+    assert_eq!(ask(&selector, &set, labels_of(wanted)), (10, Vec::new()));
+    let few = reads.load(Ordering::Relaxed);
+    assert_eq!(ask(&selector, &set, labels_of(Matcher::equal("a", "x"))), (100_000, Vec::new()));
+    let all = reads.load(Ordering::Relaxed) - few;
+    assert!(few * 2 < all, "{few} reads for ten series, {all} for all");
+}
+
+#[test]
+fn what_is_read_of_an_index_counts_as_downloaded() {
+    let (set, _) = blocks(&[large(50)], None);
+    let selector = selector(1, io::Mode::Pread);
+    let limits = Limits { bytes_max: 100, ..Limits::default() };
+    let request = labels_of(Matcher::equal("a", "x"));
+    let of_series = block_on(selector.select(&set, request, Setting { limits, ..setting() })).err().unwrap();
+    // What was read is kept.
+    let (set, _) = blocks(&[large(50)], None);
+    let of_values = block_on(selector.labels(&set, values(), limits)).unwrap_err();
+    for error in [of_series, of_values] {
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.message().starts_with("--store.grpc.downloaded-bytes-limit"), "{error}");
+    }
+}
+
+#[test]
+fn whoever_waits_for_an_index_keeps_no_shard_waiting() {
+    let (begun, has_begun) = bounded(64);
+    let (turns, turn) = bounded::<()>(0);
+    let (set, _) = blocks(&[large(50)], Some((begun, turn)));
+    let selector = selector(1, io::Mode::Pread);
+    std::thread::scope(|scope| {
+        let series = scope.spawn(|| ask(&selector, &set, labels_of(Matcher::equal("a", "x"))));
+        has_begun.recv_timeout(SOON).unwrap();
+        let strings = scope.spawn(|| block_on(selector.labels(&set, values(), Limits::default())).unwrap().strings);
+        has_begun.recv_timeout(SOON).unwrap();
+        let (sender, answers) = bounded(1);
+        selector.pool.send(0, move |_| sender.send(()).unwrap()).unwrap();
+        answers.recv_timeout(SOON).unwrap();
+        drop(turns);
+        assert_eq!(series.join().unwrap(), (50, Vec::new()));
+        assert_eq!(strings.join().unwrap().len(), 50);
+    });
+}
+
+#[test]
+fn a_request_that_is_given_up_reads_no_further_index() {
+    let (begun, has_begun) = bounded(64);
+    let (turns, turn) = bounded::<()>(0);
+    let models: Vec<Model> = (0..5).map(|_| large(50)).collect();
+    let (set, reads) = blocks(&models, Some((begun, turn)));
+    let selector = selector(1, io::Mode::Pread);
+    let mut asking = Box::pin(selector.select(&set, labels_of(Matcher::equal("a", "x")), setting()));
+    assert!(asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    has_begun.recv_timeout(SOON).unwrap();
+    drop(asking);
+    drop(turns);
+    while selector.budget.usage().used > 0 {
+        std::thread::yield_now();
+    }
+    // An index of this size is one page.
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+}
