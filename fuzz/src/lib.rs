@@ -21,7 +21,9 @@ use engine::head::{self, Head};
 use engine::index::{BlockIndex, SeriesLabels, column, header, tsdb};
 use engine::model::regexp::Regexp;
 use engine::model::relabel::{Config, Rule, relabel};
-use engine::model::{ByteString, FloatColumns, FloatHistogramColumns, HistogramColumns, Labels, Matcher, TimeRange};
+use engine::model::{
+    Allowance, ByteString, FloatColumns, FloatHistogramColumns, HistogramColumns, Labels, Matcher, TimeRange,
+};
 use engine::promql::syntax;
 use engine::wal::{Cut, CutPhase, Record, frame, records};
 use prost::Message;
@@ -200,7 +202,9 @@ pub fn promql(data: &[u8]) {
 pub fn promql_selector(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = syntax::parse_metric(&text);
-    for matchers in [syntax::parse_match(&text), syntax::parse_selector(&text)].into_iter().flatten() {
+    for matchers in
+        [syntax::parse_match(&text, &mut Allowance::default()), syntax::parse_selector(&text)].into_iter().flatten()
+    {
         matchers.iter().for_each(|matcher| _ = (matcher.matches("node"), matcher.to_string()));
     }
 }

@@ -43,7 +43,7 @@ pub struct Admission {
 /// What a budget has given out and refused, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BudgetUsage {
-    /// The limit, in bytes.
+    /// Most bytes that are given out at a time.
     pub limit: u64,
     /// Bytes held now.
     pub used: u64,
@@ -130,7 +130,7 @@ impl Budget {
     pub fn usage(&self) -> BudgetUsage {
         let state = self.lock();
         BudgetUsage {
-            limit: self.limit,
+            limit: self.room(),
             used: state.used,
             peak: state.peak,
             waiting: state.queue.len(),
@@ -396,7 +396,7 @@ mod tests {
         let mut held = budget.reserve(60).unwrap();
         let error = held.grow(1).unwrap_err();
         assert!(error.message().ends_with("1 bytes wanted, 100 of 100 bytes are in use"), "{error}");
-        assert_eq!((budget.usage().used, budget.usage().limit), (60, 100));
+        assert_eq!((budget.usage().used, budget.usage().limit), (60, 60));
         drop(Budget::of_process("--store.memory-limit", 100, 70).reserve(50).unwrap());
     }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::error::Error;
-use super::regexp::Regexp;
+use super::error::{Error, ErrorKind};
+use super::regexp::{Allowance, Regexp};
 use super::text::{ByteString, Quoted};
+
+/// Most characters that an error shows of a matcher.
+const SHOWN_CHARS_MAX: usize = 100;
 
 /// How a matcher compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,12 +63,33 @@ impl Matcher {
     /// A matcher for the label called `name`; fails in Go's words when `value` is a regexp that does
     /// not parse.
     pub fn new(kind: MatchKind, name: impl Into<String>, value: impl Into<ByteString>) -> Result<Self, Error> {
+        Self::new_within(kind, (name, value), &mut Allowance::default())
+    }
+
+    /// The same of a matcher of a request: a label's name and a value, which as a regexp takes its bytes of
+    /// `allowance`. Limit, with the matcher, when there are not enough.
+    pub fn new_within(
+        kind: MatchKind,
+        (name, value): (impl Into<String>, impl Into<ByteString>),
+        allowance: &mut Allowance,
+    ) -> Result<Self, Error> {
         let (name, value) = (name.into(), value.into());
-        let regexp = match kind {
-            MatchKind::Eq | MatchKind::NotEq => None,
-            MatchKind::Re | MatchKind::NotRe => Some(Arc::new(Regexp::new_anchored(&value)?)),
-        };
-        Ok(Self { kind, name, value, regexp })
+        let mut matcher = Self { kind, name, value, regexp: None };
+        if matches!(kind, MatchKind::Re | MatchKind::NotRe) {
+            let regexp = Regexp::new_within(&matcher.value, allowance);
+            matcher.regexp = Some(Arc::new(regexp.map_err(|error| matcher.named_in(error))?));
+        }
+        Ok(matcher)
+    }
+
+    /// An error about a limit, which may be that of many matchers, with this one as far as it is shown.
+    fn named_in(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Limit {
+            return error;
+        }
+        let printed = self.to_string();
+        let shown: String = printed.chars().take(SHOWN_CHARS_MAX).collect();
+        error.within(format_args!("{shown}{}", if shown.len() < printed.len() { "…" } else { "" }))
     }
 
     /// The matcher `name="value"`.
@@ -166,6 +190,7 @@ pub fn is_plain_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Budget;
 
     fn matcher(kind: MatchKind, value: &str) -> Matcher {
         Matcher::new(kind, "a", value).unwrap()
@@ -197,6 +222,31 @@ mod tests {
         assert_eq!(Matcher::equal("a", "b\"c").to_string(), r#"a="b\"c""#);
         assert_eq!(Matcher::new(MatchKind::NotRe, "a.b", "x.*").unwrap().to_string(), r#""a.b"!~"x.*""#);
         assert_eq!(Matcher::equal("a", vec![0xff]).to_string(), r#"a="\xff""#);
+    }
+
+    #[test]
+    fn regexps_of_one_request_may_take_only_so_much_together() {
+        let memory = Budget::new("--query.memory-limit", 1 << 30);
+        let mut allowance = Allowance::of_request(&memory);
+        let of = |number: usize, allowance: &mut Allowance| {
+            Matcher::new_within(MatchKind::Re, ("a", format!("[\\pL]{{500}}{number}")), allowance)
+        };
+        let mut kept = Vec::new();
+        let error = loop {
+            match of(kept.len(), &mut allowance) {
+                Ok(matcher) => kept.push(matcher),
+                Err(error) => break error,
+            }
+        };
+        let shown = format!("a=~\"[\\\\pL]{{500}}{}\": regexps of one request: ", kept.len());
+        assert!(error.kind() == ErrorKind::Limit && error.message().starts_with(&shown), "{error}");
+        let used = memory.usage().used;
+        assert!(!kept.is_empty() && used > 8 << 20 && used <= 64 << 20, "{} regexps take {used}", kept.len());
+        // Another request has an allowance of its own, and what is dropped is given back.
+        let another = Matcher::new_within(MatchKind::Re, ("a", "x[0-9]+y.*z"), &mut Allowance::of_request(&memory));
+        kept.push(another.unwrap());
+        drop(kept);
+        assert_eq!(memory.usage().used, 0);
     }
 
     #[test]

@@ -40,6 +40,6 @@ pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchKind, Matcher};
 pub use mixed::Mixed;
-pub use regexp::Regexp;
+pub use regexp::{Allowance, Regexp};
 pub use text::ByteString;
 pub use time::{Resolution, TimeRange, TimestampMs};

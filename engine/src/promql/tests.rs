@@ -131,6 +131,18 @@ fn floats_and_histograms_that_lose_their_names_become_one_series() {
 }
 
 #[test]
+fn the_regexp_of_label_replace_counts_in_the_memory_of_the_query() {
+    let engine = Engine::new(Options { bytes_max: 1 << 20, ..Options::default() });
+    let ask = |pattern: &str| {
+        let query = format!(r#"label_replace(f, "a", "$1", "b", "{pattern}")"#);
+        engine.instant(&query, 60_000, both_kinds(), &Context::default()).map(drop).map_err(|failed| failed.error)
+    };
+    assert_eq!(ask(r"(x[0-9]+|)"), Ok(()));
+    let error = ask(r"([\\pL]{200}|)").unwrap_err();
+    assert!(error.kind() == ErrorKind::Limit && error.message().contains("query.memory-limit"), "{error}");
+}
+
+#[test]
 fn a_window_that_ends_where_a_float_and_a_histogram_are_ends_with_the_float() {
     let engine = Engine::new(Options { lookback_ms: 1, ..Options::default() });
     let ask = |function: &str, at: i64| {

@@ -2,6 +2,8 @@
 
 /// From kinds of errors to what each protocol calls them.
 pub mod error;
+/// Parsing of what requests say.
+pub mod parsing;
 /// gRPC.
 pub mod grpc;
 /// HTTP.

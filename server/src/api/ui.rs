@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use rust_embed::RustEmbed;
 
@@ -58,14 +58,17 @@ pub fn first_page(component: &str) -> &'static str {
     if matches!(component, "store" | "compact" | "bucket") { "/blocks" } else { "/graph" }
 }
 
+/// What leads a browser to the first page of `component`.
+pub fn start(prefix: &Prefix, component: &'static str) -> MethodRouter {
+    let (own, first) = (prefix.clone(), first_page(component));
+    get(move |headers: HeaderMap| async move { Redirect::to(&format!("{}{first}", own.of(&headers))) })
+}
+
 /// The pages and their assets. `component` is what the process is.
 pub fn routes(prefix: Prefix, component: &'static str) -> Router {
     let page = Bundle::get("index.html").map_or_else(String::new, |file| String::from_utf8_lossy(&file.data).into());
     let page = page.replace("__URU_COMPONENT__", component);
-    let first = first_page(component);
-    let own = prefix.clone();
-    let start = move |headers: HeaderMap| async move { Redirect::to(&format!("{}{first}", own.of(&headers))) };
-    let mut router = Router::new().route("/", get(start)).route("/assets/{file}", get(asset));
+    let mut router = Router::new().route("/", start(&prefix, component)).route("/assets/{file}", get(asset));
     for path in PAGES {
         let (page, prefix) = (page.clone(), prefix.clone());
         let html = move |headers: HeaderMap| async move {

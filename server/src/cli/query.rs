@@ -2,7 +2,7 @@
 
 use super::flag::{Flag, Kind};
 
-const PARTIAL: &str = "--query.partial-response and the request's own partial_response say it";
+const PARTIAL: &str = "The same for what is no query.";
 const ENGINE: &str = "one engine evaluates every query";
 const TELEMETRY: &str = "Bounds of the histogram of selections; empty: Thanos' defaults.";
 
@@ -43,6 +43,11 @@ pub const EVALUATION: &[Flag] = &[
     Flag::new("deduplication.func", Kind::Word(&["penalty", "chain"]), "penalty", "How replicas become one series."),
     Flag::new("query.auto-downsampling", Kind::Switch, "false", "Read downsampled data where the step allows it."),
     Flag::new("query.partial-response", Kind::Switch, "true", "Answer, with a warning, while an endpoint fails."),
+    Flag::new("rule.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::new("target.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::new("metric-metadata.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::new("exemplar.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
+    Flag::new("status.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
     Flag::new("query.tenant-header", Kind::Text, "THANOS-TENANT", "Header that names the tenant."),
     Flag::new("query.default-tenant-id", Kind::Text, "default-tenant", "Tenant of requests without that header."),
     Flag::new(
@@ -75,11 +80,6 @@ pub const ACCEPTED: &[Flag] = &[
     Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", "use the anchored modifier instead"),
     Flag::without_effect("query.max-concurrent-select", Kind::Integer, "4", "selectors of a query are read in turn"),
     Flag::without_effect("query.disable-fallback", Kind::Switch, "false", ENGINE).hidden(),
-    Flag::without_effect("rule.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("target.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("metric-metadata.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("exemplar.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
-    Flag::without_effect("status.partial-response", Kind::Switch, "true", PARTIAL).hidden(),
     Flag::without_effect("alert.query-url", Kind::Text, "", "the querier writes no links to itself"),
 ];
 

@@ -23,10 +23,11 @@ use crate::api::http::blocks::Origins;
 use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
 use crate::api::http::query::active::ActiveQueries;
-use crate::api::http::query::backend::Backend;
+use crate::api::http::query::backend::{Backend, FailureDefaults, OnFailure};
 use crate::api::http::query::gate::Gate;
 use crate::api::http::query::lookback::Lookback;
 use crate::api::http::query::{self, Api, Settings};
+use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
 use crate::config::{ConfigError, memory, selector};
@@ -218,6 +219,7 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> A
         ..limits(values, Arc::clone(&memory))
     };
     Api {
+        parsing: Parsing::new(&memory),
         memory,
         backend,
         engine: Engine::new(options),
@@ -261,13 +263,25 @@ fn milliseconds(values: &Values, name: &str) -> i64 {
     i64::try_from(values.duration(name).as_millis()).unwrap_or(i64::MAX)
 }
 
+fn failure_defaults(values: &Values) -> FailureDefaults {
+    let of = |flag: &str| if values.is_on(flag) { OnFailure::Warn } else { OnFailure::Abort };
+    FailureDefaults {
+        queries: of("query.partial-response"),
+        rules: of("rule.partial-response"),
+        targets: of("target.partial-response"),
+        metadata: of("metric-metadata.partial-response"),
+        exemplars: of("exemplar.partial-response"),
+        cardinalities: of("status.partial-response"),
+    }
+}
+
 fn settings(values: &Values) -> Settings {
     let labels = values.words("query.replica-label");
     let word = |name: &str| values.text(name).unwrap_or_default().to_owned();
     Settings {
         timeout: values.duration("query.timeout"),
         replica_labels: labels.filter(|label| !label.is_empty()).map(str::to_owned).collect(),
-        partial_response: values.is_on("query.partial-response"),
+        on_failure: failure_defaults(values),
         auto_downsampling: values.is_on("query.auto-downsampling"),
         instant_resolution_ms: milliseconds(values, "query.instant.default.max_source_resolution"),
         lookback: if values.is_on("query.dynamic-lookback-delta") { Lookback::Dynamic } else { Lookback::Fixed },
@@ -317,14 +331,16 @@ impl Prefixes {
         self.external.clone()
     }
 
-    /// `routes` of `component` below the path at which HTTP is served, which `/` leads to.
+    /// `routes` of `component` below the path at which HTTP is served, which `/` leads to. What a proxy has of that
+    /// path with a slash leads to where the proxy is seen.
     pub fn nest(&self, routes: Router, component: &'static str) -> Router {
         if self.route.is_empty() {
             return routes;
         }
         let first = format!("{}{}", self.route, ui::first_page(component));
         let start = get(async move || (StatusCode::FOUND, [(header::LOCATION, first)]));
-        Router::new().nest(&self.route, routes).route("/", start)
+        let below = format!("{}/", self.route);
+        Router::new().nest(&self.route, routes).route("/", start).route(&below, ui::start(&self.external, component))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
 use crate::api::http::health::Health;
+use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query, receive};
 use crate::cluster::hashring::Algorithm;
@@ -124,9 +125,9 @@ pub fn run(values: &Values) -> Result<(), String> {
         let info = Arc::new(GatewayInfo::new(Arc::clone(&wired.gateway), health.clone(), "receive"));
         let grpc = Routes::new(StoreService::new(Arc::clone(&wired.gateway)))
             .add_service(WriteableStore::new(Arc::clone(receiver)))
-            .add_service(ExemplarsService::new(Arc::clone(held)).into_server())
+            .add_service(ExemplarsService::new(Arc::clone(held), wired.gateway.parsing.clone()).into_server())
             .add_service(MetadataService::new(Arc::clone(held)).into_server())
-            .add_service(StatisticsService::new(Arc::clone(held)).into_server())
+            .add_service(StatisticsService::new(Arc::clone(held), wired.gateway.parsing.clone()).into_server())
             .add_service(queries::query(api, syntax::Options::ALL))
             .add_service(InfoService::new(info))
             .add_service(health_service);
@@ -205,6 +206,7 @@ impl Wired {
         let gateway = Gateway {
             blocks: Blocks::default(),
             ingest: Some(held),
+            parsing: Parsing::new(&budget),
             selector: Selector { pool, budget },
             ranges: Ranges::direct(local.clone()),
             bucket: local,

@@ -21,9 +21,11 @@ use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
+use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
 use crate::api::http::query::status::{self, Status};
 use crate::api::http::query::{Api, Settings};
+use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query as query_flags, store};
 use crate::config::{ConfigError, memory, selector};
@@ -207,7 +209,9 @@ impl Companion for Alone<'_> {
         delay.set(self.values.duration("consistency-delay").as_secs_f64());
         registry.register("thanos_consistency_delay_seconds", "Configured consistency delay in seconds", delay);
         let status = Status { flags: listed(self.values), started: SystemTime::now() };
-        Ok(status::routes(Arc::new(status)).merge(ui::routes(Prefix::none(), Self::COMPONENT)))
+        let routes = status::routes(Arc::new(status), self.origins());
+        let routes = routes.merge(ui::routes(Prefix::none(), Self::COMPONENT));
+        Ok(routes.layer(axum::middleware::from_fn(with_codings)))
     }
 
     fn started(&self, _: &Gateway) {}
@@ -250,7 +254,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let api = Arc::new(companion.api(addresses, &store.gateway));
     api.gate.register(&mut registry, "local");
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
-    let routes = viewer.routes(companion.origins());
+    let routes = viewer.routes(companion.origins()).layer(axum::middleware::from_fn(with_codings));
     let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api), &mut registry)?);
     let grpc = companion
         .services(kept(&store.gateway))
@@ -290,9 +294,9 @@ fn kept(gateway: &Arc<Gateway>) -> Routes {
     let routes = Routes::new(StoreService::new(Arc::clone(gateway)));
     let Some(held) = &gateway.ingest else { return routes };
     routes
-        .add_service(ExemplarsService::new(Arc::clone(held)).into_server())
+        .add_service(ExemplarsService::new(Arc::clone(held), gateway.parsing.clone()).into_server())
         .add_service(MetadataService::new(Arc::clone(held)).into_server())
-        .add_service(StatisticsService::new(Arc::clone(held)).into_server())
+        .add_service(StatisticsService::new(Arc::clone(held), gateway.parsing.clone()).into_server())
 }
 
 /// Shows the blocks that are open; for a store both views are the same.
@@ -317,6 +321,7 @@ pub(super) fn query_api(values: &Values, gateway: &Arc<Gateway>) -> Api {
         syntax: syntax::Options::ALL,
         settings: Settings { timeout: values.duration("query.timeout"), ..Settings::default() },
         gate: query::gate(values),
+        parsing: gateway.parsing.clone(),
         memory: Arc::clone(&gateway.selector.budget),
     }
 }
@@ -404,6 +409,7 @@ impl Store {
         let gateway = Gateway {
             blocks: Blocks::default(),
             ingest: config.held,
+            parsing: Parsing::new(&budget),
             selector: Selector { pool, budget },
             bucket,
             ranges,

@@ -1,5 +1,6 @@
 //! The backend of the HTTP API over endpoints.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -67,7 +68,8 @@ impl Backend for Fanout {
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {
-        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.proxy.memory.reserve(0)?);
+        // A warning that several lists are answered with is one.
+        let (mut all, mut warnings, mut held) = (Vec::new(), BTreeSet::new(), self.proxy.memory.reserve(0)?);
         for matchers in &wanted.matchers {
             // A series counts whatever its samples are: of old ones there may be downsampled blocks alone.
             let (limit, max_resolution_window) = (wanted.limit as i64, i64::MAX);
@@ -82,7 +84,7 @@ impl Backend for Fanout {
         }
         all.sort();
         all.dedup();
-        Ok(Found { data: all, warnings, held })
+        Ok(Found { data: all, warnings: warnings.into_iter().collect(), held })
     }
 
     async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {

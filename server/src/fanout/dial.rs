@@ -33,12 +33,6 @@ const STREAM_WINDOWS: u64 = 512;
 /// endpoint, must not keep back those of other queries, of which all go over one connection.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
-/// Bytes that an endpoint may send of one answer before they are read, in a process with `memory_limit` bytes.
-pub fn stream_window(memory_limit: u64) -> u64 {
-    let [least, most] = STREAM_WINDOW_BYTES;
-    (memory_limit / STREAM_WINDOWS).clamp(least, most)
-}
-
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
 pub struct Dialing {
@@ -54,12 +48,14 @@ impl Dialing {
     /// A connection to `address`, whose certificate names `host`; made when it is first used.
     pub fn dial(&self, address: &str, host: &str) -> Result<Channel, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::invalid(format!("endpoint {address:?}: {error}"));
+        let [least, most] = STREAM_WINDOW_BYTES;
+        let window = (self.memory_limit / STREAM_WINDOWS).clamp(least, most);
         let endpoint = Endpoint::from_shared(format!("http://{}", host_and_port(address)))
             .map_err(|error| failed(&error))?
             .connect_timeout(self.info_timeout)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(stream_window(self.memory_limit) as u32)
+            .initial_stream_window_size(window as u32)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .tcp_nodelay(true);

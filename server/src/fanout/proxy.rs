@@ -1,10 +1,11 @@
 //! Requests to endpoints: who is asked, and how the answers become one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::model::matcher::{MatchKind, Matcher};
-use engine::model::{Budget, Error, ErrorKind, Labels, TimeRange};
+use engine::model::{Budget, Error, ErrorKind, Labels, Reservation, TimeRange};
 use futures_util::future::join_all;
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
 use tonic::{Request, Status};
@@ -14,14 +15,19 @@ use super::merge::{CallLimits, Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
 use super::selector::{Selector, Share};
 use super::stream::{SeriesStream, StreamLimits, failure};
-use super::texts;
+use super::texts::{self, Texts};
 use crate::api::grpc::requested::Requested;
 use crate::api::grpc::wire::parse_shard;
 use crate::api::http::query::backend::{Found, OnFailure, Scope, Wanted};
+use crate::api::parsing::Parsing;
 
 /// Messages up to this many bytes are taken however little memory is left: what is held is accounted for
 /// when they have come.
 const SMALL_MESSAGE_BYTES: usize = 4 << 20;
+
+/// How often a byte of a request for names or values is held until it is answered: as a message, as it is sent, and
+/// where the connection keeps it.
+const REQUEST_COPIES: usize = 3;
 
 /// Asks endpoints.
 #[derive(Clone, Debug)]
@@ -32,6 +38,8 @@ pub struct Proxy {
     pub frame_timeout: Option<Duration>,
     /// The process' memory (`--query.memory-limit`), which all requests share.
     pub memory: Arc<Budget>,
+    /// Parses requests over gRPC.
+    pub parsing: Parsing,
     /// Labels of the proxy itself (`--selector-label`).
     pub own_labels: Labels,
     /// Which data of endpoints is answered from (`--selector.relabel-config`).
@@ -61,6 +69,7 @@ impl Proxy {
         Self {
             endpoints,
             frame_timeout: None,
+            parsing: Parsing::new(&memory),
             memory,
             own_labels: Labels::default(),
             selector: Arc::default(),
@@ -175,7 +184,7 @@ impl Proxy {
     }
 
     /// Asks each list of matchers of each endpoint that it concerns, and merges the answers; `method` is what is done
-    /// with an endpoint, and its path.
+    /// with an endpoint, and its path. One list is asked after the other: endpoints have other requests too.
     async fn labels<M: prost::Message>(
         &self,
         scope: &Scope,
@@ -183,34 +192,30 @@ impl Proxy {
         method: (&str, &'static str),
         request: impl Fn(Vec<LabelMatcher>) -> M,
     ) -> Result<Found<Vec<String>>, Error> {
-        let sets = if wanted.matchers.is_empty() { vec![Vec::new()] } else { wanted.matchers.clone() };
-        let mut calls = Vec::new();
-        for set in &sets {
+        let everything = [Vec::new()];
+        let sets = if wanted.matchers.is_empty() { &everything[..] } else { &wanted.matchers[..] };
+        // A warning that several lists are answered with is one.
+        let (mut all, mut warnings, mut held) = (Vec::new(), BTreeSet::new(), self.memory.reserve(0)?);
+        for set in sets {
+            let mut calls = Vec::new();
             for (peer, narrowing) in self.chosen(scope, set, wanted.range) {
                 let matchers = self.foreign(set).iter().chain(&narrowing).map(wire_matcher).collect();
-                let request = with_tenant(request(matchers), &scope.tenant);
-                calls.push(async move {
-                    let call = texts::ask(&peer, method, request, (self.frame_bytes_max(), &self.memory));
-                    match self.frame_timeout {
-                        None => call.await,
-                        Some(timeout) => tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
-                            let late = Status::deadline_exceeded(format!("no answer within {timeout:?}"));
-                            Err(failure(method.0, &peer.address, &late, &self.memory))
-                        }),
-                    }
-                });
+                let request = request(matchers);
+                let asking = self.memory.reserve((REQUEST_COPIES * request.encoded_len()) as u64)?;
+                calls.push(self.texts(peer, method, with_tenant(request, &scope.tenant), asking));
             }
-        }
-        let (mut all, mut warnings, mut held) = (Vec::new(), Vec::new(), self.memory.reserve(0)?);
-        for answer in join_all(calls).await {
-            match (answer, scope.on_failure) {
-                (Ok(answer), _) => {
-                    all.extend(answer.found);
-                    warnings.extend(answer.warnings);
-                    held.join(answer.held);
+            for answer in join_all(calls).await {
+                match (answer, scope.on_failure) {
+                    (Ok(answer), _) => {
+                        all.extend(answer.found);
+                        warnings.extend(answer.warnings);
+                        held.join(answer.held);
+                    }
+                    (Err(error), OnFailure::Warn) => {
+                        warnings.insert(error.to_string());
+                    }
+                    (Err(error), OnFailure::Abort) => return Err(error),
                 }
-                (Err(error), OnFailure::Warn) => warnings.push(error.to_string()),
-                (Err(error), OnFailure::Abort) => return Err(error),
             }
         }
         all.sort_unstable();
@@ -218,7 +223,25 @@ impl Proxy {
         if wanted.limit > 0 {
             all.truncate(wanted.limit);
         }
-        Ok(Found { data: all, warnings, held })
+        Ok(Found { data: all, warnings: warnings.into_iter().collect(), held })
+    }
+
+    /// What `peer` answers to a request, which is accounted for until then.
+    async fn texts(
+        &self,
+        peer: Arc<Peer>,
+        method: (&str, &'static str),
+        request: Request<impl prost::Message>,
+        _asking: Reservation,
+    ) -> Result<Texts, Error> {
+        let call = texts::ask(&peer, method, request, (self.frame_bytes_max(), &self.memory));
+        match self.frame_timeout {
+            None => call.await,
+            Some(timeout) => tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
+                let late = Status::deadline_exceeded(format!("no answer within {timeout:?}"));
+                Err(failure(method.0, &peer.address, &late, &self.memory))
+            }),
+        }
     }
 
     /// Endpoints that can have series of `matchers` in `range`, each with what its series have to match

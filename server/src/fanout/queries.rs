@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::model::Error;
+use engine::model::{Allowance, Error, ErrorKind};
 use engine::promql::value::QueryValue;
 use engine::promql::{QueryResult, RangeSteps, When, syntax};
 use futures_util::{Stream, stream};
@@ -17,7 +17,7 @@ use proto::thanos::{
 use tonic::{Request, Response, Status};
 
 use crate::api::error;
-use crate::api::grpc::wire::{parse_matcher, parse_shard, wire_labels};
+use crate::api::grpc::wire::{parse_matchers, parse_shard, wire_labels};
 use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope};
 use crate::api::http::query::evaluate::{Asked, evaluate};
@@ -55,7 +55,8 @@ impl Query for QueryService {
             (asked.enable_dedup, asked.enable_partial_response),
             (asked.replica_labels, asked.store_matchers, asked.shard_info.as_ref()),
             (asked.max_resolution_seconds, tenant),
-        )?;
+        )
+        .await?;
         check_engine(asked.engine)?;
         let when = When::Instant(if asked.time_seconds == 0 { now_ms() } else { ms(asked.time_seconds)? });
         let limits = (asked.timeout_seconds, ms(asked.lookback_delta_seconds)?);
@@ -83,7 +84,8 @@ impl Query for QueryService {
             (asked.enable_dedup, asked.enable_partial_response),
             (asked.replica_labels, asked.store_matchers, asked.shard_info.as_ref()),
             (asked.max_resolution_seconds, tenant),
-        )?;
+        )
+        .await?;
         check_engine(asked.engine)?;
         if asked.interval_seconds <= 0 {
             return Err(Status::invalid_argument("interval_seconds must be above 0"));
@@ -110,7 +112,7 @@ fn tenant<T>(request: &Request<T>, api: &Api) -> String {
     named.unwrap_or(&api.settings.tenancy.default).to_owned()
 }
 
-fn query_scope(
+async fn query_scope(
     api: &Api,
     (dedup, partial): (bool, bool),
     (replica_labels, store_matchers, shard): (Vec<String>, Vec<StoreMatchers>, Option<&ShardInfo>),
@@ -118,12 +120,16 @@ fn query_scope(
 ) -> Result<Scope, Status> {
     let by_default = api.settings.instant_resolution_ms;
     let labels = if replica_labels.is_empty() { api.settings.replica_labels.clone() } else { replica_labels };
-    let sets = store_matchers.iter().map(|set| set.label_matchers.iter().map(parse_matcher).collect());
+    let parse = |sets: &[StoreMatchers], allowance: &mut Allowance| {
+        let sets = sets.iter().map(|set| parse_matchers(&set.label_matchers, allowance));
+        sets.collect::<Result<Vec<_>, Error>>()
+    };
+    let sets = api.parsing.parse(store_matchers.as_slice(), &mut api.parsing.allowance(), parse).await;
     Ok(Scope {
         replica_labels: if dedup { labels } else { Vec::new() },
         on_failure: if partial { OnFailure::Warn } else { OnFailure::Abort },
         max_resolution_ms: if max_resolution_seconds == 0 { by_default } else { ms(max_resolution_seconds)? },
-        store_matchers: sets.collect::<Result<_, Error>>().map_err(|error| error::status(&error))?,
+        store_matchers: sets.map_err(|error| error::status(&error))?,
         shard: shard.and_then(parse_shard),
         tenant,
     })
@@ -147,12 +153,21 @@ impl QueryService {
         scope: Scope,
         (timeout_seconds, lookback_ms): (i64, i64),
     ) -> Result<QueryResult, Status> {
-        let expr = syntax::parse(&text, self.syntax).map_err(|error| Status::unknown(error.to_string()))?;
+        let (parsing, options) = (&self.api.parsing, self.syntax);
+        let parse = move |text: &str, allowance: &mut Allowance| {
+            syntax::parse_within(text, options, allowance).map_err(Error::from)
+        };
+        let refused = |error: Error| match error.kind() {
+            ErrorKind::Invalid => Status::unknown(error.message()),
+            _ => error::status(&error),
+        };
+        let held = parsing.hold(text.as_str()).map_err(refused)?;
+        let expr = parsing.parse(text.as_str(), &mut parsing.allowance(), parse).await.map_err(refused)?;
         let timeout = match u64::try_from(timeout_seconds) {
             Ok(0) | Err(_) => self.api.settings.timeout,
             Ok(seconds) => Duration::from_secs(seconds).min(self.api.settings.timeout),
         };
-        let asked = Asked { text, expr, tenant: None, when, scope };
+        let asked = Asked { text, expr, tenant: None, when, scope, held };
         let limits = (Instant::now() + timeout, lookback_ms);
         let evaluated = evaluate(&self.api, asked, limits, |evaluated, _| Ok(evaluated.result)).await;
         evaluated.map_err(|failure| failure.status())

@@ -4,7 +4,6 @@
 use std::pin::Pin;
 
 use engine::model::{Error, TimeRange};
-use engine::promql::syntax;
 use futures_util::{Stream, stream};
 use proto::thanos::exemplars_server::{Exemplars, ExemplarsServer};
 use proto::thanos::metadata_server::{Metadata, MetadataServer};
@@ -23,7 +22,6 @@ use super::proxy::Proxy;
 use super::serve::scope;
 use crate::api::error;
 use crate::api::http::query::backend::Found;
-use crate::api::http::query::selectors_of;
 
 /// Adds the services to `routes`.
 pub fn add_to(routes: Routes, proxy: &Proxy) -> Routes {
@@ -100,11 +98,10 @@ impl Exemplars for Relay {
 
     async fn exemplars(&self, request: Request<ExemplarsRequest>) -> Result<Response<Self::ExemplarsStream>, Status> {
         let asked = request.get_ref();
-        let expr = syntax::parse(&asked.query, syntax::Options::ALL)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let selectors = self.proxy.parsing.selectors(&asked.query).await.map_err(|error| error::status(&error))?;
         let scope = scope(&request, asked.partial_response_strategy, &[]);
         let range = TimeRange::new(asked.start, asked.end);
-        let found = self.proxy.exemplars(&scope, &selectors_of(&expr), range).await;
+        let found = self.proxy.exemplars(&scope, &selectors, range).await;
         let frame = |result| ExemplarsResponse { result: Some(result) };
         frames(
             found,

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use engine::model::{Error, Labels, TimeRange};
+use engine::model::{Error, Labels, Matcher, TimeRange};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use proto::series::ChunkKind;
@@ -12,8 +12,8 @@ use proto::thanos::info::{
 };
 use proto::thanos::store_server::{Store, StoreServer};
 use proto::thanos::{
-    AggrChunk, Chunk, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse, Series,
-    SeriesRequest, SeriesResponse, ZLabelSet, series_response,
+    AggrChunk, Chunk, LabelMatcher, LabelNamesRequest, LabelNamesResponse, LabelValuesRequest, LabelValuesResponse,
+    Series, SeriesRequest, SeriesResponse, ZLabelSet, series_response,
 };
 use tonic::{Request, Response, Status};
 
@@ -24,7 +24,7 @@ use super::stream::{RemoteChunk, RemoteSeries};
 use crate::api::error;
 use crate::api::grpc::info::Describe;
 use crate::api::grpc::requested::Pending;
-use crate::api::grpc::wire::{label_set, parse_matcher, wire_labels};
+use crate::api::grpc::wire::{label_set, parse_matchers, wire_labels};
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -128,8 +128,7 @@ impl Store for ProxyStore {
         let asked = request.get_ref();
         let partial = (asked.partial_response_strategy, asked.partial_response_disabled);
         let scope = store_scope(&request, partial, &asked.without_replica_labels);
-        let matchers: Vec<_> =
-            asked.matchers.iter().map(parse_matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
+        let matchers = self.matchers(&asked.matchers).await?;
         let range = TimeRange::new(asked.min_time, asked.max_time);
         let left = u64::try_from(asked.limit).ok().filter(|limit| *limit > 0);
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
@@ -142,7 +141,7 @@ impl Store for ProxyStore {
         let asked = request.get_ref();
         let partial = (asked.partial_response_strategy, asked.partial_response_disabled);
         let scope = store_scope(&request, partial, &asked.without_replica_labels);
-        let wanted = wanted(&asked.matchers, (asked.start, asked.end), asked.limit)?;
+        let wanted = self.wanted(&asked.matchers, (asked.start, asked.end), asked.limit).await?;
         let found = self.proxy.label_names(&scope, &wanted).await.map_err(|error| status(&error))?;
         Ok(Response::new(LabelNamesResponse { names: found.data, warnings: found.warnings, hints: None }))
     }
@@ -157,17 +156,24 @@ impl Store for ProxyStore {
         }
         let partial = (asked.partial_response_strategy, asked.partial_response_disabled);
         let scope = store_scope(&request, partial, &asked.without_replica_labels);
-        let wanted = wanted(&asked.matchers, (asked.start, asked.end), asked.limit)?;
+        let wanted = self.wanted(&asked.matchers, (asked.start, asked.end), asked.limit).await?;
         let found = self.proxy.label_values(&scope, &asked.label, &wanted).await.map_err(|error| status(&error))?;
         Ok(Response::new(LabelValuesResponse { values: found.data, warnings: found.warnings, hints: None }))
     }
 }
 
-fn wanted(matchers: &[proto::thanos::LabelMatcher], (start, end): (i64, i64), limit: i64) -> Result<Wanted, Status> {
-    let matchers: Vec<_> =
-        matchers.iter().map(parse_matcher).collect::<Result<_, _>>().map_err(|error| status(&error))?;
-    let limit = usize::try_from(limit).unwrap_or(0);
-    Ok(Wanted { matchers: vec![matchers], range: TimeRange::new(start, end), limit })
+impl ProxyStore {
+    async fn matchers(&self, matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Status> {
+        let parsing = &self.proxy.parsing;
+        let parsed = parsing.parse(matchers, &mut parsing.allowance(), parse_matchers).await;
+        parsed.map_err(|error| status(&error))
+    }
+
+    async fn wanted(&self, matchers: &[LabelMatcher], (start, end): (i64, i64), limit: i64) -> Result<Wanted, Status> {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let matchers = vec![self.matchers(matchers).await?];
+        Ok(Wanted { matchers, range: TimeRange::new(start, end), limit })
+    }
 }
 
 /// An answer to Series on its way.

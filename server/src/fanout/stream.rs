@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status, Streaming};
 
-use super::dial::{self, stream_window};
+use super::dial;
 use super::endpoints::Peer;
 
 /// One series of an endpoint.
@@ -85,8 +85,6 @@ pub struct SeriesStream {
     waiting: VecDeque<RemoteSeries>,
     /// What the frame that they came in takes, and they beside its bytes.
     held: Tally,
-    /// What may have come and was not read yet.
-    _window: Reservation,
     frame_timeout: Option<Duration>,
     /// When the last frame was taken, or the call began.
     silent_since: Instant,
@@ -182,7 +180,6 @@ impl SeriesStream {
         let StreamLimits { frame_timeout, frame_bytes_max, memory } = limits;
         let failed = |status: Status| failure("receive series", &peer.address, &status, &memory);
         let silent_since = Instant::now();
-        let window = memory.reserve(stream_window(memory.limit()))?;
         let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(frame_bytes_max);
         client.ready().await.map_err(|error| failed(Status::unavailable(error.to_string())))?;
         let path = http::uri::PathAndQuery::from_static("/thanos.Store/Series");
@@ -198,7 +195,6 @@ impl SeriesStream {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
             held: Tally { held: memory.reserve(0)?, pending: 0, refusal: None },
-            _window: window,
             memory,
             waiting: VecDeque::new(),
             frame_timeout,

@@ -15,6 +15,7 @@ use super::Gateway;
 use super::request::{self, Partial};
 use crate::api::error::block_status;
 use crate::api::grpc::call::Incoming;
+use crate::api::grpc::wire::parse_matchers;
 
 /// Names or values, warnings, and the blocks that were asked.
 type Found = (StringList, Vec<String>, Vec<Block>);
@@ -37,7 +38,7 @@ impl Gateway {
             name: None,
             range: TimeRange::new(message.start, message.end),
             without_labels: message.without_replica_labels,
-            ..parse((&message.matchers, &block_matchers), message.limit)?
+            ..self.parse_labels((&message.matchers, &block_matchers), message.limit, &tenant).await?
         };
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
         let ((names, warnings, queried_blocks), held) = self.labels(request, partial, &tenant).await?;
@@ -60,13 +61,35 @@ impl Gateway {
             name: Some(message.label),
             range: TimeRange::new(message.start, message.end),
             without_labels: message.without_replica_labels,
-            ..parse((&message.matchers, &block_matchers), message.limit)?
+            ..self.parse_labels((&message.matchers, &block_matchers), message.limit, &tenant).await?
         };
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
         let ((values, warnings, queried_blocks), held) = self.labels(request, partial, &tenant).await?;
         let hints = wants_hints.then(|| any(&LabelValuesResponseHints { queried_blocks }));
         let rest = LabelValuesResponse { values: Vec::new(), warnings, hints };
         Ok(([values.into_bytes(), rest.encode_to_vec()], held))
+    }
+
+    /// What requests for names and for values have in common.
+    async fn parse_labels(
+        &self,
+        (matchers, block_matchers): (&[LabelMatcher], &[LabelMatcher]),
+        limit: i64,
+        tenant: &str,
+    ) -> Result<LabelRequest, Status> {
+        let refuse = |error: Error| self.refuse_said(&error, tenant);
+        let mut allowance = self.parsing.allowance();
+        let matchers = self.parsing.parse(matchers, &mut allowance, parse_matchers).await;
+        let matchers = matchers.map_err(|error| refuse(error.within("translate request labels matchers")))?;
+        let block_matchers = self.parse_block_matchers(block_matchers, &mut allowance).await.map_err(refuse)?;
+        Ok(LabelRequest {
+            name: None,
+            range: TimeRange::ALL,
+            matchers,
+            without_labels: Vec::new(),
+            limit: usize::try_from(limit).unwrap_or(0),
+            block_matchers,
+        })
     }
 
     async fn labels(&self, request: LabelRequest, partial: Partial, tenant: &str) -> Accounted<Found> {
@@ -95,19 +118,6 @@ impl Gateway {
             _ => block_status(error, Code::Internal),
         }
     }
-}
-
-/// What requests for names and for values have in common.
-fn parse((matchers, block_matchers): (&[LabelMatcher], &[LabelMatcher]), limit: i64) -> Result<LabelRequest, Status> {
-    let translate = |error: Error| invalid(error.within("translate request labels matchers"));
-    Ok(LabelRequest {
-        name: None,
-        range: TimeRange::ALL,
-        matchers: request::parse_matchers(matchers).map_err(translate)?,
-        without_labels: Vec::new(),
-        limit: usize::try_from(limit).unwrap_or(0),
-        block_matchers: request::parse_block_matchers(block_matchers).map_err(invalid)?,
-    })
 }
 
 fn invalid(error: Error) -> Status {

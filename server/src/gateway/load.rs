@@ -7,6 +7,7 @@
 //! <data dir>/<ULID>/index.part        an index on its way here from an object store
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -99,6 +100,8 @@ pub struct Loader {
     pending: Queue,
     /// Blocks whose column index is checked when it is used, and in the background.
     unchecked: Queue,
+    /// Blocks whose index, of this many bytes, is that of another block, as building its column index has shown.
+    foreign: Mutex<BTreeMap<BlockId, (u64, Error)>>,
     metrics: StoreMetrics,
 }
 
@@ -151,6 +154,7 @@ impl Loader {
             threads: THREADS_PER_CORE * cores,
             pending: Queue::default(),
             unchecked: Queue::default(),
+            foreign: Mutex::default(),
             metrics,
         }
     }
@@ -257,6 +261,12 @@ impl Loader {
                 self.remove(block.meta.ulid);
                 None
             }
+            Err(error) if belongs::is_foreign(&error) => {
+                self.metrics.indexes_pending.dec();
+                let len = block.files.len_of(BlockObject::Index).unwrap_or_default();
+                self.foreign().insert(block.meta.ulid, (len, error.clone()));
+                Some(self.unreadable(block, error))
+            }
             Err(error) => {
                 let syncs_left = 1 << failures.min(RETRY_SYNCS_LOG2_MAX);
                 tracing::warn!(block = %block.meta.ulid, %error, syncs_left, "building a column index failed, its index-header goes on answering until it is tried again");
@@ -271,20 +281,24 @@ impl Loader {
     /// from then on unreadable, until a sync opens it again.
     pub async fn check_pending(&self, standing: impl Fn(&SyncedBlock) -> Standing, mut swap: impl FnMut(&[Reopened])) {
         let (mut checked, mut swapped) = (Vec::new(), Instant::now());
-        for Build { block, .. } in self.unchecked.due().await {
+        for Build { block, failures, .. } in self.unchecked.due().await {
             if standing(&block) != Standing::Open {
                 continue;
             }
             let (id, started) = (block.meta.ulid, Instant::now());
             let bytes = self.disk.column_bytes(id);
-            let opened = match self.columns_within(&self.later_builds, id, &block).await {
-                Ok(index) => self.disk.opened(&block, index),
-                Err(error) => {
-                    tracing::warn!(block = %id, %error, "building a damaged column index anew failed");
-                    OpenedBlock::unreadable(BlockInfo::from_meta(&block.meta), error)
+            match self.columns_within(&self.later_builds, id, &block).await {
+                Ok(index) => {
+                    let opened = Arc::new(self.disk.opened(&block, index));
+                    checked.push((block, opened));
                 }
-            };
-            checked.push((block, Arc::new(opened)));
+                Err(error) if error.kind() == ErrorKind::Corrupt => checked.push(self.unreadable(block, error)),
+                Err(error) => {
+                    let syncs_left = 1 << failures.min(RETRY_SYNCS_LOG2_MAX);
+                    tracing::warn!(block = %id, %error, syncs_left, "building a damaged column index anew failed, what is sound of it goes on answering until it is tried again");
+                    self.unchecked.lock().push(Build { block, failures: failures + 1, syncs_left });
+                }
+            }
             if swapped.elapsed() >= SWAP_INTERVAL {
                 self.place(&standing, &mut swap, std::mem::take(&mut checked));
                 swapped = Instant::now();
@@ -293,6 +307,19 @@ impl Loader {
             tokio::time::sleep(time.saturating_sub(started.elapsed())).await;
         }
         self.place(&standing, &mut swap, checked);
+    }
+
+    /// What takes the place of a block whose index turned out to be of no use.
+    fn unreadable(&self, block: SyncedBlock, error: Error) -> Reopened {
+        self.metrics.block_load_failures.inc();
+        self.metrics.blocks_loaded.dec();
+        tracing::warn!(block = %block.meta.ulid, %error, "an index that was open can't be used");
+        let opened = OpenedBlock::unreadable(BlockInfo::from_meta(&block.meta), error);
+        (block, Arc::new(opened))
+    }
+
+    fn foreign(&self) -> MutexGuard<'_, BTreeMap<BlockId, (u64, Error)>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives blocks with their column index to `swap`, and removes what is then of no use.
@@ -355,6 +382,9 @@ impl Loader {
             }
         }
         let len = index_len.ok_or_else(|| Error::new(ErrorKind::Corrupt, "there is no index"))?;
+        if let Some((_, error)) = self.foreign().get(&id).filter(|(known, _)| *known == len) {
+            return Err(error.clone());
+        }
         let header = self.headers.open(id, len, self.disk.folder(id)).await;
         match (header, self.form) {
             (Ok(header), IndexForm::Column) => {
@@ -458,8 +488,6 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use engine::bucket::Meta;
     use object_store::memory::InMemory;
     use prometheus_client::registry::Registry;

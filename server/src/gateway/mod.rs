@@ -39,6 +39,7 @@ pub use blocks::Blocks;
 pub use metrics::StoreMetrics;
 pub use service::{GatewayInfo, StoreService};
 
+use crate::api::parsing::Parsing;
 use crate::cli::TimeOrDuration;
 use crate::ingest::Held;
 use crate::objstore::Bucket;
@@ -67,6 +68,8 @@ pub struct Gateway {
     pub ingest: Option<Held>,
     /// Runs requests on the shards.
     pub selector: Selector,
+    /// Parses requests.
+    pub parsing: Parsing,
     /// Where the blocks are.
     pub bucket: Bucket,
     /// Reads ranges of the bucket's objects, through a cache where there is one.

@@ -5,9 +5,9 @@ use engine::model::{Error, Matcher, Resolution, TimeRange};
 use engine::select::{Aggregate, Aggregates, Hashed, Projection, Request};
 use prost::{Message, Name};
 use prost_types::Any;
-use proto::thanos::{self, LabelMatcher, PartialResponseStrategy, SeriesRequest};
+use proto::thanos::{self, PartialResponseStrategy, SeriesRequest};
 
-use crate::api::grpc::wire::{parse_matcher, parse_shard};
+use crate::api::grpc::wire::parse_shard;
 
 /// What becomes of a request of which a block fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +25,22 @@ impl Partial {
     }
 }
 
-/// The engine's request for the series of a wire request; `limits` are the times that are served.
+/// The engine's request for the series of a wire request, whose matchers and those for blocks are known; `limits` are
+/// the times that are served.
 pub fn parse_series(
     request: &SeriesRequest,
     limits: TimeRange,
-    block_matchers: Vec<Matcher>,
-) -> Result<Request, Error> {
+    (matchers, block_matchers): (Vec<Matcher>, Vec<Matcher>),
+) -> Request {
     let mut aggregates = Aggregates::default();
     for aggregate in Aggregate::ALL {
         if request.aggregates.contains(&(aggregate as i32)) {
             aggregates = aggregates.with(aggregate);
         }
     }
-    Ok(Request {
+    Request {
         range: clamp(TimeRange::new(request.min_time, request.max_time), limits),
-        matchers: parse_matchers(&request.matchers)?,
+        matchers,
         detail: if request.skip_chunks { Detail::Labels } else { Detail::Chunks },
         max_resolution: Resolution(request.max_resolution_window),
         aggregates,
@@ -49,17 +50,12 @@ pub fn parse_series(
         batch_series_max: usize::try_from(request.response_batch_size).unwrap_or(0),
         block_matchers,
         projection: request.query_hints.as_ref().and_then(parse_projection),
-    })
+    }
 }
 
 /// `range` within the times that are served.
 pub fn clamp(range: TimeRange, limits: TimeRange) -> TimeRange {
     TimeRange::new(range.min_time.max(limits.min_time), range.max_time.min(limits.max_time))
-}
-
-/// The engine's matchers.
-pub fn parse_matchers(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
-    matchers.iter().map(parse_matcher).collect()
 }
 
 /// The message of type `M` in hints; the default where there are none.
@@ -71,11 +67,6 @@ pub fn parse_hints<M: Message + Name + Default>(hints: Option<&Any>, of: &str) -
         return Err(failed(format!("mismatched message type: got {found:?} want {:?}", M::full_name())));
     }
     M::decode(&*any.value).map(Some).map_err(|error| failed(error.to_string()))
-}
-
-/// The matchers of hints.
-pub fn parse_block_matchers(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
-    parse_matchers(matchers).map_err(|error| error.within("translate request hints labels matchers"))
 }
 
 /// The labels that a query looks at; `None` when that is all of them, or when the query gives no name for the
@@ -95,9 +86,16 @@ fn parse_projection(hints: &thanos::QueryHints) -> Option<Projection> {
 
 #[cfg(test)]
 mod tests {
+    use engine::model::Allowance;
     use proto::hintspb::{LabelNamesRequestHints, SeriesRequestHints};
+    use proto::thanos::LabelMatcher;
 
     use super::*;
+    use crate::api::grpc::wire;
+
+    fn parse_matchers(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
+        wire::parse_matchers(matchers, &mut Allowance::default())
+    }
 
     #[test]
     fn a_bad_regexp_is_refused_in_the_words_of_go() {

@@ -7,15 +7,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::model::{BlockId, Error, ErrorKind};
-use engine::select::{Failure, Limits, Stats};
+use engine::model::{Allowance, BlockId, Error, ErrorKind, Matcher};
+use engine::select::{Failure, Limits, Request, Stats};
 use engine::shard::{SeriesStream, Setting};
 use http::{HeaderMap, Response};
 use http_body::Frame;
 use prost::{Message, Name};
 use proto::hintspb::{Block, QueryStats, SeriesRequestHints, SeriesResponseHints};
 use proto::series::FrameWriter;
-use proto::thanos::SeriesRequest;
+use proto::thanos::{LabelMatcher, SeriesRequest};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::body::Body;
@@ -29,6 +29,7 @@ use super::request::{self, Partial};
 use crate::api::error::block_status;
 use crate::api::grpc::call::{self, Incoming};
 use crate::api::grpc::requested::Pending;
+use crate::api::grpc::wire::parse_matchers;
 use crate::telemetry::metrics::UnderWay;
 
 /// What a receiver says of a request that only names a tenant.
@@ -53,13 +54,7 @@ impl Gateway {
             None => None,
         };
         let turn = Turn { _permit: permit, _in_flight: self.metrics.gate_passed(waiting.elapsed()) };
-        let invalid = |error: Error| Status::invalid_argument(error.message());
-        let hints: Option<SeriesRequestHints> =
-            request::parse_hints(message.hints.as_ref(), "series").map_err(invalid)?;
-        let block_matchers = hints.as_ref().map_or(&[][..], |hints| &hints.block_matchers);
-        let block_matchers = request::parse_block_matchers(block_matchers).map_err(invalid)?;
-        let request = request::parse_series(&message, self.times(), block_matchers).map_err(invalid)?;
-        self.refuse_unselective(&request.matchers).map_err(invalid)?;
+        let (request, hints) = self.parse(&message).await.map_err(|error| self.refuse_said(&error, &tenant))?;
         let only_tenant = self.only_names_a_tenant(&request.matchers, request.range);
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
         if only_tenant && partial == Partial::Abort {
@@ -107,6 +102,36 @@ impl Gateway {
         let failures = body.stream.failures().to_vec();
         body.note_failures(&failures)?;
         Ok(body)
+    }
+
+    /// The engine's request for the series of `message`, and the hints that it was sent with.
+    async fn parse(&self, message: &SeriesRequest) -> Result<(Request, Option<SeriesRequestHints>), Error> {
+        let hints: Option<SeriesRequestHints> = request::parse_hints(message.hints.as_ref(), "series")?;
+        let block_matchers = hints.as_ref().map_or(&[][..], |hints| &hints.block_matchers);
+        let mut allowance = self.parsing.allowance();
+        let block_matchers = self.parse_block_matchers(block_matchers, &mut allowance).await?;
+        let matchers = self.parsing.parse(message.matchers.as_slice(), &mut allowance, parse_matchers).await?;
+        let request = request::parse_series(message, self.times(), (matchers, block_matchers));
+        self.refuse_unselective(&request.matchers)?;
+        Ok((request, hints))
+    }
+
+    /// The matchers of hints.
+    pub(super) async fn parse_block_matchers(
+        &self,
+        matchers: &[LabelMatcher],
+        allowance: &mut Allowance,
+    ) -> Result<Vec<Matcher>, Error> {
+        let parsed = self.parsing.parse(matchers, allowance, parse_matchers).await;
+        parsed.map_err(|error| error.within("translate request hints labels matchers"))
+    }
+
+    /// The status of a request that is not understood.
+    pub(super) fn refuse_said(&self, error: &Error, tenant: &str) -> Status {
+        match error.kind() {
+            ErrorKind::Invalid => Status::invalid_argument(error.message()),
+            _ => self.refuse(error, tenant),
+        }
     }
 
     /// The status of a request that an error ends.

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 
 use engine::model::{Labels, TimeRange};
-use engine::promql::syntax;
 use futures_util::Stream;
 use proto::thanos::exemplars_server::{Exemplars, ExemplarsServer};
 use proto::thanos::{Exemplar, ExemplarData, ExemplarsRequest, ExemplarsResponse, exemplars_response};
@@ -12,18 +11,19 @@ use tonic::{Request, Response, Status};
 use super::Held;
 use crate::api::error;
 use crate::api::grpc::wire::label_set;
-use crate::api::http::query::selectors_of;
+use crate::api::parsing::Parsing;
 
 /// The service.
 #[derive(Clone)]
 pub struct ExemplarsService {
     held: Held,
+    parsing: Parsing,
 }
 
 impl ExemplarsService {
-    /// Answers for what `held` keeps.
-    pub fn new(held: Held) -> Self {
-        Self { held }
+    /// Answers for what `held` keeps, to requests that `parsing` parses.
+    pub fn new(held: Held, parsing: Parsing) -> Self {
+        Self { held, parsing }
     }
 
     /// As a gRPC service.
@@ -38,10 +38,8 @@ impl Exemplars for ExemplarsService {
 
     async fn exemplars(&self, request: Request<ExemplarsRequest>) -> Result<Response<Self::ExemplarsStream>, Status> {
         let request = request.into_inner();
-        let query = syntax::parse(&request.query, syntax::Options::ALL)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let sets = self.parsing.selectors(&request.query).await.map_err(|error| error::status(&error))?;
         let Some(ingest) = self.held.get() else { return Err(Status::unavailable("the heads are not open yet")) };
-        let sets = selectors_of(&query);
         let range = TimeRange::new(request.start, request.end);
         let found = ingest.exemplars(&sets, range).await.map_err(|error| error::status(&error))?;
         let frames = found.into_iter().map(|series| {

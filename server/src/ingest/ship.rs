@@ -449,7 +449,8 @@ impl Shipper {
 
     /// Tells how many of a tenant's blocks wait, and how large all of them are.
     fn report(&self, labels: &MetricLabels, blocks: &[(BlockId, i64, u64)], shipped: &BTreeSet<BlockId>) {
-        let waits = |id: &BlockId| self.bucket.is_some() && !shipped.contains(id);
+        let damaged = self.uploads().damaged.clone();
+        let waits = |id: &BlockId| self.bucket.is_some() && !shipped.contains(id) && !damaged.contains(id);
         let waiting = blocks.iter().filter(|(id, ..)| waits(id)).count();
         self.metrics.waiting.get_or_create(labels).set(waiting as i64);
         let bytes: u64 = blocks.iter().map(|(.., bytes)| bytes).sum();

@@ -15,7 +15,8 @@ use tonic::{Request, Response, Status};
 
 use super::Held;
 use crate::api::error;
-use crate::api::grpc::wire::parse_matcher;
+use crate::api::grpc::wire::parse_matchers;
+use crate::api::parsing::Parsing;
 
 /// Rows of each table where the request does not say.
 const LIMIT: usize = 10;
@@ -24,12 +25,13 @@ const LIMIT: usize = 10;
 #[derive(Clone)]
 pub struct StatisticsService {
     held: Held,
+    parsing: Parsing,
 }
 
 impl StatisticsService {
-    /// Answers for what `held` keeps.
-    pub fn new(held: Held) -> Self {
-        Self { held }
+    /// Answers for what `held` keeps, to requests that `parsing` parses.
+    pub fn new(held: Held, parsing: Parsing) -> Self {
+        Self { held, parsing }
     }
 
     /// As a gRPC service.
@@ -49,12 +51,9 @@ impl StatusApi for StatisticsService {
     ) -> Result<Response<Self::TSDBStatisticsStream>, Status> {
         let request = request.into_inner();
         let Some(ingest) = self.held.get() else { return Err(Status::unavailable("the heads are not open yet")) };
-        let matchers: Vec<Matcher> = request
-            .matchers
-            .iter()
-            .map(parse_matcher)
-            .collect::<Result<_, _>>()
-            .map_err(|error| error::status(&error.within("failed to convert matchers")))?;
+        let matchers = request.matchers.as_slice();
+        let matchers = self.parsing.parse(matchers, &mut self.parsing.allowance(), parse_matchers).await;
+        let matchers = matchers.map_err(|error| error::status(&error.within("failed to convert matchers")))?;
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(LIMIT);
         let mut statistics = HashMap::new();
         for tenant in ingest.tenants() {

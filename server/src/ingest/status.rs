@@ -10,13 +10,17 @@ use serde_json::{Value, json};
 
 use super::Held;
 use super::tenant::Tenancy;
+use crate::api::http::blocks::Origins;
+use crate::api::http::coding::with_codings;
+use crate::api::http::query::respond::for_origins;
 
 /// Rows of each table unless the request says otherwise.
 const LIMIT: usize = 10;
 
 /// The route.
 pub fn routes(held: &Held, tenancy: &Tenancy) -> Router {
-    Router::new().route("/api/v1/status/tsdb", get(tsdb).with_state((held.clone(), tenancy.clone())))
+    let routes = Router::new().route("/api/v1/status/tsdb", get(tsdb).with_state((held.clone(), tenancy.clone())));
+    for_origins(routes, Origins::All).layer(axum::middleware::from_fn(with_codings))
 }
 
 fn answer(status: StatusCode, json: &Value) -> Response {
@@ -24,7 +28,8 @@ fn answer(status: StatusCode, json: &Value) -> Response {
 }
 
 fn failure(status: StatusCode, kind: &str, why: &str) -> Response {
-    answer(status, &json!({ "status": "error", "errorType": kind, "error": why }))
+    let answer = answer(status, &json!({ "status": "error", "errorType": kind, "error": why }));
+    ([(header::CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
 async fn tsdb(

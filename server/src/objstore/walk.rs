@@ -40,9 +40,7 @@ impl Walk {
                 // A folder that doesn't exist holds no objects.
                 Err((_, error)) if error.kind() == IoErrorKind::NotFound => {}
                 Err((path, error)) if self.is_needed(&path) => return Err(Error::file(&path, error)),
-                Err((path, error)) => {
-                    tracing::debug!(path = %path.display(), %error, "passing over what can't be read and is no block's");
-                }
+                Err((path, error)) => pass_over(&path, &error),
             }
         }
         Ok(found)
@@ -63,7 +61,11 @@ impl Walk {
                 Ok(metadata) => metadata,
                 // A link that leads nowhere, or a file that was deleted meanwhile.
                 Err(error) if kind.is_symlink() || error.kind() == IoErrorKind::NotFound => continue,
-                Err(error) => return Err((path, error)),
+                Err(error) if self.is_needed(&path) => return Err((path, error)),
+                Err(error) => {
+                    pass_over(&path, &error);
+                    continue;
+                }
             };
             if metadata.is_dir() && !self.is_within(folder, &metadata) {
                 self.folders.push(path);
@@ -97,6 +99,10 @@ impl Walk {
         let first = path.strip_prefix(&self.bucket).ok().and_then(|inner| inner.components().next());
         first.is_none_or(|first| first.as_os_str().to_str().is_some_and(|name| block_folder(name).is_some()))
     }
+}
+
+fn pass_over(path: &Path, error: &IoError) {
+    tracing::debug!(path = %path.display(), %error, "passing over what can't be read and is no block's");
 }
 
 fn unix_millis(time: SystemTime) -> i64 {

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proto::thanos::{
@@ -293,9 +294,9 @@ fn lists_of_endpoints_are_accounted_for_as_what_they_become() {
     answers.metadata = vec![MetricMetadataResponse { result: Some(said) }];
     answers.values = (0..1_000_000).map(|number| format!("{number:06}")).collect();
     let large = Endpoint::start(answers);
-    let uru = querier(&[&large], &["--query.memory-limit=40MiB"]);
-    for path in ["/api/v1/metadata?", "/api/v1/label/a/values?"] {
-        let (status, answer) = ask(&uru, &format!("{path}partial_response=0"));
+    let uru = querier(&[&large], &["--query.memory-limit=40MiB", "--no-metric-metadata.partial-response"]);
+    for path in ["/api/v1/metadata", "/api/v1/label/a/values?partial_response=0"] {
+        let (status, answer) = ask(&uru, path);
         assert_eq!(status, 422, "{path}: {:.200}", answer.to_string());
         assert!(answer["error"].as_str().unwrap().contains("query.memory-limit"), "{path}: {answer}");
         support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
@@ -306,6 +307,52 @@ fn lists_of_endpoints_are_accounted_for_as_what_they_become() {
         assert!(uru.metric("uru_memory_peak_bytes").unwrap() > least, "{path}");
         support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
     }
+}
+
+#[test]
+fn an_endpoint_is_asked_for_values_that_match_one_selector_after_the_other() {
+    let answers = Answers::store(&[("store", "slow")], Vec::new());
+    let slow = Endpoint::start(Answers { values: vec!["a".into()], values_time: Duration::from_millis(20), ..answers });
+    let uru = querier(&[&slow], &[]);
+    let (status, answer) = ask(&uru, &format!("/api/v1/label/a/values?{}", ["match[]=up"; 10].join("&")));
+    assert_eq!((status, &answer["data"]), (200, &serde_json::json!(["a"])), "{answer}");
+    let calls = slow.values_calls();
+    assert_eq!((calls.all, calls.most), (10, 1));
+}
+
+#[test]
+fn a_warning_that_several_selectors_are_answered_with_comes_once() {
+    let gone = support::free_address();
+    let uru = querier(&[], &[&format!("--endpoint-strict={gone}")]);
+    for path in ["series", "labels", "label/a/values"] {
+        let (status, answer) = ask(&uru, &format!("/api/v1/{path}?match[]=up&match[]=down&match[]=other"));
+        let warnings = answer["warnings"].as_array().unwrap_or_else(|| panic!("{path}: {answer}"));
+        assert_eq!((status, warnings.len()), (200, 1), "{path}: {answer}");
+        assert!(warnings[0].as_str().unwrap().contains(&gone), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn what_is_no_query_has_flags_of_its_own_for_endpoints_that_fail() {
+    let going = Answers::store(&[("store", "going")], Vec::new()).with_federation();
+    let going = Endpoint::start_on("127.0.0.31", going);
+    let endpoint = format!("--endpoint-strict={}", going.address);
+    let kinds = ["rule", "target", "metric-metadata", "exemplar", "status"];
+    let own = kinds.map(|kind| format!("--no-{kind}.partial-response"));
+    let strict = querier(&[], &own.iter().chain([&endpoint]).map(String::as_str).collect::<Vec<_>>());
+    let of_queries = querier(&[], &[&endpoint, "--no-query.partial-response"]);
+    let address = going.address.clone();
+    drop(going);
+    for path in ["rules", "alerts", "targets", "metadata", "query_exemplars?query=up", "status/tsdb"] {
+        let (status, answer) = ask(&of_queries, &format!("/api/v1/{path}"));
+        assert_eq!(status, 200, "{path}: {answer}");
+        assert!(answer["warnings"][0].as_str().unwrap().contains(&address), "{path}: {answer}");
+        let (status, answer) = ask(&strict, &format!("/api/v1/{path}"));
+        assert_eq!(status, 500, "{path}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains(&address), "{path}: {answer}");
+    }
+    assert_eq!(ask(&of_queries, "/api/v1/rules?partial_response=0").0, 500, "rules take the parameter");
+    assert_eq!((ask(&of_queries, "/api/v1/labels").0, ask(&strict, "/api/v1/labels").0), (422, 200));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 
-use proto::thanos::{QueryRequest, QueryResponse, query_response};
+use proto::thanos::{LabelMatcher, QueryRequest, QueryResponse, SeriesRequest, query_response};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
@@ -113,6 +113,42 @@ fn queries_as_high_as_they_may_be_are_answered_and_higher_ones_refused() {
     assert_eq!(post("/api/v1/format_query", &chain("up", " or ", 300)).0, 200);
     let (status, body) = post("/api/v1/query", &chain("1", "+", 100_000));
     assert!(status == 400 && body.contains("expression is 2001 operators deep, the limit is 2000"), "{body}");
+}
+
+#[test]
+fn regexps_that_compile_to_very_much_are_refused_and_keep_nobody_else_waiting() {
+    let matchers: Vec<String> = (0..40).map(|number| format!("a=~\"[\\\\pL]{{500}}{number}\"")).collect();
+    let text = format!("x{{{}}}", matchers.join(","));
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs([("query", &text)]).finish();
+    let kind = ["Content-Type: application/x-www-form-urlencoded"];
+    let uru = Uru::start("query", &["--query.memory-limit=256MiB"]);
+    let idle = uru.peak_bytes();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| support::request(&uru.http, ("POST", "/api/v1/query"), &kind, form.as_bytes()));
+        while !asked.is_finished() {
+            let begin = std::time::Instant::now();
+            assert_eq!(uru.get("/-/healthy").0, 200);
+            assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let (status, _, body) = asked.join().unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert!(status == 422 && body.contains("regexps of one request: they take more than 67108864"), "{body}");
+    });
+    assert!(uru.peak_bytes() - idle < 320e6, "{} of {idle}", uru.peak_bytes());
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+    let refused = run(ask(&uru, query(&text))).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let folder = tempfile::tempdir().unwrap();
+    let store = start("store", folder.path(), &[]);
+    let matcher = |number| LabelMatcher { r#type: 2, name: "a".into(), value: format!("[\\pL]{{500}}{number}").into() };
+    let request = SeriesRequest { matchers: (0..40).map(matcher).collect(), ..support::everything() };
+    let refused = run(async { support::series(&store.connect().await, request).await }).unwrap_err();
+    let is_named = refused.message().contains("regexps of one request");
+    assert!(refused.code() == Code::ResourceExhausted && is_named, "{refused}");
+    // Usual ones are counted and given back, too.
+    assert_eq!(uru.get("/api/v1/query?query=count(up%7Ba=~%22x%5B0-9%5D.y%22%7D)").0, 200);
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
 }
 
 #[test]

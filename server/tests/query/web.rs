@@ -1,11 +1,16 @@
 //! What browsers and Grafana need besides answers: other origins, preflights, prefixes.
 
-use crate::support::{Uru, request};
+use crate::support::{Uru, request, write_block};
 
 #[test]
 fn pages_of_other_origins_may_ask_unless_that_is_disabled() {
     let (open, own) = (Uru::start("query", &[]), Uru::start("query", &["--web.disable-cors"]));
-    for (method, path) in [("GET", "/api/v1/labels"), ("OPTIONS", "/api/v1/query"), ("GET", "/api/v1/query?query=(")] {
+    for (method, path) in [
+        ("GET", "/api/v1/labels"),
+        ("OPTIONS", "/api/v1/query"),
+        ("OPTIONS", "/api/v1/nope"),
+        ("GET", "/api/v1/query?query=("),
+    ] {
         let (status, head, _) = request(&open.http, (method, path), &["Origin: http://grafana"], b"");
         assert_eq!(status, if method == "OPTIONS" { 204 } else { status }, "{head}");
         assert!(head.contains("access-control-allow-origin: *"), "{head}");
@@ -14,6 +19,51 @@ fn pages_of_other_origins_may_ask_unless_that_is_disabled() {
         assert_eq!(same, status, "{head}");
         assert!(!head.contains("access-control"), "{head}");
     }
+}
+
+#[test]
+fn blocks_and_the_status_of_components_that_show_them_are_packed_and_shown_to_pages_of_other_origins() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    for seed in 1..=6 {
+        write_block(&bucket, seed, (2, seed as i64 * 86_400_000));
+    }
+    let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", bucket.display());
+    let data = format!("--data-dir={}", folder.path().join("data").display());
+    let store = Uru::start("store", &[&config, &data]);
+    let web = Uru::start_http(&["tools", "bucket", "web", &config]);
+    for uru in [&store, &web] {
+        uru.wait_for("/api/v1/blocks", "ulid");
+        for path in ["/api/v1/blocks", "/api/v1/status/flags", "/api/v1/status/buildinfo"] {
+            let lines = ["Accept-Encoding: gzip", "Origin: http://grafana"];
+            let (status, head, _) = request(&uru.http, ("GET", path), &lines, b"");
+            assert!(status == 200 && head.contains("access-control-allow-origin: *"), "{path}: {head}");
+            assert_eq!(head.matches("vary: accept-encoding").count(), 1, "{path}: {head}");
+            assert!(path.contains("status") || head.contains("content-encoding: gzip"), "{path}: {head}");
+        }
+    }
+}
+
+#[test]
+fn the_first_of_several_parameters_counts_for_blocks_and_forms_may_have_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let [first, second, third] = [1, 2, 3].map(|seed| write_block(&bucket, seed, (2, seed as i64 * 86_400_000)));
+    let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", bucket.display());
+    let web = Uru::start_http(&["tools", "bucket", "web", "--no-disable-admin-operations", &config]);
+    assert_eq!(web.get("/api/v1/blocks?view=x&view=loaded").0, 200);
+    let id = |block: &std::path::Path| block.file_name().unwrap().to_str().unwrap().to_owned();
+    let part =
+        |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let parts = format!("{}{}--b--\r\n", part("id", &id(&first)), part("action", "DELETION"));
+    let form = format!("id={}&id={}&action=NO_COMPACTION", id(&second), id(&third));
+    for (kind, body) in [("multipart/form-data; boundary=b", parts), ("application/x-www-form-urlencoded", form)] {
+        let kind = format!("Content-Type: {kind}");
+        let (status, _, body) = request(&web.http, ("POST", "/api/v1/blocks/mark"), &[&kind], body.as_bytes());
+        assert_eq!(status, 204, "{kind}: {}", String::from_utf8_lossy(&body));
+    }
+    assert!(first.join("deletion-mark.json").exists());
+    assert!(second.join("no-compact-mark.json").exists() && !third.join("no-compact-mark.json").exists());
 }
 
 #[test]
@@ -57,6 +107,15 @@ fn parameters_may_come_in_a_form_of_several_parts_and_in_a_large_one() {
 fn a_label_name_that_is_not_text_is_bad_data() {
     let (status, body) = Uru::start("query", &[]).get("/api/v1/label/%FF/values");
     assert!(status == 400 && body.contains("\"errorType\":\"bad_data\""), "{body}");
+}
+
+#[test]
+fn a_percent_in_a_path_that_is_no_escape_is_a_bad_request() {
+    let uru = Uru::start("query", &[]);
+    for path in ["/api/v1/label/a%zz/values", "/api/v1/label/a%/values", "/%4"] {
+        assert_eq!(uru.get(path), (400, "400 Bad Request".to_owned()), "{path}");
+    }
+    assert_eq!(uru.get("/api/v1/label/a%62/values").0, 200);
 }
 
 #[test]
@@ -155,8 +214,13 @@ fn paths_with_a_slash_too_many_lead_to_those_that_are_served() {
 #[test]
 fn what_is_neither_true_nor_false_is_refused_in_the_words_of_thanos() {
     let uru = Uru::start("query", &[]);
-    for path in ["query?query=1", "query_range?query=1&start=0&end=1&step=1", "series?match[]=up", "labels", "rules"] {
-        for name in ["dedup", "partial_response"] {
+    let range = "query_range?query=1&start=0&end=1&step=1";
+    let exemplars = "query_exemplars?query=up";
+    for (name, paths) in [
+        ("dedup", vec!["query?query=1", range, "series?match[]=up", "rules", "targets", exemplars]),
+        ("partial_response", vec!["query?query=1", range, "series?match[]=up", "labels", "rules"]),
+    ] {
+        for path in paths {
             let joined = if path.contains('?') { '&' } else { '?' };
             let (status, text) = uru.get(&format!("/api/v1/{path}{joined}{name}=x"));
             let error = format!("'{name}' parameter: strconv.ParseBool: parsing \\\"x\\\": invalid syntax");
@@ -164,6 +228,62 @@ fn what_is_neither_true_nor_false_is_refused_in_the_words_of_thanos() {
             assert_eq!(uru.get(&format!("/api/v1/{path}{joined}{name}=T")).0, 200, "{path}");
         }
     }
+}
+
+#[test]
+fn parameters_that_a_path_does_not_have_are_not_looked_at() {
+    let uru = Uru::start("query", &[]);
+    for path in [
+        "labels?dedup=x&max_source_resolution=x&shard_info=1",
+        "label/a/values?dedup=x&max_source_resolution=x&shard_info=1",
+        "series?match[]=up&max_source_resolution=-1&shard_info=1",
+        "rules?max_source_resolution=-1&storeMatch[]=(",
+        "alerts?shard_info=1&storeMatch[]=(",
+        "targets?partial_response=x&storeMatch[]=(",
+        "metadata?dedup=x&partial_response=x&storeMatch[]=(",
+        "query_exemplars?query=up&partial_response=x&shard_info=1",
+        "status/tsdb?dedup=on&partial_response=x",
+    ] {
+        let (status, text) = uru.get(&format!("/api/v1/{path}"));
+        assert_eq!(status, 200, "{path}: {text}");
+    }
+}
+
+#[test]
+fn numbers_and_times_are_written_as_go_takes_them() {
+    let uru = Uru::start("query", &[]);
+    for (time, value) in
+        [("0x1p4", "16"), ("1_000", "1000"), ("1970-01-01T9:00:00Z", "32400"), ("1970-01-01T00:00:01,5Z", "1.5")]
+    {
+        let (status, text) = uru.get(&format!("/api/v1/query?query=time()&time={time}"));
+        assert!(status == 200 && text.contains(&format!("\"{value}\"]")), "{time}: {text}");
+    }
+    for (step, said) in [
+        ("0.0001", "exceeded maximum resolution"),
+        ("NaN", "zero or negative query resolution"),
+        ("1e400", "cannot parse \\\"1e400\\\" to a valid duration\""),
+    ] {
+        let (status, text) = uru.get(&format!("/api/v1/query_range?query=1&start=0&end=3600&step={step}"));
+        assert!(status == 400 && text.contains(said), "{step}: {text}");
+    }
+    for (share, status) in [("%7B%22labels%22:null%7D", 200), ("null", 200), ("[]", 400)] {
+        assert_eq!(uru.get(&format!("/api/v1/query?query=1&shard_info={share}")).0, status, "{share}");
+    }
+}
+
+#[test]
+fn a_body_that_is_no_form_is_not_read() {
+    let uru = Uru::start("query", &[]);
+    for (kind, body) in [("bad/;;", "query=1"), ("application/json", "{\"query\":\"100%\"}"), ("text/plain", "query=1")]
+    {
+        let kind = format!("Content-Type: {kind}");
+        let ask = |path: &str| request(&uru.http, ("POST", path), &[&kind], body.as_bytes());
+        let (status, _, text) = ask("/api/v1/query?query=3&time=0");
+        let text = String::from_utf8(text).unwrap();
+        assert!(status == 200 && text.contains("[0,\"3\"]"), "{kind}: {text}");
+        assert_eq!(ask("/api/v1/query").0, 400, "{kind}");
+    }
+    assert_eq!(request(&uru.http, ("POST", "/api/v1/query"), &[], b"query=1").0, 400, "without a type");
 }
 
 #[test]
@@ -197,14 +317,18 @@ fn quotes_in_a_target_are_taken_as_people_write_them() {
 fn the_path_above_a_prefix_leads_below_it() {
     let external = Uru::start("query", &["--web.external-prefix=/p"]);
     let route = Uru::start("query", &["--web.route-prefix=/r"]);
+    // Of a proxy that shows it below another path.
+    let behind = Uru::start("query", &["--web.route-prefix=/bar", "--web.external-prefix=/ext"]);
     for (uru, path, status, location) in [
         (&external, "/", 302, "/p/graph"),
-        (&external, "/p/", 301, "/p"),
+        (&external, "/p/", 303, "/p/graph"),
         (&external, "/p", 303, "/p/graph"),
         (&external, "/p/api/v1/labels/", 301, "/p/api/v1/labels"),
         (&external, "/api/v1/labels", 404, ""),
         (&route, "/", 302, "/r/graph"),
         (&route, "/r", 303, "/r/graph"),
+        (&behind, "/bar/", 303, "/ext/graph"),
+        (&behind, "/bar", 303, "/ext/graph"),
     ] {
         assert_eq!(led(uru, "GET", path), (status, location.to_owned()), "{path}");
     }

@@ -201,8 +201,11 @@ fn of_a_log_that_was_cut_off_it_is_told_whether_a_sender_may_miss_something() {
         let end = written(&bytes);
         bytes[end - 4..].fill(0);
         std::fs::write(path, bytes).unwrap();
-        let log = start(data.path(), &[&flag]).log();
-        let line = log.lines().find(|line| line.contains("logs ended in a write that was cut off"));
+        let uru = start(data.path(), &[&flag]);
+        let cut_off = "logs ended in a write that was cut off";
+        wait(|| uru.log().contains(cut_off));
+        let log = uru.log();
+        let line = log.lines().find(|line| line.contains(cut_off));
         assert!(line.is_some_and(|line| line.contains("logs=1") && line.contains(told)), "{durability}: {log}");
     }
 }

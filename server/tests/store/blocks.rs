@@ -184,3 +184,32 @@ fn files_that_come_or_grow_after_their_block_was_opened_are_read() {
         wait(|| has_all(2_500));
     }
 }
+
+/// Its index-header once went on answering with series of the other block.
+#[test]
+fn a_large_index_of_another_block_leaves_its_block_out_once_that_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let block = write_block(&bucket, 1, (MANY, START));
+    let other = write_block(&folder.path().join("other"), 2, (MANY, START + 7_200_000));
+    std::fs::copy(other.join("index"), block.join("index")).unwrap();
+    let store = Store::new(&bucket, &folder.path().join("data"));
+    run(async {
+        store.sync().await;
+        let left_out = async {
+            while !store.blocks.current().synced.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = store.syncer.keep_building(&store.blocks) => {}
+            () = left_out => {}
+        }
+        for _ in 0..3 {
+            assert_eq!(store.sync().await, 0);
+            let error = store.ask().unwrap_err();
+            assert!(error.message().contains("it is of another block"), "{error}");
+        }
+    });
+    assert_eq!(store.metrics.indexes_pending.get(), 0);
+}

@@ -61,6 +61,8 @@ pub struct Answers {
     pub series: Vec<Step>,
     /// Values of every label.
     pub values: Vec<String>,
+    /// How long these take to be answered.
+    pub values_time: Duration,
     /// Rules.
     pub rules: Vec<RulesResponse>,
     /// Targets.
@@ -178,11 +180,31 @@ struct Seen {
     changed: Condvar,
 }
 
+impl Seen {
+    fn begin_values(&self) {
+        let mut calls = self.state.lock().unwrap();
+        let ValuesCalls { all, open, most } = calls.values;
+        calls.values = ValuesCalls { all: all + 1, open: open + 1, most: most.max(open + 1) };
+    }
+}
+
 #[derive(Debug, Default)]
 struct Calls {
     open: usize,
     series: Vec<(SeriesRequest, HeaderMap)>,
     asked: Asked,
+    values: ValuesCalls,
+}
+
+/// How often values were asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ValuesCalls {
+    /// So far.
+    pub all: usize,
+    /// Now.
+    pub open: usize,
+    /// At once, at most.
+    pub most: usize,
 }
 
 /// Requests for what endpoints know beside series.
@@ -245,6 +267,11 @@ impl Endpoint {
     /// Series requests so far, with their metadata.
     pub fn requests(&self) -> Vec<(SeriesRequest, HeaderMap)> {
         self.seen.state.lock().unwrap().series.clone()
+    }
+
+    /// How often values were asked for.
+    pub fn values_calls(&self) -> ValuesCalls {
+        self.seen.state.lock().unwrap().values
     }
 
     /// Requests for what is not series so far.
@@ -312,6 +339,9 @@ impl tower::Service<Request<Body>> for Service {
         let service = self.clone();
         Box::pin(async move {
             if request.uri().path().ends_with("/LabelValues") {
+                service.seen.begin_values();
+                tokio::time::sleep(service.answers.values_time).await;
+                service.seen.state.lock().unwrap().values.open -= 1;
                 let values = service.answers.values.clone();
                 let message = framed(&LabelValuesResponse { values, ..LabelValuesResponse::default() });
                 return Ok(scripted(VecDeque::from([Step::Bytes(message)]), None));

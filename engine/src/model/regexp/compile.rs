@@ -4,15 +4,37 @@ use regex_automata::meta;
 use regex_automata::util::syntax;
 use regex_syntax::hir::{self, Class, ClassUnicode, ClassUnicodeRange, Dot, Hir, Repetition};
 
+use super::super::budget::Reservation;
+use super::super::error::Error;
+use super::allowance::Allowance;
 use super::node::{Look, Node};
 
-/// Bytes that the states of one regexp may take.
-const AUTOMATON_BYTES_MAX: usize = 32 << 20;
+/// Bytes that the states of one regexp may take in one direction. Nearly all regexps are content with the first, and
+/// the next are tried in turn: each is to be had only while there is memory for it.
+const AUTOMATON_BYTES: [usize; 4] = [128 << 10, 1 << 20, 8 << 20, 32 << 20];
 
-/// The automaton of `node`, anchored on both sides; `None` when it would be too large.
-pub(super) fn compile(node: &Node) -> Option<meta::Regex> {
+/// Automata in the making take at most so often what the states of one may: one for each direction, and what the
+/// second is made of.
+const MAKING: usize = 3;
+
+/// An automaton, and the memory that it counts with where that counts.
+pub(super) type Compiled = (meta::Regex, Option<Reservation>);
+
+/// The automaton of `node`, anchored on both sides; `None` when it would be too large whatever `allowance` has.
+pub(super) fn compile(node: &Node, allowance: &mut Allowance) -> Result<Option<Compiled>, Error> {
+    for (tried, bytes_max) in AUTOMATON_BYTES.into_iter().enumerate() {
+        let mut held = allowance.hold(if tried > 0 { (MAKING * bytes_max) as u64 } else { 0 })?;
+        if let Some(automaton) = build(node, bytes_max) {
+            allowance.take(&mut held, automaton.memory_usage() as u64)?;
+            return Ok(Some((automaton, held)));
+        }
+    }
+    Ok(None)
+}
+
+fn build(node: &Node, bytes_max: usize) -> Option<meta::Regex> {
     let whole = Hir::concat(vec![Hir::look(hir::Look::Start), to_hir(node), Hir::look(hir::Look::End)]);
-    let config = meta::Config::new().nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
+    let config = meta::Config::new().nfa_size_limit(Some(bytes_max));
     meta::Builder::new().configure(config).syntax(syntax::Config::new()).build_from_hir(&whole).ok()
 }
 

@@ -6,6 +6,9 @@ use super::class;
 use super::node::{Look, Node};
 use super::parse::{Parser, Step, fail};
 
+/// Characters whose other cases are found in the time that a range of a class takes.
+const LOOKED_UP: usize = 32;
+
 impl Parser<'_> {
     pub(super) fn backslash(&mut self) -> Step {
         let rest = self.rest();
@@ -37,6 +40,7 @@ impl Parser<'_> {
             _ => {}
         }
         if let Some(class) = self.escaped_class()? {
+            self.count_ranges(class.ranges().len())?;
             self.push(Node::Class(class));
             return Ok(());
         }
@@ -151,7 +155,8 @@ impl Parser<'_> {
         if negate {
             self.next();
         }
-        let mut class = ClassUnicode::empty();
+        // One class is made of all at once, as each union sorts what there is.
+        let mut ranges = Vec::new();
         let mut is_first = true;
         while is_first || self.peek() != Some(']') {
             is_first = false;
@@ -162,8 +167,10 @@ impl Parser<'_> {
                     None => self.class_range(start)?,
                 },
             };
-            class.union(&item);
+            self.count_ranges(item.ranges().len())?;
+            ranges.extend_from_slice(item.ranges());
         }
+        let mut class = ClassUnicode::new(ranges);
         self.next();
         if negate {
             class.negate();
@@ -195,6 +202,10 @@ impl Parser<'_> {
             if high < low {
                 return Err(fail("invalid character class range", self.since(start)));
             }
+        }
+        if self.flags.fold {
+            // Each character is looked up.
+            self.count_ranges((high - low) as usize / LOOKED_UP)?;
         }
         Ok(self.adjusted(class::range(low, high), false))
     }

@@ -9,6 +9,15 @@ const NESTING_MAX: usize = 250;
 /// How often something may be repeated, inner repetitions multiplied.
 const REPEAT_MAX: u32 = 1000;
 
+/// Most bytes of a pattern that is more than a list of literals: a longer one has no automaton that is small enough.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Most ranges of all classes of a pattern; with more, its automaton is too large, too.
+const RANGES_MAX: usize = 1 << 20;
+
+/// What is wrong with a pattern whose automaton would be too large, in Go's words.
+pub(super) const TOO_LARGE: &str = "expression too large";
+
 /// A parsed regexp.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -40,15 +49,23 @@ pub(super) struct Parser<'a> {
     pub flags: Flags,
     frames: Vec<Frame>,
     names: Vec<String>,
+    /// Ranges of all classes so far.
+    ranges: usize,
 }
 
 pub(super) type Step<T = ()> = Result<T, Error>;
 
 /// Parses `pattern` with `.` matching newlines, as Prometheus wants it.
 pub(super) fn parse(pattern: &str) -> Result<Parsed, Error> {
+    if pattern.len() > PATTERN_BYTES_MAX {
+        let bytes = pattern.len();
+        return Err(Error::invalid(format!(
+            "error parsing regexp: {TOO_LARGE}: it has {bytes} bytes, the limit is {PATTERN_BYTES_MAX}"
+        )));
+    }
     let flags = Flags { fold: false, multi_line: false, dot_newline: true, swap_greed: false };
     let outer = Frame { capture: None, outer_flags: flags, branches: Vec::new(), branch: Vec::new() };
-    let mut parser = Parser { pattern, at: 0, flags, frames: vec![outer], names: Vec::new() };
+    let mut parser = Parser { pattern, at: 0, flags, frames: vec![outer], names: Vec::new(), ranges: 0 };
     parser.run()?;
     match (parser.frames.pop(), parser.frames.is_empty()) {
         (Some(whole), true) => Ok(Parsed { node: whole.finish(), names: parser.names }),
@@ -108,6 +125,12 @@ impl<'a> Parser<'a> {
         if let Some(frame) = self.frames.last_mut() {
             frame.branch.push(node);
         }
+    }
+
+    /// Counts `ranges` of a class; fails when the pattern has too many.
+    pub(super) fn count_ranges(&mut self, ranges: usize) -> Step {
+        self.ranges += ranges;
+        if self.ranges > RANGES_MAX { Err(fail(TOO_LARGE, self.pattern)) } else { Ok(()) }
     }
 
     pub(super) fn push_literal(&mut self, char: char) {

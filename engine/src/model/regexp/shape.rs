@@ -107,6 +107,11 @@ fn product(nodes: &[Node]) -> Option<Vec<String>> {
         if set.len().saturating_mul(next.len()) > SET_MAX {
             return None;
         }
+        if let [tail] = next.as_slice() {
+            // Long literals are made in place.
+            set.iter_mut().for_each(|head| head.push_str(tail));
+            continue;
+        }
         set = set.iter().flat_map(|head| next.iter().map(move |tail| format!("{head}{tail}"))).collect();
     }
     Some(set)
@@ -140,6 +145,15 @@ fn strings(node: &Node) -> Option<Vec<String>> {
 }
 
 impl Shape {
+    /// Bytes that its strings take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Set(set) => set.iter().map(|known| size_of::<String>() + known.len()).sum(),
+            Self::Around { literal, .. } => literal.len(),
+            Self::Other { prefix, suffix } => prefix.len() + suffix.len(),
+        }
+    }
+
     /// Whether the whole of `text` matches; `None` when only the automaton can tell.
     #[inline]
     pub fn matches(&self, text: &str) -> Option<bool> {

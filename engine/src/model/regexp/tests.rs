@@ -104,6 +104,28 @@ fn patterns_that_would_take_too_much_are_refused() {
 }
 
 #[test]
+fn patterns_that_would_take_too_long_to_parse_are_refused() {
+    for pattern in [
+        "\\pL".repeat(10_000),
+        format!("[{}]", "\\pL".repeat(10_000)),
+        format!("(?i){}", "[b-\u{f0000}]".repeat(1000)),
+        ".".repeat((1 << 20) + 1),
+    ] {
+        let error = compile(&pattern).unwrap_err();
+        assert!(error.message().contains("expression too large"), "{}", &pattern[..20]);
+    }
+    // Descending characters that do not touch were sorted once for each.
+    let class: String = (0..20_000u32).rev().filter_map(|at| char::from_u32(0x10000 + 2 * at)).collect();
+    assert!(compile(&format!("[{class}]x.y")).unwrap().is_match("\u{10004}x.y"));
+    // Long literals are made in place.
+    let long = compile(&"a\\.".repeat(100_000)).unwrap();
+    assert!(long.is_match(&"a.".repeat(100_000)) && long.set_matches().is_some());
+    // A list of literals may be longer.
+    let list = (0..200_000).map(|number| format!("host-{number}")).collect::<Vec<_>>().join("|");
+    assert!(compile(&list).unwrap().is_match("host-199999"));
+}
+
+#[test]
 fn bytes_that_are_not_text_match_nothing() {
     let literal = Regexp::new_anchored(&ByteString::from(vec![0xff])).unwrap();
     assert!(!literal.is_match("\u{ff}") && !literal.is_match(""));

@@ -20,6 +20,7 @@ pub fn replace(eval: &Evaluator<'_>, input: &Node, call: &LabelReplace) -> Resul
     let regexp = Regexp::new_anchored(&call.pattern).map_err(bad)?;
     let destination = check("destination", "label_replace", &call.destination)?;
     let before = eval.account.held();
+    eval.account.hold_bytes(regexp.automaton_bytes())?;
     let mut rows = eval.eval_both(input)?;
     let mut made = Made::new(eval);
     for row in &mut rows.rows {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::Error;
+use crate::model::{Error, ErrorKind};
 
 use super::ast::TextRange;
 
@@ -13,6 +13,7 @@ pub struct ParseError {
     pub range: TextRange,
     /// What is wrong.
     pub message: String,
+    kind: ErrorKind,
     place: Place,
 }
 
@@ -36,7 +37,12 @@ impl ParseError {
             let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             Place::At { line, column: before.len() - line_start + 1 }
         };
-        Self { range, message: message.into(), place }
+        Self { range, message: message.into(), kind: ErrorKind::Invalid, place }
+    }
+
+    /// The same of another kind: what refuses a query may be a limit.
+    pub(super) fn of_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 }
 
@@ -54,6 +60,6 @@ impl std::error::Error for ParseError {}
 
 impl From<ParseError> for Error {
     fn from(error: ParseError) -> Self {
-        Self::invalid(error.to_string())
+        Self::new(error.kind, error.to_string())
     }
 }

@@ -30,6 +30,6 @@ pub use error::ParseError;
 pub use functions::{FUNCTIONS, Function, ValueType, function};
 pub use json::to_json;
 pub use options::Options;
-pub use parser::{HEIGHT_MAX, NESTING_MAX, parse, parse_match, parse_metric, parse_selector};
+pub use parser::{HEIGHT_MAX, NESTING_MAX, parse, parse_match, parse_metric, parse_selector, parse_within};
 pub use pretty::prettify;
 pub use room::{height, with_room};

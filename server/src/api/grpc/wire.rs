@@ -1,7 +1,7 @@
 //! Labels and matchers between the engine and the wire.
 
 use engine::model::matcher::{MatchKind, Matcher};
-use engine::model::{Error, Labels};
+use engine::model::{Allowance, Error, Labels};
 use engine::select::{Hashed, ShardInfo};
 use proto::thanos::{self, Label, LabelMatcher, ZLabelSet};
 
@@ -15,8 +15,13 @@ pub fn wire_labels(labels: &Labels) -> Vec<Label> {
     labels.iter().map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() }).collect()
 }
 
-/// The engine's matcher. Invalid when its type is unknown or its regexp does not compile.
-pub fn parse_matcher(matcher: &LabelMatcher) -> Result<Matcher, Error> {
+/// The engine's matchers, whose regexps take their bytes of `allowance`. Invalid when the type of one is unknown or its
+/// regexp does not compile.
+pub fn parse_matchers(matchers: &[LabelMatcher], allowance: &mut Allowance) -> Result<Vec<Matcher>, Error> {
+    matchers.iter().map(|matcher| parse_matcher(matcher, allowance)).collect()
+}
+
+fn parse_matcher(matcher: &LabelMatcher, allowance: &mut Allowance) -> Result<Matcher, Error> {
     let kind = match thanos::label_matcher::Type::try_from(matcher.r#type) {
         Ok(thanos::label_matcher::Type::Eq) => MatchKind::Eq,
         Ok(thanos::label_matcher::Type::Neq) => MatchKind::NotEq,
@@ -24,7 +29,7 @@ pub fn parse_matcher(matcher: &LabelMatcher) -> Result<Matcher, Error> {
         Ok(thanos::label_matcher::Type::Nre) => MatchKind::NotRe,
         Err(_) => return Err(Error::invalid(format!("unrecognized label matcher type {}", matcher.r#type))),
     };
-    Matcher::new(kind, matcher.name.as_str(), matcher.value.clone())
+    Matcher::new_within(kind, (matcher.name.as_str(), matcher.value.clone()), allowance)
 }
 
 /// The share of all series; `None` for all of them.

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
 use engine::bucket::Meta;
 use engine::bucket::marker::reason;
 use engine::model::BlockId;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::query::respond::{Failure, success, with_cors};
+use super::query::Params;
+use super::query::respond::{Failure, for_origins, success};
 use crate::cli::parse::format_rfc3339;
 use crate::objstore::Bucket;
 use crate::sync::SyncedBlock;
@@ -115,10 +115,7 @@ impl BlockViewer {
             .route("/api/v1/blocks", get(blocks))
             .route("/api/v1/blocks/mark", post(mark_block))
             .with_state(self.clone());
-        match origins {
-            Origins::All => routes.layer(axum::middleware::from_fn(with_cors)),
-            Origins::Own => routes,
-        }
+        for_origins(routes, origins)
     }
 
     fn shown(&self, view: View) -> &RwLock<Shown> {
@@ -135,14 +132,8 @@ impl Row {
     }
 }
 
-#[derive(Deserialize)]
-struct Wanted {
-    #[serde(default)]
-    view: String,
-}
-
-async fn blocks(State(viewer): State<BlockViewer>, Query(wanted): Query<Wanted>) -> Response {
-    let view = if wanted.view == "loaded" { View::Loaded } else { View::Global };
+async fn blocks(State(viewer): State<BlockViewer>, params: Params) -> Response {
+    let view = if params.first("view") == "loaded" { View::Loaded } else { View::Global };
     let shown = viewer.shown(view).read().unwrap_or_else(PoisonError::into_inner);
     let data = Data {
         label: &viewer.0.label,
@@ -154,17 +145,11 @@ async fn blocks(State(viewer): State<BlockViewer>, Query(wanted): Query<Wanted>)
     success(&data, &[])
 }
 
-async fn mark_block(
-    State(viewer): State<BlockViewer>,
-    Query(mut order): Query<BTreeMap<String, String>>,
-    form: Bytes,
-) -> Result<Response, Failure> {
+async fn mark_block(State(viewer): State<BlockViewer>, params: Params) -> Result<Response, Failure> {
     if viewer.0.admin == Admin::Disabled {
         return Err(Failure::bad_data("Admin operations are disabled"));
     }
-    order.extend(form_urlencoded::parse(&form).into_owned());
-    let field = |name: &str| order.get(name).map(String::as_str).unwrap_or_default();
-    let (id, action, detail) = (field("id"), field("action"), field("detail"));
+    let (id, action, detail) = (params.first("id"), params.first("action"), params.first("detail"));
     if id.is_empty() {
         return Err(Failure::bad_data("ID cannot be empty"));
     }

@@ -1,5 +1,5 @@
 //! Bodies that are compressed: requests and answers in gzip or zstd, answers as the
-//! client accepts them.
+//! client accepts them. Requests are unpacked by whoever reads them, who knows how large they may be.
 
 use std::io::{self, Read};
 
@@ -7,18 +7,16 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use engine::model::{Error, ErrorKind};
+use engine::model::{Error, ErrorKind, Reservation};
 use engine::promql::budget::Patience;
 use flate2::Compression;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 
+use super::query::body::hold;
 use super::query::ending::compute;
 use super::query::respond::account;
-
-/// Most bytes of a compressed request, plain.
-const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 /// Answers below this many bytes are sent as they are: a packet is a packet.
 const ANSWER_BYTES_MIN: u64 = 1400;
@@ -28,44 +26,34 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
+pub enum Coding {
+    /// As gzip does.
     Gzip,
+    /// As Zstandard does.
     Zstd,
 }
 
-/// Reads compressed requests plain and compresses answers for those who accept it.
+impl Coding {
+    /// That of a request with these headers, if any; remote read and write pack themselves, in others.
+    pub fn of_request(headers: &HeaderMap) -> Option<Self> {
+        match headers.get(header::CONTENT_ENCODING)?.to_str().ok()? {
+            "gzip" => Some(Self::Gzip),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Compresses answers for those who accept it.
 pub async fn with_codings(request: Request, next: Next) -> Response {
     let accepted = accepted(request.headers());
-    let mut response = match plain(request).await {
-        Ok(request) => next.run(request).await,
-        Err(refused) => refused,
-    };
+    let mut response = next.run(request).await;
     // Also where it is not packed: to a cache it is one of two answers.
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     match accepted {
         Some(coding) => packed(response, coding).await,
         None => response,
     }
-}
-
-async fn plain(request: Request) -> Result<Request, Response> {
-    let named = request.headers().get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-    let coding = match named {
-        Some("gzip") => Coding::Gzip,
-        Some("zstd") => Coding::Zstd,
-        // Remote read and write pack themselves; their own readers unpack them.
-        _ => return Ok(request),
-    };
-    let (mut parts, body) = request.into_parts();
-    let refuse = |error: &dyn std::fmt::Display| {
-        let text = format!("cannot read a compressed request of up to {REQUEST_BYTES_MAX} bytes: {error}");
-        (StatusCode::BAD_REQUEST, text).into_response()
-    };
-    let bytes = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(|error| refuse(&error))?.to_bytes();
-    let bytes = unpack(coding, &bytes, REQUEST_BYTES_MAX).map_err(|error| refuse(&error))?;
-    parts.headers.remove(header::CONTENT_ENCODING);
-    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
 async fn packed(response: Response, coding: Coding) -> Response {
@@ -146,21 +134,30 @@ fn pack(coding: Coding, bytes: &[u8], patience: &Patience) -> Result<Vec<u8>, Er
     patience.check().map(|()| packed)
 }
 
-fn unpack(coding: Coding, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
-    let reader: Box<dyn Read + '_> = match coding {
-        Coding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
-        Coding::Zstd => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(bytes).map_err(|error| error.to_string())?;
-            Box::new(decoder)
-        }
+/// The plain bytes of `packed`, `bytes_max` at most, for which `held` answers as they come.
+pub fn unpack(coding: Coding, packed: &[u8], bytes_max: usize, held: &mut Reservation) -> Result<Vec<u8>, Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::invalid(format!("cannot unpack a compressed request: {error}"));
+    let mut reader: Box<dyn Read + '_> = match coding {
+        Coding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+        Coding::Zstd => Box::new(ruzstd::decoding::StreamingDecoder::new(packed).map_err(|error| failed(&error))?),
     };
     let mut plain = Vec::new();
-    reader.take(bytes_max as u64 + 1).read_to_end(&mut plain).map_err(|error| error.to_string())?;
-    if plain.len() > bytes_max { Err(format!("it is larger than {bytes_max} bytes")) } else { Ok(plain) }
+    loop {
+        let mut some = reader.by_ref().take(UNWATCHED_BYTES as u64);
+        if some.read_to_end(&mut plain).map_err(|error| failed(&error))? == 0 {
+            return Ok(plain);
+        }
+        if plain.len() > bytes_max {
+            return Err(failed(&format_args!("it is larger than {bytes_max} bytes")));
+        }
+        hold(held, plain.capacity() as u64)?;
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::model::Budget;
+
     use super::*;
 
     fn accepting(value: &'static str) -> Option<Coding> {
@@ -178,13 +175,20 @@ mod tests {
     #[test]
     fn what_is_packed_is_the_same_unpacked_and_bombs_are_refused() {
         let plain: Vec<u8> = (0..200_000u32).flat_map(|at| (at / 7).to_le_bytes()).collect();
+        let memory = Budget::new("--query.memory-limit", 4 << 20);
         for coding in [Coding::Gzip, Coding::Zstd] {
             let patience = Patience::default();
             let packed = pack(coding, &plain, &patience).unwrap();
             assert!(packed.len() < plain.len());
-            assert_eq!(unpack(coding, &packed, plain.len()).unwrap(), plain);
-            assert!(unpack(coding, &packed, plain.len() - 1).unwrap_err().contains("larger than"));
-            assert!(unpack(coding, b"no such thing", 100).is_err());
+            let mut held = memory.reserve(0).unwrap();
+            assert_eq!(unpack(coding, &packed, plain.len(), &mut held).unwrap(), plain);
+            assert!(held.bytes() >= plain.len() as u64, "{}", held.bytes());
+            let refused = unpack(coding, &packed, plain.len() - 1, &mut held).unwrap_err();
+            assert!(refused.message().contains("larger than"), "{refused}");
+            assert!(unpack(coding, b"no such thing", 100, &mut held).is_err());
+            let _others = memory.reserve(memory.limit() - held.bytes()).unwrap();
+            let refused = unpack(coding, &pack(coding, &vec![0; 8 << 20], &patience).unwrap(), 16 << 20, &mut held);
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Limit);
             patience.canceled.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(pack(coding, &plain, &patience).unwrap_err().kind(), ErrorKind::Canceled);
         }

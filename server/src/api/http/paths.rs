@@ -1,8 +1,8 @@
 //! Paths that are written oddly lead to those that are served, as with Go's routers: `//a`, `/./a` and
 //! `/b/../a`, and `/a/` where only `/a` is there. Clients that append a path to an address which ends
-//! with a slash depend on it. OPTIONS is answered with the methods of a path: proxies ask so whether
-//! somebody is there. HEAD is none of them but where probes and scrapers look, as in Thanos: it would do
-//! all the work of GET.
+//! with a slash depend on it. A `%` that is no escape is refused. OPTIONS is answered with the methods of a
+//! path: proxies ask so whether somebody is there. HEAD is none of them but where probes and scrapers look,
+//! as in Thanos: it would do all the work of GET.
 
 use axum::Router;
 use axum::body::Body;
@@ -15,6 +15,9 @@ use tower::ServiceExt;
 /// A method that nothing is served by: a path that is there answers it with 405, and none with 404.
 const NO_METHOD: &[u8] = b"ROUTE";
 
+/// A path of the API that there is wherever there is one.
+const API_PATH: &str = "/api/v1/status/buildinfo";
+
 /// `routes`, and redirects to them.
 pub fn forgiving(routes: Router) -> Router {
     let known = routes.clone();
@@ -25,6 +28,9 @@ pub fn forgiving(routes: Router) -> Router {
 
 /// Answers a path that could be shorter with that one, and what asks for methods with those that there are.
 async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> Response {
+    if !has_whole_escapes(request.uri().path()) {
+        return (StatusCode::BAD_REQUEST, "400 Bad Request").into_response();
+    }
     if let Some(path) = clean(request.uri().path()) {
         return redirect(StatusCode::TEMPORARY_REDIRECT, &path, request.uri());
     }
@@ -76,6 +82,11 @@ async fn methods(known: Router, path: &str) -> Option<HeaderValue> {
 /// Answers a path that is not there: with the one that differs by a slash at its end, if that is.
 async fn otherwise(known: Router, request: Request) -> Response {
     let path = request.uri().path();
+    if request.method() == Method::OPTIONS
+        && let Some(answer) = preflight(known.clone(), path).await
+    {
+        return answer;
+    }
     let other = match path.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() => shorter.to_owned(),
         _ => format!("{path}/"),
@@ -92,6 +103,14 @@ async fn otherwise(known: Router, request: Request) -> Response {
     redirect(code, &other, request.uri())
 }
 
+/// How preflights of the API are answered, where `path` is below it.
+async fn preflight(known: Router, path: &str) -> Option<Response> {
+    let (before, _) = path.split_once("/api/v1/")?;
+    let request = Request::builder().method(Method::OPTIONS).uri(format!("{before}{API_PATH}"));
+    let answered = known.oneshot(request.body(Body::empty()).ok()?).await.ok();
+    answered.filter(|response| response.status() == StatusCode::NO_CONTENT)
+}
+
 /// How a path that is served refuses a method that there is not.
 async fn probe(known: Router, path: &str) -> Option<Response> {
     let method = Method::from_bytes(NO_METHOD).ok()?;
@@ -102,6 +121,12 @@ async fn probe(known: Router, path: &str) -> Option<Response> {
 fn redirect(code: StatusCode, path: &str, from: &Uri) -> Response {
     let query = from.query().map_or_else(String::new, |query| format!("?{query}"));
     (code, [(header::LOCATION, format!("{path}{query}"))]).into_response()
+}
+
+/// Whether each `%` of `path` begins an escape; Go's server takes no others.
+fn has_whole_escapes(path: &str) -> bool {
+    let mut escaped = path.as_bytes().split(|byte| *byte == b'%').skip(1);
+    escaped.all(|rest| matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
 }
 
 /// `path` without empty parts, `.` and `..`; `None` where it has none of them.
@@ -143,6 +168,16 @@ mod tests {
         }
         for path in ["/", "/a", "/a/", "/a.b/..c", "*"] {
             assert_eq!(clean(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_percent_begins_an_escape() {
+        for path in ["/", "/%41", "/a%2f%2F/b", "*"] {
+            assert!(has_whole_escapes(path), "{path}");
+        }
+        for path in ["/%", "/a%zz/b", "/%4", "/%41%4/", "/%%41"] {
+            assert!(!has_whole_escapes(path), "{path}");
         }
     }
 }

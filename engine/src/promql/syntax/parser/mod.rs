@@ -13,7 +13,7 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Labels, Matcher};
+use crate::model::{Allowance, Labels, Matcher};
 
 use super::ast::{Expr, TextRange};
 use super::error::ParseError;
@@ -55,6 +55,8 @@ struct Parser<'a> {
     nesting: u32,
     /// The byte after the last token that was taken.
     taken_end: usize,
+    /// What regexps may take.
+    allowance: &'a mut Allowance,
 }
 
 /// Parses a query; fails in Prometheus' words.
@@ -62,7 +64,12 @@ struct Parser<'a> {
 /// The query may hold any characters. It may nest [`NESTING_MAX`] deep and its tree may be
 /// [`HEIGHT_MAX`] high.
 pub fn parse(query: &str, options: Options) -> Result<Expr, ParseError> {
-    let mut parser = Parser::new(query, options);
+    parse_within(query, options, &mut Allowance::default())
+}
+
+/// The same of a query whose regexps take their bytes of `allowance`.
+pub fn parse_within(query: &str, options: Options, allowance: &mut Allowance) -> Result<Expr, ParseError> {
+    let mut parser = Parser::new(query, options, allowance);
     if parser.peek()?.kind == TokenKind::EndOfInput {
         return Err(ParseError::new(query, TextRange::default(), "no expression found in input"));
     }
@@ -76,9 +83,10 @@ pub fn parse(query: &str, options: Options) -> Result<Expr, ParseError> {
 }
 
 /// Parses a selector such as `match[]` takes: `up{job="a"}`, which may match anything. Modifiers such as
-/// `offset` may follow, as Thanos lets them; what series there are they don't change.
-pub fn parse_match(query: &str) -> Result<Vec<Matcher>, ParseError> {
-    let mut parser = Parser::new(query, Options::default());
+/// `offset` may follow, as Thanos lets them; what series there are they don't change. Regexps take their bytes of
+/// `allowance`.
+pub fn parse_match(query: &str, allowance: &mut Allowance) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = Parser::new(query, Options::default(), allowance);
     let typed = parser.expr().and_then(|typed| parser.expect_end().map(|()| typed));
     if let Ok(typed) = &typed
         && let Expr::Vector(selector) = &typed.expr
@@ -89,27 +97,26 @@ pub fn parse_match(query: &str) -> Result<Vec<Matcher>, ParseError> {
             _ => Ok(selector.matchers.clone()),
         };
     }
-    parse_selector(query)
+    let mut parser = Parser::new(query, Options::default(), allowance);
+    parser.whole_selector()
 }
 
 /// Parses a selector without modifiers: `up{job="a"}`. It may match anything.
 pub fn parse_selector(query: &str) -> Result<Vec<Matcher>, ParseError> {
-    let mut parser = Parser::new(query, Options::default());
-    let selector = parser.bare_selector()?;
-    parser.expect_end()?;
-    Ok(selector.matchers)
+    Parser::new(query, Options::default(), &mut Allowance::default()).whole_selector()
 }
 
 /// Parses a series' name and labels: `up{job="a"}`.
 pub fn parse_metric(query: &str) -> Result<Labels, ParseError> {
-    let mut parser = Parser::new(query, Options::default());
+    let mut allowance = Allowance::default();
+    let mut parser = Parser::new(query, Options::default(), &mut allowance);
     let labels = parser.metric()?;
     parser.expect_end()?;
     Ok(labels)
 }
 
 impl<'a> Parser<'a> {
-    fn new(query: &'a str, options: Options) -> Self {
+    fn new(query: &'a str, options: Options, allowance: &'a mut Allowance) -> Self {
         Self {
             query,
             options,
@@ -118,7 +125,15 @@ impl<'a> Parser<'a> {
             context: Context::NONE,
             nesting: 0,
             taken_end: 0,
+            allowance,
         }
+    }
+
+    /// A selector that is all there is.
+    fn whole_selector(&mut self) -> Parsed<Vec<Matcher>> {
+        let selector = self.bare_selector()?;
+        self.expect_end()?;
+        Ok(selector.matchers)
     }
 
     /// Refuses an expression once it is too high, before more is read of it, and for what is wrong with it besides

@@ -87,7 +87,8 @@ impl Parser<'_> {
         };
         self.next()?;
         let value = self.string_in(LABEL_MATCHING)?;
-        Matcher::new(kind, name, value).map_err(|error| self.error(token.range, error.message()))
+        let matcher = Matcher::new_within(kind, (name, value), self.allowance);
+        matcher.map_err(|error| self.error(token.range, error.message()).of_kind(error.kind()))
     }
 
     /// The string that comes next, as braces of kind `place` want it.

@@ -3,8 +3,13 @@
 use proptest::prelude::*;
 
 use super::super::{
-    Expr, HEIGHT_MAX, NESTING_MAX, Options, parse, parse_match, parse_metric, parse_selector, prettify,
+    Expr, HEIGHT_MAX, NESTING_MAX, Options, ParseError, parse, parse_metric, parse_selector, parse_within, prettify,
 };
+use crate::model::{Allowance, Budget, Error, ErrorKind, Matcher};
+
+fn parse_match(query: &str) -> Result<Vec<Matcher>, ParseError> {
+    super::parse_match(query, &mut Allowance::default())
+}
 
 fn error(query: &str) -> String {
     parse(query, Options::ALL).unwrap_err().to_string()
@@ -37,6 +42,23 @@ fn errors_name_the_place_and_what_was_expected() {
     ] {
         assert_eq!(error(query), words);
     }
+}
+
+#[test]
+fn what_regexps_compile_to_counts_as_long_as_the_tree_is_kept_and_a_limit_is_told_as_one() {
+    let memory = Budget::new("--query.memory-limit", 1 << 20);
+    let within = |query| parse_within(query, Options::default(), &mut Allowance::of_request(&memory));
+    let tree = within(r#"sum(up{a=~"x[0-9]+y.*z"})"#).unwrap();
+    assert!(memory.usage().used > 0);
+    let again = tree.clone();
+    drop(tree);
+    assert!(memory.usage().used > 0);
+    drop(again);
+    assert_eq!(memory.usage().used, 0);
+    let error = Error::from(within(r#"up + down{a=~"[\\pL]{500}0"}"#).unwrap_err());
+    assert_eq!((error.kind(), memory.usage().used), (ErrorKind::Limit, 0));
+    let words = r#"1:11: parse error: a=~"[\\pL]{500}0": --query.memory-limit: "#;
+    assert!(error.message().starts_with(words), "{error}");
 }
 
 #[test]

@@ -39,6 +39,31 @@ pub enum OnFailure {
     Abort,
 }
 
+/// What to do when an endpoint fails where a request does not say it, by what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureDefaults {
+    /// Queries, series and labels.
+    pub queries: OnFailure,
+    /// Rules and alerts.
+    pub rules: OnFailure,
+    /// Targets.
+    pub targets: OnFailure,
+    /// Metadata of metrics.
+    pub metadata: OnFailure,
+    /// Exemplars.
+    pub exemplars: OnFailure,
+    /// Cardinality of heads.
+    pub cardinalities: OnFailure,
+}
+
+impl Default for FailureDefaults {
+    /// The defaults of Thanos' querier.
+    fn default() -> Self {
+        let warn = OnFailure::Warn;
+        Self { queries: warn, rules: warn, targets: warn, metadata: warn, exemplars: warn, cardinalities: warn }
+    }
+}
+
 /// An answer and what went wrong on the way.
 #[derive(Debug)]
 pub struct Found<T> {

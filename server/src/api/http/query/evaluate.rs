@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
-use engine::model::{Error, Matcher};
+use engine::model::{Error, Matcher, Reservation};
 use engine::promql::budget::Patience;
 use engine::promql::json::text_bytes;
 use engine::promql::pieces::Pieces;
@@ -16,12 +16,12 @@ use tokio::runtime::Handle;
 
 use super::Api;
 use super::backend::{Question, Scope};
-use super::ending::Ending;
+use super::ending::{Ending, compute};
 use super::json::{Completeness, analysis, plan, push_value_while};
 use super::params::Params;
 use super::respond::{Failure, OPENING, closed, success};
 use super::timings::Slice;
-use super::tree::narrow;
+use super::tree::{made_of_query, narrow};
 use crate::upkeep::now_ms;
 
 /// Most steps of a range query.
@@ -39,10 +39,12 @@ pub(crate) struct Asked {
     pub when: When,
     /// How it wants its series.
     pub scope: Scope,
+    /// Memory of the text and the tree, where they are long.
+    pub held: Reservation,
 }
 
 pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let asked = asked(&api, &params, instant_when(&params)?)?;
+    let asked = asked(&api, &params, instant_when(&params)?).await?;
     answer(api, params, asked).await
 }
 
@@ -51,25 +53,30 @@ pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result
     if let When::Range(steps) = when {
         api.gate.range_asked(steps.end - steps.start);
     }
-    let asked = asked(&api, &params, when)?;
+    let asked = asked(&api, &params, when).await?;
     answer(api, params, asked).await
 }
 
 pub(super) async fn explain_instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let when = if params.first("step").is_empty() { instant_when(&params)? } else { range_when(&api, &params)? };
-    explain(&api, &params, when)
+    explain(api, params, when).await
 }
 
 pub(super) async fn explain_range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    explain(&api, &params, range_when(&api, &params)?)
+    let when = range_when(&api, &params)?;
+    explain(api, params, when).await
 }
 
-fn explain(api: &Api, params: &Params, when: When) -> Result<Response, Failure> {
-    let asked = asked(api, params, when)?;
-    syntax::with_room(syntax::height(&asked.expr), || {
-        let explained = api.engine.explain(&asked.expr, asked.when)?;
-        Ok(success(&plan(&explained), &[]))
-    })?
+async fn explain(api: Arc<Api>, params: Params, when: When) -> Result<Response, Failure> {
+    let Asked { expr, held, .. } = asked(&api, &params, when).await?;
+    let explained = compute(move |_| {
+        let _held = held;
+        syntax::with_room(syntax::height(&expr), || -> Result<Response, Failure> {
+            let explained = api.engine.explain(&expr, when)?;
+            Ok(success(&plan(&explained), &[]))
+        })
+    });
+    explained.await?
 }
 
 fn instant_when(params: &Params) -> Result<When, Failure> {
@@ -96,20 +103,24 @@ fn range_when(api: &Api, params: &Params) -> Result<When, Failure> {
     Ok(When::Range(RangeSteps { start, end, step }))
 }
 
-fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
+async fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
     let text = params.first("query").to_owned();
-    let mut expr = syntax::parse(&text, api.syntax)
-        .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))?;
+    let held = api.parsing.hold(text.as_str())?;
     let tenant = params.tenant_matcher(api)?;
-    if let Some(tenant) = &tenant {
-        narrow(&mut expr, tenant);
-    }
+    let own = tenant.clone();
+    let narrowed = move |mut expr: Expr| {
+        if let Some(tenant) = &own {
+            narrow(&mut expr, tenant);
+        }
+        Ok(expr)
+    };
+    let expr = made_of_query(api, params, narrowed).await?;
     let auto_resolution_ms = match when {
         When::Instant(_) => api.settings.instant_resolution_ms,
         When::Range(steps) => steps.step / 5,
     };
-    let scope = params.scope(api, auto_resolution_ms)?;
-    Ok(Asked { text, expr, tenant, when, scope })
+    let scope = params.scope(api, auto_resolution_ms).await?;
+    Ok(Asked { text, expr, tenant, when, scope, held })
 }
 
 async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response, Failure> {
@@ -200,9 +211,9 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     let turn = api.gate.enter(&asked.text, deadline).await?;
     context.patience.check()?;
     let shared = Arc::clone(api);
-    let (height, runtime) = (syntax::height(&asked.expr), Handle::current());
-    let work = move |queued| {
-        let _entered = runtime.enter();
+    let runtime = Handle::current();
+    let work = move |asked: Asked, queued| {
+        let (_entered, _held) = (runtime.enter(), asked.held);
         let metrics = &shared.gate.engine;
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
         let begin = Instant::now();
@@ -222,6 +233,6 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         let evaluated = Evaluated { result, queued, prepared, computed };
         render(evaluated, &context.patience).map_err(Failure::from)
     };
-    let running = turn.spend(move |queued| syntax::with_room(height, move || work(queued)));
+    let running = turn.spend(move |queued| syntax::with_room(syntax::height(&asked.expr), move || work(asked, queued)));
     running.await.map_err(|error| error.within("the query failed"))??
 }

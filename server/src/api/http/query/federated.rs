@@ -8,11 +8,11 @@ use engine::model::TimeRange;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::backend::{Federated, RuleKind, RulesWanted, StatisticsWanted, TargetState};
+use super::backend::{Federated, OnFailure, RuleKind, RulesWanted, Scope, StatisticsWanted, TargetState};
 use super::ending::compute;
 use super::params::{Params, selectors};
 use super::respond::{Failure, success};
-use super::tree::{narrow_matchers, selectors_of};
+use super::tree::{made_of_query, narrow_matchers, selectors_of};
 
 pub(super) async fn stores(State(api): State<Arc<Api>>) -> Response {
     success(&api.backend.endpoints(), &[])
@@ -27,18 +27,18 @@ pub(super) async fn rules(State(api): State<Arc<Api>>, params: Params) -> Result
     };
     let wanted = RulesWanted {
         kind,
-        matchers: selectors(params.all("match[]"), "match[]")?,
+        matchers: selectors(&api, params.all("match[]"), "match[]").await?,
         selectors: params.all("match[]").to_vec(),
         names: params.all("rule_name[]").to_vec(),
         groups: params.all("rule_group[]").to_vec(),
         files: params.all("file[]").to_vec(),
     };
-    answer(&api, &params, Federated::Rules(wanted)).await
+    answer(&api, &rules_scope(&api, &params)?, Federated::Rules(wanted)).await
 }
 
 pub(super) async fn alerts(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let wanted = Federated::Rules(RulesWanted { kind: RuleKind::Alerting, ..RulesWanted::default() });
-    let scope = params.scope(&api, 0)?;
+    let scope = rules_scope(&api, &params)?;
     let found = api.within(api.backend.federated(&scope, wanted)).await?;
     let answered = compute(move |_| {
         let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
@@ -56,7 +56,8 @@ pub(super) async fn targets(State(api): State<Arc<Api>>, params: Params) -> Resu
         "dropped" => TargetState::Dropped,
         other => return Err(Failure::bad_data(format!("invalid targets parameter state='{other}'"))),
     };
-    answer(&api, &params, Federated::Targets(state)).await
+    let scope = deduplicated_scope(&api, &params, api.settings.on_failure.targets)?;
+    answer(&api, &scope, Federated::Targets(state)).await
 }
 
 pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
@@ -65,35 +66,47 @@ pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Res
         text => text.parse().map_err(|_| Failure::bad_data(format!("invalid metric metadata limit='{text}'")))?,
     };
     let metric = params.first("metric").to_owned();
-    answer(&api, &params, Federated::Metadata { metric, limit }).await
+    let scope = params.plain_scope(&api, api.settings.on_failure.metadata)?;
+    answer(&api, &scope, Federated::Metadata { metric, limit }).await
 }
 
 pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let query = engine::promql::syntax::parse(params.first("query"), api.syntax)
-        .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))?;
-    let mut selectors = selectors_of(&query);
+    let mut selectors = made_of_query(&api, &params, |query| Ok(selectors_of(&query))).await?;
     if let Some(tenant) = params.tenant_matcher(&api)? {
         selectors.iter_mut().for_each(|matchers| narrow_matchers(matchers, &tenant));
     }
     let range = params.range_within(TimeRange::ASKED)?;
-    answer(&api, &params, Federated::Exemplars { selectors, range }).await
+    let scope = deduplicated_scope(&api, &params, api.settings.on_failure.exemplars)?;
+    answer(&api, &scope, Federated::Exemplars { selectors, range }).await
 }
 
 pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let limit = i32::try_from(params.limit()?)
         .map_err(|_| Failure::bad_data(format!("limit {} overflows int32", params.first("limit"))))?;
-    let mut matchers = selectors(params.all("match[]"), "match[]")?.concat();
+    let mut matchers = selectors(&api, params.all("match[]"), "match[]").await?.concat();
     let tenant = params.tenant_matcher(&api)?;
     matchers.extend(tenant.clone());
     let tenant = match tenant {
         Some(_) => Some(params.tenant(&api)?),
         None => None,
     };
-    answer(&api, &params, Federated::TsdbStatus(StatisticsWanted { limit, matchers, tenant })).await
+    let scope = params.plain_scope(&api, api.settings.on_failure.cardinalities)?;
+    answer(&api, &scope, Federated::TsdbStatus(StatisticsWanted { limit, matchers, tenant })).await
 }
 
-async fn answer(api: &Api, params: &Params, wanted: Federated) -> Result<Response, Failure> {
-    let scope = params.scope(api, 0)?;
-    let found = api.within(api.backend.federated(&scope, wanted)).await?;
+/// How a request for rules and alerts wants them.
+fn rules_scope(api: &Api, params: &Params) -> Result<Scope, Failure> {
+    let on_failure = params.on_failure(api.settings.on_failure.rules)?;
+    Ok(Scope { replica_labels: params.replica_labels(api)?, ..params.plain_scope(api, on_failure)? })
+}
+
+/// How a request wants what it asks for that says of it only whether replicas are to stay apart.
+fn deduplicated_scope(api: &Api, params: &Params, on_failure: OnFailure) -> Result<Scope, Failure> {
+    let replica_labels = params.unless_apart(&api.settings.replica_labels)?;
+    Ok(Scope { replica_labels, ..params.plain_scope(api, on_failure)? })
+}
+
+async fn answer(api: &Api, scope: &Scope, wanted: Federated) -> Result<Response, Failure> {
+    let found = api.within(api.backend.federated(scope, wanted)).await?;
     Ok(compute(move |_| Ok(success(&found.data, &found.warnings))).await?)
 }

@@ -10,7 +10,7 @@ use engine::promql::budget::Patience;
 use engine::promql::pieces::Pieces;
 
 use super::Api;
-use super::backend::{Found, Scope, Wanted};
+use super::backend::{Found, Wanted};
 use super::ending::compute;
 use super::params::Params;
 use super::respond::{Failure, OPENING, closed, success};
@@ -21,8 +21,9 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
     if params.all("match[]").is_empty() {
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
-    let wanted = wanted(&api, &params)?;
-    let mut found = looked_up(&api, api.backend.series(&params.scope(&api, 0)?, &wanted)).await?;
+    let wanted = wanted(&api, &params).await?;
+    let scope = params.series_scope(&api).await?;
+    let mut found = looked_up(&api, api.backend.series(&scope, &wanted)).await?;
     truncate(&mut found, params.limit()?);
     let bytes = found.data.iter().map(text_bytes).sum();
     found.held.grow(bytes)?;
@@ -35,8 +36,8 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
 }
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let wanted = wanted(&api, &params)?;
-    let scope = with_replica_labels(params.scope(&api, 0)?);
+    let wanted = wanted(&api, &params).await?;
+    let scope = params.labels_scope(&api).await?;
     let found = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
     listed(found, params.limit()?).await
 }
@@ -51,8 +52,8 @@ pub(super) async fn values(
         return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
     }
     let name = unescape(&name).unwrap_or(name);
-    let wanted = wanted(&api, &params)?;
-    let scope = with_replica_labels(params.scope(&api, 0)?);
+    let wanted = wanted(&api, &params).await?;
+    let scope = params.labels_scope(&api).await?;
     let found = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
     listed(found, params.limit()?).await
 }
@@ -92,11 +93,6 @@ fn series_json(series: &[Labels], bytes: u64, patience: &Patience) -> Result<Vec
     Ok(out)
 }
 
-/// Names and values of labels are those that there are, labels of replicas among them, as in Thanos.
-fn with_replica_labels(scope: Scope) -> Scope {
-    Scope { replica_labels: Vec::new(), ..scope }
-}
-
 /// What `work` gives; that an endpoint failed or can't answer is an error of execution here, as in
 /// Thanos.
 async fn looked_up<T>(api: &Api, work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
@@ -109,14 +105,14 @@ async fn looked_up<T>(api: &Api, work: impl Future<Output = Result<T, Error>>) -
     api.within(async { work.await.map_err(as_execution) }).await
 }
 
-fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
+async fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
     let range = params.range(api.settings.metadata_range)?;
     // One more than wanted shows that some are left out.
     let limit = match params.limit()? {
         0 => 0,
         limit => limit.saturating_add(1),
     };
-    Ok(Wanted { matchers: params.matchers(api)?, range, limit })
+    Ok(Wanted { matchers: params.matchers(api).await?, range, limit })
 }
 
 /// Leaves out what is beyond `limit`, and says so; 0 for no limit.

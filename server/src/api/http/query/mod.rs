@@ -4,6 +4,7 @@
 pub mod active;
 /// What answers: local blocks, or endpoints.
 pub mod backend;
+pub(crate) mod body;
 /// When requests end.
 pub mod ending;
 pub(crate) mod evaluate;
@@ -21,6 +22,7 @@ mod read_samples;
 pub(crate) mod respond;
 /// What runs: build, run time, flags.
 pub mod status;
+mod times;
 /// What queries take.
 pub mod timings;
 mod tree;
@@ -34,7 +36,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
-use backend::Backend;
+use backend::{Backend, FailureDefaults};
 use engine::model::{Budget, Error, ErrorKind};
 use engine::promql::Engine;
 use engine::promql::syntax;
@@ -43,11 +45,13 @@ use lookback::Lookback;
 use respond::Failure;
 
 pub use labels::unescape;
+pub(crate) use params::Params;
 pub use read::is_request;
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;
 use super::measure::{CountedTenant, begin_for};
+use crate::api::parsing::Parsing;
 use crate::edge::certificate::ClientCertificate;
 use crate::ingest::tenant::Tenancy;
 
@@ -63,6 +67,8 @@ pub struct Api {
     pub settings: Settings,
     /// Queries at work (`--query.max-concurrent`).
     pub gate: Gate,
+    /// Parses requests.
+    pub parsing: Parsing,
     /// The process' memory, which answers take until they are sent.
     pub memory: Arc<Budget>,
 }
@@ -74,8 +80,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Labels that tell replicas apart.
     pub replica_labels: Vec<String>,
-    /// Whether endpoints that fail give a warning by default.
-    pub partial_response: bool,
+    /// What to do when endpoints fail, by default.
+    pub on_failure: FailureDefaults,
     /// Whether queries read downsampled data by themselves.
     pub auto_downsampling: bool,
     /// Coarsest resolution that instant queries read where downsampling is automatic, in milliseconds.
@@ -104,7 +110,7 @@ impl Default for Settings {
         Self {
             timeout: Duration::from_secs(2 * 60),
             replica_labels: Vec::new(),
-            partial_response: true,
+            on_failure: FailureDefaults::default(),
             auto_downsampling: false,
             instant_resolution_ms: 0,
             lookback: Lookback::Dynamic,
@@ -173,8 +179,5 @@ pub fn routes(api: Arc<Api>) -> Router {
     let router = router.layer(from_fn_with_state(Arc::clone(&api.memory), respond::accounted));
     let router = router.layer(from_fn_with_state(Arc::clone(&api), counted_for_tenant));
     let routes = Router::new().nest("/api/v1", router.with_state(api));
-    match origins {
-        Origins::All => routes.layer(axum::middleware::from_fn(respond::with_cors)),
-        Origins::Own => routes.layer(axum::middleware::from_fn(respond::with_preflight)),
-    }
+    respond::for_origins(routes, origins)
 }

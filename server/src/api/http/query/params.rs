@@ -4,34 +4,52 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
-use engine::model::duration::parse_duration;
 use engine::model::matcher::Matcher;
-use engine::model::{Error, TimeRange};
-use engine::promql::syntax;
+use engine::model::{Allowance, Error, Reservation, TimeRange};
+use engine::promql::syntax::{self, ParseError};
 use engine::select::ShardInfo;
 use futures_util::stream;
 use http::{HeaderMap, Method, header};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Api;
 use super::backend::{OnFailure, Scope};
+use super::body::{RequestMemory, collected, hold};
+use super::ending::compute;
 use super::respond::Failure;
+use super::times::{parse_duration_ms, parse_time};
 use super::tree::narrow_matchers;
 use crate::api::grpc::wire::parse_shard;
+use crate::api::http::coding::{Coding, unpack};
 use crate::edge::certificate::ClientCertificate;
 use crate::upkeep::now_ms;
 
 /// Largest form in bytes (`ParseForm` of Go's net/http).
 const FORM_BYTES_MAX: usize = 10 << 20;
 
+/// Most parameters of an address, and of a form (`ParseQuery` of Go's net/url).
+const PARAMETERS_MAX: usize = 10_000;
+
+/// Most parts of a form (`ReadForm` of Go's mime/multipart).
+const PARTS_MAX: usize = 1000;
+
+/// How often a byte of a form is held: as it comes, with the room beside it, as a value, and as what is made of that.
+const FORM_COPIES: usize = 4;
+
+/// Bytes that a parameter takes beside its text: a name of its own, a list, and a value.
+const PARAMETER_BYTES: usize = 384;
+
 /// All parameters of a request, of its address and its form.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Params {
     values: HashMap<String, Vec<String>>,
     headers: HeaderMap,
     certificate: Option<ClientCertificate>,
+    /// Memory of the values.
+    held: Reservation,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Params {
@@ -39,11 +57,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let (head, body) = request.into_parts();
-        check_escapes(head.uri.query().unwrap_or_default().as_bytes())?;
-        let mut params = Self::of_head(&head);
+        let mut params = Self::of_head(&head)?;
         if head.method == Method::POST {
-            let form = to_bytes(body, FORM_BYTES_MAX).await.map_err(|error| unread(&error))?;
-            params.take_form(form).await?;
+            params.take_form(body).await?;
         }
         Ok(params)
     }
@@ -65,43 +81,95 @@ fn check_escapes(form: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How the body of a request is a form.
+enum Form {
+    /// As an address has parameters.
+    Text,
+    /// In parts with this boundary between them.
+    Parts(String),
+}
+
+impl Form {
+    /// The form that the headers of a request name; `None` when its body is something else, which is not read.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let kind = String::from_utf8_lossy(headers.get(header::CONTENT_TYPE)?.as_bytes());
+        match kind.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+            "application/x-www-form-urlencoded" => Some(Self::Text),
+            "multipart/form-data" => multer::parse_boundary(&kind).ok().map(Self::Parts),
+            _ => None,
+        }
+    }
+}
+
 impl Params {
     /// The parameters of a request whose body is not a form.
-    pub fn of_head(head: &http::request::Parts) -> Self {
+    pub fn of_head(head: &http::request::Parts) -> Result<Self, Failure> {
         let certificate = head.extensions.get::<ClientCertificate>().cloned();
-        let mut params = Self { headers: head.headers.clone(), certificate, ..Self::default() };
-        params.extend(head.uri.query().unwrap_or_default().as_bytes());
-        params
+        let held = RequestMemory::of(&head.extensions)?;
+        let mut params = Self { values: HashMap::new(), headers: head.headers.clone(), certificate, held };
+        let own = params.held.split(0);
+        params.take_text(head.uri.query().unwrap_or_default().as_bytes(), own)?;
+        Ok(params)
     }
 
-    fn extend(&mut self, form: &[u8]) {
-        for (name, value) in form_urlencoded::parse(form) {
+    /// Takes the parameters of an address or a form, for which `held` is to answer.
+    fn take_text(&mut self, text: &[u8], mut held: Reservation) -> Result<(), Failure> {
+        let parameters = 1 + text.iter().filter(|byte| **byte == b'&').count();
+        if parameters > PARAMETERS_MAX {
+            let why = "number of URL query parameters exceeded limit";
+            return Err(Failure::bad_data(format!("error parsing form values: {why}")));
+        }
+        check_escapes(text)?;
+        hold(&mut held, (FORM_COPIES * text.len() + PARAMETER_BYTES * parameters) as u64)?;
+        self.held.join(held);
+        for (name, value) in form_urlencoded::parse(text) {
             self.push(name.into_owned(), value.into_owned());
-        }
-    }
-
-    /// Takes the values of a form: before those of the address, and behind them those of several parts, as
-    /// Go has it.
-    async fn take_form(&mut self, form: Bytes) -> Result<(), Failure> {
-        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        if let Some(boundary) = kind.and_then(|kind| multer::parse_boundary(kind).ok()) {
-            return self.take_parts(form, boundary).await.map_err(|error| unread(&error));
-        }
-        check_escapes(&form)?;
-        let of_address = std::mem::take(&mut self.values);
-        self.extend(&form);
-        for (name, values) in of_address {
-            self.values.entry(name).or_default().extend(values);
         }
         Ok(())
     }
 
-    async fn take_parts(&mut self, form: Bytes, boundary: String) -> Result<(), multer::Error> {
+    /// Takes the values of a form: before those of the address, and behind them those of several parts, as
+    /// Go has it.
+    async fn take_form(&mut self, body: Body) -> Result<(), Failure> {
+        let Some(kind) = Form::of(&self.headers) else { return Ok(()) };
+        let mut held = self.held.split(0);
+        let mut form = collected(body, ("a form", FORM_BYTES_MAX), &mut held).await?;
+        if let Some(coding) = Coding::of_request(&self.headers) {
+            let unpacked = compute(move |_| {
+                let plain = unpack(coding, &form, FORM_BYTES_MAX, &mut held)?;
+                Ok((plain, held))
+            });
+            let (plain, plain_held) = unpacked.await?;
+            (form, held) = (Bytes::from(plain), plain_held);
+        }
+        match kind {
+            Form::Parts(boundary) => {
+                hold(&mut held, (FORM_COPIES * form.len()) as u64)?;
+                self.held.join(held);
+                self.take_parts(form, boundary).await
+            }
+            Form::Text => {
+                let of_address = std::mem::take(&mut self.values);
+                self.take_text(&form, held)?;
+                for (name, values) in of_address {
+                    self.values.entry(name).or_default().extend(values);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn take_parts(&mut self, form: Bytes, boundary: String) -> Result<(), Failure> {
         let mut parts = multer::Multipart::new(stream::iter([Ok::<_, Infallible>(form)]), boundary);
-        while let Some(part) = parts.next_field().await? {
+        let mut count = 0;
+        while let Some(part) = parts.next_field().await.map_err(|error| unread(&error))? {
+            count += 1;
+            if count > PARTS_MAX {
+                return Err(unread(&format_args!("it has more than {PARTS_MAX} parts")));
+            }
             // Files among them are left out.
             let name = part.name().filter(|_| part.file_name().is_none()).map(str::to_owned);
-            let value = part.bytes().await?;
+            let value = part.bytes().await.map_err(|error| unread(&error))?;
             if let Some(name) = name {
                 self.push(name, String::from_utf8_lossy(&value).into_owned());
             }
@@ -215,8 +283,8 @@ impl Params {
     }
 
     /// The selectors of `match[]`, narrowed to the tenant where tenancy is enforced.
-    pub fn matchers(&self, api: &Api) -> Result<Vec<Vec<Matcher>>, Failure> {
-        let mut sets = selectors(self.all("match[]"), "match[]")?;
+    pub async fn matchers(&self, api: &Api) -> Result<Vec<Vec<Matcher>>, Failure> {
+        let mut sets = selectors(api, self.all("match[]"), "match[]").await?;
         if let Some(tenant) = self.tenant_matcher(api)? {
             if sets.is_empty() {
                 sets.push(Vec::new());
@@ -238,49 +306,105 @@ impl Params {
         if text.is_empty() {
             return Ok(None);
         }
-        let parsed: Option<Shard> = serde_json::from_str(text)
+        let shard = Shard::parse(text)
             .map_err(|error| Failure::bad_data(format!("could not unmarshal parameter shard_info: {error}")))?;
-        let Some(Shard { shard_index, total_shards, by, labels }) = parsed else { return Ok(None) };
-        Ok(parse_shard(&proto::thanos::ShardInfo { shard_index, total_shards, by, labels }))
+        Ok(parse_shard(&proto::thanos::ShardInfo {
+            shard_index: shard.shard_index.unwrap_or_default(),
+            total_shards: shard.total_shards.unwrap_or_default(),
+            by: shard.by.unwrap_or_default(),
+            labels: shard.labels.unwrap_or_default(),
+        }))
     }
 
-    /// How the request wants its series; automatic downsampling reads data of `auto_resolution_ms`.
-    pub fn scope(&self, api: &Api, auto_resolution_ms: i64) -> Result<Scope, Failure> {
-        let settings = &api.settings;
+    /// Labels that tell replicas apart: those that the request names or the querier knows, unless replicas are to
+    /// stay apart.
+    pub fn replica_labels(&self, api: &Api) -> Result<Vec<String>, Failure> {
         let given = self.all("replicaLabels[]");
-        let replica_labels = if given.is_empty() { settings.replica_labels.clone() } else { given.to_vec() };
-        let partial = if settings.partial_response { Flag::On } else { Flag::Off };
+        self.unless_apart(if given.is_empty() { &api.settings.replica_labels } else { given })
+    }
+
+    /// `labels`, unless replicas are to stay apart.
+    pub fn unless_apart(&self, labels: &[String]) -> Result<Vec<String>, Failure> {
+        Ok(match self.flag("dedup", Flag::On)? {
+            Flag::On => labels.to_vec(),
+            Flag::Off => Vec::new(),
+        })
+    }
+
+    /// What to do when an endpoint fails, `by_default` where the request does not say it.
+    pub fn on_failure(&self, by_default: OnFailure) -> Result<OnFailure, Failure> {
+        let fallback = if by_default == OnFailure::Warn { Flag::On } else { Flag::Off };
+        Ok(match self.flag("partial_response", fallback)? {
+            Flag::On => OnFailure::Warn,
+            Flag::Off => OnFailure::Abort,
+        })
+    }
+
+    fn max_resolution_ms(&self, api: &Api, auto_resolution_ms: i64) -> Result<i64, Failure> {
         let max_resolution_ms = match self.first("max_source_resolution") {
             "auto" => auto_resolution_ms,
-            "" if settings.auto_downsampling => auto_resolution_ms,
+            "" if api.settings.auto_downsampling => auto_resolution_ms,
             _ => self.duration("max_source_resolution", 0)?,
         };
         if max_resolution_ms < 0 {
             let text = "negative 'max_source_resolution' is not accepted. Try a positive integer";
             return Err(Failure::bad_data(text));
         }
+        Ok(max_resolution_ms)
+    }
+
+    /// How a query wants its series; automatic downsampling reads data of `auto_resolution_ms`.
+    pub async fn scope(&self, api: &Api, auto_resolution_ms: i64) -> Result<Scope, Failure> {
         Ok(Scope {
-            replica_labels: if self.flag("dedup", Flag::On)? == Flag::On { replica_labels } else { Vec::new() },
-            on_failure: match self.flag("partial_response", partial)? {
-                Flag::On => OnFailure::Warn,
-                Flag::Off => OnFailure::Abort,
-            },
-            max_resolution_ms,
-            store_matchers: selectors(self.all("storeMatch[]"), "storeMatch[]")?,
+            max_resolution_ms: self.max_resolution_ms(api, auto_resolution_ms)?,
             shard: self.shard()?,
+            ..self.series_scope(api).await?
+        })
+    }
+
+    /// How a request for series without samples wants them.
+    pub async fn series_scope(&self, api: &Api) -> Result<Scope, Failure> {
+        Ok(Scope { replica_labels: self.replica_labels(api)?, ..self.labels_scope(api).await? })
+    }
+
+    /// How a request for names or values of labels wants them: those that there are, labels of replicas among them, as
+    /// in Thanos.
+    pub async fn labels_scope(&self, api: &Api) -> Result<Scope, Failure> {
+        let store_matchers = selectors(api, self.all("storeMatch[]"), "storeMatch[]").await?;
+        let on_failure = self.on_failure(api.settings.on_failure.queries)?;
+        Ok(Scope { store_matchers, ..self.plain_scope(api, on_failure)? })
+    }
+
+    /// The scope of a request that can't say how it wants what it asks for.
+    pub fn plain_scope(&self, api: &Api, on_failure: OnFailure) -> Result<Scope, Failure> {
+        Ok(Scope {
+            replica_labels: Vec::new(),
+            on_failure,
+            max_resolution_ms: 0,
+            store_matchers: Vec::new(),
+            shard: None,
             tenant: self.tenant(api)?,
         })
     }
 }
 
-/// A share of the series as Thanos' query-frontend writes it; what is absent is Go's zero value.
+/// A share of the series as Thanos' query-frontend writes it; what is absent or null is Go's zero value.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Shard {
-    shard_index: i64,
-    total_shards: i64,
-    by: bool,
-    labels: Vec<String>,
+    shard_index: Option<i64>,
+    total_shards: Option<i64>,
+    by: Option<bool>,
+    labels: Option<Vec<String>>,
+}
+
+impl Shard {
+    /// The share that `text`, an object or null, says, whose names may be written in any letters.
+    fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let said: Option<Map<String, Value>> = serde_json::from_str(text)?;
+        let fields = said.unwrap_or_default().into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        serde_json::from_value(Value::Object(fields.collect()))
+    }
 }
 
 /// A truth value of a parameter.
@@ -297,87 +421,37 @@ fn parsed_time(text: &str) -> Result<i64, String> {
 }
 
 /// The matchers of each selector of the parameter called `name`.
-pub fn selectors(texts: &[String], name: &str) -> Result<Vec<Vec<Matcher>>, Failure> {
-    let parse = |text: &String| {
-        syntax::parse_match(text)
-            .map_err(|error| Failure::bad_data(format!("invalid parameter {name:?}: {}", Error::from(error))))
+pub async fn selectors(api: &Api, texts: &[String], name: &'static str) -> Result<Vec<Vec<Matcher>>, Failure> {
+    let parse = move |texts: &[String], allowance: &mut Allowance| {
+        let parse = |text: &String| syntax::parse_match(text, allowance).map_err(|error| unparsed(name, error));
+        texts.iter().map(parse).collect::<Result<Vec<_>, Failure>>()
     };
-    texts.iter().map(parse).collect()
+    api.parsing.parse(texts, &mut api.parsing.allowance(), parse).await
 }
 
-/// The first and last time of Prometheus' API as Go writes them, which no parser takes for their years.
-const BOUNDARIES: [(&str, i64); 2] = [
-    ("-292273086-05-16T16:47:06Z", TimeRange::ASKED.min_time),
-    ("292277025-08-18T07:12:54.999999999Z", TimeRange::ASKED.max_time),
-];
-
-/// Unix milliseconds of a number of seconds or an RFC 3339 time, in the letters that Go takes.
-fn parse_time(text: &str) -> Option<i64> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        let whole = seconds.trunc();
-        let fraction = ((seconds - whole) * 1000.0).round();
-        let ms = whole * 1000.0 + fraction;
-        return (ms.abs() < i64::MAX as f64).then_some(ms as i64);
-    }
-    if let Some((_, time)) = BOUNDARIES.iter().find(|(boundary, _)| *boundary == text) {
-        return Some(*time);
-    }
-    let text = text.replacen(' ', "+", 1);
-    let (separator, second) = (text.get(10..11), text.get(17..19));
-    if separator != Some("T") || text.ends_with('z') || second == Some("60") {
-        return None;
-    }
-    let time = time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339).ok()?;
-    Some(time.unix_timestamp_nanos().div_euclid(1_000_000) as i64)
-}
-
-/// Milliseconds of a number of seconds or a Prometheus duration; otherwise what else is to be said of it.
-fn parse_duration_ms(text: &str) -> Result<i64, &'static str> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        // Upstream counts nanoseconds, and cuts off what is less than one and then less than a millisecond.
-        let nanoseconds = seconds * 1e9;
-        let fits = nanoseconds.abs() < i64::MAX as f64;
-        return if fits { Ok(nanoseconds as i64 / 1_000_000) } else { Err(". It overflows int64") };
-    }
-    parse_duration(text).map(|duration| duration.as_millis()).map_err(|_| "")
+/// What is wrong with the parameter called `name`, or that there is no room for it.
+pub fn unparsed(name: &str, error: ParseError) -> Failure {
+    Error::from(error).within(format_args!("invalid parameter {name:?}")).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use engine::model::Budget;
+
     use super::*;
 
-    #[test]
-    fn times_are_seconds_or_rfc_3339() {
-        assert_eq!(parse_time("1789984800.5"), Some(1_789_984_800_500));
-        assert_eq!(parse_time("-1.001"), Some(-1001));
-        assert_eq!(parse_time("2026-09-21T10:00:00Z"), Some(1_789_984_800_000));
-        assert_eq!(parse_time("2026-09-21T12:00:00.25+02:00"), Some(1_789_984_800_250));
-        assert_eq!(parse_time("2026-09-21T12:00:00 02:00"), Some(1_789_984_800_000));
-        assert_eq!(parse_time("-292273086-05-16T16:47:06Z"), Some(TimeRange::ASKED.min_time));
-        assert_eq!(parse_time("292277025-08-18T07:12:54.999999999Z"), Some(TimeRange::ASKED.max_time));
-        for text in ["", "now", "1e400", "2026-09-21"] {
-            assert_eq!(parse_time(text), None, "{text}");
-        }
+    fn request(content_type: &str) -> http::request::Builder {
+        Request::builder().method(Method::POST).header(header::CONTENT_TYPE, content_type)
     }
 
-    #[test]
-    fn times_that_go_does_not_take_are_refused() {
-        for text in [
-            "2024-01-01t00:00:00Z",
-            "2024-01-01T00:00:00z",
-            "2024-01-01_00:00:00Z",
-            "2024-01-01 00:00:00Z",
-            "2024-01-01ä00:00:00Z",
-            "2016-12-31T23:59:60Z",
-        ] {
-            assert_eq!(parsed_time(text), Err(format!("cannot parse {text:?} to a valid timestamp")));
-        }
+    async fn of_form(content_type: &str, form: &[u8]) -> Result<Params, Failure> {
+        Params::from_request(request(content_type).body(Body::from(form.to_vec())).unwrap(), &()).await
     }
 
-    async fn of_form(content_type: &'static str, form: &[u8]) -> Result<Params, Failure> {
-        let mut params = Params::default();
-        params.headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-        params.take_form(Bytes::copy_from_slice(form)).await.map(|()| params)
+    fn why<T>(refused: Result<T, Failure>) -> String {
+        format!("{:?}", refused.map(|_| ()).unwrap_err())
     }
 
     #[tokio::test]
@@ -392,16 +466,89 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_forms_have_no_parts_and_broken_ones_are_refused() {
-        for kind in ["application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=\"a"] {
-            assert_eq!(of_form(kind, b"a=up").await.unwrap().first("a"), "up", "{kind}");
-        }
+    async fn forms_that_are_broken_or_have_too_many_parts_are_refused() {
         let whole = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nup\r\n--b--";
         let kind = "multipart/form-data; boundary=b";
         assert_eq!(of_form(kind, whole.as_bytes()).await.unwrap().first("a"), "up");
         for len in 0..whole.len() - 2 {
             assert!(of_form(kind, &whole.as_bytes()[..len]).await.is_err(), "{len}");
         }
+        let many = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n\r\n".repeat(PARTS_MAX + 1);
+        let refused = why(of_form(kind, format!("{many}--b--").as_bytes()).await);
+        assert!(refused.contains("it has more than 1000 parts"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_a_form_where_its_type_says_so() {
+        for (kind, found) in [
+            ("application/x-www-form-urlencoded", "form"),
+            (" Application/X-WWW-Form-URLEncoded ; charset=utf-8", "form"),
+            ("", "address"),
+            ("bad/;;", "address"),
+            ("text/plain", "address"),
+            ("application/json", "address"),
+            ("multipart/form-data", "address"),
+            ("multipart/form-data; boundary=\"a", "address"),
+        ] {
+            let request = request(kind).uri("/?a=address").body(Body::from("a=form")).unwrap();
+            assert_eq!(Params::from_request(request, &()).await.unwrap().first("a"), found, "{kind:?}");
+        }
+        let untyped = Request::builder().method(Method::POST).uri("/?a=address").body(Body::from("a=form")).unwrap();
+        assert_eq!(Params::from_request(untyped, &()).await.unwrap().all("a"), ["address"]);
+        let both = request("application/x-www-form-urlencoded").uri("/?a=address").body(Body::from("a=form")).unwrap();
+        assert_eq!(Params::from_request(both, &()).await.unwrap().all("a"), ["form", "address"]);
+        assert!(of_form("application/json", b"{\"query\":\"100%\"}").await.is_ok(), "what is no form is not read");
+    }
+
+    #[tokio::test]
+    async fn as_many_parameters_are_taken_as_go_takes() {
+        let kind = "application/x-www-form-urlencoded";
+        let form = |count: usize| vec!["a=b"; count].join("&");
+        assert_eq!(of_form(kind, form(PARAMETERS_MAX).as_bytes()).await.unwrap().all("a").len(), PARAMETERS_MAX);
+        let refused = why(of_form(kind, form(PARAMETERS_MAX + 1).as_bytes()).await);
+        let said = "error parsing form values: number of URL query parameters exceeded limit";
+        assert!(refused.contains(said), "{refused}");
+        let address = format!("/?{}", "&".repeat(PARAMETERS_MAX));
+        let refused =
+            why(Params::from_request(Request::builder().uri(address).body(Body::empty()).unwrap(), &()).await);
+        assert!(refused.contains(said), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn forms_are_accounted_for_while_their_requests_last() {
+        let memory = Budget::new("--query.memory-limit", 8 << 20);
+        let take = async |form: Vec<u8>, coding: &str| {
+            let request = request("application/x-www-form-urlencoded").header(header::CONTENT_ENCODING, coding);
+            let request = request.extension(RequestMemory(Arc::clone(&memory))).body(Body::from(form)).unwrap();
+            Params::from_request(request, &()).await
+        };
+        let form = |bytes: usize| format!("query={}", "1".repeat(bytes)).into_bytes();
+        let small = take(form(1000), "").await.unwrap();
+        assert_eq!((small.first("query").len(), memory.usage().used), (1000, 0));
+        let large = take(form(1 << 20), "").await.unwrap();
+        assert_eq!(memory.usage().used, ((FORM_COPIES * ((1 << 20) + 6)) + PARAMETER_BYTES) as u64);
+        assert!(why(take(form(2 << 20), "").await).contains("--query.memory-limit"));
+        drop(large);
+        assert_eq!(memory.usage().used, 0);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, &form(9 << 20)).unwrap();
+        let bomb = encoder.finish().unwrap();
+        assert!(why(take(bomb, "gzip").await).contains("--query.memory-limit"));
+        assert_eq!(memory.usage().used, 0);
+    }
+
+    #[tokio::test]
+    async fn packed_forms_are_no_larger_than_others() {
+        let take = async |bytes: usize| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, format!("a={}", "b".repeat(bytes)).as_bytes()).unwrap();
+            let body = Body::from(encoder.finish().unwrap());
+            let request = request("application/x-www-form-urlencoded").header(header::CONTENT_ENCODING, "gzip");
+            Params::from_request(request.body(body).unwrap(), &()).await
+        };
+        assert_eq!(take(5 << 20).await.unwrap().first("a").len(), 5 << 20);
+        let refused = why(take(FORM_BYTES_MAX).await);
+        assert!(refused.contains("it is larger than 10485760 bytes"), "{refused}");
     }
 
     #[test]
@@ -416,14 +563,15 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_seconds_or_prometheus_durations() {
-        assert_eq!(parse_duration_ms("1.5"), Ok(1500));
-        // Of 8.402 s a float has less, by less than a nanosecond.
-        assert_eq!(["8.402", "16.464", "8.403"].map(parse_duration_ms), [8401, 16_463, 8403].map(Ok));
-        assert_eq!(parse_duration_ms("1h30m"), Ok(5_400_000));
-        assert_eq!(parse_duration_ms("1x"), Err(""));
-        for text in ["1e30", "1e300", "-1e30", "Inf"] {
-            assert_eq!(parse_duration_ms(text), Err(". It overflows int64"), "{text}");
+    fn a_share_is_what_go_reads_of_it() {
+        let read = |text: &str| Shard::parse(text).ok().map(|shard| (shard.shard_index, shard.labels));
+        for text in ["null", "{}", "{\"labels\":null}", "{\"total_shards\":null,\"other\":[]}"] {
+            assert_eq!(read(text), Some((None, None)), "{text}");
+        }
+        let named = "{\"Shard_Index\":1,\"shard_index\":2,\"labels\":[\"a\"]}";
+        assert_eq!(read(named), Some((Some(2), Some(vec!["a".to_owned()]))));
+        for text in ["[]", "1", "\"x\"", "{", "{\"shard_index\":1.0}", "{\"by\":1}", "{\"labels\":{}}"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 }

@@ -14,21 +14,22 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use engine::batch::SampleBatch;
 use engine::model::matcher::{MatchKind, Matcher};
-use engine::model::{Error, ErrorKind, TimeRange};
+use engine::model::{Allowance, Budget, Error, ErrorKind, Reservation, TimeRange};
 use engine::promql::source::{BatchSink, Files, Hints, Part, SelectRequest, Source};
 use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
-use http_body_util::BodyExt;
 use prost::Message;
 use proto::prometheus_copy::read_request::ResponseType;
 use proto::prometheus_copy::{Query, ReadRequest, label_matcher};
+use proto::wire::{Fields, Malformed};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::Api;
 use super::backend::{OnFailure, Scope};
-use super::ending::{Caller, Ending};
+use super::body::{collected, hold};
+use super::ending::{Caller, Ending, compute};
 use super::gate::Turn;
 use super::params::Params;
 use super::read_frames::{Frames, samples, samples_bytes};
@@ -39,6 +40,21 @@ use crate::threads::Running;
 
 /// Most bytes of a request, compressed and not, as in Prometheus.
 const REQUEST_BYTES_MAX: usize = 32 << 20;
+
+/// Most queries of a request; Prometheus asks one.
+const QUERIES_MAX: usize = 1000;
+
+/// The field of a request that is a query.
+const QUERIES: u32 = 1;
+
+/// The field of a query that is its hints.
+const HINTS: u32 = 4;
+
+/// How often a byte of a request is held, in texts and numbers, until it is understood.
+const PLAIN_COPIES: usize = 16;
+
+/// Bytes that a matcher, the largest of what a request has many of, takes beside its texts, with lists that grow.
+const FIELD_BYTES: usize = 512;
 
 /// Frames that wait for the one who reads.
 const FRAMES_WAITING: usize = 4;
@@ -58,23 +74,20 @@ struct Asked {
 
 pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    let params = Params::of_head(&parts);
-    let scope = scope(&params, &api)?;
-    let limited = http_body_util::Limited::new(body, REQUEST_BYTES_MAX);
-    let body = limited.collect().await.map_err(|error| {
-        Failure::bad_data(format!("cannot read a request of up to {REQUEST_BYTES_MAX} bytes: {error}"))
-    })?;
-    let request = decode(&body.to_bytes())?;
-    let kind = accepted(&request)?;
+    let params = Params::of_head(&parts)?;
+    let scope = scope(&params, &api).await?;
     let tenant = params.tenant_matcher(&api)?;
-    let mut asked = request.queries.iter().map(Asked::parse).collect::<Result<Vec<_>, _>>()?;
-    if let Some(tenant) = &tenant {
-        asked.iter_mut().for_each(|asked| narrow_matchers(&mut asked.matchers, tenant));
-    }
+    let (mut held, mut allowance) = (api.memory.reserve(0)?, api.parsing.allowance());
+    let packed = collected(body, ("a request", REQUEST_BYTES_MAX), &mut held).await?;
+    let understood = compute(move |_| {
+        let (kind, asked) = understand(&packed, tenant.as_ref(), (&mut held, &mut allowance))?;
+        Ok((kind, asked, held))
+    });
+    let (kind, asked, held) = understood.await?;
     let deadline = Instant::now() + api.settings.timeout;
     let (ending, caller) = Ending::at(deadline);
     let turn = api.gate.enter(&noted(&asked), deadline).await?;
-    let bounds = Bounds { scope, ending, caller, turn };
+    let bounds = Bounds { scope, ending, caller, turn, held };
     match kind {
         ResponseType::Samples => as_samples(api, asked, bounds).await,
         ResponseType::StreamedXorChunks => as_chunks(api, asked, bounds).await,
@@ -83,8 +96,8 @@ pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Resul
 
 /// How the request wants its series. Its protocol has no place for warnings, so that nothing may be missing
 /// unless the request itself says that it may.
-fn scope(params: &Params, api: &Api) -> Result<Scope, Failure> {
-    let scope = params.scope(api, 0)?;
+async fn scope(params: &Params, api: &Api) -> Result<Scope, Failure> {
+    let scope = params.scope(api, 0).await?;
     let on_failure = if params.first("partial_response").is_empty() { OnFailure::Abort } else { scope.on_failure };
     Ok(Scope { on_failure, ..scope })
 }
@@ -99,34 +112,83 @@ fn noted(asked: &[Asked]) -> String {
 
 /// Whether `packed` is the body of a request that can be answered.
 pub fn is_request(packed: &[u8]) -> bool {
-    let understood = |request: ReadRequest| {
-        accepted(&request)?;
-        request.queries.iter().map(Asked::parse).collect::<Result<Vec<_>, _>>()
-    };
-    decode(packed).and_then(understood).is_ok()
+    let held = Budget::new("query.memory-limit", u64::MAX).reserve(0);
+    held.is_ok_and(|mut held| understand(packed, None, (&mut held, &mut Allowance::default())).is_ok())
 }
 
-fn decode(packed: &[u8]) -> Result<ReadRequest, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::bad_data(format!("remote read request: {error}"));
+/// What the bytes of a request ask for, and how; `held` answers for them and for what is made of them, and what is left
+/// of the allowance for what its regexps compile to.
+fn understand(
+    packed: &[u8],
+    tenant: Option<&Matcher>,
+    (held, allowance): (&mut Reservation, &mut Allowance),
+) -> Result<(ResponseType, Vec<Asked>), Error> {
+    let request = decode(packed, held)?;
+    let kind = accepted(&request)?;
+    let parse = |query| Asked::parse(query, allowance);
+    let mut asked = request.queries.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    if let Some(tenant) = tenant {
+        asked.iter_mut().for_each(|asked| narrow_matchers(&mut asked.matchers, tenant));
+    }
+    Ok((kind, asked))
+}
+
+fn decode(packed: &[u8], held: &mut Reservation) -> Result<ReadRequest, Error> {
+    let bad = |error: &dyn std::fmt::Display| Error::invalid(format!("remote read request: {error}"));
     let len = snap::raw::decompress_len(packed).map_err(|error| bad(&error))?;
     if len > REQUEST_BYTES_MAX {
-        return Err(bad(&format!("it decodes to {len} bytes, the limit is {REQUEST_BYTES_MAX}")));
+        return Err(bad(&format_args!("it decodes to {len} bytes, the limit is {REQUEST_BYTES_MAX}")));
     }
+    hold(held, (packed.len() + PLAIN_COPIES * len) as u64)?;
     let plain = snap::raw::Decoder::new().decompress_vec(packed).map_err(|error| bad(&error))?;
+    let (queries, fields) = counted(&plain).map_err(|error| bad(&error))?;
+    if queries > QUERIES_MAX {
+        return Err(bad(&format_args!("it has {queries} queries, the limit is {QUERIES_MAX}")));
+    }
+    hold(held, (packed.len() + PLAIN_COPIES * len + FIELD_BYTES * fields) as u64)?;
     ReadRequest::decode(plain.as_slice()).map_err(|error| bad(&error))
 }
 
+/// How many queries a request has, and how many fields altogether that may become something of its own: a query, a
+/// matcher, a hint.
+fn counted(request: &[u8]) -> Result<(usize, usize), Malformed> {
+    let (mut queries, mut count) = (0, 0);
+    let mut fields = Fields::new("request", request);
+    while let Some((number, value)) = fields.next()? {
+        count += 1;
+        if number == QUERIES {
+            queries += 1;
+            count += fields_of_query(value.bytes())?;
+        }
+    }
+    Ok((queries, count))
+}
+
+fn fields_of_query(query: &[u8]) -> Result<usize, Malformed> {
+    let (mut count, mut fields) = (0, Fields::new("query", query));
+    while let Some((number, value)) = fields.next()? {
+        count += 1;
+        if number == HINTS {
+            let mut hints = Fields::new("hints", value.bytes());
+            while hints.next()?.is_some() {
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
 /// The first kind of answer that the request accepts and that there is; samples when it says none.
-fn accepted(request: &ReadRequest) -> Result<ResponseType, Failure> {
+fn accepted(request: &ReadRequest) -> Result<ResponseType, Error> {
     if request.accepted_response_types.is_empty() {
         return Ok(ResponseType::Samples);
     }
     let mut known = request.accepted_response_types.iter().filter_map(|kind| ResponseType::try_from(*kind).ok());
-    known.next().ok_or_else(|| Failure::bad_data("server does not support any of the requested response types"))
+    known.next().ok_or_else(|| Error::invalid("server does not support any of the requested response types"))
 }
 
 impl Asked {
-    fn parse(query: &Query) -> Result<Self, Failure> {
+    fn parse(query: &Query, allowance: &mut Allowance) -> Result<Self, Error> {
         let matcher = |matcher: &proto::prometheus_copy::LabelMatcher| {
             let kind = match label_matcher::Type::try_from(matcher.r#type) {
                 Ok(label_matcher::Type::Eq) => MatchKind::Eq,
@@ -135,7 +197,7 @@ impl Asked {
                 Ok(label_matcher::Type::Nre) => MatchKind::NotRe,
                 Err(_) => return Err(Error::invalid(format!("invalid matcher type {}", matcher.r#type))),
             };
-            Matcher::new(kind, matcher.name.as_str(), matcher.value.clone())
+            Matcher::new_within(kind, (matcher.name.as_str(), matcher.value.clone()), allowance)
         };
         let matchers = query.matchers.iter().map(matcher).collect::<Result<Vec<_>, _>>()?;
         let hints = query.hints.as_ref().map(|hints| Hints {
@@ -168,6 +230,8 @@ struct Bounds {
     ending: Ending,
     caller: Caller,
     turn: Turn,
+    /// Memory of what is asked.
+    held: Reservation,
 }
 
 fn failed(error: Error) -> Error {
@@ -175,9 +239,10 @@ fn failed(error: Error) -> Error {
 }
 
 async fn as_samples(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<Response, Failure> {
-    let Bounds { scope, ending, caller: _caller, turn } = bounds;
+    let Bounds { scope, ending, caller: _caller, turn, held } = bounds;
     let samples_max = api.engine.options().samples_max;
     let running = turn.spend(move |_| {
+        let _held = held;
         let source = api.backend.source(&scope, &ending);
         let patience = ending.patience();
         let (mut results, mut count) = (Results::new(&api.memory)?, 0);
@@ -215,10 +280,11 @@ struct Sending {
 /// Streams frames as they are made. An error after the first frame breaks the stream off, as the
 /// status has gone out by then.
 async fn as_chunks(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<Response, Failure> {
-    let Bounds { scope, ending, caller, turn } = bounds;
+    let Bounds { scope, ending, caller, turn, held } = bounds;
     let (sender, frames) = mpsc::channel::<Bytes>(FRAMES_WAITING);
     let runtime = Handle::current();
     let running = turn.spend(move |_| {
+        let _held = held;
         let source = api.backend.source(&scope, &ending);
         let patience = ending.patience();
         let gone = "whoever read by remote read has gone";
@@ -260,14 +326,53 @@ async fn next_frame(state: Option<Sending>) -> Option<(Result<Bytes, Error>, Opt
 
 #[cfg(test)]
 mod tests {
+    use engine::model::Budget;
+
     use super::*;
+
+    fn decoded(memory: &Arc<Budget>, packed: &[u8]) -> Result<ReadRequest, Error> {
+        decode(packed, &mut memory.reserve(0).unwrap())
+    }
+
+    fn packed(plain: &[u8]) -> Vec<u8> {
+        snap::raw::Encoder::new().compress_vec(plain).unwrap()
+    }
 
     #[test]
     fn requests_that_decode_to_too_much_are_refused() {
-        let bomb = snap::raw::Encoder::new().compress_vec(&vec![0; REQUEST_BYTES_MAX + 1]).unwrap();
-        let refused = decode(&bomb).unwrap_err();
-        assert!(format!("{refused:?}").contains("the limit is 33554432"), "{refused:?}");
-        assert!(decode(b"\xff\xff\xff").is_err());
+        let memory = Budget::new("--query.memory-limit", 1 << 30);
+        let refused = decoded(&memory, &packed(&vec![0; REQUEST_BYTES_MAX + 1])).unwrap_err();
+        assert!(refused.message().contains("the limit is 33554432"), "{refused}");
+        assert!(decoded(&memory, b"\xff\xff\xff").is_err());
+        // Each a query of one matcher.
+        let queries = |count: usize| packed(&[0x0au8, 2, 0x1a, 0].repeat(count));
+        assert_eq!(decoded(&memory, &queries(QUERIES_MAX)).unwrap().queries.len(), QUERIES_MAX);
+        let refused = decoded(&memory, &queries(4_000_000)).unwrap_err();
+        assert!(refused.message().ends_with("it has 4000000 queries, the limit is 1000"), "{refused}");
+    }
+
+    #[test]
+    fn what_a_request_becomes_is_accounted_for_before_it_is_decoded() {
+        let memory = Budget::new("--query.memory-limit", 32 << 20);
+        let one = |query: Vec<u8>| {
+            let mut plain = vec![0x0au8];
+            prost::encoding::encode_varint(query.len() as u64, &mut plain);
+            packed(&[plain, query].concat())
+        };
+        let hints = |count: usize| {
+            let mut hints = vec![0x22u8];
+            prost::encoding::encode_varint(2 * count as u64, &mut hints);
+            [hints, [0x2au8, 0].repeat(count)].concat()
+        };
+        assert_eq!(decoded(&memory, &one([0x1au8, 0].repeat(1000))).unwrap().queries[0].matchers.len(), 1000);
+        assert!(decoded(&memory, &one(hints(1000))).unwrap().queries[0].hints.is_some());
+        for many in [[0x1au8, 0].repeat(100_000), hints(100_000)] {
+            let refused = decoded(&memory, &one(many)).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Limit, "{refused}");
+        }
+        let long = one([vec![0x1a, 0x80, 0x80, 0x80, 1], vec![0; 2 << 20]].concat());
+        assert_eq!(decoded(&memory, &long).unwrap_err().kind(), ErrorKind::Limit, "a text is held more than once");
+        assert_eq!(memory.usage().used, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -17,7 +18,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
 use tonic::Code;
 
+use super::body::RequestMemory;
 use crate::api::error;
+use crate::api::http::blocks::Origins;
 
 /// A request that failed, in Prometheus' terms.
 #[derive(Clone, Debug)]
@@ -174,8 +177,10 @@ const SMALL_ANSWER_BYTES: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct AnswerMemory(Arc<Budget>);
 
-/// Accounts for what is answered until it has been sent, as a caller may take its time.
-pub async fn accounted(State(memory): State<Arc<Budget>>, request: Request, next: Next) -> Response {
+/// Accounts for what is answered until it has been sent, as a caller may take its time, and lets the request be
+/// accounted for by who reads it.
+pub async fn accounted(State(memory): State<Arc<Budget>>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(RequestMemory(Arc::clone(&memory)));
     let mut response = next.run(request).await;
     response.extensions_mut().insert(AnswerMemory(memory));
     account(response)
@@ -238,7 +243,7 @@ impl http_body::Body for Accounted {
 }
 
 /// Answers preflights, as Prometheus and Thanos do whatever is asked.
-pub async fn with_preflight(request: Request, next: Next) -> Response {
+async fn with_preflight(request: Request, next: Next) -> Response {
     match *request.method() {
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         _ => next.run(request).await,
@@ -246,7 +251,7 @@ pub async fn with_preflight(request: Request, next: Next) -> Response {
 }
 
 /// Lets pages of any origin read the API, and answers their preflights.
-pub async fn with_cors(request: Request, next: Next) -> Response {
+async fn with_cors(request: Request, next: Next) -> Response {
     let mut response = with_preflight(request, next).await;
     let allowed = [
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Accept-Encoding, Authorization, Content-Type, Origin"),
@@ -258,6 +263,14 @@ pub async fn with_cors(request: Request, next: Next) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// `routes` for pages of `origins`; preflights are answered whoever may ask.
+pub fn for_origins(routes: Router, origins: Origins) -> Router {
+    match origins {
+        Origins::All => routes.layer(axum::middleware::from_fn(with_cors)),
+        Origins::Own => routes.layer(axum::middleware::from_fn(with_preflight)),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Api;
-use super::respond::success;
+use super::respond::{for_origins, success};
+use crate::api::http::blocks::Origins;
 
 /// What a component that answers no queries says of itself.
 #[derive(Clone, Debug)]
@@ -24,13 +25,14 @@ pub struct Status {
     pub started: SystemTime,
 }
 
-/// The routes below `/api/v1/status` of a component that answers no queries.
-pub fn routes(status: Arc<Status>) -> Router {
-    Router::new()
+/// The routes below `/api/v1/status` of a component that answers no queries, for pages of `origins`.
+pub fn routes(status: Arc<Status>, origins: Origins) -> Router {
+    let routes = Router::new()
         .route("/api/v1/status/buildinfo", get(build))
         .route("/api/v1/status/runtimeinfo", get(|State(own): State<Arc<Status>>| async move { running(own.started) }))
         .route("/api/v1/status/flags", get(|State(own): State<Arc<Status>>| async move { listed(&own.flags) }))
-        .with_state(status)
+        .with_state(status);
+    for_origins(routes, origins)
 }
 
 pub(super) async fn build() -> Response {

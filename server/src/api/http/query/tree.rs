@@ -5,29 +5,37 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use engine::model::matcher::Matcher;
+use engine::model::{Allowance, Error};
 use engine::promql::syntax::ast::Expr;
-use engine::promql::syntax::{height, parse, prettify, to_json, with_room};
+use engine::promql::syntax::{height, parse_within, prettify, to_json, with_room};
 use serde_json::Value;
 
 use super::Api;
-use super::params::Params;
+use super::params::{Params, unparsed};
 use super::respond::{Failure, enveloped, success};
 
 pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let expr = parsed(&api, &params)?;
-    let text = with_room(height(&expr), || prettify(&expr))?;
+    let text = made_of_query(&api, &params, |expr| with_room(height(&expr), || prettify(&expr))).await?;
     Ok(success(&Value::from(text), &[]))
 }
 
 pub(super) async fn parsed_tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let expr = parsed(&api, &params)?;
-    let tree = with_room(height(&expr), || to_json(&expr))?;
+    let tree = made_of_query(&api, &params, |expr| with_room(height(&expr), || to_json(&expr))).await?;
     Ok(enveloped(&tree))
 }
 
-fn parsed(api: &Api, params: &Params) -> Result<Expr, Failure> {
-    parse(params.first("query"), api.syntax)
-        .map_err(|error| Failure::bad_data(format!("invalid parameter \"query\": {error}")))
+/// What `make` makes of the query of a request, where that is parsed.
+pub(super) async fn made_of_query<T: Send + 'static>(
+    api: &Api,
+    params: &Params,
+    make: impl FnOnce(Expr) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Failure> {
+    let options = api.syntax;
+    let parse = move |text: &str, allowance: &mut Allowance| -> Result<T, Failure> {
+        let expr = parse_within(text, options, allowance).map_err(|error| unparsed("query", error))?;
+        Ok(make(expr)?)
+    };
+    api.parsing.parse(params.first("query"), &mut api.parsing.allowance(), parse).await
 }
 
 /// Gives every selector below `expr` the matcher `tenant` in place of its own for that label; but not the one that
@@ -78,6 +86,8 @@ pub(super) fn narrow_matchers(matchers: &mut Vec<Matcher>, tenant: &Matcher) {
 
 #[cfg(test)]
 mod tests {
+    use engine::promql::syntax::parse;
+
     use super::*;
 
     #[test]
