@@ -38,6 +38,10 @@ const LEGACY_SUFFIX: &str = ".tmp";
 /// Removes the block in the folder `dir`, if there is one: first it loses its name, so that what is left of it by a
 /// crash is no block, and is told from one that lost a file.
 pub fn remove(dir: &Path) -> io::Result<()> {
+    remove_by(dir, |from, to| fs::rename(from, to))
+}
+
+fn remove_by(dir: &Path, mut rename: impl FnMut(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let if_there = |removed: io::Result<()>| {
         removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
     };
@@ -45,14 +49,26 @@ pub fn remove(dir: &Path) -> io::Result<()> {
     name.push(REMOVED_SUFFIX);
     let renamed = dir.with_file_name(name);
     if_there(fs::remove_dir_all(&renamed))?;
-    match fs::rename(dir, &renamed) {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let mut moved = rename(dir, &renamed);
+    if moved.as_ref().is_err_and(|error| !is_gone(error)) {
+        // A full disk may have no room for the other name before something large has gone.
+        drop(remove_last_segment(dir));
+        moved = rename(dir, &renamed);
+    }
+    match moved {
         Ok(()) => return if_there(fs::remove_dir_all(&renamed)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // A full disk may have no room for the other name.
+        Err(error) if is_gone(&error) => return Ok(()),
         Err(_) => {}
     }
     if_there(fs::remove_file(dir.join(name::META)))?;
     if_there(fs::remove_dir_all(dir))
+}
+
+fn remove_last_segment(dir: &Path) -> io::Result<()> {
+    let segments = fs::read_dir(dir.join(name::CHUNKS))?;
+    let last = segments.filter_map(Result::ok).map(|segment| segment.path()).max();
+    last.map_or(Ok(()), fs::remove_file)
 }
 
 /// Whether a folder of this name is of a block that was never whole or is being removed.
@@ -369,5 +385,41 @@ impl Drop for Folder {
             // What stays behind is removed when a block of this id is written again.
             drop(fs::remove_dir_all(&self.path));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block of two segments on a disk that has room for its other name only when one of them has gone, or
+    /// never; how its folder was found at each attempt to rename it: whether it had each file.
+    fn removed(name: &str, attempts_in_vain: usize) -> Vec<[bool; 3]> {
+        let parent = std::env::temp_dir().join(format!("uru-block-{name}-{}", std::process::id()));
+        let dir = parent.join(BlockId::from_parts(1, 1).to_string());
+        let files = [name::META.to_owned(), format!("{}/000001", name::CHUNKS), format!("{}/000002", name::CHUNKS)];
+        fs::create_dir_all(dir.join(name::CHUNKS)).unwrap();
+        files.iter().for_each(|file| fs::write(dir.join(file), "content").unwrap());
+        let mut found = Vec::new();
+        let rename = |from: &Path, to: &Path| {
+            found.push([0, 1, 2].map(|at: usize| from.join(&files[at]).exists()));
+            if found.len() > attempts_in_vain { fs::rename(from, to) } else { Err(io::ErrorKind::StorageFull.into()) }
+        };
+        remove_by(&dir, rename).unwrap();
+        assert_eq!(fs::read_dir(&parent).unwrap().count(), 0);
+        fs::remove_dir(&parent).unwrap();
+        found
+    }
+
+    #[test]
+    fn a_block_on_a_full_disk_loses_a_segment_before_its_name_and_that_before_its_meta_json() {
+        assert_eq!(removed("roomy", 0), [[true; 3]]);
+        assert_eq!(removed("full", 1), [[true; 3], [true, true, false]]);
+        assert_eq!(removed("stays-full", 2), [[true; 3], [true, true, false]]);
+    }
+
+    #[test]
+    fn a_block_that_is_not_there_is_removed() {
+        remove(&std::env::temp_dir().join(format!("uru-block-none-{}", std::process::id()))).unwrap();
     }
 }

@@ -120,6 +120,11 @@ impl Budget {
         self.limit - self.own
     }
 
+    /// Most bytes that a request can have: those that are given out but the ones that are held for good.
+    pub fn spare(&self) -> u64 {
+        self.room() - self.lock().kept
+    }
+
     /// Counts a refusal of what was never asked for in bytes, `message` says what; an error that names the limit.
     pub fn refuse(&self, message: impl std::fmt::Display) -> Error {
         self.lock().refused += 1;
@@ -385,7 +390,7 @@ mod tests {
             error.message().ends_with("the limit is 100 bytes, of which the process itself and its caches have 30"),
             "{error}"
         );
-        assert_eq!(budget.admit(70).wait(soon()).unwrap().bytes(), 70);
+        assert_eq!((budget.spare(), budget.admit(70).wait(soon()).unwrap().bytes()), (70, 70));
     }
 
     #[test]

@@ -30,6 +30,13 @@ pub struct Error {
     message: String,
 }
 
+impl ErrorKind {
+    /// Whether such an error ends the request, whichever block it was met at: others are their block's own.
+    pub fn ends_request(self) -> bool {
+        matches!(self, Self::Limit | Self::Canceled | Self::Deadline)
+    }
+}
+
 impl Error {
     /// An error of `kind`; `message` names what, where and what to change.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {

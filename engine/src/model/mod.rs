@@ -20,6 +20,8 @@ pub mod labels;
 pub mod matcher;
 /// Hashes of numbers of our own.
 pub mod mixed;
+/// When and by whom a request is ended.
+pub mod patience;
 /// Regexps in Go's RE2 syntax.
 pub mod regexp;
 /// Rules that rewrite label sets.
@@ -40,6 +42,7 @@ pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchKind, Matcher};
 pub use mixed::Mixed;
+pub use patience::Patience;
 pub use regexp::{Allowance, Regexp};
 pub use text::ByteString;
 pub use time::{Resolution, TimeRange, TimestampMs};

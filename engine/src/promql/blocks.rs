@@ -16,7 +16,7 @@ use crate::block::{BlockSet, LabelView};
 use crate::chunk::xor;
 use crate::io::{self, BlockIo};
 use crate::model::matcher::Matcher;
-use crate::model::{Budget, Error, Labels, Resolution, TimeRange};
+use crate::model::{Budget, Error, Labels, Patience, Resolution, TimeRange};
 use crate::select::plan::Naming;
 use crate::select::{
     ChunkSet, Classes, Failure, Fetched, LabelBuffers, Limits, Meter, Outcome, Plan, Prepared, RangeSeries,
@@ -47,6 +47,8 @@ pub struct Scope {
     pub shard: Option<ShardInfo>,
     /// What ends the request.
     pub limits: Limits,
+    /// When and by whom it is ended.
+    pub patience: Patience,
     /// The process' memory.
     pub budget: Arc<Budget>,
     /// Cores that work on the query; without any, whoever asks reads all of it.
@@ -99,6 +101,7 @@ impl Default for Scope {
             max_resolution: Resolution::RAW,
             shard: None,
             limits: Limits::default(),
+            patience: Patience::default(),
             budget: Budget::new("query.memory-limit", u64::MAX),
             cores: None,
             fetch: None,
@@ -109,7 +112,7 @@ impl Default for Scope {
 impl BlockSource {
     /// A source of what `scope` shows of `blocks`.
     pub fn new(blocks: Arc<BlockSet>, scope: Scope) -> Self {
-        let meter = Arc::new(Meter::new(scope.limits, &scope.budget));
+        let meter = Arc::new(Meter::new(scope.limits, &scope.budget).with_patience(scope.patience.clone()));
         Self { blocks, scope, meter, plans: Mutex::default() }
     }
 
@@ -133,10 +136,13 @@ impl BlockSource {
             ..Request::new(request.range, request.matchers.to_vec())
         };
         let chosen = self.blocks.choose(&wanted.matchers, wanted.range, wanted.max_resolution, &[]);
-        let found = chosen.into_iter().map(|chosen| Found::find(chosen, &wanted, &self.meter));
-        let found = found.collect::<Result<Vec<_>, Error>>()?;
+        let mut found = Vec::with_capacity(chosen.len());
+        for chosen in chosen {
+            self.meter.check_wanted()?;
+            found.push(Found::find(chosen, &wanted, &self.meter)?);
+        }
         let parallel = self.scope.cores.as_ref().map_or(1, |cores| cores.count());
-        let mut plan = Plan::new(wanted, Arc::clone(&self.meter), found, parallel);
+        let mut plan = Plan::new(wanted, Arc::clone(&self.meter), found, parallel)?;
         if request.hints.projection.is_some() {
             plan.leave_labels_out();
         }

@@ -1,9 +1,9 @@
 //! The limits of one query: samples in memory, bytes, time, and the caller's patience.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
+pub use crate::model::Patience;
 use crate::model::{Error, ErrorKind, budget};
 
 /// Where Prometheus says a limit was hit.
@@ -14,8 +14,7 @@ const PLACE: &str = "query execution";
 pub struct Budget {
     samples_max: u64,
     memory: Arc<Memory>,
-    deadline: Option<Instant>,
-    canceled: Arc<AtomicBool>,
+    patience: Patience,
     samples: AtomicU64,
     peak: AtomicU64,
     read: AtomicU64,
@@ -43,34 +42,6 @@ const SHARE_STEP: u64 = 1 << 20;
 
 /// Rows, or steps of a group, each of which may hold a value of every series, between two looks at the caller.
 const ROWS_UNWATCHED: usize = 64;
-
-/// When and by whom a query is ended.
-#[derive(Clone, Debug, Default)]
-pub struct Patience {
-    /// When the query must be done.
-    pub deadline: Option<Instant>,
-    /// Set when the caller went away.
-    pub canceled: Arc<AtomicBool>,
-}
-
-impl Patience {
-    /// Fails when the caller has gone or the time is over.
-    pub fn check(&self) -> Result<(), Error> {
-        check(&self.canceled, self.deadline)
-    }
-}
-
-fn check(canceled: &AtomicBool, deadline: Option<Instant>) -> Result<(), Error> {
-    if canceled.load(Ordering::Relaxed) {
-        let message = format!("query was canceled in {PLACE}");
-        return Err(Error::new(ErrorKind::Canceled, message));
-    }
-    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-        let message = format!("query timed out in {PLACE}");
-        return Err(Error::new(ErrorKind::Deadline, message));
-    }
-    Ok(())
-}
 
 impl Memory {
     /// At most `bytes_max` bytes at a time, which count in `process` where there is one.
@@ -145,8 +116,7 @@ impl Budget {
         Self {
             samples_max,
             memory,
-            deadline: patience.deadline,
-            canceled: Arc::clone(&patience.canceled),
+            patience: patience.clone(),
             samples: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             read: AtomicU64::new(0),
@@ -156,7 +126,7 @@ impl Budget {
 
     /// Fails when the query was canceled or its time is over.
     pub fn check(&self) -> Result<(), Error> {
-        check(&self.canceled, self.deadline)
+        self.patience.check()
     }
 
     /// [`Budget::check`] before row or step `row` of many, at some of them: the clock takes as long as a short one.

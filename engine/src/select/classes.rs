@@ -11,9 +11,13 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
+use crate::index::pages::PagesRead;
 use crate::model::{Error, Labels, Mixed};
 
 use super::plan::Plan;
+
+/// Series that are looked at between two looks at whether somebody waits for them.
+const LOOKUP_SERIES: usize = 4096;
 
 /// Series and their classes.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +45,16 @@ impl Classes {
 
 impl Plan {
     /// The classes that the labels called `names` (ascending) make of the series of `ranges`, of a
-    /// plan whose labels are left out.
+    /// plan whose labels are left out. Limit when more than may be downloaded is read of an index meanwhile; Canceled
+    /// or Deadline when nobody waits for them any more.
     pub fn classes(&self, ranges: Range<usize>, names: &[String]) -> Result<Classes, Error> {
+        let before = PagesRead::here();
+        let found = self.find_classes(ranges, names);
+        self.meter.read_bytes(PagesRead::here().since(before).bytes)?;
+        found
+    }
+
+    fn find_classes(&self, ranges: Range<usize>, names: &[String]) -> Result<Classes, Error> {
         let (Some(source), false) = (self.sources.first(), ranges.is_empty()) else { return Ok(Classes::default()) };
         let (first, end) = (self.range(ranges.start).0.0[0], self.range(ranges.end - 1).1.0[0]);
         let ordinals = &source.ordinals[first as usize..end as usize];
@@ -56,7 +68,10 @@ impl Plan {
         let mut ids = Vec::with_capacity(ordinals.len());
         for name in names.iter().filter(|name| is_stored(name)) {
             ids.clear();
-            index.value_ids(name, ordinals, &mut ids).map_err(place)?;
+            for part in ordinals.chunks(LOOKUP_SERIES) {
+                self.meter.check_wanted()?;
+                index.value_ids(name, part, &mut ids).map_err(place)?;
+            }
             members = split(&mut numbers, &ids, &members);
         }
         let mut labels = Vec::with_capacity(members.len());

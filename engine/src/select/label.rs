@@ -1,18 +1,19 @@
 //! Label names and label values over many blocks: answered by the indexes alone.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::block::{Chosen, OpenedBlock};
 use crate::codec::StringList;
 use crate::index::ChunkColumns;
 use crate::index::pages::PagesRead;
-use crate::model::{Error, ErrorKind, Matcher, Reservation, TimeRange};
+use crate::model::{Error, Matcher, Reservation, TimeRange};
 use crate::postings::Ordinals;
 
 use super::plan::{FIND_BYTES_PER_SERIES, Failure};
 use super::request::Meter;
 
-/// Series whose chunks are looked at in one go.
+/// Series that are looked at in one go.
 const LOOKUP_SERIES: usize = 4096;
 
 /// A request for label names, or for the values of one label.
@@ -81,15 +82,19 @@ impl Said {
 
 impl LabelRequest {
     /// What the blocks of `chosen` have to say, and those that are left from the first on for which there was no
-    /// memory beside the others. The error of a limit of the request ends it; others are their block's own.
+    /// memory beside the others. The error of a limit of the request ends it, and so does that nobody waits for it;
+    /// others are their block's own.
     pub fn ask_all(&self, chosen: Vec<Chosen>, meter: &Meter) -> Result<(Said, Vec<Chosen>), Error> {
         let mut said = Said::default();
         let mut chosen = chosen.into_iter();
         while let Some(next) = chosen.next() {
             match self.ask(&next, meter)? {
-                Ok(strings) => match meter.hold(held_bytes(&strings)) {
+                Ok((strings, touched)) => match meter.hold(held_bytes(&strings)) {
                     Ok(held) => said.add((strings, held)),
-                    Err(_) => return Ok((said, std::iter::once(next).chain(chosen).collect())),
+                    Err(_) => {
+                        meter.forget_series(touched);
+                        return Ok((said, std::iter::once(next).chain(chosen).collect()));
+                    }
                 },
                 Err(failure) => said.failures.push(failure),
             }
@@ -102,7 +107,7 @@ impl LabelRequest {
     pub fn ask_one_by_one(&self, mut said: Said, rest: &[Chosen], meter: &Meter) -> Result<Said, Error> {
         for chosen in rest {
             match self.ask(chosen, meter)? {
-                Ok(strings) => {
+                Ok((strings, _)) => {
                     let held = meter.hold(held_bytes(&strings))?;
                     said.add((strings, held));
                 }
@@ -112,14 +117,14 @@ impl LabelRequest {
         Ok(said)
     }
 
-    /// What one block has to say.
-    fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<Result<StringList, Failure>, Error> {
+    /// What one block has to say, and the number of its series that this was counted for.
+    fn ask(&self, chosen: &Chosen, meter: &Meter) -> Result<Result<(StringList, u64), Failure>, Error> {
         meter.check_wanted()?;
         let before = PagesRead::here();
         let found = self.find(chosen, meter);
         meter.read_bytes(PagesRead::here().since(before).bytes)?;
         match found {
-            Err(error) if error.kind() == ErrorKind::Limit => Err(error),
+            Err(error) if error.kind().ends_request() => Err(error),
             found => {
                 let failure = |error| Failure { block: chosen.block.id(), error: chosen.block.place(error) };
                 Ok(found.map_err(failure))
@@ -127,33 +132,37 @@ impl LabelRequest {
         }
     }
 
-    fn find(&self, chosen: &Chosen, meter: &Meter) -> Result<StringList, Error> {
+    fn find(&self, chosen: &Chosen, meter: &Meter) -> Result<(StringList, u64), Error> {
         let block = &*chosen.block;
-        match (self.series(chosen, meter)?, &self.name) {
-            (Some(series), _) if series.is_empty() => Ok(StringList::default()),
-            (series, None) => self.names(block, series.as_ref()),
-            (series, Some(name)) => self.values(block, name, series.as_ref()),
-        }
+        let (series, touched) = self.series(chosen, meter)?;
+        let strings = match (series, &self.name) {
+            (Some(series), _) if series.is_empty() => StringList::default(),
+            (series, None) => self.names(block, series.as_ref(), meter)?,
+            (series, Some(name)) => self.values((block, name), series.as_ref(), meter)?,
+        };
+        Ok((strings, touched))
     }
 
-    /// The series that the answer is taken from; `None` for all, where there is no matcher.
-    fn series(&self, chosen: &Chosen, meter: &Meter) -> Result<Option<Ordinals>, Error> {
+    /// The series that the answer is taken from, `None` for all, where there is no matcher; and how many were counted.
+    fn series(&self, chosen: &Chosen, meter: &Meter) -> Result<(Option<Ordinals>, u64), Error> {
         if chosen.matchers.is_empty() {
-            return Ok(None);
+            return Ok((None, 0));
         }
         let index = chosen.block.index();
         if !index.may_match(&chosen.matchers) {
-            return Ok(Some(Ordinals::empty()));
+            return Ok((Some(Ordinals::empty()), 0));
         }
         let _held = meter.hold(chosen.block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let found = index.select(&chosen.matchers)?;
-        meter.touch_series(found.len() as u64)?;
+        let touched = found.len() as u64;
+        meter.touch_series(touched)?;
         if chosen.block.is_within(self.range) {
-            return Ok(Some(found));
+            return Ok((Some(found), touched));
         }
         let mut within = Vec::new();
         let mut chunks = ChunkColumns::default();
         for part in found.into_list().chunks(LOOKUP_SERIES) {
+            meter.check_wanted()?;
             chunks.clear();
             index.chunks(part, self.range, &mut chunks)?;
             let mut start = 0;
@@ -164,11 +173,15 @@ impl LabelRequest {
                 start = *end;
             }
         }
-        Ok(Some(Ordinals::List(within)))
+        Ok((Some(Ordinals::List(within)), touched))
     }
 
-    fn names(&self, block: &OpenedBlock, series: Option<&Ordinals>) -> Result<StringList, Error> {
-        let mut names: BTreeSet<String> = block.index().label_names(series)?.into_iter().collect();
+    fn names(&self, block: &OpenedBlock, series: Option<&Ordinals>, meter: &Meter) -> Result<StringList, Error> {
+        let mut names = BTreeSet::<String>::new();
+        for part in parts(block, series) {
+            meter.check_wanted()?;
+            names.extend(block.index().label_names(part.as_deref())?);
+        }
         names.extend(block.info().external_labels.iter().map(|(name, _)| name.to_owned()));
         for without in &self.without_labels {
             names.remove(without);
@@ -176,7 +189,12 @@ impl LabelRequest {
         Ok(names.iter().map(String::as_str).collect())
     }
 
-    fn values(&self, block: &OpenedBlock, name: &str, series: Option<&Ordinals>) -> Result<StringList, Error> {
+    fn values(
+        &self,
+        (block, name): (&OpenedBlock, &str),
+        series: Option<&Ordinals>,
+        meter: &Meter,
+    ) -> Result<StringList, Error> {
         if self.without_labels.iter().any(|without| without == name) {
             return Ok(StringList::default());
         }
@@ -188,7 +206,21 @@ impl LabelRequest {
             return Ok(std::iter::once(value).collect());
         }
         let limit = if self.limit == 0 { usize::MAX } else { self.limit };
-        block.index().label_values(name, series, limit)
+        let mut lists: Vec<StringList> = Vec::new();
+        for part in parts(block, series) {
+            meter.check_wanted()?;
+            lists.push(block.index().label_values(name, part.as_deref(), limit)?);
+            // As of what blocks have said: what several parts have is held once, and no string is merged often.
+            while let [.., before, last] = lists.as_slice()
+                && 2 * last.heap_bytes() >= before.heap_bytes()
+            {
+                let pair = lists.split_off(lists.len() - 2);
+                lists.push(StringList::merge(pair));
+            }
+        }
+        let mut values = StringList::merge(lists);
+        values.truncate(limit);
+        Ok(values)
     }
 
     /// What all blocks have said as one answer.
@@ -204,6 +236,18 @@ impl LabelRequest {
             strings.truncate(self.limit);
         }
         LabelAnswer { strings, failures: said.failures, held }
+    }
+}
+
+/// The series that the block's index is asked about in one go: all of them, or a few after the others where it is
+/// read from afar for each.
+fn parts<'s>(block: &OpenedBlock, series: Option<&'s Ordinals>) -> Vec<Option<Cow<'s, Ordinals>>> {
+    match series {
+        Some(series) if block.index().reads_index_file() => {
+            let list = series.clone().into_list();
+            list.chunks(LOOKUP_SERIES).map(|part| Some(Cow::Owned(Ordinals::List(part.to_vec())))).collect()
+        }
+        series => vec![series.map(Cow::Borrowed)],
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::block::{Chosen, ChunkSource, Detail, Home, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
-use crate::model::{BlockId, Error, ErrorKind, Reservation, TimeRange};
+use crate::model::{BlockId, Error, Reservation, TimeRange};
 
 use super::merge::Within;
 use super::request::{Meter, Request};
@@ -103,7 +103,7 @@ pub type Found = Result<Source, Failure>;
 
 impl Source {
     /// Finds the series of a block that answer `request`. The error of a limit ends the request, and so does
-    /// that nobody waits for it; any other is the block's own.
+    /// that nobody waits for it or its time is over; any other is the block's own.
     pub fn find(chosen: Chosen, request: &Request, meter: &Meter) -> Result<Found, Error> {
         let block = Arc::clone(&chosen.block);
         let before = PagesRead::here();
@@ -114,7 +114,7 @@ impl Source {
                 meter.touch_series(source.ordinals.len() as u64)?;
                 Ok(Ok(source))
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Limit | ErrorKind::Canceled) => Err(error),
+            Err(error) if error.kind().ends_request() => Err(error),
             Err(error) => Ok(Err(Failure { block: block.id(), error: block.place(error) })),
         }
     }
@@ -195,8 +195,9 @@ impl Source {
 }
 
 impl Plan {
-    /// Cuts what was found into ranges, about `parallel` or more of them when there is enough.
-    pub fn new(request: Request, meter: Arc<Meter>, found: Vec<Found>, parallel: usize) -> Self {
+    /// Cuts what was found into ranges, about `parallel` or more of them when there is enough. Limit when more than
+    /// may be downloaded is read of indexes meanwhile; Canceled or Deadline when nobody waits for it any more.
+    pub fn new(request: Request, meter: Arc<Meter>, found: Vec<Found>, parallel: usize) -> Result<Self, Error> {
         let mut plan = Self {
             request,
             meter,
@@ -217,14 +218,15 @@ impl Plan {
                 Err(failure) => plan.failures.push(failure),
             }
         }
-        let started = Instant::now();
-        while let Err(failure) = plan.cut(parallel) {
+        let (started, before) = (Instant::now(), PagesRead::here());
+        while let Err(failure) = plan.cut(parallel)? {
             plan.sources.retain(|source| source.block.id() != failure.block);
             plan.failures.push(failure);
         }
+        plan.meter.read_bytes(PagesRead::here().since(before).bytes)?;
         plan.number_tsdbs();
         plan.stats.index_ns = started.elapsed().as_nanos() as u64;
-        plan
+        Ok(plan)
     }
 
     /// The request.
@@ -316,10 +318,11 @@ impl Plan {
         }
     }
 
-    fn cut(&mut self, parallel: usize) -> Result<(), Failure> {
+    /// An error ends the request, a failure is a block's own.
+    fn cut(&mut self, parallel: usize) -> Result<Result<(), Failure>, Error> {
         self.positions.clear();
         let Some(widest) = (0..self.sources.len()).max_by_key(|at| self.sources[*at].ordinals.len()) else {
-            return Ok(());
+            return Ok(Ok(()));
         };
         let ranges = self.range_estimate(parallel);
         let count = self.sources[widest].ordinals.len() as u64;
@@ -327,8 +330,12 @@ impl Plan {
         self.positions.push(last.clone());
         let mut scratch = Scratch::default();
         for number in 1..ranges.min(count) {
+            self.meter.check_wanted()?;
             let place = (count * number / ranges.min(count)) as u32;
-            let position = self.position_at(widest, place, &last, &mut scratch)?;
+            let position = match self.position_at(widest, place, &last, &mut scratch) {
+                Ok(position) => position,
+                Err(failure) => return Ok(Err(failure)),
+            };
             if position != last {
                 last = position;
                 self.positions.push(last.clone());
@@ -338,7 +345,7 @@ impl Plan {
         if end != last {
             self.positions.push(end);
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The position of the labels at `place` of source `widest`; not before `last`.

@@ -29,6 +29,9 @@ const LOOKED_UP_BYTES_ADMITTED: u64 = 1 << 20;
 /// Bytes of labels and chunk places that are accounted for at once.
 const LOOKED_UP_BYTES_STEP: u64 = 256 << 10;
 
+/// Series that are looked up between two looks at whether somebody waits for them.
+const SERIES_UNWATCHED: usize = 1024;
+
 /// Bytes that a series takes of a frame besides its labels and chunks.
 const SERIES_FRAME_BYTES: usize = 64;
 
@@ -488,7 +491,7 @@ impl LookedUp {
 impl Scratch<'_> {
     /// The series of places `start..end` of a source that have a chunk in the range and belong to
     /// the shard, in their final form; and the place of each. Limit when they are more than there is
-    /// memory for.
+    /// memory for; Canceled or Deadline when nobody waits for them any more.
     fn run(
         &mut self,
         plan: &Plan,
@@ -517,7 +520,7 @@ impl Scratch<'_> {
         plan.meter.read_bytes(PagesRead::here().since(before).bytes)?;
         match looked_up {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Limit => return Err(error),
+            Err(error) if error.kind().ends_request() => return Err(error),
             Err(error) => {
                 output.fail(&source.block, error);
                 return Ok((SeriesBatch::default(), Vec::new()));
@@ -543,6 +546,9 @@ impl Scratch<'_> {
         let labels = &mut self.labels.0[source % LABEL_BUFFERS];
         let Source { block, shape, .. } = &plan.sources[source];
         let mut append = |at: usize, chunks: &[ChunkPlace]| {
+            if at.is_multiple_of(SERIES_UNWATCHED) {
+                plan.meter.check_wanted()?;
+            }
             block.index().labels(ordinals[at], labels)?;
             if request.shard.as_ref().is_some_and(|shard| !shape.is_in(shard, labels, hashed)) {
                 return Ok(());

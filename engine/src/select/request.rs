@@ -7,7 +7,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::block::Detail;
 use crate::model::Matcher;
-use crate::model::{Budget, Error, ErrorKind, Reservation, Resolution, TimeRange};
+use crate::model::{Budget, Error, ErrorKind, Patience, Reservation, Resolution, TimeRange};
 
 /// Samples that a chunk counts for under the sample limits, as in Thanos.
 pub const SAMPLES_PER_CHUNK: u64 = 120;
@@ -133,6 +133,7 @@ pub struct Meter {
     touched: AtomicU64,
     bytes: AtomicU64,
     canceled: AtomicBool,
+    patience: Patience,
 }
 
 impl Aggregate {
@@ -214,7 +215,13 @@ impl Meter {
             touched: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             canceled: AtomicBool::new(false),
+            patience: Patience::default(),
         }
+    }
+
+    /// The same for a request that `patience` ends too.
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// Says that nobody waits for the answer any more.
@@ -222,17 +229,22 @@ impl Meter {
         self.canceled.store(true, Ordering::Relaxed);
     }
 
-    /// An error when nobody waits for the answer any more.
+    /// An error when nobody waits for the answer any more, or its time is over.
     pub fn check_wanted(&self) -> Result<(), Error> {
         match self.canceled.load(Ordering::Relaxed) {
             true => Err(Error::new(ErrorKind::Canceled, "the caller went away")),
-            false => Ok(()),
+            false => self.patience.check(),
         }
     }
 
     /// Counts series found in a block.
     pub fn touch_series(&self, count: u64) -> Result<(), Error> {
         charge(&self.touched, count, self.limits.touched_series_max, ("--store.grpc.touched-series-limit", "series"))
+    }
+
+    /// Counts `count` series no more that were found in a block which is asked again.
+    pub fn forget_series(&self, count: u64) {
+        self.touched.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Counts series of the answer and their chunks.

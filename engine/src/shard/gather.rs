@@ -139,13 +139,13 @@ impl Selector {
     /// Finds the series of `blocks` that answer `request`: waits for memory, then for the shards.
     pub async fn select(&self, blocks: &BlockSet, request: Request, setting: Setting) -> Result<SeriesStream, Error> {
         let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
-        let room = self.admit(self.answer_bytes(&request), &chosen).await?;
+        let room = self.admit(self.answer_bytes(&request, self.looking_bytes(&chosen)), &chosen).await?;
         self.answer(chosen, request, (setting, room)).await
     }
 
     /// Waits for the memory of an answer to `request`, before whoever asks holds any.
     pub async fn room(&self, request: &Request) -> Result<Reservation, Error> {
-        self.budget.admit(self.answer_bytes(request)).await
+        self.budget.admit(self.answer_bytes(request, 0)).await
     }
 
     /// As [`Self::select`], with `room` that was waited for: more is taken at once or not at all, as `blocks` hold
@@ -163,13 +163,20 @@ impl Selector {
         self.answer(chosen, request, (setting, room)).await
     }
 
-    /// Ranges that an answer to `request` has in work.
-    fn slots_max(&self, request: &Request) -> usize {
-        if request.limit > 0 { 1 } else { RANGES_PER_SHARD * self.pool.len() }
+    /// Ranges that an answer to `request` has in work, with room to look for series of `looking` bytes besides. Where
+    /// there is no memory for as many as the shards could work on, they take half of what there is: what is looked up
+    /// and fetched comes on top.
+    fn slots_max(&self, request: &Request, looking: u64) -> usize {
+        let (wanted, spare) = (RANGES_PER_SHARD * self.pool.len(), self.budget.spare().saturating_sub(looking));
+        match request.limit {
+            0 if slots_within(spare) >= wanted => wanted,
+            0 => slots_within(spare / 2),
+            _ => 1,
+        }
     }
 
-    fn answer_bytes(&self, request: &Request) -> u64 {
-        RANGE_BYTES * (self.slots_max(request) + PARTS_SENT) as u64
+    fn answer_bytes(&self, request: &Request, looking: u64) -> u64 {
+        RANGE_BYTES * (self.slots_max(request, looking) + PARTS_SENT) as u64
     }
 
     async fn answer(
@@ -178,7 +185,7 @@ impl Selector {
         request: Request,
         (setting, room): (Setting, Reservation),
     ) -> Result<SeriesStream, Error> {
-        let slots_max = self.slots_max(&request);
+        let slots_max = slots_within(room.bytes());
         let meter = Arc::new(Meter::new(setting.limits, &self.budget));
         let asked = Asked(Arc::clone(&meter));
         let plan_runs = runs(&chosen);
@@ -201,7 +208,7 @@ impl Selector {
         let last: Vec<_> = chosen.collect();
         let plan = ask(&self.pool, plan_runs, move || -> Result<Plan, Error> {
             found.extend(find_all(last, &request, &meter)?);
-            Ok(Plan::new(request, meter, found, parallel))
+            Plan::new(request, meter, found, parallel)
         })?;
         let plan = answer(plan.recv_async().await)??;
         SeriesStream::new(self, (asked, plan), setting.sinks, (setting.fetcher, room, slots_max))
@@ -253,6 +260,11 @@ impl Selector {
         }
         Ok(request.answer(said))
     }
+}
+
+/// Ranges in work, at least one, of an answer that is admitted with `bytes`.
+fn slots_within(bytes: u64) -> usize {
+    ((bytes / RANGE_BYTES) as usize).saturating_sub(PARTS_SENT).max(1)
 }
 
 /// The series of each of `chosen`.

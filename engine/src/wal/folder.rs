@@ -39,7 +39,7 @@ pub struct Replayed {
     pub bytes: u64,
     /// Bytes of a write that was cut off, removed from the last segment.
     pub torn_bytes: u64,
-    /// What was set aside of a relaxed log that was damaged.
+    /// What was set aside of a relaxed log that was damaged, by this start or an earlier one.
     pub set_aside: Option<SetAside>,
 }
 
@@ -93,7 +93,7 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
     }
     let segments = segments_from(folder, first, listing.segments)?;
     replayed.next_segment = segments.last().map_or(first.unwrap_or(0), |last| last + 1);
-    let relaxed_from = relaxed::first_segment(folder)?;
+    let (relaxed_from, mut damage) = (relaxed::first_segment(folder)?, None);
     for number in &segments {
         let path = segment_path(folder, *number);
         let is_last = Some(number) == segments.last();
@@ -122,14 +122,15 @@ pub fn replay(folder: &Path, mut visit: impl FnMut(Record<'_>) -> Result<(), Err
             End::Open { at, .. } => (at, format!("ends at byte {at}, before later segments")),
             End::Damaged { at, why } => (at, why),
         };
-        let why = format!("{}: {why}", path.display());
-        replayed.set_aside = Some(relaxed::set_aside(folder, (*number, at), &segments, why)?);
+        relaxed::set_aside(folder, (*number, at), &segments)?;
+        damage = Some(format!("{}: {why}", path.display()));
         replayed.next_segment = number + u64::from(at > 0);
         break;
     }
     if relaxed_from.is_some() {
         relaxed::settle(folder, &segments)?;
     }
+    replayed.set_aside = relaxed::left_aside(folder, damage)?;
     Ok(replayed)
 }
 

@@ -23,10 +23,13 @@ const MARK: &str = "relaxed";
 /// What the name of a file ends in that was set aside.
 const ASIDE_SUFFIX: &str = "damaged";
 
-/// What was set aside of a log.
+/// What is said of damage that only the files tell of.
+const EARLIER: &str = "an earlier start found the log damaged";
+
+/// What was set aside of a log, by whichever start, and lies there still.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetAside {
-    /// What was found to be damaged, and where.
+    /// What this start found to be damaged, and where; else that an earlier one did.
     pub why: String,
     /// The files that hold it now.
     pub files: Vec<PathBuf>,
@@ -71,23 +74,16 @@ pub(super) fn settle(folder: &Path, segments: &[u64]) -> Result<(), Error> {
     removed.map_err(|error| Error::file(&path, error))
 }
 
-/// Sets aside what the log of `segments` holds from byte `at` of segment `number` on, where it is damaged as `why`
-/// says.
-pub(super) fn set_aside(
-    folder: &Path,
-    (number, at): (u64, u64),
-    segments: &[u64],
-    why: String,
-) -> Result<SetAside, Error> {
-    let mut found = SetAside { why, ..SetAside::default() };
+/// Sets aside what the log of `segments` holds from byte `at` of segment `number` on, where it is damaged.
+pub(super) fn set_aside(folder: &Path, (number, at): (u64, u64), segments: &[u64]) -> Result<(), Error> {
     // The last one first: what is left is a log whenever this is cut off.
     for later in segments.iter().rev().take_while(|later| **later > number) {
-        found.bytes += rename(folder, *later, &mut found.files)?;
+        rename(folder, *later)?;
     }
     let path = segment_path(folder, number);
     let failed = |error: io::Error| Error::file(&path, error);
     if at < HEADER.len() as u64 {
-        found.bytes += rename(folder, number, &mut found.files)?;
+        rename(folder, number)?;
     } else {
         let bytes = fs::read(&path).map_err(failed)?;
         let behind = bytes.get(at as usize..).unwrap_or_default();
@@ -96,22 +92,34 @@ pub(super) fn set_aside(
             let to = free_path(folder, number);
             replace::write_whole(&to, |file| file.write_all(&behind[..written]))
                 .map_err(|error| Error::file(&to, error))?;
-            found.files.push(to);
-            found.bytes += written as u64;
         }
         cut(&path, at).map_err(failed)?;
     }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(folder, error))?;
-    found.files.reverse();
-    Ok(found)
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(folder, error))
 }
 
-/// Gives segment `number` a name under which it is none, which is added to `files`; gives its bytes.
-fn rename(folder: &Path, number: u64, files: &mut Vec<PathBuf>) -> Result<u64, Error> {
+/// What was set aside of the log in `folder` and nobody has removed yet: a start that found it may have ended before
+/// it told so. `damage` is what this one found; `None` when there is nothing to tell.
+pub(super) fn left_aside(folder: &Path, damage: Option<String>) -> Result<Option<SetAside>, Error> {
+    let failed = |error: io::Error| Error::file(folder, error);
+    let is_new = damage.is_some();
+    let mut found = SetAside { why: damage.unwrap_or_else(|| EARLIER.to_owned()), ..SetAside::default() };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == ASIDE_SUFFIX) {
+            found.bytes += entry.metadata().map_err(failed)?.len();
+            found.files.push(path);
+        }
+    }
+    found.files.sort_unstable();
+    Ok((is_new || !found.files.is_empty()).then_some(found))
+}
+
+/// Gives segment `number` a name under which it is none.
+fn rename(folder: &Path, number: u64) -> Result<(), Error> {
     let (from, to) = (segment_path(folder, number), free_path(folder, number));
-    let renamed = fs::metadata(&from).and_then(|found| fs::rename(&from, &to).map(|()| found.len()));
-    files.push(to);
-    renamed.map_err(|error| Error::file(&from, error))
+    fs::rename(&from, &to).map_err(|error| Error::file(&from, error))
 }
 
 /// A path that nothing has yet, for what is set aside of segment `number`.
@@ -173,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_of_a_relaxed_log_is_set_aside_with_all_that_comes_later() {
+    fn what_is_damaged_of_a_relaxed_log_is_set_aside_with_all_that_comes_later_and_told_until_it_is_removed() {
         for damaged in 0..2 {
             let folder = Folder::new("relaxed");
             write(&folder, (0, 0), 2, Durability::Relaxed);
@@ -192,12 +200,16 @@ mod tests {
             assert!(aside.why.contains(&format!("{damaged:08}")) && aside.why.contains("WAL frame"), "{}", aside.why);
             let lens: Vec<u64> = files.iter().map(|path| fs::metadata(path).unwrap().len()).collect();
             assert_eq!(aside.bytes, lens.iter().sum::<u64>());
-            // It is told once, and what comes later goes on, under a number that was used before.
+            // It is told again, and what comes later goes on, under a number that was used before.
             write(&folder, (replayed.next_segment, 100), 1, Durability::Relaxed);
             let (times, replayed) = folder.read().unwrap();
             let expected: Vec<i64> = (0..=3 * damaged as i64).chain(100..103).collect();
-            assert_eq!((times, replayed.set_aside), (expected, None));
+            let again = SetAside { why: EARLIER.to_owned(), ..aside };
+            assert_eq!((&times, replayed.set_aside), (&expected, Some(again)));
             assert_eq!(files.iter().map(|path| fs::metadata(path).unwrap().len()).collect::<Vec<_>>(), lens);
+            files.iter().for_each(|path| fs::remove_file(path).unwrap());
+            let (times, replayed) = folder.read().unwrap();
+            assert_eq!((times, replayed.set_aside), (expected, None));
         }
     }
 
@@ -220,9 +232,11 @@ mod tests {
                 let expected: Vec<i64> = (0..3 * damaged as i64 + kept).chain(later.clone()).collect();
                 let (times, replayed) = folder.read().unwrap();
                 assert_eq!(times, expected, "{damaged} {cut}");
-                assert_eq!(replayed.set_aside.is_some(), damaged == 0 && later.is_empty(), "{damaged} {cut}");
+                let is_set_aside = damaged == 0 && later.is_empty();
+                assert_eq!(replayed.set_aside.is_some(), is_set_aside, "{damaged} {cut}");
                 let (times, replayed) = folder.read().unwrap();
-                assert_eq!((times, replayed.set_aside, replayed.torn_bytes), (expected, None, 0), "{damaged} {cut}");
+                assert_eq!((times, replayed.torn_bytes), (expected, 0), "{damaged} {cut}");
+                assert_eq!(replayed.set_aside.is_some(), is_set_aside, "{damaged} {cut}");
             }
         }
     }

@@ -73,9 +73,9 @@ impl<S: Source> Source for LocalSource<S> {
 impl GatewayBackend {
     fn scope(&self, scope: &Scope, ending: &Ending, set: &Arc<BlockSet>) -> blocks::Scope {
         let fetcher = BucketFetcher::new(self.gateway.ranges.clone(), Arc::clone(set));
-        let (runtime, ending) = (Handle::current(), ending.clone());
+        let (runtime, end) = (Handle::current(), ending.clone());
         let fetch = move |ranges: &[RemoteRange]| -> Vec<Fetched> {
-            let fetched = runtime.block_on(ending.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
+            let fetched = runtime.block_on(end.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
             let failed =
                 |error: &Error| Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0, moment: 0 };
             fetched.unwrap_or_else(|error| ranges.iter().map(|_| failed(&error)).collect())
@@ -86,6 +86,7 @@ impl GatewayBackend {
             max_resolution: Resolution(scope.max_resolution_ms),
             shard: scope.shard.clone(),
             limits: self.gateway.request_limits(),
+            patience: ending.patience(),
             budget: Arc::clone(&self.gateway.selector.budget),
             cores: Some(self.gateway.selector.pool.clone()),
             fetch: Some(Arc::new(fetch)),

@@ -200,7 +200,7 @@ const OF_LOGS: [OfLogs; 23] = [
     ),
     (
         "uru_receive_wal_set_aside_bytes",
-        "Bytes that were set aside at the start of relaxed WALs that were damaged",
+        "Bytes of relaxed WALs that were damaged which lay set aside at the start",
         Kind::Counter,
         |counters| counters.set_aside_bytes as f64,
     ),

@@ -154,7 +154,7 @@ pub struct IngestCounters {
     pub torn_bytes: u64,
     /// Logs with such a write.
     pub torn_logs: u64,
-    /// Relaxed logs that were damaged.
+    /// Relaxed logs that were damaged, at this start or at an earlier one whose loss nobody has removed.
     pub damaged_logs: u64,
     /// Bytes that were set aside of them.
     pub set_aside_bytes: u64,
@@ -604,7 +604,7 @@ impl Ingest {
         counters
     }
 
-    /// What was set aside at the start of relaxed logs that were damaged.
+    /// What was set aside of relaxed logs that were damaged, at this start or an earlier one.
     pub fn set_aside(&self) -> impl Iterator<Item = &SetAside> {
         self.replayed.iter().filter_map(|replayed| replayed.set_aside.as_ref())
     }

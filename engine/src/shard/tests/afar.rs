@@ -1,9 +1,9 @@
 //! Blocks whose index-headers are here and whose indexes are far away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -12,9 +12,11 @@ use super::*;
 use crate::block::{Detail, OpenedBlock};
 use crate::index::pages::PagesRead;
 use crate::index::{HeaderIndex, header, tsdb};
-use crate::model::ErrorKind;
 use crate::model::matcher::MatchKind;
-use crate::select::{Failure, LabelRequest};
+use crate::model::{ErrorKind, Patience};
+use crate::promql::blocks::{BlockSource, Scope};
+use crate::promql::source::{Files, Hints, Part, SelectRequest, Selected, Source as _};
+use crate::select::{Failure, Found, LabelBuffers, LabelRequest, Meter, Plan, Prepared, Source};
 
 /// Longest wait for what must come.
 const SOON: Duration = Duration::from_secs(60);
@@ -23,8 +25,25 @@ const SOON: Duration = Duration::from_secs(60);
 struct Afar {
     bytes: Vec<u8>,
     reads: Arc<AtomicUsize>,
-    /// Told of each read, which then waits for its turn; it goes on when nobody is left to give turns.
-    gate: Option<(Sender<()>, Receiver<()>)>,
+    /// Called at each read.
+    gate: Option<Gate>,
+}
+
+/// What is done at each read.
+type Gate = Arc<dyn Fn() + Send + Sync>;
+
+/// Tells `begun` of each read, which then waits for its turn; it goes on when nobody is left to give turns.
+fn taking_turns(begun: Sender<()>, turns: Receiver<()>) -> Gate {
+    Arc::new(move || {
+        let _ = begun.send(());
+        let _ = turns.recv();
+    })
+}
+
+/// Takes the caller of what `patience` ends away at each read.
+fn leaving(patience: &Patience) -> Gate {
+    let canceled = Arc::clone(&patience.canceled);
+    Arc::new(move || canceled.store(true, Ordering::Relaxed))
 }
 
 impl tsdb::Source for Afar {
@@ -38,9 +57,8 @@ impl tsdb::Source for Afar {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        if let Some((begun, turns)) = &self.gate {
-            let _ = begun.send(());
-            let _ = turns.recv();
+        if let Some(gate) = &self.gate {
+            gate();
         }
         let len = <[u8]>::len(out);
         out.copy_from_slice(&self.bytes[offset as usize..][..len]);
@@ -50,7 +68,7 @@ impl tsdb::Source for Afar {
 }
 
 /// The blocks of `models` whose indexes are read through `gate`, and how often they were.
-fn blocks(models: &[Model], gate: Option<(Sender<()>, Receiver<()>)>) -> (BlockSet, Arc<AtomicUsize>) {
+fn blocks(models: &[Model], gate: Option<Gate>) -> (BlockSet, Arc<AtomicUsize>) {
     let reads = Arc::<AtomicUsize>::default();
     let block = |(number, model): (usize, &Model)| -> Arc<OpenedBlock> {
         let (bytes, segment) = written(model);
@@ -157,7 +175,7 @@ fn what_is_read_of_an_index_counts_as_downloaded() {
 fn whoever_waits_for_an_index_keeps_no_shard_waiting() {
     let (begun, has_begun) = bounded(64);
     let (turns, turn) = bounded::<()>(0);
-    let (set, _) = blocks(&[large(50)], Some((begun, turn)));
+    let (set, _) = blocks(&[large(50)], Some(taking_turns(begun, turn)));
     let selector = selector(1, io::Mode::Pread);
     std::thread::scope(|scope| {
         let series = scope.spawn(|| ask(&selector, &set, labels_of(Matcher::equal("a", "x"))));
@@ -178,7 +196,7 @@ fn a_request_that_is_given_up_reads_no_further_index() {
     let (begun, has_begun) = bounded(64);
     let (turns, turn) = bounded::<()>(0);
     let models: Vec<Model> = (0..5).map(|_| large(50)).collect();
-    let (set, reads) = blocks(&models, Some((begun, turn)));
+    let (set, reads) = blocks(&models, Some(taking_turns(begun, turn)));
     let selector = selector(1, io::Mode::Pread);
     let mut asking = Box::pin(selector.select(&set, labels_of(Matcher::equal("a", "x")), setting()));
     assert!(asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -190,4 +208,108 @@ fn a_request_that_is_given_up_reads_no_further_index() {
     }
     // An index of this size is one page.
     assert_eq!(reads.load(Ordering::Relaxed), 1);
+}
+
+/// What the blocks of `set` find.
+fn find(set: &BlockSet, request: &Request, meter: &Meter) -> Vec<Found> {
+    let chosen = set.choose(&request.matchers, request.range, request.max_resolution, &[]);
+    chosen.into_iter().map(|chosen| Source::find(chosen, request, meter).unwrap()).collect()
+}
+
+#[test]
+fn what_is_read_to_cut_an_answer_and_to_tell_classes_apart_counts_as_downloaded() {
+    // Each has more than the pages that are kept, so that series are read anew.
+    let models = [large(50_000), large(50_000)];
+    let (budget, request) = (Budget::new("--store.memory-limit", 1 << 30), labels_of(Matcher::equal("a", "x")));
+    // Bytes read to find series, and what the answer's plan then gave. Two blocks are cut at the same labels.
+    let plan = |blocks_count: usize, bytes_max: u64| {
+        let (set, _) = blocks(&models[..blocks_count], None);
+        let meter = Arc::new(Meter::new(Limits { bytes_max, ..Limits::default() }, &budget));
+        let before = PagesRead::here();
+        let found = find(&set, &request, &meter);
+        (PagesRead::here().since(before).bytes, Plan::new(request.clone(), meter, found, 1))
+    };
+    let classes =
+        |plan: &Plan| plan.classes(0..plan.range_count(), &["n".to_owned()]).map(|classes| classes.labels().len());
+    let (of_two, cut) = plan(2, 0);
+    assert!(cut.unwrap().range_count() > 1);
+    let (of_one, cut) = plan(1, 0);
+    assert_eq!(classes(&cut.unwrap()).unwrap(), 50_000);
+    for error in [plan(2, of_two).1.unwrap_err(), classes(&plan(1, of_one).1.unwrap()).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.message().starts_with("--store.grpc.downloaded-bytes-limit"), "{error}");
+    }
+}
+
+/// What a query whose end `patience` is reads of all series.
+fn query(blocks: BlockSet, patience: Patience) -> Result<Selected, Error> {
+    let source = BlockSource::new(Arc::new(blocks), Scope { patience, ..Scope::default() });
+    let (matchers, range) = ([Matcher::equal("a", "x")], TimeRange::new(0, 10_000));
+    let (hints, files) = (Hints::default(), Files::default());
+    let request = SelectRequest { matchers: &matchers, range, extent: range, hints: &hints, part: Part::WHOLE, files };
+    source.select(&request, &mut |_| Ok(()))
+}
+
+#[test]
+fn a_query_whose_caller_has_gone_or_whose_time_is_over_reads_no_further_index() {
+    let models: Vec<Model> = (0..5).map(|_| large(50)).collect();
+    let patience = Patience::default();
+    let (set, reads) = blocks(&models, Some(leaving(&patience)));
+    assert_eq!(query(set, patience).unwrap_err().kind(), ErrorKind::Canceled);
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+    let patience = Patience { deadline: Some(Instant::now()), ..Patience::default() };
+    let (set, reads) = blocks(&models, None);
+    assert_eq!(query(set, patience).unwrap_err().kind(), ErrorKind::Deadline);
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_label_request_that_is_given_up_looks_no_further_into_a_block() {
+    let model = [large(100_000)];
+    let budget = Budget::new("--store.memory-limit", 1 << 30);
+    let ask = |request: &LabelRequest, gate: Option<Gate>, patience: &Patience| {
+        let (set, reads) = blocks(&model, gate);
+        let chosen = set.overlapping(&request.matchers, request.range, &[]);
+        let meter = Meter::new(Limits::default(), &budget).with_patience(patience.clone());
+        (request.ask_all(chosen, &meter).map(|(said, _)| request.answer(said).strings.len()), reads)
+    };
+    // The block has times beyond those of the first, so that the chunks of its series are looked at.
+    let cases = [
+        (LabelRequest { range: TimeRange::new(0, 1000), ..values() }, 100_000),
+        (values(), 100_000),
+        (LabelRequest { name: None, ..values() }, 3),
+    ];
+    for (request, count) in cases {
+        let (all, reads) = ask(&request, None, &Patience::default());
+        assert_eq!(all.unwrap(), count);
+        let of_all = reads.load(Ordering::Relaxed);
+        let patience = Patience::default();
+        let (given_up, reads) = ask(&request, Some(leaving(&patience)), &patience);
+        assert_eq!(given_up.unwrap_err().kind(), ErrorKind::Canceled, "{request:?}");
+        let few = reads.load(Ordering::Relaxed);
+        assert!(few * 2 < of_all, "{few} reads, {of_all} of the whole request");
+    }
+}
+
+#[test]
+fn a_range_that_is_given_up_is_no_failure_of_its_block() {
+    let (patience, armed) = (Patience::default(), Arc::new(AtomicBool::new(false)));
+    let gate = {
+        let (leave, armed) = (leaving(&patience), Arc::clone(&armed));
+        move || {
+            if armed.load(Ordering::Relaxed) {
+                leave();
+            }
+        }
+    };
+    // More than the pages that are kept, so that series are read anew.
+    let (set, _) = blocks(&[large(100_000)], Some(Arc::new(gate)));
+    let budget = Budget::new("--store.memory-limit", 1 << 30);
+    let meter = Arc::new(Meter::new(Limits::default(), &budget).with_patience(patience));
+    let request = Request::new(TimeRange::ALL, vec![Matcher::equal("a", "x")]);
+    let found = find(&set, &request, &meter);
+    let plan = Plan::new(request, meter, found, 1).unwrap();
+    armed.store(true, Ordering::Relaxed);
+    let prepared = Prepared::new(&plan, plan.range(0), u64::MAX, &mut LabelBuffers::default());
+    assert_eq!(prepared.unwrap_err().kind(), ErrorKind::Canceled);
 }

@@ -40,7 +40,7 @@ fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Fa
     let request = all_series();
     let chosen = Chosen { block: Arc::clone(block), matchers: request.matchers.clone().into() };
     let found = vec![Source::find(chosen, &request, &meter).unwrap()];
-    let plan = Plan::new(request, meter, found, 2);
+    let plan = Plan::new(request, meter, found, 2).unwrap();
     let kept = Arc::<Kept>::default();
     let mut failures = Vec::new();
     let mut starts: Vec<_> =
@@ -134,7 +134,7 @@ fn what_came_damaged_is_fetched_as_of_its_own_moment() {
         let chosen = Chosen { block, matchers: request.matchers.clone().into() };
         found.push(Source::find(chosen, &request, &meter).unwrap());
     }
-    let plan = Plan::new(request, meter, found, 1);
+    let plan = Plan::new(request, meter, found, 1).unwrap();
     let (start, end) = plan.range(0);
     let mut prepared = Prepared::new(&plan, (start, end), u64::MAX, &mut LabelBuffers::default()).unwrap();
     let lost = segments[0].0;
@@ -171,7 +171,7 @@ fn what_is_far_away_is_asked_for_in_few_ranges_as_far_as_memory_allows() {
             let chosen = Chosen { block: open(number, &large(5000)).0, matchers: request.matchers.clone().into() };
             Source::find(chosen, &request, &meter).unwrap()
         });
-        Plan::new(request, meter, found.into(), 2).range_count()
+        Plan::new(request, meter, found.into(), 2).unwrap().range_count()
     };
     let (roomy, tight) = (ranges(16 << 30), ranges(64 << 20));
     assert!(roomy * 2 < tight && roomy > 1, "{roomy} {tight}");

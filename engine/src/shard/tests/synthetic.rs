@@ -13,7 +13,8 @@ use crate::chunk::{Encoding, segment, xor};
 use crate::index::{BlockIndex, ChunkMeta, column, tsdb};
 use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
-use crate::select::{Fetched, Hashed, LabelRequest, Projection, RemoteRange, ShardInfo};
+use crate::select::{Fetched, Hashed, LabelRequest, Meter, Projection, RemoteRange, ShardInfo};
+use crate::shard::gather::RANGE_BYTES;
 
 /// Series of a block: labels, and of each chunk its first time and number of samples.
 type Content = BTreeMap<Labels, Vec<(i64, i64)>>;
@@ -343,6 +344,20 @@ fn a_request_waits_for_memory_and_is_refused_when_it_can_never_have_it() {
     assert!(error.message().starts_with("--store.memory-limit"), "{error}");
 }
 
+#[test]
+fn where_memory_is_too_little_for_work_on_all_shards_a_request_has_less_in_work() {
+    let models = [large(300)];
+    let mut small = selector(8, io::Mode::Pread);
+    // Far too little, and all but what looking for series takes.
+    for limit in [20 << 20, (4 << 20) + 17 * RANGE_BYTES] {
+        small.budget = Budget::new("--store.memory-limit", limit);
+        let _cache = small.budget.reserve_for_good(4 << 20).unwrap();
+        let (blocks, remote) = open_all(&models);
+        assert_eq!(run_remote(&small, &blocks, all_series(), remote).unwrap(), naive(&models, &all_series()));
+        assert_eq!(small.budget.usage().refused, 0, "{:?}", small.budget.usage());
+    }
+}
+
 /// A block of series with a label of so many bytes each.
 fn long_labels(count: i64, bytes: usize) -> Model {
     let series = (0..count).map(|at| {
@@ -428,6 +443,36 @@ fn values_that_many_blocks_have_take_the_memory_of_two_of_them() {
     assert_eq!(selector.budget.usage().used, bytes);
     drop(found);
     assert_eq!(selector.budget.usage().used, 0);
+}
+
+#[test]
+fn a_block_that_is_asked_again_as_memory_was_short_counts_its_series_once() {
+    let request = LabelRequest {
+        name: Some("n".to_owned()),
+        range: TimeRange::ALL,
+        matchers: vec![Matcher::equal("a", "x")],
+        without_labels: Vec::new(),
+        limit: 0,
+        block_matchers: Vec::new(),
+    };
+    let models = [long_labels(300, 1000), long_labels(300, 1000)];
+    let budget = Budget::new("--store.memory-limit", 1 << 30);
+    let ask = |models: &[Model], touched_series_max: u64| {
+        let chosen = open_all(models).0.overlapping(&request.matchers, request.range, &[]);
+        let meter = Meter::new(Limits { touched_series_max, ..Limits::default() }, &budget);
+        let (said, left) = request.ask_all(chosen, &meter).unwrap();
+        (said, left, meter)
+    };
+    let alone = ask(&models[..1], 0);
+    let bytes = budget.usage().used;
+    assert!(alone.1.is_empty() && bytes >= 2 * 300 * 1006, "{bytes}");
+    drop(alone);
+    let others = budget.reserve((1 << 30) - bytes - bytes / 2).unwrap();
+    let (said, left, meter) = ask(&models, 600);
+    assert_eq!(left.len(), 1);
+    drop(others);
+    let said = request.ask_one_by_one(said, &left, &meter).unwrap();
+    assert_eq!(request.answer(said).strings.len(), 300);
 }
 
 #[test]
