@@ -242,6 +242,11 @@ mod tests {
         assert!(error.kind() == ErrorKind::Limit && error.message().starts_with(&shown), "{error}");
         let used = memory.usage().used;
         assert!(!kept.is_empty() && used > 8 << 20 && used <= 64 << 20, "{} regexps take {used}", kept.len());
+        // So much time, too: this one compiles to nothing.
+        let slow =
+            |_: usize| Matcher::new_within(MatchKind::Re, ("a", "(?:\\p{Zl}{0}){0}".repeat(1000)), &mut allowance);
+        let error = (0..100).map(slow).find_map(Result::err).unwrap();
+        assert!(error.kind() == ErrorKind::Limit && error.message().contains("their classes have more"), "{error}");
         // Another request has an allowance of its own, and what is dropped is given back.
         let another = Matcher::new_within(MatchKind::Re, ("a", "x[0-9]+y.*z"), &mut Allowance::of_request(&memory));
         kept.push(another.unwrap());

@@ -158,19 +158,21 @@ impl Selector {
     ) -> Result<SeriesStream, Error> {
         let chosen = blocks.choose(&request.matchers, request.range, request.max_resolution, &request.block_matchers);
         let looking = self.looking_bytes(&chosen);
-        room.grow(looking)?;
+        if room.grow(looking).is_err() {
+            // With fewer ranges in work there may be room to look for them.
+            room.shrink(room.bytes().saturating_sub(RANGE_BYTES * (1 + PARTS_SENT) as u64));
+            room.grow(looking)?;
+        }
         room.shrink(looking);
         self.answer(chosen, request, (setting, room)).await
     }
 
-    /// Ranges that an answer to `request` has in work, with room to look for series of `looking` bytes besides. Where
-    /// there is no memory for as many as the shards could work on, they take half of what there is: what is looked up
-    /// and fetched comes on top.
+    /// Ranges that an answer to `request` has in work, with room to look for series of `looking` bytes besides: as many
+    /// as the shards can work on, or as half of the memory has room for, as what is looked up and fetched comes on top.
     fn slots_max(&self, request: &Request, looking: u64) -> usize {
         let (wanted, spare) = (RANGES_PER_SHARD * self.pool.len(), self.budget.spare().saturating_sub(looking));
         match request.limit {
-            0 if slots_within(spare) >= wanted => wanted,
-            0 => slots_within(spare / 2),
+            0 => slots_within(spare / 2).min(wanted),
             _ => 1,
         }
     }

@@ -10,7 +10,7 @@ use engine::model::{Allowance, Budget, Error, ErrorKind, Matcher, Reservation};
 use engine::promql::syntax;
 use proto::thanos;
 use proto::thanos::{LabelMatcher, StoreMatchers};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::http::query::selectors_of;
 use crate::threads::Threads;
@@ -27,6 +27,15 @@ const LITTLE_COPIED_BYTES: usize = 1 << 20;
 /// Bytes of what is parsed, beside regexps, for each that was said.
 const PARSED_BYTES: u64 = 64;
 
+/// What is told to those whose regexps find no memory.
+const REGEXPS: &str = "regexps of all requests, an eighth of the memory limit";
+
+/// The regexps of all requests take so large a share of the process' memory at most.
+const REGEXPS_SHARE: u64 = 8;
+
+/// Bytes that they may take wherever memory is little.
+const REGEXPS_BYTES_MIN: u64 = 16 << 20;
+
 /// How long a request waits for its turn.
 const TURN_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -34,6 +43,8 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Parsing {
     memory: Arc<Budget>,
+    /// What regexps take: memory of its own, as those who have theirs wait for the other.
+    regexps: Arc<Budget>,
     threads: Threads,
     turns: Arc<Semaphore>,
 }
@@ -52,12 +63,13 @@ impl Parsing {
     pub fn new(memory: &Arc<Budget>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let turns = Arc::new(Semaphore::new((cores / 2).max(1)));
-        Self { memory: Arc::clone(memory), threads: Threads::named("parse"), turns }
+        let regexps = Budget::new(REGEXPS, (memory.room() / REGEXPS_SHARE).max(REGEXPS_BYTES_MIN));
+        Self { memory: Arc::clone(memory), regexps, threads: Threads::named("parse"), turns }
     }
 
     /// What the regexps of a request may take.
     pub fn allowance(&self) -> Allowance {
-        Allowance::of_request(&self.memory)
+        Allowance::of_request(&self.regexps)
     }
 
     /// Memory for what `said` becomes, beside regexps; none for a little.
@@ -81,10 +93,7 @@ impl Parsing {
         if said.is_little() {
             return parse(said, allowance);
         }
-        let turn = tokio::time::timeout(TURN_TIME_MAX, Arc::clone(&self.turns).acquire_owned()).await;
-        let late = || Error::new(ErrorKind::Deadline, format!("no turn to parse the request within {TURN_TIME_MAX:?}"));
-        let turn = turn.map_err(|_| late())?;
-        let turn = turn.map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))?;
+        let turn = self.turn().await?;
         let held = self.hold(said)?;
         let (owned, mut taken) = (said.to_owned(), std::mem::take(allowance));
         let running = self.threads.run(move || {
@@ -96,6 +105,25 @@ impl Parsing {
         let (parsed, taken) = running.await.map_err(|error| error.within("parsing the request failed"))?;
         *allowance = taken;
         parsed
+    }
+
+    /// What `work` gives, which parses much, when it is its turn.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = self.turn().await?;
+        let running = self.threads.run(move || {
+            let _turn = turn;
+            work()
+        });
+        running.await.map_err(|error| error.within("parsing the request failed"))?
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = tokio::time::timeout(TURN_TIME_MAX, Arc::clone(&self.turns).acquire_owned()).await;
+        let late = || Error::new(ErrorKind::Deadline, format!("no turn to parse the request within {TURN_TIME_MAX:?}"));
+        turn.map_err(|_| late())?.map_err(|_| Error::new(ErrorKind::Unavailable, "the server is stopping"))
     }
 
     /// The matchers of every selector of `query`, in whatever syntax it is.
@@ -256,6 +284,7 @@ mod tests {
                 |text: &str, allowance: &mut Allowance| syntax::parse_match(text, allowance).map_err(Error::from);
             kept.push(parsing.parse("up{a=~\"x{3}[0-9]+y.*\"}", &mut allowance, parse).await.unwrap());
         }
+        let memory = &parsing.regexps;
         assert!(memory.usage().used > 0);
         let again = Matcher::new_within(MatchKind::Re, ("a", "x[0-9]+y.*"), &mut allowance).unwrap();
         let all = memory.usage().used;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::model::matcher::{MatchKind, Matcher};
 use engine::model::{Budget, Error, ErrorKind, Labels, Reservation, TimeRange};
@@ -196,15 +196,24 @@ impl Proxy {
         let sets = if wanted.matchers.is_empty() { &everything[..] } else { &wanted.matchers[..] };
         // A warning that several lists are answered with is one.
         let (mut all, mut warnings, mut held) = (Vec::new(), BTreeSet::new(), self.memory.reserve(0)?);
+        // Who did not answer in time is not waited for again.
+        let mut late = BTreeSet::new();
         for set in sets {
-            let mut calls = Vec::new();
+            let (mut calls, mut asked, begin) = (Vec::new(), Vec::new(), Instant::now());
             for (peer, narrowing) in self.chosen(scope, set, wanted.range) {
+                if late.contains(&peer.address) {
+                    continue;
+                }
+                asked.push(peer.address.clone());
                 let matchers = self.foreign(set).iter().chain(&narrowing).map(wire_matcher).collect();
                 let request = request(matchers);
                 let asking = self.memory.reserve((REQUEST_COPIES * request.encoded_len()) as u64)?;
                 calls.push(self.texts(peer, method, with_tenant(request, &scope.tenant), asking));
             }
-            for answer in join_all(calls).await {
+            for (answer, address) in join_all(calls).await.into_iter().zip(asked) {
+                if answer.is_err() && self.frame_timeout.is_some_and(|timeout| begin.elapsed() >= timeout) {
+                    late.insert(address);
+                }
                 match (answer, scope.on_failure) {
                     (Ok(answer), _) => {
                         all.extend(answer.found);

@@ -161,8 +161,8 @@ impl QueryService {
             ErrorKind::Invalid => Status::unknown(error.message()),
             _ => error::status(&error),
         };
-        let held = parsing.hold(text.as_str()).map_err(refused)?;
         let expr = parsing.parse(text.as_str(), &mut parsing.allowance(), parse).await.map_err(refused)?;
+        let held = parsing.hold(text.as_str()).map_err(refused)?;
         let timeout = match u64::try_from(timeout_seconds) {
             Ok(0) | Err(_) => self.api.settings.timeout,
             Ok(seconds) => Duration::from_secs(seconds).min(self.api.settings.timeout),

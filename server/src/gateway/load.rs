@@ -413,15 +413,37 @@ impl Loader {
         block: &SyncedBlock,
     ) -> Result<Arc<dyn BlockIndex>, Error> {
         let path = self.disk.folder(id).join(COLUMN_INDEX);
+        let mut is_foreign = false;
         if path.exists() {
             match open_index(path.clone(), block.clone()).await {
                 Ok(index) => return Ok(Arc::new(index)),
                 Err(error) => {
                     self.metrics.index_rebuilds.inc();
                     tracing::warn!(block = %id, %error, "column index is damaged, building it anew");
+                    if belongs::is_foreign(&error) {
+                        self.disk.remove_columns(id);
+                        is_foreign = true;
+                    }
                 }
             }
         }
+        self.built_columns((slots, path), id, block).await.map_err(|error| match is_foreign {
+            // Whatever ends the building: that of another block is not to answer meanwhile.
+            true => Error::new(
+                ErrorKind::Corrupt,
+                format!("the local column index is that of another block and can't be built anew: {error}"),
+            ),
+            false => error,
+        })
+    }
+
+    /// The block's column index, which is not there yet; built in one of `slots`.
+    async fn built_columns(
+        &self,
+        (slots, path): (&Semaphore, PathBuf),
+        id: BlockId,
+        block: &SyncedBlock,
+    ) -> Result<Arc<dyn BlockIndex>, Error> {
         if block.files.len_of(BlockObject::Index).is_none() {
             return Err(Error::new(ErrorKind::Corrupt, "there is no index"));
         }

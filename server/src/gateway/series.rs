@@ -47,14 +47,15 @@ impl Gateway {
 
     async fn begin_series(self: &Arc<Self>, incoming: Incoming<SeriesRequest>) -> Result<SeriesBody, Status> {
         let Incoming { message, tenant, timeout, .. } = incoming;
-        let waiting = Instant::now();
         let pending = self.metrics.requested.begin();
+        // Before it has a turn: those whose parsing takes long keep none from others.
+        let (request, hints) = self.parse(&message).await.map_err(|error| self.refuse_said(&error, &tenant))?;
+        let waiting = Instant::now();
         let permit = match &self.gate {
             Some(gate) => Some(Arc::clone(gate).acquire_owned().await.expect("the gate is never closed")),
             None => None,
         };
         let turn = Turn { _permit: permit, _in_flight: self.metrics.gate_passed(waiting.elapsed()) };
-        let (request, hints) = self.parse(&message).await.map_err(|error| self.refuse_said(&error, &tenant))?;
         let only_tenant = self.only_names_a_tenant(&request.matchers, request.range);
         let partial = Partial::parse(message.partial_response_strategy, message.partial_response_disabled);
         if only_tenant && partial == Partial::Abort {

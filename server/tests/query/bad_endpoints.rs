@@ -321,6 +321,16 @@ fn an_endpoint_is_asked_for_values_that_match_one_selector_after_the_other() {
 }
 
 #[test]
+fn an_endpoint_that_is_late_is_not_waited_for_with_each_selector() {
+    let answers = Answers::store(&[("store", "late")], Vec::new());
+    let late = Endpoint::start(Answers { values: vec!["a".into()], values_time: Duration::from_secs(600), ..answers });
+    let uru = querier(&[&late], &["--store.response-timeout=300ms"]);
+    let (status, answer) = ask(&uru, &format!("/api/v1/label/a/values?{}", ["match[]=up"; 10].join("&")));
+    assert_eq!((status, answer["warnings"].as_array().map(Vec::len)), (200, Some(1)), "{answer}");
+    assert_eq!(late.values_calls().all, 1);
+}
+
+#[test]
 fn a_warning_that_several_selectors_are_answered_with_comes_once() {
     let gone = support::free_address();
     let uru = querier(&[], &[&format!("--endpoint-strict={gone}")]);

@@ -133,7 +133,7 @@ fn regexps_that_compile_to_very_much_are_refused_and_keep_nobody_else_waiting() 
         }
         let (status, _, body) = asked.join().unwrap();
         let body = String::from_utf8(body).unwrap();
-        assert!(status == 422 && body.contains("regexps of one request: they take more than 67108864"), "{body}");
+        assert!(status == 422 && body.contains("regexps of all requests, an eighth of the memory limit: "), "{body}");
     });
     assert!(uru.peak_bytes() - idle < 320e6, "{} of {idle}", uru.peak_bytes());
     support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));

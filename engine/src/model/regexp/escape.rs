@@ -9,6 +9,9 @@ use super::parse::{Parser, Step, fail};
 /// Characters whose other cases are found in the time that a range of a class takes.
 const LOOKED_UP: usize = 32;
 
+/// Ranges of a class that are made in the time in which one is found by its name.
+const NAMED: usize = 256;
+
 impl Parser<'_> {
     pub(super) fn backslash(&mut self) -> Step {
         let rest = self.rest();
@@ -60,7 +63,7 @@ impl Parser<'_> {
         };
         if let Some((class, negate)) = class::perl(letter) {
             self.at += 2;
-            return Ok(Some(self.adjusted(class, negate)));
+            return self.adjusted(class, negate).map(Some);
         }
         if !matches!(letter, 'p' | 'P') {
             return Ok(None);
@@ -78,19 +81,23 @@ impl Parser<'_> {
             None => "",
         };
         let (name, negated) = name.strip_prefix('^').map_or((name, false), |name| (name, true));
+        self.count_ranges(NAMED)?;
         let class = class::unicode(name).ok_or_else(|| fail("invalid character class range", self.since(start)))?;
-        Ok(Some(self.adjusted(class, negated != (letter == 'P'))))
+        self.adjusted(class, negated != (letter == 'P')).map(Some)
     }
 
     /// `class` with its other cases when case is ignored, then negated when `negate`.
-    fn adjusted(&self, mut class: ClassUnicode, negate: bool) -> ClassUnicode {
+    fn adjusted(&mut self, mut class: ClassUnicode, negate: bool) -> Step<ClassUnicode> {
         if self.flags.fold {
+            // Each character is looked up.
+            let lens = class.ranges().iter().map(|range| u32::from(range.end()) - u32::from(range.start()));
+            self.count_ranges(lens.sum::<u32>() as usize / LOOKED_UP)?;
             class.case_fold_simple();
         }
         if negate {
             class.negate();
         }
-        class
+        Ok(class)
     }
 
     /// The code of an escaped character.
@@ -187,7 +194,7 @@ impl Parser<'_> {
         let (name, negate) = name.strip_prefix('^').map_or((name, false), |name| (name, true));
         let class = class::posix(name).ok_or_else(|| fail("invalid character class range", whole))?;
         self.at += end + 4;
-        Ok(Some(self.adjusted(class, negate)))
+        self.adjusted(class, negate).map(Some)
     }
 
     /// A character or a range of them; `class` is where the class starts.
@@ -203,11 +210,7 @@ impl Parser<'_> {
                 return Err(fail("invalid character class range", self.since(start)));
             }
         }
-        if self.flags.fold {
-            // Each character is looked up.
-            self.count_ranges((high - low) as usize / LOOKED_UP)?;
-        }
-        Ok(self.adjusted(class::range(low, high), false))
+        self.adjusted(class::range(low, high), false)
     }
 
     fn class_char(&mut self, class: usize) -> Step<u32> {

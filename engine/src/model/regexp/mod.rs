@@ -69,6 +69,7 @@ impl Regexp {
             parse::fail("invalid UTF-8", &String::from_utf8_lossy(rest))
         })?;
         let parsed = parse::parse(text)?;
+        allowance.take_ranges(parsed.ranges)?;
         let shape = shape::shape(&parsed.node);
         let needs_automaton = !parsed.names.is_empty() || matches!(shape, Shape::Other { .. });
         let (automaton, held) = if needs_automaton {

@@ -24,6 +24,8 @@ pub(super) struct Parsed {
     pub node: Node,
     /// Names of the groups from 1; empty for those without.
     pub names: Vec<String>,
+    /// Ranges of all its classes: how long it took.
+    pub ranges: usize,
 }
 
 /// Flags in force.
@@ -68,7 +70,7 @@ pub(super) fn parse(pattern: &str) -> Result<Parsed, Error> {
     let mut parser = Parser { pattern, at: 0, flags, frames: vec![outer], names: Vec::new(), ranges: 0 };
     parser.run()?;
     match (parser.frames.pop(), parser.frames.is_empty()) {
-        (Some(whole), true) => Ok(Parsed { node: whole.finish(), names: parser.names }),
+        (Some(whole), true) => Ok(Parsed { node: whole.finish(), names: parser.names, ranges: parser.ranges }),
         _ => Err(fail("missing closing )", pattern)),
     }
 }

@@ -109,6 +109,9 @@ fn patterns_that_would_take_too_long_to_parse_are_refused() {
         "\\pL".repeat(10_000),
         format!("[{}]", "\\pL".repeat(10_000)),
         format!("(?i){}", "[b-\u{f0000}]".repeat(1000)),
+        format!("(?i){}", "\\p{Any}".repeat(100)),
+        format!("(?i){}", "\\P{Any}".repeat(100)),
+        "\\p{Zl}".repeat(10_000),
         ".".repeat((1 << 20) + 1),
     ] {
         let error = compile(&pattern).unwrap_err();

@@ -105,7 +105,6 @@ fn range_when(api: &Api, params: &Params) -> Result<When, Failure> {
 
 async fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure> {
     let text = params.first("query").to_owned();
-    let held = api.parsing.hold(text.as_str())?;
     let tenant = params.tenant_matcher(api)?;
     let own = tenant.clone();
     let narrowed = move |mut expr: Expr| {
@@ -115,6 +114,7 @@ async fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure>
         Ok(expr)
     };
     let expr = made_of_query(api, params, narrowed).await?;
+    let held = api.parsing.hold(text.as_str())?;
     let auto_resolution_ms = match when {
         When::Instant(_) => api.settings.instant_resolution_ms,
         When::Range(steps) => steps.step / 5,

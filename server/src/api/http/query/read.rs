@@ -29,7 +29,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::Api;
 use super::backend::{OnFailure, Scope};
 use super::body::{collected, hold};
-use super::ending::{Caller, Ending, compute};
+use super::ending::{Caller, Ending};
 use super::gate::Turn;
 use super::params::Params;
 use super::read_frames::{Frames, samples, samples_bytes};
@@ -79,7 +79,7 @@ pub(super) async fn read(State(api): State<Arc<Api>>, request: Request) -> Resul
     let tenant = params.tenant_matcher(&api)?;
     let (mut held, mut allowance) = (api.memory.reserve(0)?, api.parsing.allowance());
     let packed = collected(body, ("a request", REQUEST_BYTES_MAX), &mut held).await?;
-    let understood = compute(move |_| {
+    let understood = api.parsing.run(move || {
         let (kind, asked) = understand(&packed, tenant.as_ref(), (&mut held, &mut allowance))?;
         Ok((kind, asked, held))
     });
