@@ -61,23 +61,28 @@ impl Said {
     }
 
     fn add(&mut self, list: (StringList, Reservation)) {
-        self.lists.push(list);
-        while let [.., (before, _), (last, _)] = self.lists.as_slice()
-            && 2 * last.heap_bytes() >= before.heap_bytes()
-        {
-            self.merge_last();
-        }
+        push_merged(&mut self.lists, list, |(strings, _)| strings.heap_bytes(), merge_held);
     }
+}
 
-    /// Makes one list of the last two.
-    fn merge_last(&mut self) {
-        let Some((last, mut held)) = self.lists.pop() else { return };
-        let Some((before, of_before)) = self.lists.pop() else { return self.lists.push((last, held)) };
-        held.join(of_before);
-        let merged = StringList::merge(vec![before, last]);
-        held.shrink(held.bytes().saturating_sub(held_bytes(&merged)));
-        self.lists.push((merged, held));
+/// Appends `list` and merges it with those before it that are less than twice as large, so that each is less than half
+/// as large as the one before.
+fn push_merged<T>(lists: &mut Vec<T>, mut list: T, bytes: impl Fn(&T) -> usize, merge: impl Fn(T, T) -> T) {
+    while let Some(before) = lists.pop_if(|before| 2 * bytes(&list) >= bytes(before)) {
+        list = merge(before, list);
     }
+    lists.push(list);
+}
+
+/// One list of two, and the memory that it takes.
+fn merge_held(
+    (before, of_before): (StringList, Reservation),
+    (last, mut held): (StringList, Reservation),
+) -> (StringList, Reservation) {
+    held.join(of_before);
+    let merged = StringList::merge(vec![before, last]);
+    held.shrink(held.bytes().saturating_sub(held_bytes(&merged)));
+    (merged, held)
 }
 
 impl LabelRequest {
@@ -209,14 +214,8 @@ impl LabelRequest {
         let mut lists: Vec<StringList> = Vec::new();
         for part in parts(block, series) {
             meter.check_wanted()?;
-            lists.push(block.index().label_values(name, part.as_deref(), limit)?);
-            // As of what blocks have said: what several parts have is held once, and no string is merged often.
-            while let [.., before, last] = lists.as_slice()
-                && 2 * last.heap_bytes() >= before.heap_bytes()
-            {
-                let pair = lists.split_off(lists.len() - 2);
-                lists.push(StringList::merge(pair));
-            }
+            let list = block.index().label_values(name, part.as_deref(), limit)?;
+            push_merged(&mut lists, list, StringList::heap_bytes, |before, last| StringList::merge(vec![before, last]));
         }
         let mut values = StringList::merge(lists);
         values.truncate(limit);
@@ -224,11 +223,8 @@ impl LabelRequest {
     }
 
     /// What all blocks have said as one answer.
-    pub fn answer(&self, mut said: Said) -> LabelAnswer {
-        while said.lists.len() > 1 {
-            said.merge_last();
-        }
-        let (mut strings, held) = match said.lists.pop() {
+    pub fn answer(&self, said: Said) -> LabelAnswer {
+        let (mut strings, held) = match said.lists.into_iter().rev().reduce(|last, before| merge_held(before, last)) {
             Some((strings, held)) => (strings, vec![held]),
             None => (StringList::default(), Vec::new()),
         };

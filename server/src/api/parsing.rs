@@ -1,5 +1,5 @@
 //! Parsing of what requests say: a little of it where it comes in, on threads that wait for sockets, and all else on
-//! threads that may compute, a few at a time. What their regexps compile to counts in the process' memory.
+//! threads that may compute, a few at a time. What their regexps compile to counts in memory of its own.
 
 use std::borrow::Borrow;
 use std::num::NonZero;
@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use engine::model::{Allowance, Budget, Error, ErrorKind, Matcher, Reservation};
 use engine::promql::syntax;
-use proto::thanos;
-use proto::thanos::{LabelMatcher, StoreMatchers};
+use proto::thanos::{self, LabelMatcher, StoreMatchers};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::http::query::selectors_of;
@@ -96,13 +95,12 @@ impl Parsing {
         let turn = self.turn().await?;
         let held = self.hold(said)?;
         let (owned, mut taken) = (said.to_owned(), std::mem::take(allowance));
-        let running = self.threads.run(move || {
-            // The turn is over when the work has ended, whether anybody waits for that or not.
-            let (_turn, _held) = (turn, held);
+        let work = move || {
+            let _held = held;
             let parsed = parse(owned.borrow(), &mut taken);
             (parsed, taken)
-        });
-        let (parsed, taken) = running.await.map_err(|error| error.within("parsing the request failed"))?;
+        };
+        let (parsed, taken) = self.spend(turn, work).await?;
         *allowance = taken;
         parsed
     }
@@ -113,11 +111,21 @@ impl Parsing {
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let turn = self.turn().await?;
+        self.spend(turn, work).await?
+    }
+
+    /// Does `work` on a thread that may compute. The turn is over when that has ended, whether anybody waits for it or
+    /// not.
+    async fn spend<T: Send + 'static>(
+        &self,
+        turn: OwnedSemaphorePermit,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let running = self.threads.run(move || {
             let _turn = turn;
             work()
         });
-        running.await.map_err(|error| error.within("parsing the request failed"))?
+        running.await.map_err(|error| error.within("parsing the request failed"))
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, Error> {

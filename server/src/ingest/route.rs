@@ -222,9 +222,6 @@ impl Receiver {
     /// What goes to each receiver.
     fn place(&self, routed: &Routed, replicas: Range<u64>) -> Result<Vec<Group>, Refusal> {
         let rings = self.rings.current();
-        if rings.is_none() && self.options.mode != Mode::Ingestor {
-            return Err(Refusal::unavailable("hashring is not ready: waiting for --receive.hashrings-file"));
-        }
         let mut placements: Vec<Option<Placement>> = Vec::with_capacity(routed.tenants.len());
         for (tenant, (series, _)) in routed.tenants.iter().zip(&routed.shares) {
             // As with Thanos, nobody need take a tenant that has no series here, as that of a request whose series name

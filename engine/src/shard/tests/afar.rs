@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::synthetic::{Model, large, opened, written};
+use super::synthetic::{Model, large, opened, values_of_n, written};
 use super::*;
 use crate::block::{Detail, OpenedBlock};
 use crate::index::pages::PagesRead;
@@ -87,14 +87,7 @@ fn labels_of(matcher: Matcher) -> Request {
 
 /// The values of `n` of all series.
 fn values() -> LabelRequest {
-    LabelRequest {
-        name: Some("n".to_owned()),
-        range: TimeRange::ALL,
-        matchers: vec![Matcher::equal("a", "x")],
-        without_labels: Vec::new(),
-        limit: 0,
-        block_matchers: Vec::new(),
-    }
+    values_of_n(vec![Matcher::equal("a", "x")])
 }
 
 fn setting() -> Setting {

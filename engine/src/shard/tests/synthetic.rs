@@ -216,6 +216,18 @@ pub(super) fn large(count: usize) -> Model {
     Model { external: Labels::from_pairs([("replica", "1")]), content: series.collect(), tint: 0 }
 }
 
+/// The values of `n` of the series that match.
+pub(super) fn values_of_n(matchers: Vec<Matcher>) -> LabelRequest {
+    LabelRequest {
+        name: Some("n".to_owned()),
+        range: TimeRange::ALL,
+        matchers,
+        without_labels: Vec::new(),
+        limit: 0,
+        block_matchers: Vec::new(),
+    }
+}
+
 pub(super) fn all_series() -> Request {
     Request::new(TimeRange::ALL, vec![Matcher::equal("a", "x")])
 }
@@ -395,14 +407,7 @@ fn long_labels_are_accounted_for_and_refused_by_name_where_there_is_no_memory_fo
 
 #[test]
 fn values_of_labels_are_accounted_for_as_long_as_they_are_held() {
-    let request = LabelRequest {
-        name: Some("n".to_owned()),
-        range: TimeRange::ALL,
-        matchers: Vec::new(),
-        without_labels: Vec::new(),
-        limit: 0,
-        block_matchers: Vec::new(),
-    };
+    let request = values_of_n(Vec::new());
     let (blocks, _) = open_all(&[long_labels(2000, 1000), long_labels(1000, 1000)]);
     let ample = selector(2, io::Mode::Pread);
     let found = block_on(ample.labels(&blocks, request.clone(), Limits::default())).unwrap();
@@ -422,14 +427,7 @@ fn values_of_labels_are_accounted_for_as_long_as_they_are_held() {
 
 #[test]
 fn values_that_many_blocks_have_take_the_memory_of_two_of_them() {
-    let request = LabelRequest {
-        name: Some("n".to_owned()),
-        range: TimeRange::ALL,
-        matchers: Vec::new(),
-        without_labels: Vec::new(),
-        limit: 0,
-        block_matchers: Vec::new(),
-    };
+    let request = values_of_n(Vec::new());
     let models: Vec<Model> = (0..12).map(|_| long_labels(300, 1000)).collect();
     let (one, _) = open_all(&models[..1]);
     let mut selector = selector(2, io::Mode::Pread);
@@ -447,14 +445,7 @@ fn values_that_many_blocks_have_take_the_memory_of_two_of_them() {
 
 #[test]
 fn a_block_that_is_asked_again_as_memory_was_short_counts_its_series_once() {
-    let request = LabelRequest {
-        name: Some("n".to_owned()),
-        range: TimeRange::ALL,
-        matchers: vec![Matcher::equal("a", "x")],
-        without_labels: Vec::new(),
-        limit: 0,
-        block_matchers: Vec::new(),
-    };
+    let request = values_of_n(vec![Matcher::equal("a", "x")]);
     let models = [long_labels(300, 1000), long_labels(300, 1000)];
     let budget = Budget::new("--store.memory-limit", 1 << 30);
     let ask = |models: &[Model], touched_series_max: u64| {

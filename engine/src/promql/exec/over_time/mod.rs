@@ -10,6 +10,9 @@ mod rate;
 mod sums;
 mod trend;
 
+use std::convert::Infallible;
+use std::ops::Range;
+
 use crate::batch::{StepGrid, Windows, bitmap};
 use crate::model::Error;
 use crate::simd;
@@ -84,13 +87,25 @@ impl<'a> RangeInput<'a> {
 
     /// Calls `f` for each window that has at least `least` samples and sets what it gives.
     #[inline]
-    fn each(&self, least: usize, out: &mut RowOut<'_>, mut f: impl FnMut(usize, std::ops::Range<usize>) -> f64) {
+    fn each(&self, least: usize, out: &mut RowOut<'_>, mut f: impl FnMut(usize, Range<usize>) -> f64) {
+        let Ok(()) = self.try_each(least, out, |step, range| Ok::<_, Infallible>(f(step, range)));
+    }
+
+    /// The same; the first error of `f` ends it.
+    #[inline]
+    fn try_each<E>(
+        &self,
+        least: usize,
+        out: &mut RowOut<'_>,
+        mut f: impl FnMut(usize, Range<usize>) -> Result<f64, E>,
+    ) -> Result<(), E> {
         for step in 0..self.windows.len() {
             let range = self.windows.range(step);
             if range.len() >= least {
-                out.set(step, f(step, range));
+                out.set(step, f(step, range)?);
             }
         }
+        Ok(())
     }
 }
 

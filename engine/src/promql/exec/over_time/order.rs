@@ -14,19 +14,14 @@ const OVERLAP_MIN: usize = 2;
 
 pub fn quantile(input: &RangeInput<'_>, ranks: &mut Ranks, out: &mut RowOut<'_>) -> Result<(), Error> {
     ranks.stretch = 0..0;
-    for step in 0..input.windows.len() {
-        let (q, len) = (input.params[0][step], input.windows.range(step).len());
-        if len == 0 {
-            continue;
-        }
-        if let Some(answer) = math::degenerate_quantile(q, len) {
-            out.set(step, answer);
-            continue;
+    input.try_each(1, out, |step, range| {
+        let q = input.params[0][step];
+        if let Some(answer) = math::degenerate_quantile(q, range.len()) {
+            return Ok(answer);
         }
         ranks.slide_to(input.values, input.windows, step, || input.budget.check())?;
-        out.set(step, math::ranked_quantile(q, len, |rank| ranks.two(input.values, rank)));
-    }
-    Ok(())
+        Ok(math::ranked_quantile(q, range.len(), |rank| ranks.two(input.values, rank)))
+    })
 }
 
 /// Samples that are sorted at once, when windows of fewer overlap.
@@ -147,22 +142,16 @@ fn key(value: f64) -> i64 {
 
 pub fn median_deviation(input: &RangeInput<'_>, out: &mut RowOut<'_>) -> Result<(), Error> {
     let (mut sorted, mut deviations) = (Sorted::default(), Vec::new());
-    for step in 0..input.windows.len() {
-        let range = input.windows.range(step);
-        if range.is_empty() {
-            continue;
-        }
+    input.try_each(1, out, |_, range| {
         sorted.slide_to(input.values, range, || input.budget.check())?;
         // NaN comes first.
         if sorted.values[0].is_nan() {
-            out.set(step, f64::NAN);
-            continue;
+            return Ok(f64::NAN);
         }
         let median = math::sorted_quantile(0.5, &sorted.values);
         push_deviations(&sorted.values, median, &mut deviations);
-        out.set(step, math::sorted_quantile(0.5, &deviations));
-    }
-    Ok(())
+        Ok(math::sorted_quantile(0.5, &deviations))
+    })
 }
 
 /// Replaces `out` by the distances of `sorted` from `median`, in order: those below it ascend towards
