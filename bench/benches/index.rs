@@ -114,7 +114,7 @@ fn ask(index: &column::Reader, criterion: &mut Criterion) {
     ];
     let mut group = criterion.benchmark_group("select");
     for (name, matchers) in &questions {
-        group.bench_function(*name, |bencher| bencher.iter(|| index.select(black_box(matchers))));
+        group.bench_function(*name, |bencher| bencher.iter(|| index.select(black_box(matchers), &|| Ok(()))));
     }
     group.finish();
     let all = BlockIndex::all(index).expect("all series are known").into_list();
@@ -147,7 +147,7 @@ fn ask(index: &column::Reader, criterion: &mut Criterion) {
     let matcher = [of(MatchKind::Re, "__name__", "http_.*_bucket")];
     group.bench_function("pod", |bencher| {
         bencher.iter(|| {
-            let series = index.select(&matcher).unwrap_or(Ordinals::empty());
+            let series = index.select(&matcher, &|| Ok(())).unwrap_or(Ordinals::empty());
             index.label_values("pod", Some(&series), usize::MAX)
         });
     });

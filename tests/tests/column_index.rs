@@ -97,7 +97,7 @@ fn the_fixture_answers() {
     }
     assert_eq!(index.label_names(None).unwrap(), ["__name__", "code", "pod", "zone"]);
     assert_eq!(index.least_extension(&[]).unwrap().as_deref(), Some("zone"));
-    let found = index.select(&[Matcher::equal("pod", "pod-007")]).unwrap();
+    let found = index.select(&[Matcher::equal("pod", "pod-007")], &|| Ok(())).unwrap();
     assert!(index.label_values("code", Some(&found), 9).unwrap().iter().eq(["200", "500"]));
     let mut chunks = ChunkColumns::default();
     index.chunks(&found.into_list(), TimeRange::new(START, START + 1), &mut chunks).unwrap();

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::step::histogram_bytes;
+use super::step::{histogram_bytes, histogram_samples};
 use crate::model::{FloatColumns, FloatHistogram, Labels};
 
 /// Native histograms of several series, one after the other.
@@ -89,6 +89,12 @@ impl SampleBatch {
         last(&self.float_ends) + last(&self.histogram_ends)
     }
 
+    /// Samples of all finished series as the budget of a query counts them: a histogram as many as floats with their
+    /// times have its size.
+    pub fn weight(&self) -> usize {
+        self.iter().map(|series| series.weight()).sum()
+    }
+
     /// Bytes that the batch occupies; labels that series share count for each.
     pub fn heap_bytes(&self) -> usize {
         let labels = self.labels.iter().map(|labels| size_of::<Labels>() + labels.heap_bytes()).sum::<usize>();
@@ -148,7 +154,48 @@ impl SampleBatch {
     }
 }
 
+impl SeriesSamples<'_> {
+    /// Samples as the budget of a query counts them: a histogram as many as floats with their times have its size.
+    pub fn weight(&self) -> usize {
+        let native = self.histograms.iter().map(|histogram| histogram_samples(histogram));
+        self.values.len() + native.sum::<usize>()
+    }
+
+    /// Bytes that the series occupies in its batch.
+    pub fn heap_bytes(&self) -> usize {
+        let histograms = self.histograms.iter().map(|histogram| histogram_bytes(histogram)).sum::<usize>();
+        let columns = 2 * self.values.len() + self.starts.len() + 2 * self.histograms.len();
+        let kinds = size_of_val(self.histogram_kinds);
+        let labels = size_of::<Labels>() + self.labels.heap_bytes();
+        labels + histograms + kinds + 8 * (columns + self.histogram_starts.len() + 3)
+    }
+}
+
 fn range(ends: &[usize], at: usize) -> std::ops::Range<usize> {
     let start = if at == 0 { 0 } else { ends[at - 1] };
     start..ends[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_weighs_and_occupies_what_its_series_do() {
+        let mut batch = SampleBatch::default();
+        (0..3).for_each(|at| batch.floats.push(at, 1.0));
+        batch.float_starts.extend([0; 3]);
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "f")])));
+        for at in 0..2 {
+            batch.histograms.timestamps.push(at);
+            let histogram = FloatHistogram { positive_buckets: vec![1.0; 25], ..FloatHistogram::default() };
+            batch.histograms.values.push(Arc::new(histogram));
+            batch.histogram_starts.push(0);
+            batch.histogram_kinds.push(CountKind::Floats);
+        }
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "h")])));
+        // 168 bytes and 25 counts are 23 floats with their times.
+        assert_eq!((batch.samples(), batch.weight()), (5, 3 + 2 * 23));
+        assert_eq!(batch.heap_bytes(), batch.iter().map(|series| series.heap_bytes()).sum::<usize>());
+    }
 }

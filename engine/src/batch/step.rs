@@ -267,7 +267,7 @@ impl StepBatch {
     /// Samples of all rows. A histogram counts as many as floats with their times have its size,
     /// as in Prometheus.
     pub fn samples(&self) -> usize {
-        let native = self.histograms.iter().flatten().map(|(_, histogram)| (histogram_bytes(histogram) + 8) / 16);
+        let native = self.histograms.iter().flatten().map(|(_, histogram)| histogram_samples(histogram));
         bitmap::count(&self.valid) + native.sum::<usize>()
     }
 
@@ -301,6 +301,11 @@ impl StepBatch {
             Cell::Histogram(histogram) => self.histograms_mut(row).push((step as u32, histogram)),
         }
     }
+}
+
+/// Samples that a histogram counts for, as in Prometheus: as many as floats with their times have its size.
+pub fn histogram_samples(histogram: &FloatHistogram) -> usize {
+    (histogram_bytes(histogram) + 8) / 16
 }
 
 /// Bytes of a histogram: its struct with six slices, as Prometheus counts it, and what they hold.

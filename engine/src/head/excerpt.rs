@@ -13,7 +13,7 @@ use super::Head;
 use super::out_of_order;
 use super::series::Closed;
 use crate::block::Detail;
-use crate::model::{Budget, Error, Matcher, Reservation, TimeRange};
+use crate::model::{Budget, Error, IsWanted, Matcher, Reservation, TimeRange};
 
 /// Bytes that a series of some ten labels and two chunks takes while an excerpt is made, without the data of
 /// chunks.
@@ -93,7 +93,7 @@ impl Excerpt {
 impl Head {
     /// The series that all `matchers` match and that have a chunk in `range`, with these chunks.
     pub fn excerpt(&self, matchers: &[Matcher], range: TimeRange) -> Result<Excerpt, Error> {
-        Ok(self.excerpt_in(&self.select(matchers)?, range))
+        Ok(self.excerpt_in(&self.select(matchers, &|| Ok(()))?, range))
     }
 
     /// The same within `memory`, with what it takes as a block, which has a copy of what its chunks share with
@@ -103,8 +103,9 @@ impl Head {
         matchers: &[Matcher],
         range: TimeRange,
         (detail, memory): (Detail, &Arc<Budget>),
+        wanted: IsWanted<'_>,
     ) -> Result<(Excerpt, Reservation), Error> {
-        let found = self.select(matchers)?;
+        let found = self.select(matchers, wanted)?;
         let mut held = memory.reserve(SERIES_BYTES * found.len() as u64)?;
         let mut excerpt = self.excerpt_in(&found, range);
         if detail == Detail::Labels {

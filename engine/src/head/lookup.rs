@@ -3,21 +3,26 @@
 use std::collections::BTreeSet;
 
 use super::{Head, SeriesExemplars};
-use crate::index::select::{self, Lookup, Step, Values};
-use crate::model::{Error, Labels, Matcher, TimeRange};
+use crate::index::select::{self, Lookup, Step, Values, Visit};
+use crate::model::{Error, IsWanted, Labels, Matcher, TimeRange};
 use crate::postings::{Ordinals, Union};
 
 impl Head {
     /// Numbers of the series that all `matchers` match, ascending.
-    pub(super) fn select(&self, matchers: &[Matcher]) -> Result<Vec<u32>, Error> {
-        Ok(select::select(self, matchers)?.into_list())
+    pub(super) fn select(&self, matchers: &[Matcher], wanted: IsWanted<'_>) -> Result<Vec<u32>, Error> {
+        Ok(select::select(self, matchers, wanted)?.into_list())
     }
 
     /// Exemplars in `range` of the series that all of some of `selectors` match.
-    pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<SeriesExemplars>, Error> {
+    pub fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        wanted: IsWanted<'_>,
+    ) -> Result<Vec<SeriesExemplars>, Error> {
         let mut ids = BTreeSet::new();
         for matchers in selectors {
-            ids.extend(self.select(matchers)?);
+            ids.extend(self.select(matchers, wanted)?);
         }
         let found = ids.into_iter().map(|id| SeriesExemplars {
             series: Labels::from_sorted(self.labels_of(id)),
@@ -27,12 +32,12 @@ impl Head {
     }
 
     /// Names of the labels that the series matching `matchers` have; of all series without matchers.
-    pub fn label_names(&self, matchers: &[Matcher]) -> Result<BTreeSet<String>, Error> {
+    pub fn label_names(&self, matchers: &[Matcher], wanted: IsWanted<'_>) -> Result<BTreeSet<String>, Error> {
         let mut symbols = BTreeSet::new();
         if matchers.is_empty() {
             symbols.extend(self.postings.names().map(|(name, _)| name));
         } else {
-            for id in self.select(matchers)? {
+            for id in self.select(matchers, wanted)? {
                 symbols.extend(self.pairs_of(id).map(|(name, _)| name));
             }
         }
@@ -41,13 +46,18 @@ impl Head {
 
     /// Values of the label `name` that the series matching `matchers` have; of all series without
     /// matchers.
-    pub fn label_values(&self, name: &str, matchers: &[Matcher]) -> Result<BTreeSet<String>, Error> {
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        wanted: IsWanted<'_>,
+    ) -> Result<BTreeSet<String>, Error> {
         let Some(name) = self.symbols.find(name.as_bytes()) else { return Ok(BTreeSet::new()) };
         let mut symbols = BTreeSet::new();
         if matchers.is_empty() {
             symbols.extend(self.postings.values_of(name).iter().map(|place| self.postings.symbol(*place)));
         } else {
-            for id in self.select(matchers)? {
+            for id in self.select(matchers, wanted)? {
                 symbols.extend(self.pairs_of(id).filter(|(own, _)| *own == name).map(|(_, value)| value));
             }
         }
@@ -70,12 +80,12 @@ impl Lookup for Head {
         Ok(self.postings.find((name.as_bytes(), value.as_bytes()), &self.symbols))
     }
 
-    fn visit(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(&str, u32)) -> Result<(), Error> {
+    fn visit(&self, name: &str, prefix: &str, visit: Visit<'_, u32>) -> Result<(), Error> {
         let Some(name) = self.symbols.find(name.as_bytes()) else { return Ok(()) };
         for place in self.postings.values_of(name) {
             let text = self.symbols.text(self.postings.symbol(*place));
-            if text.starts_with(prefix) {
-                visit(text, *place);
+            if text.starts_with(prefix) && visit(text, *place).is_break() {
+                break;
             }
         }
         Ok(())

@@ -731,10 +731,12 @@ fn series_are_found_in_whatever_order_they_come() {
 fn names_and_values_and_counts_come_from_the_index() {
     let mut head = Head::new(OPTIONS, i64::MIN);
     fill(&mut head, [0].into_iter());
-    let names = |matchers: &[Matcher]| head.label_names(matchers).unwrap().into_iter().collect::<Vec<_>>();
+    let names = |matchers: &[Matcher]| head.label_names(matchers, &|| Ok(())).unwrap().into_iter().collect::<Vec<_>>();
     assert_eq!(names(&[]), ["__name__", "series"]);
     assert_eq!(names(&[Matcher::equal("series", "7")]), Vec::<String>::new());
-    let values = |matchers: &[Matcher]| head.label_values("series", matchers).unwrap().into_iter().collect::<Vec<_>>();
+    let values = |matchers: &[Matcher]| {
+        head.label_values("series", matchers, &|| Ok(())).unwrap().into_iter().collect::<Vec<_>>()
+    };
     assert_eq!((values(&[]).len(), values(&[Matcher::equal("series", "2")])), (3, vec!["2".to_owned()]));
     let mut counts = cardinality::LabelCounts::default();
     head.count_labels(&mut counts);

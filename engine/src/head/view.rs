@@ -13,7 +13,7 @@ use crate::chunk::segment;
 use crate::codec::StringList;
 use crate::index::tsdb::SymbolRef;
 use crate::index::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels};
-use crate::model::{BlockId, ChunkRef, Error, Labels, Matcher, Reservation, Resolution, TimeRange};
+use crate::model::{BlockId, ChunkRef, Error, IsWanted, Labels, Matcher, Reservation, Resolution, TimeRange};
 use crate::postings::Ordinals;
 
 /// Bytes after which a segment in memory is ended.
@@ -76,7 +76,7 @@ impl BlockIndex for ViewIndex {
         !self.excerpt.is_empty()
     }
 
-    fn select(&self, _matchers: &[Matcher]) -> Result<Ordinals, Error> {
+    fn select(&self, _matchers: &[Matcher], _wanted: IsWanted<'_>) -> Result<Ordinals, Error> {
         self.all()
     }
 

@@ -2,7 +2,7 @@
 
 use super::{ChunkMeta, SeriesLabels};
 use crate::codec::StringList;
-use crate::model::{Error, Matcher, TimeRange};
+use crate::model::{Error, IsWanted, Matcher, TimeRange};
 use crate::postings::Ordinals;
 
 /// The index of one block. A series is known by an *ordinal*: a number that ascends in label order.
@@ -30,8 +30,8 @@ pub trait BlockIndex: Send + Sync {
     fn may_match(&self, matchers: &[Matcher]) -> bool;
 
     /// The series that all `matchers` match; all series where there is none. An absent label is an
-    /// empty one.
-    fn select(&self, matchers: &[Matcher]) -> Result<Ordinals, Error>;
+    /// empty one. Ends with the error of `wanted` when it has one.
+    fn select(&self, matchers: &[Matcher], wanted: IsWanted<'_>) -> Result<Ordinals, Error>;
 
     /// Names of the labels that `series` have, ascending; of all series when `None`.
     fn label_names(&self, series: Option<&Ordinals>) -> Result<Vec<String>, Error>;

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pages::Pages;
-use super::select::{self, Lookup, Step, Values};
+use super::select::{self, Lookup, Step, Values, Visit};
 use super::tsdb::offsets::PostingsRange;
 use super::tsdb::postings;
 use super::tsdb::series::read_series;
@@ -15,7 +15,7 @@ use super::tsdb::{Series, Source, SymbolRef};
 use super::{BlockIndex, ChunkColumns, ChunkMeta, SeriesLabels, header};
 use crate::codec::Corrupt;
 use crate::codec::StringList;
-use crate::model::{Error, ErrorKind, MatchKind, Matcher, SeriesRef, TimeRange};
+use crate::model::{Error, ErrorKind, IsWanted, MatchKind, Matcher, SeriesRef, TimeRange};
 use crate::postings::{Ordinals, Union};
 
 /// The index of a block: its header (`H`) and its index file (`I`). Ordinals are the references of
@@ -119,8 +119,8 @@ impl<H: AsRef<[u8]> + Send + Sync, I: Source + Send + Sync> BlockIndex for Heade
         )
     }
 
-    fn select(&self, matchers: &[Matcher]) -> Result<Ordinals, Error> {
-        select::select(self, matchers)
+    fn select(&self, matchers: &[Matcher], wanted: IsWanted<'_>) -> Result<Ordinals, Error> {
+        select::select(self, matchers, wanted)
     }
 
     fn label_names(&self, series: Option<&Ordinals>) -> Result<Vec<String>, Error> {
@@ -200,20 +200,22 @@ impl<H: AsRef<[u8]> + Send + Sync, I: Source + Send + Sync> Lookup for HeaderInd
         self.header.find(name, value)
     }
 
-    fn visit(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(&str, PostingsRange)) -> Result<(), Error> {
+    fn visit(&self, name: &str, prefix: &str, visit: Visit<'_, PostingsRange>) -> Result<(), Error> {
         self.header.visit_values(name, prefix, |value, range| {
             if !value.starts_with(prefix) {
                 return ControlFlow::Break(());
             }
-            visit(value, range);
-            ControlFlow::Continue(())
+            visit(value, range)
         })
     }
 
     fn estimate(&self, name: &str, values: &Values<PostingsRange>) -> Result<usize, Error> {
         let mut bytes = 0;
         match values {
-            Values::All => self.visit(name, "", &mut |_, range| bytes += range.end - range.start)?,
+            Values::All => self.visit(name, "", &mut |_, range| {
+                bytes += range.end - range.start;
+                ControlFlow::Continue(())
+            })?,
             Values::Some(ranges) => bytes = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum(),
         }
         Ok((bytes / size_of::<u32>() as u64) as usize)
@@ -225,7 +227,10 @@ impl<H: AsRef<[u8]> + Send + Sync, I: Source + Send + Sync> Lookup for HeaderInd
             Values::Some(ranges) => ranges,
             Values::All => {
                 let mut found = Vec::new();
-                self.visit(name, "", &mut |_, range| found.push(range))?;
+                self.visit(name, "", &mut |_, range| {
+                    found.push(range);
+                    ControlFlow::Continue(())
+                })?;
                 all = found;
                 &all
             }

@@ -2,7 +2,7 @@
 
 use super::{BlockIndex, ChunkColumns, SeriesLabels};
 use crate::codec::StringList;
-use crate::model::{Error, Matcher, TimeRange};
+use crate::model::{Error, IsWanted, Matcher, TimeRange};
 use crate::postings::Ordinals;
 
 /// Why there is no index.
@@ -32,7 +32,7 @@ impl BlockIndex for Unreadable {
         true
     }
 
-    fn select(&self, _matchers: &[Matcher]) -> Result<Ordinals, Error> {
+    fn select(&self, _matchers: &[Matcher], _wanted: IsWanted<'_>) -> Result<Ordinals, Error> {
         self.fail()
     }
 

@@ -26,8 +26,9 @@ pub fn format_float_as(value: f64, notation: Notation) -> String {
     out.into_iter().map(char::from).collect()
 }
 
-/// `value` as the value of a label: as OpenMetrics has it, always with a point or an exponent.
+/// `value` as the value of a label: as OpenMetrics has it, always with a point or an exponent. A zero has no sign.
 pub fn format_label_float(value: f64) -> String {
+    let value = if value == 0.0 { 0.0 } else { value };
     let mut text = format_float_as(value, Notation::General);
     if value.is_finite() && !text.contains(['.', 'e']) {
         text.push_str(".0");
@@ -258,6 +259,12 @@ mod tests {
             assert_eq!(format_float_as(value, Notation::General), general);
         }
         assert_eq!(format_float(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn values_of_labels_have_a_point_or_an_exponent_and_zero_no_sign() {
+        let shown = [-0.0, 0.0, 1.0, -1.0, 0.25, 1e6, f64::NEG_INFINITY].map(format_label_float);
+        assert_eq!(shown, ["0.0", "0.0", "1.0", "-1.0", "0.25", "1e+06", "-Inf"]);
     }
 
     /// Numbers of a xorshift generator.

@@ -42,7 +42,7 @@ pub use id::{BlockId, ChunkRef, SeriesRef};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchKind, Matcher};
 pub use mixed::Mixed;
-pub use patience::Patience;
+pub use patience::{IsWanted, Patience, Waiting};
 pub use regexp::{Allowance, Regexp};
 pub use text::ByteString;
 pub use time::{Resolution, TimeRange, TimestampMs};

@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use super::error::{Error, ErrorKind};
 
+/// Asked again and again by work that may take long: an error when nobody waits for it any more, or its time is over.
+pub type IsWanted<'w> = &'w dyn Fn() -> Result<(), Error>;
+
 /// Where Prometheus says that a query was ended.
 const PLACE: &str = "query execution";
 
@@ -16,6 +19,35 @@ pub struct Patience {
     pub deadline: Option<Instant>,
     /// Set when the caller went away.
     pub canceled: Arc<AtomicBool>,
+}
+
+/// Somebody who waits for work that others do: dropping this ends it.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    patience: Patience,
+    gone: Arc<AtomicBool>,
+}
+
+impl Waiting {
+    /// Somebody who has `patience`.
+    pub fn new(patience: Patience) -> Self {
+        Self { patience, gone: Arc::default() }
+    }
+
+    /// What the work asks, be it on other threads.
+    pub fn wanted(&self) -> impl Fn() -> Result<(), Error> + Send + use<> {
+        let (patience, gone) = (self.patience.clone(), Arc::clone(&self.gone));
+        move || match gone.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Canceled, "the caller went away")),
+            false => patience.check(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Patience {
@@ -30,5 +62,23 @@ impl Patience {
             return Err(Error::new(ErrorKind::Deadline, message));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_wanted_as_long_as_somebody_waits_and_has_patience() {
+        let patience = Patience::default();
+        let waiting = Waiting::new(patience.clone());
+        let (wanted, of_another) = (waiting.wanted(), Waiting::new(patience.clone()).wanted());
+        assert!(wanted().is_ok());
+        assert_eq!(of_another().unwrap_err().kind(), ErrorKind::Canceled);
+        patience.canceled.store(true, Ordering::Relaxed);
+        assert!(wanted().unwrap_err().message().contains("query was canceled"));
+        drop(waiting);
+        assert!(wanted().unwrap_err().message().contains("the caller went away"));
     }
 }

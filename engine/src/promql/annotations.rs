@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::model::float_text::{Notation, format_float_as};
+
 /// What every info begins with.
 pub const INFO: &str = "PromQL info: ";
 
@@ -353,21 +355,7 @@ pub(crate) struct Short(pub(crate) f64);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0;
-        if value.is_nan() {
-            return f.write_str("NaN");
-        }
-        if value.is_infinite() {
-            return f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" });
-        }
-        let scientific = format!("{value:e}");
-        let exponent: i32 = scientific.rsplit('e').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-        if (-4..6).contains(&exponent) {
-            return write!(f, "{value}");
-        }
-        let mantissa = scientific.split('e').next().unwrap_or("");
-        let sign = if exponent < 0 { '-' } else { '+' };
-        write!(f, "{mantissa}e{sign}{:02}", exponent.abs())
+        f.write_str(&format_float_as(self.0, Notation::General))
     }
 }
 
@@ -435,6 +423,8 @@ mod tests {
         let shown: Vec<String> =
             [1e21, 123456.0, 0.0001, 0.00001, -2.5, 1e-7].map(|value| Short(value).to_string()).into();
         assert_eq!(shown, ["1e+21", "123456", "0.0001", "1e-05", "-2.5", "1e-07"]);
+        // Of two shortest texts that are as near the one whose last digit is even.
+        assert_eq!(Short(6e14 + 0.25).to_string(), "6.000000000000002e+14");
         assert_eq!(TwoDigits(123.0).to_string(), "1.2e+02");
         assert_eq!(TwoDigits(0.5).to_string(), "0.5");
         assert_eq!(TwoDigits(1.96).to_string(), "2");

@@ -10,7 +10,7 @@ use crate::model::{Error, ErrorKind, FloatHistogram, Labels, Span, TimeRange};
 
 use super::source::{BatchSink, MemorySource, SelectRequest, Selected, Source};
 use super::value::QueryValue;
-use super::{Context, Engine, Options, RangeSteps, Stage};
+use super::{Context, Engine, NameRemoval, Options, RangeSteps, Stage};
 
 const HOUR: RangeSteps = RangeSteps { start: 0, end: 3_600_000, step: 60_000 };
 
@@ -187,6 +187,76 @@ fn a_function_behind_a_plus_tells_its_own_place() {
     for (query, place) in [("sort(f)", "(1:1)"), ("+(sort(f))", "(1:3)"), ("1 + +sort(f)", "(1:6)")] {
         let result = engine.range(query, HOUR, both_kinds(), &Context::default()).unwrap();
         assert!(result.warnings.len() == 1 && result.warnings[0].ends_with(place), "{query}: {:?}", result.warnings);
+    }
+}
+
+#[test]
+fn values_that_become_metric_names_are_lost_with_them() {
+    let mut batch = SampleBatch::default();
+    for (instance, value) in [("1", 1.0), ("2", 2.0)] {
+        batch.floats.push(60_000, value);
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "m"), ("instance", instance)])));
+    }
+    let (engine, source) = (Engine::new(Options::default()), Arc::new(MemorySource::new(&batch)));
+    let ask = |label: &str, query: &str| {
+        let query = query.replace("VALUES", &format!("count_values({label:?}, m)"));
+        engine.instant(&query, 60_000, Arc::clone(&source) as _, &Context::default()).map(drop).map_err(words)
+    };
+    let same = Err("vector cannot contain metrics with the same labelset".to_owned());
+    for query in [
+        "count(abs(VALUES))",
+        "-VALUES",
+        "VALUES + 1",
+        "VALUES > bool 1",
+        "ceil(+VALUES)",
+        "max_over_time(VALUES[1m:1m])",
+        "abs(topk(100, VALUES))",
+    ] {
+        assert_eq!(ask("__name__", query), same, "{query}");
+        assert_eq!(ask("__type__", query), same, "{query}");
+        assert_eq!(ask("value", query), Ok(()), "{query}");
+    }
+    assert_eq!(ask("__name__", "VALUES"), Ok(()));
+}
+
+#[test]
+fn a_bare_subquery_is_sorted_loses_names_at_its_end_and_has_no_series_without_samples() {
+    let mut batch = SampleBatch::default();
+    for name in ["m1", "m2"] {
+        batch.floats.push(60_000, 1.0);
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", name)])));
+    }
+    let same_times = Arc::new(MemorySource::new(&batch));
+    let ask = |query: &str, source: Arc<MemorySource>| {
+        let engine = Engine::new(Options { name_removal: NameRemoval::Delayed, ..Options::default() });
+        let result = engine.instant(query, 60_000, source, &Context::default()).map_err(words)?;
+        let QueryValue::Samples(batch) = result.value else { panic!("a range vector gives samples") };
+        let shown = batch.iter().map(|found| (found.labels.to_string(), found.values.len(), found.histograms.len()));
+        Ok::<_, String>(shown.collect::<Vec<_>>())
+    };
+    let series = |labels: &str, floats: usize, histograms: usize| (labels.to_owned(), floats, histograms);
+    for query in [r#"(-{__name__=~"m."})[1m:1m]"#, r#"cosh({__name__=~"m."})[2m:1m]"#] {
+        let same = "vector cannot contain metrics with the same labelset";
+        assert_eq!(ask(query, Arc::clone(&same_times)).unwrap_err(), same, "{query}");
+    }
+    let both = [series(r#"{__name__="m1"}"#, 1, 0), series(r#"{__name__="m2"}"#, 1, 0)];
+    assert_eq!(ask("(m2 or on(__name__) m1)[1m:1m]", same_times).unwrap(), both);
+    assert_eq!(ask(r#"(-{__name__=~"f|h"})[2m:1m]"#, both_kinds()).unwrap(), [series("{}", 2, 2)]);
+    for query in ["abs(h)[5m:1m]", "(f == 99)[5m:1m]"] {
+        assert!(ask(query, both_kinds()).unwrap().is_empty(), "{query}");
+    }
+}
+
+#[test]
+fn of_the_durations_of_a_subquery_the_first_bad_one_is_told_in_prometheus_order() {
+    let engine = Engine::new(Options { syntax: super::syntax::Options::ALL, ..Options::default() });
+    for (query, told) in [
+        ("f[step()*1:range()-1m]", "11:21: duration must be greater than 0"),
+        ("f[step()*1:range()-1m] offset (1/range())", "31:40: division by zero"),
+        ("f[step()*1:1m] offset 1m", "2:10: duration must be greater than 0"),
+    ] {
+        let failed = engine.instant(query, 60_000, both_kinds(), &Context::default()).unwrap_err();
+        assert!(failed.stage == Stage::Prepare && failed.error.message().ends_with(told), "{query}: {failed:?}");
     }
 }
 
@@ -432,6 +502,104 @@ fn operators_account_for_their_series_and_samples() {
         let result = engine.instant(query, 1_800_000, Arc::new(counters()), &Context::default()).unwrap();
         assert_eq!(result.stats.samples_queried, queried, "{query}");
     }
+}
+
+/// What counts as queried, and most samples at a time, of `query` at 1,800 s, or at all steps of an hour.
+fn counted(query: &str, steps: Option<RangeSteps>, source: Arc<dyn Source>) -> (u64, u64) {
+    let (engine, context) = (Engine::new(Options::default()), Context::default());
+    let result = match steps {
+        Some(steps) => engine.range(query, steps, source, &context),
+        None => engine.instant(query, 1_800_000, source, &context),
+    };
+    let stats = result.unwrap().stats;
+    (stats.samples_queried, stats.peak_samples)
+}
+
+#[test]
+fn samples_of_subqueries_and_of_what_all_steps_share_count_as_in_prometheus() {
+    for (query, steps, queried) in [
+        ("a_total[5m]", None, 80),
+        // The windows of a function alone; without one what the selector gives.
+        ("sum_over_time(a_total[5m:1m])", None, 20),
+        ("max_over_time(rate(a_total[2m])[10m:1m])", None, 40),
+        ("max_over_time(sum_over_time(a_total[2m:1m])[10m:1m])", None, 40),
+        ("a_total[5m:1m]", None, 20),
+        ("sum_over_time(a_total[5m:1m])", Some(HOUR), 4 * (61 * 5 - 4 - 3 - 2 - 1)),
+        // Once for each step.
+        ("a_total @ 60", None, 4),
+        ("a_total @ 60", Some(HOUR), 61 * 4),
+        ("a_total * scalar(sum(a_total @ 60))", Some(HOUR), 2 * 61 * 4),
+        ("rate(a_total[5m] @ 1800)", Some(HOUR), 61 * 80),
+        ("max_over_time((a_total @ 60)[5m:1m])", Some(HOUR), 61 * 20),
+        ("timestamp(a_total)", None, 4),
+    ] {
+        for parts in [1, 3] {
+            let found = counted(query, steps, Arc::new(counters().with_parts(parts))).0;
+            assert_eq!(found, queried, "{query} in {parts} parts");
+        }
+    }
+}
+
+#[test]
+fn histograms_in_windows_count_as_many_samples_as_they_have_the_size_of() {
+    // 168 bytes are 11 floats with their times.
+    let source = || both_kinds_at([1_740_000, 1_800_000], [1_740_000, 1_800_000]);
+    for query in ["h[2m]", "count_over_time(h[2m])", "rate(h[2m])", "max_over_time(h[2m:1m])"] {
+        let (queried, peak) = counted(query, None, source());
+        assert!(queried == 22 && peak >= 22, "{query}: {queried}, {peak}");
+        let run = |samples_max| {
+            let engine = Engine::new(Options { samples_max, ..Options::default() });
+            engine.instant(query, 1_800_000, source(), &Context::default())
+        };
+        assert!(run(peak).is_ok(), "{query}");
+        assert_eq!(run(21).unwrap_err().error.kind(), ErrorKind::Limit, "{query}");
+    }
+    assert_eq!(counted("count_over_time(h[1m])", None, source()), (11, 11));
+}
+
+#[test]
+fn windows_count_beside_the_rows_of_earlier_batches() {
+    let mut batch = SampleBatch::default();
+    for series in 0..256 {
+        (0..300).for_each(|at| batch.floats.push(1_500_001 + at * 1000, 1.0));
+        batch.finish_series(Arc::new(Labels::from_pairs([("a", &*series.to_string())])));
+    }
+    // All series have the same times. A batch of 128 has come before the last one.
+    let counts = counted(r#"count_over_time({a!=""}[5m])"#, None, Arc::new(MemorySource::new(&batch)));
+    assert_eq!(counts, (256 * 300, 128 + 300));
+}
+
+/// A source that gives all samples of its series, as one whose chunks are long does.
+struct Whole(MemorySource);
+
+impl Source for Whole {
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        self.0.select(&SelectRequest { range: TimeRange::ALL, ..request.clone() }, sink)
+    }
+}
+
+#[test]
+fn of_a_bare_range_what_lies_in_the_window_counts() {
+    let source = || Arc::new(Whole(counters()));
+    assert_eq!(counted("a_total[5m]", None, source()), (80, 80));
+    let run = |samples_max| {
+        let engine = Engine::new(Options { samples_max, ..Options::default() });
+        engine.instant("a_total[5m]", 1_800_000, source(), &Context::default()).map(drop)
+    };
+    assert!(run(80).is_ok());
+    assert_eq!(run(79).unwrap_err().error.kind(), ErrorKind::Limit);
+    // Many batches, of which little is kept: one at a time is there beside it.
+    let mut batch = SampleBatch::default();
+    for series in 0..1024 {
+        (0..64).for_each(|at| batch.floats.push(at * 15_000, 1.0));
+        batch.finish_series(Arc::new(Labels::from_pairs([("a", &*series.to_string())])));
+    }
+    let source = Arc::new(Whole(MemorySource::new(&batch)));
+    let query = r#"{a!=""}[15s]"#;
+    let ask = |engine: &Engine| engine.instant(query, 600_000, Arc::clone(&source) as _, &Context::default());
+    let needed = bytes_needed(|engine| ask(engine).is_ok());
+    let kept = ask(&Engine::new(Options::default())).unwrap().value.heap_bytes() as u64;
+    assert!((kept..batch.heap_bytes() as u64).contains(&needed), "{needed}, {kept} kept of {}", batch.heap_bytes());
 }
 
 #[test]

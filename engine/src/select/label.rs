@@ -158,7 +158,7 @@ impl LabelRequest {
             return Ok((Some(Ordinals::empty()), 0));
         }
         let _held = meter.hold(chosen.block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
-        let found = index.select(&chosen.matchers)?;
+        let found = index.select(&chosen.matchers, &|| meter.check_wanted())?;
         let touched = found.len() as u64;
         meter.touch_series(touched)?;
         if chosen.block.is_within(self.range) {

@@ -130,7 +130,7 @@ impl Source {
             return Ok(Self { block, tsdb: None, shape, ordinals, order: Order::Kept, fetched, _held: held });
         }
         let mut held = meter.hold(block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
-        let mut ordinals = block.index().select(&matchers)?.into_list();
+        let mut ordinals = block.index().select(&matchers, &|| meter.check_wanted())?.into_list();
         let kept_bytes = (ordinals.capacity() * size_of::<u32>()) as u64;
         held.grow(kept_bytes.saturating_sub(held.bytes()))?;
         held.shrink(held.bytes() - kept_bytes);

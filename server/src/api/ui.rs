@@ -7,6 +7,8 @@ use axum::routing::{MethodRouter, get};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use rust_embed::RustEmbed;
 
+use crate::api::http::paths;
+
 /// The bundle that `server/ui` builds.
 #[derive(RustEmbed)]
 #[folder = "ui/dist"]
@@ -37,8 +39,7 @@ impl Prefix {
             Self::Fixed(prefix) => prefix.clone(),
             Self::OfHeader(name) => {
                 let named = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-                let path = named.trim_matches('/');
-                if path.is_empty() { String::new() } else { format!("/{path}") }
+                paths::prefix(named)
             }
         }
     }
@@ -55,7 +56,11 @@ const MOVED: [(&str, &str); 5] = [
 
 /// The page that `component` begins with.
 pub fn first_page(component: &str) -> &'static str {
-    if matches!(component, "store" | "compact" | "bucket") { "/blocks" } else { "/graph" }
+    match component {
+        "store" | "compact" | "bucket" => "/blocks",
+        "receive" => "/status",
+        _ => "/graph",
+    }
 }
 
 /// What leads a browser to the first page of `component`.
@@ -85,19 +90,33 @@ pub fn routes(prefix: Prefix, component: &'static str) -> Router {
     router
 }
 
-async fn asset(Path(file): Path<String>) -> Response {
+async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
     let kind = match file.rsplit('.').next() {
         Some("js") => "text/javascript",
         Some("css") => "text/css",
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    match Bundle::get(&file) {
-        Some(found) => {
-            let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
-            (headers, found.data.into_owned()).into_response()
-        }
-        None => StatusCode::NOT_FOUND.into_response(),
+    let Some(found) = Bundle::get(&file) else { return StatusCode::NOT_FOUND.into_response() };
+    let tag = tag(&found.metadata.sha256_hash());
+    let is_known = knows(&headers, &tag);
+    let caching = [(header::CACHE_CONTROL, "no-cache".to_owned()), (header::ETAG, tag)];
+    if is_known {
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
+    ([(header::CONTENT_TYPE, kind)], caching, found.data.into_owned()).into_response()
+}
+
+/// The tag of a file with this hash; a weak one, for the file is sent in more than one coding.
+fn tag(hash: &[u8]) -> String {
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("W/\"{digits}\"")
+}
+
+/// Whether the sender of a request has what `tag` names.
+fn knows(headers: &HeaderMap, tag: &str) -> bool {
+    let own = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let named = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).any(|one| one.trim() == "*" || own(one) == own(tag))
 }
 
 /// `text` for an attribute of HTML.
@@ -107,12 +126,40 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
     #[test]
     fn what_has_blocks_alone_begins_with_them() {
         assert_eq!(["store", "compact", "bucket"].map(first_page), ["/blocks"; 3]);
         assert_eq!(first_page("query"), "/graph");
+    }
+
+    #[test]
+    fn what_answers_no_queries_begins_with_what_it_is() {
+        assert_eq!(first_page("receive"), "/status");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_the_browser_has_is_not_sent_again() {
+        let pages = routes(Prefix::none(), "query");
+        let ask = |known: String| {
+            let request = http::Request::get("/assets/app.css").header(header::IF_NONE_MATCH, known);
+            tower::ServiceExt::oneshot(pages.clone(), request.body(Body::empty()).unwrap())
+        };
+        let first = ask("\"other\"".to_owned()).await.unwrap();
+        assert_eq!(first.status(), StatusCode::OK);
+        assert_eq!(first.headers()[header::CONTENT_TYPE], "text/css");
+        let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert!(tag.starts_with("W/\"") && tag.len() == 68, "{tag}");
+        let strong = tag.trim_start_matches("W/").to_owned();
+        for known in [tag.clone(), format!("\"other\", {tag}"), strong, "*".to_owned()] {
+            let again = ask(known.clone()).await.unwrap();
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{known}");
+            assert_eq!(again.headers()[header::ETAG], tag);
+            assert_eq!(again.headers()[header::CACHE_CONTROL], "no-cache");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::Origins;
 use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
+use crate::api::http::paths;
 use crate::api::http::query::active::ActiveQueries;
 use crate::api::http::query::backend::{Backend, FailureDefaults, OnFailure};
 use crate::api::http::query::gate::Gate;
@@ -313,10 +314,7 @@ pub struct Prefixes {
 impl Prefixes {
     /// The prefixes that the flags name.
     pub fn of(values: &Values) -> Self {
-        let path = |name: &str| {
-            let text = values.text(name).unwrap_or_default().trim_matches('/');
-            if text.is_empty() { String::new() } else { format!("/{text}") }
-        };
+        let path = |name: &str| paths::prefix(values.text(name).unwrap_or_default());
         let external = path("web.external-prefix");
         let route = if values.text("web.route-prefix").is_some() { path("web.route-prefix") } else { external.clone() };
         // A prefix that is given stands above one that requests name.

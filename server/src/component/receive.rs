@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::io::freed;
 use engine::model::Labels;
@@ -16,11 +17,15 @@ use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 
 use super::process::{self, Ports, Services};
+use super::query::listed;
 use super::store;
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
+use crate::api::http::blocks::Origins;
+use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
+use crate::api::http::query::status::{self, Status};
 use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query, receive};
@@ -135,7 +140,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         // Thanos answers it where requests are written, Prometheus where it is asked.
         let status = ingest::status::routes(held, &receiver.options.tenancy);
         let services = Services {
-            http: ui::routes(Prefix::none(), "receive").merge(status.clone()),
+            http: pages(values).merge(status.clone()),
             grpc,
             writes: Some(ingest::http::routes(receiver).merge(status)),
         };
@@ -154,6 +159,13 @@ pub fn run(values: &Values) -> Result<(), String> {
         }
         Ok(())
     })
+}
+
+/// What a browser sees: pages, and what the process is.
+fn pages(values: &Values) -> Router {
+    let own = Status { flags: listed(values), started: SystemTime::now() };
+    let routes = status::routes(Arc::new(own), Origins::All).merge(ui::routes(Prefix::none(), "receive"));
+    routes.layer(axum::middleware::from_fn(with_codings))
 }
 
 /// Where blocks are shipped to, if anywhere.

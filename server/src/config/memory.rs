@@ -15,6 +15,10 @@ const UNKNOWN: u64 = 2 << 30;
 /// sockets and the system's cache of files.
 const SHARE: u64 = 2;
 
+/// The share of a limit, and the bytes at most, for what nobody counts: batches in the making, threads, what clients
+/// and endpoints have sent and what the allocator has not given back.
+const UNCOUNTED: (u64, u64) = (8, 32 << 20);
+
 /// Bytes that the requests of a process that holds blocks share: what the flag says, or half of what there is.
 pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
     const FLAG: &str = "store.memory-limit";
@@ -24,14 +28,15 @@ pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
 }
 
 /// The budget of this process, of `limit` bytes by the flag of this name: what it has now, before there is any request,
-/// counts.
+/// counts, and something for what nobody counts.
 pub fn budget(flag: &'static str, limit: u64) -> Arc<Budget> {
-    Budget::of_process(flag, limit, resident())
+    let (share, most) = UNCOUNTED;
+    Budget::of_process(flag, limit, resident() + (limit / share).min(most))
 }
 
 /// What such a budget of `limit` bytes has for requests.
 pub fn for_requests(limit: u64) -> u64 {
-    Budget::of_process("", limit, resident()).room()
+    budget("", limit).room()
 }
 
 /// Bytes of this process that are in memory; 0 where the system doesn't say. Its pages have 4 KiB on every platform

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::block::BlockSet;
 use engine::codec::StringList;
-use engine::model::{Error, Labels, Matcher, TimeRange};
+use engine::model::{Error, Labels, Matcher, Patience, TimeRange};
 use engine::select::{LabelAnswer, LabelRequest, Request};
 use engine::shard::Ingest;
 use engine::shard::ingest::ViewRequest;
@@ -24,7 +24,8 @@ impl Gateway {
         let Some(ingest) = self.kept() else { return Ok(current) };
         let memory = Arc::clone(&self.selector.budget);
         let (matchers, range, detail) = (asked.matchers.clone(), asked.range, asked.detail);
-        let request = ViewRequest { tenants: None, matchers, range, detail, memory };
+        let patience = Patience::default();
+        let request = ViewRequest { tenants: None, matchers, range, detail, memory, patience };
         Ok(Arc::new(ingest.view(&request).await?.with(&current)))
     }
 

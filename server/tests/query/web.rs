@@ -128,6 +128,10 @@ fn a_header_says_below_which_path_a_browser_sees_the_pages() {
     let (status, head, _) = ask(&uru, "/");
     assert!(status == 303 && head.contains("location: /metrics/graph"), "{head}");
     assert!(ask(&uru, "/graph").2.contains("\"/metrics/assets/app.js\""));
+    for header in ["X-Forwarded-Prefix: http://evil.example/x/", "X-Forwarded-Prefix: //evil.example/x"] {
+        let (status, head, _) = request(&uru.http, ("GET", "/"), &[header], b"");
+        assert!(status == 303 && head.contains("location: /x/graph"), "{header}: {head}");
+    }
     let (_, body) = uru.get("/graph");
     assert!(body.contains("\"/assets/app.js\""), "without the header there is no prefix");
     // A prefix that is given stands above the header.
@@ -231,6 +235,28 @@ fn what_is_neither_true_nor_false_is_refused_in_the_words_of_thanos() {
 }
 
 #[test]
+fn what_is_not_understood_is_named_where_prometheus_names_it() {
+    let uru = Uru::start("query", &[]);
+    let (selector, query) = (r#"invalid parameter \"match[]\": "#, r#"invalid parameter \"query\": "#);
+    for (path, named) in [
+        ("series?match[]=%7B", selector),
+        ("labels?match[]=%7B", ""),
+        ("label/a/values?match[]=%7B", ""),
+        ("rules?match[]=%7B", ""),
+        ("query_exemplars?query=%7B", ""),
+        ("query?query=%7B", query),
+        ("format_query?query=%7B", query),
+    ] {
+        let (status, text) = uru.get(&format!("/api/v1/{path}"));
+        assert!(status == 400 && text.contains(&format!("\"error\":\"{named}1:")), "{path}: {text}");
+    }
+    for of in ["up%5B5m%5D", "%22a%22"] {
+        let (status, text) = uru.get(&format!("/api/v1/query_range?query={of}&start=0&end=1&step=1"));
+        assert!(status == 400 && text.contains(&format!("\"error\":\"{query}invalid expression type")), "{text}");
+    }
+}
+
+#[test]
 fn parameters_that_a_path_does_not_have_are_not_looked_at() {
     let uru = Uru::start("query", &[]);
     for path in [
@@ -316,6 +342,7 @@ fn quotes_in_a_target_are_taken_as_people_write_them() {
 #[test]
 fn the_path_above_a_prefix_leads_below_it() {
     let external = Uru::start("query", &["--web.external-prefix=/p"]);
+    let address = Uru::start("query", &["--web.external-prefix=http://x.example//p/"]);
     let route = Uru::start("query", &["--web.route-prefix=/r"]);
     // Of a proxy that shows it below another path.
     let behind = Uru::start("query", &["--web.route-prefix=/bar", "--web.external-prefix=/ext"]);
@@ -325,6 +352,8 @@ fn the_path_above_a_prefix_leads_below_it() {
         (&external, "/p", 303, "/p/graph"),
         (&external, "/p/api/v1/labels/", 301, "/p/api/v1/labels"),
         (&external, "/api/v1/labels", 404, ""),
+        (&address, "/", 302, "/p/graph"),
+        (&address, "/p/", 303, "/p/graph"),
         (&route, "/", 302, "/r/graph"),
         (&route, "/r", 303, "/r/graph"),
         (&behind, "/bar/", 303, "/ext/graph"),

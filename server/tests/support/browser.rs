@@ -113,6 +113,17 @@ impl Browser {
         self.told("POST", "url", &json!({ "url": url }));
     }
 
+    /// Goes back to where the browser was before.
+    pub fn back(&self) {
+        self.told("POST", "back", &json!({}));
+    }
+
+    /// Runs a script in every page that is opened from now on, before anything of the page runs.
+    pub fn before_each_page(&self, script: &str) {
+        let command = json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script } });
+        self.told("POST", "goog/cdp/execute", &command);
+    }
+
     /// The address of the page.
     pub fn url(&self) -> String {
         self.told("GET", "url", &Value::Null).as_str().unwrap().to_owned()
@@ -223,6 +234,13 @@ impl Browser {
             go(to, 50),
             json!({ "type": "pointerUp", "button": 0 }),
         ];
+        self.perform(&json!({ "type": "pointer", "id": "mouse", "actions": actions }));
+    }
+
+    /// Moves the pointer to the middle of the first element that `css` selects, once it is there.
+    pub fn point_at(&self, css: &str) {
+        let element = self.element(css);
+        let actions = [json!({ "type": "pointerMove", "origin": { ELEMENT: element }, "x": 0, "y": 0 })];
         self.perform(&json!({ "type": "pointer", "id": "mouse", "actions": actions }));
     }
 

@@ -1,6 +1,6 @@
 //! The blocks page in headless Chromium: streams, levels and marks of a bucket, and marking a block.
 
-use crate::support::browser::{Browser, Screen};
+use crate::support::browser::{Browser, Screen, key};
 use crate::support::{Uru, write_block};
 
 const DAY: i64 = 86_400_000;
@@ -39,6 +39,14 @@ fn the_blocks_page_shows_streams_and_marks_and_marks_blocks_unless_that_is_disab
         let label = |block: &std::path::Path| format!(".block[aria-label^='Block {}']", id(block));
         browser.click(&label(&first));
         browser.wait_for_text(".badge", "left out of compaction");
+        browser.wait("document.activeElement.ariaLabel === 'Block'");
+        browser.type_into(".filter", "\"C2\"");
+        browser.wait("document.querySelectorAll('.block').length === 1");
+        browser.type_into(".filter", "?");
+        browser.wait_for_text("main", "No block matches the filter.");
+        browser.press(&[key::CONTROL, 'a']);
+        browser.press(&[key::BACKSPACE]);
+        browser.wait("document.querySelectorAll('.block').length === 3");
         browser.click(&label(&second));
         browser.wait_for_text("[aria-label=Block] h2", &id(&second));
         browser.wait_for_text("[aria-label=Block]", "Download meta.json");

@@ -2,5 +2,6 @@
 
 mod blocks;
 mod pages;
+mod panels;
 #[path = "../support/mod.rs"]
 mod support;

@@ -15,8 +15,18 @@ use crate::support::{Uru, write_block};
 /// Pages of a process that serves everything.
 const PAGES: [&str; 8] = ["/graph", "/alerts", "/rules", "/targets", "/stores", "/blocks", "/status", "/flags"];
 
+/// Whether the graph shows anything in the colour of the first series.
+pub const IS_DRAWN: &str = "(() => {
+    const canvas = document.querySelector('.graph canvas');
+    const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    for (let at = 0; at < data.length; at += 4) {
+        if (data[at + 3] > 100 && data[at] - data[at + 2] > 60) return true;
+    }
+    return false;
+})()";
+
 /// Everything in one process over a block of the last hour: `up` of three instances.
-fn all_in_one() -> (Uru, tempfile::TempDir) {
+pub fn all_in_one() -> (Uru, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let hour_ago = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 - 3_600_000;
     write_block(&folder.path().join("bucket"), 1, (3, hour_ago - hour_ago % 60_000));
@@ -24,12 +34,13 @@ fn all_in_one() -> (Uru, tempfile::TempDir) {
     (uru, folder)
 }
 
-fn page(uru: &Uru, path: &str) -> String {
+/// The address of a page.
+pub fn page(uru: &Uru, path: &str) -> String {
     format!("http://{}{path}", uru.http)
 }
 
 /// Replaces what is in the editor.
-fn write(browser: &Browser, query: &str) {
+pub fn write(browser: &Browser, query: &str) {
     browser.click(".cm-content");
     browser.press(&[key::CONTROL, 'a']);
     browser.press(&[key::BACKSPACE]);
@@ -158,20 +169,12 @@ fn values_as_large_as_there_are_have_a_graph() {
     let Some(browser) = Browser::start(Screen::Desktop) else { return };
     let (uru, _folder) = all_in_one();
     let query = "vector(1.7e308) or label_replace(vector(-1.7e308), \"sign\", \"minus\", \"\", \"\")";
-    let is_drawn = "(() => {
-        const canvas = document.querySelector('.graph canvas');
-        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-        for (let at = 0; at < data.length; at += 4) {
-            if (data[at + 3] > 100 && data[at] - data[at + 2] > 80) return true;
-        }
-        return false;
-    })()";
     for stacked in ["0", "1"] {
         let parameters = [("g0.expr", query), ("g0.tab", "0"), ("g0.stacked", stacked)];
         let parameters = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         browser.open(&page(&uru, &format!("/graph?{parameters}")));
         browser.wait("document.querySelectorAll('.legend button').length === 2");
-        browser.wait(is_drawn);
+        browser.wait(IS_DRAWN);
     }
     assert_eq!(browser.errors(), Vec::<String>::new());
 }

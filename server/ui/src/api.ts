@@ -7,7 +7,10 @@ function meta(name: string): string {
 /** Path below which everything is served, without a slash at its end. */
 export const prefix = meta("uru-prefix").replace(/\/+$/, "");
 
-/** The subcommand that serves the page: "query", "store", "compact", "all-in-one". */
+/** The same with the origin: what is fetched may not name who asks, even where the page's own address does. */
+export const root = location.origin + prefix;
+
+/** The subcommand that serves the page: "query", "store", "compact", "receive", "all-in-one". */
 export const component = meta("uru-component");
 
 /** Whether it has pages for the blocks of a bucket alone. */
@@ -96,7 +99,11 @@ export type Target = {
 };
 export type Targets = { activeTargets: Target[] | null; droppedTargets: { discoveredLabels: Labels }[] | null };
 
-export type Answer<T> = { data: T; warnings: string[]; infos: string[] };
+/** Flags of the process by their names, without dashes. */
+export type Flags = Record<string, string>;
+
+/** `ahead` is by how many seconds the clock here is before the server's. */
+export type Answer<T> = { data: T; warnings: string[]; infos: string[]; ahead: number };
 
 /** An answer that says what went wrong, in the server's words. */
 export class ApiError extends Error {
@@ -117,27 +124,32 @@ type Envelope<T> = {
   infos?: string[];
 };
 
-/** GET `/api/v1/<path>`; throws ApiError. */
+/** Parameters of this many bytes still go into an address. */
+const ADDRESS_BYTES_MAX = 8000;
+
+/** GET `/api/v1/<path>`, or POST where there are parameters too long for an address; throws ApiError. */
 export async function get<T>(
   path: string,
   params: Record<string, string | string[]> = {},
-  signal?: AbortSignal,
+  how: { signal?: AbortSignal; headers?: Record<string, string> } = {},
 ): Promise<Answer<T>> {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
     for (const one of Array.isArray(value) ? value : [value]) if (one !== "") query.append(name, one);
   }
   const text = query.toString();
-  return read(await fetch(`${prefix}/api/v1/${path}${text && "?" + text}`, { signal: signal ?? null }));
+  if (text.length > ADDRESS_BYTES_MAX) return read(await fetch(`${root}/api/v1/${path}`, { ...how, method: "POST", body: query }));
+  return read(await fetch(`${root}/api/v1/${path}${text && "?" + text}`, how));
 }
 
 /** POST a form to `/api/v1/<path>`; throws ApiError. */
 export async function post<T>(path: string, form: Record<string, string>): Promise<Answer<T>> {
-  return read(await fetch(`${prefix}/api/v1/${path}`, { method: "POST", body: new URLSearchParams(form) }));
+  return read(await fetch(`${root}/api/v1/${path}`, { method: "POST", body: new URLSearchParams(form) }));
 }
 
 async function read<T>(response: Response): Promise<Answer<T>> {
-  if (response.status === 204) return { data: undefined as T, warnings: [], infos: [] };
+  const ahead = (Date.now() - Date.parse(response.headers.get("Date") ?? "")) / 1000 || 0;
+  if (response.status === 204) return { data: undefined as T, warnings: [], infos: [], ahead };
   let envelope: Envelope<T>;
   try {
     envelope = await response.json();
@@ -147,11 +159,14 @@ async function read<T>(response: Response): Promise<Answer<T>> {
   if (envelope.status !== "success") {
     throw new ApiError(envelope.errorType ?? "internal", envelope.error ?? response.statusText);
   }
-  return { data: envelope.data, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [] };
+  return { data: envelope.data, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [], ahead };
 }
 
 const METRIC_NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
+
+/** Where `query` is asked and drawn. */
+export const graphOf = (query: string): string => `${prefix}/graph?g0.expr=${encodeURIComponent(query)}&g0.tab=0`;
 
 /** A series as PromQL writes it: names that are no identifiers are quoted, the metric's within the braces. */
 export function seriesName(metric: Labels): string {

@@ -12,10 +12,13 @@ import { QueryPage } from "./pages/query";
 import { RulesPage } from "./pages/rules";
 import { StoresPage } from "./pages/stores";
 import { TargetsPage } from "./pages/targets";
+import { load, save } from "./saved";
+import { leftPanels } from "./state";
 import { setTimeZone, timeZone } from "./time";
 
+const QUERY = "/graph";
 const ALL = [
-  { path: "/graph", title: "Query", page: QueryPage },
+  { path: QUERY, title: "Query", page: QueryPage },
   { path: "/alerts", title: "Alerts", page: AlertsPage },
   { path: "/rules", title: "Rules", page: RulesPage },
   { path: "/targets", title: "Targets", page: TargetsPage },
@@ -25,16 +28,18 @@ const ALL = [
   { path: "/flags", title: "Flags", page: FlagsPage },
 ];
 const BUCKET_ONLY = ["/blocks", "/status", "/flags"];
+const RECEIVER_ONLY = ["/status", "/flags"];
 const QUERIER_ONLY = (path: string) => path !== "/blocks";
 const PAGES = ALL.filter(({ path }) => {
   if (showsBucket) return BUCKET_ONLY.includes(path);
+  if (component === "receive") return RECEIVER_ONLY.includes(path);
   return component === "query" ? QUERIER_ONLY(path) : true;
 });
 
 type Theme = "light" | "dark";
 
 function preferredTheme(): Theme {
-  const saved = localStorage.getItem("uru-theme");
+  const saved = load("uru-theme");
   if (saved === "light" || saved === "dark") return saved;
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
@@ -58,12 +63,19 @@ function App() {
   const go = (event: MouseEvent, to: string) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
-    history.pushState(null, "", prefix + to);
+    if (to === current.path) return;
+    // The way back leads to what is typed too.
+    if (current.path === QUERY) history.replaceState(null, "", prefix + QUERY + leftPanels());
+    history.pushState(null, "", prefix + to + (to === QUERY ? leftPanels() : ""));
     setPath(to);
+  };
+  const skip = (event: MouseEvent) => {
+    event.preventDefault();
+    document.getElementById("main")?.focus();
   };
   const toggleTheme = () => {
     const other = theme === "dark" ? "light" : "dark";
-    localStorage.setItem("uru-theme", other);
+    save("uru-theme", other);
     setTheme(other);
   };
   const toggleZone = () => {
@@ -74,7 +86,7 @@ function App() {
   const Page = current.page;
   return (
     <>
-      <a class="skip" href="#main">
+      <a class="skip" href="#main" onClick={skip}>
         Skip to content
       </a>
       <header>
@@ -100,11 +112,13 @@ function App() {
           {theme === "dark" ? "Light" : "Dark"}
         </button>
       </header>
-      <main id="main">
-        <Page key={`${current.path} ${zone}`} />
+      <main id="main" tabIndex={-1}>
+        <Page key={current.path} />
       </main>
     </>
   );
 }
 
+// Before anything is drawn in the other one.
+document.documentElement.dataset.theme = preferredTheme();
 render(<App />, document.getElementById("root")!);

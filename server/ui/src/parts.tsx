@@ -6,17 +6,20 @@ import { get, type Answer, type Labels } from "./api";
 
 export type Loaded<T> = { answer?: Answer<T>; error?: Error; loading: boolean; reload: () => void };
 
-/** What `/api/v1/<path>` answers; asked for again by `reload`. */
+type State<T> = { answer?: Answer<T>; of?: string; error?: Error; loading: boolean };
+
+/** What `/api/v1/<path>` answers; asked for again by `reload`. Beside an error stands the last answer to the same. */
 export function useApi<T>(path: string, params: Record<string, string> = {}): Loaded<T> {
-  const [state, setState] = useState<{ answer?: Answer<T>; error?: Error; loading: boolean }>({ loading: true });
+  const [state, setState] = useState<State<T>>({ loading: true });
   const [turn, setTurn] = useState(0);
   const query = JSON.stringify(params);
   useEffect(() => {
     const abort = new AbortController();
     setState((before) => ({ ...before, loading: true }));
-    get<T>(path, JSON.parse(query), abort.signal).then(
-      (answer) => setState({ answer, loading: false }),
-      (error) => abort.signal.aborted || setState({ error, loading: false }),
+    const of = path + query;
+    get<T>(path, JSON.parse(query), { signal: abort.signal }).then(
+      (answer) => setState({ answer, of, loading: false }),
+      (error) => abort.signal.aborted || setState((before) => ({ ...(before.of === of ? before : {}), error, loading: false })),
     );
     return () => abort.abort();
   }, [path, query, turn]);
@@ -39,7 +42,7 @@ export function Page(props: { title: string; loaded?: Loaded<unknown>; children?
       </div>
       {loaded?.error && <Message kind="error">{loaded.error.message}</Message>}
       {loaded?.answer?.warnings.map((warning) => <Message kind="warning">{warning}</Message>)}
-      {loaded && !loaded.answer && !loaded.error ? <p class="muted">Loading…</p> : children}
+      {loaded && !loaded.answer ? !loaded.error && <p class="muted">Loading…</p> : children}
     </section>
   );
 }

@@ -15,6 +15,8 @@ export type Panel = {
   resolution: string;
   /** Names of the endpoints that are asked; none for all. */
   stores: string[];
+  /** Who asks, where tenants are kept apart. */
+  tenant: string;
 };
 
 let nextKey = 1;
@@ -32,6 +34,7 @@ export function newPanel(): Panel {
     partial: true,
     resolution: "0s",
     stores: [],
+    tenant: "",
   };
 }
 
@@ -62,6 +65,7 @@ export function readPanels(search: string): Panel[] {
     panel.partial = read("partial_response") !== "0";
     panel.resolution = read("max_source_resolution") ?? panel.resolution;
     panel.stores = readStores(read("store_matches"));
+    panel.tenant = read("tenant") ?? panel.tenant;
     panels.push(panel);
   }
   return panels.length > 0 ? panels : [newPanel()];
@@ -92,7 +96,18 @@ export function writePanels(panels: Panel[]): string {
     if (!panel.dedup) write("deduplicate", "0");
     if (!panel.partial) write("partial_response", "0");
     if (panel.stores.length > 0) write("store_matches", JSON.stringify(panel.stores.map((name) => ({ name }))));
+    if (panel.tenant) write("tenant", panel.tenant);
     if (panel.resolution !== "0s") write("max_source_resolution", panel.resolution);
   });
   return `?${params}`;
 }
+
+let left = "";
+
+/** Remembers the panels for when another page leads back, also what is typed there and has not run. */
+export function leavePanels(search: string) {
+  left = search;
+}
+
+/** The address of the panels as they were left. */
+export const leftPanels = (): string => left;

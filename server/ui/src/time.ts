@@ -1,9 +1,11 @@
 // Times and durations as people type and read them: times in UTC, or in the time of where they are.
 
+import { load, save } from "./saved";
+
 export type Zone = "utc" | "local";
 
 const SAVED = "uru-zone";
-let zone: Zone = localStorage.getItem(SAVED) === "local" ? "local" : "utc";
+let zone: Zone = load(SAVED) === "local" ? "local" : "utc";
 
 /** In which times are shown and typed. */
 export const timeZone = (): Zone => zone;
@@ -13,7 +15,7 @@ export const zoneName = (): string => (zone === "utc" ? "UTC" : "local");
 
 export function setTimeZone(next: Zone) {
   zone = next;
-  localStorage.setItem(SAVED, next);
+  save(SAVED, next);
 }
 
 const UNITS: [string, number][] = [
@@ -64,7 +66,12 @@ export function formatTime(seconds: number): string {
   return isoTime(seconds).slice(0, 19).replace("T", " ");
 }
 
-/** The same in UTC, as addresses have it. */
+/** The same with milliseconds where there are some. */
+export function formatSampleTime(seconds: number): string {
+  return isoTime(seconds).replace("T", " ").replace(/\.000$/, "");
+}
+
+/** As `formatTime` in UTC, as addresses have it. */
 export function formatUtc(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ");
 }
@@ -82,16 +89,20 @@ export function formatRangeMs(minTime: number, maxTime: number): [string, string
   return minTime > maxTime ? ["nothing yet", ""] : [formatTimeMs(minTime), formatTimeMs(maxTime)];
 }
 
-/** Unix seconds of "2026-01-31 12:00[:00]" in the zone that is shown; null when it is not one. */
+/** Unix seconds of "2026-01-31 12:00[:00]" in the zone that is shown, or in the one that it names as "Z" or "+01:00";
+ * Unix seconds are taken as they are. Null when it is none of these. */
 export const parseTime = (text: string): number | null => parse(text, zone === "utc" ? "Z" : "");
 
 /** The same in UTC. */
 export const parseUtc = (text: string): number | null => parse(text, "Z");
 
 function parse(text: string, suffix: string): number | null {
-  const match = /^(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?$/.exec(text.trim());
-  if (!match) return null;
-  const ms = Date.parse(`${match[1]}T${match[2]}${match[3] ?? ":00"}${suffix}`);
+  const trimmed = text.trim();
+  const isUnix = /^\d+(\.\d+)?$/.test(trimmed);
+  const match = /^(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:\d{2})?$/.exec(trimmed);
+  if (!match && !isUnix) return null;
+  const iso = match && `${match[1]}T${match[2]}${match[3] ?? ":00"}${match[4] ?? suffix}`;
+  const ms = new Date(iso ?? Number(trimmed) * 1000).getTime();
   return Number.isNaN(ms) ? null : ms / 1000;
 }
 

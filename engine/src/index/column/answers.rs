@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use super::frames::FRAME;
 use super::reader::{LabelIds, Reader};
 use crate::codec::StringList;
-use crate::index::select::{self, Effect, Lookup, Step, Values};
+use crate::index::select::{self, Effect, Lookup, Step, Values, Visit};
 use crate::index::{BlockIndex, ChunkColumns, SeriesLabels};
 use crate::model::matcher::MatchKind;
-use crate::model::{Error, ErrorKind, Matcher, TimeRange};
+use crate::model::{Error, ErrorKind, IsWanted, Matcher, TimeRange};
 use crate::postings::{Ordinals, Union};
 
 /// Up to this many series, whether one of them has a label is looked up series by series.
@@ -34,8 +34,8 @@ impl BlockIndex for Reader {
         )
     }
 
-    fn select(&self, matchers: &[Matcher]) -> Result<Ordinals, Error> {
-        select::select(self, matchers)
+    fn select(&self, matchers: &[Matcher], wanted: IsWanted<'_>) -> Result<Ordinals, Error> {
+        select::select(self, matchers, wanted)
     }
 
     fn label_names(&self, series: Option<&Ordinals>) -> Result<Vec<String>, Error> {
@@ -152,12 +152,9 @@ impl Lookup for Reader {
         Ok(self.dictionary(label)?.find(value))
     }
 
-    fn visit(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(&str, u32)) -> Result<(), Error> {
+    fn visit(&self, name: &str, prefix: &str, visit: Visit<'_, u32>) -> Result<(), Error> {
         let dictionary = self.dictionary(self.label_of(name)?)?;
-        dictionary.visit(dictionary.with_prefix(prefix), |id, value| {
-            visit(value, id);
-            ControlFlow::Continue(())
-        });
+        dictionary.visit(dictionary.with_prefix(prefix), |id, value| visit(value, id));
         Ok(())
     }
 

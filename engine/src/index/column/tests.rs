@@ -71,7 +71,7 @@ fn compare(index: &dyn BlockIndex, series: &[Series], matchers: &[Vec<Matcher>])
     }
     for matchers in matchers {
         let expected: Vec<u32> = naive_select(series, matchers).into_iter().map(|at| ordinals[at as usize]).collect();
-        let found = index.select(matchers).unwrap();
+        let found = index.select(matchers, &|| Ok(())).unwrap();
         assert_eq!(found.clone().into_list(), expected, "{matchers:?}");
         assert!(expected.is_empty() || index.may_match(matchers), "{matchers:?}");
         let series = ordinals.iter().copied().zip(series.iter().map(|(labels, _)| labels)).collect();
@@ -217,7 +217,7 @@ fn resigned(bytes: &[u8], at: prop::sample::Index, byte: (prop::sample::Index, u
 
 /// Asks without looking at the answers.
 fn ask_everything(index: &Reader, matchers: &[Matcher]) {
-    let found = index.select(matchers).unwrap_or(Ordinals::empty());
+    let found = index.select(matchers, &|| Ok(())).unwrap_or(Ordinals::empty());
     let _ = index.label_names(Some(&found));
     let _ = index.label_values("a", Some(&found), 10);
     let mut buffer = SeriesLabels::default();
@@ -226,8 +226,8 @@ fn ask_everything(index: &Reader, matchers: &[Matcher]) {
         let _ = index.chunks(&[ordinal], TimeRange::ALL, &mut ChunkColumns::default());
     }
     for name in ["a", "b", "c", "d"] {
-        let _ = index.select(&[Matcher::new(MatchKind::Re, name, ".+").unwrap()]);
-        let _ = index.select(&[Matcher::new(MatchKind::NotRe, name, "x.*").unwrap()]);
+        let _ = index.select(&[Matcher::new(MatchKind::Re, name, ".+").unwrap()], &|| Ok(()));
+        let _ = index.select(&[Matcher::new(MatchKind::NotRe, name, "x.*").unwrap()], &|| Ok(()));
         let _ = index.label_values(name, None, usize::MAX);
     }
 }
@@ -294,7 +294,7 @@ fn an_empty_value_is_answered_and_counts_as_no_label() {
         (MatchKind::NotEq, "y", &[0]),
     ];
     for (kind, value, expected) in cases {
-        let found = index.select(&[Matcher::new(kind, "a", value).unwrap()]).unwrap();
+        let found = index.select(&[Matcher::new(kind, "a", value).unwrap()], &|| Ok(())).unwrap();
         assert_eq!(found.into_list(), expected, "{kind:?} {value:?}");
     }
 }

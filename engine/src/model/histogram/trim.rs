@@ -36,7 +36,8 @@ impl FloatHistogram {
         let positive = keep_each(self.positive(), value, trim, Kind { sign: 1.0, spread });
         let negative = keep_each(self.negative(), value, trim, Kind { sign: -1.0, spread });
         let mut zero = Kept { count: self.zero_count, middle: 0.0 };
-        if self.zero_count > 0.0 {
+        let has_zero = self.zero_count > 0.0;
+        if has_zero {
             let mut bucket = self.zero_bucket();
             if has_negative && !has_positive {
                 bucket.upper = 0.0;
@@ -50,7 +51,7 @@ impl FloatHistogram {
         let (positive_counts, negative_counts) = (counts(&positive), counts(&negative));
         if positive_counts == self.positive_buckets
             && negative_counts == self.negative_buckets
-            && zero.count == self.zero_count
+            && (!has_zero || zero.count == self.zero_count)
         {
             return;
         }
@@ -59,7 +60,7 @@ impl FloatHistogram {
             count += kept.count;
             sum += kept.middle * kept.count;
         }
-        if self.zero_count > 0.0 {
+        if has_zero {
             sum += zero.middle * zero.count;
             count += zero.count;
         }
@@ -187,6 +188,9 @@ mod tests {
         let mut untouched = whole.clone();
         untouched.trim(0.5, Trim::Lower);
         assert_eq!(untouched, whole);
+        let mut no_number = FloatHistogram { zero_count: f64::NAN, ..whole.clone() };
+        no_number.trim(0.5, Trim::Lower);
+        assert_eq!((no_number.count, no_number.sum), (whole.count, whole.sum));
         let mut empty = whole;
         empty.trim(100.0, Trim::Lower);
         assert!(empty.positive_buckets.is_empty() && empty.positive_spans.is_empty());

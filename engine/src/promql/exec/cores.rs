@@ -43,6 +43,7 @@ pub fn cut(eval: &Evaluator<'_>, node: &Node) -> Result<Option<Cut>, Error> {
         Operator::OverTime(call) => cut_over_time(eval, call),
         Operator::Float(_, args) if args[1..].iter().all(Node::is_free_of_series) => cut_renamed(eval, &args[0]),
         Operator::Histogram(_, input) | Operator::Negate(input) => cut_renamed(eval, input),
+        Operator::Plus(input) => cut(eval, input),
         Operator::Binary(binary) => {
             let left_is_vector = binary.left.kind() == ValueKind::Vector;
             let (vector, number) =
@@ -85,9 +86,11 @@ impl Cut {
         for index in 0..self.parts {
             let (query, share) = (Arc::clone(eval.query), Share(Arc::clone(&gathering)));
             let (steps, part, id) = (eval.steps, Part { index, count: self.parts }, node.id);
+            let weight = eval.weight;
             self.cores.send(Box::new(move |files| {
                 let account = Account::new(&query.budget);
-                let eval = Evaluator { query: &query, account: &account, steps, part, files: Files(Some(files)) };
+                let files = Files(Some(files));
+                let eval = Evaluator { query: &query, account: &account, steps, part, files, weight };
                 let lost = || Error::new(ErrorKind::Bug, "an operator is not part of its own query");
                 let node = eval.hold_steps().and_then(|()| query.root.find(id).ok_or_else(lost));
                 let result = node.and_then(|node| work(&eval, node));

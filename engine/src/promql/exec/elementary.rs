@@ -151,9 +151,13 @@ const SQUARE_EXPONENT_MAX: i64 = 1 << 12;
 
 /// `base` to the power of `exponent`.
 pub fn pow(base: f64, exponent: f64) -> f64 {
-    let is_plain = base.is_finite() && exponent.is_finite() && base != 0.0 && base != 1.0;
+    // Whatever the other is: of signalling NaNs the library makes others.
+    if base == 1.0 || exponent == 0.0 {
+        return 1.0;
+    }
+    let is_plain = base.is_finite() && exponent.is_finite() && base != 0.0;
     // Of these the library's answers are exact, and the same.
-    if !is_plain || exponent == 0.0 || exponent == 1.0 {
+    if !is_plain || exponent == 1.0 {
         return base.powf(exponent);
     }
     if exponent.abs() == 0.5 {
@@ -201,9 +205,39 @@ pub fn pow(base: f64, exponent: f64) -> f64 {
     if exponent < 0.0 { join(1.0 / product, -power) } else { join(product, power) }
 }
 
+/// Where hyperbolic functions are half of an exponential: the other one is less than half of a last place.
+const HYPERBOLIC_LARGE: f64 = 21.0;
+
+/// The hyperbolic sine, infinite where the exponential is.
+pub fn sinh(value: f64) -> f64 {
+    let size = value.abs();
+    if size > HYPERBOLIC_LARGE { (exp(size) * 0.5).copysign(value) } else { value.sinh() }
+}
+
+/// The hyperbolic cosine, infinite where the exponential is.
+pub fn cosh(value: f64) -> f64 {
+    let size = value.abs();
+    if size > HYPERBOLIC_LARGE { exp(size) * 0.5 } else { value.cosh() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_signalling_nans_powers_are_one_where_the_other_side_says_so() {
+        let signalling = f64::from_bits(0x7ff0_0000_0000_0001);
+        assert_eq!((pow(1.0, signalling), pow(signalling, 0.0), pow(signalling, -0.0)), (1.0, 1.0, 1.0));
+        assert!(pow(signalling, 1.0).is_nan() && pow(2.0, signalling).is_nan());
+    }
+
+    #[test]
+    fn hyperbolic_functions_are_infinite_where_the_exponential_is() {
+        assert_eq!((cosh(709.9), cosh(-709.9), sinh(709.9)), (f64::INFINITY, f64::INFINITY, f64::INFINITY));
+        assert_eq!((sinh(-709.9), cosh(0.0), sinh(-0.0).to_bits()), (f64::NEG_INFINITY, 1.0, (-0.0f64).to_bits()));
+        assert_eq!((cosh(-100.0), sinh(-100.0)), (exp(100.0) / 2.0, -exp(100.0) / 2.0));
+        assert!(sinh(f64::NAN).is_nan() && cosh(f64::NAN).is_nan());
+    }
 
     /// As Go 1.26 gives them on a processor with fused operations.
     #[test]

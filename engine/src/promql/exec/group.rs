@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use crate::batch::bitmap;
+use crate::batch::{SampleBatch, bitmap};
 use crate::model::labels::METRIC_NAME;
-use crate::model::{Error, Labels, Mixed};
+use crate::model::{Error, FloatHistogram, Labels, Mixed};
 
+use super::super::order::sort_while;
 use super::super::plan::Grouping;
-use super::super::value::{Matrix, RowLabels, is_metadata_label};
+use super::super::value::{Matrix, RowLabels, is_metadata_label, without_metadata};
 use super::{CELLS_MAX, Evaluator, ROWS_AT_ONCE};
 
 /// What a label set becomes when nothing distinguishes two rows any more.
@@ -205,6 +206,55 @@ pub fn merge_same_labels(eval: &Evaluator<'_>, rows: Matrix, room: Room) -> Resu
         }
         Ok(merged.rows)
     })
+}
+
+/// The series of `batch` as an answer: sorted by their labels, without the names of those that `drops` says to lose
+/// them at the end of the query. Those that have the same labels then become one; fails when a time of it would hold
+/// two floats or two histograms.
+pub fn named_at_the_end(eval: &Evaluator<'_>, mut batch: SampleBatch, drops: &[bool]) -> Result<SampleBatch, Error> {
+    for (labels, _) in batch.labels.iter_mut().zip(drops).filter(|(_, is_dropped)| **is_dropped) {
+        *labels = without_metadata(labels);
+    }
+    let labels = &batch.labels;
+    if labels.is_sorted_by(|left, right| left < right) {
+        return Ok(batch);
+    }
+    let by_labels = |left: &usize, right: &usize| labels[*left].cmp(&labels[*right]);
+    let order = sort_while((0..labels.len()).collect(), by_labels, || eval.query.budget.check())?;
+    let bytes = batch.heap_bytes();
+    eval.account.hold_bytes(bytes)?;
+    let mut merged = SampleBatch::default();
+    for (at, group) in order.chunk_by(|left, right| labels[*left] == labels[*right]).enumerate() {
+        eval.query.budget.check_at(at)?;
+        push_merged(&batch, group, &mut merged)?;
+    }
+    eval.account.release_bytes(bytes);
+    Ok(merged)
+}
+
+/// Appends the series of `group`, which have the same labels, as one.
+fn push_merged(batch: &SampleBatch, group: &[usize], out: &mut SampleBatch) -> Result<(), Error> {
+    let mut floats: Vec<(i64, f64)> = Vec::new();
+    let mut histograms: Vec<(i64, &Arc<FloatHistogram>)> = Vec::new();
+    for series in group.iter().map(|at| batch.series(*at)) {
+        floats.extend(series.timestamps.iter().copied().zip(series.values.iter().copied()));
+        histograms.extend(series.histogram_timestamps.iter().copied().zip(series.histograms));
+    }
+    floats.sort_by_key(|(time, _)| *time);
+    histograms.sort_by_key(|(time, _)| *time);
+    if !floats.is_sorted_by(|left, right| left.0 < right.0) || !histograms.is_sorted_by(|left, right| left.0 < right.0)
+    {
+        return Err(same_labels());
+    }
+    for (time, value) in floats {
+        out.floats.push(time, value);
+    }
+    for (time, histogram) in histograms {
+        out.histograms.timestamps.push(time);
+        out.histograms.values.push(Arc::clone(histogram));
+    }
+    out.finish_series(Arc::clone(&batch.labels[group[0]]));
+    Ok(())
 }
 
 /// Whether some step of two rows together holds more than there is `room` for.

@@ -125,6 +125,7 @@ fn fetch_set(eval: &Evaluator<'_>, (select, reference): (&Select, &StepGrid), in
     let lookback = eval.query.lookback;
     let mut picks = Vec::new();
     selector::fetch(eval, select, select.times, &mut |batch| {
+        let mut queried = 0;
         for series in batch.iter() {
             crate::batch::align::latest(reference, lookback, series.timestamps, &mut picks);
             let row = infos.rows.push_row(RowLabels::plain(Arc::clone(series.labels)));
@@ -133,6 +134,7 @@ fn fetch_set(eval: &Evaluator<'_>, (select, reference): (&Select, &StepGrid), in
             for step in bitmap::ones(valid) {
                 values[step] = series.timestamps[picks[step] as usize] as f64;
             }
+            queried += bitmap::count(valid);
             if !bitmap::any(valid) {
                 infos.rows.rows.pop();
                 infos.rows.cells.pop_row();
@@ -143,6 +145,7 @@ fn fetch_set(eval: &Evaluator<'_>, (select, reference): (&Select, &StepGrid), in
                 return Err(Error::invalid(format!("this should be an info metric, with float samples: {labels}")));
             }
         }
+        eval.count_queried(queried);
         eval.account.hold_samples(batch.len() * reference.count)
     })
 }

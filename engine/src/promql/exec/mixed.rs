@@ -8,9 +8,10 @@ mod rates;
 
 use std::sync::Arc;
 
+use crate::batch::step::histogram_samples;
 use crate::batch::{Cell, SampleBatch, SeriesSamples, StepGrid, Windows, bitmap};
 use crate::model::value::is_stale_nan;
-use crate::model::{Error, FloatHistogram};
+use crate::model::{Error, FloatHistogram, TimeRange};
 
 use super::super::annotations::Annotation;
 use super::super::function::RangeFunction as F;
@@ -109,6 +110,18 @@ impl Samples {
             histograms.end -= 1;
         }
         histograms
+    }
+
+    /// What the histograms before each one count for as samples, and last what all do.
+    pub fn histogram_weights(&self) -> Vec<usize> {
+        let mut weights = Vec::with_capacity(self.histograms.len() + 1);
+        weights.push(0);
+        let mut total = 0;
+        for histogram in &self.histograms {
+            total += histogram_samples(histogram);
+            weights.push(total);
+        }
+        weights
     }
 
     /// The window of these floats and histograms.
@@ -290,24 +303,24 @@ enum End {
 }
 
 /// Appends the samples of a range selector in `(from, to]`, with those at the bounds when the
-/// selector is extended.
+/// selector is extended: then it looks at samples around it, too, which are all within `wanted`.
 pub fn range_samples(
     series: &SeriesSamples<'_>,
     extension: Extension,
-    (from, to): (i64, i64),
+    (wanted, from, to): (TimeRange, i64, i64),
     out: &mut SampleBatch,
 ) -> Result<(), Error> {
     let all = Samples::live(series);
+    let within = |times: &[i64]| {
+        let start = times.partition_point(|time| *time < wanted.min_time);
+        start..times.partition_point(|time| *time <= wanted.max_time).max(start)
+    };
+    let floats = within(&all.timestamps);
+    let histograms = within(&all.histogram_timestamps);
+    if floats.is_empty() && histograms.is_empty() {
+        return Ok(());
+    }
     if extension == Extension::None {
-        let within = |times: &[i64]| {
-            let start = times.partition_point(|time| *time <= from);
-            start..times.partition_point(|time| *time <= to).max(start)
-        };
-        let floats = within(&all.timestamps);
-        let histograms = within(&all.histogram_timestamps);
-        if floats.is_empty() && histograms.is_empty() {
-            return Ok(());
-        }
         out.floats.timestamps.extend_from_slice(&all.timestamps[floats.clone()]);
         out.floats.values.extend_from_slice(&all.values[floats]);
         out.histograms.timestamps.extend_from_slice(&all.histogram_timestamps[histograms.clone()]);
@@ -315,11 +328,12 @@ pub fn range_samples(
         out.finish_series(Arc::clone(series.labels));
         return Ok(());
     }
-    if !all.histograms.is_empty() {
+    if !histograms.is_empty() {
         let word = if extension == Extension::Anchored { "anchored" } else { "smoothed" };
         return Err(Error::invalid(format!("{word} modifier is not supported with histograms")));
     }
-    let extended = extended::extend(&all.timestamps, &all.values, extension, (from, to));
+    let (times, values) = (&all.timestamps[floats.clone()], &all.values[floats]);
+    let extended = extended::extend(times, values, extension, (from, to));
     if !extended.is_empty() {
         for (time, value) in extended {
             out.floats.push(time, value);
@@ -327,4 +341,34 @@ pub fn range_samples(
         out.finish_series(Arc::clone(series.labels));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Labels;
+
+    use super::*;
+
+    #[test]
+    fn an_extended_range_looks_no_further_than_its_lookback() {
+        let mut batch = SampleBatch::default();
+        (0..10).for_each(|at| batch.floats.push(at * 1000, at as f64));
+        batch.histograms.timestamps.push(100_000);
+        batch.histograms.values.push(Arc::new(FloatHistogram::default()));
+        batch.finish_series(Arc::new(Labels::default()));
+        let ask = |from: i64, to: i64| {
+            let mut out = SampleBatch::default();
+            let times = (TimeRange::new(from - 1999, to + 2000), from, to);
+            range_samples(&batch.series(0), Extension::Smoothed, times, &mut out).map(|()| out)
+        };
+        let found = ask(8500, 10_500).unwrap();
+        assert_eq!((found.floats.timestamps, found.floats.values), (vec![8500, 9000, 10_500], vec![8.5, 9.0, 9.0]));
+        for (from, to) in [(-20_000, -15_000), (20_000, 25_000)] {
+            assert!(ask(from, to).unwrap().is_empty(), "{from} to {to}");
+        }
+        assert_eq!(
+            ask(95_000, 99_000).unwrap_err(),
+            Error::invalid("smoothed modifier is not supported with histograms")
+        );
+    }
 }

@@ -129,6 +129,9 @@ pub(super) struct Evaluator<'a> {
     pub part: Part,
     /// The files of the core that the evaluator runs on.
     pub files: Files<'a>,
+    /// How often a sample counts that a selector gives to a step: for each of those that the step stands for, and not
+    /// at all where the windows of a function count it again.
+    pub weight: usize,
 }
 
 impl Query {
@@ -165,6 +168,16 @@ impl<'a> Evaluator<'a> {
     /// The same evaluator over other steps.
     pub fn over(&self, steps: StepGrid) -> Self {
         Self { steps, ..*self }
+    }
+
+    /// The same evaluator whose selectors' samples count `times` as often.
+    pub fn counted(&self, times: usize) -> Self {
+        Self { weight: self.weight.saturating_mul(times), ..*self }
+    }
+
+    /// Counts `count` samples that a selector gave to steps.
+    pub fn count_queried(&self, count: usize) {
+        self.query.budget.count_queried(count.saturating_mul(self.weight));
     }
 
     /// The whole result of `node`, a vector; a scalar becomes a row without labels. A step of a row
@@ -216,6 +229,7 @@ impl<'a> Evaluator<'a> {
         match &node.operator {
             Operator::Aggregate(aggregate) => aggregate::eval(self, node, aggregate),
             Operator::Binary(binary) => binary::eval(self, binary),
+            Operator::Plus(input) => self.eval_both(input),
             Operator::StepInvariant(input) => self.eval_once(input),
             Operator::OverTime(call) => absent::eval_over_time(self, call),
             Operator::Float(function, _) => Ok(elementwise::calendar_of_steps(&self.steps, *function)),
@@ -249,7 +263,7 @@ impl<'a> Evaluator<'a> {
 
     /// Evaluates what does not depend on the step at the first step and repeats it.
     fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
-        let once = self.over(self.steps.first()).eval_both(input)?;
+        let once = self.over(self.steps.first()).counted(self.count()).eval_both(input)?;
         let mut out = Matrix::new(self.count());
         self.account.hold_bytes(once.len() * self.count() * size_of::<f64>())?;
         for (row, labels) in once.rows.iter().enumerate() {
@@ -279,6 +293,7 @@ impl<'a> Evaluator<'a> {
             Operator::Histogram(..) => true,
             Operator::Aggregate(aggregate) => aggregate.operator == AggregateOperator::CountValues,
             Operator::Negate(input) => input.kind() == ValueKind::Vector,
+            Operator::Plus(input) => self.streams(input),
             Operator::Binary(binary) => {
                 (binary.left.kind() == ValueKind::Scalar) != (binary.right.kind() == ValueKind::Scalar)
             }
@@ -322,6 +337,7 @@ impl<'a> Evaluator<'a> {
             Operator::Histogram(function, input) => histogram::stream(self, *function, input, &mut counted),
             Operator::Aggregate(aggregate) => aggregate::stream_counts(self, aggregate, &mut counted),
             Operator::Negate(input) => elementwise::negate(self, input, &mut counted),
+            Operator::Plus(input) => self.stream_both(input, &mut counted),
             Operator::Binary(binary) => binary::stream_with_scalar(self, binary, &mut counted),
             _ => Ok(()),
         };

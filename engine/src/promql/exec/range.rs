@@ -15,7 +15,7 @@ use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subq
 use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
 use super::{
-    CELLS_MAX, CounterEvidence, Evaluator, RowSink, STEPS_UNWATCHED, StartTimestamps, mixed, scalar, selector,
+    CELLS_MAX, CounterEvidence, Evaluator, RowSink, STEPS_UNWATCHED, StartTimestamps, group, mixed, scalar, selector,
 };
 
 /// Samples in windows that are worked on between two looks at whether the query is still wanted: milliseconds.
@@ -37,9 +37,10 @@ pub fn stream(eval: &Evaluator<'_>, call: &OverTime, sink: &mut RowSink<'_>) -> 
             selector::fetch(eval, select, wanted, &mut |batch| pass.rows(batch, &[], sink))
         }
         RangeArgument::Subquery(subquery) => {
-            let (batch, drops) = run_subquery(eval, subquery)?;
+            // Its samples count in the windows, and not where its selectors give them, as in Prometheus.
+            let (batch, drops) = run_subquery(&eval.counted(0), subquery)?;
             pass.rows(&batch, &drops, sink)?;
-            eval.account.release_samples(batch.samples());
+            eval.account.release_samples(batch.weight());
             eval.account.release_bytes(batch.heap_bytes());
             Ok(())
         }
@@ -91,8 +92,8 @@ struct Pass<'a> {
     /// Times of the samples that `windows` and `spans` are of: the series of one target share them.
     known: Vec<i64>,
     windows: Windows,
-    /// Samples of all of `windows`.
-    windows_total: usize,
+    /// Samples of the widest of `windows`, and of all of them.
+    windows_samples: (usize, usize),
     /// Samples of the widest window of the rows at hand: what all cores count is changed once for all of them.
     widest: usize,
     /// Samples of the windows of all series of a batch.
@@ -132,7 +133,7 @@ impl<'a> Pass<'a> {
             params,
             known: Vec::new(),
             windows: Windows::default(),
-            windows_total: 0,
+            windows_samples: (0, 0),
             widest: 0,
             named: None,
             queried: 0,
@@ -173,7 +174,7 @@ impl<'a> Pass<'a> {
     /// Hands the rows so far to `sink`.
     fn hand_on(&mut self, sink: &mut RowSink<'_>) -> Result<(), Error> {
         self.eval.query.budget.pass_samples(std::mem::take(&mut self.widest))?;
-        self.eval.query.budget.count_queried(std::mem::take(&mut self.queried));
+        self.eval.count_queried(std::mem::take(&mut self.queried));
         self.eval.account.hold_samples(self.out.cells.samples())?;
         let result = sink(&mut self.out);
         self.out.clear();
@@ -190,18 +191,18 @@ impl<'a> Pass<'a> {
             let (timestamps, values, falls) = self.live.floats(series);
             if self.known != timestamps {
                 self.windows.find(&self.reference, self.range, timestamps);
-                let (widest, total) = self.windows.widest_and_total();
-                self.widest = self.widest.max(widest);
+                self.windows_samples = self.windows.widest_and_total();
                 if self.call.function.is_extrapolated() {
                     self.spans.find(&self.windows, timestamps, (&self.reference, self.range));
                 }
                 timestamps.clone_into(&mut self.known);
-                self.windows_total = total;
                 if timestamps.len() >= SAMPLES_UNWATCHED {
                     self.eval.query.budget.check()?;
                 }
             }
-            self.queried += self.windows_total;
+            let (widest, total) = self.windows_samples;
+            self.widest = self.widest.max(widest);
+            self.queried += total;
             let input = RangeInput {
                 timestamps,
                 values,
@@ -215,7 +216,7 @@ impl<'a> Pass<'a> {
             };
             let (values, valid) = self.out.cells.row_mut(row);
             over_time::apply(self.call.function, &input, &mut self.scratch, &mut RowOut { values, valid })?;
-            self.watch(self.windows_total)?;
+            self.watch(total)?;
         } else {
             self.mixed_row(series, row)?;
         }
@@ -236,7 +237,7 @@ impl<'a> Pass<'a> {
         let bounds = (-self.range - before, after);
         self.extended_windows.find_between(&self.reference, bounds, &all.timestamps);
         self.histogram_windows.find_between(&self.reference, bounds, &all.histogram_timestamps);
-        self.queried += self.extended_windows.total() + self.histogram_windows.total();
+        let weights = all.histogram_weights();
         let function = mixed::Function {
             query: self.eval.query,
             function: self.call.function,
@@ -253,6 +254,9 @@ impl<'a> Pass<'a> {
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }
+            let samples = floats.len() + weights[histograms.end] - weights[histograms.start];
+            self.widest = self.widest.max(samples);
+            self.queried += samples;
             self.watch(floats.len() + HISTOGRAM_WEIGHT * histograms.len())?;
             if let Some(rates) = rates.as_ref().filter(|_| floats.is_empty()) {
                 let cell = function.histogram_rate(rates, histograms, self.reference.time(step));
@@ -394,12 +398,15 @@ pub fn run_subquery(eval: &Evaluator<'_>, subquery: &Subquery) -> Result<(Sample
                 Arc::clone(histogram)
             });
         }
-        batch.finish_series(Arc::clone(&rows.rows[row].labels));
-        drops.push(rows.rows[row].drop_name);
+        // What a comparison leaves nothing of is no series.
+        if rows.cells.occupied(row) {
+            batch.finish_series(Arc::clone(&rows.rows[row].labels));
+            drops.push(rows.rows[row].drop_name);
+        }
     }
     drop(rows);
     eval.account.settle_bytes(before, batch.heap_bytes())?;
-    eval.account.settle_samples(before, batch.samples())?;
+    eval.account.settle_samples(before, batch.weight())?;
     Ok((batch, drops))
 }
 
@@ -426,18 +433,31 @@ fn push_floats(
 /// The samples of a range vector that no function is applied to.
 pub fn samples(eval: &Evaluator<'_>, argument: &RangeArgument) -> Result<SampleBatch, Error> {
     match argument {
-        RangeArgument::Subquery(subquery) => Ok(run_subquery(eval, subquery)?.0),
+        RangeArgument::Subquery(subquery) => {
+            let (batch, drops) = run_subquery(eval, subquery)?;
+            group::named_at_the_end(eval, batch, &drops)
+        }
         RangeArgument::Select(select, range) => {
             let wanted = sample_range(eval, select, *range);
             let end = eval.steps.shifted(select.offset, select.at).end();
             let mut out = SampleBatch::default();
+            let before = eval.account.held();
+            let mut bytes = 0;
             selector::fetch(eval, select, wanted, &mut |batch| {
-                eval.account.hold_samples(batch.samples())?;
+                // The batch is there until what lies in the window is copied, which is all of it at most.
                 eval.account.hold_bytes(2 * batch.heap_bytes())?;
+                let first = out.len();
                 for series in batch.iter() {
-                    mixed::range_samples(&series, select.extension, (end - range, end), &mut out)?;
+                    mixed::range_samples(&series, select.extension, (wanted, end - range, end), &mut out)?;
                 }
-                Ok(())
+                let mut samples = 0;
+                for series in (first..out.len()).map(|at| out.series(at)) {
+                    samples += series.weight();
+                    bytes += series.heap_bytes();
+                }
+                eval.count_queried(samples);
+                eval.account.settle_bytes(before, bytes)?;
+                eval.account.hold_samples(samples)
             })?;
             Ok(out)
         }

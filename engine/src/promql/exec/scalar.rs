@@ -13,6 +13,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
     let count = eval.count();
     match &node.operator {
         Operator::Number(value) => Ok(vec![*value; count]),
+        Operator::Plus(input) => self::eval(eval, input),
         Operator::Negate(input) => Ok(self::eval(eval, input)?.into_iter().map(|value| -value).collect()),
         Operator::Binary(binary) => {
             let (left, right) = (self::eval(eval, &binary.left)?, self::eval(eval, &binary.right)?);
@@ -24,7 +25,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
             Ok(left.into_iter().zip(right).map(|(left, right)| operation(left, right)).collect())
         }
         Operator::StepInvariant(input) => {
-            let once = eval.over(eval.steps.first());
+            let once = eval.over(eval.steps.first()).counted(count);
             let value = self::eval(&once, input)?.first().copied().unwrap_or(f64::NAN);
             Ok(vec![value; count])
         }

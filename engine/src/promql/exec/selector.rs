@@ -67,7 +67,7 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
     let mut picks = Picks::default();
     let mut hand_on = |out: &mut Matrix| {
         let samples = out.cells.samples();
-        eval.query.budget.count_queried(samples);
+        eval.count_queried(samples);
         eval.account.hold_samples(samples)?;
         let result = sink(out);
         out.clear();
@@ -208,6 +208,7 @@ fn sample_times(
     let mut picks = Picks::default();
     fetch(eval, select, range, &mut |batch| {
         eval.account.hold_bytes(batch.len() * reference.count * size_of::<f64>())?;
+        let mut queried = 0;
         for series in batch.iter() {
             let row = out.push_row(RowLabels::plain(Arc::clone(series.labels)));
             picks.choose(&reference, lookback, &series);
@@ -226,7 +227,9 @@ fn sample_times(
                     bitmap::set(valid, step);
                 }
             }
+            queried += bitmap::count(valid);
         }
+        eval.count_queried(queried);
         eval.account.hold_samples(batch.len() * reference.count)
     })?;
     Ok(out)

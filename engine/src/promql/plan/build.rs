@@ -148,16 +148,15 @@ impl Builder<'_> {
                 let (argument, pinned) = self.range(expr)?;
                 finish(Operator::Samples(Box::new(argument)), pinned, false)
             }
-            Expr::Unary(unary) if unary.op == ast::UnaryOp::Plus => return self.node(&unary.expr),
             Expr::Unary(unary) => {
-                let inner = self.node(&unary.expr)?;
-                match inner.node.operator {
-                    Operator::Number(value) => finish(Operator::Number(-value), true, false),
-                    operator => {
-                        let inner_node = Node { operator, ..inner.node };
-                        finish(Operator::Negate(Box::new(inner_node)), inner.invariant, inner.wrap)
-                    }
-                }
+                let Built { node, invariant, wrap } = self.node(&unary.expr)?;
+                let operator = match (unary.op, node.operator) {
+                    (ast::UnaryOp::Plus, Operator::Number(value)) => Operator::Number(value),
+                    (ast::UnaryOp::Minus, Operator::Number(value)) => Operator::Number(-value),
+                    (ast::UnaryOp::Plus, operator) => Operator::Plus(Box::new(Node { operator, ..node })),
+                    (ast::UnaryOp::Minus, operator) => Operator::Negate(Box::new(Node { operator, ..node })),
+                };
+                finish(operator, invariant, wrap)
             }
             Expr::Aggregate(node) => {
                 let (aggregate, invariant, wrap) = self.aggregate(node)?;
@@ -245,12 +244,13 @@ impl Builder<'_> {
             Some(expr) => milliseconds(self.build, expr, allowed),
             None => Ok(whole_milliseconds(plain)),
         };
-        let range = of(&node.window_expr, node.window, Allowed::Positive)?;
+        // Of several that make no sense Prometheus tells the first in this order.
         let offset = of(&node.offset_expr, node.offset, Allowed::Any)?;
         let step = match of(&node.step_expr, node.step, Allowed::Positive)? {
             0 => self.build.default_step.max(1),
             step => step,
         };
+        let range = of(&node.window_expr, node.window, Allowed::Positive)?;
         let at = self.pinned(node.at);
         let subqueries = self.around.subqueries.of_subquery(Reach { at, offset, back: range, ahead: 0 });
         let around = Around { step: Some(step), buckets: Buckets::Used, subqueries, ..self.around.clone() };

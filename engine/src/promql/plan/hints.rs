@@ -21,10 +21,15 @@ pub fn push_down(aggregate: &mut Aggregate) {
         }
         Grouping::Without(_) => None,
     };
-    match &mut aggregate.input.operator {
+    mark_input(&mut aggregate.input, wanted);
+}
+
+fn mark_input(input: &mut Node, wanted: Option<Vec<String>>) {
+    match &mut input.operator {
         // What lies between may have to tell series apart that differ in name only; here nothing does.
         Operator::Select(select) => select.hints.projection = wanted,
-        _ => mark(&mut aggregate.input, wanted),
+        Operator::Plus(input) => mark_input(input, wanted),
+        _ => mark(input, wanted),
     }
 }
 
@@ -38,7 +43,7 @@ fn mark(node: &mut Node, wanted: Option<Vec<String>>) {
             }
         }
         Operator::Float(_, args) if !args.is_empty() => mark(&mut args[0], wanted),
-        Operator::Histogram(_, input) => mark(input, wanted),
+        Operator::Histogram(_, input) | Operator::Plus(input) => mark(input, wanted),
         // Above what makes one row of two kinds it looks for rows with the same labels, which series have that come
         // without the others.
         Operator::Negate(input) if !input.merges_kinds() => mark(input, wanted),
@@ -84,7 +89,13 @@ mod tests {
         for query in ["sum(x)", "sum(-x)", "sum(abs(x))", "sum(-abs(-x))", "sum by (a) (-rate(x[1m]))"] {
             assert!(is_projected(query), "{query}");
         }
+        for query in ["sum(+x)", "sum(+{x=\"1\"})", "sum(-+abs(+x))", "sum(+rate(x[1m]))"] {
+            assert!(is_projected(query), "{query}");
+        }
         for query in ["sum(-(-x))", "sum(abs(-(-x)))", "sum by (a) (-(-(-rate(x[1m]))))", "x", "topk(1, x)"] {
+            assert!(!is_projected(query), "{query}");
+        }
+        for query in ["sum(-+-x)", "sum(abs({x=\"1\"}))", "+x"] {
             assert!(!is_projected(query), "{query}");
         }
     }

@@ -67,6 +67,8 @@ pub enum Operator {
     Binary(Box<Binary>),
     /// The negative of a number or vector.
     Negate(Box<Node>),
+    /// A number or vector as it is, behind a plus: no selector any more, and elsewhere in the query.
+    Plus(Box<Node>),
     /// What does not depend on the step: evaluated once.
     StepInvariant(Box<Node>),
 }
@@ -406,7 +408,7 @@ impl Node {
             Operator::Text(_) => ValueKind::Text,
             Operator::Samples(_) => ValueKind::Matrix,
             Operator::Call(Call::Time | Call::Pi | Call::Scalar | Call::MaxOf | Call::MinOf, _) => ValueKind::Scalar,
-            Operator::Negate(input) | Operator::StepInvariant(input) => input.kind(),
+            Operator::Negate(input) | Operator::Plus(input) | Operator::StepInvariant(input) => input.kind(),
             Operator::Binary(binary) => match (binary.left.kind(), binary.right.kind()) {
                 (ValueKind::Scalar, ValueKind::Scalar) => ValueKind::Scalar,
                 _ => ValueKind::Vector,
@@ -418,7 +420,11 @@ impl Node {
     /// Whether it makes one row of a series of floats and one of histograms also where both have a
     /// sample at the same step.
     pub fn merges_kinds(&self) -> bool {
-        matches!(&self.operator, Operator::Negate(_) | Operator::Call(Call::LabelReplace(_) | Call::LabelJoin(_), _))
+        match &self.operator {
+            Operator::Negate(_) | Operator::Call(Call::LabelReplace(_) | Call::LabelJoin(_), _) => true,
+            Operator::Plus(input) => input.merges_kinds(),
+            _ => false,
+        }
     }
 
     /// Whether rows are still distinct when their metric names are taken away.
@@ -433,11 +439,12 @@ impl Node {
             Operator::Float(..) | Operator::Histogram(..) | Operator::Negate(_) => true,
             Operator::Aggregate(aggregate) => match &aggregate.grouping {
                 _ if aggregate.operator.keeps_series() => aggregate.input.distinct_without_name(),
+                _ if aggregate.sets_metadata() => false,
                 Grouping::By(names) => !names.iter().any(|name| super::value::is_metadata_label(name)),
                 Grouping::Without(_) => true,
             },
             Operator::Binary(binary) => binary.operator.drops_name() || binary.comparison == Comparison::Bool,
-            Operator::StepInvariant(input) => input.distinct_without_name(),
+            Operator::Plus(input) | Operator::StepInvariant(input) => input.distinct_without_name(),
             _ => false,
         }
     }
@@ -451,6 +458,17 @@ impl Select {
                 && matcher.kind() == crate::model::matcher::MatchKind::Eq
                 && !matcher.value().is_empty()
         })
+    }
+}
+
+impl Aggregate {
+    /// Whether the values that it counts become metric names, types or units.
+    fn sets_metadata(&self) -> bool {
+        let label = match self.param.as_ref().map(|param| &param.operator) {
+            Some(Operator::Text(label)) => label.as_str(),
+            _ => None,
+        };
+        self.operator == AggregateOperator::CountValues && label.is_some_and(super::value::is_metadata_label)
     }
 }
 

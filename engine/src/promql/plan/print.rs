@@ -10,7 +10,10 @@ impl Node {
             Operator::Samples(argument) => argument.inputs(),
             Operator::OverTime(call) => call.argument.inputs().into_iter().chain(&call.params).collect(),
             Operator::Float(_, args) | Operator::Call(_, args) => args.iter().collect(),
-            Operator::Histogram(_, input) | Operator::Negate(input) | Operator::StepInvariant(input) => vec![input],
+            Operator::Histogram(_, input)
+            | Operator::Negate(input)
+            | Operator::Plus(input)
+            | Operator::StepInvariant(input) => vec![input],
             Operator::Aggregate(aggregate) => {
                 std::iter::once(&aggregate.input).chain(aggregate.param.as_ref()).collect()
             }
@@ -51,6 +54,7 @@ impl Node {
             }
             Operator::Binary(binary) => format!("binary {}", binary.operator.symbol()),
             Operator::Negate(_) => "negate".to_owned(),
+            Operator::Plus(_) => "plus".to_owned(),
             Operator::StepInvariant(_) => "once for all steps".to_owned(),
         }
     }

@@ -12,7 +12,7 @@ use crate::block::{BlockSet, Detail, OpenedBlock};
 use crate::codec::StringList;
 use crate::head::cardinality::{Cardinality, LabelCounts};
 use crate::head::{OwnedMetadata, SeriesExemplars, view};
-use crate::model::{Budget, Error, Labels, LabelsBuilder, Matcher, TimeRange};
+use crate::model::{Budget, Error, Labels, LabelsBuilder, Matcher, Patience, TimeRange, Waiting};
 use crate::select::{LabelAnswer, LabelRequest, Limits, held_bytes};
 use crate::shard::gather::{Selector, answer};
 
@@ -29,13 +29,15 @@ pub struct ViewRequest {
     pub detail: Detail,
     /// The memory that the view of the heads takes as long as it is there.
     pub memory: Arc<Budget>,
+    /// When and by whom the work for it is ended.
+    pub patience: Patience,
 }
 
 impl Ingest {
     /// Heads and local blocks as they are now, for requests with these matchers and a range within this
     /// one alone.
     pub async fn view(&self, request: &ViewRequest) -> Result<BlockSet, Error> {
-        let mut waiting = Vec::new();
+        let (mut waiting, caller) = (Vec::new(), Waiting::new(request.patience.clone()));
         let tenants = self.wanted(request.tenants.as_deref());
         for (tenant, matchers) in with_own_matchers(&tenants, &request.matchers) {
             // As in Thanos: without a matcher on the series' own labels none is found.
@@ -45,10 +47,10 @@ impl Ingest {
             let matchers: Arc<[Matcher]> = matchers.into();
             for partition in tenant.partitions_in(request.range) {
                 let (tenant, matchers, range) = (Arc::clone(tenant), Arc::clone(&matchers), request.range);
-                let (detail, memory) = (request.detail, Arc::clone(&request.memory));
+                let (detail, memory, wanted) = (request.detail, Arc::clone(&request.memory), caller.wanted());
                 waiting.push(self.ask(partition, move |own| -> Result<Option<Arc<OpenedBlock>>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(None) };
-                    let (excerpt, held) = head.excerpt_within(&matchers, range, (detail, &memory))?;
+                    let (excerpt, held) = head.excerpt_within(&matchers, range, (detail, &memory), &wanted)?;
                     Ok((!excerpt.is_empty()).then(|| view::open((excerpt, held), (*tenant.labels()).clone())))
                 })?);
             }
@@ -70,20 +72,20 @@ impl Ingest {
     ) -> Result<LabelAnswer, Error> {
         let tenants = self.wanted(None);
         let mut strings = BTreeSet::new();
-        let mut waiting = Vec::new();
+        let (mut waiting, caller) = (Vec::new(), Waiting::default());
         for (tenant, matchers) in with_own_matchers(&tenants, &request.matchers) {
             let matchers: Arc<[Matcher]> = matchers.into();
             for partition in tenant.partitions_in(request.range) {
                 let (tenant, matchers) = (Arc::clone(tenant), Arc::clone(&matchers));
-                let name = request.name.clone();
+                let (name, wanted) = (request.name.clone(), caller.wanted());
                 waiting.push(self.ask(partition, move |own| -> Result<BTreeSet<String>, Error> {
                     let Some(head) = own.look(&tenant.name) else { return Ok(BTreeSet::new()) };
                     let found = match &name {
-                        None => head.label_names(&matchers)?,
-                        Some(name) => head.label_values(name, &matchers)?,
+                        None => head.label_names(&matchers, &wanted)?,
+                        Some(name) => head.label_values(name, &matchers, &wanted)?,
                     };
                     Ok(with_external(found, name.as_deref(), &tenant.labels(), || {
-                        head.label_names(&matchers).is_ok_and(|names| !names.is_empty())
+                        head.label_names(&matchers, &wanted).is_ok_and(|names| !names.is_empty())
                     }))
                 })?);
             }
@@ -109,16 +111,17 @@ impl Ingest {
     /// Exemplars in `range` of the series that all matchers of one of `selectors` match, with the external
     /// labels of their tenants.
     pub async fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<SeriesExemplars>, Error> {
-        let mut waiting = Vec::new();
+        let (mut waiting, caller) = (Vec::new(), Waiting::default());
         for tenant in self.wanted(None) {
             let labels = tenant.labels();
             let own: Vec<Vec<Matcher>> =
                 selectors.iter().filter_map(|matchers| strip_external(matchers, &labels)).collect();
             for partition in 0..self.partitions() {
                 let (tenant, labels, own) = (Arc::clone(&tenant), Arc::clone(&labels), own.clone());
+                let wanted = caller.wanted();
                 waiting.push(self.ask(partition, move |partition| -> Result<Vec<SeriesExemplars>, Error> {
                     let Some(head) = partition.look(&tenant.name) else { return Ok(Vec::new()) };
-                    let mut found = head.exemplars(&own, range)?;
+                    let mut found = head.exemplars(&own, range, &wanted)?;
                     found.iter_mut().for_each(|series| series.series = joined(&series.series, &labels));
                     Ok(found)
                 })?);

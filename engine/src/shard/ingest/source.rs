@@ -53,7 +53,8 @@ impl HeadSource {
             return Ok(Arc::clone(&view.source));
         }
         let (tenants, memory) = (self.tenants.clone(), Arc::clone(&self.scope.budget));
-        let wanted = ViewRequest { tenants, matchers: matchers.to_vec(), range, detail: Detail::Chunks, memory };
+        let (matchers, patience) = (matchers.to_vec(), self.scope.patience.clone());
+        let wanted = ViewRequest { tenants, matchers, range, detail: Detail::Chunks, memory, patience };
         let set = block_on(self.ingest.view(&wanted))?.with(&self.bucket);
         let source = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
         views.push(View { matchers: wanted.matchers, range, source: Arc::clone(&source) });

@@ -24,7 +24,9 @@ use crate::chunk::samples::{Samples, Value};
 use crate::head::Reason;
 use crate::io::BlockIo;
 use crate::io::faulty::{Fault, Faulty};
-use crate::model::{BlockId, Budget, ErrorKind, Histogram, HistogramValue, MatchKind, Matcher, Span, TimeRange};
+use crate::model::{
+    BlockId, Budget, ErrorKind, Histogram, HistogramValue, MatchKind, Matcher, Patience, Span, TimeRange,
+};
 use crate::promql::blocks::Scope;
 use crate::promql::source::{Files, Hints, Part, SelectRequest, Source};
 use crate::shard::gather::{Selector, block_on};
@@ -117,6 +119,18 @@ fn read_of(ingest: &Arc<Ingest>, tenant: &str) -> BTreeMap<String, Vec<i64>> {
     let selected = source.select(&request, &mut sink).unwrap();
     assert_eq!(selected.warnings, Vec::<String>::new());
     all
+}
+
+/// All samples of what `matchers` match, of all tenants.
+fn view_of(matchers: &[Matcher]) -> ViewRequest {
+    ViewRequest {
+        tenants: None,
+        matchers: matchers.to_vec(),
+        range: TimeRange::new(0, i64::MAX),
+        detail: Detail::Chunks,
+        memory: Budget::new("--store.memory-limit", 1 << 30),
+        patience: Patience::default(),
+    }
 }
 
 fn expect(all: &BTreeMap<String, Vec<i64>>, series: usize, times: &[i64]) {

@@ -149,9 +149,57 @@ fn clean(path: &str) -> Option<String> {
     (clean != path).then_some(clean)
 }
 
+/// The path of `text`, a path or an address, as a prefix of others: it begins with a slash, ends with none, and is
+/// empty for `/`. As in Thanos the host of an address is left out, so that nobody is led to another one.
+pub fn prefix(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let path = match text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) {
+        // As of `mailto:a`, which has no path.
+        Some((_, rest)) if !rest.starts_with('/') => "",
+        Some((_, rest)) => rest,
+        None => text,
+    };
+    let path = match path.strip_prefix("//") {
+        Some(address) => address.find('/').map_or("", |at| &address[at..]),
+        None => path,
+    };
+    // Browsers take a backslash for a slash.
+    let path = format!("/{}/", path.replace('\\', "/"));
+    clean(&path).unwrap_or(path).trim_end_matches('/').to_owned()
+}
+
+fn is_scheme(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    begins && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_is_the_path_of_what_is_given() {
+        for (text, path) in [
+            ("", ""),
+            ("/", ""),
+            ("foo", "/foo"),
+            ("/foo/", "/foo"),
+            ("/foo//bar/../baz", "/foo/baz"),
+            ("/a:b", "/a:b"),
+            ("http://x.y/foo", "/foo"),
+            ("https://x.y:9090//foo/bar/?a=b#c", "/foo/bar"),
+            ("http://x.y", ""),
+            ("//host/x", "/x"),
+            ("//host", ""),
+            ("///host/x", "/host/x"),
+            ("/\\host/x", "/host/x"),
+            ("http:\\\\host/x", ""),
+            ("javascript:alert(1)", ""),
+        ] {
+            assert_eq!(prefix(text), path, "{text}");
+        }
+    }
 
     #[test]
     fn paths_are_cleaned_and_stay_below_this_process() {

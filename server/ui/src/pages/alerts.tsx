@@ -1,12 +1,13 @@
 // Alerts that are pending or firing.
 
 import { useState } from "preact/hooks";
-import type { Alert } from "../api";
+import { graphOf, type Alert, type RuleGroup } from "../api";
 import { Badge, Filter, LabelSet, Page, useApi } from "../parts";
 import { ago } from "../time";
 
 export function AlertsPage() {
   const alerts = useApi<{ alerts: Alert[] | null }>("alerts");
+  const rules = useApi<{ groups: RuleGroup[] | null }>("rules", { type: "alert" });
   const [filter, setFilter] = useState("");
   const all = alerts.answer?.data.alerts ?? [];
   const shown = all.filter((alert) => JSON.stringify(alert.labels).toLowerCase().includes(filter.toLowerCase()));
@@ -15,13 +16,22 @@ export function AlertsPage() {
       {all.length === 0 ? (
         <p class="muted">No alert is pending or firing.</p>
       ) : (
-        <AlertTable alerts={shown} />
+        <AlertTable alerts={shown} queries={queriesOf(rules.answer?.data.groups ?? [])} />
       )}
     </Page>
   );
 }
 
-export function AlertTable({ alerts }: { alerts: Alert[] }) {
+const nameOf = (alert: Alert) => JSON.stringify(Object.entries(alert.labels).sort());
+
+/** Expressions of alerts by their labels; an alert does not say its own. */
+function queriesOf(groups: RuleGroup[]): Map<string, string> {
+  const rules = groups.flatMap((group) => group.rules);
+  return new Map(rules.flatMap((rule) => (rule.alerts ?? []).map((alert) => [nameOf(alert), rule.query] as const)));
+}
+
+export function AlertTable({ alerts, queries }: { alerts: Alert[]; queries?: Map<string, string> }) {
+  const link = (query: string | undefined) => query && <a class="mono" href={graphOf(query)}>{query}</a>;
   return (
     <div class="scroll">
       <table>
@@ -42,6 +52,7 @@ export function AlertTable({ alerts }: { alerts: Alert[] }) {
               </td>
               <td>
                 <LabelSet labels={alert.labels} />
+                <div>{link(queries?.get(nameOf(alert)))}</div>
               </td>
               <td>
                 {Object.entries(alert.annotations ?? {}).map(([name, text]) => (

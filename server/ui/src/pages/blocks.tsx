@@ -1,7 +1,7 @@
 // The blocks of the bucket over time: lanes for each stream of blocks, coloured by level, narrower the
 // coarser they are, with their marks.
 
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { post, type Block, type Blocks, type Labels } from "../api";
 import { Badge, Filter, LabelSet, Message, Page, useApi } from "../parts";
 import { ago, formatDuration, formatTimeMs, zoneName } from "../time";
@@ -16,9 +16,10 @@ const MARKS: Record<string, string> = {
 
 type Stream = { labels: Labels; resolution: number; blocks: Block[] };
 
-/** What the filter looks into. */
+/** What the filter looks into, in lower case. */
 function words(block: Block): string {
-  return `${block.ulid} ${JSON.stringify(block.thanos?.labels)} ${(block.marks ?? []).join(" ")} level-${block.compaction.level}`;
+  const marks = (block.marks ?? []).join(" ");
+  return `${block.ulid} ${JSON.stringify(block.thanos?.labels)} ${marks} level-${block.compaction.level}`.toLowerCase();
 }
 
 /** The streams; those with the same value of the grouping label stand together. */
@@ -44,7 +45,7 @@ export function BlocksPage() {
   const loaded = useApi<Blocks>("blocks", { view });
   const data = loaded.answer?.data;
   const all = data?.blocks ?? [];
-  const shown = all.filter((block) => words(block).includes(filter));
+  const shown = all.filter((block) => words(block).includes(filter.toLowerCase()));
   const current = chosen && (all.find((block) => block.ulid === chosen.ulid) ?? chosen);
   const min = Math.min(...shown.map((block) => block.minTime));
   const max = Math.max(...shown.map((block) => block.maxTime));
@@ -65,6 +66,7 @@ export function BlocksPage() {
       {data?.err && <Message kind="error">{String(data.err)}</Message>}
       {data && <p class="muted">Seen {ago(data.refreshedAt)}</p>}
       {all.length === 0 && <p class="muted">The bucket has no whole block yet.</p>}
+      {all.length > 0 && shown.length === 0 && <p class="muted">No block matches the filter.</p>}
       {shown.length > 0 && (
         <>
           <div class="axis num">
@@ -144,6 +146,12 @@ function Lanes(props: { blocks: Block[]; min: number; max: number; onChoose: (bl
 function Details(props: { block: Block; admin: boolean; onClose: () => void; onMarked: () => void }) {
   const { block, admin, onClose, onMarked } = props;
   const [message, setMessage] = useState<{ kind: "error" | "info"; text: string }>();
+  const card = useRef<HTMLDivElement>(null);
+  // Below many streams it would open unseen.
+  useEffect(() => {
+    card.current?.scrollIntoView({ block: "nearest" });
+    card.current?.focus({ preventScroll: true });
+  }, []);
   const mark = (action: string, words: string) => {
     if (!confirm(`Mark block ${block.ulid} for ${words}?`)) return;
     post("blocks/mark", { id: block.ulid, action, detail: "marked in the web interface" }).then(
@@ -171,7 +179,7 @@ function Details(props: { block: Block; admin: boolean; onClose: () => void; onM
     ["Sources", (block.compaction.sources ?? []).join(", ")],
   ];
   return (
-    <div class="card" role="region" aria-label="Block">
+    <div class="card" role="region" aria-label="Block" tabIndex={-1} ref={card}>
       <div class="title">
         <h2 class="mono">{block.ulid}</h2>
         <a class="button" href={download} download={`${block.ulid}-meta.json`}>

@@ -1,7 +1,7 @@
 // Recording and alerting rules by group.
 
 import { useState } from "preact/hooks";
-import { prefix, type Rule, type RuleGroup } from "../api";
+import { graphOf, type Rule, type RuleGroup } from "../api";
 import { Badge, Filter, LabelSet, Message, Page, useApi } from "../parts";
 import { ago, formatDuration } from "../time";
 import { AlertTable } from "./alerts";
@@ -43,7 +43,7 @@ function RuleView({ rule }: { rule: Rule }) {
         {rule.type === "alerting" && <Badge kind={state}>{rule.state}</Badge>}
       </summary>
       <pre>
-        <a href={`${prefix}/graph?g0.expr=${encodeURIComponent(rule.query)}&g0.tab=0`}>{rule.query}</a>
+        <a href={graphOf(rule.query)}>{rule.query}</a>
       </pre>
       {rule.labels && Object.keys(rule.labels).length > 0 && <LabelSet labels={rule.labels} />}
       {rule.duration ? <p>for {formatDuration(rule.duration)}</p> : null}

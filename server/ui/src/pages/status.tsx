@@ -1,11 +1,12 @@
 // What runs here: build, run time, flags, and the cardinality of a head where there is one.
 
 import { useState } from "preact/hooks";
-import { showsBucket } from "../api";
+import { component, showsBucket } from "../api";
 import { Facts, Filter, Page, useApi } from "../parts";
 
 type Count = { name: string; value: number };
 type Tsdb = {
+  tenant?: string;
   headStats?: Record<string, unknown>;
   seriesCountByMetricName?: Count[];
   labelValueCountByLabelName?: Count[];
@@ -29,13 +30,16 @@ export function StatusPage() {
   );
 }
 
+/** A receiver answers for one tenant unless it is asked for all. */
+const TENANTS: Record<string, string> = component === "receive" ? { all_tenants: "true" } : {};
+
 function Heads() {
-  const tsdb = useApi<Tsdb | Tsdb[]>("status/tsdb");
+  const tsdb = useApi<Tsdb | Tsdb[]>("status/tsdb", TENANTS);
   const heads = tsdb.answer ? [tsdb.answer.data].flat() : [];
   return (
     <>
       {heads.map((head) => (
-        <Page title="Head">
+        <Page title={head.tenant ? `Head of ${head.tenant}` : "Head"} key={head.tenant}>
           <Facts facts={head.headStats ?? {}} />
           <Counts title="Series by metric name" counts={head.seriesCountByMetricName} />
           <Counts title="Values by label" counts={head.labelValueCountByLabelName} />

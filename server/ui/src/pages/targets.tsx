@@ -56,7 +56,9 @@ function TargetTable({ targets }: { targets: Target[] }) {
         <tbody>
           {targets.map((target) => (
             <tr key={target.scrapeUrl + JSON.stringify(target.labels)}>
-              <td class="mono">{target.scrapeUrl}</td>
+              <td class="mono">
+                {/^https?:/.test(target.scrapeUrl) ? <a href={target.scrapeUrl}>{target.scrapeUrl}</a> : target.scrapeUrl}
+              </td>
               <td>
                 <Badge kind={target.health === "up" ? "good" : target.health === "down" ? "bad" : "plain"}>
                   {target.health}
@@ -65,6 +67,10 @@ function TargetTable({ targets }: { targets: Target[] }) {
               </td>
               <td>
                 <LabelSet labels={target.labels} />
+                <details>
+                  <summary class="muted">discovered labels</summary>
+                  <LabelSet labels={target.discoveredLabels} />
+                </details>
               </td>
               <td>{ago(target.lastScrape)}</td>
               <td class="num">{formatDuration(target.lastScrapeDuration)}</td>

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import type { Endpoint } from "../api";
 import { useApi } from "../parts";
+import { forget as forgetSaved, load, save } from "../saved";
 
 const SAVED = "uru-queries";
 const QUERIES_MAX = 50;
@@ -10,7 +11,7 @@ const QUERIES_MAX = 50;
 /** Queries that were run before, the last first. */
 export function readQueries(): string[] {
   try {
-    const saved: unknown = JSON.parse(localStorage.getItem(SAVED) ?? "[]");
+    const saved: unknown = JSON.parse(load(SAVED) ?? "[]");
     return Array.isArray(saved) ? saved.filter((query) => typeof query === "string") : [];
   } catch {
     return [];
@@ -20,14 +21,14 @@ export function readQueries(): string[] {
 /** Remembers a query that was answered. */
 export function rememberQuery(query: string) {
   const others = readQueries().filter((known) => known !== query);
-  localStorage.setItem(SAVED, JSON.stringify([query, ...others].slice(0, QUERIES_MAX)));
+  save(SAVED, JSON.stringify([query, ...others].slice(0, QUERIES_MAX)));
 }
 
 /** Queries that were run before; one that is chosen is run again. */
 export function History({ onChoose }: { onChoose: (query: string) => void }) {
   const [queries, setQueries] = useState<string[]>([]);
   const forget = () => {
-    localStorage.removeItem(SAVED);
+    forgetSaved(SAVED);
     setQueries([]);
   };
   return (

@@ -1,6 +1,6 @@
 // A PromQL editor: highlighting, completion from the API, linting.
 
-import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from "@codemirror/autocomplete";
+import { autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, completionKeymap } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, insertNewlineAndIndent } from "@codemirror/commands";
 import { HighlightStyle, bracketMatching, indentOnInput, syntaxHighlighting } from "@codemirror/language";
 import { lintKeymap } from "@codemirror/lint";
@@ -9,7 +9,7 @@ import { EditorView, keymap, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { PromQLExtension } from "@prometheus-io/codemirror-promql";
 import { useEffect, useRef } from "preact/hooks";
-import { prefix } from "../api";
+import { root } from "../api";
 
 const colours = HighlightStyle.define([
   { tag: [tags.keyword, tags.operatorKeyword, tags.modifier], color: "var(--code-keyword)" },
@@ -20,7 +20,13 @@ const colours = HighlightStyle.define([
   { tag: tags.comment, color: "var(--muted)", fontStyle: "italic" },
 ]);
 
-type Props = { value: string; onChange: (value: string) => void; onRun: () => void };
+type Props = {
+  value: string;
+  /** Sent with what completion asks. */
+  headers: Record<string, string>;
+  onChange: (value: string) => void;
+  onRun: () => void;
+};
 
 /**
  * `value` is what it begins with. Later values are not written back: while someone types quickly,
@@ -31,8 +37,14 @@ export function Editor(props: Props) {
   const latest = useRef(props);
   latest.current = props;
   useEffect(() => {
-    const promql = new PromQLExtension().activateLinter(true).setComplete({ remote: { url: prefix } });
-    const run = () => {
+    const fetchFn = (input: RequestInfo, init?: RequestInit) => {
+      const headers = new Headers(init?.headers);
+      for (const [name, value] of Object.entries(latest.current.headers)) headers.set(name, value);
+      return fetch(input, { ...init, headers });
+    };
+    const promql = new PromQLExtension().activateLinter(true).setComplete({ remote: { url: root, fetchFn } });
+    const run = (editor: EditorView) => {
+      closeCompletion(editor);
       latest.current.onRun();
       return true;
     };
@@ -53,6 +65,8 @@ export function Editor(props: Props) {
           Prec.high(
             keymap.of([
               { key: "Shift-Enter", run: insertNewlineAndIndent },
+              { key: "Mod-Enter", run },
+              { key: "Ctrl-Enter", run },
             ]),
           ),
           keymap.of([

@@ -9,9 +9,13 @@ export type Span = { start: number; end: number; step: number };
 
 const SERIES_SHOWN_MAX = 250;
 
-function colour(at: number): string {
-  // The golden angle keeps neighbours apart; three lightness levels tell repeats apart.
-  return `hsl(${(at * 137.508 + 12) % 360} 62% ${[46, 58, 38][at % 3]}%)`;
+/** Lightness levels of lines, as the theme has them. */
+const SHADES = ["--shade-0", "--shade-1", "--shade-2"];
+
+/** The colour of a series among those of `shades`. */
+function colour(at: number, shades: string[]): string {
+  // The golden angle keeps neighbours apart; the lightness levels tell repeats apart.
+  return `hsl(${(at * 137.508 + 12) % 360} 62% ${shades[at % shades.length]})`;
 }
 
 type Column = (number | null | undefined)[];
@@ -55,26 +59,43 @@ function stack(data: Column[], hidden: Set<number>): Column[] {
   );
 }
 
-function number(value: number | null | undefined): string {
-  if (value === null || value === undefined) return "–";
+/** The least value that is written in a unit, how much the unit is, and its letter. */
+const UNITS: [number, number, string][] = [[1e12, 1e12, "T"], [1e9, 1e9, "G"], [1e6, 1e6, "M"], [1e4, 1e3, "k"], [0, 1, ""]];
+const DIGITS_MAX = 17;
+
+/** A tick of the axis of values, with the digits that ticks `apart` need. */
+function tick(value: number, apart: number): string {
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e15)) return value.toExponential(3);
-  const units: [number, string][] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e4, "k"]];
-  const unit = units.find(([least]) => size >= least);
-  if (!unit) return String(Number(value.toPrecision(5)));
-  return Number((value / (unit[1] === "k" ? 1e3 : unit[0])).toPrecision(4)) + unit[1];
+  // Ticks may be two and a half of a power of ten apart.
+  const digits = (unit: number) => Math.min(DIGITS_MAX, Math.max(0, Math.ceil(Math.log10(unit / apart) - 1e-9) + 1));
+  if (size !== 0 && (size < 1e-3 || size >= 1e15)) {
+    return value.toExponential(digits(10 ** Math.floor(Math.log10(size)))).replace(/\.?0+e/, "e");
+  }
+  const [, unit, letter] = UNITS.find(([least]) => size >= least)!;
+  return Number((value / unit).toFixed(digits(unit))) + letter;
+}
+
+/** Places of values that no line reaches, those without a neighbour; null where there are none. */
+function alone(column: Column): number[] | null {
+  const found: number[] = [];
+  column.forEach((value, at) => {
+    if (typeof value === "number" && typeof column[at - 1] !== "number" && typeof column[at + 1] !== "number") found.push(at);
+  });
+  return found.length > 0 ? found : null;
 }
 
 type Props = { series: Series[]; span: Span; stacked: boolean; tookMs: number; onZoom: (from: number, to: number) => void };
 
 export function Graph({ series, span, stacked, tookMs, onZoom }: Props) {
   const holder = useRef<HTMLDivElement>(null);
-  const [hidden, setHidden] = useState<Set<number>>(new Set());
+  const [unwanted, setUnwanted] = useState<Set<string>>(new Set());
   const zoom = useRef(onZoom);
   zoom.current = onZoom;
   const drawn = useMemo(() => series.slice(0, SERIES_SHOWN_MAX), [series]);
   const names = useMemo(() => drawn.map((one) => seriesName(one.metric)), [drawn]);
-  useEffect(() => setHidden(new Set()), [series]);
+  const hidden = useMemo(() => new Set([...names.keys()].filter((at) => unwanted.has(names[at]!))), [names, unwanted]);
+  // What is hidden stays hidden in the next answer, unless that leaves nothing.
+  useEffect(() => setUnwanted((before) => (names.every((name) => before.has(name)) ? new Set() : before)), [names]);
   useEffect(() => {
     const target = holder.current!;
     if (drawn.length === 0) return;
@@ -89,16 +110,16 @@ export function Graph({ series, span, stacked, tookMs, onZoom }: Props) {
       theme.disconnect();
       plot.destroy();
     };
-  }, [drawn, span, stacked, hidden]);
+  }, [drawn, span, stacked, hidden, timeZone()]);
   const toggle = (at: number, event: MouseEvent | KeyboardEvent) => {
-    const others = names.map((_, other) => other).filter((other) => other !== at);
+    const name = names[at]!;
     if (event.ctrlKey || event.metaKey) {
-      const next = new Set(hidden);
-      if (!next.delete(at)) next.add(at);
-      setHidden(next);
+      const next = new Set(unwanted);
+      if (!next.delete(name)) next.add(name);
+      setUnwanted(next);
     } else {
-      const alone = hidden.size === others.length && !hidden.has(at);
-      setHidden(alone ? new Set() : new Set(others));
+      const isAlone = hidden.size === names.length - 1 && !hidden.has(at);
+      setUnwanted(new Set<string>(isAlone ? [] : names.filter((other) => other !== name)));
     }
   };
   if (series.length === 0) return <p class="muted">The query answers with no series in this range.</p>;
@@ -113,7 +134,7 @@ export function Graph({ series, span, stacked, tookMs, onZoom }: Props) {
         {names.map((name, at) => (
           <li key={name}>
             <button class="quiet" aria-pressed={!hidden.has(at)} onClick={(event) => toggle(at, event)}>
-              <i style={{ background: colour(at) }} />
+              <i style={{ background: colour(at, SHADES.map((name) => `var(${name})`)) }} />
               {name}
             </button>
           </li>
@@ -127,10 +148,10 @@ function height(): number {
   return innerWidth < 700 ? 240 : 340;
 }
 
-/** A tick of the time axis, as precise as ticks `apart` seconds need. */
-function clock(seconds: number, apart: number): string {
+/** A tick of the time axis, as precise as ticks `apart` seconds need, with the year where they are of more than one. */
+function clock(seconds: number, apart: number, hasYears: boolean): string {
   const text = isoTime(seconds);
-  if (apart >= 86400) return text.slice(5, 10);
+  if (apart >= 86400) return hasYears ? text.slice(0, 10) : text.slice(5, 10);
   const time = apart < 60 ? text.slice(11, 19) : text.slice(11, 16);
   return time.startsWith("00:00") ? `${time}\n${text.slice(5, 10)}` : time;
 }
@@ -139,6 +160,12 @@ type Drawing = { values: Column[]; names: string[]; span: Span; stacked: boolean
 
 /** Pixels between two ticks at least: a time with seconds is somewhat narrower. */
 const CLOCK_WIDTH = 80;
+
+/** Width of an axis of values at least, of a letter there, and of what is beside the letters, in pixels. */
+const [AXIS_WIDTH_MIN, LETTER_WIDTH, AXIS_ROOM] = [70, 7.5, 18];
+
+/** Of so many points the others are not drawn fainter than the one pointed at: that draws all of them again. */
+const FADED_POINTS_MAX = 200_000;
 
 function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: number) => void): uPlot {
   const { values, names, span, stacked, hidden } = drawing;
@@ -150,6 +177,8 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
   const order = values.map((_, at) => at);
   if (stacked) order.reverse();
   const style = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  let shades: string[] = [];
+  const hasYears = isoTime(span.start).slice(0, 4) !== isoTime(span.end).slice(0, 4);
   const axis: uPlot.Axis = {
     stroke: () => style("--muted"),
     grid: { stroke: () => style("--line"), width: 1 },
@@ -161,20 +190,33 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
     legend: { show: false },
     tzDate: (seconds) => (timeZone() === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
     scales: { x: { range: () => [span.start, Math.max(span.end, span.start + 1)] } },
-    axes: [{ ...axis, space: CLOCK_WIDTH, values: (_, ticks, __, ___, apart) => ticks.map((tick) => clock(tick, apart)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map(large ? (tick) => `${Number(tick.toPrecision(4))}e308` : number) }],
+    axes: [
+      { ...axis, space: CLOCK_WIDTH, values: (_, ticks, __, ___, apart) => ticks.map((at) => clock(at, apart, hasYears)) },
+      {
+        ...axis,
+        size: (_, texts) => Math.max(AXIS_WIDTH_MIN, LETTER_WIDTH * Math.max(...(texts ?? []).map((text) => text.length)) + AXIS_ROOM),
+        values: (_, ticks, __, ___, apart) => ticks.map((at) => (large ? `${Number(at.toPrecision(4))}e308` : tick(at, apart))),
+      },
+    ],
+    focus: { alpha: values.length * steps.length > FADED_POINTS_MAX ? 1 : 0.3 },
     cursor: { drag: { x: true, y: false, setScale: false }, focus: { prox: 16 } },
     series: [
       {},
       ...order.map((at) => ({
         label: names[at]!,
         show: !hidden.has(at),
-        stroke: colour(at),
+        stroke: () => colour(at, shades),
         width: 1.5,
-        points: { show: values.length <= 20 && steps.length <= 40 },
-        ...(stacked ? { fill: colour(at) } : {}),
+        points: {
+          show: values.length <= 20 && steps.length <= 40,
+          filter: (_: uPlot, __: number, isShown: boolean) => (isShown ? null : alone(shown[at]!)),
+        },
+        ...(stacked ? { fill: () => colour(at, shades) } : {}),
       })),
     ],
     hooks: {
+      // The theme may have changed since.
+      drawClear: [() => void (shades = SHADES.map(style))],
       setSelect: [
         (plot) => {
           if (plot.select.width < 4) return;
@@ -205,7 +247,7 @@ function tooltip(values: Column[], order: number[], names: string[]): uPlot.Plug
         const at = order[focused - 1]!;
         const time = formatTime(plot.data[0][idx]!);
         box.replaceChildren(`${time} ${zoneName()}`, document.createElement("br"), names[at]!, document.createElement("br"));
-        box.append(Object.assign(document.createElement("b"), { textContent: number(values[at]![idx]) }));
+        box.append(Object.assign(document.createElement("b"), { textContent: String(values[at]![idx] ?? "–") }));
         box.style.display = "block";
         const right = left > plot.over.clientWidth / 2;
         box.style.left = right ? "" : `${left + 12}px`;

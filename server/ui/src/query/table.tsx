@@ -1,13 +1,43 @@
 // Values at one time, or the samples of a range, as a table.
 
 import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import { LabelSet } from "../parts";
 import { seriesName, type HistogramValue, type Instant, type Labels, type QueryData, type Series } from "../api";
-import { formatTime } from "../time";
+import { formatSampleTime } from "../time";
 
-const ROWS_SHOWN_MAX = 10_000;
+const ROWS_SHOWN_MAX = 1000;
+
+/** Rows of a series: one for each sample of a range. */
+function rowsOf(one: Instant | Series): number {
+  const { values, histograms } = one as Series;
+  return Math.max(1, (values?.length ?? 0) + (histograms?.length ?? 0));
+}
+
+/** The series with the first `most` samples. */
+function firstRows(all: (Instant | Series)[], most: number): (Instant | Series)[] {
+  let rest = most;
+  const cut = <T,>(samples: T[] | undefined): T[] => {
+    const taken = (samples ?? []).slice(0, rest);
+    rest -= taken.length;
+    return taken;
+  };
+  const found: (Instant | Series)[] = [];
+  for (const one of all) {
+    if (rest <= 0) break;
+    if (rowsOf(one) <= rest) {
+      rest -= rowsOf(one);
+      found.push(one);
+    } else {
+      const { metric, values, histograms } = one as Series;
+      found.push({ metric, values: cut(values), histograms: cut(histograms) });
+    }
+  }
+  return found;
+}
 
 export function Table({ data, tookMs }: { data: QueryData; tookMs: number }) {
+  const [whole, setWhole] = useState<QueryData>();
   if (data.resultType === "scalar" || data.resultType === "string") {
     return (
       <Rows count={1} tookMs={tookMs}>
@@ -20,7 +50,8 @@ export function Table({ data, tookMs }: { data: QueryData; tookMs: number }) {
   }
   if (data.result.length === 0) return <p class="muted">The query answers with no series.</p>;
   const all: (Instant | Series)[] = data.result;
-  const rows = all.slice(0, ROWS_SHOWN_MAX).map((one) => (
+  const count = all.reduce((sum, one) => sum + rowsOf(one), 0);
+  const rows = (whole === data ? all : firstRows(all, ROWS_SHOWN_MAX)).map((one) => (
     <tr key={seriesName(one.metric)}>
       <td>
         <Name metric={one.metric} />
@@ -29,13 +60,15 @@ export function Table({ data, tookMs }: { data: QueryData; tookMs: number }) {
     </tr>
   ));
   return (
-    <Rows count={data.result.length} tookMs={tookMs}>
+    <Rows count={count} tookMs={tookMs} onShowAll={whole === data ? undefined : () => setWhole(data)}>
       {rows}
     </Rows>
   );
 }
 
-function Rows(props: { count: number; tookMs: number; children: ComponentChildren }) {
+function Rows(props: { count: number; tookMs: number; onShowAll?: () => void; children: ComponentChildren }) {
+  const { count, onShowAll } = props;
+  const isCut = onShowAll && count > ROWS_SHOWN_MAX;
   return (
     <>
       <div class="scroll">
@@ -50,7 +83,8 @@ function Rows(props: { count: number; tookMs: number; children: ComponentChildre
         </table>
       </div>
       <p class="muted">
-        {props.count} rows{props.count > ROWS_SHOWN_MAX && `, the first ${ROWS_SHOWN_MAX} shown`} · {Math.round(props.tookMs)} ms
+        {count} rows{isCut && `, the first ${ROWS_SHOWN_MAX} shown`} · {Math.round(props.tookMs)} ms{" "}
+        {isCut && <button onClick={onShowAll}>Show all {count}</button>}
       </p>
     </>
   );
@@ -74,12 +108,12 @@ function Samples({ series }: { series: Series }) {
     <>
       {(series.values ?? []).map(([time, value]) => (
         <div key={time}>
-          {value} <span class="muted">@{formatTime(time)}</span>
+          {value} <span class="muted">@{formatSampleTime(time)}</span>
         </div>
       ))}
       {(series.histograms ?? []).map(([time, value]) => (
         <div key={time}>
-          <Histogram value={value} /> <span class="muted">@{formatTime(time)}</span>
+          <Histogram value={value} /> <span class="muted">@{formatSampleTime(time)}</span>
         </div>
       ))}
     </>

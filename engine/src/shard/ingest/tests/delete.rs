@@ -19,8 +19,7 @@ fn a_block_that_is_deleted_is_read_by_those_who_have_seen_it() {
         let cut = block_on(ingest.flush(None, Flush::All)).unwrap();
         let matchers = vec![Matcher::equal("__name__", "metric")];
         let range = TimeRange::new(0, i64::MAX);
-        let memory = Budget::new("--store.memory-limit", 1 << 30);
-        let view = ViewRequest { tenants: None, matchers: matchers.clone(), range, detail: Detail::Chunks, memory };
+        let view = view_of(&matchers);
         let seen = block_on(ingest.view(&view)).unwrap();
         delete(&ingest);
         assert!(cut.iter().all(|block| !block.path.exists()));

@@ -81,9 +81,8 @@ fn a_view_holds_the_memory_that_it_takes_and_one_that_is_too_large_is_refused() 
         append(&ingest, 1000, at * STEP).unwrap();
     }
     let view = |detail: Detail, memory: &Arc<Budget>| {
-        let matchers = vec![Matcher::equal("__name__", "metric")];
         let memory = Arc::clone(memory);
-        block_on(ingest.view(&ViewRequest { tenants: None, matchers, range: TimeRange::ALL, detail, memory }))
+        block_on(ingest.view(&ViewRequest { detail, memory, ..view_of(&[Matcher::equal("__name__", "metric")]) }))
     };
     let memory = Budget::new("--store.memory-limit", 100 << 20);
     let seen = view(Detail::Chunks, &memory).unwrap();
@@ -97,4 +96,15 @@ fn a_view_holds_the_memory_that_it_takes_and_one_that_is_too_large_is_refused() 
     let little = Budget::new("--store.memory-limit", 100 << 10);
     assert_eq!(view(Detail::Chunks, &little).unwrap_err().kind(), ErrorKind::Limit);
     assert_eq!(little.usage().used, 0);
+}
+
+#[test]
+fn a_view_that_nobody_waits_for_tries_no_regexp_on_all_values() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    append(&ingest, 1000, STEP).unwrap();
+    let request = view_of(&[Matcher::new(MatchKind::Re, "series", ".*9.*").unwrap()]);
+    assert!(!block_on(ingest.view(&request)).unwrap().is_empty());
+    request.patience.canceled.store(true, Ordering::Relaxed);
+    assert_eq!(block_on(ingest.view(&request)).err().unwrap().kind(), ErrorKind::Canceled);
 }

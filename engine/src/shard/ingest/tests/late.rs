@@ -29,9 +29,7 @@ fn late_samples_go_into_blocks_of_their_own() {
 fn answered(ingest: &Ingest) -> Vec<(String, Vec<(i64, u64)>)> {
     let matchers = vec![Matcher::new(MatchKind::NotEq, "__name__", "").unwrap()];
     let range = TimeRange::new(0, i64::MAX);
-    let memory = Budget::new("--store.memory-limit", 1 << 30);
-    let view = ViewRequest { tenants: None, matchers: matchers.clone(), range, detail: Detail::Chunks, memory };
-    let blocks = block_on(ingest.view(&view)).unwrap();
+    let blocks = block_on(ingest.view(&view_of(&matchers))).unwrap();
     let request = crate::select::Request::new(range, matchers);
     let answer = shard_tests::run(&shard_tests::selector(2, io::Mode::Pread), &blocks, request).unwrap();
     let samples = |sets: Vec<shard_tests::Set>| {
@@ -128,15 +126,7 @@ fn series_that_a_dropped_label_told_apart_are_not_made_one() {
     (1..480).for_each(|at| write(at * STEP + 2, &["a"]));
     block_on(ingest.flush(None, Flush::All)).unwrap();
     let matchers = vec![Matcher::equal("__name__", "metric")];
-    let memory = Budget::new("--store.memory-limit", 1 << 30);
-    let view = ViewRequest {
-        tenants: None,
-        matchers: matchers.clone(),
-        range: TimeRange::ALL,
-        detail: Detail::Chunks,
-        memory,
-    };
-    let blocks = block_on(ingest.view(&view)).unwrap();
+    let blocks = block_on(ingest.view(&view_of(&matchers))).unwrap();
     let request = crate::select::Request {
         without_labels: vec!["replica".to_owned()],
         ..crate::select::Request::new(TimeRange::ALL, matchers)

@@ -21,7 +21,7 @@ use super::json::{Completeness, analysis, plan, push_value_while};
 use super::params::Params;
 use super::respond::{Failure, OPENING, closed, success};
 use super::timings::Slice;
-use super::tree::{made_of_query, narrow};
+use super::tree::{NAMED, made_of_query, narrow};
 use crate::upkeep::now_ms;
 
 /// Most steps of a range query.
@@ -113,7 +113,7 @@ async fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure>
         }
         Ok(expr)
     };
-    let expr = made_of_query(api, params, narrowed).await?;
+    let expr = made_of_query(api, (params, NAMED), narrowed).await?;
     let held = api.parsing.hold(text.as_str())?;
     let auto_resolution_ms = match when {
         When::Instant(_) => api.settings.instant_resolution_ms,

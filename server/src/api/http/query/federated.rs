@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::backend::{Federated, OnFailure, RuleKind, RulesWanted, Scope, StatisticsWanted, TargetState};
 use super::ending::compute;
-use super::params::{Params, selectors};
+use super::params::{Params, Told, selectors};
 use super::respond::{Failure, success};
 use super::tree::{made_of_query, narrow_matchers, selectors_of};
 
@@ -27,7 +27,7 @@ pub(super) async fn rules(State(api): State<Arc<Api>>, params: Params) -> Result
     };
     let wanted = RulesWanted {
         kind,
-        matchers: selectors(&api, params.all("match[]"), "match[]").await?,
+        matchers: selectors(&api, params.all("match[]"), Told::Bare).await?,
         selectors: params.all("match[]").to_vec(),
         names: params.all("rule_name[]").to_vec(),
         groups: params.all("rule_group[]").to_vec(),
@@ -71,7 +71,7 @@ pub(super) async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Res
 }
 
 pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let mut selectors = made_of_query(&api, &params, |query| Ok(selectors_of(&query))).await?;
+    let mut selectors = made_of_query(&api, (&params, Told::Bare), |query| Ok(selectors_of(&query))).await?;
     if let Some(tenant) = params.tenant_matcher(&api)? {
         selectors.iter_mut().for_each(|matchers| narrow_matchers(matchers, &tenant));
     }
@@ -83,7 +83,7 @@ pub(super) async fn exemplars(State(api): State<Arc<Api>>, params: Params) -> Re
 pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
     let limit = i32::try_from(params.limit()?)
         .map_err(|_| Failure::bad_data(format!("limit {} overflows int32", params.first("limit"))))?;
-    let mut matchers = selectors(&api, params.all("match[]"), "match[]").await?.concat();
+    let mut matchers = selectors(&api, params.all("match[]"), Told::Bare).await?.concat();
     let tenant = params.tenant_matcher(&api)?;
     matchers.extend(tenant.clone());
     let tenant = match tenant {

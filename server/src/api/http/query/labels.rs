@@ -12,7 +12,7 @@ use engine::promql::pieces::Pieces;
 use super::Api;
 use super::backend::{Found, Wanted};
 use super::ending::compute;
-use super::params::Params;
+use super::params::{Params, Told};
 use super::respond::{Failure, OPENING, closed, success};
 
 const TRUNCATED: &str = "results truncated due to limit";
@@ -21,7 +21,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
     if params.all("match[]").is_empty() {
         return Err(Failure::bad_data("no match[] parameter provided"));
     }
-    let wanted = wanted(&api, &params).await?;
+    let wanted = wanted(&api, &params, Told::Named("match[]")).await?;
     let scope = params.series_scope(&api).await?;
     let mut found = looked_up(&api, api.backend.series(&scope, &wanted)).await?;
     truncate(&mut found, params.limit()?);
@@ -36,7 +36,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
 }
 
 pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let wanted = wanted(&api, &params).await?;
+    let wanted = wanted(&api, &params, Told::Bare).await?;
     let scope = params.labels_scope(&api).await?;
     let found = looked_up(&api, api.backend.label_names(&scope, &wanted)).await?;
     listed(found, params.limit()?).await
@@ -52,7 +52,7 @@ pub(super) async fn values(
         return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
     }
     let name = unescape(&name).unwrap_or(name);
-    let wanted = wanted(&api, &params).await?;
+    let wanted = wanted(&api, &params, Told::Bare).await?;
     let scope = params.labels_scope(&api).await?;
     let found = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;
     listed(found, params.limit()?).await
@@ -105,14 +105,14 @@ async fn looked_up<T>(api: &Api, work: impl Future<Output = Result<T, Error>>) -
     api.within(async { work.await.map_err(as_execution) }).await
 }
 
-async fn wanted(api: &Api, params: &Params) -> Result<Wanted, Failure> {
+async fn wanted(api: &Api, params: &Params, told: Told) -> Result<Wanted, Failure> {
     let range = params.range(api.settings.metadata_range)?;
     // One more than wanted shows that some are left out.
     let limit = match params.limit()? {
         0 => 0,
         limit => limit.saturating_add(1),
     };
-    Ok(Wanted { matchers: params.matchers(api).await?, range, limit })
+    Ok(Wanted { matchers: params.matchers(api, told).await?, range, limit })
 }
 
 /// Leaves out what is beyond `limit`, and says so; 0 for no limit.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -251,9 +252,14 @@ impl Params {
             text => match text.parse::<i64>() {
                 Ok(limit) => usize::try_from(limit)
                     .map_err(|_| Failure::bad_data("invalid parameter \"limit\": limit must be non-negative")),
-                Err(_) => Err(Failure::bad_data(format!(
-                    "invalid parameter \"limit\": strconv.Atoi: parsing {text:?}: invalid syntax"
-                ))),
+                Err(error) => {
+                    let why = match error.kind() {
+                        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                        _ => "invalid syntax",
+                    };
+                    let why = format!("invalid parameter \"limit\": strconv.Atoi: parsing {text:?}: {why}");
+                    Err(Failure::bad_data(why))
+                }
             },
         }
     }
@@ -283,8 +289,8 @@ impl Params {
     }
 
     /// The selectors of `match[]`, narrowed to the tenant where tenancy is enforced.
-    pub async fn matchers(&self, api: &Api) -> Result<Vec<Vec<Matcher>>, Failure> {
-        let mut sets = selectors(api, self.all("match[]"), "match[]").await?;
+    pub async fn matchers(&self, api: &Api, told: Told) -> Result<Vec<Vec<Matcher>>, Failure> {
+        let mut sets = selectors(api, self.all("match[]"), told).await?;
         if let Some(tenant) = self.tenant_matcher(api)? {
             if sets.is_empty() {
                 sets.push(Vec::new());
@@ -370,7 +376,7 @@ impl Params {
     /// How a request for names or values of labels wants them: those that there are, labels of replicas among them, as
     /// in Thanos.
     pub async fn labels_scope(&self, api: &Api) -> Result<Scope, Failure> {
-        let store_matchers = selectors(api, self.all("storeMatch[]"), "storeMatch[]").await?;
+        let store_matchers = selectors(api, self.all("storeMatch[]"), Told::Named("storeMatch[]")).await?;
         let on_failure = self.on_failure(api.settings.on_failure.queries)?;
         Ok(Scope { store_matchers, ..self.plain_scope(api, on_failure)? })
     }
@@ -420,18 +426,33 @@ fn parsed_time(text: &str) -> Result<i64, String> {
     parse_time(text).ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp"))
 }
 
-/// The matchers of each selector of the parameter called `name`.
-pub async fn selectors(api: &Api, texts: &[String], name: &'static str) -> Result<Vec<Vec<Matcher>>, Failure> {
+/// How a parameter that is not understood is told: Prometheus names it to some requests, and not to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// With its name.
+    Named(&'static str),
+    /// What is wrong alone.
+    Bare,
+}
+
+impl Told {
+    /// What is wrong with the parameter, or that there is no room for it.
+    pub fn failure(self, error: ParseError) -> Failure {
+        let error = Error::from(error);
+        match self {
+            Self::Named(name) => error.within(format_args!("invalid parameter {name:?}")).into(),
+            Self::Bare => error.into(),
+        }
+    }
+}
+
+/// The matchers of each of the selectors `texts`, which are of one parameter.
+pub async fn selectors(api: &Api, texts: &[String], told: Told) -> Result<Vec<Vec<Matcher>>, Failure> {
     let parse = move |texts: &[String], allowance: &mut Allowance| {
-        let parse = |text: &String| syntax::parse_match(text, allowance).map_err(|error| unparsed(name, error));
+        let parse = |text: &String| syntax::parse_match(text, allowance).map_err(|error| told.failure(error));
         texts.iter().map(parse).collect::<Result<Vec<_>, Failure>>()
     };
     api.parsing.parse(texts, &mut api.parsing.allowance(), parse).await
-}
-
-/// What is wrong with the parameter called `name`, or that there is no room for it.
-pub fn unparsed(name: &str, error: ParseError) -> Failure {
-    Error::from(error).within(format_args!("invalid parameter {name:?}")).into()
 }
 
 #[cfg(test)]
@@ -549,6 +570,15 @@ mod tests {
         assert_eq!(take(5 << 20).await.unwrap().first("a").len(), 5 << 20);
         let refused = why(take(FORM_BYTES_MAX).await);
         assert!(refused.contains("it is larger than 10485760 bytes"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_is_none_is_refused_in_the_words_of_go() {
+        for (limit, words) in [("99999999999999999999", "value out of range"), ("1.5", "invalid syntax")] {
+            let request = Request::builder().uri(format!("/?limit={limit}")).body(Body::empty()).unwrap();
+            let refused = why(Params::from_request(request, &()).await.unwrap().limit());
+            assert!(refused.contains(words), "{refused}");
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct Failure {
     message: String,
 }
 
+/// What the HTTP API says before what is wrong with a query, which is a parameter there.
+const OF_QUERY: &str = "invalid parameter \"query\": ";
+
 impl Failure {
     /// A request that is wrong.
     pub fn bad_data(message: impl Into<String>) -> Self {
@@ -38,9 +41,9 @@ impl Failure {
         Self { status, error_type: "bad_data", code, message: message.into() }
     }
 
-    /// The same over gRPC.
+    /// The same over gRPC, where a query is no parameter.
     pub fn status(&self) -> tonic::Status {
-        tonic::Status::new(self.code, self.message.clone())
+        tonic::Status::new(self.code, self.message.strip_prefix(OF_QUERY).unwrap_or(&self.message))
     }
 
     /// A request that is right and could not be carried out.
@@ -68,7 +71,7 @@ impl From<QueryError> for Failure {
             // Wherever it is evaluated it fails alike, which whoever has it evaluated here is to know.
             (Stage::Execute, ErrorKind::Invalid) => Self { code: Code::FailedPrecondition, ..Self::execution(message) },
             (Stage::Execute, _) => Self::execution(message),
-            (Stage::Prepare, _) => Self::bad_data(message),
+            (Stage::Prepare, _) => Self::bad_data(format!("invalid parameter \"query\": {message}")),
         }
     }
 }
@@ -284,6 +287,17 @@ mod tests {
         assert_eq!(caching(&[]), Caching::Yes);
         assert_eq!(caching(std::slice::from_ref(&remark)), Caching::Yes);
         assert_eq!(caching(&[remark, partial]), Caching::No);
+    }
+
+    #[test]
+    fn a_query_is_a_parameter_over_http_alone() {
+        let failed = |stage| Failure::from(QueryError { stage, error: Error::invalid("2:3: no") });
+        for stage in [Stage::Prepare, Stage::Execute] {
+            assert_eq!(failed(stage).status().message(), "2:3: no");
+        }
+        let named = "invalid parameter \"query\": 2:3: no";
+        assert_eq!(Failure::bad_data(named).status().message(), "2:3: no");
+        assert_eq!(Failure::bad_data(named).message, named);
     }
 
     #[tokio::test]

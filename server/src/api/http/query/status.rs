@@ -68,5 +68,29 @@ fn listed(flags: &BTreeMap<String, String>) -> Response {
 }
 
 pub(super) async fn config(State(api): State<Arc<Api>>) -> Response {
-    success(&json!({ "yaml": api.backend.configuration() }), &[])
+    success(&json!({ "yaml": commented(&api.backend.configuration()) }), &[])
+}
+
+/// An empty configuration of Prometheus, for which whoever asks takes it, with that of the endpoints in comments.
+fn commented(endpoints: &str) -> String {
+    let mut text = String::from("# uru has no configuration of Prometheus. What its endpoints are found by:\n");
+    for line in endpoints.lines() {
+        text.push_str("# ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push_str("{}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_an_empty_one_of_prometheus_that_shows_the_endpoints() {
+        let text = commented("endpoints:\n- address: \"a:1\"\n");
+        assert!(text.ends_with("\n# endpoints:\n# - address: \"a:1\"\n{}\n"), "{text}");
+        assert_eq!(text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), ["{}"]);
+    }
 }

@@ -11,28 +11,31 @@ use engine::promql::syntax::{height, parse_within, prettify, to_json, with_room}
 use serde_json::Value;
 
 use super::Api;
-use super::params::{Params, unparsed};
+use super::params::{Params, Told};
 use super::respond::{Failure, enveloped, success};
 
 pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let text = made_of_query(&api, &params, |expr| with_room(height(&expr), || prettify(&expr))).await?;
+    let text = made_of_query(&api, (&params, NAMED), |expr| with_room(height(&expr), || prettify(&expr))).await?;
     Ok(success(&Value::from(text), &[]))
 }
 
 pub(super) async fn parsed_tree(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let tree = made_of_query(&api, &params, |expr| with_room(height(&expr), || to_json(&expr))).await?;
+    let tree = made_of_query(&api, (&params, NAMED), |expr| with_room(height(&expr), || to_json(&expr))).await?;
     Ok(enveloped(&tree))
 }
+
+/// How a query that is not understood is told to most requests.
+pub(super) const NAMED: Told = Told::Named("query");
 
 /// What `make` makes of the query of a request, where that is parsed.
 pub(super) async fn made_of_query<T: Send + 'static>(
     api: &Api,
-    params: &Params,
+    (params, told): (&Params, Told),
     make: impl FnOnce(Expr) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
     let options = api.syntax;
     let parse = move |text: &str, allowance: &mut Allowance| -> Result<T, Failure> {
-        let expr = parse_within(text, options, allowance).map_err(|error| unparsed("query", error))?;
+        let expr = parse_within(text, options, allowance).map_err(|error| told.failure(error))?;
         Ok(make(expr)?)
     };
     api.parsing.parse(params.first("query"), &mut api.parsing.allowance(), parse).await

@@ -1,0 +1,292 @@
+//! Panels of the query page in headless Chromium, the way back from them, and pages where something is missing: an
+//! answer, storage, queries.
+
+use crate::pages::{IS_DRAWN, all_in_one, page, write};
+use crate::support::browser::{Browser, Screen, key};
+use crate::support::endpoint::{Answers, Endpoint, Step, series_frame};
+use crate::support::{Uru, write as writing};
+
+/// The address of a panel.
+fn panel(uru: &Uru, parameters: &[(&str, &str)]) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    page(uru, &format!("/graph?{query}"))
+}
+
+/// Runs what is in the editor, as Control and Enter do.
+fn run(browser: &Browser) {
+    browser.press(&[key::CONTROL, key::ENTER]);
+}
+
+/// What the first editor holds.
+fn wait_for_query(browser: &Browser, query: &str) {
+    browser.wait(&format!("document.querySelector('.cm-content')?.innerText === '{query}'"));
+}
+
+#[test]
+fn samples_without_neighbours_are_drawn() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    let query = "vector(1) and (vector(time() % 600) < 14)";
+    browser.open(&panel(&uru, &[("g0.expr", query), ("g0.tab", "0"), ("g0.range_input", "1h")]));
+    browser.wait("document.querySelectorAll('.legend button').length === 1");
+    browser.wait(IS_DRAWN);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn ticks_and_the_value_pointed_at_have_the_digits_that_tell_them_apart() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "window.drawn = new Set();
+         const fill = CanvasRenderingContext2D.prototype.fillText;
+         CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+           drawn.add(text);
+           return fill.call(this, text, ...place);
+         };",
+    );
+    let end = ("g0.end_input", "2026-01-31 12:00:00");
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "0"), ("g0.range_input", "1h"), end]));
+    browser.wait("[...drawn].filter((text) => /^1\\.7698\\d+G$/.test(text)).length >= 4");
+    browser.point_at(".u-over");
+    browser.wait("/\\n17698\\d{5}(\\.\\d+)?$/.test(document.querySelector('.tooltip').innerText)");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_page_without_an_answer_says_why_alone_and_one_that_had_an_answer_keeps_it() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "window.allowed = window.fetch;
+         window.fetch = () => Promise.reject(new TypeError('Failed to fetch'));",
+    );
+    browser.open(&page(&uru, "/alerts"));
+    browser.wait_for_text(".message.error", "Failed to fetch");
+    assert!(!browser.text("main").contains("No alert"), "{}", browser.text("main"));
+    browser.run("window.fetch = window.allowed");
+    browser.click_text("button", "Reload");
+    browser.wait_for_text("main", "No alert is pending or firing.");
+    assert_eq!(browser.count(".message.error"), 0);
+    browser.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))");
+    browser.click_text("button", "Reload");
+    browser.wait_for_text(".message.error", "Failed to fetch");
+    assert!(browser.text("main").contains("No alert is pending or firing."), "{}", browser.text("main"));
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_query_that_runs_marks_the_old_result_and_can_be_canceled_or_cleared() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let endpoint = Endpoint::start(Answers::store(&[("store", "a")], vec![Step::Hang]));
+    let uru = Uru::start("query", &[&format!("--endpoint={}", endpoint.address)]);
+    browser.open(&panel(&uru, &[("g0.expr", "vector(7)"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.count(".old") + browser.count(".running"), 0);
+    write(&browser, "up");
+    run(&browser);
+    browser.wait_for_text(".running", "Running…");
+    browser.wait("getComputedStyle(document.querySelector('.old')).opacity === '0.5'");
+    endpoint.wait_for_a_call();
+    browser.click_text(".running button", "Cancel");
+    browser.wait("document.querySelector('[aria-busy=true], .old') === null");
+    endpoint.wait_for_the_end_of_calls();
+    assert_eq!(browser.text("tbody tr td.num"), "7");
+
+    browser.click_text(".run", "Run");
+    browser.wait("document.querySelector('.panel[aria-busy=true]') !== null");
+    browser.click(".cm-content");
+    browser.press(&[key::CONTROL, 'a']);
+    browser.press(&[key::BACKSPACE]);
+    browser.click_text(".run", "Run");
+    browser.wait("document.querySelector('[aria-busy=true]') === null");
+    assert_eq!(browser.text(".result"), "No query has run yet.");
+    endpoint.wait_for_the_end_of_calls();
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_panel_asks_as_its_tenant_where_tenants_are_kept_apart() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let up = || Step::Send(series_frame(&[("__name__", "up"), ("tenant_id", "team-a")], &[(1_769_860_790_000, 1.0)]));
+    let endpoint = Endpoint::start(Answers::store(&[("store", "a")], vec![up()]));
+    let flag = format!("--endpoint={}", endpoint.address);
+    let parameters =
+        [("g0.expr", "up"), ("g0.tab", "1"), ("g0.moment_input", "2026-01-31 12:00:00"), ("g0.tenant", "team-a")];
+    let uru = Uru::start("query", &[&flag, "--query.enforce-tenancy", "--query.tenant-header=X-Team"]);
+    browser.before_each_page(
+        "window.told = [];
+         const allowed = window.fetch;
+         window.fetch = (url, how) => {
+           told.push(`${url} ${new Headers(how?.headers).get('X-Team')}`);
+           return allowed(url, how);
+         };",
+    );
+    browser.open(&panel(&uru, &parameters));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.run("return document.querySelector('[aria-label=Tenant]').value"), "team-a");
+    let (asked, _) = endpoint.requests().pop().unwrap();
+    let tenant = asked.matchers.iter().find(|matcher| matcher.name == "tenant_id").unwrap();
+    assert_eq!(tenant.value, b"team-a");
+
+    browser.type_into("[aria-label=Tenant]", "b\u{e007}");
+    browser.wait("location.search.includes('g0.tenant=team-ab')");
+    browser.wait("told.some((one) => /query\\?.* team-ab$/.test(one))");
+    write(&browser, "u");
+    browser.wait("told.some((one) => /(__name__|metadata).* team-ab$/.test(one))");
+
+    let open = Uru::start("query", &[&flag]);
+    browser.open(&panel(&open, &parameters));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.count("[aria-label=Tenant]"), 0);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_receiver_shows_the_pages_that_it_answers() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let uru = writing::start(folder.path(), &[]);
+    let series = writing::float_series(&[("__name__", "up")], &[(writing::NOW, 1.0)]);
+    assert_eq!(writing::write(&uru, "team-a", &[series]).status, 200);
+    browser.open(&page(&uru, "/"));
+    browser.wait_for_text(".facts", env!("CARGO_PKG_VERSION"));
+    browser.wait_for_text(".facts", "startTime");
+    browser.wait_for_text("h1", "Head of team-a");
+    assert!(browser.url().ends_with("/status"), "{}", browser.url());
+    assert_eq!(browser.texts("header nav a"), ["Status", "Flags"]);
+    browser.click_text("header nav a", "Flags");
+    browser.wait_for_text(".facts", "--tsdb.path");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_way_back_undoes_a_zoom_and_a_query_and_not_letters() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", "0"), ("g0.range_input", "1h")]));
+    browser.wait("document.querySelectorAll('.legend button').length === 3");
+    let steps = || browser.run("return history.length").as_u64().unwrap();
+    let before = steps();
+    write(&browser, "count(up)");
+    assert_eq!(steps(), before);
+    run(&browser);
+    browser.wait("document.querySelectorAll('.legend button').length === 1");
+    browser.wait("location.search.includes('count')");
+    assert_eq!(steps(), before + 1);
+    browser.drag(".u-over", 0.25, 0.75);
+    browser.wait("location.search.includes('end_input=')");
+    // The same again is no step.
+    browser.click(".run");
+    assert_eq!(steps(), before + 2);
+    browser.back();
+    browser.wait("document.querySelector('[aria-label=Range]').value === '1h'");
+    wait_for_query(&browser, "count(up)");
+    browser.back();
+    wait_for_query(&browser, "up");
+    browser.wait("document.querySelectorAll('.legend button').length === 3");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn panels_are_left_as_they_are_for_another_page_and_found_again() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
+    write(&browser, "count(up)");
+    browser.press(&[key::ESCAPE]);
+    browser.click_text("header nav a", "Stores");
+    browser.wait("location.pathname === '/stores'");
+    browser.click_text("header nav a", "Query");
+    wait_for_query(&browser, "count(up)");
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    browser.back();
+    browser.wait("location.pathname === '/stores'");
+    browser.back();
+    wait_for_query(&browser, "count(up)");
+    // The page that is shown already is not opened again.
+    browser.run("window.steps = history.length");
+    write(&browser, "sum(up)");
+    browser.press(&[key::ESCAPE]);
+    browser.click_text("header nav a", "Query");
+    browser.click("[aria-label='Switch to local time']");
+    browser.wait("document.querySelector('input.wide').ariaLabel === 'End (local)'");
+    wait_for_query(&browser, "sum(up)");
+    assert_eq!(browser.run("return history.length === window.steps"), true);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_browser_that_stores_nothing_shows_the_pages() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } });",
+    );
+    browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
+    browser.click("[aria-label='Switch to dark theme']");
+    browser.wait("document.documentElement.dataset.theme === 'dark'");
+    browser.click("[aria-label='Switch to local time']");
+    browser.wait("document.querySelector('input.wide').ariaLabel === 'End (local)'");
+    browser.click_text("summary", "History");
+    browser.wait_for_text(".choice", "No query has been answered yet.");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_long_table_shows_its_beginning_until_it_is_asked_for_all() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    let query = "vector(time())[2s:1ms]";
+    browser.open(&panel(&uru, &[("g0.expr", query), ("g0.tab", "1"), ("g0.end_input", "1769860800")]));
+    browser.wait("document.querySelectorAll('tbody td.num div').length === 1000");
+    assert!(browser.text("tbody td.num").contains("2026-01-31 11:59:58.001"), "{}", browser.text("tbody td.num"));
+    browser.click_text("button", "Show all 2000");
+    browser.wait("document.querySelectorAll('tbody td.num div').length === 2000");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn times_with_a_zone_and_unix_times_are_understood_and_wrong_clocks_are_said() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    for end in ["2026-01-31T12:00:00Z", "2026-01-31 14:00:00+02:00", "1769860800"] {
+        // A range that is not shown does not matter.
+        let parameters = [("g0.expr", "time()"), ("g0.tab", "1"), ("g0.end_input", end), ("g0.range_input", "x")];
+        browser.open(&panel(&uru, &parameters));
+        browser.wait("document.querySelectorAll('tbody tr').length === 1");
+        assert_eq!(browser.text("tbody tr td.num"), "1769860800", "{end}");
+        assert_eq!(browser.count(".message"), 0);
+    }
+    browser.before_each_page("const now = Date.now; Date.now = () => now() - 90_000;");
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "1")]));
+    browser.wait_for_text(".message.warning", "behind the server's");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_query_too_long_for_an_address_is_sent_beside_it_and_hidden_series_stay_hidden() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "window.told = [];
+         const allowed = window.fetch;
+         window.fetch = (url, how) => {
+           told.push(`${how?.method} ${url.length}`);
+           return allowed(url, how);
+         };",
+    );
+    let query = format!("up{{instance=~\"{}|i-.*\"}}", "a".repeat(9000));
+    browser.open(&panel(&uru, &[("g0.expr", query.as_str()), ("g0.tab", "0")]));
+    browser.wait("document.querySelectorAll('.legend button').length === 3");
+    browser.wait("told.some((one) => one.startsWith('POST') && one.length < 10)");
+    browser.click(".legend li:nth-child(2) button");
+    browser.wait("document.querySelectorAll('.legend [aria-pressed=true]').length === 1");
+    browser.run("told.length = 0");
+    browser.click(".run");
+    browser.wait("told.length > 0 && document.querySelector('[aria-busy=true]') === null");
+    assert_eq!(browser.count(".legend [aria-pressed=true]"), 1);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
