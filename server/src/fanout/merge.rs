@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use engine::model::{Budget, Error, ErrorKind, Reservation};
 use engine::select::chunks::arrange;
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 
+use super::ahead::{Laziness, Together};
 use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
 use crate::api::http::query::backend::OnFailure;
 use crate::telemetry::metrics::Counters;
@@ -24,6 +25,7 @@ pub struct Merge {
     dropped: Counters,
     warnings: Vec<String>,
     started: bool,
+    laziness: Laziness,
 }
 
 /// Samples that a chunk is taken for where samples are limited, as in Thanos.
@@ -88,7 +90,8 @@ impl Merge {
     /// The merge of `streams`; `warnings` are those of endpoints that did not open.
     pub fn new(streams: Vec<Feed>, failing: Failing, warnings: Vec<String>) -> Self {
         let heads = BinaryHeap::with_capacity(streams.len());
-        Self { heads, streams, failing, given: (0, 0), dropped: Counters::default(), warnings, started: false }
+        let (dropped, laziness) = (Counters::default(), Laziness::default());
+        Self { heads, streams, failing, given: (0, 0), dropped, warnings, started: false, laziness }
     }
 
     /// The same merge, counted by `dropped` when it ends at a limit.
@@ -155,12 +158,13 @@ impl Merge {
 
     /// Waits for the first series of every stream at once.
     async fn start(&mut self) -> Result<(), Error> {
-        let on_failure = self.failing.on_failure;
-        let firsts = join_all(self.streams.iter_mut().map(async |feed| {
+        let (on_failure, together) = (self.failing.on_failure, Together::new(self.streams.len()));
+        let firsts = try_join_all(self.streams.iter_mut().map(async |feed| {
             let mut warnings = Vec::new();
-            (feed.advance(on_failure, &mut warnings).await, warnings)
+            let first = feed.advance(on_failure, &mut warnings).await;
+            together.arrive(Some(feed)).await.map(|()| (first, warnings))
         }));
-        for (stream, (first, warnings)) in firsts.await.into_iter().enumerate() {
+        for (stream, (first, warnings)) in firsts.await?.into_iter().enumerate() {
             self.warnings.extend(warnings);
             self.heads.extend(first?.map(|series| Head { series, stream }));
         }
@@ -169,7 +173,10 @@ impl Merge {
 
     async fn take_least(&mut self) -> Result<Option<RemoteSeries>, Error> {
         let Some(stream) = self.heads.peek().map(|head| head.stream) else { return Ok(None) };
-        let next = self.streams[stream].advance(self.failing.on_failure, &mut self.warnings).await?;
+        let (before, rest) = self.streams.split_at_mut(stream);
+        let [feed, behind @ ..] = rest else { return Ok(None) };
+        let advance = feed.advance(self.failing.on_failure, &mut self.warnings);
+        let next = self.laziness.wait(advance, before.iter_mut().chain(behind)).await?;
         let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
         Ok(Some(match next {
             Some(series) => std::mem::replace(&mut head.series, series),
@@ -205,6 +212,14 @@ impl Feed {
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    /// Reads what its endpoint sends before it is asked for. Limit when there is no memory for that.
+    pub(super) async fn read_ahead(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Live(live) => live.read_ahead().await,
+            Self::Sorted(..) => Ok(()),
         }
     }
 }

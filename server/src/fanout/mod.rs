@@ -5,6 +5,7 @@
 //! request ─ prune by time and labels ─> streams ─ k-way merge ─> series in order ─> samples
 //! ```
 
+mod ahead;
 /// What endpoints know beside series, as JSON.
 pub mod answers;
 /// The backend of the HTTP API over endpoints.

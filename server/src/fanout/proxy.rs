@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use engine::model::matcher::{MatchKind, Matcher};
 use engine::model::{Budget, Error, ErrorKind, Labels, Reservation, TimeRange};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
 use tonic::{Request, Status};
 
+use super::ahead::Together;
 use super::endpoints::{Api, EndpointSet, Peer};
 use super::merge::{CallLimits, Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
@@ -103,12 +104,14 @@ impl Proxy {
             without_replica_labels: scope.replica_labels.clone(),
             ..asked.request
         };
-        let opened = join_all(peers.iter().map(|(peer, narrowing)| {
+        let together = Together::new(peers.len());
+        let opened = try_join_all(peers.iter().map(async |(peer, narrowing)| {
             let mut request = request.clone();
             request.matchers.extend(narrowing.iter().map(wire_matcher));
-            self.open(peer, scope, request)
+            let mut opened = self.open(peer, scope, request).await;
+            together.arrive(opened.as_mut().ok().map(|(feed, _)| feed)).await.map(|()| opened)
         }));
-        let opened = opened.await;
+        let opened = opened.await?;
         let (mut feeds, mut warnings) = (Vec::new(), Vec::new());
         for feed in opened {
             match (feed, scope.on_failure) {

@@ -82,6 +82,7 @@ pub struct SeriesStream {
     frames: Streaming<Bytes>,
     /// Counts frames that are too large.
     memory: Arc<Budget>,
+    ahead: Ahead,
     waiting: VecDeque<RemoteSeries>,
     /// What the frame that they came in takes, and they beside its bytes.
     held: Tally,
@@ -96,6 +97,26 @@ pub struct SeriesStream {
     if_empty: Option<Counter>,
     /// Bytes of warnings that may still come; none when there were too many.
     warning_bytes_left: Option<usize>,
+}
+
+/// Frames that have been read before they were asked for.
+#[derive(Debug)]
+struct Ahead {
+    frames: VecDeque<Bytes>,
+    held: Reservation,
+    /// How the answer ended behind them.
+    end: Option<Result<(), Status>>,
+}
+
+impl Ahead {
+    /// The first of them with what it is accounted for, or the end; `None` where nothing was read ahead.
+    fn take(&mut self) -> Option<Result<Option<(Bytes, Reservation)>, Status>> {
+        if let Some(frame) = self.frames.pop_front() {
+            let held = self.held.split(frame.len() as u64);
+            return Some(Ok(Some((frame, held))));
+        }
+        self.end.as_ref().map(|end| end.clone().map(|()| None))
+    }
 }
 
 /// Memory of a frame, accounted for as it is taken: a frame of a few bytes for each chunk or label becomes
@@ -195,6 +216,7 @@ impl SeriesStream {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
             held: Tally { held: memory.reserve(0)?, pending: 0, refusal: None },
+            ahead: Ahead { frames: VecDeque::new(), held: memory.reserve(0)?, end: None },
             memory,
             waiting: VecDeque::new(),
             frame_timeout,
@@ -233,17 +255,7 @@ impl SeriesStream {
                 }
                 return Ok(Some(Item::Series(series)));
             }
-            // What was sent while nobody looked lies ready, so silence counts from the last frame on: of
-            // several endpoints that hang, each is waited for at the same time.
-            let frame = match self.frame_timeout {
-                None => self.frames.message().await,
-                Some(timeout) => {
-                    let late = |_| Status::deadline_exceeded(silence(timeout));
-                    let end = (self.silent_since + timeout).max(Instant::now() + PROMPT);
-                    tokio::time::timeout_at(end, self.frames.message()).await.map_err(late).and_then(|frame| frame)
-                }
-            };
-            self.silent_since = Instant::now();
+            let frame = self.frame().await;
             let if_empty = self.if_empty.take();
             let failed = |status| failure("receive series", &self.address, &status, &self.memory);
             let Some(frame) = frame.map_err(failed)? else {
@@ -265,6 +277,53 @@ impl SeriesStream {
                 return if is_too_large { Err(refusal) } else { Ok(Some(Item::NoMemory(refusal))) };
             }
         }
+    }
+
+    /// The next frame, be it one that was read ahead.
+    async fn frame(&mut self) -> Result<Option<Bytes>, Status> {
+        if let Some(taken) = self.ahead.take() {
+            return Ok(taken?.map(|(frame, held)| {
+                self.held.held.join(held);
+                frame
+            }));
+        }
+        // What was sent while nobody looked lies ready, so silence counts from the last frame on: of
+        // several endpoints that hang, each is waited for at the same time.
+        let frame = match self.frame_timeout {
+            None => self.frames.message().await,
+            Some(timeout) => {
+                let late = |_| Status::deadline_exceeded(silence(timeout));
+                let end = (self.silent_since + timeout).max(Instant::now() + PROMPT);
+                tokio::time::timeout_at(end, self.frames.message()).await.map_err(late).and_then(|frame| frame)
+            }
+        };
+        self.silent_since = Instant::now();
+        frame
+    }
+
+    /// Reads frames before they are asked for, to the end of the answer. Limit when the process has not so much
+    /// memory to spare: half of it is for what is asked for. Nothing is lost when the future is dropped.
+    pub async fn read_ahead(&mut self) -> Result<(), Error> {
+        while self.ahead.end.is_none() {
+            let (used, room) = (self.memory.usage().used, self.memory.room());
+            if used > room / 2 {
+                return Err(self.of_ahead(self.memory.refuse(format_args!("{used} of {room} bytes are in use"))));
+            }
+            match self.frames.message().await {
+                Ok(Some(frame)) => {
+                    self.silent_since = Instant::now();
+                    let room = self.ahead.held.grow(frame.len() as u64);
+                    self.ahead.frames.push_back(frame);
+                    room.map_err(|error| self.of_ahead(error))?;
+                }
+                end => self.ahead.end = Some(end.map(|_| ())),
+            }
+        }
+        Ok(())
+    }
+
+    fn of_ahead(&self, error: Error) -> Error {
+        error.within(format!("what {} sends while others are waited for", self.address))
     }
 
     /// `warning`, while there is room for it; in place of the first that is too much it is said that it and

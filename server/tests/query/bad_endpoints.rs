@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use proto::thanos::{
     metric_metadata_response, query_range_response, series_response,
 };
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::support;
@@ -120,12 +122,7 @@ fn a_client_that_goes_away_ends_the_work_at_the_endpoints() {
 
 #[test]
 fn answers_that_wait_for_another_endpoint_keep_back_no_others() {
-    let padding = "x".repeat(1 << 20);
-    let large = |number: usize| {
-        let labels = [("__name__", "up"), ("instance", &*number.to_string()), ("padding", &*padding)];
-        Step::Send(series_frame(&labels, &[(NOW * 1000, 1.0)]))
-    };
-    let large = endpoint("large", (0..8).map(large).collect());
+    let large = endpoint("large", large(8));
     let hung = endpoint("hung", vec![Step::Hang]);
     let uru = querier(&[&large, &hung], &["--query.timeout=1h"]);
     // More than all that may be on its way over one connection, each of them unread as long as the other hangs.
@@ -143,6 +140,46 @@ fn answers_that_wait_for_another_endpoint_keep_back_no_others() {
         assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &"8".into()), "{answer}");
     }
     drop(waiting);
+    hung.wait_for_the_end_of_calls();
+}
+
+/// So many series of 1 MiB each, which come in order.
+fn large(count: usize) -> Vec<Step> {
+    let padding = "x".repeat(1 << 20);
+    let one = |number: usize| {
+        let labels = [("__name__", "up"), ("instance", &*format!("{number:03}")), ("padding", &*padding)];
+        Step::Send(series_frame(&labels, &[(NOW * 1000, 1.0)]))
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn an_answer_is_read_while_another_endpoint_waits_for_its_end() {
+    // As between stores that each let one call in, where another query has the turn of the second.
+    let nothing = Step::Send(SeriesResponse::default());
+    for before in [vec![], vec![nothing], vec![up("!")]] {
+        let turns = Arc::new(Semaphore::new(0));
+        let first = [large(8), vec![Step::Free(Arc::clone(&turns))]].concat();
+        let count =
+            9 + before.iter().filter(|step| matches!(step, Step::Send(frame) if frame.result.is_some())).count();
+        let second = [before, vec![Step::Take(turns), up("last")]].concat();
+        let (first, second) = (endpoint("first", first), endpoint("second", second));
+        let uru = querier(&[&first, &second], &["--query.timeout=1h"]);
+        let (status, answer) = ask(&uru, &format!("/api/v1/query?query=count(up)&time={NOW}&timeout=60s"));
+        assert_eq!((status, &answer["warnings"]), (200, &Value::Null), "{answer}");
+        assert_eq!(answer["data"]["result"][0]["value"][1], count.to_string(), "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_that_there_is_no_memory_to_read_while_others_wait_ends_the_query() {
+    let (large, hung) = (endpoint("large", large(40)), endpoint("hung", vec![Step::Hang]));
+    let uru = querier(&[&large, &hung], &["--query.timeout=1h", "--query.memory-limit=64MB"]);
+    let (status, answer) = query(&uru, "");
+    let error = answer["error"].as_str().unwrap();
+    assert_eq!(status, 422, "{answer}");
+    assert!(error.contains("query.memory-limit") && error.contains(&large.address), "{answer}");
+    large.wait_for_the_end_of_calls();
     hung.wait_for_the_end_of_calls();
 }
 

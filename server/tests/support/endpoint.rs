@@ -26,6 +26,7 @@ use proto::thanos::{
 };
 use server::edge::serve::{ServeOptions, serve};
 use server::edge::{self, Listeners, Runtime, ShutdownTrigger};
+use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -44,6 +45,10 @@ pub enum Step {
     Bytes(Bytes),
     /// Bytes again and again, for ever.
     Flood(Bytes),
+    /// Gives a turn back, once all before it has been taken.
+    Free(Arc<Semaphore>),
+    /// Waits for a turn; as the first step even with the headers.
+    Take(Arc<Semaphore>),
     /// Nothing more, and no end.
     Hang,
     /// The stream breaks without an end.
@@ -353,7 +358,11 @@ impl tower::Service<Request<Body>> for Service {
             let bytes = body.collect().await.unwrap().to_bytes();
             let request = SeriesRequest::decode(bytes.get(5..).unwrap_or_default()).unwrap();
             let open = Open::begin(&service.seen, request, parts.headers);
-            let steps: VecDeque<Step> = service.answers.series.iter().cloned().collect();
+            let mut steps: VecDeque<Step> = service.answers.series.iter().cloned().collect();
+            if let Some(Step::Take(turns)) = steps.front().cloned() {
+                turns.acquire().await.unwrap().forget();
+                steps.pop_front();
+            }
             if matches!(steps.front(), Some(Step::Mute)) {
                 std::future::pending::<()>().await;
             }
@@ -363,7 +372,7 @@ impl tower::Service<Request<Body>> for Service {
 }
 
 fn scripted(steps: VecDeque<Step>, open: Option<Open>) -> Response<Body> {
-    let mut response = Response::new(Body::new(Script { steps, is_done: false, _open: open }));
+    let mut response = Response::new(Body::new(Script { steps, taking: None, is_done: false, _open: open }));
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
@@ -371,6 +380,8 @@ fn scripted(steps: VecDeque<Step>, open: Option<Open>) -> Response<Body> {
 /// An answer, step by step.
 struct Script {
     steps: VecDeque<Step>,
+    /// The turn that is waited for.
+    taking: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_done: bool,
     _open: Option<Open>,
 }
@@ -379,9 +390,13 @@ impl http_body::Body for Script {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.is_done {
             return Poll::Ready(None);
+        }
+        if let Some(taking) = &mut self.taking {
+            std::task::ready!(taking.as_mut().poll(context));
+            self.taking = None;
         }
         let end = |code: Code, text: &str| {
             let mut trailers = HeaderMap::new();
@@ -394,6 +409,14 @@ impl http_body::Body for Script {
             Some(Step::Flood(bytes)) => {
                 self.steps.push_front(Step::Flood(bytes.clone()));
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Some(Step::Free(turns)) => {
+                turns.add_permits(1);
+                self.poll_frame(context)
+            }
+            Some(Step::Take(turns)) => {
+                self.taking = Some(Box::pin(async move { turns.acquire().await.unwrap().forget() }));
+                self.poll_frame(context)
             }
             // Nobody wakes this body again: it is dropped when the caller goes away.
             Some(Step::Hang | Step::Mute) => {

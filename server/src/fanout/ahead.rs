@@ -1,0 +1,113 @@
+//! Reading ahead: what endpoints send is taken although nobody asks for it yet, while another one is waited for.
+//!
+//! Stores let so many calls in at once, and a call keeps its turn until all of its answer is sent. A merge that
+//! leaves an answer unread while it waits for a turn elsewhere keeps others from theirs, who may do the same the
+//! other way round: all would wait for ever.
+//!
+//! ```text
+//! store a   ####----########   read as the merge goes on, or ahead
+//! store b   ..........######   waited for
+//!               |500 ms|
+//! ```
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use engine::model::Error;
+use futures_util::StreamExt;
+use futures_util::poll;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::merge::Feed;
+
+/// How long a merge waits for endpoints before it reads ahead what the others send.
+const LAZY: Duration = Duration::from_millis(500);
+
+/// How long it goes on waiting once there is no memory to read ahead.
+const WITHOUT_MEMORY: Duration = Duration::from_secs(10);
+
+/// The time for which a merge still waits without reading ahead, over all of its waiting.
+#[derive(Debug)]
+pub struct Laziness(Duration);
+
+impl Default for Laziness {
+    fn default() -> Self {
+        Self(LAZY)
+    }
+}
+
+impl Laziness {
+    /// What `wait` gives; when that takes long, `others` are read ahead meanwhile. Limit when they don't fit.
+    pub async fn wait<'f, T>(
+        &mut self,
+        wait: impl Future<Output = Result<T, Error>>,
+        others: impl Iterator<Item = &'f mut Feed>,
+    ) -> Result<T, Error> {
+        let mut wait = pin!(wait);
+        // Nearly always: a frame has many series.
+        if let Poll::Ready(done) = poll!(wait.as_mut()) {
+            return done;
+        }
+        let begin = Instant::now();
+        let done = tokio::time::timeout(self.0, wait.as_mut()).await;
+        self.0 = self.0.saturating_sub(begin.elapsed());
+        if let Ok(done) = done {
+            return done;
+        }
+        let mut reading: FuturesUnordered<_> = others.map(read).collect();
+        tokio::select! {
+            biased;
+            done = wait => done,
+            Some(refusal) = reading.next() => Err(refusal),
+        }
+    }
+}
+
+/// Feeds that are waited for at once.
+#[derive(Debug)]
+pub struct Together {
+    left: AtomicUsize,
+    all: watch::Sender<bool>,
+    begin: Instant,
+}
+
+impl Together {
+    /// So many, from now on.
+    pub fn new(count: usize) -> Self {
+        Self { left: AtomicUsize::new(count), all: watch::Sender::new(count == 0), begin: Instant::now() }
+    }
+
+    /// Says that one of them is there; `feed`, if it has more, is read ahead as long as others are not, when that
+    /// takes long. Limit when it doesn't fit.
+    pub async fn arrive(&self, feed: Option<&mut Feed>) -> Result<(), Error> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.all.send_replace(true);
+        }
+        let Some(feed) = feed else { return Ok(()) };
+        let mut all = self.all.subscribe();
+        let reading = async {
+            tokio::time::sleep_until(self.begin + LAZY).await;
+            read(feed).await
+        };
+        tokio::select! {
+            biased;
+            _ = all.wait_for(|all| *all) => Ok(()),
+            refusal = reading => Err(refusal),
+        }
+    }
+}
+
+/// Reads `feed` ahead as long as this is polled; comes back with the refusal when there was no memory for it for long.
+async fn read(feed: &mut Feed) -> Error {
+    match feed.read_ahead().await {
+        Ok(()) => std::future::pending().await,
+        Err(refusal) => {
+            tokio::time::sleep(WITHOUT_MEMORY).await;
+            refusal
+        }
+    }
+}
