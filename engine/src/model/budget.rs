@@ -19,7 +19,7 @@ use super::error::{Error, ErrorKind};
 pub struct Budget {
     name: &'static str,
     limit: u64,
-    /// Bytes that the process has without any request.
+    /// Bytes that the process has without any request, and what is kept free.
     own: u64,
     state: Mutex<State>,
     freed: Condvar,
@@ -81,8 +81,8 @@ impl Budget {
         Self::of_process(name, limit, 0)
     }
 
-    /// A budget of `limit` bytes for a process that has `own` bytes without any request, of which no more than half of
-    /// the limit counts: requests get the rest.
+    /// A budget of `limit` bytes for a process of which `own` bytes are not for requests, no more than half of
+    /// the limit: requests get the rest.
     pub fn of_process(name: &'static str, limit: u64, own: u64) -> Arc<Self> {
         Arc::new(Self { name, limit, own: own.min(limit / 2), state: Mutex::default(), freed: Condvar::new() })
     }
@@ -208,7 +208,7 @@ impl Admission {
             state.refused += 1;
             let rest = match self.budget.own + state.kept {
                 0 => String::new(),
-                kept => format!(", of which the process itself and its caches have {kept}"),
+                kept => format!(", of which the process itself, its caches and what is kept free have {kept}"),
             };
             let message = format!("{} bytes wanted, the limit is {} bytes{rest}", self.bytes, self.budget.limit);
             return Some(Err(Error::limit(self.budget.name, message)));
@@ -387,7 +387,9 @@ mod tests {
         let _cache = budget.reserve_for_good(30).unwrap();
         let error = budget.admit(71).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
         assert!(
-            error.message().ends_with("the limit is 100 bytes, of which the process itself and its caches have 30"),
+            error.message().ends_with(
+                "the limit is 100 bytes, of which the process itself, its caches and what is kept free have 30"
+            ),
             "{error}"
         );
         assert_eq!((budget.spare(), budget.admit(70).wait(soon()).unwrap().bytes()), (70, 70));
@@ -397,7 +399,10 @@ mod tests {
     fn what_the_process_has_without_requests_counts_up_to_half_of_the_limit() {
         let budget = Budget::of_process("--store.memory-limit", 100, 40);
         let error = budget.admit(61).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
-        assert!(error.message().ends_with("of which the process itself and its caches have 40"), "{error}");
+        assert!(
+            error.message().ends_with("of which the process itself, its caches and what is kept free have 40"),
+            "{error}"
+        );
         let mut held = budget.reserve(60).unwrap();
         let error = held.grow(1).unwrap_err();
         assert!(error.message().ends_with("1 bytes wanted, 100 of 100 bytes are in use"), "{error}");

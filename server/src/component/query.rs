@@ -300,8 +300,16 @@ fn settings(values: &Values) -> Settings {
     }
 }
 
+/// Flags whose contents may hold the keys of others' services.
+const WITH_KEYS: [&str; 4] = ["objstore.config", "index-cache.config", "store.caching-bucket.config", "tracing.config"];
+
+/// The flags as pages and callers of the API see them: without keys.
 pub(super) fn listed(values: &Values) -> BTreeMap<String, String> {
-    values.all().map(|(name, given)| (name.to_owned(), given.join(","))).collect()
+    let shown = |name: &str, given: &[String]| match given.join(",") {
+        text if WITH_KEYS.contains(&name) && !text.is_empty() => "<secret>".to_owned(),
+        text => text,
+    };
+    values.all().map(|(name, given)| (name.to_owned(), shown(name, given))).collect()
 }
 
 /// Where HTTP is served, and where a browser sees it.

@@ -2,7 +2,7 @@
 //!
 //! Stores let so many calls in at once, and a call keeps its turn until all of its answer is sent. A merge that
 //! leaves an answer unread while it waits for a turn elsewhere keeps others from theirs, who may do the same the
-//! other way round: all would wait for ever.
+//! other way round: all would wait for ever. What nobody asks of a merge, as its own caller is slow, is not read.
 //!
 //! ```text
 //! store a   ####----########   read as the merge goes on, or ahead
@@ -16,19 +16,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use engine::model::Error;
-use futures_util::StreamExt;
-use futures_util::poll;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryStreamExt, poll};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::merge::Feed;
 
-/// How long a merge waits for endpoints before it reads ahead what the others send.
-const LAZY: Duration = Duration::from_millis(500);
+/// How long a merge waits for endpoints before it reads ahead what the others send, and how long it then waits
+/// for memory before it looks for some again.
+pub const LAZY: Duration = Duration::from_millis(500);
 
-/// How long it goes on waiting once there is no memory to read ahead.
-const WITHOUT_MEMORY: Duration = Duration::from_secs(10);
+/// How long it goes on waiting at least when there is no memory to read ahead.
+pub const WITHOUT_MEMORY: Duration = Duration::from_secs(10);
 
 /// The time for which a merge still waits without reading ahead, over all of its waiting.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Default for Laziness {
 }
 
 impl Laziness {
-    /// What `wait` gives; when that takes long, `others` are read ahead meanwhile. Limit when they don't fit.
+    /// What `wait` gives; when that takes long, `others` are read ahead meanwhile. Limit when there was no memory
+    /// for them for long.
     pub async fn wait<'f, T>(
         &mut self,
         wait: impl Future<Output = Result<T, Error>>,
@@ -58,7 +59,7 @@ impl Laziness {
         if let Ok(done) = done {
             return done;
         }
-        let mut reading: FuturesUnordered<_> = others.map(read).collect();
+        let mut reading: FuturesUnordered<_> = others.filter(|feed| feed.sends()).map(Feed::read_ahead).collect();
         tokio::select! {
             biased;
             done = wait => done,
@@ -82,7 +83,7 @@ impl Together {
     }
 
     /// Says that one of them is there; `feed`, if it has more, is read ahead as long as others are not, when that
-    /// takes long. Limit when it doesn't fit.
+    /// takes long. Limit when there was no memory for that for long.
     pub async fn arrive(&self, feed: Option<&mut Feed>) -> Result<(), Error> {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.all.send_replace(true);
@@ -91,7 +92,7 @@ impl Together {
         let mut all = self.all.subscribe();
         let reading = async {
             tokio::time::sleep_until(self.begin + LAZY).await;
-            read(feed).await
+            feed.read_ahead().await
         };
         tokio::select! {
             biased;
@@ -101,13 +102,29 @@ impl Together {
     }
 }
 
-/// Reads `feed` ahead as long as this is polled; comes back with the refusal when there was no memory for it for long.
-async fn read(feed: &mut Feed) -> Error {
-    match feed.read_ahead().await {
-        Ok(()) => std::future::pending().await,
-        Err(refusal) => {
-            tokio::time::sleep(WITHOUT_MEMORY).await;
-            refusal
-        }
+/// What all of `parts` give, in their order; the first error, whichever it is of, ends the others.
+pub async fn all<T>(parts: impl Iterator<Item = impl Future<Output = Result<T, Error>>>) -> Result<Vec<T>, Error> {
+    let numbered = parts.enumerate().map(async |(at, part)| part.await.map(|done| (at, done)));
+    let mut done: Vec<(usize, T)> = numbered.collect::<FuturesUnordered<_>>().try_collect().await?;
+    done.sort_unstable_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, done)| done).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_ends_however_many_others_and_what_is_done_is_in_order() {
+        let part = async |at: usize| match at {
+            5 => Err(Error::invalid("five")),
+            _ => std::future::pending::<Result<usize, Error>>().await,
+        };
+        assert_eq!(all((0..40).map(part)).await.unwrap_err().message(), "five");
+        let part = async |at: usize| {
+            tokio::time::sleep(Duration::from_millis(40 - at as u64)).await;
+            Ok(at)
+        };
+        assert!(all((0..40).map(part)).await.unwrap().into_iter().eq(0..40));
     }
 }

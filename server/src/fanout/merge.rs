@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use engine::model::{Budget, Error, ErrorKind, Reservation};
 use engine::select::chunks::arrange;
-use futures_util::future::try_join_all;
 
-use super::ahead::{Laziness, Together};
+use super::ahead::{self, Laziness, Together};
 use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
 use crate::api::http::query::backend::OnFailure;
 use crate::telemetry::metrics::Counters;
@@ -159,7 +158,7 @@ impl Merge {
     /// Waits for the first series of every stream at once.
     async fn start(&mut self) -> Result<(), Error> {
         let (on_failure, together) = (self.failing.on_failure, Together::new(self.streams.len()));
-        let firsts = try_join_all(self.streams.iter_mut().map(async |feed| {
+        let firsts = ahead::all(self.streams.iter_mut().map(async |feed| {
             let mut warnings = Vec::new();
             let first = feed.advance(on_failure, &mut warnings).await;
             together.arrive(Some(feed)).await.map(|()| (first, warnings))
@@ -215,11 +214,17 @@ impl Feed {
         }
     }
 
-    /// Reads what its endpoint sends before it is asked for. Limit when there is no memory for that.
-    pub(super) async fn read_ahead(&mut self) -> Result<(), Error> {
+    /// Whether an endpoint may send more of it.
+    pub(super) fn sends(&self) -> bool {
+        matches!(self, Self::Live(live) if live.sends())
+    }
+
+    /// Reads what its endpoint sends before it is asked for, as long as this is polled. Comes back with Limit when
+    /// there was no memory for that for long.
+    pub(super) async fn read_ahead(&mut self) -> Error {
         match self {
             Self::Live(live) => live.read_ahead().await,
-            Self::Sorted(..) => Ok(()),
+            Self::Sorted(..) => std::future::pending().await,
         }
     }
 }

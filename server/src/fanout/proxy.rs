@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use engine::model::matcher::{MatchKind, Matcher};
 use engine::model::{Budget, Error, ErrorKind, Labels, Reservation, TimeRange};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelValuesRequest, PartialResponseStrategy, SeriesRequest};
 use tonic::{Request, Status};
 
-use super::ahead::Together;
+use super::ahead::{self, Together};
 use super::endpoints::{Api, EndpointSet, Peer};
 use super::merge::{CallLimits, Failing, Feed, Merge, collect};
 use super::metrics::FanoutMetrics;
@@ -39,6 +39,8 @@ pub struct Proxy {
     pub frame_timeout: Option<Duration>,
     /// The process' memory (`--query.memory-limit`), which all requests share.
     pub memory: Arc<Budget>,
+    /// The part of it for what endpoints send before it is asked for: half, so that there is always some for what is.
+    pub ahead: Arc<Budget>,
     /// Parses requests over gRPC.
     pub parsing: Parsing,
     /// Labels of the proxy itself (`--selector-label`).
@@ -71,6 +73,7 @@ impl Proxy {
             endpoints,
             frame_timeout: None,
             parsing: Parsing::new(&memory),
+            ahead: Budget::new("reading ahead in half of the memory limit", memory.room() / 2),
             memory,
             own_labels: Labels::default(),
             selector: Arc::default(),
@@ -105,7 +108,7 @@ impl Proxy {
             ..asked.request
         };
         let together = Together::new(peers.len());
-        let opened = try_join_all(peers.iter().map(async |(peer, narrowing)| {
+        let opened = ahead::all(peers.iter().map(async |(peer, narrowing)| {
             let mut request = request.clone();
             request.matchers.extend(narrowing.iter().map(wire_matcher));
             let mut opened = self.open(peer, scope, request).await;
@@ -135,6 +138,7 @@ impl Proxy {
             frame_timeout: self.frame_timeout,
             frame_bytes_max: self.frame_bytes_max(),
             memory: Arc::clone(&self.memory),
+            ahead: Arc::clone(&self.ahead),
         };
         let stream = SeriesStream::open(peer, request, limits, dropped).await?;
         let stream = stream.narrowed_to(shard).counting_empty(&self.metrics.empty_streams);

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status, Streaming};
 
+use super::ahead::{LAZY, WITHOUT_MEMORY};
 use super::dial;
 use super::endpoints::Peer;
 
@@ -103,19 +104,50 @@ pub struct SeriesStream {
 #[derive(Debug)]
 struct Ahead {
     frames: VecDeque<Bytes>,
-    held: Reservation,
+    /// The process' memory that they take, and how much of what may be read ahead that is.
+    held: [Reservation; 2],
+    /// Bytes of them that are not accounted for yet.
+    pending: u64,
+    /// Since when there has been no memory for them.
+    short_since: Option<Instant>,
     /// How the answer ended behind them.
     end: Option<Result<(), Status>>,
 }
 
 impl Ahead {
+    fn new(limits: &StreamLimits) -> Result<Self, Error> {
+        let held = [limits.memory.reserve(0)?, limits.ahead.reserve(0)?];
+        Ok(Self { frames: VecDeque::new(), held, pending: 0, short_since: None, end: None })
+    }
+
+    /// Bytes that a frame which is kept takes.
+    fn bytes(frame: &Bytes) -> u64 {
+        (frame.len() + size_of::<Bytes>()) as u64
+    }
+
     /// The first of them with what it is accounted for, or the end; `None` where nothing was read ahead.
     fn take(&mut self) -> Option<Result<Option<(Bytes, Reservation)>, Status>> {
-        if let Some(frame) = self.frames.pop_front() {
-            let held = self.held.split(frame.len() as u64);
-            return Some(Ok(Some((frame, held))));
+        let Some(frame) = self.frames.pop_front() else {
+            return self.end.as_ref().map(|end| end.clone().map(|()| None));
+        };
+        let bytes = Self::bytes(&frame);
+        let held = self.held[0].split(bytes);
+        self.held[1].shrink(held.bytes());
+        self.pending = self.pending.saturating_sub(bytes - held.bytes());
+        self.short_since = None;
+        Some(Ok(Some((frame, held))))
+    }
+
+    /// Accounts for what has been read, once that is much.
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.pending >= TALLY_BYTES {
+            let [memory, ahead] = &mut self.held;
+            ahead.grow(self.pending)?;
+            memory.grow(self.pending).inspect_err(|_| ahead.shrink(self.pending))?;
+            self.pending = 0;
         }
-        self.end.as_ref().map(|end| end.clone().map(|()| None))
+        self.short_since = None;
+        Ok(())
     }
 }
 
@@ -170,6 +202,8 @@ pub struct StreamLimits {
     pub frame_bytes_max: usize,
     /// The memory that frames are to fit in.
     pub memory: Arc<Budget>,
+    /// The part of it that frames may take which are read before they are asked for.
+    pub ahead: Arc<Budget>,
 }
 
 /// Time in which a frame that has arrived is handed over.
@@ -198,7 +232,8 @@ impl SeriesStream {
         limits: StreamLimits,
         dropped: Vec<String>,
     ) -> Result<Self, Error> {
-        let StreamLimits { frame_timeout, frame_bytes_max, memory } = limits;
+        let ahead = Ahead::new(&limits)?;
+        let StreamLimits { frame_timeout, frame_bytes_max, memory, .. } = limits;
         let failed = |status: Status| failure("receive series", &peer.address, &status, &memory);
         let silent_since = Instant::now();
         let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(frame_bytes_max);
@@ -216,7 +251,7 @@ impl SeriesStream {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
             held: Tally { held: memory.reserve(0)?, pending: 0, refusal: None },
-            ahead: Ahead { frames: VecDeque::new(), held: memory.reserve(0)?, end: None },
+            ahead,
             memory,
             waiting: VecDeque::new(),
             frame_timeout,
@@ -298,32 +333,39 @@ impl SeriesStream {
             }
         };
         self.silent_since = Instant::now();
+        if let Ok(None) = frame {
+            self.ahead.end = Some(Ok(()));
+        }
         frame
     }
 
-    /// Reads frames before they are asked for, to the end of the answer. Limit when the process has not so much
-    /// memory to spare: half of it is for what is asked for. Nothing is lost when the future is dropped.
-    pub async fn read_ahead(&mut self) -> Result<(), Error> {
+    /// Whether the endpoint may send more.
+    pub fn sends(&self) -> bool {
+        self.ahead.end.is_none()
+    }
+
+    /// Reads frames before they are asked for, as long as this is polled. Comes back with Limit when there was no
+    /// memory for them for long. Nothing is lost when the future is dropped.
+    pub async fn read_ahead(&mut self) -> Error {
         while self.ahead.end.is_none() {
-            let (used, room) = (self.memory.usage().used, self.memory.room());
-            if used > room / 2 {
-                return Err(self.of_ahead(self.memory.refuse(format_args!("{used} of {room} bytes are in use"))));
+            if let Err(refusal) = self.ahead.settle() {
+                let short_since = *self.ahead.short_since.get_or_insert_with(Instant::now);
+                if short_since.elapsed() >= WITHOUT_MEMORY.max(self.frame_timeout.unwrap_or_default()) {
+                    return refusal.within(format!("what {} sends while others are waited for", self.address));
+                }
+                tokio::time::sleep(LAZY).await;
+                continue;
             }
             match self.frames.message().await {
                 Ok(Some(frame)) => {
                     self.silent_since = Instant::now();
-                    let room = self.ahead.held.grow(frame.len() as u64);
+                    self.ahead.pending += Ahead::bytes(&frame);
                     self.ahead.frames.push_back(frame);
-                    room.map_err(|error| self.of_ahead(error))?;
                 }
                 end => self.ahead.end = Some(end.map(|_| ())),
             }
         }
-        Ok(())
-    }
-
-    fn of_ahead(&self, error: Error) -> Error {
-        error.within(format!("what {} sends while others are waited for", self.address))
+        std::future::pending().await
     }
 
     /// `warning`, while there is room for it; in place of the first that is too much it is said that it and

@@ -178,7 +178,7 @@ fn an_answer_that_there_is_no_memory_to_read_while_others_wait_ends_the_query() 
     let (status, answer) = query(&uru, "");
     let error = answer["error"].as_str().unwrap();
     assert_eq!(status, 422, "{answer}");
-    assert!(error.contains("query.memory-limit") && error.contains(&large.address), "{answer}");
+    assert!(error.contains("reading ahead in half of the memory limit") && error.contains(&large.address), "{answer}");
     large.wait_for_the_end_of_calls();
     hung.wait_for_the_end_of_calls();
 }

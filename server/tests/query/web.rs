@@ -41,6 +41,8 @@ fn blocks_and_the_status_of_components_that_show_them_are_packed_and_shown_to_pa
             assert_eq!(head.matches("vary: accept-encoding").count(), 1, "{path}: {head}");
             assert!(path.contains("status") || head.contains("content-encoding: gzip"), "{path}: {head}");
         }
+        let (_, flags) = uru.get("/api/v1/status/flags");
+        assert!(flags.contains(r#""objstore.config":"<secret>""#) && !flags.contains("FILESYSTEM"), "{flags}");
     }
 }
 

@@ -67,7 +67,10 @@ pub fn stream(eval: &Evaluator<'_>, select: &Select, sink: &mut RowSink<'_>) -> 
     let mut picks = Picks::default();
     let mut hand_on = |out: &mut Matrix| {
         let samples = out.cells.samples();
-        eval.count_queried(samples);
+        // Prometheus counts what it interpolates in none of its figures.
+        if select.extension != Extension::Smoothed {
+            eval.count_queried(samples);
+        }
         eval.account.hold_samples(samples)?;
         let result = sink(out);
         out.clear();

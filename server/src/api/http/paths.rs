@@ -150,8 +150,12 @@ fn clean(path: &str) -> Option<String> {
 }
 
 /// The path of `text`, a path or an address, as a prefix of others: it begins with a slash, ends with none, and is
-/// empty for `/`. As in Thanos the host of an address is left out, so that nobody is led to another one.
+/// empty for `/`. As in Thanos the host of an address is left out, so that nobody is led to another one, and what has
+/// control characters, which browsers leave out, is none.
 pub fn prefix(text: &str) -> String {
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return String::new();
+    }
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let path = match text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) {
         // As of `mailto:a`, which has no path.
@@ -196,6 +200,7 @@ mod tests {
             ("/\\host/x", "/host/x"),
             ("http:\\\\host/x", ""),
             ("javascript:alert(1)", ""),
+            ("/\t/host/x", ""),
         ] {
             assert_eq!(prefix(text), path, "{text}");
         }

@@ -71,7 +71,7 @@ impl From<QueryError> for Failure {
             // Wherever it is evaluated it fails alike, which whoever has it evaluated here is to know.
             (Stage::Execute, ErrorKind::Invalid) => Self { code: Code::FailedPrecondition, ..Self::execution(message) },
             (Stage::Execute, _) => Self::execution(message),
-            (Stage::Prepare, _) => Self::bad_data(format!("invalid parameter \"query\": {message}")),
+            (Stage::Prepare, _) => Self::bad_data(format!("{OF_QUERY}{message}")),
         }
     }
 }
