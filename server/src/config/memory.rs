@@ -17,7 +17,7 @@ const SHARE: u64 = 2;
 
 /// The share of a limit, and the bytes at most, for what nobody counts: batches in the making, threads, what clients
 /// and endpoints have sent and what the allocator has not given back.
-const UNCOUNTED: (u64, u64) = (8, 32 << 20);
+const UNCOUNTED: (u64, u64) = (4, 64 << 20);
 
 /// Bytes that the requests of a process that holds blocks share: what the flag says, or half of what there is.
 pub fn of_store(values: &Values) -> Result<u64, ConfigError> {

@@ -40,6 +40,12 @@ fn the_blocks_page_shows_streams_and_marks_and_marks_blocks_unless_that_is_disab
         browser.click(&label(&first));
         browser.wait_for_text(".badge", "left out of compaction");
         browser.wait("document.activeElement.ariaLabel === 'Block'");
+        // The one that is open already is gone to again, and left for where it was chosen.
+        browser.run("document.querySelector('.filter').focus()");
+        browser.click(&label(&first));
+        browser.wait("document.activeElement.ariaLabel === 'Block'");
+        browser.click("[aria-label=Close]");
+        browser.wait(&format!("document.activeElement.matches(\"{}\")", label(&first)));
         browser.type_into(".filter", "\"C2\"");
         browser.wait("document.querySelectorAll('.block').length === 1");
         browser.type_into(".filter", "?");

@@ -133,6 +133,7 @@ fn the_graph_zooms_stacks_and_hides_series_and_its_address_shows_the_same() {
     browser.click("[aria-label='Remove panel']");
     browser.wait("document.querySelectorAll('.panel').length === 1");
     assert_eq!(browser.texts(".cm-content"), ["count(up)"]);
+    browser.wait("document.activeElement.innerText === 'count(up)'");
 
     // Names are written as PromQL takes them.
     let query =
@@ -411,6 +412,9 @@ fn alerts_rules_and_targets_of_an_endpoint_are_shown() {
     browser.click_text("label.check", "only unhealthy");
     browser.wait("document.querySelectorAll('tbody tr').length === 1");
     assert!(browser.text("tbody tr").contains("http://node-8:9100/metrics"));
+    assert_eq!(browser.count("td details span"), 0, "discovered labels are drawn unseen");
+    browser.click("td details summary");
+    browser.wait("document.querySelectorAll('td details[open] span').length > 0");
 
     browser.click_text("header nav a", "Stores");
     browser.wait_for_text("h2", "sidecar");

@@ -50,6 +50,8 @@ fn ticks_and_the_value_pointed_at_have_the_digits_that_tell_them_apart() {
     browser.wait("[...drawn].filter((text) => /^1\\.7698\\d+G$/.test(text)).length >= 4");
     browser.point_at(".u-over");
     browser.wait("/\\n17698\\d{5}(\\.\\d+)?$/.test(document.querySelector('.tooltip').innerText)");
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "0"), ("g0.range_input", "2s"), end]));
+    browser.wait("[...drawn].some((text) => /^11:59:59\\.[1-9]00$/.test(text))");
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 
@@ -68,6 +70,8 @@ fn a_page_without_an_answer_says_why_alone_and_one_that_had_an_answer_keeps_it()
     browser.click_text("button", "Reload");
     browser.wait_for_text("main", "No alert is pending or firing.");
     assert_eq!(browser.count(".message.error"), 0);
+    // The rules say the queries of alerts.
+    browser.wait("performance.getEntriesByType('resource').some((entry) => entry.name.includes('/api/v1/rules'))");
     browser.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))");
     browser.click_text("button", "Reload");
     browser.wait_for_text(".message.error", "Failed to fetch");
@@ -90,6 +94,7 @@ fn a_query_that_runs_marks_the_old_result_and_can_be_canceled_or_cleared() {
     endpoint.wait_for_a_call();
     browser.click_text(".running button", "Cancel");
     browser.wait("document.querySelector('[aria-busy=true], .old') === null");
+    browser.wait("document.activeElement.matches('.cm-content')");
     endpoint.wait_for_the_end_of_calls();
     assert_eq!(browser.text("tbody tr td.num"), "7");
 
@@ -157,6 +162,13 @@ fn a_receiver_shows_the_pages_that_it_answers() {
     assert_eq!(browser.texts("header nav a"), ["Status", "Flags"]);
     browser.click_text("header nav a", "Flags");
     browser.wait_for_text(".facts", "--tsdb.path");
+    browser.run(
+        "const allowed = window.fetch;
+         const gone = () => Promise.reject(new TypeError('gone'));
+         window.fetch = (url, how) => (url.includes('tsdb') ? gone() : allowed(url, how));",
+    );
+    browser.click_text("header nav a", "Status");
+    browser.wait_for_text(".message.error", "gone");
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 
@@ -185,6 +197,113 @@ fn the_way_back_undoes_a_zoom_and_a_query_and_not_letters() {
     browser.back();
     wait_for_query(&browser, "up");
     browser.wait("document.querySelectorAll('.legend button').length === 3");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_way_back_asks_for_what_has_changed_alone_and_hidden_series_stay_hidden() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "window.told = [];
+         const allowed = window.fetch;
+         window.fetch = (url, how) => {
+           if (url.includes('/query')) told.push(url);
+           return allowed(url, how);
+         };",
+    );
+    let graph = [("g0.expr", "up"), ("g0.tab", "0"), ("g0.range_input", "1h")];
+    browser.open(&panel(&uru, &[&graph[..], &[("g1.expr", "count(up)"), ("g1.tab", "1")]].concat()));
+    browser.wait("document.querySelectorAll('.legend button').length === 3");
+    let is_one_shown = "document.querySelectorAll('.legend [aria-pressed=true]').length === 1";
+    browser.click(".legend li:nth-child(2) button");
+    browser.wait(is_one_shown);
+    browser.click_text("[role=tab]", "Table");
+    browser.wait("document.querySelector('.legend') === null && document.querySelector('[aria-busy=true]') === null");
+    browser.click_text("[role=tab]", "Graph");
+    browser.wait(is_one_shown);
+    browser.drag(".u-over", 0.25, 0.75);
+    browser.wait("location.search.includes('end_input=') && document.querySelector('[aria-busy=true]') === null");
+    browser.run("told.length = 0");
+    browser.back();
+    browser.wait("document.querySelector('[aria-label=Range]').value === '1h'");
+    browser.wait("told.length > 0 && document.querySelector('[aria-busy=true]') === null");
+    browser.wait(is_one_shown);
+    assert_eq!(browser.run("return told.length"), 1, "{}", browser.run("return told"));
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_typed_is_found_again_when_the_page_is_loaded_again() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
+    browser.run("window.steps = history.length");
+    write(&browser, "count(up)");
+    browser.wait("location.search.includes('expr=count%28up%29')");
+    assert_eq!(browser.run("return history.length === window.steps"), true);
+    browser.open(&browser.url());
+    wait_for_query(&browser, "count(up)");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_typed_beside_the_query_outlasts_an_answer_and_an_end_has_milliseconds() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "const allowed = window.fetch;
+         window.fetch = async (url, how) => {
+           if (url.includes('/query?')) await new Promise((done) => void (window.answer = done));
+           return allowed(url, how);
+         };",
+    );
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "1")]));
+    browser.wait("window.answer !== undefined");
+    browser.type_into("[aria-label^=End]", "2026-01-31 11:59:58.0");
+    browser.run("window.answer(); window.answer = undefined");
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    let end = "return document.querySelector('[aria-label^=End]').value";
+    assert_eq!(browser.run(end), "2026-01-31 11:59:58.0");
+    browser.type_into("[aria-label^=End]", "01\u{e007}");
+    browser.wait("window.answer !== undefined");
+    browser.run("window.answer()");
+    browser.wait("document.querySelector('tbody tr td.num').innerText === '1769860798.001'");
+    assert_eq!(browser.run(end), "2026-01-31 11:59:58.001");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn flags_that_are_not_answered_hold_up_a_query_for_seconds_alone() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "const allowed = window.fetch;
+         const hang = (signal) => new Promise((_, gone) => (signal.onabort = () => gone(signal.reason)));
+         window.fetch = (url, how) => (url.includes('status/flags') ? hang(how.signal) : allowed(url, how));",
+    );
+    browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", "1")]));
+    browser.wait_for_text(".running", "Running…");
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_age_of_an_answer_that_a_cache_kept_is_not_held_for_a_wrong_clock() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "const allowed = window.fetch;
+         window.fetch = async (url, how) => {
+           const answer = await allowed(url, how);
+           const headers = { Age: '300', Date: new Date(Date.now() - 300_000).toUTCString() };
+           return new Response(await answer.text(), { status: answer.status, headers });
+         };",
+    );
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.count(".message"), 0, "{}", browser.text(".message"));
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 
@@ -263,6 +382,11 @@ fn times_with_a_zone_and_unix_times_are_understood_and_wrong_clocks_are_said() {
     browser.before_each_page("const now = Date.now; Date.now = () => now() - 90_000;");
     browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "1")]));
     browser.wait_for_text(".message.warning", "behind the server's");
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "1"), ("g0.end_input", "1769860800")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.count(".message"), 0, "the clock does not matter to an end that is named");
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), ("g0.tab", "1"), ("g0.end_input", "1769860800000")]));
+    browser.wait_for_text(".message.error", "\"1769860800000\" is not a time");
     assert_eq!(browser.errors(), Vec::<String>::new());
 }
 

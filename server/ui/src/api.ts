@@ -102,7 +102,7 @@ export type Targets = { activeTargets: Target[] | null; droppedTargets: { discov
 /** Flags of the process by their names, without dashes. */
 export type Flags = Record<string, string>;
 
-/** `ahead` is by how many seconds the clock here is before the server's. */
+/** `ahead` is by how many seconds the clock here is before the server's; a cache between says how old its answer is. */
 export type Answer<T> = { data: T; warnings: string[]; infos: string[]; ahead: number };
 
 /** An answer that says what went wrong, in the server's words. */
@@ -148,7 +148,8 @@ export async function post<T>(path: string, form: Record<string, string>): Promi
 }
 
 async function read<T>(response: Response): Promise<Answer<T>> {
-  const ahead = (Date.now() - Date.parse(response.headers.get("Date") ?? "")) / 1000 || 0;
+  const age = Number(response.headers.get("Age") ?? 0);
+  const ahead = (Date.now() - Date.parse(response.headers.get("Date") ?? "")) / 1000 - age || 0;
   if (response.status === 204) return { data: undefined as T, warnings: [], infos: [], ahead };
   let envelope: Envelope<T>;
   try {

@@ -8,8 +8,9 @@ export type Loaded<T> = { answer?: Answer<T>; error?: Error; loading: boolean; r
 
 type State<T> = { answer?: Answer<T>; of?: string; error?: Error; loading: boolean };
 
-/** What `/api/v1/<path>` answers; asked for again by `reload`. Beside an error stands the last answer to the same. */
-export function useApi<T>(path: string, params: Record<string, string> = {}): Loaded<T> {
+/** What `/api/v1/<path>` answers, within `withinMs` where that is given; asked for again by `reload`. Beside an error
+ * stands the last answer to the same. */
+export function useApi<T>(path: string, params: Record<string, string> = {}, withinMs?: number): Loaded<T> {
   const [state, setState] = useState<State<T>>({ loading: true });
   const [turn, setTurn] = useState(0);
   const query = JSON.stringify(params);
@@ -17,12 +18,13 @@ export function useApi<T>(path: string, params: Record<string, string> = {}): Lo
     const abort = new AbortController();
     setState((before) => ({ ...before, loading: true }));
     const of = path + query;
-    get<T>(path, JSON.parse(query), { signal: abort.signal }).then(
+    const signal = withinMs === undefined ? abort.signal : AbortSignal.any([abort.signal, AbortSignal.timeout(withinMs)]);
+    get<T>(path, JSON.parse(query), { signal }).then(
       (answer) => setState({ answer, of, loading: false }),
       (error) => abort.signal.aborted || setState((before) => ({ ...(before.of === of ? before : {}), error, loading: false })),
     );
     return () => abort.abort();
-  }, [path, query, turn]);
+  }, [path, query, withinMs, turn]);
   const reload = useCallback(() => setTurn((before) => before + 1), []);
   return { ...state, reload };
 }

@@ -56,7 +56,7 @@ export function formatDuration(seconds: number): string {
 
 /** Unix seconds as "2026-01-31T12:00:00.000" in the zone that is shown. */
 export function isoTime(seconds: number): string {
-  const date = new Date(seconds * 1000);
+  const date = new Date(Math.round(seconds * 1000));
   const shift = zone === "utc" ? 0 : date.getTimezoneOffset() * 60_000;
   return new Date(date.getTime() - shift).toISOString().slice(0, 23);
 }
@@ -71,9 +71,9 @@ export function formatSampleTime(seconds: number): string {
   return isoTime(seconds).replace("T", " ").replace(/\.000$/, "");
 }
 
-/** As `formatTime` in UTC, as addresses have it. */
+/** As `formatSampleTime` in UTC, as addresses have it. */
 export function formatUtc(seconds: number): string {
-  return new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ");
+  return new Date(Math.round(seconds * 1000)).toISOString().slice(0, 23).replace("T", " ").replace(/\.000$/, "");
 }
 
 /** Unix milliseconds for a table; the ends of time in words. */
@@ -89,6 +89,9 @@ export function formatRangeMs(minTime: number, maxTime: number): [string, string
   return minTime > maxTime ? ["nothing yet", ""] : [formatTimeMs(minTime), formatTimeMs(maxTime)];
 }
 
+/** The end of the year 9999 in Unix milliseconds: a number above it is in another unit than seconds. */
+const LAST_MS = Date.UTC(10000, 0) - 1;
+
 /** Unix seconds of "2026-01-31 12:00[:00]" in the zone that is shown, or in the one that it names as "Z" or "+01:00";
  * Unix seconds are taken as they are. Null when it is none of these. */
 export const parseTime = (text: string): number | null => parse(text, zone === "utc" ? "Z" : "");
@@ -102,8 +105,8 @@ function parse(text: string, suffix: string): number | null {
   const match = /^(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:\d{2})?$/.exec(trimmed);
   if (!match && !isUnix) return null;
   const iso = match && `${match[1]}T${match[2]}${match[3] ?? ":00"}${match[4] ?? suffix}`;
-  const ms = new Date(iso ?? Number(trimmed) * 1000).getTime();
-  return Number.isNaN(ms) ? null : ms / 1000;
+  const ms = new Date(iso ?? Math.round(Number(trimmed) * 1000)).getTime();
+  return Number.isNaN(ms) || ms > LAST_MS ? null : ms / 1000;
 }
 
 /** How long ago an RFC 3339 time was. */

@@ -9,10 +9,14 @@ export function AlertsPage() {
   const alerts = useApi<{ alerts: Alert[] | null }>("alerts");
   const rules = useApi<{ groups: RuleGroup[] | null }>("rules", { type: "alert" });
   const [filter, setFilter] = useState("");
+  const reload = () => {
+    alerts.reload();
+    rules.reload();
+  };
   const all = alerts.answer?.data.alerts ?? [];
   const shown = all.filter((alert) => JSON.stringify(alert.labels).toLowerCase().includes(filter.toLowerCase()));
   return (
-    <Page title="Alerts" loaded={alerts} aside={<Filter value={filter} onChange={setFilter} what="alerts" />}>
+    <Page title="Alerts" loaded={{ ...alerts, reload }} aside={<Filter value={filter} onChange={setFilter} what="alerts" />}>
       {all.length === 0 ? (
         <p class="muted">No alert is pending or firing.</p>
       ) : (

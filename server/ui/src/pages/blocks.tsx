@@ -42,6 +42,7 @@ export function BlocksPage() {
   const [view, setView] = useState(VIEWS[0]!);
   const [filter, setFilter] = useState("");
   const [chosen, setChosen] = useState<Block>();
+  const opener = useRef<HTMLElement>();
   const loaded = useApi<Blocks>("blocks", { view });
   const data = loaded.answer?.data;
   const all = data?.blocks ?? [];
@@ -49,6 +50,14 @@ export function BlocksPage() {
   const current = chosen && (all.find((block) => block.ulid === chosen.ulid) ?? chosen);
   const min = Math.min(...shown.map((block) => block.minTime));
   const max = Math.max(...shown.map((block) => block.maxTime));
+  const choose = (block: Block, button: HTMLElement) => {
+    opener.current = button;
+    setChosen({ ...block });
+  };
+  const close = () => {
+    setChosen(undefined);
+    opener.current?.focus();
+  };
   const aside = (
     <>
       <select aria-label="View" value={view} onChange={(event) => setView(event.currentTarget.value)}>
@@ -82,17 +91,18 @@ export function BlocksPage() {
                   {RESOLUTIONS[stream.resolution]} · {stream.blocks.length} blocks
                 </span>
               </div>
-              <Lanes blocks={stream.blocks} min={min} max={max} onChoose={setChosen} />
+              <Lanes blocks={stream.blocks} min={min} max={max} onChoose={choose} />
             </div>
           ))}
         </>
       )}
-      {current && (
+      {chosen && current && (
         <Details
           key={current.ulid}
           block={current}
+          chosen={chosen}
           admin={data?.adminOperations ?? false}
-          onClose={() => setChosen(undefined)}
+          onClose={close}
           onMarked={loaded.reload}
         />
       )}
@@ -113,7 +123,9 @@ function Legend({ blocks }: { blocks: Block[] }) {
   );
 }
 
-function Lanes(props: { blocks: Block[]; min: number; max: number; onChoose: (block: Block) => void }) {
+type LanesProps = { blocks: Block[]; min: number; max: number; onChoose: (block: Block, button: HTMLElement) => void };
+
+function Lanes(props: LanesProps) {
   const lanes: Block[][] = [];
   for (const block of [...props.blocks].sort((left, right) => left.minTime - right.minTime)) {
     const free = lanes.find((lane) => lane.at(-1)!.maxTime <= block.minTime);
@@ -132,7 +144,7 @@ function Lanes(props: { blocks: Block[]; min: number; max: number; onChoose: (bl
               style={{ left: share(block.minTime - props.min), width: share(block.maxTime - block.minTime) }}
               title={[block.ulid, ...(block.marks ?? []).map((mark) => MARKS[mark] ?? mark)].join("\n")}
               aria-label={[`Block ${block.ulid}`, `level ${block.compaction.level}`, ...(block.marks ?? [])].join(", ")}
-              onClick={() => props.onChoose(block)}
+              onClick={(event) => props.onChoose(block, event.currentTarget)}
             >
               {block.compaction.level}
             </button>
@@ -143,15 +155,23 @@ function Lanes(props: { blocks: Block[]; min: number; max: number; onChoose: (bl
   );
 }
 
-function Details(props: { block: Block; admin: boolean; onClose: () => void; onMarked: () => void }) {
-  const { block, admin, onClose, onMarked } = props;
+type DetailsProps = {
+  block: Block;
+  /** It as it was chosen: another one each time that it is. */
+  chosen: Block;
+  admin: boolean;
+  onClose: () => void;
+  onMarked: () => void;
+};
+
+function Details({ block, chosen, admin, onClose, onMarked }: DetailsProps) {
   const [message, setMessage] = useState<{ kind: "error" | "info"; text: string }>();
   const card = useRef<HTMLDivElement>(null);
   // Below many streams it would open unseen.
   useEffect(() => {
     card.current?.scrollIntoView({ block: "nearest" });
     card.current?.focus({ preventScroll: true });
-  }, []);
+  }, [chosen]);
   const mark = (action: string, words: string) => {
     if (!confirm(`Mark block ${block.ulid} for ${words}?`)) return;
     post("blocks/mark", { id: block.ulid, action, detail: "marked in the web interface" }).then(

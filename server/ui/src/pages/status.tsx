@@ -38,6 +38,7 @@ function Heads() {
   const heads = tsdb.answer ? [tsdb.answer.data].flat() : [];
   return (
     <>
+      {component === "receive" && tsdb.error && <Page title="Heads" loaded={tsdb} />}
       {heads.map((head) => (
         <Page title={head.tenant ? `Head of ${head.tenant}` : "Head"} key={head.tenant}>
           <Facts facts={head.headStats ?? {}} />

@@ -1,7 +1,7 @@
 // Scrape targets of the Prometheus servers behind the endpoints.
 
 import { useState } from "preact/hooks";
-import type { Target, Targets } from "../api";
+import type { Labels, Target, Targets } from "../api";
 import { Badge, Filter, LabelSet, Page, useApi } from "../parts";
 import { ago, formatDuration } from "../time";
 
@@ -40,6 +40,17 @@ export function TargetsPage() {
   );
 }
 
+/** Labels as they were discovered. There may be many, so that those of a target are drawn once they are looked at. */
+function Discovered({ labels }: { labels: Labels }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary class="muted">discovered labels</summary>
+      {open && <LabelSet labels={labels} />}
+    </details>
+  );
+}
+
 function TargetTable({ targets }: { targets: Target[] }) {
   return (
     <div class="scroll">
@@ -67,10 +78,7 @@ function TargetTable({ targets }: { targets: Target[] }) {
               </td>
               <td>
                 <LabelSet labels={target.labels} />
-                <details>
-                  <summary class="muted">discovered labels</summary>
-                  <LabelSet labels={target.discoveredLabels} />
-                </details>
+                <Discovered labels={target.discoveredLabels} />
               </td>
               <td>{ago(target.lastScrape)}</td>
               <td class="num">{formatDuration(target.lastScrapeDuration)}</td>

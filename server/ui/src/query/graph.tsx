@@ -1,9 +1,9 @@
 // A graph of many series: drag to zoom, click a name to show it alone, Ctrl+click to toggle it.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, type Dispatch, type StateUpdater } from "preact/hooks";
 import uPlot from "uplot";
 import { seriesName, type Series } from "../api";
-import { formatTime, isoTime, timeZone, zoneName } from "../time";
+import { formatSampleTime, isoTime, timeZone, zoneName } from "../time";
 
 export type Span = { start: number; end: number; step: number };
 
@@ -84,11 +84,19 @@ function alone(column: Column): number[] | null {
   return found.length > 0 ? found : null;
 }
 
-type Props = { series: Series[]; span: Span; stacked: boolean; tookMs: number; onZoom: (from: number, to: number) => void };
+type Props = {
+  series: Series[];
+  span: Span;
+  stacked: boolean;
+  tookMs: number;
+  /** Names of the series that are hidden. */
+  unwanted: Set<string>;
+  setUnwanted: Dispatch<StateUpdater<Set<string>>>;
+  onZoom: (from: number, to: number) => void;
+};
 
-export function Graph({ series, span, stacked, tookMs, onZoom }: Props) {
+export function Graph({ series, span, stacked, tookMs, unwanted, setUnwanted, onZoom }: Props) {
   const holder = useRef<HTMLDivElement>(null);
-  const [unwanted, setUnwanted] = useState<Set<string>>(new Set());
   const zoom = useRef(onZoom);
   zoom.current = onZoom;
   const drawn = useMemo(() => series.slice(0, SERIES_SHOWN_MAX), [series]);
@@ -152,7 +160,7 @@ function height(): number {
 function clock(seconds: number, apart: number, hasYears: boolean): string {
   const text = isoTime(seconds);
   if (apart >= 86400) return hasYears ? text.slice(0, 10) : text.slice(5, 10);
-  const time = apart < 60 ? text.slice(11, 19) : text.slice(11, 16);
+  const time = text.slice(11, apart < 1 ? 23 : apart < 60 ? 19 : 16);
   return time.startsWith("00:00") ? `${time}\n${text.slice(5, 10)}` : time;
 }
 
@@ -160,6 +168,9 @@ type Drawing = { values: Column[]; names: string[]; span: Span; stacked: boolean
 
 /** Pixels between two ticks at least: a time with seconds is somewhat narrower. */
 const CLOCK_WIDTH = 80;
+
+/** The same where ticks may be less than a second apart: a time with milliseconds. */
+const FINE_CLOCK_WIDTH = 110;
 
 /** Width of an axis of values at least, of a letter there, and of what is beside the letters, in pixels. */
 const [AXIS_WIDTH_MIN, LETTER_WIDTH, AXIS_ROOM] = [70, 7.5, 18];
@@ -179,6 +190,8 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
   const style = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   let shades: string[] = [];
   const hasYears = isoTime(span.start).slice(0, 4) !== isoTime(span.end).slice(0, 4);
+  const space = (_: uPlot, __: number, from: number, to: number, width: number) =>
+    width / (to - from) > CLOCK_WIDTH ? FINE_CLOCK_WIDTH : CLOCK_WIDTH;
   const axis: uPlot.Axis = {
     stroke: () => style("--muted"),
     grid: { stroke: () => style("--line"), width: 1 },
@@ -191,7 +204,7 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
     tzDate: (seconds) => (timeZone() === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
     scales: { x: { range: () => [span.start, Math.max(span.end, span.start + 1)] } },
     axes: [
-      { ...axis, space: CLOCK_WIDTH, values: (_, ticks, __, ___, apart) => ticks.map((at) => clock(at, apart, hasYears)) },
+      { ...axis, space, values: (_, ticks, __, ___, apart) => ticks.map((at) => clock(at, apart, hasYears)) },
       {
         ...axis,
         size: (_, texts) => Math.max(AXIS_WIDTH_MIN, LETTER_WIDTH * Math.max(...(texts ?? []).map((text) => text.length)) + AXIS_ROOM),
@@ -245,7 +258,7 @@ function tooltip(values: Column[], order: number[], names: string[]): uPlot.Plug
           return;
         }
         const at = order[focused - 1]!;
-        const time = formatTime(plot.data[0][idx]!);
+        const time = formatSampleTime(plot.data[0][idx]!);
         box.replaceChildren(`${time} ${zoneName()}`, document.createElement("br"), names[at]!, document.createElement("br"));
         box.append(Object.assign(document.createElement("b"), { textContent: String(values[at]![idx] ?? "–") }));
         box.style.display = "block";

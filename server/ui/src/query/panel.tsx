@@ -1,10 +1,21 @@
 // One panel: editor, controls, and the answer as table, graph or plan.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Component } from "preact";
+import { useEffect, useRef, useState, type Dispatch, type StateUpdater } from "preact/hooks";
 import { get, type Answer, type Flags, type Operator, type QueryData } from "../api";
 import { Message } from "../parts";
 import type { Panel, Tab } from "../state";
-import { formatDuration, formatTime, formatUtc, parseDuration, parseTime, parseUtc, timeZone, zoneName } from "../time";
+import {
+  formatDuration,
+  formatSampleTime,
+  formatUtc,
+  parseDuration,
+  parseTime,
+  parseUtc,
+  timeZone,
+  zoneName,
+  type Zone,
+} from "../time";
 import { History, Stores, rememberQuery } from "./choices";
 import { Editor } from "./editor";
 import { Explain } from "./explain";
@@ -19,7 +30,7 @@ type Props = {
   onType: (expr: string) => void;
   onRemove: () => void;
 };
-type Shown = { tab: Tab; answer?: Answer<QueryData>; plan?: Operator; span: Span; tookMs: number };
+type Shown = { tab: Tab; answer?: Answer<QueryData>; plan?: Operator; span: Span; askedAt: number; tookMs: number };
 
 const TABS: [Tab, string][] = [
   ["graph", "Graph"],
@@ -42,6 +53,8 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
   const [running, setRunning] = useState(false);
   const [turn, setTurn] = useState(0);
   const [written, setWritten] = useState(0);
+  const [unwanted, setUnwanted] = useState<Set<string>>(new Set());
+  const section = useRef<HTMLElement>(null);
   const abort = useRef<AbortController>();
 
   useEffect(() => {
@@ -78,6 +91,12 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
   const cancel = () => {
     abort.current?.abort();
     setRunning(false);
+    editorOf(section.current)?.focus();
+  };
+  const remove = () => {
+    const { nextElementSibling: next, previousElementSibling: before } = section.current!;
+    (editorOf(next) ?? editorOf(before) ?? (next as HTMLElement | null))?.focus();
+    onRemove();
   };
   const choose = (expr: string) => {
     run({ expr });
@@ -85,15 +104,12 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
   };
   const zoom = useRef<(from: number, to: number) => void>();
   zoom.current = (from, to) => onChange({ end: formatUtc(Math.ceil(to)), range: formatDuration(Math.max(1, Math.round(to - from))) });
-  // What is typed changes nothing of what is large.
-  const result = useMemo(
-    () => shown && <Result shown={shown} stacked={panel.stacked} onZoom={(from, to) => zoom.current?.(from, to)} />,
-    [shown, panel.stacked, timeZone()],
-  );
   const isShown = shown?.tab === panel.tab;
-  const ahead = shown?.answer?.ahead ?? 0;
+  // What ends at a time that is named does not depend on the clock.
+  const ahead = panel.end === "" ? (shown?.answer?.ahead ?? 0) : 0;
+  const isWaiting = !flags && panel.expr.trim() !== "";
   return (
-    <section class="card panel" aria-label="Panel" aria-busy={running || !flags}>
+    <section class="card panel" aria-label="Panel" aria-busy={running || !flags} ref={section}>
       <div class="ask">
         <Editor
           key={`${written} ${panel.tenant}`}
@@ -105,7 +121,7 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
         <button class="run" onClick={() => run()}>
           Run
         </button>
-        <button class="quiet" onClick={onRemove} aria-label="Remove panel">
+        <button class="quiet" onClick={remove} aria-label="Remove panel">
           ✕
         </button>
       </div>
@@ -120,12 +136,23 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
         </Message>
       )}
       <div class="result" role="tabpanel" id={`result-${panel.key}`} aria-label={TABS.find(([name]) => name === panel.tab)?.[1]}>
-        {running && (
+        {(running || isWaiting) && (
           <div class="running" role="status">
-            Running… <button onClick={cancel}>Cancel</button>
+            Running… {running && <button onClick={cancel}>Cancel</button>}
           </div>
         )}
-        {isShown && <div class={running ? "old" : ""}>{result}</div>}
+        {isShown && (
+          <div class={running ? "old" : ""}>
+            <Result
+              shown={shown}
+              stacked={panel.stacked}
+              zone={timeZone()}
+              unwanted={unwanted}
+              setUnwanted={setUnwanted}
+              onZoom={(from, to) => zoom.current?.(from, to)}
+            />
+          </div>
+        )}
         {!isShown && !error && <p class="muted">{running || !flags ? "\u00a0" : "No query has run yet."}</p>}
       </div>
     </section>
@@ -137,13 +164,37 @@ function headers(panel: Panel, flags: Flags | undefined): Record<string, string>
   return panel.tenant ? { [flags?.["query.tenant-header"] || "THANOS-TENANT"]: panel.tenant } : {};
 }
 
-function Result({ shown, stacked, onZoom }: { shown: Shown; stacked: boolean; onZoom: (from: number, to: number) => void }) {
-  if (shown.tab === "explain") return <Explain plan={shown.plan} analysis={shown.answer?.data.analysis} tookMs={shown.tookMs} />;
-  const data = shown.answer!.data;
-  if (shown.tab === "graph" && data.resultType === "matrix") {
-    return <Graph series={data.result} span={shown.span} stacked={stacked} onZoom={onZoom} tookMs={shown.tookMs} />;
+/** Where the query of a panel is typed. */
+const editorOf = (panel: Element | null) => panel?.querySelector<HTMLElement>(".cm-content");
+
+type ResultProps = {
+  shown: Shown;
+  stacked: boolean;
+  zone: Zone;
+  unwanted: Set<string>;
+  setUnwanted: Dispatch<StateUpdater<Set<string>>>;
+  /** The first one given is the one called. */
+  onZoom: (from: number, to: number) => void;
+};
+
+/** The answer. What is typed changes nothing of what is large. An element kept by `useMemo` would do the same, but
+ * keeps every answer before it. */
+class Result extends Component<ResultProps> {
+  override shouldComponentUpdate(next: ResultProps) {
+    const { shown, stacked, zone, unwanted } = this.props;
+    return next.shown !== shown || next.stacked !== stacked || next.zone !== zone || next.unwanted !== unwanted;
   }
-  return <Table data={data} tookMs={shown.tookMs} />;
+
+  render({ shown, ...graph }: ResultProps) {
+    const { tab, answer, plan, span, askedAt, tookMs } = shown;
+    if (tab === "explain") return <Explain plan={plan} analysis={answer?.data.analysis} tookMs={tookMs} />;
+    const data = answer!.data;
+    if (tab === "graph" && data.resultType === "matrix") {
+      const { stacked, unwanted, setUnwanted, onZoom } = graph;
+      return <Graph series={data.result} {...{ span, tookMs, stacked, unwanted, setUnwanted, onZoom }} />;
+    }
+    return <Table data={data} askedAt={askedAt} tookMs={tookMs} />;
+  }
 }
 
 type ControlsProps = { panel: Panel; hasTenants: boolean; set: (change: Partial<Panel>) => void; choose: (expr: string) => void };
@@ -172,7 +223,7 @@ function Controls({ panel, hasTenants, set, choose }: ControlsProps) {
       )}
       <span class="group">
         <button class="quiet" aria-label="Earlier" onClick={() => move(-0.5)}>‹</button>
-        <Field label={`End (${zoneName()})`} value={end === null ? panel.end : formatTime(end)} placeholder="now" wide valid={panel.end === "" || end !== null} onChange={setEnd} />
+        <Field label={`End (${zoneName()})`} value={end === null ? panel.end : formatSampleTime(end)} placeholder="now" wide valid={panel.end === "" || end !== null} onChange={setEnd} />
         <button class="quiet" aria-label="Later" onClick={() => move(0.5)}>›</button>
         {panel.end !== "" && <button class="quiet" onClick={() => set({ end: "" })}>now</button>}
       </span>
@@ -226,6 +277,9 @@ type FieldProps = { label: string; value: string; placeholder?: string; wide?: b
 
 /** A text box whose value counts once it is left or Enter is pressed. */
 function Field({ label, value, placeholder, wide, valid, onChange }: FieldProps) {
+  // What is typed outlasts an answer that arrives meanwhile.
+  const [draft, setDraft] = useState<string>();
+  const leave = () => setDraft(undefined);
   return (
     <input
       type="text"
@@ -234,8 +288,13 @@ function Field({ label, value, placeholder, wide, valid, onChange }: FieldProps)
       title={label}
       placeholder={placeholder}
       aria-invalid={!valid}
-      value={value}
-      onChange={(event) => onChange(event.currentTarget.value.trim())}
+      value={draft ?? value}
+      onInput={(event) => setDraft(event.currentTarget.value)}
+      onChange={(event) => {
+        leave();
+        onChange(event.currentTarget.value.trim());
+      }}
+      onBlur={leave}
     />
   );
 }
@@ -274,17 +333,17 @@ async function ask(panel: Panel, flags: Flags, signal: AbortSignal): Promise<Sho
   };
   const end = span.end.toFixed(3);
   const times = { start: span.start.toFixed(3), end, step: String(span.step) };
-  const started = performance.now();
-  const took = () => performance.now() - started;
+  const askedAt = performance.now();
+  const took = () => performance.now() - askedAt;
   if (panel.tab === "table") {
     const answer = await get<QueryData>("query", { ...params, time: end }, how);
-    return { tab: "table", answer, span, tookMs: took() };
+    return { tab: "table", answer, span, askedAt, tookMs: took() };
   }
   if (panel.tab === "graph") {
     const answer = await get<QueryData>("query_range", { ...params, ...times }, how);
-    return { tab: "graph", answer, span, tookMs: took() };
+    return { tab: "graph", answer, span, askedAt, tookMs: took() };
   }
   const plan = await get<Operator>("query_explain", { ...params, ...times }, how);
   const answer = await get<QueryData>("query_range", { ...params, ...times, analyze: "true" }, how);
-  return { tab: "explain", plan: plan.data, answer, span, tookMs: took() };
+  return { tab: "explain", plan: plan.data, answer, span, askedAt, tookMs: took() };
 }

@@ -36,8 +36,10 @@ function firstRows(all: (Instant | Series)[], most: number): (Instant | Series)[
   return found;
 }
 
-export function Table({ data, tookMs }: { data: QueryData; tookMs: number }) {
-  const [whole, setWhole] = useState<QueryData>();
+/** `askedAt` tells answers apart. */
+export function Table({ data, askedAt, tookMs }: { data: QueryData; askedAt: number; tookMs: number }) {
+  // Not the answer itself, which would be held until another one is asked for all.
+  const [whole, setWhole] = useState<number>();
   if (data.resultType === "scalar" || data.resultType === "string") {
     return (
       <Rows count={1} tookMs={tookMs}>
@@ -51,7 +53,7 @@ export function Table({ data, tookMs }: { data: QueryData; tookMs: number }) {
   if (data.result.length === 0) return <p class="muted">The query answers with no series.</p>;
   const all: (Instant | Series)[] = data.result;
   const count = all.reduce((sum, one) => sum + rowsOf(one), 0);
-  const rows = (whole === data ? all : firstRows(all, ROWS_SHOWN_MAX)).map((one) => (
+  const rows = (whole === askedAt ? all : firstRows(all, ROWS_SHOWN_MAX)).map((one) => (
     <tr key={seriesName(one.metric)}>
       <td>
         <Name metric={one.metric} />
@@ -60,7 +62,7 @@ export function Table({ data, tookMs }: { data: QueryData; tookMs: number }) {
     </tr>
   ));
   return (
-    <Rows count={count} tookMs={tookMs} onShowAll={whole === data ? undefined : () => setWhole(data)}>
+    <Rows count={count} tookMs={tookMs} onShowAll={whole === askedAt ? undefined : () => setWhole(askedAt)}>
       {rows}
     </Rows>
   );
