@@ -278,6 +278,15 @@ impl Reservation {
         Ok(())
     }
 
+    /// Takes `bytes` more where they are there; that they are not counts for no refusal, as whoever asks can wait.
+    pub fn try_grow(&mut self, bytes: u64) -> bool {
+        let is_taken = self.budget.lock().take(self.budget.room(), bytes);
+        if is_taken {
+            self.bytes += bytes;
+        }
+        is_taken
+    }
+
     /// Makes it `bytes` large: takes what is missing at once, or fails with an error that names the limit.
     pub fn resize(&mut self, bytes: u64) -> Result<(), Error> {
         self.shrink(self.bytes.saturating_sub(bytes));
@@ -404,6 +413,7 @@ mod tests {
             "{error}"
         );
         let mut held = budget.reserve(60).unwrap();
+        assert!(!held.try_grow(1) && budget.usage().refused == 1);
         let error = held.grow(1).unwrap_err();
         assert!(error.message().ends_with("1 bytes wanted, 100 of 100 bytes are in use"), "{error}");
         assert_eq!((budget.usage().used, budget.usage().limit), (60, 60));

@@ -315,7 +315,8 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
         When::Range(steps) => StepGrid::range(steps.start, steps.end, steps.step),
     };
     let account = Account::new(&query.budget);
-    let eval = Evaluator { query, account: &account, steps, part: Part::WHOLE, files: Files::default(), weight: 1 };
+    let eval =
+        Evaluator { query, account: &account, steps, part: Part::WHOLE, files: Files::default(), times_counted: 1 };
     eval.hold_steps()?;
     match (&node.operator, node.kind()) {
         (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.to_string_lossy())),

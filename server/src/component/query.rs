@@ -300,13 +300,15 @@ fn settings(values: &Values) -> Settings {
     }
 }
 
-/// Flags whose contents may hold the keys of others' services.
-const WITH_KEYS: [&str; 4] = ["objstore.config", "index-cache.config", "store.caching-bucket.config", "tracing.config"];
+/// Whether the content of the flag called `name` may hold the keys of others' services.
+fn may_hold_keys(name: &str) -> bool {
+    name.ends_with("config") && !name.ends_with("relabel-config") && !name.ends_with("logging-config")
+}
 
 /// The flags as pages and callers of the API see them: without keys.
 pub(super) fn listed(values: &Values) -> BTreeMap<String, String> {
     let shown = |name: &str, given: &[String]| match given.join(",") {
-        text if WITH_KEYS.contains(&name) && !text.is_empty() => "<secret>".to_owned(),
+        text if may_hold_keys(name) && !text.is_empty() => "<secret>".to_owned(),
         text => text,
     };
     values.all().map(|(name, given)| (name.to_owned(), shown(name, given))).collect()

@@ -21,13 +21,11 @@ use futures_util::{StreamExt, TryStreamExt, poll};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::merge::Feed;
-
 /// How long a merge waits for endpoints before it reads ahead what the others send, and how long it then waits
 /// for memory before it looks for some again.
 pub const LAZY: Duration = Duration::from_millis(500);
 
-/// How long it goes on waiting at least when there is no memory to read ahead.
+/// How long it goes on with one wait at least when there is no memory to read ahead.
 pub const WITHOUT_MEMORY: Duration = Duration::from_secs(10);
 
 /// The time for which a merge still waits without reading ahead, over all of its waiting.
@@ -41,12 +39,12 @@ impl Default for Laziness {
 }
 
 impl Laziness {
-    /// What `wait` gives; when that takes long, `others` are read ahead meanwhile. Limit when there was no memory
-    /// for them for long.
-    pub async fn wait<'f, T>(
+    /// What `wait` gives; when that takes long, it goes on `reading` the others meanwhile, the first of which that
+    /// comes back ends it.
+    pub async fn wait<T>(
         &mut self,
         wait: impl Future<Output = Result<T, Error>>,
-        others: impl Iterator<Item = &'f mut Feed>,
+        reading: impl Iterator<Item = impl Future<Output = Error>>,
     ) -> Result<T, Error> {
         let mut wait = pin!(wait);
         // Nearly always: a frame has many series.
@@ -59,7 +57,7 @@ impl Laziness {
         if let Ok(done) = done {
             return done;
         }
-        let mut reading: FuturesUnordered<_> = others.filter(|feed| feed.sends()).map(Feed::read_ahead).collect();
+        let mut reading: FuturesUnordered<_> = reading.collect();
         tokio::select! {
             biased;
             done = wait => done,
@@ -82,17 +80,16 @@ impl Together {
         Self { left: AtomicUsize::new(count), all: watch::Sender::new(count == 0), begin: Instant::now() }
     }
 
-    /// Says that one of them is there; `feed`, if it has more, is read ahead as long as others are not, when that
-    /// takes long. Limit when there was no memory for that for long.
-    pub async fn arrive(&self, feed: Option<&mut Feed>) -> Result<(), Error> {
+    /// Says that one of them is there; it goes on `reading` as long as others are not, when that takes long. An error
+    /// when that comes back.
+    pub async fn arrive(&self, reading: impl Future<Output = Error>) -> Result<(), Error> {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.all.send_replace(true);
         }
-        let Some(feed) = feed else { return Ok(()) };
         let mut all = self.all.subscribe();
         let reading = async {
             tokio::time::sleep_until(self.begin + LAZY).await;
-            feed.read_ahead().await
+            reading.await
         };
         tokio::select! {
             biased;

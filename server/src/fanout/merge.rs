@@ -160,12 +160,12 @@ impl Merge {
         let (on_failure, together) = (self.failing.on_failure, Together::new(self.streams.len()));
         let firsts = ahead::all(self.streams.iter_mut().map(async |feed| {
             let mut warnings = Vec::new();
-            let first = feed.advance(on_failure, &mut warnings).await;
-            together.arrive(Some(feed)).await.map(|()| (first, warnings))
+            let first = feed.advance(on_failure, &mut warnings).await?;
+            together.arrive(feed.read_ahead()).await.map(|()| (first, warnings))
         }));
         for (stream, (first, warnings)) in firsts.await?.into_iter().enumerate() {
             self.warnings.extend(warnings);
-            self.heads.extend(first?.map(|series| Head { series, stream }));
+            self.heads.extend(first.map(|series| Head { series, stream }));
         }
         Ok(())
     }
@@ -175,7 +175,9 @@ impl Merge {
         let (before, rest) = self.streams.split_at_mut(stream);
         let [feed, behind @ ..] = rest else { return Ok(None) };
         let advance = feed.advance(self.failing.on_failure, &mut self.warnings);
-        let next = self.laziness.wait(advance, before.iter_mut().chain(behind)).await?;
+        let others = before.iter_mut().chain(behind).filter(|feed| feed.sends());
+        let reading = others.map(Feed::read_ahead);
+        let next = self.laziness.wait(advance, reading).await?;
         let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
         Ok(Some(match next {
             Some(series) => std::mem::replace(&mut head.series, series),
@@ -215,7 +217,7 @@ impl Feed {
     }
 
     /// Whether an endpoint may send more of it.
-    pub(super) fn sends(&self) -> bool {
+    fn sends(&self) -> bool {
         matches!(self, Self::Live(live) if live.sends())
     }
 

@@ -73,7 +73,7 @@ impl Proxy {
             endpoints,
             frame_timeout: None,
             parsing: Parsing::new(&memory),
-            ahead: Budget::new("reading ahead in half of the memory limit", memory.room() / 2),
+            ahead: Budget::new("reading ahead", memory.room() / 2),
             memory,
             own_labels: Labels::default(),
             selector: Arc::default(),
@@ -112,18 +112,26 @@ impl Proxy {
             let mut request = request.clone();
             request.matchers.extend(narrowing.iter().map(wire_matcher));
             let mut opened = self.open(peer, scope, request).await;
-            together.arrive(opened.as_mut().ok().map(|(feed, _)| feed)).await.map(|()| opened)
+            if let (Err(error), OnFailure::Abort) = (&opened, scope.on_failure) {
+                return Err(error.clone());
+            }
+            let reading = async {
+                match &mut opened {
+                    Ok((feed, _)) => feed.read_ahead().await,
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            together.arrive(reading).await.map(|()| opened)
         }));
         let opened = opened.await?;
         let (mut feeds, mut warnings) = (Vec::new(), Vec::new());
         for feed in opened {
-            match (feed, scope.on_failure) {
-                (Ok((feed, own)), _) => {
+            match feed {
+                Ok((feed, own)) => {
                     feeds.push(feed);
                     warnings.extend(own);
                 }
-                (Err(error), OnFailure::Warn) => warnings.push(error.to_string()),
-                (Err(error), OnFailure::Abort) => return Err(error),
+                Err(error) => warnings.push(error.to_string()),
             }
         }
         Ok(Merge::new(feeds, failing, warnings).counting_dropped(&self.metrics.selects_dropped))

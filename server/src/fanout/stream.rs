@@ -104,20 +104,20 @@ pub struct SeriesStream {
 #[derive(Debug)]
 struct Ahead {
     frames: VecDeque<Bytes>,
-    /// The process' memory that they take, and how much of what may be read ahead that is.
-    held: [Reservation; 2],
+    /// The process' memory that they take.
+    held: Reservation,
+    /// How much that is of what may be read ahead, and a little more.
+    share: Reservation,
     /// Bytes of them that are not accounted for yet.
     pending: u64,
-    /// Since when there has been no memory for them.
-    short_since: Option<Instant>,
     /// How the answer ended behind them.
     end: Option<Result<(), Status>>,
 }
 
 impl Ahead {
     fn new(limits: &StreamLimits) -> Result<Self, Error> {
-        let held = [limits.memory.reserve(0)?, limits.ahead.reserve(0)?];
-        Ok(Self { frames: VecDeque::new(), held, pending: 0, short_since: None, end: None })
+        let (held, share) = (limits.memory.reserve(0)?, limits.ahead.reserve(0)?);
+        Ok(Self { frames: VecDeque::new(), held, share, pending: 0, end: None })
     }
 
     /// Bytes that a frame which is kept takes.
@@ -131,23 +131,29 @@ impl Ahead {
             return self.end.as_ref().map(|end| end.clone().map(|()| None));
         };
         let bytes = Self::bytes(&frame);
-        let held = self.held[0].split(bytes);
-        self.held[1].shrink(held.bytes());
+        let held = self.held.split(bytes);
         self.pending = self.pending.saturating_sub(bytes - held.bytes());
-        self.short_since = None;
+        let surplus = self.share.bytes() - self.held.bytes();
+        if surplus >= TALLY_BYTES || self.frames.is_empty() {
+            self.share.shrink(surplus);
+        }
         Some(Ok(Some((frame, held))))
     }
 
-    /// Accounts for what has been read, once that is much.
-    fn settle(&mut self) -> Result<(), Error> {
-        if self.pending >= TALLY_BYTES {
-            let [memory, ahead] = &mut self.held;
-            ahead.grow(self.pending)?;
-            memory.grow(self.pending).inspect_err(|_| ahead.shrink(self.pending))?;
-            self.pending = 0;
+    /// Accounts for what has been read, once that is much; whether there is room for it.
+    fn settle(&mut self) -> bool {
+        if self.pending < TALLY_BYTES {
+            return true;
         }
-        self.short_since = None;
-        Ok(())
+        if !self.share.try_grow(self.pending) {
+            return false;
+        }
+        if !self.held.try_grow(self.pending) {
+            self.share.shrink(self.pending);
+            return false;
+        }
+        self.pending = 0;
+        true
     }
 }
 
@@ -344,18 +350,21 @@ impl SeriesStream {
         self.ahead.end.is_none()
     }
 
-    /// Reads frames before they are asked for, as long as this is polled. Comes back with Limit when there was no
-    /// memory for them for long. Nothing is lost when the future is dropped.
+    /// Reads frames before they are asked for, as long as this is polled. Comes back with Limit when meanwhile there
+    /// was no memory for them for long. Nothing is lost when the future is dropped.
     pub async fn read_ahead(&mut self) -> Error {
+        let mut short_since = None;
         while self.ahead.end.is_none() {
-            if let Err(refusal) = self.ahead.settle() {
-                let short_since = *self.ahead.short_since.get_or_insert_with(Instant::now);
+            if !self.ahead.settle() {
+                let short_since = *short_since.get_or_insert_with(Instant::now);
                 if short_since.elapsed() >= WITHOUT_MEMORY.max(self.frame_timeout.unwrap_or_default()) {
-                    return refusal.within(format!("what {} sends while others are waited for", self.address));
+                    let whose = format_args!("no room for what {} sends while others are waited for", self.address);
+                    return self.memory.refuse(whose);
                 }
                 tokio::time::sleep(LAZY).await;
                 continue;
             }
+            short_since = None;
             match self.frames.message().await {
                 Ok(Some(frame)) => {
                     self.silent_since = Instant::now();

@@ -168,6 +168,7 @@ fn an_answer_is_read_while_another_endpoint_waits_for_its_end() {
         let (status, answer) = ask(&uru, &format!("/api/v1/query?query=count(up)&time={NOW}&timeout=60s"));
         assert_eq!((status, &answer["warnings"]), (200, &Value::Null), "{answer}");
         assert_eq!(answer["data"]["result"][0]["value"][1], count.to_string(), "{answer}");
+        support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
     }
 }
 
@@ -178,9 +179,10 @@ fn an_answer_that_there_is_no_memory_to_read_while_others_wait_ends_the_query() 
     let (status, answer) = query(&uru, "");
     let error = answer["error"].as_str().unwrap();
     assert_eq!(status, 422, "{answer}");
-    assert!(error.contains("reading ahead in half of the memory limit") && error.contains(&large.address), "{answer}");
+    assert!(error.contains("query.memory-limit: no room for what") && error.contains(&large.address), "{answer}");
     large.wait_for_the_end_of_calls();
     hung.wait_for_the_end_of_calls();
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
 }
 
 #[test]

@@ -22,6 +22,18 @@ fn wait_for_query(browser: &Browser, query: &str) {
     browser.wait(&format!("document.querySelector('.cm-content')?.innerText === '{query}'"));
 }
 
+/// Has every page keep in `told` what `telling` pushes of each request, of `url` and `how`.
+fn telling(browser: &Browser, telling: &str) {
+    browser.before_each_page(&format!(
+        "window.told = [];
+         const allowed = window.fetch;
+         window.fetch = (url, how) => {{
+           {telling}
+           return allowed(url, how);
+         }};"
+    ));
+}
+
 #[test]
 fn samples_without_neighbours_are_drawn() {
     let Some(browser) = Browser::start(Screen::Desktop) else { return };
@@ -119,14 +131,7 @@ fn a_panel_asks_as_its_tenant_where_tenants_are_kept_apart() {
     let parameters =
         [("g0.expr", "up"), ("g0.tab", "1"), ("g0.moment_input", "2026-01-31 12:00:00"), ("g0.tenant", "team-a")];
     let uru = Uru::start("query", &[&flag, "--query.enforce-tenancy", "--query.tenant-header=X-Team"]);
-    browser.before_each_page(
-        "window.told = [];
-         const allowed = window.fetch;
-         window.fetch = (url, how) => {
-           told.push(`${url} ${new Headers(how?.headers).get('X-Team')}`);
-           return allowed(url, how);
-         };",
-    );
+    telling(&browser, "told.push(`${url} ${new Headers(how?.headers).get('X-Team')}`);");
     browser.open(&panel(&uru, &parameters));
     browser.wait("document.querySelectorAll('tbody tr').length === 1");
     assert_eq!(browser.run("return document.querySelector('[aria-label=Tenant]').value"), "team-a");
@@ -204,14 +209,7 @@ fn the_way_back_undoes_a_zoom_and_a_query_and_not_letters() {
 fn the_way_back_asks_for_what_has_changed_alone_and_hidden_series_stay_hidden() {
     let Some(browser) = Browser::start(Screen::Desktop) else { return };
     let (uru, _folder) = all_in_one();
-    browser.before_each_page(
-        "window.told = [];
-         const allowed = window.fetch;
-         window.fetch = (url, how) => {
-           if (url.includes('/query')) told.push(url);
-           return allowed(url, how);
-         };",
-    );
+    telling(&browser, "if (url.includes('/query')) told.push(url);");
     let graph = [("g0.expr", "up"), ("g0.tab", "0"), ("g0.range_input", "1h")];
     browser.open(&panel(&uru, &[&graph[..], &[("g1.expr", "count(up)"), ("g1.tab", "1")]].concat()));
     browser.wait("document.querySelectorAll('.legend button').length === 3");
@@ -394,14 +392,7 @@ fn times_with_a_zone_and_unix_times_are_understood_and_wrong_clocks_are_said() {
 fn a_query_too_long_for_an_address_is_sent_beside_it_and_hidden_series_stay_hidden() {
     let Some(browser) = Browser::start(Screen::Desktop) else { return };
     let (uru, _folder) = all_in_one();
-    browser.before_each_page(
-        "window.told = [];
-         const allowed = window.fetch;
-         window.fetch = (url, how) => {
-           told.push(`${how?.method} ${url.length}`);
-           return allowed(url, how);
-         };",
-    );
+    telling(&browser, "told.push(`${how?.method} ${url.length}`);");
     let query = format!("up{{instance=~\"{}|i-.*\"}}", "a".repeat(9000));
     browser.open(&panel(&uru, &[("g0.expr", query.as_str()), ("g0.tab", "0")]));
     browser.wait("document.querySelectorAll('.legend button').length === 3");

@@ -86,11 +86,11 @@ impl Cut {
         for index in 0..self.parts {
             let (query, share) = (Arc::clone(eval.query), Share(Arc::clone(&gathering)));
             let (steps, part, id) = (eval.steps, Part { index, count: self.parts }, node.id);
-            let weight = eval.weight;
+            let times_counted = eval.times_counted;
             self.cores.send(Box::new(move |files| {
                 let account = Account::new(&query.budget);
                 let files = Files(Some(files));
-                let eval = Evaluator { query: &query, account: &account, steps, part, files, weight };
+                let eval = Evaluator { query: &query, account: &account, steps, part, files, times_counted };
                 let lost = || Error::new(ErrorKind::Bug, "an operator is not part of its own query");
                 let node = eval.hold_steps().and_then(|()| query.root.find(id).ok_or_else(lost));
                 let result = node.and_then(|node| work(&eval, node));

@@ -131,7 +131,7 @@ pub(super) struct Evaluator<'a> {
     pub files: Files<'a>,
     /// How often a sample counts that a selector gives to a step: for each of those that the step stands for, and not
     /// at all where the windows of a function count it again.
-    pub weight: usize,
+    pub times_counted: usize,
 }
 
 impl Query {
@@ -172,12 +172,12 @@ impl<'a> Evaluator<'a> {
 
     /// The same evaluator whose selectors' samples count `times` as often.
     pub fn counted(&self, times: usize) -> Self {
-        Self { weight: self.weight.saturating_mul(times), ..*self }
+        Self { times_counted: self.times_counted.saturating_mul(times), ..*self }
     }
 
     /// Counts `count` samples that a selector gave to steps.
     pub fn count_queried(&self, count: usize) {
-        self.query.budget.count_queried(count.saturating_mul(self.weight));
+        self.query.budget.count_queried(count.saturating_mul(self.times_counted));
     }
 
     /// The whole result of `node`, a vector; a scalar becomes a row without labels. A step of a row

@@ -278,7 +278,10 @@ pub fn for_origins(routes: Router, origins: Origins) -> Router {
 
 #[cfg(test)]
 mod tests {
+    use engine::promql::syntax::{Options, parse};
+
     use super::*;
+    use crate::api::http::query::params::Told;
 
     #[test]
     fn answers_with_remarks_of_promql_may_be_cached_and_partial_ones_not() {
@@ -295,9 +298,10 @@ mod tests {
         for stage in [Stage::Prepare, Stage::Execute] {
             assert_eq!(failed(stage).status().message(), "2:3: no");
         }
-        let named = "invalid parameter \"query\": 2:3: no";
-        assert_eq!(Failure::bad_data(named).status().message(), "2:3: no");
-        assert_eq!(Failure::bad_data(named).message, named);
+        // As it is told where requests are read.
+        let named = Told::Named("query").failure(parse("(", Options::ALL).unwrap_err());
+        assert!(named.message.starts_with(OF_QUERY), "{}", named.message);
+        assert_eq!(named.status().message(), &named.message[OF_QUERY.len()..]);
     }
 
     #[tokio::test]
