@@ -47,7 +47,7 @@ impl Laziness {
         reading: impl Iterator<Item = impl Future<Output = Error>>,
     ) -> Result<T, Error> {
         let mut wait = pin!(wait);
-        // Nearly always: a frame has many series.
+        // Often: a frame that has come lies ready.
         if let Poll::Ready(done) = poll!(wait.as_mut()) {
             return done;
         }

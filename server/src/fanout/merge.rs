@@ -172,17 +172,25 @@ impl Merge {
 
     async fn take_least(&mut self) -> Result<Option<RemoteSeries>, Error> {
         let Some(stream) = self.heads.peek().map(|head| head.stream) else { return Ok(None) };
-        let (before, rest) = self.streams.split_at_mut(stream);
-        let [feed, behind @ ..] = rest else { return Ok(None) };
-        let advance = feed.advance(self.failing.on_failure, &mut self.warnings);
-        let others = before.iter_mut().chain(behind).filter(|feed| feed.sends());
-        let reading = others.map(Feed::read_ahead);
-        let next = self.laziness.wait(advance, reading).await?;
+        let next = match self.streams[stream].ready() {
+            None => self.wait_for(stream).await?,
+            ready => ready,
+        };
         let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
         Ok(Some(match next {
             Some(series) => std::mem::replace(&mut head.series, series),
             None => PeekMut::pop(head).series,
         }))
+    }
+
+    /// The next series of a stream, once it is there.
+    async fn wait_for(&mut self, stream: usize) -> Result<Option<RemoteSeries>, Error> {
+        let (before, rest) = self.streams.split_at_mut(stream);
+        let [feed, behind @ ..] = rest else { return Ok(None) };
+        let advance = feed.advance(self.failing.on_failure, &mut self.warnings);
+        let others = before.iter_mut().chain(behind).filter(|feed| feed.sends());
+        let reading = others.map(Feed::read_ahead);
+        self.laziness.wait(advance, reading).await
     }
 }
 
@@ -213,6 +221,14 @@ impl Feed {
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    /// The next series where it is there already.
+    fn ready(&mut self) -> Option<RemoteSeries> {
+        match self {
+            Self::Live(live) => live.ready(),
+            Self::Sorted(series, _) => series.next(),
         }
     }
 

@@ -416,11 +416,24 @@ impl SeriesStream {
         Ok(None)
     }
 
+    /// The next series where it has come already and nothing is wrong with it. Most come so, many in a frame.
+    pub fn ready(&mut self) -> Option<RemoteSeries> {
+        let next = self.waiting.front()?;
+        if self.shard.is_some() || self.before(next).is_some() {
+            return None;
+        }
+        self.last = Some(Arc::clone(&next.labels));
+        self.waiting.pop_front()
+    }
+
+    /// The labels before `series`, if they should come behind it.
+    fn before(&self, series: &RemoteSeries) -> Option<&Labels> {
+        let last = self.last.as_deref().filter(|_| self.dropped_labels.is_empty());
+        last.filter(|last| *series.labels < **last)
+    }
+
     fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {
-        if let Some(last) = &self.last
-            && self.dropped_labels.is_empty()
-            && series.labels < *last
-        {
+        if let Some(last) = self.before(series) {
             let message =
                 format!("endpoint {}: series {} came after {last}: they must ascend", self.address, series.labels);
             return Err(Error::new(ErrorKind::Corrupt, message));
