@@ -95,19 +95,19 @@ fn the_graph_zooms_stacks_and_hides_series_and_its_address_shows_the_same() {
     let (uru, _folder) = all_in_one();
     browser.open(&page(&uru, "/graph?g0.expr=up&g0.tab=0&g0.range_input=1h"));
     browser.wait("document.querySelectorAll('.legend button').length === 3");
-    let drawing = "return document.querySelector('.graph canvas').toDataURL()";
+    let drawing = "document.querySelector('.graph canvas')?.toDataURL()";
     let is_shown = "return [...document.querySelectorAll('.legend button')].map((e) => e.getAttribute('aria-pressed'))";
-    let lines = browser.run(drawing);
+    let lines = browser.wait(drawing);
 
     browser.click_text("label.check", "stacked");
     browser.wait("location.search.includes('g0.stacked=1')");
-    let stacked = browser.run(drawing);
+    let stacked = browser.wait(drawing);
     assert_ne!(stacked, lines);
 
     browser.click(".legend li:nth-child(2) button");
     browser.wait("document.querySelectorAll('.legend [aria-pressed=true]').length === 1");
     assert_eq!(browser.run(is_shown), serde_json::json!(["false", "true", "false"]));
-    assert_ne!(browser.run(drawing), stacked);
+    assert_ne!(browser.wait(drawing), stacked);
     browser.control_click(".legend li:nth-child(1) button");
     browser.wait("document.querySelectorAll('.legend [aria-pressed=true]').length === 2");
     assert_eq!(browser.run(is_shown), serde_json::json!(["true", "true", "false"]));
