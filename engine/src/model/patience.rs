@@ -37,10 +37,7 @@ impl Waiting {
     /// What the work asks, be it on other threads.
     pub fn wanted(&self) -> impl Fn() -> Result<(), Error> + Send + use<> {
         let (patience, gone) = (self.patience.clone(), Arc::clone(&self.gone));
-        move || match gone.load(Ordering::Relaxed) {
-            true => Err(Error::new(ErrorKind::Canceled, "the caller went away")),
-            false => patience.check(),
-        }
+        move || patience.check_unless(&gone)
     }
 }
 
@@ -51,6 +48,14 @@ impl Drop for Waiting {
 }
 
 impl Patience {
+    /// The same as [`Self::check`] for one whose caller may also be `gone`.
+    pub fn check_unless(&self, gone: &AtomicBool) -> Result<(), Error> {
+        match gone.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Canceled, "the caller went away")),
+            false => self.check(),
+        }
+    }
+
     /// Fails when the caller has gone or the time is over.
     pub fn check(&self) -> Result<(), Error> {
         if self.canceled.load(Ordering::Relaxed) {

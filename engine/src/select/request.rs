@@ -7,7 +7,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::block::Detail;
 use crate::model::Matcher;
-use crate::model::{Budget, Error, ErrorKind, Patience, Reservation, Resolution, TimeRange};
+use crate::model::{Budget, Error, Patience, Reservation, Resolution, TimeRange};
 
 /// Samples that a chunk counts for under the sample limits, as in Thanos.
 pub const SAMPLES_PER_CHUNK: u64 = 120;
@@ -231,10 +231,7 @@ impl Meter {
 
     /// An error when nobody waits for the answer any more, or its time is over.
     pub fn check_wanted(&self) -> Result<(), Error> {
-        match self.canceled.load(Ordering::Relaxed) {
-            true => Err(Error::new(ErrorKind::Canceled, "the caller went away")),
-            false => self.patience.check(),
-        }
+        self.patience.check_unless(&self.canceled)
     }
 
     /// Counts series found in a block.
