@@ -39,6 +39,19 @@ pub fn give_back_when_short() {
     }
 }
 
+/// Keeps nothing that is freed any more, whatever the limit, and gives back what is kept: for a process that is about
+/// to pass it.
+pub fn keep_nothing_freed() {
+    if GIVES_BACK.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: as above, for both calls.
+    unsafe {
+        mi_option_set_default(PURGE_DELAY, 0);
+        mi_collect(true);
+    }
+}
+
 fn kept_ms(limit: u64) -> c_long {
     match limit {
         _ if limit < LIMITS[0] => 0,
@@ -69,5 +82,7 @@ mod tests {
             keep_freed_memory(limit);
             assert_eq!(now(), kept);
         }
+        keep_nothing_freed();
+        assert_eq!((now(), GIVES_BACK.load(Ordering::Relaxed)), (0, true));
     }
 }

@@ -1,18 +1,42 @@
 //! The process's memory budget: what requests hold is counted before it is allocated, and on top of what the process
-//! has at rest, so that it never grows past its limit.
+//! has at rest, so that it never grows past its limit. What is counted is less than what it takes: the allocator rounds
+//! up, and keeps pages that are half empty. So the process is measured as well when it may be near its limit.
 //!
 //! A request is admitted by an estimate ([`Budget::admit`] waits its turn, first come first
 //! served), grows its reservation as it learns more ([`Reservation::grow`] never waits, as waiting
 //! while holding memory would deadlock), and gives everything back when the reservation is dropped.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::{Error, ErrorKind};
+
+/// Bytes that a process may grow by for each byte that was given out since it was measured.
+const GROWTH: u64 = 2;
+
+/// The share of the limit that is given out before a process which may be near it is measured anew.
+const STEP: u64 = 4096;
+
+/// The shares of the limit, at least and at most, and otherwise the bytes that a process which is measured stays below
+/// it, for what it grows by unseen.
+const UNSEEN: (u64, u64, u64) = (32, 8, 8 << 20);
+
+/// How long the least that a process had besides its requests is remembered, at least; twice that at most.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// The memory of a process as the system counts it.
+pub trait Footprint: fmt::Debug + Send + Sync {
+    /// Bytes that the process has in memory now; `None` where the system doesn't say.
+    fn bytes(&self) -> Option<u64>;
+
+    /// Called when they are too many for what is asked for: what was freed is no longer kept.
+    fn is_too_large(&self);
+}
 
 /// A number of bytes that a process and all its requests share.
 #[derive(Debug)]
@@ -21,6 +45,7 @@ pub struct Budget {
     limit: u64,
     /// Bytes that the process has without any request, and what is kept free.
     own: u64,
+    process: Option<Box<dyn Footprint>>,
     state: Mutex<State>,
     freed: Condvar,
 }
@@ -67,6 +92,20 @@ struct State {
     refused: u64,
     next_ticket: u64,
     queue: VecDeque<Waiter>,
+    measured: Measured,
+}
+
+/// What is known of the size of a process.
+#[derive(Debug, Default)]
+struct Measured {
+    /// Its bytes when it was measured last.
+    bytes: u64,
+    /// Bytes that were given out since.
+    given: u64,
+    /// The least that it had besides what was given out, lately and before.
+    besides: [Option<u64>; 2],
+    /// Since when the first of them is kept.
+    since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -84,7 +123,19 @@ impl Budget {
     /// A budget of `limit` bytes for a process of which `own` bytes are not for requests, no more than half of
     /// the limit: requests get the rest.
     pub fn of_process(name: &'static str, limit: u64, own: u64) -> Arc<Self> {
-        Arc::new(Self { name, limit, own: own.min(limit / 2), state: Mutex::default(), freed: Condvar::new() })
+        Arc::new(Self::sized(name, limit, own, None))
+    }
+
+    /// The same for the process that is `measured` where it may be near the limit: nothing is given out at once that
+    /// would have it pass that, but the first bytes of a request that is alone, and as long as requests have less than
+    /// half of what is for them, whatever else the process has. Who waits for an estimate does so for what is counted alone: to tell
+    /// when a process has become smaller it would have to be measured again and again.
+    pub fn of_measured(name: &'static str, limit: u64, own: u64, measured: Box<dyn Footprint>) -> Arc<Self> {
+        Arc::new(Self::sized(name, limit, own, Some(measured)))
+    }
+
+    fn sized(name: &'static str, limit: u64, own: u64, process: Option<Box<dyn Footprint>>) -> Self {
+        Self { name, limit, own: own.min(limit / 2), process, state: Mutex::default(), freed: Condvar::new() }
     }
 
     /// A turn in the queue for `bytes`: a future, or [`Admission::wait`] for a thread.
@@ -95,7 +146,7 @@ impl Budget {
     /// `bytes` at once, or an error that names the limit.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Error> {
         let mut state = self.lock();
-        if state.take(self.room(), bytes) {
+        if self.take(&mut state, bytes) {
             return Ok(Reservation { budget: Arc::clone(self), bytes });
         }
         state.refused += 1;
@@ -148,10 +199,47 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives `bytes` out where they are there and the process doesn't pass the limit with them.
+    fn take(&self, state: &mut State, bytes: u64) -> bool {
+        let leaves_room = |process: &dyn Footprint, state: &mut State| self.leaves_room(process, state, bytes);
+        // Nothing more makes nothing larger: what has shrunk is never refused.
+        state.has(self.room(), bytes)
+            && (bytes == 0 || self.process.as_deref().is_none_or(|process| leaves_room(process, state)))
+            && state.take(self.room(), bytes)
+    }
+
+    /// Whether `process` stays below the limit with `bytes` more: measured when it may not.
+    fn leaves_room(&self, process: &dyn Footprint, state: &mut State, bytes: u64) -> bool {
+        let (least, most, unseen) = UNSEEN;
+        let most = self.limit - unseen.clamp(self.limit / least, self.limit / most);
+        if !state.measured.may_pass(most, bytes, self.limit / STEP) {
+            return true;
+        }
+        let mut fits = || {
+            let now = process.bytes()?;
+            state.measured.note(now, state.used, Instant::now());
+            let most = most.max(state.measured.besides() + self.room() / 2);
+            Some(now.saturating_add(bytes) <= most)
+        };
+        match fits() {
+            // What was freed and kept is given back, and perhaps it fits then.
+            Some(false) if state.used > state.kept => {
+                process.is_too_large();
+                fits().unwrap_or(true)
+            }
+            _ => true,
+        }
+    }
+
     fn refusal(&self, state: &State, bytes: u64) -> Error {
         let used = self.own + state.used;
-        let message = format!("{bytes} bytes wanted, {used} of {} bytes are in use", self.limit);
-        Error::limit(self.name, message)
+        let measured = match self.process {
+            Some(_) if bytes <= self.room() - state.used && state.measured.since.is_some() => {
+                format!(", {} with what is not counted", state.measured.bytes)
+            }
+            _ => String::new(),
+        };
+        Error::limit(self.name, format!("{bytes} bytes wanted, {used} of {} bytes are in use{measured}", self.limit))
     }
 
     fn release(&self, bytes: u64) {
@@ -174,11 +262,44 @@ impl Budget {
 }
 
 impl State {
+    fn has(&self, room: u64, bytes: u64) -> bool {
+        self.used.checked_add(bytes).is_some_and(|used| used <= room)
+    }
+
     fn take(&mut self, room: u64, bytes: u64) -> bool {
-        let Some(used) = self.used.checked_add(bytes).filter(|used| *used <= room) else { return false };
-        self.used = used;
-        self.peak = self.peak.max(used);
-        true
+        let has = self.has(room, bytes);
+        if has {
+            self.used += bytes;
+            self.measured.given = self.measured.given.saturating_add(bytes);
+            self.peak = self.peak.max(self.used);
+        }
+        has
+    }
+}
+
+impl Measured {
+    /// Whether `most` may be passed with `bytes` more, and enough was given out to measure anew where it was not.
+    fn may_pass(&self, most: u64, bytes: u64, step: u64) -> bool {
+        let passes = |grown: u64| self.bytes.saturating_add(grown).saturating_add(bytes) > most;
+        passes(0) || self.since.is_none() || (self.given >= step && passes(GROWTH.saturating_mul(self.given)))
+    }
+
+    /// Takes in that the process has `bytes` while `used` are given out.
+    fn note(&mut self, bytes: u64, used: u64, now: Instant) {
+        let [lately, before] = &mut self.besides;
+        let age = self.since.map(|since| now.duration_since(since));
+        if age.is_none_or(|age| age > REMEMBERED) {
+            *before = lately.take().filter(|_| age.is_some_and(|age| age <= REMEMBERED * 2));
+            self.since = Some(now);
+        }
+        let besides = bytes.saturating_sub(used);
+        *lately = Some(lately.map_or(besides, |least| least.min(besides)));
+        (self.bytes, self.given) = (bytes, 0);
+    }
+
+    /// The least that it had besides what was given out.
+    fn besides(&self) -> u64 {
+        self.besides.iter().flatten().copied().min().unwrap_or_default()
     }
 }
 
@@ -270,7 +391,7 @@ impl Reservation {
     /// Takes `bytes` more at once, or fails with an error that names the limit.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Error> {
         let mut state = self.budget.lock();
-        if !state.take(self.budget.room(), bytes) {
+        if !self.budget.take(&mut state, bytes) {
             state.refused += 1;
             return Err(self.budget.refusal(&state, bytes));
         }
@@ -280,7 +401,7 @@ impl Reservation {
 
     /// Takes `bytes` more where they are there; that they are not counts for no refusal, as whoever asks can wait.
     pub fn try_grow(&mut self, bytes: u64) -> bool {
-        let is_taken = self.budget.lock().take(self.budget.room(), bytes);
+        let is_taken = self.budget.take(&mut self.budget.lock(), bytes);
         if is_taken {
             self.bytes += bytes;
         }
@@ -327,7 +448,7 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
@@ -418,6 +539,100 @@ mod tests {
         assert!(error.message().ends_with("1 bytes wanted, 100 of 100 bytes are in use"), "{error}");
         assert_eq!((budget.usage().used, budget.usage().limit), (60, 60));
         drop(Budget::of_process("--store.memory-limit", 100, 70).reserve(50).unwrap());
+    }
+
+    /// A process of the size that a test says.
+    #[derive(Debug, Default)]
+    struct Sized(Arc<Process>);
+
+    #[derive(Debug, Default)]
+    struct Process {
+        bytes: AtomicU64,
+        measured: AtomicU64,
+        too_large: AtomicU64,
+    }
+
+    impl Footprint for Sized {
+        fn bytes(&self) -> Option<u64> {
+            self.0.measured.fetch_add(1, Ordering::Relaxed);
+            Some(self.0.bytes.load(Ordering::Relaxed))
+        }
+
+        fn is_too_large(&self) {
+            self.0.too_large.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A budget of 64,000 bytes, 8,000 of them not for requests, for a process of 8,000 bytes.
+    fn measured() -> (Arc<Budget>, Arc<Process>) {
+        let process = Arc::new(Process { bytes: AtomicU64::new(8000), ..Process::default() });
+        let sized = Box::new(Sized(Arc::clone(&process)));
+        (Budget::of_measured("--query.memory-limit", 64_000, 8000, sized), process)
+    }
+
+    #[test]
+    fn a_process_that_takes_more_than_is_counted_gives_out_less() {
+        let (budget, process) = measured();
+        let mut held = budget.reserve(20_000).unwrap();
+        process.bytes.store(55_900, Ordering::Relaxed);
+        held.grow(1000).unwrap();
+        let error = held.grow(16_000).unwrap_err();
+        assert!(
+            error.message().ends_with("29000 of 64000 bytes are in use, 55900 with what is not counted"),
+            "{error}"
+        );
+        assert_eq!(process.too_large.load(Ordering::Relaxed), 1);
+        drop(budget.admit(200).wait(soon()).expect("what is counted is there"));
+        held.grow(50).unwrap();
+        process.bytes.store(60_000, Ordering::Relaxed);
+        assert!(held.grow(1).is_err());
+        held.resize(21_000).expect("it has become smaller");
+        drop(budget.reserve(0).expect("nothing is asked for"));
+        drop(held);
+        budget.reserve(56_000).expect("a request that is alone");
+        process.bytes.store(10_000, Ordering::Relaxed);
+        let _others = budget.reserve(30_000).unwrap();
+        budget.reserve(10_000).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_measured_only_when_it_may_be_near_its_limit() {
+        let (budget, process) = measured();
+        for _ in 0..1000 {
+            drop(budget.reserve(20).unwrap());
+        }
+        assert_eq!(process.measured.load(Ordering::Relaxed), 1);
+        for _ in 0..1000 {
+            drop(budget.reserve(20).unwrap());
+        }
+        assert_eq!(process.measured.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn requests_have_half_of_their_room_whatever_else_a_process_has() {
+        let (budget, process) = measured();
+        process.bytes.store(100_000, Ordering::Relaxed);
+        let mut held = budget.reserve(10_000).unwrap();
+        process.bytes.store(110_000, Ordering::Relaxed);
+        held.grow(18_000).unwrap();
+        process.bytes.store(128_000, Ordering::Relaxed);
+        assert!(held.grow(20).is_err());
+        drop(held);
+        budget.reserve(56_000).unwrap();
+    }
+
+    #[test]
+    fn the_least_that_a_process_had_is_forgotten_in_time() {
+        let (mut measured, begin) = (Measured::default(), Instant::now());
+        measured.note(10, 3, begin);
+        measured.note(100, 20, begin + REMEMBERED);
+        assert_eq!(measured.besides(), 7);
+        measured.note(100, 30, begin + REMEMBERED * 2);
+        assert_eq!(measured.besides(), 7);
+        measured.note(100, 20, begin + REMEMBERED * 4);
+        assert_eq!(measured.besides(), 70);
+        measured.note(100, 10, begin + REMEMBERED * 7);
+        assert_eq!(measured.besides(), 90, "also where nothing was measured for long");
     }
 
     #[test]

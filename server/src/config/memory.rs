@@ -1,9 +1,13 @@
 //! How much memory there is: the machine's, or less where a control group says so.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::io::freed;
 use engine::model::Budget;
+use engine::model::budget::Footprint;
 
 use super::ConfigError;
 use crate::cli::{Values, parse};
@@ -19,6 +23,9 @@ const SHARE: u64 = 2;
 /// and endpoints have sent and what the allocator has not given back.
 const UNCOUNTED: (u64, u64) = (4, 64 << 20);
 
+/// Bytes beyond what the process has at its start from which on a limit is one that it can be measured by.
+const MEASURED_FROM: u64 = 16 << 20;
+
 /// Bytes that the requests of a process that holds blocks share: what the flag says, or half of what there is.
 pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
     const FLAG: &str = "store.memory-limit";
@@ -31,7 +38,13 @@ pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
 /// counts, and something for what nobody counts.
 pub fn budget(flag: &'static str, limit: u64) -> Arc<Budget> {
     let (share, most) = UNCOUNTED;
-    Budget::of_process(flag, limit, resident() + (limit / share).min(most))
+    let statm = Statm::open();
+    let resident = statm.read().map_or(0, |now| now.resident);
+    let own = resident + (limit / share).min(most);
+    if limit < resident + MEASURED_FROM {
+        return Budget::of_process(flag, limit, own);
+    }
+    Budget::of_measured(flag, limit, own, Box::new(statm))
 }
 
 /// What such a budget of `limit` bytes has for requests.
@@ -39,11 +52,49 @@ pub fn for_requests(limit: u64) -> u64 {
     budget("", limit).room()
 }
 
-/// Bytes of this process that are in memory; 0 where the system doesn't say. Its pages have 4 KiB on every platform
-/// that this is built for.
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * 4096)
+/// Bytes of this process that are in memory. Its pages have 4 KiB on every platform that this is built for.
+#[derive(Clone, Copy, Debug)]
+struct Resident {
+    /// All of them.
+    resident: u64,
+    /// Those that are of files, which the system drops where memory is short.
+    of_files: u64,
+}
+
+/// What the system says of the memory of this process, as `/proc/self/statm` has it.
+#[derive(Debug)]
+struct Statm {
+    file: Option<File>,
+    /// Bytes of files that it had when this was opened: its own code, for the most part.
+    of_files: u64,
+}
+
+impl Statm {
+    fn open() -> Self {
+        let opened = Self { file: File::open("/proc/self/statm").ok(), of_files: 0 };
+        let of_files = opened.read().map_or(0, |now| now.of_files);
+        Self { of_files, ..opened }
+    }
+
+    /// `None` where the system doesn't say.
+    fn read(&self) -> Option<Resident> {
+        let mut text = [0; 128];
+        let len = self.file.as_ref()?.read_at(&mut text, 0).ok()?;
+        let mut pages = std::str::from_utf8(text.get(..len)?).ok()?.split(' ').skip(1);
+        let mut bytes = || pages.next()?.parse::<u64>().ok()?.checked_mul(4096);
+        Some(Resident { resident: bytes()?, of_files: bytes()? })
+    }
+}
+
+impl Footprint for Statm {
+    fn bytes(&self) -> Option<u64> {
+        let now = self.read()?;
+        Some(now.resident.saturating_sub(now.of_files) + self.of_files)
+    }
+
+    fn is_too_large(&self) {
+        freed::keep_nothing_freed();
+    }
 }
 
 /// Bytes that requests may use where no flag says otherwise.
@@ -104,6 +155,16 @@ mod tests {
         assert_eq!(found[..expected.len()], expected.map(PathBuf::from));
         let roots = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"].map(PathBuf::from);
         assert_eq!(group_files("nonsense"), roots);
+    }
+
+    #[test]
+    fn memory_that_is_written_to_is_measured() {
+        let statm = Statm::open();
+        let before = statm.bytes().unwrap();
+        assert!(before > statm.of_files && statm.of_files > 0, "{before} {statm:?}");
+        let large = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let behind = statm.bytes().unwrap();
+        assert!(behind >= before + (large.len() as u64 / 10 * 9), "{before} {behind}");
     }
 
     #[test]
