@@ -69,7 +69,17 @@ fn completion(grammar: &Command, shell: Shell) -> Vec<u8> {
     }
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut grammar, "uru", &mut script);
+    if shell == Shell::Bash {
+        return values_behind_signs(&String::from_utf8_lossy(&script)).into_bytes();
+    }
     script
+}
+
+/// The `script` for bash, where values are also completed behind `--flag=`: readline gives the sign as the word before.
+fn values_behind_signs(script: &str) -> String {
+    const BEFORE: &str = "prev=\"$3\"\n";
+    const BEHIND: &str = "prev=\"$3\"\n    [[ \"$prev\" == \"=\" ]] && prev=\"${COMP_WORDS[COMP_CWORD-2]}\"\n";
+    script.replace(BEFORE, BEHIND)
 }
 
 fn manual(grammar: &Command, component: &str) -> Result<Vec<u8>, clap::Error> {

@@ -266,6 +266,8 @@ fn bash_completes_commands_of_commands_their_flags_and_values() {
         ("uru tools bucket ver", "verify"),
         ("uru tools bucket verify --rep", "--repair"),
         ("uru store --log.level d", "debug"),
+        // As readline parts `--log.level=d`.
+        ("uru store --log.level = d", "debug"),
     ] {
         let last = words.split(' ').count() - 1;
         let script = format!(
