@@ -41,7 +41,7 @@ pub fn certificate(data: &[u8]) {
 
 /// A file of endpoints.
 pub fn endpoints_yaml(data: &[u8]) {
-    let _ = discovery::parse_config(&String::from_utf8_lossy(data));
+    let _ = discovery::parse_config(&String::from_utf8_lossy(data), &discovery::ClientConfig::default());
 }
 
 /// The value of a flag: a duration, a size or a time.

@@ -24,6 +24,7 @@ use crate::chunk::{Encoding, native, segment};
 use crate::codec::{Corrupt, Cursor};
 use crate::index::ChunkMeta;
 use crate::index::tsdb::{IndexWritten, POSTINGS_BYTES, Spill, SymbolRef, Symbols, Writer};
+use crate::io::folder;
 use crate::model::{BlockId, ChunkRef, Error, Labels, SeriesRef, TimeRange};
 
 /// What the folder of a block in the making ends in, as Prometheus and Thanos expect it.
@@ -351,7 +352,8 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
-        let created = removed.and_then(|()| fs::create_dir_all(path.join(name::CHUNKS)));
+        let created = removed.and_then(|()| folder::create(parent));
+        let created = created.and_then(|()| fs::create_dir_all(path.join(name::CHUNKS)));
         created.map_err(|error| Error::file(&path, error))?;
         Ok(Self { id, parent: parent.to_owned(), path, published: false })
     }

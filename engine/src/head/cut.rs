@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Head;
-use super::excerpt::Excerpt;
+use super::excerpt::{Excerpt, apart};
 use super::out_of_order;
 use super::series::Closed;
 use super::shapes::ChunkShapes;
@@ -192,9 +192,10 @@ pub fn block_numbers(excerpt: &Excerpt, range_ms: i64) -> BTreeSet<i64> {
     numbers
 }
 
-/// Writes the samples of `excerpts`, no series of which is in two, that lie in the times of each of `metas` as
-/// the block that it describes, into the folder `parent`, and verifies it; those without samples are left out. When
-/// one fails none stays: samples are in the heads or in blocks. `report` is told of each.
+/// Writes the samples of `excerpts` that lie in the times of each of `metas` as the block that it describes, into the
+/// folder `parent`, and verifies it; those without samples are left out. Of a series that is in several excerpts one
+/// sample of each time is kept. When one fails none stays: samples are in the heads or in blocks. `report` is told of
+/// each.
 pub fn write_blocks(
     parent: &Path,
     excerpts: &[Excerpt],
@@ -254,13 +255,22 @@ fn write_block(
         (0..excerpts.len()).filter_map(|from| Some(Reverse((labels(from, 0)?, from, 0)))).collect();
     let mut shapes = ChunkShapes::default();
     while let Some(Reverse((own, from, next))) = heads.pop() {
-        let chunks = chunks_of(&excerpts[from], series[from][next]);
+        let mut chunks = chunks_of(&excerpts[from], series[from][next]);
+        heads.extend(labels(from, next + 1).map(|labels| Reverse((labels, from, next + 1))));
+        // None is in two heads, unless some logs are of another number of partitions than others.
+        while heads.peek().is_some_and(|Reverse((labels, ..))| *labels == own)
+            && let Some(Reverse((_, from, next))) = heads.pop()
+        {
+            chunks.extend(chunks_of(&excerpts[from], series[from][next]));
+            chunks.sort_by_key(|chunk| (chunk.min_time, chunk.max_time));
+            chunks = apart(chunks);
+            heads.extend(labels(from, next + 1).map(|labels| Reverse((labels, from, next + 1))));
+        }
         let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
         data.iter().try_for_each(|chunk| shapes.count(chunk))?;
         if !data.is_empty() {
             writer.add_series(&own, &data)?;
         }
-        heads.extend(labels(from, next + 1).map(|labels| Reverse((labels, from, next + 1))));
     }
     if writer.stats().num_samples == 0 {
         return Ok(None);
@@ -324,19 +334,44 @@ mod tests {
     use crate::model::BlockId;
     use crate::wal::Recorder;
 
-    #[test]
-    fn of_blocks_that_are_cut_at_once_none_stays_when_one_fails() {
-        let parent = std::env::temp_dir().join(format!("uru-cut-at-once-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&parent));
+    /// A head with a sample of one series at each of `times`.
+    fn head_of(times: &[i64]) -> Head {
         let (exemplars_max, start_times) = (0, StartTimes::Dropped);
-        let (block_range_ms, out_of_order_window_ms, out_of_order_cap_max) = (100, 0, 32);
+        let (block_range_ms, out_of_order_window_ms, out_of_order_cap_max) = (100, 1000, 32);
         let options =
             Options { block_range_ms, out_of_order_window_ms, out_of_order_cap_max, exemplars_max, start_times };
         let (mut head, mut batch) = (Head::new(options, i64::MIN), WriteBatch::new());
         batch.push_series([("__name__", "up")]);
-        [10, 110].iter().for_each(|time| batch.push_sample(*time, 1.0));
+        times.iter().for_each(|time| batch.push_sample(*time, 1.0));
         let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
-        assert_eq!(head.append((&batch, &[0]), limits, (1, &mut Recorder::default())).samples, 2);
+        let report = head.append((&batch, &[0]), limits, (1, &mut Recorder::default()));
+        assert_eq!(report.samples as usize, times.len());
+        head
+    }
+
+    /// It was the end of all cuts: each said that the series doesn't come after itself.
+    #[test]
+    fn a_series_that_is_in_two_heads_is_one_of_the_block_with_one_sample_of_each_time() {
+        let parent = std::env::temp_dir().join(format!("uru-cut-twice-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&parent));
+        let mut heads = [&[10, 20, 30], &[20, 25, 60], &[70, 80, 15]].map(|times: &[i64; 3]| head_of(times));
+        let in_order = heads.each_mut().map(|head| head.freeze(100, 0).0);
+        let late = heads.each_mut().map(|head| head.freeze_late());
+        let write = |excerpts: &[Excerpt], kind: CutKind, at: u128| {
+            let meta = Meta::new(BlockId::from_parts(1, at), 0, 100);
+            let stats = write_blocks(&parent, excerpts, (kind, [meta]), |_, _| {}).unwrap().remove(0).stats;
+            (stats.num_series, stats.num_samples)
+        };
+        assert_eq!(write(&in_order, CutKind::InOrder, 1), (1, 7));
+        assert_eq!(write(&late, CutKind::OutOfOrder, 2), (1, 1));
+        std::fs::remove_dir_all(&parent).unwrap();
+    }
+
+    #[test]
+    fn of_blocks_that_are_cut_at_once_none_stays_when_one_fails() {
+        let parent = std::env::temp_dir().join(format!("uru-cut-at-once-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&parent));
+        let mut head = head_of(&[10, 110]);
         let frozen = [head.freeze(200, 0).0];
         let meta = |at: i64| Meta::new(BlockId::from_parts(1, at as u128), at * 100, (at + 1) * 100);
         // The second can't get its name.

@@ -195,7 +195,7 @@ impl Head {
 }
 
 /// `chunks`, ascending by their start, with those that share times made into ones that don't.
-fn apart(chunks: Vec<Closed>) -> Vec<Closed> {
+pub(super) fn apart(chunks: Vec<Closed>) -> Vec<Closed> {
     let (mut made, mut group): (Vec<Closed>, Vec<Closed>) = (Vec::new(), Vec::new());
     let mut end = i64::MIN;
     let mut settle = |group: &mut Vec<Closed>| match group.len() {

@@ -24,6 +24,8 @@ pub mod blocks;
 pub mod faulty;
 /// An open file, shared by all shards.
 pub mod file;
+/// Folders that are there after a crash.
+pub mod folder;
 /// Freed memory.
 pub mod freed;
 /// Files mapped into memory.

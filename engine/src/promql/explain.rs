@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::plan::Node;
+use super::plan::{Node, Operator, RangeArgument};
 use super::value::Matrix;
 
 /// Counters of all operators of a query, by the operators' numbers. Shared by the cores that work
@@ -19,6 +19,9 @@ struct Counters {
     series: AtomicU64,
     samples: AtomicU64,
     bytes: AtomicU64,
+    queried: AtomicU64,
+    queried_at_once: AtomicU64,
+    steps: AtomicU64,
 }
 
 /// One operator with what it did and its inputs.
@@ -26,9 +29,15 @@ struct Counters {
 pub struct Explained {
     /// What the operator is.
     pub name: String,
-    /// Seconds that it took, with its inputs unless they stream into it.
+    /// Seconds that it took, with its inputs unless they stream into it; of several cores that work on it side by
+    /// side the sum.
     pub seconds: f64,
-    /// Series that it gave.
+    /// Samples that it and the operators below it took from series, as a query's are counted: those of each window,
+    /// and what is the same at all steps once for each.
+    pub queried: u64,
+    /// Most samples that one of them took at once, for a batch of rows.
+    pub queried_at_once: u64,
+    /// Series that it gave a sample of.
     pub series: u64,
     /// Samples that it gave.
     pub samples: u64,
@@ -56,7 +65,21 @@ impl Profile {
 
     /// Counts a batch that operator `id` gave.
     pub fn count_rows(&self, id: usize, batch: &Matrix) {
-        self.count(id, (batch.len(), batch.cells.samples(), batch.cells.heap_bytes()));
+        let series = (0..batch.len()).filter(|row| batch.cells.occupied(*row)).count();
+        self.count(id, (series, batch.cells.samples(), batch.cells.heap_bytes()));
+    }
+
+    /// Counts `count` samples that operator `id` took from series for a batch of rows.
+    pub fn count_queried(&self, id: usize, count: usize) {
+        let Some(counters) = self.operators.get(id) else { return };
+        counters.queried.fetch_add(count as u64, Ordering::Relaxed);
+        counters.queried_at_once.fetch_max(count as u64, Ordering::Relaxed);
+    }
+
+    /// Operator `id` evaluates its input once for `count` steps.
+    pub fn count_steps(&self, id: usize, count: usize) {
+        let Some(counters) = self.operators.get(id) else { return };
+        counters.steps.fetch_max(count as u64, Ordering::Relaxed);
     }
 
     /// Counts time that operator `id` took.
@@ -74,18 +97,28 @@ impl Profile {
     /// The tree under `node`.
     pub fn explain(&self, node: &Node) -> Explained {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let children = node.inputs().into_iter().map(|input| self.explain(input)).collect();
+        let children: Vec<Explained> = node.inputs().map(|input| self.explain(input)).collect();
         let name = node.describe();
-        match self.operators.get(node.id) {
-            None => Explained { name, children, ..Explained::default() },
-            Some(counters) => Explained {
-                name,
-                seconds: load(&counters.nanoseconds) as f64 / 1e9,
-                series: load(&counters.series),
-                samples: load(&counters.samples),
-                bytes: load(&counters.bytes),
-                children,
-            },
+        let Some(counters) = self.operators.get(node.id) else {
+            return Explained { name, children, ..Explained::default() };
+        };
+        let (below, times) = match &node.operator {
+            // Samples of a subquery count in the windows.
+            Operator::OverTime(call) if matches!(call.argument, RangeArgument::Subquery(_)) => (&children[1..], 1),
+            Operator::StepInvariant(_) => (&children[..], load(&counters.steps)),
+            _ => (&children[..], 1),
+        };
+        let queried_below = below.iter().map(|child| child.queried).sum::<u64>().saturating_mul(times);
+        let at_once_below = children.iter().map(|child| child.queried_at_once).max().unwrap_or(0);
+        Explained {
+            name,
+            seconds: load(&counters.nanoseconds) as f64 / 1e9,
+            queried: load(&counters.queried).saturating_add(queried_below),
+            queried_at_once: load(&counters.queried_at_once).max(at_once_below),
+            series: load(&counters.series),
+            samples: load(&counters.samples),
+            bytes: load(&counters.bytes),
+            children,
         }
     }
 }

@@ -22,6 +22,8 @@ pub mod blocks;
 pub mod plan;
 /// Warnings and infos.
 pub mod annotations;
+/// Warnings and infos as texts of others.
+pub mod remarks;
 /// Sorting that can be ended.
 pub mod order;
 /// Rows over steps and the values of queries.
@@ -237,19 +239,13 @@ impl Engine {
         source: Arc<dyn Source>,
         context: &Context,
     ) -> Result<QueryResult, QueryError> {
-        let kind = query.expr.value_type();
-        let in_range = matches!(kind, syntax::ValueType::Scalar | syntax::ValueType::Vector);
-        if matches!(when, When::Range(_)) && !in_range {
-            let kind = kind.documented();
-            let message =
-                format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
-            return Err(QueryError { stage: Stage::Prepare, error: Error::invalid(message) });
-        }
+        check_kind(query.expr, when)?;
         self.run((query.text, query.expr), when, source, context)
     }
 
     /// The operators of `expr` without evaluating them.
     pub fn explain(&self, expr: &Expr, when: When) -> Result<Explained, QueryError> {
+        check_kind(expr, when)?;
         let plan = self.plan(expr, when, self.options.lookback_ms)?;
         Ok(Profile::new(0).explain(&plan.root))
     }
@@ -308,6 +304,18 @@ impl Engine {
     }
 }
 
+/// Fails when a value of this kind can't be had at several steps.
+fn check_kind(expr: &Expr, when: When) -> Result<(), QueryError> {
+    let kind = expr.value_type();
+    let in_range = matches!(kind, syntax::ValueType::Scalar | syntax::ValueType::Vector);
+    if in_range || matches!(when, When::Instant(_)) {
+        return Ok(());
+    }
+    let kind = kind.documented();
+    let message = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+    Err(QueryError { stage: Stage::Prepare, error: Error::invalid(message) })
+}
+
 fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
     let node = &query.root;
     let steps = match when {
@@ -315,8 +323,16 @@ fn evaluate(query: &Arc<Query>, when: When) -> Result<QueryValue, Error> {
         When::Range(steps) => StepGrid::range(steps.start, steps.end, steps.step),
     };
     let account = Account::new(&query.budget);
-    let eval =
-        Evaluator { query, account: &account, steps, part: Part::WHOLE, files: Files::default(), times_counted: 1 };
+    let eval = Evaluator {
+        query,
+        account: &account,
+        steps,
+        part: Part::WHOLE,
+        files: Files::default(),
+        times_counted: 1,
+        operator: node.id,
+        whole_to: None,
+    };
     eval.hold_steps()?;
     match (&node.operator, node.kind()) {
         (Operator::Text(text), _) => Ok(QueryValue::Text(steps.start, text.to_string_lossy())),

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::batch::SampleBatch;
+use crate::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use crate::model::{Error, ErrorKind, FloatHistogram, Labels, Span, TimeRange};
 
 use super::source::{BatchSink, MemorySource, SelectRequest, Selected, Source};
 use super::value::QueryValue;
-use super::{Context, Engine, NameRemoval, Options, RangeSteps, Stage};
+use super::{Context, Engine, NameRemoval, Options, QueryResult, RangeSteps, Stage};
 
 const HOUR: RangeSteps = RangeSteps { start: 0, end: 3_600_000, step: 60_000 };
 
@@ -504,6 +505,56 @@ fn operators_account_for_their_series_and_samples() {
     }
 }
 
+#[test]
+fn of_histograms_that_do_not_fit_in_a_sum_the_first_is_told_and_none_behind_a_float() {
+    let mut batch = SampleBatch::default();
+    batch.floats.push(0, 1.0);
+    batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "a")])));
+    for (name, schema) in [("b", 0), ("c", CUSTOM_BUCKETS_SCHEMA), ("d", 0), ("e", CUSTOM_BUCKETS_SCHEMA)] {
+        batch.histograms.timestamps.push(0);
+        batch.histograms.values.push(Arc::new(FloatHistogram { schema, count: 1.0, ..FloatHistogram::default() }));
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", name)])));
+    }
+    let engine = Engine::new(Options::default());
+    for (names, expected) in [
+        ("bcde", "exponential and custom buckets schemas for metric name \"c\""),
+        ("bde", "exponential and custom buckets schemas for metric name \"e\""),
+        ("abcd", "encountered a mix of histograms and floats for aggregation"),
+    ] {
+        for (operator, parts) in [("sum", 1), ("sum", 2), ("avg", 3), ("sum", 4)] {
+            let query = format!("{operator}({{__name__=~\"[{names}]\"}})");
+            let source = Arc::new(MemorySource::new(&batch).with_parts(parts));
+            let told = engine.instant(&query, 0, source, &Context::default()).unwrap().warnings;
+            assert!(told.len() == 1 && told[0].contains(expected), "{query} in {parts} parts: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn operators_tell_what_was_taken_from_series_below_them_and_what_they_gave() {
+    let engine = Engine::new(Options::default());
+    let explained = |query: &str, source: Arc<dyn Source>| {
+        engine.range(query, HOUR, source, &Context::default()).unwrap().explained
+    };
+    for parts in [1, 3] {
+        let query = "sum(rate(a_total[5m])) / count(a_total)";
+        let root = explained(query, Arc::new(counters().with_parts(parts)));
+        let [sum, count] = &root.children[..] else { panic!("two sides: {root:?}") };
+        assert_eq!(root.queried, sum.queried + count.queried);
+        assert_eq!((count.queried, count.samples, count.children[0].samples), (4 * 61, 61, 4 * 61));
+        assert_eq!(sum.queried, sum.children[0].queried);
+        assert!(sum.queried > 4 * 60 * 15 && sum.samples == 60, "{sum:?}");
+        assert_eq!(root.queried_at_once, sum.children[0].queried_at_once);
+        assert!(sum.queried_at_once <= sum.queried && sum.queried_at_once > sum.queried / 4, "{sum:?}");
+    }
+    // Floats have no count: there are no series of it.
+    let counts = explained("histogram_count(a_total)", Arc::new(counters()));
+    assert_eq!((counts.series, counts.samples, counts.queried), (0, 0, 4 * 61));
+    // The samples of a subquery count in its windows and nowhere else.
+    let windows = explained("max_over_time(a_total[5m:1m])", Arc::new(counters()));
+    assert!(windows.queried > windows.children[0].queried && windows.children[0].queried > 0, "{windows:?}");
+}
+
 /// What counts as queried, and most samples at a time, of `query` at 1,800 s, or at all steps of an hour.
 fn counted(query: &str, steps: Option<RangeSteps>, source: Arc<dyn Source>) -> (u64, u64) {
     let (engine, context) = (Engine::new(Options::default()), Context::default());
@@ -511,7 +562,8 @@ fn counted(query: &str, steps: Option<RangeSteps>, source: Arc<dyn Source>) -> (
         Some(steps) => engine.range(query, steps, source, &context),
         None => engine.instant(query, 1_800_000, source, &context),
     };
-    let stats = result.unwrap().stats;
+    let QueryResult { stats, explained, .. } = result.unwrap();
+    assert_eq!(explained.queried, stats.samples_queried, "the sum of what operators took for {query}");
     (stats.samples_queried, stats.peak_samples)
 }
 
@@ -531,6 +583,8 @@ fn samples_of_subqueries_and_of_what_all_steps_share_count_as_in_prometheus() {
         ("a_total * scalar(sum(a_total @ 60))", Some(HOUR), 2 * 61 * 4),
         ("rate(a_total[5m] @ 1800)", Some(HOUR), 61 * 80),
         ("max_over_time((a_total @ 60)[5m:1m])", Some(HOUR), 61 * 20),
+        ("(a_total @ 60)[5m:1m]", None, 20),
+        ("a_total + scalar(sum(a_total @ 60) + 1)", Some(HOUR), 2 * 61 * 4),
         ("timestamp(a_total)", None, 4),
     ] {
         for parts in [1, 3] {

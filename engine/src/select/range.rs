@@ -131,7 +131,7 @@ pub struct Fetched {
     pub bytes: Result<Bytes, Error>,
     /// Bytes that came from the bucket: not those that were cached, but what was read around them.
     pub downloaded_bytes: u64,
-    /// Requests that the bucket was sent.
+    /// Requests that the bucket was sent; those of ranges that were read together are the first one's.
     pub downloads: u64,
     /// When that began, in a count of whoever fetches.
     pub moment: u64,
@@ -230,7 +230,9 @@ impl Prepared {
     /// may be downloaded: what is read around ranges was not counted before.
     pub fn set_fetched(&mut self, plan: &Plan, fetched: Vec<Fetched>, time: Duration) -> Result<(), Error> {
         let mut downloaded = vec![false; self.read.ranges.len()];
-        self.remote(plan).zip(&fetched).for_each(|(at, part)| downloaded[at] = part.downloads > 0);
+        // Of ranges that came together the first alone tells requests.
+        let is_downloaded = |part: &Fetched| part.downloads > 0 || part.downloaded_bytes > 0;
+        self.remote(plan).zip(&fetched).for_each(|(at, part)| downloaded[at] = is_downloaded(part));
         self.fetched = fetched;
         let count = self.read.places.iter().filter(|place| downloaded[place.range as usize]).count();
         let planned: u64 = self.remote(plan).map(|at| self.read.ranges[at].len).sum();

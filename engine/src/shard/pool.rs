@@ -30,6 +30,9 @@ const STACK_BYTES: usize = 64 << 20;
 /// Longest time that background work keeps a shard from urgent work.
 pub const SLICE: Duration = Duration::from_millis(1);
 
+/// How often a full mailbox is tried again by those who wait for a place: asking is no wait on the channel, see above.
+const FULL_INTERVAL: Duration = Duration::from_millis(1);
+
 /// A job: runs to its end on one shard.
 pub type Job = Box<dyn FnOnce(&mut ShardContext) + Send>;
 
@@ -167,15 +170,18 @@ impl ShardContext {
 
 impl Pool {
     /// Starts the shards, each pinned to a core of its own as long as there are enough, and raises
-    /// the process' limit of open files for them.
+    /// the process' limit of open files for them. Where a quota gives the process less time than its cores have, there
+    /// are as many as it has the time for, and none is pinned: all processes of a machine would meet on its first cores.
     pub fn start(options: &Options) -> Result<Arc<Self>, Error> {
         io::raise_open_files_max();
         let cores = allowed_cores();
-        let count = options.shards.map_or(cores.len().max(1), NonZeroUsize::get);
+        let quota = thread::available_parallelism().map_or(cores.len(), NonZeroUsize::get);
+        let count = options.shards.map_or(cores.len().min(quota).max(1), NonZeroUsize::get);
+        let are_pinned = count <= cores.len() && quota >= cores.len();
         let mut shards = Vec::with_capacity(count);
         let mut io_name = "";
         for shard in 0..count {
-            let core = if count <= cores.len() { cores.get(shard).copied() } else { None };
+            let core = cores.get(shard).copied().filter(|_| are_pinned);
             let (started, name) = Shard::start(shard, core, options)?;
             shards.push(started);
             io_name = name;
@@ -207,6 +213,17 @@ impl Pool {
     pub fn send(&self, shard: usize, job: impl FnOnce(&mut ShardContext) + Send + 'static) -> Result<(), Error> {
         let target = &self.shards[shard % self.shards.len()];
         target.deliver(target.urgent.as_ref(), Box::new(job), "urgent")
+    }
+
+    /// As [`Pool::send`], but where the mailbox is full it waits for a place. Blocks the calling thread, which must not
+    /// be a shard.
+    pub fn send_waiting(
+        &self,
+        shard: usize,
+        job: impl FnOnce(&mut ShardContext) + Send + 'static,
+    ) -> Result<(), Error> {
+        let target = &self.shards[shard % self.shards.len()];
+        target.deliver_waiting(target.urgent.as_ref(), Box::new(job))
     }
 
     /// Sends `job` to a thread that is no shard, as it may wait for bytes that are not local. Where too many wait
@@ -326,17 +343,36 @@ impl Shard {
     }
 
     fn deliver<T>(&self, lane: Option<&Sender<T>>, message: T, name: &str) -> Result<(), Error> {
-        let lane = lane.expect("lanes are open as long as the pool lives");
         self.counters.hops.fetch_add(1, Ordering::Relaxed);
+        if self.offer(lane, message)?.is_none() {
+            return Ok(());
+        }
+        self.counters.mailbox_full.fetch_add(1, Ordering::Relaxed);
+        Err(Error::new(ErrorKind::Unavailable, format!("a shard's {name} mailbox is full: try again later")))
+    }
+
+    fn deliver_waiting<T>(&self, lane: Option<&Sender<T>>, message: T) -> Result<(), Error> {
+        self.counters.hops.fetch_add(1, Ordering::Relaxed);
+        let Some(mut message) = self.offer(lane, message)? else { return Ok(()) };
+        self.counters.mailbox_full.fetch_add(1, Ordering::Relaxed);
+        loop {
+            thread::sleep(FULL_INTERVAL);
+            match self.offer(lane, message)? {
+                Some(refused) => message = refused,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Puts `message` into a lane; gives it back where that is full.
+    fn offer<T>(&self, lane: Option<&Sender<T>>, message: T) -> Result<Option<T>, Error> {
+        let lane = lane.expect("lanes are open as long as the pool lives");
         match lane.try_send(message) {
             Ok(()) => {
                 self.wake();
-                Ok(())
+                Ok(None)
             }
-            Err(TrySendError::Full(_)) => {
-                self.counters.mailbox_full.fetch_add(1, Ordering::Relaxed);
-                Err(Error::new(ErrorKind::Unavailable, format!("a shard's {name} mailbox is full: try again later")))
-            }
+            Err(TrySendError::Full(message)) => Ok(Some(message)),
             Err(TrySendError::Disconnected(_)) => Err(Error::new(ErrorKind::Bug, "a shard's thread has ended")),
         }
     }
@@ -551,6 +587,33 @@ mod tests {
         assert_eq!(Lane::count(&*pool), 2);
         Lane::send(&*pool, 1, work).unwrap();
         answers.recv().unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_a_place_in_a_full_mailbox_gets_it_when_the_shard_goes_on() {
+        let pool = pool(1, 1);
+        let (begun, has_begun) = bounded::<()>(1);
+        let (gate, is_open) = bounded::<()>(1);
+        pool.send(0, move |_| {
+            begun.send(()).unwrap();
+            is_open.recv().unwrap_or_default();
+        })
+        .unwrap();
+        has_begun.recv().unwrap();
+        pool.send(0, |_| {}).unwrap();
+        assert_eq!(pool.send(0, |_| {}).unwrap_err().kind(), ErrorKind::Unavailable);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let (sender, answers) = bounded(1);
+                pool.send_waiting(0, move |context| sender.send(context.shard()).unwrap()).unwrap();
+                answers.recv().unwrap()
+            });
+            thread::sleep(Duration::from_millis(30));
+            assert!(!waiting.is_finished());
+            drop(gate);
+            assert_eq!(waiting.join().unwrap(), 0);
+        });
+        assert_eq!((pool.counters().hops, pool.counters().mailbox_full), (4, 2));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `uru all-in-one`: everything in one process over a folder; works with no configuration.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use engine::compact::Workers;
-use engine::shard::Pool;
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 
@@ -17,7 +18,8 @@ use super::query::{self, Prefixes};
 use super::receive::{ReceiveConfig, Receiving};
 use super::store::{self, Addresses, Companion, StoreConfig};
 use crate::api::http::blocks::Origins;
-use crate::api::http::query::Api;
+use crate::api::http::health::Health;
+use crate::api::http::query::{Api, when_ready};
 use crate::cli::{
     Subcommand, Values, all_in_one as own_flags, compact as compact_flags, flags, query as query_flags,
     receive as receive_flags, store as store_flags,
@@ -36,8 +38,9 @@ use crate::ingest::heads::Beside;
 use crate::ingest::own::SelfScrape;
 use crate::ingest::scrape::OwnTarget;
 use crate::ingest::service::WriteableStore;
+use crate::ingest::ship::Shipper;
 use crate::ingest::{self, Held};
-use crate::objstore::{Bucket, BucketConfig};
+use crate::objstore::BucketConfig;
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
 /// Time between two looks at what the store holds.
@@ -153,22 +156,35 @@ struct Companions<'a> {
 struct Ingesting {
     receiving: Receiving,
     scrape: SelfScrape,
-    pool: Arc<Pool>,
-    bucket: Bucket,
+    /// Answers for the bucket, too.
+    gateway: Arc<Gateway>,
+    /// After which time it answers for a block that came to the bucket.
+    consistency_delay: Duration,
+    /// Once what the last process left is open; none of what keeps nothing.
+    shipper: OnceLock<Option<Shipper>>,
 }
 
 impl Ingesting {
-    /// Opens what the last process left, then scrapes, cuts and ships, for ever.
-    async fn work(&self, scrapes: Option<&Registry>) -> Result<(), String> {
-        let shipper = self.receiving.open(&self.pool, Some(self.bucket.clone())).await?;
+    /// Opens what the last process left.
+    async fn open(&self) -> Result<(), String> {
+        let bucket = self.gateway.bucket.clone();
+        let shipper = self.receiving.open(&self.gateway.selector.pool, Some(bucket)).await?;
+        let (gateway, delay) = (Arc::clone(&self.gateway), self.consistency_delay);
+        let is_answered = move |id, since| gateway.blocks.current().is_settled(id, since, delay);
+        self.shipper.get_or_init(|| shipper.map(|shipper| shipper.beside(is_answered)));
+        Ok(())
+    }
+
+    /// Scrapes, cuts and ships, for ever.
+    async fn work(&self, scrapes: Option<&Registry>) {
+        let shipper = self.shipper.get().and_then(Option::as_ref);
         let scraping = async {
             // What only places series on others keeps none, also of its own.
-            if let (Some(registry), Some(_)) = (scrapes, &shipper) {
+            if let (Some(registry), Some(_)) = (scrapes, shipper) {
                 self.scrape.work(registry).await;
             }
         };
-        tokio::join!(scraping, self.receiving.work(shipper.as_ref()));
-        Ok(())
+        tokio::join!(scraping, self.receiving.work(shipper));
     }
 }
 
@@ -200,13 +216,16 @@ impl Companion for Companions<'_> {
     fn routes(
         &self,
         addresses: Addresses,
-        (gateway, api): (&Arc<Gateway>, &Arc<Api>),
+        (gateway, api, health): (&Arc<Gateway>, &Arc<Api>, &Health),
         registry: &mut Registry,
     ) -> Result<Router, String> {
+        let outside = compact::check_outside(&gateway.bucket, &self.settings.data_dir);
+        outside.map_err(|error| error.message().to_owned())?;
         let compactor = self.compactor(gateway, registry).map_err(|error| error.to_string())?;
         self.compactor.get_or_init(|| Arc::new(compactor));
         let writes = self.wire(addresses.http, gateway, registry)?;
-        Ok(query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT).merge(writes))
+        let asked = query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT);
+        Ok(asked.layer(from_fn_with_state(health.clone(), when_ready)).merge(writes))
     }
 
     fn services(&self, grpc: Routes) -> Routes {
@@ -228,8 +247,17 @@ impl Companion for Companions<'_> {
         query::origins(self.values)
     }
 
+    async fn open(&self) -> Result<(), String> {
+        match self.ingesting.get() {
+            Some(own) => own.open().await,
+            None => Ok(()),
+        }
+    }
+
     fn started(&self, gateway: &Gateway) {
-        print!("{}", greeting(gateway, &format!("{}://{}", self.scheme, self.http), &self.grpc));
+        let text = greeting(gateway, &format!("{}://{}", self.scheme, self.http), &self.grpc);
+        // It serves also where nobody reads that.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
 
     async fn work(&self, registry: &Registry) -> Result<(), String> {
@@ -256,13 +284,13 @@ impl Companion for Companions<'_> {
                 None => std::future::pending().await,
             }
         };
-        let outcome = tokio::select! {
-            outcome = ingesting => outcome,
-            () = compacting => Ok(()),
-            () = refreshing => Ok(()),
-        };
+        tokio::select! {
+            () = ingesting => {}
+            () = compacting => {}
+            () = refreshing => {}
+        }
         drop(stop);
-        outcome
+        Ok(())
     }
 
     async fn close(&self) {
@@ -293,8 +321,9 @@ impl Companions<'_> {
         let receiver = Arc::clone(&receiving.receiver);
         let routes = ingest::http::routes(&receiver);
         let scrape = SelfScrape { receiver, target: self.target.clone(), http, scheme: self.scheme };
-        let (pool, bucket) = (Arc::clone(&gateway.selector.pool), gateway.bucket.clone());
-        self.ingesting.get_or_init(|| Ingesting { receiving, scrape, pool, bucket });
+        let (gateway, consistency_delay) = (Arc::clone(gateway), self.values.duration("consistency-delay"));
+        let shipper = OnceLock::new();
+        self.ingesting.get_or_init(|| Ingesting { receiving, scrape, gateway, consistency_delay, shipper });
         Ok(routes)
     }
 

@@ -1,7 +1,7 @@
 //! `uru compact`: merges, downsamples, lets go and cleans the blocks of a bucket, once or for ever.
 
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use engine::compact::retention::Downsampling;
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Workers};
 use engine::io::freed;
-use engine::model::Resolution;
+use engine::model::{Error, Resolution};
 
 use super::process::{self, Interrupts, Ports};
 use super::tools::{META_CONCURRENCY, retention};
@@ -45,6 +45,9 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
         flags::SELECTOR,
     ],
 };
+
+/// Folders below `--data-dir` whose content is a compactor's own: blocks in the making, and copies of metas.
+const WORK_FOLDERS: [&str; 3] = ["compact", "downsample", "meta-syncer"];
 
 /// When a compactor does what.
 #[derive(Clone, Debug)]
@@ -87,6 +90,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "compact");
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
+    check_outside(&bucket, &data_dir).map_err(|error| error.message().to_owned())?;
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let viewer = BlockViewer::new(bucket.clone(), values.text("bucket-web-label").unwrap_or_default(), admin);
     let compact_metrics = CompactMetrics::register(&mut registry);
@@ -125,6 +129,14 @@ pub fn run(values: &Values) -> Result<(), String> {
     });
     running.end();
     outcome
+}
+
+/// An error when the bucket is a folder that lies in one of those below `data_dir` from which a compactor removes what
+/// it does not know.
+pub(super) fn check_outside(bucket: &Bucket, data_dir: &Path) -> Result<(), Error> {
+    WORK_FOLDERS.iter().try_for_each(|name| {
+        bucket.check_outside("data-dir", &data_dir.join(name), |own, folder| folder.starts_with(own))
+    })
 }
 
 /// Runs the future that `make` makes on a background thread until it ends, or until the process is told

@@ -217,7 +217,11 @@ impl Running {
     /// The process can answer: gRPC is served from now on. Gives the signals to end, which are listened for
     /// before anybody knows that it is ready: who tells it to end at once finds it ending in order.
     pub fn set_ready(&self) -> Interrupts {
-        let interrupts = Interrupts::listen();
+        self.set_ready_under(Interrupts::listen())
+    }
+
+    /// The same where they have been listened for since before, as what comes before takes long.
+    pub fn set_ready_under(&self, interrupts: Interrupts) -> Interrupts {
         self.ready.send_replace(true);
         self.health.set_ready(Readiness::Ready);
         interrupts
@@ -245,7 +249,9 @@ impl Running {
 pub struct Interrupts(Option<[Signal; 3]>);
 
 impl Interrupts {
-    fn listen() -> Self {
+    /// Listens from now on. Until then SIGTERM is nothing to the first process of a container, and SIGHUP ends any
+    /// other.
+    pub fn listen() -> Self {
         let listen =
             || Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?]);
         let report = |error: std::io::Error| tracing::error!(%error, "signals can't be waited for: end the process with SIGKILL");
@@ -268,12 +274,28 @@ impl Interrupts {
 
 /// Makes the folder of the flag `flag` when it isn't there; an error when nothing can be written to it.
 pub fn own_folder(flag: &str, folder: &Path) -> Result<(), Error> {
-    let probe = folder.join(".write-probe");
-    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, []));
-    written.and_then(|()| std::fs::remove_file(&probe)).map_err(|error| {
+    let made = std::fs::create_dir_all(folder).and_then(|()| probe(folder));
+    made.map_err(|error| {
         let text = format!("--{flag}: {}: {error}: give a folder that can be written to", folder.display());
         Error::new(ErrorKind::Unavailable, text)
     })
+}
+
+/// Writes a file to `folder` and removes it. A disk that is full takes no part in the answer: there may be room later,
+/// which whoever writes waits for.
+fn probe(folder: &Path) -> std::io::Result<()> {
+    // A tenant may be called like that, and have its folder here.
+    let mut names = (0u64..).map(|number| folder.join(format!(".write-probe-{number}")));
+    let Some(path) = names.find(|path| !path.is_dir()) else { return Ok(()) };
+    let written = std::fs::write(&path, []).and_then(|()| std::fs::remove_file(&path));
+    match written {
+        Err(error) if engine::io::is_full(&error) => {
+            // What has a name and no content yet.
+            let _ = std::fs::remove_file(&path);
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// Serves HTTP on one socket until the signal to end.
@@ -396,4 +418,26 @@ fn http_guard(values: &Values) -> Result<(OwnTls, Option<Arc<Guard>>), ConfigErr
     };
     let tls = TlsServer::following(path, Box::new(reread)).map_err(|why| ConfigError::new(flag, why))?;
     Ok((Some(Arc::new(tls)), guard))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tenant of such a name once kept the process from starting.
+    #[test]
+    fn folders_that_are_called_like_what_is_written_to_try_end_no_start() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("new");
+        own_folder("tsdb.path", &folder).unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        for tenant in [".write-probe", ".write-probe-0", ".write-probe-1"] {
+            std::fs::create_dir(folder.join(tenant)).unwrap();
+        }
+        own_folder("tsdb.path", &folder).unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
+        std::fs::write(folder.join("file"), "").unwrap();
+        let error = own_folder("tsdb.path", &folder.join("file")).unwrap_err();
+        assert!(error.message().starts_with("--tsdb.path: "), "{error}");
+    }
 }

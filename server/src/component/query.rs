@@ -15,7 +15,7 @@ use engine::promql::{self, Engine, syntax};
 use http::{HeaderName, StatusCode, header};
 use tonic::service::Routes;
 
-use super::process::{self, Ports, Services};
+use super::process::{self, Interrupts, Ports, Services};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
@@ -34,7 +34,7 @@ use crate::cli::{Subcommand, Values, flags, query as query_flags};
 use crate::config::{ConfigError, memory, selector};
 use crate::edge::certificate::SubjectField;
 use crate::fanout::dial::Dialing;
-use crate::fanout::discovery::{self, Discovery, Presence, Source};
+use crate::fanout::discovery::{self, ClientConfig, Discovery, Presence, Source};
 use crate::fanout::merge::CallLimits;
 use crate::fanout::metrics::{FanoutMetrics, TelemetryBuckets};
 use crate::fanout::selector::Selector;
@@ -135,9 +135,10 @@ pub fn run(values: &Values) -> Result<(), String> {
         let grpc = reflected(grpc, &SERVED)?.prepare();
         let services = Services { http: http_routes(&api, &prefixes, "query"), grpc, writes: None };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
+        let interrupts = Interrupts::listen();
         report(&endpoints.refresh().await);
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        let mut interrupts = running.set_ready();
+        let mut interrupts = running.set_ready_under(interrupts);
         tokio::select! {
             () = keep_refreshed(&endpoints, values.duration("endpoint.info-timeout")) => {}
             () = interrupts.wait() => {}
@@ -359,6 +360,7 @@ pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str)
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
+    let flags = ClientConfig::of_flags(values);
     let mut given = Vec::new();
     for (flag, source, presence) in ENDPOINT_FLAGS {
         for address in values.list(flag) {
@@ -368,16 +370,17 @@ fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
         }
     }
     if let Some(text) = values.text("endpoint.sd-config") {
-        let found = discovery::parse_config(text);
+        let found = discovery::parse_config(text, &flags);
         given.extend(found.map_err(|error| ConfigError::new("endpoint.sd-config", error.to_string()))?);
     }
     let files = values.list("store.sd-files").iter().filter(|file| !file.is_empty()).cloned().collect();
     let config_file = values.text("endpoint.sd-config-file").map(PathBuf::from);
     if let Some(file) = &config_file {
-        discovery::read_config(file).map_err(|error| ConfigError::new("endpoint.sd-config-file", error.to_string()))?;
+        let read = discovery::read_config(file, &flags);
+        read.map_err(|error| ConfigError::new("endpoint.sd-config-file", error.to_string()))?;
     }
     let injected = values.list("inject-test-addresses").to_vec();
-    Ok(Discovery { given, files, injected, config_file, ..Discovery::default() })
+    Ok(Discovery { given, files, injected, config_file, flags, ..Discovery::default() })
 }
 
 fn dialing(values: &Values) -> Result<Dialing, ConfigError> {

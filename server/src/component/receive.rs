@@ -15,8 +15,9 @@ use engine::shard::{Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
-use super::process::{self, Ports, Services};
+use super::process::{self, Interrupts, Ports, Running, Services};
 use super::query::listed;
 use super::store;
 use crate::api::grpc::info::InfoService;
@@ -52,6 +53,7 @@ use crate::ingest::{self, Held, Mode, ReceiveOptions, Receiver, unread};
 use crate::objstore::cache::Ranges;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::telemetry::{self, metrics};
+use crate::threads::Threads;
 use crate::upkeep::transfer::{HashFunc, Transfer};
 
 /// The component as the command line knows it.
@@ -124,6 +126,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     );
     let Receiving { receiver, held, .. } = &wired.receiving;
     runtime.run(async {
+        let interrupts = Interrupts::listen();
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let api = Arc::new(store::query_api(values, &wired.gateway));
         api.gate.register(&mut registry, "local");
@@ -145,14 +148,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             writes: Some(ingest::http::routes(receiver).merge(status)),
         };
         let running = ports.start(&services, (health.clone(), grpc_metrics), Arc::new(registry))?;
-        let shipper = wired.receiving.open(&wired.gateway.selector.pool, wired.bucket.clone()).await?;
-        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-        let mut interrupts = running.set_ready();
-        tracing::info!("receiver is ready");
-        tokio::select! {
-            () = wired.receiving.work(shipper.as_ref()) => {}
-            () = interrupts.wait() => {}
-        }
+        let shipper = wired.work_until_interrupted(interrupts, (&running, &reporter)).await?;
         running.end_beside().await;
         if let Some(shipper) = &shipper {
             shipper.close(wired.ship_end_timeout).await;
@@ -236,6 +232,27 @@ impl Wired {
         let ship_end_timeout = values.duration("shipper.end-timeout");
         Ok(Self { receiving, gateway: Arc::new(gateway), bucket, ship_end_timeout })
     }
+
+    /// Opens what the last process left and works until the process is told to end; gives what ships, if that was
+    /// opened before.
+    async fn work_until_interrupted(
+        &self,
+        mut interrupts: Interrupts,
+        (running, reporter): (&Running, &HealthReporter),
+    ) -> Result<Option<Shipper>, String> {
+        let shipper = tokio::select! {
+            shipper = self.receiving.open(&self.gateway.selector.pool, self.bucket.clone()) => shipper?,
+            () = interrupts.wait() => return Ok(None),
+        };
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        let mut interrupts = running.set_ready_under(interrupts);
+        tracing::info!("receiver is ready");
+        tokio::select! {
+            () = self.receiving.work(shipper.as_ref()) => {}
+            () = interrupts.wait() => {}
+        }
+        Ok(shipper)
+    }
 }
 
 impl Receiving {
@@ -274,7 +291,8 @@ impl Receiving {
         })
     }
 
-    /// Replays what the last process left; a router keeps nothing.
+    /// Replays what the last process left; a router keeps nothing. Where nobody waits for it any more, the end of the
+    /// process ends it, as a crash would: what it reads stays where it is.
     pub async fn open(&self, pool: &Arc<Pool>, bucket: Option<Bucket>) -> Result<Option<Shipper>, String> {
         if !self.receiver.options.mode.ingests() {
             return Ok(None);
@@ -286,8 +304,9 @@ impl Receiving {
             outside.map_err(|error| error.message().to_owned())?;
         }
         let begin = std::time::Instant::now();
-        let opened = tokio::task::spawn_blocking(move || Ingest::open(&pool, options)).await;
-        let opened = opened.map_err(|error| error.to_string())?.map_err(|error| error.message().to_owned())?;
+        // Not on a thread of the runtime, which would wait for it at its end.
+        let opened = Threads::named("open").run(move || Ingest::open(&pool, options)).await.flatten();
+        let opened = opened.map_err(|error| error.message().to_owned())?;
         tracing::info!(duration = ?begin.elapsed(), tenants = opened.tenants().len(), "opened the heads");
         let counters = opened.counters();
         if counters.torn_logs > 0 {

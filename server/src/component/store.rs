@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
-use super::process::{self, Ports, Services};
+use super::process::{self, Interrupts, Ports, Services};
 use super::query::{self, listed};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
@@ -130,11 +130,12 @@ pub trait Companion {
     /// What answers queries, of which gRPC and HTTP let the same number in; both are served at `addresses`.
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api;
 
-    /// What is served over HTTP besides the store's own. Its metrics go into `registry`.
+    /// What is served over HTTP besides the store's own; the [`Health`] tells when it can answer. Its metrics go into
+    /// `registry`.
     fn routes(
         &self,
         addresses: Addresses,
-        of: (&Arc<Gateway>, &Arc<Api>),
+        of: (&Arc<Gateway>, &Arc<Api>, &Health),
         registry: &mut Registry,
     ) -> Result<Router, String>;
 
@@ -156,6 +157,11 @@ pub trait Companion {
     /// Which sites may ask for blocks.
     fn origins(&self) -> Origins {
         Origins::All
+    }
+
+    /// Opens what is to be answered for besides the bucket; an error ends the process.
+    fn open(&self) -> impl Future<Output = Result<(), String>> {
+        std::future::ready(Ok(()))
     }
 
     /// Told when requests can be answered.
@@ -204,7 +210,12 @@ impl Companion for Alone<'_> {
         query_api(self.values, gateway)
     }
 
-    fn routes(&self, _: Addresses, _: (&Arc<Gateway>, &Arc<Api>), registry: &mut Registry) -> Result<Router, String> {
+    fn routes(
+        &self,
+        _: Addresses,
+        _: (&Arc<Gateway>, &Arc<Api>, &Health),
+        registry: &mut Registry,
+    ) -> Result<Router, String> {
         let delay = metrics::FloatGauge::default();
         delay.set(self.values.duration("consistency-delay").as_secs_f64());
         registry.register("thanos_consistency_delay_seconds", "Configured consistency delay in seconds", delay);
@@ -255,7 +266,7 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     api.gate.register(&mut registry, "local");
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
     let routes = viewer.routes(companion.origins()).layer(axum::middleware::from_fn(with_codings));
-    let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api), &mut registry)?);
+    let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api, &health), &mut registry)?);
     let grpc = companion
         .services(kept(&store.gateway))
         .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))
@@ -267,12 +278,14 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let running = ports.start(&services, (health, grpc_metrics), Arc::clone(&registry))?;
     let outcome = runtime.run(async {
         let serving = async {
-            let begin = Instant::now();
-            store.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
-            tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
+            let mut interrupts = Interrupts::listen();
+            tokio::select! {
+                outcome = store.open(companion) => outcome?,
+                () = interrupts.wait() => return Ok(()),
+            }
             show(&viewer, &store.gateway);
             reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-            let mut interrupts = running.set_ready();
+            let mut interrupts = running.set_ready_under(interrupts);
             companion.started(&store.gateway);
             tokio::select! {
                 () = store.sync_forever(&viewer) => Ok(()),
@@ -386,6 +399,8 @@ impl Store {
         process::own_folder("data-dir", &config.data_dir)?;
         let bucket = Bucket::open(&config.bucket, registry)?;
         bucket.check_outside("data-dir", &config.data_dir, |own, folder| folder == own)?;
+        let copies = config.data_dir.join("meta-syncer");
+        bucket.check_outside("data-dir", &copies, |own, folder| folder.starts_with(own))?;
         let store_metrics = StoreMetrics::register(registry, config.series_concurrency);
         let pool = Pool::start(&Options { io: config.io, ..Options::default() })?;
         let budget = memory::budget("--store.memory-limit", config.memory_limit);
@@ -424,6 +439,14 @@ impl Store {
             syncer: Syncer { fetcher, filters: config.filters, loader, metrics: store_metrics },
             sync_interval: config.sync_interval,
         })
+    }
+
+    /// Opens the blocks of the bucket, then what is answered for besides.
+    async fn open<C: Companion>(&self, companion: &C) -> Result<(), String> {
+        let begin = Instant::now();
+        self.sync_first().await.map_err(|error| format!("bucket store initial sync: {error}"))?;
+        tracing::info!(init_duration = ?begin.elapsed(), "bucket store ready");
+        companion.open().await
     }
 
     /// The first sync, tried again for a while when it fails.

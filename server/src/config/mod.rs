@@ -11,6 +11,8 @@ pub mod selector;
 /// How HTTP is served: TLS, users, headers.
 pub mod web;
 
+use serde::Deserialize as _;
+
 use crate::cli::Values;
 
 /// What is wrong with the configuration, and where.
@@ -49,5 +51,57 @@ impl std::error::Error for ConfigError {}
 
 /// Reads a YAML document; the error names line and column.
 pub fn from_yaml<T: serde::de::DeserializeOwned>(flag: &str, text: &str) -> Result<T, ConfigError> {
-    serde_saphyr::from_str(text).map_err(|error| ConfigError::new(flag, error.to_string()))
+    serde_saphyr::from_str(text).map_err(|error| ConfigError::new(flag, yaml_error(&error)))
+}
+
+/// What is wrong with a YAML document and where, without the lines around it, which may hold secrets, and without a
+/// text where none is expected, which may be one.
+pub fn yaml_error(error: &serde_saphyr::Error) -> String {
+    let error = error.without_snippet();
+    let (serde_saphyr::Error::SerdeInvalidType { unexpected, expected, location }
+    | serde_saphyr::Error::SerdeInvalidValue { unexpected, expected, location }) = error
+    else {
+        return error.to_string();
+    };
+    // Such as: string "abc", or: integer `5`.
+    let found = unexpected.split('"').next().unwrap_or_default().trim();
+    format!("invalid value: {found}, expected {expected} at line {}, column {}", location.line(), location.column())
+}
+
+/// Reads a field behind whose key there may be nothing, as templates leave it: that is its default.
+pub fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors once quoted the lines around the one that was wrong, and the log had the keys of the bucket.
+    #[test]
+    fn errors_in_yaml_hold_no_line_and_no_value_of_it() {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct Bucket {
+            #[serde(rename = "access_key")]
+            _access_key: String,
+            #[serde(rename = "parts", deserialize_with = "number::whole")]
+            _parts: Option<u64>,
+        }
+        for (text, line) in [
+            ("access_key: hidden\nsecrt_key: hidden\n", "line 2"),
+            ("access_key: hidden\nparts: hidden\n", "line 2"),
+            ("access_key: [hidden]\n", "line 1"),
+            ("access_key: hidden\n  parts: hidden\n", "line 2"),
+            ("hidden\n", "line 1"),
+        ] {
+            let error = from_yaml::<Bucket>("objstore.config", text).unwrap_err().to_string();
+            assert!(error.starts_with("--objstore.config: ") && error.contains(line), "{error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
+    }
 }

@@ -69,6 +69,14 @@ impl Versions {
         Self { min, max: Version::Tls13 }
     }
 
+    /// An error where no version is between them.
+    pub fn check(self) -> Result<(), String> {
+        if self.min <= self.max {
+            return Ok(());
+        }
+        Err("min_version is greater than max_version: lower the one or raise the other".to_owned())
+    }
+
     /// The versions, as rustls names them.
     pub fn listed(self) -> Vec<&'static SupportedProtocolVersion> {
         let known = [(Version::Tls13, &rustls::version::TLS13), (Version::Tls12, &rustls::version::TLS12)];
@@ -167,5 +175,7 @@ mod tests {
         assert!(Version::parse("1.4").is_err());
         assert_eq!(Versions::from(Version::Tls12).listed().len(), 2);
         assert_eq!(Versions { min: Version::Tls12, max: Version::Tls12 }.listed(), [&rustls::version::TLS12]);
+        let error = Versions { min: Version::Tls13, max: Version::Tls12 }.check().unwrap_err();
+        assert!(error.contains("min_version is greater than max_version"), "{error}");
     }
 }

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use super::algorithms::{self, Version, Versions};
-use super::tls::{Pem, Stamp, stamp};
+use super::tls::{Failure, Pem, Stamp, stamp, unusable};
 use super::trust::{Authorities, ServerTrust};
 
 /// Silence of a process with calls under way after which it is asked whether it is still there. Thanos' servers end
@@ -77,7 +77,8 @@ impl TlsFiles {
     /// Makes what connects to servers; reads the files for the first time.
     pub fn open(self) -> Result<TlsClient, String> {
         let (stamps, config) = (self.stamps(), Arc::new(self.load()?));
-        Ok(TlsClient { files: self, loaded: Mutex::new((stamps, config)) })
+        let loaded = Loaded { stamps, config, failure: Failure::default() };
+        Ok(TlsClient { files: self, loaded: Mutex::new(loaded) })
     }
 
     fn stamps(&self) -> Vec<Stamp> {
@@ -107,7 +108,8 @@ impl TlsFiles {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let (certificate, key) = (Pem::File(certificate.clone()), Pem::File(key.clone()));
-                let failed = |error: rustls::Error| format!("client credentials {certificate} and {key}: {error}");
+                let failed =
+                    |error: rustls::Error| format!("client credentials {certificate} and {key}: {}", unusable(&error));
                 let chain = certificate.certificates("client certificate")?;
                 let signer = provider.key_provider.load_private_key(key.key("client key")?).map_err(failed)?;
                 let shown = CertifiedKey::new(chain, signer);
@@ -128,7 +130,14 @@ impl TlsFiles {
 #[derive(Debug)]
 pub struct TlsClient {
     files: TlsFiles,
-    loaded: Mutex<(Vec<Stamp>, Arc<ClientConfig>)>,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    stamps: Vec<Stamp>,
+    config: Arc<ClientConfig>,
+    failure: Failure,
 }
 
 impl TlsClient {
@@ -148,13 +157,13 @@ impl TlsClient {
     fn current(&self) -> Arc<ClientConfig> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = self.files.stamps();
-        if stamps != loaded.0 {
+        if stamps != loaded.stamps && !loaded.failure.is_recent(&stamps) {
             match self.files.load() {
-                Ok(config) => *loaded = (stamps, Arc::new(config)),
-                Err(error) => tracing::warn!(%error, "cannot use changed TLS certificates, keeping the old ones"),
+                Ok(config) => *loaded = Loaded { stamps, config: Arc::new(config), failure: Failure::default() },
+                Err(error) => loaded.failure.note(stamps, error),
             }
         }
-        Arc::clone(&loaded.1)
+        Arc::clone(&loaded.config)
     }
 }
 
@@ -189,5 +198,39 @@ impl Service<Uri> for TlsConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         Box::pin(self.clone().connect(uri))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Whether the connection comes about between a client and a server whose certificate is of version 1.
+    async fn connects(files: TlsFiles) -> bool {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/version-one");
+        let chain = Pem::File(folder.join("client.pem")).certificates("certificate").unwrap();
+        let key = Pem::File(folder.join("client.key")).key("key").unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let shown = CertifiedKey::new(chain, provider.key_provider.load_private_key(key).unwrap());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+        let client = tokio_rustls::TlsConnector::from(files.open().unwrap().current());
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let name = ServerName::try_from("a.example").unwrap();
+        let accepting = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(far);
+        let (connected, accepted) = tokio::join!(client.connect(name, near), accepting);
+        connected.is_ok() && accepted.is_ok()
+    }
+
+    #[tokio::test]
+    async fn where_anybody_is_believed_a_server_may_have_a_certificate_of_version_1() {
+        assert!(connects(TlsFiles { trust: Trust::Anybody, ..TlsFiles::default() }).await);
+        let ca = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/version-one/ca.pem");
+        assert!(!connects(TlsFiles { ca: Some(ca), ..TlsFiles::default() }).await, "it names no server");
     }
 }

@@ -103,7 +103,7 @@ where
     }
 }
 
-async fn connection<S, B>(stream: TcpStream, service: S, options: ServeOptions, shutdown: Shutdown)
+async fn connection<S, B>(stream: TcpStream, service: S, options: ServeOptions, mut shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -113,7 +113,11 @@ where
 {
     let age_max = options.connection_age_max;
     let Some(tls) = &options.tls else { return drive(stream, service, age_max, shutdown).await };
-    match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)) => accepted,
+        () = shutdown.begun() => return,
+    };
+    match accepted {
         Ok(Ok(stream)) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             let service = Certified { inner: service, certificate: certificate.map(ClientCertificate::new) };

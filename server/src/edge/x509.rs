@@ -20,14 +20,31 @@ pub const SET: u8 = 0x31;
 /// The tag of an object identifier.
 pub const OID: u8 = 0x06;
 
+const BOOLEAN: u8 = 0x01;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const OCTETS: u8 = 0x04;
 const BITS: u8 = 0x03;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+/// 2.5.29.15.
+const KEY_USAGE: [u8; 3] = [0x55, 0x1d, 0x0f];
 /// 2.5.29.17.
 const ALTERNATIVE_NAMES: [u8; 3] = [0x55, 0x1d, 0x11];
+/// 2.5.29.19.
+const BASIC_CONSTRAINTS: [u8; 3] = [0x55, 0x1d, 0x13];
+/// 2.5.29.30.
+const NAME_CONSTRAINTS: [u8; 3] = [0x55, 0x1d, 0x1e];
+/// 2.5.29.37.
+const USAGES: [u8; 3] = [0x55, 0x1d, 0x25];
+
+/// Of the first byte of a key's usages, the one that signs certificates.
+const SIGNS_CERTIFICATES: u8 = 0x04;
+
+/// The usage of servers' certificates, 1.3.6.1.5.5.7.3.1.
+pub const SERVER_USAGE: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+/// The usage of clients' certificates, 1.3.6.1.5.5.7.3.2.
+pub const CLIENT_USAGE: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
 /// Names of the subject: mail, host, URI, address.
 const MAIL: u8 = 0x81;
@@ -92,6 +109,44 @@ impl<'a> Fields<'a> {
     /// The subject's alternative names, as Go writes them: hosts, mail addresses, IP addresses, URIs.
     pub fn alternative_names(&self) -> Vec<String> {
         self.extension(&ALTERNATIVE_NAMES).and_then(names).unwrap_or_default()
+    }
+
+    /// Whether it may sign others (`CA:TRUE`).
+    pub fn is_authority(&self) -> bool {
+        let constraints = self.extension(&BASIC_CONSTRAINTS).and_then(element);
+        let first = constraints.filter(|(tag, ..)| *tag == SEQUENCE).and_then(|(_, content, _)| element(content));
+        first.is_some_and(|(tag, content, _)| tag == BOOLEAN && content == [0xff])
+    }
+
+    /// Whether others that it has signed are good: it is of version 1, or may sign others and has a key for that.
+    pub fn vouches(&self) -> bool {
+        self.is_version_one || (self.is_authority() && self.has_key_for_certificates())
+    }
+
+    /// Whether its key is one for signing certificates: it lists that usage, or none.
+    fn has_key_for_certificates(&self) -> bool {
+        let Some(extension) = self.extension(&KEY_USAGE) else { return true };
+        // The first byte of the content is the number of bits that the last one lacks.
+        let Some((BITS, [_, usages @ ..], _)) = element(extension) else { return false };
+        usages.iter().all(|byte| *byte == 0) || usages.first().is_some_and(|byte| byte & SIGNS_CERTIFICATES != 0)
+    }
+
+    /// Whether it limits the names of those that it signs.
+    pub fn limits_names(&self) -> bool {
+        self.extension(&NAME_CONSTRAINTS).is_some()
+    }
+
+    /// Whether it is for `usage`: it lists that, or lists none.
+    pub fn is_for(&self, usage: &[u8]) -> bool {
+        let Some(extension) = self.extension(&USAGES) else { return true };
+        let Some((SEQUENCE, mut usages, _)) = element(extension) else { return false };
+        while let Some((OID, found, after)) = element(usages) {
+            if found == usage {
+                return true;
+            }
+            usages = after;
+        }
+        false
     }
 
     /// What the sequence of the key's algorithm holds, and the key's bits.

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use engine::model::{Error, Labels};
 use engine::promql::assemble::Merging;
 use engine::promql::source::Source;
-use engine::promql::syntax::Expr;
 use proto::thanos::SeriesRequest;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -15,7 +14,7 @@ use tokio::runtime::Handle;
 use super::distributed::distribute;
 use super::proxy::{Proxy, SeriesAsked};
 use super::source::RemoteSource;
-use crate::api::http::query::backend::{Backend, Federated, Found, Question, Scope, Wanted};
+use crate::api::http::query::backend::{Backend, Federated, Found, Planned, Question, Scope, Wanted};
 use crate::api::http::query::ending::Ending;
 
 /// Endpoints as a backend.
@@ -56,14 +55,14 @@ impl Backend for Fanout {
         Arc::new(self.remote(scope, ending))
     }
 
-    fn plan(&self, asked: Question<'_>, scope: &Scope, ending: &Ending) -> (Option<Expr>, Arc<dyn Source>) {
+    fn plan(&self, asked: Question<'_>, scope: &Scope, ending: &Ending) -> Planned {
         let remote = self.remote(scope, ending);
         if self.mode == Mode::Local || scope.shard.is_some() {
-            return (None, Arc::new(remote));
+            return Planned { left: None, source: Arc::new(remote) };
         }
         match distribute(remote, (asked.expr, asked.when, asked.lookback_ms)) {
-            Ok((left, source)) => (Some(left), Arc::new(source)),
-            Err(remote) => (None, Arc::from(remote as Box<dyn Source>)),
+            Ok((left, source)) => Planned { left: Some(left), source: Arc::new(source) },
+            Err(remote) => Planned { left: None, source: Arc::from(remote as Box<dyn Source>) },
         }
     }
 

@@ -173,8 +173,37 @@ impl Service<Request<Body>> for Link {
     }
 }
 
+/// What a connection ends with that the other side doesn't want, and what to say of it. Where the words tell nothing by
+/// themselves they are left out: which come is chance.
+const UNWANTED: [(&str, &str); 6] = [
+    ("frame with invalid size", SPEAKS_TLS),
+    ("connection closed", CLOSED),
+    ("broken pipe", CLOSED),
+    ("fatal alert: CertificateRequired", ASKS_FOR_CERTIFICATE),
+    ("fatal alert: UnknownCA", ASKS_FOR_CERTIFICATE),
+    ("InvalidContentType", "the endpoint may speak no TLS: leave out --grpc-client-tls-secure"),
+];
+const SPEAKS_TLS: &str = "the endpoint may speak TLS: give --grpc-client-tls-secure";
+const ASKS_FOR_CERTIFICATE: &str =
+    "the endpoint asks for a client certificate of an authority that it knows: give --grpc-client-tls-cert";
+const CLOSED: &str = "the endpoint closed the connection: where it always does, it may speak TLS \
+                      (--grpc-client-tls-secure) or ask for a client certificate (--grpc-client-tls-cert)";
+
+/// The code and the words of a call that failed. A connection that the other side ends is Unavailable, as in Go's gRPC,
+/// whatever the library makes of it.
+pub fn explain(status: &Status) -> (Code, String) {
+    let words = description(status);
+    // What an endpoint itself says has no cause.
+    let is_own = std::error::Error::source(status).is_some();
+    match UNWANTED.iter().find(|(sign, _)| is_own && words.contains(*sign)) {
+        Some((_, why)) if *why == CLOSED => (Code::Unavailable, CLOSED.to_owned()),
+        Some((_, why)) => (Code::Unavailable, format!("{words}: {why}")),
+        None => (status.code(), words),
+    }
+}
+
 /// What `status` says, and the innermost cause of it where that says more: why a connection failed.
-pub fn description(status: &Status) -> String {
+fn description(status: &Status) -> String {
     let mut cause = std::error::Error::source(status);
     while let Some(inner) = cause.and_then(std::error::Error::source) {
         cause = Some(inner);
@@ -222,4 +251,28 @@ async fn send_to_one_of(
         outcome = Some(answer);
     }
     outcome.unwrap_or_else(|| Ok(Status::unavailable("the group has no members").into_http()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_the_other_side_ends_is_unavailable_and_why_it_may_is_said() {
+        let failed = |words: &str| Status::from_error(Box::new(std::io::Error::other(words.to_owned())));
+        for (words, flag) in [
+            ("connection error detected: frame with invalid size", "--grpc-client-tls-secure"),
+            ("stream closed because of a broken pipe", "ask for a client certificate (--grpc-client-tls-cert)"),
+            ("operation was canceled: connection closed", "it may speak TLS (--grpc-client-tls-secure)"),
+            ("received fatal alert: CertificateRequired", "give --grpc-client-tls-cert"),
+            ("received corrupt message of type InvalidContentType", "leave out --grpc-client-tls-secure"),
+        ] {
+            let (code, said) = explain(&failed(words));
+            assert!(code == Code::Unavailable && said.contains(flag), "{words}: {code:?} {said}");
+        }
+        assert_eq!(explain(&failed("other")), (Code::Unknown, "other".to_owned()));
+        // What an endpoint says of others is its own.
+        let told = Status::internal("broken pipe");
+        assert_eq!(explain(&told), (Code::Internal, "broken pipe".to_owned()));
+    }
 }

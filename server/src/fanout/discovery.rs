@@ -11,6 +11,8 @@ use serde::Deserialize;
 use super::dial;
 use super::dns::{self, Resolver};
 use super::metrics::FanoutMetrics;
+use crate::cli::Values;
+use crate::config::yaml_error;
 use crate::edge::algorithms::Version;
 use crate::edge::connect;
 use crate::edge::connect::{TlsFiles, Trust};
@@ -94,6 +96,8 @@ pub struct Discovery {
     pub injected: Vec<String>,
     /// What looks names up.
     pub resolver: Resolver,
+    /// What entries of the file that say something of TLS leave to the flags.
+    pub flags: ClientConfig,
 }
 
 /// One entry of a file of addresses, as Prometheus' file_sd has it.
@@ -123,15 +127,16 @@ struct ConfigEndpoint {
     client_config: ClientConfig,
 }
 
-#[derive(Default, Deserialize)]
+/// How endpoints are connected to, as a configuration or the flags `--grpc-client-*` have it.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct ClientConfig {
+pub struct ClientConfig {
     tls_config: TlsConfig,
     server_name: Option<String>,
     compression: Option<String>,
 }
 
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct TlsConfig {
     enabled: Option<bool>,
@@ -143,6 +148,21 @@ struct TlsConfig {
 }
 
 impl ClientConfig {
+    /// What the flags `--grpc-client-*` say.
+    pub fn of_flags(values: &Values) -> Self {
+        let text = |name: &str| values.text(&format!("grpc-client-{name}")).map(str::to_owned);
+        let is_on = |name: &str| Some(values.is_on(&format!("grpc-client-{name}")));
+        let tls_config = TlsConfig {
+            enabled: is_on("tls-secure"),
+            insecure_skip_verify: is_on("tls-skip-verify"),
+            cert_file: text("tls-cert").map(PathBuf::from),
+            key_file: text("tls-key").map(PathBuf::from),
+            ca_file: text("tls-ca").map(PathBuf::from),
+            min_version: text("tls-min-version"),
+        };
+        Self { tls_config, server_name: text("server-name"), compression: None }
+    }
+
     fn check(&self) -> Result<(), Error> {
         match self.compression.as_deref() {
             None | Some("" | "none" | "snappy") => Ok(()),
@@ -155,11 +175,19 @@ impl ClientConfig {
         self.server_name.is_none() && tls.enabled.is_none() && tls.min_version.is_none() && !tls.is_detailed()
     }
 
-    /// How endpoints of this entry are connected to; what it leaves out is as in `fallback`.
-    fn client(&self, fallback: &Self) -> Result<Client, Error> {
-        if self.says_nothing() && fallback.says_nothing() {
+    /// How endpoints of this entry are connected to. What it leaves out is as in `default`, or as the flags say where
+    /// that says nothing; as nobody says where it turns TLS on itself. The name of the server is its own alone, but
+    /// where it says nothing at all. An empty text stands for nothing, whatever they say.
+    fn client(&self, default: &Self, flags: &Self) -> Result<Client, Error> {
+        if self.says_nothing() && default.says_nothing() {
             return Ok(Client::AsFlagsSay);
         }
+        let nothing = Self::default();
+        let fallback = match self.tls_config.enabled {
+            Some(true) => &nothing,
+            _ if default.says_nothing() => flags,
+            _ => default,
+        };
         let (own, other) = (&self.tls_config, &fallback.tls_config);
         // Whoever names files wants TLS.
         let enabled = own.enabled.or(own.is_detailed().then_some(true));
@@ -171,12 +199,17 @@ impl ClientConfig {
         };
         let certificate = path(&own.cert_file, &other.cert_file);
         let identity = TlsFiles::identity(certificate, path(&own.key_file, &other.key_file)).map_err(Error::invalid)?;
-        let version = own.min_version.as_deref().or(other.min_version.as_deref()).unwrap_or("1.3");
+        let version = match own.min_version.as_deref().or(other.min_version.as_deref()) {
+            None => "1.3",
+            Some("") => "1.2",
+            Some(version) => version,
+        };
+        let server_name = if self.says_nothing() { &fallback.server_name } else { &self.server_name };
         let skips = own.insecure_skip_verify.or(other.insecure_skip_verify).unwrap_or(false);
         Ok(Client::Own(Some(TlsFiles {
             ca: path(&own.ca_file, &other.ca_file),
             identity,
-            server_name: self.server_name.clone().or_else(|| fallback.server_name.clone()),
+            server_name: server_name.clone().filter(|name| !name.is_empty()),
             trust: if skips { Trust::Anybody } else { Trust::Verified },
             version_min: Version::parse(version).map_err(Error::invalid)?,
         })))
@@ -347,7 +380,7 @@ impl Discovery {
             take(file, read, is_there);
         }
         if let Some(file) = &self.config_file {
-            take(file.clone(), read_config(file), true);
+            take(file.clone(), read_config(file, &self.flags), true);
         }
         let sources = self.given.iter().chain(now.values().flatten()).cloned().collect();
         *known = now;
@@ -355,17 +388,17 @@ impl Discovery {
     }
 }
 
-/// The endpoints of the file of `--endpoint.sd-config-file`.
-pub fn read_config(file: &PathBuf) -> Result<Vec<Source>, Error> {
+/// The endpoints of the file of `--endpoint.sd-config-file`, which leave to `flags` what they don't say.
+pub fn read_config(file: &PathBuf, flags: &ClientConfig) -> Result<Vec<Source>, Error> {
     let text = std::fs::read_to_string(file);
     let text = text.map_err(|error| Error::invalid(format!("{}: {error}", file.display())))?;
-    parse_config(&text).map_err(|error| error.within(file.display()))
+    parse_config(&text, flags).map_err(|error| error.within(file.display()))
 }
 
-/// The endpoints of an `--endpoint.sd-config`.
-pub fn parse_config(text: &str) -> Result<Vec<Source>, Error> {
-    let config: Config =
-        serde_saphyr::from_str(text).map_err(|error| Error::invalid(format!("endpoint.sd-config: {error}")))?;
+/// The endpoints of an `--endpoint.sd-config`, which leave to `flags` what they don't say.
+pub fn parse_config(text: &str, flags: &ClientConfig) -> Result<Vec<Source>, Error> {
+    let config: Config = serde_saphyr::from_str(text)
+        .map_err(|error| Error::invalid(format!("endpoint.sd-config: {}", yaml_error(&error))))?;
     let presence = |strict: bool| if strict { Presence::Always } else { Presence::WhenHealthy };
     let source = |endpoint: ConfigEndpoint| {
         if !endpoint.group && !endpoint.service_config.is_empty() {
@@ -376,7 +409,7 @@ pub fn parse_config(text: &str) -> Result<Vec<Source>, Error> {
         let source = Source {
             presence: presence(endpoint.strict),
             grouping: if endpoint.group { Grouping::Group } else { Grouping::Each },
-            client: endpoint.client_config.client(&config.default_client_config)?,
+            client: endpoint.client_config.client(&config.default_client_config, flags)?,
             address: endpoint.address,
         };
         source.check()?;
@@ -388,7 +421,7 @@ pub fn parse_config(text: &str) -> Result<Vec<Source>, Error> {
 fn read_group(file: &PathBuf) -> Result<Vec<Source>, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::invalid(format!("{}: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
-    let groups: Vec<Group> = serde_saphyr::from_str(&text).map_err(|error| failed(&error))?;
+    let groups: Vec<Group> = serde_saphyr::from_str(&text).map_err(|error| failed(&yaml_error(&error)))?;
     let targets = groups.into_iter().flat_map(|group| group.targets);
     Ok(targets.map(|address| Source::each(address, Presence::WhenHealthy)).collect())
 }
@@ -414,10 +447,14 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Vec<Source>, Error> {
+        parse_config(text, &ClientConfig::default())
+    }
+
     #[test]
     fn a_configuration_lists_endpoints() {
         let text = "endpoints:\n- address: a:1\n- address: b:2\n  strict: true\n- address: c:3\n  group: true\n";
-        let found = parse_config(text).unwrap();
+        let found = parse(text).unwrap();
         assert_eq!(found[0], Source::each("a:1", Presence::WhenHealthy));
         assert_eq!(found[1], Source::each("b:2", Presence::Always));
         assert_eq!(found[2], Source::group("c:3", Presence::WhenHealthy));
@@ -430,11 +467,11 @@ mod tests {
                 "invalid TLS version: 1",
             ),
         ] {
-            let error = parse_config(&format!("endpoints: [{wrong}]")).unwrap_err().to_string();
+            let error = parse(&format!("endpoints: [{wrong}]")).unwrap_err().to_string();
             assert!(error.contains(word), "{wrong}: {error}");
         }
         let discovery = Discovery { given: found.clone(), ..Discovery::default() };
-        assert_eq!(parse_config(&discovery.to_yaml(&LastGood::default())).unwrap(), found);
+        assert_eq!(parse(&discovery.to_yaml(&LastGood::default())).unwrap(), found);
     }
 
     #[test]
@@ -442,14 +479,66 @@ mod tests {
         let text = "default_client_config: {tls_config: {ca_file: ca}, server_name: s}\nendpoints:\n- address: a:1\n\
                     - address: b:2\n  client_config: {tls_config: {enabled: false}}\n\
                     - address: c:3\n  client_config: {tls_config: {insecure_skip_verify: true}, server_name: t}\n";
-        let found = parse_config(text).unwrap();
+        let found = parse(text).unwrap();
         let tls = TlsFiles { ca: Some("ca".into()), server_name: Some("s".into()), ..TlsFiles::default() };
         assert_eq!(found[0].client, Client::Own(Some(tls.clone())));
         assert_eq!(found[1].client, Client::Own(None));
         let blind = TlsFiles { server_name: Some("t".into()), trust: Trust::Anybody, ..tls };
         assert_eq!(found[2].client, Client::Own(Some(blind)));
         let half = "endpoints:\n- address: a:1\n  client_config: {tls_config: {cert_file: c}}\n";
-        assert!(parse_config(half).unwrap_err().message().contains("both client key and certificate"));
+        assert!(parse(half).unwrap_err().message().contains("both client key and certificate"));
+    }
+
+    /// What an entry said of TLS once made it forget all that the flags say, and speak without TLS.
+    #[test]
+    fn what_an_entry_leaves_out_is_as_the_flags_say() {
+        let tls_config = TlsConfig { enabled: Some(true), ca_file: Some("ca".into()), ..TlsConfig::default() };
+        let flags = ClientConfig { tls_config, server_name: Some("s".to_owned()), compression: None };
+        // But the name of the server, which Thanos takes from an entry alone.
+        let text = "endpoints:\n- address: a:1\n- address: b:2\n  client_config: {server_name: ''}\n\
+                    - address: c:3\n  client_config: {tls_config: {min_version: '1.2'}}\n\
+                    - address: d:4\n  client_config: {tls_config: {ca_file: '', insecure_skip_verify: true}}\n\
+                    - address: e:5\n  client_config: {tls_config: {enabled: false}}\n";
+        let found = parse_config(text, &flags).unwrap().into_iter().map(|source| source.client).collect::<Vec<_>>();
+        let tls = TlsFiles { ca: Some("ca".into()), ..TlsFiles::default() };
+        let older = TlsFiles { version_min: Version::Tls12, ..tls.clone() };
+        let blind = TlsFiles { ca: None, trust: Trust::Anybody, ..tls.clone() };
+        let own = |files| Client::Own(Some(files));
+        assert_eq!(found, [Client::AsFlagsSay, own(tls), own(older), own(blind), Client::Own(None)]);
+        // A default of the configuration stands above the flags.
+        let text = "default_client_config: {tls_config: {ca_file: other}, server_name: d}\n\
+                    endpoints:\n- address: a:1\n- address: b:2\n  client_config: {server_name: t}\n\
+                    - address: c:3\n  client_config: {tls_config: {min_version: '1.2'}}\n";
+        let found = parse_config(text, &flags).unwrap();
+        let other = TlsFiles { ca: Some("other".into()), ..TlsFiles::default() };
+        let named = |name: &str| own(TlsFiles { server_name: Some(name.to_owned()), ..other.clone() });
+        assert_eq!((&found[0].client, &found[1].client), (&named("d"), &named("t")));
+        assert_eq!(found[2].client, own(TlsFiles { version_min: Version::Tls12, ..other }));
+    }
+
+    /// Such an entry once spoke with anybody where the flags or the default do, and showed them their certificate.
+    #[test]
+    fn an_entry_that_turns_tls_on_leaves_nothing_to_others() {
+        let tls_config = TlsConfig {
+            enabled: Some(true),
+            insecure_skip_verify: Some(true),
+            cert_file: Some("cert".into()),
+            key_file: Some("key".into()),
+            ca_file: Some("ca".into()),
+            min_version: Some("1.2".to_owned()),
+        };
+        let flags = ClientConfig { tls_config, server_name: Some("s".to_owned()), compression: None };
+        let endpoints = "endpoints:\n- address: a:1\n  client_config: {tls_config: {enabled: true}}\n\
+                         - address: b:2\n  client_config: {tls_config: {enabled: true, ca_file: own}}\n";
+        let default = "default_client_config: {tls_config: {insecure_skip_verify: true, cert_file: cert, \
+                       key_file: key, ca_file: ca, min_version: '1.2'}, server_name: s}\n";
+        let with_default = format!("{default}{endpoints}");
+        for (text, flags) in [(endpoints, flags), (with_default.as_str(), ClientConfig::default())] {
+            let found = parse_config(text, &flags).unwrap();
+            assert_eq!(found[0].client, Client::Own(Some(TlsFiles::default())), "{text}");
+            let own = TlsFiles { ca: Some("own".into()), ..TlsFiles::default() };
+            assert_eq!(found[1].client, Client::Own(Some(own)), "{text}");
+        }
     }
 
     #[tokio::test]

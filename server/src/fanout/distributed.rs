@@ -1,32 +1,31 @@
 //! Queries in which endpoints do their share of aggregations: over `thanos.Query`, at the query's own
 //! steps.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::SampleBatch;
 use engine::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use engine::model::value::stale_nan;
-use engine::model::{CounterReset, Error, ErrorKind, FloatHistogram, Labels, Reservation, Span, TimeRange};
+use engine::model::{CounterReset, Error, FloatHistogram, Labels, Reservation, Span, TimeRange};
 use engine::promql::When;
 use engine::promql::annotations::Mix;
 use engine::promql::assemble::Merging;
 use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
 use engine::promql::syntax::Expr;
-use futures_util::future::{join_all, try_join};
-use prost::Message;
+use futures_util::future::{try_join, try_join_all};
 use proto::prometheus_copy::{self, Histogram, Sample, TimeSeries, histogram};
 use proto::thanos::query_client::QueryClient;
-use proto::thanos::{QueryRangeRequest, QueryRequest, query_range_response, query_response};
-use tonic::{Code, Status};
+use proto::thanos::{QueryRangeRequest, QueryRequest};
+use tonic::Status;
 
+use super::asking::{Answer, Failed, Notes};
 use super::endpoints::{Api, Peer};
-use super::federated::exhausted;
 use super::proxy::with_tenant;
 use super::push::{self, COUNTED, Counting, ENDPOINT, PUSHED, Pushed};
 use super::source::RemoteSource;
 use super::stream::failure;
-use crate::api::http::query::backend::OnFailure;
+use crate::api::http::query::backend::{Left, OnFailure, Others};
 
 /// Series of a batch that is handed on.
 const BATCH_SERIES: usize = 128;
@@ -39,6 +38,8 @@ pub struct DistributedSource {
     lookback_ms: i64,
     /// What was answered to aggregations of which two selectors are left, by their numbers.
     kept: Mutex<HashMap<usize, Arc<Answered>>>,
+    /// What endpoints tell while they do their share.
+    others: Arc<Others>,
 }
 
 /// The steps of a query in whole seconds, which is how endpoints are asked.
@@ -74,7 +75,7 @@ impl Steps {
 pub fn distribute(
     inner: RemoteSource,
     (expr, when, lookback_ms): (&Expr, When, i64),
-) -> Result<(Expr, DistributedSource), Box<RemoteSource>> {
+) -> Result<(Left, DistributedSource), Box<RemoteSource>> {
     // Endpoints merge replicas by penalty, and know nothing of `storeMatch[]`.
     let merges_alike = inner.merging != Merging::Chain || inner.scope.replica_labels.is_empty();
     let is_known = merges_alike && inner.scope.store_matchers.is_empty();
@@ -112,7 +113,10 @@ pub fn distribute(
     if pushed.is_empty() {
         return Err(Box::new(inner));
     }
-    Ok((left, DistributedSource { inner, pushed, steps, lookback_ms, kept: Mutex::default() }))
+    let stand_ins = pushed.iter().enumerate().flat_map(|(number, pushed)| pushed.stand_ins(number)).collect();
+    let others = Arc::new(Others::default());
+    let left = Left { expr: left, stand_ins, others: Arc::clone(&others) };
+    Ok((left, DistributedSource { inner, pushed, steps, lookback_ms, kept: Mutex::default(), others }))
 }
 
 impl Source for DistributedSource {
@@ -162,19 +166,13 @@ struct Share {
     counts: Vec<TimeSeries>,
     /// What the means are, where sums for them are no numbers.
     means: Vec<TimeSeries>,
-    warnings: Vec<String>,
+    notes: Notes,
     held: Reservation,
 }
-
-/// Series, warnings, and the memory that they take.
-type Answer = (Vec<TimeSeries>, Vec<String>, Reservation);
 
 /// What the sums of means that are too large to be added are multiplied by, and the counts that they are of: a power of
 /// two, so that the quotients stay to the last bit, by which the greatest number may be there 2^64 times.
 const SCALE: f64 = 1.0 / (1u128 << 64) as f64;
-
-/// How much larger series are than their messages, at most, where samples and labels are none that are empty.
-const DECODED_BYTES: u64 = 4;
 
 impl DistributedSource {
     /// What endpoints answer to aggregation `number`. Both selectors of a mean read one answer, so that sums and
@@ -196,26 +194,30 @@ impl DistributedSource {
 
     /// Asks all endpoints of an aggregation at once.
     async fn ask(&self, pushed: &Pushed) -> Result<Answered, Error> {
-        let on_failure = self.inner.scope.on_failure;
-        let answers = join_all(pushed.peers.iter().map(async |peer| {
-            let answer = self.share(peer, pushed).await;
-            answer.map_err(|status| match status.code() {
-                // The query can't be evaluated, here as little as there; what an endpoint of its own lacks, it
-                // warns of. Thanos calls that aborted.
-                Code::FailedPrecondition | Code::Aborted => Error::invalid(status.message()),
-                _ => failure("receive series", &peer.address, &status, &self.inner.proxy.memory),
-            })
+        let memory = &self.inner.proxy.memory;
+        // What ends the query is not kept waiting by who is slower.
+        let answers = try_join_all(pushed.peers.iter().map(async |peer| {
+            let failed = |status: Status| failure("receive series", &peer.address, &status, memory);
+            match self.share(peer, pushed).await {
+                Ok(share) => Ok(Ok(share)),
+                Err(Failed::Here(error)) => Err(error),
+                Err(Failed::NotUnderstood(status)) => {
+                    self.others.give_up();
+                    Err(failed(status))
+                }
+                Err(Failed::There(status)) => match self.inner.scope.on_failure {
+                    OnFailure::Warn => Ok(Err(failed(status).to_string())),
+                    OnFailure::Abort => Err(failed(status)),
+                },
+            }
         }));
-        let held = self.inner.proxy.memory.reserve(0)?;
+        let held = memory.reserve(0)?;
         let mut all = Answered { results: Vec::new(), counts: Vec::new(), warnings: Vec::new(), held };
         let mut shares = Vec::new();
-        for (number, answer) in answers.await.into_iter().enumerate() {
-            match (answer, on_failure) {
-                (Ok(share), _) => shares.push((number, share)),
-                (Err(error), OnFailure::Warn) if error.kind() != ErrorKind::Invalid => {
-                    all.warnings.push(error.to_string());
-                }
-                (Err(error), _) => return Err(error),
+        for (number, answer) in answers.await?.into_iter().enumerate() {
+            match answer {
+                Ok(share) => shares.push((number, share)),
+                Err(warning) => all.warnings.push(warning),
             }
         }
         let is_scaled = pushed.counting == Counting::Always && !are_addable(&shares);
@@ -223,7 +225,7 @@ impl DistributedSource {
             if is_scaled {
                 share.scale()?;
             }
-            all.take(number, share)?;
+            all.take((number, pushed.peers[number].address.as_str()), share)?;
         }
         all.results.sort_by(|left, right| left.0.cmp(&right.0));
         all.counts.sort_by(|left, right| left.0.cmp(&right.0));
@@ -231,13 +233,13 @@ impl DistributedSource {
     }
 
     /// What one endpoint does of an aggregation: all that is asked of it, or nothing.
-    async fn share(&self, peer: &Peer, pushed: &Pushed) -> Result<Share, Status> {
+    async fn share(&self, peer: &Peer, pushed: &Pushed) -> Result<Share, Failed> {
         let (results, counts) = (self.ask_one(peer, &pushed.text), self.ask_one(peer, &pushed.count));
-        let ((results, mut warnings, mut held), counted) = match pushed.counting {
+        let (results, counted) = match pushed.counting {
             Counting::Never => (results.await?, None),
             Counting::OfMixed => {
                 let results = results.await?;
-                let counted = if mix(&results.1).is_some() { Some(counts.await?) } else { None };
+                let counted = if results.notes.mix().is_some() { Some(counts.await?) } else { None };
                 (results, counted)
             }
             Counting::Always => {
@@ -245,29 +247,20 @@ impl DistributedSource {
                 (results, Some(counted))
             }
         };
-        let Some((counts, more, taken)) = counted else {
-            return Ok(Share { results, counts: Vec::new(), means: Vec::new(), warnings, held });
-        };
-        check_same_series(&warnings, &more)?;
-        warnings.extend(more);
-        held.join(taken);
-        let mut means = Vec::new();
-        if pushed.counting == Counting::Always && floats(&results).any(f64::is_infinite) {
-            let (found, more, taken) = self.ask_one(peer, &pushed.mean).await?;
-            check_same_series(&warnings, &more)?;
-            warnings.extend(more);
-            held.join(taken);
-            means = found;
+        let Answer { series, notes, held, .. } = results;
+        let mut share = Share { results: series, counts: Vec::new(), means: Vec::new(), notes, held };
+        let Some(counted) = counted else { return Ok(share) };
+        share.counts = share.join(counted)?;
+        if pushed.counting == Counting::Always && floats(&share.results).any(f64::is_infinite) {
+            share.means = share.join(self.ask_one(peer, &pushed.mean).await?)?;
         }
-        Ok(Share { results, counts, means, warnings, held })
+        Ok(share)
     }
 
-    async fn ask_one(&self, peer: &Peer, text: &str) -> Result<Answer, Status> {
-        let scope = &self.inner.scope;
-        let mut client =
-            QueryClient::new(peer.channel.clone()).max_decoding_message_size(self.inner.proxy.frame_bytes_max());
-        let memory = self.inner.proxy.memory.reserve(0).map_err(exhausted)?;
-        let (mut series, mut warnings, mut held) = (Vec::new(), Vec::new(), memory);
+    async fn ask_one(&self, peer: &Peer, text: &str) -> Result<Answer, Failed> {
+        let (proxy, scope) = (&self.inner.proxy, &self.inner.scope);
+        let mut client = QueryClient::new(peer.channel.clone()).max_decoding_message_size(proxy.frame_bytes_max());
+        let (held, share) = (proxy.memory.reserve(0)?, proxy.memory.limit() / 4);
         let range = QueryRangeRequest {
             query: text.to_owned(),
             start_time_seconds: self.steps.start,
@@ -280,40 +273,25 @@ impl DistributedSource {
             lookback_delta_seconds: self.lookback_ms / 1000,
             ..QueryRangeRequest::default()
         };
-        if self.steps.step > 0 {
-            let mut stream = client.query_range(with_tenant(range, &scope.tenant)).await?.into_inner();
-            while let Some(message) = stream.message().await? {
-                held.grow(DECODED_BYTES * message.encoded_len() as u64).map_err(exhausted)?;
-                match message.result {
-                    Some(query_range_response::Result::Timeseries(one)) => series.push(one),
-                    Some(query_range_response::Result::TimeseriesBatch(batch)) => series.extend(batch.series),
-                    Some(query_range_response::Result::Warnings(text)) => warnings.push(text),
-                    Some(query_range_response::Result::Stats(_)) | None => {}
-                }
-            }
-            return Ok((series, warnings, held));
-        }
-        let instant = QueryRequest {
-            query: range.query,
-            time_seconds: range.start_time_seconds,
-            max_resolution_seconds: range.max_resolution_seconds,
-            replica_labels: range.replica_labels,
-            enable_dedup: range.enable_dedup,
-            enable_partial_response: range.enable_partial_response,
-            lookback_delta_seconds: range.lookback_delta_seconds,
-            ..QueryRequest::default()
+        let answer = if self.steps.step > 0 {
+            let stream = client.query_range(with_tenant(range, &scope.tenant)).await?.into_inner();
+            Answer::read((held, share), stream, proxy.frame_timeout).await?
+        } else {
+            let instant = QueryRequest {
+                query: range.query,
+                time_seconds: range.start_time_seconds,
+                max_resolution_seconds: range.max_resolution_seconds,
+                replica_labels: range.replica_labels,
+                enable_dedup: range.enable_dedup,
+                enable_partial_response: range.enable_partial_response,
+                lookback_delta_seconds: range.lookback_delta_seconds,
+                ..QueryRequest::default()
+            };
+            let stream = client.query(with_tenant(instant, &scope.tenant)).await?.into_inner();
+            Answer::read((held, share), stream, proxy.frame_timeout).await?
         };
-        let mut stream = client.query(with_tenant(instant, &scope.tenant)).await?.into_inner();
-        while let Some(message) = stream.message().await? {
-            held.grow(DECODED_BYTES * message.encoded_len() as u64).map_err(exhausted)?;
-            match message.result {
-                Some(query_response::Result::Timeseries(one)) => series.push(one),
-                Some(query_response::Result::TimeseriesBatch(batch)) => series.extend(batch.series),
-                Some(query_response::Result::Warnings(text)) => warnings.push(text),
-                Some(query_response::Result::Stats(_)) | None => {}
-            }
-        }
-        Ok((series, warnings, held))
+        self.others.count(answer.samples);
+        Ok(answer)
     }
 
     /// Appends a result as samples at the steps. A step without a result ends the series there, as
@@ -337,9 +315,9 @@ impl DistributedSource {
 }
 
 impl Answered {
-    /// Takes in what endpoint `number` does.
-    fn take(&mut self, number: usize, mut share: Share) -> Result<(), Error> {
-        if let Some(met) = mix(&share.warnings) {
+    /// Takes in what an endpoint does, by its number and address.
+    fn take(&mut self, (number, address): (usize, &str), mut share: Share) -> Result<(), Error> {
+        if let Some(met) = share.notes.mix() {
             for (labels, times) in share.without_result() {
                 share.held.grow((times.len() * 2 * size_of::<Histogram>()) as u64)?;
                 for (kind, series) in unlike(met, &times) {
@@ -356,13 +334,28 @@ impl Answered {
         };
         self.results.extend(share.results.into_iter().map(told_apart));
         self.counts.extend(share.counts.into_iter().map(told_apart));
-        self.warnings.extend(share.warnings);
+        self.warnings.extend(share.notes.into_warnings(address));
         self.held.join(share.held);
         Ok(())
     }
 }
 
 impl Share {
+    /// Takes in what is said beside series of another query, and gives those. Fails where some are lacking that others
+    /// are of, or the other way round: an endpoint that is a querier may have had series of an endpoint of its own for
+    /// one of them alone.
+    fn join(&mut self, other: Answer) -> Result<Vec<TimeSeries>, Failed> {
+        if self.notes.lacks() != other.notes.lacks() {
+            let (lacks, others) = (self.notes.lacks(), other.notes.lacks());
+            let lacking: Vec<&str> = lacks.union(&others).copied().collect();
+            let text = format!("sums and counts are of different series: {}", lacking.join(", "));
+            return Err(Failed::There(Status::unavailable(text)));
+        }
+        self.notes.join(other.notes);
+        self.held.join(other.held);
+        Ok(other.series)
+    }
+
     /// Multiplies the sums of means and the counts that they are of by [`SCALE`]. A sum that is no number becomes what
     /// the mean says; a mean that is none either, as of a sample that is infinite, leaves it so.
     fn scale(&mut self) -> Result<(), Error> {
@@ -440,27 +433,6 @@ fn by_labels(series: &[TimeSeries]) -> HashMap<Labels, HashMap<i64, f64>> {
 fn are_addable(shares: &[(usize, Share)]) -> bool {
     let values = shares.iter().flat_map(|(_, share)| floats(&share.results));
     (values.map(f64::abs).fold(0.0, f64::max) * shares.len() as f64).is_finite()
-}
-
-/// Fails where a mean is of sums and counts of which these warnings tell that they lack different series: an endpoint
-/// that is a querier may have had series of an endpoint of its own for one of them alone.
-fn check_same_series(of_sums: &[String], of_others: &[String]) -> Result<(), Status> {
-    if lacks(of_sums) == lacks(of_others) {
-        return Ok(());
-    }
-    let lacking: Vec<&str> = lacks(of_sums).union(&lacks(of_others)).copied().collect();
-    Err(Status::unavailable(format!("sums and counts are of different series: {}", lacking.join(", "))))
-}
-
-/// What has met in an endpoint's aggregation that has no sum.
-fn mix(warnings: &[String]) -> Option<Mix> {
-    let found = warnings.iter().filter_map(|text| Mix::of_warning(text));
-    found.reduce(|one, other| if one == Mix::Kinds { one } else { other })
-}
-
-/// What warnings say of series that an endpoint could not read.
-fn lacks(warnings: &[String]) -> BTreeSet<&str> {
-    warnings.iter().map(String::as_str).filter(|text| !text.starts_with("PromQL ")).collect()
 }
 
 /// Two series that have no sum at `times`, in place of a share that has none: what other endpoints have of the group
@@ -555,8 +527,9 @@ mod tests {
         let mut all = Answered { results: Vec::new(), counts: Vec::new(), warnings: Vec::new(), held };
         let (results, counts) = (vec![series("a", &[1])], vec![series("a", &[1, 2]), series("b", &[1])]);
         let held = memory.reserve(0).unwrap();
-        let warnings = vec![warning.to_owned()];
-        all.take(3, Share { results, counts, means: Vec::new(), warnings, held }).unwrap();
+        let mut notes = Notes::default();
+        notes.add(warning);
+        all.take((3, "a:1"), Share { results, counts, means: Vec::new(), notes, held }).unwrap();
         let shown = all.results.iter().map(|(labels, series)| {
             let schemas: Vec<i32> = series.histograms.iter().map(|histogram| histogram.schema).collect();
             (labels.to_string(), series.samples.len(), schemas)

@@ -203,7 +203,8 @@ impl Peer {
                 Ok(Ok(answer)) => (Outcome::Answered, Ok(answer.into_inner())),
                 Ok(Err(status)) => {
                     let outcome = if dial::is_timeout(&status) { Outcome::Silent } else { Outcome::Unavailable };
-                    (outcome, Err(format!("{}: {}", status.code(), dial::description(&status))))
+                    let (code, words) = dial::explain(&status);
+                    (outcome, Err(format!("{code}: {words}")))
                 }
                 Err(_) => (Outcome::Silent, Err(format!("no answer to Info within {timeout:?}"))),
             };

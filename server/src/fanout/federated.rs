@@ -209,7 +209,7 @@ fn answered_bytes<P: Listed>(part: &Result<P, String>) -> u64 {
 }
 
 /// That there is no memory, as an endpoint would say it.
-pub(super) fn exhausted(error: Error) -> Status {
+fn exhausted(error: Error) -> Status {
     Status::resource_exhausted(error.message())
 }
 

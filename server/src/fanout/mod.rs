@@ -8,6 +8,7 @@
 mod ahead;
 /// What endpoints know beside series, as JSON.
 pub mod answers;
+mod asking;
 /// The backend of the HTTP API over endpoints.
 pub mod backend;
 /// Connections to endpoints.

@@ -43,6 +43,17 @@ pub struct Pushed {
     pub peers: Vec<Arc<Peer>>,
 }
 
+impl Pushed {
+    /// The selectors that stand for it as aggregation `number`, as they are printed, each with what endpoints do.
+    pub fn stand_ins(&self, number: usize) -> [(String, String); 2] {
+        let addresses: Vec<&str> = self.peers.iter().map(|peer| peer.address.as_str()).collect();
+        let addresses = addresses.join(", ");
+        [(PUSHED, &self.text), (COUNTED, &self.count)].map(|(label, text)| {
+            (format!("{{{}}}", standing_for(label, number)), format!("remote {text} on {addresses}"))
+        })
+    }
+}
+
 /// When endpoints are asked how many samples their results are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counting {
@@ -58,9 +69,13 @@ pub enum Counting {
 /// of matchers one selector; `None` when one of them can't, when two may have the same series, or when there is none.
 pub type Choose<'a> = dyn Fn(&[&[Matcher]]) -> Option<Vec<Arc<Peer>>> + 'a;
 
-/// Takes out of `expr` what endpoints can do.
+/// Takes out of `expr` what endpoints can do. One that names labels of what stands for that stays whole.
 pub fn push(expr: &mut Expr, choose: &Choose<'_>) -> Vec<Pushed> {
     let mut pushed = Vec::new();
+    let text = expr.to_string();
+    if [PUSHED, COUNTED, ENDPOINT].iter().any(|label| text.contains(*label)) {
+        return pushed;
+    }
     visit(expr, choose, &mut pushed);
     pushed
 }
@@ -130,12 +145,17 @@ fn replace(node: &Aggregate, choose: &Choose<'_>, pushed: &mut Vec<Pushed>) -> O
     })
 }
 
+/// The matcher of the selector that stands for aggregation `number`.
+fn standing_for(label: &str, number: usize) -> Matcher {
+    let value: ByteString = number.to_string().as_str().into();
+    Matcher::equal(label, value)
+}
+
 /// The selector that stands for aggregation `number` of `expr`, where that stands.
 fn stand_in(label: &str, number: usize, expr: &Expr) -> Expr {
-    let value: ByteString = number.to_string().as_str().into();
     Expr::Vector(Box::new(VectorSelector {
         name: String::new(),
-        matchers: vec![Matcher::equal(label, value)],
+        matchers: vec![standing_for(label, number)],
         offset: Default::default(),
         offset_expr: None,
         at: None,
@@ -280,6 +300,29 @@ mod tests {
             left,
             "sum({__uru_pushed__=\"0\"}) / sum({__uru_counted__=\"0\"}) + max(max by (c) ({__uru_pushed__=\"1\"}))"
         );
+    }
+
+    #[test]
+    fn queries_that_name_what_stands_for_shares_stay() {
+        for query in [
+            "sum(a) or {__uru_pushed__=\"0\"}",
+            "sum(a) or {\"__uru_counted__\"=~\"0|1\"}",
+            "sum by (__uru_endpoint__) (a)",
+            "sum(label_replace(sum(a), \"__uru_endpoint__\", \"\", \"\", \"\"))",
+        ] {
+            let (asked, _) = pushed(query);
+            assert!(asked.is_empty(), "{query}: {asked:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_told_by_the_selectors_that_stand_for_them() {
+        let mut expr = parse("max(b) + avg by (a) (b)", Options::ALL).unwrap();
+        let found = push(&mut expr, &|_| Some(Vec::new()));
+        let [(sums, told), (counts, counted)] = found[1].stand_ins(1);
+        let left = expr.to_string();
+        assert!(left.contains(&format!("sum by (a) ({sums}) / sum by (a) ({counts})")), "{left}");
+        assert_eq!((told.as_str(), counted.as_str()), ("remote sum by (a) (b) on ", "remote count by (a) (b) on "));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::model::{Allowance, Error, ErrorKind};
+use engine::promql::remarks::without_place;
 use engine::promql::value::QueryValue;
 use engine::promql::{QueryResult, RangeSteps, When, syntax};
 use futures_util::{Stream, stream};
@@ -195,9 +196,11 @@ struct Answer {
 impl Answer {
     /// The frames of `result`, `batch` series in each where that is above 1.
     fn new(mut result: QueryResult, batch: i64) -> Self {
-        // A frame knows only warnings.
+        // A frame knows only warnings. The place is one of the expression that was sent: who asked has made that of
+        // another.
         let (warnings, infos) = (std::mem::take(&mut result.warnings), std::mem::take(&mut result.infos));
-        let mut warnings: Vec<String> = warnings.iter().chain(&infos).map(|note| without_place(note)).collect();
+        let notes = warnings.iter().chain(&infos);
+        let mut warnings: Vec<String> = notes.map(|note| without_place(note).to_owned()).collect();
         warnings.dedup();
         let warnings = warnings.into_iter();
         let rows = match &result.value {
@@ -208,15 +211,6 @@ impl Answer {
         };
         Self { result, warnings, rows: 0..rows, batch: usize::try_from(batch).unwrap_or(0), ended: false }
     }
-}
-
-/// A remark without its place, which is one of the expression that was sent: who asked has made that of another.
-fn without_place(note: &str) -> String {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_place = |text: &str| text.split_once(':').is_some_and(|(line, column)| is_number(line) && is_number(column));
-    let parts = note.strip_suffix(')').and_then(|note| note.rsplit_once(" ("));
-    let parts = parts.filter(|(words, place)| words.starts_with("PromQL ") && is_place(place));
-    parts.map_or(note, |(words, _)| words).to_owned()
 }
 
 impl Iterator for Answer {

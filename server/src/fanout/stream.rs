@@ -197,7 +197,7 @@ impl Tally {
 }
 
 /// Most bytes of warnings of one call.
-const WARNING_BYTES_MAX: usize = 1 << 20;
+pub(super) const WARNING_BYTES_MAX: usize = 1 << 20;
 
 /// What ends a stream before its end.
 #[derive(Clone, Debug)]
@@ -215,7 +215,8 @@ pub struct StreamLimits {
 /// Time in which a frame that has arrived is handed over.
 const PROMPT: Duration = Duration::from_millis(20);
 
-fn silence(timeout: Duration) -> String {
+/// That nothing has come for so long.
+pub(super) fn silence(timeout: Duration) -> String {
     format!("failed to receive any data in {timeout:?} (--store.response-timeout)")
 }
 
@@ -493,10 +494,8 @@ pub fn failure(what: &str, address: &str, status: &Status, memory: &Budget) -> E
         // Also when the endpoint's time was over, or it gave up: the query's own time isn't.
         _ => ErrorKind::Unavailable,
     };
-    Error::new(
-        kind,
-        format!("{what} from {address}: rpc error: code = {:?} desc = {}", status.code(), dial::description(status)),
-    )
+    let (code, words) = dial::explain(status);
+    Error::new(kind, format!("{what} from {address}: rpc error: code = {code:?} desc = {words}"))
 }
 
 /// Messages as they are on the wire, to be read by hand.

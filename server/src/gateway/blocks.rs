@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use engine::block::{BlockInfo, BlockSet, OpenedBlock};
 use engine::bucket::BlockObject;
@@ -29,6 +30,8 @@ pub struct Current {
     pub synced: BTreeMap<BlockId, SyncedBlock>,
     /// When it was seen in the bucket, in Unix milliseconds; 0: not yet.
     pub refreshed: i64,
+    /// When the latest look at the bucket began that saw all of it.
+    pub seen: Option<Instant>,
     /// Why some blocks could not be seen, if so.
     pub error: Option<String>,
 }
@@ -64,7 +67,8 @@ impl Blocks {
             let swapped = old.set.blocks().map(|block| placed.get(&block.id()).copied().unwrap_or(block)).cloned();
             let (mut synced, error) = (old.synced.clone(), old.error.clone());
             synced.retain(|id, _| placed.get(id).is_none_or(|block| block.index().is_readable()));
-            Current { set: Arc::new(BlockSet::new(swapped)), synced, refreshed: old.refreshed, error }
+            let (set, refreshed, seen) = (Arc::new(BlockSet::new(swapped)), old.refreshed, old.seen);
+            Current { set, synced, refreshed, seen, error }
         });
     }
 
@@ -79,22 +83,35 @@ impl Blocks {
 }
 
 impl Current {
+    /// Whether a block that has been in the bucket since `since` is answered for as well as it will be: it is open, or
+    /// all of the bucket was looked at when the block was no longer too fresh, after `delay`, and it was left out, as
+    /// one that others have replaced or that is not to be answered for. One that can't be read is not settled: that may
+    /// pass, and what is kept here may be the only copy that can be.
+    pub fn is_settled(&self, id: BlockId, since: Instant, delay: Duration) -> bool {
+        let is_open = self.synced.contains_key(&id);
+        if !is_open && self.set.get(id).is_some_and(|block| !block.index().is_readable()) {
+            return false;
+        }
+        is_open || self.seen.zip(since.checked_add(delay)).is_some_and(|(seen, old_enough)| seen >= old_enough)
+    }
+
     /// How `block` stands that was open with the files that it has.
     fn standing(&self, block: &SyncedBlock) -> Standing {
         match self.synced.get(&block.meta.ulid) {
             Some(now) if index_len(now) != index_len(block) => Standing::Replaced,
-            Some(now) if now.files.holds_data_of(&block.files) => Standing::Open,
+            Some(now) if now.files.holds_data_of(&block.files) && has_meta_of(now, block) => Standing::Open,
             Some(_) => Standing::Changed,
             None => Standing::Closed,
         }
     }
 
-    /// Whether a block is to be opened: one that is not open, can't be read, or whose files came or grew since, as
-    /// while it was copied into the bucket.
+    /// Whether a block is to be opened: one that is not open, can't be read, whose files came or grew since, as while
+    /// it was copied into the bucket, or whose meta.json says something else than before.
     fn is_to_open(&self, block: &SyncedBlock) -> bool {
         let id = block.meta.ulid;
-        let has_grown = |before: &SyncedBlock| block.files.has_more_data_than(&before.files);
-        self.set.get(id).is_none_or(|open| !open.index().is_readable()) || self.synced.get(&id).is_some_and(has_grown)
+        let has_changed =
+            |before: &SyncedBlock| block.files.has_more_data_than(&before.files) || !has_meta_of(block, before);
+        self.set.get(id).is_none_or(|open| !open.index().is_readable()) || self.synced.get(&id).is_some_and(has_changed)
     }
 }
 
@@ -102,12 +119,14 @@ impl Syncer {
     /// Opens blocks that are new or have changed and closes those that are gone. Fails when the bucket can't be seen
     /// whole; new blocks are opened even then.
     pub async fn sync(&self, blocks: &Blocks) -> Result<(), Error> {
+        let begin = Instant::now();
         let view = match self.fetcher.fetch(&self.filters).await {
             Ok(view) => view,
             Err(error) => {
                 blocks.change(|old| {
                     let (set, synced) = (Arc::clone(&old.set), old.synced.clone());
-                    Current { set, synced, refreshed: old.refreshed, error: Some(error.to_string()) }
+                    let (refreshed, seen, error) = (old.refreshed, old.seen, Some(error.to_string()));
+                    Current { set, synced, refreshed, seen, error }
                 });
                 return Err(error);
             }
@@ -129,7 +148,8 @@ impl Syncer {
             synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
             synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
             let error = view.incomplete.as_ref().map(ToString::to_string);
-            Current { set: Arc::new(set), synced, refreshed: now_ms(), error }
+            let seen = if view.incomplete.is_none() { Some(begin) } else { old.seen };
+            Current { set: Arc::new(set), synced, refreshed: now_ms(), seen, error }
         });
         self.metrics.blocks_loaded.set(i64::try_from(new.synced.len()).unwrap_or(i64::MAX));
         self.loader.synced(|block| new.standing(block) == Standing::Open);
@@ -180,6 +200,55 @@ impl Syncer {
     }
 }
 
+/// Whether the meta.json of both says the same.
+fn has_meta_of(block: &SyncedBlock, other: &SyncedBlock) -> bool {
+    Arc::ptr_eq(&block.meta, &other.meta) || block.meta == other.meta
+}
+
 fn index_len(block: &SyncedBlock) -> Option<u64> {
     block.files.len_of(BlockObject::Index)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::bucket::Meta;
+    use engine::model::ErrorKind;
+
+    use super::*;
+    use crate::sync::BlockFiles;
+
+    #[test]
+    fn a_block_is_settled_once_it_is_open_or_was_left_out_when_it_was_old_enough() {
+        let (id, since, second) = (BlockId::from_parts(1, 1), Instant::now(), Duration::from_secs(1));
+        let is_settled = |seen: Option<Instant>, delay: Duration| {
+            Current { seen, ..Current::default() }.is_settled(id, since, delay)
+        };
+        assert!(!is_settled(None, Duration::ZERO), "nobody has looked");
+        assert!(!is_settled(since.checked_sub(second), Duration::ZERO), "it may have come since");
+        assert!(is_settled(Some(since), Duration::ZERO));
+        assert!(!is_settled(Some(since), second), "it was too fresh then");
+        assert!(is_settled(Some(since + second), second));
+        assert!(!is_settled(Some(since), Duration::MAX));
+        let meta = Arc::new(Meta::new(id, 0, 1));
+        let block = SyncedBlock { meta, files: BlockFiles::default(), deletion_mark: None };
+        let error = Error::new(ErrorKind::Unavailable, "its index could not be fetched");
+        let failed = OpenedBlock::unreadable(BlockInfo::from_meta(&Meta::new(id, 0, 1)), error);
+        let set = Arc::new(BlockSet::new([Arc::new(failed)]));
+        let unreadable = Current { set, seen: Some(since + second), ..Current::default() };
+        assert!(!unreadable.is_settled(id, since, Duration::ZERO), "it may be opened later");
+        let open = Current { synced: BTreeMap::from([(id, block)]), ..Current::default() };
+        assert!(open.is_settled(id, since, Duration::MAX));
+    }
+
+    #[test]
+    fn a_block_whose_meta_says_something_else_has_changed() {
+        let id = BlockId::from_parts(1, 1);
+        let block = |max_time| {
+            let meta = Arc::new(Meta::new(id, 0, max_time));
+            SyncedBlock { meta, files: BlockFiles::default(), deletion_mark: None }
+        };
+        let current = Current { synced: BTreeMap::from([(id, block(1))]), ..Current::default() };
+        assert_eq!(current.standing(&block(1)), Standing::Open);
+        assert_eq!(current.standing(&block(2)), Standing::Changed);
+    }
 }

@@ -18,15 +18,16 @@ impl Gateway {
         self.ingest.as_ref()?.get()
     }
 
-    /// The blocks that a request must ask: the bucket's, and what is kept here as it is now.
+    /// The blocks that a request must ask: the bucket's, and what is kept here as it is now. The bucket's are looked at
+    /// last: samples that are no longer kept here are among them by then.
     pub async fn holding(&self, asked: &Request) -> Result<Arc<BlockSet>, Error> {
-        let current = Arc::clone(&self.blocks.current().set);
-        let Some(ingest) = self.kept() else { return Ok(current) };
+        let Some(ingest) = self.kept() else { return Ok(Arc::clone(&self.blocks.current().set)) };
         let memory = Arc::clone(&self.selector.budget);
         let (matchers, range, detail) = (asked.matchers.clone(), asked.range, asked.detail);
         let patience = Patience::default();
         let request = ViewRequest { tenants: None, matchers, range, detail, memory, patience };
-        Ok(Arc::new(ingest.view(&request).await?.with(&current)))
+        let kept = ingest.view(&request).await?;
+        Ok(Arc::new(kept.with(&self.blocks.current().set)))
     }
 
     /// Why a request for series is refused that would be answered with all series of a tenant, in
@@ -51,18 +52,10 @@ impl Gateway {
         tenants.any(|tenant| is_of(&ingest.external_labels(&tenant)) && kept_times(ingest, &tenant).iter().any(meets))
     }
 
-    /// Adds names or values of what is kept to those of the bucket's blocks.
-    pub(super) async fn add_kept_labels(&self, request: LabelRequest, found: &mut LabelAnswer) -> Result<(), Error> {
-        let Some(ingest) = self.kept() else { return Ok(()) };
-        let limit = request.limit;
-        let more = ingest.labels(&self.selector, request, self.request_limits()).await?;
-        found.failures.extend(more.failures);
-        found.held.extend(more.held);
-        found.strings = StringList::merge(vec![std::mem::take(&mut found.strings), more.strings]);
-        if limit > 0 {
-            found.strings.truncate(limit);
-        }
-        Ok(())
+    /// Names or values of labels in what is kept.
+    pub(super) async fn kept_labels(&self, request: LabelRequest) -> Result<Option<LabelAnswer>, Error> {
+        let Some(ingest) = self.kept() else { return Ok(None) };
+        ingest.labels(&self.selector, request, self.request_limits()).await.map(Some)
     }
 
     /// The external labels of what is kept and the times that it covers.
@@ -73,6 +66,16 @@ impl Gateway {
             ranges.entry(ingest.external_labels(&tenant)).or_default().extend(kept_times(ingest, &tenant));
         }
         ranges
+    }
+}
+
+/// Adds names or values of what is kept to those of the bucket's blocks, up to `limit` of them; 0 for all.
+pub(super) fn add_labels(found: &mut LabelAnswer, kept: LabelAnswer, limit: usize) {
+    found.failures.extend(kept.failures);
+    found.held.extend(kept.held);
+    found.strings = StringList::merge(vec![std::mem::take(&mut found.strings), kept.strings]);
+    if limit > 0 {
+        found.strings.truncate(limit);
     }
 }
 

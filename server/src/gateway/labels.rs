@@ -12,6 +12,7 @@ use proto::thanos::{LabelMatcher, LabelNamesRequest, LabelNamesResponse, LabelVa
 use tonic::{Code, Status};
 
 use super::Gateway;
+use super::held::add_labels;
 use super::request::{self, Partial};
 use crate::api::error::block_status;
 use crate::api::grpc::call::Incoming;
@@ -93,13 +94,16 @@ impl Gateway {
     }
 
     async fn labels(&self, request: LabelRequest, partial: Partial, tenant: &str) -> Accounted<Found> {
-        let blocks = self.blocks.current();
+        let kept = self.kept_labels(request.clone()).await.map_err(|error| self.refuse_labels(&error, tenant))?;
+        // Looked at last: what is no longer kept here is among them by then.
+        let (blocks, limit) = (self.blocks.current(), request.limit);
         let asked = blocks.set.overlapping(&request.matchers, request.range, &request.block_matchers);
         let asked = asked.iter().map(|chosen| Block { id: chosen.block.id().to_string() }).collect();
-        let answer = self.selector.labels(&blocks.set, request.clone(), self.request_limits()).await;
+        let answer = self.selector.labels(&blocks.set, request, self.request_limits()).await;
         let mut answer = answer.map_err(|error| self.refuse_labels(&error, tenant))?;
-        let added = self.add_kept_labels(request, &mut answer).await;
-        added.map_err(|error| self.refuse_labels(&error, tenant))?;
+        if let Some(kept) = kept {
+            add_labels(&mut answer, kept, limit);
+        }
         let LabelAnswer { strings, failures, held } = answer;
         let mut warnings = Vec::new();
         for Failure { block, error } in failures {

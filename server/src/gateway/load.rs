@@ -67,7 +67,7 @@ pub type Reopened = (SyncedBlock, Arc<OpenedBlock>);
 pub enum Standing {
     /// It is open.
     Open,
-    /// It is open, and its segments are others by now.
+    /// It is open, and its segments or its meta.json are others by now.
     Changed,
     /// It is open, and its index is another one by now.
     Replaced,

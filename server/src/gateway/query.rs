@@ -34,6 +34,9 @@ pub struct GatewayBackend {
     pub scraped: Option<OwnTarget>,
 }
 
+/// Makes of a set of blocks what gets their bytes.
+type Fetching = dyn Fn(&Arc<BlockSet>) -> Arc<blocks::Fetch> + Send + Sync;
+
 /// Blocks whose failures end the query or only warn.
 struct LocalSource<S> {
     gateway: Arc<Gateway>,
@@ -71,15 +74,23 @@ impl<S: Source> Source for LocalSource<S> {
 }
 
 impl GatewayBackend {
-    fn scope(&self, scope: &Scope, ending: &Ending, set: &Arc<BlockSet>) -> blocks::Scope {
-        let fetcher = BucketFetcher::new(self.gateway.ranges.clone(), Arc::clone(set));
-        let (runtime, end) = (Handle::current(), ending.clone());
-        let fetch = move |ranges: &[RemoteRange]| -> Vec<Fetched> {
-            let fetched = runtime.block_on(end.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
-            let failed =
-                |error: &Error| Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0, moment: 0 };
-            fetched.unwrap_or_else(|error| ranges.iter().map(|_| failed(&error)).collect())
-        };
+    /// What makes of a set of blocks what gets their bytes for one query.
+    fn fetching(&self, ending: &Ending) -> Box<Fetching> {
+        let all = BucketFetcher::new(self.gateway.ranges.clone(), Arc::default());
+        let (runtime, ending) = (Handle::current(), ending.clone());
+        Box::new(move |set: &Arc<BlockSet>| -> Arc<blocks::Fetch> {
+            let (fetcher, runtime, end) = (all.about(Arc::clone(set)), runtime.clone(), ending.clone());
+            Arc::new(move |ranges: &[RemoteRange]| -> Vec<Fetched> {
+                let fetched = runtime.block_on(end.race(async { Ok(fetcher.fetch(ranges.to_vec()).await) }));
+                let failed =
+                    |error: &Error| Fetched { bytes: Err(error.clone()), downloaded_bytes: 0, downloads: 0, moment: 0 };
+                fetched.unwrap_or_else(|error| ranges.iter().map(|_| failed(&error)).collect())
+            })
+        })
+    }
+
+    /// What a query sees of blocks; the scope gets no bytes yet.
+    fn scope(&self, scope: &Scope, ending: &Ending) -> blocks::Scope {
         blocks::Scope {
             replica_labels: scope.replica_labels.clone(),
             merging: if scope.replica_labels.is_empty() { Merging::Nothing } else { self.fanout.merging },
@@ -89,7 +100,7 @@ impl GatewayBackend {
             patience: ending.patience(),
             budget: Arc::clone(&self.gateway.selector.budget),
             cores: Some(self.gateway.selector.pool.clone()),
-            fetch: Some(Arc::new(fetch)),
+            fetch: None,
         }
     }
 }
@@ -100,14 +111,21 @@ impl Backend for GatewayBackend {
         if !scope.store_matchers.is_empty() {
             return self.fanout.source(scope, ending);
         }
-        let set = Arc::clone(&self.gateway.blocks.current().set);
-        let local = self.scope(scope, ending, &set);
+        let (local, fetching) = (self.scope(scope, ending), self.fetching(ending));
         let (gateway, on_failure) = (Arc::clone(&self.gateway), scope.on_failure);
+        let own = Arc::clone(&self.gateway);
+        let current = move || {
+            let set = Arc::clone(&own.blocks.current().set);
+            let fetch = fetching(&set);
+            (set, Some(fetch))
+        };
         if let Some(ingest) = self.gateway.kept() {
-            let blocks = ingest.source(None, local).beside(set);
+            let blocks = ingest.source(None, local).beside_current(current);
             return Arc::new(LocalSource { gateway, blocks, on_failure });
         }
-        Arc::new(LocalSource { gateway, blocks: BlockSource::new(set, local), on_failure })
+        let (set, fetch) = current();
+        let blocks = BlockSource::new(set, blocks::Scope { fetch, ..local });
+        Arc::new(LocalSource { gateway, blocks, on_failure })
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {

@@ -69,9 +69,10 @@ impl Gateway {
 
     /// What the endpoint says of its blocks.
     pub fn store_info(&self) -> (Vec<ZLabelSet>, StoreInfo) {
-        let current = self.blocks.current();
         let mut whole = TimeRange::new(i64::MAX, i64::MIN);
         let mut groups: BTreeMap<Labels, Vec<TimeRange>> = self.kept_ranges();
+        // Looked at last: what is no longer kept here is among them by then.
+        let current = self.blocks.current();
         for range in groups.values().flatten() {
             whole = whole.hull(*range);
         }

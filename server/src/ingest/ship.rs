@@ -8,11 +8,11 @@
 //! cut off by a crash is sent again; a block whose meta.json is in the bucket is there. Cutting and deleting
 //! go on while a bucket takes its time, and so do uploads of other tenants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::block::glance::glance;
 use engine::bucket::Meta;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+use super::unread::holds_samples_of_thanos;
 use crate::objstore::Bucket;
 use crate::sync::is_json;
 use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
@@ -72,15 +73,22 @@ struct Uploads {
     failed: BTreeSet<BlockId>,
     /// Those that are in the bucket, also when the file that names them could not be written.
     done: BTreeSet<BlockId>,
+    /// When those in the bucket were first known to be there.
+    since: BTreeMap<BlockId, Instant>,
     /// Damaged blocks, which are not uploaded.
     damaged: BTreeSet<BlockId>,
 }
+
+/// Whether a block that has been in the bucket since a time is answered for from there.
+type IsAnswered = Box<dyn Fn(BlockId, Instant) -> bool + Send + Sync>;
 
 /// Ships blocks, and deletes those that have been kept long enough.
 pub struct Shipper {
     ingest: Arc<Ingest>,
     data_dir: PathBuf,
     bucket: Option<(Bucket, Transfer)>,
+    /// Where this process answers for the bucket, too.
+    is_answered: Option<IsAnswered>,
     retention: Retention,
     metrics: ShipMetrics,
     /// Held while a tenant's folder or the file in it that names shipped blocks changes.
@@ -207,7 +215,13 @@ impl Shipper {
     ) -> Self {
         let data_dir = data_dir.to_owned();
         let (changing, uploads) = (Mutex::default(), std::sync::Mutex::default());
-        Self { ingest, data_dir, bucket, retention, metrics, changing, uploads }
+        Self { ingest, data_dir, bucket, is_answered: None, retention, metrics, changing, uploads }
+    }
+
+    /// The same where this process answers for the bucket, too: a block that has grown old goes once `is_answered` says
+    /// of it and the time since when it has been in the bucket that it is answered for from there.
+    pub fn beside(self, is_answered: impl Fn(BlockId, Instant) -> bool + Send + Sync + 'static) -> Self {
+        Self { is_answered: Some(Box::new(is_answered)), ..self }
     }
 
     fn uploads(&self) -> MutexGuard<'_, Uploads> {
@@ -444,6 +458,7 @@ impl Shipper {
         let mut uploads = self.uploads();
         uploads.failed.retain(|id| left.contains(id));
         uploads.done.retain(|id| left.contains(id));
+        uploads.since.retain(|id, _| left.contains(id));
         uploads.damaged.retain(|id| left.contains(id));
     }
 
@@ -457,19 +472,32 @@ impl Shipper {
         self.metrics.local_bytes.get_or_create(labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Deletes blocks that are old and in the bucket; beyond the size the oldest in the bucket, and where these
-    /// are not enough the oldest whose upload failed. What was not tried yet, or is just now, stays.
+    /// Those of `shipped` that nobody misses here any more.
+    fn answered(&self, shipped: &BTreeSet<BlockId>) -> BTreeSet<BlockId> {
+        let Some(is_answered) = &self.is_answered else { return shipped.clone() };
+        let (now, mut uploads) = (Instant::now(), self.uploads());
+        let since = shipped.iter().map(|id| (*id, *uploads.since.entry(*id).or_insert(now)));
+        let since: Vec<(BlockId, Instant)> = since.collect();
+        drop(uploads);
+        since.into_iter().filter(|(id, since)| is_answered(*id, *since)).map(|(id, _)| id).collect()
+    }
+
+    /// Deletes blocks that are old and in the bucket, and answered for from there; beyond the size the oldest of
+    /// these, then the oldest in the bucket, and where these are not enough the oldest whose upload failed. What was
+    /// not tried yet, or is just now, stays.
     fn delete_old(
         &self,
         tenant: &str,
         blocks: &[(BlockId, i64, u64)],
         shipped: &BTreeSet<BlockId>,
     ) -> Result<BTreeSet<BlockId>, Error> {
+        let answered = self.answered(shipped);
+        let is_missed = |id: &BlockId| self.bucket.is_some() && !answered.contains(id);
         let is_safe = |id: &BlockId| self.bucket.is_none() || shipped.contains(id);
         let mut gone = BTreeSet::new();
         let end = self.end_of_retention(tenant, blocks);
         for (id, max_time, _) in blocks {
-            if is_past(*max_time, end, self.retention.age) && is_safe(id) {
+            if is_past(*max_time, end, self.retention.age) && !is_missed(id) {
                 gone.insert(*id);
             }
         }
@@ -477,9 +505,10 @@ impl Shipper {
         let mut bytes: u64 = blocks.iter().filter(|(id, ..)| !gone.contains(id)).map(|(.., bytes)| bytes).sum();
         let uploads = self.uploads();
         let has_failed = |id: &BlockId| uploads.failed.contains(id) && !uploads.current.contains(id);
-        let safe = blocks.iter().filter(|(id, ..)| is_safe(id));
+        let spare = blocks.iter().filter(|(id, ..)| !is_missed(id));
+        let missed = blocks.iter().filter(|(id, ..)| is_missed(id) && is_safe(id));
         let failed = blocks.iter().filter(|(id, ..)| !is_safe(id) && has_failed(id));
-        for (id, _, size) in safe.chain(failed) {
+        for (id, _, size) in spare.chain(missed).chain(failed) {
             if self.retention.bytes_max == 0 || bytes <= self.retention.bytes_max {
                 break;
             }
@@ -531,9 +560,11 @@ impl Shipper {
                 tracing::warn!(%tenant, %error, "flushing an idle tenant failed, trying again");
                 continue;
             }
-            // Its blocks go when they are in the bucket, those that can't be read when somebody takes them away.
+            // Its blocks go when they are in the bucket, those that can't be read and what Thanos did not cut yet when
+            // somebody takes them away.
             let is_unread = |block: &UnreadableBlock| block.tenant == tenant && block.path.exists();
             let has_unread = self.ingest.unreadable_blocks().iter().any(is_unread);
+            let has_unread = has_unread || holds_samples_of_thanos(&tenant_folder(&self.data_dir, &tenant));
             if !has_unread && self.ingest.local_blocks(&tenant).is_empty() {
                 let _alone = self.changing.lock().await;
                 match self.ingest.remove_tenant(&tenant).await {

@@ -1,6 +1,7 @@
 //! What lies in the data folder and is not read, or lay there: told at the start, as queries don't show that it is
 //! missing.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use engine::shard::Ingest;
@@ -45,16 +46,30 @@ pub fn tell(ingest: &Ingest, data_dir: &Path) {
     }
 }
 
+/// Folders of a tenant in which Thanos keeps samples that are in no block yet.
+const THANOS_FOLDERS: [&str; 3] = ["wal", "wbl", "chunks_head"];
+
+/// Whether the folder of a tenant holds samples of Thanos that are in no block yet, as far as can be told: nothing of
+/// them is to be removed.
+pub fn holds_samples_of_thanos(tenant: &Path) -> bool {
+    THANOS_FOLDERS.iter().any(|name| has_bytes(&tenant.join(name)))
+}
+
 /// Folders below `data_dir` that hold what Thanos wrote ahead for a tenant.
 fn thanos_wals(data_dir: &Path) -> Vec<PathBuf> {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let has_bytes = |folder: &PathBuf| {
-        entries(folder).any(|file| file.metadata().is_ok_and(|found| found.is_dir() || found.len() > 0))
-    };
     let tenants = entries(data_dir).filter(|entry| entry.file_name() != OWN_FOLDER);
-    let mut found: Vec<PathBuf> = tenants.map(|tenant| tenant.path().join("wal")).filter(has_bytes).collect();
+    let wals = tenants.map(|tenant| tenant.path().join("wal"));
+    let mut found: Vec<PathBuf> = wals.filter(|wal| has_bytes(wal)).collect();
     found.sort_unstable();
     found
+}
+
+fn has_bytes(folder: &Path) -> bool {
+    entries(folder).any(|file| file.metadata().is_ok_and(|found| found.is_dir() || found.len() > 0))
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = DirEntry> + use<> {
+    std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok)
 }
 
 #[cfg(test)]
@@ -73,5 +88,10 @@ mod tests {
         std::fs::create_dir_all(data.path().join("c/wal/checkpoint.00000001")).unwrap();
         std::fs::write(data.path().join("file"), "").unwrap();
         assert_eq!(thanos_wals(data.path()), ["a", "c"].map(|tenant| data.path().join(tenant).join("wal")));
+        std::fs::create_dir_all(data.path().join("d/chunks_head")).unwrap();
+        let holds = |tenant: &str| holds_samples_of_thanos(&data.path().join(tenant));
+        assert_eq!(["a", "b", "c", "d", "file", "nobody"].map(holds), [true, false, true, false, false, false]);
+        std::fs::write(data.path().join("d/chunks_head/000001"), "samples").unwrap();
+        assert!(holds("d"));
     }
 }

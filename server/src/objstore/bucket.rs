@@ -26,12 +26,18 @@ use crate::telemetry::causes::with_causes;
 /// Objects above this many bytes are uploaded in parts of it.
 const PART_BYTES: usize = 64 << 20;
 
-/// Objects above this many bytes that come piece by piece are uploaded in parts of it, or of more where their number would grow
-/// beyond [`PARTS_MAX`].
-pub const PIECE_PART_BYTES: usize = 8 << 20;
+/// Objects above this many bytes that come piece by piece are uploaded in parts of it where the configuration names
+/// no other length, or of more where their number would grow beyond [`PARTS_MAX`].
+const PIECE_PART_BYTES: usize = 8 << 20;
 
 /// Most parts of one object; S3 takes 10,000.
-pub const PARTS_MAX: usize = 9000;
+const PARTS_MAX: usize = 9000;
+
+/// Shortest part but for the last, as S3 has it.
+const PART_BYTES_MIN: u64 = 5 << 20;
+
+/// Longest part of an object that comes piece by piece: a few are held in memory at once.
+const PIECE_PART_BYTES_MAX: u64 = 256 << 20;
 
 /// Parts of one object that are under way at once.
 const PARTS_UNDER_WAY: usize = 2;
@@ -56,6 +62,7 @@ pub struct Bucket {
     name: String,
     attributes: Attributes,
     part_bytes: usize,
+    piece_part_bytes: usize,
     metrics: BucketMetrics,
 }
 
@@ -63,7 +70,7 @@ impl Bucket {
     /// Opens the bucket that `config` describes; a folder is created when it doesn't exist.
     pub fn open(config: &BucketConfig, registry: &mut Registry) -> Result<Self, Error> {
         let mut attributes = Attributes::new();
-        let mut part_bytes = PART_BYTES;
+        let (mut part_bytes, mut piece_part_bytes) = (PART_BYTES, PIECE_PART_BYTES);
         let (store, folder, name): (Arc<dyn ObjectStore>, _, _) = match &config.provider {
             Provider::Filesystem(directory) => {
                 let failed = |error: &dyn std::fmt::Display| {
@@ -80,7 +87,10 @@ impl Bucket {
             }
             Provider::S3(s3) => {
                 attributes = s3::upload_attributes(s3);
-                part_bytes = s3.part_size.map_or(PART_BYTES, |bytes| (bytes as usize).max(5 << 20));
+                if let Some(bytes) = s3.part_size.filter(|bytes| *bytes > 0) {
+                    part_bytes = bytes.max(PART_BYTES_MIN) as usize;
+                    piece_part_bytes = bytes.clamp(PART_BYTES_MIN, PIECE_PART_BYTES_MAX) as usize;
+                }
                 if s3.disable_multipart {
                     part_bytes = usize::MAX;
                 }
@@ -90,7 +100,8 @@ impl Bucket {
         };
         let folder = folder.map(|folder| if config.prefix.is_empty() { folder } else { folder.join(&config.prefix) });
         let metrics = BucketMetrics::register(registry, &name);
-        Ok(Self { store, prefix: config.prefix.clone(), folder, name, attributes, part_bytes, metrics })
+        let prefix = config.prefix.clone();
+        Ok(Self { store, prefix, folder, name, attributes, part_bytes, piece_part_bytes, metrics })
     }
 
     /// A bucket over a store that somebody else has opened.
@@ -102,8 +113,15 @@ impl Bucket {
             name: name.to_owned(),
             attributes: Attributes::new(),
             part_bytes: PART_BYTES,
+            piece_part_bytes: PIECE_PART_BYTES,
             metrics: BucketMetrics::register(registry, name),
         }
+    }
+
+    /// The same, whose objects are not to be uploaded in parts.
+    #[cfg(test)]
+    pub fn without_parts(self) -> Self {
+        Self { part_bytes: usize::MAX, ..self }
     }
 
     /// The bucket's name, for logs.
@@ -351,14 +369,24 @@ impl Bucket {
         Ok(self.len_of(name).await?.is_some())
     }
 
-    /// Begins to upload an object whose bytes come piece by piece, in parts of `part_bytes`.
-    pub async fn begin_upload(&self, name: &str, part_bytes: usize) -> Result<Upload, Error> {
+    /// Whether objects may be uploaded in parts.
+    pub fn takes_parts(&self) -> bool {
+        self.part_bytes != usize::MAX
+    }
+
+    /// Length in bytes of the parts of an object of `len` bytes that comes piece by piece.
+    fn part_bytes_of(&self, len: u64) -> usize {
+        self.piece_part_bytes.max(len as usize / PARTS_MAX)
+    }
+
+    /// Begins to upload an object of `len` bytes that come piece by piece, in parts.
+    pub async fn begin_upload(&self, name: &str, len: u64) -> Result<Upload, Error> {
         let timer = self.metrics.begin("upload");
         let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
         match self.store.put_multipart_opts(&self.path(name), options).await {
             Ok(upload) => {
                 timer.done(0);
-                let writer = WriteMultipart::new_with_chunk_size(upload, part_bytes);
+                let writer = WriteMultipart::new_with_chunk_size(upload, self.part_bytes_of(len));
                 Ok(Upload { writer, bucket: self.clone(), name: name.to_owned() })
             }
             Err(error) => {
@@ -390,14 +418,14 @@ impl Bucket {
             return Ok(());
         }
         let mut file = File::open(path).map_err(|error| Error::file(path, error))?;
-        let len = file.metadata().map_err(|error| Error::file(path, error))?.len() as usize;
-        if len <= PIECE_PART_BYTES || self.part_bytes == usize::MAX {
-            let mut bytes = Vec::with_capacity(len);
+        let len = file.metadata().map_err(|error| Error::file(path, error))?.len();
+        let part_bytes = self.part_bytes_of(len);
+        if len <= part_bytes as u64 || !self.takes_parts() {
+            let mut bytes = Vec::with_capacity(len as usize);
             file.read_to_end(&mut bytes).map_err(|error| Error::file(path, error))?;
             return self.upload(name, bytes.into()).await;
         }
-        let part_bytes = PIECE_PART_BYTES.max(len / PARTS_MAX);
-        let mut upload = self.begin_upload(name, part_bytes).await?;
+        let mut upload = self.begin_upload(name, len).await?;
         loop {
             let mut part = Vec::with_capacity(part_bytes);
             let read = (&mut file).take(part_bytes as u64).read_to_end(&mut part);
@@ -445,7 +473,11 @@ impl Bucket {
         let mut writer = WriteMultipart::new_with_chunk_size(upload, self.part_bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
-            writer.wait_for_capacity(4).await?;
+            if let Err(error) = writer.wait_for_capacity(4).await {
+                // What stays is the store's; the error is that of the part.
+                let _ = writer.abort().await;
+                return Err(error);
+            }
             writer.put(rest.split_to(rest.len().min(self.part_bytes)));
         }
         writer.finish().await.map(drop)
@@ -535,6 +567,25 @@ mod tests {
             assert!(std::fs::read(&to).unwrap() == bytes);
             assert!(bucket.download_file("a/other", &to).await.is_err());
         });
+    }
+
+    #[test]
+    fn parts_are_as_long_as_is_configured_within_bounds() {
+        for (key, expected) in [
+            ("", PIECE_PART_BYTES),
+            (", part_size: 0", PIECE_PART_BYTES),
+            (", part_size: 1000", 5 << 20),
+            (", part_size: 33554432", 32 << 20),
+            (", part_size: 5368709120", 256 << 20),
+        ] {
+            drop(rustls::crypto::ring::default_provider().install_default());
+            let text = format!(
+                "{{type: S3, config: {{bucket: a, endpoint: b, insecure: true, access_key: c, secret_key: d{key}}}}}"
+            );
+            let config = BucketConfig::parse("objstore.config", &text).unwrap();
+            let bucket = Bucket::open(&config, &mut Registry::default()).unwrap();
+            assert_eq!(bucket.part_bytes_of(1), expected, "{text}");
+        }
     }
 
     #[test]

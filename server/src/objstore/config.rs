@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::cli::Values;
 use crate::cli::parse::parse_duration;
-use crate::config::{ConfigError, content, from_yaml};
+use crate::config::{ConfigError, content, from_yaml, or_default};
 
 /// A bucket.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,26 +35,45 @@ pub enum Provider {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct S3Config {
+    #[serde(deserialize_with = "or_default")]
     pub bucket: String,
+    #[serde(deserialize_with = "or_default")]
     pub endpoint: String,
+    #[serde(deserialize_with = "or_default")]
     pub region: String,
+    #[serde(deserialize_with = "or_default")]
     pub disable_dualstack: bool,
+    #[serde(deserialize_with = "or_default")]
     pub aws_sdk_auth: bool,
+    #[serde(deserialize_with = "or_default")]
     pub access_key: String,
+    #[serde(deserialize_with = "or_default")]
     pub secret_key: String,
+    #[serde(deserialize_with = "or_default")]
     pub session_token: String,
+    #[serde(deserialize_with = "or_default")]
     pub insecure: bool,
+    #[serde(deserialize_with = "or_default")]
     pub signature_version2: bool,
+    #[serde(deserialize_with = "or_default")]
     pub put_user_metadata: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
     pub http_config: HttpConfig,
+    #[serde(deserialize_with = "or_default")]
     pub trace: TraceConfig,
+    #[serde(deserialize_with = "or_default")]
     pub list_objects_version: String,
+    #[serde(deserialize_with = "or_default")]
     pub bucket_lookup_type: LookupType,
     pub send_content_md5: Option<bool>,
+    #[serde(deserialize_with = "or_default")]
     pub disable_multipart: bool,
     pub part_size: Option<u64>,
+    #[serde(deserialize_with = "or_default")]
     pub sse_config: SseConfig,
+    #[serde(deserialize_with = "or_default")]
     pub sts_endpoint: String,
+    #[serde(deserialize_with = "or_default")]
     pub max_retries: usize,
     /// Whether `hedging_config`, which lies beside these keys, is enabled.
     #[serde(skip)]
@@ -82,13 +101,16 @@ pub enum LookupType {
 pub struct HttpConfig {
     pub idle_conn_timeout: Option<PromDuration>,
     pub response_header_timeout: Option<PromDuration>,
+    #[serde(deserialize_with = "or_default")]
     pub insecure_skip_verify: bool,
     pub tls_handshake_timeout: Option<PromDuration>,
     pub expect_continue_timeout: Option<PromDuration>,
     pub max_idle_conns: Option<usize>,
     pub max_idle_conns_per_host: Option<usize>,
     pub max_conns_per_host: Option<usize>,
+    #[serde(deserialize_with = "or_default")]
     pub tls_config: TlsConfig,
+    #[serde(deserialize_with = "or_default")]
     pub disable_compression: bool,
 }
 
@@ -97,10 +119,15 @@ pub struct HttpConfig {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct TlsConfig {
+    #[serde(deserialize_with = "or_default")]
     pub ca_file: String,
+    #[serde(deserialize_with = "or_default")]
     pub cert_file: String,
+    #[serde(deserialize_with = "or_default")]
     pub key_file: String,
+    #[serde(deserialize_with = "or_default")]
     pub server_name: String,
+    #[serde(deserialize_with = "or_default")]
     pub insecure_skip_verify: bool,
 }
 
@@ -109,6 +136,7 @@ pub struct TlsConfig {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct TraceConfig {
+    #[serde(deserialize_with = "or_default")]
     pub enable: bool,
 }
 
@@ -117,10 +145,13 @@ pub struct TraceConfig {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct SseConfig {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
+    #[serde(deserialize_with = "or_default")]
     pub kms_key_id: String,
+    #[serde(deserialize_with = "or_default")]
     pub kms_encryption_context: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
     pub encryption_key: String,
 }
 
@@ -139,7 +170,7 @@ impl TryFrom<String> for PromDuration {
 
 #[derive(Deserialize)]
 struct Kind {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "or_default")]
     kind: String,
 }
 
@@ -149,7 +180,7 @@ struct Document<C> {
     #[serde(rename = "type")]
     _kind: String,
     config: C,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     prefix: String,
     #[serde(default)]
     hedging_config: Option<Hedging>,
@@ -159,16 +190,18 @@ struct Document<C> {
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct Hedging {
+    #[serde(deserialize_with = "or_default")]
     enabled: bool,
-    #[serde(rename = "up_to")]
+    #[serde(rename = "up_to", deserialize_with = "or_default")]
     _up_to: u32,
-    #[serde(rename = "quantile")]
+    #[serde(rename = "quantile", deserialize_with = "or_default")]
     _quantile: f64,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Filesystem {
+    #[serde(default, deserialize_with = "or_default")]
     directory: PathBuf,
 }
 
@@ -269,6 +302,7 @@ impl S3Config {
             (self.access_key.is_empty() != self.secret_key.is_empty(), both),
             (self.signature_version2, "signature_version2 is not supported: version 4 is what servers speak"),
             (has_context, context),
+            (self.sts_endpoint.starts_with("http://"), "sts_endpoint is asked by HTTPS alone: begin it with https://"),
             (!self.insecure && !self.http_config.tls_config.server_name.is_empty(), server),
             (self.list_objects_version == "v1", "list_objects_version v1 is not supported: use v2"),
         ];
@@ -344,6 +378,31 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
     }
 
     #[test]
+    fn a_key_with_nothing_behind_it_is_one_that_is_left_out() {
+        let within = |key: &str| ["http_config:", "trace:", "sse_config:"].iter().any(|outer| key.starts_with(outer));
+        let kept = |line: &str| {
+            let key = line.trim_start();
+            within(key)
+                || ["bucket:", "endpoint:", "config:", "type:", "hedging_config:"].iter().any(|k| key.starts_with(k))
+        };
+        let lines = EVERY_S3_KEY.lines().filter(|line| !line.is_empty());
+        let blank = |line: &str| match line.split_once(':') {
+            Some((key, _)) if !kept(line) => format!("{key}:"),
+            _ => line.to_owned(),
+        };
+        let text = lines.map(blank).collect::<Vec<_>>().join("\n");
+        let text = text
+            .replace("{enable: true}", "{enable: }")
+            .replace("{type: SSE-S3, kms_key_id: '', kms_encryption_context: {}, encryption_key: ''}", "{type: }")
+            .replace("{enabled: false, up_to: 3, quantile: 0.9}", "{enabled: , up_to: ~, quantile: null}");
+        let found = BucketConfig::parse("objstore.config", &text).unwrap();
+        let short = "type: S3\nconfig: {bucket: metrics, endpoint: s3.example.com}";
+        assert_eq!(found, BucketConfig::parse("objstore.config", short).unwrap(), "{text}");
+        let nothing = format!("{short}\nprefix:\nhedging_config:\n");
+        assert_eq!(found, BucketConfig::parse("objstore.config", &nothing).unwrap());
+    }
+
+    #[test]
     fn keys_without_effect_are_known() {
         let text = "type: S3\nconfig: {bucket: a, endpoint: b, http_config: {expect_continue_timeout: 2s, \
                     max_idle_conns: 10, max_conns_per_host: 20}}\nhedging_config: {enabled: true}";
@@ -380,6 +439,9 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
                 "kms_encryption_context",
             ),
             ("type: S3\nconfig: {bucket: a, endpoint: b, http_config: {tls_config: {server_name: c}}}", "server_name"),
+            ("type: S3\nconfig: {bucket: a, endpoint: b, sts_endpoint: 'http://c'}", "sts_endpoint"),
+            ("type:\nconfig: {bucket: a}", "type is missing"),
+            ("type: FILESYSTEM\nconfig: {directory: }", "config.directory"),
             ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: a/../b", ".."),
         ] {
             let error = BucketConfig::parse("objstore.config", text).unwrap_err().to_string();

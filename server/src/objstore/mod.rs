@@ -8,6 +8,10 @@ pub mod cache;
 pub mod config;
 /// Counts and durations of operations.
 pub mod metrics;
+/// Where an S3 client looks for credentials.
+mod credentials;
+/// The HTTP of an S3 client.
+mod wire;
 /// Buckets of S3 and what speaks its protocol.
 mod s3;
 /// Objects of a bucket that is a folder.

@@ -1,11 +1,18 @@
 //! An S3 client out of a bucket's configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{Attribute, AttributeValue, Attributes, BackoffConfig, Certificate, ClientOptions, RetryConfig};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
+use object_store::{
+    Attribute, AttributeValue, Attributes, BackoffConfig, Certificate, ClientOptions, RetryConfig,
+    StaticCredentialProvider,
+};
 
-use super::config::{HttpConfig, LookupType, S3Config};
+use super::config::{HttpConfig, LookupType, PromDuration, S3Config};
+use super::credentials;
+use super::wire::Connector;
 
 /// Attempts where `max_retries` says nothing, as many as of the client that Thanos has.
 const ATTEMPTS: usize = 10;
@@ -20,8 +27,21 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_millis(400);
 /// Longest time that one operation is tried again.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How long a connection may be idle where `idle_conn_timeout` is 0: for ever, as far as a process lives.
+const IDLE_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Idle connections that are kept for one host where `max_idle_conns_per_host` is 0, as Go's client has it.
+const IDLE_CONNECTIONS: usize = 2;
+
+/// Length in bytes of a key of SSE-C.
+const CUSTOMER_KEY_LEN: usize = 32;
+
 /// The region where none is named.
 const REGION: &str = "us-east-1";
+
+/// What is wrong where the system has no certificates.
+const NO_AUTHORITIES: &str = ": the system has no certificates of authorities: install ca-certificates, or name a file \
+                              of them as http_config.tls_config.ca_file";
 
 /// Encoding alphabet of RFC 4648.
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -32,8 +52,28 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
         tracing::warn!(bucket = %config.bucket, key, "a key of the bucket's configuration has no effect: leave it out");
     }
     let use_environment = config.access_key.is_empty();
-    let builder = if use_environment { AmazonS3Builder::from_env() } else { AmazonS3Builder::new() };
-    configured(builder, config)?.build().map_err(|error| format!("cannot make an S3 client: {error}"))
+    let builder = if use_environment { credentials::of_environment() } else { AmazonS3Builder::new() };
+    let builder = configured(builder, config)?;
+    let failed = |error: object_store::Error| {
+        let why = if lacks_authorities(config) { NO_AUTHORITIES } else { "" };
+        format!("cannot make an S3 client: {error}{why}")
+    };
+    let credentials: AwsCredentialProvider = if use_environment {
+        credentials::sought(Arc::clone(builder.clone().build().map_err(failed)?.credentials()))
+    } else {
+        let token = Some(config.session_token.clone()).filter(|token| !token.is_empty());
+        let (key_id, secret_key) = (config.access_key.clone(), config.secret_key.clone());
+        Arc::new(StaticCredentialProvider::new(AwsCredential { key_id, secret_key, token }))
+    };
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| REGION.to_owned());
+    let connector = Connector { uploads: upload_headers(config)?, credentials: Arc::clone(&credentials), region };
+    builder.with_credentials(credentials).with_http_connector(connector).build().map_err(failed)
+}
+
+/// Whether there is nobody whose certificates the server's could descend from.
+fn lacks_authorities(config: &S3Config) -> bool {
+    let is_given = !config.http_config.tls_config.ca_file.is_empty();
+    !config.insecure && !is_given && rustls_native_certs::load_native_certs().certs.is_empty()
 }
 
 /// `builder`, which knows what the environment says where that counts, with what `config` says.
@@ -53,13 +93,9 @@ fn configured(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Bui
         .with_allow_http(config.insecure)
         .with_region(region(config).or(of_environment).unwrap_or_else(|| REGION.to_owned()))
         .with_client_options(client_options(&config.http_config, config.insecure)?)
+        // Nothing deletes several objects at once, and not every server can.
+        .with_disable_bulk_delete(true)
         .with_retry(retries(config.max_retries));
-    if !config.access_key.is_empty() {
-        builder = builder.with_access_key_id(&config.access_key).with_secret_access_key(&config.secret_key);
-        if !config.session_token.is_empty() {
-            builder = builder.with_token(&config.session_token);
-        }
-    }
     if !config.sts_endpoint.is_empty() {
         builder = builder.with_config(AmazonS3ConfigKey::StsEndpoint, &config.sts_endpoint);
     }
@@ -68,16 +104,52 @@ fn configured(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Bui
 
 /// What every uploaded object carries.
 pub(super) fn upload_attributes(config: &S3Config) -> Attributes {
-    let mut attributes = Attributes::new();
+    let entries = config.put_user_metadata.iter();
+    entries.filter_map(|(key, value)| Some((attribute(key)?, AttributeValue::from(value.clone())))).collect()
+}
+
+/// The headers that every object is uploaded with and that are no attributes.
+fn upload_headers(config: &S3Config) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
     for (key, value) in &config.put_user_metadata {
-        let value = AttributeValue::from(value.clone());
-        if key.eq_ignore_ascii_case("x-amz-storage-class") {
-            attributes.insert(Attribute::StorageClass, value);
-        } else {
-            attributes.insert(Attribute::Metadata(key.clone().into()), value);
+        let wrong = |why: &dyn std::fmt::Display| format!("put_user_metadata.{key} cannot be sent as a header: {why}");
+        let name = key.to_ascii_lowercase().parse::<HeaderName>().map_err(|error| wrong(&error))?;
+        let value = HeaderValue::from_str(value).map_err(|error| wrong(&error))?;
+        if attribute(key).is_none() {
+            headers.insert(name, value);
         }
     }
-    attributes
+    Ok(headers)
+}
+
+/// The attribute that an entry of `put_user_metadata` is; `None` for one that is a header of its own, as the client
+/// that Thanos has takes them.
+fn attribute(key: &str) -> Option<Attribute> {
+    let key = key.to_ascii_lowercase();
+    match key.as_str() {
+        "cache-control" => Some(Attribute::CacheControl),
+        "content-disposition" => Some(Attribute::ContentDisposition),
+        "content-encoding" => Some(Attribute::ContentEncoding),
+        "content-language" => Some(Attribute::ContentLanguage),
+        "content-type" => Some(Attribute::ContentType),
+        "x-amz-storage-class" => Some(Attribute::StorageClass),
+        _ if is_header(&key) => None,
+        _ => Some(Attribute::Metadata(key.strip_prefix("x-amz-meta-").unwrap_or(&key).to_owned().into())),
+    }
+}
+
+fn is_header(key: &str) -> bool {
+    let groups = ["x-amz-grant-", "x-amz-server-side-encryption", "x-amz-checksum-", "x-minio-"];
+    let single = [
+        "expires",
+        "x-amz-acl",
+        "x-amz-metadata-directive",
+        "x-amz-object-lock-mode",
+        "x-amz-object-lock-retain-until-date",
+        "x-amz-replication-status",
+        "x-amz-website-redirect-location",
+    ];
+    single.contains(&key) || groups.iter().any(|group| key.starts_with(group))
 }
 
 fn encrypted(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Builder, String> {
@@ -92,6 +164,13 @@ fn encrypted(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Buil
             let path = &sse.encryption_key;
             let key = std::fs::read(path)
                 .map_err(|error| format!("cannot read sse_config.encryption_key {path:?}: {error}"))?;
+            if key.len() != CUSTOMER_KEY_LEN {
+                let len = key.len();
+                return Err(format!(
+                    "sse_config.encryption_key {path:?} is {len} bytes long: it must be {CUSTOMER_KEY_LEN}, the key \
+                     and nothing else"
+                ));
+            }
             builder.with_ssec_encryption(base64(&key))
         }
         _ => builder,
@@ -124,16 +203,26 @@ fn retries(max: usize) -> RetryConfig {
 }
 
 fn client_options(config: &HttpConfig, insecure: bool) -> Result<ClientOptions, String> {
-    let of = |duration: Option<super::config::PromDuration>, default| duration.map_or(default, |given| given.0);
+    let of = |duration: Option<PromDuration>, default| duration.map_or(Duration::from_secs(default), |given| given.0);
+    let idle_connections = config.max_idle_conns_per_host.map(|max| if max == 0 { IDLE_CONNECTIONS } else { max });
+    let idle = Some(of(config.idle_conn_timeout, 90)).filter(|time| !time.is_zero()).unwrap_or(IDLE_MAX);
+    let (connect, read) = (of(config.tls_handshake_timeout, 10), of(config.response_header_timeout, 120));
     let tls = &config.tls_config;
     let mut options = ClientOptions::new()
         .with_allow_http(insecure)
         .with_allow_invalid_certificates(config.insecure_skip_verify || tls.insecure_skip_verify)
-        .with_connect_timeout(of(config.tls_handshake_timeout, Duration::from_secs(10)))
-        .with_pool_idle_timeout(of(config.idle_conn_timeout, Duration::from_secs(90)))
-        .with_pool_max_idle_per_host(config.max_idle_conns_per_host.unwrap_or(100))
-        .with_read_timeout(of(config.response_header_timeout, Duration::from_secs(120)))
+        .with_connect_timeout(connect)
+        .with_pool_idle_timeout(idle)
+        .with_pool_max_idle_per_host(idle_connections.unwrap_or(100))
+        .with_read_timeout(read)
         .with_timeout_disabled();
+    // A time of 0 is none.
+    if connect.is_zero() {
+        options = options.with_connect_timeout_disabled();
+    }
+    if read.is_zero() {
+        options = options.with_read_timeout_disabled();
+    }
     if insecure {
         // Plain HTTP needs no certificates, and a container may have none.
         options = options.with_no_system_certificates(true);
@@ -143,6 +232,11 @@ fn client_options(config: &HttpConfig, insecure: bool) -> Result<ClientOptions, 
             .map_err(|error| format!("cannot read http_config.tls_config.ca_file {:?}: {error}", tls.ca_file))?;
         let certificates = Certificate::from_pem_bundle(&text)
             .map_err(|error| format!("http_config.tls_config.ca_file {:?}: {error}", tls.ca_file))?;
+        if certificates.is_empty() {
+            return Err(format!("http_config.tls_config.ca_file {:?}: it holds no certificate", tls.ca_file));
+        }
+        // They stand instead of the system's.
+        options = options.with_no_system_certificates(true);
         for certificate in certificates {
             options = options.with_root_certificate(certificate);
         }
@@ -167,12 +261,99 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ClientConfigKey;
+
+    use super::super::config::SseConfig;
     use super::*;
+    use crate::objstore::config::TlsConfig;
 
     #[test]
     fn base64_pads_what_is_no_multiple_of_three() {
         for (plain, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(base64(plain.as_bytes()), encoded);
+        }
+    }
+
+    /// The system's authorities were once believed beside those of the file.
+    #[test]
+    fn authorities_of_a_file_stand_instead_of_the_systems() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem").display().to_string();
+        let made = |ca_file: &str| {
+            let tls_config = TlsConfig { ca_file: ca_file.to_owned(), ..TlsConfig::default() };
+            let http_config = HttpConfig { tls_config, ..HttpConfig::default() };
+            let config = S3Config { endpoint: "s3.example.com".into(), http_config, ..S3Config::default() };
+            configured(AmazonS3Builder::new(), &config)
+        };
+        let key = AmazonS3ConfigKey::Client(ClientConfigKey::NoSystemCertificates);
+        let without_system = |ca_file: &str| made(ca_file).unwrap().get_config_value(&key);
+        assert_eq!(without_system("").as_deref(), Some("false"));
+        std::fs::write(&path, "no certificate").unwrap();
+        let error = made(&path).map(drop).unwrap_err();
+        assert!(error.contains("ca.pem") && error.ends_with("it holds no certificate"), "{error}");
+        let key_pair = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key_pair).unwrap();
+        std::fs::write(&path, certificate.pem()).unwrap();
+        assert_eq!(without_system(&path).as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn what_uploads_carry_are_attributes_metadata_without_its_prefix_and_headers() {
+        let given = [
+            ("X-Amz-Acl", "private"),
+            ("X-Amz-Grant-Read", "id=1"),
+            ("x-amz-storage-class", "GLACIER"),
+            ("X-Amz-Meta-Team", "a"),
+            ("Owner", "b"),
+            ("Content-Type", "text/plain"),
+        ];
+        let put_user_metadata = given.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let config = S3Config { put_user_metadata, ..S3Config::default() };
+        let attributes = upload_attributes(&config);
+        let expected = [
+            (Attribute::StorageClass, "GLACIER"),
+            (Attribute::Metadata("team".into()), "a"),
+            (Attribute::Metadata("owner".into()), "b"),
+            (Attribute::ContentType, "text/plain"),
+        ];
+        assert_eq!(attributes.len(), expected.len());
+        for (attribute, value) in expected {
+            assert_eq!(attributes.get(&attribute).map(|found| &**found), Some(value), "{attribute:?}");
+        }
+        let headers = upload_headers(&config).unwrap();
+        assert!(headers["x-amz-acl"] == "private" && headers["x-amz-grant-read"] == "id=1");
+        assert_eq!(headers.len(), 2);
+        let config = S3Config { put_user_metadata: [("a b".to_owned(), String::new())].into(), ..config };
+        assert!(upload_headers(&config).unwrap_err().contains("put_user_metadata.a b"));
+    }
+
+    #[test]
+    fn times_of_zero_are_none() {
+        let zero = Some(PromDuration(Duration::ZERO));
+        let config = HttpConfig {
+            tls_handshake_timeout: zero,
+            response_header_timeout: zero,
+            idle_conn_timeout: zero,
+            ..HttpConfig::default()
+        };
+        let options = client_options(&config, true).unwrap();
+        let value = |key| options.get_config_value(&key);
+        assert_eq!(value(ClientConfigKey::ConnectTimeout), None);
+        assert_eq!(value(ClientConfigKey::ReadTimeout), None);
+        let options = client_options(&HttpConfig::default(), true).unwrap();
+        assert!(options.get_config_value(&ClientConfigKey::ReadTimeout).is_some());
+    }
+
+    #[test]
+    fn a_key_of_sse_c_has_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        for (len, is_right) in [(32, true), (33, false)] {
+            std::fs::write(&path, vec![7u8; len]).unwrap();
+            let encryption_key = path.to_str().unwrap().to_owned();
+            let sse_config = SseConfig { kind: "SSE-C".into(), encryption_key, ..SseConfig::default() };
+            let config = S3Config { sse_config, ..S3Config::default() };
+            assert_eq!(encrypted(AmazonS3Builder::new(), &config).is_ok(), is_right);
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <data dir>/meta-syncer/<ULID>/meta.json     a copy of each meta of the bucket
+//! <data dir>/meta-syncer/<ULID>/meta.sum      of which change it is, in Unix milliseconds, and its checksum
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +16,7 @@ use engine::bucket::name;
 use engine::bucket::{BlockObject, DeletionMark, Meta, ObjectName};
 use engine::model::{BlockId, Error, ErrorKind};
 use futures_util::{StreamExt, stream};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::filter::Filters;
 use super::metrics::{State, SyncMetrics, Tally};
@@ -25,6 +27,9 @@ const READ_BATCH: usize = 64;
 
 /// Threads that read metas of a bucket that is a folder.
 const READING_THREADS_MAX: usize = 8;
+
+/// What the file beside the copy of a meta is called, instead of `json`.
+const SUM: &str = "sum";
 
 /// Most segments of a block that are missing in a row: whatever a file is called, room is made for all that
 /// may lie before it.
@@ -126,7 +131,8 @@ pub struct View {
     /// Blocks whose meta.json is there and says nothing, cut off or not understood, with the reason; but for
     /// those that are to be deleted.
     pub unreadable: BTreeMap<BlockId, Error>,
-    /// Blocks with a deletion mark, whether they count or not.
+    /// Blocks with a meta.json and a deletion mark, whether they count or not. What is left of one whose deletion was
+    /// killed is among the partial ones.
     pub marked: BTreeMap<BlockId, DeletionMark>,
     /// Blocks that were left out because others hold the same.
     pub duplicates: Vec<BlockId>,
@@ -250,7 +256,7 @@ impl Fetcher {
             // The copy is of what it was before.
             Some(_) => {}
             None => {
-                if let Some(meta) = self.read_copy(id, len) {
+                if let Some(meta) = self.read_copy(id, (len, files.meta_modified)) {
                     return Read::Meta(meta);
                 }
             }
@@ -263,7 +269,7 @@ impl Fetcher {
         };
         let read = understand(id, &bytes);
         if let Read::Meta(_) = &read {
-            self.write_copy(id, &bytes);
+            self.write_copy(id, &bytes, files.meta_modified);
         }
         read
     }
@@ -292,10 +298,12 @@ impl Fetcher {
         read.into_iter().flatten().collect()
     }
 
-    /// The copy on disk; `None` when there is none of this length or it is damaged.
-    fn read_copy(&self, id: BlockId, len: u64) -> Option<Arc<Meta>> {
-        let bytes = std::fs::read(self.copy_path(id)?).ok()?;
-        if bytes.len() as u64 != len {
+    /// The copy on disk; `None` when there is none of this length and of this change, or it is damaged.
+    fn read_copy(&self, id: BlockId, (len, modified): (u64, i64)) -> Option<Arc<Meta>> {
+        let path = self.copy_path(id)?;
+        let bytes = std::fs::read(&path).ok()?;
+        let sum = std::fs::read_to_string(path.with_extension(SUM)).ok()?;
+        if bytes.len() as u64 != len || sum != sum_of(&bytes, modified) {
             return None;
         }
         match understand(id, &bytes) {
@@ -304,9 +312,12 @@ impl Fetcher {
         }
     }
 
-    fn write_copy(&self, id: BlockId, bytes: &[u8]) {
+    fn write_copy(&self, id: BlockId, bytes: &[u8], modified: i64) {
         let Some(path) = self.copy_path(id) else { return };
-        if let Err(error) = write_whole(&path, bytes) {
+        // One without the other is fetched again.
+        let written = write_whole(&path, bytes)
+            .and_then(|()| write_whole(&path.with_extension(SUM), sum_of(bytes, modified).as_bytes()));
+        if let Err(error) = written {
             tracing::warn!(block = %id, %error, "cannot keep a copy of meta.json");
         }
     }
@@ -444,6 +455,11 @@ fn understand(id: BlockId, bytes: &[u8]) -> Read {
     }
 }
 
+/// What stands beside a copy of a meta.json that was changed at `modified`.
+fn sum_of(bytes: &[u8], modified: i64) -> String {
+    format!("{modified} {:016x}\n", xxh3_64(bytes))
+}
+
 /// Whether `bytes` are a whole value of JSON, understood or not.
 pub fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
@@ -519,6 +535,35 @@ mod tests {
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
             assert!(text.contains(&format!("thanos_blocks_meta_base_cache_busts_total {changes}\n")), "{text}");
             // Times of changes are told in milliseconds.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_another_change_or_a_damaged_one_is_fetched_again_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let bucket = Bucket::over(Arc::new(InMemory::new()), "memory", &mut Registry::default());
+        let id = BlockId::from_parts(1_700_000_000_000, 1);
+        let copy = folder.path().join("meta-syncer").join(id.to_string()).join("meta.json");
+        let meta = |label: &str| {
+            format!(
+                r#"{{"ulid":"{id}","minTime":1,"maxTime":2,"version":1,"compaction":{{"level":1,"sources":["{id}"]}},
+                "thanos":{{"labels":{{"x":"{label}"}},"downsample":{{"resolution":0}},"source":"sidecar"}}}}"#
+            )
+        };
+        let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+        for label in ["a", "b"] {
+            bucket.upload(&name, meta(label).into()).await.unwrap();
+            for damage in [None, Some("z")] {
+                if let Some(label) = damage {
+                    std::fs::write(&copy, meta(label)).unwrap();
+                }
+                let options = FetchOptions { data_dir: Some(folder.path().to_owned()), concurrency: 1 };
+                let metrics = SyncMetrics::register(&mut Registry::default());
+                let view = Fetcher::new(bucket.clone(), &options, metrics).fetch(&Filters::all()).await.unwrap();
+                assert_eq!(view.blocks[&id].meta.thanos.as_ref().unwrap().labels["x"], label);
+                assert_eq!(std::fs::read_to_string(&copy).unwrap(), meta(label));
+            }
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     }

@@ -1,5 +1,6 @@
-//! Deleting a block: meta.json first, so that no reader takes what is left for a whole block; the
-//! deletion mark last, so that a deletion that was broken off is known as one.
+//! Deleting a block: meta.json first, so that no reader takes what is left for a whole block; the deletion mark last,
+//! as Thanos has it, which tells whoever looks into the bucket what was going on. What a deletion that was killed has
+//! left is a block without meta.json: it is cleaned as an upload that was broken off, when its time has come.
 
 use engine::bucket::{BlockObject, ObjectName};
 use engine::model::{BlockId, Error};

@@ -1,6 +1,6 @@
 //! Everything in one process: it keeps what it is sent, scrapes itself, and shows both at once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proto::prometheus_copy::TimeSeries;
 
@@ -73,8 +73,125 @@ fn it_ends_with_the_reason_when_what_it_ingested_can_not_be_opened() {
     let _holder = Uru::start("receive", &[&kept, "--label=replica=\"a\"", "--remote-write.address=127.0.0.1:0"]);
     let folder = format!("--data-dir={}", data.path().display());
     let addresses = ["--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"];
-    let text = support::refused(&[&["all-in-one", &kept, &folder][..], &addresses].concat());
-    assert!(text.contains("lock"), "{text}");
+    let words = [&["all-in-one", &kept, &folder][..], &addresses].concat();
+    let text = support::refused(&words);
+    assert!(text.contains("lock") && !text.contains("panicked"), "{text}");
+}
+
+/// Puts a block's meta.json among those of a receiver in `kept`, which is there to be read, and whose end comes when we
+/// say so: until then what was kept is not open.
+fn hold_opening(kept: &Path) -> PathBuf {
+    let meta = kept.join("team/01M7YFY7H37F9ZH8ZQ1CX44W25/meta.json");
+    std::fs::create_dir_all(meta.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&meta).status().unwrap().success());
+    meta
+}
+
+/// It once said that it was ready, and answered without what it had not opened yet.
+#[test]
+fn it_is_ready_and_answers_once_what_the_last_process_left_is_open() {
+    let data = tempfile::tempdir().unwrap();
+    let meta = hold_opening(&data.path().join("receive"));
+    let uru = Uru::spawn("all-in-one", &[&format!("--data-dir={}", data.path().display())]);
+    support::wait(|| uru.log().contains("bucket store ready"));
+    for _ in 0..20 {
+        let (status, text) = uru.get("/api/v1/query?query=up");
+        assert!(status == 503 && text.contains("\"errorType\":\"unavailable\""), "{status} {text}");
+        assert_eq!(uru.get("/api/v1/series?match[]=up").0, 503);
+        assert_eq!(uru.get("/-/ready").0, 503);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(uru.get("/api/v1/status/buildinfo").0, 200);
+    std::fs::write(&meta, "no meta").unwrap();
+    uru.wait_for("/-/ready", "OK");
+    uru.wait_for("/api/v1/query?query=up", "\"job\":\"uru\"");
+}
+
+/// SIGTERM was nothing to the first process of a container until all was open, and SIGHUP ended any other.
+#[test]
+fn it_ends_in_order_when_told_so_while_it_opens_what_the_last_process_left() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = format!("--data-dir={}", data.path().display());
+    let uru = start(data.path());
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let sent = float_series(&[("__name__", "sent")], &[(seconds * 1000, 4.5)]);
+    let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    assert_eq!(post(&uru.http, "/api/v1/receive", &snappy, &body(&[sent])).unwrap().status, 200);
+    uru.kill();
+    let meta = hold_opening(&data.path().join("receive"));
+    end_while_opening(Uru::spawn("all-in-one", &[&folder]), "bucket store ready");
+    std::fs::remove_dir_all(meta.parent().unwrap()).unwrap();
+    start(data.path()).wait_for(&format!("/api/v1/query?query=sent&time={seconds}"), "\"4.5\"");
+}
+
+#[test]
+fn a_receiver_ends_in_order_when_told_so_while_it_opens_what_the_last_process_left() {
+    let data = tempfile::tempdir().unwrap();
+    let kept = format!("--tsdb.path={}", data.path().display());
+    hold_opening(data.path());
+    let flags = [kept.as_str(), "--label=replica=\"a\"", "--remote-write.address=127.0.0.1:0"];
+    end_while_opening(Uru::spawn("receive", &flags), "starting receiver");
+}
+
+/// Tells a process that can't become ready to end, once its log has `said`.
+fn end_while_opening(uru: Uru, said: &str) {
+    support::wait(|| uru.log().contains(said));
+    assert_eq!(uru.get("/-/ready").0, 503);
+    uru.signal("HUP");
+    support::wait(|| uru.log().contains("caught SIGHUP"));
+    assert_eq!(uru.get("/-/ready").0, 503);
+    let status = uru.terminate();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn it_serves_also_where_nothing_can_be_printed() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = format!("--data-dir={}", data.path().display());
+    let uru = Uru::start_limited("exec >/dev/full", "all-in-one", &[&folder]);
+    uru.wait_for("/api/v1/query?query=up", "\"job\":\"uru\"");
+}
+
+/// Samples once went from the disk when they were in the bucket, and were answered again after the store's next look
+/// at it.
+#[test]
+fn samples_that_move_to_the_bucket_are_in_every_answer() {
+    for (interval, stays) in [("1h", true), ("50ms", false)] {
+        let data = tempfile::tempdir().unwrap();
+        let folder = format!("--data-dir={}", data.path().display());
+        let interval = format!("--sync-block-duration={interval}");
+        let flags = [
+            "--tsdb.out-of-order.time-window=7d",
+            "--tsdb.min-block-duration=1s",
+            "--tsdb.max-block-duration=1s",
+            "--shipper.sync-interval=20ms",
+            "--wait-interval=1h",
+            "--no-self-scrape",
+        ];
+        let all: Vec<&str> = [folder.as_str(), &interval].into_iter().chain(flags).collect();
+        let uru = Uru::start("all-in-one", &all);
+        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let late = seconds - 3 * 86_400;
+        let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+        for time in [seconds, late] {
+            let sent = float_series(&[("__name__", "moved")], &[(time * 1000, 4.5)]);
+            let answer = post(&uru.http, "/api/v1/receive", &snappy, &body(&[sent])).unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+        let is_there = || query(&uru, "moved", Some(late))[0]["value"][1] == "4.5";
+        let bucket = data.path().join("bucket");
+        let is_late = |block: &std::path::PathBuf| {
+            support::meta_of(block)["minTime"].as_i64().is_some_and(|start| start < (late + 60) * 1000)
+        };
+        support::wait(|| is_there() && support::blocks_in(&bucket).iter().any(is_late));
+        let block = support::blocks_in(&bucket).into_iter().find(is_late).unwrap();
+        let local = data.path().join("receive/default-tenant").join(block.file_name().unwrap());
+        let begin = std::time::Instant::now();
+        while local.exists() && begin.elapsed() < std::time::Duration::from_millis(if stays { 500 } else { 30_000 }) {
+            assert!(is_there(), "{interval}");
+        }
+        assert!(is_there() && local.exists() == stays, "{interval}");
+    }
 }
 
 #[test]

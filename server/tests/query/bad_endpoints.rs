@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proto::prometheus_copy::{Sample, TimeSeries};
 use proto::thanos::{
     Meta, MetricMetadata, MetricMetadataEntry, MetricMetadataResponse, QueryRangeResponse, SeriesResponse,
     metric_metadata_response, query_range_response, series_response,
@@ -17,7 +18,7 @@ use tonic::Code;
 
 use crate::support;
 use crate::support::Uru;
-use crate::support::endpoint::{Answers, Endpoint, Step, framed, series_frame};
+use crate::support::endpoint::{Answers, Endpoint, Step, framed, label, series_frame};
 use crate::support::way::{Closed, Way};
 
 /// A time near which every endpoint here has a sample.
@@ -422,29 +423,76 @@ fn warnings_that_are_too_many_are_left_out_and_series_are_not() {
 
 #[test]
 fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
+    let series = |bytes: usize| {
+        let labels = vec![label("group", &"x".repeat(bytes))];
+        let samples = vec![Sample { value: 1.0, timestamp: NOW * 1000 }];
+        let series = TimeSeries { labels, samples, ..TimeSeries::default() };
+        QueryRangeResponse { result: Some(query_range_response::Result::Timeseries(series)) }
+    };
+    let answering = |name: &str, messages: Vec<QueryRangeResponse>| {
+        Endpoint::start(Answers::store(&[("store", name)], Vec::new()).with_ranges(messages))
+    };
+    let ask = |uru: &Uru, partial: u8| {
+        let path = format!("/api/v1/query_range?query=sum(up)&start={NOW}&end={NOW}&step=1&partial_response={partial}");
+        let (status, answer) = ask(uru, &path);
+        let said = if status == 200 { &answer["warnings"][0] } else { &answer["error"] };
+        (status, said.as_str().unwrap_or_default().to_owned())
+    };
+    let flags = ["--query.mode=distributed", "--query.memory-limit=32MiB"];
+    let is_limit = |said: &str| said.contains("query.memory-limit: ") && said.contains(" of 33554432 bytes are in use");
+    // Whoever sends too much by itself has failed alone.
+    let loud = answering("loud", vec![series(1 << 20); 40]);
+    let uru = querier(&[&loud], &flags);
+    for (partial, expected, refused) in [(0, 422, 1.0), (1, 200, 2.0)] {
+        let (status, said) = ask(&uru, partial);
+        assert!(status == expected && is_limit(&said) && said.contains(&loud.address), "{status}: {said:.200}");
+        assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(refused));
+    }
+    // Of many that each send little none lacks anything, so that no answer is whole without the memory.
+    let many: Vec<Endpoint> = (0..8).map(|at| answering(&at.to_string(), vec![series(3 << 19)])).collect();
+    let uru = querier(&many.iter().collect::<Vec<_>>(), &flags);
+    for partial in [0, 1] {
+        let (status, said) = ask(&uru, partial);
+        assert!(status == 422 && is_limit(&said), "{status}: {said:.200}");
+    }
+}
+
+#[test]
+fn warnings_of_an_evaluation_that_are_too_many_are_left_out_and_end_no_query() {
     let text = "x".repeat(1 << 20);
     let warned = QueryRangeResponse { result: Some(query_range_response::Result::Warnings(text)) };
     let answers = Answers::store(&[("store", "loud")], Vec::new()).with_ranges(vec![warned; 40]);
     let loud = Endpoint::start(answers);
-    let uru = querier(&[&loud], &["--query.mode=distributed", "--query.memory-limit=32MiB"]);
-    let path = format!("/api/v1/query_range?query=sum(up)&start={NOW}&end={NOW}&step=1&partial_response=0");
-    let (status, answer) = ask(&uru, &path);
-    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{:.200}", answer["error"]);
-    let said = answer["error"].as_str().unwrap();
-    assert!(said.contains("--query.memory-limit: ") && said.ends_with(" of 33554432 bytes are in use"), "{said}");
-    assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(1.0));
+    let uru = querier(&[&loud], &["--query.mode=distributed", "--query.memory-limit=96MiB"]);
+    for partial in [0, 1] {
+        let path = format!("/api/v1/query_range?query=sum(up)&start={NOW}&end={NOW}&step=1&partial_response={partial}");
+        let (status, answer) = ask(&uru, &path);
+        let (_, warnings) = found(&answer);
+        assert_eq!((status, warnings.len()), (200, 2), "{:.200}", answer.to_string());
+        let left_out = format!("endpoint {}: warnings beyond 1048576 bytes are left out", loud.address);
+        assert!(warnings.contains(&left_out), "{:.200}", answer.to_string());
+    }
+    assert_eq!(uru.metric("uru_memory_refused_requests_total"), Some(0.0));
 }
 
 #[test]
 fn an_endpoint_that_could_not_evaluate_a_query_is_told_from_one_that_is_away() {
     let answers = Answers::store(&[("store", "odd")], Vec::new());
-    for (code, expected) in [(Code::Aborted, 422), (Code::FailedPrecondition, 422), (Code::Unavailable, 200)] {
-        let odd = Endpoint::start(answers.clone().with_failing_queries(code, "counts and sums do not fit"));
+    let same = "vector cannot contain metrics with the same labelset";
+    for (code, text, expected) in [
+        (Code::Aborted, same, 422),
+        // Thanos says so of all that goes wrong with the evaluation of a range.
+        (Code::Aborted, "expanding series: context deadline exceeded", 200),
+        (Code::FailedPrecondition, "counts and sums do not fit", 422),
+        (Code::Unavailable, same, 200),
+    ] {
+        let odd = Endpoint::start(answers.clone().with_failing_queries(code, text));
         let uru = querier(&[&odd], &["--query.mode=distributed"]);
         let (status, answer) = ask(&uru, &format!("/api/v1/query?query=sum(up)&time={NOW}"));
         assert_eq!(status, expected, "{code:?}: {answer}");
         let said = if status == 200 { &answer["warnings"][0] } else { &answer["error"] };
-        assert!(said.as_str().unwrap().contains("counts and sums do not fit"), "{code:?}: {answer}");
+        let said = said.as_str().unwrap();
+        assert!(said.contains(text) && said.contains(&odd.address) == (status == 200), "{code:?}: {answer}");
     }
 }
 

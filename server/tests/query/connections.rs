@@ -112,6 +112,8 @@ fn certificates_of_endpoints_are_verified_unless_that_is_skipped() {
     wait(|| healthy(&named));
     let trusting = Uru::start("query", &[&endpoint, secure, "--grpc-client-tls-skip-verify"]);
     wait(|| healthy(&trusting));
+    let plain = Uru::start("query", &[&endpoint]);
+    wait(|| last_error(&plain).is_some_and(|error| error.to_string().contains("--grpc-client-tls-secure")));
     // The same of one endpoint in a file.
     let config = path("endpoints.yaml");
     let text = format!(
@@ -124,4 +126,9 @@ fn certificates_of_endpoints_are_verified_unless_that_is_skipped() {
     let (_, shown) = configured.get("/api/v1/status/config");
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert!(shown["data"]["yaml"].as_str().unwrap().contains(&store.grpc), "{shown}");
+    // What it leaves out is as the flags say.
+    let text = format!("endpoints:\n- address: {}\n  client_config: {{server_name: somebody.else}}\n", store.grpc);
+    std::fs::write(&config, text).unwrap();
+    let named = Uru::start("query", &[&format!("--endpoint.sd-config-file={config}"), secure, &ca]);
+    wait(|| healthy(&named));
 }

@@ -2,11 +2,11 @@
 //! answer, and are asked for series where it doesn't.
 
 use proto::prometheus_copy::{Sample, TimeSeries};
-use proto::thanos::{QueryResponse, query_response};
+use proto::thanos::{QueryRangeResponse, QueryResponse, QueryStats, query_range_response, query_response};
 use serde_json::Value;
 use tonic::Code;
 
-use crate::support::endpoint::{Answers, Endpoint, label};
+use crate::support::endpoint::{Answers, Endpoint, Step, label, series_frame};
 use crate::support::{Uru, set_labels, write_block};
 
 const START: i64 = 1_700_000_040_000;
@@ -141,15 +141,20 @@ fn answering(name: &str, answers: Vec<(&'static str, Vec<QueryResponse>)>) -> En
     Endpoint::start(store.with_failing_queries(Code::Unavailable, "no more").with_results(answers))
 }
 
-/// Groups and values of an instant query, and warnings, of a querier over these endpoints.
-fn told(endpoints: &[&Endpoint], query: &str) -> (Vec<(String, String)>, Vec<String>) {
+/// The status and the answer of an instant query of a querier over these endpoints.
+fn answer(endpoints: &[&Endpoint], query: &str) -> (u16, Value) {
     let mut flags: Vec<String> = endpoints.iter().map(|found| format!("--endpoint={}", found.address)).collect();
     flags.push("--query.mode=distributed".to_owned());
     let uru = Uru::start("query", &flags.iter().map(String::as_str).collect::<Vec<_>>());
     let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
     let (status, body) = uru.get(&format!("/api/v1/query?time={NOW}&{form}"));
-    assert_eq!(status, 200, "{query}: {body}");
-    let answer: Value = serde_json::from_str(&body).unwrap();
+    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+/// Groups and values of an instant query, and warnings, of a querier over these endpoints.
+fn told(endpoints: &[&Endpoint], query: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let (status, answer) = answer(endpoints, query);
+    assert_eq!(status, 200, "{query}: {answer}");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let series = answer["data"]["result"].as_array().unwrap().iter();
     let mut found: Vec<_> = series.map(|one| (text(&one["metric"]["group"]), text(&one["value"][1]))).collect();
@@ -179,6 +184,123 @@ fn an_endpoint_that_fails_half_of_a_mean_has_no_part_in_it() {
     let (one, other) = (whole(), answering("b", partial));
     let (found, warnings) = told(&[&one, &other], "avg(x)");
     assert_eq!((found, warnings), (vec![(String::new(), "10".to_owned())], vec![lacks[0].to_owned()]));
+}
+
+/// A remark of PromQL.
+const REMARK: &str =
+    "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\"";
+
+#[test]
+fn what_an_endpoint_could_not_read_is_a_warning_whatever_it_is_joined_with() {
+    let lacks = "receive series from c: rpc error: code = Unavailable desc = no, really";
+    for joined in [format!("{REMARK}, {lacks}"), format!("{lacks}, {REMARK}")] {
+        let endpoint = answering("a", vec![("sum(x)", results(&[("", 3.0)], &[&joined]))]);
+        let (found, warnings) = told(&[&endpoint], "sum(x)");
+        assert_eq!((found, warnings), (vec![(String::new(), "3".to_owned())], vec![lacks.to_owned()]));
+    }
+    let unknown = format!("PromQL info: something of a later version, {lacks}");
+    let endpoint = answering("a", vec![("sum(x)", results(&[("", 3.0)], &[&unknown]))]);
+    let (_, warnings) = told(&[&endpoint], "sum(x)");
+    assert_eq!(warnings, [format!("endpoint {}: {unknown}", endpoint.address)]);
+}
+
+#[test]
+fn a_mean_is_of_an_endpoint_that_says_what_it_lacks_in_another_order() {
+    let (one, two) = ("receive series from c: no", "receive series from d: no");
+    let sums = format!("{one}, {REMARK}, {two}");
+    let counts = format!("{two}, {one}, {REMARK}");
+    let answers = vec![("sum(x)", results(&[("", 10.0)], &[&sums])), ("count(x)", results(&[("", 2.0)], &[&counts]))];
+    let endpoint = answering("a", answers);
+    let (found, warnings) = told(&[&endpoint], "avg(x)");
+    assert_eq!((found, warnings), (vec![(String::new(), "5".to_owned())], vec![format!("{one}, {two}")]));
+}
+
+#[test]
+fn what_an_endpoint_does_not_understand_is_evaluated_here() {
+    let failures = [
+        (Code::Unknown, "1:5: parse error: unknown function with name \"max_of\""),
+        (Code::InvalidArgument, "1:5: parse error: unexpected \"</\""),
+        (Code::Unimplemented, "unknown service thanos.Query"),
+    ];
+    for (code, message) in failures {
+        let series = |name: &'static str, value: f64| {
+            let labels = [("__name__", "x"), ("store", name)];
+            Answers::store(&[("store", name)], vec![Step::Send(series_frame(&labels, &[(NOW * 1000, value)]))])
+        };
+        let old = Endpoint::start(series("a", 5.0).with_failing_queries(code, message));
+        let well = series("b", 7.0).with_failing_queries(Code::Unavailable, "no more");
+        let well = Endpoint::start(well.with_results(vec![("sum(x)", results(&[("", 7.0)], &[]))]));
+        let (found, warnings) = told(&[&old, &well], "sum(x)");
+        assert_eq!((found, warnings), (vec![(String::new(), "12".to_owned())], Vec::new()), "{code:?}");
+        assert_eq!((old.requests().len(), well.requests().len()), (1, 1), "{code:?}");
+    }
+}
+
+/// Thanos ends such an instant query well, with its error as a warning that names nobody.
+#[test]
+fn a_query_that_an_endpoint_of_thanos_could_not_evaluate_fails_and_its_other_warnings_name_it() {
+    let same = "vector cannot contain metrics with the same labelset";
+    let endpoint = answering("a", vec![("sum(x)", results(&[], &[same]))]);
+    let well = answering("b", vec![("sum(x)", results(&[("", 3.0)], &[]))]);
+    let (status, said) = answer(&[&endpoint, &well], "sum(x)");
+    assert_eq!((status, &said["errorType"], &said["error"]), (422, &"execution".into(), &same.into()), "{said}");
+    let late = "context deadline exceeded";
+    let endpoint = answering("a", vec![("sum(x)", results(&[], &[late]))]);
+    let (found, warnings) = told(&[&endpoint, &well], "sum(x)");
+    let named = format!("endpoint {}: {late}", endpoint.address);
+    assert_eq!((found, warnings), (vec![(String::new(), "3".to_owned())], vec![named]));
+}
+
+#[test]
+fn an_endpoint_that_falls_silent_is_not_waited_for_and_one_that_evaluates_is() {
+    let flags = ["--query.mode=distributed", "--store.response-timeout=2s"];
+    let of = |endpoint: &Endpoint| {
+        let address = format!("--endpoint={}", endpoint.address);
+        Uru::start("query", &[flags[0], flags[1], &address])
+    };
+    let samples = vec![Sample { value: 3.0, timestamp: NOW * 1000 }];
+    let series = TimeSeries { samples, ..TimeSeries::default() };
+    let first = QueryRangeResponse { result: Some(query_range_response::Result::Timeseries(series)) };
+    let silent = Answers::store(&[("store", "a")], Vec::new()).with_ranges(vec![first]);
+    let silent = Endpoint::start(Answers { ranges_hang: true, ..silent });
+    let (status, body) = of(&silent).get(&format!("/api/v1/query_range?query=sum(x)&start={NOW}&end={NOW}&step=1"));
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let said = answer["warnings"][0].as_str().unwrap_or_default();
+    assert!(status == 200 && said.contains(&silent.address) && said.contains("--store.response-timeout"), "{body}");
+    let slow = Answers::store(&[("store", "a")], Vec::new()).with_failing_queries(Code::Unavailable, "no more");
+    let slow = slow.with_results(vec![("sum(x)", results(&[("", 3.0)], &[]))]);
+    let slow = Endpoint::start(Answers { results_time: std::time::Duration::from_secs(3), ..slow });
+    let (status, body) = of(&slow).get(&format!("/api/v1/query?query=sum(x)&time={NOW}"));
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &"3".into()), "{body}");
+    assert!(answer["warnings"].is_null(), "{body}");
+}
+
+#[test]
+fn an_explanation_tells_who_does_what_and_statistics_what_it_cost_there() {
+    let stats = QueryStats { samples_total: 70, peak_samples: 7 };
+    let stats = QueryResponse { result: Some(query_response::Result::Stats(stats)) };
+    let mut messages = results(&[("", 3.0)], &[]);
+    messages.push(stats);
+    let endpoint = answering("a", vec![("sum(x)", messages)]);
+    let uru = Uru::start("query", &["--query.mode=distributed", &format!("--endpoint={}", endpoint.address)]);
+    let share = format!("remote sum(x) on {}", endpoint.address);
+    let (status, body) = uru.get(&format!("/api/v1/query_explain?query=sum(x)&time={NOW}"));
+    assert!(status == 200 && body.contains(&share), "{body}");
+    let (status, body) = uru.get(&format!("/api/v1/query?query=sum(x)&time={NOW}&analyze=true&stats=all"));
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert!(status == 200 && answer["data"]["analysis"].to_string().contains(&share), "{body}");
+    let samples = answer["data"]["stats"]["samples"]["totalQueryableSamples"].as_u64();
+    assert!(samples.is_some_and(|samples| samples >= 70), "{body}");
+}
+
+#[test]
+fn a_mix_of_buckets_is_told_once() {
+    let mixed = "PromQL warning: vector contains a mix of histograms with exponential and custom buckets schemas";
+    let mixed = format!("{mixed} for metric name \"x\"");
+    let answers = vec![("sum(x)", results(&[], &[&mixed])), ("count(x)", results(&[("", 2.0)], &[]))];
+    let endpoint = answering("a", answers);
+    assert_eq!(told(&[&endpoint], "sum(x)"), (Vec::new(), vec![mixed]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod decoding;
 mod dedup_golden;
 mod distributed;
 mod ending;
+mod explaining;
 mod federation;
 mod limits;
 mod proxy;

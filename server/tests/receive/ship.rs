@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -284,6 +284,33 @@ fn without_a_bucket_to_take_them_blocks_stay_within_the_bytes_allowed_and_what_i
 }
 
 #[test]
+fn a_block_in_the_bucket_stays_until_it_is_answered_for_from_there_unless_there_is_no_room() {
+    let data = tempfile::tempdir().unwrap();
+    run(async {
+        let ingest = with_three_blocks(data.path()).await;
+        let (store, is_answered) = (Arc::new(InMemory::new()), Arc::new(AtomicBool::new(false)));
+        let keep = |age: Duration, bytes_max: u64| {
+            let bucket = Bucket::over(Arc::clone(&store) as _, "memory", &mut Registry::default());
+            let more = (Retention { age, bytes_max }, ShipMetrics::default());
+            let is_answered = Arc::clone(&is_answered);
+            Shipper::new(Arc::clone(&ingest), data.path(), Some((bucket, Transfer::default())), more)
+                .beside(move |_, since| since <= Instant::now() && is_answered.load(Ordering::Relaxed))
+        };
+        let old = keep(Duration::from_secs(1), 0);
+        old.ship().await;
+        old.retain();
+        assert_eq!(local_starts(&ingest), [0, 10, 20]);
+        is_answered.store(true, Ordering::Relaxed);
+        old.retain();
+        // The age counts from the end of the newest block.
+        assert_eq!(local_starts(&ingest), [20]);
+        is_answered.store(false, Ordering::Relaxed);
+        keep(Duration::ZERO, 1).retain();
+        assert!(local_starts(&ingest).is_empty());
+    });
+}
+
+#[test]
 fn beyond_the_bytes_allowed_blocks_in_the_bucket_go_before_one_that_could_not_be_uploaded() {
     let data = tempfile::tempdir().unwrap();
     run(async {
@@ -515,6 +542,27 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     ended.terminate();
     let scratch = tempfile::tempdir().unwrap();
     assert!(whole_blocks(&files(bucket.path()), scratch.path()).len() >= 4);
+}
+
+/// What the log had said could still be flushed once went with the tenant.
+#[test]
+fn a_tenant_with_a_wal_of_thanos_is_not_pruned() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let segment = data.path().join("kept/wal/00000000");
+    std::fs::create_dir_all(segment.parent().unwrap()).unwrap();
+    std::fs::write(&segment, "samples").unwrap();
+    let more = ["--shipper.sync-interval=20ms", "--tsdb.retention=1h", "--tsdb.min-block-duration=100ms"];
+    let uru = start(data.path(), &[&[&*bucket_flag(bucket.path())][..], &more].concat());
+    for tenant in ["gone", "kept"] {
+        assert_eq!(write(&uru, tenant, &minutes(now() - 300 * MINUTE, 1).timeseries).status, 200);
+    }
+    wait(|| blocks_in(bucket.path()).len() == 2);
+    wait(|| !has_folder(data.path(), "gone") && blocks_in(&data.path().join("kept")).is_empty());
+    // Time for many rounds.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(segment.is_file());
+    std::fs::remove_dir_all(data.path().join("kept/wal")).unwrap();
+    wait(|| !has_folder(data.path(), "kept"));
 }
 
 #[test]

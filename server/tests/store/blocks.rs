@@ -129,6 +129,28 @@ fn a_large_column_index_is_checked_where_it_is_used_and_built_anew_in_the_backgr
 }
 
 #[test]
+fn a_meta_that_was_replaced_is_answered_with_from_the_next_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));
+    let path = write_block(&bucket, 1, (3, START)).join("meta.json");
+    run(async {
+        let store = Store::new(&bucket, &data);
+        let cluster = || {
+            let current = store.blocks.current();
+            let labels = current.set.blocks().next().unwrap().info().external_labels.clone();
+            labels.get("cluster").map(str::to_owned)
+        };
+        assert_eq!((store.sync().await, cluster()), (1, Some("c1".to_owned())));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"c1\""), "{text}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        std::fs::write(&path, text.replace("\"c1\"", "\"c2\"")).unwrap();
+        assert_eq!((store.sync().await, cluster()), (1, Some("c2".to_owned())));
+        store.ask().unwrap();
+    });
+}
+
+#[test]
 fn blocks_that_are_dropped_before_their_column_index_is_built_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));

@@ -9,6 +9,7 @@ use proto::thanos::{LabelMatcher, LabelValuesRequest, LabelValuesResponse, Serie
 use server::objstore::{Bucket, BucketConfig};
 
 use crate::support;
+use crate::support::s3::FakeS3;
 use crate::support::{Uru, everything, get, run, series, unary, write_block};
 
 const START: i64 = 1_700_000_000_000;
@@ -103,6 +104,26 @@ fn config(endpoint: &str) -> String {
         "{{type: S3, config: {{bucket: metrics, endpoint: '{endpoint}', insecure: true, access_key: key, \
          secret_key: secret, max_retries: 1}}, prefix: team/a}}"
     )
+}
+
+#[test]
+fn foreign_keys_are_passed_over_and_objects_are_deleted_one_by_one() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    let fake = FakeS3::start(folder.path());
+    let config = BucketConfig::parse("objstore.config", &fake.config()).unwrap();
+    let bucket = Bucket::open(&config, &mut prometheus_client::registry::Registry::default()).unwrap();
+    run(async {
+        let mut names = Vec::new();
+        bucket.list("", |object| names.push(object.name)).await.unwrap();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+        bucket.delete("a").await.unwrap();
+    });
+    assert!(!folder.path().join("a").exists() && folder.path().join("b").exists());
 }
 
 #[test]

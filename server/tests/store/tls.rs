@@ -54,8 +54,21 @@ fn clients_need_a_certificate_and_new_ones_of_the_server_are_used_at_once() {
         assert_ne!(connect(&uru, &authority, Some(&client)).await.unwrap(), first);
         // Files that can't be used leave what there was.
         std::fs::write(path("cert.pem"), "").unwrap();
-        connect(&uru, &authority, Some(&client)).await.unwrap();
+        for _ in 0..10 {
+            connect(&uru, &authority, Some(&client)).await.unwrap();
+        }
     });
+    let log = uru.log();
+    // The server says it once, and its own querier may.
+    let told = log.matches("cannot use changed TLS certificates").count();
+    assert!((1..=2).contains(&told), "{log}");
+    // Nor does a client that says nothing hold back its end.
+    let silent = std::net::TcpStream::connect(&uru.grpc).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let begin = std::time::Instant::now();
+    assert!(uru.terminate().success());
+    assert!(begin.elapsed() < std::time::Duration::from_secs(8), "{:?}", begin.elapsed());
+    drop(silent);
 }
 
 /// An all-in-one and a querier in front of it, each with the files `{name}.pem` and `{name}.key` of a folder
@@ -125,7 +138,8 @@ fn a_querier_shows_the_certificate_that_its_files_hold_when_it_connects() {
     write(folder.path(), "server", &authority.issue());
     write(folder.path(), "client", &Authority::new().issue());
     let (_store, querier) = pair(folder.path(), ("server", "client"));
-    querier.wait_for("/api/v1/stores", "\"lastError\":\"");
+    querier.wait_for("/api/v1/stores", "\"lastError\":\"The service is currently unavailable: ");
+    querier.wait_for("/api/v1/stores", "--grpc-client-tls-cert");
     write(folder.path(), "client", &authority.issue());
     querier.wait_for("/api/v1/stores", "\"lastError\":null");
 }

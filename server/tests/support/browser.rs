@@ -38,6 +38,8 @@ pub mod key {
     pub const SHIFT: char = '\u{e008}';
     /// Control, held until the end of the keys.
     pub const CONTROL: char = '\u{e009}';
+    /// Home.
+    pub const HOME: char = '\u{e011}';
     /// Arrow down.
     pub const DOWN: char = '\u{e015}';
     /// Arrow right.
@@ -64,8 +66,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser whose clock is five and a half hours before UTC; `None`, said loudly, where chromedriver isn't installed. With
-    /// URU_REQUIRE_ALL=1 its absence is a failure.
+    /// Starts a browser whose clock is five and a half hours ahead of UTC; `None`, said loudly, where chromedriver
+    /// isn't installed. With URU_REQUIRE_ALL=1 its absence is a failure.
     pub fn start(screen: Screen) -> Option<Self> {
         let started = Command::new("chromedriver")
             .arg("--port=0")
@@ -120,8 +122,12 @@ impl Browser {
 
     /// Runs a script in every page that is opened from now on, before anything of the page runs.
     pub fn before_each_page(&self, script: &str) {
-        let command = json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script } });
-        self.told("POST", "goog/cdp/execute", &command);
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    }
+
+    /// Frees all memory that nothing in the page refers to.
+    pub fn collect_garbage(&self) {
+        self.devtools("HeapProfiler.collectGarbage", json!({}));
     }
 
     /// The address of the page.
@@ -213,28 +219,40 @@ impl Browser {
         self.perform(&json!({ "type": "key", "id": "keyboard", "actions": actions }));
     }
 
-    /// Drags across the first element that `css` selects, between two shares of its width, at half of
+    /// Drags the mouse across the first element that `css` selects, between two shares of its width, at half of
     /// its height.
     pub fn drag(&self, css: &str, from: f64, to: f64) {
+        self.draw("mouse", css, [(from, 0.5), (to, 0.5)]);
+    }
+
+    /// Moves a finger over the first element that `css` selects, between two places that are shares of its width and
+    /// of its height.
+    pub fn swipe(&self, css: &str, from: (f64, f64), to: (f64, f64)) {
+        self.draw("touch", css, [from, to]);
+    }
+
+    /// Presses the pointer at the first place, moves it to the second and lifts it there.
+    fn draw(&self, pointer: &str, css: &str, [from, to]: [(f64, f64); 2]) {
         self.element(css);
         let place = self.run(&format!(
             "const box = document.querySelector({}).getBoundingClientRect();
-             return [box.left, box.top + box.height / 2, box.width]",
+             return [box.left, box.top, box.width, box.height]",
             json!(css)
         ));
-        let [left, top, width] = [0, 1, 2].map(|at| place[at].as_f64().unwrap());
-        let go = |share: f64, ms: u64| {
-            let (x, y) = ((left + share * width).round() as i64, top.round() as i64);
+        let [left, top, width, height] = [0, 1, 2, 3].map(|at| place[at].as_f64().unwrap());
+        let go = |(across, down): (f64, f64), ms: u64| {
+            let (x, y) = ((left + across * width).round() as i64, (top + down * height).round() as i64);
             json!({ "type": "pointerMove", "duration": ms, "origin": "viewport", "x": x, "y": y })
         };
         let actions = [
             go(from, 0),
             json!({ "type": "pointerDown", "button": 0 }),
-            go((from + to) / 2.0, 50),
+            go(((from.0 + to.0) / 2.0, (from.1 + to.1) / 2.0), 50),
             go(to, 50),
             json!({ "type": "pointerUp", "button": 0 }),
         ];
-        self.perform(&json!({ "type": "pointer", "id": "mouse", "actions": actions }));
+        let parameters = json!({ "pointerType": pointer });
+        self.perform(&json!({ "type": "pointer", "id": pointer, "parameters": parameters, "actions": actions }));
     }
 
     /// Moves the pointer to the middle of the first element that `css` selects, once it is there.
@@ -278,6 +296,10 @@ impl Browser {
         self.wait(&format!("document.querySelector({}) !== null", json!(css)));
         let found = self.told("POST", "element", &json!({ "using": "css selector", "value": css }));
         found[ELEMENT].as_str().unwrap().to_owned()
+    }
+
+    fn devtools(&self, command: &str, parameters: Value) {
+        self.told("POST", "goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
     }
 
     fn perform(&self, source: &Value) {

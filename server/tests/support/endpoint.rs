@@ -80,10 +80,14 @@ pub struct Answers {
     pub statistics: Vec<TsdbStatisticsResponse>,
     /// Range queries.
     pub ranges: Vec<QueryRangeResponse>,
+    /// Whether nothing comes behind these, not even an end.
+    pub ranges_hang: bool,
     /// What instant queries end with.
     pub instant: Option<(Code, &'static str)>,
     /// What these instant queries are answered with instead.
     pub results: Vec<(&'static str, Vec<QueryResponse>)>,
+    /// How long these take to be answered.
+    pub results_time: Duration,
 }
 
 impl Answers {
@@ -454,6 +458,13 @@ fn recorded<T: Clone + Send + 'static>(messages: &[T]) -> Result<tonic::Response
     Ok(tonic::Response::new(Box::pin(futures_util::stream::iter(messages))))
 }
 
+/// The same without an end.
+fn unending<T: Clone + Send + 'static>(messages: &[T]) -> Result<tonic::Response<Recorded<T>>, Status> {
+    let messages = recorded(messages)?.into_inner();
+    let silence = futures_util::stream::pending();
+    Ok(tonic::Response::new(Box::pin(futures_util::StreamExt::chain(messages, silence))))
+}
+
 #[tonic::async_trait]
 impl rules_server::Rules for Service {
     type RulesStream = Recorded<RulesResponse>;
@@ -524,6 +535,7 @@ impl query_server::Query for Service {
     async fn query(&self, request: tonic::Request<QueryRequest>) -> Result<tonic::Response<Self::QueryStream>, Status> {
         let text = request.into_inner().query;
         if let Some((_, messages)) = self.answers.results.iter().find(|(query, _)| *query == text) {
+            tokio::time::sleep(self.answers.results_time).await;
             return recorded(messages);
         }
         match self.answers.instant {
@@ -536,6 +548,9 @@ impl query_server::Query for Service {
         &self,
         _: tonic::Request<QueryRangeRequest>,
     ) -> Result<tonic::Response<Self::QueryRangeStream>, Status> {
+        if self.answers.ranges_hang {
+            return unending(&self.answers.ranges);
+        }
         recorded(&self.answers.ranges)
     }
 }

@@ -34,7 +34,7 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 /// Longest time that a process may take to be ready.
-const READY_TIME_MAX: Duration = Duration::from_secs(60);
+pub const READY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A running `uru`, ended when dropped.
 pub struct Uru {

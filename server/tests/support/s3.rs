@@ -106,10 +106,11 @@ fn serve(
     }
     let target = first.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if first.starts_with("DELETE ") || query == "delete" {
+        return delete(stream, folder, (path, query));
+    }
     if query.contains("list-type=2") {
-        let body = listing(folder);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        return stream.write_all((head + &body).as_bytes());
+        return stream.write_all(listing(folder).as_bytes());
     }
     let name = path.strip_prefix("/metrics/").unwrap_or_default();
     let Ok(bytes) = std::fs::read(folder.join(name)) else {
@@ -157,8 +158,31 @@ fn serve(
     stream.write_all(if now == Fault::HalfBody { &body[..body.len() / 2] } else { &body })
 }
 
+/// Deletes one object; several at once are not deleted, as by some servers.
+fn delete(mut stream: &TcpStream, folder: &Path, (path, query): (&str, &str)) -> std::io::Result<()> {
+    let status = match path.strip_prefix("/metrics/").filter(|_| query.is_empty()) {
+        Some(name) => {
+            std::fs::remove_file(folder.join(name))?;
+            "204 No Content"
+        }
+        None => "501 Not Implemented",
+    };
+    stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes())
+}
+
+/// Keys that nothing of ours has, and that others may put into the bucket.
+const FOREIGN: [&str; 4] = ["debug//x.json", "a/../b", "./x", "a&#x9;b"];
+
+/// An answer that lists all there is.
 fn listing(folder: &Path) -> String {
     let mut text = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
+    for key in FOREIGN {
+        write!(
+            text,
+            "<Contents><Key>{key}</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified><Size>1</Size></Contents>"
+        )
+        .unwrap();
+    }
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(next).unwrap().flatten() {
@@ -177,5 +201,6 @@ fn listing(folder: &Path) -> String {
             .unwrap();
         }
     }
-    text + "</ListBucketResult>"
+    text.push_str("</ListBucketResult>");
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}", text.len())
 }

@@ -1,6 +1,7 @@
 //! The web interface in headless Chromium.
 
 mod blocks;
+mod completion;
 mod pages;
 mod panels;
 #[path = "../support/mod.rs"]

@@ -365,7 +365,7 @@ fn stores_blocks_status_and_flags_say_what_runs() {
     browser.wait_for_text(".facts", env!("CARGO_PKG_VERSION"));
 
     browser.click_text("header nav a", "Flags");
-    browser.type_into(".filter", "query.lookback");
+    browser.type_into(".filter", "--Query.lookback");
     browser.wait("document.querySelectorAll('.facts tr').length === 1");
     assert_eq!(browser.text(".facts"), "--query.lookback-delta\t5m");
     assert_eq!(browser.errors(), Vec::<String>::new());
@@ -394,11 +394,26 @@ fn alerts_rules_and_targets_of_an_endpoint_are_shown() {
     browser.open(&page(&uru, "/alerts"));
     browser.wait_for_text(".badge", "firing");
     browser.wait_for_text("tbody tr", "disk full on node-7");
+    browser.type_into("[aria-label=State]", "pending");
+    browser.wait_for_text("main", "No alert matches the filter.");
+    browser.press(&[key::HOME]);
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
 
     browser.click_text("header nav a", "Rules");
     browser.wait_for_text("h2", "disks");
     browser.click_text("details.rule summary b", "DiskFull");
     browser.wait_for_text("details.rule[open] pre", "disk_free < 1");
+    for text in ["summary: the disk of {{ $labels.node }}", "for 5m · keeps firing for 10m"] {
+        browser.wait_for_text("details.rule[open]", text);
+    }
+    browser.wait_for_text("details.rule[open] p a", "ALERTS{alertname=\"DiskFull\"}");
+    for (filter, count) in [("severity", 1), ("x", 0)] {
+        browser.type_into(".filter", filter);
+        browser.wait(&format!("document.querySelectorAll('details.rule').length === {count}"));
+    }
+    browser.wait_for_text("main", "No rule matches the filter.");
+    browser.press(&[key::CONTROL, 'a']);
+    browser.press(&[key::BACKSPACE]);
     browser.type_into(".filter", "recorded");
     browser.wait("document.querySelectorAll('details.rule').length === 1");
     browser.wait_for_text("details.rule", "job:recorded:sum");
@@ -440,6 +455,10 @@ fn sidecar() -> Answers {
         state: 3,
         name: "DiskFull".into(),
         query: "disk_free < 1".into(),
+        duration_seconds: 300.0,
+        keep_firing_for_seconds: 600.0,
+        labels: set(&[("severity", "page")]),
+        annotations: set(&[("summary", "the disk of {{ $labels.node }}")]),
         alerts: vec![instance],
         health: "ok".into(),
         last_evaluation: now,

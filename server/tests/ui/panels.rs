@@ -1,10 +1,12 @@
 //! Panels of the query page in headless Chromium, the way back from them, and pages where something is missing: an
 //! answer, storage, queries.
 
+use std::time::{Duration, Instant};
+
 use crate::pages::{IS_DRAWN, all_in_one, page, write};
 use crate::support::browser::{Browser, Screen, key};
 use crate::support::endpoint::{Answers, Endpoint, Step, series_frame};
-use crate::support::{Uru, write as writing};
+use crate::support::{READY_TIME_MAX, Uru, write as writing};
 
 /// The address of a panel.
 fn panel(uru: &Uru, parameters: &[(&str, &str)]) -> String {
@@ -163,6 +165,7 @@ fn a_receiver_shows_the_pages_that_it_answers() {
     browser.wait_for_text(".facts", env!("CARGO_PKG_VERSION"));
     browser.wait_for_text(".facts", "startTime");
     browser.wait_for_text("h1", "Head of team-a");
+    browser.wait_for_text(".facts", "minTime\t2026-09-21 14:13:20");
     assert!(browser.url().ends_with("/status"), "{}", browser.url());
     assert_eq!(browser.texts("header nav a"), ["Status", "Flags"]);
     browser.click_text("header nav a", "Flags");
@@ -403,5 +406,193 @@ fn a_query_too_long_for_an_address_is_sent_beside_it_and_hidden_series_stay_hidd
     browser.click(".run");
     browser.wait("told.length > 0 && document.querySelector('[aria-busy=true]') === null");
     assert_eq!(browser.count(".legend [aria-pressed=true]"), 1);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_finger_selects_a_range_sideways_and_scrolls_the_page_upwards() {
+    let Some(browser) = Browser::start(Screen::Phone) else { return };
+    let (uru, _folder) = all_in_one();
+    // The second panel makes the page a long one.
+    let graphs = [("g0.expr", "up"), ("g0.tab", "0"), ("g0.range_input", "1h"), ("g1.expr", "up"), ("g1.tab", "0")];
+    browser.open(&panel(&uru, &graphs));
+    browser.wait("document.querySelectorAll('.legend button').length === 6");
+    let address = browser.url();
+    // Less than a finger is wide.
+    browser.swipe(".u-over", (0.5, 0.5), (0.53, 0.5));
+    assert_eq!(browser.run("return document.querySelector('.u-select').clientWidth"), 0);
+    assert_eq!(browser.url(), address);
+    browser.swipe(".u-over", (0.25, 0.5), (0.75, 0.5));
+    browser.wait("/range_input=(29|30|31)m/.test(location.search) && location.search.includes('end_input=')");
+    browser.wait("document.querySelector('[aria-busy=true]') === null");
+    assert_eq!(browser.run("return scrollY"), 0);
+    let address = browser.url();
+    browser.swipe(".u-over", (0.5, 0.9), (0.5, -0.6));
+    browser.wait("scrollY > 50");
+    assert_eq!(browser.url(), address);
+    assert_eq!(browser.run("return document.querySelector('.u-select').clientWidth"), 0);
+    browser.back();
+    browser.wait("document.querySelector('[aria-label=Range]').value === '1h'");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn an_axis_from_zero_is_drawn_and_its_address_shows_the_same() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    let drawing = "document.querySelector('.graph canvas')?.toDataURL()";
+    let (end, graph) = (("g0.end_input", "2026-01-31 12:00:00"), ("g0.tab", "0"));
+    browser.open(&panel(&uru, &[("g0.expr", "time()"), graph, end]));
+    browser.wait("document.querySelectorAll('.legend button').length === 1");
+    browser.wait_for_text(".result", "1 series · step 14s");
+    let near = browser.wait(drawing);
+    browser.click_text("label.check", "from zero");
+    browser.wait("location.search.includes('g0.y_axis_min=0')");
+    browser.wait(&format!("{drawing} !== {near}"));
+    let from_zero = browser.wait(drawing);
+    browser.open(&browser.url());
+    browser.wait("document.querySelectorAll('.legend button').length === 1");
+    browser.wait(&format!("{drawing} === {from_zero}"));
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn a_query_is_laid_out_by_the_server_and_not_run() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 3");
+    write(&browser, "sum by(instance)(rate(up[5m]))");
+    browser.press(&[key::ESCAPE]);
+    browser.click_text("button", "Format");
+    wait_for_query(&browser, "sum by (instance) (rate(up[5m]))");
+    assert_eq!(browser.text("tbody tr td.num"), "59");
+    write(&browser, "sum(");
+    browser.press(&[key::ESCAPE]);
+    browser.click_text("button", "Format");
+    browser.wait_for_text(".message.error", "parse error");
+    wait_for_query(&browser, "sum()");
+}
+
+/// What the server lays out has no comments: they were gone for good.
+#[test]
+fn a_query_that_was_laid_out_can_be_had_back() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.open(&page(&uru, "/graph"));
+    write(&browser, "sum(up)/2 # all of them");
+    browser.press(&[key::ESCAPE]);
+    browser.click_text("button", "Format");
+    wait_for_query(&browser, "sum(up) / 2");
+    browser.wait("new URLSearchParams(location.search).get('g0.expr') === 'sum(up) / 2'");
+    browser.click(".cm-content");
+    browser.press(&[key::CONTROL, 'z']);
+    wait_for_query(&browser, "sum(up)/2 # all of them");
+    browser.wait("new URLSearchParams(location.search).get('g0.expr') === 'sum(up)/2 # all of them'");
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+/// It once put the address of the query in place of that of the page that was shown by then.
+#[test]
+fn a_query_that_is_laid_out_once_another_page_is_shown_is_forgotten() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    telling(
+        &browser,
+        "if (url.includes('/format_query')) return new Promise((answer) => {
+           window.answer = () => answer(Response.json({ status: 'success', data: 'sum(up)' }));
+         });",
+    );
+    browser.open(&panel(&uru, &[("g0.expr", "sum( up )"), ("g0.tab", "1")]));
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+    browser.click_text("button", "Format");
+    browser.wait("window.answer !== undefined");
+    browser.click_text("nav a", "Alerts");
+    browser.wait("document.querySelector('.cm-content') === null");
+    let address = browser.url();
+    browser.run("answer()");
+    // Longer than until what is typed is in the address.
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(browser.url(), address);
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_view_that_an_address_names_by_number_or_word_is_shown_and_stays_in_it() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    telling(&browser, "if (url.includes('/query')) told.push(new URL(url).pathname.slice('/api/v1/'.length));");
+    let views = [
+        ("Graph", "0", "query_range", ["0", "graph", "9"]),
+        ("Table", "1", "query", ["1", "table", "table"]),
+        ("Explain", "2", "query_range_explain", ["2", "explain", "explain"]),
+    ];
+    for (title, number, asked, tabs) in views {
+        for tab in tabs {
+            browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", tab)]));
+            browser.wait("told.length > 0 && document.querySelector('[aria-busy=true]') === null");
+            assert_eq!(browser.texts("[role=tab][aria-selected=true]"), [title], "{tab}");
+            assert_eq!(browser.run("return told[0]"), asked, "{tab}");
+            browser.click_text("label.check", "de-duplicate");
+            browser.wait(&format!("location.search.includes('g0.tab={number}&')"));
+        }
+    }
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+/// Waits until so many answers are held; fails when they never are.
+fn wait_for_kept(browser: &Browser, count: u64) {
+    let kept = || browser.run("return answers.filter((answer) => answer.deref()).length").as_u64();
+    let begin = Instant::now();
+    loop {
+        browser.collect_garbage();
+        if kept() == Some(count) {
+            return;
+        }
+        assert!(begin.elapsed() < READY_TIME_MAX, "{:?} answers are held instead of {count}", kept());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn answers_that_are_shown_no_longer_are_let_go() {
+    let Some(browser) = Browser::start(Screen::Desktop) else { return };
+    let (uru, _folder) = all_in_one();
+    browser.before_each_page(
+        "window.answers = [];
+         const read = Response.prototype.json;
+         Response.prototype.json = async function () {
+           const found = await read.call(this);
+           if (this.url.includes('/query')) answers.push(new WeakRef(found.data));
+           return found;
+         };",
+    );
+    // Not by clicks of the driver, which would hold what it has clicked.
+    let click = |css: &str| browser.run(&format!("document.querySelector(\"{css}\").click()"));
+    for tab in ["0", "1"] {
+        let mut answers = 1;
+        let mut wait = |more: u64| {
+            answers += more;
+            let is_idle = "document.querySelector('[aria-busy=true]') === null";
+            browser.wait(&format!("answers.length === {answers} && {is_idle}"));
+        };
+        browser.open(&panel(&uru, &[("g0.expr", "up"), ("g0.tab", tab)]));
+        wait(0);
+        for _ in 0..3 {
+            click(".run");
+            wait(1);
+        }
+        wait_for_kept(&browser, 1);
+        click("[role=tab][aria-selected=false]");
+        wait(1);
+        wait_for_kept(&browser, 1);
+        click(".choice:last-of-type summary");
+        browser.wait("document.querySelectorAll('.choice li button').length > 0");
+        click(".choice li button");
+        wait(1);
+        wait_for_kept(&browser, 1);
+        click("[aria-label='Remove panel']");
+        wait_for_kept(&browser, 0);
+    }
     assert_eq!(browser.errors(), Vec::<String>::new());
 }

@@ -368,3 +368,36 @@ fn files_of_rules_are_checked() {
     assert!(why.contains("rule 1") && why.contains("is not enabled"), "{why}");
     assert!(error(&["rules-check", &pattern("none*")], folder.path()).contains("matching file not found"));
 }
+
+/// Whatever was called like no group, or no block that is to be downsampled, once went with the bucket.
+#[test]
+fn a_bucket_in_a_folder_of_work_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let [data, work] = ["data", "work"].map(|name| folder.path().join(name));
+    let http = "--http-address=127.0.0.1:0";
+    let (data_dir, tmp) = (format!("--data-dir={}", data.display()), format!("--tmp.dir={}", work.display()));
+    let id = "--id=01M7YFY7H37F9ZH8ZQ1CX44W25";
+    let deletes = "--rewrite.to-delete-config=[{matchers: up, intervals: [{mint: 0, maxt: 0}]}]";
+    let downsample = ["bucket", "downsample", &data_dir, http];
+    let rewrite = ["bucket", "rewrite", id, &tmp, deletes];
+    for (bucket, words) in [
+        (data.join("downsample"), &downsample[..]),
+        (data.join("downsample/bucket"), &downsample),
+        (data.join("compact"), &["compact", &data_dir, http]),
+        (data.join("meta-syncer"), &["compact", &data_dir, http]),
+        (work.clone(), &rewrite),
+        (work.join("bucket"), &rewrite),
+    ] {
+        let block = support::write_block(&bucket, 1, (2, 1_790_000_000_000));
+        let text = if words[0] == "compact" {
+            let directory = bucket.display();
+            let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{directory}'}}}}");
+            support::refused(&[words, &[config.as_str()]].concat())
+        } else {
+            error(words, &bucket)
+        };
+        let flag = if words[1] == "rewrite" { "--tmp.dir: " } else { "--data-dir: " };
+        assert!(text.contains(flag) && text.contains("give folders that lie apart"), "{words:?}: {text}");
+        assert!(block.join("meta.json").is_file() && block.join("index").is_file(), "{words:?}");
+    }
+}

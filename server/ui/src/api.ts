@@ -30,6 +30,7 @@ export type Operator = {
   executionTime?: string;
   totalSamples?: number;
   peakSamples?: number;
+  samples?: number;
   series?: number;
   bytes?: number;
   children?: Operator[];
@@ -79,6 +80,7 @@ export type Rule = {
   health: string;
   state?: string;
   duration?: number;
+  keepFiringFor?: number;
   labels?: Labels;
   annotations?: Labels;
   alerts?: Alert[];
@@ -86,7 +88,14 @@ export type Rule = {
   evaluationTime?: number;
   lastEvaluation?: string;
 };
-export type RuleGroup = { name: string; file: string; interval: number; rules: Rule[] };
+export type RuleGroup = {
+  name: string;
+  file: string;
+  interval: number;
+  rules: Rule[];
+  lastEvaluation?: string;
+  evaluationTime?: number;
+};
 export type Target = {
   labels: Labels;
   discoveredLabels: Labels;
@@ -163,8 +172,9 @@ async function read<T>(response: Response): Promise<Answer<T>> {
   return { data: envelope.data, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [], ahead };
 }
 
-const METRIC_NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
-const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
+/** Names that PromQL takes without quotes. */
+export const METRIC_NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
+export const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
 /** Where `query` is asked and drawn. */
 export const graphOf = (query: string): string => `${prefix}/graph?g0.expr=${encodeURIComponent(query)}&g0.tab=0`;

@@ -1,6 +1,6 @@
 // Mounts the page that the address names below a header with navigation and theme.
 
-import { render } from "preact";
+import { render, type ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
@@ -83,7 +83,6 @@ function App() {
     setTimeZone(other);
     setZone(other);
   };
-  const Page = current.page;
   return (
     <>
       <a class="skip" href="#main" onClick={skip}>
@@ -113,10 +112,15 @@ function App() {
         </button>
       </header>
       <main id="main" tabIndex={-1}>
-        <Page key={current.path} />
+        <Current page={current.page} key={current.path} />
       </main>
     </>
   );
+}
+
+/** A page. As a child of `main` itself it would keep what it held at first, such as answers of panels that were removed. */
+function Current({ page: Page }: { page: ComponentType }) {
+  return <Page />;
 }
 
 // Before anything is drawn in the other one.

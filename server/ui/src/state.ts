@@ -10,6 +10,8 @@ export type Panel = {
   end: string;
   step: string;
   stacked: boolean;
+  /** Whether the axis of values has zero on it, whatever the values are. */
+  fromZero: boolean;
   dedup: boolean;
   partial: boolean;
   resolution: string;
@@ -30,6 +32,7 @@ export function newPanel(): Panel {
     end: "",
     step: "",
     stacked: false,
+    fromZero: false,
     dedup: true,
     partial: true,
     resolution: "0s",
@@ -61,6 +64,7 @@ export function readPanels(search: string): Panel[] {
     const hasStep = ["fixed", "custom"].includes(read("res_type") ?? "");
     panel.step = (hasStep ? read("res_step") : null) ?? read("step_input") ?? panel.step;
     panel.stacked = (read("stacked") ?? (read("display_mode") === "stacked" ? "1" : "0")) === "1";
+    panel.fromZero = read("y_axis_min") === "0";
     panel.dedup = read("deduplicate") !== "0";
     panel.partial = read("partial_response") !== "0";
     panel.resolution = read("max_source_resolution") ?? panel.resolution;
@@ -93,6 +97,7 @@ export function writePanels(panels: Panel[]): string {
     if (panel.end) write("end_input", panel.end);
     if (panel.step) write("step_input", panel.step);
     if (panel.stacked) write("stacked", "1");
+    if (panel.fromZero) write("y_axis_min", "0");
     if (!panel.dedup) write("deduplicate", "0");
     if (!panel.partial) write("partial_response", "0");
     if (panel.stores.length > 0) write("store_matches", JSON.stringify(panel.stores.map((name) => ({ name }))));

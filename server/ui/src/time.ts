@@ -54,12 +54,20 @@ export function formatDuration(seconds: number): string {
   return text || "0s";
 }
 
+/** A step as it is written: a part of a second in milliseconds. */
+export function formatStep(seconds: number): string {
+  return Number.isInteger(seconds) ? formatDuration(seconds) : `${Math.round(seconds * 1000)}ms`;
+}
+
 /** Unix seconds as "2026-01-31T12:00:00.000" in the zone that is shown. */
 export function isoTime(seconds: number): string {
   const date = new Date(Math.round(seconds * 1000));
   const shift = zone === "utc" ? 0 : date.getTimezoneOffset() * 60_000;
   return new Date(date.getTime() - shift).toISOString().slice(0, 23);
 }
+
+/** An ISO time as "2026-01-31 12:00:00", with milliseconds where there are some. */
+const spaced = (iso: string): string => iso.replace("T", " ").replace(/\.000$/, "");
 
 /** Unix seconds as "2026-01-31 12:00:00" in the zone that is shown. */
 export function formatTime(seconds: number): string {
@@ -68,12 +76,12 @@ export function formatTime(seconds: number): string {
 
 /** The same with milliseconds where there are some. */
 export function formatSampleTime(seconds: number): string {
-  return isoTime(seconds).replace("T", " ").replace(/\.000$/, "");
+  return spaced(isoTime(seconds));
 }
 
 /** As `formatSampleTime` in UTC, as addresses have it. */
 export function formatUtc(seconds: number): string {
-  return new Date(Math.round(seconds * 1000)).toISOString().slice(0, 23).replace("T", " ").replace(/\.000$/, "");
+  return spaced(new Date(Math.round(seconds * 1000)).toISOString().slice(0, 23));
 }
 
 /** Unix milliseconds for a table; the ends of time in words. */

@@ -29,12 +29,25 @@ pub struct Cut {
 /// What is made of one part.
 type Work<T> = fn(&Evaluator<'_>, &Node) -> Result<T, Error>;
 
-/// How the series under `node`, which streams, are cut; `None` where they are read as a whole, or by
-/// a core already.
-pub fn cut(eval: &Evaluator<'_>, node: &Node) -> Result<Option<Cut>, Error> {
-    if eval.files.0.is_some() || eval.count() == 0 || !eval.streams(node) {
-        return Ok(None);
-    }
+/// How the series under an operator are read.
+pub enum Reading {
+    /// In parts.
+    Parts(Cut),
+    /// As a whole, and also under the operators from there down to the one of this number.
+    Whole(usize),
+}
+
+/// How the series under `node` are read: as a whole where it does not stream, or a core reads them already.
+pub fn cut(eval: &Evaluator<'_>, node: &Node) -> Result<Reading, Error> {
+    #[cfg(test)]
+    tests::ASKED.with(|asked| asked.set(asked.get() + 1));
+    let is_cut = eval.files.0.is_none() && eval.count() > 0 && node.streams();
+    let reading = if is_cut { cut_streamed(eval, node)? } else { None };
+    Ok(reading.unwrap_or(Reading::Whole(node.id)))
+}
+
+/// How the series under `node`, which streams, are read; `None` where what it makes of them is made of all.
+fn cut_streamed(eval: &Evaluator<'_>, node: &Node) -> Result<Option<Reading>, Error> {
     match &node.operator {
         Operator::Select(select) => {
             let Some(times) = selector::sample_range(eval, select) else { return Ok(None) };
@@ -43,7 +56,7 @@ pub fn cut(eval: &Evaluator<'_>, node: &Node) -> Result<Option<Cut>, Error> {
         Operator::OverTime(call) => cut_over_time(eval, call),
         Operator::Float(_, args) if args[1..].iter().all(Node::is_free_of_series) => cut_renamed(eval, &args[0]),
         Operator::Histogram(_, input) | Operator::Negate(input) => cut_renamed(eval, input),
-        Operator::Plus(input) => cut(eval, input),
+        Operator::Plus(input) => cut(eval, input).map(Some),
         Operator::Binary(binary) => {
             let left_is_vector = binary.left.kind() == ValueKind::Vector;
             let (vector, number) =
@@ -55,11 +68,12 @@ pub fn cut(eval: &Evaluator<'_>, node: &Node) -> Result<Option<Cut>, Error> {
 }
 
 /// Rows lose their names: only where they stay distinct can parts do so on their own.
-fn cut_renamed(eval: &Evaluator<'_>, input: &Node) -> Result<Option<Cut>, Error> {
-    if input.distinct_without_name() || eval.query.delays_names() { cut(eval, input) } else { Ok(None) }
+fn cut_renamed(eval: &Evaluator<'_>, input: &Node) -> Result<Option<Reading>, Error> {
+    let are_distinct = input.distinct_without_name() || eval.query.delays_names();
+    if are_distinct { cut(eval, input).map(Some) } else { Ok(None) }
 }
 
-fn cut_over_time(eval: &Evaluator<'_>, call: &OverTime) -> Result<Option<Cut>, Error> {
+fn cut_over_time(eval: &Evaluator<'_>, call: &OverTime) -> Result<Option<Reading>, Error> {
     let RangeArgument::Select(select, length) = &call.argument else { return Ok(None) };
     let is_distinct = select.has_one_name() || call.function.keeps_name() || eval.query.delays_names();
     if !is_distinct || !call.params.iter().all(Node::is_free_of_series) {
@@ -69,9 +83,9 @@ fn cut_over_time(eval: &Evaluator<'_>, call: &OverTime) -> Result<Option<Cut>, E
     ask(eval, selector::request(eval, select, times))
 }
 
-fn ask(eval: &Evaluator<'_>, request: SelectRequest<'_>) -> Result<Option<Cut>, Error> {
+fn ask(eval: &Evaluator<'_>, request: SelectRequest<'_>) -> Result<Option<Reading>, Error> {
     let cores = eval.query.source.cores(&request)?;
-    Ok(cores.map(|(cores, parts)| Cut { cores, parts: parts.max(1) }))
+    Ok(cores.map(|(cores, parts)| Reading::Parts(Cut { cores, parts: parts.max(1) })))
 }
 
 /// The rows of `node`: what is made of a part where nothing is aggregated.
@@ -90,7 +104,9 @@ impl Cut {
             self.cores.send(Box::new(move |files| {
                 let account = Account::new(&query.budget);
                 let files = Files(Some(files));
-                let eval = Evaluator { query: &query, account: &account, steps, part, files, times_counted };
+                let (query, account) = (&query, &account);
+                let (operator, whole_to) = (id, None);
+                let eval = Evaluator { query, account, steps, part, files, times_counted, operator, whole_to };
                 let lost = || Error::new(ErrorKind::Bug, "an operator is not part of its own query");
                 let node = eval.hold_steps().and_then(|()| query.root.find(id).ok_or_else(lost));
                 let result = node.and_then(|node| work(&eval, node));
@@ -176,7 +192,52 @@ impl<T> Drop for Share<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use crate::batch::SampleBatch;
+    use crate::model::Labels;
+
+    use super::super::super::source::{MemorySource, Source};
+    use super::super::super::syntax::{height, with_room};
+    use super::super::super::{Context, Engine, Options, Parsed, When};
     use super::*;
+
+    thread_local! {
+        /// How often this thread has asked how series are read.
+        pub(super) static ASKED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How often it is asked how series are read while `query` is evaluated.
+    fn asked(query: &str) -> usize {
+        let mut batch = SampleBatch::default();
+        batch.floats.push(0, 1.0);
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", "a")])));
+        let source: Arc<dyn Source> = Arc::new(MemorySource::new(&batch));
+        let engine = Engine::new(Options::default());
+        let expr = engine.parse(query).unwrap();
+        let work = || {
+            let before = ASKED.get();
+            let parsed = Parsed { text: query, expr: &expr };
+            engine.evaluate(parsed, When::Instant(0), source, &Context::default()).unwrap();
+            ASKED.get() - before
+        };
+        with_room(height(&expr), work).unwrap()
+    }
+
+    #[test]
+    fn the_operators_of_a_chain_ask_once_each_how_its_series_are_read() {
+        for (query, expected) in [
+            (format!("a{}", " + 1".repeat(1_900)), 1_901),
+            (format!("sum(a{})", " + 1".repeat(1_900)), 1_901),
+            // What may lose its name only when all of it is there is asked anew.
+            (format!("{{__name__=~\"a\"}}{}", " + 1".repeat(1_900)), 1_901),
+            (format!("abs(a){}", " > 0".repeat(1_900)), 1_902),
+            // So is what stands beside a number that is made of series.
+            (format!("a{}", " + scalar(a)".repeat(900)), 1_801),
+        ] {
+            assert_eq!(asked(&query), expected, "{}", &query[..30]);
+        }
+    }
 
     #[test]
     fn parts_are_gathered_in_their_order_and_the_first_error_ends_the_wait() {

@@ -36,9 +36,11 @@ use super::account::Account;
 use super::annotations::{Annotation, Annotations};
 use super::budget::Budget;
 use super::explain::Profile;
-use super::plan::{AggregateOperator, Call, Node, Operator, ValueKind};
+use super::plan::{Call, Node, Operator, ValueKind};
 use super::source::{Files, Part, Source};
 use super::value::{Matrix, RowLabels, without_metadata};
+
+use cores::Reading;
 
 pub(super) use aggregate::count_values;
 pub(super) use group::{Room, merge_same_labels};
@@ -132,6 +134,10 @@ pub(super) struct Evaluator<'a> {
     /// How often a sample counts that a selector gives to a step: for each of those that the step stands for, and not
     /// at all where the windows of a function count it again.
     pub times_counted: usize,
+    /// The operator that it evaluates.
+    pub operator: usize,
+    /// The operator down to which series are known to be read as a whole: those on the way are not asked again.
+    pub whole_to: Option<usize>,
 }
 
 impl Query {
@@ -178,6 +184,12 @@ impl<'a> Evaluator<'a> {
     /// Counts `count` samples that a selector gave to steps.
     pub fn count_queried(&self, count: usize) {
         self.query.budget.count_queried(count.saturating_mul(self.times_counted));
+        self.query.profile.count_queried(self.operator, count);
+    }
+
+    /// The same evaluator where series are read as a whole down to operator `last`.
+    fn whole_down_to(&self, last: usize) -> Self {
+        Self { whole_to: Some(last), ..*self }
     }
 
     /// The whole result of `node`, a vector; a scalar becomes a row without labels. A step of a row
@@ -194,11 +206,11 @@ impl<'a> Evaluator<'a> {
     /// histogram.
     pub fn eval_both(&self, node: &Node) -> Result<Matrix, Error> {
         self.query.budget.check()?;
-        if self.streams(node) {
+        if node.streams() {
             return self.eval_streamed(node);
         }
         let started = Instant::now();
-        let result = self.eval_whole(node)?;
+        let result = Self { operator: node.id, whole_to: None, ..*self }.eval_whole(node)?;
         self.query.profile.record(node.id, started.elapsed(), &result);
         Ok(result)
     }
@@ -206,20 +218,28 @@ impl<'a> Evaluator<'a> {
     fn eval_streamed(&self, node: &Node) -> Result<Matrix, Error> {
         let before = self.account.held();
         let mut all = Matrix::new(self.count());
-        if let Some(cut) = cores::cut(self, node)? {
-            for mut rows in cut.run(self, node, cores::rows)? {
-                self.account.hold_bytes(rows.heap_bytes())?;
-                all.append(&mut rows, || self.query.budget.check())?;
+        match self.reading(node)? {
+            Reading::Parts(cut) => {
+                for mut rows in cut.run(self, node, cores::rows)? {
+                    self.account.hold_bytes(rows.heap_bytes())?;
+                    all.append(&mut rows, || self.query.budget.check())?;
+                }
             }
-        } else {
-            all.cells.reserve(CELLS_MAX.min(ROWS_AT_ONCE * self.count()));
-            self.stream_both(node, &mut |batch| {
-                self.account.hold_bytes(batch.heap_bytes() + batch.doubled_bytes())?;
-                all.append(batch, || self.query.budget.check())
-            })?;
+            Reading::Whole(last) => {
+                all.cells.reserve(CELLS_MAX.min(ROWS_AT_ONCE * self.count()));
+                self.whole_down_to(last).stream_both(node, &mut |batch| {
+                    self.account.hold_bytes(batch.heap_bytes() + batch.doubled_bytes())?;
+                    all.append(batch, || self.query.budget.check())
+                })?;
+            }
         }
         self.account.settle(before, &all)?;
         Ok(all)
+    }
+
+    /// How the series under `node`, which streams, are read.
+    fn reading(&self, node: &Node) -> Result<Reading, Error> {
+        self.whole_to.map_or_else(|| cores::cut(self, node), |last| Ok(Reading::Whole(last)))
     }
 
     fn eval_whole(&self, node: &Node) -> Result<Matrix, Error> {
@@ -263,6 +283,7 @@ impl<'a> Evaluator<'a> {
 
     /// Evaluates what does not depend on the step at the first step and repeats it.
     fn eval_once(&self, input: &Node) -> Result<Matrix, Error> {
+        self.query.profile.count_steps(self.operator, self.count());
         let once = self.over(self.steps.first()).counted(self.count()).eval_both(input)?;
         let mut out = Matrix::new(self.count());
         self.account.hold_bytes(once.len() * self.count() * size_of::<f64>())?;
@@ -284,23 +305,6 @@ impl<'a> Evaluator<'a> {
         Ok(out)
     }
 
-    /// Whether `node` gives its rows batch by batch.
-    pub fn streams(&self, node: &Node) -> bool {
-        match &node.operator {
-            Operator::Select(_) => true,
-            Operator::OverTime(call) => call.function != super::function::RangeFunction::Absent,
-            Operator::Float(_, args) => !args.is_empty(),
-            Operator::Histogram(..) => true,
-            Operator::Aggregate(aggregate) => aggregate.operator == AggregateOperator::CountValues,
-            Operator::Negate(input) => input.kind() == ValueKind::Vector,
-            Operator::Plus(input) => self.streams(input),
-            Operator::Binary(binary) => {
-                (binary.left.kind() == ValueKind::Scalar) != (binary.right.kind() == ValueKind::Scalar)
-            }
-            _ => false,
-        }
-    }
-
     /// Hands the rows of `node` to `sink`, batch by batch where that is possible. A step of a row
     /// holds one sample.
     pub fn stream(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
@@ -314,12 +318,21 @@ impl<'a> Evaluator<'a> {
     }
 
     fn stream_both(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
-        if !self.streams(node) {
+        if !node.streams() {
             return sink(&mut self.eval_both(node)?);
         }
-        if let Some(cut) = cores::cut(self, node)? {
-            return cut.run(self, node, cores::rows)?.iter_mut().try_for_each(sink);
+        self.query.budget.check()?;
+        match self.reading(node)? {
+            Reading::Parts(cut) => cut.run(self, node, cores::rows)?.iter_mut().try_for_each(sink),
+            Reading::Whole(last) => {
+                let whole_to = Some(last).filter(|last| *last != node.id);
+                Self { operator: node.id, whole_to, ..*self }.stream_whole(node, sink)
+            }
         }
+    }
+
+    /// [`Self::stream_both`] of `node`, which streams and is not cut.
+    fn stream_whole(&self, node: &Node, sink: &mut RowSink<'_>) -> Result<(), Error> {
         let started = Instant::now();
         let mut inside = std::time::Duration::ZERO;
         let mut counted = |batch: &mut Matrix| {

@@ -25,6 +25,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
             Ok(left.into_iter().zip(right).map(|(left, right)| operation(left, right)).collect())
         }
         Operator::StepInvariant(input) => {
+            eval.query.profile.count_steps(node.id, count);
             let once = eval.over(eval.steps.first()).counted(count);
             let value = self::eval(&once, input)?.first().copied().unwrap_or(f64::NAN);
             Ok(vec![value; count])

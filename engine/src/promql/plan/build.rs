@@ -123,7 +123,7 @@ impl Builder<'_> {
 
     fn once(&mut self, node: Node) -> Node {
         let position = node.position;
-        Node { id: self.id(), position, operator: Operator::StepInvariant(Box::new(node)) }
+        Node::new((self.id(), position), Operator::StepInvariant(Box::new(node)))
     }
 
     /// `built` as an input of an operator that depends on the step.
@@ -133,8 +133,8 @@ impl Builder<'_> {
 
     fn node(&mut self, expr: &Expr) -> Result<Built, Error> {
         let id = self.id();
-        let position = expr.range().start;
-        let finish = |operator, invariant, wrap| Built { node: Node { id, position, operator }, invariant, wrap };
+        let position = expr.start();
+        let finish = |operator, invariant, wrap| Built { node: Node::new((id, position), operator), invariant, wrap };
         Ok(match expr {
             Expr::Number(number) => finish(Operator::Number(number.value), true, false),
             Expr::String(text) => finish(Operator::Text(text.value.clone()), true, false),
@@ -302,7 +302,7 @@ impl Builder<'_> {
             right,
             matching: node.matching.as_ref().map(fold::matching),
             comparison: if node.return_bool { Comparison::Bool } else { Comparison::Filter },
-            position: node.lhs.range().start,
+            position: node.lhs.start(),
         };
         Ok((binary, invariant))
     }
@@ -455,7 +455,7 @@ fn selector_text(vector: &ast::VectorSelector) -> String {
 /// Where annotations of a function over time see its argument: a subquery is evaluated before, and its
 /// result stands nowhere in the query.
 fn annotated_at(arg: &Expr) -> usize {
-    if matches!(arg, Expr::Subquery(_)) { 0 } else { arg.range().start }
+    if matches!(arg, Expr::Subquery(_)) { 0 } else { arg.start() }
 }
 
 fn whole_milliseconds(duration: DurationNs) -> i64 {

@@ -4,6 +4,7 @@
 mod build;
 mod duration;
 mod extent;
+mod facts;
 mod fold;
 mod hints;
 mod print;
@@ -40,6 +41,8 @@ pub struct Node {
     pub position: usize,
     /// What it does.
     pub operator: Operator,
+    /// What is known of it.
+    facts: facts::Facts,
 }
 
 /// What a node does.
@@ -398,56 +401,6 @@ pub struct Binary {
     pub comparison: Comparison,
     /// Byte of the query at which the operation begins.
     pub position: usize,
-}
-
-impl Node {
-    /// What the operator gives.
-    pub fn kind(&self) -> ValueKind {
-        match &self.operator {
-            Operator::Number(_) => ValueKind::Scalar,
-            Operator::Text(_) => ValueKind::Text,
-            Operator::Samples(_) => ValueKind::Matrix,
-            Operator::Call(Call::Time | Call::Pi | Call::Scalar | Call::MaxOf | Call::MinOf, _) => ValueKind::Scalar,
-            Operator::Negate(input) | Operator::Plus(input) | Operator::StepInvariant(input) => input.kind(),
-            Operator::Binary(binary) => match (binary.left.kind(), binary.right.kind()) {
-                (ValueKind::Scalar, ValueKind::Scalar) => ValueKind::Scalar,
-                _ => ValueKind::Vector,
-            },
-            _ => ValueKind::Vector,
-        }
-    }
-
-    /// Whether it makes one row of a series of floats and one of histograms also where both have a
-    /// sample at the same step.
-    pub fn merges_kinds(&self) -> bool {
-        match &self.operator {
-            Operator::Negate(_) | Operator::Call(Call::LabelReplace(_) | Call::LabelJoin(_), _) => true,
-            Operator::Plus(input) => input.merges_kinds(),
-            _ => false,
-        }
-    }
-
-    /// Whether rows are still distinct when their metric names are taken away.
-    pub fn distinct_without_name(&self) -> bool {
-        match &self.operator {
-            Operator::Select(select) => select.has_one_name(),
-            Operator::OverTime(call) => match &call.argument {
-                _ if !call.function.keeps_name() => true,
-                RangeArgument::Select(select, _) => select.has_one_name(),
-                RangeArgument::Subquery(subquery) => subquery.input.distinct_without_name(),
-            },
-            Operator::Float(..) | Operator::Histogram(..) | Operator::Negate(_) => true,
-            Operator::Aggregate(aggregate) => match &aggregate.grouping {
-                _ if aggregate.operator.keeps_series() => aggregate.input.distinct_without_name(),
-                _ if aggregate.sets_metadata() => false,
-                Grouping::By(names) => !names.iter().any(|name| super::value::is_metadata_label(name)),
-                Grouping::Without(_) => true,
-            },
-            Operator::Binary(binary) => binary.operator.drops_name() || binary.comparison == Comparison::Bool,
-            Operator::Plus(input) | Operator::StepInvariant(input) => input.distinct_without_name(),
-            _ => false,
-        }
-    }
 }
 
 impl Select {

@@ -285,15 +285,36 @@ impl Expr {
     pub fn range(&self) -> TextRange {
         match self {
             Self::Aggregate(node) => node.range,
-            Self::Binary(node) => TextRange { start: node.lhs.range().start, end: node.rhs.range().end },
+            Self::Binary(node) => TextRange { start: node.lhs.start(), end: node.rhs.end() },
             Self::Call(node) => node.range,
             Self::Matrix(node) => node.range,
             Self::Subquery(node) => node.range,
             Self::Number(node) => node.range,
             Self::Paren(node) => node.range,
             Self::String(node) => node.range,
-            Self::Unary(node) => TextRange { start: node.start, end: node.expr.range().end },
+            Self::Unary(node) => TextRange { start: node.start, end: node.expr.end() },
             Self::Vector(node) => node.range,
+        }
+    }
+
+    /// The byte at which it begins: of what is between its operators only the leftmost is looked at.
+    pub fn start(&self) -> usize {
+        let mut expr = self;
+        while let Self::Binary(node) = expr {
+            expr = &node.lhs;
+        }
+        if let Self::Unary(node) = expr { node.start } else { expr.range().start }
+    }
+
+    /// The byte behind it.
+    pub fn end(&self) -> usize {
+        let mut expr = self;
+        loop {
+            expr = match expr {
+                Self::Binary(node) => &node.rhs,
+                Self::Unary(node) => &node.expr,
+                other => return other.range().end,
+            };
         }
     }
 

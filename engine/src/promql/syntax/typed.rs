@@ -249,10 +249,10 @@ impl Checker<'_> {
 
     fn check_operator(self, node: &Modified, lhs: &Typed, rhs: &Typed, error: &mut FirstError) {
         let bytes = self.query.as_bytes();
-        let end = lhs.expr.range().end;
+        let end = lhs.expr.end();
         let is_space = |at: &usize| matches!(bytes.get(*at), Some(b' ' | b'\t' | b'\n' | b'\r'));
         let start = (end..).find(|at| !is_space(at)).unwrap_or(end);
-        let range = TextRange { start, end: rhs.expr.range().start };
+        let range = TextRange { start, end: rhs.expr.start() };
         if node.return_bool && !node.op.is_comparison() {
             self.note(error, range, || "bool modifier can only be used on comparison operators".to_owned());
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::folders::tenant_folders;
-use super::{Ingest, OWN_FOLDER};
+use super::{Ingest, OWN_FOLDER, Tenant};
 use crate::block::writer;
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock, Segments};
 use crate::bucket::Meta;
@@ -60,7 +60,7 @@ pub(super) struct Beside {
 
 /// Local blocks of one tenant.
 #[derive(Debug, Default)]
-pub(super) struct LocalBlocks(RwLock<BTreeMap<BlockId, LocalBlock>>);
+pub(super) struct LocalBlocks(pub(super) RwLock<BTreeMap<BlockId, LocalBlock>>);
 
 impl LocalBlocks {
     pub(super) fn all(&self) -> Vec<LocalBlock> {
@@ -75,6 +75,10 @@ impl LocalBlocks {
     pub(super) fn replace(&self, block: LocalBlock) {
         let mut blocks = self.0.write().unwrap_or_else(PoisonError::into_inner);
         blocks.entry(block.meta.ulid).and_modify(|known| *known = block);
+    }
+
+    fn has(&self, id: BlockId) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     fn remove(&self, id: BlockId) -> Option<LocalBlock> {
@@ -125,6 +129,43 @@ impl Ingest {
         // A column index that stays behind is removed at the next start.
         let _ = std::fs::remove_file(self.index_path(id));
         Ok(())
+    }
+
+    /// Makes a block that was cut readable, under the labels that its tenant has by then: who changes them goes
+    /// through the blocks that are readable already.
+    pub(super) fn insert_block(&self, tenant: &Tenant, (id, path): (BlockId, &Path)) -> Result<(), Error> {
+        let (index, mut labels) = (self.index_path(id), tenant.labels());
+        tenant.blocks.insert(LocalBlock::open(path.to_owned(), &index, &labels)?);
+        while *tenant.labels() != *labels {
+            labels = tenant.labels();
+            match LocalBlock::open(path.to_owned(), &index, &labels) {
+                Ok(block) => tenant.blocks.replace(block),
+                // It was shipped and deleted meanwhile.
+                Err(_) if !tenant.blocks.has(id) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the blocks of `tenant` that have other labels than it has now these labels; gives what failed, each of
+    /// which stays as it was until this is called again.
+    pub(super) fn relabel_blocks(&self, tenant: &Tenant) -> Vec<Error> {
+        let (labels, mut failures) = (tenant.labels(), Vec::new());
+        for block in tenant.blocks.all() {
+            if block.opened.info().external_labels == *labels {
+                continue;
+            }
+            match LocalBlock::open(block.path.clone(), &self.index_path(block.meta.ulid), &labels) {
+                Ok(block) => tenant.blocks.replace(block),
+                // One that was deleted meanwhile is no failure.
+                Err(_) if !tenant.blocks.has(block.meta.ulid) => {}
+                Err(error) => {
+                    failures.push(error.within(format_args!("tenant {}: block {}", tenant.name, block.meta.ulid)));
+                }
+            }
+        }
+        failures
     }
 
     pub(super) fn index_path(&self, id: BlockId) -> PathBuf {

@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::blocks::LocalBlock;
 use super::{Ingest, Tenant, now_ms};
 use crate::bucket::Meta;
 use crate::bucket::meta::{Thanos, source};
@@ -68,7 +67,7 @@ struct Flushed {
 const FAILURES_NAMED_MAX: usize = 5;
 
 /// One error that says what the first of `failures` do, of the first one's kind; `None` when there is none.
-fn all_of(failures: &[Error]) -> Option<Error> {
+pub(super) fn all_of(failures: &[Error]) -> Option<Error> {
     let kind = failures.first()?.kind();
     let named = failures.iter().take(FAILURES_NAMED_MAX);
     let mut message = named.map(Error::message).collect::<Vec<_>>().join("; ");
@@ -190,7 +189,7 @@ impl Ingest {
         for partition in 0..self.partitions() {
             let (sender, receiver) = flume::bounded(1);
             let name = Arc::clone(&tenant.name);
-            self.ask(partition, move |partition| partition.remove(&name, move |done| drop(sender.send(done))))?;
+            self.ask_waiting(partition, move |partition| partition.remove(&name, move |done| drop(sender.send(done))))?;
             answer(receiver.recv())??;
         }
         Ok(())
@@ -304,7 +303,7 @@ impl Ingest {
         let mut waiting = Vec::new();
         for partition in 0..self.partitions() {
             let tenant = Arc::clone(tenant);
-            waiting.push(self.ask(partition, move |own| own.freeze_late(&tenant))?);
+            waiting.push(self.ask_waiting(partition, move |own| own.freeze_late(&tenant))?);
         }
         // All are waited for: one that comes after another's refusal would freeze what that had thawed.
         let frozen: Vec<Result<Option<Excerpt>, Error>> =
@@ -359,8 +358,7 @@ impl Ingest {
     ) -> Result<(), Error> {
         while let Some(meta) = unread.first() {
             let path = self.tenant_dir(&tenant.name).join(meta.ulid.to_string());
-            let index = self.index_path(meta.ulid);
-            tenant.blocks.insert(LocalBlock::open(path.clone(), &index, &tenant.labels())?);
+            self.insert_block(tenant, (meta.ulid, &path))?;
             blocks.push(CutBlock { tenant: Arc::clone(&tenant.name), meta: unread.remove(0), path });
         }
         self.record_cut(tenant, cut)?;
@@ -379,7 +377,7 @@ impl Ingest {
         for partition in 0..self.partitions() {
             let (sender, receiver) = flume::bounded(1);
             let (name, cut) = (Arc::clone(&tenant.name), cut.clone());
-            self.ask(partition, move |own| own.record_cut(&name, &cut, move |done| drop(sender.send(done))))?;
+            self.ask_waiting(partition, move |own| own.record_cut(&name, &cut, move |done| drop(sender.send(done))))?;
             waiting.push(receiver);
         }
         waiting.into_iter().try_for_each(|receiver| answer(receiver.recv())?)
@@ -414,7 +412,7 @@ impl Ingest {
             let mut from = Some(0);
             while let Some(start) = from {
                 let (tenant, change) = (Arc::clone(tenant), change(start));
-                let changed = self.ask(partition, move |own| own.change(&tenant, change))?;
+                let changed = self.ask_waiting(partition, move |own| own.change(&tenant, change))?;
                 let Some((part, next)) = answer(changed.recv())?? else { break };
                 take(part);
                 from = next;
@@ -432,7 +430,7 @@ impl Ingest {
         let mut waiting = Vec::new();
         for partition in 0..self.partitions() {
             let (tenant, change) = (Arc::clone(tenant), change.clone());
-            waiting.push(self.ask(partition, move |own| own.change(&tenant, change))?);
+            waiting.push(self.ask_waiting(partition, move |own| own.change(&tenant, change))?);
         }
         let mut all = Vec::new();
         for receiver in waiting {
@@ -488,14 +486,14 @@ impl Ingest {
             let (sender, receiver) = flume::bounded(1);
             self.writers[partition].rotate(move |number| drop(sender.send(number)));
             let number = answer(receiver.recv())??;
-            let names = self.ask(partition, |own| own.heads.keys().map(Arc::clone).collect::<Vec<_>>())?;
+            let names = self.ask_waiting(partition, |own| own.heads.keys().map(Arc::clone).collect::<Vec<_>>())?;
             let names: Arc<[Arc<str>]> = answer(names.recv())??.into();
             let mut at = Some((0, 0));
             let folder = self.options.data_dir.join(super::OWN_FOLDER).join("wal").join(format!("{partition:03}"));
             write_snapshot(&folder, number, || {
                 let Some(from) = at else { return Ok(None) };
                 let names = Arc::clone(&names);
-                let part = self.ask(partition, move |own| own.snapshot_part(&names, from))?;
+                let part = self.ask_waiting(partition, move |own| own.snapshot_part(&names, from))?;
                 let (records, next) = answer(part.recv())??;
                 at = next;
                 Ok(Some(records))

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! <data>/.uru/lock               locked while a process has the folder open
+//! <data>/.uru/wal/partitions      how many partitions there are
 //! <data>/.uru/wal/<partition>/    log of one partition, see [`crate::wal`]
 //! <data>/.uru/index/<ULID>        column indexes of local blocks
 //! <data>/<tenant>/<ULID>/         blocks, as Thanos receive lays them out; see [`tenant_folder`]
 //! ```
 //! A *partition* is a log and the heads of all tenants for the series whose hash falls on it. It is
-//! owned by one shard; there are as many as there were shards when the folder was made.
+//! owned by one shard; there are as many as there were shards when the folder was made, whichever logs are moved away.
 //!
 //! ```text
 //! batch ─ rows by hash ─> shards: append to heads, record ─> log: group commit ─> report
@@ -40,7 +41,7 @@ pub use read::ViewRequest;
 pub use source::HeadSource;
 
 use self::partition::FAMILIES;
-use super::pool::{Pool, ShardContext};
+use super::pool::{PartitionKey, Pool, ShardContext};
 use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, SeriesLeft, StartTimes, WriteBatch, WriteReport};
 use crate::io;
 use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, Reservation, TimeRange};
@@ -543,22 +544,20 @@ impl Ingest {
     }
 
     /// Gives the tenants that `added` names these labels besides those that all have, which win, and takes
-    /// from others what they were given before. Heads and local blocks are read under the new labels.
+    /// from others what they were given before. Heads and local blocks are read under the new labels; a block
+    /// that can't be opened keeps nobody else from them, and is tried again when labels are set the next time.
     pub fn set_added_labels(&self, added: HashMap<String, Labels>) -> Result<(), Error> {
         *self.added_labels.write().unwrap_or_else(PoisonError::into_inner) = added;
+        let mut failures = Vec::new();
         for name in self.tenants() {
             let Some(tenant) = self.known(&name) else { continue };
             let labels = self.external_labels(&name);
-            if *tenant.labels() == labels {
-                continue;
+            if *tenant.labels() != labels {
+                *tenant.labels.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(labels);
             }
-            *tenant.labels.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(labels);
-            for block in tenant.blocks.all() {
-                let (index, labels) = (self.index_path(block.meta.ulid), tenant.labels());
-                tenant.blocks.replace(LocalBlock::open(block.path, &index, &labels)?);
-            }
+            failures.extend(self.relabel_blocks(&tenant));
         }
-        Ok(())
+        flush::all_of(&failures).map_or(Ok(()), Err)
     }
 
     /// What was done.
@@ -700,15 +699,36 @@ impl Ingest {
         partition: usize,
         job: impl FnOnce(&mut Partition) -> T + Send + 'static,
     ) -> Result<flume::Receiver<Result<T, Error>>, Error> {
-        let (sender, receiver) = flume::bounded(1);
-        let number = self.number;
-        self.pool.send(partition, move |context: &mut ShardContext| {
-            let outcome = context.partition((number, partition)).map(job);
-            // Whoever asked may have gone away.
-            drop(sender.send(outcome));
-        })?;
+        let (job, receiver) = job_of((self.number, partition), job);
+        self.pool.send(partition, job)?;
         Ok(receiver)
     }
+
+    /// The same for upkeep, which waits for a place in a mailbox that is full: refused by some partitions, it would
+    /// leave a tenant half changed.
+    fn ask_waiting<T: Send + 'static>(
+        &self,
+        partition: usize,
+        job: impl FnOnce(&mut Partition) -> T + Send + 'static,
+    ) -> Result<flume::Receiver<Result<T, Error>>, Error> {
+        let (job, receiver) = job_of((self.number, partition), job);
+        self.pool.send_waiting(partition, job)?;
+        Ok(receiver)
+    }
+}
+
+/// `job` on the partition `key` as its shard runs it, and where its result comes from.
+fn job_of<T: Send + 'static>(
+    key: PartitionKey,
+    job: impl FnOnce(&mut Partition) -> T + Send + 'static,
+) -> (impl FnOnce(&mut ShardContext) + Send + 'static, flume::Receiver<Result<T, Error>>) {
+    let (sender, receiver) = flume::bounded(1);
+    let job = move |context: &mut ShardContext| {
+        let outcome = context.partition(key).map(job);
+        // Whoever asked may have gone away.
+        drop(sender.send(outcome));
+    };
+    (job, receiver)
 }
 
 /// Unix milliseconds now.

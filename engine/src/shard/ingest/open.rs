@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,12 +15,19 @@ use crate::block::writer;
 use crate::bucket::name;
 use crate::head::Head;
 use crate::head::replay::Replay;
+use crate::io::{folder, is_full, replace};
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
 use crate::shard::pool::Pool;
 use crate::wal::folder::{Replayed, replay};
 use crate::wal::writer::OpenIo;
 use crate::wal::{Cut, CutPhase, Place, Record, Recorder, Writer};
+
+/// The file beside the folders of the partitions that says how many there are.
+const PARTITIONS: &str = "partitions";
+
+/// Partitions, at most: a file that says more is damaged.
+const PARTITIONS_MAX: usize = 4096;
 
 /// Heads that a log has made, by tenant, and the next number of a tenant.
 struct Heads {
@@ -53,6 +61,7 @@ impl Ingest {
         let lock = lock(&own)?;
         let wal = own.join("wal");
         let count = make_partitions(&wal, pool.len())?;
+        sync_names([&options.data_dir, &own])?;
         let folders: Vec<_> = (0..count).map(|partition| wal.join(format!("{partition:03}"))).collect();
         let all: Vec<Result<Heads, Error>> = std::thread::scope(|scope| {
             let options = &options;
@@ -150,7 +159,7 @@ impl Ingest {
             recorder: Recorder::default(),
         };
         let number = self.number;
-        self.pool.send(index, move |context| context.place_partition((number, index), partition))
+        self.pool.send_waiting(index, move |context| context.place_partition((number, index), partition))
     }
 }
 
@@ -160,7 +169,7 @@ impl Drop for Ingest {
         for index in 0..self.writers.len() {
             let (sender, receiver) = flume::bounded(1);
             let number = self.number;
-            let taken = self.pool.send(index, move |context| {
+            let taken = self.pool.send_waiting(index, move |context| {
                 drop(context.take_partition((number, index)));
                 let _ = sender.send(());
             });
@@ -176,7 +185,7 @@ impl Drop for Ingest {
 fn lock(own: &Path) -> Result<File, Error> {
     let path = own.join("lock");
     let failed = |error: std::io::Error| Error::file(&path, error);
-    std::fs::create_dir_all(own).map_err(failed)?;
+    folder::create(own).map_err(failed)?;
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -188,24 +197,60 @@ fn lock(own: &Path) -> Result<File, Error> {
     }
 }
 
-/// The folders of the partitions below `wal`, made where they are missing: as many as there were, though somebody
-/// may have moved some away, else `shards`. Gives their number.
+/// Makes the names in `folders` durable, which a process before may have ended without.
+fn sync_names(folders: [&Path; 2]) -> Result<(), Error> {
+    folders.into_iter().try_for_each(|path| folder::sync(path).map_err(|error| Error::file(path, error)))
+}
+
+/// The folders of the partitions below `wal`, made where they are missing. Gives their number, which is written down
+/// as soon as it is known: whichever logs somebody moves away, series stay where they are.
 fn make_partitions(wal: &Path, shards: usize) -> Result<usize, Error> {
     let failed = |error: std::io::Error| Error::file(wal, error);
-    std::fs::create_dir_all(wal).map_err(failed)?;
-    let mut count = 0;
-    for entry in std::fs::read_dir(wal).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let number = name.to_str().filter(|name| name.len() == 3).and_then(|name| name.parse::<usize>().ok());
-        count = number.map_or(count, |number| count.max(number + 1));
-    }
-    count = if count == 0 { shards } else { count };
+    folder::create(wal).map_err(failed)?;
+    let found = partitions_found(wal).map_err(failed)?;
+    let path = wal.join(PARTITIONS);
+    let count = match std::fs::read(&path) {
+        Ok(text) => parse_count(&text, found).map_err(|error| error.within(path.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let count = if found == 0 { shards } else { found };
+            match replace::write_whole(&path, |file| writeln!(file, "{count}")) {
+                // A full disk ends no start that needs no room: the next one writes it.
+                Err(error) if found == 0 || !is_full(&error) => return Err(Error::file(&path, error)),
+                _ => count,
+            }
+        }
+        Err(error) => return Err(Error::file(&path, error)),
+    };
     let missing = (0..count).map(|partition| wal.join(format!("{partition:03}"))).filter(|folder| !folder.is_dir());
     for folder in missing {
         std::fs::create_dir(folder).map_err(failed)?;
     }
-    std::fs::File::open(wal).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    folder::sync(wal).map_err(failed)?;
     Ok(count)
+}
+
+/// The number of partitions as far as the folders below `wal` tell it: one more than the greatest of theirs.
+fn partitions_found(wal: &Path) -> std::io::Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(wal)? {
+        let name = entry?.file_name();
+        let number = name.to_str().filter(|name| name.len() == 3).and_then(|name| name.parse::<usize>().ok());
+        count = number.map_or(count, |number| count.max(number + 1));
+    }
+    Ok(count)
+}
+
+/// The number of partitions that `text` says, where there are folders of `found` at least.
+fn parse_count(text: &[u8], found: usize) -> Result<usize, Error> {
+    let count = std::str::from_utf8(text).ok().and_then(|text| text.trim().parse::<usize>().ok());
+    let count = count.filter(|count| (1..=PARTITIONS_MAX).contains(count));
+    let why = match count {
+        Some(count) if count >= found => return Ok(count),
+        Some(count) => format!("it says that there are {count} partitions, beside the folder {:03}", found - 1),
+        None => "it holds no number of partitions".to_owned(),
+    };
+    let way_out = "write into it how many there are, those whose folders were moved away among them";
+    Err(Error::new(ErrorKind::Corrupt, format!("{why}: {way_out}")))
 }
 
 /// What to do about a log that can't be replayed.

@@ -5,16 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Ingest, Tenant};
 use crate::block::set::strip_external;
 use crate::block::{BlockSet, Detail, OpenedBlock};
 use crate::codec::StringList;
 use crate::head::cardinality::{Cardinality, LabelCounts};
-use crate::head::{OwnedMetadata, SeriesExemplars, view};
-use crate::model::{Budget, Error, Labels, LabelsBuilder, Matcher, Patience, TimeRange, Waiting};
+use crate::head::{Head, OwnedMetadata, SeriesExemplars, view};
+use crate::model::{Budget, Error, IsWanted, Labels, LabelsBuilder, Matcher, Patience, TimeRange, Waiting};
 use crate::select::{LabelAnswer, LabelRequest, Limits, held_bytes};
 use crate::shard::gather::{Selector, answer};
+use crate::shard::pool::SLICE;
 
 /// Which part of the heads and local blocks is wanted.
 #[derive(Clone, Debug)]
@@ -37,28 +39,19 @@ impl Ingest {
     /// Heads and local blocks as they are now, for requests with these matchers and a range within this
     /// one alone.
     pub async fn view(&self, request: &ViewRequest) -> Result<BlockSet, Error> {
-        let (mut waiting, caller) = (Vec::new(), Waiting::new(request.patience.clone()));
-        let tenants = self.wanted(request.tenants.as_deref());
-        for (tenant, matchers) in with_own_matchers(&tenants, &request.matchers) {
-            // As in Thanos: without a matcher on the series' own labels none is found.
-            if matchers.is_empty() {
-                continue;
+        let (tenants, caller) = (self.wanted(request.tenants.as_deref()), Waiting::new(request.patience.clone()));
+        // As in Thanos: without a matcher on the series' own labels none is found.
+        let asked = with_own_matchers(&tenants, &request.matchers).filter(|(_, matchers)| !matchers.is_empty());
+        let lists = self.by_partition(asked, request.range);
+        let (range, detail, memory) = (request.range, request.detail, Arc::clone(&request.memory));
+        let found = self.look_at(lists, &caller, move |head, (tenant, matchers), wanted, blocks: &mut Vec<_>| {
+            let (excerpt, held) = head.excerpt_within(&matchers, range, (detail, &memory), wanted)?;
+            if !excerpt.is_empty() {
+                blocks.push(view::open((excerpt, held), (*tenant.labels()).clone()));
             }
-            let matchers: Arc<[Matcher]> = matchers.into();
-            for partition in tenant.partitions_in(request.range) {
-                let (tenant, matchers, range) = (Arc::clone(tenant), Arc::clone(&matchers), request.range);
-                let (detail, memory, wanted) = (request.detail, Arc::clone(&request.memory), caller.wanted());
-                waiting.push(self.ask(partition, move |own| -> Result<Option<Arc<OpenedBlock>>, Error> {
-                    let Some(head) = own.look(&tenant.name) else { return Ok(None) };
-                    let (excerpt, held) = head.excerpt_within(&matchers, range, (detail, &memory), &wanted)?;
-                    Ok((!excerpt.is_empty()).then(|| view::open((excerpt, held), (*tenant.labels()).clone())))
-                })?);
-            }
-        }
-        let mut blocks = Vec::new();
-        for receiver in waiting {
-            blocks.extend(answer(receiver.recv_async().await)???);
-        }
+            Ok(())
+        });
+        let mut blocks: Vec<Arc<OpenedBlock>> = found.await?.into_iter().flatten().collect();
         blocks.extend(local_blocks(&tenants));
         Ok(BlockSet::new(blocks))
     }
@@ -70,29 +63,20 @@ impl Ingest {
         request: LabelRequest,
         limits: Limits,
     ) -> Result<LabelAnswer, Error> {
-        let tenants = self.wanted(None);
-        let mut strings = BTreeSet::new();
-        let (mut waiting, caller) = (Vec::new(), Waiting::default());
-        for (tenant, matchers) in with_own_matchers(&tenants, &request.matchers) {
-            let matchers: Arc<[Matcher]> = matchers.into();
-            for partition in tenant.partitions_in(request.range) {
-                let (tenant, matchers) = (Arc::clone(tenant), Arc::clone(&matchers));
-                let (name, wanted) = (request.name.clone(), caller.wanted());
-                waiting.push(self.ask(partition, move |own| -> Result<BTreeSet<String>, Error> {
-                    let Some(head) = own.look(&tenant.name) else { return Ok(BTreeSet::new()) };
-                    let found = match &name {
-                        None => head.label_names(&matchers, &wanted)?,
-                        Some(name) => head.label_values(name, &matchers, &wanted)?,
-                    };
-                    Ok(with_external(found, name.as_deref(), &tenant.labels(), || {
-                        head.label_names(&matchers, &wanted).is_ok_and(|names| !names.is_empty())
-                    }))
-                })?);
-            }
-        }
-        for receiver in waiting {
-            strings.extend(answer(receiver.recv_async().await)???);
-        }
+        let (tenants, caller) = (self.wanted(None), Waiting::default());
+        let lists = self.by_partition(with_own_matchers(&tenants, &request.matchers), request.range);
+        let name = request.name.clone();
+        let found = self.look_at(lists, &caller, move |head, (tenant, matchers), wanted, all: &mut BTreeSet<_>| {
+            let found = match &name {
+                None => head.label_names(&matchers, wanted)?,
+                Some(name) => head.label_values(name, &matchers, wanted)?,
+            };
+            all.extend(with_external(found, name.as_deref(), &tenant.labels(), || {
+                head.label_names(&matchers, wanted).is_ok_and(|names| !names.is_empty())
+            }));
+            Ok(())
+        });
+        let mut strings: BTreeSet<String> = found.await?.into_iter().flatten().collect();
         match &request.name {
             None => strings.retain(|name| !request.without_labels.contains(name)),
             Some(name) if request.without_labels.contains(name) => strings.clear(),
@@ -111,26 +95,23 @@ impl Ingest {
     /// Exemplars in `range` of the series that all matchers of one of `selectors` match, with the external
     /// labels of their tenants.
     pub async fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<SeriesExemplars>, Error> {
-        let (mut waiting, caller) = (Vec::new(), Waiting::default());
+        let (mut asked, caller) = (Vec::new(), Waiting::default());
         for tenant in self.wanted(None) {
             let labels = tenant.labels();
-            let own: Vec<Vec<Matcher>> =
+            let own: Arc<[Vec<Matcher>]> =
                 selectors.iter().filter_map(|matchers| strip_external(matchers, &labels)).collect();
-            for partition in 0..self.partitions() {
-                let (tenant, labels, own) = (Arc::clone(&tenant), Arc::clone(&labels), own.clone());
-                let wanted = caller.wanted();
-                waiting.push(self.ask(partition, move |partition| -> Result<Vec<SeriesExemplars>, Error> {
-                    let Some(head) = partition.look(&tenant.name) else { return Ok(Vec::new()) };
-                    let mut found = head.exemplars(&own, range, &wanted)?;
-                    found.iter_mut().for_each(|series| series.series = joined(&series.series, &labels));
-                    Ok(found)
-                })?);
+            if !own.is_empty() {
+                asked.push((tenant, (labels, own)));
             }
         }
-        let mut all = Vec::new();
-        for receiver in waiting {
-            all.extend(answer(receiver.recv_async().await)???);
-        }
+        let lists = vec![asked; self.partitions()];
+        let found = self.look_at(lists, &caller, move |head, (_, (labels, own)), wanted, all: &mut Vec<_>| {
+            let mut found = head.exemplars(&own, range, wanted)?;
+            found.iter_mut().for_each(|series| series.series = joined(&series.series, &labels));
+            all.append(&mut found);
+            Ok(())
+        });
+        let mut all: Vec<SeriesExemplars> = found.await?.into_iter().flatten().collect();
         all.sort_by(|left, right| left.series.cmp(&right.series));
         Ok(all)
     }
@@ -175,6 +156,66 @@ impl Ingest {
         Ok(all)
     }
 
+    /// What `look` finds in the heads of the tenants that `lists` names for each partition, which are given to it with
+    /// what is asked of them. However many tenants there are, a partition has one job in its shard's mailbox, which
+    /// lets others go first after a [`SLICE`].
+    async fn look_at<W, T>(
+        &self,
+        lists: Vec<Vec<(Arc<Tenant>, W)>>,
+        caller: &Waiting,
+        look: impl Fn(&Head, (&Tenant, W), IsWanted<'_>, &mut T) -> Result<(), Error> + Clone + Send + 'static,
+    ) -> Result<Vec<T>, Error>
+    where
+        W: Send + 'static,
+        T: Default + Send + 'static,
+    {
+        let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).enumerate().collect();
+        let mut all = Vec::new();
+        loop {
+            let (mut waiting, to_do) = (Vec::new(), lists.drain(..).filter(|(_, left)| !left.as_slice().is_empty()));
+            for (partition, mut left) in to_do {
+                let (look, wanted) = (look.clone(), caller.wanted());
+                let part = self.ask(partition, move |own| -> Result<_, Error> {
+                    let (begin, mut found) = (Instant::now(), T::default());
+                    for (tenant, asked) in left.by_ref() {
+                        wanted()?;
+                        if let Some(head) = own.look(&tenant.name) {
+                            look(head, (&*tenant, asked), &wanted, &mut found)?;
+                        }
+                        if begin.elapsed() >= SLICE {
+                            break;
+                        }
+                    }
+                    Ok((found, left))
+                })?;
+                waiting.push((partition, part));
+            }
+            if waiting.is_empty() {
+                return Ok(all);
+            }
+            for (partition, part) in waiting {
+                let (found, left) = answer(part.recv_async().await)???;
+                all.push(found);
+                lists.push((partition, left));
+            }
+        }
+    }
+
+    /// Of each partition the tenants of `asked` whose heads there may have samples in `range`.
+    fn by_partition<W: Clone>(
+        &self,
+        asked: impl Iterator<Item = (Arc<Tenant>, W)>,
+        range: TimeRange,
+    ) -> Vec<Vec<(Arc<Tenant>, W)>> {
+        let mut lists: Vec<Vec<_>> = (0..self.partitions()).map(|_| Vec::new()).collect();
+        for (tenant, own) in asked {
+            for partition in tenant.partitions_in(range) {
+                lists[partition].push((Arc::clone(&tenant), own.clone()));
+            }
+        }
+        lists
+    }
+
     fn wanted(&self, names: Option<&[Arc<str>]>) -> Vec<Arc<Tenant>> {
         match names {
             Some(names) => names.iter().filter_map(|name| self.known(name)).collect(),
@@ -184,11 +225,14 @@ impl Ingest {
 }
 
 /// The tenants whose external labels match, with the matchers that are about other labels.
-fn with_own_matchers<'t>(
-    tenants: &'t [Arc<Tenant>],
+fn with_own_matchers(
+    tenants: &[Arc<Tenant>],
     matchers: &[Matcher],
-) -> impl Iterator<Item = (&'t Arc<Tenant>, Vec<Matcher>)> {
-    tenants.iter().filter_map(move |tenant| Some((tenant, strip_external(matchers, &tenant.labels())?)))
+) -> impl Iterator<Item = (Arc<Tenant>, Arc<[Matcher]>)> {
+    tenants.iter().filter_map(move |tenant| {
+        let own: Arc<[Matcher]> = strip_external(matchers, &tenant.labels())?.into();
+        Some((Arc::clone(tenant), own))
+    })
 }
 
 fn local_blocks(tenants: &[Arc<Tenant>]) -> impl Iterator<Item = Arc<OpenedBlock>> {

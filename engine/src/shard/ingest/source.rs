@@ -7,7 +7,7 @@ use crate::block::{BlockSet, Detail};
 use crate::model::matcher::Matcher;
 use crate::model::{Error, TimeRange};
 use crate::promql::assemble::Merging;
-use crate::promql::blocks::{BlockSource, Scope};
+use crate::promql::blocks::{BlockSource, Fetch, Scope};
 use crate::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source};
 use crate::shard::gather::block_on;
 
@@ -17,10 +17,13 @@ pub struct HeadSource {
     ingest: Arc<Ingest>,
     scope: Scope,
     tenants: Option<Vec<Arc<str>>>,
-    bucket: Arc<BlockSet>,
+    bucket: Option<Box<BucketBlocks>>,
     /// Few, as a query has few selections.
     views: Mutex<Vec<View>>,
 }
+
+/// Gives the blocks of a bucket as they are now, and what gets their bytes where that is not the scope's.
+type BucketBlocks = dyn Fn() -> (Arc<BlockSet>, Option<Arc<Fetch>>) + Send + Sync;
 
 /// A view and what it depends on.
 struct View {
@@ -36,14 +39,23 @@ impl Ingest {
             // Blocks of late samples overlap the others.
             scope.merging = Merging::Chain;
         }
-        HeadSource { ingest: Arc::clone(self), scope, tenants, bucket: Arc::default(), views: Mutex::default() }
+        HeadSource { ingest: Arc::clone(self), scope, tenants, bucket: None, views: Mutex::default() }
     }
 }
 
 impl HeadSource {
     /// The same source, which also reads the blocks of `bucket`.
     pub fn beside(self, bucket: Arc<BlockSet>) -> Self {
-        Self { bucket, ..self }
+        self.beside_current(move || (Arc::clone(&bucket), None))
+    }
+
+    /// The same source, which also reads the blocks that `bucket` gives: it is asked after each look at what is kept
+    /// here, so that what is no longer is in the bucket by then.
+    pub fn beside_current(
+        self,
+        bucket: impl Fn() -> (Arc<BlockSet>, Option<Arc<Fetch>>) + Send + Sync + 'static,
+    ) -> Self {
+        Self { bucket: Some(Box::new(bucket)), ..self }
     }
 
     fn view(&self, request: &SelectRequest<'_>) -> Result<Arc<BlockSource>, Error> {
@@ -55,8 +67,13 @@ impl HeadSource {
         let (tenants, memory) = (self.tenants.clone(), Arc::clone(&self.scope.budget));
         let (matchers, patience) = (matchers.to_vec(), self.scope.patience.clone());
         let wanted = ViewRequest { tenants, matchers, range, detail: Detail::Chunks, memory, patience };
-        let set = block_on(self.ingest.view(&wanted))?.with(&self.bucket);
-        let source = Arc::new(BlockSource::new(Arc::new(set), self.scope.clone()));
+        let (mut set, mut scope) = (block_on(self.ingest.view(&wanted))?, self.scope.clone());
+        if let Some(bucket) = &self.bucket {
+            let (blocks, fetch) = bucket();
+            set = set.with(&blocks);
+            scope.fetch = fetch.or(scope.fetch);
+        }
+        let source = Arc::new(BlockSource::new(Arc::new(set), scope));
         views.push(View { matchers: wanted.matchers, range, source: Arc::clone(&source) });
         Ok(source)
     }

@@ -4,8 +4,11 @@
 mod begin;
 mod delete;
 mod full;
+mod labels;
 mod large;
 mod late;
+mod many;
+mod partitions;
 mod series;
 
 use std::collections::BTreeMap;
@@ -99,7 +102,11 @@ fn read(ingest: &Arc<Ingest>) -> BTreeMap<String, Vec<i64>> {
 
 /// All samples of `tenant` by series, through PromQL's source.
 fn read_of(ingest: &Arc<Ingest>, tenant: &str) -> BTreeMap<String, Vec<i64>> {
-    let source = ingest.source(None, Scope::default());
+    all_of(&ingest.source(None, Scope::default()), tenant)
+}
+
+/// All samples of `tenant` in `source`, by series.
+fn all_of(source: &HeadSource, tenant: &str) -> BTreeMap<String, Vec<i64>> {
     let (hints, range) = (Hints::default(), TimeRange::new(0, i64::MAX));
     let matchers = [Matcher::equal("__name__", "metric"), Matcher::equal("tenant_id", tenant)];
     let files = Files::default();

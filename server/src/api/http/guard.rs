@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use ring::digest;
+use tokio::sync::Semaphore;
 
 use crate::config::ConfigError;
 use crate::config::web::{self, Rate, Web};
@@ -34,8 +35,8 @@ pub struct Guard {
     loaded: Mutex<(Stamp, Result<Arc<Web>, String>)>,
     bucket: Option<Mutex<Bucket>>,
     checked: Mutex<HashMap<Vec<u8>, bool>>,
-    /// Held while a password is checked: one at a time, as each costs much.
-    checking: Mutex<()>,
+    /// Turns of those whose password is checked: one at a time, as each costs much.
+    checking: Arc<Semaphore>,
 }
 
 /// Requests that may come now, as of the last one.
@@ -58,7 +59,7 @@ impl Guard {
             loaded: Mutex::new((stamp, Ok(web))),
             bucket: bucket.map(Mutex::new),
             checked: Mutex::default(),
-            checking: Mutex::default(),
+            checking: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -96,26 +97,51 @@ impl Guard {
         lets
     }
 
-    /// Whether the user is known and the password theirs. Blocks for the time that a check takes.
-    fn knows(&self, web: &Web, (user, password): &(String, String)) -> bool {
-        let known = web.users.get(user);
-        let hash = known.map_or(NOBODYS_HASH, String::as_str);
-        let parts = [user, hash, password].map(|part| digest::digest(&digest::SHA256, part.as_bytes()));
-        let key: Vec<u8> = parts.iter().flat_map(|part| part.as_ref()).copied().collect();
-        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        if let Some(is_right) = checked {
-            return is_right && known.is_some();
+    /// Whether the user is known and the password theirs. Who is not remembered waits for a turn, without a thread, and
+    /// has left the queue when the caller is gone.
+    async fn knows(self: &Arc<Self>, web: &Web, (user, password): (String, String)) -> bool {
+        let known = web.users.get(&user);
+        // Somebody may be unknown and guess the password that nobody has.
+        let is_known = known.is_some();
+        let hash = known.map_or(NOBODYS_HASH, String::as_str).to_owned();
+        let parts = [&user, &hash, &password].map(|part| digest::digest(&digest::SHA256, part.as_bytes()));
+        // A user may come and go whose hash is nobody's.
+        let known = [u8::from(is_known)];
+        let key: Vec<u8> = parts.iter().flat_map(|part| part.as_ref()).chain(&known).copied().collect();
+        if let Some(is_right) = self.remembered(&key) {
+            return is_right;
         }
-        let turn = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_right = bcrypt::verify(password, hash).unwrap_or(false);
-        drop(turn);
+        let Ok(turn) = Arc::clone(&self.checking).acquire_owned().await else { return false };
+        // Others may have waited with the same password.
+        if let Some(is_right) = self.remembered(&key) {
+            return is_right;
+        }
+        let guard = Arc::clone(self);
+        let checked = tokio::task::spawn_blocking(move || {
+            // Everybody may know the password that nobody has: it is no right one that would stay longer.
+            let is_right = bcrypt::verify(password, &hash).unwrap_or(false) && is_known;
+            guard.remember(key, is_right);
+            // A check goes on when its caller is gone, and no other begins meanwhile.
+            drop(turn);
+            is_right
+        });
+        checked.await.unwrap_or(false)
+    }
+
+    fn remembered(&self, key: &[u8]) -> Option<bool> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    /// Remembers whether a password is right. Those that are stay longer: wrong ones come as often as somebody guesses.
+    fn remember(&self, key: Vec<u8>, is_right: bool) {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.len() >= CHECKED_MAX {
+            checked.retain(|_, is_right| *is_right);
+        }
         if checked.len() >= CHECKED_MAX {
             checked.clear();
         }
         checked.insert(key, is_right);
-        // Somebody may be unknown and guess the password that nobody has.
-        is_right && known.is_some()
     }
 }
 
@@ -138,13 +164,12 @@ pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next
     response
 }
 
-async fn may_ask(guard: &Arc<Guard>, web: &Arc<Web>, headers: &HeaderMap) -> bool {
+async fn may_ask(guard: &Arc<Guard>, web: &Web, headers: &HeaderMap) -> bool {
     if web.users.is_empty() {
         return true;
     }
     let Some(credentials) = credentials(headers) else { return false };
-    let (guard, web) = (Arc::clone(guard), Arc::clone(web));
-    tokio::task::spawn_blocking(move || guard.knows(&web, &credentials)).await.unwrap_or(false)
+    guard.knows(web, credentials).await
 }
 
 /// The user and the password of a request.
@@ -160,4 +185,53 @@ fn plain(status: StatusCode) -> Response {
     let words = format!("{}\n", status.canonical_reason().unwrap_or_default());
     let kind = (header::CONTENT_TYPE, "text/plain; charset=utf-8");
     (status, [kind, (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], words).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whoever guessed passwords once held back all others, each guess with a thread.
+    #[tokio::test]
+    async fn a_password_that_is_remembered_waits_for_no_other_and_who_is_gone_for_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yml");
+        std::fs::write(&path, format!("basic_auth_users: {{alice: {NOBODYS_HASH}}}")).unwrap();
+        let guard = Arc::new(Guard::open("http.config", path).unwrap());
+        let web = guard.current().unwrap();
+        let asks_as = async |user: &str, password: &str| {
+            let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::try_from(value).unwrap())]);
+            tokio::time::timeout(Duration::from_millis(500), may_ask(&guard, &web, &headers)).await
+        };
+        let asks = async |password: &str| asks_as("alice", password).await;
+        // The check itself may take longer than this waits; it goes on.
+        let is_answered = async |user: &str, password: &str, expected: bool| {
+            for _ in 0..100 {
+                if let Ok(found) = asks_as(user, password).await {
+                    return found == expected;
+                }
+            }
+            false
+        };
+        assert!(is_answered("alice", "fakepassword", true).await);
+        let turn = Arc::clone(&guard.checking).acquire_owned().await.unwrap();
+        assert!(asks("guess").await.is_err(), "it waits for a turn");
+        assert_eq!(asks("fakepassword").await, Ok(true));
+        drop(turn);
+        for guess in 0..2 * CHECKED_MAX {
+            guard.remember(vec![guess as u8, 0], false);
+        }
+        assert_eq!(asks("fakepassword").await, Ok(true));
+        assert!(guard.checked.lock().unwrap().len() <= CHECKED_MAX);
+        assert!(is_answered("alice", "guess", false).await);
+        // The password that nobody has, of users that there are not, once drove out right ones.
+        for user in 0..2 {
+            assert!(is_answered(&format!("nobody{user}"), "fakepassword", false).await);
+        }
+        let right = guard.checked.lock().unwrap().values().filter(|is_right| **is_right).count();
+        assert_eq!(right, 1, "alice's");
+    }
 }

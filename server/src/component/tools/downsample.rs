@@ -17,7 +17,7 @@ use crate::cli::{Subcommand, Values, compact, flags, tools};
 use crate::compactor::metrics::CompactMetrics;
 use crate::compactor::syncer::Syncer;
 use crate::compactor::{Compactor, OutOfOrder, Settings};
-use crate::component::compact::work_until_interrupted;
+use crate::component::compact::{check_outside, work_until_interrupted};
 use crate::component::process::{self, Ports};
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
@@ -46,11 +46,12 @@ pub fn run(values: &Values) -> Result<(), String> {
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "downsample");
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
+    let settings = settings(values);
+    check_outside(&bucket, &settings.data_dir).map_err(|error| error.message().to_owned())?;
     let fetch = FetchOptions { data_dir: None, concurrency: META_CONCURRENCY };
     let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(&mut registry));
     let syncer = Syncer::new(fetcher, Filters::all(), None, None);
-    let compactor =
-        Arc::new(Compactor::new(bucket.clone(), syncer, settings(values), CompactMetrics::register(&mut registry)));
+    let compactor = Arc::new(Compactor::new(bucket.clone(), syncer, settings, CompactMetrics::register(&mut registry)));
     let interval = values.duration("wait-interval");
     let runtime = ports.runtime();
     tracing::info!(http = %ports.http_address(), bucket = bucket.name(), "starting downsample node");

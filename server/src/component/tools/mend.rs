@@ -1,5 +1,6 @@
 //! `uru tools bucket verify` and `rewrite`: tools that replace blocks.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use engine::bucket::Meta;
@@ -96,6 +97,8 @@ pub(super) fn run_rewrite(values: &Values) -> Result<(), String> {
     let changes = Changes::parse(to_delete.as_deref(), to_relabel.as_deref()).map_err(|error| error.to_string())?;
     let (bucket, _) = open(values)?;
     let work = PathBuf::from(values.text("tmp.dir").unwrap_or_default());
+    let outside = bucket.check_outside("tmp.dir", &work, |own, folder| folder.starts_with(own));
+    outside.map_err(|error| error.message().to_owned())?;
     drop(std::fs::remove_dir_all(&work));
     std::fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     Runtime::Tokio.run(async {
@@ -135,7 +138,8 @@ async fn rewrite_one(
         tracing::info!(file = %path.display(), "changelog is available");
     }
     if run == Run::Dry {
-        eprint!("{log}");
+        let written = std::io::stderr().lock().write_all(log.as_bytes());
+        written.map_err(|error| format!("standard error: {error}"))?;
         tracing::info!(block = %id, changes = log.lines().count(), "dry run finished");
         return Ok(());
     }

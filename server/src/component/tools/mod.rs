@@ -161,7 +161,9 @@ fn ids(values: &Values) -> Result<Vec<BlockId>, String> {
 
 /// Writes to standard output; a reader that has gone away is no error.
 fn print(text: &str) -> Result<(), String> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    let mut output = std::io::stdout().lock();
+    // What is left for the end of the process to write fails unseen.
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
         _ => Ok(()),
     }

@@ -9,6 +9,9 @@ pub(super) struct Quorum {
     needed: u8,
     /// Failures after which that can't be any more.
     failures_max: u8,
+    /// Failures of what no receiver will ever take after which another attempt is not worth it, whatever became of the
+    /// other replicas.
+    hopeless_max: u8,
     undecided: usize,
     refusals: Vec<Refusal>,
 }
@@ -20,6 +23,8 @@ struct Tally {
     failed: u8,
     /// Failures that another attempt would meet again.
     lasting: u8,
+    /// Those of them that no limit is behind, which may be raised.
+    hopeless: u8,
 }
 
 impl Quorum {
@@ -32,6 +37,8 @@ impl Quorum {
             series: vec![Tally::default(); series],
             needed: needed as u8,
             failures_max: (replicas - needed.min(replicas) + 1) as u8,
+            // Of two replicas one may be away for long: what the other refuses is not kept back until it returns.
+            hopeless_max: if factor == 2 && !is_replica { 1 } else { (replicas - needed.min(replicas) + 1) as u8 },
             undecided: series,
             refusals: Vec::new(),
         }
@@ -43,6 +50,7 @@ impl Quorum {
             Ok(()) => None,
             Err(refusal) => Some(!matches!(refusal.kind, RefusalKind::Unavailable | RefusalKind::Internal)),
         };
+        let is_limit = matches!(&outcome, Err(Refusal { kind: RefusalKind::Limit, .. }));
         for id in ids {
             let tally = &mut self.series[*id as usize];
             let was_decided = tally.written >= self.needed || tally.lasting >= self.failures_max;
@@ -51,6 +59,7 @@ impl Quorum {
                 Some(lasting) => {
                     tally.failed += 1;
                     tally.lasting += u8::from(lasting);
+                    tally.hopeless += u8::from(lasting && !is_limit);
                 }
             }
             let is_decided = tally.written >= self.needed || tally.lasting >= self.failures_max;
@@ -65,8 +74,8 @@ impl Quorum {
         self.undecided == 0
     }
 
-    /// Written, or why not: a series that failed for good everywhere is refused for good, and
-    /// another attempt is asked for where receivers were away.
+    /// Written, or why not: a series that failed for good everywhere, or in one of two replicas, is refused for good,
+    /// and another attempt is asked for where receivers were away.
     pub(super) fn outcome(self) -> Result<(), Refusal> {
         if self.series.is_empty() {
             // What is said of metric families alone.
@@ -76,7 +85,8 @@ impl Quorum {
         if failed.is_empty() {
             return Ok(());
         }
-        let try_again = failed.iter().any(|tally| tally.lasting < self.failures_max);
+        let try_again =
+            failed.iter().any(|tally| tally.lasting < self.failures_max && tally.hopeless < self.hopeless_max);
         let Some(mut merged) = Refusal::merge(self.refusals.clone()) else {
             return Err(Refusal::unavailable("receivers did not answer"));
         };
@@ -110,14 +120,18 @@ mod tests {
 
     #[test]
     fn a_majority_decides_and_unavailable_receivers_ask_for_another_attempt() {
-        use RefusalKind::{Conflict, Unavailable};
-        let (ok, conflict, away) = (None, Some(Conflict), Some(Unavailable));
+        use RefusalKind::{Conflict, Limit, Unavailable};
+        let (ok, conflict, limit, away) = (None, Some(Conflict), Some(Limit), Some(Unavailable));
         for (factor, outcomes, expected) in [
             (1, &[ok][..], 200),
             (1, &[conflict], 409),
             (1, &[away], 503),
             (2, &[ok, away], 200),
-            (2, &[conflict, away], 503),
+            (2, &[conflict, away], 409),
+            (2, &[away, conflict], 409),
+            (2, &[away, away], 503),
+            (2, &[limit, away], 503),
+            (2, &[limit, limit], 429),
             (2, &[conflict, conflict], 409),
             (3, &[ok, ok, away], 200),
             (3, &[ok, away, away], 503),

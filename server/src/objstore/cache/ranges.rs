@@ -46,6 +46,11 @@ impl Ranges {
         Self { cache, requests_max, ..self }
     }
 
+    /// Length in bytes of what is read at least, where there is a cache.
+    pub fn page_bytes(&self) -> Option<u64> {
+        self.cache.as_ref().map(|cache| u64::from(cache.page_bytes()))
+    }
+
     /// Now, for [`Wanted::After`].
     pub fn moment(&self) -> u64 {
         self.cache.as_ref().map_or(0, |cache| cache.moment())
@@ -203,7 +208,7 @@ async fn fetch(bucket: Bucket, cache: Arc<PageCache>, name: ObjectName, keys: Ve
 
 /// `part` of `whole` bytes; in memory of its own where it would keep alive more than twice what it is: nobody
 /// accounts for the rest.
-fn alone(part: Bytes, whole: usize) -> Bytes {
+pub fn alone(part: Bytes, whole: usize) -> Bytes {
     if 2 * part.len() < whole { Bytes::copy_from_slice(&part) } else { part }
 }
 

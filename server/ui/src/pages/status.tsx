@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { component, showsBucket } from "../api";
 import { Facts, Filter, Page, useApi } from "../parts";
+import { formatRangeMs } from "../time";
 
 type Count = { name: string; value: number };
 type Tsdb = {
@@ -41,7 +42,7 @@ function Heads() {
       {component === "receive" && tsdb.error && <Page title="Heads" loaded={tsdb} />}
       {heads.map((head) => (
         <Page title={head.tenant ? `Head of ${head.tenant}` : "Head"} key={head.tenant}>
-          <Facts facts={head.headStats ?? {}} />
+          <Facts facts={readable(head.headStats ?? {})} />
           <Counts title="Series by metric name" counts={head.seriesCountByMetricName} />
           <Counts title="Values by label" counts={head.labelValueCountByLabelName} />
           <Counts title="Bytes by label" counts={head.memoryInBytesByLabelName} />
@@ -50,6 +51,14 @@ function Heads() {
       ))}
     </>
   );
+}
+
+/** The same with times as people read them. */
+function readable(stats: Record<string, unknown>): Record<string, unknown> {
+  const { minTime, maxTime } = stats;
+  if (typeof minTime !== "number" || typeof maxTime !== "number") return stats;
+  const [from, to] = formatRangeMs(minTime, maxTime);
+  return { ...stats, minTime: from, maxTime: to };
 }
 
 function Counts(props: { title: string; counts: Count[] | undefined }) {
@@ -65,10 +74,13 @@ function Counts(props: { title: string; counts: Count[] | undefined }) {
 export function FlagsPage() {
   const flags = useApi<Record<string, string>>("status/flags");
   const [filter, setFilter] = useState("");
-  const shown = Object.entries(flags.answer?.data ?? {}).filter(([name, value]) => `${name} ${value}`.includes(filter));
+  const wanted = filter.toLowerCase();
+  const all = Object.entries(flags.answer?.data ?? {}).map(([name, value]) => [`--${name}`, value] as const);
+  const shown = all.filter((flag) => flag.join(" ").toLowerCase().includes(wanted));
   return (
     <Page title="Flags" loaded={flags} aside={<Filter value={filter} onChange={setFilter} what="flags" />}>
-      <Facts facts={Object.fromEntries(shown.map(([name, value]) => [`--${name}`, value]))} />
+      {all.length > 0 && shown.length === 0 && <p class="muted">No flag matches the filter.</p>}
+      <Facts facts={Object.fromEntries(shown)} />
     </Page>
   );
 }

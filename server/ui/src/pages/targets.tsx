@@ -28,6 +28,7 @@ export function TargetsPage() {
   return (
     <Page title="Targets" loaded={targets} aside={aside}>
       {active.length === 0 && <p class="muted">No endpoint has targets.</p>}
+      {active.length > 0 && shown.length === 0 && <p class="muted">No target matches the filter.</p>}
       {[...pools].map(([pool, members]) => (
         <div key={pool}>
           <h2>

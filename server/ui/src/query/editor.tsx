@@ -1,7 +1,7 @@
 // A PromQL editor: highlighting, completion from the API, linting.
 
 import { autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, completionKeymap } from "@codemirror/autocomplete";
-import { defaultKeymap, history, historyKeymap, insertNewlineAndIndent } from "@codemirror/commands";
+import { defaultKeymap, history, historyKeymap, insertNewlineAndIndent, isolateHistory } from "@codemirror/commands";
 import { HighlightStyle, bracketMatching, indentOnInput, syntaxHighlighting } from "@codemirror/language";
 import { lintKeymap } from "@codemirror/lint";
 import { EditorState, Prec } from "@codemirror/state";
@@ -9,7 +9,7 @@ import { EditorView, keymap, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { PromQLExtension } from "@prometheus-io/codemirror-promql";
 import { useEffect, useRef } from "preact/hooks";
-import { root } from "../api";
+import { QuotingComplete } from "./completion";
 
 const colours = HighlightStyle.define([
   { tag: [tags.keyword, tags.operatorKeyword, tags.modifier], color: "var(--code-keyword)" },
@@ -28,6 +28,19 @@ type Props = {
   onRun: () => void;
 };
 
+/** Puts `query` in place of what the first editor within `holder` holds: a change like one that is typed, so that it can be
+ * undone. */
+export function rewrite(holder: HTMLElement, query: string) {
+  const editor = EditorView.findFromDOM(holder);
+  if (!editor || editor.state.doc.toString() === query) return;
+  const insert = editor.state.toText(query);
+  editor.dispatch({
+    changes: { from: 0, to: editor.state.doc.length, insert },
+    selection: { anchor: insert.length },
+    annotations: isolateHistory.of("full"),
+  });
+}
+
 /**
  * `value` is what it begins with. Later values are not written back: while someone types quickly,
  * what comes round through the page is older than what the editor holds.
@@ -42,7 +55,7 @@ export function Editor(props: Props) {
       for (const [name, value] of Object.entries(latest.current.headers)) headers.set(name, value);
       return fetch(input, { ...init, headers });
     };
-    const promql = new PromQLExtension().activateLinter(true).setComplete({ remote: { url: root, fetchFn } });
+    const promql = new PromQLExtension().activateLinter(true).setComplete({ completeStrategy: new QuotingComplete(fetchFn) });
     const run = (editor: EditorView) => {
       closeCompletion(editor);
       latest.current.onRun();

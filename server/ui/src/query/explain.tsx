@@ -14,11 +14,24 @@ export function Explain(props: { plan: Operator | undefined; analysis: Operator 
           <thead>
             <tr>
               <th>Operator</th>
-              <th class="num">Time</th>
-              <th class="num">Samples</th>
-              <th class="num">Peak</th>
-              <th class="num">Series</th>
-              <th class="num">Bytes</th>
+              <th class="num" title="With that of its inputs, unless they stream into it; of several cores the sum">
+                Time
+              </th>
+              <th class="num" title="Samples taken from series by this operator and those below it">
+                Read
+              </th>
+              <th class="num" title="Most samples that one of them took at once">
+                Peak
+              </th>
+              <th class="num" title="Samples that the operator gave">
+                Samples
+              </th>
+              <th class="num" title="Series that it gave">
+                Series
+              </th>
+              <th class="num" title="Bytes of what it gave">
+                Bytes
+              </th>
             </tr>
           </thead>
           <tbody>
@@ -26,7 +39,9 @@ export function Explain(props: { plan: Operator | undefined; analysis: Operator 
           </tbody>
         </table>
       </div>
-      <p class="muted">planned and run in {Math.round(tookMs)} ms</p>
+      <p class="muted">
+        planned and run in {Math.round(tookMs)} ms; where several cores work on an operator, its time is the sum of theirs
+      </p>
     </>
   );
 }
@@ -45,6 +60,7 @@ function Rows({ operator, depth, total }: { operator: Operator; depth: number; t
         </td>
         <td class="num">{operator.totalSamples?.toLocaleString("en")}</td>
         <td class="num">{operator.peakSamples?.toLocaleString("en")}</td>
+        <td class="num">{operator.samples?.toLocaleString("en")}</td>
         <td class="num">{operator.series?.toLocaleString("en")}</td>
         <td class="num">{operator.bytes?.toLocaleString("en")}</td>
       </tr>

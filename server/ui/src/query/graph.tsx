@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, type Dispatch, type StateUpdater } from "preact/hooks";
 import uPlot from "uplot";
 import { seriesName, type Series } from "../api";
-import { formatSampleTime, isoTime, timeZone, zoneName } from "../time";
+import { formatSampleTime, formatStep, isoTime, timeZone, zoneName } from "../time";
 
 export type Span = { start: number; end: number; step: number };
 
@@ -88,6 +88,7 @@ type Props = {
   series: Series[];
   span: Span;
   stacked: boolean;
+  fromZero: boolean;
   tookMs: number;
   /** Names of the series that are hidden. */
   unwanted: Set<string>;
@@ -95,7 +96,7 @@ type Props = {
   onZoom: (from: number, to: number) => void;
 };
 
-export function Graph({ series, span, stacked, tookMs, unwanted, setUnwanted, onZoom }: Props) {
+export function Graph({ series, span, stacked, fromZero, tookMs, unwanted, setUnwanted, onZoom }: Props) {
   const holder = useRef<HTMLDivElement>(null);
   const zoom = useRef(onZoom);
   zoom.current = onZoom;
@@ -108,7 +109,7 @@ export function Graph({ series, span, stacked, tookMs, unwanted, setUnwanted, on
     const target = holder.current!;
     if (drawn.length === 0) return;
     const values = columns(drawn, span);
-    const plot = draw(target, { values, names, span, stacked, hidden }, (from, to) => zoom.current(from, to));
+    const plot = draw(target, { values, names, span, stacked, fromZero, hidden }, (from, to) => zoom.current(from, to));
     const resize = new ResizeObserver(() => plot.setSize({ width: target.clientWidth, height: height() }));
     resize.observe(target);
     const theme = new MutationObserver(() => plot.redraw());
@@ -118,7 +119,7 @@ export function Graph({ series, span, stacked, tookMs, unwanted, setUnwanted, on
       theme.disconnect();
       plot.destroy();
     };
-  }, [drawn, span, stacked, hidden, timeZone()]);
+  }, [drawn, span, stacked, fromZero, hidden, timeZone()]);
   const toggle = (at: number, event: MouseEvent | KeyboardEvent) => {
     const name = names[at]!;
     if (event.ctrlKey || event.metaKey) {
@@ -135,8 +136,8 @@ export function Graph({ series, span, stacked, tookMs, unwanted, setUnwanted, on
     <>
       <div class="graph" ref={holder} role="img" aria-label={`Graph of ${drawn.length} series`} />
       <p class="muted">
-        {series.length} series{series.length > drawn.length && `, the first ${drawn.length} drawn`} · {Math.round(tookMs)} ms · drag to
-        zoom
+        {series.length} series{series.length > drawn.length && `, the first ${drawn.length} drawn`} · step {formatStep(span.step)} ·{" "}
+        {Math.round(tookMs)} ms · drag to zoom
       </p>
       <ul class="legend" aria-label="Series">
         {names.map((name, at) => (
@@ -164,7 +165,7 @@ function clock(seconds: number, apart: number, hasYears: boolean): string {
   return time.startsWith("00:00") ? `${time}\n${text.slice(5, 10)}` : time;
 }
 
-type Drawing = { values: Column[]; names: string[]; span: Span; stacked: boolean; hidden: Set<number> };
+type Drawing = { values: Column[]; names: string[]; span: Span; stacked: boolean; fromZero: boolean; hidden: Set<number> };
 
 /** Pixels between two ticks at least: a time with seconds is somewhat narrower. */
 const CLOCK_WIDTH = 80;
@@ -175,11 +176,17 @@ const FINE_CLOCK_WIDTH = 110;
 /** Width of an axis of values at least, of a letter there, and of what is beside the letters, in pixels. */
 const [AXIS_WIDTH_MIN, LETTER_WIDTH, AXIS_ROOM] = [70, 7.5, 18];
 
+/** What is narrower, in pixels, was pointed at and not selected. */
+const SELECTED_WIDTH_MIN = 4;
+
+/** The same of fingers, which move also where they only point. */
+const TOUCHED_WIDTH_MIN = 16;
+
 /** Of so many points the others are not drawn fainter than the one pointed at: that draws all of them again. */
 const FADED_POINTS_MAX = 200_000;
 
 function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: number) => void): uPlot {
-  const { values, names, span, stacked, hidden } = drawing;
+  const { values, names, span, stacked, fromZero, hidden } = drawing;
   const steps = values[0]!.map((_, step) => span.start + step * span.step);
   const large = areLarge(values);
   const parts = large ? values.map((column) => column.map((value) => (typeof value === "number" ? value / LARGE : value))) : values;
@@ -202,7 +209,10 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
     height: height(),
     legend: { show: false },
     tzDate: (seconds) => (timeZone() === "utc" ? uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") : new Date(seconds * 1000)),
-    scales: { x: { range: () => [span.start, Math.max(span.end, span.start + 1)] } },
+    scales: {
+      x: { range: () => [span.start, Math.max(span.end, span.start + 1)] },
+      ...(fromZero && { y: { range: (_, least, most) => uPlot.rangeNum(Math.min(least ?? 0, 0), Math.max(most ?? 0, 0), 0.1, true) } }),
+    },
     axes: [
       { ...axis, space, values: (_, ticks, __, ___, apart) => ticks.map((at) => clock(at, apart, hasYears)) },
       {
@@ -232,12 +242,12 @@ function draw(target: HTMLElement, drawing: Drawing, onZoom: (from: number, to: 
       drawClear: [() => void (shades = SHADES.map(style))],
       setSelect: [
         (plot) => {
-          if (plot.select.width < 4) return;
+          if (plot.select.width < SELECTED_WIDTH_MIN) return;
           onZoom(plot.posToVal(plot.select.left, "x"), plot.posToVal(plot.select.left + plot.select.width, "x"));
         },
       ],
     },
-    plugins: [tooltip(values, order, names)],
+    plugins: [tooltip(values, order, names), touch()],
   };
   return new uPlot(options, [steps, ...order.map((at) => shown[at]!)] as uPlot.AlignedData, target);
 }
@@ -269,4 +279,42 @@ function tooltip(values: Column[], order: number[], names: string[]): uPlot.Plug
       },
     },
   };
+}
+
+/** Selects by a finger, as uPlot does by the mouse. What goes up or down scrolls the page: the style says so, and the
+ * browser takes the finger away then. */
+function touch(): uPlot.Plugin {
+  return { hooks: { init: follow } };
+}
+
+function follow(plot: uPlot) {
+  let from: number | null = null;
+  const placeOf = (event: PointerEvent) => {
+    const { left, width } = plot.over.getBoundingClientRect();
+    return Math.min(Math.max(event.clientX - left, 0), width);
+  };
+  const leave = () => {
+    if (from !== null) plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    from = null;
+  };
+  const start = (event: PointerEvent) => {
+    // A second finger ends what the first one selects.
+    leave();
+    if (event.isPrimary && event.pointerType === "touch") from = placeOf(event);
+  };
+  const extend = (event: PointerEvent, isDone: boolean) => {
+    if (from === null || event.pointerType !== "touch") return;
+    const [left, right] = [Math.min(from, placeOf(event)), Math.max(from, placeOf(event))];
+    // What is pointed at would be below the finger.
+    if (right > left) plot.setCursor({ left: -10, top: -10 });
+    const isSelected = isDone && right - left >= TOUCHED_WIDTH_MIN;
+    plot.setSelect({ left, top: 0, width: right - left, height: plot.over.clientHeight }, isSelected);
+  };
+  plot.over.addEventListener("pointerdown", start);
+  plot.over.addEventListener("pointermove", (event) => extend(event, false));
+  plot.over.addEventListener("pointerup", (event) => {
+    extend(event, true);
+    leave();
+  });
+  plot.over.addEventListener("pointercancel", leave);
 }

@@ -17,7 +17,7 @@ import {
   type Zone,
 } from "../time";
 import { History, Stores, rememberQuery } from "./choices";
-import { Editor } from "./editor";
+import { Editor, rewrite } from "./editor";
 import { Explain } from "./explain";
 import { Graph, type Span } from "./graph";
 import { Table } from "./table";
@@ -47,7 +47,13 @@ const RESOLUTIONS = [
 /** By how many seconds the clocks here and there may differ unsaid. */
 const CLOCKS_APART_MAX = 30;
 
-export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
+/** A panel. An element among the children of another keeps what it became at first, here the answer before the one that
+ * is shown; one that a component returns does not. */
+export function PanelView(props: Props) {
+  return <Asking {...props} />;
+}
+
+function Asking({ panel, flags, onChange, onType, onRemove }: Props) {
   const [shown, setShown] = useState<Shown>();
   const [error, setError] = useState<string>();
   const [running, setRunning] = useState(false);
@@ -102,6 +108,10 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
     run({ expr });
     setWritten(written + 1);
   };
+  const write = (expr: string) => {
+    setError(undefined);
+    rewrite(section.current!, expr);
+  };
   const zoom = useRef<(from: number, to: number) => void>();
   zoom.current = (from, to) => onChange({ end: formatUtc(Math.ceil(to)), range: formatDuration(Math.max(1, Math.round(to - from))) });
   const isShown = shown?.tab === panel.tab;
@@ -121,6 +131,7 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
         <button class="run" onClick={() => run()}>
           Run
         </button>
+        <Format query={panel.expr} headers={headers(panel, flags)} onFormat={write} onError={setError} />
         <button class="quiet" onClick={remove} aria-label="Remove panel">
           ✕
         </button>
@@ -146,6 +157,7 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
             <Result
               shown={shown}
               stacked={panel.stacked}
+              fromZero={panel.fromZero}
               zone={timeZone()}
               unwanted={unwanted}
               setUnwanted={setUnwanted}
@@ -156,6 +168,35 @@ export function PanelView({ panel, flags, onChange, onType, onRemove }: Props) {
         {!isShown && !error && <p class="muted">{running || !flags ? "\u00a0" : "No query has run yet."}</p>}
       </div>
     </section>
+  );
+}
+
+type FormatProps = {
+  query: string;
+  headers: Record<string, string>;
+  onFormat: (query: string) => void;
+  onError: (text: string) => void;
+};
+
+/** Has the server lay out the query, unless it is changed or left meanwhile. What is laid out has no comments. */
+function Format({ query, headers, onFormat, onError }: FormatProps) {
+  const latest = useRef(query);
+  latest.current = query;
+  const abort = useRef<AbortController>();
+  useEffect(() => () => abort.current?.abort(), []);
+  const format = () => {
+    abort.current?.abort();
+    const { signal } = (abort.current = new AbortController());
+    const isOld = () => signal.aborted || latest.current !== query;
+    get<string>("format_query", { query }, { headers, signal }).then(
+      ({ data }) => isOld() || onFormat(data),
+      (reason: Error) => isOld() || onError(reason.message),
+    );
+  };
+  return (
+    <button class="quiet" onClick={format} disabled={query.trim() === ""}>
+      Format
+    </button>
   );
 }
 
@@ -170,6 +211,7 @@ const editorOf = (panel: Element | null) => panel?.querySelector<HTMLElement>(".
 type ResultProps = {
   shown: Shown;
   stacked: boolean;
+  fromZero: boolean;
   zone: Zone;
   unwanted: Set<string>;
   setUnwanted: Dispatch<StateUpdater<Set<string>>>;
@@ -181,8 +223,9 @@ type ResultProps = {
  * keeps every answer before it. */
 class Result extends Component<ResultProps> {
   override shouldComponentUpdate(next: ResultProps) {
-    const { shown, stacked, zone, unwanted } = this.props;
-    return next.shown !== shown || next.stacked !== stacked || next.zone !== zone || next.unwanted !== unwanted;
+    const { shown, stacked, fromZero, zone, unwanted } = this.props;
+    if (next.stacked !== stacked || next.fromZero !== fromZero) return true;
+    return next.shown !== shown || next.zone !== zone || next.unwanted !== unwanted;
   }
 
   render({ shown, ...graph }: ResultProps) {
@@ -190,8 +233,8 @@ class Result extends Component<ResultProps> {
     if (tab === "explain") return <Explain plan={plan} analysis={answer?.data.analysis} tookMs={tookMs} />;
     const data = answer!.data;
     if (tab === "graph" && data.resultType === "matrix") {
-      const { stacked, unwanted, setUnwanted, onZoom } = graph;
-      return <Graph series={data.result} {...{ span, tookMs, stacked, unwanted, setUnwanted, onZoom }} />;
+      const { stacked, fromZero, unwanted, setUnwanted, onZoom } = graph;
+      return <Graph series={data.result} {...{ span, tookMs, stacked, fromZero, unwanted, setUnwanted, onZoom }} />;
     }
     return <Table data={data} askedAt={askedAt} tookMs={tookMs} />;
   }
@@ -231,6 +274,7 @@ function Controls({ panel, hasTenants, set, choose }: ControlsProps) {
         <Field label="Step" value={panel.step} placeholder="auto" valid={panel.step === "" || parseDuration(panel.step) !== null} onChange={(value) => set({ step: value })} />
       )}
       {panel.tab === "graph" && <Check label="stacked" on={panel.stacked} onChange={(stacked) => set({ stacked })} />}
+      {panel.tab === "graph" && <Check label="from zero" on={panel.fromZero} onChange={(fromZero) => set({ fromZero })} />}
       <Check label="de-duplicate" on={panel.dedup} onChange={(dedup) => set({ dedup })} />
       <Check label="partial response" on={panel.partial} onChange={(partial) => set({ partial })} />
       <select aria-label="Resolution" value={panel.resolution} onChange={(event) => set({ resolution: event.currentTarget.value })}>
@@ -343,7 +387,7 @@ async function ask(panel: Panel, flags: Flags, signal: AbortSignal): Promise<Sho
     const answer = await get<QueryData>("query_range", { ...params, ...times }, how);
     return { tab: "graph", answer, span, askedAt, tookMs: took() };
   }
-  const plan = await get<Operator>("query_explain", { ...params, ...times }, how);
+  const plan = await get<Operator>("query_range_explain", { ...params, ...times }, how);
   const answer = await get<QueryData>("query_range", { ...params, ...times, analyze: "true" }, how);
   return { tab: "explain", plan: plan.data, answer, span, askedAt, tookMs: took() };
 }

@@ -8,12 +8,13 @@
 //! ```
 
 use crate::batch::{StepBatch, bitmap};
+use crate::model::FloatHistogram;
 use crate::simd::{self, reduce};
 
 use super::super::super::plan::AggregateOperator as A;
 use super::super::math::kahan_add;
 use super::super::{CELLS_MAX, ROWS_AT_ONCE};
-use super::native::{NativeState, Note};
+use super::native::NativeState;
 
 /// State of all groups.
 #[derive(Debug)]
@@ -84,6 +85,14 @@ impl State {
     pub fn heap_bytes(&self) -> usize {
         let cells = self.primary.len() + self.secondary.len() + self.counts.len();
         8 * (cells + self.seen.len() + self.incremental.len()) + self.unnamed.len()
+    }
+
+    /// Takes a histogram, with the name of its metric, into `group`.
+    pub fn add_histogram(&mut self, (group, step): (usize, u32), (histogram, metric): (&FloatHistogram, &str)) {
+        if bitmap::get(&self.seen[group * self.words..], step as usize) {
+            self.native.close((group, step), metric);
+        }
+        self.native.add((group, step), (histogram, metric));
     }
 
     /// Remembers that a member of `group` is to lose its name.
@@ -176,8 +185,10 @@ impl State {
         bitmap::union(&mut self.seen[words], valid);
     }
 
-    /// Takes group `from` of `other` into `group`; `note` is told of histograms, and of which metric they are.
-    pub fn merge(&mut self, group: usize, other: &Self, from: usize, note: impl Fn(Note, &str)) {
+    /// Takes group `from` of `other` into `group`.
+    pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
+        let floats = &self.seen[group * self.words..(group + 1) * self.words];
+        self.native.merge((group, floats), (&other.native, from));
         let theirs = &other.seen[from * self.words..(from + 1) * self.words];
         let (to, at) = (group * self.steps, from * self.steps);
         match self.operator {
@@ -197,7 +208,6 @@ impl State {
         }
         bitmap::union(&mut self.seen[group * self.words..(group + 1) * self.words], theirs);
         self.unnamed[group] |= other.unnamed[from];
-        self.native.merge(group, &other.native, from, note);
     }
 
     /// Takes the sums of steps `run` of the cells of `other` from `at` on into the cells from `to` on.
@@ -366,7 +376,7 @@ mod tests {
         };
         for cut in 1..values.len() {
             let mut whole = of(&values[..cut]);
-            whole.merge(0, &of(&values[cut..]), 0, |_, _| {});
+            whole.merge(0, &of(&values[cut..]), 0);
             let mean = whole.finish().values(0)[0];
             assert!((mean / 1.4e308 - 1.0).abs() < 1e-12, "{cut}: {mean}");
         }

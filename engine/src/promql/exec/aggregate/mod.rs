@@ -11,11 +11,13 @@ use std::time::Instant;
 use crate::batch::{SampleBatch, bitmap};
 use crate::model::Error;
 
-use super::super::annotations::{Annotation, Short};
+use super::super::annotations::{Annotation, HistogramOperation, Short};
 use super::super::plan::{Aggregate, AggregateOperator as A, Node, Operator};
 use super::super::value::{Matrix, RowLabels};
+use super::cores::{self, Reading};
 use super::group::{Groups, Numbered, View};
-use super::{Evaluator, cores, scalar};
+use super::{Evaluator, scalar};
+use native::Outcome;
 
 pub use values::stream_counts;
 
@@ -48,8 +50,9 @@ pub fn count_values(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) ->
 
 /// Aggregations that need no more than a few numbers for each group and step.
 fn fold(eval: &Evaluator<'_>, node: &Node, aggregate: &Aggregate) -> Result<Matrix, Error> {
-    let Some(cut) = cores::cut(eval, &aggregate.input)? else {
-        return fold_rows(eval, aggregate)?.finish();
+    let cut = match cores::cut(eval, &aggregate.input)? {
+        Reading::Parts(cut) => cut,
+        Reading::Whole(last) => return fold_rows(&eval.whole_down_to(last), aggregate)?.finish(),
     };
     let mut whole: Option<Fold<'_>> = None;
     for part in cut.run(eval, node, fold_part)? {
@@ -108,11 +111,10 @@ impl<'a> Fold<'a> {
     }
 
     fn merge(&mut self, part: &Partial) {
-        let (query, position) = (self.eval.query, self.aggregate.input.position);
         for (from, labels) in part.groups.labels.iter().enumerate() {
             let group = self.groups.find(&RowLabels::plain(Arc::clone(labels)), View::Whole);
             self.state.grow(group + 1);
-            self.state.merge(group, &part.state, from, |note, metric| query.annotate(note.at(metric, position)));
+            self.state.merge(group, &part.state, from);
         }
     }
 
@@ -144,11 +146,7 @@ impl<'a> Fold<'a> {
         for (step, histogram) in batch.cells.histograms(row) {
             match self.aggregate.operator {
                 A::Count | A::Group => self.state.add_floats_at(group, *step as usize, 1.0),
-                A::Sum | A::Avg => {
-                    let query = self.eval.query;
-                    let note = |note: native::Note| query.annotate(note.at(metric, position));
-                    self.state.native.add((group, *step), (histogram, metric), note);
-                }
+                A::Sum | A::Avg => self.state.add_histogram((group, *step), (histogram, metric)),
                 other => {
                     let name = other.name();
                     self.eval.query.annotate(Annotation::histogram_ignored_in_aggregation(name, position));
@@ -165,14 +163,21 @@ impl<'a> Fold<'a> {
         let rows =
             named.map(|(group, labels)| RowLabels { labels: Arc::clone(labels), drop_name: state.unnamed(group) });
         let mut out = Matrix { rows: rows.collect(), cells: state.finish() };
-        for ((group, step), histogram) in native.finish() {
+        for ((group, step), Outcome { result, mixed, reconciled }) in native.finish() {
+            if let Some(metric) = mixed {
+                eval.query.annotate(Annotation::mixed_exponential_custom(&metric, position));
+            }
+            if reconciled {
+                let operation = HistogramOperation::Aggregation;
+                eval.query.annotate(Annotation::mismatched_custom_buckets(operation, position));
+            }
             let (_, valid) = out.cells.row_mut(group);
             if bitmap::get(valid, step as usize) {
                 bitmap::clear(valid, step as usize);
                 eval.query.annotate(Annotation::mixed_floats_histograms_aggregation(position));
-            } else if let Some((histogram, collided)) = histogram {
+            } else if let Some((histogram, collided)) = result {
                 if collided {
-                    let operation = super::super::annotations::HistogramOperation::Aggregation;
+                    let operation = HistogramOperation::Aggregation;
                     eval.query.annotate(Annotation::counter_reset_collision(operation, position));
                 }
                 out.cells.histograms_mut(group).push((step, Arc::new(histogram)));

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::batch::bitmap;
 use crate::model::histogram::{Combined, KahanMean, KahanSum, MixedSchemas};
 use crate::model::{CounterReset, FloatHistogram};
 
-use super::super::super::annotations::{Annotation, HistogramOperation};
 use super::super::super::plan::AggregateOperator as A;
 
 /// State of all groups and steps that have seen a histogram.
@@ -19,7 +19,11 @@ pub struct NativeState {
 
 #[derive(Clone, Debug)]
 struct Cell {
+    /// `None` behind a float: with histograms it has no sum, and these are not looked at.
     total: Option<Total>,
+    /// The metric of the first histogram whose buckets do not fit: what comes behind it is not looked at.
+    mixed: Option<Box<str>>,
+    reconciled: bool,
     reset_seen: bool,
     no_reset_seen: bool,
 }
@@ -30,23 +34,15 @@ enum Total {
     Mean(Box<KahanMean>),
 }
 
-/// What was noteworthy when a histogram was added.
-#[derive(Clone, Copy, Debug)]
-pub enum Note {
-    /// Exponential and custom buckets met.
-    Mixed,
-    /// Custom buckets were made to fit.
-    Reconciled,
-}
-
-impl Note {
-    /// The annotation, for a series of `metric` in an expression at `position`.
-    pub fn at(self, metric: &str, position: usize) -> Annotation {
-        match self {
-            Self::Mixed => Annotation::mixed_exponential_custom(metric, position),
-            Self::Reconciled => Annotation::mismatched_custom_buckets(HistogramOperation::Aggregation, position),
-        }
-    }
+/// What became of the histograms of a group and step.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The sum or mean, and whether counter resets were in conflict; `None` where there is none.
+    pub result: Option<(FloatHistogram, bool)>,
+    /// The metric at which exponential and custom buckets met.
+    pub mixed: Option<Box<str>>,
+    /// Whether custom buckets were made to fit.
+    pub reconciled: bool,
 }
 
 impl NativeState {
@@ -56,7 +52,7 @@ impl NativeState {
     }
 
     /// Takes a histogram, with the name of its metric, into a group (and step).
-    pub fn add(&mut self, at: (usize, u32), (histogram, metric): (&FloatHistogram, &str), note: impl Fn(Note)) {
+    pub fn add(&mut self, at: (usize, u32), (histogram, metric): (&FloatHistogram, &str)) {
         let means = self.means;
         match self.cells.entry(at) {
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -66,75 +62,82 @@ impl NativeState {
                 } else {
                     Total::Sum(Box::new(KahanSum::new(first)))
                 };
-                let mut cell = Cell { total: Some(total), reset_seen: false, no_reset_seen: false };
-                cell.see(histogram);
-                entry.insert(cell);
+                entry.insert(Cell::new(Some(total))).see(histogram);
                 self.metrics.entry(at.0).or_insert_with(|| metric.into());
             }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                let cell = entry.get_mut();
-                let Some(total) = &mut cell.total else { return };
-                match total.add(histogram) {
-                    Ok(combined) if combined.bounds_reconciled => note(Note::Reconciled),
-                    Ok(_) => {}
-                    Err(MixedSchemas) => {
-                        note(Note::Mixed);
-                        cell.total = None;
-                        return;
-                    }
-                }
-                cell.see(histogram);
-            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().add(histogram, metric),
         }
     }
 
-    /// Takes group `from` of `other` into `group`; `note` is told the metric name too.
-    pub fn merge(&mut self, group: usize, other: &Self, from: usize, note: impl Fn(Note, &str)) {
+    /// Takes no histogram into a group (and step) that has a float already, unless one came before that.
+    pub fn close(&mut self, at: (usize, u32), metric: &str) {
+        self.cells.entry(at).or_insert_with(|| Cell::new(None));
+        self.metrics.entry(at.0).or_insert_with(|| metric.into());
+    }
+
+    /// Takes group `from` of `other` into `group`, which has floats at the steps `floats`.
+    pub fn merge(&mut self, (group, floats): (usize, &[u64]), (other, from): (&Self, usize)) {
         let Some(metric) = other.metrics.get(&from) else { return };
         self.metrics.entry(group).or_insert_with(|| metric.clone());
         for ((_, step), theirs) in other.cells.range((from, 0)..=(from, u32::MAX)) {
+            if bitmap::get(floats, *step as usize) {
+                self.close((group, *step), metric);
+            }
             match self.cells.get_mut(&(group, *step)) {
                 None => drop(self.cells.insert((group, *step), theirs.clone())),
-                Some(mine) => mine.merge(theirs).into_iter().for_each(|noted| note(noted, metric)),
+                Some(mine) => mine.merge(theirs, metric),
             }
         }
     }
 
-    /// For each group and step the result, `None` where the buckets did not fit, and whether counter
-    /// resets were in conflict.
-    pub fn finish(self) -> impl Iterator<Item = ((usize, u32), Option<(FloatHistogram, bool)>)> {
+    /// What became of each group and step.
+    pub fn finish(self) -> impl Iterator<Item = ((usize, u32), Outcome)> {
         self.cells.into_iter().map(|(at, cell)| {
-            let collided = cell.reset_seen && cell.no_reset_seen;
-            let result = cell.total.map(|total| {
+            let Cell { total, mixed, reconciled, reset_seen, no_reset_seen } = cell;
+            let result = total.filter(|_| mixed.is_none()).map(|total| {
                 let mut histogram = total.finish();
                 histogram.compact(0);
-                (histogram, collided)
+                (histogram, reset_seen && no_reset_seen)
             });
-            (at, result)
+            (at, Outcome { result, mixed, reconciled })
         })
     }
 }
 
 impl Cell {
+    fn new(total: Option<Total>) -> Self {
+        Self { total, mixed: None, reconciled: false, reset_seen: false, no_reset_seen: false }
+    }
+
     fn see(&mut self, histogram: &FloatHistogram) {
         self.reset_seen |= histogram.counter_reset == CounterReset::Yes;
         self.no_reset_seen |= histogram.counter_reset == CounterReset::No;
     }
 
-    /// Takes in what another part has of the same group and step; tells what was noteworthy.
-    fn merge(&mut self, other: &Self) -> Option<Note> {
-        self.reset_seen |= other.reset_seen;
-        self.no_reset_seen |= other.no_reset_seen;
-        let (Some(mine), Some(theirs)) = (&mut self.total, &other.total) else {
-            self.total = None;
-            return None;
-        };
-        match mine.merge(theirs) {
-            Ok(combined) => combined.bounds_reconciled.then_some(Note::Reconciled),
-            Err(MixedSchemas) => {
-                self.total = None;
-                Some(Note::Mixed)
+    /// Takes a histogram behind others.
+    fn add(&mut self, histogram: &FloatHistogram, metric: &str) {
+        let Some(total) = self.total.as_mut().filter(|_| self.mixed.is_none()) else { return };
+        match total.add(histogram) {
+            Ok(combined) => {
+                self.reconciled |= combined.bounds_reconciled;
+                self.see(histogram);
             }
+            Err(MixedSchemas) => self.mixed = Some(metric.into()),
+        }
+    }
+
+    /// Takes in what another part has of the same group and step, where `metric` came first.
+    fn merge(&mut self, other: &Self, metric: &str) {
+        let mine = self.total.as_mut().filter(|_| self.mixed.is_none());
+        let (Some(mine), Some(theirs)) = (mine, &other.total) else { return };
+        match mine.merge(theirs) {
+            Ok(combined) => {
+                self.reconciled |= combined.bounds_reconciled || other.reconciled;
+                self.reset_seen |= other.reset_seen;
+                self.no_reset_seen |= other.no_reset_seen;
+                self.mixed.clone_from(&other.mixed);
+            }
+            Err(MixedSchemas) => self.mixed = Some(metric.into()),
         }
     }
 }

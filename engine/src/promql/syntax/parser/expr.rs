@@ -57,7 +57,7 @@ impl Parser<'_> {
             let rhs = self.nested(|parser| parser.operators(binds))?;
             let fills = node.matching.fill_left.is_some() || node.matching.fill_right.is_some();
             if fills && !self.options.fill_modifiers {
-                let range = TextRange { start: lhs.expr.range().start, end: rhs.expr.range().end };
+                let range = TextRange { start: lhs.expr.start(), end: rhs.expr.end() };
                 return Err(self.error(range, "binop fill modifiers are experimental and not enabled"));
             }
             lhs = self.checker().binary(node, lhs, rhs);

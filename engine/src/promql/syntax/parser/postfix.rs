@@ -57,7 +57,7 @@ impl Parser<'_> {
         };
         let (window, window_expr) = resolved(window);
         let (step, step_expr) = step.map_or((DurationNs::ZERO, None), resolved);
-        let range = TextRange { start: typed.expr.range().start, end };
+        let range = TextRange { start: typed.expr.start(), end };
         Ok(self.checker().subquery(typed, |expr| {
             let (offset, offset_expr, at) = (DurationNs::ZERO, None, None);
             Expr::Subquery(Box::new(Subquery {

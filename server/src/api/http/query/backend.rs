@@ -1,13 +1,15 @@
 //! What the API asks: local blocks, or endpoints behind a fan-out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use engine::model::matcher::Matcher;
 use engine::model::{Error, Labels, Reservation, TimeRange};
-use engine::promql::When;
+use engine::promql::explain::Explained;
 use engine::promql::source::Source;
 use engine::promql::syntax::Expr;
+use engine::promql::{QueryResult, When, remarks};
 use engine::select::ShardInfo;
 use serde_json::Value;
 
@@ -180,6 +182,72 @@ pub struct Question<'a> {
     pub lookback_ms: i64,
 }
 
+/// How a query is evaluated.
+pub struct Planned {
+    /// What of it is left when others have done their share; nothing when it is all of it.
+    pub left: Option<Left>,
+    /// Where that reads.
+    pub source: Arc<dyn Source>,
+}
+
+/// What is left of a query.
+#[derive(Debug)]
+pub struct Left {
+    /// Its tree.
+    pub expr: Expr,
+    /// Selectors that stand for what others do, as they are printed, each with what that is.
+    pub stand_ins: Vec<(String, String)>,
+    /// What others tell meanwhile.
+    pub others: Arc<Others>,
+}
+
+/// What others tell while they do their share of a query.
+#[derive(Debug, Default)]
+pub struct Others {
+    gave_up: AtomicBool,
+    samples: AtomicU64,
+}
+
+impl Left {
+    /// An explanation that tells what others do in place of the selectors that stand for it.
+    pub fn explain(&self, explained: &mut Explained) {
+        let name = &mut explained.name;
+        if let Some((_, share)) = self.stand_ins.iter().find(|(selector, _)| name.contains(selector.as_str())) {
+            name.clone_from(share);
+        }
+        explained.children.iter_mut().for_each(|child| self.explain(child));
+    }
+
+    /// The result with what others did for it.
+    pub fn complete(&self, mut result: QueryResult) -> QueryResult {
+        let samples = &mut result.stats.samples_queried;
+        *samples = samples.saturating_add(self.others.samples.load(Ordering::Relaxed));
+        self.explain(&mut result.explained);
+        remarks::take_out_repeats(&mut result.warnings);
+        remarks::take_out_repeats(&mut result.infos);
+        result
+    }
+}
+
+impl Others {
+    /// Says that one of them does not understand its share, so that the whole is to be evaluated without them.
+    pub fn give_up(&self) {
+        self.gave_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one of them did not.
+    pub fn gave_up(&self) -> bool {
+        self.gave_up.load(Ordering::Relaxed)
+    }
+
+    /// Counts samples that they have looked at.
+    pub fn count(&self, samples: u64) {
+        let more = |counted: u64| Some(counted.saturating_add(samples));
+        // It always gives a number.
+        let _ = self.samples.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+}
+
 /// Answers for everything below the HTTP API.
 #[async_trait]
 pub trait Backend: Send + Sync {
@@ -187,10 +255,9 @@ pub trait Backend: Send + Sync {
     /// threads.
     fn source(&self, scope: &Scope, ending: &Ending) -> Arc<dyn Source>;
 
-    /// The same for one query: what of it is left to evaluate when others have done their share, and
-    /// where that reads; no expression when it is all of it.
-    fn plan(&self, _: Question<'_>, scope: &Scope, ending: &Ending) -> (Option<Expr>, Arc<dyn Source>) {
-        (None, self.source(scope, ending))
+    /// The same for one query, of which others may do a share.
+    fn plan(&self, _: Question<'_>, scope: &Scope, ending: &Ending) -> Planned {
+        Planned { left: None, source: self.source(scope, ending) }
     }
 
     /// Series, by labels.

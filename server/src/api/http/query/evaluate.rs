@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::Api;
-use super::backend::{Question, Scope};
+use super::backend::{Planned, Question, Scope};
 use super::ending::{Ending, compute};
 use super::json::{Completeness, analysis, plan, push_value_while};
 use super::params::Params;
@@ -58,25 +58,52 @@ pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result
 }
 
 pub(super) async fn explain_instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
-    let when = if params.first("step").is_empty() { instant_when(&params)? } else { range_when(&api, &params)? };
+    check_engine(&params)?;
+    let when = instant_when(&params)?;
     explain(api, params, when).await
 }
 
 pub(super) async fn explain_range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Failure> {
+    check_engine(&params)?;
     let when = range_when(&api, &params)?;
     explain(api, params, when).await
 }
 
 async fn explain(api: Arc<Api>, params: Params, when: When) -> Result<Response, Failure> {
-    let Asked { expr, held, .. } = asked(&api, &params, when).await?;
+    let wanted_ms = params.lookback()?;
+    let asked = asked(&api, &params, when).await?;
+    let runtime = Handle::current();
     let explained = compute(move |_| {
-        let _held = held;
-        syntax::with_room(syntax::height(&expr), || -> Result<Response, Failure> {
-            let explained = api.engine.explain(&expr, when)?;
+        let _held = &asked.held;
+        syntax::with_room(syntax::height(&asked.expr), || -> Result<Response, Failure> {
+            // Nobody is asked for anything.
+            let (_entered, (ending, _caller)) = (runtime.enter(), Ending::at(Instant::now()));
+            let lookback_ms = lookback(&api, wanted_ms, &asked.scope);
+            let question = Question { expr: &asked.expr, when, lookback_ms };
+            let Planned { left, .. } = api.backend.plan(question, &asked.scope, &ending);
+            let expr = left.as_ref().map_or(&asked.expr, |left| &left.expr);
+            let mut explained = api.engine.explain(expr, when)?;
+            if let Some(left) = &left {
+                left.explain(&mut explained);
+            }
             Ok(success(&plan(&explained), &[]))
         })
     });
     explained.await?
+}
+
+/// Milliseconds that instant selectors look back for whoever wants `wanted_ms`, or says nothing with 0.
+fn lookback(api: &Api, wanted_ms: i64, scope: &Scope) -> i64 {
+    let by_default = || api.settings.lookback.ms(api.engine.options().lookback_ms, scope.max_resolution_ms);
+    if wanted_ms > 0 { wanted_ms } else { by_default() }
+}
+
+/// One engine evaluates every query, whichever of Thanos' two is named.
+fn check_engine(params: &Params) -> Result<(), Failure> {
+    match params.first("engine") {
+        "" | "prometheus" | "thanos" => Ok(()),
+        other => Err(Failure::bad_data(format!("'{other}' bad engine"))),
+    }
 }
 
 fn instant_when(params: &Params) -> Result<When, Failure> {
@@ -124,10 +151,7 @@ async fn asked(api: &Api, params: &Params, when: When) -> Result<Asked, Failure>
 }
 
 async fn answer(api: Arc<Api>, params: Params, asked: Asked) -> Result<Response, Failure> {
-    // One engine evaluates every query, whichever of Thanos' two is named.
-    if !matches!(params.first("engine"), "" | "prometheus" | "thanos") {
-        return Err(Failure::bad_data(format!("'{}' bad engine", params.first("engine"))));
-    }
+    check_engine(&params)?;
     let limit = params.limit()?;
     let lookback_ms = params.lookback()?;
     let timeout_ms = params.duration("timeout", i64::MAX)?;
@@ -204,8 +228,7 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     render: impl FnOnce(Evaluated, &Patience) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
     let (ending, _caller) = Ending::at(deadline);
-    let by_default = || api.settings.lookback.ms(api.engine.options().lookback_ms, asked.scope.max_resolution_ms);
-    let lookback_ms = if lookback_ms > 0 { lookback_ms } else { by_default() };
+    let lookback_ms = lookback(api, lookback_ms, &asked.scope);
     let info_matchers = Vec::from_iter(asked.tenant.clone());
     let context = Context { patience: ending.patience(), lookback_ms: Some(lookback_ms), info_matchers };
     let turn = api.gate.enter(&asked.text, deadline).await?;
@@ -217,12 +240,19 @@ pub(crate) async fn evaluate<T: Send + 'static>(
         let metrics = &shared.gate.engine;
         let question = Question { expr: &asked.expr, when: asked.when, lookback_ms };
         let begin = Instant::now();
-        let (left, source) = shared.backend.plan(question, &asked.scope, &ending);
+        let Planned { left, source } = shared.backend.plan(question, &asked.scope, &ending);
         let prepared = begin.elapsed();
         metrics.took(Slice::PrepareTime, prepared);
-        let parsed = Parsed { text: &asked.text, expr: left.as_ref().unwrap_or(&asked.expr) };
+        let whole = Parsed { text: &asked.text, expr: &asked.expr };
+        let result_of = |parsed, source| shared.engine.evaluate(parsed, asked.when, source, &context);
         let begin = Instant::now();
-        let result = shared.engine.evaluate(parsed, asked.when, source, &context);
+        let result = match &left {
+            None => result_of(whole, source),
+            Some(left) => match result_of(Parsed { expr: &left.expr, ..whole }, source) {
+                Err(_) if left.others.gave_up() => result_of(whole, shared.backend.source(&asked.scope, &ending)),
+                result => result.map(|result| left.complete(result)),
+            },
+        };
         let computed = begin.elapsed();
         metrics.took(Slice::InnerEval, computed);
         let result = result?;

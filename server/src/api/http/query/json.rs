@@ -10,13 +10,15 @@ pub fn plan(explained: &Explained) -> Value {
     with_children(node, explained.children.iter().map(plan).collect())
 }
 
-/// Operators with what each did, as Thanos' analysis has them.
+/// Operators with what each did, as Thanos' analysis has them; what is called `samples`, `series` and `bytes` is of what
+/// an operator gave, and not in Thanos'.
 pub fn analysis(explained: &Explained) -> Value {
     let node = json!({
         "name": explained.name,
         "executionTime": go_duration(explained.seconds),
-        "totalSamples": explained.samples,
-        "peakSamples": explained.samples,
+        "totalSamples": explained.queried,
+        "peakSamples": explained.queried_at_once,
+        "samples": explained.samples,
         "series": explained.series,
         "bytes": explained.bytes,
     });

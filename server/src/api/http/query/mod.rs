@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use backend::{Backend, FailureDefaults};
 use engine::model::{Budget, Error, ErrorKind};
@@ -50,6 +50,7 @@ pub use read::is_request;
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;
+use super::health::Health;
 use super::measure::{CountedTenant, begin_for};
 use crate::api::parsing::Parsing;
 use crate::edge::certificate::ClientCertificate;
@@ -144,6 +145,16 @@ async fn counted_for_tenant(State(api): State<Arc<Api>>, request: Request, next:
     let mut response = next.run(request).await;
     response.extensions_mut().insert(CountedTenant(tenant));
     response
+}
+
+/// Answers what is asked of samples once the process is ready, as Prometheus does: before, an answer would be without
+/// those that are not open yet. What the process is can be asked at any time.
+pub async fn when_ready(State(health): State<Health>, request: Request, next: Next) -> Response {
+    let asked = request.uri().path().split_once("/api/v1/").map(|(_, asked)| asked);
+    if health.is_ready() || asked.is_none_or(|asked| asked.starts_with("status/")) {
+        return next.run(request).await;
+    }
+    Failure::unavailable("the process is starting or ending: ask again when /-/ready says OK").into_response()
 }
 
 /// The routes below `/api/v1`.

@@ -46,6 +46,12 @@ impl Failure {
         tonic::Status::new(self.code, self.message.strip_prefix(OF_QUERY).unwrap_or(&self.message))
     }
 
+    /// A request that may be right and can't be carried out yet.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable);
+        Self { status, error_type: "unavailable", code, message: message.into() }
+    }
+
     /// A request that is right and could not be carried out.
     pub fn execution(message: impl Into<String>) -> Self {
         let (status, code) = (StatusCode::UNPROCESSABLE_ENTITY, Code::Aborted);

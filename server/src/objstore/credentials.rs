@@ -1,0 +1,147 @@
+//! Where an S3 client looks for credentials that its configuration doesn't give.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::CredentialProvider;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
+
+use crate::telemetry::causes::with_causes;
+
+/// All that is looked for, for the error when there is nothing.
+const SOUGHT: &str = "no credentials: there are neither access_key and secret_key in the configuration, nor \
+                      AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN or \
+                      AWS_CONTAINER_CREDENTIALS_* in the environment, nor a profile in ~/.aws/credentials, nor does \
+                      the service that was asked last give any";
+
+/// Keys of a profile.
+#[derive(Default)]
+struct Keys {
+    id: String,
+    secret: String,
+    token: String,
+}
+
+/// A builder that knows what the environment and `~/.aws/credentials` say.
+pub(super) fn of_environment() -> AmazonS3Builder {
+    completed(AmazonS3Builder::from_env(), &|name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// `credentials`, whose failure says what was looked for.
+pub(super) fn sought(credentials: AwsCredentialProvider) -> AwsCredentialProvider {
+    Arc::new(Sought(credentials))
+}
+
+#[derive(Debug)]
+struct Sought(AwsCredentialProvider);
+
+#[async_trait]
+impl CredentialProvider for Sought {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        self.0.get_credential().await.map_err(|error| {
+            let source = Box::new(io::Error::other(format!("{SOUGHT}: {}", with_causes(&error))));
+            object_store::Error::Generic { store: "S3", source }
+        })
+    }
+}
+
+/// `builder`, which has read the names that AWS has now, with the older names and the file of profiles.
+fn completed(builder: AmazonS3Builder, environment: &dyn Fn(&str) -> Option<String>) -> AmazonS3Builder {
+    let given = |key: AmazonS3ConfigKey, older: &str| {
+        builder.get_config_value(&key).filter(|value| !value.is_empty()).or_else(|| environment(older))
+    };
+    let id = given(AmazonS3ConfigKey::AccessKeyId, "AWS_ACCESS_KEY");
+    let secret = given(AmazonS3ConfigKey::SecretAccessKey, "AWS_SECRET_KEY");
+    if let (Some(id), Some(secret)) = (id, secret) {
+        return builder.with_access_key_id(id).with_secret_access_key(secret);
+    }
+    if builder.get_config_value(&AmazonS3ConfigKey::WebIdentityTokenFile).is_some() {
+        return builder;
+    }
+    let Some(keys) = of_file(environment) else { return builder };
+    let builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
+    if keys.token.is_empty() { builder } else { builder.with_token(keys.token) }
+}
+
+/// The keys of the profile that the environment names in the file of profiles, where there are such.
+fn of_file(environment: &dyn Fn(&str) -> Option<String>) -> Option<Keys> {
+    let path = environment("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+    let path = path.or_else(|| Some(PathBuf::from(environment("HOME")?).join(".aws/credentials")))?;
+    let text = std::fs::read_to_string(path).ok()?;
+    profile(&text, &environment("AWS_PROFILE").unwrap_or_else(|| "default".to_owned()))
+}
+
+/// The keys of a profile; `None` where it has none.
+fn profile(text: &str, name: &str) -> Option<Keys> {
+    let (mut keys, mut is_within) = (Keys::default(), false);
+    for line in text.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            is_within = section.trim() == name;
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=').filter(|_| is_within) else { continue };
+        let value = value.trim().to_owned();
+        match key.trim() {
+            "aws_access_key_id" => keys.id = value,
+            "aws_secret_access_key" => keys.secret = value,
+            "aws_session_token" => keys.token = value,
+            _ => {}
+        }
+    }
+    Some(keys).filter(|keys| !keys.id.is_empty() && !keys.secret.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILES: &str = "# comment = none\n[default]\naws_access_key_id = A\naws_secret_access_key=b=c\n\n\
+                            [ team ]\naws_access_key_id=T\naws_secret_access_key=t\naws_session_token=s\n[empty]\n";
+
+    #[test]
+    fn keys_are_those_of_the_environment_or_else_of_the_profile_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("profiles");
+        std::fs::write(&file, PROFILES).unwrap();
+        let file = file.to_str().unwrap();
+        for (variables, expected) in [
+            (&[("AWS_ACCESS_KEY", "E"), ("AWS_SECRET_KEY", "e")][..], Some(("E", "e"))),
+            (&[("AWS_SHARED_CREDENTIALS_FILE", file)], Some(("A", "b=c"))),
+            (&[("AWS_SHARED_CREDENTIALS_FILE", file), ("AWS_PROFILE", "team")], Some(("T", "t"))),
+            (&[("AWS_SHARED_CREDENTIALS_FILE", file), ("AWS_PROFILE", "empty")], None),
+            (&[("HOME", "/nowhere")], None),
+        ] {
+            let environment = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let builder = completed(AmazonS3Builder::new(), &environment);
+            let found = |key| builder.get_config_value(&key);
+            let keys = found(AmazonS3ConfigKey::AccessKeyId).zip(found(AmazonS3ConfigKey::SecretAccessKey));
+            assert_eq!(keys, expected.map(|(id, secret)| (id.to_owned(), secret.to_owned())), "{variables:?}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait]
+    impl CredentialProvider for Nobody {
+        type Credential = AwsCredential;
+
+        async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+            Err(object_store::Error::NotImplemented { operation: "a".into(), implementer: "b".into() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_what_was_looked_for() {
+        let error = sought(Arc::new(Nobody)).get_credential().await.unwrap_err();
+        let text = with_causes(&error);
+        assert!(text.contains("AWS_ACCESS_KEY_ID") && text.contains("~/.aws/credentials"), "{text}");
+    }
+}
