@@ -135,8 +135,14 @@ pub fn run(values: &Values) -> Result<(), String> {
         let grpc = reflected(grpc, &SERVED)?.prepare();
         let services = Services { http: http_routes(&api, &prefixes, "query"), grpc, writes: None };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
-        let interrupts = Interrupts::listen();
-        report(&endpoints.refresh().await);
+        let mut interrupts = Interrupts::listen();
+        tokio::select! {
+            failures = endpoints.refresh() => report(&failures),
+            () = interrupts.wait() => {
+                running.end_beside().await;
+                return Ok(());
+            }
+        }
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
         let mut interrupts = running.set_ready_under(interrupts);
         tokio::select! {

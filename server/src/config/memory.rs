@@ -162,9 +162,10 @@ mod tests {
         let statm = Statm::open();
         let before = statm.bytes().unwrap();
         assert!(before > statm.of_files && statm.of_files > 0, "{before} {statm:?}");
-        let large = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let large = std::hint::black_box(vec![1_u8; 256 << 20]);
         let behind = statm.bytes().unwrap();
-        assert!(behind >= before + (large.len() as u64 / 10 * 9), "{before} {behind}");
+        // Others free memory meanwhile.
+        assert!(behind >= before + large.len() as u64 / 2, "{before} {behind}");
     }
 
     #[test]

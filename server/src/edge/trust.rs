@@ -45,17 +45,26 @@ impl Authorities {
         Ok(Self { roots: usable.collect(), subjects, listed })
     }
 
-    /// The authorities that the system knows.
+    /// The authorities that the system knows, and the certificates among them that may sign no others.
     pub fn of_system() -> Self {
-        let known = rustls_native_certs::load_native_certs().certs.into_iter();
-        let usable = known.filter_map(|certificate| {
+        Self::known(rustls_native_certs::load_native_certs().certs)
+    }
+
+    fn known(certificates: Vec<CertificateDer<'static>>) -> Self {
+        let mut known = Self { listed: Vec::new(), roots: Vec::new(), subjects: Vec::new() };
+        for certificate in certificates {
             let mut store = RootCertStore::empty();
-            store.add(certificate.clone()).ok()?;
-            Some((store.roots.pop()?, Fields::parse(&certificate)?.validity()?))
-        });
-        let roots: Vec<(TrustAnchor<'static>, (i64, i64))> = usable.collect();
-        let subjects = roots.iter().map(|(root, _)| DistinguishedName::in_sequence(root.subject.as_ref())).collect();
-        Self { listed: Vec::new(), roots, subjects }
+            let is_taken = store.add(certificate.clone()).is_ok();
+            let Some(root) = store.roots.pop().filter(|_| is_taken) else { continue };
+            let Some(fields) = Fields::parse(&certificate) else { continue };
+            let (vouches, Some(validity)) = (fields.vouches(), fields.validity()) else { continue };
+            known.subjects.push(DistinguishedName::in_sequence(root.subject.as_ref()));
+            match vouches {
+                true => known.roots.push((root, validity)),
+                false => known.listed.push(certificate),
+            }
+        }
+        known
     }
 
     /// An error when there are none, who could vouch for nobody.
@@ -494,6 +503,9 @@ mod tests {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let clients = ClientTrust::new(ClientAuth::RequireAndVerifyClientCert, listed, Vec::new(), provider).unwrap();
         assert_eq!(clients.root_hint_subjects().len(), 1);
+        // So it is where the system knows it.
+        let known = Authorities::known(vec![params.self_signed(&key).unwrap().der().clone()]);
+        assert_eq!((known.listed.len(), known.roots.len(), known.subjects.len()), (1, 0, 1));
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Notes {
     remarks: Vec<String>,
     /// What it could not read: texts of which each may be several that were joined, in any order.
     gaps: Vec<String>,
+    /// What has met in an aggregation that has no sum, as any text says, also one that was left out.
+    met: Option<Mix>,
     /// Bytes of the texts so far.
     bytes: usize,
     /// Whether texts were left out.
@@ -76,8 +78,10 @@ impl Notes {
         !self.is_cut && self.bytes.saturating_add(bytes) <= WARNING_BYTES_MAX
     }
 
-    /// Leaves out all texts from now on, and says so.
-    fn cut(&mut self) {
+    /// Leaves out `text` and all texts from now on, and says so; what a text decides counts all the same.
+    fn cut(&mut self, text: &str) {
+        let (remarks, rest) = remarks::take_out(text);
+        remarks.into_iter().chain([rest.as_str()]).for_each(|text| self.meet(Mix::of_warning(text)));
         if !std::mem::replace(&mut self.is_cut, true) {
             self.gaps.push(format!("warnings beyond {WARNING_BYTES_MAX} bytes are left out"));
         }
@@ -87,7 +91,11 @@ impl Notes {
     pub fn add(&mut self, text: &str) {
         self.bytes += text.len();
         let (remarks, rest) = remarks::take_out(text);
-        self.remarks.extend(remarks.into_iter().map(str::to_owned));
+        for remark in remarks {
+            self.meet(Mix::of_warning(remark));
+            self.remarks.push(remark.to_owned());
+        }
+        self.meet(Mix::of_warning(&rest));
         if !rest.is_empty() {
             self.gaps.push(rest);
         }
@@ -100,13 +108,19 @@ impl Notes {
 
     /// Takes in what is said of another query, by which the same could not be read.
     pub fn join(&mut self, other: Self) {
+        self.meet(other.met);
         self.remarks.extend(other.remarks);
+    }
+
+    fn meet(&mut self, other: Option<Mix>) {
+        if self.met != Some(Mix::Kinds) {
+            self.met = other.or(self.met);
+        }
     }
 
     /// What has met in an aggregation that has no sum.
     pub fn mix(&self) -> Option<Mix> {
-        let found = self.remarks.iter().chain(&self.gaps).filter_map(|text| Mix::of_warning(text));
-        found.reduce(|one, other| if one == Mix::Kinds { one } else { other })
+        self.met
     }
 
     /// Why the query can't be evaluated, where that was said.
@@ -209,6 +223,12 @@ impl Answer {
 
     /// Takes in a part of so many bytes.
     fn take(&mut self, part: Part, bytes: u64, share: u64) -> Result<(), Failed> {
+        if let Part::Note(text) = &part
+            && !self.notes.has_room(text.len())
+        {
+            self.notes.cut(text);
+            return Ok(());
+        }
         if let Err(refusal) = self.held.grow(bytes) {
             let is_too_large = self.held.bytes().saturating_add(bytes) > share;
             return Err(match is_too_large {
@@ -219,11 +239,7 @@ impl Answer {
         match part {
             Part::One(series) => self.series.push(series),
             Part::Several(series) => self.series.extend(series),
-            Part::Note(text) if self.notes.has_room(text.len()) => self.notes.add(&text),
-            Part::Note(_) => {
-                self.notes.cut();
-                self.held.shrink(bytes);
-            }
+            Part::Note(text) => self.notes.add(&text),
             Part::Stats(stats) => {
                 self.samples = self.samples.saturating_add(u64::try_from(stats.samples_total).unwrap_or(0));
             }
@@ -253,6 +269,17 @@ mod tests {
         assert_ne!(one.lacks(), notes(&["from b: no"]).lacks());
         assert!(notes(&[remark]).lacks().is_empty());
         assert_eq!(one.into_warnings("a:1"), [remark, "endpoint a:1: from a: no, from b: no"]);
+    }
+
+    /// Whether counts are asked for, and which results are left out, hangs on it.
+    #[test]
+    fn what_has_met_is_known_also_of_texts_that_are_left_out() {
+        let mixed = "PromQL warning: encountered a mix of histograms and floats for aggregation (1:1)";
+        let met = notes(&[mixed]).mix();
+        assert!(met.is_some());
+        let mut cut = notes(&["from a: no"]);
+        cut.cut(&format!("{}, {mixed}, from b: no", "x".repeat(WARNING_BYTES_MAX)));
+        assert_eq!((cut.mix(), cut.remarks.len(), cut.gaps.len()), (met, 0, 2));
     }
 
     #[test]

@@ -28,8 +28,9 @@ const CONCURRENCY: usize = 32;
 /// Bytes of ranges that are read together, with what lies between them, at most.
 const TOGETHER_BYTES_MAX: u64 = 1 << 20;
 
-/// As many ranges as those that are read together count for: until each has its part, all between them is held.
-const TOGETHER_WEIGHT: u32 = 8;
+/// As many ranges as those that are read together count for, at most, when they are [`TOGETHER_BYTES_MAX`] long: until
+/// each has its part, all between them is held.
+const TOGETHER_WEIGHT: u64 = 8;
 
 /// Fetches ranges of segments from a bucket for one request.
 #[derive(Clone)]
@@ -72,8 +73,9 @@ impl BucketFetcher {
             let _held = room.acquire().await;
             return vec![self.fetch_one(first.clone()).await];
         };
-        let _held = room.acquire_many(TOGETHER_WEIGHT).await;
         let len = last.offset.saturating_add(last.len) - first.offset;
+        let weight = (len * TOGETHER_WEIGHT / TOGETHER_BYTES_MAX).clamp(1, TOGETHER_WEIGHT);
+        let _held = room.acquire_many(weight as u32).await;
         let whole = self.fetch_one(RemoteRange { len, ..first.clone() }).await;
         let share = whole.downloaded_bytes / ranges.len() as u64;
         let mut parts: Vec<Fetched> = ranges

@@ -16,6 +16,25 @@ const SOUGHT: &str = "no credentials: there are neither access_key and secret_ke
                       AWS_CONTAINER_CREDENTIALS_* in the environment, nor a profile in ~/.aws/credentials, nor does \
                       the service that was asked last give any";
 
+/// What of the environment counts, where it is not empty: who asks, and in which region. Where the bucket is and how
+/// objects are stored, the configuration alone says.
+const VARIABLES: [&str; 14] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_IMDSV1_FALLBACK",
+];
+
 /// Keys of a profile.
 #[derive(Default)]
 struct Keys {
@@ -26,7 +45,7 @@ struct Keys {
 
 /// A builder that knows what the environment and `~/.aws/credentials` say.
 pub(super) fn of_environment() -> AmazonS3Builder {
-    completed(AmazonS3Builder::from_env(), &|name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    completed(&|name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
 /// `credentials`, whose failure says what was looked for.
@@ -49,11 +68,16 @@ impl CredentialProvider for Sought {
     }
 }
 
-/// `builder`, which has read the names that AWS has now, with the older names and the file of profiles.
-fn completed(builder: AmazonS3Builder, environment: &dyn Fn(&str) -> Option<String>) -> AmazonS3Builder {
-    let given = |key: AmazonS3ConfigKey, older: &str| {
-        builder.get_config_value(&key).filter(|value| !value.is_empty()).or_else(|| environment(older))
-    };
+/// A builder that has read the names that AWS has now, the older names and the file of profiles.
+fn completed(environment: &dyn Fn(&str) -> Option<String>) -> AmazonS3Builder {
+    let builder = VARIABLES.iter().fold(AmazonS3Builder::new(), |builder, name| {
+        let key = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().ok();
+        match key.zip(environment(name)) {
+            Some((key, value)) => builder.with_config(key, value),
+            None => builder,
+        }
+    });
+    let given = |key: AmazonS3ConfigKey, older: &str| builder.get_config_value(&key).or_else(|| environment(older));
     let id = given(AmazonS3ConfigKey::AccessKeyId, "AWS_ACCESS_KEY");
     let secret = given(AmazonS3ConfigKey::SecretAccessKey, "AWS_SECRET_KEY");
     if let (Some(id), Some(secret)) = (id, secret) {
@@ -63,6 +87,9 @@ fn completed(builder: AmazonS3Builder, environment: &dyn Fn(&str) -> Option<Stri
         return builder;
     }
     let Some(keys) = of_file(environment) else { return builder };
+    // Not with a token of the environment, which goes with other keys.
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let builder = region.map_or_else(AmazonS3Builder::new, |region| AmazonS3Builder::new().with_region(region));
     let builder = builder.with_access_key_id(keys.id).with_secret_access_key(keys.secret);
     if keys.token.is_empty() { builder } else { builder.with_token(keys.token) }
 }
@@ -113,16 +140,24 @@ mod tests {
             (&[("AWS_SHARED_CREDENTIALS_FILE", file)], Some(("A", "b=c"))),
             (&[("AWS_SHARED_CREDENTIALS_FILE", file), ("AWS_PROFILE", "team")], Some(("T", "t"))),
             (&[("AWS_SHARED_CREDENTIALS_FILE", file), ("AWS_PROFILE", "empty")], None),
-            (&[("HOME", "/nowhere")], None),
+            (&[("AWS_SHARED_CREDENTIALS_FILE", file), ("AWS_SESSION_TOKEN", "of other keys")], Some(("A", "b=c"))),
+            (&[("AWS_ACCESS_KEY_ID", "N"), ("AWS_SECRET_ACCESS_KEY", "n"), ("AWS_REGION", "r")], Some(("N", "n"))),
+            (&[("HOME", "/nowhere"), ("AWS_ENDPOINT_URL_S3", "http://elsewhere")], None),
         ] {
             let environment = |name: &str| {
                 let found = variables.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             };
-            let builder = completed(AmazonS3Builder::new(), &environment);
+            let builder = completed(&environment);
             let found = |key| builder.get_config_value(&key);
             let keys = found(AmazonS3ConfigKey::AccessKeyId).zip(found(AmazonS3ConfigKey::SecretAccessKey));
             assert_eq!(keys, expected.map(|(id, secret)| (id.to_owned(), secret.to_owned())), "{variables:?}");
+            let token = found(AmazonS3ConfigKey::Token);
+            assert_eq!(token.as_deref(), expected.filter(|(id, _)| *id == "T").map(|_| "s"), "{variables:?}");
+            // It once took the place of the configured endpoint.
+            assert_eq!(found(AmazonS3ConfigKey::S3Endpoint), None);
+            let region = environment("AWS_REGION");
+            assert_eq!(found(AmazonS3ConfigKey::Region), region);
         }
     }
 

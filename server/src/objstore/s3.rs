@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum};
 use object_store::{
     Attribute, AttributeValue, Attributes, BackoffConfig, Certificate, ClientOptions, RetryConfig,
     StaticCredentialProvider,
@@ -66,7 +66,11 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
         Arc::new(StaticCredentialProvider::new(AwsCredential { key_id, secret_key, token }))
     };
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| REGION.to_owned());
-    let connector = Connector { uploads: upload_headers(config)?, credentials: Arc::clone(&credentials), region };
+    let uploads = upload_headers(config)?;
+    // What is locked is taken with a checksum alone.
+    let is_locked = uploads.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"));
+    let builder = if is_locked { builder.with_checksum_algorithm(Checksum::SHA256) } else { builder };
+    let connector = Connector { uploads, credentials: Arc::clone(&credentials), region };
     builder.with_credentials(credentials).with_http_connector(connector).build().map_err(failed)
 }
 

@@ -139,6 +139,9 @@ impl Guard {
             checked.retain(|_, is_right| *is_right);
         }
         if checked.len() >= CHECKED_MAX {
+            if !is_right {
+                return;
+            }
             checked.clear();
         }
         checked.insert(key, is_right);
