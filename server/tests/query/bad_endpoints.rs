@@ -193,7 +193,7 @@ fn the_next_start_tells_which_queries_ran_when_the_process_was_killed() {
     let path = format!("--query.active-query-path={}", folder.path().join("deep/active").display());
     let uru = querier(&[&hung], &["--query.timeout=1h", &path]);
     assert!(!uru.log().contains("did not finish"), "{}", uru.log());
-    query(&uru, "&timeout=10ms");
+    query(&uru, "&timeout=1s");
     hung.wait_for_the_end_of_calls();
     let mut client = TcpStream::connect(&uru.http).unwrap();
     client.write_all(b"GET /api/v1/query?query=rate(up[5m]) HTTP/1.1\r\nHost: uru\r\n\r\n").unwrap();
