@@ -17,7 +17,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use crate::codec::{Corrupt, Cursor, varint};
-use crate::io::start_writeback;
+use crate::io::{folder, start_writeback};
 use crate::simd::crc32c::crc32c;
 
 use super::Encoding;
@@ -208,7 +208,7 @@ impl Writer {
     /// Makes all that was written durable; gives the length of each segment in bytes.
     pub fn finish(mut self) -> io::Result<Vec<u64>> {
         self.close()?;
-        File::open(&self.folder)?.sync_all()?;
+        folder::sync(&self.folder)?;
         Ok(self.lens)
     }
 

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use super::folder;
+
 /// Writes the file at `path` by `write`. On failure it is what it was before, and nothing is left behind.
 /// What is on disk after a crash of the machine is open: for files that are checked when they are read, and
 /// made anew when they are damaged.
@@ -22,8 +24,7 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>)
         write(file)?;
         file.sync_all()
     })?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    folder::sync(path.parent().unwrap_or(Path::new("")))
 }
 
 /// Writes a file beside `path` and moves it there.

@@ -34,8 +34,8 @@ pub trait Footprint: fmt::Debug + Send + Sync {
     /// Bytes that the process has in memory now; `None` where the system doesn't say.
     fn bytes(&self) -> Option<u64>;
 
-    /// Called when they are too many for what is asked for: what was freed is no longer kept.
-    fn is_too_large(&self);
+    /// Gives back what was freed, and keeps no more of it from then on: they are too many for what is asked for.
+    fn give_back(&self);
 }
 
 /// A number of bytes that a process and all its requests share.
@@ -224,7 +224,7 @@ impl Budget {
         match fits() {
             // What was freed and kept is given back, and perhaps it fits then.
             Some(false) if state.used > state.kept => {
-                process.is_too_large();
+                process.give_back();
                 fits().unwrap_or(true)
             }
             _ => true,
@@ -558,7 +558,7 @@ mod tests {
             Some(self.0.bytes.load(Ordering::Relaxed))
         }
 
-        fn is_too_large(&self) {
+        fn give_back(&self) {
             self.0.too_large.fetch_add(1, Ordering::Relaxed);
         }
     }

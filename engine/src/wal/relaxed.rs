@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{cut, segment_path};
 use super::frame::HEADER;
-use crate::io::replace;
+use crate::io::{folder, replace};
 use crate::model::Error;
 
 /// The file that says that a log is not made durable write by write.
@@ -70,7 +70,7 @@ pub(super) fn settle(folder: &Path, segments: &[u64]) -> Result<(), Error> {
         }
     }
     let path = folder.join(MARK);
-    let removed = fs::remove_file(&path).and_then(|()| File::open(folder)?.sync_all());
+    let removed = fs::remove_file(&path).and_then(|()| folder::sync(folder));
     removed.map_err(|error| Error::file(&path, error))
 }
 
@@ -95,7 +95,7 @@ pub(super) fn set_aside(folder: &Path, (number, at): (u64, u64), segments: &[u64
         }
         cut(&path, at).map_err(failed)?;
     }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(folder, error))
+    folder::sync(folder).map_err(|error| Error::file(folder, error))
 }
 
 /// What was set aside of the log in `folder` and nobody has removed yet: a start that found it may have ended before

@@ -12,14 +12,14 @@
 //! change no metadata of the file system. What is left of the room is cut off when the segment is closed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::folder::segment_path;
 use super::frame::HEADER;
 use super::relaxed;
 use crate::io::blocks::{BLOCK_BYTES, Blocks};
 use crate::io::uring::PIECE_BYTES;
-use crate::io::{BlockIo, Failure, File, Write, is_full};
+use crate::io::{BlockIo, Failure, File, Write, folder, is_full};
 use crate::model::Error;
 
 /// Most bytes of room that a write adds.
@@ -100,7 +100,7 @@ impl Segment {
         let mut segment = Self { file, durability, end: 0, room_end: 0, tail: Vec::new(), blocks };
         segment.append(&HEADER, io).map_err(|failure| failure.source)?;
         segment.durability = place.durability;
-        sync_folder(&place.folder)?;
+        folder::sync(&place.folder)?;
         Ok(segment)
     }
 
@@ -157,17 +157,13 @@ impl Segment {
 fn remove(place: &Place) -> Result<(), Error> {
     let path = segment_path(&place.folder, place.segment);
     match std::fs::remove_file(&path) {
-        Ok(()) => sync_folder(&place.folder).map_err(|error| Error::file(&place.folder, error)),
+        Ok(()) => folder::sync(&place.folder).map_err(|error| Error::file(&place.folder, error)),
         // It was never made, so that there is nothing to make durable: there may be no descriptor for the folder.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             std::fs::metadata(&place.folder).map(drop).map_err(|error| Error::file(&place.folder, error))
         }
         Err(error) => Err(Error::file(&path, error)),
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Footprint for Statm {
         Some(now.resident.saturating_sub(now.of_files) + self.of_files)
     }
 
-    fn is_too_large(&self) {
+    fn give_back(&self) {
         freed::keep_nothing_freed();
     }
 }

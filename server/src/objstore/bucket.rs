@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use engine::io::folder;
 use engine::model::{Error, ErrorKind};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -542,7 +543,7 @@ fn link_durably(path: &FilePath, (folder, target): (&FilePath, &FilePath)) -> st
     file.set_modified(SystemTime::now())?;
     file.sync_all()?;
     std::fs::hard_link(path, target)?;
-    folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+    folders.iter().try_for_each(|path| folder::sync(path))
 }
 
 #[cfg(test)]

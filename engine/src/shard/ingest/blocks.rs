@@ -134,16 +134,21 @@ impl Ingest {
     /// Makes a block that was cut readable, under the labels that its tenant has by then: who changes them goes
     /// through the blocks that are readable already.
     pub(super) fn insert_block(&self, tenant: &Tenant, (id, path): (BlockId, &Path)) -> Result<(), Error> {
-        let (index, mut labels) = (self.index_path(id), tenant.labels());
-        tenant.blocks.insert(LocalBlock::open(path.to_owned(), &index, &labels)?);
+        let mut labels = tenant.labels();
+        tenant.blocks.insert(LocalBlock::open(path.to_owned(), &self.index_path(id), &labels)?);
         while *tenant.labels() != *labels {
             labels = tenant.labels();
-            match LocalBlock::open(path.to_owned(), &index, &labels) {
-                Ok(block) => tenant.blocks.replace(block),
-                // It was shipped and deleted meanwhile.
-                Err(_) if !tenant.blocks.has(id) => break,
-                Err(error) => return Err(error),
-            }
+            self.reopen_block(tenant, (id, path), &labels)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a readable block of `tenant` other labels; that it was shipped and deleted meanwhile is no failure.
+    fn reopen_block(&self, tenant: &Tenant, (id, path): (BlockId, &Path), labels: &Labels) -> Result<(), Error> {
+        match LocalBlock::open(path.to_owned(), &self.index_path(id), labels) {
+            Ok(block) => tenant.blocks.replace(block),
+            Err(_) if !tenant.blocks.has(id) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -156,13 +161,9 @@ impl Ingest {
             if block.opened.info().external_labels == *labels {
                 continue;
             }
-            match LocalBlock::open(block.path.clone(), &self.index_path(block.meta.ulid), &labels) {
-                Ok(block) => tenant.blocks.replace(block),
-                // One that was deleted meanwhile is no failure.
-                Err(_) if !tenant.blocks.has(block.meta.ulid) => {}
-                Err(error) => {
-                    failures.push(error.within(format_args!("tenant {}: block {}", tenant.name, block.meta.ulid)));
-                }
+            let id = block.meta.ulid;
+            if let Err(error) = self.reopen_block(tenant, (id, &block.path), &labels) {
+                failures.push(error.within(format_args!("tenant {}: block {id}", tenant.name)));
             }
         }
         failures
