@@ -143,8 +143,10 @@ fn a_meta_that_was_replaced_is_answered_with_from_the_next_sync() {
         assert_eq!((store.sync().await, cluster()), (1, Some("c1".to_owned())));
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("\"c1\""), "{text}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
         std::fs::write(&path, text.replace("\"c1\"", "\"c2\"")).unwrap();
+        // The kernel's clock of files may not have ticked since.
+        let later = std::time::SystemTime::now() + Duration::from_secs(1);
+        std::fs::File::open(&path).unwrap().set_modified(later).unwrap();
         assert_eq!((store.sync().await, cluster()), (1, Some("c2".to_owned())));
         store.ask().unwrap();
     });
