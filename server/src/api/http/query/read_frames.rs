@@ -1,17 +1,18 @@
 //! Series of a batch as remote read has them: samples, or chunks in frames.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use engine::batch::{CountKind, SeriesSamples};
-use engine::chunk::native::Appender;
+use engine::chunk::native::{Appender, Native};
 use engine::chunk::xor;
-use engine::model::{Budget, Error, FloatHistogram, Reservation, TimeRange};
+use engine::model::{Budget, Error, FloatHistogram, Histogram, Reservation, TimeRange};
 use prost::Message;
 use prost::bytes::{BufMut, BytesMut};
 use proto::prometheus_copy::chunk::Encoding;
 use proto::prometheus_copy::histogram::{Count, ZeroCount};
-use proto::prometheus_copy::{BucketSpan, Chunk, ChunkedReadResponse, ChunkedSeries, Histogram, Sample, TimeSeries};
+use proto::prometheus_copy::{self as wire, BucketSpan, Chunk, ChunkedReadResponse, ChunkedSeries, Sample, TimeSeries};
 use proto::thanos::Label;
 
 use crate::api::grpc::wire::wire_labels;
@@ -42,12 +43,8 @@ pub fn samples(series: &SeriesSamples<'_>, range: TimeRange) -> TimeSeries {
 }
 
 /// A histogram whose counts are integers on the wire: those of buckets as differences to the ones before.
-fn wire_integers(histogram: &FloatHistogram, timestamp: i64) -> Histogram {
-    let deltas = |counts: &[f64]| -> Vec<i64> {
-        let before = std::iter::once(0).chain(counts.iter().map(|count| *count as i64));
-        counts.iter().zip(before).map(|(count, before)| (*count as i64).wrapping_sub(before)).collect()
-    };
-    Histogram {
+fn wire_integers(histogram: &FloatHistogram, timestamp: i64) -> wire::Histogram {
+    wire::Histogram {
         count: Some(Count::CountInt(histogram.count as u64)),
         zero_count: Some(ZeroCount::ZeroCountInt(histogram.zero_count as u64)),
         negative_deltas: deltas(&histogram.negative_buckets),
@@ -64,7 +61,7 @@ pub fn samples_bytes(series: &SeriesSamples<'_>) -> u64 {
         let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
         let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len();
         let numbers = buckets + histogram.custom_values.len();
-        size_of::<Histogram>() + spans * size_of::<BucketSpan>() + numbers * size_of::<f64>()
+        size_of::<wire::Histogram>() + spans * size_of::<BucketSpan>() + numbers * size_of::<f64>()
     };
     let histograms: usize = series.histograms.iter().map(histogram).sum();
     let labels = series.labels.len() * size_of::<Label>() + series.labels.heap_bytes();
@@ -146,33 +143,82 @@ impl Frames {
         times.zip(values).map(chunk).collect()
     }
 
+    /// Chunks of each run of histograms of one kind.
     fn histogram_chunks(&self, series: &SeriesSamples<'_>) -> Vec<Chunk> {
-        let found = series.histogram_timestamps.iter().zip(series.histograms);
+        let kind = |at: usize| series.histogram_kinds.get(at).copied().unwrap_or(CountKind::Floats);
+        let found = series.histogram_timestamps.iter().copied().zip(series.histograms).enumerate();
+        let found = found.filter(|(_, (time, _))| self.is_within(*time));
+        let found: Vec<_> = found.map(|(at, (time, histogram))| (kind(at), time, histogram)).collect();
         let mut chunks = Vec::new();
-        let mut appender = Appender::<FloatHistogram>::default();
-        let mut times = (0, 0);
-        for (time, histogram) in found.filter(|(time, _)| self.is_within(**time)) {
-            if appender.len() == CHUNK_SAMPLES {
-                let next = Appender::after(&appender, *time, histogram);
-                let full = std::mem::replace(&mut appender, next);
-                chunks.push(chunk(Encoding::FloatHistogram, times, full.into_data()));
-                times = (*time, *time);
-                continue;
+        for run in found.chunk_by(|(left, ..), (right, ..)| left == right) {
+            match run[0].0 {
+                CountKind::Integers => {
+                    let run = run.iter().map(|(_, time, histogram)| (*time, integers(histogram)));
+                    push_histograms::<Histogram, _>(Encoding::Histogram, run, &mut chunks);
+                }
+                CountKind::Floats => {
+                    let run = run.iter().map(|(_, time, histogram)| (*time, histogram.as_ref()));
+                    push_histograms::<FloatHistogram, _>(Encoding::FloatHistogram, run, &mut chunks);
+                }
             }
-            if appender.is_empty() {
-                times.0 = *time;
-            }
-            if let Some(finished) = appender.append(*time, histogram) {
-                chunks.push(chunk(Encoding::FloatHistogram, times, finished));
-                times.0 = *time;
-            }
-            times.1 = *time;
-        }
-        if !appender.is_empty() {
-            chunks.push(chunk(Encoding::FloatHistogram, times, appender.into_data()));
         }
         chunks
     }
+}
+
+/// Appends the chunks of histograms of one kind.
+fn push_histograms<N: Native, B: Borrow<N>>(
+    encoding: Encoding,
+    run: impl Iterator<Item = (i64, B)>,
+    chunks: &mut Vec<Chunk>,
+) {
+    let mut appender = Appender::<N>::default();
+    let mut times = (0, 0);
+    for (time, histogram) in run {
+        let histogram = histogram.borrow();
+        let finished = if appender.len() == CHUNK_SAMPLES {
+            let next = Appender::after(&appender, time, histogram);
+            Some(std::mem::replace(&mut appender, next).into_data())
+        } else {
+            let is_first = appender.is_empty();
+            let finished = appender.append(time, histogram);
+            if is_first {
+                times.0 = time;
+            }
+            finished
+        };
+        if let Some(finished) = finished {
+            chunks.push(chunk(encoding, times, finished));
+            times.0 = time;
+        }
+        times.1 = time;
+    }
+    if !appender.is_empty() {
+        chunks.push(chunk(encoding, times, appender.into_data()));
+    }
+}
+
+/// A histogram whose counts were integers, as they were.
+fn integers(histogram: &FloatHistogram) -> Histogram {
+    Histogram {
+        counter_reset: histogram.counter_reset,
+        schema: histogram.schema,
+        zero_threshold: histogram.zero_threshold,
+        zero_count: histogram.zero_count as u64,
+        count: histogram.count as u64,
+        sum: histogram.sum,
+        positive_spans: histogram.positive_spans.clone(),
+        negative_spans: histogram.negative_spans.clone(),
+        positive_buckets: deltas(&histogram.positive_buckets),
+        negative_buckets: deltas(&histogram.negative_buckets),
+        custom_values: Arc::clone(&histogram.custom_values),
+    }
+}
+
+/// Counts of buckets, each as the difference to the one before.
+fn deltas(counts: &[f64]) -> Vec<i64> {
+    let before = std::iter::once(0).chain(counts.iter().map(|count| *count as i64));
+    counts.iter().zip(before).map(|(count, before)| (*count as i64).wrapping_sub(before)).collect()
 }
 
 fn chunk(encoding: Encoding, (min_time_ms, max_time_ms): (i64, i64), data: Vec<u8>) -> Chunk {
@@ -194,7 +240,8 @@ mod tests {
     use std::cell::RefCell;
 
     use engine::batch::SampleBatch;
-    use engine::model::Labels;
+    use engine::chunk::native;
+    use engine::model::{Labels, Span};
 
     use super::*;
 
@@ -223,6 +270,44 @@ mod tests {
         batch.histogram_kinds.clear();
         let unknown = samples(&batch.series(0), TimeRange::new(2, 5)).histograms;
         assert_eq!(unknown[0].count, Some(Count::CountFloat(9.0)));
+    }
+
+    #[test]
+    fn chunks_of_histograms_are_of_the_kind_that_was_stored_and_hold_each_once() {
+        let mut batch = SampleBatch::default();
+        let kind = |at: i64| if (100..400).contains(&at) { CountKind::Integers } else { CountKind::Floats };
+        let histogram = |at: i64| FloatHistogram {
+            count: at as f64 + 8.0,
+            positive_spans: vec![Span { offset: 0, length: 3 }],
+            positive_buckets: vec![3.0, 1.0, 4.0 + at as f64],
+            ..FloatHistogram::default()
+        };
+        for at in 0..500 {
+            batch.histograms.timestamps.push(at);
+            batch.histograms.values.push(Arc::new(histogram(at)));
+            batch.histogram_kinds.push(kind(at));
+        }
+        batch.finish_series(Arc::default());
+        let memory = Budget::new("query.memory-limit", 1 << 20);
+        let chunks = Frames::new(0, TimeRange::new(5, 1000), &memory).histogram_chunks(&batch.series(0));
+        let mut read = Vec::new();
+        for chunk in &chunks {
+            let begin = read.len();
+            let mut push = |time: i64, found: FloatHistogram, kind: CountKind| read.push((time, found, kind));
+            match Encoding::try_from(chunk.r#type).unwrap() {
+                Encoding::Histogram => native::decode(&chunk.data, |time, found: Histogram| {
+                    push(time, found.to_float(), CountKind::Integers);
+                }),
+                _ => native::decode(&chunk.data, |time, found| push(time, found, CountKind::Floats)),
+            }
+            .unwrap();
+            assert_eq!((chunk.min_time_ms, chunk.max_time_ms), (read[begin].0, read[read.len() - 1].0));
+        }
+        assert_eq!(read.iter().map(|(time, ..)| *time).collect::<Vec<_>>(), (5..500).collect::<Vec<_>>());
+        for (time, found, of_kind) in read {
+            assert!(found.same_data(&histogram(time)), "{time}");
+            assert_eq!(of_kind, kind(time));
+        }
     }
 
     #[test]
