@@ -21,7 +21,7 @@ pub struct Runs {
 pub struct Spread {
     /// The least.
     pub min: f64,
-    /// The one in the middle.
+    /// The one in the middle, or the mean of the two there.
     pub median: f64,
 }
 
@@ -31,7 +31,8 @@ impl Spread {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let at = |at: usize| sorted.get(at).copied().unwrap_or_default();
-        Self { min: at(0), median: at(sorted.len() / 2) }
+        let (below, above) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
+        Self { min: at(0), median: f64::midpoint(at(below), at(above)) }
     }
 }
 
@@ -51,6 +52,11 @@ impl Runs {
     /// Milliseconds of CPU.
     pub fn cpu_ms(&self) -> Spread {
         Spread::of(self.cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e3))
+    }
+
+    /// Whether there was a process whose CPU and memory could be counted.
+    pub fn are_counted(&self) -> bool {
+        self.peak_bytes.iter().any(|bytes| *bytes > 0)
     }
 
     /// The most memory of all runs in MiB.
@@ -122,7 +128,8 @@ pub fn table(rows: &[Row]) -> String {
             let figure = |figure: f64| format!("{figure:.2}");
             let once = |text: &str| if at == 0 { text.to_owned() } else { String::new() };
             let (min, median) = (figure(wall.min), figure(wall.median));
-            let (cpu, peak) = (figure(cpu.median), format!("{:.0}", runs.peak_mib()));
+            let counted = |text: String| if runs.are_counted() { text } else { "-".to_owned() };
+            let (cpu, peak) = (counted(figure(cpu.median)), counted(format!("{:.0}", runs.peak_mib())));
             lines.push(vec![once(&row.question), once(&row.answer), name.clone(), min, median, cpu, peak, ratios]);
         }
     }
@@ -143,7 +150,10 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 fn ratios(first: &Runs, other: &Runs) -> String {
-    let times = |ours: f64, theirs: f64| if ours > 0.0 { format!("{:.1}x", theirs / ours) } else { "-".into() };
+    let times = |ours: f64, theirs: f64| match ours.min(theirs) > 0.0 {
+        true => format!("{:.1}x", theirs / ours),
+        false => "-".to_owned(),
+    };
     let wall = times(first.wall_ms().median, other.wall_ms().median);
     let cpu = times(first.cpu_ms().median, other.cpu_ms().median);
     format!("{wall} time, {cpu} CPU, {} memory", times(first.peak_mib(), other.peak_mib()))
@@ -153,12 +163,15 @@ fn ratios(first: &Runs, other: &Runs) -> String {
 pub fn lines(rows: &[Row]) -> Vec<Value> {
     let line = |row: &Row, (name, runs): &(String, Runs)| {
         let (wall, cpu) = (runs.wall_ms(), runs.cpu_ms());
-        json!({
+        let mut line = json!({
             "question": row.question, "answer": row.answer, "side": name, "runs": runs.wall.len(),
             "wall_ms": {"min": wall.min, "median": wall.median},
-            "cpu_ms": {"min": cpu.min, "median": cpu.median},
-            "peak_mib": runs.peak_mib(),
-        })
+        });
+        if runs.are_counted() {
+            line["cpu_ms"] = json!({"min": cpu.min, "median": cpu.median});
+            line["peak_mib"] = json!(runs.peak_mib());
+        }
+        line
     };
     rows.iter().flat_map(|row| row.sides.iter().map(move |side| line(row, side))).collect()
 }
@@ -186,6 +199,24 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines(&rows).len(), 2);
+        assert_eq!(Spread::of([4.0, 1.0, 9.0, 2.0]), Spread { min: 1.0, median: 3.0 });
+    }
+
+    #[test]
+    fn what_could_not_be_counted_is_not_told() {
+        let runs = |peak_bytes: u64| {
+            let mut runs = Runs::default();
+            runs.push(Duration::from_millis(2), Duration::from_millis(peak_bytes), peak_bytes);
+            runs
+        };
+        let sides = vec![("uru".to_owned(), runs(1 << 20)), ("peer".to_owned(), runs(0))];
+        let rows = [Row { question: "all".into(), answer: "5 series".into(), sides }];
+        let text = table(&rows);
+        let last: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(last.join(" "), "peer 2.00 2.00 - - 1.0x time, - CPU, - memory");
+        let lines = lines(&rows);
+        assert!(lines[0].get("cpu_ms").is_some() && lines[1].get("cpu_ms").is_none());
+        assert_eq!((lines[0]["peak_mib"].as_f64(), lines[1].get("peak_mib")), (Some(1.0), None));
     }
 
     #[test]

@@ -120,6 +120,17 @@ impl Settings {
         Ok(())
     }
 
+    /// Prints where `page` is, or as JSON lines the `results` that it is made of.
+    pub fn tell_page(&self, page: &Path, results: &Path) -> Result<(), String> {
+        if self.json {
+            let lines = fs::read_to_string(results).map_err(|error| format!("{}: {error}", results.display()))?;
+            print!("{lines}");
+        } else {
+            println!("{}", page.display());
+        }
+        Ok(())
+    }
+
     /// The flags with which this program, run again over so many series, records where this run does, and
     /// draws into a folder of that size's own.
     pub fn flags_again(&self, series: usize) -> Vec<String> {

@@ -59,11 +59,26 @@ fn assert_none(rule: &str, found: &[String]) {
     assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
 }
 
+/// The lines of a file with their numbers; a `use` that goes over several of them is one.
+fn whole_imports(file: &SourceFile) -> Vec<(usize, String)> {
+    let mut whole: Vec<(usize, String)> = Vec::new();
+    let mut is_open = false;
+    for (number, line) in file.statements() {
+        match whole.last_mut() {
+            Some((_, last)) if is_open => last.push_str(line.trim()),
+            _ => whole.push((number, line.to_owned())),
+        }
+        let begins = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
+        is_open = !line.contains(';') && (is_open || begins.iter().any(|form| line.trim_start().starts_with(form)));
+    }
+    whole
+}
+
 /// The names that follow `crate::` in `line`; in braces, the first name of each item.
 fn imported(line: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for rest in line.split("crate::").skip(1) {
-        let items = rest.strip_prefix('{').map_or(vec![rest], |braces| braces.split(',').collect());
+        let items = rest.strip_prefix('{').map_or(vec![rest], |braces| items_of(braces));
         for item in items {
             let item = item.trim_start();
             let end = item.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(item.len());
@@ -71,6 +86,34 @@ fn imported(line: &str) -> Vec<&str> {
         }
     }
     names
+}
+
+/// The items in braces, of which `braces` is what follows the first; braces within them stay together.
+fn items_of(braces: &str) -> Vec<&str> {
+    let (mut items, mut start, mut depth) = (Vec::new(), 0, 0);
+    for (at, c) in braces.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => return [items, vec![&braces[start..at]]].concat(),
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&braces[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+#[test]
+fn imports_of_any_shape_are_seen() {
+    let text = "use crate::{\n    chunk::{a, b},\n    head,\n};\nlet a = crate::wal::log;\nuse std::fmt;";
+    let lines = text.lines().map(str::to_owned).collect();
+    let whole = whole_imports(&SourceFile { path: String::new(), lines });
+    let names: Vec<(usize, Vec<&str>)> = whole.iter().map(|(at, line)| (*at, imported(line))).collect();
+    let named: Vec<_> = names.iter().filter(|(_, names)| !names.is_empty()).map(|(_, names)| names.concat()).collect();
+    assert_eq!(named, ["chunkhead", "wal"], "{whole:?}");
 }
 
 /// Whether `line` has `word` with no letter, digit or underscore beside it.
@@ -104,8 +147,8 @@ fn engine_modules_import_only_from_those_declared_above_them() {
             continue;
         }
         let own_place = place(own).unwrap_or_else(|| panic!("{own} is not declared in engine/src/lib.rs"));
-        for (number, line) in file.statements() {
-            let below = imported(line).into_iter().filter(|name| place(name).is_some_and(|at| at > own_place));
+        for (number, statement) in whole_imports(&file) {
+            let below = imported(&statement).into_iter().filter(|name| place(name).is_some_and(|at| at > own_place));
             wrong.extend(below.map(|name| format!("{}:{number}: {own} imports {name}", file.path)));
         }
     }
@@ -145,6 +188,25 @@ fn the_engine_depends_on_nothing_of_networks_and_object_stores() {
 }
 
 #[test]
+fn each_crate_depends_on_no_other_than_those_it_may() {
+    for (name, allowed) in [
+        ("proto", &[][..]),
+        ("engine", &[]),
+        ("server", &["engine", "proto"]),
+        ("perf", &["engine"]),
+        ("bench", &["engine"]),
+        ("fuzz", &["engine", "proto", "server"]),
+    ] {
+        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
+        for other in ["proto", "engine", "server", "perf", "bench", "fuzz", "tests"] {
+            let is_named = dependencies.lines().any(|line| line.split(['.', ' ', '=']).next() == Some(other));
+            assert!(!is_named || allowed.contains(&other), "{name} depends on {other}");
+        }
+    }
+}
+
+#[test]
 fn unsafe_code_is_only_in_kernels_and_local_io() {
     let mut wrong = Vec::new();
     for file in sources() {
@@ -152,7 +214,8 @@ fn unsafe_code_is_only_in_kernels_and_local_io() {
             continue;
         }
         for (number, line) in file.statements() {
-            if ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|form| has_word_start(line, form)) {
+            let forms = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait", "unsafe("];
+            if forms.iter().any(|form| has_word_start(line, form)) {
                 wrong.push(format!("{}:{number}: {line}", file.path));
             }
         }

@@ -174,12 +174,6 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    /// Appends one bit.
-    #[inline]
-    pub fn put_bit(&mut self, bit: bool) {
-        self.put(u64::from(bit), 1);
-    }
-
     /// Appends a variable-length integer, at any bit.
     pub fn put_uvarint(&mut self, mut value: u64) {
         while value >= 0x80 {

@@ -388,11 +388,6 @@ impl WriteBatch {
         self.histograms.len()
     }
 
-    /// Number of exemplars.
-    pub fn exemplars_len(&self) -> usize {
-        self.exemplars.len()
-    }
-
     /// Bytes that its records come to at most.
     pub fn record_bytes_max(&self) -> usize {
         let series = &self.columns.series;

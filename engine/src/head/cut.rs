@@ -161,19 +161,6 @@ impl Head {
         let first = (0..self.metas.len() as u32).filter_map(start).min()?;
         Some((first, self.max_time))
     }
-
-    /// Times of the first and the last late sample; `None` without any.
-    pub fn range_late(&self) -> Option<(i64, i64)> {
-        let late = self.metas.iter().filter_map(|meta| meta.out_of_order.as_ref());
-        let chunks: Vec<Closed> = late.flat_map(|late| late.chunks()).collect();
-        let first = chunks.iter().map(|chunk| chunk.min_time).min()?;
-        Some((first, chunks.iter().map(|chunk| chunk.max_time).max()?))
-    }
-
-    /// Whether there are late samples.
-    pub fn has_late(&self) -> bool {
-        self.metas.iter().any(|meta| meta.out_of_order.as_ref().is_some_and(|late| !late.is_empty()))
-    }
 }
 
 /// Numbers of the blocks of `range_ms` milliseconds that samples of `excerpt` lie in. Not the times but the samples

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
+use super::Ordinals;
 use super::bitmap::{Bitmap, clear_range, set_range};
-use super::{Ordinals, packed};
-use crate::codec::Corrupt;
 use crate::simd::{self, isa};
 
 /// A bitmap with fewer ordinals than this for each word becomes a list.
@@ -105,12 +104,6 @@ impl Union {
         for ordinal in list {
             self.words[*ordinal as usize / 64] |= 1 << (ordinal % 64);
         }
-    }
-
-    /// Adds the packed set of `len` ordinals in `bytes`, all of which must be below `count`.
-    pub fn add_packed(&mut self, bytes: &[u8], len: usize, count: u32) -> Result<(), Corrupt> {
-        self.add(&packed::decode(bytes, len, count)?);
-        Ok(())
     }
 
     /// The union, as a list when it is small.

@@ -212,15 +212,6 @@ impl FloatFunction {
         Self::ALL.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether it reads a date, by default that of the step.
-    pub fn is_calendar(self) -> bool {
-        use FloatFunction as F;
-        matches!(
-            self,
-            F::DaysInMonth | F::DayOfMonth | F::DayOfWeek | F::DayOfYear | F::Hour | F::Minute | F::Month | F::Year
-        )
-    }
-
     const ALL: &[(&str, Self)] = &[
         ("abs", Self::Abs),
         ("ceil", Self::Ceil),

@@ -120,17 +120,6 @@ impl Default for Options {
 }
 
 impl ShardContext {
-    /// A context of its own for a thread that is no shard: tests and tools.
-    pub fn standalone(io: Box<dyn BlockIo>) -> Self {
-        Self {
-            shard: 0,
-            io: RefCell::new(io),
-            slice_end: None,
-            partitions: HashMap::new(),
-            labels: LabelBuffers::default(),
-        }
-    }
-
     /// Number of this shard, from 0.
     pub fn shard(&self) -> usize {
         self.shard

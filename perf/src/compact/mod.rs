@@ -88,6 +88,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     all.push(Contestant { name: COPY, line: None });
     let before = held(&bucket)?;
+    eprintln!("every side compacts a copy that was just written: pages are warm, programs start with nothing");
     let loss = Loss::of(&all);
     all.iter().take(1).filter_map(|uru| uru.line.as_ref()).for_each(|line| ask_revision(line, settings));
     let mut after: Vec<(&str, Held)> = Vec::new();
@@ -118,13 +119,16 @@ impl Loss {
 }
 
 /// Refuses what a side has left of `before` when samples are gone: all must be there, or where flags let some go,
-/// as many as the first has left, which is uru.
+/// as many as the first has left, which is uru. Nor may a side leave all blocks where the first compacted some.
 fn check(name: &str, loss: Loss, (before, first): (Held, Option<Held>), after: Held) -> Result<(), String> {
     let expected = match (loss, first) {
         (Loss::AskedFor, Some(first)) if name != COPY => first.samples,
         (Loss::AskedFor, None) => after.samples.max(1),
         _ => before.samples,
     };
+    if first.is_some_and(|first| first.blocks != before.blocks) && name != COPY && after.blocks == before.blocks {
+        return Err(format!("compact: {name} left {before} as they were"));
+    }
     if after.samples == expected {
         return Ok(());
     }
@@ -257,6 +261,11 @@ mod tests {
         assert_eq!(checked("uru", None, 6, Loss::AskedFor), Ok(()));
         assert_eq!(checked("peer", Some(6), 6, Loss::AskedFor), Ok(()));
         assert_eq!(checked(COPY, Some(6), 12, Loss::AskedFor), Ok(()));
+        let compacted = Held { blocks: 2, ..of(12) };
+        let untouched = Held { blocks: 9, ..of(12) };
+        let idle = check("peer", Loss::Refused, (untouched, Some(compacted)), untouched).unwrap_err();
+        assert!(idle.contains("peer left ") && idle.ends_with(" as they were"), "{idle}");
+        assert_eq!(check(COPY, Loss::Refused, (untouched, Some(compacted)), untouched), Ok(()));
     }
 
     #[test]

@@ -87,6 +87,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let questions = compare::chosen(questions, |question: &Question| question.name, &args.only)?;
     let mut sides = sides::start(&runtime, args)?;
     sides.iter().take(1).for_each(|uru| settings.ask_revision(uru.client.address()));
+    eprintln!("every side is asked each question once before it is timed: pages are warm, and caches of programs");
     let mut rows = Vec::new();
     for question in questions {
         rows.push(measure(&runtime, &mut sides, &question, args)?);

@@ -116,6 +116,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let start = now - (2 * args.rounds as i64 + 2) * INTERVAL_MS;
     let warm_up = requests(args, start, 0);
+    eprintln!("every side is sent each series once before it is timed, so that series and caches are there");
     for receiver in &mut all {
         send(receiver.target(), args.connections, &warm_up)?;
         receiver.reset_peak()?;

@@ -86,6 +86,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
         return Err(format!("--series-max={given}: nothing would be measured; the smallest data has {least} series"));
     }
     let programs = Programs::find(args)?;
+    programs.check()?;
     programs.absent.iter().for_each(|absent| eprintln!("left out: {absent}"));
     let mut sections = Vec::new();
     for plane in PLANES.iter().filter(|plane| args.only.is_empty() || args.only.iter().any(|name| name == plane.name)) {
@@ -97,8 +98,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     let notes: Vec<String> = programs.notes().into_iter().chain(settings.profile.as_ref().map(drawn)).collect();
     fs::write(&page, page::html(settings.machine(), &notes, &sections)).map_err(|error| failed(&page, error))?;
     write_figures(&results, settings, &sections).map_err(|error| failed(&results, error))?;
-    println!("{}", page.display());
-    Ok(())
+    settings.tell_page(&page, &results)
 }
 
 /// What the page says of a run whose scenarios were drawn.
@@ -134,6 +134,12 @@ impl Programs {
         Ok(Self { uru, peers, absent })
     }
 
+    /// Refuses peers that can't be started, before anything is measured without them.
+    fn check(&self) -> Result<(), String> {
+        let gone = self.peers.iter().find(|(_, path)| program::version(path).is_none() && !path.is_file());
+        gone.map_or(Ok(()), |(name, path)| Err(format!("--{name}={}: there is no such program", path.display())))
+    }
+
     /// Who is compared with over `scale` series.
     fn peers_of(&self, plane: &Plane, scale: usize) -> Vec<(&'static str, PathBuf)> {
         let is_compared = |(name, _): &&(&'static str, PathBuf)| scale < SAMPLED_SERIES && plane.peers.contains(name);
@@ -156,21 +162,22 @@ fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'stat
     let scales = SCALES.into_iter().filter(|series| *series <= args.series_max);
     let mut section = Section { plane, commands: Vec::new(), broken: Vec::new(), records: Vec::new() };
     for scale in scales {
-        let peers = programs.peers_of(plane, scale);
+        let mut peers = programs.peers_of(plane, scale);
         let run = |peers: &[(&'static str, PathBuf)]| {
             let words = words(args, (&programs.uru, peers), plane, scale)?;
             let with_flags = [words.clone(), vec!["--json".to_owned()], settings.flags_again(scale)].concat();
             Ok::<_, String>((shown(&words), own(&with_flags)?))
         };
-        let (command, lines) = match run(&peers) {
-            // A peer that ends by itself takes no figure of uru with it.
-            Err(why) if !peers.is_empty() => {
-                eprintln!("without peers, as it failed with them: {why}");
-                let alone = run(&[])?;
-                section.broken.push(why);
-                alone
+        let (command, lines) = loop {
+            match run(&peers) {
+                // A peer that ends by itself takes no figure of uru and of other peers with it.
+                Err(why) if !peers.is_empty() => {
+                    peers = others(&peers, &why);
+                    eprintln!("again without who failed: {why}");
+                    section.broken.push(why);
+                }
+                outcome => break outcome?,
             }
-            outcome => outcome?,
         };
         section.commands.push(command);
         for line in lines.lines() {
@@ -180,6 +187,14 @@ fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'stat
         }
     }
     Ok(section)
+}
+
+/// The peers that `why`, the complaint of a run, does not name; none of them when it names none.
+fn others(peers: &[(&'static str, PathBuf)], why: &str) -> Vec<(&'static str, PathBuf)> {
+    // Before that is the command line, which names all.
+    let complaint = why.rsplit("exit status: ").next().unwrap_or(why);
+    let (named, others): (Vec<_>, Vec<_>) = peers.iter().cloned().partition(|(name, _)| complaint.contains(name));
+    if named.is_empty() { Vec::new() } else { others }
 }
 
 /// The words with which this program measures `plane` over `scale` series.
@@ -280,6 +295,20 @@ mod tests {
             victoria_metrics: None,
             uru: Some("/bin/uru".into()),
         }
+    }
+
+    #[test]
+    fn a_peer_that_fails_takes_no_other_with_it() {
+        let peers: Vec<(&'static str, PathBuf)> = ["thanos", "prometheus"].map(|name| (name, name.into())).to_vec();
+        let names = |last: &str| {
+            let why = format!("perf query --thanos thanos --prometheus prometheus: exit status: 1: {last}");
+            others(&peers, &why).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("prometheus: it ended"), ["thanos"]);
+        assert!(names("uru: it ended").is_empty());
+        let folder = tempfile::TempDir::new().unwrap();
+        let refused = Programs::find(&args(folder.path())).unwrap().check().unwrap_err();
+        assert_eq!(refused, "--thanos=/bin/thanos: there is no such program");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Section {
     pub plane: &'static Plane,
     /// The command lines that do it again.
     pub commands: Vec<String>,
-    /// Why comparisons broke off, after which uru was measured alone.
+    /// Why comparisons broke off, after which they went on without the peer that is named, or without any.
     pub broken: Vec<String>,
     /// What was found.
     pub records: Vec<Record>,
@@ -50,7 +50,13 @@ pub fn html(machine: &Machine, notes: &[String], sections: &[Section]) -> String
         push(&mut text, &format!("<h2>{}</h2>\n<p>{}</p>", section.plane.title, escape(section.plane.text)));
         push(&mut text, &format!("<pre>{}</pre>", escape(&section.commands.join("\n"))));
         for why in &section.broken {
-            push(&mut text, &format!("<p>Broke off with its peers and was run again without: {}</p>", escape(why)));
+            push(
+                &mut text,
+                &format!(
+                    "<p>Broke off, and was run again without the peer that this names, or without any: {}</p>",
+                    escape(why)
+                ),
+            );
         }
         text.extend(section.plane.drawn(&section.records).iter().map(plot::svg));
         text.push_str(&growth(section));
@@ -102,8 +108,11 @@ fn growth(section: &Section) -> String {
     )
 }
 
-fn times(own: f64, other: f64) -> String {
-    if other > 0.0 { times_of(own / other) } else { "-".into() }
+fn times(own: Option<f64>, other: Option<f64>) -> String {
+    match (own, other.filter(|other| *other > 0.0)) {
+        (Some(own), Some(other)) => times_of(own / other),
+        _ => "-".into(),
+    }
 }
 
 fn times_of(ratio: f64) -> String {
@@ -120,20 +129,23 @@ fn table(section: &Section) -> String {
     for record in &section.records {
         let is_same = |other: &&Record| other.question == record.question && other.scale == record.scale;
         let first = section.records.iter().find(is_same).unwrap_or(record);
+        let figure = |pointer: &str, digits: usize| {
+            record.figure(pointer).map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
+        };
         let to_first = |pointer: &str| times(record.figure(pointer), first.figure(pointer));
         let _ = writeln!(
             text,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td><td>{:.2}</td><td>{:.2}</td>\
-             <td>{:.0}</td>{}<td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td>{}<td>{}</td><td>{}</td><td>{}</td></tr>",
             record.scale,
             escape(&record.question),
             escape(&record.answer),
             escape(&record.side),
-            record.figure("/wall_ms/min"),
-            record.figure("/wall_ms/median"),
-            record.figure("/cpu_ms/median"),
-            record.figure("/peak_mib"),
-            extra(&|shown| format!("<td>{:.2}</td>", record.figure(shown.pointer))),
+            figure("/wall_ms/min", 2),
+            figure("/wall_ms/median", 2),
+            figure("/cpu_ms/median", 2),
+            figure("/peak_mib", 0),
+            extra(&|shown| format!("<td>{}</td>", figure(shown.pointer, 2))),
             to_first("/wall_ms/median"),
             to_first("/cpu_ms/median"),
             to_first("/peak_mib"),
@@ -163,9 +175,10 @@ mod tests {
             records,
         };
         let text = html(&Machine::default(), &["Left out: prometheus".into()], &[section]);
-        assert!(text.contains("again without: peer ended"), "{text}");
+        assert!(text.contains("or without any: peer ended"), "{text}");
         assert!(text.contains("Left out: prometheus") && text.contains("a&lt;b") && !text.contains("NaN"));
         assert!(text.contains("<td>10000 to 100000</td><td>10.0x</td><td>8.0x</td>"), "{text}");
         assert!(text.contains("<td>thanos</td><td>64.00</td>") && text.contains("<td>4.0x</td>"), "{text}");
+        assert!(text.contains("<td>64.00</td><td>-</td><td>-</td>"), "what was not measured is no figure: {text}");
     }
 }

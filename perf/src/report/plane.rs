@@ -154,10 +154,8 @@ impl Plane {
 fn lines(question: &str, pointer: &str, records: &[Record]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for record in records.iter().filter(|record| record.question == question) {
-        let point = (record.scale as f64, record.figure(pointer));
-        if point.1 <= 0.0 {
-            continue;
-        }
+        let Some(figure) = record.figure(pointer).filter(|figure| *figure > 0.0) else { continue };
+        let point = (record.scale as f64, figure);
         match lines.iter_mut().find(|line| line.name == record.side) {
             Some(line) => line.points.push(point),
             None => lines.push(Line { name: record.side.clone(), points: vec![point] }),

@@ -32,9 +32,9 @@ impl Record {
         self.line.get("commit")?.as_str()
     }
 
-    /// The figure at a JSON pointer such as `/wall_ms/median`; 0 where there is none.
-    pub fn figure(&self, pointer: &str) -> f64 {
-        self.line.pointer(pointer).and_then(Value::as_f64).unwrap_or_default()
+    /// The figure at a JSON pointer such as `/wall_ms/median`.
+    pub fn figure(&self, pointer: &str) -> Option<f64> {
+        self.line.pointer(pointer).and_then(Value::as_f64)
     }
 
     /// The line with the size of the data and where it was measured.
@@ -55,8 +55,8 @@ mod tests {
         let line =
             r#"{"question":"q","answer":"a","side":"uru","runs":3,"wall_ms":{"min":1.0,"median":2.0},"peak_mib":12.5}"#;
         let record = Record::parse(line, 10).unwrap();
-        assert_eq!((record.figure("/wall_ms/median"), record.figure("/peak_mib")), (2.0, 12.5));
-        assert_eq!(record.figure("/cpu_ms/min"), 0.0);
+        assert_eq!((record.figure("/wall_ms/median"), record.figure("/peak_mib")), (Some(2.0), Some(12.5)));
+        assert_eq!(record.figure("/cpu_ms/min"), None);
         assert_eq!(record.json("store", &Machine::default())["figures"]["side"], "uru");
         assert_eq!(Record::parse("asked: everything", 10), None);
         assert_eq!(record.commit(), None);

@@ -90,6 +90,7 @@ pub fn run(args: &Args, settings: &Settings) -> Result<(), String> {
     }
     let mut starts = starts(&sides, blocks(&bucket)?);
     sides.push(start_copy(&runtime)?);
+    eprintln!("every side is asked each question for {WARM_UP:?} before it is timed: pages and caches are warm");
     let mut rows = Vec::new();
     for question in &questions {
         rows.push(measure(&runtime, &mut sides, question, args.rounds)?);

@@ -4,7 +4,7 @@ use super::flag::{Flag, Kind};
 
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
 const FORMATS: &[&str] = &["logfmt", "json", "journald"];
-const GO_MEMORY: &str = "the memory limit is --store.memory-limit; there is no garbage collector to tune";
+const GO_MEMORY: &str = "there is no garbage collector to tune; limits of memory are flags of the component";
 
 /// Logging and tracing: every component has them, before or after its name.
 pub const GLOBAL: &[Flag] = &[

@@ -158,7 +158,7 @@ pub fn exit_code(error: &clap::Error) -> u8 {
 /// Kingpin's form of a flag of `component`: `--name=value`, `--name value`; a switch is `--name` or
 /// `--no-name`.
 fn args(component: &str, flag: &'static Flag) -> Vec<Arg> {
-    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
+    let arg = Arg::new(flag.name).long(flag.name).help(help(flag)).hide(flag.hidden);
     let arg = heading::of(component, flag).into_iter().fold(arg, Arg::help_heading);
     let arg = flag.short.map_or(arg.clone(), |letter| arg.short(letter));
     match flag.kind {
@@ -184,6 +184,18 @@ fn args(component: &str, flag: &'static Flag) -> Vec<Arg> {
         }
         Kind::Word(words) => vec![with_default(arg.value_name("WORD").value_parser(words.to_vec()), flag)],
         _ => vec![with_default(arg.value_name("VALUE").allow_hyphen_values(true), flag)],
+    }
+}
+
+/// What is said of a flag, with its default where the grammar does not know that.
+fn help(flag: &Flag) -> String {
+    let Flag { name, default, help, .. } = flag;
+    match flag.kind {
+        Kind::Switch if *default == "true" => format!("{help} [default: true; --no-{name} turns it off]"),
+        Kind::List | Kind::Addresses | Kind::Numbers | Kind::Words(_) if !default.is_empty() => {
+            format!("{help} [default: {default}]")
+        }
+        _ => (*help).to_owned(),
     }
 }
 
@@ -334,6 +346,10 @@ mod tests {
         assert_eq!(page("uru store --help-man"), page("uru man"));
         let store = page("uru man store");
         assert!(store.contains("\\-\\-min\\-time") && store.contains(".SH SYNOPSIS\nuru store [OPTIONS]\n"), "{store}");
+        assert!(store.contains("log.level"), "what all components have: {store}");
+        assert!(!page("uru man").contains("uru\\-help"), "it is no component");
+        let usage = parse(COMPONENTS, ["uru", "store", "--help"].map(Into::into)).unwrap_err().to_string();
+        assert!(usage.contains("[default: true; --no-on turns it off]"), "{usage}");
         assert_eq!(parse(COMPONENTS, ["uru", "store", "--version"].map(Into::into)).unwrap_err().exit_code(), 0);
         let error = parse(COMPONENTS, ["uru", "man", "nonsense"].map(Into::into)).unwrap_err().to_string();
         assert!(error.contains("nonsense"), "{error}");

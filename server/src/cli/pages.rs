@@ -83,15 +83,17 @@ fn values_behind_signs(script: &str) -> String {
 }
 
 fn manual(grammar: &Command, component: &str) -> Result<Vec<u8>, clap::Error> {
+    let mut grammar = grammar.clone();
+    // Commands know what all have in common only then.
+    grammar.build();
     let command = match component {
-        "" => grammar.clone(),
+        "" => grammar,
         name => {
-            let unknown = || {
+            let found = name.split(' ').try_fold(&grammar, |above, word| above.find_subcommand(word));
+            let Some(found) = found else {
                 let message = format!("no component is called {name:?}; uru --help lists them");
-                grammar.clone().error(clap::error::ErrorKind::InvalidValue, message)
+                return Err(grammar.error(clap::error::ErrorKind::InvalidValue, message));
             };
-            let found = name.split(' ').try_fold(grammar, |above, word| above.find_subcommand(word));
-            let found = found.ok_or_else(unknown)?;
             let found = found.clone().version(env!("CARGO_PKG_VERSION"));
             found.name(format!("uru-{}", name.replace(' ', "-"))).bin_name(format!("uru {name}"))
         }
@@ -105,6 +107,10 @@ fn sections(mut command: Command) -> io::Result<Vec<u8>> {
     let usage = command.render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
     let has_commands = command.has_subcommands();
+    // That one has no page of its own.
+    if command.find_subcommand("help").is_some() {
+        command = command.mut_subcommand("help", |help| help.hide(true));
+    }
     let page = Man::new(command);
     let mut out = Vec::new();
     page.render_title(&mut out)?;

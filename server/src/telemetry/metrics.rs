@@ -72,6 +72,9 @@ pub const DURATION_BUCKETS: [f64; 14] = [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6
 /// The content type of OpenMetrics.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The content type of OpenMetrics for those who only know its first version.
+const OPENMETRICS_FIRST: &str = "application/openmetrics-text; version=0.0.1; charset=utf-8";
+
 /// The content type of Prometheus' text format.
 pub const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -156,10 +159,38 @@ pub fn render(registry: &Registry, accept: &str) -> (&'static str, String) {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a string can't fail");
     let text = with_summaries(&text);
-    if accept.contains("application/openmetrics-text") {
-        return (OPENMETRICS, without_namesakes(&text));
+    match accepted(accept) {
+        PROMETHEUS_TEXT => (PROMETHEUS_TEXT, to_prometheus_text(&text)),
+        openmetrics => (openmetrics, without_namesakes(&text)),
     }
-    (PROMETHEUS_TEXT, to_prometheus_text(&text))
+}
+
+/// The content type that an Accept header weighs most, of those it weighs alike the one it names first; text when
+/// it wants nothing that there is.
+fn accepted(accept: &str) -> &'static str {
+    let (mut best, mut kind) = (0.0, PROMETHEUS_TEXT);
+    for clause in accept.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let (mut weight, mut version) = (1.0, "");
+        for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+            match key.trim_end() {
+                "q" => weight = value.trim().parse::<f32>().unwrap_or_default(),
+                "version" => version = value.trim(),
+                _ => {}
+            }
+        }
+        let offered = match (name, version) {
+            ("application/openmetrics-text", "" | "1.0.0") => OPENMETRICS,
+            ("application/openmetrics-text", "0.0.1") => OPENMETRICS_FIRST,
+            ("text/plain" | "text/*" | "*/*", "" | "0.0.4") => PROMETHEUS_TEXT,
+            _ => continue,
+        };
+        if weight > best {
+            (best, kind) = (weight, offered);
+        }
+    }
+    kind
 }
 
 /// The library has no word for summaries, and nothing else is of a kind that is unknown.
@@ -335,6 +366,23 @@ mod tests {
         assert_eq!(kind, PROMETHEUS_TEXT);
         let expected = "# HELP thanos_x_total Things.\n# TYPE thanos_x_total counter\nthanos_x_total{op=\"get\"} 3\n";
         assert_eq!(old, expected);
+    }
+
+    #[test]
+    fn the_format_that_is_weighed_most_is_told() {
+        for (accept, expected) in [
+            ("", PROMETHEUS_TEXT),
+            ("text/html", PROMETHEUS_TEXT),
+            ("application/openmetrics-text", OPENMETRICS),
+            ("application/openmetrics-text;q=0,text/plain", PROMETHEUS_TEXT),
+            ("text/plain;q=0.9,application/openmetrics-text;q=0.1", PROMETHEUS_TEXT),
+            ("text/plain;q=0.1, application/openmetrics-text ; version=1.0.0 ; q=0.9", OPENMETRICS),
+            ("application/openmetrics-text;version=0.0.1,*/*;q=0.1", OPENMETRICS_FIRST),
+            ("application/openmetrics-text;version=9.0.0,*/*;q=0.1", PROMETHEUS_TEXT),
+            ("text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0", PROMETHEUS_TEXT),
+        ] {
+            assert_eq!(accepted(accept), expected, "{accept}");
+        }
     }
 
     #[test]

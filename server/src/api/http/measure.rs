@@ -9,9 +9,9 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{Extensions, HeaderMap, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 use http_body::Body as _;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, UnderWay};
@@ -59,14 +59,31 @@ pub struct Watch {
     pub log: Arc<RequestLog>,
 }
 
+/// A histogram of bytes with the buckets that Thanos has.
+fn sizes() -> Histogram {
+    Histogram::new(exponential_buckets(64.0, 2.0, 10))
+}
+
+/// Bytes of a request as Go's client counts them: its first line, headers and body.
+fn request_bytes(request: &Request) -> u64 {
+    let header = |(name, value): (&HeaderName, &HeaderValue)| match *name {
+        header::HOST => value.len(),
+        _ => name.as_str().len() + value.len(),
+    };
+    let headers: usize = request.headers().iter().map(header).sum();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let line = target + request.method().as_str().len() + "HTTP/1.1".len();
+    (line + headers) as u64 + request.body().size_hint().exact().unwrap_or_default()
+}
+
 impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
             requests: Counters::default(),
             durations: Histograms::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             in_flight: Gauges::default(),
-            request_sizes: Histograms::new_with_constructor(|| Histogram::new([])),
-            response_sizes: Histograms::new_with_constructor(|| Histogram::new([])),
+            request_sizes: Histograms::new_with_constructor(sizes),
+            response_sizes: Histograms::new_with_constructor(sizes),
         }
     }
 }
@@ -135,7 +152,7 @@ pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next)
     let Some(handler) = handler else { return next.run(request).await };
     let begin = Instant::now();
     let method = request.method().as_str().to_ascii_lowercase();
-    let request_bytes = request.body().size_hint().exact().unwrap_or_default();
+    let request_bytes = request_bytes(&request);
     let call = watch.log.has_http().then(|| Call::of(&request));
     let call = call.map(|call| (watch.log.http(&call.target, &call.host), call));
     if let Some((Decision::StartAndEnd, call)) = &call
