@@ -9,8 +9,9 @@ use server::cluster::hashring;
 use server::config::web;
 use server::edge::x509::Fields;
 use server::fanout::discovery;
+use server::ingest::body::{self, Room};
 use server::ingest::limits::LimitsConfig;
-use server::ingest::{body, otlp};
+use server::ingest::otlp;
 use server::objstore::BucketConfig;
 use server::objstore::cache::CacheConfig;
 use server::telemetry::requests::RequestLog;
@@ -109,6 +110,9 @@ pub fn rules_yaml(data: &[u8]) {
 
 /// The body of a remote write request, as it is compressed unless it says otherwise.
 pub fn snappy_body(data: &[u8]) {
-    let Ok(bytes) = body::decompress(&Default::default(), data, BODY_BYTES_MAX) else { return };
+    let memory = Budget::new("--store.memory-limit", 8 * BODY_BYTES_MAX as u64);
+    let Ok(mut held) = memory.reserve(0) else { return };
+    let mut room = Room::new(BODY_BYTES_MAX, &mut held, &memory);
+    let Ok(bytes) = body::decompress("", data, &mut room) else { return };
     assert!(bytes.len() <= BODY_BYTES_MAX, "{} bytes were unpacked", bytes.len());
 }

@@ -1,6 +1,6 @@
 //! The command line: Thanos' flags, in kingpin's manner of writing, as data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -40,6 +40,8 @@ pub use parse::TimeOrDuration;
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     values: BTreeMap<&'static str, Vec<String>>,
+    /// Names of those that stand on the command line.
+    given: BTreeSet<&'static str>,
     no_effect: Vec<(&'static str, &'static str)>,
 }
 
@@ -224,6 +226,11 @@ impl Values {
         self.list(name).iter().flat_map(|text| text.split(','))
     }
 
+    /// Whether a flag stands on the command line, and its value is no default.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains(name)
+    }
+
     /// Whether a switch is on.
     pub fn is_on(&self, name: &str) -> bool {
         self.text(name) == Some("true")
@@ -280,6 +287,9 @@ impl Values {
             check(flag.kind, value)?;
         }
         let given = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
+        if given {
+            self.given.insert(flag.name);
+        }
         if let (true, Standing::NoEffect(why)) = (given, flag.standing) {
             self.no_effect.push((flag.name, why));
         }

@@ -255,11 +255,14 @@ pub fn schedule(values: &Values) -> Schedule {
 /// How the flags want blocks worked on; `data_dir` is for blocks in the making.
 pub fn settings(values: &Values, data_dir: PathBuf) -> Result<Settings, ConfigError> {
     let replica_labels = replica_labels(values);
-    let replicas = match values.text("deduplication.func") {
-        Some("penalty") if !replica_labels.is_empty() => Replicas::Penalty,
-        _ => Replicas::OneToOne,
-    };
-    let is_vertical = values.is_on("compact.enable-vertical-compaction") || !replica_labels.is_empty();
+    // A process that also answers queries has this flag for them, with a default that is not for blocks: penalty leaves
+    // samples out for good.
+    let has_penalty = values.is_given("deduplication.func") && values.text("deduplication.func") == Some("penalty");
+    let replicas = if has_penalty && !replica_labels.is_empty() { Replicas::Penalty } else { Replicas::OneToOne };
+    // One that receives has blocks of late samples of its own, which overlap with others.
+    let window = "tsdb.out-of-order.time-window";
+    let has_late = values.has(window) && !values.duration(window).is_zero();
+    let is_vertical = values.is_on("compact.enable-vertical-compaction") || !replica_labels.is_empty() || has_late;
     let ranges = levels(values.integer("debug.max-compaction-level") as usize);
     let ranges = ranges.map_err(|error| ConfigError::new("debug.max-compaction-level", error.message()))?;
     let downsampling =

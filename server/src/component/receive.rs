@@ -228,7 +228,7 @@ impl Wired {
             max_time: TimeOrDuration::At(i64::MAX),
             metrics: StoreMetrics::register(registry, 0),
         };
-        let bucket = bucket.map(|bucket| Bucket::open(&bucket, registry)).transpose().map_err(text)?;
+        let bucket = bucket.map(|bucket| Bucket::open_or_wait(&bucket, registry)).transpose().map_err(text)?;
         let ship_end_timeout = values.duration("shipper.end-timeout");
         Ok(Self { receiving, gateway: Arc::new(gateway), bucket, ship_end_timeout })
     }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -42,6 +43,9 @@ const STREAMS_MAX: u32 = 1000;
 
 /// A connection that doesn't finish its TLS handshake in this time is closed.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time of silence after which the kernel asks whether the other end is there, and how often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often an accepting thread wakes on its own. A timer that is set before any other wakes the thread's
 /// runtime through the kernel, and a connection sets one for each request when it has been answered: with one
@@ -91,6 +95,9 @@ where
         };
         // Without this a small frame waits for the acknowledgement of the one before, up to 40 ms.
         let _ = stream.set_nodelay(true);
+        // A client that vanished without a word would keep its connection for ever.
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_INTERVAL).with_interval(KEEPALIVE_INTERVAL);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let (service, options, shutdown, open) = (service.clone(), options.clone(), shutdown.clone(), open.clone());
         tokio::spawn(async move {
             connection(stream, service, options, shutdown).await;

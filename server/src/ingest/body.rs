@@ -32,6 +32,12 @@ impl BodyError {
         Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
+    /// That not all of a body came. Senders drop what is refused with a status of their own faults, and the network
+    /// may be to blame.
+    fn broken(message: String) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message }
+    }
+
     /// That a request which takes `bytes` finds no room beside others, and is to be sent again; or not even alone.
     fn no_memory(memory: &Budget, bytes: u64, error: &Error) -> Self {
         let refusal = Refusal::no_memory(memory, bytes, error);
@@ -41,6 +47,11 @@ impl BodyError {
     fn too_large(bytes_max: u64) -> Self {
         let message = format!("write request too large: more than {bytes_max} bytes (--receive.request-bytes-max)");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message }
+    }
+
+    /// Whether it says that a body is larger than `bytes_max`, and not that there is no memory for it.
+    pub fn is_too_large(&self, bytes_max: u64) -> bool {
+        *self == Self::too_large(bytes_max)
     }
 
     /// The same for a receiver that forwards: it sends again what finds no room now, and nothing that never will.
@@ -85,7 +96,7 @@ where
     let mut bytes = Vec::with_capacity(room as usize);
     let mut body = std::pin::pin!(body);
     while let Some(frame) = next_frame(body.as_mut(), SILENCE_MAX).await? {
-        let frame = frame.map_err(|error| BodyError::bad(format!("read compressed request body: {error}")))?;
+        let frame = frame.map_err(|error| BodyError::broken(format!("read compressed request body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if (bytes.len() + data.remaining()) as u64 > bytes_max {
             return Err(BodyError::too_large(bytes_max));
@@ -130,11 +141,8 @@ async fn next_frame<B: http_body::Body>(
     if let Some(ready) = body.frame().now_or_never() {
         return Ok(ready);
     }
-    tokio::time::timeout(silence_max, body.frame()).await.map_err(|_| BodyError {
-        // Senders drop what is refused with a status of their own faults, and the network may be to blame.
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        message: format!("nothing more of the request came within {silence_max:?}"),
-    })
+    let next = tokio::time::timeout(silence_max, body.frame()).await;
+    next.map_err(|_| BodyError::broken(format!("nothing more of the request came within {silence_max:?}")))
 }
 
 /// What each frame of zstd begins with; no body of snappy does.
@@ -143,14 +151,45 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// What a frame of zstd that is skipped begins with, behind a byte of `0x50` to `0x5f`; no body of snappy does.
 const ZSTD_SKIPPED_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
 
-/// Decompresses a remote write body: zstd if header and body say so, otherwise snappy, as senders of both
-/// versions agree on that, and some send it under another name. `bytes_max` bounds the result before memory is
-/// taken for it.
-pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
-    match encoding(headers) {
-        "zstd" if is_zstd(bytes) => unpack_zstd(bytes, bytes_max),
-        "" | "snappy" | "zstd" => unpack_snappy(bytes, bytes_max),
-        other => unpack_snappy(bytes, bytes_max).map_err(|error| match error.status {
+/// Bytes for which there is room when nobody knows yet what comes of a body.
+const UNPACKED_BYTES_FIRST: usize = 64 << 10;
+
+/// Bytes that snappy makes of a body while others wait for the thread.
+const UNPACKED_BYTES_INLINE: usize = 4 << 20;
+
+/// What a body may become, and the memory for that.
+#[derive(Debug)]
+pub struct Room<'h> {
+    bytes_max: usize,
+    held: &'h mut Reservation,
+    memory: &'h Budget,
+    /// What the packed body holds.
+    packed_bytes: u64,
+}
+
+impl<'h> Room<'h> {
+    /// Room for `bytes_max` bytes at most, which are held of `memory` beside those that the packed body holds.
+    pub fn new(bytes_max: usize, held: &'h mut Reservation, memory: &'h Budget) -> Self {
+        let packed_bytes = held.bytes();
+        Self { bytes_max, held, memory, packed_bytes }
+    }
+
+    fn make(&mut self, bytes: usize) -> Result<(), BodyError> {
+        resize(self.held, self.packed_bytes + bytes as u64, self.memory)
+    }
+
+    fn too_large(&self) -> BodyError {
+        BodyError::too_large(self.bytes_max as u64)
+    }
+}
+
+/// Decompresses a remote write body: zstd if its `encoding` and its first bytes say so, otherwise snappy, as senders of
+/// both versions agree on that, and some send it under another name. There is memory for all of it before it is made.
+pub fn decompress(encoding: &str, bytes: &[u8], room: &mut Room<'_>) -> Result<Vec<u8>, BodyError> {
+    match encoding {
+        "zstd" if is_zstd(bytes) => unpack_zstd(bytes, room),
+        "" | "snappy" | "zstd" => unpack_snappy(bytes, room),
+        other => unpack_snappy(bytes, room).map_err(|error| match error.status {
             StatusCode::BAD_REQUEST => BodyError {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 message: format!("content encoding {other:?} is not known: send snappy or zstd"),
@@ -161,13 +200,13 @@ pub fn decompress(headers: &HeaderMap, bytes: &[u8], bytes_max: usize) -> Result
 }
 
 /// Decompresses an OTLP body: gzip or nothing.
-pub fn decompress_otlp(headers: &HeaderMap, bytes: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
-    match encoding(headers) {
-        "" | "identity" if bytes.len() <= bytes_max => Ok(bytes),
-        "" | "identity" => Err(BodyError::too_large(bytes_max as u64)),
+pub fn decompress_otlp(encoding: &str, bytes: Vec<u8>, room: &mut Room<'_>) -> Result<Vec<u8>, BodyError> {
+    match encoding {
+        "" | "identity" if bytes.len() <= room.bytes_max => Ok(bytes),
+        "" | "identity" => Err(room.too_large()),
         "gzip" => {
             let mut plain = Vec::new();
-            read_bounded(&mut MultiGzDecoder::new(&*bytes), &mut plain, (bytes_max, "gzip"))?;
+            read_bounded(&mut MultiGzDecoder::new(&*bytes), &mut plain, "gzip", room)?;
             Ok(plain)
         }
         other => {
@@ -176,20 +215,28 @@ pub fn decompress_otlp(headers: &HeaderMap, bytes: Vec<u8>, bytes_max: usize) ->
     }
 }
 
-fn encoding(headers: &HeaderMap) -> &str {
+/// Whether it may take long to decompress a body: of some bytes zstd and gzip may make as many as there may be.
+pub fn takes_long(encoding: &str, bytes: &[u8]) -> bool {
+    let is_streamed = encoding == "gzip" || encoding == "zstd" && is_zstd(bytes);
+    is_streamed || snap::raw::decompress_len(bytes).is_ok_and(|len| len > UNPACKED_BYTES_INLINE)
+}
+
+/// How a body is packed, as its headers say.
+pub fn encoding(headers: &HeaderMap) -> &str {
     headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-fn unpack_snappy(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+fn unpack_snappy(bytes: &[u8], room: &mut Room<'_>) -> Result<Vec<u8>, BodyError> {
     let bad = |error: snap::Error| BodyError::bad(format!("snappy decode error: {error}"));
     let len = snap::raw::decompress_len(bytes).map_err(bad)?;
-    if len > bytes_max {
-        return Err(BodyError::too_large(bytes_max as u64));
+    if len > room.bytes_max {
+        return Err(room.too_large());
     }
     // Snappy packs at most 64 bytes into 3: a claim beyond that is a lie, and gets no memory.
     if len / 22 > bytes.len() {
         return Err(BodyError::bad("snappy decode error: the claimed length can't come from so few bytes"));
     }
+    room.make(len)?;
     let mut plain = body_room(len);
     let written = snap::raw::Decoder::new().decompress(bytes, &mut plain).map_err(bad)?;
     plain.truncate(written);
@@ -202,11 +249,11 @@ fn is_zstd(bytes: &[u8]) -> bool {
 }
 
 /// The content of all frames, one behind the other, without those that are skipped.
-fn unpack_zstd(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+fn unpack_zstd(bytes: &[u8], room: &mut Room<'_>) -> Result<Vec<u8>, BodyError> {
     let (mut rest, mut plain) = (bytes, Vec::new());
     while !rest.is_empty() {
         let frame = StreamingDecoder::new(&mut rest);
-        match frame.map(|mut frame| read_bounded(&mut frame, &mut plain, (bytes_max, "zstd"))) {
+        match frame.map(|mut frame| read_bounded(&mut frame, &mut plain, "zstd", room)) {
             Ok(read) => read?,
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 let behind = rest.get(length as usize..);
@@ -218,23 +265,48 @@ fn unpack_zstd(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     Ok(plain)
 }
 
-/// Appends all that comes `from` there to `plain`, which becomes `bytes_max` long at most.
+/// Appends all that comes `from` there to `plain`, for which `room` is made step by step.
 fn read_bounded(
     from: &mut dyn std::io::Read,
     plain: &mut Vec<u8>,
-    (bytes_max, what): (usize, &str),
+    what: &str,
+    room: &mut Room<'_>,
 ) -> Result<(), BodyError> {
-    let room = (bytes_max - plain.len()) as u64;
-    from.take(room + 1).read_to_end(plain).map_err(|error| BodyError::bad(format!("{what} decode error: {error}")))?;
-    if plain.len() > bytes_max { Err(BodyError::too_large(bytes_max as u64)) } else { Ok(()) }
+    let bad = |error: std::io::Error| BodyError::bad(format!("{what} decode error: {error}"));
+    loop {
+        if plain.len() == plain.capacity() {
+            let len = (2 * plain.len()).max(UNPACKED_BYTES_FIRST).min(room.bytes_max + 1);
+            // What is there is copied, so that both are there for a while.
+            room.make(plain.len() + len)?;
+            plain.reserve_exact(len - plain.len());
+        }
+        let free = plain.capacity() - plain.len();
+        let read = (&mut *from).take(free as u64).read_to_end(plain).map_err(bad)?;
+        if plain.len() > room.bytes_max {
+            return Err(room.too_large());
+        }
+        if read < free {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn headers(encoding: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())])
+    /// With memory for everything.
+    fn within<T>(bytes_max: usize, of: impl FnOnce(&mut Room<'_>) -> T) -> T {
+        let memory = Budget::new("--store.memory-limit", 4 << 30);
+        of(&mut Room::new(bytes_max, &mut memory.reserve(0).unwrap(), &memory))
+    }
+
+    fn unpacked(encoding: &str, bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+        within(bytes_max, |room| decompress(encoding, bytes, room))
+    }
+
+    fn unpacked_otlp(encoding: &str, bytes: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+        within(bytes_max, |room| decompress_otlp(encoding, bytes, room))
     }
 
     #[test]
@@ -243,21 +315,21 @@ mod tests {
         let snappy = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
         let zstd = ruzstd::encoding::compress_to_vec(&*plain, ruzstd::encoding::CompressionLevel::Fastest);
         for (name, packed) in [("snappy", &snappy), ("zstd", &zstd)] {
-            assert_eq!(decompress(&headers(name), packed, 10_000).unwrap(), plain, "{name}");
-            let error = decompress(&headers(name), packed, 9_999).unwrap_err();
+            assert_eq!(unpacked(name, packed, 10_000).unwrap(), plain, "{name}");
+            let error = unpacked(name, packed, 9_999).unwrap_err();
             assert_eq!(error.status, 413, "{name}");
-            assert_eq!(decompress(&headers(name), &packed[..packed.len() / 2], 10_000).unwrap_err().status, 400);
+            assert_eq!(unpacked(name, &packed[..packed.len() / 2], 10_000).unwrap_err().status, 400);
         }
         let mut gzip = Vec::new();
         flate2::read::GzEncoder::new(&*plain, flate2::Compression::fast()).read_to_end(&mut gzip).unwrap();
-        assert_eq!(decompress(&headers("gzip"), &gzip, 10_000).unwrap_err().status, 415);
-        assert_eq!(decompress(&headers("gzip"), &snappy, 9_999).unwrap_err().status, 413);
+        assert_eq!(unpacked("gzip", &gzip, 10_000).unwrap_err().status, 415);
+        assert_eq!(unpacked("gzip", &snappy, 9_999).unwrap_err().status, 413);
         for name in ["gzip", "zstd", ""] {
-            assert_eq!(decompress(&headers(name), &snappy, 10_000).unwrap(), plain, "snappy named {name:?}");
+            assert_eq!(unpacked(name, &snappy, 10_000).unwrap(), plain, "snappy named {name:?}");
         }
-        assert_eq!(decompress(&headers("zstd"), b"neither", 10_000).unwrap_err().status, 400);
-        assert_eq!(decompress_otlp(&HeaderMap::new(), plain.clone(), 10_000).unwrap(), plain);
-        assert_eq!(decompress_otlp(&HeaderMap::new(), plain, 9_999).unwrap_err().status, 413);
+        assert_eq!(unpacked("zstd", b"neither", 10_000).unwrap_err().status, 400);
+        assert_eq!(unpacked_otlp("", plain.clone(), 10_000).unwrap(), plain);
+        assert_eq!(unpacked_otlp("", plain, 9_999).unwrap_err().status, 413);
     }
 
     /// Parts packed one by one and sent as one body; of two only the first was taken.
@@ -273,18 +345,18 @@ mod tests {
         let zstd =
             |part: &Vec<u8>| ruzstd::encoding::compress_to_vec(&**part, ruzstd::encoding::CompressionLevel::Fastest);
         let gzip: Vec<u8> = parts.iter().flat_map(gzip).collect();
-        let gzip_of = |bytes: &[u8], max| decompress_otlp(&headers("gzip"), bytes.to_vec(), max);
+        let gzip_of = |bytes: &[u8], max| unpacked_otlp("gzip", bytes.to_vec(), max);
         assert_eq!(gzip_of(&gzip, 6_000).unwrap(), plain);
         assert_eq!(gzip_of(&gzip, 5_999).unwrap_err().status, 413);
         assert_eq!(gzip_of(&gzip[..gzip.len() - 3], 6_000).unwrap_err().status, 400);
         let skipped = [&[0x5f_u8, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"any"].concat();
         let frames: Vec<u8> = parts.iter().flat_map(|part| [skipped.clone(), zstd(part)].concat()).collect();
         for frames in [&frames[..], &frames[skipped.len()..], &[&frames[..], &skipped[..]].concat()[..]] {
-            assert_eq!(decompress(&headers("zstd"), frames, 6_000).unwrap(), plain);
-            assert_eq!(decompress(&headers("zstd"), frames, 5_999).unwrap_err().status, 413);
+            assert_eq!(unpacked("zstd", frames, 6_000).unwrap(), plain);
+            assert_eq!(unpacked("zstd", frames, 5_999).unwrap_err().status, 413);
             for behind in [&skipped[..9], &skipped[..6], &ZSTD_MAGIC, b"x"] {
                 let cut = [frames, behind].concat();
-                assert_eq!(decompress(&headers("zstd"), &cut, 6_000).unwrap_err().status, 400, "{behind:?}");
+                assert_eq!(unpacked("zstd", &cut, 6_000).unwrap_err().status, 400, "{behind:?}");
             }
         }
     }
@@ -293,8 +365,48 @@ mod tests {
     fn a_snappy_body_that_claims_more_than_it_can_hold_gets_no_memory() {
         // 1 GiB claimed by five bytes, then nothing.
         let bomb = [0x80, 0x80, 0x80, 0x80, 0x04];
-        assert_eq!(decompress(&headers("snappy"), &bomb, 1 << 20).unwrap_err().status, 413);
-        assert!(decompress(&headers("snappy"), &bomb, 2 << 30).unwrap_err().message.contains("can't come from"));
+        assert_eq!(unpacked("snappy", &bomb, 1 << 20).unwrap_err().status, 413);
+        assert!(unpacked("snappy", &bomb, 2 << 30).unwrap_err().message.contains("can't come from"));
+    }
+
+    #[test]
+    fn what_comes_of_a_body_is_held_before_it_is_made() {
+        let plain = vec![7u8; 3 << 20];
+        let snappy = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+        let zstd = ruzstd::encoding::compress_to_vec(&*plain, ruzstd::encoding::CompressionLevel::Fastest);
+        let mut gzip = Vec::new();
+        flate2::read::GzEncoder::new(&*plain, flate2::Compression::fast()).read_to_end(&mut gzip).unwrap();
+        for (encoding, packed) in [("snappy", &snappy), ("zstd", &zstd), ("gzip", &gzip)] {
+            for (limit, others, expected) in
+                [(2 << 20, 0, Err(413)), (8 << 20, 7 << 20, Err(503)), (16 << 20, 8 << 20, Ok(plain.len()))]
+            {
+                let memory = Budget::new("--store.memory-limit", limit);
+                let _others = memory.reserve(others).unwrap();
+                let mut held = memory.reserve(packed.len() as u64).unwrap();
+                let mut room = Room::new(64 << 20, &mut held, &memory);
+                let unpacked = match encoding {
+                    "gzip" => decompress_otlp(encoding, packed.clone(), &mut room),
+                    _ => decompress(encoding, packed, &mut room),
+                };
+                let unpacked = unpacked.map(|plain| plain.len()).map_err(|error| error.status.as_u16());
+                assert_eq!(unpacked, expected, "{encoding} within {limit}");
+                assert!(expected.is_err() || memory.usage().used >= others + (3 << 20), "{encoding}");
+            }
+            assert!(takes_long(encoding, packed) == (encoding != "snappy"), "{encoding}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_to_be_sent_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let pieces = [Ok(http_body::Frame::data(bytes::Bytes::from_static(b"half"))), Err("gone")];
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(pieces));
+        let memory = Budget::new("--store.memory-limit", 10 << 20);
+        let error = runtime.block_on(read(&HeaderMap::new(), body, (100, &memory))).unwrap_err();
+        assert_eq!(
+            (error.status, &*error.message),
+            (StatusCode::SERVICE_UNAVAILABLE, "read compressed request body: gone")
+        );
     }
 
     #[test]

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use engine::head::{BadLabels, Unread, WriteBatch, WriteReport};
-use engine::model::Reservation;
+use engine::model::{Budget, Reservation};
 use engine::shard::ingest::WriteLimits;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 
-use super::body::{self, BodyError};
+use super::body::{self, BodyError, Room};
 use super::intake::{Counts, Protocol, Taken, take, take_unread};
 use super::metrics::Stage;
 use super::otlp::{self, Encoding, Untranslated};
@@ -143,6 +143,14 @@ impl Refused {
     }
 }
 
+/// Does `work` of a request where nobody waits for the thread; `what` names it.
+async fn aside<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        let message = format!("{what} of the request has panicked");
+        Refused { status: StatusCode::INTERNAL_SERVER_ERROR, message }
+    })
+}
+
 impl Receiver {
     async fn measured(self: &Arc<Self>, request: Request<Body>, form: Form) -> Response {
         let (parts, body) = request.into_parts();
@@ -194,20 +202,13 @@ impl Receiver {
         let (coding, replica) = self.announced(tenant, headers, form)?;
         let _turn = self.limiter.turn().await;
         let begin = Instant::now();
-        let (packed, mut held) = self.read(tenant, headers, body).await?;
+        let (packed, held) = self.read(tenant, headers, body).await?;
         self.metrics.stage(Stage::Receive, begin);
         let begin = Instant::now();
-        let max = self.options.request_bytes_max;
+        let (plain, mut held) = self.unpack(tenant, headers, (packed, held), form).await?;
         let (protocol, request) = match coding {
-            Coding::RemoteWrite(protocol) => {
-                let plain = body::decompress(headers, &packed, max)?;
-                drop(packed);
-                self.limiter.size(tenant, plain.len() as u64)?;
-                (protocol, plain)
-            }
+            Coding::RemoteWrite(protocol) => (protocol, plain),
             Coding::Otlp(encoding) => {
-                let plain = body::decompress_otlp(headers, packed, max)?;
-                self.limiter.size(tenant, plain.len() as u64)?;
                 body::resize(&mut held, plain.len() as u64 + otlp::weight((encoding, &plain)), &self.memory)?;
                 let translated = self.translate((encoding, plain), held).await?;
                 held = translated.1;
@@ -253,6 +254,38 @@ impl Receiver {
         Ok(read?)
     }
 
+    /// Unpacks a body within what its tenant may send and the memory there is; one that may take long where nobody waits
+    /// for the thread.
+    async fn unpack(
+        self: &Arc<Self>,
+        tenant: &str,
+        headers: &HeaderMap,
+        (packed, held): (Vec<u8>, Reservation),
+        form: Form,
+    ) -> Result<(Vec<u8>, Reservation), Refused> {
+        let size_max = self.limiter.size_max(tenant);
+        let bytes_max = size_max.min(self.options.request_bytes_max as u64);
+        let unpack = move |memory: &Budget, encoding: &str, packed: Vec<u8>, mut held: Reservation| {
+            let mut room = Room::new(bytes_max as usize, &mut held, memory);
+            let plain = match form {
+                Form::RemoteWrite => body::decompress(encoding, &packed, &mut room)?,
+                Form::Otlp => body::decompress_otlp(encoding, packed, &mut room)?,
+            };
+            Ok::<_, BodyError>((plain, held))
+        };
+        let encoding = body::encoding(headers);
+        let unpacked = if body::takes_long(encoding, &packed) {
+            let (memory, encoding) = (Arc::clone(&self.memory), encoding.to_owned());
+            aside("unpacking", move || unpack(&memory, &encoding, packed, held)).await?
+        } else {
+            unpack(&self.memory, encoding, packed, held)
+        };
+        if size_max == bytes_max && unpacked.as_ref().is_err_and(|error| error.is_too_large(bytes_max)) {
+            self.limiter.size(tenant, size_max.saturating_add(1))?;
+        }
+        Ok(unpacked?)
+    }
+
     /// Translates `plain`, whose memory is `held`; a long one where nobody waits for the thread, which has it though its
     /// sender goes away.
     async fn translate(
@@ -271,11 +304,7 @@ impl Receiver {
             return translate(self, &plain, held);
         }
         let receiver = Arc::clone(self);
-        let translated = tokio::task::spawn_blocking(move || translate(&receiver, &plain, held));
-        translated.await.unwrap_or_else(|_| {
-            let message = "the translation of the request has panicked".to_owned();
-            Err(Refused { status: StatusCode::INTERNAL_SERVER_ERROR, message })
-        })
+        aside("the translation", move || translate(&receiver, &plain, held)).await?
     }
 
     /// Writes a request of one tenant, here or wherever its series belong.

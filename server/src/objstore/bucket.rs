@@ -11,7 +11,6 @@ use bytes::Bytes;
 use engine::io::folder;
 use engine::model::{Error, ErrorKind};
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     Attributes, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, WriteMultipart,
@@ -19,6 +18,7 @@ use object_store::{
 use prometheus_client::registry::Registry;
 
 use super::config::{BucketConfig, Provider};
+use super::later::{self, Later};
 use super::metrics::BucketMetrics;
 use super::s3;
 use super::walk::Walk;
@@ -70,21 +70,37 @@ pub struct Bucket {
 impl Bucket {
     /// Opens the bucket that `config` describes; a folder is created when it doesn't exist.
     pub fn open(config: &BucketConfig, registry: &mut Registry) -> Result<Self, Error> {
+        Self::open_or(config, registry, Err)
+    }
+
+    /// The same; but a folder that can't be opened now is once it can be, and until then every call fails.
+    pub fn open_or_wait(config: &BucketConfig, registry: &mut Registry) -> Result<Self, Error> {
+        Self::open_or(config, registry, |error| {
+            tracing::warn!(%error, "the bucket is not there, and is opened once it is");
+            Ok(())
+        })
+    }
+
+    /// Opens a bucket; of a folder that can't be opened `judge` says whether that is an error.
+    fn open_or(
+        config: &BucketConfig,
+        registry: &mut Registry,
+        judge: impl FnOnce(Error) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let mut attributes = Attributes::new();
         let (mut part_bytes, mut piece_part_bytes) = (PART_BYTES, PIECE_PART_BYTES);
         let (store, folder, name): (Arc<dyn ObjectStore>, _, _) = match &config.provider {
             Provider::Filesystem(directory) => {
-                let failed = |error: &dyn std::fmt::Display| {
-                    Error::new(ErrorKind::Unavailable, format!("bucket folder {}: {error}", directory.display()))
+                let (store, directory): (Arc<dyn ObjectStore>, _) = match later::open(directory) {
+                    Ok((store, directory)) => (Arc::new(store), directory),
+                    Err(error) => {
+                        let why = format!("bucket folder {}: {}", directory.display(), with_causes(&error));
+                        judge(Error::new(ErrorKind::Unavailable, why))?;
+                        (Arc::new(Later::new(directory.clone())), directory.clone())
+                    }
                 };
-                std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-                let directory = directory.canonicalize().map_err(|error| failed(&error))?;
-                let store = LocalFileSystem::new_with_prefix(&directory).map_err(|error| failed(&error))?;
-                // A folder that stays behind empty looks to Thanos like a block that is half uploaded. Who uploads
-                // deletes what it uploaded from.
-                let store = store.with_automatic_cleanup(true).with_fsync(true);
                 let name = format!("fs: {}", directory.display());
-                (Arc::new(store), Some(directory), name)
+                (store, Some(directory), name)
             }
             Provider::S3(s3) => {
                 attributes = s3::upload_attributes(s3);
@@ -605,6 +621,23 @@ mod tests {
                 assert_eq!(bucket.get("a/b/c").await.unwrap().unwrap(), content);
                 bucket.list("a", |object| assert!(object.modified > 0, "as old as its upload")).await.unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_waited_for_where_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b");
+        std::fs::write(&path, "a file in its place").unwrap();
+        let config = BucketConfig::filesystem(&path);
+        let error = Bucket::open(&config, &mut Registry::default()).unwrap_err();
+        assert!(error.message().starts_with("bucket folder "), "{error}");
+        let bucket = Bucket::open_or_wait(&config, &mut Registry::default()).unwrap();
+        run(async {
+            bucket.upload("x/y", "z".into()).await.unwrap_err();
+            std::fs::remove_file(&path).unwrap();
+            bucket.upload("x/y", "z".into()).await.unwrap();
+            assert_eq!(bucket.get("x/y").await.unwrap().unwrap(), "z");
         });
     }
 

@@ -14,6 +14,8 @@ mod credentials;
 mod wire;
 /// Buckets of S3 and what speaks its protocol.
 mod s3;
+/// A bucket whose folder can't be opened yet.
+mod later;
 /// Objects of a bucket that is a folder.
 mod walk;
 

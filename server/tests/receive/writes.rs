@@ -358,6 +358,18 @@ fn series_are_relabelled_and_split_by_the_label_that_names_their_tenant() {
 }
 
 #[test]
+fn a_label_without_a_value_goes_with_the_one_that_names_the_tenant() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--receive.split-tenant-label-name=team"]);
+    let named = float_series(&[("__name__", "x"), ("team", "red"), ("z", "")], &[(NOW, 1.0)]);
+    assert_eq!(write(&uru, "", &[named]).status, 200);
+    let unnamed = float_series(&[("__name__", "x"), ("z", "")], &[(NOW, 1.0)]);
+    assert_eq!(write(&uru, "", &[unnamed]).status, 409);
+    let found: Vec<String> = stored(&uru, "x").iter().map(|series| labels_text(&series.labels, &["receive"])).collect();
+    assert_eq!(found, ["__name__=\"x\",tenant_id=\"red\""]);
+}
+
+#[test]
 fn labels_that_are_no_set_are_refused_also_where_they_are_relabelled() {
     let data = tempfile::tempdir().unwrap();
     let rules = "--receive.relabel-config=[{source_labels: [drop], regex: 'yes', action: drop}]";

@@ -98,6 +98,28 @@ impl Arrivals {
     }
 }
 
+/// When late samples of a tenant were last cut, or could be for the first time.
+#[derive(Debug)]
+pub(super) struct LateCuts(pub(super) Mutex<Instant>);
+
+impl Default for LateCuts {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl LateCuts {
+    /// Whether the time of a block, `range_ms` milliseconds, has passed since.
+    fn are_due(&self, range_ms: i64) -> bool {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.elapsed().as_millis() as i64 >= range_ms
+    }
+
+    fn done(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
 /// Time after which a snapshot that has failed is tried again: each begins new segments.
 const SNAPSHOT_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -240,8 +262,10 @@ impl Ingest {
             has_cut = true;
             flushed.has_cut = true;
         }
-        if has_cut || what == Flush::All {
+        // Where little or nothing comes in order, late samples do not wait for that: heads and logs would only grow.
+        if has_cut || what == Flush::All || tenant.late_cuts.are_due(range_ms) {
             flushed.has_cut |= self.cut_late(tenant, &mut flushed.blocks)?;
+            tenant.late_cuts.done();
         }
         Ok(())
     }

@@ -194,6 +194,7 @@ pub(super) struct Tenant {
     /// It is being removed: nothing is appended any more.
     is_leaving: AtomicBool,
     arrivals: flush::Arrivals,
+    late_cuts: flush::LateCuts,
     /// Batches that are being appended.
     appending: AtomicU64,
     /// Series that its heads have created under a limit.
@@ -662,7 +663,7 @@ impl Ingest {
             let parts = (0..self.partitions()).map(|_| PartStats::default()).collect();
             let labels = RwLock::new(Arc::new(self.external_labels(name)));
             let (name, blocks, is_leaving) = (Arc::clone(name), LocalBlocks::default(), AtomicBool::new(false));
-            let (exemplar_clock, arrivals) = (ExemplarClock::default(), flush::Arrivals::default());
+            let (exemplar_clock, arrivals, late_cuts) = Default::default();
             let (cuts, unfinished, appending) = Default::default();
             let (series_taken, series_published) = Default::default();
             let valid_from = AtomicI64::new(i64::MIN);
@@ -675,6 +676,7 @@ impl Ingest {
                 exemplar_clock,
                 is_leaving,
                 arrivals,
+                late_cuts,
                 appending,
                 series_taken,
                 series_published,

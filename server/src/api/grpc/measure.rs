@@ -1,6 +1,7 @@
 //! Counts calls under the names that Go's gRPC middleware has for them and logs those that
 //! `--request.logging-config` names; a panic fails its own call alone.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,18 +19,27 @@ use super::reflection;
 use crate::telemetry::requests::{Decision, RequestLog};
 use crate::telemetry::rpc::{Call, CountedBody, RpcMetrics};
 
+/// The paths of reflection, which are not told at zero.
+const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
 /// Metrics of all gRPC services of the process.
 #[derive(Clone, Debug, Default)]
 pub struct GrpcMetrics {
     calls: RpcMetrics,
     panics: Counter,
+    /// Paths of all methods that there are.
+    served: Arc<HashSet<String>>,
 }
 
 impl GrpcMetrics {
     /// Registers the metrics, those of each method of the services called `served` at zero.
     pub fn register(registry: &mut Registry, served: &[&str]) -> Result<Self, String> {
-        let metrics = Self::default();
-        reflection::paths(served)?.iter().for_each(|path| metrics.calls.begin_at_zero(path));
+        let served: HashSet<String> = reflection::paths(served)?.into_iter().collect();
+        let metrics = Self { served: Arc::new(served), ..Self::default() };
+        metrics.served.iter().for_each(|path| metrics.calls.begin_at_zero(path));
         metrics.calls.register_server(registry);
         let help = "gRPC requests recovered from a panic";
         registry.register("grpc_req_panics_recovered", help, metrics.panics.clone());
@@ -66,6 +76,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        // What callers make up would be kept for ever.
+        let path = request.uri().path();
+        if !self.metrics.served.contains(path) && !REFLECTION.contains(&path) {
+            return Box::pin(self.inner.call(request));
+        }
         let mut measure = Measure::begin(Call::begin(&self.metrics.calls, request.uri().path()), &request, &self.log);
         let panics = self.metrics.panics.clone();
         let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -62,6 +62,23 @@ pub struct Watch {
 /// A histogram of bytes with the buckets that Thanos has.
 fn sizes() -> Histogram {
     Histogram::new(exponential_buckets(64.0, 2.0, 10))
+}
+
+/// The method of a request; one that HTTP does not know is called unknown, as in Go's client: names that callers make
+/// up would be kept for ever.
+fn method(request: &Request) -> &'static str {
+    match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "unknown",
+    }
 }
 
 /// Bytes of a request as Go's client counts them: its first line, headers and body.
@@ -151,7 +168,8 @@ pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next)
     let handler = request.extensions().get::<MatchedPath>().and_then(|path| handler(path.as_str()));
     let Some(handler) = handler else { return next.run(request).await };
     let begin = Instant::now();
-    let method = request.method().as_str().to_ascii_lowercase();
+    let told = method(&request);
+    let method = told.to_ascii_lowercase();
     let request_bytes = request_bytes(&request);
     let call = watch.log.has_http().then(|| Call::of(&request));
     let call = call.map(|call| (watch.log.http(&call.target, &call.host), call));
@@ -161,7 +179,7 @@ pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next)
         call.log_start(&handler);
     }
     // Thanos writes the method as it came here, and in lower case elsewhere.
-    let flight = Flight::new(&watch.metrics, (&handler, request.method().as_str()));
+    let flight = Flight::new(&watch.metrics, (&handler, told));
     request.extensions_mut().insert(flight.clone());
     let mut running = pin!(next.run(request));
     let response = poll_fn(|context| {

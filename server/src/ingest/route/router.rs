@@ -170,7 +170,9 @@ impl<'r> Router<'r> {
                 Err(why) => self.problem = Some(Refusal::invalid(why)),
             }
         }
-        let kept = || labels.iter().filter(|(name, _)| named.is_none() || Some(*name) != split);
+        // Thanos builds the set of labels anew where it takes one out, which leaves those without a value out too.
+        let is_kept = |(name, value): &&(&[u8], &[u8])| named.is_none() || Some(*name) != split && !value.is_empty();
+        let kept = || labels.iter().filter(is_kept);
         let pairs = kept().map(|(name, value)| (*name, *value));
         self.place = (tenant, series_hash(&self.routed.tenants[tenant], pairs));
         self.message.clear();

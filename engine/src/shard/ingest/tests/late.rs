@@ -25,6 +25,24 @@ fn late_samples_go_into_blocks_of_their_own() {
     assert_eq!(read(&Ingest::open(&pool(1), folder.options()).unwrap()), before);
 }
 
+#[test]
+fn late_samples_are_cut_where_nothing_in_order_is() {
+    let folder = Folder::new();
+    let ingest = Ingest::open(&pool(2), folder.options()).unwrap();
+    for at in (60..=100).rev() {
+        assert_eq!(append(&ingest, 10, at * STEP).unwrap().samples, 10);
+    }
+    assert!(block_on(ingest.flush(None, Flush::Due)).unwrap().is_empty());
+    let tenant = ingest.known(&tenant()).unwrap();
+    *tenant.late_cuts.0.lock().unwrap() -= Duration::from_millis(RANGE as u64);
+    let before = read(&ingest);
+    let blocks = block_on(ingest.flush(None, Flush::Due)).unwrap();
+    assert_eq!(blocks.iter().map(|block| block.meta.stats.num_samples).collect::<Vec<_>>(), [10 * 40]);
+    assert_eq!(blocks[0].meta.compaction.hints.len(), 1);
+    assert_eq!(read(&ingest), before);
+    assert!(block_on(ingest.flush(None, Flush::Due)).unwrap().is_empty(), "and only then");
+}
+
 /// The samples of all series in an answer of the StoreAPI, by metric name: floats and the counts of histograms; none of its chunks begins before the one before it has ended, or has more than 120 samples.
 fn answered(ingest: &Ingest) -> Vec<(String, Vec<(i64, u64)>)> {
     let matchers = vec![Matcher::new(MatchKind::NotEq, "__name__", "").unwrap()];
