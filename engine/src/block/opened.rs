@@ -79,6 +79,11 @@ static KEPT_OPEN_MAX: LazyLock<usize> = LazyLock::new(|| {
     raise_open_files_max().map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))
 });
 
+/// Most files that one read may open at once: many are under way side by side, one for each shard at least.
+pub fn files_at_once() -> usize {
+    (*KEPT_OPEN_MAX / 16).max(16)
+}
+
 /// What a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {

@@ -158,10 +158,11 @@ impl BlockSource {
         selected: &mut Selected,
     ) -> Result<(), Error> {
         let (start, end) = plan.range(range);
-        let mut start = start.clone();
+        // What is left of it, the first part last.
+        let mut left = vec![(start.clone(), end.clone())];
         let mut labels = LabelBuffers::default();
-        loop {
-            let mut prepared = Prepared::new(plan, (&start, end), u64::MAX, &mut labels)?;
+        while let Some((start, end)) = left.pop() {
+            let mut prepared = Prepared::new(plan, (&start, &end), u64::MAX, &mut labels)?;
             let output = loop {
                 let wanted = prepared.remote_ranges(plan);
                 let _held = plan.hold(wanted.iter().map(|range| range.len).sum())?;
@@ -176,11 +177,13 @@ impl BlockSource {
                 }
             };
             warn(&output.failures, selected);
-            match output.next {
-                Some(next) => start = next,
-                None => return Ok(()),
-            }
+            let mut end = end;
+            left.extend(output.next.into_iter().rev().map(|start| {
+                let end = std::mem::replace(&mut end, start.clone());
+                (start, end)
+            }));
         }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use crate::block::{LabelView, SeriesBatch};
 
@@ -93,9 +94,9 @@ impl Merged {
         &self.entries[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
 
-    /// All entries that come after the first `groups` series of the answer.
-    pub fn entries_after(&self, groups: usize) -> &[Entry] {
-        &self.entries[self.starts[groups] as usize..]
+    /// The entries that are the series `groups` of the answer.
+    pub fn entries(&self, groups: Range<usize>) -> &[Entry] {
+        &self.entries[self.starts[groups.start] as usize..self.starts[groups.end] as usize]
     }
 
     fn push(&mut self, entry: Entry, same: bool) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch};
+use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch, files_at_once};
 use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
@@ -37,6 +37,9 @@ const SERIES_FRAME_BYTES: usize = 64;
 
 /// Blocks of a plan whose labels stay decoded from range to range; more share their buffers.
 const LABEL_BUFFERS: usize = 4;
+
+/// Bytes of the places at which what is left of a range is cut, at most.
+const POSITIONS_BYTES_MAX: usize = 1 << 20;
 
 /// How many times the bytes of the chunks a read plan may have.
 const WASTE_FACTOR_MAX: u64 = 4;
@@ -99,6 +102,31 @@ struct FilePlace {
     segment: u32,
 }
 
+/// The files of a range, numbered as they come.
+struct FileNumbers {
+    files: Vec<FilePlace>,
+    /// Of each source the number of the file that was asked for last; [`u32::MAX`] before the first.
+    latest: Vec<u32>,
+}
+
+impl FileNumbers {
+    /// The number of the file at `place`.
+    fn of(&mut self, place: FilePlace) -> u32 {
+        let latest = &mut self.latest[place.source as usize];
+        let known = match self.files.get(*latest as usize) {
+            Some(file) if *file == place => return *latest,
+            // The source has other files.
+            Some(_) => self.files.iter().rposition(|file| *file == place),
+            None => None,
+        };
+        *latest = known.unwrap_or(self.files.len()) as u32;
+        if known.is_none() {
+            self.files.push(place);
+        }
+        *latest
+    }
+}
+
 /// Bytes that the caller must fetch, as they aren't local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteRange {
@@ -144,8 +172,9 @@ pub struct Output {
     pub series: u64,
     /// Parts of the answer that are missing.
     pub failures: Vec<Failure>,
-    /// Where to go on, when the range was ended early.
-    pub next: Option<Position>,
+    /// Where to go on, when the range was ended early: starts of the ranges that the rest is cut into, the last of
+    /// which ends where it ends. None is larger than what was taken, unless there would be very many.
+    pub next: Vec<Position>,
     /// What it has touched.
     pub stats: Stats,
 }
@@ -194,7 +223,7 @@ impl Prepared {
             _held: scratch.held.reservation,
         };
         prepared.take_series(plan, series_max);
-        prepared.output.next = prepared.next_position(end, &places);
+        prepared.output.next = prepared.next_positions(end, &places);
         if plan.naming() == Naming::Places || plan.joins() {
             prepared.places = places;
         }
@@ -296,43 +325,49 @@ impl Prepared {
         Ok(Outcome::Fetch(Box::new(self)))
     }
 
-    /// Takes series until there are enough of them or of their chunks' bytes.
+    /// Takes series until there are enough of them, of their chunks' bytes, or of the files that these are in.
     fn take_series(&mut self, plan: &Plan, series_max: u64) {
         let (mut bytes, bytes_max) = (0u64, plan.bytes_max(BYTES_MAX));
         if plan.request.detail == Detail::Chunks {
             self.wanted.reserve(self.runs.iter().map(SeriesBatch::chunk_count).sum());
         }
-        while self.series < self.merged.len() && (self.series as u64) < series_max && bytes < bytes_max {
+        let files_max = if plan.is_local() { files_at_once() } else { usize::MAX };
+        let mut files = FileNumbers { files: Vec::new(), latest: vec![u32::MAX; self.runs.len()] };
+        let is_enough = |files: &FileNumbers, bytes| bytes >= bytes_max || files.files.len() >= files_max;
+        while self.series < self.merged.len() && (self.series as u64) < series_max && !is_enough(&files, bytes) {
             for entry in self.merged.group(self.series) {
                 if plan.request.detail == Detail::Labels {
                     break;
                 }
                 for chunk in self.runs[entry.run as usize].chunks(entry.at as usize) {
-                    let place = FilePlace { source: entry.run, segment: chunk.segment };
-                    let known = self.files.iter().rposition(|known| *known == place);
-                    let file = known.unwrap_or_else(|| {
-                        self.files.push(place);
-                        self.files.len() - 1
-                    });
+                    let file = files.of(FilePlace { source: entry.run, segment: chunk.segment });
                     let len = u64::from(chunk.len);
-                    self.wanted.push(Wanted { file: file as u32, offset: u64::from(chunk.offset), len });
+                    self.wanted.push(Wanted { file, offset: u64::from(chunk.offset), len });
                     bytes += len;
                 }
             }
             self.series += 1;
         }
+        self.files = files.files;
     }
 
-    /// Where the next range must start: at the first series of each run that was not taken.
-    fn next_position(&self, end: &Position, places: &[Vec<u32>]) -> Option<Position> {
-        if self.series == self.merged.len() {
-            return None;
+    /// Where the ranges must start that what was not taken is cut into: at the first series of each run from there on.
+    /// Were it one range, everything in it would be looked up again for each part that is taken of it.
+    fn next_positions(&self, end: &Position, places: &[Vec<u32>]) -> Vec<Position> {
+        let left = self.merged.len() - self.series;
+        let count_max = (POSITIONS_BYTES_MAX / size_of_val(&*end.0).max(1)).max(1);
+        let step = self.series.max(left.div_ceil(count_max)).max(1);
+        let mut positions = Vec::with_capacity(left.div_ceil(step));
+        let (mut next, mut until) = (end.clone(), self.merged.len());
+        for start in (self.series..self.merged.len()).step_by(step).rev() {
+            for entry in self.merged.entries(start..until).iter().rev() {
+                next.0[entry.run as usize] = places[entry.run as usize][entry.at as usize];
+            }
+            until = start;
+            positions.push(next.clone());
         }
-        let mut next = end.clone();
-        for entry in self.merged.entries_after(self.series).iter().rev() {
-            next.0[entry.run as usize] = places[entry.run as usize][entry.at as usize];
-        }
-        Some(next)
+        positions.reverse();
+        positions
     }
 
     fn plan_reads(&mut self, plan: &Plan) {

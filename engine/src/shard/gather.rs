@@ -82,8 +82,13 @@ pub struct SeriesStream {
     /// First, so that what is in work ends when the stream is dropped.
     _asked: Asked,
     shared: Arc<Shared>,
+    /// In the order of the answer: parts of a range that ended early, then ranges.
     slots: VecDeque<Slot>,
     next_range: usize,
+    /// Where parts of a range that ended early start and end, which come behind those of its parts that are at work.
+    left: VecDeque<(Position, Position)>,
+    /// How many of its parts are at work.
+    left_at_work: usize,
     slots_max: usize,
     series_left: u64,
     stats: Stats,
@@ -323,6 +328,8 @@ impl SeriesStream {
             _asked: asked,
             slots: VecDeque::with_capacity(slots_max),
             next_range: 0,
+            left: VecDeque::new(),
+            left_at_work: 0,
             slots_max,
             series_left: if limit == 0 { u64::MAX } else { limit },
             stats: *plan.stats(),
@@ -403,18 +410,36 @@ impl SeriesStream {
         self.series_left = self.series_left.saturating_sub(answer.series);
         if self.series_left == 0 {
             self.slots.clear();
+            self.left.clear();
             self.next_range = self.shared.plan.range_count();
             return;
         }
-        if let (Some(next), Some(end)) = (output.next, end) {
+        let was_left = self.left_at_work > 0;
+        self.left_at_work = self.left_at_work.saturating_sub(1);
+        let Some(end) = end else { return };
+        if !was_left {
+            let ends = output.next.iter().skip(1).cloned().chain([end]);
+            self.left.extend(output.next.iter().cloned().zip(ends));
+        } else if let Some(next) = output.next.into_iter().next() {
+            // What is left of what was left comes before the rest of it.
             let slot = self.slot(next, end);
             self.slots.push_front(slot);
+            self.left_at_work += 1;
         }
     }
 
     /// Puts ranges to work as long as there is room for them.
     fn fill(&mut self) {
-        while self.slots.len() < self.slots_max && self.next_range < self.shared.plan.range_count() {
+        while self.slots.len() < self.slots_max {
+            if let Some((start, end)) = self.left.pop_front() {
+                let slot = self.slot(start, end);
+                self.slots.insert(self.left_at_work, slot);
+                self.left_at_work += 1;
+                continue;
+            }
+            if self.next_range == self.shared.plan.range_count() {
+                return;
+            }
             let (start, end) = self.shared.plan.range(self.next_range);
             let slot = self.slot(start.clone(), end.clone());
             self.slots.push_back(slot);

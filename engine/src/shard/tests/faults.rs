@@ -54,7 +54,8 @@ fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Fa
                 Outcome::Fetch(longer) => prepared = longer,
                 Outcome::Done(output) => {
                     failures.extend(output.failures);
-                    starts.extend(output.next.map(|next| (next, end)));
+                    let ends = output.next.iter().skip(1).cloned().chain([end]);
+                    starts.extend(output.next.iter().cloned().zip(ends));
                     break;
                 }
             }

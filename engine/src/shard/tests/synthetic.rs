@@ -233,6 +233,40 @@ pub(super) fn all_series() -> Request {
 }
 
 #[test]
+fn what_is_left_of_a_range_is_not_looked_up_again_for_every_part_of_it() {
+    // Of each block only as much is known of its chunk as a chunk may have, so that a part of the answer has few.
+    let model = |at: usize| Model {
+        content: [(Labels::from_pairs([("a", "x".to_owned()), ("n", format!("{at:06}"))]), vec![(0, 9)])].into(),
+        ..large(0)
+    };
+    let models: Vec<Model> = (0..800).map(model).collect();
+    let in_memory = |(number, model): (usize, &Model)| {
+        let (block, segment) = open(number as u128 + 1, model);
+        let block = Arc::into_inner(block).unwrap();
+        Arc::new(block.with_chunks(ChunkSource::Memory(vec![segment.into()])))
+    };
+    let blocks = BlockSet::new(models.iter().enumerate().map(in_memory).collect::<Vec<_>>());
+    for shards in [1, 3] {
+        let selector = selector(shards, io::Mode::Pread);
+        let kept = Arc::<Kept>::default();
+        let setting = Setting { limits: Limits::default(), sinks: Arc::new(Keeping(Arc::clone(&kept))), fetcher: None };
+        let (found, parts, touched) = block_on(async {
+            let mut stream = selector.select(&blocks, all_series(), setting).await.unwrap();
+            let (mut found, mut parts) = (Series::new(), 0);
+            while let Some(part) = stream.next().await {
+                let ticket = usize::from_le_bytes(part.unwrap().frames.try_into().unwrap());
+                found.append(&mut kept.ranges.lock().unwrap()[ticket]);
+                parts += 1;
+            }
+            (found, parts, stream.stats().series_touched)
+        });
+        assert_eq!(found, naive(&models, &all_series()));
+        assert!(parts > 8, "{parts} parts");
+        assert!(touched <= 2 * 800 + 100, "{touched} series were looked up for 800");
+    }
+}
+
+#[test]
 fn a_limit_gives_the_first_series_and_no_more() {
     let models = [large(300)];
     let (blocks, remote) = open_all(&models);
