@@ -93,8 +93,6 @@ pub enum Reason {
     ExemplarOvertaken,
     /// The labels of the exemplar are too long.
     ExemplarTooLong,
-    /// Exemplars are not kept.
-    ExemplarDisabled,
     /// The exemplar's series has no samples.
     ExemplarWithoutSeries,
 }
@@ -130,7 +128,7 @@ pub struct WriteReport {
     pub samples: u64,
     /// Histograms taken.
     pub histograms: u64,
-    /// Exemplars taken.
+    /// Exemplars taken; all that are sound, where none are kept.
     pub exemplars: u64,
     /// Of all these, those that were there already.
     pub duplicates: u64,
@@ -453,13 +451,17 @@ impl Head {
                     pass.report.duplicates += 1;
                     continue;
                 }
+                // As Prometheus counts them, so that their sender does not take them for lost.
+                Kept::Disabled => {
+                    pass.report.exemplars += 1;
+                    continue;
+                }
                 Kept::OutOfOrder => Reason::ExemplarOutOfOrder,
                 Kept::Overtaken => {
                     self.stats.exemplars_out_of_order += 1;
                     Reason::ExemplarOvertaken
                 }
                 Kept::TooLong => Reason::ExemplarTooLong,
-                Kept::Disabled => Reason::ExemplarDisabled,
             };
             let kind = RejectedKind::Exemplar;
             pass.report.rejected_exemplars.push(Rejected { kind, series: row, time: exemplar.time, reason });

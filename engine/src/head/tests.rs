@@ -2,6 +2,7 @@
 //! reads give, what a replay of the records gives, what blocks hold.
 
 mod create;
+mod exemplars;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! What holds for every query: limits end it in Prometheus' words, and its operators account for
 //! what they did.
 
+mod functions;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

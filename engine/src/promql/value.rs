@@ -183,8 +183,17 @@ pub fn is_metadata_label(name: &str) -> bool {
 
 /// `labels` without metric name, type and unit.
 pub fn without_metadata(labels: &Arc<Labels>) -> Arc<Labels> {
-    if !labels.iter().any(|(name, _)| is_metadata_label(name)) {
+    without(labels, is_metadata_label)
+}
+
+/// `labels` without metric name.
+pub fn without_name(labels: &Arc<Labels>) -> Arc<Labels> {
+    without(labels, |name| name == METRIC_NAME)
+}
+
+fn without(labels: &Arc<Labels>, is_lost: impl Fn(&str) -> bool) -> Arc<Labels> {
+    if !labels.iter().any(|(name, _)| is_lost(name)) {
         return Arc::clone(labels);
     }
-    Arc::new(Labels::from_sorted(labels.iter().filter(|(name, _)| !is_metadata_label(name))))
+    Arc::new(Labels::from_sorted(labels.iter().filter(|(name, _)| !is_lost(name))))
 }

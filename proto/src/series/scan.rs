@@ -135,8 +135,8 @@ impl<'a> AggrChunkView<'a> {
 /// One chunk, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkView<'a> {
-    /// How `data` is encoded.
-    pub kind: ChunkKind,
+    /// How `data` is encoded; the wire's number of an encoding that StoreAPI lacks.
+    pub kind: Result<ChunkKind, u64>,
     /// The chunk's data.
     pub data: &'a [u8],
     /// xxhash64 of the data; 0 when the sender didn't compute it.
@@ -146,15 +146,15 @@ pub struct ChunkView<'a> {
 impl<'a> ChunkView<'a> {
     fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Fields::new("Chunk", message);
-        let mut chunk = Self { kind: ChunkKind::Xor, data: &[], hash: 0 };
+        let mut chunk = Self { kind: Ok(ChunkKind::Xor), data: &[], hash: 0 };
         while let Some((number, value)) = fields.next()? {
             match number {
                 1 => {
                     chunk.kind = match value.varint() {
-                        0 => ChunkKind::Xor,
-                        1 => ChunkKind::Histogram,
-                        2 => ChunkKind::FloatHistogram,
-                        _ => return Err(fields.malformed("unknown chunk encoding")),
+                        0 => Ok(ChunkKind::Xor),
+                        1 => Ok(ChunkKind::Histogram),
+                        2 => Ok(ChunkKind::FloatHistogram),
+                        number => Err(number),
                     }
                 }
                 2 => chunk.data = value.bytes(),
@@ -168,8 +168,12 @@ impl<'a> ChunkView<'a> {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::super::{ChunkRef, ChunkSet, FrameWriter};
     use super::*;
+    use crate::thanos;
+    use crate::thanos::series_response::Result as Frame;
 
     fn batch() -> Vec<u8> {
         let mut writer = FrameWriter::new(64);
@@ -193,8 +197,22 @@ mod tests {
         assert_eq!(labels, expected.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         assert_eq!((chunks[1].min_time, chunks[1].max_time), (10, 20));
         let chunk = chunks[1].part(AggrPart::Raw).unwrap();
-        assert_eq!((chunk.kind, chunk.data), (ChunkKind::Histogram, &[1u8, 2, 3][..]));
+        assert_eq!((chunk.kind, chunk.data), (Ok(ChunkKind::Histogram), &[1u8, 2, 3][..]));
         assert_eq!(chunks[1].part(AggrPart::Sum), None);
+    }
+
+    #[test]
+    fn encodings_that_storeapi_lacks_are_told_by_their_numbers() {
+        let chunk = |number| thanos::AggrChunk {
+            raw: Some(thanos::Chunk { r#type: number, data: vec![7].into(), hash: 0 }),
+            ..thanos::AggrChunk::default()
+        };
+        let series = thanos::Series { labels: Vec::new(), chunks: vec![chunk(0), chunk(3), chunk(200)] };
+        let message = thanos::SeriesResponse { result: Some(Frame::Series(series)) }.encode_to_vec();
+        let ResponseView::Series(series) = scan(&message).unwrap() else { panic!("a series was written") };
+        let mut kinds = Vec::new();
+        series.read(|_, _| {}, |set| kinds.push(set.part(AggrPart::Raw).unwrap().kind)).unwrap();
+        assert_eq!(kinds, [Ok(ChunkKind::Xor), Err(3), Err(200)]);
     }
 
     #[test]

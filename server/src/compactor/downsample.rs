@@ -15,10 +15,10 @@ use engine::compact::{SourceBlock, Target};
 use engine::model::Error;
 use futures_util::{StreamExt, stream};
 
-use super::Compactor;
 use super::group::{names_in, remove};
 use super::syncer;
 use super::trouble::{Trouble, Troubles};
+use super::{Compactor, Halted};
 use crate::upkeep::new_block_id;
 use crate::upkeep::transfer::fetched;
 
@@ -50,7 +50,7 @@ impl Compactor {
             if let Err(trouble) = outcome {
                 self.metrics.count_downsampling_failure(plan.meta.resolution());
                 let key = key(&plan.meta);
-                self.leave_behind(&key, vec![plan.meta.ulid], &trouble);
+                self.leave_behind(&key, Halted::of_block(plan.meta.ulid), &trouble);
                 troubles.push(trouble.within(key));
             }
         }

@@ -161,11 +161,9 @@ impl Compactor {
         // In their order, so that the same fault is told each time.
         let dirs = stream::iter(fetches).buffered(self.settings.fetches.max(1)).try_collect::<Vec<PathBuf>>();
         let dirs = dirs.await.map_err(|error| Trouble::Retry(error.within("download block")))?;
-        let opens = dirs.into_iter().zip(plan).map(|(dir, meta)| {
-            let id = meta.ulid;
+        let opens = dirs.into_iter().map(|dir| {
             self.apart("compact-open", move || {
-                let opened = SourceBlock::open(&dir);
-                let source = opened.map_err(|error| error.within(format_args!("block {id}")))?;
+                let source = SourceBlock::open(&dir)?;
                 let health = source.health()?;
                 Ok((source, health))
             })

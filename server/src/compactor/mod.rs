@@ -85,14 +85,34 @@ pub struct Settings {
     pub malformed: Malformed,
 }
 
+/// What a group or block was when it halted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Halted {
+    blocks: Vec<BlockId>,
+    /// Those of them that have a no-compact mark.
+    unmerged: Vec<BlockId>,
+}
+
+impl Halted {
+    fn of_group(group: &Group, marked: &BTreeSet<BlockId>) -> Self {
+        let blocks: Vec<BlockId> = group.metas.iter().map(|meta| meta.ulid).collect();
+        let unmerged = blocks.iter().copied().filter(|id| marked.contains(id)).collect();
+        Self { blocks, unmerged }
+    }
+
+    fn of_block(id: BlockId) -> Self {
+        Self { blocks: vec![id], unmerged: Vec::new() }
+    }
+}
+
 /// Works on the blocks of a bucket.
 pub struct Compactor {
     bucket: Bucket,
     syncer: Syncer,
     settings: Settings,
     metrics: CompactMetrics,
-    /// Groups and blocks that are left alone until their blocks change, and what they were.
-    halted: Mutex<BTreeMap<String, Vec<BlockId>>>,
+    /// Groups and blocks that are left alone until their blocks or the marks of these change, and what they were.
+    halted: Mutex<BTreeMap<String, Halted>>,
     /// Groups and blocks that could not be worked on in this run, and how often.
     failed: Mutex<BTreeMap<String, usize>>,
     cleaning: tokio::sync::Mutex<()>,
@@ -209,7 +229,7 @@ impl Compactor {
             self.collect_garbage(&view, &deleted).await.map_err(Troubles::retry)?;
             let marked = syncer::marked(&view, BlockObject::NoCompactMark);
             let mut groups = groups(syncer::metas(&view));
-            self.forget_changed(&groups);
+            self.forget_changed(&groups, (&marked, &syncer::marked(&view, BlockObject::NoDownsampleMark)));
             self.clear_work(&groups);
             groups.retain(|group| group.metas.len() > 1 && !self.is_left_behind(&group.key));
             tracing::info!(groups = groups.len(), "start of compactions");
@@ -221,7 +241,7 @@ impl Compactor {
                 match outcome {
                     Ok(outcome) => again |= outcome == Outcome::Again,
                     Err(trouble) => {
-                        self.leave_behind(&group.key, group.metas.iter().map(|meta| meta.ulid).collect(), &trouble);
+                        self.leave_behind(&group.key, Halted::of_group(group, marked), &trouble);
                         troubles.push(trouble.within(format_args!("group {}", group.key)));
                     }
                 }
@@ -304,11 +324,11 @@ impl Compactor {
     }
 
     /// Leaves a group or block alone from now on, when its trouble asks for it.
-    fn leave_behind(&self, key: &str, blocks: Vec<BlockId>, trouble: &Trouble) {
+    fn leave_behind(&self, key: &str, halted: Halted, trouble: &Trouble) {
         *self.lock_failed().entry(key.to_owned()).or_default() += 1;
         if let Trouble::Halt(error) = trouble {
             tracing::error!(group = key, %error, "critical error detected; halting this group, others go on");
-            self.lock_halted().insert(key.to_owned(), blocks);
+            self.lock_halted().insert(key.to_owned(), halted);
             self.metrics.halted.set(1);
         } else {
             tracing::warn!(group = key, error = %trouble, "cannot be worked on now, tried again in the next run");
@@ -324,14 +344,16 @@ impl Compactor {
         self.is_halted(key) || self.lock_failed().contains_key(key)
     }
 
-    /// Tries groups again whose blocks are no longer those with which they halted, and forgets blocks that are gone.
-    fn forget_changed(&self, groups: &[Group]) {
-        let ids = |group: &Group| group.metas.iter().map(|meta| meta.ulid).collect::<Vec<_>>();
-        self.lock_halted().retain(|key, blocks| {
+    /// Tries groups again whose blocks and no-compact marks are no longer those with which they halted, and forgets
+    /// blocks that are gone or have got a no-downsample mark.
+    fn forget_changed(&self, groups: &[Group], (unmerged, unsampled): (&BTreeSet<BlockId>, &BTreeSet<BlockId>)) {
+        self.lock_halted().retain(|key, halted| {
             if key.starts_with(downsample::HALTED_PREFIX) {
-                return groups.iter().any(|group| group.metas.iter().any(|meta| blocks.contains(&meta.ulid)));
+                let waits = |id: BlockId| halted.blocks.contains(&id) && !unsampled.contains(&id);
+                return groups.iter().any(|group| group.metas.iter().any(|meta| waits(meta.ulid)));
             }
-            groups.iter().find(|group| group.key == *key).is_some_and(|group| ids(group) == *blocks)
+            let group = groups.iter().find(|group| group.key == *key);
+            group.is_some_and(|group| Halted::of_group(group, unmerged) == *halted)
         });
     }
 
@@ -339,7 +361,7 @@ impl Compactor {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_halted(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<BlockId>>> {
+    fn lock_halted(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Halted>> {
         self.halted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

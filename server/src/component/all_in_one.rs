@@ -223,7 +223,7 @@ impl Companion for Companions<'_> {
         outside.map_err(|error| error.message().to_owned())?;
         let compactor = self.compactor(gateway, registry).map_err(|error| error.to_string())?;
         self.compactor.get_or_init(|| Arc::new(compactor));
-        let writes = self.wire(addresses.http, gateway, registry)?;
+        let writes = self.wire(addresses.http, gateway, health, registry)?;
         let asked = query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT);
         Ok(asked.layer(from_fn_with_state(health.clone(), when_ready)).merge(writes))
     }
@@ -313,11 +313,18 @@ impl Drop for StopOnDrop {
 
 impl Companions<'_> {
     /// Wires ingestion; gives where it takes requests besides the address for them.
-    fn wire(&self, http: SocketAddr, gateway: &Arc<Gateway>, registry: &mut Registry) -> Result<Router, String> {
+    fn wire(
+        &self,
+        http: SocketAddr,
+        gateway: &Arc<Gateway>,
+        health: &Health,
+        registry: &mut Registry,
+    ) -> Result<Router, String> {
         let config = self.receive.lock().unwrap_or_else(PoisonError::into_inner).take();
         let config = config.expect("routes are made once");
         let memory_limit = gateway.selector.budget.limit();
-        let receiving = Receiving::new(config, (Arc::clone(&self.held), memory_limit), Beside::Compactor, registry)?;
+        let own = (Arc::clone(&self.held), memory_limit);
+        let receiving = Receiving::new(config, own, Beside::Compactor, health.requests(), registry)?;
         let receiver = Arc::clone(&receiving.receiver);
         let routes = ingest::http::routes(&receiver);
         let scrape = SelfScrape { receiver, target: self.target.clone(), http, scheme: self.scheme };

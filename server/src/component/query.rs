@@ -233,7 +233,6 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> A
         engine: Engine::new(options),
         syntax: syntax::Options {
             experimental_functions: has("promql-experimental-functions"),
-            duration_expressions: has("promql-duration-expr"),
             extended_range_selectors: has("promql-extended-range-selectors"),
             fill_modifiers: has("promql-binop-fill-modifiers"),
         },

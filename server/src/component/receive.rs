@@ -26,6 +26,7 @@ use crate::api::grpc::reflection::reflected;
 use crate::api::http::blocks::Origins;
 use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
+use crate::api::http::measure::HttpMetrics;
 use crate::api::http::query::status::{self, Status};
 use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
@@ -113,7 +114,7 @@ pub fn run(values: &Values) -> Result<(), String> {
     let health = Health::register(&mut registry, "receive");
     health.requests().register(&mut registry);
     let grpc_metrics = GrpcMetrics::register(&mut registry, &SERVED)?;
-    let wired = Wired::new(values, (config, bucket, memory_limit), &mut registry)?;
+    let wired = Wired::new(values, (config, bucket, memory_limit), health.requests(), &mut registry)?;
     let runtime = ports.runtime();
     tracing::info!(
         http = %ports.http_address(),
@@ -191,6 +192,8 @@ pub struct Receiving {
     retention: Retention,
     ship_interval: Duration,
     ship_metrics: ShipMetrics,
+    /// Counts requests of tenants, too.
+    requests: HttpMetrics,
     limits_file: Option<LimitsFile>,
 }
 
@@ -198,12 +201,14 @@ impl Wired {
     fn new(
         values: &Values,
         (config, bucket, memory_limit): (ReceiveConfig, Option<BucketConfig>, u64),
+        requests: &HttpMetrics,
         registry: &mut Registry,
     ) -> Result<Self, String> {
         let text = |error: engine::model::Error| error.message().to_owned();
         let (data_dir, io) = (config.ingest.data_dir.clone(), config.ingest.io);
         let held: Held = Arc::new(OnceLock::new());
-        let receiving = Receiving::new(config, (Arc::clone(&held), memory_limit), Beside::Nothing, registry)?;
+        let own = (Arc::clone(&held), memory_limit);
+        let receiving = Receiving::new(config, own, Beside::Nothing, requests, registry)?;
         let pool = Pool::start(&Options { io, ..Options::default() }).map_err(text)?;
         let budget = memory::budget("--store.memory-limit", memory_limit);
         telemetry::memory::register(registry, &budget);
@@ -257,11 +262,12 @@ impl Wired {
 
 impl Receiving {
     /// Wires what `config` describes; what is kept will be in `held`, with `beside` in the same process, whose
-    /// other requests may hold `memory_limit` bytes.
+    /// other requests may hold `memory_limit` bytes. What `requests` counts for a tenant goes with it.
     pub fn new(
         config: ReceiveConfig,
         (held, memory_limit): (Held, u64),
         beside: Beside,
+        requests: &HttpMetrics,
         registry: &mut Registry,
     ) -> Result<Self, String> {
         let factor = config.options.replication_factor;
@@ -287,6 +293,7 @@ impl Receiving {
             retention: config.retention,
             ship_interval: config.ship_interval,
             ship_metrics: ShipMetrics::register(registry),
+            requests: requests.clone(),
             limits_file: config.limits_file,
         })
     }
@@ -318,7 +325,12 @@ impl Receiving {
         self.label_tenants().map_err(|error| error.message().to_owned())?;
         let more = (self.retention, self.ship_metrics.clone());
         let bucket = bucket.map(|bucket| (bucket, self.transfer));
-        Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, bucket, more)))
+        let (metrics, requests) = (self.receiver.metrics.clone(), self.requests.clone());
+        let forget = move |tenant: &str| {
+            metrics.forget(tenant);
+            requests.forget(tenant);
+        };
+        Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, bucket, more).forgetting(forget)))
     }
 
     /// Cuts and ships, where something is kept, and follows what rings and limits become, for ever.

@@ -49,6 +49,10 @@ impl Fanout {
     }
 }
 
+/// Bytes of the labels of a series in a list: where they lie, in the room for as many again, and where they were before
+/// that or are put in order.
+const LISTED_BYTES: u64 = 3 * size_of::<Labels>() as u64;
+
 #[async_trait]
 impl Backend for Fanout {
     fn source(&self, scope: &Scope, ending: &Ending) -> Arc<dyn Source> {
@@ -76,7 +80,7 @@ impl Backend for Fanout {
             let asked = SeriesAsked { matchers: matchers.clone(), range: wanted.range, request };
             let mut merge = self.proxy.series(scope, asked).await?;
             while let Some(series) = merge.next().await? {
-                held.grow((series.labels.heap_bytes() + size_of::<Labels>()) as u64)?;
+                held.grow(series.labels.heap_bytes() as u64 + LISTED_BYTES)?;
                 all.push(Arc::unwrap_or_clone(series.labels));
             }
             warnings.extend(merge.take_warnings());

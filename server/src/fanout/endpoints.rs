@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use engine::model::{Error, Labels, TimeRange};
 use futures_util::future::join_all;
+use proto::thanos::ZLabelSet;
 use proto::thanos::info::info_client::InfoClient;
-use proto::thanos::info::{InfoRequest, InfoResponse};
+use proto::thanos::info::{InfoRequest, InfoResponse, StoreInfo};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -231,6 +232,15 @@ impl Peer {
             }
             Err(error) => state.error = Some(error),
         }
+    }
+
+    /// Takes in what the endpoint's store holds by now, where it has said before what it is.
+    pub fn holds(&self, label_sets: Vec<ZLabelSet>, store: StoreInfo) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = &state.info else { return };
+        let info = InfoResponse { label_sets, store: Some(store), ..InfoResponse::clone(known) };
+        state.label_sets = Arc::new(info.label_sets.iter().map(labels).collect());
+        state.info = Some(Arc::new(info));
     }
 
     /// Whether the endpoint answered when it was asked last.

@@ -5,37 +5,39 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine::model::matcher::Matcher;
-use engine::model::{Error, Labels, TimeRange};
+use engine::model::{Error, Labels, Reservation, TimeRange};
 use futures_util::future::join_all;
-use proto::thanos::exemplars_client::ExemplarsClient;
-use proto::thanos::metadata_client::MetadataClient;
-use proto::thanos::rules_client::RulesClient;
-use proto::thanos::status_client::StatusClient;
-use proto::thanos::targets_client::TargetsClient;
+use prost::Message;
 use proto::thanos::{
-    ExemplarData, ExemplarsRequest, MetricMetadata, MetricMetadataRequest, Rule, RuleGroup, RulesRequest,
-    TargetDiscovery, TargetsRequest, TsdbStatistics, TsdbStatisticsRequest, exemplars_response,
-    metric_metadata_response, rule, rules_response, targets_response, tsdb_statistics_response,
+    ExemplarData, ExemplarsRequest, ExemplarsResponse, MetricMetadata, MetricMetadataRequest, MetricMetadataResponse,
+    Rule, RuleGroup, RulesRequest, RulesResponse, TargetDiscovery, TargetsRequest, TargetsResponse, TsdbStatistics,
+    TsdbStatisticsRequest, TsdbStatisticsResponse, exemplars_response, metric_metadata_response, rule, rules_response,
+    targets_response, tsdb_statistics_response,
 };
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::endpoints::{Api, Peer, labels};
 use super::proxy::{Proxy, may_match, strategy, with_tenant};
 use super::stream::failure;
+use super::weighed::{EXEMPLARS, METADATA, RULES, STATISTICS, TARGETS, Weighing};
 use crate::api::http::query::backend::{Found, OnFailure, Scope};
 
-/// Asks `$peers` by `$client::$method`; warnings are parted from what is answered.
+/// Asks `$peers` by `$method` at `$path`, of answers of `$shapes`; warnings are parted from what is answered.
 macro_rules! ask {
-    ($self:ident, $scope:ident, $peers:expr, $client:ident.$method:ident, $response:ident { $part:ident, $warning:ident }) => {{
+    (
+        $self:ident, $scope:ident, $peers:expr, $method:ident($path:literal, $shapes:ident), $answer:ident,
+        $response:ident { $part:ident, $warning:ident }
+    ) => {{
         let bytes_max = $self.frame_bytes_max();
         let calls = $peers.into_iter().map(|(peer, mut request)| {
             request.partial_response_strategy = strategy($scope.on_failure).into();
             let request = with_tenant(request, &$scope.tenant);
-            let mut client = $client::new(peer.channel.clone()).max_decoding_message_size(bytes_max);
-            (peer, async move { client.$method(request).await.map(tonic::Response::into_inner) })
+            let weighing = Weighing::<_, $answer>::new($shapes, &$self.memory);
+            let answer = call(Arc::clone(&peer), ($path, bytes_max), request, weighing);
+            (peer, answer)
         });
         let what = format!("receive {}", stringify!($method).replace('_', " "));
-        gather($self, $scope, (&what, calls), |message| match message.result {
+        gather($self, $scope, (&what, calls), |message: $answer| match message.result {
             Some($response::Result::$part(part)) => Some(Ok(part)),
             Some($response::Result::$warning(text)) => Some(Err(text)),
             None => None,
@@ -44,17 +46,41 @@ macro_rules! ask {
     }};
 }
 
+/// Calls `peer` at a path for messages of at most so many bytes.
+async fn call<Q, M>(
+    peer: Arc<Peer>,
+    (path, bytes_max): (&'static str, usize),
+    request: Request<Q>,
+    weighing: Weighing<Q, M>,
+) -> Result<Streaming<(M, Reservation)>, Status>
+where
+    Q: Message + 'static,
+    M: Message + Default + 'static,
+{
+    let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(bytes_max);
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = http::uri::PathAndQuery::from_static(path);
+    client.server_streaming(request, path, weighing).await.map(tonic::Response::into_inner)
+}
+
 impl Proxy {
     /// Rule groups of every endpoint that has some.
     pub async fn rules(&self, scope: &Scope, request: &RulesRequest) -> Result<Found<Vec<RuleGroup>>, Error> {
         let peers = self.each(Api::Rules, request);
-        ask!(self, scope, peers, RulesClient.rules, rules_response { Group, Warning })
+        ask!(self, scope, peers, rules("/thanos.Rules/Rules", RULES), RulesResponse, rules_response { Group, Warning })
     }
 
     /// Scrape targets of every endpoint that has some.
     pub async fn targets(&self, scope: &Scope, request: &TargetsRequest) -> Result<Found<Vec<TargetDiscovery>>, Error> {
         let peers = self.each(Api::Targets, request);
-        ask!(self, scope, peers, TargetsClient.targets, targets_response { Targets, Warning })
+        ask!(
+            self,
+            scope,
+            peers,
+            targets("/thanos.Targets/Targets", TARGETS),
+            TargetsResponse,
+            targets_response { Targets, Warning }
+        )
     }
 
     /// Metadata of metrics of every endpoint that has some.
@@ -64,7 +90,14 @@ impl Proxy {
         request: &MetricMetadataRequest,
     ) -> Result<Found<Vec<MetricMetadata>>, Error> {
         let peers = self.each(Api::Metadata, request);
-        ask!(self, scope, peers, MetadataClient.metric_metadata, metric_metadata_response { Metadata, Warning })
+        ask!(
+            self,
+            scope,
+            peers,
+            metric_metadata("/thanos.Metadata/MetricMetadata", METADATA),
+            MetricMetadataResponse,
+            metric_metadata_response { Metadata, Warning }
+        )
     }
 
     /// Cardinalities of the heads of every endpoint that has some.
@@ -74,7 +107,14 @@ impl Proxy {
         request: &TsdbStatisticsRequest,
     ) -> Result<Found<Vec<TsdbStatistics>>, Error> {
         let peers = self.each(Api::Status, request);
-        ask!(self, scope, peers, StatusClient.tsdb_statistics, tsdb_statistics_response { Statistics, Warning })
+        ask!(
+            self,
+            scope,
+            peers,
+            tsdb_statistics("/thanos.Status/TSDBStatistics", STATISTICS),
+            TsdbStatisticsResponse,
+            tsdb_statistics_response { Statistics, Warning }
+        )
     }
 
     /// Exemplars of series that match one of `selectors`, of every endpoint that can have some.
@@ -97,8 +137,14 @@ impl Proxy {
                 peers.push((peer, ExemplarsRequest { query, start, end, ..ExemplarsRequest::default() }));
             }
         }
-        let found: Result<Found<Vec<ExemplarData>>, Error> =
-            ask!(self, scope, peers, ExemplarsClient.exemplars, exemplars_response { Data, Warning });
+        let found: Result<Found<Vec<ExemplarData>>, Error> = ask!(
+            self,
+            scope,
+            peers,
+            exemplars("/thanos.Exemplars/Exemplars", EXEMPLARS),
+            ExemplarsResponse,
+            exemplars_response { Data, Warning }
+        );
         let mut found = found?;
         // An endpoint below several label sets that was asked without them answers for all of them.
         found.data.retain(|data| is_wanted(data, &selectors, &external));
@@ -151,7 +197,7 @@ fn exemplars_query(selectors: &[Vec<Matcher>], sets: &[Labels], external: Extern
 }
 
 /// A message whose parts become objects of JSON.
-trait Listed: prost::Message {
+trait Listed: Message {
     /// How many.
     fn objects(&self) -> usize;
 }
@@ -199,13 +245,17 @@ const OBJECT_BYTES: usize = 1024;
 /// How often a byte of a text is held meanwhile: as it came, in a tree, and as it goes.
 const TEXT_COPIES: usize = 3;
 
+/// How often a part is in a list meanwhile: where it lies, and with room for as many again in the one that is made
+/// of it.
+const PART_PLACES: usize = 3;
+
 /// Bytes that what an endpoint said takes until it is answered.
 fn answered_bytes<P: Listed>(part: &Result<P, String>) -> u64 {
     let bytes = match part {
         Ok(part) => TEXT_COPIES * part.encoded_len() + OBJECT_BYTES * part.objects(),
         Err(warning) => TEXT_COPIES * warning.len() + size_of::<String>(),
     };
-    bytes as u64
+    (bytes + PART_PLACES * size_of::<Result<P, String>>()) as u64
 }
 
 /// That there is no memory, as an endpoint would say it.
@@ -223,13 +273,15 @@ async fn gather<M, P, A>(
 ) -> Result<Found<Vec<P>>, Error>
 where
     P: Listed,
-    A: Future<Output = Result<Streaming<M>, Status>>,
+    A: Future<Output = Result<Streaming<(M, Reservation)>, Status>>,
 {
     let calls = calls.map(|(peer, answer)| async move {
         let read = async {
             let mut stream = answer.await?;
             let (mut parts, mut held) = (Vec::new(), proxy.memory.reserve(0).map_err(exhausted)?);
-            while let Some(message) = stream.message().await? {
+            while let Some((message, weighed)) = stream.message().await? {
+                // From now on it counts as what is made of it.
+                drop(weighed);
                 if let Some(part) = split(message) {
                     held.grow(answered_bytes(&part)).map_err(exhausted)?;
                     parts.push(part);
@@ -267,6 +319,13 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_that_say_nothing_are_accounted_for_in_the_lists_that_they_are_in() {
+        let nothing = answered_bytes(&Ok(TargetDiscovery::default()));
+        assert!(nothing >= 2 * size_of::<TargetDiscovery>() as u64, "{nothing}");
+        assert!(answered_bytes::<TargetDiscovery>(&Err(String::new())) > nothing);
+    }
 
     #[test]
     fn endpoints_are_asked_for_exemplars_without_their_external_labels() {

@@ -107,18 +107,13 @@ impl Merge {
         let Some(mut merged) = self.take_least().await? else { return Ok(None) };
         let mut joined = None;
         while self.heads.peek().is_some_and(|head| head.series.labels == merged.labels) {
+            // Accounted for before the next one comes, which takes memory beside it.
+            let held = match &mut joined {
+                Some(held) => held,
+                None => joined.insert(self.failing.memory.reserve(merged.bytes())?),
+            };
             if let Some(more) = self.take_least().await? {
-                let held = match &mut joined {
-                    Some(held) => held,
-                    None => joined.insert(self.failing.memory.reserve(bytes(&merged))?),
-                };
-                let more_bytes = bytes(&more);
-                merged.chunks.extend(more.chunks);
-                if held.grow(more_bytes).is_err() {
-                    settle(&mut merged.chunks);
-                    let whose = |error: Error| error.within(format!("joining the parts of series {}", merged.labels));
-                    held.resize(bytes(&merged)).map_err(whose)?;
-                }
+                join(&mut merged, more, held)?;
             }
         }
         settle(&mut merged.chunks);
@@ -247,6 +242,10 @@ impl Feed {
     }
 }
 
+/// Bytes of a series in a list: where it lies, in the room for as many again, and where it was before that or is put
+/// in order.
+const LISTED_BYTES: u64 = 3 * size_of::<RemoteSeries>() as u64;
+
 /// All series of a stream, in order, and the memory that they take; of one that fails those before. Limit when there
 /// is not so much.
 pub async fn collect(
@@ -259,22 +258,95 @@ pub async fn collect(
     let mut feed = Feed::Live(Box::new(stream));
     while let Some(series) = feed.advance(on_failure, warnings).await? {
         let whose = |error: Error| error.within(format!("putting what {address} sends in order"));
-        held.grow(bytes(&series) + size_of::<RemoteSeries>() as u64).map_err(whose)?;
+        held.grow(series.bytes() + LISTED_BYTES).map_err(whose)?;
         all.push(series);
     }
     all.sort_by(|left: &RemoteSeries, right: &RemoteSeries| left.labels.cmp(&right.labels));
     Ok((all, held))
 }
 
-/// Bytes of a series that is held.
-fn bytes(series: &RemoteSeries) -> u64 {
-    series.labels.heap_bytes() as u64 + series.chunks.iter().map(RemoteChunk::bytes).sum::<u64>()
+/// Adds the chunks of `more` to those of `merged`, of which `held` has the bytes. Where there is no room for all,
+/// copies are taken out first.
+fn join(merged: &mut RemoteSeries, mut more: RemoteSeries, held: &mut Reservation) -> Result<(), Error> {
+    if make_room(&mut merged.chunks, &more.chunks, held).is_err() {
+        settle(&mut merged.chunks);
+        let is_known = |chunk: &RemoteChunk| {
+            let is_single = chunk.parts.iter().flatten().count() <= 1;
+            is_single && merged.chunks.binary_search_by(|known| order(known, chunk)).is_ok()
+        };
+        more.chunks.retain(|chunk| !is_known(chunk));
+        let fits = held.resize(merged.bytes()).and_then(|()| make_room(&mut merged.chunks, &more.chunks, held));
+        fits.map_err(|error| error.within(format!("joining the parts of series {}", merged.labels)))?;
+    }
+    merged.chunks.extend(more.chunks);
+    Ok(())
+}
+
+/// Bytes of a list of chunks from which on it counts that it is there twice while it grows.
+const TWICE_BYTES: u64 = 64 << 10;
+
+/// Makes room in `chunks` for those of `more`; `held` then has the bytes of these, too.
+fn make_room(chunks: &mut Vec<RemoteChunk>, more: &[RemoteChunk], held: &mut Reservation) -> Result<(), Error> {
+    let data: u64 = more.iter().map(RemoteChunk::data_bytes).sum();
+    let (count, wanted) = (chunks.capacity(), chunks.len() + more.len());
+    if wanted <= count {
+        return held.grow(data);
+    }
+    let slots = |count: usize| (count * size_of::<RemoteChunk>()) as u64;
+    let moved = Some(slots(count)).filter(|bytes| *bytes >= TWICE_BYTES);
+    let bytes = |grown: usize| data + slots(grown - count) + moved.unwrap_or(0);
+    let mut grown = wanted.max(2 * count);
+    if !held.try_grow(bytes(grown)) {
+        grown = wanted.max(count + count / 8);
+        held.grow(bytes(grown))?;
+    }
+    chunks.reserve_exact(grown - chunks.len());
+    if let Some(bytes) = moved {
+        held.shrink(bytes);
+    }
+    Ok(())
+}
+
+fn order(left: &RemoteChunk, right: &RemoteChunk) -> Ordering {
+    left.as_set().order(&right.as_set())
 }
 
 /// Puts chunks in order of time and takes out copies.
 fn settle(chunks: &mut Vec<RemoteChunk>) {
-    let order = |left: &RemoteChunk, right: &RemoteChunk| left.as_set().order(&right.as_set());
     if !chunks.is_sorted_by(|left, right| order(left, right) == Ordering::Less) {
         arrange(chunks, RemoteChunk::as_set);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(times: impl Iterator<Item = i64>) -> RemoteSeries {
+        let chunk = |time| RemoteChunk { min_time: time, max_time: time, parts: Default::default() };
+        RemoteSeries { labels: Arc::default(), chunks: times.map(chunk).collect() }
+    }
+
+    #[test]
+    fn parts_of_a_series_are_joined_within_the_memory_that_both_lists_of_chunks_take() {
+        let memory = Budget::new("--query.memory-limit", 1 << 20);
+        let mut merged = series(0..20);
+        let mut held = memory.reserve(merged.bytes()).unwrap();
+        let refused = (1..1000).find_map(|at| {
+            let joined = join(&mut merged, series(at * 20..(at + 1) * 20), &mut held);
+            assert_eq!(held.bytes(), merged.bytes());
+            joined.err()
+        });
+        let refused = refused.expect("all of them take 5 MB");
+        assert_eq!(refused.kind(), ErrorKind::Limit);
+        assert!(refused.message().contains("joining the parts of series {}"), "{refused}");
+        assert!(memory.usage().peak >= 512 << 10 && merged.chunks.len() >= 1 << 10, "{}", merged.chunks.len());
+        // What is there already needs no room, however much of it comes.
+        let count = merged.chunks.len() as i64;
+        for _ in 0..3 {
+            join(&mut merged, series(0..count), &mut held).unwrap();
+        }
+        settle(&mut merged.chunks);
+        assert_eq!(merged.chunks, series(0..count).chunks);
     }
 }

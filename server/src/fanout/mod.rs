@@ -41,6 +41,7 @@ pub mod source;
 /// Frames of one endpoint.
 pub mod stream;
 mod texts;
+mod weighed;
 
 pub use backend::{Fanout, Mode};
 pub use endpoints::{EndpointSet, Peer};

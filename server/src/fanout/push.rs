@@ -178,10 +178,7 @@ fn groups_by_metadata(node: &Aggregate) -> bool {
 fn may_have_metadata(expr: &Expr) -> bool {
     use BinaryOp::{Add, Atan2, Div, Mod, Mul, Pow, Sub};
     match expr {
-        Expr::Call(call) => {
-            let keeps_them = matches!(call.function.name, "first_over_time" | "last_over_time");
-            keeps_them && call.args.iter().any(may_have_metadata)
-        }
+        Expr::Call(call) => KEEPING_METADATA.contains(&call.function.name) && call.args.iter().any(may_have_metadata),
         Expr::Unary(unary) => unary.op == UnaryOp::Plus && may_have_metadata(&unary.expr),
         Expr::Binary(binary) => {
             let is_another_metric = matches!(binary.op, Add | Sub | Mul | Div | Mod | Pow | Atan2);
@@ -194,6 +191,17 @@ fn may_have_metadata(expr: &Expr) -> bool {
         Expr::Vector(_) | Expr::Matrix(_) | Expr::Aggregate(_) => true,
     }
 }
+
+/// Functions whose results keep the type and unit of their series, and some of them the name.
+const KEEPING_METADATA: [&str; 7] = [
+    "first_over_time",
+    "histogram_avg",
+    "histogram_count",
+    "histogram_stddev",
+    "histogram_stdvar",
+    "histogram_sum",
+    "last_over_time",
+];
 
 /// Functions whose result for a series depends on other series, or is there without any.
 const OVER_MANY: [&str; 10] = [
@@ -344,6 +352,7 @@ mod tests {
             "avg without (b) (a)",
             "avg without (b, __type__) (+(a > 1))",
             "avg without (b) (last_over_time(a[5m]))",
+            "avg without (b) (histogram_sum(a))",
         ] {
             let (asked, _) = pushed(query);
             assert!(asked.is_empty(), "{query}: {asked:?}");

@@ -97,7 +97,9 @@ impl Batches<'_> {
         while self.series.len() < BATCH_SERIES && bytes <= BATCH_BYTES {
             let Some(series) = self.merge.next().await? else { return Ok(Filled::Last) };
             let decoded = decoded_bytes(&series);
-            self.held.grow(decoded)?;
+            // Its chunks are there until it is decoded, and their sets meanwhile.
+            let sets = (series.chunks.len() * size_of::<ChunkSet<'_>>()) as u64;
+            self.held.grow(decoded + series.bytes() + sets)?;
             bytes += decoded;
             let is_plain = follow_each_other(series.chunks.iter().map(RemoteChunk::outline));
             self.series.push((series, is_plain));

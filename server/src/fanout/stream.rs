@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use engine::chunk::Encoding;
+use engine::chunk::{Encoding, reencode_for_storeapi};
 use engine::model::{Budget, Error, ErrorKind, Labels, Reservation};
 use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
 use prometheus_client::metrics::counter::Counter;
-use proto::series::{AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
+use proto::series::{AggrChunkView, AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
 use proto::wire::Malformed;
 use tokio::time::Instant;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -40,13 +40,22 @@ pub struct RemoteChunk {
     pub parts: [Option<(ChunkKind, Bytes)>; 6],
 }
 
+impl RemoteSeries {
+    /// Bytes of its labels, of its chunks with the room that their list has for more, and of their data.
+    pub fn bytes(&self) -> u64 {
+        let labels = size_of::<(Labels, [usize; 2])>() + self.labels.heap_bytes();
+        let slots = self.chunks.capacity() * size_of::<RemoteChunk>();
+        (labels + slots) as u64 + self.chunks.iter().map(RemoteChunk::data_bytes).sum::<u64>()
+    }
+}
+
 const PARTS: [AggrPart; 6] =
     [AggrPart::Raw, AggrPart::Count, AggrPart::Sum, AggrPart::Min, AggrPart::Max, AggrPart::Counter];
 
 impl RemoteChunk {
-    /// Bytes of it and its data.
-    pub fn bytes(&self) -> u64 {
-        size_of::<Self>() as u64 + self.parts.iter().flatten().map(|(_, data)| data.len() as u64).sum::<u64>()
+    /// Bytes of its data.
+    pub fn data_bytes(&self) -> u64 {
+        self.parts.iter().flatten().map(|(_, data)| data.len() as u64).sum()
     }
 
     /// First and last time, and how raw samples are encoded, where there are some.
@@ -98,6 +107,8 @@ pub struct SeriesStream {
     if_empty: Option<Counter>,
     /// Bytes of warnings that may still come; none when there were too many.
     warning_bytes_left: Option<usize>,
+    /// Whether it was said that chunks are left out.
+    told_of_unread: bool,
 }
 
 /// Frames that have been read before they were asked for.
@@ -162,37 +173,79 @@ impl Ahead {
 #[derive(Debug)]
 struct Tally {
     held: Reservation,
+    /// Bytes of it that a series of the frame before takes, which whoever asks for the next one may not have
+    /// accounted for yet.
+    before: u64,
     /// Bytes that are taken and not accounted for yet.
     pending: u64,
-    /// Why no more is to be taken.
-    refusal: Option<Error>,
+    /// Why no more is to be taken, and how many bytes were too many.
+    refusal: Option<(Error, u64)>,
 }
 
 /// Bytes that are accounted for at a time.
 const TALLY_BYTES: u64 = 64 << 10;
+
+/// Bytes of a frame and its series from which on its last series is accounted for until the frame after the next one.
+const LARGE_BYTES: u64 = 1 << 20;
+
+/// Chunks that a list of them has room for at first.
+const FIRST_CHUNKS: usize = 4;
 
 impl Tally {
     /// Takes a frame of so many bytes in place of the one before. What a small one leaves of it is kept, so that
     /// frames of one series each do not come to a lock that all share.
     fn begin(&mut self, frame_bytes: u64) -> Result<(), Error> {
         self.pending = 0;
-        let held = self.held.bytes();
-        if (frame_bytes..=frame_bytes + TALLY_BYTES).contains(&held) { Ok(()) } else { self.held.resize(frame_bytes) }
+        let (held, wanted) = (self.held.bytes(), frame_bytes + self.before);
+        if (wanted..=wanted + TALLY_BYTES).contains(&held) { Ok(()) } else { self.held.resize(wanted) }
     }
 
     /// Gives back all.
     fn end(&mut self) {
-        self.pending = 0;
+        (self.before, self.pending) = (0, 0);
         self.held.shrink(self.held.bytes());
+    }
+
+    /// Notes that `series` is the last of its frame.
+    fn hand_over(&mut self, series: &RemoteSeries) {
+        let is_large = self.held.bytes() - self.before.min(self.held.bytes()) >= LARGE_BYTES;
+        self.before = if is_large { series.bytes() } else { 0 };
+    }
+
+    /// Whether there is room for so many bytes.
+    fn take(&mut self, bytes: u64) -> bool {
+        self.pending += bytes;
+        if self.pending >= TALLY_BYTES && self.refusal.is_none() {
+            let wanted = std::mem::take(&mut self.pending);
+            self.refusal = self.held.grow(wanted).err().map(|error| (error, wanted));
+        }
+        self.refusal.is_none()
     }
 
     /// Whether there is room for a `T`.
     fn add<T>(&mut self) -> bool {
-        self.pending += size_of::<T>() as u64;
-        if self.pending >= TALLY_BYTES && self.refusal.is_none() {
-            self.refusal = self.held.grow(std::mem::take(&mut self.pending)).err();
+        self.take(size_of::<T>() as u64)
+    }
+
+    /// Whether there is room for one more in `chunks`. One that is full takes its old and its new room until all have
+    /// moved, and only the new one from then on.
+    fn make_room(&mut self, chunks: &mut Vec<RemoteChunk>) -> bool {
+        let count = chunks.capacity();
+        if chunks.len() < count {
+            return self.refusal.is_none();
         }
-        self.refusal.is_none()
+        let slots = |count: usize| (count * size_of::<RemoteChunk>()) as u64;
+        let more = count.max(FIRST_CHUNKS);
+        if !self.take(slots(count + more)) {
+            return false;
+        }
+        chunks.reserve_exact(more);
+        match self.pending.checked_sub(slots(count)) {
+            Some(pending) => self.pending = pending,
+            // It was accounted for just now.
+            None => self.held.shrink(slots(count)),
+        }
+        true
     }
 }
 
@@ -257,7 +310,7 @@ impl SeriesStream {
         Ok(Self {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
-            held: Tally { held: memory.reserve(0)?, pending: 0, refusal: None },
+            held: Tally { held: memory.reserve(0)?, before: 0, pending: 0, refusal: None },
             ahead,
             memory,
             waiting: VecDeque::new(),
@@ -269,6 +322,7 @@ impl SeriesStream {
             hashed: Vec::new(),
             if_empty: None,
             warning_bytes_left: Some(WARNING_BYTES_MAX),
+            told_of_unread: false,
         })
     }
 
@@ -291,6 +345,9 @@ impl SeriesStream {
     pub async fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
             if let Some(series) = self.waiting.pop_front() {
+                if self.waiting.is_empty() {
+                    self.held.hand_over(&series);
+                }
                 self.check_order(&series)?;
                 if self.shard.as_ref().is_some_and(|shard| !shard.contains(series.labels.iter(), &mut self.hashed)) {
                     continue;
@@ -307,16 +364,18 @@ impl SeriesStream {
                 });
                 return Ok(None);
             };
-            if let Some(warning) = self.read(&frame)?.and_then(|warning| self.admit(warning)) {
-                return Ok(Some(Item::Warning(warning)));
-            }
+            let warning = self.read(&frame)?.and_then(|warning| self.admit(warning));
             // A frame that is too large by itself is its endpoint's fault, and all others' answers are one.
-            if let Some(refusal) = self.held.refusal.take() {
+            if let Some((refusal, wanted)) = self.held.refusal.take() {
                 let refusal = refusal.within(format!("endpoint {}", self.address));
-                let is_too_large = self.held.held.bytes() > self.memory.limit() / 4;
+                let frame = self.held.held.bytes().saturating_add(wanted).saturating_sub(self.held.before);
+                let is_too_large = frame > self.memory.limit() / 4;
                 self.waiting.clear();
                 self.held.end();
                 return if is_too_large { Err(refusal) } else { Ok(Some(Item::NoMemory(refusal))) };
+            }
+            if let Some(warning) = warning {
+                return Ok(Some(Item::Warning(warning)));
             }
         }
     }
@@ -388,23 +447,24 @@ impl SeriesStream {
         ))
     }
 
-    /// Takes the series of `frame`; gives its warning, if it is one. Without memory for all of them the tally says
-    /// why.
+    /// Takes the series of `frame`; gives its warning, if it is one, or one of chunks that are left out. Without memory
+    /// for all of them the tally says why.
     fn read(&mut self, frame: &Bytes) -> Result<Option<String>, Error> {
         let whose = |error: Error| error.within(format!("endpoint {}", self.address));
         let bad = |error: &dyn std::fmt::Display| whose(Error::new(ErrorKind::Corrupt, error.to_string()));
         if let Err(refusal) = self.held.begin(frame.len() as u64) {
-            self.held.refusal = Some(refusal);
+            self.held.refusal = Some((refusal, 0));
             return Ok(None);
         }
         let (dropped, held) = (&self.dropped_labels, &mut self.held);
+        let mut unread: Option<String> = None;
         match scan(frame).map_err(|error| bad(&error))? {
             ResponseView::Series(view) => {
-                self.waiting.push_back(owned(frame, view, dropped, held).map_err(|error| bad(&error))?);
+                self.waiting.push_back(owned(frame, view, dropped, held, &mut unread).map_err(|error| bad(&error))?);
             }
             ResponseView::Batch(batch) => {
                 for view in batch {
-                    let series = view.and_then(|view| owned(frame, view, dropped, held));
+                    let series = view.and_then(|view| owned(frame, view, dropped, held, &mut unread));
                     self.waiting.push_back(series.map_err(|error| bad(&error))?);
                     if held.refusal.is_some() {
                         break;
@@ -414,7 +474,9 @@ impl SeriesStream {
             ResponseView::Warning(text) => return Ok(Some(text.to_owned())),
             ResponseView::Hints(_) | ResponseView::Unknown => {}
         }
-        Ok(None)
+        // Said once, as every frame may have some.
+        let unread = unread.filter(|_| !std::mem::replace(&mut self.told_of_unread, true));
+        Ok(unread.map(|first| format!("endpoint {}: chunks that cannot be read are left out, {first}", self.address)))
     }
 
     /// The next series where it has come already and nothing is wrong with it. Most come so, many in a frame.
@@ -422,6 +484,9 @@ impl SeriesStream {
         let next = self.waiting.front()?;
         if self.shard.is_some() || self.before(next).is_some() {
             return None;
+        }
+        if self.waiting.len() == 1 {
+            self.held.hand_over(next);
         }
         self.last = Some(Arc::clone(&next.labels));
         self.waiting.pop_front()
@@ -445,8 +510,15 @@ impl SeriesStream {
 }
 
 /// The series that `view` of `frame` is, without labels of `dropped`; a part of it once there is no more memory,
-/// as `held` tells.
-fn owned(frame: &Bytes, view: SeriesView<'_>, dropped: &[String], held: &mut Tally) -> Result<RemoteSeries, Malformed> {
+/// as `held` tells. Chunks that cannot be read are left out, and `unread` says why, if it says nothing yet.
+fn owned(
+    frame: &Bytes,
+    view: SeriesView<'_>,
+    dropped: &[String],
+    held: &mut Tally,
+    unread: &mut Option<String>,
+) -> Result<RemoteSeries, Malformed> {
+    let mut why_unread = None;
     let mut pairs: Vec<(&[u8], &[u8])> = Vec::with_capacity(16);
     let mut chunks = Vec::new();
     // Its labels are an allocation of their own, with counts in front.
@@ -459,13 +531,48 @@ fn owned(frame: &Bytes, view: SeriesView<'_>, dropped: &[String], held: &mut Tal
             }
         },
         |set| {
-            let part = |part| set.part(part).map(|chunk: ChunkView<'_>| (chunk.kind, frame.slice_ref(chunk.data)));
-            if room.borrow_mut().add::<RemoteChunk>() {
-                chunks.push(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts: PARTS.map(part) });
+            let mut held = room.borrow_mut();
+            if held.make_room(&mut chunks) {
+                match owned_chunk(frame, &set, &mut held) {
+                    Ok(chunk) => chunks.push(chunk),
+                    Err(why) => why_unread = Some(why),
+                }
             }
         },
     )?;
-    Ok(RemoteSeries { labels: Arc::new(labels_of(&pairs)?), chunks })
+    let labels = labels_of(&pairs)?;
+    if let Some(why) = why_unread {
+        unread.get_or_insert_with(|| format!("one of series {labels}: {why}"));
+    }
+    Ok(RemoteSeries { labels: Arc::new(labels), chunks })
+}
+
+/// The chunks that `set` of `frame` is; else why one of them cannot be read.
+fn owned_chunk(frame: &Bytes, set: &AggrChunkView<'_>, held: &mut Tally) -> Result<RemoteChunk, String> {
+    let mut parts: [Option<(ChunkKind, Bytes)>; 6] = Default::default();
+    for (part, owned) in PARTS.into_iter().zip(&mut parts) {
+        *owned = match set.part(part) {
+            Some(ChunkView { kind: Ok(kind), data, .. }) => Some((kind, frame.slice_ref(data))),
+            Some(ChunkView { kind: Err(number), data, .. }) => Some(recoded(number, data, held)?),
+            None => None,
+        };
+    }
+    Ok(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts })
+}
+
+/// A chunk of another encoding of Prometheus as one of StoreAPI; else why it cannot be read. Thanos' sidecar passes
+/// such chunks on, under Prometheus' number of the encoding less one.
+fn recoded(number: u64, data: &[u8], held: &mut Tally) -> Result<(ChunkKind, Bytes), String> {
+    let (encoding, kind) = match number {
+        3 => (Encoding::Xor2, ChunkKind::Xor),
+        4 => (Encoding::HistogramSt, ChunkKind::Histogram),
+        5 => (Encoding::FloatHistogramSt, ChunkKind::FloatHistogram),
+        _ => return Err(format!("chunk encoding {number} is not known")),
+    };
+    let mut plain = Vec::new();
+    reencode_for_storeapi(encoding, data, &mut plain).map_err(|corrupt| corrupt.to_string())?;
+    held.take(plain.capacity() as u64);
+    Ok((kind, plain.into()))
 }
 
 /// The labels that `pairs` are, which need not ascend.
@@ -549,5 +656,50 @@ pub fn aggregate_number(aggregate: Aggregate) -> i32 {
         Aggregate::Min => 3,
         Aggregate::Max => 4,
         Aggregate::Counter => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(memory: &Arc<Budget>) -> Tally {
+        Tally { held: memory.reserve(0).unwrap(), before: 0, pending: 0, refusal: None }
+    }
+
+    fn chunk() -> RemoteChunk {
+        RemoteChunk { min_time: 1, max_time: 2, parts: Default::default() }
+    }
+
+    #[test]
+    fn a_list_of_chunks_is_accounted_for_beside_the_one_that_it_grows_out_of() {
+        let memory = Budget::new("--query.memory-limit", 1 << 20);
+        let (mut held, mut chunks) = (tally(&memory), Vec::new());
+        while held.make_room(&mut chunks) {
+            chunks.push(chunk());
+            let slots = chunks.capacity() * size_of::<RemoteChunk>();
+            assert_eq!(held.held.bytes() + held.pending, slots as u64);
+        }
+        // 256 KiB fit beside 512 KiB, and these not beside 1 MiB.
+        assert_eq!((chunks.len(), chunks.capacity()), (2048, 2048));
+        assert!(held.refusal.is_some() && !held.make_room(&mut chunks));
+    }
+
+    #[test]
+    fn a_large_series_is_accounted_for_while_the_frame_behind_its_own_is_read() {
+        let memory = Budget::new("--query.memory-limit", 16 << 20);
+        let (mut held, mut chunks) = (tally(&memory), Vec::new());
+        held.begin(1000).unwrap();
+        for _ in 0..8192 {
+            assert!(held.make_room(&mut chunks));
+            chunks.push(chunk());
+        }
+        let series = RemoteSeries { labels: Arc::default(), chunks };
+        held.hand_over(&series);
+        held.begin(10).unwrap();
+        assert!(held.held.bytes() >= 10 + series.bytes());
+        held.hand_over(&RemoteSeries { labels: Arc::default(), chunks: vec![chunk()] });
+        held.begin(10).unwrap();
+        assert_eq!(held.held.bytes(), 10);
     }
 }

@@ -89,6 +89,16 @@ impl GatewayBackend {
         })
     }
 
+    /// What asks endpoints. Where there is one, it is this process, which knows what it holds by now: what it said of
+    /// that last may be seconds old, and who is new is not among it.
+    fn asking(&self) -> &Fanout {
+        for own in self.fanout.proxy.endpoints.all() {
+            let (label_sets, store) = self.gateway.store_info();
+            own.holds(label_sets, store);
+        }
+        &self.fanout
+    }
+
     /// What a query sees of blocks; the scope gets no bytes yet.
     fn scope(&self, scope: &Scope, ending: &Ending) -> blocks::Scope {
         blocks::Scope {
@@ -109,7 +119,7 @@ impl GatewayBackend {
 impl Backend for GatewayBackend {
     fn source(&self, scope: &Scope, ending: &Ending) -> Arc<dyn Source> {
         if !scope.store_matchers.is_empty() {
-            return self.fanout.source(scope, ending);
+            return self.asking().source(scope, ending);
         }
         let (local, fetching) = (self.scope(scope, ending), self.fetching(ending));
         let (gateway, on_failure) = (Arc::clone(&self.gateway), scope.on_failure);
@@ -129,15 +139,15 @@ impl Backend for GatewayBackend {
     }
 
     async fn series(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<Labels>>, Error> {
-        self.fanout.series(scope, wanted).await
+        self.asking().series(scope, wanted).await
     }
 
     async fn label_names(&self, scope: &Scope, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
-        self.fanout.label_names(scope, wanted).await
+        self.asking().label_names(scope, wanted).await
     }
 
     async fn label_values(&self, scope: &Scope, name: &str, wanted: &Wanted) -> Result<Found<Vec<String>>, Error> {
-        self.fanout.label_values(scope, name, wanted).await
+        self.asking().label_values(scope, name, wanted).await
     }
 
     fn endpoints(&self) -> Value {

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, SecondCounters};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, OfTenants, SecondCounters};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
@@ -52,6 +52,7 @@ pub struct ReceiveMetrics {
     pub pending: Gauge,
     write_timeseries: Histograms,
     write_samples: Histograms,
+    of_tenants: OfTenants,
     /// Calls of other receivers.
     pub calls: RpcMetrics,
     stages: [Counter<f64, AtomicU64>; STAGES.len()],
@@ -72,6 +73,7 @@ impl ReceiveMetrics {
             pending: Gauge::default(),
             write_timeseries: Histograms::new_with_constructor(sizes),
             write_samples: Histograms::new_with_constructor(sizes),
+            of_tenants: OfTenants::default(),
             calls: RpcMetrics::default(),
             stages,
         };
@@ -121,8 +123,19 @@ impl ReceiveMetrics {
     /// A request of `tenant` was answered with `code`.
     pub fn written(&self, (code, tenant): (u16, &str), (series, samples): (u64, u64)) {
         let labels = vec![("code", code.to_string()), ("tenant", tenant.to_owned())];
+        if self.write_samples.get(&labels).is_none() {
+            self.of_tenants.note(tenant, &labels);
+        }
         self.write_timeseries.get_or_create(&labels).observe(series as f64);
         self.write_samples.get_or_create(&labels).observe(samples as f64);
+    }
+
+    /// A tenant is gone.
+    pub fn forget(&self, tenant: &str) {
+        for labels in self.of_tenants.take(tenant) {
+            self.write_timeseries.remove(&labels);
+            self.write_samples.remove(&labels);
+        }
     }
 
     /// Time that passed in a stage since `begin`.

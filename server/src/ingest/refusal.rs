@@ -186,7 +186,7 @@ fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
         Reason::ExemplarOutOfOrder => (Conflict, "out of order exemplar"),
         Reason::ExemplarTooLong => (Conflict, "label length for exemplar exceeds maximum of 128 UTF-8 characters"),
         // As in Thanos, who sends exemplars in disorder is told nothing of those that are left out.
-        Reason::ExemplarOvertaken | Reason::ExemplarDisabled | Reason::ExemplarWithoutSeries => return None,
+        Reason::ExemplarOvertaken | Reason::ExemplarWithoutSeries => return None,
     })
 }
 

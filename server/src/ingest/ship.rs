@@ -82,6 +82,9 @@ struct Uploads {
 /// Whether a block that has been in the bucket since a time is answered for from there.
 type IsAnswered = Box<dyn Fn(BlockId, Instant) -> bool + Send + Sync>;
 
+/// What else is done when a tenant was removed.
+type Forget = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Ships blocks, and deletes those that have been kept long enough.
 pub struct Shipper {
     ingest: Arc<Ingest>,
@@ -89,6 +92,7 @@ pub struct Shipper {
     bucket: Option<(Bucket, Transfer)>,
     /// Where this process answers for the bucket, too.
     is_answered: Option<IsAnswered>,
+    forget: Option<Forget>,
     retention: Retention,
     metrics: ShipMetrics,
     /// Held while a tenant's folder or the file in it that names shipped blocks changes.
@@ -215,13 +219,18 @@ impl Shipper {
     ) -> Self {
         let data_dir = data_dir.to_owned();
         let (changing, uploads) = (Mutex::default(), std::sync::Mutex::default());
-        Self { ingest, data_dir, bucket, is_answered: None, retention, metrics, changing, uploads }
+        Self { ingest, data_dir, bucket, is_answered: None, forget: None, retention, metrics, changing, uploads }
     }
 
     /// The same where this process answers for the bucket, too: a block that has grown old goes once `is_answered` says
     /// of it and the time since when it has been in the bucket that it is answered for from there.
     pub fn beside(self, is_answered: impl Fn(BlockId, Instant) -> bool + Send + Sync + 'static) -> Self {
         Self { is_answered: Some(Box::new(is_answered)), ..self }
+    }
+
+    /// The same, which has others `forget` a tenant that it has removed.
+    pub fn forgetting(self, forget: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { forget: Some(Box::new(forget)), ..self }
     }
 
     fn uploads(&self) -> MutexGuard<'_, Uploads> {
@@ -570,6 +579,9 @@ impl Shipper {
                 match self.ingest.remove_tenant(&tenant).await {
                     Ok(()) => {
                         self.metrics.forget(&vec![("tenant", tenant.to_string())]);
+                        if let Some(forget) = &self.forget {
+                            forget(&tenant);
+                        }
                         tracing::info!(%tenant, "pruned tenant");
                     }
                     Err(error) => tracing::warn!(%tenant, %error, "pruning a tenant failed, trying again"),

@@ -1,6 +1,6 @@
 //! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
@@ -47,6 +47,23 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// The labels that metrics of each tenant have, by which these go with their tenant; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct OfTenants(Arc<Mutex<BTreeMap<String, BTreeSet<MetricLabels>>>>);
+
+impl OfTenants {
+    /// Metrics of `tenant` have these labels.
+    pub fn note(&self, tenant: &str, labels: &MetricLabels) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(tenant.to_owned()).or_default().insert(labels.clone());
+    }
+
+    /// All labels that were noted of `tenant`, which are known no longer.
+    pub fn take(&self, tenant: &str) -> BTreeSet<MetricLabels> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant).unwrap_or_default()
     }
 }
 

@@ -10,6 +10,8 @@ pub mod inspect;
 pub mod line_template;
 /// `ls`: a line for each block.
 pub mod ls;
+/// Matchers as Alertmanager writes them.
+pub mod matchers;
 /// `replicate`: blocks copied into another bucket.
 pub mod replicate;
 /// `rewrite`: blocks written anew with series deleted or relabelled.

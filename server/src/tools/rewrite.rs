@@ -40,7 +40,6 @@ const REWRITTEN: &str = engine::bucket::meta::source::BUCKET_REWRITE;
 pub struct Changes {
     deletions: Vec<Deletion>,
     rules: Vec<Rule>,
-    relabels: Vec<Value>,
 }
 
 #[derive(Debug)]
@@ -80,7 +79,6 @@ impl Changes {
         if let Some(text) = to_relabel.filter(|text| !text.trim().is_empty()) {
             let flag = "rewrite.to-relabel-config";
             changes.rules = selector::rules(flag, text)?;
-            changes.relabels = from_yaml(flag, text)?;
         }
         if changes.deletions.is_empty() && changes.rules.is_empty() {
             let why = "rewrite configuration should be provided: say what to delete or how to relabel";
@@ -111,9 +109,30 @@ impl Changes {
         Rewrite {
             sources: sources.to_vec(),
             deletions_applied: self.deletions.iter().map(|deletion| deletion.request.clone()).collect(),
-            relabels_applied: self.relabels.clone(),
+            relabels_applied: self.rules.iter().map(|rule| told(rule.config())).collect(),
         }
     }
+}
+
+/// A relabelling rule as Thanos writes it in meta.json: what the YAML leaves out has its default, and all but the
+/// modulus is text, as anything else makes the file corrupt to Thanos.
+fn told(config: &relabel::Config) -> Value {
+    let mut told = json!({
+        "separator": config.separator,
+        "regex": config.regex.as_deref().unwrap_or_default(),
+        "replacement": config.replacement,
+        "action": config.action.as_str(),
+    });
+    if !config.source_labels.is_empty() {
+        told["source_labels"] = json!(config.source_labels);
+    }
+    if config.modulus != 0 {
+        told["modulus"] = json!(config.modulus);
+    }
+    if !config.target_label.is_empty() {
+        told["target_label"] = json!(config.target_label);
+    }
+    told
 }
 
 impl DeletionYaml {
@@ -242,12 +261,13 @@ fn relabelled(
     layers.into_iter().map(|layer| write_layer(source, layer.into_values().collect(), dir)).collect()
 }
 
-/// Writes series with the chunks that they have in `source`.
+/// Writes series with the chunks and the tombstones that they have in `source`.
 fn write_layer(source: &SourceBlock, moved: Vec<Moved>, dir: &Path) -> Result<(PathBuf, SourceBlock), Error> {
     let id = new_block_id();
     let words: BTreeSet<&str> =
         moved.iter().flat_map(|moved| moved.labels.iter()).flat_map(|(name, value)| [name, value]).collect();
     let mut writer = BlockWriter::create(dir, id, Symbols::from_sorted(words))?;
+    let mut tombstones = Tombstones::default();
     for Moved { labels, series } in &moved {
         let mut copied = Vec::new();
         for meta in &series.chunks {
@@ -261,11 +281,14 @@ fn write_layer(source: &SourceBlock, moved: Vec<Moved>, dir: &Path) -> Result<(P
             encoding: *encoding,
             data,
         });
-        writer.add_labels(labels, &chunks.collect::<Vec<_>>())?;
+        let series_ref = writer.add_labels(labels, &chunks.collect::<Vec<_>>())?;
+        source.tombstones().of(series.series_ref).iter().for_each(|range| tombstones.add(series_ref, *range));
     }
     let meta = Meta { ulid: id, ..Meta::clone(source.meta()) };
     writer.finish(meta)?;
     let path = dir.join(id.to_string());
+    let file = path.join(name::TOMBSTONES);
+    std::fs::write(&file, tombstones.to_bytes()).map_err(|error| Error::file(&file, error))?;
     Ok((path.clone(), SourceBlock::open(&path)?))
 }
 
@@ -355,5 +378,23 @@ mod tests {
             assert!(Changes::parse(Some(bad), None).unwrap_err().to_string().contains(why), "{bad}");
         }
         assert!(Changes::parse(None, Some("")).unwrap_err().to_string().contains("should be provided"));
+    }
+
+    /// Numbers and truth values of the YAML once came into meta.json as such, which Thanos took for corrupt.
+    #[test]
+    fn relabelling_is_told_as_thanos_writes_it() {
+        let yaml = "- {action: DROP, source_labels: [1, b], regex: 5}\n\
+                    - {target_label: c, replacement: 7, regex: true, separator: 1.50}\n\
+                    - {action: hashmod, source_labels: [a], target_label: d, modulus: 8, regex: null}";
+        let changes = Changes::parse(None, Some(yaml)).unwrap();
+        let expected = json!([
+            {"source_labels": ["1", "b"], "separator": ";", "regex": "5", "replacement": "$1", "action": "drop"},
+            {"separator": "1.50", "regex": "true", "target_label": "c", "replacement": "7", "action": "replace"},
+            {
+                "source_labels": ["a"], "separator": ";", "regex": "", "modulus": 8, "target_label": "d",
+                "replacement": "$1", "action": "hashmod",
+            },
+        ]);
+        assert_eq!(Value::Array(changes.rewrite(&[]).relabels_applied), expected);
     }
 }

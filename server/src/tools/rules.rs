@@ -105,7 +105,7 @@ impl TryFrom<String> for RuleDuration {
 
 /// The number of rules in a file of rules, or everything that is wrong with it.
 pub fn check(text: &str) -> Result<usize, Vec<String>> {
-    let file: File = serde_saphyr::from_str(text).map_err(|error| vec![error.to_string()])?;
+    let file = parse(text).map_err(|error| vec![error])?;
     let mut wrong = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     for group in &file.groups {
@@ -129,6 +129,21 @@ pub fn check(text: &str) -> Result<usize, Vec<String>> {
         }
     }
     if wrong.is_empty() { Ok(file.groups.iter().map(|group| group.rules.len()).sum()) } else { Err(wrong) }
+}
+
+/// The first YAML document of a file: Thanos takes no notice of others.
+fn parse(text: &str) -> Result<File, String> {
+    let error = match serde_saphyr::from_str(text) {
+        Ok(file) => return Ok(file),
+        Err(error) => error,
+    };
+    if !matches!(error.without_snippet(), serde_saphyr::Error::MultipleDocuments { .. }) {
+        return Err(error.to_string());
+    }
+    tracing::warn!("the file holds several YAML documents: only the rules of the first one are checked and used");
+    let mut bytes = text.as_bytes();
+    let first = serde_saphyr::read::<_, File>(&mut bytes).next();
+    first.unwrap_or(Err(error)).map_err(|error| error.to_string())
 }
 
 impl Rule {
@@ -258,6 +273,13 @@ groups:
     fn valid_rules_are_counted() {
         assert_eq!(check(VALID), Ok(2));
         assert_eq!(check("groups: []"), Ok(0));
+    }
+
+    #[test]
+    fn only_the_first_document_of_a_file_counts() {
+        assert_eq!(check(&format!("---{VALID}---\nother: 1\n")), Ok(2));
+        let errors = check(&format!("{}---{VALID}", VALID.replace("name: b", "name: a"))).unwrap_err();
+        assert!(errors.iter().all(|error| error.contains("repeated")), "{errors:?}");
     }
 
     #[test]

@@ -3,17 +3,24 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::bucket::meta::{Thanos, source};
 use engine::bucket::{BlockObject, Meta, ObjectName, name};
 use engine::model::{BlockId, Error, Labels};
+use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 use crate::objstore::Bucket;
+use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::upkeep::transfer::{Origin, Transfer};
 
 /// The file that remembers what was uploaded.
 pub const SHIPPER_FILE: &str = "thanos.shipper.json";
+
+/// Metas of the bucket that are fetched at once.
+const METAS_AT_ONCE: usize = 32;
 
 /// Which blocks of a folder are uploaded, and how.
 #[derive(Clone, Debug)]
@@ -45,11 +52,13 @@ struct Shipped {
 
 impl Upload {
     /// Uploads, oldest first, what the bucket doesn't have; `each` is told of every block. Returns how
-    /// many there were.
+    /// many there were. A block above level 1 that overlaps with one of the bucket is an error: compaction of both
+    /// would halt.
     pub async fn run(&self, bucket: &Bucket, mut each: impl FnMut(BlockId)) -> Result<usize, Error> {
         let file = self.path.join(SHIPPER_FILE);
         let known: BTreeSet<BlockId> = read_shipped(&file).into_iter().collect();
         let (mut shipped, mut uploaded) = (Vec::new(), 0);
+        let present = OnceCell::<Vec<Arc<Meta>>>::new();
         for meta in self.metas()? {
             if known.contains(&meta.ulid) {
                 shipped.push(meta.ulid);
@@ -61,9 +70,13 @@ impl Upload {
             }
             let id = meta.ulid;
             if !bucket.exists(&ObjectName { block: id, object: BlockObject::Meta }.to_string()).await? {
+                let meta = self.described(meta);
+                if meta.compaction.level > 1 {
+                    check_overlap(&meta, present.get_or_try_init(|| blocks_of(bucket)).await?)?;
+                }
                 tracing::info!(%id, "upload new block");
                 let dir = self.path.join(id.to_string());
-                let outcome = self.transfer.upload(bucket, &dir, self.described(meta), Origin::Any).await;
+                let outcome = self.transfer.upload(bucket, &dir, meta, Origin::Any).await;
                 outcome.map_err(|error| error.within(format_args!("upload {id}")))?;
                 uploaded += 1;
                 each(id);
@@ -111,6 +124,33 @@ impl Upload {
         thanos.segment_files.sort();
         meta
     }
+}
+
+/// The blocks of a bucket, all of them: with one that is not seen another could overlap.
+async fn blocks_of(bucket: &Bucket) -> Result<Vec<Arc<Meta>>, Error> {
+    let options = FetchOptions { data_dir: None, concurrency: METAS_AT_ONCE };
+    let fetcher = Fetcher::new(bucket.clone(), &options, SyncMetrics::register(&mut Registry::default()));
+    let view = fetcher.fetch(&Filters { duplicates: Duplicates::Kept, ..Filters::all() }).await?;
+    match view.incomplete.or_else(|| view.unknown.into_values().next()) {
+        Some(error) => Err(error.within("incomplete view")),
+        None => Ok(view.blocks.into_values().map(|block| block.meta).collect()),
+    }
+}
+
+/// Fails when a block of the same external labels covers times that `new` covers.
+fn check_overlap(new: &Meta, present: &[Arc<Meta>]) -> Result<(), Error> {
+    let labels = new.external_labels();
+    let overlaps = |other: &Meta| new.min_time < other.max_time && other.min_time < new.max_time;
+    let other = present.iter().find(|other| overlaps(other) && other.external_labels() == labels);
+    let Some(other) = other else { return Ok(()) };
+    let describe = |meta: &Meta| format!("<ulid: {}, mint: {}, maxt: {}>", meta.ulid, meta.min_time, meta.max_time);
+    Err(Error::invalid(format!(
+        "shipping compacted block {} is blocked; overlap spotted: {}, and in the bucket {}: remove one of them, or \
+         give other labels",
+        new.ulid,
+        describe(new),
+        describe(other)
+    )))
 }
 
 /// What was uploaded before; a file that can't be read only costs looking into the bucket again.

@@ -86,9 +86,7 @@ impl Verifier<'_> {
                 }
                 Ok(found)
             }
-            _ if !self.ids.is_empty() => {
-                Err(Error::invalid(format!("verify {}: id matching is not supported", issue.name())))
-            }
+            _ if !self.ids.is_empty() => Err(Error::invalid("id matching is not supported: leave out --id")),
             Issue::OverlappedBlocks => {
                 let overlaps = overlaps(view);
                 for (group, blocks) in &overlaps {

@@ -152,6 +152,39 @@ fn it_serves_also_where_nothing_can_be_printed() {
     uru.wait_for("/api/v1/query?query=up", "\"job\":\"uru\"");
 }
 
+/// Labels and series were once those of the last look at what is held, seconds ago, and queries found more.
+#[test]
+fn what_it_is_sent_is_among_its_labels_and_series_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = format!("--data-dir={}", data.path().display());
+    let uru = Uru::start("all-in-one", &[&folder, "--no-self-scrape"]);
+    uru.wait_for("/api/v1/stores", "\"lastError\":null");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    for (job, time) in [("first", now), ("before", now - 1_800_000)] {
+        let sent = float_series(&[("__name__", job), ("job", job)], &[(time, 4.5)]);
+        let answer = loop {
+            // Nothing is taken before what the last process left is open.
+            match post(&uru.http, "/api/v1/receive", &snappy, &body(std::slice::from_ref(&sent))).unwrap() {
+                answer if answer.status == 503 => std::thread::yield_now(),
+                answer => break answer,
+            }
+        };
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let range = format!("start={}&end={}", time / 1000 - 1, time / 1000 + 1);
+        for path in [
+            format!("label/job/values?{range}"),
+            format!("labels?{range}"),
+            format!("series?match[]={job}&{range}"),
+            format!("query?query={job}&time={}&storeMatch[]=%7B__address__!=%22%22%7D", time / 1000 + 1),
+        ] {
+            let (status, text) = uru.get(&format!("/api/v1/{path}"));
+            let is_there = text.contains(if path.starts_with("labels") { "\"job\"" } else { job });
+            assert!(status == 200 && is_there, "{path}: {text}");
+        }
+    }
+}
+
 /// Samples once went from the disk when they were in the bucket, and were answered again after the store's next look
 /// at it.
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::prometheus_copy::{Sample, TimeSeries};
 use proto::thanos::{
-    Meta, MetricMetadata, MetricMetadataEntry, MetricMetadataResponse, QueryRangeResponse, SeriesResponse,
-    metric_metadata_response, query_range_response, series_response,
+    Meta, MetricMetadata, MetricMetadataEntry, MetricMetadataResponse, QueryRangeResponse, Rule, RuleGroup,
+    RulesResponse, SeriesResponse, metric_metadata_response, query_range_response, rules_response, series_response,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -323,6 +323,43 @@ fn an_endpoint_that_sends_without_end_is_stopped_at_a_limit_of_memory() {
     }
 }
 
+/// A frame of the series `{a="<value>"}` with so many chunks of nothing, two bytes each.
+fn empty_chunks(value: u8, count: usize) -> Vec<u8> {
+    let series = [&[0x0a, 6, 0x0a, 1, b'a', 0x12, 1, value][..], &[0x12, 0].repeat(count)].concat();
+    let mut message = vec![0x0a];
+    prost::encoding::encode_varint(series.len() as u64, &mut message);
+    message.extend_from_slice(&series);
+    [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat()
+}
+
+#[test]
+fn chunks_are_accounted_for_with_the_lists_that_they_are_moved_between() {
+    let few = |frame: i64| {
+        let one = |at: i64| {
+            let sent = series_frame(&[("a", "b")], &[(NOW * 1000 + frame * 20 + at, 1.0)]);
+            let Some(series_response::Result::Series(series)) = sent.result else { panic!("{sent:?}") };
+            series
+        };
+        let chunks = (0..20).flat_map(|at| one(at).chunks).collect();
+        let series = proto::thanos::Series { chunks, ..one(0) };
+        framed(&SeriesResponse { result: Some(series_response::Result::Series(series)) })
+    };
+    let kinds: [(&str, Vec<u8>); 3] = [
+        ("one series in many frames", (0..25_000).map(few).collect::<Vec<_>>().concat()),
+        ("one frame", empty_chunks(b'b', 2_000_000)),
+        ("series of a frame each", (b'b'..b'z').flat_map(|value| empty_chunks(value, 100_000)).collect()),
+    ];
+    for (what, sent) in kinds {
+        let large = endpoint("large", vec![Step::Bytes(Bytes::from(sent))]);
+        let uru = querier(&[&large], &["--query.memory-limit=120MB", "--query.timeout=1h"]);
+        let (status, answer) = query(&uru, "&partial_response=0");
+        assert_eq!(status, 422, "{what}: {:.200}", answer.to_string());
+        assert!(answer["error"].as_str().unwrap().contains("query.memory-limit"), "{what}: {answer}");
+        assert!(uru.peak_bytes() < 140e6, "{what}: {}", uru.peak_bytes());
+        support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
+    }
+}
+
 #[test]
 fn lists_of_endpoints_are_accounted_for_as_what_they_become() {
     let metadata = (0..300_000).map(|number| {
@@ -347,6 +384,21 @@ fn lists_of_endpoints_are_accounted_for_as_what_they_become() {
         assert!(uru.metric("uru_memory_peak_bytes").unwrap() > least, "{path}");
         support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
     }
+}
+
+#[test]
+fn what_becomes_large_when_it_is_decoded_is_refused_before() {
+    let group = RuleGroup { rules: vec![Rule::default(); 400_000], ..RuleGroup::default() };
+    let mut answers = Answers::store(&[("store", "small")], Vec::new()).with_federation();
+    answers.rules = vec![RulesResponse { result: Some(rules_response::Result::Group(group)) }];
+    let small = Endpoint::start(answers);
+    let uru = querier(&[&small], &["--query.memory-limit=40MiB", "--no-rule.partial-response"]);
+    let idle = uru.peak_bytes();
+    let (status, answer) = ask(&uru, "/api/v1/rules");
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("query.memory-limit"), "{answer}");
+    assert!(uru.peak_bytes() < idle + 40e6, "{} of {idle}", uru.peak_bytes());
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod connections;
 mod decoding;
 mod dedup_golden;
 mod distributed;
+mod encodings;
 mod ending;
 mod explaining;
 mod federation;

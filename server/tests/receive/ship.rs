@@ -532,6 +532,15 @@ fn blocks_go_when_they_are_old_and_shipped_and_tenants_with_nothing_left_go_too(
     ] {
         wait(|| uru.metric(&format!("{metric}{{tenant=\"old\"")).is_none());
     }
+    // Nor do its requests leave anything.
+    let lines = |tenant: &str| {
+        let (_, text) = uru.get("/metrics");
+        let of_requests = |line: &&str| line.starts_with("http_") || line.starts_with("thanos_receive_write_");
+        let tenant = format!("tenant=\"{tenant}\"");
+        text.lines().filter(of_requests).filter(|line| line.contains(&tenant)).count()
+    };
+    wait(|| lines("old") == 0);
+    assert!(lines("new") > 20, "{}", lines("new"));
     assert!(!owners().contains(&"new".to_owned()), "{:?}", owners());
     assert_eq!(samples(&stored(&uru, "shipped"), &EXTERNAL), samples_of(&new));
     // A tenant that was pruned may come back.

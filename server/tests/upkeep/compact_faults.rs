@@ -54,6 +54,13 @@ fn settings(data_dir: &Path, vertical: Vertical) -> Settings {
 
 /// One run of a compactor of its own over `store`, and what it says in its metrics.
 async fn run(store: Arc<dyn ObjectStore>, settings: Settings) -> (Result<(), Troubles>, String) {
+    let (compactor, registry) = compactor(store, settings);
+    let outcome = compactor.run_once().await;
+    (outcome, render(&registry, "").1)
+}
+
+/// A compactor over `store`, and its metrics.
+fn compactor(store: Arc<dyn ObjectStore>, settings: Settings) -> (Compactor, Registry) {
     let mut registry = Registry::default();
     let bucket = Bucket::over(store, "memory", &mut registry);
     let fetch = FetchOptions { data_dir: None, concurrency: 1 };
@@ -62,8 +69,7 @@ async fn run(store: Arc<dyn ObjectStore>, settings: Settings) -> (Result<(), Tro
     let filters = Filters { ignore_deletion_marks_delay: settings.delete_delay / 2, ..Filters::all() };
     let syncer = Syncer::new(fetcher, filters, None, None);
     let compactor = Compactor::new(bucket, syncer, settings, CompactMetrics::register(&mut registry));
-    let outcome = compactor.run_once().await;
-    (outcome, render(&registry, "").1)
+    (compactor, registry)
 }
 
 /// Six blocks of two hours, of which the first four become one of eight.
@@ -184,11 +190,7 @@ fn a_corrupt_source_halts_its_group_with_its_place_and_the_others_go_on() {
             std::fs::write(block.join("meta.json"), meta).unwrap();
         }
         fill(&store, &others).await;
-        let broken = support::blocks_in(folder.path())[1].file_name().unwrap().to_str().unwrap().to_owned();
-        let path = ObjectPath::from(format!("{broken}/chunks/000001"));
-        let mut bytes = store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
-        bytes[40] ^= 0xff;
-        store.put(&path, bytes.into()).await.unwrap();
+        let broken = break_byte(&store, &support::blocks_in(folder.path())[1], OF_A_CHUNK).await;
         let (outcome, text) =
             run(Arc::clone(&store) as _, settings(&folder.path().join("work"), Vertical::Disabled)).await;
         let troubles = outcome.unwrap_err();
@@ -200,6 +202,71 @@ fn a_corrupt_source_halts_its_group_with_its_place_and_the_others_go_on() {
         assert!(text.contains("thanos_compact_halted 1"), "{text}");
         assert!(text.contains("thanos_compact_group_compactions_total{resolution=\"0\"} 1"), "{text}");
         assert!(text.contains("thanos_compact_group_compactions_failures_total{resolution=\"0\"} 1"), "{text}");
+    });
+}
+
+/// A byte of a block's first chunk, and one of its index.
+const OF_A_CHUNK: (&str, usize) = ("chunks/000001", 40);
+const OF_THE_INDEX: (&str, usize) = ("index", 0);
+
+/// Breaks a byte of the block that lies in the folder `block`. Returns its id.
+async fn break_byte(store: &InMemory, block: &Path, (file, at): (&str, usize)) -> String {
+    let id = block.file_name().unwrap().to_str().unwrap().to_owned();
+    let path = ObjectPath::from(format!("{id}/{file}"));
+    let mut bytes = store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[at] ^= 0xff;
+    store.put(&path, bytes.into()).await.unwrap();
+    id
+}
+
+#[test]
+fn an_index_that_cannot_be_read_is_told_with_its_block_once() {
+    let folder = tempfile::tempdir().unwrap();
+    support::run(async {
+        let (store, _) = filled(folder.path()).await;
+        let broken = break_byte(&store, &support::blocks_in(folder.path())[1], OF_THE_INDEX).await;
+        let work = settings(&folder.path().join("work"), Vertical::Disabled);
+        let message = run(Arc::clone(&store) as _, work).await.0.unwrap_err().to_string();
+        assert!(message.contains(&format!(": block {broken}: index: ")), "{message}");
+        assert_eq!(message.matches(&broken).count(), 1, "{message}");
+    });
+}
+
+/// Only a restart once made it try them again, as the blocks themselves were the same.
+#[test]
+fn what_halted_is_tried_again_or_forgotten_once_its_block_is_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    support::run(async {
+        let (store, _) = filled(folder.path()).await;
+        let broken = break_byte(&store, &support::blocks_in(folder.path())[1], OF_A_CHUNK).await;
+        // A group of its own, whose only block is long enough to be downsampled.
+        let long = support::write_block(&folder.path().join("long"), 100, (2, 0));
+        let mut meta = support::meta_of(&long);
+        meta["maxTime"] = (24 * TWO_HOURS).into();
+        meta["thanos"]["labels"]["cluster"] = "c2".into();
+        std::fs::write(long.join("meta.json"), meta.to_string()).unwrap();
+        fill(&store, &folder.path().join("long")).await;
+        let long = break_byte(&store, &long, OF_A_CHUNK).await;
+        let settings = settings(&folder.path().join("work"), Vertical::Disabled);
+        let settings = Settings { downsampling: Downsampling::Enabled, ..settings };
+        let (compactor, registry) = compactor(Arc::clone(&store) as _, settings);
+        let halted = |expected: i64| {
+            let text = render(&registry, "").1;
+            assert!(text.contains(&format!("\nthanos_compact_halted {expected}\n")), "{text}");
+            text
+        };
+        let troubles = compactor.run_once().await.unwrap_err();
+        assert!(troubles.need_attention() && troubles.len() == 2, "{troubles}");
+        compactor.run_once().await.unwrap();
+        halted(1);
+        let mark = async |name: String| store.put(&ObjectPath::from(name), "{}".into()).await.unwrap();
+        mark(format!("{broken}/no-compact-mark.json")).await;
+        compactor.run_once().await.unwrap();
+        let text = halted(1);
+        assert!(text.contains("thanos_compact_group_compactions_total{resolution=\"0\"} 1"), "{text}");
+        mark(format!("{long}/no-downsample-mark.json")).await;
+        compactor.run_once().await.unwrap();
+        halted(0);
     });
 }
 

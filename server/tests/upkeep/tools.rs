@@ -156,6 +156,7 @@ fn local_blocks_are_uploaded_once_and_replicated_as_they_are() {
         text(&[&words[..], flags].concat(), &first);
     };
     replicate(&["--matcher=replica=\"b\""]);
+    replicate(&["--matcher=replica=b"]);
     replicate(&["--compaction=2"]);
     replicate(&["--resolution=5m"]);
     assert!(!second.join(name).exists());
@@ -171,6 +172,33 @@ fn local_blocks_are_uploaded_once_and_replicated_as_they_are() {
     let words = ["bucket", "replicate", "--single-run", "--http-address=127.0.0.1:0", &to];
     let why = error(&words, &first);
     assert!(why.contains("/index is gone from the origin bucket") && !third.join(name).exists(), "{why}");
+}
+
+/// They once were, and compaction halted for the overlap.
+#[test]
+fn compacted_blocks_are_not_uploaded_over_others_of_the_same_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let (local, bucket) = (folder.path().join("local"), folder.path().join("bucket"));
+    let compacted = |seed: u128, start: i64| {
+        let block = support::write_block(&local, seed, (2, start));
+        let mut meta = support::meta_of(&block);
+        meta["compaction"]["level"] = 2.into();
+        std::fs::write(block.join("meta.json"), meta.to_string()).unwrap();
+        block.file_name().unwrap().to_str().unwrap().to_owned()
+    };
+    let path = format!("--path={}", local.display());
+    let upload = ["bucket", "upload-blocks", &path, "--shipper.upload-compacted"];
+    let to = |label: &'static str| [&upload[..], &[label]].concat();
+    let present = support::write_block(&bucket, 1, (2, 0)).file_name().unwrap().to_str().unwrap().to_owned();
+    let behind = compacted(2, 3_600_000);
+    text(&to("--label=cluster=\"c1\""), &bucket);
+    assert!(bucket.join(behind).exists());
+    let over = compacted(3, 1_800_000);
+    let why = error(&to("--label=cluster=\"c1\""), &bucket);
+    assert!(why.contains("overlap spotted") && why.contains(&over) && why.contains(&present), "{why}");
+    assert!(!bucket.join(&over).exists());
+    text(&to("--label=cluster=\"c2\""), &bucket);
+    assert!(bucket.join(&over).exists());
 }
 
 #[test]
@@ -292,6 +320,8 @@ fn a_block_with_a_chunk_outside_of_its_time_is_found_backed_up_and_replaced() {
     std::fs::remove_file(whole.join("index")).unwrap();
     let found = verify(&[]);
     assert!(found.len() == 1 && found[0].contains("index: there is no such object"), "{found:?}");
+    let why = error(&["bucket", "verify", "--issues=overlapped_blocks", &format!("--id={id}")], &bucket);
+    assert!(why.contains("verify overlapped_blocks: id matching is not supported"), "{why}");
 }
 
 #[test]
@@ -325,6 +355,39 @@ fn a_block_is_rewritten_without_what_is_deleted() {
     let new = blocks_in(&bucket).into_iter().find(|block| *block != old).unwrap();
     assert_eq!(support::meta_of(&new)["stats"]["numSamples"], 2 * 59);
     assert!(support::meta_of(&new)["thanos"]["rewrites"][0]["deletions_applied"].is_array());
+}
+
+/// It once came back, as what a series is relabelled to has a reference of its own.
+#[test]
+fn what_tombstones_delete_of_a_block_that_is_relabelled_stays_deleted() {
+    use engine::block::tombstones::Tombstones;
+    use engine::index::tsdb::{Reader, Series};
+    use engine::model::TimeRange;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, work) = (folder.path().join("bucket"), folder.path().join("work"));
+    let old = support::write_block(&bucket, 1, (3, 0));
+    let index = Reader::open(std::fs::read(old.join("index")).unwrap()).unwrap();
+    let (mut scan, mut series, mut tombstones) = (index.series(), Series::default(), Tombstones::default());
+    for minutes in [30, 20, 10] {
+        assert!(scan.next(&mut series).unwrap());
+        tombstones.add(series.series_ref, TimeRange::new(0, minutes * 60_000 - 1));
+    }
+    std::fs::write(old.join("tombstones"), tombstones.to_bytes()).unwrap();
+    let id = format!("--id={}", old.file_name().unwrap().to_str().unwrap());
+    let work = format!("--tmp.dir={}", work.display());
+    // The first and the last series become one, behind the one between them.
+    let rule = "{source_labels: [instance], regex: 'i-000[02]', target_label: instance, replacement: z}";
+    let relabelled = format!("--rewrite.to-relabel-config=[{rule}]");
+    text(&["bucket", "rewrite", &id, &work, &relabelled, "--no-dry-run"], &bucket);
+    let new = blocks_in(&bucket).into_iter().find(|block| *block != old).unwrap();
+    let samples = support::faulty::samples_of(&new);
+    let of = |instance: &str| {
+        let samples = samples.iter().filter(|(labels, _, _)| labels.contains(instance));
+        samples.map(|(_, time, _)| time / 60_000).collect::<Vec<i64>>()
+    };
+    assert_eq!(of("i-0001"), (20..60).collect::<Vec<i64>>());
+    assert_eq!(of("\"z\""), (10..60).collect::<Vec<i64>>());
 }
 
 /// They once were left out without a word.

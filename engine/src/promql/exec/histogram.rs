@@ -11,7 +11,7 @@ use super::super::annotations::{Annotation, Monotonicity};
 use super::super::function::HistogramFunction;
 use super::super::histogram::{Notes, classic, native};
 use super::super::plan::Node;
-use super::super::value::{Matrix, RowLabels};
+use super::super::value::{Matrix, RowLabels, without_name};
 use super::group::{Merged, same_labels};
 use super::{Evaluator, RowSink, scalar};
 
@@ -45,14 +45,16 @@ pub fn stream(
         batch.cells.clear_histograms();
         Ok(())
     };
-    eval.stream_renamed(input, &mut change, sink)
+    // As in Prometheus, type and unit stay, though those of a count are others.
+    eval.stream_without(without_name, input, &mut change, sink)
 }
 
 /// `histogram_quantile(q, v)`
 pub fn quantile(eval: &Evaluator<'_>, quantile: &Node, input: &Node) -> Result<Matrix, Error> {
     let quantiles = scalar::eval(eval, quantile)?;
-    note_quantiles(eval, quantile, &quantiles);
     let histograms = Histograms::new(eval, input)?;
+    // Behind what the input says: of the same words the last place is told.
+    note_quantiles(eval, quantile, &quantiles);
     let mut out = Out::new(eval, input);
     histograms.each(eval, &mut |at, found| {
         let value = out.quantile(quantiles[at.step], at, found);
@@ -66,11 +68,12 @@ pub fn quantiles(eval: &Evaluator<'_>, label: &str, args: &[Node]) -> Result<Mat
     let input = &args[0];
     let mut wanted = Vec::new();
     for quantile in &args[2..] {
-        let quantiles = scalar::eval(eval, quantile)?;
-        note_quantiles(eval, quantile, &quantiles);
-        wanted.push(quantiles);
+        wanted.push(scalar::eval(eval, quantile)?);
     }
     let histograms = Histograms::new(eval, input)?;
+    for (quantile, quantiles) in args[2..].iter().zip(&wanted) {
+        note_quantiles(eval, quantile, quantiles);
+    }
     let mut out = Out::new(eval, input);
     histograms.each(eval, &mut |at, found| {
         for quantiles in &wanted {

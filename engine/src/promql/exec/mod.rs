@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::batch::{Cell, StepGrid};
-use crate::model::{Error, Matcher, TimeRange};
+use crate::model::{Error, Labels, Matcher, TimeRange};
 
 use super::account::Account;
 use super::annotations::{Annotation, Annotations};
@@ -49,6 +49,9 @@ pub(super) use scalar::eval as scalar_value;
 
 /// Takes batches of rows; it may take their contents.
 pub(super) type RowSink<'s> = dyn FnMut(&mut Matrix) -> Result<(), Error> + 's;
+
+/// What is left of a row's labels.
+type Rest = fn(&Arc<Labels>) -> Arc<Labels>;
 
 /// Cells that a selector hands on at once, at least: few series have many of them where steps are many.
 const CELLS_MAX: usize = 1 << 17;
@@ -358,18 +361,34 @@ impl<'a> Evaluator<'a> {
         result
     }
 
-    /// Applies `change` to the rows of `input` and takes their names away.
+    /// Applies `change` to the rows of `input` and takes their names, types and units away.
     fn stream_renamed(&self, input: &Node, change: &mut RowSink<'_>, sink: &mut RowSink<'_>) -> Result<(), Error> {
+        self.stream_without(without_metadata, input, change, sink)
+    }
+
+    /// Applies `change` to the rows of `input` and leaves of their labels what `rest` gives.
+    fn stream_without(
+        &self,
+        rest: Rest,
+        input: &Node,
+        change: &mut RowSink<'_>,
+        sink: &mut RowSink<'_>,
+    ) -> Result<(), Error> {
+        let rename = |rows: &mut Matrix| {
+            for row in &mut rows.rows {
+                *row = self.left_of(row, rest);
+            }
+        };
         if self.query.delays_names() || input.distinct_without_name() {
             return self.stream(input, &mut |batch| {
                 change(batch)?;
-                self.drop_names(batch);
+                rename(batch);
                 sink(batch)
             });
         }
         let mut all = self.eval(input)?;
         change(&mut all)?;
-        self.drop_names(&mut all);
+        rename(&mut all);
         sink(&mut group::merge_same_labels(self, all, Room::One)?)
     }
 
@@ -380,11 +399,15 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// A row's labels without its name, or marked for the end of the query.
+    /// A row's labels without its name, type and unit, or marked for the end of the query.
     pub fn renamed(&self, row: &RowLabels) -> RowLabels {
+        self.left_of(row, without_metadata)
+    }
+
+    fn left_of(&self, row: &RowLabels, rest: Rest) -> RowLabels {
         if self.query.delays_names() || row.drop_name {
             return RowLabels { labels: row.labels.clone(), drop_name: true };
         }
-        RowLabels::plain(without_metadata(&row.labels))
+        RowLabels::plain(rest(&row.labels))
     }
 }

@@ -106,7 +106,7 @@ impl Operator {
                 RangeArgument::Select(select, _) => select.has_one_name(),
                 RangeArgument::Subquery(subquery) => subquery.input.distinct_without_name(),
             },
-            Self::Float(..) | Self::Histogram(..) | Self::Negate(_) => true,
+            Self::Float(..) | Self::Negate(_) => true,
             Self::Aggregate(aggregate) => match &aggregate.grouping {
                 _ if aggregate.operator.keeps_series() => aggregate.input.distinct_without_name(),
                 _ if aggregate.sets_metadata() => false,
@@ -114,7 +114,8 @@ impl Operator {
                 Grouping::Without(_) => true,
             },
             Self::Binary(binary) => binary.operator.drops_name() || binary.comparison == Comparison::Bool,
-            Self::Plus(input) | Self::StepInvariant(input) => input.distinct_without_name(),
+            // A histogram's type and unit stay, and may be what tells rows apart.
+            Self::Histogram(_, input) | Self::Plus(input) | Self::StepInvariant(input) => input.distinct_without_name(),
             _ => false,
         }
     }

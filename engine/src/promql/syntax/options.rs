@@ -5,8 +5,6 @@
 pub struct Options {
     /// `promql-experimental-functions`: functions marked so, `limitk` and `limit_ratio`.
     pub experimental_functions: bool,
-    /// `promql-duration-expr`: arithmetic, `step()`, `range()`, `min_of` and `max_of` in durations.
-    pub duration_expressions: bool,
     /// `promql-extended-range-selectors`: `anchored` and `smoothed`.
     pub extended_range_selectors: bool,
     /// `promql-binop-fill-modifiers`: `fill`, `fill_left` and `fill_right`.
@@ -15,10 +13,5 @@ pub struct Options {
 
 impl Options {
     /// Everything on.
-    pub const ALL: Self = Self {
-        experimental_functions: true,
-        duration_expressions: true,
-        extended_range_selectors: true,
-        fill_modifiers: true,
-    };
+    pub const ALL: Self = Self { experimental_functions: true, extended_range_selectors: true, fill_modifiers: true };
 }

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, UnderWay};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, OfTenants, UnderWay};
 use crate::telemetry::requests::{Decision, RequestLog};
 
 /// Upper bounds of the durations of requests, in seconds: those that Thanos has for queries, and those
@@ -32,6 +32,7 @@ pub struct HttpMetrics {
     in_flight: Gauges,
     request_sizes: Histograms,
     response_sizes: Histograms,
+    of_tenants: OfTenants,
 }
 
 /// The tenant that a request was answered for; where a response carries it, requests are counted for
@@ -46,6 +47,7 @@ struct Flight(Arc<Flown>);
 #[derive(Debug)]
 struct Flown {
     gauges: Gauges,
+    of_tenants: OfTenants,
     labels: MetricLabels,
     under_way: OnceLock<UnderWay>,
 }
@@ -101,6 +103,7 @@ impl Default for HttpMetrics {
             in_flight: Gauges::default(),
             request_sizes: Histograms::new_with_constructor(sizes),
             response_sizes: Histograms::new_with_constructor(sizes),
+            of_tenants: OfTenants::default(),
         }
     }
 }
@@ -122,10 +125,24 @@ impl HttpMetrics {
         registry.register("http_response_size_bytes", help, self.response_sizes.clone());
     }
 
+    /// A tenant is gone.
+    pub fn forget(&self, tenant: &str) {
+        for labels in self.of_tenants.take(tenant) {
+            self.requests.remove(&labels);
+            self.in_flight.remove(&labels);
+            for histograms in [&self.durations, &self.request_sizes, &self.response_sizes] {
+                histograms.remove(&labels);
+            }
+        }
+    }
+
     fn done(&self, (handler, method): (&str, &str), response: &Response, (begin, request_bytes): (Instant, u64)) {
         let mut labels = labels(handler, method, response.status().as_u16());
         if let Some(CountedTenant(tenant)) = response.extensions().get() {
             labels.push(("tenant", tenant.clone()));
+            if self.requests.get(&labels).is_none() {
+                self.of_tenants.note(tenant, &labels);
+            }
         }
         self.requests.get_or_create(&labels).inc();
         self.durations.get_or_create(&labels).observe(begin.elapsed().as_secs_f64());
@@ -139,14 +156,20 @@ impl HttpMetrics {
 impl Flight {
     fn new(metrics: &HttpMetrics, (handler, method): (&str, &str)) -> Self {
         let labels = vec![("handler", handler.to_owned()), ("method", method.to_owned())];
-        Self(Arc::new(Flown { gauges: metrics.in_flight.clone(), labels, under_way: OnceLock::new() }))
+        let (gauges, of_tenants) = (metrics.in_flight.clone(), metrics.of_tenants.clone());
+        Self(Arc::new(Flown { gauges, of_tenants, labels, under_way: OnceLock::new() }))
     }
 
     fn begin(&self, tenant: Option<&str>) {
-        let Flown { gauges, labels, under_way } = &*self.0;
+        let Flown { gauges, of_tenants, labels, under_way } = &*self.0;
         under_way.get_or_init(|| {
             let mut labels = labels.clone();
-            labels.extend(tenant.map(|tenant| ("tenant", tenant.to_owned())));
+            if let Some(tenant) = tenant {
+                labels.push(("tenant", tenant.to_owned()));
+                if gauges.get(&labels).is_none() {
+                    of_tenants.note(tenant, &labels);
+                }
+            }
             UnderWay::begin(&gauges.get_or_create(&labels))
         });
     }
@@ -278,6 +301,30 @@ fn handler(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_counted_for_a_tenant_goes_with_it() {
+        let (metrics, mut registry) = (HttpMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        for tenant in ["gone", "stays"] {
+            let flight = Flight::new(&metrics, ("receive", "POST"));
+            flight.begin(Some(tenant));
+            for status in [200, 409] {
+                let mut response = Response::new(axum::body::Body::empty());
+                *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+                response.extensions_mut().insert(CountedTenant(tenant.to_owned()));
+                metrics.done(("receive", "post"), &response, (Instant::now(), 10));
+            }
+        }
+        let lines = |tenant: &str| {
+            let (_, text) = crate::telemetry::metrics::render(&registry, "");
+            text.lines().filter(|line| line.contains(&format!("tenant=\"{tenant}\""))).count()
+        };
+        let before = lines("stays");
+        assert!(before > 50 && lines("gone") == before, "{before}");
+        metrics.forget("gone");
+        assert_eq!((lines("gone"), lines("stays")), (0, before));
+    }
 
     #[test]
     fn handlers_have_the_names_that_thanos_gives_them() {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use engine::promql::syntax;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -13,6 +12,7 @@ use crate::component::process::Ports;
 use crate::objstore::{Bucket, BucketConfig};
 use crate::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::telemetry::metrics::{self, Counters, Histograms, MetricLabels};
+use crate::tools::matchers;
 use crate::tools::replicate::{Choice, ReplicateMetrics, replicate, resolution};
 
 /// The tool as the command line knows it.
@@ -127,14 +127,8 @@ fn result_labels(result: &str) -> MetricLabels {
 }
 
 fn choice(values: &Values) -> Result<Choice, String> {
-    let matchers = match values.text("matcher") {
-        None => Vec::new(),
-        Some(text) => {
-            let text = text.trim();
-            let selector = if text.starts_with('{') { text.to_owned() } else { format!("{{{text}}}") };
-            syntax::parse_selector(&selector).map_err(|error| format!("--matcher: {error}"))?
-        }
-    };
+    let matchers = matchers::parse(values.text("matcher").unwrap_or_default());
+    let matchers = matchers.map_err(|why| format!("--matcher: {why}"))?;
     let mut resolutions = values.list("resolution").to_vec();
     if resolutions.is_empty() {
         resolutions = ["0s", "5m", "1h"].map(str::to_owned).to_vec();

@@ -25,7 +25,7 @@ struct Candidate {
 
 /// The rows that `aggregate` chooses.
 pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<Matrix, Error> {
-    let wants_any = wants_any(eval, aggregate, params);
+    let wants_any = wants_any(aggregate, params);
     if !matches!(wants_any, Ok(true)) {
         // What is wrong with the input is said also where nothing of it is wanted.
         eval.stream(&aggregate.input, &mut |_| Ok(()))?;
@@ -51,11 +51,13 @@ pub fn eval(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Resu
         let labels = batch.heap_bytes() - batch.cells.heap_bytes();
         eval.account.hold_bytes(labels + now - std::mem::replace(&mut held, now))
     })?;
+    // Behind what the input says: of the same words the last place is told.
+    note_ratio(eval, aggregate, params);
     choice.finish()
 }
 
 /// Whether the parameters choose anything at all; fails when they are no such numbers.
-fn wants_any(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<bool, Error> {
+fn wants_any(aggregate: &Aggregate, params: &[f64]) -> Result<bool, Error> {
     let (min, max, nan) = extremes(params);
     if aggregate.operator != A::LimitRatio {
         if max < 1.0 {
@@ -70,6 +72,15 @@ fn wants_any(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Res
     if nan {
         return Err(Error::invalid("Ratio value is NaN"));
     }
+    Ok(true)
+}
+
+/// Says so when a ratio is one that none can be.
+fn note_ratio(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) {
+    if aggregate.operator != A::LimitRatio {
+        return;
+    }
+    let (min, max, _) = extremes(params);
     let position = aggregate.param.as_ref().map_or(0, |param| param.position);
     if max > 1.0 {
         eval.query.annotate(Annotation::invalid_ratio(max, 1.0, position));
@@ -77,7 +88,6 @@ fn wants_any(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Res
     if min < -1.0 {
         eval.query.annotate(Annotation::invalid_ratio(min, -1.0, position));
     }
-    Ok(true)
 }
 
 struct Choice<'a> {

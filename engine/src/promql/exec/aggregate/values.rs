@@ -20,7 +20,6 @@ use super::extremes;
 
 /// The quantile of each group at each step.
 pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> Result<Matrix, Error> {
-    note_quantile(eval, aggregate, params);
     let steps = eval.count();
     let mut groups = Groups::new(&aggregate.grouping);
     let mut unnamed = Vec::new();
@@ -46,6 +45,8 @@ pub fn quantile(eval: &Evaluator<'_>, aggregate: &Aggregate, params: &[f64]) -> 
         let grown = (values.len() - before) * size_of::<Vec<f64>>() + batch.cells.samples() * size_of::<f64>();
         eval.account.hold_bytes(grown)
     })?;
+    // Behind what the input says: of the same words the last place is told.
+    note_quantile(eval, aggregate, params);
     let mut out = Matrix::new(steps);
     for (group, labels) in groups.labels.iter().enumerate() {
         let row = out.push_row(RowLabels { labels: Arc::clone(labels), drop_name: unnamed[group] });

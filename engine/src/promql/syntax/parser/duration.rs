@@ -52,9 +52,7 @@ impl Parser<'_> {
                     UnaryOp::Plus => DurationKind::Plus(Box::new(call)),
                     UnaryOp::Minus => DurationKind::Minus(Box::new(call)),
                 };
-                let signed = DurationExpr { kind, wrapped: false, range };
-                self.experimental(&signed)?;
-                Ok(signed)
+                Ok(DurationExpr { kind, wrapped: false, range })
             }
             TokenKind::LeftParen => {
                 self.next()?;
@@ -95,7 +93,6 @@ impl Parser<'_> {
             self.deeper()?;
             chain += 1;
             let rhs = self.duration(if op == BinaryOp::Pow { POW } else { precedence(op) + 1 })?;
-            self.experimental(&lhs)?;
             if let (BinaryOp::Div | BinaryOp::Mod, DurationKind::Number(literal)) = (op, &rhs.kind)
                 && literal.value == 0.0
             {
@@ -120,16 +117,11 @@ impl Parser<'_> {
                 }
                 Ok(number(literal))
             }
-            TokenKind::Preprocessor(_) => {
-                let call = self.duration_call()?;
-                self.experimental(&call)?;
-                Ok(call)
-            }
+            TokenKind::Preprocessor(_) => self.duration_call(),
             TokenKind::LeftParen => {
                 self.next()?;
                 let inner = self.duration(1)?;
                 let close = self.expect(TokenKind::RightParen)?;
-                self.experimental(&inner)?;
                 Ok(wrapped(inner, TextRange { start: token.range.start, end: close.range.end }))
             }
             _ => Err(self.unexpected(self.context)),
@@ -183,13 +175,6 @@ impl Parser<'_> {
         }
         literal.range.start = sign.range.start;
         Ok(number(literal))
-    }
-
-    fn experimental(&self, duration: &DurationExpr) -> Parsed<()> {
-        if self.options.duration_expressions {
-            return Ok(());
-        }
-        Err(self.error(duration.range, "experimental duration expression is not enabled"))
     }
 }
 

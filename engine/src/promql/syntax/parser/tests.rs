@@ -70,12 +70,18 @@ fn experimental_syntax_must_be_switched_on() {
           --enable-feature=promql-experimental-functions",
         ),
         ("info(a)", r#"1:1: parse error: function "info" is not enabled"#),
-        ("a[step()]", "1:3: parse error: experimental duration expression is not enabled"),
         ("a[5m] smoothed", "1:1: parse error: smoothed modifier is experimental and not enabled"),
         ("a + fill(0) b", "1:1: parse error: binop fill modifiers are experimental and not enabled"),
     ] {
         assert_eq!(parse(query, Options::default()).unwrap_err().to_string(), words);
         assert!(parse(query, Options::ALL).is_ok(), "{query}");
+    }
+}
+
+#[test]
+fn durations_may_be_expressions_without_a_feature() {
+    for query in ["a[step()]", "a[5m * 2:1m]", "a offset (5m)", "a offset -min_of(step(), 5m)"] {
+        assert_eq!(parse(query, Options::default()).unwrap().to_string(), query);
     }
 }
 
