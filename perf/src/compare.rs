@@ -150,9 +150,8 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 fn ratios(first: &Runs, other: &Runs) -> String {
-    let times = |ours: f64, theirs: f64| match ours.min(theirs) > 0.0 {
-        true => format!("{:.1}x", theirs / ours),
-        false => "-".to_owned(),
+    let times = |ours: f64, theirs: f64| {
+        if ours.min(theirs) > 0.0 { format!("{:.1}x", theirs / ours) } else { "-".to_owned() }
     };
     let wall = times(first.wall_ms().median, other.wall_ms().median);
     let cpu = times(first.cpu_ms().median, other.cpu_ms().median);

@@ -18,6 +18,6 @@ pub mod verify;
 /// Writing a block.
 pub mod writer;
 
-pub use opened::{BlockInfo, ChunkScratch, ChunkSource, Detail, Home, OpenedBlock, Segments, files_at_once};
+pub use opened::{BlockInfo, ChunkScratch, ChunkSource, Detail, Home, OpenedBlock, Segments};
 pub use series::{ChunkPlace, LabelView, SeriesBatch};
 pub use set::{BlockSet, Chosen};

@@ -1,12 +1,11 @@
 //! A block that can be asked. Immutable; shared by `Arc` between cores and requests.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::io::{File, raise_open_files_max};
+use crate::io::{File, KeptOpen};
 use crate::model::{BlockId, Error, ErrorKind, Labels, Resolution, TimeRange};
 
 use crate::bucket::Meta;
@@ -68,20 +67,7 @@ pub enum ChunkSource {
 /// of them; the others are opened each time.
 #[derive(Debug)]
 pub struct Segments {
-    files: Vec<(PathBuf, OnceLock<Arc<File>>)>,
-}
-
-/// Segment files that stay open, over all blocks.
-static KEPT_OPEN: AtomicUsize = AtomicUsize::new(0);
-
-/// Most segment files that stay open: half of what the process may open, so that there is room for connections.
-static KEPT_OPEN_MAX: LazyLock<usize> = LazyLock::new(|| {
-    raise_open_files_max().map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))
-});
-
-/// Most files that one read may open at once: many are under way side by side, one for each shard at least.
-pub fn files_at_once() -> usize {
-    (*KEPT_OPEN_MAX / 16).max(16)
+    files: Vec<(PathBuf, OnceLock<(Arc<File>, KeptOpen)>)>,
 }
 
 /// What a block belongs to.
@@ -140,18 +126,18 @@ impl Segments {
             let message = format!("chunks/{:06}: the index points into a segment that isn't there", at + 1);
             return Err(Error::new(ErrorKind::Corrupt, message));
         };
-        if let Some(file) = opened.get() {
-            return Ok(Arc::clone(file));
+        let kept = || opened.get().map(|(file, _)| Arc::clone(file));
+        if let Some(file) = kept() {
+            return Ok(file);
         }
         let file = match File::open(path) {
             Ok(file) => Arc::new(file),
             // It was deleted meanwhile, and opened before that for those who read it.
-            Err(error) => return opened.get().map(Arc::clone).ok_or(error),
+            Err(error) => return kept().ok_or(error),
         };
-        let is_kept =
-            KEPT_OPEN.fetch_add(1, Ordering::Relaxed) < *KEPT_OPEN_MAX && opened.set(Arc::clone(&file)).is_ok();
-        if !is_kept {
-            KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
+        if let Some(right) = KeptOpen::take() {
+            // Another thread may have been the first.
+            let _ = opened.set((Arc::clone(&file), right));
         }
         Ok(file)
     }
@@ -161,9 +147,9 @@ impl Segments {
         for (path, opened) in &self.files {
             if opened.get().is_none()
                 && let Ok(file) = File::open(path)
-                && opened.set(Arc::new(file)).is_ok()
             {
-                KEPT_OPEN.fetch_add(1, Ordering::Relaxed);
+                // Another thread may have been the first.
+                let _ = opened.set((Arc::new(file), KeptOpen::take_beyond()));
             }
         }
     }
@@ -180,13 +166,6 @@ impl Segments {
 
     fn bytes(&self) -> u64 {
         self.files.iter().filter_map(|(path, _)| Some(std::fs::metadata(path).ok()?.len())).sum()
-    }
-}
-
-impl Drop for Segments {
-    fn drop(&mut self) {
-        let kept = self.files.iter().filter(|(_, opened)| opened.get().is_some()).count();
-        KEPT_OPEN.fetch_sub(kept, Ordering::Relaxed);
     }
 }
 

@@ -47,6 +47,66 @@ pub fn decode<'a>(what: &'static str, bytes: &'a [u8], offset: u64) -> Result<&'
     Ok(content)
 }
 
+/// Checks a section of which one piece comes after the other, whatever comes behind it.
+#[derive(Debug)]
+pub struct Piecewise {
+    what: &'static str,
+    offset: u64,
+    /// Bytes of it that have come.
+    taken: u64,
+    len: [u8; 4],
+    checksum: u32,
+    stored: [u8; 4],
+}
+
+impl Piecewise {
+    /// A section that is a part called `what` and starts at byte `offset` of its file.
+    pub fn new(what: &'static str, offset: u64) -> Self {
+        Self { what, offset, taken: 0, len: [0; 4], checksum: checksum(&[]), stored: [0; 4] }
+    }
+
+    /// Takes the bytes that come next.
+    pub fn take(&mut self, bytes: &[u8]) {
+        let (own, bytes) = split(bytes, 4u64.saturating_sub(self.taken));
+        fill(&mut self.len, self.taken, own);
+        self.taken += own.len() as u64;
+        // Behind a length that is not whole there are no bytes.
+        let content_end = self.content_end();
+        let (own, bytes) = split(bytes, content_end.saturating_sub(self.taken));
+        self.checksum = checksum_append(self.checksum, own);
+        self.taken += own.len() as u64;
+        let (own, _) = split(bytes, (content_end + 4).saturating_sub(self.taken));
+        fill(&mut self.stored, self.taken.saturating_sub(content_end), own);
+        self.taken += own.len() as u64;
+    }
+
+    /// Fails when it has not come whole or its checksum is another one than it says.
+    pub fn finish(&self) -> Result<(), Corrupt> {
+        let content_end = self.content_end();
+        if self.taken < content_end + 4 {
+            let (len, left) = (content_end - 4, self.taken.saturating_sub(4));
+            return Err(Corrupt::new(self.what, self.offset, format!("{len} bytes announced, {left} bytes left")));
+        }
+        compare(self.what, self.offset, self.checksum, u32::from_be_bytes(self.stored))
+    }
+
+    fn content_end(&self) -> u64 {
+        4 + u64::from(u32::from_be_bytes(self.len))
+    }
+}
+
+/// The first `len` of `bytes`, or all of them, and what is behind.
+fn split(bytes: &[u8], len: u64) -> (&[u8], &[u8]) {
+    bytes.split_at(usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len()))
+}
+
+/// Puts `own`, if there is anything, into `part` from byte `at` on.
+fn fill(part: &mut [u8; 4], at: u64, own: &[u8]) {
+    for (to, from) in part.iter_mut().skip(at as usize).zip(own) {
+        *to = *from;
+    }
+}
+
 /// Appends `content` as a section.
 pub fn encode(content: &[u8], out: &mut Vec<u8>) {
     assert!(content.len() <= u32::MAX as usize, "a section holds at most 4 GiB");
@@ -69,5 +129,26 @@ mod tests {
         let error = decode("part", &bytes, 9).unwrap_err().to_string();
         assert!(error.starts_with("part at byte 9: stored checksum"), "{error}");
         assert!(decode("part", &bytes[..9], 0).is_err());
+    }
+
+    #[test]
+    fn a_section_that_comes_in_pieces_is_checked_as_a_whole_one() {
+        let mut sound = Vec::new();
+        encode(b"a table of some bytes", &mut sound);
+        let checked = |bytes: &[u8], piece: usize| {
+            let mut section = Piecewise::new("part", 9);
+            bytes.chunks(piece).for_each(|bytes| section.take(bytes));
+            section.finish()
+        };
+        for piece in 1..=sound.len() + 1 {
+            assert_eq!(checked(&[&sound[..], b"and more"].concat(), piece), Ok(()), "{piece}");
+            for at in 0..sound.len() {
+                assert!(checked(&sound[..at], piece).is_err(), "{at} bytes, {piece} at once");
+                let mut damaged = sound.clone();
+                damaged[at] ^= 1;
+                let corrupt = checked(&damaged, piece).unwrap_err();
+                assert_eq!((corrupt.what, corrupt.offset), ("part", 9), "byte {at}, {piece} at once");
+            }
+        }
     }
 }

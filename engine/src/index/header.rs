@@ -21,11 +21,14 @@ use std::io::Write;
 use std::ops::{ControlFlow, Range};
 
 use super::tsdb::offsets::PostingsRange;
+use super::tsdb::series::read_series;
 use super::tsdb::source::{Source, Window};
 use super::tsdb::toc::TOC_LEN;
-use super::tsdb::{self, OffsetTable, References, SampledSymbols, SymbolRef, Toc, Version, symbols};
+use super::tsdb::{
+    self, OffsetTable, References, SampledSymbols, Series, SymbolRef, Toc, Version, offsets, postings, symbols,
+};
 use crate::codec::{Corrupt, Cursor, section};
-use crate::model::{Error, ErrorKind};
+use crate::model::{Error, ErrorKind, SeriesRef};
 
 /// The first four bytes of an index-header.
 pub const MAGIC: u32 = 0xbaaa_d792;
@@ -90,7 +93,8 @@ impl Plan {
     }
 }
 
-/// Writes the index-header of the index file `index`.
+/// Writes the index-header of the index file `index`. What is copied is checked on the way: an error names its place
+/// in the index, which of a header that was written could not be told.
 pub fn write<S: Source, W: Write>(index: &S, out: &mut W) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::new(ErrorKind::Unavailable, format!("writing the {WHAT}: {error}"));
     let mut window = Window::new(index, WHAT);
@@ -98,8 +102,14 @@ pub fn write<S: Source, W: Write>(index: &S, out: &mut W) -> Result<(), Error> {
     let toc_offset = index.len().saturating_sub(TOC_LEN as u64);
     let plan = Plan::decode(&first, window.bytes(toc_offset, TOC_LEN)?, index.len())?;
     out.write_all(&plan.header()).map_err(failed)?;
-    for part in [&plan.symbols, &plan.tail] {
-        index.stream(part.clone(), &mut |bytes| out.write_all(bytes).map_err(failed))?;
+    for (part, what) in [(&plan.symbols, symbols::WHAT), (&plan.tail, offsets::WHAT)] {
+        // Each part starts with a section.
+        let mut copied = section::Piecewise::new(what, part.start);
+        index.stream(part.clone(), &mut |bytes| {
+            copied.take(bytes);
+            out.write_all(bytes).map_err(failed)
+        })?;
+        copied.finish()?;
     }
     out.write_all(&plan.footer()).and_then(|()| out.flush()).map_err(failed)
 }
@@ -159,6 +169,28 @@ impl<S: AsRef<[u8]>> Reader<S> {
         let mut there = [0; TAIL_LEN];
         index.read_at(index_len - TAIL_LEN as u64, &mut there)?;
         Ok(self.tail == there)
+    }
+
+    /// Number of series of the index, or what it is at most: as many as its list of all series has room for.
+    pub fn series_max(&self) -> Result<u64, Error> {
+        let all = self.find("", "")?;
+        Ok(all.map_or(0, |list| postings::count_max(list.end.saturating_sub(list.start))))
+    }
+
+    /// Number of series of the index, which `index` is asked for.
+    pub fn series_count<I: Source>(&self, index: &I) -> Result<u64, Error> {
+        let Some(all) = self.find("", "")? else { return Ok(0) };
+        index.renewing(|| postings::read_count(index, all.start)).map(u64::from)
+    }
+
+    /// Replaces `series` by the first of the index, read from `index`; false when there is no room for any.
+    pub fn first_series<I: Source>(&self, index: &I, series: &mut Series) -> Result<bool, Error> {
+        if self.series_max()? == 0 {
+            return Ok(false);
+        }
+        let first = SeriesRef(self.toc.series.div_ceil(self.version.series_unit()));
+        let parts = (&self.toc, self.references(), self.version);
+        index.renewing(|| read_series(index, parts, first, series)).map(|()| true)
     }
 
     /// The index file's version.
@@ -271,9 +303,9 @@ fn decode_footer(bytes: &[u8], offset: u64) -> Result<(u64, u64), Corrupt> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::tsdb::postings;
+    use crate::index::ChunkMeta;
     use crate::io::mmap::Mmap;
-    use crate::model::Labels;
+    use crate::model::{ChunkRef, Labels};
 
     fn golden(path: &str) -> Option<Vec<u8>> {
         let path = format!("{}/../../shared/golden/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -365,6 +397,63 @@ mod tests {
         let mut other_labels = index.clone();
         other_labels[index.len() - TAIL_LEN] ^= 1;
         assert!(!header.is_of(&other_labels).unwrap());
+    }
+
+    /// An index of so many series, each with a chunk that starts where the one before it ends.
+    fn index_of(count: u64) -> Vec<u8> {
+        let values: Vec<String> = (0..count).map(|at| format!("{at:03}")).collect();
+        let symbols = values.iter().map(String::as_str).chain(["pod"]);
+        let mut writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(symbols)).unwrap();
+        for (at, value) in values.iter().enumerate() {
+            let chunk_ref = ChunkRef::new(0, 8 + 10 * at as u32);
+            let chunk = ChunkMeta { min_time: at as i64, max_time: 100, chunk_ref };
+            writer.add_labels(&Labels::from_pairs([("pod", value.as_str())]), &[chunk]).unwrap();
+        }
+        writer.finish().unwrap().1
+    }
+
+    #[test]
+    fn a_header_tells_the_number_of_series_and_finds_the_first() {
+        for count in [1, 40] {
+            let (index, mut header, mut series) = (index_of(count), Vec::new(), Series::default());
+            write(&index, &mut header).unwrap();
+            let header = Reader::open(header).unwrap();
+            assert_eq!(header.series_count(&index).unwrap(), count);
+            assert_eq!(header.series_max().unwrap(), count);
+            assert!(header.first_series(&index, &mut series).unwrap());
+            let chunk = ChunkMeta { min_time: 0, max_time: 100, chunk_ref: ChunkRef::new(0, 8) };
+            assert_eq!(series.chunks, [chunk]);
+        }
+        for path in [K8S, "upstream/index_format_v1/index"] {
+            let Some(index) = golden(path) else { return };
+            let (mut header, mut series, mut expected) = (Vec::new(), Series::default(), Series::default());
+            write(&index, &mut header).unwrap();
+            let header = Reader::open(header).unwrap();
+            let reader = tsdb::Reader::open(index.as_slice()).unwrap();
+            let (mut scan, mut count) = (reader.series(), 0);
+            while scan.next(&mut series).unwrap() {
+                count += 1;
+                if count == 1 {
+                    expected = series.clone();
+                }
+            }
+            assert!(header.first_series(&index, &mut series).unwrap() && series == expected, "{path}");
+            assert_eq!(header.series_max().unwrap(), count, "{path}");
+            assert_eq!(header.series_count(&index).unwrap(), count, "{path}");
+        }
+    }
+
+    #[test]
+    fn damage_of_what_is_copied_is_told_by_its_place_in_the_index() {
+        let sound = index_of(40);
+        let toc = *tsdb::Reader::open(sound.as_slice()).unwrap().toc();
+        for (what, at) in [(symbols::WHAT, toc.symbols), (offsets::WHAT, toc.postings_offset_table)] {
+            let mut index = sound.clone();
+            index[at as usize + 10] ^= 1;
+            let error = write(&index, &mut Vec::<u8>::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().starts_with(&format!("{what} at byte {at}: stored checksum")), "{error}");
+        }
     }
 
     #[test]

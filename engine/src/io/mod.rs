@@ -28,6 +28,8 @@ pub mod file;
 pub mod folder;
 /// Freed memory.
 pub mod freed;
+/// How many files stay open.
+pub mod kept;
 /// Files mapped into memory.
 pub mod mmap;
 /// `pread` and `pwrite`: the fallback.
@@ -38,6 +40,7 @@ pub mod replace;
 pub mod uring;
 
 pub use file::{File, raise_open_files_max, start_writeback};
+pub use kept::KeptOpen;
 
 /// Bytes of a window.
 pub const WINDOW_BYTES: usize = 1 << 20;

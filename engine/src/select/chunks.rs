@@ -116,7 +116,7 @@ pub fn arrange<T: PartialEq>(items: &mut Vec<T>, set: impl for<'a> Fn(&'a T) -> 
         drop_copies(items, &set);
     }
     let order = |left: &T, right: &T| set(left).order(&set(right));
-    // Those of one place are equal. What is quicker where they come in runs takes half of their memory again.
+    // Those of one place are equal. What is quicker where they come in runs takes as much memory again.
     if size_of_val(items.as_slice()) <= SORTED_BESIDE_BYTES_MAX {
         items.sort_by(order);
     } else {

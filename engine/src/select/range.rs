@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch, files_at_once};
+use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch};
 use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
-use crate::io::{self, BlockIo, Read};
+use crate::io::{self, BlockIo, KeptOpen, Read};
 use crate::model::{BlockId, Error, ErrorKind, Reservation};
 
 use super::chunks::{RECORD_BYTES_MAX, Record, record_len};
@@ -40,6 +40,9 @@ const LABEL_BUFFERS: usize = 4;
 
 /// Bytes of the places at which what is left of a range is cut, at most.
 const POSITIONS_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that an allocation takes besides its content, about.
+const ALLOCATION_BYTES: usize = 16;
 
 /// How many times the bytes of the chunks a read plan may have.
 const WASTE_FACTOR_MAX: u64 = 4;
@@ -100,6 +103,45 @@ enum Origin<'p> {
 struct FilePlace {
     source: u32,
     segment: u32,
+}
+
+/// What a range has by now, and when that is enough.
+struct Enough {
+    bytes: u64,
+    bytes_max: u64,
+    /// Blocks whose chunks are in local files: each has a file at least.
+    files: usize,
+    files_max: usize,
+    /// Of each source the number of the range that it was counted in last.
+    counted: Vec<u32>,
+    number: u32,
+}
+
+impl Enough {
+    fn new(plan: &Plan) -> Self {
+        let (bytes_max, files_max) = (plan.bytes_max(BYTES_MAX), KeptOpen::opened_max());
+        Self { bytes: 0, bytes_max, files: 0, files_max, counted: vec![0; plan.sources.len()], number: 1 }
+    }
+
+    /// Counts the files of a source, once in a range.
+    #[inline]
+    fn add_run(&mut self, plan: &Plan, run: u32) {
+        let counted = &mut self.counted[run as usize];
+        if *counted != self.number {
+            *counted = self.number;
+            let is_local = matches!(plan.sources[run as usize].block.chunks(), ChunkSource::Local(_));
+            self.files += usize::from(is_local);
+        }
+    }
+
+    fn is_reached(&self) -> bool {
+        self.bytes >= self.bytes_max || self.files >= self.files_max
+    }
+
+    /// Another range begins.
+    fn begin(&mut self) {
+        (self.bytes, self.files, self.number) = (0, 0, self.number + 1);
+    }
 }
 
 /// The files of a range, numbered as they come.
@@ -173,7 +215,7 @@ pub struct Output {
     /// Parts of the answer that are missing.
     pub failures: Vec<Failure>,
     /// Where to go on, when the range was ended early: starts of the ranges that the rest is cut into, the last of
-    /// which ends where it ends. None is larger than what was taken, unless there would be very many.
+    /// which ends where it ends. None has more than a range may, unless there would be very many.
     pub next: Vec<Position>,
     /// What it has touched.
     pub stats: Stats,
@@ -223,7 +265,7 @@ impl Prepared {
             _held: scratch.held.reservation,
         };
         prepared.take_series(plan, series_max);
-        prepared.output.next = prepared.next_positions(end, &places);
+        prepared.output.next = prepared.next_positions(plan, end, &places);
         if plan.naming() == Naming::Places || plan.joins() {
             prepared.places = places;
         }
@@ -327,23 +369,22 @@ impl Prepared {
 
     /// Takes series until there are enough of them, of their chunks' bytes, or of the files that these are in.
     fn take_series(&mut self, plan: &Plan, series_max: u64) {
-        let (mut bytes, bytes_max) = (0u64, plan.bytes_max(BYTES_MAX));
         if plan.request.detail == Detail::Chunks {
             self.wanted.reserve(self.runs.iter().map(SeriesBatch::chunk_count).sum());
         }
-        let files_max = if plan.is_local() { files_at_once() } else { usize::MAX };
+        let mut enough = Enough::new(plan);
         let mut files = FileNumbers { files: Vec::new(), latest: vec![u32::MAX; self.runs.len()] };
-        let is_enough = |files: &FileNumbers, bytes| bytes >= bytes_max || files.files.len() >= files_max;
-        while self.series < self.merged.len() && (self.series as u64) < series_max && !is_enough(&files, bytes) {
+        while self.series < self.merged.len() && (self.series as u64) < series_max && !enough.is_reached() {
             for entry in self.merged.group(self.series) {
                 if plan.request.detail == Detail::Labels {
                     break;
                 }
+                enough.add_run(plan, entry.run);
                 for chunk in self.runs[entry.run as usize].chunks(entry.at as usize) {
                     let file = files.of(FilePlace { source: entry.run, segment: chunk.segment });
                     let len = u64::from(chunk.len);
                     self.wanted.push(Wanted { file, offset: u64::from(chunk.offset), len });
-                    bytes += len;
+                    enough.bytes += len;
                 }
             }
             self.series += 1;
@@ -353,13 +394,14 @@ impl Prepared {
 
     /// Where the ranges must start that what was not taken is cut into: at the first series of each run from there on.
     /// Were it one range, everything in it would be looked up again for each part that is taken of it.
-    fn next_positions(&self, end: &Position, places: &[Vec<u32>]) -> Vec<Position> {
-        let left = self.merged.len() - self.series;
-        let count_max = (POSITIONS_BYTES_MAX / size_of_val(&*end.0).max(1)).max(1);
-        let step = self.series.max(left.div_ceil(count_max)).max(1);
-        let mut positions = Vec::with_capacity(left.div_ceil(step));
+    fn next_positions(&self, plan: &Plan, end: &Position, places: &[Vec<u32>]) -> Vec<Position> {
+        let starts = self.part_starts(plan);
+        let bytes = size_of::<Position>() + ALLOCATION_BYTES + size_of_val(&*end.0);
+        let step = starts.len().div_ceil((POSITIONS_BYTES_MAX / bytes).max(1)).max(1);
+        let mut positions = Vec::with_capacity(starts.len().div_ceil(step));
         let (mut next, mut until) = (end.clone(), self.merged.len());
-        for start in (self.series..self.merged.len()).step_by(step).rev() {
+        let starts: Vec<usize> = starts.into_iter().step_by(step).collect();
+        for start in starts.into_iter().rev() {
             for entry in self.merged.entries(start..until).iter().rev() {
                 next.0[entry.run as usize] = places[entry.run as usize][entry.at as usize];
             }
@@ -368,6 +410,24 @@ impl Prepared {
         }
         positions.reverse();
         positions
+    }
+
+    /// Numbers of the series that begin a part of what was not taken: there is enough before each for a range.
+    fn part_starts(&self, plan: &Plan) -> Vec<usize> {
+        let mut starts = Vec::new();
+        let mut enough = Enough::new(plan);
+        for series in self.series..self.merged.len() {
+            if starts.is_empty() || enough.is_reached() {
+                starts.push(series);
+                enough.begin();
+            }
+            for entry in self.merged.group(series) {
+                enough.add_run(plan, entry.run);
+                let chunks = self.runs[entry.run as usize].chunks(entry.at as usize);
+                enough.bytes += chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
+            }
+        }
+        starts
     }
 
     fn plan_reads(&mut self, plan: &Plan) {

@@ -32,6 +32,9 @@ const COMPARED_SERIES: usize = 100_000;
 /// Series from which on growth is only sampled: fewer samples of each series, fewer rounds, uru alone.
 const SAMPLED_SERIES: usize = 1_000_001;
 
+/// What this program's complaint begins with.
+const OWN: &str = "perf: ";
+
 /// Rounds where growth is only sampled.
 const SAMPLED_ROUNDS: usize = 2;
 
@@ -192,7 +195,7 @@ fn measured(args: &Args, settings: &Settings, programs: &Programs, plane: &'stat
 /// The peers that `why`, the complaint of a run, does not name; none of them when it names none.
 fn others(peers: &[(&'static str, PathBuf)], why: &str) -> Vec<(&'static str, PathBuf)> {
     // Before that is the command line, which names all.
-    let complaint = why.rsplit("exit status: ").next().unwrap_or(why);
+    let complaint = why.rsplit_once(OWN).map_or(why, |(_, complaint)| complaint);
     let (named, others): (Vec<_>, Vec<_>) = peers.iter().cloned().partition(|(name, _)| complaint.contains(name));
     if named.is_empty() { Vec::new() } else { others }
 }
@@ -268,7 +271,9 @@ fn told(command: &mut Command) -> Result<String, String> {
     let complaints = child.stderr.take();
     let passing = std::thread::spawn(move || {
         let lines = complaints.into_iter().flat_map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok));
-        lines.inspect(|line| eprintln!("{line}")).last().unwrap_or_default()
+        let said: Vec<String> = lines.inspect(|line| eprintln!("{line}")).collect();
+        // Behind its own complaint comes the log of a peer that ended.
+        said.iter().rfind(|line| line.starts_with(OWN)).or(said.last()).cloned().unwrap_or_default()
     });
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let last = passing.join().unwrap_or_default();
@@ -301,10 +306,10 @@ mod tests {
     fn a_peer_that_fails_takes_no_other_with_it() {
         let peers: Vec<(&'static str, PathBuf)> = ["thanos", "prometheus"].map(|name| (name, name.into())).to_vec();
         let names = |last: &str| {
-            let why = format!("perf query --thanos thanos --prometheus prometheus: exit status: 1: {last}");
+            let why = format!("perf query --thanos thanos --prometheus prometheus: exit status: 1: perf: {last}");
             others(&peers, &why).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
-        assert_eq!(names("prometheus: it ended"), ["thanos"]);
+        assert_eq!(names("prometheus has ended: exit status: 3; its log ends with"), ["thanos"]);
         assert!(names("uru: it ended").is_empty());
         let folder = tempfile::TempDir::new().unwrap();
         let refused = Programs::find(&args(folder.path())).unwrap().check().unwrap_err();

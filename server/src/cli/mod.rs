@@ -226,7 +226,7 @@ impl Values {
         self.list(name).iter().flat_map(|text| text.split(','))
     }
 
-    /// Whether a flag stands on the command line, and its value is no default.
+    /// Whether a flag, or its negation, stands on the command line.
     pub fn is_given(&self, name: &str) -> bool {
         self.given.contains(name)
     }
@@ -274,8 +274,9 @@ impl Values {
     }
 
     fn take(&mut self, flag: &'static Flag, matches: &ArgMatches) -> Result<(), String> {
+        let is_negated = matches!(flag.kind, Kind::Switch) && matches.get_flag(&format!("no-{}", flag.name));
         let mut values: Vec<String> = match flag.kind {
-            Kind::Switch if matches.get_flag(&format!("no-{}", flag.name)) => vec!["false".into()],
+            Kind::Switch if is_negated => vec!["false".into()],
             _ => matches.get_many::<String>(flag.name).map(|all| all.cloned().collect()).unwrap_or_default(),
         };
         if values.is_empty() && !flag.default.is_empty() {
@@ -286,7 +287,7 @@ impl Values {
         for value in values.iter().filter(|value| !is_none(value)) {
             check(flag.kind, value)?;
         }
-        let given = matches.value_source(flag.name) == Some(ValueSource::CommandLine);
+        let given = is_negated || matches.value_source(flag.name) == Some(ValueSource::CommandLine);
         if given {
             self.given.insert(flag.name);
         }

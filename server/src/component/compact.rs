@@ -324,3 +324,35 @@ pub fn filters(values: &Values) -> Result<Filters, ConfigError> {
         duplicates: Duplicates::LeftOut,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Task};
+    use crate::component::COMPONENTS;
+
+    fn settings_of(words: &[&str]) -> Settings {
+        let words = ["uru"].iter().chain(words).map(|word| (*word).into());
+        let Ok(Task::Run(invocation)) = cli::parse(COMPONENTS, words) else { panic!("it is to run") };
+        settings(&invocation.values, PathBuf::from("work")).unwrap()
+    }
+
+    #[test]
+    fn replicas_are_merged_by_penalty_where_that_is_asked_for_and_late_blocks_always() {
+        let (label, penalty) = ("--deduplication.replica-label=r", "--deduplication.func=penalty");
+        let late = "--tsdb.out-of-order.time-window=1h";
+        for (words, is_penalty, is_vertical) in [
+            (&["all-in-one"][..], false, false),
+            (&["all-in-one", label], false, true),
+            (&["all-in-one", label, penalty], true, true),
+            (&["all-in-one", late], false, true),
+            (&["compact", label], false, true),
+            (&["compact", label, penalty], true, true),
+            (&["compact", penalty], false, false),
+        ] {
+            let settings = settings_of(words);
+            assert_eq!(matches!(settings.replicas, Replicas::Penalty), is_penalty, "{words:?}");
+            assert_eq!(matches!(settings.planner.vertical, Vertical::Enabled), is_vertical, "{words:?}");
+        }
+    }
+}

@@ -99,8 +99,15 @@ pub struct ReceiveConfig {
 }
 
 /// Services that reflection names: those that answer.
-const SERVED: [&str; 6] =
-    ["thanos.Store", "thanos.WriteableStore", "thanos.Exemplars", "thanos.Status", "thanos.Query", "thanos.info.Info"];
+const SERVED: [&str; 7] = [
+    "thanos.Store",
+    "thanos.WriteableStore",
+    "thanos.Exemplars",
+    "thanos.Metadata",
+    "thanos.Status",
+    "thanos.Query",
+    "thanos.info.Info",
+];
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {

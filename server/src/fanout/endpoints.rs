@@ -234,11 +234,11 @@ impl Peer {
         }
     }
 
-    /// Takes in what the endpoint's store holds by now, where it has said before what it is.
+    /// Takes in what the endpoint's store holds by now, also before it has said itself what it is.
     pub fn holds(&self, label_sets: Vec<ZLabelSet>, store: StoreInfo) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = &state.info else { return };
-        let info = InfoResponse { label_sets, store: Some(store), ..InfoResponse::clone(known) };
+        let known = state.info.as_deref().cloned().unwrap_or_default();
+        let info = InfoResponse { label_sets, store: Some(store), ..known };
         state.label_sets = Arc::new(info.label_sets.iter().map(labels).collect());
         state.info = Some(Arc::new(info));
     }

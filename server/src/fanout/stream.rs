@@ -571,6 +571,7 @@ fn recoded(number: u64, data: &[u8], held: &mut Tally) -> Result<(ChunkKind, Byt
     };
     let mut plain = Vec::new();
     reencode_for_storeapi(encoding, data, &mut plain).map_err(|corrupt| corrupt.to_string())?;
+    plain.shrink_to_fit();
     held.take(plain.capacity() as u64);
     Ok((kind, plain.into()))
 }

@@ -5,7 +5,8 @@ use engine::bucket::BlockObject;
 use engine::bucket::name::segment_name;
 use engine::index::column::Reader;
 use engine::index::column::layout::Kind;
-use engine::index::{BlockIndex, ChunkColumns};
+use engine::index::tsdb::{Series, Source};
+use engine::index::{BlockIndex, ChunkColumns, ChunkMeta, header};
 use engine::model::{Error, ErrorKind, TimeRange};
 
 use crate::sync::SyncedBlock;
@@ -21,7 +22,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// against the block's times and segments. An error says that the index is of another block.
 pub(super) fn check(block: &SyncedBlock, index: &Reader) -> Result<(), Error> {
     check_counts(block, index)?;
-    check_chunks(block, index)
+    check_chunks(block, &first_chunks(index)?)
 }
 
 /// The same without reading much: where there are many chunks and meta.json counts them, their number tells enough.
@@ -29,11 +30,47 @@ pub(super) fn check_briefly(block: &SyncedBlock, index: &Reader) -> Result<(), E
     check_counts(block, index)?;
     let of_chunks = index.sizes().filter(|(kind, _)| CHUNK_KINDS.contains(kind));
     let bytes: usize = of_chunks.map(|(_, bytes)| bytes).sum();
-    let stats = &block.meta.stats;
-    if bytes > READ_BYTES_MAX && stats.num_series != 0 && stats.num_chunks != 0 {
+    if bytes > READ_BYTES_MAX && is_counted(block) {
         return Ok(());
     }
-    check_chunks(block, index)
+    check_chunks(block, &first_chunks(index)?)
+}
+
+/// Holds the number of series that an index-header knows of against that of meta.json; where they differ, `index` is
+/// asked, as a header may seem to have more.
+pub(super) fn check_header<H: AsRef<[u8]>, I: Source>(
+    block: &SyncedBlock,
+    header: &header::Reader<H>,
+    index: &I,
+) -> Result<(), Error> {
+    let says = block.meta.stats.num_series;
+    if says == 0 || header.series_max()? == says {
+        return Ok(());
+    }
+    match header.series_count(index) {
+        Ok(has) => check_count("series", has, says),
+        Err(error) => passed_over(error),
+    }
+}
+
+/// The same of a header that nobody has checked yet, and the chunks of the first series as [`check`] does, for which a
+/// little of `index` is read.
+pub(super) fn check_new_header<H: AsRef<[u8]>, I: Source>(
+    block: &SyncedBlock,
+    header: &header::Reader<H>,
+    index: &I,
+) -> Result<(), Error> {
+    check_header(block, header, index)?;
+    let mut first = Series::default();
+    let has_first = header.first_series(index, &mut first);
+    let checked = has_first.and_then(|has_first| if has_first { check_chunks(block, &first.chunks) } else { Ok(()) });
+    checked.or_else(passed_over)
+}
+
+/// What is damaged or missing is told to those who ask for it; an index of another block, and one that can't be read,
+/// is not to be used.
+fn passed_over(error: Error) -> Result<(), Error> {
+    if error.kind() == ErrorKind::Corrupt && !is_foreign(&error) { Ok(()) } else { Err(error) }
 }
 
 /// What errors say of an index that is of another block.
@@ -54,21 +91,37 @@ fn check_counts(block: &SyncedBlock, index: &Reader) -> Result<(), Error> {
         ("series", u64::from(index.series_count()), stats.num_series),
         ("chunks", index.chunk_count(), stats.num_chunks),
     ];
-    // A meta.json that counts nothing tells nothing.
-    if let Some((what, has, says)) = counts.into_iter().find(|(_, has, says)| has != says && *says != 0) {
-        return Err(foreign(&format!("it has {has} {what}, and meta.json says {says}")));
-    }
-    Ok(())
+    counts.into_iter().try_for_each(|(what, has, says)| check_count(what, has, says))
 }
 
-fn check_chunks(block: &SyncedBlock, index: &Reader) -> Result<(), Error> {
-    let meta = &block.meta;
+fn check_count(what: &str, has: u64, says: u64) -> Result<(), Error> {
+    // A meta.json that counts nothing tells nothing.
+    if has == says || says == 0 {
+        return Ok(());
+    }
+    Err(foreign(&format!("it has {has} {what}, and meta.json says {says}")))
+}
+
+/// Whether meta.json tells how many series and chunks there are.
+fn is_counted(block: &SyncedBlock) -> bool {
+    let stats = &block.meta.stats;
+    stats.num_series != 0 && stats.num_chunks != 0
+}
+
+/// The chunks of the first series.
+fn first_chunks(index: &Reader) -> Result<Vec<ChunkMeta>, Error> {
     let mut chunks = ChunkColumns::default();
     if index.series_count() > 0 {
         index.chunks(&[0], TimeRange::ALL, &mut chunks)?;
     }
+    Ok(chunks.metas)
+}
+
+/// Holds the chunks of the first series against the block's times and segments, once the counts are found right.
+fn check_chunks(block: &SyncedBlock, chunks: &[ChunkMeta]) -> Result<(), Error> {
+    let meta = &block.meta;
     let within = |min: i64, max: i64| min < meta.max_time && max >= meta.min_time;
-    if let (Some(first), Some(last)) = (chunks.metas.first(), chunks.metas.last())
+    if let (Some(first), Some(last)) = (chunks.first(), chunks.last())
         && !within(first.min_time, last.max_time)
     {
         let times = format!(
@@ -77,15 +130,66 @@ fn check_chunks(block: &SyncedBlock, index: &Reader) -> Result<(), Error> {
         );
         return Err(foreign(&format!("its first series has chunks of {times}")));
     }
-    for chunk in &chunks.metas {
-        let (segment, offset) = (chunk.chunk_ref.segment(), chunk.chunk_ref.offset());
-        let name = segment_name(segment);
-        let missing = || Error::new(ErrorKind::Corrupt, format!("chunks/{name} is not there"));
-        let len = block.files.len_of(BlockObject::Segment(segment)).ok_or_else(missing)?;
-        if u64::from(offset) >= len {
-            let place = format!("byte {offset} of chunks/{name}, which has {len}");
-            return Err(foreign(&format!("its first series has a chunk at {place}")));
+    let last = (block.files.segments().len() as u32).checked_sub(1);
+    chunks.iter().try_for_each(|chunk| check_place(block, chunk, last))
+}
+
+/// Holds the place of a chunk against the segments, `last` of which is the last one.
+fn check_place(block: &SyncedBlock, chunk: &ChunkMeta, last: Option<u32>) -> Result<(), Error> {
+    let (segment, offset) = (chunk.chunk_ref.segment(), chunk.chunk_ref.offset());
+    let name = segment_name(segment);
+    if let Some(last) = last.filter(|last| segment > *last) {
+        let segments = format!("chunks/{name}, and the last segment is chunks/{}", segment_name(last));
+        return Err(foreign(&format!("its first series has a chunk in {segments}")));
+    }
+    let len = block.files.len_of(BlockObject::Segment(segment));
+    // With the right counts it is the segment that was cut off: who reads the chunk is told.
+    if len.is_some_and(|len| u64::from(offset) < len) || is_counted(block) {
+        return Ok(());
+    }
+    let len = len.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("chunks/{name} is not there")))?;
+    let place = format!("byte {offset} of chunks/{name}, which has {len}");
+    Err(foreign(&format!("its first series has a chunk at {place}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use engine::bucket::Meta;
+    use engine::model::{BlockId, ChunkRef};
+
+    use super::*;
+    use crate::sync::BlockFiles;
+
+    /// A block of times 0 to 100 with one segment of so many bytes; meta.json counts as many series as chunks.
+    fn block(segment_len: u64, counted: u64) -> SyncedBlock {
+        let mut meta = Meta::new(BlockId(7), 0, 100);
+        (meta.stats.num_series, meta.stats.num_chunks) = (counted, counted);
+        let objects = BTreeMap::from([(BlockObject::Segment(0), segment_len)]);
+        let files = BlockFiles { objects, ..BlockFiles::default() };
+        SyncedBlock { meta: Arc::new(meta), files, deletion_mark: None }
+    }
+
+    #[test]
+    fn a_chunk_behind_the_end_of_its_segment_is_of_another_block_unless_the_counts_are_right() {
+        let chunk = |segment: u32, min_time: i64| {
+            [ChunkMeta { min_time, max_time: min_time + 10, chunk_ref: ChunkRef::new(segment, 8) }]
+        };
+        for (segment_len, counted, chunk, why) in [
+            (50, 0, chunk(0, 5), None),
+            (8, 0, chunk(0, 5), Some("a chunk at byte 8 of chunks/000001, which has 8")),
+            (8, 3, chunk(0, 5), None),
+            (0, 3, chunk(0, 5), None),
+            (50, 3, chunk(1, 5), Some("a chunk in chunks/000002, and the last segment is chunks/000001")),
+            (50, 3, chunk(0, 100), Some("chunks of 100 to 110, and meta.json says 0 to 100")),
+        ] {
+            let checked = check_chunks(&block(segment_len, counted), &chunk);
+            assert_eq!(checked.is_err(), why.is_some(), "{segment_len} bytes: {checked:?}");
+            if let (Err(error), Some(why)) = (checked, why) {
+                assert!(is_foreign(&error) && error.message().ends_with(why), "{error}");
+            }
         }
     }
-    Ok(())
 }

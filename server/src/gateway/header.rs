@@ -15,22 +15,27 @@ use std::time::Instant;
 
 use engine::bucket::{BlockObject, ObjectName};
 use engine::index::pages::PagesRead;
-use engine::index::tsdb::source::{self, Take};
-use engine::index::tsdb::{FileSource, Source};
+use engine::index::tsdb::source::{self, Source, Take};
 use engine::index::{BlockIndex, HeaderIndex, header};
 use engine::io::mmap::Mmap;
-use engine::io::replace;
+use engine::io::{KeptOpen, replace};
 use engine::model::{BlockId, Error, ErrorKind};
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
+use super::belongs;
+use super::index_file::IndexFile;
 use super::load::blocking;
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::{Ranges, Wanted};
+use crate::sync::SyncedBlock;
 
 /// Name of an index-header within its block's folder, as Thanos names it.
 pub(super) const INDEX_HEADER: &str = "index-header";
+
+/// Name of one that is not known yet to be of its block.
+const NEW_HEADER: &str = "index-header.new";
 
 /// Requests for bytes that wait for the mover.
 const QUEUE_MAX: usize = 1024;
@@ -59,30 +64,29 @@ impl Headers {
         Self { bucket, ranges, mover: OnceLock::new(), metrics }
     }
 
-    /// The index of block `id`, of `len` bytes in the bucket, through its header in `folder`; that is
-    /// written when it is not there, damaged or of another index.
-    pub async fn open(&self, id: BlockId, len: u64, folder: PathBuf) -> Result<Arc<dyn BlockIndex>, Error> {
-        let name = ObjectName { block: id, object: BlockObject::Index };
+    /// The index of `block` through its header in `folder`; that is written when it is not there, damaged or of
+    /// another index. An index of another block is an error.
+    pub async fn open(&self, block: &SyncedBlock, folder: PathBuf) -> Result<Arc<dyn BlockIndex>, Error> {
+        let name = ObjectName { block: block.meta.ulid, object: BlockObject::Index };
+        let missing = || Error::new(ErrorKind::Corrupt, "there is no index");
+        let len = block.files.len_of(BlockObject::Index).ok_or_else(missing)?;
         let index = match self.bucket.folder() {
-            Some(bucket) => IndexSource::File(FileSource::open(&bucket.join(name.to_string()))?),
+            Some(bucket) => IndexSource::File(IndexFile::open(bucket.join(name.to_string()), KeptOpen::take())?),
             None => {
                 let mover = self.mover.get_or_init(Mover::start).clone();
                 let (bucket, ranges, renewal) = (self.bucket.clone(), self.ranges.clone(), Mutex::default());
                 IndexSource::Object(Box::new(IndexObject { bucket, ranges, name, len, mover, renewal }))
             }
         };
-        let metrics = self.metrics.clone();
+        let (block, metrics) = (block.clone(), self.metrics.clone());
         blocking(move || {
             let started = Instant::now();
-            let path = folder.join(INDEX_HEADER);
-            let header = match kept(&index, (id, &path)) {
-                Some(header) => header,
-                None => index.renewing(|| {
-                    write(&index, &folder, &path)?;
-                    metrics.header_downloads.observe(started.elapsed().as_secs_f64());
-                    opened(&path)
-                })?,
+            let header = match kept(&index, (block.meta.ulid, &folder.join(INDEX_HEADER))) {
+                Some(header) => belongs::check_header(&block, &header, &index).map(|()| header)?,
+                None => new_header(&index, (&block, &folder), &metrics)?,
             };
+            // Of the pages that this has read none stays with the process.
+            header.source().release();
             metrics.header_loads.observe(started.elapsed().as_secs_f64());
             Ok(Arc::new(HeaderIndex::new(header, index)) as Arc<dyn BlockIndex>)
         })
@@ -110,14 +114,35 @@ fn kept(index: &IndexSource, (id, path): (BlockId, &Path)) -> Option<header::Rea
     None
 }
 
-/// The header at `path`, checked. Of the pages that this has read none stays with the process.
-fn opened(path: &Path) -> Result<header::Reader<Mmap>, Error> {
-    let header = header::Reader::open(Mmap::open(path).map_err(|error| Error::file(path, error))?)?;
-    header.source().release();
-    Ok(header)
+/// A new header of `index`. It gets its name in `folder` once it is found to be of `block`, so that one that has it
+/// needn't be held against the block's chunks again.
+fn new_header(
+    index: &IndexSource,
+    (block, folder): (&SyncedBlock, &Path),
+    metrics: &StoreMetrics,
+) -> Result<header::Reader<Mmap>, Error> {
+    let (started, new, path) = (Instant::now(), folder.join(NEW_HEADER), folder.join(INDEX_HEADER));
+    let written = index.renewing(|| {
+        write(index, folder, &new)?;
+        metrics.header_downloads.observe(started.elapsed().as_secs_f64());
+        opened(&new)
+    });
+    let placed = written.and_then(|header| {
+        belongs::check_new_header(block, &header, index)?;
+        std::fs::rename(&new, &path).map_err(|error| Error::file(&path, error))?;
+        Ok(header)
+    });
+    // Where it is not there, nothing was written.
+    placed.inspect_err(|_| drop(std::fs::remove_file(&new)))
 }
 
-/// Writes the header of `index` at `path`.
+/// The header at `path`, checked.
+fn opened(path: &Path) -> Result<header::Reader<Mmap>, Error> {
+    let file = Mmap::open(path).map_err(|error| Error::file(path, error))?;
+    header::Reader::open(file).map_err(|error| error.within(path.display()))
+}
+
+/// Writes the header of `index` at `path`. An error of what the index holds has its place there.
 fn write(index: &IndexSource, folder: &Path, path: &Path) -> Result<(), Error> {
     let mut refused = None;
     let written = std::fs::create_dir_all(folder).and_then(|()| {
@@ -132,6 +157,7 @@ fn write(index: &IndexSource, folder: &Path, path: &Path) -> Result<(), Error> {
         })
     });
     match (written, refused) {
+        (_, Some(error)) if error.kind() == ErrorKind::Corrupt => Err(error.within("index")),
         (_, Some(error)) => Err(error),
         (Err(error), None) => Err(Error::file(path, error)),
         (Ok(()), None) => Ok(()),
@@ -141,7 +167,7 @@ fn write(index: &IndexSource, folder: &Path, path: &Path) -> Result<(), Error> {
 /// Where the bytes of an index are.
 enum IndexSource {
     /// In a file.
-    File(FileSource),
+    File(IndexFile),
     /// In an object store.
     Object(Box<IndexObject>),
 }
@@ -310,6 +336,9 @@ fn ended() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use engine::bucket::Meta;
     use engine::index::SeriesLabels;
     use engine::index::tsdb::{Reader, Symbols, Writer};
     use engine::model::{Budget, Labels};
@@ -317,11 +346,21 @@ mod tests {
 
     use super::*;
     use crate::objstore::cache::{CacheConfig, PageCache};
+    use crate::sync::BlockFiles;
     use crate::telemetry::metrics::render;
 
     const VALUES: usize = 25_000;
 
     const BLOCK: BlockId = BlockId(7);
+
+    /// The block with an index of `len` bytes; its meta.json says that it has so many series.
+    fn block(len: usize, series: u64) -> SyncedBlock {
+        let mut meta = Meta::new(BLOCK, 0, 1);
+        meta.stats.num_series = series;
+        let objects = BTreeMap::from([(BlockObject::Index, len as u64)]);
+        let files = BlockFiles { objects, ..BlockFiles::default() };
+        SyncedBlock { meta: Arc::new(meta), files, deletion_mark: None }
+    }
 
     /// An index of as many series as there are values of 100 bytes.
     fn index() -> Vec<u8> {
@@ -366,7 +405,11 @@ mod tests {
         }
 
         fn open(&self, len: usize) -> Arc<dyn BlockIndex> {
-            self.runtime.block_on(self.headers.open(BLOCK, len as u64, self.folder.path().to_owned())).unwrap()
+            self.try_open(&block(len, VALUES as u64)).unwrap()
+        }
+
+        fn try_open(&self, block: &SyncedBlock) -> Result<Arc<dyn BlockIndex>, Error> {
+            self.runtime.block_on(self.headers.open(block, self.folder.path().to_owned()))
         }
 
         /// Requests for ranges that the bucket has had.
@@ -387,12 +430,36 @@ mod tests {
         let (len, fixture) = (index.len(), Fixture::new(index));
         let opened = fixture.open(len);
         assert!(std::fs::read(fixture.folder.path().join(INDEX_HEADER)).unwrap() == expected);
-        assert!(expected.len() > 5_000_000 && fixture.requests() <= 8, "{} requests", fixture.requests());
+        // One of them is for the first series.
+        assert!(expected.len() > 5_000_000 && fixture.requests() <= 9, "{} requests", fixture.requests());
         assert!(opened.heap_bytes() < 20_000, "{} bytes in memory", opened.heap_bytes());
         drop(opened);
         let before = fixture.requests();
         fixture.open(len);
         assert_eq!(fixture.requests(), before, "the header that is there is of this index");
+        let error = fixture.try_open(&block(len, 80)).err().unwrap();
+        assert_eq!(error.message(), "index: it is of another block: it has 25000 series, and meta.json says 80");
+        assert!(fixture.requests() <= before + 1, "the list of all series is asked for their number");
+    }
+
+    #[test]
+    fn damage_is_told_with_the_file_and_its_place_there() {
+        let mut index = index();
+        let table = Reader::open(index.as_slice()).unwrap().toc().postings_offset_table;
+        index[table as usize + 40] ^= 1;
+        let (len, fixture) = (index.len(), Fixture::new(index));
+        let error = fixture.try_open(&block(len, 0)).err().unwrap();
+        let expected = format!("index: postings offset table at byte {table}: stored checksum");
+        assert!(error.message().starts_with(&expected), "{error}");
+        assert_eq!(std::fs::read_dir(fixture.folder.path()).unwrap().flatten().filter(is_header).count(), 0);
+        let path = fixture.folder.path().join(INDEX_HEADER);
+        std::fs::write(&path, vec![0; 200]).unwrap();
+        let error = opened(&path).unwrap_err();
+        assert!(error.message().starts_with(&path.display().to_string()), "{error}");
+    }
+
+    fn is_header(file: &std::fs::DirEntry) -> bool {
+        file.file_name().to_string_lossy().starts_with(INDEX_HEADER)
     }
 
     #[test]

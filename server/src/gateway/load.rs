@@ -4,6 +4,7 @@
 //! ```text
 //! <data dir>/<ULID>/column-index      built from the block's index
 //! <data dir>/<ULID>/index-header      Thanos' index-header, until the column index is built, or in its place
+//! <data dir>/<ULID>/index-header.new  one that is not known yet to be of its block
 //! <data dir>/<ULID>/index.part        an index on its way here from an object store
 //! ```
 
@@ -28,7 +29,7 @@ use super::local::{COLUMN_INDEX, Disk, Tried};
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
-use crate::sync::SyncedBlock;
+use crate::sync::{BlockFiles, SyncedBlock};
 
 /// Name of an index that is not whole yet.
 const PART: &str = "index.part";
@@ -100,10 +101,13 @@ pub struct Loader {
     pending: Queue,
     /// Blocks whose column index is checked when it is used, and in the background.
     unchecked: Queue,
-    /// Blocks whose index, of this many bytes, is that of another block, as building its column index has shown.
-    foreign: Mutex<BTreeMap<BlockId, (u64, Error)>>,
+    /// Blocks whose index is that of another block, as was seen when they had these files.
+    foreign: Mutex<Foreign>,
     metrics: StoreMetrics,
 }
+
+/// Files of blocks, and what was wrong with them.
+type Foreign = BTreeMap<BlockId, (BlockFiles, Error)>;
 
 /// Blocks with which something is to be done after the sync that opens them.
 #[derive(Default)]
@@ -263,8 +267,7 @@ impl Loader {
             }
             Err(error) if belongs::is_foreign(&error) => {
                 self.metrics.indexes_pending.dec();
-                let len = block.files.len_of(BlockObject::Index).unwrap_or_default();
-                self.foreign().insert(block.meta.ulid, (len, error.clone()));
+                self.foreign().insert(block.meta.ulid, (block.files.clone(), error.clone()));
                 Some(self.unreadable(block, error))
             }
             Err(error) => {
@@ -318,7 +321,7 @@ impl Loader {
         (block, Arc::new(opened))
     }
 
-    fn foreign(&self) -> MutexGuard<'_, BTreeMap<BlockId, (u64, Error)>> {
+    fn foreign(&self) -> MutexGuard<'_, Foreign> {
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -381,12 +384,16 @@ impl Loader {
                 done => return done,
             }
         }
-        let len = index_len.ok_or_else(|| Error::new(ErrorKind::Corrupt, "there is no index"))?;
-        if let Some((_, error)) = self.foreign().get(&id).filter(|(known, _)| *known == len) {
+        if let Some((_, error)) = self.foreign().get(&id).filter(|(known, _)| *known == block.files) {
             return Err(error.clone());
         }
-        let header = self.headers.open(id, len, self.disk.folder(id)).await;
+        let header = self.headers.open(block, self.disk.folder(id)).await;
         match (header, self.form) {
+            // No form of it is to be used.
+            (Err(error), _) if belongs::is_foreign(&error) => {
+                self.foreign().insert(id, (block.files.clone(), error.clone()));
+                Err(error)
+            }
             (Ok(header), IndexForm::Column) => {
                 // The block is open when the sync that opens it ends: an index that was built before would
                 // have no block to go to.
@@ -515,7 +522,6 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::sync::BlockFiles;
 
     #[test]
     fn a_small_new_block_is_opened_while_builds_of_the_background_take_all_their_slots() {

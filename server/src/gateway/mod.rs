@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod fetch;
 /// Frames that shards write.
 pub mod frames;
+mod index_file;
 /// Indexes that are answered through Thanos' index-header.
 pub mod header;
 /// Label names and label values.

@@ -96,7 +96,7 @@ impl Bucket {
                     Err(error) => {
                         let why = format!("bucket folder {}: {}", directory.display(), with_causes(&error));
                         judge(Error::new(ErrorKind::Unavailable, why))?;
-                        (Arc::new(Later::new(directory.clone())), directory.clone())
+                        (Arc::new(Later::new(directory.clone())), later::resolved(directory))
                     }
                 };
                 let name = format!("fs: {}", directory.display());
@@ -633,6 +633,12 @@ mod tests {
         let error = Bucket::open(&config, &mut Registry::default()).unwrap_err();
         assert!(error.message().starts_with("bucket folder "), "{error}");
         let bucket = Bucket::open_or_wait(&config, &mut Registry::default()).unwrap();
+        let (link, within) = (folder.path().join("link"), |own: &FilePath, folder: &FilePath| folder.starts_with(own));
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("data/later/b"), &link).unwrap();
+        let linked = Bucket::open_or_wait(&BucketConfig::filesystem(&link), &mut Registry::default()).unwrap();
+        linked.check_outside("tsdb.path", &folder.path().join("data"), within).unwrap_err();
+        bucket.check_outside("tsdb.path", &folder.path().join("data"), within).unwrap();
         run(async {
             bucket.upload("x/y", "z".into()).await.unwrap_err();
             std::fs::remove_file(&path).unwrap();

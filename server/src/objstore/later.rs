@@ -32,19 +32,48 @@ pub fn open(directory: &FilePath) -> Result<(LocalFileSystem, PathBuf)> {
     Ok((store.with_automatic_cleanup(true).with_fsync(true), directory))
 }
 
+/// Where `directory` will lie: links that lead nowhere yet are followed, and what there is of it is resolved.
+pub fn resolved(directory: &FilePath) -> PathBuf {
+    let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let target = match (std::fs::read_link(&absolute), absolute.parent()) {
+        (Ok(target), Some(parent)) => parent.join(target),
+        _ => absolute,
+    };
+    let present = target.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    present.map_or_else(
+        || target.clone(),
+        |(above, found)| match target.strip_prefix(above) {
+            Ok(rest) if rest.as_os_str().is_empty() => found,
+            Ok(rest) => found.join(rest),
+            Err(_) => target.clone(),
+        },
+    )
+}
+
 impl Later {
     /// The folder `directory`, which may not be there.
     pub fn new(directory: PathBuf) -> Self {
         Self { directory, opened: OnceLock::new() }
     }
 
-    fn opened(&self) -> Result<&LocalFileSystem> {
+    /// The folder, opened where that may wait for a disk that hangs.
+    async fn opened(&self) -> Result<&LocalFileSystem> {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let (store, _) = open(&self.directory)?;
+        let directory = self.directory.clone();
+        let opening = tokio::task::spawn_blocking(move || open(&directory));
+        let (store, _) = opening.await.map_err(|error| object_store::Error::JoinError { source: error })??;
         tracing::info!(directory = %self.directory.display(), "the bucket's folder is there");
         Ok(self.opened.get_or_init(|| store))
+    }
+
+    /// The folder for calls that can't wait; an error where no other call has opened it.
+    fn known(&self) -> Result<&LocalFileSystem> {
+        self.opened.get().ok_or_else(|| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: format!("the folder {} was not there yet", self.directory.display()).into(),
+        })
     }
 }
 
@@ -62,30 +91,30 @@ fn failed<T: Send + 'static>(error: object_store::Error) -> BoxStream<'static, R
 #[async_trait]
 impl ObjectStore for Later {
     async fn put_opts(&self, to: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.opened()?.put_opts(to, payload, options).await
+        self.opened().await?.put_opts(to, payload, options).await
     }
 
     async fn put_multipart_opts(&self, to: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.opened()?.put_multipart_opts(to, options).await
+        self.opened().await?.put_multipart_opts(to, options).await
     }
 
     async fn get_opts(&self, from: &Path, options: GetOptions) -> Result<GetResult> {
-        self.opened()?.get_opts(from, options).await
+        self.opened().await?.get_opts(from, options).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.opened().map_or_else(failed, |store| store.delete_stream(paths))
+        self.known().map_or_else(failed, |store| store.delete_stream(paths))
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.opened().map_or_else(failed, |store| store.list(prefix))
+        self.known().map_or_else(failed, |store| store.list(prefix))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.opened()?.list_with_delimiter(prefix).await
+        self.opened().await?.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.opened()?.copy_opts(from, to, options).await
+        self.opened().await?.copy_opts(from, to, options).await
     }
 }

@@ -131,7 +131,7 @@ async fn blocks_of(bucket: &Bucket) -> Result<Vec<Arc<Meta>>, Error> {
     let options = FetchOptions { data_dir: None, concurrency: METAS_AT_ONCE };
     let fetcher = Fetcher::new(bucket.clone(), &options, SyncMetrics::register(&mut Registry::default()));
     let view = fetcher.fetch(&Filters { duplicates: Duplicates::Kept, ..Filters::all() }).await?;
-    match view.incomplete.or_else(|| view.unknown.into_values().next()) {
+    match view.incomplete.into_iter().chain(view.unknown.into_values()).chain(view.unreadable.into_values()).next() {
         Some(error) => Err(error.within("incomplete view")),
         None => Ok(view.blocks.into_values().map(|block| block.meta).collect()),
     }

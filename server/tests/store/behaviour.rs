@@ -288,6 +288,30 @@ fn a_store_of_more_segments_than_it_may_open_files_answers_for_all_of_them() {
     });
 }
 
+/// Indexes of so many blocks once took all files that the process may open, and no connection was taken any more.
+#[test]
+fn a_store_of_more_indexes_than_it_may_open_files_answers_through_their_index_headers() {
+    const BLOCKS: i64 = 300;
+    let fixture = Fixture::new();
+    let range = |at: i64| (START + at * 3_600_000, START + at * 3_600_000 + 60_000);
+    for at in 0..BLOCKS {
+        write_block(&fixture.bucket, 1 + at as u128, (3, range(at).0));
+    }
+    let [objstore, data_dir] = fixture.flags();
+    let few = "--block-sync-concurrency=4";
+    let uru = Uru::start_limited("ulimit -n 256", "store", &[&objstore, &data_dir, "--store.index=header", few]);
+    assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(BLOCKS as f64), "{}", uru.log());
+    run(async {
+        let channel = uru.connect().await;
+        for at in 0..BLOCKS {
+            let (min_time, max_time) = range(at);
+            let (found, warnings) =
+                series(&channel, SeriesRequest { min_time, max_time, ..everything() }).await.unwrap();
+            assert_eq!((found.len(), warnings), (3, Vec::new()), "block {at}");
+        }
+    });
+}
+
 #[test]
 fn a_damaged_column_index_is_built_anew_and_a_broken_index_fails_its_block_alone() {
     let fixture = Fixture::new();

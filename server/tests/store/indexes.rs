@@ -324,6 +324,8 @@ fn an_index_of_another_block_leaves_its_block_out_with_a_reason() {
     let later = write_block(&bucket, 3, (50, START + 7_200_000));
     let whole = Uru::start("store", &[&folder_config(&bucket), &data_dir(&folder.path().join("whole"))]);
     assert_eq!(whole.metric("thanos_bucket_store_blocks_loaded"), Some(3.0));
+    let fake = FakeS3::start(&bucket);
+    let (local, remote) = (folder_config(&bucket), format!("--objstore.config={}", fake.config()));
     for (at, (from, reason)) in
         [(&later, "its first series has chunks of"), (&small, "it has 40 series, and meta")].into_iter().enumerate()
     {
@@ -331,10 +333,45 @@ fn an_index_of_another_block_leaves_its_block_out_with_a_reason() {
         let meta = std::fs::read_to_string(large.join("meta.json")).unwrap();
         let counted = meta.replace("\"version\":1", "\"version\":1,\"stats\":{\"numSeries\":50}");
         std::fs::write(large.join("meta.json"), counted).unwrap();
-        let data = data_dir(&folder.path().join(format!("data-{at}")));
-        let uru = Uru::start("store", &[&folder_config(&bucket), &data]);
-        assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(2.0));
-        assert!(uru.log().contains("it is of another block") && uru.log().contains(reason), "{}", uru.log());
+        let ways = [("column", &local), ("header", &local), ("header", &remote)];
+        for (number, (form, config)) in ways.into_iter().enumerate() {
+            let data = data_dir(&folder.path().join(format!("data-{at}-{number}")));
+            // What the first process leaves does not make the second one take it.
+            for _ in 0..2 {
+                let uru = Uru::start("store", &[config, &data, &format!("--store.index={form}")]);
+                assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(2.0), "{form}");
+                assert!(uru.log().contains("it is of another block") && uru.log().contains(reason), "{}", uru.log());
+            }
+        }
+    }
+}
+
+/// It was once taken for one whose index is of another block, and nothing of it was answered.
+#[test]
+fn a_segment_that_was_cut_off_leaves_those_out_who_read_its_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let block = write_block(&bucket, 1, (50, START));
+    let name = block.file_name().unwrap().to_str().unwrap();
+    let fake = FakeS3::start(&bucket);
+    let (local, remote) = (folder_config(&bucket), format!("--objstore.config={}", fake.config()));
+    for (at, len) in [0, 8].into_iter().enumerate() {
+        std::fs::OpenOptions::new().write(true).open(block.join("chunks/000001")).unwrap().set_len(len).unwrap();
+        let ways = [("column", &local), ("header", &local), ("column", &remote), ("header", &remote)];
+        for (number, (form, config)) in ways.into_iter().enumerate() {
+            let data = data_dir(&folder.path().join(format!("data-{at}-{number}")));
+            let uru = Uru::start("store", &[config, &data, &format!("--store.index={form}")]);
+            assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0), "{form}: {}", uru.log());
+            run(async {
+                let channel = uru.connect().await;
+                let (labels, warnings) =
+                    series(&channel, SeriesRequest { skip_chunks: true, ..everything() }).await.unwrap();
+                assert!(labels.len() == 50 && warnings.is_empty(), "{form}: {} series, {warnings:?}", labels.len());
+                let (_, warnings) = series(&channel, everything()).await.unwrap();
+                let named = |text: &str| text.contains(name) && text.contains("chunks/000001") && text.contains("byte");
+                assert!(!warnings.is_empty() && warnings.iter().all(|text| named(text)), "{form}: {warnings:?}");
+            });
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::codec::{Corrupt, Cursor, section, varint};
 use crate::model::Error;
 
 /// The part's name in errors.
-pub(super) const WHAT: &str = "postings offset table";
+pub(in crate::index) const WHAT: &str = "postings offset table";
 
 /// Of so many values of a name the position of one is kept.
 const STRIDE: u32 = 32;

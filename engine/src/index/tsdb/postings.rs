@@ -11,6 +11,9 @@ use crate::model::Error;
 /// The part's name in errors.
 pub(super) const WHAT: &str = "postings list";
 
+/// Bytes of a list's content in front of its references.
+const COUNT_LEN: usize = 4;
+
 /// Bytes of references that are visited at once.
 const VISIT_BYTES: usize = 64 << 10;
 
@@ -49,17 +52,39 @@ pub(in crate::index) fn read<S: Source + ?Sized>(source: &S, offset: u64, refs: 
     Ok(decode(window.section(offset)?, offset + 4, refs)?)
 }
 
+/// Number of references of a list whose section takes `section_len` bytes; at most that many where some of these are
+/// padding.
+pub(in crate::index) fn count_max(section_len: u64) -> u64 {
+    section_len.saturating_sub((section::FRAME_LEN + COUNT_LEN) as u64) / size_of::<u32>() as u64
+}
+
+/// Number of references that the list whose section is at byte `offset` of `source`, an index file, announces.
+pub(in crate::index) fn read_count<S: Source + ?Sized>(source: &S, offset: u64) -> Result<u32, Error> {
+    announced(&mut Window::glance(source, WHAT), offset)
+}
+
+/// Number of references of the list whose section is at byte `offset`, as far as its length agrees.
+fn announced<S: Source + ?Sized>(window: &mut Window<'_, S>, offset: u64) -> Result<u32, Error> {
+    let mut cursor = Cursor::new(WHAT, window.bytes(offset, 4 + COUNT_LEN)?, offset);
+    let (len, count) = (u64::from(cursor.u32_be()?), cursor.u32_be()?);
+    if len != list_len(count) {
+        let reason = format!("{count} references announced in {} bytes", len.saturating_sub(4));
+        return Err(Corrupt::new(WHAT, offset + 4, reason).into());
+    }
+    Ok(count)
+}
+
+/// Bytes of the content of a section of `count` references.
+fn list_len(count: u32) -> u64 {
+    COUNT_LEN as u64 + 4 * u64::from(count)
+}
+
 /// Calls `visit` with the references of the list whose section is at byte `offset` of `source`, an index
 /// file, piece by piece. That they are sound is known in the end: an error says that they are not.
 pub(super) fn visit<S: Source + ?Sized>(source: &S, offset: u64, mut visit: impl FnMut(&[u32])) -> Result<(), Error> {
     let mut window = Window::sized(source, WHAT, VISIT_BYTES);
-    let mut cursor = Cursor::new(WHAT, window.bytes(offset, 8)?, offset);
-    let (len, count) = (u64::from(cursor.u32_be()?), cursor.u32_be()?);
-    let (start, end) = (offset.saturating_add(8), offset.saturating_add(4).saturating_add(len));
-    if len != 4 + 4 * u64::from(count) {
-        let reason = format!("{count} references announced in {} bytes", len.saturating_sub(4));
-        return Err(Corrupt::new(WHAT, offset + 4, reason).into());
-    }
+    let count = announced(&mut window, offset)?;
+    let (start, end) = (offset.saturating_add(8), offset.saturating_add(4).saturating_add(list_len(count)));
     let mut checksum = section::checksum(&count.to_be_bytes());
     let (mut at, mut refs, mut last, mut disorder) = (start, Vec::new(), None, None);
     while at < end {
@@ -109,6 +134,8 @@ mod tests {
             back.clear();
             visit(&file, 7, |piece| back.extend_from_slice(piece)).unwrap();
             assert_eq!(back, refs);
+            assert_eq!(read_count(&file, 7).unwrap() as usize, refs.len());
+            assert_eq!(count_max(file.len() as u64 - 7), refs.len() as u64);
         }
     }
 

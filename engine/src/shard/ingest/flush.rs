@@ -109,10 +109,11 @@ impl Default for LateCuts {
 }
 
 impl LateCuts {
-    /// Whether the time of a block, `range_ms` milliseconds, has passed since.
+    /// Whether one and a half times the time of a block, `range_ms` milliseconds, has passed since: as long as a head
+    /// waits for what is in order.
     fn are_due(&self, range_ms: i64) -> bool {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.elapsed().as_millis() as i64 >= range_ms
+        last.elapsed().as_millis() as i64 >= range_ms / 2 * 3
     }
 
     fn done(&self) {

@@ -34,7 +34,7 @@ fn late_samples_are_cut_where_nothing_in_order_is() {
     }
     assert!(block_on(ingest.flush(None, Flush::Due)).unwrap().is_empty());
     let tenant = ingest.known(&tenant()).unwrap();
-    *tenant.late_cuts.0.lock().unwrap() -= Duration::from_millis(RANGE as u64);
+    *tenant.late_cuts.0.lock().unwrap() -= Duration::from_millis(RANGE as u64 / 2 * 3);
     let before = read(&ingest);
     let blocks = block_on(ingest.flush(None, Flush::Due)).unwrap();
     assert_eq!(blocks.iter().map(|block| block.meta.stats.num_samples).collect::<Vec<_>>(), [10 * 40]);
