@@ -67,8 +67,11 @@ pub enum ChunkSource {
 /// of them; the others are opened each time.
 #[derive(Debug)]
 pub struct Segments {
-    files: Vec<(PathBuf, OnceLock<(Arc<File>, KeptOpen)>)>,
+    files: Vec<(PathBuf, OnceLock<Kept>)>,
 }
+
+/// A file that stays open, with the right to that.
+type Kept = (Arc<File>, KeptOpen);
 
 /// What a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
