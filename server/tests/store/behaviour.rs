@@ -82,7 +82,7 @@ fn processes_list_the_services_that_they_have() {
     let both = ["grpc.health.v1.Health", "thanos.Exemplars", "thanos.Query", "thanos.Status", "thanos.Store"];
     for (component, flags, more) in [
         ("query", &[][..], &["thanos.Metadata", "thanos.Rules", "thanos.Targets", "thanos.info.Info"][..]),
-        ("receive", &receive, &["thanos.WriteableStore", "thanos.info.Info"]),
+        ("receive", &receive, &["thanos.Metadata", "thanos.WriteableStore", "thanos.info.Info"]),
         ("all-in-one", &[data.as_str()], &["thanos.Metadata", "thanos.WriteableStore", "thanos.info.Info"]),
     ] {
         let uru = Uru::start(component, flags);
