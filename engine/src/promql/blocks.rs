@@ -163,7 +163,7 @@ impl BlockSource {
         let mut labels = LabelBuffers::default();
         while let Some((start, end)) = left.pop() {
             let mut prepared = Prepared::new(plan, (&start, &end), u64::MAX, &mut labels)?;
-            let output = loop {
+            let mut output = loop {
                 let wanted = prepared.remote_ranges(plan);
                 let _held = plan.hold(wanted.iter().map(|range| range.len).sum())?;
                 if let (false, Some(fetch)) = (wanted.is_empty(), &self.scope.fetch) {
@@ -177,11 +177,7 @@ impl BlockSource {
                 }
             };
             warn(&output.failures, selected);
-            let mut end = end;
-            left.extend(output.next.into_iter().rev().map(|start| {
-                let end = std::mem::replace(&mut end, start.clone());
-                (start, end)
-            }));
+            left.extend(output.left(end).rev());
         }
         Ok(())
     }

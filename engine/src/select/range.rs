@@ -546,6 +546,13 @@ impl Prepared {
 }
 
 impl Output {
+    /// The ranges that are left of the one that ended at `end`, in their order: where each starts and ends.
+    pub fn left(&mut self, end: Position) -> impl DoubleEndedIterator<Item = (Position, Position)> {
+        let starts = std::mem::take(&mut self.next);
+        let ends: Vec<Position> = starts.iter().skip(1).cloned().chain([end]).collect();
+        starts.into_iter().zip(ends)
+    }
+
     /// Notes that a block failed; once for each block.
     pub(super) fn fail(&mut self, block: &OpenedBlock, error: Error) {
         if self.failures.iter().all(|known| known.block != block.id()) {

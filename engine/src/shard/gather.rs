@@ -418,8 +418,7 @@ impl SeriesStream {
         self.left_at_work = self.left_at_work.saturating_sub(1);
         let Some(end) = end else { return };
         if !was_left {
-            let ends = output.next.iter().skip(1).cloned().chain([end]);
-            self.left.extend(output.next.iter().cloned().zip(ends));
+            self.left.extend(output.left(end));
         } else if let Some(next) = output.next.into_iter().next() {
             // What is left of what was left comes before the rest of it.
             let slot = self.slot(next, end);

@@ -15,7 +15,7 @@ use tonic::service::Routes;
 use super::compact::{self, Schedule};
 use super::process;
 use super::query::{self, Prefixes};
-use super::receive::{ReceiveConfig, Receiving};
+use super::receive::{self, ReceiveConfig, Receiving};
 use super::store::{self, Addresses, Companion, StoreConfig};
 use crate::api::http::blocks::Origins;
 use crate::api::http::health::Health;
@@ -190,15 +190,7 @@ impl Ingesting {
 
 impl Companion for Companions<'_> {
     const COMPONENT: &'static str = SUBCOMMAND.name;
-    const SERVED: &'static [&'static str] = &[
-        "thanos.Store",
-        "thanos.WriteableStore",
-        "thanos.Exemplars",
-        "thanos.Metadata",
-        "thanos.Status",
-        "thanos.Query",
-        "thanos.info.Info",
-    ];
+    const SERVED: &'static [&'static str] = &receive::SERVED;
 
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api {
         let given = vec![Source::each(addresses.grpc.to_string(), Presence::WhenHealthy)];

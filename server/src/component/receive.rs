@@ -99,7 +99,7 @@ pub struct ReceiveConfig {
 }
 
 /// Services that reflection names: those that answer.
-const SERVED: [&str; 7] = [
+pub(super) const SERVED: [&str; 7] = [
     "thanos.Store",
     "thanos.WriteableStore",
     "thanos.Exemplars",

@@ -52,10 +52,9 @@ fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Fa
         loop {
             match prepared.encode(&plan, io, &mut *sink).unwrap() {
                 Outcome::Fetch(longer) => prepared = longer,
-                Outcome::Done(output) => {
+                Outcome::Done(mut output) => {
+                    starts.extend(output.left(end));
                     failures.extend(output.failures);
-                    let ends = output.next.iter().skip(1).cloned().chain([end]);
-                    starts.extend(output.next.iter().cloned().zip(ends));
                     break;
                 }
             }
