@@ -332,9 +332,10 @@ impl Receiving {
         self.label_tenants().map_err(|error| error.message().to_owned())?;
         let more = (self.retention, self.ship_metrics.clone());
         let bucket = bucket.map(|bucket| (bucket, self.transfer));
-        let (metrics, requests) = (self.receiver.metrics.clone(), self.requests.clone());
+        let (receiver, requests) = (Arc::clone(&self.receiver), self.requests.clone());
         let forget = move |tenant: &str| {
-            metrics.forget(tenant);
+            receiver.metrics.forget(tenant);
+            receiver.limiter.forget(tenant);
             requests.forget(tenant);
         };
         Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, bucket, more).forgetting(forget)))

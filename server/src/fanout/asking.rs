@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use engine::model::{Error, Reservation};
 use engine::promql::annotations::Mix;
 use engine::promql::remarks::{self, JOINT};
 use prost::Message;
 use proto::prometheus_copy::TimeSeries;
 use proto::thanos::{QueryRangeResponse, QueryResponse, QueryStats, query_range_response, query_response};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
-use super::stream::{WARNING_BYTES_MAX, silence};
+use super::endpoints::Peer;
+use super::stream::{RawCodec, WARNING_BYTES_MAX, silence};
+use super::weighed::{self, RESULTS};
 
-/// How much larger series are than their messages, at most, where samples and labels are none that are empty.
+/// How much larger series are than their messages, at most, where samples and labels are none that are short.
 const DECODED_BYTES: u64 = 4;
 
 /// Errors of what endpoints are asked to evaluate that every evaluation ends with.
@@ -192,20 +195,31 @@ impl From<QueryRangeResponse> for Part {
     }
 }
 
+/// Calls `peer` at a path of `thanos.Query`; messages of the answer have at most so many bytes.
+pub async fn call<Q: Message + 'static>(
+    peer: &Peer,
+    (path, bytes_max): (&'static str, usize),
+    request: Request<Q>,
+) -> Result<Streaming<Bytes>, Status> {
+    let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(bytes_max);
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = http::uri::PathAndQuery::from_static(path);
+    client.server_streaming(request, path, RawCodec::default()).await.map(tonic::Response::into_inner)
+}
+
 impl Answer {
-    /// Reads an answer; `timeout` is the longest time between two of its messages. That there is no memory for it is
-    /// the endpoint's fault where it takes more than `share` bytes by itself.
-    pub async fn read<M: Message + Into<Part>>(
+    /// Reads an answer of messages `M`; `timeout` is the longest time between two of them. That there is no memory for
+    /// it is the endpoint's fault where it takes more than `share` bytes by itself.
+    pub async fn read<M: Message + Default + Into<Part>>(
         (held, share): (Reservation, u64),
-        mut stream: Streaming<M>,
+        mut stream: Streaming<Bytes>,
         timeout: Option<Duration>,
     ) -> Result<Self, Failed> {
         let mut answer = Self { series: Vec::new(), notes: Notes::default(), samples: 0, held };
         // An endpoint evaluates before it says anything, for as long as the query may take.
         let mut next = stream.message().await?;
         while let Some(message) = next {
-            let bytes = DECODED_BYTES * message.encoded_len() as u64;
-            answer.take(message.into(), bytes, share)?;
+            answer.take::<M>(message, share)?;
             next = match timeout {
                 None => stream.message().await?,
                 Some(timeout) => {
@@ -221,25 +235,24 @@ impl Answer {
         }
     }
 
-    /// Takes in a part of so many bytes.
-    fn take(&mut self, part: Part, bytes: u64, share: u64) -> Result<(), Failed> {
-        if let Part::Note(text) = &part
-            && !self.notes.has_room(text.len())
-        {
-            self.notes.cut(text);
-            return Ok(());
+    /// Takes in a message, for which there is to be memory before it is decoded.
+    fn take<M: Message + Default + Into<Part>>(&mut self, message: Bytes, share: u64) -> Result<(), Failed> {
+        let unread = |error: String| Failed::There(Status::internal(error));
+        let (bytes, lists) = (message.len() as u64, weighed::weigh(&message, RESULTS));
+        let lists = lists.map_err(|error| unread(error.to_string()))?;
+        // A text is no larger than its message, and may be left out.
+        if lists > 0 {
+            self.make_room((bytes + lists).max(DECODED_BYTES * bytes), share)?;
         }
-        if let Err(refusal) = self.held.grow(bytes) {
-            let is_too_large = self.held.bytes().saturating_add(bytes) > share;
-            return Err(match is_too_large {
-                true => Failed::There(Status::resource_exhausted(refusal.message())),
-                false => Failed::Here(refusal),
-            });
-        }
+        let part: Part = M::decode(message).map_err(|error| unread(error.to_string()))?.into();
         match part {
             Part::One(series) => self.series.push(series),
             Part::Several(series) => self.series.extend(series),
-            Part::Note(text) => self.notes.add(&text),
+            Part::Note(text) if !self.notes.has_room(text.len()) => self.notes.cut(&text),
+            Part::Note(text) => {
+                self.make_room(DECODED_BYTES * bytes, share)?;
+                self.notes.add(&text);
+            }
             Part::Stats(stats) => {
                 self.samples = self.samples.saturating_add(u64::try_from(stats.samples_total).unwrap_or(0));
             }
@@ -247,16 +260,49 @@ impl Answer {
         }
         Ok(())
     }
+
+    /// Makes room for so many bytes.
+    fn make_room(&mut self, bytes: u64, share: u64) -> Result<(), Failed> {
+        self.held.grow(bytes).map_err(|refusal| match self.held.bytes().saturating_add(bytes) > share {
+            true => Failed::There(Status::resource_exhausted(refusal.message())),
+            false => Failed::Here(refusal),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::model::Budget;
+    use proto::prometheus_copy::Sample;
+
     use super::*;
 
     fn notes(texts: &[&str]) -> Notes {
         let mut notes = Notes::default();
         texts.iter().for_each(|text| notes.add(text));
         notes
+    }
+
+    /// Two bytes of a message once became a sample of many before anybody asked for memory.
+    #[test]
+    fn an_answer_takes_memory_before_it_is_decoded() {
+        let samples = vec![Sample::default(); 10_000];
+        let series = TimeSeries { samples, ..TimeSeries::default() };
+        let message = QueryResponse { result: Some(query_response::Result::Timeseries(series)) }.encode_to_vec();
+        let bytes = message.len() as u64;
+        let memory = Budget::new("--query.memory-limit", 2 * DECODED_BYTES * bytes);
+        let take = |share: u64| {
+            let held = memory.reserve(0).unwrap();
+            let mut answer = Answer { series: Vec::new(), notes: Notes::default(), samples: 0, held };
+            answer.take::<QueryResponse>(message.clone().into(), share)
+        };
+        assert!(matches!(take(memory.limit()), Err(Failed::There(status)) if status.code() == Code::ResourceExhausted));
+        assert!(matches!(take(u64::MAX), Err(Failed::Here(_))));
+        assert_eq!(memory.usage().used, 0);
+        let cut = Bytes::from(message).slice(..bytes as usize - 1);
+        let held = memory.reserve(0).unwrap();
+        let mut answer = Answer { series: Vec::new(), notes: Notes::default(), samples: 0, held };
+        assert!(matches!(answer.take::<QueryResponse>(cut, 1), Err(Failed::There(_))), "it is cut off");
     }
 
     #[test]

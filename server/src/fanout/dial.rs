@@ -33,6 +33,13 @@ const STREAM_WINDOWS: u64 = 512;
 /// endpoint, must not keep back those of other queries, of which all go over one connection.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
+/// Bytes that an endpoint may say of itself however little memory there is: label sets of some ten thousand tenants.
+const INFO_BYTES_MIN: u64 = 4 << 20;
+
+/// Which part of the memory it may take beyond that. Room for all of it is made before it comes, on its word alone, and
+/// it is kept for as long as the endpoint is there.
+const INFO_SHARE: u64 = 16;
+
 /// How connections to endpoints are made.
 #[derive(Clone, Debug, Default)]
 pub struct Dialing {
@@ -63,6 +70,12 @@ impl Dialing {
             Some(tls) => tls.channel(endpoint, host).map_err(|error| failed(&error)),
             None => Ok(endpoint.connect_lazy()),
         }
+    }
+
+    /// Most bytes that an endpoint may say of itself.
+    pub fn info_bytes_max(&self) -> usize {
+        let bytes = (self.memory_limit / INFO_SHARE).clamp(INFO_BYTES_MIN, i32::MAX as u64);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
 

@@ -15,11 +15,10 @@ use engine::promql::source::{BatchSink, SelectRequest, Selected, Source};
 use engine::promql::syntax::Expr;
 use futures_util::future::{try_join, try_join_all};
 use proto::prometheus_copy::{self, Histogram, Sample, TimeSeries, histogram};
-use proto::thanos::query_client::QueryClient;
-use proto::thanos::{QueryRangeRequest, QueryRequest};
+use proto::thanos::{QueryRangeRequest, QueryRangeResponse, QueryRequest, QueryResponse};
 use tonic::Status;
 
-use super::asking::{Answer, Failed, Notes};
+use super::asking::{self, Answer, Failed, Notes};
 use super::endpoints::{Api, Peer};
 use super::proxy::with_tenant;
 use super::push::{self, COUNTED, Counting, ENDPOINT, PUSHED, Pushed};
@@ -259,7 +258,7 @@ impl DistributedSource {
 
     async fn ask_one(&self, peer: &Peer, text: &str) -> Result<Answer, Failed> {
         let (proxy, scope) = (&self.inner.proxy, &self.inner.scope);
-        let mut client = QueryClient::new(peer.channel.clone()).max_decoding_message_size(proxy.frame_bytes_max());
+        let bytes_max = proxy.frame_bytes_max();
         let (held, share) = (proxy.memory.reserve(0)?, proxy.memory.limit() / 4);
         let range = QueryRangeRequest {
             query: text.to_owned(),
@@ -274,8 +273,9 @@ impl DistributedSource {
             ..QueryRangeRequest::default()
         };
         let answer = if self.steps.step > 0 {
-            let stream = client.query_range(with_tenant(range, &scope.tenant)).await?.into_inner();
-            Answer::read((held, share), stream, proxy.frame_timeout).await?
+            let path = ("/thanos.Query/QueryRange", bytes_max);
+            let stream = asking::call(peer, path, with_tenant(range, &scope.tenant)).await?;
+            Answer::read::<QueryRangeResponse>((held, share), stream, proxy.frame_timeout).await?
         } else {
             let instant = QueryRequest {
                 query: range.query,
@@ -287,8 +287,9 @@ impl DistributedSource {
                 lookback_delta_seconds: range.lookback_delta_seconds,
                 ..QueryRequest::default()
             };
-            let stream = client.query(with_tenant(instant, &scope.tenant)).await?.into_inner();
-            Answer::read((held, share), stream, proxy.frame_timeout).await?
+            let path = ("/thanos.Query/Query", bytes_max);
+            let stream = asking::call(peer, path, with_tenant(instant, &scope.tenant)).await?;
+            Answer::read::<QueryResponse>((held, share), stream, proxy.frame_timeout).await?
         };
         self.others.count(answer.samples);
         Ok(answer)

@@ -117,7 +117,7 @@ impl EndpointSet {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        join_all(peers.values().map(|peer| peer.check(self.dialing.info_timeout))).await;
+        join_all(peers.values().map(|peer| peer.check(&self.dialing))).await;
         let healthy = peers.values().filter(|peer| peer.is_healthy());
         self.metrics.connected(healthy.map(|peer| {
             let sets: Vec<String> = peer.label_sets().iter().map(Labels::to_string).collect();
@@ -196,10 +196,11 @@ impl Peer {
     }
 
     /// Asks every process that answers for the endpoint what it is; the first that answers counts.
-    async fn check(&self, timeout: Duration) {
+    async fn check(&self, dialing: &Dialing) {
+        let (timeout, bytes_max) = (dialing.info_timeout, dialing.info_bytes_max());
         let answers = join_all(self.channel.inner().members().into_iter().map(|member| async move {
             let asked = InfoClient::new(self.channel.over(member.channel.clone()));
-            let asked = async move { asked.max_decoding_message_size(usize::MAX).info(InfoRequest {}).await };
+            let asked = async move { asked.max_decoding_message_size(bytes_max).info(InfoRequest {}).await };
             let (outcome, answer) = match tokio::time::timeout(timeout, asked).await {
                 Ok(Ok(answer)) => (Outcome::Answered, Ok(answer.into_inner())),
                 Ok(Err(status)) => {
@@ -234,8 +235,12 @@ impl Peer {
         }
     }
 
-    /// Takes in what the endpoint's store holds by now, also before it has said itself what it is.
+    /// Takes in what the endpoint's store holds by now, also before it has said itself what it is. Every request may
+    /// say so: what is known already is neither copied nor read again.
     pub fn holds(&self, label_sets: Vec<ZLabelSet>, store: StoreInfo) {
+        if self.info().is_some_and(|info| info.label_sets == label_sets && info.store.as_ref() == Some(&store)) {
+            return;
+        }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let known = state.info.as_deref().cloned().unwrap_or_default();
         let info = InfoResponse { label_sets, store: Some(store), ..known };
@@ -322,4 +327,29 @@ impl Peer {
 /// The labels of a label set on the wire.
 pub fn labels(set: &proto::thanos::ZLabelSet) -> Labels {
     Labels::from_pairs(set.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::thanos::Label;
+
+    use super::*;
+
+    /// It was copied and read anew for every request.
+    #[test]
+    fn what_a_store_holds_is_taken_in_where_it_has_changed() {
+        let (members, host) = (Vec::new(), String::new());
+        let found = Found { presence: Presence::WhenHealthy, members, host, client: Client::AsFlagsSay };
+        let peer = Peer::new("a:1", &found, (&Dialing::default(), &RpcMetrics::default())).unwrap();
+        let hold = |value: &str, min_time: i64| {
+            let label_sets = vec![ZLabelSet { labels: vec![Label { name: "a".into(), value: value.into() }] }];
+            peer.holds(label_sets, StoreInfo { min_time, max_time: 9, ..StoreInfo::default() });
+            peer.info().unwrap()
+        };
+        let first = hold("1", 1);
+        assert!(Arc::ptr_eq(&first, &hold("1", 1)));
+        assert_eq!(hold("1", 2).store.as_ref().unwrap().min_time, 2);
+        assert!(!Arc::ptr_eq(&first, &hold("2", 2)));
+        assert_eq!(peer.label_sets().as_slice(), [Labels::from_pairs([("a", "2")])]);
+    }
 }

@@ -145,11 +145,6 @@ impl Merge {
         std::mem::take(&mut self.warnings)
     }
 
-    /// The first warning that was not taken.
-    pub fn pop_warning(&mut self) -> Option<String> {
-        if self.warnings.is_empty() { None } else { Some(self.warnings.remove(0)) }
-    }
-
     /// Waits for the first series of every stream at once.
     async fn start(&mut self) -> Result<(), Error> {
         let (on_failure, together) = (self.failing.on_failure, Together::new(self.streams.len()));

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::discovery::{Found, Grouping, Source};
-use crate::telemetry::metrics::{Counters, CurrentGauges, Labelled, UnderWay};
+use crate::telemetry::metrics::{Counters, CurrentGauges, Labelled, OfTenants, UnderWay};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// The label `external_labels` of endpoints that have none, as in Thanos.
@@ -50,6 +50,7 @@ pub struct FanoutMetrics {
     /// Calls of endpoints.
     pub calls: RpcMetrics,
     selects: Labelled<Histogram, Buckets>,
+    of_tenants: OfTenants,
     select_waits: Histogram,
     selects_in_flight: Gauge,
     selects_begun: Counter,
@@ -131,6 +132,7 @@ impl FanoutMetrics {
             empty_streams: Counter::default(),
             calls: RpcMetrics::default(),
             selects: Labelled::new_with_constructor(Buckets(buckets.seconds.clone())),
+            of_tenants: OfTenants::default(),
             select_waits: Histogram::new(GATE_BUCKETS),
             selects_in_flight: Gauge::default(),
             selects_begun: Counter::default(),
@@ -236,6 +238,11 @@ impl FanoutMetrics {
             ("samples_le", bound(&self.buckets.samples, samples)),
             ("tenant", tenant.to_owned()),
         ];
+        if self.selects.get(&labels).is_none() {
+            for gone in self.of_tenants.note(tenant, &labels) {
+                self.selects.remove(&gone);
+            }
+        }
         self.selects.get_or_create(&labels).observe(time.as_secs_f64());
     }
 }
@@ -280,6 +287,15 @@ mod tests {
         assert!(text.contains(line), "{text}");
         let line = "seconds_count{series_le=\"10\",samples_le=\"+Inf\",tenant=\"a\"} 1";
         assert!(text.contains(&format!("thanos_store_api_query_duration_{line}")), "{text}");
+    }
+
+    #[test]
+    fn of_tenants_that_callers_make_up_not_all_are_told() {
+        let metrics = FanoutMetrics::default();
+        (0..=20_000).for_each(|tenant| metrics.selected(Duration::ZERO, (1, 1), &tenant.to_string()));
+        let text = published(&metrics);
+        let is_told = |tenant: u32| text.contains(&format!("tenant=\"{tenant}\""));
+        assert_eq!([0, 1, 20_000].map(is_told), [false, true, true]);
     }
 
     #[test]

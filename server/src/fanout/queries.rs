@@ -18,6 +18,7 @@ use proto::thanos::{
 use tonic::{Request, Response, Status};
 
 use crate::api::error;
+use crate::api::grpc::call;
 use crate::api::grpc::wire::{parse_matchers, parse_shard, wire_labels};
 use crate::api::http::query::Api;
 use crate::api::http::query::backend::{OnFailure, Scope};
@@ -29,7 +30,7 @@ type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// thanos.Query over what answers the HTTP API; queries may be written in `syntax`.
 pub fn query(api: Arc<Api>, syntax: syntax::Options) -> QueryServer<QueryService> {
     QueryServer::new(QueryService { api, syntax })
-        .max_decoding_message_size(usize::MAX)
+        .max_decoding_message_size(call::QUESTION_BYTES_MAX)
         .max_encoding_message_size(usize::MAX)
 }
 

@@ -22,6 +22,7 @@ use super::merge::Merge;
 use super::proxy::{Proxy, SeriesAsked};
 use super::stream::{RemoteChunk, RemoteSeries};
 use crate::api::error;
+use crate::api::grpc::call;
 use crate::api::grpc::info::Describe;
 use crate::api::grpc::requested::Pending;
 use crate::api::grpc::wire::{label_set, parse_matchers, wire_labels};
@@ -31,7 +32,9 @@ type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// thanos.Store over endpoints.
 pub fn store(proxy: Proxy) -> StoreServer<ProxyStore> {
-    StoreServer::new(ProxyStore { proxy }).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
+    StoreServer::new(ProxyStore { proxy })
+        .max_decoding_message_size(call::QUESTION_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX)
 }
 
 /// thanos.Store over endpoints.
@@ -60,7 +63,7 @@ impl Describe for ProxyInfo {
         if label_sets.is_empty() && !self.proxy.own_labels.is_empty() {
             label_sets.push(label_set(&self.proxy.own_labels));
         }
-        label_sets.sort_by_key(|set| format!("{set:?}"));
+        label_sets.sort_by_cached_key(|set| format!("{set:?}"));
         label_sets.dedup();
         Ok(InfoResponse {
             label_sets,
@@ -133,7 +136,8 @@ impl Store for ProxyStore {
         let left = u64::try_from(asked.limit).ok().filter(|limit| *limit > 0);
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
         let merge = self.proxy.series(&scope, asked).await.map_err(|error| status(&error))?;
-        let sending = Sending { merge, own: self.proxy.own_labels.clone(), pending, left };
+        let (own, warnings) = (self.proxy.own_labels.clone(), Vec::new().into_iter());
+        let sending = Sending { merge, warnings, own, pending, left };
         Ok(Response::new(Box::pin(unfold(Some(sending), next_frame))))
     }
 
@@ -179,17 +183,29 @@ impl ProxyStore {
 /// An answer to Series on its way.
 struct Sending {
     merge: Merge,
+    /// What went wrong so far and was not told yet.
+    warnings: std::vec::IntoIter<String>,
     own: Labels,
     pending: Pending,
     /// Series that may still come (`limit`); none for any number.
     left: Option<u64>,
 }
 
+impl Sending {
+    /// A warning that came up and was not told yet.
+    fn warning(&mut self) -> Option<String> {
+        if self.warnings.as_slice().is_empty() {
+            self.warnings = self.merge.take_warnings().into_iter();
+        }
+        self.warnings.next()
+    }
+}
+
 /// The next frame of an answer: a warning that came up, else a series.
 async fn next_frame(state: Option<Sending>) -> Option<(Result<SeriesResponse, Status>, Option<Sending>)> {
     let mut sending = state?;
     let frame = |result| SeriesResponse { result: Some(result) };
-    if let Some(warning) = sending.merge.pop_warning() {
+    if let Some(warning) = sending.warning() {
         return Some((Ok(frame(series_response::Result::Warning(warning))), Some(sending)));
     }
     if sending.left == Some(0) {
@@ -204,7 +220,7 @@ async fn next_frame(state: Option<Sending>) -> Option<(Result<SeriesResponse, St
             Some((Ok(frame(series_response::Result::Series(series))), Some(sending)))
         }
         Ok(None) => {
-            let warning = sending.merge.pop_warning()?;
+            let warning = sending.warning()?;
             Some((Ok(frame(series_response::Result::Warning(warning))), Some(sending)))
         }
         Err(error) => Some((Err(status(&error)), None)),

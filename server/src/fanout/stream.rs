@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use engine::chunk::{Encoding, reencode_for_storeapi};
 use engine::model::{Budget, Error, ErrorKind, Labels, Reservation};
 use engine::select::{Aggregate, ChunkData, ChunkSet, ShardInfo};
 use prometheus_client::metrics::counter::Counter;
+use prost::Message;
 use proto::series::{AggrChunkView, AggrPart, ChunkKind, ChunkView, ResponseView, SeriesView, scan};
 use proto::wire::Malformed;
 use tokio::time::Instant;
@@ -299,7 +301,7 @@ impl SeriesStream {
         let mut client = tonic::client::Grpc::new(peer.channel.clone()).max_decoding_message_size(frame_bytes_max);
         client.ready().await.map_err(|error| failed(Status::unavailable(error.to_string())))?;
         let path = http::uri::PathAndQuery::from_static("/thanos.Store/Series");
-        let call = client.server_streaming(request, path, RawCodec);
+        let call = client.server_streaming(request, path, RawCodec::default());
         let answer = match frame_timeout {
             None => call.await,
             Some(timeout) => {
@@ -440,7 +442,8 @@ impl SeriesStream {
     /// `warning`, while there is room for it; in place of the first that is too much it is said that it and
     /// all behind it are left out.
     fn admit(&mut self, warning: String) -> Option<String> {
-        self.warning_bytes_left = self.warning_bytes_left?.checked_sub(warning.len());
+        // Also those without words take memory.
+        self.warning_bytes_left = self.warning_bytes_left?.checked_sub(warning.len() + size_of::<String>());
         Some(self.warning_bytes_left.map_or_else(
             || format!("endpoint {}: warnings beyond {WARNING_BYTES_MAX} bytes are left out", self.address),
             |_| warning,
@@ -606,41 +609,41 @@ pub fn failure(what: &str, address: &str, status: &Status, memory: &Budget) -> E
     Error::new(kind, format!("{what} from {address}: rpc error: code = {code:?} desc = {words}"))
 }
 
-/// Messages as they are on the wire, to be read by hand.
-#[derive(Clone, Copy, Debug)]
-struct RawCodec;
+/// Sends a `Q`, and gives the messages of the answer as they are on the wire, to be read by hand.
+#[derive(Debug)]
+pub struct RawCodec<Q>(PhantomData<fn(Q)>);
 
-impl Codec for RawCodec {
-    type Encode = proto::thanos::SeriesRequest;
-    type Decode = Bytes;
-    type Encoder = MessageEncoder;
-    type Decoder = RawDecoder;
-
-    fn encoder(&mut self) -> MessageEncoder {
-        MessageEncoder
-    }
-
-    fn decoder(&mut self) -> RawDecoder {
-        RawDecoder
+impl<Q> Default for RawCodec<Q> {
+    fn default() -> Self {
+        Self(PhantomData)
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct MessageEncoder;
+impl<Q: Message + 'static> Codec for RawCodec<Q> {
+    type Encode = Q;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
 
-impl Encoder for MessageEncoder {
-    type Item = proto::thanos::SeriesRequest;
+    fn encoder(&mut self) -> Self {
+        Self::default()
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self::default()
+    }
+}
+
+impl<Q: Message> Encoder for RawCodec<Q> {
+    type Item = Q;
     type Error = Status;
 
-    fn encode(&mut self, item: Self::Item, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        prost::Message::encode(&item, out).map_err(|error| Status::internal(error.to_string()))
+    fn encode(&mut self, item: Q, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(out).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct RawDecoder;
-
-impl Decoder for RawDecoder {
+impl<Q> Decoder for RawCodec<Q> {
     type Item = Bytes;
     type Error = Status;
 

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use engine::model::{Budget, Reservation};
 use prost::Message;
+use proto::prometheus_copy::{self, BucketSpan, Histogram, Sample, TimeSeries};
 use proto::thanos::{
     ActiveTarget, AlertInstance, DroppedTarget, Exemplar, Label, Meta, MetricMetadataEntry, Rule, Statistic,
     TsdbStatisticsEntry,
 };
-use proto::wire::{Fields, Malformed};
+use proto::wire::{Fields, Malformed, Value};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -26,11 +27,18 @@ pub struct Shape {
     bytes: usize,
     /// Fields of theirs that hold messages.
     within: &'static [Shape],
+    /// Whether it holds a list of varints.
+    is_packed: bool,
 }
 
 /// A list of `T`; of `()` a part.
 const fn field<T>(number: u32, within: &'static [Shape]) -> Shape {
-    Shape { number, bytes: size_of::<T>(), within }
+    Shape { number, bytes: size_of::<T>(), within, is_packed: false }
+}
+
+/// A list of numbers of the type `T`, as varints.
+const fn packed<T>(number: u32) -> Shape {
+    Shape { number, bytes: size_of::<T>(), within: &[], is_packed: true }
 }
 
 const LABELS: &[Shape] = &[field::<Label>(1, &[])];
@@ -65,19 +73,44 @@ const TENANT: &[Shape] = &[field::<()>(2, TABLES)];
 const TABLES: &[Shape] =
     &[field::<Statistic>(2, &[]), field::<Statistic>(3, &[]), field::<Statistic>(4, &[]), field::<Statistic>(5, &[])];
 
+/// What `thanos.Query` answers. Lists of doubles are as long as their bytes.
+pub const RESULTS: &[Shape] = &[field::<TimeSeries>(2, SERIES), field::<()>(4, SEVERAL)];
+const SEVERAL: &[Shape] = &[field::<TimeSeries>(1, SERIES)];
+const SERIES: &[Shape] = &[
+    field::<Label>(1, &[]),
+    field::<Sample>(2, &[]),
+    field::<prometheus_copy::Exemplar>(3, LABELS),
+    field::<Histogram>(4, HISTOGRAM),
+];
+const HISTOGRAM: &[Shape] =
+    &[field::<BucketSpan>(8, &[]), packed::<i64>(9), field::<BucketSpan>(11, &[]), packed::<i64>(12)];
+
 /// How often a thing is in its list meanwhile: where it lies, in the room for as many again, and where it was before
 /// the list grew.
 const LIST_PLACES: u64 = 3;
 
 /// Bytes of the lists that `message` becomes.
-fn weigh(message: &[u8], shapes: &[Shape]) -> Result<u64, Malformed> {
+pub fn weigh(message: &[u8], shapes: &[Shape]) -> Result<u64, Malformed> {
     let (mut fields, mut bytes) = (Fields::new("answer", message), 0);
     while let Some((number, value)) = fields.next()? {
         if let Some(shape) = shapes.iter().find(|shape| shape.number == number) {
-            bytes += LIST_PLACES * shape.bytes as u64 + weigh(value.bytes(), shape.within)?;
+            bytes += LIST_PLACES * shape.bytes as u64 * shape.things(value);
+            if !shape.within.is_empty() {
+                bytes += weigh(value.bytes(), shape.within)?;
+            }
         }
     }
     Ok(bytes)
+}
+
+impl Shape {
+    /// How many things a field holds: a varint ends with a byte below 128.
+    fn things(&self, value: Value<'_>) -> u64 {
+        match (self.is_packed, value) {
+            (true, Value::Bytes(packed)) => packed.iter().filter(|byte| **byte < 0x80).count() as u64,
+            _ => 1,
+        }
+    }
 }
 
 /// Sends a `Q`, and gives each `M` of the answer with the memory that was there to decode it.
@@ -140,8 +173,8 @@ impl<Q, M: Message + Default> Decoder for Weighing<Q, M> {
 #[cfg(test)]
 mod tests {
     use proto::thanos::{
-        Alert, RuleGroup, RulesResponse, TargetDiscovery, TargetsResponse, ZLabelSet, rule, rules_response,
-        targets_response,
+        Alert, QueryResponse, RuleGroup, RulesResponse, TargetDiscovery, TargetsResponse, TimeSeriesBatch, ZLabelSet,
+        query_response, rule, rules_response, targets_response,
     };
 
     use super::*;
@@ -165,5 +198,26 @@ mod tests {
         let message = RulesResponse { result: Some(rules_response::Result::Group(group)) }.encode_to_vec();
         let expected = size_of::<Rule>() + 3 * size_of::<AlertInstance>() + 4 * 5 * size_of::<Label>();
         assert_eq!(weigh(&message, RULES), Ok(LIST_PLACES * expected as u64));
+    }
+
+    #[test]
+    fn results_weigh_alike_alone_and_together() {
+        let (spans, deltas) = (vec![BucketSpan::default(); 2], vec![1, 300, -300]);
+        let histogram = Histogram { positive_spans: spans, positive_deltas: deltas, ..Histogram::default() };
+        let series = TimeSeries {
+            labels: vec![Label::default(); 2],
+            samples: vec![Sample::default(); 100],
+            histograms: vec![histogram],
+            ..TimeSeries::default()
+        };
+        let numbers = 2 * size_of::<BucketSpan>() + 3 * size_of::<i64>();
+        let one = size_of::<TimeSeries>() + 2 * size_of::<Label>() + 100 * size_of::<Sample>();
+        let one = LIST_PLACES * (one + size_of::<Histogram>() + numbers) as u64;
+        let alone = query_response::Result::Timeseries(series.clone());
+        let together = query_response::Result::TimeseriesBatch(TimeSeriesBatch { series: vec![series; 3] });
+        for (result, expected) in [(alone, one), (together, 3 * one)] {
+            let message = QueryResponse { result: Some(result) }.encode_to_vec();
+            assert_eq!(weigh(&message, RESULTS), Ok(expected));
+        }
     }
 }

@@ -30,6 +30,7 @@ use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::{Ranges, Wanted};
 use crate::sync::SyncedBlock;
+use crate::threads::Threads;
 
 /// Name of an index-header within its block's folder, as Thanos names it.
 pub(super) const INDEX_HEADER: &str = "index-header";
@@ -55,13 +56,14 @@ pub struct Headers {
     bucket: Bucket,
     ranges: Ranges,
     mover: OnceLock<Mover>,
+    workers: Threads,
     metrics: StoreMetrics,
 }
 
 impl Headers {
-    /// Index-headers of the blocks of `bucket`, whose indexes are read through `ranges`.
-    pub fn new((bucket, ranges): (Bucket, Ranges), metrics: StoreMetrics) -> Self {
-        Self { bucket, ranges, mover: OnceLock::new(), metrics }
+    /// Index-headers of the blocks of `bucket`, whose indexes are read through `ranges`; `workers` open and make them.
+    pub fn new((bucket, ranges): (Bucket, Ranges), workers: Threads, metrics: StoreMetrics) -> Self {
+        Self { bucket, ranges, mover: OnceLock::new(), workers, metrics }
     }
 
     /// The index of `block` through its header in `folder`; that is written when it is not there, damaged or of
@@ -79,7 +81,7 @@ impl Headers {
             }
         };
         let (block, metrics) = (block.clone(), self.metrics.clone());
-        blocking(move || {
+        blocking(&self.workers, move || {
             let started = Instant::now();
             let header = match kept(&index, (block.meta.ulid, &folder.join(INDEX_HEADER))) {
                 Some(header) => belongs::check_header(&block, &header, &index).map(|()| header)?,
@@ -400,7 +402,8 @@ mod tests {
             let budget = Budget::new("--store.memory-limit", 64 << 20);
             let cache = PageCache::open(&config, folder.path(), &budget, &mut registry).unwrap();
             let ranges = Ranges::direct(bucket.clone()).through(cache, 0);
-            let headers = Headers::new((bucket, ranges), StoreMetrics::register(&mut registry, 0));
+            let metrics = StoreMetrics::register(&mut registry, 0);
+            let headers = Headers::new((bucket, ranges), Threads::named("load"), metrics);
             Self { folder, registry, headers, runtime }
         }
 

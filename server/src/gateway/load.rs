@@ -30,6 +30,7 @@ use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
 use crate::sync::{BlockFiles, SyncedBlock};
+use crate::threads::Threads;
 
 /// Name of an index that is not whole yet.
 const PART: &str = "index.part";
@@ -89,6 +90,8 @@ struct Build {
 pub struct Loader {
     bucket: Bucket,
     disk: Disk,
+    /// What builds and opens indexes. Threads of the runtime would keep the process from its end until they are done.
+    workers: Threads,
     concurrency: usize,
     form: IndexForm,
     /// Column indexes that are built at once while their blocks are opened: a sync waits for them.
@@ -147,9 +150,11 @@ impl Loader {
     /// through `ranges`.
     pub fn new((bucket, ranges): (Bucket, Ranges), data_dir: PathBuf, metrics: StoreMetrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = Threads::named("load");
         Self {
-            headers: Headers::new((bucket.clone(), ranges), metrics.clone()),
-            disk: Disk::new(data_dir, &bucket),
+            headers: Headers::new((bucket.clone(), ranges), workers.clone(), metrics.clone()),
+            disk: Disk::new(data_dir, &bucket, workers.clone()),
+            workers,
             bucket,
             concurrency: 1,
             form: IndexForm::default(),
@@ -422,7 +427,7 @@ impl Loader {
         let path = self.disk.folder(id).join(COLUMN_INDEX);
         let mut is_foreign = false;
         if path.exists() {
-            match open_index(path.clone(), block.clone()).await {
+            match open_index(&self.workers, path.clone(), block.clone()).await {
                 Ok(index) => return Ok(Arc::new(index)),
                 Err(error) => {
                     self.metrics.index_rebuilds.inc();
@@ -457,11 +462,11 @@ impl Loader {
         std::fs::create_dir_all(self.disk.folder(id)).map_err(|error| Error::file(&path, error))?;
         let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
         match self.bucket.folder() {
-            Some(folder) => build(slots, folder.join(object), &path).await?,
+            Some(folder) => build((slots, &self.workers), folder.join(object), &path).await?,
             None => {
                 let part = self.disk.folder(id).join(PART);
                 let built = match self.download(&object, &part).await {
-                    Ok(()) => build(slots, part.clone(), &path).await,
+                    Ok(()) => build((slots, &self.workers), part.clone(), &path).await,
                     Err(error) => Err(error),
                 };
                 // What is left of a failed download is of no use.
@@ -471,7 +476,8 @@ impl Loader {
         }
         self.metrics.index_builds.inc();
         // What is not the block's is not to be taken for it later, when less of it is checked.
-        let opened = open_index(path, block.clone()).await.inspect_err(|_| self.disk.remove_columns(id));
+        let opened = open_index(&self.workers, path, block.clone()).await;
+        let opened = opened.inspect_err(|_| self.disk.remove_columns(id));
         Ok(Arc::new(opened?))
     }
 
@@ -486,10 +492,10 @@ impl Loader {
 }
 
 /// Builds the column index at `to` from the index file at `from`, in one of `slots`, off the edge's threads.
-async fn build(slots: &Semaphore, from: PathBuf, to: &Path) -> Result<(), Error> {
+async fn build((slots, workers): (&Semaphore, &Threads), from: PathBuf, to: &Path) -> Result<(), Error> {
     let _slot = slots.acquire().await.expect("the semaphore is never closed");
     let to = to.to_owned();
-    blocking(move || {
+    blocking(workers, move || {
         let reader = tsdb::Reader::open(FileSource::open(&from)?)
             .map_err(|error| error.within(format_args!("index {}", from.display())))?;
         column::build(&reader, &to).map(drop).map_err(|error| error.within(format_args!("index {}", from.display())))
@@ -499,20 +505,20 @@ async fn build(slots: &Semaphore, from: PathBuf, to: &Path) -> Result<(), Error>
 
 /// Checks every section, so that a damaged file is built anew here and not told to a request; and that it
 /// is the index of `block`.
-async fn open_index(path: PathBuf, block: SyncedBlock) -> Result<column::Reader, Error> {
+async fn open_index(workers: &Threads, path: PathBuf, block: SyncedBlock) -> Result<column::Reader, Error> {
     let open = move || {
         let index = column::Reader::open(&path, Check::Everything)?;
         belongs::check(&block, &index).map(|()| index)
     };
-    blocking(open).await
+    blocking(workers, open).await
 }
 
-/// Runs what takes CPU or waits for the disk on a thread where it may.
+/// Runs what takes CPU or waits for the disk on a thread where it may. It ends with the process, wherever it is.
 pub(super) async fn blocking<T: Send + 'static>(
+    workers: &Threads,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let finished = tokio::task::spawn_blocking(work).await;
-    finished.unwrap_or_else(|error| Err(Error::new(ErrorKind::Bug, format!("opening a block panicked: {error}"))))
+    workers.run(work).await.map_err(|error| error.within("opening a block")).flatten()
 }
 
 #[cfg(test)]
@@ -522,6 +528,26 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
+
+    /// A store that was told to end once did so when the column index of a large block was built.
+    #[test]
+    fn what_is_being_built_keeps_no_process_from_its_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (workers, (end, ended)) = (Threads::named("load"), std::sync::mpsc::channel::<()>());
+        let (begin, begun) = std::sync::mpsc::channel();
+        runtime.block_on(async {
+            let build = blocking(&workers, move || {
+                begin.send(()).unwrap();
+                // Nobody ever says so.
+                ended.recv().ok();
+                Ok(())
+            });
+            assert!(tokio::time::timeout(Duration::from_millis(1), build).await.is_err());
+        });
+        begun.recv().unwrap();
+        drop(runtime);
+        drop(end);
+    }
 
     #[test]
     fn a_small_new_block_is_opened_while_builds_of_the_background_take_all_their_slots() {

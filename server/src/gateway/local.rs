@@ -19,6 +19,7 @@ use super::load::{FOREGROUND_INDEX_BYTES_MAX, blocking};
 use super::metrics::StoreMetrics;
 use crate::objstore::Bucket;
 use crate::sync::SyncedBlock;
+use crate::threads::Threads;
 
 /// Name of a block's column index within its folder.
 pub(super) const COLUMN_INDEX: &str = "column-index";
@@ -35,6 +36,7 @@ const BATCH: usize = 64;
 pub struct Disk {
     data_dir: PathBuf,
     bucket: Option<PathBuf>,
+    workers: Threads,
 }
 
 /// What became of blocks that were to be opened.
@@ -49,9 +51,9 @@ pub struct Tried {
 }
 
 impl Disk {
-    /// Local files under `data_dir` of the blocks of `bucket`.
-    pub fn new(data_dir: PathBuf, bucket: &Bucket) -> Self {
-        Self { data_dir, bucket: bucket.folder().map(ToOwned::to_owned) }
+    /// Local files under `data_dir` of the blocks of `bucket`, which are opened by `workers`.
+    pub fn new(data_dir: PathBuf, bucket: &Bucket, workers: Threads) -> Self {
+        Self { data_dir, bucket: bucket.folder().map(ToOwned::to_owned), workers }
     }
 
     /// The folder of all blocks.
@@ -110,7 +112,7 @@ impl Disk {
                     tracing::error!(%error, "opening blocks together failed, opening them one by one");
                     Tried { others: kept, ..Tried::default() }
                 };
-                blocking(open).await.unwrap_or_else(all_again)
+                blocking(&self.workers, open).await.unwrap_or_else(all_again)
             }
         });
         let mut batches = std::pin::pin!(stream::iter(batches).buffer_unordered(threads.max(1)));

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use super::sent::SentSizes;
 use crate::api::grpc::requested::Requested;
 use crate::telemetry::metrics::{
-    Counters, FloatGauge, Histograms, Labelled, MetricLabels, UnderWay, duration_histogram,
+    Counters, FloatGauge, Histograms, Labelled, MetricLabels, OfTenants, UnderWay, duration_histogram,
 };
 
 /// Upper bounds of the seconds that index-headers take to be opened.
@@ -50,6 +50,7 @@ pub struct StoreMetrics {
     merge_duration: Histograms,
     result_series: Histograms,
     sent_sizes: Labelled<SentSizes>,
+    of_tenants: OfTenants,
     queries_dropped: Counters,
     gate_duration: Histogram,
     gate_in_flight: Gauge,
@@ -122,6 +123,7 @@ impl StoreMetrics {
             merge_duration: Histograms::new_with_constructor(duration_histogram),
             result_series: Histograms::new_with_constructor(results),
             sent_sizes: Labelled::default(),
+            of_tenants: OfTenants::default(),
             queries_dropped: Counters::default(),
             gate_duration: duration_histogram(),
             gate_in_flight: Gauge::default(),
@@ -229,17 +231,42 @@ impl StoreMetrics {
     /// A request of `tenant` hit the limit of `reason`.
     pub fn query_dropped(&self, reason: &str, tenant: &str) {
         let labels = vec![("reason", reason.to_owned()), ("tenant", tenant.to_owned())];
+        if self.queries_dropped.get(&labels).is_none() {
+            self.note(tenant, &labels);
+        }
         self.queries_dropped.get_or_create(&labels).inc();
     }
 
     /// Counts the sizes of chunks that are sent to `tenant`.
     pub fn sent_sizes(&self, tenant: &str) -> SentSizes {
-        self.sent_sizes.get_or_create(&vec![("tenant", tenant.to_owned())]).clone()
+        let labels = vec![("tenant", tenant.to_owned())];
+        if self.sent_sizes.get(&labels).is_none() {
+            self.note(tenant, &labels);
+        }
+        self.sent_sizes.get_or_create(&labels).clone()
+    }
+
+    /// Metrics of `tenant` have these labels; those of a tenant that is one too many go.
+    fn note(&self, tenant: &str, labels: &MetricLabels) {
+        for gone in self.of_tenants.note(tenant, labels) {
+            let touched = [&self.data_touched, &self.data_fetched, &self.data_size_touched, &self.data_size_fetched];
+            let times = [&self.get_all_duration, &self.merge_duration, &self.postings_fetch, &self.series_fetch];
+            let rest = [&self.chunks_fetch, &self.blocks_queried, &self.result_series, &self.postings_sizes];
+            for histograms in touched.into_iter().chain(times).chain(rest) {
+                histograms.remove(&gone);
+            }
+            self.postings_empty.remove(&gone);
+            self.queries_dropped.remove(&gone);
+            self.sent_sizes.remove(&gone);
+        }
     }
 
     /// A Series request of `tenant` has ended.
     pub fn series_done(&self, run: &SeriesRun, tenant: &str) {
         let of_tenant: MetricLabels = vec![("tenant", tenant.to_owned())];
+        if self.blocks_queried.get(&of_tenant).is_none() {
+            self.note(tenant, &of_tenant);
+        }
         let stats = &run.stats;
         self.blocks_queried.get_or_create(&of_tenant).observe(stats.blocks_queried as f64);
         self.get_all_duration.get_or_create(&of_tenant).observe(run.prepare.as_secs_f64());
@@ -272,6 +299,9 @@ impl StoreMetrics {
         ];
         for (data_type, (touched, touched_bytes), (fetched, fetched_bytes)) in items {
             let labels = vec![("data_type", data_type.to_owned()), ("tenant", tenant.to_owned())];
+            if self.data_touched.get(&labels).is_none() {
+                self.note(tenant, &labels);
+            }
             self.data_touched.get_or_create(&labels).observe(touched as f64);
             self.data_fetched.get_or_create(&labels).observe(fetched as f64);
             self.data_size_touched.get_or_create(&labels).observe(touched_bytes as f64);

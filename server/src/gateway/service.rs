@@ -79,7 +79,10 @@ impl Gateway {
         for info in current.set.blocks().map(|block| block.info()).filter(|info| info.is_known()) {
             let range = TimeRange::new(info.min_time, info.max_time);
             whole = whole.hull(range);
-            groups.entry(info.external_labels.clone()).or_default().push(range);
+            match groups.get_mut(&info.external_labels) {
+                Some(ranges) => ranges.push(range),
+                None => drop(groups.insert(info.external_labels.clone(), vec![range])),
+            }
         }
         let (mut label_sets, mut tsdb_infos) = (Vec::new(), Vec::new());
         for (labels, ranges) in groups {

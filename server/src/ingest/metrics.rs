@@ -1,5 +1,6 @@
 //! `thanos_receive_*`, and how long each stage of a request takes.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, OfTenants, SecondCounters};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, OfTenants, SecondCounters};
 use crate::telemetry::rpc::RpcMetrics;
 
 /// Upper bounds of the numbers of series and samples of a request, as in Thanos.
@@ -124,7 +125,7 @@ impl ReceiveMetrics {
     pub fn written(&self, (code, tenant): (u16, &str), (series, samples): (u64, u64)) {
         let labels = vec![("code", code.to_string()), ("tenant", tenant.to_owned())];
         if self.write_samples.get(&labels).is_none() {
-            self.of_tenants.note(tenant, &labels);
+            self.remove(self.of_tenants.note(tenant, &labels));
         }
         self.write_timeseries.get_or_create(&labels).observe(series as f64);
         self.write_samples.get_or_create(&labels).observe(samples as f64);
@@ -132,7 +133,11 @@ impl ReceiveMetrics {
 
     /// A tenant is gone.
     pub fn forget(&self, tenant: &str) {
-        for labels in self.of_tenants.take(tenant) {
+        self.remove(self.of_tenants.take(tenant));
+    }
+
+    fn remove(&self, gone: BTreeSet<MetricLabels>) {
+        for labels in gone {
             self.write_timeseries.remove(&labels);
             self.write_samples.remove(&labels);
         }

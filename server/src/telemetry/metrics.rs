@@ -1,6 +1,6 @@
 //! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
@@ -50,20 +50,45 @@ impl Drop for UnderWay {
     }
 }
 
+/// Tenants that have metrics at a time: names that callers make up would be kept for ever.
+const TENANTS_MAX: usize = 20_000;
+
 /// The labels that metrics of each tenant have, by which these go with their tenant; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct OfTenants(Arc<Mutex<BTreeMap<String, BTreeSet<MetricLabels>>>>);
+pub struct OfTenants(Arc<Mutex<Noted>>);
+
+/// Tenants that have metrics.
+#[derive(Debug, Default)]
+struct Noted {
+    labels: BTreeMap<String, BTreeSet<MetricLabels>>,
+    /// In the order in which they came.
+    order: VecDeque<String>,
+}
 
 impl OfTenants {
-    /// Metrics of `tenant` have these labels.
-    pub fn note(&self, tenant: &str, labels: &MetricLabels) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry(tenant.to_owned()).or_default().insert(labels.clone());
+    /// Metrics of `tenant` have these labels. Gives those of the tenant that came first, whose metrics are to go, where
+    /// there are too many.
+    #[must_use]
+    pub fn note(&self, tenant: &str, labels: &MetricLabels) -> BTreeSet<MetricLabels> {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = noted.labels.get_mut(tenant) {
+            known.insert(labels.clone());
+            return BTreeSet::new();
+        }
+        noted.labels.insert(tenant.to_owned(), BTreeSet::from([labels.clone()]));
+        noted.order.push_back(tenant.to_owned());
+        if noted.order.len() <= TENANTS_MAX {
+            return BTreeSet::new();
+        }
+        let first = noted.order.pop_front().unwrap_or_default();
+        noted.labels.remove(&first).unwrap_or_default()
     }
 
     /// All labels that were noted of `tenant`, which are known no longer.
     pub fn take(&self, tenant: &str) -> BTreeSet<MetricLabels> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant).unwrap_or_default()
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.order.retain(|known| known != tenant);
+        noted.labels.remove(tenant).unwrap_or_default()
     }
 }
 
@@ -450,6 +475,20 @@ mod tests {
         assert!(value("process_max_fds") >= value("process_open_fds"));
         assert!(value("process_virtual_memory_max_bytes") >= value("process_virtual_memory_bytes"));
         assert!(value("process_network_receive_bytes_total") >= 0.0);
+    }
+
+    /// Whoever made up names of tenants once got metrics for each of them, for ever.
+    #[test]
+    fn of_too_many_tenants_the_metrics_of_the_first_go() {
+        let (tenants, labels) = (OfTenants::default(), |number: usize| vec![("tenant", number.to_string())]);
+        let note = |number: usize| tenants.note(&number.to_string(), &labels(number));
+        assert!((0..TENANTS_MAX).all(|number| note(number).is_empty()));
+        assert!(note(0).is_empty() && tenants.note("0", &vec![("code", "409".to_owned())]).is_empty());
+        let first = BTreeSet::from([labels(0), vec![("code", "409".to_owned())]]);
+        assert_eq!(note(TENANTS_MAX), first);
+        assert_eq!(tenants.take("2"), BTreeSet::from([labels(2)]));
+        assert!(note(0).is_empty(), "there is a place again");
+        assert_eq!([note(2), note(2)], [BTreeSet::from([labels(1)]), BTreeSet::new()]);
     }
 
     #[test]

@@ -56,6 +56,22 @@ fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
     uru.wait_for("/api/v1/query?query=count_over_time(up[1h])", "\"job\":\"uru\"");
 }
 
+/// What the process scraped while its clock was ahead once kept out all that was sent for the default tenant, until
+/// the clock was there again. Here the clock of whoever sends is behind.
+#[test]
+fn what_it_scrapes_itself_keeps_nothing_out_that_it_is_sent() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path());
+    uru.wait_for("/api/v1/query?query=up", "\"tenant_id\":\"uru\"");
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let before = seconds - 3 * 3600;
+    let snappy = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    let sent = float_series(&[("__name__", "sent")], &[(before * 1000, 4.5)]);
+    let answer = post(&uru.http, "/api/v1/receive", &snappy, &body(&[sent])).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(query(&uru, "sent", Some(before))[0]["metric"]["tenant_id"], "default-tenant");
+}
+
 #[test]
 fn it_reaches_itself_wherever_it_serves() {
     let data = tempfile::tempdir().unwrap();

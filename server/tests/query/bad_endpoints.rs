@@ -473,6 +473,18 @@ fn warnings_that_are_too_many_are_left_out_and_series_are_not() {
     assert!(warnings.iter().any(|text| text.ends_with("warnings beyond 1048576 bytes are left out")), "{warnings:?}");
 }
 
+/// They have no bytes to be counted, and were taken without end.
+#[test]
+fn warnings_without_words_are_left_out_too_where_they_are_too_many() {
+    let empty = || Step::Send(SeriesResponse { result: Some(series_response::Result::Warning(String::new())) });
+    let loud = endpoint("loud", (0..50_000).map(|_| empty()).chain([up("a")]).collect());
+    let uru = querier(&[&loud], &[]);
+    let (status, answer) = query(&uru, "");
+    let (instances, warnings) = found(&answer);
+    assert_eq!((status, instances), (200, vec!["a".to_owned()]));
+    assert!(warnings.iter().any(|text| text.ends_with("warnings beyond 1048576 bytes are left out")));
+}
+
 #[test]
 fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
     let series = |bytes: usize| {
@@ -507,6 +519,16 @@ fn what_an_endpoint_makes_of_a_query_is_taken_up_to_a_limit_of_memory() {
         let (status, said) = ask(&uru, partial);
         assert!(status == 422 && is_limit(&said), "{status}: {said:.200}");
     }
+}
+
+/// Whatever it said of itself was kept, and nobody counted it.
+#[test]
+fn an_endpoint_that_says_too_much_of_itself_is_not_taken() {
+    let loud = Endpoint::start(Answers::store(&[("store", &"x".repeat(8 << 20))], Vec::new()));
+    let uru = querier(&[&loud], &["--query.memory-limit=64MiB"]);
+    let listed = uru.wait_for("/api/v1/stores", "message length too large");
+    assert!(listed.contains(&loud.address), "{listed:.300}");
+    assert!(listed.len() < 1 << 20, "{}", listed.len());
 }
 
 #[test]

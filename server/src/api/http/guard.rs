@@ -22,6 +22,9 @@ use crate::edge::tls::{Stamp, stamp};
 /// Passwords whose check is remembered: checking one takes as long as it would take to guess one.
 const CHECKED_MAX: usize = 100;
 
+/// Requests that wait at once until their password is checked: who guesses could have any number of them wait.
+const WAITING_MAX: usize = 1000;
+
 /// What an unknown user's password is held against, so that the time tells nothing.
 const NOBODYS_HASH: &str = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
 
@@ -37,6 +40,8 @@ pub struct Guard {
     checked: Mutex<HashMap<Vec<u8>, bool>>,
     /// Turns of those whose password is checked: one at a time, as each costs much.
     checking: Arc<Semaphore>,
+    /// Places of those who wait for a turn or have it.
+    waiting: Semaphore,
 }
 
 /// Requests that may come now, as of the last one.
@@ -60,6 +65,7 @@ impl Guard {
             bucket: bucket.map(Mutex::new),
             checked: Mutex::default(),
             checking: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING_MAX),
         })
     }
 
@@ -97,9 +103,9 @@ impl Guard {
         lets
     }
 
-    /// Whether the user is known and the password theirs. Who is not remembered waits for a turn, without a thread, and
-    /// has left the queue when the caller is gone.
-    async fn knows(self: &Arc<Self>, web: &Web, (user, password): (String, String)) -> bool {
+    /// Whether the user is known and the password theirs; `None` where too many wait to be told that. Who is not
+    /// remembered waits for a turn, without a thread, and has left the queue when the caller is gone.
+    async fn knows(self: &Arc<Self>, web: &Web, (user, password): (String, String)) -> Option<bool> {
         let known = web.users.get(&user);
         // Somebody may be unknown and guess the password that nobody has.
         let is_known = known.is_some();
@@ -109,12 +115,13 @@ impl Guard {
         let known = [u8::from(is_known)];
         let key: Vec<u8> = parts.iter().flat_map(|part| part.as_ref()).chain(&known).copied().collect();
         if let Some(is_right) = self.remembered(&key) {
-            return is_right;
+            return Some(is_right);
         }
-        let Ok(turn) = Arc::clone(&self.checking).acquire_owned().await else { return false };
+        let _place = self.waiting.try_acquire().ok()?;
+        let turn = Arc::clone(&self.checking).acquire_owned().await.ok()?;
         // Others may have waited with the same password.
         if let Some(is_right) = self.remembered(&key) {
-            return is_right;
+            return Some(is_right);
         }
         let guard = Arc::clone(self);
         let checked = tokio::task::spawn_blocking(move || {
@@ -125,7 +132,7 @@ impl Guard {
             drop(turn);
             is_right
         });
-        checked.await.unwrap_or(false)
+        Some(checked.await.unwrap_or(false))
     }
 
     fn remembered(&self, key: &[u8]) -> Option<bool> {
@@ -154,12 +161,14 @@ pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next
     if !guard.lets_one_more() {
         return plain(StatusCode::TOO_MANY_REQUESTS);
     }
-    let mut response = if may_ask(&guard, &web, request.headers()).await {
-        next.run(request).await
-    } else {
-        let mut refused = plain(StatusCode::UNAUTHORIZED);
-        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
-        refused
+    let mut response = match may_ask(&guard, &web, request.headers()).await {
+        Some(true) => next.run(request).await,
+        Some(false) => {
+            let mut refused = plain(StatusCode::UNAUTHORIZED);
+            refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+            refused
+        }
+        None => plain(StatusCode::SERVICE_UNAVAILABLE),
     };
     for (name, value) in &web.headers {
         response.headers_mut().insert(name, value.clone());
@@ -167,11 +176,12 @@ pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next
     response
 }
 
-async fn may_ask(guard: &Arc<Guard>, web: &Web, headers: &HeaderMap) -> bool {
+/// Whether the sender of a request may ask; `None` where that can't be told now.
+async fn may_ask(guard: &Arc<Guard>, web: &Web, headers: &HeaderMap) -> Option<bool> {
     if web.users.is_empty() {
-        return true;
+        return Some(true);
     }
-    let Some(credentials) = credentials(headers) else { return false };
+    let Some(credentials) = credentials(headers) else { return Some(false) };
     guard.knows(web, credentials).await
 }
 
@@ -214,7 +224,7 @@ mod tests {
         let is_answered = async |user: &str, password: &str, expected: bool| {
             for _ in 0..100 {
                 if let Ok(found) = asks_as(user, password).await {
-                    return found == expected;
+                    return found == Some(expected);
                 }
             }
             false
@@ -222,12 +232,16 @@ mod tests {
         assert!(is_answered("alice", "fakepassword", true).await);
         let turn = Arc::clone(&guard.checking).acquire_owned().await.unwrap();
         assert!(asks("guess").await.is_err(), "it waits for a turn");
-        assert_eq!(asks("fakepassword").await, Ok(true));
-        drop(turn);
+        assert_eq!(asks("fakepassword").await, Ok(Some(true)));
+        // Nobody else waits: who guesses could have requests wait until there is no memory.
+        let places = guard.waiting.try_acquire_many(WAITING_MAX as u32).unwrap();
+        assert_eq!(asks("guess").await, Ok(None));
+        assert_eq!(asks("fakepassword").await, Ok(Some(true)));
+        drop((turn, places));
         for guess in 0..2 * CHECKED_MAX {
             guard.remember(vec![guess as u8, 0], false);
         }
-        assert_eq!(asks("fakepassword").await, Ok(true));
+        assert_eq!(asks("fakepassword").await, Ok(Some(true)));
         assert!(guard.checked.lock().unwrap().len() <= CHECKED_MAX);
         assert!(is_answered("alice", "guess", false).await);
         // The password that nobody has, of users that there are not, once drove out right ones.

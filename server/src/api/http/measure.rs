@@ -1,6 +1,7 @@
 //! Counts requests of the HTTP API under the names that Thanos has for them, and logs those that
 //! `--request.logging-config` names.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -46,8 +47,7 @@ struct Flight(Arc<Flown>);
 
 #[derive(Debug)]
 struct Flown {
-    gauges: Gauges,
-    of_tenants: OfTenants,
+    metrics: HttpMetrics,
     labels: MetricLabels,
     under_way: OnceLock<UnderWay>,
 }
@@ -127,7 +127,16 @@ impl HttpMetrics {
 
     /// A tenant is gone.
     pub fn forget(&self, tenant: &str) {
-        for labels in self.of_tenants.take(tenant) {
+        self.remove(self.of_tenants.take(tenant));
+    }
+
+    /// Metrics of `tenant` have these labels.
+    fn note(&self, tenant: &str, labels: &MetricLabels) {
+        self.remove(self.of_tenants.note(tenant, labels));
+    }
+
+    fn remove(&self, gone: BTreeSet<MetricLabels>) {
+        for labels in gone {
             self.requests.remove(&labels);
             self.in_flight.remove(&labels);
             for histograms in [&self.durations, &self.request_sizes, &self.response_sizes] {
@@ -141,7 +150,7 @@ impl HttpMetrics {
         if let Some(CountedTenant(tenant)) = response.extensions().get() {
             labels.push(("tenant", tenant.clone()));
             if self.requests.get(&labels).is_none() {
-                self.of_tenants.note(tenant, &labels);
+                self.note(tenant, &labels);
             }
         }
         self.requests.get_or_create(&labels).inc();
@@ -156,21 +165,20 @@ impl HttpMetrics {
 impl Flight {
     fn new(metrics: &HttpMetrics, (handler, method): (&str, &str)) -> Self {
         let labels = vec![("handler", handler.to_owned()), ("method", method.to_owned())];
-        let (gauges, of_tenants) = (metrics.in_flight.clone(), metrics.of_tenants.clone());
-        Self(Arc::new(Flown { gauges, of_tenants, labels, under_way: OnceLock::new() }))
+        Self(Arc::new(Flown { metrics: metrics.clone(), labels, under_way: OnceLock::new() }))
     }
 
     fn begin(&self, tenant: Option<&str>) {
-        let Flown { gauges, of_tenants, labels, under_way } = &*self.0;
+        let Flown { metrics, labels, under_way } = &*self.0;
         under_way.get_or_init(|| {
             let mut labels = labels.clone();
             if let Some(tenant) = tenant {
                 labels.push(("tenant", tenant.to_owned()));
-                if gauges.get(&labels).is_none() {
-                    of_tenants.note(tenant, &labels);
+                if metrics.in_flight.get(&labels).is_none() {
+                    metrics.note(tenant, &labels);
                 }
             }
-            UnderWay::begin(&gauges.get_or_create(&labels))
+            UnderWay::begin(&metrics.in_flight.get_or_create(&labels))
         });
     }
 }

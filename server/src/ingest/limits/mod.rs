@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod file;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::ConfigError;
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, UnderWay};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, OfTenants, UnderWay};
 
 pub use active::ActiveSeries;
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
@@ -89,6 +90,7 @@ struct LimitMetrics {
     configured: Gauges,
     head_limit: Gauges,
     head_limited: Counters,
+    of_tenants: OfTenants,
     reloads: Counters,
     reload_errors: Counters,
     meta_errors: Counters,
@@ -134,6 +136,7 @@ impl LimitMetrics {
             configured: Gauges::default(),
             head_limit: Gauges::default(),
             head_limited: Counters::default(),
+            of_tenants: OfTenants::default(),
             reloads: Counters::default(),
             reload_errors: Counters::default(),
             meta_errors: Counters::default(),
@@ -171,6 +174,31 @@ impl LimitMetrics {
             plain.get_or_create(&Vec::new()).inc_by(0);
         }
         metrics
+    }
+
+    /// A request of `tenant` was refused for what the limits of series in all are.
+    fn refused_for_series(&self, tenant: &str) {
+        let labels = vec![("tenant", tenant.to_owned())];
+        if self.head_limited.get(&labels).is_none() {
+            self.remove(self.of_tenants.note(tenant, &labels));
+        }
+        self.head_limited.get_or_create(&labels).inc();
+    }
+
+    /// A request of `tenant` was so far beyond a limit.
+    fn refused(&self, (tenant, what): (&str, Exceeded), beyond: u64) {
+        let labels = vec![("tenant", tenant.to_owned()), ("limit", what.label().to_owned())];
+        if self.hit.get(&labels).is_none() {
+            self.remove(self.of_tenants.note(tenant, &labels));
+        }
+        self.hit.get_or_create(&labels).observe(beyond as f64);
+    }
+
+    fn remove(&self, gone: BTreeSet<MetricLabels>) {
+        for labels in gone {
+            self.hit.remove(&labels);
+            self.head_limited.remove(&labels);
+        }
     }
 
     fn publish(&self, config: &LimitsConfig) {
@@ -277,7 +305,7 @@ impl Limiter {
         if series < max {
             return Ok(());
         }
-        self.metrics.head_limited.get_or_create(&vec![("tenant", tenant.to_owned())]).inc();
+        self.metrics.refused_for_series(tenant);
         Err(Exceeded::ActiveSeries)
     }
 
@@ -299,6 +327,11 @@ impl Limiter {
         self.metrics.meta_errors.get_or_create(&Vec::new()).inc();
     }
 
+    /// A tenant is gone.
+    pub fn forget(&self, tenant: &str) {
+        self.metrics.remove(self.metrics.of_tenants.take(tenant));
+    }
+
     fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -307,8 +340,7 @@ impl Limiter {
         if max == 0 || found <= max {
             return Ok(());
         }
-        let labels = vec![("tenant", tenant.to_owned()), ("limit", what.label().to_owned())];
-        self.metrics.hit.get_or_create(&labels).observe(found.saturating_sub(max) as f64);
+        self.metrics.refused((tenant, what), found.saturating_sub(max));
         Err(what)
     }
 }
@@ -356,6 +388,25 @@ mod tests {
         assert_eq!(shown(&registry), [0, 1]);
         limiter.reload("write: {default: {head_series_limit: 7}}").unwrap();
         assert_eq!(shown(&registry), [0, 0]);
+    }
+
+    #[test]
+    fn what_is_counted_for_a_tenant_goes_with_it() {
+        let mut registry = Registry::default();
+        let limiter = Limiter::new(LimitsConfig::parse(LIMITS).unwrap(), &mut registry);
+        for tenant in ["gone", "stays"] {
+            assert_eq!(limiter.size(tenant, 101), Err(Exceeded::Size));
+            assert_eq!(limiter.active_series(tenant, || 5), Err(Exceeded::ActiveSeries));
+        }
+        let shown = |tenant: &str| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text.lines().filter(|line| line.contains(tenant)).count()
+        };
+        let before = shown("stays");
+        assert!(before > 10 && shown("gone") == before, "{before}");
+        limiter.forget("gone");
+        assert_eq!((shown("gone"), shown("stays")), (0, before));
     }
 
     #[test]
