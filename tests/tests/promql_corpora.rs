@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::batch::SampleBatch;
 use engine::block::BlockSet;
-use engine::promql::Engine;
+use engine::model::Labels;
 use engine::promql::blocks::{BlockSource, Scope};
 use engine::promql::source::{Cores, MemorySource, Source, Threads};
+use engine::promql::{Context, Engine, Options};
 use engine::shard::{self, Pool};
 use engine::simd::{self, Isa};
 use tests::promqltest::{Answer, Evaluator, When, local, run};
@@ -105,6 +106,33 @@ fn hold_way_to((file, text): (&str, &str), way: &str, place: Place) {
 }
 
 tests::every_corpus!(hold_to);
+
+#[test]
+fn series_of_a_block_that_differ_in_type_alone_are_one_without_it() {
+    let ask = |query: &str, series: &[(&str, &str)], cores: Option<Arc<dyn Cores>>| {
+        let mut batch = SampleBatch::default();
+        for (kind, instance) in series {
+            (0..10).for_each(|at| batch.floats.push(at * 15_000, at as f64));
+            let labels = [("__name__", "m"), ("__type__", *kind), ("instance", *instance)];
+            batch.finish_series(Arc::new(Labels::from_pairs(labels)));
+        }
+        let written = WrittenBlock::new(&batch);
+        let blocks = Arc::new(BlockSet::new([Arc::clone(&written.block)]));
+        let source = Arc::new(BlockSource::new(blocks, Scope { cores, ..Scope::default() }));
+        let engine = Engine::new(Options::default());
+        engine.instant(query, 135_000, source, &Context::default()).map(drop).map_err(|failed| failed.error)
+    };
+    let same = "vector cannot contain metrics with the same labelset";
+    for cores in [None, Some(shards(1)), Some(shards(3))] {
+        for query in ["sum(rate(m[2m]))", "sum by (a) (abs(m))", "max(-m)"] {
+            let twins = [("counter", "1"), ("counter", "2"), ("gauge", "2")];
+            let refused = ask(query, &twins, cores.clone()).unwrap_err();
+            assert_eq!(refused.message(), same, "{query}");
+            let others = [("counter", "1"), ("counter", "2"), ("gauge", "3")];
+            assert_eq!(ask(query, &others, cores.clone()), Ok(()), "{query}");
+        }
+    }
+}
 
 #[test]
 fn what_once_differed_is_as_prometheus_has_it() {

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::pages::Pages;
+use super::pages::{PagePool, Pages};
 use super::select::{self, Lookup, Step, Values, Visit};
 use super::tsdb::offsets::PostingsRange;
 use super::tsdb::postings;
@@ -20,7 +21,7 @@ use crate::postings::{Ordinals, Union};
 
 /// The index of a block: its header (`H`) and its index file (`I`). Ordinals are the references of
 /// the series. A [`Source`] that fetches from afar is read in pages, the last few of which are kept; in memory are
-/// these, 2 MiB, and what [`header::Reader`] keeps.
+/// these, 2 MiB at most, and what [`header::Reader`] keeps.
 #[derive(Debug)]
 pub struct HeaderIndex<H, I> {
     header: header::Reader<H>,
@@ -35,6 +36,11 @@ impl<H: AsRef<[u8]>, I: Source> HeaderIndex<H, I> {
         static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self { header, index: Pages::new(index), number }
+    }
+
+    /// The same, which keeps no more pages than `pool` has room for beside those of others.
+    pub fn sharing(self, pool: Arc<PagePool>) -> Self {
+        Self { index: self.index.sharing(pool), ..self }
     }
 
     fn series(&self, ordinal: u32, series: &mut Series) -> Result<(), Error> {

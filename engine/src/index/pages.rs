@@ -1,7 +1,8 @@
 //! A source that is far away, read in pages of which the last few are kept.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::tsdb;
@@ -12,6 +13,38 @@ const PAGE: usize = 128 * 1024;
 
 /// Pages that are kept: 2 MiB for a source.
 const KEPT: usize = 16;
+
+/// Numbers and bytes of pages, the one used last at the end.
+type Kept = Mutex<Vec<(u64, Arc<[u8]>)>>;
+
+/// What bounds the pages that many sources keep together: of too many those go that came first, whoever's they are.
+#[derive(Debug)]
+pub struct PagePool {
+    pages_max: usize,
+    /// Whose the pages are that came last, and their numbers.
+    came: Mutex<VecDeque<(Weak<Kept>, u64)>>,
+}
+
+impl PagePool {
+    /// Pages of `bytes` together, or of as many as one source keeps where that is more.
+    pub fn new(bytes: u64) -> Self {
+        let pages = usize::try_from(bytes).unwrap_or(usize::MAX) / PAGE;
+        Self { pages_max: pages.max(KEPT), came: Mutex::default() }
+    }
+
+    /// Notes that page number `number` of a source came, and lets go of the one that came first of too many.
+    fn add(&self, kept: &Arc<Kept>, number: u64) {
+        let first = {
+            let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+            came.push_back((Arc::downgrade(kept), number));
+            if came.len() > self.pages_max { came.pop_front() } else { None }
+        };
+        let Some((source, number)) = first else { return };
+        if let Some(kept) = source.upgrade() {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != number);
+        }
+    }
+}
 
 /// What the calling thread has read of sources that are far away, since it was started. Indexes are
 /// read by the thread that asks them, so that the difference of two is what lies between them.
@@ -52,14 +85,19 @@ impl PagesRead {
 #[derive(Debug)]
 pub struct Pages<S> {
     source: S,
-    /// Numbers and bytes of pages, the one used last at the end.
-    kept: Mutex<Vec<(u64, Arc<[u8]>)>>,
+    kept: Arc<Kept>,
+    pool: Option<Arc<PagePool>>,
 }
 
 impl<S: tsdb::Source> Pages<S> {
     /// Nothing kept yet.
     pub fn new(source: S) -> Self {
-        Self { source, kept: Mutex::new(Vec::new()) }
+        Self { source, kept: Arc::default(), pool: None }
+    }
+
+    /// The same, which keep no more than `pool` has room for beside others.
+    pub fn sharing(self, pool: Arc<PagePool>) -> Self {
+        Self { pool: Some(pool), ..self }
     }
 
     /// Bytes that are kept.
@@ -87,6 +125,10 @@ impl<S: tsdb::Source> Pages<S> {
             kept.remove(0);
         }
         kept.push((number, page.clone()));
+        drop(kept);
+        if let Some(pool) = &self.pool {
+            pool.add(&self.kept, number);
+        }
         Ok(page)
     }
 }
@@ -173,5 +215,23 @@ mod tests {
         pages.read_at(1, &mut out).unwrap();
         assert_eq!(out, &bytes[1..1 + 2 * PAGE]);
         assert!(pages.read_at(3 * PAGE as u64 + 99, &mut [0; 2]).is_err());
+    }
+
+    #[test]
+    fn many_sources_together_keep_what_their_pool_has_room_for() {
+        let pool = Arc::new(PagePool::new(20 * PAGE as u64));
+        let source = |_| Pages::new(Counted(vec![7; 10 * PAGE], AtomicUsize::new(0))).sharing(Arc::clone(&pool));
+        let sources: Vec<_> = (0..5).map(source).collect();
+        for source in &sources {
+            for page in 0..10 {
+                source.read_at(page * PAGE as u64, &mut [0; 5]).unwrap();
+            }
+        }
+        let kept: Vec<usize> = sources.iter().map(|source| source.heap_bytes() / PAGE).collect();
+        assert_eq!(kept, [0, 0, 0, 10, 10]);
+        sources[0].read_at(0, &mut [0; 5]).unwrap();
+        sources[4].read_at(9 * PAGE as u64, &mut [0; 5]).unwrap();
+        let reads = |at: usize| sources[at].source.1.load(Ordering::Relaxed);
+        assert_eq!((reads(0), reads(4), sources[3].heap_bytes() / PAGE), (11, 10, 9));
     }
 }

@@ -16,6 +16,11 @@ use super::text::Quoted;
 /// The label that holds a series' metric name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// Whether `name` is the label for a metric's type or unit.
+pub fn is_type_or_unit(name: &str) -> bool {
+    matches!(name, "__type__" | "__unit__")
+}
+
 /// A set of labels in ascending order of their names. Equality, order and hash are those of the
 /// sequence of names and values, as in Prometheus' `labels.Compare`.
 #[derive(Clone, PartialEq, Eq, Default)]

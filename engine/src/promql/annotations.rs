@@ -5,6 +5,11 @@ use std::fmt;
 
 use crate::model::float_text::{Notation, format_float_as};
 
+use super::words::{self, fill};
+
+/// What every warning begins with.
+pub const WARNING: &str = "PromQL warning: ";
+
 /// What every info begins with.
 pub const INFO: &str = "PromQL info: ";
 
@@ -78,19 +83,12 @@ pub struct Annotations {
     known: HashMap<String, usize>,
 }
 
-const RATIO: &str = "ratio value should be between -1 and 1";
-const QUANTILE: &str = "quantile value should be between 0 and 1";
-const MIXED: &str = "encountered a mix of histograms and floats for";
-const MIXED_AGGREGATION: &str = "encountered a mix of histograms and floats for aggregation";
-const MIXED_BUCKETS: &str = "vector contains a mix of histograms with exponential and custom buckets schemas";
-const MONOTONICITY: &str = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
-
 impl Annotation {
-    fn warning(text: impl fmt::Display, position: usize) -> Self {
-        Self { severity: Severity::Warning, text: format!("PromQL warning: {text}"), position, detail: Detail::None }
+    fn warning(text: &str, position: usize) -> Self {
+        Self { severity: Severity::Warning, text: format!("{WARNING}{text}"), position, detail: Detail::None }
     }
 
-    fn info(text: impl fmt::Display, position: usize) -> Self {
+    fn info(text: &str, position: usize) -> Self {
         Self { severity: Severity::Info, text: format!("{INFO}{text}"), position, detail: Detail::None }
     }
 
@@ -101,147 +99,140 @@ impl Annotation {
 
     /// A quantile outside of [0, 1].
     pub fn invalid_quantile(quantile: f64, position: usize) -> Self {
-        Self::warning(format_args!("{QUANTILE}, got {}", Short(quantile)), position)
+        Self::warning(&fill(words::QUANTILE, &[&Short(quantile)]), position)
     }
 
     /// A ratio outside of [-1, 1].
     pub fn invalid_ratio(ratio: f64, capped: f64, position: usize) -> Self {
-        Self::warning(format_args!("{RATIO}, got {}, capping to {}", Short(ratio), Short(capped)), position)
+        Self::warning(&fill(words::RATIO, &[&Short(ratio), &Short(capped)]), position)
     }
 
     /// A classic bucket whose bound is no number.
     pub fn bad_bucket_label(metric: &str, label: &str, position: usize) -> Self {
-        let text = format!("bucket label \"le\" is missing or has a malformed value of {}", Quoted(label));
-        Self::warning(with_metric(&text, metric), position)
+        let text = fill(words::BUCKET_LABEL, &[&Quoted(label)]);
+        Self::warning(&of_any(&text, metric), position)
     }
 
     /// A window with floats and histograms.
     pub fn mixed_floats_histograms(metric: &str, position: usize) -> Self {
-        Self::warning(format_args!("{MIXED} metric name {}", Quoted(metric)), position)
+        Self::warning(&of_metric(words::MIXED_KINDS, metric), position)
     }
 
     /// An aggregation over floats and histograms.
     pub fn mixed_floats_histograms_aggregation(position: usize) -> Self {
-        Self::warning(MIXED_AGGREGATION, position)
+        Self::warning(words::MIXED_AGGREGATION, position)
     }
 
     /// Classic and native histogram of the same series.
     pub fn mixed_classic_native(metric: &str, position: usize) -> Self {
-        Self::warning(with_metric("vector contains a mix of classic and native histograms", metric), position)
+        Self::warning(&of_any(words::MIXED_HISTOGRAMS, metric), position)
     }
 
     /// A gauge histogram under a counter's function.
     pub fn native_histogram_not_counter(metric: &str, position: usize) -> Self {
-        Self::warning(format_args!("this native histogram metric is not a counter: {}", Quoted(metric)), position)
+        Self::warning(&fill(words::NOT_COUNTER, &[&Quoted(metric)]), position)
     }
 
     /// A counter histogram under a gauge's function.
     pub fn native_histogram_not_gauge(metric: &str, position: usize) -> Self {
-        Self::warning(format_args!("this native histogram metric is not a gauge: {}", Quoted(metric)), position)
+        Self::warning(&fill(words::NOT_GAUGE, &[&Quoted(metric)]), position)
     }
 
     /// Exponential and custom buckets that meet.
     pub fn mixed_exponential_custom(metric: &str, position: usize) -> Self {
-        Self::warning(format_args!("{MIXED_BUCKETS} for metric name {}", Quoted(metric)), position)
+        Self::warning(&of_metric(words::MIXED_BUCKETS, metric), position)
     }
 
     /// Histograms whose buckets do not fit under a binary operator.
     pub fn incompatible_bucket_layout(operator: &str, position: usize) -> Self {
-        Self::warning(format_args!("incompatible bucket layout encountered for binary operator {operator}"), position)
+        Self::warning(&fill(words::BUCKET_LAYOUT, &[&operator]), position)
     }
 
     /// `sort` in a range query.
     pub fn sort_in_range_query(position: usize) -> Self {
-        Self::warning("sort is ineffective for range queries since results are always ordered by labels", position)
+        Self::warning(words::SORT, position)
     }
 
     /// A rate of something that does not look like a counter.
     pub fn possible_non_counter(metric: &str, position: usize) -> Self {
-        let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-        Self::info(format_args!("{text} {}", Quoted(metric)), position)
+        Self::info(&fill(words::NO_COUNTER, &[&Quoted(metric)]), position)
     }
 
     /// A rate of something whose type label is not a counter's.
     pub fn possible_non_counter_label(metric: &str, kind: &str, position: usize) -> Self {
-        let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-        Self::info(format_args!("{text}, got {}: {}", Quoted(kind), Quoted(metric)), position)
+        Self::info(&fill(words::NO_COUNTER_TYPE, &[&Quoted(kind), &Quoted(metric)]), position)
     }
 
     /// A classic histogram whose counts were not monotonic.
     pub fn forced_monotonicity(metric: &str, detail: Monotonicity, position: usize) -> Self {
-        let plain = Self::info(with_metric(MONOTONICITY, metric), position);
+        let plain = Self::info(&of_any(words::MONOTONICITY, metric), position);
         Self { detail: Detail::Monotonicity(detail), ..plain }
     }
 
     /// Operands that a binary operator does not take.
     pub fn incompatible_types(left: &str, operator: &str, right: &str, position: usize) -> Self {
-        let text = "incompatible sample types encountered for binary operator";
-        Self::info(format_args!("{text} {}: {left} {operator} {right}", Quoted(operator)), position)
+        Self::info(&fill(words::OPERANDS, &[&Quoted(operator), &left, &operator, &right]), position)
     }
 
     /// A histogram in an aggregation that takes floats only.
     pub fn histogram_ignored_in_aggregation(aggregation: &str, position: usize) -> Self {
-        Self::info(format_args!("ignored histogram in {aggregation} aggregation"), position)
+        Self::info(&fill(words::IGNORED_IN_AGGREGATION, &[&aggregation]), position)
     }
 
     /// Histograms in a window of a function that takes floats only.
     pub fn histogram_ignored_in_mixed_range(metric: &str, position: usize) -> Self {
-        let text = "ignored histograms in a range containing both floats and histograms for metric name";
-        Self::info(format_args!("{text} {}", Quoted(metric)), position)
+        Self::info(&of_metric(words::IGNORED_IN_RANGE, metric), position)
     }
 
     /// A quantile that NaN observations made NaN.
     pub fn native_histogram_quantile_nan_result(metric: &str, position: usize) -> Self {
-        let text = "input to histogram_quantile has NaN observations, result is NaN";
-        Self::info(with_metric(text, metric), position)
+        Self::info(&of_any(words::NAN_QUANTILE, metric), position)
     }
 
     /// A quantile that NaN observations moved.
     pub fn native_histogram_quantile_nan_skew(metric: &str, position: usize) -> Self {
-        let text = "input to histogram_quantile has NaN observations, result is skewed higher";
-        Self::info(with_metric(text, metric), position)
+        Self::info(&of_any(words::SKEWED_QUANTILE, metric), position)
     }
 
     /// A fraction that leaves NaN observations out.
     pub fn native_histogram_fraction_nans(metric: &str, position: usize) -> Self {
-        let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
-        Self::info(with_metric(text, metric), position)
+        Self::info(&of_any(words::NAN_FRACTION, metric), position)
     }
 
     /// Histograms of which one had a reset and the other none.
     pub fn counter_reset_collision(operation: HistogramOperation, position: usize) -> Self {
-        Self::warning(format_args!("conflicting counter resets during histogram {operation}"), position)
+        Self::warning(&fill(words::RESETS, &[&operation]), position)
     }
 
     /// Custom buckets that were made to fit.
     pub fn mismatched_custom_buckets(operation: HistogramOperation, position: usize) -> Self {
-        Self::info(format_args!("mismatched custom buckets were reconciled during {operation}"), position)
+        Self::info(&fill(words::RECONCILED, &[&operation]), position)
     }
 
     /// A sample that starts before the one before it.
     pub fn start_time_overlap(metric: &str, position: usize) -> Self {
-        let text = "sample has start time that overlaps with previous sample timestamp for metric";
-        let plain = Self::warning(format_args!("{text} {}", Quoted(metric)), position);
+        let plain = Self::warning(&fill(words::OVERLAP, &[&Quoted(metric)]), position);
         Self { detail: Detail::Overlaps(1), ..plain }
     }
 
     /// The text that Prometheus prints beside an answer to `query`, with line and column.
     pub fn render(&self, query: &str) -> String {
-        let place = place(query, self.position);
-        match &self.detail {
-            Detail::Overlaps(count) if *count > 1 => format!("{} ({count} occurrences) ({place})", self.text),
-            Detail::None | Detail::Overlaps(_) => format!("{} ({place})", self.text),
-            Detail::Monotonicity(detail) => format!(
-                "{}, from buckets {} to {}, with a max diff of {}, over {} samples from {} to {} ({place})",
-                self.text,
-                Short(detail.min_bucket),
-                Short(detail.max_bucket),
-                TwoDigits(detail.max_diff),
-                detail.samples,
-                Rfc3339(detail.min_time),
-                Rfc3339(detail.max_time),
+        let detail = match &self.detail {
+            Detail::Overlaps(count) if *count > 1 => fill(words::OF_TIMES, &[count]),
+            Detail::None | Detail::Overlaps(_) => String::new(),
+            Detail::Monotonicity(detail) => fill(
+                words::OF_COUNTS,
+                &[
+                    &Short(detail.min_bucket),
+                    &Short(detail.max_bucket),
+                    &TwoDigits(detail.max_diff),
+                    &detail.samples,
+                    &Rfc3339(detail.min_time),
+                    &Rfc3339(detail.max_time),
+                ],
             ),
-        }
+        };
+        format!("{}{detail}{}", self.text, fill(words::OF_PLACE, &[&place(query, self.position)]))
     }
 
     fn merge(&mut self, newer: Self) {
@@ -264,10 +255,10 @@ impl Annotation {
 impl Mix {
     /// What a warning, as it is printed, says to have met. That of buckets is a function's too.
     pub fn of_warning(text: &str) -> Option<Self> {
-        if text.contains(MIXED_AGGREGATION) {
+        if text.contains(words::MIXED_AGGREGATION) {
             return Some(Self::Kinds);
         }
-        text.contains(MIXED_BUCKETS).then_some(Self::Buckets)
+        text.contains(words::MIXED_BUCKETS).then_some(Self::Buckets)
     }
 }
 
@@ -312,8 +303,14 @@ impl fmt::Display for HistogramOperation {
     }
 }
 
-fn with_metric(text: &str, metric: &str) -> String {
-    if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", Quoted(metric)) }
+/// `text` about `metric`.
+fn of_metric(text: &str, metric: &str) -> String {
+    format!("{text}{}", fill(words::OF_METRIC, &[&Quoted(metric)]))
+}
+
+/// `text`, about `metric` if that has a name.
+fn of_any(text: &str, metric: &str) -> String {
+    if metric.is_empty() { text.to_owned() } else { of_metric(text, metric) }
 }
 
 /// Line and column of byte `position` of `query`, both from 1.

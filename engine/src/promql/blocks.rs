@@ -143,7 +143,7 @@ impl BlockSource {
         }
         let parallel = self.scope.cores.as_ref().map_or(1, |cores| cores.count());
         let mut plan = Plan::new(wanted, Arc::clone(&self.meter), found, parallel)?;
-        if request.hints.projection.is_some() {
+        if projection(request, &plan).is_some() {
             plan.leave_labels_out();
         }
         Ok(plan)
@@ -171,6 +171,7 @@ impl BlockSource {
                     let fetched = fetch(&wanted);
                     prepared.set_fetched(plan, fetched, begin.elapsed())?;
                 }
+                let _lists = plan.hold(prepared.lists_bytes())?;
                 match prepared.encode(plan, io, decoder)? {
                     Outcome::Done(output) => break output,
                     Outcome::Fetch(again) => prepared = *again,
@@ -181,6 +182,12 @@ impl BlockSource {
         }
         Ok(())
     }
+}
+
+/// The only labels that series come with. Those that have a type or unit come with all: nothing else tells series apart
+/// that differ in these alone from others.
+fn projection<'r>(request: &SelectRequest<'r>, plan: &Plan) -> Option<&'r [String]> {
+    request.hints.projection.as_deref().filter(|_| !plan.may_be_typed())
 }
 
 fn warn(failures: &[Failure], selected: &mut Selected) {
@@ -213,9 +220,13 @@ impl Source for BlockSource {
         let assembler =
             Assembler::new(request.range, &request.hints.function, self.scope.merging).merging_over(request.extent);
         let ranges = request.part.share(plan.range_count());
-        let mut decoder = Decoder::new(assembler, request.hints.projection.as_deref(), sink);
-        if let (Naming::Places, Some(wanted)) = (plan.naming(), &request.hints.projection) {
+        let projection = projection(request, &plan);
+        let mut decoder = Decoder::new(assembler, projection, sink);
+        let mut held = self.meter.hold(0)?;
+        if let (Naming::Places, Some(wanted)) = (plan.naming(), projection) {
             decoder.classes = plan.classes(ranges.clone(), wanted)?;
+            // The labels are there once more, as series share them.
+            held.grow(2 * decoder.classes.heap_bytes() as u64)?;
             decoder.class_labels = decoder.classes.labels().iter().cloned().map(Arc::new).collect();
         }
         let mut own = None;

@@ -20,6 +20,8 @@ pub mod assemble;
 pub mod blocks;
 /// From tree to operators.
 pub mod plan;
+/// The words of warnings and infos.
+mod words;
 /// Warnings and infos.
 pub mod annotations;
 /// Warnings and infos as texts of others.
@@ -281,6 +283,7 @@ impl Engine {
             starts: options.starts,
             info_matchers: context.info_matchers.clone(),
             budget: Budget::new(options.samples_max, Arc::new(memory), &context.patience),
+            twins: Default::default(),
             annotations: Mutex::new(Annotations::default()),
             warnings: Mutex::new(Vec::new()),
             profile: Profile::new(operators),

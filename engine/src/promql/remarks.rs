@@ -7,48 +7,14 @@
 
 use std::collections::HashSet;
 
-use super::annotations::{INFO, Mix};
+use super::annotations::{INFO, Mix, WARNING};
+use super::words;
 
 /// What stands between texts that were joined.
 pub const JOINT: &str = ", ";
 
 /// What remarks begin with.
-const KINDS: [&str; 2] = ["PromQL warning: ", INFO];
-
-/// The words of all annotations; `%q` is a quoted text and `%w` a word.
-const WORDS: [&str; 23] = [
-    "quantile value should be between 0 and 1, got %w",
-    "ratio value should be between -1 and 1, got %w, capping to %w",
-    "bucket label \"le\" is missing or has a malformed value of %q",
-    "encountered a mix of histograms and floats",
-    "encountered a mix of histograms and floats for aggregation",
-    "vector contains a mix of classic and native histograms",
-    "this native histogram metric is not a counter: %q",
-    "this native histogram metric is not a gauge: %q",
-    "vector contains a mix of histograms with exponential and custom buckets schemas",
-    "incompatible bucket layout encountered for binary operator %w",
-    "sort is ineffective for range queries since results are always ordered by labels",
-    "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: %q",
-    "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got %q: %q",
-    "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)",
-    "incompatible sample types encountered for binary operator %q: %w %w %w",
-    "ignored histogram in %w aggregation",
-    "ignored histograms in a range containing both floats and histograms",
-    "input to histogram_quantile has NaN observations, result is NaN",
-    "input to histogram_quantile has NaN observations, result is skewed higher",
-    "input to histogram_fraction has NaN observations, which are excluded from all fractions",
-    "conflicting counter resets during histogram %w",
-    "mismatched custom buckets were reconciled during %w",
-    "sample has start time that overlaps with previous sample timestamp for metric %q",
-];
-
-/// What may come behind them, in this order; the last is the place in the query.
-const TAILS: [&str; 4] = [
-    " for metric name %q",
-    ", from buckets %w to %w, with a max diff of %w, over %w samples from %w to %w",
-    " (%w occurrences)",
-    " (%w)",
-];
+const KINDS: [&str; 2] = [WARNING, INFO];
 
 /// Takes the remarks of PromQL out of `text`, which may be several texts that were joined, in any order. Gives them
 /// and the rest, joined; it is empty when there is none.
@@ -94,15 +60,15 @@ pub fn take_out_repeats(remarks: &mut Vec<String>) {
 
 /// Bytes of the remark that `text` begins with; `None` when it doesn't, or when the next joint is elsewhere.
 fn remark(text: &str) -> Option<usize> {
-    let words = KINDS.iter().find_map(|kind| text.strip_prefix(*kind))?;
-    let ends = WORDS.iter().filter_map(|pattern| {
-        let mut end = matched(words, pattern)?;
-        for tail in TAILS {
-            end += matched(&words[end..], tail).unwrap_or(0);
+    let said = KINDS.iter().find_map(|kind| text.strip_prefix(*kind))?;
+    let ends = words::ALL.iter().filter_map(|pattern| {
+        let mut end = matched(said, pattern)?;
+        for tail in words::TAILS {
+            end += matched(&said[end..], tail).unwrap_or(0);
         }
-        (end == words.len() || words[end..].starts_with(JOINT)).then_some(end)
+        (end == said.len() || said[end..].starts_with(JOINT)).then_some(end)
     });
-    ends.max().map(|end| text.len() - words.len() + end)
+    ends.max().map(|end| text.len() - said.len() + end)
 }
 
 /// How many bytes of `text` from its start are as `pattern` says.

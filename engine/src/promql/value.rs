@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::{Cell, SampleBatch, StepBatch, StepGrid, bitmap};
-use crate::model::labels::METRIC_NAME;
+use crate::model::labels::{METRIC_NAME, is_type_or_unit};
 use crate::model::{Error, FloatHistogram, Labels};
 
 use super::order::sort_while;
@@ -178,7 +178,12 @@ impl Matrix {
 
 /// Whether `name` is the metric name or one of the labels for its type and unit.
 pub fn is_metadata_label(name: &str) -> bool {
-    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+    name == METRIC_NAME || is_type_or_unit(name)
+}
+
+/// Whether `labels` hold a type or unit.
+pub fn has_type_or_unit(labels: &Labels) -> bool {
+    labels.iter().take_while(|(name, _)| *name <= "__unit__").any(|(name, _)| is_type_or_unit(name))
 }
 
 /// `labels` without metric name, type and unit.

@@ -36,6 +36,12 @@ impl Classes {
         &self.labels
     }
 
+    /// Bytes that they occupy on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let labels: usize = self.labels.iter().map(|labels| size_of::<Labels>() + labels.heap_bytes()).sum();
+        self.numbers.capacity() * size_of::<u32>() + labels
+    }
+
     /// The class of the series at `place` in the order of the answer.
     #[inline]
     pub fn of(&self, place: u32) -> usize {

@@ -15,6 +15,8 @@ use std::time::Instant;
 use crate::block::{Chosen, ChunkSource, Detail, Home, LabelView, OpenedBlock, SeriesBatch};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
+use crate::io::KeptOpen;
+use crate::model::labels::is_type_or_unit;
 use crate::model::{BlockId, Error, Reservation, TimeRange};
 
 use super::merge::Within;
@@ -64,6 +66,8 @@ pub struct Source {
     pub(super) shape: Shape,
     pub(super) ordinals: Vec<u32>,
     order: Order,
+    /// Whether some of the series may have a type or unit.
+    may_be_typed: bool,
     fetched: PagesRead,
     /// Memory that the ordinals are accounted for with.
     _held: Reservation,
@@ -83,6 +87,10 @@ pub struct Plan {
     failures: Vec<Failure>,
     stats: Stats,
     naming: Naming,
+    /// Local files that a range has open at once, at most, beside those that stay open.
+    pub(super) files_max: usize,
+    /// Memory that the positions are accounted for with.
+    held: Reservation,
 }
 
 /// What sinks get to know of series.
@@ -126,8 +134,8 @@ impl Source {
         // As in Thanos: without a matcher on a block's own labels none of its series is found.
         if matchers.is_empty() || !block.index().may_match(&matchers) {
             let (fetched, held) = (PagesRead::here().since(before), meter.hold(0)?);
-            let ordinals = Vec::new();
-            return Ok(Self { block, tsdb: None, shape, ordinals, order: Order::Kept, fetched, _held: held });
+            let (ordinals, order, may_be_typed) = (Vec::new(), Order::Kept, false);
+            return Ok(Self { block, tsdb: None, shape, ordinals, order, may_be_typed, fetched, _held: held });
         }
         let mut held = meter.hold(block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let mut ordinals = block.index().select(&matchers, &|| meter.check_wanted())?.into_list();
@@ -135,15 +143,18 @@ impl Source {
         held.grow(kept_bytes.saturating_sub(held.bytes()))?;
         held.shrink(held.bytes() - kept_bytes);
         let mut order = Order::Kept;
+        // Of a single series that is not worth a look.
+        let mut may_be_typed = !ordinals.is_empty();
         if ordinals.len() > 1 {
             let names = block.index().label_names(None)?;
+            may_be_typed = names.iter().any(|name| is_type_or_unit(name));
             order = shape.order(&names, || least_extension(&block, (&ordinals, meter)))?;
             if order == Order::Changed {
                 ordinals = sort_ordinals(&block, &shape, (&ordinals, meter))?;
             }
         }
         let fetched = PagesRead::here().since(before);
-        Ok(Self { block, tsdb: None, shape, ordinals, order, fetched, _held: held })
+        Ok(Self { block, tsdb: None, shape, ordinals, order, may_be_typed, fetched, _held: held })
     }
 
     /// The labels, in their final form, of the series at `place` in the order of the answer.
@@ -196,9 +207,11 @@ impl Source {
 
 impl Plan {
     /// Cuts what was found into ranges, about `parallel` or more of them when there is enough. Limit when more than
-    /// may be downloaded is read of indexes meanwhile; Canceled or Deadline when nobody waits for it any more.
+    /// may be downloaded is read of indexes meanwhile, or there is no memory for the places of the cuts; Canceled or
+    /// Deadline when nobody waits for it any more.
     pub fn new(request: Request, meter: Arc<Meter>, found: Vec<Found>, parallel: usize) -> Result<Self, Error> {
         let mut plan = Self {
+            held: meter.hold(0)?,
             request,
             meter,
             sources: Vec::new(),
@@ -206,6 +219,7 @@ impl Plan {
             failures: Vec::new(),
             stats: Stats { blocks_queried: found.len() as u64, ..Stats::default() },
             naming: Naming::Labels,
+            files_max: KeptOpen::opened_max(),
         };
         for outcome in found {
             match outcome {
@@ -225,8 +239,16 @@ impl Plan {
         }
         plan.meter.read_bytes(PagesRead::here().since(before).bytes)?;
         plan.number_tsdbs();
+        let bytes = plan.heap_bytes();
+        plan.held.grow(bytes)?;
         plan.stats.index_ns = started.elapsed().as_nanos() as u64;
         Ok(plan)
+    }
+
+    /// The same plan with other files open at once, at most.
+    #[cfg(test)]
+    pub fn opening(self, files_max: usize) -> Self {
+        Self { files_max, ..self }
     }
 
     /// The request.
@@ -251,6 +273,11 @@ impl Plan {
         if is_simple && self.request.shard.is_none() {
             self.naming = Naming::Places;
         }
+    }
+
+    /// Whether some of the series may have a type or unit.
+    pub fn may_be_typed(&self) -> bool {
+        self.sources.iter().any(|source| source.may_be_typed)
     }
 
     /// Holds `bytes` of the process' memory until what is returned is dropped; Limit when they are not there.

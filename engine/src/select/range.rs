@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch};
-use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
+use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, Place, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
-use crate::io::{self, BlockIo, KeptOpen, Read};
+use crate::io::{self, BlockIo, Read};
 use crate::model::{BlockId, Error, ErrorKind, Reservation};
 
 use super::chunks::{RECORD_BYTES_MAX, Record, record_len};
 use super::merge::{Merged, merge};
 use super::plan::{Failure, Naming, Plan, Position, Source};
 use super::series::{self, RangeSeries};
-use super::sink::SeriesSink;
+use super::sink::{ChunkSet, SeriesSink};
 use super::stats::Stats;
 
 /// Chunk bytes after which a range is ended early and taken up again from there, where they are local.
@@ -44,6 +44,13 @@ const POSITIONS_BYTES_MAX: usize = 1 << 20;
 /// Bytes that an allocation takes besides its content, about.
 const ALLOCATION_BYTES: usize = 16;
 
+/// Bytes of lists of chunks that a range is admitted with.
+const LISTS_BYTES_ADMITTED: u64 = 1 << 20;
+
+/// Lists of the chunks of one series: those that were read and what a sink makes of them, each beside the one that it
+/// grows out of.
+const LISTS_PER_SERIES: usize = 4;
+
 /// How many times the bytes of the chunks a read plan may have.
 const WASTE_FACTOR_MAX: u64 = 4;
 
@@ -60,6 +67,8 @@ pub struct Prepared {
     pub(super) places: Vec<Vec<u32>>,
     /// Series of `merged` that belong to this range.
     pub(super) series: usize,
+    /// Chunks of the one of these that has most.
+    chunks_max: usize,
     files: Vec<FilePlace>,
     pub(super) wanted: Vec<Wanted>,
     read: ReadPlan,
@@ -92,11 +101,16 @@ enum Checked<'a> {
 enum Origin<'p> {
     /// A local file.
     File(Result<Arc<io::File>, Error>),
+    /// A local file of which all that is wanted was copied, as not all files may be open at once.
+    Copied,
     /// Memory.
     Memory(&'p [u8]),
     /// Whoever runs the plan.
     Fetched,
 }
+
+/// The bytes of a range of a file that was copied, or why they are not there.
+type Copied = Result<Vec<u8>, Error>;
 
 /// A segment of a source's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +133,7 @@ struct Enough {
 
 impl Enough {
     fn new(plan: &Plan) -> Self {
-        let (bytes_max, files_max) = (plan.bytes_max(BYTES_MAX), KeptOpen::opened_max());
+        let (bytes_max, files_max) = (plan.bytes_max(BYTES_MAX), plan.files_max);
         Self { bytes: 0, bytes_max, files: 0, files_max, counted: vec![0; plan.sources.len()], number: 1 }
     }
 
@@ -254,6 +268,7 @@ impl Prepared {
         let mut prepared = Self {
             places: Vec::new(),
             series: 0,
+            chunks_max: 0,
             runs,
             merged,
             files: Vec::new(),
@@ -325,6 +340,13 @@ impl Prepared {
         chunks as usize + labels + self.series * SERIES_FRAME_BYTES + self.wanted.len() * 24
     }
 
+    /// Bytes of lists of chunks that [`Prepared::encode`] makes beyond those that every range is admitted with.
+    pub fn lists_bytes(&self) -> u64 {
+        let all = self.wanted.len() * (size_of::<Wanted>() + size_of::<Place>() + size_of::<RecordResult<'_>>());
+        let of_one = LISTS_PER_SERIES * self.chunks_max * size_of::<ChunkSet<'_>>();
+        ((all + of_one) as u64).saturating_sub(LISTS_BYTES_ADMITTED)
+    }
+
     /// Reads what is local, checks all chunks and hands the series to `sink`.
     pub fn encode<S: SeriesSink + ?Sized>(
         mut self,
@@ -334,12 +356,12 @@ impl Prepared {
     ) -> Result<Outcome, Error> {
         let started = Instant::now();
         plan.meter.check_wanted()?;
-        let files = self.open_local(plan);
+        let (files, copies) = self.open_local(plan, io);
         let (reads, owners) = self.local_reads(&files);
         let batch = io.read(&reads);
         self.output.stats.read_ns += started.elapsed().as_nanos() as u64;
         let merging = Instant::now();
-        let slices = self.slices(&files, (&batch, &owners));
+        let slices = self.slices(&files, (&batch, &owners, &copies));
         let (short, damaged) = match self.records(&files, &slices) {
             Checked::Enough(records) => {
                 let mut output = self.output.clone();
@@ -375,6 +397,7 @@ impl Prepared {
         let mut enough = Enough::new(plan);
         let mut files = FileNumbers { files: Vec::new(), latest: vec![u32::MAX; self.runs.len()] };
         while self.series < self.merged.len() && (self.series as u64) < series_max && !enough.is_reached() {
+            let before = self.wanted.len();
             for entry in self.merged.group(self.series) {
                 if plan.request.detail == Detail::Labels {
                     break;
@@ -388,6 +411,7 @@ impl Prepared {
                 }
             }
             self.series += 1;
+            self.chunks_max = self.chunks_max.max(self.wanted.len() - before);
         }
         self.files = files.files;
     }
@@ -433,10 +457,9 @@ impl Prepared {
     fn plan_reads(&mut self, plan: &Plan) {
         self.read = read_plan(&self.wanted, |file| self.is_local(plan, file));
         // What is not local is counted when it was fetched.
-        let is_file = |file: u32| matches!(self.block(plan, file).chunks(), ChunkSource::Local(_));
-        let files: Vec<&Range> = self.read.ranges.iter().filter(|range| is_file(range.file)).collect();
+        let files: Vec<&Range> = self.read.ranges.iter().filter(|range| self.is_file(plan, range.file)).collect();
         let (bytes, fetches) = (files.iter().map(|range| range.len).sum::<u64>(), files.len() as u64);
-        let chunks = self.wanted.iter().filter(|chunk| is_file(chunk.file)).count() as u64;
+        let chunks = self.wanted.iter().filter(|chunk| self.is_file(plan, chunk.file)).count() as u64;
         let stats = &mut self.output.stats;
         stats.chunks_fetched += chunks;
         stats.chunks_fetched_bytes += bytes;
@@ -451,19 +474,48 @@ impl Prepared {
         !matches!(self.block(plan, file).chunks(), ChunkSource::Remote(_))
     }
 
-    /// Where the bytes of each of `files` come from.
-    fn open_local<'p>(&self, plan: &'p Plan) -> Vec<Origin<'p>> {
-        let open = |file: u32| {
-            let segment = self.files[file as usize].segment;
-            match self.block(plan, file).chunks() {
-                ChunkSource::Local(segments) => Origin::File(segments.file(segment)),
-                ChunkSource::Memory(segments) => {
-                    Origin::Memory(segments.get(segment as usize).map_or(&[], |segment| &segment[..]))
+    fn is_file(&self, plan: &Plan, file: u32) -> bool {
+        matches!(self.block(plan, file).chunks(), ChunkSource::Local(_))
+    }
+
+    /// Where the bytes of each of `files` come from. Of one series in more local files than may be open at once these
+    /// are opened and read in groups: then what is wanted of each, in the order of the ranges, comes besides.
+    fn open_local<'p>(&self, plan: &'p Plan, io: &mut dyn BlockIo) -> (Vec<Origin<'p>>, Vec<Copied>) {
+        let count = self.files.len() as u32;
+        if (0..count).filter(|file| self.is_file(plan, *file)).count() <= plan.files_max {
+            return ((0..count).map(|file| self.open(plan, file)).collect(), Vec::new());
+        }
+        let (mut origins, mut copies) = (Vec::with_capacity(self.files.len()), Vec::new());
+        // Something is wanted of every file, and ranges come file by file.
+        let by_file: Vec<&[Range]> = self.read.ranges.chunk_by(|left, right| left.file == right.file).collect();
+        for group in by_file.chunks(plan.files_max.max(1)) {
+            let opened: Vec<Origin<'p>> = group.iter().map(|ranges| self.open(plan, ranges[0].file)).collect();
+            let mut reads = Vec::new();
+            for (origin, ranges) in opened.iter().zip(group) {
+                if let Origin::File(Ok(file)) = origin {
+                    let read = |range: &Range| Read { file, offset: range.offset, len: local_len(range, file) };
+                    reads.extend(ranges.iter().map(read));
                 }
-                ChunkSource::Remote(_) => Origin::Fetched,
             }
-        };
-        (0..self.files.len() as u32).map(open).collect()
+            copies.extend(copied(&reads, &io.read(&reads)));
+            origins.extend(opened.into_iter().map(|origin| match origin {
+                Origin::File(Ok(_)) => Origin::Copied,
+                other => other,
+            }));
+        }
+        (origins, copies)
+    }
+
+    /// Where the bytes of `file` come from.
+    fn open<'p>(&self, plan: &'p Plan, file: u32) -> Origin<'p> {
+        let segment = self.files[file as usize].segment;
+        match self.block(plan, file).chunks() {
+            ChunkSource::Local(segments) => Origin::File(segments.file(segment)),
+            ChunkSource::Memory(segments) => {
+                Origin::Memory(segments.get(segment as usize).map_or(&[], |segment| &segment[..]))
+            }
+            ChunkSource::Remote(_) => Origin::Fetched,
+        }
     }
 
     /// Reads of the ranges that are local, cut at their files' ends, and which range each is of.
@@ -483,9 +535,9 @@ impl Prepared {
     fn slices<'b>(
         &'b self,
         files: &[Origin<'b>],
-        (batch, owners): (&io::Batch<'b>, &[usize]),
+        (batch, owners, copies): (&io::Batch<'b>, &[usize], &'b [Copied]),
     ) -> Vec<Result<&'b [u8], Error>> {
-        let mut fetched = self.fetched.iter();
+        let (mut fetched, mut copies) = (self.fetched.iter(), copies.iter());
         let mut local = owners.iter().enumerate().peekable();
         let mut failures = batch.failures.iter().peekable();
         let mut rest = batch.bytes;
@@ -501,6 +553,11 @@ impl Prepared {
                     let start = segment.len().min(range.offset as usize);
                     Ok(&segment[start..segment.len().min(start + range.len as usize)])
                 }
+                Origin::Copied => match copies.next() {
+                    Some(Ok(bytes)) => Ok(&bytes[..]),
+                    Some(Err(error)) => Err(error.clone()),
+                    None => Err(Error::new(ErrorKind::Bug, "a file was not copied whole")),
+                },
                 Origin::File(Err(error)) => Err(error.clone()),
                 Origin::File(Ok(file)) => {
                     let index = local.next_if(|(_, owner)| **owner == at).map_or(0, |(index, _)| index);
@@ -677,6 +734,20 @@ fn read_plan(wanted: &[Wanted], is_local: impl Fn(u32) -> bool) -> ReadPlan {
     let with_gap = |gap: u64| coalesce(wanted, |file| if is_local(file) { LOCAL_GAP_BYTES_MAX } else { gap });
     let wide = [REMOTE_GAP_BYTES_MAX, PAGE_BYTES].into_iter().map(with_gap).find(|plan| plan.bytes <= bytes_max);
     wide.unwrap_or_else(|| with_gap(LOCAL_GAP_BYTES_MAX))
+}
+
+/// Copies of what came of `reads`.
+fn copied(reads: &[Read<'_>], batch: &io::Batch<'_>) -> Vec<Copied> {
+    let (mut failures, mut rest) = (batch.failures.iter().peekable(), batch.bytes);
+    let copy = |(index, read): (usize, &Read<'_>)| {
+        let (own, behind) = rest.split_at(read.len);
+        rest = behind;
+        match failures.next_if(|failure| failure.index == index) {
+            Some(failure) => Err(failure.to_error(read.file)),
+            None => Ok(own.to_vec()),
+        }
+    };
+    reads.iter().enumerate().map(copy).collect()
 }
 
 /// Bytes of a range that its file has.

@@ -90,6 +90,8 @@ pub struct SeriesStream {
     /// How many of its parts are at work.
     left_at_work: usize,
     slots_max: usize,
+    /// Whole ranges in work at once, at most: others than the first keep what is left of it from its turn.
+    ranges_max: usize,
     series_left: u64,
     stats: Stats,
     is_over: bool,
@@ -218,7 +220,7 @@ impl Selector {
             Plan::new(request, meter, found, parallel)
         })?;
         let plan = answer(plan.recv_async().await)??;
-        SeriesStream::new(self, (asked, plan), setting.sinks, (setting.fetcher, room, slots_max))
+        Ok(SeriesStream::new(self, (asked, plan), setting.sinks, (setting.fetcher, room, slots_max)))
     }
 
     /// Waits for `bytes`, and until there is room to look for series in `chosen` on all shards; that
@@ -274,6 +276,12 @@ fn slots_within(bytes: u64) -> usize {
     ((bytes / RANGE_BYTES) as usize).saturating_sub(PARTS_SENT).max(1)
 }
 
+/// Whole ranges in work of `slots_max` parts, at most, where as much is left of the next ones as of the last, which
+/// ended early: with room for what is left beside them all shards work on it.
+fn ranges_within(slots_max: usize, left: usize) -> usize {
+    (slots_max - left.min(slots_max / 2)).max(RANGES_PER_SHARD)
+}
+
 /// The series of each of `chosen`.
 fn find_all(chosen: Vec<Chosen>, request: &Request, meter: &Meter) -> Result<Vec<Found>, Error> {
     let find = |chosen| -> Result<Found, Error> {
@@ -318,19 +326,19 @@ impl SeriesStream {
         (asked, plan): (Asked, Plan),
         sinks: Arc<dyn SinkFactory>,
         (fetcher, mut reservation, slots_max): (Option<Arc<dyn Fetcher>>, Reservation, usize),
-    ) -> Result<Self, Error> {
+    ) -> Self {
         let slots_max = slots_max.min(plan.range_count().max(1));
-        reservation.grow(plan.heap_bytes())?;
-        let needed = RANGE_BYTES * (slots_max + PARTS_SENT) as u64 + plan.heap_bytes();
+        let needed = RANGE_BYTES * (slots_max + PARTS_SENT) as u64;
         reservation.shrink(reservation.bytes().saturating_sub(needed));
         let limit = plan.request().limit;
-        Ok(Self {
+        Self {
             _asked: asked,
             slots: VecDeque::with_capacity(slots_max),
             next_range: 0,
             left: VecDeque::new(),
             left_at_work: 0,
             slots_max,
+            ranges_max: slots_max,
             series_left: if limit == 0 { u64::MAX } else { limit },
             stats: *plan.stats(),
             is_over: false,
@@ -343,7 +351,7 @@ impl SeriesStream {
                 fetcher,
                 budget: Arc::clone(&selector.budget),
             }),
-        })
+        }
     }
 
     /// The next part of the answer; `None` at its end. An error ends it.
@@ -399,6 +407,12 @@ impl SeriesStream {
         &self.stats
     }
 
+    /// Parts of a range that ended early and are not at work yet, and whole ranges that are.
+    #[cfg(test)]
+    pub(super) fn in_turn(&self) -> (usize, usize) {
+        (self.left.len(), self.slots.len() - self.left_at_work)
+    }
+
     /// Bytes that the request holds of the process' memory.
     pub fn reserved_bytes(&self) -> u64 {
         self.reservation.bytes()
@@ -411,6 +425,7 @@ impl SeriesStream {
         if self.series_left == 0 {
             self.slots.clear();
             self.left.clear();
+            self.left_at_work = 0;
             self.next_range = self.shared.plan.range_count();
             return;
         }
@@ -418,6 +433,7 @@ impl SeriesStream {
         self.left_at_work = self.left_at_work.saturating_sub(1);
         let Some(end) = end else { return };
         if !was_left {
+            self.ranges_max = ranges_within(self.slots_max, output.next.len());
             self.left.extend(output.left(end));
         } else if let Some(next) = output.next.into_iter().next() {
             // What is left of what was left comes before the rest of it.
@@ -436,7 +452,8 @@ impl SeriesStream {
                 self.left_at_work += 1;
                 continue;
             }
-            if self.next_range == self.shared.plan.range_count() {
+            let ranges = self.slots.len() - self.left_at_work;
+            if ranges >= self.ranges_max || self.next_range == self.shared.plan.range_count() {
                 return;
             }
             let (start, end) = self.shared.plan.range(self.next_range);
@@ -509,7 +526,8 @@ impl Shared {
             let estimate = prepared.bytes_estimate();
             // A few series of very many chunks, or of very long labels: more than what every range is
             // admitted with.
-            let mut oversize = self.budget.reserve((2 * estimate as u64).saturating_sub(RANGE_BYTES))?;
+            let oversize = (2 * estimate as u64).saturating_sub(RANGE_BYTES) + prepared.lists_bytes();
+            let mut oversize = self.budget.reserve(oversize)?;
             let mut sink = self.sinks.sink(estimate);
             match prepared.encode(&self.plan, context.io(), &mut *sink)? {
                 Outcome::Done(mut output) => {

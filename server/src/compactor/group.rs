@@ -248,7 +248,7 @@ impl Compactor {
         let (verified, workers) = (path.clone(), self.settings.workers.clone());
         let checked = self.apart("compact-verify", move || settle_written(&verified, &workers)).await;
         checked.map_err(Trouble::of)?.map_err(Trouble::of)?;
-        let uploaded = self.settings.transfer.upload(&self.bucket, &path, written.meta, Origin::Labelled).await;
+        let uploaded = self.settings.transfer.upload_new(&self.bucket, &path, written.meta, Origin::Labelled).await;
         uploaded.map_err(|error| Trouble::of(error.within(format_args!("upload of {id} failed"))))?;
         tracing::info!(block = %id, "uploaded block");
         remove(&path);

@@ -420,7 +420,8 @@ impl Store {
         let fetcher = Fetcher::new(bucket.clone(), &fetch, SyncMetrics::register(registry));
         let loader = Loader::new((bucket.clone(), ranges.clone()), config.data_dir, store_metrics.clone())
             .concurrency(config.block_concurrency)
-            .form(config.index);
+            .form(config.index)
+            .keeping_pages(&budget)?;
         let gateway = Gateway {
             blocks: Blocks::default(),
             ingest: config.held,

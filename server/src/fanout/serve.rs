@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use engine::model::{Error, Labels, Matcher, TimeRange};
+use engine::model::{Error, Labels, Matcher, Reservation, TimeRange};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use proto::series::ChunkKind;
@@ -29,6 +29,15 @@ use crate::api::grpc::wire::{label_set, parse_matchers, wire_labels};
 use crate::api::http::query::backend::{OnFailure, Scope, Wanted};
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Bytes of a message and what it is made of from which on these are accounted for.
+const LARGE_BYTES: u64 = 1 << 20;
+
+/// How often a byte of a message is there while it is written, as what it is written to grows.
+const MESSAGE_COPIES: usize = 3;
+
+/// Bytes that a chunk takes of a message besides its data, at most.
+const CHUNK_MESSAGE_BYTES: usize = 128;
 
 /// thanos.Store over endpoints.
 pub fn store(proxy: Proxy) -> StoreServer<ProxyStore> {
@@ -137,7 +146,8 @@ impl Store for ProxyStore {
         let asked = SeriesAsked { matchers, range, request: request.into_inner() };
         let merge = self.proxy.series(&scope, asked).await.map_err(|error| status(&error))?;
         let (own, warnings) = (self.proxy.own_labels.clone(), Vec::new().into_iter());
-        let sending = Sending { merge, warnings, own, pending, left };
+        let held = self.proxy.memory.reserve(0).map_err(|error| status(&error))?;
+        let sending = Sending { merge, warnings, own, pending, left, held };
         Ok(Response::new(Box::pin(unfold(Some(sending), next_frame))))
     }
 
@@ -189,6 +199,23 @@ struct Sending {
     pending: Pending,
     /// Series that may still come (`limit`); none for any number.
     left: Option<u64>,
+    /// Memory that the message takes which was made last.
+    held: Reservation,
+}
+
+impl Sending {
+    /// Accounts for the message of `series` in place of the one before, which is on its way by now.
+    fn hold(&mut self, series: &RemoteSeries) -> Result<(), Error> {
+        let count = series.chunks.len();
+        let data: u64 = series.chunks.iter().map(RemoteChunk::data_bytes).sum();
+        let message = series.labels.heap_bytes() + count * CHUNK_MESSAGE_BYTES + data as usize;
+        let bytes = (count * size_of::<AggrChunk>() + MESSAGE_COPIES * message) as u64;
+        let bytes = if bytes < LARGE_BYTES { 0 } else { bytes };
+        if bytes == self.held.bytes() {
+            return Ok(());
+        }
+        self.held.resize(bytes).map_err(|error| error.within(format!("the message of series {}", series.labels)))
+    }
 }
 
 impl Sending {
@@ -213,6 +240,9 @@ async fn next_frame(state: Option<Sending>) -> Option<(Result<SeriesResponse, St
     }
     match sending.merge.next().await {
         Ok(Some(series)) => {
+            if let Err(error) = sending.hold(&series) {
+                return Some((Err(status(&error)), None));
+            }
             sending.left = sending.left.map(|left| left - 1);
             sending.pending.series += 1;
             sending.pending.chunks += series.chunks.len() as u64;
@@ -250,4 +280,40 @@ fn to_aggr(chunk: RemoteChunk) -> AggrChunk {
     };
     let [raw, count, sum, min, max, counter] = chunk.parts.map(part);
     AggrChunk { min_time: chunk.min_time, max_time: chunk.max_time, raw, count, sum, min, max, counter }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::model::Budget;
+
+    use super::*;
+    use crate::api::grpc::requested::Requested;
+    use crate::fanout::merge::{CallLimits, Failing, Feed};
+
+    /// An answer of one series with so many chunks.
+    fn sending(memory: &Arc<Budget>, chunks: i64) -> Sending {
+        let chunk = |time| RemoteChunk { min_time: time, max_time: time, parts: Default::default() };
+        let series = RemoteSeries { labels: Arc::default(), chunks: (0..chunks).map(chunk).collect() };
+        let failing =
+            Failing { limits: CallLimits::default(), on_failure: OnFailure::Warn, memory: Arc::clone(memory) };
+        let merge = Merge::new(vec![Feed::Sorted(vec![series].into_iter(), None)], failing, Vec::new());
+        let (pending, held) = (Requested::default().begin(), memory.reserve(0).unwrap());
+        Sending { merge, warnings: Vec::new().into_iter(), own: Labels::default(), pending, left: None, held }
+    }
+
+    #[tokio::test]
+    async fn the_message_of_a_large_series_is_accounted_for_until_the_next_one() {
+        let memory = Budget::new("--query.memory-limit", 64 << 20);
+        let (message, rest) = next_frame(Some(sending(&memory, 50_000))).await.unwrap();
+        assert!(message.is_ok());
+        assert!(memory.usage().used >= 50_000 * size_of::<AggrChunk>() as u64);
+        assert!(next_frame(rest).await.is_none());
+        assert_eq!(memory.usage().used, 0);
+        let (refused, _) = next_frame(Some(sending(&memory, 500_000))).await.unwrap();
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        let (_, small) = next_frame(Some(sending(&memory, 100))).await.unwrap();
+        assert_eq!((small.is_some(), memory.usage().used), (true, 0));
+    }
 }

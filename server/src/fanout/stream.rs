@@ -178,6 +178,8 @@ struct Tally {
     /// Bytes of it that a series of the frame before takes, which whoever asks for the next one may not have
     /// accounted for yet.
     before: u64,
+    /// Bytes of the frame.
+    frame: u64,
     /// Bytes that are taken and not accounted for yet.
     pending: u64,
     /// Why no more is to be taken, and how many bytes were too many.
@@ -197,7 +199,7 @@ impl Tally {
     /// Takes a frame of so many bytes in place of the one before. What a small one leaves of it is kept, so that
     /// frames of one series each do not come to a lock that all share.
     fn begin(&mut self, frame_bytes: u64) -> Result<(), Error> {
-        self.pending = 0;
+        (self.pending, self.frame) = (0, frame_bytes);
         let (held, wanted) = (self.held.bytes(), frame_bytes + self.before);
         if (wanted..=wanted + TALLY_BYTES).contains(&held) { Ok(()) } else { self.held.resize(wanted) }
     }
@@ -208,10 +210,15 @@ impl Tally {
         self.held.shrink(self.held.bytes());
     }
 
-    /// Notes that `series` is the last of its frame.
+    /// Notes that `series` is the last of its frame, all of which stays as long as data of its chunks does.
     fn hand_over(&mut self, series: &RemoteSeries) {
         let is_large = self.held.bytes() - self.before.min(self.held.bytes()) >= LARGE_BYTES;
-        self.before = if is_large { series.bytes() } else { 0 };
+        self.before = 0;
+        if is_large {
+            let data: u64 = series.chunks.iter().map(RemoteChunk::data_bytes).sum();
+            let rest = if data > 0 { self.frame.saturating_sub(data) } else { 0 };
+            self.before = series.bytes() + rest;
+        }
     }
 
     /// Whether there is room for so many bytes.
@@ -312,7 +319,7 @@ impl SeriesStream {
         Ok(Self {
             address: peer.address.clone(),
             frames: answer.map_err(failed)?.into_inner(),
-            held: Tally { held: memory.reserve(0)?, before: 0, pending: 0, refusal: None },
+            held: Tally { held: memory.reserve(0)?, before: 0, frame: 0, pending: 0, refusal: None },
             ahead,
             memory,
             waiting: VecDeque::new(),
@@ -668,7 +675,7 @@ mod tests {
     use super::*;
 
     fn tally(memory: &Arc<Budget>) -> Tally {
-        Tally { held: memory.reserve(0).unwrap(), before: 0, pending: 0, refusal: None }
+        Tally { held: memory.reserve(0).unwrap(), before: 0, frame: 0, pending: 0, refusal: None }
     }
 
     fn chunk() -> RemoteChunk {
@@ -703,6 +710,21 @@ mod tests {
         held.begin(10).unwrap();
         assert!(held.held.bytes() >= 10 + series.bytes());
         held.hand_over(&RemoteSeries { labels: Arc::default(), chunks: vec![chunk()] });
+        held.begin(10).unwrap();
+        assert_eq!(held.held.bytes(), 10);
+    }
+
+    #[test]
+    fn a_frame_is_accounted_for_as_long_as_its_last_series_has_a_part_of_it() {
+        let memory = Budget::new("--query.memory-limit", 16 << 20);
+        let (mut held, frame) = (tally(&memory), Bytes::from(vec![0; 4 << 20]));
+        let mut last = chunk();
+        last.parts[0] = Some((ChunkKind::Xor, frame.slice(..100)));
+        held.begin(frame.len() as u64).unwrap();
+        held.hand_over(&RemoteSeries { labels: Arc::default(), chunks: vec![last] });
+        held.begin(10).unwrap();
+        assert!(held.held.bytes() >= 10 + frame.len() as u64);
+        held.hand_over(&RemoteSeries { labels: Arc::default(), chunks: Vec::new() });
         held.begin(10).unwrap();
         assert_eq!(held.held.bytes(), 10);
     }

@@ -61,10 +61,29 @@ pub(super) fn check_new_header<H: AsRef<[u8]>, I: Source>(
     index: &I,
 ) -> Result<(), Error> {
     check_header(block, header, index)?;
+    check_first_series(block, header, index).or_else(passed_over)
+}
+
+/// The same of a header that lay there, as earlier versions did not hold one against chunks before they named it so. An
+/// index that can't be read now tells nothing.
+pub(super) fn check_old_header<H: AsRef<[u8]>, I: Source>(
+    block: &SyncedBlock,
+    header: &header::Reader<H>,
+    index: &I,
+) -> Result<(), Error> {
+    check_header(block, header, index)?;
+    let checked = check_first_series(block, header, index);
+    checked.or_else(|error| if is_foreign(&error) { Err(error) } else { Ok(()) })
+}
+
+fn check_first_series<H: AsRef<[u8]>, I: Source>(
+    block: &SyncedBlock,
+    header: &header::Reader<H>,
+    index: &I,
+) -> Result<(), Error> {
     let mut first = Series::default();
-    let has_first = header.first_series(index, &mut first);
-    let checked = has_first.and_then(|has_first| if has_first { check_chunks(block, &first.chunks) } else { Ok(()) });
-    checked.or_else(passed_over)
+    let has_first = header.first_series(index, &mut first)?;
+    if has_first { check_chunks(block, &first.chunks) } else { Ok(()) }
 }
 
 /// What is damaged or missing is told to those who ask for it; an index of another block, and one that can't be read,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use engine::bucket::{BlockObject, ObjectName};
-use engine::index::pages::PagesRead;
+use engine::index::pages::{PagePool, PagesRead};
 use engine::index::tsdb::source::{self, Source, Take};
 use engine::index::{BlockIndex, HeaderIndex, header};
 use engine::io::mmap::Mmap;
@@ -51,19 +51,30 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces of one index that are on their way at once.
 const PIECES_AT_ONCE: usize = 4;
 
+/// Bytes of pages that all indexes keep together, unless it is said otherwise: enough where headers answer for a while
+/// alone.
+const PAGES_BYTES: u64 = 16 << 20;
+
 /// Opens index-headers.
 pub struct Headers {
     bucket: Bucket,
     ranges: Ranges,
     mover: OnceLock<Mover>,
     workers: Threads,
+    pages: Arc<PagePool>,
     metrics: StoreMetrics,
 }
 
 impl Headers {
     /// Index-headers of the blocks of `bucket`, whose indexes are read through `ranges`; `workers` open and make them.
     pub fn new((bucket, ranges): (Bucket, Ranges), workers: Threads, metrics: StoreMetrics) -> Self {
-        Self { bucket, ranges, mover: OnceLock::new(), workers, metrics }
+        let pages = Arc::new(PagePool::new(PAGES_BYTES));
+        Self { bucket, ranges, mover: OnceLock::new(), workers, pages, metrics }
+    }
+
+    /// The same, whose indexes keep pages of `bytes` together.
+    pub fn keeping(self, bytes: u64) -> Self {
+        Self { pages: Arc::new(PagePool::new(bytes)), ..self }
     }
 
     /// The index of `block` through its header in `folder`; that is written when it is not there, damaged or of
@@ -80,17 +91,24 @@ impl Headers {
                 IndexSource::Object(Box::new(IndexObject { bucket, ranges, name, len, mover, renewal }))
             }
         };
-        let (block, metrics) = (block.clone(), self.metrics.clone());
+        let (block, pages, metrics) = (block.clone(), Arc::clone(&self.pages), self.metrics.clone());
         blocking(&self.workers, move || {
             let started = Instant::now();
             let header = match kept(&index, (block.meta.ulid, &folder.join(INDEX_HEADER))) {
-                Some(header) => belongs::check_header(&block, &header, &index).map(|()| header)?,
+                Some(header) => {
+                    // From a bucket that would be a request more of each block whenever the process starts.
+                    match &index {
+                        IndexSource::File(_) => belongs::check_old_header(&block, &header, &index)?,
+                        IndexSource::Object(_) => belongs::check_header(&block, &header, &index)?,
+                    }
+                    header
+                }
                 None => new_header(&index, (&block, &folder), &metrics)?,
             };
             // Of the pages that this has read none stays with the process.
             header.source().release();
             metrics.header_loads.observe(started.elapsed().as_secs_f64());
-            Ok(Arc::new(HeaderIndex::new(header, index)) as Arc<dyn BlockIndex>)
+            Ok(Arc::new(HeaderIndex::new(header, index).sharing(pages)) as Arc<dyn BlockIndex>)
         })
         .await
     }

@@ -18,7 +18,7 @@ use engine::bucket::{BlockObject, ObjectName};
 use engine::index::BlockIndex;
 use engine::index::column::{self, Check};
 use engine::index::tsdb::{self, FileSource};
-use engine::model::{BlockId, Error, ErrorKind};
+use engine::model::{BlockId, Budget, Error, ErrorKind, Reservation};
 use futures_util::{StreamExt, stream};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, Semaphore};
@@ -57,6 +57,9 @@ pub enum IndexForm {
     /// Index-headers.
     Header,
 }
+
+/// The part of the memory limit that pages of indexes have where index-headers are the form of all.
+const PAGES_SHARE: u64 = 16;
 
 /// Bytes of column indexes that are checked in a second, so that requests have most of the disk.
 const CHECKED_BYTES_PER_SECOND: u64 = 128 << 20;
@@ -101,6 +104,8 @@ pub struct Loader {
     /// Threads that open blocks whose files are local.
     threads: usize,
     headers: Headers,
+    /// Memory that pages of indexes are accounted for with.
+    _pages: Option<Reservation>,
     pending: Queue,
     /// Blocks whose column index is checked when it is used, and in the background.
     unchecked: Queue,
@@ -153,6 +158,7 @@ impl Loader {
         let workers = Threads::named("load");
         Self {
             headers: Headers::new((bucket.clone(), ranges), workers.clone(), metrics.clone()),
+            _pages: None,
             disk: Disk::new(data_dir, &bucket, workers.clone()),
             workers,
             bucket,
@@ -176,6 +182,17 @@ impl Loader {
     /// The same loader, with another form of indexes.
     pub fn form(self, form: IndexForm) -> Self {
         Self { form, ..self }
+    }
+
+    /// The same loader, whose indexes keep pages for good in a part of `memory`, where index-headers are the form that
+    /// they have. Limit when it is not there.
+    pub fn keeping_pages(self, memory: &Arc<Budget>) -> Result<Self, Error> {
+        if self.form != IndexForm::Header {
+            return Ok(self);
+        }
+        let bytes = memory.limit() / PAGES_SHARE;
+        let held = memory.reserve_for_good(bytes)?;
+        Ok(Self { headers: self.headers.keeping(bytes), _pages: Some(held), ..self })
     }
 
     /// Opens `blocks`; those that can't be opened say why to whoever asks for them.

@@ -163,6 +163,7 @@ impl ShipMetrics {
             ("thanos_shipper_dir_sync_failures", "Total number of failed dir syncs", &metrics.sync_failures),
             ("thanos_shipper_uploads", "Total number of uploaded blocks", &metrics.uploads),
             ("thanos_shipper_upload_failures", "Total number of block upload failures", &metrics.upload_failures),
+            ("thanos_shipper_corrupted_blocks", "Total number of corrupted blocks", &metrics.damaged),
             (
                 "uru_receive_blocks_dropped_unshipped",
                 "Blocks that --tsdb.max-retention-bytes deleted before they could be uploaded",

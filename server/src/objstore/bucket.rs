@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use engine::io::folder;
+use engine::io::mmap::Mmap;
 use engine::model::{Error, ErrorKind};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -343,7 +344,7 @@ impl Bucket {
     /// Writes an object, in parts when it is large; it is visible only when it is whole.
     pub async fn upload(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
         let timer = self.metrics.begin("upload");
-        let path = self.path(name);
+        let (path, len) = (self.path(name), bytes.len() as u64);
         let sent = if bytes.len() <= self.part_bytes {
             let options = PutOptions { attributes: self.attributes.clone(), ..PutOptions::default() };
             self.store.put_opts(&path, PutPayload::from(bytes), options).await.map(drop)
@@ -352,7 +353,7 @@ impl Bucket {
         };
         match sent {
             Ok(()) => {
-                timer.done(0);
+                timer.sent(len);
                 Ok(())
             }
             Err(error) => {
@@ -398,13 +399,12 @@ impl Bucket {
 
     /// Begins to upload an object of `len` bytes that come piece by piece, in parts.
     pub async fn begin_upload(&self, name: &str, len: u64) -> Result<Upload, Error> {
-        let timer = self.metrics.begin("upload");
+        let (timer, started) = (self.metrics.begin("upload"), Instant::now());
         let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
         match self.store.put_multipart_opts(&self.path(name), options).await {
             Ok(upload) => {
-                timer.done(0);
                 let writer = WriteMultipart::new_with_chunk_size(upload, self.part_bytes_of(len));
-                Ok(Upload { writer, bucket: self.clone(), name: name.to_owned() })
+                Ok(Upload { writer, bucket: self.clone(), name: name.to_owned(), started, len: 0 })
             }
             Err(error) => {
                 timer.failed();
@@ -437,7 +437,13 @@ impl Bucket {
         let mut file = File::open(path).map_err(|error| Error::file(path, error))?;
         let len = file.metadata().map_err(|error| Error::file(path, error))?.len();
         let part_bytes = self.part_bytes_of(len);
-        if len <= part_bytes as u64 || !self.takes_parts() {
+        let is_long = len > part_bytes as u64;
+        if is_long && !self.takes_parts() {
+            // Pages that the system can drop, as the client wants all of it at once.
+            let mapped = Mmap::open(path).map_err(|error| Error::file(path, error))?;
+            return self.upload(name, Bytes::from_owner(mapped)).await;
+        }
+        if !is_long {
             let mut bytes = Vec::with_capacity(len as usize);
             file.read_to_end(&mut bytes).map_err(|error| Error::file(path, error))?;
             return self.upload(name, bytes.into()).await;
@@ -465,7 +471,9 @@ impl Bucket {
         let timer = self.metrics.begin("upload");
         let linked = link_durably(path, (folder, &target)).is_ok();
         // What can't be linked is copied, which is counted as an operation of its own.
-        timer.done(0);
+        if linked {
+            timer.sent(target.metadata().map_or(0, |found| found.len()));
+        }
         linked
     }
 
@@ -502,9 +510,9 @@ impl Bucket {
 
     fn path(&self, name: &str) -> Path {
         match (self.prefix.as_str(), name) {
-            ("", name) => Path::from(name),
-            (prefix, "") => Path::from(prefix),
-            (prefix, name) => Path::from(format!("{prefix}/{name}")),
+            ("", name) => exactly(name),
+            (prefix, "") => exactly(prefix),
+            (prefix, name) => exactly(&format!("{prefix}/{name}")),
         }
     }
 
@@ -516,11 +524,19 @@ impl Bucket {
     }
 }
 
+/// The path of a name as it stands; what no path has is escaped.
+fn exactly(name: &str) -> Path {
+    Path::parse(name).unwrap_or_else(|_| Path::from(name))
+}
+
 /// An object that is being uploaded; it is visible only when it is finished.
 pub struct Upload {
     writer: WriteMultipart,
     bucket: Bucket,
     name: String,
+    started: Instant,
+    /// Bytes so far.
+    len: u64,
 }
 
 impl Upload {
@@ -528,18 +544,31 @@ impl Upload {
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
         let ready = self.writer.wait_for_capacity(PARTS_UNDER_WAY).await;
         ready.map_err(|error| self.bucket.error("cannot upload", &self.name, &error))?;
+        self.len += bytes.len() as u64;
         self.writer.put(bytes);
         Ok(())
     }
 
     /// Ends it: the object is there.
     pub async fn finish(self) -> Result<(), Error> {
-        let finished = self.writer.finish().await;
-        finished.map(drop).map_err(|error| self.bucket.error("cannot upload", &self.name, &error))
+        let Self { writer, bucket, name, started, len } = self;
+        let finished = writer.finish().await;
+        let timer = bucket.metrics.resume("upload", started);
+        match finished {
+            Ok(_) => {
+                timer.sent(len);
+                Ok(())
+            }
+            Err(error) => {
+                timer.failed();
+                Err(bucket.error("cannot upload", &name, &error))
+            }
+        }
     }
 
     /// Gives it up; what was sent is of no use, and what can't be taken back is left to the store.
     pub async fn abort(self) {
+        self.bucket.metrics.resume("upload", self.started).failed();
         let _ = self.writer.abort().await;
     }
 }
@@ -579,10 +608,62 @@ mod tests {
         let memory = Arc::new(object_store::memory::InMemory::new());
         let bucket = Bucket::over(memory, "memory", &mut Registry::default());
         run(async {
-            bucket.upload_file("a/index", &from).await.unwrap();
-            assert_eq!(bucket.download_file("a/index", &to).await.unwrap(), bytes.len() as u64);
-            assert!(std::fs::read(&to).unwrap() == bytes);
-            assert!(bucket.download_file("a/other", &to).await.is_err());
+            for bucket in [bucket.clone(), bucket.without_parts()] {
+                bucket.upload_file("a/index", &from).await.unwrap();
+                assert_eq!(bucket.download_file("a/index", &to).await.unwrap(), bytes.len() as u64);
+                assert!(std::fs::read(&to).unwrap() == bytes);
+                bucket.delete("a/index").await.unwrap();
+                assert!(bucket.download_file("a/index", &to).await.is_err());
+            }
+        });
+    }
+
+    /// Its time was once that of its beginning, whatever became of it.
+    #[test]
+    fn an_upload_in_parts_is_counted_when_it_ends() {
+        let mut registry = Registry::default();
+        let bucket = Bucket::over(Arc::new(object_store::memory::InMemory::new()), "memory", &mut registry);
+        let metric = |start: &str| -> f64 {
+            let text = crate::telemetry::metrics::render(&registry, "").1;
+            let line = text.lines().find(|line| line.starts_with(start)).unwrap();
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        let last = "thanos_objstore_bucket_last_successful_upload_time";
+        let failures = "thanos_objstore_bucket_operation_failures_total{bucket=\"memory\",operation=\"upload\"}";
+        let sum = "thanos_objstore_bucket_operation_transferred_bytes_sum{bucket=\"memory\",operation=\"upload\"}";
+        run(async {
+            let upload = bucket.begin_upload("a", 3).await.unwrap();
+            assert_eq!((metric(last), metric(failures)), (0.0, 0.0));
+            upload.abort().await;
+            assert_eq!((metric(last), metric(failures)), (0.0, 1.0));
+            let mut upload = bucket.begin_upload("a", 3).await.unwrap();
+            upload.write("abc".into()).await.unwrap();
+            upload.finish().await.unwrap();
+            assert!(metric(last) > 0.0);
+            assert_eq!((metric(failures), metric(sum)), (1.0, 3.0));
+        });
+    }
+
+    /// They were once escaped in the name: a block with such a file was deleted but for that, and a bucket with such a
+    /// prefix was another one than Thanos'.
+    #[test]
+    fn names_stand_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = BucketConfig::filesystem(folder.path());
+        config.prefix = "team~a".into();
+        let bucket = Bucket::open(&config, &mut Registry::default()).unwrap();
+        run(async {
+            for name in ["a~b", "a#b", "a%7Eb", "a b+c", "[a]{b}", "a*?|b"].map(|name| format!("x/{name}")) {
+                assert_eq!(bucket.path(&name).as_ref(), format!("team~a/{name}"));
+                bucket.upload(&name, "1".into()).await.unwrap();
+                assert!(folder.path().join("team~a").join(&name).is_file(), "{name}");
+                let mut names = Vec::new();
+                bucket.list("", |object| names.push(object.name)).await.unwrap();
+                assert_eq!(names, [&*name]);
+                assert_eq!(bucket.get(&name).await.unwrap().unwrap(), "1");
+                bucket.delete(&name).await.unwrap();
+                assert!(!folder.path().join("team~a").join(&name).exists(), "{name}");
+            }
         });
     }
 
@@ -737,5 +818,11 @@ mod tests {
         });
         let text = crate::telemetry::metrics::render(&registry, "").1;
         assert!(text.contains("operation=\"upload\"} 1"), "{text}");
+        let count = |name: &str, operation: &str, rest: &str| {
+            let metric = format!("thanos_objstore_bucket_operation_{name}{{bucket=\"{}\"", bucket.name());
+            text.contains(&format!("{metric},operation=\"{operation}\"}} {rest}\n"))
+        };
+        assert!(count("transferred_bytes_sum", "upload", "10") || count("transferred_bytes_sum", "upload", "10.0"));
+        assert!(count("duration_seconds_count", "exists", "0"), "dashboards find it before there is one: {text}");
     }
 }

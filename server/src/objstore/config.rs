@@ -275,7 +275,6 @@ impl S3Config {
             ("http_config.max_idle_conns", http.max_idle_conns.is_some_and(|max| max != 100)),
             ("http_config.max_conns_per_host", http.max_conns_per_host.is_some_and(|max| max != 0)),
             ("hedging_config", self.hedging),
-            ("send_content_md5", self.send_content_md5 == Some(true)),
             ("trace", self.trace.enable),
         ];
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect()
@@ -374,7 +373,7 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
         assert_eq!(s3.http_config.idle_conn_timeout.unwrap().0.as_secs(), 90);
         assert_eq!((s3.part_size, s3.max_retries), (Some(64 << 20), 3));
         // All others have the values that Thanos takes by itself.
-        assert_eq!(s3.without_effect(), ["send_content_md5", "trace"]);
+        assert_eq!(s3.without_effect(), ["trace"]);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::telemetry::metrics::{Counters, FloatGauges, Histograms, MetricLabels,
 
 const OPERATIONS: [&str; 7] = ["iter", "get", "get_range", "exists", "upload", "delete", "attributes"];
 
+/// Those that transfer objects.
+const TRANSFERS: [&str; 3] = ["get", "get_range", "upload"];
+
 /// The metrics of one bucket.
 #[derive(Clone, Debug)]
 pub struct BucketMetrics {
@@ -39,6 +42,10 @@ impl BucketMetrics {
             drop(metrics.operations.get_or_create(&labels));
             drop(metrics.failures.get_or_create(&labels));
             drop(metrics.fetched_bytes.get_or_create(&labels));
+            drop(metrics.durations.get_or_create(&labels));
+        }
+        for operation in TRANSFERS {
+            drop(metrics.transferred_bytes.get_or_create(&metrics.labels(operation)));
         }
         registry.register(
             "thanos_objstore_bucket_operations",
@@ -76,7 +83,12 @@ impl BucketMetrics {
     /// An operation begins.
     pub(super) fn begin(&self, operation: &'static str) -> Timer<'_> {
         self.operations.get_or_create(&self.labels(operation)).inc();
-        Timer { metrics: self, operation, started: Instant::now() }
+        self.resume(operation, Instant::now())
+    }
+
+    /// An operation that began at `started` goes on.
+    pub(super) fn resume(&self, operation: &'static str, started: Instant) -> Timer<'_> {
+        Timer { metrics: self, operation, started }
     }
 
     fn bucket_labels(&self) -> MetricLabels {
@@ -104,14 +116,21 @@ impl Timer<'_> {
     /// The operation ended well and fetched `bytes`.
     pub(super) fn done(self, bytes: u64) {
         let labels = self.metrics.labels(self.operation);
-        self.metrics.durations.get_or_create(&labels).observe(self.started.elapsed().as_secs_f64());
         self.metrics.fetched_bytes.get_or_create(&labels).inc_by(bytes);
+        self.end(&labels, bytes);
+    }
+
+    /// The upload of an object of `bytes` ended well.
+    pub(super) fn sent(self, bytes: u64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.metrics.last_upload.get_or_create(&self.metrics.bucket_labels()).set(now.as_secs_f64());
+        self.end(&self.metrics.labels(self.operation), bytes);
+    }
+
+    fn end(&self, labels: &MetricLabels, bytes: u64) {
+        self.metrics.durations.get_or_create(labels).observe(self.started.elapsed().as_secs_f64());
         if bytes > 0 {
-            self.metrics.transferred_bytes.get_or_create(&labels).observe(bytes as f64);
-        }
-        if self.operation == "upload" {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.metrics.last_upload.get_or_create(&self.metrics.bucket_labels()).set(now.as_secs_f64());
+            self.metrics.transferred_bytes.get_or_create(labels).observe(bytes as f64);
         }
     }
 

@@ -54,12 +54,8 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
     let use_environment = config.access_key.is_empty();
     let builder = if use_environment { credentials::of_environment() } else { AmazonS3Builder::new() };
     let builder = configured(builder, config)?;
-    let failed = |error: object_store::Error| {
-        let why = if lacks_authorities(config) { NO_AUTHORITIES } else { "" };
-        format!("cannot make an S3 client: {error}{why}")
-    };
     let credentials: AwsCredentialProvider = if use_environment {
-        credentials::sought(Arc::clone(builder.clone().build().map_err(failed)?.credentials()))
+        credentials::sought(found_credentials(builder.clone(), config)?)
     } else {
         let token = Some(config.session_token.clone()).filter(|token| !token.is_empty());
         let (key_id, secret_key) = (config.access_key.clone(), config.secret_key.clone());
@@ -67,24 +63,66 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
     };
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| REGION.to_owned());
     let uploads = upload_headers(config)?;
-    // What is locked is taken with a checksum alone.
-    let is_locked = uploads.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"));
-    let builder = if is_locked { builder.with_checksum_algorithm(Checksum::SHA256) } else { builder };
+    let builder =
+        if has_checksums(config, &uploads) { builder.with_checksum_algorithm(Checksum::SHA256) } else { builder };
     let connector = Connector { uploads, credentials: Arc::clone(&credentials), region };
-    builder.with_credentials(credentials).with_http_connector(connector).build().map_err(failed)
+    let builder = builder.with_credentials(credentials).with_http_connector(connector);
+    builder.build().map_err(|error| failed(&error, lacks_authorities(config)))
+}
+
+/// Whether uploads carry checksums, without which a bucket that locks what comes takes nothing: at AWS, where the
+/// configuration says so, and with headers that lock.
+fn has_checksums(config: &S3Config, uploads: &HeaderMap) -> bool {
+    let is_locked = uploads.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-"));
+    is_locked || config.send_content_md5.unwrap_or_else(|| is_aws(&config.endpoint))
+}
+
+/// The credentials that the environment says how to get.
+fn found_credentials(builder: AmazonS3Builder, config: &S3Config) -> Result<AwsCredentialProvider, String> {
+    let given = |key| builder.get_config_value(&key).is_some();
+    let asks_sts = given(AmazonS3ConfigKey::WebIdentityTokenFile) && !given(AmazonS3ConfigKey::AccessKeyId);
+    let (builder, lacks_authorities) = if asks_sts {
+        let lacks_authorities = !has_ca_file(config) && !has_system_authorities();
+        (builder.with_client_options(sts_options(config)?), lacks_authorities)
+    } else {
+        (builder, lacks_authorities(config))
+    };
+    let client = builder.build().map_err(|error| failed(&error, lacks_authorities))?;
+    Ok(Arc::clone(client.credentials()))
+}
+
+/// How STS is asked: over TLS whatever the bucket speaks, and always verified, by the authorities of the system as in
+/// Thanos, and by those of `ca_file`.
+fn sts_options(config: &S3Config) -> Result<ClientOptions, String> {
+    let mut http = config.http_config.clone();
+    (http.insecure_skip_verify, http.tls_config.insecure_skip_verify) = (false, false);
+    let options = client_options(&http, false)?;
+    Ok(options.with_no_system_certificates(has_ca_file(config) && !has_system_authorities()))
+}
+
+fn failed(error: &object_store::Error, lacks_authorities: bool) -> String {
+    let why = if lacks_authorities { NO_AUTHORITIES } else { "" };
+    format!("cannot make an S3 client: {error}{why}")
 }
 
 /// Whether there is nobody whose certificates the server's could descend from.
 fn lacks_authorities(config: &S3Config) -> bool {
-    let is_given = !config.http_config.tls_config.ca_file.is_empty();
-    !config.insecure && !is_given && rustls_native_certs::load_native_certs().certs.is_empty()
+    !config.insecure && !has_ca_file(config) && !has_system_authorities()
+}
+
+fn has_ca_file(config: &S3Config) -> bool {
+    !config.http_config.tls_config.ca_file.is_empty()
+}
+
+fn has_system_authorities() -> bool {
+    !rustls_native_certs::load_native_certs().certs.is_empty()
 }
 
 /// `builder`, which knows what the environment says where that counts, with what `config` says.
 fn configured(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Builder, String> {
     let scheme = if config.insecure { "http" } else { "https" };
     let virtual_hosted = match config.bucket_lookup_type {
-        LookupType::Auto => is_aws(&config.endpoint),
+        LookupType::Auto => is_virtual_hosted(config),
         LookupType::VirtualHosted => true,
         LookupType::Path => false,
     };
@@ -95,15 +133,25 @@ fn configured(builder: AmazonS3Builder, config: &S3Config) -> Result<AmazonS3Bui
         .with_endpoint(format!("{scheme}://{host}"))
         .with_virtual_hosted_style_request(virtual_hosted)
         .with_allow_http(config.insecure)
-        .with_region(region(config).or(of_environment).unwrap_or_else(|| REGION.to_owned()))
+        .with_region(region(config).or(of_environment.clone()).unwrap_or_else(|| REGION.to_owned()))
         .with_client_options(client_options(&config.http_config, config.insecure)?)
         // Nothing deletes several objects at once, and not every server can.
         .with_disable_bulk_delete(true)
         .with_retry(retries(config.max_retries));
     if !config.sts_endpoint.is_empty() {
         builder = builder.with_config(AmazonS3ConfigKey::StsEndpoint, &config.sts_endpoint);
+    } else if builder.get_config_value(&AmazonS3ConfigKey::StsEndpoint).is_none()
+        && let Some(region) = of_environment.or_else(|| region(config))
+    {
+        builder = builder.with_config(AmazonS3ConfigKey::StsEndpoint, sts_endpoint(&region));
     }
     encrypted(builder, config)
+}
+
+/// Where AWS has the STS of a region.
+fn sts_endpoint(region: &str) -> String {
+    let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+    format!("https://sts.{region}.amazonaws.com{suffix}")
 }
 
 /// What every uploaded object carries.
@@ -187,15 +235,27 @@ fn region(config: &S3Config) -> Option<String> {
     if !config.region.is_empty() {
         return Some(config.region.clone());
     }
-    let of_endpoint = config.endpoint.strip_prefix("s3.").or_else(|| config.endpoint.strip_prefix("s3-"));
+    let of_endpoint = ["s3-fips.", "s3.", "s3-"].iter().find_map(|prefix| config.endpoint.strip_prefix(*prefix));
     let (region, _) = of_endpoint?.split_once(".amazonaws.com")?;
     let region = region.strip_prefix("dualstack.").unwrap_or(region);
-    Some(region.to_owned()).filter(|region| !region.is_empty())
+    // The older name of us-east-1.
+    Some(region.to_owned()).filter(|region| !region.is_empty() && region != "external-1")
+}
+
+/// Whether a bucket's name is in the host where the configuration leaves that open, as the client that Thanos has
+/// decides: not a name with a dot over TLS, as no certificate of AWS holds for it.
+fn is_virtual_hosted(config: &S3Config) -> bool {
+    let is_named = config.insecure || !config.bucket.contains('.');
+    is_named && (is_aws(&config.endpoint) || host(&config.endpoint).ends_with(".aliyuncs.com"))
 }
 
 fn is_aws(endpoint: &str) -> bool {
-    let host = endpoint.split(':').next().unwrap_or(endpoint);
+    let host = host(endpoint);
     host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+}
+
+fn host(endpoint: &str) -> &str {
+    endpoint.split(':').next().unwrap_or(endpoint)
 }
 
 fn retries(max: usize) -> RetryConfig {
@@ -301,6 +361,68 @@ mod tests {
         assert_eq!(without_system(&path).as_deref(), Some("true"));
     }
 
+    /// With `insecure` no certificate was once believed, and STS is asked over TLS alone.
+    #[test]
+    fn sts_is_asked_over_verified_tls_whatever_the_bucket_speaks() {
+        let http_config = HttpConfig { insecure_skip_verify: true, ..HttpConfig::default() };
+        let config = S3Config { insecure: true, http_config, ..S3Config::default() };
+        let options = sts_options(&config).unwrap();
+        for key in [
+            ClientConfigKey::NoSystemCertificates,
+            ClientConfigKey::AllowInvalidCertificates,
+            ClientConfigKey::AllowHttp,
+        ] {
+            assert_eq!(options.get_config_value(&key).as_deref(), Some("false"), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn sts_is_that_of_the_environments_region_or_of_the_buckets() {
+        for (region, endpoint, of_environment, expected) in [
+            ("", "s3.cn-north-1.amazonaws.com.cn", "", Some("https://sts.cn-north-1.amazonaws.com.cn")),
+            ("", "s3.us-gov-west-1.amazonaws.com", "", Some("https://sts.us-gov-west-1.amazonaws.com")),
+            ("of-minio", "127.0.0.1:9000", "eu-west-1", Some("https://sts.eu-west-1.amazonaws.com")),
+            ("", "127.0.0.1:9000", "", None),
+        ] {
+            let config = S3Config { endpoint: endpoint.into(), region: region.into(), ..S3Config::default() };
+            let builder = configured(AmazonS3Builder::new().with_region(of_environment), &config).unwrap();
+            let found = builder.get_config_value(&AmazonS3ConfigKey::StsEndpoint);
+            assert_eq!(found.as_deref(), expected, "{endpoint}");
+        }
+        let config = S3Config { endpoint: "s3.eu-west-1.amazonaws.com".into(), ..S3Config::default() };
+        let builder = AmazonS3Builder::new().with_config(AmazonS3ConfigKey::StsEndpoint, "https://sts.own");
+        let found = configured(builder, &config).unwrap().get_config_value(&AmazonS3ConfigKey::StsEndpoint);
+        assert_eq!(found.as_deref(), Some("https://sts.own"), "the environment names one");
+    }
+
+    #[test]
+    fn uploads_carry_checksums_where_a_bucket_may_lock_what_comes() {
+        let aws = "s3.eu-west-1.amazonaws.com";
+        for (endpoint, send_content_md5, expected) in [
+            (aws, None, true),
+            (aws, Some(false), false),
+            ("minio:9000", None, false),
+            ("minio:9000", Some(true), true),
+        ] {
+            let config = S3Config { endpoint: endpoint.into(), send_content_md5, ..S3Config::default() };
+            assert_eq!(has_checksums(&config, &HeaderMap::new()), expected, "{endpoint} {send_content_md5:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_named_in_the_host_where_a_certificate_can_hold_for_it() {
+        for (endpoint, bucket, insecure, expected) in [
+            ("s3.eu-west-1.amazonaws.com", "metrics", false, true),
+            ("s3.eu-west-1.amazonaws.com", "metrics.of.team", false, false),
+            ("s3.eu-west-1.amazonaws.com:80", "metrics.of.team", true, true),
+            ("oss-eu-central-1.aliyuncs.com", "metrics", false, true),
+            ("minio:9000", "metrics", false, false),
+        ] {
+            let config = S3Config { endpoint: endpoint.into(), bucket: bucket.into(), insecure, ..S3Config::default() };
+            assert_eq!(is_virtual_hosted(&config), expected, "{endpoint} {bucket}");
+        }
+    }
+
     #[test]
     fn what_uploads_carry_are_attributes_metadata_without_its_prefix_and_headers() {
         let given = [
@@ -366,6 +488,10 @@ mod tests {
         for (region, endpoint, of_environment, expected) in [
             ("", "s3.eu-west-1.amazonaws.com", "eu-central-1", "eu-west-1"),
             ("", "s3.dualstack.us-west-2.amazonaws.com", "", "us-west-2"),
+            ("", "s3-fips.us-gov-west-1.amazonaws.com", "", "us-gov-west-1"),
+            ("", "s3-fips.dualstack.us-east-2.amazonaws.com", "", "us-east-2"),
+            ("", "s3.cn-north-1.amazonaws.com.cn", "", "cn-north-1"),
+            ("", "s3-external-1.amazonaws.com", "", "us-east-1"),
             ("eu-west-3", "s3.eu-west-1.amazonaws.com", "eu-central-1", "eu-west-3"),
             ("", "s3.amazonaws.com", "eu-central-1", "eu-central-1"),
             ("", "127.0.0.1:9000", "eu-central-1", "eu-central-1"),

@@ -165,7 +165,7 @@ impl Verifier<'_> {
         };
         let dir = self.work.join(target.id.to_string());
         settle_written(&dir, &Workers::threads(0))?;
-        TRANSFER.upload(self.bucket, &dir, written.meta, Origin::Labelled).await?;
+        TRANSFER.upload_new(self.bucket, &dir, written.meta, Origin::Labelled).await?;
         tracing::info!(block = %meta.ulid, new = %target.id, "safe deleting broken block");
         self.back_up_and_delete(meta, backup).await?;
         Ok(target.id)

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use engine::bucket::meta::{File as MetaFile, FileHash};
 use engine::bucket::{BlockObject, GoTime, Meta, ObjectName, name};
-use engine::model::{Error, ErrorKind};
+use engine::model::{BlockId, Error, ErrorKind};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ring::digest::{Context, SHA256};
 
+use super::delete::delete;
 use crate::objstore::Bucket;
 
 /// Bytes that are hashed at a time.
@@ -55,25 +56,45 @@ impl HashFunc {
 impl Transfer {
     /// Uploads the block in the folder `dir`, which `meta` describes; its list of files and its time of
     /// upload are filled in. Returns the meta.json that was uploaded.
-    pub async fn upload(&self, bucket: &Bucket, dir: &Path, mut meta: Meta, origin: Origin) -> Result<Meta, Error> {
+    pub async fn upload(&self, bucket: &Bucket, dir: &Path, meta: Meta, origin: Origin) -> Result<Meta, Error> {
+        let files = self.files_of(dir, &meta, origin)?;
+        self.upload_data(bucket, dir, (meta.ulid, files.as_slice())).await?;
+        upload_meta(bucket, meta, files).await
+    }
+
+    /// As [`Transfer::upload`], of a block that is made anew with another id when it fails: its index and segments are
+    /// deleted then, as each try would leave others. Where only meta.json fails they stay, as Thanos has it: it may
+    /// still appear.
+    pub async fn upload_new(&self, bucket: &Bucket, dir: &Path, meta: Meta, origin: Origin) -> Result<Meta, Error> {
+        let (id, files) = (meta.ulid, self.files_of(dir, &meta, origin)?);
+        if let Err(error) = self.upload_data(bucket, dir, (id, files.as_slice())).await {
+            if let Err(left) = delete(bucket, id).await {
+                tracing::warn!(block = %id, error = %left, "what a failed upload has left stays, to be cleaned later");
+            }
+            return Err(error);
+        }
+        upload_meta(bucket, meta, files).await
+    }
+
+    /// The files of a block that may be uploaded.
+    fn files_of(&self, dir: &Path, meta: &Meta, origin: Origin) -> Result<Vec<MetaFile>, Error> {
         let id = meta.ulid;
         if origin == Origin::Labelled && meta.thanos.as_ref().is_none_or(|thanos| thanos.labels.is_empty()) {
             return Err(Error::invalid(format!("block {id}: empty external labels are not allowed for Thanos block")));
         }
-        let files = self.files(dir)?;
+        self.files(dir)
+    }
+
+    /// Uploads segments, then the index.
+    async fn upload_data(&self, bucket: &Bucket, dir: &Path, block: (BlockId, &[MetaFile])) -> Result<(), Error> {
+        let (id, files) = block;
         let object = |path: &str| format!("{id}/{path}");
         let uploads = files
             .iter()
             .filter(|file| file.rel_path.starts_with(name::CHUNKS))
             .map(|file| async { bucket.upload_file(&object(&file.rel_path), &dir.join(&file.rel_path)).await });
         stream::iter(uploads).buffer_unordered(self.concurrency.max(1)).try_collect::<Vec<()>>().await?;
-        bucket.upload_file(&object(name::INDEX), &dir.join(name::INDEX)).await?;
-        if let Some(thanos) = &mut meta.thanos {
-            thanos.files = files;
-            thanos.upload_time = GoTime::from_unix_nanos(i128::from(super::now_ms()) * 1_000_000);
-        }
-        bucket.upload(&object(name::META), Bytes::from(meta.to_json())).await?;
-        Ok(meta)
+        bucket.upload_file(&object(name::INDEX), &dir.join(name::INDEX)).await
     }
 
     /// Puts the files of the block that `meta` describes into the folder `dir`, meta.json last. A file
@@ -133,6 +154,16 @@ impl Transfer {
     }
 }
 
+/// Makes a block visible whose `files` are there.
+async fn upload_meta(bucket: &Bucket, mut meta: Meta, files: Vec<MetaFile>) -> Result<Meta, Error> {
+    if let Some(thanos) = &mut meta.thanos {
+        thanos.files = files;
+        thanos.upload_time = GoTime::from_unix_nanos(i128::from(super::now_ms()) * 1_000_000);
+    }
+    bucket.upload(&format!("{}/{}", meta.ulid, name::META), Bytes::from(meta.to_json())).await?;
+    Ok(meta)
+}
+
 /// The folder in which the block lies that `meta` describes: its own one where the bucket is a folder,
 /// otherwise `dir`, into which it is fetched.
 pub async fn fetched(transfer: &Transfer, bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<PathBuf, Error> {
@@ -168,10 +199,33 @@ mod tests {
     use std::sync::Arc;
 
     use engine::bucket::meta::Thanos;
-    use engine::model::BlockId;
     use prometheus_client::registry::Registry;
 
     use super::*;
+
+    /// Every run of a compactor whose upload failed once left its segments in the bucket for two days.
+    #[tokio::test]
+    async fn what_a_failed_upload_has_left_is_deleted_where_its_id_is_not_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        std::fs::create_dir_all(dir.join("chunks")).unwrap();
+        std::fs::write(dir.join("chunks/000001"), "segment").unwrap();
+        // It can't be read.
+        std::fs::create_dir(dir.join("index")).unwrap();
+        let meta = Meta::new(BlockId::from_parts(1, 2), 0, 10);
+        let memory = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Bucket::over(memory, "memory", &mut Registry::default());
+        let transfer = Transfer::default();
+        let left = async || {
+            let mut left = 0;
+            bucket.list("", |_| left += 1).await.unwrap();
+            left
+        };
+        transfer.upload_new(&bucket, dir, meta.clone(), Origin::Any).await.unwrap_err();
+        assert_eq!(left().await, 0);
+        transfer.upload(&bucket, dir, meta, Origin::Any).await.unwrap_err();
+        assert_eq!(left().await, 1, "a shipper goes on with it");
+    }
 
     #[test]
     fn a_block_comes_back_with_hashes_and_only_what_changed_is_fetched_again() {

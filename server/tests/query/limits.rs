@@ -199,7 +199,8 @@ fn a_querier_over_stores_that_send_very_much_stays_within_its_memory() {
     let objstore = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
     let store = Uru::start("store", &[&objstore, &format!("--data-dir={}", folder.path().join("data").display())]);
     let endpoint = format!("--endpoint={}", store.grpc);
-    let uru = Uru::start("query", &[&endpoint, "--query.memory-limit=32MiB"]);
+    // Twice 32 million samples are more than the default.
+    let uru = Uru::start("query", &[&endpoint, "--query.memory-limit=32MiB", "--query.max-samples=100000000"]);
     let (start, end) = (NOW / 1000, NOW / 1000 + 3540);
     let range = format!("query_range?start={start}&end={end}&step=1&query=");
     let idle = uru.peak_bytes();

@@ -246,6 +246,9 @@ fn what_is_not_understood_is_named_where_prometheus_names_it() {
         ("label/a/values?match[]=%7B", ""),
         ("rules?match[]=%7B", ""),
         ("query_exemplars?query=%7B", ""),
+        // As Thanos tells it, which alone has it.
+        ("query?query=up&storeMatch[]=%7B", ""),
+        ("labels?storeMatch[]=%7B", ""),
         ("query?query=%7B", query),
         ("format_query?query=%7B", query),
     ] {

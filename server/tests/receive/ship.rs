@@ -674,8 +674,9 @@ fn a_damaged_block_is_told_and_counted_and_not_uploaded_and_stops_no_other() {
         for _ in 0..3 {
             shipper.ship().await;
         }
-        let names = ["uru_receive_blocks_damaged_total", "thanos_shipper_uploads_total", DROPPED];
-        assert_eq!(names.map(|name| count_of_team(&metrics, name)), [1.0, 2.0, 0.0]);
+        let damaged_as = ["uru_receive_blocks_damaged_total", "thanos_shipper_corrupted_blocks_total"];
+        let names = [damaged_as[0], damaged_as[1], "thanos_shipper_uploads_total", DROPPED];
+        assert_eq!(names.map(|name| count_of_team(&metrics, name)), [1.0, 1.0, 2.0, 0.0]);
         let bucket = objects(&store).await;
         assert!(!bucket.keys().any(|name| name.contains(&damaged.meta.ulid.to_string())), "{:?}", bucket.keys());
         shipper.retain();

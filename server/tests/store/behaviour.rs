@@ -278,9 +278,9 @@ fn a_store_of_more_segments_than_it_may_open_files_answers_for_all_of_them() {
                 series(&channel, SeriesRequest { min_time, max_time, ..everything() }).await.unwrap();
             assert_eq!((found.len(), warnings), (3, Vec::new()), "block {at}");
         }
-        // All at once are too many; what could not be read is said with the remedy, and others come after it.
-        let (_, warnings) = series(&channel, everything()).await.unwrap();
-        assert!(!warnings.is_empty() && warnings.iter().all(|text| text.contains("(ulimit -n)")), "{warnings:?}");
+        // All at once are too many: one series is read from a few of them after the others.
+        let (found, warnings) = series(&channel, everything()).await.unwrap();
+        assert_eq!((found.len(), warnings), (3, Vec::new()));
         assert_eq!(uru.get("/-/healthy").0, 200);
         let (min_time, max_time) = range(BLOCKS - 1);
         let (found, _) = series(&channel, SeriesRequest { min_time, max_time, ..everything() }).await.unwrap();

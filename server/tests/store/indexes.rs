@@ -346,6 +346,24 @@ fn an_index_of_another_block_leaves_its_block_out_with_a_reason() {
     }
 }
 
+#[test]
+fn an_index_of_another_block_is_told_by_its_chunks_although_a_header_of_it_lies_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bucket, data) = (folder.path().join("bucket"), folder.path().join("data"));
+    let [block, other] =
+        [(1, START), (2, START + 3_600_000)].map(|(seed, start)| write_block(&bucket, seed, (50, start)));
+    std::fs::copy(other.join("index"), block.join("index")).unwrap();
+    let flags = [folder_config(&bucket), data_dir(&data), "--store.index=header".to_owned()];
+    let start = || Uru::start("store", &flags.each_ref().map(String::as_str));
+    drop(start());
+    let header_of = |block: &Path| data.join(block.file_name().unwrap()).join("index-header");
+    std::fs::create_dir_all(header_of(&block).parent().unwrap()).unwrap();
+    std::fs::copy(header_of(&other), header_of(&block)).unwrap();
+    let uru = start();
+    assert_eq!(uru.metric("thanos_bucket_store_blocks_loaded"), Some(1.0), "{}", uru.log());
+    assert!(uru.log().contains("its first series has chunks of"), "{}", uru.log());
+}
+
 /// It was once taken for one whose index is of another block, and nothing of it was answered.
 #[test]
 fn a_segment_that_was_cut_off_leaves_those_out_who_read_its_chunks() {

@@ -116,6 +116,32 @@ fn marked_blocks_are_left_out_and_cleaned_after_their_delay() {
     assert!(!block.exists(), "the block and its folder are gone");
 }
 
+/// They were once left out, and the exit code was 0.
+#[test]
+fn blocks_that_are_not_understood_are_an_error_and_their_marks_where_they_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let old = support::write_block(path, 1, (2, 0));
+    let other = support::write_block(path, 2, (2, 0));
+    let id = other.file_name().unwrap().to_str().unwrap();
+    std::fs::write(other.join("deletion-mark.json"), format!("{{\"id\":\"{id}\",\"version\":2}}")).unwrap();
+    assert_eq!(text(&["bucket", "ls"], path).lines().count(), 2);
+    let retention = ["bucket", "retention", "--retention.resolution-raw=1d"];
+    for words in [&["bucket", "ls", "--exclude-delete"], &["bucket", "cleanup", "--delete-delay=0s"], &retention] {
+        let told = error(words, path);
+        assert!(told.contains(&format!("incomplete view: block {id}")), "{words:?}: {told}");
+    }
+    std::fs::remove_file(other.join("deletion-mark.json")).unwrap();
+    let meta = std::fs::read_to_string(other.join("meta.json")).unwrap();
+    let meta = meta.replacen("\"version\": 1", "\"version\": 2", 1);
+    std::fs::write(other.join("meta.json"), meta).unwrap();
+    for words in [&["bucket", "ls"][..], &["bucket", "inspect"], &["bucket", "verify"], &retention] {
+        let told = error(words, path);
+        assert!(told.contains(&format!("incomplete view: block {id}")), "{words:?}: {told}");
+    }
+    assert!(!old.join("deletion-mark.json").exists());
+}
+
 #[test]
 fn blocks_past_their_retention_are_marked() {
     let folder = tempfile::tempdir().unwrap();
@@ -229,6 +255,8 @@ fn the_viewer_shows_blocks_with_their_marks_and_marks_them_unless_that_is_disabl
     }
     let web = support::Uru::start_http(&["tools", "bucket", "web", &config]);
     assert!(web.wait_for("/api/v1/blocks", id).contains("\"marks\":[\"deletion\"]"));
+    assert_eq!(web.metric("thanos_bucket_blocks_meta_syncs_total"), Some(1.0));
+    assert_eq!(web.metric("thanos_bucket_blocks_meta_synced{state=\"loaded\"}"), Some(1.0));
 }
 
 #[test]

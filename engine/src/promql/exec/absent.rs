@@ -10,12 +10,15 @@ use crate::model::{Error, Labels, LabelsBuilder};
 
 use super::super::plan::{Node, Operator, OverTime, RangeArgument};
 use super::super::value::{Matrix, RowLabels};
+use super::stepwise::Stepwise;
 use super::{Evaluator, range};
 
 /// `absent(v)`
 pub fn eval(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
     let mut present = vec![0; bitmap::words(eval.count())];
+    let mut work = Stepwise::new(eval, 0);
     eval.stream(input, &mut |batch| {
+        work.take(batch);
         bitmap::union(&mut present, &batch.present_anywhere());
         Ok(())
     })?;
@@ -23,7 +26,10 @@ pub fn eval(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
         Operator::Select(select) => labels_of(&select.matchers),
         _ => Labels::default(),
     };
-    Ok(row_of_ones(eval, RowLabels::plain(Arc::new(labels)), &present))
+    let row = row_of_ones(eval, RowLabels::plain(Arc::new(labels)), &present);
+    work.give(&row);
+    work.pass(eval)?;
+    Ok(row)
 }
 
 /// `absent_over_time(m)`, and other functions over time as a whole.

@@ -57,6 +57,8 @@ fn cut_streamed(eval: &Evaluator<'_>, node: &Node) -> Result<Option<Reading>, Er
         Operator::Float(_, args) if args[1..].iter().all(Node::is_free_of_series) => cut_renamed(eval, &args[0]),
         Operator::Histogram(_, input) | Operator::Negate(input) => cut_renamed(eval, input),
         Operator::Plus(input) => cut(eval, input).map(Some),
+        // What it says depends on the order of all.
+        Operator::Binary(binary) if binary.trims_a_number() => Ok(None),
         Operator::Binary(binary) => {
             let left_is_vector = binary.left.kind() == ValueKind::Vector;
             let (vector, number) =

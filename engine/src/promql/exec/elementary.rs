@@ -112,6 +112,40 @@ pub fn log2(value: f64) -> f64 {
     if fraction == 0.5 { f64::from(exponent - 1) } else { ln(fraction) * LOG2_E + f64::from(exponent) }
 }
 
+/// Above and below this the exponential to base 2 is infinite and zero.
+const EXP_2_RANGE: (f64, f64) = (-1074.0, 1_023.999_999_999_999_9);
+
+/// Coefficients of the exponential's series to base 2, the highest power first.
+const EXP_2_TERMS: [f64; 5] = [
+    4.138_136_797_057_238_5e-8,
+    -1.653_390_220_546_525_2e-6,
+    6.613_756_321_437_934e-5,
+    -0.002_777_777_777_701_559_3,
+    0.166_666_666_666_666_66,
+];
+
+/// Two to the power of `value`.
+pub fn exp2(value: f64) -> f64 {
+    if value.is_nan() {
+        return value;
+    }
+    if value > EXP_2_RANGE.1 {
+        return f64::INFINITY;
+    }
+    if value < EXP_2_RANGE.0 {
+        return 0.0;
+    }
+    let exponent = if value > 0.0 { (value + 0.5).trunc() } else { (value - 0.5).trunc() };
+    let rest = value - exponent;
+    let (high, low) = (rest * LN_2_HIGH, -rest * LN_2_LOW);
+    let reduced = high - low;
+    let square = reduced * reduced;
+    let series = EXP_2_TERMS[1..].iter().fold(EXP_2_TERMS[0], |sum, term| term + square * sum);
+    let part = reduced - square * series;
+    let fraction = 1.0 - ((low - (reduced * part) / (2.0 - part)) - high);
+    join(fraction, exponent as i64)
+}
+
 /// The logarithm to base 10.
 pub fn log10(value: f64) -> f64 {
     ln(value) * LOG10_E
@@ -272,6 +306,22 @@ mod tests {
             (8.0, [0x4000_a2b2_3f3b_ab73, 0x4008_0000_0000_0000, 0x3fec_e61c_f8ef_36fe]),
         ] {
             assert_eq!([ln(value), log2(value), log10(value)].map(f64::to_bits), expected, "logarithms of {value}");
+        }
+        for (value, expected) in [
+            (0.5, 0x3ff6_a09e_667f_3bcc),
+            (-0.5, 0x3fe6_a09e_667f_3bcc),
+            (1.0 / 3.0, 0x3ff4_28a2_f98d_728b),
+            (2.25, 0x4013_06fe_0a31_b715),
+            (-10.1, 0x3f4d_db68_0117_ab14),
+            (88.2, 0x4572_6111_86ba_e67f),
+            (1023.9, 0x7fed_db68_0117_aa8e),
+            (1024.0, 0x7ff0_0000_0000_0000),
+            (-1074.0, 0x0000_0000_0000_0001),
+            (-1075.0, 0x0000_0000_0000_0000),
+            (-1022.5, 0x000b_504f_333f_9de6),
+            (3.0, 0x4020_0000_0000_0000),
+        ] {
+            assert_eq!(exp2(value).to_bits(), expected, "2^{value}");
         }
         for (base, exponent, expected) in [
             (2.0, 0.5, 0x3ff6_a09e_667f_3bcd),

@@ -7,9 +7,10 @@ use crate::model::{Error, FloatHistogram, Labels};
 
 use super::super::function::FloatFunction;
 use super::super::plan::Node;
-use super::super::value::{Matrix, RowLabels};
+use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::calendar::Date;
 use super::group::{self, Room};
+use super::stepwise::Stepwise;
 use super::{Evaluator, RowSink, elementary, math, scalar};
 
 /// Streams `function` of the rows of its first argument.
@@ -19,17 +20,22 @@ pub fn stream(
     args: &[Node],
     sink: &mut RowSink<'_>,
 ) -> Result<(), Error> {
+    let before = eval.account.held();
     let params = args[1..].iter().map(|arg| scalar::eval(eval, arg)).collect::<Result<Vec<_>, _>>()?;
+    let mut work = Stepwise::new(eval, params.len());
     let mut change = |batch: &mut Matrix| {
+        work.take(batch);
         batch.cells.clear_histograms();
         for row in 0..batch.len() {
             eval.query.budget.check_at(row)?;
             let (values, valid) = batch.cells.row_mut(row);
             apply(function, &params, values, valid);
         }
+        work.give(batch);
         Ok(())
     };
-    eval.stream_renamed(&args[0], &mut change, sink)
+    eval.stream_renamed(&args[0], &mut change, sink)?;
+    work.hold(eval, before)
 }
 
 /// A calendar function without an argument: of the steps themselves.
@@ -63,7 +69,7 @@ pub fn negate(eval: &Evaluator<'_>, input: &Node, sink: &mut RowSink<'_>) -> Res
         Ok(())
     };
     if !input.merges_kinds() && (eval.query.delays_names() || input.distinct_without_name()) {
-        return eval.stream_renamed(input, &mut change, sink);
+        return eval.stream_without((without_metadata, Room::Both), input, &mut change, sink);
     }
     let mut all = eval.eval_both(input)?;
     change(&mut all)?;

@@ -12,7 +12,8 @@ use super::super::function::HistogramFunction;
 use super::super::histogram::{Notes, classic, native};
 use super::super::plan::Node;
 use super::super::value::{Matrix, RowLabels, without_name};
-use super::group::{Merged, same_labels};
+use super::group::{Merged, Room, same_labels};
+use super::stepwise::Stepwise;
 use super::{Evaluator, RowSink, scalar};
 
 /// The label that holds the upper bound of a classic bucket.
@@ -32,7 +33,9 @@ pub fn stream(
         HistogramFunction::Stddev => native::variance(histogram).sqrt(),
         HistogramFunction::Stdvar => native::variance(histogram),
     };
+    let (before, mut work) = (eval.account.held(), Stepwise::new(eval, 0));
     let mut change = |batch: &mut Matrix| {
+        work.take(batch);
         for row in 0..batch.len() {
             let histograms: Vec<_> = batch.cells.histograms(row).to_vec();
             let (values, valid) = batch.cells.row_mut(row);
@@ -43,10 +46,12 @@ pub fn stream(
             }
         }
         batch.cells.clear_histograms();
+        work.give(batch);
         Ok(())
     };
     // As in Prometheus, type and unit stay, though those of a count are others.
-    eval.stream_without(without_name, input, &mut change, sink)
+    eval.stream_without((without_name, Room::One), input, &mut change, sink)?;
+    work.hold(eval, before)
 }
 
 /// `histogram_quantile(q, v)`
@@ -60,7 +65,7 @@ pub fn quantile(eval: &Evaluator<'_>, quantile: &Node, input: &Node) -> Result<M
         let value = out.quantile(quantiles[at.step], at, found);
         out.set(at.labels, at.step, value)
     })?;
-    Ok(out.rows.rows)
+    out.finish(&histograms, 1)
 }
 
 /// `histogram_quantiles(v, label, q…)`
@@ -86,7 +91,7 @@ pub fn quantiles(eval: &Evaluator<'_>, label: &str, args: &[Node]) -> Result<Mat
         }
         Ok(())
     })?;
-    Ok(out.rows.rows)
+    out.finish(&histograms, wanted.len())
 }
 
 /// `histogram_fraction(lower, upper, v)`
@@ -108,7 +113,7 @@ pub fn fraction(eval: &Evaluator<'_>, args: &[Node]) -> Result<Matrix, Error> {
         };
         out.set(at.labels, at.step, value)
     })?;
-    Ok(out.rows.rows)
+    out.finish(&histograms, 2)
 }
 
 fn note_quantiles(eval: &Evaluator<'_>, node: &Node, quantiles: &[f64]) {
@@ -145,6 +150,15 @@ struct Out<'a> {
 impl<'a> Out<'a> {
     fn new(eval: &'a Evaluator<'a>, input: &Node) -> Self {
         Self { eval, position: input.position, rows: Merged::new(eval.count()) }
+    }
+
+    /// The rows, made of `histograms` and `numbers` scalars.
+    fn finish(self, histograms: &Histograms, numbers: usize) -> Result<Matrix, Error> {
+        let mut work = Stepwise::new(self.eval, numbers);
+        work.take(&histograms.rows);
+        work.give(&self.rows.rows);
+        work.pass(self.eval)?;
+        Ok(self.rows.rows)
     }
 
     fn set(&mut self, labels: &RowLabels, step: usize, value: f64) -> Result<(), Error> {

@@ -12,6 +12,7 @@ use super::super::plan::{Extension, InfoTime, Node, Select};
 use super::super::source::Hints;
 use super::super::value::{Matrix, RowLabels};
 use super::group::Merged;
+use super::stepwise::Stepwise;
 use super::{Evaluator, selector};
 
 /// Labels that tell which info series belong to a series.
@@ -41,7 +42,13 @@ pub fn eval(
             join.enrich(row)?;
         }
     }
-    Ok(join.out.rows)
+    let out = join.out.rows;
+    let mut work = Stepwise::new(eval, 0);
+    work.take(&rows);
+    work.take(&infos.rows);
+    work.give(&out);
+    work.pass(eval)?;
+    Ok(out)
 }
 
 /// What the second argument asks for.
@@ -146,7 +153,7 @@ fn fetch_set(eval: &Evaluator<'_>, (select, reference): (&Select, &StepGrid), in
             }
         }
         eval.count_queried(queried);
-        eval.account.hold_samples(batch.len() * reference.count)
+        eval.account.hold_samples(queried)
     })
 }
 

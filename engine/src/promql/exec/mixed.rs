@@ -317,6 +317,11 @@ pub fn range_samples(
     };
     let floats = within(&all.timestamps);
     let histograms = within(&all.histogram_timestamps);
+    // As in Prometheus, markers of stale histograms are histograms here.
+    if extension != Extension::None && !within(series.histogram_timestamps).is_empty() {
+        let word = if extension == Extension::Anchored { "anchored" } else { "smoothed" };
+        return Err(Error::invalid(format!("{word} modifier is not supported with histograms")));
+    }
     if floats.is_empty() && histograms.is_empty() {
         return Ok(());
     }
@@ -327,10 +332,6 @@ pub fn range_samples(
         out.histograms.values.extend_from_slice(&all.histograms[histograms]);
         out.finish_series(Arc::clone(series.labels));
         return Ok(());
-    }
-    if !histograms.is_empty() {
-        let word = if extension == Extension::Anchored { "anchored" } else { "smoothed" };
-        return Err(Error::invalid(format!("{word} modifier is not supported with histograms")));
     }
     let (times, values) = (&all.timestamps[floats.clone()], &all.values[floats]);
     let extended = extended::extend(times, values, extension, (from, to));
@@ -346,6 +347,7 @@ pub fn range_samples(
 #[cfg(test)]
 mod tests {
     use crate::model::Labels;
+    use crate::model::value::stale_nan;
 
     use super::*;
 
@@ -370,5 +372,22 @@ mod tests {
             ask(95_000, 99_000).unwrap_err(),
             Error::invalid("smoothed modifier is not supported with histograms")
         );
+    }
+
+    #[test]
+    fn the_marker_of_a_stale_histogram_is_one_to_an_extended_range() {
+        let mut batch = SampleBatch::default();
+        batch.histograms.timestamps.push(1000);
+        batch.histograms.values.push(Arc::new(FloatHistogram { sum: stale_nan(), ..FloatHistogram::default() }));
+        batch.finish_series(Arc::new(Labels::default()));
+        let ask = |extension, min_time: i64| {
+            let (mut out, times) = (SampleBatch::default(), (TimeRange::new(min_time, 5000), 2000, 5000));
+            range_samples(&batch.series(0), extension, times, &mut out).map(|()| out.len())
+        };
+        for (extension, word) in [(Extension::Anchored, "anchored"), (Extension::Smoothed, "smoothed")] {
+            let refused = Error::invalid(format!("{word} modifier is not supported with histograms"));
+            assert_eq!((ask(extension, 1000), ask(extension, 1001)), (Err(refused), Ok(0)));
+        }
+        assert_eq!(ask(Extension::None, 1000), Ok(0));
     }
 }

@@ -10,7 +10,8 @@ mod binary;
 /// Dates in UTC.
 pub mod calendar;
 mod cores;
-mod elementary;
+/// Exponentials, logarithms and powers to the last bit as Go has them.
+pub(super) mod elementary;
 mod elementwise;
 mod group;
 mod histogram;
@@ -25,6 +26,8 @@ mod scalar;
 mod selector;
 mod sort;
 mod stats;
+mod stepwise;
+mod twins;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -41,6 +44,8 @@ use super::source::{Files, Part, Source};
 use super::value::{Matrix, RowLabels, without_metadata};
 
 use cores::Reading;
+use stepwise::Stepwise;
+use twins::{Twins, Watch};
 
 pub(super) use aggregate::count_values;
 pub(super) use group::{Room, merge_same_labels};
@@ -83,6 +88,8 @@ pub(super) struct Query {
     pub info_matchers: Vec<Matcher>,
     /// What the query may use.
     pub budget: Budget,
+    /// Series that only their type or unit tells apart.
+    pub twins: Twins,
     /// Warnings and infos so far.
     pub annotations: Mutex<Annotations>,
     /// Warnings of the source.
@@ -174,6 +181,11 @@ impl<'a> Evaluator<'a> {
         self.steps.count
     }
 
+    /// Whether it evaluates what comes first of all that is evaluated in parts, or all.
+    pub fn is_first_part(&self) -> bool {
+        self.part.index == 0
+    }
+
     /// The same evaluator over other steps.
     pub fn over(&self, steps: StepGrid) -> Self {
         Self { steps, ..*self }
@@ -219,7 +231,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn eval_streamed(&self, node: &Node) -> Result<Matrix, Error> {
-        let before = self.account.held();
+        let (before, twins) = (self.account.held(), self.query.twins.count());
         let mut all = Matrix::new(self.count());
         match self.reading(node)? {
             Reading::Parts(cut) => {
@@ -235,6 +247,9 @@ impl<'a> Evaluator<'a> {
                     all.append(batch, || self.query.budget.check())
                 })?;
             }
+        }
+        if self.query.twins.count() > twins {
+            all = group::merge_same_labels(self, all, Room::Both)?;
         }
         self.account.settle(before, &all)?;
         Ok(all)
@@ -255,7 +270,10 @@ impl<'a> Evaluator<'a> {
             Operator::Plus(input) => self.eval_both(input),
             Operator::StepInvariant(input) => self.eval_once(input),
             Operator::OverTime(call) => absent::eval_over_time(self, call),
-            Operator::Float(function, _) => Ok(elementwise::calendar_of_steps(&self.steps, *function)),
+            Operator::Float(function, _) => {
+                self.account.hold_samples(self.count())?;
+                Ok(elementwise::calendar_of_steps(&self.steps, *function))
+            }
             Operator::Call(call, args) => {
                 let before = self.account.held();
                 let result = self.eval_call(node, call, args)?;
@@ -268,7 +286,13 @@ impl<'a> Evaluator<'a> {
 
     fn eval_call(&self, node: &Node, call: &Call, args: &[Node]) -> Result<Matrix, Error> {
         match call {
-            Call::Vector => scalar::as_matrix(self, &args[0]),
+            Call::Vector => {
+                let rows = scalar::as_matrix(self, &args[0])?;
+                let mut work = Stepwise::new(self, 1);
+                work.give(&rows);
+                work.pass(self)?;
+                Ok(rows)
+            }
             Call::Timestamp => selector::timestamps(self, &args[0]),
             Call::StartTimestamp => selector::start_timestamps(self, &args[0]),
             Call::Absent => absent::eval(self, &args[0]),
@@ -363,33 +387,39 @@ impl<'a> Evaluator<'a> {
 
     /// Applies `change` to the rows of `input` and takes their names, types and units away.
     fn stream_renamed(&self, input: &Node, change: &mut RowSink<'_>, sink: &mut RowSink<'_>) -> Result<(), Error> {
-        self.stream_without(without_metadata, input, change, sink)
+        self.stream_without((without_metadata, Room::One), input, change, sink)
     }
 
-    /// Applies `change` to the rows of `input` and leaves of their labels what `rest` gives.
+    /// Applies `change` to the rows of `input` and leaves of their labels what `rest` gives; a step of those that are
+    /// left with the same has so much room.
     fn stream_without(
         &self,
-        rest: Rest,
+        (rest, room): (Rest, Room),
         input: &Node,
         change: &mut RowSink<'_>,
         sink: &mut RowSink<'_>,
     ) -> Result<(), Error> {
-        let rename = |rows: &mut Matrix| {
-            for row in &mut rows.rows {
-                *row = self.left_of(row, rest);
-            }
-        };
         if self.query.delays_names() || input.distinct_without_name() {
+            let mut watch = Watch::default();
             return self.stream(input, &mut |batch| {
                 change(batch)?;
-                rename(batch);
+                let Matrix { rows, cells } = &mut *batch;
+                for (at, row) in rows.iter_mut().enumerate() {
+                    let is_concerned = watch.concerns(self, &row.labels);
+                    *row = self.left_of(row, rest);
+                    if is_concerned {
+                        watch.take(self, row, (&*cells, at), room)?;
+                    }
+                }
                 sink(batch)
             });
         }
         let mut all = self.eval(input)?;
         change(&mut all)?;
-        rename(&mut all);
-        sink(&mut group::merge_same_labels(self, all, Room::One)?)
+        for row in &mut all.rows {
+            *row = self.left_of(row, rest);
+        }
+        sink(&mut group::merge_same_labels(self, all, room)?)
     }
 
     /// Takes metric name, type and unit from all rows, or marks them for the end of the query.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::batch::step::histogram_bytes;
+use crate::batch::step::{histogram_bytes, histogram_samples};
 use crate::batch::{SampleBatch, SeriesSamples, StepGrid, Windows, bitmap};
 use crate::model::value::is_stale_nan;
 use crate::model::{CounterReset, Error, FloatColumns, Labels, TimeRange};
@@ -14,6 +14,7 @@ use super::super::function::RangeFunction;
 use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subquery};
 use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
+use super::twins::Watch;
 use super::{
     CELLS_MAX, CounterEvidence, Evaluator, RowSink, STEPS_UNWATCHED, StartTimestamps, group, mixed, scalar, selector,
 };
@@ -92,10 +93,12 @@ struct Pass<'a> {
     /// Times of the samples that `windows` and `spans` are of: the series of one target share them.
     known: Vec<i64>,
     windows: Windows,
-    /// Samples of the widest of `windows`, and of all of them.
-    windows_samples: (usize, usize),
-    /// Samples of the widest window of the rows at hand: what all cores count is changed once for all of them.
+    /// Samples of the widest of `windows`, of all of them, and of the last.
+    windows_samples: (usize, usize, usize),
+    /// Most samples at a time, of the rows at hand and a window: what all cores count is changed once for all of them.
     widest: usize,
+    /// Samples of the rows at hand.
+    given: usize,
     /// Samples of the windows of all series of a batch.
     queried: usize,
     spans: Spans,
@@ -104,6 +107,8 @@ struct Pass<'a> {
     histogram_windows: Windows,
     live: Live,
     seen: Option<HashSet<Arc<Labels>>>,
+    /// What looks for series that are the same but for their type, where nothing else may be.
+    twins: Watch,
     /// The metric name that was last said to look like no counter.
     named: Option<Box<str>>,
     /// Samples that were looked at since somebody looked whether the query is still wanted.
@@ -133,8 +138,9 @@ impl<'a> Pass<'a> {
             params,
             known: Vec::new(),
             windows: Windows::default(),
-            windows_samples: (0, 0),
+            windows_samples: (0, 0, 0),
             widest: 0,
+            given: 0,
             named: None,
             queried: 0,
             spans: Spans::default(),
@@ -143,6 +149,7 @@ impl<'a> Pass<'a> {
             histogram_windows: Windows::default(),
             live: Live::default(),
             seen: (!distinct && !eval.query.delays_names()).then(HashSet::new),
+            twins: Watch::default(),
             unwatched: 0,
             out: Matrix::new(eval.count()),
         })
@@ -175,7 +182,7 @@ impl<'a> Pass<'a> {
     fn hand_on(&mut self, sink: &mut RowSink<'_>) -> Result<(), Error> {
         self.eval.query.budget.pass_samples(std::mem::take(&mut self.widest))?;
         self.eval.count_queried(std::mem::take(&mut self.queried));
-        self.eval.account.hold_samples(self.out.cells.samples())?;
+        self.eval.account.hold_samples(std::mem::take(&mut self.given))?;
         let result = sink(&mut self.out);
         self.out.clear();
         result
@@ -186,12 +193,15 @@ impl<'a> Pass<'a> {
         let plain = series.histograms.is_empty()
             && self.extension == Extension::None
             && (self.eval.query.starts == StartTimestamps::Ignored || series.starts.is_empty());
+        let last_window;
         if plain {
             self.watch(series.values.len())?;
             let (timestamps, values, falls) = self.live.floats(series);
             if self.known != timestamps {
                 self.windows.find(&self.reference, self.range, timestamps);
-                self.windows_samples = self.windows.widest_and_total();
+                let (widest, total) = self.windows.widest_and_total();
+                let last = self.eval.count().checked_sub(1).map_or(0, |step| self.windows.range(step).len());
+                self.windows_samples = (widest, total, last);
                 if self.call.function.is_extrapolated() {
                     self.spans.find(&self.windows, timestamps, (&self.reference, self.range));
                 }
@@ -200,8 +210,9 @@ impl<'a> Pass<'a> {
                     self.eval.query.budget.check()?;
                 }
             }
-            let (widest, total) = self.windows_samples;
-            self.widest = self.widest.max(widest);
+            let (widest, total, last) = self.windows_samples;
+            last_window = last;
+            self.widest = self.widest.max(self.given + widest);
             self.queried += total;
             let input = RangeInput {
                 timestamps,
@@ -218,20 +229,23 @@ impl<'a> Pass<'a> {
             over_time::apply(self.call.function, &input, &mut self.scratch, &mut RowOut { values, valid })?;
             self.watch(total)?;
         } else {
-            self.mixed_row(series, row)?;
+            last_window = self.mixed_row(series, row)?;
         }
         if !self.out.cells.occupied(row) {
             self.out.rows.pop();
             self.out.cells.pop_row();
             return Ok(());
         }
+        self.given += row_samples(&self.out, row);
+        self.widest = self.widest.max(self.given + last_window);
         self.note_counter(series, row);
         self.note_quantile(row);
         self.label_row(row, naming)
     }
 
-    /// A series that has histograms or start timestamps, or whose windows are extended.
-    fn mixed_row(&mut self, series: &SeriesSamples<'_>, row: usize) -> Result<(), Error> {
+    /// A series that has histograms or start timestamps, or whose windows are extended. Gives the samples of the last
+    /// window.
+    fn mixed_row(&mut self, series: &SeriesSamples<'_>, row: usize) -> Result<usize, Error> {
         let all = mixed::Samples::live(series);
         let (before, after) = self.extension.around(self.eval.query.lookback);
         let bounds = (-self.range - before, after);
@@ -247,16 +261,17 @@ impl<'a> Pass<'a> {
             extension: self.extension,
         };
         let rates = function.rates(&all);
+        let mut last_window = 0;
         for step in 0..self.eval.count() {
             let floats = self.extended_windows.range(step);
             let found = self.histogram_windows.range(step);
             let histograms = all.histograms_before_ties((&floats, found), self.reference.time(step));
+            last_window = floats.len() + weights[histograms.end] - weights[histograms.start];
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }
-            let samples = floats.len() + weights[histograms.end] - weights[histograms.start];
-            self.widest = self.widest.max(samples);
-            self.queried += samples;
+            self.widest = self.widest.max(self.given + last_window);
+            self.queried += last_window;
             self.watch(floats.len() + HISTOGRAM_WEIGHT * histograms.len())?;
             if let Some(rates) = rates.as_ref().filter(|_| floats.is_empty()) {
                 let cell = function.histogram_rate(rates, histograms, self.reference.time(step));
@@ -269,7 +284,7 @@ impl<'a> Pass<'a> {
             let cell = function.apply(&window, times, &params)?;
             self.out.cells.push_cell(row, step, cell);
         }
-        Ok(())
+        Ok(last_window)
     }
 
     /// Says so when a rate is taken of what does not look like a counter.
@@ -314,6 +329,10 @@ impl<'a> Pass<'a> {
     fn label_row(&mut self, row: usize, naming: Naming) -> Result<(), Error> {
         let labels = &mut self.out.rows[row];
         if naming == Naming::Lost {
+            let may_have_twins = self.seen.is_none() && self.call.function != RangeFunction::Absent;
+            if may_have_twins && self.twins.concerns(self.eval, &labels.labels) {
+                self.twins.take_whole(self.eval, &without_metadata(&labels.labels))?;
+            }
             if self.eval.query.delays_names() || (self.call.names == Names::Mark && self.seen.is_none()) {
                 labels.drop_name = true;
             } else {
@@ -327,6 +346,12 @@ impl<'a> Pass<'a> {
         }
         Ok(())
     }
+}
+
+/// Samples of row `row`.
+fn row_samples(rows: &Matrix, row: usize) -> usize {
+    let histograms = rows.histograms(row).iter().map(|(_, histogram)| histogram_samples(histogram));
+    bitmap::count(rows.cells.valid(row)) + histograms.sum::<usize>()
 }
 
 /// Scratch for the samples of a series without its stale markers.

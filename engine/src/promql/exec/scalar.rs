@@ -6,10 +6,18 @@ use crate::model::{Error, Labels};
 use super::super::plan::{BinaryOperator, Call, Node, Operator};
 use super::super::value::{Matrix, RowLabels};
 use super::binary::float_operation;
+use super::stepwise::Stepwise;
 use super::{Evaluator, math};
 
-/// The number of `node`, a scalar, at each step.
+/// The number of `node`, a scalar, at each step, which counts as so many samples: in the first part for all.
 pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
+    let before = eval.account.held();
+    let numbers = numbers(eval, node)?;
+    eval.account.settle_samples(before, if eval.is_first_part() { numbers.len() } else { 0 })?;
+    Ok(numbers)
+}
+
+fn numbers(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
     let count = eval.count();
     match &node.operator {
         Operator::Number(value) => Ok(vec![*value; count]),
@@ -21,6 +29,7 @@ pub fn eval(eval: &Evaluator<'_>, node: &Node) -> Result<Vec<f64>, Error> {
                 let operator = binary.operator.symbol();
                 return Err(Error::invalid(format!("operator {operator:?} not allowed for Scalar operations")));
             }
+            pass(eval, 2)?;
             let operation = float_operation(binary.operator);
             Ok(left.into_iter().zip(right).map(|(left, right)| operation(left, right)).collect())
         }
@@ -39,6 +48,7 @@ fn eval_call(eval: &Evaluator<'_>, call: &Call, args: &[Node]) -> Result<Vec<f64
     let count = eval.count();
     let both = |choose: fn(f64, f64) -> f64| -> Result<Vec<f64>, Error> {
         let (left, right) = (self::eval(eval, &args[0])?, self::eval(eval, &args[1])?);
+        pass(eval, 2)?;
         Ok(left.into_iter().zip(right).map(|(left, right)| choose(left, right)).collect())
     };
     match call {
@@ -51,13 +61,22 @@ fn eval_call(eval: &Evaluator<'_>, call: &Call, args: &[Node]) -> Result<Vec<f64
     }
 }
 
+/// Counts what makes one scalar of `taken` others.
+fn pass(eval: &Evaluator<'_>, taken: usize) -> Result<(), Error> {
+    let mut work = Stepwise::new(eval, taken);
+    work.give_number();
+    work.pass(eval)
+}
+
 /// `scalar(v)`: the float of the only row that has one, NaN otherwise.
 fn only_floats(eval: &Evaluator<'_>, input: &Node) -> Result<Vec<f64>, Error> {
     let count = eval.count();
     let mut out = vec![f64::NAN; count];
     let mut seen = vec![0u64; bitmap::words(count)];
     let mut twice = seen.clone();
+    let mut work = Stepwise::new(eval, 0);
     eval.stream(input, &mut |batch| {
+        work.take(batch);
         for row in 0..batch.len() {
             for (step, value) in batch.floats(row) {
                 if bitmap::get(&seen, step) {
@@ -72,6 +91,8 @@ fn only_floats(eval: &Evaluator<'_>, input: &Node) -> Result<Vec<f64>, Error> {
     for step in bitmap::ones(&twice) {
         out[step] = f64::NAN;
     }
+    work.give_number();
+    work.pass(eval)?;
     Ok(out)
 }
 
@@ -83,6 +104,5 @@ pub fn as_matrix(eval: &Evaluator<'_>, node: &Node) -> Result<Matrix, Error> {
     let (values, valid) = out.cells.row_mut(row);
     values.copy_from_slice(&numbers);
     bitmap::fill(valid, eval.count());
-    eval.account.hold_samples(eval.count())?;
     Ok(out)
 }

@@ -13,6 +13,7 @@ use super::super::plan::{Extension, Node, Operator, Select};
 use super::super::source::{BatchSink, SelectRequest};
 use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
+use super::stepwise::Stepwise;
 use super::{CELLS_MAX, Evaluator, RowSink, STEPS_UNWATCHED, StartTimestamps, group, stats};
 
 /// What is asked of the source for the samples of `select` in `range`. A source that gives no samples beside
@@ -162,6 +163,8 @@ pub fn timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
         Operator::Select(select) => sample_times(eval, select, |series, pick| series.timestamps[pick])?,
         _ => {
             let mut rows = eval.eval(input)?;
+            let mut work = Stepwise::new(eval, 0);
+            work.take(&rows);
             for row in 0..rows.len() {
                 let present = rows.cells.present(row);
                 let (values, valid) = rows.cells.row_mut(row);
@@ -171,6 +174,8 @@ pub fn timestamps(eval: &Evaluator<'_>, input: &Node) -> Result<Matrix, Error> {
                 }
             }
             rows.cells.clear_histograms();
+            work.give(&rows);
+            work.pass(eval)?;
             rows
         }
     };
@@ -233,8 +238,11 @@ fn sample_times(
             queried += bitmap::count(valid);
         }
         eval.count_queried(queried);
-        eval.account.hold_samples(batch.len() * reference.count)
+        eval.account.hold_samples(queried)
     })?;
+    let mut work = Stepwise::new(eval, 0);
+    work.take(&out);
+    work.pass(eval)?;
     Ok(out)
 }
 

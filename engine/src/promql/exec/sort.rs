@@ -10,11 +10,16 @@ use super::super::order::sort_while;
 use super::super::plan::{Node, Order};
 use super::super::value::Matrix;
 use super::Evaluator;
+use super::stepwise::Stepwise;
 
 /// Rows by their value, NaN last; histograms are left out.
 pub fn by_value(eval: &Evaluator<'_>, node: &Node, input: &Node, order: Order) -> Result<Matrix, Error> {
     let mut rows = eval.eval(input)?;
+    let mut work = Stepwise::new(eval, 0);
+    work.take(&rows);
     rows.cells.clear_histograms();
+    work.give(&rows);
+    work.pass(eval)?;
     if note_range(eval, node) {
         return Ok(rows);
     }
@@ -41,6 +46,10 @@ pub fn by_label(
     (order, names): (Order, &[String]),
 ) -> Result<Matrix, Error> {
     let rows = eval.eval(input)?;
+    let mut work = Stepwise::new(eval, 0);
+    work.take(&rows);
+    work.give(&rows);
+    work.pass(eval)?;
     if note_range(eval, node) {
         return Ok(rows);
     }

@@ -4,6 +4,7 @@
 use crate::model::FloatHistogram;
 use crate::model::histogram::{Bucket, Spread, kahan_add};
 
+use super::super::exec::elementary::{exp2, log2};
 use super::notes::{Note, Notes};
 
 /// Mean observation.
@@ -83,12 +84,11 @@ pub fn quantile(quantile: f64, histogram: &FloatHistogram, notes: &mut Notes) ->
     if histogram.uses_custom_buckets() || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
         return bucket.lower + (bucket.upper - bucket.lower) * fraction;
     }
-    let lower = bucket.lower.abs().log2();
-    let upper = bucket.upper.abs().log2();
+    let (lower, upper) = (log2(bucket.lower.abs()), log2(bucket.upper.abs()));
     if bucket.lower > 0.0 {
-        (lower + (upper - lower) * fraction).exp2()
+        exp2(lower + (upper - lower) * fraction)
     } else {
-        -(upper + (lower - upper) * (1.0 - fraction)).exp2()
+        -exp2(upper + (lower - upper) * (1.0 - fraction))
     }
 }
 

@@ -425,6 +425,14 @@ impl Aggregate {
     }
 }
 
+impl Binary {
+    /// Whether it would cut samples off a number by those of a vector, which gives nothing.
+    pub fn trims_a_number(&self) -> bool {
+        let trims = matches!(self.operator, BinaryOperator::TrimUpper | BinaryOperator::TrimLower);
+        trims && self.left.kind() == ValueKind::Scalar && self.right.kind() == ValueKind::Vector
+    }
+}
+
 impl AggregateOperator {
     /// Whether the result is a choice of the series that went in.
     pub fn keeps_series(self) -> bool {

@@ -18,6 +18,69 @@ fn of_two_operations_that_say_the_same_the_outer_one_tells_its_place() {
 }
 
 #[test]
+fn behind_histograms_that_do_not_fit_no_float_is_looked_at() {
+    let mut batch = SampleBatch::default();
+    let schemas = [("b", Some(0)), ("c", Some(CUSTOM_BUCKETS_SCHEMA)), ("d", None), ("e", Some(0)), ("f", None)];
+    for (name, schema) in schemas {
+        match schema {
+            None => batch.floats.push(0, 1.0),
+            Some(schema) => {
+                batch.histograms.timestamps.push(0);
+                let histogram = FloatHistogram { schema, count: 1.0, ..FloatHistogram::default() };
+                batch.histograms.values.push(Arc::new(histogram));
+            }
+        }
+        batch.finish_series(Arc::new(Labels::from_pairs([("__name__", name)])));
+    }
+    let engine = Engine::new(Options::default());
+    let kinds = "encountered a mix of histograms and floats for aggregation (1:5)".to_owned();
+    let mix = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+    let buckets = |name: &str| format!("{mix} {name:?} (1:5)");
+    for (names, expected) in [
+        ("bcd", vec![buckets("c")]),
+        ("bcdf", vec![buckets("c")]),
+        ("cde", vec![kinds.clone(), buckets("e")]),
+        ("cdef", vec![kinds.clone(), buckets("e")]),
+        ("cdf", vec![kinds.clone()]),
+        ("de", vec![kinds.clone()]),
+    ] {
+        for (operator, parts) in [("sum", 1), ("avg", 1), ("sum", 2), ("avg", 2), ("sum", 3), ("avg", 4)] {
+            let query = format!("{operator}({{__name__=~\"[{names}]\"}})");
+            let source = Arc::new(MemorySource::new(&batch).with_parts(parts));
+            let mut told = engine.instant(&query, 0, source, &Context::default()).unwrap().warnings;
+            told.sort();
+            let expected: Vec<String> = expected.iter().map(|text| format!("PromQL warning: {text}")).collect();
+            assert_eq!(told, expected, "{query} in {parts} parts");
+        }
+    }
+}
+
+#[test]
+fn of_samples_that_a_number_is_not_trimmed_by_the_last_of_each_step_is_told() {
+    let engine = Engine::new(Options { lookback_ms: 1, ..Options::default() });
+    let told = |query: &str, (floats, histograms): ([i64; 2], [i64; 2]), parts: usize| {
+        let source = Arc::new((*both_kinds_at(floats, histograms)).clone().with_parts(parts));
+        let steps = RangeSteps { start: 0, end: 60_000, step: 60_000 };
+        let result = engine.range(query, steps, source, &Context::default()).unwrap();
+        let QueryValue::Matrix(_, rows) = result.value else { panic!("a range query gives a matrix") };
+        assert!(rows.is_empty(), "{query}");
+        result.infos
+    };
+    let info = |kind: &str, place: &str| {
+        let words = "PromQL info: incompatible sample types encountered for binary operator";
+        format!(r#"{words} "</": float </ {kind} {place}"#)
+    };
+    for parts in [1, 2] {
+        // The histogram comes behind the float.
+        let (both, apart) = (([0, 60_000], [0, 60_000]), ([0, 60_000], [60_000, 120_000]));
+        let query = r#"1 </ {__name__=~"f|h"}"#;
+        assert_eq!(told(query, both, parts), [info("histogram", "(1:1)")]);
+        assert_eq!(told(query, apart, parts), [info("float", "(1:1)"), info("histogram", "(1:1)")]);
+        assert_eq!(told("count(1 </ f)", both, parts), [info("float", "(1:7)")]);
+    }
+}
+
+#[test]
 fn what_is_made_of_a_histogram_loses_its_name_and_keeps_its_type_and_unit() {
     let mut batch = SampleBatch::default();
     for (name, kind) in [("h1", "histogram"), ("h2", "gaugehistogram")] {

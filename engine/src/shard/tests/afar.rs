@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::synthetic::{Model, large, opened, values_of_n, written};
+use super::synthetic::{Model, all_series, large, opened, values_of_n, written};
 use super::*;
-use crate::block::{Detail, OpenedBlock};
+use crate::block::{ChunkSource, Detail, OpenedBlock};
 use crate::index::pages::PagesRead;
 use crate::index::{HeaderIndex, header, tsdb};
 use crate::model::matcher::MatchKind;
@@ -79,6 +79,16 @@ fn blocks(models: &[Model], gate: Option<Gate>) -> (BlockSet, Arc<AtomicUsize>) 
         opened(number as u128 + 1, model, (Arc::new(index), &segment))
     };
     (BlockSet::new(models.iter().enumerate().map(block)), reads)
+}
+
+/// The block of `model` with its chunks in memory and an index that does not tell how long the last chunks are.
+fn in_memory(model: &Model) -> BlockSet {
+    let (bytes, segment) = written(model);
+    let mut head = Vec::new();
+    header::write(&bytes, &mut head).unwrap();
+    let index = HeaderIndex::new(header::Reader::open(head).unwrap(), bytes);
+    let block = Arc::into_inner(opened(1, model, (Arc::new(index), &segment))).unwrap();
+    BlockSet::new([Arc::new(block.with_chunks(ChunkSource::Memory(vec![segment.into()])))])
 }
 
 fn labels_of(matcher: Matcher) -> Request {
@@ -244,6 +254,22 @@ fn query(blocks: BlockSet, patience: Patience) -> Result<Selected, Error> {
 }
 
 #[test]
+fn classes_of_series_are_accounted_for_while_a_query_reads_them() {
+    let budget = Budget::new("--query.memory-limit", 1 << 30);
+    let scope = Scope { budget: Arc::clone(&budget), ..Scope::default() };
+    let source = BlockSource::new(Arc::new(in_memory(&large(4000))), scope);
+    let (matchers, range) = ([Matcher::equal("a", "x")], TimeRange::new(0, 10_000));
+    let (hints, files) = (Hints { projection: Some(vec!["n".to_owned()]), ..Hints::default() }, Files::default());
+    let request = SelectRequest { matchers: &matchers, range, extent: range, hints: &hints, part: Part::WHOLE, files };
+    source.select(&request, &mut |_| Ok(())).unwrap();
+    let labels = Labels::from_pairs([("n", "000000")]);
+    let bytes = 2 * 4000 * (size_of::<Labels>() + labels.heap_bytes());
+    assert!(budget.usage().peak >= bytes as u64, "{:?}", budget.usage());
+    drop(source);
+    assert_eq!(budget.usage().used, 0);
+}
+
+#[test]
 fn a_query_whose_caller_has_gone_or_whose_time_is_over_reads_no_further_index() {
     let models: Vec<Model> = (0..5).map(|_| large(50)).collect();
     let patience = Patience::default();
@@ -305,4 +331,25 @@ fn a_range_that_is_given_up_is_no_failure_of_its_block() {
     armed.store(true, Ordering::Relaxed);
     let prepared = Prepared::new(&plan, plan.range(0), u64::MAX, &mut LabelBuffers::default());
     assert_eq!(prepared.unwrap_err().kind(), ErrorKind::Canceled);
+}
+
+#[test]
+fn what_is_left_of_ranges_is_worked_on_beside_later_ranges() {
+    let (blocks, selector) = (in_memory(&large(4000)), selector(2, io::Mode::Pread));
+    let (series, steps) = block_on(async {
+        let mut stream = selector.select(&blocks, all_series(), setting()).await.unwrap();
+        let (mut series, mut steps) = (0, Vec::new());
+        while let Some(part) = stream.next().await {
+            series += part.unwrap().series;
+            steps.push(stream.in_turn());
+        }
+        (series, steps)
+    });
+    assert_eq!(series, 4000);
+    // At first nobody knows that ranges end early; of four parts in work two are whole ranges then.
+    let known = steps.iter().position(|(left, ranges)| *left > 0 && *ranges <= 2).unwrap();
+    assert!(steps[known..].iter().all(|(_, ranges)| *ranges <= 2), "{steps:?}");
+    assert!(steps[known..].iter().any(|(left, ranges)| *left > 0 && *ranges == 2), "{steps:?}");
+    // Enough of them came while parts of a range were at work.
+    assert_eq!(ask(&selector, &blocks, Request { limit: 1000, ..all_series() }), (1000, Vec::new()));
 }

@@ -1,9 +1,10 @@
 //! Disks that fail, lie and lose the ends of files: requests over local blocks through faulty I/O.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::synthetic::{all_series, large, naive, open};
+use super::synthetic::{Model, all_series, large, naive, open, tinted};
 use super::*;
 use crate::block::{Chosen, ChunkSource, OpenedBlock, Segments};
 use crate::io::faulty::{Fault, Faulty};
@@ -18,9 +19,13 @@ struct LocalBlock {
 
 impl LocalBlock {
     fn new(name: &str, number: u128, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self::of(name, (number, &large(400)), change)
+    }
+
+    fn of(name: &str, (number, model): (u128, &Model), change: impl FnOnce(&mut Vec<u8>)) -> Self {
         let folder = std::env::temp_dir().join(format!("uru-faults-{name}-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("chunks")).unwrap();
-        let (remote, mut segment) = open(number, &large(400));
+        let (remote, mut segment) = open(number, model);
         change(&mut segment);
         let path = folder.join("chunks/000001");
         std::fs::write(&path, segment).unwrap();
@@ -34,23 +39,64 @@ impl Drop for LocalBlock {
     }
 }
 
-/// Runs all ranges of a request on this thread.
-fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Failure>) {
+/// Reads, and notes how many files it was to read at once.
+struct Counting {
+    inner: Box<dyn io::BlockIo>,
+    files: usize,
+}
+
+impl io::BlockIo for Counting {
+    fn read(&mut self, reads: &[io::Read<'_>]) -> io::Batch<'_> {
+        let files: BTreeSet<_> = reads.iter().map(|read| std::ptr::from_ref(read.file)).collect();
+        self.files = self.files.max(files.len());
+        self.inner.read(reads)
+    }
+
+    fn write_and_sync(&mut self, writes: &[io::Write<'_>]) -> Result<(), io::Failure> {
+        self.inner.write_and_sync(writes)
+    }
+
+    fn write(&mut self, writes: &[io::Write<'_>]) -> Result<(), io::Failure> {
+        self.inner.write(writes)
+    }
+
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn counters(&self) -> io::IoCounters {
+        self.inner.counters()
+    }
+}
+
+/// All series of `blocks`.
+fn plan_of<'b>(blocks: impl Iterator<Item = &'b Arc<OpenedBlock>>) -> Plan {
     let meter = Arc::new(Meter::new(Limits::default(), &Budget::new("--store.memory-limit", 1 << 30)));
     let request = all_series();
-    let chosen = Chosen { block: Arc::clone(block), matchers: request.matchers.clone().into() };
-    let found = vec![Source::find(chosen, &request, &meter).unwrap()];
-    let plan = Plan::new(request, meter, found, 2).unwrap();
+    let chosen = |block: &Arc<OpenedBlock>| {
+        let chosen = Chosen { block: Arc::clone(block), matchers: request.matchers.clone().into() };
+        Source::find(chosen, &request, &meter).unwrap()
+    };
+    let found = blocks.map(chosen).collect();
+    Plan::new(request, meter, found, 2).unwrap()
+}
+
+/// Runs all ranges of a request on this thread.
+fn run_on(io: &mut dyn io::BlockIo, block: &Arc<OpenedBlock>) -> (Series, Vec<Failure>) {
+    run_plan(io, &plan_of([block].into_iter()))
+}
+
+fn run_plan(io: &mut dyn io::BlockIo, plan: &Plan) -> (Series, Vec<Failure>) {
     let kept = Arc::<Kept>::default();
     let mut failures = Vec::new();
     let mut starts: Vec<_> =
         (0..plan.range_count()).map(|at| plan.range(at)).map(|(a, b)| (a.clone(), b.clone())).collect();
     while let Some((start, end)) = starts.pop() {
         let mut prepared =
-            Box::new(Prepared::new(&plan, (&start, &end), u64::MAX, &mut LabelBuffers::default()).unwrap());
+            Box::new(Prepared::new(plan, (&start, &end), u64::MAX, &mut LabelBuffers::default()).unwrap());
         let mut sink = Keeping(Arc::clone(&kept)).sink(0);
         loop {
-            match prepared.encode(&plan, io, &mut *sink).unwrap() {
+            match prepared.encode(plan, io, &mut *sink).unwrap() {
                 Outcome::Fetch(longer) => prepared = longer,
                 Outcome::Done(mut output) => {
                     starts.extend(output.left(end));
@@ -124,6 +170,24 @@ fn a_segment_that_is_gone_fails_its_block_by_name() {
 }
 
 #[test]
+fn one_series_in_more_files_than_may_be_open_is_read_from_a_few_at_a_time() {
+    let mut models: Vec<Model> = (0..10).map(|tint| tinted(3, tint)).collect();
+    let local =
+        |(tint, model): (usize, &Model)| LocalBlock::of(&format!("many-{tint}"), (31 + tint as u128, model), |_| {});
+    let locals: Vec<LocalBlock> = models.iter().enumerate().map(local).collect();
+    std::fs::remove_file(locals[4].folder.join("chunks/000001")).unwrap();
+    let mut io = Counting { inner: pread(), files: 0 };
+    let plan = plan_of(locals.iter().map(|local| &local.block)).opening(3);
+    let (mut series, failures) = run_plan(&mut io, &plan);
+    series.iter_mut().for_each(|(_, sets)| sets.sort());
+    models.remove(4);
+    assert_eq!(series, naive(&models, &all_series()));
+    let gone = locals[4].block.id();
+    assert!(!failures.is_empty() && failures.iter().all(|failure| failure.block == gone), "{failures:?}");
+    assert_eq!(io.files, 3);
+}
+
+#[test]
 fn what_came_damaged_is_fetched_as_of_its_own_moment() {
     let meter = Arc::new(Meter::new(Limits::default(), &Budget::new("--store.memory-limit", 1 << 30)));
     let request = all_series();
@@ -160,6 +224,22 @@ fn what_came_damaged_is_fetched_as_of_its_own_moment() {
         again.remote_ranges(&plan).into_iter().map(|range| (range.block == lost, range.freshness)).collect();
     assert_eq!(freshness, [(true, Freshness::Kept), (false, Freshness::After(7))]);
     sink.take();
+}
+
+#[test]
+fn the_places_at_which_an_answer_is_cut_are_accounted_for() {
+    let budget = Budget::new("--store.memory-limit", 1 << 30);
+    let (meter, request) = (Arc::new(Meter::new(Limits::default(), &budget)), all_series());
+    let found = [25, 26].map(|number| {
+        let chosen = Chosen { block: open(number, &large(5000)).0, matchers: request.matchers.clone().into() };
+        Source::find(chosen, &request, &meter).unwrap()
+    });
+    let of_series = budget.usage().used;
+    let plan = Plan::new(request, meter, found.into(), 2).unwrap();
+    assert!(plan.heap_bytes() > 0);
+    assert_eq!(budget.usage().used, of_series + plan.heap_bytes());
+    drop(plan);
+    assert_eq!(budget.usage().used, 0);
 }
 
 #[test]

@@ -216,6 +216,11 @@ pub(super) fn large(count: usize) -> Model {
     Model { external: Labels::from_pairs([("replica", "1")]), content: series.collect(), tint: 0 }
 }
 
+/// The same with samples of its own.
+pub(super) fn tinted(count: usize, tint: i64) -> Model {
+    Model { tint, ..large(count) }
+}
+
 /// The values of `n` of the series that match.
 pub(super) fn values_of_n(matchers: Vec<Matcher>) -> LabelRequest {
     LabelRequest {
@@ -437,6 +442,18 @@ fn long_labels_are_accounted_for_and_refused_by_name_where_there_is_no_memory_fo
             }
         }
     }
+}
+
+#[test]
+fn lists_of_very_many_chunks_of_a_series_are_accounted_for() {
+    let chunks: Vec<(i64, i64)> = (0..40_000).map(|at| (at * 20, 2)).collect();
+    let model = Model { content: [(Labels::from_pairs([("a", "x")]), chunks)].into(), ..large(0) };
+    let (blocks, remote) = open_all(&[model]);
+    let selector = selector(1, io::Mode::Pread);
+    let found = run_remote(&selector, &blocks, all_series(), remote).unwrap();
+    assert_eq!(found[0].1.len(), 40_000);
+    let (lists, usage) = (2 * 40_000 * size_of::<ChunkSet<'_>>() as u64, selector.budget.usage());
+    assert!(usage.peak >= 2 * lists, "{usage:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use engine::bucket::Meta;
 use engine::model::BlockId;
 
-use super::{META_CONCURRENCY, ProgressLine, filters, ids, look, open};
+use super::{META_CONCURRENCY, ProgressLine, filters, ids, look, open, understood};
 use crate::cli::{Subcommand, Values, compact, tools};
 use crate::config::content;
 use crate::edge::Runtime;
@@ -75,7 +75,7 @@ pub(super) fn run_verify(values: &Values) -> Result<(), String> {
             ids: &ids,
         };
         for issue in issues {
-            let view = look(&bucket, &filters, META_CONCURRENCY).await?;
+            let view = understood(look(&bucket, &filters, META_CONCURRENCY).await?, &filters)?;
             let mut line = ProgressLine::new("verifying", view.blocks.len());
             let found = verifier.run(issue, &view, || line.step()).await;
             drop(line);
@@ -146,7 +146,7 @@ async fn rewrite_one(
     match dir {
         Some(dir) => {
             let origin = if values.is_on("prom-blocks") { Origin::Any } else { Origin::Labelled };
-            transfer.upload(bucket, &dir, meta, origin).await.map_err(|error| fail("upload", &error))?;
+            transfer.upload_new(bucket, &dir, meta, origin).await.map_err(|error| fail("upload", &error))?;
             tracing::info!(source = %id, %new, "uploaded");
         }
         None => tracing::warn!(source = %id, "nothing is left of the block; no new one was uploaded"),

@@ -130,13 +130,29 @@ async fn whole_view(fetcher: &Fetcher, filters: &Filters) -> Result<View, String
     }
 }
 
-/// The same within the time of `--timeout`.
+/// `view`, unless a block or, where `filters` heed them, a deletion mark is not understood: what is told of the others
+/// would look like all there is.
+fn understood(view: View, filters: &Filters) -> Result<View, String> {
+    let heeds_marks = filters.ignore_deletion_marks_delay < Duration::MAX;
+    let fault = view.unknown.iter().find(|(id, _)| heeds_marks || !view.blocks.contains_key(*id));
+    let fault = fault.map(|(id, error)| {
+        format!("incomplete view: block {id}: {error}; move it away or run a version that knows it")
+    });
+    fault.map_or(Ok(view), Err)
+}
+
+/// What [`look`] sees within the time of `--timeout`.
 async fn look_in_time(values: &Values, bucket: &Bucket, filters: &Filters) -> Result<View, String> {
+    in_time(values, look(bucket, filters, META_CONCURRENCY)).await
+}
+
+/// What a `look` sees within the time of `--timeout`.
+async fn in_time(values: &Values, look: impl Future<Output = Result<View, String>>) -> Result<View, String> {
     let time = values.duration("timeout");
     if time < Duration::from_secs(60) {
         tracing::warn!("Timeout less than 1m could lead to frequent failures");
     }
-    let looked = tokio::time::timeout(time, look(bucket, filters, META_CONCURRENCY)).await;
+    let looked = tokio::time::timeout(time, look).await;
     looked.unwrap_or_else(|_| Err(format!("{BUCKET} was not seen within {time:?}: give a longer --timeout")))
 }
 
@@ -224,7 +240,7 @@ fn run_ls(values: &Values) -> Result<(), String> {
     }
     let (bucket, _) = open(values)?;
     Runtime::Tokio.run(async {
-        let view = look_in_time(values, &bucket, &filters).await?;
+        let view = understood(look_in_time(values, &bucket, &filters).await?, &filters)?;
         let texts = view.blocks.values().map(|block| style.write(&block.meta));
         print(&texts.collect::<Result<String, String>>()?)?;
         tracing::info!(objects = view.blocks.len(), "ls done");
@@ -242,7 +258,7 @@ fn run_inspect(values: &Values) -> Result<(), String> {
     let filters = Filters { duplicates: Duplicates::Kept, ..Filters::all() };
     let (bucket, _) = open(values)?;
     Runtime::Tokio.run(async {
-        let view = look_in_time(values, &bucket, &filters).await?;
+        let view = understood(look_in_time(values, &bucket, &filters).await?, &filters)?;
         let metas: Vec<&Meta> = view.blocks.values().map(|block| &*block.meta).collect();
         let mut table = inspect::table(metas, &selector);
         table.sort(&columns);
@@ -261,6 +277,7 @@ fn run_cleanup(values: &Values) -> Result<(), String> {
     let (bucket, _) = open(values)?;
     Runtime::Tokio.run(async {
         let view = look(&bucket, &filters, values.integer("block-sync-concurrency") as usize).await?;
+        let view = understood(view, &filters)?;
         let metrics = CleanMetrics::default();
         clean::partial_uploads(&bucket, &view, &metrics).await;
         let deleted = clean::marked(&bucket, &view, delay, &metrics).await;
@@ -281,6 +298,7 @@ fn run_retention(values: &Values) -> Result<(), String> {
     let (bucket, _) = open(values)?;
     Runtime::Tokio.run(async {
         let view = look(&bucket, &filters, values.integer("block-sync-concurrency") as usize).await?;
+        let view = understood(view, &filters)?;
         tracing::warn!("GLOBAL COMPACTOR SHOULD __NOT__ BE RUNNING ON THE SAME BUCKET");
         let now = now_ms();
         let expired = view.blocks.values().filter(|block| block.deletion_mark.is_none());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{META_CONCURRENCY, ProgressLine, filters, ids, whole_view};
+use super::{META_CONCURRENCY, ProgressLine, filters, ids, understood, whole_view};
 use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, flags, tools};
 use crate::component::process::Ports;
@@ -100,7 +100,7 @@ pub fn run(values: &Values) -> Result<(), String> {
 
 impl Replication {
     async fn once(&self) -> Result<(), String> {
-        let view = whole_view(&self.fetcher, &self.filters).await?;
+        let view = understood(whole_view(&self.fetcher, &self.filters).await?, &self.filters)?;
         let total = view.blocks.values().filter(|block| self.choice.takes(&block.meta)).count();
         let mut line = ProgressLine::new("copying", total);
         let buckets = (&self.from, &self.to);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{filters, look_in_time};
+use super::{META_CONCURRENCY, filters, in_time, whole_view};
 use crate::api::http::blocks::{Admin, BlockViewer, View};
 use crate::api::http::health::Health;
 use crate::cli::{Subcommand, Values, compact, flags, tools};
 use crate::component::process::Ports;
 use crate::component::viewer;
 use crate::objstore::{Bucket, BucketConfig};
-use crate::sync::{Duplicates, Filters};
+use crate::sync::{Duplicates, FetchOptions, Fetcher, Filters, SyncMetrics};
 use crate::telemetry::metrics;
 
 /// The tool as the command line knows it.
@@ -39,6 +39,9 @@ pub fn run(values: &Values) -> Result<(), String> {
     let health = Health::register(&mut registry, "bucket");
     health.requests().register(&mut registry);
     let bucket = Bucket::open(&config, &mut registry).map_err(|error| error.to_string())?;
+    let fetch = FetchOptions { data_dir: None, concurrency: META_CONCURRENCY };
+    let synced = SyncMetrics::register_all("thanos_bucket_blocks_meta", &mut registry);
+    let fetcher = Fetcher::new(bucket.clone(), &fetch, synced);
     let admin = if values.is_on("disable-admin-operations") { Admin::Disabled } else { Admin::Allowed };
     let viewer = BlockViewer::new(bucket.clone(), values.text("label").unwrap_or_default(), admin);
     let runtime = ports.runtime();
@@ -48,7 +51,7 @@ pub fn run(values: &Values) -> Result<(), String> {
         let mut interrupts = running.set_ready();
         let work = async {
             loop {
-                let pause = match look_in_time(values, &bucket, &filters).await {
+                let pause = match in_time(values, whole_view(&fetcher, &filters)).await {
                     Ok(view) => {
                         viewer.show(View::Global, &view.blocks);
                         refresh

@@ -90,7 +90,7 @@ impl State {
     /// Takes a histogram, with the name of its metric, into `group`.
     pub fn add_histogram(&mut self, (group, step): (usize, u32), (histogram, metric): (&FloatHistogram, &str)) {
         if bitmap::get(&self.seen[group * self.words..], step as usize) {
-            self.native.close((group, step), metric);
+            self.native.close((group, step));
         }
         self.native.add((group, step), (histogram, metric));
     }
@@ -105,7 +105,13 @@ impl State {
         self.unnamed[group]
     }
 
-    /// Takes a row into `group`.
+    /// Takes a row into `group`, but for what comes behind histograms that do not fit.
+    pub fn add_row(&mut self, group: usize, values: &[f64], valid: &[u64]) {
+        let looked_at = self.native.without_mixed(group, valid);
+        self.add_floats(group, values, &looked_at);
+    }
+
+    /// Takes floats into `group`.
     pub fn add_floats(&mut self, group: usize, values: &[f64], valid: &[u64]) {
         let cells = group * self.steps..(group + 1) * self.steps;
         let seen = &mut self.seen[group * self.words..(group + 1) * self.words];
@@ -188,8 +194,9 @@ impl State {
     /// Takes group `from` of `other` into `group`.
     pub fn merge(&mut self, group: usize, other: &Self, from: usize) {
         let floats = &self.seen[group * self.words..(group + 1) * self.words];
-        self.native.merge((group, floats), (&other.native, from));
         let theirs = &other.seen[from * self.words..(from + 1) * self.words];
+        let looked_at = self.native.merge((group, floats), (&other.native, from), theirs);
+        let theirs: &[u64] = &looked_at;
         let (to, at) = (group * self.steps, from * self.steps);
         match self.operator {
             A::Sum => each_run(theirs, self.steps, |run| self.merge_sums(to, (other, at), run)),

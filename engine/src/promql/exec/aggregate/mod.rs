@@ -128,7 +128,7 @@ impl<'a> Fold<'a> {
             if delayed && labels.drop_name {
                 self.state.mark_unnamed(group);
             }
-            self.state.add_floats(group, batch.cells.values(row), batch.cells.valid(row));
+            self.state.add_row(group, batch.cells.values(row), batch.cells.valid(row));
             if histograms {
                 self.add_histograms(group, batch, row);
             }

@@ -15,6 +15,7 @@ use super::super::super::plan::{Aggregate, Grouping, Operator};
 use super::super::super::value::{Matrix, RowLabels};
 use super::super::group::{Groups, View};
 use super::super::labels::Made;
+use super::super::stepwise::Stepwise;
 use super::super::{CELLS_MAX, Evaluator, RowSink, math};
 use super::extremes;
 
@@ -159,6 +160,7 @@ pub fn count_few_values(eval: &Evaluator<'_>, aggregate: &Aggregate) -> Result<S
         out.finish_series(labels);
     }
     eval.account.hold_bytes(out.heap_bytes())?;
+    eval.account.hold_samples(out.samples())?;
     Ok(out)
 }
 
@@ -213,6 +215,10 @@ fn tell_values(
     // Rows of the values of one series.
     let mut known: HashMap<u64, usize> = HashMap::new();
     let rows = eval.eval(&aggregate.input)?;
+    let mut work = Stepwise::new(eval, 0);
+    work.take(&rows);
+    // Beside the counts, which are all of them there at the last step.
+    eval.account.hold_samples(work.beside_inputs())?;
     let mut made = Made::new(eval);
     let mut find = |groups: &mut Groups<'_>, labels: &Labels, text: &str| {
         let before = groups.labels.len();

@@ -8,8 +8,9 @@ mod sets;
 use crate::batch::{Cell, bitmap};
 use crate::model::Error;
 
-use super::super::plan::{Binary, BinaryOperator as B, Comparison, ValueKind};
+use super::super::plan::{Binary, BinaryOperator as B, Comparison, Node, ValueKind};
 use super::super::value::Matrix;
+use super::stepwise::Stepwise;
 use super::{Evaluator, RowSink, scalar};
 
 pub use operation::float_operation;
@@ -19,6 +20,9 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary) -> Result<Matrix, Error> {
     let before = eval.account.held();
     let left = eval.eval(&binary.left)?;
     let right = eval.eval(&binary.right)?;
+    let mut work = Stepwise::new(eval, 0);
+    work.take(&left);
+    work.take(&right);
     let result = if binary.operator.is_set() {
         sets::eval(eval, binary, (&left, &right))
     } else if aligned::are(binary, &left, &right) {
@@ -26,6 +30,8 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary) -> Result<Matrix, Error> {
     } else {
         matching::eval(eval, binary, (left, right))
     }?;
+    work.give(&result);
+    work.pass(eval)?;
     eval.account.settle(before, &result)?;
     Ok(result)
 }
@@ -34,9 +40,15 @@ pub fn eval(eval: &Evaluator<'_>, binary: &Binary) -> Result<Matrix, Error> {
 pub fn stream_with_scalar(eval: &Evaluator<'_>, binary: &Binary, sink: &mut RowSink<'_>) -> Result<(), Error> {
     let vector_first = binary.left.kind() == ValueKind::Vector;
     let (vector, number) = if vector_first { (&binary.left, &binary.right) } else { (&binary.right, &binary.left) };
+    let before = eval.account.held();
     let numbers = scalar::eval(eval, number)?;
+    if binary.trims_a_number() {
+        return refuse(eval, binary, vector);
+    }
     let side = if vector_first { Side::Left } else { Side::Right };
+    let mut work = Stepwise::new(eval, 1);
     let mut change = |batch: &mut Matrix| {
+        work.take(batch);
         let histograms = batch.cells.has_histograms();
         for row in 0..batch.len() {
             eval.query.budget.check_at(row)?;
@@ -48,16 +60,38 @@ pub fn stream_with_scalar(eval: &Evaluator<'_>, binary: &Binary, sink: &mut RowS
                 native_row(eval, binary, (side, &numbers), (batch, row, &native));
             }
         }
+        work.give(batch);
         Ok(())
     };
     if binary.operator.drops_name() || binary.comparison == Comparison::Bool {
-        eval.stream_renamed(vector, &mut change, sink)
+        eval.stream_renamed(vector, &mut change, sink)?;
     } else {
         eval.stream(vector, &mut |batch| {
             change(batch)?;
             sink(batch)
-        })
+        })?;
     }
+    work.hold(eval, before)
+}
+
+/// Says that a number is not trimmed by what `vector` holds: as in Prometheus by the last sample of each step.
+fn refuse(eval: &Evaluator<'_>, binary: &Binary, vector: &Node) -> Result<(), Error> {
+    let mut last = vec![None; eval.count()];
+    eval.stream(vector, &mut |batch| {
+        for row in 0..batch.len() {
+            eval.query.budget.check_at(row)?;
+            batch.floats(row).for_each(|(step, _)| last[step] = Some("float"));
+            batch.histograms(row).iter().for_each(|(step, _)| last[*step as usize] = Some("histogram"));
+        }
+        Ok(())
+    })?;
+    for kind in ["float", "histogram"] {
+        if last.contains(&Some(kind)) {
+            let note = operation::Note::incompatible("float", binary.operator, kind);
+            eval.query.annotate(note.at(binary.position));
+        }
+    }
+    Ok(())
 }
 
 /// On which side of the operator the vector stands.

@@ -376,7 +376,7 @@ impl Params {
     /// How a request for names or values of labels wants them: those that there are, labels of replicas among them, as
     /// in Thanos.
     pub async fn labels_scope(&self, api: &Api) -> Result<Scope, Failure> {
-        let store_matchers = selectors(api, self.all("storeMatch[]"), Told::Named("storeMatch[]")).await?;
+        let store_matchers = selectors(api, self.all("storeMatch[]"), Told::Bare).await?;
         let on_failure = self.on_failure(api.settings.on_failure.queries)?;
         Ok(Scope { store_matchers, ..self.plain_scope(api, on_failure)? })
     }
