@@ -93,8 +93,9 @@ fn write_forwarded() -> Vec<u8> {
 
 const OTLP_JSON: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":
 {"stringValue":"a"}}]},"scopeMetrics":[{"metrics":[{"name":"m","sum":{"aggregationTemporality":2,"isMonotonic":true,
-"dataPoints":[{"timeUnixNano":"5","asInt":"7","exemplars":[{"traceId":"0a","asDouble":1}]}]}},{"name":"h","histogram":
-{"aggregationTemporality":2,"dataPoints":[{"count":"3","sum":4,"bucketCounts":["1",2],"explicitBounds":[0.5]}]}},
+"dataPoints":[{"timeUnixNano":"5","asInt":"7","exemplars":[{"traceId":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+"asDouble":1}]}]}},{"name":"h","histogram":{"aggregationTemporality":2,
+"dataPoints":[{"count":"3","sum":4,"bucketCounts":["1",2],"explicitBounds":[0.5]}]}},
 {"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":1,"scale":-1,"zeroCount":2,
 "positive":{"offset":-4,"bucketCounts":["1"]}}]}}]}]}]}"#;
 

@@ -18,7 +18,7 @@ use server::api::http::query::backend::{Backend, OnFailure, Scope};
 use server::api::http::query::ending::Ending;
 use server::cli::TimeOrDuration;
 use server::component::store::{Store, StoreConfig};
-use server::edge::serve::{ServeOptions, serve};
+use server::edge::serve::{Places, ServeOptions, serve};
 use server::edge::{self, Listeners, ShutdownTrigger};
 use server::fanout::dial::Dialing;
 use server::fanout::discovery::{Discovery, Presence, Source};
@@ -81,7 +81,8 @@ impl Gateway {
         let mut listeners = Listeners::bind("127.0.0.1:0", 1).unwrap();
         let (address, socket) = (listeners.address().to_string(), listeners.take().unwrap());
         let (trigger, shutdown) = edge::shutdown();
-        let options = ServeOptions { tls: None, connection_age_max: Duration::ZERO, grace: Duration::ZERO };
+        let (tls, places) = (None, Places::default());
+        let options = ServeOptions { tls, connection_age_max: Duration::ZERO, grace: Duration::ZERO, places };
         let body = move || async move { serve(edge::listener(socket).unwrap(), routes, options, shutdown).await };
         let thread = edge::Runtime::Tokio.spawn("store".into(), body).unwrap();
         Self { bucket, store, address, thread: Some(thread), trigger, _folder: folder }

@@ -18,6 +18,6 @@ pub mod verify;
 /// Writing a block.
 pub mod writer;
 
-pub use opened::{BlockInfo, ChunkScratch, ChunkSource, Detail, Home, OpenedBlock, Segments};
+pub use opened::{BlockInfo, CHUNK_BYTES_GUESS, ChunkScratch, ChunkSource, Detail, Home, OpenedBlock, Segments};
 pub use series::{ChunkPlace, LabelView, SeriesBatch};
 pub use set::{BlockSet, Chosen};

@@ -17,7 +17,7 @@ use super::series::ChunkPlace;
 pub const BLOCK_ID_LABEL: &str = "__block_id";
 
 /// What a chunk is guessed to have at most where the index doesn't say, in bytes: Thanos' figure.
-const CHUNK_BYTES_GUESS: u32 = 16_000;
+pub const CHUNK_BYTES_GUESS: u32 = 16_000;
 
 /// What a block is, as its meta.json says.
 #[derive(Clone, Debug, PartialEq, Eq)]

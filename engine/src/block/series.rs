@@ -23,8 +23,8 @@ pub struct ChunkPlace {
     pub segment: u32,
     /// Byte within it at which the chunk's length starts.
     pub offset: u32,
-    /// Bytes from there to the end of its checksum; where the index doesn't say, a guess that may
-    /// be short.
+    /// Bytes from there to the end of its checksum, or to the chunk behind it; where the index doesn't say,
+    /// [`super::CHUNK_BYTES_GUESS`], which may be short.
     pub len: u32,
 }
 

@@ -236,7 +236,7 @@ fn write_block(
         return Ok(None);
     }
     let id = meta.ulid;
-    let mut writer = BlockWriter::create(parent, id, tsdb::Symbols::from_sorted(symbols.all.iter()))?;
+    let mut writer = BlockWriter::create(parent, id, tsdb::Symbols::from_sorted_slice(&symbols.all))?;
     let labels = |from: usize, at: usize| symbols.labels(from, excerpts[from].labels(*series[from].get(at)?));
     let mut heads: BinaryHeap<Reverse<(SymbolLabels, usize, usize)>> =
         (0..excerpts.len()).filter_map(|from| Some(Reverse((labels(from, 0)?, from, 0)))).collect();

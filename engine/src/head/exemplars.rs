@@ -22,6 +22,9 @@ pub const LABEL_CHARS_MAX: usize = 128;
 /// Exemplars of one time and value that a new one is compared with, at most.
 const ALIKE_MAX: usize = 64;
 
+/// Later exemplars of its series behind which one is looked for that may be a repeat, at most.
+const LATER_MAX: usize = 1024;
+
 /// An exemplar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExemplarValue {
@@ -124,9 +127,9 @@ impl ExemplarRing {
         self.at(place).map(|slot| Latest { place, time: slot.time, value: slot.value })
     }
 
-    /// Keeps an exemplar of series `series`, unless it is there or earlier than the last one. Of one time there
-    /// may be several with ascending values, and of one value several with other labels, as the buckets of a
-    /// native histogram have them.
+    /// Keeps an exemplar of series `series`, unless it is there, as SDKs send again what they have sent, or earlier
+    /// than the last one. Of one time there may be several with ascending values, and of one value several with
+    /// other labels, as the buckets of a native histogram have them.
     pub(super) fn push(&mut self, series: u32, (time, value): (i64, f64), labels: EncodedLabels<'_>) -> Kept {
         self.push_behind(self.latest(series), series, (time, value), labels)
     }
@@ -153,11 +156,10 @@ impl ExemplarRing {
         if before.is_some_and(is_same) || last.is_some_and(is_same) {
             return Kept::Same;
         }
-        if before.is_some_and(|before| before.is_after((time, value))) {
-            return Kept::OutOfOrder;
-        }
-        if last.is_some_and(|last| last.is_after((time, value))) {
-            return Kept::Overtaken;
+        let is_after = |latest: Option<Latest>| latest.is_some_and(|latest| latest.is_after((time, value)));
+        if is_after(before) || is_after(last) {
+            let refused = if is_after(before) { Kept::OutOfOrder } else { Kept::Overtaken };
+            return if self.has_earlier(last, (time, value), labels) { Kept::Same } else { refused };
         }
         let previous = last.map(|last| last.place);
         let number = self.clock.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +175,14 @@ impl ExemplarRing {
         let before = std::iter::successors(Some(last), |slot| self.at(slot.previous?));
         let alike = before.take_while(|slot| slot.time == time && slot.value.to_bits() == value.to_bits());
         alike.take(ALIKE_MAX).any(|slot| *slot.labels == *labels.0)
+    }
+
+    /// Whether the exemplar is among those up to `last`, which is later.
+    fn has_earlier(&self, last: Option<Latest>, (time, value): (i64, f64), labels: EncodedLabels<'_>) -> bool {
+        let last = last.and_then(|last| self.at(last.place));
+        let later = std::iter::successors(last, |slot| self.at(slot.previous?)).take_while(|slot| slot.time >= time);
+        let is_same = |slot: &Slot| slot.time == time && slot.value.to_bits() == value.to_bits();
+        later.take(LATER_MAX).any(|slot| is_same(slot) && *slot.labels == *labels.0)
     }
 
     fn add(&mut self, slot: Slot) {
@@ -252,10 +262,32 @@ mod tests {
         let mut push = |value, id| ring.push(0, (5, value), EncodedLabels(&encode("trace_id", id)));
         let pushed = ["b", "a", "c", "b", "a"].map(|id| push(1.0, id));
         assert_eq!(pushed, [Kept::New, Kept::New, Kept::New, Kept::Same, Kept::Same], "in any order");
-        assert_eq!([push(2.0, "a"), push(2.0, "a"), push(1.0, "a")], [Kept::New, Kept::Same, Kept::OutOfOrder]);
+        assert_eq!([push(2.0, "a"), push(2.0, "a"), push(1.0, "d")], [Kept::New, Kept::Same, Kept::OutOfOrder]);
         let found = ring.of(0, TimeRange::ALL);
         let ids = found.iter().map(|exemplar| exemplar.labels.get("trace_id").unwrap().to_owned());
         assert_eq!(ids.collect::<Vec<_>>(), ["b", "a", "c", "a"]);
+    }
+
+    /// What was kept was refused as out of order, which SDKs and agents send again until there is something later.
+    #[test]
+    fn what_is_kept_of_a_series_is_a_repeat_also_behind_later_ones() {
+        let mut ring = ExemplarRing::new(4);
+        let mut push =
+            |series: u32, value: (i64, f64), id| ring.push(series, value, EncodedLabels(&encode("trace_id", id)));
+        let sent = [(1, 1.0), (2, 7.0), (2, 8.0), (3, 1.0)];
+        assert_eq!(sent.map(|value| push(0, value, "a")), [Kept::New; 4]);
+        assert_eq!(sent.map(|value| push(0, value, "a")), [Kept::Same; 4]);
+        for (value, id) in [((1, 1.0), "b"), ((1, 2.0), "a"), ((2, 7.5), "a"), ((0, 1.0), "a"), ((2, -7.0), "a")] {
+            assert_eq!(push(0, value, id), Kept::OutOfOrder, "{value:?} {id}");
+        }
+        assert_eq!(push(1, (1, 1.0), "a"), Kept::New, "of another series");
+        assert_eq!(push(0, (1, 1.0), "a"), Kept::OutOfOrder, "it has given way");
+        assert_eq!(push(0, (2, 7.0), "a"), Kept::Same);
+        // What comes within one batch is looked for as well.
+        let before = ring.latest(1);
+        let labels = encode("trace_id", "a");
+        let behind = |time| ring.push_behind(before, 1, (time, 1.0), EncodedLabels(&labels));
+        assert_eq!([5, 6, 5, 4].map(behind), [Kept::New, Kept::New, Kept::Same, Kept::Overtaken]);
     }
 
     /// They were refused as if another request had brought what is later, which nobody sends again.

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::error::{Error, ErrorKind};
 
@@ -26,8 +26,11 @@ const STEP: u64 = 4096;
 /// it, for what it grows by unseen.
 const UNSEEN: (u64, u64, u64) = (32, 8, 8 << 20);
 
-/// How long the least that a process had besides its requests is remembered, at least; twice that at most.
-const REMEMBERED: Duration = Duration::from_secs(2);
+/// The share of the limit that lies aside.
+const ASIDE_SHARE: u64 = 32;
+
+/// Bytes that lie aside wherever the limit is small.
+const ASIDE_BYTES_MIN: u64 = 1 << 20;
 
 /// The memory of a process as the system counts it.
 pub trait Footprint: fmt::Debug + Send + Sync {
@@ -48,6 +51,7 @@ pub struct Budget {
     process: Option<Box<dyn Footprint>>,
     state: Mutex<State>,
     freed: Condvar,
+    aside: OnceLock<Arc<Self>>,
 }
 
 /// Bytes held by one request; given back when dropped.
@@ -102,10 +106,8 @@ struct Measured {
     bytes: u64,
     /// Bytes that were given out since.
     given: u64,
-    /// The least that it had besides what was given out, lately and before.
-    besides: [Option<u64>; 2],
-    /// Since when the first of them is kept.
-    since: Option<Instant>,
+    /// Whether it ever was.
+    is_known: bool,
 }
 
 #[derive(Debug)]
@@ -128,14 +130,21 @@ impl Budget {
 
     /// The same for the process that is `measured` where it may be near the limit: nothing is given out at once that
     /// would have it pass that, but the first bytes of a request that is alone, and as long as requests have less than
-    /// half of what is for them, whatever else the process has. Who waits for an estimate does so for what is counted alone: to tell
-    /// when a process has become smaller it would have to be measured again and again.
+    /// half of what is for them, whatever else the process has. Who waits for an estimate does so for what is counted
+    /// alone: to tell when a process has become smaller it would have to be measured again and again.
     pub fn of_measured(name: &'static str, limit: u64, own: u64, measured: Box<dyn Footprint>) -> Arc<Self> {
         Arc::new(Self::sized(name, limit, own, Some(measured)))
     }
 
     fn sized(name: &'static str, limit: u64, own: u64, process: Option<Box<dyn Footprint>>) -> Self {
-        Self { name, limit, own: own.min(limit / 2), process, state: Mutex::default(), freed: Condvar::new() }
+        let (own, state, freed) = (own.min(limit / 2), Mutex::default(), Condvar::new());
+        Self { name, limit, own, process, state, freed, aside: OnceLock::new() }
+    }
+
+    /// Memory besides, for what is small and has to be heard however little of the rest is left, such as whether the
+    /// process is healthy.
+    pub fn aside(&self) -> &Arc<Self> {
+        self.aside.get_or_init(|| Self::new(self.name, (self.limit / ASIDE_SHARE).max(ASIDE_BYTES_MIN)))
     }
 
     /// A turn in the queue for `bytes`: a future, or [`Admission::wait`] for a thread.
@@ -208,8 +217,13 @@ impl Budget {
             && state.take(self.room(), bytes)
     }
 
-    /// Whether `process` stays below the limit with `bytes` more: measured when it may not.
+    /// Whether `process` stays below the limit with `bytes` more, which there are: measured when it may not, and
+    /// requests have half of what is for them.
     fn leaves_room(&self, process: &dyn Footprint, state: &mut State, bytes: u64) -> bool {
+        // Heads that are cut may have all the rest at once: what the process had before tells nothing.
+        if state.used.saturating_sub(state.kept) + bytes <= (self.room() - state.kept) / 2 {
+            return true;
+        }
         let (least, most, unseen) = UNSEEN;
         let most = self.limit - unseen.clamp(self.limit / least, self.limit / most);
         if !state.measured.may_pass(most, bytes, self.limit / STEP) {
@@ -217,8 +231,7 @@ impl Budget {
         }
         let mut fits = || {
             let now = process.bytes()?;
-            state.measured.note(now, state.used, Instant::now());
-            let most = most.max(state.measured.besides() + self.room() / 2);
+            state.measured.note(now);
             Some(now.saturating_add(bytes) <= most)
         };
         match fits() {
@@ -234,7 +247,7 @@ impl Budget {
     fn refusal(&self, state: &State, bytes: u64) -> Error {
         let used = self.own + state.used;
         let measured = match self.process {
-            Some(_) if bytes <= self.room() - state.used && state.measured.since.is_some() => {
+            Some(_) if bytes <= self.room() - state.used && state.measured.is_known => {
                 format!(", {} with what is not counted", state.measured.bytes)
             }
             _ => String::new(),
@@ -281,25 +294,12 @@ impl Measured {
     /// Whether `most` may be passed with `bytes` more, and enough was given out to measure anew where it was not.
     fn may_pass(&self, most: u64, bytes: u64, step: u64) -> bool {
         let passes = |grown: u64| self.bytes.saturating_add(grown).saturating_add(bytes) > most;
-        passes(0) || self.since.is_none() || (self.given >= step && passes(GROWTH.saturating_mul(self.given)))
+        passes(0) || !self.is_known || (self.given >= step && passes(GROWTH.saturating_mul(self.given)))
     }
 
-    /// Takes in that the process has `bytes` while `used` are given out.
-    fn note(&mut self, bytes: u64, used: u64, now: Instant) {
-        let [lately, before] = &mut self.besides;
-        let age = self.since.map(|since| now.duration_since(since));
-        if age.is_none_or(|age| age > REMEMBERED) {
-            *before = lately.take().filter(|_| age.is_some_and(|age| age <= REMEMBERED * 2));
-            self.since = Some(now);
-        }
-        let besides = bytes.saturating_sub(used);
-        *lately = Some(lately.map_or(besides, |least| least.min(besides)));
-        (self.bytes, self.given) = (bytes, 0);
-    }
-
-    /// The least that it had besides what was given out.
-    fn besides(&self) -> u64 {
-        self.besides.iter().flatten().copied().min().unwrap_or_default()
+    /// Takes in that the process has `bytes`.
+    fn note(&mut self, bytes: u64) {
+        *self = Self { bytes, given: 0, is_known: true };
     }
 }
 
@@ -388,6 +388,11 @@ impl Reservation {
         self.bytes
     }
 
+    /// What they are held of.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     /// Takes `bytes` more at once, or fails with an error that names the limit.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Error> {
         let mut state = self.budget.lock();
@@ -449,6 +454,7 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -477,6 +483,17 @@ mod tests {
         drop(held);
         let usage = budget.usage();
         assert_eq!((usage.used, usage.peak, usage.refused), (0, 100, 3));
+    }
+
+    #[test]
+    fn what_lies_aside_is_there_when_nothing_else_is() {
+        let budget = Budget::new("--store.memory-limit", 64 << 20);
+        let all = budget.reserve(64 << 20).unwrap();
+        assert!(budget.reserve(1).is_err() && Arc::ptr_eq(all.budget(), &budget));
+        let held = budget.aside().reserve(2 << 20).unwrap();
+        assert!(budget.aside().reserve(1).is_err(), "it has a limit, too");
+        assert_eq!((held.bytes(), budget.usage().used), (2 << 20, 64 << 20));
+        assert_eq!(Budget::new("--store.memory-limit", 100).aside().limit(), 1 << 20);
     }
 
     #[test]
@@ -585,7 +602,7 @@ mod tests {
         drop(budget.admit(200).wait(soon()).expect("what is counted is there"));
         held.grow(50).unwrap();
         process.bytes.store(60_000, Ordering::Relaxed);
-        assert!(held.grow(1).is_err());
+        assert!(held.grow(8000).is_err());
         held.resize(21_000).expect("it has become smaller");
         drop(budget.reserve(0).expect("nothing is asked for"));
         drop(held);
@@ -598,6 +615,8 @@ mod tests {
     #[test]
     fn a_process_is_measured_only_when_it_may_be_near_its_limit() {
         let (budget, process) = measured();
+        let _half = budget.reserve(28_000).unwrap();
+        assert_eq!(process.measured.load(Ordering::Relaxed), 0);
         for _ in 0..1000 {
             drop(budget.reserve(20).unwrap());
         }
@@ -621,18 +640,15 @@ mod tests {
         budget.reserve(56_000).unwrap();
     }
 
+    /// While a head of 4 KB labels was cut, queries of 25 bytes were refused.
     #[test]
-    fn the_least_that_a_process_had_is_forgotten_in_time() {
-        let (mut measured, begin) = (Measured::default(), Instant::now());
-        measured.note(10, 3, begin);
-        measured.note(100, 20, begin + REMEMBERED);
-        assert_eq!(measured.besides(), 7);
-        measured.note(100, 30, begin + REMEMBERED * 2);
-        assert_eq!(measured.besides(), 7);
-        measured.note(100, 20, begin + REMEMBERED * 4);
-        assert_eq!(measured.besides(), 70);
-        measured.note(100, 10, begin + REMEMBERED * 7);
-        assert_eq!(measured.besides(), 90, "also where nothing was measured for long");
+    fn requests_have_half_of_their_room_also_while_a_process_grows_in_no_time() {
+        let (budget, process) = measured();
+        let mut held = budget.reserve(27_000).unwrap();
+        process.bytes.store(200_000, Ordering::Relaxed);
+        held.grow(25).unwrap();
+        drop(budget.reserve(975).unwrap());
+        assert!(held.grow(976).is_err());
     }
 
     #[test]

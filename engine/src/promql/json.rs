@@ -375,9 +375,14 @@ fn push_time(out: &mut Vec<u8>, time: i64) {
         out.push(b'-');
     }
     let (seconds, ms) = (time.unsigned_abs() / 1000, time.unsigned_abs() % 1000);
-    out.extend_from_slice(seconds.to_string().as_bytes());
+    if seconds < 1 << f64::MANTISSA_DIGITS {
+        push_float(out, seconds as f64, Notation::Json);
+    } else {
+        out.extend_from_slice(seconds.to_string().as_bytes());
+    }
     if ms != 0 {
-        out.extend_from_slice(format!(".{ms:03}").as_bytes());
+        out.push(b'.');
+        out.extend([ms / 100, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8));
     }
 }
 
@@ -513,7 +518,16 @@ mod tests {
 
     #[test]
     fn times_of_series_have_no_decimals_or_three() {
-        for (time, text) in [(0, "0"), (1500, "1.500"), (-1, "-0.001"), (1_789_984_800_000, "1789984800")] {
+        for (time, text) in [
+            (0, "0"),
+            (1500, "1.500"),
+            (-1, "-0.001"),
+            (1_789_984_800_000, "1789984800"),
+            (1_789_984_800_067, "1789984800.067"),
+            (9_007_199_254_740_991_999, "9007199254740991.999"),
+            (i64::MAX, "9223372036854775.807"),
+            (i64::MIN, "-9223372036854775.808"),
+        ] {
             let mut out = Vec::new();
             push_time(&mut out, time);
             assert_eq!(String::from_utf8(out).unwrap(), text);

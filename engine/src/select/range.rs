@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::block::{ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch};
+use crate::block::{CHUNK_BYTES_GUESS, ChunkPlace, ChunkScratch, ChunkSource, Detail, OpenedBlock, SeriesBatch};
 use crate::bucket::plan::{LOCAL_GAP_BYTES_MAX, Place, REMOTE_GAP_BYTES_MAX, Range, ReadPlan, Wanted, coalesce};
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
@@ -58,6 +58,16 @@ const WASTE_FACTOR_MAX: u64 = 4;
 /// request when it is asked for as one range.
 const PAGE_BYTES: u64 = 65_000;
 
+/// Longest record that is believed by what was kept of it: what claims more is fetched anew first.
+const KEPT_RECORD_BYTES_MAX: u64 = 1 << 20;
+
+/// Times that chunks of a range are fetched again, at most: anew where they came damaged, then in their own length, and
+/// once more either way.
+const ROUNDS_MAX: u32 = 4;
+
+/// Bytes that are held for each byte that a chunk turns out longer: as it is fetched, and for its frame.
+const HELD_PER_BYTE: u64 = 3;
+
 /// A range whose series are known and whose chunks are not read yet.
 #[derive(Debug)]
 pub struct Prepared {
@@ -74,8 +84,12 @@ pub struct Prepared {
     read: ReadPlan,
     fetched: Vec<Fetched>,
     /// Wanted chunks that came damaged from where the caller fetched them and are fetched anew, once, each
-    /// with the moment of its range.
+    /// with the moment of its range; ascending.
     damaged: Vec<(usize, u64)>,
+    /// Wanted chunks whose length can't be paid for, and why; ascending.
+    unpaid: Vec<(usize, Error)>,
+    /// How often chunks were fetched again.
+    rounds: u32,
     output: Output,
     /// Memory that labels and chunk places are accounted for with.
     _held: Reservation,
@@ -276,6 +290,8 @@ impl Prepared {
             read: ReadPlan::default(),
             fetched: Vec::new(),
             damaged: Vec::new(),
+            unpaid: Vec::new(),
+            rounds: 0,
             output,
             _held: scratch.held.reservation,
         };
@@ -362,7 +378,7 @@ impl Prepared {
         self.output.stats.read_ns += started.elapsed().as_nanos() as u64;
         let merging = Instant::now();
         let slices = self.slices(&files, (&batch, &owners, &copies));
-        let (short, damaged) = match self.records(&files, &slices) {
+        let (short, damaged) = match self.records(plan, &files, &slices) {
             Checked::Enough(records) => {
                 let mut output = self.output.clone();
                 let joined = series::join(&self, plan, &records, &mut output)?;
@@ -372,21 +388,52 @@ impl Prepared {
             }
             Checked::Again { short, damaged } => (short, damaged),
         };
-        if self.damaged.is_empty() {
-            let mut moments = vec![0; self.read.ranges.len()];
-            self.remote(plan).zip(&self.fetched).for_each(|(at, part)| moments[at] = part.moment);
-            let with_moment = |at: usize| (at, moments[self.read.places[at].range as usize]);
-            self.damaged = damaged.into_iter().map(with_moment).collect();
-        }
-        for (at, len) in &short {
-            self.wanted[*at].len = *len;
-        }
+        self.doubt(plan, &damaged);
+        let is_longer = self.lengthen(plan, &short)?;
         self.fetched.clear();
-        if !short.is_empty() {
+        self.rounds += 1;
+        if is_longer {
             self.plan_reads(plan);
         }
-        plan.meter.read_bytes(self.read.bytes)?;
+        if is_longer || !damaged.is_empty() {
+            plan.meter.read_bytes(self.read.bytes)?;
+        }
         Ok(Outcome::Fetch(Box::new(self)))
+    }
+
+    /// Notes wanted chunks that came damaged, by their place: they are fetched anew.
+    fn doubt(&mut self, plan: &Plan, damaged: &[usize]) {
+        let mut moments = vec![0; self.read.ranges.len()];
+        self.remote(plan).zip(&self.fetched).for_each(|(at, part)| moments[at] = part.moment);
+        let with_moment = |at: &usize| (*at, moments[self.read.places[*at].range as usize]);
+        self.damaged.extend(damaged.iter().map(with_moment));
+        self.damaged.sort_unstable();
+    }
+
+    /// Wants chunks in the lengths that they need, and says whether there are such; those that can't be paid for fail
+    /// alone.
+    fn lengthen(&mut self, plan: &Plan, short: &[(usize, u64)]) -> Result<bool, Error> {
+        let (mut room, mut bytes) = (plan.meter.hold(0)?, self.read.bytes);
+        let mut is_longer = false;
+        for (at, len) in short {
+            let chunk = &mut self.wanted[*at];
+            let more = *len - chunk.len;
+            match plan.meter.check_bytes(bytes + more).and_then(|()| room.grow(HELD_PER_BYTE * more)) {
+                Ok(()) => {
+                    chunk.len = *len;
+                    bytes += more;
+                    is_longer = true;
+                }
+                Err(error) => {
+                    let segment = self.files[chunk.file as usize].segment + 1;
+                    let place = format!("chunks/{segment:06}: chunk segment at byte {}", chunk.offset);
+                    let message = format!("{place}: chunk of {len} bytes can't be read: {error}");
+                    self.unpaid.push((*at, Error::new(ErrorKind::Unavailable, message)));
+                }
+            }
+        }
+        self.unpaid.sort_by_key(|(at, _)| *at);
+        Ok(is_longer)
     }
 
     /// Takes series until there are enough of them, of their chunks' bytes, or of the files that these are in.
@@ -575,29 +622,79 @@ impl Prepared {
     }
 
     /// The checked record of each wanted chunk, or which of them must be fetched again.
-    fn records<'b>(&self, files: &[Origin<'_>], slices: &[Result<&'b [u8], Error>]) -> Checked<'b> {
-        let (mut short, mut damaged) = (Vec::new(), Vec::new());
+    fn records<'b>(&self, plan: &Plan, files: &[Origin<'_>], slices: &[Result<&'b [u8], Error>]) -> Checked<'b> {
+        let mut bad = Vec::new();
         let mut records = Vec::with_capacity(self.wanted.len());
         for (at, (wanted, place)) in self.wanted.iter().zip(&self.read.places).enumerate() {
             let record = slices[place.range as usize].clone().and_then(|slice| {
                 let bytes = slice.get(place.start as usize..).unwrap_or(&[]);
-                let needed = record_len(bytes).filter(|len| *len <= RECORD_BYTES_MAX);
-                // What is longer than its file, or than what was asked for last time, is damaged.
-                let is_short = needed.filter(|needed| *needed > bytes.len() as u64 && *needed > wanted.len);
-                short.extend(is_short.map(|needed| (at, needed)));
                 Record::decode(bytes, wanted.offset).map_err(|corrupt| {
-                    if is_short.is_none() && matches!(files[wanted.file as usize], Origin::Fetched) {
-                        damaged.push(at);
-                    }
+                    bad.push((at, record_len(bytes).filter(|len| *len > bytes.len() as u64)));
                     let file = self.files[wanted.file as usize];
                     Error::from(corrupt).within(format_args!("chunks/{:06}", file.segment + 1))
                 })
             });
             records.push(record);
         }
-        match short.is_empty() && (damaged.is_empty() || !self.damaged.is_empty()) {
-            true => Checked::Enough(records),
-            false => Checked::Again { short, damaged },
+        let (short, damaged) = self.again(plan, files, &bad);
+        if !short.is_empty() || !damaged.is_empty() {
+            return Checked::Again { short, damaged };
+        }
+        for (at, error) in &self.unpaid {
+            if records[*at].is_err() {
+                records[*at] = Err(error.clone());
+            }
+        }
+        Checked::Enough(records)
+    }
+
+    /// Which of the chunks that are `bad` are fetched again, each given with the length that it has by its own word
+    /// where not all of that is there: those that are short, with this length, and those that came damaged.
+    ///
+    /// A length that is more than the index says, or than there is up to the next chunk or the segment's end, is
+    /// damage.
+    fn again(
+        &self,
+        plan: &Plan,
+        files: &[Origin<'_>],
+        bad: &[(usize, Option<u64>)],
+    ) -> (Vec<(usize, u64)>, Vec<usize>) {
+        let (mut short, mut damaged) = (Vec::new(), Vec::new());
+        if bad.is_empty() || self.rounds == ROUNDS_MAX {
+            return (short, damaged);
+        }
+        let mut starts: Vec<(u32, u64)> = self.wanted.iter().map(|chunk| (chunk.file, chunk.offset)).collect();
+        starts.sort_unstable();
+        for (at, needed) in bad {
+            let chunk = self.wanted[*at];
+            let origin = &files[chunk.file as usize];
+            let is_kept = matches!(origin, Origin::Fetched)
+                && self.damaged.binary_search_by_key(at, |(known, _)| *known).is_err();
+            let is_guessed = chunk.len == u64::from(CHUNK_BYTES_GUESS)
+                && self.unpaid.binary_search_by_key(at, |(known, _)| *known).is_err();
+            let end = match starts.get(starts.partition_point(|start| *start <= (chunk.file, chunk.offset))) {
+                Some((file, next)) if *file == chunk.file => *next,
+                _ => self.segment_end(plan, origin, chunk.file),
+            };
+            let believed = if is_kept { KEPT_RECORD_BYTES_MAX } else { RECORD_BYTES_MAX };
+            let len_max = end.saturating_sub(chunk.offset).min(believed);
+            match needed.filter(|needed| is_guessed && *needed > chunk.len && *needed <= len_max) {
+                Some(needed) => short.push((*at, needed)),
+                None if is_kept => damaged.push(*at),
+                None => {}
+            }
+        }
+        (short, damaged)
+    }
+
+    /// Where the segment of `file`, which comes from `origin`, ends as far as that is known.
+    fn segment_end(&self, plan: &Plan, origin: &Origin<'_>, file: u32) -> u64 {
+        let segment = self.files[file as usize].segment as usize;
+        match (origin, self.block(plan, file).chunks()) {
+            (Origin::File(Ok(file)), _) => file.len(),
+            (Origin::Memory(bytes), _) => bytes.len() as u64,
+            (Origin::Fetched, ChunkSource::Remote(lengths)) => lengths.get(segment).copied().unwrap_or(u64::MAX),
+            _ => u64::MAX,
         }
     }
 }

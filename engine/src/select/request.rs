@@ -12,6 +12,9 @@ use crate::model::{Budget, Error, Patience, Reservation, Resolution, TimeRange};
 /// Samples that a chunk counts for under the sample limits, as in Thanos.
 pub const SAMPLES_PER_CHUNK: u64 = 120;
 
+/// The limit of bytes that a request reads, and what it counts.
+const DOWNLOADED: (&str, &str) = ("--store.grpc.downloaded-bytes-limit", "bytes");
+
 /// A request for series.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -265,7 +268,12 @@ impl Meter {
 
     /// Counts bytes that are about to be read, or that were read beyond what was counted before.
     pub fn read_bytes(&self, bytes: u64) -> Result<(), Error> {
-        charge(&self.bytes, bytes, self.limits.bytes_max, ("--store.grpc.downloaded-bytes-limit", "bytes"))
+        charge(&self.bytes, bytes, self.limits.bytes_max, DOWNLOADED)
+    }
+
+    /// An error when `bytes` more would be too many to read; they are not counted.
+    pub fn check_bytes(&self, bytes: u64) -> Result<(), Error> {
+        over(self.bytes.load(Ordering::Relaxed).saturating_add(bytes), self.limits.bytes_max, DOWNLOADED)
     }
 }
 

@@ -2,6 +2,8 @@
 
 /// From kinds of errors to what each protocol calls them.
 pub mod error;
+/// Requests of which more is yet to come.
+pub mod arriving;
 /// Parsing of what requests say.
 pub mod parsing;
 /// gRPC.

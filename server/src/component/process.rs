@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use engine::io;
-use engine::model::{Error, ErrorKind};
+use engine::model::{Budget, Error, ErrorKind};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -20,10 +20,10 @@ use crate::api::http::health::{self, Health, Readiness};
 use crate::api::http::measure::{self, Watch};
 use crate::api::http::paths;
 use crate::cli::Values;
-use crate::config::{ConfigError, web};
+use crate::config::{ConfigError, memory, web};
 use crate::edge::algorithms::{self, Version, Versions};
 use crate::edge::connect::{TlsClient, TlsFiles, Trust};
-use crate::edge::serve::{ServeOptions, serve};
+use crate::edge::serve::{Places, ServeOptions, serve};
 use crate::edge::tls::{Clients, Pem, TlsOptions, TlsServer};
 use crate::edge::trust::{Authorities, ClientAuth};
 use crate::edge::{self, Listeners, Runtime, Shutdown, Together};
@@ -53,6 +53,8 @@ pub struct Services {
     pub grpc: Routes,
     /// Over HTTP at the address for remote write, where there is one.
     pub writes: Option<Router>,
+    /// What is asked for over gRPC takes of this.
+    pub memory: Arc<Budget>,
 }
 
 /// A process that serves.
@@ -94,6 +96,7 @@ impl Ports {
                 tls: server_tls(values, ("grpc-server", &[b"h2"]))?,
                 connection_age_max: values.duration("grpc-server-max-connection-age"),
                 grace: values.duration("grpc-grace-period"),
+                places: Places::default(),
             };
             Some((bind("grpc-address")?, options))
         } else {
@@ -107,6 +110,7 @@ impl Ports {
                 tls: http_tls,
                 connection_age_max: Duration::ZERO,
                 grace: values.duration("http-grace-period"),
+                places: Places::default(),
             },
             guard,
             requests: Arc::new(RequestLog::of(values)?),
@@ -151,8 +155,18 @@ impl Ports {
 
     /// Starts the threads of a component without a gRPC server.
     pub fn start_http(self, http: Router, health: Health, registry: Registry) -> Result<Running, String> {
-        let services = Services { http, grpc: Routes::default(), writes: None };
+        let memory = Budget::new("requests", memory::share());
+        let services = Services { http, grpc: Routes::default(), writes: None, memory };
         self.start(&services, (health, GrpcMetrics::default()), Arc::new(registry))
+    }
+
+    /// Bounds the connections of each port by the memory that the process may use.
+    fn bound(&mut self, memory_bytes: u64, health: &Health) {
+        let places = || Places::within(memory_bytes, health.waiting_connections().clone());
+        self.http_options.places = places();
+        for (_, options) in self.grpc.iter_mut().chain(&mut self.writes) {
+            options.places = places();
+        }
     }
 
     /// Starts the edge's threads. `registry` holds all metrics of the process.
@@ -162,6 +176,7 @@ impl Ports {
         (health, metrics): (Health, GrpcMetrics),
         registry: Arc<Registry>,
     ) -> Result<Running, String> {
+        self.bound(services.memory.limit(), &health);
         let (trigger, shutdown) = edge::shutdown();
         let (ready, is_ready) = watch::channel(false);
         let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
@@ -176,7 +191,8 @@ impl Ports {
         for number in 0..self.threads {
             let Some(http) = self.http.take() else { break };
             let grpc = self.grpc.as_mut().and_then(|(listeners, options)| Some((listeners.take()?, options.clone())));
-            let service = Measured::new(services.grpc.clone(), metrics.clone(), Arc::clone(&self.requests));
+            let (log, memory) = (Arc::clone(&self.requests), Arc::clone(&services.memory));
+            let service = Measured::new(services.grpc.clone(), metrics.clone(), log, memory);
             let http = (http, router.clone(), self.http_options.clone(), shutdown.clone());
             let grpc = grpc.map(|(socket, options)| (socket, service, options, shutdown.clone()));
             let writes = match (&mut self.writes, &writes_router) {

@@ -133,7 +133,8 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(InfoService::new(info))
             .add_service(health_service);
         let grpc = reflected(grpc, &SERVED)?.prepare();
-        let services = Services { http: http_routes(&api, &prefixes, "query"), grpc, writes: None };
+        let (http, memory) = (http_routes(&api, &prefixes, "query"), Arc::clone(&api.memory));
+        let services = Services { http, grpc, writes: None, memory };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
         let mut interrupts = Interrupts::listen();
         tokio::select! {

@@ -154,6 +154,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             http: pages(values).merge(status.clone()),
             grpc,
             writes: Some(ingest::http::routes(receiver).merge(status)),
+            memory: Arc::clone(&wired.gateway.selector.budget),
         };
         let running = ports.start(&services, (health.clone(), grpc_metrics), Arc::new(registry))?;
         let shipper = wired.work_until_interrupted(interrupts, (&running, &reporter)).await?;

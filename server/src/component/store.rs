@@ -273,7 +273,8 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
         .add_service(InfoService::new(info))
         .add_service(health_service);
     let grpc = reflected(grpc, C::SERVED)?.prepare();
-    let services = Services { http: routes, grpc, writes: companion.writes() };
+    let memory = Arc::clone(&store.gateway.selector.budget);
+    let services = Services { http: routes, grpc, writes: companion.writes(), memory };
     let registry = Arc::new(registry);
     let running = ports.start(&services, (health, grpc_metrics), Arc::clone(&registry))?;
     let outcome = runtime.run(async {
@@ -421,7 +422,8 @@ impl Store {
         let loader = Loader::new((bucket.clone(), ranges.clone()), config.data_dir, store_metrics.clone())
             .concurrency(config.block_concurrency)
             .form(config.index)
-            .keeping_pages(&budget)?;
+            .keeping_pages(&budget)?
+            .building_within(&budget);
         let gateway = Gateway {
             blocks: Blocks::default(),
             ingest: config.held,

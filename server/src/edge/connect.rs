@@ -1,17 +1,20 @@
-//! Connections with TLS to servers; certificates are read again when their files change.
+//! Connections to servers, plain or with TLS, whose certificates are read again when their files change.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, InconsistentKeys};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -24,8 +27,33 @@ use super::trust::{Authorities, ServerTrust};
 /// Silence of a process with calls under way after which it is asked whether it is still there. Thanos' servers end
 /// connections that ask more often than every 10 s, or without a call.
 pub const PING_INTERVAL: Duration = Duration::from_secs(11);
-/// How long it may take to answer; then its calls fail.
+/// How long it may take to answer, and to acknowledge what it was sent; then its calls fail.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time for which attempts to connect fail as the last one did.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// The channel to `endpoint`, with TLS if it is given, to a server whose certificate names `host`. It is connected to
+/// when it is first used, in no more than `time_max`.
+pub fn channel(
+    endpoint: Endpoint,
+    tls: Option<&Arc<TlsClient>>,
+    (host, time_max): (&str, Duration),
+) -> Result<Channel, String> {
+    match tls {
+        Some(tls) => tls.channel(endpoint, (host, time_max)),
+        None => Ok(endpoint.connect_with_connector_lazy(plain(time_max))),
+    }
+}
+
+fn plain(time_max: Duration) -> Attempts<HttpConnector> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    // A host may have several addresses, of which each has its share.
+    connector.set_connect_timeout(Some(time_max));
+    connector.set_tcp_user_timeout(Some(PING_TIMEOUT));
+    Attempts::new(connector, time_max)
+}
 
 /// The host of `host:port`, which certificates name.
 pub fn host(address: &str) -> &str {
@@ -143,13 +171,13 @@ struct Loaded {
 impl TlsClient {
     /// The channel to `endpoint`, whose certificate names `host`; connected to when it is first used.
     /// What is sent says that it is for `authority`.
-    pub fn channel(self: &Arc<Self>, endpoint: Endpoint, host: &str) -> Result<Channel, String> {
+    fn channel(self: &Arc<Self>, endpoint: Endpoint, (host, time_max): (&str, Duration)) -> Result<Channel, String> {
         let name = self.files.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is not the name of a server"))?;
         let authority = endpoint.uri().authority().map(ToString::to_string).unwrap_or_default();
         let origin = format!("https://{authority}").parse::<Uri>().map_err(|error| error.to_string())?;
         let connector = TlsConnector { client: Arc::clone(self), name };
-        Ok(endpoint.origin(origin).connect_with_connector_lazy(connector))
+        Ok(endpoint.origin(origin).connect_with_connector_lazy(Attempts::new(connector, time_max)))
     }
 
     /// The configuration; read again when a file has changed. Files that can't be used leave it as
@@ -179,6 +207,7 @@ impl TlsConnector {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
         socket.set_nodelay(true)?;
+        SockRef::from(&socket).set_tcp_user_timeout(Some(PING_TIMEOUT))?;
         let stream = tokio_rustls::TlsConnector::from(self.client.current()).connect(self.name, socket).await?;
         if stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
             return Err(io::Error::other("the server does not agree on HTTP/2 (missing selected ALPN property)"));
@@ -201,11 +230,160 @@ impl Service<Uri> for TlsConnector {
     }
 }
 
+/// Makes connections by `inner`, each in no more than `time_max`. A channel tells one call alone that an attempt has
+/// failed and begins another for the next call, however long that has waited already: so what is attempted soon after
+/// fails as the last attempt did. That is not longer than it took itself: a server that refuses is asked at once again.
+#[derive(Debug)]
+struct Attempts<C> {
+    inner: C,
+    time_max: Duration,
+    last: Arc<Mutex<Option<Failed>>>,
+}
+
+/// An attempt that failed, and until when others fail as it did.
+#[derive(Debug)]
+struct Failed {
+    why: Unconnected,
+    until: Instant,
+}
+
+/// Why there is no connection, for all who wait for it.
+#[derive(Clone, Debug)]
+struct Unconnected(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Unconnected {
+    fn of(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        Self(Arc::from(error))
+    }
+}
+
+impl fmt::Display for Unconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unconnected {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl<C> Attempts<C> {
+    fn new(inner: C, time_max: Duration) -> Self {
+        Self { inner, time_max, last: Arc::default() }
+    }
+
+    /// Why what is attempted at `now` fails without an attempt.
+    fn fails(&self, now: Instant) -> Option<Unconnected> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|failed| now < failed.until).map(|failed| failed.why.clone())
+    }
+}
+
+impl<C> Service<Uri> for Attempts<C>
+where
+    C: Service<Uri>,
+    C::Response: Send + 'static,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = Unconnected;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, Unconnected>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Unconnected>> {
+        self.inner.poll_ready(context).map_err(Unconnected::of)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let begin = Instant::now();
+        if let Some(why) = self.fails(begin) {
+            return Box::pin(std::future::ready(Err(why)));
+        }
+        let (connecting, time_max, last) = (self.inner.call(uri), self.time_max, Arc::clone(&self.last));
+        Box::pin(async move {
+            let why = match tokio::time::timeout(time_max, connecting).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => Unconnected::of(error),
+                Err(_) => {
+                    let words = format!("no connection within {time_max:?}");
+                    Unconnected::of(io::Error::new(io::ErrorKind::TimedOut, words))
+                }
+            };
+            let now = Instant::now();
+            let failed = Failed { why: why.clone(), until: now + (now - begin).min(PAUSE_MAX) };
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+            Err(why)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tonic::body::Body;
+    use tonic::{Code, Status};
+    use tower::ServiceExt;
 
     use super::*;
+
+    /// What 20 calls over `channel` that are made at once fail with.
+    async fn failures(channel: &Channel) -> Vec<Status> {
+        let calls = (0..20).map(|_| {
+            let mut channel = channel.clone();
+            async move {
+                let request = http::Request::new(Body::default());
+                let answer = channel.ready().await.unwrap().call(request).await;
+                Status::from_error(Box::new(answer.unwrap_err()))
+            }
+        });
+        join_all(calls).await
+    }
+
+    /// Each was told after an attempt of its own, one after the other.
+    #[tokio::test]
+    async fn calls_that_wait_for_an_address_that_takes_no_connection_fail_together() {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&attempts);
+        let silent = tower::service_fn(move |_: Uri| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<io::Result<TokioIo<TcpStream>>>()
+        });
+        let (time_max, begin) = (Duration::from_millis(300), Instant::now());
+        let endpoint = Endpoint::from_static("http://a.example:1");
+        let channel = endpoint.connect_with_connector_lazy(Attempts::new(silent, time_max));
+        for status in failures(&channel).await {
+            let words = crate::telemetry::causes::with_causes(&status);
+            assert!(status.code() == Code::Unavailable && words.contains("no connection within 300ms"), "{words}");
+        }
+        assert!(begin.elapsed() < 10 * time_max, "one after the other take 20 times as long");
+        let made = attempts.load(Ordering::Relaxed);
+        tokio::time::sleep(2 * time_max).await;
+        failures(&channel).await;
+        assert!(attempts.load(Ordering::Relaxed) > made, "it may be there by now");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_is_asked_again_at_once() {
+        let refused = || std::future::ready(Err::<TokioIo<TcpStream>, _>(io::Error::other("refused")));
+        let mut attempts = Attempts::new(tower::service_fn(move |_: Uri| refused()), Duration::from_secs(5));
+        attempts.call(Uri::from_static("http://a.example:1")).await.unwrap_err();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(attempts.fails(Instant::now()).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_server_does_not_acknowledge_ends_its_connection() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", server.local_addr().unwrap()).parse::<Uri>().unwrap();
+        let connection = plain(Duration::from_secs(5)).call(uri).await.unwrap();
+        assert_eq!(SockRef::from(connection.inner()).tcp_user_timeout().unwrap(), Some(PING_TIMEOUT));
+    }
 
     /// Whether the connection comes about between a client and a server whose certificate is of version 1.
     async fn connects(files: TlsFiles) -> bool {

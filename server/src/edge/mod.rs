@@ -2,7 +2,7 @@
 //! tokio where io_uring is forbidden, and listens on the same ports.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -121,30 +121,30 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds `address` (`host:port`) for `threads` threads. Port 0 is any free port.
+    /// Binds `address` (`host:port`) for `threads` threads. Port 0 is any free port. Every address is every one of
+    /// IPv6 too, as in Go.
     pub fn bind(address: &str, threads: usize) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot listen on {address}: {error}");
-        let mut resolved = resolve(address).map_err(failed)?;
+        let mut named = resolve(address).map_err(failed)?;
         // Threads share the port; with another process it must not be shared, which the kernel would
         // allow, so a socket that shares nothing has to succeed first.
-        drop(std::net::TcpListener::bind(resolved).map_err(failed)?);
+        let mut bound = claim(named).map_err(failed)?;
         let mut sockets = Vec::new();
         for _ in 0..threads.max(1) {
-            let socket =
-                Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
-            socket.set_reuse_address(true).map_err(failed)?;
+            let socket = socket(bound).map_err(failed)?;
             socket.set_reuse_port(true).map_err(failed)?;
             socket.set_nonblocking(true).map_err(failed)?;
-            socket.bind(&resolved.into()).map_err(failed)?;
+            socket.bind(&bound.into()).map_err(failed)?;
             socket.listen(1024).map_err(failed)?;
             let listener = std::net::TcpListener::from(socket);
-            resolved = listener.local_addr().map_err(failed)?;
+            bound = listener.local_addr().map_err(failed)?;
             sockets.push(listener);
         }
-        Ok(Self { sockets, address: resolved })
+        named.set_port(bound.port());
+        Ok(Self { sockets, address: named })
     }
 
-    /// What was bound.
+    /// What was asked for, with the port that was bound.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -158,6 +158,37 @@ impl Listeners {
 /// Gives a bound listener to the runtime of the calling thread.
 pub fn listener(socket: std::net::TcpListener) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket)
+}
+
+/// The address to bind for `named`, which no other process listens on: where that is every address of IPv4, every one
+/// of IPv6, as that takes connections to both.
+fn claim(named: SocketAddr) -> std::io::Result<SocketAddr> {
+    let listen = |address: SocketAddr| {
+        let socket = socket(address)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)
+    };
+    if named.is_ipv4() && named.ip().is_unspecified() {
+        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), named.port());
+        match listen(both) {
+            Ok(()) => return Ok(both),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(error),
+            // There is no IPv6 here.
+            Err(_) => {}
+        }
+    }
+    listen(named).map(|()| named)
+}
+
+/// A socket that can listen on `address`; on every one of IPv6 it does so on every one of IPv4 too, whatever the
+/// machine's default is.
+fn socket(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
 }
 
 /// The address that `host:port` names; an empty host is every address.
@@ -235,5 +266,25 @@ mod tests {
         let first = Listeners::bind("127.0.0.1:0", 2).unwrap();
         let error = Listeners::bind(&first.address().to_string(), 2).unwrap_err();
         assert!(error.contains("cannot listen on 127.0.0.1:"), "{error}");
+        let every = format!("0.0.0.0:{}", first.address().port());
+        let error = Listeners::bind(&every, 2).unwrap_err();
+        assert!(error.contains("cannot listen on 0.0.0.0:"), "{error}");
+    }
+
+    #[test]
+    fn every_address_is_listened_on_over_ipv6_too_and_told_as_it_was_given() {
+        let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+        for (given, told) in [("0.0.0.0:0", "0.0.0.0:"), (":0", "0.0.0.0:"), ("[::]:0", "[::]:")] {
+            if !has_ipv6 && given.starts_with('[') {
+                continue;
+            }
+            let listeners = Listeners::bind(given, 2).unwrap();
+            let (address, port) = (listeners.address(), listeners.address().port());
+            assert!(port != 0 && address.to_string().starts_with(told), "{given}: {address}");
+            std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            if has_ipv6 {
+                std::net::TcpStream::connect(("::1", port)).unwrap();
+            }
+        }
     }
 }

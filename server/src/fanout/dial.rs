@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
-use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient};
+use crate::edge::connect::{self, PING_INTERVAL, PING_TIMEOUT, TlsClient};
 
 /// Most bytes of an HTTP/2 frame that an endpoint may send: one of the usual 16 KiB costs as many wakes and
 /// copies as one that holds a whole message of gRPC.
@@ -59,17 +59,12 @@ impl Dialing {
         let window = (self.memory_limit / STREAM_WINDOWS).clamp(least, most);
         let endpoint = Endpoint::from_shared(format!("http://{}", host_and_port(address)))
             .map_err(|error| failed(&error))?
-            .connect_timeout(self.info_timeout)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .initial_stream_window_size(window as u32)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(FRAME_BYTES_MAX)
-            .tcp_nodelay(true);
-        match &self.tls {
-            Some(tls) => tls.channel(endpoint, host).map_err(|error| failed(&error)),
-            None => Ok(endpoint.connect_lazy()),
-        }
+            .max_frame_size(FRAME_BYTES_MAX);
+        connect::channel(endpoint, self.tls.as_ref(), (host, self.info_timeout)).map_err(|error| failed(&error))
     }
 
     /// Most bytes that an endpoint may say of itself.
@@ -188,15 +183,22 @@ impl Service<Request<Body>> for Link {
 
 /// What a connection ends with that the other side doesn't want, and what to say of it. Where the words tell nothing by
 /// themselves they are left out: which come is chance.
-const UNWANTED: [(&str, &str); 6] = [
+const UNWANTED: [(&str, &str); 10] = [
     ("frame with invalid size", SPEAKS_TLS),
     ("connection closed", CLOSED),
     ("broken pipe", CLOSED),
+    // Of a process that was killed in the middle of an answer.
+    ("connection reset", CLOSED),
+    ("bytes remaining on stream", CLOSED),
+    ("peer closed connection", CLOSED),
+    // Of the connection alone: of calls that took too long other words are said.
+    (": timed out", SILENT),
     ("fatal alert: CertificateRequired", ASKS_FOR_CERTIFICATE),
     ("fatal alert: UnknownCA", ASKS_FOR_CERTIFICATE),
     ("InvalidContentType", "the endpoint may speak no TLS: leave out --grpc-client-tls-secure"),
 ];
 const SPEAKS_TLS: &str = "the endpoint may speak TLS: give --grpc-client-tls-secure";
+const SILENT: &str = "the endpoint or the way to it is gone: it did not acknowledge what it was sent";
 const ASKS_FOR_CERTIFICATE: &str =
     "the endpoint asks for a client certificate of an authority that it knows: give --grpc-client-tls-cert";
 const CLOSED: &str = "the endpoint closed the connection: where it always does, it may speak TLS \
@@ -277,6 +279,9 @@ mod tests {
             ("connection error detected: frame with invalid size", "--grpc-client-tls-secure"),
             ("stream closed because of a broken pipe", "ask for a client certificate (--grpc-client-tls-cert)"),
             ("operation was canceled: connection closed", "it may speak TLS (--grpc-client-tls-secure)"),
+            ("error reading a body from connection: connection reset", "the endpoint closed the connection"),
+            ("error reading a body from connection: bytes remaining on stream", "the endpoint closed the connection"),
+            ("error reading a body from connection: timed out", "did not acknowledge what it was sent"),
             ("received fatal alert: CertificateRequired", "give --grpc-client-tls-cert"),
             ("received corrupt message of type InvalidContentType", "leave out --grpc-client-tls-secure"),
         ] {

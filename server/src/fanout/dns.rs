@@ -7,19 +7,21 @@
 //! ```
 //!
 //! SRV records tell the port, unless the name has one. A name that there isn't stands for nothing; that is
-//! no failure.
+//! no failure. But whether there is one is known only when all that it may stand for was answered for.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use engine::model::Error;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData, Record};
+use hickory_resolver::system_conf::read_system_conf;
 
 /// What C libraries say of a host that there isn't or that has no address: glibc and musl. Other errors may
 /// pass.
@@ -47,7 +49,7 @@ impl Resolver {
     pub async fn resolve(&self, address: &str) -> Result<Vec<String>, Error> {
         let Some((scheme, name)) = address.split_once('+') else { return Ok(vec![address.to_owned()]) };
         let found = match scheme {
-            "dns" | "dnsdualstack" => addresses(name).await,
+            "dns" | "dnsdualstack" => self.hosts(name).await,
             "dnssrv" => self.services(name, Target::Addresses).await,
             "dnssrvnoa" => self.services(name, Target::Host).await,
             _ => Err(format!("invalid lookup scheme {scheme:?}")),
@@ -55,13 +57,35 @@ impl Resolver {
         found.map(|found| found.into_iter().collect()).map_err(|error| Error::invalid(format!("{address}: {error}")))
     }
 
+    /// The addresses of a host with a port.
+    async fn hosts(&self, name: &str) -> Result<BTreeSet<String>, String> {
+        let parts = name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        let Some((host, port)) = parts else {
+            return Err("missing port in address given for dns lookup".to_owned());
+        };
+        match tokio::net::lookup_host(name).await {
+            Ok(found) => Ok(found.map(|address| address.to_string()).collect()),
+            Err(error) if is_no_such_host(&error) => self.host_of_servers(host, port).await,
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The addresses of a host as the name servers tell them. The C library says that there is none also where a
+    /// server has failed for one kind of them and has none of the other.
+    async fn host_of_servers(&self, host: &str, port: u16) -> Result<BTreeSet<String>, String> {
+        // Where there are no servers, and of what is no name, the C library knows all.
+        let (Ok(servers), Ok(name)) = (self.servers(), Name::from_utf8(host)) else { return Ok(BTreeSet::new()) };
+        let found = servers.addresses(name).await?.into_iter();
+        Ok(found.map(|address| SocketAddr::new(address, port).to_string()).collect())
+    }
+
     /// The hosts that SRV records of `name` list, or their addresses.
     async fn services(&self, name: &str, target: Target) -> Result<BTreeSet<String>, String> {
         let (name, port) = name.rsplit_once(':').map_or((name, None), |(name, port)| (name, Some(port)));
-        let resolver = self.client().map_err(|error| error.to_string())?;
+        let servers = self.servers().map_err(|error| error.to_string())?;
+        let names = servers.candidates(Name::from_utf8(name).map_err(|error| error.to_string())?);
         let mut found = BTreeSet::new();
-        let Some(records) = there_is(resolver.srv_lookup(name).await)? else { return Ok(found) };
-        for record in records.answers() {
+        for record in first_found(names, |name| servers.client.srv_lookup(name)).await? {
             let RData::SRV(service) = &record.data else { continue };
             let port = port.map_or_else(|| service.port.to_string(), str::to_owned);
             match target {
@@ -71,8 +95,8 @@ impl Resolver {
                 }
                 // The host's name is a whole one: no search domain belongs to it.
                 Target::Addresses => {
-                    let hosts = there_is(resolver.lookup_ip(service.target.clone()).await)?;
-                    found.extend(hosts.into_iter().flatten().map(|address| match address {
+                    let hosts = servers.addresses(service.target.clone()).await?;
+                    found.extend(hosts.into_iter().map(|address| match address {
                         IpAddr::V4(address) => format!("{address}:{port}"),
                         IpAddr::V6(address) => format!("[{address}]:{port}"),
                     }));
@@ -82,15 +106,75 @@ impl Resolver {
         Ok(found)
     }
 
-    fn client(&self) -> Result<TokioResolver, NetError> {
-        let mut builder = match &self.config {
-            Some(config) => TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default()),
-            None => TokioResolver::builder_tokio()?,
+    fn servers(&self) -> Result<Servers, NetError> {
+        let (config, mut options) = match &self.config {
+            Some(config) => (config.clone(), ResolverOpts::default()),
+            None => read_system_conf()?,
         };
         // What fails is then told by the lookup of the kind that every host has.
-        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        builder.build()
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        let domains = config.domain.iter().chain(&config.search).cloned().collect();
+        let ndots = options.ndots;
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        Ok(Servers { client: builder.with_options(options).build()?, domains, ndots })
     }
+}
+
+/// The name servers, and how a name that is not whole is searched for.
+struct Servers {
+    client: TokioResolver,
+    /// The domains that it may be in, in turn.
+    domains: Vec<Name>,
+    /// A name of more labels is taken for a whole one first, others last.
+    ndots: usize,
+}
+
+impl Servers {
+    /// The whole names that `name` may stand for, in the order in which they are asked for.
+    fn candidates(&self, name: Name) -> Vec<Name> {
+        if name.is_fqdn() {
+            return vec![name];
+        }
+        let mut whole = name.clone();
+        whole.set_fqdn(true);
+        let comes_first = usize::from(name.num_labels()) > self.ndots || name.is_localhost();
+        let (first, last) = if comes_first { (Some(whole), None) } else { (None, Some(whole)) };
+        // What is too long with a domain is no name.
+        let searched = self.domains.iter().filter_map(|domain| name.clone().append_domain(domain).ok());
+        let mut names: Vec<Name> = Vec::new();
+        for candidate in first.into_iter().chain(searched).chain(last) {
+            if !names.contains(&candidate) {
+                names.push(candidate);
+            }
+        }
+        names
+    }
+
+    /// The addresses of the host `name`; none when there is no such host.
+    async fn addresses(&self, name: Name) -> Result<Vec<IpAddr>, String> {
+        let client = &self.client;
+        let look_up = move |name: Name| async move { client.lookup_ip(name).await.map(Lookup::from) };
+        let records = first_found(self.candidates(name), look_up).await?;
+        Ok(records.iter().filter_map(|record| record.data.ip_addr()).collect())
+    }
+}
+
+/// What `look_up` finds of the first of `names` that there is; nothing when there is none of them. Where one could not
+/// be asked for, nobody knows: its failure is told, and not what is said of the names behind it.
+async fn first_found<F>(names: Vec<Name>, look_up: impl Fn(Name) -> F) -> Result<Vec<Record>, String>
+where
+    F: Future<Output = Result<Lookup, NetError>>,
+{
+    let mut failure = None;
+    for name in names {
+        match look_up(name.clone()).await {
+            Ok(found) if found.answers().is_empty() => {}
+            Ok(found) => return Ok(found.answers().to_vec()),
+            Err(error) if is_no_such_name(&error) => {}
+            Err(error) => failure = failure.or_else(|| Some(format!("{name}: {error}"))),
+        }
+    }
+    failure.map_or_else(|| Ok(Vec::new()), Err)
 }
 
 /// What becomes of the hosts that SRV records list.
@@ -100,30 +184,9 @@ enum Target {
     Addresses,
 }
 
-/// The addresses of a host with a port.
-async fn addresses(name: &str) -> Result<BTreeSet<String>, String> {
-    if name.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-        return Err("missing port in address given for dns lookup".to_owned());
-    }
-    match tokio::net::lookup_host(name).await {
-        Ok(found) => Ok(found.map(|address| address.to_string()).collect()),
-        Err(error) if is_no_such_host(&error) => Ok(BTreeSet::new()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 fn is_no_such_host(error: &io::Error) -> bool {
     let text = error.to_string();
     NO_SUCH_HOST.iter().any(|words| text.ends_with(words))
-}
-
-/// What was found; `None` when there is no such name.
-fn there_is<T>(found: Result<T, NetError>) -> Result<Option<T>, String> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if is_no_such_name(&error) => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 fn is_no_such_name(error: &NetError) -> bool {
@@ -135,14 +198,15 @@ fn is_no_such_name(error: &NetError) -> bool {
 pub(super) mod tests {
     use hickory_resolver::config::NameServerConfig;
     use hickory_resolver::proto::op::Message;
+    use hickory_resolver::proto::rr::RecordType;
     use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
-    use hickory_resolver::proto::rr::{Name, Record, RecordType};
     use tokio::net::UdpSocket;
 
     use super::*;
 
-    /// What asks a name server that knows a service, of two ports, and fails at what ends in `broken`, or says
-    /// nothing of what ends in `silent`. In the domain that is searched first there is another host of the service's name.
+    /// What asks a name server that knows a service, of two ports, and fails at `broken`, at `late`, which there is in
+    /// the domain that is searched, and at one of the questions for `half`, or says nothing of what ends in `silent`.
+    /// In the domain that is searched there is another host of the service's name.
     pub async fn resolver() -> Resolver {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut server = NameServerConfig::udp(socket.local_addr().unwrap().ip());
@@ -164,7 +228,7 @@ pub(super) mod tests {
             let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
             answer.add_query(asked.queries[0].clone());
             let data = match (asked.queries[0].query_type(), name.to_utf8().as_str()) {
-                (RecordType::SRV, "_grpc._tcp.stores.") => {
+                (RecordType::SRV, "_grpc._tcp.stores." | "_grpc._tcp.late.search.") => {
                     [4, 5].map(|port| RData::SRV(SRV::new(0, 0, port, Name::from_ascii("store.").unwrap()))).to_vec()
                 }
                 (RecordType::A, "store.") => vec![RData::A(A::new(10, 0, 0, 1))],
@@ -172,8 +236,8 @@ pub(super) mod tests {
                 (RecordType::A, "store.search.") => vec![RData::A(A::new(10, 0, 0, 2))],
                 _ => Vec::new(),
             };
-            answer.metadata.response_code = match name.to_utf8().as_str() {
-                "_grpc._tcp.broken." => ResponseCode::ServFail,
+            answer.metadata.response_code = match (asked.queries[0].query_type(), name.to_utf8().as_str()) {
+                (_, "_grpc._tcp.broken." | "_grpc._tcp.late.") | (RecordType::A, "half.") => ResponseCode::ServFail,
                 _ if data.is_empty() => ResponseCode::NXDomain,
                 _ => ResponseCode::NoError,
             };
@@ -194,6 +258,43 @@ pub(super) mod tests {
             assert_eq!(resolver.resolve(address).await.unwrap(), found, "{address}");
         }
         assert!(resolver.resolve("dnssrv+_grpc._tcp.broken.").await.is_err());
+    }
+
+    /// What was said of the last name that was tried counted alone: known endpoints were dropped.
+    #[tokio::test]
+    async fn where_a_name_that_is_searched_for_could_not_be_asked_for_nobody_knows_that_there_is_none() {
+        let resolver = resolver().await;
+        let error = resolver.resolve("dnssrvnoa+_grpc._tcp.broken").await.unwrap_err().to_string();
+        assert!(error.contains("_grpc._tcp.broken.: "), "{error}");
+        for (address, found) in [("_grpc._tcp.late", &["store:4", "store:5"][..]), ("_grpc._tcp.others", &[])] {
+            assert_eq!(resolver.resolve(&format!("dnssrvnoa+{address}")).await.unwrap(), found, "{address}");
+        }
+    }
+
+    /// The C library finds no address of a host whose addresses of one kind could not be asked for.
+    #[tokio::test]
+    async fn that_there_is_no_host_has_to_be_said_by_the_name_servers_too() {
+        let resolver = resolver().await;
+        assert!(resolver.host_of_servers("half", 4).await.is_err());
+        assert!(resolver.host_of_servers("nobody", 4).await.unwrap().is_empty());
+        let found = resolver.host_of_servers("store.", 4).await.unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["10.0.0.1:4", "[fd00::1]:4"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_searched_for_in_each_domain_and_taken_for_a_whole_one() {
+        let name = |text: &str| Name::from_utf8(text).unwrap();
+        let servers = Servers { domains: ["x", "y.", "x."].map(name).to_vec(), ..resolver().await.servers().unwrap() };
+        for (ndots, asked, names) in [
+            (1, "a", &["a.x.", "a.y.", "a."][..]),
+            (1, "a.b", &["a.b.", "a.b.x.", "a.b.y."]),
+            (5, "a.b", &["a.b.x.", "a.b.y.", "a.b."]),
+            (5, "a.b.", &["a.b."]),
+        ] {
+            let servers = Servers { client: servers.client.clone(), domains: servers.domains.clone(), ndots };
+            let found: Vec<String> = servers.candidates(name(asked)).iter().map(Name::to_utf8).collect();
+            assert_eq!(found, names, "{ndots} {asked}");
+        }
     }
 
     #[tokio::test]

@@ -65,7 +65,8 @@ pub async fn ask(
         }
     }
     asked.end().map_err(failed)?;
-    let message = unframe(&HeaderMap::new(), message.freeze(), bytes_max).map_err(failed)?;
+    // It is not packed, as no header says how.
+    let message = unframe(&HeaderMap::new(), message.freeze(), bytes_max, &mut |_| Ok(())).map_err(failed)?;
     read(&message, held).map_err(whose)
 }
 

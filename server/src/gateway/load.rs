@@ -27,6 +27,7 @@ use super::belongs;
 use super::header::Headers;
 use super::local::{COLUMN_INDEX, Disk, Tried};
 use super::metrics::StoreMetrics;
+use super::room::BuildRoom;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
 use crate::sync::{BlockFiles, SyncedBlock};
@@ -101,6 +102,8 @@ pub struct Loader {
     builds: Semaphore,
     /// The same of those that are built later, however long these take.
     later_builds: Semaphore,
+    /// Memory that builds wait for.
+    room: Option<BuildRoom>,
     /// Threads that open blocks whose files are local.
     threads: usize,
     headers: Headers,
@@ -166,6 +169,7 @@ impl Loader {
             form: IndexForm::default(),
             builds: Semaphore::new(cores),
             later_builds: Semaphore::new(cores),
+            room: None,
             threads: THREADS_PER_CORE * cores,
             pending: Queue::default(),
             unchecked: Queue::default(),
@@ -193,6 +197,12 @@ impl Loader {
         let bytes = memory.limit() / PAGES_SHARE;
         let held = memory.reserve_for_good(bytes)?;
         Ok(Self { headers: self.headers.keeping(bytes), _pages: Some(held), ..self })
+    }
+
+    /// The same loader, whose builds of large indexes are counted in `memory`, of which all that is held for good is
+    /// taken by now.
+    pub fn building_within(self, memory: &Arc<Budget>) -> Self {
+        Self { room: Some(BuildRoom::new(memory)), ..self }
     }
 
     /// Opens `blocks`; those that can't be opened say why to whoever asks for them.
@@ -291,6 +301,12 @@ impl Loader {
                 self.metrics.indexes_pending.dec();
                 self.foreign().insert(block.meta.ulid, (block.files.clone(), error.clone()));
                 Some(self.unreadable(block, error))
+            }
+            // There never is so much memory.
+            Err(error) if error.kind() == ErrorKind::Limit => {
+                self.metrics.indexes_pending.dec();
+                tracing::warn!(block = %block.meta.ulid, %error, "a column index is not built, its index-header goes on answering");
+                None
             }
             Err(error) => {
                 let syncs_left = 1 << failures.min(RETRY_SYNCS_LOG2_MAX);
@@ -396,9 +412,8 @@ impl Loader {
             match self.columns(id, block).await {
                 // Where a part of the index is damaged, its index-header answers those who don't ask for that part.
                 Err(error)
-                    if error.kind() == ErrorKind::Corrupt
+                    if (error.kind() == ErrorKind::Corrupt && !is_built() || error.kind() == ErrorKind::Limit)
                         && index_len.is_some()
-                        && !is_built()
                         && !belongs::is_foreign(&error) =>
                 {
                     tracing::warn!(block = %id, %error, "a column index can't be built, trying the index-header");
@@ -473,17 +488,21 @@ impl Loader {
         id: BlockId,
         block: &SyncedBlock,
     ) -> Result<Arc<dyn BlockIndex>, Error> {
-        if block.files.len_of(BlockObject::Index).is_none() {
+        let Some(len) = block.files.len_of(BlockObject::Index) else {
             return Err(Error::new(ErrorKind::Corrupt, "there is no index"));
-        }
+        };
         std::fs::create_dir_all(self.disk.folder(id)).map_err(|error| Error::file(&path, error))?;
         let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
+        let bytes = match &self.room {
+            Some(room) => room.needed(&self.bucket, (&object, len)).await?,
+            None => 0,
+        };
         match self.bucket.folder() {
-            Some(folder) => build((slots, &self.workers), folder.join(object), &path).await?,
+            Some(folder) => self.build((slots, bytes), folder.join(object), &path).await?,
             None => {
                 let part = self.disk.folder(id).join(PART);
                 let built = match self.download(&object, &part).await {
-                    Ok(()) => build((slots, &self.workers), part.clone(), &path).await,
+                    Ok(()) => self.build((slots, bytes), part.clone(), &path).await,
                     Err(error) => Err(error),
                 };
                 // What is left of a failed download is of no use.
@@ -496,6 +515,16 @@ impl Loader {
         let opened = open_index(&self.workers, path, block.clone()).await;
         let opened = opened.inspect_err(|_| self.disk.remove_columns(id));
         Ok(Arc::new(opened?))
+    }
+
+    /// Builds the column index at `to` from the index file at `from`, in one of `slots` once there are `bytes` of
+    /// memory for it.
+    async fn build(&self, (slots, bytes): (&Semaphore, u64), from: PathBuf, to: &Path) -> Result<(), Error> {
+        let _held = match &self.room {
+            Some(room) => room.take(bytes).await?,
+            None => None,
+        };
+        build((slots, &self.workers), from, to).await
     }
 
     async fn download(&self, object: &str, to: &Path) -> Result<(), Error> {
@@ -541,6 +570,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use engine::bucket::Meta;
+    use engine::model::Labels;
     use object_store::memory::InMemory;
     use prometheus_client::registry::Registry;
 
@@ -566,29 +596,64 @@ mod tests {
         drop(end);
     }
 
-    #[test]
-    fn a_small_new_block_is_opened_while_builds_of_the_background_take_all_their_slots() {
-        let (folder, registry) = (tempfile::tempdir().unwrap(), &mut Registry::default());
+    /// A block whose index, of one series without chunks, has symbols of about so many bytes, and its loader.
+    fn loading(symbols_bytes: usize, folder: &Path) -> (SyncedBlock, Loader) {
+        let registry = &mut Registry::default();
         let id = BlockId::from_parts(1, 1);
         let text = serde_json::json!({
             "ulid": id.to_string(), "minTime": 0, "maxTime": 1, "version": 1, "compaction": {"level": 1},
         });
-        let writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(Vec::<&str>::new())).unwrap();
+        let unused = (0..symbols_bytes / 1000).map(|at| format!("y{at:06}{}", "v".repeat(993)));
+        let symbols = ["a", "x"].map(str::to_owned).into_iter().chain(unused);
+        let mut writer = tsdb::Writer::create(Vec::new(), tsdb::Symbols::from_sorted(symbols)).unwrap();
+        writer.add_labels(&Labels::from_pairs([("a", "x")]), &[]).unwrap();
         let index = writer.finish().unwrap().1;
         let objects = BTreeMap::from([(BlockObject::Index, index.len() as u64)]);
         let files = BlockFiles { objects, ..BlockFiles::default() };
         let meta = Arc::new(Meta::parse(text.to_string().as_bytes()).unwrap());
-        let block = SyncedBlock { meta, files, deletion_mark: None };
-        let bucket = Bucket::over(Arc::new(InMemory::new()), "memory", registry);
-        let parts = (bucket.clone(), Ranges::direct(bucket.clone()));
-        let loader = Loader::new(parts, folder.path().to_owned(), StoreMetrics::register(registry, 0));
+        let memory = InMemory::new();
+        let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
+        let bucket = Bucket::over(Arc::new(memory), "memory", registry);
+        runtime().block_on(bucket.upload(&object, index.into())).unwrap();
+        let parts = (bucket.clone(), Ranges::direct(bucket));
+        let loader = Loader::new(parts, folder.to_owned(), StoreMetrics::register(registry, 0));
+        (SyncedBlock { meta, files, deletion_mark: None }, loader)
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_small_new_block_is_opened_while_builds_of_the_background_take_all_their_slots() {
+        let folder = tempfile::tempdir().unwrap();
+        let (block, loader) = loading(0, folder.path());
         let _taken = loader.later_builds.try_acquire_many(loader.later_builds.available_permits() as u32).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let opened = runtime.block_on(async {
-            let object = ObjectName { block: id, object: BlockObject::Index }.to_string();
-            bucket.upload(&object, index.into()).await.unwrap();
+        let opened = runtime().block_on(async {
             tokio::time::timeout(Duration::from_secs(60), loader.open_all(vec![&block])).await.unwrap()
         });
         assert!(opened.len() == 1 && opened[0].index().is_readable());
+    }
+
+    #[test]
+    fn a_column_index_whose_build_takes_more_memory_than_there_is_leaves_its_block_to_the_index_header() {
+        // Symbols of 6 MB take 15 MB, of which there is half.
+        for (memory, built) in [(28 << 20, 0), (32 << 20, 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (block, loader) = loading(6_000_000, folder.path());
+            let memory = Budget::new("--store.memory-limit", memory);
+            let loader = loader.building_within(&memory);
+            let mut swapped = 0;
+            runtime().block_on(async {
+                let opened = loader.open_all(vec![&block]).await;
+                assert!(opened[0].index().is_readable());
+                loader.synced(|_| true);
+                loader.build_pending(|_| Standing::Open, |blocks| swapped += blocks.len()).await;
+            });
+            assert_eq!((swapped, loader.metrics.index_builds.get()), (built, built as u64));
+            assert_eq!((loader.metrics.indexes_pending.get(), loader.pending().len()), (0, 0));
+            assert_eq!((memory.usage().used, memory.usage().refused), (0, 1 - built as u64));
+            assert_eq!(memory.usage().peak > 0, built == 1);
+        }
     }
 }

@@ -24,6 +24,8 @@ pub mod query;
 mod held;
 /// From wire messages to the engine's requests.
 pub mod request;
+/// Memory for building column indexes.
+mod room;
 /// How large the chunks are that are sent.
 pub mod sent;
 /// Series.

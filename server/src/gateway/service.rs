@@ -33,22 +33,22 @@ impl StoreService {
 
     async fn answer(&self, request: Call) -> Response<Body> {
         let gateway = &self.gateway;
-        let max = call::QUESTION_BYTES_MAX;
+        let (max, memory) = (call::QUESTION_BYTES_MAX, &gateway.selector.budget);
         match request.uri().path() {
-            "/thanos.Store/Series" => match call::read(request, max).await {
+            "/thanos.Store/Series" => match call::read(request, max, memory).await {
                 Ok(incoming) => gateway.series(incoming).await,
                 Err(status) => status.into_http(),
             },
             "/thanos.Store/LabelNames" => call::reply_encoded(
                 async {
-                    let incoming = call::read(request, max).await?;
+                    let incoming = call::read(request, max, memory).await?;
                     call::within(incoming.timeout, gateway.label_names(incoming)).await
                 }
                 .await,
             ),
             "/thanos.Store/LabelValues" => call::reply_encoded(
                 async {
-                    let incoming = call::read(request, max).await?;
+                    let incoming = call::read(request, max, memory).await?;
                     call::within(incoming.timeout, gateway.label_values(incoming)).await
                 }
                 .await,

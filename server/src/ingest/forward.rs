@@ -17,13 +17,16 @@ use tonic::{Code, Status};
 
 use super::refusal::Refusal;
 use crate::api::grpc::ask::{ask, sealed};
-use crate::edge::connect::{PING_INTERVAL, PING_TIMEOUT, TlsClient, host};
+use crate::edge::connect::{self, PING_INTERVAL, PING_TIMEOUT, TlsClient, host};
 use crate::telemetry::rpc::{Counted, RpcMetrics};
 
 const PATH: &str = "/thanos.WriteableStore/RemoteWrite";
 
 /// Names, in its metadata, a request that is forwarded for the second time.
 const AGAIN: &str = "uru-forwarded-again";
+
+/// Longest time that it takes to connect to a receiver.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// First pause after a receiver was away.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -190,15 +193,11 @@ impl Peers {
         let bad = |error: &dyn std::fmt::Display| Refusal::unavailable(format!("endpoint {address:?}: {error}"));
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| bad(&error))?
-            .connect_timeout(Duration::from_secs(5))
             .initial_connection_window_size(16 << 20)
             .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .tcp_nodelay(true);
-        let channel = match &self.options.tls {
-            Some(tls) => tls.channel(endpoint, host(address)).map_err(|error| bad(&error))?,
-            None => endpoint.connect_lazy(),
-        };
+            .keep_alive_timeout(PING_TIMEOUT);
+        let server = (host(address), CONNECT_TIME_MAX);
+        let channel = connect::channel(endpoint, self.options.tls.as_ref(), server).map_err(|error| bad(&error))?;
         let peer = Arc::new(Peer {
             channel: Counted::new(channel, self.calls.clone()),
             workers: Workers::new(self.options.workers.max(1)),

@@ -63,7 +63,10 @@ impl Receiver {
         let framed_max = bytes_max.saturating_add(GRPC_PREFIX_LEN) as u64;
         let (framed, mut held) =
             body::read(&parts.headers, body, (framed_max, &self.memory)).await.map_err(BodyError::grpc)?;
-        let message = call::unframe(&parts.headers, framed.into(), bytes_max)?;
+        let packed_bytes = held.bytes();
+        let mut room =
+            |bytes: u64| body::resize(&mut held, packed_bytes + bytes, &self.memory).map_err(BodyError::grpc);
+        let message = call::unframe(&parts.headers, framed.into(), bytes_max, &mut room)?;
         body::resize(&mut held, message.len() as u64, &self.memory).map_err(BodyError::grpc)?;
         Ok((message, parts.headers, held))
     }

@@ -8,7 +8,7 @@ use engine::shard::Ingest;
 use engine::shard::ingest::OWN_FOLDER;
 
 /// Logs what was set aside of damaged WALs, blocks that could not be opened, folders that were removed, and WALs of
-/// Thanos.
+/// Thanos and Prometheus.
 pub fn tell(ingest: &Ingest, data_dir: &Path) {
     for aside in ingest.set_aside() {
         tracing::error!(
@@ -40,8 +40,17 @@ pub fn tell(ingest: &Ingest, data_dir: &Path) {
     for folder in thanos_wals(data_dir) {
         tracing::warn!(
             folder = %folder.display(),
-            "samples in a WAL of Thanos are not read: unless it is flushed, let Thanos run over this data folder once \
-             more and end by SIGTERM with a bucket configured; then remove the WAL's folder"
+            "samples in a WAL of Thanos are not read: unless it is flushed, move the folder {OWN_FOLDER}, which Thanos \
+             takes for a tenant, out of this data folder, let Thanos run over it once more and end by SIGTERM with a \
+             bucket configured, then remove the WAL's folder and move {OWN_FOLDER} back; of each series the newest \
+             sample stays in the WAL and is lost"
+        );
+    }
+    if holds_segments(&data_dir.join("wal")) {
+        tracing::warn!(
+            folder = %data_dir.display(),
+            "this is a data folder of Prometheus: neither its WAL nor its blocks are read; have that Prometheus take a \
+             snapshot (POST /api/v1/admin/tsdb/snapshot) and move the snapshot's blocks into the folder of a tenant"
         );
     }
 }
@@ -62,6 +71,13 @@ fn thanos_wals(data_dir: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = wals.filter(|wal| has_bytes(wal)).collect();
     found.sort_unstable();
     found
+}
+
+/// Whether `folder` is a WAL of Prometheus, and not a tenant that is called like one.
+fn holds_segments(folder: &Path) -> bool {
+    let is_segment = |name: &str| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_digit());
+    let is_part = |name: &str| is_segment(name) || name.starts_with("checkpoint.");
+    has_bytes(folder) && entries(folder).any(|entry| entry.file_name().to_str().is_some_and(is_part))
 }
 
 fn has_bytes(folder: &Path) -> bool {
@@ -93,5 +109,17 @@ mod tests {
         assert_eq!(["a", "b", "c", "d", "file", "nobody"].map(holds), [true, false, true, false, false, false]);
         std::fs::write(data.path().join("d/chunks_head/000001"), "samples").unwrap();
         assert!(holds("d"));
+    }
+
+    /// It was told as nothing.
+    #[test]
+    fn a_wal_of_prometheus_is_told_from_a_tenant_that_is_called_like_one() {
+        let data = tempfile::tempdir().unwrap();
+        let wal = data.path().join("wal");
+        std::fs::create_dir_all(wal.join("01HZY0000000000000000000AB")).unwrap();
+        assert!(!holds_segments(&wal));
+        std::fs::write(wal.join("00000007"), "").unwrap();
+        assert!(holds_segments(&wal), "a part of it may be empty");
+        assert!(!holds_segments(&data.path().join("nobody")));
     }
 }

@@ -1,5 +1,6 @@
 //! Log lines, one for each event, in logfmt or JSON, as Thanos writes them.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +18,15 @@ const RETRIES: &str = "object_store::client::retry";
 
 /// Shortest time between two lines about requests that are tried again.
 const RETRIES_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the cache on disk tells of each batch of pages that it can't write or read.
+const CACHE: &str = "foyer";
+
+/// Shortest time between two lines of one place in it.
+const CACHE_PAUSE: Duration = Duration::from_secs(60);
+
+/// What errors of libraries write before where they come from. To find the names of that takes hundreds of megabytes.
+const BACKTRACE: &str = "Backtrace:\n";
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +47,7 @@ pub fn start(level: &str, format: &str) {
         _ => LevelFilter::INFO,
     };
     let format = if format == "json" { Format::Json } else { Format::Logfmt };
-    let subscriber =
-        tracing_subscriber::registry().with(Lines { format, retried: Mutex::default() }.with_filter(Ours(filter)));
+    let subscriber = tracing_subscriber::registry().with(Lines::new(format).with_filter(Ours(filter)));
     // A second start in one process keeps the first; tests do that.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
@@ -58,13 +67,32 @@ impl<S: Subscriber> tracing_subscriber::layer::Filter<S> for Ours {
     }
 }
 
+/// A line of the source: its module and number.
+type Place = (&'static str, Option<u32>);
+
 struct Lines {
     format: Format,
     /// When a request that is tried again was last told of.
     retried: Mutex<Option<Instant>>,
+    /// When each place in the cache on disk last told something.
+    cached: Mutex<BTreeMap<Place, Instant>>,
 }
 
 impl Lines {
+    fn new(format: Format) -> Self {
+        Self { format, retried: Mutex::default(), cached: Mutex::default() }
+    }
+
+    /// Whether a line says what the cache on disk tells at `place`: now and then while it does.
+    fn tells_of_cache(&self, place: Place, now: Instant) -> bool {
+        let mut last = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told = last.get(&place).is_none_or(|last| now - *last >= CACHE_PAUSE);
+        if is_told {
+            last.insert(place, now);
+        }
+        is_told
+    }
+
     /// Whether a line says that a request is tried again: the first time, and now and then while many are.
     fn tells_retry(&self, message: &str, now: Instant) -> bool {
         let mut last = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,9 +106,13 @@ impl Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let place = (metadata.target(), metadata.line());
+        if place.0.starts_with(CACHE) && !self.tells_of_cache(place, Instant::now()) {
+            return;
+        }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let metadata = event.metadata();
         if metadata.target() == RETRIES && !self.tells_retry(&fields.message, Instant::now()) {
             return;
         }
@@ -111,7 +143,13 @@ struct Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        let mut text = Text::default();
+        // It ends early where a backtrace begins.
+        let text = match write!(text, "{value:?}") {
+            Ok(()) => text.0.as_str(),
+            Err(_) => text.0.trim_end(),
+        };
+        self.record_str(field, text);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -119,6 +157,20 @@ impl Visit for Fields {
             "message" => value.clone_into(&mut self.message),
             name => self.pairs.push((name, value.to_owned())),
         }
+    }
+}
+
+/// What a value writes, up to a backtrace.
+#[derive(Default)]
+struct Text(String);
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if part == BACKTRACE {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(part);
+        Ok(())
     }
 }
 
@@ -151,7 +203,7 @@ mod tests {
 
     #[test]
     fn of_requests_that_are_tried_again_the_first_tries_are_told_now_and_then() {
-        let lines = Lines { format: Format::Logfmt, retried: Mutex::default() };
+        let lines = Lines::new(Format::Logfmt);
         let begin = Instant::now();
         let tells = |retry: usize, ms: u64| {
             let message = format!("Encountered server error with status 503, backing off, retry {retry} of 9");
@@ -161,5 +213,33 @@ mod tests {
             [(1, 0), (2, 200), (1, 300), (9, 2000), (1, 2000)].map(|(retry, ms)| tells(retry, ms)),
             [true, false, false, false, true]
         );
+    }
+
+    #[test]
+    fn what_the_cache_on_disk_can_not_do_is_told_once_a_minute_for_each_place() {
+        let lines = Lines::new(Format::Logfmt);
+        let begin = Instant::now();
+        let tells = |line: u32, seconds: u64| {
+            lines.tells_of_cache(("foyer_storage", Some(line)), begin + Duration::from_secs(seconds))
+        };
+        assert_eq!(
+            [(1, 0), (1, 1), (2, 1), (1, 59), (1, 60), (2, 60), (2, 61)].map(|(line, seconds)| tells(line, seconds)),
+            [true, false, true, false, true, false, true]
+        );
+    }
+
+    #[test]
+    fn a_value_is_written_without_its_backtrace_which_is_not_even_looked_up() {
+        struct Failed;
+        impl fmt::Debug for Failed {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                writeln!(f, "no space left\n")?;
+                writeln!(f, "Backtrace:")?;
+                panic!("names are looked up")
+            }
+        }
+        let mut text = Text::default();
+        assert!(write!(text, "{:?}", Err::<(), _>(Failed)).is_err());
+        assert_eq!(text.0.trim_end(), "Err(no space left");
     }
 }

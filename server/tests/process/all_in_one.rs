@@ -247,11 +247,12 @@ fn samples_that_move_to_the_bucket_are_in_every_answer() {
 fn exemplars_and_the_starts_of_counters_are_kept_when_flags_say_so() {
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     let began = seconds - 60;
+    let trace = "ab".repeat(16);
     let otlp = format!(
         r#"{{"resourceMetrics": [{{"scopeMetrics": [{{"metrics": [{{"name": "begun", "sum": {{
         "isMonotonic": true, "aggregationTemporality": 2, "dataPoints": [{{"asInt": "7",
         "startTimeUnixNano": "{began}000000000", "timeUnixNano": "{seconds}000000000",
-        "exemplars": [{{"asDouble": 1.5, "timeUnixNano": "{seconds}000000000", "traceId": "ab"}}]}}]}}}}]}}]}}]}}"#
+        "exemplars": [{{"asDouble": 1.5, "timeUnixNano": "{seconds}000000000", "traceId": "{trace}"}}]}}]}}}}]}}]}}]}}"#
     );
     let flags = ["--tsdb.max-exemplars=10", "--enable-feature=created-timestamp-zero-ingestion"];
     for (flags, exemplars, increase) in [(&[][..], 0, "0"), (&flags[..], 1, "7")] {

@@ -4,12 +4,21 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use proto::thanos::info::{InfoRequest, InfoResponse};
 use proto::thanos::{LabelMatcher, QueryRequest, QueryResponse, SeriesRequest, query_response};
+use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+use tower::Service;
 
 use crate::support;
 use crate::support::write;
@@ -258,6 +267,78 @@ fn queries_over_grpc_and_http_wait_at_one_gate_that_metrics_show() {
         assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_duration_seconds_count"), Some(1.0));
         assert_eq!(uru.metric("thanos_query_concurrent_gate_queries_total"), Some(1.0), "{component}");
     }
+}
+
+/// What is answered to a call of which `bytes` come and no more, and no end; as long as nothing is, it waits.
+async fn unfinished(mut channel: Channel, path: &'static str, bytes: usize) -> Code {
+    static PIECE: [u8; 16_000] = [b'a'; 16_000];
+    let piece = |at: usize| Bytes::from_static(&PIECE[..PIECE.len().min(bytes - at)]);
+    let pieces = (0..bytes).step_by(PIECE.len()).map(|at| Ok::<_, Status>(Frame::data(piece(at))));
+    let pieces: Vec<_> = pieces.collect();
+    let body = Body::new(StreamBody::new(stream::iter(pieces).chain(stream::pending())));
+    let request = http::Request::post(path).version(http::Version::HTTP_2);
+    let request = request.header("content-type", "application/grpc").header("te", "trailers").body(body).unwrap();
+    std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let response = channel.call(request).await.unwrap();
+    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+/// One connection with such calls once made a process of 100 MB take 600.
+#[test]
+fn questions_that_are_never_finished_are_accounted_for_and_other_calls_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    for (component, flag, path) in [
+        ("store", "--store.memory-limit=64MB", "/thanos.Store/Series"),
+        ("receive", "--store.memory-limit=64MB", "/thanos.Store/LabelNames"),
+        ("query", "--query.memory-limit=64MB", "/thanos.Store/Series"),
+        ("query", "--query.memory-limit=64MB", "/thanos.Query/Query"),
+    ] {
+        let folder = folder.path().join(format!("{component}-{}", path.len()));
+        let uru = if component == "query" { Uru::start("query", &[flag]) } else { start(component, &folder, &[flag]) };
+        let used = || uru.metric("uru_memory_used_bytes").unwrap();
+        let idle = (used(), uru.peak_bytes());
+        run(async {
+            let channel = uru.connect().await;
+            let mut calls = Vec::new();
+            calls.extend((0..100).map(|_| tokio::spawn(unfinished(channel.clone(), path, 5))));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            calls.extend((0..40).map(|_| tokio::spawn(unfinished(channel.clone(), path, 4 << 20))));
+            // Most of the long ones are refused, and no short one.
+            while calls.iter().filter(|call| call.is_finished()).count() < 20 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert!(used() > idle.0 + 2e6, "{component} {path}: {}", used());
+            let told = support::unary::<_, InfoResponse>(&channel, "/thanos.info.Info/Info", InfoRequest {}).await;
+            told.unwrap_or_else(|status| panic!("{component} {path}: {status}"));
+            assert!(calls[..100].iter().all(|call| !call.is_finished()), "{component} {path}");
+            for call in calls {
+                if call.is_finished() {
+                    assert_eq!(call.await.unwrap(), Code::ResourceExhausted, "{component} {path}");
+                } else {
+                    call.abort();
+                }
+            }
+        });
+        support::wait(|| used() <= idle.0);
+        let grown = uru.peak_bytes() - idle.1;
+        assert!(grown < 128e6, "{component} {path}: {grown} bytes more");
+    }
+}
+
+#[test]
+fn forms_that_are_never_finished_are_accounted_for_until_their_senders_are_gone() {
+    let uru = Uru::start("query", &["--query.memory-limit=64MB"]);
+    let begin = || {
+        let mut stream = TcpStream::connect(&uru.http).unwrap();
+        let kind = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000000";
+        write!(stream, "POST /api/v1/query HTTP/1.1\r\nHost: a\r\n{kind}\r\n\r\nquery={}", "1".repeat(30_000)).unwrap();
+        stream
+    };
+    let streams: Vec<TcpStream> = (0..200).map(|_| begin()).collect();
+    // What lies aside is for some sixty of them.
+    support::wait(|| uru.metric("uru_memory_used_bytes") > Some(100.0 * 30_000.0));
+    drop(streams);
+    support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
 }
 
 #[test]

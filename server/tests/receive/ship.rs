@@ -646,9 +646,15 @@ fn a_block_that_cannot_be_read_is_told_and_kept_and_writes_are_taken() {
     std::fs::write(block.join("meta.json"), "").unwrap();
     std::fs::create_dir_all(data.path().join("other/wal")).unwrap();
     std::fs::write(data.path().join("other/wal/00000000"), "of Thanos").unwrap();
+    std::fs::create_dir_all(data.path().join("wal")).unwrap();
+    std::fs::write(data.path().join("wal/00000000"), "of Prometheus").unwrap();
     let more = ["--shipper.sync-interval=20ms", "--tsdb.retention=1h", "--tsdb.min-block-duration=100ms"];
     let uru = start(data.path(), &[&[&*flag, "--tsdb.max-block-duration=100ms"], &more[..]].concat());
-    for told in ["leaving out a local block that can't be read", "samples in a WAL of Thanos are not read"] {
+    for told in [
+        "leaving out a local block that can't be read",
+        "samples in a WAL of Thanos are not read: unless it is flushed, move the folder .uru, which",
+        "this is a data folder of Prometheus",
+    ] {
         assert!(uru.log().contains(told), "{}", uru.log());
     }
     assert_eq!(write(&uru, "team", &minutes(now() - 5 * 60 * MINUTE, 1).timeseries).status, 200);

@@ -24,7 +24,7 @@ use proto::thanos::{
     SeriesResponse, TargetsRequest, TargetsResponse, TsdbStatisticsRequest, TsdbStatisticsResponse, ZLabelSet,
     exemplars_server, metadata_server, query_server, rules_server, series_response, status_server, targets_server,
 };
-use server::edge::serve::{ServeOptions, serve};
+use server::edge::serve::{Places, ServeOptions, serve};
 use server::edge::{self, Listeners, Runtime, ShutdownTrigger};
 use tokio::sync::Semaphore;
 use tonic::body::Body;
@@ -256,7 +256,8 @@ impl Endpoint {
                 .add_service(query_server::QueryServer::new(service.clone()))
                 .add_service(service)
                 .prepare();
-            let options = ServeOptions { tls: None, connection_age_max: Duration::ZERO, grace: Duration::ZERO };
+            let (tls, places) = (None, Places::default());
+            let options = ServeOptions { tls, connection_age_max: Duration::ZERO, grace: Duration::ZERO, places };
             serve(edge::listener(socket).unwrap(), routes, options, shutdown).await;
         };
         let thread = Runtime::Tokio.spawn("endpoint".into(), body).unwrap();

@@ -4,5 +4,6 @@ mod blocks;
 mod completion;
 mod pages;
 mod panels;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,6 +4,9 @@ import type { ComponentChildren } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { get, type Answer, type Labels } from "./api";
 
+/** Rows that a table has until it is asked for all. */
+export const ROWS_SHOWN_MAX = 1000;
+
 export type Loaded<T> = { answer?: Answer<T>; error?: Error; loading: boolean; reload: () => void };
 
 type State<T> = { answer?: Answer<T>; of?: string; error?: Error; loading: boolean };
@@ -73,6 +76,11 @@ export function LabelSet(props: { labels: Labels | null | undefined }) {
 
 export function Badge(props: { kind: "good" | "bad" | "soso" | "plain"; children: ComponentChildren }) {
   return <span class={`badge ${props.kind}`}>{props.children}</span>;
+}
+
+/** Labels or annotations as a filter looks at them. */
+export function textOf(labels: Labels | undefined): string {
+  return Object.entries(labels ?? {}).map(([name, value]) => `${name}=${value}`).join(" ");
 }
 
 /** A text box that narrows a list. */

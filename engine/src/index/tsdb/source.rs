@@ -200,6 +200,11 @@ impl<'s, S: Source + ?Sized> Window<'s, S> {
         self.bytes(offset, len)
     }
 
+    /// What was read last, from the first byte on that was asked for; nothing of a source in memory.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
     /// The checked content of the section at `offset`.
     pub fn section(&mut self, offset: u64) -> Result<&[u8], Error> {
         let what = self.what;

@@ -9,11 +9,14 @@ use std::collections::BinaryHeap;
 
 use super::Version;
 use super::source::{Source, Window};
-use crate::codec::{Corrupt, Cursor};
+use crate::codec::{Corrupt, Cursor, varint};
 use crate::model::Error;
 
 /// The part's name in errors.
 pub(in crate::index) const WHAT: &str = "symbol table";
+
+/// Bytes of the number of symbols.
+const COUNT_LEN: usize = 4;
 
 /// A symbol's place in the table of its index, counted from 0. As symbols ascend, so do their
 /// places.
@@ -32,49 +35,82 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Reads and checks the table that starts at byte `offset` of `source`.
+    /// Reads and checks the table that starts at byte `offset` of `source`; out of a file it is in memory once.
     pub fn read<S: Source + ?Sized>(source: &S, offset: u64, version: Version) -> Result<Self, Error> {
         let mut window = Window::new(source, WHAT);
-        Ok(Self::decode(window.section(offset)?, offset + 4, version)?)
+        let content = window.section(offset)?;
+        if source.in_memory().is_some() {
+            return Ok(Self::decode(content, offset + 4, version)?);
+        }
+        let len = content.len();
+        let mut bytes = window.into_buffer();
+        bytes.truncate(4 + len);
+        Ok(Self::decode_in_place(bytes, 4, (offset + 4, version))?)
     }
 
     /// The table in `content`, the content of a section that starts at byte `offset` of its file.
     pub fn decode(content: &[u8], offset: u64, version: Version) -> Result<Self, Corrupt> {
-        let mut entries = Entries::decode(content, offset)?;
-        let mut symbols = Self {
-            text: String::with_capacity(entries.cursor.remaining() - entries.left),
-            ends: Vec::with_capacity(entries.left),
-            entry_offsets: Vec::new(),
-        };
+        Self::decode_in_place(content.to_vec(), 0, (offset, version))
+    }
+
+    /// The table in `bytes` from `start` on, which is byte `offset` of their file. Its texts are moved to each other
+    /// where they are.
+    fn decode_in_place(mut bytes: Vec<u8>, start: usize, (offset, version): (u64, Version)) -> Result<Self, Corrupt> {
+        let mut entries = Entries::decode(bytes.get(start..).unwrap_or(&[]), offset)?;
+        let (mut ends, mut entry_offsets) = (Vec::with_capacity(entries.left), Vec::new());
+        let mut end = 0;
         while let Some((entry_offset, symbol)) = entries.next()? {
-            symbols.text.push_str(symbol);
-            symbols.ends.push(symbols.text.len() as u32);
+            end += symbol.len();
+            ends.push(end as u32);
             if version == Version::V1 {
                 let beyond = |_| Corrupt::new(WHAT, entry_offset, "symbol lies beyond 4 GiB");
-                symbols.entry_offsets.push(u32::try_from(entry_offset).map_err(beyond)?);
+                entry_offsets.push(u32::try_from(entry_offset).map_err(beyond)?);
             }
         }
-        Ok(symbols)
+        let (mut from, mut to) = (start + COUNT_LEN, 0);
+        for end in &ends {
+            from += varint::decode_u64(&bytes[from..]).map_or(0, |(_, len)| len);
+            let len = *end as usize - to;
+            bytes.copy_within(from..from + len, to);
+            (from, to) = (from + len, to + len);
+        }
+        bytes.truncate(to);
+        if bytes.capacity() > 2 * to {
+            bytes.shrink_to_fit();
+        }
+        let text = String::from_utf8(bytes).map_err(|_| Corrupt::new(WHAT, offset, "symbols are not UTF-8"))?;
+        Ok(Self { text, ends, entry_offsets })
     }
 
     /// The table of `symbols`, which ascend strictly; of at most 4 GiB.
     pub fn from_sorted<T: AsRef<str>>(symbols: impl IntoIterator<Item = T>) -> Self {
         let mut table = Self::default();
-        for symbol in symbols {
-            let symbol = symbol.as_ref();
-            let last = table.len().checked_sub(1).map(|at| table.get(SymbolRef(at as u32)));
-            assert!(last.is_none_or(|last| last < symbol), "symbol {symbol:?} comes after {last:?}");
-            table.text.push_str(symbol);
-            let end = u32::try_from(table.text.len());
-            table.ends.push(end.expect("the symbols of a block have at most 4 GiB"));
-        }
+        symbols.into_iter().for_each(|symbol| table.push_sorted(symbol.as_ref()));
         table
+    }
+
+    /// The same, in memory that is as large as they are from the start.
+    pub fn from_sorted_slice(symbols: &[&str]) -> Self {
+        let text = String::with_capacity(symbols.iter().map(|symbol| str::len(symbol)).sum());
+        let mut table = Self { text, ends: Vec::with_capacity(symbols.len()), entry_offsets: Vec::new() };
+        symbols.iter().for_each(|symbol| table.push_sorted(symbol));
+        table
+    }
+
+    fn push_sorted(&mut self, symbol: &str) {
+        let last = self.len().checked_sub(1).map(|at| self.get(SymbolRef(at as u32)));
+        assert!(last.is_none_or(|last| last < symbol), "symbol {symbol:?} comes after {last:?}");
+        self.text.push_str(symbol);
+        let end = u32::try_from(self.text.len());
+        self.ends.push(end.expect("the symbols of a block have at most 4 GiB"));
     }
 
     /// One table of all symbols of `tables`, and for each of these tables the places of its symbols in
     /// it. Fails when they have more than 4 GiB together.
     pub fn merge(tables: &[&Self]) -> Result<(Self, Vec<Vec<SymbolRef>>), Error> {
-        let mut merged = Self::default();
+        // Blocks of the same times mostly have the same symbols.
+        let largest = tables.iter().map(|table| table.text.len()).max().unwrap_or(0);
+        let mut merged = Self { text: String::with_capacity(largest), ..Self::default() };
         let mut places: Vec<Vec<SymbolRef>> = tables.iter().map(|table| Vec::with_capacity(table.len())).collect();
         let next = |table: usize, places: &[Vec<SymbolRef>]| {
             let at = places[table].len();
@@ -213,6 +249,7 @@ impl<'c> Entries<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::tsdb::{FileSource, Reader, Writer};
 
     fn table(symbols: &[&str]) -> Vec<u8> {
         let mut content = (symbols.len() as u32).to_be_bytes().to_vec();
@@ -239,6 +276,28 @@ mod tests {
         let (merged, places) = Symbols::merge(&[&a, &b, &c]).unwrap();
         assert_eq!(merged.iter().collect::<Vec<_>>(), ["", "a", "b", "c", "d"]);
         assert_eq!(places, [[0, 1, 3].map(SymbolRef).to_vec(), [2, 3, 4].map(SymbolRef).to_vec(), vec![]]);
+    }
+
+    #[test]
+    fn a_table_that_is_read_from_a_file_takes_no_more_memory_than_its_texts() {
+        let path = std::env::temp_dir().join(format!("uru-symbols-{}", std::process::id()));
+        for (count, len) in [(0, 0), (3, 1), (10, 127), (10, 128), (300, 4000)] {
+            let texts: Vec<String> = (0..count).map(|at| format!("{at:03}é{}", "v".repeat(len))).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let symbols = Symbols::from_sorted_slice(&texts);
+            let writer = Writer::create(Vec::new(), symbols.clone()).unwrap();
+            let index = writer.finish().unwrap().1;
+            std::fs::write(&path, &index).unwrap();
+            let file = FileSource::open(&path).unwrap();
+            let (found, same) = (Reader::open(file).unwrap(), Reader::open(index).unwrap());
+            assert!(
+                found.symbols().iter().eq(texts.iter().copied()) && same.symbols().iter().eq(texts.iter().copied())
+            );
+            let bytes: usize = texts.iter().map(|text| str::len(text)).sum();
+            assert_eq!(symbols.heap_bytes(), bytes + 4 * texts.len());
+            assert!(found.symbols().heap_bytes() <= 2 * bytes + 4 * texts.len(), "{}", found.symbols().heap_bytes());
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

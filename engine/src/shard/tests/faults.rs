@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::synthetic::{Model, all_series, large, naive, open, tinted};
+use super::synthetic::{Model, all_series, large, long_chunk, naive, open, opened, tinted, written};
 use super::*;
-use crate::block::{Chosen, ChunkSource, OpenedBlock, Segments};
+use crate::block::{CHUNK_BYTES_GUESS, Chosen, ChunkSource, OpenedBlock, Segments};
+use crate::chunk::segment;
+use crate::index::{HeaderIndex, header};
 use crate::io::faulty::{Fault, Faulty};
 use crate::model::ErrorKind;
-use crate::select::{Failure, Fetched, Freshness, LabelBuffers, Meter, Outcome, Plan, Prepared, Source};
+use crate::select::{Failure, Fetched, Freshness, LabelBuffers, Meter, Outcome, Plan, Prepared, RemoteRange, Source};
 
 /// A block whose one segment is a real file, removed at the end.
 struct LocalBlock {
@@ -255,4 +257,117 @@ fn what_is_far_away_is_asked_for_in_few_ranges_as_far_as_memory_allows() {
     };
     let (roomy, tight) = (ranges(16 << 30), ranges(64 << 20));
     assert!(roomy * 2 < tight && roomy > 1, "{roomy} {tight}");
+}
+
+/// Has the chunk at byte `offset` claim to be as long as a record may be.
+fn lie(segment: &mut [u8], offset: u64) {
+    segment[offset as usize..][..4].copy_from_slice(&[0xf0, 0xff, 0xff, 0x0f]);
+}
+
+/// Where the chunks of `segment` are.
+fn offsets(segment: &[u8]) -> Vec<u64> {
+    segment::chunks(segment).map(|chunk| chunk.unwrap().0).collect()
+}
+
+/// Makes a block of a model and its segment.
+type Open = fn(u128, &Model) -> (Arc<OpenedBlock>, Vec<u8>);
+
+/// The block of `model` whose index tells no lengths of the last chunks of series, and its segment.
+fn with_header(number: u128, model: &Model) -> (Arc<OpenedBlock>, Vec<u8>) {
+    let ((bytes, segment), mut head) = (written(model), Vec::new());
+    header::write(&bytes, &mut head).unwrap();
+    let index = HeaderIndex::new(header::Reader::open(head).unwrap(), bytes);
+    (opened(number, model, (Arc::new(index), &segment)), segment)
+}
+
+/// All of a block of one range, of whose segment `kept` lies in a cache and `stored` in the bucket, and what was
+/// fetched for it.
+fn run_kept(block: &Arc<OpenedBlock>, kept: &[u8], stored: &[u8]) -> (Series, Vec<Failure>, Vec<RemoteRange>) {
+    let plan = plan_of([block].into_iter());
+    assert_eq!(plan.range_count(), 1);
+    let (start, end) = plan.range(0);
+    let mut prepared = Box::new(Prepared::new(&plan, (start, end), u64::MAX, &mut LabelBuffers::default()).unwrap());
+    let (all, mut asked) = (Arc::<Kept>::default(), Vec::new());
+    let mut sink = Keeping(Arc::clone(&all)).sink(0);
+    let output = loop {
+        let ranges = prepared.remote_ranges(&plan);
+        let fetch = |range: &RemoteRange| {
+            let segment = if range.freshness == Freshness::Kept { kept } else { stored };
+            let (from, to) = (range.offset as usize, (range.offset + range.len) as usize);
+            let bytes = Ok(segment[from..segment.len().min(to)].to_vec().into());
+            Fetched { bytes, downloaded_bytes: range.len, downloads: 1, moment: 7 }
+        };
+        prepared.set_fetched(&plan, ranges.iter().map(fetch).collect(), Duration::ZERO).unwrap();
+        asked.extend(ranges);
+        match prepared.encode(&plan, &mut *pread(), &mut *sink).unwrap() {
+            Outcome::Fetch(again) => prepared = again,
+            Outcome::Done(output) => break output,
+        }
+    };
+    sink.take();
+    let series = all.ranges.lock().unwrap().drain(..).flatten().collect();
+    (series, output.failures, asked)
+}
+
+#[test]
+fn a_length_that_what_was_kept_claims_is_believed_only_when_the_bucket_says_so_too() {
+    let model = large(4);
+    let expected = naive(std::slice::from_ref(&model), &all_series());
+    // The index tells the length of the first, the other ones end at the next chunk and at the end of the segment.
+    let cases: [(Open, usize); 4] = [(open, 0), (open, 39), (with_header, 9), (with_header, 39)];
+    for (make, at) in cases {
+        let (block, segment) = make(41, &model);
+        let (mut damaged, offset) = (segment.clone(), offsets(&segment)[at]);
+        lie(&mut damaged, offset);
+        let (series, failures, asked) = run_kept(&block, &damaged, &segment);
+        assert_eq!((series, failures.len()), (expected.clone(), 0));
+        let (series, failures, asked_in_vain) = run_kept(&block, &damaged, &damaged);
+        assert_eq!(series.iter().map(|(_, sets)| sets.len()).sum::<usize>(), 39);
+        let message = failures[0].error.message();
+        assert!(message.contains(&format!("chunks/000001: chunk segment at byte {offset}: ")), "{message}");
+        for asked in [asked, asked_in_vain] {
+            let freshness: Vec<Freshness> = asked.iter().map(|range| range.freshness).collect();
+            assert_eq!(freshness, [Freshness::Kept, Freshness::After(7)]);
+            assert_eq!(asked[0].len, asked[1].len);
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_is_longer_than_was_guessed_is_read_in_its_own_length_out_of_what_is_kept() {
+    let model = long_chunk(20_000);
+    let (block, segment) = open(42, &model);
+    assert!(segment.len() > CHUNK_BYTES_GUESS as usize + 2000);
+    let (series, failures, asked) = run_kept(&block, &segment, &segment);
+    assert_eq!((series, failures.len()), (naive(&[model], &all_series()), 0));
+    assert!(asked.len() == 2 && asked.iter().all(|range| range.freshness == Freshness::Kept), "{asked:?}");
+}
+
+#[test]
+fn a_chunk_that_is_longer_than_memory_allows_fails_alone() {
+    let local = LocalBlock::new("unpaid", 43, |segment| {
+        let last = offsets(segment).pop().unwrap();
+        lie(segment, last);
+        segment.resize(40 << 20, 0);
+    });
+    let mut selector = selector(1, io::Mode::Pread);
+    selector.budget = Budget::new("--store.memory-limit", 32 << 20);
+    let blocks = BlockSet::new([Arc::clone(&local.block)]);
+    let setting =
+        Setting { limits: Limits::default(), sinks: Arc::new(Keeping(Arc::<Kept>::default())), fetcher: None };
+    let (series, failures) = block_on(async {
+        let mut stream = selector.select(&blocks, all_series(), setting).await.unwrap();
+        let (mut series, mut failures) = (0, Vec::new());
+        while let Some(part) = stream.next().await {
+            let part = part.unwrap();
+            series += part.series;
+            failures.extend(part.failures);
+        }
+        (series, failures)
+    });
+    assert_eq!((series, failures.len()), (400, 1));
+    let error = &failures[0].error;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("can't be read: --store.memory-limit: "), "{error}");
+    assert!(error.message().starts_with(&format!("block {}: chunks/000001: ", local.block.id())), "{error}");
 }

@@ -216,6 +216,11 @@ pub(super) fn large(count: usize) -> Model {
     Model { external: Labels::from_pairs([("replica", "1")]), content: series.collect(), tint: 0 }
 }
 
+/// One series of one chunk of `count` samples.
+pub(super) fn long_chunk(count: i64) -> Model {
+    Model { content: [(Labels::from_pairs([("a", "x")]), vec![(0, count)])].into(), ..large(0) }
+}
+
 /// The same with samples of its own.
 pub(super) fn tinted(count: usize, tint: i64) -> Model {
     Model { tint, ..large(count) }

@@ -6,12 +6,14 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io::Read as _;
+use std::io::Read;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use engine::model::{Budget, Error, Reservation};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -21,6 +23,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Call;
+use super::question::decoded_bytes;
+use crate::api::error;
 
 /// A message with the bytes that are known of it beforehand.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub struct Incoming<M> {
     pub timeout: Option<Duration>,
     /// Headers of the request.
     pub headers: HeaderMap,
+    /// What the message takes of the process' memory where it was packed.
+    pub held: Option<Reservation>,
 }
 
 /// Most bytes of a request that asks for something; requests that bring samples have a limit of
@@ -42,21 +48,66 @@ pub const QUESTION_BYTES_MAX: usize = 64 << 20;
 /// The tenant of a request that names none, as in Thanos.
 const DEFAULT_TENANT: &str = "default-tenant";
 
-/// Reads the one message of a call, of up to `bytes_max` bytes once it is decompressed.
-pub async fn read<M: Message + Default>(request: Call, bytes_max: usize) -> Result<Incoming<M>, Status> {
+/// Bytes of a packed message that are unpacked while others wait for the thread: of each come a thousand at most.
+const PACKED_BYTES_INLINE: usize = 4 << 10;
+
+/// Bytes for which there is room when nothing is unpacked yet.
+const UNPACKED_BYTES_MIN: usize = 1 << 10;
+
+/// Bytes by which what is unpacked grows where memory is little.
+const UNPACKED_STEP_BYTES: usize = 1 << 20;
+
+/// Makes room for so many bytes of what is unpacked.
+pub type Room<'r> = dyn FnMut(u64) -> Result<(), Status> + 'r;
+
+/// Reads the one message of a call, of up to `bytes_max` bytes once it is decompressed, for which there is `memory`.
+pub async fn read<M: Message + Default>(
+    request: Call,
+    bytes_max: usize,
+    memory: &Arc<Budget>,
+) -> Result<Incoming<M>, Status> {
     let (parts, body) = request.into_parts();
     let body = http_body_util::Limited::new(body, bytes_max.saturating_add(GRPC_PREFIX_LEN));
     let bytes = body.collect().await.map_err(|error| {
         Status::new(Code::ResourceExhausted, format!("cannot read a request of up to {bytes_max} bytes: {error}"))
     })?;
     let headers = parts.headers;
-    let message = unframe(&headers, bytes.to_bytes(), bytes_max)?;
+    let (message, held) = unpacked(&headers, bytes.to_bytes(), bytes_max, memory).await?;
     let message =
         M::decode(message).map_err(|error| Status::internal(format!("cannot decode the request: {error}")))?;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let tenant = header("thanos-tenant").filter(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT).to_owned();
     let timeout = header("grpc-timeout").and_then(parse_timeout);
-    Ok(Incoming { message, tenant, timeout, headers })
+    Ok(Incoming { message, tenant, timeout, headers, held })
+}
+
+/// The message in the one frame of a call, and what holds its memory where it was packed. Many bytes are unpacked where
+/// nobody waits for the thread.
+async fn unpacked(
+    headers: &HeaderMap,
+    framed: Bytes,
+    bytes_max: usize,
+    memory: &Arc<Budget>,
+) -> Result<(Bytes, Option<Reservation>), Status> {
+    if framed.first().is_none_or(|compressed| *compressed == 0) {
+        return Ok((unframe(headers, framed, bytes_max, &mut |_| Ok(()))?, None));
+    }
+    let refused = |error: Error| error::status(&error.within("unpacking the request"));
+    let is_long = framed.len() > PACKED_BYTES_INLINE;
+    let (headers, mut held) = (headers.clone(), memory.reserve(0).map_err(refused)?);
+    let unpack = move || {
+        let mut make = |bytes: u64| held.resize(bytes).map_err(refused);
+        let plain = unframe(&headers, framed, bytes_max, &mut make)?;
+        held.resize(decoded_bytes(&plain)).map_err(refused)?;
+        Ok::<_, Status>((plain, Some(held)))
+    };
+    match is_long {
+        false => unpack(),
+        true => {
+            let unpacked = tokio::task::spawn_blocking(unpack).await;
+            unpacked.map_err(|_| Status::internal("unpacking the request has panicked"))?
+        }
+    }
 }
 
 /// The answer of a call that has one message.
@@ -102,8 +153,9 @@ pub fn respond(body: impl http_body::Body<Data = Bytes, Error = Status> + Send +
     response
 }
 
-/// The message in the one frame of a call, decompressed to at most `bytes_max` bytes.
-pub fn unframe(headers: &HeaderMap, mut bytes: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
+/// The message in the one frame of a call, decompressed to at most `bytes_max` bytes, for which there is `room` before
+/// they are made.
+pub fn unframe(headers: &HeaderMap, mut bytes: Bytes, bytes_max: usize, room: &mut Room<'_>) -> Result<Bytes, Status> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<GRPC_PREFIX_LEN>() else {
         return Err(Status::internal("the request holds no message"));
     };
@@ -116,23 +168,43 @@ pub fn unframe(headers: &HeaderMap, mut bytes: Bytes, bytes_max: usize) -> Resul
         return Ok(message);
     }
     let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).unwrap_or("");
-    // What is forwarded among receivers becomes four times as long, or a little more.
-    let mut plain = Vec::with_capacity(message.len().saturating_mul(5).min(bytes_max));
-    let read = match encoding {
-        "gzip" => flate2::read::GzDecoder::new(&*message).take(bytes_max as u64 + 1).read_to_end(&mut plain),
-        "snappy" => snap::read::FrameDecoder::new(&*message).take(bytes_max as u64 + 1).read_to_end(&mut plain),
+    let packed = &*message;
+    match encoding {
+        "gzip" => unpack(&mut flate2::read::GzDecoder::new(packed), packed.len(), bytes_max, room),
+        "snappy" => unpack(&mut snap::read::FrameDecoder::new(packed), packed.len(), bytes_max, room),
         other => {
             let mut status = Status::unimplemented(format!("compression {other:?} is not known"));
             let known = "identity,gzip,snappy".parse().expect("a list of names is a header");
             status.metadata_mut().insert("grpc-accept-encoding", known);
-            return Err(status);
+            Err(status)
         }
-    };
-    read.map_err(|error| Status::internal(format!("cannot decompress the request: {error}")))?;
-    if plain.len() > bytes_max {
-        return Err(Status::resource_exhausted(format!("the request is larger than {bytes_max} bytes")));
     }
-    Ok(plain.into())
+}
+
+/// All that comes `from` there, where it has `packed_bytes`: `bytes_max` bytes at most, for which `room` is made first.
+fn unpack(from: &mut dyn Read, packed_bytes: usize, bytes_max: usize, room: &mut Room<'_>) -> Result<Bytes, Status> {
+    let mut plain = Vec::new();
+    // What is forwarded among receivers becomes four times as long, or a little more.
+    let mut len = packed_bytes.saturating_mul(5).max(UNPACKED_BYTES_MIN);
+    loop {
+        len = len.min(bytes_max.saturating_add(1));
+        // What is there is copied, so that both are there for a while. Near the limit they grow by little.
+        if room((plain.len() + len) as u64).is_err() {
+            len = len.min(plain.len() + UNPACKED_STEP_BYTES);
+            room((plain.len() + len) as u64)?;
+        }
+        plain.reserve_exact(len - plain.len());
+        let free = plain.capacity() - plain.len();
+        let read = (&mut *from).take(free as u64).read_to_end(&mut plain);
+        let read = read.map_err(|error| Status::internal(format!("cannot decompress the request: {error}")))?;
+        if plain.len() > bytes_max {
+            return Err(Status::resource_exhausted(format!("the request is larger than {bytes_max} bytes")));
+        }
+        if read < free {
+            return Ok(plain.into());
+        }
+        len = plain.len().saturating_mul(2);
+    }
 }
 
 /// gRPC's form of a timeout: up to eight digits and a unit.
@@ -208,17 +280,43 @@ mod tests {
             http::HeaderName::from_static("grpc-encoding"),
             HeaderValue::from_static("snappy"),
         )]);
-        assert_eq!(unframe(&headers, framed(1, &packed), 200_000).unwrap(), plain);
-        assert_eq!(unframe(&headers, framed(1, &packed), 99_999).unwrap_err().code(), Code::ResourceExhausted);
+        let unframe = |bytes_max| unframe(&headers, framed(1, &packed), bytes_max, &mut |_| Ok(()));
+        assert_eq!(unframe(200_000).unwrap(), plain);
+        assert_eq!(unframe(99_999).unwrap_err().code(), Code::ResourceExhausted);
+    }
+
+    /// 60 kB of gzip once took 120 MB that nobody knew of.
+    #[tokio::test]
+    async fn what_comes_of_a_packed_message_is_held_before_it_is_made() {
+        let plain = vec![b'a'; 3 << 20];
+        let mut packed = Vec::new();
+        flate2::read::GzEncoder::new(&*plain, flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+        assert!(packed.len() > PACKED_BYTES_INLINE, "unpacked aside: {}", packed.len());
+        let headers =
+            HeaderMap::from_iter([(http::HeaderName::from_static("grpc-encoding"), HeaderValue::from_static("gzip"))]);
+        let unpacked = async |limit: u64, bytes_max: usize| {
+            let memory = Budget::new("--store.memory-limit", limit);
+            let unpacked = unpacked(&headers, framed(1, &packed), bytes_max, &memory).await;
+            unpacked.map(|(plain, held)| (plain, held.map(|held| held.bytes())))
+        };
+        let (bytes, held) = unpacked(1 << 30, 64 << 20).await.unwrap();
+        assert!(bytes == plain && held.is_some_and(|held| held >= 3 << 20), "{held:?}");
+        let refused = unpacked(2 << 20, 64 << 20).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().starts_with("unpacking the request: --store.memory-limit: "), "{refused}");
+        assert!(unpacked(1 << 30, (3 << 20) - 1).await.unwrap_err().message().contains("is larger than"));
+        let whole = super::unpacked(&headers, framed(0, b"as it is"), 100, &Budget::new("none", 0)).await;
+        assert!(whole.is_ok_and(|(bytes, held)| bytes == b"as it is"[..] && held.is_none()));
     }
 
     #[test]
     fn broken_frames_are_errors() {
         let headers = HeaderMap::new();
-        for bytes in [&[][..], &[0, 0, 0], &[0, 0, 0, 0, 2, 1], &[0, 0, 0, 0, 1, 1, 1]] {
-            assert!(unframe(&headers, Bytes::copy_from_slice(bytes), 100).is_err());
+        for bytes in [&[][..], &[0, 0, 0], &[0, 0, 0, 0, 2, 1], &[0, 0, 0, 0, 1, 1, 1], &[1, 0, 0, 0, 0]] {
+            assert!(unframe(&headers, Bytes::copy_from_slice(bytes), 100, &mut |_| Ok(())).is_err());
         }
-        assert_eq!(unframe(&headers, framed(1, &[1]), 100).unwrap_err().code(), Code::Unimplemented);
+        let unknown = unframe(&headers, framed(1, &[1]), 100, &mut |_| Ok(()));
+        assert_eq!(unknown.unwrap_err().code(), Code::Unimplemented);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Counts calls under the names that Go's gRPC middleware has for them and logs those that
-//! `--request.logging-config` names; a panic fails its own call alone.
+//! `--request.logging-config` names; what they ask for is read first, and a panic fails its own call alone.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use engine::model::Budget;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use prometheus_client::metrics::counter::Counter;
@@ -15,15 +18,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use super::question::{Question, heard};
 use super::reflection;
 use crate::telemetry::requests::{Decision, RequestLog};
 use crate::telemetry::rpc::{Call, CountedBody, RpcMetrics};
-
-/// The paths of reflection, which are not told at zero.
-const REFLECTION: [&str; 2] = [
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
 
 /// Metrics of all gRPC services of the process.
 #[derive(Clone, Debug, Default)]
@@ -53,19 +51,22 @@ pub struct Measured<S> {
     inner: S,
     metrics: GrpcMetrics,
     log: Arc<RequestLog>,
+    memory: Arc<Budget>,
 }
 
 impl<S> Measured<S> {
-    /// Counts the calls of `inner` and logs those that `log` names.
-    pub fn new(inner: S, metrics: GrpcMetrics, log: Arc<RequestLog>) -> Self {
-        Self { inner, metrics, log }
+    /// Counts the calls of `inner` and logs those that `log` names; what they ask for takes `memory`.
+    pub fn new(inner: S, metrics: GrpcMetrics, log: Arc<RequestLog>, memory: Arc<Budget>) -> Self {
+        Self { inner, metrics, log, memory }
     }
 }
 
 impl<S, B> Service<Request<B>> for Measured<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Question<B>>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: fmt::Display + Send,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -78,12 +79,21 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // What callers make up would be kept for ever.
         let path = request.uri().path();
-        if !self.metrics.served.contains(path) && !REFLECTION.contains(&path) {
-            return Box::pin(self.inner.call(request));
+        if !self.metrics.served.contains(path) && !reflection::PATHS.contains(&path) {
+            return Box::pin(self.inner.call(request.map(Question::Coming)));
         }
         let mut measure = Measure::begin(Call::begin(&self.metrics.calls, request.uri().path()), &request, &self.log);
         let panics = self.metrics.panics.clone();
-        let answer = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let (mut inner, memory) = (self.inner.clone(), Arc::clone(&self.memory));
+        let answer = async move {
+            // Held until the answer begins.
+            let (request, _holding) = match heard(request, &memory).await {
+                Ok(heard) => heard,
+                Err(status) => return Ok(status.into_http()),
+            };
+            inner.call(request).await
+        };
+        let answer = AssertUnwindSafe(answer).catch_unwind();
         Box::pin(async move {
             let response = match answer.await {
                 Ok(Ok(response)) => response,

@@ -9,6 +9,8 @@ pub mod call;
 pub mod info;
 /// Counting calls; a panic fails its own call alone.
 pub mod measure;
+/// What calls ask for, read before it is answered.
+pub mod question;
 /// What a process serves, told to those who ask.
 pub mod reflection;
 /// How much Series calls were answered with.

@@ -8,6 +8,15 @@ use tonic_reflection::server::Builder;
 /// The service of health, which every process has.
 const HEALTH: &str = "grpc.health.v1.Health";
 
+/// The paths of reflection, where one call asks for many things, one after the other.
+pub const PATHS: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// Most bytes of what is asked for at a time.
+const REQUEST_BYTES_MAX: usize = 16 << 10;
+
 /// `routes`, and reflection over the services called `served`, in both versions of its protocol.
 pub fn reflected(routes: Routes, served: &[&'static str]) -> Result<Routes, String> {
     let builder = || {
@@ -19,6 +28,8 @@ pub fn reflected(routes: Routes, served: &[&'static str]) -> Result<Routes, Stri
     };
     let v1 = builder().build_v1().map_err(|error| format!("gRPC reflection: {error}"))?;
     let v1alpha = builder().build_v1alpha().map_err(|error| format!("gRPC reflection: {error}"))?;
+    let (v1, v1alpha) =
+        (v1.max_decoding_message_size(REQUEST_BYTES_MAX), v1alpha.max_decoding_message_size(REQUEST_BYTES_MAX));
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 

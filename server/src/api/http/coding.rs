@@ -18,8 +18,9 @@ use super::query::body::hold;
 use super::query::ending::compute;
 use super::query::respond::account;
 
-/// Answers below this many bytes are sent as they are: a packet is a packet.
-const ANSWER_BYTES_MIN: u64 = 1400;
+/// Answers below this many bytes are sent as they are. It is Thanos' bound: a query-frontend that does not split
+/// writes an answer anew under the length that the answer came with, unless it came compressed.
+const ANSWER_BYTES_MIN: u64 = 1024;
 
 /// Answers of this many bytes and more are compressed on a thread of their own.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -170,6 +171,15 @@ mod tests {
         assert_eq!(accepting("gzip;q=0, zstd"), Some(Coding::Zstd));
         assert_eq!(accepting("identity, br"), None);
         assert_eq!(accepted(&HeaderMap::new()), None);
+    }
+
+    /// With a larger bound than Thanos', answers between the two came cut out of its query-frontend.
+    #[tokio::test]
+    async fn answers_are_packed_from_the_size_on_from_which_thanos_packs_them() {
+        for (bytes, is_packed) in [(1023, false), (1024, true), (1399, true)] {
+            let response = packed(Response::new(Body::from(vec![b'x'; bytes])), Coding::Gzip).await;
+            assert_eq!(response.headers().contains_key(header::CONTENT_ENCODING), is_packed, "{bytes}");
+        }
     }
 
     #[test]

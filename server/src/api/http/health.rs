@@ -9,6 +9,7 @@ use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, header};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::coding::with_codings;
@@ -22,6 +23,7 @@ pub struct Health {
     is_ready: Arc<AtomicBool>,
     status: Gauges,
     requests: HttpMetrics,
+    waiting_connections: Counter,
     component: &'static str,
 }
 
@@ -34,6 +36,8 @@ impl Health {
             "Represents status (0 indicates failure, 1 indicates success)",
             health.status.clone(),
         );
+        let help = "Connections that had to wait as there were as many as there may be";
+        registry.register("uru_waited_connections", help, health.waiting_connections.clone());
         health.status.get_or_create(&health.labels("healthy")).set(1);
         health.set_ready(Readiness::NotReady);
         health
@@ -53,6 +57,11 @@ impl Health {
     /// What counts requests of the HTTP API; published by components that count no others themselves.
     pub fn requests(&self) -> &HttpMetrics {
         &self.requests
+    }
+
+    /// Counts connections that had to wait for others to end.
+    pub fn waiting_connections(&self) -> &Counter {
+        &self.waiting_connections
     }
 
     /// Whether requests can be answered.

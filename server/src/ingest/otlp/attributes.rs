@@ -40,7 +40,9 @@ pub(super) fn labels(
 pub(super) fn target_info(resource: &Resource, newest: u64, set: &mut SeriesSet) -> Result<(), String> {
     let identifying = [SERVICE_NAMESPACE, SERVICE_NAME, SERVICE_INSTANCE];
     let others = resource.attributes.iter().filter(|attribute| !identifying.contains(&&*attribute.key));
-    if newest == 0 || others.clone().next().is_none() {
+    // As upstream counts: one that identifies it and is there twice is more too.
+    let has = |name: &&&str| resource.attributes.iter().any(|attribute| attribute.key == **name);
+    if newest == 0 || resource.attributes.len() == identifying.iter().filter(has).count() {
         return Ok(());
     }
     let Ok(mut labels) = merged(others) else { return Ok(()) };
@@ -116,6 +118,7 @@ fn json(value: Option<&AnyValue>) -> Option<String> {
         Some(Value::IntValue(value)) => value.to_string(),
         Some(Value::DoubleValue(value)) if value.is_finite() => number(*value),
         Some(Value::DoubleValue(_)) => return None,
+        Some(Value::BytesValue(bytes)) if bytes.is_empty() => "null".into(),
         Some(Value::BytesValue(bytes)) => go_json::to_line(&base64(bytes)),
         Some(Value::ArrayValue(list)) => {
             let values: Option<Vec<String>> = list.values.iter().map(|value| json(Some(value))).collect();

@@ -19,9 +19,10 @@ type Parsed<T> = Result<T, String>;
 /// Reads an object of some kind.
 type Read<T> = for<'a> fn(Object<'a>) -> Parsed<T>;
 
-/// Reads an `ExportMetricsServiceRequest`.
+/// Reads an `ExportMetricsServiceRequest`; what is behind it is passed over, as upstream does.
 pub(super) fn parse(text: &[u8]) -> Parsed<MetricsRequest> {
-    let value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let first = serde_json::Deserializer::from_slice(text).into_iter::<Value>().next();
+    let value = first.ok_or_else(|| "it is empty".to_owned())?.map_err(|error| error.to_string())?;
     if value.is_null() {
         return Ok(MetricsRequest::default());
     }
@@ -29,7 +30,8 @@ pub(super) fn parse(text: &[u8]) -> Parsed<MetricsRequest> {
     Ok(MetricsRequest { resource_metrics: request.list("resourceMetrics", resource_metrics)? })
 }
 
-/// An object; fields that are absent or null have the value that nothing has.
+/// An object; fields that are absent have the value that nothing has, and so have texts, lists and objects that are
+/// null. A number that is null is none: some write those so that are not finite.
 #[derive(Clone, Copy)]
 struct Object<'a>(&'a Map<String, Value>);
 
@@ -38,9 +40,21 @@ impl<'a> Object<'a> {
         value.as_object().map(Self).ok_or_else(|| format!("{what} is no object"))
     }
 
-    fn get(self, name: &str) -> Option<&'a Value> {
+    /// A field that is there, also when it is null.
+    fn field(self, name: &str) -> Option<&'a Value> {
         let by_schema = || self.0.iter().find(|(given, _)| is_by_schema(given, name)).map(|(_, value)| value);
-        self.0.get(name).or_else(by_schema).filter(|value| !value.is_null())
+        self.0.get(name).or_else(by_schema)
+    }
+
+    /// A field that is not null.
+    fn get(self, name: &str) -> Option<&'a Value> {
+        self.field(name).filter(|value| !value.is_null())
+    }
+
+    /// The first of these fields that is not null, or else the first that is there.
+    fn first(self, names: &[&'static str]) -> Option<(&'static str, &'a Value)> {
+        let there = names.iter().filter_map(|name| Some((*name, self.field(name)?)));
+        there.clone().find(|(_, value)| !value.is_null()).or_else(|| there.clone().next())
     }
 
     fn list<T>(self, name: &str, item: fn(Object<'a>) -> Parsed<T>) -> Parsed<Vec<T>> {
@@ -66,7 +80,7 @@ impl<'a> Object<'a> {
     }
 
     fn integer<T: FromStr + Default>(self, name: &str) -> Parsed<T> {
-        self.get(name).map_or_else(|| Ok(T::default()), |value| integer(name, value))
+        self.field(name).map_or_else(|| Ok(T::default()), |value| integer(name, value))
     }
 
     fn integers<T: FromStr>(self, name: &str) -> Parsed<Vec<T>> {
@@ -74,17 +88,23 @@ impl<'a> Object<'a> {
     }
 
     fn float(self, name: &str) -> Parsed<Option<f64>> {
-        self.get(name).map(|value| float(name, value)).transpose()
+        self.field(name).map(|value| float(name, value)).transpose()
     }
 
-    fn bytes_of_hex(self, name: &str) -> Parsed<Vec<u8>> {
+    /// The `len` bytes of an id in hex; none where it is empty.
+    fn id(self, name: &str, len: usize) -> Parsed<Vec<u8>> {
         let text = self.text(name)?;
         let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
         let byte = |pair: &[u8]| match pair {
             [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
             _ => None,
         };
-        text.as_bytes().chunks(2).map(byte).collect::<Option<_>>().ok_or_else(|| format!("{name} is not hexadecimal"))
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        let bytes = bytes.ok_or_else(|| format!("{name} is not hexadecimal"))?;
+        if bytes.is_empty() || bytes.len() == len {
+            return Ok(bytes);
+        }
+        Err(format!("{name} is of {} bytes, not of {len}: {text:?}", bytes.len()))
     }
 }
 
@@ -118,7 +138,7 @@ fn float(name: &str, value: &Value) -> Parsed<f64> {
         },
         _ => None,
     };
-    found.ok_or_else(|| format!("{name} is no number: {value}"))
+    found.ok_or_else(|| format!("{name} is no number: {value}; one that is not finite is text, as \"NaN\""))
 }
 
 fn resource_metrics(from: Object<'_>) -> Parsed<ResourceMetrics> {
@@ -132,6 +152,12 @@ fn resource_metrics(from: Object<'_>) -> Parsed<ResourceMetrics> {
 }
 
 fn metric(from: Object<'_>) -> Parsed<Metric> {
+    let name = from.text("name")?;
+    let data = data(from).map_err(|error| format!("metric {name:?}: {error}"))?;
+    Ok(Metric { name, description: from.text("description")?, unit: from.text("unit")?, data })
+}
+
+fn data(from: Object<'_>) -> Parsed<Option<Data>> {
     let kinds: [(&str, Read<Data>); 5] = [
         ("gauge", |from| Ok(Data::Gauge(Gauge { data_points: from.list(POINTS, number_point)? }))),
         ("sum", sum),
@@ -149,8 +175,15 @@ fn metric(from: Object<'_>) -> Parsed<Metric> {
     for (name, read) in kinds {
         data = from.object(name, read)?.or(data);
     }
-    Ok(Metric { name: from.text("name")?, description: from.text("description")?, unit: from.text("unit")?, data })
+    Ok(data)
 }
+
+/// The fields of the value of a point or exemplar.
+const VALUES: [&str; 2] = ["asDouble", "asInt"];
+
+/// Bytes of the ids of a trace and of a span.
+const TRACE_ID_BYTES: usize = 16;
+const SPAN_ID_BYTES: usize = 8;
 
 const POINTS: &str = "dataPoints";
 const START: &str = "startTimeUnixNano";
@@ -160,25 +193,26 @@ fn sum(from: Object<'_>) -> Parsed<Data> {
     Ok(Data::Sum(Sum {
         data_points: from.list(POINTS, number_point)?,
         aggregation_temporality: temporality(from)?,
-        is_monotonic: from.get("isMonotonic").map_or(Ok(false), |value| boolean("isMonotonic", value))?,
+        is_monotonic: from.field("isMonotonic").map_or(Ok(false), |value| boolean("isMonotonic", value))?,
     }))
 }
 
 fn temporality(from: Object<'_>) -> Parsed<i32> {
     let name = "aggregationTemporality";
-    match from.get(name) {
-        Some(Value::String(text)) if text == "AGGREGATION_TEMPORALITY_DELTA" => Ok(Temporality::Delta as i32),
-        Some(Value::String(text)) if text == "AGGREGATION_TEMPORALITY_CUMULATIVE" => Ok(Temporality::Cumulative as i32),
-        Some(Value::String(text)) if text == "AGGREGATION_TEMPORALITY_UNSPECIFIED" => Ok(0),
-        _ => from.integer(name),
+    let Some(Value::String(text)) = from.field(name) else { return from.integer(name) };
+    match text.as_str() {
+        "AGGREGATION_TEMPORALITY_DELTA" => Ok(Temporality::Delta as i32),
+        "AGGREGATION_TEMPORALITY_CUMULATIVE" => Ok(Temporality::Cumulative as i32),
+        "AGGREGATION_TEMPORALITY_UNSPECIFIED" => Ok(0),
+        _ => Err(format!("{name} is not known: {text:?}")),
     }
 }
 
 fn number_point(from: Object<'_>) -> Parsed<NumberPoint> {
-    let value = match (from.float("asDouble")?, from.get("asInt")) {
-        (Some(value), _) => Some(number_point::Value::AsDouble(value)),
-        (None, Some(value)) => Some(number_point::Value::AsInt(integer("asInt", value)?)),
-        (None, None) => None,
+    let value = match from.first(&VALUES) {
+        Some((name @ "asInt", value)) => Some(number_point::Value::AsInt(integer(name, value)?)),
+        Some((name, value)) => Some(number_point::Value::AsDouble(float(name, value)?)),
+        None => None,
     };
     Ok(NumberPoint {
         start_time_unix_nano: from.integer(START)?,
@@ -241,16 +275,16 @@ fn summary_point(from: Object<'_>) -> Parsed<SummaryPoint> {
 }
 
 fn exemplar(from: Object<'_>) -> Parsed<Exemplar> {
-    let value = match (from.float("asDouble")?, from.get("asInt")) {
-        (Some(value), _) => Some(exemplar::Value::AsDouble(value)),
-        (None, Some(value)) => Some(exemplar::Value::AsInt(integer("asInt", value)?)),
-        (None, None) => None,
+    let value = match from.first(&VALUES) {
+        Some((name @ "asInt", value)) => Some(exemplar::Value::AsInt(integer(name, value)?)),
+        Some((name, value)) => Some(exemplar::Value::AsDouble(float(name, value)?)),
+        None => None,
     };
     Ok(Exemplar {
         time_unix_nano: from.integer(TIME)?,
         value,
-        span_id: from.bytes_of_hex("spanId")?,
-        trace_id: from.bytes_of_hex("traceId")?,
+        span_id: from.id("spanId", SPAN_ID_BYTES)?,
+        trace_id: from.id("traceId", TRACE_ID_BYTES)?,
         filtered_attributes: attributes(from, "filteredAttributes")?,
     })
 }
@@ -266,9 +300,7 @@ fn boolean(name: &str, value: &Value) -> Parsed<bool> {
 fn any_value(from: Object<'_>) -> Parsed<AnyValue> {
     let kinds = ["stringValue", "boolValue", "intValue", "doubleValue", "bytesValue", "arrayValue", "kvlistValue"];
     // What is not known is passed over, also in front of what is.
-    let Some((name, value)) = kinds.into_iter().find_map(|kind| Some((kind, from.get(kind)?))) else {
-        return Ok(AnyValue::default());
-    };
+    let Some((name, value)) = from.first(&kinds) else { return Ok(AnyValue::default()) };
     let value = match name {
         "stringValue" => Some(Any::StringValue(from.text(name)?)),
         "boolValue" => Some(Any::BoolValue(boolean(name, value)?)),
@@ -301,7 +333,8 @@ mod tests {
                 {"timeUnixNano": 6000000000, "asDouble": "NaN", "flags": 1}]}},
             {"name": "s", "sum": {"isMonotonic": true, "aggregationTemporality": 2,
                 "dataPoints": [{"startTimeUnixNano": "1", "asDouble": 2.5, "exemplars": [
-                    {"traceId": "0AFF", "spanId": "", "asDouble": 1, "filteredAttributes": []}]}]}},
+                    {"traceId": "0AFF0000000000000000000000000000", "spanId": "", "asDouble": 1,
+                        "filteredAttributes": []}]}]}},
             {"name": "h", "histogram": {"aggregationTemporality": "AGGREGATION_TEMPORALITY_CUMULATIVE",
                 "dataPoints": [{"count": "3", "sum": 4, "bucketCounts": ["1", 2], "explicitBounds": [0.5]}]}},
             {"name": "e", "exponentialHistogram": {"aggregationTemporality": 1, "dataPoints": [
@@ -318,7 +351,7 @@ mod tests {
         assert_eq!((gauge.data_points[1].time_unix_nano, gauge.data_points[1].flags), (6_000_000_000, 1));
         let Some(Data::Sum(sum)) = &metrics[1].data else { panic!("{metrics:?}") };
         assert_eq!((sum.is_monotonic, sum.aggregation_temporality), (true, 2));
-        assert_eq!(sum.data_points[0].exemplars[0].trace_id, [10, 255]);
+        assert_eq!(sum.data_points[0].exemplars[0].trace_id[..2], [10, 255]);
         let Some(Data::Histogram(histogram)) = &metrics[2].data else { panic!("{metrics:?}") };
         assert_eq!((histogram.aggregation_temporality, &*histogram.data_points[0].bucket_counts), (2, &[1, 2][..]));
         let Some(Data::ExponentialHistogram(found)) = &metrics[3].data else { panic!("{metrics:?}") };
@@ -376,9 +409,70 @@ mod tests {
                 "boolValue is no boolean",
             ),
             ("{", "EOF"),
+            ("", "it is empty"),
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
+    }
+
+    /// A request of one metric called `m`.
+    fn of_metric(data: &str) -> Parsed<MetricsRequest> {
+        let metric = format!(r#"{{"name": "m", {data}}}"#);
+        let text = format!(r#"{{"resourceMetrics": [{{"scopeMetrics": [{{"metrics": [{metric}]}}]}}]}}"#);
+        parse(text.as_bytes())
+    }
+
+    /// They were 0 or left out, and taken: SDKs of JavaScript write numbers that are not finite as null.
+    #[test]
+    fn numbers_that_are_null_are_refused_by_name() {
+        for (data, words) in [
+            (r#""gauge": {"dataPoints": [{"asDouble": null}]}"#, r#"metric "m": asDouble is no number: null"#),
+            (r#""gauge": {"dataPoints": [{"asInt": null}]}"#, "asInt is not a whole number in its range: null"),
+            (r#""gauge": {"dataPoints": [{"timeUnixNano": null}]}"#, "timeUnixNano is not a whole number"),
+            (r#""sum": {"dataPoints": [{"exemplars": [{"asDouble": null}]}]}"#, "asDouble is no number: null"),
+            (r#""sum": {"isMonotonic": null}"#, "isMonotonic is no boolean"),
+            (r#""sum": {"aggregationTemporality": null}"#, "aggregationTemporality is not a whole number"),
+            (r#""histogram": {"dataPoints": [{"sum": null}]}"#, "sum is no number: null"),
+            (r#""summary": {"dataPoints": [{"quantileValues": [{"value": null}]}]}"#, "value is no number: null"),
+            (
+                r#""gauge": {"dataPoints": [{"attributes": [{"key": "a", "value": {"doubleValue": null}}]}]}"#,
+                "doubleValue is no number: null",
+            ),
+        ] {
+            let error = of_metric(data).unwrap_err();
+            assert!(error.contains(words), "{data}: {error}");
+        }
+        // Where another field has the value, null says nothing; neither does it for what is no number.
+        let point = r#"{"asDouble": null, "asInt": "7", "attributes": null, "exemplars": null}"#;
+        let request = of_metric(&format!(r#""unit": null, "gauge": {{"dataPoints": [{point}]}}"#)).unwrap();
+        let Some(Data::Gauge(gauge)) = &request.resource_metrics[0].scope_metrics[0].metrics[0].data else {
+            panic!("{request:?}")
+        };
+        assert_eq!(gauge.data_points[0].value, Some(number_point::Value::AsInt(7)));
+    }
+
+    #[test]
+    fn ids_and_enums_are_what_upstream_takes() {
+        let exemplar = |id: &str| of_metric(&format!(r#""sum": {{"dataPoints": [{{"exemplars": [{{{id}}}]}}]}}"#));
+        for (id, words) in [
+            (r#""traceId": "0af7""#, r#"traceId is of 2 bytes, not of 16: "0af7""#),
+            (r#""spanId": "0af7651916cd43dd8448eb211c80319c""#, "spanId is of 16 bytes, not of 8"),
+            (r#""spanId": "0af765191""#, "spanId is not hexadecimal"),
+        ] {
+            let error = exemplar(id).unwrap_err();
+            assert!(error.contains(words), "{id}: {error}");
+        }
+        for id in [r#""traceId": "", "spanId": null"#, r#""spanId": "B7AD6B7169203331""#] {
+            assert!(exemplar(id).is_ok(), "{id}");
+        }
+        let error = of_metric(r#""sum": {"aggregationTemporality": "2"}"#).unwrap_err();
+        assert!(error.contains(r#"aggregationTemporality is not known: "2""#), "{error}");
+    }
+
+    #[test]
+    fn what_is_behind_a_request_is_passed_over() {
+        assert_eq!(parse(b"{} x").unwrap(), MetricsRequest::default());
+        assert_eq!(parse(br#"{"resourceMetrics": [{}]}{"#).unwrap().resource_metrics.len(), 1);
     }
 }

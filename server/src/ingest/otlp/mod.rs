@@ -7,6 +7,7 @@ mod json;
 mod names;
 mod packed;
 mod points;
+mod repair;
 mod series;
 mod weight;
 
@@ -74,14 +75,9 @@ impl From<NoRoom> for Untranslated {
 pub fn translate(
     (encoding, request): (Encoding, &[u8]),
     translation: &Translation,
-    held: Reservation,
+    mut held: Reservation,
 ) -> Result<(Vec<u8>, Reservation), Untranslated> {
-    let decoded = match encoding {
-        Encoding::Protobuf => MetricsRequest::decode(request).map_err(|error| error.to_string()),
-        Encoding::Json => json::parse(request),
-    };
-    let undecoded = |error: String| Untranslated::Invalid(format!("cannot decode the request: {error}"));
-    let request = decoded.map_err(undecoded)?;
+    let request = decode((encoding, request), &mut held)?;
     let (mut set, mut problems) = (SeriesSet::new(held), Problems::default());
     for resource_metrics in &request.resource_metrics {
         let nothing = Resource::default();
@@ -111,6 +107,26 @@ pub fn translate(
     match problems.told() {
         None => Ok((set.into_request(), held)),
         Some(problem) => Err(Untranslated::Invalid(problem)),
+    }
+}
+
+/// Decodes a request. One with text that is not UTF-8 is repaired first, for which `held` grows.
+fn decode((encoding, request): (Encoding, &[u8]), held: &mut Reservation) -> Result<MetricsRequest, Untranslated> {
+    let decoded = |request: &[u8]| match encoding {
+        Encoding::Protobuf => MetricsRequest::decode(request).map_err(|error| error.to_string()),
+        Encoding::Json => json::parse(request),
+    };
+    let undecoded = |error: String| Untranslated::Invalid(format!("cannot decode the request: {error}"));
+    let error = match decoded(request) {
+        Ok(decoded) => return Ok(decoded),
+        Err(error) => error,
+    };
+    let Some(more) = repair::room((encoding, request)) else { return Err(undecoded(error)) };
+    let bytes = held.bytes() + more;
+    held.grow(more).map_err(|error| NoRoom { bytes, error })?;
+    match repair::repaired((encoding, request)) {
+        Some(repaired) => decoded(&repaired).map_err(undecoded),
+        None => Err(undecoded(error)),
     }
 }
 

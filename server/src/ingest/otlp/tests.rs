@@ -137,6 +137,10 @@ fn values_are_text_as_go_writes_them() {
             r#"["x\u003c\u0026\u003e\u2028\n",1,1e+22,"AQ=="]"#,
         ),
         (list(vec![double(f64::NAN)]), ""),
+        // Bytes that are none are nothing to Go.
+        (list(vec![Value::BytesValue(Vec::new()), Value::StringValue(String::new())]), r#"[null,""]"#),
+        (map(vec![attribute("none", Value::BytesValue(Vec::new()))]), r#"{"none":null}"#),
+        (Value::BytesValue(Vec::new()), ""),
         (map(vec![text("z", "é"), attribute("a<", list(vec![])), text("z", "last")]), r#"{"a\u003c":[],"z":"last"}"#),
     ] {
         let value = AnyValue { value: Some(value) };
@@ -182,6 +186,68 @@ fn numbers_get_their_resource_and_target_info_the_rest_of_it() {
     );
     let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
     assert_eq!(lines(&translate((Encoding::Protobuf, &bytes), &without).unwrap()).len(), 1);
+}
+
+/// As upstream counts attributes.
+#[test]
+fn a_resource_has_target_info_when_it_has_more_attributes_than_kinds_that_identify_it() {
+    let lines_of = |attributes: Vec<KeyValue>| {
+        let gauge = Data::Gauge(Gauge { data_points: vec![number(7, Vec::new())] });
+        let scope_metrics = vec![ScopeMetrics { metrics: vec![metric("g", "", gauge)] }];
+        let resource = Some(Resource { attributes });
+        let request = MetricsRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] };
+        lines(&translate((Encoding::Protobuf, &request.encode_to_vec()), &Translation::default()).unwrap())
+    };
+    let name = || text("service.name", "cart");
+    let (series, info) = ("__name__=g,job=cart 7@5000 h0 e0", "__name__=target_info,job=cart 1@5000 h0 e0");
+    assert_eq!(lines_of(vec![name()]), [series]);
+    assert_eq!(lines_of(vec![name(), text("service.name", "other")]), [series, info]);
+    assert_eq!(lines_of(vec![text("pod", "a")]), ["__name__=g 7@5000 h0 e0"], "nothing identifies it");
+    assert_eq!(lines_of(Vec::new()), ["__name__=g 7@5000 h0 e0"]);
+}
+
+/// One attribute in Latin-1 lost all that the request brought.
+#[test]
+fn text_that_is_not_utf_8_is_kept_with_replacements() {
+    let mut metrics = vec![metric("ok", "", Data::Gauge(Gauge { data_points: vec![number(1, Vec::new())] }))];
+    let list = proto::otlp::ArrayValue { values: vec![AnyValue { value: Some(Value::StringValue("XX".into())) }] };
+    let attributes = vec![text("q", "XXab"), attribute("list", Value::ArrayValue(list)), text("nXX", "1")];
+    let point = number(2, attributes);
+    metrics.push(Metric {
+        description: "A XX.".into(),
+        ..metric("bXX", "", Data::Gauge(Gauge { data_points: vec![point] }))
+    });
+    let mut broken = request(metrics);
+    while let Some(at) = broken.windows(2).position(|pair| pair == b"XX") {
+        broken[at..at + 2].copy_from_slice(b"\xe9\xff");
+    }
+    let without = Translation { target_info: TargetInfo::LeftOut, promoted: Vec::new() };
+    let translated = translate((Encoding::Protobuf, &broken), &without).unwrap();
+    let found: Vec<String> =
+        lines(&translated).iter().map(|line| line.replace(",instance=i-1,job=shop/cart", "")).collect();
+    let replaced = "\u{fffd}\u{fffd}";
+    let labels = format!("__name__=b,list=[\"{replaced}\"],n_=1,q={replaced}ab");
+    assert_eq!(found, [format!("{labels} 2@5000 h0 e0"), "__name__=ok 1@5000 h0 e0".to_owned()]);
+    let help = format!("A {replaced}.");
+    assert_eq!(told(&translated).0, [format!(r#"b 2 {help:?} """#), r#"ok 2 "" """#.to_owned()]);
+    // What else is wrong is told.
+    let cut = &broken[..broken.len() - 1];
+    assert!(translate((Encoding::Protobuf, cut), &without).unwrap_err().contains("cannot decode the request"));
+    // It takes memory.
+    let memory = Budget::new("--store.memory-limit", 1 << 20);
+    let held = memory.reserve((1 << 20) - broken.len() as u64).unwrap();
+    let refused = super::translate((Encoding::Protobuf, &broken), &without, held);
+    assert!(matches!(refused, Err(Untranslated::NoRoom(_))));
+    assert_eq!(memory.usage().used, 0);
+}
+
+#[test]
+fn text_of_json_that_is_not_utf_8_is_kept_with_replacements() {
+    let body = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"g","gauge":{"dataPoints":[{
+        "timeUnixNano":"1000000","asInt":7,"attributes":[{"key":"q","value":{"stringValue":"XX"}}]}]}}]}]}]}"#;
+    let broken: Vec<u8> = body.iter().map(|byte| if *byte == b'X' { 0xff } else { *byte }).collect();
+    let translated = translate((Encoding::Json, &broken), &Translation::default()).unwrap();
+    assert_eq!(lines(&translated), ["__name__=g,q=\u{fffd}\u{fffd} 7@1 h0 e0"]);
 }
 
 #[test]

@@ -7,29 +7,35 @@ use proto::wire::{Fields, Value};
 use super::Encoding;
 
 /// A kind of message: what one takes in lists that have grown to twice of what they hold, and which of its fields are
-/// messages. Its other fields are text, or numbers where `numbers` says so.
-struct Shape {
+/// messages, and which text that is UTF-8. Its other fields are bytes, or numbers where `numbers` says so.
+pub(super) struct Shape {
     bytes: usize,
     numbers: bool,
-    messages: &'static [(u32, &'static Shape)],
+    pub(super) texts: &'static [u32],
+    pub(super) messages: &'static [(u32, &'static Shape)],
 }
 
 impl Shape {
     const fn of<T>(messages: &'static [(u32, &'static Shape)]) -> Self {
-        Self { bytes: 2 * size_of::<T>(), numbers: false, messages }
+        Self { bytes: 2 * size_of::<T>(), numbers: false, texts: &[], messages }
     }
 
     const fn with_numbers(self) -> Self {
         Self { numbers: true, ..self }
     }
+
+    const fn with_texts(self, texts: &'static [u32]) -> Self {
+        Self { texts, ..self }
+    }
 }
 
-static REQUEST: Shape = Shape::of::<otlp::MetricsRequest>(&[(1, &RESOURCE_METRICS)]);
+pub(super) static REQUEST: Shape = Shape::of::<otlp::MetricsRequest>(&[(1, &RESOURCE_METRICS)]);
 static RESOURCE_METRICS: Shape = Shape::of::<otlp::ResourceMetrics>(&[(1, &RESOURCE), (2, &SCOPE_METRICS)]);
 static RESOURCE: Shape = Shape::of::<otlp::Resource>(&[(1, &KEY_VALUE)]);
 static SCOPE_METRICS: Shape = Shape::of::<otlp::ScopeMetrics>(&[(2, &METRIC)]);
 static METRIC: Shape =
-    Shape::of::<otlp::Metric>(&[(5, &GAUGE), (7, &GAUGE), (9, &HISTOGRAM), (10, &EXPONENTIAL), (11, &SUMMARY)]);
+    Shape::of::<otlp::Metric>(&[(5, &GAUGE), (7, &GAUGE), (9, &HISTOGRAM), (10, &EXPONENTIAL), (11, &SUMMARY)])
+        .with_texts(&[1, 2, 3]);
 static GAUGE: Shape = Shape::of::<otlp::Sum>(&[(1, &NUMBER_POINT)]);
 static HISTOGRAM: Shape = Shape::of::<otlp::Histogram>(&[(1, &HISTOGRAM_POINT)]);
 static EXPONENTIAL: Shape = Shape::of::<otlp::ExponentialHistogram>(&[(1, &EXPONENTIAL_POINT)]);
@@ -42,13 +48,13 @@ static BUCKETS: Shape = Shape::of::<otlp::Buckets>(&[]).with_numbers();
 static SUMMARY_POINT: Shape = Shape::of::<otlp::SummaryPoint>(&[(6, &QUANTILE), (7, &KEY_VALUE)]);
 static QUANTILE: Shape = Shape::of::<otlp::Quantile>(&[]);
 static EXEMPLAR: Shape = Shape::of::<otlp::Exemplar>(&[(7, &KEY_VALUE)]);
-static KEY_VALUE: Shape = Shape::of::<otlp::KeyValue>(&[(2, &ANY_VALUE)]);
-static ANY_VALUE: Shape = Shape::of::<otlp::AnyValue>(&[(5, &ARRAY), (6, &LIST)]);
+static KEY_VALUE: Shape = Shape::of::<otlp::KeyValue>(&[(2, &ANY_VALUE)]).with_texts(&[1]);
+static ANY_VALUE: Shape = Shape::of::<otlp::AnyValue>(&[(5, &ARRAY), (6, &LIST)]).with_texts(&[1]);
 static ARRAY: Shape = Shape::of::<otlp::ArrayValue>(&[(1, &ANY_VALUE)]);
 static LIST: Shape = Shape::of::<otlp::KeyValueList>(&[(1, &KEY_VALUE)]);
 
 /// Messages within messages that the decoder follows.
-const DEPTH_MAX: usize = 100;
+pub(super) const DEPTH_MAX: usize = 100;
 
 /// Bytes that an object of JSON takes as a tree's node and as what is read from it, and a value in a list.
 const JSON_OBJECT_BYTES: usize = 768;

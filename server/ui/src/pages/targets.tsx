@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import type { Labels, Target, Targets } from "../api";
-import { Badge, Filter, LabelSet, Page, useApi } from "../parts";
+import { Badge, Filter, LabelSet, Page, textOf, useApi } from "../parts";
 import { ago, formatDuration } from "../time";
 
 export function TargetsPage() {
@@ -14,7 +14,7 @@ export function TargetsPage() {
   const shown = active.filter(
     (target) =>
       (!onlyDown || target.health !== "up") &&
-      `${target.scrapeUrl} ${JSON.stringify(target.labels)}`.toLowerCase().includes(wanted),
+      `${target.scrapeUrl} ${textOf(target.labels)}`.toLowerCase().includes(wanted),
   );
   const pools = Map.groupBy(shown, (target) => target.scrapePool);
   const aside = (

@@ -2,11 +2,9 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { LabelSet } from "../parts";
+import { LabelSet, ROWS_SHOWN_MAX } from "../parts";
 import { seriesName, type HistogramValue, type Instant, type Labels, type QueryData, type Series } from "../api";
 import { formatSampleTime } from "../time";
-
-const ROWS_SHOWN_MAX = 1000;
 
 /** Rows of a series: one for each sample of a range. */
 function rowsOf(one: Instant | Series): number {

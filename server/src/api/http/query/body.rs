@@ -3,15 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use bytes::BytesMut;
 use engine::model::{Budget, Error, Reservation};
 use http::Extensions;
-use http_body_util::{BodyExt, Limited};
 
 use super::respond::Failure;
-
-/// What takes up to this many bytes is taken however little memory is left, as an address of that length is.
-const SMALL_BYTES: u64 = 64 << 10;
+use crate::api::arriving::{Holding, SMALL_BYTES, Unread, whole};
 
 /// What a request is accounted for with.
 #[derive(Clone, Debug)]
@@ -34,21 +30,29 @@ pub fn hold(held: &mut Reservation, bytes: u64) -> Result<(), Error> {
 }
 
 /// The bytes of `body`, `bytes_max` at most, for which `held` answers as they come; `what` they are said to be.
-pub async fn collected(body: Body, (what, bytes_max): (&str, usize), held: &mut Reservation) -> Result<Bytes, Failure> {
-    let mut body = Limited::new(body, bytes_max);
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| Failure::bad_data(format!("cannot read {what} of up to {bytes_max} bytes: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        bytes.extend_from_slice(&data);
-        hold(held, bytes.capacity() as u64)?;
+pub async fn collected(
+    mut body: Body,
+    (what, bytes_max): (&str, usize),
+    held: &mut Reservation,
+) -> Result<Bytes, Failure> {
+    let (memory, mut holding) = (Arc::clone(held.budget()), Holding::default());
+    let read = whole(&mut body, (bytes_max, SMALL_BYTES), (&mut holding, &memory)).await;
+    let bytes = read.map_err(|unread| match unread {
+        Unread::NoMemory(error) => Failure::from(error.within("reading the request")),
+        unread => Failure::bad_data(format!("cannot read {what} of up to {bytes_max} bytes: {unread}")),
+    })?;
+    if let Some(shared) = holding.into_shared() {
+        held.join(shared);
     }
-    Ok(bytes.freeze())
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
+
     use super::*;
 
     #[tokio::test]
@@ -67,5 +71,18 @@ mod tests {
         let refused = collect(2000, 1000).await.unwrap_err();
         assert!(refused.contains("cannot read a form of up to 1000 bytes: length limit exceeded"), "{refused}");
         assert_eq!(memory.usage().used, 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_waited_for_is_accounted_for_however_small_it_is() {
+        let memory = Budget::new("--query.memory-limit", 1 << 20);
+        let piece = Ok::<_, Infallible>(Bytes::from_static(b"query="));
+        let body = Body::from_stream(stream::iter([piece]).chain(stream::pending()));
+        let mut held = memory.reserve(0).unwrap();
+        let mut reading = std::pin::pin!(collected(body, ("a form", 1000), &mut held));
+        for _ in 0..2 {
+            assert!(reading.as_mut().now_or_never().is_none());
+        }
+        assert!(memory.aside().usage().used > 0);
     }
 }
