@@ -1,6 +1,8 @@
 //! Validity bitmaps: bit `i` of a row says whether step `i` has a value. 64 steps per word, the
 //! bits behind the last step are zero.
 
+use std::ops::Range;
+
 /// Words that `bits` bits need.
 pub fn words(bits: usize) -> usize {
     bits.div_ceil(64)
@@ -107,9 +109,41 @@ pub fn ones(bits: &[u64]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// The runs of set bits, ascending.
+pub fn runs(bits: &[u64]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = first_from(bits, at, 0)?;
+        at = first_from(bits, start, u64::MAX).unwrap_or(64 * bits.len());
+        Some(start..at)
+    })
+}
+
+/// The first place from `from` on whose bit is not the one that all bits of `unlike` are.
+fn first_from(bits: &[u64], from: usize, unlike: u64) -> Option<usize> {
+    let mut word = from / 64;
+    let mut left = (bits.get(word)? ^ unlike) & (u64::MAX << (from % 64));
+    while left == 0 {
+        word += 1;
+        left = bits.get(word)? ^ unlike;
+    }
+    Some(word * 64 + left.trailing_zeros() as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_hold_all_set_bits_and_no_other() {
+        let rows: [&[u64]; 7] =
+            [&[], &[0], &[u64::MAX], &[u64::MAX, u64::MAX], &[1 << 63, 1], &[0, 0b1101], &[!0 << 60, !0, 0b11, 0]];
+        for bits in rows {
+            let found: Vec<Range<usize>> = runs(bits).collect();
+            assert!(found.iter().cloned().flatten().eq(ones(bits)), "{bits:x?}: {found:?}");
+            assert!(found.is_sorted_by(|left, right| left.end < right.start), "{bits:x?}: {found:?}");
+        }
+    }
 
     #[test]
     fn fill_leaves_the_bits_behind_the_last_step_zero() {

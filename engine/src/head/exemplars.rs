@@ -23,7 +23,7 @@ pub const LABEL_CHARS_MAX: usize = 128;
 const ALIKE_MAX: usize = 64;
 
 /// Later exemplars of its series behind which one is looked for that may be a repeat, at most.
-const LATER_MAX: usize = 1024;
+const LATER_MAX: usize = 64;
 
 /// An exemplar.
 #[derive(Clone, Debug, PartialEq)]

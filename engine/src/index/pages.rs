@@ -32,10 +32,17 @@ impl PagePool {
         Self { pages_max: pages.max(KEPT), came: Mutex::default() }
     }
 
-    /// Notes that page number `number` of a source came, and lets go of the one that came first of too many.
-    fn add(&self, kept: &Arc<Kept>, number: u64) {
+    /// Notes that page number `number` of a source came in the place of `left`, if of any, and lets go of the one that
+    /// came first of too many.
+    fn add(&self, kept: &Arc<Kept>, number: u64, left: Option<u64>) {
         let first = {
             let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_left = |(source, known): &(Weak<Kept>, u64)| {
+                Some(*known) == left && std::ptr::eq(source.as_ptr(), Arc::as_ptr(kept))
+            };
+            if let Some(at) = came.iter().position(is_left) {
+                came.remove(at);
+            }
             came.push_back((Arc::downgrade(kept), number));
             if came.len() > self.pages_max { came.pop_front() } else { None }
         };
@@ -121,13 +128,11 @@ impl<S: tsdb::Source> Pages<S> {
         self.source.read_at(start, &mut bytes)?;
         let page: Arc<[u8]> = bytes.into();
         let mut kept = lock();
-        if kept.len() == KEPT {
-            kept.remove(0);
-        }
+        let left = (kept.len() == KEPT).then(|| kept.remove(0).0);
         kept.push((number, page.clone()));
         drop(kept);
         if let Some(pool) = &self.pool {
-            pool.add(&self.kept, number);
+            pool.add(&self.kept, number, left);
         }
         Ok(page)
     }

@@ -16,9 +16,12 @@ use super::text::Quoted;
 /// The label that holds a series' metric name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// The labels for a metric's type and unit.
+pub const TYPE_AND_UNIT: [&str; 2] = ["__type__", "__unit__"];
+
 /// Whether `name` is the label for a metric's type or unit.
 pub fn is_type_or_unit(name: &str) -> bool {
-    matches!(name, "__type__" | "__unit__")
+    TYPE_AND_UNIT.contains(&name)
 }
 
 /// A set of labels in ascending order of their names. Equality, order and hash are those of the

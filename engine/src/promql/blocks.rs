@@ -25,7 +25,7 @@ use crate::select::{
 
 use super::assemble::{Assembler, Merging, Reading, are_plain};
 use super::floats::FloatDecoder;
-use super::source::{BatchSink, Cores, SelectRequest, Selected, Shares, Source, Threads};
+use super::source::{BatchSink, Cores, SelectRequest, Selected, Shares, Source, Threads, Types};
 
 /// Samples of a batch: what stays in a core's cache.
 const BATCH_SAMPLES: usize = 16_384;
@@ -184,10 +184,10 @@ impl BlockSource {
     }
 }
 
-/// The only labels that series come with. Those that have a type or unit come with all: nothing else tells series apart
-/// that differ in these alone from others.
+/// The only labels that series come with. Where they differ in type or unit they come with all: nothing else tells
+/// series apart that differ in these alone from others.
 fn projection<'r>(request: &SelectRequest<'r>, plan: &Plan) -> Option<&'r [String]> {
-    request.hints.projection.as_deref().filter(|_| !plan.may_be_typed())
+    request.hints.projection.as_deref().filter(|_| !plan.differs_in_type())
 }
 
 fn warn(failures: &[Failure], selected: &mut Selected) {
@@ -208,6 +208,10 @@ impl Source for BlockSource {
         let waits = !plan.is_local();
         let cores = if waits { Arc::new(Threads(parts)) } else { Arc::clone(cores) };
         Ok((parts > 0).then_some((cores, parts)))
+    }
+
+    fn types(&self, request: &SelectRequest<'_>) -> Result<Types, Error> {
+        Ok(if self.plan(request)?.differs_in_type() { Types::Differ } else { Types::Same })
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::batch::SampleBatch;
 use crate::io::{self, BlockIo};
+use crate::model::labels::TYPE_AND_UNIT;
 use crate::model::matcher::Matcher;
 use crate::model::{Error, ErrorKind, Labels, Resolution, TimeRange};
 
@@ -104,6 +105,17 @@ pub struct Selected {
     pub warnings: Vec<String>,
 }
 
+/// What a source knows beforehand of the types and units of the series of a selection; none counts as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// All have the same.
+    Same,
+    /// Some may differ.
+    Differ,
+    /// Nothing; their labels tell.
+    Unknown,
+}
+
 /// What takes the batches of a selection; it may take the batch's contents and must not expect
 /// them to stay.
 pub type BatchSink<'a> = dyn FnMut(&mut SampleBatch) -> Result<(), Error> + 'a;
@@ -114,6 +126,11 @@ pub trait Source: Send + Sync {
     /// whoever asks reads all of it.
     fn cores(&self, _request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
         Ok(None)
+    }
+
+    /// What is known of the types and units of the matching series, of all parts together.
+    fn types(&self, _request: &SelectRequest<'_>) -> Result<Types, Error> {
+        Ok(Types::Unknown)
     }
 
     /// Hands the matching series to `sink`, sorted by their labels, in batches of a size that
@@ -185,6 +202,13 @@ impl MemorySource {
     pub fn labels(&self) -> &[Arc<Labels>] {
         &self.series.labels
     }
+
+    /// The numbers of the series that match.
+    fn matching(&self, matchers: &[Matcher]) -> Vec<usize> {
+        let matches =
+            |labels: &Labels| matchers.iter().all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or("")));
+        (0..self.series.len()).filter(|at| matches(&self.series.labels[*at])).collect()
+    }
 }
 
 impl Source for MemorySource {
@@ -193,11 +217,15 @@ impl Source for MemorySource {
         Ok((self.parts > 1).then_some((cores, self.parts)))
     }
 
+    fn types(&self, request: &SelectRequest<'_>) -> Result<Types, Error> {
+        let found = self.matching(request.matchers);
+        let metadata = |at: &usize| TYPE_AND_UNIT.map(|name| self.series.labels[*at].get(name).unwrap_or(""));
+        let is_same = found.iter().map(metadata).is_sorted_by(|left, right| left == right);
+        Ok(if is_same { Types::Same } else { Types::Differ })
+    }
+
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
-        let matches = |labels: &Labels| {
-            request.matchers.iter().all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or("")))
-        };
-        let found: Vec<usize> = (0..self.series.len()).filter(|at| matches(&self.series.labels[*at])).collect();
+        let found = self.matching(request.matchers);
         let mut batch = SampleBatch::default();
         for chosen in found[request.part.share(found.len())].chunks(BATCH_SERIES) {
             batch.clear();

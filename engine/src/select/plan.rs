@@ -16,7 +16,7 @@ use crate::block::{Chosen, ChunkSource, Detail, Home, LabelView, OpenedBlock, Se
 use crate::index::SeriesLabels;
 use crate::index::pages::PagesRead;
 use crate::io::KeptOpen;
-use crate::model::labels::is_type_or_unit;
+use crate::model::labels::{TYPE_AND_UNIT, is_type_or_unit};
 use crate::model::{BlockId, Error, Reservation, TimeRange};
 
 use super::merge::Within;
@@ -66,8 +66,8 @@ pub struct Source {
     pub(super) shape: Shape,
     pub(super) ordinals: Vec<u32>,
     order: Order,
-    /// Whether some of the series may have a type or unit.
-    may_be_typed: bool,
+    /// The type and unit of all of the series, empty where they have none; `None` where they may differ in these.
+    metadata: Option<[String; 2]>,
     fetched: PagesRead,
     /// Memory that the ordinals are accounted for with.
     _held: Reservation,
@@ -134,8 +134,8 @@ impl Source {
         // As in Thanos: without a matcher on a block's own labels none of its series is found.
         if matchers.is_empty() || !block.index().may_match(&matchers) {
             let (fetched, held) = (PagesRead::here().since(before), meter.hold(0)?);
-            let (ordinals, order, may_be_typed) = (Vec::new(), Order::Kept, false);
-            return Ok(Self { block, tsdb: None, shape, ordinals, order, may_be_typed, fetched, _held: held });
+            let (ordinals, order, metadata) = (Vec::new(), Order::Kept, None);
+            return Ok(Self { block, tsdb: None, shape, ordinals, order, metadata, fetched, _held: held });
         }
         let mut held = meter.hold(block.series_max().saturating_mul(FIND_BYTES_PER_SERIES))?;
         let mut ordinals = block.index().select(&matchers, &|| meter.check_wanted())?.into_list();
@@ -143,8 +143,8 @@ impl Source {
         held.grow(kept_bytes.saturating_sub(held.bytes()))?;
         held.shrink(held.bytes() - kept_bytes);
         let mut order = Order::Kept;
-        // Of a single series that is not worth a look.
         let mut may_be_typed = !ordinals.is_empty();
+        // The order of a single series is not worth a look.
         if ordinals.len() > 1 {
             let names = block.index().label_names(None)?;
             may_be_typed = names.iter().any(|name| is_type_or_unit(name));
@@ -153,8 +153,10 @@ impl Source {
                 ordinals = sort_ordinals(&block, &shape, (&ordinals, meter))?;
             }
         }
+        let metadata =
+            if may_be_typed { common_metadata(&block, (&ordinals, meter))? } else { Some(Default::default()) };
         let fetched = PagesRead::here().since(before);
-        Ok(Self { block, tsdb: None, shape, ordinals, order, may_be_typed, fetched, _held: held })
+        Ok(Self { block, tsdb: None, shape, ordinals, order, metadata, fetched, _held: held })
     }
 
     /// The labels, in their final form, of the series at `place` in the order of the answer.
@@ -275,9 +277,13 @@ impl Plan {
         }
     }
 
-    /// Whether some of the series may have a type or unit.
-    pub fn may_be_typed(&self) -> bool {
-        self.sources.iter().any(|source| source.may_be_typed)
+    /// Whether some of the series may differ in type or unit; none counts as one.
+    pub fn differs_in_type(&self) -> bool {
+        let first = self.sources.first().and_then(|source| source.metadata.as_ref());
+        self.sources.iter().any(|source| {
+            let is_overwritten = source.shape.external().iter().any(|(name, _)| is_type_or_unit(name));
+            is_overwritten || source.metadata.is_none() || source.metadata.as_ref() != first
+        })
     }
 
     /// Holds `bytes` of the process' memory until what is returned is dropped; Limit when they are not there.
@@ -448,6 +454,36 @@ fn least_extension(block: &OpenedBlock, (ordinals, meter): (&[u32], &Meter)) -> 
         least = least.into_iter().chain(found).min();
     }
     Ok(least)
+}
+
+/// The type and unit that all series `ordinals` have, empty where they have none; `None` where they differ in these, or
+/// may do so: of an index that may be far away only the names of labels are looked at.
+fn common_metadata(block: &OpenedBlock, (ordinals, meter): (&[u32], &Meter)) -> Result<Option<[String; 2]>, Error> {
+    let index = block.index();
+    let mut texts: [String; 2] = Default::default();
+    if index.reads_index_file() {
+        let may_be_typed = index.label_names(None)?.iter().any(|name| is_type_or_unit(name));
+        return Ok((!may_be_typed).then_some(texts));
+    }
+    let [kind, unit] = TYPE_AND_UNIT;
+    let (mut kinds, mut units) = (Vec::new(), Vec::new());
+    let mut first: Option<(u32, u32)> = None;
+    for part in ordinals.chunks(SORT_SERIES) {
+        meter.check_wanted()?;
+        kinds.clear();
+        units.clear();
+        index.value_ids(kind, part, &mut kinds)?;
+        index.value_ids(unit, part, &mut units)?;
+        for pair in kinds.iter().copied().zip(units.iter().copied()) {
+            if *first.get_or_insert(pair) != pair {
+                return Ok(None);
+            }
+        }
+    }
+    let (kind_id, unit_id) = first.unwrap_or_default();
+    index.append_value(kind, kind_id, &mut texts[0])?;
+    index.append_value(unit, unit_id, &mut texts[1])?;
+    Ok(Some(texts))
 }
 
 /// `ordinals` in the order of their final labels. Limit when there is no memory for the labels of all.

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, InconsistentKeys};
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -30,8 +30,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(11);
 /// How long it may take to answer, and to acknowledge what it was sent; then its calls fail.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time for which attempts to connect fail as the last one did.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Longest time for which attempts to connect fail as the last one did: enough for all calls that waited for it. Those
+/// who forward pause for no less before they call again, so that a failure that lengthens their pauses is that of an
+/// attempt of its own.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// The channel to `endpoint`, with TLS if it is given, to a server whose certificate names `host`. It is connected to
 /// when it is first used, in no more than `time_max`.
@@ -47,12 +49,18 @@ pub fn channel(
 }
 
 fn plain(time_max: Duration) -> Attempts<HttpConnector> {
-    let mut connector = HttpConnector::new();
+    Attempts::new(sockets(GaiResolver::new(), time_max), time_max)
+}
+
+/// Makes the connections that HTTP or TLS is spoken over, to the addresses that `resolver` finds.
+fn sockets<R>(resolver: R, time_max: Duration) -> HttpConnector<R> {
+    let mut connector = HttpConnector::new_with_resolver(resolver);
+    connector.enforce_http(false);
     connector.set_nodelay(true);
     // A host may have several addresses, of which each has its share.
     connector.set_connect_timeout(Some(time_max));
     connector.set_tcp_user_timeout(Some(PING_TIMEOUT));
-    Attempts::new(connector, time_max)
+    connector
 }
 
 /// The host of `host:port`, which certificates name.
@@ -176,7 +184,8 @@ impl TlsClient {
         let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is not the name of a server"))?;
         let authority = endpoint.uri().authority().map(ToString::to_string).unwrap_or_default();
         let origin = format!("https://{authority}").parse::<Uri>().map_err(|error| error.to_string())?;
-        let connector = TlsConnector { client: Arc::clone(self), name };
+        let sockets = sockets(GaiResolver::new(), time_max);
+        let connector = TlsConnector { client: Arc::clone(self), name, server: origin.clone(), sockets };
         Ok(endpoint.origin(origin).connect_with_connector_lazy(Attempts::new(connector, time_max)))
     }
 
@@ -195,38 +204,41 @@ impl TlsClient {
     }
 }
 
-/// Makes the connections of one channel.
-#[derive(Clone, Debug)]
-struct TlsConnector {
+/// Makes the connections of one channel, over those that `sockets` makes.
+#[derive(Debug)]
+struct TlsConnector<C> {
     client: Arc<TlsClient>,
     name: ServerName<'static>,
+    /// Where to: channels say it with the scheme of plain text, which has another port where none is given.
+    server: Uri,
+    sockets: C,
 }
 
-impl TlsConnector {
-    async fn connect(self, uri: Uri) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
-        socket.set_nodelay(true)?;
-        SockRef::from(&socket).set_tcp_user_timeout(Some(PING_TIMEOUT))?;
-        let stream = tokio_rustls::TlsConnector::from(self.client.current()).connect(self.name, socket).await?;
-        if stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
-            return Err(io::Error::other("the server does not agree on HTTP/2 (missing selected ALPN property)"));
-        }
-        Ok(TokioIo::new(stream))
-    }
-}
-
-impl Service<Uri> for TlsConnector {
+impl<C> Service<Uri> for TlsConnector<C>
+where
+    C: Service<Uri, Response = TokioIo<TcpStream>>,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    C::Future: Send + 'static,
+{
     type Response = TokioIo<TlsStream<TcpStream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sockets.poll_ready(context).map_err(io::Error::other)
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (client, name) = (Arc::clone(&self.client), self.name.clone());
+        let connecting = self.sockets.call(self.server.clone());
+        Box::pin(async move {
+            let socket = connecting.await.map_err(io::Error::other)?.into_inner();
+            let stream = tokio_rustls::TlsConnector::from(client.current()).connect(name, socket).await?;
+            if stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
+                return Err(io::Error::other("the server does not agree on HTTP/2 (missing selected ALPN property)"));
+            }
+            Ok(TokioIo::new(stream))
+        })
     }
 }
 
@@ -326,6 +338,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::future::join_all;
+    use hyper_util::client::legacy::connect::dns::Name;
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpSocket};
     use tonic::body::Body;
     use tonic::{Code, Status};
     use tower::ServiceExt;
@@ -379,28 +394,32 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_server_does_not_acknowledge_ends_its_connection() {
-        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", server.local_addr().unwrap()).parse::<Uri>().unwrap();
         let connection = plain(Duration::from_secs(5)).call(uri).await.unwrap();
         assert_eq!(SockRef::from(connection.inner()).tcp_user_timeout().unwrap(), Some(PING_TIMEOUT));
     }
 
-    /// Whether the connection comes about between a client and a server whose certificate is of version 1.
-    async fn connects(files: TlsFiles) -> bool {
+    /// A server whose certificate is of version 1.
+    fn server_of_version_1() -> rustls::ServerConfig {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/version-one");
         let chain = Pem::File(folder.join("client.pem")).certificates("certificate").unwrap();
         let key = Pem::File(folder.join("client.key")).key("key").unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let shown = CertifiedKey::new(chain, provider.key_provider.load_private_key(key).unwrap());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
+    }
+
+    /// Whether the connection comes about between a client and a server whose certificate is of version 1.
+    async fn connects(files: TlsFiles) -> bool {
         let client = tokio_rustls::TlsConnector::from(files.open().unwrap().current());
         let (near, far) = tokio::io::duplex(1 << 16);
         let name = ServerName::try_from("a.example").unwrap();
-        let accepting = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(far);
+        let accepting = tokio_rustls::TlsAcceptor::from(Arc::new(server_of_version_1())).accept(far);
         let (connected, accepted) = tokio::join!(client.connect(name, near), accepting);
         connected.is_ok() && accepted.is_ok()
     }
@@ -410,5 +429,38 @@ mod tests {
         assert!(connects(TlsFiles { trust: Trust::Anybody, ..TlsFiles::default() }).await);
         let ca = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/version-one/ca.pem");
         assert!(!connects(TlsFiles { ca: Some(ca), ..TlsFiles::default() }).await, "it names no server");
+    }
+
+    /// The first address had all of the time: where it takes no connection the others were never tried.
+    #[tokio::test]
+    async fn over_tls_too_each_address_of_a_host_has_its_share_of_the_time() {
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let first = silent.local_addr().unwrap();
+        // It takes none once the queue of those that nobody accepts is full.
+        let mut queued = Vec::new();
+        while let Ok(connection) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(first)).await {
+            queued.push(connection.unwrap());
+        }
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [first, server.local_addr().unwrap()];
+        let mut config = server_of_version_1();
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        tokio::spawn(async move {
+            let (socket, _) = server.accept().await.unwrap();
+            tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(socket).await.map(drop)
+        });
+        let find = move |_: Name| std::future::ready(Ok::<_, io::Error>(addresses.into_iter()));
+        let time_max = Duration::from_secs(3);
+        let connector = TlsConnector {
+            client: Arc::new(TlsFiles { trust: Trust::Anybody, ..TlsFiles::default() }.open().unwrap()),
+            name: ServerName::try_from("a.example").unwrap(),
+            server: Uri::from_static("https://a.example"),
+            sockets: sockets(tower::service_fn(find), time_max),
+        };
+        let mut attempts = Attempts::new(connector, time_max);
+        let connection = attempts.call(Uri::from_static("http://a.example")).await.unwrap();
+        assert_eq!(connection.inner().get_ref().0.peer_addr().unwrap(), addresses[1]);
     }
 }

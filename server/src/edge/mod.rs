@@ -191,12 +191,14 @@ fn socket(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// The address that `host:port` names; an empty host is every address.
+/// The address that `host:port` names, of IPv4 where a name has both, as with Go's servers; an empty host is every
+/// address.
 fn resolve(address: &str) -> std::io::Result<SocketAddr> {
     use std::net::ToSocketAddrs;
     let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
     let none = || std::io::Error::other("the name has no address");
-    full.to_socket_addrs()?.next().ok_or_else(none)
+    let found: Vec<SocketAddr> = full.to_socket_addrs()?.collect();
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied().ok_or_else(none)
 }
 
 /// A signal that the process is to end; clones share it.
@@ -269,6 +271,12 @@ mod tests {
         let every = format!("0.0.0.0:{}", first.address().port());
         let error = Listeners::bind(&every, 2).unwrap_err();
         assert!(error.contains("cannot listen on 0.0.0.0:"), "{error}");
+    }
+
+    #[test]
+    fn of_a_name_with_addresses_of_both_kinds_that_of_ipv4_is_listened_on() {
+        assert_eq!(resolve("localhost:1").unwrap(), "127.0.0.1:1".parse().unwrap());
+        assert_eq!(resolve("[::1]:1").unwrap(), "[::1]:1".parse().unwrap());
     }
 
     #[test]

@@ -42,8 +42,8 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// Requests that a connection may have under way.
 const STREAMS_MAX: u32 = 1000;
 
-/// Bytes of the head of a request over HTTP/1, for which nothing accounts while it comes; an address has half of them
-/// at most. As many bytes of a body are read at a time.
+/// Bytes of the head of a request, for which nothing accounts while it comes; an address has half of them at most. Over
+/// HTTP/1 as many bytes of a body are read at a time.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes that a connection takes besides what its requests are accounted for with: most have no head that is half
@@ -117,7 +117,7 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(max)), max, waited, logged: Arc::default() }
     }
 
-    /// A place for the next connection. Until there is one, new connections wait where the kernel keeps them.
+    /// A place for a connection. Until there is one it waits, and those behind it where the kernel keeps them.
     async fn next(&self) -> OwnedSemaphorePermit {
         if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
             return place;
@@ -151,10 +151,6 @@ where
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let mut tick = tokio::time::interval(TICK);
     loop {
-        let place = tokio::select! {
-            place = options.places.next() => place,
-            () = shutdown.begun() => break,
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = tick.tick() => continue,
@@ -167,6 +163,10 @@ where
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+        };
+        let place = tokio::select! {
+            place = options.places.next() => place,
+            () = shutdown.begun() => break,
         };
         // Without this a small frame waits for the acknowledgement of the one before, up to 40 ms.
         let _ = stream.set_nodelay(true);
@@ -244,6 +244,7 @@ where
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_concurrent_streams(STREAMS_MAX);
     let service = TowerToHyperService::new(service);
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(Forgiving::new(stream)), service));

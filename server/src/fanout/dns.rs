@@ -15,8 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use engine::model::Error;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup::Lookup;
+use hickory_resolver::config::{ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
@@ -84,8 +83,10 @@ impl Resolver {
         let (name, port) = name.rsplit_once(':').map_or((name, None), |(name, port)| (name, Some(port)));
         let servers = self.servers().map_err(|error| error.to_string())?;
         let names = servers.candidates(Name::from_utf8(name).map_err(|error| error.to_string())?);
+        let client = &servers.client;
+        let look_up = |name: Name| async move { client.srv_lookup(name).await.map(|found| found.answers().to_vec()) };
         let mut found = BTreeSet::new();
-        for record in first_found(names, |name| servers.client.srv_lookup(name)).await? {
+        for record in first_found(names, look_up).await? {
             let RData::SRV(service) = &record.data else { continue };
             let port = port.map_or_else(|| service.port.to_string(), str::to_owned);
             match target {
@@ -107,12 +108,10 @@ impl Resolver {
     }
 
     fn servers(&self) -> Result<Servers, NetError> {
-        let (config, mut options) = match &self.config {
+        let (config, options) = match &self.config {
             Some(config) => (config.clone(), ResolverOpts::default()),
             None => read_system_conf()?,
         };
-        // What fails is then told by the lookup of the kind that every host has.
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         let domains = config.domain.iter().chain(&config.search).cloned().collect();
         let ndots = options.ndots;
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -152,10 +151,20 @@ impl Servers {
 
     /// The addresses of the host `name`; none when there is no such host.
     async fn addresses(&self, name: Name) -> Result<Vec<IpAddr>, String> {
-        let client = &self.client;
-        let look_up = move |name: Name| async move { client.lookup_ip(name).await.map(Lookup::from) };
-        let records = first_found(self.candidates(name), look_up).await?;
+        let records = first_found(self.candidates(name), |name| self.both_kinds(name)).await?;
         Ok(records.iter().filter_map(|record| record.data.ip_addr()).collect())
+    }
+
+    /// The addresses of the whole name `name`, of IPv4 and of IPv6. What fails is told by the lookup of the kind that
+    /// most hosts have, but that a name has none of that kind says nothing of the other.
+    async fn both_kinds(&self, name: Name) -> Result<Vec<Record>, NetError> {
+        let client = &self.client;
+        match tokio::join!(client.ipv4_lookup(name.clone()), client.ipv6_lookup(name)) {
+            (Ok(first), Ok(second)) => Ok([first.answers(), second.answers()].concat()),
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found.answers().to_vec()),
+            (Err(none), Err(error)) if code_of_none(&none) == Some(ResponseCode::NoError) => Err(error),
+            (Err(error), Err(_)) => Err(error),
+        }
     }
 }
 
@@ -163,13 +172,13 @@ impl Servers {
 /// be asked for, nobody knows: its failure is told, and not what is said of the names behind it.
 async fn first_found<F>(names: Vec<Name>, look_up: impl Fn(Name) -> F) -> Result<Vec<Record>, String>
 where
-    F: Future<Output = Result<Lookup, NetError>>,
+    F: Future<Output = Result<Vec<Record>, NetError>>,
 {
     let mut failure = None;
     for name in names {
         match look_up(name.clone()).await {
-            Ok(found) if found.answers().is_empty() => {}
-            Ok(found) => return Ok(found.answers().to_vec()),
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => return Ok(found),
             Err(error) if is_no_such_name(&error) => {}
             Err(error) => failure = failure.or_else(|| Some(format!("{name}: {error}"))),
         }
@@ -190,8 +199,15 @@ fn is_no_such_host(error: &io::Error) -> bool {
 }
 
 fn is_no_such_name(error: &NetError) -> bool {
-    let NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) = error else { return false };
-    matches!(response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+    matches!(code_of_none(error), Some(ResponseCode::NXDomain | ResponseCode::NoError))
+}
+
+/// How a server says that it has no records: that there is no such name, or that the name has none of the kind.
+fn code_of_none(error: &NetError) -> Option<ResponseCode> {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => Some(*response_code),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -205,8 +221,9 @@ pub(super) mod tests {
     use super::*;
 
     /// What asks a name server that knows a service, of two ports, and fails at `broken`, at `late`, which there is in
-    /// the domain that is searched, and at one of the questions for `half`, or says nothing of what ends in `silent`.
-    /// In the domain that is searched there is another host of the service's name.
+    /// the domain that is searched, and at one of the questions for `half` and `half-six`, or says nothing of what ends
+    /// in `silent`. In the domain that is searched there is another host of the service's name. `six` has an address of
+    /// IPv6 alone, `bare` has none.
     pub async fn resolver() -> Resolver {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut server = NameServerConfig::udp(socket.local_addr().unwrap().ip());
@@ -233,11 +250,14 @@ pub(super) mod tests {
                 }
                 (RecordType::A, "store.") => vec![RData::A(A::new(10, 0, 0, 1))],
                 (RecordType::AAAA, "store.") => vec![RData::AAAA(AAAA::new(0xfd00, 0, 0, 0, 0, 0, 0, 1))],
+                (RecordType::AAAA, "six.") => vec![RData::AAAA(AAAA::new(0xfd00, 0, 0, 0, 0, 0, 0, 6))],
                 (RecordType::A, "store.search.") => vec![RData::A(A::new(10, 0, 0, 2))],
                 _ => Vec::new(),
             };
             answer.metadata.response_code = match (asked.queries[0].query_type(), name.to_utf8().as_str()) {
-                (_, "_grpc._tcp.broken." | "_grpc._tcp.late.") | (RecordType::A, "half.") => ResponseCode::ServFail,
+                (_, "_grpc._tcp.broken." | "_grpc._tcp.late.") => ResponseCode::ServFail,
+                (RecordType::A, "half.") | (RecordType::AAAA, "half-six.") => ResponseCode::ServFail,
+                (_, "half-six." | "six." | "bare.") => ResponseCode::NoError,
                 _ if data.is_empty() => ResponseCode::NXDomain,
                 _ => ResponseCode::NoError,
             };
@@ -279,6 +299,18 @@ pub(super) mod tests {
         assert!(resolver.host_of_servers("nobody", 4).await.unwrap().is_empty());
         let found = resolver.host_of_servers("store.", 4).await.unwrap();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["10.0.0.1:4", "[fd00::1]:4"]);
+    }
+
+    /// The server has the name and no address of IPv4, which counted although those of IPv6 could not be asked for:
+    /// endpoints that have these alone were dropped.
+    #[tokio::test]
+    async fn a_host_without_addresses_of_one_kind_may_have_some_of_the_other() {
+        let resolver = resolver().await;
+        let error = resolver.host_of_servers("half-six", 4).await.unwrap_err();
+        assert!(error.contains("half-six.: "), "{error}");
+        assert!(resolver.host_of_servers("bare", 4).await.unwrap().is_empty());
+        let found = resolver.host_of_servers("six", 4).await.unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["[fd00::6]:4"]);
     }
 
     #[tokio::test]

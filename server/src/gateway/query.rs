@@ -8,7 +8,7 @@ use engine::block::BlockSet;
 use engine::model::{Error, ErrorKind, Labels, Resolution};
 use engine::promql::assemble::Merging;
 use engine::promql::blocks::{self, BlockSource};
-use engine::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source};
+use engine::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source, Types};
 use engine::select::{Fetched, RemoteRange};
 use engine::shard::Fetcher;
 use serde_json::Value;
@@ -57,6 +57,10 @@ impl<S: Source> Source for LocalSource<S> {
     fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
         let Some(request) = self.served(request) else { return Ok(None) };
         Ok(self.blocks.cores(&request)?.filter(|(_, parts)| *parts > 1))
+    }
+
+    fn types(&self, request: &SelectRequest<'_>) -> Result<Types, Error> {
+        self.served(request).map_or(Ok(Types::Same), |request| self.blocks.types(&request))
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {

@@ -42,8 +42,8 @@ pub fn tell(ingest: &Ingest, data_dir: &Path) {
             folder = %folder.display(),
             "samples in a WAL of Thanos are not read: unless it is flushed, move the folder {OWN_FOLDER}, which Thanos \
              takes for a tenant, out of this data folder, let Thanos run over it once more and end by SIGTERM with a \
-             bucket configured, then remove the WAL's folder and move {OWN_FOLDER} back; of each series the newest \
-             sample stays in the WAL and is lost"
+             bucket configured, then remove the WAL's folder and move {OWN_FOLDER} back; the samples of a tenant's very \
+             newest time stay in the WAL and are lost"
         );
     }
     if holds_segments(&data_dir.join("wal")) {

@@ -252,8 +252,10 @@ impl BucketConfig {
 
     fn new(flag: &str, provider: Provider, prefix: &str) -> Result<Self, ConfigError> {
         let prefix = prefix.trim_matches('/');
-        if prefix.split('/').any(|part| part == ".." || part == ".") {
-            return Err(ConfigError::new(flag, format!("prefix {prefix:?} must not hold . or ..")));
+        let is_odd = |part: &str| matches!(part, "." | "..") || part.contains(char::is_control);
+        if prefix.split('/').any(is_odd) || prefix.contains("//") {
+            let why = format!("prefix {prefix:?} must not hold empty parts, . or .. or control characters");
+            return Err(ConfigError::new(flag, why));
         }
         Ok(Self { provider, prefix: prefix.to_owned() })
     }
@@ -442,6 +444,8 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
             ("type:\nconfig: {bucket: a}", "type is missing"),
             ("type: FILESYSTEM\nconfig: {directory: }", "config.directory"),
             ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: a/../b", ".."),
+            ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: a//b", "empty parts"),
+            ("type: FILESYSTEM\nconfig: {directory: a}\nprefix: \"a\\tb\"", "control characters"),
         ] {
             let error = BucketConfig::parse("objstore.config", text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

@@ -161,6 +161,21 @@ fn regexps_that_compile_to_very_much_are_refused_and_keep_nobody_else_waiting() 
 }
 
 #[test]
+fn metadata_of_a_call_may_be_as_long_as_heads_over_http_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let uru = start("store", folder.path(), &[]);
+    run(async {
+        let mut client = Grpc::new(uru.connect().await);
+        client.ready().await.unwrap();
+        let mut request = Request::new(InfoRequest {});
+        request.metadata_mut().insert("x-long", "a".repeat(60_000).parse().unwrap());
+        let path = PathAndQuery::from_static("/thanos.info.Info/Info");
+        let codec = ProstCodec::<InfoRequest, InfoResponse>::default();
+        client.unary(request, path, codec).await.unwrap();
+    });
+}
+
+#[test]
 fn a_query_that_takes_too_long_ends_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let uru = start("store", folder.path(), &["--query.timeout=0s"]);

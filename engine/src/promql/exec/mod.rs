@@ -400,10 +400,11 @@ impl<'a> Evaluator<'a> {
         sink: &mut RowSink<'_>,
     ) -> Result<(), Error> {
         if self.query.delays_names() || input.distinct_without_name() {
-            let mut watch = Watch::default();
+            let mut watch = Watch::over(self, input)?;
             return self.stream(input, &mut |batch| {
                 change(batch)?;
                 let Matrix { rows, cells } = &mut *batch;
+                watch.look(rows.iter().map(|row| &*row.labels));
                 for (at, row) in rows.iter_mut().enumerate() {
                     let is_concerned = watch.concerns(self, &row.labels);
                     *row = self.left_of(row, rest);

@@ -12,6 +12,7 @@ use crate::simd;
 use super::super::annotations::Annotation;
 use super::super::function::RangeFunction;
 use super::super::plan::{Extension, Names, OverTime, RangeArgument, Select, Subquery};
+use super::super::source::Types;
 use super::super::value::{Matrix, RowLabels, without_metadata};
 use super::over_time::{self, RangeInput, RowOut, Scratch, Spans};
 use super::twins::Watch;
@@ -53,6 +54,17 @@ pub fn sample_range(eval: &Evaluator<'_>, select: &Select, range: i64) -> TimeRa
     let reference = eval.steps.shifted(select.offset, select.at);
     let (before, after) = select.extension.around(eval.query.lookback);
     TimeRange::new(reference.start - range - before + 1, reference.end() + after)
+}
+
+/// What looks for twins among the series of `call`, whose names are to go.
+fn watch_over(eval: &Evaluator<'_>, call: &OverTime) -> Result<Watch, Error> {
+    let types = match &call.argument {
+        RangeArgument::Select(select, range) if eval.count() > 0 && !call.function.keeps_name() => {
+            selector::types(eval, select, sample_range(eval, select, *range))?
+        }
+        _ => Types::Unknown,
+    };
+    Ok(Watch::new(types))
 }
 
 fn check_extension(call: &OverTime) -> Result<(), Error> {
@@ -149,7 +161,7 @@ impl<'a> Pass<'a> {
             histogram_windows: Windows::default(),
             live: Live::default(),
             seen: (!distinct && !eval.query.delays_names()).then(HashSet::new),
-            twins: Watch::default(),
+            twins: watch_over(eval, call)?,
             unwatched: 0,
             out: Matrix::new(eval.count()),
         })
@@ -158,6 +170,7 @@ impl<'a> Pass<'a> {
     /// Hands what becomes of all series of `batch` to `sink`. Where `drops` is set, the series' name
     /// is to be dropped anyway.
     fn rows(&mut self, batch: &SampleBatch, drops: &[bool], sink: &mut RowSink<'_>) -> Result<(), Error> {
+        self.twins.look(batch.labels.iter().map(|labels| &**labels));
         for (at, series) in batch.iter().enumerate() {
             let drop_name = !self.call.function.keeps_name() || drops.get(at).copied().unwrap_or(false);
             self.row(&series, if drop_name { Naming::Lost } else { Naming::Kept })?;
@@ -330,13 +343,15 @@ impl<'a> Pass<'a> {
         let labels = &mut self.out.rows[row];
         if naming == Naming::Lost {
             let may_have_twins = self.seen.is_none() && self.call.function != RangeFunction::Absent;
-            if may_have_twins && self.twins.concerns(self.eval, &labels.labels) {
-                self.twins.take_whole(self.eval, &without_metadata(&labels.labels))?;
+            let is_watched = may_have_twins && self.twins.concerns(self.eval, &labels.labels);
+            let is_marked = self.eval.query.delays_names() || (self.call.names == Names::Mark && self.seen.is_none());
+            let rest = (is_watched || !is_marked).then(|| without_metadata(&labels.labels));
+            if let Some(rest) = rest.as_ref().filter(|_| is_watched) {
+                self.twins.take_whole(self.eval, rest)?;
             }
-            if self.eval.query.delays_names() || (self.call.names == Names::Mark && self.seen.is_none()) {
-                labels.drop_name = true;
-            } else {
-                labels.labels = without_metadata(&labels.labels);
+            match rest.filter(|_| !is_marked) {
+                Some(rest) => labels.labels = rest,
+                None => labels.drop_name = true,
             }
         }
         if let Some(seen) = &mut self.seen

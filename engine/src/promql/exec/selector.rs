@@ -10,7 +10,7 @@ use crate::simd::steps::Samples;
 
 use super::super::annotations::Annotation;
 use super::super::plan::{Extension, Node, Operator, Select};
-use super::super::source::{BatchSink, SelectRequest};
+use super::super::source::{BatchSink, SelectRequest, Types};
 use super::super::value::{Matrix, RowLabels};
 use super::mixed::interpolate;
 use super::stepwise::Stepwise;
@@ -37,6 +37,11 @@ pub fn sample_range(eval: &Evaluator<'_>, select: &Select) -> Option<TimeRange> 
     let (_, after) = select.extension.around(lookback);
     (reference.count > 0)
         .then(|| TimeRange::new(reference.start - lookback + 1 - after.min(1), reference.end() + after))
+}
+
+/// What the source knows of the types of the series of `select` that have samples in `range`.
+pub fn types(eval: &Evaluator<'_>, select: &Select, range: TimeRange) -> Result<Types, Error> {
+    eval.query.source.types(&request(eval, select, range))
 }
 
 /// Asks the source for the samples of `select` in `range`.

@@ -2,6 +2,8 @@
 //! out of the steps so far, and once more what is gathered for the step at hand. Here operators go from row to row, and
 //! count as it does, so that a query comes to its limit where it does there.
 
+use std::ops::Range;
+
 use crate::batch::step::histogram_samples;
 use crate::batch::{StepBatch, bitmap};
 use crate::model::{Error, FloatHistogram};
@@ -23,9 +25,9 @@ pub struct Stepwise {
 #[derive(Debug, Default)]
 struct PerStep {
     /// Those of rows that have one at every step.
-    of_all: usize,
-    /// Those of other rows; empty where there is none.
-    each: Vec<usize>,
+    of_all: isize,
+    /// By how many more those of other rows are at a step than at the one before; empty where there is none.
+    changes: Vec<isize>,
 }
 
 impl PerStep {
@@ -37,21 +39,30 @@ impl PerStep {
             if bitmap::all(valid, steps) {
                 self.of_all += 1;
             } else {
-                bitmap::ones(valid).for_each(|step| self.add_at(steps, step, 1));
+                bitmap::runs(valid).for_each(|run| self.add_at(steps, run, 1));
             }
             for (step, histogram) in cells.histograms(row) {
-                self.add_at(steps, *step as usize, weight(histogram));
+                let step = *step as usize;
+                self.add_at(steps, step..step + 1, weight(histogram) as isize);
             }
         }
     }
 
-    fn add_at(&mut self, steps: usize, step: usize, samples: usize) {
-        self.each.resize(steps, 0);
-        self.each[step] += samples;
+    fn add_at(&mut self, steps: usize, run: Range<usize>, samples: isize) {
+        if self.changes.is_empty() {
+            self.changes.resize(steps + 1, 0);
+        }
+        self.changes[run.start] += samples;
+        self.changes[run.end] -= samples;
     }
 
-    fn at(&self, step: usize) -> usize {
-        self.of_all + self.each.get(step).copied().unwrap_or(0)
+    /// Samples at each step.
+    fn by_step(&self) -> impl Iterator<Item = isize> + '_ {
+        let changes = self.changes.iter().copied().chain(std::iter::repeat(0));
+        changes.scan(self.of_all, |samples, change| {
+            *samples += change;
+            Some(*samples)
+        })
     }
 }
 
@@ -59,7 +70,7 @@ impl Stepwise {
     /// An operator of `eval` that takes `numbers` scalars beside rows. The first part counts them for all.
     pub fn new(eval: &Evaluator<'_>, numbers: usize) -> Self {
         let (steps, numbers) = (eval.count(), if eval.is_first_part() { numbers } else { 0 });
-        let gathered = PerStep { of_all: numbers, each: Vec::new() };
+        let gathered = PerStep { of_all: numbers as isize, changes: Vec::new() };
         Self { steps, inputs: numbers * steps, gathered, results: PerStep::default() }
     }
 
@@ -82,11 +93,12 @@ impl Stepwise {
     /// Most samples that are there beside what it takes.
     pub fn beside_inputs(&self) -> usize {
         let mut given = 0;
-        let at = |step| {
-            given += self.results.at(step);
-            given + self.gathered.at(step)
-        };
-        (0..self.steps).map(at).max().unwrap_or(0)
+        let both = self.results.by_step().zip(self.gathered.by_step()).take(self.steps);
+        let at = both.map(|(results, gathered)| {
+            given += results;
+            given + gathered
+        });
+        at.max().unwrap_or(0) as usize
     }
 
     /// Fails when what is there beside its inputs, which are held, is too much.

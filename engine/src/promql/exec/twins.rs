@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::{StepBatch, bitmap};
 use crate::model::{Error, Labels};
 
+use super::super::plan::{Comparison, Node, Operator, RangeArgument, ValueKind};
+use super::super::source::Types;
 use super::super::value::{RowLabels, has_type_or_unit};
-use super::Evaluator;
 use super::group::{Room, same_labels};
+use super::{Evaluator, range, selector};
 
-/// What the operators of a query have made of series that have a type or unit.
+/// What the operators of a query have made of series that may differ in type or unit.
 #[derive(Debug, Default)]
 pub struct Twins {
     taken: Mutex<HashMap<Place, Vec<u64>>>,
@@ -55,17 +57,68 @@ impl Twins {
 }
 
 /// Looks for twins among the rows that an operator gives one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
-    /// Whether there was a row with a type or unit: one without may follow that is left with the same labels.
+    /// What is known of the rows' types beforehand.
+    types: Types,
+    /// Where that is nothing, whether there was a row with a type or unit: one without may follow that is left with the
+    /// same labels.
     are_typed: bool,
 }
 
 impl Watch {
-    /// Whether rows of `labels`, of which name, type and unit are about to go, may have twins.
-    pub fn concerns(&mut self, eval: &Evaluator<'_>, labels: &Labels) -> bool {
-        self.are_typed |= has_type_or_unit(labels);
-        self.are_typed && !eval.query.delays_names()
+    /// Over rows of whose types so much is known.
+    pub fn new(types: Types) -> Self {
+        Self { types, are_typed: false }
+    }
+
+    /// Over the rows of `node`. Asks the source what it knows, of the series that are read for them.
+    pub fn over(eval: &Evaluator<'_>, mut node: &Node) -> Result<Self, Error> {
+        if eval.query.delays_names() || eval.count() == 0 {
+            return Ok(Self::new(Types::Same));
+        }
+        let types = loop {
+            match &node.operator {
+                Operator::Select(select) => {
+                    let times = selector::sample_range(eval, select);
+                    break times.map_or(Ok(Types::Same), |times| selector::types(eval, select, times))?;
+                }
+                // What takes names has looked for twins itself.
+                Operator::Float(..) | Operator::Negate(_) => break Types::Same,
+                Operator::OverTime(call) if !call.function.keeps_name() => break Types::Same,
+                Operator::OverTime(call) => match &call.argument {
+                    RangeArgument::Select(select, length) => {
+                        break selector::types(eval, select, range::sample_range(eval, select, *length))?;
+                    }
+                    RangeArgument::Subquery(_) => break Types::Unknown,
+                },
+                Operator::Plus(input) | Operator::Histogram(_, input) => node = input,
+                Operator::Binary(binary) => match (binary.left.kind(), binary.right.kind()) {
+                    (ValueKind::Vector, ValueKind::Vector) => break Types::Unknown,
+                    _ if binary.operator.drops_name() || binary.comparison == Comparison::Bool => break Types::Same,
+                    (ValueKind::Vector, _) => node = &binary.left,
+                    _ => node = &binary.right,
+                },
+                _ => break Types::Unknown,
+            }
+        };
+        Ok(Self::new(types))
+    }
+
+    /// Has a look at the labels of rows that come together.
+    pub fn look<'l>(&mut self, mut labels: impl Iterator<Item = &'l Labels>) {
+        self.are_typed = self.are_typed || self.types == Types::Unknown && labels.any(has_type_or_unit);
+    }
+
+    /// Whether rows of `labels`, of which name, type and unit are about to go, may have twins. Rows that come together
+    /// are looked at before.
+    pub fn concerns(&self, eval: &Evaluator<'_>, labels: &Labels) -> bool {
+        let may_have_twins = match self.types {
+            Types::Same => false,
+            Types::Differ => true,
+            Types::Unknown => self.are_typed || comes_before_typed(labels),
+        };
+        may_have_twins && !eval.query.delays_names()
     }
 
     /// Remembers what is left of row `row`. Fails where a twin of it has a sample at the same step.
@@ -91,6 +144,12 @@ impl Watch {
     pub fn take_whole(&self, eval: &Evaluator<'_>, labels: &Arc<Labels>) -> Result<(), Error> {
         take(eval, Kind::Sample, labels, vec![u64::MAX])
     }
+}
+
+/// Whether a series of `labels` comes before those that have the same and a type or unit: where it has no label that
+/// these come before.
+fn comes_before_typed(labels: &Labels) -> bool {
+    labels.iter().all(|(name, _)| name < "__unit__")
 }
 
 fn take(eval: &Evaluator<'_>, kind: Kind, labels: &Arc<Labels>, present: Vec<u64>) -> Result<(), Error> {

@@ -78,3 +78,47 @@ fn they_are_one_where_they_have_no_step_in_common() {
     // Series over time are looked at as a whole.
     assert_eq!(ask("sum(count_over_time(m[1m]))", &source, 1).unwrap_err(), SAME);
 }
+
+/// A source that does not know the types of its series beforehand.
+struct Untold(MemorySource);
+
+impl Source for Untold {
+    fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
+        self.0.select(request, sink)
+    }
+}
+
+/// The error of `query` where the source does not know the types of its series.
+fn untold(query: &str, source: &MemorySource) -> Option<String> {
+    let (engine, source) = (Engine::new(Options::default()), Arc::new(Untold(source.clone())));
+    let steps = RangeSteps { start: 60_000, end: 120_000, step: 60_000 };
+    engine.range(query, steps, source, &Context::default()).err().map(words)
+}
+
+#[test]
+fn one_without_a_type_is_told_wherever_its_twin_comes() {
+    let times = &[0, 60_000, 120_000][..];
+    let alike: [[&[_]; 4]; 3] = [
+        // Those with a type come first, and the other in another part.
+        [&[("__type__", "counter"), ("a", "1")], &[("__type__", "counter"), ("a", "2")], &[("a", "1")], &[("a", "3")]],
+        // It comes before all others.
+        [&[], &[("__type__", "counter")], &[("__type__", "counter"), ("a", "1")], &[("a", "2")]],
+        [&[("A", "1")], &[("A", "1"), ("__unit__", "s")], &[("a", "1")], &[("a", "2")]],
+    ];
+    let queries = ["sum(rate(m[2m]))", "sum(abs(m))", "sum(-m)", "sum(abs(m > 0))", "sum(abs(last_over_time(m[2m])))"];
+    for labels in alike {
+        let source = series(&labels.map(|labels| (labels, times)));
+        for query in queries {
+            for parts in [1, 2, 4] {
+                assert_eq!(ask(query, &source, parts).unwrap_err(), SAME, "{query} in {parts} parts");
+            }
+            assert_eq!(untold(query, &source).as_deref(), Some(SAME), "{query}");
+        }
+    }
+    let apart: [&[_]; 3] = [&[], &[("__type__", "counter"), ("a", "1")], &[("a", "2")]];
+    let source = series(&apart.map(|labels| (labels, times)));
+    for query in queries {
+        assert!([1, 2, 3].into_iter().all(|parts| ask(query, &source, parts).is_ok()), "{query}");
+        assert_eq!(untold(query, &source), None, "{query}");
+    }
+}

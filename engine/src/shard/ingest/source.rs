@@ -8,7 +8,7 @@ use crate::model::matcher::Matcher;
 use crate::model::{Error, TimeRange};
 use crate::promql::assemble::Merging;
 use crate::promql::blocks::{BlockSource, Fetch, Scope};
-use crate::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source};
+use crate::promql::source::{BatchSink, SelectRequest, Selected, Shares, Source, Types};
 use crate::shard::gather::block_on;
 
 /// The source of one query. Each of the query's selections gets one view, made where the query is cut
@@ -83,6 +83,10 @@ impl Source for HeadSource {
     /// Makes the view, so that no shard has to wait for it.
     fn cores(&self, request: &SelectRequest<'_>) -> Result<Option<Shares>, Error> {
         self.view(request)?.cores(request)
+    }
+
+    fn types(&self, request: &SelectRequest<'_>) -> Result<Types, Error> {
+        self.view(request)?.types(request)
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::SampleBatch;
 use crate::block::{BlockInfo, ChunkSource, OpenedBlock};
 use crate::chunk::{Encoding, segment, xor};
 use crate::index::{BlockIndex, ChunkMeta, column, tsdb};
 use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
+use crate::promql::blocks::{BlockSource, Scope};
+use crate::promql::source::{Files, Hints, Part, SelectRequest, Source as _, Types};
 use crate::select::{Fetched, Hashed, LabelRequest, Meter, Projection, RemoteRange, ShardInfo};
 use crate::shard::gather::RANGE_BYTES;
 
@@ -240,6 +243,57 @@ pub(super) fn values_of_n(matchers: Vec<Matcher>) -> LabelRequest {
 
 pub(super) fn all_series() -> Request {
     Request::new(TimeRange::ALL, vec![Matcher::equal("a", "x")])
+}
+
+/// What a query knows of the types of the series called `m` of `blocks`, and how many labels they come with where it
+/// looks at one.
+fn types_of(blocks: &[&[&[(&str, &str)]]]) -> (Types, BTreeSet<usize>) {
+    let block = |(number, all): (usize, &&[&[(&str, &str)]])| {
+        let labels = |own: &&[(&str, &str)]| Labels::from_pairs(own.iter().copied().chain([("a", "x")]));
+        let content = all.iter().map(|own| (labels(own), vec![(0, 9)])).collect();
+        let (block, segment) = open(number as u128 + 1, &Model { content, ..large(0) });
+        Arc::new(block.with_chunks(ChunkSource::Memory(vec![segment.into()])))
+    };
+    let blocks = BlockSet::new(blocks.iter().enumerate().map(block).collect::<Vec<_>>());
+    let source = BlockSource::new(Arc::new(blocks), Scope::default());
+    let (matchers, range) = ([Matcher::equal("__name__", "m")], TimeRange::new(0, 10_000));
+    let (hints, files) = (Hints { projection: Some(vec!["b".to_owned()]), ..Hints::default() }, Files::default());
+    let request = SelectRequest { matchers: &matchers, range, extent: range, hints: &hints, part: Part::WHOLE, files };
+    let mut counts = BTreeSet::new();
+    let mut count = |batch: &mut SampleBatch| {
+        counts.extend(batch.labels.iter().map(|labels| labels.iter().len()));
+        Ok(())
+    };
+    source.select(&request, &mut count).unwrap();
+    (source.types(&request).unwrap(), counts)
+}
+
+#[test]
+fn series_of_one_type_and_unit_come_with_the_labels_alone_that_a_query_looks_at() {
+    let counter = |b| [("__name__", "m"), ("__type__", "counter"), ("b", b)];
+    let seconds = |b| [("__name__", "m"), ("__type__", "counter"), ("__unit__", "s"), ("b", b)];
+    let (bare, other) = (|b| [("__name__", "m"), ("b", b)], [("__name__", "n"), ("__type__", "gauge"), ("b", "1")]);
+    let same: [&[&[&[_]]]; 5] = [
+        &[&[&counter("1"), &counter("2"), &other]],
+        &[&[&bare("1"), &bare("2"), &other]],
+        &[&[&counter("1")]],
+        &[&[&seconds("1"), &other], &[&seconds("2"), &seconds("3")]],
+        &[&[&bare("1"), &other], &[&bare("2")]],
+    ];
+    for blocks in same {
+        assert_eq!(types_of(blocks), (Types::Same, BTreeSet::from([1])), "{blocks:?}");
+    }
+    let differing: [&[&[&[_]]]; 5] = [
+        &[&[&counter("1"), &bare("2")]],
+        &[&[&counter("1"), &seconds("2")]],
+        &[&[&counter("1")], &[&bare("1")]],
+        &[&[&bare("1")], &[&seconds("2")]],
+        &[&[&counter("1"), &other], &[&seconds("1"), &other]],
+    ];
+    for blocks in differing {
+        let (types, counts) = types_of(blocks);
+        assert!(types == Types::Differ && counts.iter().all(|count| *count > 2), "{types:?} {counts:?} of {blocks:?}");
+    }
 }
 
 #[test]

@@ -95,9 +95,9 @@ impl NativeState {
         (other, from): (&Self, usize),
         theirs: &'v [u64],
     ) -> Cow<'v, [u64]> {
+        let Some(metric) = other.metrics.get(&from) else { return self.without_mixed(group, theirs) };
         let mut mixed = self.mixed.get(&group).cloned().unwrap_or_default();
         let mut mixed_behind = Vec::new();
-        let Some(metric) = other.metrics.get(&from) else { return self.without_mixed(group, theirs) };
         self.metrics.entry(group).or_insert_with(|| metric.clone());
         for ((_, step), theirs) in other.cells.range((from, 0)..=(from, u32::MAX)) {
             if bitmap::get(floats, *step as usize) {
