@@ -106,13 +106,14 @@ pub struct Selected {
 }
 
 /// What a source knows beforehand of the types and units of the series of a selection; none counts as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Types {
     /// All have the same.
     Same,
     /// Some may differ.
     Differ,
     /// Nothing; their labels tell.
+    #[default]
     Unknown,
 }
 
@@ -175,6 +176,8 @@ impl Part {
 #[derive(Clone, Debug, Default)]
 pub struct MemorySource {
     series: SampleBatch,
+    /// What all of them have in common.
+    types: Types,
     parts: usize,
 }
 
@@ -190,7 +193,10 @@ impl MemorySource {
         for at in order {
             copy_series(batch, at, TimeRange::ALL, &mut series);
         }
-        Self { series, parts: 1 }
+        let metadata = |labels: &Arc<Labels>| TYPE_AND_UNIT.map(|name| labels.get(name).unwrap_or("").to_owned());
+        let is_same = series.labels.iter().map(metadata).is_sorted_by(|left, right| left == right);
+        let types = if is_same { Types::Same } else { Types::Differ };
+        Self { series, types, parts: 1 }
     }
 
     /// The same source, cut into `parts`.
@@ -217,11 +223,8 @@ impl Source for MemorySource {
         Ok((self.parts > 1).then_some((cores, self.parts)))
     }
 
-    fn types(&self, request: &SelectRequest<'_>) -> Result<Types, Error> {
-        let found = self.matching(request.matchers);
-        let metadata = |at: &usize| TYPE_AND_UNIT.map(|name| self.series.labels[*at].get(name).unwrap_or(""));
-        let is_same = found.iter().map(metadata).is_sorted_by(|left, right| left == right);
-        Ok(if is_same { Types::Same } else { Types::Differ })
+    fn types(&self, _request: &SelectRequest<'_>) -> Result<Types, Error> {
+        Ok(self.types)
     }
 
     fn select(&self, request: &SelectRequest<'_>, sink: &mut BatchSink<'_>) -> Result<Selected, Error> {
