@@ -58,13 +58,16 @@ pub fn sample_range(eval: &Evaluator<'_>, select: &Select, range: i64) -> TimeRa
 
 /// What looks for twins among the series of `call`, whose names are to go.
 fn watch_over(eval: &Evaluator<'_>, call: &OverTime) -> Result<Watch, Error> {
-    let types = match &call.argument {
-        RangeArgument::Select(select, range) if eval.count() > 0 && !call.function.keeps_name() => {
-            selector::types(eval, select, sample_range(eval, select, *range))?
-        }
-        _ => Types::Unknown,
-    };
-    Ok(Watch::new(types))
+    let is_asked = eval.count() > 0 && !call.function.keeps_name();
+    Ok(Watch::new(if is_asked { types(eval, call)? } else { Types::Unknown }))
+}
+
+/// What is known beforehand of the types of the series of `call`.
+pub fn types(eval: &Evaluator<'_>, call: &OverTime) -> Result<Types, Error> {
+    match &call.argument {
+        RangeArgument::Select(select, range) => selector::types(eval, select, sample_range(eval, select, *range)),
+        RangeArgument::Subquery(_) => Ok(Types::Unknown),
+    }
 }
 
 fn check_extension(call: &OverTime) -> Result<(), Error> {

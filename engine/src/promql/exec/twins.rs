@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::{StepBatch, bitmap};
 use crate::model::{Error, Labels};
 
-use super::super::plan::{Comparison, Node, Operator, RangeArgument, ValueKind};
+use super::super::plan::{Comparison, Node, Operator, ValueKind};
 use super::super::source::Types;
 use super::super::value::{RowLabels, has_type_or_unit};
 use super::group::{Room, same_labels};
@@ -86,12 +86,7 @@ impl Watch {
                 // What takes names has looked for twins itself.
                 Operator::Float(..) | Operator::Negate(_) => break Types::Same,
                 Operator::OverTime(call) if !call.function.keeps_name() => break Types::Same,
-                Operator::OverTime(call) => match &call.argument {
-                    RangeArgument::Select(select, length) => {
-                        break selector::types(eval, select, range::sample_range(eval, select, *length))?;
-                    }
-                    RangeArgument::Subquery(_) => break Types::Unknown,
-                },
+                Operator::OverTime(call) => break range::types(eval, call)?,
                 Operator::Plus(input) | Operator::Histogram(_, input) => node = input,
                 Operator::Binary(binary) => match (binary.left.kind(), binary.right.kind()) {
                     (ValueKind::Vector, ValueKind::Vector) => break Types::Unknown,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::synthetic::{Model, all_series, large, long_chunk, naive, open, opened, tinted, written};
+use super::synthetic::{Model, all_series, counted, large, long_chunk, naive, open, opened, tinted, written};
 use super::*;
 use crate::block::{CHUNK_BYTES_GUESS, Chosen, ChunkSource, OpenedBlock, Segments};
 use crate::chunk::segment;
@@ -355,16 +355,7 @@ fn a_chunk_that_is_longer_than_memory_allows_fails_alone() {
     let blocks = BlockSet::new([Arc::clone(&local.block)]);
     let setting =
         Setting { limits: Limits::default(), sinks: Arc::new(Keeping(Arc::<Kept>::default())), fetcher: None };
-    let (series, failures) = block_on(async {
-        let mut stream = selector.select(&blocks, all_series(), setting).await.unwrap();
-        let (mut series, mut failures) = (0, Vec::new());
-        while let Some(part) = stream.next().await {
-            let part = part.unwrap();
-            series += part.series;
-            failures.extend(part.failures);
-        }
-        (series, failures)
-    });
+    let (series, failures) = counted(&selector, &blocks, setting);
     assert_eq!((series, failures.len()), (400, 1));
     let error = &failures[0].error;
     assert_eq!(error.kind(), ErrorKind::Unavailable);

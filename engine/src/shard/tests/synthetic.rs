@@ -16,7 +16,7 @@ use crate::model::matcher::MatchKind;
 use crate::model::{BlockId, ChunkRef, ErrorKind, LabelsBuilder};
 use crate::promql::blocks::{BlockSource, Scope};
 use crate::promql::source::{Files, Hints, Part, SelectRequest, Source as _, Types};
-use crate::select::{Fetched, Hashed, LabelRequest, Meter, Projection, RemoteRange, ShardInfo};
+use crate::select::{Failure, Fetched, Hashed, LabelRequest, Meter, Projection, RemoteRange, ShardInfo};
 use crate::shard::gather::RANGE_BYTES;
 
 /// Series of a block: labels, and of each chunk its first time and number of samples.
@@ -241,6 +241,20 @@ pub(super) fn values_of_n(matchers: Vec<Matcher>) -> LabelRequest {
     }
 }
 
+/// How many series `blocks` answer, and which blocks failed.
+pub(super) fn counted(selector: &Selector, blocks: &BlockSet, setting: Setting) -> (u64, Vec<Failure>) {
+    block_on(async {
+        let mut stream = selector.select(blocks, all_series(), setting).await.unwrap();
+        let (mut series, mut failures) = (0, Vec::new());
+        while let Some(part) = stream.next().await {
+            let part = part.unwrap();
+            series += part.series;
+            failures.extend(part.failures);
+        }
+        (series, failures)
+    })
+}
+
 pub(super) fn all_series() -> Request {
     Request::new(TimeRange::ALL, vec![Matcher::equal("a", "x")])
 }
@@ -373,16 +387,7 @@ fn a_block_whose_bucket_fails_is_named_and_the_others_answer() {
         fetcher: Some(Arc::new(Remotely(Arc::new(remote)))),
     };
     let selector = selector(2, io::Mode::Pread);
-    let (series, failures) = block_on(async {
-        let mut stream = selector.select(&blocks, all_series(), setting).await.unwrap();
-        let (mut series, mut failures) = (0, Vec::new());
-        while let Some(part) = stream.next().await {
-            let part = part.unwrap();
-            series += part.series;
-            failures.extend(part.failures);
-        }
-        (series, failures)
-    });
+    let (series, failures) = counted(&selector, &blocks, setting);
     assert_eq!(series, 200);
     assert!(failures.iter().all(|failure| failure.block == broken));
     let message = failures[0].error.to_string();
