@@ -74,13 +74,14 @@ pub fn push_float(out: &mut Vec<u8>, value: f64, notation: Notation) {
 
 /// Room for the text of a float that has no exponent in any notation but Go's `g`.
 pub struct PlainText {
-    digits: [u8; 16],
+    /// A sign and sixteen digits.
+    digits: [u8; 17],
     shortest: zmij::Buffer,
 }
 
 impl Default for PlainText {
     fn default() -> Self {
-        Self { digits: [0; 16], shortest: zmij::Buffer::new() }
+        Self { digits: [0; 17], shortest: zmij::Buffer::new() }
     }
 }
 
@@ -89,7 +90,8 @@ impl PlainText {
     #[inline]
     pub fn of(&mut self, value: f64) -> Option<&[u8]> {
         if is_short_whole(value) {
-            return Some(self.whole(value));
+            let sign = if value < 0.0 { Sign::Minus } else { Sign::Plus };
+            return Some(self.whole(value.abs() as u64, sign));
         }
         if !value.is_finite() {
             return None;
@@ -100,20 +102,23 @@ impl PlainText {
         is_plain.then(|| text.strip_suffix(b".0").unwrap_or(text))
     }
 
-    /// The text of a whole number of at most fifteen digits, two digits at a time.
-    fn whole(&mut self, value: f64) -> &[u8] {
-        let (mut rest, mut start) = (value.abs() as u64, self.digits.len());
-        while rest >= 10 {
-            start -= 2;
-            let pair = 2 * (rest % 100) as usize;
-            self.digits[start..start + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-            rest /= 100;
+    /// The text of a whole number below 10^16.
+    #[inline]
+    pub fn whole(&mut self, magnitude: u64, sign: Sign) -> &[u8] {
+        let mut start = self.digits.len() - 1;
+        if magnitude < 10 {
+            self.digits[start] = b'0' + magnitude as u8;
+        } else {
+            let low = eight_digits(magnitude % EIGHT_DIGITS);
+            self.digits[9..].copy_from_slice(&(low | ASCII_ZEROS).to_le_bytes());
+            start = 9 + (low.trailing_zeros() / 8) as usize;
         }
-        if rest > 0 || start == self.digits.len() {
-            start -= 1;
-            self.digits[start] = b'0' + rest as u8;
+        if magnitude >= EIGHT_DIGITS {
+            let high = eight_digits(magnitude / EIGHT_DIGITS);
+            self.digits[1..9].copy_from_slice(&(high | ASCII_ZEROS).to_le_bytes());
+            start = 1 + (high.trailing_zeros() / 8) as usize;
         }
-        if value < 0.0 {
+        if sign == Sign::Minus {
             start -= 1;
             self.digits[start] = b'-';
         }
@@ -121,19 +126,33 @@ impl PlainText {
     }
 }
 
+/// Whether a number is below zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It isn't.
+    Plus,
+    /// It is.
+    Minus,
+}
+
+const EIGHT_DIGITS: u64 = 100_000_000;
+
+/// Eight times `0` in ASCII.
+const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The digits of a number below 10^8, a byte for each, the first of them lowest: it is halved three times, all halves at
+/// once.
+fn eight_digits(number: u64) -> u64 {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    // Multiplying by the inverse and shifting divides exactly what has so few bits.
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
+}
+
 /// Floats that what finds the shortest digits gives no exponent; of others it may be looked for.
 const NO_EXPONENT: Range<f64> = 1e-5..1e15;
-
-/// The digits of 00 to 99.
-const PAIRS: [u8; 200] = {
-    let (mut pairs, mut at) = ([b'0'; 200], 0);
-    while at < 100 {
-        pairs[2 * at] += at as u8 / 10;
-        pairs[2 * at + 1] += at as u8 % 10;
-        at += 1;
-    }
-    pairs
-};
 
 /// Whether `value` is a whole number of at most fifteen digits: all of them are its shortest text.
 fn is_short_whole(value: f64) -> bool {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::batch::StepGrid;
-use crate::model::float_text::{Notation, PlainText, push_float};
+use crate::model::float_text::{Notation, PlainText, Sign, push_float};
 use crate::model::{Error, FloatHistogram, Labels};
 
 use super::budget::Patience;
@@ -290,16 +290,15 @@ struct StepTexts(Vec<([u8; STEP_TEXT_BYTES], u8)>);
 
 impl StepTexts {
     fn new(steps: &StepGrid) -> Self {
-        let mut text = Vec::with_capacity(STEP_TEXT_BYTES);
+        const TIME_START: usize = END_OF_VALUE.len() + 1;
+        let mut before = [0; STEP_TEXT_BYTES];
+        before[..TIME_START].copy_from_slice(b"\"],[");
         let texts = (0..steps.count).map(|step| {
-            text.clear();
-            text.extend_from_slice(END_OF_VALUE);
-            text.push(b'[');
-            push_time(&mut text, steps.time(step));
-            text.extend_from_slice(b",\"");
-            let mut padded = [0; STEP_TEXT_BYTES];
-            padded[..text.len()].copy_from_slice(&text);
-            (padded, text.len() as u8)
+            let (mut padded, time) = (before, TimeText::of(steps.time(step)));
+            padded[TIME_START..TIME_START + TimeText::BYTES].copy_from_slice(&time.bytes);
+            let end = TIME_START + time.len;
+            padded[end..end + 2].copy_from_slice(b",\"");
+            (padded, end as u8 + 2)
         });
         Self(texts.collect())
     }
@@ -370,20 +369,34 @@ fn push_single(out: &mut Vec<u8>, time: i64, push: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Unix milliseconds as seconds, without decimals or with three.
+struct TimeText {
+    /// A sign, sixteen digits of seconds and four bytes of decimals at most; zeros behind them.
+    bytes: [u8; Self::BYTES],
+    len: usize,
+}
+
+impl TimeText {
+    const BYTES: usize = 24;
+
+    fn of(time: i64) -> Self {
+        let sign = if time < 0 { Sign::Minus } else { Sign::Plus };
+        let (seconds, ms) = (time.unsigned_abs() / 1000, time.unsigned_abs() % 1000);
+        let (mut bytes, mut plain) = ([0; Self::BYTES], PlainText::default());
+        let whole = plain.whole(seconds, sign);
+        let mut len = whole.len();
+        bytes[..len].copy_from_slice(whole);
+        if ms != 0 {
+            let digits = [ms / 100, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8);
+            bytes[len..len + 4].copy_from_slice(&[b'.', digits[0], digits[1], digits[2]]);
+            len += 4;
+        }
+        Self { bytes, len }
+    }
+}
+
 fn push_time(out: &mut Vec<u8>, time: i64) {
-    if time < 0 {
-        out.push(b'-');
-    }
-    let (seconds, ms) = (time.unsigned_abs() / 1000, time.unsigned_abs() % 1000);
-    if seconds < 1 << f64::MANTISSA_DIGITS {
-        push_float(out, seconds as f64, Notation::Json);
-    } else {
-        out.extend_from_slice(seconds.to_string().as_bytes());
-    }
-    if ms != 0 {
-        out.push(b'.');
-        out.extend([ms / 100, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8));
-    }
+    let text = TimeText::of(time);
+    out.extend_from_slice(&text.bytes[..text.len]);
 }
 
 fn push_quoted(out: &mut Vec<u8>, value: f64) {

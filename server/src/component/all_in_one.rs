@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use engine::compact::Workers;
 use prometheus_client::registry::Registry;
 use tonic::service::Routes;
@@ -19,7 +18,7 @@ use super::receive::{self, ReceiveConfig, Receiving};
 use super::store::{self, Addresses, Companion, StoreConfig};
 use crate::api::http::blocks::Origins;
 use crate::api::http::health::Health;
-use crate::api::http::query::{Api, when_ready};
+use crate::api::http::query::{Api, Asked};
 use crate::cli::{
     Subcommand, Values, all_in_one as own_flags, compact as compact_flags, flags, query as query_flags,
     receive as receive_flags, store as store_flags,
@@ -216,8 +215,8 @@ impl Companion for Companions<'_> {
         let compactor = self.compactor(gateway, registry).map_err(|error| error.to_string())?;
         self.compactor.get_or_init(|| Arc::new(compactor));
         let writes = self.wire(addresses.http, gateway, health, registry)?;
-        let asked = query::http_routes(api, &Prefixes::of(self.values), Self::COMPONENT);
-        Ok(asked.layer(from_fn_with_state(health.clone(), when_ready)).merge(writes))
+        let asked = Asked { api: Arc::clone(api), health: Some(health.clone()) };
+        Ok(query::http_routes(asked, &Prefixes::of(self.values), Self::COMPONENT).merge(writes))
     }
 
     fn services(&self, grpc: Routes) -> Routes {

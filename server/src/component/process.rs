@@ -17,7 +17,7 @@ use tonic::service::Routes;
 use crate::api::grpc::measure::{GrpcMetrics, Measured};
 use crate::api::http::guard::{self, Guard};
 use crate::api::http::health::{self, Health, Readiness};
-use crate::api::http::measure::{self, Watch};
+use crate::api::http::measure::Watch;
 use crate::api::http::paths;
 use crate::cli::Values;
 use crate::config::{ConfigError, memory, web};
@@ -180,13 +180,12 @@ impl Ports {
         let (trigger, shutdown) = edge::shutdown();
         let (ready, is_ready) = watch::channel(false);
         let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
-        let router = paths::forgiving(services.http.clone().merge(health::routes(health.clone(), registry)));
-        let watched = axum::middleware::from_fn_with_state(watch, measure::watch);
-        let mut router = router.layer(watched.clone());
+        let routes = services.http.clone().merge(health::routes(health.clone(), registry));
+        let mut router = paths::forgiving(routes, watch.clone());
         if let Some(guard) = &self.guard {
             router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(guard), guard::watch));
         }
-        let writes_router = services.writes.clone().map(|writes| paths::forgiving(writes).layer(watched));
+        let writes_router = services.writes.clone().map(|writes| paths::forgiving(writes, watch));
         let (mut threads, together) = (Vec::new(), Together::new());
         for number in 0..self.threads {
             let Some(http) = self.http.take() else { break };

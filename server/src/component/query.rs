@@ -27,7 +27,7 @@ use crate::api::http::query::active::ActiveQueries;
 use crate::api::http::query::backend::{Backend, FailureDefaults, OnFailure};
 use crate::api::http::query::gate::Gate;
 use crate::api::http::query::lookback::Lookback;
-use crate::api::http::query::{self, Api, Settings};
+use crate::api::http::query::{self, Api, Asked, Settings};
 use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, Values, flags, query as query_flags};
@@ -133,7 +133,8 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(InfoService::new(info))
             .add_service(health_service);
         let grpc = reflected(grpc, &SERVED)?.prepare();
-        let (http, memory) = (http_routes(&api, &prefixes, "query"), Arc::clone(&api.memory));
+        let asked = Asked { api: Arc::clone(&api), health: None };
+        let (http, memory) = (http_routes(asked, &prefixes, "query"), Arc::clone(&api.memory));
         let services = Services { http, grpc, writes: None, memory };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
         let mut interrupts = Interrupts::listen();
@@ -360,9 +361,9 @@ impl Prefixes {
 }
 
 /// The API and the pages below their prefix.
-pub fn http_routes(api: &Arc<Api>, prefixes: &Prefixes, component: &'static str) -> Router {
-    let routes = query::routes(Arc::clone(api)).merge(ui::routes(prefixes.pages(), component));
-    prefixes.nest(routes.layer(axum::middleware::from_fn(with_codings)), component)
+pub fn http_routes(asked: Asked, prefixes: &Prefixes, component: &'static str) -> Router {
+    let pages = ui::routes(prefixes.pages(), component).layer(axum::middleware::from_fn(with_codings));
+    prefixes.nest(query::routes(asked).merge(pages), component)
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {

@@ -18,9 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const START: &[u8] = b"GET ";
 
-/// Bytes that are read at once while a target is looked for.
-const PIECE_BYTES: usize = 4096;
-
 /// A connection whose requests are forgiven such targets.
 #[derive(Debug)]
 pub struct Forgiving<T> {
@@ -72,16 +69,27 @@ impl<T> Forgiving<T> {
 
 impl State {
     /// Appends to `out` what `bytes` are to be.
-    fn rewrite(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    fn rewrite(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        loop {
+            let (kept, rest) = bytes.split_at(self.pass(bytes));
+            out.extend_from_slice(kept);
+            let Some((byte, rest)) = rest.split_first() else { return };
+            out.extend_from_slice(match byte {
+                b'"' => b"%22",
+                b'<' => b"%3C",
+                _ => b"%3E",
+            });
+            bytes = rest;
+        }
+    }
+
+    /// How many of `bytes` stay as they are before one that doesn't; the state is as behind them.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
         for (at, byte) in bytes.iter().copied().enumerate() {
             match *self {
-                Self::Passing | Self::Http2 => return out.extend_from_slice(&bytes[at..]),
-                Self::Letter => {
-                    out.push(byte);
-                    *self = if byte == b'R' { Self::Http2 } else { Self::Passing };
-                }
+                Self::Passing | Self::Http2 => return bytes.len(),
+                Self::Letter => *self = if byte == b'R' { Self::Http2 } else { Self::Passing },
                 Self::Start(seen) => {
-                    out.push(byte);
                     *self = match START.get(seen) {
                         Some(_) if seen == 0 && byte == b'P' => Self::Letter,
                         Some(expected) if *expected != byte => Self::Passing,
@@ -90,18 +98,13 @@ impl State {
                     };
                 }
                 Self::Target => match byte {
-                    b'"' => out.extend_from_slice(b"%22"),
-                    b'<' => out.extend_from_slice(b"%3C"),
-                    b'>' => out.extend_from_slice(b"%3E"),
-                    _ => {
-                        out.push(byte);
-                        if matches!(byte, b' ' | b'\r' | b'\n') {
-                            *self = Self::Passing;
-                        }
-                    }
+                    b'"' | b'<' | b'>' => return at,
+                    b' ' | b'\r' | b'\n' => *self = Self::Passing,
+                    _ => {}
                 },
             }
         }
+        bytes.len()
     }
 }
 
@@ -112,14 +115,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Forgiving<T> {
             this.give(out);
             return Poll::Ready(Ok(()));
         }
-        if matches!(this.state, State::Passing | State::Http2) {
-            return Pin::new(&mut this.inner).poll_read(context, out);
+        let before = out.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(context, out))?;
+        let came = &out.filled()[before..];
+        let kept = this.state.pass(came);
+        if kept < came.len() {
+            this.state.rewrite(&came[kept..], &mut this.waiting);
+            out.set_filled(before + kept);
+            this.give(out);
         }
-        let mut piece = [0; PIECE_BYTES];
-        let mut read = ReadBuf::new(&mut piece);
-        ready!(Pin::new(&mut this.inner).poll_read(context, &mut read))?;
-        this.state.rewrite(read.filled(), &mut this.waiting);
-        this.give(out);
         Poll::Ready(Ok(()))
     }
 }

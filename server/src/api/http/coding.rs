@@ -48,7 +48,11 @@ impl Coding {
 /// Compresses answers for those who accept it.
 pub async fn with_codings(request: Request, next: Next) -> Response {
     let accepted = accepted(request.headers());
-    let mut response = next.run(request).await;
+    encoded(next.run(request).await, accepted).await
+}
+
+/// `response` as somebody gets it who accepts this coding.
+pub async fn encoded(mut response: Response, accepted: Option<Coding>) -> Response {
     // Also where it is not packed: to a cache it is one of two answers.
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     match accepted {
@@ -82,7 +86,7 @@ async fn packed(response: Response, coding: Coding) -> Response {
 }
 
 /// The best coding that a client accepts.
-fn accepted(headers: &HeaderMap) -> Option<Coding> {
+pub fn accepted(headers: &HeaderMap) -> Option<Coding> {
     let values = || headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let accepts = |wanted: &str| {
         values().flat_map(|value| value.split(',')).any(|one| {

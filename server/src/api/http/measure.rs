@@ -7,15 +7,14 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, OfTenants, UnderWay};
+use crate::telemetry::metrics::{Counters, Gauges, Histograms, Labelled, MetricLabels, OfTenants, UnderWay};
 use crate::telemetry::requests::{Decision, RequestLog};
 
 /// Upper bounds of the durations of requests, in seconds: those that Thanos has for queries, and those
@@ -130,9 +129,15 @@ impl HttpMetrics {
         self.remove(self.of_tenants.take(tenant));
     }
 
-    /// Metrics of `tenant` have these labels.
-    fn note(&self, tenant: &str, labels: &MetricLabels) {
-        self.remove(self.of_tenants.note(tenant, labels));
+    /// The metric of `family` with these labels; where it is the first, its tenant is known to have it.
+    fn of<M: Clone + Default>(&self, family: &Labelled<M>, labels: &MetricLabels) -> M {
+        if let Some(known) = family.get(labels).map(|metric| metric.clone()) {
+            return known;
+        }
+        if let Some((_, tenant)) = labels.iter().find(|(name, _)| *name == "tenant") {
+            self.remove(self.of_tenants.note(tenant, labels));
+        }
+        family.get_or_create(labels).clone()
     }
 
     fn remove(&self, gone: BTreeSet<MetricLabels>) {
@@ -149,11 +154,8 @@ impl HttpMetrics {
         let mut labels = labels(handler, method, response.status().as_u16());
         if let Some(CountedTenant(tenant)) = response.extensions().get() {
             labels.push(("tenant", tenant.clone()));
-            if self.requests.get(&labels).is_none() {
-                self.note(tenant, &labels);
-            }
         }
-        self.requests.get_or_create(&labels).inc();
+        self.of(&self.requests, &labels).inc();
         self.durations.get_or_create(&labels).observe(begin.elapsed().as_secs_f64());
         self.request_sizes.get_or_create(&labels).observe(request_bytes as f64);
         if let Some(bytes) = response.body().size_hint().exact() {
@@ -174,11 +176,8 @@ impl Flight {
             let mut labels = labels.clone();
             if let Some(tenant) = tenant {
                 labels.push(("tenant", tenant.to_owned()));
-                if metrics.in_flight.get(&labels).is_none() {
-                    metrics.note(tenant, &labels);
-                }
             }
-            UnderWay::begin(&metrics.in_flight.get_or_create(&labels))
+            UnderWay::begin(&metrics.of(&metrics.in_flight, &labels))
         });
     }
 }
@@ -195,9 +194,13 @@ pub fn begin_for(extensions: &Extensions, tenant: &str) {
 }
 
 /// Counts and logs one request; requests for anything but the API pass untouched.
-pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
+pub async fn watched<F: Future<Output = Response>>(
+    watch: &Watch,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let handler = request.extensions().get::<MatchedPath>().and_then(|path| handler(path.as_str()));
-    let Some(handler) = handler else { return next.run(request).await };
+    let Some(handler) = handler else { return next(request).await };
     let begin = Instant::now();
     let told = method(&request);
     let method = told.to_ascii_lowercase();
@@ -212,7 +215,7 @@ pub async fn watch(State(watch): State<Watch>, mut request: Request, next: Next)
     // Thanos writes the method as it came here, and in lower case elsewhere.
     let flight = Flight::new(&watch.metrics, (&handler, told));
     request.extensions_mut().insert(flight.clone());
-    let mut running = pin!(next.run(request));
+    let mut running = pin!(next(request));
     let response = poll_fn(|context| {
         let polled = running.as_mut().poll(context);
         flight.begin(None);

@@ -4,6 +4,8 @@
 //! path: proxies ask so whether somebody is there. HEAD is none of them but where probes and scrapers look,
 //! as in Thanos: it would do all the work of GET.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -12,22 +14,35 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use tower::ServiceExt;
 
+use super::measure::{self, Watch};
+
 /// A method that nothing is served by: a path that is there answers it with 405, and none with 404.
 const NO_METHOD: &[u8] = b"ROUTE";
 
 /// A path of the API that there is wherever there is one.
 const API_PATH: &str = "/api/v1/status/buildinfo";
 
-/// `routes`, and redirects to them.
-pub fn forgiving(routes: Router) -> Router {
+/// Routes that are served, and what watches their requests.
+struct Served {
+    known: Router,
+    watch: Watch,
+}
+
+/// `routes`, and redirects to them, all of which are watched.
+pub fn forgiving(routes: Router, watch: Watch) -> Router {
     let known = routes.clone();
-    let cleaned = axum::middleware::from_fn_with_state(known.clone(), cleaned);
+    let served = Arc::new(Served { known: known.clone(), watch });
     let otherwise = move |request: Request| otherwise(known.clone(), request);
-    routes.fallback(otherwise).layer(cleaned)
+    routes.fallback(otherwise).layer(axum::middleware::from_fn_with_state(served, watched))
+}
+
+/// Both in one: every layer of a router makes a service of each request, which small queries feel.
+async fn watched(State(served): State<Arc<Served>>, request: Request, next: Next) -> Response {
+    measure::watched(&served.watch, request, |request| cleaned(&served.known, request, next)).await
 }
 
 /// Answers a path that could be shorter with that one, and what asks for methods with those that there are.
-async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> Response {
+async fn cleaned(known: &Router, request: Request, next: Next) -> Response {
     if !has_whole_escapes(request.uri().path()) {
         return (StatusCode::BAD_REQUEST, "400 Bad Request").into_response();
     }
@@ -47,7 +62,7 @@ async fn cleaned(State(known): State<Router>, request: Request, next: Next) -> R
     if !is_refused && asked != Method::OPTIONS {
         return response;
     }
-    let Some(methods) = methods(known, uri.path()).await else { return response };
+    let Some(methods) = methods(known.clone(), uri.path()).await else { return response };
     if asked != Method::OPTIONS {
         return refused(methods);
     }

@@ -50,6 +50,7 @@ pub use read::is_request;
 pub(crate) use tree::selectors_of;
 
 use super::blocks::Origins;
+use super::coding;
 use super::health::Health;
 use super::measure::{CountedTenant, begin_for};
 use crate::api::parsing::Parsing;
@@ -136,30 +137,58 @@ impl Api {
     }
 }
 
-/// Says whom a request is counted for.
-async fn counted_for_tenant(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let tenancy = &api.settings.tenancy;
-    let tenant = tenancy.tenant(request.headers(), request.extensions().get::<ClientCertificate>());
-    let tenant = tenant.unwrap_or_else(|_| tenancy.default.clone());
+/// An API that is asked.
+pub struct Asked {
+    /// It.
+    pub api: Arc<Api>,
+    /// Whether the process is ready, where there is an API before it is.
+    pub health: Option<Health>,
+}
+
+impl Asked {
+    /// Whether a request can be answered: what is asked of samples once the process is ready, as in Prometheus, since
+    /// before an answer would be without those that are not open yet; what the process is at any time.
+    fn is_ready_for(&self, path: &str) -> bool {
+        let asked = path.split_once("/api/v1/").map(|(_, asked)| asked);
+        self.health.as_ref().is_none_or(Health::is_ready) || asked.is_none_or(|asked| asked.starts_with("status/"))
+    }
+
+    /// The tenant that a request is counted for.
+    fn tenant_of(&self, request: &Request) -> String {
+        let tenancy = &self.api.settings.tenancy;
+        let tenant = tenancy.tenant(request.headers(), request.extensions().get::<ClientCertificate>());
+        tenant.unwrap_or_else(|_| tenancy.default.clone())
+    }
+}
+
+/// Counts a request for its tenant and accounts for its answer.
+async fn counted(asked: &Asked, request: Request, next: Next) -> Response {
+    if !asked.is_ready_for(request.uri().path()) {
+        let why = "the process is starting or ending: ask again when /-/ready says OK";
+        return Failure::unavailable(why).into_response();
+    }
+    let tenant = asked.tenant_of(&request);
     begin_for(request.extensions(), &tenant);
-    let mut response = next.run(request).await;
+    let mut response = respond::accounted(State(Arc::clone(&asked.api.memory)), request, next).await;
     response.extensions_mut().insert(CountedTenant(tenant));
     response
 }
 
-/// Answers what is asked of samples once the process is ready, as Prometheus does: before, an answer would be without
-/// those that are not open yet. What the process is can be asked at any time.
-pub async fn when_ready(State(health): State<Health>, request: Request, next: Next) -> Response {
-    let asked = request.uri().path().split_once("/api/v1/").map(|(_, asked)| asked);
-    if health.is_ready() || asked.is_none_or(|asked| asked.starts_with("status/")) {
-        return next.run(request).await;
-    }
-    Failure::unavailable("the process is starting or ending: ask again when /-/ready says OK").into_response()
+/// All that is done about each request and its answer, in one: every layer of a router makes a service of each request,
+/// which small queries feel.
+async fn about(State(asked): State<Arc<Asked>>, request: Request, next: Next) -> Response {
+    let accepted = coding::accepted(request.headers());
+    let mut response = match respond::preflight(&request) {
+        Some(answer) => answer,
+        None => counted(&asked, request, next).await,
+    };
+    respond::allow(&mut response, asked.api.settings.origins);
+    coding::encoded(response, accepted).await
 }
 
 /// The routes below `/api/v1`.
-pub fn routes(api: Arc<Api>) -> Router {
-    let asked: [(&str, MethodRouter<Arc<Api>>); 9] = [
+pub fn routes(asked: Asked) -> Router {
+    let both: [(&str, MethodRouter<Arc<Api>>); 9] = [
         ("/query", get(evaluate::instant).post(evaluate::instant)),
         ("/query_range", get(evaluate::range).post(evaluate::range)),
         ("/query_explain", get(evaluate::explain_instant).post(evaluate::explain_instant)),
@@ -183,12 +212,10 @@ pub fn routes(api: Arc<Api>) -> Router {
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(federated::tsdb));
-    for (path, methods) in asked {
+    for (path, methods) in both {
         router = router.route(path, methods);
     }
-    let origins = api.settings.origins;
-    let router = router.layer(from_fn_with_state(Arc::clone(&api.memory), respond::accounted));
-    let router = router.layer(from_fn_with_state(Arc::clone(&api), counted_for_tenant));
-    let routes = Router::new().nest("/api/v1", router.with_state(api));
-    respond::for_origins(routes, origins)
+    let asked = Arc::new(asked);
+    let router = router.with_state(Arc::clone(&asked.api));
+    Router::new().nest("/api/v1", router).layer(from_fn_with_state(asked, about))
 }

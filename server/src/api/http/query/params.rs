@@ -1,6 +1,6 @@
 //! Parameters of a request: from the address and, of a POST, from its form.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::num::IntErrorKind;
 use std::time::Duration;
@@ -46,7 +46,7 @@ const PARAMETER_BYTES: usize = 384;
 /// All parameters of a request, of its address and its form.
 #[derive(Debug)]
 pub struct Params {
-    values: HashMap<String, Vec<String>>,
+    values: BTreeMap<String, Vec<String>>,
     headers: HeaderMap,
     certificate: Option<ClientCertificate>,
     /// Memory of the values.
@@ -107,7 +107,7 @@ impl Params {
     pub fn of_head(head: &http::request::Parts) -> Result<Self, Failure> {
         let certificate = head.extensions.get::<ClientCertificate>().cloned();
         let held = RequestMemory::of(&head.extensions)?;
-        let mut params = Self { values: HashMap::new(), headers: head.headers.clone(), certificate, held };
+        let mut params = Self { values: BTreeMap::new(), headers: head.headers.clone(), certificate, held };
         let own = params.held.split(0);
         params.take_text(head.uri.query().unwrap_or_default().as_bytes(), own)?;
         Ok(params)

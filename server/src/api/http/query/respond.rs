@@ -252,16 +252,15 @@ impl http_body::Body for Accounted {
 }
 
 /// Answers preflights, as Prometheus and Thanos do whatever is asked.
-async fn with_preflight(request: Request, next: Next) -> Response {
-    match *request.method() {
-        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        _ => next.run(request).await,
-    }
+pub fn preflight(request: &Request) -> Option<Response> {
+    (*request.method() == Method::OPTIONS).then(|| StatusCode::NO_CONTENT.into_response())
 }
 
-/// Lets pages of any origin read the API, and answers their preflights.
-async fn with_cors(request: Request, next: Next) -> Response {
-    let mut response = with_preflight(request, next).await;
+/// Lets pages of `origins` read `response`.
+pub fn allow(response: &mut Response, origins: Origins) {
+    if origins == Origins::Own {
+        return;
+    }
     let allowed = [
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Accept-Encoding, Authorization, Content-Type, Origin"),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
@@ -271,15 +270,20 @@ async fn with_cors(request: Request, next: Next) -> Response {
     for (name, value) in allowed {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
+}
+
+async fn with_origins(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    let mut response = match preflight(&request) {
+        Some(answer) => answer,
+        None => next.run(request).await,
+    };
+    allow(&mut response, origins);
     response
 }
 
 /// `routes` for pages of `origins`; preflights are answered whoever may ask.
 pub fn for_origins(routes: Router, origins: Origins) -> Router {
-    match origins {
-        Origins::All => routes.layer(axum::middleware::from_fn(with_cors)),
-        Origins::Own => routes.layer(axum::middleware::from_fn(with_preflight)),
-    }
+    routes.layer(axum::middleware::from_fn_with_state(origins, with_origins))
 }
 
 #[cfg(test)]
