@@ -1,9 +1,10 @@
-//! The memory that a merge and a downsampling take at most, measured in processes of their own: of a block
-//! ten times as large it is about the same.
+//! The memory that a merge, a downsampling and a cut of heads take at most, measured in processes of their own: that of
+//! the first two is about the same for a block ten times as large.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use engine::block::writer::BlockWriter;
 use engine::bucket::Meta;
@@ -13,8 +14,11 @@ use engine::compact::{
     DownsampleOptions, MergeOptions, Merged, Replicas, SourceBlock, Target, Unwatched, Workers, downsample, merge,
     verify_written,
 };
+use engine::head::WriteBatch;
 use engine::index::tsdb::Symbols;
 use engine::model::{BlockId, Labels, Resolution};
+use engine::shard::ingest::{Flush, Ingest, IngestOptions, WriteLimits};
+use engine::shard::{self, Pool, block_on};
 use tests::scratch::Scratch;
 use tests::written::{Chunk, chunk_data};
 
@@ -79,16 +83,30 @@ fn work(job: &str, sources: [&Path; 2]) {
     verify_written(&scratch.0.join(id.to_string()), &workers).unwrap();
 }
 
+/// What a process of its own says that runs the test called `name` for `job`.
+fn run(name: &str, job: &str) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", name, "--nocapture"]).env(JOB, job).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// The number behind `name` in `text`.
+fn number(text: &str, name: &str) -> u64 {
+    let (_, behind) = text.split_once(name).unwrap_or_else(|| panic!("{name} is not in {text}"));
+    behind.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// KiB of memory that this process has (`VmRSS:`) or had at most (`VmHWM:`).
+fn memory(name: &str) -> u64 {
+    number(&std::fs::read_to_string("/proc/self/status").unwrap(), name)
+}
+
 /// The most memory in KiB that a process of its own takes for `job`.
 fn peak(job: &str, sources: &[PathBuf; 2]) -> u64 {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "memory_does_not_grow_with_blocks", "--nocapture"]);
     let [first, second] = sources.each_ref().map(|source| source.display());
-    let output = command.env(JOB, format!("{job}\n{first}\n{second}")).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let line = text.lines().find_map(|line| line.split_once("VmHWM:"));
-    line.unwrap().1.split_whitespace().next().unwrap().parse().unwrap()
+    number(&run("memory_does_not_grow_with_blocks", &format!("{job}\n{first}\n{second}")), "VmHWM:")
 }
 
 #[test]
@@ -97,8 +115,7 @@ fn memory_does_not_grow_with_blocks() {
         let mut words = asked.lines();
         let job = words.next().unwrap();
         work(job, [words.next().unwrap(), words.next().unwrap()].map(Path::new));
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        println!("\n{}", status.lines().find(|line| line.starts_with("VmHWM:")).unwrap());
+        println!("\nVmHWM: {}", memory("VmHWM:"));
         return;
     }
     let scratch = Scratch::new("memory");
@@ -109,4 +126,42 @@ fn memory_does_not_grow_with_blocks() {
         println!("{job}: {small} KiB of {SMALL} series, {large} KiB of {LARGE}");
         assert!(large * 100 <= small * GROWTH_PERCENT_MAX, "{job}: {small} KiB of {SMALL} series, {large} of {LARGE}");
     }
+}
+
+/// Series with long texts that are cut, and the bytes of each text.
+const CUT_SERIES: usize = 20_000;
+const TEXT_BYTES: usize = 2_000;
+
+/// Cuts heads of long texts; says what was held before and at most.
+fn cut() {
+    let scratch = Scratch::new("memory-cut");
+    let pool = Pool::start(&shard::Options::default()).unwrap();
+    let options = IngestOptions { data_dir: scratch.0.clone(), ..IngestOptions::default() };
+    let ingest = Ingest::open(&pool, options).unwrap();
+    for first in (0..CUT_SERIES).step_by(100) {
+        let mut batch = WriteBatch::new();
+        for number in first..first + 100 {
+            let text = format!("{number:0TEXT_BYTES$}");
+            batch.push_series([("__name__", "up"), ("text", text.as_str())]);
+            batch.push_sample(1_700_000_000_000, 1.0);
+        }
+        block_on(ingest.append(&Arc::from("team"), batch, WriteLimits::default())).unwrap();
+    }
+    println!("\nbefore: {}", memory("VmRSS:"));
+    block_on(ingest.flush(None, Flush::All)).unwrap();
+    println!("\nVmHWM: {}", memory("VmHWM:"));
+}
+
+/// Once in the excerpts and once for the writer; after that for who verifies the block, and for its index. They were in the
+/// excerpts to the end.
+#[test]
+fn a_cut_has_long_texts_in_memory_about_twice() {
+    if std::env::var(JOB).is_ok() {
+        return cut();
+    }
+    let text = run("a_cut_has_long_texts_in_memory_about_twice", "cut");
+    let (before, peak) = (number(&text, "before:"), number(&text, "VmHWM:"));
+    let texts = (CUT_SERIES * TEXT_BYTES) as u64 >> 10;
+    println!("{before} KiB before, {peak} at most, {texts} of texts");
+    assert!(peak - before <= texts * 9 / 4, "{before} KiB before, {peak} at most, {texts} of texts");
 }

@@ -102,16 +102,23 @@ pub(super) struct Slicer<'a> {
     current: Vec<usize>,
 }
 
+/// The symbols of the result, all of all `sources`, and of each source where its own are among them. Their texts are in
+/// memory once from then on.
+pub(super) fn merge_symbols(sources: &mut [SourceBlock]) -> Result<(Symbols, Vec<Vec<SymbolRef>>), Error> {
+    let tables: Vec<&Symbols> = sources.iter().map(|source| source.index().symbols()).collect();
+    let merged = Symbols::merge(&tables)?;
+    sources.iter_mut().for_each(SourceBlock::forget_texts);
+    Ok(merged)
+}
+
 impl<'a> Slicer<'a> {
     /// The slices of `sources`, each of about `chunks_max` chunks, chunks outside `range` and what
-    /// tombstones delete wholly left out. Also gives the symbols of the result, all of all sources.
+    /// tombstones delete wholly left out. `places` say where the symbols of each are among those of the result.
     pub(super) fn new(
-        sources: &'a [SourceBlock],
+        (sources, places): (&'a [SourceBlock], Vec<Vec<SymbolRef>>),
         range: TimeRange,
         chunks_max: usize,
-    ) -> Result<(Self, Symbols), Error> {
-        let tables: Vec<&Symbols> = sources.iter().map(|source| source.index().symbols()).collect();
-        let (symbols, places) = Symbols::merge(&tables)?;
+    ) -> Self {
         let cursors = sources.iter().zip(places).map(|(source, symbols)| Cursor {
             scan: source.index().series(),
             series: Series::default(),
@@ -120,7 +127,7 @@ impl<'a> Slicer<'a> {
             health: None,
         });
         let (heap, current) = (Heap::default(), (0..sources.len()).collect());
-        Ok((Self { sources, range, chunks_max, cursors: cursors.collect(), heap, current }, symbols))
+        Self { sources, range, chunks_max, cursors: cursors.collect(), heap, current }
     }
 
     /// From now on counts what is wrong with the indexes that are read.

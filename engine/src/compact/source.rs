@@ -142,6 +142,11 @@ impl SourceBlock {
         &self.index
     }
 
+    /// Its symbols count by their places alone from then on.
+    pub(super) fn forget_texts(&mut self) {
+        self.index.forget_texts();
+    }
+
     /// What was deleted from it.
     pub fn tombstones(&self) -> &Tombstones {
         &self.tombstones

@@ -185,14 +185,21 @@ pub fn block_numbers(excerpt: &Excerpt, range_ms: i64) -> BTreeSet<i64> {
 /// each.
 pub fn write_blocks(
     parent: &Path,
-    excerpts: &[Excerpt],
+    mut excerpts: Vec<Excerpt>,
     (kind, metas): (CutKind, impl IntoIterator<Item = Meta>),
     mut report: impl FnMut(&ChunkShapes, Duration),
 ) -> Result<Vec<Meta>, Error> {
     let mut written: Vec<Meta> = Vec::new();
-    for meta in metas {
+    let mut metas = metas.into_iter().peekable();
+    while let Some(meta) = metas.next() {
         let (id, begin) = (meta.ulid, Instant::now());
-        match write_block(parent, excerpts, kind, meta) {
+        let dir = parent.join(id.to_string());
+        let outcome = match metas.peek() {
+            Some(_) => write_block(parent, &mut excerpts, Texts::Keep, (kind, meta)),
+            None => write_block(parent, &mut std::mem::take(&mut excerpts), Texts::Forget, (kind, meta)),
+        };
+        let verified = outcome.and_then(|block| block.map(|block| verified(&dir).map(|()| block)).transpose());
+        match verified {
             Ok(None) => {}
             Ok(Some((meta, shapes))) => {
                 report(&shapes, begin.elapsed());
@@ -209,12 +216,31 @@ pub fn write_blocks(
     Ok(written)
 }
 
-/// Writes one block, and verifies it. `None` when it would have no samples.
+/// What becomes of the texts of excerpts when a block has them all: until they are forgotten they are in memory twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Texts {
+    /// Another block needs them.
+    Keep,
+    /// Nobody does.
+    Forget,
+}
+
+/// An error that says what is wrong with the block in the folder `dir`, if anything is.
+fn verified(dir: &Path) -> Result<(), Error> {
+    let report = verify(dir)?;
+    if report.is_sound() {
+        return Ok(());
+    }
+    let first = report.faults.first().cloned().unwrap_or_else(|| format!("{:?}", report.health));
+    Err(Error::new(ErrorKind::Bug, format!("{}: the block that was cut is not sound: {first}", dir.display())))
+}
+
+/// Writes one block. `None` when it would have no samples.
 fn write_block(
     parent: &Path,
-    excerpts: &[Excerpt],
-    kind: CutKind,
-    meta: Meta,
+    excerpts: &mut [Excerpt],
+    texts: Texts,
+    (kind, meta): (CutKind, Meta),
 ) -> Result<Option<(Meta, ChunkShapes)>, Error> {
     let range = (meta.min_time, meta.max_time);
     let chunks_of = |excerpt: &Excerpt, at: usize| -> Vec<Closed> {
@@ -231,13 +257,15 @@ fn write_block(
     };
     let series: Vec<Vec<usize>> =
         excerpts.iter().map(|excerpt| (0..excerpt.len()).filter(|at| has_chunks(excerpt, *at)).collect()).collect();
-    let symbols = SymbolTable::new(excerpts, &series);
     if series.iter().all(Vec::is_empty) {
         return Ok(None);
     }
-    let id = meta.ulid;
-    let mut writer = BlockWriter::create(parent, id, tsdb::Symbols::from_sorted_slice(&symbols.all))?;
-    let labels = |from: usize, at: usize| symbols.labels(from, excerpts[from].labels(*series[from].get(at)?));
+    let (symbols, places) = SymbolPlaces::new(excerpts, &series);
+    if texts == Texts::Forget {
+        excerpts.iter_mut().for_each(Excerpt::forget_texts);
+    }
+    let mut writer = BlockWriter::create(parent, meta.ulid, symbols)?;
+    let labels = |from: usize, at: usize| places.labels(from, excerpts[from].labels(*series[from].get(at)?));
     let mut heads: BinaryHeap<Reverse<(SymbolLabels, usize, usize)>> =
         (0..excerpts.len()).filter_map(|from| Some(Reverse((labels(from, 0)?, from, 0)))).collect();
     let mut shapes = ChunkShapes::default();
@@ -262,14 +290,7 @@ fn write_block(
     if writer.stats().num_samples == 0 {
         return Ok(None);
     }
-    let meta = writer.finish(meta)?;
-    let dir = parent.join(id.to_string());
-    let report = verify(&dir)?;
-    if report.is_sound() {
-        return Ok(Some((meta, shapes)));
-    }
-    let first = report.faults.first().cloned().unwrap_or_else(|| format!("{:?}", report.health));
-    Err(Error::new(ErrorKind::Bug, format!("{}: the block that was cut is not sound: {first}", dir.display())))
+    Ok(Some((writer.finish(meta)?, shapes)))
 }
 
 fn chunk_data(chunk: &Closed) -> ChunkData<'_> {
@@ -280,16 +301,12 @@ fn chunk_data(chunk: &Closed) -> ChunkData<'_> {
 /// Labels as the symbols of a block.
 type SymbolLabels = Vec<(SymbolRef, SymbolRef)>;
 
-/// The symbols of several excerpts as one ascending table.
-struct SymbolTable<'a> {
-    all: Vec<&'a str>,
-    /// Of each excerpt, where its symbols are in the table.
-    places: Vec<Vec<SymbolRef>>,
-}
+/// Of each of several excerpts, where its symbols are in one ascending table.
+struct SymbolPlaces(Vec<Vec<SymbolRef>>);
 
-impl<'a> SymbolTable<'a> {
-    /// The symbols of these series of each excerpt.
-    fn new(excerpts: &'a [Excerpt], series: &[Vec<usize>]) -> Self {
+impl SymbolPlaces {
+    /// The table of the symbols of these series of each excerpt, and the places.
+    fn new(excerpts: &[Excerpt], series: &[Vec<usize>]) -> (tsdb::Symbols, Self) {
         let mut used: BTreeSet<&str> = BTreeSet::new();
         for (excerpt, series) in excerpts.iter().zip(series) {
             let mut seen = vec![false; excerpt.symbols().len()];
@@ -304,12 +321,12 @@ impl<'a> SymbolTable<'a> {
         let all: Vec<&str> = used.into_iter().collect();
         let place = |symbol: &str| SymbolRef(all.partition_point(|known| *known < symbol) as u32);
         let places = excerpts.iter().map(|excerpt| excerpt.symbols().map(place).collect()).collect();
-        Self { all, places }
+        (tsdb::Symbols::from_sorted_slice(&all), Self(places))
     }
 
     /// Labels of the excerpt number `from` by their places in the table.
     fn labels(&self, from: usize, labels: &[(u32, u32)]) -> Option<SymbolLabels> {
-        let place = |symbol: u32| self.places[from][symbol as usize];
+        let place = |symbol: u32| self.0[from][symbol as usize];
         Some(labels.iter().map(|(name, value)| (place(*name), place(*value))).collect())
     }
 }
@@ -344,13 +361,13 @@ mod tests {
         let mut heads = [&[10, 20, 30], &[20, 25, 60], &[70, 80, 15]].map(|times: &[i64; 3]| head_of(times));
         let in_order = heads.each_mut().map(|head| head.freeze(100, 0).0);
         let late = heads.each_mut().map(|head| head.freeze_late());
-        let write = |excerpts: &[Excerpt], kind: CutKind, at: u128| {
+        let write = |excerpts: [Excerpt; 3], kind: CutKind, at: u128| {
             let meta = Meta::new(BlockId::from_parts(1, at), 0, 100);
-            let stats = write_blocks(&parent, excerpts, (kind, [meta]), |_, _| {}).unwrap().remove(0).stats;
+            let stats = write_blocks(&parent, excerpts.to_vec(), (kind, [meta]), |_, _| {}).unwrap().remove(0).stats;
             (stats.num_series, stats.num_samples)
         };
-        assert_eq!(write(&in_order, CutKind::InOrder, 1), (1, 7));
-        assert_eq!(write(&late, CutKind::OutOfOrder, 2), (1, 1));
+        assert_eq!(write(in_order, CutKind::InOrder, 1), (1, 7));
+        assert_eq!(write(late, CutKind::OutOfOrder, 2), (1, 1));
         std::fs::remove_dir_all(&parent).unwrap();
     }
 
@@ -359,12 +376,13 @@ mod tests {
         let parent = std::env::temp_dir().join(format!("uru-cut-at-once-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&parent));
         let mut head = head_of(&[10, 110]);
-        let frozen = [head.freeze(200, 0).0];
+        let frozen = vec![head.freeze(200, 0).0];
         let meta = |at: i64| Meta::new(BlockId::from_parts(1, at as u128), at * 100, (at + 1) * 100);
         // The second can't get its name.
         std::fs::create_dir_all(parent.join(meta(1).ulid.to_string()).join("in the way")).unwrap();
         let mut count = 0;
-        let mut write = || write_blocks(&parent, &frozen, (CutKind::InOrder, [0, 1].map(meta)), |_, _| count += 1);
+        let mut write =
+            || write_blocks(&parent, frozen.clone(), (CutKind::InOrder, [0, 1].map(meta)), |_, _| count += 1);
         assert!(write().is_err());
         assert_eq!(std::fs::read_dir(&parent).unwrap().count(), 0);
         assert_eq!((write().unwrap().len(), count), (2, 3));

@@ -83,6 +83,11 @@ impl Excerpt {
         Some(TimeRange::new(min_time, max_time))
     }
 
+    /// Gives the texts of symbols away, when only their order counts any more.
+    pub(super) fn forget_texts(&mut self) {
+        (self.text, self.ends) = (String::new(), Vec::new());
+    }
+
     /// Bytes on the heap, chunks that the head shares among them.
     pub fn heap_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.data.len() + size_of::<Closed>()).sum();
@@ -149,12 +154,19 @@ impl Head {
             }
         }
         let ranks = self.rank_symbols(found.iter().map(|(id, ..)| *id));
-        let mut excerpt = Excerpt::default();
+        let text = ranks.order.iter().map(|symbol| self.symbols.text(*symbol).len()).sum();
+        let mut excerpt = Excerpt {
+            text: String::with_capacity(text),
+            ends: Vec::with_capacity(ranks.order.len()),
+            pairs: Vec::with_capacity(found.iter().map(|(id, ..)| self.pairs_of(*id).count()).sum()),
+            series: Vec::with_capacity(found.len()),
+            chunks: Vec::with_capacity(chunks.len()),
+        };
         for symbol in &ranks.order {
             excerpt.text.push_str(self.symbols.text(*symbol));
             excerpt.ends.push(excerpt.text.len() as u32);
         }
-        let mut pairs: Vec<(u32, u32)> = Vec::new();
+        let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(excerpt.pairs.capacity());
         let mut places: Vec<(u32, u32, u32, u32)> = Vec::with_capacity(found.len());
         for (id, start, end) in found {
             let first = pairs.len() as u32;

@@ -333,7 +333,7 @@ fn a_frozen_part_becomes_a_sound_block_and_leaves_the_head() {
     let (frozen, next) = head.freeze(RANGE, 0);
     assert_eq!(next, None);
     let cut = (CutKind::InOrder, [Meta::new(BlockId::from_parts(1, 1), 0, RANGE)]);
-    let meta = cut::write_blocks(&folder.0, &[frozen], cut, |_, _| {}).unwrap().remove(0);
+    let meta = cut::write_blocks(&folder.0, vec![frozen], cut, |_, _| {}).unwrap().remove(0);
     assert_eq!((meta.stats.num_series, meta.stats.num_samples, meta.stats.num_chunks), (3, 3 * 480, 12));
     assert_eq!(head.truncate(RANGE, 0), None);
     while head.sweep() {}
@@ -399,7 +399,7 @@ fn late_samples_get_a_block_of_their_own_and_later_ones_stay() {
     let frozen = head.freeze_late();
     assert_eq!(late(&mut head, 1_300_001), []);
     let meta = Meta::new(BlockId::from_parts(1, 2), 0, RANGE);
-    let meta = cut::write_blocks(&folder.0, &[frozen], (CutKind::OutOfOrder, [meta]), |_, _| {}).unwrap().remove(0);
+    let meta = cut::write_blocks(&folder.0, vec![frozen], (CutKind::OutOfOrder, [meta]), |_, _| {}).unwrap().remove(0);
     assert_eq!((meta.stats.num_series, meta.stats.num_samples), (1, 50));
     head.truncate_late();
     while head.sweep() {}

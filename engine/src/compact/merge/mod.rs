@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::aggregates;
 use super::output::{Job, JobStats, Made, Output, SlicesToBlock, Target, Written};
 use super::pipeline::{self, Work};
-use super::slice::Slicer;
+use super::slice::{Slicer, merge_symbols};
 use super::source::SourceBlock;
 use super::watch::Watch;
 use super::workers::{self, Budget, COPY_UNITS, Workers};
@@ -124,7 +124,7 @@ pub fn repair(source: SourceBlock, target: &Target, repair: Repair, watch: &dyn 
 }
 
 fn run(
-    sources: Vec<SourceBlock>,
+    mut sources: Vec<SourceBlock>,
     meta: Meta,
     (target, options): (&Target, &MergeOptions),
     watch: &dyn Watch,
@@ -134,9 +134,10 @@ fn run(
         Repair::Nothing => range,
         _ => TimeRange::ALL,
     };
+    let (symbols, places) = merge_symbols(&mut sources)?;
     let work = Arc::new(Merge { sources, range, replicas: options.replicas, repair: options.repair });
     let slice_chunks = options.workers.slice_chunks(options.slice_chunks);
-    let (slicer, symbols) = Slicer::new(&work.sources, outside, slice_chunks)?;
+    let slicer = Slicer::new((&work.sources, places), outside, slice_chunks);
     let series_total = work.sources.iter().map(|source| source.meta().stats.num_series).sum();
     let output = Output::create(target, symbols, series_total, watch)?;
     let mut ends = SlicesToBlock { slicer, output, watch };

@@ -74,6 +74,11 @@ impl<S: Source> Reader<S> {
         &self.symbols
     }
 
+    /// Gives the texts of the symbols away, whose places alone count for who reads series.
+    pub fn forget_texts(&mut self) {
+        self.symbols.forget_texts();
+    }
+
     /// All series in the order of the file.
     pub fn series(&self) -> SeriesScan<'_, S> {
         let range = match self.toc.series {

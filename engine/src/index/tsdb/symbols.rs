@@ -166,6 +166,13 @@ impl Symbols {
         (0..self.len() as u32).map(|at| self.get(SymbolRef(at)))
     }
 
+    /// Gives the texts away, when only the number of symbols and where they lie count any more; all are empty from then
+    /// on.
+    pub(super) fn forget_texts(&mut self) {
+        self.text = String::new();
+        self.ends.fill(0);
+    }
+
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.text.capacity() + (self.ends.capacity() + self.entry_offsets.capacity()) * size_of::<u32>()

@@ -286,7 +286,7 @@ impl Ingest {
         let meta = self.meta(tenant, (start, until), CutKind::InOrder);
         let cut = Cut { phase: CutPhase::Intended, kind: CutKind::InOrder, until, blocks: vec![meta.ulid] };
         self.record_cut(tenant, &cut)?;
-        self.write_cut(tenant, &excerpts, cut, [meta])?;
+        self.write_cut(tenant, excerpts, cut, [meta])?;
         self.finish_cut(tenant, blocks).map(drop)
     }
 
@@ -320,7 +320,7 @@ impl Ingest {
         let ids = starts.values().map(|meta| meta.ulid).collect();
         let intent = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until, blocks: ids };
         self.record_cut(tenant, &intent)?;
-        self.write_cut(tenant, &excerpts, intent, starts.into_values())?;
+        self.write_cut(tenant, excerpts, intent, starts.into_values())?;
         Ok(true)
     }
 
@@ -344,7 +344,7 @@ impl Ingest {
     fn write_cut(
         &self,
         tenant: &Tenant,
-        excerpts: &[Excerpt],
+        excerpts: Vec<Excerpt>,
         intent: Cut,
         metas: impl IntoIterator<Item = Meta>,
     ) -> Result<(), Error> {
