@@ -1,4 +1,4 @@
-//! Configuration files and certificates that the process parses, and OTLP that it translates.
+//! Configuration files, certificates and answers that the process parses, and OTLP that it translates.
 
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use server::config::web;
 use server::edge::x509::Fields;
 use server::fanout::discovery;
 use server::ingest::body::{self, Room};
-use server::ingest::limits::LimitsConfig;
+use server::ingest::limits::{self, LimitsConfig};
 use server::ingest::otlp;
 use server::objstore::BucketConfig;
 use server::objstore::cache::CacheConfig;
+use server::objstore::credentials;
 use server::telemetry::requests::RequestLog;
 use server::tools::rewrite::Changes;
 use server::tools::rules;
@@ -24,6 +25,16 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// Nothing of the memory for what is translated.
 fn memory() -> Reservation {
     Budget::new("fuzz", 1 << 30).reserve(0).expect("nothing is always there")
+}
+
+/// What meta-monitoring answers.
+pub fn active_series(data: &[u8]) {
+    let _ = limits::parse_series(data);
+}
+
+/// The file of AWS profiles.
+pub fn aws_profiles(data: &[u8]) {
+    let _ = credentials::profile(&String::from_utf8_lossy(data), "default");
 }
 
 /// The description of a cache, for the index, for the bucket and for both.

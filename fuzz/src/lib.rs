@@ -35,7 +35,11 @@ pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is that of its corpus too.
 pub const TARGETS: &[(&str, Target)] = &[
+    #[cfg(feature = "process")]
+    ("active_series", files::active_series),
     ("aggr_chunk", aggr_chunk),
+    #[cfg(feature = "process")]
+    ("aws_profiles", files::aws_profiles),
     #[cfg(feature = "process")]
     ("cache_yaml", files::cache_yaml),
     #[cfg(feature = "process")]
@@ -64,6 +68,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "process")]
     ("line_template", requests::line_template),
     ("marker", marker),
+    #[cfg(feature = "process")]
+    ("matchers", requests::matchers),
     ("meta_json", meta_json),
     ("object_name", object_name),
     #[cfg(feature = "process")]

@@ -4,6 +4,7 @@ use serde_json::Value;
 use server::api::http::query;
 use server::edge::target::forgiven;
 use server::tools::line_template::Template;
+use server::tools::matchers;
 
 /// The start of a connection: however it is cut into pieces, the same comes of it.
 pub fn http_target(data: &[u8]) {
@@ -24,6 +25,11 @@ pub fn line_template(data: &[u8]) {
     let (line, meta) = text.split_once('\n').unwrap_or((&*text, "{}"));
     let (Ok(template), Ok(meta)) = (Template::parse(line), serde_json::from_str::<Value>(meta)) else { return };
     let _ = template.fill(&meta);
+}
+
+/// Matchers as `tools bucket replicate` takes them.
+pub fn matchers(data: &[u8]) {
+    let _ = matchers::parse(&String::from_utf8_lossy(data));
 }
 
 /// The body of a remote read request.

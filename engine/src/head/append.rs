@@ -29,8 +29,8 @@ const AHEAD: usize = 64;
 /// How many series before its turn the end of a series' chunk is asked for: about as many as a core can wait for.
 const DATA_AHEAD: usize = 16;
 
-/// Metrics of which a head keeps what is said: more are an attack or a mistake.
-const METADATA_MAX: usize = 1 << 17;
+/// Metrics of which a head keeps what is said: more are an attack or a mistake, and are counted.
+pub(super) const METADATA_MAX: usize = 1 << 17;
 
 /// No series has this number.
 const NONE: u32 = u32::MAX;
@@ -618,6 +618,7 @@ impl Head {
     pub(super) fn note_metadata(&mut self, name: &str, metadata: OwnedMetadata) -> bool {
         let known = self.symbols.find(name.as_bytes()).filter(|name| self.metadata.contains_key(name));
         if known.is_none() && (self.metadata.len() >= METADATA_MAX || !self.symbols.has_room(name.len())) {
+            self.stats.metadata_dropped += 1;
             return false;
         }
         let name = known.unwrap_or_else(|| self.symbols.intern(name.as_bytes()));

@@ -153,6 +153,8 @@ pub struct HeadStats {
     pub exemplars: u64,
     /// Exemplars left out as [`Reason::ExemplarOvertaken`]: as in Prometheus, those that are refused do not count.
     pub exemplars_out_of_order: u64,
+    /// What was said of metrics beyond those of which a head keeps it.
+    pub metadata_dropped: u64,
     /// Nanoseconds that batches took to be appended.
     pub append_ns: u64,
     /// Of these, what finding their series took.

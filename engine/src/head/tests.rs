@@ -3,6 +3,7 @@
 
 mod create;
 mod exemplars;
+mod metadata;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;

@@ -6,6 +6,22 @@ const VIEWER: &str = "the viewer shows what the store has";
 
 /// What the process does with itself, and flags of its parts with other defaults.
 pub const ALL_IN_ONE: &[Flag] = &[
+    Flag::new(
+        "data-dir",
+        Kind::Text,
+        "./data",
+        "Folder of everything, not to be lost: in bucket the bucket, unless --objstore.config names another, and in \
+         receive what is received, with its WAL; what lies in store and compact may be lost.",
+    ),
+    Flag::new(
+        "enable-feature",
+        Kind::List,
+        "",
+        "Feature that is off by default: promql-experimental-functions, promql-extended-range-selectors, which are \
+         anchored and smoothed, promql-binop-fill-modifiers, promql-delayed-name-removal, or \
+         created-timestamp-zero-ingestion, which puts a sample of zero where a counter began; may come again, or \
+         with commas between.",
+    ),
     Flag::new("self-scrape", Kind::Switch, "true", "Scrape the process' own metrics."),
     Flag::new(
         "remote-write.address",

@@ -14,7 +14,7 @@ pub const GLOBAL: &[Flag] = &[
     Flag::without_effect("tracing.config", Kind::Text, "", "traces are not exported"),
     Flag::without_effect("enable-auto-gomemlimit", Kind::Switch, "false", GO_MEMORY),
     Flag::without_effect("auto-gomemlimit.ratio", Kind::Float, "0.9", GO_MEMORY),
-    Flag::without_effect("debug.name", Kind::Text, "", "it only names traces").hidden(),
+    Flag::without_effect("debug.name", Kind::Text, "", "log lines carry no name, and traces are not exported").hidden(),
 ];
 
 /// The HTTP server of a component.
@@ -50,8 +50,8 @@ pub const OBJSTORE: &[Flag] = &[
 
 /// Which times of the bucket are seen.
 pub const TIME_RANGE: &[Flag] = &[
-    Flag::new("min-time", Kind::Time, "0000-01-01T00:00:00Z", "Start of the time range to serve."),
-    Flag::new("max-time", Kind::Time, "9999-12-31T23:59:59Z", "End of the time range to serve."),
+    Flag::new("min-time", Kind::Time, "0000-01-01T00:00:00Z", "Start of the time range that counts."),
+    Flag::new("max-time", Kind::Time, "9999-12-31T23:59:59Z", "End of the time range that counts."),
 ];
 
 /// Which labels of the bucket are seen.

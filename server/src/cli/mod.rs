@@ -63,11 +63,14 @@ pub enum Task {
     Print(Vec<u8>),
 }
 
+/// Components of Thanos' that are not there yet.
+const TO_COME: [&str; 3] = ["sidecar", "rule", "query-frontend"];
+
 /// The command line's grammar, made of the components' flags.
 pub fn command(components: &'static [Subcommand]) -> Command {
     let mut command = Command::new("uru")
         .about("Metrics in object storage, stored and queried as columns; a drop-in for Thanos")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(version(option_env!("URU_REVISION")))
         .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true);
@@ -77,6 +80,15 @@ pub fn command(components: &'static [Subcommand]) -> Command {
     pages::with_pages(branch(command, components, ""))
 }
 
+/// The version as it is printed, with the commit where the build knows it.
+fn version(revision: Option<&str>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match revision.filter(|revision| !revision.is_empty()) {
+        Some(revision) => format!("{version} (revision {revision})"),
+        None => version.to_owned(),
+    }
+}
+
 /// `command` with all commands whose names begin with `path`, which is empty or ends in a space.
 fn branch(mut command: Command, components: &'static [Subcommand], path: &str) -> Command {
     let mut known: Vec<&str> = Vec::new();
@@ -84,7 +96,8 @@ fn branch(mut command: Command, components: &'static [Subcommand], path: &str) -
         let Some(rest) = component.name.strip_prefix(path) else { continue };
         let Some((word, _)) = rest.split_once(' ') else {
             let leaf = Command::new(rest).about(component.about);
-            let mut flags: Vec<_> = component.flags().collect();
+            // What all have in common is here too, so that it stands under its headings.
+            let mut flags: Vec<_> = component.flags().chain(shared(component.name)).collect();
             flags.sort_by_key(|flag| heading::place(component.name, flag));
             let args = flags.into_iter().flat_map(|flag| args(component.name, flag));
             command = command.subcommand(args.fold(leaf, Command::arg));
@@ -106,6 +119,12 @@ fn branch(mut command: Command, components: &'static [Subcommand], path: &str) -
     command
 }
 
+/// Flags that the component called `name` has in common with others, and that may stand before its name.
+fn shared(name: &str) -> impl Iterator<Item = &'static Flag> {
+    let above = tools::BRANCHES.iter().filter(move |branch| branch.holds(name)).flat_map(Branch::flags);
+    flags::GLOBAL.iter().chain(above)
+}
+
 /// Reads `words`, the first of which is the program's name.
 pub fn parse(
     components: &'static [Subcommand],
@@ -116,7 +135,7 @@ pub fn parse(
     if let Some(page) = pages::flagged(&grammar, &words) {
         return page.map(Task::Print);
     }
-    let all = grammar.try_get_matches_from_mut(words)?;
+    let all = grammar.try_get_matches_from_mut(words).map_err(|error| of_component_to_come(&mut grammar, error))?;
     let (first, below) = all.subcommand().expect("the grammar requires a subcommand");
     if let Some(page) = pages::asked(&grammar, first, below) {
         return page.map(Task::Print);
@@ -127,21 +146,37 @@ pub fn parse(
         matches = below;
     }
     let component = components.iter().find(|known| known.name == name).expect("the grammar knows these components");
-    let above = tools::BRANCHES.iter().filter(|branch| branch.holds(component.name)).flat_map(Branch::flags);
     let mut values = Values::default();
-    for flag in flags::GLOBAL.iter().chain(above).chain(component.flags()) {
-        values.take(flag, matches).map_err(|why| {
-            let message = format!("--{}: {why}", flag.name);
-            grammar.error(clap::error::ErrorKind::ValueValidation, message)
-        })?;
+    let mut failed = |kind, message| below_of(&mut grammar, component.name).error(kind, message);
+    for flag in shared(component.name).chain(component.flags()) {
+        let taken = values.take(flag, matches).map_err(|why| format!("--{}: {why}", flag.name));
+        taken.map_err(|message| failed(clap::error::ErrorKind::ValueValidation, message))?;
     }
     let is_missing = |flag: &&Flag| flag.required && values.list(flag.name).iter().all(String::is_empty);
     let missing: Vec<String> = component.flags().filter(is_missing).map(|flag| format!("'--{}'", flag.name)).collect();
     if !missing.is_empty() {
         let message = format!("required flag(s) {} not provided", missing.join(", "));
-        return Err(grammar.error(clap::error::ErrorKind::MissingRequiredArgument, message));
+        return Err(failed(clap::error::ErrorKind::MissingRequiredArgument, message));
     }
     Ok(Task::Run(Invocation { component: component.name, values }))
+}
+
+/// The command below `grammar` that is called `name`, in as many words as that has.
+fn below_of<'a>(grammar: &'a mut Command, name: &str) -> &'a mut Command {
+    let below = |above: &'a mut Command, word| above.find_subcommand_mut(word).expect("the grammar knows this command");
+    name.split(' ').fold(grammar, below)
+}
+
+/// The error of a command line, or what is to be said where that asks for a component of Thanos' that is not there.
+fn of_component_to_come(grammar: &mut Command, error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(name)) if TO_COME.contains(&name.as_str()) => {
+            let message = format!("{name} is not there yet: see What works in README.md");
+            grammar.error(ErrorKind::InvalidSubcommand, message)
+        }
+        _ => error,
+    }
 }
 
 /// The exit code of a process whose command line has this error, or asks for a page: 1 for words that nobody
@@ -407,6 +442,51 @@ mod tests {
     }
 
     #[test]
+    fn a_component_that_is_not_there_yet_is_told_of_as_such() {
+        for line in ["uru sidecar --tsdb.path=a", "uru --log.level=debug rule", "uru query-frontend"] {
+            let words = line.split(' ').map(std::ffi::OsString::from);
+            let error = parse(crate::component::COMPONENTS, words).unwrap_err();
+            assert!(error.to_string().contains("is not there yet: see What works in README.md"), "{line}: {error}");
+            assert_eq!(exit_code(&error), 1, "{line}");
+        }
+        let words = ["uru", "tools", "sidecars"].map(std::ffi::OsString::from);
+        let error = parse(crate::component::COMPONENTS, words).unwrap_err().to_string();
+        assert!(!error.contains("not there yet"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_comes_with_the_usage_of_its_component() {
+        for (line, usage) in [
+            ("uru store --sync-block-duration=5", "Usage: uru store [OPTIONS]"),
+            ("uru tools bucket mark", "Usage: uru tools bucket mark [OPTIONS]"),
+        ] {
+            let words = line.split(' ').map(std::ffi::OsString::from);
+            let error = parse(crate::component::COMPONENTS, words).unwrap_err().to_string();
+            assert!(error.contains(usage), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_version_tells_the_commit_where_it_is_known() {
+        let own = env!("CARGO_PKG_VERSION");
+        assert_eq!(version(Some("abc")), format!("{own} (revision abc)"));
+        assert_eq!([version(None), version(Some(""))], [own, own]);
+    }
+
+    #[test]
+    fn what_all_have_may_stand_before_a_name_and_behind_it() {
+        for line in ["uru --log.level=debug store", "uru store --log.level=debug"] {
+            assert_eq!(values(line).unwrap().text("log.level"), Some("debug"), "{line}");
+        }
+        for line in ["uru tools bucket --objstore.config=a ls", "uru tools bucket ls --objstore.config=a"] {
+            let words = line.split(' ').map(std::ffi::OsString::from);
+            let Ok(Task::Run(found)) = parse(crate::component::COMPONENTS, words) else { panic!("{line}") };
+            assert_eq!(found.values.text("objstore.config"), Some("a"), "{line}");
+            assert!(found.values.is_given("objstore.config"), "{line}");
+        }
+    }
+
+    #[test]
     fn a_flag_without_effect_is_accepted_and_named() {
         assert_eq!(values("uru store --old=y").unwrap().no_effect(), [("old", "it is old")]);
     }
@@ -429,6 +509,7 @@ mod tests {
         for (flag, words) in [
             ("--endpoint=", "--endpoint: Address is empty."),
             ("--endpoint-strict=", "--endpoint-strict: Address is empty."),
+            ("--endpoint=http://host:10901", "give host:port without a scheme"),
             ("--endpoint-group=host", "Address host is not of <host>:<port> format or a valid DNS query."),
             ("--query.max-concurrent=--1", "\"-1\" is not a whole number"),
             ("--query.conn-metric.label=x", "external_labels, store_type, ip_port"),

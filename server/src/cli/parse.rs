@@ -95,6 +95,9 @@ pub fn check_address(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("Address is empty.".to_owned());
     }
+    if ["http://", "https://"].iter().any(|scheme| text.contains(scheme)) {
+        return Err(format!("Address {text} has a scheme of HTTP: give host:port without a scheme."));
+    }
     if !text.contains([':', '+']) {
         return Err(format!("Address {text} is not of <host>:<port> format or a valid DNS query."));
     }
@@ -205,6 +208,16 @@ mod tests {
         assert_eq!(parse_bytes("17").unwrap(), 17);
         for text in ["", "MB", "2XB", "-1MB", "1e30EB"] {
             assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_no_scheme_of_http() {
+        for text in ["a:1", ":1", "dns+a:1", "dnssrv+_grpc._tcp.a", "dnssrvnoa+a", "dns:///a:1", "passthrough:///a:1"] {
+            assert_eq!(check_address(text), Ok(()), "{text}");
+        }
+        for text in ["http://a:1", "https://a:1", "dns+http://a:1", "", "a"] {
+            assert!(check_address(text).is_err(), "{text}");
         }
     }
 

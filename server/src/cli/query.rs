@@ -4,6 +4,7 @@ use super::flag::{Flag, Kind};
 
 const PARTIAL: &str = "The same for what is no query.";
 const ENGINE: &str = "one engine evaluates every query";
+const X_FUNCTIONS: &str = "use the modifier anchored instead, with --enable-feature=promql-extended-range-selectors";
 const TELEMETRY: &str = "Bounds of the histogram of selections; empty: Thanos' defaults.";
 
 /// What a query may take.
@@ -15,7 +16,8 @@ pub const LIMITS: &[Flag] = &[
         "query.memory-limit",
         Kind::Bytes,
         "0",
-        "Most bytes that a query may hold in memory, and of a querier all queries together; 0: half of it.",
+        "Most bytes that a query may hold in memory, and of a querier all queries together; 0: in a querier half of \
+         the memory there is, elsewhere all of --store.memory-limit.",
     ),
 ];
 
@@ -58,7 +60,6 @@ pub const EVALUATION: &[Flag] = &[
     ),
     Flag::new("query.enforce-tenancy", Kind::Switch, "false", "Narrow every selector to the tenant."),
     Flag::new("query.tenant-label-name", Kind::Text, "tenant_id", "Label that holds the tenant."),
-    Flag::new("enable-feature", Kind::List, "", "Feature, of Prometheus or Thanos, that is off by default."),
     Flag::new(
         "web.route-prefix",
         Kind::Text,
@@ -66,6 +67,16 @@ pub const EVALUATION: &[Flag] = &[
         "Path below which HTTP is served; empty: that of the external prefix.",
     ),
 ];
+
+/// What a querier alone does where it is asked to.
+pub const FEATURES: &[Flag] = &[Flag::new(
+    "enable-feature",
+    Kind::List,
+    "",
+    "Feature that is off by default: promql-experimental-functions, promql-extended-range-selectors, which are \
+     anchored and smoothed, promql-binop-fill-modifiers, or promql-delayed-name-removal; may come again, or with \
+     commas between.",
+)];
 
 /// Where a browser sees the pages, and which sites may ask.
 pub const PAGES: &[Flag] = &[
@@ -77,7 +88,7 @@ pub const PAGES: &[Flag] = &[
 /// What one engine, whose queries wait for nothing but data, has no need of.
 pub const ACCEPTED: &[Flag] = &[
     Flag::without_effect("query.promql-engine", Kind::Word(&["prometheus", "thanos"]), "prometheus", ENGINE),
-    Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", "use the anchored modifier instead"),
+    Flag::without_effect("query.enable-x-functions", Kind::Switch, "false", X_FUNCTIONS),
     Flag::without_effect("query.max-concurrent-select", Kind::Integer, "4", "selectors of a query are read in turn"),
     Flag::without_effect("query.disable-fallback", Kind::Switch, "false", ENGINE).hidden(),
     Flag::without_effect("alert.query-url", Kind::Text, "", "the querier writes no links to itself"),

@@ -2,12 +2,15 @@
 
 use super::flag::{Flag, Kind};
 
-const HEADER: &str = "the column index takes the place of the index-header";
-const UI: &str = "the store serves the block viewer's API and no pages";
+const HEADER: &str =
+    "the column index takes the place of the index-header; with --store.index=header it is always kept and mapped";
+
+/// What a process that does more has a flag of its own for.
+pub const ALONE: &[Flag] =
+    &[Flag::new("data-dir", Kind::Text, "./data", "Folder for column indexes and copies of metas; it may be lost.")];
 
 /// The gateway itself.
 pub const STORE: &[Flag] = &[
-    Flag::new("data-dir", Kind::Text, "./data", "Folder for column indexes and copies of metas; it may be lost."),
     Flag::new(
         "store.memory-limit",
         Kind::Text,
@@ -110,12 +113,4 @@ pub const STORE: &[Flag] = &[
     Flag::without_effect("debug.estimated-max-series-size", Kind::Bytes, "64KiB", HEADER).hidden(),
     Flag::without_effect("debug.estimated-max-chunk-size", Kind::Bytes, "16000", HEADER).hidden(),
     Flag::new("disable-admin-operations", Kind::Switch, "false", "Refuse to mark blocks over HTTP."),
-];
-
-/// Pages, of which a store alone has none.
-pub const PAGES: &[Flag] = &[
-    Flag::without_effect("web.disable", Kind::Switch, "false", UI),
-    Flag::without_effect("web.external-prefix", Kind::Text, "", UI),
-    Flag::without_effect("web.prefix-header", Kind::Text, "", UI),
-    Flag::without_effect("web.disable-cors", Kind::Switch, "false", UI),
 ];

@@ -15,8 +15,8 @@ use super::compact::{self, Schedule};
 use super::process;
 use super::query::{self, Prefixes};
 use super::receive::{self, ReceiveConfig, Receiving};
-use super::store::{self, Addresses, Companion, StoreConfig};
-use crate::api::http::blocks::Origins;
+use super::store::{self, Addresses, Companion, Parts, StoreConfig};
+use crate::api::http::coding::with_codings;
 use crate::api::http::health::Health;
 use crate::api::http::query::{Api, Asked};
 use crate::cli::{
@@ -51,7 +51,7 @@ const CONSISTENCY_DELAY_MIN: Duration = Duration::from_secs(30 * 60);
 /// The component as the command line knows it: it takes the flags of all that it starts.
 pub const SUBCOMMAND: Subcommand = Subcommand {
     name: "all-in-one",
-    about: "Everything in one process, over a bucket in the folder ./data/bucket; it ingests and scrapes itself",
+    about: "Everything in one process, over a bucket in ./data/bucket by default; it ingests and scrapes itself",
     flags: &[
         store_flags::STORE,
         query_flags::LIMITS,
@@ -77,6 +77,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
+    query::report_features(values, &[&query::FEATURES[..], &[receive::START_ZEROS]].concat());
     let environment = |name: &str| std::env::var(name).ok();
     let data_dir = PathBuf::from(values.text("data-dir").unwrap_or("./data"));
     let given = content::read(values, "objstore.config", &environment).map_err(|error| error.to_string())?;
@@ -85,7 +86,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             let config = BucketConfig::parse("objstore.config", &text);
             config.map_err(|error| error.given_by(values).to_string())?
         }
-        None => BucketConfig::filesystem(data_dir.join("bucket")),
+        None => own_bucket(&data_dir),
     };
     let mut config = StoreConfig::parse(values, bucket).map_err(|error| error.given_by(values).to_string())?;
     config.data_dir = data_dir.join("store");
@@ -113,6 +114,14 @@ pub fn run(values: &Values) -> Result<(), String> {
         ingesting: OnceLock::new(),
     };
     store::serve(values, config, &companions)
+}
+
+/// The bucket where none is named. Its folder is made before it is opened, which warns of one that was not there; what
+/// goes wrong is told of then.
+fn own_bucket(data_dir: &Path) -> BucketConfig {
+    let folder = data_dir.join("bucket");
+    let _ = std::fs::create_dir_all(&folder);
+    BucketConfig::filesystem(folder)
 }
 
 /// How the process connects to its own gRPC server: with TLS where that has it, and the server's certificate,
@@ -204,19 +213,16 @@ impl Companion for Companions<'_> {
         query::api(self.values, Arc::new(backend), Arc::clone(&gateway.selector.budget))
     }
 
-    fn routes(
-        &self,
-        addresses: Addresses,
-        (gateway, api, health): (&Arc<Gateway>, &Arc<Api>, &Health),
-        registry: &mut Registry,
-    ) -> Result<Router, String> {
+    fn routes(&self, addresses: Addresses, parts: &Parts<'_>, registry: &mut Registry) -> Result<Router, String> {
+        let Parts { gateway, api, health, viewer } = *parts;
         let outside = compact::check_outside(&gateway.bucket, &self.settings.data_dir);
         outside.map_err(|error| error.message().to_owned())?;
         let compactor = self.compactor(gateway, registry).map_err(|error| error.to_string())?;
         self.compactor.get_or_init(|| Arc::new(compactor));
         let writes = self.wire(addresses.http, gateway, health, registry)?;
         let asked = Asked { api: Arc::clone(api), health: Some(health.clone()) };
-        Ok(query::http_routes(asked, &Prefixes::of(self.values), Self::COMPONENT).merge(writes))
+        let blocks = viewer.routes(query::origins(self.values)).layer(axum::middleware::from_fn(with_codings));
+        Ok(query::http_routes((asked, blocks), &Prefixes::of(self.values), Self::COMPONENT).merge(writes))
     }
 
     fn services(&self, grpc: Routes) -> Routes {
@@ -234,10 +240,6 @@ impl Companion for Companions<'_> {
         self.ingesting.get().map(|own| ingest::http::routes(&own.receiving.receiver))
     }
 
-    fn origins(&self) -> Origins {
-        query::origins(self.values)
-    }
-
     async fn open(&self) -> Result<(), String> {
         match self.ingesting.get() {
             Some(own) => own.open().await,
@@ -246,7 +248,8 @@ impl Companion for Companions<'_> {
     }
 
     fn started(&self, gateway: &Gateway) {
-        let text = greeting(gateway, &format!("{}://{}", self.scheme, self.http), &self.grpc);
+        let http = format!("{}://{}", self.scheme, self.http);
+        let text = greeting(gateway, (&http, Prefixes::of(self.values).route()), &self.grpc);
         // It serves also where nobody reads that.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
@@ -344,8 +347,8 @@ impl Companions<'_> {
     }
 }
 
-/// What is served and where; with an empty bucket, how to put a block there.
-fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
+/// What is served and where, pages and API below `route`; with an empty bucket, how to put a block there.
+fn greeting(gateway: &Gateway, (http, route): (&str, &str), grpc: &str) -> String {
     let blocks = gateway.blocks.current().synced.len();
     let noun = if blocks == 1 { "block" } else { "blocks" };
     let mut text = format!(
@@ -354,7 +357,7 @@ fn greeting(gateway: &Gateway, http: &str, grpc: &str) -> String {
          queries, UI   {http}/\n  \
          remote write  {http}/api/v1/receive\n  \
          metrics       {http}/metrics\n  \
-         open blocks   {http}/api/v1/blocks\n",
+         open blocks   {http}{route}/api/v1/blocks\n",
         gateway.bucket.name(),
     );
     if blocks == 0 {

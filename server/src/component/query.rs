@@ -49,6 +49,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     flags: &[
         query_flags::LIMITS,
         query_flags::EVALUATION,
+        query_flags::FEATURES,
         query_flags::PAGES,
         query_flags::ACCEPTED,
         query_flags::ENDPOINTS,
@@ -83,11 +84,20 @@ const ENDPOINT_FLAGS: [EndpointFlag; 4] = [
     ("endpoint-group-strict", Source::group, Presence::Always),
 ];
 
+/// Features of PromQL that are off by default, by Prometheus' names.
+pub const FEATURES: [&str; 4] =
+    [EXPERIMENTAL_FUNCTIONS, EXTENDED_RANGE_SELECTORS, BINOP_FILL_MODIFIERS, DELAYED_NAME_REMOVAL];
+const EXPERIMENTAL_FUNCTIONS: &str = "promql-experimental-functions";
+const EXTENDED_RANGE_SELECTORS: &str = "promql-extended-range-selectors";
+const BINOP_FILL_MODIFIERS: &str = "promql-binop-fill-modifiers";
+const DELAYED_NAME_REMOVAL: &str = "promql-delayed-name-removal";
+
 /// Queries that are in the file of active queries at most where any number may run.
 const PLACES_WITHOUT_LIMIT: usize = 1000;
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
+    report_features(values, &FEATURES);
     let discovery = discovery(values).map_err(|error| error.to_string())?;
     let dialing = dialing(values).map_err(|error| error.to_string())?;
     let own_labels = own_labels(values).map_err(|error| error.to_string())?;
@@ -134,7 +144,7 @@ pub fn run(values: &Values) -> Result<(), String> {
             .add_service(health_service);
         let grpc = reflected(grpc, &SERVED)?.prepare();
         let asked = Asked { api: Arc::clone(&api), health: None };
-        let (http, memory) = (http_routes(asked, &prefixes, "query"), Arc::clone(&api.memory));
+        let (http, memory) = (http_routes((asked, Router::new()), &prefixes, "query"), Arc::clone(&api.memory));
         let services = Services { http, grpc, writes: None, memory };
         let running = ports.start(&services, (health, grpc_metrics), Arc::new(registry))?;
         let mut interrupts = Interrupts::listen();
@@ -220,12 +230,12 @@ fn noted(gate: Gate, values: &Values) -> Result<Gate, String> {
 
 /// The API that the flags describe, over queries that share `memory` with all else in the process.
 pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> Api {
-    let features: Vec<&str> = values.words("enable-feature").collect();
+    let features: Vec<&str> = values.words("enable-feature").map(str::trim).collect();
     let has = |name: &str| features.contains(&name);
     let options = promql::Options {
         lookback_ms: milliseconds(values, "query.lookback-delta"),
         default_step_ms: milliseconds(values, "query.default-evaluation-interval"),
-        name_removal: if has("promql-delayed-name-removal") { NameRemoval::Delayed } else { NameRemoval::Immediate },
+        name_removal: if has(DELAYED_NAME_REMOVAL) { NameRemoval::Delayed } else { NameRemoval::Immediate },
         ..limits(values, Arc::clone(&memory))
     };
     Api {
@@ -234,13 +244,25 @@ pub fn api(values: &Values, backend: Arc<dyn Backend>, memory: Arc<Budget>) -> A
         backend,
         engine: Engine::new(options),
         syntax: syntax::Options {
-            experimental_functions: has("promql-experimental-functions"),
-            extended_range_selectors: has("promql-extended-range-selectors"),
-            fill_modifiers: has("promql-binop-fill-modifiers"),
+            experimental_functions: has(EXPERIMENTAL_FUNCTIONS),
+            extended_range_selectors: has(EXTENDED_RANGE_SELECTORS),
+            fill_modifiers: has(BINOP_FILL_MODIFIERS),
         },
         gate: gate(values),
         settings: settings(values),
     }
+}
+
+/// Logs which names of `--enable-feature` are none of those that are `known`.
+pub fn report_features(values: &Values, known: &[&str]) {
+    for feature in unknown_features(values, known) {
+        let known = known.join(", ");
+        tracing::warn!(feature, known, "--enable-feature names what is always on or not there: it changes nothing");
+    }
+}
+
+fn unknown_features(values: &Values, known: &[&str]) -> Vec<String> {
+    listed_words(values, "enable-feature").into_iter().filter(|name| !known.contains(&name.as_str())).collect()
 }
 
 /// The words of a flag that may come again and that has lists, parted by commas.
@@ -330,16 +352,25 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// The prefixes that the flags name.
+    /// The prefixes that the flags name. What has no flag for where HTTP is served, as a store, serves it at the root.
     pub fn of(values: &Values) -> Self {
         let path = |name: &str| paths::prefix(values.text(name).unwrap_or_default());
         let external = path("web.external-prefix");
-        let route = if values.text("web.route-prefix").is_some() { path("web.route-prefix") } else { external.clone() };
+        let route = match values.has("web.route-prefix").then(|| values.text("web.route-prefix")) {
+            Some(Some(given)) => paths::prefix(given),
+            Some(None) => external.clone(),
+            None => String::new(),
+        };
         // A prefix that is given stands above one that requests name.
         let header = values.text("web.prefix-header").filter(|_| external.is_empty());
         let header = header.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
         let seen = if external.is_empty() { route.clone() } else { external };
         Self { route, external: header.map_or(Prefix::Fixed(seen), Prefix::OfHeader) }
+    }
+
+    /// The path below which HTTP is served, without a slash at its end.
+    pub fn route(&self) -> &str {
+        &self.route
     }
 
     /// The path below which a browser sees the process.
@@ -360,10 +391,10 @@ impl Prefixes {
     }
 }
 
-/// The API and the pages below their prefix.
-pub fn http_routes(asked: Asked, prefixes: &Prefixes, component: &'static str) -> Router {
+/// The API, what else the pages ask, and the pages, below their prefix.
+pub fn http_routes((asked, more): (Asked, Router), prefixes: &Prefixes, component: &'static str) -> Router {
     let pages = ui::routes(prefixes.pages(), component).layer(axum::middleware::from_fn(with_codings));
-    prefixes.nest(query::routes(asked).merge(pages), component)
+    prefixes.nest(query::routes(asked).merge(more).merge(pages), component)
 }
 
 fn discovery(values: &Values) -> Result<Discovery, ConfigError> {
@@ -404,4 +435,23 @@ fn own_labels(values: &Values) -> Result<Labels, ConfigError> {
         pairs.push((name.to_owned(), value.to_owned()));
     }
     Ok(Labels::from_pairs(pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Task};
+    use crate::component::{COMPONENTS, all_in_one};
+
+    #[test]
+    fn help_names_the_features_and_others_are_told_of() {
+        let given = ["--enable-feature=promql-experimental-functions, nonsense", "--enable-feature=promql-at-modifier"];
+        let words = ["uru", "query"].into_iter().chain(given).map(Into::into);
+        let Ok(Task::Run(found)) = cli::parse(COMPONENTS, words) else { panic!("{given:?}") };
+        assert_eq!(unknown_features(&found.values, &FEATURES), ["nonsense", "promql-at-modifier"]);
+        for component in [SUBCOMMAND, all_in_one::SUBCOMMAND] {
+            let flag = component.flags().find(|flag| flag.name == "enable-feature").unwrap();
+            assert!(FEATURES.iter().all(|name| flag.help.contains(name)), "{}: {}", component.name, flag.help);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use axum::Router;
 use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::io::freed;
 use engine::model::Labels;
-use engine::model::relabel::{self, Rule};
+use engine::model::relabel::Rule;
 use engine::promql::syntax;
 use engine::shard::{Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use super::process::{self, Interrupts, Ports, Running, Services};
-use super::query::listed;
+use super::query::{listed, report_features};
 use super::store;
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
@@ -32,7 +32,7 @@ use crate::api::parsing::Parsing;
 use crate::api::ui::{self, Prefix};
 use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query, receive};
 use crate::cluster::hashring::Algorithm;
-use crate::config::{ConfigError, content, from_yaml, memory};
+use crate::config::{ConfigError, content, memory, selector};
 use crate::edge::certificate::SubjectField;
 use crate::fanout::queries;
 use crate::gateway::blocks::Blocks;
@@ -81,7 +81,7 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
 const SHIP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// The feature that puts a zero where a counter began, by Prometheus' name.
-const START_ZEROS: &str = "created-timestamp-zero-ingestion";
+pub(super) const START_ZEROS: &str = "created-timestamp-zero-ingestion";
 
 /// What the flags of a receiver come to.
 pub struct ReceiveConfig {
@@ -112,6 +112,7 @@ pub(super) const SERVED: [&str; 7] = [
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
     freed::give_back_freed_memory();
+    report_features(values, &[START_ZEROS]);
     let data_dir = PathBuf::from(values.text("tsdb.path").unwrap_or("./data"));
     let config = ReceiveConfig::parse(values, data_dir).map_err(|error| error.given_by(values).to_string())?;
     let bucket = bucket(values).map_err(|error| error.given_by(values).to_string())?;
@@ -507,7 +508,7 @@ const TORN: &str = "logs ended in a write that was cut off, which nobody was tol
 
 /// What becomes of the times at which counters began.
 fn start_times(values: &Values) -> StartTimes {
-    let is_on = values.words("enable-feature").any(|feature| feature == START_ZEROS);
+    let is_on = values.words("enable-feature").any(|feature| feature.trim() == START_ZEROS);
     if is_on { StartTimes::ZeroSamples } else { StartTimes::Dropped }
 }
 
@@ -547,9 +548,7 @@ fn relabel_rules(values: &Values, environment: &dyn Fn(&str) -> Option<String>) 
     let Some(text) = content::read(values, flag, environment)?.filter(|text| !text.trim().is_empty()) else {
         return Ok(Vec::new());
     };
-    let rules: Vec<relabel::Config> = from_yaml(flag, &text)?;
-    let rules = rules.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
-    rules.map_err(|error| ConfigError::new(flag, error.message()))
+    selector::rules(flag, &text)
 }
 
 fn forward_options(values: &Values) -> Result<ForwardOptions, ConfigError> {

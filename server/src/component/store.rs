@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use engine::io;
@@ -16,18 +16,15 @@ use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 use super::process::{self, Interrupts, Ports, Services};
-use super::query::{self, listed};
+use super::{query, viewer};
 use crate::api::grpc::info::InfoService;
 use crate::api::grpc::measure::GrpcMetrics;
 use crate::api::grpc::reflection::reflected;
-use crate::api::http::blocks::{Admin, BlockViewer, Origins, View};
-use crate::api::http::coding::with_codings;
+use crate::api::http::blocks::{Admin, BlockViewer, View};
 use crate::api::http::health::Health;
-use crate::api::http::query::status::{self, Status};
 use crate::api::http::query::{Api, Settings};
 use crate::api::parsing::Parsing;
-use crate::api::ui::{self, Prefix};
-use crate::cli::{Subcommand, TimeOrDuration, Values, flags, query as query_flags, store};
+use crate::cli::{Subcommand, TimeOrDuration, Values, compact, flags, query as query_flags, store};
 use crate::config::{ConfigError, memory, selector};
 use crate::fanout::dial::Dialing;
 use crate::fanout::discovery::Discovery;
@@ -51,8 +48,10 @@ pub const SUBCOMMAND: Subcommand = Subcommand {
     name: "store",
     about: "Store gateway: serves the blocks of a bucket over the StoreAPI",
     flags: &[
+        store::ALONE,
         store::STORE,
-        store::PAGES,
+        query_flags::PAGES,
+        compact::VIEWER_SWITCH,
         query_flags::LIMITS,
         flags::HTTP_SERVER,
         flags::GRPC_SERVER,
@@ -130,14 +129,8 @@ pub trait Companion {
     /// What answers queries, of which gRPC and HTTP let the same number in; both are served at `addresses`.
     fn api(&self, addresses: Addresses, gateway: &Arc<Gateway>) -> Api;
 
-    /// What is served over HTTP besides the store's own; the [`Health`] tells when it can answer. Its metrics go into
-    /// `registry`.
-    fn routes(
-        &self,
-        addresses: Addresses,
-        of: (&Arc<Gateway>, &Arc<Api>, &Health),
-        registry: &mut Registry,
-    ) -> Result<Router, String>;
+    /// What is served over HTTP of the store's `parts`. Its metrics go into `registry`.
+    fn routes(&self, addresses: Addresses, parts: &Parts<'_>, registry: &mut Registry) -> Result<Router, String>;
 
     /// `grpc` with what is served besides the store's own.
     fn services(&self, grpc: Routes) -> Routes {
@@ -152,11 +145,6 @@ pub trait Companion {
     /// What is served there.
     fn writes(&self) -> Option<Router> {
         None
-    }
-
-    /// Which sites may ask for blocks.
-    fn origins(&self) -> Origins {
-        Origins::All
     }
 
     /// Opens what is to be answered for besides the bucket; an error ends the process.
@@ -197,6 +185,18 @@ impl Addresses {
     }
 }
 
+/// What a store has for HTTP.
+pub struct Parts<'a> {
+    /// Answers requests.
+    pub gateway: &'a Arc<Gateway>,
+    /// Answers queries.
+    pub api: &'a Arc<Api>,
+    /// Tells when they can be answered.
+    pub health: &'a Health,
+    /// Shows the blocks.
+    pub viewer: &'a BlockViewer,
+}
+
 /// Nothing beside the store.
 struct Alone<'a> {
     values: &'a Values,
@@ -210,19 +210,14 @@ impl Companion for Alone<'_> {
         query_api(self.values, gateway)
     }
 
-    fn routes(
-        &self,
-        _: Addresses,
-        _: (&Arc<Gateway>, &Arc<Api>, &Health),
-        registry: &mut Registry,
-    ) -> Result<Router, String> {
+    fn routes(&self, _: Addresses, parts: &Parts<'_>, registry: &mut Registry) -> Result<Router, String> {
         let delay = metrics::FloatGauge::default();
         delay.set(self.values.duration("consistency-delay").as_secs_f64());
         registry.register("thanos_consistency_delay_seconds", "Configured consistency delay in seconds", delay);
-        let status = Status { flags: listed(self.values), started: SystemTime::now() };
-        let routes = status::routes(Arc::new(status), self.origins());
-        let routes = routes.merge(ui::routes(Prefix::none(), Self::COMPONENT));
-        Ok(routes.layer(axum::middleware::from_fn(with_codings)))
+        if self.values.is_on("web.disable") {
+            return Ok(Router::new());
+        }
+        Ok(viewer::routes(parts.viewer, self.values, Self::COMPONENT))
     }
 
     fn started(&self, _: &Gateway) {}
@@ -265,8 +260,8 @@ pub fn serve<C: Companion>(values: &Values, config: StoreConfig, companion: &C) 
     let api = Arc::new(companion.api(addresses, &store.gateway));
     api.gate.register(&mut registry, "local");
     let viewer = BlockViewer::new(store.gateway.bucket.clone(), &web_label, admin);
-    let routes = viewer.routes(companion.origins()).layer(axum::middleware::from_fn(with_codings));
-    let routes = routes.merge(companion.routes(addresses, (&store.gateway, &api, &health), &mut registry)?);
+    let parts = Parts { gateway: &store.gateway, api: &api, health: &health, viewer: &viewer };
+    let routes = companion.routes(addresses, &parts, &mut registry)?;
     let grpc = companion
         .services(kept(&store.gateway))
         .add_service(queries::query(Arc::clone(&api), syntax::Options::ALL))

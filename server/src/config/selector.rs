@@ -1,7 +1,10 @@
 //! Which blocks or label sets a component sees, by relabelling rules over external labels.
 
+use std::collections::BTreeMap;
+
 use engine::model::Labels;
 use engine::model::relabel::{self, Action, Rule};
+use serde::de::IgnoredAny;
 
 use super::{ConfigError, content, from_yaml};
 use crate::cli::Values;
@@ -42,14 +45,34 @@ fn selecting(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
 
 /// The relabelling rules in `text`, which came by `flag`.
 pub fn rules(flag: &str, text: &str) -> Result<Vec<Rule>, ConfigError> {
-    let configs: Vec<relabel::Config> = from_yaml(flag, text)?;
-    let rules = configs.into_iter().map(Rule::new).collect::<Result<Vec<_>, _>>();
-    rules.map_err(|error| ConfigError::new(flag, error.message()))
+    let configs: Vec<relabel::Config> = from_yaml(flag, text).map_err(|error| match is_map(text) {
+        true => ConfigError::new(flag, "expected a list of rules, each begun by `- `"),
+        false => error,
+    })?;
+    let rule = |(at, config): (usize, relabel::Config)| {
+        Rule::new(config).map_err(|error| ConfigError::new(flag, format!("rule {}: {}", at + 1, error.message())))
+    };
+    configs.into_iter().enumerate().map(rule).collect()
+}
+
+/// Whether `text` is a map, as that of one rule is.
+fn is_map(text: &str) -> bool {
+    serde_saphyr::from_str::<BTreeMap<String, IgnoredAny>>(text).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_rule_without_a_list_and_the_number_of_a_bad_one_are_told_of() {
+        let error = |text: &str| rules("f", text).map(drop).unwrap_err().to_string();
+        assert_eq!(error("{action: keep, regex: a}"), "--f: expected a list of rules, each begun by `- `");
+        let said = error("- {action: keep, source_labels: [a], regex: b}\n- {source_labels: [a], regex: '('}");
+        assert!(said.starts_with("--f: rule 2: "), "{said}");
+        let said = error("- {action: nonsense}");
+        assert!(!said.contains("a list of rules"), "{said}");
+    }
 
     #[test]
     fn rules_that_could_change_labels_select_nothing() {

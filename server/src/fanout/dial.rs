@@ -183,7 +183,7 @@ impl Service<Request<Body>> for Link {
 
 /// What a connection ends with that the other side doesn't want, and what to say of it. Where the words tell nothing by
 /// themselves they are left out: which come is chance.
-const UNWANTED: [(&str, &str); 10] = [
+const UNWANTED: [(&str, &str); 12] = [
     ("frame with invalid size", SPEAKS_TLS),
     ("connection closed", CLOSED),
     ("broken pipe", CLOSED),
@@ -195,14 +195,22 @@ const UNWANTED: [(&str, &str); 10] = [
     (": timed out", SILENT),
     ("fatal alert: CertificateRequired", ASKS_FOR_CERTIFICATE),
     ("fatal alert: UnknownCA", ASKS_FOR_CERTIFICATE),
+    ("CaUsedAsEndEntity", IS_CA),
+    ("UnknownIssuer", "give the authority that signed its certificate in --grpc-client-tls-ca"),
     ("InvalidContentType", "the endpoint may speak no TLS: leave out --grpc-client-tls-secure"),
 ];
-const SPEAKS_TLS: &str = "the endpoint may speak TLS: give --grpc-client-tls-secure";
+const SPEAKS_TLS: &str = "it may speak TLS: give --grpc-client-tls-secure; or HTTP: give its gRPC address";
+const IS_CA: &str = "its certificate says CA:TRUE: make it with basicConstraints=CA:FALSE, or list it in \
+                     --grpc-client-tls-ca";
 const SILENT: &str = "the endpoint or the way to it is gone: it did not acknowledge what it was sent";
 const ASKS_FOR_CERTIFICATE: &str =
     "the endpoint asks for a client certificate of an authority that it knows: give --grpc-client-tls-cert";
 const CLOSED: &str = "the endpoint closed the connection: where it always does, it may speak TLS \
                       (--grpc-client-tls-secure) or ask for a client certificate (--grpc-client-tls-cert)";
+
+/// How the library says that what came is no message of gRPC, and what to say of it.
+const NOT_GRPC: &str = "protocol error: received message with invalid compression flag";
+const SPEAKS_HTTP: &str = "the endpoint answers HTTP and not gRPC: give its gRPC address (of port 10901 by default)";
 
 /// The code and the words of a call that failed. A connection that the other side ends is Unavailable, as in Go's gRPC,
 /// whatever the library makes of it.
@@ -210,6 +218,10 @@ pub fn explain(status: &Status) -> (Code, String) {
     let words = description(status);
     // What an endpoint itself says has no cause.
     let is_own = std::error::Error::source(status).is_some();
+    // The library's words for a message have none either, and stand alone.
+    if words.starts_with(NOT_GRPC) {
+        return (status.code(), format!("{words}: {SPEAKS_HTTP}"));
+    }
     match UNWANTED.iter().find(|(sign, _)| is_own && words.contains(*sign)) {
         Some((_, why)) if *why == CLOSED => (Code::Unavailable, CLOSED.to_owned()),
         Some((_, why)) => (Code::Unavailable, format!("{words}: {why}")),
@@ -277,6 +289,9 @@ mod tests {
         let failed = |words: &str| Status::from_error(Box::new(std::io::Error::other(words.to_owned())));
         for (words, flag) in [
             ("connection error detected: frame with invalid size", "--grpc-client-tls-secure"),
+            ("connection error detected: frame with invalid size", "or HTTP: give its gRPC address"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "basicConstraints=CA:FALSE"),
+            ("invalid peer certificate: UnknownIssuer", "in --grpc-client-tls-ca"),
             ("stream closed because of a broken pipe", "ask for a client certificate (--grpc-client-tls-cert)"),
             ("operation was canceled: connection closed", "it may speak TLS (--grpc-client-tls-secure)"),
             ("error reading a body from connection: connection reset", "the endpoint closed the connection"),
@@ -289,6 +304,8 @@ mod tests {
             assert!(code == Code::Unavailable && said.contains(flag), "{words}: {code:?} {said}");
         }
         assert_eq!(explain(&failed("other")), (Code::Unknown, "other".to_owned()));
+        let (_, said) = explain(&Status::internal(format!("{NOT_GRPC}: 52 (valid flags are 0 and 1)")));
+        assert!(said.contains("give its gRPC address (of port 10901 by default)"), "{said}");
         // What an endpoint says of others is its own.
         let told = Status::internal("broken pipe");
         assert_eq!(explain(&told), (Code::Internal, "broken pipe".to_owned()));

@@ -397,8 +397,7 @@ pub fn read_config(file: &PathBuf, flags: &ClientConfig) -> Result<Vec<Source>, 
 
 /// The endpoints of an `--endpoint.sd-config`, which leave to `flags` what they don't say.
 pub fn parse_config(text: &str, flags: &ClientConfig) -> Result<Vec<Source>, Error> {
-    let config: Config = serde_saphyr::from_str(text)
-        .map_err(|error| Error::invalid(format!("endpoint.sd-config: {}", yaml_error(&error))))?;
+    let config: Config = serde_saphyr::from_str(text).map_err(|error| Error::invalid(yaml_error(&error)))?;
     let presence = |strict: bool| if strict { Presence::Always } else { Presence::WhenHealthy };
     let source = |endpoint: ConfigEndpoint| {
         if !endpoint.group && !endpoint.service_config.is_empty() {

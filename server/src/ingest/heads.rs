@@ -317,6 +317,13 @@ impl Collector for HeadMetrics {
         let help = "Seconds that the replay of the logs took, which are those of all tenants";
         let name = "prometheus_tsdb_data_replay_duration_seconds";
         replays.encode(encoder.encode_descriptor(name, help, None, replays.metric_type())?)?;
+        let dropped = Counters::default();
+        for (labels, Kept { stats, .. }) in &kept {
+            dropped.get_or_create(labels).inc_by(stats.metadata_dropped);
+        }
+        let help = "Total number of descriptions of metrics that were not kept, as heads have those of 131,072 already";
+        let name = "uru_receive_metadata_dropped";
+        dropped.encode(encoder.encode_descriptor(name, help, None, dropped.metric_type())?)?;
         let oldest = FloatGauges::default();
         for (labels, Kept { stats, .. }) in &kept {
             let time_ms = if stats.exemplars_kept > 0 { stats.exemplar_min_time } else { 0 };

@@ -179,7 +179,7 @@ struct Kind {
 struct Document<C> {
     #[serde(rename = "type")]
     _kind: String,
-    config: C,
+    config: Option<C>,
     #[serde(default, deserialize_with = "or_default")]
     prefix: String,
     #[serde(default)]
@@ -214,16 +214,20 @@ impl BucketConfig {
         match kind.kind.to_ascii_uppercase().as_str() {
             "FILESYSTEM" => {
                 let document: Document<Filesystem> = from_yaml(flag, text)?;
-                if document.config.directory.as_os_str().is_empty() {
-                    return Err(ConfigError::new(flag, "config.directory is missing: the folder that is the bucket"));
+                let directory = document.config.map(|config| config.directory).unwrap_or_default();
+                if directory.as_os_str().is_empty() {
+                    let why = "config.directory is missing, the folder that is the bucket: give for example \
+                               config: {directory: ./bucket}";
+                    return Err(ConfigError::new(flag, why));
                 }
-                Self::new(flag, Provider::Filesystem(document.config.directory), &document.prefix)
+                Self::new(flag, Provider::Filesystem(directory), &document.prefix)
             }
             "S3" => {
-                let mut document: Document<S3Config> = from_yaml(flag, text)?;
-                document.config.hedging = document.hedging_config.is_some_and(|hedging| hedging.enabled);
-                document.config.check().map_err(|why| ConfigError::new(flag, why))?;
-                Self::new(flag, Provider::S3(Box::new(document.config)), &document.prefix)
+                let document: Document<S3Config> = from_yaml(flag, text)?;
+                let hedging = document.hedging_config.is_some_and(|hedging| hedging.enabled);
+                let config = S3Config { hedging, ..document.config.unwrap_or_default() };
+                config.check().map_err(|why| ConfigError::new(flag, why))?;
+                Self::new(flag, Provider::S3(Box::new(config)), &document.prefix)
             }
             known if ELSEWHERE.contains(&known) => Err(ConfigError::new(
                 flag,
@@ -413,6 +417,18 @@ hedging_config: {enabled: false, up_to: 3, quantile: 0.9}
         let http = ["expect_continue_timeout", "max_idle_conns", "max_conns_per_host"];
         let keys = http.map(|key| format!("http_config.{key}")).into_iter().chain(["hedging_config".to_owned()]);
         assert!(s3.without_effect().into_iter().eq(keys));
+    }
+
+    #[test]
+    fn a_type_without_its_keys_is_told_which_it_needs() {
+        for (text, key) in [
+            ("type: FILESYSTEM", "config: {directory: ./bucket}"),
+            ("type: FILESYSTEM\nconfig:\n", "config: {directory: ./bucket}"),
+            ("type: S3", "config.bucket is missing"),
+        ] {
+            let error = BucketConfig::parse("objstore.config", text).unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ const VARIABLES: [&str; 14] = [
 
 /// Keys of a profile.
 #[derive(Default)]
-struct Keys {
+pub struct Keys {
     id: String,
     secret: String,
     token: String,
@@ -103,7 +103,7 @@ fn of_file(environment: &dyn Fn(&str) -> Option<String>) -> Option<Keys> {
 }
 
 /// The keys of a profile; `None` where it has none.
-fn profile(text: &str, name: &str) -> Option<Keys> {
+pub fn profile(text: &str, name: &str) -> Option<Keys> {
     let (mut keys, mut is_within) = (Keys::default(), false);
     for line in text.lines().map(str::trim) {
         if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {

@@ -24,7 +24,10 @@ pub struct Later {
 pub fn open(directory: &FilePath) -> Result<(LocalFileSystem, PathBuf)> {
     let failed =
         |error: std::io::Error| object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) };
-    std::fs::create_dir_all(directory).map_err(failed)?;
+    if !directory.exists() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        tracing::warn!(directory = %directory.display(), "made the folder of the bucket, which was not there");
+    }
     let directory = directory.canonicalize().map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix(&directory)?;
     // A folder that stays behind empty looks to Thanos like a block that is half uploaded. Who uploads

@@ -9,7 +9,7 @@ pub mod config;
 /// Counts and durations of operations.
 pub mod metrics;
 /// Where an S3 client looks for credentials.
-mod credentials;
+pub mod credentials;
 /// The HTTP of an S3 client.
 mod wire;
 /// Buckets of S3 and what speaks its protocol.

@@ -56,6 +56,18 @@ fn it_shows_itself_at_once_and_what_it_is_sent_also_after_a_kill() {
     uru.wait_for("/api/v1/query?query=count_over_time(up[1h])", "\"job\":\"uru\"");
 }
 
+#[test]
+fn blocks_are_below_the_prefix_where_its_pages_ask_for_them() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = format!("--data-dir={}", data.path().display());
+    let uru = Uru::start("all-in-one", &[&folder, "--web.external-prefix=/p"]);
+    for (path, status) in [("/p/blocks", 200), ("/p/api/v1/blocks", 200), ("/api/v1/blocks", 404)] {
+        assert_eq!(uru.get(path).0, status, "{path}");
+    }
+    let log = uru.log();
+    assert!(!log.contains("made the folder of the bucket"), "its own bucket is no surprise: {log}");
+}
+
 /// What the process scraped while its clock was ahead once kept out all that was sent for the default tenant, until
 /// the clock was there again. Here the clock of whoever sends is behind.
 #[test]

@@ -40,6 +40,18 @@ fn no_heading_stands_twice_in_the_help_of_a_component() {
 }
 
 #[test]
+fn what_has_no_effect_stands_behind_all_else() {
+    for (component, text) in help_pages() {
+        let place = |heading: &str| text.find(&format!("\n{heading}:\n"));
+        let (logging, accepted) = (place("Logging and tracing"), place("Accepted, without effect"));
+        assert!(logging.is_some() && logging < accepted, "{component}: {text}");
+        if component.starts_with("tools bucket ") {
+            assert!(place("Bucket") < logging, "{component}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_component_has_few_options_without_a_heading() {
     for (component, text) in help_pages() {
         let own = text.split("\nOptions:\n").nth(1).unwrap_or_default().lines();

@@ -145,6 +145,30 @@ fn a_header_says_below_which_path_a_browser_sees_the_pages() {
 }
 
 #[test]
+fn a_store_shows_blocks_where_its_flags_say_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: '{}'}}}}", bucket.display());
+    let start = |name: &str, flags: &[&str]| {
+        let data = format!("--data-dir={}", folder.path().join(name).display());
+        Uru::start("store", &[&[config.as_str(), data.as_str()][..], flags].concat())
+    };
+    let none = start("none", &["--web.disable"]);
+    for path in ["/", "/blocks", "/loaded", "/api/v1/blocks", "/api/v1/status/flags"] {
+        assert_eq!(none.get(path).0, 404, "{path}");
+    }
+    let external = start("external", &["--web.external-prefix=/p", "--web.disable-cors"]);
+    assert_eq!(led(&external, "GET", "/"), (303, "/p/blocks".to_owned()));
+    // As with Thanos, a proxy takes the prefix away.
+    assert!(external.get("/blocks").1.contains("\"/p/assets/app.js\""));
+    let (status, head, _) = request(&external.http, ("GET", "/api/v1/blocks"), &["Origin: http://grafana"], b"");
+    assert!(status == 200 && !head.contains("access-control"), "{head}");
+    let behind = start("behind", &["--web.prefix-header=X-Forwarded-Prefix"]);
+    let (status, head, _) = request(&behind.http, ("GET", "/"), &["X-Forwarded-Prefix: /q"], b"");
+    assert!(status == 303 && head.contains("location: /q/blocks"), "{head}");
+}
+
+#[test]
 fn pages_say_which_methods_they_have() {
     let uru = Uru::start("query", &[]);
     for (path, methods) in [

@@ -411,6 +411,15 @@ fn blocks_with_index(data_dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_folder_of_the_bucket_that_was_not_there_is_told_of() {
+    let fixture = Fixture::new();
+    std::fs::remove_dir(&fixture.bucket).unwrap();
+    let words = "made the folder of the bucket, which was not there";
+    assert!(fixture.start(&[]).log().contains(words));
+    assert!(!fixture.start(&[]).log().contains(words), "it is there now");
+}
+
+#[test]
 fn a_store_that_cannot_write_its_folder_or_has_no_memory_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");

@@ -120,6 +120,8 @@ pub struct TenantStats {
     pub exemplars: u64,
     /// Exemplars left out since the start as [`head::Reason::ExemplarOvertaken`].
     pub exemplars_out_of_order: u64,
+    /// What was said since the start of metrics beyond those of which a head keeps it.
+    pub metadata_dropped: u64,
     /// Exemplars that are kept.
     pub exemplars_kept: u64,
     /// Series that have some.
@@ -209,7 +211,7 @@ pub(super) struct Tenant {
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
 pub(super) struct PartStats {
-    counts: [AtomicU64; 13],
+    counts: [AtomicU64; 14],
     samples: [[AtomicU64; 2]; 5],
     min_time: AtomicI64,
     max_time: AtomicI64,
@@ -383,6 +385,7 @@ impl PartStats {
             exemplar_series as u64,
             stats.chunks + stats.chunks_removed,
             stats.chunks_removed,
+            stats.metadata_dropped,
         ];
         self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
         let samples = [
@@ -459,6 +462,7 @@ impl Tenant {
             exemplar_series: sum(10),
             chunks_created: sum(11),
             chunks_removed: sum(12),
+            metadata_dropped: sum(13),
             exemplar_min_time: first(|part| &part.exemplar_min_time),
             appending: self.appending.load(Ordering::Relaxed),
             min_time: first(|part| &part.min_time),

@@ -37,12 +37,12 @@ impl MetaMonitoring {
         let failed = |error: reqwest::Error| format!("meta-monitoring {}: {error}", self.url);
         let answer = self.client.get(&url)?.send().await.map_err(failed)?;
         let text = answer.error_for_status().map_err(failed)?.bytes().await.map_err(failed)?;
-        parse(&text).ok_or_else(|| format!("meta-monitoring {}: the answer is no vector", self.url))
+        parse_series(&text).ok_or_else(|| format!("meta-monitoring {}: the answer is no vector", self.url))
     }
 }
 
 /// The tenants and values of an instant vector in Prometheus' JSON.
-fn parse(json: &[u8]) -> Option<Vec<(String, u64)>> {
+pub fn parse_series(json: &[u8]) -> Option<Vec<(String, u64)>> {
     let answer: Value = serde_json::from_slice(json).ok()?;
     let found = answer.pointer("/data/result")?.as_array()?;
     let series = found.iter().filter_map(|series| {
@@ -61,7 +61,7 @@ mod tests {
     fn an_instant_vector_says_what_each_tenant_has() {
         let json = br#"{"status":"success","data":{"resultType":"vector","result":[
             {"metric":{"tenant":"a"},"value":[1,"12.0"]},{"metric":{},"value":[1,"5"]}]}}"#;
-        assert_eq!(parse(json), Some(vec![("a".to_owned(), 12)]));
-        assert_eq!(parse(b"{}"), None);
+        assert_eq!(parse_series(json), Some(vec![("a".to_owned(), 12)]));
+        assert_eq!(parse_series(b"{}"), None);
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::ConfigError;
 use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, OfTenants, UnderWay};
 
-pub use active::ActiveSeries;
+pub use active::{ActiveSeries, parse_series};
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
 pub use file::LimitsFile;
 
