@@ -143,6 +143,8 @@ pub fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let whole = *bytes;
     let (value, rest) = match whole {
         [byte, rest @ ..] if *byte < 0x80 => (u64::from(*byte), rest),
+        // Of two bytes, as the length of a series is.
+        [low, high @ 0..0x80, rest @ ..] => (u64::from(*low & 0x7f) | u64::from(*high) << 7, rest),
         _ => split_varint(whole)?,
     };
     *bytes = rest;
@@ -231,6 +233,21 @@ mod tests {
                 let (at_once, len) = varint(value);
                 assert_eq!(at_once[..len], bytes, "{value:#x}");
                 assert_eq!(split_varint(&bytes), Some((value, &[][..])));
+            }
+        }
+    }
+
+    #[test]
+    fn a_varint_is_taken_as_it_is_split_off() {
+        let longest = [&[0xff; 9][..], &[0x01, 7]].concat();
+        let short = [&[0x05, 7][..], &[0x80, 0x00], &[0xac, 0x02, 7], &[0xff, 0x7f], &[0x80, 0x80, 0x01]];
+        for bytes in short.into_iter().chain([&longest[..], &[0xff; 12]]) {
+            for cut in 0..=bytes.len() {
+                let mut rest = &bytes[..cut];
+                let split = split_varint(rest);
+                let behind = split.map_or(rest, |(_, behind)| behind);
+                assert_eq!(take_varint(&mut rest), split.map(|(value, _)| value), "{:?}", &bytes[..cut]);
+                assert_eq!(rest, behind, "{:?}", &bytes[..cut]);
             }
         }
     }

@@ -163,6 +163,14 @@ impl<'a> BitWriter<'a> {
         (&mut self.place, self.out)
     }
 
+    /// As [`BitWriter::reserve`], of bytes whose number is known when this is compiled, so that a few stores fill them
+    /// where others take a call.
+    #[inline(always)]
+    pub fn reserve_few<const ROOM: usize>(&mut self) -> (&mut BitPlace, &mut [u8]) {
+        self.out.extend_from_slice(&[0; ROOM]);
+        (&mut self.place, self.out)
+    }
+
     /// Appends the low `len` bits of `value`, whose other bits are zero; `len` is 1 to 64.
     #[inline]
     pub fn put_wide(&mut self, value: u64, len: u32) {
@@ -228,6 +236,27 @@ mod tests {
             }
             prop_assert!(reader.check().is_ok());
             prop_assert!(reader.remaining() < 8);
+        }
+
+        #[test]
+        fn room_of_either_kind_is_written_alike(
+            fields in prop::collection::vec((any::<u64>(), 1..=56u32), 0..50),
+            capacity in 0..100usize,
+        ) {
+            let (mut few, mut all) = (Vec::with_capacity(capacity), Vec::new());
+            let (mut few_end, mut all_end) = (BitEnd::default(), BitEnd::default());
+            for (value, len) in fields {
+                let value = value >> (64 - len);
+                let mut writer = BitWriter::resume(&mut few, few_end);
+                let (place, bytes) = writer.reserve_few::<{ BitPlace::ROOM }>();
+                *place = place.put(bytes, value, len);
+                few_end = writer.finish();
+                let mut writer = BitWriter::resume(&mut all, all_end);
+                let (place, bytes) = writer.reserve(BitPlace::ROOM);
+                *place = place.put(bytes, value, len);
+                all_end = writer.finish();
+                prop_assert_eq!((few_end, &few), (all_end, &all));
+            }
         }
 
         #[test]

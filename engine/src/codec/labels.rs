@@ -16,6 +16,12 @@ const LABEL: u8 = 0x0a;
 const NAME: u8 = 0x0a;
 const VALUE: u8 = 0x12;
 
+/// Bytes of a field's content from which on its length takes more than a byte.
+const LONG: usize = 0x80;
+
+/// Bytes of a label besides its texts when it and both of them are short: a tag and a length for each.
+const SHORT_FRAME: usize = 3 * 2;
+
 /// A label set in canonical form, borrowed. Bytes that are not in that form end the set early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodedLabels<'a>(pub &'a [u8]);
@@ -148,6 +154,10 @@ impl EncodedLabel<'_> {
     /// Bytes that it takes in canonical form.
     #[inline]
     pub fn canonical_len(&self) -> usize {
+        if self.bytes.len() < LONG {
+            // Whatever form it has: the canonical one is no longer.
+            return SHORT_FRAME + self.name.len() + self.value.len();
+        }
         label_len(self.name.len(), self.value.len())
     }
 }
@@ -161,6 +171,14 @@ impl<'a> EncodedIter<'a> {
         let (value, []) = field(VALUE, behind)? else { return None };
         self.rest = rest;
         Some(EncodedLabel { name, value, bytes })
+    }
+
+    /// Passes over the next label when it is `label`, byte for byte; whether it is.
+    #[inline]
+    pub fn pass(&mut self, label: &EncodedLabel<'_>) -> bool {
+        let behind = field(LABEL, self.rest).filter(|(bytes, _)| *bytes == label.bytes).map(|(_, behind)| behind);
+        self.rest = behind.unwrap_or(self.rest);
+        behind.is_some()
     }
 }
 
@@ -228,5 +246,40 @@ mod tests {
         // A length of two bytes where one is enough.
         assert!(EncodedLabels::parse(&[0x0a, 0x86, 0x00, 0x0a, 1, b'a', 0x12, 1, b'b']).is_err());
         assert!(EncodedLabels::parse(&[0x0a, 6, 0x0a, 1, 0xff, 0x12, 1, b'b']).is_err());
+    }
+
+    #[test]
+    fn a_label_is_passed_over_when_it_is_the_next_one() {
+        let long = "x".repeat(300);
+        let bytes = encode(&[("a", "1"), ("b", long.as_str()), ("c", "é")]);
+        let labels = EncodedLabels(&bytes);
+        let all: Vec<EncodedLabel<'_>> = {
+            let mut rest = labels.iter();
+            std::iter::from_fn(|| rest.next_label()).collect()
+        };
+        let (mut passing, mut parsing) = (labels.iter(), labels.iter());
+        for next in &all {
+            assert_eq!(all.iter().filter(|label| passing.clone().pass(label)).collect::<Vec<_>>(), [next]);
+            assert!(passing.pass(next) && parsing.next_label().as_ref() == Some(next));
+            assert_eq!(passing.rest, parsing.rest);
+        }
+        assert!(all.iter().all(|label| !passing.pass(label)) && passing.rest.is_empty());
+        assert!(!EncodedLabels(&bytes[..5]).iter().pass(&all[0]));
+    }
+
+    #[test]
+    fn the_canonical_length_of_a_label_is_that_of_its_canonical_form_whatever_its_own_is() {
+        for (name, value) in (0..140usize).flat_map(|name| (0..140usize).map(move |value| (name, value))) {
+            let (name, value) = ("n".repeat(name), "v".repeat(value));
+            let canonical = encode(&[(name.as_str(), value.as_str())]);
+            let label = EncodedLabels(&canonical).iter().next_label().unwrap();
+            assert_eq!(label.canonical_len(), canonical.len());
+            // The length of the name takes more bytes than it need.
+            let mut bytes = vec![NAME, name.len() as u8 | 0x80, (name.len() >> 7) as u8 | 0x80, 0];
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(&label.bytes[field_len(name.len())..]);
+            let long = EncodedLabel { bytes: &bytes, ..label };
+            assert_eq!(long.canonical_len(), canonical.len());
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! was.
 //!
 //! Series of a batch are looked for [`AHEAD`] at a time; while they are appended to, the memory of those
-//! that come later is asked for, so that misses overlap with work and with each other: first their lines,
-//! [`AHEAD`] series before, then the ends of their chunks, [`DATA_AHEAD`] series before.
+//! that come later is asked for, [`BURST`] at once, so that misses overlap with work and with each other: first
+//! their lines, [`AHEAD`] series before, then the ends of their chunks, [`DATA_AHEAD`] series before. Of series that
+//! are new there are slots only, which are asked for a part before they are looked at.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use super::batch::HistogramRow;
 use super::create::Located;
 use super::exemplars::{Kept, Latest};
 use super::out_of_order::{Inserted, OutOfOrder};
-use super::series::{Line, Meta, NATIVE};
+use super::recent::Recent;
+use super::series::{Key, Line, Meta, NATIVE};
 use super::{Head, Metadata, OwnedMetadata, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::{EncodedLabels, LabelFault};
 use crate::model::value::is_stale_nan;
@@ -28,6 +30,12 @@ const AHEAD: usize = 64;
 
 /// How many series before its turn the end of a series' chunk is asked for: about as many as a core can wait for.
 const DATA_AHEAD: usize = 16;
+
+/// Series whose memory is asked for at once: half of what a core can wait for, as lines and data are asked for
+/// together.
+const BURST: usize = 8;
+
+const _: () = assert!(AHEAD.is_multiple_of(BURST) && DATA_AHEAD <= AHEAD, "what is ahead is found already");
 
 /// Metrics of which a head keeps what is said: more are an attack or a mistake, and are counted.
 pub(super) const METADATA_MAX: usize = 1 << 17;
@@ -240,6 +248,8 @@ pub(super) struct Pass<'a> {
     pub(super) scratch: Scratch,
     /// Labels of the series that was created last.
     pub(super) located: Located<'a>,
+    /// Series that were created after others were looked for.
+    pub(super) recent: Recent,
     natives: Vec<(u32, i64, &'a HistogramValue)>,
     late_natives: Vec<(u32, i64, &'a HistogramValue)>,
     exemplars: Vec<ExemplarRecord<'a>>,
@@ -307,6 +317,7 @@ impl Head {
             recorder,
             scratch: std::mem::take(&mut self.scratch),
             located: Located::default(),
+            recent: Recent::default(),
             natives: Vec::new(),
             late_natives: Vec::new(),
             exemplars: Vec::new(),
@@ -316,23 +327,34 @@ impl Head {
         let begin = Instant::now();
         let mut parts = rows.chunks(AHEAD);
         let mut part = parts.next().unwrap_or_default();
-        let mut found = self.find_part(batch, part);
-        found.iter().for_each(|id| self.fetch_line(*id));
-        found[..DATA_AHEAD].iter().for_each(|id| self.fetch_data(*id));
+        // Of the part at hand and of the next.
+        let mut found = [self.find_part(batch, part), [NONE; AHEAD]];
+        found[0].chunks(BURST).for_each(|ids| self.fetch_lines(ids));
+        self.fetch_data(&found[0][..DATA_AHEAD]);
         self.stats.lookup_ns += begin.elapsed().as_nanos() as u64;
         while !part.is_empty() {
             let lookup = Instant::now();
             let next = parts.next().unwrap_or_default();
-            let next_found = self.find_part(batch, next);
+            found[1] = self.find_part(batch, next);
             self.stats.lookup_ns += lookup.elapsed().as_nanos() as u64;
-            let data_ahead = found[DATA_AHEAD..].iter().chain(&next_found[..DATA_AHEAD]);
-            for (((row, id), ahead), data_ahead) in part.iter().zip(found).zip(next_found).zip(data_ahead) {
-                self.fetch_line(ahead);
-                self.fetch_data(*data_ahead);
-                self.append_series(*row, id, &mut pass);
+            pass.recent.begin_part();
+            // New series mostly follow each other, and of none is it foretold where it is.
+            let behind = parts.clone().next().filter(|_| found[1][AHEAD - 1] == NONE);
+            let mut behind = behind.unwrap_or_default().iter();
+            for (burst, at) in part.chunks(BURST).zip((0..).step_by(BURST)) {
+                let ids = &found.as_flattened()[at..];
+                self.fetch_data(&ids[DATA_AHEAD..][..BURST]);
+                self.fetch_lines(&ids[AHEAD..][..BURST]);
+                for (row, id) in burst.iter().zip(ids) {
+                    if let Some(row) = behind.next() {
+                        self.table.prefetch(batch.check(*row));
+                    }
+                    self.append_series(*row, *id, &mut pass);
+                }
             }
-            (part, found) = (next, next_found);
+            (part, found[0]) = (next, found[1]);
         }
+        self.postings.settle(0);
         pass.record();
         pass.recorder.exemplars(tenant, &pass.exemplars);
         pass.recorder.metadata(tenant, &pass.metadata);
@@ -362,15 +384,11 @@ impl Head {
     fn find_part(&mut self, batch: &WriteBatch, part: &[u32]) -> [u32; AHEAD] {
         let mut found = [NONE; AHEAD];
         // Series mostly come in the order in which they came first, which the table need not be asked for.
-        let mut in_order = 0;
-        for (row, found) in part.iter().zip(&mut found) {
-            if self.keys.get(self.next_id as usize) != Some(&(batch.hash(*row), batch.check(*row))) {
-                break;
-            }
-            *found = self.next_id;
-            self.next_id += 1;
-            in_order += 1;
-        }
+        let keys = self.keys.iter_from(self.next_id as usize);
+        let is_next = |(row, key): &(&u32, &Key)| **key == (batch.hash(**row), batch.check(**row));
+        let in_order = part.iter().zip(keys).take_while(is_next).count();
+        found[..in_order].iter_mut().zip(self.next_id..).for_each(|(found, id)| *found = id);
+        self.next_id += in_order as u32;
         let (others, others_found) = (&part[in_order..], &mut found[in_order..]);
         others.iter().for_each(|row| self.table.prefetch(batch.check(*row)));
         for (row, found) in others.iter().zip(others_found) {
@@ -382,28 +400,45 @@ impl Head {
         found
     }
 
-    /// Asks for the line of series `id`, if there is one, and for its number.
+    /// Asks for the lines of those of the series `ids` that there are, and for their numbers.
     #[inline]
-    fn fetch_line(&self, id: u32) {
-        if let (Some(line), Some(number)) = (self.lines.get(id as usize), self.numbers.get(id as usize)) {
-            prefetch(line);
-            prefetch(number);
+    fn fetch_lines(&self, ids: &[u32]) {
+        // What was created one after the other lies side by side. Where only the ends look so, lines of other series
+        // are asked for, which does no harm.
+        if let [first, .., last] = *ids
+            && last.wrapping_sub(first) as usize == ids.len() - 1
+            && let Some(lines) = self.lines.run(first as usize, ids.len())
+        {
+            lines.iter().for_each(prefetch);
+            if let Some(number) = self.numbers.get(first as usize) {
+                prefetch(number);
+            }
+            return;
+        }
+        for id in ids {
+            if let (Some(line), Some(number)) = (self.lines.get(*id as usize), self.numbers.get(*id as usize)) {
+                prefetch(line);
+                prefetch(number);
+            }
         }
     }
 
-    /// Asks for the end of the data of series `id`, if there is one, whose line has come meanwhile.
+    /// Asks for the ends of the data of those of the series `ids` that there are, whose lines have come meanwhile.
     #[inline]
-    fn fetch_data(&self, id: u32) {
-        if let Some(last) = self.lines.get(id as usize).and_then(|line| line.data.last()) {
-            prefetch(last);
-        }
+    fn fetch_data(&self, ids: &[u32]) {
+        let lines = ids.iter().filter_map(|id| self.lines.get(*id as usize));
+        lines.filter_map(|line| line.data.last()).for_each(prefetch);
     }
 
     /// Appends the series numbered `row`, which is series `found` unless it is new, or was when it was
     /// looked for.
     fn append_series(&mut self, row: u32, found: u32, pass: &mut Pass<'_>) {
         let batch = pass.batch;
-        let known = if found == NONE { self.table.find(batch.hash(row), batch.check(row)) } else { Some(found) };
+        let known = match found {
+            NONE if pass.recent.may_have(batch.hash(row)) => self.table.find(batch.hash(row), batch.check(row)),
+            NONE => None,
+            id => Some(id),
+        };
         let Some(id) = known.or_else(|| self.create_wanted(row, pass)) else { return };
         let number = self.numbers[id as usize];
         let (samples, mut histograms) = (batch.samples(row), batch.histograms(row));
@@ -420,6 +455,9 @@ impl Head {
                 self.append_zero(id, number, (*start, *time), pass);
             }
             self.append_float(id, (row, number), (*time, *value), pass);
+        }
+        if batch.has_floats_only() {
+            return;
         }
         self.append_natives(id, (row, number), histograms, pass);
         self.append_exemplars(id, (row, number), pass);

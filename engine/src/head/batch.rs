@@ -388,6 +388,12 @@ impl WriteBatch {
         self.histograms.len()
     }
 
+    /// Whether series have nothing but floats.
+    #[inline]
+    pub(super) fn has_floats_only(&self) -> bool {
+        self.others.is_empty()
+    }
+
     /// Bytes that its records come to at most.
     pub fn record_bytes_max(&self) -> usize {
         let series = &self.columns.series;
@@ -530,6 +536,7 @@ impl WriteBatch {
         Place { at: at as u32, len: text.len() as u32 }
     }
 
+    #[inline]
     fn start_series(&mut self, (hash, check): (SeriesHash, SeriesCheck), labels: Place) -> u32 {
         self.columns.series.push(Row {
             hash: hash.0,

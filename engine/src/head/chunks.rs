@@ -44,22 +44,27 @@ impl Head {
             if count == SAMPLES / 4 {
                 line.next_at = chunk_end(Tail::first_time(&line.data), line.tail.last_time(), line.next_at, 4.0);
             }
-            if time >= line.next_at || count >= SAMPLES * 2 || line.data.len() > FLOAT_BYTES_MAX {
-                self.close_float(id);
+            if time < line.next_at && count < SAMPLES * 2 && line.data.len() <= FLOAT_BYTES_MAX {
+                line.tail.append(time, value, &mut line.data);
+                return;
             }
+            self.close_float(id);
         } else if line.tail.mark == NATIVE {
             self.close_native(id);
         }
+        self.open_float(id, time, value);
+    }
+
+    /// Starts a chunk of floats of series `id`, which has no open one.
+    fn open_float(&mut self, id: u32, time: i64, value: f64) {
         let range_ms = self.options.block_range_ms;
         let line = &mut self.lines[id as usize];
-        if line.tail.count() == 0 {
-            line.next_at = range_end(time, range_ms);
-            if line.data.capacity() == 0 {
-                line.data.reserve_exact(OPEN_BYTES);
-            }
-            self.stats.chunks += 1;
-            line.tail.mark = FLOAT;
+        line.next_at = range_end(time, range_ms);
+        if line.data.capacity() == 0 {
+            line.data.reserve_exact(OPEN_BYTES);
         }
+        self.stats.chunks += 1;
+        line.tail.mark = FLOAT;
         line.tail.append(time, value, &mut line.data);
     }
 

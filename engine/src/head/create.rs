@@ -23,6 +23,8 @@ const NEW: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Located<'a> {
     labels: Vec<(EncodedLabel<'a>, u32)>,
+    /// Bytes that they take in canonical form.
+    canonical_len: usize,
 }
 
 impl<'a> Located<'a> {
@@ -34,11 +36,13 @@ impl<'a> Located<'a> {
     /// Replaces the labels by `labels`; says what is wrong with them.
     fn locate(&mut self, labels: EncodedLabels<'a>, (index, symbols): (&Postings, &Symbols)) -> Result<(), LabelFault> {
         let (mut rest, mut len, mut ordered_before) = (labels.iter(), 0, true);
-        let mut fault = None;
+        let (mut fault, mut canonical_len) = (None, 0);
         let mut before: &[u8] = &[];
-        while let Some(label) = rest.next_label() {
-            let known = self.labels.get(len).filter(|(known, place)| *place != NEW && known.bytes == label.bytes);
+        loop {
+            // As in the series before, mostly.
+            let known = self.labels.get(len).filter(|(known, place)| *place != NEW && rest.pass(known));
             let is_known = known.is_some();
+            let Some(label) = known.map(|(known, _)| *known).or_else(|| rest.next_label()) else { break };
             if !is_known {
                 let place = index.place(label, symbols).unwrap_or(NEW);
                 if place == NEW && (label.name.is_empty() || label.value.is_empty()) {
@@ -61,18 +65,20 @@ impl<'a> Located<'a> {
                     Ordering::Greater => Some(LabelFault::OutOfOrder),
                 });
             }
+            canonical_len += label.canonical_len();
             ordered_before = is_known;
             before = label.name;
             len += 1;
         }
         self.labels.truncate(len);
+        self.canonical_len = canonical_len;
         let fault = fault.or((len == 0).then_some(LabelFault::Empty));
         fault.map_or(Ok(()), Err)
     }
 
-    /// Whether these labels in canonical form are all that there is of `labels`.
+    /// Whether these labels, which were located last, in canonical form are all that there is of `labels`.
     fn are_all_of(&self, labels: EncodedLabels<'_>) -> bool {
-        self.labels.iter().map(|(label, _)| label.canonical_len()).sum::<usize>() == labels.0.len()
+        self.canonical_len == labels.0.len()
     }
 }
 
@@ -82,6 +88,8 @@ impl Head {
     #[cold]
     pub(super) fn create_wanted(&mut self, row: u32, pass: &mut Pass<'_>) -> Option<u32> {
         let batch = pass.batch;
+        // Where it will be in the table is far away, and needed last.
+        self.table.prefetch(batch.check(row));
         let floats = batch.samples(row).times.iter().map(|time| (*time, RejectedKind::Float, None));
         let histograms = batch.histograms(row).iter().map(|histogram| {
             let bad = histogram.value.validate().is_err().then_some(Reason::InvalidHistogram);
@@ -106,6 +114,7 @@ impl Head {
         if is_wanted && has_room && pass.limits.take_series() {
             let number = self.next_number();
             let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, number);
+            pass.recent.note(batch.hash(row));
             pass.scratch.created.push((row, self.numbers[id as usize]));
             pass.report.series_created += 1;
             return Some(id);
@@ -147,7 +156,7 @@ impl Head {
     }
 
     /// Adds the series of `labels`, whatever they are, which isn't there, under the number `wal_ref`.
-    /// `located` is of the series that was added last.
+    /// `located` is of the series that was added last. Postings are to be settled before anything is read.
     pub(super) fn create_series<'a>(
         &mut self,
         labels: EncodedLabels<'a>,
@@ -155,13 +164,19 @@ impl Head {
         wal_ref: u32,
     ) -> u32 {
         let fault = located.locate(labels, (&self.postings, &self.symbols));
+        if fault.is_err() {
+            // It may have a label twice.
+            self.postings.settle(0);
+        }
         let id = self.create_located(SeriesHash::with_check(labels), located, wal_ref);
         if fault.is_err() {
+            self.postings.settle(0);
             located.clear();
         }
         id
     }
 
+    /// Adds a series. Postings are to be settled before anything is read.
     fn create_located(
         &mut self,
         (hash, check): (SeriesHash, SeriesCheck),
@@ -169,13 +184,15 @@ impl Head {
         wal_ref: u32,
     ) -> u32 {
         let id = self.metas.len() as u32;
-        for (label, place) in &mut located.labels {
+        for (at, (label, place)) in located.labels.iter_mut().enumerate() {
+            let mut ids = id..id + 1;
             if *place == NEW {
                 *place = self.postings.add(*label, id, &mut self.symbols);
-            } else {
-                self.postings.add_at(*place, id);
+                ids.start = ids.end;
             }
+            self.postings.add_later(at, *place, ids);
         }
+        self.postings.settle(located.labels.len());
         self.lines.push(Line::default());
         self.keys.push((hash, check));
         self.numbers.push(wal_ref);

@@ -5,10 +5,14 @@
 //! names    symbol │ places of its values
 //! values   name │ symbol │ list of series
 //! table    open addressing by the hash of a label: half of it u32 │ place plus 1 u32, 0 where it is free
+//! waiting  for each label of the series that came last: its place │ the series that its list lacks yet
 //! ```
+//! Series that are new and follow each other share most labels, so that those that have a label wait until one comes
+//! that has another in its stead, and are added together.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -38,6 +42,13 @@ struct Name {
     series: u32,
 }
 
+/// Series, one after the other, that have the label at `place`, which its list does not say yet.
+#[derive(Clone, Debug)]
+struct Waiting {
+    place: u32,
+    ids: Range<u32>,
+}
+
 pub(super) type SymbolMap<V> = HashMap<u32, V, BuildHasherDefault<Mixed>>;
 
 /// All postings of a head.
@@ -47,6 +58,9 @@ pub(super) struct Postings {
     names: Vec<Name>,
     by_name: SymbolMap<u32>,
     table: Vec<(u32, u32)>,
+    /// By the number of the label among those of its series. All end with the series that came last, so that no place
+    /// is there twice.
+    waiting: Vec<Waiting>,
 }
 
 impl Postings {
@@ -59,7 +73,7 @@ impl Postings {
         let hash = hash_of(label.bytes);
         match self.probe(hash, (label.name, label.value), symbols) {
             Ok(place) => {
-                self.add_at(place, id);
+                self.add_all(&Waiting { place, ids: id..id + 1 });
                 place
             }
             Err(slot) => {
@@ -75,12 +89,34 @@ impl Postings {
         }
     }
 
-    /// Adds series `id`, at least as great as all before, under the label at `place`.
+    /// Adds the series `ids`, one or none, greater than all before, under the label at `place`, which is label number
+    /// `at` of it; the labels of a series come in order. They are there when [`Postings::settle`] has been called.
     #[inline]
-    pub(super) fn add_at(&mut self, place: u32, id: u32) {
-        let value = &mut self.values[place as usize];
-        self.names[value.name as usize].series += 1;
-        value.list.push(id);
+    pub(super) fn add_later(&mut self, at: usize, place: u32, ids: Range<u32>) {
+        match self.waiting.get_mut(at) {
+            Some(waiting) if waiting.place == place && waiting.ids.end == ids.start => waiting.ids.end = ids.end,
+            Some(waiting) => {
+                let before = std::mem::replace(waiting, Waiting { place, ids });
+                self.add_all(&before);
+            }
+            None => self.waiting.push(Waiting { place, ids }),
+        }
+    }
+
+    /// Adds the series that wait under labels from number `at` on: those that the series that came last has not, or
+    /// all of them before anything is read.
+    pub(super) fn settle(&mut self, at: usize) {
+        while self.waiting.len() > at {
+            if let Some(waiting) = self.waiting.pop() {
+                self.add_all(&waiting);
+            }
+        }
+    }
+
+    fn add_all(&mut self, waiting: &Waiting) {
+        let value = &mut self.values[waiting.place as usize];
+        self.names[value.name as usize].series += waiting.ids.len() as u32;
+        value.list.push_all(waiting.ids.clone());
     }
 
     /// The place of an encoded label.
@@ -98,6 +134,7 @@ impl Postings {
 
     /// Symbols of all names, each with the number of series that have it.
     pub(super) fn names(&self) -> impl Iterator<Item = (u32, u32)> {
+        debug_assert!(self.waiting.is_empty(), "series that wait are added before names are counted");
         self.names.iter().map(|name| (name.symbol, name.series))
     }
 
@@ -120,6 +157,7 @@ impl Postings {
 
     /// The series that have the value at `place`.
     pub(super) fn list(&self, place: u32) -> &List {
+        debug_assert!(self.waiting.is_empty(), "series that wait are added before lists are read");
         &self.values[place as usize].list
     }
 
@@ -127,7 +165,8 @@ impl Postings {
         let lists: usize = self.values.iter().map(|value| value.list.heap_bytes()).sum();
         let names: usize = self.names.iter().map(|name| name.values.capacity() * size_of::<u32>()).sum();
         let table = self.table.capacity() * size_of::<(u32, u32)>();
-        lists + names + self.values.capacity() * size_of::<Value>() + table
+        let waiting = self.waiting.capacity() * size_of::<Waiting>();
+        lists + names + self.values.capacity() * size_of::<Value>() + table + waiting
     }
 
     /// Which of the names has this symbol; made when it is new.
@@ -177,4 +216,61 @@ impl Postings {
 #[inline]
 fn hash_of(label: &[u8]) -> u32 {
     xxh3_64(label) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(name: u8, value: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        EncodedLabels::push_inner(&[b'a' + name], &[b'0' + value], &mut bytes);
+        bytes
+    }
+
+    proptest! {
+        /// Names are few and any series may lack some, so that a label is now this and now that one of its series.
+        #[test]
+        fn series_that_wait_are_added_as_one_by_one(
+            all in prop::collection::vec((prop::collection::btree_map(0..5u8, 0..3u8, 1..5), 0..8u32), 1..60),
+        ) {
+            let (mut index, mut symbols) = (Postings::default(), Symbols::default());
+            let mut naive: BTreeMap<(u8, u8), Vec<u32>> = BTreeMap::new();
+            for (id, (labels, settles)) in all.iter().enumerate() {
+                let id = id as u32;
+                for (at, (name, value)) in labels.iter().enumerate() {
+                    let (name_text, value_text, bytes) = ([b'a' + name], [b'0' + value], encode(*name, *value));
+                    let label = EncodedLabel { name: &name_text, value: &value_text, bytes: &bytes };
+                    match index.place(label, &symbols) {
+                        Some(place) => index.add_later(at, place, id..id + 1),
+                        None => {
+                            let place = index.add(label, id, &mut symbols);
+                            index.add_later(at, place, id + 1..id + 1);
+                        }
+                    }
+                    naive.entry((*name, *value)).or_default().push(id);
+                }
+                index.settle(labels.len());
+                if *settles == 0 {
+                    index.settle(0);
+                }
+            }
+            index.settle(0);
+            for ((name, value), expected) in &naive {
+                let place = index.find((&[b'a' + name], &[b'0' + value]), &symbols).unwrap();
+                let mut found = Vec::new();
+                index.list(place).read(&mut found);
+                prop_assert_eq!(&found, expected);
+                prop_assert_eq!(index.list(place).len(), expected.len());
+            }
+            for (symbol, series) in index.names() {
+                let own = naive.iter().filter(|((name, _), _)| [b'a' + name] == symbols.get(symbol));
+                prop_assert_eq!(series as usize, own.map(|(_, ids)| ids.len()).sum::<usize>());
+            }
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! many   last number │ how many │ first varint │ distance from the one before varint │ …
 //! ```
 
+use std::ops::Range;
+
 use crate::codec::varint;
 
 /// Numbers of series, ascending.
@@ -36,6 +38,16 @@ impl List {
                 run.push(*first);
                 run.push(id);
                 *self = Self::Many(Box::new(run));
+            }
+        }
+    }
+
+    /// Appends `ids`, each greater than all before, but that the first may be the last one again.
+    pub(super) fn push_all(&mut self, mut ids: Range<u32>) {
+        while let Some(id) = ids.next() {
+            self.push(id);
+            if let Self::Many(run) = self {
+                return run.push_next(ids.len() as u32);
             }
         }
     }
@@ -73,6 +85,13 @@ impl Run {
         varint::encode_u64(u64::from(distance), &mut self.bytes);
         self.last = id;
         self.len += 1;
+    }
+
+    /// Appends the `count` numbers behind the last one.
+    fn push_next(&mut self, count: u32) {
+        self.bytes.resize(self.bytes.len() + count as usize, 1);
+        self.last += count;
+        self.len += count;
     }
 
     fn read(&self, out: &mut Vec<u32>) {
@@ -116,6 +135,29 @@ mod tests {
             list.read(&mut read);
             prop_assert_eq!(list.len(), naive.len());
             prop_assert_eq!(read, naive);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_are_as_their_numbers_one_by_one(
+            first in 0..300u32,
+            ranges in prop::collection::vec((0..200u32, 0..5u32), 0..30),
+        ) {
+            let (mut list, mut naive) = (List::One(first), List::One(first));
+            let mut last = first;
+            for (distance, count) in ranges {
+                let ids = last + distance..last + distance + count;
+                list.push_all(ids.clone());
+                last = if ids.is_empty() { last } else { ids.end - 1 };
+                ids.for_each(|id| naive.push(id));
+            }
+            let read = |list: &List| {
+                let mut ids = Vec::new();
+                list.read(&mut ids);
+                (list.len(), ids)
+            };
+            prop_assert_eq!(read(&list), read(&naive));
         }
     }
 

@@ -34,6 +34,7 @@ mod native;
 mod out_of_order;
 mod paged;
 mod places;
+mod recent;
 /// Records onto a head.
 pub mod replay;
 mod series;

@@ -38,6 +38,19 @@ impl<T> Paged<T> {
         self.pages.get(at / PAGE)?.get(at % PAGE)
     }
 
+    /// The `len` items from number `at` on; `None` when they are not all on one page.
+    #[inline]
+    pub(super) fn run(&self, at: usize, len: usize) -> Option<&[T]> {
+        self.pages.get(at / PAGE)?.get(at % PAGE..)?.get(..len)
+    }
+
+    /// All items from number `at` on.
+    #[inline]
+    pub(super) fn iter_from(&self, at: usize) -> impl Iterator<Item = &T> {
+        let pages = self.pages.get(at / PAGE..).unwrap_or_default();
+        pages.iter().flatten().skip(at % PAGE)
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         self.pages.truncate(len.div_ceil(PAGE));
         let before = self.pages.len().saturating_sub(1) * PAGE;
@@ -105,6 +118,13 @@ mod tests {
         naive[PAGE] = 7;
         assert!(paged.iter().eq(&naive));
         assert_eq!((paged.get(PAGE), paged.get(3 * PAGE + 5), paged.get(9 * PAGE)), (Some(&7), None, None));
+        for at in [0, 1, PAGE - 1, PAGE, 3 * PAGE, 3 * PAGE + 4, 3 * PAGE + 5, 4 * PAGE, 9 * PAGE] {
+            assert!(paged.iter_from(at).eq(naive.get(at..).unwrap_or_default()), "from {at}");
+            for len in [1, 4, 5] {
+                let is_whole = at % PAGE + len <= PAGE;
+                assert_eq!(paged.run(at, len), naive.get(at..at + len).filter(|_| is_whole), "{len} from {at}");
+            }
+        }
         for len in [3 * PAGE + 1, 3 * PAGE, 3 * PAGE - 1, PAGE, 1, 0] {
             paged.truncate(len);
             naive.truncate(len);

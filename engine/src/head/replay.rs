@@ -92,6 +92,7 @@ impl Replay {
             }
             self.bind(*number, id);
         }
+        self.head.postings.settle(0);
     }
 
     /// Appends floats.

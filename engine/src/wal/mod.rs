@@ -26,6 +26,7 @@ mod histogram;
 pub mod record;
 mod relaxed;
 mod segment;
+mod spare;
 /// The thread that writes.
 pub mod writer;
 

@@ -227,6 +227,13 @@ impl Recorder {
         &self.out
     }
 
+    /// Puts the next records into `room`, which is empty, unless there are some or is room.
+    pub fn reuse(&mut self, room: impl FnOnce() -> Vec<u8>) {
+        if self.out.capacity() == 0 {
+            self.out = room();
+        }
+    }
+
     /// Takes the records so far.
     pub fn take(&mut self) -> Vec<u8> {
         self.expected = self.out.len().max(self.expected / 2);
@@ -264,9 +271,7 @@ impl Recorder {
         let mut deltas = Deltas::default();
         rows.refs.iter().for_each(|number| deltas.put_ref(*number, &mut self.out));
         rows.times.iter().for_each(|time| deltas.put_time(*time, &mut self.out));
-        for plane in 0..8 {
-            self.out.extend(rows.values.iter().map(|value| (value.to_bits() >> (8 * plane)) as u8));
-        }
+        put_planes(&rows.values, &mut self.out);
         self.finish();
     }
 
@@ -381,8 +386,8 @@ impl Recorder {
 
     /// Begins a record, whose length is not known yet.
     fn begin(&mut self, kind: u8) {
-        if self.out.capacity() == 0 {
-            self.out.reserve(self.expected + self.expected / 8);
+        if self.out.is_empty() && self.out.capacity() < self.expected {
+            self.out = Vec::with_capacity(self.expected + self.expected / 8);
         }
         self.record_at = self.out.len();
         self.out.push(kind);
@@ -403,6 +408,47 @@ impl Recorder {
 fn put_text(text: &[u8], out: &mut Vec<u8>) {
     varint::encode_u64(text.len() as u64, out);
     out.extend_from_slice(text);
+}
+
+/// Appends the planes of `values`, eight values at a time.
+fn put_planes(values: &[f64], out: &mut Vec<u8>) {
+    let (start, count) = (out.len(), values.len());
+    out.resize(start + 8 * count, 0);
+    let mut parts = out[start..].chunks_exact_mut(count.max(1));
+    let mut planes: [&mut [u8]; 8] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    let (blocks, rest) = values.as_chunks::<8>();
+    for (block, at) in blocks.iter().zip((0..).step_by(8)) {
+        for (plane, bytes) in planes.iter_mut().zip(turned(block)) {
+            plane[at..at + 8].copy_from_slice(&bytes.to_le_bytes());
+        }
+    }
+    for (value, at) in rest.iter().zip(count - rest.len()..) {
+        planes.iter_mut().zip(value.to_le_bytes()).for_each(|(plane, byte)| plane[at] = byte);
+    }
+}
+
+/// Byte `n` of each of eight values as number `n`, that of the first value lowest: squares of four by four bytes
+/// change places, then squares within these, then bytes.
+#[inline(always)]
+fn turned(values: &[f64; 8]) -> [u64; 8] {
+    let mut rows = values.map(f64::to_bits);
+    swap_squares::<4>(&mut rows, 0x0000_0000_ffff_ffff);
+    swap_squares::<2>(&mut rows, 0x0000_ffff_0000_ffff);
+    swap_squares::<1>(&mut rows, 0x00ff_00ff_00ff_00ff);
+    rows
+}
+
+/// Swaps squares of `SIDE` bytes: the upper one of two of a row, which `mask` leaves out, with the lower one of the
+/// row that is as far behind.
+#[inline(always)]
+fn swap_squares<const SIDE: usize>(rows: &mut [u64; 8], mask: u64) {
+    for at in 0..8 {
+        if at & SIDE == 0 {
+            let (row, behind) = (rows[at], rows[at + SIDE]);
+            rows[at] = row & mask | (behind & mask) << (8 * SIDE);
+            rows[at + SIDE] = row >> (8 * SIDE) & mask | behind & !mask;
+        }
+    }
 }
 
 /// The values before, which the next ones are differences to.
@@ -597,6 +643,22 @@ mod tests {
     }
 
     #[test]
+    fn planes_hold_byte_after_byte_of_all_values() {
+        let mut state = 7u64;
+        let mut value = |_: i32| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            f64::from_bits(state ^ state >> 29)
+        };
+        for count in 0..40 {
+            let values: Vec<f64> = (0..count).map(&mut value).collect();
+            let mut planes = vec![9];
+            put_planes(&values, &mut planes);
+            let bytes = (0..8).flat_map(|plane| values.iter().map(move |value| value.to_le_bytes()[plane]));
+            assert_eq!(planes, [9].into_iter().chain(bytes).collect::<Vec<u8>>(), "{count} values");
+        }
+    }
+
+    #[test]
     fn records_come_back_and_no_cut_of_them_is_taken_for_whole() {
         let mut labels = Vec::new();
         EncodedLabels::push(b"__name__", b"up", &mut labels);
@@ -657,6 +719,25 @@ mod tests {
         assert_eq!(records(&with_short_lengths(bytes), 0).collect::<Result<Vec<_>, _>>().unwrap(), expected);
         let whole = (0..bytes.len()).filter(|end| records(&bytes[..*end], 0).all(|record| record.is_ok())).count();
         assert_eq!(whole, expected.len());
+    }
+
+    #[test]
+    fn records_in_memory_that_is_used_again_are_the_same_and_it_is_used_where_it_is_large_enough() {
+        let mut rows = FloatRows::default();
+        (0..100).for_each(|at| rows.push(at, 1_000, 0.5));
+        let mut fresh = Recorder::default();
+        fresh.floats(1, Order::Kept, &rows);
+        let mut recorder = Recorder::default();
+        let expected = fresh.take();
+        for len in [4 * expected.len(), 0, 10, 4 * expected.len()] {
+            recorder.reuse(|| Vec::with_capacity(len));
+            recorder.floats(1, Order::Kept, &rows);
+            // There are records.
+            recorder.reuse(Vec::new);
+            assert_eq!(recorder.bytes(), expected);
+            let taken = recorder.take();
+            assert_eq!((taken.capacity() >= 4 * expected.len(), taken.capacity() >= expected.len()), (len > 10, true));
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unboun
 
 use super::frame;
 use super::segment::{Durability, Place, Segment, Unbegun};
+use super::spare::Spare;
 use crate::io::BlockIo;
 use crate::model::{Error, ErrorKind};
 
@@ -114,6 +115,7 @@ struct Shared {
     sync_us: AtomicU64,
     failed: AtomicU64,
     failed_commits: AtomicU64,
+    spare: Spare,
 }
 
 /// A log that is written.
@@ -163,6 +165,11 @@ impl Writer {
     pub fn commit(&self, records: Vec<u8>, done: Done) {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.send(Message::Commit(records, done));
+    }
+
+    /// Memory for records, of some that were written if there is any.
+    pub fn room(&self) -> Vec<u8> {
+        self.shared.spare.take()
     }
 
     /// Begins another segment; `done` gets its number.
@@ -346,7 +353,7 @@ impl Loop {
                 Message::Rotate(done) => done(self.rotate()),
                 Message::Commit(records, done) => {
                     let group = self.gather(records, done);
-                    self.commit(&group.records, group.waiting);
+                    self.commit(group.records, group.waiting);
                     if let Some(done) = group.rotate {
                         done(self.rotate());
                     }
@@ -442,8 +449,9 @@ impl Loop {
         group
     }
 
-    fn commit(&mut self, records: &[Vec<u8>], waiting: Vec<Done>) {
-        let outcome = self.refusal().and_then(|()| self.write(records));
+    fn commit(&mut self, records: Vec<Vec<u8>>, waiting: Vec<Done>) {
+        let outcome = self.refusal().and_then(|()| self.write(&records));
+        self.shared.spare.keep(records);
         if outcome.is_err() {
             self.shared.failed_commits.fetch_add(waiting.len() as u64, Ordering::Relaxed);
         }
@@ -625,6 +633,25 @@ mod tests {
             let counters = writer.counters();
             assert!(counters.syncs > 0 && counters.sync_us <= counters.write_us, "{counters:?}");
         }
+    }
+
+    #[test]
+    fn memory_of_records_that_were_written_is_there_for_others() {
+        let folder = Folder::new("room");
+        let place = Place { folder: folder.0.clone(), segment: 0, durability: Durability::Fsync };
+        let writer = Writer::start(place, Box::new(|| io::open(Mode::Pread))).unwrap();
+        assert_eq!(writer.room().capacity(), 0);
+        commit(&writer, Vec::new()).unwrap();
+        assert_eq!(writer.room().capacity(), 0);
+        let records = floats(1);
+        let capacity = records.capacity();
+        commit(&writer, records).unwrap();
+        let mut room = writer.room();
+        assert_eq!((room.len(), room.capacity(), writer.room().capacity()), (0, capacity, 0));
+        room.extend_from_slice(&floats(2));
+        commit(&writer, room).unwrap();
+        drop(writer);
+        assert_eq!(folder.read().unwrap().0, [1, 2]);
     }
 
     /// A log whose disk has no room, and its folder.

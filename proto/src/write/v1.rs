@@ -73,7 +73,10 @@ const SAMPLE_START: [u8; 3] = [SAMPLE, SAMPLE_BYTES as u8 - 2, 0x09];
 const ZERO_BYTES: usize = SAMPLE_BYTES - 9;
 
 /// How that starts: its key, its length, and the key of the time.
-const ZERO_START: [u8; 3] = [SAMPLE, ZERO_BYTES as u8 - 2, 0x10];
+const ZERO_START: [u8; 3] = [SAMPLE, ZERO_BYTES as u8 - 2, TIME];
+
+/// Bytes of the time of either, with which it ends.
+const TIME_BYTES: usize = 6;
 
 /// What comes before the sample that ends a series, which are its labels where it has one sample and nothing
 /// else, and that sample.
@@ -83,18 +86,23 @@ fn before_sample(message: &[u8]) -> Option<(&[u8], Sample)> {
     if run.first() != Some(&LABEL) || split_last_sample(run).is_some() {
         return None;
     }
-    let (value, time) = match plain_sample(&last[2..]) {
-        Some(sample) => sample,
-        None => (0.0, last_varint(u64::from_le_bytes(*last.last_chunk()?), ZERO_BYTES - 3)? as i64),
+    let value = match last.first_chunk::<{ SAMPLE_BYTES - TIME_BYTES }>() {
+        Some([_, _, _, value @ .., TIME]) => f64::from_le_bytes(*value),
+        Some(_) => return None,
+        None => 0.0,
     };
+    let time = last_varint(u64::from_le_bytes(*last.last_chunk()?), TIME_BYTES)? as i64;
     Some((run, Sample { value, time, start: 0 }))
 }
 
 /// What comes before a field at the end of `message` that starts as a sample, and that field.
 #[inline(always)]
 fn split_last_sample(message: &[u8]) -> Option<(&[u8], &[u8])> {
-    let field = |bytes: usize, start: [u8; 3]| {
-        message.split_at_checked(message.len().checked_sub(bytes)?).filter(|(_, last)| last.starts_with(&start))
+    let field = |bytes: usize, [key, len, first]: [u8; 3]| {
+        let (before, last) = message.split_at_checked(message.len().checked_sub(bytes)?)?;
+        // Compared at once: three bytes at a time would lie in memory for that.
+        let start = u32::from_le_bytes(*last.first_chunk()?) << 8;
+        (start == u32::from_le_bytes([0, key, len, first])).then_some((before, last))
     };
     field(SAMPLE_BYTES, SAMPLE_START).or_else(|| field(ZERO_BYTES, ZERO_START))
 }
@@ -136,6 +144,8 @@ fn others<'a>(
 const LABEL: u8 = 0x0a;
 /// The key of a series' sample as one byte.
 const SAMPLE: u8 = 0x12;
+/// The key of a sample's time as one byte.
+const TIME: u8 = 0x10;
 
 /// Length of the labels at the start of `bytes` that are as every sender writes them and so short that
 /// each length is one byte: nearly all there are. What is at odd places is looked at beside the way
@@ -219,7 +229,7 @@ pub(super) fn sample(mut fields: Cursor<'_>) -> Result<Sample, Malformed> {
 #[inline(always)]
 fn plain_sample(message: &[u8]) -> Option<(f64, i64)> {
     let [0x09, rest @ ..] = message else { return None };
-    let (value, [0x10, rest @ ..]) = rest.split_first_chunk::<8>()? else { return None };
+    let (value, [TIME, rest @ ..]) = rest.split_first_chunk::<8>()? else { return None };
     let time = match (rest.len(), message.last_chunk()) {
         (len @ 1..=8, Some(word)) => last_varint(u64::from_le_bytes(*word), len)?,
         _ => {
@@ -344,6 +354,16 @@ mod tests {
         for odd in [&[&labels[..], &whole, &whole][..], &[&labels, &other], &[&labels, &whole, &[0x20, 1]], &[&whole]] {
             assert_eq!(before_sample(&series(odd)), None);
         }
+        // Another number of as many bytes where the time is expected: that of the start, and a field that is not known.
+        for key in [0x18, 0x20] {
+            let mut odd = whole.clone();
+            odd[11] = key;
+            assert_eq!(before_sample(&series(&[&labels, &odd])), None, "{key:#x}");
+        }
+        // A time that ends before the sample does.
+        let mut odd = whole.clone();
+        odd[14] &= 0x7f;
+        assert_eq!(before_sample(&series(&[&labels, &odd])), None);
         // What only the labels themselves would tell.
         assert_eq!(before_sample(&series(&[&labels, &other, &whole])).unwrap().0, series(&[&labels, &other]));
     }

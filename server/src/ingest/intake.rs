@@ -234,7 +234,7 @@ impl<'a> Sink<'a> for Intake {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sample(&mut self, sample: Sample) {
         self.taken.counts.samples += 1;
         if !self.is_bad {

@@ -24,7 +24,7 @@ pub struct Later {
 pub fn open(directory: &FilePath) -> Result<(LocalFileSystem, PathBuf)> {
     let failed =
         |error: std::io::Error| object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) };
-    if !directory.exists() {
+    if !directory.is_dir() {
         std::fs::create_dir_all(directory).map_err(failed)?;
         tracing::warn!(directory = %directory.display(), "made the folder of the bucket, which was not there");
     }

@@ -113,7 +113,7 @@ impl Tail {
             grow(data);
         }
         let mut writer = BitWriter::resume(data, BitEnd { used: self.used });
-        let (place, bytes) = writer.reserve(encode::SAMPLE_ROOM);
+        let (place, bytes) = writer.reserve_few::<{ encode::SAMPLE_ROOM }>();
         let state = self.state();
         let (end, state) = encode::put_sample(time, value, state, (*place, bytes));
         *place = end;

@@ -61,6 +61,7 @@ impl Partition {
             return reply(Err(Error::new(ErrorKind::Unavailable, message)));
         }
         let (mut recorder, index) = (std::mem::take(&mut self.recorder), self.index);
+        recorder.reuse(|| self.writer.room());
         let own = self.head(tenant, &mut recorder);
         let is_limited = limits.series_left.is_some();
         let report = own.head.append((batch, rows), limits, (own.number, &mut recorder));

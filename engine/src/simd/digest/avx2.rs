@@ -54,7 +54,7 @@ pub fn with_hash(Key(key): &Key, bytes: &[u8]) -> (u64, u64) {
         absorb(&mut lanes, stripe, &key);
         (rest, secret) = (behind, &secret[STRIPE / LANE..]);
     }
-    others = others.wrapping_add(xxh3::sum(rest, secret));
+    others = others.wrapping_add(xxh3::sum_of_few(rest, secret));
     if let Some(last) = bytes.last_chunk::<STRIPE>() {
         absorb(&mut lanes, last, &key);
     }

@@ -52,6 +52,18 @@ pub fn sum(bytes: &[u8], secret: &[[u64; 2]]) -> u64 {
     pieces.iter().zip(secret).fold(0u64, |sum, (piece, secret)| sum.wrapping_add(mixed(piece, *secret)))
 }
 
+/// As [`sum`], of at most four pieces, each on its own: a loop over as many as there are would go on vectors, which
+/// have no such products.
+#[inline(always)]
+pub fn sum_of_few(bytes: &[u8], secret: &[[u64; 2]]) -> u64 {
+    let pieces = bytes.as_chunks::<LANE>().0;
+    let product = |at: usize| match (pieces.get(at), secret.get(at)) {
+        (Some(piece), Some(secret)) => mixed(piece, *secret),
+        _ => 0,
+    };
+    product(0).wrapping_add(product(1)).wrapping_add(product(2)).wrapping_add(product(3))
+}
+
 /// The hash of `bytes`, as many as [`MIDDLE`] says, from the sums of its first pieces and of the others.
 #[inline(always)]
 pub fn finish(bytes: &[u8], first: u64, others: u64) -> u64 {
