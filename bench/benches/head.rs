@@ -5,6 +5,7 @@ use bench::{fleet, sized};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use engine::head::Head;
 use engine::head::replay::Replay;
+use engine::head::snapshot::Position;
 use engine::model::{Labels, Matcher, TimeRange};
 use engine::wal::{Recorder, frame, records};
 use std::hint::black_box;
@@ -67,7 +68,7 @@ fn replays(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(samples));
     group.bench_function("records", |bencher| bencher.iter(|| replay(&file)));
     let mut snapshot = Recorder::default();
-    let mut next = Some(0);
+    let mut next = Some(Position::START);
     while let Some(from) = next {
         next = head.snapshot_part(0, from, &mut snapshot);
     }

@@ -4,6 +4,7 @@ use engine::block::tombstones::Tombstones;
 use engine::bucket::Meta;
 use engine::chunk::native::Appender;
 use engine::chunk::{Encoding, aggr, segment, xor};
+use engine::head::snapshot::Position;
 use engine::head::{self, AppendLimits, Head, Metadata, MetricKind, WriteBatch};
 use engine::index::{ChunkMeta, column, header, tsdb};
 use engine::model::{BlockId, ChunkRef, FloatHistogram, Histogram, HistogramValue, Labels, SeriesRef, Span, TimeRange};
@@ -222,7 +223,7 @@ fn wal_records() -> Vec<u8> {
     let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
     recorder.tenant(1, "team-a");
     head.append((&batch, &[0, 1]), limits, (1, &mut recorder));
-    head.snapshot_part(1, 0, &mut recorder);
+    head.snapshot_part(1, Position::START, &mut recorder);
     let cut = Cut { phase: CutPhase::Intended, kind: CutKind::OutOfOrder, until: 5, blocks: vec![BlockId(7)] };
     recorder.cut(1, &cut);
     recorder.take()

@@ -17,7 +17,7 @@ use super::exemplars::{Kept, Latest};
 use super::out_of_order::{Inserted, OutOfOrder};
 use super::recent::Recent;
 use super::series::{Key, Line, Meta, NATIVE};
-use super::{Head, Metadata, OwnedMetadata, SeriesHash, StartTimes, WriteBatch};
+use super::{Head, Metadata, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::{EncodedLabels, LabelFault};
 use crate::model::value::is_stale_nan;
 use crate::model::{HistogramValue, TimeRange};
@@ -36,9 +36,6 @@ const DATA_AHEAD: usize = 16;
 const BURST: usize = 8;
 
 const _: () = assert!(AHEAD.is_multiple_of(BURST) && DATA_AHEAD <= AHEAD, "what is ahead is found already");
-
-/// Metrics of which a head keeps what is said: more are an attack or a mistake, and are counted.
-pub(super) const METADATA_MAX: usize = 1 << 17;
 
 /// No series has this number.
 const NONE: u32 = u32::MAX;
@@ -464,8 +461,8 @@ impl Head {
         for metadata in batch.metadata(row) {
             let name = batch.labels(row).pairs().find(|(name, _)| *name == crate::model::labels::METRIC_NAME);
             let Some((_, name)) = name else { continue };
-            let (kind, help, unit) = (metadata.kind, metadata.help, metadata.unit);
-            if self.note_metadata(name, OwnedMetadata { kind, help: help.to_owned(), unit: unit.to_owned() }) {
+            if self.take_metadata(name, metadata) {
+                let Metadata { kind, help, unit } = metadata;
                 pass.metadata.push(MetadataRecord { kind: kind as u8, name, help, unit });
             }
         }
@@ -650,32 +647,6 @@ impl Head {
     pub(super) fn note_time(&mut self, time: i64) {
         self.max_time = self.max_time.max(time);
         self.min_time = self.min_time.min(time);
-    }
-
-    /// Notes what is said of the metric `name`; whether it is new.
-    pub(super) fn note_metadata(&mut self, name: &str, metadata: OwnedMetadata) -> bool {
-        let known = self.symbols.find(name.as_bytes()).filter(|name| self.metadata.contains_key(name));
-        if known.is_none() && (self.metadata.len() >= METADATA_MAX || !self.symbols.has_room(name.len())) {
-            self.stats.metadata_dropped += 1;
-            return false;
-        }
-        let name = known.unwrap_or_else(|| self.symbols.intern(name.as_bytes()));
-        if self.metadata.get(&name) == Some(&metadata) {
-            return false;
-        }
-        self.metadata.insert(name, metadata);
-        true
-    }
-
-    /// Notes what `batch` says of metric families; what is new goes to `recorder`.
-    pub fn note_families(&mut self, batch: &WriteBatch, (tenant, recorder): (u32, &mut Recorder)) {
-        let record = |(name, Metadata { kind, help, unit })| MetadataRecord { kind: kind as u8, name, help, unit };
-        let is_new = |(name, said): &(&str, Metadata<'_>)| {
-            let (kind, help, unit) = (said.kind, said.help.to_owned(), said.unit.to_owned());
-            self.note_metadata(name, OwnedMetadata { kind, help, unit })
-        };
-        let new: Vec<_> = batch.families().filter(is_new).map(record).collect();
-        recorder.metadata(tenant, &new);
     }
 
     /// Appends a late sample again that was recorded as such.

@@ -30,6 +30,7 @@ pub mod hash;
 mod index;
 mod list;
 mod lookup;
+mod metadata;
 mod native;
 mod out_of_order;
 mod paged;
@@ -49,7 +50,7 @@ mod table;
 pub mod view;
 mod zero;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 pub use append::{AppendLimits, BadLabels, Reason, Rejected, RejectedKind, SeriesLeft, Unread, WriteReport};
 pub use batch::{Metadata, MetricKind, WriteBatch, body_room};
@@ -107,7 +108,8 @@ pub struct Head {
     places: Places,
     postings: Postings,
     exemplars: ExemplarRing,
-    metadata: HashMap<u32, OwnedMetadata>,
+    /// What is said of metrics, by the symbols of their names.
+    metadata: BTreeMap<u32, OwnedMetadata>,
     /// No sample before this is taken in order: a block has been cut up to here.
     min_valid_time: i64,
     /// Time of the latest sample ever appended; the earliest time there is without one.
@@ -154,8 +156,10 @@ pub struct HeadStats {
     pub exemplars: u64,
     /// Exemplars left out as [`Reason::ExemplarOvertaken`]: as in Prometheus, those that are refused do not count.
     pub exemplars_out_of_order: u64,
-    /// What was said of metrics beyond those of which a head keeps it.
-    pub metadata_dropped: u64,
+    /// Bytes of what is said of metrics, their names among them.
+    pub metadata_bytes: u64,
+    /// Times that something was said of a metric and not kept, as it was more than a head keeps.
+    pub metadata_left_out: u64,
     /// Nanoseconds that batches took to be appended.
     pub append_ns: u64,
     /// Of these, what finding their series took.
@@ -226,7 +230,7 @@ impl Head {
             places: Places::default(),
             postings: Postings::default(),
             exemplars: ExemplarRing::new(options.exemplars_max),
-            metadata: HashMap::new(),
+            metadata: BTreeMap::new(),
             min_valid_time,
             max_time: i64::MIN,
             min_time: i64::MAX,
@@ -282,10 +286,12 @@ impl Head {
         self.metadata.iter().map(|(name, metadata)| (self.symbols.text(*name), metadata))
     }
 
-    /// Bytes on the heap, chunks among them.
+    /// Bytes on the heap, chunks and what is said of metrics among them.
     pub fn heap_bytes(&self) -> usize {
         let open: usize = self.lines.iter().map(|line| line.data.capacity()).sum();
         let own: usize = self.metas.iter().map(Meta::heap_bytes).sum();
+        let texts = |said: &OwnedMetadata| said.help.capacity() + said.unit.capacity();
+        let said: usize = self.metadata.values().map(|said| size_of::<(u32, OwnedMetadata)>() + texts(said)).sum();
         self.symbols.heap_bytes()
             + self.table.heap_bytes()
             + self.postings.heap_bytes()
@@ -296,6 +302,7 @@ impl Head {
             + self.places.heap_bytes()
             + open
             + own
+            + said
     }
 
     /// The labels of series `id`, as text.

@@ -11,7 +11,7 @@ use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
 use crate::wal::{Cut, CutKind, CutPhase, Order, Record};
 
-use super::{MetricKind, OwnedMetadata};
+use super::{Metadata, MetricKind};
 
 /// Samples whose series are asked for ahead.
 const AHEAD: usize = 32;
@@ -158,8 +158,7 @@ impl Replay {
     pub fn metadata(&mut self, rows: &[MetadataRecord<'_>]) {
         for row in rows {
             let kind = MetricKind::from_number(u64::from(row.kind));
-            let metadata = OwnedMetadata { kind, help: row.help.to_owned(), unit: row.unit.to_owned() };
-            self.head.note_metadata(row.name, metadata);
+            self.head.note_metadata(row.name, Metadata { kind, help: row.help, unit: row.unit });
         }
     }
 

@@ -19,27 +19,45 @@ use crate::wal::record::{ChunkKind, ChunkRecord, ExemplarRecord, HeadState, Meta
 /// Series of one part, at most.
 const PART_SERIES: u32 = 512;
 
+/// Metrics of one part of which something is said, at most.
+const PART_METRICS: usize = 4096;
+
 /// Bytes of labels and chunks after which a part ends, and most bytes of chunks, exemplars or metadata of one record.
 const PART_BYTES: usize = 16 << 20;
 
+/// Where a snapshot of a head goes on: what is said of metrics comes first, then series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// With the metric whose name has this symbol, or the next one.
+    Metric(u32),
+    /// With the series of this number.
+    Series(u32),
+}
+
+impl Position {
+    /// Where a snapshot begins.
+    pub const START: Self = Self::Metric(0);
+}
+
 impl Head {
-    /// Records the series from number `from` on, a part of them, as the tenant numbered `tenant`; with
-    /// the first part what else there is. Gives the number to go on from; `None` at the end.
-    pub fn snapshot_part(&self, tenant: u32, from: u32, recorder: &mut Recorder) -> Option<u32> {
-        if from == 0 {
+    /// Records a part of what there is from `from` on, as the tenant numbered `tenant`. Gives where to go on; `None`
+    /// at the end.
+    pub fn snapshot_part(&self, tenant: u32, from: Position, recorder: &mut Recorder) -> Option<Position> {
+        if from == Position::START {
             let (min_valid_time, max_time, next_ref) = (self.min_valid_time, self.max_time, self.next_ref);
             recorder.state(tenant, &HeadState { min_valid_time, max_time, next_ref });
-            let rows: Vec<MetadataRecord<'_>> = self
-                .metadata()
-                .map(|(name, said)| MetadataRecord { kind: said.kind as u8, name, help: &said.help, unit: &said.unit })
-                .collect();
-            let bytes = |row: &MetadataRecord<'_>| row.name.len() + row.help.len() + row.unit.len();
-            parts(&rows, bytes).for_each(|rows| recorder.metadata(tenant, rows));
         }
+        let from = match from {
+            Position::Metric(symbol) => match self.snapshot_metadata(tenant, symbol, recorder) {
+                Some(next) => return Some(Position::Metric(next)),
+                None => 0,
+            },
+            Position::Series(number) => number,
+        };
         let len = self.metas.len() as u32;
         let end = self.snapshot_series(tenant, from..len.min(from + PART_SERIES), recorder);
         if end < len {
-            return Some(end);
+            return Some(Position::Series(end));
         }
         // All series are named by now.
         let number = |series: u32| self.numbers[series as usize];
@@ -48,6 +66,23 @@ impl Head {
         let bytes = |row: &ExemplarRecord<'_>| size_of::<ExemplarRecord<'_>>() + row.3.0.len();
         parts(&rows, bytes).for_each(|rows| recorder.exemplars(tenant, rows));
         None
+    }
+
+    /// Records what is said of metrics from the one on whose name has the symbol `from`, of as many as a part has room
+    /// for. Gives the symbol to go on from; `None` at the end. Those that come meanwhile have later ones.
+    fn snapshot_metadata(&self, tenant: u32, from: u32, recorder: &mut Recorder) -> Option<u32> {
+        let (mut rows, mut bytes, mut next) = (Vec::new(), 0, None);
+        for (symbol, said) in self.metadata.range(from..) {
+            let name = self.symbols.text(*symbol);
+            bytes += name.len() + said.help.len() + said.unit.len();
+            if rows.len() == PART_METRICS || (bytes > PART_BYTES && !rows.is_empty()) {
+                next = Some(*symbol);
+                break;
+            }
+            rows.push(MetadataRecord { kind: said.kind as u8, name, help: &said.help, unit: &said.unit });
+        }
+        recorder.metadata(tenant, &rows);
+        next
     }
 
     /// Records the series numbered `ids`, as many as a part has room for. Gives the number to go on from.
@@ -183,6 +218,7 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metadata::TEXT_BYTES_MAX;
     use super::super::{AppendLimits, HeadStats, Metadata, MetricKind, Options, StartTimes, WriteBatch};
     use super::*;
     use crate::wal::{Record, records};
@@ -208,7 +244,7 @@ mod tests {
         (0..40).for_each(|time| head.metas[0].closed.push(closed(time)));
         let (mut replay, mut lens) = (Replay::new(Head::new(OPTIONS, i64::MIN)), Vec::new());
         let mut recorder = Recorder::default();
-        assert_eq!(head.snapshot_part(1, 0, &mut recorder), None);
+        assert_eq!(head.snapshot_part(1, Position::START, &mut recorder), None);
         for record in records(recorder.bytes(), 0) {
             match record.unwrap() {
                 Record::Series(_, rows) => replay.series(&rows),
@@ -235,11 +271,11 @@ mod tests {
             let name = format!("m{series}");
             batch.push_series([("__name__", name.as_str()), ("long", long.as_str())]);
             batch.push_sample(1000, 1.0);
-            batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: &long, unit: "" });
+            batch.push_metadata(Metadata { kind: MetricKind::Gauge, help: &long[..TEXT_BYTES_MAX], unit: "" });
             head.append((&batch, &[0]), LIMITS, (1, &mut log));
             log.take();
         }
-        let (mut from, mut series, mut families, mut record_bytes_max) = (Some(0), 0, 0, 0usize);
+        let (mut from, mut series, mut families, mut record_bytes_max) = (Some(Position::START), 0, 0, 0usize);
         let (mut replay, mut parts) = (Replay::new(Head::new(OPTIONS, i64::MIN)), 0);
         while let Some(start) = from {
             let mut recorder = Recorder::default();
@@ -265,5 +301,35 @@ mod tests {
         assert!(record_bytes_max <= PART_BYTES + (2 << 20), "{record_bytes_max}");
         let HeadStats { series, chunks, .. } = *replay.finish().stats();
         assert_eq!((series, chunks), (50, 50));
+    }
+
+    /// All of it was one part, however much there was.
+    #[test]
+    fn what_is_said_of_metrics_is_in_parts_that_tell_all_that_was_said_before_the_snapshot() {
+        let (mut head, mut log) = (Head::new(OPTIONS, i64::MIN), Recorder::default());
+        let long = "h".repeat(TEXT_BYTES_MAX);
+        let mut say = |head: &mut Head, name: String, help: &str| {
+            let mut batch = WriteBatch::new();
+            batch.push_family(&name, Metadata { kind: MetricKind::Gauge, help, unit: "" });
+            head.note_families(&batch, (1, &mut log));
+            log.take();
+        };
+        (0..600).for_each(|number| say(&mut head, format!("long{number}"), &long));
+        (0..10_000).for_each(|number| say(&mut head, format!("short{number}"), ""));
+        let (mut from, mut parts) = (Some(Position::START), 0);
+        let mut replay = Replay::new(Head::new(OPTIONS, i64::MIN));
+        while let Some(start) = from {
+            let mut recorder = Recorder::default();
+            from = head.snapshot_part(1, start, &mut recorder);
+            parts += 1;
+            assert!(recorder.bytes().len() <= PART_BYTES + (1 << 20), "{}", recorder.bytes().len());
+            records(recorder.bytes(), 0).for_each(|record| replay.record(&record.unwrap()).unwrap());
+            // What comes meanwhile is in the log.
+            say(&mut head, format!("new{parts}"), "");
+            say(&mut head, format!("long{parts}"), "another");
+        }
+        let restored = replay.finish();
+        let names = restored.metadata().filter(|(name, _)| !name.starts_with("new")).count();
+        assert!(names == 10_600 && parts >= 5, "{names} in {parts} parts");
     }
 }

@@ -3,7 +3,6 @@
 
 mod create;
 mod exemplars;
-mod metadata;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -13,6 +12,7 @@ use proptest::prelude::*;
 
 use super::excerpt::Excerpt;
 use super::replay::Replay;
+use super::snapshot::Position;
 use super::*;
 use crate::bucket::Meta;
 use crate::codec::EncodedLabels;
@@ -188,7 +188,7 @@ proptest! {
         prop_assert_eq!(&read_all(&replay(log.bytes())), &twin);
         // A snapshot gives the same, also when what it holds is replayed onto it again.
         let mut snapshot = Recorder::default();
-        let mut next = Some(0);
+        let mut next = Some(Position::START);
         while let Some(from) = next {
             next = head.snapshot_part(1, from, &mut snapshot);
         }
@@ -268,7 +268,7 @@ proptest! {
         prop_assert_eq!(&read_all(&replay(log.bytes())), &with_latest(&twin));
         // What was in a snapshot comes again from the log behind it.
         let mut snapshot = Recorder::default();
-        prop_assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+        prop_assert_eq!(head.snapshot_part(1, Position::START, &mut snapshot), None);
         let both = [snapshot.bytes(), log.bytes()].concat();
         prop_assert_eq!(&read_all(&replay(&both)), &with_latest(&twin));
 
@@ -547,7 +547,7 @@ fn the_last_sample_is_known_after_a_snapshot_also_when_its_chunk_has_ended() {
     }
     head.freeze(5000, 0);
     let mut snapshot = Recorder::default();
-    assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+    assert_eq!(head.snapshot_part(1, Position::START, &mut snapshot), None);
     let mut restored = replay(snapshot.bytes());
     // Taken again as before; a head that was frozen takes nothing from before in order.
     restored.min_valid_time = i64::MIN;
@@ -579,7 +579,7 @@ fn late_samples_that_come_again_after_a_snapshot_are_not_kept_twice() {
         assert_eq!(late(&mut head, &mut log, at).duplicates, 0);
     }
     let mut snapshot = Recorder::default();
-    assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+    assert_eq!(head.snapshot_part(1, Position::START, &mut snapshot), None);
     let mut restored = replay(snapshot.bytes());
     let before = read_all(&restored);
     assert_eq!(before["1"].len(), 150);

@@ -39,6 +39,13 @@ pub fn give_back_when_short() {
     }
 }
 
+/// Gives back what was freed so far, which else is kept until something is freed again: behind a piece of work that
+/// took much memory and comes once.
+pub fn give_back_now() {
+    // SAFETY: as above.
+    unsafe { mi_collect(true) }
+}
+
 /// Keeps nothing that is freed any more, whatever the limit, and gives back what is kept: for a process that is about
 /// to pass it.
 pub fn keep_nothing_freed() {

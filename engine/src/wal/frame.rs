@@ -6,8 +6,12 @@
 //! ```
 //! What is stored is `raw` bytes of records in `stored` bytes of snappy's block format.
 
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::path::Path;
 
+use super::pieces::{PIECE_BYTES, Pieces};
 use crate::codec::{Corrupt, Cursor, varint};
 use crate::model::{Error, ErrorKind};
 use crate::simd::crc32c::{crc32c, crc32c_append};
@@ -62,6 +66,15 @@ const SECTOR_BYTES: usize = 512;
 
 /// Most bytes of a snappy block before its elements: the length of what it holds.
 const LEAD_MAX: usize = 5;
+
+/// Most bytes that tell that a frame may start with them.
+const START_MAX: usize = FRAME_HEADER_LEN + LEAD_MAX;
+
+/// Most bytes stored for so many of records: an element that is a literal takes a byte besides what it makes, at worst
+/// for each byte.
+const fn stored_bytes_max(raw: usize) -> usize {
+    LEAD_MAX + 2 * raw
+}
 
 /// Makes frames one after the other, in the same memory.
 pub struct Encoder {
@@ -120,29 +133,46 @@ impl Encoder {
 
 /// Calls `visit` with the byte at which each frame of the file `bytes` starts and with its records.
 /// Damage that no cut-off write explains is an error, unless any damage may be.
-pub fn scan(bytes: &[u8], tail: Tail, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
-    if tail != Tail::MustBeWhole && is_torn_header(bytes) {
-        return Ok(open_end(bytes, 0));
+pub fn scan(bytes: &[u8], tail: Tail, visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
+    scan_pieces(&mut Pieces::new(io::Cursor::new(bytes))?, tail, visit)
+}
+
+/// As [`scan`], of the file at `path`, which errors name. Of it a frame is in memory, or a piece.
+pub fn scan_file(path: &Path, tail: Tail, visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
+    let file = File::open(path).map_err(|error| Error::file(path, error))?;
+    let scanned = Pieces::new(file).and_then(|mut file| scan_pieces(&mut file, tail, visit));
+    scanned.map_err(|error| error.within(path.display()))
+}
+
+fn scan_pieces<R: Read + Seek>(
+    file: &mut Pieces<R>,
+    tail: Tail,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+) -> Result<End, Error> {
+    if tail != Tail::MustBeWhole && is_torn_header(file)? {
+        return open_end(file, 0);
     }
-    match check_header(bytes) {
+    match check_header(file.bytes(0, HEADER.len())?) {
         Err(corrupt) if tail == Tail::MayBeDamaged => return Ok(End::Damaged { at: 0, why: corrupt.to_string() }),
         checked => checked?,
     }
-    let mut at = HEADER.len();
+    let mut at = HEADER.len() as u64;
     let mut raw = Vec::new();
-    while at < bytes.len() {
-        let (stored, end) = match checked(bytes, at) {
-            Ok(found) => found,
-            Err(corrupt) if tail == Tail::MustBeWhole => return Err(corrupt.into()),
+    while at < file.len() {
+        let stored_len = match checked(file, at) {
+            Ok(len) => len,
+            Err(error) if tail == Tail::MustBeWhole || error.kind() != ErrorKind::Corrupt => return Err(error),
             Err(corrupt) => {
-                let torn = torn(bytes, at, corrupt);
-                let damaged = |error: Error| End::Damaged { at: at as u64, why: error.message().to_owned() };
-                return if tail == Tail::MayBeDamaged { Ok(torn.unwrap_or_else(damaged)) } else { torn };
+                return match torn(file, at, &corrupt)? {
+                    End::Damaged { why, .. } if tail == Tail::MayBeTorn => Err(Error::new(ErrorKind::Corrupt, why)),
+                    end => Ok(end),
+                };
             }
         };
-        decompress(stored, at, &mut raw)?;
-        visit(at as u64, &raw)?;
-        at = end;
+        let stored_at = at + FRAME_HEADER_LEN as u64;
+        decompress(file.bytes(stored_at, stored_len)?, at, &mut raw)?;
+        visit(at, &raw)?;
+        at = stored_at + stored_len as u64;
     }
     Ok(End::Whole)
 }
@@ -160,73 +190,109 @@ fn check_header(bytes: &[u8]) -> Result<(), Corrupt> {
 
 /// Whether nothing was written to a file but its header, and that only in part. Its end may be there as
 /// zeros: a file can get its length before its bytes.
-fn is_torn_header(bytes: &[u8]) -> bool {
-    let arrived = bytes.iter().zip(&HEADER).take_while(|(byte, expected)| byte == expected).count();
-    !bytes.starts_with(&HEADER) && bytes.iter().skip(arrived).all(|byte| *byte == 0)
+fn is_torn_header<R: Read + Seek>(file: &mut Pieces<R>) -> Result<bool, Error> {
+    let header = file.bytes(0, HEADER.len())?;
+    if header.starts_with(&HEADER) {
+        return Ok(false);
+    }
+    let arrived = header.iter().zip(&HEADER).take_while(|(byte, expected)| byte == expected).count() as u64;
+    Ok(file.written_end(arrived)? == arrived)
 }
 
 /// What is wrong at byte `at` is the end of a cut-off write, unless a whole frame comes behind it or all of what was
 /// written came: then it was acknowledged, or may have been, and is damaged.
-fn torn(bytes: &[u8], at: usize, corrupt: Corrupt) -> Result<End, Error> {
+fn torn<R: Read + Seek>(file: &mut Pieces<R>, at: u64, corrupt: &Error) -> Result<End, Error> {
     // Zeros are no frame, so that one starts before the last byte that is not zero.
-    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    match (at + 1..written).find(|behind| is_whole(bytes, *behind)) {
-        None if is_written(bytes, at) => {
-            let message = format!("{corrupt}; all of the frame was written, so this is no cut-off write");
-            Err(Error::new(ErrorKind::Corrupt, message))
-        }
-        None => Ok(open_end(bytes, at)),
-        Some(behind) => {
-            let message = format!("{corrupt}; a whole frame follows at byte {behind}, so this is no cut-off write");
-            Err(Error::new(ErrorKind::Corrupt, message))
-        }
+    let written = file.written_end(at)?;
+    let behind = find_whole(file, at + 1..written)?;
+    if behind.is_none() && !is_written(file, at)? {
+        return open_end(file, at);
     }
+    let reason = match behind {
+        Some(behind) => format!("a whole frame follows at byte {behind}"),
+        None => "all of the frame was written".to_owned(),
+    };
+    Ok(End::Damaged { at, why: format!("{corrupt}; {reason}, so this is no cut-off write") })
 }
 
-/// Whether a whole frame starts at byte `at`: one whose length stands twice in it, or it would be the checksum of
-/// megabytes that tells of most bytes that none does.
-fn is_whole(bytes: &[u8], at: usize) -> bool {
-    let Some((header, stored)) = bytes.get(at..).and_then(|rest| rest.split_at_checked(FRAME_HEADER_LEN)) else {
-        return false;
-    };
-    snap::raw::decompress_len(stored).is_ok_and(|len| len == lens(header).1) && checked(bytes, at).is_ok()
+/// Where the first whole frame that starts in `range` does: one whose length stands twice in it, or it would be the
+/// checksum of megabytes that tells of most bytes that none does.
+fn find_whole<R: Read + Seek>(file: &mut Pieces<R>, range: Range<u64>) -> Result<Option<u64>, Error> {
+    let (file_end, mut at) = (file.len(), range.start);
+    while at < range.end {
+        let piece = file.held(at, START_MAX)?;
+        // What starts at the end of a piece is looked at with the next one, unless the file ends there too.
+        let is_last = at + piece.len() as u64 >= file_end;
+        let starts = if is_last { piece.len() } else { piece.len() - START_MAX + 1 };
+        let Some(start) = (0..starts).find(|start| may_be_frame(&piece[*start..])) else {
+            at += starts as u64;
+            continue;
+        };
+        at += start as u64;
+        match checked(file, at) {
+            Ok(_) if at < range.end => return Ok(Some(at)),
+            Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+            _ => at += 1,
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a frame may start with `bytes`: the length of its records stands twice in them.
+fn may_be_frame(bytes: &[u8]) -> bool {
+    let Some((header, stored)) = bytes.split_at_checked(FRAME_HEADER_LEN) else { return false };
+    let (stored_len, raw_len) = lens(header);
+    stored_len > 0 && snap::raw::decompress_len(stored).is_ok_and(|len| len == raw_len)
 }
 
 /// Whether all sectors of the frame that starts at byte `at` came to the disk. It is written where there were zeros,
 /// so that what is left out of a write that is cut off between sectors is whole sectors of zeros, and of one that is
 /// cut off anywhere else the last byte is zero. Of damage this tells all but what makes the frame longer than the file
 /// or than what was written, and what ends in a zero.
-fn is_written(bytes: &[u8], at: usize) -> bool {
-    let Some(header) = bytes.get(at..at + FRAME_HEADER_LEN) else { return false };
-    let end = at + FRAME_HEADER_LEN + lens(header).0;
-    let Some(frame) = bytes.get(at..end) else { return false };
-    let (first, others) = frame.split_at(frame.len().min(SECTOR_BYTES - at % SECTOR_BYTES));
-    let has_come = |sector: &[u8]| sector.iter().any(|byte| *byte != 0);
-    has_come(first) && others.chunks(SECTOR_BYTES).all(has_come) && frame.last() != Some(&0)
+fn is_written<R: Read + Seek>(file: &mut Pieces<R>, at: u64) -> Result<bool, Error> {
+    let header = file.bytes(at, FRAME_HEADER_LEN)?;
+    let end = at + (FRAME_HEADER_LEN + lens(header).0) as u64;
+    if header.len() < FRAME_HEADER_LEN || end > file.len() || file.bytes(end - 1, 1)? == [0] {
+        return Ok(false);
+    }
+    let piece_bytes = file.piece_bytes().next_multiple_of(SECTOR_BYTES) as u64;
+    let mut from = at;
+    while from < end {
+        let piece_end = ((from / piece_bytes + 1) * piece_bytes).min(end);
+        let piece = file.bytes(from, (piece_end - from) as usize)?;
+        let (first, others) = piece.split_at(piece.len().min(SECTOR_BYTES - from as usize % SECTOR_BYTES));
+        let has_come = |sector: &[u8]| sector.iter().any(|byte| *byte != 0);
+        if !has_come(first) || !others.chunks(SECTOR_BYTES).all(has_come) {
+            return Ok(false);
+        }
+        from = piece_end;
+    }
+    Ok(true)
 }
 
 /// The end of a file whose frames end at byte `at`.
-fn open_end(bytes: &[u8], at: usize) -> End {
-    let torn = bytes.iter().skip(at).rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-    End::Open { at: at as u64, torn }
+fn open_end<R: Read + Seek>(file: &mut Pieces<R>, at: u64) -> Result<End, Error> {
+    let torn = file.written_end(at)? - at;
+    Ok(End::Open { at, torn })
 }
 
-/// What the frame at byte `at` stores, its checksum found right, and where the frame ends.
-fn checked(bytes: &[u8], at: usize) -> Result<(&[u8], usize), Corrupt> {
-    let mut cursor = Cursor::new(WHAT, bytes.get(at..).unwrap_or(&[]), at as u64);
-    let header = cursor.bytes(8)?;
-    let (stored_len, raw_len) = lens(header);
+/// How many bytes the frame at byte `at` stores, its checksum found right.
+fn checked<R: Read + Seek>(file: &mut Pieces<R>, at: u64) -> Result<usize, Error> {
+    let mut cursor = Cursor::new(WHAT, file.bytes(at, FRAME_HEADER_LEN)?, at);
+    let (stored_len, raw_len) = lens(cursor.bytes(8)?);
     let stored_checksum = cursor.u32_le()?;
-    if stored_len == 0 || raw_len > RAW_BYTES_MAX {
-        return Err(Corrupt::new(WHAT, at as u64, format!("{stored_len} bytes stored for {raw_len}")));
+    if stored_len == 0 || raw_len > RAW_BYTES_MAX || stored_len > stored_bytes_max(raw_len) {
+        return Err(Corrupt::new(WHAT, at, format!("{stored_len} bytes stored for {raw_len}")).into());
     }
-    let stored = cursor.bytes(stored_len)?;
-    let computed = crc32c_append(crc32c(header), stored);
+    let mut cursor = Cursor::new(WHAT, file.bytes(at, FRAME_HEADER_LEN + stored_len)?, at);
+    let header = cursor.bytes(8)?;
+    cursor.u32_le()?;
+    let computed = crc32c_append(crc32c(header), cursor.bytes(stored_len)?);
     if computed != stored_checksum {
         let reason = format!("stored checksum {stored_checksum:08x}, computed {computed:08x}");
-        return Err(Corrupt::new(WHAT, at as u64, reason));
+        return Err(Corrupt::new(WHAT, at, reason).into());
     }
-    Ok((stored, at + FRAME_HEADER_LEN + stored_len))
+    Ok(stored_len)
 }
 
 /// Bytes of the records in `frame`, which is whole.
@@ -240,29 +306,26 @@ fn lens(header: &[u8]) -> (usize, usize) {
     (word(0) as usize, word(4) as usize)
 }
 
-fn decompress(stored: &[u8], at: usize, raw: &mut Vec<u8>) -> Result<(), Corrupt> {
-    let failed = |error: snap::Error| Corrupt::new(WHAT, at as u64, error.to_string());
+/// The records of a frame that stores `stored`; `raw` is their memory, whatever it held.
+fn decompress(stored: &[u8], at: u64, raw: &mut Vec<u8>) -> Result<(), Corrupt> {
+    let failed = |error: snap::Error| Corrupt::new(WHAT, at, error.to_string());
     let len = snap::raw::decompress_len(stored).map_err(failed)?;
     if len > RAW_BYTES_MAX {
-        return Err(Corrupt::new(WHAT, at as u64, format!("{len} bytes announced")));
+        return Err(Corrupt::new(WHAT, at, format!("{len} bytes announced")));
     }
-    raw.clear();
+    if raw.capacity() > PIECE_BYTES.max(8 * len) {
+        *raw = Vec::new();
+    }
     raw.resize(len, 0);
     snap::raw::Decoder::new().decompress(stored, raw).map_err(failed)?;
     Ok(())
-}
-
-/// As [`scan`], of the file at `path`, which errors name.
-pub fn scan_file(path: &Path, tail: Tail, visit: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<End, Error> {
-    let failed = |error| Error::file(path, error);
-    let bytes = std::fs::read(path).map_err(failed)?;
-    scan(&bytes, tail, visit).map_err(|error| error.within(path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::pieces::tests::Noting;
     use super::*;
 
     fn file(frames: &[&[u8]]) -> Vec<u8> {
@@ -273,12 +336,28 @@ mod tests {
     }
 
     fn read(bytes: &[u8], tail: Tail) -> Result<(Vec<Vec<u8>>, End), Error> {
+        read_in_pieces(bytes, tail, PIECE_BYTES)
+    }
+
+    fn read_in_pieces(bytes: &[u8], tail: Tail, piece_bytes: usize) -> Result<(Vec<Vec<u8>>, End), Error> {
         let mut frames = Vec::new();
-        let end = scan(bytes, tail, |_, records| {
+        let end = scan_pieces(&mut Pieces::of(io::Cursor::new(bytes), piece_bytes)?, tail, |_, records| {
             frames.push(records.to_vec());
             Ok(())
         })?;
         Ok((frames, end))
+    }
+
+    /// Bytes that don't compress.
+    fn random(len: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        };
+        (0..len).map(|_| next()).collect()
     }
 
     proptest! {
@@ -299,6 +378,50 @@ mod tests {
                 expected.push(parts.concat());
             }
             prop_assert_eq!(read(&bytes, Tail::MustBeWhole).unwrap(), (expected, End::Whole));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_that_is_read_in_pieces_is_what_it_is_as_a_whole(
+            lens in prop::collection::vec(0..1500usize, 0..6),
+            (cut, zeros) in (any::<prop::sample::Index>(), 0..1200usize),
+            (damaged, damaged_len, flip) in (any::<prop::sample::Index>(), 0..600usize, any::<u8>()),
+            piece_bytes in 1..700usize,
+        ) {
+            let frames: Vec<Vec<u8>> = lens.iter().zip(1..).map(|(len, seed)| random(*len, seed)).collect();
+            let mut bytes = file(&frames.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let (from, whole) = (damaged.index(bytes.len()), bytes.len());
+            if flip % 2 == 0 {
+                // As what never came.
+                bytes[from..whole.min(from + damaged_len)].fill(0);
+            }
+            bytes[from] ^= flip / 2;
+            bytes.truncate(whole - cut.index(whole) % 900);
+            bytes.resize(bytes.len() + zeros, 0);
+            for tail in [Tail::MayBeTorn, Tail::MustBeWhole, Tail::MayBeDamaged] {
+                prop_assert_eq!(read_in_pieces(&bytes, tail, piece_bytes), read(&bytes, tail));
+            }
+        }
+    }
+
+    /// A start held each snapshot and segment whole, all logs at once: a process that ran within its limit was ended
+    /// for want of memory at every start.
+    #[test]
+    fn of_a_long_file_a_piece_is_in_memory_also_where_it_is_damaged() {
+        let frames: Vec<Vec<u8>> = (0..120).map(|seed| random(100_000, seed)).collect();
+        let mut bytes = file(&frames.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        for damaged in [false, true] {
+            bytes[50_000] ^= u8::from(damaged);
+            let noting = Noting { file: io::Cursor::new(bytes.as_slice()), read_max: 0 };
+            let (mut pieces, mut count) = (Pieces::new(noting).unwrap(), 0);
+            let end = scan_pieces(&mut pieces, Tail::MayBeDamaged, |_, _| {
+                count += 1;
+                Ok(())
+            });
+            assert_eq!((matches!(end.unwrap(), End::Damaged { .. }), count), (damaged, if damaged { 0 } else { 120 }));
+            let (read_max, room) = pieces.memory();
+            assert!(bytes.len() > 8 * PIECE_BYTES && read_max <= PIECE_BYTES && room <= 2 * PIECE_BYTES, "{room}");
         }
     }
 

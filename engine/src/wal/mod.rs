@@ -17,6 +17,7 @@
 //! came to the disk, so that it may have been acknowledged. A log that is relaxed says so in its folder, see
 //! `relaxed.rs`: of such a one any frame may be damaged since the last sync, and it starts without what is behind.
 
+mod pieces;
 /// Files of frames, written and read.
 pub mod frame;
 /// What lies in the folder of a log.

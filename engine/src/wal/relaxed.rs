@@ -9,11 +9,12 @@
 //! missing. What is before the first damage is kept; what is behind it may hang on what is missing, and is set aside.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::folder::{cut, segment_path};
 use super::frame::HEADER;
+use super::pieces::Pieces;
 use crate::io::{folder, replace};
 use crate::model::Error;
 
@@ -85,13 +86,16 @@ pub(super) fn set_aside(folder: &Path, (number, at): (u64, u64), segments: &[u64
     if at < HEADER.len() as u64 {
         rename(folder, number)?;
     } else {
-        let bytes = fs::read(&path).map_err(failed)?;
-        let behind = bytes.get(at as usize..).unwrap_or_default();
-        let written = behind.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        if written > 0 {
+        let damaged = File::open(&path).map_err(failed)?;
+        let end = Pieces::new(&damaged).and_then(|mut damaged| damaged.written_end(at));
+        let end = end.map_err(|error| error.within(path.display()))?;
+        if end > at {
             let to = free_path(folder, number);
-            replace::write_whole(&to, |file| file.write_all(&behind[..written]))
-                .map_err(|error| Error::file(&to, error))?;
+            let copy = |file: &mut File| {
+                (&damaged).seek(SeekFrom::Start(at))?;
+                io::copy(&mut (&damaged).take(end - at), file).map(drop)
+            };
+            replace::write_whole(&to, copy).map_err(|error| Error::file(&to, error))?;
         }
         cut(&path, at).map_err(failed)?;
     }

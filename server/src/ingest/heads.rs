@@ -173,7 +173,7 @@ const OF_CUTS: [OfCuts; 4] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 23] = [
+const OF_LOGS: [OfLogs; 25] = [
     (
         "prometheus_tsdb_wal_writes_failed",
         "Total number of write log writes that failed, of all tenants",
@@ -278,6 +278,18 @@ const OF_LOGS: [OfLogs; 23] = [
     ("uru_receive_lookup_seconds", "Of these, seconds that finding series took", Kind::Counter, |counters| {
         counters.lookup_ns as f64 / 1e9
     }),
+    (
+        "uru_receive_metadata_bytes",
+        "Bytes of what is kept of the metadata of metrics, of all tenants",
+        Kind::Gauge,
+        |counters| counters.metadata_bytes as f64,
+    ),
+    (
+        "uru_receive_metadata_left_out",
+        "Times that metadata of a metric was sent and not kept, as it was more than is kept of a tenant",
+        Kind::Counter,
+        |counters| counters.metadata_left_out as f64,
+    ),
     ("uru_receive_open_seconds", "Seconds that replaying the WAL took at the start", Kind::Gauge, |counters| {
         counters.open_ms as f64 / 1e3
     }),
@@ -317,13 +329,6 @@ impl Collector for HeadMetrics {
         let help = "Seconds that the replay of the logs took, which are those of all tenants";
         let name = "prometheus_tsdb_data_replay_duration_seconds";
         replays.encode(encoder.encode_descriptor(name, help, None, replays.metric_type())?)?;
-        let dropped = Counters::default();
-        for (labels, Kept { stats, .. }) in &kept {
-            dropped.get_or_create(labels).inc_by(stats.metadata_dropped);
-        }
-        let help = "Total number of descriptions of metrics that were not kept, as heads have those of 131,072 already";
-        let name = "uru_receive_metadata_dropped";
-        dropped.encode(encoder.encode_descriptor(name, help, None, dropped.metric_type())?)?;
         let oldest = FloatGauges::default();
         for (labels, Kept { stats, .. }) in &kept {
             let time_ms = if stats.exemplars_kept > 0 { stats.exemplar_min_time } else { 0 };

@@ -7,9 +7,18 @@ use std::path::{Path, PathBuf};
 use engine::shard::Ingest;
 use engine::shard::ingest::OWN_FOLDER;
 
-/// Logs what was set aside of damaged WALs, blocks that could not be opened, folders that were removed, and WALs of
-/// Thanos and Prometheus.
+/// Logs what WALs hold of unknown series, what was set aside of damaged ones, blocks that could not be opened, folders
+/// that were removed, and WALs of Thanos and Prometheus.
 pub fn tell(ingest: &Ingest, data_dir: &Path) {
+    let unknown = ingest.counters().replayed_unknown;
+    if unknown > 0 {
+        tracing::warn!(
+            samples = unknown,
+            folder = %data_dir.join(OWN_FOLDER).join("wal").display(),
+            "leaving out samples and chunks in the WAL of series that it never names, or that no head takes: they are \
+             lost, which a WAL whose files nobody has moved or changed should never have"
+        );
+    }
     for aside in ingest.set_aside() {
         tracing::error!(
             damage = %aside.why,

@@ -534,6 +534,22 @@ fn what_is_said_of_metric_families_is_kept_also_where_series_are_relabelled_or_s
     }
 }
 
+/// All of it was kept, which nothing told.
+#[test]
+fn what_is_said_of_a_metric_at_too_great_length_is_left_out_and_counted() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    for (name, help_bytes) in [("short_total", 9), ("long_total", (64 << 10) + 1)] {
+        let family = write::Family { kind: 1, name: name.into(), help: "h".repeat(help_bytes) };
+        let body = write::packed(&write::WriteRequest { timeseries: Vec::new(), metadata: vec![family] });
+        let answer = post(&uru.write_address(), "/api/v1/receive", &[], &body).unwrap();
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+    }
+    assert_eq!(metadata(&uru), [r#"short_total counter "hhhhhhhhh" "#]);
+    assert_eq!(uru.metric("uru_receive_metadata_left_out_total "), Some(1.0));
+    assert_eq!(uru.metric("uru_receive_metadata_bytes "), Some(20.0));
+}
+
 #[test]
 fn bodies_that_are_packed_in_parts_are_taken_whole() {
     let data = tempfile::tempdir().unwrap();

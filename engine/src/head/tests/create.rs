@@ -79,7 +79,7 @@ fn numbers_of_series_begin_anew_when_there_are_no_more_and_leave_out_those_that_
     let mut replayed = replay(log.bytes());
     assert_eq!(read_all(&replayed), read_all(&head));
     let mut snapshot = Recorder::default();
-    assert_eq!(head.snapshot_part(1, 0, &mut snapshot), None);
+    assert_eq!(head.snapshot_part(1, Position::START, &mut snapshot), None);
     for head in [&mut replayed, &mut replay(snapshot.bytes())] {
         head.next_ref = if head.next_ref == 4 { u32::MAX - 2 } else { panic!("{}", head.next_ref) };
         add(head, &mut Recorder::default(), 6..8);

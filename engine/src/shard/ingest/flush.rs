@@ -20,6 +20,7 @@ use crate::head::Head;
 use crate::head::cut::{OUT_OF_ORDER_HINT, block_numbers, write_blocks};
 use crate::head::excerpt::Excerpt;
 use crate::head::shapes::ChunkShapes;
+use crate::head::snapshot::Position;
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
 use crate::wal::folder::{remove_before, write_snapshot};
@@ -513,7 +514,7 @@ impl Ingest {
             let number = answer(receiver.recv())??;
             let names = self.ask_waiting(partition, |own| own.heads.keys().map(Arc::clone).collect::<Vec<_>>())?;
             let names: Arc<[Arc<str>]> = answer(names.recv())??.into();
-            let mut at = Some((0, 0));
+            let mut at = Some((0, Position::START));
             let folder = self.options.data_dir.join(super::OWN_FOLDER).join("wal").join(format!("{partition:03}"));
             write_snapshot(&folder, number, || {
                 let Some(from) = at else { return Ok(None) };

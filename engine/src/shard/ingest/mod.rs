@@ -120,8 +120,10 @@ pub struct TenantStats {
     pub exemplars: u64,
     /// Exemplars left out since the start as [`head::Reason::ExemplarOvertaken`].
     pub exemplars_out_of_order: u64,
-    /// What was said since the start of metrics beyond those of which a head keeps it.
-    pub metadata_dropped: u64,
+    /// Bytes of what is said of metrics.
+    pub metadata_bytes: u64,
+    /// Times since the start that something was said of a metric and not kept, as it was more than a head keeps.
+    pub metadata_left_out: u64,
     /// Exemplars that are kept.
     pub exemplars_kept: u64,
     /// Series that have some.
@@ -153,6 +155,8 @@ pub struct IngestCounters {
     pub replayed_frames: u64,
     /// Bytes of records replayed.
     pub replayed_bytes: u64,
+    /// Samples and chunks of series that the logs never named, and histograms that no head takes: left out.
+    pub replayed_unknown: u64,
     /// Bytes of writes that had been cut off, removed.
     pub torn_bytes: u64,
     /// Logs with such a write.
@@ -173,6 +177,10 @@ pub struct IngestCounters {
     pub removals_failed: u64,
     /// Number of the latest segment of all logs.
     pub segment: u64,
+    /// Bytes of what is said of metrics, in all heads.
+    pub metadata_bytes: u64,
+    /// Times that something was said of a metric and not kept, by the heads that there are now.
+    pub metadata_left_out: u64,
     /// Milliseconds that opening took.
     pub open_ms: u64,
     /// Nanoseconds that the shards took to append batches to the heads that there are now.
@@ -211,7 +219,7 @@ pub(super) struct Tenant {
 /// Counts of one head, as its shard last published them.
 #[derive(Debug)]
 pub(super) struct PartStats {
-    counts: [AtomicU64; 14],
+    counts: [AtomicU64; 15],
     samples: [[AtomicU64; 2]; 5],
     min_time: AtomicI64,
     max_time: AtomicI64,
@@ -231,6 +239,7 @@ pub struct Ingest {
     maintenance: Mutex<()>,
     is_closed: AtomicBool,
     replayed: Vec<Replayed>,
+    replayed_unknown: u64,
     unreadable: Vec<UnreadableBlock>,
     removed: Vec<RemovedFolder>,
     open_ms: u64,
@@ -385,7 +394,8 @@ impl PartStats {
             exemplar_series as u64,
             stats.chunks + stats.chunks_removed,
             stats.chunks_removed,
-            stats.metadata_dropped,
+            stats.metadata_bytes,
+            stats.metadata_left_out,
         ];
         self.counts.iter().zip(counts).for_each(|(own, count)| own.store(count, Ordering::Relaxed));
         let samples = [
@@ -462,7 +472,8 @@ impl Tenant {
             exemplar_series: sum(10),
             chunks_created: sum(11),
             chunks_removed: sum(12),
-            metadata_dropped: sum(13),
+            metadata_bytes: sum(13),
+            metadata_left_out: sum(14),
             exemplar_min_time: first(|part| &part.exemplar_min_time),
             appending: self.appending.load(Ordering::Relaxed),
             min_time: first(|part| &part.min_time),
@@ -569,6 +580,7 @@ impl Ingest {
     pub fn counters(&self) -> IngestCounters {
         let mut counters = IngestCounters {
             open_ms: self.open_ms,
+            replayed_unknown: self.replayed_unknown,
             snapshots: self.snapshots.load(Ordering::Relaxed),
             snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
             snapshot_us: self.snapshot_us.load(Ordering::Relaxed),
@@ -604,6 +616,8 @@ impl Ingest {
             let stats = tenant.stats();
             counters.append_ns += stats.append_ns;
             counters.lookup_ns += stats.lookup_ns;
+            counters.metadata_bytes += stats.metadata_bytes;
+            counters.metadata_left_out += stats.metadata_left_out;
         }
         counters
     }

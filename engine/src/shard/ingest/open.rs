@@ -15,7 +15,7 @@ use crate::block::writer;
 use crate::bucket::name;
 use crate::head::Head;
 use crate::head::replay::Replay;
-use crate::io::{folder, is_full, replace};
+use crate::io::{folder, freed, is_full, replace};
 use crate::model::{BlockId, Error, ErrorKind};
 use crate::shard::gather::answer;
 use crate::shard::pool::Pool;
@@ -34,6 +34,8 @@ struct Heads {
     heads: HashMap<Arc<str>, OwnedHead>,
     next_number: u32,
     replayed: Replayed,
+    /// Samples and chunks of series that the log never named, and histograms that no head takes.
+    unknown: u64,
     /// Cuts whose blocks are there while the log doesn't say so, with the numbers of their tenants.
     unrecorded: Vec<(u32, Cut)>,
     /// Cuts that were intended and not made, and the blocks of all that were.
@@ -46,7 +48,10 @@ impl Ingest {
     /// thread, which must not be a shard.
     pub fn open(pool: &Arc<Pool>, options: IngestOptions) -> Result<Arc<Self>, Error> {
         let open = |_| options.open_io();
-        Self::open_with(pool, options.clone(), open)
+        let opened = Self::open_with(pool, options.clone(), open)?;
+        // What the logs were read into is of no more use, and nothing else may be freed for long.
+        freed::give_back_now();
+        Ok(opened)
     }
 
     /// As [`Ingest::open`]; the log of each partition is written through what `open_io` gives for it.
@@ -91,6 +96,7 @@ impl Ingest {
             maintenance: Mutex::default(),
             is_closed: AtomicBool::new(false),
             replayed: all.iter().map(|heads| heads.replayed.clone()).collect(),
+            replayed_unknown: all.iter().map(|heads| heads.unknown).sum(),
             unreadable: Vec::new(),
             removed: Vec::new(),
             open_ms: 0,
@@ -306,12 +312,13 @@ fn replay_heads(folder: &Path, options: &IngestOptions) -> Result<Heads, Error> 
         Ok(())
     })?;
     let unmade = unmade.into_iter().filter_map(|(number, cut)| Some((Arc::clone(names.get(&number)?), cut))).collect();
+    let unknown = heads.values().map(|replay| replay.unknown).sum();
     let named = heads.into_iter().filter_map(|(number, replay)| {
         let mut head = replay.finish();
         head.thaw_late();
         Some((names.remove(&number)?, OwnedHead { number, head }))
     });
-    Ok(Heads { heads: named.collect(), next_number, replayed, unrecorded, unmade, made })
+    Ok(Heads { heads: named.collect(), next_number, replayed, unknown, unrecorded, unmade, made })
 }
 
 /// Whether the blocks of a cut that was intended are there: the last one comes last. Where it isn't, those

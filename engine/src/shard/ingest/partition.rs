@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Tenant;
 use crate::head::excerpt::Excerpt;
+use crate::head::snapshot::Position;
 use crate::head::{AppendLimits, Head, Options, WriteBatch, WriteReport};
 use crate::model::{Error, ErrorKind};
 use crate::wal::writer::{COMMIT_BYTES_MAX, EndOnPanic};
@@ -139,21 +140,25 @@ impl Partition {
         self.writer.commit(self.recorder.take(), Box::new(done));
     }
 
-    /// The next part of a snapshot of all heads: those of the tenants `names`, from series `from` of the
-    /// first on. Gives the records and where to go on.
-    pub(super) fn snapshot_part(&self, names: &[Arc<str>], at: (usize, u32)) -> (Vec<u8>, Option<(usize, u32)>) {
+    /// The next part of a snapshot of all heads: those of the tenants `names`, from tenant and place `at` on. Gives
+    /// the records and where to go on.
+    pub(super) fn snapshot_part(
+        &self,
+        names: &[Arc<str>],
+        at: (usize, Position),
+    ) -> (Vec<u8>, Option<(usize, Position)>) {
         let (tenant, from) = at;
         let Some(name) = names.get(tenant) else { return (Vec::new(), None) };
         let mut recorder = Recorder::default();
         let next = self.heads.get(name).and_then(|own| {
-            if from == 0 {
+            if from == Position::START {
                 recorder.tenant(own.number, name);
             }
             own.head.snapshot_part(own.number, from, &mut recorder)
         });
         let next = match next {
             Some(from) => Some((tenant, from)),
-            None => (tenant + 1 < names.len()).then_some((tenant + 1, 0)),
+            None => (tenant + 1 < names.len()).then_some((tenant + 1, Position::START)),
         };
         (recorder.take(), next)
     }

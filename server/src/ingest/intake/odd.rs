@@ -2,6 +2,7 @@
 //! or the next start would end.
 
 use engine::head::replay::Replay;
+use engine::head::snapshot::Position;
 use engine::head::{AppendLimits, Head, Options, StartTimes};
 use engine::model::TimeRange;
 use engine::model::value::STALE_NAN_BITS;
@@ -149,7 +150,7 @@ fn whatever_is_taken_of_a_request_can_be_read_from_a_log_and_from_a_snapshot() {
             exemplars += report.exemplars;
             histograms += report.histograms;
         }
-        let (mut snapshot, mut next) = (Recorder::default(), Some(0));
+        let (mut snapshot, mut next) = (Recorder::default(), Some(Position::START));
         while let Some(from) = next {
             next = head.snapshot_part(1, from, &mut snapshot);
         }

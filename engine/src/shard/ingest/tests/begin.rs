@@ -1,6 +1,8 @@
 //! Where heads begin: behind what is in blocks.
 
 use super::*;
+use crate::wal::record::FloatRows;
+use crate::wal::{Order, Recorder};
 
 #[test]
 fn a_head_that_begins_behind_a_cut_takes_nothing_in_order_from_before_it() {
@@ -129,4 +131,22 @@ fn a_relaxed_log_that_the_machine_left_damaged_is_read_up_to_that_and_the_rest_i
     drop(ingest);
     files.iter().for_each(|path| std::fs::remove_file(path).unwrap());
     assert_eq!(Ingest::open(&pool(1), options).unwrap().counters().damaged_logs, 0);
+}
+
+/// They were counted where nobody looked.
+#[test]
+fn samples_in_a_log_of_series_that_it_never_names_are_left_out_and_counted() {
+    let folder = Folder::new();
+    drop(Ingest::open(&pool(1), folder.options()).unwrap());
+    let (mut rows, mut recorder) = (FloatRows::default(), Recorder::default());
+    (1..3).for_each(|at| rows.push(7, at * STEP, 1.0));
+    recorder.tenant(0, "team-a");
+    recorder.floats(0, Order::Kept, &rows);
+    let mut bytes = frame::HEADER.to_vec();
+    bytes.extend_from_slice(frame::Encoder::default().frame(&[recorder.bytes()]));
+    std::fs::write(segment_path(&folder.0.join(".uru/wal/000"), 0), bytes).unwrap();
+    let ingest = Ingest::open(&pool(1), folder.options()).unwrap();
+    assert_eq!((ingest.counters().replayed_unknown, read(&ingest).len()), (2, 0));
+    append(&ingest, 10, STEP).unwrap();
+    expect(&read(&ingest), 10, &[STEP]);
 }
