@@ -305,23 +305,30 @@ type SymbolLabels = Vec<(SymbolRef, SymbolRef)>;
 struct SymbolPlaces(Vec<Vec<SymbolRef>>);
 
 impl SymbolPlaces {
-    /// The table of the symbols of these series of each excerpt, and the places.
+    /// The table of the symbols of these series of each excerpt, and the places. Besides them a few bytes are taken for
+    /// each symbol, as there are many where heads are large.
     fn new(excerpts: &[Excerpt], series: &[Vec<usize>]) -> (tsdb::Symbols, Self) {
-        let mut used: BTreeSet<&str> = BTreeSet::new();
-        for (excerpt, series) in excerpts.iter().zip(series) {
-            let mut seen = vec![false; excerpt.symbols().len()];
-            for (name, value) in series.iter().flat_map(|at| excerpt.labels(*at)) {
-                for symbol in [*name, *value] {
-                    if !std::mem::replace(&mut seen[symbol as usize], true) {
-                        used.insert(excerpt.symbol(symbol));
-                    }
-                }
+        let used: Vec<Vec<bool>> = excerpts.iter().zip(series).map(|(excerpt, series)| used(excerpt, series)).collect();
+        let mut places: Vec<Vec<SymbolRef>> =
+            excerpts.iter().map(|excerpt| vec![SymbolRef::default(); excerpt.symbols().len()]).collect();
+        let next = |from: usize, at: usize| {
+            let at = (at..used[from].len()).find(|at| used[from][*at])?;
+            Some(Reverse((excerpts[from].symbol(at as u32), from, at)))
+        };
+        let mut heap: BinaryHeap<_> = (0..excerpts.len()).filter_map(|from| next(from, 0)).collect();
+        // Of each symbol of the table one excerpt that has it, and its number there.
+        let mut all: Vec<(u32, u32)> = Vec::new();
+        let mut last = None;
+        while let Some(Reverse((symbol, from, at))) = heap.pop() {
+            if last != Some(symbol) {
+                all.push((from as u32, at as u32));
+                last = Some(symbol);
             }
+            places[from][at] = SymbolRef(all.len() as u32 - 1);
+            heap.extend(next(from, at + 1));
         }
-        let all: Vec<&str> = used.into_iter().collect();
-        let place = |symbol: &str| SymbolRef(all.partition_point(|known| *known < symbol) as u32);
-        let places = excerpts.iter().map(|excerpt| excerpt.symbols().map(place).collect()).collect();
-        (tsdb::Symbols::from_sorted_slice(&all), Self(places))
+        let texts = all.iter().map(|(from, symbol)| excerpts[*from as usize].symbol(*symbol));
+        (tsdb::Symbols::from_sorted_texts(texts), Self(places))
     }
 
     /// Labels of the excerpt number `from` by their places in the table.
@@ -329,6 +336,15 @@ impl SymbolPlaces {
         let place = |symbol: u32| self.0[from][symbol as usize];
         Some(labels.iter().map(|(name, value)| (place(*name), place(*value))).collect())
     }
+}
+
+/// Which symbols of `excerpt` the labels of these of its series have.
+fn used(excerpt: &Excerpt, series: &[usize]) -> Vec<bool> {
+    let mut used = vec![false; excerpt.symbols().len()];
+    for (name, value) in series.iter().flat_map(|at| excerpt.labels(*at)) {
+        (used[*name as usize], used[*value as usize]) = (true, true);
+    }
+    used
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Excerpt {
 impl Head {
     /// The series that all `matchers` match and that have a chunk in `range`, with these chunks.
     pub fn excerpt(&self, matchers: &[Matcher], range: TimeRange) -> Result<Excerpt, Error> {
-        Ok(self.excerpt_in(&self.select(matchers, &|| Ok(()))?, range))
+        Ok(self.copied(self.gather_in(&self.select(matchers, &|| Ok(()))?, range)))
     }
 
     /// The same within `memory`, with what it takes as a block, which has a copy of what its chunks share with
@@ -112,7 +112,9 @@ impl Head {
     ) -> Result<(Excerpt, Reservation), Error> {
         let found = self.select(matchers, wanted)?;
         let mut held = memory.reserve(SERIES_BYTES * found.len() as u64)?;
-        let mut excerpt = self.excerpt_in(&found, range);
+        let gathered = self.gather_in(&found, range);
+        held.resize(held.bytes().max(gathered.excerpt_bytes()))?;
+        let mut excerpt = self.copied(gathered);
         if detail == Detail::Labels {
             let nothing: Arc<[u8]> = Arc::default();
             excerpt.chunks.iter_mut().for_each(|chunk| chunk.data = Arc::clone(&nothing));
@@ -121,8 +123,8 @@ impl Head {
         Ok((excerpt, held))
     }
 
-    fn excerpt_in(&self, found: &[u32], range: TimeRange) -> Excerpt {
-        self.excerpt_of(found, |id, chunks| {
+    fn gather_in(&self, found: &[u32], range: TimeRange) -> Gathered {
+        self.gather(found, |id, chunks| {
             let overlaps = |chunk: &Closed| range.overlaps(TimeRange::new(chunk.min_time, chunk.max_time));
             let meta = &self.metas[id as usize];
             chunks.extend(meta.closed.iter().filter(|chunk| overlaps(chunk)).cloned());
@@ -141,7 +143,12 @@ impl Head {
     }
 
     /// The series numbered `ids` for which `chunks_of` gives chunks.
-    pub(super) fn excerpt_of(&self, ids: &[u32], mut chunks_of: impl FnMut(u32, &mut Vec<Closed>)) -> Excerpt {
+    pub(super) fn excerpt_of(&self, ids: &[u32], chunks_of: impl FnMut(u32, &mut Vec<Closed>)) -> Excerpt {
+        self.copied(self.gather(ids, chunks_of))
+    }
+
+    /// What an excerpt of the series numbered `ids` is to be made of, those for which `chunks_of` gives chunks.
+    fn gather(&self, ids: &[u32], mut chunks_of: impl FnMut(u32, &mut Vec<Closed>)) -> Gathered {
         let mut chunks = Vec::new();
         let mut found: Vec<(u32, u32, u32)> = Vec::new();
         for id in ids {
@@ -154,11 +161,17 @@ impl Head {
             }
         }
         let ranks = self.rank_symbols(found.iter().map(|(id, ..)| *id));
-        let text = ranks.order.iter().map(|symbol| self.symbols.text(*symbol).len()).sum();
+        let text_bytes = ranks.order.iter().map(|symbol| self.symbols.text(*symbol).len()).sum();
+        let pairs = found.iter().map(|(id, ..)| self.pairs_of(*id).count()).sum();
+        Gathered { found, chunks, ranks, text_bytes, pairs }
+    }
+
+    fn copied(&self, gathered: Gathered) -> Excerpt {
+        let Gathered { found, chunks, ranks, text_bytes, pairs: pair_count } = gathered;
         let mut excerpt = Excerpt {
-            text: String::with_capacity(text),
+            text: String::with_capacity(text_bytes),
             ends: Vec::with_capacity(ranks.order.len()),
-            pairs: Vec::with_capacity(found.iter().map(|(id, ..)| self.pairs_of(*id).count()).sum()),
+            pairs: Vec::with_capacity(pair_count),
             series: Vec::with_capacity(found.len()),
             chunks: Vec::with_capacity(chunks.len()),
         };
@@ -166,7 +179,7 @@ impl Head {
             excerpt.text.push_str(self.symbols.text(*symbol));
             excerpt.ends.push(excerpt.text.len() as u32);
         }
-        let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(excerpt.pairs.capacity());
+        let mut pairs: Vec<(u32, u32)> = Vec::with_capacity(pair_count);
         let mut places: Vec<(u32, u32, u32, u32)> = Vec::with_capacity(found.len());
         for (id, start, end) in found {
             let first = pairs.len() as u32;
@@ -223,6 +236,25 @@ pub(super) fn apart(chunks: Vec<Closed>) -> Vec<Closed> {
     }
     settle(&mut group);
     made
+}
+
+/// What an excerpt is made of.
+struct Gathered {
+    /// Numbers of series, each with where its chunks begin and end.
+    found: Vec<(u32, u32, u32)>,
+    chunks: Vec<Closed>,
+    ranks: Ranks,
+    text_bytes: usize,
+    /// Labels of all series together.
+    pairs: usize,
+}
+
+impl Gathered {
+    /// Bytes that the excerpt and what it is made of take: texts may be of any length.
+    fn excerpt_bytes(&self) -> u64 {
+        let symbols = self.text_bytes + 12 * self.ranks.order.len();
+        (symbols + 16 * self.pairs + 36 * self.found.len() + 2 * size_of::<Closed>() * self.chunks.len()) as u64
+    }
 }
 
 /// Symbols in the order of their texts.

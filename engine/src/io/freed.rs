@@ -67,6 +67,12 @@ fn kept_ms(limit: u64) -> c_long {
     }
 }
 
+/// Has it give freed memory back at once where the limit is small, and else soon: for processes that ingest and have heads
+/// beside what `limit` is for.
+pub fn keep_freed_memory_of_writes(limit: u64) {
+    keep_freed_memory(limit.min(LIMITS[1] - 1));
+}
+
 /// Has it give freed memory back soon, in processes that only ingest, compact or mend: kept for long behind writes and
 /// merges it is a sixth more memory, for nothing.
 pub fn give_back_freed_memory() {

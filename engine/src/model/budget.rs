@@ -1,6 +1,7 @@
 //! The process's memory budget: what requests hold is counted before it is allocated, and on top of what the process
 //! has at rest, so that it never grows past its limit. What is counted is less than what it takes: the allocator rounds
-//! up, and keeps pages that are half empty. So the process is measured as well when it may be near its limit.
+//! up, and keeps pages that are half empty. So the process is measured as well when it may be near its limit, and near
+//! what the machine has, which heads, cuts and whatever else is not counted may fill.
 //!
 //! A request is admitted by an estimate ([`Budget::admit`] waits its turn, first come first
 //! served), grows its reservation as it learns more ([`Reservation::grow`] never waits, as waiting
@@ -12,7 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::{Error, ErrorKind};
 
@@ -25,6 +26,9 @@ const STEP: u64 = 4096;
 /// The shares of the limit, at least and at most, and otherwise the bytes that a process which is measured stays below
 /// it, for what it grows by unseen.
 const UNSEEN: (u64, u64, u64) = (32, 8, 8 << 20);
+
+/// How long a process is taken for as large as it was when it was measured, by who wants much of what the machine has.
+const MEASURED_FOR: Duration = Duration::from_millis(100);
 
 /// The share of the limit that lies aside.
 const ASIDE_SHARE: u64 = 32;
@@ -48,10 +52,17 @@ pub struct Budget {
     limit: u64,
     /// Bytes that the process has without any request, and what is kept free.
     own: u64,
-    process: Option<Box<dyn Footprint>>,
+    process: Option<Process>,
     state: Mutex<State>,
     freed: Condvar,
     aside: OnceLock<Arc<Self>>,
+}
+
+/// A process that is measured, and the bytes that it never passes, whoever asks.
+#[derive(Debug)]
+struct Process {
+    footprint: Box<dyn Footprint>,
+    ceiling: u64,
 }
 
 /// Bytes held by one request; given back when dropped.
@@ -106,8 +117,8 @@ struct Measured {
     bytes: u64,
     /// Bytes that were given out since.
     given: u64,
-    /// Whether it ever was.
-    is_known: bool,
+    /// When that was, if ever.
+    at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -131,12 +142,18 @@ impl Budget {
     /// The same for the process that is `measured` where it may be near the limit: nothing is given out at once that
     /// would have it pass that, but the first bytes of a request that is alone, and as long as requests have less than
     /// half of what is for them, whatever else the process has. Who waits for an estimate does so for what is counted
-    /// alone: to tell when a process has become smaller it would have to be measured again and again.
-    pub fn of_measured(name: &'static str, limit: u64, own: u64, measured: Box<dyn Footprint>) -> Arc<Self> {
-        Arc::new(Self::sized(name, limit, own, Some(measured)))
+    /// alone: to tell when a process has become smaller it would have to be measured again and again. Nothing at all is
+    /// given out that would have the process pass `ceiling` bytes, where the system would end it.
+    pub fn of_measured(
+        name: &'static str,
+        limit: u64,
+        own: u64,
+        (footprint, ceiling): (Box<dyn Footprint>, u64),
+    ) -> Arc<Self> {
+        Arc::new(Self::sized(name, limit, own, Some(Process { footprint, ceiling })))
     }
 
-    fn sized(name: &'static str, limit: u64, own: u64, process: Option<Box<dyn Footprint>>) -> Self {
+    fn sized(name: &'static str, limit: u64, own: u64, process: Option<Process>) -> Self {
         let (own, state, freed) = (own.min(limit / 2), Mutex::default(), Condvar::new());
         Self { name, limit, own, process, state, freed, aside: OnceLock::new() }
     }
@@ -210,16 +227,43 @@ impl Budget {
 
     /// Gives `bytes` out where they are there and the process doesn't pass the limit with them.
     fn take(&self, state: &mut State, bytes: u64) -> bool {
-        let leaves_room = |process: &dyn Footprint, state: &mut State| self.leaves_room(process, state, bytes);
-        // Nothing more makes nothing larger: what has shrunk is never refused.
         state.has(self.room(), bytes)
-            && (bytes == 0 || self.process.as_deref().is_none_or(|process| leaves_room(process, state)))
+            && self.leaves_room(state, bytes)
+            && self.stays_below_ceiling(state, bytes)
             && state.take(self.room(), bytes)
     }
 
-    /// Whether `process` stays below the limit with `bytes` more, which there are: measured when it may not, and
+    /// Whether the process stays below its ceiling with `bytes` more. It is measured when it may not, as far as is known:
+    /// what is not counted grows too, so that what is known is old soon for who wants much.
+    fn stays_below_ceiling(&self, state: &mut State, bytes: u64) -> bool {
+        let Some(Process { footprint, ceiling }) = &self.process else { return true };
+        let (measured, step) = (&state.measured, self.limit / STEP);
+        let is_old = || measured.at.is_none_or(|at| at.elapsed() >= MEASURED_FOR);
+        let may_pass =
+            measured.may_pass(*ceiling, bytes, step) || (measured.given.saturating_add(bytes) >= step && is_old());
+        if bytes == 0 || !may_pass {
+            return true;
+        }
+        let mut fits = || {
+            let now = footprint.bytes()?;
+            state.measured.note(now);
+            Some(now.saturating_add(bytes) <= *ceiling)
+        };
+        if fits() == Some(false) {
+            footprint.give_back();
+            return fits().unwrap_or(true);
+        }
+        true
+    }
+
+    /// Whether the process stays below the limit with `bytes` more, which there are: measured when it may not, and
     /// requests have half of what is for them.
-    fn leaves_room(&self, process: &dyn Footprint, state: &mut State, bytes: u64) -> bool {
+    fn leaves_room(&self, state: &mut State, bytes: u64) -> bool {
+        let Some(Process { footprint, .. }) = &self.process else { return true };
+        // Nothing more makes nothing larger: what has shrunk is never refused.
+        if bytes == 0 {
+            return true;
+        }
         // Heads that are cut may have all the rest at once: what the process had before tells nothing.
         if state.used.saturating_sub(state.kept) + bytes <= (self.room() - state.kept) / 2 {
             return true;
@@ -230,14 +274,14 @@ impl Budget {
             return true;
         }
         let mut fits = || {
-            let now = process.bytes()?;
+            let now = footprint.bytes()?;
             state.measured.note(now);
             Some(now.saturating_add(bytes) <= most)
         };
         match fits() {
             // What was freed and kept is given back, and perhaps it fits then.
             Some(false) if state.used > state.kept => {
-                process.give_back();
+                footprint.give_back();
                 fits().unwrap_or(true)
             }
             _ => true,
@@ -247,7 +291,7 @@ impl Budget {
     fn refusal(&self, state: &State, bytes: u64) -> Error {
         let used = self.own + state.used;
         let measured = match self.process {
-            Some(_) if bytes <= self.room() - state.used && state.measured.is_known => {
+            Some(_) if bytes <= self.room() - state.used && state.measured.at.is_some() => {
                 format!(", {} with what is not counted", state.measured.bytes)
             }
             _ => String::new(),
@@ -294,12 +338,12 @@ impl Measured {
     /// Whether `most` may be passed with `bytes` more, and enough was given out to measure anew where it was not.
     fn may_pass(&self, most: u64, bytes: u64, step: u64) -> bool {
         let passes = |grown: u64| self.bytes.saturating_add(grown).saturating_add(bytes) > most;
-        passes(0) || !self.is_known || (self.given >= step && passes(GROWTH.saturating_mul(self.given)))
+        passes(0) || self.at.is_none() || (self.given >= step && passes(GROWTH.saturating_mul(self.given)))
     }
 
     /// Takes in that the process has `bytes`.
     fn note(&mut self, bytes: u64) {
-        *self = Self { bytes, given: 0, is_known: true };
+        *self = Self { bytes, given: 0, at: Some(Instant::now()) };
     }
 }
 
@@ -336,7 +380,14 @@ impl Admission {
         }
         let first = state.queue.front().map(|waiter| waiter.ticket);
         let my_turn = first.is_none() || first == self.ticket;
-        if my_turn && state.take(self.budget.room(), self.bytes) {
+        let is_there = my_turn && state.has(self.budget.room(), self.bytes);
+        if is_there && !self.budget.stays_below_ceiling(state, self.bytes) {
+            // Others give some back; where there are none, nobody would say when it is less.
+            if state.used <= state.kept {
+                state.refused += 1;
+                return Some(Err(self.budget.refusal(state, self.bytes)));
+            }
+        } else if is_there && state.take(self.budget.room(), self.bytes) {
             if self.ticket.take().is_some() {
                 state.queue.pop_front();
             }
@@ -584,7 +635,7 @@ mod tests {
     fn measured() -> (Arc<Budget>, Arc<Process>) {
         let process = Arc::new(Process { bytes: AtomicU64::new(8000), ..Process::default() });
         let sized = Box::new(Sized(Arc::clone(&process)));
-        (Budget::of_measured("--query.memory-limit", 64_000, 8000, sized), process)
+        (Budget::of_measured("--query.memory-limit", 64_000, 8000, (sized, 300_000)), process)
     }
 
     #[test]
@@ -616,15 +667,14 @@ mod tests {
     fn a_process_is_measured_only_when_it_may_be_near_its_limit() {
         let (budget, process) = measured();
         let _half = budget.reserve(28_000).unwrap();
-        assert_eq!(process.measured.load(Ordering::Relaxed), 0);
-        for _ in 0..1000 {
+        assert_eq!(process.measured.load(Ordering::Relaxed), 1, "its size was not known");
+        let begin = Instant::now();
+        for _ in 0..2000 {
             drop(budget.reserve(20).unwrap());
         }
-        assert_eq!(process.measured.load(Ordering::Relaxed), 1);
-        for _ in 0..1000 {
-            drop(budget.reserve(20).unwrap());
-        }
-        assert_eq!(process.measured.load(Ordering::Relaxed), 2);
+        let known_anew = begin.elapsed().as_millis() / MEASURED_FOR.as_millis();
+        let measured = u128::from(process.measured.load(Ordering::Relaxed));
+        assert!((2..=3 + known_anew).contains(&measured), "{measured} times");
     }
 
     #[test]
@@ -649,6 +699,29 @@ mod tests {
         held.grow(25).unwrap();
         drop(budget.reserve(975).unwrap());
         assert!(held.grow(976).is_err());
+    }
+
+    /// Heads beside which requests had half of their room were too many for the machine.
+    #[test]
+    fn a_process_never_passes_what_the_machine_has_whoever_asks() {
+        let (budget, process) = measured();
+        process.bytes.store(290_000, Ordering::Relaxed);
+        let mut held = budget.reserve(10_000).unwrap();
+        assert_eq!(process.too_large.load(Ordering::Relaxed), 0);
+        process.bytes.store(299_500, Ordering::Relaxed);
+        let error = held.grow(1_000).unwrap_err();
+        assert!(error.message().ends_with("299500 with what is not counted"), "{error}");
+        assert_eq!(process.too_large.load(Ordering::Relaxed), 1);
+        let mut waiting = budget.admit(10_000);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut waiting).poll(&mut context).is_pending(), "another may give some back");
+        process.bytes.store(280_000, Ordering::Relaxed);
+        drop(held);
+        let Poll::Ready(Ok(held)) = Pin::new(&mut waiting).poll(&mut context) else { panic!("it is smaller") };
+        drop(held);
+        process.bytes.store(299_000, Ordering::Relaxed);
+        let alone = budget.admit(10_000).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
+        assert!(alone.message().contains("299000 with what is not counted"), "{alone}");
     }
 
     #[test]

@@ -111,12 +111,12 @@ pub(super) const SERVED: [&str; 7] = [
 
 /// Runs the component until it is told to end.
 pub fn run(values: &Values) -> Result<(), String> {
-    freed::give_back_freed_memory();
     report_features(values, &[START_ZEROS]);
     let data_dir = PathBuf::from(values.text("tsdb.path").unwrap_or("./data"));
     let config = ReceiveConfig::parse(values, data_dir).map_err(|error| error.given_by(values).to_string())?;
     let bucket = bucket(values).map_err(|error| error.given_by(values).to_string())?;
     let memory_limit = memory::of_store(values).map_err(|error| error.to_string())?;
+    freed::keep_freed_memory_of_writes(memory_limit);
     let ports = Ports::bind(values).and_then(|ports| ports.with_writes(values)).map_err(|error| error.to_string())?;
     let mut registry = metrics::registry();
     let health = Health::register(&mut registry, "receive");

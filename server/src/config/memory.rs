@@ -23,6 +23,9 @@ const SHARE: u64 = 2;
 /// and endpoints have sent and what the allocator has not given back.
 const UNCOUNTED: (u64, u64) = (4, 64 << 20);
 
+/// The share of what there is that the process never passes for a request: the system has some for it, too.
+const CEILING: (u64, u64) = (7, 8);
+
 /// Bytes beyond what the process has at its start from which on a limit is one that it can be measured by.
 const MEASURED_FROM: u64 = 16 << 20;
 
@@ -44,7 +47,7 @@ pub fn budget(flag: &'static str, limit: u64) -> Arc<Budget> {
     if limit < resident + MEASURED_FROM {
         return Budget::of_process(flag, limit, own);
     }
-    Budget::of_measured(flag, limit, own, Box::new(statm))
+    Budget::of_measured(flag, limit, own, (Box::new(statm), available() / CEILING.1 * CEILING.0))
 }
 
 /// What such a budget of `limit` bytes has for requests.

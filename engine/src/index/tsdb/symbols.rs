@@ -90,10 +90,10 @@ impl Symbols {
     }
 
     /// The same, in memory that is as large as they are from the start.
-    pub fn from_sorted_slice(symbols: &[&str]) -> Self {
-        let text = String::with_capacity(symbols.iter().map(|symbol| str::len(symbol)).sum());
+    pub fn from_sorted_texts<'t>(symbols: impl ExactSizeIterator<Item = &'t str> + Clone) -> Self {
+        let text = String::with_capacity(symbols.clone().map(str::len).sum());
         let mut table = Self { text, ends: Vec::with_capacity(symbols.len()), entry_offsets: Vec::new() };
-        symbols.iter().for_each(|symbol| table.push_sorted(symbol));
+        symbols.for_each(|symbol| table.push_sorted(symbol));
         table
     }
 
@@ -291,7 +291,7 @@ mod tests {
         for (count, len) in [(0, 0), (3, 1), (10, 127), (10, 128), (300, 4000)] {
             let texts: Vec<String> = (0..count).map(|at| format!("{at:03}é{}", "v".repeat(len))).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let symbols = Symbols::from_sorted_slice(&texts);
+            let symbols = Symbols::from_sorted_texts(texts.iter().copied());
             let writer = Writer::create(Vec::new(), symbols.clone()).unwrap();
             let index = writer.finish().unwrap().1;
             std::fs::write(&path, &index).unwrap();
