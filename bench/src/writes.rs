@@ -20,7 +20,8 @@ pub const OPTIONS: Options = Options {
 };
 
 /// No sample is refused.
-pub const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
+pub const LIMITS: AppendLimits =
+    AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN, memory: None };
 
 /// The batches of scrape number `scrape` of `series`: counters that rise by different steps.
 pub fn batches(series: &[Labels], scrape: usize) -> Vec<WriteBatch> {

@@ -220,7 +220,7 @@ fn wal_records() -> Vec<u8> {
         start_times: head::StartTimes::Dropped,
     };
     let (mut head, mut recorder) = (Head::new(options, i64::MIN), Recorder::default());
-    let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
+    let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN, memory: None };
     recorder.tenant(1, "team-a");
     head.append((&batch, &[0, 1]), limits, (1, &mut recorder));
     head.snapshot_part(1, Position::START, &mut recorder);

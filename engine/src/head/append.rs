@@ -20,7 +20,7 @@ use super::series::{Key, Line, Meta, NATIVE};
 use super::{Head, Metadata, SeriesHash, StartTimes, WriteBatch};
 use crate::codec::{EncodedLabels, LabelFault};
 use crate::model::value::is_stale_nan;
-use crate::model::{HistogramValue, TimeRange};
+use crate::model::{Ceiling, Error, HistogramValue, TimeRange};
 use crate::simd::prefetch;
 use crate::wal::record::{ExemplarRecord, FloatRows, MetadataRecord};
 use crate::wal::{Order, Recorder};
@@ -53,6 +53,8 @@ pub struct AppendLimits {
     /// Unix milliseconds of the latest sample that all heads of the tenant had before this batch: how far
     /// samples may be behind does not depend on which head their series is in.
     pub latest_time: i64,
+    /// What the process may become by new series; none: of any size.
+    pub memory: Option<Arc<Ceiling>>,
 }
 
 /// Series that a tenant may still get, by all its batches that are under way together.
@@ -90,6 +92,8 @@ pub enum Reason {
     BeyondAllTime,
     /// Its series is new and there may be no more.
     SeriesLimit,
+    /// Its series is new and the process has as much memory as it may.
+    NoMemory,
     /// The histogram is not consistent.
     InvalidHistogram,
     /// The exemplar is earlier than the latest that its series had before the batch.
@@ -147,6 +151,8 @@ pub struct WriteReport {
     pub bad_labels: BadLabels,
     /// Series of which nothing was taken, as bytes that were to be their labels are not in canonical form.
     pub unread: Vec<Unread>,
+    /// What memory there is, where samples were not taken for [`Reason::NoMemory`].
+    pub no_memory: Option<Error>,
 }
 
 /// A series that is to be read in another way.
@@ -209,6 +215,7 @@ impl WriteReport {
         self.rejected_exemplars.extend(other.rejected_exemplars);
         self.bad_labels.add(other.bad_labels);
         self.unread.extend(other.unread);
+        self.no_memory = self.no_memory.take().or(other.no_memory);
     }
 }
 

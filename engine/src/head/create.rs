@@ -19,6 +19,15 @@ use crate::codec::{EncodedLabel, EncodedLabels, LabelFault, is_text, name_order}
 /// No label has this place.
 const NEW: u32 = u32::MAX;
 
+/// Series that a batch makes in one head before it asks again whether there is memory for more.
+const ASKED: u64 = 64;
+
+/// Bytes that a series takes beside its labels, rather too many than too few.
+const SERIES_BYTES: u64 = 1 << 10;
+
+/// Bytes of labels for which there must be memory of their own.
+const LONG_LABELS: usize = 4 << 10;
+
 /// The labels of one series with their places.
 #[derive(Debug, Default)]
 pub(super) struct Located<'a> {
@@ -82,6 +91,16 @@ impl<'a> Located<'a> {
     }
 }
 
+impl Pass<'_> {
+    /// Whether there is memory for a new series whose labels take so many bytes: one in [`ASKED`] asks for those behind
+    /// it as well.
+    fn has_memory(&self, label_bytes: usize) -> bool {
+        let Some(memory) = &self.limits.memory else { return true };
+        let asks = self.report.series_created.is_multiple_of(ASKED) || label_bytes >= LONG_LABELS;
+        !asks || memory.has_room(ASKED * SERIES_BYTES + label_bytes as u64)
+    }
+}
+
 impl Head {
     /// Creates the series of `row` when its labels are those of a series and it has a sample that would be
     /// taken.
@@ -111,7 +130,8 @@ impl Head {
         let refusal = |time: i64, bad: Option<Reason>| bad.or_else(|| self.bounds(time, pass));
         let is_wanted = samples.clone().any(|(time, _, bad)| refusal(time, bad).is_none());
         let has_room = self.symbols.has_room(labels.0.len()) && self.places.has_room();
-        if is_wanted && has_room && pass.limits.take_series() {
+        let has_memory = !is_wanted || pass.has_memory(labels.0.len());
+        if is_wanted && has_room && has_memory && pass.limits.take_series() {
             let number = self.next_number();
             let id = self.create_located((batch.hash(row), batch.check(row)), &mut pass.located, number);
             pass.recent.note(batch.hash(row));
@@ -119,8 +139,9 @@ impl Head {
             pass.report.series_created += 1;
             return Some(id);
         }
+        let limit = if has_memory { Reason::SeriesLimit } else { Reason::NoMemory };
         let rejected = samples.map(|(time, kind, bad)| {
-            let reason = refusal(time, bad).unwrap_or(Reason::SeriesLimit);
+            let reason = refusal(time, bad).unwrap_or(limit);
             Rejected { kind, series: row, time, reason }
         });
         let rejected: Vec<Rejected> = rejected.collect();

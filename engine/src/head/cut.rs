@@ -363,7 +363,7 @@ mod tests {
         let (mut head, mut batch) = (Head::new(options, i64::MIN), WriteBatch::new());
         batch.push_series([("__name__", "up")]);
         times.iter().for_each(|time| batch.push_sample(*time, 1.0));
-        let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
+        let limits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN, memory: None };
         let report = head.append((&batch, &[0]), limits, (1, &mut Recorder::default()));
         assert_eq!(report.samples as usize, times.len());
         head

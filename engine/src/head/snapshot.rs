@@ -230,7 +230,8 @@ mod tests {
         exemplars_max: 0,
         start_times: StartTimes::Dropped,
     };
-    const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
+    const LIMITS: AppendLimits =
+        AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN, memory: None };
 
     #[test]
     fn chunks_of_one_series_are_in_as_many_records_as_they_need() {

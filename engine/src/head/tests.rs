@@ -27,7 +27,8 @@ const OPTIONS: Options = Options {
     exemplars_max: 100,
     start_times: StartTimes::Dropped,
 };
-const LIMITS: AppendLimits = AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN };
+const LIMITS: AppendLimits =
+    AppendLimits { time_max: i64::MAX, series_left: None, latest_time: i64::MIN, memory: None };
 
 /// A sample of the twin: the bits of a float, or the count of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -629,7 +630,7 @@ fn limits_name_what_they_refuse() {
     }
     batch.push_exemplar(5, 1.0, [("trace_id", "a")]);
     let series_left = Some(SeriesLeft { taken: Arc::default(), taken_max: 2 });
-    let limits = AppendLimits { time_max: 10, series_left, latest_time: i64::MIN };
+    let limits = AppendLimits { time_max: 10, series_left, latest_time: i64::MIN, memory: None };
     let report = head.append((&batch, &[0, 1, 2]), limits.clone(), (1, &mut Recorder::default()));
     assert_eq!((report.samples, report.series_created, report.rejected[0].reason), (2, 2, Reason::SeriesLimit));
     assert_eq!(report.rejected_exemplars[0].reason, Reason::ExemplarWithoutSeries);

@@ -2,6 +2,8 @@
 
 /// The process's memory budget.
 pub mod budget;
+/// How large a process may become by what it keeps.
+pub mod ceiling;
 /// Samples as columns.
 pub mod columns;
 /// Durations as Prometheus writes them.
@@ -34,6 +36,7 @@ pub mod time;
 pub mod value;
 
 pub use budget::{Budget, BudgetUsage, Reservation};
+pub use ceiling::Ceiling;
 pub use columns::{FloatColumns, FloatHistogramColumns, HistogramColumns};
 pub use duration::DurationNs;
 pub use error::{Error, ErrorKind, panic_message};

@@ -163,6 +163,12 @@ impl Assembler {
         Ok(())
     }
 
+    /// Decodes what is read of one chunk, and no more; Corrupt where that fails.
+    pub fn check(&mut self, chunk: &ChunkSet<'_>) -> Result<(), Error> {
+        self.decoded.clear();
+        self.decode(chunk)
+    }
+
     /// The replica of each chunk.
     fn set_apart(&self, chunks: &[ChunkSet<'_>]) -> Vec<u32> {
         if self.merging == Merging::Nothing {
@@ -492,6 +498,18 @@ mod tests {
         assert_eq!(assembled(&mut assembler, "a", &[set]), [(10, 2.0), (20, 4.5)]);
         let mut assembler = Assembler::new(TimeRange::ALL, "sum_over_time", Merging::Nothing);
         assert_eq!(assembled(&mut assembler, "a", &[set]), [(10, 6.0), (20, 9.0)]);
+    }
+
+    #[test]
+    fn a_chunk_is_checked_as_far_as_it_is_read() {
+        let counts = encoded(&[(10, 3.0)]);
+        let mut set = ChunkSet::empty(10, 10);
+        set.set_part(Aggregate::Count, chunk(&counts));
+        let check = |function: &str, set| Assembler::new(TimeRange::ALL, function, Merging::Nothing).check(&set);
+        assert!(check("count_over_time", set).is_ok());
+        assert_eq!(check("", set).unwrap_err().message(), "no valid chunk found");
+        assert!(check("", ChunkSet::raw(10, 10, chunk(&counts))).is_ok());
+        assert!(check("", ChunkSet::raw(10, 10, chunk(&[0, 9, 1]))).is_err());
     }
 
     #[test]

@@ -160,6 +160,13 @@ pub const TSDB: &[Flag] = &[
         "fsync",
         "When a request is acknowledged; relaxed: before its samples are on disk, which a crash of the machine loses.",
     ),
+    Flag::new(
+        "tsdb.memory-limit",
+        Kind::Text,
+        "",
+        "Memory of the process beyond which new series are refused with 503 until heads have been cut, and from a \
+         quarter more on all samples; empty: 60 % of what there is; 0: none.",
+    ),
     Flag::new("tsdb.min-block-duration", Kind::Duration, "2h", "Time that a local block covers.").hidden(),
     Flag::new("shipper.sync-interval", Kind::Duration, "30s", "Time between two looks for blocks to cut and ship.")
         .hidden(),

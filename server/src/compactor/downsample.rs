@@ -5,6 +5,7 @@
 //! <data dir>/downsample/<ULID>/<ULID>/   the result before its upload
 //! ```
 
+use std::path::Path;
 use std::time::Instant;
 
 use engine::bucket::meta::source;
@@ -58,20 +59,31 @@ impl Compactor {
     }
 
     async fn downsample_block(&self, plan: &DownsamplePlan) -> Result<(), Trouble> {
+        let dir = self.settings.data_dir.join("downsample").join(plan.meta.ulid.to_string());
+        match self.downsample_in(plan, &dir).await {
+            Err(trouble) if self.may_be_of_transfer(&trouble) => {
+                tracing::warn!(block = %plan.meta.ulid, error = %trouble, "fetching a block anew, once");
+                remove(&dir);
+                self.downsample_in(plan, &dir).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn downsample_in(&self, plan: &DownsamplePlan, dir: &Path) -> Result<(), Trouble> {
         let (meta, resolution) = (&plan.meta, plan.resolution);
-        let dir = self.settings.data_dir.join("downsample").join(meta.ulid.to_string());
-        let from = fetched(&self.settings.transfer, &self.bucket, meta, &dir).await.map_err(Trouble::of)?;
+        let from = fetched(&self.settings.transfer, &self.bucket, meta, dir).await.map_err(Trouble::of)?;
         let thanos = meta.thanos.clone().unwrap_or_default();
         let target = Target {
-            parent: dir.clone(),
+            parent: dir.to_owned(),
             id: new_block_id(),
             labels: thanos.labels,
             extensions: thanos.extensions,
             source: source::COMPACTOR,
         };
         let begin = Instant::now();
-        let made = std::fs::create_dir_all(&dir);
-        made.map_err(|error| Trouble::Retry(Error::file(&dir, error)))?;
+        let made = std::fs::create_dir_all(dir);
+        made.map_err(|error| Trouble::Retry(Error::file(dir, error)))?;
         let (malformed, workers, stop) = (self.settings.malformed, self.settings.workers.clone(), self.stop());
         let written = self.apart("downsample", move || {
             let options = DownsampleOptions { workers, malformed, ..DownsampleOptions::default() };
@@ -81,9 +93,9 @@ impl Compactor {
         let took = begin.elapsed();
         self.metrics.observe_downsampling(meta.resolution(), took);
         tracing::info!(from = %meta.ulid, to = %written.meta.ulid, duration_ms = took.as_millis() as u64, "downsampled block");
-        let published = self.publish(written, &dir).await;
+        let published = self.publish(written, dir).await;
         if !matches!(published, Err(Trouble::Retry(_))) {
-            remove(&dir);
+            remove(dir);
         }
         published
     }

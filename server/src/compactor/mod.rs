@@ -30,7 +30,7 @@ use engine::compact::plan::Planner;
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Watch, Workers};
-use engine::model::{BlockId, Error, Resolution};
+use engine::model::{BlockId, Error, ErrorKind, Resolution};
 use futures_util::{StreamExt, stream};
 
 use self::group::Outcome;
@@ -321,6 +321,11 @@ impl Compactor {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.threads.run(work).await.map_err(|error| error.within(name))
+    }
+
+    /// Whether `trouble` may be that of a file that was damaged on its way here: fetched anew, it may be sound.
+    fn may_be_of_transfer(&self, trouble: &Trouble) -> bool {
+        self.bucket.folder().is_none() && matches!(trouble, Trouble::Halt(error) if error.kind() == ErrorKind::Corrupt)
     }
 
     /// Leaves a group or block alone from now on, when its trouble asks for it.

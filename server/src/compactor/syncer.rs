@@ -28,11 +28,18 @@ impl Syncer {
     }
 
     /// What the bucket holds now. A view from which blocks are missing is an error: what is not there
-    /// could be taken for what is gone. A sync that began earlier is not shared: it may not have seen what
-    /// the caller has just written.
+    /// could be taken for what is gone; a block that is gone suddenly is looked for once more. A sync that
+    /// began earlier is not shared: it may not have seen what the caller has just written.
     pub async fn sync(&self) -> Result<Arc<View>, Error> {
         let _one = self.one.lock().await;
-        let fetched = self.fetch().await;
+        let mut fetched = self.fetch().await;
+        if let Ok(view) = &fetched
+            && let Some(id) = self.missing_in(view)
+        {
+            // A listing may have missed it: what is merged around it would overlap it for good.
+            tracing::warn!(block = %id, "a block is gone that was not marked for deletion; looking again");
+            fetched = self.fetch().await;
+        }
         if let (Err(error), Some(viewer)) = (&fetched, &self.viewer) {
             viewer.show_error(Viewed::Loaded, &error.to_string());
         }
@@ -47,6 +54,13 @@ impl Syncer {
     /// What was seen last.
     pub fn latest(&self) -> Arc<View> {
         Arc::clone(&self.latest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A block of the last view that was not to be deleted, and is not in `view`.
+    fn missing_in(&self, view: &View) -> Option<BlockId> {
+        let latest = self.latest();
+        let mut kept = latest.blocks.iter().filter(|(_, block)| block.deletion_mark.is_none()).map(|(id, _)| *id);
+        kept.find(|id| !view.blocks.contains_key(id) && !view.marked.contains_key(id) && !view.duplicates.contains(id))
     }
 
     async fn fetch(&self) -> Result<View, Error> {

@@ -180,7 +180,7 @@ impl Ports {
         let (trigger, shutdown) = edge::shutdown();
         let (ready, is_ready) = watch::channel(false);
         let watch = Watch { metrics: health.requests().clone(), log: Arc::clone(&self.requests) };
-        let routes = services.http.clone().merge(health::routes(health.clone(), registry));
+        let routes = services.http.clone().merge(health::routes(health.clone(), registry, &services.memory));
         let mut router = paths::forgiving(routes, watch.clone());
         if let Some(guard) = &self.guard {
             router = router.layer(axum::middleware::from_fn_with_state(Arc::clone(guard), guard::watch));

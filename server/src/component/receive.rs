@@ -43,7 +43,7 @@ use crate::ingest::heads::{Beside, HeadMetrics};
 use crate::ingest::limits::{Limiter, LimitsConfig, LimitsFile, META_MONITORING_INTERVAL};
 use crate::ingest::metadata::MetadataService;
 use crate::ingest::metrics::ReceiveMetrics;
-use crate::ingest::noted::Noted;
+use crate::ingest::noted::{self, Noted};
 use crate::ingest::otlp::{TargetInfo, Translation};
 use crate::ingest::ring::{RingSource, Rings};
 use crate::ingest::service::WriteableStore;
@@ -343,7 +343,8 @@ impl Receiving {
         Ok(Some(Shipper::new(Arc::clone(ingest), &data_dir, bucket, more).forgetting(forget)))
     }
 
-    /// Cuts and ships, where something is kept, and follows what rings and limits become, for ever.
+    /// Cuts and ships, where something is kept, follows what rings and limits become, and tells when memory is short:
+    /// for ever.
     pub async fn work(&self, shipper: Option<&Shipper>) {
         let shipping = async {
             match shipper {
@@ -351,7 +352,13 @@ impl Receiving {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(shipping, self.follow_rings(), self.follow_limits(), self.ask_meta_monitoring());
+        let telling = async {
+            match &self.ingest.memory {
+                Some(memory) => noted::tell_of_memory(memory).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(shipping, telling, self.follow_rings(), self.follow_limits(), self.ask_meta_monitoring());
     }
 
     /// Gives tenants the external labels that the rings have for them.
@@ -494,6 +501,7 @@ fn ingest_options(values: &Values, data_dir: PathBuf, external_labels: Labels) -
         exemplars_max: values.integer("tsdb.max-exemplars") as usize,
         start_times: start_times(values),
         series_max: 0,
+        memory: memory::of_heads(values)?,
         durability: match values.text("tsdb.wal-durability") {
             Some("relaxed") => Durability::Relaxed,
             _ => Durability::Fsync,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::io::freed;
-use engine::model::Budget;
 use engine::model::budget::Footprint;
+use engine::model::{Budget, Ceiling};
 
 use super::ConfigError;
 use crate::cli::{Values, parse};
@@ -28,6 +28,28 @@ const CEILING: (u64, u64) = (7, 8);
 
 /// Bytes beyond what the process has at its start from which on a limit is one that it can be measured by.
 const MEASURED_FROM: u64 = 16 << 20;
+
+/// Hundredths of the memory there is that a process may have before heads take no new series, where no flag says
+/// otherwise, and before they take no samples, where that is less than a quarter more than the former.
+const HEADS: (u64, u64) = (60, 85);
+
+/// What the process may become by what heads keep, as the flag says; `None` where it may have any size.
+pub fn of_heads(values: &Values) -> Result<Option<Arc<Ceiling>>, ConfigError> {
+    const FLAG: &str = "tsdb.memory-limit";
+    let said = values.text(FLAG).map(parse::parse_bytes).transpose();
+    let said = said.map_err(|why| ConfigError::new(FLAG, why))?;
+    let marks = heads_marks(said, available());
+    Ok(marks.map(|marks| Ceiling::new("--tsdb.memory-limit", marks, Box::new(Statm::open()))))
+}
+
+/// Bytes of the process beyond which heads take no new series, and beyond which no samples, where so many are
+/// `available`.
+fn heads_marks(said: Option<u64>, available: u64) -> Option<(u64, u64)> {
+    let (share, share_max) = HEADS;
+    let limit = said.unwrap_or(available / 100 * share);
+    let most = limit.saturating_add(limit / 4).min(available / 100 * share_max).max(limit);
+    (limit > 0).then_some((limit, most))
+}
 
 /// Bytes that the requests of a process that holds blocks share: what the flag says, or half of what there is.
 pub fn of_store(values: &Values) -> Result<u64, ConfigError> {
@@ -169,6 +191,19 @@ mod tests {
         let behind = statm.bytes().unwrap();
         // Others free memory meanwhile.
         assert!(behind >= before + large.len() as u64 / 2, "{before} {behind}");
+    }
+
+    #[test]
+    fn heads_leave_a_part_of_the_memory_alone_unless_a_flag_says_otherwise() {
+        for (said, marks) in [
+            (None, Some((6000, 7500))),
+            (Some(4000), Some((4000, 5000))),
+            (Some(8000), Some((8000, 8500))),
+            (Some(20_000), Some((20_000, 20_000))),
+            (Some(0), None),
+        ] {
+            assert_eq!(heads_marks(said, 10_000), marks, "{said:?}");
+        }
     }
 
     #[test]

@@ -12,8 +12,12 @@ pub mod selector;
 pub mod web;
 
 use serde::Deserialize as _;
+use serde_saphyr::budget::BudgetBreach;
 
 use crate::cli::Values;
+
+/// Most names and values of a YAML document: those of half a million tenants with limits of their own.
+const YAML_NODES_MAX: usize = 4_000_000;
 
 /// What is wrong with the configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +55,30 @@ impl std::error::Error for ConfigError {}
 
 /// Reads a YAML document; the error names line and column.
 pub fn from_yaml<T: serde::de::DeserializeOwned>(flag: &str, text: &str) -> Result<T, ConfigError> {
-    serde_saphyr::from_str(text).map_err(|error| ConfigError::new(flag, yaml_error(&error)))
+    // Each name and value is an event, and each list and map two.
+    let (max_nodes, max_events) = (YAML_NODES_MAX, 4 * YAML_NODES_MAX);
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: max_nodes, max_events: max_events },
+    };
+    let read = serde_saphyr::from_str_with_options(text, options);
+    read.map_err(|error| ConfigError::new(flag, yaml_error(&error)))
 }
 
 /// What is wrong with a YAML document and where, without the lines around it, which may hold secrets, and without a
 /// text where none is expected, which may be one.
 pub fn yaml_error(error: &serde_saphyr::Error) -> String {
     let error = error.without_snippet();
+    if let serde_saphyr::Error::Budget {
+        breach: BudgetBreach::Nodes { nodes: count } | BudgetBreach::Events { events: count },
+        ..
+    } = error
+    {
+        let most = count.saturating_sub(1);
+        return format!(
+            "it has more than {most} names and values: give fewer, as of limits those of tenants alone that differ \
+             from the default"
+        );
+    }
     let (serde_saphyr::Error::SerdeInvalidType { unexpected, expected, location }
     | serde_saphyr::Error::SerdeInvalidValue { unexpected, expected, location }) = error
     else {
@@ -80,6 +101,14 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_that_is_too_large_is_told_how_large_it_may_be() {
+        let options = serde_saphyr::options! { budget: serde_saphyr::budget! { max_nodes: 3 } };
+        let error = serde_saphyr::from_str_with_options::<Vec<u8>>("[1, 2, 3]", options).unwrap_err();
+        let told = yaml_error(&error);
+        assert!(told.starts_with("it has more than 3 names and values: give fewer"), "{told}");
+    }
 
     /// Errors once quoted the lines around the one that was wrong, and the log had the keys of the bucket.
     #[test]

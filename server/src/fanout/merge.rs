@@ -6,17 +6,19 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
 
-use engine::model::{Budget, Error, ErrorKind, Reservation};
+use engine::model::{Budget, Error, ErrorKind, Labels, Reservation};
 use engine::select::chunks::arrange;
 
 use super::ahead::{self, Laziness, Together};
-use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream};
+use super::stream::{Item, RemoteChunk, RemoteSeries, SeriesStream, left_out, one_of};
 use crate::api::http::query::backend::OnFailure;
 use crate::telemetry::metrics::Counters;
 
 /// Streams of endpoints, merged as they are read.
 pub struct Merge {
     streams: Vec<Feed>,
+    /// Address of each endpoint by its number, and whether it was said that chunks of it are left out.
+    endpoints: Vec<(String, bool)>,
     heads: BinaryHeap<Head>,
     failing: Failing,
     /// Series and samples that were given.
@@ -90,7 +92,13 @@ impl Merge {
     pub fn new(streams: Vec<Feed>, failing: Failing, warnings: Vec<String>) -> Self {
         let heads = BinaryHeap::with_capacity(streams.len());
         let (dropped, laziness) = (Counters::default(), Laziness::default());
-        Self { heads, streams, failing, given: (0, 0), dropped, warnings, started: false, laziness }
+        let endpoints = Vec::new();
+        Self { streams, endpoints, heads, failing, given: (0, 0), dropped, warnings, started: false, laziness }
+    }
+
+    /// The same merge, of the endpoints at these addresses, which number them.
+    pub fn of_endpoints(self, addresses: impl Iterator<Item = String>) -> Self {
+        Self { endpoints: addresses.map(|address| (address, false)).collect(), ..self }
     }
 
     /// The same merge, counted by `dropped` when it ends at a limit.
@@ -136,6 +144,29 @@ impl Merge {
             // Thanos counts chunks for samples, and calls them so.
             self.dropped.get_or_create(&vec![("reason", "chunks".to_owned())]).inc();
             return Err(Error::limit("store.limits.request-samples", message));
+        }
+        Ok(())
+    }
+
+    /// Says that a chunk which `endpoint` sent for series `labels` is left out, and why: a warning, one for all of an
+    /// endpoint, or else the error that ends the merge.
+    pub fn leave_out(&mut self, endpoint: usize, labels: &Labels, why: &Error) -> Result<(), Error> {
+        let Some((address, is_told)) = self.endpoints.get_mut(endpoint) else { return Err(why.clone()) };
+        let said = left_out(address);
+        if self.failing.on_failure == OnFailure::Abort {
+            return Err(Error::new(ErrorKind::Unavailable, said + &one_of(labels, why)));
+        }
+        if std::mem::replace(is_told, true) {
+            return Ok(());
+        }
+        for feed in &mut self.streams {
+            if let Feed::Live(live) = feed {
+                live.note_told(endpoint);
+            }
+        }
+        // Chunks that were left out as they came were told of then.
+        if !self.warnings.iter().any(|warning| warning.starts_with(&said)) {
+            self.warnings.push(said + &one_of(labels, why));
         }
         Ok(())
     }
@@ -318,7 +349,7 @@ mod tests {
     use super::*;
 
     fn series(times: impl Iterator<Item = i64>) -> RemoteSeries {
-        let chunk = |time| RemoteChunk { min_time: time, max_time: time, parts: Default::default() };
+        let chunk = |time| RemoteChunk { min_time: time, max_time: time, parts: Default::default(), endpoint: 0 };
         RemoteSeries { labels: Arc::default(), chunks: times.map(chunk).collect() }
     }
 
@@ -343,5 +374,31 @@ mod tests {
         }
         settle(&mut merged.chunks);
         assert_eq!(merged.chunks, series(0..count).chunks);
+    }
+
+    #[test]
+    fn chunks_that_are_left_out_are_told_of_once_for_each_endpoint() {
+        let memory = Budget::new("--query.memory-limit", 1 << 20);
+        let merge = |on_failure, warnings| {
+            let failing = Failing { limits: CallLimits::default(), on_failure, memory: Arc::clone(&memory) };
+            let addresses = ["a:1", "b:2"].map(str::to_owned);
+            Merge::new(Vec::new(), failing, warnings).of_endpoints(addresses.into_iter())
+        };
+        let (labels, why) = (Labels::from_pairs([("a", "b")]), Error::new(ErrorKind::Corrupt, "damaged"));
+        let said = |address: &str| {
+            format!("endpoint {address}: chunks that cannot be read are left out, one of series {{a=\"b\"}}: damaged")
+        };
+        let mut warned = merge(OnFailure::Warn, Vec::new());
+        for endpoint in [1, 0, 1] {
+            warned.leave_out(endpoint, &labels, &why).unwrap();
+        }
+        assert_eq!(warned.take_warnings(), [said("b:2"), said("a:1")]);
+        // Of others that were left out as they came.
+        let before = vec![said("a:1").replace("damaged", "chunk encoding 9 is not known")];
+        let mut warned = merge(OnFailure::Warn, before.clone());
+        warned.leave_out(0, &labels, &why).unwrap();
+        assert_eq!(warned.take_warnings(), before);
+        let refused = merge(OnFailure::Abort, Vec::new()).leave_out(1, &labels, &why).unwrap_err();
+        assert_eq!(refused, Error::new(ErrorKind::Unavailable, said("b:2")));
     }
 }

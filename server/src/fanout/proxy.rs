@@ -108,10 +108,10 @@ impl Proxy {
             ..asked.request
         };
         let together = Together::new(peers.len());
-        let opened = ahead::all(peers.iter().map(async |(peer, narrowing)| {
+        let opened = ahead::all(peers.iter().enumerate().map(async |(number, (peer, narrowing))| {
             let mut request = request.clone();
             request.matchers.extend(narrowing.iter().map(wire_matcher));
-            let mut opened = self.open(peer, scope, request).await;
+            let mut opened = self.open((number, peer.as_ref()), scope, request).await;
             if let (Err(error), OnFailure::Abort) = (&opened, scope.on_failure) {
                 return Err(error.clone());
             }
@@ -134,10 +134,17 @@ impl Proxy {
                 Err(error) => warnings.push(error.to_string()),
             }
         }
-        Ok(Merge::new(feeds, failing, warnings).counting_dropped(&self.metrics.selects_dropped))
+        let addresses = peers.iter().map(|(peer, _)| peer.address.clone());
+        let merge = Merge::new(feeds, failing, warnings).of_endpoints(addresses);
+        Ok(merge.counting_dropped(&self.metrics.selects_dropped))
     }
 
-    async fn open(&self, peer: &Peer, scope: &Scope, request: SeriesRequest) -> Result<(Feed, Vec<String>), Error> {
+    async fn open(
+        &self,
+        (number, peer): (usize, &Peer),
+        scope: &Scope,
+        request: SeriesRequest,
+    ) -> Result<(Feed, Vec<String>), Error> {
         let resort = !scope.replica_labels.is_empty() && !peer.drops_replica_labels();
         let dropped = if resort { scope.replica_labels.clone() } else { Vec::new() };
         let shard = request.shard_info.as_ref().filter(|_| !peer.takes_shares()).and_then(parse_shard);
@@ -149,7 +156,7 @@ impl Proxy {
             ahead: Arc::clone(&self.ahead),
         };
         let stream = SeriesStream::open(peer, request, limits, dropped).await?;
-        let stream = stream.narrowed_to(shard).counting_empty(&self.metrics.empty_streams);
+        let stream = stream.numbered(number).narrowed_to(shard).counting_empty(&self.metrics.empty_streams);
         if !resort {
             return Ok((Feed::Live(Box::new(stream)), Vec::new()));
         }

@@ -294,7 +294,7 @@ mod tests {
 
     /// An answer of one series with so many chunks.
     fn sending(memory: &Arc<Budget>, chunks: i64) -> Sending {
-        let chunk = |time| RemoteChunk { min_time: time, max_time: time, parts: Default::default() };
+        let chunk = |time| RemoteChunk { min_time: time, max_time: time, parts: Default::default(), endpoint: 0 };
         let series = RemoteSeries { labels: Arc::default(), chunks: (0..chunks).map(chunk).collect() };
         let failing =
             Failing { limits: CallLimits::default(), on_failure: OnFailure::Warn, memory: Arc::clone(memory) };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use engine::batch::SampleBatch;
 use engine::chunk::xor;
-use engine::model::{Budget, Error, Reservation, Resolution};
+use engine::model::{Budget, Error, ErrorKind, Reservation, Resolution};
 use engine::promql::assemble::{Assembler, Merging, Reading};
 use engine::promql::floats::{FloatDecoder, follow_each_other};
 use engine::promql::source::{BatchSink, Hints, SelectRequest, Selected, Source};
@@ -107,34 +107,92 @@ impl Batches<'_> {
         Ok(Filled::More)
     }
 
-    /// Decodes the series that were waited for and hands them to `sink`, in order.
+    /// Decodes the series that were waited for and hands them to `sink`, in order. Chunks that cannot be read are left
+    /// out, where endpoints may fail: which they are is looked for once decoding has failed.
     fn hand_on(&mut self, sink: &mut BatchSink<'_>) -> Result<(), Error> {
-        let Self { assembler, decoder, series, batch, counts, .. } = self;
-        let mut counting = |batch: &mut SampleBatch| {
-            *counts = (counts.0 + batch.len() as u64, counts.1 + batch.samples() as u64);
-            sink(batch)
-        };
-        for run in series.chunk_by(|left, right| left.1 == right.1) {
+        let mut series = std::mem::take(&mut self.series);
+        for run in series.chunk_by_mut(|left, right| left.1 == right.1) {
             if run[0].1 {
-                let (mut chunks, mut ends) = (Vec::new(), Vec::with_capacity(run.len()));
-                for (series, _) in run {
-                    chunks.extend(series.chunks.iter().filter_map(RemoteChunk::raw_data));
-                    ends.push((Arc::clone(&series.labels), chunks.len()));
-                }
-                decoder.hand_on(&chunks, ends, batch, &mut counting)?;
-                continue;
+                self.hand_on_floats(run, sink)?;
+            } else {
+                self.hand_on_assembled(run, sink)?;
             }
-            for (series, _) in run {
-                let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
-                let appended = assembler.append(Arc::clone(&series.labels), &sets, batch);
-                appended.map_err(|error| error.within(format_args!("series {}", series.labels)))?;
-            }
-            counting(batch)?;
-            batch.clear();
         }
         series.clear();
+        self.series = series;
         Ok(())
     }
+
+    /// Hands on series of floats that need no more than to be decoded.
+    fn hand_on_floats(&mut self, run: &mut [(RemoteSeries, bool)], sink: &mut BatchSink<'_>) -> Result<(), Error> {
+        match self.decode_floats(run, sink) {
+            // It may be the sink's, which gets nothing before every chunk has been read.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                if !self.leave_out_unread(run)? {
+                    return Err(error);
+                }
+                self.decode_floats(run, sink)
+            }
+            result => result,
+        }
+    }
+
+    fn decode_floats(&mut self, run: &[(RemoteSeries, bool)], sink: &mut BatchSink<'_>) -> Result<(), Error> {
+        let Self { decoder, batch, counts, .. } = self;
+        let (mut chunks, mut ends) = (Vec::new(), Vec::with_capacity(run.len()));
+        for (series, _) in run {
+            chunks.extend(series.chunks.iter().filter_map(RemoteChunk::raw_data));
+            ends.push((Arc::clone(&series.labels), chunks.len()));
+        }
+        decoder.hand_on(&chunks, ends, batch, &mut |batch: &mut SampleBatch| counted(batch, counts, sink))
+    }
+
+    /// Hands on all other series.
+    fn hand_on_assembled(&mut self, run: &mut [(RemoteSeries, bool)], sink: &mut BatchSink<'_>) -> Result<(), Error> {
+        for one in run {
+            let Err(error) = self.assemble(&one.0) else { continue };
+            if !self.leave_out_unread(std::slice::from_mut(one))? {
+                return Err(error);
+            }
+            self.assemble(&one.0)?;
+        }
+        counted(&mut self.batch, &mut self.counts, sink)?;
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// Appends the samples of `series` to the batch.
+    fn assemble(&mut self, series: &RemoteSeries) -> Result<(), Error> {
+        let sets: Vec<ChunkSet<'_>> = series.chunks.iter().map(RemoteChunk::as_set).collect();
+        let appended = self.assembler.append(Arc::clone(&series.labels), &sets, &mut self.batch);
+        appended.map_err(|error| error.within(format_args!("series {}", series.labels)))
+    }
+
+    /// Takes out of `run` the chunks that cannot be read; whether there are some. Where endpoints may not fail they are
+    /// an error.
+    fn leave_out_unread(&mut self, run: &mut [(RemoteSeries, bool)]) -> Result<bool, Error> {
+        let Self { merge, assembler, .. } = self;
+        let mut is_any = false;
+        for (RemoteSeries { labels, chunks }, _) in run {
+            let mut told = Ok(());
+            chunks.retain(|chunk| {
+                let Err(why) = assembler.check(&chunk.as_set()) else { return true };
+                is_any = true;
+                if told.is_ok() {
+                    told = merge.leave_out(chunk.endpoint, labels, &why);
+                }
+                false
+            });
+            told?;
+        }
+        Ok(is_any)
+    }
+}
+
+/// Hands `batch` to `sink`, and counts its series and samples.
+fn counted(batch: &mut SampleBatch, counts: &mut (u64, u64), sink: &mut BatchSink<'_>) -> Result<(), Error> {
+    *counts = (counts.0 + batch.len() as u64, counts.1 + batch.samples() as u64);
+    sink(batch)
 }
 
 impl RemoteSource {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +32,8 @@ pub struct RemoteSeries {
     pub chunks: Vec<RemoteChunk>,
 }
 
-/// The chunks of one range of time; they share the bytes of their frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The chunks of one range of time; they share the bytes of their frame. Copies are equal, whoever sent them.
+#[derive(Clone, Debug)]
 pub struct RemoteChunk {
     /// Unix milliseconds of the first sample.
     pub min_time: i64,
@@ -40,7 +41,17 @@ pub struct RemoteChunk {
     pub max_time: i64,
     /// Raw, count, sum, min, max, counter.
     pub parts: [Option<(ChunkKind, Bytes)>; 6],
+    /// The number of the endpoint that sent it.
+    pub endpoint: usize,
 }
+
+impl PartialEq for RemoteChunk {
+    fn eq(&self, other: &Self) -> bool {
+        (self.min_time, self.max_time) == (other.min_time, other.max_time) && self.parts == other.parts
+    }
+}
+
+impl Eq for RemoteChunk {}
 
 impl RemoteSeries {
     /// Bytes of its labels, of its chunks with the room that their list has for more, and of their data.
@@ -91,6 +102,8 @@ fn encoding(kind: ChunkKind) -> Encoding {
 /// The series of one endpoint, read frame by frame.
 pub struct SeriesStream {
     address: String,
+    /// The endpoint's number among those of its merge.
+    number: usize,
     frames: Streaming<Bytes>,
     /// Counts frames that are too large.
     memory: Arc<Budget>,
@@ -318,6 +331,7 @@ impl SeriesStream {
         };
         Ok(Self {
             address: peer.address.clone(),
+            number: 0,
             frames: answer.map_err(failed)?.into_inner(),
             held: Tally { held: memory.reserve(0)?, before: 0, frame: 0, pending: 0, refusal: None },
             ahead,
@@ -340,6 +354,11 @@ impl SeriesStream {
         Self { shard, ..self }
     }
 
+    /// The same stream, as the one of endpoint `number` of its merge.
+    pub fn numbered(self, number: usize) -> Self {
+        Self { number, ..self }
+    }
+
     /// The same stream, counted by `empty` if it ends without a frame.
     pub fn counting_empty(self, empty: &Counter) -> Self {
         Self { if_empty: Some(empty.clone()), ..self }
@@ -348,6 +367,11 @@ impl SeriesStream {
     /// The address of the endpoint.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Notes that it was said of endpoint `number` that chunks are left out.
+    pub fn note_told(&mut self, number: usize) {
+        self.told_of_unread |= self.number == number;
     }
 
     /// The next item; `None` at the end.
@@ -466,15 +490,15 @@ impl SeriesStream {
             self.held.refusal = Some((refusal, 0));
             return Ok(None);
         }
-        let (dropped, held) = (&self.dropped_labels, &mut self.held);
+        let (sent, dropped, held) = ((frame, self.number), &self.dropped_labels, &mut self.held);
         let mut unread: Option<String> = None;
         match scan(frame).map_err(|error| bad(&error))? {
             ResponseView::Series(view) => {
-                self.waiting.push_back(owned(frame, view, dropped, held, &mut unread).map_err(|error| bad(&error))?);
+                self.waiting.push_back(owned(sent, view, dropped, held, &mut unread).map_err(|error| bad(&error))?);
             }
             ResponseView::Batch(batch) => {
                 for view in batch {
-                    let series = view.and_then(|view| owned(frame, view, dropped, held, &mut unread));
+                    let series = view.and_then(|view| owned(sent, view, dropped, held, &mut unread));
                     self.waiting.push_back(series.map_err(|error| bad(&error))?);
                     if held.refusal.is_some() {
                         break;
@@ -486,7 +510,7 @@ impl SeriesStream {
         }
         // Said once, as every frame may have some.
         let unread = unread.filter(|_| !std::mem::replace(&mut self.told_of_unread, true));
-        Ok(unread.map(|first| format!("endpoint {}: chunks that cannot be read are left out, {first}", self.address)))
+        Ok(unread.map(|first| left_out(&self.address) + &first))
     }
 
     /// The next series where it has come already and nothing is wrong with it. Most come so, many in a frame.
@@ -510,8 +534,8 @@ impl SeriesStream {
 
     fn check_order(&mut self, series: &RemoteSeries) -> Result<(), Error> {
         if let Some(last) = self.before(series) {
-            let message =
-                format!("endpoint {}: series {} came after {last}: they must ascend", self.address, series.labels);
+            let (labels, last) = (brief(&series.labels), brief(last));
+            let message = format!("endpoint {}: series {labels} came after {last}: they must ascend", self.address);
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
         self.last = Some(Arc::clone(&series.labels));
@@ -519,10 +543,44 @@ impl SeriesStream {
     }
 }
 
-/// The series that `view` of `frame` is, without labels of `dropped`; a part of it once there is no more memory,
-/// as `held` tells. Chunks that cannot be read are left out, and `unread` says why, if it says nothing yet.
+/// What is said before the first chunk of the endpoint `address` that cannot be read.
+pub(super) fn left_out(address: &str) -> String {
+    format!("endpoint {address}: chunks that cannot be read are left out, ")
+}
+
+/// What is said of a chunk that cannot be read.
+pub(super) fn one_of(labels: &Labels, why: &dyn fmt::Display) -> String {
+    format!("one of series {}: {why}", brief(labels))
+}
+
+/// Most bytes of the labels of a series in a warning.
+const TOLD_LABELS_BYTES: usize = 1 << 10;
+
+/// The beginning of a text.
+struct Beginning(String);
+
+impl fmt::Write for Beginning {
+    /// Fails at what is too much.
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let end = part.floor_char_boundary(TOLD_LABELS_BYTES - self.0.len());
+        self.0.push_str(&part[..end]);
+        if end == part.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// `labels` as a warning tells them, cut where they are long.
+fn brief(labels: &Labels) -> String {
+    let mut text = Beginning(String::new());
+    if write!(text, "{labels}").is_err() {
+        text.0.push_str("...");
+    }
+    text.0
+}
+
+/// The series that `view` of a frame of an endpoint is, without labels of `dropped`; a part of it once there is no more
+/// memory, as `held` tells. Chunks that cannot be read are left out, and `unread` says why, if it says nothing yet.
 fn owned(
-    frame: &Bytes,
+    sent: (&Bytes, usize),
     view: SeriesView<'_>,
     dropped: &[String],
     held: &mut Tally,
@@ -543,7 +601,7 @@ fn owned(
         |set| {
             let mut held = room.borrow_mut();
             if held.make_room(&mut chunks) {
-                match owned_chunk(frame, &set, &mut held) {
+                match owned_chunk(sent, &set, &mut held) {
                     Ok(chunk) => chunks.push(chunk),
                     Err(why) => why_unread = Some(why),
                 }
@@ -552,13 +610,17 @@ fn owned(
     )?;
     let labels = labels_of(&pairs)?;
     if let Some(why) = why_unread {
-        unread.get_or_insert_with(|| format!("one of series {labels}: {why}"));
+        unread.get_or_insert_with(|| one_of(&labels, &why));
     }
     Ok(RemoteSeries { labels: Arc::new(labels), chunks })
 }
 
-/// The chunks that `set` of `frame` is; else why one of them cannot be read.
-fn owned_chunk(frame: &Bytes, set: &AggrChunkView<'_>, held: &mut Tally) -> Result<RemoteChunk, String> {
+/// The chunks that `set` of `frame` of an endpoint is; else why one of them cannot be read.
+fn owned_chunk(
+    (frame, endpoint): (&Bytes, usize),
+    set: &AggrChunkView<'_>,
+    held: &mut Tally,
+) -> Result<RemoteChunk, String> {
     let mut parts: [Option<(ChunkKind, Bytes)>; 6] = Default::default();
     for (part, owned) in PARTS.into_iter().zip(&mut parts) {
         *owned = match set.part(part) {
@@ -567,7 +629,7 @@ fn owned_chunk(frame: &Bytes, set: &AggrChunkView<'_>, held: &mut Tally) -> Resu
             None => None,
         };
     }
-    Ok(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts })
+    Ok(RemoteChunk { min_time: set.min_time, max_time: set.max_time, parts, endpoint })
 }
 
 /// A chunk of another encoding of Prometheus as one of StoreAPI; else why it cannot be read. Thanos' sidecar passes
@@ -679,7 +741,7 @@ mod tests {
     }
 
     fn chunk() -> RemoteChunk {
-        RemoteChunk { min_time: 1, max_time: 2, parts: Default::default() }
+        RemoteChunk { min_time: 1, max_time: 2, parts: Default::default(), endpoint: 0 }
     }
 
     #[test]
@@ -691,9 +753,18 @@ mod tests {
             let slots = chunks.capacity() * size_of::<RemoteChunk>();
             assert_eq!(held.held.bytes() + held.pending, slots as u64);
         }
-        // 256 KiB fit beside 512 KiB, and these not beside 1 MiB.
+        // Some 256 KiB fit beside 512 KiB, and these not beside 1 MiB.
         assert_eq!((chunks.len(), chunks.capacity()), (2048, 2048));
         assert!(held.refusal.is_some() && !held.make_room(&mut chunks));
+    }
+
+    #[test]
+    fn labels_that_are_told_are_cut_where_they_are_long() {
+        assert_eq!(brief(&Labels::from_pairs([("a", "b"), ("c", "\"")])), r#"{a="b", c="\""}"#);
+        let told = brief(&Labels::from_pairs([("a", "ü".repeat(1 << 20).as_str())]));
+        assert_eq!(told, format!("{{a=\"{}...", "ü".repeat(510)));
+        let fits = Labels::from_pairs([("a", "b".repeat(TOLD_LABELS_BYTES - 6).as_str())]);
+        assert_eq!(brief(&fits), fits.to_string());
     }
 
     #[test]

@@ -10,8 +10,15 @@ use engine::model::{BlockId, Error};
 
 use super::load::{Loader, Reopened, Standing};
 use super::metrics::StoreMetrics;
-use crate::sync::{Fetcher, Filters, SyncedBlock};
+use crate::sync::{Fetcher, Filters, SyncedBlock, View};
 use crate::upkeep::now_ms;
+
+/// Time after which a block that was open and is gone from the bucket is taken to be gone for good: a listing may
+/// miss objects for a while.
+const GONE_TIME_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// Blocks that are gone of which that is remembered, the newest.
+const GONE_MAX: usize = 100_000;
 
 /// The blocks that are open.
 #[derive(Debug, Default)]
@@ -32,6 +39,10 @@ pub struct Current {
     pub refreshed: i64,
     /// When the latest look at the bucket began that saw all of it.
     pub seen: Option<Instant>,
+    /// Blocks that were seen then and are not to be answered for, or others are in their place.
+    pub left_out: Arc<BTreeSet<BlockId>>,
+    /// Blocks that were open or left out and are gone from the bucket, with when that was first seen.
+    pub gone: Arc<BTreeMap<BlockId, Instant>>,
     /// Why some blocks could not be seen, if so.
     pub error: Option<String>,
 }
@@ -67,8 +78,7 @@ impl Blocks {
             let swapped = old.set.blocks().map(|block| placed.get(&block.id()).copied().unwrap_or(block)).cloned();
             let (mut synced, error) = (old.synced.clone(), old.error.clone());
             synced.retain(|id, _| placed.get(id).is_none_or(|block| block.index().is_readable()));
-            let (set, refreshed, seen) = (Arc::new(BlockSet::new(swapped)), old.refreshed, old.seen);
-            Current { set, synced, refreshed, seen, error }
+            Current { set: Arc::new(BlockSet::new(swapped)), synced, error, ..old.unchanged() }
         });
     }
 
@@ -84,21 +94,55 @@ impl Blocks {
 
 impl Current {
     /// Whether a block that has been in the bucket since `since` is answered for as well as it will be: it is open, or
-    /// all of the bucket was looked at when the block was no longer too fresh, after `delay`, and it was left out, as
-    /// one that others have replaced or that is not to be answered for. One that can't be read is not settled: that may
-    /// pass, and what is kept here may be the only copy that can be.
+    /// one that is was made of it; or all of the bucket was looked at when the block was no longer too fresh, after
+    /// `delay`, and it was there and left out, as one that others have replaced or that is not to be answered for; or
+    /// it was there once and is gone for good. One that can't be read is not settled: that may pass, and what is kept
+    /// here may be the only copy that can be. Nor is one that was never seen there, whatever the bucket said of its
+    /// upload.
     pub fn is_settled(&self, id: BlockId, since: Instant, delay: Duration) -> bool {
-        let is_open = self.synced.contains_key(&id);
-        if !is_open && self.set.get(id).is_some_and(|block| !block.index().is_readable()) {
+        if self.synced.contains_key(&id) {
+            return true;
+        }
+        if self.set.get(id).is_some_and(|block| !block.index().is_readable()) {
             return false;
         }
-        is_open || self.seen.zip(since.checked_add(delay)).is_some_and(|(seen, old_enough)| seen >= old_enough)
+        let was_seen = |since: Instant, after: Duration| {
+            self.seen.zip(since.checked_add(after)).is_some_and(|(seen, old_enough)| seen >= old_enough)
+        };
+        (self.left_out.contains(&id) && was_seen(since, delay))
+            || self.gone.get(&id).is_some_and(|since| was_seen(*since, GONE_TIME_MIN))
+            || self.synced.values().any(|block| block.meta.compaction.sources.contains(&id))
+    }
+
+    /// The same state, for one that has its own `synced` and `error`.
+    fn unchanged(&self) -> Self {
+        Self {
+            set: Arc::clone(&self.set),
+            synced: BTreeMap::new(),
+            refreshed: self.refreshed,
+            seen: self.seen,
+            left_out: Arc::clone(&self.left_out),
+            gone: Arc::clone(&self.gone),
+            error: None,
+        }
+    }
+
+    /// The blocks that are gone once the bucket was seen whole in a look that began at `begin`.
+    fn gone_after(&self, view: &View, begin: Instant) -> BTreeMap<BlockId, Instant> {
+        let is_there = |id: &BlockId| view.blocks.contains_key(id) || view.left_out.contains(id);
+        let before = self.synced.keys().chain(self.left_out.iter()).map(|id| (*id, begin));
+        let known = self.gone.iter().map(|(id, since)| (*id, *since));
+        let mut gone: BTreeMap<BlockId, Instant> = before.chain(known).filter(|(id, _)| !is_there(id)).collect();
+        while gone.len() > GONE_MAX {
+            gone.pop_first();
+        }
+        gone
     }
 
     /// How `block` stands that was open with the files that it has.
     fn standing(&self, block: &SyncedBlock) -> Standing {
         match self.synced.get(&block.meta.ulid) {
-            Some(now) if index_len(now) != index_len(block) => Standing::Replaced,
+            Some(now) if index_of(now) != index_of(block) => Standing::Replaced,
             Some(now) if now.files.holds_data_of(&block.files) && has_meta_of(now, block) => Standing::Open,
             Some(_) => Standing::Changed,
             None => Standing::Closed,
@@ -124,9 +168,8 @@ impl Syncer {
             Ok(view) => view,
             Err(error) => {
                 blocks.change(|old| {
-                    let (set, synced) = (Arc::clone(&old.set), old.synced.clone());
-                    let (refreshed, seen, error) = (old.refreshed, old.seen, Some(error.to_string()));
-                    Current { set, synced, refreshed, seen, error }
+                    let (synced, error) = (old.synced.clone(), Some(error.to_string()));
+                    Current { synced, error, ..old.unchanged() }
                 });
                 return Err(error);
             }
@@ -137,19 +180,25 @@ impl Syncer {
         let mut opened = self.loader.open_all(new).await;
         let unknown =
             |(id, error): (&BlockId, &Error)| Arc::new(OpenedBlock::unreadable(BlockInfo::unknown(*id), error.clone()));
-        opened.extend(view.unreadable.iter().map(unknown));
+        let unfetched = view.unfetched.iter().filter(|(id, _)| old.set.get(**id).is_none_or(|open| is_unknown(open)));
+        opened.extend(view.unreadable.iter().chain(unfetched).map(unknown));
         let stays = |id: BlockId| view.blocks.contains_key(&id) || view.incomplete.is_some();
         let tried: BTreeSet<BlockId> = opened.iter().map(|block| block.id()).collect();
         // Column indexes may have been built while blocks were opened.
         let (old, new) = blocks.change(|old| {
-            let kept = old.set.blocks().filter(|block| stays(block.id()) && !tried.contains(&block.id())).cloned();
+            let is_kept = |block: &OpenedBlock| stays(block.id()) && !tried.contains(&block.id()) && !is_unknown(block);
+            let kept = old.set.blocks().filter(|block| is_kept(block)).cloned();
             let set = BlockSet::new(kept.chain(opened));
             let mut synced = old.synced.clone();
             synced.extend(view.blocks.iter().map(|(id, block)| (*id, block.clone())));
             synced.retain(|id, _| set.get(*id).is_some_and(|block| block.index().is_readable()));
             let error = view.incomplete.as_ref().map(ToString::to_string);
-            let seen = if view.incomplete.is_none() { Some(begin) } else { old.seen };
-            Current { set: Arc::new(set), synced, refreshed: now_ms(), seen, error }
+            let next = Current { set: Arc::new(set), synced, refreshed: now_ms(), error, ..old.unchanged() };
+            if view.incomplete.is_some() {
+                return next;
+            }
+            let (left_out, gone) = (Arc::new(view.left_out.clone()), Arc::new(old.gone_after(&view, begin)));
+            Current { seen: Some(begin), left_out, gone, ..next }
         });
         self.metrics.blocks_loaded.set(i64::try_from(new.synced.len()).unwrap_or(i64::MAX));
         self.loader.synced(|block| new.standing(block) == Standing::Open);
@@ -167,7 +216,7 @@ impl Syncer {
         for block in new {
             let Some(before) = old.synced.get(&block.meta.ulid) else { continue };
             tracing::info!(block = %block.meta.ulid, "files of a block have changed, opening it anew");
-            if index_len(before) != index_len(block) {
+            if index_of(before) != index_of(block) {
                 self.loader.remove_columns(block.meta.ulid);
             }
         }
@@ -205,8 +254,14 @@ fn has_meta_of(block: &SyncedBlock, other: &SyncedBlock) -> bool {
     Arc::ptr_eq(&block.meta, &other.meta) || block.meta == other.meta
 }
 
-fn index_len(block: &SyncedBlock) -> Option<u64> {
-    block.files.len_of(BlockObject::Index)
+/// Whether it stands for a block of which nothing is known, as its meta.json can't be read.
+fn is_unknown(block: &OpenedBlock) -> bool {
+    !block.info().is_known() && !block.index().is_readable()
+}
+
+/// What tells a block's index from another one in its place: its length and, of a file, when it was changed last.
+fn index_of(block: &SyncedBlock) -> (Option<u64>, Option<i64>) {
+    (block.files.len_of(BlockObject::Index), block.files.data_modified.get(&BlockObject::Index).copied())
 }
 
 #[cfg(test)]
@@ -221,7 +276,8 @@ mod tests {
     fn a_block_is_settled_once_it_is_open_or_was_left_out_when_it_was_old_enough() {
         let (id, since, second) = (BlockId::from_parts(1, 1), Instant::now(), Duration::from_secs(1));
         let is_settled = |seen: Option<Instant>, delay: Duration| {
-            Current { seen, ..Current::default() }.is_settled(id, since, delay)
+            let left_out = Arc::new(BTreeSet::from([id]));
+            Current { seen, left_out, ..Current::default() }.is_settled(id, since, delay)
         };
         assert!(!is_settled(None, Duration::ZERO), "nobody has looked");
         assert!(!is_settled(since.checked_sub(second), Duration::ZERO), "it may have come since");
@@ -229,15 +285,53 @@ mod tests {
         assert!(!is_settled(Some(since), second), "it was too fresh then");
         assert!(is_settled(Some(since + second), second));
         assert!(!is_settled(Some(since), Duration::MAX));
-        let meta = Arc::new(Meta::new(id, 0, 1));
-        let block = SyncedBlock { meta, files: BlockFiles::default(), deletion_mark: None };
         let error = Error::new(ErrorKind::Unavailable, "its index could not be fetched");
         let failed = OpenedBlock::unreadable(BlockInfo::from_meta(&Meta::new(id, 0, 1)), error);
         let set = Arc::new(BlockSet::new([Arc::new(failed)]));
-        let unreadable = Current { set, seen: Some(since + second), ..Current::default() };
+        let left_out = Arc::new(BTreeSet::from([id]));
+        let unreadable = Current { set, seen: Some(since + second), left_out, ..Current::default() };
         assert!(!unreadable.is_settled(id, since, Duration::ZERO), "it may be opened later");
-        let open = Current { synced: BTreeMap::from([(id, block)]), ..Current::default() };
+        let open = Current { synced: BTreeMap::from([(id, synced(Meta::new(id, 0, 1)))]), ..Current::default() };
         assert!(open.is_settled(id, since, Duration::MAX));
+    }
+
+    /// A block whose meta.json a bucket took and did not keep once went from the disk, too.
+    #[test]
+    fn a_block_that_was_never_seen_is_settled_only_where_an_open_one_was_made_of_it() {
+        let (id, since, hours) = (BlockId::from_parts(1, 1), Instant::now(), 10 * GONE_TIME_MIN);
+        let looked = Current { seen: Some(since + hours), ..Current::default() };
+        assert!(!looked.is_settled(id, since, Duration::ZERO));
+        let mut made = Meta::new(BlockId::from_parts(2, 2), 0, 1);
+        made.compaction.sources = vec![id];
+        let with_made = Current { synced: BTreeMap::from([(made.ulid, synced(made))]), ..looked };
+        assert!(with_made.is_settled(id, since, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_block_that_was_there_is_settled_once_it_has_been_gone_for_long() {
+        let (open, left_out) = (BlockId::from_parts(1, 1), BlockId::from_parts(2, 2));
+        let before = Current {
+            synced: BTreeMap::from([(open, synced(Meta::new(open, 0, 1)))]),
+            left_out: Arc::new(BTreeSet::from([left_out])),
+            ..Current::default()
+        };
+        let begin = Instant::now();
+        let next = |old: &Current, view: &View, seen: Instant| {
+            let gone = Arc::new(old.gone_after(view, seen));
+            Current { seen: Some(seen), gone, ..Current::default() }
+        };
+        let gone = next(&before, &View::default(), begin);
+        let later = next(&gone, &View::default(), begin + GONE_TIME_MIN);
+        for id in [open, left_out] {
+            assert!(!gone.is_settled(id, begin, Duration::ZERO), "a listing may have missed it");
+            assert!(later.is_settled(id, begin, Duration::ZERO));
+        }
+        let back = View { left_out: BTreeSet::from([open, left_out]), ..View::default() };
+        assert!(next(&gone, &back, begin + GONE_TIME_MIN).gone.is_empty());
+    }
+
+    fn synced(meta: Meta) -> SyncedBlock {
+        SyncedBlock { meta: Arc::new(meta), files: BlockFiles::default(), deletion_mark: None }
     }
 
     #[test]

@@ -31,6 +31,7 @@ use super::room::BuildRoom;
 use crate::objstore::Bucket;
 use crate::objstore::cache::Ranges;
 use crate::sync::{BlockFiles, SyncedBlock};
+use crate::telemetry::memory;
 use crate::threads::Threads;
 
 /// Name of an index that is not whole yet.
@@ -233,6 +234,7 @@ impl Loader {
         while let Some(block) = opening.next().await {
             opened.push(block);
         }
+        memory::tell_of_mappings();
         opened
     }
 

@@ -76,9 +76,13 @@ impl Gateway {
         for range in groups.values().flatten() {
             whole = whole.hull(*range);
         }
-        for info in current.set.blocks().map(|block| block.info()).filter(|info| info.is_known()) {
+        for info in current.set.blocks().map(|block| block.info()) {
             let range = TimeRange::new(info.min_time, info.max_time);
+            // A block of which nothing is known may hold samples of any time: whoever asks for one is to be told.
             whole = whole.hull(range);
+            if !info.is_known() {
+                continue;
+            }
             match groups.get_mut(&info.external_labels) {
                 Some(ranges) => ranges.push(range),
                 None => drop(groups.insert(info.external_labels.clone(), vec![range])),

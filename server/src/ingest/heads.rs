@@ -173,7 +173,7 @@ const OF_CUTS: [OfCuts; 4] = [
 /// A gauge or counter of all logs.
 type OfLogs = (&'static str, &'static str, Kind, fn(&IngestCounters) -> f64);
 
-const OF_LOGS: [OfLogs; 25] = [
+const OF_LOGS: [OfLogs; 27] = [
     (
         "prometheus_tsdb_wal_writes_failed",
         "Total number of write log writes that failed, of all tenants",
@@ -293,6 +293,18 @@ const OF_LOGS: [OfLogs; 25] = [
     ("uru_receive_open_seconds", "Seconds that replaying the WAL took at the start", Kind::Gauge, |counters| {
         counters.open_ms as f64 / 1e3
     }),
+    (
+        "uru_receive_memory_limited_requests",
+        "Requests, for each tenant in them, of which new series or all samples were refused at --tsdb.memory-limit",
+        Kind::Counter,
+        |counters| counters.memory_limited as f64,
+    ),
+    (
+        "uru_receive_memory_limit_bytes",
+        "Bytes of the process beyond which new series are refused; 0: it may have any size",
+        Kind::Gauge,
+        |counters| counters.memory_limit as f64,
+    ),
 ];
 
 impl Beside {
@@ -429,7 +441,11 @@ fn encode_cuts(
             let counted = value(&kept.cuts);
             let buckets: Vec<(f64, u64)> =
                 counted.buckets().into_iter().map(|(bound, count)| (bound / unit, count)).collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
+            let count: u64 = buckets.iter().map(|(_, count)| count).sum();
+            if count == 0 {
+                // Of many tenants most of the text would say so.
+                continue;
+            }
             let mut histogram = histograms.encode_family(labels)?;
             histogram.encode_histogram::<NoLabelSet>(counted.sum() as f64 / unit, count, &buckets, None)?;
         }

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use engine::head::{BadLabels, Unread, WriteBatch, WriteReport};
+use engine::head::{BadLabels, Reason, Unread, WriteBatch, WriteReport};
 use engine::model::{Budget, Reservation};
 use engine::shard::ingest::WriteLimits;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
@@ -200,10 +200,11 @@ impl Receiver {
         form: Form,
     ) -> Result<Answer, Refused> {
         let (coding, replica) = self.announced(tenant, headers, form)?;
-        let _turn = self.limiter.turn().await;
         let begin = Instant::now();
         let (packed, held) = self.read(tenant, headers, body).await?;
         self.metrics.stage(Stage::Receive, begin);
+        // Senders take their time: with a turn before, a few that are slow would stop all others.
+        let _turn = self.limiter.turn().await;
         let begin = Instant::now();
         let (plain, mut held) = self.unpack(tenant, headers, (packed, held), form).await?;
         let (protocol, request) = match coding {
@@ -224,7 +225,7 @@ impl Receiver {
     /// What can be told of a request before its body is read: what that is, and which replica.
     fn announced(&self, tenant: &str, headers: &HeaderMap, form: Form) -> Result<(Coding, u64), Refused> {
         // A tenant above its limit takes no turn from others.
-        self.limiter.active_series(tenant, || self.series_of(tenant))?;
+        self.limiter.active_series(tenant)?;
         let coding = match form {
             Form::RemoteWrite => protocol(headers).map(Coding::RemoteWrite),
             Form::Otlp => otlp_encoding(headers).map(Coding::Otlp),
@@ -376,12 +377,10 @@ impl Receiver {
             report.add(ingest.append(&name, batch, limits).await.map_err(Refusal::from)?);
         }
         self.metrics.stage(Stage::Append, begin);
+        if report.rejected.iter().any(|rejected| rejected.reason == Reason::SeriesLimit) {
+            self.limiter.refused_for_series(tenant);
+        }
         Ok(report)
-    }
-
-    /// Series that the tenant has here.
-    pub fn series_of(&self, tenant: &str) -> u64 {
-        self.ingest.get().and_then(|ingest| ingest.stats(tenant)).map_or(0, |stats| stats.series)
     }
 }
 

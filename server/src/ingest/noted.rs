@@ -3,10 +3,35 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine::model::Ceiling;
 use http::StatusCode;
 
 /// Least time between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// The same of those about memory, and time between two looks whether there is something to tell.
+const MEMORY_PAUSE: Duration = Duration::from_secs(5 * 60);
+const MEMORY_LOOK: Duration = Duration::from_secs(1);
+
+/// Tells the log that series or samples were refused as the process has as much `memory` as it may, for ever.
+pub async fn tell_of_memory(memory: &Ceiling) {
+    let mut told = 0;
+    loop {
+        let refused = memory.limited();
+        if refused == told {
+            tokio::time::sleep(MEMORY_LOOK).await;
+            continue;
+        }
+        tracing::warn!(
+            requests = refused - told,
+            limit_bytes = memory.limit(),
+            "refusing new series, or all samples, with 503 until heads have been cut: the process is beyond \
+             --tsdb.memory-limit; raise it where there is more memory, or send fewer series here"
+        );
+        told = refused;
+        tokio::time::sleep(MEMORY_PAUSE).await;
+    }
+}
 
 /// When a line was written last, and how many were left out since then.
 #[derive(Debug, Default)]

@@ -166,12 +166,13 @@ pub fn judge(mut bad: BadLabels, report: &WriteReport) -> Option<Refusal> {
     let rejected = counts
         .into_iter()
         .map(|(what, (kind, of, count))| Refusal { kind, message: format!("add {count} {of}: {what}") });
-    Refusal::merge(refusals(bad).chain(rejected))
+    let no_memory = report.no_memory.clone().map(Refusal::from);
+    Refusal::merge(refusals(bad).chain(rejected).chain(no_memory))
 }
 
 /// The kind of a rejection and Thanos' words for it.
 fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
-    use RefusalKind::{Conflict, Invalid, Limit};
+    use RefusalKind::{Conflict, Invalid, Limit, Unavailable};
     Some(match reason {
         Reason::OutOfOrder => (Conflict, "out of order sample"),
         Reason::OutOfBounds => (Conflict, "out of bounds"),
@@ -182,6 +183,7 @@ fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
         Reason::SeriesLimit => {
             (Limit, "tenant is above active series limit: head_series_limit of the tenant in --receive.limits-config")
         }
+        Reason::NoMemory => (Unavailable, "no memory for new series"),
         Reason::InvalidHistogram => (Invalid, "invalid native histogram"),
         Reason::ExemplarOutOfOrder => (Conflict, "out of order exemplar"),
         Reason::ExemplarTooLong => (Conflict, "label length for exemplar exceeds maximum of 128 UTF-8 characters"),
@@ -192,6 +194,8 @@ fn words(reason: Reason) -> Option<(RefusalKind, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use engine::head::{Rejected, RejectedKind};
+
     use super::*;
 
     #[test]
@@ -222,6 +226,19 @@ mod tests {
         let bad = BadLabels { not_utf8: 1, ..BadLabels::default() };
         assert_eq!(judge(bad, &report).unwrap().status(), 400);
         assert_eq!(judge(BadLabels::default(), &report), None);
+    }
+
+    /// Senders drop what they are told of a limit for.
+    #[test]
+    fn series_without_memory_are_sent_again_whatever_else_is_wrong_with_a_request() {
+        let of = |reason| Rejected { kind: RejectedKind::Float, series: 0, time: 5, reason };
+        let rejected = vec![of(Reason::NoMemory), of(Reason::NoMemory), of(Reason::SeriesLimit), of(Reason::TooOld)];
+        let no_memory = Some(Error::new(ErrorKind::Unavailable, "--tsdb.memory-limit: 7 bytes"));
+        let refusal = judge(BadLabels::default(), &WriteReport { rejected, no_memory, ..Default::default() }).unwrap();
+        assert_eq!((refusal.status().as_u16(), refusal.grpc().code()), (503, Code::Unavailable));
+        for told in ["--tsdb.memory-limit: 7 bytes", "add 2 samples: no memory for new series"] {
+            assert!(refusal.message.contains(told), "{}", refusal.message);
+        }
     }
 
     #[test]

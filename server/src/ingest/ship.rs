@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use super::unread::holds_samples_of_thanos;
 use crate::objstore::Bucket;
 use crate::sync::is_json;
+use crate::telemetry::memory;
 use crate::telemetry::metrics::{Counters, Gauges, MetricLabels};
 use crate::upkeep::now_ms;
 use crate::upkeep::transfer::{Origin, Transfer};
@@ -77,6 +78,22 @@ struct Uploads {
     since: BTreeMap<BlockId, Instant>,
     /// Damaged blocks, which are not uploaded.
     damaged: BTreeSet<BlockId>,
+}
+
+impl Uploads {
+    /// The blocks that anything is known of.
+    fn all(&self) -> BTreeSet<BlockId> {
+        let known = self.failed.iter().chain(&self.done).chain(self.since.keys()).chain(&self.damaged);
+        known.copied().collect()
+    }
+
+    /// Forgets blocks that are gone.
+    fn forget(&mut self, is_gone: impl Fn(&BlockId) -> bool) {
+        self.failed.retain(|id| !is_gone(id));
+        self.done.retain(|id| !is_gone(id));
+        self.since.retain(|id, _| !is_gone(id));
+        self.damaged.retain(|id| !is_gone(id));
+    }
 }
 
 /// Whether a block that has been in the bucket since a time is answered for from there.
@@ -248,7 +265,7 @@ impl Shipper {
                 if let Err(error) = self.ingest.flush(None, Flush::Due).await {
                     tracing::error!(%error, "cutting blocks failed, trying again");
                 }
-                self.retain();
+                self.retain().await;
                 self.prune().await;
             }
         };
@@ -300,6 +317,7 @@ impl Shipper {
             let partitions = counters.full_partitions;
             tracing::error!(partitions, "the disk of a WAL is full: its series are refused until there is room");
         }
+        memory::tell_of_mappings();
     }
 
     /// Ships what is there. What fails is logged, counted and tried again by the next call.
@@ -425,10 +443,12 @@ impl Shipper {
         blocks
     }
 
-    /// Blocks of a tenant that are in the bucket, and maybe those of others.
+    /// Blocks of a tenant that are in the bucket: there may be many times as many of others.
     fn shipped(&self, tenant: &str) -> BTreeSet<BlockId> {
         let mut shipped = read_shipped(&tenant_folder(&self.data_dir, tenant)).uploaded;
-        shipped.extend(&self.uploads().done);
+        let local = self.ingest.local_blocks(tenant).into_iter().map(|block| block.meta.ulid);
+        let uploads = self.uploads();
+        shipped.extend(local.filter(|id| uploads.done.contains(id)));
         shipped
     }
 
@@ -451,25 +471,30 @@ impl Shipper {
         write_shipped(&folder, &shipped)
     }
 
-    /// Deletes blocks that may go, and tells what is left.
-    pub fn retain(&self) {
+    /// Deletes blocks that may go, and tells what is left. After each tenant others have their turn: however many there
+    /// are, the process hears that it is to end.
+    pub async fn retain(&self) {
+        // What is uploaded meanwhile may be of a tenant that was looked through before.
+        let before = self.uploads().all();
         let mut left = BTreeSet::new();
         for tenant in self.ingest.tenants() {
-            let shipped = self.shipped(&tenant);
-            let size = |block: LocalBlock| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path));
-            let mut sizes: Vec<(BlockId, i64, u64)> = self.blocks(&tenant).into_iter().map(size).collect();
-            match self.delete_old(&tenant, &sizes, &shipped) {
-                Ok(gone) => sizes.retain(|(id, ..)| !gone.contains(id)),
-                Err(error) => tracing::warn!(%tenant, %error, "deleting local blocks failed, trying again"),
-            }
-            self.report(&vec![("tenant", tenant.to_string())], &sizes, &shipped);
-            left.extend(sizes.iter().map(|(id, ..)| *id));
+            left.extend(self.retain_of(&tenant));
+            tokio::task::yield_now().await;
         }
-        let mut uploads = self.uploads();
-        uploads.failed.retain(|id| left.contains(id));
-        uploads.done.retain(|id| left.contains(id));
-        uploads.since.retain(|id, _| left.contains(id));
-        uploads.damaged.retain(|id| left.contains(id));
+        self.uploads().forget(|id| before.contains(id) && !left.contains(id));
+    }
+
+    /// Deletes blocks of a tenant that may go, and gives those that are left.
+    fn retain_of(&self, tenant: &str) -> Vec<BlockId> {
+        let shipped = self.shipped(tenant);
+        let size = |block: LocalBlock| (block.meta.ulid, block.meta.max_time, folder_bytes(&block.path));
+        let mut sizes: Vec<(BlockId, i64, u64)> = self.blocks(tenant).into_iter().map(size).collect();
+        match self.delete_old(tenant, &sizes, &shipped) {
+            Ok(gone) => sizes.retain(|(id, ..)| !gone.contains(id)),
+            Err(error) => tracing::warn!(%tenant, %error, "deleting local blocks failed, trying again"),
+        }
+        self.report(&vec![("tenant", tenant.to_owned())], &sizes, &shipped);
+        sizes.into_iter().map(|(id, ..)| id).collect()
     }
 
     /// Tells how many of a tenant's blocks wait, and how large all of them are.

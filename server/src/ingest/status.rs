@@ -52,8 +52,10 @@ async fn tsdb(
         Some(Err(_)) => return failure(StatusCode::BAD_REQUEST, "bad_data", "unable to parse 'limit' parameter"),
     };
     let asks_all = param("all_tenants").as_deref() == Some("true");
-    let named = headers.get(&tenancy.header).and_then(|value| value.to_str().ok());
-    let named = named.filter(|name| !name.is_empty()).map(str::to_owned);
+    let named = headers.get(&tenancy.header).filter(|value| !value.is_empty());
+    let Ok(named) = named.map(|value| std::str::from_utf8(value.as_bytes()).map(str::to_owned)).transpose() else {
+        return failure(StatusCode::BAD_REQUEST, "bad_data", "tenant name not valid");
+    };
     if asks_all && named.is_some() {
         let why = format!("using both the all_tenants parameter and the {} header is not supported", tenancy.header);
         return failure(StatusCode::BAD_REQUEST, "bad_data", &why);

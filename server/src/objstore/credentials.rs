@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider};
+use tokio::sync::Mutex;
 
 use crate::telemetry::causes::with_causes;
 
@@ -15,6 +17,13 @@ const SOUGHT: &str = "no credentials: there are neither access_key and secret_ke
                       AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN or \
                       AWS_CONTAINER_CREDENTIALS_* in the environment, nor a profile in ~/.aws/credentials, nor does \
                       the service that was asked last give any";
+
+/// How long credentials hold at least from when they were given: the client asks for others when less of their time
+/// is left.
+const HOLD_TIME_MIN: Duration = Duration::from_secs(5 * 60);
+
+/// Time between two questions to who gives no credentials, while the last ones hold.
+const QUESTION_PAUSE: Duration = Duration::from_secs(10);
 
 /// What of the environment counts, where it is not empty: who asks, and in which region. Where the bucket is and how
 /// objects are stored, the configuration alone says.
@@ -48,23 +57,58 @@ pub(super) fn of_environment() -> AmazonS3Builder {
     completed(&|name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
-/// `credentials`, whose failure says what was looked for.
+/// `credentials`, whose failure says what was looked for, and counts only when the last ones hold no longer.
 pub(super) fn sought(credentials: AwsCredentialProvider) -> AwsCredentialProvider {
-    Arc::new(Sought(credentials))
+    Arc::new(Sought { credentials, given: Mutex::default() })
 }
 
 #[derive(Debug)]
-struct Sought(AwsCredentialProvider);
+struct Sought {
+    credentials: AwsCredentialProvider,
+    given: Mutex<Given>,
+}
+
+/// What was given last.
+#[derive(Debug, Default)]
+struct Given {
+    last: Option<(Arc<AwsCredential>, Instant)>,
+    /// When a question failed after that.
+    failed: Option<Instant>,
+}
+
+impl Given {
+    /// The last credentials, where they hold.
+    fn holding(&self) -> Option<Arc<AwsCredential>> {
+        let last = self.last.as_ref().filter(|(_, given)| given.elapsed() < HOLD_TIME_MIN);
+        last.map(|(credential, _)| Arc::clone(credential))
+    }
+}
 
 #[async_trait]
 impl CredentialProvider for Sought {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        self.0.get_credential().await.map_err(|error| {
-            let source = Box::new(io::Error::other(format!("{SOUGHT}: {}", with_causes(&error))));
-            object_store::Error::Generic { store: "S3", source }
-        })
+        // Others wait: when the question fails, they need not ask it.
+        let mut given = self.given.lock().await;
+        let has_just_failed = given.failed.is_some_and(|failed| failed.elapsed() < QUESTION_PAUSE);
+        if let Some(credential) = given.holding().filter(|_| has_just_failed) {
+            return Ok(credential);
+        }
+        let error = match self.credentials.get_credential().await {
+            Ok(credential) => {
+                *given = Given { last: Some((Arc::clone(&credential), Instant::now())), failed: None };
+                return Ok(credential);
+            }
+            Err(error) => error,
+        };
+        given.failed = Some(Instant::now());
+        if let Some(credential) = given.holding() {
+            tracing::warn!(error = with_causes(&error), "no new credentials are given, the last ones go on being used");
+            return Ok(credential);
+        }
+        let source = Box::new(io::Error::other(format!("{SOUGHT}: {}", with_causes(&error))));
+        Err(object_store::Error::Generic { store: "S3", source })
     }
 }
 
@@ -171,6 +215,38 @@ mod tests {
         async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
             Err(object_store::Error::NotImplemented { operation: "a".into(), implementer: "b".into() })
         }
+    }
+
+    /// Gives credentials to the first who asks.
+    #[derive(Debug, Default)]
+    struct Once(std::sync::atomic::AtomicU32);
+
+    #[async_trait]
+    impl CredentialProvider for Once {
+        type Credential = AwsCredential;
+
+        async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+            if self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+                return Nobody.get_credential().await;
+            }
+            Ok(Arc::new(AwsCredential { key_id: "key".into(), secret_key: "secret".into(), token: None }))
+        }
+    }
+
+    /// While the service failed, so did all requests, though the credentials held for minutes.
+    #[tokio::test]
+    async fn credentials_go_on_being_used_while_they_hold_and_no_others_are_given() {
+        let once = Arc::new(Once::default());
+        let credentials: AwsCredentialProvider = Arc::<Once>::clone(&once);
+        let sought = Sought { credentials, given: Mutex::default() };
+        for _ in 0..4 {
+            assert_eq!(sought.get_credential().await.unwrap().key_id, "key");
+        }
+        let asked = once.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(asked, 2, "who fails is not asked again at once");
+        let ended = Instant::now().checked_sub(HOLD_TIME_MIN).unwrap();
+        sought.given.lock().await.last.as_mut().unwrap().1 = ended;
+        sought.get_credential().await.unwrap_err();
     }
 
     #[tokio::test]

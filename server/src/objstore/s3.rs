@@ -24,7 +24,10 @@ const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(200);
 /// request that waits for another one before it is sent itself is to fail no later than there.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(400);
 
-/// Longest time that one operation is tried again.
+/// How long an answer may take where `response_header_timeout` says nothing.
+const ANSWER_TIME: Duration = Duration::from_secs(120);
+
+/// Longest time that one operation is tried again; an upload that takes longer is tried once more.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How long a connection may be idle where `idle_conn_timeout` is 0: for ever, as far as a process lives.
@@ -65,7 +68,13 @@ pub(super) fn open(config: &S3Config) -> Result<AmazonS3, String> {
     let uploads = upload_headers(config)?;
     let builder =
         if has_checksums(config, &uploads) { builder.with_checksum_algorithm(Checksum::SHA256) } else { builder };
-    let connector = Connector { uploads, credentials: Arc::clone(&credentials), region };
+    let connector = Connector {
+        uploads,
+        credentials: Arc::clone(&credentials),
+        region,
+        answer_time: answer_time(&config.http_config),
+        retry_time: Some(RETRY_TIME_MAX).filter(|_| retries(config.max_retries).max_retries > 0),
+    };
     let builder = builder.with_credentials(credentials).with_http_connector(connector);
     builder.build().map_err(|error| failed(&error, lacks_authorities(config)))
 }
@@ -266,11 +275,18 @@ fn retries(max: usize) -> RetryConfig {
     }
 }
 
+/// How long an answer may take once all is sent; none for as long as it takes.
+fn answer_time(config: &HttpConfig) -> Option<Duration> {
+    let time = config.response_header_timeout.map_or(ANSWER_TIME, |given| given.0);
+    // A time of 0 is none.
+    Some(time).filter(|time| !time.is_zero())
+}
+
 fn client_options(config: &HttpConfig, insecure: bool) -> Result<ClientOptions, String> {
     let of = |duration: Option<PromDuration>, default| duration.map_or(Duration::from_secs(default), |given| given.0);
     let idle_connections = config.max_idle_conns_per_host.map(|max| if max == 0 { IDLE_CONNECTIONS } else { max });
     let idle = Some(of(config.idle_conn_timeout, 90)).filter(|time| !time.is_zero()).unwrap_or(IDLE_MAX);
-    let (connect, read) = (of(config.tls_handshake_timeout, 10), of(config.response_header_timeout, 120));
+    let connect = of(config.tls_handshake_timeout, 10);
     let tls = &config.tls_config;
     let mut options = ClientOptions::new()
         .with_allow_http(insecure)
@@ -278,14 +294,13 @@ fn client_options(config: &HttpConfig, insecure: bool) -> Result<ClientOptions, 
         .with_connect_timeout(connect)
         .with_pool_idle_timeout(idle)
         .with_pool_max_idle_per_host(idle_connections.unwrap_or(100))
-        .with_read_timeout(read)
         .with_timeout_disabled();
     // A time of 0 is none.
     if connect.is_zero() {
         options = options.with_connect_timeout_disabled();
     }
-    if read.is_zero() {
-        options = options.with_read_timeout_disabled();
+    if let Some(time) = answer_time(config) {
+        options = options.with_read_timeout(time);
     }
     if insecure {
         // Plain HTTP needs no certificates, and a container may have none.
@@ -325,7 +340,10 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use object_store::ClientConfigKey;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
+    use object_store::{ClientConfigKey, ObjectStoreExt};
 
     use super::super::config::SseConfig;
     use super::*;
@@ -468,6 +486,51 @@ mod tests {
         assert_eq!(value(ClientConfigKey::ReadTimeout), None);
         let options = client_options(&HttpConfig::default(), true).unwrap();
         assert!(options.get_config_value(&ClientConfigKey::ReadTimeout).is_some());
+    }
+
+    /// Answers every request once all of it has come and a while has passed.
+    fn slow_server(pause: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap());
+                let (mut line, mut len) = (String::new(), 0);
+                while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    if let Some(given) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                        len = given.trim().parse().unwrap();
+                    }
+                    line.clear();
+                }
+                // Who goes away before that is told nothing.
+                let _ = lines.read_exact(&mut vec![0u8; len]);
+                std::thread::sleep(pause);
+                let answer = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        endpoint
+    }
+
+    /// The time of sending once counted as time without an answer, so that nothing was uploaded over a slow link.
+    #[tokio::test]
+    async fn an_upload_may_take_longer_than_an_answer() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let time = Some(PromDuration(Duration::from_millis(200)));
+        let config = S3Config {
+            bucket: "metrics".into(),
+            endpoint: slow_server(Duration::from_millis(600)),
+            access_key: "key".into(),
+            secret_key: "secret".into(),
+            insecure: true,
+            max_retries: 1,
+            http_config: HttpConfig { response_header_timeout: time, ..HttpConfig::default() },
+            ..S3Config::default()
+        };
+        let store = open(&config).unwrap();
+        let put = async |len: usize| store.put(&"a/index".into(), vec![7u8; len].into()).await;
+        put(256 << 10).await.unwrap();
+        put(1).await.unwrap_err();
     }
 
     #[test]

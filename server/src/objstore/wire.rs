@@ -1,12 +1,15 @@
-//! The HTTP of an S3 client, with what its library leaves out: headers of uploads that it has no name for, and
-//! listings that hold keys which it can't take.
+//! The HTTP of an S3 client, with what its library leaves out: headers of uploads that it has no name for, the time
+//! that uploads need, listings that hold keys which it can't take, and answers that don't tell their length.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, StatusCode};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{
@@ -23,6 +26,12 @@ const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// Where AWS says in which region a bucket lies.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
+/// Bytes that go in a second at least: an upload has the time for as many, and that for the answer besides.
+const UPLOAD_RATE_MIN: u64 = 64 << 10;
+
+/// Longest answer that doesn't tell its length: it is read before it is given on.
+const UNMEASURED_BYTES_MAX: usize = 64 << 20;
+
 /// Makes the HTTP clients of a bucket.
 #[derive(Debug)]
 pub(super) struct Connector {
@@ -32,11 +41,19 @@ pub(super) struct Connector {
     pub credentials: AwsCredentialProvider,
     /// The region that requests are signed for.
     pub region: String,
+    /// How long an answer may take once all is sent; none for as long as it takes.
+    pub answer_time: Option<Duration>,
+    /// After how long the client does not try an operation again; none where it never does.
+    pub retry_time: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Wire {
     client: HttpClient,
+    /// For uploads: it waits for answers as long as it takes.
+    patient: HttpClient,
+    answer_time: Option<Duration>,
+    retry_time: Option<Duration>,
     uploads: HeaderMap,
     credentials: AwsCredentialProvider,
     region: String,
@@ -45,34 +62,87 @@ struct Wire {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.over(ReqwestConnector::default().connect(options)?)))
+        let patient = options.clone().with_read_timeout_disabled();
+        let made = |options: &ClientOptions| ReqwestConnector::default().connect(options);
+        Ok(HttpClient::new(self.over(made(options)?, made(&patient)?)))
     }
 }
 
 impl Connector {
-    fn over(&self, client: HttpClient) -> Wire {
-        let (credentials, region) = (AwsCredentialProvider::clone(&self.credentials), self.region.clone());
-        Wire { client, uploads: self.uploads.clone(), credentials, region, has_told: AtomicBool::new(false) }
+    fn over(&self, client: HttpClient, patient: HttpClient) -> Wire {
+        Wire {
+            client,
+            patient,
+            answer_time: self.answer_time,
+            retry_time: self.retry_time,
+            uploads: self.uploads.clone(),
+            credentials: AwsCredentialProvider::clone(&self.credentials),
+            region: self.region.clone(),
+            has_told: AtomicBool::new(false),
+        }
     }
 }
 
 #[async_trait]
 impl HttpService for Wire {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let is_listing = request.method() == Method::GET && has_parameter(&request, "list-type");
+        let is_reading = request.method() == Method::GET;
+        let is_listing = is_reading && has_parameter(&request, "list-type");
         if !self.uploads.is_empty() && begins_object(&request) {
             self.add_headers(&mut request).await?;
         }
-        let response = self.client.execute(request).await?;
+        let token = parameter(&request, "continuation-token").filter(|_| is_listing);
+        let is_upload = request.method() == Method::PUT && request.body().content_length() > 0;
+        let response = if is_upload { self.upload(request).await } else { self.client.execute(request).await }?;
         self.check_region(&response)?;
-        if is_listing && response.status().is_success() { self.readable(response).await } else { Ok(response) }
+        if !is_reading || !response.status().is_success() {
+            return Ok(response);
+        }
+        if is_listing { self.readable(response, token.as_deref()).await } else { measured(response).await }
     }
 }
 
 impl Wire {
+    /// Sends what has a body; once more where that took so long that the client would not try it again.
+    async fn upload(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (mut again, begin) = (request.clone(), Instant::now());
+        let sent = self.upload_once(request).await;
+        let may_pass = match &sent {
+            Ok(response) => response.status().is_server_error(),
+            Err(error) => !matches!(error.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown),
+        };
+        if !may_pass || self.retry_time.is_none_or(|time| begin.elapsed() < time) {
+            return sent;
+        }
+        tracing::info!("an upload to the bucket failed after a long time, trying it once more");
+        // The first signature may be too old by now.
+        self.sign(&mut again).await?;
+        self.upload_once(again).await
+    }
+
+    /// Sends what has a body, and waits as long for the answer as the bytes may need on their way and the answer then.
+    async fn upload_once(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Some(answer_time) = self.answer_time else { return self.patient.execute(request).await };
+        let len = request.body().content_length() as u64;
+        let within = answer_time + Duration::from_millis(len.saturating_mul(1000) / UPLOAD_RATE_MIN);
+        let sent = async {
+            let (parts, body) = self.patient.execute(request).await?.into_parts();
+            Ok::<_, HttpError>(HttpResponse::from_parts(parts, body.bytes().await?.into()))
+        };
+        tokio::time::timeout(within, sent).await.unwrap_or_else(|_| {
+            let why = format!("{len} bytes were not sent and answered within {within:?}");
+            Err(HttpError::new(HttpErrorKind::Timeout, io::Error::new(io::ErrorKind::TimedOut, why)))
+        })
+    }
+
     /// Adds the headers of uploads, and signs anew.
     async fn add_headers(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
         request.headers_mut().extend(self.uploads.clone());
+        self.sign(request).await
+    }
+
+    /// Signs anew what is signed.
+    async fn sign(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
         if !request.headers().contains_key(AUTHORIZATION) {
             return Ok(());
         }
@@ -95,13 +165,19 @@ impl Wire {
         Err(invalid(format!("the bucket lies in region {region}, not in {}: give it as config.region", self.region)))
     }
 
-    /// A page of a listing without the objects whose keys the client can't take, as one of them would fail all of it.
-    async fn readable(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    /// The page of a listing that was asked for with `token`, without the objects whose keys the client can't take, as
+    /// one of them would fail all of it.
+    async fn readable(&self, response: HttpResponse, token: Option<&str>) -> Result<HttpResponse, HttpError> {
         let (parts, body) = response.into_parts();
         let bytes = body.bytes().await?;
         let Ok(page) = std::str::from_utf8(&bytes) else { return Ok(HttpResponse::from_parts(parts, bytes.into())) };
         if is_cut_off(page) {
             return Err(invalid("a listing says that it goes on, and not where (no NextContinuationToken)".to_owned()));
+        }
+        let next = text_of(page, "NextContinuationToken").map(unescaped);
+        if next.is_some() && next.as_deref() == token {
+            let why = "a listing goes on where it was (its NextContinuationToken is that of the page before), for ever";
+            return Err(invalid(why.to_owned()));
         }
         let (kept, odd) = without_odd_keys(page);
         let Some(key) = odd.first() else { return Ok(HttpResponse::from_parts(parts, bytes.into())) };
@@ -110,6 +186,38 @@ impl Wire {
         }
         Ok(HttpResponse::from_parts(parts, kept.into()))
     }
+}
+
+/// An answer that tells its length, as the client wants it: what comes in chunks, as some proxies send it, has it in
+/// its range or is read whole.
+async fn measured(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    if response.headers().contains_key(CONTENT_LENGTH) {
+        return Ok(response);
+    }
+    let (mut parts, body) = response.into_parts();
+    let range = parts.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    if let Some(len) = range.and_then(range_len) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+        return Ok(HttpResponse::from_parts(parts, body));
+    }
+    let (mut stream, mut bytes) = (body.bytes_stream(), Vec::<u8>::new());
+    while let Some(piece) = stream.try_next().await? {
+        if bytes.len() + piece.len() > UNMEASURED_BYTES_MAX {
+            return Err(invalid(format!(
+                "an answer of more than {UNMEASURED_BYTES_MAX} bytes has no Content-Length: have what lies between \
+                 here and the bucket pass it on"
+            )));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    Ok(HttpResponse::from_parts(parts, Bytes::from(bytes).into()))
+}
+
+/// Bytes of a Content-Range such as `bytes 0-99/1000`.
+fn range_len(range: &str) -> Option<u64> {
+    let (first, last) = range.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-')?;
+    last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
 }
 
 fn invalid(why: String) -> HttpError {
@@ -128,6 +236,12 @@ fn begins_object(request: &HttpRequest) -> bool {
 fn has_parameter(request: &HttpRequest, name: &str) -> bool {
     let mut pairs = request.uri().query().unwrap_or_default().split('&');
     pairs.any(|pair| pair.split('=').next() == Some(name))
+}
+
+/// The value of a parameter of the query.
+fn parameter(request: &HttpRequest, name: &str) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 fn unhexed(text: &str) -> Option<Vec<u8>> {
@@ -207,7 +321,7 @@ fn character(name: &str) -> Option<char> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
     use object_store::StaticCredentialProvider;
     use object_store::aws::AwsCredential;
     use object_store::client::HttpRequestBody;
@@ -220,6 +334,24 @@ mod tests {
         page: String,
         region: &'static str,
         asked: Arc<Mutex<Vec<HeaderMap>>>,
+    }
+
+    /// Fails the first request after a while, and answers the others after as long.
+    #[derive(Debug)]
+    struct Slow(Duration, Arc<Mutex<Vec<HeaderMap>>>);
+
+    #[async_trait]
+    impl HttpService for Slow {
+        async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+            let count = {
+                let mut asked = self.1.lock().unwrap();
+                asked.push(request.headers().clone());
+                asked.len()
+            };
+            tokio::time::sleep(self.0).await;
+            let response = http::Response::builder().status(if count == 1 { 503u16 } else { 200 });
+            Ok(response.body(String::new().into()).unwrap())
+        }
     }
 
     #[async_trait]
@@ -237,10 +369,63 @@ mod tests {
         let credentials: AwsCredentialProvider = Arc::new(StaticCredentialProvider::new(credential));
         let uploads =
             HeaderMap::from_iter([(HeaderName::from_static("x-amz-acl"), HeaderValue::from_static("private"))]);
-        let connector = Connector { uploads, credentials, region: "us-east-1".into() };
+        let (answer_time, retry_time) = (None, None);
+        let connector = Connector { uploads, credentials, region: "us-east-1".into(), answer_time, retry_time };
         let asked = Arc::<Mutex<Vec<HeaderMap>>>::default();
-        let server = Server { page: page.to_owned(), region, asked: Arc::clone(&asked) };
-        (connector.over(HttpClient::new(server)), asked)
+        let client = HttpClient::new(Server { page: page.to_owned(), region, asked: Arc::clone(&asked) });
+        (connector.over(client.clone(), client), asked)
+    }
+
+    fn upload(len: usize) -> HttpRequest {
+        let request = http::Request::builder().method(Method::PUT).uri("http://s3/metrics/a/index?partNumber=1");
+        let request = request.header(AUTHORIZATION, "before").header(DIGEST, "00ff");
+        request.body(vec![7u8; len].into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_fails_after_the_time_of_retries_is_tried_once_more_and_signed_anew() {
+        for (retry_time, status, count) in
+            [(None, 503u16, 1), (Some(Duration::from_secs(60)), 503, 1), (Some(Duration::ZERO), 200, 2)]
+        {
+            let asked = Arc::<Mutex<Vec<HeaderMap>>>::default();
+            let patient = HttpClient::new(Slow(Duration::from_millis(1), Arc::clone(&asked)));
+            let wire = Wire { patient, retry_time, ..wire("", "us-east-1").0 };
+            assert_eq!(wire.call(upload(10)).await.unwrap().status(), status, "{retry_time:?}");
+            let asked = asked.lock().unwrap();
+            assert_eq!(asked.len(), count, "{retry_time:?}");
+            assert!(asked.iter().skip(1).all(|headers| headers[AUTHORIZATION] != "before"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_has_the_time_that_its_bytes_take() {
+        let (answer_time, second) = (Some(Duration::from_millis(10)), UPLOAD_RATE_MIN as usize);
+        for (len, is_sent) in [(1, false), (5 * second, true)] {
+            let patient = HttpClient::new(Slow(Duration::from_millis(100), Arc::default()));
+            let wire = Wire { patient, answer_time, ..wire("", "us-east-1").0 };
+            let sent = wire.call(upload(len)).await;
+            assert_eq!(sent.is_ok(), is_sent, "{sent:?}");
+            assert!(sent.is_ok() || sent.unwrap_err().kind() == HttpErrorKind::Timeout);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_length_gets_one() {
+        for (range, expected) in [(Some("bytes 100-103/1000"), "4"), (Some("bytes */1000"), "5"), (None, "5")] {
+            let mut response = HttpResponse::new("whole".to_owned().into());
+            if let Some(range) = range {
+                response.headers_mut().insert(CONTENT_RANGE, HeaderValue::from_static(range));
+            }
+            let response = measured(response).await.unwrap();
+            assert_eq!(response.headers()[CONTENT_LENGTH], expected, "{range:?}");
+            assert_eq!(response.into_body().bytes().await.unwrap(), "whole");
+        }
+        let (wire, _) = wire("a meta.json", "us-east-1");
+        let request = http::Request::builder().uri("http://s3/metrics/a/meta.json").body(HttpRequestBody::empty());
+        let response = wire.call(request.unwrap()).await.unwrap();
+        assert_eq!(response.headers()[CONTENT_LENGTH], "11");
+        let longer = HttpResponse::new(vec![0u8; UNMEASURED_BYTES_MAX + 1].into());
+        assert!(measured(longer).await.unwrap_err().to_string().contains("Content-Length"));
     }
 
     fn ask(wire: &Wire, method: &str, target: &str) -> Result<String, HttpError> {
@@ -274,6 +459,19 @@ mod tests {
         let (cut_off, _) = wire(&page(""), "us-east-1");
         let error = ask(&cut_off, "GET", "?list-type=2").unwrap_err();
         assert!(error.to_string().contains("NextContinuationToken"), "{error}");
+    }
+
+    /// The client once asked for the same page for ever.
+    #[test]
+    fn a_listing_that_goes_on_where_it_was_is_an_error() {
+        let page = "<ListBucketResult><IsTruncated>true</IsTruncated>\
+                    <NextContinuationToken>a+b/&amp;=</NextContinuationToken></ListBucketResult>";
+        for (token, is_repeated) in [("a", false), ("a%2Bb%2F%26%3D", true)] {
+            let (wire, _) = wire(page, "us-east-1");
+            assert!(ask(&wire, "GET", "?list-type=2").is_ok());
+            let answer = ask(&wire, "GET", &format!("?continuation-token={token}&list-type=2"));
+            assert_eq!(answer.is_err(), is_repeated, "{token}: {answer:?}");
+        }
     }
 
     #[test]

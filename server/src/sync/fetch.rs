@@ -6,12 +6,14 @@
 //! <data dir>/meta-syncer/<ULID>/meta.sum      of which change it is, in Unix milliseconds, and its checksum
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use engine::bucket::marker::Marker;
+use engine::bucket::meta::File as MetaFile;
 use engine::bucket::name;
 use engine::bucket::{BlockObject, DeletionMark, Meta, ObjectName};
 use engine::model::{BlockId, Error, ErrorKind};
@@ -40,6 +42,9 @@ const MISSING_SEGMENTS_MAX: usize = 1000;
 pub struct BlockFiles {
     /// Length in bytes of each object.
     pub objects: BTreeMap<BlockObject, u64>,
+    /// Unix milliseconds of the last change of the index and of each segment, where they are files: whoever has one
+    /// open goes on reading it when another takes its place.
+    pub data_modified: BTreeMap<BlockObject, i64>,
     /// Unix milliseconds of meta.json's last change.
     pub meta_modified: i64,
     /// Unix milliseconds of the last change of any object, those that are no block's among them.
@@ -64,19 +69,33 @@ impl BlockFiles {
         lengths
     }
 
-    /// Whether the index and the segments are those of `other`, as far as their lengths tell.
+    /// Whether the index and the segments are those of `other`, as far as their lengths and, of files, times tell.
     pub fn holds_data_of(&self, other: &Self) -> bool {
-        self.data().eq(other.data())
+        self.data().eq(other.data()) && self.data_modified == other.data_modified
     }
 
-    /// Whether the index or a segment came since `before`, or has another length, while none is gone: what is gone
-    /// belongs to a block that is being deleted.
+    /// Whether the index or a segment came since `before`, has another length or is another file, while none is gone:
+    /// what is gone belongs to a block that is being deleted.
     pub fn has_more_data_than(&self, before: &Self) -> bool {
         !self.holds_data_of(before) && before.data().all(|(object, _)| self.objects.contains_key(object))
     }
 
     fn data(&self) -> impl Iterator<Item = (&BlockObject, &u64)> {
         self.objects.iter().filter(|(object, _)| matches!(object, BlockObject::Index | BlockObject::Segment(_)))
+    }
+
+    /// Whether the data of the block that `meta` describes is there, as far as a listing tells: an index and a segment,
+    /// and all those that meta.json tells of, with their lengths.
+    pub fn holds_all_of(&self, meta: &Meta) -> bool {
+        let has = |is_index: bool| self.data().any(|(object, _)| (*object == BlockObject::Index) == is_index);
+        let told = meta.thanos.as_ref().map_or(&[][..], |thanos| thanos.files.as_slice());
+        let is_there = |file: &MetaFile| match BlockObject::parse(&file.rel_path) {
+            Some(object @ (BlockObject::Index | BlockObject::Segment(_))) => {
+                self.len_of(object).is_some_and(|len| file.size_bytes == 0 || file.size_bytes == len)
+            }
+            _ => true,
+        };
+        has(true) && has(false) && told.iter().all(is_there)
     }
 
     /// Length of an object; `None` when there is none.
@@ -125,12 +144,18 @@ pub struct View {
     pub blocks: BTreeMap<BlockId, SyncedBlock>,
     /// Blocks without a meta.json, or with one that was cut off.
     pub partial: BTreeMap<BlockId, PartialBlock>,
-    /// Blocks whose meta.json or deletion mark is whole and not understood, such as one of a version to come,
-    /// with the reason. They are somebody's: not to be deleted, and not to be merged around.
+    /// Blocks whose meta.json or deletion mark is whole and not understood, such as one of a version to come, or whose
+    /// meta.json does not come as it is listed, with the reason. They are somebody's: not to be deleted, and not to be
+    /// merged around.
     pub unknown: BTreeMap<BlockId, Error>,
     /// Blocks whose meta.json is there and says nothing, cut off or not understood, with the reason; but for
     /// those that are to be deleted.
     pub unreadable: BTreeMap<BlockId, Error>,
+    /// Blocks whose meta.json is there and could not be fetched, with the reason; but for those that are to be
+    /// deleted.
+    pub unfetched: BTreeMap<BlockId, Error>,
+    /// Blocks that filters have left out, whichever: those that are too fresh among them.
+    pub left_out: BTreeSet<BlockId>,
     /// Blocks with a meta.json and a deletion mark, whether they count or not. What is left of one whose deletion was
     /// killed is among the partial ones.
     pub marked: BTreeMap<BlockId, DeletionMark>,
@@ -213,6 +238,9 @@ impl Fetcher {
     async fn fetch_all(&self, filters: &Filters) -> Result<View, Error> {
         let mut listed: BTreeMap<BlockId, BlockFiles> = BTreeMap::new();
         self.bucket.list("", |object| note(&mut listed, &object)).await?;
+        if self.bucket.folder().is_none() {
+            listed.values_mut().for_each(|files| files.data_modified.clear());
+        }
         let mut view = View::default();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_changed = |(id, files): &(&BlockId, &BlockFiles)| {
@@ -240,8 +268,10 @@ impl Fetcher {
             self.remember(&view);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        view.left_out = view.blocks.keys().copied().collect();
         let seen = filters.apply(&mut view.blocks, i64::try_from(now).unwrap_or(i64::MAX), &mut view.tally);
         (view.marked, view.duplicates) = (seen.marked, seen.duplicates);
+        view.left_out.retain(|id| !view.blocks.contains_key(id));
         self.metrics.set_modified(i64::try_from(seen.labels_removed).unwrap_or(i64::MAX));
         let is_kept = |block: &&SyncedBlock| block.files.len_of(BlockObject::NoCompactMark).is_some();
         view.tally.add_many(State::MarkedForNoCompaction, view.blocks.values().filter(is_kept).count());
@@ -261,17 +291,31 @@ impl Fetcher {
                 }
             }
         }
-        let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
-        let bytes = match self.bucket.get(&name).await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Read::Gone,
-            Err(error) => return Read::Failed(error),
+        let bytes = match self.get_meta(id, len).await {
+            Ok(bytes) => bytes,
+            Err(read) => return read,
         };
         let read = understand(id, &bytes);
         if let Read::Meta(_) = &read {
             self.write_copy(id, &bytes, files.meta_modified);
         }
         read
+    }
+
+    /// The meta.json that a listing shows with `len` bytes, or what reading it came to: one that does not come as it is
+    /// listed is not known.
+    async fn get_meta(&self, id: BlockId, len: u64) -> Result<Bytes, Read> {
+        let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+        let bytes = self.bucket.get(&name).await.map_err(Read::Failed)?;
+        let came = bytes.as_ref().map(|bytes| bytes.len() as u64);
+        if came != Some(len) {
+            // It may have been deleted or written anew since.
+            let mut listed = None;
+            let note = |object: ObjectInfo| listed = listed.or((object.name == name).then_some(object.len));
+            self.bucket.list(&id.to_string(), note).await.map_err(Read::Failed)?;
+            as_listed(listed, came).map_err(Read::Unknown)?;
+        }
+        bytes.ok_or(Read::Gone)
     }
 
     /// Metas of a bucket that is a folder, but those seen before: a few threads read many each, as
@@ -396,6 +440,9 @@ impl View {
         if let (Read::Corrupted(error) | Read::Unknown(error), None) = (&read, &deletion_mark) {
             self.unreadable.insert(id, error.clone());
         }
+        if let (Read::Failed(error), None) = (&read, &deletion_mark) {
+            self.unfetched.insert(id, error.clone());
+        }
         match read {
             Read::Meta(meta) => drop(self.blocks.insert(id, SyncedBlock { meta, files, deletion_mark })),
             Read::Gone => {
@@ -409,7 +456,7 @@ impl View {
                 self.partial.insert(id, PartialBlock { why: error.to_string(), modified: files.modified });
             }
             Read::Unknown(error) => {
-                tracing::warn!(block = %id, %error, "block left out: its meta.json is not understood");
+                tracing::warn!(block = %id, %error, "block left out: what its meta.json says is not known");
                 self.tally.add(State::Failed);
                 self.unknown.insert(id, error);
             }
@@ -430,8 +477,12 @@ fn note(listed: &mut BTreeMap<BlockId, BlockFiles>, object: &ObjectInfo) {
     files.modified = files.modified.max(object.modified);
     let Some(kind) = BlockObject::parse(path) else { return };
     files.objects.insert(kind, object.len);
-    if kind == BlockObject::Meta {
-        files.meta_modified = object.modified;
+    match kind {
+        BlockObject::Meta => files.meta_modified = object.modified,
+        BlockObject::Index | BlockObject::Segment(_) => {
+            files.data_modified.insert(kind, object.modified);
+        }
+        _ => {}
     }
 }
 
@@ -453,6 +504,21 @@ fn understand(id: BlockId, bytes: &[u8]) -> Read {
         Err(error) if is_json(bytes) => Read::Unknown(error),
         Err(error) => Read::Corrupted(error),
     }
+}
+
+/// Whether as many bytes of a meta.json came as are listed; `None` is no object. A bucket that contradicts itself does
+/// not tell what is there.
+pub fn as_listed(listed: Option<u64>, came: Option<u64>) -> Result<(), Error> {
+    if listed == came {
+        return Ok(());
+    }
+    let told = |len: Option<u64>| len.map_or_else(|| "no such object".to_owned(), |len| format!("{len} bytes"));
+    let message = format!(
+        "meta.json: the bucket lists {} and gives {}: see to it, or to what lies before it",
+        told(listed),
+        told(came)
+    );
+    Err(Error::new(ErrorKind::Unavailable, message))
 }
 
 /// What stands beside a copy of a meta.json that was changed at `modified`.
@@ -510,6 +576,17 @@ mod tests {
         ] {
             assert_eq!(files(objects).has_more_data_than(&before), is_more, "{objects:?}");
         }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_one_as_long_is_more_data() {
+        let files = |modified: i64| BlockFiles {
+            objects: BTreeMap::from([(BlockObject::Segment(0), 10)]),
+            data_modified: BTreeMap::from([(BlockObject::Segment(0), modified)]),
+            ..BlockFiles::default()
+        };
+        assert!(files(1).holds_data_of(&files(1)) && !files(1).has_more_data_than(&files(1)));
+        assert!(!files(2).holds_data_of(&files(1)) && files(2).has_more_data_than(&files(1)));
     }
 
     #[tokio::test]

@@ -128,9 +128,10 @@ fn is_too_fresh(id: BlockId, meta: &Meta, now: i64, delay: Duration) -> bool {
     !is_exempt && i128::from(now.saturating_sub(since)) < i128::try_from(delay.as_millis()).unwrap_or(i128::MAX)
 }
 
-/// A block, the blocks it was made of, and whether it is marked for deletion.
+/// A block, the blocks it was made of, whether its data is there, and whether it is marked for deletion.
 struct Sourced {
     sources: BTreeSet<BlockId>,
+    is_whole: bool,
     is_marked: bool,
     id: BlockId,
 }
@@ -147,17 +148,20 @@ enum Other {
 /// Blocks whose sources are all among the sources of another block of the same labels and
 /// resolution. Of blocks with equal sources one that is not marked for deletion stays, the newest of several: what a
 /// block was rewritten as has the sources of that block, which is marked next. Of two compactors, one of which does
-/// so just now, neither marks what the other keeps.
+/// so just now, neither marks what the other keeps. A block whose data is not all listed replaces no other.
 fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Other> {
     let mut groups: BTreeMap<(i64, Labels), Vec<Sourced>> = BTreeMap::new();
     for (id, block) in blocks {
         let sources = block.meta.compaction.sources.iter().copied().collect();
         let key = (block.meta.resolution().0, block.meta.external_labels());
-        groups.entry(key).or_default().push(Sourced { sources, is_marked: block.deletion_mark.is_some(), id: *id });
+        let (is_whole, is_marked) = (block.files.holds_all_of(&block.meta), block.deletion_mark.is_some());
+        groups.entry(key).or_default().push(Sourced { sources, is_whole, is_marked, id: *id });
     }
     let mut found = BTreeMap::new();
     for group in groups.values_mut() {
-        group.sort_by_key(|block| (Reverse(block.sources.len()), block.is_marked, Reverse(block.id)));
+        group.sort_by_key(|block| {
+            (Reverse(block.sources.len()), Reverse(block.is_whole), block.is_marked, Reverse(block.id))
+        });
         // A block that covers another shares each of its sources, so one source leads to all that may.
         let mut covering: BTreeMap<BlockId, Vec<usize>> = BTreeMap::new();
         for (at, block) in group.iter().enumerate() {
@@ -170,6 +174,7 @@ fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Othe
             let other = match covers.map(|other| other.is_marked).min() {
                 Some(false) => Other::Stays,
                 Some(true) => Other::Goes,
+                None if !block.is_whole => continue,
                 None => {
                     // A block without sources says nothing of what it was made of.
                     block.sources.iter().for_each(|source| covering.entry(*source).or_default().push(at));
@@ -184,7 +189,8 @@ fn duplicates(blocks: &BTreeMap<BlockId, SyncedBlock>) -> BTreeMap<BlockId, Othe
 
 #[cfg(test)]
 mod tests {
-    use engine::bucket::GoTime;
+    use engine::bucket::meta::File;
+    use engine::bucket::{BlockObject, GoTime};
 
     use super::*;
     use crate::sync::BlockFiles;
@@ -204,7 +210,9 @@ mod tests {
             sources.join(",")
         );
         let meta = Arc::new(Meta::parse(text.as_bytes()).unwrap());
-        (id(seed), SyncedBlock { meta, files: BlockFiles::default(), deletion_mark: None })
+        let objects = [(BlockObject::Index, 20), (BlockObject::Segment(0), 10)].into();
+        let files = BlockFiles { objects, ..BlockFiles::default() };
+        (id(seed), SyncedBlock { meta, files, deletion_mark: None })
     }
 
     fn kept(filters: &Filters, blocks: impl IntoIterator<Item = (BlockId, SyncedBlock)>) -> (Vec<u128>, Tally) {
@@ -251,6 +259,38 @@ mod tests {
         assert_eq!(seen(&[marked(block(3, "x", &[1, 2])), block(1, "x", &[1])]), (vec![id(3)], vec![]));
         let both = [marked(block(3, "x", &[1, 2])), block(4, "x", &[1, 2]), block(1, "x", &[1])];
         assert_eq!(seen(&both), (vec![id(4)], vec![id(1), id(3)]));
+    }
+
+    #[test]
+    fn a_block_whose_data_is_not_there_is_no_reason_for_another_to_go() {
+        let file = |rel_path: &str, size_bytes| File { rel_path: rel_path.into(), size_bytes, hash: None };
+        let with = |(id, mut block): (BlockId, SyncedBlock), objects: &[(BlockObject, u64)], told: &[File]| {
+            block.files.objects = objects.iter().copied().collect();
+            Arc::make_mut(&mut block.meta).thanos.as_mut().unwrap().files = told.to_vec();
+            (id, block)
+        };
+        let (index, first) = ((BlockObject::Index, 20), (BlockObject::Segment(0), 10));
+        let told = [file("chunks/000001", 10), file("chunks/000002", 10), file("index", 20), file("meta.json", 0)];
+        type Listed<'a> = &'a [(BlockObject, u64)];
+        let cases: [(Listed<'_>, &[File], bool); 7] = [
+            (&[], &[], false),
+            (&[index], &[], false),
+            (&[first], &[], false),
+            (&[index, first], &[], true),
+            (&[index, first], &told, false),
+            (&[index, first, (BlockObject::Segment(1), 9)], &told, false),
+            (&[index, first, (BlockObject::Segment(1), 10)], &told, true),
+        ];
+        for (objects, told, replaces) in cases {
+            for result in [block(3, "x", &[1, 2]), block(3, "x", &[1])] {
+                let blocks = [with(result, objects, told), block(1, "x", &[1])];
+                let seen = Filters::all().apply(&mut blocks.into_iter().collect(), NOW, &mut Tally::default());
+                assert_eq!(seen.duplicates.contains(&id(1)), replaces, "{objects:?} of {told:?}");
+            }
+        }
+        // Of blocks with equal sources the one that is whole stays.
+        let blocks = [with(block(3, "x", &[1]), &[], &[]), block(1, "x", &[1])];
+        assert_eq!(kept(&Filters::all(), blocks).0, [1]);
     }
 
     #[test]

@@ -8,6 +8,6 @@ pub mod filter;
 /// `thanos_blocks_meta_*`.
 pub mod metrics;
 
-pub use fetch::{BlockFiles, FetchOptions, Fetcher, PartialBlock, SyncedBlock, View, is_json};
+pub use fetch::{BlockFiles, FetchOptions, Fetcher, PartialBlock, SyncedBlock, View, as_listed, is_json};
 pub use filter::{Duplicates, Filters};
 pub use metrics::{State, SyncMetrics};

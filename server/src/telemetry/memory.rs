@@ -1,8 +1,9 @@
-//! The process' memory budget at /metrics.
+//! The process' memory budget at /metrics, and what is told of its mappings.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Once};
 
+use engine::io::mmap;
 use engine::model::Budget;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -13,6 +14,20 @@ use prometheus_client::registry::Registry;
 /// Publishes how `budget` is used.
 pub fn register(registry: &mut Registry, budget: &Arc<Budget>) {
     registry.register_collector(Box::new(Usage(Arc::clone(budget))));
+}
+
+/// Tells once that files are read into memory which would be mapped if the process could have more mappings.
+pub fn tell_of_mappings() {
+    static TOLD: Once = Once::new();
+    if let Some(mapped) = mmap::used_up() {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                mapped,
+                "half of the mappings of vm.max_map_count are in use: further column indexes are held in memory; raise \
+                 it with sysctl and start again if that takes too much"
+            );
+        });
+    }
 }
 
 /// A budget, looked at when metrics are asked for.

@@ -1,11 +1,11 @@
 //! The registry of metrics, written as OpenMetrics or in Prometheus' older text format.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::model::{Budget, Error, ErrorKind, Reservation};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
+
+use super::exposition::{Exposition, Form, Room};
 
 /// The labels of a metric: names and values.
 pub type MetricLabels = Vec<(&'static str, String)>;
@@ -198,13 +200,25 @@ pub fn registry() -> Registry {
 
 /// All metrics as text; `accept` is the request's Accept header. Returns the content type and body.
 pub fn render(registry: &Registry, accept: &str) -> (&'static str, String) {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a string can't fail");
-    let text = with_summaries(&text);
-    match accepted(accept) {
-        PROMETHEUS_TEXT => (PROMETHEUS_TEXT, to_prometheus_text(&text)),
-        openmetrics => (openmetrics, without_namesakes(&text)),
-    }
+    let memory = Budget::new("metrics", u64::MAX);
+    let rendered = Room::of(&memory).and_then(|room| render_within(registry, accept, (room, 0)));
+    let (kind, text, _) = rendered.expect("there is no limit, and writing to a string can't fail");
+    (kind, text)
+}
+
+/// The same in `room`, with the memory that the body takes; about so many bytes of it are expected.
+pub fn render_within(
+    registry: &Registry,
+    accept: &str,
+    (room, bytes): (Room, usize),
+) -> Result<(&'static str, String, Reservation), Error> {
+    let kind = accepted(accept);
+    let form = if kind == PROMETHEUS_TEXT { Form::Prometheus } else { Form::OpenMetrics };
+    let mut exposition = Exposition::new(form, room, bytes);
+    let written = prometheus_client::encoding::text::encode(&mut exposition, registry);
+    let (text, held) = exposition.finish()?;
+    written.map_err(|_| Error::new(ErrorKind::Bug, "a metric could not be written"))?;
+    Ok((kind, text, held))
 }
 
 /// The content type that an Accept header weighs most, of those it weighs alike the one it names first; text when
@@ -233,72 +247,6 @@ fn accepted(accept: &str) -> &'static str {
         }
     }
     kind
-}
-
-/// The library has no word for summaries, and nothing else is of a kind that is unknown.
-fn with_summaries(openmetrics: &str) -> String {
-    let mut text = String::with_capacity(openmetrics.len());
-    for line in openmetrics.lines() {
-        let summary = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" unknown"));
-        let _ = match summary {
-            Some(name) => writeln!(text, "# TYPE {name} summary"),
-            None => writeln!(text, "{line}"),
-        };
-    }
-    text
-}
-
-/// Thanos has a gauge whose name is that of a counter without `_total`: to OpenMetrics these are one family, of
-/// which the counter is told.
-fn without_namesakes(openmetrics: &str) -> String {
-    let (mut text, mut counters) = (String::with_capacity(openmetrics.len()), HashSet::new());
-    // What a family begins with is told when its kind is known, which the next line tells.
-    let (mut help, mut is_told) = (None, true);
-    for line in openmetrics.lines() {
-        if line.starts_with("# HELP ") {
-            help = Some(line);
-            continue;
-        }
-        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            is_told = kind != "gauge" || !counters.contains(name);
-            if kind == "counter" {
-                counters.insert(name);
-            }
-        }
-        let lines = help.take().into_iter().chain([line]);
-        lines.filter(|_| is_told || line == "# EOF").for_each(|line| {
-            text.push_str(line);
-            text.push('\n');
-        });
-    }
-    text
-}
-
-/// OpenMetrics names a counter without `_total` in its comments and ends with a comment of its own;
-/// Prometheus' older format doesn't.
-fn to_prometheus_text(openmetrics: &str) -> String {
-    let mut text = String::with_capacity(openmetrics.len());
-    let mut help = None;
-    for line in openmetrics.lines() {
-        if line == "# EOF" || line.starts_with("# UNIT ") {
-            continue;
-        }
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            help = rest.split_once(' ');
-            continue;
-        }
-        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            if let Some((_, words)) = help.take().filter(|(helped, _)| *helped == name) {
-                let _ = writeln!(text, "# HELP {name}{suffix} {words}");
-            }
-            let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
-            continue;
-        }
-        text.push_str(line.split_once(" # ").map_or(line, |(sample, _exemplar)| sample));
-        text.push('\n');
-    }
-    text
 }
 
 /// What the kernel knows about this process.

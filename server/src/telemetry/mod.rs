@@ -10,7 +10,9 @@ pub mod memory;
 pub mod rpc;
 /// Which requests are logged.
 pub mod requests;
-/// The registry of metrics and its text formats.
+/// The text of metrics, as it is read.
+pub mod exposition;
+/// The registry of metrics.
 pub mod metrics;
 /// Quantiles of what was observed lately.
 pub mod summary;

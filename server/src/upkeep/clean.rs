@@ -9,9 +9,9 @@ use futures_util::{StreamExt, stream};
 use prometheus_client::metrics::counter::Counter;
 
 use super::{delete::delete, now_ms};
-use crate::objstore::Bucket;
+use crate::objstore::{Bucket, ObjectInfo};
 use crate::sync::filter::is_older;
-use crate::sync::{PartialBlock, View, is_json};
+use crate::sync::{PartialBlock, View, as_listed, is_json};
 
 /// Age from which a block without meta.json is taken for an upload that was broken off.
 pub const PARTIAL_UPLOAD_AGE: Duration = Duration::from_secs(48 * 3600);
@@ -71,16 +71,24 @@ enum Cleaned {
 }
 
 /// Deletes a block, unless it has become whole or somebody has gone on with its upload since it was looked at, which
-/// may be long ago.
+/// may be long ago. A bucket that does not give the meta.json that it lists is no reason to delete it.
 async fn delete_if_broken_off(bucket: &Bucket, (id, block): (BlockId, &PartialBlock)) -> Result<Cleaned, Error> {
-    let mut last = i64::MIN;
-    bucket.list(&id.to_string(), |object| last = last.max(object.modified)).await?;
+    let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+    let (mut last, mut listed) = (i64::MIN, None);
+    let note = |object: ObjectInfo| {
+        last = last.max(object.modified);
+        listed = listed.or((object.name == name).then_some(object.len));
+    };
+    bucket.list(&id.to_string(), note).await?;
     if !is_broken_off(last) {
         return Ok(Cleaned::Uploading);
     }
-    let name = ObjectName { block: id, object: BlockObject::Meta }.to_string();
+    let bytes = bucket.get(&name).await?;
+    if listed.is_some() {
+        as_listed(listed, bytes.as_ref().map(|bytes| bytes.len() as u64))?;
+    }
     // Also one that is not understood is somebody's.
-    if bucket.get(&name).await?.is_some_and(|bytes| is_json(&bytes)) {
+    if bytes.is_some_and(|bytes| is_json(&bytes)) {
         return Ok(Cleaned::Whole);
     }
     tracing::info!(block = %id, why = block.why, "found partially uploaded block; deleting");

@@ -13,19 +13,14 @@ pub async fn delete(bucket: &Bucket, id: BlockId) -> Result<(), Error> {
     let (meta, mark) = (name(BlockObject::Meta), name(BlockObject::DeletionMark));
     let mut others = Vec::new();
     bucket.list(&id.to_string(), |object| others.push(object.name)).await?;
-    let mut ends = [false, false];
-    others.retain(|object| {
-        ends[0] |= *object == meta;
-        ends[1] |= *object == mark;
-        *object != meta && *object != mark
-    });
-    if ends[0] {
-        bucket.delete(&meta).await?;
-    }
+    let is_marked = others.contains(&mark);
+    others.retain(|object| *object != meta && *object != mark);
+    // Also one that the listing misses: alone it would be taken for a block.
+    bucket.delete(&meta).await?;
     for object in others {
         bucket.delete(&object).await?;
     }
-    if ends[1] {
+    if is_marked {
         bucket.delete(&mark).await?;
     }
     bucket.remove_staged(&id.to_string());

@@ -1,6 +1,7 @@
 //! Moving blocks between a bucket and folders: segments, then index, then meta.json, so that a block is
 //! visible only when it is whole.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,8 @@ impl Transfer {
     }
 
     /// Puts the files of the block that `meta` describes into the folder `dir`, meta.json last. A file
-    /// that is there with the hash that `meta` tells is not fetched again.
+    /// that is there with the hash that `meta` tells is not fetched again. One that the bucket does not list
+    /// as `meta` tells of it is an error: what is left of the block would be taken for all of it.
     pub async fn download(&self, bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<(), Error> {
         let id = meta.ulid;
         let local = |error: std::io::Error| Error::file(dir, error);
@@ -107,11 +109,20 @@ impl Transfer {
         bucket.list(&id.to_string(), |object| listed.push(object)).await?;
         let wanted = listed.iter().filter_map(|object| {
             let kind = ObjectName::parse(&object.name)?.object;
-            matches!(kind, BlockObject::Segment(_) | BlockObject::Index | BlockObject::Tombstones)
-                .then_some((kind.to_string(), object.len))
+            is_data(kind).then_some((kind.to_string(), object.len))
         });
+        let wanted: BTreeMap<String, u64> = wanted.collect();
         let known = meta.thanos.as_ref().map_or(&[][..], |thanos| thanos.files.as_slice());
-        let fetches = wanted.map(|(path, len)| async move {
+        for told in known.iter().filter(|told| BlockObject::parse(&told.rel_path).is_some_and(is_data)) {
+            let (path, told_len, listed) = (&told.rel_path, told.size_bytes, wanted.get(&told.rel_path));
+            let is_listed = listed.is_some_and(|len| told_len == 0 || told_len == *len);
+            if !is_listed && !is_there(&dir.join(path), told) {
+                let listed = listed.map_or_else(|| "does not list it".to_owned(), |len| format!("lists {len} bytes"));
+                let message = format!("block {id}: {path}: meta.json tells of {told_len} bytes, the bucket {listed}");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+        }
+        let fetches = wanted.into_iter().map(|(path, len)| async move {
             let told = known.iter().find(|file| file.rel_path == path);
             let to = dir.join(&path);
             if told.is_some_and(|told| is_there(&to, told)) {
@@ -174,6 +185,10 @@ pub async fn fetched(transfer: &Transfer, bucket: &Bucket, meta: &Meta, dir: &Pa
     Ok(dir.to_owned())
 }
 
+fn is_data(object: BlockObject) -> bool {
+    matches!(object, BlockObject::Segment(_) | BlockObject::Index | BlockObject::Tombstones)
+}
+
 /// Whether the file at `path` is the one that meta.json tells, by its hash.
 fn is_there(path: &Path, told: &MetaFile) -> bool {
     let Some(hash) = told.hash.as_ref().filter(|hash| hash.func == "SHA256") else { return false };
@@ -225,6 +240,36 @@ mod tests {
         assert_eq!(left().await, 0);
         transfer.upload(&bucket, dir, meta, Origin::Any).await.unwrap_err();
         assert_eq!(left().await, 1, "a shipper goes on with it");
+    }
+
+    /// What was left of it once was taken for damaged, and its group halted.
+    #[tokio::test]
+    async fn a_block_is_not_fetched_while_a_file_of_it_is_not_listed_as_its_meta_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::create_dir_all(from.join("chunks")).unwrap();
+        for name in ["chunks/000001", "chunks/000002", "index"] {
+            std::fs::write(from.join(name), name).unwrap();
+        }
+        let meta = Meta { thanos: Some(Thanos::default()), ..Meta::new(BlockId::from_parts(1, 2), 0, 10) };
+        let memory = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Bucket::over(memory, "memory", &mut Registry::default());
+        let transfer = Transfer::default();
+        let uploaded = transfer.upload(&bucket, &from, meta, Origin::Any).await.unwrap();
+        for name in ["chunks/000002", "index"] {
+            let object = format!("{}/{name}", uploaded.ulid);
+            for other in [None, Some("of another length")] {
+                match other {
+                    None => bucket.delete(&object).await.unwrap(),
+                    Some(other) => bucket.upload(&object, Bytes::from_static(other.as_bytes())).await.unwrap(),
+                }
+                let error = transfer.download(&bucket, &uploaded, &to).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unavailable);
+                assert!(error.message().contains(name), "{error}");
+            }
+            bucket.upload(&object, Bytes::from_static(name.as_bytes())).await.unwrap();
+            transfer.download(&bucket, &uploaded, &to).await.unwrap();
+        }
     }
 
     #[test]

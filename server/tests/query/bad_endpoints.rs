@@ -323,6 +323,19 @@ fn an_endpoint_that_sends_without_end_is_stopped_at_a_limit_of_memory() {
     }
 }
 
+#[test]
+fn a_warning_of_series_out_of_order_tells_the_beginning_of_their_labels() {
+    let long = |first: &str| up(&format!("{first}{}", "x".repeat(2 << 20)));
+    let unsorted = endpoint("unsorted", vec![long("b"), long("a")]);
+    let (status, answer) = ask(&querier(&[&unsorted], &[]), &format!("/api/v1/query?query=count(up)&time={NOW}"));
+    assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &"1".into()), "{:.4000}", answer.to_string());
+    let [said] = answer["warnings"].as_array().unwrap().as_slice() else { panic!("{:.4000}", answer.to_string()) };
+    let said = said.as_str().unwrap();
+    let begins = format!("endpoint {}: series {{__name__=\"up\", instance=\"axxx", unsorted.address);
+    assert!(said.starts_with(&begins) && said.ends_with("x...: they must ascend"), "{said:.4000}");
+    assert!(said.contains("instance=\"bxxx") && said.len() < 4096, "{}", said.len());
+}
+
 /// A frame of the series `{a="<value>"}` with so many chunks of nothing, two bytes each.
 fn empty_chunks(value: u8, count: usize) -> Vec<u8> {
     let series = [&[0x0a, 6, 0x0a, 1, b'a', 0x12, 1, value][..], &[0x12, 0].repeat(count)].concat();

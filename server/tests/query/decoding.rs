@@ -1,11 +1,12 @@
 //! What endpoints send is decoded batch by batch: answers are the same as over blocks of one's own, in
-//! the same order; a chunk that is broken fails the query, and memory is accounted for.
+//! the same order; a chunk that is broken is left out, and memory is accounted for.
 
 use std::path::Path;
 
 use proto::thanos::query_client::QueryClient;
 use proto::thanos::{
-    QueryRangeRequest, QueryRequest, ShardInfo, query_range_response, query_response, series_response,
+    AggrChunk, QueryRangeRequest, QueryRequest, SeriesResponse, ShardInfo, query_range_response, query_response,
+    series_response,
 };
 use serde_json::Value;
 
@@ -105,29 +106,88 @@ fn a_question_about_little_wakes_no_shard_and_one_about_much_does() {
     assert!(little < asked / 2 && much >= asked, "{little} {much}");
 }
 
+/// What is said of the chunks of `endpoint` that are left out, up to why the one of `instance` is.
+fn left_out(endpoint: &Endpoint, instance: &str) -> String {
+    format!(
+        "endpoint {}: chunks that cannot be read are left out, one of series \
+         {{__name__=\"up\", instance=\"{instance}\"}}: ",
+        endpoint.address
+    )
+}
+
+/// The warnings of an answer.
+fn warnings(answer: &Value) -> Vec<&str> {
+    answer["warnings"].as_array().into_iter().flatten().map(|text| text.as_str().unwrap()).collect()
+}
+
 #[test]
-fn a_broken_chunk_among_many_fails_the_query_and_not_the_process() {
+fn a_broken_chunk_among_many_is_left_out_and_said_to_be() {
     let frame = |number: usize| {
         let name = format!("i-{number:04}");
         series_frame(&[("__name__", "up"), ("instance", &name)], &[(START, 1.0), (START + 60_000, 2.0)])
     };
     let mut steps: Vec<Step> = (0..1000).map(|number| Step::Send(frame(number))).collect();
     let well = Endpoint::start(Answers::store(&[("store", "a")], steps.clone()));
-    let Step::Send(broken) = &mut steps[700] else { panic!("it is a message") };
-    let Some(series_response::Result::Series(series)) = &mut broken.result else { panic!("it is a series") };
-    series.chunks[0].raw.as_mut().unwrap().data = vec![0, 9, 1].into();
+    for at in [700, 900] {
+        let Step::Send(broken) = &mut steps[at] else { panic!("it is a message") };
+        let Some(series_response::Result::Series(series)) = &mut broken.result else { panic!("it is a series") };
+        series.chunks[0].raw.as_mut().unwrap().data = vec![0, 9, 1].into();
+    }
     let broken = Endpoint::start(Answers::store(&[("store", "b")], steps));
     let at = format!("query?time={}", START / 1000 + 60);
-    let uru = querier(&[&broken.address.to_string()], &[]);
-    for query in ["up", "sum(up)"] {
-        let (status, answer) = ask(&uru, query, &at);
-        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
-        let said = answer["error"].as_str().unwrap();
-        assert!(said.starts_with("series {__name__=\"up\", instance=\"i-0700\"}: XOR chunk"), "{answer}");
+    let uru = querier(&[&broken.address], &[]);
+    let both = querier(&[&broken.address, &well.address], &[]);
+    let said = left_out(&broken, "i-0700") + "XOR chunk";
+    for (uru, query, expected) in [(&uru, "count(up)", "998"), (&uru, "sum(up)", "1996"), (&both, "sum(up)", "2000")] {
+        let (status, answer) = ask(uru, query, &at);
+        assert_eq!((status, &answer["data"]["result"][0]["value"][1]), (200, &expected.into()), "{query}: {answer}");
+        let warnings = warnings(&answer);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(&said), "{query}: {warnings:?}");
+        let (status, answer) = ask(uru, query, &format!("{at}&partial_response=0"));
+        assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{query}: {answer}");
+        assert!(answer["error"].as_str().unwrap().starts_with(&said), "{query}: {answer}");
     }
     support::wait(|| uru.metric("uru_memory_used_bytes") == Some(0.0));
-    let (_, answer) = ask(&querier(&[&well.address.to_string()], &[]), "count(up)", &at);
-    assert_eq!(answer["data"]["result"][0]["value"][1], "1000");
+    let (_, answer) = ask(&querier(&[&well.address], &[]), "count(up)", &at);
+    assert_eq!((&answer["data"]["result"][0]["value"][1], warnings(&answer).len()), (&"1000".into(), 0), "{answer}");
+}
+
+#[test]
+fn what_is_left_of_a_series_is_answered_whatever_kind_its_other_chunks_are_of() {
+    let series = |instance: &str| {
+        let frame = series_frame(&[("__name__", "up"), ("instance", instance)], &[(START, 1.0)]);
+        let Some(series_response::Result::Series(series)) = frame.result else { panic!("it is a series") };
+        series
+    };
+    let step = |series| Step::Send(SeriesResponse { result: Some(series_response::Result::Series(series)) });
+    let damage = |chunk: &mut AggrChunk| chunk.raw.as_mut().unwrap().data = vec![0, 9, 1].into();
+    let (sound, mut histogram, mut lacking, mut rest) = (series("a"), series("b"), series("c"), series("d"));
+    damage(&mut histogram.chunks[0]);
+    histogram.chunks[0].raw.as_mut().unwrap().r#type = 1;
+    // Of a mean there is a count alone.
+    lacking.chunks[0].count = lacking.chunks[0].raw.take();
+    let mut before = rest.chunks[0].clone();
+    (before.min_time, before.max_time) = (START - 60_000, START - 60_000);
+    damage(&mut before);
+    rest.chunks.insert(0, before);
+    let mut other = series("e");
+    other.chunks[0].count = other.chunks[0].raw.take();
+    let one = Endpoint::start(Answers::store(&[("store", "a")], [sound, histogram, lacking, rest].map(step).to_vec()));
+    let two = Endpoint::start(Answers::store(&[("store", "b")], vec![step(other)]));
+    let uru = querier(&[&one.address, &two.address], &[]);
+    let at = format!("query?time={}", START / 1000);
+    let (status, answer) = ask(&uru, "up", &at);
+    let found = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let instances: Vec<&str> = found.iter().map(|series| series["metric"]["instance"].as_str().unwrap()).collect();
+    assert_eq!((status, instances), (200, vec!["a", "d"]), "{answer}");
+    // One of each endpoint.
+    let said = [left_out(&one, "b"), left_out(&two, "e") + "no valid chunk found"];
+    let warnings = warnings(&answer);
+    assert!(warnings.len() == 2, "{warnings:?}");
+    assert!(said.iter().all(|said| warnings.iter().any(|text| text.starts_with(said))), "{warnings:?}");
+    let (status, answer) = ask(&uru, "up", &format!("{at}&partial_response=0"));
+    assert_eq!((status, &answer["errorType"]), (422, &"execution".into()), "{answer}");
+    assert!(answer["error"].as_str().unwrap().starts_with(&said[0]), "{answer}");
 }
 
 #[test]

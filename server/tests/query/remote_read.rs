@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use engine::chunk::native::decode;
 use prost::Message;
 use proto::prometheus_copy::histogram::Count;
-use proto::prometheus_copy::{ChunkedReadResponse, Histogram, LabelMatcher, Query, ReadRequest, ReadResponse};
+use proto::prometheus_copy::{
+    ChunkedReadResponse, Histogram, LabelMatcher, Query, ReadHints, ReadRequest, ReadResponse,
+};
 use serde_json::Value;
 
 use crate::support;
@@ -276,6 +278,37 @@ fn samples_are_answered_to_those_who_ask_for_them_and_limits_hold() {
     assert!(String::from_utf8_lossy(&body).contains("exceeded sample limit (100)"), "{head}");
     let unknown = ReadRequest { accepted_response_types: vec![9], ..request };
     assert_eq!(post(&uru, &unknown).0, 400);
+}
+
+#[test]
+fn times_that_the_hints_leave_out_are_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = 1_700_000_000_000;
+    support::write_block(&folder.path().join("bucket"), 1, (3, start));
+    let data_dir = format!("--data-dir={}", folder.path().display());
+    let uru = Uru::start("all-in-one", &["--no-self-scrape", &data_dir]);
+    let (min_time, max_time) = (start + 10 * 60_000, start + 19 * 60_000);
+    let request = |func: &str, kind: i32| {
+        let hints = ReadHints { func: func.into(), start_ms: min_time, end_ms: max_time, ..ReadHints::default() };
+        let mut request = all_of_up(kind);
+        request.queries[0].hints = Some(hints);
+        request
+    };
+    // Those of labels alone have no samples.
+    for (func, count) in [("", 10), ("rate", 10), ("series", 0)] {
+        let (status, head, body) = post(&uru, &request(func, 0));
+        assert_eq!(status, 200, "{head}");
+        let plain = snap::raw::Decoder::new().decompress_vec(&unchunked(&head, body)).unwrap();
+        let answer = ReadResponse::decode(plain.as_slice()).unwrap();
+        let counts: Vec<usize> = answer.results[0].timeseries.iter().map(|series| series.samples.len()).collect();
+        assert_eq!(counts, [count; 3], "{func}");
+        let (status, head, body) = post(&uru, &request(func, 1));
+        assert_eq!(status, 200, "{head}");
+        let series = chunked(&unchunked(&head, body)).into_iter().flat_map(|message| message.chunked_series);
+        let chunks = series.flat_map(|series| series.chunks);
+        let times: Vec<(i64, i64)> = chunks.map(|chunk| (chunk.min_time_ms, chunk.max_time_ms)).collect();
+        assert_eq!(times, [(min_time, max_time); 3], "{func}");
+    }
 }
 
 #[test]

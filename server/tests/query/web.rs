@@ -106,9 +106,13 @@ fn parameters_may_come_in_a_form_of_several_parts_and_in_a_large_one() {
 }
 
 #[test]
-fn a_label_name_that_is_not_text_is_bad_data() {
-    let (status, body) = Uru::start("query", &[]).get("/api/v1/label/%FF/values");
+fn a_label_name_that_is_not_text_or_empty_is_bad_data() {
+    let uru = Uru::start("query", &[]);
+    let (status, body) = uru.get("/api/v1/label/%FF/values");
     assert!(status == 400 && body.contains("\"errorType\":\"bad_data\""), "{body}");
+    // The empty name, escaped.
+    let (status, body) = uru.get("/api/v1/label/U__/values");
+    assert!(status == 400 && body.contains(r#""error":"invalid label name: \"\"""#), "{body}");
 }
 
 #[test]

@@ -39,7 +39,8 @@ use tower::ServiceExt as _;
 use crate::support::authority::Authority;
 use crate::support::write;
 use crate::support::write::{
-    EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, post, recorded, samples, start, stored, write,
+    Answer, EXTERNAL, NOW, Samples, WriteRequest, body, flags, float_series, post, recorded, samples, start, stored,
+    write,
 };
 use crate::support::{Uru, run, series, unary, wait};
 
@@ -229,8 +230,9 @@ fn variables_are_replaced_in_limits_that_change_as_in_those_of_the_start() {
     assert_eq!((send(1).status, send(2).status), (200, 413));
 }
 
+/// With one such body each other sender waited for its end.
 #[test]
-fn requests_beyond_the_number_in_flight_wait_for_their_turn() {
+fn a_body_that_comes_slowly_takes_no_turn_from_others() {
     let data = tempfile::tempdir().unwrap();
     let uru = start(data.path(), &["--receive.limits-config={write: {global: {max_concurrency: 1}}}"]);
     let gate = |name: &str| uru.metric(&format!("thanos_receive_write_request_concurrent_gate_write_requests_{name}"));
@@ -240,17 +242,12 @@ fn requests_beyond_the_number_in_flight_wait_for_their_turn() {
     let head = format!("POST /api/v1/receive HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", request.len());
     slow.write_all(head.as_bytes()).unwrap();
     slow.write_all(&request[..5]).unwrap();
-    wait(|| gate("in_flight") == Some(1.0));
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| write(&uru, "", &[up("quick", 1)]).status);
-        // It has come and has not begun.
-        wait(|| gate("total") == Some(2.0));
-        assert_eq!((gate("in_flight"), stored(&uru, "quick").len()), (Some(1.0), 0));
-        slow.write_all(&request[5..]).unwrap();
-        assert_eq!(other.join().unwrap(), 200);
-    });
+    wait(|| uru.metric("http_inflight_requests{handler=\"receive\"").is_some_and(|requests| requests >= 1.0));
+    assert_eq!(write(&uru, "", &[up("quick", 1)]).status, 200);
+    assert_eq!((gate("total"), gate("in_flight"), stored(&uru, "quick").len()), (Some(1.0), Some(0.0), 1));
+    slow.write_all(&request[5..]).unwrap();
     wait(|| stored(&uru, "slow").len() == 1);
-    wait(|| gate("in_flight") == Some(0.0));
+    wait(|| (gate("total"), gate("in_flight")) == (Some(2.0), Some(0.0)));
 }
 
 /// A request of a hundred series whose values can't be compressed.
@@ -406,6 +403,62 @@ fn what_receivers_forward_shares_the_memory_of_write_requests() {
     }
     forward(long_labels("small", 10)).unwrap();
     assert_eq!(stored(&uru, ".+").len(), 10);
+}
+
+/// What is answered to the first request that is not taken, of ever new ones, and how many were taken before it.
+fn until_refused(send: impl Fn(usize) -> Answer) -> (usize, Answer) {
+    let mut answers = (0..2000).map(|round| (round, send(round)));
+    answers.find(|(_, answer)| answer.status != 200).expect("there is an end to the memory")
+}
+
+/// It once grew until the system killed it, and again in the replay of what it had acknowledged.
+#[test]
+fn new_series_are_refused_before_memory_runs_out_and_what_was_acknowledged_is_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &["--tsdb.memory-limit=150MB"]);
+    let fill = |uru: &Uru, round: usize| write(uru, "", &long_labels(&format!("fill_{round}"), 1000));
+    let (taken, refused) = until_refused(|round| fill(&uru, round));
+    // A request that takes less memory itself may find some.
+    let headers = [("Content-Type", "application/x-protobuf")];
+    let address = uru.write_address();
+    let otlp = |round: usize| post(&address, "/api/v1/otlp", &headers, &wide_histogram(20 * round + 1)).unwrap();
+    for answer in [refused, until_refused(otlp).1] {
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+        assert!(answer.body.contains("--tsdb.memory-limit: the process has "), "{}", answer.body);
+        assert!(answer.body.contains("the limit is 157286400, beyond which no new series"), "{}", answer.body);
+    }
+    let forward = |round: usize| {
+        let timeseries = long_labels(&format!("forwarded_{round}"), 100);
+        let tuple = TimeSeriesTenantTuple { timeseries, tenant: String::new() };
+        let request = proto::thanos::WriteRequest { timeseries_tenant_data: vec![tuple], ..Default::default() };
+        let path = "/thanos.WriteableStore/RemoteWrite";
+        run(async { unary::<_, WriteResponse>(&uru.connect().await, path, request).await }).err()
+    };
+    let refused = (0..2000).find_map(forward).expect("there is an end to the memory");
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("--tsdb.memory-limit: the process has "), "{refused}");
+    assert!(uru.metric("uru_receive_memory_limited_requests_total").unwrap() >= 3.0);
+    wait(|| uru.log().contains("the process is beyond --tsdb.memory-limit"));
+    let known = [float_series(&[("__name__", "fill_0"), ("long", &format!("{:01000}", 0))], &[(NOW + 1000, 2.0)])];
+    let answer = write(&uru, "", &known);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    uru.kill();
+    // All that was acknowledged is more than this one may have.
+    let uru = start(data.path(), &["--tsdb.memory-limit=1MB"]);
+    let answer = write(&uru, "", &known);
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("no samples are taken until heads have been cut"), "{}", answer.body);
+    uru.kill();
+    let uru = start(data.path(), &[]);
+    let series = uru.metric("prometheus_tsdb_head_series{tenant=\"default-tenant\"}").unwrap();
+    assert!(series >= 1000.0 * taken as f64, "{series} of {taken} requests");
+    for round in [0, taken / 2, taken - 1] {
+        assert_eq!(stored(&uru, &format!("fill_{round}")).len(), 1000, "{round}");
+    }
+    let found = samples(&stored(&uru, "fill_0"), &EXTERNAL);
+    assert_eq!(found.values().filter(|samples| samples.contains_key(&(NOW + 1000))).count(), 1);
+    assert_eq!(fill(&uru, taken).status, 200);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! with Thanos' status, what was acknowledged survives the process.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use prost::Message;
 use proto::prometheus_copy::{Histogram, histogram};
@@ -149,6 +151,8 @@ fn a_tenant_over_its_limit_is_refused_and_others_are_not() {
     let limited = write(&uru, "small", &[series("b", 1)]);
     assert_eq!(limited.status, 429, "{}", limited.body);
     assert!(limited.headers.contains_key("retry-after"));
+    // The series that it has go on.
+    assert_eq!(write(&uru, "small", &[series("a", 2)]).status, 200);
     assert_eq!(write(&uru, "big", &[series("a", 3)]).status, 200);
     assert_eq!(uru.metric("thanos_receive_head_series_limited_requests_total{tenant=\"small\"}"), Some(1.0));
     let tenants: Vec<String> = stored(&uru, "a")
@@ -513,6 +517,26 @@ fn what_is_empty_in_a_question_about_the_heads_is_as_if_it_were_not_there() {
         let body = String::from_utf8(body).unwrap();
         assert!(status == 200 && body.contains("\"numSeries\":1"), "{query}: {status} {body}");
     }
+}
+
+/// Whoever asked for such a tenant was shown the default one's.
+#[test]
+fn the_tenant_of_a_question_about_the_heads_may_have_any_letters() {
+    let data = tempfile::tempdir().unwrap();
+    let uru = start(data.path(), &[]);
+    let up = |name: &str| float_series(&[("__name__", name)], &[(NOW, 1.0)]);
+    assert_eq!(write(&uru, "", &[up("a")]).status, 200);
+    assert_eq!(write(&uru, "grün", &[up("a"), up("b")]).status, 200);
+    let asked = ("GET", "/api/v1/status/tsdb");
+    let (status, _, body) = request(&uru.write_address(), asked, &["THANOS-TENANT: grün"], &[]);
+    let body = String::from_utf8(body).unwrap();
+    assert!(status == 200 && body.contains("\"tenant\":\"grün\"") && body.contains("\"numSeries\":2"), "{body}");
+    let mut stream = TcpStream::connect(uru.write_address()).unwrap();
+    let head = b"GET /api/v1/status/tsdb HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTHANOS-TENANT: \xff\r\n\r\n";
+    stream.write_all(head).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
 /// Tenants with a local block that is read.

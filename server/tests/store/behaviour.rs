@@ -396,6 +396,24 @@ fn a_block_whose_index_or_meta_cannot_be_read_is_missed_by_name_until_it_can() {
     }
 }
 
+/// Its times were once left out of those that the store tells, and a querier did not ask for them.
+#[test]
+fn a_querier_is_told_of_a_block_whose_meta_cannot_be_read_whatever_time_it_asks_for() {
+    let fixture = Fixture::new();
+    write_block(&fixture.bucket, 1, (5, START));
+    let broken = write_block(&fixture.bucket, 2, (3, START + 86_400_000));
+    std::fs::write(broken.join("meta.json"), b"{\"version\": 2}").unwrap();
+    let store = fixture.start(&[]);
+    run(async {
+        let info: InfoResponse = unary(&store.connect().await, "/thanos.info.Info/Info", InfoRequest {}).await.unwrap();
+        let (told, known) = (info.store.unwrap(), info.label_sets.len());
+        assert!(told.min_time < START && told.max_time > START + 86_400_000 && known == 1, "{told:?}");
+    });
+    let querier = Uru::start("query", &[&format!("--endpoint={}", store.grpc)]);
+    let query = format!("/api/v1/query?query=count(up)&time={}", (START + 86_400_000 + 60_000) / 1000);
+    querier.wait_for(&query, broken.file_name().unwrap().to_str().unwrap());
+}
+
 /// How many series there are from a time on, and the warnings beside them.
 fn everything_from(uru: &Uru, min_time: i64, aborts: bool) -> Result<(usize, Vec<String>), tonic::Status> {
     run(async {

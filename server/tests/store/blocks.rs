@@ -14,7 +14,7 @@ use server::objstore::cache::Ranges;
 use server::objstore::{Bucket, BucketConfig};
 use server::sync::{FetchOptions, Fetcher, Filters, SyncMetrics};
 
-use crate::support::s3::FakeS3;
+use crate::support::s3::{FakeS3, Fault};
 use crate::support::{Uru, everything, run, series, wait, write_block};
 
 const START: i64 = 1_700_000_000_000;
@@ -207,6 +207,56 @@ fn files_that_come_or_grow_after_their_block_was_opened_are_read() {
         std::fs::rename(other.join("chunks/000001"), &segment).unwrap();
         wait(|| has_all(2_500));
     }
+}
+
+/// The file that was open was once read until the next start.
+#[test]
+fn a_sound_segment_in_the_place_of_a_damaged_one_as_long_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    let segment = write_block(&bucket, 1, (5, START)).join("chunks/000001");
+    let sound = std::fs::read(&segment).unwrap();
+    let mut damaged = sound.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0x10;
+    std::fs::write(&segment, damaged).unwrap();
+    let config = format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.display());
+    let data_dir = format!("--data-dir={}", folder.path().join("data").display());
+    let uru = Uru::start("store", &[&config, &data_dir, "--sync-block-duration=50ms"]);
+    let warnings = || run(async { series(&uru.connect().await, everything()).await.unwrap() }).1;
+    assert!(!warnings().is_empty());
+    let other = folder.path().join("sound");
+    std::fs::write(&other, sound).unwrap();
+    // The kernel's clock of files may not have ticked since.
+    let later = std::time::SystemTime::now() + Duration::from_secs(1);
+    std::fs::File::open(&other).unwrap().set_modified(later).unwrap();
+    std::fs::rename(&other, &segment).unwrap();
+    wait(|| warnings().is_empty());
+}
+
+/// Only the log once told of it.
+#[test]
+fn a_new_block_whose_meta_cannot_be_fetched_is_missed_by_name_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = folder.path().join("bucket");
+    write_block(&bucket, 1, (5, START));
+    let new = write_block(&folder.path().join("written"), 2, (7, START + 3_600_000));
+    let id: &'static str = new.file_name().unwrap().to_str().unwrap().to_owned().leak();
+    let fake = FakeS3::start(&bucket);
+    let config = format!("--objstore.config={}", fake.config());
+    let data_dir = format!("--data-dir={}", folder.path().join("data").display());
+    let uru = Uru::start("store", &[&config, &data_dir, "--sync-block-duration=50ms"]);
+    let answers = |count: usize, is_missed: bool| {
+        let (found, warnings) = run(async { series(&uru.connect().await, everything()).await.unwrap() });
+        let named = warnings.len() == 1 && warnings[0].contains(id) && warnings[0].contains("meta.json");
+        found.len() == count && if is_missed { named } else { warnings.is_empty() }
+    };
+    assert!(answers(5, false));
+    fake.set_for(id, Fault::Unavailable);
+    std::fs::rename(&new, bucket.join(id)).unwrap();
+    wait(|| answers(5, true));
+    fake.set_for("", Fault::Nothing);
+    wait(|| answers(7, false));
 }
 
 /// Its index-header once went on answering with series of the other block.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering as Order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -59,6 +59,31 @@ pub enum Meets {
     HangsAfter,
 }
 
+/// What is asked of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Whether it is listed.
+    Listing,
+    /// All its bytes.
+    Bytes,
+}
+
+/// What is told of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The truth.
+    Truth,
+    /// That it is not there.
+    Nothing,
+    /// No more than its first bytes, as if it had no others.
+    First(usize),
+    /// Its bytes, one of which is another.
+    Damaged,
+}
+
+/// What is told of the object of this name.
+pub type Lies = dyn Fn(Asked, &str) -> Told + Send + Sync;
+
 /// What becomes of the call of this number.
 pub type Plan = dyn Fn(u64) -> Meets + Send + Sync;
 
@@ -68,6 +93,7 @@ pub struct Faulty {
     inner: Arc<InMemory>,
     calls: Arc<AtomicU64>,
     plan: Arc<Plan>,
+    lies: Option<Arc<Lies>>,
 }
 
 impl Faulty {
@@ -82,7 +108,13 @@ impl Faulty {
 
     /// A view of `inner` in which each call meets what `plan` says.
     pub fn planned(inner: &Arc<InMemory>, plan: impl Fn(u64) -> Meets + Send + Sync + 'static) -> Self {
-        Self { inner: Arc::clone(inner), calls: Arc::default(), plan: Arc::new(plan) }
+        Self { inner: Arc::clone(inner), calls: Arc::default(), plan: Arc::new(plan), lies: None }
+    }
+
+    /// A view of `inner` in which every call is answered, of each object with what `lies` says. All objects are listed
+    /// as of 1970.
+    pub fn lying(inner: &Arc<InMemory>, lies: impl Fn(Asked, &str) -> Told + Send + Sync + 'static) -> Self {
+        Self { lies: Some(Arc::new(lies)), ..Self::planned(inner, |_| Meets::Nothing) }
     }
 
     /// How many calls there were.
@@ -92,6 +124,32 @@ impl Faulty {
 
     fn next(&self) -> Meets {
         (self.plan)(self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn listed(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let found = self.inner.list(prefix);
+        let Some(lies) = self.lies.clone() else { return found };
+        let tell = move |object: ObjectMeta| {
+            let is_told = lies(Asked::Listing, object.location.as_ref()) != Told::Nothing;
+            let object = ObjectMeta { last_modified: Default::default(), ..object };
+            ready(Ok(is_told.then_some(object)))
+        };
+        found.try_filter_map(tell).boxed()
+    }
+
+    async fn given(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let told = match &self.lies {
+            Some(lies) if !options.head => lies(Asked::Bytes, location.as_ref()),
+            _ => Told::Truth,
+        };
+        if told == Told::Nothing {
+            return Err(object_store::Error::NotFound { path: location.to_string(), source: "a lie".into() });
+        }
+        let mut found = self.inner.get_opts(location, options).await?;
+        if let GetResultPayload::Stream(bytes) = found.payload {
+            found.payload = GetResultPayload::Stream(bytes.map_ok(move |bytes| changed(bytes, told)).boxed());
+        }
+        Ok(found)
     }
 }
 
@@ -136,6 +194,19 @@ fn half(mut found: GetResult) -> GetResult {
     found
 }
 
+/// The bytes of a whole object as they are told.
+fn changed(bytes: Bytes, told: Told) -> Bytes {
+    match told {
+        Told::Truth | Told::Nothing => bytes,
+        Told::First(len) => bytes.slice(..len),
+        Told::Damaged => {
+            let (mut bytes, middle) = (bytes.to_vec(), bytes.len() / 2);
+            bytes[middle] ^= 0x10;
+            bytes.into()
+        }
+    }
+}
+
 impl fmt::Debug for Faulty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Faulty")
@@ -162,7 +233,7 @@ impl ObjectStore for Faulty {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         match self.next() {
             Meets::Short if !options.head => self.inner.get_opts(location, options).await.map(half),
-            meets => meet(meets, self.inner.get_opts(location, options)).await,
+            meets => meet(meets, self.given(location, options)).await,
         }
     }
 
@@ -185,7 +256,7 @@ impl ObjectStore for Faulty {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.next() {
-            Meets::Nothing | Meets::Delay(_) => self.inner.list(prefix),
+            Meets::Nothing | Meets::Delay(_) => self.listed(prefix),
             Meets::Short => short(self.inner.list(prefix)),
             Meets::Refused | Meets::AnswerLost => stream::iter([lost()]).boxed(),
             Meets::Hangs | Meets::HangsAfter => stream::pending().boxed(),

@@ -34,7 +34,7 @@ use crate::support::faulty::{FAULTS, Fault, Faulty, Meets, Sample, fill, objects
 
 const TWO_HOURS: i64 = 2 * 3_600_000;
 
-fn settings(data_dir: &Path, vertical: Vertical) -> Settings {
+pub(super) fn settings(data_dir: &Path, vertical: Vertical) -> Settings {
     Settings {
         data_dir: data_dir.to_owned(),
         planner: Planner { ranges: LEVELS_MS.to_vec(), index_bytes_max: 64 << 30, vertical },
@@ -53,7 +53,7 @@ fn settings(data_dir: &Path, vertical: Vertical) -> Settings {
 }
 
 /// One run of a compactor of its own over `store`, and what it says in its metrics.
-async fn run(store: Arc<dyn ObjectStore>, settings: Settings) -> (Result<(), Troubles>, String) {
+pub(super) async fn run(store: Arc<dyn ObjectStore>, settings: Settings) -> (Result<(), Troubles>, String) {
     let (compactor, registry) = compactor(store, settings);
     let outcome = compactor.run_once().await;
     (outcome, render(&registry, "").1)
@@ -73,7 +73,7 @@ fn compactor(store: Arc<dyn ObjectStore>, settings: Settings) -> (Compactor, Reg
 }
 
 /// Six blocks of two hours, of which the first four become one of eight.
-async fn filled(folder: &Path) -> (Arc<InMemory>, BTreeSet<Sample>) {
+pub(super) async fn filled(folder: &Path) -> (Arc<InMemory>, BTreeSet<Sample>) {
     for at in 0..6 {
         support::write_block(folder, 1 + at as u128, (3, at * TWO_HOURS));
     }

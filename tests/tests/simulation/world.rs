@@ -183,7 +183,7 @@ impl World {
             Shipper::new(Arc::clone(self.receiver()), &self.folder(), Some((bucket, Transfer::default())), more);
         let round = async {
             shipper.ship().await;
-            shipper.retain();
+            shipper.retain().await;
         };
         let done = self.runtime.block_on(until_crash(round, &crashed));
         drop(shipper);

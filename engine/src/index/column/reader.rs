@@ -9,7 +9,7 @@ use super::filter::Filter;
 use super::frames::{FRAME, IdFrame, Ids, Times};
 use super::layout::{Kind, Toc};
 use crate::codec::{Corrupt, Cursor, section};
-use crate::io::mmap::Mmap;
+use crate::io::mmap::{self, Mmap};
 use crate::model::Error;
 use crate::postings::{Ordinals, packed};
 
@@ -55,10 +55,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Maps the file at `path`. An error of kind Corrupt names the section: build the file anew.
+    /// Maps the file at `path`, or reads it where that is better. An error of kind Corrupt names the section: build the
+    /// file anew.
     pub fn open(path: &Path, check: Check) -> Result<Self, Error> {
         let failed = |error| Error::file(path, error);
-        let bytes = Bytes::Mapped(Mmap::open(path).map_err(failed)?);
+        let bytes = if mmap::suits(std::fs::metadata(path).map_err(failed)?.len()) {
+            Bytes::Mapped(Mmap::open(path).map_err(failed)?)
+        } else {
+            Bytes::Held(std::fs::read(path).map_err(failed)?)
+        };
         Self::new(bytes, check).map_err(|error| error.within(path.display()))
     }
 

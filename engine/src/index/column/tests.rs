@@ -386,3 +386,18 @@ fn a_built_file_is_opened_and_takes_less_than_half_of_the_tsdb_index() {
         std::fs::remove_file(target).unwrap();
     }
 }
+
+/// A mapping for each of many small files would use up what the kernel gives to a process.
+#[test]
+fn a_small_file_is_held_in_memory_and_a_large_one_mapped() {
+    for (count, is_held) in [(1, true), (20_000, false)] {
+        let labels = (0..count).map(|at| Labels::from_pairs([("a", format!("{at:08}"))]));
+        let bytes = index_bytes(&labels.map(|labels| (labels, Vec::new())).collect::<Vec<Series>>());
+        let path = std::env::temp_dir().join(format!("uru-column-index-{}-{count}", std::process::id()));
+        std::fs::write(&path, &bytes).unwrap();
+        let index = Reader::open(&path, Check::Everything).unwrap();
+        assert_eq!(index.series_count(), count);
+        assert_eq!(index.heap_bytes() >= bytes.len(), is_held, "{} of {} bytes", index.heap_bytes(), bytes.len());
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -42,9 +42,11 @@ pub use source::HeadSource;
 
 use self::partition::FAMILIES;
 use super::pool::{PartitionKey, Pool, ShardContext};
-use crate::head::{self, AppendLimits, ExemplarClock, SampleCounts, SeriesLeft, StartTimes, WriteBatch, WriteReport};
+use crate::head::{
+    self, AppendLimits, ExemplarClock, Reason, SampleCounts, SeriesLeft, StartTimes, WriteBatch, WriteReport,
+};
 use crate::io;
-use crate::model::{Error, ErrorKind, Labels, LabelsBuilder, Reservation, TimeRange};
+use crate::model::{Ceiling, Error, ErrorKind, Labels, LabelsBuilder, Reservation, TimeRange};
 use crate::wal::folder::Replayed;
 use crate::wal::writer::OpenIo;
 use crate::wal::{Durability, SetAside, WalCounters, Writer};
@@ -76,6 +78,8 @@ pub struct IngestOptions {
     pub start_times: StartTimes,
     /// Series of each tenant; 0 for any number.
     pub series_max: u64,
+    /// What the process may become by what heads keep; none: of any size.
+    pub memory: Option<Arc<Ceiling>>,
     /// What an acknowledgement means.
     pub durability: Durability,
     /// How logs are written.
@@ -187,6 +191,10 @@ pub struct IngestCounters {
     pub append_ns: u64,
     /// Of these, what finding their series took.
     pub lookup_ns: u64,
+    /// Batches that were refused, or whose new series were, as the process had as much memory as it may.
+    pub memory_limited: u64,
+    /// Bytes of the process beyond which new series are; 0: it may have any size.
+    pub memory_limit: u64,
 }
 
 /// What is known of a tenant without asking a shard.
@@ -334,6 +342,7 @@ impl Default for IngestOptions {
             exemplars_max: 0,
             start_times: StartTimes::Dropped,
             series_max: 0,
+            memory: None,
             durability: Durability::Fsync,
             io: io::Mode::Auto,
         }
@@ -492,6 +501,7 @@ impl Ingest {
         limits: WriteLimits,
     ) -> Result<WriteReport, Error> {
         partition::check_size(&batch)?;
+        self.options.memory.as_deref().map_or(Ok(()), Ceiling::check)?;
         let tenant = self.tenant(tenant)?;
         let _counted = Appending::begin(&tenant);
         let limits = self.append_limits((&tenant, &batch), limits);
@@ -514,7 +524,13 @@ impl Ingest {
             })?;
         }
         drop(gathered);
-        super::gather::answer(receiver.recv_async().await)?
+        let mut report = super::gather::answer(receiver.recv_async().await)??;
+        if let Some(memory) = &self.options.memory
+            && report.rejected.iter().any(|rejected| rejected.reason == Reason::NoMemory)
+        {
+            report.no_memory = Some(memory.refuse_new());
+        }
+        Ok(report)
     }
 
     /// Names of all tenants with heads or local blocks.
@@ -587,6 +603,8 @@ impl Ingest {
             removals: self.removals.load(Ordering::Relaxed),
             removals_failed: self.removals_failed.load(Ordering::Relaxed),
             segment: self.writers.iter().map(|writer| writer.segment()).max().unwrap_or(0),
+            memory_limited: self.options.memory.as_deref().map_or(0, Ceiling::limited),
+            memory_limit: self.options.memory.as_deref().map_or(0, Ceiling::limit),
             ..IngestCounters::default()
         };
         for writer in &self.writers {
@@ -654,7 +672,7 @@ impl Ingest {
             i64::MIN => batch.first_time(time_max).unwrap_or(i64::MIN),
             latest => latest,
         };
-        AppendLimits { time_max, series_left, latest_time }
+        AppendLimits { time_max, series_left, latest_time, memory: self.options.memory.clone() }
     }
 
     fn rows_by_partition(&self, batch: &WriteBatch) -> Vec<Vec<u32>> {

@@ -8,6 +8,7 @@ mod labels;
 mod large;
 mod late;
 mod many;
+mod memory;
 mod partitions;
 mod series;
 

@@ -21,7 +21,7 @@ const OPTIONS: Options = Options {
 };
 
 const LIMITS: AppendLimits =
-    AppendLimits { time_max: TimeRange::ASKED.max_time, series_left: None, latest_time: i64::MIN };
+    AppendLimits { time_max: TimeRange::ASKED.max_time, series_left: None, latest_time: i64::MIN, memory: None };
 
 const NOW: i64 = 1_790_000_000_000;
 const TEXTS: [&str; 7] = ["", "a", "b", "\u{e9}", "\0\n", "__name__", "z\u{10ffff}"];

@@ -207,6 +207,16 @@ mod tests {
         assert_eq!(config.unwrap().meta_monitoring().unwrap().query, META_MONITORING_QUERY);
     }
 
+    /// With more than about 40,000 a file was refused.
+    #[test]
+    fn many_tenants_may_have_limits_of_their_own() {
+        let tenant = |at: usize| format!("    t{at}: {{request: {{series_limit: 1, samples_limit: {at}}}}}\n");
+        let text = (0..32_000).map(tenant).fold("write:\n  tenants:\n".to_owned(), |text, tenant| text + &tenant);
+        let config = LimitsConfig::parse(&text).unwrap();
+        assert_eq!(config.tenants().count(), 32_000);
+        assert_eq!(config.request_limits("t31999").samples, 31_999);
+    }
+
     #[test]
     fn numbers_are_taken_as_thanos_takes_them() {
         let text = "write: {global: {max_concurrency: 1e1}, default: {request: {series_limit: 1e6, samples_limit: 1_000}, \

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::ConfigError;
 use crate::telemetry::metrics::{Counters, Gauges, Histograms, MetricLabels, OfTenants, UnderWay};
 
-pub use active::{ActiveSeries, parse_series};
+pub use active::{ActiveSeries, Found, parse_series};
 pub use config::{LimitsConfig, MetaMonitoring, RequestLimits};
 pub use file::LimitsFile;
 
@@ -290,23 +290,25 @@ impl Limiter {
         self.check(tenant, Exceeded::Samples, (samples, limits.samples))
     }
 
-    /// Whether the tenant has fewer series than its limit. Where meta-monitoring is not configured
-    /// `known` says how many the process itself holds.
-    pub fn active_series(&self, tenant: &str, known: impl FnOnce() -> u64) -> Result<(), Exceeded> {
+    /// Whether the tenant has fewer series than its limit over all receivers. Where meta-monitoring is not configured
+    /// nobody says so: the heads refuse series that are one too many, see [`Self::series_max`], and take what is sent
+    /// of the others.
+    pub fn active_series(&self, tenant: &str) -> Result<(), Exceeded> {
         let current = self.current();
         let max = current.config.head_series_limit(tenant);
-        if max == 0 {
+        if max == 0 || current.config.meta_monitoring().is_none() {
             return Ok(());
         }
-        let series = match current.config.meta_monitoring() {
-            Some(_) => self.active.series(tenant).unwrap_or(0),
-            None => known(),
-        };
-        if series < max {
+        if self.active.series(tenant).unwrap_or(0) < max {
             return Ok(());
         }
-        self.metrics.refused_for_series(tenant);
+        self.refused_for_series(tenant);
         Err(Exceeded::ActiveSeries)
+    }
+
+    /// Counts a request of which series were refused as the tenant has as many as it may have.
+    pub fn refused_for_series(&self, tenant: &str) {
+        self.metrics.refused_for_series(tenant);
     }
 
     /// Most series that the tenant may have in this process; 0 is no limit. Meta-monitoring counts
@@ -330,6 +332,7 @@ impl Limiter {
     /// A tenant is gone.
     pub fn forget(&self, tenant: &str) {
         self.metrics.remove(self.metrics.of_tenants.take(tenant));
+        self.active.forget(tenant);
     }
 
     fn current(&self) -> Arc<Current> {
@@ -366,11 +369,23 @@ mod tests {
         assert_eq!(limiter.size("big", 101), Err(Exceeded::Size));
         assert_eq!(limiter.content("a", 11, 0), Err(Exceeded::Series));
         assert_eq!(limiter.content("big", 1_000_000, 1_000_000), Ok(()));
-        assert_eq!(limiter.active_series("a", || 4), Ok(()));
-        assert_eq!(limiter.active_series("a", || 5), Err(Exceeded::ActiveSeries));
-        assert_eq!(limiter.active_series("big", || 5), Ok(()));
+        assert_eq!([limiter.series_max("a"), limiter.series_max("big")], [5, 0]);
+        assert_eq!(limiter.active_series("a"), Ok(()));
         assert_eq!(Exceeded::ActiveSeries.status(), 429);
         assert_eq!(Exceeded::Series.status(), 413);
+    }
+
+    #[test]
+    fn what_meta_monitoring_says_is_held_to_the_limit_of_series() {
+        let limits = LIMITS.replacen("write:\n", "write:\n  global: {meta_monitoring_url: 'http://m:9090'}\n", 1);
+        let limiter = Limiter::new(LimitsConfig::parse(&limits).unwrap(), &mut Registry::default());
+        let series = [("a", 4), ("b", 5), ("big", 5)].map(|(tenant, series)| (tenant.to_owned(), series));
+        limiter.active.set(Found { series: series.into(), is_whole: true });
+        assert_eq!(limiter.active_series("a"), Ok(()));
+        assert_eq!(limiter.active_series("b"), Err(Exceeded::ActiveSeries));
+        assert_eq!(limiter.active_series("big"), Ok(()));
+        assert_eq!(limiter.active_series("new"), Ok(()));
+        assert_eq!(limiter.series_max("b"), 0, "the heads don't know what other receivers have");
     }
 
     #[test]
@@ -396,7 +411,7 @@ mod tests {
         let limiter = Limiter::new(LimitsConfig::parse(LIMITS).unwrap(), &mut registry);
         for tenant in ["gone", "stays"] {
             assert_eq!(limiter.size(tenant, 101), Err(Exceeded::Size));
-            assert_eq!(limiter.active_series(tenant, || 5), Err(Exceeded::ActiveSeries));
+            limiter.refused_for_series(tenant);
         }
         let shown = |tenant: &str| {
             let mut text = String::new();
@@ -405,8 +420,10 @@ mod tests {
         };
         let before = shown("stays");
         assert!(before > 10 && shown("gone") == before, "{before}");
+        limiter.active.set(Found { series: vec![("gone".to_owned(), 9)], is_whole: true });
         limiter.forget("gone");
         assert_eq!((shown("gone"), shown("stays")), (0, before));
+        assert_eq!(limiter.active.series("gone"), None);
     }
 
     #[test]

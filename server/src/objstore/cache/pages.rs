@@ -63,12 +63,15 @@ const LOCKS_MAX: u64 = 8;
 /// Pages whose editions are known at once; with more, all begin with the first again.
 const EDITIONS_MAX: usize = 1 << 16;
 
-/// New editions of one page within [`RENEWALS_PERIOD`]: a page that is damaged after so many is damaged in the
-/// bucket, and fetching it for every request that asks for it changes nothing.
+/// New editions of one page within [`RENEWALS_PERIOD`]: a page that is damaged after so many is hardly damaged on its
+/// way, and is fetched no longer for every request that asks for it.
 const RENEWALS_MAX: u32 = 8;
 
 /// Time after which a page has new editions again.
 const RENEWALS_PERIOD: Duration = Duration::from_secs(5 * 60);
+
+/// Time between further new editions within the period: the bucket, or what lies before it, may be well again.
+const RENEWALS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Which page of which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +195,8 @@ struct Edition {
     renewed: Option<Instant>,
     /// How many there were since.
     renewals: u32,
+    /// When the last of them was.
+    latest: Option<Instant>,
 }
 
 impl Edition {
@@ -200,8 +205,11 @@ impl Edition {
         if self.renewed.is_none_or(|renewed| now.duration_since(renewed) >= RENEWALS_PERIOD) {
             (self.renewed, self.renewals) = (Some(now), 0);
         }
-        let may_renew = self.renewals < RENEWALS_MAX;
-        self.renewals += u32::from(may_renew);
+        let has_paused = self.latest.is_none_or(|latest| now.duration_since(latest) >= RENEWALS_PAUSE);
+        let may_renew = self.renewals < RENEWALS_MAX || has_paused;
+        if may_renew {
+            (self.renewals, self.latest) = (self.renewals.saturating_add(1), Some(now));
+        }
         may_renew
     }
 }
@@ -334,7 +342,7 @@ impl PageCache {
 
     /// Lets go of a page that turned out to be damaged to one who began at `moment`; gives the key of its
     /// next edition. When somebody else has let go of it since, theirs is the next; when it had
-    /// many of late, the last one stays: it is damaged in the bucket.
+    /// many of late, the last one stays for a while: it is damaged in the bucket.
     pub fn edition_after(&self, moment: u64, first: PageKey) -> PageKey {
         let mut editions = self.editions.write().unwrap_or_else(PoisonError::into_inner);
         if editions.len() >= EDITIONS_MAX {
@@ -494,7 +502,10 @@ mod tests {
     fn a_page_that_stays_damaged_has_new_editions_now_and_then() {
         let (mut edition, now) = (Edition::default(), Instant::now());
         assert!((0..RENEWALS_MAX).all(|_| edition.renew(now)));
-        assert!(!edition.renew(now) && !edition.renew(now + RENEWALS_PERIOD / 2));
+        assert!(!edition.renew(now) && !edition.renew(now + RENEWALS_PAUSE / 2));
+        // It once stayed damaged until the period was over, also when the bucket was well again.
+        let later = now + RENEWALS_PAUSE;
+        assert!(edition.renew(later) && !edition.renew(later) && edition.renew(later + RENEWALS_PAUSE));
         assert!((0..RENEWALS_MAX).all(|_| edition.renew(now + RENEWALS_PERIOD)));
         assert!(!edition.renew(now + RENEWALS_PERIOD));
     }

@@ -48,10 +48,10 @@ pub(super) async fn values(
     params: Params,
 ) -> Result<Response, Failure> {
     let Path(name) = name.map_err(|_| Failure::bad_data("invalid label name: it is not UTF-8"))?;
+    let name = unescape(&name).unwrap_or(name);
     if name.is_empty() {
         return Err(Failure::bad_data(format!("invalid label name: {name:?}")));
     }
-    let name = unescape(&name).unwrap_or(name);
     let wanted = wanted(&api, &params, Told::Bare).await?;
     let scope = params.labels_scope(&api).await?;
     let found = looked_up(&api, api.backend.label_values(&scope, &name, &wanted)).await?;

@@ -20,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
 use prost::Message;
 use proto::prometheus_copy::read_request::ResponseType;
-use proto::prometheus_copy::{Query, ReadRequest, label_matcher};
+use proto::prometheus_copy::{Query, ReadHints, ReadRequest, label_matcher};
 use proto::wire::{Fields, Malformed};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -65,10 +65,17 @@ const SAMPLES_TYPE: &str = "application/x-protobuf";
 /// The media type of a stream of chunks.
 const CHUNKS_TYPE: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
 
+/// The function that hints name where labels alone are wanted. As in Prometheus series have no samples then, and all
+/// their chunks.
+const LABELS_ALONE: &str = "series";
+
 /// One query that is understood.
 struct Asked {
     matchers: Vec<Matcher>,
+    /// Times wanted.
     range: TimeRange,
+    /// Those of the query that the one who asks evaluates.
+    extent: TimeRange,
     hints: Hints,
 }
 
@@ -208,20 +215,38 @@ impl Asked {
             by: hints.by,
             ..Hints::default()
         });
-        let range = TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms);
-        Ok(Self { matchers, range, hints: hints.unwrap_or_default() })
+        let extent = TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms);
+        let range = query.hints.as_ref().map_or(extent, |hints| narrowed(extent, hints));
+        Ok(Self { matchers, range, extent, hints: hints.unwrap_or_default() })
     }
 
     fn select(&self, source: &dyn Source, sink: &mut BatchSink<'_>) -> Result<(), Error> {
-        let Self { matchers, range, hints } = self;
+        let Self { matchers, range, extent, hints } = self;
+        if range.min_time > range.max_time {
+            return Ok(());
+        }
         let (part, files) = (Part::WHOLE, Files::default());
-        let request = SelectRequest { matchers, range: *range, extent: *range, hints, part, files };
+        let request = SelectRequest { matchers, range: *range, extent: *extent, hints, part, files };
         let selected = source.select(&request, sink)?;
         for warning in &selected.warnings {
             tracing::warn!(warning, "remote read answers what is left");
         }
         Ok(())
     }
+
+    /// Times of the samples that are answered with.
+    fn sample_range(&self) -> TimeRange {
+        if self.hints.function == LABELS_ALONE { TimeRange::new(0, -1) } else { self.range }
+    }
+}
+
+/// The part of `extent` that one selector needs: Prometheus asks for the times of its whole query, says in the hints
+/// which of them the selector needs, and keeps to these where it answers itself.
+fn narrowed(extent: TimeRange, hints: &ReadHints) -> TimeRange {
+    if (hints.start_ms, hints.end_ms) == (0, 0) {
+        return extent;
+    }
+    TimeRange::new(extent.min_time.max(hints.start_ms), extent.max_time.min(hints.end_ms))
 }
 
 /// What a request is answered within.
@@ -251,7 +276,7 @@ async fn as_samples(api: Arc<Api>, asked: Vec<Asked>, bounds: Bounds) -> Result<
                 patience.check()?;
                 for series in batch.iter() {
                     let _held = api.memory.reserve(samples_bytes(&series))?;
-                    let series = samples(&series, asked.range);
+                    let series = samples(&series, asked.sample_range());
                     count += (series.samples.len() + series.histograms.len()) as u64;
                     if count > samples_max {
                         let message = format!("exceeded sample limit ({samples_max})");
@@ -373,6 +398,24 @@ mod tests {
         let long = one([vec![0x1a, 0x80, 0x80, 0x80, 1], vec![0; 2 << 20]].concat());
         assert_eq!(decoded(&memory, &long).unwrap_err().kind(), ErrorKind::Limit, "a text is held more than once");
         assert_eq!(memory.usage().used, 0);
+    }
+
+    #[test]
+    fn of_the_times_of_a_query_those_are_asked_for_that_its_hints_name() {
+        let range = |hints: Option<(i64, i64)>| {
+            let hints = hints.map(|(start_ms, end_ms)| ReadHints { start_ms, end_ms, ..ReadHints::default() });
+            let query = Query { start_timestamp_ms: 100, end_timestamp_ms: 200, hints, ..Query::default() };
+            let asked = Asked::parse(&query, &mut Allowance::default()).unwrap();
+            assert_eq!(asked.extent, TimeRange::new(100, 200));
+            (asked.range.min_time, asked.range.max_time)
+        };
+        assert_eq!(range(None), (100, 200));
+        assert_eq!(range(Some((0, 0))), (100, 200), "hints without times");
+        assert_eq!(range(Some((120, 130))), (120, 130));
+        assert_eq!(range(Some((50, 130))), (100, 130));
+        assert_eq!(range(Some((150, 300))), (150, 200));
+        let (min_time, max_time) = range(Some((300, 400)));
+        assert!(min_time > max_time);
     }
 
     #[test]

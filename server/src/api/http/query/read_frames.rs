@@ -1,6 +1,7 @@
 //! Series of a batch as remote read has them: samples, or chunks in frames.
 
 use std::borrow::Borrow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -101,10 +102,8 @@ impl Frames {
         series: &SeriesSamples<'_>,
         send: &impl Fn(Bytes) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut chunks = self.float_chunks(series);
-        chunks.extend(self.histogram_chunks(series));
+        let chunks = self.chunks(series);
         let _held = self.memory.reserve(chunks.iter().map(|chunk| chunk.data.len() as u64).sum())?;
-        chunks.sort_by_key(|chunk| chunk.min_time_ms);
         let labels = wire_labels(series.labels);
         let (mut waiting, mut bytes) = (Vec::new(), 0);
         let mut chunks = chunks.into_iter().peekable();
@@ -126,43 +125,60 @@ impl Frames {
         Ok(Bytes::from_owner(Held { bytes, _memory }))
     }
 
-    fn is_within(&self, time: i64) -> bool {
-        (self.range.min_time..=self.range.max_time).contains(&time)
-    }
-
-    fn float_chunks(&self, series: &SeriesSamples<'_>) -> Vec<Chunk> {
-        let start = series.timestamps.partition_point(|time| *time < self.range.min_time);
-        let end = series.timestamps.partition_point(|time| *time <= self.range.max_time).max(start);
-        let times = series.timestamps[start..end].chunks(CHUNK_SAMPLES);
-        let values = series.values[start..end].chunks(CHUNK_SAMPLES);
-        let chunk = |(times, values): (&[i64], &[f64])| {
-            let mut data = Vec::new();
-            xor::encode(times, values, &mut data);
-            chunk(Encoding::Xor, (times[0], times[times.len() - 1]), data)
-        };
-        times.zip(values).map(chunk).collect()
-    }
-
-    /// Chunks of each run of histograms of one kind.
-    fn histogram_chunks(&self, series: &SeriesSamples<'_>) -> Vec<Chunk> {
-        let kind = |at: usize| series.histogram_kinds.get(at).copied().unwrap_or(CountKind::Floats);
-        let found = series.histogram_timestamps.iter().copied().zip(series.histograms).enumerate();
-        let found = found.filter(|(_, (time, _))| self.is_within(*time));
-        let found: Vec<_> = found.map(|(at, (time, histogram))| (kind(at), time, histogram)).collect();
+    /// The chunks of a series in order of time. None spans a sample of another kind, as they are read one behind the
+    /// other.
+    fn chunks(&self, series: &SeriesSamples<'_>) -> Vec<Chunk> {
+        let (mut floats, mut histograms) = (self.within(series.timestamps), self.within(series.histogram_timestamps));
         let mut chunks = Vec::new();
-        for run in found.chunk_by(|(left, ..), (right, ..)| left == right) {
-            match run[0].0 {
-                CountKind::Integers => {
-                    let run = run.iter().map(|(_, time, histogram)| (*time, integers(histogram)));
-                    push_histograms::<Histogram, _>(Encoding::Histogram, run, &mut chunks);
-                }
-                CountKind::Floats => {
-                    let run = run.iter().map(|(_, time, histogram)| (*time, histogram.as_ref()));
-                    push_histograms::<FloatHistogram, _>(Encoding::FloatHistogram, run, &mut chunks);
-                }
-            }
+        while !floats.is_empty() || !histograms.is_empty() {
+            let times = &series.timestamps[floats.clone()];
+            let other = series.histogram_timestamps[histograms.clone()].first();
+            let count = other.map_or(times.len(), |other| times.partition_point(|time| time < other));
+            push_floats(&times[..count], &series.values[floats.clone()][..count], &mut chunks);
+            floats.start += count;
+            let times = &series.histogram_timestamps[histograms.clone()];
+            let other = series.timestamps[floats.clone()].first();
+            // Where one has the time of a float, which should not be, it comes first.
+            let count = other.map_or(times.len(), |other| times.partition_point(|time| time <= other));
+            push_runs(series, histograms.start..histograms.start + count, &mut chunks);
+            histograms.start += count;
         }
         chunks
+    }
+
+    /// Which of `times`, which ascend, are within the range.
+    fn within(&self, times: &[i64]) -> Range<usize> {
+        let start = times.partition_point(|time| *time < self.range.min_time);
+        start..times.partition_point(|time| *time <= self.range.max_time).max(start)
+    }
+}
+
+/// Appends the chunks of floats.
+fn push_floats(times: &[i64], values: &[f64], chunks: &mut Vec<Chunk>) {
+    let chunk = |(times, values): (&[i64], &[f64])| {
+        let mut data = Vec::new();
+        xor::encode(times, values, &mut data);
+        chunk(Encoding::Xor, (times[0], times[times.len() - 1]), data)
+    };
+    chunks.extend(times.chunks(CHUNK_SAMPLES).zip(values.chunks(CHUNK_SAMPLES)).map(chunk));
+}
+
+/// Appends the chunks of each run of histograms of one kind among those of `range`.
+fn push_runs(series: &SeriesSamples<'_>, range: Range<usize>, chunks: &mut Vec<Chunk>) {
+    let kind = |at: &usize| series.histogram_kinds.get(*at).copied().unwrap_or(CountKind::Floats);
+    let places: Vec<usize> = range.collect();
+    for run in places.chunk_by(|left, right| kind(left) == kind(right)) {
+        let found = run.iter().map(|at| (series.histogram_timestamps[*at], &series.histograms[*at]));
+        match kind(&run[0]) {
+            CountKind::Integers => {
+                let run = found.map(|(time, histogram)| (time, integers(histogram)));
+                push_histograms::<Histogram, _>(Encoding::Histogram, run, chunks);
+            }
+            CountKind::Floats => {
+                let run = found.map(|(time, histogram)| (time, histogram.as_ref()));
+                push_histograms::<FloatHistogram, _>(Encoding::FloatHistogram, run, chunks);
+            }
+        }
     }
 }
 
@@ -241,7 +257,7 @@ mod tests {
 
     use engine::batch::SampleBatch;
     use engine::chunk::native;
-    use engine::model::{Labels, Span};
+    use engine::model::{CounterReset, Labels, Span};
 
     use super::*;
 
@@ -289,7 +305,7 @@ mod tests {
         }
         batch.finish_series(Arc::default());
         let memory = Budget::new("query.memory-limit", 1 << 20);
-        let chunks = Frames::new(0, TimeRange::new(5, 1000), &memory).histogram_chunks(&batch.series(0));
+        let chunks = Frames::new(0, TimeRange::new(5, 1000), &memory).chunks(&batch.series(0));
         let mut read = Vec::new();
         for chunk in &chunks {
             let begin = read.len();
@@ -307,6 +323,45 @@ mod tests {
         for (time, found, of_kind) in read {
             assert!(found.same_data(&histogram(time)), "{time}");
             assert_eq!(of_kind, kind(time));
+        }
+    }
+
+    #[test]
+    fn a_chunk_ends_where_samples_of_another_kind_begin() {
+        let mut batch = SampleBatch::default();
+        for at in 0..400 {
+            if (3..6).contains(&at) || (200..350).contains(&at) {
+                batch.histograms.timestamps.push(at);
+                batch.histograms.values.push(Arc::new(FloatHistogram {
+                    counter_reset: CounterReset::No,
+                    count: at as f64,
+                    zero_count: at as f64,
+                    zero_threshold: 1.0,
+                    ..FloatHistogram::default()
+                }));
+                batch.histogram_kinds.push(if at < 300 { CountKind::Integers } else { CountKind::Floats });
+            } else {
+                batch.floats.push(at, at as f64);
+            }
+        }
+        batch.finish_series(Arc::default());
+        let memory = Budget::new("query.memory-limit", 1 << 20);
+        let chunks = Frames::new(0, TimeRange::new(1, 390), &memory).chunks(&batch.series(0));
+        let found: Vec<_> = chunks.iter().map(|chunk| (chunk.r#type(), chunk.min_time_ms, chunk.max_time_ms)).collect();
+        let expected = [
+            (Encoding::Xor, 1, 2),
+            (Encoding::Histogram, 3, 5),
+            (Encoding::Xor, 6, 125),
+            (Encoding::Xor, 126, 199),
+            (Encoding::Histogram, 200, 299),
+            (Encoding::FloatHistogram, 300, 349),
+            (Encoding::Xor, 350, 390),
+        ];
+        assert_eq!(found, expected);
+        // Nothing is known of a reset behind floats, as in Prometheus.
+        for of_integers in [1, 4] {
+            let (count, reset) = native::header::<Histogram>(&chunks[of_integers].data).unwrap();
+            assert_eq!((count as i64, reset), (found[of_integers].2 - found[of_integers].1 + 1, CounterReset::Unknown));
         }
     }
 

@@ -207,6 +207,12 @@ pub fn account(response: Response) -> Response {
     }
 }
 
+/// Accounts for `response`, whose bytes `held` answers for, until it has been sent.
+pub fn held_by(mut response: Response, held: Reservation) -> Response {
+    response.extensions_mut().insert(AnswerMemory(Arc::clone(held.budget())));
+    response.map(|body| Body::new(Accounted { body, held }))
+}
+
 /// A body whose bytes are accounted for wherever they wait.
 struct Accounted {
     body: Body,

@@ -1,0 +1,79 @@
+//! A process that has as much memory as it may: what new series and samples come to then.
+
+use super::*;
+use crate::model::budget::Footprint;
+
+/// Bytes beyond which there are no new series, and beyond which there are no samples.
+const MARKS: (u64, u64) = (1 << 20, 2 << 20);
+
+/// A process of the size that a test says, which grows by so much whenever it is measured.
+#[derive(Debug, Default)]
+struct Process {
+    bytes: AtomicU64,
+    growth: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Measured(Arc<Process>);
+
+impl Footprint for Measured {
+    fn bytes(&self) -> Option<u64> {
+        Some(self.0.bytes.fetch_add(self.0.growth.load(Ordering::Relaxed), Ordering::Relaxed))
+    }
+
+    fn give_back(&self) {}
+}
+
+impl Process {
+    /// It has so many bytes, which is noticed when this returns.
+    fn set(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+}
+
+fn open(folder: &Folder, shards: usize) -> (Arc<Ingest>, Arc<Process>) {
+    let process = Arc::new(Process::default());
+    let memory = Ceiling::new("--tsdb.memory-limit", MARKS, Box::new(Measured(Arc::clone(&process))));
+    let options = IngestOptions { memory: Some(memory), ..folder.options() };
+    (Ingest::open(&pool(shards), options).unwrap(), process)
+}
+
+/// They once grew until the process was killed, again and again in the replay of what it had acknowledged.
+#[test]
+fn a_process_that_has_its_memory_takes_samples_of_known_series_alone_and_at_last_none() {
+    let folder = Folder::new();
+    let (ingest, process) = open(&folder, 2);
+    assert_eq!(append(&ingest, 10, STEP).unwrap().no_memory, None);
+    process.set(MARKS.0 + 1);
+    let report = append(&ingest, 15, 2 * STEP).unwrap();
+    assert_eq!((report.samples, report.series_created, report.rejected.len()), (10, 0, 5));
+    assert!(report.rejected.iter().all(|rejected| rejected.reason == Reason::NoMemory), "{report:?}");
+    let why = report.no_memory.unwrap();
+    let words = "--tsdb.memory-limit: the process has 1048577 bytes, the limit is 1048576";
+    assert!(why.kind() == ErrorKind::Unavailable && why.message().starts_with(words), "{why}");
+    assert_eq!(append(&ingest, 10, 3 * STEP).unwrap().no_memory, None, "nothing of it is new");
+    process.set(MARKS.1 + 1);
+    let refused = append(&ingest, 10, 4 * STEP).unwrap_err();
+    assert!(refused.kind() == ErrorKind::Unavailable && refused.message().contains("no samples"), "{refused}");
+    assert_eq!((ingest.counters().memory_limited, ingest.counters().memory_limit), (2, MARKS.0));
+    process.set(0);
+    let again = append(&ingest, 15, 2 * STEP + 1).unwrap();
+    assert_eq!((again.series_created, again.no_memory), (5, None));
+    let kept = read(&ingest);
+    assert_eq!((&kept["000"], &kept["014"]), (&vec![STEP, 2 * STEP, 2 * STEP + 1, 3 * STEP], &vec![2 * STEP + 1]));
+    drop(ingest);
+    assert_eq!(read(&open(&folder, 2).0), kept);
+}
+
+#[test]
+fn a_batch_that_takes_all_the_memory_itself_makes_a_part_of_its_series() {
+    let folder = Folder::new();
+    let (ingest, process) = open(&folder, 1);
+    process.growth.store(MARKS.0 / 4, Ordering::Relaxed);
+    let report = append(&ingest, 999, STEP).unwrap();
+    assert!(report.series_created >= 64 && report.series_created < 500, "{}", report.series_created);
+    assert_eq!(report.rejected.len() as u64, 999 - report.series_created);
+    assert!(report.no_memory.is_some());
+    assert_eq!(read(&ingest).len() as u64, report.series_created);
+}
