@@ -161,8 +161,8 @@ impl Head {
             }
         }
         let ranks = self.rank_symbols(found.iter().map(|(id, ..)| *id));
-        let text_bytes = ranks.order.iter().map(|symbol| self.symbols.text(*symbol).len()).sum();
-        let pairs = found.iter().map(|(id, ..)| self.pairs_of(*id).count()).sum();
+        let text_bytes = ranks.order.iter().map(|symbol| self.symbols.get(*symbol).len()).sum();
+        let pairs = found.iter().map(|(id, ..)| usize::from(self.metas[*id as usize].labels)).sum();
         Gathered { found, chunks, ranks, text_bytes, pairs }
     }
 

@@ -6,11 +6,11 @@
 //! ```
 //! A measure holds for a while, or until so much was made since that it can't: who asks mostly reads two numbers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use super::budget::Footprint;
+use super::budget::{Budget, Footprint};
 use super::error::{Error, ErrorKind};
 
 /// Milliseconds for which a measure holds.
@@ -39,6 +39,8 @@ pub struct Ceiling {
     /// The same for giving memory back.
     give_back_due: AtomicU64,
     limited: AtomicU64,
+    /// What requests hold, who give it back by themselves.
+    requests: OnceLock<Arc<Budget>>,
 }
 
 impl Ceiling {
@@ -46,8 +48,30 @@ impl Ceiling {
     /// is kept, and those beyond which nothing is.
     pub fn new(name: &'static str, (limit, most): (u64, u64), process: Box<dyn Footprint>) -> Arc<Self> {
         let (measured, made, measure_due, give_back_due, limited) = Default::default();
-        let begin = Instant::now();
-        Arc::new(Self { name, limit, most, process, begin, measured, made, measure_due, give_back_due, limited })
+        let (begin, requests) = (Instant::now(), OnceLock::new());
+        Arc::new(Self {
+            name,
+            limit,
+            most,
+            process,
+            begin,
+            measured,
+            made,
+            measure_due,
+            give_back_due,
+            limited,
+            requests,
+        })
+    }
+
+    /// What `requests` hold doesn't count from now on: what was sent is not refused for what is asked.
+    pub fn leave_out(&self, requests: Arc<Budget>) {
+        self.requests.get_or_init(|| requests);
+    }
+
+    /// Whether nothing new is kept now.
+    pub fn is_passed(&self) -> bool {
+        self.bytes(self.now_ms()) > self.limit
     }
 
     /// Whether something new may be kept that takes `bytes`, rather fewer than that.
@@ -110,13 +134,19 @@ impl Ceiling {
     fn measure(&self, now: u64) -> u64 {
         self.made.store(0, Ordering::Relaxed);
         self.measure_due.store(now + HOLDS_MS, Ordering::Relaxed);
-        let mut bytes = self.process.bytes().unwrap_or(0);
+        let mut bytes = self.own_bytes();
         if bytes > self.limit && is_turn(&self.give_back_due, now, GIVE_BACK_MS) {
             self.process.give_back();
-            bytes = self.process.bytes().unwrap_or(0);
+            bytes = self.own_bytes();
         }
         self.measured.store(bytes, Ordering::Relaxed);
         bytes
+    }
+
+    /// Bytes of the process but those of requests; 0 where the system doesn't say.
+    fn own_bytes(&self) -> u64 {
+        let held = self.requests.get().map_or(0, |requests| requests.usage().used);
+        self.process.bytes().unwrap_or(0).saturating_sub(held)
     }
 }
 
@@ -183,6 +213,17 @@ mod tests {
             }
         }
         assert_eq!((ceiling.limited(), ceiling.limit()), (2, 6400));
+    }
+
+    /// Heads of half a limit and a large query once were too much for any sample.
+    #[test]
+    fn what_requests_hold_does_not_count() {
+        let (ceiling, process) = ceiling();
+        let requests = Budget::new("--store.memory-limit", 10_000);
+        ceiling.leave_out(Arc::clone(&requests));
+        let _held = requests.reserve(3000).unwrap();
+        process.bytes.store(9000, Ordering::Relaxed);
+        assert!(!ceiling.is_passed() && ceiling.has_room(1) && ceiling.check().is_ok());
     }
 
     #[test]

@@ -284,6 +284,9 @@ fn checked<R: Read + Seek>(file: &mut Pieces<R>, at: u64) -> Result<usize, Error
     if stored_len == 0 || raw_len > RAW_BYTES_MAX || stored_len > stored_bytes_max(raw_len) {
         return Err(Corrupt::new(WHAT, at, format!("{stored_len} bytes stored for {raw_len}")).into());
     }
+    if at.saturating_add((FRAME_HEADER_LEN + stored_len) as u64) > file.len() {
+        return Err(Corrupt::new(WHAT, at, format!("{stored_len} bytes stored, and the file ends before")).into());
+    }
     let mut cursor = Cursor::new(WHAT, file.bytes(at, FRAME_HEADER_LEN + stored_len)?, at);
     let header = cursor.bytes(8)?;
     cursor.u32_le()?;

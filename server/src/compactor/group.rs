@@ -20,7 +20,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::trouble::Trouble;
 use super::{Compactor, OutOfOrder};
-use crate::upkeep::transfer::{Origin, fetched};
+use crate::upkeep::transfer::{Origin, data_listed, fetched};
 use crate::upkeep::{index_len, mark, new_block_id};
 
 /// Whether a group may have more to do.
@@ -161,13 +161,20 @@ impl Compactor {
 
     /// Fetches the blocks of a plan and looks at their indexes.
     async fn open(&self, plan: &[Arc<Meta>], dir: &Path) -> Result<Opened, Trouble> {
+        let failed = |error: Error| Trouble::Retry(error.within("download block"));
+        if self.bucket.folder().is_none() {
+            // Of a plan of which a file is missing nothing is fetched, as that would be again and again.
+            for meta in plan {
+                data_listed(&self.bucket, meta, &dir.join(meta.ulid.to_string())).await.map_err(failed)?;
+            }
+        }
         let fetches = plan.iter().map(|meta| async {
             let to = dir.join(meta.ulid.to_string());
             fetched(&self.settings.transfer, &self.bucket, meta, &to).await
         });
         // In their order, so that the same fault is told each time.
         let dirs = stream::iter(fetches).buffered(self.settings.fetches.max(1)).try_collect::<Vec<PathBuf>>();
-        let dirs = dirs.await.map_err(|error| Trouble::Retry(error.within("download block")))?;
+        let dirs = dirs.await.map_err(failed)?;
         let opens = dirs.into_iter().map(|dir| {
             self.apart("compact-open", move || {
                 let source = SourceBlock::open(&dir)?;

@@ -316,8 +316,7 @@ impl Companions<'_> {
     ) -> Result<Router, String> {
         let config = self.receive.lock().unwrap_or_else(PoisonError::into_inner).take();
         let config = config.expect("routes are made once");
-        let memory_limit = gateway.selector.budget.limit();
-        let own = (Arc::clone(&self.held), memory_limit);
+        let own = (Arc::clone(&self.held), Arc::clone(&gateway.selector.budget));
         let receiving = Receiving::new(config, own, Beside::Compactor, health.requests(), registry)?;
         let receiver = Arc::clone(&receiving.receiver);
         let routes = ingest::http::routes(&receiver);

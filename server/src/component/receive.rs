@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use engine::head::{OUT_OF_ORDER_CAP_MAX, StartTimes};
 use engine::io::freed;
-use engine::model::Labels;
 use engine::model::relabel::Rule;
+use engine::model::{Budget, Labels};
 use engine::promql::syntax;
 use engine::shard::{Ingest, IngestOptions, Options, Pool, Selector};
 use engine::wal::Durability;
@@ -216,10 +216,10 @@ impl Wired {
         let text = |error: engine::model::Error| error.message().to_owned();
         let (data_dir, io) = (config.ingest.data_dir.clone(), config.ingest.io);
         let held: Held = Arc::new(OnceLock::new());
-        let own = (Arc::clone(&held), memory_limit);
+        let budget = memory::budget("--store.memory-limit", memory_limit);
+        let own = (Arc::clone(&held), Arc::clone(&budget));
         let receiving = Receiving::new(config, own, Beside::Nothing, requests, registry)?;
         let pool = Pool::start(&Options { io, ..Options::default() }).map_err(text)?;
-        let budget = memory::budget("--store.memory-limit", memory_limit);
         telemetry::memory::register(registry, &budget);
         process::own_folder("tsdb.path", &data_dir).map_err(text)?;
         // Everything that is answered lies on this disk: nothing is fetched from the bucket.
@@ -271,10 +271,10 @@ impl Wired {
 
 impl Receiving {
     /// Wires what `config` describes; what is kept will be in `held`, with `beside` in the same process, whose
-    /// other requests may hold `memory_limit` bytes. What `requests` counts for a tenant goes with it.
+    /// other requests hold memory of `budget`. What `requests` counts for a tenant goes with it.
     pub fn new(
         config: ReceiveConfig,
-        (held, memory_limit): (Held, u64),
+        (held, budget): (Held, Arc<Budget>),
         beside: Beside,
         requests: &HttpMetrics,
         registry: &mut Registry,
@@ -289,11 +289,12 @@ impl Receiving {
             peers: Peers::new(config.forward, metrics.calls.clone()),
             metrics,
             noted: Noted::default(),
-            memory: ingest::request_memory(memory_limit),
+            memory: ingest::request_memory(budget.limit()),
             ingest: Arc::clone(&held),
             options: config.options,
         };
         HeadMetrics::register(registry, &held, beside);
+        config.ingest.memory.iter().for_each(|memory| memory.leave_out(Arc::clone(&budget)));
         Ok(Self {
             receiver: Arc::new(receiver),
             held,

@@ -13,6 +13,10 @@ use super::metrics::StoreMetrics;
 use crate::sync::{Fetcher, Filters, SyncedBlock, View};
 use crate::upkeep::now_ms;
 
+/// How long a block is looked for that was shipped and is never seen in the bucket: as long as half an upload is left
+/// alone there.
+const LOOKED_FOR_MAX: Duration = Duration::from_secs(48 * 3600);
+
 /// Time after which a block that was open and is gone from the bucket is taken to be gone for good: a listing may
 /// miss objects for a while.
 const GONE_TIME_MIN: Duration = Duration::from_secs(60 * 60);
@@ -98,7 +102,7 @@ impl Current {
     /// `delay`, and it was there and left out, as one that others have replaced or that is not to be answered for; or
     /// it was there once and is gone for good. One that can't be read is not settled: that may pass, and what is kept
     /// here may be the only copy that can be. Nor is one that was never seen there, whatever the bucket said of its
-    /// upload.
+    /// upload, until it has been looked for for days: what an earlier process saw there may be deleted by now.
     pub fn is_settled(&self, id: BlockId, since: Instant, delay: Duration) -> bool {
         if self.synced.contains_key(&id) {
             return true;
@@ -110,6 +114,7 @@ impl Current {
             self.seen.zip(since.checked_add(after)).is_some_and(|(seen, old_enough)| seen >= old_enough)
         };
         (self.left_out.contains(&id) && was_seen(since, delay))
+            || was_seen(since, LOOKED_FOR_MAX)
             || self.gone.get(&id).is_some_and(|since| was_seen(*since, GONE_TIME_MIN))
             || self.synced.values().any(|block| block.meta.compaction.sources.contains(&id))
     }
@@ -301,6 +306,9 @@ mod tests {
         let (id, since, hours) = (BlockId::from_parts(1, 1), Instant::now(), 10 * GONE_TIME_MIN);
         let looked = Current { seen: Some(since + hours), ..Current::default() };
         assert!(!looked.is_settled(id, since, Duration::ZERO));
+        // An earlier process may have seen it there.
+        let long = Current { seen: Some(since + LOOKED_FOR_MAX), ..Current::default() };
+        assert!(long.is_settled(id, since, Duration::ZERO));
         let mut made = Meta::new(BlockId::from_parts(2, 2), 0, 1);
         made.compaction.sources = vec![id];
         let with_made = Current { synced: BTreeMap::from([(made.ulid, synced(made))]), ..looked };

@@ -22,6 +22,9 @@ const SOUGHT: &str = "no credentials: there are neither access_key and secret_ke
 /// is left.
 const HOLD_TIME_MIN: Duration = Duration::from_secs(5 * 60);
 
+/// How long the service is waited for while credentials hold.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Time between two questions to who gives no credentials, while the last ones hold.
 const QUESTION_PAUSE: Duration = Duration::from_secs(10);
 
@@ -95,7 +98,13 @@ impl CredentialProvider for Sought {
         if let Some(credential) = given.holding().filter(|_| has_just_failed) {
             return Ok(credential);
         }
-        let error = match self.credentials.get_credential().await {
+        let question = self.credentials.get_credential();
+        let answered = match given.holding() {
+            // Requests need not wait for a service that says nothing.
+            Some(_) => tokio::time::timeout(QUESTION_TIME_MAX, question).await.unwrap_or_else(|_| Err(unanswered())),
+            None => question.await,
+        };
+        let error = match answered {
             Ok(credential) => {
                 *given = Given { last: Some((Arc::clone(&credential), Instant::now())), failed: None };
                 return Ok(credential);
@@ -110,6 +119,12 @@ impl CredentialProvider for Sought {
         let source = Box::new(io::Error::other(format!("{SOUGHT}: {}", with_causes(&error))));
         Err(object_store::Error::Generic { store: "S3", source })
     }
+}
+
+/// The service that gives credentials said nothing.
+fn unanswered() -> object_store::Error {
+    let source = Box::new(io::Error::other(format!("no answer within {QUESTION_TIME_MAX:?}")));
+    object_store::Error::Generic { store: "S3", source }
 }
 
 /// A builder that has read the names that AWS has now, the older names and the file of profiles.

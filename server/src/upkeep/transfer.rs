@@ -54,6 +54,34 @@ impl HashFunc {
     }
 }
 
+/// Files of which the meta.json of a block tells.
+fn files_told(meta: &Meta) -> &[MetaFile] {
+    meta.thanos.as_ref().map_or(&[], |thanos| thanos.files.as_slice())
+}
+
+/// Index and segments of a block in a bucket, with their lengths. One that is not listed as `meta` tells of it is an
+/// error, unless it is in the folder `dir` already.
+pub async fn data_listed(bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<BTreeMap<String, u64>, Error> {
+    let id = meta.ulid;
+    let mut listed = Vec::new();
+    bucket.list(&id.to_string(), |object| listed.push(object)).await?;
+    let data = listed.iter().filter_map(|object| {
+        let kind = ObjectName::parse(&object.name)?.object;
+        is_data(kind).then_some((kind.to_string(), object.len))
+    });
+    let data: BTreeMap<String, u64> = data.collect();
+    for told in files_told(meta).iter().filter(|told| BlockObject::parse(&told.rel_path).is_some_and(is_data)) {
+        let (path, told_len, listed) = (&told.rel_path, told.size_bytes, data.get(&told.rel_path));
+        let is_listed = listed.is_some_and(|len| told_len == 0 || told_len == *len);
+        if !is_listed && !is_there(&dir.join(path), told) {
+            let listed = listed.map_or_else(|| "does not list it".to_owned(), |len| format!("lists {len} bytes"));
+            let message = format!("block {id}: {path}: meta.json tells of {told_len} bytes, the bucket {listed}");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+    }
+    Ok(data)
+}
+
 impl Transfer {
     /// Uploads the block in the folder `dir`, which `meta` describes; its list of files and its time of
     /// upload are filled in. Returns the meta.json that was uploaded.
@@ -105,23 +133,8 @@ impl Transfer {
         let id = meta.ulid;
         let local = |error: std::io::Error| Error::file(dir, error);
         std::fs::create_dir_all(dir.join(name::CHUNKS)).map_err(local)?;
-        let mut listed = Vec::new();
-        bucket.list(&id.to_string(), |object| listed.push(object)).await?;
-        let wanted = listed.iter().filter_map(|object| {
-            let kind = ObjectName::parse(&object.name)?.object;
-            is_data(kind).then_some((kind.to_string(), object.len))
-        });
-        let wanted: BTreeMap<String, u64> = wanted.collect();
-        let known = meta.thanos.as_ref().map_or(&[][..], |thanos| thanos.files.as_slice());
-        for told in known.iter().filter(|told| BlockObject::parse(&told.rel_path).is_some_and(is_data)) {
-            let (path, told_len, listed) = (&told.rel_path, told.size_bytes, wanted.get(&told.rel_path));
-            let is_listed = listed.is_some_and(|len| told_len == 0 || told_len == *len);
-            if !is_listed && !is_there(&dir.join(path), told) {
-                let listed = listed.map_or_else(|| "does not list it".to_owned(), |len| format!("lists {len} bytes"));
-                let message = format!("block {id}: {path}: meta.json tells of {told_len} bytes, the bucket {listed}");
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
-        }
+        let wanted = data_listed(bucket, meta, dir).await?;
+        let known = files_told(meta);
         let fetches = wanted.into_iter().map(|(path, len)| async move {
             let told = known.iter().find(|file| file.rel_path == path);
             let to = dir.join(&path);

@@ -251,7 +251,11 @@ impl Ingest {
             let until = start.div_euclid(range_ms).saturating_add(1).saturating_mul(range_ms);
             let is_over = is_idle && now_ms().saturating_sub(until) > range_ms / 2;
             let is_due = is_over || end.saturating_sub(start) > range_ms / 2 * 3;
+            // Where heads have the memory that they may, what no sample in order comes before goes as soon as it is
+            // worth a block.
+            let is_pressed = !is_due && end.saturating_sub(start) > range_ms / 4 * 3 && self.is_short_of_memory();
             let until = match what {
+                Flush::Due if is_pressed => until.min(end.saturating_sub(range_ms / 2)),
                 Flush::Due if !is_due => break,
                 Flush::Due => until,
                 Flush::All => until.min(end.saturating_add(1)),
@@ -270,6 +274,10 @@ impl Ingest {
             tenant.late_cuts.done();
         }
         Ok(())
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.options.memory.as_ref().is_some_and(|memory| memory.is_passed())
     }
 
     pub(super) fn cut_in_order(

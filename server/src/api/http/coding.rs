@@ -79,6 +79,8 @@ async fn packed(response: Response, coding: Coding) -> Response {
         compute(move |patience| pack(coding, &shared, patience)).await
     };
     let Ok(packed) = packed else { return Response::from_parts(parts, Body::from(bytes)) };
+    // What it was accounted for with is there for what is sent in its place.
+    drop(bytes);
     let name = if coding == Coding::Gzip { "gzip" } else { "zstd" };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     parts.headers.remove(header::CONTENT_LENGTH);

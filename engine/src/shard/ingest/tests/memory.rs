@@ -77,3 +77,21 @@ fn a_batch_that_takes_all_the_memory_itself_makes_a_part_of_its_series() {
     assert!(report.no_memory.is_some());
     assert_eq!(read(&ingest).len() as u64, report.series_created);
 }
+
+/// Nothing was cut for hours, as nothing more was taken.
+#[test]
+fn heads_that_have_their_memory_are_cut_before_their_time() {
+    let folder = Folder::new();
+    let (ingest, process) = open(&folder, 2);
+    let range = ingest.options.block_range_ms;
+    let times = [1, range / 4, range / 2, range];
+    times.iter().for_each(|time| drop(append(&ingest, 10, *time).unwrap()));
+    let due = || block_on(ingest.flush(None, Flush::Due)).unwrap();
+    assert_eq!(due().len(), 0);
+    process.set(MARKS.0 + 1);
+    let blocks = due();
+    assert_eq!(blocks.iter().map(|block| block.meta.max_time).collect::<Vec<_>>(), [range / 2]);
+    assert_eq!(due().len(), 0, "what is left is less than a block is worth");
+    let kept = read(&ingest);
+    assert_eq!((kept.len(), &kept["000"]), (10, &times.to_vec()));
+}
