@@ -18,7 +18,7 @@ use crate::model::{Error, ErrorKind};
 /// them, at the first bytes of its segments, and at header and table of contents of its index. What is wrong is an
 /// error of kind Corrupt that names the file.
 pub fn glance(dir: &Path, meta: &Meta) -> Result<(), Error> {
-    for file in meta.thanos.iter().flat_map(|thanos| &thanos.files).filter(|file| file.size_bytes > 0) {
+    for file in meta.files().iter().filter(|file| file.size_bytes > 0) {
         let path = dir.join(&file.rel_path);
         let (_, len) = open(&path)?;
         if len != file.size_bytes {

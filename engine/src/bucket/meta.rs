@@ -245,7 +245,19 @@ pub struct IndexStats {
     pub chunk_max_size: u64,
 }
 
+impl File {
+    /// Whether it may have `len` bytes: it has, or how many is not known.
+    pub fn may_have(&self, len: u64) -> bool {
+        self.size_bytes == 0 || self.size_bytes == len
+    }
+}
+
 impl Meta {
+    /// Files that it tells of.
+    pub fn files(&self) -> &[File] {
+        self.thanos.as_ref().map_or(&[], |thanos| thanos.files.as_slice())
+    }
+
     /// The description of a block cut from a head, of samples from `min_time` to before `max_time`.
     pub fn new(ulid: BlockId, min_time: i64, max_time: i64) -> Self {
         Self {

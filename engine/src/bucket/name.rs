@@ -39,6 +39,11 @@ pub enum BlockObject {
 }
 
 impl BlockObject {
+    /// Whether it is the index or a segment.
+    pub fn is_index_or_segment(self) -> bool {
+        matches!(self, Self::Index | Self::Segment(_))
+    }
+
     /// The object at `path` within a block's folder; `None` when it is none that a block has.
     pub fn parse(path: &str) -> Option<Self> {
         Some(match path {

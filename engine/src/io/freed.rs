@@ -73,8 +73,8 @@ pub fn keep_freed_memory_of_writes(limit: u64) {
     keep_freed_memory(limit.min(LIMITS[1] - 1));
 }
 
-/// Has it give freed memory back soon, in processes that only ingest, compact or mend: kept for long behind writes and
-/// merges it is a sixth more memory, for nothing.
+/// Has it give freed memory back soon, in processes that compact or mend: kept for long behind merges it is a sixth more
+/// memory, for nothing.
 pub fn give_back_freed_memory() {
     // SAFETY: as above.
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }

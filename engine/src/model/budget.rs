@@ -244,19 +244,14 @@ impl Budget {
         if bytes == 0 || !may_pass {
             return true;
         }
-        let mut measure = || {
-            let now = footprint.bytes();
-            now.iter().for_each(|now| state.measured.note(*now));
-            now
-        };
-        let fits = |now: &u64| now.saturating_add(bytes) <= *ceiling;
-        match measure() {
+        let mut fits = || state.measured.fits(footprint.as_ref(), bytes, *ceiling);
+        match fits() {
             // What it has freed and kept may be in the way; one estimate that is too large has nothing given back for it.
-            Some(now) if !fits(&now) && now > *ceiling - *ceiling / 8 => {
+            (false, now) if now > *ceiling - *ceiling / 8 => {
                 footprint.give_back();
-                measure().as_ref().is_none_or(fits)
+                fits().0
             }
-            now => now.as_ref().is_none_or(fits),
+            (fits, _) => fits,
         }
     }
 
@@ -277,19 +272,13 @@ impl Budget {
         if !state.measured.may_pass(most, bytes, self.limit / STEP) {
             return true;
         }
-        let mut fits = || {
-            let now = footprint.bytes()?;
-            state.measured.note(now);
-            Some(now.saturating_add(bytes) <= most)
-        };
-        match fits() {
+        let mut fits = || state.measured.fits(footprint.as_ref(), bytes, most).0;
+        if !fits() && state.used > state.kept {
             // What was freed and kept is given back, and perhaps it fits then.
-            Some(false) if state.used > state.kept => {
-                footprint.give_back();
-                fits().unwrap_or(true)
-            }
-            _ => true,
+            footprint.give_back();
+            return fits();
         }
+        true
     }
 
     fn refusal(&self, state: &State, bytes: u64) -> Error {
@@ -345,9 +334,12 @@ impl Measured {
         passes(0) || self.at.is_none() || (self.given >= step && passes(GROWTH.saturating_mul(self.given)))
     }
 
-    /// Takes in that the process has `bytes`.
-    fn note(&mut self, bytes: u64) {
-        *self = Self { bytes, given: 0, at: Some(Instant::now()) };
+    /// Measures the process: whether it stays below `most` with `bytes` more, as it does where the system doesn't say,
+    /// and what it has.
+    fn fits(&mut self, footprint: &dyn Footprint, bytes: u64, most: u64) -> (bool, u64) {
+        let Some(now) = footprint.bytes() else { return (true, 0) };
+        *self = Self { bytes: now, given: 0, at: Some(Instant::now()) };
+        (now.saturating_add(bytes) <= most, now)
     }
 }
 
@@ -508,11 +500,44 @@ impl Drop for Reservation {
     }
 }
 
+/// A process of the size that a test says.
+#[cfg(test)]
+pub(crate) mod process {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Process {
+        pub(crate) bytes: AtomicU64,
+        /// Of these, what it has freed and kept.
+        pub(crate) freed: AtomicU64,
+        /// Bytes that it grows by whenever it is measured.
+        pub(crate) growth: AtomicU64,
+        /// How often it was measured, and gave back what it had freed.
+        pub(crate) measured: AtomicU64,
+        pub(crate) given_back: AtomicU64,
+    }
+
+    impl Footprint for Arc<Process> {
+        fn bytes(&self) -> Option<u64> {
+            self.measured.fetch_add(1, Ordering::Relaxed);
+            Some(self.bytes.fetch_add(self.growth.load(Ordering::Relaxed), Ordering::Relaxed))
+        }
+
+        fn give_back(&self) {
+            self.given_back.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(self.freed.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
+    use super::process::Process;
     use super::*;
 
     fn soon() -> Instant {
@@ -615,33 +640,11 @@ mod tests {
         drop(Budget::of_process("--store.memory-limit", 100, 70).reserve(50).unwrap());
     }
 
-    /// A process of the size that a test says.
-    #[derive(Debug, Default)]
-    struct Sized(Arc<Process>);
-
-    #[derive(Debug, Default)]
-    struct Process {
-        bytes: AtomicU64,
-        measured: AtomicU64,
-        too_large: AtomicU64,
-    }
-
-    impl Footprint for Sized {
-        fn bytes(&self) -> Option<u64> {
-            self.0.measured.fetch_add(1, Ordering::Relaxed);
-            Some(self.0.bytes.load(Ordering::Relaxed))
-        }
-
-        fn give_back(&self) {
-            self.0.too_large.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// A budget of 64,000 bytes, 8,000 of them not for requests, for a process of 8,000 bytes.
     fn measured() -> (Arc<Budget>, Arc<Process>) {
         let process = Arc::new(Process { bytes: AtomicU64::new(8000), ..Process::default() });
-        let sized = Box::new(Sized(Arc::clone(&process)));
-        (Budget::of_measured("--query.memory-limit", 64_000, 8000, (sized, 300_000)), process)
+        let footprint = Box::new(Arc::clone(&process));
+        (Budget::of_measured("--query.memory-limit", 64_000, 8000, (footprint, 300_000)), process)
     }
 
     #[test]
@@ -655,7 +658,7 @@ mod tests {
             error.message().ends_with("29000 of 64000 bytes are in use, 55900 with what is not counted"),
             "{error}"
         );
-        assert_eq!(process.too_large.load(Ordering::Relaxed), 1);
+        assert_eq!(process.given_back.load(Ordering::Relaxed), 1);
         drop(budget.admit(200).wait(soon()).expect("what is counted is there"));
         held.grow(50).unwrap();
         process.bytes.store(60_000, Ordering::Relaxed);
@@ -713,11 +716,11 @@ mod tests {
         let (budget, process) = measured();
         process.bytes.store(290_000, Ordering::Relaxed);
         let mut held = budget.reserve(10_000).unwrap();
-        assert_eq!(process.too_large.load(Ordering::Relaxed), 0);
+        assert_eq!(process.given_back.load(Ordering::Relaxed), 0);
         process.bytes.store(299_500, Ordering::Relaxed);
         let error = held.grow(1_000).unwrap_err();
         assert!(error.message().ends_with("299500 with what is not counted"), "{error}");
-        assert_eq!(process.too_large.load(Ordering::Relaxed), 1);
+        assert_eq!(process.given_back.load(Ordering::Relaxed), 1);
         // It is not waited for either: who asks may hold what is in the way.
         let error = budget.admit(10_000).wait(Instant::now() + Duration::from_secs(30)).unwrap_err();
         assert!(error.message().ends_with("299500 with what is not counted"), "{error}");

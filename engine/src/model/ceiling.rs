@@ -158,36 +158,12 @@ fn is_turn(due: &AtomicU64, now: u64, pause: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::process::Process;
     use super::*;
-
-    /// A process of the size that a test says.
-    #[derive(Debug, Default)]
-    struct Process {
-        bytes: AtomicU64,
-        /// Of these, what it has freed and kept.
-        freed: AtomicU64,
-        measured: AtomicU64,
-        given_back: AtomicU64,
-    }
-
-    #[derive(Debug)]
-    struct Sized(Arc<Process>);
-
-    impl Footprint for Sized {
-        fn bytes(&self) -> Option<u64> {
-            self.0.measured.fetch_add(1, Ordering::Relaxed);
-            Some(self.0.bytes.load(Ordering::Relaxed))
-        }
-
-        fn give_back(&self) {
-            self.0.given_back.fetch_add(1, Ordering::Relaxed);
-            self.0.bytes.fetch_sub(self.0.freed.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
 
     fn ceiling() -> (Arc<Ceiling>, Arc<Process>) {
         let process = Arc::new(Process::default());
-        (Ceiling::new("--tsdb.memory-limit", (6400, 8000), Box::new(Sized(Arc::clone(&process)))), process)
+        (Ceiling::new("--tsdb.memory-limit", (6400, 8000), Box::new(Arc::clone(&process))), process)
     }
 
     /// What is refused at once where the process has `bytes`: what is new, and everything.

@@ -60,14 +60,7 @@ impl Compactor {
 
     async fn downsample_block(&self, plan: &DownsamplePlan) -> Result<(), Trouble> {
         let dir = self.settings.data_dir.join("downsample").join(plan.meta.ulid.to_string());
-        match self.downsample_in(plan, &dir).await {
-            Err(trouble) if self.may_be_of_transfer(&trouble) => {
-                tracing::warn!(block = %plan.meta.ulid, error = %trouble, "fetching a block anew, once");
-                remove(&dir);
-                self.downsample_in(plan, &dir).await
-            }
-            outcome => outcome,
-        }
+        self.fetched_anew_once(&dir, || self.downsample_in(plan, &dir)).await
     }
 
     async fn downsample_in(&self, plan: &DownsamplePlan, dir: &Path) -> Result<(), Trouble> {

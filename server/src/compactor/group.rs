@@ -44,14 +44,7 @@ impl Compactor {
         let metrics = self.metrics.group(group.resolution);
         metrics.started.inc();
         let dir = self.group_dir(group);
-        let mut outcome = self.merge_in(group, marked, &dir).await;
-        if let Err(trouble) = &outcome
-            && self.may_be_of_transfer(trouble)
-        {
-            tracing::warn!(group = group.key, error = %trouble, "fetching the blocks of a group anew, once");
-            remove(&dir);
-            outcome = self.merge_in(group, marked, &dir).await;
-        }
+        let outcome = self.fetched_anew_once(&dir, || self.merge_in(group, marked, &dir)).await;
         match &outcome {
             Ok(_) => {
                 metrics.completed.inc();

@@ -18,7 +18,7 @@ pub mod syncer;
 pub mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use engine::compact::plan::Planner;
 use engine::compact::retention::{Downsampling, Retention};
 use engine::compact::source::Malformed;
 use engine::compact::{Replicas, Watch, Workers};
-use engine::model::{BlockId, Error, ErrorKind, Resolution};
+use engine::model::{BlockId, Error, Resolution};
 use futures_util::{StreamExt, stream};
 
 use self::group::Outcome;
@@ -323,9 +323,20 @@ impl Compactor {
         self.threads.run(work).await.map_err(|error| error.within(name))
     }
 
-    /// Whether `trouble` may be that of a file that was damaged on its way here: fetched anew, it may be sound.
-    fn may_be_of_transfer(&self, trouble: &Trouble) -> bool {
-        self.bucket.folder().is_none() && matches!(trouble, Trouble::Halt(error) if error.kind() == ErrorKind::Corrupt)
+    /// What `work` comes to with the blocks that it fetches into the folder `dir`. A file may have been damaged on its
+    /// way here: then they are fetched anew, once.
+    async fn fetched_anew_once<T, F>(&self, dir: &Path, work: impl Fn() -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        match work().await {
+            Err(trouble) if self.bucket.folder().is_none() && trouble.is_corruption() => {
+                tracing::warn!(folder = %dir.display(), error = %trouble, "fetching what is in this folder anew, once");
+                group::remove(dir);
+                work().await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Leaves a group or block alone from now on, when its trouble asks for it.

@@ -23,6 +23,11 @@ impl Trouble {
         }
     }
 
+    /// Whether it is data that is damaged.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Halt(error) if error.kind() == ErrorKind::Corrupt)
+    }
+
     /// The same with a place before it.
     pub fn within(self, place: impl fmt::Display) -> Self {
         match self {

@@ -81,21 +81,18 @@ impl BlockFiles {
     }
 
     fn data(&self) -> impl Iterator<Item = (&BlockObject, &u64)> {
-        self.objects.iter().filter(|(object, _)| matches!(object, BlockObject::Index | BlockObject::Segment(_)))
+        self.objects.iter().filter(|(object, _)| object.is_index_or_segment())
     }
 
     /// Whether the data of the block that `meta` describes is there, as far as a listing tells: an index and a segment,
     /// and all those that meta.json tells of, with their lengths.
     pub fn holds_all_of(&self, meta: &Meta) -> bool {
         let has = |is_index: bool| self.data().any(|(object, _)| (*object == BlockObject::Index) == is_index);
-        let told = meta.thanos.as_ref().map_or(&[][..], |thanos| thanos.files.as_slice());
-        let is_there = |file: &MetaFile| match BlockObject::parse(&file.rel_path) {
-            Some(object @ (BlockObject::Index | BlockObject::Segment(_))) => {
-                self.len_of(object).is_some_and(|len| file.size_bytes == 0 || file.size_bytes == len)
-            }
-            _ => true,
+        let is_there = |file: &MetaFile| {
+            let data = BlockObject::parse(&file.rel_path).filter(|object| object.is_index_or_segment());
+            data.is_none_or(|object| self.len_of(object).is_some_and(|len| file.may_have(len)))
         };
-        has(true) && has(false) && told.iter().all(is_there)
+        has(true) && has(false) && meta.files().iter().all(is_there)
     }
 
     /// Length of an object; `None` when there is none.

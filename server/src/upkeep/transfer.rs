@@ -54,11 +54,6 @@ impl HashFunc {
     }
 }
 
-/// Files of which the meta.json of a block tells.
-fn files_told(meta: &Meta) -> &[MetaFile] {
-    meta.thanos.as_ref().map_or(&[], |thanos| thanos.files.as_slice())
-}
-
 /// Index and segments of a block in a bucket, with their lengths. One that is not listed as `meta` tells of it is an
 /// error, unless it is in the folder `dir` already.
 pub async fn data_listed(bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<BTreeMap<String, u64>, Error> {
@@ -70,9 +65,9 @@ pub async fn data_listed(bucket: &Bucket, meta: &Meta, dir: &Path) -> Result<BTr
         is_data(kind).then_some((kind.to_string(), object.len))
     });
     let data: BTreeMap<String, u64> = data.collect();
-    for told in files_told(meta).iter().filter(|told| BlockObject::parse(&told.rel_path).is_some_and(is_data)) {
+    for told in meta.files().iter().filter(|told| BlockObject::parse(&told.rel_path).is_some_and(is_data)) {
         let (path, told_len, listed) = (&told.rel_path, told.size_bytes, data.get(&told.rel_path));
-        let is_listed = listed.is_some_and(|len| told_len == 0 || told_len == *len);
+        let is_listed = listed.is_some_and(|len| told.may_have(*len));
         if !is_listed && !is_there(&dir.join(path), told) {
             let listed = listed.map_or_else(|| "does not list it".to_owned(), |len| format!("lists {len} bytes"));
             let message = format!("block {id}: {path}: meta.json tells of {told_len} bytes, the bucket {listed}");
@@ -134,7 +129,7 @@ impl Transfer {
         let local = |error: std::io::Error| Error::file(dir, error);
         std::fs::create_dir_all(dir.join(name::CHUNKS)).map_err(local)?;
         let wanted = data_listed(bucket, meta, dir).await?;
-        let known = files_told(meta);
+        let known = meta.files();
         let fetches = wanted.into_iter().map(|(path, len)| async move {
             let told = known.iter().find(|file| file.rel_path == path);
             let to = dir.join(&path);
@@ -199,7 +194,7 @@ pub async fn fetched(transfer: &Transfer, bucket: &Bucket, meta: &Meta, dir: &Pa
 }
 
 fn is_data(object: BlockObject) -> bool {
-    matches!(object, BlockObject::Segment(_) | BlockObject::Index | BlockObject::Tombstones)
+    object.is_index_or_segment() || object == BlockObject::Tombstones
 }
 
 /// Whether the file at `path` is the one that meta.json tells, by its hash.

@@ -1,40 +1,20 @@
 //! A process that has as much memory as it may: what new series and samples come to then.
 
 use super::*;
-use crate::model::budget::Footprint;
+use crate::model::budget::process::Process;
 
 /// Bytes beyond which there are no new series, and beyond which there are no samples.
 const MARKS: (u64, u64) = (1 << 20, 2 << 20);
 
-/// A process of the size that a test says, which grows by so much whenever it is measured.
-#[derive(Debug, Default)]
-struct Process {
-    bytes: AtomicU64,
-    growth: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Measured(Arc<Process>);
-
-impl Footprint for Measured {
-    fn bytes(&self) -> Option<u64> {
-        Some(self.0.bytes.fetch_add(self.0.growth.load(Ordering::Relaxed), Ordering::Relaxed))
-    }
-
-    fn give_back(&self) {}
-}
-
-impl Process {
-    /// It has so many bytes, which is noticed when this returns.
-    fn set(&self, bytes: u64) {
-        self.bytes.store(bytes, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(150));
-    }
+/// The process has so many bytes, which is noticed when this returns.
+fn set(process: &Process, bytes: u64) {
+    process.bytes.store(bytes, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(150));
 }
 
 fn open(folder: &Folder, shards: usize) -> (Arc<Ingest>, Arc<Process>) {
     let process = Arc::new(Process::default());
-    let memory = Ceiling::new("--tsdb.memory-limit", MARKS, Box::new(Measured(Arc::clone(&process))));
+    let memory = Ceiling::new("--tsdb.memory-limit", MARKS, Box::new(Arc::clone(&process)));
     let options = IngestOptions { memory: Some(memory), ..folder.options() };
     (Ingest::open(&pool(shards), options).unwrap(), process)
 }
@@ -45,7 +25,7 @@ fn a_process_that_has_its_memory_takes_samples_of_known_series_alone_and_at_last
     let folder = Folder::new();
     let (ingest, process) = open(&folder, 2);
     assert_eq!(append(&ingest, 10, STEP).unwrap().no_memory, None);
-    process.set(MARKS.0 + 1);
+    set(&process, MARKS.0 + 1);
     let report = append(&ingest, 15, 2 * STEP).unwrap();
     assert_eq!((report.samples, report.series_created, report.rejected.len()), (10, 0, 5));
     assert!(report.rejected.iter().all(|rejected| rejected.reason == Reason::NoMemory), "{report:?}");
@@ -53,11 +33,11 @@ fn a_process_that_has_its_memory_takes_samples_of_known_series_alone_and_at_last
     let words = "--tsdb.memory-limit: the process has 1048577 bytes, the limit is 1048576";
     assert!(why.kind() == ErrorKind::Unavailable && why.message().starts_with(words), "{why}");
     assert_eq!(append(&ingest, 10, 3 * STEP).unwrap().no_memory, None, "nothing of it is new");
-    process.set(MARKS.1 + 1);
+    set(&process, MARKS.1 + 1);
     let refused = append(&ingest, 10, 4 * STEP).unwrap_err();
     assert!(refused.kind() == ErrorKind::Unavailable && refused.message().contains("no samples"), "{refused}");
     assert_eq!((ingest.counters().memory_limited, ingest.counters().memory_limit), (2, MARKS.0));
-    process.set(0);
+    set(&process, 0);
     let again = append(&ingest, 15, 2 * STEP + 1).unwrap();
     assert_eq!((again.series_created, again.no_memory), (5, None));
     let kept = read(&ingest);
@@ -88,7 +68,7 @@ fn heads_that_have_their_memory_are_cut_before_their_time() {
     times.iter().for_each(|time| drop(append(&ingest, 10, *time).unwrap()));
     let due = || block_on(ingest.flush(None, Flush::Due)).unwrap();
     assert_eq!(due().len(), 0);
-    process.set(MARKS.0 + 1);
+    set(&process, MARKS.0 + 1);
     let blocks = due();
     assert_eq!(blocks.iter().map(|block| block.meta.max_time).collect::<Vec<_>>(), [range / 2]);
     assert_eq!(due().len(), 0, "what is left is less than a block is worth");
